@@ -1,0 +1,50 @@
+"""Pictures in notebook cells, each paid for by itself in USDC over x402.
+
+    %load_ext blockrun_magic
+    %blockrun use practice
+
+    %%imagegen --model flux --as city
+    a futuristic city at sunset, seen from the harbour
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from blockrun_magic.errors import BlockrunError
+    from blockrun_magic.studio import ImageResult
+
+__all__ = ["BlockrunError", "ImageResult", "__version__", "load_ipython_extension", "unload_ipython_extension"]
+
+_HOMES = {
+    "BlockrunError": "blockrun_magic.errors",
+    "ImageResult": "blockrun_magic.studio",
+}
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """Register the magics; what they need is imported when they first need it."""
+    from blockrun_magic.notebook.magics import load
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: InteractiveShell) -> None:
+    """Take back everything that loading registered, and stop what runs in the background."""
+    from blockrun_magic.notebook.magics import unload
+
+    unload(shell)
+
+
+def __getattr__(name: str) -> Any:
+    """Return a public name, imported now: importing the package itself costs nothing."""
+    from importlib import import_module, metadata
+
+    if name == "__version__":
+        return metadata.version("blockrun-magic")
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,152 @@
+"""Every error a user can meet, each in two lines: what happened, and what to do.
+
+BlockrunError
+├── FlagError              a line that cannot be understood
+├── RequestError           a request that no gateway would answer: model, size, quality, n, mask
+├── SourceError            an image that cannot be read, or is not one
+├── WalletError            a key that cannot be used
+│   └── WalletMissing      no key at all
+├── BudgetError            a cap would be passed; nothing was signed
+├── TermsRefused           the gateway's payment terms are not what we sign; nothing was signed
+├── LedgerError            the ledger cannot be read or written; nothing was sent
+├── StoreError             a kept picture is damaged, or missing where only kept ones are allowed
+├── OutcomeUnknown         a signature has left and no answer says whether money moved
+└── GatewayError           the gateway answered with an error, or not at all
+    ├── GatewayUnreachable     no connection, or it broke
+    ├── RequestRejected        400, 404, 413, 422: the gateway does not take this request
+    ├── ContentRefused         403: content policy
+    ├── RateLimited            429, after the waits that are worth it
+    ├── PaymentRejected        402 in answer to a payment
+    ├── UpstreamFailed         408 and 5xx, after the retries that are worth it
+    ├── JobFailed              a slow job ended without a picture
+    └── AnswerUnusable         an answer that is not what the protocol promises
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+__all__ = [
+    "AnswerUnusable",
+    "BlockrunError",
+    "BudgetError",
+    "ContentRefused",
+    "FlagError",
+    "GatewayError",
+    "GatewayUnreachable",
+    "JobFailed",
+    "LedgerError",
+    "OutcomeUnknown",
+    "PaymentRejected",
+    "RateLimited",
+    "RequestError",
+    "RequestRejected",
+    "SourceError",
+    "StoreError",
+    "TermsRefused",
+    "UpstreamFailed",
+    "WalletError",
+    "WalletMissing",
+]
+
+
+class BlockrunError(Exception):
+    """The root of all our errors: `what` happened and what to `do`, a line each."""
+
+    def __init__(self, what: str, do: str) -> None:
+        self.what = what
+        self.do = do
+        super().__init__(what, do)
+
+    def __str__(self) -> str:
+        return f"{self.what}\n{self.do}"
+
+    def _render_traceback_(self) -> list[str]:
+        """Return the two lines IPython prints in place of a traceback."""
+        return [f"{type(self).__name__}: {self.what}", f"→ {self.do}"]
+
+
+class FlagError(BlockrunError):
+    """A line or cell that cannot be understood."""
+
+
+class RequestError(BlockrunError):
+    """A request that no gateway would answer; raised before anything is sent."""
+
+
+class SourceError(BlockrunError):
+    """An image that cannot be read, or is not one."""
+
+
+class WalletError(BlockrunError):
+    """A key that cannot be used; the message names its source, never its value."""
+
+
+class WalletMissing(WalletError):
+    """No key was found in any of the places where one may be."""
+
+
+class BudgetError(BlockrunError):
+    """A cap would be passed; nothing was signed."""
+
+
+class TermsRefused(BlockrunError):
+    """The gateway asked for a payment that we do not sign; nothing was signed."""
+
+
+class LedgerError(BlockrunError):
+    """The ledger cannot be read or written; nothing was sent."""
+
+
+class StoreError(BlockrunError):
+    """A kept picture is damaged, or missing where only kept ones are allowed."""
+
+
+class OutcomeUnknown(BlockrunError):
+    """A signature has left this machine, and no answer says whether money moved."""
+
+
+class GatewayError(BlockrunError):
+    """The gateway answered with an error, or not at all."""
+
+
+class GatewayUnreachable(GatewayError):
+    """No connection, or it broke; `sent` says whether any of the request may have left.
+
+    `headers` are those of an answer that broke off inside its body: they may hold the settlement.
+    """
+
+    def __init__(
+        self, what: str, do: str, *, sent: bool = True, headers: Mapping[str, str] | None = None
+    ) -> None:
+        self.sent = sent
+        self.headers = headers or {}
+        super().__init__(what, do)
+
+
+class RequestRejected(GatewayError):
+    """The gateway does not take this request (400, 404, 413, 422)."""
+
+
+class ContentRefused(GatewayError):
+    """The model's content policy refused the prompt or the image (403)."""
+
+
+class RateLimited(GatewayError):
+    """The upstream limit was reached and did not clear in time (429)."""
+
+
+class PaymentRejected(GatewayError):
+    """The gateway did not take the payment (402 in answer to a signed request)."""
+
+
+class UpstreamFailed(GatewayError):
+    """The gateway or the model behind it failed (408, 5xx)."""
+
+
+class JobFailed(GatewayError):
+    """A slow job ended without a picture; the gateway charges nothing for one."""
+
+
+class AnswerUnusable(GatewayError):
+    """The answer is not what the protocol promises: no picture, or not one to be trusted."""

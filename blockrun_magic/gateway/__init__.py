@@ -1,0 +1,1 @@
+"""What is said to BlockRun: requests, the catalogue, gateways and the HTTP client."""

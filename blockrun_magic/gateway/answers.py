@@ -1,0 +1,244 @@
+"""What a gateway's answer means, without a network: pictures, a job, or an error of ours.
+
+Shapes and statuses are those of the gateway protocol, sections 2, 4 and 5. Text from a server is
+cut short and freed of control characters before anybody reads it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+from blockrun_magic.errors import (
+    AnswerUnusable,
+    ContentRefused,
+    GatewayError,
+    JobFailed,
+    PaymentRejected,
+    RateLimited,
+    RequestRejected,
+    UpstreamFailed,
+)
+from blockrun_magic.gateway.presets import Gateway
+
+__all__ = [
+    "Answer",
+    "Completed",
+    "Item",
+    "Pending",
+    "is_replay",
+    "is_transient",
+    "plain_text",
+    "poll_address",
+    "read_answer",
+    "refusal",
+]
+
+TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+_LONGEST_WAIT = 120.0
+_JOB_FAILURES = frozenset({"failed", "error", "cancelled", "canceled", "expired"})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer, read whole; header names are lower-case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+    def json(self) -> Any:
+        """Return the decoded JSON body, or None when it is not JSON."""
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds to wait as the gateway asks, from the header or the body, at most two minutes."""
+        body = self.json()
+        asked = body.get("retry_after_seconds") if isinstance(body, Mapping) else None
+        for value in (self.headers.get("retry-after"), asked):
+            try:
+                seconds = float(value)  # type: ignore[arg-type]  None lands in the except
+            except (TypeError, ValueError):
+                continue
+            if 0 <= seconds < float("inf"):
+                return min(seconds, _LONGEST_WAIT)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One picture of an answer: its bytes when they came along, else the URL to fetch it from."""
+
+    url: str | None = None
+    data: bytes | None = field(default=None, repr=False)
+    revised_prompt: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """An answer with pictures."""
+
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A slow job; `poll_url` is where to ask for it, None when the answer names no new place."""
+
+    status: str
+    poll_url: str | None
+
+
+def read_answer(answer: Answer) -> Completed | Pending:
+    """Return what a 200 or 202 brings; raises JobFailed, or AnswerUnusable for anything else."""
+    body = answer.json()
+    if not isinstance(body, Mapping):
+        kind = answer.headers.get("content-type", "no type").split(";")[0]
+        raise AnswerUnusable(
+            f"The gateway answered {answer.status} without JSON ({plain_text(kind, 40)}).",
+            "This is the gateway's fault; try again later or use another gateway.",
+        )
+    status = plain_text(body.get("status", ""), 30).lower()
+    if status in _JOB_FAILURES:
+        raise JobFailed(
+            f"The job ended without a picture: {_error_text(body) or status}.",
+            "Try again, or another model or prompt.",
+        )
+    if isinstance(body.get("data"), list) and body["data"]:
+        return Completed(tuple(_read_item(entry) for entry in body["data"]))
+    poll_url = body.get("poll_url")
+    if isinstance(poll_url, str) or answer.status == 202:
+        return Pending(status or "queued", poll_url if isinstance(poll_url, str) else None)
+    raise AnswerUnusable(
+        f"The gateway answered {answer.status} without a picture.",
+        "This is the gateway's fault; try again later or use another model.",
+    )
+
+
+def _read_item(entry: Any) -> Item:
+    if not isinstance(entry, Mapping):
+        raise AnswerUnusable("The gateway's list of pictures is not readable.", "Try again later.")
+    revised = entry.get("revised_prompt")
+    revised = plain_text(revised, 4000) if isinstance(revised, str) and revised else None
+    encoded, url = entry.get("b64_json"), entry.get("url")
+    if isinstance(encoded, str) and encoded:
+        return Item(data=_decode(encoded), revised_prompt=revised)
+    if isinstance(url, str) and url[:5].lower() == "data:":
+        header, _, content = url.partition(",")
+        if header.lower().endswith(";base64"):
+            return Item(data=_decode(content), revised_prompt=revised)
+    elif isinstance(url, str) and url:
+        return Item(url=url, revised_prompt=revised)
+    raise AnswerUnusable(
+        "The gateway's answer names no picture: neither a URL nor base64 bytes.",
+        "This is the gateway's fault; try again later or use another model.",
+    )
+
+
+def _decode(encoded: str) -> bytes:
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        raise AnswerUnusable(
+            "The gateway's picture is not readable (bad base64).", "Try again later or use another model."
+        ) from None
+
+
+def poll_address(gateway: Gateway, poll_url: str) -> str:
+    """Return the absolute URL of a job; raises AnswerUnusable when it leaves the gateway's origin."""
+    try:
+        url = urljoin(f"{gateway.origin}/", poll_url)
+        parts = urlsplit(url)
+        same = f"{parts.scheme}://{parts.netloc}" == gateway.origin
+    except ValueError:
+        same = False
+    if not same:
+        raise AnswerUnusable(
+            f"The gateway sent us elsewhere to collect the picture ({plain_text(poll_url, 80)}).",
+            "The payment was not shown to that address. Report this to the gateway.",
+        )
+    return url
+
+
+def is_transient(answer: Answer) -> bool:
+    """Return whether the same request may succeed a little later."""
+    return answer.status in TRANSIENT
+
+
+def is_replay(answer: Answer) -> bool:
+    """Return whether the gateway says that this authorization was cashed already."""
+    body = answer.json()
+    if not isinstance(body, Mapping):
+        return False
+    error = body.get("error")
+    codes = (body.get("code"), error.get("code") if isinstance(error, Mapping) else error)
+    return "PAYMENT_REPLAY" in codes
+
+
+def refusal(answer: Answer, gateway: Gateway) -> GatewayError:
+    """Return the error that an answer other than 200 and 202 means, in two lines.
+
+    Whether money moved is not said here: the caller knows what was sent.
+    """
+    status = answer.status
+    said = _error_text(answer.json())
+    words = f": {said.rstrip('.')}." if said else "."
+    if status == 402:
+        return PaymentRejected(
+            f"The gateway did not take the payment{words}",
+            "See `%blockrun wallet balance`; fund the address from `%blockrun wallet address`.",
+        )
+    if status == 403:
+        return ContentRefused(
+            f"The content policy refused this{words}",
+            "Change the prompt or the picture, or use another --model.",
+        )
+    if status == 429:
+        source = plain_text(answer.headers.get("x-ratelimit-source", ""), 40)
+        limit = f" ({source})" if source else ""
+        return RateLimited(f"Too many requests{limit}{words}", "Wait a minute and run the cell again.")
+    if is_transient(answer) or status >= 500:
+        return UpstreamFailed(f"{gateway.name} answered {status}{words}", "Run the cell again in a while.")
+    return RequestRejected(
+        f"{gateway.name} answered {status}{words}",
+        "Change the request as the answer says; see `%blockrun models`.",
+    )
+
+
+def _error_text(body: Any) -> str:
+    """Return the words of an error body, in either shape of the protocol's section 5."""
+    if not isinstance(body, Mapping):
+        return ""
+    error = body.get("error")
+    if isinstance(error, Mapping):
+        parts = [error.get("message"), error.get("details")]
+    else:
+        parts = [
+            error,
+            body.get("message"),
+            body.get("details"),
+            body.get("invalidMessage"),
+            body.get("reason"),
+        ]
+    texts = [plain_text(part, 300) for part in parts if isinstance(part, str) and part]
+    return " — ".join(dict.fromkeys(texts))
+
+
+def plain_text(value: Any, limit: int) -> str:
+    """Return `value` as one line of printable text of at most `limit` characters."""
+    text = value if isinstance(value, str) else str(value)
+    text = "".join(
+        character if unicodedata.category(character)[0] != "C" else " " for character in text[: limit * 4]
+    )
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,231 @@
+"""Which models there are, what each can do and costs, and whether a request makes sense.
+
+The table is in `snapshot`; here are the questions one asks of it. A refusal costs nothing: it
+comes before any request and names the nearest thing that works.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from math import log
+from typing import TYPE_CHECKING
+
+from blockrun_magic.errors import RequestError
+from blockrun_magic.gateway.request import ENDPOINTS
+from blockrun_magic.gateway.snapshot import AS_OF, MODELS, Model, PriceRule, dimensions
+from blockrun_magic.suggest import any_of, closest, did_you_mean, quoted
+
+if TYPE_CHECKING:
+    from blockrun_magic.gateway.request import ImageRequest, Operation, PriceKey
+
+__all__ = ["DEFAULT_SIZE", "MAX_N", "SNAPSHOT", "Catalog", "Model", "PriceRule", "dimensions", "nearest_size"]
+
+DEFAULT_SIZE = "1024x1024"
+MAX_N = 10
+MAX_PROMPT = 32_000
+DEFAULT_MODELS: dict[Operation, str] = {"generate": "google/nano-banana", "edit": "openai/gpt-image-1"}
+
+_FOREIGN_ID = re.compile(r"[a-z0-9][\w.-]*/[a-z0-9][\w.:-]*", re.ASCII | re.IGNORECASE)
+_ANYWAY = "--unchecked sends it all the same."
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """The image models known on the day `as_of` (an ISO date)."""
+
+    models: tuple[Model, ...]
+    as_of: str
+
+    def find(self, name: str) -> Model | None:
+        """Return the model of that id or shorthand, whatever its case, or None."""
+        wanted = name.strip().casefold()
+        return next((model for model in self.models if wanted in map(str.casefold, model.names)), None)
+
+    def resolve(self, name: str) -> str:
+        """Return the full id for an id or a shorthand; raises RequestError for an unknown name.
+
+        An unknown id of the form provider/name passes unchanged: catalogues age.
+        """
+        model = self.find(name)
+        if model is not None:
+            return model.id
+        if _FOREIGN_ID.fullmatch(name.strip()):
+            return name.strip()
+        names = [known for model in self.models for known in model.names]
+        raise RequestError(
+            f"There is no model called {quoted(name)}.",
+            f"{did_you_mean(name, names)}`%blockrun models` lists them all;"
+            " an id of the form provider/name is sent as it is.",
+        )
+
+    def search(self, word: str) -> tuple[Model, ...]:
+        """Return the models with `word` in a name, the provider or what they are good for."""
+        wanted = word.strip().casefold()
+        return tuple(
+            model
+            for model in self.models
+            if any(wanted in text.casefold() for text in (*model.names, model.provider, model.good_for))
+        )
+
+    def list_price(self, key: PriceKey) -> int | None:
+        """Return the micro-USDC of the whole request, all `n` pictures; None when not known."""
+        model = self.find(key.model)
+        if model is None or key.n < 1 or (key.endpoint == ENDPOINTS["edit"] and not model.edits):
+            return None
+        price = model.price(key.size, key.quality)
+        return None if price is None else price * key.n
+
+    def default_model(self, operation: Operation) -> str:
+        """Return the id of the model for those who name none."""
+        return DEFAULT_MODELS[operation]
+
+    def default_size(self, model: str) -> str:
+        """Return the size for those who name none: the model's own first, or 1024x1024."""
+        known = self.find(model)
+        return known.sizes[0] if known else DEFAULT_SIZE
+
+    def check(self, request: ImageRequest) -> None:
+        """Raise RequestError when no gateway would answer this; the text names what would work.
+
+        Of a model outside the catalogue, only what holds for every model is checked.
+        """
+        _check_prompt(request.prompt)
+        _check_count(request.n)
+        _check_operation(request)
+        model = self.find(request.model)
+        if model is None:
+            _check_size_form(request.size)
+            return
+        if request.operation == "edit":
+            self._check_abilities(model, request)
+        _check_size(model, request.size)
+        _check_quality(model, request.quality)
+
+    def _check_abilities(self, model: Model, request: ImageRequest) -> None:
+        if not model.edits:
+            able = any_of(model.name for model in self.models if model.edits)
+            raise RequestError(
+                f"{model.id} makes pictures, but does not edit them.",
+                f"Edit with --model {able}; {_ANYWAY}",
+            )
+        if request.mask is not None and not model.takes_mask:
+            able = any_of(model.name for model in self.models if model.takes_mask)
+            raise RequestError(
+                f"{model.id} does not take a mask.",
+                f"Say in the prompt what to change, or use --model {able}; {_ANYWAY}",
+            )
+        if len(request.images) > model.max_images:
+            raise RequestError(
+                f"{model.id} takes at most {model.max_images} source images, not {len(request.images)}.",
+                f"Leave out {len(request.images) - model.max_images} of them; {_ANYWAY}",
+            )
+
+
+def nearest_size(model: Model, size: str) -> str:
+    """Return the size the model makes that comes closest to `size` in shape and area."""
+    wanted = dimensions(size) or dimensions(f"{size}x{size}")
+    if wanted is None:
+        return next(iter(closest(size, model.sizes)), model.sizes[0])
+    if model.sides is not None:
+        return _fit(wanted, model.sides)
+    return min(model.sizes, key=lambda known: _distance(wanted, dimensions(known) or (1, 1)))
+
+
+def _fit(wanted: tuple[int, int], sides: range) -> str:
+    """Scale a size into the allowed sides, keeping its shape as far as they let it."""
+    scale = min(sides[-1] / max(wanted), max(1.0, sides[0] / min(wanted)))
+    width, height = (min(sides, key=lambda side: abs(side - length * scale)) for length in wanted)
+    return f"{width}x{height}"
+
+
+def _distance(one: tuple[int, int], other: tuple[int, int]) -> float:
+    """Measure how unlike two sizes are; a wrong shape weighs twice as much as a wrong area."""
+    shape = abs(log(one[0] / one[1]) - log(other[0] / other[1]))
+    area = abs(log(one[0] * one[1]) - log(other[0] * other[1]))
+    return shape + area / 2
+
+
+def _check_prompt(prompt: str) -> None:
+    if not prompt.strip():
+        raise RequestError("The prompt is empty.", "Say in words what the picture shall show.")
+    if len(prompt) > MAX_PROMPT:
+        raise RequestError(
+            f"The prompt has {len(prompt):,} characters; no model reads more than {MAX_PROMPT:,}.",
+            "Shorten it to what the picture shall show.",
+        )
+    if any("\ud800" <= character <= "\udfff" for character in prompt):
+        raise RequestError(
+            "The prompt holds half a character (a lone surrogate), which cannot be sent.",
+            "Type or paste the text again; an emoji was probably cut in two.",
+        )
+
+
+def _check_count(n: int) -> None:
+    if not 1 <= n <= MAX_N:
+        nearest = min(max(n, 1), MAX_N)
+        raise RequestError(
+            f"{n} pictures cannot be asked for at once.",
+            f"Use -n {nearest} (nearest), or any number from 1 to {MAX_N}.",
+        )
+
+
+def _check_operation(request: ImageRequest) -> None:
+    """Refuse source images without an edit, an edit without source images, a mask for several."""
+    if request.operation == "generate":
+        if request.images or request.mask is not None:
+            raise RequestError(
+                "Making a picture takes no source image and no mask.",
+                "Use %%img2img to change a picture, or leave out --image and --mask.",
+            )
+    elif not request.images:
+        raise RequestError(
+            "There is no picture to edit.",
+            "Add --image with a path, a URL or a variable; `--image img` takes the last picture.",
+        )
+    elif request.mask is not None and len(request.images) > 1:
+        raise RequestError(
+            f"A mask belongs to one source image, and there are {len(request.images)}.",
+            "Give a single --image, or leave out --mask.",
+        )
+
+
+def _check_size_form(size: str) -> None:
+    if dimensions(size) is None:
+        raise RequestError(
+            f"{quoted(size)} is not a size.", f"Write width x height in pixels: --size {DEFAULT_SIZE}."
+        )
+
+
+def _check_size(model: Model, size: str) -> None:
+    if model.allows_size(size):
+        return
+    shown = size if dimensions(size) else quoted(size)
+    raise RequestError(
+        f"{model.id} does not make {shown} pictures.",
+        f"Use --size {_offer(nearest_size(model, size), model)}; {_ANYWAY}",
+    )
+
+
+def _offer(nearest: str, model: Model) -> str:
+    if model.sides is not None:
+        low, step, high = model.sides[0], model.sides.step, model.sides[-1]
+        return f"{nearest} (nearest) or any multiple of {step} from {low} to {high} a side"
+    others = [size for size in model.sizes if size != nearest]
+    return f"{nearest} (nearest) or one of {', '.join(others)}" if others else f"{nearest}, its only size"
+
+
+def _check_quality(model: Model, quality: str | None) -> None:
+    if quality is None or quality in model.qualities:
+        return
+    if not model.qualities:
+        raise RequestError(f"{model.id} has no choice of quality.", f"Leave out --quality; {_ANYWAY}")
+    nearest = next(iter(closest(quality, model.qualities)), model.qualities[0])
+    others = any_of(known for known in model.qualities if known != nearest)
+    raise RequestError(
+        f"{model.id} has no quality {quoted(quality)}.",
+        f"Use --quality {nearest} (nearest) or {others}; {_ANYWAY}",
+    )
+
+
+SNAPSHOT = Catalog(MODELS, AS_OF)

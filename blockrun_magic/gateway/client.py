@@ -1,0 +1,226 @@
+"""The HTTP client: the only module that imports httpx.
+
+It moves bytes and knows nothing of money: a payment header is given to it for one request to the
+gateway's own origin, and redirects are never followed with one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urljoin, urlsplit
+
+import httpx
+
+from blockrun_magic.errors import AnswerUnusable, GatewayUnreachable, SourceError
+from blockrun_magic.gateway.answers import Answer, plain_text
+from blockrun_magic.gateway.presets import Gateway
+
+__all__ = ["Client", "Timeouts"]
+
+_MAX_ANSWER = 256 * 1024 * 1024
+_MAX_PICTURE = 64 * 1024 * 1024
+_MAX_REDIRECTS = 3
+_NEVER_LEFT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+# A proxy from the environment must never carry what is meant for this machine.
+_DIRECT = {"all://127.0.0.1": None, "all://localhost": None, "all://[::1]": None}
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds to wait: for a connection, for the next byte of an answer, for a picture's next byte.
+
+    ClawRouter holds a slow request for 300 s without a byte, so answers get longer than that.
+    """
+
+    connect: float = 10.0
+    answer: float = 330.0
+    picture: float = 60.0
+
+
+class Client:
+    """One pool of connections, to be used from one event loop only."""
+
+    def __init__(self, timeouts: Timeouts | None = None) -> None:
+        self._timeouts = timeouts or Timeouts()
+        self._http = httpx.AsyncClient(
+            timeout=httpx.Timeout(self._timeouts.answer, connect=self._timeouts.connect, pool=None),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=120),
+            headers={"User-Agent": "blockrun-magic", "Accept": "application/json"},
+            mounts=_DIRECT,
+        )
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def post(
+        self, gateway: Gateway, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """Return the gateway's answer to a JSON `body`; raises GatewayUnreachable or AnswerUnusable."""
+        request = self._http.build_request("POST", gateway.base_url + path, json=body, headers=headers)
+        return await self._answer(request, gateway)
+
+    async def get(self, gateway: Gateway, url: str, headers: Mapping[str, str] | None = None) -> Answer:
+        """Return the gateway's answer to a GET of `url`, a path under its base or an address on its origin.
+
+        Raises GatewayUnreachable or AnswerUnusable.
+        """
+        address = gateway.base_url + url if url.startswith("/") else url
+        if not address.startswith(f"{gateway.origin}/"):
+            raise AnswerUnusable(
+                f"{plain_text(address, 80)} is not on the gateway.", "Report this to the gateway."
+            )
+        return await self._answer(self._http.build_request("GET", address, headers=headers), gateway)
+
+    async def _answer(self, request: httpx.Request, gateway: Gateway) -> Answer:
+        headers: dict[str, str] = {}
+        try:
+            response = await self._http.send(request, stream=True, follow_redirects=False)
+            try:
+                headers = {name.lower(): value for name, value in response.headers.items()}
+                body = await _read_at_most(response, _MAX_ANSWER)
+            finally:
+                await response.aclose()
+        except (httpx.TransportError, httpx.DecodingError) as error:
+            raise _unreachable(gateway, error, headers) from error
+        return Answer(response.status_code, headers, body)
+
+    async def download(self, url: str, gateway: Gateway) -> bytes:
+        """Return the bytes of a result URL; raises AnswerUnusable or GatewayUnreachable.
+
+        Only https or the gateway's own origin, at most three redirects, 64 MB, and no private
+        address unless the gateway itself is on this machine.
+        """
+        for _ in range(_MAX_REDIRECTS + 1):
+            pinned = await self._checked_address(url, gateway)
+            request = self._http.build_request(
+                "GET",
+                pinned.url,
+                headers={"Host": pinned.host, "Accept": "image/*"},
+                extensions=pinned.extensions,
+                timeout=self._timeouts.picture,
+            )
+            try:
+                response = await self._http.send(request, stream=True, follow_redirects=False)
+                try:
+                    if response.is_redirect:
+                        url = urljoin(url, response.headers.get("location", ""))
+                        continue
+                    if response.status_code != 200:
+                        raise GatewayUnreachable(
+                            f"The picture's address answered {response.status_code}.",
+                            "Run the cell again: it is fetched, not bought, again.",
+                        )
+                    return await _read_at_most(response, _MAX_PICTURE)
+                finally:
+                    await response.aclose()
+            except (httpx.TransportError, httpx.DecodingError) as error:
+                raise _unreachable(gateway, error, {}) from error
+        raise AnswerUnusable("The picture's address redirects without end.", "Report this to the gateway.")
+
+    async def fetch(self, url: str) -> bytes:
+        """Return the bytes of a URL that the user chose as a source; raises SourceError."""
+        try:
+            async with self._http.stream(
+                "GET",
+                url,
+                follow_redirects=True,
+                headers={"Accept": "image/*"},
+                timeout=self._timeouts.picture,
+            ) as response:
+                if response.status_code != 200:
+                    raise SourceError(
+                        f"{plain_text(url, 80)} answered {response.status_code}.",
+                        "Check the address in a browser.",
+                    )
+                return await _read_at_most(response, _MAX_PICTURE)
+        except (httpx.HTTPError, httpx.InvalidURL, AnswerUnusable) as error:
+            raise SourceError(
+                f"{plain_text(url, 80)} could not be fetched: {plain_text(error, 120) or type(error).__name__}.",
+                "Check the address, or download the picture and give its path.",
+            ) from error
+
+    async def _checked_address(self, url: str, gateway: Gateway) -> _Pinned:
+        """Return where to connect for `url`: to the very address that was found harmless."""
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname or "", parts.port
+        except ValueError:
+            parts, host, port = urlsplit(""), "", None
+        own = f"{parts.scheme}://{parts.netloc}" == gateway.origin
+        if not host or parts.username or parts.password or not (parts.scheme == "https" or own):
+            raise AnswerUnusable(
+                f"The gateway names a picture at an address we do not open ({plain_text(url, 80)}).",
+                "Only https is opened. Report this to the gateway.",
+            )
+        if own or gateway.on_loopback:
+            return _Pinned(url, parts.netloc, {})
+        addresses = await _resolve(host, port or 443)
+        if not addresses or not all(address.is_global for address in addresses):
+            raise AnswerUnusable(
+                f"The gateway names a picture on a private network ({plain_text(host, 80)}).",
+                "It was not opened. Report this to the gateway.",
+            )
+        literal = f"[{addresses[0]}]" if addresses[0].version == 6 else str(addresses[0])
+        target = parts._replace(netloc=f"{literal}:{port}" if port else literal).geturl()
+        return _Pinned(target, parts.netloc, {"sni_hostname": host})
+
+
+@dataclass(frozen=True, slots=True)
+class _Pinned:
+    url: str
+    host: str
+    extensions: Mapping[str, Any]
+
+
+async def _resolve(host: str, port: int) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise GatewayUnreachable(
+            f"{plain_text(host, 80)}, where the picture is, cannot be found.",
+            "Check the connection and run the cell again: the picture is fetched, not bought, again.",
+        ) from error
+    return [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
+
+
+async def _read_at_most(response: httpx.Response, limit: int) -> bytes:
+    chunks, size = [], 0
+    async for chunk in response.aiter_bytes():
+        size += len(chunk)
+        if size > limit:
+            raise AnswerUnusable(
+                f"The answer is larger than {limit // 1024 // 1024} MB.",
+                "It was not read to its end. Choose a smaller size or fewer pictures.",
+            )
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _unreachable(gateway: Gateway, error: Exception, headers: Mapping[str, str]) -> GatewayUnreachable:
+    sent = not isinstance(error, _NEVER_LEFT)
+    what = "broke off" if sent else "could not be made"
+    if isinstance(error, httpx.ReadTimeout):
+        what = "fell silent"
+    reason = plain_text(error, 120) or type(error).__name__
+    return GatewayUnreachable(
+        f"The connection to {gateway.name} {what} ({reason}).",
+        "Check the connection and run the cell again.",
+        sent=sent,
+        headers=headers,
+    )

@@ -1,0 +1,123 @@
+"""What a person asks for, as a value: frozen, with canonical JSON and a hash that names it.
+
+Two requests with the same hash are the same purchase: that is how a notebook is paid for once.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+__all__ = ["ENDPOINTS", "ImageRequest", "Operation", "PriceKey", "Upload"]
+
+Operation = Literal["generate", "edit"]
+
+ENDPOINTS: dict[Operation, str] = {
+    "generate": "/v1/images/generations",
+    "edit": "/v1/images/image2image",
+}
+
+
+@dataclass(frozen=True)
+class Upload:
+    """An image to send: encoded bytes (PNG, JPEG or WebP), their media type and a digest.
+
+    The digest names its algorithm. Files are hashed as they are ("sha256:..."); what was in
+    memory only is hashed by its pixels ("pixels-sha256:..."), so that the same picture is the same
+    request whatever encoder wrote it.
+    """
+
+    data: bytes
+    media_type: str
+    digest: str
+
+    @classmethod
+    def from_file_bytes(cls, data: bytes, media_type: str) -> Upload:
+        """Return the upload of a file's own bytes, named by their SHA-256."""
+        return cls(data, media_type, f"sha256:{hashlib.sha256(data).hexdigest()}")
+
+    @cached_property
+    def data_uri(self) -> str:
+        """The bytes as `data:<media type>;base64,...`, encoded once."""
+        return f"data:{self.media_type};base64,{base64.b64encode(self.data).decode('ascii')}"
+
+    def __repr__(self) -> str:
+        return f"Upload({self.media_type}, {len(self.data)} bytes, {self.digest[:20]}…)"
+
+
+@dataclass(frozen=True, slots=True)
+class PriceKey:
+    """All that the price of a request depends on (gateway protocol, section 3)."""
+
+    endpoint: str
+    model: str
+    size: str
+    quality: str | None
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRequest:
+    """One request to make or edit pictures.
+
+    `model` is a full id ("google/nano-banana"), `size` is "WIDTHxHEIGHT" in pixels, `n` counts
+    pictures. `images` and `mask` belong to edits; in the mask white marks what may change.
+    """
+
+    operation: Operation
+    prompt: str
+    model: str
+    size: str = "1024x1024"
+    quality: str | None = None
+    n: int = 1
+    images: tuple[Upload, ...] = ()
+    mask: Upload | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """The gateway path that answers this request."""
+        return ENDPOINTS[self.operation]
+
+    @property
+    def price_key(self) -> PriceKey:
+        """What decides the price of this request."""
+        return PriceKey(self.endpoint, self.model, self.size, self.quality, self.n)
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the request as plain JSON values, images by their digests."""
+        return {
+            "endpoint": self.endpoint,
+            "image": [image.digest for image in self.images],
+            "mask": self.mask.digest if self.mask else None,
+            "model": self.model,
+            "n": self.n,
+            "prompt": self.prompt,
+            "quality": self.quality,
+            "size": self.size,
+        }
+
+    def canonical_json(self) -> str:
+        """Return the one JSON text of this request: sorted keys, no spaces, UTF-8 as it is."""
+        return json.dumps(self.to_record(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+    @property
+    def digest(self) -> str:
+        """The request's name: "sha256:" and the hex SHA-256 of its canonical JSON."""
+        text = self.canonical_json().encode("utf-8", "surrogatepass")
+        return f"sha256:{hashlib.sha256(text).hexdigest()}"
+
+    def body(self) -> dict[str, Any]:
+        """Return the JSON body the gateway takes (gateway protocol, section 2)."""
+        body: dict[str, Any] = {"model": self.model, "prompt": self.prompt, "size": self.size, "n": self.n}
+        if self.quality is not None:
+            body["quality"] = self.quality
+        if self.images:
+            uris = [image.data_uri for image in self.images]
+            body["image"] = uris[0] if len(uris) == 1 else uris
+        if self.mask is not None:
+            body["mask"] = self.mask.data_uri
+        return body

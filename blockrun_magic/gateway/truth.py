@@ -1,0 +1,103 @@
+"""Whether a signature was cashed, asked of those who know: the practice gateway, or the chain.
+
+On a chain the token contract's own `authorizationState` decides (EIP-3009), read through public
+RPC servers of which two must agree: one server's word does not decide about money.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from blockrun_magic.errors import BlockrunError
+from blockrun_magic.gateway.client import Client
+from blockrun_magic.gateway.presets import Gateway
+from blockrun_magic.payments.networks import NETWORKS, PRACTICE, Network
+
+__all__ = ["Balance", "authorization_used", "balance"]
+
+_AUTHORIZATION_STATE = "0xe94a0102"
+_BALANCE_OF = "0x70a08231"
+_WITNESSES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """USDC of a wallet in micro-USDC, and who said so."""
+
+    micros: int
+    source: str
+
+
+async def authorization_used(
+    client: Client, gateway: Gateway, network_id: str, payer: str, nonce: str
+) -> tuple[bool | None, str | None]:
+    """Return whether the authorization was cashed (None: nobody can say) and its transaction if known."""
+    network = NETWORKS.get(network_id)
+    if network is None:
+        return None, None
+    if network is PRACTICE:
+        return await _asked_practice(client, gateway, payer, nonce)
+    data = _AUTHORIZATION_STATE + _word(payer) + nonce.removeprefix("0x")
+    answer = await _agreed_call(client, network, data)
+    return (None if answer is None else answer != 0), None
+
+
+async def balance(client: Client, gateway: Gateway, payer: str) -> Balance | None:
+    """Return the wallet's USDC on the gateway's network, or None when nobody can say."""
+    network = gateway.networks[0]
+    if network is PRACTICE:
+        answer = await client.get(gateway, f"/v1/balance?address={payer}")
+        body = answer.json()
+        if answer.status != 200 or not isinstance(body, dict):
+            return None
+        from blockrun_magic.payments.money import parse_usd
+
+        return Balance(parse_usd(str(body.get("balance"))), "the practice gateway, play money")
+    value = await _agreed_call(client, network, _BALANCE_OF + _word(payer))
+    return None if value is None else Balance(value, f"{network.label}, two public RPC servers agreeing")
+
+
+async def _asked_practice(
+    client: Client, gateway: Gateway, payer: str, nonce: str
+) -> tuple[bool | None, str | None]:
+    if gateway.realm != PRACTICE.realm:
+        return None, None
+    try:
+        answer = await client.get(gateway, f"/practice/authorization/{payer}/{nonce}")
+    except BlockrunError:
+        return None, None
+    body = answer.json()
+    if answer.status != 200 or not isinstance(body, dict) or not isinstance(body.get("used"), bool):
+        return None, None
+    transaction = body.get("transaction")
+    return body["used"], transaction if isinstance(transaction, str) else None
+
+
+async def _agreed_call(client: Client, network: Network, data: str) -> int | None:
+    """Return what the token contract answers, once two RPC servers gave the same; else None."""
+    calls = [_call(client, url, network.asset, data) for url in network.rpc_urls]
+    answers = [answer for answer in await asyncio.gather(*calls) if answer is not None]
+    agreed = {answer for answer in answers if answers.count(answer) >= _WITNESSES}
+    return agreed.pop() if len(agreed) == 1 else None
+
+
+async def _call(client: Client, url: str, contract: str, data: str) -> int | None:
+    body: dict[str, Any] = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "eth_call",
+        "params": [{"to": contract, "data": data}, "latest"],
+    }
+    # An RPC server is no gateway of ours: it is asked as one that may never be paid.
+    server = Gateway("the RPC server", url, ())
+    try:
+        answer = (await client.post(server, "", body)).json()
+        return int(answer["result"], 16)
+    except (BlockrunError, TypeError, KeyError, ValueError):
+        return None
+
+
+def _word(address: str) -> str:
+    return address.removeprefix("0x").lower().rjust(64, "0")

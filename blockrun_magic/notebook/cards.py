@@ -1,0 +1,139 @@
+"""Every output of ours: one object with a text face and an escaped HTML face.
+
+The HTML uses inline styles and inherits the theme's colours, so that it reads in light and dark,
+and survives the sanitising of an untrusted notebook.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from blockrun_magic.payments.money import format_usd
+from blockrun_magic.studio.result import ImageResult, Quote
+
+__all__ = ["Card", "Message", "Table", "caption_of", "money_words", "quote_card"]
+
+_QUIET = "font-size:0.9em;opacity:0.8"
+_BADGE = "border:1px solid currentColor;border-radius:3px;padding:0 4px;font-size:0.85em"
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A text face and an HTML face of one output."""
+
+    text: str
+    html: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+
+class Message(Card):
+    """A few lines of plain words."""
+
+    def __init__(self, text: str) -> None:
+        lines = "<br>".join(escape(line) for line in text.splitlines())
+        super().__init__(text, f'<div style="{_QUIET}">{lines}</div>')
+
+
+class Table(Card):
+    """Rows under a header, with a title above and a note below; columns after `left` align right."""
+
+    def __init__(
+        self,
+        header: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        title: str = "",
+        note: str = "",
+        left: int = 1,
+    ) -> None:
+        super().__init__(
+            _table_text(header, rows, title, note, left), _table_html(header, rows, title, note, left)
+        )
+
+
+def _table_text(
+    header: Sequence[str], rows: Sequence[Sequence[str]], title: str, note: str, left: int
+) -> str:
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    lines = [title] if title else []
+    for row in (header, ["-" * width for width in widths], *rows):
+        cells = [
+            cell.ljust(width) if column < left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join([*lines, *([note] if note else [])])
+
+
+def _table_html(
+    header: Sequence[str], rows: Sequence[Sequence[str]], title: str, note: str, left: int
+) -> str:
+    def row_of(cells: Sequence[str], tag: str) -> str:
+        styled = (
+            f'<{tag} style="text-align:{"left" if column < left else "right"};padding:2px 12px 2px 0">'
+            f"{escape(cell)}</{tag}>"
+            for column, cell in enumerate(cells)
+        )
+        return f"<tr>{''.join(styled)}</tr>"
+
+    above = f"<div><b>{escape(title)}</b></div>" if title else ""
+    below = f'<div style="{_QUIET}">{escape(note)}</div>' if note else ""
+    body = "".join(row_of(cells, "td") for cells in rows)
+    return f"<div>{above}<table>{row_of(header, 'th')}{body}</table>{below}</div>"
+
+
+def money_words(micros: int, realm: str) -> str:
+    """Return an amount with the kind of its money, where that is not real: "$0.04 play money"."""
+    kind = {"practice": " play money", "testnet": " test money"}.get(realm, "")
+    return f"{format_usd(micros)}{kind}"
+
+
+def caption_of(result: ImageResult, saved: Sequence[str] = (), note: str = "") -> Card:
+    """Return the line under a picture: model, size, price, seconds, and what else is worth knowing."""
+    receipt, request = result.receipt, result.request
+    facts = [str(request["model"]), _size_words(result)]
+    if request["quality"]:
+        facts.append(str(request["quality"]))
+    if receipt.take > 1:
+        facts.append(f"take {receipt.take}")
+    if receipt.from_store:
+        bought = time.strftime("%Y-%m-%d %H:%M", time.localtime(receipt.bought_at))
+        facts.append(f"$0.00: bought {bought} for {money_words(receipt.amount, receipt.realm)}")
+    else:
+        paid = money_words(receipt.amount, receipt.realm)
+        facts.append(paid if receipt.settled else f"{paid} (not confirmed yet)")
+        facts.append(f"{result.seconds:.1f} s")
+    revised = list(dict.fromkeys(kept.revised_prompt for kept in result.pictures if kept.revised_prompt))
+    lines = [" · ".join(facts)]
+    lines += [f"The model read: {text}" for text in revised]
+    lines += [f"Saved to {path}" for path in saved]
+    lines += [note] if note else []
+    badge = f' <span style="{_BADGE}">PRACTICE</span>' if receipt.realm == "practice" else ""
+    html = "<br>".join(escape(line) for line in lines)
+    return Card("\n".join(lines), f'<div style="{_QUIET}">{html}{badge}</div>')
+
+
+def _size_words(result: ImageResult) -> str:
+    sizes = list(dict.fromkeys(f"{kept.width}x{kept.height}" for kept in result.pictures))
+    count = len(result.pictures)
+    return (f"{count} x " if count > 1 else "") + ", ".join(sizes)
+
+
+def quote_card(quote: Quote, model: str, size: str) -> Card:
+    """Return what a request would cost, in words."""
+    price = money_words(quote.total, quote.realm)
+    each = "" if quote.n == 1 else f" ({quote.n} x {format_usd(quote.total // quote.n)})"
+    lines = [f"{model} · {size} · {price}{each} at {quote.gateway}"]
+    if quote.list_price is not None and quote.list_price != quote.total:
+        lines.append(f"The list price is {format_usd(quote.list_price)}.")
+    if quote.kept:
+        lines.append("This picture is kept already: running the cell costs $0.00.")
+    lines.append("Nothing was signed.")
+    return Message("\n".join(lines))

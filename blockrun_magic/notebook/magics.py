@@ -1,0 +1,81 @@
+"""The magics: text becomes a request, the studio answers it, the answer is shown and bound."""
+
+from __future__ import annotations
+
+import atexit
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
+
+from blockrun_magic.notebook.session import Session
+from blockrun_magic.notebook.showing import Showing
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from blockrun_magic.studio import ImageResult
+
+__all__ = ["BlockrunMagics", "load", "unload"]
+
+
+@magics_class
+class BlockrunMagics(Magics):
+    """`%%imagegen`, `%%img2img` and `%blockrun`."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        super().__init__(shell)
+        self.session = Session()
+        self.showing = Showing(shell)
+
+    @no_var_expand
+    @line_cell_magic
+    def imagegen(self, line: str, cell: str | None = None) -> Any:
+        """Make a picture from a prompt: `%%imagegen --model flux` with the prompt below it."""
+        return self._make("imagegen", line, cell)
+
+    @no_var_expand
+    @line_cell_magic
+    def img2img(self, line: str, cell: str | None = None) -> Any:
+        """Edit a picture: `%%img2img --image cat --mask sky` with the prompt below it."""
+        return self._make("img2img", line, cell)
+
+    @no_var_expand
+    @line_magic
+    def blockrun(self, line: str) -> None:
+        """Show or change what the image magics work with: `%blockrun help` lists the words."""
+        from blockrun_magic.notebook.commands import run_command
+
+        run_command(self.session, self.shell, line)
+
+    def _make(self, magic: str, line: str, cell: str | None) -> ImageResult | None:
+        from blockrun_magic.notebook.making import make
+
+        return make(self.session, self.shell, self.showing, magic, line, cell)
+
+
+def load(shell: InteractiveShell) -> None:
+    """Register the magics with `shell`; loading twice changes nothing."""
+    if _loaded(shell) is not None:
+        return
+    magics = BlockrunMagics(shell)
+    shell.register_magics(magics)
+    atexit.register(magics.session.close)
+
+
+def unload(shell: InteractiveShell) -> None:
+    """Take the magics back and end their session."""
+    magics = _loaded(shell)
+    if magics is None:
+        return
+    for table in shell.magics_manager.magics.values():
+        for name in ("imagegen", "img2img", "blockrun"):
+            table.pop(name, None)
+    shell.magics_manager.registry.pop(type(magics).__name__, None)
+    magics.showing.close()
+    magics.session.close()
+    atexit.unregister(magics.session.close)
+
+
+def _loaded(shell: InteractiveShell) -> BlockrunMagics | None:
+    magics = shell.magics_manager.registry.get(BlockrunMagics.__name__)
+    return magics if isinstance(magics, BlockrunMagics) else None

@@ -1,0 +1,89 @@
+"""One kernel's run: which gateway, which studio, and the bridge to it; each opened when needed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from blockrun_magic.notebook.bridge import Bridge
+from blockrun_magic.wiring import open_practice, open_studio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from blockrun_magic.gateway.presets import Gateway
+    from blockrun_magic.practice.server import PracticeServer
+    from blockrun_magic.studio import Studio
+
+__all__ = ["Session"]
+
+T = TypeVar("T")
+
+
+class Session:
+    """What the magics of one kernel share."""
+
+    def __init__(self) -> None:
+        self.bridge = Bridge()
+        self._studio: Studio | None = None
+        self._gateway: Gateway | None = None
+        self._why = ""
+        self._practice: PracticeServer | None = None
+
+    @property
+    def gateway(self) -> Gateway:
+        """Where requests go: chosen with `use`, else `BLOCKRUN_API_URL`, else Base; raises FlagError."""
+        if self._gateway is None:
+            from blockrun_magic.gateway.presets import PRESETS, gateway_at
+
+            url = os.environ.get("BLOCKRUN_API_URL")
+            self._gateway = gateway_at(url) if url else PRESETS["base"]
+            self._why = "from BLOCKRUN_API_URL" if url else "the default"
+        return self._gateway
+
+    @property
+    def why(self) -> str:
+        """Why requests go where they go, in a few words."""
+        return self._why
+
+    @property
+    def studio(self) -> Studio:
+        """The studio, opened at its first use; raises LedgerError."""
+        if self._studio is None:
+            self._studio = open_studio()
+        return self._studio
+
+    def use(self, name: str) -> Gateway:
+        """Send requests to the gateway `name` from now on, and return it; raises FlagError."""
+        from blockrun_magic.gateway.presets import gateway_named
+
+        self._gateway = self.practice() if name.lower() == "practice" else gateway_named(name)
+        self._why = f"chosen with `%blockrun use {name}`"
+        return self._gateway
+
+    def practice(self) -> Gateway:
+        """Return the practice gateway: a shared one at `BLOCKRUN_PRACTICE_URL`, or one of our own."""
+        from blockrun_magic.gateway.presets import practice_at
+
+        shared = os.environ.get("BLOCKRUN_PRACTICE_URL")
+        if shared:
+            return practice_at(shared)
+        if self._practice is None:
+            self._practice = open_practice()
+            self._practice.start()
+        return practice_at(self._practice.url)
+
+    def run(self, work: Coroutine[Any, Any, T], tick: Callable[[], None] | None = None) -> T:
+        """Return what `work` returns, with Stop alive meanwhile."""
+        return self.bridge.run(work, tick)
+
+    def close(self) -> None:
+        """End everything that runs in the background; safe to call twice."""
+        studio, self._studio = self._studio, None
+        self.bridge.close(studio.close() if studio is not None else None)
+        if studio is not None:
+            studio.ledger.close()
+        practice, self._practice = self._practice, None
+        if practice is not None:
+            practice.stop()

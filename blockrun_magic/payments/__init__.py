@@ -1,0 +1,1 @@
+"""What moves money: amounts, wallets, x402, caps and the ledger."""

@@ -1,0 +1,417 @@
+"""The ledger: every purchase and authorization, durable before the action it allows.
+
+SQLite in `magic/ledger.sqlite`, mode 0600, shared by all kernels of a user. A signed header is
+money, so it lives here and nowhere else, and is wiped once it can no longer be of use.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from blockrun_magic.errors import LedgerError
+from blockrun_magic.payments.budget import DEFAULT_CAPS, Caps, Committed, check_caps
+from blockrun_magic.payments.schema import migrate
+from blockrun_magic.payments.states import AT_RISK, OPEN, TRANSITIONS, State
+from blockrun_magic.payments.x402 import SignedPayment
+
+__all__ = ["KeptPicture", "Ledger", "Payment", "Purchase"]
+
+_DAY = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """One authorization as the ledger keeps it; `amount` is in micro-USDC."""
+
+    id: int
+    purchase_id: str
+    state: State
+    amount: int
+    network: str | None
+    payer: str | None
+    nonce: str | None
+    valid_before: int | None
+    refused: bool
+    transaction: str | None
+    header_name: str | None = None
+    header_value: str | None = field(default=None, repr=False)
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPicture:
+    """One picture of a purchase: the SHA-256 (hex) of its file, and its pixels' size."""
+
+    file: str
+    media_type: str
+    width: int
+    height: int
+    revised_prompt: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Purchase:
+    """One request of one take: what was wanted, and what came of it so far."""
+
+    id: str
+    created_at: float
+    realm: str
+    gateway: str
+    digest: str
+    take: int
+    request: Mapping[str, Any]
+    private: bool
+    poll_url: str | None
+    answer: Sequence[Mapping[str, Any]] | None
+    finished_at: float | None
+    seconds: float | None
+
+
+class Ledger:
+    """The one writer of money's records; safe from several threads and processes.
+
+    `session` names this kernel's run. Every method raises LedgerError when the file cannot be
+    read or written, and then nothing has been changed.
+    """
+
+    def __init__(self, path: Path, session: str, clock: Callable[[], float] = time.time) -> None:
+        self.path = path
+        self.session = session
+        self._clock = clock
+        self._lock = threading.RLock()
+        with _told(path):
+            self._connection = _open(path)
+            migrate(self._connection)
+
+    def close(self) -> None:
+        """Close the file; the ledger is not used afterwards."""
+        with self._lock:
+            self._connection.close()
+
+    # -- purchases
+
+    def purchase(self, realm: str, digest: str, take: int) -> Purchase | None:
+        """Return the purchase of this request and take, or None when it was never begun."""
+        rows = self._read(
+            "SELECT * FROM purchases WHERE realm = ? AND digest = ? AND take = ?", (realm, digest, take)
+        )
+        return _purchase(rows[0]) if rows else None
+
+    def purchase_by_id(self, prefix: str) -> Purchase | None:
+        """Return the one purchase whose id starts with `prefix`, or None."""
+        rows = self._read("SELECT * FROM purchases WHERE substr(id, 1, length(?1)) = ?1 LIMIT 2", (prefix,))
+        return _purchase(rows[0]) if len(rows) == 1 else None
+
+    def takes(self, realm: str, digest: str) -> list[Purchase]:
+        """Return every take of this request, oldest first."""
+        query = "SELECT * FROM purchases WHERE realm = ? AND digest = ? ORDER BY take"
+        return [_purchase(row) for row in self._read(query, (realm, digest))]
+
+    def open_purchases(self) -> list[Purchase]:
+        """Return what is paid or at risk and has no picture yet, oldest first."""
+        query = f"""
+            SELECT DISTINCT purchases.* FROM purchases
+            JOIN authorizations ON purchase_id = purchases.id
+            WHERE finished_at IS NULL AND state IN ({_marks(OPEN)}) ORDER BY created_at"""
+        return [_purchase(row) for row in self._read(query, OPEN)]
+
+    def pictures(self, purchase_id: str) -> list[KeptPicture]:
+        """Return the pictures of a purchase, in the gateway's order."""
+        query = "SELECT * FROM pictures WHERE purchase_id = ? ORDER BY position"
+        return [
+            KeptPicture(row["file"], row["media_type"], row["width"], row["height"], row["revised_prompt"])
+            for row in self._read(query, (purchase_id,))
+        ]
+
+    def payments(self, purchase_id: str) -> list[Payment]:
+        """Return every authorization signed for a purchase, oldest first."""
+        query = "SELECT * FROM authorizations WHERE purchase_id = ? ORDER BY id"
+        return [_payment(row) for row in self._read(query, (purchase_id,))]
+
+    def open_payments(self, states: Sequence[State] = AT_RISK) -> list[Payment]:
+        """Return every authorization whose sum is at risk, oldest first."""
+        query = f"SELECT * FROM authorizations WHERE state IN ({_marks(states)}) ORDER BY id"
+        return [_payment(row) for row in self._read(query, states)]
+
+    def begin(
+        self, realm: str, gateway: str, digest: str, take: int, request: Mapping[str, Any], *, private: bool
+    ) -> Purchase:
+        """Return the purchase of this request and take, begun now unless it was before."""
+        with self._writing() as connection:
+            connection.execute(
+                """INSERT INTO purchases (id, created_at, realm, gateway, digest, take, request, private)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (realm, digest, take) DO NOTHING""",
+                (
+                    secrets.token_hex(5),
+                    self._clock(),
+                    realm,
+                    gateway,
+                    digest,
+                    take,
+                    json.dumps(request, sort_keys=True),
+                    int(private),
+                ),
+            )
+        purchase = self.purchase(realm, digest, take)
+        assert purchase is not None  # noqa: S101  it was written two lines above
+        return purchase
+
+    # -- the life of an authorization
+
+    def reserve(self, wanted: Sequence[tuple[Purchase, int]]) -> list[int]:
+        """Reserve each purchase's amount (micro-USDC), all or none; return the payments' ids.
+
+        One transaction over all kernels checks the caps. Raises BudgetError, and then nothing is
+        reserved.
+        """
+        if not wanted:
+            return []
+        now = self._clock()
+        realm = wanted[0][0].realm
+        with self._writing() as connection:
+            committed = self._committed(connection, realm, now)
+            check_caps(sum(amount for _, amount in wanted), committed, self._caps(connection))
+            ids = []
+            for purchase, amount in wanted:
+                cursor = connection.execute(
+                    """INSERT INTO authorizations
+                    (purchase_id, session, realm, created_at, updated_at, state, amount)
+                    VALUES (?, ?, ?, ?, ?, ?, ?)""",
+                    (purchase.id, self.session, realm, now, now, State.RESERVED, amount),
+                )
+                ids.append(int(cursor.lastrowid or 0))
+        return ids
+
+    def sign(self, payment_id: int, network: str, signed: SignedPayment) -> None:
+        """Record a signature that has not left yet: reserved → signed."""
+        authorization = signed.authorization
+        self._advance(
+            payment_id,
+            State.SIGNED,
+            network=network,
+            payer=authorization.payer,
+            pay_to=authorization.pay_to,
+            nonce=authorization.nonce,
+            valid_before=authorization.valid_before,
+            header_name=signed.header_name,
+            header_value=signed.header_value,
+        )
+
+    def submit(self, payment_id: int) -> None:
+        """Record that the signature may leave from now on: → submitted."""
+        self._advance(payment_id, State.SUBMITTED)
+
+    def poll(self, payment_id: int, purchase_id: str, poll_url: str) -> None:
+        """Record the job that this authorization pays for when it completes: → polling."""
+        with self._writing() as connection:
+            connection.execute("UPDATE purchases SET poll_url = ? WHERE id = ?", (poll_url, purchase_id))
+            self._advance_in(connection, payment_id, State.POLLING)
+
+    def forget_job(self, purchase_id: str) -> None:
+        """Forget a job that ended without a picture, so that the request is sent anew."""
+        with self._writing() as connection:
+            connection.execute("UPDATE purchases SET poll_url = NULL WHERE id = ?", (purchase_id,))
+
+    def settle(self, payment_id: int, transaction: str | None, note: str | None = None) -> None:
+        """Record that the money moved: → settled. Settling twice with one hash is one settlement."""
+        self._advance(payment_id, State.SETTLED, transaction_hash=transaction, note=note)
+
+    def release(self, payment_id: int, note: str) -> None:
+        """Record that the money certainly did not move and cannot any more: → released."""
+        self._advance(payment_id, State.RELEASED, note=note, header_value=None)
+
+    def doubt(self, payment_id: int, note: str, *, refused: bool = False) -> None:
+        """Record that the money may have moved: → unknown.
+
+        `refused` says that the gateway answered that it did not.
+        """
+        self._advance(payment_id, State.UNKNOWN, note=note, refused=int(refused))
+
+    def answer(self, purchase_id: str, items: Sequence[Mapping[str, Any]]) -> None:
+        """Keep where a paid-for answer's pictures are to be fetched from."""
+        with self._writing() as connection:
+            connection.execute(
+                "UPDATE purchases SET answer = ? WHERE id = ?", (json.dumps(items), purchase_id)
+            )
+
+    def finish(self, purchase_id: str, pictures: Sequence[KeptPicture], seconds: float) -> None:
+        """Record the pictures of a purchase, which ends it; its settled headers are wiped."""
+        with self._writing() as connection:
+            connection.execute("DELETE FROM pictures WHERE purchase_id = ?", (purchase_id,))
+            connection.executemany(
+                "INSERT INTO pictures VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (purchase_id, index, kept.file, kept.media_type, kept.width, kept.height, kept.revised_prompt)
+                    for index, kept in enumerate(pictures)
+                ],
+            )
+            connection.execute(
+                "UPDATE purchases SET finished_at = ?, seconds = ?, answer = NULL WHERE id = ?",
+                (self._clock(), seconds, purchase_id),
+            )
+            connection.execute(
+                "UPDATE authorizations SET header_value = NULL WHERE purchase_id = ? AND state = ?",
+                (purchase_id, State.SETTLED),
+            )
+
+    def mark_logged(self, payment_id: int) -> None:
+        """Record that a settled payment stands in the official cost log."""
+        with self._writing() as connection:
+            connection.execute("UPDATE authorizations SET logged = 1 WHERE id = ?", (payment_id,))
+
+    # -- caps
+
+    def caps(self) -> Caps:
+        """Return the caps in force, which all kernels share."""
+        with _told(self.path), self._lock:
+            return self._caps(self._connection)
+
+    def set_caps(self, **caps: int) -> Caps:
+        """Change some of the caps (`image`, `session`, `day`, micro-USDC); return all of them."""
+        with self._writing() as connection:
+            for name, value in caps.items():
+                connection.execute(
+                    "INSERT INTO settings VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                    (f"cap.{name}", str(value)),
+                )
+            return self._caps(connection)
+
+    def committed(self, realm: str) -> Committed:
+        """Return what this session and this UTC day have spent or put at risk, in micro-USDC."""
+        with _told(self.path), self._lock:
+            return self._committed(self._connection, realm, self._clock())
+
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
+        """Return the rows of a reading query, for reports."""
+        return self._read(sql, parameters)
+
+    # -- the inside
+
+    def _committed(self, connection: sqlite3.Connection, realm: str, now: float) -> Committed:
+        counted = (*AT_RISK, State.SETTLED)
+        total = f"SELECT coalesce(sum(amount), 0) FROM authorizations WHERE state IN ({_marks(counted)})"
+        session = connection.execute(
+            f"{total} AND session = ? AND realm = ?", (*counted, self.session, realm)
+        ).fetchone()[0]
+        midnight = now - now % _DAY
+        day = connection.execute(f"{total} AND realm = ? AND created_at >= ?", (*counted, realm, midnight))
+        return Committed(session, day.fetchone()[0])
+
+    def _caps(self, connection: sqlite3.Connection) -> Caps:
+        rows = connection.execute("SELECT name, value FROM settings WHERE name LIKE 'cap.%'").fetchall()
+        kept = {name.removeprefix("cap."): int(value) for name, value in rows}
+        return Caps(
+            image=kept.get("image", DEFAULT_CAPS.image),
+            session=kept.get("session", DEFAULT_CAPS.session),
+            day=kept.get("day", DEFAULT_CAPS.day),
+        )
+
+    def _advance(self, payment_id: int, to: State, **fields: Any) -> None:
+        with self._writing() as connection:
+            self._advance_in(connection, payment_id, to, **fields)
+
+    def _advance_in(self, connection: sqlite3.Connection, payment_id: int, to: State, **fields: Any) -> None:
+        row = connection.execute("SELECT state FROM authorizations WHERE id = ?", (payment_id,)).fetchone()
+        now_in = State(row["state"])
+        if now_in is to:
+            return
+        if to not in TRANSITIONS[now_in]:
+            raise LedgerError(
+                f"The ledger holds payment {payment_id} as {now_in}, which cannot become {to}.",
+                "Nothing more was done with it. Please report this with `%blockrun jobs`.",
+            )
+        columns = {"state": to, "updated_at": self._clock(), **fields}
+        assignments = ", ".join(f"{name} = ?" for name in columns)
+        connection.execute(
+            f"UPDATE authorizations SET {assignments} WHERE id = ?", (*columns.values(), payment_id)
+        )
+
+    def _read(self, sql: str, parameters: Sequence[Any]) -> list[sqlite3.Row]:
+        with _told(self.path), self._lock:
+            return self._connection.execute(sql, parameters).fetchall()
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with _told(self.path), self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                # A full disk ends the transaction by itself; a second end would hide the first error.
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # Created by us with 0600 before SQLite sees it: never readable by others, not for a moment.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    connection = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
+    connection.row_factory = sqlite3.Row
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    return connection
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn SQLite's and the file system's errors into ours, which say what to do."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise LedgerError(
+            f"The ledger {path} cannot be used: {error}.",
+            "Nothing was sent. Check free space and permissions, then run the cell again.",
+        ) from error
+
+
+def _marks(values: Sequence[Any]) -> str:
+    return ", ".join("?" * len(values))
+
+
+def _purchase(row: sqlite3.Row) -> Purchase:
+    return Purchase(
+        id=row["id"],
+        created_at=row["created_at"],
+        realm=row["realm"],
+        gateway=row["gateway"],
+        digest=row["digest"],
+        take=row["take"],
+        request=json.loads(row["request"]),
+        private=bool(row["private"]),
+        poll_url=row["poll_url"],
+        answer=json.loads(row["answer"]) if row["answer"] else None,
+        finished_at=row["finished_at"],
+        seconds=row["seconds"],
+    )
+
+
+def _payment(row: sqlite3.Row) -> Payment:
+    return Payment(
+        id=row["id"],
+        purchase_id=row["purchase_id"],
+        state=State(row["state"]),
+        amount=row["amount"],
+        network=row["network"],
+        payer=row["payer"],
+        nonce=row["nonce"],
+        valid_before=row["valid_before"],
+        refused=bool(row["refused"]),
+        transaction=row["transaction_hash"],
+        header_name=row["header_name"],
+        header_value=row["header_value"],
+        note=row["note"],
+    )

@@ -1,0 +1,46 @@
+"""USDC as whole micro-dollars (`int`): parse what people write, print what they read.
+
+USDC has six decimals on every network we pay on, so one micro-dollar is the token's own
+unit. Floats never enter: 0.1 + 0.2 is nobody's idea of a price.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal, InvalidOperation
+
+__all__ = ["MICROS_PER_USD", "format_usd", "parse_usd", "to_decimal"]
+
+MICROS_PER_USD = 1_000_000
+_AMOUNT = re.compile(r"\$?\s*(\d+(?:\.\d*)?|\.\d+)\s*(?:usd|usdc|\$)?", re.IGNORECASE | re.ASCII)
+
+
+def parse_usd(text: str | int | Decimal) -> int:
+    """Return `text` dollars ("$0.05", "0.05", "5 USDC", 5) in micro-dollars.
+
+    Raises ValueError for anything else: signs, commas, exponents, more than six decimals.
+    """
+    if isinstance(text, bool) or not isinstance(text, str | int | Decimal):
+        raise ValueError(f"{text!r} is not an amount in dollars")  # noqa: TRY004  one error to catch
+    match = _AMOUNT.fullmatch(str(text).strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not an amount in dollars, such as 0.05 or $0.05")
+    try:
+        micros = Decimal(match[1]) * MICROS_PER_USD
+    except InvalidOperation:  # pragma: no cover  the pattern admits only what Decimal reads
+        raise ValueError(f"{text!r} is not an amount in dollars") from None
+    if micros != micros.to_integral_value():
+        raise ValueError(f"{text!r} is finer than a micro-dollar (six decimals)")
+    return int(micros)
+
+
+def format_usd(micros: int) -> str:
+    """Return micro-dollars as people read them: "$0.0525", "$5.00", "-$0.04"."""
+    whole, fraction = divmod(abs(micros), MICROS_PER_USD)
+    digits = f"{fraction:06d}".rstrip("0").ljust(2, "0")
+    return f"{'-' if micros < 0 else ''}${whole}.{digits}"
+
+
+def to_decimal(micros: int) -> Decimal:
+    """Return micro-dollars as an exact `Decimal` of dollars, six decimals."""
+    return Decimal(micros).scaleb(-6)

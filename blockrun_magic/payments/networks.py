@@ -1,0 +1,86 @@
+"""The networks we pay on: our own table, which a gateway may choose from and never add to.
+
+The EIP-712 domain and the token address come from here alone: a 402 that names another asset
+is refused before anything is signed. Base and Base Sepolia are Circle's USDC contracts; the
+practice network exists nowhere, so what is signed for it can never be cashed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["BASE", "BASE_SEPOLIA", "NETWORKS", "PRACTICE", "Network", "network_named"]
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """One chain and its USDC contract, with the EIP-712 domain to sign under."""
+
+    id: str
+    """CAIP-2 identifier, as x402 v2 writes it: "eip155:8453"."""
+    v1_name: str
+    """The name x402 v1 uses for the same network: "base"."""
+    label: str
+    chain_id: int
+    asset: str
+    domain_name: str
+    domain_version: str
+    realm: str
+    """"real", "testnet" or "practice": sums and pictures of different realms are never mixed."""
+    rpc_urls: tuple[str, ...] = ()
+    """Public JSON-RPC servers of the chain, to ask what really moved."""
+
+    @property
+    def domain(self) -> dict[str, str | int]:
+        """The EIP-712 domain of the token contract."""
+        return {
+            "name": self.domain_name,
+            "version": self.domain_version,
+            "chainId": self.chain_id,
+            "verifyingContract": self.asset,
+        }
+
+
+BASE = Network(
+    id="eip155:8453",
+    v1_name="base",
+    label="Base",
+    chain_id=8453,
+    asset="0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913",
+    domain_name="USD Coin",
+    domain_version="2",
+    realm="real",
+    rpc_urls=("https://mainnet.base.org", "https://base-rpc.publicnode.com", "https://base.drpc.org"),
+)
+BASE_SEPOLIA = Network(
+    id="eip155:84532",
+    v1_name="base-sepolia",
+    label="Base Sepolia",
+    chain_id=84532,
+    asset="0x036CbD53842c5426634e7929541eC2318f3dCF7e",
+    domain_name="USDC",
+    domain_version="2",
+    realm="testnet",
+    rpc_urls=("https://sepolia.base.org", "https://base-sepolia-rpc.publicnode.com"),
+)
+PRACTICE = Network(
+    id="eip155:402402402402",
+    v1_name="blockrun-practice",
+    label="practice",
+    chain_id=402402402402,
+    # Nobody holds the key or contract behind it: it spells "PRACTICE PLAY MONEY!" in ASCII.
+    asset="0x505241435449434520504C4159204d4F4E455921",
+    domain_name="Practice USDC",
+    domain_version="1",
+    realm="practice",
+)
+
+NETWORKS: dict[str, Network] = {network.id: network for network in (BASE, BASE_SEPOLIA, PRACTICE)}
+
+
+def network_named(name: str) -> Network | None:
+    """Return the network that x402 v1 or v2 calls `name`, or None when it is not ours."""
+    known = NETWORKS.get(name)
+    if known is not None:
+        return known
+    return next((network for network in NETWORKS.values() if network.v1_name == name), None)

@@ -1,0 +1,99 @@
+"""The ledger's tables, as migrations that are applied once each, in order.
+
+A migration is a plain function; `@migration` adds it to the list. Never edit one that was released:
+add another.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+
+__all__ = ["migrate"]
+
+Migration = Callable[[sqlite3.Connection], None]
+_MIGRATIONS: list[Migration] = []
+
+
+def migration(function: Migration) -> Migration:
+    """Add `function` to the migrations, in the order of this file."""
+    _MIGRATIONS.append(function)
+    return function
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the database up to date; safe while other kernels do the same."""
+    if connection.execute("PRAGMA user_version").fetchone()[0] == len(_MIGRATIONS):
+        return
+    connection.execute("BEGIN EXCLUSIVE")
+    try:
+        # Read again inside the lock: another kernel may have been faster.
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        for step in _MIGRATIONS[version:]:
+            step(connection)
+        connection.execute(f"PRAGMA user_version = {max(version, len(_MIGRATIONS))}")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+@migration
+def purchases_authorizations_pictures(connection: sqlite3.Connection) -> None:
+    """Create the three tables of a purchase: what was wanted, how it was paid, what came."""
+    connection.execute("""
+        CREATE TABLE purchases (
+            id TEXT PRIMARY KEY,
+            created_at REAL NOT NULL,
+            realm TEXT NOT NULL,
+            gateway TEXT NOT NULL,
+            digest TEXT NOT NULL,
+            take INTEGER NOT NULL,
+            request TEXT NOT NULL,
+            private INTEGER NOT NULL DEFAULT 0,
+            poll_url TEXT,
+            answer TEXT,
+            finished_at REAL,
+            seconds REAL,
+            UNIQUE (realm, digest, take)
+        ) STRICT""")
+    connection.execute("""
+        CREATE TABLE authorizations (
+            id INTEGER PRIMARY KEY,
+            purchase_id TEXT NOT NULL REFERENCES purchases (id),
+            session TEXT NOT NULL,
+            realm TEXT NOT NULL,
+            created_at REAL NOT NULL,
+            updated_at REAL NOT NULL,
+            state TEXT NOT NULL,
+            amount INTEGER NOT NULL CHECK (amount >= 0),
+            network TEXT,
+            payer TEXT,
+            pay_to TEXT,
+            nonce TEXT UNIQUE,
+            valid_before INTEGER,
+            header_name TEXT,
+            header_value TEXT,
+            refused INTEGER NOT NULL DEFAULT 0,
+            transaction_hash TEXT,
+            note TEXT,
+            logged INTEGER NOT NULL DEFAULT 0
+        ) STRICT""")
+    connection.execute("""
+        CREATE TABLE pictures (
+            purchase_id TEXT NOT NULL REFERENCES purchases (id),
+            position INTEGER NOT NULL,
+            file TEXT NOT NULL,
+            media_type TEXT NOT NULL,
+            width INTEGER NOT NULL,
+            height INTEGER NOT NULL,
+            revised_prompt TEXT,
+            PRIMARY KEY (purchase_id, position)
+        ) STRICT""")
+    connection.execute("CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT")
+    connection.execute("CREATE INDEX by_purchase ON authorizations (purchase_id)")
+    connection.execute("CREATE INDEX by_session ON authorizations (session, realm)")
+    connection.execute("CREATE INDEX by_day ON authorizations (realm, created_at)")
+    connection.execute(
+        "CREATE INDEX by_open_state ON authorizations (state) WHERE state NOT IN ('settled', 'released')"
+    )

@@ -1,0 +1,47 @@
+"""The life of an authorization, as a state machine.
+
+    reserved ──▶ signed ──▶ submitted ──▶ settled        money moved: a hash or the chain says so
+        │           │        │  ▲    │
+        │           │        │  │    └──▶ polling ──▶ settled
+        ▼           ▼        ▼  │            │
+     released    released   unknown ◀────────┘           may have moved, and may still
+                             │    │
+                             ▼    ▼
+                        settled  released                certainly not charged
+
+`reserved` counts against the caps and nothing is signed. `signed`: the header is in the ledger
+and has not left. `submitted`: it may have left at any moment since. `unknown` ends by itself: the
+gateway, the job or the chain is asked again until it is settled, or expired and certainly unused.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+__all__ = ["AT_RISK", "OPEN", "TRANSITIONS", "State"]
+
+
+class State(StrEnum):
+    """Where an authorization stands; every change is durable before the action it allows."""
+
+    RESERVED = "reserved"
+    SIGNED = "signed"
+    SUBMITTED = "submitted"
+    POLLING = "polling"
+    SETTLED = "settled"
+    RELEASED = "released"
+    UNKNOWN = "unknown"
+
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.RESERVED: frozenset({State.SIGNED, State.RELEASED}),
+    State.SIGNED: frozenset({State.SUBMITTED, State.RELEASED}),
+    State.SUBMITTED: frozenset({State.POLLING, State.SETTLED, State.UNKNOWN, State.RELEASED}),
+    State.POLLING: frozenset({State.SETTLED, State.UNKNOWN, State.RELEASED}),
+    State.UNKNOWN: frozenset({State.SUBMITTED, State.POLLING, State.SETTLED, State.RELEASED}),
+    State.SETTLED: frozenset(),
+    State.RELEASED: frozenset(),
+}
+
+AT_RISK = (State.RESERVED, State.SIGNED, State.SUBMITTED, State.POLLING, State.UNKNOWN)
+OPEN = (State.SIGNED, State.SUBMITTED, State.POLLING, State.UNKNOWN, State.SETTLED)

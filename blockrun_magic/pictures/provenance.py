@@ -1,0 +1,182 @@
+"""The receipt inside the picture: put there without touching a pixel, and read back.
+
+PNG carries it as the text "blockrun:receipt", beside the "parameters" that other tools show; JPEG and
+WebP as XMP. What a picture says of itself is a claim: the ledger is what knows.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.sax.saxutils import escape, unescape
+
+from blockrun_magic.errors import SourceError, StoreError
+from blockrun_magic.pictures.containers import (
+    JPEG_TEXT_LIMIT,
+    jpeg_with_xmp,
+    jpeg_xmp,
+    png_chunks,
+    png_text,
+    png_with_text,
+    webp_with_xmp,
+    webp_xmp,
+)
+from blockrun_magic.pictures.decode import media_type_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from PIL import Image
+
+__all__ = ["KEY", "embed", "read"]
+
+KEY = "blockrun:receipt"
+"""The keyword of the PNG text, and the name of the XMP element."""
+
+_PARAMETERS = "parameters"
+_OURS = frozenset({KEY, _PARAMETERS})
+_FILE_LIMIT = 200_000_000
+
+_OPEN = (
+    '<rdf:Description rdf:about="" xmlns:blockrun="https://blockrun.ai/ns/receipt/1.0/"><blockrun:receipt>'
+)
+_CLOSE = "</blockrun:receipt></rdf:Description>"
+_END = "</rdf:RDF>"
+_PACKET = (
+    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
+    '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"></rdf:RDF></x:xmpmeta>'
+    '<?xpacket end="w"?>'
+)
+# Neither XML nor UTF-8 takes these; inside a JSON string an escape stands for each.
+_UNWRITABLE = re.compile("[\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+
+def embed(data: bytes, media_type: str, record: Mapping[str, Any]) -> bytes:
+    """Return the file with `record` inside, in place of an older one; the pixels stay what they are.
+
+    `record` is JSON values; its "prompt", "size" and "model" also become a PNG's "parameters". Where it
+    does not fit into a JPEG's 64 KB, the prompt is cut and "prompt_truncated" added. Raises StoreError
+    for bytes that are not a well-formed PNG, JPEG or WebP as `media_type` says.
+    """
+    try:
+        if media_type == "image/png":
+            texts = {KEY: _to_json(record), **_parameters(record)}
+            return png_with_text(data, texts, _OURS)
+        if media_type == "image/jpeg":
+            return jpeg_with_xmp(data, _fitting_xmp(jpeg_xmp(data), record))
+        if media_type == "image/webp":
+            return webp_with_xmp(data, _xmp(webp_xmp(data), record))
+    except ValueError as error:
+        raise StoreError(
+            f"The receipt cannot be put into the picture ({error}).",
+            "The picture is kept as it came; its receipt is in the ledger.",
+        ) from error
+    raise StoreError(f"A receipt cannot be put into {media_type}.", "PNG, JPEG and WebP can carry one.")
+
+
+def read(source: bytes | Path | str | Image.Image) -> dict[str, Any] | None:
+    """Return the record in a picture (bytes, a path, a PIL image opened from a file), or None.
+
+    Raises SourceError for a file that cannot be read.
+    """
+    if isinstance(source, str | Path):
+        source = _read_file(Path(source).expanduser())
+    text = _text_of_file(source) if isinstance(source, bytes) else _text_of_info(source.info)
+    if text is None:
+        return None
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _to_json(record: Mapping[str, Any]) -> str:
+    text = json.dumps(dict(record), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return _UNWRITABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def _parameters(record: Mapping[str, Any]) -> dict[str, str]:
+    """Return the text that AUTOMATIC1111 and its many readers know, with the facts that we have."""
+    prompt = record.get("prompt")
+    if not isinstance(prompt, str):
+        return {}
+    facts = ((label, record.get(label.lower())) for label in ("Size", "Model"))
+    line = ", ".join(f"{label}: {value}" for label, value in facts if value)
+    text = _UNWRITABLE.sub("\ufffd", f"{prompt}\n{line}".replace("\0", "\ufffd"))
+    return {_PARAMETERS: text.rstrip("\n")}
+
+
+def _xmp(older: bytes | None, record: Mapping[str, Any]) -> bytes:
+    """Return an XMP packet with the record in it, and all that an older one says besides."""
+    ours = f"{_OPEN}{escape(_to_json(record))}{_CLOSE}"
+    others = re.sub(f"{re.escape(_OPEN)}.*?{re.escape(_CLOSE)}", "", _decoded(older), flags=re.DOTALL)
+    before, end, after = (others if _END in others else _PACKET).rpartition(_END)
+    return f"{before}{ours}{end}{after}".encode()
+
+
+def _decoded(xmp: bytes | None) -> str:
+    try:
+        return (xmp or b"").decode()
+    except UnicodeDecodeError:  # XMP in UTF-16 is not to be had in JPEG or WebP
+        return ""
+
+
+def _fitting_xmp(older: bytes | None, record: Mapping[str, Any]) -> bytes:
+    """Return an XMP packet that one JPEG segment holds; raises ValueError if there is none."""
+    whole = _xmp(older, record)
+    if len(whole) <= JPEG_TEXT_LIMIT:
+        return whole
+    prompt = str(record.get("prompt", ""))
+    for beside in (older, None):
+        fits, too_long = -1, len(prompt) + 1
+        while too_long - fits > 1:
+            middle = (fits + too_long) // 2
+            xmp = _xmp(beside, {**record, "prompt": prompt[:middle], "prompt_truncated": True})
+            if len(xmp) <= JPEG_TEXT_LIMIT:
+                whole, fits = xmp, middle
+            else:
+                too_long = middle
+        if fits >= 0:
+            return whole
+    raise ValueError("it is larger than a JPEG segment, 64 KB")
+
+
+def _text_of_file(data: bytes) -> str | None:
+    media_type = media_type_of(data)
+    try:
+        if media_type == "image/png":
+            texts = (png_text(chunk) for chunk in png_chunks(data))
+            return next((text[1] for text in texts if text is not None and text[0] == KEY), None)
+        if media_type == "image/jpeg":
+            return _text_of_xmp(jpeg_xmp(data))
+        return _text_of_xmp(webp_xmp(data)) if media_type else None
+    except ValueError:
+        return None
+
+
+def _text_of_info(info: Mapping[Any, Any]) -> str | None:
+    """Return the record's text in what Pillow noted when it opened the file."""
+    text, xmp = info.get(KEY), info.get("xmp")
+    if isinstance(text, str):
+        return text
+    return _text_of_xmp(xmp) if isinstance(xmp, bytes) else None
+
+
+def _text_of_xmp(xmp: bytes | None) -> str | None:
+    # No XML parser: nothing here may be expanded or fetched.
+    _, found, rest = _decoded(xmp).partition("<blockrun:receipt>")
+    text, closed, _ = rest.partition("</blockrun:receipt>")
+    return unescape(text) if found and closed else None
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > _FILE_LIMIT:
+            raise SourceError(f"{path} is too large to be a picture.", "Name a PNG, JPEG or WebP file.")
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SourceError(f"{path} cannot be read: {reason}.", "Name a PNG, JPEG or WebP file.") from error

@@ -1,0 +1,80 @@
+"""The pictures that were bought, as content-addressed files: named by the SHA-256 of their bytes.
+
+A file is written whole or not at all, and read back only if its hash still matches its name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from pathlib import Path
+
+from blockrun_magic.errors import StoreError
+from blockrun_magic.pictures.decode import suffix_of
+
+__all__ = ["Store"]
+
+
+class Store:
+    """A folder of files, fanned out by the first two digits of their hash."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, digest: str, media_type: str) -> Path:
+        """Return where the file with this SHA-256 (hex) is, or would be."""
+        return self.root / digest[:2] / (digest + suffix_of(media_type))
+
+    def put(self, data: bytes, media_type: str) -> str:
+        """Keep `data` and return its SHA-256 (hex); raises StoreError when it cannot be written."""
+        digest = hashlib.sha256(data).hexdigest()
+        path = self.path(digest, media_type)
+        if path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == digest:
+            return digest
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write_whole(path, data)
+        except OSError as error:
+            raise StoreError(
+                f"The picture could not be kept in {self.root}: {error}.",
+                "Free some space and run the cell again: it collects what was paid for.",
+            ) from error
+        return digest
+
+    def set_aside(self, data: bytes) -> Path:
+        """Keep bytes that were paid for and are not a picture; return where they are."""
+        path = self.root / "not-pictures" / hashlib.sha256(data).hexdigest()[:16]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_whole(path, data)
+        return path
+
+    def get(self, digest: str, media_type: str) -> bytes:
+        """Return the bytes of a kept file; raises StoreError when it is missing or damaged."""
+        path = self.path(digest, media_type)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise StoreError(
+                f"The kept picture {path} cannot be read: {error.strerror}.",
+                "It was paid for: restore it from a backup, or buy another take with --fresh.",
+            ) from error
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise StoreError(
+                f"The kept picture {path} is damaged: its bytes no longer match its name.",
+                "It is not shown. Restore it from a backup, or buy another take with --fresh.",
+            )
+        return data
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    """Write `data` so that `path` is, at every moment, absent or complete, also after a power cut."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,157 @@
+"""The practice gateway as an ASGI application: the routes under /api, and what only practice has."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+
+from blockrun_magic.practice.catalogue import model_entries
+from blockrun_magic.practice.desk import Desk, Dropped, Options
+from blockrun_magic.practice.gallery import Gallery
+from blockrun_magic.practice.terms import price_of
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from blockrun_magic.gateway.catalog import Catalog
+    from blockrun_magic.practice.state import Settlement, State
+
+__all__ = ["build_app"]
+
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
+_MAX_BODY = 96_000_000
+
+
+class _Cut:
+    """Drops the connection where the desk says so, and refuses bodies that are too large."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            length = dict(scope["headers"]).get(b"content-length", b"0")
+            if length.isdigit() and int(length) > _MAX_BODY:
+                answer = JSONResponse({"error": "Payload too large", "details": "Send at most 96 MB."}, 413)
+                await answer(scope, receive, send)
+                return
+        # ASGI has no word for hanging up; uvicorn's `send` is a method of the object that can.
+        transport = getattr(getattr(send, "__self__", None), "transport", None)
+        try:
+            await self.app(scope, receive, send)
+        except Dropped:
+            if transport is None:
+                raise
+            transport.abort()
+
+
+class _Routes:
+    """The handlers, over one desk."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.state = desk.state
+
+    async def generate(self, request: Request) -> Response:
+        return await self.desk.submit(request, "generate")
+
+    async def edit(self, request: Request) -> Response:
+        return await self.desk.submit(request, "edit")
+
+    async def job(self, request: Request) -> Response:
+        return await self.desk.poll(request, request.path_params["id"])
+
+    async def models(self, _: Request) -> Response:
+        chat = {"id": "practice/parrot", "object": "model", "owned_by": "practice", "categories": ["chat"]}
+        return JSONResponse({"object": "list", "data": [*model_entries(self.desk.catalog), chat]})
+
+    async def image_models(self, _: Request) -> Response:
+        return JSONResponse({"models": model_entries(self.desk.catalog)})
+
+    async def balance(self, request: Request) -> Response:
+        address = request.query_params.get("address", "")
+        if not _ADDRESS.fullmatch(address):
+            return JSONResponse({"error": "Bad address", "details": "address is 0x and 40 hex digits."}, 400)
+        return JSONResponse(self._balance(address, self.state.balance(address)))
+
+    async def media(self, request: Request) -> Response:
+        settlement = self.state.settlement_in("0x" + request.path_params["tx"])
+        order = self.state.order(settlement.digest) if settlement else None
+        position = request.path_params["position"]
+        if settlement is None or order is None or position >= order.n:
+            return JSONResponse({"error": "Not found"}, 404)
+        data, media_type = await self.desk.gallery.picture(settlement, order, position)
+        return Response(data, media_type=media_type)
+
+    async def ledger(self, _: Request) -> Response:
+        settlements = self.state.settlements()
+        return JSONResponse(
+            {
+                "settlements": [self._line(each) for each in settlements],
+                "total": str(sum(each.amount for each in settlements)),
+                "paid_requests": self.state.counter("paid"),
+                "requests": self.state.counter("requests"),
+            }
+        )
+
+    async def authorization(self, request: Request) -> Response:
+        payer, nonce = request.path_params["payer"], request.path_params["nonce"]
+        used = self.state.settlement(payer, nonce.lower())
+        return JSONResponse({"used": used is not None, "transaction": used.tx if used else None})
+
+    async def faucet(self, request: Request) -> Response:
+        try:
+            given = await request.json()
+        except ValueError:
+            given = None
+        address = given.get("address") if isinstance(given, dict) else None
+        if not isinstance(address, str) or not _ADDRESS.fullmatch(address):
+            return JSONResponse({"error": "Bad address", "details": "address is 0x and 40 hex digits."}, 400)
+        return JSONResponse(self._balance(address, self.state.refill(address)))
+
+    def _balance(self, address: str, micros: int) -> dict[str, str]:
+        price = price_of(micros)
+        return {"balance": price["amount"], "currency": price["currency"], "address": address}
+
+    def _line(self, settlement: Settlement) -> dict[str, Any]:
+        order = self.state.order(settlement.digest)
+        return {
+            "transaction": settlement.tx,
+            "payer": settlement.payer,
+            "nonce": settlement.nonce,
+            "amount": str(settlement.amount),
+            "model": order.model,
+            "size": order.size,
+            "n": order.n,
+            "endpoint": order.endpoint,
+            "job": settlement.job,
+            "at": datetime.fromtimestamp(settlement.at, UTC).isoformat(),
+        }
+
+
+def build_app(state: State, catalog: Catalog, options: Options | None = None) -> ASGIApp:
+    """Return the gateway over `state`, with the models and prices of `catalog`."""
+    routes = _Routes(Desk(state, catalog, Gallery(), options or Options()))
+    paths = [
+        Route("/v1/images/generations", routes.generate, methods=["POST"]),
+        Route("/v1/images/image2image", routes.edit, methods=["POST"]),
+        Route("/v1/jobs/{id}", routes.job),
+        Route("/v1/models", routes.models),
+        Route("/v1/images/models", routes.image_models),
+        Route("/v1/balance", routes.balance),
+        Route("/media/{tx}-{position:int}.png", routes.media),
+        Route("/practice/ledger", routes.ledger),
+        Route("/practice/authorization/{payer}/{nonce}", routes.authorization),
+        Route("/practice/faucet", routes.faucet, methods=["POST"]),
+    ]
+    # A page in a browser must not talk to it under a name of its own choosing.
+    own_hosts = Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
+    return _Cut(Starlette(routes=[Mount("/api", routes=paths)], middleware=[own_hosts]))

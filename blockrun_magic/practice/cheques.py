@@ -1,0 +1,171 @@
+"""A payment header, verified: who signed what, under our own network's domain, and whether it is enough."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from blockrun_magic.practice.terms import EXTENSIONS, from_base64_json
+
+if TYPE_CHECKING:
+    from blockrun_magic.payments.networks import Network
+    from blockrun_magic.practice.terms import Terms
+
+__all__ = ["Cheque", "Rejected", "read_cheque"]
+
+_TYPES = {
+    "TransferWithAuthorization": [
+        {"name": "from", "type": "address"},
+        {"name": "to", "type": "address"},
+        {"name": "value", "type": "uint256"},
+        {"name": "validAfter", "type": "uint256"},
+        {"name": "validBefore", "type": "uint256"},
+        {"name": "nonce", "type": "bytes32"},
+    ]
+}
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,77}")
+_NONCE = re.compile(r"0x[0-9a-fA-F]{64}")
+_SIGNATURE = re.compile(r"0x[0-9a-fA-F]{130}")
+_SECONDS_TO_SETTLE = 6
+_VERBATIM = ("scheme", "network", "amount", "asset", "payTo", "maxTimeoutSeconds")
+
+
+class Rejected(Exception):  # noqa: N818  an answer, not a failure
+    """A payment that is not taken; `problem` is the body of the 402."""
+
+    def __init__(self, details: str, reason: str, code: str = "PAYMENT_INVALID") -> None:
+        self.problem: dict[str, Any] = {
+            "error": "Payment verification failed",
+            "details": details,
+            "code": code,
+            "reason": reason,
+            "invalidMessage": details,
+        }
+        super().__init__(details)
+
+
+def _undecodable(details: str) -> Rejected:
+    return Rejected(f"The payment header cannot be decoded: {details}.", "invalid_payload")
+
+
+@dataclass(frozen=True, slots=True)
+class Cheque:
+    """A signed authorization; `accepted` is the requirement it answers. Its signature is `payer`'s."""
+
+    payer: str
+    payee: str
+    value: int
+    valid_after: int
+    valid_before: int
+    nonce: str
+    accepted: dict[str, Any]
+
+    def check_terms(self, terms: Terms) -> None:
+        """Raise Rejected unless this pays exactly what `terms` ask."""
+        wanted = terms.requirement
+        if terms.version == 1:
+            names: tuple[str, ...] = ("scheme", "network")
+        else:
+            names = _VERBATIM
+            extra = self.accepted.get("extra")
+            if not isinstance(extra, dict) or not wanted["extra"].items() <= extra.items():
+                raise Rejected("accepted.extra is not what was offered.", "invalid_payment_requirements")
+        for name in names:
+            given = self.accepted.get(name)
+            if given != wanted[name] or type(given) is not type(wanted[name]):
+                raise Rejected(f"accepted.{name} is not what was offered.", "invalid_payment_requirements")
+        if self.payee != wanted["payTo"]:
+            raise Rejected("It pays somebody else.", "invalid_exact_evm_payload_recipient_mismatch")
+        if self.value != terms.amount:
+            details = f"It is over {self.value} micro-USDC; the price is {terms.amount}."
+            raise Rejected(details, "invalid_exact_evm_payload_authorization_value_mismatch")
+
+    def check_window(self, now: float) -> None:
+        """Raise Rejected unless this can be settled `now`."""
+        if self.valid_after >= now:
+            reason = "invalid_exact_evm_payload_authorization_valid_after"
+            raise Rejected("The authorization is not valid yet.", reason)
+        if self.valid_before <= now + _SECONDS_TO_SETTLE:
+            reason = "invalid_exact_evm_payload_authorization_valid_before"
+            raise Rejected("The authorization has expired.", reason, "PAYMENT_EXPIRED")
+
+
+def read_cheque(header: str, version: int, network: Network) -> Cheque:
+    """Return the cheque in a v1 or v2 payment header, its signature verified; raises Rejected."""
+    try:
+        envelope = from_base64_json(header)
+    except ValueError:
+        raise _undecodable("it is not base64 of JSON") from None
+    if not isinstance(envelope, dict) or envelope.get("x402Version") != version:
+        raise _undecodable(f"x402Version must be {version}")
+    accepted = envelope if version == 1 else envelope.get("accepted")
+    payload = envelope.get("payload")
+    if not isinstance(accepted, dict) or not isinstance(payload, dict):
+        raise _undecodable("accepted or payload is missing")
+    _check_extensions(envelope.get("extensions"))
+    authorization, signature = payload.get("authorization"), payload.get("signature")
+    if not isinstance(authorization, dict):
+        raise _undecodable("payload.authorization is missing")
+    _check_fields(authorization, signature)
+    cheque = Cheque(
+        payer=authorization["from"],
+        payee=authorization["to"],
+        value=int(authorization["value"]),
+        valid_after=int(authorization["validAfter"]),
+        valid_before=int(authorization["validBefore"]),
+        nonce=authorization["nonce"].lower(),
+        accepted=accepted,
+    )
+    _check_signature(cheque, str(signature), network)
+    return cheque
+
+
+def _check_extensions(extensions: Any) -> None:
+    """Raise Rejected when an advertised extension came back changed; leaving it out is fine."""
+    if extensions is None:
+        return
+    if not isinstance(extensions, dict):
+        raise _undecodable("extensions must be an object")
+    for name, value in EXTENSIONS.items():
+        if extensions.get(name, value) != value:
+            raise Rejected(f"extensions.{name} is not what was offered.", "extension_echo_mismatch")
+
+
+def _check_fields(authorization: dict[str, Any], signature: Any) -> None:
+    """Raise Rejected unless every field is a string of the right form, addresses checksummed."""
+    from eth_utils.address import is_checksum_address
+
+    forms = {"from": _ADDRESS, "to": _ADDRESS, "nonce": _NONCE}
+    forms |= dict.fromkeys(("value", "validAfter", "validBefore"), _NUMBER)
+    for name, form in forms.items():
+        field = authorization.get(name)
+        if not isinstance(field, str) or not form.fullmatch(field):
+            raise _undecodable(f"authorization.{name} is malformed")
+        if form is _ADDRESS and not is_checksum_address(field):
+            raise _undecodable(f"authorization.{name} is not checksummed")
+    if not isinstance(signature, str) or not _SIGNATURE.fullmatch(signature):
+        raise _undecodable("payload.signature is malformed")
+
+
+def _check_signature(cheque: Cheque, signature: str, network: Network) -> None:
+    """Raise Rejected unless the payer signed this under the network's own domain."""
+    from eth_account import Account
+    from eth_account.messages import encode_typed_data
+
+    message = {
+        "from": cheque.payer,
+        "to": cheque.payee,
+        "value": cheque.value,
+        "validAfter": cheque.valid_after,
+        "validBefore": cheque.valid_before,
+        "nonce": bytes.fromhex(cheque.nonce[2:]),
+    }
+    try:
+        signable = encode_typed_data(domain_data=network.domain, message_types=_TYPES, message_data=message)
+        signer = Account.recover_message(signable, signature=signature)
+    except Exception:  # noqa: BLE001  whatever the curve objects to, it is a bad signature
+        signer = None
+    if signer != cheque.payer:
+        raise Rejected("The signature is not the payer's.", "invalid_exact_evm_payload_signature")

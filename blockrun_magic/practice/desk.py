@@ -1,0 +1,229 @@
+"""The gateway's desk: takes an order and its payment, settles once, and hands the pictures over."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import HTMLResponse, JSONResponse
+
+from blockrun_magic.payments.networks import PRACTICE, Network
+from blockrun_magic.practice.cheques import Cheque, Rejected, read_cheque
+from blockrun_magic.practice.orders import Refused, order_from, read_fields
+from blockrun_magic.practice.results import receipt_headers, result_body
+from blockrun_magic.practice.terms import Terms, price_of, to_base64_json
+from blockrun_magic.practice.triggers import Triggers
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from blockrun_magic.gateway.catalog import Catalog
+    from blockrun_magic.gateway.request import ImageRequest, Operation
+    from blockrun_magic.practice.gallery import Gallery
+    from blockrun_magic.practice.state import Job, Settlement, State
+
+__all__ = ["Desk", "Dropped", "Options"]
+
+_SLOW_MODELS = ("bytedance/seedream-5-pro", "openai/gpt-image-2")
+_PRICE_UP = 10
+
+
+class Dropped(Exception):  # noqa: N818  an answer, not a failure
+    """The connection is to be cut without an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a practice gateway behaves: waits in seconds, x402 version, network."""
+
+    latency: float = 0.0
+    """Seconds a picture takes on a model that answers at once."""
+    slow_seconds: float = 3.0
+    """Seconds a job takes on a model that answers 202."""
+    x402_version: int = 2
+    network: Network = field(default=PRACTICE)
+
+
+def origin_of(request: Request) -> str:
+    """Return the origin the client used: "http://127.0.0.1:8403"."""
+    return f"{request.url.scheme}://{request.url.netloc}"
+
+
+class Desk:
+    """Answers the paid endpoints; everything it knows is in `state`."""
+
+    def __init__(self, state: State, catalog: Catalog, gallery: Gallery, options: Options) -> None:
+        self.state = state
+        self.catalog = catalog
+        self.gallery = gallery
+        self.options = options
+
+    async def submit(self, http: Request, operation: Operation) -> Response:
+        """Answer a POST: a price, the pictures, a job, or an error."""
+        self.state.count("requests")
+        try:
+            fields = read_fields(http.headers.get("content-type", ""), await http.body())
+            order, triggers = await asyncio.to_thread(order_from, fields, operation, self.catalog)
+            terms = self._terms(http, order, triggers)
+        except Refused as refused:
+            return JSONResponse(refused.body, refused.status)
+        if self._header(http) is None:
+            return self._challenge(terms)
+        self.state.count("paid")
+        try:
+            return await self._paid(http, order, triggers, terms)
+        except Rejected as rejected:
+            return self._challenge(terms, rejected)
+
+    async def poll(self, http: Request, job_id: str) -> Response:
+        """Answer the poll of a job: still running, the pictures, or an error."""
+        job = self.state.job(job_id)
+        if job is None:
+            return JSONResponse({"error": "Not found", "details": f"There is no job {job_id}."}, 404)
+        terms = Terms(self.options.network, job.amount, str(http.url), self.options.x402_version)
+        if self._header(http) is None:
+            return self._challenge(terms)
+        try:
+            cheque = self._cheque(http)
+            if cheque.payer != job.payer:
+                details = "Another wallet opened this job."
+                return JSONResponse({"error": "Forbidden", "details": details, "code": "WALLET_MISMATCH"}, 403)
+            return await self._polled(http, job, cheque, terms)
+        except Rejected as rejected:
+            return self._challenge(terms, rejected)
+
+    async def _paid(self, http: Request, order: ImageRequest, triggers: Triggers, terms: Terms) -> Response:
+        cheque = self._cheque(http)
+        repeated = await self._repeated(http, order, cheque)
+        if repeated is not None:
+            return repeated
+        cheque.check_terms(terms)
+        cheque.check_window(time.time())
+        self.state.check_balance(cheque)
+        fault = self._fault(triggers, cheque)
+        if fault is not None:
+            return fault
+        self.state.keep_order(order)
+        seconds = self._job_seconds(order, triggers)
+        if seconds is not None:
+            return self._queued(self.state.open_job(cheque, order, seconds), order)
+        await asyncio.sleep(self.options.latency * order.n)
+        settlement, _ = self.state.settle(cheque, order)
+        return await self._deliver(http, order, settlement)
+
+    async def _repeated(self, http: Request, order: ImageRequest, cheque: Cheque) -> Response | None:
+        """Return the answer an authorization had before, or None for a new one; raises Rejected."""
+        job = self.state.job_paid_by(cheque.payer, cheque.nonce)
+        settlement = self.state.settlement_of(job.id) if job else None
+        settlement = settlement or self.state.settlement(cheque.payer, cheque.nonce)
+        used_for = settlement.digest if settlement else job.digest if job else None
+        if used_for is None:
+            return None
+        if used_for != order.digest:
+            details = "This authorization was used for another request."
+            raise Rejected(details, "invalid_exact_evm_nonce_already_used", "PAYMENT_REPLAY")
+        if settlement is not None:
+            return await self._deliver(http, order, settlement, {"already_settled": True})
+        return self._queued(job, order) if job else None
+
+    async def _polled(self, http: Request, job: Job, cheque: Cheque, terms: Terms) -> Response:
+        order = self.state.order(job.digest)
+        triggers = Triggers.read(order.prompt)
+        about = {"id": job.id, "object": "image.job", "model": order.model}
+        settled = self.state.settlement_of(job.id)
+        if settled is not None:
+            again = {"status": "completed", "payment_status": "settled", "already_settled": True}
+            return await self._deliver(http, order, settled, about | again)
+        cheque.check_terms(terms)
+        cheque.check_window(time.time())
+        if "poll-504" in triggers and self.state.count(f"poll-504 {job.id}") == 0:
+            return JSONResponse({"error": "Gateway timeout", "message": "Ask again (practice)."}, 504)
+        if time.time() < job.ready_at:
+            return JSONResponse(self._job_body(job, order) | {"status": "in_progress"}, 202)
+        if "fail-job" in triggers:
+            error = "The model could not paint this (practice)."
+            return JSONResponse(about | {"status": "failed", "payment_status": "not_charged", "error": error})
+        settlement, _ = self.state.settle(cheque, order, job)
+        done = {"status": "completed", "payment_status": "settled"}
+        return await self._deliver(http, order, settlement, about | done)
+
+    async def _deliver(
+        self, http: Request, order: ImageRequest, settlement: Settlement, extra: dict[str, Any] | None = None
+    ) -> Response:
+        """Return the pictures of a settlement, unless a trigger loses them."""
+        triggers = Triggers.read(order.prompt)
+        network, version = self.options.network, self.options.x402_version
+        headers = receipt_headers(order, settlement, network, version)
+        for name in ("lost", "500-charged"):
+            first = name in triggers and self.state.count(f"{name} {settlement.tx}") == 0
+            if not first and f"{name}-always" not in triggers:
+                continue
+            if name == "lost":
+                raise Dropped
+            payment = {"status": "settled", "tx_hash": settlement.tx, "network": network.id}
+            problem = {"error": "Internal error", "details": "Paid, and then it broke.", "payment": payment}
+            return JSONResponse(problem, 500, headers)
+        body = await result_body(order, settlement, self.gallery, origin_of(http), network)
+        return JSONResponse((extra or {}) | body, headers=headers)
+
+    def _fault(self, triggers: Triggers, cheque: Cheque) -> Response | None:
+        """Return the error that the prompt asked for before payment, if any; raises Rejected, Dropped."""
+        if "402" in triggers:
+            raise Rejected("The facilitator refused the payment (practice).", "unexpected_verify_error")
+        if "lost-unpaid" in triggers and self.state.count(f"lost-unpaid {cheque.nonce}") == 0:
+            raise Dropped
+        if "html-error" in triggers:
+            return HTMLResponse("<html><body><h1>502 Bad Gateway</h1></body></html>", 502)
+        for name, fault in triggers.faults:
+            if fault.once and self.state.count(f"{name} {cheque.nonce}") > 0:
+                continue
+            limited = {"Retry-After": "1", "X-RateLimit-Source": "upstream"} if fault.status == 429 else None  # noqa: PLR2004
+            return JSONResponse(fault.body, fault.status, limited)
+        return None
+
+    def _job_seconds(self, order: ImageRequest, triggers: Triggers) -> float | None:
+        """Return how long the order takes as a job, or None when it is answered at once."""
+        if triggers.seconds is not None:
+            return triggers.seconds
+        return self.options.slow_seconds if order.model.startswith(_SLOW_MODELS) else None
+
+    def _job_body(self, job: Job, order: ImageRequest) -> dict[str, Any]:
+        return {
+            "id": job.id,
+            "object": "image.job",
+            "model": order.model,
+            "size": order.size,
+            "n": order.n,
+            "price": price_of(job.amount),
+            "payment_status": "verified",
+            "created": int(job.created),
+            "poll_url": f"/api/v1/jobs/{job.id}",
+        }
+
+    def _queued(self, job: Job, order: ImageRequest) -> Response:
+        return JSONResponse(self._job_body(job, order) | {"status": "queued"}, 202)
+
+    def _terms(self, http: Request, order: ImageRequest, triggers: Triggers) -> Terms:
+        price = self.catalog.list_price(order.price_key)
+        if price is None:
+            raise Refused(400, {"error": "No price", "details": f"{order.model} has no price for {order.size}."})
+        amount = price * _PRICE_UP if "price-up" in triggers else price
+        resource = f"{origin_of(http)}{http.url.path}"
+        return Terms(self.options.network, amount, resource, self.options.x402_version)
+
+    def _header(self, http: Request) -> str | None:
+        name = "X-PAYMENT" if self.options.x402_version == 1 else "PAYMENT-SIGNATURE"
+        return http.headers.get(name)
+
+    def _cheque(self, http: Request) -> Cheque:
+        return read_cheque(self._header(http) or "", self.options.x402_version, self.options.network)
+
+    def _challenge(self, terms: Terms, rejected: Rejected | None = None) -> Response:
+        body, headers = terms.challenge(rejected.problem if rejected else None)
+        if rejected is not None and terms.version != 1:
+            refusal = {"success": False, "errorReason": rejected.problem["reason"], "transaction": ""}
+            headers |= {"PAYMENT-RESPONSE": to_base64_json(refusal | {"network": terms.network.id})}
+        return JSONResponse(body, 402, headers)

@@ -1,0 +1,87 @@
+"""The pictures that were bought, painted when they are asked for, and the damaged ones triggers ask for."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import struct
+import zlib
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from blockrun_magic.practice.triggers import Triggers
+
+if TYPE_CHECKING:
+    from blockrun_magic.gateway.request import ImageRequest, Upload
+    from blockrun_magic.practice.painter import Picture
+    from blockrun_magic.practice.state import Settlement
+
+__all__ = ["Gallery"]
+
+_AT_ONCE = 2
+_KEPT = 24
+_PAGE = b"<!doctype html><html><body><h1>Not a picture</h1><script>alert(1)</script></body></html>"
+_SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><script>alert(1)</script></svg>'
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def _bomb() -> bytes:
+    """Return a well-formed PNG of a few bytes that claims 60000x60000 pixels."""
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    chunks = (_chunk(b"IHDR", header), _chunk(b"IDAT", zlib.compress(bytes(4096), 9)), _chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def _open(upload: Upload) -> Picture:
+    from PIL import Image
+
+    picture = Image.open(io.BytesIO(upload.data))
+    picture.load()
+    return picture
+
+
+def _paint(request: ImageRequest, index: int) -> bytes:
+    """Return the PNG of one picture of `request`."""
+    from blockrun_magic.practice.editor import edit
+    from blockrun_magic.practice.painter import encode_png, paint
+
+    width, _, height = request.size.partition("x")
+    size = (int(width), int(height))
+    if request.operation == "generate":
+        return encode_png(paint(request.prompt, request.model, size, index, request.quality))
+    sources = [_open(image) for image in request.images]
+    mask = _open(request.mask) if request.mask else None
+    return encode_png(edit(request.prompt, request.model, sources, mask, size, index))
+
+
+class Gallery:
+    """Paints at most two pictures at a time, off the event loop, and keeps the last few."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[str, int], bytes] = OrderedDict()
+        self._easels = asyncio.Semaphore(_AT_ONCE)
+
+    async def picture(self, settlement: Settlement, request: ImageRequest, position: int) -> tuple[bytes, str]:
+        """Return bytes and media type of the picture at `position` among those that were bought."""
+        triggers = Triggers.read(request.prompt)
+        if "html" in triggers:
+            return _PAGE, "text/html"
+        if "svg" in triggers:
+            return _SVG, "image/svg+xml"
+        if "bomb" in triggers:
+            return _bomb(), "image/png"
+        png = await self._png(request, settlement.take * request.n + position)
+        return (png[: len(png) // 2] if "truncated" in triggers else png), "image/png"
+
+    async def _png(self, request: ImageRequest, index: int) -> bytes:
+        key = (request.digest, index)
+        async with self._easels:
+            if key not in self._kept:
+                self._kept[key] = await asyncio.to_thread(_paint, request, index)
+                while len(self._kept) > _KEPT:
+                    self._kept.popitem(last=False)
+            self._kept.move_to_end(key)
+            return self._kept[key]

@@ -1,0 +1,295 @@
+"""Land and water: mountains in haze, forests, hills, dunes, flowers, and lakes that mirror them."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from PIL import Image, ImageChops, ImageDraw
+
+from blockrun_magic.practice.canvas import gradient, mix, noise, ridge, shape, tint
+
+if TYPE_CHECKING:
+    import random
+
+    from blockrun_magic.practice.canvas import RGB, Canvas, Point
+    from blockrun_magic.practice.scenes import Scene
+
+__all__ = ["paint_flowers", "paint_forest", "paint_ground", "paint_mountains", "paint_water"]
+
+
+def paint_mountains(canvas: Canvas, scene: Scene, horizon: float, layers: int = 3) -> None:
+    """Paint ranges one before the other, the farther the hazier, their feet in mist at `horizon`."""
+    rng = canvas.fork("mountains")
+    base = int(canvas.height * horizon) + 2
+    palette = scene.palette
+    snowy = "snow" in scene.features or rng.random() < 0.45  # noqa: PLR2004
+    for layer in range(layers):
+        depth = (layer + 1) / layers
+        reach = canvas.height * horizon * (0.78 - 0.5 * depth)
+        heights = ridge(rng, 7, 0.52)
+        step = canvas.width / (len(heights) - 1)
+        line = [(at * step, base - reach * (0.16 + 0.84 * high)) for at, high in enumerate(heights)]
+        top = max(0, int(min(y for _, y in line)) - 2)
+        rock = mix(palette.haze, mix(palette.near, palette.sky[0], 0.25), 0.28 + 0.5 * depth)
+        foot = mix(rock, palette.haze, 0.72)
+        crown = mix(rock, (250, 252, 255), 0.72 if not palette.dark else 0.42) if snowy and layer < layers - 1 else rock
+        _range(canvas, line, top, base, (crown, rock, mix(rock, foot, 0.5), foot), 0.62 - 0.2 * depth)
+
+
+def _range(
+    canvas: Canvas, line: list[Point], top: int, base: int, colours: tuple[RGB, ...], shadow: float
+) -> None:
+    """Paint one range: the ridge in a gradient, and the sides that the light does not reach."""
+    size = (canvas.width, max(2, base - top))
+    outline = [(x, y - top) for x, y in line]
+    mask = shape(size, [(0, size[1]), *outline, (size[0], size[1])])
+    canvas.fill(gradient(size, colours), mask, top)
+    dark = shape(size, *_shaded_sides(outline, size[1], canvas))
+    dark = ImageChops.multiply(dark, mask).point([round(level * shadow) for level in range(256)])
+    fade = Image.linear_gradient("L").resize(size).point([255 - level for level in range(256)])
+    canvas.fill(tint(colours[1], 0.45), ImageChops.multiply(dark, fade), top)
+
+
+def _shaded_sides(line: list[Point], base: int, canvas: Canvas) -> list[list[Point]]:
+    """Return polygons from each larger peak down the side that lies in shadow."""
+    rng = canvas.fork("shade")
+    sides: list[list[Point]] = []
+    reach = 5
+    for at in range(reach, len(line) - reach):
+        x, y = line[at]
+        if y > min(high for _, high in line[at - reach : at + reach + 1]):
+            continue
+        end = min(at + 16, len(line) - 1)
+        valley = max(range(at, end + 1), key=lambda step: line[step][1])
+        if valley == at:
+            continue
+        away, drop = line[valley][0] - x, (base - y) * rng.uniform(0.5, 0.85)
+        spine: list[Point] = []
+        for step in range(1, 10):
+            jag = (step % 2 * 2 - 1) * rng.uniform(0.01, 0.09) * away
+            spine.append((x + away * 0.32 * step / 9 + jag, y + drop * step / 9))
+        sides.append([*line[at : valley + 1], *reversed(spine)])
+    return sides
+
+
+def _conifer(rng: random.Random, x: float, foot: float, tall: float) -> list[Point]:
+    """Return the outline of one conifer."""
+    tiers = 6
+    left: list[Point] = []
+    right: list[Point] = []
+    for tier in range(1, tiers + 1):
+        y = foot - tall * (1 - tier / tiers) - tall * 0.02
+        wide = tall * 0.23 * (tier / tiers) ** 0.85 * rng.uniform(0.82, 1.15)
+        left += [(x - wide, y), (x - wide * 0.52, y - tall * 0.025)]
+        right += [(x + wide * rng.uniform(0.85, 1.1), y), (x + wide * 0.52, y - tall * 0.025)]
+    trunk = tall * 0.025
+    return [(x, foot - tall), *right, (x + trunk, foot), (x - trunk, foot), *reversed(left)]
+
+
+def paint_forest(canvas: Canvas, scene: Scene, horizon: float, front: bool) -> None:
+    """Paint rows of conifers at the horizon, and large ones at both sides when `front`."""
+    rng = canvas.fork("forest")
+    palette = scene.palette
+    rows = ((0.0, 0.08, 64), (0.05, 0.13, 44), (0.13, 0.2, 28)) if front else ((0.004, 0.05, 80),)
+    green = mix(palette.near, (22, 92, 64), 0.12 if palette.dark else 0.5)
+    for number, (lower, share, count) in enumerate(rows):
+        foot = canvas.height * (horizon + lower)
+        tall = canvas.height * share
+        top = int(foot - tall * 1.6)
+        size = (canvas.width, int(tall * 1.6) + int(canvas.height * 0.012) + 3)
+        trees = []
+        for tree in range(count):
+            x = (tree + rng.uniform(-0.4, 0.4)) * canvas.width / (count - 1)
+            trees.append(_conifer(rng, x, foot - top + 2, tall * rng.uniform(0.6, 1.45)))
+        ground = [(0.0, foot - top - 1), (float(size[0]), foot - top - 1), (float(size[0]), size[1]), (0.0, size[1])]
+        colour = mix(mix(palette.haze, green, 0.55), green, number / max(1, len(rows) - 1))
+        _plant(canvas, shape(size, ground, *trees), colour, scene, top)
+    if front:
+        _frame(canvas, scene, rng, tint(green, 0.62))
+
+
+def _plant(canvas: Canvas, mask: Image.Image, colour: RGB, scene: Scene, top: int) -> None:
+    tips = mix(colour, (244, 249, 255), 0.62) if "snow" in scene.features else mix(colour, scene.palette.haze, 0.2)
+    canvas.fill(gradient(mask.size, (tips, colour, tint(colour, 0.85))), mask, top)
+
+
+def _frame(canvas: Canvas, scene: Scene, rng: random.Random, colour: RGB) -> None:
+    """Paint the tall trees in front, which leave the middle open."""
+    trees = []
+    for _ in range(9):
+        side = rng.choice((0, 1))
+        x = canvas.width * abs(side - rng.betavariate(1.1, 3.2) * 0.42)
+        trees.append(_conifer(rng, x, canvas.height * 1.02, canvas.height * rng.uniform(0.3, 0.62)))
+    _plant(canvas, shape(canvas.size, *trees), colour, scene, 0)
+
+
+def paint_ground(canvas: Canvas, scene: Scene, horizon: float) -> None:
+    """Paint rolling land from the horizon to the lower edge: meadows, dunes or snow."""
+    rng = canvas.fork("ground")
+    palette = scene.palette
+    near, far = _soil(scene)
+    layers = 5
+    for layer in range(layers):
+        depth = layer / (layers - 1)
+        sweep = canvas.height * (0.014 + 0.05 * depth)
+        level = canvas.height * (horizon + (1.0 - horizon) * 0.92 * depth**1.35) - sweep * 1.4
+        phase, speed = rng.uniform(0, 6.3), rng.uniform(2.4, 5.5)
+        line = []
+        for step in range(65):
+            wave = math.sin(step / 64 * speed + phase) + 0.35 * math.sin(step / 64 * speed * 2.3 + phase * 2)
+            line.append((step / 64 * canvas.width, level - sweep * wave))
+        top = max(0, int(min(y for _, y in line)) - 2)
+        size = (canvas.width, canvas.height - top)
+        mask = shape(size, [(0, size[1]), *[(x, y - top) for x, y in line], (size[0], size[1])])
+        colour = mix(far, near, depth)
+        lit = mix(colour, palette.light, 0.34 if not palette.dark else 0.1)
+        canvas.fill(gradient(size, (lit, colour, tint(colour, 0.62))), mask, top)
+        if "desert" in scene.features:
+            _dune_shadow(canvas, rng, mask, line, top, tint(mix(colour, palette.sky[0], 0.2), 0.72))
+
+
+def _dune_shadow(
+    canvas: Canvas, rng: random.Random, mask: Image.Image, line: list[Point], top: int, colour: RGB
+) -> None:
+    """Shade the side of a dune that lies behind its winding crest."""
+    at = rng.randrange(8, 40)
+    crest = line[at]
+    below = mask.height - (crest[1] - top)
+    spine = []
+    for step in range(21):
+        share = step / 20
+        bend = math.sin(share * math.pi * 1.4) * 0.09 * canvas.width
+        spine.append((crest[0] + bend + share * 0.24 * canvas.width, crest[1] - top + below * share * 0.8))
+    side = shape(mask.size, [*[(x, y - top) for x, y in line[at:]], (float(mask.width), below * 0.9), *reversed(spine)])
+    fade = Image.linear_gradient("L").resize(mask.size).point([205 - level * 205 // 255 for level in range(256)])
+    canvas.fill(colour, ImageChops.multiply(ImageChops.multiply(side, mask), fade), top)
+
+
+def _soil(scene: Scene) -> tuple[RGB, RGB]:
+    """Return the colours of the ground, near and far."""
+    palette = scene.palette
+    if "snow" in scene.features:
+        near: RGB = (214, 226, 242)
+    elif "desert" in scene.features:
+        near = (196, 92, 52) if "mars" in scene.words else (214, 150, 88)
+    elif scene.time == "golden":
+        near = (150, 116, 54)
+    else:
+        near = (70, 132, 74)
+    dim = {"night": 0.22, "aurora": 0.24, "space": 0.3, "sunset": 0.5, "storm": 0.62}.get(scene.time, 0.95)
+    near = mix(tint(near, dim), palette.near, 0.15)
+    return near, mix(near, palette.haze, 0.62)
+
+
+def paint_water(canvas: Canvas, scene: Scene, horizon: float, light: Point) -> None:
+    """Paint water below the horizon: it mirrors what stands above it, broken by waves."""
+    rng = canvas.fork("water")
+    top = int(canvas.height * horizon)
+    size = (canvas.width, canvas.height - top)
+    above = canvas.image.crop((0, max(0, top - size[1]), canvas.width, top))
+    mirror = above.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+    smeared = mirror.resize((size[0] // 2, max(2, size[1] // 12)), Image.Resampling.BOX)
+    mirror = Image.blend(mirror.resize(size), smeared.resize(size, Image.Resampling.BICUBIC), 0.62)
+    mirror = _rippled(mirror, rng, canvas.unit)
+    deep = mix(scene.palette.sky[0], scene.palette.near, 0.35)
+    depth = Image.linear_gradient("L").resize(size).point([48 + level // 2 for level in range(256)])
+    mirror.paste(deep, (0, 0), depth)
+    canvas.image.paste(mirror, (0, top))
+    _swell(canvas, scene, rng, top)
+    _glints(canvas, scene, rng, light, top)
+
+
+def _rippled(mirror: Image.Image, rng: random.Random, unit: float) -> Image.Image:
+    """Shift the mirror sideways in strips that widen towards the viewer."""
+    rippled = mirror.copy()
+    y, phase = 0.0, rng.uniform(0, 6.3)
+    while y < mirror.height:
+        thick = 2 + y / mirror.height * 9 * unit
+        share = y / mirror.height
+        shift = (2 + 16 * share) * unit * math.sin(phase + y * 0.9 / (1 + 3 * share)) * rng.uniform(0.4, 1.0)
+        strip = mirror.crop((0, int(y), mirror.width, min(mirror.height, int(y + thick) + 1)))
+        rippled.paste(strip, (int(shift), int(y)))
+        y += thick
+    return rippled
+
+
+def _swell(canvas: Canvas, scene: Scene, rng: random.Random, top: int) -> None:
+    """Lay bands of lighter water on, as wind does."""
+    size = (canvas.width, canvas.height - top)
+    field = noise(rng, (3, 26), 3).point([max(0, min(255, (level - 118) * 3)) for level in range(256)])
+    mask = field.resize(size, Image.Resampling.BICUBIC).point([level * 52 // 255 for level in range(256)])
+    canvas.fill(mix(scene.palette.haze, scene.palette.sky[-1], 0.5), mask, top)
+
+
+def _glints(canvas: Canvas, scene: Scene, rng: random.Random, light: Point, top: int) -> None:
+    """Draw the path of light on the water, under sun or moon."""
+    if scene.time in {"storm", "space"}:
+        return
+    mask = Image.new("L", (canvas.width, canvas.height - top))
+    draw = ImageDraw.Draw(mask)
+    for _ in range(230):
+        share = rng.random() ** 1.5
+        y = share * mask.height
+        spread = (26 + 150 * share) * canvas.unit
+        x = light[0] + rng.gauss(0, 0.55) * spread
+        half = rng.uniform(5, 16 + 44 * share) * canvas.unit
+        thick = max(1.0, (0.6 + 2.2 * share) * canvas.unit)
+        level = int(rng.uniform(70, 220) * (1 - 0.55 * share))
+        draw.ellipse((x - half, y - thick / 2, x + half, y + thick / 2), fill=level)
+    canvas.fill(mix(scene.palette.light, scene.palette.sun, 0.5), mask, top)
+
+
+def _blossom(colour: RGB, heart: RGB, petals: int) -> Image.Image:
+    """Return one flower as a sprite."""
+    side = 256
+    sprite = Image.new("RGBA", (side, side), (*colour, 0))
+    draw = ImageDraw.Draw(sprite)
+    for ring, (reach, tone) in enumerate(((0.36, 0.84), (0.3, 1.0), (0.2, 1.14))):
+        for petal in range(petals):
+            angle = 2 * math.pi * (petal + ring / 2) / petals
+            x, y = side / 2 + math.cos(angle) * side * reach * 0.72, side / 2 + math.sin(angle) * side * reach * 0.72
+            size = side * reach * 0.44
+            draw.ellipse((x - size, y - size, x + size, y + size), fill=(*tint(colour, tone), 255))
+    core = side * 0.09
+    draw.ellipse((side / 2 - core, side / 2 - core, side / 2 + core, side / 2 + core), fill=(*heart, 255))
+    return sprite
+
+
+def paint_flowers(canvas: Canvas, scene: Scene, horizon: float) -> None:
+    """Paint a field of flowers, small at the horizon and large in front."""
+    rng = canvas.fork("flowers")
+    usual: tuple[RGB, ...] = ((232, 76, 92), (250, 186, 72), (240, 128, 176), (250, 244, 236), (140, 110, 214))
+    if scene.words & {"lavender"}:
+        usual = ((150, 120, 210), (178, 150, 230))
+    elif scene.words & {"sunflower", "sunflowers"}:
+        usual = ((250, 196, 44), (244, 172, 30))
+    elif scene.words & {"rose", "roses", "poppy", "poppies", "tulip", "tulips"}:
+        usual = ((214, 44, 60), (232, 84, 92), (240, 128, 150))
+    dim = 0.55 if scene.palette.dark else 0.9 if scene.time == "sunset" else 1.0
+    hues = scene.colours or usual
+    sprites = [_blossom(tint(hue, dim), tint((92, 58, 32), dim + 0.2), rng.choice((6, 8, 9))) for hue in hues]
+    stem = mix(tint((46, 110, 60), dim), scene.palette.near, 0.25)
+    _grass(canvas, rng, horizon, stem)
+    draw = ImageDraw.Draw(canvas.image)
+    for place in sorted(rng.random() for _ in range(300)):
+        share = place**2.1
+        foot = canvas.height * (horizon + 0.015 + (1.1 - horizon) * share)
+        side = max(3, int(canvas.unit * (7 + 120 * share) * rng.uniform(0.75, 1.2)))
+        x = rng.uniform(-0.03, 1.03) * canvas.width
+        y = foot - side * rng.uniform(0.5, 0.9)
+        draw.line((x, y, x + rng.uniform(-0.2, 0.2) * side, foot + side * 0.5), fill=stem, width=max(1, side // 22))
+        flower = rng.choice(sprites).resize((side, int(side * rng.uniform(0.72, 0.95))), Image.Resampling.BOX)
+        canvas.stamp(flower, (x, y))
+
+
+def _grass(canvas: Canvas, rng: random.Random, horizon: float, colour: RGB) -> None:
+    """Draw blades of grass, longer towards the viewer."""
+    draw = ImageDraw.Draw(canvas.image)
+    shades = [tint(colour, tone) for tone in (0.7, 0.9, 1.15, 1.4)]
+    for place in sorted(rng.random() for _ in range(1100)):
+        share = place**1.5
+        foot = canvas.height * (horizon + 0.01 + (1.06 - horizon) * share)
+        x, tall = rng.uniform(0, canvas.width), (8 + 64 * share) * canvas.unit * rng.uniform(0.6, 1.3)
+        tip = (x + rng.uniform(-0.35, 0.35) * tall, foot - tall)
+        draw.line((x, foot, *tip), fill=rng.choice(shades), width=1 + int(share * 3 * canvas.unit))

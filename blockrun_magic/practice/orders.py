@@ -1,0 +1,171 @@
+"""What arrives at the practice gateway, read into an `ImageRequest`, or refused in helpful words."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import json
+import re
+from email.parser import BytesHeaderParser
+from typing import TYPE_CHECKING, Any
+
+from blockrun_magic.errors import RequestError
+from blockrun_magic.gateway.request import ImageRequest, Upload
+from blockrun_magic.practice.triggers import Triggers, UnknownTrigger
+
+if TYPE_CHECKING:
+    from blockrun_magic.gateway.catalog import Catalog, Model
+    from blockrun_magic.gateway.request import Operation
+
+__all__ = ["Refused", "order_from", "read_fields"]
+
+_DEFAULT_MODEL: dict[str, str] = {"generate": "google/nano-banana", "edit": "openai/gpt-image-2"}
+_DATA_URI = re.compile(r"data:(image/(?:png|jpeg|jpg|webp));base64,", re.IGNORECASE)
+_FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
+_MAX_PIXELS = 64_000_000
+_MAX_N = 10
+
+
+class Refused(Exception):  # noqa: N818  an answer, not a failure
+    """A request that is answered with an error `status` and `body`."""
+
+    def __init__(self, status: int, body: dict[str, Any]) -> None:
+        self.status = status
+        self.body = body
+        super().__init__(status)
+
+
+def _plain(details: str, message: str = "Invalid request body") -> Refused:
+    """Return a 400 in the first documented shape."""
+    return Refused(400, {"error": message, "details": details})
+
+
+def _typed(message: str, code: str) -> Refused:
+    """Return a 400 in the second documented shape."""
+    return Refused(400, {"error": {"message": message, "type": "invalid_request_error", "code": code}})
+
+
+def read_fields(content_type: str, body: bytes) -> dict[str, Any]:
+    """Return the fields of a JSON or multipart body; files as `Upload`. Raises Refused."""
+    if content_type.lower().startswith("multipart/form-data"):
+        return _read_multipart(content_type, body)
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError):
+        raise _plain("The body is not JSON.") from None
+    if not isinstance(fields, dict):
+        raise _plain("The body must be a JSON object with model and prompt.")
+    return fields
+
+
+def _read_multipart(content_type: str, body: bytes) -> dict[str, Any]:
+    boundary = BytesHeaderParser().parsebytes(f"Content-Type: {content_type}\r\n\r\n".encode()).get_boundary()
+    if not boundary:
+        raise _plain("The multipart body has no boundary.")
+    fields: dict[str, Any] = {}
+    for part in (b"\r\n" + body).split(b"\r\n--" + boundary.encode())[1:]:
+        head, separator, content = part.removeprefix(b"\r\n").partition(b"\r\n\r\n")
+        if not separator:
+            continue
+        headers = BytesHeaderParser().parsebytes(head + b"\r\n\r\n")
+        name = str(headers.get_param("name", "", "content-disposition"))
+        if headers.get_param("filename", None, "content-disposition") is None:
+            fields[name] = content.decode("utf-8", "replace")
+        elif name in {"image", "image[]"}:
+            fields.setdefault("image", []).append(_upload(content, "image"))
+        else:
+            fields[name] = _upload(content, name)
+    return fields
+
+
+def _upload(data: bytes, field: str) -> Upload:
+    """Return the picture in `data`, whose bytes say what it is; raises Refused."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data), formats=tuple(_FORMATS)) as picture:
+            media_type, pixels = _FORMATS[str(picture.format)], picture.width * picture.height
+            if pixels > _MAX_PIXELS:
+                raise _typed(f"{field} has {pixels} pixels; send at most {_MAX_PIXELS}.", "image_too_large")
+            picture.load()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise _typed(f"{field} cannot be read: send a PNG, JPEG or WebP.", "invalid_image") from None
+    return Upload.from_file_bytes(data, media_type)
+
+
+def _picture(value: Any, field: str) -> Upload:
+    """Return the picture in a data URI; a multipart file is one already."""
+    if isinstance(value, Upload):
+        return value
+    match = _DATA_URI.match(value) if isinstance(value, str) else None
+    if match is None:
+        raise _typed(f"{field} must be a data URI of a PNG, JPEG or WebP: data:image/png;base64,...", "invalid_image")
+    try:
+        data = base64.b64decode(value[match.end() :], validate=True)
+    except (binascii.Error, ValueError):
+        raise _typed(f"{field} is not valid base64.", "invalid_image") from None
+    return _upload(data, field)
+
+
+def _text(fields: dict[str, Any], name: str, default: str | None) -> str | None:
+    value = fields.get(name, default)
+    if value is not None and not isinstance(value, str):
+        raise _plain(f"{name} must be a string.")
+    return value
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value[:4])
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _MAX_N:
+        raise _typed(f"n must be a whole number from 1 to {_MAX_N}.", "invalid_n")
+    return value
+
+
+def _images(fields: dict[str, Any], operation: Operation) -> tuple[tuple[Upload, ...], Upload | None]:
+    if operation == "generate":
+        return (), None
+    given = fields.get("image")
+    if not given:
+        raise _plain("image is required: a data URI, or an array of them to fuse.")
+    images = tuple(_picture(each, "image") for each in (given if isinstance(given, list) else [given]))
+    mask = fields.get("mask")
+    return images, None if mask is None else _picture(mask, "mask")
+
+
+def _abilities(model: Model) -> str:
+    """Return what a model takes, in a sentence."""
+    qualities = f"; quality {' or '.join(model.qualities)}" if model.qualities else ""
+    edits = f"edits with up to {model.max_images} images" if model.edits else "no edits"
+    return f"{model.id} takes {', '.join(model.sizes)}{qualities}; {edits}{', mask' if model.takes_mask else ''}."
+
+
+def order_from(fields: dict[str, Any], operation: Operation, catalog: Catalog) -> tuple[ImageRequest, Triggers]:
+    """Return the request that `fields` ask for, with its triggers; raises Refused."""
+    prompt = _text(fields, "prompt", None)
+    if not prompt or not prompt.strip():
+        raise _plain("prompt is required and must not be empty.")
+    name = _text(fields, "model", None) or _DEFAULT_MODEL[operation]
+    model = catalog.find(name)
+    if model is None or model.id != name:
+        hint = f" Did you mean {model.id}?" if model else " GET /v1/models lists what is served."
+        raise _typed(f"Unknown model: {name}.{hint}", "model_not_found")
+    images, mask = _images(fields, operation)
+    request = ImageRequest(
+        operation=operation,
+        prompt=prompt,
+        model=name,
+        size=_text(fields, "size", None) or model.sizes[0],
+        quality=_text(fields, "quality", None),
+        n=_count(fields.get("n", 1)),
+        images=images,
+        mask=mask,
+    )
+    try:
+        catalog.check(request)
+        return request, Triggers.read(prompt)
+    except RequestError as error:
+        raise _typed(f"{error.what} {_abilities(model)}", "invalid_request") from None
+    except UnknownTrigger as error:
+        raise _plain(str(error)) from None

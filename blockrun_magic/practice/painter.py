@@ -1,0 +1,136 @@
+"""Pictures without a model: a prompt's words become a scene, and each model has its own hand.
+
+The same prompt, model and index give the same picture on every machine; another index is another
+take of it. Each is stamped PRACTICE in its lower right corner.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from functools import lru_cache
+from typing import TYPE_CHECKING, TypeAlias
+
+from PIL import Image, ImageDraw, ImageFont
+
+from blockrun_magic.practice.abstract import paint_abstract
+from blockrun_magic.practice.canvas import Canvas
+from blockrun_magic.practice.land import (
+    paint_flowers,
+    paint_forest,
+    paint_ground,
+    paint_mountains,
+    paint_water,
+)
+from blockrun_magic.practice.looks import apply_look
+from blockrun_magic.practice.scenes import read_scene
+from blockrun_magic.practice.sky import paint_sky, paint_weather
+from blockrun_magic.practice.subjects import paint_subjects
+from blockrun_magic.practice.town import paint_city
+
+if TYPE_CHECKING:
+    from blockrun_magic.practice.scenes import Scene
+
+__all__ = ["Picture", "encode_png", "paint", "paint_scene", "seed_of", "stamp"]
+
+Picture: TypeAlias = Image.Image
+
+_MOST_PIXELS = 1_100_000
+_FEWEST = 64
+_STAMP = "PRACTICE"
+
+
+def seed_of(prompt: str, model: str, index: int) -> int:
+    """Return the number all chance of one picture begins with."""
+    text = f"{prompt}\0{model}\0{index}".encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big")
+
+
+def paint(
+    prompt: str, model: str, size: tuple[int, int], index: int = 0, quality: str | None = None
+) -> Picture:
+    """Return the picture of `prompt` by `model`, `size` pixels, RGB; "hd" is a little crisper."""
+    seed = seed_of(prompt, model, index)
+    picture = paint_scene(read_scene(prompt, seed), _easel(size), seed)
+    picture = apply_look(picture, model, seed, crisp=quality == "hd")
+    if picture.size != size:
+        picture = picture.resize(size, Image.Resampling.BICUBIC)
+    stamp(picture)
+    return picture
+
+
+def _easel(size: tuple[int, int]) -> tuple[int, int]:
+    """Return the size to paint at: large pictures are painted smaller and enlarged."""
+    width, height = size
+    scale = min(1.0, (_MOST_PIXELS / (width * height)) ** 0.5)
+    return max(_FEWEST, round(width * scale)), max(_FEWEST, round(height * scale))
+
+
+def paint_scene(scene: Scene, size: tuple[int, int], seed: int) -> Picture:
+    """Return the scene in natural colours, without a model's look and without a stamp."""
+    canvas = Canvas(size, seed)
+    if scene.abstract:
+        paint_abstract(canvas, scene)
+        return canvas.image
+    horizon = _horizon(scene)
+    light = paint_sky(canvas, scene, horizon)
+    if scene.time != "space" or scene.land_said:
+        has = scene.features
+        if "mountains" in has:
+            paint_mountains(canvas, scene, horizon)
+        if "city" in has:
+            paint_city(canvas, scene, horizon)
+        if "forest" in has:
+            paint_forest(canvas, scene, horizon, front=False)
+        if "water" in has:
+            paint_water(canvas, scene, horizon, light)
+        else:
+            paint_ground(canvas, scene, horizon)
+        if "forest" in has:
+            paint_forest(canvas, scene, horizon, front="water" not in has)
+        if "flowers" in has:
+            paint_flowers(canvas, scene, horizon)
+    paint_subjects(canvas, scene, horizon)
+    paint_weather(canvas, scene)
+    return canvas.image
+
+
+def _horizon(scene: Scene) -> float:
+    """Return how far down the sky reaches, 0 to 1."""
+    if "flowers" in scene.features:
+        return 0.48
+    if "city" in scene.features:
+        return 0.7
+    return 0.6 if "water" in scene.features else 0.64
+
+
+@lru_cache(maxsize=32)
+def _label(height: int) -> Image.Image:
+    """Return the stamp as a mask, its letters `height` pixels tall."""
+    font = ImageFont.load_default(size=height)
+    spaced = " ".join(_STAMP)
+    left, top, right, bottom = font.getbbox(spaced)
+    mask = Image.new("L", (int(right - left) + 2, int(bottom - top) + 2))
+    ImageDraw.Draw(mask).text((1 - left, 1 - top), spaced, fill=255, font=font)
+    return mask
+
+
+def stamp(picture: Picture, box: tuple[int, int, int, int] | None = None) -> None:
+    """Write PRACTICE into the lower right corner of `picture`, or of `box` in it, if it fits there."""
+    left, top, right, bottom = box or (0, 0, picture.width, picture.height)
+    letters = _label(max(9, min(right - left, bottom - top) // 54))
+    margin = letters.height
+    x, y = right - letters.width - 2 * margin, bottom - letters.height - 2 * margin
+    if x - margin < left or y - margin // 2 < top:
+        return
+    plate = Image.new("L", ((letters.width + 2 * margin) * 2, letters.height * 4))
+    ImageDraw.Draw(plate).rounded_rectangle((0, 0, plate.width - 1, plate.height - 1), plate.height // 2, fill=104)
+    picture.paste((12, 12, 18), (x - margin, y - margin // 2), plate.reduce(2))
+    picture.paste((255, 255, 255), (x, y), letters.point([level * 225 // 255 for level in range(256)]))
+
+
+def encode_png(picture: Picture) -> bytes:
+    """Return `picture` as PNG, packed fast rather than small."""
+    out = io.BytesIO()
+    picture.save(out, "PNG", compress_level=3)
+    return out.getvalue()

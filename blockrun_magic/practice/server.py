@@ -1,0 +1,140 @@
+"""The practice gateway as a server on this machine's loopback: in this process, or on its own."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from typing import TYPE_CHECKING, Self
+
+from blockrun_magic.payments.networks import PRACTICE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    import uvicorn
+
+    from blockrun_magic.payments.networks import Network
+    from blockrun_magic.practice.state import State
+
+__all__ = ["PracticeServer"]
+
+_HOST = "127.0.0.1"
+_STOP_SECONDS = 5.0
+
+
+class PracticeServer:
+    """A gateway on a loopback port, served by a daemon thread with its own loop.
+
+    `port` 0 takes a free one; `db` is a SQLite file that several servers may share, or ":memory:";
+    `latency` and `slow_seconds` are seconds; `start_balance` is each wallet's play money in
+    micro-USDC; `x402_version` is 1 or 2; `network` is the one it asks to be paid on.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        db: str | Path = ":memory:",
+        latency: float = 0.0,
+        slow_seconds: float = 3.0,
+        start_balance: int = 100_000_000,
+        x402_version: int = 2,
+        network: Network = PRACTICE,
+    ) -> None:
+        self._port = port
+        self._db = db
+        self._start_balance = start_balance
+        self._behaviour = (latency, slow_seconds, x402_version, network)
+        self._socket: socket.socket | None = None
+        self._thread: threading.Thread | None = None
+        self._halt = threading.Event()
+
+    @property
+    def url(self) -> str:
+        """The base URL, ending in /api; raises RuntimeError unless it is started."""
+        if self._socket is None:
+            raise RuntimeError("the practice gateway is not running")
+        return f"http://{_HOST}:{self._port}/api"
+
+    def start(self) -> str:
+        """Serve in a thread and return the base URL; connections are accepted from now on."""
+        if self._socket is not None:
+            return self.url
+        from blockrun_magic.practice.state import State
+
+        listener = socket.create_server((_HOST, self._port), backlog=256)
+        try:
+            state = State(self._db, self._start_balance)
+        except BaseException:
+            listener.close()
+            raise
+        self._socket = listener
+        self._port = listener.getsockname()[1]
+        self._halt.clear()
+        self._thread = threading.Thread(target=self._run, args=(state,), name="practice-gateway", daemon=True)
+        self._thread.start()
+        return self.url
+
+    def stop(self) -> None:
+        """Stop serving, cutting open connections; a stopped server can be started again."""
+        self._halt.set()
+        if self._thread is not None:
+            self._thread.join(_STOP_SECONDS)
+        if self._socket is not None:
+            self._socket.close()
+        self._thread = self._socket = None
+
+    def wait(self) -> None:
+        """Block until the server stops."""
+        while self._thread is not None and self._thread.is_alive():
+            self._thread.join(0.5)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _run(self, state: State) -> None:
+        try:
+            asyncio.run(self._serve(state))
+        finally:
+            state.close()
+
+    async def _serve(self, state: State) -> None:
+        # Imported here: the thread pays for it while the caller goes on.
+        import uvicorn
+
+        from blockrun_magic.gateway.catalog import SNAPSHOT
+        from blockrun_magic.practice.app import build_app
+        from blockrun_magic.practice.desk import Options
+
+        app = build_app(state, SNAPSHOT, Options(*self._behaviour))
+        config = uvicorn.Config(
+            app, http="h11", ws="none", lifespan="off", log_config=None, log_level="critical", access_log=False
+        )
+        server = uvicorn.Server(config)
+        listener = self._socket
+        if listener is None:
+            return
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        while not self._halt.is_set() and not serving.done():
+            await asyncio.sleep(0.05)
+        _cut(server)
+        await serving
+
+
+def _cut(server: uvicorn.Server) -> None:
+    """Let the server end now: open connections are cut, running requests cancelled."""
+    server.should_exit = server.force_exit = True
+    for connection in list(server.server_state.connections):
+        transport = getattr(connection, "transport", None)
+        if transport is not None:
+            transport.abort()
+    for task in list(server.server_state.tasks):
+        task.cancel()

@@ -1,0 +1,355 @@
+"""One purchase on its way: authorize, submit, wait, deliver, with the ledger a step ahead.
+
+The rules that protect the payer (gateway protocol, sections 3, 4 and 8) live here: after the
+signature has left, every retry carries the *same* authorization; another one is signed only when
+the old one has expired and nobody cashed it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+from blockrun_magic.errors import (
+    AnswerUnusable,
+    BlockrunError,
+    GatewayError,
+    GatewayUnreachable,
+    JobFailed,
+    OutcomeUnknown,
+    TermsRefused,
+    UpstreamFailed,
+)
+from blockrun_magic.gateway.answers import (
+    Answer,
+    Completed,
+    Pending,
+    is_replay,
+    is_transient,
+    poll_address,
+    read_answer,
+    refusal,
+)
+from blockrun_magic.gateway.client import Client
+from blockrun_magic.gateway.presets import Gateway
+from blockrun_magic.gateway.request import ImageRequest
+from blockrun_magic.gateway.truth import authorization_used
+from blockrun_magic.payments.ledger import Ledger, Payment, Purchase
+from blockrun_magic.payments.money import format_usd
+from blockrun_magic.payments.states import State
+from blockrun_magic.payments.wallet import Wallet
+from blockrun_magic.payments.x402 import (
+    Settlement,
+    Terms,
+    pin_terms,
+    read_challenge,
+    read_settlement,
+    sign_payment,
+)
+from blockrun_magic.studio.progress import Progress
+from blockrun_magic.studio.retry import Patience
+
+__all__ = ["Buying", "ask_price", "look_up"]
+
+_CHAIN_CLOCK = 60
+"""Seconds after `validBefore` until an authorization counts as expired: clocks differ."""
+_LAST_MOMENT = 8
+"""Seconds before `validBefore` when a verifier begins to refuse a signature (it wants six)."""
+_QUICK = 5.0
+_ACCEPTED = 202
+_PAYMENT_REQUIRED = 402
+_GONE = frozenset({404, 410})
+
+
+@dataclass(slots=True)
+class Buying:
+    """The way of one purchase; the caller holds the purchase's lock."""
+
+    client: Client
+    ledger: Ledger
+    gateway: Gateway
+    wallet: Callable[[], Wallet]
+    request: ImageRequest
+    purchase: Purchase
+    progress: Progress
+    patience: Patience
+    clock: Callable[[], float]
+
+    async def still_open(self) -> Payment | None:
+        """Return the payment to go on with, or None when a new one may be signed.
+
+        Raises OutcomeUnknown when the last one may have been cashed and nobody can say.
+        """
+        payments = [p for p in self.ledger.payments(self.purchase.id) if p.state is not State.RELEASED]
+        if not payments:
+            return None
+        payment = payments[-1]
+        if payment.state in (State.RESERVED, State.SIGNED):
+            # Its kernel is gone (we hold the lock), and the header never left the ledger.
+            self.ledger.release(payment.id, "never sent")
+            return None
+        if payment.state is State.SETTLED or self.clock() < _usable_until(payment):
+            return payment
+        self.progress.stage = "asking what became of the last payment"
+        payment = await self._outlived(payment)
+        if payment.state is State.RELEASED:
+            return None
+        if payment.state is State.SETTLED or self.purchase.poll_url is not None:
+            return payment
+        raise OutcomeUnknown(
+            f"A payment of {format_usd(payment.amount)} for this picture may have been taken, and nobody can say.",
+            "It is not paid again by itself. See `%blockrun jobs`; --fresh buys another take.",
+        )
+
+    async def _outlived(self, payment: Payment) -> Payment:
+        """Return an unusable payment as it stands after everybody who may know was asked."""
+        if self.clock() < _expired_at(payment):
+            self.progress.stage = "waiting for the last payment to expire"
+            await asyncio.sleep(_expired_at(payment) - self.clock())
+        await look_up(self.client, self.ledger, self.gateway, payment, self.clock())
+        return self._again(payment)
+
+    async def authorize(self, terms: Terms, payment_id: int) -> Payment:
+        """Return the reserved payment, signed for `terms` and on record, not yet sent."""
+        self.progress.stage = "signing"
+        signed = await asyncio.to_thread(sign_payment, terms, self.wallet(), int(self.clock()))
+        self.ledger.sign(payment_id, terms.network.id, signed)
+        return self._payment(payment_id)
+
+    async def quote(self) -> Terms:
+        """Return what the gateway asks for this request, pinned; raises TermsRefused or GatewayError."""
+        self.progress.stage = "asking the price"
+        payer = await asyncio.to_thread(lambda: self.wallet().address)
+        return await ask_price(self.client, self.gateway, self.request, payer)
+
+    async def submit(self, payment: Payment) -> tuple[Payment, Completed, Settlement]:
+        """Return the pictures' answer to `payment`, sent for the first time or once more."""
+        self.progress.sent = True
+        self.progress.price = payment.amount
+        if self.purchase.poll_url is not None:
+            return await self._poll(payment, self.purchase.poll_url)
+        if payment.state is not State.SETTLED:
+            self.ledger.submit(payment.id)
+        self.progress.stage = "waiting for the picture"
+        headers, body = _headers(payment), self.request.body()
+        answer = await self._persist(
+            payment, lambda: self.client.post(self.gateway, self.request.endpoint, body, headers)
+        )
+        found = await self._read(payment, answer)
+        if isinstance(found, Completed):
+            return payment, found, self._note(payment, answer)
+        return await self._poll(payment, await self._job_address(payment, found))
+
+    async def _job_address(self, payment: Payment, job: Pending) -> str:
+        """Return where a job is to be collected, once the ledger knows it too."""
+        try:
+            if job.poll_url is None:
+                raise AnswerUnusable("The gateway took the job and does not say where to collect it.", "")
+            address = poll_address(self.gateway, job.poll_url)
+        except AnswerUnusable as error:
+            raise await self._with_money(payment, error) from error
+        if self._again(payment).state is not State.SETTLED:
+            self.ledger.poll(payment.id, self.purchase.id, address)
+        return address
+
+    async def _poll(self, payment: Payment, address: str) -> tuple[Payment, Completed, Settlement]:
+        state = self._again(payment).state
+        if state is State.SIGNED:
+            self.ledger.submit(payment.id)
+        if state is not State.SETTLED:
+            self.ledger.poll(payment.id, self.purchase.id, address)
+        self.progress.stage = "queued"
+        begun = self.clock()
+        wait = 0.0
+        while self.clock() - begun < self.patience.job:
+            await asyncio.sleep(wait)
+            wait = min(self.patience.poll_at_most_every, max(wait * 1.25, self.patience.poll_every))
+            payment = await self._usable(payment, address)
+            ask = partial(self.client.get, self.gateway, address, _headers(payment))
+            answer = await self._persist(payment, ask)
+            found = await self._read(payment, answer)
+            if isinstance(found, Completed):
+                return payment, found, self._note(payment, answer)
+            self.progress.stage = found.status.replace("_", " ")
+            wait = answer.retry_after or wait
+        raise UpstreamFailed(
+            f"The picture is not ready after {self.patience.job / 60:.0f} minutes.",
+            "Nothing is charged until it is. Run the cell again, or `%blockrun resume`, to go on waiting.",
+        )
+
+    async def _usable(self, payment: Payment, address: str) -> Payment:
+        """Return a payment that the gateway will still take at this poll.
+
+        A job may outlive its authorization: once that has expired and was not cashed, a fresh one
+        for the same job takes its place, so that there is never more than one that can be cashed.
+        """
+        if payment.state is State.SETTLED or self.clock() < _usable_until(payment):
+            return payment
+        old = await self._outlived(payment)
+        if old.state is State.SETTLED:
+            return old
+        if old.state is not State.RELEASED:
+            # Nobody can say, but the job itself settles only once, whatever is shown to it.
+            self._doubt(old, "expired while its job was running")
+        terms = await self.quote()
+        if terms.amount > payment.amount:
+            raise TermsRefused(
+                f"The price rose to {format_usd(terms.amount)} while the picture was being made.",
+                "Nothing more was signed. Run the cell again to agree to the new price.",
+            )
+        [payment_id] = self.ledger.reserve([(self.purchase, terms.amount)])
+        fresh = await self.authorize(terms, payment_id)
+        self.ledger.submit(fresh.id)
+        self.ledger.poll(fresh.id, self.purchase.id, address)
+        return self._again(fresh)
+
+    async def _persist(self, payment: Payment, send: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Return the first answer that is not a passing fault; the same authorization every time."""
+        left = payment.state is not State.SIGNED
+        stage = self.progress.stage
+        for attempt in range(self.patience.attempts):
+            wait = self.patience.wait(attempt)
+            try:
+                answer = await send()
+            except GatewayUnreachable as error:
+                left = left or error.sent
+                self._note_settlement(payment, read_settlement(error.headers, None))
+                fault: GatewayError = error
+            except GatewayError as error:
+                # An answer beyond all bounds was not read to its end, but the header has left.
+                raise await self._with_money(payment, error) from error
+            else:
+                left = True
+                self._note(payment, answer)
+                if not is_transient(answer):
+                    return answer
+                fault = refusal(answer, self.gateway)
+                wait = answer.retry_after or wait
+            if attempt + 1 == self.patience.attempts or self.clock() + wait >= _usable_until(payment):
+                break
+            self.progress.stage = f"{fault.what.rstrip('.')}; trying again in {wait:.0f} s"
+            await asyncio.sleep(wait)
+            self.progress.stage = stage
+        if left:
+            raise await self._with_money(payment, fault) from fault
+        self.ledger.release(payment.id, "never sent: no connection")
+        raise type(fault)(fault.what, f"Nothing was sent and nothing charged. {fault.do}") from fault
+
+    async def _read(self, payment: Payment, answer: Answer) -> Completed | Pending:
+        """Return what a final answer brings; an error says truly what it did to the money."""
+        try:
+            if answer.status not in (200, _ACCEPTED):
+                raise refusal(answer, self.gateway)
+            return read_answer(answer)
+        except GatewayError as error:
+            self._note(payment, answer)
+            if isinstance(error, JobFailed) or answer.status in _GONE:
+                self.ledger.forget_job(self.purchase.id)
+            refused = not isinstance(error, AnswerUnusable) and not is_replay(answer)
+            raise await self._with_money(payment, error, refused=refused) from error
+
+    def _note(self, payment: Payment, answer: Answer) -> Settlement:
+        settlement = read_settlement(answer.headers, answer.json())
+        self._note_settlement(payment, settlement)
+        return settlement
+
+    def _note_settlement(self, payment: Payment, settlement: Settlement) -> None:
+        """Book a transaction the moment that any answer names one, whatever else it says."""
+        if settlement.transaction is not None and self._again(payment).state is not State.SETTLED:
+            self.ledger.settle(payment.id, settlement.transaction)
+
+    def _doubt(self, payment: Payment, note: str, *, refused: bool = False) -> None:
+        if self._again(payment).state is not State.SETTLED:
+            self.ledger.doubt(payment.id, note, refused=refused)
+
+    async def _with_money(
+        self, payment: Payment, error: GatewayError, *, refused: bool = False
+    ) -> BlockrunError:
+        """Return `error` with a second line that says what it did to the money, now on record."""
+        self._doubt(payment, error.what, refused=refused)
+        if not refused:
+            await self._look_up_quickly(payment)
+        now = self._again(payment)
+        amount = format_usd(payment.amount)
+        if now.state is State.SETTLED:
+            shown = f" (transaction {now.transaction})" if now.transaction else ""
+            return type(error)(
+                error.what,
+                f"{amount} was paid{shown}. Running the cell again asks for the picture and pays nothing more;"
+                " if that fails too, show the gateway this transaction.",
+            )
+        if refused:
+            return type(error)(error.what, f"{error.do} The gateway says that nothing was charged.")
+        return OutcomeUnknown(
+            f"{error.what} {amount} may have been charged.",
+            "Run the cell again: it goes on with the same payment and never makes a second one.",
+        )
+
+    async def _look_up_quickly(self, payment: Payment) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_QUICK):
+                await look_up(self.client, self.ledger, self.gateway, self._again(payment), self.clock())
+
+    def _again(self, payment: Payment) -> Payment:
+        return self._payment(payment.id)
+
+    def _payment(self, payment_id: int) -> Payment:
+        return next(p for p in self.ledger.payments(self.purchase.id) if p.id == payment_id)
+
+
+async def ask_price(client: Client, gateway: Gateway, request: ImageRequest, payer: str) -> Terms:
+    """Return the gateway's price for `request` as pinned terms; nothing is signed to learn it.
+
+    Raises TermsRefused for terms that we do not sign, GatewayError for any other answer than a 402.
+    """
+    answer = await client.post(gateway, request.endpoint, request.body())
+    if answer.status == _PAYMENT_REQUIRED:
+        return pin_terms(read_challenge(answer.headers, answer.body), gateway.networks, gateway.base_url, payer)
+    if answer.status in (200, _ACCEPTED):
+        raise AnswerUnusable(
+            f"{gateway.name} answered without asking for a payment.",
+            "It is not an x402 image gateway, or not one that we know; see `%blockrun use`.",
+        )
+    error = refusal(answer, gateway)
+    raise type(error)(error.what, f"Nothing was signed. {error.do}")
+
+
+async def look_up(
+    client: Client, ledger: Ledger, gateway: Gateway, payment: Payment, now: float
+) -> bool | None:
+    """Ask whether `payment` was cashed, and settle or release it accordingly.
+
+    Returns True (settled), False (released) or None (still open). Without a witness, a payment that
+    the gateway refused is released when it has expired; one that was lost stays open.
+    """
+    if payment.state not in (State.SUBMITTED, State.POLLING, State.UNKNOWN):
+        return {State.SETTLED: True, State.RELEASED: False}.get(payment.state)
+    used, transaction = None, None
+    if payment.network and payment.payer and payment.nonce:
+        used, transaction = await authorization_used(
+            client, gateway, payment.network, payment.payer, payment.nonce
+        )
+    if used:
+        ledger.settle(payment.id, transaction, "found when looked up")
+        return True
+    if now >= _expired_at(payment) and (used is False or payment.refused):
+        ledger.release(payment.id, "expired unused" if used is False else "refused, then expired")
+        return False
+    return None
+
+
+def _headers(payment: Payment) -> dict[str, str]:
+    if payment.header_name is None or payment.header_value is None:
+        return {}
+    return {payment.header_name: payment.header_value}
+
+
+def _usable_until(payment: Payment) -> float:
+    return (payment.valid_before or 0) - _LAST_MOMENT
+
+
+def _expired_at(payment: Payment) -> float:
+    return (payment.valid_before or 0) + _CHAIN_CLOCK

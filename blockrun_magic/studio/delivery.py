@@ -1,0 +1,105 @@
+"""From a paid answer to kept pictures: fetch, check, write the receipt inside, store."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from blockrun_magic.errors import AnswerUnusable
+from blockrun_magic.gateway.answers import Item
+from blockrun_magic.gateway.client import Client
+from blockrun_magic.gateway.presets import Gateway
+from blockrun_magic.payments.ledger import KeptPicture, Payment, Purchase
+from blockrun_magic.payments.money import to_decimal
+from blockrun_magic.pictures.decode import decode, media_type_of
+from blockrun_magic.pictures.store import Store
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["Delivery", "items_from_record", "items_to_record", "receipt_record"]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Brings an answer's pictures home, for one purchase and the payment that bought it."""
+
+    client: Client
+    store: Store
+    gateway: Gateway
+    purchase: Purchase
+    payment: Payment
+
+    async def bring(self, items: Sequence[Item]) -> list[tuple[KeptPicture, Image.Image]]:
+        """Return every picture, kept and decoded; raises AnswerUnusable, StoreError, GatewayUnreachable."""
+        return list(await asyncio.gather(*(self._bring(index, item) for index, item in enumerate(items))))
+
+    async def _bring(self, index: int, item: Item) -> tuple[KeptPicture, Image.Image]:
+        data = item.data
+        if data is None:
+            data = await self.client.download(item.url or "", self.gateway)
+        return await asyncio.to_thread(self._keep, index, data, item.revised_prompt)
+
+    def _keep(self, index: int, data: bytes, revised_prompt: str | None) -> tuple[KeptPicture, Image.Image]:
+        try:
+            image = decode(data, AnswerUnusable, "The gateway's answer", "")
+        except AnswerUnusable as error:
+            kept = self.store.set_aside(data)
+            raise AnswerUnusable(error.what, f"What came is kept in {kept}.") from error
+        media_type = media_type_of(data)
+        assert media_type is not None  # noqa: S101  decode has just told
+        if not self.purchase.private:
+            from blockrun_magic.pictures.provenance import embed
+
+            data = embed(data, media_type, receipt_record(self.purchase, self.payment, index, revised_prompt))
+        file = self.store.put(data, media_type)
+        return KeptPicture(file, media_type, image.width, image.height, revised_prompt), image
+
+
+def receipt_record(
+    purchase: Purchase, payment: Payment, index: int, revised_prompt: str | None
+) -> dict[str, Any]:
+    """Return what is written inside a picture: how it was made and how it was paid for."""
+    request = purchase.request
+    record = {
+        "prompt": request["prompt"],
+        "revised_prompt": revised_prompt,
+        "endpoint": request["endpoint"],
+        "model": request["model"],
+        "size": request["size"],
+        "quality": request["quality"],
+        "n": request["n"],
+        "index": index,
+        "take": purchase.take,
+        "price_usd": f"{to_decimal(payment.amount):f}",
+        "money": purchase.realm,
+        "gateway": purchase.gateway,
+        "network": payment.network,
+        "transaction": payment.transaction,
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(purchase.created_at)),
+        "request": purchase.digest,
+        "parents": [*request["image"], *([request["mask"]] if request["mask"] else [])],
+    }
+    return {name: value for name, value in record.items() if value not in (None, [])}
+
+
+def items_to_record(items: Sequence[Item]) -> list[dict[str, Any]]:
+    """Return where an answer's pictures are, for the ledger; bytes that came along are left out."""
+    return [
+        {"url": item.url, "revised_prompt": item.revised_prompt, "sha256": _hash(item.data)} for item in items
+    ]
+
+
+def items_from_record(record: Sequence[Mapping[str, Any]] | None) -> list[Item] | None:
+    """Return the kept addresses of an answer, or None unless every picture has one."""
+    if not record or not all(entry.get("url") for entry in record):
+        return None
+    return [Item(url=entry["url"], revised_prompt=entry.get("revised_prompt")) for entry in record]
+
+
+def _hash(data: bytes | None) -> str | None:
+    return None if data is None else hashlib.sha256(data).hexdigest()

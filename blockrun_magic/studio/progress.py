@@ -1,0 +1,24 @@
+"""What a waiting cell can show: written by the studio as it goes, read by whoever waits."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+__all__ = ["Progress"]
+
+
+@dataclass(slots=True)
+class Progress:
+    """One request on its way; `price` is in micro-USDC, `started` on the monotonic clock."""
+
+    stage: str = "starting"
+    price: int | None = None
+    sent: bool = False
+    """Whether a signature may have left this machine: from then on stopping cannot undo the payment."""
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self.started

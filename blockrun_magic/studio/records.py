@@ -1,0 +1,41 @@
+"""A request as the ledger keeps it, and back: any kernel can go on with what another began."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from blockrun_magic.gateway.request import ENDPOINTS, ImageRequest, Operation, Upload
+from blockrun_magic.pictures.store import Store
+
+__all__ = ["request_from_record", "request_to_record"]
+
+
+def request_to_record(request: ImageRequest, store: Store) -> dict[str, Any]:
+    """Return `request` as JSON values, its images kept in `store`; raises StoreError."""
+    uploads = [*request.images, *([request.mask] if request.mask else [])]
+    files = [
+        {"file": store.put(upload.data, upload.media_type), "media_type": upload.media_type}
+        for upload in uploads
+    ]
+    return {**request.to_record(), "uploads": files}
+
+
+def request_from_record(record: Mapping[str, Any], store: Store) -> ImageRequest:
+    """Return the request that `record` describes; raises StoreError when an image of it is gone."""
+    digests = [*record["image"], *([record["mask"]] if record["mask"] else [])]
+    uploads = [
+        Upload(store.get(entry["file"], entry["media_type"]), entry["media_type"], digest)
+        for entry, digest in zip(record["uploads"], digests, strict=True)
+    ]
+    operation: Operation = "edit" if record["endpoint"] == ENDPOINTS["edit"] else "generate"
+    return ImageRequest(
+        operation=operation,
+        prompt=record["prompt"],
+        model=record["model"],
+        size=record["size"],
+        quality=record["quality"],
+        n=record["n"],
+        images=tuple(uploads[: len(record["image"])]),
+        mask=uploads[-1] if record["mask"] else None,
+    )

@@ -1,0 +1,402 @@
+"""The order of a request: kept? open? price? caps? sign, send, wait, keep.
+
+The one place that knows it. Magics, panel and scripts all go through `Studio.make`; what it needs
+(client, ledger, store, wallet) is handed to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from blockrun_magic.errors import BlockrunError, LedgerError, StoreError
+from blockrun_magic.gateway.answers import Item
+from blockrun_magic.gateway.catalog import SNAPSHOT, Catalog
+from blockrun_magic.gateway.client import Client
+from blockrun_magic.gateway.presets import Gateway
+from blockrun_magic.gateway.request import ImageRequest
+from blockrun_magic.gateway.truth import Balance, balance
+from blockrun_magic.payments.budget import check_price, check_surprise
+from blockrun_magic.payments.cost_log import append_settled
+from blockrun_magic.payments.ledger import KeptPicture, Ledger, Payment, Purchase
+from blockrun_magic.payments.money import format_usd
+from blockrun_magic.payments.states import State
+from blockrun_magic.payments.wallet import Wallet
+from blockrun_magic.payments.x402 import Terms
+from blockrun_magic.pictures.decode import decode
+from blockrun_magic.pictures.store import Store
+from blockrun_magic.studio.buying import Buying, ask_price, look_up
+from blockrun_magic.studio.delivery import Delivery, items_from_record, items_to_record
+from blockrun_magic.studio.progress import Progress
+from blockrun_magic.studio.records import request_from_record, request_to_record
+from blockrun_magic.studio.result import ImageResult, Quote, Receipt
+from blockrun_magic.studio.retry import Patience
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["Options", "Studio"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How one request may be answered; `max_price` is in micro-USDC for all of its pictures."""
+
+    max_price: int | None = None
+    fresh: bool = False
+    take: int | None = None
+    unchecked: bool = False
+    private: bool = False
+    cache_only: bool = False
+
+
+class Studio:
+    """Makes and edits pictures: each bought at most once, within the caps, and kept.
+
+    `wallet_for` returns the wallet that pays at a gateway, and raises WalletError when there is none.
+    All coroutines run on one event loop, the client's.
+    """
+
+    def __init__(
+        self,
+        *,
+        client: Client,
+        ledger: Ledger,
+        store: Store,
+        wallet_for: Callable[[Gateway], Wallet],
+        locks: Path,
+        catalog: Catalog = SNAPSHOT,
+        patience: Patience | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.client = client
+        self.ledger = ledger
+        self.store = store
+        self.catalog = catalog
+        self._wallet_for = wallet_for
+        self._locks = locks
+        self._patience = patience or Patience()
+        self._clock = clock
+        self._going_on: set[asyncio.Task[ImageResult]] = set()
+
+    async def quote(self, request: ImageRequest, gateway: Gateway, options: Options | None = None) -> Quote:
+        """Return what `request` costs at `gateway`, asked without signing anything.
+
+        Raises RequestError, TermsRefused or GatewayError.
+        """
+        options = options or Options()
+        if not options.unchecked:
+            self.catalog.check(request)
+        terms = await ask_price(self.client, gateway, request, payer="")
+        purchase = self.ledger.purchase(
+            gateway.realm, request.digest, self._take(gateway.realm, request, options)
+        )
+        return Quote(
+            total=terms.amount,
+            list_price=self.catalog.list_price(request.price_key),
+            n=request.n,
+            network=terms.network.label,
+            realm=gateway.realm,
+            gateway=gateway.name,
+            kept=purchase is not None and purchase.finished_at is not None,
+        )
+
+    async def make(
+        self,
+        request: ImageRequest,
+        gateway: Gateway,
+        options: Options | None = None,
+        progress: Progress | None = None,
+    ) -> ImageResult:
+        """Return the pictures of `request`: kept ones at no cost, else bought at `gateway`.
+
+        When the caller is cancelled before a signature has left, so is the purchase; afterwards it
+        goes on by itself to its end, so that nothing paid for is lost. Raises every error of ours.
+        """
+        options, progress = options or Options(), progress or Progress()
+        if not options.unchecked:
+            self.catalog.check(request)
+        return await self._shielded(self._claim_and_make(request, gateway, options, progress), progress)
+
+    async def resume(
+        self, purchase: Purchase, gateway: Gateway, progress: Progress | None = None
+    ) -> ImageResult:
+        """Return the pictures of a purchase that was left open, paid for with its own payment."""
+        progress = progress or Progress()
+        request = await asyncio.to_thread(request_from_record, purchase.request, self.store)
+        options = Options(take=purchase.take, unchecked=True, private=purchase.private)
+        return await self._shielded(self._claim_and_make(request, gateway, options, progress), progress)
+
+    async def reconcile(self, gateway: Gateway) -> int:
+        """Ask what became of every open payment in the gateway's realm; return how many were decided."""
+        decided = 0
+        for payment in self.ledger.open_payments((State.SUBMITTED, State.POLLING, State.UNKNOWN)):
+            purchase = self.ledger.purchase_by_id(payment.purchase_id)
+            if purchase is None or purchase.realm != gateway.realm:
+                continue
+            lock = self._lock(purchase.realm, purchase.digest, purchase.take)
+            if not _try_lock(lock):
+                continue  # a kernel is at work on it
+            try:
+                outcome = await look_up(self.client, self.ledger, gateway, payment, self._clock())
+                decided += outcome is not None
+            finally:
+                lock.release()
+        append_settled(self.ledger)
+        return decided
+
+    async def balance(self, gateway: Gateway) -> Balance | None:
+        """Return the balance of the wallet that pays at `gateway`, or None when nobody can say."""
+        address = await asyncio.to_thread(lambda: self._wallet_for(gateway).address)
+        return await balance(self.client, gateway, address)
+
+    async def close(self) -> None:
+        """Let what is already paid for come home (briefly), then close the connections."""
+        if self._going_on:
+            await asyncio.wait(self._going_on, timeout=1)
+        await self.client.aclose()
+
+    # -- one purchase
+
+    async def _shielded(
+        self, making: Coroutine[Any, Any, ImageResult], progress: Progress
+    ) -> ImageResult:
+        task = asyncio.create_task(making)
+        self._going_on.add(task)
+        task.add_done_callback(self._ended)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not progress.sent:
+                task.cancel()
+            raise
+
+    def _ended(self, task: asyncio.Task[ImageResult]) -> None:
+        self._going_on.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen: a purchase whose cell was stopped has nobody else to ask
+
+    async def _claim_and_make(
+        self, request: ImageRequest, gateway: Gateway, options: Options, progress: Progress
+    ) -> ImageResult:
+        realm = gateway.realm
+        async with self._claimed(realm, request, options, progress) as take:
+            purchase = self.ledger.purchase(realm, request.digest, take)
+            if purchase is not None and purchase.finished_at is not None:
+                return self._kept(purchase)
+            if options.cache_only:
+                raise StoreError(
+                    "This picture is not kept, and only kept pictures are allowed here.",
+                    "Nothing was sent. Buy it where that is allowed, or switch the cache mode off.",
+                )
+            self._wallet_for(gateway)  # no key: say so before anything is written or sent
+            if purchase is None:
+                record = await asyncio.to_thread(request_to_record, request, self.store)
+                purchase = self.ledger.begin(
+                    realm, gateway.name, request.digest, take, record, private=options.private
+                )
+            try:
+                return await self._buy(request, gateway, purchase, options, progress)
+            except LedgerError as error:
+                raise _told_truly(error, progress) from error
+            finally:
+                append_settled(self.ledger)
+
+    async def _buy(
+        self,
+        request: ImageRequest,
+        gateway: Gateway,
+        purchase: Purchase,
+        options: Options,
+        progress: Progress,
+    ) -> ImageResult:
+        begun = time.monotonic()
+        buying = Buying(
+            client=self.client,
+            ledger=self.ledger,
+            gateway=gateway,
+            wallet=lambda: self._wallet_for(gateway),
+            request=request,
+            purchase=purchase,
+            progress=progress,
+            patience=self._patience,
+            clock=self._clock,
+        )
+        payment = await buying.still_open()
+        items = items_from_record(purchase.answer)
+        if payment is None:
+            payment = await self._authorized(buying, request, options, progress)
+            items = None
+        if items is None or payment.state is not State.SETTLED:
+            payment, completed, _ = await buying.submit(payment)
+            items = list(completed.items)
+        progress.stage = "fetching the picture"
+        return await self._deliver(purchase, payment, gateway, items, begun)
+
+    async def _authorized(
+        self, buying: Buying, request: ImageRequest, options: Options, progress: Progress
+    ) -> Payment:
+        terms = await buying.quote()
+        progress.price = terms.amount
+        self._check_budget(terms, request, options)
+        [payment_id] = self.ledger.reserve([(buying.purchase, terms.amount)])
+        try:
+            return await buying.authorize(terms, payment_id)
+        except BaseException:
+            self.ledger.release(payment_id, "never signed")
+            raise
+
+    def _check_budget(self, terms: Terms, request: ImageRequest, options: Options) -> None:
+        check_price(terms.amount, request.n, self.ledger.caps(), options.max_price)
+        check_surprise(terms.amount, self.catalog.list_price(request.price_key), options.max_price)
+
+    async def _deliver(
+        self, purchase: Purchase, payment: Payment, gateway: Gateway, items: list[Item], begun: float
+    ) -> ImageResult:
+        payment = self._payment(purchase, payment.id)
+        delivery = Delivery(self.client, self.store, gateway, purchase, payment)
+        self.ledger.answer(purchase.id, items_to_record(items))
+        try:
+            brought = await delivery.bring(items)
+        except BlockrunError as error:
+            raise type(error)(error.what, f"{error.do} {_paid_words(payment)}".strip()) from error
+        if payment.state in (State.SUBMITTED, State.POLLING):
+            # Pictures without a transaction prove nothing about the money.
+            self.ledger.doubt(payment.id, "delivered without a transaction hash")
+        seconds = time.monotonic() - begun
+        self.ledger.finish(purchase.id, [kept for kept, _ in brought], seconds)
+        images = [image for _, image in brought]
+        return self._result(purchase, [kept for kept, _ in brought], seconds, images, from_store=False)
+
+    def _kept(self, purchase: Purchase) -> ImageResult:
+        """Return a finished purchase from the store; every file is read and checked now."""
+        pictures = self.ledger.pictures(purchase.id)
+        images = [self._open(kept) for kept in pictures]
+        return self._result(purchase, pictures, purchase.seconds or 0.0, images, from_store=True)
+
+    def _open(self, kept: KeptPicture) -> Image:
+        data = self.store.get(kept.file, kept.media_type)
+        return decode(data, StoreError, "The kept picture", "Buy another take with --fresh.")
+
+    def _result(
+        self,
+        purchase: Purchase,
+        pictures: list[KeptPicture],
+        seconds: float,
+        images: list[Image],
+        *,
+        from_store: bool,
+    ) -> ImageResult:
+        payments = self.ledger.payments(purchase.id)
+        paid = next((p for p in reversed(payments) if p.state is not State.RELEASED), payments[-1])
+        receipt = Receipt(
+            amount=paid.amount,
+            realm=purchase.realm,
+            gateway=purchase.gateway,
+            network=paid.network,
+            transaction=paid.transaction,
+            payer=paid.payer,
+            bought_at=purchase.created_at,
+            request_digest=purchase.digest,
+            take=purchase.take,
+            purchase_id=purchase.id,
+            settled=paid.state is State.SETTLED,
+            from_store=from_store,
+        )
+        files = [self.store.path(kept.file, kept.media_type) for kept in pictures]
+        return ImageResult(purchase.request, receipt, pictures, files, seconds, images)
+
+    def _payment(self, purchase: Purchase, payment_id: int) -> Payment:
+        return next(p for p in self.ledger.payments(purchase.id) if p.id == payment_id)
+
+    # -- takes and locks
+
+    def _take(self, realm: str, request: ImageRequest, options: Options) -> int:
+        """Return which take of `request` is meant: the named one, else the first that was finished."""
+        if options.take is not None:
+            return options.take
+        takes = self.ledger.takes(realm, request.digest)
+        finished = [take.take for take in takes if take.finished_at is not None]
+        if options.fresh:
+            return takes[-1].take + 1 if takes else 1
+        return (finished or [take.take for take in takes] or [1])[0]
+
+    @asynccontextmanager
+    async def _claimed(
+        self, realm: str, request: ImageRequest, options: Options, progress: Progress
+    ) -> AsyncIterator[int]:
+        """Hold the lock of the take that `request` means, over all kernels; yield the take.
+
+        The lock ends with its process, so a killed kernel leaves nothing to clean up.
+        """
+        if options.fresh:
+            take, lock = self._claim_fresh(realm, request)
+        else:
+            take = self._take(realm, request, options)
+            lock = self._lock(realm, request.digest, take)
+            while not _try_lock(lock):
+                progress.stage = "waiting: the same picture is being bought elsewhere"
+                await asyncio.sleep(0.1)
+        progress.stage = "starting"
+        try:
+            yield take
+        finally:
+            lock.release()
+
+    def _claim_fresh(self, realm: str, request: ImageRequest) -> tuple[int, FileLock]:
+        """Return a take that nobody has, locked: one that was begun and abandoned, else a new one."""
+        takes = self.ledger.takes(realm, request.digest)
+        unfinished = [take for take in takes if take.finished_at is None and self._can_go_on(take)]
+        newest = max((take.take for take in takes), default=0)
+        candidates = [take.take for take in unfinished]
+        while True:
+            take = candidates.pop(0) if candidates else (newest := newest + 1)
+            lock = self._lock(realm, request.digest, take)
+            if not _try_lock(lock):
+                continue
+            purchase = self.ledger.purchase(realm, request.digest, take)
+            if purchase is None or purchase.finished_at is None:
+                return take, lock
+            lock.release()
+
+    def _can_go_on(self, purchase: Purchase) -> bool:
+        """Return whether an unfinished take is worth going on with: its payment is not in doubt."""
+        payments = self.ledger.payments(purchase.id)
+        return not payments or payments[-1].state is not State.UNKNOWN
+
+    def _lock(self, realm: str, digest: str, take: int) -> FileLock:
+        self._locks.mkdir(parents=True, exist_ok=True, mode=0o700)
+        name = hashlib.sha256(f"{realm} {digest} {take}".encode()).hexdigest()[:32]
+        return FileLock(self._locks / f"{name}.lock", thread_local=False)
+
+
+def _try_lock(lock: FileLock) -> bool:
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    return True
+
+
+def _paid_words(payment: Payment) -> str:
+    if payment.state is State.SETTLED:
+        return f"{format_usd(payment.amount)} was paid; running the cell again fetches it and pays nothing more."
+    return f"{format_usd(payment.amount)} may have been charged; running the cell again pays nothing more."
+
+
+def _told_truly(error: LedgerError, progress: Progress) -> LedgerError:
+    if not progress.sent:
+        return error
+    return LedgerError(
+        error.what,
+        "The payment had been sent. See to the ledger (space? permissions?), then run the cell again:"
+        " it goes on with the same payment.",
+    )

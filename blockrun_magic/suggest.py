@@ -1,0 +1,40 @@
+"""Did-you-mean: the known names that are closest to a misspelt one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["any_of", "closest", "did_you_mean", "quoted"]
+
+LONGEST_NAME = 60
+
+
+def closest(word: str, known: Iterable[str], limit: int = 3) -> tuple[str, ...]:
+    """Return up to `limit` names of `known` that begin with `word` or resemble it, whatever their case."""
+    from difflib import get_close_matches
+
+    wanted = word[:LONGEST_NAME].strip().casefold()
+    spelled = {name.casefold(): name for name in known}
+    begun = [name for name in spelled if wanted and name.startswith(wanted)]
+    matches = dict.fromkeys([*begun, *get_close_matches(wanted, spelled, n=limit)])
+    return tuple(spelled[match] for match in matches)[:limit]
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return "Did you mean flux or grok? " with its trailing space, or "" when nothing is close."""
+    names = closest(word, known)
+    return f"Did you mean {any_of(names)}? " if names else ""
+
+
+def any_of(names: Iterable[str]) -> str:
+    """Return names as people list them: "a", "a or b", "a, b or c"."""
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def quoted(text: str) -> str:
+    """Return what a user typed, fit for one line of a message: quoted, escaped, cut when long."""
+    return repr(text if len(text) <= LONGEST_NAME else f"{text[:LONGEST_NAME]}…")

@@ -1,0 +1,64 @@
+"""The real parts, put together: the one place that knows where everything is kept."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from blockrun_magic.gateway.presets import Gateway
+    from blockrun_magic.payments.wallet import Wallet
+    from blockrun_magic.practice.server import PracticeServer
+    from blockrun_magic.studio import Studio
+
+__all__ = ["blockrun_home", "open_practice", "open_studio", "wallet_for"]
+
+
+def blockrun_home(environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder of wallet files and our own `magic/`: `BLOCKRUN_HOME`, or ~/.blockrun."""
+    moved = environ.get("BLOCKRUN_HOME")
+    return Path(moved).expanduser() if moved else Path.home() / ".blockrun"
+
+
+def open_studio(environ: Mapping[str, str] = os.environ) -> Studio:
+    """Return the studio of this process: its ledger and store are the user's, its session is new.
+
+    Raises LedgerError when the ledger cannot be opened.
+    """
+    from blockrun_magic.gateway.client import Client
+    from blockrun_magic.payments.ledger import Ledger
+    from blockrun_magic.pictures.store import Store
+    from blockrun_magic.studio import Studio
+
+    folder = blockrun_home(environ) / "magic"
+    session = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.getpid()}-{secrets.token_hex(3)}"
+    return Studio(
+        client=Client(),
+        ledger=Ledger(folder / "ledger.sqlite", session),
+        store=Store(folder / "pictures"),
+        wallet_for=lambda gateway: wallet_for(gateway, environ),
+        locks=folder / "locks",
+    )
+
+
+def wallet_for(gateway: Gateway, environ: Mapping[str, str] = os.environ) -> Wallet:
+    """Return the wallet that pays at `gateway`; raises WalletError.
+
+    The practice gateway is paid by a key that is worthless everywhere; a real key never signs for it.
+    """
+    from blockrun_magic.payments.wallet import find_wallet, practice_wallet
+
+    return practice_wallet() if gateway.realm == "practice" else find_wallet(environ, Path.home())
+
+
+def open_practice(environ: Mapping[str, str] = os.environ) -> PracticeServer:
+    """Return a practice gateway, not yet started, whose books are kept between kernels."""
+    from blockrun_magic.practice.server import PracticeServer
+
+    folder = blockrun_home(environ) / "magic"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return PracticeServer(db=folder / "practice.sqlite")

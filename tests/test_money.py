@@ -1,0 +1,100 @@
+"""Dollars in and out, to the micro-dollar, and what is no amount at all."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blockrun_magic.payments.money import format_usd, parse_usd, to_decimal
+
+micros = st.integers(min_value=0, max_value=10**18)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0.05", 50_000),
+        ("$0.05", 50_000),
+        ("$ 0.05", 50_000),
+        (" 0.0525 ", 52_500),
+        (".5", 500_000),
+        ("5.", 5_000_000),
+        ("5 USDC", 5_000_000),
+        ("5usd", 5_000_000),
+        ("5$", 5_000_000),
+        ("0", 0),
+        ("0.000001", 1),
+        ("1.0000000", 1_000_000),
+        (5, 5_000_000),
+        (Decimal("0.01575"), 15_750),
+    ],
+)
+def test_amounts_are_read(text: str | int | Decimal, expected: int) -> None:
+    """Every way people write dollars gives exact micro-dollars."""
+    actual = parse_usd(text)
+
+    assert expected == actual
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *["", "$", ".", "-1", "+1", "1,5", "1 000", "1e5", "0x10", "nan", "inf", "five", "5 EUR", "٥"],
+        *["0.0000001", "1.2.3", "$-1"],
+    ],
+)
+def test_what_is_no_amount_is_refused(text: str) -> None:
+    """Signs, commas, exponents, other currencies and fractions of a micro-dollar are refused."""
+    with pytest.raises(ValueError, match="amount in dollars|finer than a micro-dollar"):
+        parse_usd(text)
+
+
+@pytest.mark.parametrize("value", [True, 0.1, None, b"1"])
+def test_floats_and_strangers_are_refused(value: object) -> None:
+    """A float is never money, nor is a bool, bytes or nothing."""
+    with pytest.raises(ValueError, match="not an amount"):
+        parse_usd(value)  # type: ignore[arg-type]
+
+
+@given(micros)
+def test_what_is_printed_reads_back(amount: int) -> None:
+    """Printing and reading an amount loses nothing."""
+    assert amount == parse_usd(format_usd(amount))
+    assert amount == parse_usd(to_decimal(amount))
+
+
+@given(st.text())
+def test_reading_raises_value_error_only(text: str) -> None:
+    """Any text is an amount of at least nothing, or a ValueError."""
+    try:
+        actual = parse_usd(text)
+    except ValueError:
+        return
+
+    assert actual >= 0
+
+
+@pytest.mark.parametrize(
+    ("amount", "expected"),
+    [
+        (0, "$0.00"),
+        (1, "$0.000001"),
+        (52_500, "$0.0525"),
+        (50_000, "$0.05"),
+        (5_000_000, "$5.00"),
+        (-40_000, "-$0.04"),
+        (12_345_678_900_000, "$12345678.90"),
+    ],
+)
+def test_amounts_are_printed_for_people(amount: int, expected: str) -> None:
+    """At least two decimals, no needless zeros, the sign before the dollar."""
+    assert expected == format_usd(amount)
+
+
+@given(st.integers(min_value=-(10**18), max_value=10**18))
+def test_decimals_are_exact_dollars(amount: int) -> None:
+    """The edge type holds the same amount, in dollars."""
+    assert amount == to_decimal(amount) * 1_000_000

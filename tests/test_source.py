@@ -1,0 +1,704 @@
+"""Anything a user has that is a picture becomes an upload; anything else ends in two clear lines."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import os
+import struct
+import subprocess
+import sys
+import warnings
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from blockrun_magic.errors import GatewayUnreachable, SourceError
+from blockrun_magic.pictures.source import find_source, is_image_like, read_mask, read_upload, upload_size
+
+if TYPE_CHECKING:
+    from blockrun_magic.gateway.request import Upload
+
+
+async def no_fetch(url: str) -> bytes:
+    """Stand for a network that nobody should need."""
+    raise AssertionError(url)
+
+
+def upload(source: object) -> Upload:
+    """Return `source` as an upload, without a network."""
+    return asyncio.run(read_upload(source, no_fetch))
+
+
+def mask(source: object, size: tuple[int, int] = (6, 4)) -> Upload:
+    """Return `source` as a mask for a picture of `size`, without a network."""
+    return asyncio.run(read_mask(source, size, no_fetch))
+
+
+def opened(sent: Upload) -> Image.Image:
+    """Return what a receiver of the upload sees."""
+    image = Image.open(io.BytesIO(sent.data))
+    image.load()
+    return image
+
+
+def refusal(source: object) -> SourceError:
+    """Return the error that `source` ends in."""
+    with pytest.raises(SourceError) as caught:
+        upload(source)
+    assert len(str(caught.value).splitlines()) == 2
+    return caught.value
+
+
+def picture(mode: str = "RGB", size: tuple[int, int] = (6, 4)) -> Image.Image:
+    """Return a small picture with many colours."""
+    red = Image.linear_gradient("L").resize(size)
+    image = Image.merge("RGBA", [red, red.rotate(180), red.transpose(Image.Transpose.FLIP_TOP_BOTTOM), red])
+    return image.convert("RGB").convert(mode) if mode != "RGBA" else image
+
+
+def encoded(kind: str, image: Image.Image | None = None, **how: Any) -> bytes:
+    """Return `image`, or the usual one, as a file of that kind."""
+    file = io.BytesIO()
+    (image or picture()).save(file, kind, **how)
+    return file.getvalue()
+
+
+def png_claiming(width: int, height: int) -> bytes:
+    """Return a small PNG whose header claims to be large."""
+    data = encoded("PNG")
+    header = b"IHDR" + struct.pack(">II", width, height) + data[24:29]
+    return data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:]
+
+
+@dataclass
+class Result:
+    """What the magics return, as far as it matters here."""
+
+    image: Image.Image
+
+
+class Drawing:
+    """An object that draws itself for notebooks."""
+
+    def _repr_png_(self) -> bytes:
+        return encoded("PNG")
+
+
+# Files, bytes, URLs
+
+
+@pytest.mark.parametrize(
+    ("kind", "media_type"), [("PNG", "image/png"), ("JPEG", "image/jpeg"), ("WEBP", "image/webp")]
+)
+def test_what_can_be_sent_is_sent_byte_for_byte(kind: str, media_type: str, tmp_path: Path) -> None:
+    """Path, text, bytes and data URI pass as they are; the type is the bytes', not the suffix's."""
+    data = encoded(kind)
+    path = tmp_path / "picture.gif"
+    path.write_bytes(data)
+    uri = f"data:text/plain;base64,{base64.b64encode(data).decode()}"
+    sent = [upload(source) for source in (path, str(path), data, bytearray(data), memoryview(data), uri)]
+
+    assert {(data, media_type)} == {(one.data, one.media_type) for one in sent}
+    assert {(6, 4)} == {upload_size(one) for one in sent}
+    assert all(one.digest.startswith("sha256:") for one in sent)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "PPM", "ICO", "JPEG2000"])
+def test_other_formats_become_png(kind: str) -> None:
+    """What Pillow reads and gateways do not is sent as PNG, named by its pixels."""
+    sent = upload(encoded(kind, picture(size=(32, 32))))
+
+    assert sent.media_type == "image/png"
+    assert upload_size(sent) == (32, 32)
+    assert sent.digest.startswith("pixels-sha256:")
+
+
+def test_of_an_animation_the_first_frame_is_sent() -> None:
+    """A GIF is its first picture."""
+    frames = [Image.new("RGB", (6, 4), colour) for colour in ("red", "blue")]
+    sent = upload(encoded("GIF", frames[0], save_all=True, append_images=frames[1:]))
+
+    assert opened(sent).convert("RGB").getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_a_url_is_fetched_by_the_caller() -> None:
+    """http(s) goes through `fetch`, whose errors come out as they are."""
+    asked = []
+
+    async def fetch(url: str) -> bytes:
+        asked.append(url)
+        if "down" in url:
+            raise GatewayUnreachable("No connection.", "Try again.")
+        return encoded("PNG")
+
+    sent = asyncio.run(read_upload("HTTPS://example.org/a.png", fetch))
+    masked = asyncio.run(read_mask("https://example.org/m.png", (6, 4), fetch))
+    with pytest.raises(GatewayUnreachable):
+        asyncio.run(read_upload("https://example.org/down", fetch))
+
+    assert encoded("PNG") == sent.data
+    assert opened(masked).mode == "L"
+    assert asked == ["HTTPS://example.org/a.png", "https://example.org/m.png", "https://example.org/down"]
+
+
+def test_an_error_leaves_the_secrets_of_a_url_out() -> None:
+    """User, password and query are not repeated when a URL answers with a web page."""
+
+    async def fetch(url: str) -> bytes:
+        return b"<!DOCTYPE html><html>"
+
+    with pytest.raises(SourceError) as caught:
+        asyncio.run(read_upload("https://me:pw@example.org/a.png?sig=abc#f", fetch))
+
+    assert caught.value.what == "https://example.org/a.png is not a picture: it looks like a web page."
+
+
+@pytest.mark.parametrize("form", ["data:image/png;base64,{}", "DATA:;charset=x;BASE64,{}"])
+def test_a_data_uri_may_be_wrapped_and_quoted(form: str) -> None:
+    """Line breaks and percent signs inside base64 do no harm."""
+    text = base64.b64encode(encoded("PNG")).decode()
+    wrapped = form.format("\n".join(text[i : i + 60] for i in range(0, len(text), 60)).replace("=", "%3D"))
+
+    assert encoded("PNG") == upload(wrapped).data
+
+
+@pytest.mark.parametrize(
+    ("data", "looks"),
+    [
+        (b"", "it is empty"),
+        (b"\n<!DOCTYPE html><p>", "a web page"),
+        (b"<HTML lang=en>", "a web page"),
+        (b'<?xml version="1.0"?>\n<!-- x --><svg xmlns="">', "SVG"),
+        (b"<svg/>", "SVG"),
+        (b'<?xml version="1.0"?><rss>', "XML"),
+        (b'{"error": "no"}', "JSON"),
+        (b"%PDF-1.7", "a PDF"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "a HEIC photo"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0", "a video"),
+        ("grüße".encode() * 500, "text"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0", "PostScript"),
+        (os.urandom(9).join([b"\xff\xfe\0"] * 30), "its format is not known"),
+    ],
+)
+def test_what_is_no_picture_is_called_what_it_looks_like(data: bytes, looks: str) -> None:
+    """HTML, SVG, text and the like never travel as a picture."""
+    error = refusal(data)
+
+    assert error.what.startswith("The picture is not a picture: ")
+    assert looks in error.what
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "TIFF"])
+def test_a_cut_file_is_refused(kind: str) -> None:
+    """Whatever is missing at the end, an upload is whole or an error."""
+    noise = Image.frombytes("RGB", (40, 40), bytes(range(256)) * 18 + bytes(192))
+    data = encoded(kind, noise)
+    for keep in (len(data) // 10, len(data) // 2, int(len(data) * 0.9)):
+        assert "damaged or cut short" in refusal(data[:keep]).what
+
+
+def test_a_png_without_its_end_or_with_a_flipped_bit_is_refused() -> None:
+    """Pixels may decode and the file still be broken: checksums and the end are looked at."""
+    data = encoded("PNG")
+    flipped = bytearray(data)
+    flipped[-20] ^= 1
+
+    assert "damaged" in refusal(data[:-12]).what
+    assert "damaged" in refusal(bytes(flipped)).what
+
+
+@pytest.mark.parametrize("size", [(8000, 7000), (12_000, 10_000), (60_000, 60_000), (2**31 - 1, 2**31 - 1)])
+def test_a_bomb_stays_closed(size: tuple[int, int]) -> None:
+    """Above 50 megapixels nothing is decoded, and Pillow's warning does not get out."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda *_, **__: pytest.fail("a warning got out")
+        error = refusal(png_claiming(*size))
+
+    assert "megapixels; at most 50 can be sent" in error.what
+
+
+def test_a_large_file_is_refused_unread(tmp_path: Path) -> None:
+    """30 MB is the limit, by the file's size and by the bytes'."""
+    path = tmp_path / "large.png"
+    with path.open("wb") as file:
+        file.truncate(30_000_001)
+    errors = [refusal(path), refusal(bytes(30_000_001)), refusal("data:;base64," + "A" * 90_000_001)]
+
+    assert all("at most 30 can be sent" in error.what for error in errors)
+
+
+def test_paths_that_lead_nowhere_are_said(tmp_path: Path) -> None:
+    """Missing files, directories, pipes and impossible names each get their sentence."""
+    os.mkfifo(tmp_path / "pipe")
+    whats = [refusal(tmp_path / name).what for name in ("none.png", ".", "pipe", "a\0b")]
+
+    assert [what.removeprefix(str(tmp_path)) for what in whats[1:3]] == [
+        " is a directory.",
+        "/pipe is not a regular file.",
+    ]
+    assert whats[0] == f"There is no file {tmp_path}/none.png."
+    assert "cannot be read" in whats[3]
+
+
+def test_a_path_may_start_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`~` is expanded."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.png").write_bytes(encoded("PNG"))
+
+    assert encoded("PNG") == upload(Path("~/a.png")).data
+    assert tmp_path / "a.png" == find_source("~/a.png", {})
+
+
+@pytest.mark.parametrize(
+    "uri", ["data:image/png;base64,AAA", "data:image/png;base64,ä", "data:image/png;base64,A$=="]
+)
+def test_broken_base64_is_refused(uri: str) -> None:
+    """A data URI that was copied in part says so."""
+    assert "not valid base64" in refusal(uri).what
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    start=st.sampled_from(
+        [encoded(kind)[:n] for kind in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF") for n in (0, 16, 40)]
+    ),
+    rest=st.binary(max_size=200),
+)
+def test_any_bytes_are_an_upload_or_our_error(start: bytes, rest: bytes) -> None:
+    """Whatever comes after a true beginning, nothing but SourceError is raised."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's remarks on damaged TIFF tags
+        try:
+            sent: Upload | None = upload(start + rest)
+        except SourceError:
+            sent = None
+
+    assert sent is None or min(upload_size(sent)) > 0
+
+
+# PIL images and arrays
+
+
+@pytest.mark.parametrize(
+    ("image", "mode"),
+    [
+        (picture("1"), "L"),
+        (picture("L"), "L"),
+        (picture("LA"), "RGBA"),
+        (picture("P"), "RGB"),
+        (picture("RGB"), "RGB"),
+        (picture("RGBA"), "RGBA"),
+        (picture("RGBA").quantize(16), "RGBA"),
+        (picture("RGBA").convert("RGBa"), "RGBA"),
+        (picture("CMYK"), "RGB"),
+        (picture("YCbCr"), "RGB"),
+        (picture("HSV"), "RGB"),
+        (picture("RGBX"), "RGB"),
+        (picture("I"), "L"),
+        (picture("F"), "L"),
+        (picture("L").convert("I;16"), "L"),
+    ],
+    ids=lambda value: value.mode if isinstance(value, Image.Image) else "",
+)
+def test_a_pil_image_of_any_mode_becomes_png(image: Image.Image, mode: str) -> None:
+    """Eight bits, L, RGB or RGBA; the image itself is not changed."""
+    before = (image.mode, image.tobytes(), dict(image.info))
+    seen = opened(upload(image))
+
+    assert (mode, (6, 4)) == (seen.mode, seen.size)
+    assert before == (image.mode, image.tobytes(), dict(image.info))
+
+
+def test_pixels_keep_their_values() -> None:
+    """Where eight bits suffice, what arrives is what was there."""
+    grey = picture("L")
+    same = [opened(upload(grey.convert(mode))).tobytes() for mode in ("I", "F")]
+    wide = Image.frombytes("I;16", (3, 1), struct.pack("<3H", 0, 32896, 65535))
+    real = Image.fromarray(np.array([[0.0, 0.5, 1.0]], dtype="float32"))
+
+    assert [grey.tobytes()] * 2 == same
+    assert picture("RGBA").tobytes() == opened(upload(picture("RGBA"))).tobytes()
+    assert [bytes([0, 128, 255])] * 3 == [
+        opened(upload(image)).tobytes() for image in (wide, wide.convert("I"), real)
+    ]
+
+
+def test_transparency_of_a_palette_survives() -> None:
+    """A GIF or PNG with a transparent colour keeps its holes."""
+    image = Image.new("P", (6, 4), 0)
+    image.putpalette([255, 0, 0, 0, 255, 0])
+    image.info["transparency"] = 0
+
+    assert opened(upload(image)).getpixel((0, 0)) == (255, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("image", "says"),
+    [
+        (Image.new("F", (2, 2), 300.0), "values from 300 to 300"),
+        (Image.new("F", (2, 2), float("nan")), "not finite"),
+        (Image.new("I", (2, 2), -1), "values from -1 to -1"),
+        (Image.new("I", (2, 2), 70_000), "values from 70000 to 70000"),
+        (Image.new("RGB", (0, 3)), "has no pixels"),
+        (Image.new("1", (10_000, 5001)), "50 megapixels; at most 50"),
+    ],
+)
+def test_a_pil_image_that_means_nothing_is_refused(image: Image.Image, says: str) -> None:
+    """Values outside any range, and sizes that cannot be sent."""
+    assert says in refusal(image).what
+
+
+def test_a_lazily_opened_file_works_and_a_closed_one_says_so(tmp_path: Path) -> None:
+    """PIL reads pixels late; that is our business, not the user's."""
+    path = tmp_path / "a.png"
+    picture().save(path)
+    closed = Image.open(path)
+    closed.close()
+
+    with Image.open(path) as lazy:
+        assert picture().tobytes() == opened(upload(lazy)).tobytes()
+    assert "cannot be read" in refusal(closed).what
+
+
+def test_the_same_pixels_are_the_same_upload() -> None:
+    """The digest is the picture's, whatever carries it and whatever metadata it has."""
+    noted = picture()
+    noted.info["comment"] = "x"
+    digests = {upload(source).digest for source in (picture(), noted, Result(noted), np.asarray(picture()))}
+    others = {
+        upload(source).digest for source in (picture("RGBA"), picture().rotate(180), picture(size=(4, 6)))
+    }
+
+    assert len(digests) == 1
+    assert len(digests | others) == 4
+
+
+def test_metadata_stays_at_home() -> None:
+    """Comments and the like do not leave with the pixels of a PIL image."""
+    photo = Image.open(io.BytesIO(encoded("JPEG", comment=b"home", dpi=(300, 300))))
+
+    assert opened(upload(photo)).info == {}
+
+
+@pytest.mark.parametrize(
+    ("array", "mode", "first"),
+    [
+        (np.full((4, 6), 7, "uint8"), "L", 7),
+        (np.full((4, 6, 1), 7, "uint8"), "L", 7),
+        (np.full((4, 6, 3), 7, "int64"), "RGB", (7, 7, 7)),
+        (np.full((4, 6, 4), 255, "uint16"), "RGBA", (255, 255, 255, 255)),
+        (np.ones((4, 6), bool), "L", 255),
+        (np.full((4, 6), 0.5), "L", 128),
+        (np.full((4, 6, 3), 1, "float16"), "RGB", (255, 255, 255)),
+        (np.full((6, 4), 9, "uint8").T, "L", 9),
+        (np.full((8, 12), 9, ">i4")[::-2, ::2], "L", 9),
+    ],
+)
+def test_an_array_becomes_png(array: np.ndarray, mode: str, first: object) -> None:
+    """Height comes first, channels last; bool, integers and floats each in their range."""
+    seen = opened(upload(array))
+
+    assert (mode, (6, 4), first) == (seen.mode, seen.size, seen.getpixel((0, 0)))
+
+
+@pytest.mark.parametrize(
+    ("array", "says", "do"),
+    [
+        (np.zeros(5), "shape (5,); a picture has HxW", "Give HxW"),
+        (np.zeros((4, 6, 2)), "shape (4, 6, 2)", "Give HxW"),
+        (np.zeros((3, 8, 6)), "shape (3, 8, 6)", "transpose(1, 2, 0)"),
+        (np.zeros((1, 4, 6, 3)), "shape (1, 4, 6, 3)", "array[0]"),
+        (np.zeros((0, 6)), "no pixels: it is 6 x 0", "content"),
+        (np.full((4, 6), np.nan), "NaN", "nan_to_num"),
+        (np.full((4, 6), 128.0), "values from 128 to 128; floats must be in 0..1", "array / 255"),
+        (np.full((4, 6), -0.1), "values from -0.1 to -0.1", "array.clip(0, 1)"),
+        (np.full((4, 6), np.inf), "values from inf to inf", "array.clip(0, 1)"),
+        (np.full((4, 6), 256), "integers must be in 0..255", "array.clip(0, 255)"),
+        (np.full((4, 6), 1j), "complex128, which are no colours", "Give HxW"),
+        (np.full((4, 6), "x"), "no colours", "Give HxW"),
+        (np.full((4, 6), None), "object, which are no colours", "Give HxW"),
+    ],
+)
+def test_an_array_that_is_no_picture_says_why(array: np.ndarray, says: str, do: str) -> None:
+    """The shape or the values are named, and the way out."""
+    error = refusal(array)
+
+    assert says in error.what
+    assert do in error.do
+
+
+def test_objects_that_draw_themselves_are_read() -> None:
+    """`_repr_png_` counts when it gives bytes; other objects are called by their type."""
+
+    class Silent:
+        def _repr_png_(self) -> None:
+            return None
+
+    assert encoded("PNG") == upload(Drawing()).data
+    assert refusal(Silent()).what == "A Silent is not a picture."
+    assert refusal(5).what == "A int is not a picture."
+
+
+def test_numpy_and_pil_are_not_imported_to_look_at_values() -> None:
+    """Naming a source costs neither PIL nor NumPy; an array without NumPy's help is read by PIL."""
+    code = """
+import asyncio, sys
+from blockrun_magic.pictures.source import find_source, is_image_like, read_upload
+try:
+    find_source("x", {"a": 1, "b": b"x", "c": "text", "d": [1]})
+except Exception as error:
+    print(type(error).__name__, "PIL" in sys.modules, "numpy" in sys.modules)
+
+class Grid:
+    __array_interface__ = {"shape": (2, 3), "typestr": "|u1", "strides": (3, 1), "version": 3}
+    shape = (2, 3)
+    def tobytes(self): return bytes(6)
+
+print(is_image_like(Grid()), asyncio.run(read_upload(Grid(), None)).media_type, "numpy" in sys.modules)
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    assert out == "SourceError False False\nTrue image/png False\n"
+
+
+# Masks
+
+
+def white_left(mode: str = "L") -> Image.Image:
+    """Return a mask of 6 x 4 whose left half is white."""
+    image = Image.new("L", (6, 4), 0)
+    image.paste(255, (0, 0, 3, 4))
+    return image.convert(mode)
+
+
+def openai_left() -> Image.Image:
+    """Return a mask in OpenAI's manner: black, and transparent where the left half may change."""
+    image = Image.new("RGBA", (6, 4), (0, 0, 0, 255))
+    image.paste((0, 0, 0, 0), (0, 0, 3, 4))
+    return image
+
+
+def painted_left() -> Image.Image:
+    """Return white paint over transparency in which other colours hide."""
+    image = Image.new("RGBA", (6, 4), (255, 0, 255, 0))
+    image.paste((255, 255, 255, 255), (0, 0, 3, 4))
+    return image
+
+
+LEFT = np.zeros((4, 6), bool)
+LEFT[:, :3] = True
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        white_left(),
+        white_left("1"),
+        white_left("RGB"),
+        white_left("RGBA"),
+        white_left("P"),
+        openai_left(),
+        painted_left(),
+        LEFT,
+        LEFT.astype("uint8"),
+        LEFT.astype("int64"),
+        LEFT.astype("uint8") * 255,
+        LEFT.astype(float),
+        np.dstack([LEFT] * 3),
+        encoded("PNG", white_left()),
+        encoded("GIF", white_left()),
+        Result(white_left()),
+    ],
+    ids=range(16),
+)
+def test_a_mask_is_white_where_it_may_change(source: object) -> None:
+    """Every way to say "the left half" is the same upload: grey, of the picture's size."""
+    sent = mask(source)
+    seen = opened(sent)
+
+    assert ("L", white_left().tobytes()) == (seen.mode, seen.tobytes())
+    assert sent.media_type == "image/png"
+    assert mask(white_left()).digest == sent.digest
+
+
+def test_greys_of_a_mask_stay_grey() -> None:
+    """Soft edges are the user's; only arrays of 0 and 1 are stretched."""
+    soft = picture("L")
+    nearly_black = Image.new("L", (6, 4), 1)
+
+    assert soft.tobytes() == opened(mask(soft)).tobytes()
+    assert nearly_black.tobytes() == opened(mask(nearly_black)).tobytes()
+
+
+def test_a_mask_of_another_size_is_refused() -> None:
+    """Both sizes are named, and the line that mends it."""
+    with pytest.raises(SourceError) as caught:
+        mask(LEFT, (12, 8))
+
+    assert caught.value.what == "The mask is 6 x 4, but the picture is 12 x 8."
+    assert "mask.resize((12, 8))" in caught.value.do
+
+
+@pytest.mark.parametrize("source", [np.zeros((4, 6), bool), Image.new("RGB", (6, 4)), Image.new("1", (6, 4))])
+def test_a_mask_that_lets_nothing_change_is_refused(source: object) -> None:
+    """All black would be paid for and change nothing."""
+    with pytest.raises(SourceError, match="all black"):
+        mask(source)
+
+
+def test_a_mask_from_a_file_is_called_by_its_name(tmp_path: Path) -> None:
+    """An error about a mask says that it is the mask, and which."""
+    path = tmp_path / "m.png"
+    path.write_bytes(b"<svg/>")
+    with pytest.raises(SourceError) as caught:
+        mask(path)
+
+    assert caught.value.what == f"The mask {path} is not a picture: it looks like SVG."
+
+
+# What a name means
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stand in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "text", ["https://example.org/a.png", "HTTP://localhost:1/x", "data:image/png;base64,AAAA"]
+)
+def test_a_url_means_itself(text: str) -> None:
+    """No variable and no file is looked for."""
+    assert text == find_source(text, {text: picture()})
+
+
+@pytest.mark.parametrize("name", ["city", "_", "img", "größe"])
+def test_a_variable_means_its_value(name: str, here: Path) -> None:
+    """A picture in the namespace wins over a file of the same name."""
+    value = picture()
+    (here / name).write_bytes(encoded("PNG"))
+
+    assert value is find_source(name, {name: value})
+
+
+def test_an_item_of_a_list_can_be_named() -> None:
+    """`imgs[1]` and `imgs[-1]` are read; other expressions are not."""
+    imgs = [picture(), picture("L")]
+    found = [find_source(text, {"imgs": imgs}) for text in ("imgs[0]", "imgs[1]", "imgs[-1]")]
+
+    assert [imgs[0], imgs[1], imgs[1]] == found
+    with pytest.raises(SourceError, match=r"There is no picture 'imgs\[0\]\.x' here"):
+        find_source("imgs[0].x", {"imgs": imgs})
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "what", "do"),
+    [
+        ("x", 5, "x is an int, not a picture.", "Give a path"),
+        ("x", None, "x is None, not a picture.", "Give a path"),
+        ("x", "a.png", "x is a str, not a picture.", "Write the path or URL itself"),
+        ("x", b"text", "x is a bytes, not a picture.", "Give a path"),
+        ("x", Path("none.png"), "x is the path of a file that does not exist, not a picture.", "Give a path"),
+        ("x", np.zeros(3), "x is a ndarray, not a picture.", "Give a path"),
+        ("x", [picture(), picture()], "x is a list, not a picture.", "x[0] to x[1]"),
+        ("x[2]", [picture(), picture()], "There is no item 2 in x, which has 2.", "cell of its own"),
+        ("x[0]", 5, "There is no item 0 in x.", "cell of its own"),
+        ("x[0]", [7], "x[0] is an int, not a picture.", "Give a path"),
+    ],
+)
+def test_a_variable_that_is_no_picture_is_named(
+    text: str, value: object, what: str, do: str, here: Path
+) -> None:
+    """The error says what the variable is, and what would do."""
+    with pytest.raises(SourceError) as caught:
+        find_source(text, {"x": value})
+
+    assert what == caught.value.what
+    assert do in caught.value.do
+
+
+def test_a_file_wins_over_what_is_no_picture(here: Path) -> None:
+    """A variable `cat` that holds 5 does not hide the file `cat`."""
+    for name in ("cat", "cat[0]"):
+        (here / name).write_bytes(encoded("PNG"))
+
+    assert [Path("cat"), Path("cat[0]")] == [find_source(text, {"cat": 5}) for text in ("cat", "cat[0]")]
+
+
+def test_a_misspelt_name_meets_suggestions(here: Path) -> None:
+    """Near variables that hold pictures, and near picture files; never the private ones."""
+    (here / "harbour.png").write_bytes(encoded("PNG"))
+    (here / "harbour.txt").write_text("x")
+    names = {"harbor": picture(), "harbors": 5, "_harbor": picture(), "unlike": picture()}
+    with pytest.raises(SourceError) as near:
+        find_source("harbur", names)
+    with pytest.raises(SourceError) as far:
+        find_source("zzz", names)
+
+    assert near.value.what == "There is no picture 'harbur' here."
+    assert near.value.do == "Did you mean harbor or harbour.png?"
+    assert far.value.do == "There are harbor, unlike, harbour.png; a path or URL is fine too."
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a\0b", "x" * 5000, "~nobody-here/x.png", "no/such/folder/x.png", "🌃.png"]
+)
+def test_odd_names_are_only_not_found(text: str, here: Path) -> None:
+    """Whatever is typed, the answer is ours."""
+    with pytest.raises(SourceError, match="There is no picture"):
+        find_source(text, {})
+
+
+def test_what_is_image_like() -> None:
+    """Pictures, arrays of pictures' shapes, encoded bytes, files and results; nothing else."""
+    yes = [
+        picture(),
+        np.zeros((2, 2)),
+        np.zeros((2, 2, 3), bool),
+        encoded("PNG"),
+        encoded("GIF"),
+        Result(picture()),
+    ]
+    no = [
+        None,
+        5,
+        "a.png",
+        b"BMW",
+        np.zeros(4),
+        np.zeros((2, 2), complex),
+        np.float64(1),
+        Image,
+        Result,
+        Drawing,
+    ]
+
+    assert [True] * len(yes) == [is_image_like(value) for value in yes]
+    assert [False] * len(no) == [is_image_like(value) for value in no]
+    assert is_image_like(Drawing())
+
+
+def test_looking_wakes_nobody() -> None:
+    """An object with a `__getattr__` or a failing property is looked past in silence."""
+
+    class Eager:
+        def __getattr__(self, name: str) -> object:
+            raise AssertionError(name)
+
+    class Failing:
+        @property
+        def image(self) -> object:
+            raise RuntimeError
+
+    assert [is_image_like(Eager()), is_image_like(Failing())] == [False, False]
