@@ -42,13 +42,13 @@ def test_amounts_are_read(text: str | int | Decimal, expected: int) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *["", "$", ".", "-1", "+1", "1,5", "1 000", "1e5", "0x10", "nan", "inf", "five", "5 EUR", "٥"],
-        *["0.0000001", "1.2.3", "$-1"],
+        *["", "$", ".", "-1", "+1", "$-1", "1,5", "1 000", "1.2.3", "1e5", "0x10"],
+        *["nan", "inf", "five", "5 EUR", "0.0000001", "\u0665"],
     ],
 )
 def test_what_is_no_amount_is_refused(text: str) -> None:
     """Signs, commas, exponents, other currencies and fractions of a micro-dollar are refused."""
-    with pytest.raises(ValueError, match="amount in dollars|finer than a micro-dollar"):
+    with pytest.raises(ValueError, match=r"amount in dollars|finer than a micro-dollar"):
         parse_usd(text)
 
 

@@ -118,7 +118,7 @@ def test_a_signature_is_made_by_the_address() -> None:
             "4NMwxzmYj2uvHuq8xoqhY8RXg63KSVJM1DXkpbmkUY7YQWuoyQgFnnzn6yo3CMnqZasnNPNuAT2TLwQsCaKkUddp",
             "Solana key",
         ),
-        (KEY[:31], "characters that are not hex digits"),
+        (KEY[:31], "31 bytes long; a private key has 32"),
     ],
 )
 def test_a_bad_key_is_named_by_its_source_only(text: str | bytes, says: str) -> None:

@@ -217,7 +217,10 @@ def _read_key(secret: _Secret, source: str) -> _Secret | WalletError:
     if isinstance(value, bytes):
         if len(value) == 32:
             return _checked(value, source)
-        value = value.decode("utf-8", "replace")
+        if not value.isascii():
+            what = f"The key in {source} is {len(value)} bytes long; a private key has 32."
+            return WalletError(what, _advice(source))
+        value = value.decode("ascii")
     text = value.strip().strip("\"'").strip()
     match = _HEX.fullmatch(text)
     if match is not None and len(match[1]) == 64:

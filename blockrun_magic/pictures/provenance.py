@@ -6,11 +6,12 @@ WebP as XMP. What a picture says of itself is a claim: the ledger is what knows.
 
 from __future__ import annotations
 
+import html
 import json
 import re
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from xml.sax.saxutils import escape, unescape
 
 from blockrun_magic.errors import SourceError, StoreError
 from blockrun_magic.pictures.containers import (
@@ -38,6 +39,9 @@ KEY = "blockrun:receipt"
 _PARAMETERS = "parameters"
 _OURS = frozenset({KEY, _PARAMETERS})
 _FILE_LIMIT = 200_000_000
+_DEEPEST = 20
+_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_BRACKET = re.compile(r"[\[\]{}]")
 
 _OPEN = (
     '<rdf:Description rdf:about="" xmlns:blockrun="https://blockrun.ai/ns/receipt/1.0/"><blockrun:receipt>'
@@ -84,13 +88,20 @@ def read(source: bytes | Path | str | Image.Image) -> dict[str, Any] | None:
     if isinstance(source, str | Path):
         source = _read_file(Path(source).expanduser())
     text = _text_of_file(source) if isinstance(source, bytes) else _text_of_info(source.info)
-    if text is None:
+    # Where the recursion limit was raised, as notebooks do, deep JSON ends the process, not the call.
+    if text is None or _depth(text) > _DEEPEST:
         return None
     try:
         record = json.loads(text)
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
     return record if isinstance(record, dict) else None
+
+
+def _depth(text: str) -> int:
+    """Return how deep lists and objects are nested in a JSON text."""
+    brackets = _BRACKET.findall(_STRING.sub("", text))
+    return max(accumulate(1 if bracket in "[{" else -1 for bracket in brackets), default=0)
 
 
 def _to_json(record: Mapping[str, Any]) -> str:
@@ -111,7 +122,7 @@ def _parameters(record: Mapping[str, Any]) -> dict[str, str]:
 
 def _xmp(older: bytes | None, record: Mapping[str, Any]) -> bytes:
     """Return an XMP packet with the record in it, and all that an older one says besides."""
-    ours = f"{_OPEN}{escape(_to_json(record))}{_CLOSE}"
+    ours = f"{_OPEN}{html.escape(_to_json(record), quote=False)}{_CLOSE}"
     others = re.sub(f"{re.escape(_OPEN)}.*?{re.escape(_CLOSE)}", "", _decoded(older), flags=re.DOTALL)
     before, end, after = (others if _END in others else _PACKET).rpartition(_END)
     return f"{before}{ours}{end}{after}".encode()
@@ -169,7 +180,7 @@ def _text_of_xmp(xmp: bytes | None) -> str | None:
     # No XML parser: nothing here may be expanded or fetched.
     _, found, rest = _decoded(xmp).partition("<blockrun:receipt>")
     text, closed, _ = rest.partition("</blockrun:receipt>")
-    return unescape(text) if found and closed else None
+    return html.unescape(text) if found and closed else None
 
 
 def _read_file(path: Path) -> bytes:

@@ -64,4 +64,6 @@ def _band(canvas: Canvas, line: list[Point], colour: RGB) -> None:
     shadow = mask.reduce(8).filter(ImageFilter.GaussianBlur(3.4)).resize(mask.size, Image.Resampling.BILINEAR)
     shadow = ImageChops.subtract(shadow, mask).point([level * 96 // 255 for level in range(256)])
     canvas.fill(tint(colour, 0.25), shadow, top)
-    canvas.fill(gradient(mask.size, (mix(colour, (255, 255, 255), 0.2), colour, tint(colour, 0.8))), mask, top)
+    canvas.fill(
+        gradient(mask.size, (mix(colour, (255, 255, 255), 0.2), colour, tint(colour, 0.8))), mask, top
+    )

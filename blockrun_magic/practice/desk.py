@@ -90,7 +90,9 @@ class Desk:
             cheque = self._cheque(http)
             if cheque.payer != job.payer:
                 details = "Another wallet opened this job."
-                return JSONResponse({"error": "Forbidden", "details": details, "code": "WALLET_MISMATCH"}, 403)
+                return JSONResponse(
+                    {"error": "Forbidden", "details": details, "code": "WALLET_MISMATCH"}, 403
+                )
             return await self._polled(http, job, cheque, terms)
         except Rejected as rejected:
             return self._challenge(terms, rejected)
@@ -209,7 +211,9 @@ class Desk:
     def _terms(self, http: Request, order: ImageRequest, triggers: Triggers) -> Terms:
         price = self.catalog.list_price(order.price_key)
         if price is None:
-            raise Refused(400, {"error": "No price", "details": f"{order.model} has no price for {order.size}."})
+            raise Refused(
+                400, {"error": "No price", "details": f"{order.model} has no price for {order.size}."}
+            )
         amount = price * _PRICE_UP if "price-up" in triggers else price
         resource = f"{origin_of(http)}{http.url.path}"
         return Terms(self.options.network, amount, resource, self.options.x402_version)

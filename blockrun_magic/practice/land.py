@@ -33,7 +33,11 @@ def paint_mountains(canvas: Canvas, scene: Scene, horizon: float, layers: int = 
         top = max(0, int(min(y for _, y in line)) - 2)
         rock = mix(palette.haze, mix(palette.near, palette.sky[0], 0.25), 0.28 + 0.5 * depth)
         foot = mix(rock, palette.haze, 0.72)
-        crown = mix(rock, (250, 252, 255), 0.72 if not palette.dark else 0.42) if snowy and layer < layers - 1 else rock
+        crown = (
+            mix(rock, (250, 252, 255), 0.72 if not palette.dark else 0.42)
+            if snowy and layer < layers - 1
+            else rock
+        )
         _range(canvas, line, top, base, (crown, rock, mix(rock, foot, 0.5), foot), 0.62 - 0.2 * depth)
 
 
@@ -102,7 +106,12 @@ def paint_forest(canvas: Canvas, scene: Scene, horizon: float, front: bool) -> N
         for tree in range(count):
             x = (tree + rng.uniform(-0.4, 0.4)) * canvas.width / (count - 1)
             trees.append(_conifer(rng, x, foot - top + 2, tall * rng.uniform(0.6, 1.45)))
-        ground = [(0.0, foot - top - 1), (float(size[0]), foot - top - 1), (float(size[0]), size[1]), (0.0, size[1])]
+        ground = [
+            (0.0, foot - top - 1),
+            (float(size[0]), foot - top - 1),
+            (float(size[0]), size[1]),
+            (0.0, size[1]),
+        ]
         colour = mix(mix(palette.haze, green, 0.55), green, number / max(1, len(rows) - 1))
         _plant(canvas, shape(size, ground, *trees), colour, scene, top)
     if front:
@@ -110,7 +119,11 @@ def paint_forest(canvas: Canvas, scene: Scene, horizon: float, front: bool) -> N
 
 
 def _plant(canvas: Canvas, mask: Image.Image, colour: RGB, scene: Scene, top: int) -> None:
-    tips = mix(colour, (244, 249, 255), 0.62) if "snow" in scene.features else mix(colour, scene.palette.haze, 0.2)
+    tips = (
+        mix(colour, (244, 249, 255), 0.62)
+        if "snow" in scene.features
+        else mix(colour, scene.palette.haze, 0.2)
+    )
     canvas.fill(gradient(mask.size, (tips, colour, tint(colour, 0.85))), mask, top)
 
 
@@ -161,8 +174,12 @@ def _dune_shadow(
         share = step / 20
         bend = math.sin(share * math.pi * 1.4) * 0.09 * canvas.width
         spine.append((crest[0] + bend + share * 0.24 * canvas.width, crest[1] - top + below * share * 0.8))
-    side = shape(mask.size, [*[(x, y - top) for x, y in line[at:]], (float(mask.width), below * 0.9), *reversed(spine)])
-    fade = Image.linear_gradient("L").resize(mask.size).point([205 - level * 205 // 255 for level in range(256)])
+    side = shape(
+        mask.size, [*[(x, y - top) for x, y in line[at:]], (float(mask.width), below * 0.9), *reversed(spine)]
+    )
+    fade = (
+        Image.linear_gradient("L").resize(mask.size).point([205 - level * 205 // 255 for level in range(256)])
+    )
     canvas.fill(colour, ImageChops.multiply(ImageChops.multiply(side, mask), fade), top)
 
 
@@ -190,7 +207,7 @@ def paint_water(canvas: Canvas, scene: Scene, horizon: float, light: Point) -> N
     above = canvas.image.crop((0, max(0, top - size[1]), canvas.width, top))
     mirror = above.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
     smeared = mirror.resize((size[0] // 2, max(2, size[1] // 12)), Image.Resampling.BOX)
-    mirror = Image.blend(mirror.resize(size), smeared.resize(size, Image.Resampling.BICUBIC), 0.62)
+    mirror = Image.blend(mirror.resize(size), smeared.resize(size, Image.Resampling.BICUBIC), 0.74)
     mirror = _rippled(mirror, rng, canvas.unit)
     deep = mix(scene.palette.sky[0], scene.palette.near, 0.35)
     depth = Image.linear_gradient("L").resize(size).point([48 + level // 2 for level in range(256)])
@@ -248,7 +265,10 @@ def _blossom(colour: RGB, heart: RGB, petals: int) -> Image.Image:
     for ring, (reach, tone) in enumerate(((0.36, 0.84), (0.3, 1.0), (0.2, 1.14))):
         for petal in range(petals):
             angle = 2 * math.pi * (petal + ring / 2) / petals
-            x, y = side / 2 + math.cos(angle) * side * reach * 0.72, side / 2 + math.sin(angle) * side * reach * 0.72
+            x, y = (
+                side / 2 + math.cos(angle) * side * reach * 0.72,
+                side / 2 + math.sin(angle) * side * reach * 0.72,
+            )
             size = side * reach * 0.44
             draw.ellipse((x - size, y - size, x + size, y + size), fill=(*tint(colour, tone), 255))
     core = side * 0.09
@@ -259,7 +279,13 @@ def _blossom(colour: RGB, heart: RGB, petals: int) -> Image.Image:
 def paint_flowers(canvas: Canvas, scene: Scene, horizon: float) -> None:
     """Paint a field of flowers, small at the horizon and large in front."""
     rng = canvas.fork("flowers")
-    usual: tuple[RGB, ...] = ((232, 76, 92), (250, 186, 72), (240, 128, 176), (250, 244, 236), (140, 110, 214))
+    usual: tuple[RGB, ...] = (
+        (232, 76, 92),
+        (250, 186, 72),
+        (240, 128, 176),
+        (250, 244, 236),
+        (140, 110, 214),
+    )
     if scene.words & {"lavender"}:
         usual = ((150, 120, 210), (178, 150, 230))
     elif scene.words & {"sunflower", "sunflowers"}:
@@ -278,7 +304,9 @@ def paint_flowers(canvas: Canvas, scene: Scene, horizon: float) -> None:
         side = max(3, int(canvas.unit * (7 + 120 * share) * rng.uniform(0.75, 1.2)))
         x = rng.uniform(-0.03, 1.03) * canvas.width
         y = foot - side * rng.uniform(0.5, 0.9)
-        draw.line((x, y, x + rng.uniform(-0.2, 0.2) * side, foot + side * 0.5), fill=stem, width=max(1, side // 22))
+        draw.line(
+            (x, y, x + rng.uniform(-0.2, 0.2) * side, foot + side * 0.5), fill=stem, width=max(1, side // 22)
+        )
         flower = rng.choice(sprites).resize((side, int(side * rng.uniform(0.72, 0.95))), Image.Resampling.BOX)
         canvas.stamp(flower, (x, y))
 

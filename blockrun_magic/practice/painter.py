@@ -124,7 +124,9 @@ def stamp(picture: Picture, box: tuple[int, int, int, int] | None = None) -> Non
     if x - margin < left or y - margin // 2 < top:
         return
     plate = Image.new("L", ((letters.width + 2 * margin) * 2, letters.height * 4))
-    ImageDraw.Draw(plate).rounded_rectangle((0, 0, plate.width - 1, plate.height - 1), plate.height // 2, fill=104)
+    ImageDraw.Draw(plate).rounded_rectangle(
+        (0, 0, plate.width - 1, plate.height - 1), plate.height // 2, fill=104
+    )
     picture.paste((12, 12, 18), (x - margin, y - margin // 2), plate.reduce(2))
     picture.paste((255, 255, 255), (x, y), letters.point([level * 225 // 255 for level in range(256)]))
 

@@ -171,6 +171,8 @@ def read_scene(prompt: str, seed: int) -> Scene:
 
 def _missing_land(land: set[str], time: str, chance: random.Random) -> frozenset[str]:
     """Return the land a prompt leaves open."""
+    if land - {"snow"} == {"city"}:
+        return frozenset({"water"})
     if land - {"snow"} or time == "space":
         return frozenset()
     return frozenset(chance.choice((("mountains", "water"), ("mountains", "forest"), ("hills", "mountains"))))
@@ -184,4 +186,6 @@ def _coloured(palette: Palette, colours: tuple[RGB, ...], for_subject: bool) -> 
     first, last = colours[0], colours[-1]
     count = max(1, len(palette.sky) - 1)
     sky = tuple(mix(stop, mix(first, last, at / count), share) for at, stop in enumerate(palette.sky))
-    return replace(palette, sky=sky, haze=mix(palette.haze, last, share), light=mix(palette.light, first, share / 2))
+    return replace(
+        palette, sky=sky, haze=mix(palette.haze, last, share), light=mix(palette.light, first, share / 2)
+    )

@@ -116,7 +116,13 @@ class PracticeServer:
 
         app = build_app(state, SNAPSHOT, Options(*self._behaviour))
         config = uvicorn.Config(
-            app, http="h11", ws="none", lifespan="off", log_config=None, log_level="critical", access_log=False
+            app,
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="critical",
+            access_log=False,
         )
         server = uvicorn.Server(config)
         listener = self._socket

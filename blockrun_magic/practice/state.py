@@ -194,7 +194,9 @@ class State:
             rows = self._db.execute("SELECT * FROM settlements ORDER BY seq").fetchall()
         return [Settlement(**dict(row)) for row in rows]
 
-    def settle(self, cheque: Cheque, request: ImageRequest, job: Job | None = None) -> tuple[Settlement, bool]:
+    def settle(
+        self, cheque: Cheque, request: ImageRequest, job: Job | None = None
+    ) -> tuple[Settlement, bool]:
         """Move the money once and return the settlement, and whether it is new; raises Rejected.
 
         The same authorization for the same request, and a job that was collected already, return the
@@ -261,7 +263,9 @@ class State:
 
 def replayed() -> Rejected:
     """Return the rejection of an authorization that was used for something else."""
-    return Rejected("This authorization was used already.", "invalid_exact_evm_nonce_already_used", "PAYMENT_REPLAY")
+    return Rejected(
+        "This authorization was used already.", "invalid_exact_evm_nonce_already_used", "PAYMENT_REPLAY"
+    )
 
 
 def _settlement(row: sqlite3.Row | None) -> Settlement | None:

@@ -1,0 +1,417 @@
+"""The grammar of a cell: every prompt survives, every flag is read, every mistake is told kindly."""
+
+from __future__ import annotations
+
+import ast
+import re
+from contextlib import suppress
+from dataclasses import fields, replace
+from unicodedata import normalize
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from IPython.core.inputtransformer2 import TransformerManager
+
+from blockrun_magic.errors import FlagError
+from blockrun_magic.notebook.flags import (
+    FLAGS,
+    MAGICS,
+    Flags,
+    find_flag,
+    help_text,
+    parse,
+    parse_flags,
+    render,
+)
+
+ANY = st.characters(exclude_categories=())
+BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+
+prompts = st.text(ANY, min_size=1).map(str.strip).filter(bool)
+values = st.text(st.characters(exclude_characters=BREAKS), min_size=1).filter(str.strip)
+names = values.map(lambda text: text.replace(",", "").strip()).filter(bool)
+sizes = st.builds("{}x{}".format, st.integers(1, 99999), st.integers(1, 99999))
+variables = st.from_regex(r"[^\W\d]\w{0,8}", fullmatch=True).map(lambda text: normalize("NFKC", text))
+
+
+def several(items: st.SearchStrategy[str], least: int = 0) -> st.SearchStrategy[tuple[str, ...]]:
+    """Return tuples of a few items."""
+    return st.lists(items, min_size=least, max_size=3).map(tuple)
+
+
+def said(magic: str) -> st.SearchStrategy[Flags]:
+    """Return everything that can be said to a magic."""
+    edits = magic == "img2img"
+    return st.builds(
+        Flags,
+        prompt=prompts,
+        models=several(names),
+        sizes=several(sizes),
+        n=st.none() | st.integers(1, 10),
+        quality=st.none() | names.map(str.lower).map(str.strip).filter(bool),
+        name=st.none() | variables.filter(is_variable),
+        save=st.none() | values,
+        max_price=st.none() | st.integers(0, 10**15),
+        dry_run=st.booleans(),
+        fresh=st.booleans(),
+        take=st.none() | st.integers(1, 999_999),
+        full=st.booleans(),
+        quiet=st.booleans(),
+        unchecked=st.booleans(),
+        private=st.booleans(),
+        images=several(values, 1) if edits else st.just(()),
+        mask=st.none() | values if edits else st.none(),
+    )
+
+
+def is_variable(text: str) -> bool:
+    """Return whether a picture can be bound to that name."""
+    try:
+        parse_flags("imagegen", f"--as {text}")
+    except FlagError:
+        return False
+    return True
+
+
+def parts(magic: str, text: str) -> tuple[str, str]:
+    """Return the line and the body that IPython would hand to a cell magic."""
+    call = ast.parse(TransformerManager().transform_cell(text)).body[0]
+    assert isinstance(call, ast.Expr)
+    assert isinstance(call.value, ast.Call)
+    name, line, body = map(ast.literal_eval, call.value.args)
+    assert magic == name
+    return line, body
+
+
+def line(text: str, magic: str = "imagegen") -> Flags:
+    """Return what a one-line magic understands."""
+    return parse(magic, text, None)
+
+
+def mistake(text: str, cell: str | None = None, magic: str = "imagegen") -> FlagError:
+    """Return the error of a line that cannot be understood."""
+    with pytest.raises(FlagError) as caught:
+        parse(magic, text, cell)
+    return caught.value
+
+
+@pytest.mark.parametrize("magic", MAGICS)
+@given(data=st.data())
+def test_what_is_rendered_parses_back(magic: str, data: st.DataObject) -> None:
+    """The cell of any request, split the way IPython splits cells, is the same request again."""
+    flags = data.draw(said(magic))
+
+    header, _, body = render(magic, flags).partition("\n")
+
+    assert flags == parse(magic, header.removeprefix(f"%%{magic}"), body)
+
+
+@pytest.mark.parametrize("magic", MAGICS)
+@given(data=st.data())
+def test_the_same_is_said_on_one_line(magic: str, data: st.DataObject) -> None:
+    """The flags of any request before its prompt on one line, with -- between, are that request."""
+    flags = data.draw(said(magic))
+
+    header = render(magic, flags).partition("\n")[0].removeprefix(f"%%{magic}")
+
+    assert flags == parse(magic, f"{header} -- {flags.prompt}", None)
+
+
+@given(said("img2img"))
+def test_ipython_hands_over_the_same(flags: Flags) -> None:
+    """A rendered cell survives IPython's own reading of cells."""
+    flags = replace(flags, prompt=re.sub(r"[\ud800-\udfff]", "?", flags.prompt))
+
+    line_, body = parts("img2img", render("img2img", flags))
+
+    assert flags == parse("img2img", line_, body)
+
+
+@given(st.text(ANY))
+def test_a_cell_body_is_the_prompt(body: str) -> None:
+    """Whatever stands in the body is the prompt, byte for byte, but for the blank space around it."""
+    if not body.strip():
+        assert "There is no prompt." in mistake("", body).what
+        return
+
+    assert Flags(body.strip()) == parse("imagegen", "", body)
+
+
+@given(prompts)
+def test_a_line_without_flags_is_the_prompt(prompt: str) -> None:
+    """Where no word begins like a flag, a one-line prompt is kept byte for byte."""
+    if any(re.fullmatch(r"--?[^\W\d_].*|--", word) for word in prompt.split()):
+        return
+
+    assert Flags(prompt) == line(prompt)
+    assert replace(Flags(prompt), models=("flux",), fresh=True) == line(f"-m flux {prompt} --fresh")
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [*(spelling for flag in FLAGS for spelling in flag.spellings), "--", "=", '"', "'", ","]
+        )
+        | st.sampled_from([" ", "\t", "flux", "1024x1024", "0.05", "4", "--nodel", "-", "\\", "\n"])
+        | st.text(ANY, max_size=5)
+    ).map("".join),
+    st.none() | st.text(ANY, max_size=5),
+    st.sampled_from(MAGICS),
+)
+def test_nothing_but_a_flag_error_is_raised(text: str, cell: str | None, magic: str) -> None:
+    """Any line and body are understood, or refused in two printable lines; and understood for good."""
+    try:
+        flags = parse(magic, text, cell)
+    except FlagError as error:
+        texts = [error.what, error.do]
+    else:
+        texts = []
+        header, _, body = render(magic, flags).partition("\n")
+
+        assert flags == parse(magic, header.removeprefix(f"%%{magic}"), body)
+
+    assert all(text.isprintable() for text in texts)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "don't panic",
+        'a sign that says "OPEN \'til 9"',
+        '"all in quotes"',
+        "it's $5 for {two} at 50% off, `really`",
+        "a 🦊, 雪の中の狐, ein Füchslein",
+        "wide   inner    spacing",
+        "a well-known dash — and – another - and -5 and --5 and -- not",  # noqa: RUF001
+        "---rule--- -_- -- x",
+        "C:\\new\\table",
+        "half \ud83e",
+    ],
+)
+def test_prompts_on_one_line_are_literal(prompt: str) -> None:
+    """Apostrophes, quotes, dashes, braces and spacing of a one-line prompt mean themselves."""
+    before, _, after = prompt.partition(" -- ")
+    expected = f"{before} {after}" if after else prompt
+
+    assert expected == line(prompt).prompt
+    assert prompt == line(f"-- {prompt}").prompt
+    assert prompt == parse("imagegen", "--model flux", f"\n{prompt}\n").prompt
+
+
+def test_a_body_may_look_like_flags() -> None:
+    """In the body nothing is a flag, and its inner lines and spaces stay."""
+    body = "\n  --model flux\n\n\tkeep   this \\\n%%imagegen\n  \n"
+
+    assert parse("imagegen", "-n 2", body) == Flags("--model flux\n\n\tkeep   this \\\n%%imagegen", n=2)
+
+
+def test_flags_may_stand_anywhere() -> None:
+    """A flag cut out of a prompt leaves one space, and the spacing elsewhere as it was."""
+    actual = line("  a red  --model flux   fox -s=1216x832 in the  snow -n 2  ")
+
+    assert actual == Flags("a red fox in the  snow", models=("flux",), sizes=("1216x832",), n=2)
+
+
+def test_every_flag_is_read() -> None:
+    """All of them at once, in both spellings."""
+    actual = parse(
+        "img2img",
+        "-i a.png --image=b.png -m flux,grok -s 1024×1024,512*512 -n=3 --quality HD --as city"  # noqa: RUF001
+        " --save ~/x.png --max-price $0.25 --dry-run --fresh --take 2 --full --quiet --unchecked --private"
+        " --mask m.png",
+        "make it snow",
+    )
+
+    assert actual == Flags(
+        "make it snow",
+        models=("flux", "grok"),
+        sizes=("1024x1024", "512x512"),
+        n=3,
+        quality="hd",
+        name="city",
+        save="~/x.png",
+        max_price=250_000,
+        dry_run=True,
+        fresh=True,
+        take=2,
+        full=True,
+        quiet=True,
+        unchecked=True,
+        private=True,
+        images=("a.png", "b.png"),
+        mask="m.png",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ('--save "my pictures/a b.png" x', "my pictures/a b.png"),
+        ("--save='my pictures/a b.png' x", "my pictures/a b.png"),
+        ('--save "C:\\new pictures\\" x', "C:\\new pictures\\"),
+        ("--save C:\\new\\ x", "C:\\new\\"),
+        ("--save it's.png x", "it's.png"),
+        ('--save "it\'s.png" x', "it's.png"),
+        ('--save "it\'s "\'"this"\' x', 'it\'s "this"'),
+        ("--save=-a.png x", "-a.png"),
+        ('--save "-a.png" x', "-a.png"),
+        ("--save=a=b.png x", "a=b.png"),
+        ("--save - x", "-"),
+    ],
+)
+def test_values_may_be_quoted(text: str, path: str) -> None:
+    """Quotes hold a value together and fall away; a backslash is a backslash."""
+    assert Flags("x", save=path) == line(text)
+
+
+def test_a_data_uri_is_one_image() -> None:
+    """A comma in an image is part of it."""
+    assert line("-i data:image/png;base64,AA== x", "img2img").images == ("data:image/png;base64,AA==",)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1024×1024", ("1024x1024",)),  # noqa: RUF001
+        ("1024X768", ("1024x768",)),
+        ("1024*768,512x512", ("1024x768", "512x512")),
+        ("'1024 x 768, 512 x 512'", ("1024x768", "512x512")),
+        ("0512x0512", ("512x512",)),
+    ],
+)
+def test_sizes_as_people_write_them(text: str, expected: tuple[str, ...]) -> None:
+    """The times sign, the asterisk and the capital X are all an x."""
+    assert expected == line(f"a fox --size {text}").sizes
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "do"),
+    [
+        ("a --nodel flux", "has no flag '--nodel'", "Did you mean --model?"),
+        ("a -model flux", "has no flag '-model'", "Did you mean --model?"),
+        ("a --n 4", "has no flag '--n'", "Did you mean -n?"),
+        ("a --max 1", "has no flag '--max'", "--max-price"),
+        ("a --Fresh", "has no flag '--Fresh'", "Did you mean --fresh?"),
+        ("a cat -like thing", "has no flag '-like'", "write -- before the prompt"),
+        ("a --élan", "has no flag '--élan'", "write -- before the prompt"),
+        ("--model flux -m grok x", "--model is given twice.", "--model a,b"),
+        ("--fresh --fresh x", "--fresh is given twice.", "Give it once."),
+        ("--model flux,,grok x", "'flux,,grok' has nothing before or after a comma.", "a,b,c"),
+        ("--model flux, grok", "'flux,' has nothing before or after a comma.", "a,b,c"),
+        ("x --model", "--model needs a value.", "--model NAME"),
+        ("--model --size 1024x1024 x", "--model needs a value.", "--model NAME"),
+        ("--model= x", "--model needs a value.", "--model NAME"),
+        ("--save ' ' x", "--save needs a value.", "--save PATH"),
+        ("--model -- x", "--model needs a value.", "--model NAME"),
+        ("--dry-run=yes x", "--dry-run takes no value.", "--dry-run by itself"),
+        ("--save 'a x", "The quotes after --save do not pair up.", "Close the quote"),
+        ('--save "a"b x', "The quotes after --save do not pair up.", "leave a space"),
+        ("--save 'a\nb' x", "The value of --save runs over several lines.", "one line"),
+        ("--size big x", "'big' is not a size.", "--size 1024x1024"),
+        ("--size 2048 x", "'2048' is not a size.", "--size 2048x2048"),
+        ("--size 0x10 x", "'0x10' is not a size.", "--size 1024x1024"),
+        ("-n 0 x", "'0' is not a number of pictures.", "from 1 to 10: -n 4"),
+        ("-n 11 x", "'11' is not a number of pictures.", "from 1 to 10"),
+        ("-n two x", "'two' is not a number of pictures.", "from 1 to 10"),
+        ("-n -2 x", "'-2' is not a number of pictures.", "from 1 to 10"),
+        ("-n 2.0 x", "'2.0' is not a number of pictures.", "from 1 to 10"),
+        ("--take 0 x", "'0' is not the number of a take.", "--take 2"),
+        ("--as 2x x", "'2x' cannot be the name of a variable.", "--as picture"),
+        ("--as my-cat x", "'my-cat' cannot be the name of a variable.", "--as my_cat"),
+        ("--as class x", "'class' cannot be the name of a variable.", "--as class_"),
+        ("--max-price cheap x", "'cheap' is not an amount in dollars.", "--max-price 0.05"),
+        ("--max-price -1 x", "'-1' is not an amount in dollars.", "--max-price 0.05"),
+        (f"--max-price {'9' * 40} x", "is not an amount in dollars.", "--max-price 0.05"),
+        ("--image a.png x", "--image is a flag of %%img2img, not of %%imagegen.", "Use %%img2img"),
+        ("--mask=m x", "--mask is a flag of %%img2img, not of %%imagegen.", "Use %%img2img"),
+        ("", "There is no prompt.", "after %imagegen"),
+        ("--model flux --", "There is no prompt.", "after %imagegen"),
+    ],
+)
+def test_mistakes_are_told_with_a_way_out(text: str, what: str, do: str) -> None:
+    """What cannot be understood says what it was and what to write instead."""
+    error = mistake(text)
+
+    assert what in error.what
+    assert do in error.do
+
+
+def test_words_on_the_first_line_of_a_cell_are_no_prompt() -> None:
+    """The prompt of a cell has one place, and the error says which."""
+    error = mistake("--model flux a red fox", "in the snow")
+
+    assert error.what == "The first line of %%imagegen is for flags, and 'a red fox' is none."
+    assert "below that line" in error.do
+    assert "%imagegen" in error.do
+
+
+def test_an_empty_cell_asks_for_a_prompt() -> None:
+    """A cell without a body says where the prompt belongs."""
+    error = mistake("--model flux", " \n ")
+
+    assert error.what == "There is no prompt."
+    assert "below the first line" in error.do
+
+
+@pytest.mark.parametrize("cell", [None, "make it snow"])
+def test_an_edit_needs_a_picture(cell: str | None) -> None:
+    """img2img without --image says how to name one, and the shortest way of all."""
+    error = mistake("make it snow" if cell is None else "", cell, "img2img")
+
+    assert error.what == "There is no picture to change."
+    assert "--image img" in error.do
+
+
+def test_flags_without_a_prompt_can_be_read() -> None:
+    """What asks for a price needs no prompt."""
+    assert Flags("", models=("flux",), n=2) == parse_flags("imagegen", "--model flux -n 2")
+
+
+def test_names_are_bound_as_python_reads_them() -> None:
+    """A compatibility spelling of a name is the name that code will look up."""
+    assert line("--as ﬁg x").name == "fig"
+
+
+def test_a_long_line_is_read_in_no_time() -> None:
+    """A megabyte of quotes, dashes or words is no trap."""
+    for trap in ("'", '"', "-", "- ", '"" ', "a ", '""', "''\"\""):
+        text = trap * 200_000
+        for start in ("", "-- ", "--save "):
+            with suppress(FlagError):
+                line(start + text)
+
+
+def test_the_table_and_the_fields_agree() -> None:
+    """Every flag has a field, every field but the prompt has a flag, and no spelling means two."""
+    spellings = [spelling for flag in FLAGS for spelling in flag.spellings]
+
+    assert {field.name for field in fields(Flags)} - {"prompt"} == {flag.field for flag in FLAGS}
+    assert len(set(spellings)) == len(spellings)
+    assert all((flag.kind == "switch") == (flag.metavar is None) for flag in FLAGS)
+    assert all(flag is find_flag(spelling) for flag in FLAGS for spelling in flag.spellings)
+
+
+@pytest.mark.parametrize("magic", MAGICS)
+def test_the_help_page_is_complete(magic: str) -> None:
+    """The page names each flag the magic takes with what it does, and no other."""
+    page = help_text(magic)
+
+    assert f"%%{magic}" in page
+    for flag in FLAGS:
+        assert (magic in flag.magics) == (flag.help in page)
+        assert flag.help.endswith(".")
+    assert max(map(len, page.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("magic", MAGICS)
+def test_the_examples_of_the_help_page_work(magic: str) -> None:
+    """What the page shows can be typed."""
+    page = help_text(magic)
+    cell = re.search(rf"^    %%{magic} (.+)\n    (.+)$", page, re.MULTILINE)
+    lines = re.findall(rf"^    %{magic} (.+)$", page, re.MULTILINE)
+
+    assert cell is not None
+    assert parse(magic, cell[1], cell[2]).prompt == cell[2]
+    assert len(lines) == 2
+    assert all(parse(magic, text, None).prompt for text in lines)
