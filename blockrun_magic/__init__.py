@@ -1,10 +1,10 @@
 """Pictures in notebook cells, each paid for by itself in USDC over x402.
 
-    %load_ext blockrun_magic
-    %blockrun use practice
+%load_ext blockrun_magic
+%blockrun use practice
 
-    %%imagegen --model flux --as city
-    a futuristic city at sunset, seen from the harbour
+%%imagegen --model flux --as city
+a futuristic city at sunset, seen from the harbour
 """
 
 from __future__ import annotations
@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from blockrun_magic.errors import BlockrunError
     from blockrun_magic.studio import ImageResult
 
-__all__ = ["BlockrunError", "ImageResult", "__version__", "load_ipython_extension", "unload_ipython_extension"]
+__all__ = [
+    "BlockrunError",
+    "ImageResult",
+    "__version__",
+    "load_ipython_extension",
+    "unload_ipython_extension",
+]
 
 _HOMES = {
     "BlockrunError": "blockrun_magic.errors",

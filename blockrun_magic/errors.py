@@ -116,9 +116,7 @@ class GatewayUnreachable(GatewayError):
     `headers` are those of an answer that broke off inside its body: they may hold the settlement.
     """
 
-    def __init__(
-        self, what: str, do: str, *, sent: bool = True, headers: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, what: str, do: str, *, sent: bool = True, headers: Mapping[str, str] | None = None) -> None:
         self.sent = sent
         self.headers = headers or {}
         super().__init__(what, do)

@@ -107,9 +107,7 @@ def refusal(request: ImageRequest) -> RequestError:
 
 
 @pytest.mark.parametrize(("model", "shorthands", "size", "quality", "dollars"), ROWS)
-def test_every_row_is_priced(
-    model: str, shorthands: str, size: str, quality: str | None, dollars: str
-) -> None:
+def test_every_row_is_priced(model: str, shorthands: str, size: str, quality: str | None, dollars: str) -> None:
     """Each size and quality of each model has the listed price, for each picture, by any name."""
     key = PriceKey(ENDPOINTS["generate"], model, size, quality, 1)
     expected = parse_usd(dollars)
@@ -128,9 +126,9 @@ def test_the_rows_are_all() -> None:
     # Cogview's named sizes are examples of its free ones; nothing is said of the 2.5 models' third.
     free = {model.id for model in SNAPSHOT.models if model.sides or "2.5" in model.id}
     assert {model for model, _ in listed} == set(IDS)
-    assert {
-        (model.id, size) for model in SNAPSHOT.models for size in model.sizes if model.id not in free
-    } == {(model, size) for model, size in listed if model not in free}
+    assert {(model.id, size) for model in SNAPSHOT.models for size in model.sizes if model.id not in free} == {
+        (model, size) for model, size in listed if model not in free
+    }
 
 
 @pytest.mark.parametrize(("name", "images", "mask"), ABILITIES)
@@ -284,9 +282,7 @@ def test_a_bad_size_names_the_nearest(model: str, size: str, do: str) -> None:
     assert do in error.do
 
 
-@given(
-    st.sampled_from(SNAPSHOT.models), st.one_of(st.from_regex(r"\d{1,6}x\d{1,6}", fullmatch=True), st.text())
-)
+@given(st.sampled_from(SNAPSHOT.models), st.one_of(st.from_regex(r"\d{1,6}x\d{1,6}", fullmatch=True), st.text()))
 def test_the_nearest_size_works(model: Model, size: str) -> None:
     """Whatever size is asked for, the one that is offered is one the model makes."""
     actual = nearest_size(model, size)
@@ -348,9 +344,7 @@ def test_bad_prompts_are_refused(prompt: str, what: str) -> None:
     assert what in refusal(generate("new/model", prompt=prompt)).what
 
 
-@pytest.mark.parametrize(
-    "prompt", ["x" * 32_000, "ein 🦊 im Schnee", "雪の中の狐", "{a} $b %c 'd' \"e\" \\f"]
-)
+@pytest.mark.parametrize("prompt", ["x" * 32_000, "ein 🦊 im Schnee", "雪の中の狐", "{a} $b %c 'd' \"e\" \\f"])
 def test_prompts_of_all_kinds_are_good(prompt: str) -> None:
     """Length up to the bound and any script are fine."""
     SNAPSHOT.check(generate(prompt=prompt))
@@ -361,10 +355,7 @@ def test_a_model_that_cannot_edit_names_those_that_can() -> None:
     error = refusal(edit("black-forest/flux-1.1-pro"))
 
     assert error.what == "black-forest/flux-1.1-pro makes pictures, but does not edit them."
-    assert (
-        "--model nano-banana, banana-2, banana-pro, gpt-image, gpt-image-2 or gpt-image-2.5-sunburst"
-        in error.do
-    )
+    assert "--model nano-banana, banana-2, banana-pro, gpt-image, gpt-image-2 or gpt-image-2.5-sunburst" in error.do
 
 
 def test_a_mask_needs_a_model_that_takes_one() -> None:

@@ -150,9 +150,7 @@ def test_a_line_without_flags_is_the_prompt(prompt: str) -> None:
 
 @given(
     st.lists(
-        st.sampled_from(
-            [*(spelling for flag in FLAGS for spelling in flag.spellings), "--", "=", '"', "'", ","]
-        )
+        st.sampled_from([*(spelling for flag in FLAGS for spelling in flag.spellings), "--", "=", '"', "'", ","])
         | st.sampled_from([" ", "\t", "flux", "1024x1024", "0.05", "4", "--nodel", "-", "\\", "\n"])
         | st.text(ANY, max_size=5)
     ).map("".join),

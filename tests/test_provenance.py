@@ -84,9 +84,7 @@ def test_no_pixel_changes(media_type: str, data: bytes) -> None:
     before, after = Image.open(io.BytesIO(data)).info, Image.open(io.BytesIO(marked)).info
 
     assert pixels(data) == pixels(marked)
-    assert [before.get(key) for key in ("exif", "icc_profile")] == [
-        after.get(key) for key in ("exif", "icc_profile")
-    ]
+    assert [before.get(key) for key in ("exif", "icc_profile")] == [after.get(key) for key in ("exif", "icc_profile")]
 
 
 @files
@@ -101,9 +99,7 @@ def test_a_new_receipt_replaces_the_old_one(media_type: str, data: bytes) -> Non
 
 @files
 @settings(max_examples=60, deadline=None)
-@given(
-    prompt=st.text(alphabet=st.characters(), max_size=300), extra=st.dictionaries(st.text(), st.integers())
-)
+@given(prompt=st.text(alphabet=st.characters(), max_size=300), extra=st.dictionaries(st.text(), st.integers()))
 def test_any_prompt_survives(media_type: str, data: bytes, prompt: str, extra: dict[str, int]) -> None:
     """Whatever Unicode holds comes back character by character."""
     record = {**extra, "prompt": prompt}
@@ -216,9 +212,7 @@ def test_what_is_not_well_formed_is_refused(media_type: str, data: bytes) -> Non
 @files
 @settings(max_examples=100, deadline=None)
 @given(place=st.integers(0, 400), byte=st.integers(0, 255), junk=st.binary(max_size=40))
-def test_damage_never_raises_on_reading(
-    media_type: str, data: bytes, place: int, byte: int, junk: bytes
-) -> None:
+def test_damage_never_raises_on_reading(media_type: str, data: bytes, place: int, byte: int, junk: bytes) -> None:
     """A flipped byte or foreign bytes in the middle end in a record or None, lengths notwithstanding."""
     marked = bytearray(embed(data, media_type, RECORD))
     marked[place % len(marked)] = byte

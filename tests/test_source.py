@@ -96,9 +96,7 @@ class Drawing:
 # Files, bytes, URLs
 
 
-@pytest.mark.parametrize(
-    ("kind", "media_type"), [("PNG", "image/png"), ("JPEG", "image/jpeg"), ("WEBP", "image/webp")]
-)
+@pytest.mark.parametrize(("kind", "media_type"), [("PNG", "image/png"), ("JPEG", "image/jpeg"), ("WEBP", "image/webp")])
 def test_what_can_be_sent_is_sent_byte_for_byte(kind: str, media_type: str, tmp_path: Path) -> None:
     """Path, text, bytes and data URI pass as they are; the type is the bytes', not the suffix's."""
     data = encoded(kind)
@@ -259,9 +257,7 @@ def test_a_path_may_start_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert tmp_path / "a.png" == find_source("~/a.png", {})
 
 
-@pytest.mark.parametrize(
-    "uri", ["data:image/png;base64,AAA", "data:image/png;base64,ä", "data:image/png;base64,A$=="]
-)
+@pytest.mark.parametrize("uri", ["data:image/png;base64,AAA", "data:image/png;base64,ä", "data:image/png;base64,A$=="])
 def test_broken_base64_is_refused(uri: str) -> None:
     """A data URI that was copied in part says so."""
     assert "not valid base64" in refusal(uri).what
@@ -328,9 +324,7 @@ def test_pixels_keep_their_values() -> None:
 
     assert [grey.tobytes()] * 2 == same
     assert picture("RGBA").tobytes() == opened(upload(picture("RGBA"))).tobytes()
-    assert [bytes([0, 128, 255])] * 3 == [
-        opened(upload(image)).tobytes() for image in (wide, wide.convert("I"), real)
-    ]
+    assert [bytes([0, 128, 255])] * 3 == [opened(upload(image)).tobytes() for image in (wide, wide.convert("I"), real)]
 
 
 def test_transparency_of_a_palette_survives() -> None:
@@ -375,9 +369,7 @@ def test_the_same_pixels_are_the_same_upload() -> None:
     noted = picture()
     noted.info["comment"] = "x"
     digests = {upload(source).digest for source in (picture(), noted, Result(noted), np.asarray(picture()))}
-    others = {
-        upload(source).digest for source in (picture("RGBA"), picture().rotate(180), picture(size=(4, 6)))
-    }
+    others = {upload(source).digest for source in (picture("RGBA"), picture().rotate(180), picture(size=(4, 6)))}
 
     assert len(digests) == 1
     assert len(digests | others) == 4
@@ -576,9 +568,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    "text", ["https://example.org/a.png", "HTTP://localhost:1/x", "data:image/png;base64,AAAA"]
-)
+@pytest.mark.parametrize("text", ["https://example.org/a.png", "HTTP://localhost:1/x", "data:image/png;base64,AAAA"])
 def test_a_url_means_itself(text: str) -> None:
     """No variable and no file is looked for."""
     assert text == find_source(text, {text: picture()})
@@ -618,9 +608,7 @@ def test_an_item_of_a_list_can_be_named() -> None:
         ("x[0]", [7], "x[0] is an int, not a picture.", "Give a path"),
     ],
 )
-def test_a_variable_that_is_no_picture_is_named(
-    text: str, value: object, what: str, do: str, here: Path
-) -> None:
+def test_a_variable_that_is_no_picture_is_named(text: str, value: object, what: str, do: str, here: Path) -> None:
     """The error says what the variable is, and what would do."""
     with pytest.raises(SourceError) as caught:
         find_source(text, {"x": value})
@@ -652,9 +640,7 @@ def test_a_misspelt_name_meets_suggestions(here: Path) -> None:
     assert far.value.do == "There are harbor, unlike, harbour.png; a path or URL is fine too."
 
 
-@pytest.mark.parametrize(
-    "text", ["", "a\0b", "x" * 5000, "~nobody-here/x.png", "no/such/folder/x.png", "🌃.png"]
-)
+@pytest.mark.parametrize("text", ["", "a\0b", "x" * 5000, "~nobody-here/x.png", "no/such/folder/x.png", "🌃.png"])
 def test_odd_names_are_only_not_found(text: str, here: Path) -> None:
     """Whatever is typed, the answer is ours."""
     with pytest.raises(SourceError, match="There is no picture"):

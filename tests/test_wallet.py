@@ -247,9 +247,7 @@ def test_a_windows_text_file_is_read(folder: Path) -> None:
 def test_a_file_others_can_read_is_warned_of(folder: Path, mode: int, warned: bool) -> None:
     """The key is used all the same, and the wallet says what to do."""
     write(folder / ".session", HEX, mode)
-    expected = (
-        "~/.blockrun/.session can be read by others: chmod 600 ~/.blockrun/.session" if warned else None
-    )
+    expected = "~/.blockrun/.session can be read by others: chmod 600 ~/.blockrun/.session" if warned else None
 
     assert expected == find_wallet({}, folder.parent).warning
 

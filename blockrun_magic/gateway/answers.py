@@ -67,7 +67,7 @@ class Answer:
         asked = body.get("retry_after_seconds") if isinstance(body, Mapping) else None
         for value in (self.headers.get("retry-after"), asked):
             try:
-                seconds = float(value)  # type: ignore[arg-type]  None lands in the except
+                seconds = float(str(value))
             except (TypeError, ValueError):
                 continue
             if 0 <= seconds < float("inf"):
@@ -154,8 +154,10 @@ def _decode(encoded: str) -> bytes:
         ) from None
 
 
-def poll_address(gateway: Gateway, poll_url: str) -> str:
-    """Return the absolute URL of a job; raises AnswerUnusable when it leaves the gateway's origin."""
+def poll_address(gateway: Gateway, poll_url: str | None) -> str:
+    """Return the absolute URL of a job; raises AnswerUnusable for none, or one off the gateway's origin."""
+    if poll_url is None:
+        raise AnswerUnusable("The gateway took the job and does not say where to collect it.", "")
     try:
         url = urljoin(f"{gateway.origin}/", poll_url)
         parts = urlsplit(url)
@@ -237,8 +239,6 @@ def _error_text(body: Any) -> str:
 def plain_text(value: Any, limit: int) -> str:
     """Return `value` as one line of printable text of at most `limit` characters."""
     text = value if isinstance(value, str) else str(value)
-    text = "".join(
-        character if unicodedata.category(character)[0] != "C" else " " for character in text[: limit * 4]
-    )
+    text = "".join(character if unicodedata.category(character)[0] != "C" else " " for character in text[: limit * 4])
     text = " ".join(text.split())
     return text if len(text) <= limit else text[: limit - 1] + "…"

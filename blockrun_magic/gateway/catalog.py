@@ -192,9 +192,7 @@ def _check_operation(request: ImageRequest) -> None:
 
 def _check_size_form(size: str) -> None:
     if dimensions(size) is None:
-        raise RequestError(
-            f"{quoted(size)} is not a size.", f"Write width x height in pixels: --size {DEFAULT_SIZE}."
-        )
+        raise RequestError(f"{quoted(size)} is not a size.", f"Write width x height in pixels: --size {DEFAULT_SIZE}.")
 
 
 def _check_size(model: Model, size: str) -> None:

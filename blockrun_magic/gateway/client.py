@@ -81,9 +81,7 @@ class Client:
         """
         address = gateway.base_url + url if url.startswith("/") else url
         if not address.startswith(f"{gateway.origin}/"):
-            raise AnswerUnusable(
-                f"{plain_text(address, 80)} is not on the gateway.", "Report this to the gateway."
-            )
+            raise AnswerUnusable(f"{plain_text(address, 80)} is not on the gateway.", "Report this to the gateway.")
         return await self._answer(self._http.build_request("GET", address, headers=headers), gateway)
 
     async def _answer(self, request: httpx.Request, gateway: Gateway) -> Answer:

@@ -27,7 +27,7 @@ class Gateway:
 
     @property
     def realm(self) -> str:
-        """ "real", "testnet" or "practice": what kind of money this gateway takes."""
+        """What kind of money this gateway takes: "real", "testnet" or "practice"."""
         return self.networks[0].realm
 
     @property

@@ -59,9 +59,7 @@ async def balance(client: Client, gateway: Gateway, payer: str) -> Balance | Non
     return None if value is None else Balance(value, f"{network.label}, two public RPC servers agreeing")
 
 
-async def _asked_practice(
-    client: Client, gateway: Gateway, payer: str, nonce: str
-) -> tuple[bool | None, str | None]:
+async def _asked_practice(client: Client, gateway: Gateway, payer: str, nonce: str) -> tuple[bool | None, str | None]:
     if gateway.realm != PRACTICE.realm:
         return None, None
     try:

@@ -11,6 +11,7 @@ import asyncio
 import concurrent.futures
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 __all__ = ["Bridge"]
@@ -63,10 +64,9 @@ class Bridge:
                 farewell.close()
             return
         if farewell is not None:
-            try:
+            # What was paid for is in the ledger: the next start goes on with it.
+            with suppress(concurrent.futures.TimeoutError):
                 asyncio.run_coroutine_threadsafe(farewell, loop).result(_FAREWELL)
-            except concurrent.futures.TimeoutError:
-                pass  # what was paid for is in the ledger; the next start goes on with it
         loop.call_soon_threadsafe(loop.stop)
         thread.join(_FAREWELL)
 
@@ -74,9 +74,7 @@ class Bridge:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(
-                    target=_serve, args=(self._loop,), name="blockrun-magic", daemon=True
-                )
+                self._thread = threading.Thread(target=_serve, args=(self._loop,), name="blockrun-magic", daemon=True)
                 self._thread.start()
             return self._loop
 

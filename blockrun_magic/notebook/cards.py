@@ -53,14 +53,10 @@ class Table(Card):
         note: str = "",
         left: int = 1,
     ) -> None:
-        super().__init__(
-            _table_text(header, rows, title, note, left), _table_html(header, rows, title, note, left)
-        )
+        super().__init__(_table_text(header, rows, title, note, left), _table_html(header, rows, title, note, left))
 
 
-def _table_text(
-    header: Sequence[str], rows: Sequence[Sequence[str]], title: str, note: str, left: int
-) -> str:
+def _table_text(header: Sequence[str], rows: Sequence[Sequence[str]], title: str, note: str, left: int) -> str:
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
     lines = [title] if title else []
     for row in (header, ["-" * width for width in widths], *rows):
@@ -72,9 +68,7 @@ def _table_text(
     return "\n".join([*lines, *([note] if note else [])])
 
 
-def _table_html(
-    header: Sequence[str], rows: Sequence[Sequence[str]], title: str, note: str, left: int
-) -> str:
+def _table_html(header: Sequence[str], rows: Sequence[Sequence[str]], title: str, note: str, left: int) -> str:
     def row_of(cells: Sequence[str], tag: str) -> str:
         styled = (
             f'<{tag} style="text-align:{"left" if column < left else "right"};padding:2px 12px 2px 0">'

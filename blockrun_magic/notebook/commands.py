@@ -13,8 +13,6 @@ from blockrun_magic.payments.money import format_usd, parse_usd
 from blockrun_magic.suggest import did_you_mean
 
 if TYPE_CHECKING:
-    from IPython.core.interactiveshell import InteractiveShell
-
     from blockrun_magic.notebook.session import Session
 
 __all__ = ["COMMANDS", "Command", "run_command"]
@@ -29,16 +27,16 @@ class Command:
     name: str
     usage: str
     help: str
-    run: Callable[[Session, InteractiveShell, Sequence[str]], Card]
+    run: Callable[[Session, Sequence[str]], Card]
 
 
-def run_command(session: Session, shell: InteractiveShell, line: str) -> None:
+def run_command(session: Session, line: str) -> None:
     """Run what `line` says and show its card; raises FlagError for words that are none of ours."""
-    from IPython.display import display
+    from blockrun_magic.notebook.showing import show
 
     word, _, rest = line.strip().partition(" ")
     if not word:
-        display(_overview(session, shell, ()))
+        show(_overview(session, ()))
         return
     command = COMMANDS.get(word)
     if command is None:
@@ -47,7 +45,7 @@ def run_command(session: Session, shell: InteractiveShell, line: str) -> None:
             f"{did_you_mean(word, COMMANDS)}`%blockrun help` lists them all.",
         )
     words = (rest.strip(),) if command.name == "price" else _split(rest)
-    display(command.run(session, shell, words))
+    show(command.run(session, words))
 
 
 def _split(text: str) -> Sequence[str]:
@@ -57,7 +55,7 @@ def _split(text: str) -> Sequence[str]:
         raise FlagError("The quotes on this line do not pair up.", "Close the quote, or leave it out.") from None
 
 
-def _overview(session: Session, shell: InteractiveShell, words: Sequence[str]) -> Card:
+def _overview(session: Session, _: Sequence[str]) -> Card:
     gateway, ledger = session.gateway, session.studio.ledger
     realm = gateway.realm
     from blockrun_magic.payments.reports import spending
@@ -80,15 +78,16 @@ def _wallet_words(session: Session) -> str:
 
     try:
         wallet = wallet_for(session.gateway)
-        return f"{wallet.address} ({wallet.source})"
     except WalletError as error:
         return error.what
+    return f"{wallet.address} ({wallet.source})"
 
 
-def _use(session: Session, shell: InteractiveShell, words: Sequence[str]) -> Card:
+def _use(session: Session, words: Sequence[str]) -> Card:
     if len(words) != 1:
         raise FlagError(
-            "`use` takes the name of one gateway.", "For example: %blockrun use practice, or %blockrun use base."
+            "`use` takes the name of one gateway.",
+            "For example: %blockrun use practice, or %blockrun use base.",
         )
     gateway = session.use(words[0])
     networks = ", ".join(network.label for network in gateway.networks)
@@ -99,18 +98,18 @@ def _use(session: Session, shell: InteractiveShell, words: Sequence[str]) -> Car
     return Message(f"Requests go to {gateway.label}: {kind}.")
 
 
-def _models(session: Session, shell: InteractiveShell, words: Sequence[str]) -> Card:
+def _models(session: Session, words: Sequence[str]) -> Card:
     catalog = session.studio.catalog
     models = catalog.search(" ".join(words)) if words else catalog.models
     rows = []
     for model in models:
         prices = sorted({price for size in model.sizes if (price := model.price(size, None)) is not None})
-        price = " to ".join(format_usd(price) for price in dict.fromkeys((prices[0], prices[-1])))
+        cost = " to ".join(format_usd(price) for price in dict.fromkeys((prices[0], prices[-1])))
         edits = "no"
         if model.edits:
             edits = f"up to {model.max_images}{', mask' if model.takes_mask else ''}"
         name = model.shorthands[0] if model.shorthands else model.id
-        rows.append((name, model.id, model.good_for, ", ".join(model.sizes[:3]), edits, price))
+        rows.append((name, model.id, model.good_for, ", ".join(model.sizes[:3]), edits, cost))
     return Table(
         ("--model", "id", "good for", "sizes", "edits", "a picture"),
         rows,
@@ -120,7 +119,7 @@ def _models(session: Session, shell: InteractiveShell, words: Sequence[str]) -> 
     )
 
 
-def _price(session: Session, shell: InteractiveShell, words: Sequence[str]) -> Card:
+def _price(session: Session, words: Sequence[str]) -> Card:
     from blockrun_magic.gateway.request import ImageRequest
     from blockrun_magic.notebook.cards import quote_card
     from blockrun_magic.notebook.flags import parse_flags
@@ -139,7 +138,7 @@ def _price(session: Session, shell: InteractiveShell, words: Sequence[str]) -> C
     return quote_card(quote, request.model, request.size)
 
 
-def _spend(session: Session, shell: InteractiveShell, words: Sequence[str]) -> Card:
+def _spend(session: Session, words: Sequence[str]) -> Card:
     from blockrun_magic.payments.reports import spending, spending_by_model
 
     ledger, realm = session.studio.ledger, session.gateway.realm
@@ -162,7 +161,7 @@ def _spend(session: Session, shell: InteractiveShell, words: Sequence[str]) -> C
     )
 
 
-def _budget(session: Session, shell: InteractiveShell, words: Sequence[str]) -> Card:
+def _budget(session: Session, words: Sequence[str]) -> Card:
     ledger = session.studio.ledger
     changes: dict[str, int] = {}
     pairs = iter(" ".join(words).replace("=", " ").split())
@@ -184,14 +183,17 @@ def _budget(session: Session, shell: InteractiveShell, words: Sequence[str]) -> 
     return Table(("cap", "dollars"), rows, title="Never more than", note="Shared by all kernels; a day is a UTC day.")
 
 
-def _wallet(session: Session, shell: InteractiveShell, words: Sequence[str]) -> Card:
+def _wallet(session: Session, words: Sequence[str]) -> Card:
     from blockrun_magic.wiring import wallet_for
 
     what = words[0] if words else "address"
     if what == "address":
         wallet = wallet_for(session.gateway)
         networks = ", ".join(network.label for network in session.gateway.networks)
-        lines = [wallet.address, f"Key from {wallet.source}. Send USDC on {networks} to this address to fund it."]
+        lines = [
+            wallet.address,
+            f"Key from {wallet.source}. Send USDC on {networks} to this address to fund it.",
+        ]
         if session.gateway.realm == "practice":
             lines[1] = "The practice wallet: its key is public and worthless. Never send money to it."
         return Message("\n".join([*lines, *([wallet.warning] if wallet.warning else [])]))
@@ -203,7 +205,7 @@ def _wallet(session: Session, shell: InteractiveShell, words: Sequence[str]) -> 
     raise FlagError(f"`wallet` knows no word {what!r}.", "Use `%blockrun wallet address` or `wallet balance`.")
 
 
-def _help(session: Session, shell: InteractiveShell, words: Sequence[str]) -> Card:
+def _help(_session: Session, _words: Sequence[str]) -> Card:
     rows = [(f"%blockrun {command.usage}", command.help) for command in COMMANDS.values()]
     rows.insert(0, ("%blockrun", "Gateway, wallet, spend and caps at a glance."))
     return Table(("line", "what it does"), rows, left=2)

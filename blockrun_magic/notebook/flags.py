@@ -287,9 +287,7 @@ def _sizes(text: str) -> tuple[str, ...]:
         if match is None:
             side = _whole(name)
             example = f"{side}x{side}" if side else DEFAULT_SIZE
-            raise FlagError(
-                f"{quoted(name)} is not a size.", f"Write width x height in pixels: --size {example}."
-            )
+            raise FlagError(f"{quoted(name)} is not a size.", f"Write width x height in pixels: --size {example}.")
         sizes.append(f"{match[1]}x{match[2]}")
     return tuple(sizes)
 
@@ -297,9 +295,7 @@ def _sizes(text: str) -> tuple[str, ...]:
 def _count(text: str) -> int:
     count = _whole(text)
     if count is None or count > MAX_N:
-        raise FlagError(
-            f"{quoted(text)} is not a number of pictures.", f"Give a whole number from 1 to {MAX_N}: -n 4."
-        )
+        raise FlagError(f"{quoted(text)} is not a number of pictures.", f"Give a whole number from 1 to {MAX_N}: -n 4.")
     return count
 
 

@@ -22,6 +22,8 @@ __all__ = ["BlockrunMagics", "load", "unload"]
 class BlockrunMagics(Magics):
     """`%%imagegen`, `%%img2img` and `%blockrun`."""
 
+    shell: InteractiveShell
+
     def __init__(self, shell: InteractiveShell) -> None:
         super().__init__(shell)
         self.session = Session()
@@ -45,7 +47,7 @@ class BlockrunMagics(Magics):
         """Show or change what the image magics work with: `%blockrun help` lists the words."""
         from blockrun_magic.notebook.commands import run_command
 
-        run_command(self.session, self.shell, line)
+        run_command(self.session, line)
 
     def _make(self, magic: str, line: str, cell: str | None) -> ImageResult | None:
         from blockrun_magic.notebook.making import make

@@ -111,19 +111,16 @@ def _options(flags: Flags) -> Options:
 
 
 def _show_quote(session: Session, studio: Studio, gateway: Gateway, wish: _Wish) -> None:
-    from IPython.display import display
-
     from blockrun_magic.notebook.cards import quote_card
+    from blockrun_magic.notebook.showing import show
 
     async def ask() -> Any:
         return await studio.quote(await _request(studio, wish), gateway, _options(wish.flags))
 
-    display(quote_card(session.run(ask()), wish.model, wish.size))
+    show(quote_card(session.run(ask()), wish.model, wish.size))
 
 
-def _run(
-    session: Session, shell: InteractiveShell, showing: Showing, gateway: Gateway, wish: _Wish
-) -> ImageResult:
+def _run(session: Session, shell: InteractiveShell, showing: Showing, gateway: Gateway, wish: _Wish) -> ImageResult:
     studio = session.studio
     flags, progress = wish.flags, Progress()
     live = LiveLine(wish.model, progress, gateway.realm, terminal=is_terminal(shell), quiet=flags.quiet)

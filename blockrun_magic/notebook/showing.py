@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from blockrun_magic.notebook.live import LiveLine
     from blockrun_magic.studio import ImageResult
 
-__all__ = ["Showing"]
+__all__ = ["Showing", "show"]
 
 
 class Showing:
@@ -23,20 +23,19 @@ class Showing:
         self._shell = shell
         self._shown: tuple[int, int] | None = None
         # By name: the result's class is not imported before there is one.
-        shell.display_formatter.ipython_display_formatter.for_type_by_name(
+        self._formatter = shell.display_formatter.ipython_display_formatter  # type: ignore[union-attr]
+        self._formatter.for_type_by_name(
             "blockrun_magic.studio.result", "ImageResult", self._as_value
         )
 
     def close(self) -> None:
         """Let IPython show results in its own way again."""
-        formatter = self._shell.display_formatter.ipython_display_formatter
+        formatter = self._formatter
         formatter.deferred_printers.pop(("blockrun_magic.studio.result", "ImageResult"), None)
         for kind in [kind for kind, printer in formatter.type_printers.items() if printer == self._as_value]:
             formatter.pop(kind)
 
-    def show(
-        self, live: LiveLine, result: ImageResult, saved: Sequence[str], *, full: bool, quiet: bool
-    ) -> None:
+    def show(self, live: LiveLine, result: ImageResult, saved: Sequence[str], *, full: bool, quiet: bool) -> None:
         """Put the picture in the place of the cell's live line, and the caption under it."""
         self._shown = (id(result), self._shell.execution_count)
         if quiet:
@@ -47,7 +46,7 @@ class Showing:
             live.end(caption_of(result, where).text)
             return
         live.end(_Original(result) if full else _Picture(result))
-        _display(caption_of(result, saved))
+        show(caption_of(result, saved))
 
     @property
     def _in_terminal(self) -> bool:
@@ -62,8 +61,8 @@ class Showing:
         if self._in_terminal:
             print(repr(result))  # noqa: T201  a terminal has no other display
         elif shown != (id(result), self._shell.execution_count):
-            _display(_Picture(result))
-            _display(caption_of(result))
+            show(_Picture(result))
+            show(caption_of(result))
 
 
 class _Picture:
@@ -73,7 +72,7 @@ class _Picture:
         self._result = result
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        return self._result._repr_mimebundle_()  # noqa: SLF001  the one protocol of pictures
+        return self._result._repr_mimebundle_()
 
 
 class _Original(_Picture):
@@ -83,13 +82,14 @@ class _Original(_Picture):
         result = self._result
         kept = result.pictures[0]
         if len(result.pictures) > 1 or kept.media_type == "image/webp":
-            return result._repr_mimebundle_()  # noqa: SLF001  nbconvert shows no WebP; a sheet is no original
+            return result._repr_mimebundle_()
         shape = {"width": min(kept.width, 1024), "alt": result.prompt}
         data = {kept.media_type: result.files[0].read_bytes(), "text/plain": repr(result)}
         return data, {kept.media_type: shape}
 
 
-def _display(content: Card | _Picture) -> None:
+def show(content: Card | _Picture) -> None:
+    """Display `content` under the running cell."""
     from IPython.display import display
 
     display(content)

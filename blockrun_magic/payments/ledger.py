@@ -7,74 +7,26 @@ money, so it lives here and nowhere else, and is wiped once it can no longer be 
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from blockrun_magic.errors import LedgerError
 from blockrun_magic.payments.budget import DEFAULT_CAPS, Caps, Committed, check_caps
+from blockrun_magic.payments.database import connect, marks, told
+from blockrun_magic.payments.rows import KeptPicture, Payment, Purchase, payment_of, purchase_of
 from blockrun_magic.payments.schema import migrate
 from blockrun_magic.payments.states import AT_RISK, OPEN, TRANSITIONS, State
 from blockrun_magic.payments.x402 import SignedPayment
 
-__all__ = ["KeptPicture", "Ledger", "Payment", "Purchase"]
+__all__ = ["Ledger"]
 
 _DAY = 86_400
-
-
-@dataclass(frozen=True, slots=True)
-class Payment:
-    """One authorization as the ledger keeps it; `amount` is in micro-USDC."""
-
-    id: int
-    purchase_id: str
-    state: State
-    amount: int
-    network: str | None
-    payer: str | None
-    nonce: str | None
-    valid_before: int | None
-    refused: bool
-    transaction: str | None
-    header_name: str | None = None
-    header_value: str | None = field(default=None, repr=False)
-    note: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class KeptPicture:
-    """One picture of a purchase: the SHA-256 (hex) of its file, and its pixels' size."""
-
-    file: str
-    media_type: str
-    width: int
-    height: int
-    revised_prompt: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Purchase:
-    """One request of one take: what was wanted, and what came of it so far."""
-
-    id: str
-    created_at: float
-    realm: str
-    gateway: str
-    digest: str
-    take: int
-    request: Mapping[str, Any]
-    private: bool
-    poll_url: str | None
-    answer: Sequence[Mapping[str, Any]] | None
-    finished_at: float | None
-    seconds: float | None
 
 
 class Ledger:
@@ -89,8 +41,8 @@ class Ledger:
         self.session = session
         self._clock = clock
         self._lock = threading.RLock()
-        with _told(path):
-            self._connection = _open(path)
+        with told(path):
+            self._connection = connect(path)
             migrate(self._connection)
 
     def close(self) -> None:
@@ -102,28 +54,26 @@ class Ledger:
 
     def purchase(self, realm: str, digest: str, take: int) -> Purchase | None:
         """Return the purchase of this request and take, or None when it was never begun."""
-        rows = self._read(
-            "SELECT * FROM purchases WHERE realm = ? AND digest = ? AND take = ?", (realm, digest, take)
-        )
-        return _purchase(rows[0]) if rows else None
+        rows = self._read("SELECT * FROM purchases WHERE realm = ? AND digest = ? AND take = ?", (realm, digest, take))
+        return purchase_of(rows[0]) if rows else None
 
     def purchase_by_id(self, prefix: str) -> Purchase | None:
         """Return the one purchase whose id starts with `prefix`, or None."""
         rows = self._read("SELECT * FROM purchases WHERE substr(id, 1, length(?1)) = ?1 LIMIT 2", (prefix,))
-        return _purchase(rows[0]) if len(rows) == 1 else None
+        return purchase_of(rows[0]) if len(rows) == 1 else None
 
     def takes(self, realm: str, digest: str) -> list[Purchase]:
         """Return every take of this request, oldest first."""
         query = "SELECT * FROM purchases WHERE realm = ? AND digest = ? ORDER BY take"
-        return [_purchase(row) for row in self._read(query, (realm, digest))]
+        return [purchase_of(row) for row in self._read(query, (realm, digest))]
 
     def open_purchases(self) -> list[Purchase]:
         """Return what is paid or at risk and has no picture yet, oldest first."""
         query = f"""
             SELECT DISTINCT purchases.* FROM purchases
             JOIN authorizations ON purchase_id = purchases.id
-            WHERE finished_at IS NULL AND state IN ({_marks(OPEN)}) ORDER BY created_at"""
-        return [_purchase(row) for row in self._read(query, OPEN)]
+            WHERE finished_at IS NULL AND state IN ({marks(OPEN)}) ORDER BY created_at"""
+        return [purchase_of(row) for row in self._read(query, OPEN)]
 
     def pictures(self, purchase_id: str) -> list[KeptPicture]:
         """Return the pictures of a purchase, in the gateway's order."""
@@ -136,12 +86,12 @@ class Ledger:
     def payments(self, purchase_id: str) -> list[Payment]:
         """Return every authorization signed for a purchase, oldest first."""
         query = "SELECT * FROM authorizations WHERE purchase_id = ? ORDER BY id"
-        return [_payment(row) for row in self._read(query, (purchase_id,))]
+        return [payment_of(row) for row in self._read(query, (purchase_id,))]
 
     def open_payments(self, states: Sequence[State] = AT_RISK) -> list[Payment]:
         """Return every authorization whose sum is at risk, oldest first."""
-        query = f"SELECT * FROM authorizations WHERE state IN ({_marks(states)}) ORDER BY id"
-        return [_payment(row) for row in self._read(query, states)]
+        query = f"SELECT * FROM authorizations WHERE state IN ({marks(states)}) ORDER BY id"
+        return [payment_of(row) for row in self._read(query, states)]
 
     def begin(
         self, realm: str, gateway: str, digest: str, take: int, request: Mapping[str, Any], *, private: bool
@@ -240,9 +190,7 @@ class Ledger:
     def answer(self, purchase_id: str, items: Sequence[Mapping[str, Any]]) -> None:
         """Keep where a paid-for answer's pictures are to be fetched from."""
         with self._writing() as connection:
-            connection.execute(
-                "UPDATE purchases SET answer = ? WHERE id = ?", (json.dumps(items), purchase_id)
-            )
+            connection.execute("UPDATE purchases SET answer = ? WHERE id = ?", (json.dumps(items), purchase_id))
 
     def finish(self, purchase_id: str, pictures: Sequence[KeptPicture], seconds: float) -> None:
         """Record the pictures of a purchase, which ends it; its settled headers are wiped."""
@@ -251,7 +199,15 @@ class Ledger:
             connection.executemany(
                 "INSERT INTO pictures VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [
-                    (purchase_id, index, kept.file, kept.media_type, kept.width, kept.height, kept.revised_prompt)
+                    (
+                        purchase_id,
+                        index,
+                        kept.file,
+                        kept.media_type,
+                        kept.width,
+                        kept.height,
+                        kept.revised_prompt,
+                    )
                     for index, kept in enumerate(pictures)
                 ],
             )
@@ -273,7 +229,7 @@ class Ledger:
 
     def caps(self) -> Caps:
         """Return the caps in force, which all kernels share."""
-        with _told(self.path), self._lock:
+        with told(self.path), self._lock:
             return self._caps(self._connection)
 
     def set_caps(self, **caps: int) -> Caps:
@@ -288,7 +244,7 @@ class Ledger:
 
     def committed(self, realm: str) -> Committed:
         """Return what this session and this UTC day have spent or put at risk, in micro-USDC."""
-        with _told(self.path), self._lock:
+        with told(self.path), self._lock:
             return self._committed(self._connection, realm, self._clock())
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
@@ -299,7 +255,7 @@ class Ledger:
 
     def _committed(self, connection: sqlite3.Connection, realm: str, now: float) -> Committed:
         counted = (*AT_RISK, State.SETTLED)
-        total = f"SELECT coalesce(sum(amount), 0) FROM authorizations WHERE state IN ({_marks(counted)})"
+        total = f"SELECT coalesce(sum(amount), 0) FROM authorizations WHERE state IN ({marks(counted)})"
         session = connection.execute(
             f"{total} AND session = ? AND realm = ?", (*counted, self.session, realm)
         ).fetchone()[0]
@@ -332,17 +288,15 @@ class Ledger:
             )
         columns = {"state": to, "updated_at": self._clock(), **fields}
         assignments = ", ".join(f"{name} = ?" for name in columns)
-        connection.execute(
-            f"UPDATE authorizations SET {assignments} WHERE id = ?", (*columns.values(), payment_id)
-        )
+        connection.execute(f"UPDATE authorizations SET {assignments} WHERE id = ?", (*columns.values(), payment_id))
 
     def _read(self, sql: str, parameters: Sequence[Any]) -> list[sqlite3.Row]:
-        with _told(self.path), self._lock:
+        with told(self.path), self._lock:
             return self._connection.execute(sql, parameters).fetchall()
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with _told(self.path), self._lock:
+        with told(self.path), self._lock:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -352,66 +306,3 @@ class Ledger:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    # Created by us with 0600 before SQLite sees it: never readable by others, not for a moment.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    connection = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
-    connection.row_factory = sqlite3.Row
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
-    return connection
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Turn SQLite's and the file system's errors into ours, which say what to do."""
-    try:
-        yield
-    except (sqlite3.Error, OSError) as error:
-        raise LedgerError(
-            f"The ledger {path} cannot be used: {error}.",
-            "Nothing was sent. Check free space and permissions, then run the cell again.",
-        ) from error
-
-
-def _marks(values: Sequence[Any]) -> str:
-    return ", ".join("?" * len(values))
-
-
-def _purchase(row: sqlite3.Row) -> Purchase:
-    return Purchase(
-        id=row["id"],
-        created_at=row["created_at"],
-        realm=row["realm"],
-        gateway=row["gateway"],
-        digest=row["digest"],
-        take=row["take"],
-        request=json.loads(row["request"]),
-        private=bool(row["private"]),
-        poll_url=row["poll_url"],
-        answer=json.loads(row["answer"]) if row["answer"] else None,
-        finished_at=row["finished_at"],
-        seconds=row["seconds"],
-    )
-
-
-def _payment(row: sqlite3.Row) -> Payment:
-    return Payment(
-        id=row["id"],
-        purchase_id=row["purchase_id"],
-        state=State(row["state"]),
-        amount=row["amount"],
-        network=row["network"],
-        payer=row["payer"],
-        nonce=row["nonce"],
-        valid_before=row["valid_before"],
-        refused=bool(row["refused"]),
-        transaction=row["transaction_hash"],
-        header_name=row["header_name"],
-        header_value=row["header_value"],
-        note=row["note"],
-    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from blockrun_magic.payments.database import marks
 from blockrun_magic.payments.ledger import Ledger
 from blockrun_magic.payments.states import AT_RISK, State
 
@@ -25,12 +26,11 @@ class Spending:
 def spending(ledger: Ledger, realm: str, when: str) -> Spending:
     """Return what was spent in `realm` in this "session", "today" (UTC) or "all" the time."""
     condition, value = _period(ledger, when)
-    marks = ", ".join("?" * len(AT_RISK))
     [row] = ledger.query(
         f"""SELECT
             coalesce(sum(amount) FILTER (WHERE state = ?), 0) AS settled,
             count(*) FILTER (WHERE state = ?) AS payments,
-            coalesce(sum(amount) FILTER (WHERE state IN ({marks})), 0) AS at_risk
+            coalesce(sum(amount) FILTER (WHERE state IN ({marks(AT_RISK)})), 0) AS at_risk
         FROM authorizations WHERE realm = ? AND {condition}""",  # noqa: S608  marks and fixed words only
         (State.SETTLED, State.SETTLED, *AT_RISK, realm, value),
     )
@@ -40,13 +40,12 @@ def spending(ledger: Ledger, realm: str, when: str) -> Spending:
 def spending_by_model(ledger: Ledger, realm: str, when: str) -> list[tuple[str, int, int, int]]:
     """Return (model, payments, settled micro-USDC, micro-USDC at risk), the dearest first."""
     condition, value = _period(ledger, when)
-    marks = ", ".join("?" * len(AT_RISK))
     rows = ledger.query(
         f"""SELECT
             json_extract(request, '$.model') AS model,
             count(*) FILTER (WHERE state = ?) AS payments,
             coalesce(sum(amount) FILTER (WHERE state = ?), 0) AS settled,
-            coalesce(sum(amount) FILTER (WHERE state IN ({marks})), 0) AS at_risk
+            coalesce(sum(amount) FILTER (WHERE state IN ({marks(AT_RISK)})), 0) AS at_risk
         FROM authorizations JOIN purchases ON purchases.id = purchase_id
         WHERE authorizations.realm = ? AND authorizations.{condition} AND state <> ?
         GROUP BY 1 ORDER BY settled DESC, 1""",  # noqa: S608  marks and fixed words only

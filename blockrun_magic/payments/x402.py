@@ -153,9 +153,7 @@ def pin_terms(challenge: Challenge, networks: Collection[Network], base_url: str
     raise _refused(f"The gateway wants to be paid on {asked}; it may only be paid on {ours}.")
 
 
-def _pin_entry(
-    challenge: Challenge, entry: Mapping[str, Any], network: Network, base_url: str, payer: str
-) -> Terms:
+def _pin_entry(challenge: Challenge, entry: Mapping[str, Any], network: Network, base_url: str, payer: str) -> Terms:
     if entry.get("scheme") != "exact":
         raise _refused(f"The gateway asks for the payment scheme {entry.get('scheme')!r:.40}, not 'exact'.")
     if str(entry.get("asset")).lower() != network.asset.lower():

@@ -11,12 +11,20 @@ import re
 from typing import TYPE_CHECKING
 
 from blockrun_magic.errors import SourceError
-from blockrun_magic.pictures.decode import media_type_of
+from blockrun_magic.pictures.media import media_type_of
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["MAX_FILE_BYTES", "MAX_PIXELS", "check_pixels", "is_picture", "open_file", "open_whole"]
+__all__ = [
+    "MAX_FILE_BYTES",
+    "MAX_PIXELS",
+    "check_pixels",
+    "describe",
+    "is_picture",
+    "open_file",
+    "open_whole",
+]
 
 MAX_FILE_BYTES = 30_000_000
 MAX_PIXELS = 50_000_000
@@ -30,9 +38,7 @@ _OTHERS = re.compile(
 _LONGEST_CHARACTER = 4
 _NOT_PICTURES = (
     (
-        re.compile(
-            rb"\s*(?:<\?xml[^>]*>\s*|<!--.*?-->\s*|<!DOCTYPE svg[^>]*>\s*)*<svg", re.DOTALL | re.IGNORECASE
-        ),
+        re.compile(rb"\s*(?:<\?xml[^>]*>\s*|<!--.*?-->\s*|<!DOCTYPE svg[^>]*>\s*)*<svg", re.DOTALL | re.IGNORECASE),
         "SVG",
     ),
     (
@@ -55,29 +61,29 @@ def is_picture(data: bytes) -> bool:
     return media_type_of(data) is not None or _OTHERS.match(data) is not None
 
 
-def open_file(data: bytes, name: str) -> Image.Image:
+def open_file(data: bytes, name: str, max_bytes: int = MAX_FILE_BYTES) -> Image.Image:
     """Return the picture in `data` with its size known and its pixels not yet read.
 
-    Raises SourceError, with `name` as its subject, for other things than pictures, more than 30 MB
-    and more than 50 megapixels.
+    Raises SourceError, with `name` as its subject, for other things than pictures, more than
+    `max_bytes` and more than 50 megapixels.
     """
-    if len(data) > MAX_FILE_BYTES:
+    if len(data) > max_bytes:
         raise too_large(len(data), name)
     if not is_picture(data):
-        raise SourceError(f"{name} is not a picture: {_describe(data)}.", _ADVICE)
+        raise SourceError(f"{name} is not a picture: {describe(data)}.", _ADVICE)
     image = _match(data, name)
     check_pixels(image.size, name)
     return image
 
 
-def open_whole(data: bytes, name: str) -> Image.Image:
+def open_whole(data: bytes, name: str, max_bytes: int = MAX_FILE_BYTES) -> Image.Image:
     """Return the picture in `data`, every pixel read; raises SourceError as `open_file`, or if damaged."""
-    image = open_file(data, name)
+    image = open_file(data, name, max_bytes)
     try:
         if image.format == "PNG":
             # Reading the pixels does not look at checksums, nor for the end; it needs a second opening.
             image.verify()
-            image = open_file(data, name)
+            image = open_file(data, name, max_bytes)
         image.load()
     except SourceError:
         raise
@@ -132,7 +138,8 @@ def _damaged(name: str, error: Exception) -> SourceError:
     )
 
 
-def _describe(data: bytes) -> str:
+def describe(data: bytes) -> str:
+    """Return what bytes that are no picture look like, as half a sentence."""
     if not data:
         return "it is empty"
     start = data[:2000].removeprefix(b"\xef\xbb\xbf")

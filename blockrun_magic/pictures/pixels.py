@@ -126,9 +126,7 @@ def _array_mode(shape: tuple[int, ...], name: str) -> str:
         advice = "Channels come last: pass array.transpose(1, 2, 0)."
     elif len(shape) == _COLOUR_DIMENSIONS + 1:
         advice = "That is a batch: pass one picture of it, array[0]."
-    raise SourceError(
-        f"{name} is an array of shape {shape}; a picture has HxW, HxWx1, HxWx3 or HxWx4.", advice
-    )
+    raise SourceError(f"{name} is an array of shape {shape}; a picture has HxW, HxWx1, HxWx3 or HxWx4.", advice)
 
 
 def _to_bytes(pixels: Any, name: str) -> bytes:

@@ -57,9 +57,7 @@ def _sheet(images: Sequence[Image.Image], side: int) -> Image.Image:
     small = [_small(image, cell) for image in images]
     width = max(image.width for image in small)
     height = max(image.height for image in small)
-    sheet = PILImage.new(
-        "RGB", (columns * (width + _GAP) - _GAP, rows * (height + _GAP) - _GAP), (255, 255, 255)
-    )
+    sheet = PILImage.new("RGB", (columns * (width + _GAP) - _GAP, rows * (height + _GAP) - _GAP), (255, 255, 255))
     for index, image in enumerate(small):
         row, column = divmod(index, columns)
         left = column * (width + _GAP) + (width - image.width) // 2

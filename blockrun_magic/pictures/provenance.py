@@ -24,7 +24,7 @@ from blockrun_magic.pictures.containers import (
     webp_with_xmp,
     webp_xmp,
 )
-from blockrun_magic.pictures.decode import media_type_of
+from blockrun_magic.pictures.media import media_type_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,9 +43,7 @@ _DEEPEST = 20
 _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _BRACKET = re.compile(r"[\[\]{}]")
 
-_OPEN = (
-    '<rdf:Description rdf:about="" xmlns:blockrun="https://blockrun.ai/ns/receipt/1.0/"><blockrun:receipt>'
-)
+_OPEN = '<rdf:Description rdf:about="" xmlns:blockrun="https://blockrun.ai/ns/receipt/1.0/"><blockrun:receipt>'
 _CLOSE = "</blockrun:receipt></rdf:Description>"
 _END = "</rdf:RDF>"
 _PACKET = (

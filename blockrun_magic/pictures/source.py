@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from blockrun_magic.errors import SourceError
 from blockrun_magic.gateway.request import Upload
-from blockrun_magic.pictures.decode import media_type_of
 from blockrun_magic.pictures.formats import (
     MAX_FILE_BYTES,
     open_file,
@@ -25,6 +24,7 @@ from blockrun_magic.pictures.formats import (
     too_large,
 )
 from blockrun_magic.pictures.kinds import draws_itself, is_array, is_image_like, picture_inside
+from blockrun_magic.pictures.media import media_type_of
 from blockrun_magic.pictures.naming import find_source
 from blockrun_magic.pictures.pixels import array_to_picture, eight_bit, to_upload
 
@@ -151,9 +151,7 @@ def _decode_data_uri(uri: str, name: str) -> bytes:
     try:
         return base64.b64decode("".join(urllib.parse.unquote(payload).split()), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise SourceError(
-            f"{name} is not valid base64 ({error}).", "Copy the whole of it, to the end."
-        ) from error
+        raise SourceError(f"{name} is not valid base64 ({error}).", "Copy the whole of it, to the end.") from error
 
 
 def _read_file(source: str | os.PathLike[str], name: str) -> bytes:

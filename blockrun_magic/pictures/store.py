@@ -11,7 +11,7 @@ import secrets
 from pathlib import Path
 
 from blockrun_magic.errors import StoreError
-from blockrun_magic.pictures.decode import suffix_of
+from blockrun_magic.pictures.media import suffix_of
 
 __all__ = ["Store"]
 

@@ -32,12 +32,12 @@ def paint_abstract(canvas: Canvas, scene: Scene) -> None:
     ramp = _RAMPS[rng.randrange(len(_RAMPS))]
     if scene.colours:
         ramp = tuple(mix(stop, scene.colours[at % len(scene.colours)], 0.5) for at, stop in enumerate(ramp))
-    if rng.random() < 0.5:  # noqa: PLR2004
+    if rng.random() < 0.5:
         ramp = tuple(reversed(ramp))
     canvas.image.paste(gradient(canvas.size, (ramp[0], mix(ramp[0], ramp[1], 0.6))))
     glow = (canvas.width * rng.uniform(0.2, 0.8), canvas.height * rng.uniform(0.08, 0.3))
     canvas.glow(glow, 460 * canvas.unit, max(ramp, key=sum), 0.4, 1.7)
-    if rng.random() < 0.6:  # noqa: PLR2004
+    if rng.random() < 0.6:
         canvas.disc(glow, 84 * canvas.unit, mix(max(ramp, key=sum), (255, 255, 255), 0.35))
     tilt, phase, speed = rng.uniform(-0.22, 0.22), rng.uniform(0, 6.3), rng.uniform(2.2, 4.2)
     for band in range(_BANDS):
@@ -64,6 +64,4 @@ def _band(canvas: Canvas, line: list[Point], colour: RGB) -> None:
     shadow = mask.reduce(8).filter(ImageFilter.GaussianBlur(3.4)).resize(mask.size, Image.Resampling.BILINEAR)
     shadow = ImageChops.subtract(shadow, mask).point([level * 96 // 255 for level in range(256)])
     canvas.fill(tint(colour, 0.25), shadow, top)
-    canvas.fill(
-        gradient(mask.size, (mix(colour, (255, 255, 255), 0.2), colour, tint(colour, 0.8))), mask, top
-    )
+    canvas.fill(gradient(mask.size, (mix(colour, (255, 255, 255), 0.2), colour, tint(colour, 0.8))), mask, top)

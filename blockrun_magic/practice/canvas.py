@@ -78,9 +78,7 @@ def shape(size: tuple[int, int], *polygons: list[Point]) -> Image.Image:
 @lru_cache(maxsize=8)
 def _falloff(power: float) -> Image.Image:
     """Return a soft round spot, white in the middle and black from its rim on."""
-    return Image.radial_gradient("L").point(
-        [round(255 * max(0.0, 1 - level / 180) ** power) for level in range(256)]
-    )
+    return Image.radial_gradient("L").point([round(255 * max(0.0, 1 - level / 180) ** power) for level in range(256)])
 
 
 class Canvas:
@@ -107,9 +105,7 @@ class Canvas:
         area = (box[0], box[1], box[0] + light.width, box[1] + light.height)
         self.image.paste(ImageChops.screen(self.image.crop(area), light), box)
 
-    def glow(
-        self, centre: Point, radius: float, colour: RGB, strength: float = 1.0, power: float = 2.0
-    ) -> None:
+    def glow(self, centre: Point, radius: float, colour: RGB, strength: float = 1.0, power: float = 2.0) -> None:
         """Add a round glow of `colour`, its rim at `radius` pixels."""
         reach = max(2, int(radius * 1.4))
         spot = _falloff(power).resize((reach * 2, reach * 2), Image.Resampling.BILINEAR)
@@ -123,9 +119,7 @@ class Canvas:
         if box[0] >= box[2] or box[1] >= box[3]:
             return
         part = spot.crop((box[0] - left, box[1] - top, box[2] - left, box[3] - top))
-        light = Image.merge(
-            "RGB", [part.point([round(v * c / 255 * strength) for v in range(256)]) for c in colour]
-        )
+        light = Image.merge("RGB", [part.point([round(v * c / 255 * strength) for v in range(256)]) for c in colour])
         self.screen(light, (box[0], box[1]))
 
     def disc(self, centre: Point, radius: float, colour: RGB) -> None:

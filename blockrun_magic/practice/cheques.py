@@ -32,7 +32,7 @@ _SECONDS_TO_SETTLE = 6
 _VERBATIM = ("scheme", "network", "amount", "asset", "payTo", "maxTimeoutSeconds")
 
 
-class Rejected(Exception):  # noqa: N818  an answer, not a failure
+class Rejected(Exception):
     """A payment that is not taken; `problem` is the body of the 402."""
 
     def __init__(self, details: str, reason: str, code: str = "PAYMENT_INVALID") -> None:

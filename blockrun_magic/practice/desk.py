@@ -31,7 +31,7 @@ _SLOW_MODELS = ("bytedance/seedream-5-pro", "openai/gpt-image-2")
 _PRICE_UP = 10
 
 
-class Dropped(Exception):  # noqa: N818  an answer, not a failure
+class Dropped(Exception):
     """The connection is to be cut without an answer."""
 
 
@@ -90,9 +90,7 @@ class Desk:
             cheque = self._cheque(http)
             if cheque.payer != job.payer:
                 details = "Another wallet opened this job."
-                return JSONResponse(
-                    {"error": "Forbidden", "details": details, "code": "WALLET_MISMATCH"}, 403
-                )
+                return JSONResponse({"error": "Forbidden", "details": details, "code": "WALLET_MISMATCH"}, 403)
             return await self._polled(http, job, cheque, terms)
         except Rejected as rejected:
             return self._challenge(terms, rejected)
@@ -182,7 +180,7 @@ class Desk:
         for name, fault in triggers.faults:
             if fault.once and self.state.count(f"{name} {cheque.nonce}") > 0:
                 continue
-            limited = {"Retry-After": "1", "X-RateLimit-Source": "upstream"} if fault.status == 429 else None  # noqa: PLR2004
+            limited = {"Retry-After": "1", "X-RateLimit-Source": "upstream"} if fault.status == 429 else None
             return JSONResponse(fault.body, fault.status, limited)
         return None
 
@@ -211,9 +209,7 @@ class Desk:
     def _terms(self, http: Request, order: ImageRequest, triggers: Triggers) -> Terms:
         price = self.catalog.list_price(order.price_key)
         if price is None:
-            raise Refused(
-                400, {"error": "No price", "details": f"{order.model} has no price for {order.size}."}
-            )
+            raise Refused(400, {"error": "No price", "details": f"{order.model} has no price for {order.size}."})
         amount = price * _PRICE_UP if "price-up" in triggers else price
         resource = f"{origin_of(http)}{http.url.path}"
         return Terms(self.options.network, amount, resource, self.options.x402_version)

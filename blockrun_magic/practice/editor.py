@@ -96,9 +96,7 @@ def _fused(sources: Sequence[Image.Image], size: tuple[int, int]) -> Image.Image
     for number, source in enumerate(sources[1:], 1):
         seam, soft = number / count, 0.09
         ramp = Image.new("L", (256, 1))
-        ramp.putdata(
-            [max(0, min(255, round(255 * (x / 255 - seam + soft) / (2 * soft)))) for x in range(256)]
-        )
+        ramp.putdata([max(0, min(255, round(255 * (x / 255 - seam + soft) / (2 * soft)))) for x in range(256)])
         fused = Image.composite(fit_source(source, size), fused, ramp.resize(size, Image.Resampling.BILINEAR))
     return fused
 

@@ -64,9 +64,7 @@ class Gallery:
         self._kept: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         self._easels = asyncio.Semaphore(_AT_ONCE)
 
-    async def picture(
-        self, settlement: Settlement, request: ImageRequest, position: int
-    ) -> tuple[bytes, str]:
+    async def picture(self, settlement: Settlement, request: ImageRequest, position: int) -> tuple[bytes, str]:
         """Return bytes and media type of the picture at `position` among those that were bought."""
         triggers = Triggers.read(request.prompt)
         if "html" in triggers:

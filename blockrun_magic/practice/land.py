@@ -23,7 +23,7 @@ def paint_mountains(canvas: Canvas, scene: Scene, horizon: float, layers: int = 
     rng = canvas.fork("mountains")
     base = int(canvas.height * horizon) + 2
     palette = scene.palette
-    snowy = "snow" in scene.features or rng.random() < 0.45  # noqa: PLR2004
+    snowy = "snow" in scene.features or rng.random() < 0.45
     for layer in range(layers):
         depth = (layer + 1) / layers
         reach = canvas.height * horizon * (0.78 - 0.5 * depth)
@@ -33,17 +33,11 @@ def paint_mountains(canvas: Canvas, scene: Scene, horizon: float, layers: int = 
         top = max(0, int(min(y for _, y in line)) - 2)
         rock = mix(palette.haze, mix(palette.near, palette.sky[0], 0.25), 0.28 + 0.5 * depth)
         foot = mix(rock, palette.haze, 0.72)
-        crown = (
-            mix(rock, (250, 252, 255), 0.72 if not palette.dark else 0.42)
-            if snowy and layer < layers - 1
-            else rock
-        )
+        crown = mix(rock, (250, 252, 255), 0.72 if not palette.dark else 0.42) if snowy and layer < layers - 1 else rock
         _range(canvas, line, top, base, (crown, rock, mix(rock, foot, 0.5), foot), 0.62 - 0.2 * depth)
 
 
-def _range(
-    canvas: Canvas, line: list[Point], top: int, base: int, colours: tuple[RGB, ...], shadow: float
-) -> None:
+def _range(canvas: Canvas, line: list[Point], top: int, base: int, colours: tuple[RGB, ...], shadow: float) -> None:
     """Paint one range: the ridge in a gradient, and the sides that the light does not reach."""
     size = (canvas.width, max(2, base - top))
     outline = [(x, y - top) for x, y in line]
@@ -119,11 +113,7 @@ def paint_forest(canvas: Canvas, scene: Scene, horizon: float, front: bool) -> N
 
 
 def _plant(canvas: Canvas, mask: Image.Image, colour: RGB, scene: Scene, top: int) -> None:
-    tips = (
-        mix(colour, (244, 249, 255), 0.62)
-        if "snow" in scene.features
-        else mix(colour, scene.palette.haze, 0.2)
-    )
+    tips = mix(colour, (244, 249, 255), 0.62) if "snow" in scene.features else mix(colour, scene.palette.haze, 0.2)
     canvas.fill(gradient(mask.size, (tips, colour, tint(colour, 0.85))), mask, top)
 
 
@@ -174,12 +164,8 @@ def _dune_shadow(
         share = step / 20
         bend = math.sin(share * math.pi * 1.4) * 0.09 * canvas.width
         spine.append((crest[0] + bend + share * 0.24 * canvas.width, crest[1] - top + below * share * 0.8))
-    side = shape(
-        mask.size, [*[(x, y - top) for x, y in line[at:]], (float(mask.width), below * 0.9), *reversed(spine)]
-    )
-    fade = (
-        Image.linear_gradient("L").resize(mask.size).point([205 - level * 205 // 255 for level in range(256)])
-    )
+    side = shape(mask.size, [*[(x, y - top) for x, y in line[at:]], (float(mask.width), below * 0.9), *reversed(spine)])
+    fade = Image.linear_gradient("L").resize(mask.size).point([205 - level * 205 // 255 for level in range(256)])
     canvas.fill(colour, ImageChops.multiply(ImageChops.multiply(side, mask), fade), top)
 
 
@@ -304,9 +290,7 @@ def paint_flowers(canvas: Canvas, scene: Scene, horizon: float) -> None:
         side = max(3, int(canvas.unit * (7 + 120 * share) * rng.uniform(0.75, 1.2)))
         x = rng.uniform(-0.03, 1.03) * canvas.width
         y = foot - side * rng.uniform(0.5, 0.9)
-        draw.line(
-            (x, y, x + rng.uniform(-0.2, 0.2) * side, foot + side * 0.5), fill=stem, width=max(1, side // 22)
-        )
+        draw.line((x, y, x + rng.uniform(-0.2, 0.2) * side, foot + side * 0.5), fill=stem, width=max(1, side // 22))
         flower = rng.choice(sprites).resize((side, int(side * rng.uniform(0.72, 0.95))), Image.Resampling.BOX)
         canvas.stamp(flower, (x, y))
 

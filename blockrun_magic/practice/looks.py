@@ -30,11 +30,7 @@ def apply_look(picture: Image.Image, model: str, seed: int, *, crisp: bool = Fal
 
 def _curves(picture: Image.Image, red: Curve, green: Curve, blue: Curve) -> Image.Image:
     """Return the picture with a tone curve on each channel, 0 to 1."""
-    table = [
-        max(0, min(255, round(255 * curve(level / 255))))
-        for curve in (red, green, blue)
-        for level in range(256)
-    ]
+    table = [max(0, min(255, round(255 * curve(level / 255)))) for curve in (red, green, blue) for level in range(256)]
     return picture.point(table)
 
 
@@ -64,9 +60,7 @@ def _contrast(level: float) -> float:
 
 def _warm(picture: Image.Image, rng: random.Random) -> Image.Image:
     """Soft and warm, on canvas."""
-    soft = (
-        picture.reduce(2).filter(ImageFilter.MedianFilter(3)).resize(picture.size, Image.Resampling.BICUBIC)
-    )
+    soft = picture.reduce(2).filter(ImageFilter.MedianFilter(3)).resize(picture.size, Image.Resampling.BICUBIC)
     soft = _curves(
         Image.blend(picture, soft, 0.7),
         lambda v: 0.05 + 1.0 * v,
@@ -79,9 +73,7 @@ def _warm(picture: Image.Image, rng: random.Random) -> Image.Image:
 def _warm_pro(picture: Image.Image, rng: random.Random) -> Image.Image:
     """Warm and clear, with light from one corner."""
     clear = _curves(picture, lambda v: 0.02 + 1.05 * v, lambda v: 1.01 * v, lambda v: 0.9 * v)
-    leak = (
-        Image.radial_gradient("L").resize(picture.size).point([max(0, 130 - level) for level in range(256)])
-    )
+    leak = Image.radial_gradient("L").resize(picture.size).point([max(0, 130 - level) for level in range(256)])
     leak = ImageChops.offset(leak, picture.width * rng.choice((-1, 1)) * 2 // 5, -picture.height * 2 // 5)
     amber = Image.merge("RGB", [leak.point([v * part // 255 for v in range(256)]) for part in (255, 178, 84)])
     return _vignette(ImageChops.screen(_bloom(clear, 0.35), amber), 0.5)
@@ -96,12 +88,8 @@ def _cinematic(picture: Image.Image, rng: random.Random) -> Image.Image:
         lambda v: 0.08 + 0.3 * v + 0.5 * _contrast(v),
     )
     bright = picture.reduce(8).convert("L").point([max(0, level - 196) * 3 for level in range(256)])
-    streak = bright.resize((6, bright.height), Image.Resampling.BOX).resize(
-        picture.size, Image.Resampling.BICUBIC
-    )
-    blue = Image.merge(
-        "RGB", [streak.point([v * part // 255 for v in range(256)]) for part in (90, 150, 255)]
-    )
+    streak = bright.resize((6, bright.height), Image.Resampling.BOX).resize(picture.size, Image.Resampling.BICUBIC)
+    blue = Image.merge("RGB", [streak.point([v * part // 255 for v in range(256)]) for part in (90, 150, 255)])
     return _vignette(ImageChops.screen(_bloom(graded, 0.45), blue), 0.95)
 
 
@@ -116,9 +104,7 @@ def _poster(colours: int, paper: RGB, ink: RGB) -> Look:
         rim = max(2, min(picture.size) // 26)
         draw = ImageDraw.Draw(flat)
         draw.rectangle((0, 0, flat.width - 1, flat.height - 1), outline=paper, width=rim)
-        draw.rectangle(
-            (rim, rim, flat.width - 1 - rim, flat.height - 1 - rim), outline=ink, width=max(1, rim // 9)
-        )
+        draw.rectangle((rim, rim, flat.width - 1 - rim, flat.height - 1 - rim), outline=ink, width=max(1, rim // 9))
         return flat
 
     return look
@@ -127,9 +113,7 @@ def _poster(colours: int, paper: RGB, ink: RGB) -> Look:
 def _points(picture: Image.Image, rng: random.Random) -> Image.Image:
     """Dots of pure colour beside each other, as in Seurat."""
     step = max(3.0, min(picture.size) / 120)
-    canvas = picture.filter(ImageFilter.BoxBlur(step * 0.5)).point(
-        [level * 215 // 255 for level in range(256)] * 3
-    )
+    canvas = picture.filter(ImageFilter.BoxBlur(step * 0.5)).point([level * 215 // 255 for level in range(256)] * 3)
     small = picture.resize(
         (max(1, int(picture.width / step)), max(1, int(picture.height / step))), Image.Resampling.BOX
     )
@@ -154,9 +138,7 @@ def _points(picture: Image.Image, rng: random.Random) -> Image.Image:
 def _crayon(picture: Image.Image, rng: random.Random) -> Image.Image:
     """Strokes of wax crayon, all one way."""
     step = max(3.0, min(picture.size) / 116)
-    canvas = picture.filter(ImageFilter.BoxBlur(step)).point(
-        [28 + level * 224 // 255 for level in range(256)] * 3
-    )
+    canvas = picture.filter(ImageFilter.BoxBlur(step)).point([28 + level * 224 // 255 for level in range(256)] * 3)
     small = picture.resize(
         (max(1, int(picture.width / step)), max(1, int(picture.height / step))), Image.Resampling.BOX
     )
@@ -190,9 +172,7 @@ def _ink(picture: Image.Image, rng: random.Random) -> Image.Image:
     draw = ImageDraw.Draw(seal)
     draw.rounded_rectangle((0, 0, side * 2 - 1, side * 2 - 1), side // 4, fill=225)
     for share in (0.28, 0.5, 0.72):
-        draw.line(
-            (side * 0.4, side * 2 * share, side * 1.6, side * 2 * share), fill=40, width=max(1, side // 9)
-        )
+        draw.line((side * 0.4, side * 2 * share, side * 1.6, side * 2 * share), fill=40, width=max(1, side // 9))
     draw.line((side, side * 0.36, side, side * 1.64), fill=40, width=max(1, side // 9))
     wash.paste((178, 44, 34), (left, top), seal.reduce(2))
     return wash
@@ -203,21 +183,15 @@ def _neon(first: RGB, second: RGB, ground: RGB) -> Look:
 
     def look(picture: Image.Image, rng: random.Random) -> Image.Image:
         small = picture.convert("L").reduce(2).filter(ImageFilter.BoxBlur(1))
-        edges = small.filter(ImageFilter.FIND_EDGES).point(
-            [min(255, max(0, level - 7) * 8) for level in range(256)]
-        )
+        edges = small.filter(ImageFilter.FIND_EDGES).point([min(255, max(0, level - 7) * 8) for level in range(256)])
         border = ImageDraw.Draw(edges)
         border.rectangle((0, 0, edges.width - 1, edges.height - 1), outline=0, width=2)
         hue = gradient(edges.size, (first, mix(first, second, 0.5), second))
         lines = ImageChops.multiply(hue, Image.merge("RGB", (edges, edges, edges)))
-        halo = (
-            lines.reduce(2).filter(ImageFilter.GaussianBlur(5)).resize(lines.size, Image.Resampling.BILINEAR)
-        )
+        halo = lines.reduce(2).filter(ImageFilter.GaussianBlur(5)).resize(lines.size, Image.Resampling.BILINEAR)
         lines = ImageChops.screen(lines, ImageChops.add(halo, halo))
         red, green, blue = (0.5 * part / 255 for part in ground)
-        dark = _curves(
-            picture, lambda v: red + 0.34 * v, lambda v: green + 0.26 * v, lambda v: blue + 0.42 * v
-        )
+        dark = _curves(picture, lambda v: red + 0.34 * v, lambda v: green + 0.26 * v, lambda v: blue + 0.42 * v)
         return ImageChops.screen(dark, lines.resize(picture.size, Image.Resampling.BICUBIC))
 
     return look

@@ -27,7 +27,7 @@ _MAX_PIXELS = 64_000_000
 _MAX_N = 10
 
 
-class Refused(Exception):  # noqa: N818  an answer, not a failure
+class Refused(Exception):
     """A request that is answered with an error `status` and `body`."""
 
     def __init__(self, status: int, body: dict[str, Any]) -> None:
@@ -100,9 +100,7 @@ def _picture(value: Any, field: str) -> Upload:
         return value
     match = _DATA_URI.match(value) if isinstance(value, str) else None
     if match is None:
-        raise _typed(
-            f"{field} must be a data URI of a PNG, JPEG or WebP: data:image/png;base64,...", "invalid_image"
-        )
+        raise _typed(f"{field} must be a data URI of a PNG, JPEG or WebP: data:image/png;base64,...", "invalid_image")
     try:
         data = base64.b64decode(value[match.end() :], validate=True)
     except (binascii.Error, ValueError):
@@ -143,9 +141,7 @@ def _abilities(model: Model) -> str:
     return f"{model.id} takes {', '.join(model.sizes)}{qualities}; {edits}{', mask' if model.takes_mask else ''}."
 
 
-def order_from(
-    fields: dict[str, Any], operation: Operation, catalog: Catalog
-) -> tuple[ImageRequest, Triggers]:
+def order_from(fields: dict[str, Any], operation: Operation, catalog: Catalog) -> tuple[ImageRequest, Triggers]:
     """Return the request that `fields` ask for, with its triggers; raises Refused."""
     prompt = _text(fields, "prompt", None)
     if not prompt or not prompt.strip():

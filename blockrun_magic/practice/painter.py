@@ -46,9 +46,7 @@ def seed_of(prompt: str, model: str, index: int) -> int:
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big")
 
 
-def paint(
-    prompt: str, model: str, size: tuple[int, int], index: int = 0, quality: str | None = None
-) -> Picture:
+def paint(prompt: str, model: str, size: tuple[int, int], index: int = 0, quality: str | None = None) -> Picture:
     """Return the picture of `prompt` by `model`, `size` pixels, RGB; "hd" is a little crisper."""
     seed = seed_of(prompt, model, index)
     picture = paint_scene(read_scene(prompt, seed), _easel(size), seed)
@@ -124,9 +122,7 @@ def stamp(picture: Picture, box: tuple[int, int, int, int] | None = None) -> Non
     if x - margin < left or y - margin // 2 < top:
         return
     plate = Image.new("L", ((letters.width + 2 * margin) * 2, letters.height * 4))
-    ImageDraw.Draw(plate).rounded_rectangle(
-        (0, 0, plate.width - 1, plate.height - 1), plate.height // 2, fill=104
-    )
+    ImageDraw.Draw(plate).rounded_rectangle((0, 0, plate.width - 1, plate.height - 1), plate.height // 2, fill=104)
     picture.paste((12, 12, 18), (x - margin, y - margin // 2), plate.reduce(2))
     picture.paste((255, 255, 255), (x, y), letters.point([level * 225 // 255 for level in range(256)]))
 

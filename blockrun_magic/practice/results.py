@@ -70,9 +70,7 @@ async def _entry(
     return entry
 
 
-def receipt_headers(
-    request: ImageRequest, settlement: Settlement, network: Network, version: int
-) -> dict[str, str]:
+def receipt_headers(request: ImageRequest, settlement: Settlement, network: Network, version: int) -> dict[str, str]:
     """Return the headers that prove the payment, as this x402 version names them."""
     if "no-receipt" in Triggers.read(request.prompt):
         return {}

@@ -186,6 +186,4 @@ def _coloured(palette: Palette, colours: tuple[RGB, ...], for_subject: bool) -> 
     first, last = colours[0], colours[-1]
     count = max(1, len(palette.sky) - 1)
     sky = tuple(mix(stop, mix(first, last, at / count), share) for at, stop in enumerate(palette.sky))
-    return replace(
-        palette, sky=sky, haze=mix(palette.haze, last, share), light=mix(palette.light, first, share / 2)
-    )
+    return replace(palette, sky=sky, haze=mix(palette.haze, last, share), light=mix(palette.light, first, share / 2))

@@ -128,27 +128,21 @@ def _nebula(canvas: Canvas, rng: random.Random, scene: Scene) -> None:
         ((60, 180, 190), (150, 60, 190)),
     )
     colours = scene.colours[:2] if len(scene.colours) > 1 else rng.choice(pairs)
-    band = (
-        Image.linear_gradient("L").resize((288, 288)).rotate(rng.uniform(20, 60), Image.Resampling.BILINEAR)
-    )
+    band = Image.linear_gradient("L").resize((288, 288)).rotate(rng.uniform(20, 60), Image.Resampling.BILINEAR)
     band = band.crop((48, 48, 240, 240)).point(
         [round(255 * math.exp(-(((level - 128) / 62) ** 2))) for level in range(256)]
     )
     for colour in colours:
         cloud = noise(rng, (4, 4), 6).point([max(0, min(255, (level - 92) * 3)) for level in range(256)])
         cloud = ImageChops.multiply(cloud, band).resize(canvas.size, Image.Resampling.BICUBIC)
-        canvas.screen(
-            Image.merge("RGB", [cloud.point([v * part // 255 for v in range(256)]) for part in colour])
-        )
+        canvas.screen(Image.merge("RGB", [cloud.point([v * part // 255 for v in range(256)]) for part in colour]))
 
 
 def _planet(canvas: Canvas, rng: random.Random, scene: Scene) -> None:
     """Paint a shaded planet, with rings now and then."""
     radius = int(canvas.unit * rng.uniform(150, 230))
     side = radius * 2
-    surface = gradient((side, side), _bands(rng, scene)).rotate(
-        rng.uniform(-25, 25), Image.Resampling.BILINEAR
-    )
+    surface = gradient((side, side), _bands(rng, scene)).rotate(rng.uniform(-25, 25), Image.Resampling.BILINEAR)
     shade = Image.radial_gradient("L").resize((side * 2, side * 2))
     shade = shade.crop((side * 3 // 4, side * 3 // 4, side * 7 // 4, side * 7 // 4))
     shade = shade.point([max(10, 255 - round(level * 1.75)) for level in range(256)])
@@ -159,17 +153,13 @@ def _planet(canvas: Canvas, rng: random.Random, scene: Scene) -> None:
     canvas.glow(centre, radius * 1.5, mix(scene.palette.haze, (120, 150, 255), 0.5), 0.7, 1.4)
     place = (int(centre[0]) - radius, int(centre[1]) - radius)
     canvas.image.paste(ball, place, disc.reduce(2))
-    if "saturn" in scene.words or rng.random() < 0.6:  # noqa: PLR2004
+    if "saturn" in scene.words or rng.random() < 0.6:
         _rings(canvas, centre, radius, rng)
 
 
 def _bands(rng: random.Random, scene: Scene) -> tuple[RGB, ...]:
-    base = (
-        scene.colours[0] if scene.colours else rng.choice(((226, 160, 104), (112, 170, 220), (206, 110, 90)))
-    )
-    return tuple(
-        mix(tint(base, rng.uniform(0.75, 1.15)), (255, 240, 220), rng.uniform(0, 0.35)) for _ in range(9)
-    )
+    base = scene.colours[0] if scene.colours else rng.choice(((226, 160, 104), (112, 170, 220), (206, 110, 90)))
+    return tuple(mix(tint(base, rng.uniform(0.75, 1.15)), (255, 240, 220), rng.uniform(0, 0.35)) for _ in range(9))
 
 
 def _rings(canvas: Canvas, centre: Point, radius: int, rng: random.Random) -> None:
@@ -181,9 +171,7 @@ def _rings(canvas: Canvas, centre: Point, radius: int, rng: random.Random) -> No
         box = (wide - reach, wide - reach * 0.2, wide + reach, wide + reach * 0.2)
         draw.ellipse(box, outline=rng.randint(70, 210), width=max(2, int(wide * 0.016)))
     # The far half passes behind the planet.
-    draw.pieslice(
-        (wide - radius * 2, wide - radius * 2, wide + radius * 2, wide + radius * 2), 180, 360, fill=0
-    )
+    draw.pieslice((wide - radius * 2, wide - radius * 2, wide + radius * 2, wide + radius * 2), 180, 360, fill=0)
     ring = ring.reduce(2).rotate(16, Image.Resampling.BILINEAR)
     canvas.image.paste((238, 222, 196), (int(centre[0] - wide / 2), int(centre[1] - wide / 2)), ring)
 

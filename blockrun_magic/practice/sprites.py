@@ -70,9 +70,7 @@ def _ears(draw: _Draw, kind: _Kind, coat: RGB) -> None:
         x = 320 + side * 96
         if kind.ears == "pointed":
             draw.polygon([(x - side * 66, 150), (x + side * 34, 38), (x + side * 56, 200)], fill=(*coat, 255))
-            draw.polygon(
-                [(x - side * 34, 150), (x + side * 26, 78), (x + side * 38, 184)], fill=(*inner, 255)
-            )
+            draw.polygon([(x - side * 34, 150), (x + side * 26, 78), (x + side * 38, 184)], fill=(*inner, 255))
         elif kind.ears == "long":
             _oval(draw, x - side * 24, 96, 40, 110, coat)
             _oval(draw, x - side * 24, 104, 20, 84, inner)

@@ -86,9 +86,7 @@ class State:
     def __init__(self, path: str | Path = ":memory:", start_balance: int = 100_000_000) -> None:
         self.start_balance = start_balance
         self._lock = threading.RLock()
-        self._db = sqlite3.connect(
-            str(path), timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False
-        )
+        self._db = sqlite3.connect(str(path), timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False)
         self._db.row_factory = sqlite3.Row
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
@@ -194,9 +192,7 @@ class State:
             rows = self._db.execute("SELECT * FROM settlements ORDER BY seq").fetchall()
         return [Settlement(**dict(row)) for row in rows]
 
-    def settle(
-        self, cheque: Cheque, request: ImageRequest, job: Job | None = None
-    ) -> tuple[Settlement, bool]:
+    def settle(self, cheque: Cheque, request: ImageRequest, job: Job | None = None) -> tuple[Settlement, bool]:
         """Move the money once and return the settlement, and whether it is new; raises Rejected.
 
         The same authorization for the same request, and a job that was collected already, return the
@@ -263,9 +259,7 @@ class State:
 
 def replayed() -> Rejected:
     """Return the rejection of an authorization that was used for something else."""
-    return Rejected(
-        "This authorization was used already.", "invalid_exact_evm_nonce_already_used", "PAYMENT_REPLAY"
-    )
+    return Rejected("This authorization was used already.", "invalid_exact_evm_nonce_already_used", "PAYMENT_REPLAY")
 
 
 def _settlement(row: sqlite3.Row | None) -> Settlement | None:

@@ -50,11 +50,7 @@ def subject_sprite(name: str, scene: Scene) -> Image.Image:
 
 def _shadow(canvas: Canvas, foot: Point, half: float) -> None:
     wide, high = max(2, int(half * 2)), max(2, int(half * 0.42))
-    spot = (
-        Image.radial_gradient("L")
-        .point([max(0, 150 - level) for level in range(256)])
-        .resize((wide * 2, high * 2))
-    )
+    spot = Image.radial_gradient("L").point([max(0, 150 - level) for level in range(256)]).resize((wide * 2, high * 2))
     canvas.image.paste((8, 8, 16), (int(foot[0]) - wide, int(foot[1]) - high), spot)
 
 
@@ -71,15 +67,9 @@ def _sailboat(canvas: Canvas, scene: Scene, rng: random.Random, horizon: float) 
     sprite, draw, step = _sprite(canvas, side, sail)
     hull = mix(scene.palette.near, (120, 52, 40), 0.4)
     draw.polygon([(x * step, y * step) for x, y in ((48, 4), (48, 74), (14, 74))], fill=(*sail, 255))
-    draw.polygon(
-        [(x * step, y * step) for x, y in ((53, 12), (53, 74), (84, 74))], fill=(*tint(sail, 0.84), 255)
-    )
-    draw.line(
-        (50.5 * step, 2 * step, 50.5 * step, 80 * step), fill=(*tint(hull, 0.7), 255), width=int(1.6 * step)
-    )
-    draw.polygon(
-        [(x * step, y * step) for x, y in ((8, 79), (92, 79), (78, 93), (22, 93))], fill=(*hull, 255)
-    )
+    draw.polygon([(x * step, y * step) for x, y in ((53, 12), (53, 74), (84, 74))], fill=(*tint(sail, 0.84), 255))
+    draw.line((50.5 * step, 2 * step, 50.5 * step, 80 * step), fill=(*tint(hull, 0.7), 255), width=int(1.6 * step))
+    draw.polygon([(x * step, y * step) for x, y in ((8, 79), (92, 79), (78, 93), (22, 93))], fill=(*hull, 255))
     x, y = canvas.width * rng.uniform(0.3, 0.7), canvas.height * (horizon + 0.14)
     boat = sprite.reduce(2)
     mirror = boat.transpose(Image.Transpose.FLIP_TOP_BOTTOM).resize((boat.width, boat.height // 2))
@@ -109,9 +99,7 @@ def _balloon(canvas: Canvas, scene: Scene, rng: random.Random, horizon: float) -
                 fill=(60, 44, 36, 255),
                 width=max(1, int(step)),
             )
-        draw.rounded_rectangle(
-            (44 * step, 87 * step, 56 * step, 97 * step), int(2 * step), fill=(112, 74, 46, 255)
-        )
+        draw.rounded_rectangle((44 * step, 87 * step, 56 * step, 97 * step), int(2 * step), fill=(112, 74, 46, 255))
         spot = (
             canvas.width * (0.28, 0.7, 0.52)[number] + rng.uniform(-40, 40) * canvas.unit,
             canvas.height * horizon,
@@ -167,9 +155,7 @@ def _house(canvas: Canvas, scene: Scene, rng: random.Random, horizon: float) -> 
         )
     roof = (240, 246, 252) if "snow" in scene.features else tint((98, 48, 44), dim)
     draw.polygon([(8 * step, 52 * step), (50 * step, 20 * step), (92 * step, 52 * step)], fill=(*roof, 255))
-    draw.rounded_rectangle(
-        (43 * step, 66 * step, 57 * step, 92 * step), int(2 * step), fill=(*tint(wall, 0.45), 255)
-    )
+    draw.rounded_rectangle((43 * step, 66 * step, 57 * step, 92 * step), int(2 * step), fill=(*tint(wall, 0.45), 255))
     for left in (23, 63):
         draw.rectangle(
             (left * step, 62 * step, (left + 14) * step, 76 * step),

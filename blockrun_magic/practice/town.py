@@ -35,9 +35,7 @@ def paint_city(canvas: Canvas, scene: Scene, horizon: float) -> None:
             _building(rng, ImageDraw.Draw(mask), block, base, future)
         wall = mix(palette.haze, mix(palette.near, palette.sky[0], 0.4), 0.3 + 0.62 * depth)
         foot = mix(wall, palette.haze, 0.55 - 0.35 * depth)
-        canvas.fill(
-            gradient((canvas.width, base), (wall, wall, wall, mix(wall, foot, 0.4), foot)), mask.reduce(2)
-        )
+        canvas.fill(gradient((canvas.width, base), (wall, wall, wall, mix(wall, foot, 0.4), foot)), mask.reduce(2))
         if layer > 0:
             for block in blocks:
                 _windows(
@@ -52,11 +50,7 @@ def paint_city(canvas: Canvas, scene: Scene, horizon: float) -> None:
 
 
 def _lamp(scene: Scene, future: bool) -> RGB:
-    return (
-        mix(scene.palette.light, (110, 236, 255), 0.55)
-        if future and scene.palette.dark
-        else scene.palette.light
-    )
+    return mix(scene.palette.light, (110, 236, 255), 0.55) if future and scene.palette.dark else scene.palette.light
 
 
 def _row(
@@ -70,9 +64,7 @@ def _row(
         wide = rng.uniform(26, 62) * canvas.unit * (0.75 + 0.5 * depth)
         away = min(abs((x + wide / 2) / canvas.width - centre) for centre in centres)
         crest = max(0.0, 1 - away * 3.4) ** 1.4
-        high = tall * (
-            0.2 + 0.24 * rng.random() + (0.75 if future else 0.55) * crest * rng.uniform(0.55, 1.0)
-        )
+        high = tall * (0.2 + 0.24 * rng.random() + (0.75 if future else 0.55) * crest * rng.uniform(0.55, 1.0))
         blocks.append((x, wide, high))
         x += wide * rng.uniform(0.82, 1.25)
     return blocks
@@ -99,13 +91,9 @@ def _building(
     draw.rectangle((left, roof, right, foot), fill=255)
     if kind == "step":
         for share in (0.16, 0.32):
-            draw.rectangle(
-                (left + wide * share, roof - wide * share * 1.1, right - wide * share, roof), fill=255
-            )
+            draw.rectangle((left + wide * share, roof - wide * share * 1.1, right - wide * share, roof), fill=255)
     elif kind == "spire":
-        draw.polygon(
-            [(left + wide * 0.2, roof), (middle, roof - wide * 0.8), (right - wide * 0.2, roof)], fill=255
-        )
+        draw.polygon([(left + wide * 0.2, roof), (middle, roof - wide * 0.8), (right - wide * 0.2, roof)], fill=255)
         draw.line((middle, roof, middle, roof - wide * 1.7), fill=255, width=max(2, int(wide * 0.05)))
     elif kind == "slant":
         draw.polygon([(left, roof), (left, roof - wide * rng.uniform(0.3, 0.7)), (right, roof)], fill=255)
@@ -130,7 +118,7 @@ def _windows(
     share = rng.uniform(0.25, 0.62) if lit else rng.uniform(0.06, 0.2)
     start = left + (wide - columns * across) / 2
     for row in range(rows):
-        whole = rng.random() < 0.06  # noqa: PLR2004  a floor where people work late
+        whole = rng.random() < 0.06
         for column in range(columns):
             if whole or rng.random() < share:
                 x, y = start + column * across + 1.5 * unit, base - high + 8 * unit + row * down
@@ -143,8 +131,6 @@ def _shine(canvas: Canvas, lights: Image.Image, colour: RGB, dark: bool) -> None
     canvas.fill(colour, lights)
     if not dark:
         return
-    small = (
-        lights.reduce(4).filter(ImageFilter.GaussianBlur(3.2)).resize(lights.size, Image.Resampling.BILINEAR)
-    )
+    small = lights.reduce(4).filter(ImageFilter.GaussianBlur(3.2)).resize(lights.size, Image.Resampling.BILINEAR)
     warm = tint(colour, 0.85)
     canvas.screen(Image.merge("RGB", [small.point([v * part // 255 for v in range(256)]) for part in warm]))

@@ -76,9 +76,7 @@ _LIMITED: dict[str, object] = {
 }
 _BROKEN = _typed("The model failed while it was painting (practice).", "server_error", "internal_error")
 FAULTS: dict[str, Fault] = {
-    "400": Fault(
-        400, _typed("The prompt is not acceptable (practice).", "invalid_request_error", "bad_prompt")
-    ),
+    "400": Fault(400, _typed("The prompt is not acceptable (practice).", "invalid_request_error", "bad_prompt")),
     "403": Fault(403, {"error": "Content policy violation", "details": "The prompt was refused (practice)."}),
     "408": Fault(408, {"error": "Request timeout", "message": "The model took too long (practice)."}),
     "429": Fault(429, _LIMITED, once=True),

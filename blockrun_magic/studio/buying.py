@@ -36,31 +36,20 @@ from blockrun_magic.gateway.answers import (
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.presets import Gateway
 from blockrun_magic.gateway.request import ImageRequest
-from blockrun_magic.gateway.truth import authorization_used
-from blockrun_magic.payments.ledger import Ledger, Payment, Purchase
+from blockrun_magic.payments.ledger import Ledger
 from blockrun_magic.payments.money import format_usd
+from blockrun_magic.payments.rows import Payment, Purchase
 from blockrun_magic.payments.states import State
 from blockrun_magic.payments.wallet import Wallet
-from blockrun_magic.payments.x402 import (
-    Settlement,
-    Terms,
-    pin_terms,
-    read_challenge,
-    read_settlement,
-    sign_payment,
-)
+from blockrun_magic.payments.x402 import Settlement, Terms, read_settlement, sign_payment
+from blockrun_magic.studio.asking import ask_price, expired_at, look_up, usable_until
 from blockrun_magic.studio.progress import Progress
 from blockrun_magic.studio.retry import Patience
 
-__all__ = ["Buying", "ask_price", "look_up"]
+__all__ = ["Buying"]
 
-_CHAIN_CLOCK = 60
-"""Seconds after `validBefore` until an authorization counts as expired: clocks differ."""
-_LAST_MOMENT = 8
-"""Seconds before `validBefore` when a verifier begins to refuse a signature (it wants six)."""
 _QUICK = 5.0
 _ACCEPTED = 202
-_PAYMENT_REQUIRED = 402
 _GONE = frozenset({404, 410})
 
 
@@ -91,7 +80,7 @@ class Buying:
             # Its kernel is gone (we hold the lock), and the header never left the ledger.
             self.ledger.release(payment.id, "never sent")
             return None
-        if payment.state is State.SETTLED or self.clock() < _usable_until(payment):
+        if payment.state is State.SETTLED or self.clock() < usable_until(payment):
             return payment
         self.progress.stage = "asking what became of the last payment"
         payment = await self._outlived(payment)
@@ -106,9 +95,9 @@ class Buying:
 
     async def _outlived(self, payment: Payment) -> Payment:
         """Return an unusable payment as it stands after everybody who may know was asked."""
-        if self.clock() < _expired_at(payment):
+        if self.clock() < expired_at(payment):
             self.progress.stage = "waiting for the last payment to expire"
-            await asyncio.sleep(_expired_at(payment) - self.clock())
+            await asyncio.sleep(expired_at(payment) - self.clock())
         await look_up(self.client, self.ledger, self.gateway, payment, self.clock())
         return self._again(payment)
 
@@ -146,8 +135,6 @@ class Buying:
     async def _job_address(self, payment: Payment, job: Pending) -> str:
         """Return where a job is to be collected, once the ledger knows it too."""
         try:
-            if job.poll_url is None:
-                raise AnswerUnusable("The gateway took the job and does not say where to collect it.", "")
             address = poll_address(self.gateway, job.poll_url)
         except AnswerUnusable as error:
             raise await self._with_money(payment, error) from error
@@ -186,7 +173,7 @@ class Buying:
         A job may outlive its authorization: once that has expired and was not cashed, a fresh one
         for the same job takes its place, so that there is never more than one that can be cashed.
         """
-        if payment.state is State.SETTLED or self.clock() < _usable_until(payment):
+        if payment.state is State.SETTLED or self.clock() < usable_until(payment):
             return payment
         old = await self._outlived(payment)
         if old.state is State.SETTLED:
@@ -228,7 +215,7 @@ class Buying:
                     return answer
                 fault = refusal(answer, self.gateway)
                 wait = answer.retry_after or wait
-            if attempt + 1 == self.patience.attempts or self.clock() + wait >= _usable_until(payment):
+            if attempt + 1 == self.patience.attempts or self.clock() + wait >= usable_until(payment):
                 break
             self.progress.stage = f"{fault.what.rstrip('.')}; trying again in {wait:.0f} s"
             await asyncio.sleep(wait)
@@ -265,9 +252,7 @@ class Buying:
         if self._again(payment).state is not State.SETTLED:
             self.ledger.doubt(payment.id, note, refused=refused)
 
-    async def _with_money(
-        self, payment: Payment, error: GatewayError, *, refused: bool = False
-    ) -> BlockrunError:
+    async def _with_money(self, payment: Payment, error: GatewayError, *, refused: bool = False) -> BlockrunError:
         """Return `error` with a second line that says what it did to the money, now on record."""
         self._doubt(payment, error.what, refused=refused)
         if not refused:
@@ -300,56 +285,7 @@ class Buying:
         return next(p for p in self.ledger.payments(self.purchase.id) if p.id == payment_id)
 
 
-async def ask_price(client: Client, gateway: Gateway, request: ImageRequest, payer: str) -> Terms:
-    """Return the gateway's price for `request` as pinned terms; nothing is signed to learn it.
-
-    Raises TermsRefused for terms that we do not sign, GatewayError for any other answer than a 402.
-    """
-    answer = await client.post(gateway, request.endpoint, request.body())
-    if answer.status == _PAYMENT_REQUIRED:
-        return pin_terms(read_challenge(answer.headers, answer.body), gateway.networks, gateway.base_url, payer)
-    if answer.status in (200, _ACCEPTED):
-        raise AnswerUnusable(
-            f"{gateway.name} answered without asking for a payment.",
-            "It is not an x402 image gateway, or not one that we know; see `%blockrun use`.",
-        )
-    error = refusal(answer, gateway)
-    raise type(error)(error.what, f"Nothing was signed. {error.do}")
-
-
-async def look_up(
-    client: Client, ledger: Ledger, gateway: Gateway, payment: Payment, now: float
-) -> bool | None:
-    """Ask whether `payment` was cashed, and settle or release it accordingly.
-
-    Returns True (settled), False (released) or None (still open). Without a witness, a payment that
-    the gateway refused is released when it has expired; one that was lost stays open.
-    """
-    if payment.state not in (State.SUBMITTED, State.POLLING, State.UNKNOWN):
-        return {State.SETTLED: True, State.RELEASED: False}.get(payment.state)
-    used, transaction = None, None
-    if payment.network and payment.payer and payment.nonce:
-        used, transaction = await authorization_used(
-            client, gateway, payment.network, payment.payer, payment.nonce
-        )
-    if used:
-        ledger.settle(payment.id, transaction, "found when looked up")
-        return True
-    if now >= _expired_at(payment) and (used is False or payment.refused):
-        ledger.release(payment.id, "expired unused" if used is False else "refused, then expired")
-        return False
-    return None
-
-
 def _headers(payment: Payment) -> dict[str, str]:
     if payment.header_name is None or payment.header_value is None:
         return {}
     return {payment.header_name: payment.header_value}
-
-
-def _usable_until(payment: Payment) -> float:
-    return (payment.valid_before or 0) - _LAST_MOMENT
-
-
-def _expired_at(payment: Payment) -> float:
-    return (payment.valid_before or 0) + _CHAIN_CLOCK

@@ -13,9 +13,10 @@ from blockrun_magic.errors import AnswerUnusable
 from blockrun_magic.gateway.answers import Item
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.presets import Gateway
-from blockrun_magic.payments.ledger import KeptPicture, Payment, Purchase
 from blockrun_magic.payments.money import to_decimal
-from blockrun_magic.pictures.decode import decode, media_type_of
+from blockrun_magic.payments.rows import KeptPicture, Payment, Purchase
+from blockrun_magic.pictures.decode import decode
+from blockrun_magic.pictures.media import media_type_of
 from blockrun_magic.pictures.store import Store
 
 if TYPE_CHECKING:
@@ -60,9 +61,7 @@ class Delivery:
         return KeptPicture(file, media_type, image.width, image.height, revised_prompt), image
 
 
-def receipt_record(
-    purchase: Purchase, payment: Payment, index: int, revised_prompt: str | None
-) -> dict[str, Any]:
+def receipt_record(purchase: Purchase, payment: Payment, index: int, revised_prompt: str | None) -> dict[str, Any]:
     """Return what is written inside a picture: how it was made and how it was paid for."""
     request = purchase.request
     record = {
@@ -89,9 +88,7 @@ def receipt_record(
 
 def items_to_record(items: Sequence[Item]) -> list[dict[str, Any]]:
     """Return where an answer's pictures are, for the ledger; bytes that came along are left out."""
-    return [
-        {"url": item.url, "revised_prompt": item.revised_prompt, "sha256": _hash(item.data)} for item in items
-    ]
+    return [{"url": item.url, "revised_prompt": item.revised_prompt, "sha256": _hash(item.data)} for item in items]
 
 
 def items_from_record(record: Sequence[Mapping[str, Any]] | None) -> list[Item] | None:

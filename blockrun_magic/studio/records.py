@@ -14,10 +14,7 @@ __all__ = ["request_from_record", "request_to_record"]
 def request_to_record(request: ImageRequest, store: Store) -> dict[str, Any]:
     """Return `request` as JSON values, its images kept in `store`; raises StoreError."""
     uploads = [*request.images, *([request.mask] if request.mask else [])]
-    files = [
-        {"file": store.put(upload.data, upload.media_type), "media_type": upload.media_type}
-        for upload in uploads
-    ]
+    files = [{"file": store.put(upload.data, upload.media_type), "media_type": upload.media_type} for upload in uploads]
     return {**request.to_record(), "uploads": files}
 
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from blockrun_magic.errors import SourceError
 from blockrun_magic.payments.money import format_usd, to_decimal
-from blockrun_magic.pictures.decode import suffix_of
+from blockrun_magic.pictures.media import suffix_of
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from blockrun_magic.payments.ledger import KeptPicture
+    from blockrun_magic.payments.rows import KeptPicture
 
 __all__ = ["ImageResult", "Quote", "Receipt"]
 

@@ -7,15 +7,11 @@ The one place that knows it. Magics, panel and scripts all go through `Studio.ma
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from filelock import FileLock, Timeout
 
 from blockrun_magic.errors import BlockrunError, LedgerError, StoreError
 from blockrun_magic.gateway.answers import Item
@@ -26,14 +22,17 @@ from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.gateway.truth import Balance, balance
 from blockrun_magic.payments.budget import check_price, check_surprise
 from blockrun_magic.payments.cost_log import append_settled
-from blockrun_magic.payments.ledger import KeptPicture, Ledger, Payment, Purchase
+from blockrun_magic.payments.ledger import Ledger
 from blockrun_magic.payments.money import format_usd
+from blockrun_magic.payments.rows import KeptPicture, Payment, Purchase
 from blockrun_magic.payments.states import State
 from blockrun_magic.payments.wallet import Wallet
 from blockrun_magic.payments.x402 import Terms
 from blockrun_magic.pictures.decode import decode
 from blockrun_magic.pictures.store import Store
-from blockrun_magic.studio.buying import Buying, ask_price, look_up
+from blockrun_magic.studio.asking import ask_price, look_up
+from blockrun_magic.studio.buying import Buying
+from blockrun_magic.studio.claims import Claims
 from blockrun_magic.studio.delivery import Delivery, items_from_record, items_to_record
 from blockrun_magic.studio.progress import Progress
 from blockrun_magic.studio.records import request_from_record, request_to_record
@@ -82,7 +81,7 @@ class Studio:
         self.store = store
         self.catalog = catalog
         self._wallet_for = wallet_for
-        self._locks = locks
+        self._claims = Claims(ledger, locks)
         self._patience = patience or Patience()
         self._clock = clock
         self._going_on: set[asyncio.Task[ImageResult]] = set()
@@ -96,9 +95,8 @@ class Studio:
         if not options.unchecked:
             self.catalog.check(request)
         terms = await ask_price(self.client, gateway, request, payer="")
-        purchase = self.ledger.purchase(
-            gateway.realm, request.digest, self._take(gateway.realm, request, options)
-        )
+        take = self._claims.meant(gateway.realm, request.digest, take=options.take, fresh=options.fresh)
+        purchase = self.ledger.purchase(gateway.realm, request.digest, take)
         return Quote(
             total=terms.amount,
             list_price=self.catalog.list_price(request.price_key),
@@ -126,9 +124,7 @@ class Studio:
             self.catalog.check(request)
         return await self._shielded(self._claim_and_make(request, gateway, options, progress), progress)
 
-    async def resume(
-        self, purchase: Purchase, gateway: Gateway, progress: Progress | None = None
-    ) -> ImageResult:
+    async def resume(self, purchase: Purchase, gateway: Gateway, progress: Progress | None = None) -> ImageResult:
         """Return the pictures of a purchase that was left open, paid for with its own payment."""
         progress = progress or Progress()
         request = await asyncio.to_thread(request_from_record, purchase.request, self.store)
@@ -142,14 +138,10 @@ class Studio:
             purchase = self.ledger.purchase_by_id(payment.purchase_id)
             if purchase is None or purchase.realm != gateway.realm:
                 continue
-            lock = self._lock(purchase.realm, purchase.digest, purchase.take)
-            if not _try_lock(lock):
-                continue  # a kernel is at work on it
-            try:
-                outcome = await look_up(self.client, self.ledger, gateway, payment, self._clock())
-                decided += outcome is not None
-            finally:
-                lock.release()
+            async with self._claims.hold_if_free(purchase) as free:
+                if free:  # else a kernel is at work on it
+                    outcome = await look_up(self.client, self.ledger, gateway, payment, self._clock())
+                    decided += outcome is not None
         append_settled(self.ledger)
         return decided
 
@@ -166,9 +158,7 @@ class Studio:
 
     # -- one purchase
 
-    async def _shielded(
-        self, making: Coroutine[Any, Any, ImageResult], progress: Progress
-    ) -> ImageResult:
+    async def _shielded(self, making: Coroutine[Any, Any, ImageResult], progress: Progress) -> ImageResult:
         task = asyncio.create_task(making)
         self._going_on.add(task)
         task.add_done_callback(self._ended)
@@ -188,7 +178,8 @@ class Studio:
         self, request: ImageRequest, gateway: Gateway, options: Options, progress: Progress
     ) -> ImageResult:
         realm = gateway.realm
-        async with self._claimed(realm, request, options, progress) as take:
+        claim = self._claims.hold(realm, request.digest, progress, take=options.take, fresh=options.fresh)
+        async with claim as take:
             purchase = self.ledger.purchase(realm, request.digest, take)
             if purchase is not None and purchase.finished_at is not None:
                 return self._kept(purchase)
@@ -200,9 +191,7 @@ class Studio:
             self._wallet_for(gateway)  # no key: say so before anything is written or sent
             if purchase is None:
                 record = await asyncio.to_thread(request_to_record, request, self.store)
-                purchase = self.ledger.begin(
-                    realm, gateway.name, request.digest, take, record, private=options.private
-                )
+                purchase = self.ledger.begin(realm, gateway.name, request.digest, take, record, private=options.private)
             try:
                 return await self._buy(request, gateway, purchase, options, progress)
             except LedgerError as error:
@@ -241,9 +230,7 @@ class Studio:
         progress.stage = "fetching the picture"
         return await self._deliver(purchase, payment, gateway, items, begun)
 
-    async def _authorized(
-        self, buying: Buying, request: ImageRequest, options: Options, progress: Progress
-    ) -> Payment:
+    async def _authorized(self, buying: Buying, request: ImageRequest, options: Options, progress: Progress) -> Payment:
         terms = await buying.quote()
         progress.price = terms.amount
         self._check_budget(terms, request, options)
@@ -316,74 +303,6 @@ class Studio:
 
     def _payment(self, purchase: Purchase, payment_id: int) -> Payment:
         return next(p for p in self.ledger.payments(purchase.id) if p.id == payment_id)
-
-    # -- takes and locks
-
-    def _take(self, realm: str, request: ImageRequest, options: Options) -> int:
-        """Return which take of `request` is meant: the named one, else the first that was finished."""
-        if options.take is not None:
-            return options.take
-        takes = self.ledger.takes(realm, request.digest)
-        finished = [take.take for take in takes if take.finished_at is not None]
-        if options.fresh:
-            return takes[-1].take + 1 if takes else 1
-        return (finished or [take.take for take in takes] or [1])[0]
-
-    @asynccontextmanager
-    async def _claimed(
-        self, realm: str, request: ImageRequest, options: Options, progress: Progress
-    ) -> AsyncIterator[int]:
-        """Hold the lock of the take that `request` means, over all kernels; yield the take.
-
-        The lock ends with its process, so a killed kernel leaves nothing to clean up.
-        """
-        if options.fresh:
-            take, lock = self._claim_fresh(realm, request)
-        else:
-            take = self._take(realm, request, options)
-            lock = self._lock(realm, request.digest, take)
-            while not _try_lock(lock):
-                progress.stage = "waiting: the same picture is being bought elsewhere"
-                await asyncio.sleep(0.1)
-        progress.stage = "starting"
-        try:
-            yield take
-        finally:
-            lock.release()
-
-    def _claim_fresh(self, realm: str, request: ImageRequest) -> tuple[int, FileLock]:
-        """Return a take that nobody has, locked: one that was begun and abandoned, else a new one."""
-        takes = self.ledger.takes(realm, request.digest)
-        unfinished = [take for take in takes if take.finished_at is None and self._can_go_on(take)]
-        newest = max((take.take for take in takes), default=0)
-        candidates = [take.take for take in unfinished]
-        while True:
-            take = candidates.pop(0) if candidates else (newest := newest + 1)
-            lock = self._lock(realm, request.digest, take)
-            if not _try_lock(lock):
-                continue
-            purchase = self.ledger.purchase(realm, request.digest, take)
-            if purchase is None or purchase.finished_at is None:
-                return take, lock
-            lock.release()
-
-    def _can_go_on(self, purchase: Purchase) -> bool:
-        """Return whether an unfinished take is worth going on with: its payment is not in doubt."""
-        payments = self.ledger.payments(purchase.id)
-        return not payments or payments[-1].state is not State.UNKNOWN
-
-    def _lock(self, realm: str, digest: str, take: int) -> FileLock:
-        self._locks.mkdir(parents=True, exist_ok=True, mode=0o700)
-        name = hashlib.sha256(f"{realm} {digest} {take}".encode()).hexdigest()[:32]
-        return FileLock(self._locks / f"{name}.lock", thread_local=False)
-
-
-def _try_lock(lock: FileLock) -> bool:
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return False
-    return True
 
 
 def _paid_words(payment: Payment) -> str:

@@ -1,0 +1,98 @@
+"""What the ledger's rows hold, as values."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from blockrun_magic.payments.states import State
+
+__all__ = ["KeptPicture", "Payment", "Purchase", "payment_of", "purchase_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """One authorization as the ledger keeps it; `amount` is in micro-USDC."""
+
+    id: int
+    purchase_id: str
+    state: State
+    amount: int
+    network: str | None
+    payer: str | None
+    nonce: str | None
+    valid_before: int | None
+    refused: bool
+    transaction: str | None
+    header_name: str | None = None
+    header_value: str | None = field(default=None, repr=False)
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPicture:
+    """One picture of a purchase: the SHA-256 (hex) of its file, and its pixels' size."""
+
+    file: str
+    media_type: str
+    width: int
+    height: int
+    revised_prompt: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Purchase:
+    """One request of one take: what was wanted, and what came of it so far."""
+
+    id: str
+    created_at: float
+    realm: str
+    gateway: str
+    digest: str
+    take: int
+    request: Mapping[str, Any]
+    private: bool
+    poll_url: str | None
+    answer: Sequence[Mapping[str, Any]] | None
+    finished_at: float | None
+    seconds: float | None
+
+
+def purchase_of(row: sqlite3.Row) -> Purchase:
+    """Return the purchase in a row of `purchases`."""
+    return Purchase(
+        id=row["id"],
+        created_at=row["created_at"],
+        realm=row["realm"],
+        gateway=row["gateway"],
+        digest=row["digest"],
+        take=row["take"],
+        request=json.loads(row["request"]),
+        private=bool(row["private"]),
+        poll_url=row["poll_url"],
+        answer=json.loads(row["answer"]) if row["answer"] else None,
+        finished_at=row["finished_at"],
+        seconds=row["seconds"],
+    )
+
+
+def payment_of(row: sqlite3.Row) -> Payment:
+    """Return the payment in a row of `authorizations`."""
+    return Payment(
+        id=row["id"],
+        purchase_id=row["purchase_id"],
+        state=State(row["state"]),
+        amount=row["amount"],
+        network=row["network"],
+        payer=row["payer"],
+        nonce=row["nonce"],
+        valid_before=row["valid_before"],
+        refused=bool(row["refused"]),
+        transaction=row["transaction_hash"],
+        header_name=row["header_name"],
+        header_value=row["header_value"],
+        note=row["note"],
+    )

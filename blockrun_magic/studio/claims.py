@@ -1,0 +1,105 @@
+"""Which take of a request is meant, and the right to buy it: one kernel at a time.
+
+The lock is the operating system's and ends with its process, so a killed kernel leaves nothing to
+clean up, and the next one finds in the ledger where it stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from blockrun_magic.payments.ledger import Ledger
+from blockrun_magic.payments.rows import Purchase
+from blockrun_magic.payments.states import State
+from blockrun_magic.studio.progress import Progress
+
+__all__ = ["Claims"]
+
+_LOOK_AGAIN = 0.1
+
+
+class Claims:
+    """The takes of all requests, and a folder of locks for them."""
+
+    def __init__(self, ledger: Ledger, folder: Path) -> None:
+        self._ledger = ledger
+        self._folder = folder
+
+    def meant(self, realm: str, digest: str, *, take: int | None, fresh: bool) -> int:
+        """Return the take that is meant: the named one, a new one, else the first that was finished."""
+        if take is not None:
+            return take
+        takes = self._ledger.takes(realm, digest)
+        if fresh:
+            return takes[-1].take + 1 if takes else 1
+        finished = [known.take for known in takes if known.finished_at is not None]
+        return (finished or [known.take for known in takes] or [1])[0]
+
+    @asynccontextmanager
+    async def hold(
+        self, realm: str, digest: str, progress: Progress, *, take: int | None, fresh: bool
+    ) -> AsyncIterator[int]:
+        """Hold the lock of the take that is meant, and yield the take; waits for other kernels."""
+        if fresh and take is None:
+            take, lock = self._claim_fresh(realm, digest)
+        else:
+            take = self.meant(realm, digest, take=take, fresh=False)
+            lock = self._lock(realm, digest, take)
+            while not _try(lock):
+                progress.stage = "waiting: the same picture is being bought elsewhere"
+                await asyncio.sleep(_LOOK_AGAIN)
+        progress.stage = "starting"
+        try:
+            yield take
+        finally:
+            lock.release()
+
+    @asynccontextmanager
+    async def hold_if_free(self, purchase: Purchase) -> AsyncIterator[bool]:
+        """Hold the lock of `purchase` if nobody has it; yield whether that is so."""
+        lock = self._lock(purchase.realm, purchase.digest, purchase.take)
+        held = _try(lock)
+        try:
+            yield held
+        finally:
+            if held:
+                lock.release()
+
+    def _claim_fresh(self, realm: str, digest: str) -> tuple[int, FileLock]:
+        """Return a take that nobody has, locked: one that was begun and abandoned, else a new one."""
+        takes = self._ledger.takes(realm, digest)
+        newest = max((known.take for known in takes), default=0)
+        candidates = [known.take for known in takes if known.finished_at is None and self._can_go_on(known)]
+        while True:
+            take = candidates.pop(0) if candidates else (newest := newest + 1)
+            lock = self._lock(realm, digest, take)
+            if not _try(lock):
+                continue
+            purchase = self._ledger.purchase(realm, digest, take)
+            if purchase is None or purchase.finished_at is None:
+                return take, lock
+            lock.release()
+
+    def _can_go_on(self, purchase: Purchase) -> bool:
+        """Return whether an unfinished take is worth going on with: its payment is not in doubt."""
+        payments = self._ledger.payments(purchase.id)
+        return not payments or payments[-1].state is not State.UNKNOWN
+
+    def _lock(self, realm: str, digest: str, take: int) -> FileLock:
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        name = hashlib.sha256(f"{realm} {digest} {take}".encode()).hexdigest()[:32]
+        return FileLock(self._folder / f"{name}.lock", thread_local=False)
+
+
+def _try(lock: FileLock) -> bool:
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    return True
