@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from blockrun_magic.errors import FlagError
 from blockrun_magic.payments.networks import BASE, BASE_SEPOLIA, PRACTICE, Network
-from blockrun_magic.suggest import did_you_mean
+from blockrun_magic.suggest import did_you_mean, quoted
 
 __all__ = ["PRESETS", "Gateway", "gateway_at", "gateway_named", "is_loopback", "practice_at"]
 
@@ -68,8 +68,8 @@ def gateway_named(name: str) -> Gateway:
         return gateway_at(name)
     names = ("practice", *PRESETS)
     raise FlagError(
-        f"There is no gateway called {name!r}.{did_you_mean(name, names)}",
-        f"Use one of {', '.join(names)}, or the https URL of an x402 gateway.",
+        f"There is no gateway called {quoted(name)}.",
+        f"{did_you_mean(name, names)}Use one of {', '.join(names)}, or the https URL of an x402 gateway.",
     )
 
 

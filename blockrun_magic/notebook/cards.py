@@ -43,7 +43,10 @@ class Message(Card):
 
 
 class Table(Card):
-    """Rows under a header, with a title above and a note below; columns after `left` align right."""
+    """Rows under a header (none when all of it is empty), a title above and a note below.
+
+    Columns after the first `left` align right.
+    """
 
     def __init__(
         self,
@@ -59,7 +62,8 @@ class Table(Card):
 def _table_text(header: Sequence[str], rows: Sequence[Sequence[str]], title: str, note: str, left: int) -> str:
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
     lines = [title] if title else []
-    for row in (header, ["-" * width for width in widths], *rows):
+    head = (header, ["-" * width for width in widths]) if any(header) else ()
+    for row in (*head, *rows):
         cells = [
             cell.ljust(width) if column < left else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
@@ -80,7 +84,8 @@ def _table_html(header: Sequence[str], rows: Sequence[Sequence[str]], title: str
     above = f"<div><b>{escape(title)}</b></div>" if title else ""
     below = f'<div style="{_QUIET}">{escape(note)}</div>' if note else ""
     body = "".join(row_of(cells, "td") for cells in rows)
-    return f"<div>{above}<table>{row_of(header, 'th')}{body}</table>{below}</div>"
+    head = row_of(header, "th") if any(header) else ""
+    return f"<div>{above}<table>{head}{body}</table>{below}</div>"
 
 
 def money_words(micros: int, realm: str) -> str:

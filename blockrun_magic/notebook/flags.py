@@ -9,17 +9,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from keyword import iskeyword
-from typing import TYPE_CHECKING, Any, Literal
-from unicodedata import normalize
+from typing import Any
 
 from blockrun_magic.errors import FlagError
-from blockrun_magic.gateway.catalog import DEFAULT_SIZE, MAX_N
-from blockrun_magic.payments.money import format_usd, parse_usd
+from blockrun_magic.gateway.catalog import MAX_N
+from blockrun_magic.notebook.values import CONVERTERS, Kind
+from blockrun_magic.payments.money import format_usd
 from blockrun_magic.suggest import did_you_mean, quoted
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 __all__ = [
     "FLAGS",
@@ -34,7 +30,6 @@ __all__ = [
     "render",
 ]
 
-Kind = Literal["switch", "model", "size", "count", "quality", "name", "path", "usd", "image", "mask", "take"]
 MAGICS = ("imagegen", "img2img")
 
 
@@ -95,10 +90,6 @@ _WORD = re.compile(r"\S+")
 _QUOTED = re.compile(r"""(?:"[^"]*+"|'[^']*+')++(?!\S)""")
 _SEGMENT = re.compile(r""""([^"]*)"|'([^']*)'""")
 _LINE_BREAK = re.compile("[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
-_SIZE = re.compile(r"0*([1-9]\d{0,4})\s*[xX*\u00d7]\s*0*([1-9]\d{0,4})", re.ASCII)
-_WHOLE = re.compile(r"0*([1-9]\d{0,5})", re.ASCII)
-_LONGEST_AMOUNT = 24
-_SUGGESTED_NAME = 30
 
 _FIELDS = {"--image": "images", "--model": "models", "--size": "sizes", "--as": "name"}
 _EDIT = ("img2img",)
@@ -266,87 +257,8 @@ def _enter(values: dict[str, Any], flag: Flag, text: str) -> None:
     if flag.field in values and not flag.repeats:
         several = f"; several go with commas: {flag.name} a,b" if flag.kind in {"model", "size"} else ""
         raise FlagError(f"{flag.name} is given twice.", f"Give it once{several}.")
-    value = _CONVERTERS.get(flag.kind, str)(text)
+    value = CONVERTERS.get(flag.kind, str)(text)
     values[flag.field] = (*values.get(flag.field, ()), value) if flag.repeats else value
-
-
-def _names(text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(","))
-    if not all(names):
-        raise FlagError(
-            f"{quoted(text)} has nothing before or after a comma.",
-            "Write several values with commas and no spaces: a,b,c.",
-        )
-    return names
-
-
-def _sizes(text: str) -> tuple[str, ...]:
-    sizes = []
-    for name in _names(text):
-        match = _SIZE.fullmatch(name)
-        if match is None:
-            side = _whole(name)
-            example = f"{side}x{side}" if side else DEFAULT_SIZE
-            raise FlagError(f"{quoted(name)} is not a size.", f"Write width x height in pixels: --size {example}.")
-        sizes.append(f"{match[1]}x{match[2]}")
-    return tuple(sizes)
-
-
-def _count(text: str) -> int:
-    count = _whole(text)
-    if count is None or count > MAX_N:
-        raise FlagError(f"{quoted(text)} is not a number of pictures.", f"Give a whole number from 1 to {MAX_N}: -n 4.")
-    return count
-
-
-def _take(text: str) -> int:
-    take = _whole(text)
-    if take is None:
-        raise FlagError(
-            f"{quoted(text)} is not the number of a take.", "Give a whole number, counted from 1: --take 2."
-        )
-    return take
-
-
-def _whole(text: str) -> int | None:
-    match = _WHOLE.fullmatch(text)
-    return int(match[1]) if match else None
-
-
-def _variable(text: str) -> str:
-    # Python reads identifiers in this normal form, so a picture bound in another could not be found.
-    name = normalize("NFKC", text)
-    if name.isidentifier() and not iskeyword(name):
-        return name
-    likely = re.sub(r"\W+", "_", name).strip("_")[:_SUGGESTED_NAME]
-    likely = f"{likely}_" if iskeyword(likely) else likely
-    raise FlagError(
-        f"{quoted(text)} cannot be the name of a variable.",
-        f"Choose a plain name: --as {likely if likely.isidentifier() else 'picture'}.",
-    )
-
-
-def _amount(text: str) -> int:
-    try:
-        # Longer ones are past every budget, and past the precision of decimals.
-        return parse_usd(text if len(text) <= _LONGEST_AMOUNT else "")
-    except ValueError:
-        raise FlagError(
-            f"{quoted(text)} is not an amount in dollars.",
-            "Write it with a point and at most six decimals: --max-price 0.05.",
-        ) from None
-
-
-_CONVERTERS: dict[Kind, Callable[[str], object]] = {
-    "switch": lambda _: True,
-    "model": _names,
-    "size": _sizes,
-    "count": _count,
-    "take": _take,
-    "quality": lambda text: text.strip().lower(),
-    "name": _variable,
-    "usd": _amount,
-}
 
 
 def _as_text(flag: Flag, value: Any) -> str:

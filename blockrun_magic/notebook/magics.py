@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
+from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.session import Session
 from blockrun_magic.notebook.showing import Showing
 
@@ -28,6 +29,7 @@ class BlockrunMagics(Magics):
         super().__init__(shell)
         self.session = Session()
         self.showing = Showing(shell)
+        self._context = Context(self.session, shell, self.showing)
 
     @no_var_expand
     @line_cell_magic
@@ -47,12 +49,12 @@ class BlockrunMagics(Magics):
         """Show or change what the image magics work with: `%blockrun help` lists the words."""
         from blockrun_magic.notebook.commands import run_command
 
-        run_command(self.session, line)
+        run_command(self._context, line)
 
     def _make(self, magic: str, line: str, cell: str | None) -> ImageResult | None:
         from blockrun_magic.notebook.making import make
 
-        return make(self.session, self.shell, self.showing, magic, line, cell)
+        return make(self._context, magic, line, cell)
 
 
 def load(shell: InteractiveShell) -> None:

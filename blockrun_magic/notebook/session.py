@@ -30,6 +30,7 @@ class Session:
         self._gateway: Gateway | None = None
         self._why = ""
         self._practice: PracticeServer | None = None
+        self._looked_after: set[str] = set()
 
     @property
     def gateway(self) -> Gateway:
@@ -53,6 +54,18 @@ class Session:
         if self._studio is None:
             self._studio = open_studio()
         return self._studio
+
+    def ready(self) -> tuple[Studio, Gateway]:
+        """Return the studio and the gateway; raises LedgerError or FlagError.
+
+        The first time at a gateway, what an earlier kernel left open is looked up in the background.
+        """
+        studio, gateway = self.studio, self.gateway
+        if gateway.realm not in self._looked_after:
+            self._looked_after.add(gateway.realm)
+            if studio.ledger.open_payments():
+                self.bridge.submit(studio.reconcile(gateway))
+        return studio, gateway
 
     def use(self, name: str) -> Gateway:
         """Send requests to the gateway `name` from now on, and return it; raises FlagError."""

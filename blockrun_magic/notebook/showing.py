@@ -24,9 +24,7 @@ class Showing:
         self._shown: tuple[int, int] | None = None
         # By name: the result's class is not imported before there is one.
         self._formatter = shell.display_formatter.ipython_display_formatter  # type: ignore[union-attr]
-        self._formatter.for_type_by_name(
-            "blockrun_magic.studio.result", "ImageResult", self._as_value
-        )
+        self._formatter.for_type_by_name("blockrun_magic.studio.result", "ImageResult", self._as_value)
 
     def close(self) -> None:
         """Let IPython show results in its own way again."""

@@ -7,28 +7,26 @@ unit. Floats never enter: 0.1 + 0.2 is nobody's idea of a price.
 from __future__ import annotations
 
 import re
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 __all__ = ["MICROS_PER_USD", "format_usd", "parse_usd", "to_decimal"]
 
 MICROS_PER_USD = 1_000_000
-_AMOUNT = re.compile(r"\$?\s*(\d+(?:\.\d*)?|\.\d+)\s*(?:usd|usdc|\$)?", re.IGNORECASE | re.ASCII)
+_AMOUNT = re.compile(r"\$?\s*(\d{1,15}(?:\.\d{0,18})?|\.\d{1,18})\s*(?:usd|usdc|\$)?", re.IGNORECASE | re.ASCII)
 
 
 def parse_usd(text: str | int | Decimal) -> int:
     """Return `text` dollars ("$0.05", "0.05", "5 USDC", 5) in micro-dollars.
 
-    Raises ValueError for anything else: signs, commas, exponents, more than six decimals.
+    Raises ValueError for anything else: signs, commas, exponents, more than six decimals or fifteen
+    digits before them.
     """
     if isinstance(text, bool) or not isinstance(text, str | int | Decimal):
         raise ValueError(f"{text!r} is not an amount in dollars")  # noqa: TRY004  one error to catch
     match = _AMOUNT.fullmatch(str(text).strip())
     if match is None:
         raise ValueError(f"{text!r} is not an amount in dollars, such as 0.05 or $0.05")
-    try:
-        micros = Decimal(match[1]) * MICROS_PER_USD
-    except InvalidOperation:  # pragma: no cover  the pattern admits only what Decimal reads
-        raise ValueError(f"{text!r} is not an amount in dollars") from None
+    micros = Decimal(match[1]).scaleb(6)
     if micros != micros.to_integral_value():
         raise ValueError(f"{text!r} is finer than a micro-dollar (six decimals)")
     return int(micros)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-__all__ = ["KEY", "embed", "read"]
+__all__ = ["KEY", "attach", "embed", "read"]
 
 KEY = "blockrun:receipt"
 """The keyword of the PNG text, and the name of the XMP element."""
@@ -76,6 +76,11 @@ def embed(data: bytes, media_type: str, record: Mapping[str, Any]) -> bytes:
             "The picture is kept as it came; its receipt is in the ledger.",
         ) from error
     raise StoreError(f"A receipt cannot be put into {media_type}.", "PNG, JPEG and WebP can carry one.")
+
+
+def attach(image: Image.Image, record: Mapping[str, Any]) -> None:
+    """Note `record` on a picture in memory, where `read` finds it as in one opened from its file."""
+    image.info.update({KEY: _to_json(record), **_parameters(record)})
 
 
 def read(source: bytes | Path | str | Image.Image) -> dict[str, Any] | None:

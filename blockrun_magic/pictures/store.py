@@ -8,12 +8,23 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+from dataclasses import dataclass
 from pathlib import Path
 
 from blockrun_magic.errors import StoreError
 from blockrun_magic.pictures.media import suffix_of
 
-__all__ = ["Store"]
+__all__ = ["Store", "StoredFile"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """One kept file: its SHA-256 (hex), bytes and the Unix time it was written."""
+
+    path: Path
+    digest: str
+    size: int
+    written_at: float
 
 
 class Store:
@@ -41,6 +52,14 @@ class Store:
                 "Free some space and run the cell again: it collects what was paid for.",
             ) from error
         return digest
+
+    def files(self) -> list[StoredFile]:
+        """Return every kept file, oldest first."""
+        found = []
+        for path in self.root.glob("[0-9a-f][0-9a-f]/[0-9a-f]*"):
+            stat = path.stat()
+            found.append(StoredFile(path, path.stem, stat.st_size, stat.st_mtime))
+        return sorted(found, key=lambda file: file.written_at)
 
     def set_aside(self, data: bytes) -> Path:
         """Keep bytes that were paid for and are not a picture; return where they are."""

@@ -6,10 +6,11 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from blockrun_magic.errors import AnswerUnusable
+from blockrun_magic.errors import AnswerUnusable, StoreError
 from blockrun_magic.gateway.answers import Item
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.presets import Gateway
@@ -17,6 +18,7 @@ from blockrun_magic.payments.money import to_decimal
 from blockrun_magic.payments.rows import KeptPicture, Payment, Purchase
 from blockrun_magic.pictures.decode import decode
 from blockrun_magic.pictures.media import media_type_of
+from blockrun_magic.pictures.provenance import attach, embed
 from blockrun_magic.pictures.store import Store
 
 if TYPE_CHECKING:
@@ -54,9 +56,10 @@ class Delivery:
         media_type = media_type_of(data)
         assert media_type is not None  # noqa: S101  decode has just told
         if not self.purchase.private:
-            from blockrun_magic.pictures.provenance import embed
-
-            data = embed(data, media_type, receipt_record(self.purchase, self.payment, index, revised_prompt))
+            record = receipt_record(self.purchase, self.payment, index, revised_prompt)
+            attach(image, record)
+            with suppress(StoreError):  # a picture that takes no receipt is kept without one
+                data = embed(data, media_type, record)
         file = self.store.put(data, media_type)
         return KeptPicture(file, media_type, image.width, image.height, revised_prompt), image
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 
     from blockrun_magic.payments.rows import KeptPicture
 
-__all__ = ["ImageResult", "Quote", "Receipt"]
+__all__ = ["ImageResult", "Quote", "Receipt", "check_save_path"]
+
+_WRITABLE = frozenset({"", ".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".pdf"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,3 +147,16 @@ class ImageResult:
         jpeg, width, height = preview(self.images)
         alt = {"width": width, "height": height, "alt": self.prompt}
         return {"image/jpeg": jpeg, "text/plain": repr(self)}, {"image/jpeg": alt}
+
+
+def check_save_path(path: str | Path) -> None:
+    """Raise SourceError unless a picture can be written to `path`; asked before anything is paid."""
+    target = Path(path).expanduser()
+    if not target.is_dir() and target.suffix.lower() not in _WRITABLE:
+        raise SourceError(
+            f"A picture cannot be saved as {target.suffix}.", "Use .png, .jpg or .webp, or name a folder."
+        )
+    folder = target if target.is_dir() else target.parent
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise SourceError(f"{existing} is not a folder that can be written to.", "Choose another path for --save.")

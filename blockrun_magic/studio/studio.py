@@ -35,6 +35,7 @@ from blockrun_magic.studio.buying import Buying
 from blockrun_magic.studio.claims import Claims
 from blockrun_magic.studio.delivery import Delivery, items_from_record, items_to_record
 from blockrun_magic.studio.progress import Progress
+from blockrun_magic.studio.pruning import Plan, plan_pruning
 from blockrun_magic.studio.records import request_from_record, request_to_record
 from blockrun_magic.studio.result import ImageResult, Quote, Receipt
 from blockrun_magic.studio.retry import Patience
@@ -149,6 +150,15 @@ class Studio:
         """Return the balance of the wallet that pays at `gateway`, or None when nobody can say."""
         address = await asyncio.to_thread(lambda: self._wallet_for(gateway).address)
         return await balance(self.client, gateway, address)
+
+    def prunable(self, *, older_than: float | None = None, larger_than: int | None = None) -> Plan:
+        """Return what may be removed from the store: by age in seconds, by total size in bytes."""
+        return plan_pruning(self.ledger, self.store, self._clock(), older_than=older_than, larger_than=larger_than)
+
+    def prune(self, plan: Plan) -> None:
+        """Remove the files of `plan`; their receipts stay in the ledger."""
+        for file in plan.files:
+            file.path.unlink(missing_ok=True)
 
     async def close(self) -> None:
         """Let what is already paid for come home (briefly), then close the connections."""

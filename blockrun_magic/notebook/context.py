@@ -1,0 +1,23 @@
+"""What a command works with: the kernel's session, its shell and its screen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from blockrun_magic.notebook.session import Session
+    from blockrun_magic.notebook.showing import Showing
+
+__all__ = ["Context"]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One kernel's session, shell and screen."""
+
+    session: Session
+    shell: InteractiveShell
+    showing: Showing

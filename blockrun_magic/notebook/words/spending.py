@@ -1,0 +1,123 @@
+"""What was spent, what may be, and what is still open."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from blockrun_magic.errors import BlockrunError, FlagError
+from blockrun_magic.notebook.cards import Card, Message, Table, money_words
+from blockrun_magic.notebook.context import Context
+from blockrun_magic.payments.money import format_usd, parse_usd
+from blockrun_magic.payments.rows import Payment, Purchase
+from blockrun_magic.payments.states import State
+
+__all__ = ["budget", "jobs", "resume", "spend"]
+
+_PERIODS = {"session": "this session", "today": "today (UTC)", "all": "since the beginning"}
+_CAPS = ("image", "session", "day")
+
+
+def spend(context: Context, words: Sequence[str]) -> Card:
+    """Return what was spent in a period, by model."""
+    from blockrun_magic.payments.reports import spending, spending_by_model
+
+    when = words[0] if words else "session"
+    if when not in _PERIODS or len(words) > 1:
+        raise FlagError(f"`spend` knows no period {' '.join(words)[:40]!r}.", f"Use one of {', '.join(_PERIODS)}.")
+    studio, gateway = context.session.ready()
+    ledger, realm = studio.ledger, gateway.realm
+    rows = [
+        (model, str(count), format_usd(settled), format_usd(at_risk))
+        for model, count, settled, at_risk in spending_by_model(ledger, realm, when)
+    ]
+    total = spending(ledger, realm, when)
+    rows.append(("total", str(total.payments), format_usd(total.settled), format_usd(total.at_risk)))
+    kind = {"practice": "Play money", "testnet": "Test money"}.get(realm, "Real USDC")
+    others = [
+        f"{words}: {format_usd(spending(ledger, realm, name).settled)}"
+        for name, words in _PERIODS.items()
+        if name != when
+    ]
+    header = ("model", "payments", "spent", "at risk")
+    return Table(header, rows, title=f"{kind} spent {_PERIODS[when]}", note=" · ".join(others))
+
+
+def budget(context: Context, words: Sequence[str]) -> Card:
+    """Return the caps, after changing those that are named."""
+    ledger = context.session.ready()[0].ledger
+    changes: dict[str, int] = {}
+    pairs = iter(" ".join(words).replace("=", " ").split())
+    for word in pairs:
+        name = word.removeprefix("--")
+        if not word.startswith("--") or name not in _CAPS:
+            raise FlagError(
+                f"`budget` knows no cap {word[:40]!r}.",
+                "For example: %blockrun budget --image 0.10 --session 2 --day 5.",
+            )
+        try:
+            changes[name] = parse_usd(next(pairs, ""))
+        except ValueError as error:
+            raise FlagError(f"{word} needs an amount in dollars: {error}.", f"For example: {word} 0.50.") from None
+    caps = ledger.set_caps(**changes) if changes else ledger.caps()
+    rows = [(name, format_usd(getattr(caps, name))) for name in _CAPS]
+    return Table(("cap", "dollars"), rows, title="Never more than", note="Shared by all kernels; a day is a UTC day.")
+
+
+def jobs(context: Context, _words: Sequence[str]) -> Card:
+    """Return what is paid or at risk and has no picture yet, after asking what became of it."""
+    studio, gateway = context.session.ready()
+    decided = context.session.run(studio.reconcile(gateway))
+    rows = []
+    for purchase in studio.ledger.open_purchases():
+        payment = [p for p in studio.ledger.payments(purchase.id) if p.state is not State.RELEASED][-1]
+        rows.append(_job_row(purchase, payment))
+    said = [f"{decided} found settled or released just now."] if decided else []
+    if not rows:
+        return Message(" ".join(["Nothing is open: every payment has its picture or was released.", *said]))
+    note = " ".join(["`%blockrun resume ID` collects one, `%blockrun resume` all of them.", *said])
+    header = ("id", "begun", "model", "prompt", "money", "amount", "state")
+    return Table(header, rows, title="Open payments", note=note, left=5)
+
+
+def _job_row(purchase: Purchase, payment: Payment) -> tuple[str, ...]:
+    begun = time.strftime("%Y-%m-%d %H:%M", time.localtime(purchase.created_at))
+    prompt = " ".join(str(purchase.request["prompt"]).split())
+    state = str(payment.state)
+    if payment.state is State.SETTLED:
+        state = "paid, picture to be fetched"
+    elif payment.note:
+        state = f"{state}: {payment.note}"
+    short = prompt if len(prompt) <= 40 else f"{prompt[:39]}…"
+    model = str(purchase.request["model"])
+    return purchase.id, begun, model, short, purchase.realm, format_usd(payment.amount), state[:90]
+
+
+def resume(context: Context, words: Sequence[str]) -> Card:
+    """Collect one open purchase, or all; show each picture, and return how it went."""
+    from blockrun_magic.notebook.making import collect
+
+    _, gateway = context.session.ready()
+    wanted = _wanted(context, words)
+    lines = []
+    for purchase in wanted:
+        if purchase.realm != gateway.realm:
+            lines.append(f"{purchase.id}: was begun with other money; `%blockrun use {purchase.gateway}` first.")
+            continue
+        try:
+            result = collect(context, purchase)
+        except BlockrunError as error:
+            lines.append(f"{purchase.id}: {error.what} {error.do}")
+        else:
+            lines.append(f"{purchase.id}: collected, {money_words(result.receipt.amount, purchase.realm)}.")
+    return Message("\n".join(lines) or "Nothing is open: every payment has its picture or was released.")
+
+
+def _wanted(context: Context, words: Sequence[str]) -> list[Purchase]:
+    ledger = context.session.ready()[0].ledger
+    if not words:
+        return ledger.open_purchases()
+    purchase = ledger.purchase_by_id(words[0])
+    if purchase is None or len(words) > 1:
+        raise FlagError(f"There is no open payment {' '.join(words)[:40]!r}.", "`%blockrun jobs` lists them.")
+    return [purchase]

@@ -1,0 +1,163 @@
+"""A real ipykernel for tests: cells go in, and what a notebook would show comes out."""
+
+from __future__ import annotations
+
+import os
+import queue
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jupyter_client.blocking import BlockingKernelClient
+from jupyter_client.manager import KernelManager
+
+__all__ = ["Cell", "Kernel", "clean_environ", "running_kernel"]
+
+_PATIENCE = 60
+
+
+def clean_environ(home: Path, **more: str) -> dict[str, str]:
+    """Return an environment with `home` as everybody's home, and no wallet or gateway of the machine's owner."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("BLOCKRUN_", "BASE_CHAIN_", "JUPYTER_", "IPYTHON", "COV_CORE_"))
+    }
+    return kept | {"HOME": str(home), "BLOCKRUN_HOME": str(home / ".blockrun"), "TERM": "dumb"} | more
+
+
+@dataclass
+class Cell:
+    """One cell that has run: its status ("ok", "error", "aborted") and what came of it."""
+
+    status: str = ""
+    count: int | None = None
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    outputs: list[dict[str, Any]] = field(default_factory=list)
+    """The outputs a notebook would hold in the end: updates have replaced what they update."""
+
+    def of_type(self, kind: str) -> list[dict[str, Any]]:
+        """Return the contents of every message of one type, in order."""
+        return [message["content"] for message in self.messages if message["msg_type"] == kind]
+
+    @property
+    def pictures(self) -> list[dict[str, Any]]:
+        """The outputs that are a picture."""
+        return [output for output in self.outputs if any(kind.startswith("image/") for kind in output["data"])]
+
+    @property
+    def html(self) -> str:
+        """All HTML outputs, joined by line breaks."""
+        return "\n".join(output["data"].get("text/html", "") for output in self.outputs)
+
+    @property
+    def text(self) -> str:
+        """What was printed, and the plain face of every output."""
+        printed = "".join(content["text"] for content in self.of_type("stream"))
+        return printed + "\n".join(output["data"].get("text/plain", "") for output in self.outputs)
+
+    @property
+    def error(self) -> list[str]:
+        """The lines in the place of a traceback; none when the cell went well."""
+        return [line for content in self.of_type("error") for line in content["traceback"]]
+
+    @property
+    def error_name(self) -> str:
+        """The class of the exception that ended the cell, or ""."""
+        return next((content["ename"] for content in self.of_type("error")), "")
+
+
+class Kernel:
+    """One running kernel and the client that talks to it."""
+
+    def __init__(self, manager: KernelManager, client: BlockingKernelClient) -> None:
+        self._manager = manager
+        self._client = client
+        self._cells: dict[str, Cell] = {}
+        self._places: dict[str, dict[str, Any]] = {}
+
+    def run(self, code: str) -> Cell:
+        """Return the cell `code`, run to its end."""
+        return self.finish(self.start(code))
+
+    def start(self, code: str) -> str:
+        """Send a cell as a click on Run would, without waiting for it; return its id."""
+        cell_id: str = self._client.execute(code, store_history=True, stop_on_error=True)
+        self._cells[cell_id] = Cell()
+        return cell_id
+
+    def finish(self, cell_id: str) -> Cell:
+        """Return a started cell once it has ended and shown all it shows."""
+        return self.wait_for(cell_id, lambda cell: bool(cell.status))
+
+    def wait_for(self, cell_id: str, condition: Callable[[Cell], bool]) -> Cell:
+        """Return a started cell as soon as `condition` holds of it."""
+        cell = self._cells[cell_id]
+        until = time.monotonic() + _PATIENCE
+        while not condition(cell):
+            try:
+                self._take(self._client.get_iopub_msg(timeout=0.2))
+            except queue.Empty:
+                if time.monotonic() > until:
+                    raise AssertionError(f"the kernel is silent: {cell}") from None
+        return cell
+
+    def value(self, expression: str) -> str:
+        """Return the repr of an expression in the kernel's namespace."""
+        reply = self._client.execute(
+            "", user_expressions={"value": expression}, store_history=False, reply=True, timeout=_PATIENCE
+        )
+        answer = reply["content"]["user_expressions"]["value"]
+        return str(answer["data"]["text/plain"] if answer["status"] == "ok" else answer["evalue"])
+
+    def interrupt(self) -> None:
+        """Press Stop."""
+        self._manager.interrupt_kernel()
+
+    def _take(self, message: dict[str, Any]) -> None:
+        parent = message["parent_header"].get("msg_id")
+        cell = self._cells.get(parent)
+        if cell is None:
+            return
+        cell.messages.append(message)
+        content, kind = message["content"], message["msg_type"]
+        if kind in {"display_data", "execute_result"}:
+            cell.outputs.append(content)
+            name = content.get("transient", {}).get("display_id")
+            if name:
+                self._places[name] = content
+        elif kind == "update_display_data":
+            place = self._places[content["transient"]["display_id"]]
+            place["data"], place["metadata"] = content["data"], content["metadata"]
+        elif kind == "execute_input":
+            cell.count = content["execution_count"]
+        elif kind == "status" and content["execution_state"] == "idle":
+            cell.status = self._reply(parent)
+
+    def _reply(self, cell_id: str) -> str:
+        while True:
+            reply = self._client.get_shell_msg(timeout=_PATIENCE)
+            if reply["parent_header"].get("msg_id") == cell_id:
+                return str(reply["content"]["status"])
+
+
+@contextmanager
+def running_kernel(home: Path, environ: Mapping[str, str] | None = None) -> Iterator[Kernel]:
+    """Yield a kernel that works in `home` and has nothing of the machine's owner; `environ` is added."""
+    # Sockets in a short directory: free of races for ports, and within the limit of a socket's path.
+    with tempfile.TemporaryDirectory(prefix="k") as sockets:
+        manager = KernelManager(transport="ipc", connection_file=str(Path(sockets) / "kernel.json"))
+        manager.start_kernel(env=clean_environ(home, **(environ or {})), cwd=str(home))
+        client = manager.blocking_client()
+        client.start_channels()
+        try:
+            client.wait_for_ready(timeout=_PATIENCE)
+            yield Kernel(manager, client)
+        finally:
+            client.stop_channels()
+            manager.shutdown_kernel(now=True)
+            manager.cleanup_resources()
