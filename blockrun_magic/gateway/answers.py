@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from blockrun_magic.errors import (
     UpstreamFailed,
 )
 from blockrun_magic.gateway.presets import Gateway
+from blockrun_magic.payments.plainjson import read_json
 
 __all__ = [
     "Answer",
@@ -54,10 +54,10 @@ class Answer:
     body: bytes = field(repr=False)
 
     def json(self) -> Any:
-        """Return the decoded JSON body, or None when it is not JSON."""
+        """Return the decoded JSON body, or None when it is not JSON, or nested absurdly deep."""
         try:
-            return json.loads(self.body)
-        except (ValueError, RecursionError):
+            return read_json(self.body)
+        except ValueError:
             return None
 
     @property

@@ -29,6 +29,8 @@ _MAX_REDIRECTS = 3
 _NEVER_LEFT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 # A proxy from the environment must never carry what is meant for this machine.
 _DIRECT = {"all://127.0.0.1": None, "all://localhost": None, "all://[::1]": None}
+_UNICAST = ipaddress.ip_network("2000::/3")
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ class Client:
         self, gateway: Gateway, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
     ) -> Answer:
         """Return the gateway's answer to a JSON `body`; raises GatewayUnreachable or AnswerUnusable."""
-        request = self._http.build_request("POST", gateway.base_url + path, json=body, headers=headers)
+        request = self._request("POST", gateway.base_url + path, json=body, headers=headers)
         return await self._answer(request, gateway)
 
     async def get(self, gateway: Gateway, url: str, headers: Mapping[str, str] | None = None) -> Answer:
@@ -82,7 +84,16 @@ class Client:
         address = gateway.base_url + url if url.startswith("/") else url
         if not address.startswith(f"{gateway.origin}/"):
             raise AnswerUnusable(f"{plain_text(address, 80)} is not on the gateway.", "Report this to the gateway.")
-        return await self._answer(self._http.build_request("GET", address, headers=headers), gateway)
+        return await self._answer(self._request("GET", address, headers=headers), gateway)
+
+    def _request(self, method: str, url: str, **content: Any) -> httpx.Request:
+        try:
+            return self._http.build_request(method, url, **content)
+        except httpx.InvalidURL as error:
+            raise AnswerUnusable(
+                f"{plain_text(url, 80)} is not an address that can be opened ({plain_text(error, 80)}).",
+                "Report this to the gateway.",
+            ) from error
 
     async def _answer(self, request: httpx.Request, gateway: Gateway) -> Answer:
         headers: dict[str, str] = {}
@@ -105,7 +116,7 @@ class Client:
         """
         for _ in range(_MAX_REDIRECTS + 1):
             pinned = await self._checked_address(url, gateway)
-            request = self._http.build_request(
+            request = self._request(
                 "GET",
                 pinned.url,
                 headers={"Host": pinned.host, "Accept": "image/*"},
@@ -146,9 +157,11 @@ class Client:
                         "Check the address in a browser.",
                     )
                 return await _read_at_most(response, _MAX_PICTURE)
-        except (httpx.HTTPError, httpx.InvalidURL, AnswerUnusable) as error:
+        # A port above 65535 comes back from the connection as a group of errors.
+        except (httpx.HTTPError, httpx.InvalidURL, AnswerUnusable, ExceptionGroup) as error:
+            reason = plain_text(error, 120).rstrip(".") or type(error).__name__
             raise SourceError(
-                f"{plain_text(url, 80)} could not be fetched: {plain_text(error, 120) or type(error).__name__}.",
+                f"{plain_text(url, 80)} could not be fetched: {reason}.",
                 "Check the address, or download the picture and give its path.",
             ) from error
 
@@ -168,7 +181,7 @@ class Client:
         if own or gateway.on_loopback:
             return _Pinned(url, parts.netloc, {})
         addresses = await _resolve(host, port or 443)
-        if not addresses or not all(address.is_global for address in addresses):
+        if not addresses or not all(map(_is_public, addresses)):
             raise AnswerUnusable(
                 f"The gateway names a picture on a private network ({plain_text(host, 80)}).",
                 "It was not opened. Report this to the gateway.",
@@ -189,12 +202,22 @@ async def _resolve(host: str, port: int) -> list[ipaddress.IPv4Address | ipaddre
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise GatewayUnreachable(
             f"{plain_text(host, 80)}, where the picture is, cannot be found.",
             "Check the connection and run the cell again: the picture is fetched, not bought, again.",
         ) from error
     return [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
+
+
+def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    if isinstance(address, ipaddress.IPv4Address):
+        return address.is_global and not address.is_multicast
+    inside = address.ipv4_mapped or address.sixtofour
+    if address in _NAT64:
+        # What every IPv4 host looks like on networks that have IPv6 only.
+        inside = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return _is_public(inside) if inside else address.is_global and address in _UNICAST
 
 
 async def _read_at_most(response: httpx.Response, limit: int) -> bytes:

@@ -13,6 +13,7 @@ from typing import Any
 from blockrun_magic.errors import BlockrunError
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.presets import Gateway
+from blockrun_magic.payments.money import parse_usd
 from blockrun_magic.payments.networks import NETWORKS, PRACTICE, Network
 
 __all__ = ["Balance", "authorization_used", "balance"]
@@ -52,9 +53,10 @@ async def balance(client: Client, gateway: Gateway, payer: str) -> Balance | Non
         body = answer.json()
         if answer.status != 200 or not isinstance(body, dict):
             return None
-        from blockrun_magic.payments.money import parse_usd
-
-        return Balance(parse_usd(str(body.get("balance"))), "the practice gateway, play money")
+        try:
+            return Balance(parse_usd(str(body.get("balance"))), "the practice gateway, play money")
+        except ValueError:
+            return None
     value = await _agreed_call(client, network, _BALANCE_OF + _word(payer))
     return None if value is None else Balance(value, f"{network.label}, two public RPC servers agreeing")
 

@@ -10,13 +10,19 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import TYPE_CHECKING
 
 from blockrun_magic.payments.money import format_usd
 from blockrun_magic.studio.result import ImageResult, Quote
+from blockrun_magic.studio.results import ImageResults
 
-__all__ = ["Card", "Message", "Table", "caption_of", "money_words", "quote_card"]
+if TYPE_CHECKING:
+    from blockrun_magic.gateway.request import ImageRequest
+
+__all__ = ["Card", "Message", "Table", "bar", "caption_of", "money_words", "quotes_card", "results_card"]
 
 _QUIET = "font-size:0.9em;opacity:0.8"
+_LONGEST_TABLE = 100
 _BADGE = "border:1px solid currentColor;border-radius:3px;padding:0 4px;font-size:0.85em"
 
 
@@ -125,14 +131,66 @@ def _size_words(result: ImageResult) -> str:
     return (f"{count} x " if count > 1 else "") + ", ".join(sizes)
 
 
-def quote_card(quote: Quote, model: str, size: str) -> Card:
-    """Return what a request would cost, in words."""
-    price = money_words(quote.total, quote.realm)
+def quotes_card(requests: Sequence[ImageRequest], quotes: Sequence[Quote]) -> Card:
+    """Return what requests would cost, in words for one and in a table for several."""
+    if len(requests) == 1:
+        return _quote_card(requests[0], quotes[0])
+    realm = quotes[0].realm
+    rows = [
+        (request.model, request.size, _short(request.prompt), "$0.00, kept" if quote.kept else format_usd(quote.total))
+        for request, quote in zip(requests, quotes, strict=True)
+    ]
+    total = sum(quote.total for quote in quotes if not quote.kept)
+    note = f"{len(rows)} requests, {money_words(total, realm)} at {quotes[0].gateway}. Nothing was signed."
+    return Table(("model", "size", "prompt", "price"), rows, note=note, left=3)
+
+
+def _quote_card(request: ImageRequest, quote: Quote) -> Card:
     each = "" if quote.n == 1 else f" ({quote.n} x {format_usd(quote.total // quote.n)})"
-    lines = [f"{model} · {size} · {price}{each} at {quote.gateway}"]
+    price = money_words(quote.total, quote.realm)
+    lines = [f"{request.model} · {request.size} · {price}{each} at {quote.gateway}"]
     if quote.list_price is not None and quote.list_price != quote.total:
         lines.append(f"The list price is {format_usd(quote.list_price)}.")
     if quote.kept:
         lines.append("This picture is kept already: running the cell costs $0.00.")
     lines.append("Nothing was signed.")
     return Message("\n".join(lines))
+
+
+def results_card(results: ImageResults) -> Card:
+    """Return the table under a batch: each request's model, size, prompt, price and seconds, or why it failed."""
+    rows = [
+        (
+            str(result.request["model"]),
+            str(result.request["size"]),
+            _short(result.prompt),
+            "kept, $0.00" if result.receipt.from_store else format_usd(result.receipt.amount),
+            f"{result.seconds:.1f}",
+        )
+        for result in results
+    ]
+    for failure in results.failures:
+        asked = failure.request
+        row = (str(asked["model"]), str(asked["size"]), _short(asked["prompt"]), f"failed: {failure.error.what}", "")
+        rows.insert(failure.index, row)
+    realm = results[0].receipt.realm
+    failed = f" {len(results.failures)} failed; run the cell again for them." if results.failures else ""
+    note = f"{len(results)} of {len(rows)} made for {money_words(results.cost_micros, realm)}.{failed}"
+    header = ("model", "size", "prompt", "price", "seconds")
+    return Table(header, rows[:_LONGEST_TABLE], note=note, left=3)
+
+
+def bar(part: float, text: str) -> Card:
+    """Return a progress bar filled to `part` (0 to 1), with words beside it."""
+    filled = round(part * 20)
+    html = (
+        '<div style="display:inline-block;width:200px;height:10px;border:1px solid currentColor;border-radius:5px;'
+        f'margin-right:8px;opacity:0.7"><div style="width:{part:.0%};height:10px;background:currentColor;'
+        f'border-radius:5px"></div></div><span style="{_QUIET}">{escape(text)}</span>'
+    )
+    return Card(f"[{'#' * filled}{'.' * (20 - filled)}] {text}", html)
+
+
+def _short(text: str, limit: int = 60) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"

@@ -10,7 +10,7 @@ from blockrun_magic.errors import FlagError
 from blockrun_magic.notebook.cards import Card, Table
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.showing import show
-from blockrun_magic.notebook.words import gateways, keeping, spending
+from blockrun_magic.notebook.words import gateways, keeping, looking_back, spending
 from blockrun_magic.suggest import did_you_mean, quoted
 
 __all__ = ["COMMANDS", "Command", "run_command"]
@@ -71,6 +71,9 @@ COMMANDS: dict[str, Command] = {
         Command("wallet [address|balance]", "The wallet that pays.", gateways.wallet),
         Command("jobs", "Payments without a picture yet, after asking what became of them.", spending.jobs),
         Command("resume [ID]", "Collect what is open; nothing is paid twice.", spending.resume),
+        Command("history [WORD] [--page K]", "What was made, with thumbnails, dates and prices.", looking_back.history),
+        Command("reuse IMAGE|ID", "The cell that made a picture, as the next cell.", looking_back.reuse),
+        Command("styles [WORD]", "The styles for --style, and where to add your own.", looking_back.styles),
         Command("info IMAGE", "The receipt in a picture: a variable, a result or a path.", keeping.info),
         Command(
             "store [prune --older-than 90d|--larger-than 2GB] [--yes]", "The pictures that are kept.", keeping.store

@@ -13,7 +13,7 @@ from typing import Any
 
 from blockrun_magic.errors import FlagError
 from blockrun_magic.gateway.catalog import MAX_N
-from blockrun_magic.notebook.values import CONVERTERS, Kind
+from blockrun_magic.notebook.values import CONVERTERS, MAX_JOBS, Kind
 from blockrun_magic.payments.money import format_usd
 from blockrun_magic.suggest import did_you_mean, quoted
 
@@ -80,6 +80,12 @@ class Flags:
     take: int | None = None
     full: bool = False
     quiet: bool = False
+    style: str | None = None
+    vary: bool = False
+    fill: bool = False
+    each: bool = False
+    prompts: str | None = None
+    jobs: int | None = None
     unchecked: bool = False
     private: bool = False
     images: tuple[str, ...] = ()
@@ -93,7 +99,7 @@ _LINE_BREAK = re.compile("[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 
 _FIELDS = {"--image": "images", "--model": "models", "--size": "sizes", "--as": "name"}
 _EDIT = ("img2img",)
-_SOURCE, _PICTURE, _PRICE, _RESULT = "The source", "The picture", "The price", "The result"
+_SOURCE, _PICTURE, _MANY, _PRICE, _RESULT = "The source", "The picture", "Many at once", "The price", "The result"
 
 FLAGS = (
     Flag("--image", "-i", "X", "image", _SOURCE, "A path, URL or variable; again to fuse.", _EDIT, True),
@@ -102,7 +108,15 @@ FLAGS = (
     Flag("--size", "-s", "WxH", "size", _PICTURE, "Width x height in pixels; several, as a,b, are compared."),
     Flag("-n", None, "K", "count", _PICTURE, f"How many pictures, 1 to {MAX_N}; each is paid for."),
     Flag("--quality", None, "WORD", "quality", _PICTURE, "standard or hd, where the model has the choice."),
+    Flag("--style", None, "NAME", "style", _PICTURE, "Add the words of a named style; see `%blockrun styles`."),
+    Flag(
+        "--vary", None, None, "switch", _PICTURE, "Ask for variations of the picture; the prompt may be empty.", _EDIT
+    ),
     Flag("--unchecked", None, None, "switch", _PICTURE, "Send what our catalogue would refuse."),
+    Flag("--fill", None, None, "switch", _MANY, "Fill {name} in from the notebook; lists make every combination."),
+    Flag("--each", None, None, "switch", _MANY, "Every line of the cell is a prompt of its own."),
+    Flag("--prompts", None, "VAR", "prompts", _MANY, "Prompts from a list, a Series or a column, as df.prompt."),
+    Flag("--jobs", None, "K", "jobs", _MANY, f"How many at the same time, 1 to {MAX_JOBS}; 8 otherwise."),
     Flag("--max-price", None, "USD", "usd", _PRICE, "Pay no more than this for the whole cell."),
     Flag("--dry-run", None, None, "switch", _PRICE, "Say what it would cost, and stop there."),
     Flag("--fresh", None, None, "switch", _PRICE, "Buy another take, not the picture bought before."),
@@ -138,7 +152,11 @@ def parse(magic: str, line: str, cell: str | None) -> Flags:
             "There is no picture to change.",
             "Add --image with a path, a URL or a variable; `--image img` takes the last picture.",
         )
-    if not flags.prompt:
+    if flags.prompts and (flags.prompt or flags.each):
+        raise FlagError(
+            "--prompts brings the prompts, and there are others here.", "Leave out --each and the prompt, or --prompts."
+        )
+    if not flags.prompt and not flags.prompts and not flags.vary:
         where = "below the first line" if cell is not None else f"after %{magic}"
         raise FlagError("There is no prompt.", f"Say {where} what the picture shall show.")
     return flags

@@ -10,26 +10,42 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from blockrun_magic.notebook.cards import Card, Message, money_words
+from blockrun_magic.notebook.cards import Card, Message, bar, money_words
+from blockrun_magic.studio.batch import BatchProgress
 from blockrun_magic.studio.progress import Progress
 
 if TYPE_CHECKING:
     from IPython.core.display_functions import DisplayHandle
+    from IPython.core.interactiveshell import InteractiveShell
 
-__all__ = ["LiveLine"]
+__all__ = ["BatchLine", "LiveLine", "is_terminal"]
 
 _SHOW_AFTER = 0.25
+_NOTHING: Mapping[str, str] = {"text/plain": ""}
+
+
+def is_terminal(shell: InteractiveShell) -> bool:
+    """Return whether the shell is a terminal, which shows text only."""
+    return not hasattr(shell, "kernel")
 
 
 class LiveLine:
     """The line of one cell; `label` says what is being made, `realm` whose money it costs."""
 
-    def __init__(self, label: str, progress: Progress, realm: str, *, terminal: bool, quiet: bool) -> None:
+    def __init__(
+        self,
+        label: str,
+        progress: Progress | BatchProgress,
+        realm: str,
+        shell: InteractiveShell,
+        *,
+        quiet: bool = False,
+    ) -> None:
         self._label = label
         self._progress = progress
         self._realm = realm
-        self._terminal = terminal
-        self._quiet = quiet or (terminal and not sys.stdout.isatty())
+        self._terminal = is_terminal(shell)
+        self._quiet = quiet or (self._terminal and not sys.stdout.isatty())
         self._handle: DisplayHandle | None = None
         self._shown = ""
 
@@ -37,15 +53,15 @@ class LiveLine:
         """Show how far it is, if that has changed since the last time."""
         if self._quiet or self._progress.elapsed < _SHOW_AFTER:
             return
-        text = self._text()
-        if text == self._shown:
+        card = self._card()
+        if card.text == self._shown:
             return
-        self._shown = text
+        self._shown = card.text
         if self._terminal:
-            sys.stdout.write(f"\r\x1b[K{text}")
+            sys.stdout.write(f"\r\x1b[K{card.text}")
             sys.stdout.flush()
             return
-        self._update(Message(text))
+        self._update(card)
 
     def end(self, final: Any = None) -> None:
         """Put `final` in the place of the line, or nothing."""
@@ -63,22 +79,22 @@ class LiveLine:
 
     def stopped(self) -> None:
         """Say what Stop did and did not undo."""
-        paid = ""
-        if self._progress.price is not None:
-            paid = f"{money_words(self._progress.price, self._realm)} "
-        if self._progress.sent:
-            words = (
-                f"Stopped after {self._progress.elapsed:.0f} s. The payment of {paid}had been sent already;"
-                " run the cell again to collect the picture, it is not paid twice."
-            )
-        else:
-            words = f"Stopped after {self._progress.elapsed:.0f} s. Nothing was signed, nothing is charged."
-        self.end(Message(words))
+        seconds = f"Stopped after {self._progress.elapsed:.0f} s."
+        self.end(Message(f"{seconds} {self._money_after_stop()}"))
 
-    def _text(self) -> str:
-        price = self._progress.price
-        cost = "" if price is None else f" · {money_words(price, self._realm)}"
-        return f"{self._label}{cost} · {self._progress.stage} · {self._progress.elapsed:.0f} s"
+    def _card(self) -> Card:
+        progress = self._progress
+        assert isinstance(progress, Progress)  # noqa: S101  a batch has a line of its own
+        cost = "" if progress.price is None else f" · {money_words(progress.price, self._realm)}"
+        return Message(f"{self._label}{cost} · {progress.stage} · {progress.elapsed:.0f} s")
+
+    def _money_after_stop(self) -> str:
+        progress = self._progress
+        assert isinstance(progress, Progress)  # noqa: S101  a batch has a line of its own
+        if not progress.sent:
+            return "Nothing was sent, nothing is charged."
+        paid = "" if progress.price is None else f" of {money_words(progress.price, self._realm)}"
+        return f"The payment{paid} had been sent already; run the cell again to collect the picture, not paid twice."
 
     def _update(self, content: Card | Any) -> None:
         from IPython.display import DisplayHandle
@@ -90,4 +106,31 @@ class LiveLine:
             self._handle.update(content)
 
 
-_NOTHING: Mapping[str, str] = {"text/plain": ""}
+class BatchLine(LiveLine):
+    """The line of a batch: a bar with count, spent and what is still to come."""
+
+    _progress: BatchProgress
+
+    def _card(self) -> Card:
+        progress = self._progress
+        if progress.total is None:
+            return Message(f"{progress.count} requests to {self._label} · {progress.stage}")
+        ended = progress.done + progress.failed
+        facts = [
+            f"{ended} of {progress.count}",
+            f"{money_words(progress.spent, self._realm)} of {money_words(progress.total, self._realm)}",
+            f"{progress.elapsed:.0f} s",
+        ]
+        if progress.eta is not None:
+            facts.append(f"about {progress.eta:.0f} s to go")
+        if progress.failed:
+            facts.append(f"{progress.failed} failed")
+        return bar(ended / progress.count, " · ".join(facts))
+
+    def _money_after_stop(self) -> str:
+        progress = self._progress
+        at_risk = sum(part.price or 0 for part in progress.in_flight)
+        words = f"{progress.done} of {progress.count} are done and paid ({money_words(progress.spent, self._realm)})."
+        if at_risk:
+            words += f" {money_words(at_risk, self._realm)} had been sent for others, which are kept when they come."
+        return f"{words} Run the cell again to finish what is missing; nothing is paid twice."

@@ -14,7 +14,7 @@ from blockrun_magic.notebook.showing import Showing
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from blockrun_magic.studio import ImageResult
+    from blockrun_magic.studio import ImageResult, ImageResults
 
 __all__ = ["BlockrunMagics", "load", "unload"]
 
@@ -51,7 +51,7 @@ class BlockrunMagics(Magics):
 
         run_command(self._context, line)
 
-    def _make(self, magic: str, line: str, cell: str | None) -> ImageResult | None:
+    def _make(self, magic: str, line: str, cell: str | None) -> ImageResult | ImageResults | None:
         from blockrun_magic.notebook.making import make
 
         return make(self._context, magic, line, cell)

@@ -1,19 +1,23 @@
-"""A result on the screen: the picture, and its caption below it; in a terminal, words and a path."""
+"""A result on the screen: the picture, and its caption below it; in a terminal, words and a path.
+
+Loading the extension imports this module, so everything heavy waits inside the functions.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from blockrun_magic.notebook.cards import Card, caption_of
-
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from blockrun_magic.notebook.cards import Card
     from blockrun_magic.notebook.live import LiveLine
-    from blockrun_magic.studio import ImageResult
+    from blockrun_magic.studio import ImageResult, ImageResults
 
 __all__ = ["Showing", "show"]
+
+_RESULTS = (("blockrun_magic.studio.result", "ImageResult"), ("blockrun_magic.studio.results", "ImageResults"))
 
 
 class Showing:
@@ -22,51 +26,65 @@ class Showing:
     def __init__(self, shell: InteractiveShell) -> None:
         self._shell = shell
         self._shown: tuple[int, int] | None = None
-        # By name: the result's class is not imported before there is one.
         self._formatter = shell.display_formatter.ipython_display_formatter  # type: ignore[union-attr]
-        self._formatter.for_type_by_name("blockrun_magic.studio.result", "ImageResult", self._as_value)
+        for module, name in _RESULTS:
+            # By name: the class is not imported before there is a result.
+            self._formatter.for_type_by_name(module, name, self._as_value)
 
     def close(self) -> None:
         """Let IPython show results in its own way again."""
-        formatter = self._formatter
-        formatter.deferred_printers.pop(("blockrun_magic.studio.result", "ImageResult"), None)
-        for kind in [kind for kind, printer in formatter.type_printers.items() if printer == self._as_value]:
-            formatter.pop(kind)
+        for place in _RESULTS:
+            self._formatter.deferred_printers.pop(place, None)
+        ours = [kind for kind, printer in self._formatter.type_printers.items() if printer == self._as_value]
+        for kind in ours:
+            self._formatter.pop(kind)
 
-    def show(self, live: LiveLine, result: ImageResult, saved: Sequence[str], *, full: bool, quiet: bool) -> None:
+    def show(
+        self, live: LiveLine, result: ImageResult | ImageResults, saved: Sequence[str], *, full: bool, quiet: bool
+    ) -> None:
         """Put the picture in the place of the cell's live line, and the caption under it."""
         self._shown = (id(result), self._shell.execution_count)
         if quiet:
             live.end()
-            return
-        if self._in_terminal:
-            where = saved or [str(path) for path in result.files]
-            live.end(caption_of(result, where).text)
-            return
-        live.end(_Original(result) if full else _Picture(result))
-        show(caption_of(result, saved))
+        elif self._in_terminal:
+            live.end(_words_under(result, saved or _files(result)).text)
+        else:
+            live.end(_Original(result) if full else _Picture(result))
+            show(_words_under(result, saved))
 
     @property
     def _in_terminal(self) -> bool:
         return not hasattr(self._shell, "kernel")
 
-    def _as_value(self, result: ImageResult) -> None:
+    def _as_value(self, result: ImageResult | ImageResults) -> None:
         """Show a result that is a cell's value or was given to `display`.
 
         In the cell that made it, it stands there already.
         """
-        shown, self._shown = self._shown, None
         if self._in_terminal:
             print(repr(result))  # noqa: T201  a terminal has no other display
-        elif shown != (id(result), self._shell.execution_count):
+        elif self._shown == (id(result), self._shell.execution_count):
+            self._shown = None
+        else:
             show(_Picture(result))
-            show(caption_of(result))
+            show(_words_under(result, ()))
+
+
+def _words_under(result: ImageResult | ImageResults, saved: Sequence[str]) -> Card:
+    from blockrun_magic.notebook.cards import caption_of, results_card
+    from blockrun_magic.studio.results import ImageResults
+
+    return results_card(result) if isinstance(result, ImageResults) else caption_of(result, saved)
+
+
+def _files(result: ImageResult | ImageResults) -> list[str]:
+    return [str(path) for path in getattr(result, "files", ())]
 
 
 class _Picture:
     """The preview of a result, for display."""
 
-    def __init__(self, result: ImageResult) -> None:
+    def __init__(self, result: ImageResult | ImageResults) -> None:
         self._result = result
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -77,13 +95,14 @@ class _Original(_Picture):
     """The original bytes of a result's one picture, for `--full`."""
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        result = self._result
-        kept = result.pictures[0]
-        if len(result.pictures) > 1 or kept.media_type == "image/webp":
-            return result._repr_mimebundle_()
+        result: Any = self._result
+        pictures = getattr(result, "pictures", [])
+        # A sheet of several has no original, and nbconvert shows no WebP.
+        if len(pictures) != 1 or pictures[0].media_type == "image/webp":
+            return self._result._repr_mimebundle_()
+        kept, file = pictures[0], result.files[0]
         shape = {"width": min(kept.width, 1024), "alt": result.prompt}
-        data = {kept.media_type: result.files[0].read_bytes(), "text/plain": repr(result)}
-        return data, {kept.media_type: shape}
+        return {kept.media_type: file.read_bytes(), "text/plain": repr(result)}, {kept.media_type: shape}
 
 
 def show(content: Card | _Picture) -> None:

@@ -13,9 +13,26 @@ from blockrun_magic.gateway.catalog import DEFAULT_SIZE, MAX_N
 from blockrun_magic.payments.money import parse_usd
 from blockrun_magic.suggest import quoted
 
-__all__ = ["CONVERTERS", "Kind"]
+__all__ = ["CONVERTERS", "MAX_JOBS", "Kind"]
 
-Kind = Literal["switch", "model", "size", "count", "quality", "name", "path", "usd", "image", "mask", "take"]
+MAX_JOBS = 32
+
+Kind = Literal[
+    "switch",
+    "model",
+    "size",
+    "count",
+    "quality",
+    "name",
+    "path",
+    "usd",
+    "image",
+    "mask",
+    "take",
+    "style",
+    "prompts",
+    "jobs",
+]
 
 _SIZE = re.compile(r"0*([1-9]\d{0,4})\s*[xX*\u00d7]\s*0*([1-9]\d{0,4})", re.ASCII)
 _WHOLE = re.compile(r"0*([1-9]\d{0,5})", re.ASCII)
@@ -50,6 +67,15 @@ def _count(text: str) -> int:
     if count is None or count > MAX_N:
         raise FlagError(f"{quoted(text)} is not a number of pictures.", f"Give a whole number from 1 to {MAX_N}: -n 4.")
     return count
+
+
+def _jobs(text: str) -> int:
+    match = _WHOLE.fullmatch(text)
+    if match is None or int(match[1]) > MAX_JOBS:
+        raise FlagError(
+            f"{quoted(text)} is not a number of jobs.", f"Give a whole number from 1 to {MAX_JOBS}: --jobs 8."
+        )
+    return int(match[1])
 
 
 def _take(text: str) -> int:
@@ -96,6 +122,7 @@ CONVERTERS: dict[Kind, Callable[[str], object]] = {
     "size": _sizes,
     "count": _count,
     "take": _take,
+    "jobs": _jobs,
     "quality": lambda text: text.strip().lower(),
     "name": _variable,
     "usd": _amount,

@@ -8,42 +8,47 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+from blockrun_magic.errors import LedgerError
 from blockrun_magic.payments.ledger import Ledger
 from blockrun_magic.payments.networks import BASE
-from blockrun_magic.payments.states import State
 
 __all__ = ["append_settled"]
 
 
 def append_settled(ledger: Ledger) -> None:
-    """Append every settled real payment that is not in the log yet; raises LedgerError."""
-    rows = ledger.query(
-        """SELECT authorizations.id, updated_at, amount, payer, network, request FROM authorizations
-        JOIN purchases ON purchases.id = purchase_id
-        WHERE state = ? AND authorizations.realm = ? AND logged = 0 ORDER BY updated_at""",
-        (State.SETTLED, BASE.realm),
-    )
-    for row in rows:
-        request = json.loads(row["request"])
-        line = {
-            "ts": row["updated_at"],
-            "endpoint": request["endpoint"],
-            "cost_usd": row["amount"] / 1_000_000,
-            "model": request["model"],
-            "wallet": row["payer"],
-            "network": row["network"],
-            "client_kind": "blockrun-magic",
-        }
-        _append(ledger.path.parent.parent / "cost_log.jsonl", json.dumps(line))
-        ledger.mark_logged(row["id"])
+    """Append every settled real payment that is not in the log yet.
+
+    What cannot be written now is written the next time: no picture is worth less for it.
+    """
+    log = ledger.path.parent.parent / "cost_log.jsonl"
+    with suppress(LedgerError):
+        ledger.log_settled(BASE.realm, lambda rows: _append(log, rows))
 
 
-def _append(path: Path, line: str) -> None:
-    # One write of one line: appends of several processes do not mix.
+def _append(path: Path, rows: Sequence[sqlite3.Row]) -> None:
+    lines = "".join(f"{json.dumps(_line(row))}\n" for row in rows)
+    # One write: appends of several processes do not mix.
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
-        os.write(descriptor, f"{line}\n".encode())
+        os.write(descriptor, lines.encode())
     finally:
         os.close(descriptor)
+
+
+def _line(row: sqlite3.Row) -> dict[str, Any]:
+    request = json.loads(row["request"])
+    return {
+        "ts": row["updated_at"],
+        "endpoint": request["endpoint"],
+        "cost_usd": row["amount"] / 1_000_000,
+        "model": request["model"],
+        "wallet": row["payer"],
+        "network": row["network"],
+        "client_kind": "blockrun-magic",
+    }

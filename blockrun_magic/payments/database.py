@@ -10,20 +10,29 @@ from pathlib import Path
 from typing import Any
 
 from blockrun_magic.errors import LedgerError
+from blockrun_magic.payments.schema import migrate
 
 __all__ = ["connect", "marks", "told"]
 
+BUSY_SECONDS = 10.0
+"""How long to wait for another kernel that is writing."""
+
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Return a connection to the file at `path`, created for its owner only, with durable writes."""
+    """Return a connection to the file at `path`, created for its owner only and brought up to date."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     # Created by us with 0600 before SQLite sees it: never readable by others, not for a moment.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    connection = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     connection.row_factory = sqlite3.Row
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        migrate(connection)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

@@ -20,13 +20,13 @@ from blockrun_magic.errors import LedgerError
 from blockrun_magic.payments.budget import DEFAULT_CAPS, Caps, Committed, check_caps
 from blockrun_magic.payments.database import connect, marks, told
 from blockrun_magic.payments.rows import KeptPicture, Payment, Purchase, payment_of, purchase_of
-from blockrun_magic.payments.schema import migrate
 from blockrun_magic.payments.states import AT_RISK, OPEN, TRANSITIONS, State
 from blockrun_magic.payments.x402 import SignedPayment
 
 __all__ = ["Ledger"]
 
 _DAY = 86_400
+_LONGEST_HOLD = 3600
 
 
 class Ledger:
@@ -39,11 +39,10 @@ class Ledger:
     def __init__(self, path: Path, session: str, clock: Callable[[], float] = time.time) -> None:
         self.path = path
         self.session = session
-        self._clock = clock
+        self.clock = clock
         self._lock = threading.RLock()
         with told(path):
             self._connection = connect(path)
-            migrate(self._connection)
 
     def close(self) -> None:
         """Close the file; the ledger is not used afterwards."""
@@ -75,6 +74,22 @@ class Ledger:
             WHERE finished_at IS NULL AND state IN ({marks(OPEN)}) ORDER BY created_at"""
         return [purchase_of(row) for row in self._read(query, OPEN)]
 
+    def finished(self, realm: str, words: str, limit: int, offset: int) -> list[Purchase]:
+        """Return finished purchases whose prompt or model mentions `words`, newest first."""
+        query = """
+            SELECT * FROM purchases WHERE realm = ?1 AND finished_at IS NOT NULL
+            AND instr(lower(json_extract(request, '$.prompt') || ' ' || json_extract(request, '$.model')), lower(?2))
+            ORDER BY created_at DESC LIMIT ?3 OFFSET ?4"""
+        return [purchase_of(row) for row in self._read(query, (realm, words, limit, offset))]
+
+    def paid(self, purchase_id: str) -> int:
+        """Return the micro-USDC that a purchase cost: settled, or still at risk."""
+        counted = (*AT_RISK, State.SETTLED)
+        query = (
+            f"SELECT coalesce(sum(amount), 0) FROM authorizations WHERE purchase_id = ? AND state IN ({marks(counted)})"
+        )
+        return int(self._read(query, (purchase_id, *counted))[0][0])
+
     def pictures(self, purchase_id: str) -> list[KeptPicture]:
         """Return the pictures of a purchase, in the gateway's order."""
         query = "SELECT * FROM pictures WHERE purchase_id = ? ORDER BY position"
@@ -103,7 +118,7 @@ class Ledger:
                 VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (realm, digest, take) DO NOTHING""",
                 (
                     secrets.token_hex(5),
-                    self._clock(),
+                    self.clock(),
                     realm,
                     gateway,
                     digest,
@@ -118,29 +133,43 @@ class Ledger:
 
     # -- the life of an authorization
 
-    def reserve(self, wanted: Sequence[tuple[Purchase, int]]) -> list[int]:
-        """Reserve each purchase's amount (micro-USDC), all or none; return the payments' ids.
+    def hold(self, realm: str, amount: int) -> int:
+        """Hold `amount` micro-USDC of the caps for a batch, and return the hold's id.
+
+        Its parts are then reserved out of it. Raises BudgetError. A hold that nobody drops, because
+        its kernel died, ends by itself after an hour.
+        """
+        now = self.clock()
+        with self._writing() as connection:
+            check_caps(amount, self._committed(connection, realm, now), self._caps(connection))
+            cursor = connection.execute(
+                "INSERT INTO holds (session, realm, amount, expires_at) VALUES (?, ?, ?, ?)",
+                (self.session, realm, amount, now + _LONGEST_HOLD),
+            )
+            return int(cursor.lastrowid or 0)
+
+    def drop_hold(self, hold: int) -> None:
+        """Give back what is left of a hold."""
+        with self._writing() as connection:
+            connection.execute("DELETE FROM holds WHERE id = ?", (hold,))
+
+    def reserve(self, purchase: Purchase, amount: int, hold: int | None = None) -> int:
+        """Reserve `amount` micro-USDC for `purchase`, out of `hold` if given; return the payment's id.
 
         One transaction over all kernels checks the caps. Raises BudgetError, and then nothing is
         reserved.
         """
-        if not wanted:
-            return []
-        now = self._clock()
-        realm = wanted[0][0].realm
+        now = self.clock()
         with self._writing() as connection:
-            committed = self._committed(connection, realm, now)
-            check_caps(sum(amount for _, amount in wanted), committed, self._caps(connection))
-            ids = []
-            for purchase, amount in wanted:
-                cursor = connection.execute(
-                    """INSERT INTO authorizations
-                    (purchase_id, session, realm, created_at, updated_at, state, amount)
-                    VALUES (?, ?, ?, ?, ?, ?, ?)""",
-                    (purchase.id, self.session, realm, now, now, State.RESERVED, amount),
-                )
-                ids.append(int(cursor.lastrowid or 0))
-        return ids
+            if hold is not None:
+                connection.execute("UPDATE holds SET amount = max(0, amount - ?) WHERE id = ?", (amount, hold))
+            check_caps(amount, self._committed(connection, purchase.realm, now), self._caps(connection))
+            cursor = connection.execute(
+                """INSERT INTO authorizations
+                (purchase_id, session, realm, created_at, updated_at, state, amount) VALUES (?, ?, ?, ?, ?, ?, ?)""",
+                (purchase.id, self.session, purchase.realm, now, now, State.RESERVED, amount),
+            )
+            return int(cursor.lastrowid or 0)
 
     def sign(self, payment_id: int, network: str, signed: SignedPayment) -> None:
         """Record a signature that has not left yet: reserved → signed."""
@@ -174,7 +203,14 @@ class Ledger:
 
     def settle(self, payment_id: int, transaction: str | None, note: str | None = None) -> None:
         """Record that the money moved: → settled. Settling twice with one hash is one settlement."""
-        self._advance(payment_id, State.SETTLED, transaction_hash=transaction, note=note)
+        with self._writing() as connection:
+            self._advance_in(connection, payment_id, State.SETTLED, transaction_hash=transaction, note=note)
+            # Until the picture is here, the header may be needed to ask for it once more.
+            connection.execute(
+                """UPDATE authorizations SET header_value = NULL
+                WHERE id = ? AND purchase_id IN (SELECT id FROM purchases WHERE finished_at IS NOT NULL)""",
+                (payment_id,),
+            )
 
     def release(self, payment_id: int, note: str) -> None:
         """Record that the money certainly did not move and cannot any more: → released."""
@@ -213,17 +249,25 @@ class Ledger:
             )
             connection.execute(
                 "UPDATE purchases SET finished_at = ?, seconds = ?, answer = NULL WHERE id = ?",
-                (self._clock(), seconds, purchase_id),
+                (self.clock(), seconds, purchase_id),
             )
             connection.execute(
                 "UPDATE authorizations SET header_value = NULL WHERE purchase_id = ? AND state = ?",
                 (purchase_id, State.SETTLED),
             )
 
-    def mark_logged(self, payment_id: int) -> None:
-        """Record that a settled payment stands in the official cost log."""
+    def log_settled(self, realm: str, write: Callable[[Sequence[sqlite3.Row]], None]) -> None:
+        """Hand the settled payments of `realm` that no cost log has yet to `write`: each once, of all kernels."""
+        query = """
+            SELECT authorizations.id, updated_at, amount, payer, network, request FROM authorizations
+            JOIN purchases ON purchases.id = purchase_id
+            WHERE state = ? AND authorizations.realm = ? AND logged = 0 ORDER BY updated_at"""
+        if not self._read(query, (State.SETTLED, realm)):
+            return
         with self._writing() as connection:
-            connection.execute("UPDATE authorizations SET logged = 1 WHERE id = ?", (payment_id,))
+            rows = connection.execute(query, (State.SETTLED, realm)).fetchall()
+            write(rows)
+            connection.executemany("UPDATE authorizations SET logged = 1 WHERE id = ?", [(row["id"],) for row in rows])
 
     # -- caps
 
@@ -245,7 +289,7 @@ class Ledger:
     def committed(self, realm: str) -> Committed:
         """Return what this session and this UTC day have spent or put at risk, in micro-USDC."""
         with told(self.path), self._lock:
-            return self._committed(self._connection, realm, self._clock())
+            return self._committed(self._connection, realm, self.clock())
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
         """Return the rows of a reading query, for reports."""
@@ -255,13 +299,17 @@ class Ledger:
 
     def _committed(self, connection: sqlite3.Connection, realm: str, now: float) -> Committed:
         counted = (*AT_RISK, State.SETTLED)
-        total = f"SELECT coalesce(sum(amount), 0) FROM authorizations WHERE state IN ({marks(counted)})"
+        paid = f"SELECT coalesce(sum(amount), 0) FROM authorizations WHERE state IN ({marks(counted)})"
+        held = "SELECT coalesce(sum(amount), 0) FROM holds WHERE realm = ? AND expires_at > ?"
         session = connection.execute(
-            f"{total} AND session = ? AND realm = ?", (*counted, self.session, realm)
-        ).fetchone()[0]
-        midnight = now - now % _DAY
-        day = connection.execute(f"{total} AND realm = ? AND created_at >= ?", (*counted, realm, midnight))
-        return Committed(session, day.fetchone()[0])
+            f"SELECT ({paid} AND session = ? AND realm = ?) + ({held} AND session = ?)",
+            (*counted, self.session, realm, realm, now, self.session),
+        )
+        day = connection.execute(
+            f"SELECT ({paid} AND realm = ? AND created_at >= ?) + ({held})",
+            (*counted, realm, now - now % _DAY, realm, now),
+        )
+        return Committed(session.fetchone()[0], day.fetchone()[0])
 
     def _caps(self, connection: sqlite3.Connection) -> Caps:
         rows = connection.execute("SELECT name, value FROM settings WHERE name LIKE 'cap.%'").fetchall()
@@ -278,6 +326,11 @@ class Ledger:
 
     def _advance_in(self, connection: sqlite3.Connection, payment_id: int, to: State, **fields: Any) -> None:
         row = connection.execute("SELECT state FROM authorizations WHERE id = ?", (payment_id,)).fetchone()
+        if row is None:
+            raise LedgerError(
+                f"The ledger knows of no payment {payment_id}.",
+                "Nothing more was done. Please report this with `%blockrun jobs`.",
+            )
         now_in = State(row["state"])
         if now_in is to:
             return
@@ -286,7 +339,7 @@ class Ledger:
                 f"The ledger holds payment {payment_id} as {now_in}, which cannot become {to}.",
                 "Nothing more was done with it. Please report this with `%blockrun jobs`.",
             )
-        columns = {"state": to, "updated_at": self._clock(), **fields}
+        columns = {"state": to, "updated_at": self.clock(), **fields}
         assignments = ", ".join(f"{name} = ?" for name in columns)
         connection.execute(f"UPDATE authorizations SET {assignments} WHERE id = ?", (*columns.values(), payment_id))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 from blockrun_magic.payments.database import marks
@@ -57,5 +56,5 @@ def spending_by_model(ledger: Ledger, realm: str, when: str) -> list[tuple[str, 
 def _period(ledger: Ledger, when: str) -> tuple[str, str | float]:
     if when == "session":
         return "session = ?", ledger.session
-    now = time.time()
+    now = ledger.clock()
     return "created_at >= ?", now - now % _DAY if when == "today" else 0.0

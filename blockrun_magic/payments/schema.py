@@ -32,10 +32,12 @@ def migrate(connection: sqlite3.Connection) -> None:
         for step in _MIGRATIONS[version:]:
             step(connection)
         connection.execute(f"PRAGMA user_version = {max(version, len(_MIGRATIONS))}")
+        connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        # A full disk ends the transaction by itself; a second end would hide the first error.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")
 
 
 @migration
@@ -97,3 +99,16 @@ def purchases_authorizations_pictures(connection: sqlite3.Connection) -> None:
     connection.execute(
         "CREATE INDEX by_open_state ON authorizations (state) WHERE state NOT IN ('settled', 'released')"
     )
+
+
+@migration
+def holds(connection: sqlite3.Connection) -> None:
+    """Create the table of what batches hold of the caps before their parts are reserved."""
+    connection.execute("""
+        CREATE TABLE holds (
+            id INTEGER PRIMARY KEY,
+            session TEXT NOT NULL,
+            realm TEXT NOT NULL,
+            amount INTEGER NOT NULL CHECK (amount >= 0),
+            expires_at REAL NOT NULL
+        ) STRICT""")

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from blockrun_magic.errors import TermsRefused
 from blockrun_magic.payments.networks import Network, network_named
+from blockrun_magic.payments.plainjson import read_json
 from blockrun_magic.payments.wallet import Wallet
 
 __all__ = [
@@ -38,7 +39,8 @@ LONGEST_WINDOW = 3600
 CLOCK_ALLOWANCE = 600
 _LONGEST_HEADER = 64 * 1024
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
-_AMOUNT = re.compile(r"[0-9]{1,30}", re.ASCII)
+# Eighteen digits are a trillion dollars, and fit the ledger's 64-bit column.
+_AMOUNT = re.compile(r"[0-9]{1,18}")
 _TRANSACTION = re.compile(r"0x[0-9a-fA-F]{64}")
 _TRANSFER_TYPES = {
     "TransferWithAuthorization": [
@@ -148,7 +150,7 @@ def pin_terms(challenge: Challenge, networks: Collection[Network], base_url: str
             refusals.append(refusal)
     if refusals:
         raise refusals[0]
-    asked = ", ".join(sorted({str(entry.get("network"))[:40] for entry in challenge.accepts})) or "nothing"
+    asked = ", ".join(sorted({f"{entry.get('network')!r:.60}" for entry in challenge.accepts})[:4]) or "nothing"
     ours = ", ".join(sorted(network.label for network in networks))
     raise _refused(f"The gateway wants to be paid on {asked}; it may only be paid on {ours}.")
 
@@ -202,11 +204,12 @@ def _check_resource(resource: Any, base_url: str) -> None:
     if url is None:
         return
     try:
-        host = urlsplit(url).hostname if isinstance(url, str) else ""
+        parts = urlsplit(url) if isinstance(url, str) else None
     except ValueError:
-        host = ""
+        parts = None
     # A bare path has no host and stays on the gateway by nature.
-    if host is not None and host != urlsplit(base_url).hostname:
+    ours = (None, urlsplit(base_url).hostname)
+    if parts is None or parts.hostname not in ours or parts.username is not None:
         raise _refused(f"The gateway asks for a payment for another host's resource ({url!r:.80}).")
 
 
@@ -319,8 +322,8 @@ def _decode_header(encoded: str) -> Any:
 
 def _decode_json(raw: bytes) -> Any:
     try:
-        return json.loads(raw)
-    except (ValueError, RecursionError):
+        return read_json(raw)
+    except ValueError:
         raise _refused("The gateway's payment terms are not readable (bad JSON).") from None
 
 

@@ -14,25 +14,33 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["PREVIEW_SIDE", "preview"]
+__all__ = ["PREVIEW_SIDE", "preview", "sheet"]
 
 PREVIEW_SIDE = 768
 _SHOWN_SIDE = 512
 _QUALITY = 82
 _GAP = 8
+_FOOT = 20
+_LETTER = 13
+_MANY = 9
 
 
-def preview(images: Sequence[Image.Image], side: int = PREVIEW_SIDE) -> tuple[bytes, int, int]:
+def preview(
+    images: Sequence[Image.Image], side: int = PREVIEW_SIDE, labels: Sequence[str] = ()
+) -> tuple[bytes, int, int]:
     """Return a JPEG of `images` (one, or a sheet) with the CSS width and height to show it at.
 
-    The JPEG is at most `side` pixels wide or high, and is shown smaller, so that it stays sharp on
-    dense screens.
+    The JPEG is at most `side` pixels wide (a sheet of many: a third more), and is shown smaller, so
+    that it stays sharp on dense screens.
     """
-    sheet = _small(images[0], side) if len(images) == 1 else _sheet(images, side)
+    alone = len(images) == 1 and not labels
+    if len(images) > _MANY:
+        side = side * 4 // 3
+    shown = _small(images[0], side) if alone else sheet(images, side, labels)
     file = io.BytesIO()
-    sheet.save(file, "JPEG", quality=_QUALITY, optimize=True)
-    scale = min(1.0, _SHOWN_SIDE / max(sheet.size)) if len(images) == 1 else 1.0
-    return file.getvalue(), round(sheet.width * scale), round(sheet.height * scale)
+    shown.save(file, "JPEG", quality=_QUALITY, optimize=True)
+    scale = min(1.0, _SHOWN_SIDE / max(shown.size)) if alone else 1.0
+    return file.getvalue(), round(shown.width * scale), round(shown.height * scale)
 
 
 def _small(image: Image.Image, side: int) -> Image.Image:
@@ -47,19 +55,30 @@ def _small(image: Image.Image, side: int) -> Image.Image:
     return image
 
 
-def _sheet(images: Sequence[Image.Image], side: int) -> Image.Image:
-    """Return the images side by side in rows, as square a grid as their number allows."""
+def sheet(images: Sequence[Image.Image], side: int, labels: Sequence[str] = ()) -> Image.Image:
+    """Return the images in rows, as square a grid as their number allows, at most `side` pixels wide.
+
+    A label stands under its picture, cut to the picture's width; Pillow's own font has no more than Latin letters.
+    """
     from PIL import Image as PILImage
+    from PIL import ImageDraw, ImageFont
 
     columns = math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
     cell = (side - _GAP * (columns - 1)) // columns
     small = [_small(image, cell) for image in images]
     width = max(image.width for image in small)
-    height = max(image.height for image in small)
-    sheet = PILImage.new("RGB", (columns * (width + _GAP) - _GAP, rows * (height + _GAP) - _GAP), (255, 255, 255))
+    foot = _FOOT if labels else 0
+    height = max(image.height for image in small) + foot
+    paper = PILImage.new("RGB", (columns * (width + _GAP) - _GAP, rows * (height + _GAP) - _GAP), "white")
+    pen, font = ImageDraw.Draw(paper), ImageFont.load_default(_LETTER)
     for index, image in enumerate(small):
         row, column = divmod(index, columns)
-        left = column * (width + _GAP) + (width - image.width) // 2
-        sheet.paste(image, (left, row * (height + _GAP) + (height - image.height) // 2))
-    return sheet
+        left, top = column * (width + _GAP), row * (height + _GAP)
+        paper.paste(image, (left + (width - image.width) // 2, top + (height - foot - image.height) // 2))
+        if labels:
+            text = labels[index]
+            while text and pen.textlength(text, font=font) > width:
+                text = text[:-1]
+            pen.text((left + 2, top + height - foot + 2), text, fill=(60, 60, 60), font=font)
+    return paper

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,31 +42,23 @@ class Store:
         """Keep `data` and return its SHA-256 (hex); raises StoreError when it cannot be written."""
         digest = hashlib.sha256(data).hexdigest()
         path = self.path(digest, media_type)
-        if path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == digest:
-            return digest
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _write_whole(path, data)
-        except OSError as error:
-            raise StoreError(
-                f"The picture could not be kept in {self.root}: {error}.",
-                "Free some space and run the cell again: it collects what was paid for.",
-            ) from error
+        if not _holds(path, data):
+            self._keep(path, data)
         return digest
 
     def files(self) -> list[StoredFile]:
         """Return every kept file, oldest first."""
         found = []
         for path in self.root.glob("[0-9a-f][0-9a-f]/[0-9a-f]*"):
-            stat = path.stat()
-            found.append(StoredFile(path, path.stem, stat.st_size, stat.st_mtime))
+            with suppress(FileNotFoundError):  # another kernel removed it just now
+                stat = path.stat()
+                found.append(StoredFile(path, path.stem, stat.st_size, stat.st_mtime))
         return sorted(found, key=lambda file: file.written_at)
 
     def set_aside(self, data: bytes) -> Path:
-        """Keep bytes that were paid for and are not a picture; return where they are."""
+        """Keep bytes that were paid for and are not a picture; return where they are, or raise StoreError."""
         path = self.root / "not-pictures" / hashlib.sha256(data).hexdigest()[:16]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write_whole(path, data)
+        self._keep(path, data)
         return path
 
     def get(self, digest: str, media_type: str) -> bytes:
@@ -84,6 +77,23 @@ class Store:
                 "It is not shown. Restore it from a backup, or buy another take with --fresh.",
             )
         return data
+
+    def _keep(self, path: Path, data: bytes) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write_whole(path, data)
+        except OSError as error:
+            raise StoreError(
+                f"The picture could not be kept in {self.root}: {error}.",
+                "Free some space and run the cell again: it collects what was paid for.",
+            ) from error
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    try:
+        return path.read_bytes() == data
+    except OSError:
+        return False
 
 
 def _write_whole(path: Path, data: bytes) -> None:

@@ -187,7 +187,7 @@ class Buying:
                 f"The price rose to {format_usd(terms.amount)} while the picture was being made.",
                 "Nothing more was signed. Run the cell again to agree to the new price.",
             )
-        [payment_id] = self.ledger.reserve([(self.purchase, terms.amount)])
+        payment_id = self.ledger.reserve(self.purchase, terms.amount)
         fresh = await self.authorize(terms, payment_id)
         self.ledger.submit(fresh.id)
         self.ledger.poll(fresh.id, self.purchase.id, address)
@@ -233,10 +233,12 @@ class Buying:
             return read_answer(answer)
         except GatewayError as error:
             self._note(payment, answer)
-            if isinstance(error, JobFailed) or answer.status in _GONE:
-                self.ledger.forget_job(self.purchase.id)
             refused = not isinstance(error, AnswerUnusable) and not is_replay(answer)
-            raise await self._with_money(payment, error, refused=refused) from error
+            told = await self._with_money(payment, error, refused=refused)
+            if isinstance(error, JobFailed) or answer.status in _GONE:
+                # Last: a payment that still polls and has no job could not go on.
+                self.ledger.forget_job(self.purchase.id)
+            raise told from error
 
     def _note(self, payment: Payment, answer: Answer) -> Settlement:
         settlement = read_settlement(answer.headers, answer.json())

@@ -56,6 +56,8 @@ class Options:
     unchecked: bool = False
     private: bool = False
     cache_only: bool = False
+    hold: int | None = None
+    """The ledger's hold that a batch reserves its parts out of."""
 
 
 class Studio:
@@ -81,7 +83,7 @@ class Studio:
         self.ledger = ledger
         self.store = store
         self.catalog = catalog
-        self._wallet_for = wallet_for
+        self.wallet_for = wallet_for
         self._claims = Claims(ledger, locks)
         self._patience = patience or Patience()
         self._clock = clock
@@ -96,8 +98,6 @@ class Studio:
         if not options.unchecked:
             self.catalog.check(request)
         terms = await ask_price(self.client, gateway, request, payer="")
-        take = self._claims.meant(gateway.realm, request.digest, take=options.take, fresh=options.fresh)
-        purchase = self.ledger.purchase(gateway.realm, request.digest, take)
         return Quote(
             total=terms.amount,
             list_price=self.catalog.list_price(request.price_key),
@@ -105,8 +105,14 @@ class Studio:
             network=terms.network.label,
             realm=gateway.realm,
             gateway=gateway.name,
-            kept=purchase is not None and purchase.finished_at is not None,
+            kept=self.is_kept(request, gateway, options),
         )
+
+    def is_kept(self, request: ImageRequest, gateway: Gateway, options: Options) -> bool:
+        """Return whether the take of `request` that is meant was bought before, and so costs nothing."""
+        take = self._claims.meant(gateway.realm, request.digest, take=options.take, fresh=options.fresh)
+        purchase = self.ledger.purchase(gateway.realm, request.digest, take)
+        return purchase is not None and purchase.finished_at is not None
 
     async def make(
         self,
@@ -148,7 +154,7 @@ class Studio:
 
     async def balance(self, gateway: Gateway) -> Balance | None:
         """Return the balance of the wallet that pays at `gateway`, or None when nobody can say."""
-        address = await asyncio.to_thread(lambda: self._wallet_for(gateway).address)
+        address = await asyncio.to_thread(lambda: self.wallet_for(gateway).address)
         return await balance(self.client, gateway, address)
 
     def prunable(self, *, older_than: float | None = None, larger_than: int | None = None) -> Plan:
@@ -198,7 +204,7 @@ class Studio:
                     "This picture is not kept, and only kept pictures are allowed here.",
                     "Nothing was sent. Buy it where that is allowed, or switch the cache mode off.",
                 )
-            self._wallet_for(gateway)  # no key: say so before anything is written or sent
+            self.wallet_for(gateway)  # no key: say so before anything is written or sent
             if purchase is None:
                 record = await asyncio.to_thread(request_to_record, request, self.store)
                 purchase = self.ledger.begin(realm, gateway.name, request.digest, take, record, private=options.private)
@@ -222,7 +228,7 @@ class Studio:
             client=self.client,
             ledger=self.ledger,
             gateway=gateway,
-            wallet=lambda: self._wallet_for(gateway),
+            wallet=lambda: self.wallet_for(gateway),
             request=request,
             purchase=purchase,
             progress=progress,
@@ -244,7 +250,7 @@ class Studio:
         terms = await buying.quote()
         progress.price = terms.amount
         self._check_budget(terms, request, options)
-        [payment_id] = self.ledger.reserve([(buying.purchase, terms.amount)])
+        payment_id = self.ledger.reserve(buying.purchase, terms.amount, options.hold)
         try:
             return await buying.authorize(terms, payment_id)
         except BaseException:

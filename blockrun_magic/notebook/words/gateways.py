@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from blockrun_magic.errors import FlagError, WalletError
-from blockrun_magic.notebook.cards import Card, Message, Table, money_words, quote_card
+from blockrun_magic.notebook.cards import Card, Message, Table, money_words, quotes_card
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.payments.money import format_usd
 
@@ -86,7 +86,7 @@ def price(context: Context, words: Sequence[str]) -> Card:
         n=flags.n or 1,
     )
     quote = context.session.run(studio.quote(request, gateway))
-    return quote_card(quote, request.model, request.size)
+    return quotes_card([request], [quote])
 
 
 def wallet(context: Context, words: Sequence[str]) -> Card:

@@ -1,0 +1,154 @@
+"""What was made before: a gallery of it, the cell that made a picture, and the styles to choose from."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from blockrun_magic.errors import BlockrunError, FlagError, StoreError
+from blockrun_magic.notebook.cards import Card, Message, Table, money_words
+from blockrun_magic.notebook.context import Context
+
+if TYPE_CHECKING:
+    from blockrun_magic.payments.rows import Purchase
+    from blockrun_magic.pictures.store import Store
+    from blockrun_magic.studio import Studio
+
+__all__ = ["history", "reuse", "styles"]
+
+_PAGE = 20
+_THUMBNAIL = 96
+
+
+def history(context: Context, words: Sequence[str]) -> Card:
+    """Return what was made, newest first, with thumbnails; words search prompts and models."""
+    studio, gateway = context.session.ready()
+    page, wanted = _page_and_words(words)
+    found = studio.ledger.finished(gateway.realm, wanted, _PAGE + 1, (page - 1) * _PAGE)
+    more = f"More: %blockrun history {wanted} --page {page + 1}".replace("  ", " ") if len(found) > _PAGE else ""
+    if not found:
+        return Message("Nothing was made here yet." if not wanted else f"Nothing made here mentions {wanted!r}.")
+    entries = [(purchase, _facts(studio, purchase)) for purchase in found[:_PAGE]]
+    rows = [(purchase.id, *facts) for purchase, facts in entries]
+    text = Table(("id", "made", "model", "prompt", "price"), rows, note=more, left=4).text
+    pictures = "".join(_figure(studio, purchase, facts) for purchase, facts in entries)
+    html = f'<div style="display:flex;flex-wrap:wrap;gap:8px">{pictures}</div><div>{escape(more)}</div>'
+    return Card(text, html)
+
+
+def reuse(context: Context, words: Sequence[str]) -> Card:
+    """Write the cell that made a picture as the next input, and return its text."""
+    from blockrun_magic.notebook.flags import Flags, render
+
+    if len(words) != 1:
+        raise FlagError("`reuse` takes one picture.", "For example: %blockrun reuse img, or an id from history.")
+    studio = context.session.ready()[0]
+    purchase = _purchase_of(context, studio, words[0])
+    request = purchase.request
+    model = studio.catalog.find(request["model"])
+    sources, mask, note = _sources(studio.store, request)
+    flags = Flags(
+        prompt=request["prompt"],
+        models=(model.shorthands[0] if model and model.shorthands else request["model"],),
+        sizes=(request["size"],),
+        n=request["n"] if request["n"] > 1 else None,
+        quality=request["quality"],
+        take=purchase.take if purchase.take > 1 else None,
+        images=sources,
+        mask=mask,
+    )
+    text = render("img2img" if sources else "imagegen", flags)
+    context.shell.set_next_input(text)
+    return Message(f"{text}\n{note}".strip())
+
+
+def styles(_context: Context, words: Sequence[str]) -> Card:
+    """Return the styles that `--style` knows, and where to add your own."""
+    from blockrun_magic.notebook.styles import load_styles, styles_file
+    from blockrun_magic.wiring import blockrun_home
+
+    wanted = " ".join(words).lower()
+    rows = [
+        (style.name, style.look, style.words)
+        for style in load_styles(blockrun_home()).values()
+        if wanted in f"{style.name} {style.look} {style.words}".lower()
+    ]
+    note = f"Add your own in {styles_file(blockrun_home())}."
+    return Table(("--style", "looks like", "adds to the prompt"), rows, note=note, left=3)
+
+
+def _page_and_words(words: Sequence[str]) -> tuple[int, str]:
+    if "--page" not in words:
+        return 1, " ".join(words)
+    at = list(words).index("--page")
+    number = words[at + 1] if at + 1 < len(words) else ""
+    if not number.isascii() or not number.isdigit() or int(number) < 1:
+        raise FlagError("--page needs a number from 1.", "For example: %blockrun history --page 2.")
+    return int(number), " ".join([*words[:at], *words[at + 2 :]])
+
+
+def _facts(studio: Studio, purchase: Purchase) -> tuple[str, str, str, str]:
+    made = time.strftime("%Y-%m-%d %H:%M", time.localtime(purchase.created_at))
+    prompt = " ".join(str(purchase.request["prompt"]).split())
+    paid = studio.ledger.paid(purchase.id)
+    model = str(purchase.request["model"]).rpartition("/")[2]
+    return made, model, prompt if len(prompt) <= 60 else f"{prompt[:59]}…", money_words(paid, purchase.realm)
+
+
+def _figure(studio: Studio, purchase: Purchase, facts: Sequence[str]) -> str:
+    made, model, prompt, price = (escape(fact) for fact in facts)
+    picture = _thumbnail(studio, purchase)
+    image = f'<img src="{picture}" alt="{prompt}" title="{prompt}">' if picture else "<div>-</div>"
+    words = f"{escape(purchase.id)}<br>{made}<br>{model}<br>{price}"
+    return f'<div style="width:{_THUMBNAIL + 24}px;font-size:0.8em">{image}<br>{words}</div>'
+
+
+def _thumbnail(studio: Studio, purchase: Purchase) -> str | None:
+    from blockrun_magic.pictures.decode import decode
+    from blockrun_magic.pictures.preview import preview
+
+    kept = studio.ledger.pictures(purchase.id)[0]
+    try:
+        image = decode(studio.store.get(kept.file, kept.media_type), StoreError, "The kept picture", "")
+    except BlockrunError:
+        return None
+    jpeg, _, _ = preview([image], side=_THUMBNAIL)
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"
+
+
+def _purchase_of(context: Context, studio: Studio, text: str) -> Purchase:
+    """Return the purchase that `text` means: its id, or the picture that carries its receipt."""
+    from blockrun_magic.pictures.provenance import read
+    from blockrun_magic.pictures.source import find_source
+
+    purchase = studio.ledger.purchase_by_id(text) if text not in context.shell.user_ns else None
+    if purchase is not None:
+        return purchase
+    source: Any = find_source(text, context.shell.user_ns)
+    receipt = getattr(source, "receipt", None)
+    if receipt is not None:
+        purchase = studio.ledger.purchase_by_id(receipt.purchase_id)
+    else:
+        record = read(source) if isinstance(source, Path | bytes) or hasattr(source, "info") else None
+        if record is not None:
+            realm, digest, take = (record.get(name) for name in ("money", "request", "take"))
+            purchase = studio.ledger.purchase(str(realm), str(digest), take if isinstance(take, int) else 1)
+    if purchase is None:
+        raise FlagError(
+            f"The ledger does not know how {text[:60]} was made.", "`%blockrun history` lists what it knows."
+        )
+    return purchase
+
+
+def _sources(store: Store, request: Any) -> tuple[tuple[str, ...], str | None, str]:
+    """Return what to write after --image and --mask, and a sentence where a source is gone."""
+    paths = [store.path(upload["file"], upload["media_type"]) for upload in request.get("uploads", ())]
+    names = [str(path) if path.exists() else "img" for path in paths]
+    gone = sum(not path.exists() for path in paths)
+    note = f"# {gone} of its pictures are no longer kept: put yours in the place of img." if gone else ""
+    mask = names.pop() if request["mask"] else None
+    return tuple(names), mask, note

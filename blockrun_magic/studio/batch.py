@@ -1,0 +1,144 @@
+"""Many requests at once: priced together, held together, made side by side."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from blockrun_magic.errors import BlockrunError, BudgetError
+from blockrun_magic.gateway.presets import Gateway
+from blockrun_magic.gateway.request import ImageRequest
+from blockrun_magic.payments.budget import check_price, check_surprise
+from blockrun_magic.payments.money import format_usd
+from blockrun_magic.studio.progress import Progress
+from blockrun_magic.studio.result import ImageResult, Quote
+from blockrun_magic.studio.results import Failure, ImageResults
+from blockrun_magic.studio.studio import Options, Studio
+
+__all__ = ["DEFAULT_JOBS", "BatchProgress", "make_all", "quote_all"]
+
+DEFAULT_JOBS = 8
+
+
+@dataclass(slots=True)
+class BatchProgress:
+    """A batch on its way; `total` and `spent` are in micro-USDC, `started` on the monotonic clock."""
+
+    count: int
+    total: int | None = None
+    done: int = 0
+    failed: int = 0
+    spent: int = 0
+    stage: str = "asking the price"
+    parts: list[Progress] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self.started
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds to go at the speed so far, or None before the first result."""
+        ended = self.done + self.failed
+        return self.elapsed / ended * (self.count - ended) if ended else None
+
+    @property
+    def in_flight(self) -> list[Progress]:
+        """The parts whose payment has been sent and whose pictures have not come yet."""
+        return [part for part in self.parts if part.sent]
+
+
+async def make_all(
+    studio: Studio,
+    requests: Sequence[ImageRequest],
+    gateway: Gateway,
+    options: Options,
+    progress: BatchProgress,
+    jobs: int = DEFAULT_JOBS,
+) -> ImageResults:
+    """Return the results of all `requests`, at most `jobs` at a time.
+
+    The total is priced and held against the caps first: raises BudgetError, RequestError or
+    GatewayError before anything is signed. Afterwards one that fails does not stop the rest. Kept
+    pictures cost nothing, so that running a batch again pays only for what is missing.
+    """
+    if not options.unchecked:
+        for request in requests:
+            studio.catalog.check(request)
+    total = await _priced(studio, requests, gateway, options)
+    progress.total, progress.stage = total, "making"
+    hold = studio.ledger.hold(gateway.realm, total) if total else None
+    try:
+        outcomes = await _side_by_side(studio, requests, gateway, replace(options, hold=hold), progress, jobs)
+    finally:
+        if hold is not None:
+            studio.ledger.drop_hold(hold)
+    results = [outcome for outcome in outcomes if isinstance(outcome, ImageResult)]
+    failures = [
+        Failure(index, requests[index].to_record(), outcome)
+        for index, outcome in enumerate(outcomes)
+        if isinstance(outcome, BlockrunError)
+    ]
+    return ImageResults(results, failures)
+
+
+async def quote_all(
+    studio: Studio, requests: Sequence[ImageRequest], gateway: Gateway, options: Options
+) -> list[Quote]:
+    """Return the quote of each request, each kind asked once; raises RequestError or GatewayError."""
+    kinds = {request.price_key: request for request in requests}
+    quotes = await asyncio.gather(*(studio.quote(request, gateway, options) for request in kinds.values()))
+    found = dict(zip(kinds, quotes, strict=True))
+    return [replace(found[request.price_key], kept=studio.is_kept(request, gateway, options)) for request in requests]
+
+
+async def _priced(studio: Studio, requests: Sequence[ImageRequest], gateway: Gateway, options: Options) -> int:
+    """Return what the batch costs in micro-USDC, each kind of request asked once; raises BudgetError."""
+    missing = [request for request in requests if not studio.is_kept(request, gateway, options)]
+    if missing:
+        studio.wallet_for(gateway)  # no key: say so once, before anything is sent
+    quotes = await quote_all(studio, missing, gateway, options)
+    caps = studio.ledger.caps()
+    for quote in quotes:
+        check_price(quote.total, quote.n, caps, options.max_price)
+        check_surprise(quote.total, quote.list_price, options.max_price)
+    total = sum(quote.total for quote in quotes)
+    if options.max_price is not None and total > options.max_price:
+        raise BudgetError(
+            f"These {len(missing)} requests cost {format_usd(total)}, more than --max-price"
+            f" {format_usd(options.max_price)}.",
+            f"Nothing was signed. Allow it with --max-price {format_usd(total)}, or ask for fewer.",
+        )
+    return total
+
+
+async def _side_by_side(
+    studio: Studio,
+    requests: Sequence[ImageRequest],
+    gateway: Gateway,
+    options: Options,
+    progress: BatchProgress,
+    jobs: int,
+) -> list[ImageResult | BlockrunError]:
+    turn = asyncio.Semaphore(jobs)
+
+    async def one(request: ImageRequest) -> ImageResult | BlockrunError:
+        async with turn:
+            part = Progress()
+            progress.parts.append(part)
+            try:
+                result = await studio.make(request, gateway, options, part)
+            except BlockrunError as error:
+                progress.failed += 1
+                progress.parts.remove(part)
+                return error
+        progress.done += 1
+        progress.spent += result.cost_micros
+        progress.parts.remove(part)
+        return result
+
+    return list(await asyncio.gather(*(one(request) for request in requests)))

@@ -1,0 +1,134 @@
+"""Run the first notebook without a browser: its pictures, a page to look at, and its bill.
+
+    python notebooks/demo.py            what `make demo` does; everything lands in build/
+    python notebooks/demo.py --update   and write the new outputs into the notebook itself
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import nbformat
+from nbclient import NotebookClient
+from nbconvert import HTMLExporter
+from traitlets.config import Config
+
+from blockrun_magic.pictures.provenance import read as read_receipt
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOK = ROOT / "notebooks" / "01-first-picture.ipynb"
+BUILD = ROOT / "build"
+HOME = BUILD / "blockrun-home"
+DESK = BUILD / "notebook"
+PICTURES = BUILD / "pictures"
+PAGE = BUILD / "demo.html"
+
+PRIVATE = ("BLOCKRUN_", "BASE_CHAIN_")
+"""What these variables hold is the owner's: no key of theirs is needed here, and none is read."""
+CELL_SECONDS = 120
+
+
+def main() -> int:
+    """Return 0 when every cell ran, every picture is there and the bill could be read."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--update", action="store_true", help="write the outputs into the notebook")
+    options = parser.parse_args()
+
+    print(f"Running {shown(NOTEBOOK)} on the practice gateway: play money, nothing is charged.", flush=True)
+    sweep()
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    execute(notebook)
+    publish(notebook)
+    pictures = collect()
+
+    print(f"\n{len(pictures)} pictures:")
+    for path in pictures:
+        print(f"  {shown(path)}")
+    print(f"\n{bill(notebook)}")
+    print(f"\nThe notebook as a page: {shown(PAGE)}")
+    if options.update:
+        nbformat.write(fit_to_keep(notebook), NOTEBOOK)
+        print(f"Its outputs are in {shown(NOTEBOOK)}.")
+    return 0
+
+
+def sweep() -> None:
+    """Begin with an empty home, so that every picture is bought anew."""
+    for folder in (HOME, DESK, PICTURES):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+
+
+def execute(notebook: NotebookNode) -> None:
+    """Run all cells in a fresh kernel, which knows no wallet and nothing of its user's IPython."""
+    for name in [name for name in os.environ if name.startswith(PRIVATE)]:
+        del os.environ[name]
+    os.environ |= {"BLOCKRUN_HOME": str(HOME), "IPYTHONDIR": str(HOME / "ipython")}
+    config = Config()
+    with tempfile.TemporaryDirectory() as sockets:
+        if os.name == "posix":  # sockets are files here: no ports, and nobody else can listen
+            config.KernelManager.update(transport="ipc", ip=str(Path(sockets) / "kernel"))
+        place = {"metadata": {"path": str(DESK)}}
+        client = NotebookClient(notebook, timeout=CELL_SECONDS, kernel_name="python3", resources=place, config=config)
+        client.execute()
+
+
+def publish(notebook: NotebookNode) -> None:
+    """Write the notebook as one page that needs nothing from the network."""
+    exporter = HTMLExporter(mathjax_url="", require_js_url="", exclude_input_prompt=True, exclude_output_prompt=True)
+    page, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": "Your first picture"}})
+    PAGE.write_text(page, encoding="utf-8")
+
+
+def collect() -> list[Path]:
+    """Copy what was bought out of the store, in the order in which it was made, under names for people."""
+    bought = []
+    for path in (HOME / "magic" / "pictures").glob("??/*"):
+        receipt = read_receipt(path)
+        if receipt is not None:  # the rest are sources and masks, as they were sent
+            bought.append((path.stat().st_mtime_ns, path, receipt))
+    copies = []
+    for number, (_, path, receipt) in enumerate(sorted(bought, key=lambda entry: entry[0]), 1):
+        words = "-".join(re.findall(r"[a-z0-9]+", receipt["prompt"].lower())[:5])
+        copy = PICTURES / f"{number}-{receipt['model'].rpartition('/')[2]}-{words}{path.suffix}"
+        copies.append(Path(shutil.copyfile(path, copy)))
+    return copies
+
+
+def bill(notebook: NotebookNode) -> str:
+    """Return what the last `%blockrun spend` of the notebook said."""
+    cell = next(cell for cell in reversed(notebook.cells) if cell.source.startswith("%blockrun spend"))
+    return "\n".join(output["data"]["text/plain"] for output in cell.outputs)
+
+
+def fit_to_keep(notebook: NotebookNode) -> NotebookNode:
+    """Take out what differs from run to run, and the larger face of a picture that has two."""
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    for cell in notebook.cells:
+        cell.metadata = {}
+        for output in cell.get("outputs", []):
+            if "image/jpeg" in output.get("data", {}):
+                output["data"].pop("image/png", None)
+    return notebook
+
+
+def shown(path: Path) -> str:
+    """Return a path as one would type it here."""
+    return os.path.relpath(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,627 @@
+"""A gateway that we control, and studios that deal with it over folders of their own.
+
+It verifies every signature for real, moves play money at most once a nonce, remembers every payment
+header it was shown, and errs where it is told to: an *act* at a *point* of its work. Points, in the order
+of a purchase: "connect", "challenge", "paid" (verified, nothing moved), "settled", "job", "poll" (nothing
+moved), "polled" (settled), "media" and "witness".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import io
+import json
+import re
+import socket
+import struct
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from email.utils import formatdate
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Self
+
+from eth_account import Account
+from eth_account.messages import encode_typed_data
+from PIL import Image
+
+from blockrun_magic.gateway.catalog import SNAPSHOT
+from blockrun_magic.gateway.client import Client, Timeouts
+from blockrun_magic.gateway.presets import Gateway, practice_at
+from blockrun_magic.gateway.request import PriceKey
+from blockrun_magic.payments.ledger import Ledger
+from blockrun_magic.payments.networks import PRACTICE, Network
+from blockrun_magic.payments.wallet import Wallet
+from blockrun_magic.pictures.store import Store
+from blockrun_magic.studio import Patience, Studio
+
+PAYEE = "0x" + "5a" * 20
+QUICK = Patience(attempts=3, first_wait=0.01, longest_wait=0.05, poll_every=0.01, poll_at_most_every=0.02)
+_WINDOW = 300
+_SECONDS_TO_SETTLE = 6
+_TYPES = {
+    "TransferWithAuthorization": [
+        {"name": "from", "type": "address"},
+        {"name": "to", "type": "address"},
+        {"name": "value", "type": "uint256"},
+        {"name": "validAfter", "type": "uint256"},
+        {"name": "validBefore", "type": "uint256"},
+        {"name": "nonce", "type": "bytes32"},
+    ]
+}
+
+
+@dataclass
+class Clock:
+    """The world's time, which a test moves by hand."""
+
+    ahead: float = 0.0
+
+    def __call__(self) -> float:
+        """Return the Unix time of the world."""
+        return time.time() + self.ahead
+
+
+@dataclass(frozen=True)
+class Cheque:
+    """An authorization whose signature was verified; `value` in micro-USDC."""
+
+    payer: str
+    value: int
+    valid_after: int
+    valid_before: int
+    nonce: str
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A payment header as it arrived: when, and for the request with which body."""
+
+    at: float
+    order: str
+    header: str
+    cheque: Cheque
+
+
+class Chain:
+    """Where money really moves: once a nonce, and only inside the window of its signature."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self.moved: dict[str, Cheque] = {}
+
+    def cash(self, cheque: Cheque) -> str:
+        """Move the money and return the transaction; cashing twice moves it once."""
+        if cheque.nonce not in self.moved:
+            if not cheque.valid_after < self._clock() < cheque.valid_before:
+                raise Rejected("the authorization is outside its window")
+            self.moved[cheque.nonce] = cheque
+        return transaction_of(cheque.nonce)
+
+    @property
+    def total(self) -> int:
+        """All that moved, in micro-USDC."""
+        return sum(cheque.value for cheque in self.moved.values())
+
+
+def transaction_of(nonce: str) -> str:
+    """Return the hash of the transaction that cashes a nonce."""
+    return "0x" + hashlib.sha256(f"settled {nonce}".encode()).hexdigest()
+
+
+class Rejected(Exception):
+    """A payment that is not taken."""
+
+    def __init__(self, why: str, code: str = "PAYMENT_INVALID") -> None:
+        self.why, self.code = why, code
+        super().__init__(why)
+
+
+class HangUp(Exception):
+    """The connection is reset, now."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An HTTP answer; of `raw` only those bytes leave, and of `cut` only so many of the body."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    raw: bytes | None = None
+    cut: int | None = None
+    close: bool = False
+
+    @classmethod
+    def of(cls, status: int, content: Any, **headers: str) -> Reply:
+        """Return `content` as JSON; header names have underscores for hyphens."""
+        names = {name.replace("_", "-"): value for name, value in headers.items()}
+        return cls(status, json.dumps(content).encode(), names)
+
+    def content(self) -> dict[str, Any]:
+        """Return the JSON of the body."""
+        return dict(json.loads(self.body))
+
+
+@dataclass
+class Exchange:
+    """One request at the merchant's; `reply` is what it would answer."""
+
+    merchant: Merchant
+    method: str = ""
+    path: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """What is ordered, and the endpoint it was ordered at."""
+    reply: Reply | None = None
+    cheque: Cheque | None = None
+    gone: Callable[[], Awaitable[Any]] | None = None
+
+    @property
+    def payment(self) -> str | None:
+        """The payment header, if there is one."""
+        return self.headers.get("payment-signature")
+
+
+Act = Callable[[Exchange], Awaitable[Reply | None]]
+
+
+@dataclass
+class Job:
+    """A slow order: ready at the poll after `polls_left` others."""
+
+    id: str
+    order: str
+    fields: Mapping[str, Any]
+    amount: int
+    polls_left: int
+    paid_by: str | None = None
+
+
+class Merchant:
+    """A gateway on loopback, in a thread of its own; `clock` is the world's."""
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        acts: Mapping[str, Act] | None = None,
+        *,
+        slow: bool = False,
+        witness: bool = True,
+        form: str = "data",
+        network: Network = PRACTICE,
+    ) -> None:
+        self.clock = clock
+        self.chain = Chain(clock)
+        self.acts: dict[str, Act] = dict(acts or {})
+        self.slow, self.witness, self.form, self.network = slow, witness, form, network
+        self.hands_out_again = True
+        self.price_factor = 1
+        self.requests = 0
+        self.shown: list[Shown] = []
+        self.orders: dict[str, str] = {}
+        self.jobs: dict[str, Job] = {}
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._loop = asyncio.new_event_loop()
+        self._halt = asyncio.Event()
+        self._server: asyncio.Server | None = None
+        self._port = 0
+
+    # -- its life
+
+    def __enter__(self) -> Self:
+        ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(ready,), name="merchant", daemon=True)
+        self._thread.start()
+        ready.wait()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._halt.set)
+        self._thread.join()
+
+    @property
+    def gateway(self) -> Gateway:
+        """The merchant as a gateway, paid on its own network."""
+        return replace(practice_at(f"http://127.0.0.1:{self._port}/api"), networks=(self.network,))
+
+    def heal(self) -> None:
+        """Be a faultless merchant from now on, with an open door."""
+        self.acts.clear()
+        asyncio.run_coroutine_threadsafe(self.open_door(), self._loop).result()
+
+    async def open_door(self) -> None:
+        """Listen, at the same port as before."""
+        if self._server is None:
+            listener = socket.create_server(("127.0.0.1", self._port))
+            self._port = listener.getsockname()[1]
+            self._server = await asyncio.start_server(self._serve, sock=listener, limit=2**20)
+
+    async def close_door(self) -> None:
+        """Refuse connections from now on."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def cash_what_it_holds(self) -> None:
+        """Cash every cheque it was ever shown and that the chain still takes."""
+        for shown in self.shown:
+            with suppress(Rejected):
+                self.chain.cash(shown.cheque)
+
+    def _run(self, ready: threading.Event) -> None:
+        async def serve() -> None:
+            await self.open_door()
+            ready.set()
+            await self._halt.wait()
+            await self.close_door()
+            for writer in list(self._writers):
+                writer.transport.abort()
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+            await asyncio.sleep(0)
+
+        self._loop.run_until_complete(serve())
+        self._loop.close()
+
+    # -- HTTP
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        try:
+            await self._act("connect", Exchange(self))
+            while (exchange := await self._read(reader)) is not None:
+                exchange.gone = reader.read
+                reply = await self._answer(exchange)
+                await self._send(writer, reply)
+                if reply.close or reply.raw is not None or reply.cut is not None:
+                    break
+            writer.close()
+        except HangUp:
+            # Lingering for no time makes the kernel send a reset in place of an orderly end.
+            linger = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            writer.transport.abort()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            writer.transport.abort()
+        finally:
+            self._writers.discard(writer)
+
+    async def _read(self, reader: asyncio.StreamReader) -> Exchange | None:
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        except asyncio.IncompleteReadError:
+            return None
+        first, *lines = head.rstrip("\r\n").split("\r\n")
+        method, path, _ = first.split(" ")
+        headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
+        self.requests += 1
+        return Exchange(self, method, path, headers, body)
+
+    async def _send(self, writer: asyncio.StreamWriter, reply: Reply) -> None:
+        if reply.raw is not None:
+            writer.write(reply.raw)
+        else:
+            headers = {
+                "Date": formatdate(self.clock(), usegmt=True),
+                "Content-Type": "application/json",
+                "Content-Length": str(len(reply.body)),
+                **({"Connection": "close"} if reply.close else {}),
+                **reply.headers,
+            }
+            lines = [f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}"]
+            lines += [f"{name}: {value}" for name, value in headers.items()]
+            head = "\r\n".join(lines) + "\r\n\r\n"
+            writer.write(head.encode("latin-1") + reply.body[: reply.cut])
+        await writer.drain()
+
+    async def _act(self, point: str, exchange: Exchange, reply: Reply | None = None) -> Reply | None:
+        """Return the answer that the act at `point` gives in place of `reply`."""
+        act = self.acts.get(point)
+        if act is None:
+            return reply
+        exchange.reply = reply
+        return await act(exchange) or reply
+
+    # -- the gateway's work
+
+    async def _answer(self, exchange: Exchange) -> Reply:
+        path = exchange.path.removeprefix("/api")
+        try:
+            if match := re.fullmatch(r"/v1/jobs/(\w+)", path):
+                return await self._polled(exchange, match[1])
+            if match := re.fullmatch(r"/media/(\w+)\.png", path):
+                picture = Reply(200, picture_for(match[1]), {"Content-Type": "image/png"})
+                return await self._act("media", exchange, picture) or picture
+            if match := re.fullmatch(r"/practice/authorization/(\w+)/(\w+)", path):
+                return await self._witnessed(exchange, match[2])
+            if exchange.method == "POST":
+                return await self._ordered(exchange, path)
+        except Rejected as rejected:
+            return self._challenge(exchange, rejected)
+        return Reply.of(404, {"error": "Not found"})
+
+    async def _ordered(self, exchange: Exchange, path: str) -> Reply:
+        fields = exchange.fields = json.loads(exchange.body) | {"endpoint": path}
+        if exchange.payment is None:
+            challenge = self._challenge(exchange)
+            return await self._act("challenge", exchange, challenge) or challenge
+        order = hashlib.sha256(exchange.body).hexdigest()
+        cheque = exchange.cheque = self._cheque(exchange, order)
+        known = self.orders.get(cheque.nonce)
+        if known is not None and known != order:
+            raise Rejected("the authorization was used for another request", "PAYMENT_REPLAY")
+        if cheque.nonce in self.chain.moved:
+            return await self._hand_out(exchange, fields, cheque.nonce, again=True)
+        self._check_terms(cheque, self._amount(fields))
+        self.orders[cheque.nonce] = order
+        early = await self._act("paid", exchange)
+        if early is not None:
+            return early
+        if self.slow:
+            return await self._queued(exchange, fields, order)
+        self.chain.cash(cheque)
+        return await self._hand_out(exchange, fields, cheque.nonce, again=False)
+
+    async def _hand_out(
+        self, exchange: Exchange, fields: Mapping[str, Any], nonce: str, *, again: bool, **more: Any
+    ) -> Reply:
+        if again and not self.hands_out_again:
+            raise Rejected("the authorization was used already", "PAYMENT_REPLAY")
+        transaction = transaction_of(nonce)
+        receipt = {"success": True, "transaction": transaction, "network": self.network.id}
+        content = {
+            "created": int(self.clock()),
+            "data": [self._entry(transaction, index) for index in range(fields["n"])],
+            "payment": {"status": "settled", "tx_hash": transaction, "network": self.network.id},
+            **more,
+        }
+        reply = Reply.of(200, content, PAYMENT_RESPONSE=to_header(receipt), X_Payment_Receipt=transaction)
+        return await self._act("polled" if "id" in more else "settled", exchange, reply) or reply
+
+    def _entry(self, transaction: str, index: int) -> dict[str, str]:
+        name = f"{transaction[2:]}_{index}"
+        if self.form == "url":
+            return {"url": f"{self.gateway.base_url}/media/{name}.png"}
+        return {"url": "data:image/png;base64," + base64.b64encode(picture_for(name)).decode()}
+
+    async def _queued(self, exchange: Exchange, fields: Mapping[str, Any], order: str) -> Reply:
+        assert exchange.cheque is not None
+        name = "job" + exchange.cheque.nonce[2:18]
+        job = self.jobs.setdefault(name, Job(name, order, fields, exchange.cheque.value, polls_left=2))
+        reply = self._job_reply(job, "queued")
+        return await self._act("job", exchange, reply) or reply
+
+    def _job_reply(self, job: Job, status: str) -> Reply:
+        about = {"id": job.id, "status": status, "payment_status": "verified", "poll_url": f"/api/v1/jobs/{job.id}"}
+        return Reply.of(202, about)
+
+    async def _polled(self, exchange: Exchange, name: str) -> Reply:
+        job = self.jobs.get(name)
+        if job is None:
+            return Reply.of(404, {"error": "Not found"})
+        exchange.fields = job.fields
+        if exchange.payment is None:
+            return self._challenge(exchange)
+        cheque = exchange.cheque = self._cheque(exchange, job.order)
+        done = {"id": job.id, "status": "completed"}
+        if job.paid_by is not None:
+            return await self._hand_out(exchange, job.fields, job.paid_by, again=True, **done)
+        self._check_terms(cheque, job.amount)
+        early = await self._act("poll", exchange)
+        if early is not None:
+            return early
+        job.polls_left -= 1
+        if job.polls_left > 0:
+            return self._job_reply(job, "in_progress")
+        self.chain.cash(cheque)
+        job.paid_by = cheque.nonce
+        return await self._hand_out(exchange, job.fields, cheque.nonce, again=False, **done)
+
+    async def _witnessed(self, exchange: Exchange, nonce: str) -> Reply:
+        used = nonce in self.chain.moved
+        reply = Reply.of(200, {"used": used, "transaction": transaction_of(nonce) if used else None})
+        return await self._act("witness", exchange, reply) or reply if self.witness else Reply.of(404, {})
+
+    # -- x402, checked without our own package's help
+
+    def _amount(self, fields: Mapping[str, Any]) -> int:
+        key = PriceKey(fields["endpoint"], fields["model"], fields["size"], fields.get("quality"), fields["n"])
+        return (SNAPSHOT.list_price(key) or 0) * self.price_factor
+
+    def _offer(self, amount: int) -> dict[str, Any]:
+        return {
+            "scheme": "exact",
+            "network": self.network.id,
+            "amount": str(amount),
+            "asset": self.network.asset,
+            "payTo": PAYEE,
+            "maxTimeoutSeconds": _WINDOW,
+            "extra": {"name": self.network.domain_name, "version": self.network.domain_version},
+        }
+
+    def _challenge(self, exchange: Exchange, rejected: Rejected | None = None) -> Reply:
+        url = f"http://127.0.0.1:{self._port}{exchange.path}"
+        required = {"x402Version": 2, "accepts": [self._offer(self._amount(exchange.fields))], "resource": {"url": url}}
+        body = {"error": "Payment Required"}
+        headers = {"PAYMENT-REQUIRED": to_header(required)}
+        if rejected is not None:
+            body = {"error": "Payment verification failed", "details": rejected.why, "code": rejected.code}
+            headers["PAYMENT-RESPONSE"] = to_header({"success": False, "errorReason": rejected.code})
+        return Reply(402, json.dumps(body).encode(), headers)
+
+    def _cheque(self, exchange: Exchange, order: str) -> Cheque:
+        header = exchange.payment or ""
+        envelope = json.loads(base64.b64decode(header, validate=True))
+        words = envelope["payload"]["authorization"]
+        message = {
+            **{name: words[name] for name in ("from", "to")},
+            **{name: int(words[name]) for name in ("value", "validAfter", "validBefore")},
+            "nonce": bytes.fromhex(words["nonce"][2:]),
+        }
+        signable = encode_typed_data(self.network.domain, _TYPES, message)
+        signer = Account.recover_message(signable, signature=envelope["payload"]["signature"])
+        if signer != words["from"] or words["to"].lower() != PAYEE:
+            raise Rejected("the signature is not the payer's")
+        cheque = Cheque(signer, message["value"], message["validAfter"], message["validBefore"], words["nonce"].lower())
+        self.shown.append(Shown(self.clock(), order, header, cheque))
+        if envelope["accepted"] != self._offer(cheque.value):
+            raise Rejected("accepted is not what was offered")
+        return cheque
+
+    def _check_terms(self, cheque: Cheque, amount: int) -> None:
+        if cheque.value != amount:
+            raise Rejected(f"the price is {amount}")
+        if not cheque.valid_after < self.clock() < cheque.valid_before - _SECONDS_TO_SETTLE:
+            raise Rejected("the authorization has expired or is not valid yet")
+
+
+def to_header(content: Mapping[str, Any]) -> str:
+    """Return `content` as an x402 header."""
+    return base64.b64encode(json.dumps(content).encode()).decode()
+
+
+def picture_for(name: str) -> bytes:
+    """Return the PNG of this name: the same name is the same picture."""
+    colour = hashlib.sha256(name.encode()).digest()[:3]
+    file = io.BytesIO()
+    Image.new("RGB", (24, 16), (colour[0], colour[1], colour[2])).save(file, "PNG")
+    return file.getvalue()
+
+
+# -- acts
+
+
+def say(status: int, content: Any = None, **headers: str) -> Act:
+    """Answer this, whatever was going to be answered."""
+
+    async def act(exchange: Exchange) -> Reply:
+        body = {"error": f"It answers {status}."} if content is None else content
+        return Reply.of(status, body, **headers)
+
+    return act
+
+
+def say_raw(raw: bytes) -> Act:
+    """Answer bytes that are not HTTP."""
+
+    async def act(exchange: Exchange) -> Reply:
+        return Reply(raw=raw)
+
+    return act
+
+
+async def reset(exchange: Exchange) -> Reply | None:
+    """Reset the connection without an answer."""
+    raise HangUp
+
+
+async def stall(exchange: Exchange) -> Reply | None:
+    """Say nothing until the client has gone."""
+    if exchange.gone is not None:
+        await exchange.gone()
+    raise HangUp
+
+
+async def cut_off(exchange: Exchange) -> Reply:
+    """Answer with half of the body, then end."""
+    reply = exchange.reply or Reply.of(200, {"data": [{"url": "data:image/png;base64,AAAA"}]})
+    return replace(reply, cut=len(reply.body) // 2)
+
+
+def change(**parts: Any) -> Act:
+    """Answer as it would, with these parts of the reply or of its JSON in place of the old ones."""
+
+    async def act(exchange: Exchange) -> Reply:
+        assert exchange.reply is not None
+        reply, own = exchange.reply, {"status", "headers", "body", "close"}
+        content = {name: value for name, value in parts.items() if name not in own}
+        if content:
+            reply = replace(reply, body=json.dumps(reply.content() | content).encode())
+        return replace(reply, **{name: value for name, value in parts.items() if name in own})
+
+    return act
+
+
+def once(act: Act) -> Act:
+    """Do `act` at the first call only."""
+    done = False
+
+    async def first_time(exchange: Exchange) -> Reply | None:
+        nonlocal done
+        if done:
+            return None
+        done = True
+        return await act(exchange)
+
+    return first_time
+
+
+def after(number: int, act: Act) -> Act:
+    """Do `act` at every call but the first `number`."""
+    calls = 0
+
+    async def later(exchange: Exchange) -> Reply | None:
+        nonlocal calls
+        calls += 1
+        return await act(exchange) if calls > number else None
+
+    return later
+
+
+def cashing(act: Act) -> Act:
+    """Cash the cheque, then do `act`: the merchant takes the money and says what it likes."""
+
+    async def cash_first(exchange: Exchange) -> Reply | None:
+        assert exchange.cheque is not None
+        exchange.merchant.chain.cash(exchange.cheque)
+        return await act(exchange)
+
+    return cash_first
+
+
+# -- studios
+
+
+def payer(name: str = "a payer of the tests") -> Wallet:
+    """Return a wallet that nobody funds."""
+    return Wallet.from_key(hashlib.sha256(name.encode()).digest(), "a test")
+
+
+@asynccontextmanager
+async def studio_over(
+    folder: Path,
+    *,
+    clock: Callable[[], float] = time.time,
+    session: str = "first",
+    patience: Patience = QUICK,
+    timeouts: Timeouts | None = None,
+    wallet: Wallet | None = None,
+) -> AsyncIterator[Studio]:
+    """Open a studio whose ledger, store and locks are in `folder`, as a new kernel would."""
+    purse = wallet or payer()
+    ledger = Ledger(folder / "ledger.sqlite", session, clock)
+    client = Client(timeouts or Timeouts(connect=5, answer=20, picture=20))
+    studio = Studio(
+        client=client,
+        ledger=ledger,
+        store=Store(folder / "pictures"),
+        wallet_for=lambda _: purse,
+        locks=folder / "locks",
+        patience=patience,
+        clock=clock,
+    )
+    try:
+        yield studio
+    finally:
+        await studio.close()
+        ledger.close()
