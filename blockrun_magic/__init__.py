@@ -14,20 +14,38 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from blockrun_magic.api import aedit, agenerate, edit, generate
     from blockrun_magic.errors import BlockrunError
-    from blockrun_magic.studio import ImageResult
+    from blockrun_magic.studio import ImageResult, ImageResults, Options, Studio
+    from blockrun_magic.wiring import open_studio
 
 __all__ = [
     "BlockrunError",
     "ImageResult",
+    "ImageResults",
+    "Options",
+    "Studio",
     "__version__",
+    "aedit",
+    "agenerate",
+    "edit",
+    "generate",
     "load_ipython_extension",
+    "open_studio",
     "unload_ipython_extension",
 ]
 
 _HOMES = {
     "BlockrunError": "blockrun_magic.errors",
     "ImageResult": "blockrun_magic.studio",
+    "ImageResults": "blockrun_magic.studio",
+    "Options": "blockrun_magic.studio",
+    "Studio": "blockrun_magic.studio",
+    "aedit": "blockrun_magic.api",
+    "agenerate": "blockrun_magic.api",
+    "edit": "blockrun_magic.api",
+    "generate": "blockrun_magic.api",
+    "open_studio": "blockrun_magic.wiring",
 }
 
 

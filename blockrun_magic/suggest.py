@@ -18,6 +18,8 @@ def closest(word: str, known: Iterable[str], limit: int = 3) -> tuple[str, ...]:
 
     wanted = word[:LONGEST_NAME].strip().casefold()
     spelled = {name.casefold(): name for name in known}
+    if wanted in spelled:
+        return (spelled[wanted],)
     begun = [name for name in spelled if wanted and name.startswith(wanted)]
     matches = dict.fromkeys([*begun, *get_close_matches(wanted, spelled, n=limit)])
     return tuple(spelled[match] for match in matches)[:limit]

@@ -202,11 +202,13 @@ class Merchant:
         self.acts: dict[str, Act] = dict(acts or {})
         self.slow, self.witness, self.form, self.network = slow, witness, form, network
         self.hands_out_again = True
-        self.price_factor = 1
+        self.surcharge = 0
+        self.urls_lapse = False
         self.requests = 0
         self.shown: list[Shown] = []
         self.orders: dict[str, str] = {}
         self.jobs: dict[str, Job] = {}
+        self.handed_out = 0
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._halt = asyncio.Event()
@@ -230,6 +232,10 @@ class Merchant:
     def gateway(self) -> Gateway:
         """The merchant as a gateway, paid on its own network."""
         return replace(practice_at(f"http://127.0.0.1:{self._port}/api"), networks=(self.network,))
+
+    def shut(self) -> None:
+        """Refuse connections from now on, until it is healed."""
+        asyncio.run_coroutine_threadsafe(self.close_door(), self._loop).result()
 
     def heal(self) -> None:
         """Be a faultless merchant from now on, with an open door."""
@@ -339,9 +345,8 @@ class Merchant:
         try:
             if match := re.fullmatch(r"/v1/jobs/(\w+)", path):
                 return await self._polled(exchange, match[1])
-            if match := re.fullmatch(r"/media/(\w+)\.png", path):
-                picture = Reply(200, picture_for(match[1]), {"Content-Type": "image/png"})
-                return await self._act("media", exchange, picture) or picture
+            if match := re.fullmatch(r"/media/(\w+)/(\d+)", path):
+                return await self._shown_picture(exchange, match[1], int(match[2]))
             if match := re.fullmatch(r"/practice/authorization/(\w+)/(\w+)", path):
                 return await self._witnessed(exchange, match[2])
             if exchange.method == "POST":
@@ -377,6 +382,7 @@ class Merchant:
     ) -> Reply:
         if again and not self.hands_out_again:
             raise Rejected("the authorization was used already", "PAYMENT_REPLAY")
+        self.handed_out += 1
         transaction = transaction_of(nonce)
         receipt = {"success": True, "transaction": transaction, "network": self.network.id}
         content = {
@@ -391,8 +397,14 @@ class Merchant:
     def _entry(self, transaction: str, index: int) -> dict[str, str]:
         name = f"{transaction[2:]}_{index}"
         if self.form == "url":
-            return {"url": f"{self.gateway.base_url}/media/{name}.png"}
+            return {"url": f"{self.gateway.base_url}/media/{name}/{self.handed_out}"}
         return {"url": "data:image/png;base64," + base64.b64encode(picture_for(name)).decode()}
+
+    async def _shown_picture(self, exchange: Exchange, name: str, edition: int) -> Reply:
+        if self.urls_lapse and edition != self.handed_out:
+            return Reply.of(404, {"error": "This address has lapsed."})
+        picture = Reply(200, picture_for(name), {"Content-Type": "image/png"})
+        return await self._act("media", exchange, picture) or picture
 
     async def _queued(self, exchange: Exchange, fields: Mapping[str, Any], order: str) -> Reply:
         assert exchange.cheque is not None
@@ -436,7 +448,7 @@ class Merchant:
 
     def _amount(self, fields: Mapping[str, Any]) -> int:
         key = PriceKey(fields["endpoint"], fields["model"], fields["size"], fields.get("quality"), fields["n"])
-        return (SNAPSHOT.list_price(key) or 0) * self.price_factor
+        return (SNAPSHOT.list_price(key) or 0) + self.surcharge
 
     def _offer(self, amount: int) -> dict[str, Any]:
         return {
@@ -552,18 +564,16 @@ def change(**parts: Any) -> Act:
     return act
 
 
-def once(act: Act) -> Act:
-    """Do `act` at the first call only."""
-    done = False
+def once(act: Act, call: int = 1) -> Act:
+    """Do `act` at one call only: the first, or the one that is numbered."""
+    calls = 0
 
-    async def first_time(exchange: Exchange) -> Reply | None:
-        nonlocal done
-        if done:
-            return None
-        done = True
-        return await act(exchange)
+    async def that_time(exchange: Exchange) -> Reply | None:
+        nonlocal calls
+        calls += 1
+        return await act(exchange) if calls == call else None
 
-    return first_time
+    return that_time
 
 
 def after(number: int, act: Act) -> Act:

@@ -1,4 +1,4 @@
-"""A raw TCP server on loopback: it answers bytes, breaks off, or slams the door."""
+"""A server of raw bytes on loopback: it answers what a test tells it to, right or wrong."""
 
 from __future__ import annotations
 
@@ -6,108 +6,88 @@ import json
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
-__all__ = ["RESET", "Request", "Server", "free_port", "reply", "reply_json", "serving"]
+__all__ = ["RESET", "RawServer", "Seen", "http", "json_http", "raw_server"]
 
-RESET = None
-"""The reply that is none: the connection is reset after the request was read."""
-_PATIENCE = 10.0
+RESET = object()
+"""An answer that is none: the connection is reset once the request has been read."""
 
 
 @dataclass(frozen=True)
-class Request:
-    """What came in: the request line, the headers by lower-case name, and the body."""
+class Seen:
+    """One request as it came: header names are lower-case."""
 
-    line: str
+    method: str
+    target: str
     headers: Mapping[str, str]
     body: bytes
 
 
-Reply = bytes | Callable[[Request], bytes] | None
-
-
 @dataclass
-class Server:
-    """A listening server, and every request that it has read."""
+class RawServer:
+    """Its address, and every request it got."""
 
     port: int
-    requests: list[Request] = field(default_factory=list)
+    answers: Sequence[Any]
+    seen: list[Seen] = field(default_factory=list)
 
     @property
     def url(self) -> str:
-        """Where it listens, as an http URL without a path."""
+        """The server's origin."""
         return f"http://127.0.0.1:{self.port}"
 
+    def serve(self, connection: socket.socket) -> None:
+        """Read one request and give the next answer; the last one is repeated."""
+        with connection, suppress(OSError), connection.makefile("rb") as stream:
+            method, target, _ = stream.readline().decode().split(" ", 2)
+            headers = {}
+            while line := stream.readline().strip():
+                name, _, value = line.decode("latin-1").partition(":")
+                headers[name.lower()] = value.strip()
+            body = stream.read(int(headers.get("content-length", 0)))
+            answer = self.answers[min(len(self.seen), len(self.answers) - 1)]
+            self.seen.append(Seen(method, target, headers, body))
+            if answer is RESET:
+                # Lingering for no time at all: closing sends a reset.
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            else:
+                connection.sendall(answer)
 
-def reply(
-    status: int, body: bytes = b"", headers: Mapping[str, str] | None = None, *, missing: int = 0
-) -> bytes:
-    """Return an HTTP answer; `missing` bytes are promised beyond those of `body`, and never come."""
-    lines = [f"HTTP/1.1 {status} Whatever", "Connection: close", f"Content-Length: {len(body) + missing}"]
-    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
-    return "\r\n".join([*lines, "", ""]).encode() + body
+
+def http(body: bytes = b"", status: int = 200, /, length: int | None = None, **headers: str) -> bytes:
+    """Return an answer as bytes; `_` in a header's name stands for `-`, and `length` may lie."""
+    fields = {"content-length": str(len(body) if length is None else length), "connection": "close"}
+    fields |= {name.replace("_", "-"): value for name, value in headers.items()}
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *(f"{name}: {fields[name]}" for name in fields)]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
 
-def reply_json(status: int, value: Any, headers: Mapping[str, str] | None = None) -> bytes:
-    """Return an HTTP answer with a JSON body."""
-    return reply(status, json.dumps(value).encode(), {"Content-Type": "application/json", **(headers or {})})
+def json_http(value: Any, status: int = 200, **headers: str) -> bytes:
+    """Return an answer that holds `value` as JSON."""
+    return http(json.dumps(value).encode(), status, content_type="application/json", **headers)
 
 
 @contextmanager
-def serving(*replies: Reply) -> Iterator[Server]:
-    """Serve `replies`, one a connection, the last one again and again."""
+def raw_server(*answers: Any) -> Iterator[RawServer]:
+    """Run a server that gives these answers in turn, one a connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = Server(listener.getsockname()[1])
-        closing = threading.Event()
-        thread = threading.Thread(target=_serve, args=(listener, server, list(replies), closing), daemon=True)
+        server = RawServer(listener.getsockname()[1], answers)
+        thread = threading.Thread(target=_accept, args=(listener, server))
         thread.start()
         try:
             yield server
         finally:
-            closing.set()
-            socket.create_connection(("127.0.0.1", server.port), _PATIENCE).close()
-            thread.join(_PATIENCE)
+            # A thread in accept() wakes up at a shutdown, not at a close.
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
-def free_port() -> int:
-    """Return a port on which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-def _serve(listener: socket.socket, server: Server, replies: list[Reply], closing: threading.Event) -> None:
-    while True:
-        connection, _ = listener.accept()
-        with connection:
-            if closing.is_set():
-                return
-            connection.settimeout(_PATIENCE)
-            request = _read(connection)
-            if request is None:
-                continue
-            server.requests.append(request)
-            now = replies.pop(0) if len(replies) > 1 else replies[0]
-            if now is RESET:
-                # Closing with nothing to linger for sends RST in place of FIN.
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            else:
-                connection.sendall(now if isinstance(now, bytes) else now(request))
-
-
-def _read(connection: socket.socket) -> Request | None:
-    received = b""
-    while b"\r\n\r\n" not in received:
-        more = connection.recv(65536)
-        if not more:
-            return None
-        received += more
-    head, _, body = received.partition(b"\r\n\r\n")
-    line, *fields = head.decode("latin-1").split("\r\n")
-    headers = {name.lower(): value.strip() for name, _, value in (text.partition(":") for text in fields)}
-    while len(body) < int(headers.get("content-length", "0")):
-        body += connection.recv(65536)
-    return Request(line, headers, body)
+def _accept(listener: socket.socket, server: RawServer) -> None:
+    with suppress(OSError):
+        while True:
+            server.serve(listener.accept()[0])

@@ -10,19 +10,17 @@ import asyncio
 import base64
 import errno
 import io
-import json
 import re
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
 from merchant import (
-    PAYEE,
     QUICK,
     Act,
     Clock,
@@ -62,27 +60,35 @@ from blockrun_magic.errors import (
     UpstreamFailed,
 )
 from blockrun_magic.gateway.client import Timeouts
-from blockrun_magic.gateway.request import ImageRequest, Operation, Upload
+from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.payments.database import told
 from blockrun_magic.payments.networks import BASE, PRACTICE
 from blockrun_magic.payments.reports import spending
-from blockrun_magic.payments.states import State
+from blockrun_magic.pictures import store as store_module
 from blockrun_magic.studio import ImageResult, Patience, Studio
 
 _LONG = 400
 """Seconds after which every signature of the first run has certainly expired."""
 _PICTURE = ImageResult
-_TX = "0x" + "7" * 64
-_NOTHING_CHARGED = re.compile(r"nothing (was |has been |is )?charged|not (been )?charged|no money", re.IGNORECASE)
-_NOTHING_SIGNED = re.compile(r"nothing was (sent|signed)", re.IGNORECASE)
+_HASTY = Timeouts(connect=5, answer=0.5, picture=0.5)
+_TWO = replace(QUICK, attempts=2)
+_JUNK = b"SSH-2.0-OpenSSH_9.6\r\n\r\n"
+_LIMITED = {"error": "Rate limit exceeded", "retry_after_seconds": 0.01}
+_RUNNING = {"status": "in_progress"}
+_FAILED = {"status": "failed", "payment_status": "not_charged", "error": "It could not be painted."}
+_REPLAY = {"error": "Payment verification failed", "code": "PAYMENT_REPLAY"}
+_REFUSING = {400: RequestRejected, 402: PaymentRejected, 403: ContentRefused}
+_PASSING = {408: UpstreamFailed, 425: UpstreamFailed, 429: RateLimited} | dict.fromkeys(
+    (500, 502, 503, 504), UpstreamFailed
+)
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault: where the merchant errs, and what each run must end with.
+    """One fault: where the merchant errs, or we do, and what each run must end with.
 
-    `first` and `then` are what the runs return or raise, `later` the second run when the first
-    signature has expired by then.
+    `first` and `then` are what the two runs return or raise; `later` stands in for `then` when the first
+    signature has expired before the second run.
     """
 
     acts: Mapping[str, Act] = field(default_factory=dict)
@@ -91,21 +97,21 @@ class Fault:
     later: type | None = None
     moved: bool = False
     """Whether money has moved when the first run ends."""
+    prepare: Callable[[Merchant], None] = lambda merchant: None
+    meanwhile: Callable[[Merchant], None] = lambda merchant: None
+    """What the merchant does between the runs, besides becoming healthy."""
+    spoil: Callable[[Studio, Merchant], AbstractContextManager[Any]] = lambda studio, merchant: nullcontext()
+    """What goes wrong on our own side, in the first run only."""
     slow: bool = False
     witness: bool = True
     form: str = "data"
-    prepare: Callable[[Merchant, Clock], None] = lambda merchant, world: None
-    spoil: Callable[[Studio, Merchant], Any] = lambda studio, merchant: None
-    """What goes wrong on our own side, in the first run only."""
-    meanwhile: Callable[[Merchant], None] = lambda merchant: None
-    """What the merchant does between the runs."""
-    timeouts: Timeouts | None = None
     patience: Patience = QUICK
+    timeouts: Timeouts | None = None
     skew: float = 0.0
     """How far our clock is ahead of the world's."""
 
 
-# -- acts of this file
+# -- what only these faults do
 
 
 async def _shut(exchange: Exchange) -> Reply | None:
@@ -113,7 +119,7 @@ async def _shut(exchange: Exchange) -> Reply | None:
     return replace(exchange.reply, close=True) if exchange.reply else None
 
 
-async def _next_day(exchange: Exchange) -> Reply | None:
+async def _much_later(exchange: Exchange) -> Reply | None:
     clock = exchange.merchant.clock
     assert isinstance(clock, Clock)
     clock.ahead += _LONG
@@ -121,197 +127,478 @@ async def _next_day(exchange: Exchange) -> Reply | None:
 
 
 async def _raise_price(exchange: Exchange) -> Reply | None:
-    exchange.merchant.price_factor = 2
+    exchange.merchant.surcharge = 1000
     return None
 
 
-def _charge(status: int, *, body: bool = False, header: bool = False) -> Act:
-    """Answer `status` to a cashed cheque, with the transaction in body or header, or nowhere."""
+def _surcharge(amount: int) -> Callable[[Merchant], None]:
+    return lambda merchant: setattr(merchant, "surcharge", amount)
+
+
+def _hand_out_once(merchant: Merchant) -> None:
+    merchant.hands_out_again = False
+
+
+def _lapse(merchant: Merchant) -> None:
+    merchant.urls_lapse = True
+
+
+def _paid_for(status: int, where: str) -> Act:
+    """Answer `status` to a cashed cheque, with the transaction in the "body", in the "header" or nowhere."""
 
     async def act(exchange: Exchange) -> Reply:
         assert exchange.cheque is not None
         transaction = transaction_of(exchange.cheque.nonce)
-        content: dict[str, Any] = {"error": "It broke."}
-        if body:
-            content["payment"] = {"status": "settled", "tx_hash": transaction}
-        headers = {"PAYMENT_RESPONSE": to_header({"success": True, "transaction": transaction})} if header else {}
-        return Reply.of(status, content, **headers)
+        receipt = {"PAYMENT_RESPONSE": to_header({"success": True, "transaction": transaction})}
+        payment = {"payment": {"status": "settled", "tx_hash": transaction}}
+        content = {"error": "It broke."} | (payment if where == "body" else {})
+        return Reply.of(status, content, **(receipt if where == "header" else {}))
 
     return act
 
 
-def _terms(version: Any = 2, **parts: Any) -> Act:
-    """Ask for a payment with these parts of the offer in place of the right ones; None leaves one out."""
+def _ask(version: int = 2, resource: str | None = None, **parts: Any) -> Act:
+    """Ask for a payment, with these parts of the offer in place of the right ones; None leaves one out."""
 
     async def act(exchange: Exchange) -> Reply:
-        offer = exchange.merchant._offer(52_500) | parts
+        merchant = exchange.merchant
+        offer = merchant._offer(merchant._amount(exchange.fields)) | parts
         accepts = [{name: value for name, value in offer.items() if value is not None}]
-        resource = {"url": parts.pop("resource", exchange.merchant.gateway.base_url)}
-        content = {"x402Version": version, "accepts": accepts, "resource": resource}
+        about = {"url": resource or merchant.gateway.base_url}
+        content = {"x402Version": version, "accepts": accepts, "resource": about}
         return Reply.of(402, {"error": "Payment Required"}, PAYMENT_REQUIRED=to_header(content))
 
     return act
 
 
-def _challenge_header(value: str) -> Act:
-    return say(402, {"error": "Payment Required"}, PAYMENT_REQUIRED=value)
+def _ask_badly(header: str) -> Act:
+    return say(402, {"error": "Payment Required"}, PAYMENT_REQUIRED=header)
 
 
-def _bring(url: Callable[[Exchange], str] | str) -> Act:
-    """Hand out this URL in place of the picture's."""
+def _bring(url: str) -> Act:
+    """Hand out this URL in place of the picture's; `{origin}` is the merchant's own."""
 
     async def act(exchange: Exchange) -> Reply:
-        address = url if isinstance(url, str) else url(exchange)
-        return await change(data=[{"url": address}])(exchange) or Reply()
+        address = url.replace("{origin}", exchange.merchant.gateway.origin)
+        reply = await change(data=[{"url": address}])(exchange)
+        assert reply is not None
+        return reply
 
     return act
 
 
-def _send_to(poll_url: Any) -> Act:
-    return change(poll_url=poll_url)
+def _bring_bytes(data: bytes) -> Act:
+    return _bring("data:image/png;base64," + base64.b64encode(data).decode())
 
 
-def _data_uri(data: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(data).decode()
-
-
-def _bomb() -> bytes:
+def _png(size: tuple[int, int]) -> bytes:
     png = io.BytesIO()
-    Image.new("1", (20_000, 20_000)).save(png, "PNG")
+    Image.effect_noise(size, 50).save(png, "PNG") if size[0] < 1000 else Image.new("1", size).save(png, "PNG")
     return png.getvalue()
 
 
-def _truncated() -> bytes:
-    png = io.BytesIO()
-    Image.effect_noise((64, 64), 50).save(png, "PNG")
-    return png.getvalue()[:900]
+def _receiptless(act: Act | None = None) -> Act:
+    """Say nothing of the settlement, neither in the headers nor in the body."""
 
-
-def _without_receipt(status: int = 200, **parts: Any) -> Act:
-    async def act(exchange: Exchange) -> Reply:
+    async def without(exchange: Exchange) -> Reply | None:
         assert exchange.reply is not None
-        content = exchange.reply.content() | parts
-        content.pop("payment", None)
-        return Reply.of(status, content)
+        content = exchange.reply.content()
+        content.pop("payment")
+        exchange.reply = Reply.of(200, content)
+        return await act(exchange) if act else exchange.reply
 
-    return act
-
-
-def _gives_without_cashing() -> Act:
-    async def act(exchange: Exchange) -> Reply:
-        return Reply.of(200, {"data": [exchange.merchant._entry("0x" + "ab" * 32, 0)]})
-
-    return act
+    return without
 
 
-# -- faults of our own side
+async def _give(exchange: Exchange) -> Reply:
+    return Reply.of(200, {"data": [exchange.merchant._entry("0x" + "ab" * 32, 0)]})
 
 
-def _disk_full(studio: Studio, merchant: Merchant) -> Any:
-    from blockrun_magic.pictures import store
+# -- what goes wrong on our side
 
-    real = store._write_whole
+
+def _disk_full(_: Studio, merchant: Merchant) -> AbstractContextManager[Any]:
+    real = store_module._write_whole
 
     def write(path: Path, data: bytes) -> None:
         if merchant.chain.moved:
             raise OSError(errno.ENOSPC, "No space left on device")
         real(path, data)
 
-    return mock.patch.object(store, "_write_whole", write)
+    return mock.patch.object(store_module, "_write_whole", write)
 
 
-def _ledger_fails(*methods: str, also_after: bool = True) -> Callable[[Studio, Merchant], Any]:
-    """Let these methods of the ledger find the database locked, at their first call or at every one."""
+def _ledger_fails(method: str) -> Callable[[Studio, Merchant], AbstractContextManager[Any]]:
+    """Let this method of the ledger find the database locked."""
 
-    def spoil(studio: Studio, _: Merchant) -> Any:
-        ledger, calls = studio.ledger, dict.fromkeys(methods, 0)
+    def spoil(studio: Studio, _: Merchant) -> AbstractContextManager[Any]:
+        def fail(*_: Any, **__: Any) -> None:
+            with told(studio.ledger.path):
+                raise sqlite3.OperationalError("database is locked")
 
-        def failing(name: str) -> Callable[..., Any]:
-            real = getattr(ledger, name)
-
-            def fail(*args: Any, **kwargs: Any) -> Any:
-                calls[name] += 1
-                if not also_after and calls[name] > 1:
-                    return real(*args, **kwargs)
-                with told(ledger.path):
-                    raise sqlite3.OperationalError("database is locked")
-
-            return fail
-
-        return mock.patch.multiple(ledger, **{name: failing(name) for name in methods})
+        return mock.patch.object(studio.ledger, method, fail)
 
     return spoil
 
 
-def _log_is_a_folder(studio: Studio, merchant: Merchant) -> Any:
+@contextmanager
+def _locked(studio: Studio, _: Merchant) -> Iterator[None]:
+    studio.ledger._connection.execute("PRAGMA busy_timeout = 20")
+    other = sqlite3.connect(studio.ledger.path, isolation_level=None)
+    try:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+    finally:
+        other.close()
+
+
+def _no_cost_log(*_: Any) -> AbstractContextManager[Any]:
     return mock.patch("blockrun_magic.studio.studio.append_settled", side_effect=IsADirectoryError("cost_log.jsonl"))
 
 
-_HASTY = Timeouts(connect=5, answer=0.4, picture=0.4)
-_TWO = replace(QUICK, attempts=2)
-_JUNK = b"SSH-2.0-OpenSSH_9.6\r\n\r\n"
-_LIMITED = {"error": "Rate limit exceeded", "retry_after_seconds": 0.01}
+# -- the matrix
 
-FAULTS: dict[str, Fault] = {
-    # -- before anything is signed
-    "server down": Fault({"connect": _shut}, GatewayUnreachable, prepare=lambda merchant, _: None),
-    "reset at the price": Fault({"challenge": reset}, GatewayUnreachable),
-    "silent at the price": Fault({"challenge": stall}, GatewayUnreachable, timeouts=_HASTY),
-    "half a body at the price": Fault({"challenge": cut_off}, GatewayUnreachable),
-    "junk at the price": Fault({"challenge": say_raw(_JUNK)}, GatewayUnreachable),
-    "500 at the price": Fault({"challenge": say(500)}, UpstreamFailed),
-    "429 at the price": Fault({"challenge": say(429, _LIMITED)}, RateLimited),
-    "400 at the price": Fault({"challenge": say(400)}, RequestRejected),
-    "a picture without a price": Fault({"challenge": say(200, {"data": [{"url": "https://x/y"}]})}, AnswerUnusable),
-    "terms: not base64": Fault({"challenge": _challenge_header("%%%")}, TermsRefused),
-    "terms: not JSON": Fault({"challenge": _challenge_header(base64.b64encode(b"{").decode())}, TermsRefused),
-    "terms: a list": Fault({"challenge": _challenge_header(base64.b64encode(b"[]").decode())}, TermsRefused),
-    "terms: nothing accepted": Fault({"challenge": _challenge_header(to_header({"x402Version": 2}))}, TermsRefused),
-    "terms: version 3": Fault({"challenge": _terms(version=3)}, TermsRefused),
-    "terms: another network": Fault({"challenge": _terms(network=BASE.id)}, TermsRefused),
-    "terms: another scheme": Fault({"challenge": _terms(scheme="upto")}, TermsRefused),
-    "terms: another token": Fault({"challenge": _terms(asset="0x" + "22" * 20)}, TermsRefused),
-    "terms: another domain": Fault({"challenge": _terms(extra={"name": "USD Coin"})}, TermsRefused),
-    "terms: no payee": Fault({"challenge": _terms(payTo="0x" + "00" * 20)}, TermsRefused),
-    "terms: the token is paid": Fault({"challenge": _terms(payTo=PRACTICE.asset)}, TermsRefused),
-    "terms: we are paid": Fault({"challenge": _terms(payTo=payer().address)}, TermsRefused),
-    "terms: no amount": Fault({"challenge": _terms(amount=None)}, TermsRefused),
-    "terms: a negative amount": Fault({"challenge": _terms(amount="-1")}, TermsRefused),
-    "terms: an amount of nothing": Fault({"challenge": _terms(amount="0")}, TermsRefused),
-    "terms: for ever": Fault({"challenge": _terms(maxTimeoutSeconds="never")}, TermsRefused),
-    "terms: another host's": Fault({"challenge": _terms(resource="https://elsewhere.example/x")}, TermsRefused),
-    "terms: a million dollars": Fault({"challenge": _terms(amount="1000000000000")}, BudgetError),
-    "the price is ten times the list's": Fault(
-        prepare=lambda merchant, _: setattr(merchant, "price_factor", 10),
-        meanwhile=lambda merchant: setattr(merchant, "price_factor", 1),
-        first=BudgetError,
-    ),
-    # -- the connection, before money moves
-    "no connection to pay": Fault({"challenge": _shut}, GatewayUnreachable),
-    "reset before reading, once": Fault({"challenge": change(close=True), "connect": once(after(1, reset))}, _PICTURE),
-    "reset before reading": Fault({"challenge": change(close=True), "connect": after(1, reset)}),
-    "reset before settling, once": Fault({"paid": once(reset)}, _PICTURE, moved=True),
-    "reset before settling": Fault({"paid": reset}),
-    "silent before settling": Fault({"paid": stall}, timeouts=_HASTY, patience=_TWO),
-    "half a body before settling": Fault({"paid": cut_off}),
-    "junk before settling": Fault({"paid": say_raw(_JUNK)}),
-    "cashed minutes later": Fault({"paid": reset}, meanwhile=Merchant.cash_what_it_holds),
-    "rejected, cashed minutes later": Fault(
-        {"paid": say(403)}, ContentRefused, meanwhile=Merchant.cash_what_it_holds
-    ),
-    # -- answers, before money moves
-    **{f"{status} before settling": Fault({"paid": say(status)}) for status in (408, 425, 500, 502, 503, 504)},
-    **{
-        f"{status} before settling, once": Fault({"paid": once(say(status))}, _PICTURE, moved=True)
-        for status in (408, 425, 429, 500, 502, 503, 504)
-    },
-    "429 before settling": Fault({"paid": say(429)}),
-    "429 with Retry-After": Fault({"paid": say(429, _LIMITED, Retry_After="0.02")}),
-    "429 with Retry-After, once": Fault({"paid": once(say(429, Retry_After="0.02"))}, _PICTURE, moved=True),
-    "502 in HTML": Fault({"paid": change_to_html(502)} if False else {"paid": say(502)}),
-    "402, bare": Fault({"paid": say(402)}, PaymentRejected),
-    "402, the price changed": Fault({"challenge": _raise_price}, PaymentRejected, prepare=lambda m, _: None),
-    "400 before settling": Fault({"paid": say(400)}, RequestRejected),
-    "403 before settling": Fault({"paid": say(403)}, ContentRefused),
-    "a redirect": Fault({"paid": say(307, Location="http://127.0.0.1:9/")}, RequestRejected),
-}
+
+def _unsigned() -> dict[str, Fault]:
+    """Return the faults that end before anything is signed."""
+    asked = {
+        "not base64": _ask_badly("%%%"),
+        "not JSON": _ask_badly(base64.b64encode(b"{").decode()),
+        "a list": _ask_badly(base64.b64encode(b"[]").decode()),
+        "nothing to accept": _ask_badly(to_header({"x402Version": 2})),
+        "no header, no body": say(402),
+        "version 3": _ask(version=3),
+        "another network": _ask(network=BASE.id),
+        "another scheme": _ask(scheme="upto"),
+        "another token": _ask(asset="0x" + "22" * 20),
+        "another domain": _ask(extra={"name": "USD Coin", "version": "2"}),
+        "the zero address": _ask(payTo="0x" + "00" * 20),
+        "the token itself": _ask(payTo=PRACTICE.asset),
+        "our own wallet": _ask(payTo=payer().address),
+        "no amount": _ask(amount=None),
+        "a negative amount": _ask(amount="-1"),
+        "an amount of zero": _ask(amount="0"),
+        "a time without end": _ask(maxTimeoutSeconds="never"),
+        "another host's resource": _ask(resource="https://elsewhere.example/x"),
+    }
+    return {
+        "server down": Fault(prepare=Merchant.shut, first=GatewayUnreachable),
+        "reset at the price": Fault({"challenge": reset}, GatewayUnreachable),
+        "silent at the price": Fault({"challenge": stall}, GatewayUnreachable, timeouts=_HASTY, patience=_TWO),
+        "half a price": Fault({"challenge": cut_off}, GatewayUnreachable),
+        "junk at the price": Fault({"challenge": say_raw(_JUNK)}, GatewayUnreachable),
+        "500 at the price": Fault({"challenge": say(500)}, UpstreamFailed),
+        "429 at the price": Fault({"challenge": say(429, _LIMITED)}, RateLimited),
+        "400 at the price": Fault({"challenge": say(400)}, RequestRejected),
+        "200 at the price": Fault({"challenge": say(200, {"data": [{"url": "https://x.example/y"}]})}, AnswerUnusable),
+        **{f"terms: {name}": Fault({"challenge": act}, TermsRefused) for name, act in asked.items()},
+        "terms: a million dollars": Fault({"challenge": _ask(amount="1000000000000")}, BudgetError),
+        "terms: far above the list": Fault(prepare=_surcharge(200_000), meanwhile=_surcharge(0), first=BudgetError),
+    }
+
+
+def _before() -> dict[str, Fault]:
+    """Return the faults of a paid call before money moves."""
+    return {
+        "no connection to pay": Fault({"challenge": _shut}, GatewayUnreachable),
+        "reset before reading": Fault({"challenge": change(close=True), "connect": after(1, reset)}),
+        "reset before reading, once": Fault(
+            {"challenge": change(close=True), "connect": once(reset, call=2)}, _PICTURE, moved=True
+        ),
+        "reset before settling": Fault({"paid": reset}),
+        "reset before settling, once": Fault({"paid": once(reset)}, _PICTURE, moved=True),
+        "silent before settling": Fault({"paid": stall}, timeouts=_HASTY, patience=_TWO),
+        "half a body before settling": Fault({"paid": cut_off}),
+        "junk before settling": Fault({"paid": say_raw(_JUNK)}),
+        "reset, and cashed minutes later": Fault({"paid": reset}, meanwhile=Merchant.cash_what_it_holds),
+        "403, and cashed minutes later": Fault(
+            {"paid": say(403)}, ContentRefused, meanwhile=Merchant.cash_what_it_holds
+        ),
+        **{f"{status} before settling": Fault({"paid": say(status)}) for status in _PASSING},
+        **{
+            f"{status} before settling, once": Fault({"paid": once(say(status))}, _PICTURE, moved=True)
+            for status in _PASSING
+        },
+        **{f"{status} before settling": Fault({"paid": say(status)}, error) for status, error in _REFUSING.items()},
+        "429 with Retry-After": Fault({"paid": say(429, Retry_After="0.02")}),
+        "429 with Retry-After, once": Fault({"paid": once(say(429, _LIMITED))}, _PICTURE, moved=True),
+        "a redirect": Fault({"paid": say(307, Location="http://127.0.0.1:9/")}, RequestRejected),
+        "402, because the price rose": Fault(
+            {"challenge": _raise_price}, PaymentRejected, then=PaymentRejected, later=_PICTURE
+        ),
+        "no witness, reset before settling": Fault({"paid": reset}, witness=False, later=OutcomeUnknown),
+        "no witness, 403 before settling": Fault(
+            {"paid": say(403)}, ContentRefused, witness=False, later=OutcomeUnknown
+        ),
+        "a witness that errs, reset before settling": Fault({"paid": reset, "witness": say(200, {"used": "yes"})}),
+        "a witness that breaks off, 403": Fault({"paid": say(403), "witness": reset}, ContentRefused),
+    }
+
+
+def _after() -> dict[str, Fault]:
+    """Return the faults of a paid call after money has moved."""
+    told_nowhere = {
+        "reset": (reset, GatewayUnreachable),
+        "junk": (say_raw(_JUNK), GatewayUnreachable),
+        "half a body": (_receiptless(cut_off), GatewayUnreachable),
+        "a web page": (_receiptless(change(body=b"<html>")), AnswerUnusable),
+        "no picture": (_receiptless(change(data=[])), AnswerUnusable),
+        "replay": (say(402, _REPLAY), PaymentRejected),
+        **{f"{status}": (_paid_for(status, "nowhere"), error) for status, error in (_PASSING | _REFUSING).items()},
+    }
+    told_us = {
+        "half a body": (cut_off, GatewayUnreachable),
+        "a web page": (change(body=b"<html>"), AnswerUnusable),
+        "no picture": (change(data=[]), AnswerUnusable),
+        "no list": (change(data={"url": "x"}), AnswerUnusable),
+        "bad base64": (_bring("data:image/png;base64,%%%"), AnswerUnusable),
+        "a page for a picture": (_bring_bytes(b"<html>no</html>"), AnswerUnusable),
+        "a picture cut short": (_bring_bytes(_png((64, 64))[:900]), AnswerUnusable),
+        "a bomb": (_bring_bytes(_png((20_000, 20_000))), AnswerUnusable),
+        "a file URL": (_bring("file:///etc/passwd"), AnswerUnusable),
+        "an http URL elsewhere": (_bring("http://169.254.169.254/latest"), AnswerUnusable),
+        "a URL with a password": (_bring("https://user:word@x.example/y.png"), AnswerUnusable),
+        "a URL that is none": (_bring("{origin}/\x01\x7f.png"), AnswerUnusable),
+        **{
+            f"{status}, told in the {where}": (_paid_for(status, where), error)
+            for status, error in {402: PaymentRejected, 403: ContentRefused, 500: UpstreamFailed}.items()
+            for where in ("body", "header")
+        },
+    }
+    return {
+        **{
+            f"paid, {name}, told nowhere": Fault({"settled": act}, error, moved=True)
+            for name, (act, error) in told_nowhere.items()
+        },
+        **{f"paid, {name}": Fault({"settled": act}, error, moved=True) for name, (act, error) in told_us.items()},
+        "paid, reset, once": Fault({"settled": once(reset)}, _PICTURE, moved=True),
+        "paid, 500, once": Fault({"settled": once(_paid_for(500, "nowhere"))}, _PICTURE, moved=True),
+        "paid, silent": Fault({"settled": stall}, GatewayUnreachable, moved=True, timeouts=_HASTY, patience=_TWO),
+        "paid, and never handed out again": Fault(
+            {"settled": reset}, PaymentRejected, prepare=_hand_out_once, then=PaymentRejected, moved=True
+        ),
+        "paid, no receipt": Fault({"settled": _receiptless()}, _PICTURE, moved=True),
+        "given for nothing": Fault({"paid": _give}, _PICTURE),
+        "no witness, paid, reset": Fault({"settled": reset}, moved=True, witness=False),
+        "no witness, paid, no receipt": Fault({"settled": _receiptless()}, _PICTURE, moved=True, witness=False),
+        **{
+            f"no witness, paid, {status}": Fault({"settled": say(status)}, error, moved=True, witness=False)
+            for status, error in _REFUSING.items()
+        },
+        "the picture's URL: 404": Fault({"media": say(404)}, GatewayUnreachable, moved=True, form="url"),
+        "the picture's URL: reset": Fault({"media": reset}, GatewayUnreachable, moved=True, form="url"),
+        "the picture's URL: half a body": Fault({"media": cut_off}, GatewayUnreachable, moved=True, form="url"),
+        "the picture's URL: a page": Fault({"media": say(200)}, AnswerUnusable, moved=True, form="url"),
+        "the picture's URL: without end": Fault(
+            {"media": say(302, Location="/api/media/a/1")}, AnswerUnusable, moved=True, form="url"
+        ),
+        "the picture's URL: lapsed": Fault(
+            {"media": say(410)}, GatewayUnreachable, moved=True, form="url", prepare=_lapse
+        ),
+    }
+
+
+def _jobs() -> dict[str, Fault]:
+    """Return the faults of a slow job."""
+    brief = Patience(attempts=3, first_wait=0.01, poll_every=0.01, poll_at_most_every=0.02, job=0.3)
+    faults = {
+        "no fault": Fault({}, _PICTURE, moved=True),
+        "202 lost, once": Fault({"job": once(reset)}, _PICTURE, moved=True),
+        "202 lost": Fault({"job": reset}),
+        "poll 404": Fault({"poll": say(404)}, RequestRejected),
+        "poll 410": Fault({"poll": say(410)}, RequestRejected),
+        "poll 402": Fault({"poll": say(402)}, PaymentRejected),
+        "poll 403": Fault({"poll": say(403)}, ContentRefused),
+        "poll 500, once": Fault({"poll": once(say(500))}, _PICTURE, moved=True),
+        "poll 504": Fault({"poll": say(504)}),
+        "poll reset, once": Fault({"poll": once(reset)}, _PICTURE, moved=True),
+        "poll reset": Fault({"poll": reset}),
+        "poll in HTML": Fault({"poll": say_raw(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>")}),
+        "failed": Fault({"poll": say(200, _FAILED)}, JobFailed),
+        "failed, and charged": Fault({"poll": cashing(say(200, _FAILED))}, JobFailed, moved=True),
+        "404, and charged": Fault({"poll": cashing(say(404))}, RequestRejected, moved=True),
+        "never done": Fault({"poll": say(202, _RUNNING)}, UpstreamFailed, patience=brief),
+        "never done, and charged": Fault(
+            {"poll": cashing(say(202, _RUNNING))}, UpstreamFailed, patience=brief, moved=True
+        ),
+        "elsewhere": Fault({"job": change(poll_url="https://elsewhere.example/api/v1/jobs/1")}),
+        "on another port": Fault({"job": change(poll_url="http://127.0.0.1:9/api/v1/jobs/1")}),
+        "with a password": Fault({"job": change(poll_url="http://user:word@127.0.0.1/api/v1/jobs/1")}),
+        "at an address that is none": Fault({"job": change(poll_url="/api/v1/jobs/\x01")}),
+        "without an address": Fault({"job": change(poll_url=None)}),
+        "with a number for an address": Fault({"job": change(poll_url=7)}),
+        "paid, reset, once": Fault({"polled": once(reset)}, _PICTURE, moved=True),
+        "paid, reset": Fault({"polled": reset}, GatewayUnreachable, moved=True),
+        "paid, 500": Fault({"polled": say(500)}, UpstreamFailed, moved=True),
+        "paid, 500, told": Fault({"polled": _paid_for(500, "header")}, UpstreamFailed, moved=True),
+        "paid, 404": Fault({"polled": say(404)}, RequestRejected, moved=True),
+        "outlives its signature": Fault({"poll": once(_much_later)}, _PICTURE, moved=True),
+        "outlives its signature, no price": Fault(
+            {"poll": once(_much_later), "challenge": after(1, say(503))}, UpstreamFailed
+        ),
+        "outlives its signature, price rose": Fault(
+            {"poll": once(_raise_price), "job": _much_later}, _PICTURE, moved=True
+        ),
+        "outlives its signature, no witness": Fault({"poll": once(_much_later)}, _PICTURE, moved=True, witness=False),
+    }
+    return {f"job: {name}": replace(fault, slow=True) for name, fault in faults.items()}
+
+
+def _ours() -> dict[str, Fault]:
+    """Return the faults of our own machine: disk, database, clock."""
+    return {
+        "disk full": Fault(first=StoreError, moved=True, spoil=_disk_full),
+        "disk full, a page for a picture": Fault(
+            {"settled": _bring_bytes(b"<html>no</html>")}, StoreError, moved=True, spoil=_disk_full
+        ),
+        "the ledger is locked": Fault(first=LedgerError, spoil=_locked),
+        **{
+            f"the ledger fails to {method}": Fault(first=LedgerError, spoil=_ledger_fails(method))
+            for method in ("reserve", "sign", "submit")
+        },
+        **{
+            f"the ledger fails to {method}": Fault(first=LedgerError, spoil=_ledger_fails(method), moved=True)
+            for method in ("settle", "answer", "finish")
+        },
+        "the ledger fails to doubt": Fault({"paid": say(403)}, LedgerError, spoil=_ledger_fails("doubt")),
+        "the ledger fails to release": Fault({"challenge": _shut}, LedgerError, spoil=_ledger_fails("release")),
+        "the ledger fails to poll": Fault(first=LedgerError, spoil=_ledger_fails("poll"), slow=True),
+        "the cost log cannot be written": Fault(first=_PICTURE, spoil=_no_cost_log, moved=True),
+        "our clock is far ahead": Fault({}, PaymentRejected, then=PaymentRejected, later=_PICTURE, skew=900),
+        "our clock is far behind": Fault({}, PaymentRejected, then=PaymentRejected, skew=-400),
+        "our clock is ahead, reset before settling": Fault({"paid": reset}, skew=400),
+        "our clock is ahead, cashed minutes later": Fault(
+            {"paid": reset}, skew=400, meanwhile=Merchant.cash_what_it_holds
+        ),
+    }
+
+
+def _faults() -> dict[str, Fault]:
+    """Return every fault, new: some remember what they did."""
+    return _unsigned() | _before() | _after() | _jobs() | _ours()
+
+
+# -- the runs
+
+
+def _request(operation: str) -> ImageRequest:
+    if operation == "generate":
+        return ImageRequest("generate", "a harbour at dusk", "google/nano-banana")
+    source, mask = (Upload.from_file_bytes(_png(size), "image/png") for size in ((32, 32), (33, 33)))
+    return ImageRequest("edit", "a harbour at dawn", "openai/gpt-image-1", images=(source,), mask=mask)
+
+
+@dataclass
+class _Case:
+    """One fault, one request, one folder; each run is a kernel of its own."""
+
+    fault: Fault
+    request: ImageRequest
+    merchant: Merchant
+    world: Clock
+    folder: Path
+
+    def clock(self) -> float:
+        return self.world() + self.fault.skew
+
+    async def run(self, session: str, *, first: bool = False) -> ImageResult | BlockrunError:
+        """Return what a kernel's cell returns or raises, once everything it says was checked."""
+        shown_before = len(self.merchant.shown)
+        timeouts, patience = (self.fault.timeouts, self.fault.patience) if first else (None, QUICK)
+        async with studio_over(
+            self.folder, clock=self.clock, session=session, patience=patience, timeouts=timeouts
+        ) as studio:
+            with self.fault.spoil(studio, self.merchant) if first else nullcontext():
+                try:
+                    result: ImageResult | BlockrunError = await studio.make(self.request, self.merchant.gateway)
+                except BlockrunError as error:
+                    result = error
+            self._check_books(studio)
+        if isinstance(result, BlockrunError):
+            self._check_words(result, shown=len(self.merchant.shown) > shown_before)
+        return result
+
+    async def reconcile(self) -> None:
+        """Look up what is open, as the next start does, and check that the books are right to the micro-dollar."""
+        async with studio_over(self.folder, clock=self.clock, session="last") as studio:
+            await studio.reconcile(self.merchant.gateway)
+            books = spending(studio.ledger, "practice", "all")
+            self._check_books(studio)
+        if self.fault.witness:
+            assert 0 == books.at_risk
+            assert self.merchant.chain.total == books.settled
+
+    def _check_books(self, studio: Studio) -> None:
+        """Check that no more is booked than moved, and that whatever moved is booked or at risk."""
+        books, moved = spending(studio.ledger, "practice", "all"), self.merchant.chain.total
+
+        assert books.settled <= moved
+        assert moved <= books.settled + books.at_risk
+        assert studio.ledger.committed("practice").day <= studio.ledger.caps().day
+
+    def _check_words(self, error: BlockrunError, *, shown: bool) -> None:
+        moved = bool(self.merchant.chain.moved)
+        text = str(error)
+
+        assert 2 == len([line for line in text.split("\n") if line.strip()])
+        assert not (moved and re.search(r"(nothing|not) (was |been |has been )?(charged|taken)", text, re.IGNORECASE))
+        assert not (shown and re.search(r"nothing was (sent|signed)", text, re.IGNORECASE))
+        assert not (moved and not re.search(r"was paid|may have been (charged|taken)|had been sent", text))
+        assert moved or "was paid" not in text
+        for header in self.merchant.shown:
+            assert header.header not in text
+
+    def check_cheques(self) -> None:
+        """Check that one picture was paid for once, and that never two cheques for it could be cashed."""
+        cheques = {shown.cheque.nonce: shown for shown in reversed(self.merchant.shown)}
+        headers = {(shown.cheque.nonce, shown.header) for shown in self.merchant.shown}
+        first_shown = sorted(cheques.values(), key=lambda shown: shown.at)
+
+        assert len(cheques) == len(headers)
+        assert len(self.merchant.chain.moved) <= 1
+        for older, newer in zip(first_shown, first_shown[1:], strict=False):
+            assert older.cheque.valid_before <= newer.at
+            assert older.cheque.nonce not in self.merchant.chain.moved
+
+
+async def _play(fault: Fault, operation: str, folder: Path, *, expired: bool) -> None:
+    world = Clock()
+    with Merchant(world, fault.acts, slow=fault.slow, witness=fault.witness, form=fault.form) as merchant:
+        case = _Case(fault, _request(operation), merchant, world, folder)
+        fault.prepare(merchant)
+        first = await case.run("first", first=True)
+
+        assert fault.first is type(first), str(first)
+        assert fault.moved == bool(merchant.chain.moved)
+
+        fault.meanwhile(merchant)
+        merchant.heal()
+        world.ahead += _LONG if expired else 0
+        again = await case.run("second")
+
+        assert ((fault.later if expired else None) or fault.then) is type(again), str(again)
+
+        case.check_cheques()
+        if isinstance(again, ImageResult):
+            await _check_kept(case, again)
+        world.ahead += _LONG
+        await case.reconcile()
+
+
+async def _check_kept(case: _Case, bought: ImageResult) -> None:
+    """Check that the picture is kept: at no cost, and without a word to the merchant."""
+    requests = case.merchant.requests
+    kept = await case.run("third")
+
+    assert isinstance(kept, ImageResult)
+    assert bought.image.tobytes() == kept.image.tobytes()
+    assert 0 == kept.cost_micros
+    assert requests == case.merchant.requests
+
+
+@pytest.mark.parametrize("expired", [False, True], ids=["at once", "after it expired"])
+@pytest.mark.parametrize("operation", ["generate", "edit"])
+@pytest.mark.parametrize("name", list(_faults()))
+def test_fault(name: str, operation: str, tmp_path: Path, *, expired: bool) -> None:
+    """Whatever fails, the books hold what moved, one cheque at most can be cashed, and the words are true."""
+    asyncio.run(_play(_faults()[name], operation, tmp_path / "magic", expired=expired))

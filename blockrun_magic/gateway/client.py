@@ -27,6 +27,8 @@ _MAX_ANSWER = 256 * 1024 * 1024
 _MAX_PICTURE = 64 * 1024 * 1024
 _MAX_REDIRECTS = 3
 _NEVER_LEFT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+# An invalid URL: httpx reads the address of a redirect even where it does not follow it.
+_BROKEN = (httpx.TransportError, httpx.DecodingError, httpx.InvalidURL)
 # A proxy from the environment must never carry what is meant for this machine.
 _DIRECT = {"all://127.0.0.1": None, "all://localhost": None, "all://[::1]": None}
 _UNICAST = ipaddress.ip_network("2000::/3")
@@ -104,7 +106,7 @@ class Client:
                 body = await _read_at_most(response, _MAX_ANSWER)
             finally:
                 await response.aclose()
-        except (httpx.TransportError, httpx.DecodingError) as error:
+        except _BROKEN as error:
             raise _unreachable(gateway, error, headers) from error
         return Answer(response.status_code, headers, body)
 
@@ -137,7 +139,7 @@ class Client:
                     return await _read_at_most(response, _MAX_PICTURE)
                 finally:
                     await response.aclose()
-            except (httpx.TransportError, httpx.DecodingError) as error:
+            except _BROKEN as error:
                 raise _unreachable(gateway, error, {}) from error
         raise AnswerUnusable("The picture's address redirects without end.", "Report this to the gateway.")
 

@@ -54,6 +54,33 @@ class Bridge:
             future.cancel()
             raise
 
+    def run_beside(self, work: Coroutine[Any, Any, T], tick: Callable[[], None] | None = None) -> T:
+        """As `run`, but the caller's own event loop keeps running its tasks meanwhile.
+
+        That enters the kernel's loop a second time, which nest-asyncio2 allows.
+        """
+        import nest_asyncio2
+
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return self.run(work, tick)  # no tasks of the caller's to keep running
+        nest_asyncio2.apply(loop)
+        future = self.submit(work)
+
+        async def wait() -> None:
+            while not future.done():
+                await asyncio.sleep(_TICK)
+                if tick is not None:
+                    tick()
+
+        try:
+            loop.run_until_complete(wait())
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
     def close(self, farewell: Coroutine[Any, Any, None] | None = None) -> None:
         """Run `farewell`, cancel what is left and end the thread; safe to call twice."""
         with self._lock:

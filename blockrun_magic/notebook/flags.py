@@ -86,6 +86,7 @@ class Flags:
     each: bool = False
     prompts: str | None = None
     jobs: int | None = None
+    background: bool = False
     unchecked: bool = False
     private: bool = False
     images: tuple[str, ...] = ()
@@ -117,6 +118,7 @@ FLAGS = (
     Flag("--each", None, None, "switch", _MANY, "Every line of the cell is a prompt of its own."),
     Flag("--prompts", None, "VAR", "prompts", _MANY, "Prompts from a list, a Series or a column, as df.prompt."),
     Flag("--jobs", None, "K", "jobs", _MANY, f"How many at the same time, 1 to {MAX_JOBS}; 8 otherwise."),
+    Flag("--background", None, None, "switch", _MANY, "Go on at once; the picture shows when it comes."),
     Flag("--max-price", None, "USD", "usd", _PRICE, "Pay no more than this for the whole cell."),
     Flag("--dry-run", None, None, "switch", _PRICE, "Say what it would cost, and stop there."),
     Flag("--fresh", None, None, "switch", _PRICE, "Buy another take, not the picture bought before."),

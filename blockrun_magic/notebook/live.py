@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from blockrun_magic.notebook.cards import Card, Message, bar, money_words
+from blockrun_magic.notebook.showing import show
 from blockrun_magic.studio.batch import BatchProgress
 from blockrun_magic.studio.progress import Progress
 
@@ -41,16 +42,37 @@ class LiveLine:
         *,
         quiet: bool = False,
     ) -> None:
-        self._label = label
+        self.label = label
         self._progress = progress
         self._realm = realm
         self._terminal = is_terminal(shell)
         self._quiet = quiet or (self._terminal and not sys.stdout.isatty())
         self._handle: DisplayHandle | None = None
+        self._foot: DisplayHandle | None = None
         self._shown = ""
+        self._left = False
+
+    def stay(self) -> None:
+        """Take the cell's place now, with room for a caption: what comes will come after the cell has ended."""
+        self._left = True
+        self._quiet = self._quiet or self._terminal
+        if self._quiet:
+            return
+        from IPython.display import DisplayHandle
+
+        self._update(self._card())
+        self._foot = DisplayHandle()
+        self._foot.display(_NOTHING, raw=True)
+
+    def under(self, card: Card) -> None:
+        """Show `card` below the picture."""
+        if self._foot is not None:
+            self._foot.update(card)
+        else:
+            show(card)
 
     def tick(self) -> None:
-        """Show how far it is, if that has changed since the last time."""
+        """Show how far it is, if that has changed since the last time and it takes long enough to look."""
         if self._quiet or self._progress.elapsed < _SHOW_AFTER:
             return
         card = self._card()
@@ -66,6 +88,8 @@ class LiveLine:
     def end(self, final: Any = None) -> None:
         """Put `final` in the place of the line, or nothing."""
         if self._terminal:
+            if self._left:
+                return
             if self._shown:
                 sys.stdout.write("\r\x1b[K")
                 sys.stdout.flush()
@@ -86,7 +110,7 @@ class LiveLine:
         progress = self._progress
         assert isinstance(progress, Progress)  # noqa: S101  a batch has a line of its own
         cost = "" if progress.price is None else f" · {money_words(progress.price, self._realm)}"
-        return Message(f"{self._label}{cost} · {progress.stage} · {progress.elapsed:.0f} s")
+        return Message(f"{self.label}{cost} · {progress.stage} · {progress.elapsed:.0f} s")
 
     def _money_after_stop(self) -> str:
         progress = self._progress
@@ -114,7 +138,7 @@ class BatchLine(LiveLine):
     def _card(self) -> Card:
         progress = self._progress
         if progress.total is None:
-            return Message(f"{progress.count} requests to {self._label} · {progress.stage}")
+            return Message(f"{progress.count} requests to {self.label} · {progress.stage}")
         ended = progress.done + progress.failed
         facts = [
             f"{ended} of {progress.count}",

@@ -7,28 +7,32 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
+from blockrun_magic.notebook.completion import Completion
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.session import Session
+from blockrun_magic.notebook.settings import Settings
 from blockrun_magic.notebook.showing import Showing
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from blockrun_magic.notebook.background import Background
     from blockrun_magic.studio import ImageResult, ImageResults
 
 __all__ = ["BlockrunMagics", "load", "unload"]
 
 
 @magics_class
-class BlockrunMagics(Magics):
-    """`%%imagegen`, `%%img2img` and `%blockrun`."""
+class BlockrunMagics(Settings, Magics):
+    """`%%imagegen`, `%%img2img` and `%blockrun`; `%config BlockrunMagics` shows the settings."""
 
     shell: InteractiveShell
 
     def __init__(self, shell: InteractiveShell) -> None:
         super().__init__(shell)
-        self.session = Session()
-        self.showing = Showing(shell)
+        self.session = Session(self)
+        self.showing = Showing(shell, self)
+        self.completion = Completion(shell)
         self._context = Context(self.session, shell, self.showing)
 
     @no_var_expand
@@ -51,7 +55,7 @@ class BlockrunMagics(Magics):
 
         run_command(self._context, line)
 
-    def _make(self, magic: str, line: str, cell: str | None) -> ImageResult | ImageResults | None:
+    def _make(self, magic: str, line: str, cell: str | None) -> ImageResult | ImageResults | Background | None:
         from blockrun_magic.notebook.making import make
 
         return make(self._context, magic, line, cell)
@@ -75,6 +79,7 @@ def unload(shell: InteractiveShell) -> None:
         for name in ("imagegen", "img2img", "blockrun"):
             table.pop(name, None)
     shell.magics_manager.registry.pop(type(magics).__name__, None)
+    magics.completion.close()
     magics.showing.close()
     magics.session.close()
     atexit.unregister(magics.session.close)

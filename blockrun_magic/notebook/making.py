@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from blockrun_magic.errors import BlockrunError
+from blockrun_magic.notebook.background import Background
+from blockrun_magic.notebook.cards import Message
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.flags import Flags, parse
 from blockrun_magic.notebook.live import BatchLine, LiveLine
-from blockrun_magic.notebook.wishes import Wish, read_wish, requests_of
+from blockrun_magic.notebook.wishes import Wish, read_wish, requests_of, with_defaults
 from blockrun_magic.studio.progress import Progress
 from blockrun_magic.wiring import blockrun_home
 
@@ -24,8 +27,10 @@ __all__ = ["collect", "make"]
 
 T = TypeVar("T")
 
+_LOOK_EVERY = 0.25
 
-def make(context: Context, magic: str, line: str, cell: str | None) -> ImageResult | ImageResults | None:
+
+def make(context: Context, magic: str, line: str, cell: str | None) -> ImageResult | ImageResults | Background | None:
     """Run one image cell and return what it made, shown and bound; None for a dry run.
 
     Raises every error of ours, and KeyboardInterrupt when it was stopped.
@@ -36,6 +41,7 @@ def make(context: Context, magic: str, line: str, cell: str | None) -> ImageResu
     studio, _ = context.session.ready()
     if flags.save:
         check_save_path(flags.save)
+    flags = with_defaults(magic, flags, context.session.settings, studio.catalog)
     wish = read_wish(magic, flags, studio.catalog, context.shell.user_ns, blockrun_home())
     if flags.dry_run:
         _show_price(context, flags, wish)
@@ -57,33 +63,39 @@ def collect(context: Context, purchase: Purchase) -> ImageResult:
     return _finish(context, live, work, Flags(str(purchase.request["prompt"])))
 
 
-def _make_one(context: Context, flags: Flags, wish: Wish) -> ImageResult:
+def _make_one(context: Context, flags: Flags, wish: Wish) -> ImageResult | Background:
     studio, gateway = context.session.ready()
     progress = Progress()
 
     async def work() -> ImageResult:
         progress.stage = "reading the picture" if wish.sources else progress.stage
         [request] = await requests_of(wish, studio.client.fetch)
-        return await studio.make(request, gateway, _options(flags), progress)
+        return await studio.make(request, gateway, _options(context, flags), progress)
 
     live = LiveLine(wish.label, progress, gateway.realm, context.shell, quiet=flags.quiet)
+    if flags.background:
+        return _in_background(context, live, work, flags, lambda: progress.sent)
     return _finish(context, live, work, flags)
 
 
-def _make_many(context: Context, flags: Flags, wish: Wish) -> ImageResults:
-    from blockrun_magic.studio.batch import DEFAULT_JOBS, BatchProgress, make_all
+def _make_many(context: Context, flags: Flags, wish: Wish) -> ImageResults | Background:
+    from blockrun_magic.studio.batch import BatchProgress, make_all
 
     studio, gateway = context.session.ready()
     progress = BatchProgress(len(wish.variants))
 
     async def work() -> ImageResults:
         requests = await requests_of(wish, studio.client.fetch)
-        results = await make_all(studio, requests, gateway, _options(flags), progress, flags.jobs or DEFAULT_JOBS)
+        results = await make_all(
+            studio, requests, gateway, _options(context, flags), progress, flags.jobs or context.session.settings.jobs
+        )
         if results.failures and not results:
             raise results.failures[0].error
         return results
 
     live = BatchLine(wish.label, progress, gateway.realm, context.shell, quiet=flags.quiet)
+    if flags.background:
+        return _in_background(context, live, work, flags, lambda: bool(progress.done or progress.in_flight))
     return _finish(context, live, work, flags)
 
 
@@ -108,6 +120,40 @@ def _finish(context: Context, live: LiveLine, work: Callable[[], Coroutine[Any, 
     return made
 
 
+def _in_background(
+    context: Context,
+    live: LiveLine,
+    work: Callable[[], Coroutine[Any, Any, Any]],
+    flags: Flags,
+    sent: Callable[[], bool],
+) -> Background:
+    """Start `work`, show its line, and return the handle, which is also bound in place of a picture."""
+    live.stay()
+
+    async def watched() -> Any:
+        task = asyncio.ensure_future(work())
+        try:
+            while not task.done():
+                await asyncio.wait([task], timeout=_LOOK_EVERY)
+                live.tick()
+            result = task.result()
+            saved = [str(path) for path in result.save(flags.save)] if flags.save else []
+        except BlockrunError as error:
+            live.end(Message(str(error)))
+            raise
+        except asyncio.CancelledError:
+            task.cancel()
+            live.stopped()
+            raise
+        context.showing.show(live, result, saved, full=flags.full, quiet=flags.quiet)
+        return result
+
+    handle = Background(context.session.bridge.submit(watched()), live.label, sent)
+    context.session.backgrounds.append(handle)
+    context.shell.push({flags.name or context.session.settings.image_name: handle})
+    return handle
+
+
 def _show_price(context: Context, flags: Flags, wish: Wish) -> None:
     from blockrun_magic.notebook.cards import quotes_card
     from blockrun_magic.notebook.showing import show
@@ -117,13 +163,13 @@ def _show_price(context: Context, flags: Flags, wish: Wish) -> None:
 
     async def ask() -> Any:
         requests = await requests_of(wish, studio.client.fetch)
-        return requests, await quote_all(studio, requests, gateway, _options(flags))
+        return requests, await quote_all(studio, requests, gateway, _options(context, flags))
 
     requests, quotes = context.session.run(ask())
     show(quotes_card(requests, quotes))
 
 
-def _options(flags: Flags) -> Options:
+def _options(context: Context, flags: Flags) -> Options:
     from blockrun_magic.studio import Options
 
     return Options(
@@ -132,14 +178,15 @@ def _options(flags: Flags) -> Options:
         take=flags.take,
         unchecked=flags.unchecked,
         private=flags.private,
-        cache_only=os.environ.get("BLOCKRUN_CACHE_ONLY", "") not in ("", "0"),
+        cache_only=context.session.settings.cache_only or os.environ.get("BLOCKRUN_CACHE_ONLY", "") not in ("", "0"),
     )
 
 
 def _bind(context: Context, flags: Flags, pictures: list[Image.Image]) -> None:
     """Bind `img`, `imgs` and the name of `--as` to copies: drawing on them leaves the result whole."""
     images = [image.copy() for image in pictures]
-    names: dict[str, object] = {"img": images[0], "imgs": images}
+    settings = context.session.settings
+    names: dict[str, object] = {settings.image_name: images[0], settings.images_name: images}
     if flags.name:
         names[flags.name] = images[0] if len(images) == 1 else images
     context.shell.push(names)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from blockrun_magic.gateway.presets import Gateway
+    from blockrun_magic.notebook.background import Background
+    from blockrun_magic.notebook.settings import Settings
     from blockrun_magic.practice.server import PracticeServer
     from blockrun_magic.studio import Studio
 
@@ -24,8 +26,11 @@ T = TypeVar("T")
 class Session:
     """What the magics of one kernel share."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
         self.bridge = Bridge()
+        self.backgrounds: list[Background] = []
+        self._caps_set: dict[str, int] = {}
         self._studio: Studio | None = None
         self._gateway: Gateway | None = None
         self._why = ""
@@ -34,13 +39,20 @@ class Session:
 
     @property
     def gateway(self) -> Gateway:
-        """Where requests go: chosen with `use`, else `BLOCKRUN_API_URL`, else Base; raises FlagError."""
+        """Where requests go, raising FlagError for a place that is none.
+
+        Chosen with `use`, else with `%config`, else by `BLOCKRUN_API_URL`, else Base.
+        """
         if self._gateway is None:
             from blockrun_magic.gateway.presets import PRESETS, gateway_at
 
             url = os.environ.get("BLOCKRUN_API_URL")
-            self._gateway = gateway_at(url) if url else PRESETS["base"]
-            self._why = "from BLOCKRUN_API_URL" if url else "the default"
+            if self.settings.gateway:
+                self._gateway, self._why = self._named(self.settings.gateway), "from %config BlockrunMagics.gateway"
+            elif url:
+                self._gateway, self._why = gateway_at(url), "from BLOCKRUN_API_URL"
+            else:
+                self._gateway, self._why = PRESETS["base"], "the default"
         return self._gateway
 
     @property
@@ -61,6 +73,10 @@ class Session:
         The first time at a gateway, what an earlier kernel left open is looked up in the background.
         """
         studio, gateway = self.studio, self.gateway
+        caps = self.settings.caps()
+        if caps != self._caps_set:
+            studio.ledger.set_caps(**caps)
+            self._caps_set = caps
         if gateway.realm not in self._looked_after:
             self._looked_after.add(gateway.realm)
             if studio.ledger.open_payments():
@@ -69,11 +85,14 @@ class Session:
 
     def use(self, name: str) -> Gateway:
         """Send requests to the gateway `name` from now on, and return it; raises FlagError."""
-        from blockrun_magic.gateway.presets import gateway_named
-
-        self._gateway = self.practice() if name.lower() == "practice" else gateway_named(name)
+        self._gateway = self._named(name)
         self._why = f"chosen with `%blockrun use {name}`"
         return self._gateway
+
+    def _named(self, name: str) -> Gateway:
+        from blockrun_magic.gateway.presets import gateway_named
+
+        return self.practice() if name.lower() == "practice" else gateway_named(name)
 
     def practice(self) -> Gateway:
         """Return the practice gateway: a shared one at `BLOCKRUN_PRACTICE_URL`, or one of our own."""
@@ -89,6 +108,8 @@ class Session:
 
     def run(self, work: Coroutine[Any, Any, T], tick: Callable[[], None] | None = None) -> T:
         """Return what `work` returns, with Stop alive meanwhile."""
+        if self.settings.keep_loop_running:
+            return self.bridge.run_beside(work, tick)
         return self.bridge.run(work, tick)
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from blockrun_magic.notebook.cards import Card
     from blockrun_magic.notebook.live import LiveLine
+    from blockrun_magic.notebook.settings import Settings
     from blockrun_magic.studio import ImageResult, ImageResults
 
 __all__ = ["Showing", "show"]
@@ -23,8 +24,9 @@ _RESULTS = (("blockrun_magic.studio.result", "ImageResult"), ("blockrun_magic.st
 class Showing:
     """Shows results, and keeps a cell from showing its own result a second time as its value."""
 
-    def __init__(self, shell: InteractiveShell) -> None:
+    def __init__(self, shell: InteractiveShell, settings: Settings) -> None:
         self._shell = shell
+        self._settings = settings
         self._shown: tuple[int, int] | None = None
         self._formatter = shell.display_formatter.ipython_display_formatter  # type: ignore[union-attr]
         for module, name in _RESULTS:
@@ -49,8 +51,8 @@ class Showing:
         elif self._in_terminal:
             live.end(_words_under(result, saved or _files(result)).text)
         else:
-            live.end(_Original(result) if full else _Picture(result))
-            show(_words_under(result, saved))
+            live.end(_Original(result, self._settings) if full else _Picture(result, self._settings))
+            live.under(_words_under(result, saved))
 
     @property
     def _in_terminal(self) -> bool:
@@ -66,7 +68,7 @@ class Showing:
         elif self._shown == (id(result), self._shell.execution_count):
             self._shown = None
         else:
-            show(_Picture(result))
+            show(_Picture(result, self._settings))
             show(_words_under(result, ()))
 
 
@@ -84,11 +86,12 @@ def _files(result: ImageResult | ImageResults) -> list[str]:
 class _Picture:
     """The preview of a result, for display."""
 
-    def __init__(self, result: ImageResult | ImageResults) -> None:
+    def __init__(self, result: ImageResult | ImageResults, settings: Settings) -> None:
         self._result = result
+        self._settings = settings
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        return self._result._repr_mimebundle_()
+        return self._result.bundle(self._settings.preview_side, self._settings.preview_format)
 
 
 class _Original(_Picture):
@@ -99,7 +102,7 @@ class _Original(_Picture):
         pictures = getattr(result, "pictures", [])
         # A sheet of several has no original, and nbconvert shows no WebP.
         if len(pictures) != 1 or pictures[0].media_type == "image/webp":
-            return self._result._repr_mimebundle_()
+            return super()._repr_mimebundle_()
         kept, file = pictures[0], result.files[0]
         shape = {"width": min(kept.width, 1024), "alt": result.prompt}
         return {kept.media_type: file.read_bytes(), "text/plain": repr(result)}, {kept.media_type: shape}

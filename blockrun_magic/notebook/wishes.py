@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,9 +16,10 @@ from blockrun_magic.notebook.styles import styled
 if TYPE_CHECKING:
     from blockrun_magic.gateway.catalog import Catalog
     from blockrun_magic.gateway.request import ImageRequest, Operation
+    from blockrun_magic.notebook.settings import Settings
     from blockrun_magic.pictures.source import Fetch
 
-__all__ = ["Wish", "read_wish", "requests_of"]
+__all__ = ["Wish", "read_wish", "requests_of", "with_defaults"]
 
 _OPERATIONS: Mapping[str, Operation] = {"imagegen": "generate", "img2img": "edit"}
 _VARY = "Make a variation of this picture: the same subject, mood and style, composed anew."
@@ -41,6 +42,18 @@ class Wish:
         """What is being made, in a few words."""
         models = list(dict.fromkeys(model for _, model, _ in self.variants))
         return models[0] if len(models) == 1 else f"{len(models)} models"
+
+
+def with_defaults(magic: str, flags: Flags, settings: Settings, catalog: Catalog) -> Flags:
+    """Return `flags` with the settings' model and size where none was given and the model makes that size."""
+    model = settings.model if magic == "imagegen" else settings.edit_model
+    if not flags.models and model:
+        flags = replace(flags, models=(model,))
+    if not flags.sizes and settings.size:
+        chosen = [catalog.find(name) for name in flags.models or (catalog.default_model(_OPERATIONS[magic]),)]
+        if all(known is None or known.allows_size(settings.size) for known in chosen):
+            flags = replace(flags, sizes=(settings.size,))
+    return flags
 
 
 def read_wish(magic: str, flags: Flags, catalog: Catalog, namespace: Mapping[str, object], home: Path) -> Wish:

@@ -14,11 +14,11 @@ from blockrun_magic.pictures.kinds import is_image_like
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["find_source"]
+__all__ = ["PICTURE_SUFFIXES", "find_source"]
 
 _AS_IT_IS = re.compile(r"https?://|data:[^,]*,", re.IGNORECASE)
 _VARIABLE = re.compile(r"(?P<name>[^\W\d]\w*)(?:\[(?P<index>-?\d{1,9})\])?")
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
+PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
 _FILES_LOOKED_AT = 2000
 _SUGGESTIONS = 4
 
@@ -105,4 +105,4 @@ def _pictures_beside(text: str) -> tuple[Path, list[str]]:
             names = [entry.name for entry, _ in zip(entries, range(_FILES_LOOKED_AT), strict=False)]
     except (OSError, ValueError, RuntimeError):
         return Path(), []
-    return folder, sorted(name for name in names if Path(name).suffix.lower() in _SUFFIXES)
+    return folder, sorted(name for name in names if Path(name).suffix.lower() in PICTURE_SUFFIXES)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["PREVIEW_SIDE", "preview", "sheet"]
+__all__ = ["PREVIEW_SIDE", "display_bundle", "preview", "sheet"]
 
 PREVIEW_SIDE = 768
 _SHOWN_SIDE = 512
@@ -26,11 +26,11 @@ _MANY = 9
 
 
 def preview(
-    images: Sequence[Image.Image], side: int = PREVIEW_SIDE, labels: Sequence[str] = ()
+    images: Sequence[Image.Image], side: int = PREVIEW_SIDE, labels: Sequence[str] = (), form: str = "jpeg"
 ) -> tuple[bytes, int, int]:
-    """Return a JPEG of `images` (one, or a sheet) with the CSS width and height to show it at.
+    """Return a JPEG (or PNG, by `form`) of `images` (one, or a sheet) with the CSS width and height to show it at.
 
-    The JPEG is at most `side` pixels wide (a sheet of many: a third more), and is shown smaller, so
+    It is at most `side` pixels wide (a sheet of many: a third more), and is shown smaller, so
     that it stays sharp on dense screens.
     """
     alone = len(images) == 1 and not labels
@@ -38,9 +38,19 @@ def preview(
         side = side * 4 // 3
     shown = _small(images[0], side) if alone else sheet(images, side, labels)
     file = io.BytesIO()
-    shown.save(file, "JPEG", quality=_QUALITY, optimize=True)
+    shown.save(file, form, quality=_QUALITY, optimize=True)
     scale = min(1.0, _SHOWN_SIDE / max(shown.size)) if alone else 1.0
     return file.getvalue(), round(shown.width * scale), round(shown.height * scale)
+
+
+def display_bundle(
+    picture: tuple[bytes, int, int], form: str, alt: str, words: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what IPython displays for a preview: data and metadata by media type."""
+    data, width, height = picture
+    media_type = f"image/{form}"
+    shape = {"width": width, "height": height, "alt": alt}
+    return {media_type: data, "text/plain": words}, {media_type: shape}
 
 
 def _small(image: Image.Image, side: int) -> Image.Image:

@@ -141,12 +141,16 @@ class ImageResult:
         return f"<ImageResult {self.request['model']} {sizes} {format_usd(self.cost_micros)}>"
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the preview as a JPEG with its size and alternative text (the prompt)."""
-        from blockrun_magic.pictures.preview import preview
+        return self.bundle()
 
-        jpeg, width, height = preview(self.images)
-        alt = {"width": width, "height": height, "alt": self.prompt}
-        return {"image/jpeg": jpeg, "text/plain": repr(self)}, {"image/jpeg": alt}
+    def bundle(self, side: int = 768, form: str = "jpeg") -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the preview for display, at most `side` pixels a side, with the prompt as alternative text.
+
+        `form` is "jpeg" or "png".
+        """
+        from blockrun_magic.pictures.preview import display_bundle, preview
+
+        return display_bundle(preview(self.images, side, form=form), form, self.prompt, repr(self))
 
 
 def check_save_path(path: str | Path) -> None:

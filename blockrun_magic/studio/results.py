@@ -115,16 +115,20 @@ class ImageResults(Sequence[ImageResult]):
         return f"<ImageResults {len(self)} results{failed}, {format_usd(self.cost_micros)}>"
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the contact sheet as a JPEG."""
-        from blockrun_magic.pictures.preview import preview
+        return self.bundle()
+
+    def bundle(self, side: int = 768, form: str = "jpeg") -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the contact sheet for display, about `side` pixels wide, the prompts as alternative text.
+
+        `form` is "jpeg" or "png".
+        """
+        from blockrun_magic.pictures.preview import display_bundle, preview
 
         if not self._results:
             return {"text/plain": repr(self)}, {}
-        jpeg, width, height = preview(self.images, labels=self.labels())
         alt = "; ".join(dict.fromkeys(result.prompt for result in self._results))
-        return {"image/jpeg": jpeg, "text/plain": repr(self)}, {
-            "image/jpeg": {"width": width, "height": height, "alt": alt}
-        }
+        sheet = preview(self.images, side, self.labels(), form=form)
+        return display_bundle(sheet, form, alt, repr(self))
 
 
 def _record(result: ImageResult) -> dict[str, Any]:

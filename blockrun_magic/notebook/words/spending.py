@@ -73,6 +73,8 @@ def jobs(context: Context, _words: Sequence[str]) -> Card:
         payment = [p for p in studio.ledger.payments(purchase.id) if p.state is not State.RELEASED][-1]
         rows.append(_job_row(purchase, payment))
     said = [f"{decided} found settled or released just now."] if decided else []
+    running = [repr(handle) for handle in context.session.backgrounds if not handle.done()]
+    said += [f"In the background: {', '.join(running)}."] if running else []
     if not rows:
         return Message(" ".join(["Nothing is open: every payment has its picture or was released.", *said]))
     note = " ".join(["`%blockrun resume ID` collects one, `%blockrun resume` all of them.", *said])

@@ -1,0 +1,61 @@
+# Everything here needs only make and Python 3.11 or newer; what is installed goes into .venv/.
+#
+#   make demo   run the first notebook: its pictures, a page to look at, and its bill
+#   make test   everything that must hold before a change goes in
+#   make lab    JupyterLab on notebooks/, with play money only
+#   make lint   the style and type checks alone
+#   make soak   kill a paying kernel 200 times, and count the money (KILLS=1000 for more)
+#   make clean  remove all of it again
+
+PYTHON ?= python3
+KILLS ?= 200
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+WALLETS := -u BLOCKRUN_WALLET_KEY -u BASE_CHAIN_WALLET_KEY -u SOLANA_WALLET_KEY -u BLOCKRUN_API_URL
+
+.DELETE_ON_ERROR:
+.PHONY: demo test lint soak lab clean
+
+demo: .make/demo
+	$(BIN)/python notebooks/demo.py
+
+test: lint
+	$(BIN)/python -m pytest -n 2
+
+lint: .make/test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+soak: .make/test
+	KILLS=$(KILLS) $(BIN)/python -m pytest tests/test_kill.py
+
+# A home of its own and no key from the environment: whatever a cell says, there is nothing real to spend.
+lab: .make/lab
+	env $(WALLETS) BLOCKRUN_HOME="$(CURDIR)/build/lab-home" $(BIN)/python -m jupyterlab notebooks
+
+clean:
+	rm -rf .venv .make build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp says that something is installed; it is renewed when pyproject.toml changes.
+.make/demo .make/test: .make/%: .make/pip pyproject.toml
+	@echo "Installing what '$*' needs into .venv ..."
+	@$(PIP) install --editable . --group $*
+	@touch $@
+
+.make/lab: .make/demo
+	@echo "Installing JupyterLab into .venv ..."
+	@$(PIP) install "jupyterlab>=4.2"
+	@touch $@
+
+# Dependency groups need a pip of 2025; the one that Python brings may be older.
+.make/pip: .venv/pyvenv.cfg
+	@$(PIP) install --upgrade "pip>=25.1"
+	@mkdir -p $(@D)
+	@touch $@
+
+.venv/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
+	@$(PYTHON) -m venv .venv

@@ -1,0 +1,139 @@
+"""The studio for scripts: `generate` and `edit`, and their `async` twins, without a notebook.
+
+Ledger, store, caps and wallet are the same as the magics'.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from blockrun_magic.gateway.presets import Gateway, gateway_named, practice_at
+from blockrun_magic.gateway.request import ImageRequest, Upload
+from blockrun_magic.payments.money import parse_usd
+from blockrun_magic.pictures.source import read_mask, read_upload, upload_size
+from blockrun_magic.studio import ImageResult, Options, Studio
+from blockrun_magic.wiring import open_practice, open_studio
+
+if TYPE_CHECKING:
+    from blockrun_magic.gateway.request import Operation
+
+__all__ = ["aedit", "agenerate", "edit", "generate"]
+
+T = TypeVar("T")
+
+
+async def agenerate(
+    prompt: str,
+    *,
+    model: str | None = None,
+    size: str | None = None,
+    n: int = 1,
+    quality: str | None = None,
+    max_price: str | None = None,
+    fresh: bool = False,
+    gateway: str = "base",
+    studio: Studio | None = None,
+) -> ImageResult:
+    """Return pictures made from `prompt`: kept ones at no cost, else bought at `gateway`.
+
+    `model` is an id or a shorthand, `size` "WIDTHxHEIGHT" in pixels, `max_price` dollars for the whole
+    request ("0.10"), `gateway` "base", "testnet", "practice" or a URL. `studio` is one of yours to use
+    for many calls on one event loop; without it one is opened for this call. Raises BlockrunError.
+    """
+    async with _place(gateway, studio) as (ours, where):
+        request = _request(ours, "generate", prompt, model, size, n, quality)
+        return await ours.make(request, where, _options(max_price, fresh=fresh))
+
+
+async def aedit(
+    prompt: str,
+    image: Any,
+    *,
+    mask: Any = None,
+    model: str | None = None,
+    size: str | None = None,
+    n: int = 1,
+    max_price: str | None = None,
+    fresh: bool = False,
+    gateway: str = "base",
+    studio: Studio | None = None,
+) -> ImageResult:
+    """Return `image` edited as `prompt` says; a list of images is fused; only white in `mask` changes.
+
+    An image is a PIL image, an array, a path, bytes, a URL, a data URI or a result. Otherwise as
+    `agenerate`.
+    """
+    async with _place(gateway, studio) as (ours, where):
+        fetch = ours.client.fetch
+        sources = image if isinstance(image, list | tuple) else [image]
+        uploads = tuple([await read_upload(source, fetch) for source in sources])
+        white = None if mask is None else await read_mask(mask, upload_size(uploads[0]), fetch)
+        request = _request(ours, "edit", prompt, model, size, n, None, uploads, white)
+        return await ours.make(request, where, _options(max_price, fresh=fresh))
+
+
+def generate(prompt: str, **choices: Any) -> ImageResult:
+    """Return what `agenerate` returns, for code without an event loop; takes the same choices."""
+    return _run(agenerate(prompt, **choices))
+
+
+def edit(prompt: str, image: Any, **choices: Any) -> ImageResult:
+    """Return what `aedit` returns, for code without an event loop; takes the same choices."""
+    return _run(aedit(prompt, image, **choices))
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    work.close()
+    raise RuntimeError("an event loop is running here: await agenerate(...) or aedit(...) instead")
+
+
+@asynccontextmanager
+async def _place(gateway: str, studio: Studio | None) -> AsyncIterator[tuple[Studio, Gateway]]:
+    """Yield the studio and the gateway of one call, and close what was opened for it."""
+    practice = open_practice() if gateway == "practice" else None
+    where = practice_at(practice.start()) if practice else gateway_named(gateway)
+    ours = studio or open_studio()
+    try:
+        yield ours, where
+    finally:
+        if studio is None:
+            await ours.close()
+            ours.ledger.close()
+        if practice is not None:
+            practice.stop()
+
+
+def _request(
+    studio: Studio,
+    operation: Operation,
+    prompt: str,
+    model: str | None,
+    size: str | None,
+    n: int,
+    quality: str | None,
+    images: Sequence[Upload] = (),
+    mask: Upload | None = None,
+) -> ImageRequest:
+    catalog = studio.catalog
+    full = catalog.resolve(model) if model else catalog.default_model(operation)
+    return ImageRequest(
+        operation=operation,
+        prompt=prompt,
+        model=full,
+        size=size or catalog.default_size(full),
+        quality=quality,
+        n=n,
+        images=tuple(images),
+        mask=mask,
+    )
+
+
+def _options(max_price: str | None, *, fresh: bool) -> Options:
+    return Options(max_price=None if max_price is None else parse_usd(max_price), fresh=fresh)

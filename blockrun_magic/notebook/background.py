@@ -1,0 +1,81 @@
+"""`--background`: the cell returns at once, its placeholder becomes the picture when that has come."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any
+
+from blockrun_magic.errors import BlockrunError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from blockrun_magic.studio import ImageResult, ImageResults
+
+__all__ = ["Background"]
+
+_TICK = 0.05
+
+
+class Background:
+    """A picture on its way: ask `done()`, wait with `result()` or `await`, stop with `cancel()`.
+
+    It stands for its picture: `--image NAME` waits for it.
+    """
+
+    def __init__(
+        self,
+        future: concurrent.futures.Future[ImageResult | ImageResults],
+        label: str,
+        sent: Callable[[], bool],
+    ) -> None:
+        self.label = label
+        self._future = future
+        self._sent = sent
+
+    def done(self) -> bool:
+        """Return whether it has ended: with pictures, an error, or by `cancel()`."""
+        return self._future.done()
+
+    def result(self, timeout: float | None = None) -> ImageResult | ImageResults:
+        """Return the result, waiting up to `timeout` seconds; raises its error, or TimeoutError.
+
+        Stop ends the waiting only: the picture goes on.
+        """
+        waited = 0.0
+        while not self._future.done():
+            if timeout is not None and waited >= timeout:
+                raise TimeoutError(f"{self.label} is still on its way")
+            # In small steps, so that Stop is heard.
+            concurrent.futures.wait([self._future], _TICK)
+            waited += _TICK
+        return self._future.result()
+
+    def cancel(self) -> bool:
+        """Stop it if nothing was paid yet, and return whether that was so.
+
+        What has been paid for goes on and is kept.
+        """
+        if self._sent() or self._future.done():
+            return False
+        return self._future.cancel()
+
+    def __await__(self) -> Generator[Any, None, ImageResult | ImageResults]:
+        return asyncio.wrap_future(self._future).__await__()
+
+    @property
+    def image(self) -> Image.Image:
+        """The first picture, waited for."""
+        return self.result().image
+
+    def __repr__(self) -> str:
+        if not self.done():
+            return f"<Background {self.label}: on its way>"
+        if self._future.cancelled():
+            return f"<Background {self.label}: cancelled>"
+        error = self._future.exception()
+        if error is None:
+            return f"<Background {self._future.result()!r}>"
+        return f"<Background {self.label}: {error.what if isinstance(error, BlockrunError) else error}>"

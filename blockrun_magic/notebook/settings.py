@@ -1,0 +1,57 @@
+"""What `%config BlockrunMagics` and IPython's configuration file can set."""
+
+from __future__ import annotations
+
+from keyword import iskeyword
+from typing import Any
+
+from traitlets import Bool, Enum, HasTraits, Int, TraitError, Unicode, validate
+
+__all__ = ["Settings"]
+
+
+class Settings(HasTraits):
+    """The user's choices; each has a default that a beginner can live with."""
+
+    model = Unicode("", help="The model that %%imagegen takes without --model.").tag(config=True)
+    edit_model = Unicode("", help="The model that %%img2img takes without --model.").tag(config=True)
+    size = Unicode("", help="The size taken without --size, where the model makes it.").tag(config=True)
+    gateway = Unicode("", help="Where requests go, as after `%blockrun use`.").tag(config=True)
+    cap_image = Unicode("", help="The cap per image in dollars, as in `%blockrun budget`.").tag(config=True)
+    cap_session = Unicode("", help="The cap per session in dollars.").tag(config=True)
+    cap_day = Unicode("", help="The cap per UTC day in dollars.").tag(config=True)
+    preview_side = Int(768, min=64, max=2048, help="The longest side of a shown picture, in pixels.").tag(config=True)
+    preview_format = Enum(("jpeg", "png"), "jpeg", help="How shown pictures are embedded.").tag(config=True)
+    image_name = Unicode("img", help="The variable for the last picture.").tag(config=True)
+    images_name = Unicode("imgs", help="The variable for the list of the last pictures.").tag(config=True)
+    jobs = Int(8, min=1, max=32, help="How many requests of one cell run at a time.").tag(config=True)
+    cache_only = Bool(False, help="Show only pictures that are kept; anything else is an error.").tag(config=True)
+    keep_loop_running = Bool(False, help="Keep your own asyncio tasks running while a cell waits (nest-asyncio2).").tag(
+        config=True
+    )
+
+    @validate("cap_image", "cap_session", "cap_day")
+    def _amount(self, proposal: Any) -> str:
+        from blockrun_magic.payments.money import parse_usd
+
+        text = str(proposal["value"])
+        try:
+            if text:
+                parse_usd(text)
+        except ValueError as error:
+            raise TraitError(str(error)) from None
+        return text
+
+    @validate("image_name", "images_name")
+    def _variable(self, proposal: Any) -> str:
+        name = str(proposal["value"])
+        if not name.isidentifier() or iskeyword(name):
+            raise TraitError(f"{name!r} cannot be the name of a variable")
+        return name
+
+    def caps(self) -> dict[str, int]:
+        """Return the caps that are set here, in micro-USDC by name."""
+        from blockrun_magic.payments.money import parse_usd
+
+        texts = {"image": self.cap_image, "session": self.cap_session, "day": self.cap_day}
+        return {name: parse_usd(text) for name, text in texts.items() if text}

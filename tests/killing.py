@@ -1,0 +1,256 @@
+"""Kernels that can be killed: a warm process that forks one child for each run of a notebook's cells.
+
+Run as a program it is that process: it reads jobs from its input, a line of JSON each, and answers each with
+a line. A child is the real studio over the folders and the gateway of its job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import wraps
+from pathlib import Path
+from typing import Any, Self
+
+from PIL import Image
+
+from blockrun_magic.gateway.client import Client
+from blockrun_magic.gateway.presets import practice_at
+from blockrun_magic.gateway.request import ImageRequest, Upload
+from blockrun_magic.payments.ledger import Ledger
+from blockrun_magic.payments.wallet import Wallet
+from blockrun_magic.pictures.store import Store
+from blockrun_magic.studio import Options, Patience, Studio
+
+__all__ = ["Job", "Nursery", "Run", "cells", "nursery", "payer_of", "practice_gateway"]
+
+_BRISK = Patience(first_wait=0.05, longest_wait=0.2, poll_every=0.05, poll_at_most_every=0.1)
+_STEPS: Mapping[type, tuple[str, ...]] = {
+    Ledger: ("begin", "reserve", "sign", "submit", "poll", "settle", "doubt", "release", "answer", "finish"),
+    Client: ("post", "get", "download"),
+    Store: ("put",),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of some cells: in which folder, at which gateway, paid by whom, and where to die.
+
+    `fatal` is a step as "submit 2": the second call of `submit` kills the process before it begins.
+    """
+
+    folder: str
+    url: str
+    payer: str
+    cells: tuple[int, ...] = (0, 1, 2, 3)
+    fresh: bool = False
+    at_once: bool = False
+    """Whether the cells run side by side; else one after the other."""
+    fatal: str = ""
+    session: str = "a session"
+
+
+@dataclass
+class Run:
+    """A child on its way; `kill` and `outcome` are what a test does with it."""
+
+    nursery: Nursery
+    pid: int
+    job: Job
+    started: float = field(default_factory=time.monotonic)
+    elapsed: float = 0.0
+    """Seconds from its start to its end, once there is an outcome."""
+
+    def kill_after(self, seconds: float) -> None:
+        """Kill it as `kill -9` does; it is ours and not reaped yet, so the id is its own."""
+        time.sleep(seconds)
+        os.kill(self.pid, signal.SIGKILL)
+
+    def outcome(self) -> dict[str, Any]:
+        """Wait for its end and return what it left: its exit code, and what each cell brought."""
+        code = self.nursery.ask({"wait": self.pid})["code"]
+        self.elapsed = time.monotonic() - self.started
+        report = Path(self.job.folder) / f"report-{self.pid}.json"
+        found = json.loads(report.read_text()) if report.exists() else {}
+        return {"code": code, "results": [], "steps": [], **found}
+
+
+class Nursery:
+    """The warm process, as a test sees it."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def start(self, job: Job) -> Run:
+        """Begin a run of `job` in a new process."""
+        return Run(self, self.ask(asdict(job))["pid"], job)
+
+    def ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the answer to one line."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(question) + "\n")
+        self._process.stdin.flush()
+        return dict(json.loads(self._process.stdout.readline()))
+
+
+@contextmanager
+def nursery() -> Iterator[Nursery]:
+    """Yield a nursery; it ends with the block."""
+    with subprocess.Popen(
+        [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield Nursery(process)
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+@contextmanager
+def practice_gateway(folder: Path) -> Iterator[str]:
+    """Yield the URL of a practice gateway in a process of its own, its books in `folder`."""
+    command = [sys.executable, "-m", "blockrun_magic.practice", "--port", "0", "--db", str(folder / "practice.sqlite")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.terminate()
+
+
+def payer_of(name: str) -> Wallet:
+    """Return the wallet of that name; nobody funds it with more than play money."""
+    return Wallet.from_key(hashlib.sha256(name.encode()).digest(), "a test")
+
+
+def cells() -> list[ImageRequest]:
+    """Return the requests of a notebook: a picture, a slow job, one behind a URL, and an edit with a mask."""
+    small, size = "openai/dall-e-2", "256x256"
+    source, mask = _drawn((40, 80, 120)), _drawn((255, 255, 255))
+    return [
+        ImageRequest("generate", "a red lighthouse", small, size),
+        ImageRequest("generate", "a patient snail practice:slow=0.25", small, size),
+        ImageRequest("generate", "a paper boat practice:url", small, size),
+        ImageRequest("edit", "add a moon practice:data", "openai/gpt-image-1", images=(source,), mask=mask),
+    ]
+
+
+def _drawn(colour: tuple[int, int, int]) -> Upload:
+    file = io.BytesIO()
+    Image.new("RGB", (32, 32), colour).save(file, "PNG")
+    return Upload.from_file_bytes(file.getvalue(), "image/png")
+
+
+# -- the child
+
+
+def _count_steps(fatal: str) -> list[str]:
+    """Return the list that every step of money and pictures will be written to; `fatal` is the last of all."""
+    seen: list[str] = []
+
+    def watched(real: Callable[..., Any], name: str) -> Callable[..., Any]:
+        @wraps(real)
+        def step(*args: Any, **kwargs: Any) -> Any:
+            seen.append(name)
+            if fatal == f"{name} {seen.count(name)}":
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*args, **kwargs)
+
+        return step
+
+    for owner, names in _STEPS.items():
+        for name in names:
+            setattr(owner, name, watched(getattr(owner, name), name))
+    return seen
+
+
+async def _run_cells(job: Job) -> list[dict[str, Any]]:
+    folder, wallet = Path(job.folder), payer_of(job.payer)
+    studio = Studio(
+        client=Client(),
+        ledger=Ledger(folder / "ledger.sqlite", job.session),
+        store=Store(folder / "pictures"),
+        wallet_for=lambda _: wallet,
+        locks=folder / "locks",
+        patience=_BRISK,
+    )
+    requests, options = cells(), Options(fresh=job.fresh)
+
+    async def one(number: int) -> dict[str, Any]:
+        try:
+            result = await studio.make(requests[number], practice_at(job.url), options)
+        except Exception:  # noqa: BLE001  whatever it is, the test reads it
+            return {"cell": number, "error": traceback.format_exc()}
+        files = [str(path) for path in result.files]
+        take, cost = result.receipt.take, result.cost_micros
+        return {"cell": number, "error": None, "files": files, "take": take, "cost": cost}
+
+    try:
+        if job.at_once:
+            return list(await asyncio.gather(*(one(number) for number in job.cells)))
+        return [await one(number) for number in job.cells]
+    finally:
+        await studio.close()
+        studio.ledger.close()
+
+
+def _child(job: Job) -> None:
+    steps = _count_steps(job.fatal)
+    results = asyncio.run(_run_cells(job))
+    report = Path(job.folder) / f"report-{os.getpid()}.json"
+    report.write_text(json.dumps({"results": results, "steps": steps}))
+
+
+def _fork(job: Job) -> int:
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            _child(job)
+            code = 0
+        finally:
+            # Nothing of the parent's is flushed or ended twice.
+            os._exit(code)
+    return pid
+
+
+class _Parent:
+    """Answers a test's lines until there are no more."""
+
+    def __enter__(self) -> Self:
+        # What signing imports late is imported once, for all children.
+        from blockrun_magic.payments.networks import PRACTICE
+        from blockrun_magic.payments.x402 import Terms, sign_payment
+
+        terms = Terms(2, PRACTICE, 1, "0x" + "5a" * 20, 300, {})
+        sign_payment(terms, payer_of("nobody"), 1_000_000)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def serve(self) -> None:
+        for line in sys.stdin:
+            asked = json.loads(line)
+            if "wait" in asked:
+                _, status = os.waitpid(asked["wait"], 0)
+                answer = {"code": os.waitstatus_to_exitcode(status)}
+            else:
+                answer = {"pid": _fork(Job(**{**asked, "cells": tuple(asked["cells"])}))}
+            sys.stdout.write(json.dumps(answer) + "\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    with _Parent() as parent:
+        parent.serve()
