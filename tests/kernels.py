@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 from jupyter_client.blocking import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
-__all__ = ["Cell", "Kernel", "clean_environ", "running_kernel"]
+__all__ = ["Cell", "Kernel", "clean_environ", "paid_to", "running_kernel"]
 
 _PATIENCE = 60
 
@@ -28,6 +29,11 @@ def clean_environ(home: Path, **more: str) -> dict[str, str]:
         if not name.startswith(("BLOCKRUN_", "BASE_CHAIN_", "JUPYTER_", "IPYTHON", "COV_CORE_"))
     }
     return kept | {"HOME": str(home), "BLOCKRUN_HOME": str(home / ".blockrun"), "TERM": "dumb"} | more
+
+
+def paid_to(url: str) -> int:
+    """Return what the practice gateway at `url` has been paid so far, in micro-dollars."""
+    return int(httpx.get(f"{url}/practice/ledger").json()["total"])
 
 
 @dataclass
@@ -117,6 +123,11 @@ class Kernel:
     def interrupt(self) -> None:
         """Press Stop."""
         self._manager.interrupt_kernel()
+
+    def click(self, model_id: str) -> None:
+        """Click a button widget, as the page would."""
+        press = {"comm_id": model_id, "data": {"method": "custom", "content": {"event": "click"}}}
+        self._client.shell_channel.send(self._client.session.msg("comm_msg", press))
 
     def _take(self, message: dict[str, Any]) -> None:
         parent = message["parent_header"].get("msg_id")

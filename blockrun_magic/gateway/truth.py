@@ -7,6 +7,7 @@ RPC servers of which two must agree: one server's word does not decide about mon
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ __all__ = ["Balance", "authorization_used", "balance"]
 
 _AUTHORIZATION_STATE = "0xe94a0102"
 _BALANCE_OF = "0x70a08231"
+_RESULT = re.compile(r"0x[0-9a-fA-F]{64}")
 _WITNESSES = 2
 
 
@@ -94,9 +96,10 @@ async def _call(client: Client, url: str, contract: str, data: str) -> int | Non
     server = Gateway("the RPC server", url, ())
     try:
         answer = (await client.post(server, "", body)).json()
-        return int(answer["result"], 16)
-    except (BlockrunError, TypeError, KeyError, ValueError):
+    except BlockrunError:
         return None
+    result = answer.get("result") if isinstance(answer, dict) else None
+    return int(result, 16) if isinstance(result, str) and _RESULT.fullmatch(result) else None
 
 
 def _word(address: str) -> str:

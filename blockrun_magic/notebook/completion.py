@@ -30,7 +30,7 @@ class Completion:
     def __init__(self, shell: InteractiveShell) -> None:
         self._shell = shell
 
-        @context_matcher(identifier="blockrun_magic")
+        @context_matcher(identifier="blockrun_magic")  # type: ignore[untyped-decorator]
         def matcher(context: CompletionContext) -> SimpleMatcherResult:
             try:
                 return self._matches(context)
@@ -38,7 +38,7 @@ class Completion:
                 return SimpleMatcherResult(completions=[])
 
         self._matcher = matcher
-        self._matchers: list[Any] = shell.Completer.custom_matchers  # type: ignore[union-attr]
+        self._matchers: list[Any] = shell.Completer.custom_matchers
         self._matchers.append(matcher)
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
@@ -59,6 +60,20 @@ class BlockrunMagics(Settings, Magics):
         from blockrun_magic.notebook.making import make
 
         return make(self._context, magic, line, cell)
+
+
+def _help_of(magic: str) -> Callable[[], str]:
+    def getdoc() -> str:
+        from blockrun_magic.notebook.flags import help_text
+
+        return help_text(magic)
+
+    return getdoc
+
+
+# IPython asks an object's `getdoc` before its docstring: `%%imagegen?` reads the flag table, and only then.
+for _name in ("imagegen", "img2img"):
+    vars(getattr(BlockrunMagics, _name))["getdoc"] = _help_of(_name)
 
 
 def load(shell: InteractiveShell) -> None:

@@ -1,0 +1,438 @@
+"""What answers mean: pictures, jobs and errors, and that no server's text does harm."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blockrun_magic.errors import (
+    AnswerUnusable,
+    BlockrunError,
+    ContentRefused,
+    GatewayError,
+    JobFailed,
+    PaymentRejected,
+    RateLimited,
+    RequestRejected,
+    UpstreamFailed,
+)
+from blockrun_magic.gateway.answers import (
+    Answer,
+    Completed,
+    Item,
+    Pending,
+    is_replay,
+    is_transient,
+    plain_text,
+    poll_address,
+    read_answer,
+    refusal,
+)
+from blockrun_magic.gateway.presets import gateway_named, practice_at
+
+BASE = gateway_named("base")
+PNG = b"\x89PNG and so on"
+URI = "data:image/png;base64," + base64.b64encode(PNG).decode()
+
+
+def answer(body: Any = None, status: int = 200, **headers: str) -> Answer:
+    """Return an answer with `body` as JSON; `_` in a header's name stands for `-`."""
+    return Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, json.dumps(body).encode())
+
+
+def items(*entries: Any, **more: Any) -> tuple[Item, ...]:
+    """Return the pictures of a completed answer with these entries."""
+    found = read_answer(answer({"created": 1, "data": list(entries), **more}))
+    assert isinstance(found, Completed)
+    return found.items
+
+
+# -- pictures
+
+
+@pytest.mark.parametrize(
+    ("entry", "item"),
+    [
+        ({"url": "https://cdn.example/1.png"}, Item(url="https://cdn.example/1.png")),
+        ({"url": "https://x/1", "source_url": "https://y/1", "backed_up": True}, Item(url="https://x/1")),
+        ({"url": URI}, Item(data=PNG)),
+        ({"url": URI.replace("data:", "DATA:")}, Item(data=PNG)),
+        ({"url": "data:;base64,AAAA"}, Item(data=b"\0\0\0")),
+        ({"b64_json": URI.partition(",")[2]}, Item(data=PNG)),
+        ({"b64_json": URI.partition(",")[2], "url": None}, Item(data=PNG)),
+        ({"b64_json": None, "url": "https://x/1"}, Item(url="https://x/1")),
+        ({"url": "https://x/1", "revised_prompt": "a cat"}, Item(url="https://x/1", revised_prompt="a cat")),
+        ({"url": "https://x/1", "revised_prompt": 7}, Item(url="https://x/1")),
+    ],
+)
+def test_a_picture_comes_as_url_data_uri_or_base64(entry: dict[str, Any], item: Item) -> None:
+    """Each shape of the protocol is read; other fields are left alone."""
+    assert (item,) == items(entry)
+
+
+def test_several_pictures_keep_their_order() -> None:
+    """The pictures of one answer stay as the gateway listed them."""
+    urls = [f"https://cdn.example/{number}" for number in range(4)]
+
+    assert urls == [item.url for item in items(*({"url": url} for url in urls), status="completed")]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {},
+        None,
+        "https://cdn.example/1.png",
+        {"url": ""},
+        {"url": 1},
+        {"url": None, "b64_json": ""},
+        {"url": "data:image/png,plain"},
+        {"url": "data:image/png;base64,not base64!"},
+        {"b64_json": "AAA"},
+        {"b64_json": "\u00e9\u00e9\u00e9\u00e9"},
+    ],
+)
+def test_an_entry_without_picture_is_an_error(entry: Any) -> None:
+    """An entry that names no picture, or an unreadable one, makes the answer unusable."""
+    with pytest.raises(AnswerUnusable):
+        items({"url": URI}, entry)
+
+
+def test_a_revised_prompt_is_plain_text() -> None:
+    """A model's words are one line without control characters, and not endless."""
+    [item] = items({"url": URI, "revised_prompt": "a \x1b[31mred\x07\ncat\u202e" + "!" * 10_000})
+
+    assert item.revised_prompt is not None
+    assert item.revised_prompt.startswith("a [31mred cat !")
+    assert 4000 == len(item.revised_prompt)
+
+
+# -- jobs
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "pending"),
+    [
+        ({"id": "j", "status": "queued", "poll_url": "/api/v1/jobs/j"}, 202, Pending("queued", "/api/v1/jobs/j")),
+        ({"status": "in_progress"}, 202, Pending("in_progress", None)),
+        ({}, 202, Pending("queued", None)),
+        ({"data": []}, 202, Pending("queued", None)),
+        ({"id": "j", "status": "QUEUED", "poll_url": "/j"}, 200, Pending("queued", "/j")),
+        ({"status": "queued", "poll_url": 5}, 202, Pending("queued", None)),
+    ],
+)
+def test_a_job_is_pending(body: Any, status: int, pending: Pending) -> None:
+    """A 202, or a 200 with a place to ask, is a job; its status is shown, its place remembered."""
+    assert pending == read_answer(answer(body, status))
+
+
+@pytest.mark.parametrize("status", ["failed", "error", "cancelled", "canceled", "expired", "FAILED"])
+def test_a_failed_job_says_why(status: str) -> None:
+    """A job that ended without a picture is an error with the gateway's own words."""
+    body = {"status": status, "error": {"message": "the model gave up"}, "payment_status": "not_charged"}
+
+    with pytest.raises(JobFailed, match="the model gave up"):
+        read_answer(answer(body))
+    with pytest.raises(JobFailed, match=status.lower()):
+        read_answer(answer({"status": status, "data": [{"url": URI}]}))
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"data": []}, {"data": {}}, {"data": None}, {"status": "completed"}, {"data": "x"}]
+)
+def test_a_200_without_picture_is_an_error(body: Any) -> None:
+    """An answer that promises nothing is not waited for."""
+    with pytest.raises(AnswerUnusable, match="without a picture"):
+        read_answer(answer(body))
+
+
+@pytest.mark.parametrize("body", [b"", b"<html><script>alert(1)</script>", b"[1]", b"null", b"\xff\xfe", b"[" * 99_999])
+@pytest.mark.parametrize("status", [200, 202])
+def test_an_answer_without_json_is_an_error(body: bytes, status: int) -> None:
+    """A web page in place of an answer is named by its type, and none of it is shown."""
+    with pytest.raises(AnswerUnusable) as caught:
+        read_answer(Answer(status, {"content-type": "text/html; charset=utf-8"}, body))
+
+    assert f"The gateway answered {status} without JSON (text/html)." == caught.value.what
+
+
+@pytest.mark.parametrize(
+    "poll_url",
+    [
+        "/api/v1/images/jobs/j",
+        "https://blockrun.ai/api/v1/images/jobs/j",
+        "HTTPS://blockrun.ai/api/v1/images/jobs/j",
+        "api/v1/images/jobs/j",
+        "/x/../api/v1/images/jobs/j",
+    ],
+)
+def test_a_job_on_the_gateway_is_polled_there(poll_url: str) -> None:
+    """A path or URL on the gateway's origin becomes one absolute URL."""
+    assert "https://blockrun.ai/api/v1/images/jobs/j" == poll_address(BASE, poll_url)
+
+
+@pytest.mark.parametrize(
+    "poll_url",
+    [
+        "https://evil.example/api/v1/jobs/j",
+        "//evil.example/api/v1/jobs/j",
+        "/\t/evil.example/j",
+        "\n//evil.example/j",
+        " //evil.example/j",
+        "https://blockrun.ai@evil.example/j",
+        "https://evil.example@blockrun.ai/j",
+        "https://user:password@blockrun.ai/j",
+        "https://blockrun.ai:8443/j",
+        "http://blockrun.ai/api/v1/jobs/j",
+        "https://blockrun.ai.evil.example/j",
+        "https://api.blockrun.ai/j",
+        "https://blockrun.ai\\@evil.example/j",
+        "https://[::1",
+        "ftp://blockrun.ai/j",
+        "javascript:alert(1)",
+        "data:,x",
+    ],
+)
+def test_a_job_elsewhere_is_refused(poll_url: str) -> None:
+    """A payment header is never carried to another origin: scheme, host, port and no user must match."""
+    with pytest.raises(AnswerUnusable, match="sent us elsewhere") as caught:
+        poll_address(BASE, poll_url)
+
+    assert caught.value.what.isprintable()
+
+
+def test_a_job_without_place_cannot_be_collected() -> None:
+    """A job that is nowhere is an error of the gateway."""
+    with pytest.raises(AnswerUnusable, match="where to collect"):
+        poll_address(BASE, None)
+
+
+@given(st.text(st.sampled_from("htps:/@.?#[]\\ \t\n\x01blockrunaievil0")) | st.text())
+def test_any_poll_url_stays_on_the_gateway_or_is_refused(poll_url: str) -> None:
+    """Whatever a gateway names, what is polled begins with the gateway's origin."""
+    gateway = practice_at("http://127.0.0.1:8402/api")
+    try:
+        address = poll_address(gateway, poll_url)
+    except AnswerUnusable:
+        return
+
+    assert "http://127.0.0.1:8402" == address[: len(gateway.origin)]
+    assert address[len(gateway.origin) : len(gateway.origin) + 1] in ("", "/", "?", "#")
+
+
+# -- errors
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "transient"),
+    [
+        (400, RequestRejected, False),
+        (401, RequestRejected, False),
+        (402, PaymentRejected, False),
+        (403, ContentRefused, False),
+        (404, RequestRejected, False),
+        (408, UpstreamFailed, True),
+        (409, RequestRejected, False),
+        (413, RequestRejected, False),
+        (422, RequestRejected, False),
+        (425, UpstreamFailed, True),
+        (429, RateLimited, True),
+        (500, UpstreamFailed, True),
+        (501, UpstreamFailed, False),
+        (502, UpstreamFailed, True),
+        (503, UpstreamFailed, True),
+        (504, UpstreamFailed, True),
+        (301, RequestRejected, False),
+        (599, UpstreamFailed, False),
+    ],
+)
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": "the words of the gateway"},
+        {"error": "Bad", "message": "the words of the gateway"},
+        {"error": "Bad", "details": "the words of the gateway"},
+        {"error": "Bad", "invalidMessage": "the words of the gateway"},
+        {"reason": "the words of the gateway"},
+        {"error": {"message": "the words of the gateway", "type": "invalid_request_error", "code": "x"}},
+    ],
+    ids=["text", "message", "details", "invalidMessage", "reason", "object"],
+)
+def test_a_status_is_an_error_with_the_gateways_words(
+    status: int, kind: type[GatewayError], transient: bool, body: Any
+) -> None:
+    """Each status becomes its error, in two lines, with what the gateway says in either shape."""
+    error = refusal(answer(body, status), BASE)
+
+    assert kind is type(error)
+    assert transient is is_transient(answer(body, status))
+    assert "the words of the gateway" in error.what
+    assert 2 == len(str(error).splitlines())
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>Bad Gateway</html>", b"[]", b'{"error": 5}', b'{"error": {"message": []}}']
+)
+@pytest.mark.parametrize("status", [400, 402, 403, 429, 502])
+def test_an_error_without_words_is_still_a_sentence(status: int, body: bytes) -> None:
+    """Where the gateway says nothing that can be read, the line ends after our own words."""
+    error = refusal(Answer(status, {}, body), BASE)
+
+    assert error.what.endswith(".")
+    assert "html" not in error.what
+    assert ":" not in error.what
+
+
+def test_the_same_words_are_said_once() -> None:
+    """Gateways repeat themselves in several fields; we do not."""
+    body = {"error": "no such model", "message": "no such model", "details": "try flux."}
+
+    assert "base answered 400: no such model — try flux." == refusal(answer(body, 400), BASE).what
+
+
+def test_who_limits_is_named() -> None:
+    """A 429 says whose limit it is, when the gateway does."""
+    error = refusal(answer({"error": "slow down"}, 429, x_ratelimit_source="upstream\x1b[0m"), BASE)
+
+    assert "Too many requests (upstream [0m): slow down." == error.what
+
+
+EVIL = "\x1b]0;title\x07\x1b[2J\r\n\u202egnp.exe\x00\u2028\x9b31m<script>alert(1)</script>"
+
+
+@pytest.mark.parametrize("status", [400, 402, 403, 408, 429, 500])
+@pytest.mark.parametrize("shape", [lambda text: {"error": text}, lambda text: {"error": {"message": text}}])
+def test_an_error_cannot_paint_the_terminal(status: int, shape: Any) -> None:
+    """Control characters, terminal escapes and turned text are removed, and the rest is cut."""
+    error = refusal(answer(shape(EVIL + "x" * 100_000), status, x_ratelimit_source=EVIL), BASE)
+
+    assert error.what.isprintable()
+    assert 400 > len(error.what)
+
+
+TEXTS = st.text() | st.just(EVIL)
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+BODIES = st.fixed_dictionaries(
+    {},
+    optional={
+        "status": ANY | st.sampled_from(["failed", "queued", "completed"]),
+        "poll_url": ANY,
+        "error": ANY | st.fixed_dictionaries({"message": ANY, "code": ANY, "details": ANY}),
+        "message": ANY,
+        "details": ANY,
+        "code": ANY,
+        "retry_after_seconds": ANY,
+        "data": ANY | st.lists(st.fixed_dictionaries({"url": ANY, "b64_json": ANY, "revised_prompt": ANY}), max_size=2),
+    },
+)
+
+
+@given(BODIES | ANY, st.integers(min_value=100, max_value=599), st.text(max_size=20))
+def test_any_answer_is_read_or_refused_in_printable_lines(body: Any, status: int, text: str) -> None:
+    """Whatever JSON comes, it is pictures, a job or one of our errors, and what is shown is plain text."""
+    given_answer = answer(body, status, retry_after=text, content_type=text, x_ratelimit_source=text)
+    is_replay(given_answer)
+    waiting = given_answer.retry_after
+    errors: list[BlockrunError] = [refusal(given_answer, BASE)]
+    try:
+        found = read_answer(given_answer)
+    except (AnswerUnusable, JobFailed) as error:
+        errors.append(error)
+    else:
+        assert isinstance(found, Completed) or found.status.isprintable()
+
+    assert all(line.isprintable() for error in errors for line in (error.what, error.do))
+    assert waiting is None or 0 <= waiting <= 120
+
+
+# -- waiting
+
+
+@pytest.mark.parametrize(
+    ("header", "body", "seconds"),
+    [
+        ("7", {}, 7.0),
+        ("0", {}, 0.0),
+        ("1.5", {}, 1.5),
+        ("7", {"retry_after_seconds": 9}, 7.0),
+        (None, {"retry_after_seconds": 9}, 9.0),
+        (None, {"retry_after_seconds": "2.5"}, 2.5),
+        ("soon", {"retry_after_seconds": 9}, 9.0),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", {}, None),
+        ("3600", {}, 120.0),
+        ("1e9", {}, 120.0),
+        ("-1", {}, None),
+        ("nan", {}, None),
+        ("inf", {"retry_after_seconds": float("inf")}, None),
+        ("", {"retry_after_seconds": None}, None),
+        (None, {"retry_after_seconds": [5]}, None),
+        (None, {"retry_after_seconds": True}, None),
+        (None, [], None),
+        (None, None, None),
+    ],
+)
+def test_how_long_to_wait(header: str | None, body: Any, seconds: float | None) -> None:
+    """The header counts first, then the body; nonsense counts for nothing, and two minutes are the most."""
+    headers = {} if header is None else {"retry_after": header}
+
+    assert seconds == answer(body, 429, **headers).retry_after
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": "Payment rejected", "code": "PAYMENT_REPLAY"},
+        {"error": {"message": "used already", "code": "PAYMENT_REPLAY"}},
+        {"error": "PAYMENT_REPLAY"},
+    ],
+)
+def test_a_replay_is_known(body: Any) -> None:
+    """A gateway that has seen this authorization before says so by its code, in either shape."""
+    assert is_replay(answer(body, 402))
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"code": "EXPIRED"}, {"error": {}}, {"code": ["PAYMENT_REPLAY"]}, [], "PAYMENT_REPLAY"]
+)
+def test_other_rejections_are_no_replay(body: Any) -> None:
+    """Anything else is not taken for one: it would look as if money had moved."""
+    assert not is_replay(answer(body, 402))
+
+
+# -- text
+
+
+@pytest.mark.parametrize(
+    ("value", "limit", "text"),
+    [
+        ("a cat", 10, "a cat"),
+        ("  a \n\t cat ", 10, "a cat"),
+        ("x" * 11, 10, "x" * 9 + "…"),
+        ("x" * 10, 10, "x" * 10),
+        ("\x1b[31m", 10, "[31m"),
+        ("море 🌊", 10, "море 🌊"),
+        (7, 10, "7"),
+        (None, 10, "None"),
+    ],
+)
+def test_text_is_made_plain(value: Any, limit: int, text: str) -> None:
+    """One line, no control characters, cut with an ellipsis."""
+    assert text == plain_text(value, limit)
+
+
+@given(st.text(), st.integers(min_value=1, max_value=50))
+def test_plain_text_is_printable_and_short(text: str, limit: int) -> None:
+    """No text of a server is longer than allowed, or does anything to a terminal."""
+    shown = plain_text(text, limit)
+
+    assert limit >= len(shown)
+    assert shown.isprintable()

@@ -1,0 +1,179 @@
+"""What counts as a picture, and what an answer that is none is said to be."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from blockrun_magic.errors import AnswerUnusable, StoreError
+from blockrun_magic.pictures.decode import decode
+from blockrun_magic.pictures.media import media_type_of, suffix_of
+
+FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
+
+
+def encoded(kind: str, mode: str = "RGB", size: tuple[int, int] = (48, 32)) -> bytes:
+    """Return a picture with some structure, as a file."""
+    image = Image.linear_gradient("L").resize(size).convert(mode)
+    file = io.BytesIO()
+    image.save(file, kind)
+    return file.getvalue()
+
+
+def png_that_claims(width: int, height: int) -> bytes:
+    """Return a PNG whose header claims a size; its pixels are a few bytes that would unpack without end."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(100_000))), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
+
+
+def read(data: bytes) -> Image.Image:
+    """Return the picture of an answer."""
+    return decode(data, AnswerUnusable, "The gateway's answer", "Try again.")
+
+
+def refusal_of(data: bytes) -> str:
+    """Return the first line of the refusal of an answer."""
+    with pytest.raises(AnswerUnusable) as caught:
+        read(data)
+    assert caught.value.do == "Try again."
+    return caught.value.what
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_picture_is_read_whole(kind: str) -> None:
+    """PNG, JPEG and WebP are decoded, every pixel; the type is told by the bytes."""
+    data = encoded(kind)
+
+    image = read(data)
+
+    assert (48, 32) == image.size
+    assert image.getpixel((47, 31)) != image.getpixel((0, 0))
+    assert FORMATS[kind] == media_type_of(data)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "I;16"])
+def test_every_kind_of_png_is_read(mode: str) -> None:
+    """Grey, palette, transparent and deep PNGs are pictures like others."""
+    image = Image.new(mode, (5, 4))
+    file = io.BytesIO()
+    image.save(file, "PNG")
+
+    assert (5, 4) == read(file.getvalue()).size
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9, 0.99])
+def test_a_picture_that_is_cut_short_is_refused(kind: str, share: float) -> None:
+    """Half a file is not a picture, however much of it is there."""
+    data = encoded(kind, size=(200, 150))
+    cut = data[: max(12, int(len(data) * share))]
+
+    assert refusal_of(cut).startswith("The gateway's answer is ")
+
+
+@pytest.mark.parametrize("missing", [1, 4, 12])
+def test_a_png_without_its_end_is_refused(missing: int) -> None:
+    """The last bytes of a PNG hold no pixels, but without them the file was cut."""
+    assert "damaged or cut short" in refusal_of(encoded("PNG")[:-missing])
+
+
+def test_a_png_with_a_wrong_checksum_is_refused() -> None:
+    """A flipped bit in the pixels is noticed."""
+    data = bytearray(encoded("PNG"))
+    data[data.index(b"IDAT") + 6] ^= 0x10
+
+    assert "damaged or cut short" in refusal_of(bytes(data))
+
+
+@pytest.mark.parametrize(("width", "height"), [(60_000, 60_000), (2**31 - 1, 1), (50_000_001, 1), (8000, 6251)])
+def test_a_bomb_stays_closed(width: int, height: int) -> None:
+    """A picture of more than fifty megapixels is refused by its header, before anything is unpacked."""
+    assert f"{width} x {height}" in refusal_of(png_that_claims(width, height))
+
+
+@pytest.mark.parametrize(("width", "height"), [(0, 10), (10, 0)])
+def test_a_picture_without_pixels_is_refused(width: int, height: int) -> None:
+    """Nothing times something is nothing to see."""
+    refusal_of(png_that_claims(width, height))
+
+
+def test_the_bomb_filter_of_pillow_plays_no_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow's own limit, which users change, neither lets a bomb in nor keeps a picture out."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    assert (48, 32) == read(encoded("PNG")).size
+
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    assert "60000 x 60000" in refusal_of(png_that_claims(60_000, 60_000))
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "it is empty"),
+        (b"<!DOCTYPE html><html><script>alert(1)</script>", "a web page"),
+        (b"\n <html>", "a web page"),
+        (b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>', "SVG"),
+        (b'<?xml version="1.0"?>\n<svg/>', "SVG"),
+        (b'{"error": "no credit"}', "JSON"),
+        (b"upstream timed out", "text"),
+        (b"%PDF-1.7", "a PDF"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0", "PostScript"),
+        (b"PK\x03\x04", "a ZIP archive"),
+        (b"\0\0\0\x18ftypmp42", "a video"),
+        (b"GIF89a\x01\0\x01\0\0\0\0;", "its format is not known"),
+        (bytes(range(256)), "its format is not known"),
+    ],
+)
+def test_what_is_no_picture_is_called_by_its_name(data: bytes, words: str) -> None:
+    """A web page, SVG or JSON in place of a picture is said to be that, and nothing of it is shown."""
+    what = refusal_of(data)
+
+    assert words in what
+    assert "alert" not in what
+
+
+def test_only_three_formats_are_taken() -> None:
+    """What the protocol does not promise is not decoded, though Pillow could."""
+    for kind in ("GIF", "BMP", "TIFF", "ICO"):
+        assert "is not a picture" in refusal_of(encoded(kind))
+
+
+def test_the_error_is_the_callers_own() -> None:
+    """Kind, subject and advice of the refusal are given by who asks."""
+    with pytest.raises(StoreError) as caught:
+        decode(b"", StoreError, "The kept picture", "Buy another.")
+
+    assert "The kept picture is not a picture: it is empty." == caught.value.what
+    assert "Buy another." == caught.value.do
+
+
+def test_each_type_has_its_suffix() -> None:
+    """The suffixes are those that people and programs know, and all different."""
+    suffixes = sorted(suffix_of(media_type) for media_type in FORMATS.values())
+
+    assert [".jpg", ".png", ".webp"] == suffixes
+    assert all(one != other for one, other in pairwise(suffixes))
+
+
+BEGINNINGS = st.sampled_from([encoded(kind)[:end] for kind in FORMATS for end in (3, 8, 12, 16, 40, 80)])
+
+
+@given(st.binary(max_size=60) | st.builds(lambda start, rest: start + rest, BEGINNINGS, st.binary(max_size=80)))
+def test_any_bytes_are_a_picture_or_a_refusal(data: bytes) -> None:
+    """Whatever comes, decoding it raises nothing but the refusal."""
+    try:
+        image = read(data)
+    except AnswerUnusable as error:
+        assert error.what  # noqa: PT017  either way is right, and this one has words
+    else:
+        assert image.size > (0, 0)

@@ -1,0 +1,93 @@
+"""`--fill`: names from the notebook, and nothing else, stand in for themselves."""
+
+from __future__ import annotations
+
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blockrun_magic.errors import FlagError
+from blockrun_magic.notebook.fill import fill
+
+
+def test_a_name_and_its_format_are_filled_in() -> None:
+    """A format after the colon is Python's own."""
+    filled = fill("{animal} number {k:03d}, {share:.0%}", {"animal": "fox", "k": 7, "share": 0.5})
+
+    assert ["fox number 007, 50%"] == filled
+
+
+def test_doubled_braces_mean_themselves() -> None:
+    """What a template needs to say a brace, it can say."""
+    assert ["{x} fox"] == fill("{{x}} {a}", {"a": "fox"})
+
+
+def test_lists_make_every_combination_the_first_name_slowest() -> None:
+    """Several list-valued names give their product, in the order they stand in the prompt."""
+    filled = fill("{a} {b} {a}", {"a": ["fox", "cat"], "b": (1, 2)})
+
+    assert ["fox 1 fox", "fox 2 fox", "cat 1 cat", "cat 2 cat"] == filled
+
+
+def test_a_series_is_a_list() -> None:
+    """A column of a table fills in like a list."""
+    pd = pytest.importorskip("pandas")
+
+    assert ["a 1", "a 2"] == fill("a {x}", {"x": pd.Series([1, 2])})
+
+
+@pytest.mark.parametrize(
+    ("prompt", "namespace", "what"),
+    [
+        ("a {animl}", {"animal": "fox"}, "no variable 'animl'"),
+        ("a {}", {}, "no variable ''"),
+        ("a {x", {"x": 1}, "has no partner"),
+        ("a } b", {}, "has no partner"),
+        ("{x:d}", {"x": "fox"}, "does not fit"),
+        ("{x}", {"x": []}, "is empty"),
+        ("{x} {y}", {"x": range(100), "y": range(11)}, "1100 prompts"),
+    ],
+)
+def test_what_cannot_be_filled_is_refused(prompt: str, namespace: dict[str, object], what: str) -> None:
+    """Each refusal says what is wrong, before anything is asked or paid."""
+    with pytest.raises(FlagError) as error:
+        fill(prompt, namespace)
+
+    assert what in error.value.what
+
+
+def test_a_misspelt_name_is_told_its_neighbour() -> None:
+    """The nearest variable is named."""
+    with pytest.raises(FlagError) as error:
+        fill("a {animl}", {"animal": "fox"})
+
+    assert "Did you mean animal?" in error.value.do
+
+
+def test_attributes_and_items_are_never_followed() -> None:
+    """Only names: no attribute of an object is called or read."""
+    for prompt in ("{x.y}", "{x[0]}", "{x!r}"):
+        with pytest.raises(FlagError):
+            fill(prompt, {"x": "fox"})
+
+
+@given(
+    prompt=st.text(alphabet=st.sampled_from([*"{}: ", *string.ascii_lowercase[:5], *"é5.!r"]), max_size=40),
+    namespace=st.dictionaries(st.sampled_from("abcde"), st.one_of(st.text(), st.integers(), st.lists(st.text()))),
+)
+def test_no_text_makes_anything_but_a_refusal(prompt: str, namespace: dict[str, object]) -> None:
+    """Whatever is typed, the answer is prompts or a FlagError."""
+    try:
+        filled = fill(prompt, namespace)
+    except FlagError:
+        return
+
+    assert all(isinstance(text, str) for text in filled)
+
+
+@given(st.text())
+def test_a_prompt_without_names_survives_doubled(text: str) -> None:
+    """Doubling the braces is the way to say any text."""
+    assert [text] == fill(text.replace("{", "{{").replace("}", "}}"), {})

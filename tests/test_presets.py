@@ -1,0 +1,160 @@
+"""Where requests go: names, URLs, and what is too unsafe to send a payment to."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blockrun_magic.errors import FlagError
+from blockrun_magic.gateway.presets import PRESETS, Gateway, gateway_at, gateway_named, is_loopback, practice_at
+from blockrun_magic.payments.networks import BASE, BASE_SEPOLIA, PRACTICE
+
+
+@pytest.mark.parametrize(
+    ("name", "base_url", "network", "realm"),
+    [
+        ("base", "https://blockrun.ai/api", BASE, "real"),
+        ("testnet", "https://testnet.blockrun.ai/api", BASE_SEPOLIA, "testnet"),
+    ],
+)
+def test_a_preset_knows_its_address_and_money(name: str, base_url: str, network: object, realm: str) -> None:
+    """A name gives the address of the gateway and the one network that it may be paid on."""
+    gateway = gateway_named(name)
+
+    assert (name, base_url, (network,), realm) == (gateway.name, gateway.base_url, gateway.networks, gateway.realm)
+    assert gateway is gateway_named(name.upper())
+    assert f"{name} ({base_url})" == gateway.label
+    assert not gateway.on_loopback
+
+
+@pytest.mark.parametrize("name", ["", "practise", "bas", "blockrun.ai", "localhost:8402", "mailto:x", "a\x1b[31m\nb"])
+def test_an_unknown_name_is_refused_with_the_names_there_are(name: str) -> None:
+    """The refusal lists what may be used, in two printable lines."""
+    with pytest.raises(FlagError) as caught:
+        gateway_named(name)
+
+    assert caught.value.what.isprintable()
+    assert "practice, base, testnet" in caught.value.do
+
+
+def test_a_misspelt_name_is_met_with_the_right_one() -> None:
+    """Close names are offered, as a sentence of their own."""
+    with pytest.raises(FlagError) as caught:
+        gateway_named("tesnet")
+
+    assert "There is no gateway called 'tesnet'." == caught.value.what
+    assert caught.value.do.startswith("Did you mean testnet? Use one of")
+
+
+@pytest.mark.parametrize(
+    ("url", "base_url"),
+    [
+        ("https://example.com", "https://example.com"),
+        ("https://example.com/", "https://example.com"),
+        ("  https://Example.COM/x402/api//\n", "https://example.com/x402/api"),
+        ("HTTPS://example.com:8443/api", "https://example.com:8443/api"),
+        ("http://localhost:8402", "http://localhost:8402"),
+        ("http://LOCALHOST:8402", "http://localhost:8402"),
+        ("http://127.0.0.1:8402", "http://127.0.0.1:8402"),
+        ("http://127.9.9.9", "http://127.9.9.9"),
+        ("http://[::1]:8402/api", "http://[::1]:8402/api"),
+    ],
+)
+def test_a_url_is_a_gateway_that_takes_real_money(url: str, base_url: str) -> None:
+    """An https URL, or http on this machine, is a gateway on Base; it is written in one way."""
+    gateway = gateway_named(url)
+
+    assert Gateway(base_url, base_url, (BASE,)) == gateway
+    assert base_url == gateway.label
+    assert base_url.startswith(gateway.origin)
+
+
+def test_the_url_of_a_preset_is_the_preset() -> None:
+    """Who writes the address of a known gateway gets that gateway, with its own network."""
+    for preset in PRESETS.values():
+        assert preset is gateway_at(preset.base_url + "/")
+        assert preset is gateway_at(preset.base_url.replace("blockrun", "BlockRun"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://example.com",
+        "http://blockrun.ai/api",
+        "http://192.168.0.10:8402",
+        "http://localhost.example.com",
+        "http://127.0.0.1.example.com",
+        "http://2130706433",
+        "http://0x7f000001",
+        "http://127.1",
+        "http://0.0.0.0:8402",
+        "ws://example.com",
+        "ftp://localhost",
+        "file:///etc/passwd",
+        "javascript://localhost/%0a",
+    ],
+)
+def test_a_payment_does_not_travel_unencrypted(url: str) -> None:
+    """Plain http is for this machine alone, by its plain names: a payment header is money."""
+    with pytest.raises(FlagError):
+        gateway_named(url)
+    with pytest.raises(FlagError):
+        practice_at(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://user@example.com",
+        "https://user:password@example.com/api",
+        "http://localhost@example.com",
+        "https://example.com/api?key=1",
+        "https://example.com/api#part",
+        "https://",
+        "https:///api",
+        "https://[::1",
+        "https://example.com:port",
+        "https://example.com:99999",
+        "://",
+    ],
+)
+def test_an_odd_url_is_refused(url: str) -> None:
+    """Credentials, queries, fragments and URLs without a host are no gateway's address, and are not repeated."""
+    with pytest.raises(FlagError) as caught:
+        gateway_named(url)
+
+    assert "password" not in str(caught.value)
+
+
+def test_practice_is_paid_in_play_money_wherever_it_is() -> None:
+    """The practice gateway has its own network, and no URL makes another of it."""
+    gateway = practice_at("http://127.0.0.1:5000/")
+
+    assert ("practice", "practice", (PRACTICE,)) == (gateway.name, gateway.realm, gateway.networks)
+    assert gateway.on_loopback
+    assert (PRACTICE,) == practice_at("https://blockrun.ai/api").networks
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.255.255.254", "::1"])
+def test_this_machine_is_known(host: str) -> None:
+    """The names of this machine are loopback."""
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize("host", ["", "local", "localhost.", "example.com", "10.0.0.1", "0.0.0.0", "::", "fe80::1"])  # noqa: S104
+def test_other_machines_are_known(host: str) -> None:
+    """Everything else is not, private networks included."""
+    assert not is_loopback(host)
+
+
+@given(st.text(st.sampled_from("htps:/@.?#[]%\\ \x00\t127localhexm")) | st.text())
+def test_any_text_is_a_gateway_or_a_refusal(text: str) -> None:
+    """Whatever is typed ends in a gateway whose address is safe, or in our own error."""
+    try:
+        gateway = gateway_at(text)
+    except FlagError:
+        return
+
+    assert gateway.base_url.startswith("https://") or gateway.on_loopback
+    assert "@" not in gateway.origin

@@ -1,0 +1,60 @@
+"""Many prompts: from the lines of a cell, or from a variable."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from blockrun_magic.errors import FlagError
+from blockrun_magic.notebook.prompts import prompts_from, prompts_of_lines
+
+
+def test_every_line_with_words_is_a_prompt() -> None:
+    """Blank lines are left out; the same line twice stays twice."""
+    assert ["a fox", "a cat", "a fox"] == prompts_of_lines("a fox\n\n  a cat \n\t\na fox")
+
+
+def test_no_line_is_an_error() -> None:
+    """A cell of blank lines has no prompt."""
+    with pytest.raises(FlagError, match="found no prompt"):
+        prompts_of_lines("\n \n")
+
+
+@pytest.mark.parametrize("value", [["a fox", "a cat"], ("a fox", "a cat")])
+def test_a_list_and_a_tuple_hold_prompts(value: Any) -> None:
+    """Plain Python lists need no library."""
+    assert ["a fox", "a cat"] == prompts_from("animals", {"animals": value})
+
+
+@pytest.mark.parametrize("text", ["df.prompt", 'df["prompt"]', "df['prompt']", "column"])
+def test_a_column_holds_prompts(text: str) -> None:
+    """A DataFrame's column can be named either way, or be a variable of its own."""
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame({"prompt": ["a fox", "a cat"], "k": [1, 2]})
+
+    assert ["a fox", "a cat"] == prompts_from(text, {"df": frame, "column": frame["prompt"]})
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "what", "do"),
+    [
+        ("animls", ["a"], "no variable 'animls'", "Did you mean animals?"),
+        ("animals", 5, "type int", "list or tuple"),
+        ("animals", "a fox", "type str", "list or tuple"),
+        ("animals", {"a": 1}, "type dict", "list or tuple"),
+        ("animals", ["a", 5], "Item 1 of animals is '5'", "text"),
+        ("animals", ["a", " "], "Item 1 of animals", "text"),
+        ("animals", [], "found no prompt", "at least one"),
+        ("animals", ["a"] * 1001, "1001 prompts", "1000"),
+        ("animals.x", {"y": ["a"]}, "no column 'x'", ""),
+        ("animals()", ["a"], "cannot read", "Name a variable"),
+    ],
+)
+def test_what_is_no_list_of_prompts_is_refused(text: str, value: Any, what: str, do: str) -> None:
+    """Each refusal names the place and what would be right."""
+    with pytest.raises(FlagError) as error:
+        prompts_from(text, {"animals": value})
+
+    assert what in error.value.what
+    assert do in error.value.do

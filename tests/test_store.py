@@ -1,0 +1,209 @@
+"""The store of what was bought: whole files or none, verified when read."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blockrun_magic.errors import StoreError
+from blockrun_magic.pictures.store import Store
+
+PICTURE = b"\x89PNG\r\n\x1a\n and its pixels"
+DIGEST = hashlib.sha256(PICTURE).hexdigest()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """Return an empty store, whose folder does not exist yet."""
+    return Store(tmp_path / "magic" / "pictures")
+
+
+def files(store: Store) -> list[Path]:
+    """Return every file under the store, hidden ones included."""
+    return sorted(path for path in store.root.rglob("*") if path.is_file())
+
+
+def full_disk(descriptor: int) -> None:
+    """Fail as a disk does that has no room."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize(
+    ("media_type", "suffix"), [("image/png", ".png"), ("image/jpeg", ".jpg"), ("image/webp", ".webp")]
+)
+def test_what_is_put_is_got(store: Store, media_type: str, suffix: str) -> None:
+    """A picture comes back byte for byte under its SHA-256, from one file named by it and its type."""
+    digest = store.put(PICTURE, media_type)
+
+    assert DIGEST == digest
+    assert PICTURE == store.get(digest, media_type)
+    assert [store.root / DIGEST[:2] / (DIGEST + suffix)] == files(store)
+    assert files(store) == [store.path(digest, media_type)]
+
+
+def test_the_same_bytes_are_kept_once(store: Store) -> None:
+    """Putting a picture again writes nothing: the file stays the very same."""
+    store.put(PICTURE, "image/png")
+    [path] = files(store)
+    before = path.stat().st_ino, path.stat().st_mtime_ns
+
+    store.put(PICTURE, "image/png")
+
+    assert [path] == files(store)
+    assert before == (path.stat().st_ino, path.stat().st_mtime_ns)
+
+
+@pytest.mark.parametrize("damage", [b"", PICTURE[:-1], PICTURE + b"x", PICTURE.replace(b"pixels", b"pixelz")])
+def test_a_damaged_picture_is_never_shown(store: Store, damage: bytes) -> None:
+    """Cut, grown or changed: the hash no longer matches, and the error names the file and the way out."""
+    store.put(PICTURE, "image/png")
+    [path] = files(store)
+    path.write_bytes(damage)
+
+    with pytest.raises(StoreError, match="damaged") as caught:
+        store.get(DIGEST, "image/png")
+
+    assert str(path) in caught.value.what
+    assert "--fresh" in caught.value.do
+
+
+def test_a_damaged_picture_is_mended_by_the_right_one(store: Store) -> None:
+    """Putting the picture again puts a damaged file right."""
+    store.put(PICTURE, "image/png")
+    files(store)[0].write_bytes(b"something else")
+
+    store.put(PICTURE, "image/png")
+
+    assert PICTURE == store.get(DIGEST, "image/png")
+
+
+def test_a_missing_picture_is_said_so(store: Store) -> None:
+    """A file that is gone is named, with the reason and the way out."""
+    store.put(PICTURE, "image/png")
+    [path] = files(store)
+    path.unlink()
+
+    with pytest.raises(StoreError, match="No such file") as caught:
+        store.get(DIGEST, "image/png")
+
+    assert str(path) in caught.value.what
+
+
+def test_something_else_in_the_place_of_a_file_is_said_so(store: Store) -> None:
+    """A folder where the file should be is an error when read and when written, and of our kind."""
+    store.path(DIGEST, "image/png").mkdir(parents=True)
+
+    with pytest.raises(StoreError, match="cannot be read"):
+        store.get(DIGEST, "image/png")
+    with pytest.raises(StoreError, match="could not be kept"):
+        store.put(PICTURE, "image/png")
+
+
+def test_a_full_disk_leaves_nothing_behind(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without room there is an error that says so, no file and no half of one; later it works."""
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full_disk)
+        with pytest.raises(StoreError, match="No space left") as caught:
+            store.put(PICTURE, "image/png")
+
+    assert "run the cell again" in caught.value.do
+    assert [] == files(store)
+    assert DIGEST == store.put(PICTURE, "image/png")
+
+
+def test_a_full_disk_spares_what_is_there(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failed write over a damaged file leaves the old one as it was: never half of the new."""
+    store.put(PICTURE, "image/png")
+    [path] = files(store)
+    path.write_bytes(b"damaged")
+    monkeypatch.setattr(os, "fsync", full_disk)
+
+    with pytest.raises(StoreError):
+        store.put(PICTURE, "image/png")
+
+    assert [path] == files(store)
+    assert b"damaged" == path.read_bytes()
+
+
+def test_a_folder_that_cannot_be_is_said_so(tmp_path: Path) -> None:
+    """Where a file stands in the way of the folder, the error is ours."""
+    (tmp_path / "magic").write_text("a file")
+    store = Store(tmp_path / "magic" / "pictures")
+
+    with pytest.raises(StoreError, match="could not be kept"):
+        store.put(PICTURE, "image/png")
+    with pytest.raises(StoreError, match="could not be kept"):
+        store.set_aside(PICTURE)
+    with pytest.raises(StoreError, match="cannot be read"):
+        store.get(DIGEST, "image/png")
+
+
+def test_a_write_is_whole_or_not_there(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the bytes are safe on the disk, nothing stands under the picture's name."""
+    seen: list[list[Path]] = []
+    real = os.fsync
+
+    def watch(descriptor: int) -> None:
+        seen.append(files(store))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watch)
+
+    store.put(PICTURE, "image/png")
+
+    assert seen
+    assert store.path(DIGEST, "image/png") not in seen[0]
+    assert [store.path(DIGEST, "image/png")] == files(store)
+
+
+def test_what_is_no_picture_is_set_aside(store: Store) -> None:
+    """Bytes that were paid for are kept, apart from the pictures, and found again by the user."""
+    path = store.set_aside(b"<html>sorry</html>")
+
+    assert b"<html>sorry</html>" == path.read_bytes()
+    assert path == store.set_aside(b"<html>sorry</html>")
+    assert [path] == files(store)
+    assert [] == store.files()
+
+
+def test_a_full_disk_sets_nothing_aside(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Setting aside fails like keeping does: with our error, and nothing left behind."""
+    monkeypatch.setattr(os, "fsync", full_disk)
+
+    with pytest.raises(StoreError, match="No space left"):
+        store.set_aside(b"<html>")
+
+    assert [] == files(store)
+
+
+def test_the_files_are_listed_oldest_first(store: Store) -> None:
+    """Each kept picture is listed with its hash, its size and when it was written."""
+    digests = [store.put(data, "image/png") for data in (b"first", b"second", b"third")]
+    for age, digest in enumerate(digests):
+        os.utime(store.path(digest, "image/png"), (1000 - age, 1000 - age))
+
+    listed = store.files()
+
+    assert list(reversed(digests)) == [file.digest for file in listed]
+    assert [5, 6, 5] == [file.size for file in listed]
+    assert [998.0, 999.0, 1000.0] == [file.written_at for file in listed]
+
+
+def test_an_empty_store_lists_nothing(store: Store) -> None:
+    """A store that was never used has no files, and no folder is made for looking."""
+    assert [] == store.files()
+    assert not store.root.exists()
+
+
+@given(data=st.binary(max_size=200))
+def test_any_bytes_come_back(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    """The store judges no contents: what goes in comes out."""
+    store = Store(tmp_path_factory.getbasetemp() / "any")
+
+    assert data == store.get(store.put(data, "image/webp"), "image/webp")
