@@ -17,7 +17,7 @@ from blockrun_magic.gateway.presets import Gateway
 from blockrun_magic.payments.money import parse_usd
 from blockrun_magic.payments.networks import NETWORKS, PRACTICE, Network
 
-__all__ = ["Balance", "authorization_used", "balance"]
+__all__ = ["Balance", "authorization_used", "balance", "time_there"]
 
 _AUTHORIZATION_STATE = "0xe94a0102"
 _BALANCE_OF = "0x70a08231"
@@ -45,6 +45,26 @@ async def authorization_used(
     data = _AUTHORIZATION_STATE + _word(payer) + nonce.removeprefix("0x")
     answer = await _agreed_call(client, network, data)
     return (None if answer is None else answer != 0), None
+
+
+async def time_there(client: Client, gateway: Gateway, network_id: str) -> float | None:
+    """Return the Unix time by which an authorization expires, or None when nobody can say.
+
+    That is the chain's time, the earlier of what its servers say, and never this machine's: while our
+    clock is ahead, a signature that looks expired here can still be cashed.
+    """
+    network = NETWORKS.get(network_id)
+    if network is PRACTICE and gateway.realm == PRACTICE.realm:
+        try:
+            return (await client.get(gateway, "/v1/models")).date
+        except BlockrunError:
+            return None
+    if network is None or network is PRACTICE:
+        return None
+    calls = [_rpc(client, url, "eth_getBlockByNumber", ["latest", False]) for url in network.rpc_urls]
+    blocks = [answer.get("timestamp") for answer in await asyncio.gather(*calls) if isinstance(answer, dict)]
+    times = [float(int(time, 16)) for time in blocks if isinstance(time, str) and _QUANTITY.fullmatch(time)]
+    return min(times) if len(times) >= _WITNESSES else None
 
 
 async def balance(client: Client, gateway: Gateway, payer: str) -> Balance | None:

@@ -31,7 +31,10 @@ def is_terminal(shell: InteractiveShell) -> bool:
 
 
 class LiveLine:
-    """The line of one cell; `label` says what is being made, `realm` whose money it costs."""
+    """The line of one cell; `label` says what is being made, `realm` whose money it costs.
+
+    `usual` is how many seconds this kind of picture has taken before.
+    """
 
     def __init__(
         self,
@@ -41,8 +44,10 @@ class LiveLine:
         shell: InteractiveShell,
         *,
         quiet: bool = False,
+        usual: float | None = None,
     ) -> None:
         self.label = label
+        self._usual = usual
         self._progress = progress
         self._realm = realm
         self._terminal = is_terminal(shell)
@@ -110,7 +115,8 @@ class LiveLine:
         progress = self._progress
         assert isinstance(progress, Progress)  # noqa: S101  a batch has a line of its own
         cost = "" if progress.price is None else f" · {money_words(progress.price, self._realm)}"
-        return Message(f"{self.label}{cost} · {progress.stage} · {progress.elapsed:.0f} s")
+        usually = "" if self._usual is None else f" of usually {self._usual:.0f}"
+        return Message(f"{self.label}{cost} · {progress.stage} · {progress.elapsed:.0f}{usually} s")
 
     def _money_after_stop(self) -> str:
         progress = self._progress

@@ -72,7 +72,9 @@ def _make_one(context: Context, flags: Flags, wish: Wish) -> ImageResult | Backg
         [request] = await requests_of(wish, studio.client.fetch)
         return await studio.make(request, gateway, _options(context, flags), progress)
 
-    live = LiveLine(wish.label, progress, gateway.realm, context.shell, quiet=flags.quiet)
+    [(_, model, size)] = wish.variants
+    usual = studio.ledger.usual_seconds(model, size)
+    live = LiveLine(wish.label, progress, gateway.realm, context.shell, quiet=flags.quiet, usual=usual)
     if flags.background:
         return _in_background(context, live, work, flags, lambda: progress.sent)
     return _finish(context, live, work, flags)

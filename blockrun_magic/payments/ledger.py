@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from blockrun_magic.errors import LedgerError
@@ -81,6 +82,15 @@ class Ledger:
             AND instr(lower(json_extract(request, '$.prompt') || ' ' || json_extract(request, '$.model')), lower(?2))
             ORDER BY created_at DESC LIMIT ?3 OFFSET ?4"""
         return [purchase_of(row) for row in self._read(query, (realm, words, limit, offset))]
+
+    def usual_seconds(self, model: str, size: str) -> float | None:
+        """Return the median seconds of the last pictures of this kind, or None before there are three."""
+        query = """
+            SELECT seconds FROM purchases WHERE finished_at IS NOT NULL
+            AND json_extract(request, '$.model') = ? AND json_extract(request, '$.size') = ?
+            ORDER BY finished_at DESC LIMIT 21"""
+        found = [row["seconds"] for row in self._read(query, (model, size))]
+        return median(found) if len(found) > 2 else None
 
     def paid(self, purchase_id: str) -> int:
         """Return the micro-USDC that a purchase cost: settled, or still at risk."""

@@ -1,0 +1,168 @@
+"""Many requests at once: priced and held together, made side by side, finished when run again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import httpx
+import pytest
+
+from blockrun_magic.errors import BudgetError, RequestError
+from blockrun_magic.gateway.client import Client
+from blockrun_magic.gateway.presets import Gateway, practice_at
+from blockrun_magic.gateway.request import ImageRequest
+from blockrun_magic.payments.ledger import Ledger
+from blockrun_magic.payments.wallet import practice_wallet
+from blockrun_magic.pictures.store import Store
+from blockrun_magic.practice.server import PracticeServer
+from blockrun_magic.studio import BatchProgress, ImageResults, Options, Patience, Studio, make_all
+
+COGVIEW = 15_750
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PracticeServer]:
+    """Return a practice gateway for this module."""
+    with PracticeServer() as server:
+        yield server
+
+
+@pytest.fixture
+def gateway(server: PracticeServer) -> Gateway:
+    """Return the gateway at that server."""
+    return practice_at(server.url)
+
+
+def batch(
+    folder: Path, gateway: Gateway, prompts: Sequence[str], jobs: int = 4, options: Options | None = None
+) -> tuple[ImageResults, BatchProgress]:
+    """Return the results and the progress of one batch of small pictures, made by a studio over `folder`."""
+    requests = [ImageRequest("generate", prompt, "zai/cogview-4", "512x512") for prompt in prompts]
+    progress = BatchProgress(len(requests))
+
+    async def work() -> ImageResults:
+        ledger = Ledger(folder / "magic" / "ledger.sqlite", "session")
+        async with Client() as client:
+            studio = Studio(
+                client=client,
+                ledger=ledger,
+                store=Store(folder / "pictures"),
+                wallet_for=lambda _: practice_wallet(),
+                locks=folder / "locks",
+                patience=Patience(attempts=2, first_wait=0.01, poll_every=0.02),
+            )
+            try:
+                return await make_all(studio, requests, gateway, options or Options(), progress, jobs)
+            finally:
+                ledger.close()
+
+    return asyncio.run(work()), progress
+
+
+def settled(gateway: Gateway) -> int:
+    """Return how many payments the gateway has settled."""
+    return len(httpx.get(f"{gateway.base_url}/practice/ledger").json()["settlements"])
+
+
+def caps_left(folder: Path, **caps: int) -> Ledger:
+    """Return the ledger of `folder` with some caps set."""
+    ledger = Ledger(folder / "magic" / "ledger.sqlite", "session")
+    ledger.set_caps(**caps)
+    return ledger
+
+
+def test_results_keep_the_order_of_the_requests(tmp_path: Path, gateway: Gateway) -> None:
+    """However they come in, the first prompt's picture is first."""
+    prompts = [f"order {index}" for index in range(6)]
+    results, progress = batch(tmp_path, gateway, prompts)
+
+    assert prompts == [result.prompt for result in results]
+    assert 6 * COGVIEW == results.cost_micros
+    assert (6, 0, 6 * COGVIEW) == (progress.done, progress.failed, progress.total)
+
+
+def test_a_failing_one_does_not_stop_the_rest(tmp_path: Path, gateway: Gateway) -> None:
+    """The failure is listed in its place, with its reason; running again finishes only what is missing."""
+    prompts = ["fine one", "practice:403 refused", "fine two"]
+    before = settled(gateway)
+    results, _ = batch(tmp_path, gateway, prompts)
+    again, progress = batch(tmp_path, gateway, prompts)
+
+    assert ["fine one", "fine two"] == [result.prompt for result in results]
+    assert [1] == [failure.index for failure in results.failures]
+    assert ["fine one", None, "fine two"] == [
+        None if record["error"] else record["prompt"] for record in results.to_records()
+    ]
+    assert 0 == again.cost_micros
+    assert COGVIEW == progress.total
+    assert before + 2 == settled(gateway)
+
+
+def test_the_total_is_held_first(tmp_path: Path, gateway: Gateway) -> None:
+    """A batch that would pass the session's cap signs nothing, not even its first picture."""
+    caps_left(tmp_path, session=3 * COGVIEW).close()
+    before = settled(gateway)
+    with pytest.raises(BudgetError) as error:
+        batch(tmp_path, gateway, [f"held {index}" for index in range(4)])
+
+    assert "$0.063 more would pass this session's cap" in error.value.what
+    assert before == settled(gateway)
+
+
+def test_a_batch_that_just_fits_its_cap_is_made(tmp_path: Path, gateway: Gateway) -> None:
+    """The hold and the parts reserved out of it are never counted twice, and nothing stays held."""
+    ledger = caps_left(tmp_path, session=4 * COGVIEW)
+    results, _ = batch(tmp_path, gateway, [f"fits {index}" for index in range(4)])
+    held = ledger.query("SELECT count(*) FROM holds")[0][0]
+    ledger.close()
+
+    assert 4 == len(results)
+    assert 0 == held
+
+
+def test_max_price_bounds_the_whole_batch(tmp_path: Path, gateway: Gateway) -> None:
+    """Four pictures above the sum are refused, though each of them is below it."""
+    with pytest.raises(BudgetError, match="more than --max-price"):
+        batch(tmp_path, gateway, ["a", "b", "c", "d"], options=Options(max_price=3 * COGVIEW))
+
+
+def test_a_bad_request_is_refused_before_any_is_paid(tmp_path: Path, gateway: Gateway) -> None:
+    """One empty prompt among good ones stops the batch while nothing is at stake."""
+    before = settled(gateway)
+    with pytest.raises(RequestError):
+        batch(tmp_path, gateway, ["good", " "])
+
+    assert before == settled(gateway)
+
+
+def test_the_same_prompt_twice_is_bought_once(tmp_path: Path, gateway: Gateway) -> None:
+    """Two equal lines are one purchase, shown twice."""
+    before = settled(gateway)
+    results, _ = batch(tmp_path, gateway, ["twin", "twin"])
+
+    assert 2 == len(results)
+    assert before + 1 == settled(gateway)
+
+
+def test_a_slice_a_sheet_and_records(tmp_path: Path, gateway: Gateway) -> None:
+    """The results are a sequence, have one sheet, and go into a table."""
+    results, _ = batch(tmp_path, gateway, ["one", "two", "three"])
+    sheet = results.contact_sheet(600)
+
+    assert ["two", "three"] == [result.prompt for result in results[1:]]
+    assert sheet.width <= 600
+    assert ["prompt", "model", "size", "n", "cost_usd", "seconds", "transaction", "file", "error"] == list(
+        results.to_records()[0]
+    )
+    assert 3 == len(results.to_dataframe())
+
+
+def test_files_are_numbered_in_order(tmp_path: Path, gateway: Gateway) -> None:
+    """Saving a batch writes one file a picture, numbered."""
+    results, _ = batch(tmp_path, gateway, ["one", "two"])
+    written = results.save(tmp_path / "out")
+
+    assert ["picture-001.png", "picture-002.png"] == [path.name for path in written]
+    assert all(path.stat().st_size > 0 for path in written)

@@ -1,0 +1,159 @@
+"""TAB: every answer comes from the tables, replaces the right span, and never fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from IPython.core.completer import provisionalcompleter
+from IPython.terminal.interactiveshell import TerminalInteractiveShell
+from PIL import Image
+
+from blockrun_magic.gateway.catalog import SNAPSHOT
+from blockrun_magic.notebook.commands import COMMANDS
+from blockrun_magic.notebook.flags import FLAGS
+
+
+@pytest.fixture(scope="module")
+def shell() -> Iterator[Any]:
+    """Return a terminal shell with the extension loaded."""
+    TerminalInteractiveShell.clear_instance()
+    shell = TerminalInteractiveShell.instance()
+    shell.history_manager.enabled = False
+    shell.extension_manager.load_extension("blockrun_magic")
+    shell.push({"img": Image.new("L", (2, 2)), "cat": Image.new("L", (2, 2)), "number": 5, "lines": ["a fox"]})
+    yield shell
+    shell.extension_manager.unload_extension("blockrun_magic")
+    shell.history_manager.end_session()
+    TerminalInteractiveShell.clear_instance()
+
+
+def complete(shell: Any, text: str) -> tuple[list[str], set[str]]:
+    """Return what TAB offers at the end of `text`, and the fragments it would replace."""
+    with provisionalcompleter():
+        found = list(shell.Completer.completions(text, len(text)))
+    return [answer.text for answer in found], {text[answer.start : answer.end] for answer in found}
+
+
+def test_every_flag_of_a_magic_is_offered(shell: Any) -> None:
+    """The flags after a dash are those of the table, for that magic only."""
+    answers, replaced = complete(shell, "%%img2img --")
+
+    assert {flag.name for flag in FLAGS if flag.name.startswith("--")} == set(answers)
+    assert {"--"} == replaced
+    assert "--mask" not in complete(shell, "%%imagegen --")[0]
+
+
+def test_a_flag_given_already_is_not_offered_again(shell: Any) -> None:
+    """Only --image may be given again."""
+    answers, _ = complete(shell, "%%img2img --image cat --fresh --")
+
+    assert "--fresh" not in answers
+    assert "--image" in answers
+
+
+@pytest.mark.parametrize(
+    ("text", "fragment", "first"),
+    [
+        ("%imagegen --model fl", "fl", "flux"),
+        ("%%imagegen -m fl", "fl", "flux"),
+        ("%%imagegen --model=fl", "fl", "flux"),
+        ("%%imagegen --model nano-banana,fl", "fl", "flux"),
+        ("%%imagegen -m openai/", "openai/", "openai/gpt-image-1"),
+        ("x = %imagegen --model fl", "fl", "flux"),
+        ("  %imagegen --model fl", "fl", "flux"),
+        ("%imagegen --model flux --size 12", "12", "1216x832"),
+        ("%imagegen -m dall-e-3 --size 1024x1024,17", "17", "1792x1024"),
+        ("%imagegen --quality h", "h", "hd"),
+        ("%imagegen --style wat", "wat", "watercolour"),
+        ("%imagegen --prompts li", "li", "lines"),
+        ("%img2img --image ca", "ca", "cat"),
+        ("%img2img --mask ca", "ca", "cat"),
+        ("%blockrun sp", "sp", "spend"),
+        ("%blockrun use pra", "pra", "practice"),
+        ("%blockrun models flu", "flu", "flux"),
+        ("%blockrun wallet b", "b", "balance"),
+        ("%blockrun spend to", "to", "today"),
+        ("%blockrun budget --se", "--se", "--session"),
+        ("%blockrun store pr", "pr", "prune"),
+        ("%blockrun price --mod", "--mod", "--model"),
+        ("%blockrun info ca", "ca", "cat"),
+    ],
+)
+def test_an_answer_replaces_exactly_its_fragment(shell: Any, text: str, fragment: str, first: str) -> None:
+    """Commas, `=` and dashes in front of the fragment stay as they are."""
+    answers, replaced = complete(shell, text)
+
+    assert first == answers[0]
+    assert {fragment} == replaced
+
+
+def test_img_comes_first_and_numbers_are_no_pictures(shell: Any) -> None:
+    """Variables that hold pictures are offered, the last picture before all others."""
+    answers, _ = complete(shell, "%img2img --image ")
+
+    assert "img" == answers[0]
+    assert "cat" in answers
+    assert "number" not in answers
+
+
+def test_files_and_folders_are_offered(shell: Any, tmp_path: Path) -> None:
+    """Pictures and folders grow, other files do not show."""
+    folder = tmp_path / "pictures"
+    (folder / "holiday").mkdir(parents=True)
+    (folder / "photo.png").touch()
+    (folder / "notes.txt").touch()
+    answers, _ = complete(shell, f"%img2img --image {folder}/")
+
+    assert [f"{folder}/holiday/", f"{folder}/photo.png"] == answers
+
+
+def test_every_word_is_offered(shell: Any) -> None:
+    """The words of %blockrun are those of the table."""
+    answers, _ = complete(shell, "%blockrun ")
+
+    assert list(COMMANDS) == answers
+
+
+def test_every_model_is_offered(shell: Any) -> None:
+    """Shorthands and full ids, all of them."""
+    answers, _ = complete(shell, "%imagegen --model ")
+
+    assert {name for model in SNAPSHOT.models for name in (*model.shorthands, model.id)} == set(answers)
+
+
+def test_below_a_cell_magic_nothing_is_ours(shell: Any) -> None:
+    """The body is prompt, whatever it looks like."""
+    answers, _ = complete(shell, "%%imagegen --model flux\n%imagegen --mo")
+
+    assert "--model" not in answers
+
+
+def test_python_is_left_alone(shell: Any) -> None:
+    """Elsewhere IPython answers as ever."""
+    answers, _ = complete(shell, "impor")
+
+    assert "import" in answers
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+@given(
+    text=st.text(alphabet="%abgimnoesruck-=,\"' \n/~{}", max_size=40),
+    head=st.sampled_from(["", "%imagegen ", "%blockrun "]),
+)
+def test_no_line_makes_it_fail(shell: Any, text: str, head: str) -> None:
+    """Whatever is typed, TAB answers or stays silent."""
+    complete(shell, head + text)
+
+
+def test_unloading_takes_the_matcher_back(shell: Any) -> None:
+    """After unloading, none of our answers is left."""
+    shell.extension_manager.unload_extension("blockrun_magic")
+    answers, _ = complete(shell, "%imagegen --model fl")
+    shell.extension_manager.load_extension("blockrun_magic")
+
+    assert "flux" not in answers
