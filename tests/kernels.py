@@ -137,10 +137,10 @@ class Kernel:
         cell.messages.append(message)
         content, kind = message["content"], message["msg_type"]
         if kind in {"display_data", "execute_result"}:
-            cell.outputs.append(content)
+            cell.outputs.append(dict(content))
             name = content.get("transient", {}).get("display_id")
             if name:
-                self._places[name] = content
+                self._places[name] = cell.outputs[-1]
         elif kind == "update_display_data":
             place = self._places[content["transient"]["display_id"]]
             place["data"], place["metadata"] = content["data"], content["metadata"]

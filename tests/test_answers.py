@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -34,6 +36,7 @@ from blockrun_magic.gateway.answers import (
     refusal,
 )
 from blockrun_magic.gateway.presets import gateway_named, practice_at
+from blockrun_magic.payments.plainjson import DEEPEST, read_json
 
 BASE = gateway_named("base")
 PNG = b"\x89PNG and so on"
@@ -436,3 +439,74 @@ def test_plain_text_is_printable_and_short(text: str, limit: int) -> None:
 
     assert limit >= len(shown)
     assert shown.isprintable()
+
+
+# -- JSON from strangers
+
+
+def test_deep_nesting_does_no_harm_where_the_recursion_limit_was_raised() -> None:
+    """A body of brackets must not end the process, as Python's own reader would."""
+    program = """if True:
+        import sys
+        sys.setrecursionlimit(10**6)
+        from blockrun_magic.errors import TermsRefused
+        from blockrun_magic.gateway.answers import Answer
+        from blockrun_magic.payments.x402 import read_challenge
+        for body in (b"[" * 200_000, b'{"a":' * 200_000, b'{"accepts": ' + b"[" * 200_000):
+            assert Answer(200, {}, body).json() is None
+            try:
+                read_challenge({}, body)
+            except TermsRefused:
+                print("refused")
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert (0, ["refused"] * 3) == (done.returncode, done.stdout.split()), done.stderr
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * DEEPEST + "]" * DEEPEST,
+        '{"a":' * DEEPEST + "1" + "}" * DEEPEST,
+        json.dumps("[{" * 10_000),
+        json.dumps('"[' * 10_000),
+        json.dumps([{}] * 10_000),
+        json.dumps(["\\" * 999 + '"', "[" * 500]),
+    ],
+    ids=["deepest", "objects", "in a string", "between quotes", "flat", "after backslashes"],
+)
+def test_brackets_in_a_text_are_not_depth(text: str) -> None:
+    """A prompt full of brackets is only a prompt, and many pictures are only many."""
+    assert json.loads(text) == read_json(text.encode())
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"[" * (DEEPEST + 1) + b"]" * (DEEPEST + 1),
+        b'{"a":' * 200_000,
+        b'"' + b"[" * 500,
+        b'"' + b'\\"' * 50_000 + b"[" * 500,
+        json.dumps("[" * 500).encode("utf-16"),
+        b'"\xff"',
+        b"",
+    ],
+    ids=["deeper", "endless", "open string", "open string of escapes", "UTF-16", "latin-1", "nothing"],
+)
+def test_absurd_json_is_a_value_error(raw: bytes) -> None:
+    """What is nested too deep, does not end or is not UTF-8 is refused like other bad JSON, and at once."""
+    with pytest.raises(ValueError, match=r"deep|decode|Expecting|Unterminated"):
+        read_json(raw)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
+def test_honest_json_is_read_as_it_is(value: Any) -> None:
+    """The guard changes nothing about JSON that is not absurd, whatever its texts hold."""
+    assert value == read_json(json.dumps(value).encode())
+    assert value == read_json(b"\xef\xbb\xbf" + json.dumps([value]).encode())[0]

@@ -30,7 +30,8 @@ def test_a_list_and_a_tuple_hold_prompts(value: Any) -> None:
 @pytest.mark.parametrize("text", ["df.prompt", 'df["prompt"]', "df['prompt']", "column"])
 def test_a_column_holds_prompts(text: str) -> None:
     """A DataFrame's column can be named either way, or be a variable of its own."""
-    pd = pytest.importorskip("pandas")
+    import pandas as pd
+
     frame = pd.DataFrame({"prompt": ["a fox", "a cat"], "k": [1, 2]})
 
     assert ["a fox", "a cat"] == prompts_from(text, {"df": frame, "column": frame["prompt"]})

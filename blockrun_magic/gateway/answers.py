@@ -11,6 +11,7 @@ import binascii
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -58,6 +59,14 @@ class Answer:
         try:
             return read_json(self.body)
         except ValueError:
+            return None
+
+    @property
+    def date(self) -> float | None:
+        """The Unix time by the server's own clock, or None when it does not say."""
+        try:
+            return parsedate_to_datetime(self.headers["date"]).timestamp()
+        except (KeyError, TypeError, ValueError, OverflowError):
             return None
 
     @property

@@ -22,6 +22,7 @@ __all__ = ["Balance", "authorization_used", "balance", "time_there"]
 _AUTHORIZATION_STATE = "0xe94a0102"
 _BALANCE_OF = "0x70a08231"
 _RESULT = re.compile(r"0x[0-9a-fA-F]{64}")
+_QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,16}")
 _WITNESSES = 2
 
 
@@ -106,20 +107,20 @@ async def _agreed_call(client: Client, network: Network, data: str) -> int | Non
 
 
 async def _call(client: Client, url: str, contract: str, data: str) -> int | None:
-    body: dict[str, Any] = {
-        "jsonrpc": "2.0",
-        "id": 1,
-        "method": "eth_call",
-        "params": [{"to": contract, "data": data}, "latest"],
-    }
+    result = await _rpc(client, url, "eth_call", [{"to": contract, "data": data}, "latest"])
+    return int(result, 16) if isinstance(result, str) and _RESULT.fullmatch(result) else None
+
+
+async def _rpc(client: Client, url: str, method: str, params: list[Any]) -> Any:
+    """Return the `result` of a JSON-RPC call, or None when there is none."""
+    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
     # An RPC server is no gateway of ours: it is asked as one that may never be paid.
     server = Gateway("the RPC server", url, ())
     try:
         answer = (await client.post(server, "", body)).json()
     except BlockrunError:
         return None
-    result = answer.get("result") if isinstance(answer, dict) else None
-    return int(result, 16) if isinstance(result, str) and _RESULT.fullmatch(result) else None
+    return answer.get("result") if isinstance(answer, dict) else None
 
 
 def _word(address: str) -> str:

@@ -121,8 +121,9 @@ def caption_of(result: ImageResult, saved: Sequence[str] = (), note: str = "") -
     lines += [f"Saved to {path}" for path in saved]
     lines += [note] if note else []
     badge = f' <span style="{_BADGE}">PRACTICE</span>' if receipt.realm == "practice" else ""
-    html = "<br>".join(escape(line) for line in lines)
-    return Card("\n".join(lines), f'<div style="{_QUIET}">{html}{badge}</div>')
+    first, *others = (escape(line) for line in lines)
+    html = "<br>".join([f"{first}{badge}", *others])
+    return Card("\n".join(lines), f'<div style="{_QUIET}">{html}</div>')
 
 
 def _size_words(result: ImageResult) -> str:

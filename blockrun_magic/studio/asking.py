@@ -7,7 +7,7 @@ from blockrun_magic.gateway.answers import refusal
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.presets import Gateway
 from blockrun_magic.gateway.request import ImageRequest
-from blockrun_magic.gateway.truth import authorization_used
+from blockrun_magic.gateway.truth import authorization_used, time_there
 from blockrun_magic.payments.ledger import Ledger
 from blockrun_magic.payments.rows import Payment
 from blockrun_magic.payments.states import State
@@ -17,18 +17,25 @@ __all__ = ["ask_price", "expired_at", "look_up", "usable_until"]
 
 _CHAIN_CLOCK = 60
 """Seconds after `validBefore` until an authorization counts as expired: clocks differ."""
+_CHAIN_LAG = 30
+"""Seconds after `validBefore`, by the chain's time, until its servers' answers are all from after it."""
 _LAST_MOMENT = 8
 """Seconds before `validBefore` when a verifier begins to refuse a signature (it wants six)."""
 _ACCEPTED = 202
 _PAYMENT_REQUIRED = 402
 
 
-async def ask_price(client: Client, gateway: Gateway, request: ImageRequest, payer: str) -> Terms:
+async def ask_price(
+    client: Client, gateway: Gateway, request: ImageRequest, payer: str, job: str | None = None
+) -> Terms:
     """Return the gateway's price for `request` as pinned terms; nothing is signed to learn it.
 
-    Raises TermsRefused for terms that we do not sign, GatewayError for any other answer than a 402.
+    `job` is the address of a slow job that has begun: if it asks for a payment, its price counts. Raises
+    TermsRefused for terms that we do not sign, GatewayError for any other answer than a 402.
     """
-    answer = await client.post(gateway, request.endpoint, request.body())
+    answer = None if job is None else await client.get(gateway, job)
+    if answer is None or answer.status != _PAYMENT_REQUIRED:
+        answer = await client.post(gateway, request.endpoint, request.body())
     if answer.status == _PAYMENT_REQUIRED:
         return pin_terms(read_challenge(answer.headers, answer.body), gateway.networks, gateway.base_url, payer)
     if answer.status in (200, _ACCEPTED):
@@ -36,28 +43,27 @@ async def ask_price(client: Client, gateway: Gateway, request: ImageRequest, pay
             f"{gateway.name} answered without asking for a payment.",
             "It is not an x402 image gateway, or not one that we know; see `%blockrun use`.",
         )
-    error = refusal(answer, gateway)
-    raise type(error)(error.what, f"Nothing was signed. {error.do}")
+    raise refusal(answer, gateway)
 
 
 async def look_up(client: Client, ledger: Ledger, gateway: Gateway, payment: Payment, now: float) -> bool | None:
-    """Ask whether `payment` was cashed, and settle or release it accordingly.
+    """Return whether `payment` was cashed, or None when nobody can say; settle or release it accordingly.
 
-    Returns True (settled), False (released) or None (still open). Without a witness, a payment that
-    the gateway refused is released when it has expired; one that was lost stays open.
+    It is released only when a witness says both that it was not cashed and that its time is over. That
+    a gateway refused it, or that it looks expired by our own clock, proves nothing.
     """
     if payment.state not in (State.SUBMITTED, State.POLLING, State.UNKNOWN):
         return {State.SETTLED: True, State.RELEASED: False}.get(payment.state)
-    used, transaction = None, None
-    if payment.network and payment.payer and payment.nonce:
-        used, transaction = await authorization_used(client, gateway, payment.network, payment.payer, payment.nonce)
+    if not (payment.network and payment.payer and payment.nonce):
+        return None
+    used, transaction = await authorization_used(client, gateway, payment.network, payment.payer, payment.nonce)
     if used:
         ledger.settle(payment.id, transaction, "found when looked up")
-        return True
-    if now >= expired_at(payment) and (used is False or payment.refused):
-        ledger.release(payment.id, "expired unused" if used is False else "refused, then expired")
-        return False
-    return None
+    elif used is False and now >= expired_at(payment):
+        there = await time_there(client, gateway, payment.network)
+        if there is not None and there >= (payment.valid_before or 0) + _CHAIN_LAG:
+            ledger.release(payment.id, "expired unused")
+    return used
 
 
 def usable_until(payment: Payment) -> float:
@@ -66,5 +72,5 @@ def usable_until(payment: Payment) -> float:
 
 
 def expired_at(payment: Payment) -> float:
-    """Return the Unix time from which this signature can certainly not be cashed any more."""
+    """Return the Unix time from which, unless our clock is wrong, this signature cannot be cashed any more."""
     return (payment.valid_before or 0) + _CHAIN_CLOCK

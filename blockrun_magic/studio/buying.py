@@ -16,6 +16,7 @@ from functools import partial
 from blockrun_magic.errors import (
     AnswerUnusable,
     BlockrunError,
+    BudgetError,
     GatewayError,
     GatewayUnreachable,
     JobFailed,
@@ -39,7 +40,7 @@ from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.payments.ledger import Ledger
 from blockrun_magic.payments.money import format_usd
 from blockrun_magic.payments.rows import Payment, Purchase
-from blockrun_magic.payments.states import State
+from blockrun_magic.payments.states import OPEN, State
 from blockrun_magic.payments.wallet import Wallet
 from blockrun_magic.payments.x402 import Settlement, Terms, read_settlement, sign_payment
 from blockrun_magic.studio.asking import ask_price, expired_at, look_up, usable_until
@@ -70,28 +71,23 @@ class Buying:
     async def still_open(self) -> Payment | None:
         """Return the payment to go on with, or None when a new one may be signed.
 
-        Raises OutcomeUnknown when the last one may have been cashed and nobody can say.
+        One whose fate nobody can tell is gone on with, too: expired as it is, it may still fetch what it
+        paid for.
         """
-        payments = [p for p in self.ledger.payments(self.purchase.id) if p.state is not State.RELEASED]
-        if not payments:
-            return None
-        payment = payments[-1]
-        if payment.state in (State.RESERVED, State.SIGNED):
-            # Its kernel is gone (we hold the lock), and the header never left the ledger.
-            self.ledger.release(payment.id, "never sent")
-            return None
-        if payment.state is State.SETTLED or self.clock() < usable_until(payment):
-            return payment
-        self.progress.stage = "asking what became of the last payment"
-        payment = await self._outlived(payment)
-        if payment.state is State.RELEASED:
-            return None
-        if payment.state is State.SETTLED or self.purchase.poll_url is not None:
-            return payment
-        raise OutcomeUnknown(
-            f"A payment of {format_usd(payment.amount)} for this picture may have been taken, and nobody can say.",
-            "It is not paid again by itself. See `%blockrun jobs`; --fresh buys another take.",
-        )
+        payments = self.ledger.payments(self.purchase.id)
+        for payment in payments:
+            if payment.state in (State.RESERVED, State.SIGNED):
+                # Its kernel is gone (we hold the lock), and the header never left the ledger.
+                self.ledger.release(payment.id, "never sent")
+        sent = [p for p in reversed(payments) if p.state in OPEN and p.state is not State.SIGNED]
+        for payment in sent:
+            if payment.state is State.SETTLED or self.clock() < usable_until(payment):
+                return payment
+        for payment in sent:
+            self.progress.stage = "asking what became of the last payment"
+            if (asked := await self._outlived(payment)).state is not State.RELEASED:
+                return asked
+        return None
 
     async def _outlived(self, payment: Payment) -> Payment:
         """Return an unusable payment as it stands after everybody who may know was asked."""
@@ -101,29 +97,37 @@ class Buying:
         await look_up(self.client, self.ledger, self.gateway, payment, self.clock())
         return self._again(payment)
 
-    async def authorize(self, terms: Terms, payment_id: int) -> Payment:
-        """Return the reserved payment, signed for `terms` and on record, not yet sent."""
+    async def authorize(self, terms: Terms, hold: int | None = None) -> Payment:
+        """Return a payment for `terms`: reserved, out of `hold` if given, signed, on record, not yet sent."""
         self.progress.stage = "signing"
-        signed = await asyncio.to_thread(sign_payment, terms, self.wallet(), int(self.clock()))
-        self.ledger.sign(payment_id, terms.network.id, signed)
+        payment_id = self.ledger.reserve(self.purchase, terms.amount, hold)
+        try:
+            signed = await asyncio.to_thread(sign_payment, terms, self.wallet(), int(self.clock()))
+            self.ledger.sign(payment_id, terms.network.id, signed)
+        except BaseException:
+            self.ledger.release(payment_id, "never signed")
+            raise
         return self._payment(payment_id)
 
-    async def quote(self) -> Terms:
-        """Return what the gateway asks for this request, pinned; raises TermsRefused or GatewayError."""
+    async def quote(self, job: str | None = None) -> Terms:
+        """Return what the gateway asks for this request, or for its slow job at the address `job`, pinned.
+
+        Raises TermsRefused or GatewayError.
+        """
         self.progress.stage = "asking the price"
         payer = await asyncio.to_thread(lambda: self.wallet().address)
-        return await ask_price(self.client, self.gateway, self.request, payer)
+        return await ask_price(self.client, self.gateway, self.request, payer, job)
 
     async def submit(self, payment: Payment) -> tuple[Payment, Completed, Settlement]:
         """Return the pictures' answer to `payment`, sent for the first time or once more."""
-        self.progress.sent = True
         self.progress.price = payment.amount
         if self.purchase.poll_url is not None:
             return await self._poll(payment, self.purchase.poll_url)
         if payment.state is not State.SETTLED:
             self.ledger.submit(payment.id)
+        self.progress.sent = True
         self.progress.stage = "waiting for the picture"
-        headers, body = _headers(payment), self.request.body()
+        headers, body = _Sealed(payment), self.request.body()
         answer = await self._persist(
             payment, lambda: self.client.post(self.gateway, self.request.endpoint, body, headers)
         )
@@ -148,6 +152,7 @@ class Buying:
             self.ledger.submit(payment.id)
         if state is not State.SETTLED:
             self.ledger.poll(payment.id, self.purchase.id, address)
+        self.progress.sent = True
         self.progress.stage = "queued"
         begun = self.clock()
         wait = 0.0
@@ -155,17 +160,18 @@ class Buying:
             await asyncio.sleep(wait)
             wait = min(self.patience.poll_at_most_every, max(wait * 1.25, self.patience.poll_every))
             payment = await self._usable(payment, address)
-            ask = partial(self.client.get, self.gateway, address, _headers(payment))
+            ask = partial(self.client.get, self.gateway, address, _Sealed(payment))
             answer = await self._persist(payment, ask)
             found = await self._read(payment, answer)
             if isinstance(found, Completed):
                 return payment, found, self._note(payment, answer)
             self.progress.stage = found.status.replace("_", " ")
             wait = answer.retry_after or wait
-        raise UpstreamFailed(
+        error = UpstreamFailed(
             f"The picture is not ready after {self.patience.job / 60:.0f} minutes.",
-            "Nothing is charged until it is. Run the cell again, or `%blockrun resume`, to go on waiting.",
+            "Run the cell again, or `%blockrun resume`, to go on waiting.",
         )
+        raise self._told(payment, error, used=await self._look_up_quickly(payment))
 
     async def _usable(self, payment: Payment, address: str) -> Payment:
         """Return a payment that the gateway will still take at this poll.
@@ -178,20 +184,25 @@ class Buying:
         old = await self._outlived(payment)
         if old.state is State.SETTLED:
             return old
-        if old.state is not State.RELEASED:
-            # Nobody can say, but the job itself settles only once, whatever is shown to it.
-            self._doubt(old, "expired while its job was running")
-        terms = await self.quote()
-        if terms.amount > payment.amount:
+        # If nobody can say: the job itself settles only once, whatever is shown to it.
+        self._doubt(old, "expired while its job was running")
+        try:
+            fresh = await self._authorize_again(old, address)
+        except (BudgetError, GatewayError, TermsRefused) as error:
+            advice = error.do.replace("Nothing was signed", "Nothing more was signed")
+            raise self._told(old, type(error)(error.what, advice), used=None) from error
+        self.ledger.submit(fresh.id)
+        self.ledger.poll(fresh.id, self.purchase.id, address)
+        return self._again(fresh)
+
+    async def _authorize_again(self, old: Payment, address: str) -> Payment:
+        terms = await self.quote(address)
+        if terms.amount > old.amount:
             raise TermsRefused(
                 f"The price rose to {format_usd(terms.amount)} while the picture was being made.",
                 "Nothing more was signed. Run the cell again to agree to the new price.",
             )
-        payment_id = self.ledger.reserve(self.purchase, terms.amount)
-        fresh = await self.authorize(terms, payment_id)
-        self.ledger.submit(fresh.id)
-        self.ledger.poll(fresh.id, self.purchase.id, address)
-        return self._again(fresh)
+        return await self.authorize(terms)
 
     async def _persist(self, payment: Payment, send: Callable[[], Awaitable[Answer]]) -> Answer:
         """Return the first answer that is not a passing fault; the same authorization every time."""
@@ -251,14 +262,33 @@ class Buying:
             self.ledger.settle(payment.id, settlement.transaction)
 
     def _doubt(self, payment: Payment, note: str, *, refused: bool = False) -> None:
-        if self._again(payment).state is not State.SETTLED:
+        if self._again(payment).state not in (State.SETTLED, State.RELEASED):
             self.ledger.doubt(payment.id, note, refused=refused)
 
     async def _with_money(self, payment: Payment, error: GatewayError, *, refused: bool = False) -> BlockrunError:
-        """Return `error` with a second line that says what it did to the money, now on record."""
+        """Return `error` with a second line that says what it did to the money, now on record.
+
+        `refused` says that the gateway turned the payment or the request down. It may have cashed it all
+        the same: that is looked up.
+        """
         self._doubt(payment, error.what, refused=refused)
-        if not refused:
-            await self._look_up_quickly(payment)
+        used = await self._look_up_quickly(payment)
+        decided = self._again(payment).state in (State.SETTLED, State.RELEASED)
+        if refused or decided:
+            return self._told(payment, error, used=used)
+        amount = format_usd(payment.amount)
+        if self.clock() >= expired_at(payment):
+            return OutcomeUnknown(
+                f"{error.what} A payment of {amount} for this picture may have been taken, and nobody can say.",
+                "It is not paid again by itself. See `%blockrun jobs`; --fresh buys another take.",
+            )
+        return OutcomeUnknown(
+            f"{error.what} {amount} may have been charged.",
+            "Run the cell again: it goes on with the same payment and never makes a second one.",
+        )
+
+    def _told(self, payment: Payment, error: BlockrunError, *, used: bool | None) -> BlockrunError:
+        """Return `error` with what became of `payment` in its second line; `used` is what a witness said."""
         now = self._again(payment)
         amount = format_usd(payment.amount)
         if now.state is State.SETTLED:
@@ -268,17 +298,16 @@ class Buying:
                 f"{amount} was paid{shown}. Running the cell again asks for the picture and pays nothing more;"
                 " if that fails too, show the gateway this transaction.",
             )
-        if refused:
-            return type(error)(error.what, f"{error.do} The gateway says that nothing was charged.")
-        return OutcomeUnknown(
-            f"{error.what} {amount} may have been charged.",
-            "Run the cell again: it goes on with the same payment and never makes a second one.",
-        )
+        if now.state is State.RELEASED or used is False:
+            return type(error)(error.what, f"{error.do} Nothing has been charged.")
+        return type(error)(error.what, f"{error.do} {amount} may have been charged: `%blockrun jobs` looks it up.")
 
-    async def _look_up_quickly(self, payment: Payment) -> None:
+    async def _look_up_quickly(self, payment: Payment) -> bool | None:
+        """Return whether `payment` was cashed, or None when nobody can say within seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_QUICK):
-                await look_up(self.client, self.ledger, self.gateway, self._again(payment), self.clock())
+                return await look_up(self.client, self.ledger, self.gateway, self._again(payment), self.clock())
+        return None
 
     def _again(self, payment: Payment) -> Payment:
         return self._payment(payment.id)
@@ -287,7 +316,13 @@ class Buying:
         return next(p for p in self.ledger.payments(self.purchase.id) if p.id == payment_id)
 
 
-def _headers(payment: Payment) -> dict[str, str]:
-    if payment.header_name is None or payment.header_value is None:
-        return {}
-    return {payment.header_name: payment.header_value}
+class _Sealed(dict[str, str]):
+    """The header that carries a payment; a traceback that prints local variables does not show it."""
+
+    def __init__(self, payment: Payment) -> None:
+        super().__init__()
+        if payment.header_name is not None and payment.header_value is not None:
+            self[payment.header_name] = payment.header_value
+
+    def __repr__(self) -> str:
+        return f"<{', '.join(self) or 'no'} header>"

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blockrun_magic.errors import BlockrunError, LedgerError, StoreError
+from blockrun_magic.errors import BlockrunError, GatewayError, LedgerError, StoreError
 from blockrun_magic.gateway.answers import Item
 from blockrun_magic.gateway.catalog import SNAPSHOT, Catalog
 from blockrun_magic.gateway.client import Client
@@ -141,16 +142,24 @@ class Studio:
     async def reconcile(self, gateway: Gateway) -> int:
         """Ask what became of every open payment in the gateway's realm; return how many were decided."""
         decided = 0
-        for payment in self.ledger.open_payments((State.SUBMITTED, State.POLLING, State.UNKNOWN)):
+        for payment in self.ledger.open_payments():
             purchase = self.ledger.purchase_by_id(payment.purchase_id)
             if purchase is None or purchase.realm != gateway.realm:
                 continue
             async with self._claims.hold_if_free(purchase) as free:
                 if free:  # else a kernel is at work on it
-                    outcome = await look_up(self.client, self.ledger, gateway, payment, self._clock())
-                    decided += outcome is not None
+                    decided += await self._decide(purchase, payment.id, gateway)
         append_settled(self.ledger)
         return decided
+
+    async def _decide(self, purchase: Purchase, payment_id: int, gateway: Gateway) -> bool:
+        """Settle or release an open payment of a purchase whose lock we hold, if anybody knows."""
+        payment = self._payment(purchase, payment_id)  # as it stands now that we hold the lock
+        if payment.state in (State.RESERVED, State.SIGNED):
+            self.ledger.release(payment_id, "never sent")
+        else:
+            await look_up(self.client, self.ledger, gateway, payment, self._clock())
+        return self._payment(purchase, payment_id).state in (State.SETTLED, State.RELEASED)
 
     async def balance(self, gateway: Gateway) -> Balance | None:
         """Return the balance of the wallet that pays at `gateway`, or None when nobody can say."""
@@ -236,26 +245,24 @@ class Studio:
             clock=self._clock,
         )
         payment = await buying.still_open()
-        items = items_from_record(purchase.answer)
         if payment is None:
             payment = await self._authorized(buying, request, options, progress)
-            items = None
-        if items is None or payment.state is not State.SETTLED:
-            payment, completed, _ = await buying.submit(payment)
-            items = list(completed.items)
+        elif payment.state is State.SETTLED and (items := items_from_record(purchase.answer)) is not None:
+            progress.stage = "fetching the picture"
+            with suppress(GatewayError):  # the address may have lapsed: the gateway is asked for another
+                return await self._deliver(purchase, payment, gateway, items, begun)
+        payment, completed, _ = await buying.submit(payment)
         progress.stage = "fetching the picture"
-        return await self._deliver(purchase, payment, gateway, items, begun)
+        return await self._deliver(purchase, payment, gateway, list(completed.items), begun)
 
     async def _authorized(self, buying: Buying, request: ImageRequest, options: Options, progress: Progress) -> Payment:
-        terms = await buying.quote()
+        try:
+            terms = await buying.quote(buying.purchase.poll_url)
+        except GatewayError as error:
+            raise type(error)(error.what, f"Nothing was signed. {error.do}") from error
         progress.price = terms.amount
         self._check_budget(terms, request, options)
-        payment_id = self.ledger.reserve(buying.purchase, terms.amount, options.hold)
-        try:
-            return await buying.authorize(terms, payment_id)
-        except BaseException:
-            self.ledger.release(payment_id, "never signed")
-            raise
+        return await buying.authorize(terms, options.hold)
 
     def _check_budget(self, terms: Terms, request: ImageRequest, options: Options) -> None:
         check_price(terms.amount, request.n, self.ledger.caps(), options.max_price)

@@ -1,0 +1,180 @@
+"""The bridge: a blocking caller gets what a coroutine gives, Stop ends both, nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from typing import Never
+
+import pytest
+
+from blockrun_magic.notebook.bridge import Bridge
+
+PATIENCE = 10.0
+
+
+@pytest.fixture
+def bridge() -> Iterator[Bridge]:
+    """Return a bridge, closed after the test."""
+    made = Bridge()
+    yield made
+    made.close()
+
+
+class Waiting:
+    """Work that waits for ever, and says when it has begun and when it was ended."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.ended = threading.Event()
+
+    async def work(self) -> None:
+        """Wait until cancelled."""
+        self.begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.ended.set()
+
+
+def test_the_caller_gets_what_the_work_returns(bridge: Bridge) -> None:
+    """`run` returns the coroutine's value, and all work runs on one loop in one thread."""
+
+    async def work() -> tuple[int, int]:
+        return threading.get_ident(), id(asyncio.get_running_loop())
+
+    first, second = bridge.run(work()), bridge.run(work())
+
+    assert first == second
+    assert threading.get_ident() != first[0]
+
+
+def test_the_works_own_error_reaches_the_caller(bridge: Bridge) -> None:
+    """An exception of the coroutine is raised where it was waited for."""
+
+    async def work() -> Never:
+        raise LookupError("nothing there")
+
+    with pytest.raises(LookupError, match="nothing there"):
+        bridge.run(work())
+
+
+def test_the_works_own_timeout_is_not_taken_for_waiting(bridge: Bridge) -> None:
+    """A TimeoutError that the coroutine raises ends the waiting, as any other error does."""
+
+    async def work() -> Never:
+        await asyncio.sleep(0)
+        raise TimeoutError("the model took too long")
+
+    with pytest.raises(TimeoutError, match="the model took too long"):
+        bridge.run(work())
+
+
+def test_the_caller_is_called_while_it_waits(bridge: Bridge) -> None:
+    """`tick` is called in the waiting thread, again and again until the work has ended."""
+    threads: list[int] = []
+    enough = asyncio.Event()
+
+    async def work() -> str:
+        await enough.wait()
+        return "done"
+
+    async def end() -> None:
+        enough.set()
+
+    def tick() -> None:
+        threads.append(threading.get_ident())
+        if len(threads) == 3:
+            bridge.submit(end())
+
+    assert "done" == bridge.run(work(), tick)
+    assert {threading.get_ident()} == set(threads)
+
+
+def test_stop_cancels_the_work_and_goes_on_to_the_caller(bridge: Bridge) -> None:
+    """A KeyboardInterrupt while waiting is raised, and the coroutine's `finally` runs."""
+    waiting = Waiting()
+
+    def stop() -> None:
+        assert waiting.begun.wait(PATIENCE)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bridge.run(waiting.work(), stop)
+
+    assert waiting.ended.wait(PATIENCE)
+
+
+def test_an_error_while_showing_cancels_the_work_too(bridge: Bridge) -> None:
+    """When the live line cannot be drawn, nothing goes on unseen."""
+    waiting = Waiting()
+
+    def broken() -> None:
+        assert waiting.begun.wait(PATIENCE)
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        bridge.run(waiting.work(), broken)
+
+    assert waiting.ended.wait(PATIENCE)
+
+
+def test_work_after_a_stop_is_done(bridge: Bridge) -> None:
+    """A stopped cell leaves the loop ready for the next."""
+    waiting = Waiting()
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    async def work() -> str:
+        return "still here"
+
+    with pytest.raises(KeyboardInterrupt):
+        bridge.run(waiting.work(), stop)
+
+    assert "still here" == bridge.run(work())
+
+
+def test_closing_says_farewell_and_ends_what_is_left() -> None:
+    """`close` runs the farewell, cancels open work, and ends the thread."""
+    bridge, waiting, told = Bridge(), Waiting(), threading.Event()
+    bridge.submit(waiting.work())
+
+    async def farewell() -> None:
+        told.set()
+
+    assert waiting.begun.wait(PATIENCE)
+    bridge.close(farewell())
+
+    assert told.is_set()
+    assert waiting.ended.is_set()
+    assert "blockrun-magic" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_closing_twice_or_before_any_work_is_harmless() -> None:
+    """A second `close`, or one with nothing to close, does nothing; the farewell is not left unawaited."""
+    unused, used = Bridge(), Bridge()
+
+    async def farewell() -> None:
+        raise AssertionError("there is nothing to say farewell to")
+
+    async def work() -> int:
+        return 1
+
+    unused.close(farewell())
+    used.run(work())
+    used.close()
+    used.close(farewell())
+
+
+def test_a_closed_bridge_can_be_used_again(bridge: Bridge) -> None:
+    """Work after `close` gets a new loop: unloading and loading the extension again works."""
+
+    async def work() -> int:
+        return id(asyncio.get_running_loop())
+
+    bridge.run(work())
+    bridge.close()
+
+    assert isinstance(bridge.run(work()), int)

@@ -1,0 +1,153 @@
+"""Cards: the same words as text and as HTML, and nobody's words become tags."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+from PIL import Image
+
+from blockrun_magic.notebook.cards import Message, Table, bar, caption_of, money_words
+from blockrun_magic.payments.rows import KeptPicture
+from blockrun_magic.studio.result import ImageResult, Receipt
+
+HOSTILE = "<script>alert(1)</script> & \"quotes\" 'too' <img src=x onerror=alert(1)>"
+SURVIVES_SANITISING = {"div", "span", "b", "br", "table", "tr", "th", "td"}
+
+
+class Reader(HTMLParser):
+    """What a browser would make of some HTML: its tags, their attributes, and the words."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.words = ""
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note a tag."""
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_data(self, data: str) -> None:
+        """Note words."""
+        self.words += data
+
+
+def result_of(
+    *,
+    revised: str | None = None,
+    realm: str = "practice",
+    kept: bool = False,
+    settled: bool = True,
+    n: int = 1,
+    take: int = 1,
+    quality: str | None = None,
+) -> ImageResult:
+    """Return a result as the studio makes it."""
+    receipt = Receipt(
+        amount=42_000, realm=realm, gateway="somewhere", network=None, transaction=None, payer=None, bought_at=0.0,
+        request_digest="d", take=take, purchase_id="p", settled=settled, from_store=kept,
+    )  # fmt: skip
+    pictures = [KeptPicture("file", "image/png", 64, 48, revised)] * n
+    request = {"model": "a/model", "prompt": "a prompt", "size": "64x48", "quality": quality, "n": n}
+    return ImageResult(request, receipt, pictures, [], 1.25, [Image.new("RGB", (64, 48))] * n)
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        Message(HOSTILE),
+        Table((HOSTILE, HOSTILE), [(HOSTILE, HOSTILE)], title=HOSTILE, note=HOSTILE),
+        bar(0.5, HOSTILE),
+        caption_of(result_of(revised=HOSTILE), [HOSTILE], HOSTILE),
+    ],
+    ids=["message", "table", "bar", "caption"],
+)
+def test_no_word_becomes_a_tag(card: Message) -> None:
+    """Whatever is said, the HTML holds our own tags only, those that an untrusted notebook keeps; the words stay."""
+    read = Reader(card._repr_html_())
+
+    assert set() == read.tags - SURVIVES_SANITISING
+    assert {"style"} >= read.attributes
+    assert HOSTILE in read.words
+    assert HOSTILE in card.text
+
+
+def test_a_caption_names_model_size_price_and_seconds() -> None:
+    """The line under a picture says what it is, what it cost and how long it took."""
+    caption = caption_of(result_of(realm="real"))
+
+    assert "a/model · 64x48 · $0.042 · 1.2 s" == caption.text
+    assert caption.text in Reader(caption.html).words
+    assert "PRACTICE" not in caption.html
+
+
+def test_a_caption_says_what_is_special() -> None:
+    """Quality, take, number, what the model made of the prompt and saved files are told, each once."""
+    caption = caption_of(result_of(revised="a better prompt", n=3, take=2, quality="hd"), ["a.png", "b.png"], "A note.")
+
+    assert [
+        "a/model · 3 x 64x48 · hd · take 2 · $0.042 play money · 1.2 s",
+        "The model read: a better prompt",
+        "Saved to a.png",
+        "Saved to b.png",
+        "A note.",
+    ] == caption.text.splitlines()
+
+
+def test_play_money_is_marked_beside_the_facts() -> None:
+    """The PRACTICE badge stands on the first line, however many lines follow."""
+    html = caption_of(result_of(revised="a better prompt"), ["a.png"]).html
+
+    assert "PRACTICE" in html.partition("<br>")[0]
+
+
+def test_a_kept_picture_costs_nothing_and_says_when_it_was_bought() -> None:
+    """A picture from the store shows $0.00 now, and what it cost then."""
+    text = caption_of(result_of(kept=True, realm="real")).text
+
+    assert re.search(r"\$0\.00: bought (1970-01-01|1969-12-31) \d\d:\d\d for \$0\.042$", text)
+
+
+def test_an_unconfirmed_payment_is_not_called_paid() -> None:
+    """A sum without a transaction is marked."""
+    assert "$0.042 (not confirmed yet)" in caption_of(result_of(realm="real", settled=False)).text
+
+
+@pytest.mark.parametrize(
+    ("realm", "words"), [("real", "$0.04"), ("practice", "$0.04 play money"), ("testnet", "$0.04 test money")]
+)
+def test_money_that_is_not_real_says_so(realm: str, words: str) -> None:
+    """Only real money stands without a word."""
+    assert words == money_words(40_000, realm)
+
+
+def test_a_table_lines_up_in_text() -> None:
+    """Columns align: the first to the left, the others to the right; an empty header is left out."""
+    table = Table(
+        ("model", "spent"), [("flux", "$0.042"), ("a-long-name", "$1.00")], title="Spent", note="That is all."
+    )
+    plain = Table(("", ""), [("a", "b")], left=2)
+
+    assert [
+        "Spent",
+        "model         spent",
+        "-----------  ------",
+        "flux         $0.042",
+        "a-long-name   $1.00",
+        "That is all.",
+    ] == table.text.splitlines()
+    assert "a  b" == plain.text
+    assert "<th" not in plain.html
+
+
+def test_a_bar_is_filled_to_its_part() -> None:
+    """A quarter of a bar is a quarter of its length, in both faces."""
+    card = bar(0.25, "5 of 20")
+
+    assert "[#####...............] 5 of 20" == card.text
+    assert "width:25%" in card.html
