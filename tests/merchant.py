@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
+from functools import cache
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self
@@ -161,7 +162,7 @@ class Exchange:
     """What is ordered, and the endpoint it was ordered at."""
     reply: Reply | None = None
     cheque: Cheque | None = None
-    gone: Callable[[], Awaitable[Any]] | None = None
+    read: Callable[[int], Awaitable[bytes]] | None = None
 
     @property
     def payment(self) -> str | None:
@@ -283,9 +284,9 @@ class Merchant:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         try:
-            await self._act("connect", Exchange(self))
+            await self._act("connect", Exchange(self, read=reader.read))
             while (exchange := await self._read(reader)) is not None:
-                exchange.gone = reader.read
+                exchange.read = reader.read
                 reply = await self._answer(exchange)
                 await self._send(writer, reply)
                 if reply.close or reply.raw is not None or reply.cut is not None:
@@ -502,6 +503,7 @@ def to_header(content: Mapping[str, Any]) -> str:
     return base64.b64encode(json.dumps(content).encode()).decode()
 
 
+@cache
 def picture_for(name: str) -> bytes:
     """Return the PNG of this name: the same name is the same picture."""
     colour = hashlib.sha256(name.encode()).digest()[:3]
@@ -539,8 +541,15 @@ async def reset(exchange: Exchange) -> Reply | None:
 
 async def stall(exchange: Exchange) -> Reply | None:
     """Say nothing until the client has gone."""
-    if exchange.gone is not None:
-        await exchange.gone()
+    if exchange.read is not None:
+        await exchange.read(-1)
+    raise HangUp
+
+
+async def reset_unread(exchange: Exchange) -> Reply | None:
+    """Reset the connection as soon as anything arrives, and read none of it."""
+    if exchange.read is not None:
+        await exchange.read(1)
     raise HangUp
 
 

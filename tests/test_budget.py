@@ -1,34 +1,25 @@
-"""When a price is too much: by the cap per image, by the user's word, by the list, by session and day."""
+"""Caps as arithmetic: what one image, a session and a day may cost, and which prices are suspicious."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from blockrun_magic.errors import BudgetError
-from blockrun_magic.payments.budget import (
-    DEFAULT_CAPS,
-    Caps,
-    Committed,
-    check_caps,
-    check_price,
-    check_surprise,
-)
+from blockrun_magic.payments.budget import DEFAULT_CAPS, Caps, Committed, check_caps, check_price, check_surprise
 
-amounts = st.integers(min_value=0, max_value=10**12)
+CENT = 10_000
+SUMS = st.integers(min_value=0, max_value=10**12)
 
 
-def refuses(check: Callable[..., None], *arguments: Any) -> bool:
-    """Return whether a check raises BudgetError."""
+def allowed(check: object, *arguments: object) -> bool:
+    """Return whether a check lets a sum pass."""
     try:
-        check(*arguments)
+        check(*arguments)  # type: ignore[operator]
     except BudgetError:
-        return True
-    return False
+        return False
+    return True
 
 
 def test_the_defaults_are_a_beginners() -> None:
@@ -36,80 +27,84 @@ def test_the_defaults_are_a_beginners() -> None:
     assert Caps(image=500_000, session=5_000_000, day=20_000_000) == DEFAULT_CAPS
 
 
-@given(amounts, st.integers(1, 10), amounts)
-def test_the_cap_is_per_image(total: int, n: int, cap: int) -> None:
-    """Without a word from the user, `n` pictures may cost `n` caps and no more."""
-    assert (total > cap * n) == refuses(check_price, total, n, Caps(image=cap), None)
-
-
-@given(amounts, st.integers(1, 10), amounts, amounts)
-def test_the_users_word_stands_in_place_of_the_cap(total: int, n: int, cap: int, max_price: int) -> None:
-    """--max-price bounds the whole request, above the cap and below it."""
-    assert (total > max_price) == refuses(check_price, total, n, Caps(image=cap), max_price)
-
-
 @pytest.mark.parametrize(
-    ("total", "n", "max_price", "words"),
+    ("total", "n", "max_price", "passes"),
     [
-        (500_001, 1, None, "$0.500001, more than the cap of $0.50 an image"),
-        (1_000_001, 2, None, "$1.000001 for 2 pictures, more than the cap of $0.50 an image"),
-        (60_000, 1, 50_000, "$0.06, more than --max-price $0.05"),
+        (500_000, 1, None, True),
+        (500_001, 1, None, False),
+        (2_000_000, 4, None, True),
+        (2_000_001, 4, None, False),
+        (500_001, 1, 500_001, True),
+        (52_501, 1, 52_500, False),
+        (52_500, 1, 52_500, True),
+        (9_000_000, 1, 10_000_000, True),
+        (1, 1, 0, False),
+        (0, 1, 0, True),
     ],
 )
-def test_the_refusal_names_both_sums(total: int, n: int, max_price: int | None, words: str) -> None:
-    """The error says what it costs, what is allowed, and the flag that would allow it."""
-    with pytest.raises(BudgetError) as caught:
-        check_price(total, n, DEFAULT_CAPS, max_price)
+def test_a_price_is_capped_by_image_or_by_the_users_word(
+    total: int, n: int, max_price: int | None, passes: bool
+) -> None:
+    """The cap counts each picture; `--max-price` bounds the whole request and stands in its place."""
+    assert passes is allowed(check_price, total, n, DEFAULT_CAPS, max_price)
 
-    assert words in caught.value.what
-    assert caught.value.do.startswith("Nothing was signed. Allow ")
-    assert "--max-price $" in caught.value.do
+
+def test_a_price_above_the_cap_is_told_with_the_way_out() -> None:
+    """The refusal names both sums, says that nothing was signed, and what to type."""
+    with pytest.raises(BudgetError) as caught:
+        check_price(1_050_000, 2, DEFAULT_CAPS, None)
+
+    assert "This costs $1.05 for 2 pictures, more than the cap of $0.50 an image." == caught.value.what
+    assert "Nothing was signed. Allow this one with --max-price $1.05" in caught.value.do
 
 
 @pytest.mark.parametrize(
-    ("total", "listed", "surprising"),
+    ("total", "list_price", "max_price", "passes"),
     [
-        (52_500, 52_500, False),
-        (53_500, 52_500, False),
-        (78_750, 52_500, False),  # half as much again, exactly
-        (78_751, 52_500, True),
-        (31_501, 21_000, False),  # more than half as much again, and not two cents more
-        (41_000, 21_000, False),  # two cents more, exactly
-        (41_001, 21_000, True),
-        (1, 0, False),
-        (20_001, 0, True),
-        (1_000, 52_500, False),
-        (10**12, None, False),
+        (42_000, 42_000, None, True),
+        (63_000, 42_000, None, True),
+        (63_001, 42_000, None, False),
+        (40_000, 20_000, None, True),
+        (40_001, 20_000, None, False),
+        (22_000, 2_000, None, True),
+        (22_001, 2_000, None, False),
+        (20_000, 0, None, True),
+        (20_001, 0, None, False),
+        (99_000_000, None, None, True),
+        (99_000_000, 42_000, 99_000_000, True),
+        (1, 42_000, None, True),
     ],
 )
-def test_a_quote_far_above_the_list_is_refused(total: int, listed: int | None, surprising: bool) -> None:
-    """More than half as much again *and* more than two cents: then the user has to say so."""
-    assert surprising == refuses(check_surprise, total, listed, None)
+def test_a_price_far_above_the_list_is_suspicious(
+    total: int, list_price: int | None, max_price: int | None, passes: bool
+) -> None:
+    """More than half as much again, and by more than two cents, is refused unless `--max-price` covers it."""
+    assert passes is allowed(check_surprise, total, list_price, max_price)
 
 
-@given(amounts, amounts)
-def test_no_surprise_where_the_user_named_a_price(total: int, listed: int) -> None:
-    """--max-price is the user's own judgement of the quote; the list has no say then."""
-    assert not refuses(check_surprise, total, listed, total)
+@given(SUMS, SUMS)
+def test_suspicion_is_exact(total: int, list_price: int) -> None:
+    """The rule holds to the micro-dollar, without a float in sight."""
+    suspicious = 2 * total > 3 * list_price and total > list_price + 2 * CENT
+
+    assert suspicious is not allowed(check_surprise, total, list_price, None)
 
 
-@given(amounts, amounts, amounts, amounts, amounts)
-def test_session_and_day_are_never_passed(total: int, session: int, day: int, session_cap: int, day_cap: int) -> None:
-    """What is committed and what comes on top stay within both caps, to the micro-dollar."""
-    caps = Caps(session=session_cap, day=day_cap)
-    expected = session + total > session_cap or day + total > day_cap
+@given(SUMS, SUMS, SUMS, SUMS, SUMS)
+def test_the_caps_hold_exactly(total: int, in_session: int, in_day: int, session: int, day: int) -> None:
+    """A sum passes if and only if neither cap is passed with it, to the micro-dollar."""
+    fits = in_session + total <= session and in_day + total <= day
 
-    assert expected == refuses(check_caps, total, Committed(session, day), caps)
+    assert fits is allowed(check_caps, total, Committed(in_session, in_day), Caps(session=session, day=day))
 
 
-@pytest.mark.parametrize(
-    ("committed", "name", "cap", "spent"),
-    [(Committed(4_990_000, 0), "session", "$5.00", "$4.99"), (Committed(0, 19_990_000), "day", "$20.00", "$19.99")],
-)
-def test_the_refusal_names_the_cap(committed: Committed, name: str, cap: str, spent: str) -> None:
-    """The error says which cap, how full it is, and the command that raises it far enough."""
+@pytest.mark.parametrize("name", ["session", "day"])
+def test_a_full_cap_is_told_with_the_way_out(name: str) -> None:
+    """The refusal says which cap, how much of it is gone, and the line that raises it far enough."""
+    committed = Committed(session=4_990_000, day=4_990_000)
+
     with pytest.raises(BudgetError) as caught:
-        check_caps(20_000, committed, DEFAULT_CAPS)
+        check_caps(52_500, committed, Caps(**{"session": 10**9, "day": 10**9, name: 5_000_000}))
 
-    assert f"this {name}'s cap of {cap} ({spent} is spent or at risk)" in caught.value.what
-    assert f"`%blockrun budget --{name} " in caught.value.do
+    assert f"$0.0525 more would pass this {name}'s cap of $5.00 ($4.99 is spent or at risk)." == caught.value.what
+    assert f"Nothing was signed. Raise the cap with `%blockrun budget --{name} $5.0425`." == caught.value.do

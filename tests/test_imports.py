@@ -18,6 +18,7 @@ FLOORS = (
     {"practice"},
     {"studio"},
     {"wiring"},
+    {"api"},
     {"notebook"},
     {"__init__"},
 )

@@ -53,7 +53,9 @@ def test_a_waiting_cell_shows_a_line_that_becomes_the_picture(kernel: Kernel) ->
     assert any("$0.01575 play money · " in data["text/plain"] for data in updates)
     assert "image/jpeg" in updates[-1]
     assert not any("image/jpeg" in data for data in [*shown, *updates[:-1]])
-    assert ["image/jpeg", "text/html"] == [sorted(output["data"])[0] for output in cell.outputs]
+    assert [{"image/jpeg", "text/plain"}, {"text/html", "text/plain"}] == [
+        set(output["data"]) for output in cell.outputs
+    ]
 
 
 def test_a_quiet_cell_shows_no_line_either(kernel: Kernel) -> None:
@@ -69,12 +71,12 @@ def test_a_quiet_cell_shows_no_line_either(kernel: Kernel) -> None:
 def test_no_queued_cell_is_lost_while_a_cell_waits(kernel: Kernel) -> None:
     """Cells sent behind waiting magics all run, in order, magics among them."""
     codes = ["seen = []"]
-    for number in range(4):
+    for number in range(2):
         codes += [f"%imagegen {QUICK} --quiet queue number {number} practice:slow=0.3", f"seen.append({number})"]
     cells = [kernel.finish(name) for name in [kernel.start(code) for code in codes]]
 
     assert ["ok"] * len(codes) == [cell.status for cell in cells]
-    assert "[0, 1, 2, 3]" == kernel.value("seen")
+    assert "[0, 1]" == kernel.value("seen")
     assert sorted(cell.count or 0 for cell in cells) == [cell.count for cell in cells]
 
 
@@ -150,7 +152,6 @@ def test_an_answer_that_is_no_picture_ends_in_two_lines(kernel: Kernel, gateway:
 @pytest.mark.parametrize(
     ("trigger", "name"),
     [
-        ("html-error", "UpstreamFailed"),
         ("400", "RequestRejected"),
         ("402", "PaymentRejected"),
         ("fail-job=0.1", "JobFailed"),

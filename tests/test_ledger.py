@@ -1,14 +1,17 @@
-"""The ledger: every step of a payment on record, the caps over all kernels, and what a bad disk may not do."""
+"""The ledger: the life of an authorization, caps over all kernels, and a file that loses nothing."""
 
 from __future__ import annotations
 
-import itertools
+import multiprocessing
 import os
+import random
+import secrets
 import sqlite3
 import stat
-import subprocess
-import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,80 +26,81 @@ from blockrun_magic.payments.rows import KeptPicture, Payment, Purchase
 from blockrun_magic.payments.states import AT_RISK, OPEN, TRANSITIONS, State
 from blockrun_magic.payments.x402 import Authorization, SignedPayment
 
-MIDNIGHT = 1_800_057_600
-"""A midnight in UTC: 20 835 days after the first one."""
-NOON = MIDNIGHT + 43_200
+NOON = 1_800_014_400.0 - 1_800_014_400 % 86_400 + 43_200
+REQUEST = {"endpoint": "/v1/images/generations", "model": "google/nano-banana", "prompt": "a cat", "size": "1024x1024"}
 HASH = "0x" + "ab" * 32
-PICTURE = KeptPicture("f" * 64, "image/png", 1024, 1024)
-HEADER = "the header is money"
+PICTURE = KeptPicture("cd" * 32, "image/png", 1024, 1024, "a fine cat")
+JOB = "https://blockrun.ai/api/v1/jobs/1"
 
 
 @dataclass
 class Clock:
-    """A clock that stands still until it is told otherwise."""
+    """A clock that a test moves by hand."""
 
     now: float = NOON
 
     def __call__(self) -> float:
-        """Return the time it was set to."""
+        """Return the time, in Unix seconds."""
         return self.now
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """Return a clock at noon."""
+    """Return a clock that stands at noon, UTC."""
     return Clock()
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return where the ledger is."""
+    """Return where the ledger is, or will be."""
     return tmp_path / "magic" / "ledger.sqlite"
 
 
 @pytest.fixture
-def opened(path: Path, clock: Clock) -> Iterator[Callable[[str], Ledger]]:
-    """Return what opens the one file for the session of that name, and closes it at the end."""
-    ledgers: list[Ledger] = []
-
-    def open_for(session: str) -> Ledger:
-        ledgers.append(Ledger(path, session, clock))
-        return ledgers[-1]
-
-    yield open_for
-    for ledger in ledgers:
-        ledger.close()
+def ledger(path: Path, clock: Clock) -> Iterator[Ledger]:
+    """Return an empty ledger of session "one"."""
+    with closing(Ledger(path, "one", clock)) as ledger:
+        yield ledger
 
 
-@pytest.fixture
-def ledger(opened: Callable[[str], Ledger]) -> Ledger:
-    """Return the ledger of a session called "one"."""
-    return opened("one")
+@contextmanager
+def another(ledger: Ledger, session: str = "two") -> Iterator[Ledger]:
+    """Yield the same ledger as another kernel has it open."""
+    with closing(Ledger(ledger.path, session, ledger.clock)) as opened:
+        yield opened
 
 
-_takes = itertools.count(1)
-_nonces = itertools.count(1)
+def purchase(ledger: Ledger, digest: str = "sha256:1", take: int = 1, realm: str = "real") -> Purchase:
+    """Return a purchase that has begun."""
+    return ledger.begin(realm, "base", digest, take, REQUEST, private=False)
 
 
-def begun(ledger: Ledger, realm: str = "real", model: str = "google/nano-banana") -> Purchase:
-    """Return a purchase that nobody began before."""
-    request = {"endpoint": "/v1/images/generations", "model": model, "prompt": "a fox"}
-    return ledger.begin(realm, "base", "sha256:0", next(_takes), request, private=False)
+def signed(nonce: str | None = None) -> SignedPayment:
+    """Return a payment as it looks after signing; its header is a secret."""
+    authorization = Authorization(
+        payer="0x" + "11" * 20,
+        pay_to="0x" + "22" * 20,
+        value=52_500,
+        valid_after=int(NOON) - 600,
+        valid_before=int(NOON) + 300,
+        nonce=nonce or "0x" + secrets.token_hex(32),
+    )
+    return SignedPayment(authorization, "PAYMENT-SIGNATURE", "c2VjcmV0IGhlYWRlcg==")
 
 
-def signed() -> SignedPayment:
-    """Return a signature as the ledger sees it; nobody could cash this one."""
-    nonce = f"0x{next(_nonces):064x}"
-    return SignedPayment(Authorization("0xpayer", "0xpayee", 1, 0, NOON + 300, nonce), "PAYMENT-SIGNATURE", HEADER)
+def payment_of(ledger: Ledger, payment_id: int) -> Payment:
+    """Return a payment as it stands now."""
+    [row] = ledger.query("SELECT purchase_id FROM authorizations WHERE id = ?", (payment_id,))
+    return next(payment for payment in ledger.payments(row["purchase_id"]) if payment.id == payment_id)
 
 
-MOVES: dict[State, Callable[[Ledger, Purchase, int], None]] = {
-    State.SIGNED: lambda ledger, _, payment: ledger.sign(payment, "eip155:8453", signed()),
-    State.SUBMITTED: lambda ledger, _, payment: ledger.submit(payment),
-    State.POLLING: lambda ledger, purchase, payment: ledger.poll(payment, purchase.id, "https://blockrun.ai/api/job"),
-    State.SETTLED: lambda ledger, _, payment: ledger.settle(payment, HASH),
-    State.RELEASED: lambda ledger, _, payment: ledger.release(payment, "never sent"),
-    State.UNKNOWN: lambda ledger, _, payment: ledger.doubt(payment, "the connection broke off"),
+STEPS: dict[State, Callable[[Ledger, Payment], None]] = {
+    State.SIGNED: lambda ledger, payment: ledger.sign(payment.id, "eip155:8453", signed()),
+    State.SUBMITTED: lambda ledger, payment: ledger.submit(payment.id),
+    State.POLLING: lambda ledger, payment: ledger.poll(payment.id, payment.purchase_id, JOB),
+    State.SETTLED: lambda ledger, payment: ledger.settle(payment.id, HASH),
+    State.RELEASED: lambda ledger, payment: ledger.release(payment.id, "never sent"),
+    State.UNKNOWN: lambda ledger, payment: ledger.doubt(payment.id, "the connection broke", refused=True),
 }
 WAYS: dict[State, tuple[State, ...]] = {
     State.RESERVED: (),
@@ -109,533 +113,677 @@ WAYS: dict[State, tuple[State, ...]] = {
 }
 
 
-def paid(
-    ledger: Ledger, state: State = State.SETTLED, amount: int = 53_500, realm: str = "real"
-) -> tuple[Purchase, int]:
-    """Return a purchase, and the id of its payment, which stands in `state`."""
-    purchase = begun(ledger, realm)
-    payment = ledger.reserve(purchase, amount)
+def payment_in(ledger: Ledger, state: State, amount: int = 52_500, of: Purchase | None = None) -> Payment:
+    """Return a payment that was brought into `state` the usual way."""
+    payment_id = ledger.reserve(of or purchase(ledger), amount)
     for step in WAYS[state]:
-        MOVES[step](ledger, purchase, payment)
-    return purchase, payment
-
-
-def payment_of(ledger: Ledger, purchase: Purchase) -> Payment:
-    """Return the one payment of a purchase."""
-    [payment] = ledger.payments(purchase.id)
+        STEPS[step](ledger, payment_of(ledger, payment_id))
+    payment = payment_of(ledger, payment_id)
+    assert state is payment.state
     return payment
 
 
-# The life of an authorization.
+def rows(ledger: Ledger) -> list[tuple[Any, ...]]:
+    """Return everything the ledger holds."""
+    tables = ("purchases", "authorizations", "pictures", "settings", "holds")
+    return [tuple(row) for table in tables for row in ledger.query(f"SELECT * FROM {table}")]  # noqa: S608
 
 
-PAIRS = [(now, to) for now in State for to in MOVES if now is not to]
+def fill_up(ledger: Ledger, of: Purchase) -> int:
+    """Reserve ever smaller sums until not a micro-dollar fits any more; return what was reserved."""
+    total, amount = 0, 200_000
+    while amount:
+        try:
+            ledger.reserve(of, amount)
+        except BudgetError:
+            amount //= 2
+        else:
+            total += amount
+    return total
 
 
-@pytest.mark.parametrize(("now", "to"), [pair for pair in PAIRS if pair[1] in TRANSITIONS[pair[0]]])
-def test_a_step_of_the_drawing_is_taken(ledger: Ledger, now: State, to: State) -> None:
-    """Each arrow of the state machine is a call that leads there, and is on record after it."""
-    purchase, payment = paid(ledger, now)
-    MOVES[to](ledger, purchase, payment)
+# -- the life of an authorization
 
-    assert to is payment_of(ledger, purchase).state
+LEGAL = [(start, end) for start, ends in TRANSITIONS.items() for end in ends]
+ILLEGAL = [(start, end) for start in State for end in STEPS if end not in TRANSITIONS[start] and end is not start]
 
 
-@pytest.mark.parametrize(("now", "to"), [pair for pair in PAIRS if pair[1] not in TRANSITIONS[pair[0]]])
-def test_a_step_that_is_not_drawn_is_refused(ledger: Ledger, now: State, to: State) -> None:
-    """What has ended stays ended, nothing is skipped, and a refused step leaves no trace."""
-    purchase, payment = paid(ledger, now)
-    before = payment_of(ledger, purchase), ledger.purchase_by_id(purchase.id)
-    with pytest.raises(LedgerError, match=f"as {now}, which cannot become {to}"):
-        MOVES[to](ledger, purchase, payment)
+@pytest.mark.parametrize(("start", "end"), LEGAL, ids=str)
+def test_a_legal_step_is_taken(ledger: Ledger, clock: Clock, start: State, end: State) -> None:
+    """Each step of the drawing is possible, and is there for another kernel at once."""
+    payment = payment_in(ledger, start)
+    clock.now += 5
 
-    assert before == (payment_of(ledger, purchase), ledger.purchase_by_id(purchase.id))
+    STEPS[end](ledger, payment)
 
-
-@pytest.mark.parametrize("state", MOVES)
-def test_a_step_taken_twice_is_one(ledger: Ledger, state: State) -> None:
-    """Coming where one is already changes nothing: settling twice is one settlement."""
-    purchase, payment = paid(ledger, state)
-    before = payment_of(ledger, purchase)
-    MOVES[state](ledger, purchase, payment)
-
-    assert before == payment_of(ledger, purchase)
+    with another(ledger) as other:
+        assert end is payment_of(other, payment.id).state
+        assert [NOON + 5] == [row["updated_at"] for row in other.query("SELECT updated_at FROM authorizations")]
 
 
-def test_every_state_leads_to_an_end() -> None:
-    """From anywhere, an authorization can become settled or released, and those two are final."""
-    for state in State:
-        reached, seen = {state}, set()
-        while reached - seen:
-            seen |= reached
-            reached |= {after for now in seen for after in TRANSITIONS[now]}
-        ends = {end for end in reached if not TRANSITIONS[end]}
+@pytest.mark.parametrize(("start", "end"), ILLEGAL, ids=str)
+def test_an_illegal_step_is_refused(ledger: Ledger, start: State, end: State) -> None:
+    """Every other step is an error that names both states, and changes nothing at all."""
+    payment = payment_in(ledger, start)
+    before = rows(ledger)
 
-        assert ends <= {State.SETTLED, State.RELEASED}
-        assert ends
+    with pytest.raises(LedgerError, match=f"as {start}, which cannot become {end}"):
+        STEPS[end](ledger, payment)
 
-
-def test_at_risk_is_all_that_has_no_end() -> None:
-    """Whatever is neither settled nor released counts as at risk; no picture yet may be open too."""
-    assert {state for state in State if TRANSITIONS[state]} == set(AT_RISK)
-    assert {*AT_RISK, State.SETTLED} - {State.RESERVED} == set(OPEN)
+    assert before == rows(ledger)
 
 
-def test_a_signature_is_on_record_as_it_was_made(ledger: Ledger) -> None:
-    """Network, payer, nonce, end and header are kept: any kernel can go on with the same authorization."""
-    purchase = begun(ledger)
-    payment = ledger.reserve(purchase, 53_500)
+@pytest.mark.parametrize("state", STEPS, ids=str)
+def test_a_step_to_where_it_stands_changes_nothing(ledger: Ledger, state: State) -> None:
+    """What is said twice is recorded once: a second settlement with one hash is the same settlement."""
+    payment = payment_in(ledger, state)
+    before = rows(ledger)
+
+    STEPS[state](ledger, payment)
+
+    assert before == rows(ledger)
+
+
+@pytest.mark.parametrize("state", STEPS, ids=str)
+def test_a_payment_that_is_not_there_is_an_error(ledger: Ledger, state: State) -> None:
+    """A step of a payment that nobody reserved is refused, and makes none."""
+    payment = payment_in(ledger, State.RESERVED)
+    ghost = Payment(**{name: getattr(payment, name) for name in payment.__slots__} | {"id": 99})
+
+    with pytest.raises(LedgerError, match="no payment 99"):
+        STEPS[state](ledger, ghost)
+
+
+def test_the_table_of_states_is_whole() -> None:
+    """Every state has its steps; only settled and released are ends; whatever else counts is at risk."""
+    assert set(State) == set(TRANSITIONS)
+    assert {State.SETTLED, State.RELEASED} == {state for state, ends in TRANSITIONS.items() if not ends}
+    assert set(State) - {State.SETTLED, State.RELEASED} == set(AT_RISK)
+    assert {State.SETTLED, *AT_RISK} - {State.RESERVED} == set(OPEN)
+
+
+def test_what_was_signed_is_on_record(ledger: Ledger) -> None:
+    """Payer, nonce, expiry, network and header are in the ledger before anything is sent."""
+    payment_id = ledger.reserve(purchase(ledger), 52_500)
     sent = signed()
-    ledger.sign(payment, "eip155:8453", sent)
-    kept = payment_of(ledger, purchase)
 
-    assert (53_500, "eip155:8453", "0xpayer", sent.authorization.nonce, NOON + 300) == (
-        kept.amount,
-        kept.network,
-        kept.payer,
-        kept.nonce,
-        kept.valid_before,
-    )
-    assert (sent.header_name, sent.header_value) == (kept.header_name, kept.header_value)
-    assert HEADER not in repr(kept)
+    ledger.sign(payment_id, "eip155:8453", sent)
+
+    payment = payment_of(ledger, payment_id)
+
+    assert ("eip155:8453", sent.authorization.payer) == (payment.network, payment.payer)
+    assert (sent.authorization.nonce, int(NOON) + 300) == (payment.nonce, payment.valid_before)
+    assert (sent.header_name, sent.header_value) == (payment.header_name, payment.header_value)
+    assert sent.header_value not in repr(payment)
 
 
-def test_a_nonce_is_recorded_once(ledger: Ledger) -> None:
-    """Two payments with one nonce cannot both be in the ledger."""
-    sent = signed()
-    first, second = (ledger.reserve(begun(ledger), 1) for _ in range(2))
-    ledger.sign(first, "eip155:8453", sent)
+def test_a_nonce_is_used_once(ledger: Ledger) -> None:
+    """One authorization cannot stand for two payments."""
+    first, second = (ledger.reserve(purchase(ledger), 1) for _ in range(2))
+    ledger.sign(first, "eip155:8453", signed("0x" + "33" * 32))
+
     with pytest.raises(LedgerError):
-        ledger.sign(second, "eip155:8453", sent)
+        ledger.sign(second, "eip155:8453", signed("0x" + "33" * 32))
+
+    assert State.RESERVED is payment_of(ledger, second).state
 
 
-def test_a_payment_that_is_not_there_is_an_error_of_ours(ledger: Ledger) -> None:
-    """An id that the ledger does not know is told in words."""
-    with pytest.raises(LedgerError, match="no payment 404"):
-        ledger.submit(404)
+def test_a_doubt_remembers_whether_it_was_refused(ledger: Ledger) -> None:
+    """That the gateway said no is kept, and forgotten when the next try ends otherwise."""
+    payment = payment_in(ledger, State.UNKNOWN)
+    assert payment.refused
+
+    ledger.submit(payment.id)
+    ledger.doubt(payment.id, "reset")
+
+    assert not payment_of(ledger, payment.id).refused
 
 
-def test_a_job_is_found_again(ledger: Ledger) -> None:
-    """The poll URL is on the purchase with the same stroke as the state, until the job is forgotten."""
-    purchase, _ = paid(ledger, State.POLLING)
-    found = ledger.purchase_by_id(purchase.id)
-    assert found is not None
+def test_polling_and_its_job_are_one_record(ledger: Ledger) -> None:
+    """The place of a job is kept with the step to polling, or not at all."""
+    submitted = payment_in(ledger, State.SUBMITTED)
+    ledger.poll(submitted.id, submitted.purchase_id, JOB)
+    assert JOB == purchase(ledger).poll_url
 
-    assert "https://blockrun.ai/api/job" == found.poll_url
+    ledger.forget_job(submitted.purchase_id)
+    assert purchase(ledger).poll_url is None
 
-    ledger.forget_job(purchase.id)
-    forgotten = ledger.purchase_by_id(purchase.id)
-    assert forgotten is not None
-
-    assert forgotten.poll_url is None
-
-
-@pytest.mark.parametrize("state", [state for state in OPEN if state is not State.SETTLED])
-def test_a_header_is_kept_while_it_may_be_needed(ledger: Ledger, state: State) -> None:
-    """As long as the payment has no end, its header is what a rerun goes on with."""
-    purchase, _ = paid(ledger, state)
-
-    assert HEADER == payment_of(ledger, purchase).header_value
+    ledger.settle(submitted.id, HASH)
+    with pytest.raises(LedgerError):
+        ledger.poll(submitted.id, submitted.purchase_id, JOB)
+    assert purchase(ledger).poll_url is None
 
 
-@pytest.mark.parametrize("state", [State.SIGNED, State.SUBMITTED, State.POLLING, State.UNKNOWN])
-def test_a_released_header_is_wiped(ledger: Ledger, path: Path, state: State) -> None:
-    """A cheque that was torn up is not kept."""
-    purchase, payment = paid(ledger, state)
-    ledger.release(payment, "refused")
+@pytest.mark.parametrize("state", State, ids=str)
+def test_a_header_is_wiped_once_it_is_of_no_use(ledger: Ledger, state: State) -> None:
+    """A header stays while it may be needed; it goes with a release, and with the picture of a settled payment."""
+    payment = payment_in(ledger, state)
+    assert (state in (State.RESERVED, State.RELEASED)) is (payment.header_value is None)
 
-    assert payment_of(ledger, purchase).header_value is None
+    ledger.finish(payment.purchase_id, [PICTURE], 3.0)
 
+    kept = payment_of(ledger, payment.id).header_value
 
-@pytest.mark.parametrize("settled_first", [True, False])
-def test_a_spent_header_is_wiped_when_the_picture_is_there(ledger: Ledger, settled_first: bool) -> None:
-    """Settled and delivered, in either order: the header is of no use any more and goes."""
-    purchase, payment = paid(ledger, State.SUBMITTED)
-    steps = [lambda: ledger.settle(payment, HASH), lambda: ledger.finish(purchase.id, [PICTURE], 1.5)]
-    for step in steps if settled_first else reversed(steps):
-        step()
-
-    assert payment_of(ledger, purchase).header_value is None
-    assert HASH == payment_of(ledger, purchase).transaction
+    assert (state in (State.RESERVED, State.RELEASED, State.SETTLED)) is (kept is None)
 
 
-def test_a_settled_header_stays_until_the_picture_is_there(ledger: Ledger) -> None:
-    """Paid and not delivered: the same header asks for the picture once more."""
-    purchase, _ = paid(ledger, State.SETTLED)
+def test_a_header_is_wiped_when_a_delivered_picture_settles_later(ledger: Ledger) -> None:
+    """A picture may come before the proof of its payment: the header goes when the proof comes."""
+    payment = payment_in(ledger, State.UNKNOWN)
+    ledger.finish(payment.purchase_id, [PICTURE], 3.0)
+    assert payment_of(ledger, payment.id).header_value is not None
 
-    assert HEADER == payment_of(ledger, purchase).header_value
+    ledger.settle(payment.id, HASH, "found when looked up")
+
+    assert payment_of(ledger, payment.id).header_value is None
 
 
-# Purchases.
+def test_a_wiped_header_is_nowhere_in_the_rows(ledger: Ledger) -> None:
+    """After a release no column of any table holds the header."""
+    payment = payment_in(ledger, State.SIGNED)
+    assert payment.header_value is not None
+
+    ledger.release(payment.id, "never sent")
+
+    assert payment.header_value not in repr(rows(ledger))
 
 
-def test_a_purchase_is_begun_once(ledger: Ledger, opened: Callable[[str], Ledger]) -> None:
-    """Two kernels that begin the same take of the same request get the same purchase."""
-    wanted = ("real", "base", "sha256:1", 1, {"model": "m", "prompt": "a fox"})
-    one, two = (kernel.begin(*wanted, private=True) for kernel in (ledger, opened("two")))
+# -- purchases
 
-    assert one == two
-    assert one == ledger.purchase("real", "sha256:1", 1)
+
+def test_a_purchase_is_begun_once(ledger: Ledger) -> None:
+    """The same request and take is the same purchase, in every kernel; its first record stays."""
+    begun = purchase(ledger)
+
+    with another(ledger) as other:
+        again = other.begin("real", "elsewhere", "sha256:1", 1, {"prompt": "other"}, private=True)
+
+    assert begun == again
+    assert ("base", REQUEST, False, NOON) == (begun.gateway, begun.request, begun.private, begun.created_at)
 
 
 def test_realms_and_takes_are_purchases_of_their_own(ledger: Ledger) -> None:
-    """Play money never answers for real money, and another take is another purchase."""
-    request = {"model": "m", "prompt": "a fox"}
-    begun_ones = [
-        ledger.begin(realm, "base", "sha256:1", take, request, private=False)
-        for realm, take in (("real", 1), ("real", 2), ("practice", 1))
-    ]
+    """Play money never answers for real money, nor one take for another."""
+    found = {
+        purchase(ledger, realm=realm, take=take).id for realm in ("real", "testnet", "practice") for take in (1, 2)
+    }
 
-    assert 3 == len({purchase.id for purchase in begun_ones})
-    assert begun_ones[:2] == ledger.takes("real", "sha256:1")
-
-
-def test_a_purchase_is_found_by_the_start_of_its_id(ledger: Ledger) -> None:
-    """An unambiguous beginning is enough; one that several share, or wildcards, find nothing."""
-    purchase = begun(ledger)
-    begun(ledger)
-
-    assert purchase == ledger.purchase_by_id(purchase.id)
-    assert [None, None, None] == [ledger.purchase_by_id(prefix) for prefix in ("", "%", "zz")]
+    assert 6 == len(found)
+    assert [1, 2] == [known.take for known in ledger.takes("practice", "sha256:1")]
+    assert ledger.purchase("real", "sha256:1", 3) is None
+    assert ledger.purchase("real", "sha256:2", 1) is None
 
 
-@pytest.mark.parametrize("state", State)
-def test_open_is_what_was_signed_and_has_no_picture(ledger: Ledger, state: State) -> None:
-    """Paid or at risk without a picture is open; never signed, released or finished is not."""
-    purchase, _ = paid(ledger, state)
+def test_a_purchase_is_found_by_the_beginning_of_its_id(ledger: Ledger) -> None:
+    """A unique beginning is enough, an ambiguous one is not, and no sign in it is special."""
+    first, second = purchase(ledger), purchase(ledger, take=2)
 
-    assert (state in OPEN) == (purchase.id in {found.id for found in ledger.open_purchases()})
+    assert first == ledger.purchase_by_id(first.id)
+    assert second == ledger.purchase_by_id(second.id[:9])
+    assert ledger.purchase_by_id("") is None
+    assert ledger.purchase_by_id("%") is None
+    assert ledger.purchase_by_id(first.id + "0") is None
 
-    ledger.finish(purchase.id, [PICTURE], 1.0)
+
+def test_a_finished_purchase_has_its_pictures(ledger: Ledger, clock: Clock) -> None:
+    """Pictures are kept in the gateway's order; finishing again replaces them; the answer is no longer needed."""
+    begun = purchase(ledger)
+    ledger.answer(begun.id, [{"url": "https://cdn.example/1.png"}])
+    assert [{"url": "https://cdn.example/1.png"}] == purchase(ledger).answer
+    clock.now += 7
+    other = KeptPicture("ef" * 32, "image/webp", 10, 20)
+
+    ledger.finish(begun.id, [other], 1.0)
+    ledger.finish(begun.id, [PICTURE, other], 2.5)
+
+    done = purchase(ledger)
+
+    assert (NOON + 7, 2.5, None) == (done.finished_at, done.seconds, done.answer)
+    assert [PICTURE, other] == ledger.pictures(begun.id)
+
+
+@pytest.mark.parametrize("state", State, ids=str)
+def test_what_is_open_is_listed(ledger: Ledger, state: State) -> None:
+    """Paid or at risk and without picture is open; released, merely reserved or delivered is not."""
+    payment = payment_in(ledger, state)
+
+    assert (state in OPEN) is (payment.purchase_id in [known.id for known in ledger.open_purchases()])
+    assert (state in AT_RISK) is (payment.id in [known.id for known in ledger.open_payments()])
+
+    ledger.finish(payment.purchase_id, [PICTURE], 1.0)
 
     assert [] == ledger.open_purchases()
 
 
-def test_pictures_come_back_in_their_order(ledger: Ledger) -> None:
-    """A finished purchase has its pictures as the gateway sent them; finishing again replaces them."""
-    purchase, _ = paid(ledger)
-    pictures = [KeptPicture(f"{number:064x}", "image/webp", number, 2, f"words {number}") for number in (3, 1, 2)]
-    ledger.finish(purchase.id, [PICTURE], 1.0)
-    ledger.finish(purchase.id, pictures, 2.5)
-    finished = ledger.purchase_by_id(purchase.id)
-    assert finished is not None
+def test_what_is_open_is_listed_once_and_oldest_first(ledger: Ledger, clock: Clock) -> None:
+    """A purchase with two payments is one purchase."""
+    for take in (2, 1):
+        clock.now += 1
+        for _ in range(2):
+            payment_in(ledger, State.UNKNOWN, of=purchase(ledger, take=take))
 
-    assert pictures == ledger.pictures(purchase.id)
-    assert (NOON, 2.5, None) == (finished.finished_at, finished.seconds, finished.answer)
+    assert [2, 1] == [known.take for known in ledger.open_purchases()]
 
 
-def test_an_answer_is_kept_until_its_pictures_are(ledger: Ledger) -> None:
-    """Where a paid picture is to be fetched from survives the kernel."""
-    purchase, _ = paid(ledger)
-    ledger.answer(purchase.id, [{"url": "https://blockrun.ai/a.png"}])
-    kept = ledger.purchase_by_id(purchase.id)
-    assert kept is not None
-
-    assert [{"url": "https://blockrun.ai/a.png"}] == kept.answer
+# -- caps
 
 
-# Caps.
-
-
-def test_caps_begin_at_their_defaults_and_are_shared(ledger: Ledger, opened: Callable[[str], Ledger]) -> None:
-    """A beginner's caps hold from the start; a change is for every kernel, and for good."""
+def test_the_caps_are_the_defaults_until_they_are_changed(ledger: Ledger) -> None:
+    """A change holds for every kernel, and for the next ones; the others stay as they are."""
     assert DEFAULT_CAPS == ledger.caps()
 
-    changed = ledger.set_caps(day=1_000_000)
+    assert Caps(image=7, session=5_000_000, day=8) == ledger.set_caps(image=7, day=8)
 
-    assert Caps(day=1_000_000) == changed
-    assert changed == opened("two").caps()
+    with another(ledger) as other:
+        assert Caps(image=7, session=5_000_000, day=8) == other.caps()
+        assert Caps(image=9, session=5_000_000, day=8) == other.set_caps(image=9)
+    assert 9 == ledger.caps().image
 
 
-@pytest.mark.parametrize("state", State)
-def test_whatever_may_have_been_spent_counts(ledger: Ledger, state: State) -> None:
-    """Settled and at risk count against the caps alike; what was released is free again."""
-    paid(ledger, state, amount=60_000)
-    expected = 0 if state is State.RELEASED else 60_000
+@pytest.mark.parametrize("state", State, ids=str)
+def test_what_is_settled_or_at_risk_counts(ledger: Ledger, state: State) -> None:
+    """Everything counts against the caps from its reservation on; only a release gives it back."""
+    payment_in(ledger, state, amount=700)
+    counted = 0 if state is State.RELEASED else 700
 
-    assert Committed(expected, expected) == ledger.committed("real")
+    assert Committed(counted, counted) == ledger.committed("real")
+    assert Committed(0, 0) == ledger.committed("practice")
 
 
 @pytest.mark.parametrize("cap", ["session", "day"])
-def test_a_cap_holds_to_the_micro_dollar(ledger: Ledger, cap: str) -> None:
-    """Exactly the cap may be spent, not a millionth more; a refusal reserves nothing."""
-    ledger.set_caps(**{cap: 100_000})
-    paid(ledger, State.UNKNOWN, amount=60_000)
-    purchase = begun(ledger)
+@pytest.mark.parametrize("state", [State.RESERVED, State.UNKNOWN, State.SETTLED], ids=str)
+def test_a_cap_is_filled_and_not_passed(ledger: Ledger, cap: str, state: State) -> None:
+    """The last micro-dollar fits, one more does not, and then nothing is reserved; a release makes room."""
+    ledger.set_caps(**{cap: 1000})
+    payment_in(ledger, state, amount=400)
+    last = payment_in(ledger, State.RESERVED, amount=600)
+    before = rows(ledger)
+
     with pytest.raises(BudgetError, match=f"this {cap}'s cap"):
-        ledger.reserve(purchase, 40_001)
+        ledger.reserve(purchase(ledger), 1)
+    assert before == rows(ledger)
 
-    assert [] == ledger.payments(purchase.id)
-
-    ledger.reserve(purchase, 40_000)
-
-    assert Committed(100_000, 100_000) == ledger.committed("real")
+    ledger.release(last.id, "never sent")
+    assert ledger.reserve(purchase(ledger), 600)
 
 
-def test_a_session_has_a_cap_of_its_own_and_the_day_has_one_for_all(
-    ledger: Ledger, opened: Callable[[str], Ledger]
-) -> None:
-    """Another kernel's spending fills the day, not this session."""
-    ledger.set_caps(session=50_000, day=80_000)
-    other = opened("two")
-    paid(other, amount=50_000)
+def test_a_session_is_a_kernels_own_and_the_day_is_everybodys(ledger: Ledger) -> None:
+    """Another kernel has its own session, and the same day."""
+    ledger.set_caps(session=1000, day=1500)
+    payment_in(ledger, State.SETTLED, amount=1000)
 
-    assert Committed(0, 50_000) == ledger.committed("real")
+    with another(ledger) as other:
+        assert Committed(0, 1000) == other.committed("real")
+        payment_in(other, State.RESERVED, amount=500)
+        with pytest.raises(BudgetError, match="this day's cap"):
+            other.reserve(purchase(other), 1)
+    with pytest.raises(BudgetError, match="this session's cap"):
+        ledger.reserve(purchase(ledger), 1)
+
+
+def test_realms_have_caps_of_their_own(ledger: Ledger) -> None:
+    """Play money fills no cap of real money, nor the other way round."""
+    ledger.set_caps(session=1000, day=1000)
+    payment_in(ledger, State.SETTLED, amount=1000, of=purchase(ledger, realm="practice"))
+
+    assert payment_in(ledger, State.SETTLED, amount=1000, of=purchase(ledger, realm="real"))
+    assert payment_in(ledger, State.SETTLED, amount=1000, of=purchase(ledger, realm="testnet"))
+    assert Committed(1000, 1000) == ledger.committed("practice")
+
+
+def test_a_day_ends_at_midnight_utc(ledger: Ledger, clock: Clock) -> None:
+    """At 00:00:00 UTC the day's cap is whole again; the session's is not."""
+    ledger.set_caps(day=1000)
+    clock.now = NOON + 43_200 - 0.001
+    payment_in(ledger, State.SETTLED, amount=1000)
     with pytest.raises(BudgetError, match="this day's cap"):
-        ledger.reserve(begun(ledger), 30_001)
-    ledger.reserve(begun(ledger), 30_000)
+        ledger.reserve(purchase(ledger), 1)
+
+    clock.now = NOON + 43_200
+
+    assert Committed(session=1000, day=0) == ledger.committed("real")
+    assert ledger.reserve(purchase(ledger), 1000)
 
 
-def test_realms_do_not_share_caps(ledger: Ledger) -> None:
-    """Play money spends nothing of what real money may."""
-    ledger.set_caps(session=60_000, day=60_000)
-    paid(ledger, amount=60_000, realm="practice")
-
-    assert Committed(0, 0) == ledger.committed("real")
-    ledger.reserve(begun(ledger), 60_000)
+def test_an_amount_below_zero_is_no_reservation(ledger: Ledger) -> None:
+    """Nobody makes room in the caps with a negative sum."""
+    with pytest.raises(LedgerError):
+        ledger.reserve(purchase(ledger), -1)
 
 
-def test_a_day_ends_at_midnight_in_utc(ledger: Ledger, clock: Clock) -> None:
-    """The last second of yesterday is not today's; the session goes on counting."""
-    clock.now = MIDNIGHT - 1
-    paid(ledger, amount=10)
-    clock.now = MIDNIGHT
-    paid(ledger, amount=200)
-
-    assert Committed(210, 200) == ledger.committed("real")
+# -- holds: a batch takes its total first
 
 
-def test_a_batch_holds_its_total_first(ledger: Ledger, opened: Callable[[str], Ledger]) -> None:
-    """What is held is out of reach for everybody else, and counted once while its parts are reserved."""
-    ledger.set_caps(day=100_000)
-    hold = ledger.hold("real", 90_000)
+def test_a_hold_counts_until_it_is_dropped(ledger: Ledger) -> None:
+    """What a batch holds is out of reach for others, and given back with what it did not use."""
+    ledger.set_caps(day=1000)
+    hold = ledger.hold("real", 800)
+
+    with another(ledger) as other:
+        assert Committed(0, 800) == other.committed("real")
+        with pytest.raises(BudgetError):
+            other.reserve(purchase(other), 201)
+        ledger.drop_hold(hold)
+        assert other.reserve(purchase(other), 1000)
+
+
+def test_a_batch_is_held_as_a_whole_or_not_at_all(ledger: Ledger) -> None:
+    """A total that does not fit reserves nothing, not even a part."""
+    ledger.set_caps(session=1000)
+    before = rows(ledger)
+
+    with pytest.raises(BudgetError, match="this session's cap"):
+        ledger.hold("real", 1001)
+
+    assert before == rows(ledger)
+
+
+def test_the_parts_come_out_of_their_hold(ledger: Ledger) -> None:
+    """Held and reserved are not counted twice; a part dearer than what is left of the hold needs room itself."""
+    ledger.set_caps(session=1000)
+    hold = ledger.hold("real", 1000)
+
+    for amount in (600, 300, 100):
+        ledger.reserve(purchase(ledger), amount, hold)
+        assert Committed(1000, 1000) == ledger.committed("real")
     with pytest.raises(BudgetError):
-        opened("two").reserve(begun(ledger), 10_001)
-    for _ in range(3):
-        ledger.reserve(begun(ledger), 30_000, hold)
-
-    assert Committed(90_000, 90_000) == ledger.committed("real")
-
-    ledger.drop_hold(hold)
-
-    assert Committed(90_000, 90_000) == ledger.committed("real")
+        ledger.reserve(purchase(ledger), 1, hold)
 
 
-def test_a_batch_is_held_whole_or_not_at_all(ledger: Ledger) -> None:
-    """Ten pictures that would pass the cap together are refused before the first."""
-    ledger.set_caps(session=100_000)
-    paid(ledger, amount=10_001)
+def test_a_refused_part_leaves_its_hold_alone(ledger: Ledger) -> None:
+    """A part that passes the cap is not reserved, and the hold is what it was."""
+    ledger.set_caps(session=1000)
+    begun, hold = purchase(ledger), ledger.hold("real", 900)
+    before = rows(ledger)
+
     with pytest.raises(BudgetError):
-        ledger.hold("real", 90_000)
+        ledger.reserve(begun, 1001, hold)
 
-    assert Committed(10_001, 10_001) == ledger.committed("real")
-
-
-def test_what_is_left_of_a_hold_is_given_back(ledger: Ledger) -> None:
-    """A batch that ends early leaves only what it reserved."""
-    hold = ledger.hold("real", 90_000)
-    ledger.reserve(begun(ledger), 30_000, hold)
-    ledger.drop_hold(hold)
-
-    assert Committed(30_000, 30_000) == ledger.committed("real")
-
-
-def test_a_part_dearer_than_its_hold_is_checked_against_the_caps(ledger: Ledger) -> None:
-    """A hold is no way around the cap: what goes beyond it is checked like anything else."""
-    ledger.set_caps(session=100_000)
-    hold = ledger.hold("real", 90_000)
-    with pytest.raises(BudgetError):
-        ledger.reserve(begun(ledger), 100_001, hold)
-
-    assert Committed(90_000, 90_000) == ledger.committed("real")
+    assert before == rows(ledger)
 
 
 def test_a_hold_of_a_dead_kernel_ends_by_itself(ledger: Ledger, clock: Clock) -> None:
-    """Nobody waits longer than an hour for a kernel that is gone."""
-    ledger.hold("real", 90_000)
+    """Nobody drops the hold of a kernel that was killed: after an hour it no longer counts."""
+    ledger.hold("real", 1000)
     clock.now += 3599
-
-    assert Committed(90_000, 90_000) == ledger.committed("real")
+    assert Committed(1000, 1000) == ledger.committed("real")
 
     clock.now += 1
 
     assert Committed(0, 0) == ledger.committed("real")
 
 
-# Several processes, and a file that cannot be used.
+# -- several kernels, several threads
 
 
-HAMMER = """if True:
-    import sys
-    from pathlib import Path
-    from blockrun_magic.errors import BudgetError
-    from blockrun_magic.payments.ledger import Ledger
-    path, name = Path(sys.argv[1]), sys.argv[2]
-    ledger = Ledger(path, name)
-    ledger.set_caps(day=1_000_003)
-    sys.stdin.read()
-    take = spent = 0
-    for amount in (70_001, 7_001, 701, 71, 11, 1):
-        while True:
-            take += 1
-            purchase = ledger.begin("real", "base", name, take, {}, private=False)
-            try:
-                ledger.reserve(purchase, amount)
-            except BudgetError:
-                break
-            spent += amount
-    ledger.close()
-    print(spent)
-"""
+def test_threads_of_one_kernel_share_a_ledger(ledger: Ledger) -> None:
+    """Eight threads that reserve at once through one object fill the cap exactly."""
+    ledger.set_caps(session=500_000)
+    begun = purchase(ledger)
+    totals: list[int] = []
+    threads = [threading.Thread(target=lambda: totals.append(fill_up(ledger, begun))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert 500_000 == sum(totals)
+    assert Committed(500_000, 500_000) == ledger.committed("real")
 
 
-def test_eight_processes_together_spend_exactly_the_cap(path: Path) -> None:
-    """They open one new file at once, grab all they can get of one day's cap, and it holds to the last millionth."""
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", HAMMER, str(path), f"kernel {number}"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(8)
-    ]
-    # They wait for the end of their input, so that the pushing begins once all of them run.
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.close()
-        process.stdin = None
-    done = [process.communicate(timeout=60) for process in processes]
-
-    assert [""] * 8 == [errors for _, errors in done]
-    assert 1_000_003 == sum(int(spent) for spent, _ in done)
-
-    ledger = Ledger(path, "afterwards")
-    [row] = ledger.query("SELECT sum(amount) AS total FROM authorizations")
-    [check] = ledger.query("PRAGMA integrity_check")
-    ledger.close()
-
-    assert (1_000_003, "ok") == (row["total"], check[0])
+KERNELS = 8
+FRESH = 6
+DAY_CAP = 3_141_593
 
 
-def test_nobody_else_may_read_the_file(path: Path, opened: Callable[[str], Ledger]) -> None:
-    """The ledger and the files that SQLite lays beside it are their owner's alone, whatever the umask."""
+def be_a_kernel(number: int, folder: Path, together: Any, answers: Any) -> None:
+    """Open, hammer and fill ledgers as one of several processes; answer with the sum that was kept, or the error."""
+    try:
+        for fresh in range(FRESH):
+            together.wait(30)
+            with closing(Ledger(folder / f"fresh-{fresh}.sqlite", f"kernel {number}")) as ledger:
+                purchase(ledger)
+        together.wait(30)
+        with closing(Ledger(folder / "ledger.sqlite", f"kernel {number}", Clock())) as ledger:
+            kept = hammer(ledger, random.Random(number))  # noqa: S311  dice, not secrets
+            together.wait(30)
+            kept += fill_up(ledger, purchase(ledger))
+        answers.put((number, kept))
+    except BaseException as error:  # noqa: BLE001  whatever it is, the test shall show it
+        together.abort()
+        answers.put((number, repr(error)))
+
+
+def hammer(ledger: Ledger, dice: random.Random) -> int:
+    """Reserve, release, settle and hold at random, the cap in sight; return what was kept."""
+    kept = 0
+    begun = purchase(ledger)
+    for _ in range(25):
+        amount = dice.randrange(1, 200_000)
+        try:
+            hold = ledger.hold("real", amount * 2)
+            payment = ledger.reserve(begun, amount, hold)
+            ledger.drop_hold(hold)
+        except BudgetError:
+            continue
+        assert ledger.committed("real").day <= DAY_CAP
+        if dice.random() < 0.5:
+            ledger.release(payment, "never sent")
+        else:
+            kept += amount
+            ledger.sign(payment, "eip155:8453", signed())
+            ledger.submit(payment)
+            if dice.random() < 0.5:
+                ledger.settle(payment, HASH)
+    return kept
+
+
+@pytest.fixture(scope="module")
+def hammered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int, Any]]:
+    """Return a folder of ledgers that eight processes have fought over, and what each says it kept."""
+    folder = tmp_path_factory.mktemp("hammered")
+    with closing(Ledger(folder / "ledger.sqlite", "before", Clock())) as ledger:
+        ledger.set_caps(session=10**9, day=DAY_CAP)
+    spawn = multiprocessing.get_context("spawn")
+    together, answers = spawn.Barrier(KERNELS), spawn.SimpleQueue()
+    kernels = [spawn.Process(target=be_a_kernel, args=(number, folder, together, answers)) for number in range(KERNELS)]
+    for kernel in kernels:
+        kernel.start()
+    kept = dict(answers.get() for _ in kernels)
+    for kernel in kernels:
+        kernel.join()
+        kernel.close()
+    answers.close()
+    return folder, kept
+
+
+def test_eight_processes_keep_one_cap_to_the_micro_dollar(hammered: tuple[Path, dict[int, Any]]) -> None:
+    """However eight kernels reserve, release, hold and settle at once, the day's cap is filled and not passed."""
+    folder, kept = hammered
+    assert all(isinstance(total, int) for total in kept.values()), kept
+
+    with closing(Ledger(folder / "ledger.sqlite", "after", Clock())) as ledger:
+        assert DAY_CAP == sum(kept.values()) == ledger.committed("real").day
+        assert ["ok"] == [row[0] for row in ledger.query("PRAGMA integrity_check")]
+        assert [] == ledger.query("SELECT * FROM holds")
+        with pytest.raises(BudgetError):
+            ledger.reserve(purchase(ledger), 1)
+
+
+def test_eight_processes_open_a_new_ledger_at_once(hammered: tuple[Path, dict[int, Any]]) -> None:
+    """Kernels that start together all get the same, migrated ledger, and begin one purchase."""
+    folder, kept = hammered
+    assert all(isinstance(total, int) for total in kept.values()), kept
+
+    for fresh in range(FRESH):
+        with closing(Ledger(folder / f"fresh-{fresh}.sqlite", "after")) as ledger:
+            assert [1] == [row[0] for row in ledger.query("SELECT count(*) FROM purchases")]
+            assert ["wal"] == [row[0] for row in ledger.query("PRAGMA journal_mode")]
+
+
+# -- the file
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
+def test_the_files_are_their_owners_alone(path: Path) -> None:
+    """Ledger, journal and shared memory hold money: nobody else may read them, whatever the umask."""
     before = os.umask(0)
     try:
-        begun(opened("one"))
+        with closing(Ledger(path, "one")) as ledger:
+            payment_in(ledger, State.SIGNED)
+            modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
     finally:
         os.umask(before)
-    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
 
-    assert dict.fromkeys(["ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm"], 0o600) == modes
+    assert {"ledger.sqlite": 0o600, "ledger.sqlite-wal": 0o600, "ledger.sqlite-shm": 0o600} == modes
     assert 0o700 == stat.S_IMODE(path.parent.stat().st_mode)
 
 
-def test_writes_are_durable(ledger: Ledger) -> None:
-    """Every transition is on the disk before the action that it allows: SQLite's full synchronisation."""
-    [row] = ledger.query("PRAGMA synchronous")
-
-    assert 2 == row[0]
-
-
-@pytest.fixture
-def blocked(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], sqlite3.Connection]]:
-    """Return what takes the file away from everybody, who are not patient."""
-    monkeypatch.setattr(database, "BUSY_SECONDS", 0.01)
-    connections: list[sqlite3.Connection] = []
-
-    def block() -> sqlite3.Connection:
-        connections.append(sqlite3.connect(path, isolation_level=None))
-        connections[-1].execute("BEGIN EXCLUSIVE")
-        return connections[-1]
-
-    yield block
-    for connection in connections:
-        connection.close()
+def test_what_is_written_is_durable(ledger: Ledger) -> None:
+    """Every commit reaches the disk before the action it allows: write-ahead log, synchronous to the full."""
+    assert ["wal"] == [row[0] for row in ledger.query("PRAGMA journal_mode")]
+    assert [2] == [row[0] for row in ledger.query("PRAGMA synchronous")]
 
 
-def test_a_locked_ledger_changes_nothing(
-    blocked: Callable[[], sqlite3.Connection], opened: Callable[[str], Ledger]
-) -> None:
-    """While another process holds the file, nothing is written and the error says so; then it goes on."""
-    ledger = opened("one")
-    purchase, payment = paid(ledger, State.SIGNED)
-    other = blocked()
-    with pytest.raises(LedgerError, match="locked"):
-        ledger.submit(payment)
-    with pytest.raises(LedgerError, match="locked"):
-        ledger.reserve(purchase, 1)
-    other.execute("ROLLBACK")
-
-    assert [State.SIGNED] == [found.state for found in ledger.payments(purchase.id)]
-
-    ledger.submit(payment)
-
-    assert State.SUBMITTED is payment_of(ledger, purchase).state
-
-
-def test_a_full_disk_changes_nothing(ledger: Ledger) -> None:
-    """A write that finds no room is an error of ours, and the payment stands where it stood."""
-    purchase, payment = paid(ledger, State.SUBMITTED)
-    [pages] = ledger.query("PRAGMA page_count")
-    ledger.query(f"PRAGMA max_page_count = {pages[0]}")
-    with pytest.raises(LedgerError, match="full"):
-        ledger.settle(payment, HASH, "a note that needs room " * 10_000)
-
-    assert (State.SUBMITTED, None) == (payment_of(ledger, purchase).state, payment_of(ledger, purchase).transaction)
-
-    ledger.query(f"PRAGMA max_page_count = {pages[0] + 1000}")
-    ledger.settle(payment, HASH, "a note that needs room " * 10_000)
-
-    assert State.SETTLED is payment_of(ledger, purchase).state
-
-
-def test_a_new_ledger_on_a_full_disk_is_no_half_ledger(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is no room for the tables, opening fails in our words, and succeeds when there is."""
-
-    class Small(sqlite3.Connection):
-        """A database that may have one page."""
-
-        def __init__(self, *args: Any, **options: Any) -> None:
-            super().__init__(*args, **options)
-            self.execute("PRAGMA max_page_count = 1")
-
-    real = sqlite3.connect
-    with monkeypatch.context() as patch:
-        patch.setattr(database.sqlite3, "connect", lambda *args, **options: real(*args, factory=Small, **options))
-        with pytest.raises(LedgerError, match="full"):
-            Ledger(path, "one")
-    ledger = Ledger(path, "one")
-
-    assert DEFAULT_CAPS == ledger.caps()
-
+def test_a_ledger_is_opened_again(ledger: Ledger, path: Path) -> None:
+    """Closing loses nothing, and opening an up-to-date ledger changes nothing."""
+    payment = payment_in(ledger, State.UNKNOWN)
+    before = rows(ledger)
     ledger.close()
 
+    with closing(Ledger(path, "later")) as again:
+        assert before == rows(again)
+        assert payment == payment_of(again, payment.id)
 
-@pytest.mark.parametrize(
-    "content", [b"this is no database at all, only text" * 100, b"SQLite format 3\0" + b"\xff" * 4096]
-)
-def test_a_file_that_is_no_ledger_is_an_error_of_ours(path: Path, content: bytes) -> None:
-    """A damaged file is told, not overwritten."""
+
+WRITES: dict[str, Callable[[Ledger, Payment], object]] = {
+    "begin": lambda ledger, payment: purchase(ledger, "sha256:new"),
+    "reserve": lambda ledger, payment: ledger.reserve(purchase(ledger), 1),
+    "hold": lambda ledger, payment: ledger.hold("real", 1),
+    "drop_hold": lambda ledger, payment: ledger.drop_hold(1),
+    "settle": lambda ledger, payment: ledger.settle(payment.id, HASH),
+    "release": lambda ledger, payment: ledger.release(payment.id, "x"),
+    "poll": lambda ledger, payment: ledger.poll(payment.id, payment.purchase_id, JOB),
+    "doubt": lambda ledger, payment: ledger.doubt(payment.id, "x"),
+    "answer": lambda ledger, payment: ledger.answer(payment.purchase_id, []),
+    "finish": lambda ledger, payment: ledger.finish(payment.purchase_id, [PICTURE], 1.0),
+    "set_caps": lambda ledger, payment: ledger.set_caps(day=1),
+    "forget_job": lambda ledger, payment: ledger.forget_job(payment.purchase_id),
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_locked_ledger_is_our_error(path: Path, monkeypatch: pytest.MonkeyPatch, write: str) -> None:
+    """While somebody else holds the file for longer than we wait, nothing is written, and that is said."""
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.02)
+    with closing(Ledger(path, "one")) as ledger, closing(sqlite3.connect(path, isolation_level=None)) as other:
+        payment = payment_in(ledger, State.SUBMITTED)
+        before = rows(ledger)
+        other.execute("BEGIN IMMEDIATE")
+
+        with pytest.raises(LedgerError, match="locked") as caught:
+            WRITES[write](ledger, payment)
+
+        assert before == rows(ledger)
+        assert "Nothing was sent" in caught.value.do
+        other.execute("ROLLBACK")
+        WRITES[write](ledger, payment)
+
+
+def test_a_ledger_that_is_locked_from_the_start_is_our_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening a new ledger while somebody holds the file ends in the same error, and with no open file."""
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.02)
     path.parent.mkdir()
-    path.write_bytes(content)
-    with pytest.raises(LedgerError, match="cannot be used"):
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+
+        with pytest.raises(LedgerError, match="locked"):
+            Ledger(path, "one")
+
+
+FILLED: dict[str, Callable[[Ledger, Payment, str], object]] = {
+    "begin": lambda ledger, payment, text: ledger.begin("real", "base", "2", 1, {"prompt": text}, private=False),
+    "poll": lambda ledger, payment, text: ledger.poll(payment.id, payment.purchase_id, text),
+    "doubt": lambda ledger, payment, text: ledger.doubt(payment.id, text),
+    "release": lambda ledger, payment, text: ledger.release(payment.id, text),
+    "answer": lambda ledger, payment, text: ledger.answer(payment.purchase_id, [{"url": text}]),
+    "finish": lambda ledger, payment, text: ledger.finish(
+        payment.purchase_id, [KeptPicture("cd" * 32, "image/png", 1, 1, text)], 1.0
+    ),
+}
+
+
+@pytest.mark.parametrize("write", FILLED)
+def test_a_full_disk_changes_nothing(ledger: Ledger, write: str) -> None:
+    """Without room the whole step fails with our error, no half of it stays, and later it works."""
+    payment = payment_in(ledger, State.SUBMITTED)
+    before = rows(ledger)
+    pages = ledger.query("PRAGMA page_count")[0][0]
+    ledger.query(f"PRAGMA max_page_count = {pages}")
+
+    with pytest.raises(LedgerError, match="full") as caught:
+        FILLED[write](ledger, payment, "x" * 50_000)
+
+    assert "free space" in caught.value.do
+    assert before == rows(ledger)
+    assert ["ok"] == [row[0] for row in ledger.query("PRAGMA integrity_check")]
+    ledger.query(f"PRAGMA max_page_count = {pages + 100}")
+    FILLED[write](ledger, payment, "x" * 50_000)
+    assert before != rows(ledger)
+
+
+def test_a_step_that_is_interrupted_is_undone(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop in the middle of a step leaves the ledger as it was, and usable."""
+    payment = payment_in(ledger, State.SUBMITTED)
+    before = rows(ledger)
+
+    def stop() -> float:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ledger, "clock", stop)
+    with pytest.raises(KeyboardInterrupt):
+        ledger.poll(payment.id, payment.purchase_id, JOB)
+    monkeypatch.undo()
+
+    assert before == rows(ledger)
+    ledger.poll(payment.id, payment.purchase_id, JOB)
+
+
+@pytest.mark.parametrize("contents", [b"this is no database, whatever its name is. " * 50, b"SQLite format 3\0 cut"])
+def test_a_file_that_is_no_ledger_is_our_error(path: Path, contents: bytes) -> None:
+    """A damaged file is named, never overwritten."""
+    path.parent.mkdir()
+    path.write_bytes(contents)
+
+    with pytest.raises(LedgerError) as caught:
         Ledger(path, "one")
 
-    assert content == path.read_bytes()
+    assert str(path) in caught.value.what
+    assert contents == path.read_bytes()
 
 
-def test_a_folder_in_its_place_is_an_error_of_ours(path: Path) -> None:
-    """What the file system refuses is told in our words too."""
-    path.mkdir(parents=True)
-    with pytest.raises(LedgerError, match="cannot be used"):
-        Ledger(path, "one")
+def test_a_place_that_cannot_be_is_our_error(tmp_path: Path) -> None:
+    """Where no file can be made, the error is ours."""
+    (tmp_path / "magic").write_text("a file")
+
+    with pytest.raises(LedgerError):
+        Ledger(tmp_path / "magic" / "ledger.sqlite", "one")
 
 
-def test_a_ledger_of_a_later_version_is_left_as_it_is(path: Path, opened: Callable[[str], Ledger]) -> None:
-    """A newer release has written more migrations than we know: they are not counted back."""
-    opened("one").query("PRAGMA user_version = 99")
-    [row] = opened("two").query("PRAGMA user_version")
+def test_a_closed_ledger_is_our_error(ledger: Ledger) -> None:
+    """Who comes late is told so in our words."""
+    ledger.close()
 
-    assert 99 == row[0]
+    with pytest.raises(LedgerError):
+        ledger.caps()
+    with pytest.raises(LedgerError):
+        ledger.set_caps(day=1)
+
+
+def test_the_clock_is_the_worlds_unless_given(path: Path) -> None:
+    """Without a clock of its own the ledger writes Unix time."""
+    before = time.time()
+    with closing(Ledger(path, "one")) as ledger:
+        begun = purchase(ledger)
+
+    assert before <= begun.created_at <= time.time()

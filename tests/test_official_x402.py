@@ -55,13 +55,16 @@ class Chain:
         self.asked: list[str] = []
 
     def get_addresses(self) -> list[str]:
+        """Return the facilitator's own accounts."""
         return [PAYEE]
 
     def get_code(self, address: str) -> bytes:
+        """Return code for the tokens alone: everybody else is a plain account."""
         tokens = {BASE.asset.lower(), BASE_SEPOLIA.asset.lower()}
         return b"\x60\x80" if address.lower() in tokens else b""
 
     def read_contract(self, address: str, abi: list[dict[str, Any]], function_name: str, *args: Any) -> Any:
+        """Do what the token would: refuse to transfer more than there is."""
         self.asked.append(function_name)
         value = args[2] if function_name == "transferWithAuthorization" else 0
         if value > self.balance:

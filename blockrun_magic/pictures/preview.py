@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,8 +20,10 @@ PREVIEW_SIDE = 768
 _SHOWN_SIDE = 512
 _QUALITY = 82
 _GAP = 8
-_FOOT = 20
+_FOOT = 36
+_LINE = 16
 _LETTER = 13
+_ONE_ROW = 3
 _MANY = 9
 
 
@@ -68,12 +70,13 @@ def _small(image: Image.Image, side: int) -> Image.Image:
 def sheet(images: Sequence[Image.Image], side: int, labels: Sequence[str] = ()) -> Image.Image:
     """Return the images in rows, as square a grid as their number allows, at most `side` pixels wide.
 
-    A label stands under its picture, cut to the picture's width; Pillow's own font has no more than Latin letters.
+    Up to three stand in one row. A label of up to two lines stands under its picture, cut to the
+    picture's width; Pillow's own font has no more than Latin letters.
     """
     from PIL import Image as PILImage
     from PIL import ImageDraw, ImageFont
 
-    columns = math.ceil(math.sqrt(len(images)))
+    columns = len(images) if len(images) <= _ONE_ROW else math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
     cell = (side - _GAP * (columns - 1)) // columns
     small = [_small(image, cell) for image in images]
@@ -87,8 +90,13 @@ def sheet(images: Sequence[Image.Image], side: int, labels: Sequence[str] = ()) 
         left, top = column * (width + _GAP), row * (height + _GAP)
         paper.paste(image, (left + (width - image.width) // 2, top + (height - foot - image.height) // 2))
         if labels:
-            text = labels[index]
-            while text and pen.textlength(text, font=font) > width:
-                text = text[:-1]
-            pen.text((left + 2, top + height - foot + 2), text, fill=(60, 60, 60), font=font)
+            for line, text in enumerate(labels[index].splitlines()):
+                shown = _cut(text, lambda text: pen.textlength(text, font=font), width)
+                pen.text((left + 2, top + height - foot + 2 + line * _LINE), shown, fill=(60, 60, 60), font=font)
     return paper
+
+
+def _cut(text: str, length: Callable[[str], float], width: int) -> str:
+    while text and length(text) > width:
+        text = text[:-1]
+    return text
