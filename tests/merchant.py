@@ -2,8 +2,8 @@
 
 It verifies every signature for real, moves play money at most once a nonce, remembers every payment
 header it was shown, and errs where it is told to: an *act* at a *point* of its work. Points, in the order
-of a purchase: "connect", "challenge", "paid" (verified, nothing moved), "settled", "job", "poll" (nothing
-moved), "polled" (settled), "media" and "witness".
+of a purchase: "connect", "challenge", "paid" (verified, nothing moved), "settled", "job", "job price", "poll"
+(nothing moved), "polled" (settled), "media" and "witness".
 """
 
 from __future__ import annotations
@@ -424,11 +424,13 @@ class Merchant:
             return Reply.of(404, {"error": "Not found"})
         exchange.fields = job.fields
         if exchange.payment is None:
-            return self._challenge(exchange)
+            challenge = self._challenge(exchange, amount=job.amount)
+            return await self._act("job price", exchange, challenge) or challenge
         cheque = exchange.cheque = self._cheque(exchange, job.order)
         done = {"id": job.id, "status": "completed"}
-        if job.paid_by is not None:
-            return await self._hand_out(exchange, job.fields, job.paid_by, again=True, **done)
+        paid_by = cheque.nonce if cheque.nonce in self.chain.moved else job.paid_by
+        if paid_by is not None:
+            return await self._hand_out(exchange, job.fields, paid_by, again=True, **done)
         self._check_terms(cheque, job.amount)
         early = await self._act("poll", exchange)
         if early is not None:
@@ -462,9 +464,10 @@ class Merchant:
             "extra": {"name": self.network.domain_name, "version": self.network.domain_version},
         }
 
-    def _challenge(self, exchange: Exchange, rejected: Rejected | None = None) -> Reply:
+    def _challenge(self, exchange: Exchange, rejected: Rejected | None = None, *, amount: int | None = None) -> Reply:
         url = f"http://127.0.0.1:{self._port}{exchange.path}"
-        required = {"x402Version": 2, "accepts": [self._offer(self._amount(exchange.fields))], "resource": {"url": url}}
+        offer = self._offer(self._amount(exchange.fields) if amount is None else amount)
+        required = {"x402Version": 2, "accepts": [offer], "resource": {"url": url}}
         body = {"error": "Payment Required"}
         headers = {"PAYMENT-REQUIRED": to_header(required)}
         if rejected is not None:

@@ -342,9 +342,10 @@ BODIES = st.fixed_dictionaries(
 @given(BODIES | ANY, st.integers(min_value=100, max_value=599), st.text(max_size=20))
 def test_any_answer_is_read_or_refused_in_printable_lines(body: Any, status: int, text: str) -> None:
     """Whatever JSON comes, it is pictures, a job or one of our errors, and what is shown is plain text."""
-    given_answer = answer(body, status, retry_after=text, content_type=text, x_ratelimit_source=text)
+    given_answer = answer(body, status, retry_after=text, content_type=text, x_ratelimit_source=text, date=text)
     is_replay(given_answer)
     waiting = given_answer.retry_after
+    assert isinstance(given_answer.date, float | None)
     errors: list[BlockrunError] = [refusal(given_answer, BASE)]
     try:
         found = read_answer(given_answer)
@@ -388,6 +389,23 @@ def test_how_long_to_wait(header: str | None, body: Any, seconds: float | None) 
     headers = {} if header is None else {"retry_after": header}
 
     assert seconds == answer(body, 429, **headers).retry_after
+
+
+@pytest.mark.parametrize(
+    ("header", "time"),
+    [
+        ("Thu, 01 Jan 1970 00:01:00 GMT", 60.0),
+        ("Fri, 15 Jan 2027 08:00:00 GMT", 1_800_000_000.0),
+        ("yesterday", None),
+        ("", None),
+        ("Fri, 99 Jan 2027 08:00:00 GMT", None),
+        ("Fri, 15 Jan 99999 08:00:00 GMT", None),
+        (None, None),
+    ],
+)
+def test_the_servers_own_clock(header: str | None, time: float | None) -> None:
+    """An answer says what time it is where it was given, if it does."""
+    assert time == answer({}, **({} if header is None else {"date": header})).date
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,9 @@ def test_an_unknown_name_sent_nothing(names: dict[str, list[str]]) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [RESET, b"", b"HTTP/1.1 200 OK\r\n", b"SSH-2.0-OpenSSH\r\n", http(b"{", length=500)], ids=repr
+    "answer",
+    [RESET, b"", b"HTTP/1.1 200 OK\r\n", b"SSH-2.0-OpenSSH\r\n", http(b"{", length=500)],
+    ids=["reset", "nothing", "a first line", "another protocol", "half a body"],
 )
 def test_a_broken_answer_may_have_been_paid(answer: Any) -> None:
     """After the request has left, a reset, silence, half a head and half a body all count as sent."""
@@ -434,6 +436,16 @@ def test_a_name_that_leads_nowhere_is_said_so(offline: list[str], names: dict[st
         run(lambda client: client.download(f"https://{host}/x.png", PUBLIC))
 
     assert caught.value.what.isprintable()
+    assert [] == offline
+
+
+def test_a_name_outside_ascii_is_an_error_of_ours(offline: list[str], names: dict[str, list[str]]) -> None:
+    """A host that no header can carry is refused in words, although its address is public."""
+    names["b\u00fccher.example"] = ["8.8.8.8"]
+
+    with pytest.raises(AnswerUnusable, match="not an address that can be opened"):
+        run(lambda client: client.download("https://b\u00fccher.example/x.png", PUBLIC))
+
     assert [] == offline
 
 

@@ -1,108 +1,203 @@
-"""The package is built in floors: a module may use its own floor and those below, never one above."""
+"""The house stands on its floors: imports go downward, and each module says what it offers."""
 
 from __future__ import annotations
 
 import ast
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 import blockrun_magic
 
-PACKAGE = Path(blockrun_magic.__file__).parent
+ROOT = Path(blockrun_magic.__file__).parent
+PACKAGE = "blockrun_magic"
+
 FLOORS = (
-    {"errors", "suggest"},
-    {"payments"},
-    {"gateway"},
-    {"pictures"},
-    {"practice"},
-    {"studio"},
-    {"wiring"},
-    {"api"},
-    {"notebook"},
-    {"__init__"},
+    ("errors", "suggest"),
+    ("payments",),
+    ("gateway",),
+    ("pictures",),
+    ("practice",),
+    ("studio",),
+    ("wiring",),
+    ("notebook", "api"),
+    ("__init__",),
 )
-MODULES = sorted(PACKAGE.rglob("*.py"))
+"""From the cellar up: a room may use its own floor and those below it."""
+
+DOWNSTAIRS = {
+    "practice": ("errors", "suggest", "payments", "gateway.catalog", "gateway.request", "gateway.snapshot", "practice"),
+}
+"""Rooms that may use less than the floors below them: practice plays the merchant, so it is no client."""
+
+ONLY_IN = {
+    "httpx": ("gateway.client",),
+    "IPython": ("notebook", "__init__"),
+    "ipywidgets": ("notebook",),
+    "traitlets": ("notebook",),
+    "nest_asyncio2": ("notebook",),
+    "starlette": ("practice",),
+    "uvicorn": ("practice",),
+    "eth_account": ("payments", "practice"),
+    "sqlite3": ("payments", "practice"),
+}
+"""Whoever else would import these would have taken over another's subject."""
 
 
-def name_of(path: Path) -> str:
-    """Return a module's file as it is written in the package: "gateway/client"."""
-    return path.relative_to(PACKAGE).with_suffix("").as_posix()
+@dataclass(frozen=True)
+class Import:
+    """One import: who imports what, where; names are without the package's own."""
+
+    importer: str
+    imported: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.importer}:{self.line} imports {self.imported}"
 
 
-def floor_of(part: str) -> int:
-    """Return the floor of a module or folder at the top of the package."""
-    return next(number for number, parts in enumerate(FLOORS) if part in parts)
+def modules() -> dict[str, Path]:
+    """Return every module by its dotted name inside the package: "payments.x402", "payments", "__init__"."""
+    found = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)] = path
+    return found
 
 
-def imported(path: Path) -> set[str]:
-    """Return the full names of all that a module imports, anywhere in it."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path} imports relatively"
-
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+MODULES = modules()
+TREES = {name: ast.parse(path.read_text("utf-8"), str(path)) for name, path in MODULES.items()}
 
 
-def importers_of(package: str) -> set[str]:
-    """Return the modules that import `package` or anything inside it."""
-    return {
-        name_of(path)
-        for path in MODULES
-        if any(name == package or name.startswith(f"{package}.") for name in imported(path))
-    }
+def imports() -> Iterator[Import]:
+    """Yield every import of the package, those inside functions and for type checkers included."""
+    for name, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                yield from (Import(name, _inside(alias.name), node.lineno) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{name}:{node.lineno} imports relatively"
+                module = node.module or ""
+                for alias in node.names:
+                    whole = _inside(f"{module}.{alias.name}")
+                    yield Import(name, whole if whole in MODULES else _inside(module), node.lineno)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_a_module_imports_nothing_from_a_floor_above(path: Path) -> None:
-    """Money knows nothing of notebooks: every import goes down, or stays on its floor."""
-    own = floor_of(name_of(path).split("/")[0])
-    ours = (name.split(".") for name in imported(path) if name.split(".")[0] == "blockrun_magic")
-    tops = {parts[1] if (PACKAGE / parts[1]).is_dir() or (PACKAGE / f"{parts[1]}.py").exists() else "__init__"
-            for parts in ours}  # fmt: skip
-    above = {top for top in tops if floor_of(top) > own}
-
-    assert set() == above
+def _inside(module: str) -> str:
+    if module == PACKAGE:
+        return "__init__"
+    return module.removeprefix(f"{PACKAGE}.")
 
 
-def test_httpx_is_imported_in_one_place() -> None:
-    """Only the client talks HTTP, so that there is one place to look at for what leaves the machine."""
-    assert {"gateway/client"} == importers_of("httpx")
+IMPORTS = list(imports())
+OWN = [found for found in IMPORTS if found.imported in MODULES]
+FOREIGN = [found for found in IMPORTS if found.imported not in MODULES]
 
 
-def test_only_the_notebook_knows_ipython() -> None:
-    """Everything below the notebook runs where IPython is not installed."""
-    elsewhere = {name for name in importers_of("IPython") if name.split("/")[0] not in {"notebook", "__init__"}}
+def floor_of(module: str) -> int:
+    """Return the number of the floor that a module is on."""
+    room = module.partition(".")[0]
+    return next(number for number, rooms in enumerate(FLOORS) if room in rooms)
 
-    assert set() == elsewhere
+
+def within(module: str, rooms: tuple[str, ...]) -> bool:
+    """Return whether a module is one of `rooms`, or inside one."""
+    return any(module == room or module.startswith(f"{room}.") for room in rooms)
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if not path.stem.startswith("__")], ids=name_of)
-def test_a_module_says_what_is_public(path: Path) -> None:
-    """Every module has an `__all__`, and every name in it is defined there."""
-    module = ast.parse(path.read_text("utf-8"))
-    lists = [
-        node.value
-        for node in module.body
-        if isinstance(node, ast.Assign)
-        and any(isinstance(target, ast.Name) and target.id == "__all__" for target in node.targets)
+def test_every_module_has_a_floor() -> None:
+    """A new room has to be put on a floor here before it is used."""
+    known = {room for rooms in FLOORS for room in rooms}
+
+    assert set() == {name.partition(".")[0] for name in MODULES} - known
+    assert set() == known - {name.partition(".")[0] for name in MODULES} - {"api"}
+
+
+def test_the_walk_sees_imports() -> None:
+    """The test is no test if it finds nothing: the package's inner imports and those of others are there."""
+    assert len(OWN) > 100
+    assert {"httpx", "json", "PIL"} <= {found.imported.partition(".")[0] for found in FOREIGN}
+
+
+def test_imports_go_downward() -> None:
+    """Nobody imports from a floor above, not even for type checkers."""
+    upward = [str(found) for found in OWN if floor_of(found.imported) > floor_of(found.importer)]
+
+    assert [] == upward
+
+
+@pytest.mark.parametrize("room", DOWNSTAIRS)
+def test_a_room_that_keeps_to_itself(room: str) -> None:
+    """Such a room imports what it is allowed, and no more of the floors below it."""
+    others = [
+        str(found) for found in OWN if within(found.importer, (room,)) and not within(found.imported, DOWNSTAIRS[room])
     ]
 
-    assert 1 == len(lists)
-
-    defined = {name for node in module.body for name in defined_by(node)}
-
-    assert set() == set(ast.literal_eval(lists[0])) - defined
+    assert [] == others
 
 
-def defined_by(node: ast.stmt) -> set[str]:
-    """Return the names that a statement at the top of a module defines."""
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return {node.name}
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        return {alias.asname or alias.name for alias in node.names}
-    return {name.id for name in ast.walk(node) if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)}
+@pytest.mark.parametrize("library", ONLY_IN)
+def test_a_library_has_its_place(library: str) -> None:
+    """What a library is for is one room's subject: HTTP the client's, IPython the notebook's, and so on."""
+    elsewhere = [
+        str(found)
+        for found in FOREIGN
+        if within(found.imported, (library,)) and not within(found.importer, ONLY_IN[library])
+    ]
+
+    assert [] == elsewhere
+
+
+def test_what_moves_money_is_not_imported_in_a_circle() -> None:
+    """Below the notebook the modules can be put in an order in which each needs only those before it."""
+    below = {name for name in MODULES if floor_of(name) < floor_of("notebook")}
+    needs = {name: {found.imported for found in OWN if found.importer == name} & below for name in below}
+    while free := [name for name, found in needs.items() if not found & needs.keys() - {name}]:
+        for name in free:
+            del needs[name]
+
+    assert {} == needs
+
+
+def test_every_public_module_says_what_it_offers() -> None:
+    """A module has an `__all__` of names it really has; only packages without content and `__main__` have none."""
+    without = [
+        name
+        for name, tree in TREES.items()
+        if len(tree.body) > 1
+        and not name.endswith("__main__")
+        and not any(isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__" for node in tree.body)
+    ]
+
+    assert [] == without
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if not name.endswith("__main__")])
+def test_what_is_offered_is_there(name: str) -> None:
+    """Each name of an `__all__` can be had, is named once, and the list is in order."""
+    module = importlib.import_module(PACKAGE if name == "__init__" else f"{PACKAGE}.{name}")
+    offered = getattr(module, "__all__", [])
+
+    assert [] == [word for word in offered if not hasattr(module, word)]
+    assert len(set(offered)) == len(offered)
+
+
+def test_importing_the_package_costs_nothing() -> None:
+    """Importing the package, and looking at what it offers, loads no library that is not Python's own."""
+    script = f"""
+import sys
+before = set(sys.modules)
+import {PACKAGE}
+dir({PACKAGE}), {PACKAGE}.__all__
+loaded = {{name.partition(".")[0] for name in set(sys.modules) - before}}
+print(sorted(loaded - sys.stdlib_module_names - {{"{PACKAGE}"}}))
+"""
+
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert "[]" == answer.stdout.strip()

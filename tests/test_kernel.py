@@ -6,14 +6,17 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from kernels import Cell, Kernel, paid_to, running_kernel
 
+from blockrun_magic.payments.networks import BASE
 from blockrun_magic.practice.server import PracticeServer
 
 QUICK = "--model cogview --size 512x512"
 PRICE = 15_750
 """What a picture costs with these flags, in micro-dollars."""
+PATIENCE = 30
 
 
 @pytest.fixture(scope="module")
@@ -187,3 +190,111 @@ def test_the_result_is_the_value_of_its_cell(kernel: Kernel, tmp_path: Path) -> 
     assert "'ImageResult'" == kernel.value("type(kept).__name__")
     assert "ok" == saved.status
     assert (tmp_path / "tree.png").read_bytes().startswith(b"\x89PNG")
+
+
+# -- clicks and threads
+
+
+def test_no_click_is_lost_while_a_cell_waits(kernel: Kernel) -> None:
+    """Buttons pressed while a cell waits are heard, during it or right after it, each once."""
+    kernel.run("import ipywidgets\nclicks = []\nbutton = ipywidgets.Button()\nbutton.on_click(clicks.append)")
+    button = kernel.value("button.model_id").strip("'")
+    waiting = kernel.start(f"%imagegen {QUICK} --quiet practice:slow=1 while somebody clicks")
+    for _ in range(5):
+        kernel.click(button)
+
+    assert "ok" == kernel.finish(waiting).status
+    assert "ok" == kernel.run("pass").status
+    assert "5" == kernel.value("len(clicks)")
+
+
+def test_threads_may_ask_at_the_same_time(kernel: Kernel) -> None:
+    """Two threads of a cell get a picture each, and each its own."""
+    cell = kernel.run(
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "def ask(words):\n"
+        f"    return get_ipython().run_line_magic('imagegen', '{QUICK} --quiet ' + words)\n"
+        "with ThreadPoolExecutor(2) as pool:\n"
+        "    asked = list(pool.map(ask, ['from thread one', 'from thread two']))\n"
+        "print([each.prompt for each in asked])"
+    )
+
+    assert "ok" == cell.status, cell.error
+    assert "['from thread one', 'from thread two']" in cell.text
+
+
+# -- Stop reaches all the way
+
+
+def test_stop_hangs_up_on_a_source_that_does_not_come(kernel: Kernel, gateway: PracticeServer) -> None:
+    """Stop cancels the work itself: the connection that it waited for is closed, and nothing was paid."""
+    before = paid_to(gateway.url)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(PATIENCE)
+        name = kernel.start(f"%%img2img --image http://127.0.0.1:{silent.getsockname()[1]}/slow.png\na late picture")
+        connection, _ = silent.accept()
+        with connection:
+            connection.settimeout(PATIENCE)
+            asked = connection.recv(65536)
+            kernel.interrupt()
+            stopped = kernel.finish(name)
+            hung_up = connection.recv(65536)
+
+    assert asked.startswith(b"GET /slow.png ")
+    assert b"" == hung_up
+    assert "KeyboardInterrupt" == stopped.error_name
+    assert before == paid_to(gateway.url)
+
+
+# -- other kernels
+
+
+def test_a_killed_kernel_leaves_a_payment_that_the_next_one_collects(tmp_path: Path) -> None:
+    """A kernel that dies while its picture is made has paid for it: the next kernel shows it, and pays nothing more."""
+    code = f"%%imagegen {QUICK}\npractice:slow=1 a picture whose kernel dies"
+    with PracticeServer() as gateway:
+        environ = {"BLOCKRUN_PRACTICE_URL": gateway.url}
+        with running_kernel(tmp_path, environ) as first:
+            first.run("%load_ext blockrun_magic\n%blockrun use practice")
+            first.wait_for(first.start(code), waits_for_its_picture)
+        with running_kernel(tmp_path, environ) as second:
+            second.run("%load_ext blockrun_magic\n%blockrun use practice")
+            cell = second.run(code)
+        paid = paid_to(gateway.url)
+
+    assert ("ok", 1) == (cell.status, len(cell.pictures)), cell.error
+    assert PRICE == paid
+
+
+def test_a_key_that_pays_is_in_nothing_that_a_notebook_keeps(tmp_path: Path) -> None:
+    """The gateway of `BLOCKRUN_API_URL` is paid with the user's key, and no output or error holds it or a payment."""
+    key = "1b" * 32
+    with PracticeServer(network=BASE) as gateway:
+        environ = {"BLOCKRUN_API_URL": gateway.url, "BLOCKRUN_WALLET_KEY": f"0x{key}"}
+        with running_kernel(tmp_path, environ) as kernel:
+            cells = [
+                kernel.run(code)
+                for code in (
+                    "%load_ext blockrun_magic",
+                    f"%imagegen {QUICK} a picture by a real key",
+                    "_",
+                    "print(repr(_), _.receipt, dict(_.request))",
+                    f"%imagegen {QUICK} practice:402",
+                    "%tb",
+                    "%blockrun",
+                    "%blockrun wallet address",
+                    "%blockrun jobs",
+                    "%blockrun spend",
+                )
+            ]
+        paid = paid_to(gateway.url)
+        [settlement] = httpx.get(f"{gateway.url}/practice/ledger").json()["settlements"]
+    shown = "\n".join(str(cell) for cell in cells)
+
+    assert PRICE == paid
+    assert "from BLOCKRUN_API_URL" in cells[6].text
+    assert "play money" not in shown
+    assert settlement["payer"] in cells[7].text
+    assert settlement["transaction"] in cells[3].text
+    assert key not in shown
+    assert settlement["nonce"].removeprefix("0x") not in shown

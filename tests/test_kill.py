@@ -108,9 +108,7 @@ def test_a_kernel_killed_between_two_steps_loses_nothing(world: World, tmp_path:
 
 
 @pytest.mark.parametrize("number", range(_KILLS))
-def test_a_kernel_killed_at_any_moment_loses_nothing(
-    world: World, tmp_path: Path, length: float, number: int
-) -> None:
+def test_a_kernel_killed_at_any_moment_loses_nothing(world: World, tmp_path: Path, length: float, number: int) -> None:
     """As above, at a random moment; every third kernel is killed twice."""
     chance = random.Random(f"{_SEED} {number}")  # noqa: S311  moments, not secrets
     job = Job(str(tmp_path), world.url, f"killed at random {number}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,9 @@ import pytest
 from kernels import Cell, Kernel, paid_to, running_kernel
 from PIL import Image
 
+from blockrun_magic.notebook.commands import COMMANDS
+from blockrun_magic.notebook.flags import FLAGS
+from blockrun_magic.payments.wallet import find_wallet
 from blockrun_magic.practice.server import PracticeServer
 
 QUICK = "--model cogview --size 512x512"
@@ -445,3 +450,41 @@ def test_a_wrong_word_is_answered_with_the_right_one(kernel: Kernel, code: str, 
     if name:
         assert (name, 2) == (cell.error_name, len(cell.error)), cell.error
         assert advice in cell.error[1] or advice in cell.error[0]
+
+
+# -- the README
+
+
+README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+
+
+def test_the_readme_names_every_flag_and_every_word() -> None:
+    """The README's tables hold the flags and words that there are, and no others."""
+    rows = re.findall(r"^\| `(-[\w-]+)`", README, re.MULTILINE)
+    words = set(re.findall(r"`%blockrun ([a-z]+)", README))
+
+    assert {flag.name for flag in FLAGS} == set(rows)
+    assert set(COMMANDS) == words
+
+
+def test_the_readme_tells_its_story_in_order() -> None:
+    """What it is with a picture, the commands, the first cell, flags, wallet, safety; every file it names is there."""
+    headings = re.findall(r"^#+ (.+)$", README, re.MULTILINE)
+    files = re.findall(r"\]\(([\w./-]+)\)", README)
+
+    assert ["blockrun-magic", "Two commands", "The first cell", "Flags", "Wallet", "Safety"] == headings
+    assert [] == [name for name in files if not (Path(__file__).parent.parent / name).is_file()]
+
+
+def test_the_wallet_of_the_readme_is_one(home: Path) -> None:
+    """The lines that make a wallet give one that works and that only its owner can read, and never overwrite one."""
+    block = next(block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "secrets" in block)
+    lines = compile(textwrap.dedent(block), "README.md", "exec")
+    exec(lines, {})  # noqa: S102  the very words of the README
+    with pytest.raises(FileExistsError):
+        exec(lines, {})  # noqa: S102
+    wallet = find_wallet({}, home)
+
+    assert "~/.blockrun/.session" == wallet.source
+    assert None is wallet.warning
+    assert 42 == len(wallet.address)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +15,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from kernels import Cell, Kernel, paid_to, running_kernel
+from kernels import Cell, Kernel, clean_environ, paid_to, running_kernel
 
 from blockrun_magic.practice.server import PracticeServer
 
@@ -121,3 +124,27 @@ def test_its_source_is_what_the_language_allows() -> None:
 
     assert "markdown" == kinds[0]
     assert ("code", "code") not in set(pairwise(kinds))
+
+
+# -- what `make demo` does with it
+
+
+def test_the_demo_leaves_pictures_a_page_and_the_bill(tmp_path: Path) -> None:
+    """It prints the bill and where each picture is; the page shows them and asks nothing of the network."""
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    demo = subprocess.run(
+        [sys.executable, "notebooks/demo.py"],
+        cwd=tmp_path,
+        env=clean_environ(tmp_path),
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    pictures = sorted((tmp_path / "build" / "pictures").iterdir())
+    page = (tmp_path / "build" / "demo.html").read_text("utf-8")
+
+    assert 5 <= len(pictures)
+    assert [] == [path.name for path in pictures if f"build/pictures/{path.name}" not in demo.stdout]
+    assert "Play money spent this session" in demo.stdout
+    assert 5 <= page.count("data:image/jpeg;base64,")
+    assert [] == re.findall(r"""<(?:script|link|img)[^>]+(?:src|href)=["']https?:[^"']*""", page)

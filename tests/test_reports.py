@@ -1,236 +1,277 @@
-"""What the reports say is what the rows say, and the official cost log hears of real money once."""
+"""What was spent, as the reports add it up, and the lines that the official SDK's billing reads."""
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
 import stat
 import threading
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from test_ledger import HASH, NOON, Clock, another, payment_in
 
 from blockrun_magic.payments.cost_log import append_settled
 from blockrun_magic.payments.ledger import Ledger
 from blockrun_magic.payments.reports import Spending, spending, spending_by_model
+from blockrun_magic.payments.rows import Purchase
 from blockrun_magic.payments.states import AT_RISK, State
-from blockrun_magic.payments.x402 import Authorization, SignedPayment
 
-NOON = 1_800_100_800.0
-DAY = 86_400
-BANANA, FLUX = "google/nano-banana", "black-forest/flux-1.1-pro"
-
-
-class Books(Ledger):
-    """A ledger with a clock to turn, and a way to write a payment in any state at one stroke."""
-
-    def __init__(self, path: Path, session: str = "one") -> None:
-        self.now = NOON
-        self.number = 0
-        super().__init__(path, session, lambda: self.now)
-
-    def write(self, state: State, amount: int, model: str = BANANA, realm: str = "real") -> int:
-        """Record a payment of `amount` that stands in `state`; return its id."""
-        self.number += 1
-        name = f"{self.session}-{self.number}"
-        request = {"endpoint": "/v1/images/generations", "model": model, "prompt": "a fox"}
-        purchase = self.begin(realm, "base", name, 1, request, private=False)
-        payment = self.reserve(purchase, amount)
-        if state is State.RELEASED:
-            self.release(payment, "never sent")
-        if state in (State.RESERVED, State.RELEASED):
-            return payment
-        nonce = f"{name:>064}"
-        authorization = Authorization("0xpayer", "0xpayee", amount, 0, int(self.now) + 300, nonce)
-        self.sign(payment, "eip155:8453", SignedPayment(authorization, "PAYMENT-SIGNATURE", "the header"))
-        if state is not State.SIGNED:
-            self.submit(payment)
-        if state is State.POLLING:
-            self.poll(payment, purchase.id, "https://blockrun.ai/api/job")
-        if state is State.UNKNOWN:
-            self.doubt(payment, "lost")
-        if state is State.SETTLED:
-            self.settle(payment, "0x" + "ab" * 32)
-        return payment
+FLUX, BANANA = "black-forest/flux-1.1-pro", "google/nano-banana"
+REALMS = ("real", "testnet", "practice")
 
 
 @pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    """Return an empty ledger without caps that could be in the way."""
-    ledger = Books(tmp_path / ".blockrun" / "magic" / "ledger.sqlite")
-    ledger.set_caps(session=10**12, day=10**12)
-    yield ledger
-    ledger.close()
+def clock() -> Clock:
+    """Return a clock that stands at noon, UTC."""
+    return Clock()
 
 
-def log_of(books: Ledger) -> list[dict[str, Any]]:
+@pytest.fixture
+def ledger(tmp_path: Path, clock: Clock) -> Iterator[Ledger]:
+    """Return an empty ledger of session "one", where a user's ledger is."""
+    with closing(Ledger(tmp_path / ".blockrun" / "magic" / "ledger.sqlite", "one", clock)) as ledger:
+        ledger.set_caps(session=10**12, day=10**12)
+        yield ledger
+
+
+def purchase(ledger: Ledger, model: str = BANANA, realm: str = "real", take: int = 1) -> Purchase:
+    """Return a purchase of a picture by `model`."""
+    request = {"endpoint": "/v1/images/generations", "model": model, "prompt": "a cat"}
+    return ledger.begin(realm, "base", f"sha256:{model}", take, request, private=False)
+
+
+def log_of(ledger: Ledger) -> list[dict[str, Any]]:
     """Return the lines of the official cost log."""
-    path = books.path.parent.parent / "cost_log.jsonl"
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+    path = ledger.path.parent.parent / "cost_log.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-# Reports.
+# -- sums
 
 
-def test_nothing_spent_is_nothing(books: Books) -> None:
-    """An empty ledger reports zeros and no models."""
-    for when in ("session", "today", "all"):
-        assert Spending(0, 0, 0) == spending(books, "real", when)
-        assert [] == spending_by_model(books, "real", when)
+@pytest.mark.parametrize("when", ["session", "today", "all"])
+def test_nothing_was_spent(ledger: Ledger, when: str) -> None:
+    """A new ledger has sums of zero and no models."""
+    assert Spending(settled=0, payments=0, at_risk=0) == spending(ledger, "real", when)
+    assert [] == spending_by_model(ledger, "real", when)
 
 
-def test_each_period_adds_up_its_own(books: Books, tmp_path: Path) -> None:
-    """This session, today in UTC, and all the time; the day ends at midnight by the ledger's clock."""
-    other = Books(books.path, "two")
-    for ledger, days_ago, amount in ((other, 2, 1), (books, 1, 20), (other, 0, 300), (books, 0, 4_000)):
-        ledger.now = NOON - days_ago * DAY
-        ledger.write(State.SETTLED, amount)
-    books.now = NOON - NOON % DAY + DAY - 1
-    sums = [spending(books, "real", when).settled for when in ("session", "today", "all")]
-    books.now += 1
-    after_midnight = spending(books, "real", "today").settled
-    other.close()
+@pytest.mark.parametrize("state", State, ids=str)
+def test_settled_is_spent_and_open_is_at_risk(ledger: Ledger, state: State) -> None:
+    """A settled payment is spent; one whose end is open is at risk; a released one is nothing."""
+    payment_in(ledger, state, amount=700, of=purchase(ledger))
+    spent = 700 if state is State.SETTLED else 0
+    at_risk = 700 if state in AT_RISK else 0
 
-    assert [4_020, 4_300, 4_321] == sums
-    assert 0 == after_midnight
-
-
-def test_models_are_listed_the_dearest_first(books: Books) -> None:
-    """Settled and at risk of each model; what was released is not mentioned."""
-    books.write(State.SETTLED, 52_500)
-    books.write(State.SETTLED, 52_500)
-    books.write(State.UNKNOWN, 42_000, FLUX)
-    books.write(State.RELEASED, 42_000, "zai/cogview-4")
-    books.write(State.SETTLED, 42_000, FLUX, realm="practice")
-
-    assert [(BANANA, 2, 105_000, 0), (FLUX, 0, 0, 42_000)] == spending_by_model(books, "real", "all")
-    assert [(FLUX, 1, 42_000, 0)] == spending_by_model(books, "practice", "all")
-
-
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    st.lists(
-        st.tuples(
-            st.sampled_from(State),
-            st.integers(1, 10**9),
-            st.sampled_from([BANANA, FLUX]),
-            st.sampled_from(["real", "testnet", "practice"]),
-        ),
-        max_size=8,
+    assert Spending(spent, int(bool(spent)), at_risk) == spending(ledger, "real", "all")
+    assert [(BANANA, int(bool(spent)), spent, at_risk)] * (state is not State.RELEASED) == spending_by_model(
+        ledger, "real", "all"
     )
+
+
+def test_each_report_has_its_time(ledger: Ledger, clock: Clock) -> None:
+    """This session, this UTC day and all the time are told apart, other kernels and days included."""
+    clock.now = NOON - 86_400
+    payment_in(ledger, State.SETTLED, amount=1, of=purchase(ledger))
+    clock.now = NOON
+    payment_in(ledger, State.SETTLED, amount=20, of=purchase(ledger))
+    with another(ledger) as other:
+        payment_in(other, State.SETTLED, amount=300, of=purchase(other))
+
+        assert 300 == spending(other, "real", "session").settled
+
+    assert 21 == spending(ledger, "real", "session").settled
+    assert 320 == spending(ledger, "real", "today").settled
+    assert 321 == spending(ledger, "real", "all").settled
+    assert (320, 21) == (ledger.committed("real").day, ledger.committed("real").session)
+
+
+def test_models_are_listed_dearest_first(ledger: Ledger) -> None:
+    """Each model has its count, its sum and what it has at risk."""
+    for model, state, amount in [
+        (BANANA, State.SETTLED, 52_500),
+        (BANANA, State.SETTLED, 52_500),
+        (BANANA, State.RELEASED, 52_500),
+        (FLUX, State.SETTLED, 42_000),
+        (FLUX, State.UNKNOWN, 42_001),
+        ("zai/cogview-4", State.POLLING, 15_750),
+    ]:
+        payment_in(ledger, state, amount=amount, of=purchase(ledger, model))
+
+    assert [
+        (BANANA, 2, 105_000, 0),
+        (FLUX, 1, 42_000, 42_001),
+        ("zai/cogview-4", 0, 0, 15_750),
+    ] == spending_by_model(ledger, "real", "today")
+
+
+PAYMENTS = st.lists(
+    st.tuples(
+        st.sampled_from(list(State)),
+        st.integers(min_value=0, max_value=10**9),
+        st.sampled_from([BANANA, FLUX, "x/y"]),
+        st.sampled_from(REALMS),
+    ),
+    max_size=6,
 )
-def test_reports_agree_with_the_rows(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[State, int, str, str]]
-) -> None:
-    """Whatever was written, sums, counts and models add up to it, realm by realm, and to what the caps count."""
-    books = Books(tmp_path_factory.mktemp("books") / "magic" / "ledger.sqlite")
-    books.set_caps(session=10**12, day=10**12)
-    for state, amount, model, realm in rows:
-        books.write(state, amount, model, realm)
-    for realm in ("real", "testnet", "practice"):
-        settled = [amount for state, amount, _, of in rows if of == realm and state is State.SETTLED]
-        at_risk = [amount for state, amount, _, of in rows if of == realm and state in AT_RISK]
-        expected = Spending(sum(settled), len(settled), sum(at_risk))
-        by_model = spending_by_model(books, realm, "all")
-
-        assert [expected] * 3 == [spending(books, realm, when) for when in ("session", "today", "all")]
-        assert expected == Spending(*(sum(row[place] for row in by_model) for place in (2, 1, 3)))
-        assert expected.settled + expected.at_risk == books.committed(realm).day
-    books.close()
 
 
-# The official cost log.
+@settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(payments=PAYMENTS)
+def test_reports_and_caps_agree_with_the_rows(tmp_path_factory: pytest.TempPathFactory, payments: Any) -> None:
+    """Whatever was paid, by whichever model and money, every sum is that of its rows, to the micro-dollar."""
+    path = tmp_path_factory.mktemp("sums") / "ledger.sqlite"
+    sums: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
+    with closing(Ledger(path, "one", Clock())) as ledger:
+        ledger.set_caps(session=10**12, day=10**12)
+        for state, amount, model, realm in payments:
+            payment_in(ledger, state, amount, purchase(ledger, model, realm))
+            if state is not State.RELEASED:
+                counted = (1, amount, 0) if state is State.SETTLED else (0, 0, amount)
+                sums[realm, model] = [a + b for a, b in zip(sums[realm, model], counted, strict=True)]
+
+        for realm in REALMS:
+            mine = {model: tuple(found) for (where, model), found in sums.items() if where == realm}
+            count, settled, at_risk = (sum(found[index] for found in mine.values()) for index in range(3))
+
+            assert Spending(settled, count, at_risk) == spending(ledger, realm, "session")
+            assert mine == {
+                model: (n, paid, risk) for model, n, paid, risk in spending_by_model(ledger, realm, "today")
+            }
+            assert settled + at_risk == ledger.committed(realm).day == ledger.committed(realm).session
 
 
-def test_a_line_is_as_the_official_sdk_writes_it(books: Books) -> None:
-    """The SDK's own fields in its own types: seconds, dollars, endpoint, model, wallet, network, client."""
-    books.write(State.SETTLED, 52_500)
-    append_settled(books)
+# -- the official cost log
+
+
+def test_a_settled_payment_is_a_line_of_the_official_log(ledger: Ledger, clock: Clock) -> None:
+    """The line has the official SDK's fields: when, where, dollars, model, wallet, network and who wrote it."""
+    payment = payment_in(ledger, State.SUBMITTED, amount=52_500, of=purchase(ledger))
+    clock.now += 9
+    ledger.settle(payment.id, HASH)
+
+    append_settled(ledger)
 
     assert [
         {
-            "ts": NOON,
+            "ts": NOON + 9,
             "endpoint": "/v1/images/generations",
             "cost_usd": 0.0525,
             "model": BANANA,
-            "wallet": "0xpayer",
+            "wallet": payment.payer,
             "network": "eip155:8453",
             "client_kind": "blockrun-magic",
         }
-    ] == log_of(books)
+    ] == log_of(ledger)
 
 
-def test_the_official_sdk_adds_our_lines_up(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its billing summary counts what was spent here."""
+def test_the_official_billing_counts_it(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The official SDK's own reader adds our lines to its sums, beside those it wrote itself."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the SDK's models are declared in an old way
-        from blockrun_llm import cache
-    books.write(State.SETTLED, 52_500)
-    books.write(State.SETTLED, 42_000, FLUX)
-    append_settled(books)
-    monkeypatch.setattr(cache, "COST_LOG_PATH", books.path.parent.parent / "cost_log.jsonl")
-    summary = cache.get_cost_log_summary()
+        warnings.simplefilter("ignore")
+        official = importlib.import_module("blockrun_llm.cache")
+    monkeypatch.setattr(official, "COST_LOG_PATH", ledger.path.parent.parent / "cost_log.jsonl")
+    official._append_cost_log("/v1/chat/completions", 0.25, model="x/chat")
+    payment_in(ledger, State.SETTLED, amount=52_500, of=purchase(ledger))
+    payment_in(ledger, State.SETTLED, amount=42_000, of=purchase(ledger, FLUX))
+    append_settled(ledger)
+    official._append_cost_log("/v1/chat/completions", 0.25, model="x/chat")
 
-    assert (2, 0.0945) == (summary["calls"], round(summary["total_usd"], 6))
+    summary = official.get_cost_log_summary(group_by="model")
 
-
-def test_only_real_settled_money_is_logged(books: Books) -> None:
-    """Play money, test networks and what is not settled would falsify the sum."""
-    for state in State:
-        books.write(state, 1 + list(State).index(state))
-    for realm in ("practice", "testnet"):
-        books.write(State.SETTLED, 99, realm=realm)
-    append_settled(books)
-
-    assert [(1 + list(State).index(State.SETTLED)) / 1e6] == [line["cost_usd"] for line in log_of(books)]
+    assert 4 == summary["calls"]
+    assert pytest.approx(0.5945) == summary["total_usd"]
+    assert {"calls": 1, "cost_usd": 0.0525} == summary["groups"][BANANA]
 
 
-def test_each_payment_is_logged_once(books: Books) -> None:
-    """However often it is asked, and by however many kernels at once, a payment has one line."""
+def test_each_payment_is_logged_once(ledger: Ledger) -> None:
+    """Appending again adds only what has settled since."""
+    payment_in(ledger, State.SETTLED, amount=1, of=purchase(ledger))
+    append_settled(ledger)
+    append_settled(ledger)
+    payment_in(ledger, State.SETTLED, amount=2, of=purchase(ledger))
+    append_settled(ledger)
+    with another(ledger) as other:
+        append_settled(other)
+
+    assert [1e-6, 2e-6] == [line["cost_usd"] for line in log_of(ledger)]
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.SETTLED], ids=str)
+def test_only_what_is_settled_is_logged(ledger: Ledger, state: State) -> None:
+    """At risk is not spent, and released even less."""
+    payment_in(ledger, state, of=purchase(ledger))
+
+    append_settled(ledger)
+
+    assert [] == log_of(ledger)
+
+
+@pytest.mark.parametrize("realm", ["practice", "testnet"])
+def test_only_real_money_is_logged(ledger: Ledger, realm: str) -> None:
+    """Play money and test networks would falsify the sum: no line, and no file made for it."""
+    payment_in(ledger, State.SETTLED, of=purchase(ledger, realm=realm))
+
+    append_settled(ledger)
+
+    assert [] == log_of(ledger)
+    assert not (ledger.path.parent.parent / "cost_log.jsonl").exists()
+
+
+def test_several_kernels_log_each_payment_once(ledger: Ledger) -> None:
+    """Kernels that append at the same moment neither repeat nor lose nor mix lines."""
     for amount in range(1, 21):
-        books.write(State.SETTLED, amount)
-    others = [Books(books.path, f"kernel {number}") for number in range(4)]
-    threads = [threading.Thread(target=append_settled, args=(ledger,)) for ledger in others]
+        payment_in(ledger, State.SETTLED, amount=amount, of=purchase(ledger, take=amount))
+    together = threading.Barrier(4)
+
+    def kernel(number: int) -> None:
+        with another(ledger, f"kernel {number}") as mine:
+            together.wait()
+            append_settled(mine)
+
+    threads = [threading.Thread(target=kernel, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    append_settled(books)
-    for ledger in others:
-        ledger.close()
 
-    assert [amount / 1e6 for amount in range(1, 21)] == sorted(line["cost_usd"] for line in log_of(books))
+    assert list(range(1, 21)) == sorted(round(line["cost_usd"] * 1_000_000) for line in log_of(ledger))
 
 
-def test_the_log_is_appended_to_and_private(books: Books) -> None:
-    """What the SDK wrote stays; a log that we begin is its owner's alone."""
-    path = books.path.parent.parent / "cost_log.jsonl"
-    books.write(State.SETTLED, 1)
-    append_settled(books)
+def test_a_log_that_cannot_be_written_is_caught_up_with(ledger: Ledger) -> None:
+    """No picture is lost for a log: what could not be written now is written the next time, once."""
+    path = ledger.path.parent.parent / "cost_log.jsonl"
+    payment_in(ledger, State.SETTLED, amount=1, of=purchase(ledger))
+    path.mkdir()
 
+    append_settled(ledger)
+    path.rmdir()
+    append_settled(ledger)
+    append_settled(ledger)
+
+    assert [1e-6] == [line["cost_usd"] for line in log_of(ledger)]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
+def test_a_new_log_is_its_owners_alone(ledger: Ledger) -> None:
+    """Who spent what is nobody else's business; a file that is there keeps its mode."""
+    path = ledger.path.parent.parent / "cost_log.jsonl"
+    payment_in(ledger, State.SETTLED, of=purchase(ledger))
+    append_settled(ledger)
     assert 0o600 == stat.S_IMODE(path.stat().st_mode)
 
-    path.write_text('{"ts": 1, "endpoint": "/v1/chat", "cost_usd": 5}\n', "utf-8")
-    books.write(State.SETTLED, 2)
-    append_settled(books)
+    path.chmod(0o644)
+    payment_in(ledger, State.SETTLED, of=purchase(ledger))
+    append_settled(ledger)
 
-    assert [5, 2e-06] == [line["cost_usd"] for line in log_of(books)]
-
-
-def test_a_log_that_cannot_be_written_is_written_later(books: Books) -> None:
-    """A picture is not lost for its line in a log: the line comes when the log can be written again."""
-    path = books.path.parent.parent / "cost_log.jsonl"
-    path.mkdir()
-    books.write(State.SETTLED, 52_500)
-    append_settled(books)
-    path.rmdir()
-
-    assert [] == log_of(books)
-
-    append_settled(books)
-
-    assert [0.0525] == [line["cost_usd"] for line in log_of(books)]
+    assert 0o644 == stat.S_IMODE(path.stat().st_mode)
+    assert 2 == len(log_of(ledger))

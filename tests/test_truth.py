@@ -15,7 +15,7 @@ from sockets import RESET, RawServer, http, json_http, raw_server
 from blockrun_magic.gateway import truth
 from blockrun_magic.gateway.client import Client, Timeouts
 from blockrun_magic.gateway.presets import Gateway, practice_at
-from blockrun_magic.gateway.truth import Balance, authorization_used, balance
+from blockrun_magic.gateway.truth import Balance, authorization_used, balance, time_there
 from blockrun_magic.payments.networks import BASE, BASE_SEPOLIA, NETWORKS, PRACTICE, Network
 
 PAYER = "0xe9030014F5DAe217d0A152f02A043567b16c1aBf"
@@ -149,6 +149,60 @@ def test_real_networks_have_servers_enough() -> None:
         assert 2 <= len(hosts) == len(network.rpc_urls)
         assert all(url.startswith("https://") for url in network.rpc_urls)
     assert () == PRACTICE.rpc_urls
+
+
+# -- what time it is there
+
+
+def block(timestamp: Any) -> bytes:
+    """Return the answer of an RPC server with its latest block."""
+    return json_http({"jsonrpc": "2.0", "id": 1, "result": {"number": "0x1", "timestamp": timestamp}})
+
+
+def time_at(gateway: Gateway, network: Network = BASE) -> float | None:
+    """Return the time by which authorizations expire on a network."""
+
+    async def ask() -> float | None:
+        async with Client(Timeouts(connect=2, answer=2)) as client:
+            return await time_there(client, gateway, network.id)
+
+    return asyncio.run(ask())
+
+
+def test_a_chain_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The earliest of two blocks at least is the time that has certainly come."""
+    with chain(monkeypatch, block(hex(1_800_000_012)), block(hex(1_800_000_010)), RESET) as (gateway, servers):
+        assert 1_800_000_010.0 == time_at(gateway)
+
+    assert "eth_getBlockByNumber" == json.loads(servers[0].seen[0].body)["method"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [RESET, json_http({"result": None}), *map(block, (None, "", "0x", "soon", 1_800_000_000, "-0x1", "0x" + "f" * 17))],
+)
+def test_one_clock_alone_is_no_time(monkeypatch: pytest.MonkeyPatch, other: Any) -> None:
+    """One server's word is not enough, and garbage is nobody's."""
+    with chain(monkeypatch, block(hex(1_800_000_000)), other) as (gateway, _):
+        assert time_at(gateway) is None
+
+
+def test_practice_tells_the_time_by_its_answers() -> None:
+    """The practice gateway's clock is in the date of its answers; where it gives none, nobody knows."""
+    with raw_server(json_http({}, date="Fri, 15 Jan 2027 08:00:00 GMT"), json_http({}), RESET) as server:
+        gateway = practice_at(server.url)
+
+        assert 1_800_000_000.0 == time_at(gateway, PRACTICE)
+        assert time_at(gateway, PRACTICE) is None
+        assert time_at(gateway, PRACTICE) is None
+
+
+def test_elsewhere_the_time_is_unknown() -> None:
+    """No clock is asked for a network that is not in our table, nor a real gateway for play money."""
+    gateway = Gateway("base", "https://blockrun.example/api", (BASE,))
+
+    assert time_at(gateway, PRACTICE) is None
+    assert time_at(gateway, replace(BASE, id="eip155:1")) is None
 
 
 # -- the practice gateway, which keeps its own books

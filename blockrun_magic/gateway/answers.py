@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 from blockrun_magic.errors import (
     AnswerUnusable,
@@ -169,11 +169,9 @@ def poll_address(gateway: Gateway, poll_url: str | None) -> str:
         raise AnswerUnusable("The gateway took the job and does not say where to collect it.", "")
     try:
         url = urljoin(f"{gateway.origin}/", poll_url)
-        parts = urlsplit(url)
-        same = f"{parts.scheme}://{parts.netloc}" == gateway.origin
     except ValueError:
-        same = False
-    if not same:
+        url = ""
+    if not gateway.owns(url):
         raise AnswerUnusable(
             f"The gateway sent us elsewhere to collect the picture ({plain_text(poll_url, 80)}).",
             "The payment was not shown to that address. Report this to the gateway.",

@@ -84,14 +84,14 @@ class Client:
         Raises GatewayUnreachable or AnswerUnusable.
         """
         address = gateway.base_url + url if url.startswith("/") else url
-        if not address.startswith(f"{gateway.origin}/"):
+        if not gateway.owns(address):
             raise AnswerUnusable(f"{plain_text(address, 80)} is not on the gateway.", "Report this to the gateway.")
         return await self._answer(self._request("GET", address, headers=headers), gateway)
 
     def _request(self, method: str, url: str, **content: Any) -> httpx.Request:
         try:
             return self._http.build_request(method, url, **content)
-        except httpx.InvalidURL as error:
+        except (httpx.InvalidURL, UnicodeError) as error:
             raise AnswerUnusable(
                 f"{plain_text(url, 80)} is not an address that can be opened ({plain_text(error, 80)}).",
                 "Report this to the gateway.",
@@ -174,7 +174,7 @@ class Client:
             host, port = parts.hostname or "", parts.port
         except ValueError:
             parts, host, port = urlsplit(""), "", None
-        own = f"{parts.scheme}://{parts.netloc}" == gateway.origin
+        own = gateway.owns(url)
         if not host or parts.username or parts.password or not (parts.scheme == "https" or own):
             raise AnswerUnusable(
                 f"The gateway names a picture at an address we do not open ({plain_text(url, 80)}).",

@@ -41,6 +41,13 @@ class Gateway:
         parts = urlsplit(self.base_url)
         return f"{parts.scheme}://{parts.netloc}"
 
+    def owns(self, url: str) -> bool:
+        """Return whether `url` is on the gateway's own origin, however its scheme, host and port are written."""
+        try:
+            return "@" not in urlsplit(url).netloc and _origin_of(url) == _origin_of(self.base_url)
+        except ValueError:
+            return False
+
     @property
     def on_loopback(self) -> bool:
         """Whether the gateway is on this machine."""
@@ -85,6 +92,11 @@ def gateway_at(url: str) -> Gateway:
 def practice_at(url: str) -> Gateway:
     """Return the practice gateway at `url`; it is only ever paid in play money."""
     return Gateway("practice", _checked_url(url), (PRACTICE,))
+
+
+def _origin_of(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
 
 
 def is_loopback(host: str) -> bool:

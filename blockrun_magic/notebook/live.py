@@ -55,11 +55,12 @@ class LiveLine:
         self._handle: DisplayHandle | None = None
         self._foot: DisplayHandle | None = None
         self._shown = ""
-        self._left = False
+        self.left = False
+        """Whether the cell has ended before its picture came."""
 
     def stay(self) -> None:
         """Take the cell's place now, with room for a caption: what comes will come after the cell has ended."""
-        self._left = True
+        self.left = True
         self._quiet = self._quiet or self._terminal
         if self._quiet:
             return
@@ -93,7 +94,7 @@ class LiveLine:
     def end(self, final: Any = None) -> None:
         """Put `final` in the place of the line, or nothing."""
         if self._terminal:
-            if self._left:
+            if self.left:
                 return
             if self._shown:
                 sys.stdout.write("\r\x1b[K")

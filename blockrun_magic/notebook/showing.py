@@ -45,7 +45,8 @@ class Showing:
         self, live: LiveLine, result: ImageResult | ImageResults, saved: Sequence[str], *, full: bool, quiet: bool
     ) -> None:
         """Put the picture in the place of the cell's live line, and the caption under it."""
-        self._shown = (id(result), self._shell.execution_count)
+        if not live.left:
+            self._shown = (id(result), self._shell.execution_count)
         if quiet:
             live.end()
         elif self._in_terminal:

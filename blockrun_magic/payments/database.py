@@ -26,6 +26,8 @@ def connect(path: Path) -> sqlite3.Connection:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     connection.row_factory = sqlite3.Row
+    # SQLite's own lower() knows no letters but ASCII's, and prompts are in any language.
+    connection.create_function("casefold", 1, str.casefold, deterministic=True)
     try:
         _use_write_ahead_log(connection)
         connection.execute("PRAGMA synchronous = FULL")

@@ -79,7 +79,9 @@ class Ledger:
         """Return finished purchases whose prompt or model mentions `words`, newest first."""
         query = """
             SELECT * FROM purchases WHERE realm = ?1 AND finished_at IS NOT NULL
-            AND instr(lower(json_extract(request, '$.prompt') || ' ' || json_extract(request, '$.model')), lower(?2))
+            AND instr(
+                casefold(json_extract(request, '$.prompt') || ' ' || json_extract(request, '$.model')), casefold(?2)
+            )
             ORDER BY created_at DESC LIMIT ?3 OFFSET ?4"""
         return [purchase_of(row) for row in self._read(query, (realm, words, limit, offset))]
 

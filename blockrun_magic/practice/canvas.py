@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from functools import lru_cache
+from itertools import pairwise
 from typing import TypeAlias
 
 from PIL import Image, ImageChops, ImageDraw
@@ -58,7 +59,7 @@ def ridge(rng: random.Random, steps: int = 7, rough: float = 0.55) -> list[float
     spread = 0.42
     for _ in range(steps):
         finer: list[float] = []
-        for left, right in zip(heights, heights[1:], strict=False):
+        for left, right in pairwise(heights):
             finer += [left, (left + right) / 2 + rng.uniform(-spread, spread)]
         heights = [*finer, heights[-1]]
         spread *= rough

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
@@ -79,7 +79,7 @@ def _warm_pro(picture: Image.Image, rng: random.Random) -> Image.Image:
     return _vignette(ImageChops.screen(_bloom(clear, 0.35), amber), 0.5)
 
 
-def _cinematic(picture: Image.Image, rng: random.Random) -> Image.Image:
+def _cinematic(picture: Image.Image, _rng: random.Random) -> Image.Image:
     """High contrast, teal shadows and amber lights, with the streaks of a wide lens."""
     graded = _curves(
         picture,
@@ -96,7 +96,7 @@ def _cinematic(picture: Image.Image, rng: random.Random) -> Image.Image:
 def _poster(colours: int, paper: RGB, ink: RGB) -> Look:
     """Return the look of a printed poster: few flat colours inside a frame."""
 
-    def look(picture: Image.Image, rng: random.Random) -> Image.Image:
+    def look(picture: Image.Image, _rng: random.Random) -> Image.Image:
         flat = picture.filter(ImageFilter.BoxBlur(2))
         palette = picture.resize((160, 160)).quantize(colours, Image.Quantize.MEDIANCUT)
         flat = flat.quantize(palette=palette, dither=Image.Dither.NONE).convert("RGB")
@@ -117,12 +117,10 @@ def _points(picture: Image.Image, rng: random.Random) -> Image.Image:
     small = picture.resize(
         (max(1, int(picture.width / step)), max(1, int(picture.height / step))), Image.Resampling.BOX
     )
-    pixels = small.load()
+    pixels: Any = small.load()
     draw = ImageDraw.Draw(canvas)
     spots = [(x, y) for x in range(small.width) for y in range(small.height)]
     rng.shuffle(spots)
-    if pixels is None:
-        return canvas
     for x, y in spots:
         red, green, blue = pixels[x, y]
         swing, warm = 0.84 + 0.4 * rng.random(), 24 * rng.random() - 12
@@ -142,10 +140,8 @@ def _crayon(picture: Image.Image, rng: random.Random) -> Image.Image:
     small = picture.resize(
         (max(1, int(picture.width / step)), max(1, int(picture.height / step))), Image.Resampling.BOX
     )
-    pixels = small.load()
+    pixels: Any = small.load()
     draw = ImageDraw.Draw(canvas)
-    if pixels is None:
-        return canvas
     for y in range(small.height):
         for x in range(small.width):
             pixel = pixels[x, y]
@@ -181,7 +177,7 @@ def _ink(picture: Image.Image, rng: random.Random) -> Image.Image:
 def _neon(first: RGB, second: RGB, ground: RGB) -> Look:
     """Return the look of tubes of light along every edge."""
 
-    def look(picture: Image.Image, rng: random.Random) -> Image.Image:
+    def look(picture: Image.Image, _rng: random.Random) -> Image.Image:
         small = picture.convert("L").reduce(2).filter(ImageFilter.BoxBlur(1))
         edges = small.filter(ImageFilter.FIND_EDGES).point([min(255, max(0, level - 7) * 8) for level in range(256)])
         border = ImageDraw.Draw(edges)

@@ -129,7 +129,7 @@ class PracticeServer:
         if listener is None:
             return
         serving = asyncio.create_task(server.serve(sockets=[listener]))
-        while not self._halt.is_set() and not serving.done():
+        while not self._halt.is_set() and not serving.done():  # noqa: ASYNC110  the event is a thread's
             await asyncio.sleep(0.05)
         _cut(server)
         await serving

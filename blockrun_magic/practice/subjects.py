@@ -54,7 +54,7 @@ def _shadow(canvas: Canvas, foot: Point, half: float) -> None:
     canvas.image.paste((8, 8, 16), (int(foot[0]) - wide, int(foot[1]) - high), spot)
 
 
-def _sprite(canvas: Canvas, side: float, colour: RGB) -> tuple[Image.Image, ImageDraw.ImageDraw, float]:
+def _sprite(side: float, colour: RGB) -> tuple[Image.Image, ImageDraw.ImageDraw, float]:
     """Return an empty sprite of twice the size, its pen, and how long a hundredth of it is."""
     pixels = max(8, int(side)) * 2
     sprite = Image.new("RGBA", (pixels, pixels), (*colour, 0))
@@ -64,7 +64,7 @@ def _sprite(canvas: Canvas, side: float, colour: RGB) -> tuple[Image.Image, Imag
 def _sailboat(canvas: Canvas, scene: Scene, rng: random.Random, horizon: float) -> None:
     side = 250 * canvas.unit
     sail = tint(scene.colours[0] if scene.colours else (250, 244, 232), _DIM.get(scene.time, 1.0))
-    sprite, draw, step = _sprite(canvas, side, sail)
+    sprite, draw, step = _sprite(side, sail)
     hull = mix(scene.palette.near, (120, 52, 40), 0.4)
     draw.polygon([(x * step, y * step) for x, y in ((48, 4), (48, 74), (14, 74))], fill=(*sail, 255))
     draw.polygon([(x * step, y * step) for x, y in ((53, 12), (53, 74), (84, 74))], fill=(*tint(sail, 0.84), 255))
@@ -83,7 +83,7 @@ def _balloon(canvas: Canvas, scene: Scene, rng: random.Random, horizon: float) -
     for number in range(3):
         side = (300, 170, 110)[number] * canvas.unit
         first = tint(hues[number % len(hues)], _DIM.get(scene.time, 1.0))
-        sprite, draw, step = _sprite(canvas, side, first)
+        sprite, draw, step = _sprite(side, first)
         stripe = mix(first, (255, 250, 240), 0.62)
         for at, reach in enumerate((34, 25, 15, 5)):
             fill = first if at % 2 == 0 else stripe
@@ -117,7 +117,7 @@ def _lighthouse(canvas: Canvas, scene: Scene, rng: random.Random, horizon: float
         (int(x - 210 * unit), int(foot - 70 * unit)),
         rock.reduce(2),
     )
-    sprite, draw, step = _sprite(canvas, 460 * unit, (240, 240, 236))
+    sprite, draw, step = _sprite(460 * unit, (240, 240, 236))
     hue = scene.colours[0] if scene.colours else (206, 62, 54)
     for band in range(5):
         top, wide = 24 + band * 14, 6.4 + band * 0.95
@@ -144,7 +144,7 @@ def _lighthouse(canvas: Canvas, scene: Scene, rng: random.Random, horizon: float
 def _house(canvas: Canvas, scene: Scene, rng: random.Random, horizon: float) -> None:
     side, dim = 330 * canvas.unit, _DIM.get(scene.time, 1.0)
     wall = tint(scene.colours[0] if scene.colours else (150, 96, 62), dim)
-    sprite, draw, step = _sprite(canvas, side, wall)
+    sprite, draw, step = _sprite(side, wall)
     draw.rectangle((66 * step, 18 * step, 75 * step, 46 * step), fill=(*tint(wall, 0.6), 255))
     draw.rectangle((16 * step, 50 * step, 84 * step, 92 * step), fill=(*wall, 255))
     for line in range(5):
@@ -174,7 +174,7 @@ def _house(canvas: Canvas, scene: Scene, rng: random.Random, horizon: float) -> 
 def _castle(canvas: Canvas, scene: Scene, rng: random.Random, horizon: float) -> None:
     side = 520 * canvas.unit
     stone = mix(mix(scene.palette.haze, scene.palette.near, 0.55), (150, 140, 150), 0.25)
-    sprite, draw, step = _sprite(canvas, side, stone)
+    sprite, draw, step = _sprite(side, stone)
     roof = scene.colours[0] if scene.colours else mix(scene.palette.near, (120, 60, 110), 0.5)
     for left, wide, top in ((12, 12, 52), (76, 12, 50), (28, 13, 36), (60, 13, 40), (42, 17, 22)):
         draw.rectangle(
@@ -207,11 +207,11 @@ def _castle(canvas: Canvas, scene: Scene, rng: random.Random, horizon: float) ->
     )
 
 
-def _rocket(canvas: Canvas, scene: Scene, rng: random.Random, horizon: float) -> None:
+def _rocket(canvas: Canvas, scene: Scene, rng: random.Random, _horizon: float) -> None:
     side = 460 * canvas.unit
     hue = scene.colours[0] if scene.colours else (222, 70, 66)
-    sprite, draw, step = _sprite(canvas, side, (236, 238, 242))
-    for fill, wide, low in (((255, 130, 50), 7, 98), ((255, 214, 110), 4, 90)):
+    sprite, draw, step = _sprite(side, (236, 238, 242))
+    for fill, wide, low in (((255, 130, 50), 7.0, 98), ((255, 214, 110), 4.0, 90)):
         draw.polygon(
             [((50 - wide) * step, 70 * step), ((50 + wide) * step, 70 * step), (50 * step, low * step)],
             fill=(*fill, 255),
@@ -227,7 +227,7 @@ def _rocket(canvas: Canvas, scene: Scene, rng: random.Random, horizon: float) ->
         )
     draw.ellipse((38 * step, 4 * step, 62 * step, 92 * step), fill=(236, 238, 242, 255))
     draw.rectangle((30 * step, 70 * step, 70 * step, 93 * step), fill=(0, 0, 0, 0))
-    for fill, wide, low in (((255, 130, 50), 8, 97), ((255, 224, 130), 4.5, 88)):
+    for fill, wide, low in (((255, 130, 50), 8.0, 97), ((255, 224, 130), 4.5, 88)):
         draw.polygon(
             [((50 - wide) * step, 70 * step), ((50 + wide) * step, 70 * step), (50 * step, low * step)],
             fill=(*fill, 255),

@@ -257,8 +257,10 @@ class Buying:
         return settlement
 
     def _note_settlement(self, payment: Payment, settlement: Settlement) -> None:
-        """Book a transaction the moment that any answer names one, whatever else it says."""
-        if settlement.transaction is not None and self._again(payment).state is not State.SETTLED:
+        """Book a transaction the moment that any answer names one, unless it says itself that it failed."""
+        if settlement.transaction is None or settlement.success is False:
+            return
+        if self._again(payment).state is not State.SETTLED:
             self.ledger.settle(payment.id, settlement.transaction)
 
     def _doubt(self, payment: Payment, note: str, *, refused: bool = False) -> None:
@@ -274,10 +276,11 @@ class Buying:
         self._doubt(payment, error.what, refused=refused)
         used = await self._look_up_quickly(payment)
         decided = self._again(payment).state in (State.SETTLED, State.RELEASED)
-        if refused or decided:
+        expired = self.clock() >= expired_at(payment)
+        if decided or (refused and not expired):
             return self._told(payment, error, used=used)
         amount = format_usd(payment.amount)
-        if self.clock() >= expired_at(payment):
+        if expired:
             return OutcomeUnknown(
                 f"{error.what} A payment of {amount} for this picture may have been taken, and nobody can say.",
                 "It is not paid again by itself. See `%blockrun jobs`; --fresh buys another take.",
