@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from blockrun_magic.gateway.presets import Gateway, gateway_named, practice_at
+from blockrun_magic.gateway.presets import Gateway, gateway_named
 from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.payments.money import parse_usd
 from blockrun_magic.pictures.source import read_mask, read_upload, upload_size
@@ -97,8 +97,7 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
 @asynccontextmanager
 async def _place(gateway: str, studio: Studio | None) -> AsyncIterator[tuple[Studio, Gateway]]:
     """Yield the studio and the gateway of one call, and close what was opened for it."""
-    practice = open_practice() if gateway == "practice" else None
-    where = practice_at(practice.start()) if practice else gateway_named(gateway)
+    where, end = open_practice() if gateway == "practice" else (gateway_named(gateway), None)
     ours = studio or open_studio()
     try:
         yield ours, where
@@ -106,8 +105,8 @@ async def _place(gateway: str, studio: Studio | None) -> AsyncIterator[tuple[Stu
         if studio is None:
             await ours.close()
             ours.ledger.close()
-        if practice is not None:
-            practice.stop()
+        if end is not None:
+            end()
 
 
 def _request(

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from blockrun_magic.gateway.presets import Gateway
     from blockrun_magic.payments.wallet import Wallet
-    from blockrun_magic.practice.server import PracticeServer
     from blockrun_magic.studio import Studio
 
 __all__ = ["blockrun_home", "open_practice", "open_studio", "wallet_for"]
@@ -55,10 +54,20 @@ def wallet_for(gateway: Gateway, environ: Mapping[str, str] = os.environ) -> Wal
     return practice_wallet() if gateway.realm == "practice" else find_wallet(environ, Path.home())
 
 
-def open_practice(environ: Mapping[str, str] = os.environ) -> PracticeServer:
-    """Return a practice gateway, not yet started, whose books are kept between kernels."""
+def open_practice(environ: Mapping[str, str] = os.environ) -> tuple[Gateway, Callable[[], None]]:
+    """Return the practice gateway, and what ends it.
+
+    That is a shared one at `BLOCKRUN_PRACTICE_URL`, or else one of our own, started now, whose books are
+    kept between kernels.
+    """
+    from blockrun_magic.gateway.presets import practice_at
+
+    shared = environ.get("BLOCKRUN_PRACTICE_URL")
+    if shared:
+        return practice_at(shared), lambda: None
     from blockrun_magic.practice.server import PracticeServer
 
     folder = blockrun_home(environ) / "magic"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return PracticeServer(db=folder / "practice.sqlite")
+    server = PracticeServer(db=folder / "practice.sqlite")
+    return practice_at(server.start()), server.stop

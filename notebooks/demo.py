@@ -1,5 +1,6 @@
 """Run the first notebook without a browser: its pictures, a page to look at, and its bill.
 
+Usage:
     python notebooks/demo.py            what `make demo` does; everything lands in build/
     python notebooks/demo.py --update   and write the new outputs into the notebook itself
 """

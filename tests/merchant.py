@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import hashlib
 import io
 import json
 import re
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -26,6 +28,7 @@ from functools import cache
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self
+from unittest import mock
 
 from eth_account import Account
 from eth_account.messages import encode_typed_data
@@ -619,6 +622,10 @@ def payer(name: str = "a payer of the tests") -> Wallet:
     return Wallet.from_key(hashlib.sha256(name.encode()).digest(), "a test")
 
 
+_tls_context = functools.cache(ssl.create_default_context)
+"""Reading the certificates of the world for every client would take longer than the tests."""
+
+
 @asynccontextmanager
 async def studio_over(
     folder: Path,
@@ -632,7 +639,10 @@ async def studio_over(
     """Open a studio whose ledger, store and locks are in `folder`, as a new kernel would."""
     purse = wallet or payer()
     ledger = Ledger(folder / "ledger.sqlite", session, clock)
-    client = Client(timeouts or Timeouts(connect=5, answer=20, picture=20))
+    # No power fails here: what is written has to outlive its process, not the machine.
+    ledger._connection.execute("PRAGMA synchronous = OFF")
+    with mock.patch.object(ssl, "create_default_context", _tls_context):
+        client = Client(timeouts or Timeouts(connect=5, answer=20, picture=20))
     studio = Studio(
         client=client,
         ledger=ledger,

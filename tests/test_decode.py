@@ -101,6 +101,15 @@ def test_a_bomb_stays_closed(width: int, height: int) -> None:
     assert f"{width} x {height}" in refusal_of(png_that_claims(width, height))
 
 
+def test_a_bomb_in_a_comment_stays_closed() -> None:
+    """A comment that would unpack to far more than it is makes the file no picture either."""
+    data = encoded("PNG")
+    comment = b"Comment\0\0" + zlib.compress(bytes(100_000_000), 9)
+    chunk = struct.pack(">I", len(comment)) + b"zTXt" + comment + struct.pack(">I", zlib.crc32(b"zTXt" + comment))
+
+    assert "damaged" in refusal_of(data[:33] + chunk + data[33:])
+
+
 @pytest.mark.parametrize(("width", "height"), [(0, 10), (10, 0)])
 def test_a_picture_without_pixels_is_refused(width: int, height: int) -> None:
     """Nothing times something is nothing to see."""

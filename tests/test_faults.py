@@ -604,6 +604,7 @@ async def _check_kept(case: _Case, bought: ImageResult) -> None:
 @pytest.fixture(autouse=True)
 def _no_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Load no certificates: all is on loopback, and loading them takes longer than a whole case."""
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
 
 

@@ -181,7 +181,7 @@ def test_nothing_but_a_flag_error_is_raised(text: str, cell: str | None, magic: 
         "it's $5 for {two} at 50% off, `really`",
         "a 🦊, 雪の中の狐, ein Füchslein",
         "wide   inner    spacing",
-        "a well-known dash — and – another - and -5 and --5 and -- not",  # noqa: RUF001
+        "a well-known dash — and – another - and -5 and --5 and -- not",
         "---rule--- -_- -- x",
         "C:\\new\\table",
         "half \ud83e",
@@ -215,7 +215,7 @@ def test_every_flag_is_read() -> None:
     """All of them at once, in both spellings."""
     actual = parse(
         "img2img",
-        "-i a.png --image=b.png -m flux,grok -s 1024×1024,512*512 -n=3 --quality HD --as city"  # noqa: RUF001
+        "-i a.png --image=b.png -m flux,grok -s 1024×1024,512*512 -n=3 --quality HD --as city"
         " --save ~/x.png --max-price $0.25 --dry-run --fresh --take 2 --full --quiet --unchecked --private"
         " --mask m.png",
         "make it snow",
@@ -271,7 +271,7 @@ def test_a_data_uri_is_one_image() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("1024×1024", ("1024x1024",)),  # noqa: RUF001
+        ("1024×1024", ("1024x1024",)),
         ("1024X768", ("1024x768",)),
         ("1024*768,512x512", ("1024x768", "512x512")),
         ("'1024 x 768, 512 x 512'", ("1024x768", "512x512")),

@@ -263,7 +263,7 @@ def test_the_tokens_letters_may_be_of_either_case(asset: str) -> None:
 
 
 AMOUNTS = [
-    *("0", "000", "-1", "+1", "1.0", "1e6", "0x10", "1_000", " 1", "1\n", "", "٣", "１", "nan", "1" * 19, "9" * 400),  # noqa: RUF001
+    *("0", "000", "-1", "+1", "1.0", "1e6", "0x10", "1_000", " 1", "1\n", "", "٣", "１", "nan", "1" * 19, "9" * 400),
     *(53_500, 0.05, True, None, [], {}, ["53500"], MISSING),
 ]
 
@@ -364,7 +364,7 @@ OTHER_HOSTS = [
     "//evil.example/api",
     "\t//evil.example/api",
     "https://[::1",
-    "https://blоckrun.ai/",  # noqa: RUF001  a Cyrillic o
+    "https://blоckrun.ai/",
     "ftp://evil.example/",
 ]
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from blockrun_magic.gateway.presets import Gateway
     from blockrun_magic.notebook.background import Background
     from blockrun_magic.notebook.settings import Settings
-    from blockrun_magic.practice.server import PracticeServer
     from blockrun_magic.studio import Studio
 
 __all__ = ["Session"]
@@ -34,7 +33,7 @@ class Session:
         self._studio: Studio | None = None
         self._gateway: Gateway | None = None
         self._why = ""
-        self._practice: PracticeServer | None = None
+        self._practice: tuple[Gateway, Callable[[], None]] | None = None
         self._looked_after: set[str] = set()
 
     @property
@@ -96,15 +95,9 @@ class Session:
 
     def practice(self) -> Gateway:
         """Return the practice gateway: a shared one at `BLOCKRUN_PRACTICE_URL`, or one of our own."""
-        from blockrun_magic.gateway.presets import practice_at
-
-        shared = os.environ.get("BLOCKRUN_PRACTICE_URL")
-        if shared:
-            return practice_at(shared)
         if self._practice is None:
             self._practice = open_practice()
-            self._practice.start()
-        return practice_at(self._practice.url)
+        return self._practice[0]
 
     def run(self, work: Coroutine[Any, Any, T], tick: Callable[[], None] | None = None) -> T:
         """Return what `work` returns, with Stop alive meanwhile."""
@@ -120,4 +113,4 @@ class Session:
             studio.ledger.close()
         practice, self._practice = self._practice, None
         if practice is not None:
-            practice.stop()
+            practice[1]()
