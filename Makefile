@@ -13,6 +13,7 @@ KILLS ?= 200
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 WALLETS := -u BLOCKRUN_WALLET_KEY -u BASE_CHAIN_WALLET_KEY -u SOLANA_WALLET_KEY -u BLOCKRUN_API_URL
+AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DELETE_ON_ERROR:
 .PHONY: demo test lint soak lab clean
@@ -33,7 +34,7 @@ soak: .make/test
 
 # A home of its own and no key from the environment: whatever a cell says, there is nothing real to spend.
 lab: .make/lab
-	env $(WALLETS) BLOCKRUN_HOME="$(CURDIR)/build/lab-home" $(BIN)/python -m jupyterlab notebooks
+	env $(WALLETS) BLOCKRUN_HOME="$(CURDIR)/build/lab-home" $(BIN)/python -m jupyterlab $(AS_ROOT) notebooks
 
 clean:
 	rm -rf .venv .make build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 import traceback
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -33,7 +34,7 @@ from blockrun_magic.payments.wallet import Wallet
 from blockrun_magic.pictures.store import Store
 from blockrun_magic.studio import Options, Patience, Studio
 
-__all__ = ["Job", "Nursery", "Run", "cells", "nursery", "payer_of", "practice_gateway"]
+__all__ = ["Job", "Nursery", "Run", "cells", "nursery", "payer_of", "practice_gateway", "settlements_of"]
 
 _BRISK = Patience(first_wait=0.05, longest_wait=0.2, poll_every=0.05, poll_at_most_every=0.1)
 _STEPS: Mapping[type, tuple[str, ...]] = {
@@ -131,6 +132,14 @@ def practice_gateway(folder: Path) -> Iterator[str]:
 def payer_of(name: str) -> Wallet:
     """Return the wallet of that name; nobody funds it with more than play money."""
     return Wallet.from_key(hashlib.sha256(name.encode()).digest(), "a test")
+
+
+def settlements_of(url: str, payer: str) -> list[dict[str, Any]]:
+    """Return the gateway's own record of what `payer` paid."""
+    with urllib.request.urlopen(f"{url}/practice/ledger") as answer:  # noqa: S310  it is our own loopback
+        lines = json.load(answer)["settlements"]
+    address = payer_of(payer).address.lower()
+    return [line for line in lines if line["payer"].lower() == address]
 
 
 def cells() -> list[ImageRequest]:

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import errno
 import io
+import json
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
@@ -68,7 +69,7 @@ from blockrun_magic.payments.database import told
 from blockrun_magic.payments.networks import BASE, PRACTICE
 from blockrun_magic.payments.reports import spending
 from blockrun_magic.pictures import store as store_module
-from blockrun_magic.studio import ImageResult, Patience, Studio
+from blockrun_magic.studio import BatchProgress, ImageResult, Options, Patience, Studio, make_all
 
 _LONG = 400
 """Seconds after which every signature of the first run has certainly expired."""
@@ -419,7 +420,10 @@ def _jobs() -> dict[str, Fault]:
         "404, and charged": Fault({"poll": cashing(say(404))}, RequestRejected, moved=True),
         "never done": Fault({"poll": say(202, _RUNNING)}, UpstreamFailed, patience=brief),
         "never done, and charged": Fault(
-            {"poll": cashing(say(202, _RUNNING))}, UpstreamFailed, patience=brief, moved=True
+            {"poll": cashing(say(202, _RUNNING)), "polled": say(202, _RUNNING)},
+            UpstreamFailed,
+            patience=brief,
+            moved=True,
         ),
         "elsewhere": Fault({"job": change(poll_url="https://elsewhere.example/api/v1/jobs/1")}),
         "on another port": Fault({"job": change(poll_url="http://127.0.0.1:9/api/v1/jobs/1")}),
@@ -621,3 +625,82 @@ def test_fault_before_the_signature(name: str, operation: str, tmp_path: Path) -
 def test_fault(name: str, operation: str, tmp_path: Path, *, expired: bool) -> None:
     """Whatever fails, the books hold what moved, one cheque at most can be cashed, and the words are true."""
     asyncio.run(_play(_faults()[name], operation, tmp_path / "magic", expired=expired))
+
+
+def test_a_price_that_rises_during_a_batch_stays_within_its_bound(tmp_path: Path) -> None:
+    """`max_price` bounds a whole batch also when the gateway raises its price once the batch was agreed to."""
+    requests = [replace(_request("generate"), prompt=f"boat {number}") for number in range(3)]
+    agreed = 3 * 52_500
+
+    async def dearer(exchange: Exchange) -> Reply:
+        reply = await _ask(amount="150000")(exchange)
+        assert reply is not None
+        return reply
+
+    async def batch(merchant: Merchant) -> None:
+        async with studio_over(tmp_path / "magic") as studio:
+            progress = BatchProgress(len(requests))
+            results = await make_all(studio, requests, merchant.gateway, Options(max_price=agreed), progress)
+
+            assert [BudgetError] * 3 == [type(failure.error) for failure in results.failures]
+
+    with Merchant(Clock(), {"challenge": after(1, dearer)}) as merchant:
+        asyncio.run(batch(merchant))
+
+        assert [] == merchant.shown
+
+
+@pytest.mark.parametrize("where", ["poll_url", "redirect of a poll", "redirect"])
+def test_a_payment_is_shown_to_nobody_else(where: str, tmp_path: Path) -> None:
+    """Wherever a gateway sends us, a stranger is not even asked: not at another port, not by a redirect."""
+
+    async def buy(merchant: Merchant) -> None:
+        async with studio_over(tmp_path / "magic") as studio:
+            with pytest.raises(BlockrunError):
+                await studio.make(_request("generate"), merchant.gateway)
+
+    with Merchant(Clock()) as stranger, Merchant(Clock(), slow=where != "redirect") as merchant:
+        elsewhere = f"{stranger.gateway.base_url}/v1/jobs/job1"
+        merchant.acts = {
+            "poll_url": {"job": change(poll_url=elsewhere)},
+            "redirect of a poll": {"poll": say(307, Location=elsewhere)},
+            "redirect": {"paid": say(308, Location=elsewhere)},
+        }[where]
+        asyncio.run(buy(merchant))
+
+        assert 0 == stranger.requests
+        assert len(merchant.shown) > 0
+
+
+async def _echo(exchange: Exchange) -> Reply:
+    """Say the payment header and its signature back, wherever a gateway may write words."""
+    envelope = json.loads(base64.b64decode(exchange.payment or ""))
+    secret = f"{envelope['payload']['signature']} {exchange.payment}"
+    if exchange.reply is None:
+        return Reply.of(403, {"error": secret, "message": secret})
+    reply = await change(data=[exchange.merchant._entry("0x" + "ab" * 32, 0) | {"revised_prompt": secret}])(exchange)
+    assert reply is not None
+    return reply
+
+
+@pytest.mark.parametrize("point", ["paid", "settled"])
+def test_an_echoed_payment_header_is_not_repeated(point: str, tmp_path: Path) -> None:
+    """A gateway that says a signature back gets it neither into an error nor into a receipt."""
+    said: list[str] = []
+
+    async def buy(merchant: Merchant) -> None:
+        async with studio_over(tmp_path / "magic") as studio:
+            try:
+                result = await studio.make(_request("generate"), merchant.gateway)
+            except BlockrunError as error:
+                said.append(str(error))
+            else:
+                said.extend([repr(result.pictures), result.files[0].read_bytes().decode("latin-1")])
+
+    with Merchant(Clock(), {point: _echo}) as merchant:
+        asyncio.run(buy(merchant))
+        [shown] = merchant.shown
+        signature = json.loads(base64.b64decode(shown.header))["payload"]["signature"]
+
+    assert said
+    assert [] == [text for text in said if shown.header[-120:] in text or signature[2:66] in text]

@@ -6,19 +6,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import random
 import sqlite3
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-from killing import Job, Nursery, nursery, payer_of, practice_gateway
+from killing import Job, Nursery, nursery, practice_gateway, settlements_of
 
 from blockrun_magic.payments.ledger import Ledger
 from blockrun_magic.payments.states import AT_RISK, State
@@ -39,13 +36,6 @@ class World:
 
     url: str
     kernels: Nursery
-
-    def settlements(self, payer: str) -> list[dict[str, Any]]:
-        """Return the gateway's own record of what `payer` paid."""
-        with urllib.request.urlopen(f"{self.url}/practice/ledger") as answer:  # noqa: S310  it is our own loopback
-            lines = json.load(answer)["settlements"]
-        address = payer_of(payer).address.lower()
-        return [line for line in lines if line["payer"].lower() == address]
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +64,7 @@ def _assert_whole(world: World, job: Job) -> None:
         for file in map(Path, result["files"]):
             assert file.stem == hashlib.sha256(file.read_bytes()).hexdigest()
 
-    paid = world.settlements(job.payer)
+    paid = settlements_of(world.url, job.payer)
     ours = _settled(Path(job.folder) / "ledger.sqlite")
 
     assert {line["nonce"]: (int(line["amount"]), line["transaction"]) for line in paid} == ours

@@ -196,6 +196,19 @@ def test_a_payment_that_is_not_there_is_an_error(ledger: Ledger, state: State) -
         STEPS[state](ledger, ghost)
 
 
+def test_the_steps_are_those_of_the_drawing() -> None:
+    """A step more would be a way to pay twice or to lose a payment: whoever adds one, draws it and says so here."""
+    assert {
+        "reserved": "released signed",
+        "signed": "released submitted",
+        "submitted": "polling released settled unknown",
+        "polling": "released settled unknown",
+        "unknown": "polling released settled submitted",
+        "settled": "",
+        "released": "",
+    } == {str(state): " ".join(sorted(ends)) for state, ends in TRANSITIONS.items()}
+
+
 def test_the_table_of_states_is_whole() -> None:
     """Every state has its steps; only settled and released are ends; whatever else counts is at risk."""
     assert set(State) == set(TRANSITIONS)

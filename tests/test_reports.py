@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_ledger import HASH, NOON, Clock, another, payment_in
 
@@ -125,7 +125,7 @@ PAYMENTS = st.lists(
 )
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=12)
 @given(payments=PAYMENTS)
 def test_reports_and_caps_agree_with_the_rows(tmp_path_factory: pytest.TempPathFactory, payments: Any) -> None:
     """Whatever was paid, by whichever model and money, every sum is that of its rows, to the micro-dollar."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -43,6 +44,8 @@ __all__ = [
 
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _LONGEST_WAIT = 120.0
+_LONGEST_URL = 2048
+_CIPHER = re.compile(r"(?=[A-Za-z]*[0-9+/=_-])[A-Za-z0-9+/=_-]{100,}")
 _JOB_FAILURES = frozenset({"failed", "error", "cancelled", "canceled", "expired"})
 
 
@@ -171,7 +174,8 @@ def poll_address(gateway: Gateway, poll_url: str | None) -> str:
         url = urljoin(f"{gateway.origin}/", poll_url)
     except ValueError:
         url = ""
-    if not gateway.owns(url):
+    # What cannot be opened must not stand in the ledger as the place to ask.
+    if not gateway.owns(url) or not url.isprintable() or len(url) > _LONGEST_URL:
         raise AnswerUnusable(
             f"The gateway sent us elsewhere to collect the picture ({plain_text(poll_url, 80)}).",
             "The payment was not shown to that address. Report this to the gateway.",
@@ -244,8 +248,12 @@ def _error_text(body: Any) -> str:
 
 
 def plain_text(value: Any, limit: int) -> str:
-    """Return `value` as one line of printable text of at most `limit` characters."""
+    """Return `value` as one line of printable text of at most `limit` characters.
+
+    What is as long as a signature and may be one, in hex or base64, is left out: a server could say a
+    payment header back.
+    """
     text = value if isinstance(value, str) else str(value)
     text = "".join(character if unicodedata.category(character)[0] != "C" else " " for character in text[: limit * 4])
-    text = " ".join(text.split())
+    text = _CIPHER.sub("…", " ".join(text.split()))
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -44,13 +44,19 @@ class _Cut:
                 await answer(scope, receive, send)
                 return
         # ASGI has no word for hanging up; uvicorn's `send` is a method of the object that can.
-        transport = getattr(getattr(send, "__self__", None), "transport", None)
-        try:
-            await self.app(scope, receive, send)
-        except Dropped:
-            if transport is None:
-                raise
-            transport.abort()
+        scope["connection"] = getattr(getattr(send, "__self__", None), "transport", None)
+        await self.app(scope, receive, send)
+
+
+class _HungUp(Response):
+    """No answer: the connection is dropped in its place."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  ASGI's signature
+        scope["connection"].abort()
+
+
+async def _hang_up(_request: Request, _dropped: Exception) -> Response:
+    return _HungUp()
 
 
 class _Routes:
@@ -154,4 +160,7 @@ def build_app(state: State, catalog: Catalog, options: Options | None = None) ->
     ]
     # A page in a browser must not talk to it under a name of its own choosing.
     own_hosts = Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
-    return _Cut(Starlette(routes=[Mount("/api", routes=paths)], middleware=[own_hosts]))
+    gateway = Starlette(
+        routes=[Mount("/api", routes=paths)], middleware=[own_hosts], exception_handlers={Dropped: _hang_up}
+    )
+    return _Cut(gateway)

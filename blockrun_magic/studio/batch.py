@@ -69,11 +69,14 @@ async def make_all(
     if not options.unchecked:
         for request in requests:
             studio.catalog.check(request)
-    total = await _priced(studio, requests, gateway, options)
+    prices = await _priced(studio, requests, gateway, options)
+    total = sum(prices)
     progress.total, progress.stage = total, "making"
     hold = studio.ledger.hold(gateway.realm, total) if total else None
+    # `max_price` is for all of them: no part may use what another leaves, should its price rise by then.
+    parts = [replace(options, hold=hold, max_price=None if options.max_price is None else price) for price in prices]
     try:
-        outcomes = await _side_by_side(studio, requests, gateway, replace(options, hold=hold), progress, jobs)
+        outcomes = await _side_by_side(studio, requests, gateway, parts, progress, jobs)
     finally:
         if hold is not None:
             studio.ledger.drop_hold(hold)
@@ -96,8 +99,8 @@ async def quote_all(
     return [replace(found[request.price_key], kept=studio.is_kept(request, gateway, options)) for request in requests]
 
 
-async def _priced(studio: Studio, requests: Sequence[ImageRequest], gateway: Gateway, options: Options) -> int:
-    """Return what the batch costs in micro-USDC, each kind of request asked once; raises BudgetError."""
+async def _priced(studio: Studio, requests: Sequence[ImageRequest], gateway: Gateway, options: Options) -> list[int]:
+    """Return what each request costs in micro-USDC, kept ones nothing; each kind is asked once. Raises BudgetError."""
     missing = [request for request in requests if not studio.is_kept(request, gateway, options)]
     if missing:
         studio.wallet_for(gateway)  # no key: say so once, before anything is sent
@@ -113,25 +116,26 @@ async def _priced(studio: Studio, requests: Sequence[ImageRequest], gateway: Gat
             f" {format_usd(options.max_price)}.",
             f"Nothing was signed. Allow it with --max-price {format_usd(total)}, or ask for fewer.",
         )
-    return total
+    costs = iter(quotes)
+    return [next(costs).total if request in missing else 0 for request in requests]
 
 
 async def _side_by_side(
     studio: Studio,
     requests: Sequence[ImageRequest],
     gateway: Gateway,
-    options: Options,
+    options: Sequence[Options],
     progress: BatchProgress,
     jobs: int,
 ) -> list[ImageResult | BlockrunError]:
     turn = asyncio.Semaphore(jobs)
 
-    async def one(request: ImageRequest) -> ImageResult | BlockrunError:
+    async def one(request: ImageRequest, its_options: Options) -> ImageResult | BlockrunError:
         async with turn:
             part = Progress()
             progress.parts.append(part)
             try:
-                result = await studio.make(request, gateway, options, part)
+                result = await studio.make(request, gateway, its_options, part)
             except BlockrunError as error:
                 progress.failed += 1
                 progress.parts.remove(part)
@@ -141,4 +145,4 @@ async def _side_by_side(
         progress.parts.remove(part)
         return result
 
-    return list(await asyncio.gather(*(one(request) for request in requests)))
+    return list(await asyncio.gather(*map(one, requests, options)))
