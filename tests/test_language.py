@@ -343,3 +343,15 @@ def test_a_mistake_is_told_with_its_way_out(kernel: Kernel, code: str, name: str
 
     assert (name, 2) == (cell.error_name, len(cell.error)), cell.error
     assert advice in cell.error[1]
+
+
+def test_a_batch_shows_a_bar_that_moves(kernel: Kernel) -> None:
+    """While it runs, the cell's one line counts up, with what was spent and how long it may still take."""
+    cell = made(
+        kernel, f"%%imagegen {SMALL} --each --jobs 1\n" + "\n".join(f"practice:slow=0.3 bar {k}" for k in range(3))
+    )
+    shown = [content["data"].get("text/plain", "") for content in cell.of_type("update_display_data")]
+    counts = [text.split("] ")[1].split(" of 3")[0] for text in shown if " of 3" in text and "] " in text]
+
+    assert sorted(set(counts)) == ["0", "1", "2"] or sorted(set(counts)) == ["1", "2"], shown
+    assert any("to go" in text for text in shown)

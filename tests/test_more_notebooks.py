@@ -1,0 +1,59 @@
+"""The later notebooks: they run as they are committed, stay small, and know nothing of the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from kernels import Cell, paid_to, running_kernel
+
+from blockrun_magic.practice.server import PracticeServer
+
+FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
+LATER = sorted(path.name for path in FOLDER.glob("*.ipynb") if not path.name.startswith("01-"))
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[PracticeServer]:
+    """Return the practice gateway that the notebooks find."""
+    with PracticeServer() as server:
+        yield server
+
+
+def run_all(name: str, desk: Path, gateway: PracticeServer) -> list[Cell]:
+    """Return the cells of one Run All, in a kernel of its own."""
+    notebook = nbformat.read(FOLDER / name, as_version=4)
+    with running_kernel(desk, {"BLOCKRUN_PRACTICE_URL": gateway.url}) as kernel:
+        started = [kernel.start(cell.source) for cell in notebook.cells if cell.cell_type == "code"]
+        return [kernel.finish(cell_id) for cell_id in started]
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_every_cell_runs(name: str, tmp_path: Path, gateway: PracticeServer) -> None:
+    """Run All goes to the end, and pictures are shown."""
+    cells = run_all(name, tmp_path, gateway)
+
+    assert ["ok"] * len(cells) == [cell.status for cell in cells], [cell.error for cell in cells if cell.error]
+    assert sum(len(cell.pictures) for cell in cells) >= 5
+
+
+def test_a_second_run_of_many_pictures_costs_nothing(tmp_path: Path, gateway: PracticeServer) -> None:
+    """Every picture of notebook 03 is paid for once; what failed is tried again."""
+    run_all("03-many-pictures.ipynb", tmp_path, gateway)
+    before = paid_to(gateway.url)
+    run_all("03-many-pictures.ipynb", tmp_path, gateway)
+
+    assert before == paid_to(gateway.url)
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_it_is_small_and_says_nothing_of_its_machine(name: str) -> None:
+    """Under 400 KB with its outputs, and without a path of the machine that made them."""
+    text = (FOLDER / name).read_text("utf-8")
+
+    assert len(text.encode()) < 400_000
+    assert '"image/jpeg"' in text
+    for word in ("/tmp/", "/root", "/home/", "/work/", "/Users/", "PAYMENT-SIGNATURE"):  # noqa: S108  a path to look for, not to use
+        assert word not in text
