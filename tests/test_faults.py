@@ -650,6 +650,32 @@ def test_a_price_that_rises_during_a_batch_stays_within_its_bound(tmp_path: Path
         assert [] == merchant.shown
 
 
+def test_a_resumed_purchase_costs_no_more_than_was_agreed(tmp_path: Path) -> None:
+    """When the first payment expired unused and the price rose, `resume` signs nothing; the cell may."""
+    world = Clock()
+
+    async def runs(merchant: Merchant) -> None:
+        async with studio_over(tmp_path / "magic", clock=world) as studio:
+            with pytest.raises(OutcomeUnknown):
+                await studio.make(_request("generate"), merchant.gateway)
+            [purchase] = studio.ledger.open_purchases()
+            merchant.heal()
+            merchant.surcharge = 1000
+            world.ahead += _LONG
+            with pytest.raises(BudgetError, match=r"rose from \$0\.0525 to \$0\.0535"):
+                await studio.resume(purchase, merchant.gateway)
+            shown = len(merchant.shown)
+            result = await studio.make(_request("generate"), merchant.gateway)
+
+            assert shown + 1 == len(merchant.shown)
+            assert 53_500 == result.cost_micros
+
+    with Merchant(world, {"paid": reset}) as merchant:
+        asyncio.run(runs(merchant))
+
+        assert 53_500 == merchant.chain.total
+
+
 @pytest.mark.parametrize("where", ["poll_url", "redirect of a poll", "redirect"])
 def test_a_payment_is_shown_to_nobody_else(where: str, tmp_path: Path) -> None:
     """Wherever a gateway sends us, a stranger is not even asked: not at another port, not by a redirect."""

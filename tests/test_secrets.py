@@ -53,7 +53,7 @@ _SIGNATURE = re.compile(rb"(?<![0-9a-fA-F])(?:0x)?[0-9a-fA-F]{130}(?![0-9a-fA-F]
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]{300,}={0,2}")
 _BREAK = """
 import eth_account, httpcore, httpx
-import blockrun_magic.payments.ledger as ledger, blockrun_magic.payments.x402 as x402
+import blockrun_magic.payments.ledger as ledger
 
 def breaking(owner, name, paid=False):
     real = getattr(owner, name)
@@ -67,7 +67,6 @@ def breaking(owner, name, paid=False):
 """
 _BUGS = {
     "signing": "eth_account.Account, 'sign_message'",
-    "writing the header": "x402.base64, 'b64encode'",
     "recording": "ledger.Ledger, 'sign'",
     "sending": "httpx.AsyncClient, 'send', paid=True",
     "pooling": "httpcore.AsyncConnectionPool, 'handle_async_request', paid=True",
@@ -195,10 +194,8 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
 def test_the_session_did_what_it_should(session: Session) -> None:
     """It came to its end, bought a picture, sent several signatures, and printed tracebacks and logs."""
     assert b"the end" in session.output
-    assert (
-        len(_BUGS)
-        <= len(set(re.findall(rb"RuntimeError: a bug in \w+|WalletError: .*RuntimeError", session.output))) + 1
-    )
+    # What fails while signing is an error of the wallet's, which leaves the rest out.
+    assert len(_BUGS) <= len(re.findall(rb"RuntimeError: a bug in|WalletError: .*\(RuntimeError\)", session.output))
     assert b"DEBUG:httpcore" in session.output
     assert b"OutcomeUnknown" in session.output
     assert len([name for name in session.secrets.texts if name.startswith("header")]) > 5

@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from blockrun_magic.payments.states import State
 
@@ -30,6 +30,9 @@ class Payment:
     header_name: str | None = None
     header_value: str | None = field(default=None, repr=False)
     note: str | None = None
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a payment's header is money: it is not copied into files")
 
 
 @dataclass(frozen=True, slots=True)

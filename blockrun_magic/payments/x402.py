@@ -14,7 +14,7 @@ import re
 import secrets
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from blockrun_magic.errors import TermsRefused
@@ -104,6 +104,9 @@ class SignedPayment:
     authorization: Authorization
     header_name: str
     header_value: str = field(repr=False)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a payment's header is money: it is not copied into files")
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,7 @@ __all__ = ["Buying"]
 
 _QUICK = 5.0
 _ACCEPTED = 202
+_PAYMENT_REQUIRED = 402
 _GONE = frozenset({404, 410})
 
 
@@ -182,9 +183,11 @@ class Buying:
         if payment.state is State.SETTLED or self.clock() < usable_until(payment):
             return payment
         old = await self._outlived(payment)
-        if old.state is State.SETTLED:
+        # Where nobody can say, the job can: shown the old signature, it delivers what that has paid for.
+        if old.state is State.SETTLED or (
+            old.state is not State.RELEASED and not await self._turned_down(old, address)
+        ):
             return old
-        # If nobody can say: the job itself settles only once, whatever is shown to it.
         self._doubt(old, "expired while its job was running")
         try:
             fresh = await self._authorize_again(old, address)
@@ -194,6 +197,14 @@ class Buying:
         self.ledger.submit(fresh.id)
         self.ledger.poll(fresh.id, self.purchase.id, address)
         return self._again(fresh)
+
+    async def _turned_down(self, old: Payment, address: str) -> bool:
+        """Return whether the gateway asks for another signature than `old` for the job at `address`."""
+        try:
+            answer = await self.client.get(self.gateway, address, _Sealed(old))
+        except GatewayError:
+            return False
+        return answer.status == _PAYMENT_REQUIRED
 
     async def _authorize_again(self, old: Payment, address: str) -> Payment:
         terms = await self.quote(address)

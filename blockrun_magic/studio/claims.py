@@ -88,8 +88,7 @@ class Claims:
 
     def _can_go_on(self, purchase: Purchase) -> bool:
         """Return whether an unfinished take is worth going on with: its payment is not in doubt."""
-        payments = self._ledger.payments(purchase.id)
-        return not payments or payments[-1].state is not State.UNKNOWN
+        return all(payment.state is not State.UNKNOWN for payment in self._ledger.payments(purchase.id))
 
     def _lock(self, realm: str, digest: str, take: int) -> FileLock:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)

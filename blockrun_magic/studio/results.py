@@ -107,7 +107,7 @@ class ImageResults(Sequence[ImageResult]):
         return sheet(self.images, side, self.labels())
 
     def labels(self) -> list[str]:
-        """Return two short lines for each picture: its model; its size, price and seconds."""
+        """Return two short lines for each picture: its model and size; its price and seconds."""
         return [label for result in self._results for label in [_label(result)] * len(result.images)]
 
     def __repr__(self) -> str:
@@ -145,4 +145,4 @@ def _record(result: ImageResult) -> dict[str, Any]:
 def _label(result: ImageResult) -> str:
     model = str(result.request["model"]).rpartition("/")[2]
     price = "kept, $0.00" if result.receipt.from_store else format_usd(result.receipt.amount)
-    return f"{model}\n{result.request['size']}  {price}  {result.seconds:.1f} s"
+    return f"{model} {result.request['size']}\n{price}  {result.seconds:.1f} s"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blockrun_magic.errors import BlockrunError, GatewayError, LedgerError, StoreError
+from blockrun_magic.errors import BlockrunError, BudgetError, GatewayError, LedgerError, StoreError
 from blockrun_magic.gateway.answers import Item
 from blockrun_magic.gateway.catalog import SNAPSHOT, Catalog
 from blockrun_magic.gateway.client import Client
@@ -59,6 +59,8 @@ class Options:
     cache_only: bool = False
     hold: int | None = None
     """The ledger's hold that a batch reserves its parts out of."""
+    agreed: int | None = None
+    """What was agreed to when a purchase that is resumed was begun, in micro-USDC: it may not cost more."""
 
 
 class Studio:
@@ -136,7 +138,8 @@ class Studio:
         """Return the pictures of a purchase that was left open, paid for with its own payment."""
         progress = progress or Progress()
         request = await asyncio.to_thread(request_from_record, purchase.request, self.store)
-        options = Options(take=purchase.take, unchecked=True, private=purchase.private)
+        agreed = max((payment.amount for payment in self.ledger.payments(purchase.id)), default=None)
+        options = Options(take=purchase.take, unchecked=True, private=purchase.private, agreed=agreed)
         return await self._shielded(self._claim_and_make(request, gateway, options, progress), progress)
 
     async def reconcile(self, gateway: Gateway) -> int:
@@ -267,6 +270,11 @@ class Studio:
     def _check_budget(self, terms: Terms, request: ImageRequest, options: Options) -> None:
         check_price(terms.amount, request.n, self.ledger.caps(), options.max_price)
         check_surprise(terms.amount, self.catalog.list_price(request.price_key), options.max_price)
+        if options.agreed is not None and terms.amount > options.agreed:
+            raise BudgetError(
+                f"The price rose from {format_usd(options.agreed)} to {format_usd(terms.amount)} since this was begun.",
+                "Nothing was signed. Run its cell again to agree to the new price.",
+            )
 
     async def _deliver(
         self, purchase: Purchase, payment: Payment, gateway: Gateway, items: list[Item], begun: float
