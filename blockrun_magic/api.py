@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 from blockrun_magic.gateway.presets import Gateway, gateway_named
 from blockrun_magic.gateway.request import ImageRequest, Upload
@@ -75,12 +75,29 @@ async def aedit(
         return await ours.make(request, where, _options(max_price, fresh=fresh))
 
 
-def generate(prompt: str, **choices: Any) -> ImageResult:
+class _Choices(TypedDict, total=False):
+    model: str | None
+    size: str | None
+    n: int
+    max_price: str | None
+    fresh: bool
+    gateway: str
+
+
+class _GenerateChoices(_Choices, total=False):
+    quality: str | None
+
+
+class _EditChoices(_Choices, total=False):
+    mask: Any
+
+
+def generate(prompt: str, **choices: Unpack[_GenerateChoices]) -> ImageResult:
     """Return what `agenerate` returns, for code without an event loop; takes the same choices."""
     return _run(agenerate(prompt, **choices))
 
 
-def edit(prompt: str, image: Any, **choices: Any) -> ImageResult:
+def edit(prompt: str, image: Any, **choices: Unpack[_EditChoices]) -> ImageResult:
     """Return what `aedit` returns, for code without an event loop; takes the same choices."""
     return _run(aedit(prompt, image, **choices))
 

@@ -150,6 +150,19 @@ def test_no_line_makes_it_fail(shell: Any, text: str, head: str) -> None:
     complete(shell, head + text)
 
 
+def test_the_terminals_own_completer_answers(shell: Any) -> None:
+    """prompt_toolkit's completer, which the terminal asks on TAB, gives the same."""
+    from IPython.terminal.ptutils import IPythonPTCompleter
+    from prompt_toolkit.completion import CompleteEvent
+    from prompt_toolkit.document import Document
+
+    text = "%imagegen --model flux,cog"
+    found = list(IPythonPTCompleter(shell=shell).get_completions(Document(text, len(text)), CompleteEvent()))
+
+    assert ["cogview", "cogview-4"] == [answer.text for answer in found]
+    assert {-3} == {answer.start_position for answer in found}
+
+
 def test_unloading_takes_the_matcher_back(shell: Any) -> None:
     """After unloading, none of our answers is left."""
     shell.extension_manager.unload_extension("blockrun_magic")

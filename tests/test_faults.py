@@ -52,6 +52,7 @@ from blockrun_magic.errors import (
     BlockrunError,
     BudgetError,
     ContentRefused,
+    GatewayError,
     GatewayUnreachable,
     JobFailed,
     LedgerError,
@@ -381,6 +382,7 @@ def _after() -> dict[str, Fault]:
         "paid, no receipt": Fault({"settled": _receiptless()}, _PICTURE, moved=True),
         "given for nothing": Fault({"paid": _give}, _PICTURE),
         "no witness, paid, reset": Fault({"settled": reset}, moved=True, witness=False),
+        "no witness, paid, half a body": Fault({"settled": cut_off}, GatewayUnreachable, moved=True, witness=False),
         "no witness, paid, no receipt": Fault({"settled": _receiptless()}, _PICTURE, moved=True, witness=False),
         **{
             f"no witness, paid, {status}": Fault({"settled": say(status)}, error, moved=True, witness=False)
@@ -552,8 +554,10 @@ class _Case:
         assert 2 == len([line for line in text.split("\n") if line.strip()])
         assert not (moved and re.search(r"(nothing|not) (was |been |has been )?(charged|taken)", text, re.IGNORECASE))
         assert not (shown and re.search(r"nothing was (sent|signed)", text, re.IGNORECASE))
-        assert not (moved and not re.search(r"was paid|may have been (charged|taken)|had been sent", text))
+        assert not (moved and not re.search(r"was paid|may have been (charged|taken|sent)", text))
         assert moved or "was paid" not in text
+        if isinstance(error, GatewayError) and shown and self.fault.witness and "witness" not in self.merchant.acts:
+            assert ("was paid" if moved else "Nothing has been charged") in text
         for header in self.merchant.shown:
             assert header.header not in text
 
@@ -625,6 +629,43 @@ def test_fault_before_the_signature(name: str, operation: str, tmp_path: Path) -
 def test_fault(name: str, operation: str, tmp_path: Path, *, expired: bool) -> None:
     """Whatever fails, the books hold what moved, one cheque at most can be cashed, and the words are true."""
     asyncio.run(_play(_faults()[name], operation, tmp_path / "magic", expired=expired))
+
+
+@pytest.mark.parametrize("method", ["begin", "reserve", "sign", "submit"])
+def test_a_ledger_that_fails_before_the_sending_says_so(method: str, tmp_path: Path) -> None:
+    """What could not be recorded was not sent, and the words say it."""
+
+    async def buy(merchant: Merchant) -> None:
+        async with studio_over(tmp_path / "magic") as studio:
+            with _ledger_fails(method)(studio, merchant), pytest.raises(LedgerError, match="Nothing was sent"):
+                await studio.make(_request("generate"), merchant.gateway)
+
+    with Merchant(Clock()) as merchant:
+        asyncio.run(buy(merchant))
+
+        assert [] == merchant.shown
+
+
+@pytest.mark.parametrize("method", ["sign", "submit"])
+def test_what_a_dead_kernel_never_sent_is_given_back(method: str, tmp_path: Path) -> None:
+    """A sum that was reserved or signed when its kernel died counts against no cap after the next start."""
+
+    async def lives(merchant: Merchant) -> None:
+        async with studio_over(tmp_path / "magic") as dying:
+            # A dead kernel releases nothing any more.
+            with _ledger_fails(method)(dying, merchant), _ledger_fails("release")(dying, merchant):
+                with pytest.raises(LedgerError):
+                    await dying.make(_request("generate"), merchant.gateway)
+
+            assert 52_500 == dying.ledger.committed("practice").day
+        async with studio_over(tmp_path / "magic", session="next") as studio:
+            assert 1 == await studio.reconcile(merchant.gateway)
+            assert 0 == studio.ledger.committed("practice").day
+
+    with Merchant(Clock()) as merchant:
+        asyncio.run(lives(merchant))
+
+        assert [] == merchant.shown
 
 
 def test_a_price_that_rises_during_a_batch_stays_within_its_bound(tmp_path: Path) -> None:

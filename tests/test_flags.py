@@ -43,9 +43,23 @@ def several(items: st.SearchStrategy[str], least: int = 0) -> st.SearchStrategy[
 def said(magic: str) -> st.SearchStrategy[Flags]:
     """Return everything that can be said to a magic."""
     edits = magic == "img2img"
+    from_a_list = st.tuples(st.just(""), values, st.just(value=False))
+    from_the_cell = st.tuples(prompts, st.none(), st.booleans())
+    return st.tuples(_choices(magic, edits=edits), from_the_cell | from_a_list).map(
+        lambda both: replace(both[0], prompt=both[1][0], prompts=both[1][1], each=both[1][2])
+    )
+
+
+def _choices(magic: str, *, edits: bool) -> st.SearchStrategy[Flags]:
+    """Return all flags but those that bring the prompts."""
     return st.builds(
         Flags,
         prompt=prompts,
+        style=st.none() | values,
+        vary=st.booleans() if edits else st.just(value=False),
+        fill=st.booleans(),
+        jobs=st.none() | st.integers(1, 32),
+        background=st.booleans(),
         models=several(names),
         sizes=several(sizes),
         n=st.none() | st.integers(1, 10),

@@ -345,6 +345,77 @@ def test_a_mistake_is_told_with_its_way_out(kernel: Kernel, code: str, name: str
     assert advice in cell.error[1]
 
 
+def test_a_batch_killed_at_half_is_finished_by_running_it_again(tmp_path: Path) -> None:
+    """After `kill -9` of the kernel, the next one pays for the rest and for nothing twice."""
+    code = f"%%imagegen {SMALL} --each --jobs 1\n" + "\n".join(f"practice:slow=0.4 half {k}" for k in range(6))
+    with PracticeServer() as server:
+        environ = {"BLOCKRUN_PRACTICE_URL": server.url}
+        with running_kernel(tmp_path, environ) as first:
+            first.run("%load_ext blockrun_magic\n%blockrun use practice")
+            first.wait_for(
+                first.start(code),
+                lambda cell: any("2 of 6" in str(m["content"]) for m in cell.messages),
+            )
+        half = paid_to(server.url)
+        with running_kernel(tmp_path, environ) as second:
+            second.run("%load_ext blockrun_magic\n%blockrun use practice")
+            cell = second.run(code)
+        whole = paid_to(server.url)
+
+    assert 0 < half < 6 * COGVIEW
+    assert "ok" == cell.status, cell.error
+    assert "6 of 6 made" in cell.text
+    assert 6 * COGVIEW == whole
+
+
+def test_private_leaves_the_receipt_out(kernel: Kernel) -> None:
+    """With --private the picture's file says nothing of how it was made."""
+    made(kernel, f"%imagegen {SMALL} --private a secret garden")
+
+    assert "no receipt of ours" in made(kernel, "%blockrun info img").text
+
+
+def test_a_take_is_named_again(kernel: Kernel) -> None:
+    """--fresh buys take 2; --take goes back to either at no cost."""
+    made(kernel, f"%imagegen {SMALL} a taken fox")
+    made(kernel, "first = _")
+    made(kernel, f"%imagegen {SMALL} --fresh a taken fox")
+    made(kernel, "second = _")
+    made(kernel, f"%imagegen {SMALL} --take 2 a taken fox")
+
+    assert "(1, 2)" == kernel.value("(first.receipt.take, second.receipt.take)")
+    assert "True" == kernel.value("_.files == second.files != first.files")
+    assert "Decimal('0.000000')" == kernel.value("_.cost")
+
+
+def test_unchecked_sends_what_our_catalogue_refuses(kernel: Kernel) -> None:
+    """Without it our own words refuse, with it the gateway's."""
+    ours = kernel.run("%imagegen -m flux --size 640x640 a fox")
+    theirs = kernel.run("%imagegen -m flux --size 640x640 --unchecked a fox")
+
+    assert "RequestError" == ours.error_name
+    assert ("RequestRejected", 2) == (theirs.error_name, len(theirs.error))
+
+
+def test_the_configuration_file_is_read(tmp_path: Path, gateway: PracticeServer) -> None:
+    """A line in IPython's own configuration sets a default for every kernel."""
+    profile = tmp_path / ".ipython" / "profile_default"
+    profile.mkdir(parents=True)
+    (profile / "ipython_config.py").write_text(
+        "c.BlockrunMagics.gateway = 'practice'\n"
+        "c.BlockrunMagics.model = 'cogview'\n"
+        "c.BlockrunMagics.cap_session = '1'\n"
+    )
+    with running_kernel(tmp_path, {"BLOCKRUN_PRACTICE_URL": gateway.url}) as configured:
+        configured.run("%load_ext blockrun_magic")
+        overview = configured.run("%blockrun")
+        cell = configured.run("%imagegen --size 512x512 from the file")
+
+    assert "from %config" in overview.text
+    assert "of $1.00" in overview.text
+    assert "zai/cogview-4" in cell.text
+
+
 def test_a_batch_shows_a_bar_that_moves(kernel: Kernel) -> None:
     """While it runs, the cell's one line counts up, with what was spent and how long it may still take."""
     cell = made(

@@ -347,6 +347,6 @@ def _told_truly(error: LedgerError, progress: Progress) -> LedgerError:
         return error
     return LedgerError(
         error.what,
-        "The payment had been sent. See to the ledger (space? permissions?), then run the cell again:"
+        "The payment may have been sent. See to the ledger (space? permissions?), then run the cell again:"
         " it goes on with the same payment.",
     )
