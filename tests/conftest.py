@@ -1,12 +1,19 @@
-"""What holds for every test: a home of its own, and no wallet or gateway of the machine's owner."""
+"""What holds for every test: a home of its own, and no wallet or gateway of the machine's owner.
+
+And what several modules share: a practice gateway, and a kernel that uses it.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from kernels import Kernel, running_kernel
+
+from blockrun_magic.practice.server import PracticeServer
 
 # How fast a machine is, is no property of the code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -27,3 +34,25 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("USERPROFILE", str(folder))
     monkeypatch.setenv("BLOCKRUN_HOME", str(folder / ".blockrun"))
     return folder
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[PracticeServer]:
+    """Return a practice gateway, whose ledger the tests may look into."""
+    with PracticeServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def kernel_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder that is home and working directory of the module's kernel."""
+    return tmp_path_factory.mktemp("kernel")
+
+
+@pytest.fixture(scope="module")
+def kernel(gateway: PracticeServer, kernel_home: Path) -> Iterator[Kernel]:
+    """Return a kernel that has loaded the extension and uses the practice gateway."""
+    with running_kernel(kernel_home, {"BLOCKRUN_PRACTICE_URL": gateway.url}) as running:
+        assert running.run("%load_ext blockrun_magic").status == "ok"
+        assert running.run("%blockrun use practice").status == "ok"
+        yield running

@@ -16,7 +16,7 @@ import httpx
 from jupyter_client.blocking import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
-__all__ = ["Cell", "Kernel", "clean_environ", "paid_to", "running_kernel"]
+__all__ = ["Cell", "Kernel", "clean_environ", "made", "paid_to", "running_kernel"]
 
 _PATIENCE = 60
 
@@ -172,3 +172,11 @@ def running_kernel(home: Path, environ: Mapping[str, str] | None = None) -> Iter
             client.stop_channels()
             manager.shutdown_kernel(now=True)
             manager.cleanup_resources()
+
+
+def made(kernel: Kernel, code: str) -> Cell:
+    """Return a cell that has run and must have gone well."""
+    cell = kernel.run(code)
+
+    assert "ok" == cell.status, cell.error
+    return cell

@@ -439,6 +439,7 @@ def _jobs() -> dict[str, Fault]:
         "paid, 500, told": Fault({"polled": _paid_for(500, "header")}, UpstreamFailed, moved=True),
         "paid, 404": Fault({"polled": say(404)}, RequestRejected, moved=True),
         "outlives its signature": Fault({"poll": once(_much_later)}, _PICTURE, moved=True),
+        "outlives its signature, which was cashed": Fault({"poll": once(cashing(_much_later))}, _PICTURE, moved=True),
         "outlives its signature, no price": Fault(
             {"poll": once(_much_later), "challenge": after(1, say(503)), "job price": say(503)}, UpstreamFailed
         ),
@@ -653,9 +654,9 @@ def test_what_a_dead_kernel_never_sent_is_given_back(method: str, tmp_path: Path
     async def lives(merchant: Merchant) -> None:
         async with studio_over(tmp_path / "magic") as dying:
             # A dead kernel releases nothing any more.
-            with _ledger_fails(method)(dying, merchant), _ledger_fails("release")(dying, merchant):
-                with pytest.raises(LedgerError):
-                    await dying.make(_request("generate"), merchant.gateway)
+            failing = [_ledger_fails(name)(dying, merchant) for name in (method, "release")]
+            with failing[0], failing[1], pytest.raises(LedgerError):
+                await dying.make(_request("generate"), merchant.gateway)
 
             assert 52_500 == dying.ledger.committed("practice").day
         async with studio_over(tmp_path / "magic", session="next") as studio:

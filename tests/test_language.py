@@ -2,47 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kernels import Cell, Kernel, paid_to, running_kernel
+from kernels import Kernel, made, paid_to, running_kernel
 
 from blockrun_magic.practice.server import PracticeServer
 
 SMALL = "--model cogview --size 512x512"
 COGVIEW = 15_750
-
-
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[PracticeServer]:
-    """Return a practice gateway, whose ledger the tests may look into."""
-    with PracticeServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def kernel_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder that is home and working directory of the module's kernel."""
-    return tmp_path_factory.mktemp("kernel")
-
-
-@pytest.fixture(scope="module")
-def kernel(gateway: PracticeServer, kernel_home: Path) -> Iterator[Kernel]:
-    """Return a kernel that has loaded the extension and uses the practice gateway."""
-    with running_kernel(kernel_home, {"BLOCKRUN_PRACTICE_URL": gateway.url}) as running:
-        assert running.run("%load_ext blockrun_magic").status == "ok"
-        assert running.run("%blockrun use practice").status == "ok"
-        yield running
-
-
-def made(kernel: Kernel, code: str) -> Cell:
-    """Return a cell that has run and must have gone well."""
-    cell = kernel.run(code)
-
-    assert "ok" == cell.status, cell.error
-    return cell
 
 
 def test_models_are_compared_in_one_grid(kernel: Kernel) -> None:
@@ -313,6 +282,7 @@ def test_help_is_a_page_for_people(kernel: Kernel) -> None:
 )
 def test_every_word_answers(kernel: Kernel, line: str, expected: str) -> None:
     """Each word of %blockrun shows a card with a text and an HTML face."""
+    made(kernel, f"%imagegen {SMALL} a picture for info")
     kernel.run(f"%imagegen {SMALL} practice:403 open for jobs and resume")
     cell = made(kernel, f"%blockrun {line}")
 
@@ -339,6 +309,7 @@ def test_every_word_answers(kernel: Kernel, line: str, expected: str) -> None:
 )
 def test_a_mistake_is_told_with_its_way_out(kernel: Kernel, code: str, name: str, advice: str) -> None:
     """Two lines, no traceback, and the second one says what to do."""
+    made(kernel, "animals = ['fox', 'owl']")
     cell = kernel.run(code)
 
     assert (name, 2) == (cell.error_name, len(cell.error)), cell.error

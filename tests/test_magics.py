@@ -7,12 +7,11 @@ import io
 import json
 import re
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kernels import Cell, Kernel, paid_to, running_kernel
+from kernels import Kernel, made, paid_to
 from PIL import Image
 
 from blockrun_magic.notebook.commands import COMMANDS
@@ -22,36 +21,6 @@ from blockrun_magic.practice.server import PracticeServer
 
 QUICK = "--model cogview --size 512x512"
 """The cheapest pictures, and the quickest to paint: $0.01575 each."""
-
-
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[PracticeServer]:
-    """Return a practice gateway, whose ledger the tests may look into."""
-    with PracticeServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def kernel_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder that is home and working directory of the module's kernel."""
-    return tmp_path_factory.mktemp("kernel")
-
-
-@pytest.fixture(scope="module")
-def kernel(gateway: PracticeServer, kernel_home: Path) -> Iterator[Kernel]:
-    """Return a kernel that has loaded the extension and uses the practice gateway."""
-    with running_kernel(kernel_home, {"BLOCKRUN_PRACTICE_URL": gateway.url}) as running:
-        assert running.run("%load_ext blockrun_magic").status == "ok"
-        assert running.run("%blockrun use practice").status == "ok"
-        yield running
-
-
-def made(kernel: Kernel, code: str) -> Cell:
-    """Return a cell that has run and must have gone well."""
-    cell = kernel.run(code)
-
-    assert "ok" == cell.status, cell.error
-    return cell
 
 
 def refused(kernel: Kernel, code: str, name: str) -> list[str]:

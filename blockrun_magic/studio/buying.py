@@ -95,7 +95,7 @@ class Buying:
         if self.clock() < expired_at(payment):
             self.progress.stage = "waiting for the last payment to expire"
             await asyncio.sleep(expired_at(payment) - self.clock())
-        await look_up(self.client, self.ledger, self.gateway, payment, self.clock())
+        await look_up(self.client, self.ledger, self.gateway, self._again(payment), self.clock())
         return self._again(payment)
 
     async def authorize(self, terms: Terms, hold: int | None = None) -> Payment:
@@ -180,6 +180,7 @@ class Buying:
         A job may outlive its authorization: once that has expired and was not cashed, a fresh one
         for the same job takes its place, so that there is never more than one that can be cashed.
         """
+        payment = self._again(payment)  # as it stands by now: it may have been settled or sent meanwhile
         if payment.state is State.SETTLED or self.clock() < usable_until(payment):
             return payment
         old = await self._outlived(payment)

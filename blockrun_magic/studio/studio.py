@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from blockrun_magic.errors import BlockrunError, BudgetError, GatewayError, LedgerError, StoreError
 from blockrun_magic.gateway.answers import Item
@@ -25,11 +25,10 @@ from blockrun_magic.payments.budget import check_price, check_surprise
 from blockrun_magic.payments.cost_log import append_settled
 from blockrun_magic.payments.ledger import Ledger
 from blockrun_magic.payments.money import format_usd
-from blockrun_magic.payments.rows import KeptPicture, Payment, Purchase
+from blockrun_magic.payments.rows import Payment, Purchase
 from blockrun_magic.payments.states import State
 from blockrun_magic.payments.wallet import Wallet
 from blockrun_magic.payments.x402 import Terms
-from blockrun_magic.pictures.decode import decode
 from blockrun_magic.pictures.store import Store
 from blockrun_magic.studio.asking import ask_price, look_up
 from blockrun_magic.studio.buying import Buying
@@ -38,11 +37,9 @@ from blockrun_magic.studio.delivery import Delivery, items_from_record, items_to
 from blockrun_magic.studio.progress import Progress
 from blockrun_magic.studio.pruning import Plan, plan_pruning
 from blockrun_magic.studio.records import request_from_record, request_to_record
-from blockrun_magic.studio.result import ImageResult, Quote, Receipt
+from blockrun_magic.studio.result import ImageResult, Quote
 from blockrun_magic.studio.retry import Patience
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from blockrun_magic.studio.shelf import Shelf
 
 __all__ = ["Options", "Studio"]
 
@@ -88,6 +85,7 @@ class Studio:
         self.catalog = catalog
         self.wallet_for = wallet_for
         self._claims = Claims(ledger, locks)
+        self._shelf = Shelf(ledger, store)
         self._patience = patience or Patience()
         self._clock = clock
         self._going_on: set[asyncio.Task[ImageResult]] = set()
@@ -210,7 +208,7 @@ class Studio:
         async with claim as take:
             purchase = self.ledger.purchase(realm, request.digest, take)
             if purchase is not None and purchase.finished_at is not None:
-                return self._kept(purchase)
+                return await asyncio.to_thread(self._shelf.kept, purchase)
             if options.cache_only:
                 raise StoreError(
                     "This picture is not kept, and only kept pictures are allowed here.",
@@ -292,45 +290,7 @@ class Studio:
         seconds = time.monotonic() - begun
         self.ledger.finish(purchase.id, [kept for kept, _ in brought], seconds)
         images = [image for _, image in brought]
-        return self._result(purchase, [kept for kept, _ in brought], seconds, images, from_store=False)
-
-    def _kept(self, purchase: Purchase) -> ImageResult:
-        """Return a finished purchase from the store; every file is read and checked now."""
-        pictures = self.ledger.pictures(purchase.id)
-        images = [self._open(kept) for kept in pictures]
-        return self._result(purchase, pictures, purchase.seconds or 0.0, images, from_store=True)
-
-    def _open(self, kept: KeptPicture) -> Image:
-        data = self.store.get(kept.file, kept.media_type)
-        return decode(data, StoreError, "The kept picture", "Buy another take with --fresh.")
-
-    def _result(
-        self,
-        purchase: Purchase,
-        pictures: list[KeptPicture],
-        seconds: float,
-        images: list[Image],
-        *,
-        from_store: bool,
-    ) -> ImageResult:
-        payments = self.ledger.payments(purchase.id)
-        paid = next((p for p in reversed(payments) if p.state is not State.RELEASED), payments[-1])
-        receipt = Receipt(
-            amount=paid.amount,
-            realm=purchase.realm,
-            gateway=purchase.gateway,
-            network=paid.network,
-            transaction=paid.transaction,
-            payer=paid.payer,
-            bought_at=purchase.created_at,
-            request_digest=purchase.digest,
-            take=purchase.take,
-            purchase_id=purchase.id,
-            settled=paid.state is State.SETTLED,
-            from_store=from_store,
-        )
-        files = [self.store.path(kept.file, kept.media_type) for kept in pictures]
-        return ImageResult(purchase.request, receipt, pictures, files, seconds, images)
+        return self._shelf.result(purchase, [kept for kept, _ in brought], seconds, images, from_store=False)
 
     def _payment(self, purchase: Purchase, payment_id: int) -> Payment:
         return next(p for p in self.ledger.payments(purchase.id) if p.id == payment_id)

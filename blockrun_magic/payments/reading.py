@@ -1,0 +1,114 @@
+"""The ledger, read: what was wanted, what came of it, and what it cost."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from blockrun_magic.payments.database import connect, marks, told
+from blockrun_magic.payments.rows import KeptPicture, Payment, Purchase, payment_of, purchase_of
+from blockrun_magic.payments.states import AT_RISK, OPEN, State
+
+__all__ = ["LedgerReader"]
+
+
+class LedgerReader:
+    """The open file of the ledger, and every question one asks of it.
+
+    `session` names this kernel's run, `clock` tells Unix seconds. Every method raises LedgerError when
+    the file cannot be read.
+    """
+
+    def __init__(self, path: Path, session: str, clock: Callable[[], float] = time.time) -> None:
+        self.path = path
+        self.session = session
+        self.clock = clock
+        self._lock = threading.RLock()
+        with told(path):
+            self._connection = connect(path)
+
+    def close(self) -> None:
+        """Close the file; the ledger is not used afterwards."""
+        with self._lock:
+            self._connection.close()
+
+    def purchase(self, realm: str, digest: str, take: int) -> Purchase | None:
+        """Return the purchase of this request and take, or None when it was never begun."""
+        rows = self._read("SELECT * FROM purchases WHERE realm = ? AND digest = ? AND take = ?", (realm, digest, take))
+        return purchase_of(rows[0]) if rows else None
+
+    def purchase_by_id(self, prefix: str) -> Purchase | None:
+        """Return the one purchase whose id starts with `prefix`, or None."""
+        rows = self._read("SELECT * FROM purchases WHERE substr(id, 1, length(?1)) = ?1 LIMIT 2", (prefix,))
+        return purchase_of(rows[0]) if len(rows) == 1 else None
+
+    def takes(self, realm: str, digest: str) -> list[Purchase]:
+        """Return every take of this request, oldest first."""
+        query = "SELECT * FROM purchases WHERE realm = ? AND digest = ? ORDER BY take"
+        return [purchase_of(row) for row in self._read(query, (realm, digest))]
+
+    def open_purchases(self) -> list[Purchase]:
+        """Return what is paid or at risk and has no picture yet, oldest first."""
+        query = f"""
+            SELECT DISTINCT purchases.* FROM purchases
+            JOIN authorizations ON purchase_id = purchases.id
+            WHERE finished_at IS NULL AND state IN ({marks(OPEN)}) ORDER BY created_at"""
+        return [purchase_of(row) for row in self._read(query, OPEN)]
+
+    def finished(self, realm: str, words: str, limit: int, offset: int) -> list[Purchase]:
+        """Return finished purchases whose prompt or model mentions `words`, newest first."""
+        query = """
+            SELECT * FROM purchases WHERE realm = ?1 AND finished_at IS NOT NULL
+            AND instr(
+                casefold(json_extract(request, '$.prompt') || ' ' || json_extract(request, '$.model')), casefold(?2)
+            )
+            ORDER BY created_at DESC LIMIT ?3 OFFSET ?4"""
+        return [purchase_of(row) for row in self._read(query, (realm, words, limit, offset))]
+
+    def usual_seconds(self, model: str, size: str) -> float | None:
+        """Return the median seconds of the last pictures of this kind, or None before there are three."""
+        query = """
+            SELECT seconds FROM purchases WHERE finished_at IS NOT NULL
+            AND json_extract(request, '$.model') = ? AND json_extract(request, '$.size') = ?
+            ORDER BY finished_at DESC LIMIT 21"""
+        found = [row["seconds"] for row in self._read(query, (model, size))]
+        return median(found) if len(found) > 2 else None
+
+    def paid(self, purchase_id: str) -> int:
+        """Return the micro-USDC that a purchase cost: settled, or still at risk."""
+        counted = (*AT_RISK, State.SETTLED)
+        query = (
+            f"SELECT coalesce(sum(amount), 0) FROM authorizations WHERE purchase_id = ? AND state IN ({marks(counted)})"
+        )
+        return int(self._read(query, (purchase_id, *counted))[0][0])
+
+    def pictures(self, purchase_id: str) -> list[KeptPicture]:
+        """Return the pictures of a purchase, in the gateway's order."""
+        query = "SELECT * FROM pictures WHERE purchase_id = ? ORDER BY position"
+        return [
+            KeptPicture(row["file"], row["media_type"], row["width"], row["height"], row["revised_prompt"])
+            for row in self._read(query, (purchase_id,))
+        ]
+
+    def payments(self, purchase_id: str) -> list[Payment]:
+        """Return every authorization signed for a purchase, oldest first."""
+        query = "SELECT * FROM authorizations WHERE purchase_id = ? ORDER BY id"
+        return [payment_of(row) for row in self._read(query, (purchase_id,))]
+
+    def open_payments(self, states: Sequence[State] = AT_RISK) -> list[Payment]:
+        """Return every authorization whose sum is at risk, oldest first."""
+        query = f"SELECT * FROM authorizations WHERE state IN ({marks(states)}) ORDER BY id"
+        return [payment_of(row) for row in self._read(query, states)]
+
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
+        """Return the rows of a reading query, for reports."""
+        return self._read(sql, parameters)
+
+    def _read(self, sql: str, parameters: Sequence[Any]) -> list[sqlite3.Row]:
+        with told(self.path), self._lock:
+            return self._connection.execute(sql, parameters).fetchall()
