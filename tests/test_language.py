@@ -140,6 +140,7 @@ def test_a_background_picture_is_cancelled_only_while_it_is_free(kernel: Kernel,
 )
 def test_settings_change_what_is_taken(kernel: Kernel, setting: str, cell: str, expression: str, expected: str) -> None:
     """`%config` sets the defaults of flags and the names that are bound."""
+    made(kernel, f"%imagegen {SMALL} a picture to set out from")
     name = setting.split(" ", maxsplit=1)[0]
     before = kernel.value(f"get_ipython().magics_manager.registry['BlockrunMagics'].{name}")
     made(kernel, f"%config BlockrunMagics.{setting}")

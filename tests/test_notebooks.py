@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import httpx
 import nbformat
 import pytest
 from kernels import Cell, Kernel, clean_environ, paid_to, running_kernel
@@ -73,13 +74,18 @@ def test_the_gateway_and_the_bill_agree(gateway: PracticeServer, first_run: list
 
 def test_a_second_run_costs_nothing(gateway: PracticeServer, desk: Path, first_run: list[Cell]) -> None:
     """Another kernel, another day: the same notebook shows the same pictures, and no money moves."""
-    before = paid_to(gateway.url)
+    before = paid_to(gateway.url), paid_requests_to(gateway.url)
     with running_kernel(desk, {"BLOCKRUN_PRACTICE_URL": gateway.url}) as kernel:
         cells = run_all(kernel)
 
-    assert before == paid_to(gateway.url)
+    assert before == (paid_to(gateway.url), paid_requests_to(gateway.url))
     assert "0.00" == total_said(cells)
     assert pictures_of(first_run) == pictures_of(cells)
+
+
+def paid_requests_to(url: str) -> int:
+    """Return how many requests with a payment the gateway at `url` has seen."""
+    return int(httpx.get(f"{url}/practice/ledger").json()["paid_requests"])
 
 
 def pictures_of(cells: list[Cell]) -> list[dict[str, Any]]:
