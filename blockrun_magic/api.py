@@ -121,7 +121,6 @@ async def _place(gateway: str, studio: Studio | None) -> AsyncIterator[tuple[Stu
     finally:
         if studio is None:
             await ours.close()
-            ours.ledger.close()
         if end is not None:
             end()
 

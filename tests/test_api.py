@@ -61,7 +61,6 @@ def test_one_studio_serves_many_calls(gateway: PracticeServer) -> None:
         results = await asyncio.gather(*calls)
         edited = await aedit("make it winter", results[0], gateway="practice", studio=studio)
         await studio.close()
-        studio.ledger.close()
         return [*(result.prompt for result in results), edited.prompt]
 
     assert ["one of many 0", "one of many 1", "one of many 2", "make it winter"] == asyncio.run(work())

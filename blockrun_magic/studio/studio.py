@@ -177,10 +177,11 @@ class Studio:
             file.path.unlink(missing_ok=True)
 
     async def close(self) -> None:
-        """Let what is already paid for come home (briefly), then close the connections."""
+        """Let what is already paid for come home (briefly), then close connections and ledger."""
         if self._going_on:
             await asyncio.wait(self._going_on, timeout=1)
         await self.client.aclose()
+        self.ledger.close()
 
     # -- one purchase
 
