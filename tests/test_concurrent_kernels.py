@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from killing import Job, Nursery, nursery, practice_gateway, settlements_of
 from merchant import Exchange, Merchant, Reply, studio_over
 
 from blockrun_magic.gateway.request import ImageRequest
+from blockrun_magic.payments.ledger import Ledger
 from blockrun_magic.payments.states import AT_RISK, State
 from blockrun_magic.payments.x402 import sign_payment
 from blockrun_magic.studio import Options, Progress, Studio
@@ -139,15 +140,14 @@ def test_a_stop_before_the_signature_sends_nothing(tmp_path: Path) -> None:
     async def cell(merchant: Merchant) -> None:
         async with studio_over(tmp_path) as studio:
             await _stopped(studio, merchant, gate.reached, gate.open.set)
-            await studio.close()
-
-            assert [] == studio.ledger.open_payments(tuple(State))
-            assert 0 == studio.ledger.committed("practice").day
 
     with Merchant(time.time, {"challenge": gate.act}) as merchant:
         asyncio.run(cell(merchant))
 
         assert [] == merchant.shown
+    with closing(Ledger(tmp_path / "ledger.sqlite", "later")) as ledger:
+        assert [] == ledger.open_payments(tuple(State))
+        assert 0 == ledger.committed("practice").day
 
 
 def test_a_stop_while_signing_releases_the_reservation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,18 +162,18 @@ def test_a_stop_while_signing_releases_the_reservation(tmp_path: Path, monkeypat
     async def cell(merchant: Merchant) -> None:
         async with studio_over(tmp_path) as studio:
             await _stopped(studio, merchant, signing, go_on.set)
-            await studio.close()
-            [payment] = studio.ledger.open_payments(tuple(State))
-
-            assert State.RELEASED is payment.state
-            assert payment.header_value is None
-            assert 0 == studio.ledger.committed("practice").day
 
     monkeypatch.setattr(buying_module, "sign_payment", slowly)
     with Merchant(time.time) as merchant:
         asyncio.run(cell(merchant))
 
         assert [] == merchant.shown
+    with closing(Ledger(tmp_path / "ledger.sqlite", "later")) as ledger:
+        [payment] = ledger.open_payments(tuple(State))
+
+        assert State.RELEASED is payment.state
+        assert payment.header_value is None
+        assert 0 == ledger.committed("practice").day
 
 
 def test_a_stop_after_the_signature_lets_the_purchase_go_on(tmp_path: Path) -> None:
