@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -151,3 +152,12 @@ def test_a_bar_is_filled_to_its_part() -> None:
 
     assert "[#####...............] 5 of 20" == card.text
     assert "width:25%" in card.html
+
+
+def test_missing_pictures_are_said() -> None:
+    """Fewer pictures than were paid for are not passed over in silence."""
+    result = result_of(n=2)
+    short = replace(result, request={**result.request, "n": 4})
+
+    assert "Only 2 of the 4 pictures asked and paid for came." in caption_of(short).text
+    assert "Only" not in caption_of(result).text
