@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -207,3 +208,18 @@ def test_any_bytes_come_back(tmp_path_factory: pytest.TempPathFactory, data: byt
     store = Store(tmp_path_factory.getbasetemp() / "any")
 
     assert data == store.get(store.put(data, "image/webp"), "image/webp")
+
+
+def test_the_folder_is_synced_after_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut must not take the new name: file, its folder and the folder's folder are synced, in this order."""
+    synced: list[bool] = []
+    real = os.fsync
+
+    def watched(descriptor: int) -> None:
+        synced.append(stat.S_ISDIR(os.fstat(descriptor).st_mode))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    Store(tmp_path / "pictures").put(b"\x89PNG\r\n\x1a\n", "image/png")
+
+    assert ([False, True, True] if os.name == "posix" else [False]) == synced
