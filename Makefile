@@ -40,15 +40,13 @@ clean:
 	rm -rf .venv .make build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A stamp says that something is installed; it is renewed when pyproject.toml changes.
-.make/demo .make/test: .make/%: .make/pip pyproject.toml
-	@echo "Installing what '$*' needs into .venv ..."
-	@$(PIP) install --editable . --group $*
-	@touch $@
+.make/demo: SELF := .
+.make/test .make/lab: SELF := .[all]
 
-.make/lab: .make/demo
-	@echo "Installing JupyterLab into .venv ..."
-	@$(PIP) install "jupyterlab>=4.2"
+# A stamp says that something is installed; it is renewed when pyproject.toml changes.
+.make/demo .make/test .make/lab: .make/%: .make/pip pyproject.toml
+	@echo "Installing what '$*' needs into .venv ..."
+	@$(PIP) install --editable "$(SELF)" --group $*
 	@touch $@
 
 # Dependency groups need a pip of 2025; the one that Python brings may be older.
