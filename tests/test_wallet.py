@@ -11,6 +11,7 @@ import pickle
 import subprocess
 import sys
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,7 +26,6 @@ from blockrun_magic.payments.wallet import Wallet, find_wallet, practice_wallet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 KEY = hashlib.sha256(b"a throwaway key of the wallet tests").digest()
 HEX = KEY.hex()
@@ -187,7 +187,7 @@ def test_blockrun_home_stands_for_the_folder(folder: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("made", ["nothing", "no folder", "folder is a file"])
-def test_without_a_key_the_three_ways_to_one_are_said(tmp_path: Path, made: str) -> None:
+def test_without_a_key_the_four_ways_to_one_are_said(tmp_path: Path, made: str) -> None:
     """No wallet is two lines: that there is none, and how to come by one."""
     home = tmp_path / "home"
     if made != "no folder":
@@ -199,7 +199,7 @@ def test_without_a_key_the_three_ways_to_one_are_said(tmp_path: Path, made: str)
 
     assert all(
         way in caught.value.do
-        for way in ("%blockrun use practice", "BLOCKRUN_WALLET_KEY", "~/.blockrun/.session", "0600")
+        for way in ("use practice", "%blockrun wallet create", "BLOCKRUN_WALLET_KEY", "~/.blockrun/.session", "0600")
     )
     assert len(str(caught.value).splitlines()) == 2
 
@@ -226,9 +226,12 @@ def test_an_unreadable_file_is_named(folder: Path) -> None:
 def test_a_file_that_may_not_be_opened_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Permission denied is said of the path, not raised as it comes."""
     write(folder / ".session", HEX)
+    real = Path.open
 
-    def refuse(*_: object) -> None:
-        raise PermissionError(13, "Permission denied")
+    def refuse(path: Path, *args: Any, **more: Any) -> Any:
+        if path.name == ".session":
+            raise PermissionError(13, "Permission denied")
+        return real(path, *args, **more)
 
     monkeypatch.setattr("pathlib.Path.open", refuse)
     with pytest.raises(WalletError, match=r"~/\.blockrun/\.session cannot be read: Permission denied"):

@@ -1,0 +1,62 @@
+"""An encrypted wallet is opened when it is first needed, by a passphrase that is asked for in the cell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from blockrun_magic.errors import WalletLocked
+from blockrun_magic.wiring import ENVIRON
+
+if TYPE_CHECKING:
+    from blockrun_magic.notebook.session import Session
+    from blockrun_magic.payments.keys import Secret
+    from blockrun_magic.payments.wallet import Wallet
+
+__all__ = ["ask_for", "paying", "run_unlocked", "unlock_by_asking"]
+
+T = TypeVar("T")
+
+
+def run_unlocked(session: Session, work: Callable[[], Coroutine[Any, Any, T]], tick: Callable[[], None]) -> T:
+    """Return what `work` returns; where that needs the passphrase of the wallet, ask for it and begin again.
+
+    A locked wallet is found out before anything is written or sent. Raises WalletLocked when there is nobody
+    to ask, or the answer is wrong.
+    """
+    try:
+        return session.run(work(), tick)
+    except WalletLocked as error:
+        locked = error
+    wallet = paying()
+    wallet.unlock(ask_for(wallet, locked))
+    return session.run(work(), tick)
+
+
+def paying() -> Wallet:
+    """Return the wallet that real and test money come from; raises WalletError."""
+    from blockrun_magic.payments.wallet import find_wallet
+
+    return find_wallet(ENVIRON, Path.home())
+
+
+def unlock_by_asking(wallet: Wallet) -> None:
+    """Open `wallet` with a passphrase that is known, else with one that is asked for; raises WalletError."""
+    try:
+        wallet.unlock()
+    except WalletLocked as error:
+        locked = error
+    else:
+        return
+    wallet.unlock(ask_for(wallet, locked))
+
+
+def ask_for(wallet: Wallet, locked: WalletLocked) -> Secret:
+    """Return the passphrase of `wallet` as it is typed; raises `locked` when there is nobody to type it."""
+    from blockrun_magic.payments.passphrase import ask_unseen
+
+    passphrase = ask_unseen(f"Passphrase of {wallet.source}: ")
+    if passphrase is None:
+        raise locked
+    return passphrase

@@ -1,0 +1,102 @@
+"""`%blockrun wallet import`: a key that is typed unseen, in a file, or in another program's wallet."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from blockrun_magic.errors import WalletError, WalletLocked
+from blockrun_magic.notebook.cards import Card, Message, Table
+from blockrun_magic.notebook.context import Context
+from blockrun_magic.notebook.words.keys import Found, keep, nobody_to_type, places_here, read_words, wallets_here
+from blockrun_magic.payments.elsewhere import keys_elsewhere, read_any
+from blockrun_magic.payments.keyfiles import shown
+from blockrun_magic.payments.keys import Secret, read_key
+from blockrun_magic.payments.keystore import Keystore, address_of
+from blockrun_magic.payments.passphrase import ask_unseen, in_variable
+from blockrun_magic.payments.wallet import Wallet
+from blockrun_magic.payments.wallets import DEFAULT
+from blockrun_magic.wiring import ENVIRON
+
+__all__ = ["import_key"]
+
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
+_TYPED = "your answer"
+
+
+def import_key(_context: Context, words: Sequence[str]) -> Card:
+    """Keep a key from elsewhere as a wallet here; without a word, return what there is to import."""
+    said = read_words(words, "import key|ADDRESS|FILE [--as NAME] [--encrypt] [--keyring]")
+    if said.what is None:
+        return _offers()
+    name = DEFAULT if said.name is None else said.name
+    places_here().check_free(name)
+    return keep(name, _from_elsewhere(said.what), said, "Imported")
+
+
+def _from_elsewhere(what: str) -> Found:
+    found: Secret | Keystore | WalletError
+    if what == "key":
+        found = _typed_key()
+    elif _ADDRESS.fullmatch(what):
+        found = _key_of(what)
+    else:
+        path = Path(what).expanduser().absolute()
+        source = shown(path, Path.home())
+        found = read_any(path, source)
+        if isinstance(found, Keystore):
+            return _opened(found, source)
+    if not isinstance(found, Secret):
+        raise found
+    return Found(found)
+
+
+def _typed_key() -> Secret | WalletError:
+    typed = ask_unseen("Private key (it is not shown): ")
+    if typed is None:
+        return WalletError(
+            "A key is typed unseen, and there is nobody to type it.",
+            "Run it where there is a keyboard, or import a key file by its path.",
+        )
+    return read_key(typed, _TYPED)
+
+
+def _key_of(address: str) -> Secret | WalletError:
+    for path, key in keys_elsewhere(Path.home()):
+        if address_of(key, str(path)).lower() == address.lower():
+            return key
+    return WalletError(
+        f"No file of another program that is known here holds the key of {address}.",
+        "`%blockrun wallet import` lists those that do; or give the path of the file.",
+    )
+
+
+def _opened(keystore: Keystore, source: str) -> Found:
+    """Return the key of a keystore file, opened with the passphrase of the variable, else with one that is typed."""
+    passphrase, wrong = in_variable(ENVIRON), None
+    if passphrase is not None:
+        try:
+            key = keystore.open(passphrase, source)
+        except WalletLocked as error:
+            wrong = error
+        else:
+            return Found(key, keystore.with_address(key, source), passphrase)
+    passphrase = ask_unseen(f"Passphrase of {source}: ")
+    if passphrase is None:
+        raise wrong or nobody_to_type()
+    key = keystore.open(passphrase, source)
+    return Found(key, keystore.with_address(key, source), passphrase)
+
+
+def _offers() -> Card:
+    ours = {kept.address for _, kept in wallets_here() if isinstance(kept, Wallet)}
+    found = {address_of(key, str(path)): path for path, key in keys_elsewhere(Path.home())}
+    rows = [(address, shown(path, Path.home())) for address, path in found.items() if address not in ours]
+    note = (
+        "`%blockrun wallet import ADDRESS` takes one of these over and leaves its file where it is; `import FILE` takes"
+        " any key or keystore file; `import key` asks for a key without showing it."
+    )
+    if not rows:
+        return Message(f"No wallet of another program was found.\n{note}")
+    return Table(("address", "kept in"), rows, title="Wallets of other programs", note=note, left=2)

@@ -1,0 +1,233 @@
+"""The words of `%blockrun wallet` that make, write out, choose and open a key.
+
+A key is typed unseen or lies in a file; it is never on the line, in an output or in the history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from blockrun_magic.errors import FlagError, WalletError, WalletLocked, WalletMissing
+from blockrun_magic.notebook.cards import Card, Message
+from blockrun_magic.notebook.context import Context
+from blockrun_magic.notebook.showing import show
+from blockrun_magic.notebook.unlocking import ask_for, paying, unlock_by_asking
+from blockrun_magic.payments.keyfiles import check_absent, shown, write_new
+from blockrun_magic.payments.keys import Secret
+from blockrun_magic.payments.keystore import Keystore, address_of, lock_key
+from blockrun_magic.payments.passphrase import (
+    VARIABLE,
+    ask_in_the_open,
+    ask_new_passphrase,
+    in_variable,
+    keep_in_keyring,
+)
+from blockrun_magic.payments.wallet import Wallet, all_wallets
+from blockrun_magic.payments.wallets import DEFAULT, Places, new_key
+from blockrun_magic.wiring import ENVIRON
+
+__all__ = [
+    "Found",
+    "Said",
+    "create",
+    "export",
+    "keep",
+    "nobody_to_type",
+    "places_here",
+    "read_words",
+    "unlock",
+    "use",
+    "wallets_here",
+]
+
+_NEXT = "Next: `%blockrun wallet qr` to fund it, `%blockrun wallet balance` to see the money arrive."
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What was said after a word: the one thing it is about, and how to keep a key."""
+
+    what: str | None = None
+    name: str | None = None
+    encrypt: bool = False
+    keyring: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A key that is to be kept: in the keystore that it came in, if it came in one."""
+
+    key: Secret
+    keystore: Keystore | None = None
+    passphrase: Secret | None = None
+
+
+def create(_context: Context, words: Sequence[str]) -> Card:
+    """Make a new wallet and return its address; never in the place of another."""
+    said = read_words(words, "create [NAME] [--encrypt] [--keyring]")
+    name = DEFAULT if said.what is None else said.what
+    places_here().check_free(name)
+    return keep(name, Found(new_key()), said, "A new wallet")
+
+
+def export(_context: Context, words: Sequence[str]) -> Card:
+    """Write the key that pays into a new file, once the user has said that this is meant."""
+    said = read_words(words, "export FILE [--encrypt]")
+    if said.what is None:
+        raise FlagError("`export` needs a new file to write to.", "For example: %blockrun wallet export ~/wallet.key.")
+    path = Path(said.what).expanduser().absolute()
+    where = shown(path, Path.home())
+    check_absent(path, where)
+    wallet = paying()
+    show(
+        Message(
+            f"CAREFUL: whoever reads that file has the money of {wallet.address}.\n"
+            f"{where} will hold its key{' under a passphrase' if said.encrypt else ', as it is'}."
+            " Keep it out of notebooks, repositories and synchronised folders."
+        )
+    )
+    answer = ask_in_the_open("Type the word export to go on: ")
+    if answer is None:
+        raise WalletError(
+            "An export has to be confirmed, and there is nobody to do so.",
+            f"Nothing was written. Run it where there is a keyboard; the key is kept in {wallet.source}.",
+        )
+    if str(answer.reveal()).strip().lower() != "export":
+        return Message("Nothing was written.")
+    unlock_by_asking(wallet)
+    key = wallet.sealed_key()
+    write_new(path, Secret(lock_key(key, _new_passphrase(where)).text) if said.encrypt else key, where)
+    return Message(f"The key of {wallet.address} is in {where} now, readable by you only.")
+
+
+def use(_context: Context, words: Sequence[str]) -> Card:
+    """Let the wallet that is named pay from now on."""
+    said = read_words(words, "use NAME")
+    if said.what is None:
+        raise FlagError("`wallet use` takes the name of one wallet.", "`%blockrun wallet list` shows the names.")
+    kept = dict(wallets_here()).get(said.what)
+    if isinstance(kept, WalletError):
+        raise kept
+    places_here().choose(said.what)
+    address = f": {kept.address}" if kept is not None else ""
+    return Message("\n".join([f"The wallet {said.what} pays from now on, in every kernel{address}.", *_but(said.what)]))
+
+
+def unlock(_context: Context, words: Sequence[str]) -> Card:
+    """Ask for the passphrase of the wallet that pays, once for this session."""
+    said = read_words(words, "unlock [--keyring]", about=False)
+    wallet = paying()
+    if not wallet.encrypted:
+        return Message(f"{wallet.address} is not encrypted: it needs no passphrase.")
+    if not wallet.locked and not said.keyring:
+        return Message(f"{wallet.address} is open already, for this session.")
+    passphrase = ask_for(wallet, nobody_to_type())
+    wallet.unlock(passphrase)
+    kept = [_into_keyring(wallet.address, passphrase)] if said.keyring else []
+    return Message("\n".join([f"{wallet.address} is open for this session.", *kept]))
+
+
+def wallets_here() -> list[tuple[str, Wallet | WalletError]]:
+    """Return every wallet there is under its name, or what is wrong with it."""
+    return all_wallets(ENVIRON, Path.home())
+
+
+def places_here() -> Places:
+    """Return where this user's keys are kept."""
+    return Places.of(ENVIRON, Path.home())
+
+
+def read_words(words: Sequence[str], usage: str, *, about: bool = True) -> Said:
+    """Return what was said, as `usage` allows it; an error shows no word, because any may be a secret."""
+    what = name = None
+    given: set[str] = set()
+    left = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    while left:
+        word = left.pop(0)
+        known = word.startswith("--") and word in usage
+        if known and word == "--as" and left and name is None:
+            name = left.pop(0)
+        elif known and word != "--as":
+            given.add(word)
+        elif about and what is None and not word.startswith("-"):
+            what = word
+        else:
+            raise FlagError("These words of `wallet` do not go together.", f"Write: %blockrun wallet {usage}.")
+    return Said(what, name, "--encrypt" in given, "--keyring" in given)
+
+
+def keep(name: str, found: Found, said: Said, what: str) -> Card:
+    """Write a key into a file of its own, let it pay if it is the first one, and return what was done."""
+    places, first = places_here(), _nobody_pays()
+    keystore, passphrase = found.keystore, found.passphrase
+    if keystore is None and (said.encrypt or said.keyring):
+        passphrase = _new_passphrase(f"the wallet {name}")
+        keystore = lock_key(found.key, passphrase)
+    path = places.keep_key(name, found.key) if keystore is None else places.keep_keystore(name, keystore)
+    if first and name != DEFAULT:
+        places.choose(name)
+    address = address_of(found.key, places.shown(path))
+    lines = [f"{what}: {address}", *_advice(places, path)]
+    if said.keyring and passphrase is not None:
+        lines.append(_into_keyring(address, passphrase))
+    return Message("\n".join([*lines, *(_but(name) or [_NEXT])]))
+
+
+def _advice(places: Places, path: Path) -> list[str]:
+    lines = [
+        f"Its key is in {places.shown(path)}, readable by you only.",
+        "Keep a copy of that file in a safe place: who has the key has the money, and a lost one is lost for ever.",
+    ]
+    if path.suffix == ".json":
+        lines.append("Its passphrase is asked for once per session. BlockRun's own SDKs cannot read such a file.")
+    elif path == places.home / ".blockrun" / ".session":
+        lines.append("BlockRun's own SDKs use the same wallet.")
+    return lines
+
+
+def _into_keyring(address: str, passphrase: Secret) -> str:
+    try:
+        keep_in_keyring(address, passphrase)
+    except WalletError as error:
+        return f"{error.what} {error.do}"
+    return "Its passphrase is in the system's keyring."
+
+
+def _nobody_pays() -> bool:
+    try:
+        paying()
+    except WalletMissing:
+        return True
+    except WalletError:
+        return False
+    return False
+
+
+def _but(name: str) -> list[str]:
+    """Return a line about who pays, if that is not the wallet `name`."""
+    try:
+        found = paying()
+    except WalletError as error:
+        return [f"{error.what} {error.do}"]
+    if found.name == name:
+        return []
+    other = f"{found.address} from {found.source} pays in this process ({found.why})"
+    return [f"{other}." if found.name is None else f"{other}; `%blockrun wallet use {name}` changes that."]
+
+
+def _new_passphrase(whose: str) -> Secret:
+    """Return the passphrase for a new file: that of the variable, else typed twice; raises WalletError."""
+    passphrase = in_variable(ENVIRON) or ask_new_passphrase(whose)
+    if passphrase is None:
+        raise nobody_to_type()
+    return passphrase
+
+
+def nobody_to_type() -> WalletLocked:
+    """Return the error to raise where a passphrase is needed and nobody can be asked."""
+    return WalletLocked(
+        "A passphrase is typed unseen, and there is nobody to type it.",
+        f"Nothing was changed. Run it where there is a keyboard, or set {VARIABLE}.",
+    )

@@ -1,0 +1,125 @@
+"""Key files: readable by their owner alone from the first byte, whole or not there, never written over."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from blockrun_magic.errors import WalletError
+from blockrun_magic.payments.keys import Secret, shielded
+
+__all__ = ["check_absent", "make_private", "read_keyfile", "shown", "sync_folder", "write_new"]
+
+_LIMIT = 65_536
+_ADVICE = "Nothing was changed. Choose another name or place, or move that file yourself."
+
+
+def shown(path: Path, home: Path) -> str:
+    """Return `path` as people write it, with ~ for `home`."""
+    return f"~/{path.relative_to(home).as_posix()}" if path.is_relative_to(home) else str(path)
+
+
+def read_keyfile(path: Path, source: str) -> tuple[Secret, str | None] | WalletError | None:
+    """Return the file's text and a warning; None where there is no file or nothing in it."""
+    advice = f"Put the key alone into {source}, as text, readable by you only (chmod 600)."
+    try:
+        # A directory cannot be read as a file, and opening a pipe would wait for its writer.
+        if not stat.S_ISREG(path.stat().st_mode):
+            return WalletError(f"{source} is not a file.", advice)
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            text = file.read(_LIMIT).decode("utf-8-sig")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        return WalletError(f"{source} cannot be read: {error.strerror or type(error).__name__}.", advice)
+    except UnicodeDecodeError:
+        return WalletError(f"{source} is not a text file.", advice)
+    if not text.strip():
+        return None
+    open_to_others = os.name == "posix" and mode & (stat.S_IRGRP | stat.S_IROTH)
+    warning = f"{source} can be read by others: chmod 600 {source}" if open_to_others else None
+    return Secret(text), warning
+
+
+def check_absent(path: Path, source: str) -> None:
+    """Raise WalletError when there is something at `path` already, be it a link to nothing."""
+    if os.path.lexists(path):
+        raise WalletError(_exists(source), _ADVICE)
+
+
+def write_new(path: Path, content: Secret, source: str) -> None:
+    """Write a file that only its owner can read, and that lasts; raises WalletError, also where one is already.
+
+    Another process sees it whole or not at all, also after a power cut.
+    """
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    problem = None
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            shielded(lambda value: file.write(_bytes(value)), content, blame=_not_written)
+            file.flush()
+            os.fsync(file.fileno())
+        _give_name(draft, path)
+        sync_folder(path.parent)
+    except FileExistsError:
+        problem = _exists(source)
+    except OSError as error:
+        problem = f"{source} cannot be written: {error.strerror or type(error).__name__}."
+    finally:
+        draft.unlink(missing_ok=True)
+    if problem is not None:
+        raise WalletError(problem, _ADVICE)
+
+
+def make_private(folder: Path) -> None:
+    """Make `folder` and what is missing above it, each for its owner alone; raises WalletError."""
+    problem = None
+    try:
+        for missing in reversed([place for place in (folder, *folder.parents) if not place.exists()]):
+            missing.mkdir(mode=0o700, exist_ok=True)
+            sync_folder(missing.parent)
+    except OSError as error:
+        problem = f"The folder {folder} cannot be made: {error.strerror or type(error).__name__}."
+    if problem is not None:
+        raise WalletError(problem, "Make it yourself, or set BLOCKRUN_HOME to a folder that you can write to.")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` last beyond a power cut."""
+    if os.name != "posix":  # Windows opens no folders, and keeps their entries by itself
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _give_name(draft: Path, path: Path) -> None:
+    """Let `draft` be known as `path`; raises FileExistsError when that name is taken."""
+    try:
+        os.link(draft, path)  # unlike a rename, this never takes a name from another file
+    except FileExistsError:
+        raise
+    except OSError:  # no links on this file system: an empty file, which is no key, takes the name first
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        draft.replace(path)
+
+
+def _exists(source: str) -> str:
+    return f"{source} exists already; key files are never written over."
+
+
+def _bytes(value: str | bytes) -> bytes:
+    return value if isinstance(value, bytes) else value.encode()
+
+
+def _not_written(error: Exception) -> WalletError:
+    return WalletError(
+        f"The key could not be written: {getattr(error, 'strerror', None) or type(error).__name__}.",
+        "Nothing was changed. See to the disk (space? permissions?) and try again.",
+    )

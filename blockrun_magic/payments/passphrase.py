@@ -1,0 +1,116 @@
+"""Passphrases: out of the environment, out of the system's keyring, or typed by somebody who is there.
+
+Nobody is waited for who cannot answer: a notebook that runs without a keyboard is told so at once.
+"""
+
+from __future__ import annotations
+
+import builtins
+import getpass
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from blockrun_magic.errors import WalletError
+from blockrun_magic.payments.keys import Secret, shielded
+
+__all__ = [
+    "VARIABLE",
+    "ask_in_the_open",
+    "ask_new_passphrase",
+    "ask_unseen",
+    "in_keyring",
+    "in_variable",
+    "keep_in_keyring",
+]
+
+VARIABLE = "BLOCKRUN_WALLET_PASSPHRASE"
+_SERVICE = "blockrun-magic"
+
+
+def in_variable(environ: Mapping[str, str]) -> Secret | None:
+    """Return the passphrase in `BLOCKRUN_WALLET_PASSPHRASE`, exactly as it is, or None."""
+    return Secret(environ[VARIABLE]) if environ.get(VARIABLE) else None
+
+
+def in_keyring(address: str) -> Secret | None:
+    """Return the passphrase that the system's keyring holds for a wallet, or None; needs the extra `keyring`."""
+    try:
+        import keyring
+    except ImportError:
+        return None
+    try:
+        found = keyring.get_password(_SERVICE, address)
+    except Exception:  # noqa: BLE001  no keyring here, or it stays closed: each system has its own errors
+        return None
+    return Secret(found) if found else None
+
+
+def keep_in_keyring(address: str, passphrase: Secret) -> None:
+    """Keep a wallet's passphrase in the system's keyring; raises WalletError when that cannot be done."""
+    try:
+        import keyring
+    except ImportError:
+        keep: Callable[[str], Any] | None = None
+    else:
+        keep = lambda phrase: keyring.set_password(_SERVICE, address, phrase)  # noqa: E731
+    if keep is None:
+        raise WalletError(
+            "The passphrase was not kept: the keyring library is not installed.",
+            'Run `pip install "blockrun-magic[keyring]"`, then %blockrun wallet unlock --keyring.',
+        )
+    shielded(
+        keep,
+        passphrase,
+        blame=lambda error: WalletError(
+            f"The passphrase was not kept: this machine's keyring does not take it ({type(error).__name__}).",
+            f"Set {VARIABLE} instead, or type it once per session.",
+        ),
+    )
+
+
+def ask_unseen(prompt: str) -> Secret | None:
+    """Return what is typed after `prompt` without being shown, or None when there is nobody to type.
+
+    Raises WalletError when it is given up (Stop, end of input) or empty.
+    """
+    return _typed(getpass.getpass, prompt)
+
+
+def ask_in_the_open(prompt: str) -> Secret | None:
+    """Return what is typed after `prompt` as it is shown; otherwise as `ask_unseen`."""
+    return _typed(builtins.input, prompt)
+
+
+def ask_new_passphrase(source: str) -> Secret | None:
+    """Return a new passphrase, typed twice, or None when there is nobody to type; raises WalletError."""
+    first = ask_unseen(f"New passphrase for {source}: ")
+    if first is None:
+        return None
+    second = ask_unseen("The same again: ")
+    if second is None or first.reveal() != second.reveal():
+        raise WalletError("The two passphrases are not the same.", "Nothing was written. Try again.")
+    return first
+
+
+def _typed(reader: Callable[[str], str], prompt: str) -> Secret | None:
+    # A kernel puts its own readers in the place of Python's while a cell runs, and they know whether
+    # somebody is there. Python's own would wait at a terminal, or for a line that never comes.
+    if getattr(reader, "__module__", None) in ("getpass", "builtins") and not _at_a_terminal():
+        return None
+    try:
+        typed = Secret(reader(prompt))
+    except NotImplementedError:  # ipykernel's word for a frontend that takes no input
+        return None
+    except (KeyboardInterrupt, EOFError):
+        typed = Secret("")
+    if not typed.reveal():
+        raise WalletError("Nothing was typed.", "Nothing was changed and nothing signed. Try again when you are ready.")
+    return typed
+
+
+def _at_a_terminal() -> bool:
+    try:
+        return sys.stdin is not None and sys.stdin.isatty()
+    except ValueError:  # closed
+        return False
