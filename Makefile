@@ -12,7 +12,8 @@ KILLS ?= 200
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-WALLETS := -u BLOCKRUN_WALLET_KEY -u BASE_CHAIN_WALLET_KEY -u SOLANA_WALLET_KEY -u BLOCKRUN_API_URL
+WALLETS := -u BLOCKRUN_WALLET_KEY -u BASE_CHAIN_WALLET_KEY -u SOLANA_WALLET_KEY -u BLOCKRUN_API_URL \
+	-u BLOCKRUN_API_KEY -u BLOCKRUN_API_KEY_URL -u BLOCKRUN_PROXY_PORT -u BLOCKRUN_WALLET
 AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DELETE_ON_ERROR:
@@ -21,7 +22,7 @@ AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 demo: .make/demo
 	$(BIN)/python notebooks/demo.py
 
-test: lint
+test: lint .make/chromium
 	$(BIN)/python -m pytest -n 2
 
 lint: .make/test
@@ -48,6 +49,10 @@ clean:
 	@echo "Installing what '$*' needs into .venv ..."
 	@$(PIP) install --editable "$(SELF)" --group $*
 	@touch $@
+
+# A link to the browser that was found or installed: once the browser is gone, so is the target.
+.make/chromium: | .make/test
+	@path=$$($(BIN)/python tests/chromium.py) && ln -sf "$$path" $@
 
 # Dependency groups need a pip of 2025; the one that Python brings may be older.
 .make/pip: .venv/pyvenv.cfg

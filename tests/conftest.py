@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from browser import Server, running_browser, running_lab, running_voila
 from hypothesis import HealthCheck, settings
 from kernels import Kernel, running_kernel
+from playwright.sync_api import Browser
 
 from blockrun_magic.practice.server import PracticeServer
 
@@ -55,4 +57,25 @@ def kernel(gateway: PracticeServer, kernel_home: Path) -> Iterator[Kernel]:
     with running_kernel(kernel_home, {"BLOCKRUN_PRACTICE_URL": gateway.url}) as running:
         assert running.run("%load_ext blockrun_magic").status == "ok"
         assert running.run("%blockrun use practice").status == "ok"
+        yield running
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Return a JupyterLab; each notebook in it has its own kernel and its own BLOCKRUN_HOME."""
+    with running_lab(tmp_path_factory.mktemp("lab")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def voila(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Return a Voilà, which serves notebooks as apps."""
+    with running_voila(tmp_path_factory.mktemp("voila")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Return a Chromium; it ends with the module, because later tests need the thread's event loop."""
+    with running_browser(tmp_path_factory.mktemp("browser")) as running:
         yield running

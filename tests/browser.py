@@ -1,0 +1,280 @@
+"""A real Chromium in front of a real JupyterLab or Voilà: a test types, clicks and looks as a person does.
+
+`running_lab`, `running_voila` and `running_browser` start them; `open_notebook` and `open_app` put a page before the
+test. Pages are offline: Chromium reaches this machine only. Where a test fails with a page open, the error names a
+screenshot under build/screens/.
+
+playwright's event loop stays set in the thread that drives it, so the browser lives as long as one test module (the
+fixture `browser`), and no test of such a module may call `asyncio.run`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import httpx
+import nbformat
+import psutil
+from chromium import find_chromium
+from kernels import clean_environ
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+
+__all__ = [
+    "Notebook",
+    "Server",
+    "Theme",
+    "open_app",
+    "open_notebook",
+    "open_practice",
+    "running_browser",
+    "running_lab",
+    "running_voila",
+    "write_notebook",
+]
+
+SCREENS = Path(__file__).resolve().parent.parent / "build" / "screens"
+"""Where the screenshots of failed tests are."""
+
+Theme = Literal["light", "dark"]
+
+_PATIENCE = 60
+_LAB = (
+    *("jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0"),
+    *("--IdentityProvider.token=", "--ServerApp.password=", "--ServerApp.disable_check_xsrf=True"),
+)
+_VOILA = ("voila", "--no-browser", "--Voila.ip=127.0.0.1")  # it takes the first free port from 8866 on
+_CHROMIUM = ("--disable-gpu", "--disable-quic", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
+_SETTINGS = {
+    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
+    "@jupyterlab/apputils-extension:themes": {"adaptive-theme": True},  # the page's colour scheme decides
+    "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},  # all cells are in the page
+}
+_KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+_NUMBERS = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server: its address (with a slash at the end), and the folder of its notebooks."""
+
+    url: str
+    folder: Path
+
+
+@contextmanager
+def running_lab(home: Path, environ: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """Yield a JupyterLab whose kernels have nothing of the machine's owner; `environ` is added."""
+    settings = home / ".jupyter" / "labconfig" / "default_setting_overrides.json"
+    settings.parent.mkdir(parents=True)
+    settings.write_text(json.dumps(_SETTINGS))
+    with _running(home, _LAB, environ) as server:
+        yield server
+
+
+@contextmanager
+def running_voila(home: Path, environ: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """Yield a Voilà that serves the notebooks of a folder as apps; `environ` is added."""
+    with _running(home, _VOILA, environ) as server:
+        yield server
+
+
+@contextmanager
+def running_browser(home: Path) -> Iterator[Browser]:
+    """Yield a headless Chromium; raises AssertionError when there is none on this machine."""
+    chromium = find_chromium()
+
+    assert chromium, "no Chromium: `python tests/chromium.py` installs one, and `make test` does it by itself"
+    expect.set_options(timeout=_PATIENCE * 1000)
+    with sync_playwright() as playwright:
+        environ = dict(clean_environ(home))
+        browser = playwright.chromium.launch(executable_path=chromium, args=_CHROMIUM, env=environ)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+class Notebook:
+    """A notebook that is open in JupyterLab; its last cell is empty, and the kernel is ready."""
+
+    def __init__(self, page: Page, file: Path) -> None:
+        self.page = page
+        self.file = file
+        self.cells: Locator = page.locator(".jp-Notebook .jp-CodeCell")
+
+    @property
+    def folder(self) -> Path:
+        """The notebook's own folder: its kernel works there, and has its BLOCKRUN_HOME there."""
+        return self.file.parent
+
+    def run(self, code: str) -> Locator:
+        """Return the cell `code`, typed below all others and run to its end."""
+        return self.finish(self.start(code))
+
+    def start(self, code: str) -> Locator:
+        """Type a cell below all others and run it, without waiting for it; return it."""
+        place = self.cells.count() - 1
+        self.type(code)
+        self.page.keyboard.press("Shift+Enter")
+        expect(self.cells).to_have_count(place + 2)
+        return self.cells.nth(place)
+
+    def finish(self, cell: Locator) -> Locator:
+        """Return a started cell once it has ended: its prompt shows a number."""
+        expect(cell.locator(".jp-InputPrompt")).to_have_text(re.compile(r"\[\d+\]:"))
+        return cell
+
+    def type(self, code: str) -> Locator:
+        """Put text into the empty last cell at one stroke, so that no bracket closes by itself; return the cell."""
+        cell = self.cells.last
+        cell.locator(".cm-content").click()
+        self.page.keyboard.insert_text(code)
+        return cell
+
+    def value(self, expression: str) -> str:
+        """Return the repr of an expression, evaluated in a new cell."""
+        return output_of(self.run(f"print(repr({expression}))")).inner_text().strip()
+
+    def run_all(self) -> None:
+        """Choose Run All Cells from the menu, without waiting for them."""
+        self.page.get_by_role("menuitem", name="Run", exact=True).click()
+        self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+
+    def stop(self) -> None:
+        """Press the toolbar's Stop."""
+        self.page.locator('.jp-NotebookPanel-toolbar [data-command="notebook:interrupt-kernel"]').click()
+
+    def save(self) -> None:
+        """Save the notebook, and wait until it is saved."""
+        self.page.keyboard.press("Control+s")
+        expect(self.page.locator(".jp-mod-current.jp-mod-dirty")).to_have_count(0)
+
+
+def output_of(cell: Locator) -> Locator:
+    """Return the place below a cell where its outputs are."""
+    return cell.locator(".jp-Cell-outputArea")
+
+
+def write_notebook(folder: Path, cells: Sequence[str] = ()) -> Path:
+    """Write a notebook of code cells into a new folder of its own in `folder`, and return its path."""
+    own = folder / f"{next(_NUMBERS):03}"
+    own.mkdir()
+    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": _KERNELSPEC})
+    notebook.cells = [nbformat.v4.new_code_cell(cell) for cell in cells]
+    nbformat.write(notebook, own / "notebook.ipynb")
+    return own / "notebook.ipynb"
+
+
+@contextmanager
+def open_notebook(
+    browser: Browser, lab: Server, file: Path | None = None, *, theme: Theme = "light", width: int = 1280
+) -> Iterator[Notebook]:
+    """Yield a notebook that is open in JupyterLab (a new, empty one without `file`); its kernel ends with the page."""
+    file = file or write_notebook(lab.folder, [""])
+    name = file.relative_to(lab.folder).as_posix()
+    try:
+        with _open_page(browser, f"{lab.url}lab/tree/{name}?reset", theme, width) as page:
+            expect(page.get_by_text("(ipykernel) | Idle")).to_be_visible()
+            page.keyboard.press("Control+b")  # the list of files takes room
+            expect(page.locator("#jp-left-stack")).to_be_hidden()
+            yield Notebook(page, file)
+    finally:
+        for session in httpx.get(f"{lab.url}api/sessions").json():
+            if session["path"] == name:
+                httpx.delete(f"{lab.url}api/sessions/{session['id']}", timeout=_PATIENCE)
+
+
+@contextmanager
+def open_practice(browser: Browser, lab: Server, *, theme: Theme = "light", width: int = 1280) -> Iterator[Notebook]:
+    """Yield a new notebook that has loaded the extension and uses a practice gateway of its own."""
+    with open_notebook(browser, lab, theme=theme, width=width) as notebook:
+        cell = notebook.run("%load_ext blockrun_magic\n%blockrun use practice")
+        expect(output_of(cell)).to_contain_text("play money only")
+        yield notebook
+
+
+@contextmanager
+def open_app(
+    browser: Browser, voila: Server, file: Path, *, theme: Theme = "light", width: int = 1280
+) -> Iterator[Page]:
+    """Yield the page that Voilà makes of a notebook."""
+    name = file.relative_to(voila.folder).as_posix()
+    with _open_page(browser, f"{voila.url}voila/render/{name}?theme={theme}", theme, width) as page:
+        yield page
+
+
+@contextmanager
+def _open_page(browser: Browser, url: str, theme: Theme, width: int) -> Iterator[Page]:
+    page = browser.new_page(color_scheme=theme, viewport={"width": width, "height": 900})
+    page.set_default_timeout(_PATIENCE * 1000)
+    try:
+        page.goto(url)
+        yield page
+        assert not page.page_errors()
+    except BaseException as error:
+        test = os.environ.get("PYTEST_CURRENT_TEST", "page").rpartition("::")[2]
+        path = SCREENS / f"{re.sub(r'[^a-z0-9_]+', '-', test.partition(' ')[0].lower())}.png"
+        page.screenshot(path=path)
+        error.add_note(f"What the page showed: {path}")
+        raise
+    finally:
+        page.close()
+
+
+@contextmanager
+def _running(home: Path, command: Sequence[str], environ: Mapping[str, str] | None) -> Iterator[Server]:
+    folder, log = home / "notebooks", home / "server.log"
+    folder.mkdir()
+    # Kernels listen on sockets in a short directory, not on ports. BLOCKRUN_HOME is relative: one for each notebook.
+    with tempfile.TemporaryDirectory(prefix="j") as sockets, log.open("wb") as written:
+        own = {"JUPYTER_RUNTIME_DIR": sockets, "BLOCKRUN_HOME": ".blockrun"}
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command, "--KernelManager.transport=ipc", str(folder)],
+            stdout=written,
+            stderr=written,
+            env=clean_environ(home, **own, **(environ or {})),
+            cwd=folder,
+            start_new_session=True,
+        )
+        try:
+            yield Server(_address(process, log), folder)
+        finally:
+            _end(process)
+
+
+def _address(process: subprocess.Popen[bytes], log: Path) -> str:
+    """Return where a server answers; raises AssertionError with its log when it ends or stays silent."""
+    until = time.monotonic() + _PATIENCE
+    while time.monotonic() < until and process.poll() is None:
+        found = re.search(r"http://127\.0\.0\.1:[1-9]\d*/", log.read_text(encoding="utf-8"))
+        if found:
+            with suppress(httpx.TransportError):
+                httpx.get(found[0])
+                return found[0]
+        time.sleep(0.05)
+    raise AssertionError(f"the server did not start:\n{log.read_text(encoding='utf-8')}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a server and whatever it has started; a kernel has a process group of its own."""
+    family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_PATIENCE)
+    for left in (process, *family):
+        with suppress(psutil.NoSuchProcess):
+            left.kill()
+    process.wait()
+    psutil.wait_procs(family, timeout=_PATIENCE)
