@@ -1,0 +1,33 @@
+"""`paint_mask`: a mask painted by hand, for notebooks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from blockrun_magic.errors import BlockrunError
+
+if TYPE_CHECKING:
+    from blockrun_magic.notebook.maskpad import MaskPad
+
+__all__ = ["paint_mask"]
+
+
+def paint_mask(source: object) -> MaskPad:
+    """Return a pad to paint a mask on, which shows itself as the value of a cell and is what `--mask` takes.
+
+    `source` is a picture in memory or on disk: whatever `--image` takes but a URL. Raises SourceError,
+    ExtraMissing where anywidget is not installed, and BlockrunError where there is no notebook to paint in.
+    """
+    from IPython.core.getipython import get_ipython
+
+    from blockrun_magic.notebook.live import is_terminal
+    from blockrun_magic.notebook.maskpad import MaskPad
+    from blockrun_magic.pictures.source import open_source
+
+    shell = get_ipython()
+    if shell is None or is_terminal(shell):
+        raise BlockrunError(
+            "Painting a mask needs a notebook with widgets.",
+            "Open JupyterLab, Notebook, VS Code or Colab; here, give --mask a picture in which white may change.",
+        )
+    return MaskPad(open_source(source))

@@ -1,0 +1,1 @@
+"""The panel: the studio with the mouse, made of core ipywidgets."""

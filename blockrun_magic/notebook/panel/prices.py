@@ -1,0 +1,88 @@
+"""What is on the button: list prices at once, and the gateway's own as soon as it has been asked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from blockrun_magic.gateway.request import ENDPOINTS, ImageRequest, PriceKey, Upload
+from blockrun_magic.notebook.cards import money_words
+from blockrun_magic.payments.money import format_usd
+
+if TYPE_CHECKING:
+    from blockrun_magic.gateway.presets import Gateway
+    from blockrun_magic.notebook.wishes import Wish
+    from blockrun_magic.studio import Studio
+
+__all__ = ["Prices", "price_keys", "price_words"]
+
+_HOUR = 3600.0
+
+
+class Prices:
+    """The prices that the panel has been told, each for an hour."""
+
+    def __init__(self) -> None:
+        self._asked: dict[tuple[str, PriceKey], tuple[int, float]] = {}
+
+    def known(self, studio: Studio, gateway: Gateway, keys: Sequence[PriceKey]) -> tuple[list[int | None], bool]:
+        """Return the micro-USDC of each request as far as they are known, and whether the gateway itself said so."""
+        catalog = studio.catalog_at(gateway)
+        quotes = [self._remembered(gateway, key) for key in keys]
+        prices = [catalog.list_price(key) if quote is None else quote for key, quote in zip(keys, quotes, strict=True)]
+        return prices, None not in quotes
+
+    async def ask(self, studio: Studio, gateway: Gateway, keys: Sequence[PriceKey]) -> None:
+        """Ask the gateway what it has not said within the hour; raises GatewayError or TermsRefused.
+
+        The user's prompt and pictures stay here: the price does not depend on them.
+        """
+        for key in keys:
+            if self._remembered(gateway, key) is None:
+                quote = await studio.quote(_probe(key), gateway)
+                self._asked[gateway.base_url, key] = quote.total, time.monotonic()
+
+    def _remembered(self, gateway: Gateway, key: PriceKey) -> int | None:
+        quote, when = self._asked.get((gateway.base_url, key), (0, -_HOUR))
+        return quote if time.monotonic() - when < _HOUR else None
+
+
+def price_keys(wish: Wish) -> list[PriceKey]:
+    """Return what decides the price of each request of `wish`."""
+    endpoint = ENDPOINTS[wish.operation]
+    return [PriceKey(endpoint, model, size, wish.quality, wish.n) for _, model, size in wish.variants]
+
+
+def price_words(n: int, prices: Sequence[int | None], realm: str) -> str:
+    """Return the sum in words: "4 x $0.0525 = $0.21" for `n` pictures of one price."""
+    if not prices:
+        return ""
+    if None in prices:
+        return "The gateway will say the price."
+    total = sum(price or 0 for price in prices)
+    count = n * len(prices)
+    if count > 1 and total % count == 0 and len(set(prices)) == 1:
+        return f"{count} x {format_usd(total // count)} = {money_words(total, realm)}"
+    return money_words(total, realm)
+
+
+def _probe(key: PriceKey) -> ImageRequest:
+    editing = key.endpoint == ENDPOINTS["edit"]
+    return ImageRequest(
+        operation="edit" if editing else "generate",
+        prompt="a picture",
+        model=key.model,
+        size=key.size,
+        quality=key.quality,
+        n=key.n,
+        images=(_blank(),) if editing else (),
+    )
+
+
+def _blank() -> Upload:
+    from PIL import Image
+
+    from blockrun_magic.pictures.pixels import to_upload
+
+    return to_upload(Image.new("RGB", (64, 64), "white"))

@@ -1,0 +1,17 @@
+"""How what the user does with a widget reaches the kernel while a cell runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["answer_while_cells_run"]
+
+
+def answer_while_cells_run(widget: Any) -> None:
+    """Let what the user does with `widget` arrive on the subshell that JupyterLab sends it over.
+
+    ipykernel 7.4 sends it to the main shell instead, where it waits for the running cell, if the widget was made
+    there. All inputs go the same way, so that a click never overtakes what was done before it.
+    """
+    if hasattr(widget.comm, "_reply_subshell_for"):
+        widget.comm._reply_subshell_for = lambda _data, subshell: subshell  # noqa: SLF001

@@ -1,0 +1,39 @@
+"""Small pictures of what is kept, as data URIs for our HTML."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING
+
+from blockrun_magic.errors import BlockrunError, StoreError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from blockrun_magic.payments.rows import KeptPicture
+    from blockrun_magic.pictures.store import Store
+
+__all__ = ["data_uri", "kept_image", "thumbnail"]
+
+
+def thumbnail(store: Store, kept: KeptPicture, side: int) -> str | None:
+    """Return a JPEG of at most `side` pixels a side as a data URI; None when the original is gone or damaged."""
+    try:
+        return data_uri(kept_image(store, kept), side)
+    except BlockrunError:
+        return None
+
+
+def kept_image(store: Store, kept: KeptPicture) -> Image.Image:
+    """Return a kept picture, decoded; raises StoreError."""
+    from blockrun_magic.pictures.decode import decode
+
+    return decode(store.get(kept.file, kept.media_type), StoreError, "The kept picture", "")
+
+
+def data_uri(image: Image.Image, side: int) -> str:
+    """Return a JPEG of `image`, at most `side` pixels a side, as a data URI."""
+    from blockrun_magic.pictures.preview import preview
+
+    jpeg, _, _ = preview([image], side=side)
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"
