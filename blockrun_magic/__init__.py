@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from blockrun_magic.api import aedit, agenerate, edit, generate
     from blockrun_magic.errors import BlockrunError
+    from blockrun_magic.notebook.masks import paint_mask
+    from blockrun_magic.notebook.panel.opening import panel
     from blockrun_magic.studio import ImageResult, ImageResults, Options, Studio
     from blockrun_magic.wiring import open_studio
 
@@ -32,6 +34,8 @@ __all__ = [
     "generate",
     "load_ipython_extension",
     "open_studio",
+    "paint_mask",
+    "panel",
     "unload_ipython_extension",
 ]
 
@@ -46,6 +50,8 @@ _HOMES = {
     "edit": "blockrun_magic.api",
     "generate": "blockrun_magic.api",
     "open_studio": "blockrun_magic.wiring",
+    "paint_mask": "blockrun_magic.notebook.masks",
+    "panel": "blockrun_magic.notebook.panel.opening",
 }
 
 

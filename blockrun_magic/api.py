@@ -18,6 +18,7 @@ from blockrun_magic.studio import ImageResult, Options, Studio
 from blockrun_magic.wiring import open_practice, open_studio
 
 if TYPE_CHECKING:
+    from blockrun_magic.gateway.catalog import Catalog
     from blockrun_magic.gateway.request import Operation
 
 __all__ = ["aedit", "agenerate", "edit", "generate"]
@@ -40,11 +41,11 @@ async def agenerate(
     """Return pictures made from `prompt`: kept ones at no cost, else bought at `gateway`.
 
     `model` is an id or a shorthand, `size` "WIDTHxHEIGHT" in pixels, `max_price` dollars for the whole
-    request ("0.10"), `gateway` "base", "testnet", "practice" or a URL. `studio` is one of yours to use
+    request ("0.10"), `gateway` "base", "testnet", "clawrouter", "account", "practice" or a URL. `studio` is one of yours to use
     for many calls on one event loop; without it one is opened for this call. Raises BlockrunError.
     """
     async with _place(gateway, studio) as (ours, where):
-        request = _request(ours, "generate", prompt, model, size, n, quality)
+        request = _request(ours.catalog_at(where), "generate", prompt, model, size, n, quality)
         return await ours.make(request, where, _options(max_price, fresh=fresh))
 
 
@@ -71,7 +72,7 @@ async def aedit(
         sources = image if isinstance(image, list | tuple) else [image]
         uploads = tuple([await read_upload(source, fetch) for source in sources])
         white = None if mask is None else await read_mask(mask, upload_size(uploads[0]), fetch)
-        request = _request(ours, "edit", prompt, model, size, n, None, uploads, white)
+        request = _request(ours.catalog_at(where), "edit", prompt, model, size, n, None, uploads, white)
         return await ours.make(request, where, _options(max_price, fresh=fresh))
 
 
@@ -126,7 +127,7 @@ async def _place(gateway: str, studio: Studio | None) -> AsyncIterator[tuple[Stu
 
 
 def _request(
-    studio: Studio,
+    catalog: Catalog,
     operation: Operation,
     prompt: str,
     model: str | None,
@@ -136,7 +137,6 @@ def _request(
     images: Sequence[Upload] = (),
     mask: Upload | None = None,
 ) -> ImageRequest:
-    catalog = studio.catalog
     full = catalog.resolve(model) if model else catalog.default_model(operation)
     return ImageRequest(
         operation=operation,

@@ -4,8 +4,10 @@ BlockrunError
 ├── FlagError              a line that cannot be understood
 ├── RequestError           a request that no gateway would answer: model, size, quality, n, mask
 ├── SourceError            an image that cannot be read, or is not one
+├── ExtraMissing           a part that is installed by itself, and is not here
 ├── WalletError            a key that cannot be used
-│   └── WalletMissing      no key at all
+│   ├── WalletMissing      no key at all
+│   └── WalletLocked       a key that a passphrase has to open first
 ├── BudgetError            a cap would be passed; nothing was signed
 ├── TermsRefused           the gateway's payment terms are not what we sign; nothing was signed
 ├── LedgerError            the ledger cannot be read or written; nothing was sent
@@ -17,6 +19,7 @@ BlockrunError
     ├── ContentRefused         403: content policy
     ├── RateLimited            429, after the waits that are worth it
     ├── PaymentRejected        402 in answer to a payment
+    ├── OutOfCredit            402 of a prepaid account
     ├── UpstreamFailed         408 and 5xx, after the retries that are worth it
     ├── JobFailed              a slow job ended without a picture
     └── AnswerUnusable         an answer that is not what the protocol promises
@@ -31,11 +34,13 @@ __all__ = [
     "BlockrunError",
     "BudgetError",
     "ContentRefused",
+    "ExtraMissing",
     "FlagError",
     "GatewayError",
     "GatewayUnreachable",
     "JobFailed",
     "LedgerError",
+    "OutOfCredit",
     "OutcomeUnknown",
     "PaymentRejected",
     "RateLimited",
@@ -46,6 +51,7 @@ __all__ = [
     "TermsRefused",
     "UpstreamFailed",
     "WalletError",
+    "WalletLocked",
     "WalletMissing",
 ]
 
@@ -78,12 +84,20 @@ class SourceError(BlockrunError):
     """An image that cannot be read, or is not one."""
 
 
+class ExtraMissing(BlockrunError):
+    """A library is not installed that only one part of this package needs."""
+
+
 class WalletError(BlockrunError):
     """A key that cannot be used; the message names its source, never its value."""
 
 
 class WalletMissing(WalletError):
     """No key was found in any of the places where one may be."""
+
+
+class WalletLocked(WalletError):
+    """The key is encrypted, and no passphrase that opens it is known."""
 
 
 class BudgetError(BlockrunError):
@@ -136,6 +150,10 @@ class RateLimited(GatewayError):
 
 class PaymentRejected(GatewayError):
     """The gateway did not take the payment (402 in answer to a signed request)."""
+
+
+class OutOfCredit(GatewayError):
+    """The account's prepaid credit does not cover the request (402); nothing was charged."""
 
 
 class UpstreamFailed(GatewayError):

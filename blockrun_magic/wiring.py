@@ -9,26 +9,32 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from blockrun_magic.payments.keys import UnseenEnviron
+
 if TYPE_CHECKING:
     from blockrun_magic.gateway.presets import Gateway
     from blockrun_magic.payments.wallet import Wallet
     from blockrun_magic.studio import Studio
 
-__all__ = ["blockrun_home", "open_practice", "open_studio", "wallet_for"]
+__all__ = ["ENVIRON", "blockrun_home", "open_practice", "open_studio", "wallet_for"]
+
+ENVIRON = UnseenEnviron(os.environ)
+"""The environment of this process, as it is at each moment; it may hold keys."""
 
 
-def blockrun_home(environ: Mapping[str, str] = os.environ) -> Path:
+def blockrun_home(environ: Mapping[str, str] = ENVIRON) -> Path:
     """Return the folder of wallet files and our own `magic/`: `BLOCKRUN_HOME`, or ~/.blockrun."""
     moved = environ.get("BLOCKRUN_HOME")
     return Path(moved).expanduser() if moved else Path.home() / ".blockrun"
 
 
-def open_studio(environ: Mapping[str, str] = os.environ) -> Studio:
+def open_studio(environ: Mapping[str, str] = ENVIRON) -> Studio:
     """Return the studio of this process: its ledger and store are the user's, its session is new.
 
     Raises LedgerError when the ledger cannot be opened.
     """
     from blockrun_magic.gateway.client import Client
+    from blockrun_magic.payments.api_key import find_api_key
     from blockrun_magic.payments.ledger import Ledger
     from blockrun_magic.pictures.store import Store
     from blockrun_magic.studio import Studio
@@ -40,11 +46,14 @@ def open_studio(environ: Mapping[str, str] = os.environ) -> Studio:
         ledger=Ledger(folder / "ledger.sqlite", session),
         store=Store(folder / "pictures"),
         wallet_for=lambda gateway: wallet_for(gateway, environ),
+        api_key=lambda: find_api_key(environ),
         locks=folder / "locks",
+        catalogues=folder / "catalogues",
+        usage_logs=Path.home() / ".openclaw" / "blockrun" / "logs",
     )
 
 
-def wallet_for(gateway: Gateway, environ: Mapping[str, str] = os.environ) -> Wallet:
+def wallet_for(gateway: Gateway, environ: Mapping[str, str] = ENVIRON) -> Wallet:
     """Return the wallet that pays at `gateway`; raises WalletError.
 
     The practice gateway is paid by a key that is worthless everywhere; a real key never signs for it.
@@ -54,7 +63,7 @@ def wallet_for(gateway: Gateway, environ: Mapping[str, str] = os.environ) -> Wal
     return practice_wallet() if gateway.realm == "practice" else find_wallet(environ, Path.home())
 
 
-def open_practice(environ: Mapping[str, str] = os.environ) -> tuple[Gateway, Callable[[], None]]:
+def open_practice(environ: Mapping[str, str] = ENVIRON) -> tuple[Gateway, Callable[[], None]]:
     """Return the practice gateway, and what ends it.
 
     That is a shared one at `BLOCKRUN_PRACTICE_URL`, or else one of our own, started now, whose books are

@@ -635,8 +635,9 @@ async def studio_over(
     patience: Patience = QUICK,
     timeouts: Timeouts | None = None,
     wallet: Wallet | None = None,
+    **more: Any,
 ) -> AsyncIterator[Studio]:
-    """Open a studio whose ledger, store and locks are in `folder`, as a new kernel would."""
+    """Open a studio whose ledger, store and locks are in `folder`, as a new kernel would; it is given `more`."""
     purse = wallet or payer()
     ledger = Ledger(folder / "ledger.sqlite", session, clock)
     # No power fails here: what is written has to outlive its process, not the machine.
@@ -651,6 +652,7 @@ async def studio_over(
         locks=folder / "locks",
         patience=patience,
         clock=clock,
+        **more,
     )
     try:
         yield studio

@@ -100,6 +100,8 @@ def test_the_public_names_are_these() -> None:
         "generate",
         "load_ipython_extension",
         "open_studio",
+        "paint_mask",
+        "panel",
         "unload_ipython_extension",
     ]
 

@@ -19,7 +19,7 @@ from blockrun_magic.payments.ledger import Ledger
 from blockrun_magic.payments.states import AT_RISK, State
 from blockrun_magic.payments.x402 import sign_payment
 from blockrun_magic.studio import Options, Progress, Studio
-from blockrun_magic.studio import buying as buying_module
+from blockrun_magic.studio import signed as signed_module
 
 _REQUEST = ImageRequest("generate", "a heron in the reeds", "google/nano-banana")
 _PRICE = 52_500
@@ -163,7 +163,7 @@ def test_a_stop_while_signing_releases_the_reservation(tmp_path: Path, monkeypat
         async with studio_over(tmp_path) as studio:
             await _stopped(studio, merchant, signing, go_on.set)
 
-    monkeypatch.setattr(buying_module, "sign_payment", slowly)
+    monkeypatch.setattr(signed_module, "sign_payment", slowly)
     with Merchant(time.time) as merchant:
         asyncio.run(cell(merchant))
 

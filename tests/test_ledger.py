@@ -23,7 +23,7 @@ from blockrun_magic.payments import database, schema
 from blockrun_magic.payments.budget import DEFAULT_CAPS, Caps, Committed
 from blockrun_magic.payments.ledger import Ledger
 from blockrun_magic.payments.rows import KeptPicture, Payment, Purchase
-from blockrun_magic.payments.states import AT_RISK, OPEN, TRANSITIONS, State
+from blockrun_magic.payments.states import AT_RISK, OPEN, TRANSITIONS, UNSIGNED_TRANSITIONS, State
 from blockrun_magic.payments.x402 import Authorization, SignedPayment
 
 NOON = 1_800_014_400.0 - 1_800_014_400 % 86_400 + 43_200
@@ -215,6 +215,88 @@ def test_the_table_of_states_is_whole() -> None:
     assert {State.SETTLED, State.RELEASED} == {state for state, ends in TRANSITIONS.items() if not ends}
     assert set(State) - {State.SETTLED, State.RELEASED} == set(AT_RISK)
     assert {State.SETTLED, *AT_RISK} - {State.RESERVED} == set(OPEN)
+
+
+UNSIGNED_WAYS = {state: tuple(step for step in steps if step is not State.SIGNED) for state, steps in WAYS.items()}
+
+
+def unsigned_in(ledger: Ledger, state: State) -> Payment:
+    """Return a payment that somebody else makes, brought into `state` the usual way."""
+    payment_id = ledger.reserve(purchase(ledger), 52_500, prepaid=True, estimated=True)
+    for step in UNSIGNED_WAYS[state]:
+        STEPS[step](ledger, payment_of(ledger, payment_id))
+    return payment_of(ledger, payment_id)
+
+
+@pytest.mark.parametrize("end", sorted(STEPS), ids=str)
+@pytest.mark.parametrize("start", [state for state in State if state is not State.SIGNED], ids=str)
+def test_an_unsigned_payment_has_its_own_steps(ledger: Ledger, start: State, end: State) -> None:
+    """It is never signed, and never sent again once its outcome is unknown."""
+    payment = unsigned_in(ledger, start)
+    if end is start or end in UNSIGNED_TRANSITIONS[start]:
+        STEPS[end](ledger, payment)
+        assert end is payment_of(ledger, payment.id).state
+        return
+    with pytest.raises(LedgerError, match=f"as {start}, which cannot become {end}"):
+        STEPS[end](ledger, payment)
+    assert start is payment_of(ledger, payment.id).state
+
+
+def test_the_steps_of_an_unsigned_payment_are_those_of_its_drawing() -> None:
+    """No signature, and no way from unknown back to sent: that would be a second purchase."""
+    assert {
+        "reserved": "released submitted",
+        "signed": "",
+        "submitted": "polling released settled unknown",
+        "polling": "released settled unknown",
+        "unknown": "polling released settled",
+        "settled": "",
+        "released": "",
+    } == {str(state): " ".join(sorted(ends)) for state, ends in UNSIGNED_TRANSITIONS.items()}
+
+
+def test_what_was_charged_takes_the_place_of_the_estimate(ledger: Ledger) -> None:
+    """Said by the gateway, the amount is booked and no longer estimated; unsaid, the estimate stays and is marked."""
+    said, unsaid = (unsigned_in(ledger, State.SUBMITTED) for _ in range(2))
+    ledger.settle(said.id, None, charged=50_001)
+    ledger.settle(unsaid.id, None)
+
+    assert [(50_001, False), (52_500, True)] == [
+        (payment.amount, payment.estimated) for payment in (payment_of(ledger, one.id) for one in (said, unsaid))
+    ]
+    assert 102_501 == ledger.committed("real").day
+
+
+def test_a_payment_names_its_gateway(ledger: Ledger) -> None:
+    """A purchase that moves to another gateway leaves its old payments where they were made."""
+    begun = purchase(ledger)
+    first = ledger.reserve(begun, 1)
+    ledger.release(first, "refused")
+    ledger.move(begun.id, "account")
+    second = ledger.reserve(begun, 2, prepaid=True)
+
+    assert ["base", "account"] == [payment_of(ledger, one).gateway for one in (first, second)]
+    assert [(2, "google/nano-banana")] == [(p.amount, model) for p, model in ledger.spent_at("account", 0)]
+
+
+def test_an_older_ledger_is_brought_up_to_date(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was paid before payments named their gateway is signed, exact, and of its purchase's gateway."""
+    with monkeypatch.context() as older:
+        older.setattr(schema, "_MIGRATIONS", schema._MIGRATIONS[:2])
+        connection = database.connect(path)
+        connection.execute(
+            "INSERT INTO purchases (id, created_at, realm, gateway, digest, take, request) VALUES"
+            " ('a1', 1, 'real', 'base', 'sha256:1', 1, '{}')"
+        )
+        connection.execute(
+            "INSERT INTO authorizations (purchase_id, session, realm, created_at, updated_at, state, amount)"
+            " VALUES ('a1', 'one', 'real', 1, 1, 'settled', 7)"
+        )
+        connection.close()
+    with closing(Ledger(path, "one", clock)) as ledger:
+        [payment] = ledger.payments("a1")
+
+    assert ("base", False, False, 7) == (payment.gateway, payment.prepaid, payment.estimated, payment.amount)
 
 
 def test_what_was_signed_is_on_record(ledger: Ledger) -> None:
@@ -732,7 +814,7 @@ def test_a_ledger_is_opened_again(ledger: Ledger, path: Path) -> None:
         assert payment == payment_of(again, payment.id)
 
 
-def test_an_older_ledger_is_brought_up_to_date(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ledger_from_before_prepaid_payments_is_migrated(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What an earlier version wrote is kept, and what it did not know is added."""
     with monkeypatch.context() as patch:
         patch.setattr(schema, "_MIGRATIONS", schema._MIGRATIONS[:1])

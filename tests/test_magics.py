@@ -6,7 +6,6 @@ import base64
 import io
 import json
 import re
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from PIL import Image
 
 from blockrun_magic.notebook.commands import COMMANDS
 from blockrun_magic.notebook.flags import FLAGS
-from blockrun_magic.payments.wallet import find_wallet
 from blockrun_magic.practice.server import PracticeServer
 
 QUICK = "--model cogview --size 512x512"
@@ -443,17 +441,3 @@ def test_the_readme_tells_its_story_in_order() -> None:
 
     assert ["blockrun-magic", "Two commands", "The first cell", "Flags", "Wallet", "Safety"] == headings
     assert [] == [name for name in files if not (Path(__file__).parent.parent / name).is_file()]
-
-
-def test_the_wallet_of_the_readme_is_one(home: Path) -> None:
-    """The lines that make a wallet give one that works and that only its owner can read, and never overwrite one."""
-    block = next(block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "secrets" in block)
-    lines = compile(textwrap.dedent(block), "README.md", "exec")
-    exec(lines, {})  # noqa: S102  the very words of the README
-    with pytest.raises(FileExistsError):
-        exec(lines, {})  # noqa: S102
-    wallet = find_wallet({}, home)
-
-    assert "~/.blockrun/.session" == wallet.source
-    assert None is wallet.warning
-    assert 42 == len(wallet.address)

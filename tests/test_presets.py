@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blockrun_magic.errors import FlagError
-from blockrun_magic.gateway.presets import PRESETS, Gateway, gateway_at, gateway_named, is_loopback, practice_at
+from blockrun_magic.gateway.presets import (
+    PRESETS,
+    Gateway,
+    PaidBy,
+    gateway_at,
+    gateway_named,
+    is_loopback,
+    practice_at,
+    preset,
+)
 from blockrun_magic.payments.networks import BASE, BASE_SEPOLIA, PRACTICE
 
 
@@ -54,11 +63,11 @@ def test_a_misspelt_name_is_met_with_the_right_one() -> None:
         ("https://example.com/", "https://example.com"),
         ("  https://Example.COM/x402/api//\n", "https://example.com/x402/api"),
         ("HTTPS://example.com:8443/api", "https://example.com:8443/api"),
-        ("http://localhost:8402", "http://localhost:8402"),
-        ("http://LOCALHOST:8402", "http://localhost:8402"),
-        ("http://127.0.0.1:8402", "http://127.0.0.1:8402"),
+        ("http://localhost:8403", "http://localhost:8403"),
+        ("http://LOCALHOST:8403", "http://localhost:8403"),
+        ("http://127.0.0.1:8403", "http://127.0.0.1:8403"),
         ("http://127.9.9.9", "http://127.9.9.9"),
-        ("http://[::1]:8402/api", "http://[::1]:8402/api"),
+        ("http://[::1]:8403/api", "http://[::1]:8403/api"),
     ],
 )
 def test_a_url_is_a_gateway_that_takes_real_money(url: str, base_url: str) -> None:
@@ -70,11 +79,98 @@ def test_a_url_is_a_gateway_that_takes_real_money(url: str, base_url: str) -> No
     assert base_url.startswith(gateway.origin)
 
 
+@pytest.mark.parametrize(
+    ("name", "base_url", "paid_by", "able"),
+    [
+        ("clawrouter", "http://127.0.0.1:8402", PaidBy.PROXY, {"balance", "catalogue"}),
+        ("account", "https://api.blockrun.ai", PaidBy.CREDIT, {"poll", "catalogue"}),
+    ],
+)
+def test_where_another_pays_nothing_is_signed_and_nothing_is_promised(
+    name: str, base_url: str, paid_by: PaidBy, able: set[str]
+) -> None:
+    """Such a preset takes real money, has no network to sign for, and says what it cannot do."""
+    gateway = gateway_named(name)
+
+    assert (base_url, (), paid_by, "real", True) == (
+        gateway.base_url,
+        gateway.networks,
+        gateway.paid_by,
+        gateway.realm,
+        gateway.prepaid,
+    )
+    assert able == {ability for ability in ("quote", "poll", "balance", "catalogue") if gateway.can(ability)}
+    assert 4 - len(able) == len(gateway.shortcomings)
+
+
+def test_where_we_sign_everything_can_be_asked() -> None:
+    """An x402 gateway lacks nothing."""
+    assert () == PRESETS["base"].shortcomings == gateway_at("https://example.com").shortcomings
+
+
+@pytest.mark.parametrize("port", ["9402", "08402", "65535"])
+def test_the_proxys_port_is_the_environments(port: str) -> None:
+    """`BLOCKRUN_PROXY_PORT` says where ClawRouter is, also to whoever writes its URL."""
+    environ = {"BLOCKRUN_PROXY_PORT": port}
+    expected = f"http://127.0.0.1:{int(port)}"
+
+    assert expected == gateway_named("clawrouter", environ).base_url
+    assert "clawrouter" == gateway_at(f"http://localhost:{int(port)}/v1", environ).name
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "x", "-1", "8402 ", "\u0668"])
+def test_a_port_that_is_none_is_refused(port: str) -> None:
+    """The refusal names the variable; other gateways do not care."""
+    with pytest.raises(FlagError, match="BLOCKRUN_PROXY_PORT"):
+        preset("clawrouter", {"BLOCKRUN_PROXY_PORT": port})
+    assert PRESETS["base"] is preset("base", {"BLOCKRUN_PROXY_PORT": port})
+
+
+def test_an_account_may_be_elsewhere_but_never_unencrypted() -> None:
+    """`BLOCKRUN_API_KEY_URL` moves the account, and a key does not travel in the clear."""
+    moved = preset("account", {"BLOCKRUN_API_KEY_URL": "https://credit.example.com/"})
+
+    assert ("account", "https://credit.example.com") == (moved.name, moved.base_url)
+    assert PRESETS["account"] is preset("account", {"BLOCKRUN_API_URL": "https://credit.example.com"})
+    with pytest.raises(FlagError):
+        preset("account", {"BLOCKRUN_API_KEY_URL": "http://credit.example.com"})
+
+
+@pytest.mark.parametrize(
+    "url", ["http://localhost:8402", "http://LOCALHOST:8402/", "http://127.0.0.1:8402/v1", "http://[::1]:8402"]
+)
+def test_the_proxy_is_known_by_every_name_of_this_machine(url: str) -> None:
+    """Taken for an x402 gateway and asked for a price, a ClawRouter would buy."""
+    assert PRESETS["clawrouter"] is gateway_named(url, {})
+
+
+@pytest.mark.parametrize(
+    ("url", "own"),
+    [
+        ("http://localhost:8402/images/a.png", "http://127.0.0.1:8402/images/a.png"),
+        ("http://127.0.0.1:8402/images/a.png?x=1", "http://127.0.0.1:8402/images/a.png?x=1"),
+        ("http://[::1]:8402/images/a.png", "http://127.0.0.1:8402/images/a.png"),
+        ("http://localhost:8403/images/a.png", None),
+        ("https://localhost:8402/images/a.png", None),
+        ("http://localhost/images/a.png", None),
+        ("http://user@localhost:8402/images/a.png", None),
+        ("http://localhost.example.com:8402/images/a.png", None),
+        ("http://10.0.0.1:8402/images/a.png", None),
+        ("http://[bad", None),
+        ("file:///images/a.png", None),
+    ],
+)
+def test_pictures_of_a_neighbour_are_the_gateways_own(url: str, own: str | None) -> None:
+    """This machine under another of its names, with the same scheme and port, is the gateway itself."""
+    assert own == PRESETS["clawrouter"].neighbour(url)
+    assert PRESETS["base"].neighbour(url) is None
+
+
 def test_the_url_of_a_preset_is_the_preset() -> None:
     """Who writes the address of a known gateway gets that gateway, with its own network."""
-    for preset in PRESETS.values():
-        assert preset is gateway_at(preset.base_url + "/")
-        assert preset is gateway_at(preset.base_url.replace("blockrun", "BlockRun"))
+    for known in PRESETS.values():
+        assert known is gateway_at(known.base_url + "/")
+        assert known is gateway_at(known.base_url.replace("blockrun", "BlockRun"))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urljoin
@@ -21,12 +22,13 @@ from blockrun_magic.errors import (
     ContentRefused,
     GatewayError,
     JobFailed,
+    OutOfCredit,
     PaymentRejected,
     RateLimited,
     RequestRejected,
     UpstreamFailed,
 )
-from blockrun_magic.gateway.presets import Gateway
+from blockrun_magic.gateway.presets import Gateway, PaidBy
 from blockrun_magic.payments.plainjson import read_json
 
 __all__ = [
@@ -34,18 +36,26 @@ __all__ = [
     "Completed",
     "Item",
     "Pending",
+    "charges_nothing",
     "is_replay",
     "is_transient",
+    "job_failed",
     "plain_text",
     "poll_address",
     "read_answer",
     "refusal",
+    "stated_price",
 ]
 
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _LONGEST_WAIT = 120.0
 _LONGEST_URL = 2048
 _CIPHER = re.compile(r"(?=[A-Za-z]*[0-9+/=_-])[A-Za-z0-9+/=_-]{100,}")
+_KEY = re.compile(r"brk_[A-Za-z0-9_-]+")
+_REFUSING = frozenset({400, 401, 402, 403, 404, 405, 413, 415, 422, 429})
+"""Statuses of a gateway that did not take the request, or not the payment."""
+_NEVER_SIGNED = "payment creation aborted"
+_HIGHEST_PRICE = 10_000_000_000
 _JOB_FAILURES = frozenset({"failed", "error", "cancelled", "canceled", "expired"})
 
 
@@ -198,6 +208,47 @@ def is_replay(answer: Answer) -> bool:
     return "PAYMENT_REPLAY" in codes
 
 
+def job_failed(answer: Answer) -> bool:
+    """Return whether the answer is that of a job which ended without a picture."""
+    body = answer.json()
+    return isinstance(body, Mapping) and plain_text(body.get("status", ""), 30).lower() in _JOB_FAILURES
+
+
+def charges_nothing(answer: Answer) -> bool:
+    """Return whether an answer proves that nobody was charged for the request, where another pays for us.
+
+    A 4xx refuses the request or the payment, unless that was used already; a job says "not_charged";
+    ClawRouter says that it signed nothing. Any other failure may come after a payment (gateway protocol,
+    sections 3, 5 and 7).
+    """
+    body = answer.json()
+    if answer.status in _REFUSING:
+        return not is_replay(answer)
+    if not isinstance(body, Mapping):
+        return False
+    if job_failed(answer):
+        return body.get("payment_status") == "not_charged"
+    return answer.status == 502 and _NEVER_SIGNED in _error_text(body).lower()
+
+
+def stated_price(body: Any) -> int | None:
+    """Return what an answer says that the whole request cost, in micro-USDC; None when it says nothing credible.
+
+    Credible is a positive sum of US dollars of at most ten thousand.
+    """
+    price = body.get("price") if isinstance(body, Mapping) else None
+    if not isinstance(price, Mapping) or str(price.get("currency", "USD")).upper() not in ("USD", "USDC"):
+        return None
+    amount = price.get("amount")
+    if isinstance(amount, bool) or not isinstance(amount, str | int | float):
+        return None
+    try:
+        micros = Decimal(str(amount).strip()[:40].removeprefix("$")).scaleb(6)
+    except InvalidOperation:
+        return None
+    return int(micros.to_integral_value()) if micros.is_finite() and 1 <= micros <= _HIGHEST_PRICE else None
+
+
 def refusal(answer: Answer, gateway: Gateway) -> GatewayError:
     """Return the error that an answer other than 200 and 202 means, in two lines.
 
@@ -206,11 +257,8 @@ def refusal(answer: Answer, gateway: Gateway) -> GatewayError:
     status = answer.status
     said = _error_text(answer.json())
     words = f": {said.rstrip('.')}." if said else "."
-    if status == 402:
-        return PaymentRejected(
-            f"The gateway did not take the payment{words}",
-            "See `%blockrun wallet balance`; fund the address from `%blockrun wallet address`.",
-        )
+    if status == 402 or (status == 401 and gateway.paid_by is PaidBy.CREDIT):
+        return _payment_refusal(status, words, gateway)
     if status == 403:
         return ContentRefused(
             f"The content policy refused this{words}",
@@ -225,6 +273,28 @@ def refusal(answer: Answer, gateway: Gateway) -> GatewayError:
     return RequestRejected(
         f"{gateway.name} answered {status}{words}",
         "Change the request as the answer says; see `%blockrun models`.",
+    )
+
+
+def _payment_refusal(status: int, words: str, gateway: Gateway) -> GatewayError:
+    if gateway.paid_by is PaidBy.CREDIT and status == 402:
+        return OutOfCredit(
+            f"The account is out of credit{words}",
+            "Top it up on BlockRun's dashboard (user.blockrun.ai), or choose another gateway with `%blockrun use`.",
+        )
+    if gateway.paid_by is PaidBy.CREDIT:
+        return RequestRejected(
+            f"The account does not take the API key{words}",
+            "Check BLOCKRUN_API_KEY against the keys on BlockRun's dashboard (user.blockrun.ai).",
+        )
+    if gateway.paid_by is PaidBy.PROXY:
+        return PaymentRejected(
+            f"ClawRouter's payment was not taken{words}",
+            "See what its wallet holds with `%blockrun`, and fund that address.",
+        )
+    return PaymentRejected(
+        f"The gateway did not take the payment{words}",
+        "See `%blockrun wallet balance`; fund the address from `%blockrun wallet address`.",
     )
 
 
@@ -250,10 +320,10 @@ def _error_text(body: Any) -> str:
 def plain_text(value: Any, limit: int) -> str:
     """Return `value` as one line of printable text of at most `limit` characters.
 
-    What is as long as a signature and may be one, in hex or base64, is left out: a server could say a
-    payment header back.
+    What is as long as a signature and may be one, in hex or base64, is left out, and so is an API key: a
+    server could say a payment header back.
     """
     text = value if isinstance(value, str) else str(value)
     text = "".join(character if unicodedata.category(character)[0] != "C" else " " for character in text[: limit * 4])
-    text = _CIPHER.sub("…", " ".join(text.split()))
+    text = _KEY.sub("brk_…", _CIPHER.sub("…", " ".join(text.split())))
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -32,10 +32,11 @@ _ANYWAY = "--unchecked sends it all the same."
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """The image models known on the day `as_of` (an ISO date)."""
+    """The image models known on the day `as_of` (an ISO date); `live` says that a gateway's own list was read then."""
 
     models: tuple[Model, ...]
     as_of: str
+    live: bool = False
 
     def find(self, name: str) -> Model | None:
         """Return the model of that id or shorthand, whatever its case, or None."""
@@ -71,10 +72,31 @@ class Catalog:
     def list_price(self, key: PriceKey) -> int | None:
         """Return the micro-USDC of the whole request, all `n` pictures; None when not known."""
         model = self.find(key.model)
-        if model is None or key.n < 1 or (key.endpoint == ENDPOINTS["edit"] and not model.edits):
+        if model is None or key.n < 1:
+            return None
+        if key.endpoint == ENDPOINTS["edit"] and not (model.edits or model.unverified):
             return None
         price = model.price(key.size, key.quality)
         return None if price is None else price * key.n
+
+    def closest_served(self, name: str) -> Model | None:
+        """Return the model that is served and most like `name`: it edits, too, costs and belongs alike."""
+        lost = self.find(name)
+        if lost is None:
+            return None
+        price = lost.price(lost.sizes[0]) or 1
+
+        def unlike(model: Model) -> tuple[bool, bool, bool, float]:
+            other = model.price(model.sizes[0]) or 1
+            return (
+                lost.edits and not model.edits,
+                lost.takes_mask and not model.takes_mask,
+                model.provider != lost.provider,
+                abs(log(other / price)),
+            )
+
+        served = [model for model in self.models if model.served and model.id != lost.id]
+        return min(served, key=unlike, default=None)
 
     def default_model(self, operation: Operation) -> str:
         """Return the id of the model for those who name none."""
@@ -94,7 +116,7 @@ class Catalog:
         _check_count(request.n)
         _check_operation(request)
         model = self.find(request.model)
-        if model is None:
+        if model is None or model.unverified:
             _check_size_form(request.size)
             return
         if request.operation == "edit":

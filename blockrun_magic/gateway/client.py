@@ -19,7 +19,7 @@ import httpx
 
 from blockrun_magic.errors import AnswerUnusable, GatewayUnreachable, SourceError
 from blockrun_magic.gateway.answers import Answer, plain_text
-from blockrun_magic.gateway.presets import Gateway
+from blockrun_magic.gateway.presets import Gateway, PaidBy
 
 __all__ = ["Client", "Timeouts"]
 
@@ -169,6 +169,7 @@ class Client:
 
     async def _checked_address(self, url: str, gateway: Gateway) -> _Pinned:
         """Return where to connect for `url`: to the very address that was found harmless."""
+        url = gateway.neighbour(url) or url
         try:
             parts = urlsplit(url)
             host, port = parts.hostname or "", parts.port
@@ -241,9 +242,12 @@ def _unreachable(gateway: Gateway, error: Exception, headers: Mapping[str, str])
     if isinstance(error, httpx.ReadTimeout):
         what = "fell silent"
     reason = plain_text(error, 120) or type(error).__name__
+    advice = "Check the connection and run the cell again."
+    if gateway.paid_by is PaidBy.PROXY and not sent:
+        advice = f"Start ClawRouter; it is looked for at {gateway.base_url} (BLOCKRUN_PROXY_PORT changes the port)."
     return GatewayUnreachable(
         f"The connection to {gateway.name} {what} ({reason}).",
-        "Check the connection and run the cell again.",
+        advice,
         sent=sent,
         headers=headers,
     )

@@ -1,34 +1,96 @@
 """Where requests go: the gateways by name, and any other x402 gateway by its URL.
 
-Source: gateway protocol, section 1. A gateway says which networks it may be paid on; its 402 can
-only choose among them.
+Source: gateway protocol, section 1. A gateway says who pays there, what it can do, and, where we
+sign, which networks it may be paid on; its 402 can only choose among them.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from urllib.parse import urlsplit
 
 from blockrun_magic.errors import FlagError
 from blockrun_magic.payments.networks import BASE, BASE_SEPOLIA, PRACTICE, Network
 from blockrun_magic.suggest import did_you_mean, quoted
 
-__all__ = ["PRESETS", "Gateway", "gateway_at", "gateway_named", "is_loopback", "practice_at"]
+__all__ = [
+    "PRESETS",
+    "Gateway",
+    "PaidBy",
+    "gateway_at",
+    "gateway_named",
+    "is_loopback",
+    "practice_at",
+    "preset",
+]
+
+
+class PaidBy(StrEnum):
+    """Who pays at a gateway."""
+
+    SIGNATURE = "signature"
+    """We do: each payment is signed here."""
+    PROXY = "proxy"
+    """A ClawRouter on this machine does, from its own wallet."""
+    CREDIT = "credit"
+    """An account's prepaid credit does, which an API key opens."""
+
+
+_ABILITIES = {
+    PaidBy.SIGNATURE: frozenset({"quote", "poll", "balance", "catalogue"}),
+    PaidBy.PROXY: frozenset({"balance", "catalogue"}),
+    PaidBy.CREDIT: frozenset({"poll", "catalogue"}),
+}
+_WITHOUT = {
+    "quote": "it quotes no price: the list price is reserved, and booked as estimated unless the answer names its own",
+    "poll": "it cannot collect a slow edit: such a job ends with its outcome unknown",
+    "balance": "it tells no balance: see your account on BlockRun's dashboard",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """One place that answers image requests; `base_url` has no trailing slash."""
+    """One place that answers image requests; `base_url` has no trailing slash.
+
+    `networks` are those that we may sign for; none where somebody else pays.
+    """
 
     name: str
     base_url: str
     networks: tuple[Network, ...]
+    paid_by: PaidBy = PaidBy.SIGNATURE
 
     @property
     def realm(self) -> str:
         """What kind of money this gateway takes: "real", "testnet" or "practice"."""
-        return self.networks[0].realm
+        return self.networks[0].realm if self.networks else "real"
+
+    @property
+    def prepaid(self) -> bool:
+        """Whether somebody else pays: nothing is signed here, and nothing can prove a charge."""
+        return self.paid_by is not PaidBy.SIGNATURE
+
+    def can(self, ability: str) -> bool:
+        """Return whether it can "quote", "poll", tell a "balance" or a "catalogue"."""
+        return ability in _ABILITIES[self.paid_by]
+
+    @property
+    def shortcomings(self) -> tuple[str, ...]:
+        """What it cannot do, a clause each."""
+        return tuple(words for ability, words in _WITHOUT.items() if not self.can(ability))
+
+    @property
+    def money(self) -> str:
+        """What it is paid with, in a few words: "USDC on Base"."""
+        if self.paid_by is PaidBy.PROXY:
+            return "USDC of ClawRouter's own wallet"
+        if self.paid_by is PaidBy.CREDIT:
+            return "prepaid credit of the account"
+        return f"USDC on {', '.join(network.label for network in self.networks)}"
 
     @property
     def label(self) -> str:
@@ -48,6 +110,21 @@ class Gateway:
         except ValueError:
             return False
 
+    def neighbour(self, url: str) -> str | None:
+        """Return `url` on the gateway's own host, when it is this machine's by another of its names.
+
+        A ClawRouter reached at 127.0.0.1 names its pictures http://localhost:PORT/... (gateway protocol,
+        section 7). Scheme and port must be the gateway's; anything else is None.
+        """
+        try:
+            parts, own = urlsplit(url), urlsplit(self.base_url)
+            same = (parts.scheme, _origin_of(url)[2]) == (own.scheme, _origin_of(self.base_url)[2])
+        except ValueError:
+            return None
+        if not same or "@" in parts.netloc or not (self.on_loopback and is_loopback(parts.hostname or "")):
+            return None
+        return parts._replace(netloc=own.netloc).geturl()
+
     @property
     def on_loopback(self) -> bool:
         """Whether the gateway is on this machine."""
@@ -59,20 +136,40 @@ PRESETS: dict[str, Gateway] = {
     for gateway in (
         Gateway("base", "https://blockrun.ai/api", (BASE,)),
         Gateway("testnet", "https://testnet.blockrun.ai/api", (BASE_SEPOLIA,)),
+        Gateway("clawrouter", "http://127.0.0.1:8402", (), PaidBy.PROXY),
+        Gateway("account", "https://api.blockrun.ai", (), PaidBy.CREDIT),
     )
 }
 
 
-def gateway_named(name: str) -> Gateway:
+def preset(name: str, environ: Mapping[str, str] = os.environ) -> Gateway:
+    """Return the preset `name`, moved to where the environment says it is; raises FlagError.
+
+    `BLOCKRUN_PROXY_PORT` is ClawRouter's port, `BLOCKRUN_API_KEY_URL` the account's address. The latter is
+    not `BLOCKRUN_API_URL`: an API key never follows the address of an x402 gateway.
+    """
+    gateway = PRESETS[name]
+    port, address = environ.get("BLOCKRUN_PROXY_PORT"), environ.get("BLOCKRUN_API_KEY_URL")
+    if gateway.paid_by is PaidBy.PROXY and port:
+        if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+            raise FlagError(
+                "BLOCKRUN_PROXY_PORT is not a port.", "Set it to the number that ClawRouter listens on, such as 8402."
+            )
+        return replace(gateway, base_url=f"http://127.0.0.1:{int(port)}")
+    if gateway.paid_by is PaidBy.CREDIT and address:
+        return replace(gateway, base_url=_checked_url(address))
+    return gateway
+
+
+def gateway_named(name: str, environ: Mapping[str, str] = os.environ) -> Gateway:
     """Return the gateway called `name`, or the x402 gateway at the URL `name`.
 
     Raises FlagError for anything else. Practice needs a server first: see `practice_at`.
     """
-    preset = PRESETS.get(name.lower())
-    if preset is not None:
-        return preset
+    if name.lower() in PRESETS:
+        return preset(name.lower(), environ)
     if "://" in name:
-        return gateway_at(name)
+        return gateway_at(name, environ)
     names = ("practice", *PRESETS)
     raise FlagError(
         f"There is no gateway called {quoted(name)}.",
@@ -80,12 +177,15 @@ def gateway_named(name: str) -> Gateway:
     )
 
 
-def gateway_at(url: str) -> Gateway:
-    """Return the gateway at `url`, paid in real USDC on Base; raises FlagError for an unsafe URL."""
+def gateway_at(url: str, environ: Mapping[str, str] = os.environ) -> Gateway:
+    """Return the gateway at `url`, paid in real USDC on Base unless it is a preset's; raises FlagError.
+
+    ClawRouter's port is known by any of this machine's names: asked for a price, it would buy.
+    """
     base_url = _checked_url(url)
-    for preset in PRESETS.values():
-        if base_url == preset.base_url:
-            return preset
+    for known in (preset(name, environ) for name in PRESETS):
+        if base_url == known.base_url or (known.paid_by is PaidBy.PROXY and known.neighbour(base_url)):
+            return known
     return Gateway(base_url, base_url, (BASE,))
 
 

@@ -47,7 +47,9 @@ class Model:
 
     The first of `sizes` and of `qualities` is the default. `sides`, where given, are the lengths
     that each side may have besides. The first of `prices` that applies is the price. `max_images`
-    counts the source images of one edit, 0 for a model that does not edit.
+    counts the source images of one edit, 0 for a model that does not edit. `served` is False for one that
+    a gateway's live list has no more; `unverified` is one that only that list knows, so that its sizes and
+    abilities are the gateway's to judge.
     """
 
     id: str
@@ -60,6 +62,8 @@ class Model:
     sides: range | None = None
     takes_mask: bool = False
     max_images: int = 0
+    served: bool = True
+    unverified: bool = False
 
     @property
     def edits(self) -> bool:
@@ -78,7 +82,7 @@ class Model:
 
     def allows_size(self, size: str) -> bool:
         """Return whether the model makes pictures of `size`, "WIDTHxHEIGHT"."""
-        if size in self.sizes:
+        if size in self.sizes or (self.unverified and dimensions(size)):
             return True
         sides = dimensions(size) if self.sides is not None else None
         return sides is not None and self.sides is not None and all(side in self.sides for side in sides)

@@ -19,7 +19,18 @@ from blockrun_magic.studio.results import ImageResults
 if TYPE_CHECKING:
     from blockrun_magic.gateway.request import ImageRequest
 
-__all__ = ["Card", "Message", "Table", "bar", "caption_of", "money_words", "quotes_card", "results_card"]
+__all__ = [
+    "Card",
+    "Message",
+    "Table",
+    "bar",
+    "caption_of",
+    "html_words",
+    "money_words",
+    "quotes_card",
+    "results_card",
+    "short",
+]
 
 _QUIET = "font-size:0.9em;opacity:0.8"
 _LONGEST_TABLE = 100
@@ -44,7 +55,7 @@ class Message(Card):
     """A few lines of plain words."""
 
     def __init__(self, text: str) -> None:
-        lines = "<br>".join(escape(line) for line in text.splitlines())
+        lines = "<br>".join(html_words(line) for line in text.splitlines())
         super().__init__(text, f'<div style="{_QUIET}">{lines}</div>')
 
 
@@ -82,16 +93,21 @@ def _table_html(header: Sequence[str], rows: Sequence[Sequence[str]], title: str
     def row_of(cells: Sequence[str], tag: str) -> str:
         styled = (
             f'<{tag} style="text-align:{"left" if column < left else "right"};padding:2px 12px 2px 0">'
-            f"{escape(cell)}</{tag}>"
+            f"{html_words(cell)}</{tag}>"
             for column, cell in enumerate(cells)
         )
         return f"<tr>{''.join(styled)}</tr>"
 
-    above = f"<div><b>{escape(title)}</b></div>" if title else ""
-    below = f'<div style="{_QUIET}">{escape(note)}</div>' if note else ""
+    above = f"<div><b>{html_words(title)}</b></div>" if title else ""
+    below = f'<div style="{_QUIET}">{html_words(note)}</div>' if note else ""
     body = "".join(row_of(cells, "td") for cells in rows)
     head = row_of(header, "th") if any(header) else ""
     return f"<div>{above}<table>{head}{body}</table>{below}</div>"
+
+
+def html_words(text: str) -> str:
+    """Return `text` as HTML; JupyterLab would read what stands between two dollars of one element as a formula."""
+    return escape(text).replace("$", "<span>$</span>")
 
 
 def money_words(micros: int, realm: str) -> str:
@@ -113,7 +129,8 @@ def caption_of(result: ImageResult, saved: Sequence[str] = (), note: str = "") -
         facts.append(f"$0.00: bought {bought} for {money_words(receipt.amount, receipt.realm)}")
     else:
         paid = money_words(receipt.amount, receipt.realm)
-        facts.append(paid if receipt.settled else f"{paid} (not confirmed yet)")
+        doubt = " (estimated)" if receipt.estimated else ""
+        facts.append(f"{paid}{doubt}" if receipt.settled else f"{paid} (not confirmed yet)")
         facts.append(f"{result.seconds:.1f} s")
     revised = list(dict.fromkeys(kept.revised_prompt for kept in result.pictures if kept.revised_prompt))
     lines = [" · ".join(facts)]
@@ -123,7 +140,7 @@ def caption_of(result: ImageResult, saved: Sequence[str] = (), note: str = "") -
     lines += [f"Saved to {path}" for path in saved]
     lines += [note] if note else []
     badge = f' <span style="{_BADGE}">PRACTICE</span>' if receipt.realm == "practice" else ""
-    first, *others = (escape(line) for line in lines)
+    first, *others = (html_words(line) for line in lines)
     html = "<br>".join([f"{first}{badge}", *others])
     return Card("\n".join(lines), f'<div style="{_QUIET}">{html}</div>')
 
@@ -140,17 +157,18 @@ def quotes_card(requests: Sequence[ImageRequest], quotes: Sequence[Quote]) -> Ca
         return _quote_card(requests[0], quotes[0])
     realm = quotes[0].realm
     rows = [
-        (request.model, request.size, _short(request.prompt), "$0.00, kept" if quote.kept else format_usd(quote.total))
+        (request.model, request.size, short(request.prompt), "$0.00, kept" if quote.kept else format_usd(quote.total))
         for request, quote in zip(requests, quotes, strict=True)
     ]
     total = sum(quote.total for quote in quotes if not quote.kept)
-    note = f"{len(rows)} requests, {money_words(total, realm)} at {quotes[0].gateway}. Nothing was signed."
+    guess = ", estimated," if any(quote.estimated for quote in quotes) else ""
+    note = f"{len(rows)} requests, {money_words(total, realm)}{guess} at {quotes[0].gateway}. Nothing was signed."
     return Table(("model", "size", "prompt", "price"), rows, note=note, left=3)
 
 
 def _quote_card(request: ImageRequest, quote: Quote) -> Card:
     each = "" if quote.n == 1 else f" ({quote.n} x {format_usd(quote.total // quote.n)})"
-    price = money_words(quote.total, quote.realm)
+    price = f"{money_words(quote.total, quote.realm)}{', estimated,' if quote.estimated else ''}"
     lines = [f"{request.model} · {request.size} · {price}{each} at {quote.gateway}"]
     if quote.list_price is not None and quote.list_price != quote.total:
         lines.append(f"The list price is {format_usd(quote.list_price)}.")
@@ -166,15 +184,15 @@ def results_card(results: ImageResults) -> Card:
         (
             str(result.request["model"]),
             str(result.request["size"]),
-            _short(result.prompt),
-            "kept, $0.00" if result.receipt.from_store else format_usd(result.receipt.amount),
+            short(result.prompt),
+            _cost_words(result),
             f"{result.seconds:.1f}",
         )
         for result in results
     ]
     for failure in results.failures:
         asked = failure.request
-        row = (str(asked["model"]), str(asked["size"]), _short(asked["prompt"]), f"failed: {failure.error.what}", "")
+        row = (str(asked["model"]), str(asked["size"]), short(asked["prompt"]), f"failed: {failure.error.what}", "")
         rows.insert(failure.index, row)
     realm = results[0].receipt.realm
     failed = f" {len(results.failures)} failed; run the cell again for them." if results.failures else ""
@@ -183,17 +201,24 @@ def results_card(results: ImageResults) -> Card:
     return Table(header, rows[:_LONGEST_TABLE], note=note, left=3)
 
 
+def _cost_words(result: ImageResult) -> str:
+    if result.receipt.from_store:
+        return "kept, $0.00"
+    return f"{format_usd(result.receipt.amount)}{', estimated' if result.receipt.estimated else ''}"
+
+
 def bar(part: float, text: str) -> Card:
     """Return a progress bar filled to `part` (0 to 1), with words beside it."""
     filled = round(part * 20)
     html = (
         '<div style="display:inline-block;width:200px;height:10px;border:1px solid currentColor;border-radius:5px;'
         f'margin-right:8px;opacity:0.7"><div style="width:{part:.0%};height:10px;background:currentColor;'
-        f'border-radius:5px"></div></div><span style="{_QUIET}">{escape(text)}</span>'
+        f'border-radius:5px"></div></div><span style="{_QUIET}">{html_words(text)}</span>'
     )
     return Card(f"[{'#' * filled}{'.' * (20 - filled)}] {text}", html)
 
 
-def _short(text: str, limit: int = 60) -> str:
+def short(text: str, limit: int = 60) -> str:
+    """Return `text` on one line of at most `limit` characters."""
     line = " ".join(text.split())
     return line if len(line) <= limit else f"{line[: limit - 1]}…"

@@ -5,13 +5,17 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from blockrun_magic.errors import FlagError
 from blockrun_magic.notebook.cards import Card, Table
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.showing import show
-from blockrun_magic.notebook.words import gateways, keeping, looking_back, spending
+from blockrun_magic.notebook.words import choosing, gateways, keeping, looking_back, panels, settling, spending, wallets
 from blockrun_magic.suggest import did_you_mean, quoted
+
+if TYPE_CHECKING:
+    from blockrun_magic.notebook.panel.panel import Panel
 
 __all__ = ["COMMANDS", "Command", "run_command"]
 
@@ -22,7 +26,7 @@ class Command:
 
     usage: str
     help: str
-    run: Callable[[Context, Sequence[str]], Card]
+    run: Callable[[Context, Sequence[str]], Card | Panel]
 
     @property
     def name(self) -> str:
@@ -63,16 +67,24 @@ def _help(_context: Context, _words: Sequence[str]) -> Card:
 COMMANDS: dict[str, Command] = {
     command.name: command
     for command in (
-        Command("use practice|base|testnet|URL", "Where requests go.", gateways.use),
-        Command("models [WORD]", "The image models: prices, sizes, what each can do.", gateways.models),
+        Command(
+            "use practice|base|testnet|clawrouter|account|auto|URL [--remember]", "Where requests go.", choosing.use
+        ),
+        Command("models [WORD] [--refresh]", "The image models: prices, sizes, what each can do.", gateways.models),
         Command("price [--model M] [--size S] [-n K]", "What a request costs; asking is free.", gateways.price),
-        Command("spend [session|today|all]", "What was spent, by model.", spending.spend),
+        Command("spend [session|today|all] [--reconcile]", "What was spent, by model.", spending.spend),
         Command("budget [--image $] [--session $] [--day $]", "Show or change the caps.", spending.budget),
-        Command("wallet [address|balance]", "The wallet that pays.", gateways.wallet),
+        Command(wallets.USAGE, "The wallet that pays: make one, fund it, several of them.", wallets.wallet),
         Command("jobs", "Payments without a picture yet, after asking what became of them.", spending.jobs),
         Command("resume [ID]", "Collect what is open; nothing is paid twice.", spending.resume),
+        Command(
+            "resolve ID --charged|--not-charged",
+            "Book a payment through somebody else that nobody can tell of.",
+            settling.resolve,
+        ),
         Command("history [WORD] [--page K]", "What was made, with thumbnails, dates and prices.", looking_back.history),
         Command("reuse IMAGE|ID", "The cell that made a picture, as the next cell.", looking_back.reuse),
+        Command("panel", "The same with the mouse: prompt, price, pictures, masks.", panels.panel),
         Command("styles [WORD]", "The styles for --style, and where to add your own.", looking_back.styles),
         Command("info IMAGE", "The receipt in a picture: a variable, a result or a path.", keeping.info),
         Command(

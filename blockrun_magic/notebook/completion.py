@@ -110,8 +110,15 @@ def _value_answers(kind: str, before: list[str], value: str, namespace: Mapping[
         "mask": lambda: [*_pictures(namespace), *_paths(value)],
         "path": lambda: _paths(value),
         "prompts": lambda: _lists(namespace),
+        "gateway": _gateways,
     }
     return value, sources[kind]() if kind in sources else []
+
+
+def _gateways() -> list[str]:
+    from blockrun_magic.gateway.presets import PRESETS
+
+    return ["practice", *PRESETS]
 
 
 def _styles() -> list[str]:

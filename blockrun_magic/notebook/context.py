@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from blockrun_magic.gateway.catalog import Catalog
     from blockrun_magic.notebook.session import Session
     from blockrun_magic.notebook.showing import Showing
 
@@ -21,3 +22,9 @@ class Context:
     session: Session
     shell: InteractiveShell
     showing: Showing
+
+    @property
+    def catalog(self) -> Catalog:
+        """The models of the gateway in use, as far as they are known; raises LedgerError or FlagError."""
+        studio, gateway = self.session.ready()
+        return studio.catalog_at(gateway)

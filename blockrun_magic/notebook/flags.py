@@ -89,6 +89,7 @@ class Flags:
     background: bool = False
     unchecked: bool = False
     private: bool = False
+    gateway: str | None = None
     images: tuple[str, ...] = ()
     mask: str | None = None
 
@@ -123,6 +124,7 @@ FLAGS = (
     Flag("--dry-run", None, None, "switch", _PRICE, "Say what it would cost, and stop there."),
     Flag("--fresh", None, None, "switch", _PRICE, "Buy another take, not the picture bought before."),
     Flag("--take", None, "K", "take", _PRICE, "Take number K of this request; bought if it is new."),
+    Flag("--gateway", None, "NAME", "gateway", _PRICE, "Ask this gateway, for this cell only; see `%blockrun use`."),
     Flag("--as", None, "NAME", "name", _RESULT, "The variable for the picture, besides img."),
     Flag("--save", None, "PATH", "path", _RESULT, "Write the original to this file or folder too."),
     Flag("--full", None, None, "switch", _RESULT, "Embed the original in the notebook, not a preview."),

@@ -66,7 +66,7 @@ class LiveLine:
             return
         from IPython.display import DisplayHandle
 
-        self._update(self._card())
+        self._update(self.card())
         self._foot = DisplayHandle()
         self._foot.display(_NOTHING, raw=True)
 
@@ -81,7 +81,7 @@ class LiveLine:
         """Show how far it is, if that has changed since the last time and it takes long enough to look."""
         if self._quiet or self._progress.elapsed < _SHOW_AFTER:
             return
-        card = self._card()
+        card = self.card()
         if card.text == self._shown:
             return
         self._shown = card.text
@@ -110,16 +110,18 @@ class LiveLine:
     def stopped(self) -> None:
         """Say what Stop did and did not undo."""
         seconds = f"Stopped after {self._progress.elapsed:.0f} s."
-        self.end(Message(f"{seconds} {self._money_after_stop()}"))
+        self.end(Message(f"{seconds} {self.money_after_stop()}"))
 
-    def _card(self) -> Card:
+    def card(self) -> Card:
+        """Return the line as it stands now."""
         progress = self._progress
         assert isinstance(progress, Progress)  # noqa: S101  a batch has a line of its own
         cost = "" if progress.price is None else f" · {money_words(progress.price, self._realm)}"
         usually = "" if self._usual is None else f" of usually {self._usual:.0f}"
         return Message(f"{self.label}{cost} · {progress.stage} · {progress.elapsed:.0f}{usually} s")
 
-    def _money_after_stop(self) -> str:
+    def money_after_stop(self) -> str:
+        """Say what a stop at this moment does and does not undo."""
         progress = self._progress
         assert isinstance(progress, Progress)  # noqa: S101  a batch has a line of its own
         if not progress.sent:
@@ -142,7 +144,8 @@ class BatchLine(LiveLine):
 
     _progress: BatchProgress
 
-    def _card(self) -> Card:
+    def card(self) -> Card:
+        """Return the bar as it stands now."""
         progress = self._progress
         if progress.total is None:
             return Message(f"{progress.count} requests to {self.label} · {progress.stage}")
@@ -158,7 +161,8 @@ class BatchLine(LiveLine):
             facts.append(f"{progress.failed} failed")
         return bar(ended / progress.count, " · ".join(facts))
 
-    def _money_after_stop(self) -> str:
+    def money_after_stop(self) -> str:
+        """Say how far the batch came, and what had been sent."""
         progress = self._progress
         at_risk = sum(part.price or 0 for part in progress.in_flight)
         words = f"{progress.done} of {progress.count} are done and paid ({money_words(progress.spent, self._realm)})."

@@ -34,7 +34,7 @@ class BlockrunMagics(Settings, Magics):
         self.session = Session(self)
         self.showing = Showing(shell, self)
         self.completion = Completion(shell)
-        self._context = Context(self.session, shell, self.showing)
+        self.context = Context(self.session, shell, self.showing)
 
     @no_var_expand
     @line_cell_magic
@@ -54,12 +54,12 @@ class BlockrunMagics(Settings, Magics):
         """Show or change what the image magics work with: `%blockrun help` lists the words."""
         from blockrun_magic.notebook.commands import run_command
 
-        run_command(self._context, line)
+        run_command(self.context, line)
 
     def _make(self, magic: str, line: str, cell: str | None) -> ImageResult | ImageResults | Background | None:
         from blockrun_magic.notebook.making import make
 
-        return make(self._context, magic, line, cell)
+        return make(self.context, magic, line, cell)
 
 
 def _help_of(magic: str) -> Callable[[], str]:
@@ -76,13 +76,15 @@ for _name in ("imagegen", "img2img"):
     vars(getattr(BlockrunMagics, _name))["getdoc"] = _help_of(_name)
 
 
-def load(shell: InteractiveShell) -> None:
-    """Register the magics with `shell`; loading twice changes nothing."""
-    if _loaded(shell) is not None:
-        return
+def load(shell: InteractiveShell) -> BlockrunMagics:
+    """Register the magics with `shell` and return them; loading twice changes nothing."""
+    loaded = _loaded(shell)
+    if loaded is not None:
+        return loaded
     magics = BlockrunMagics(shell)
     shell.register_magics(magics)
     atexit.register(magics.session.close)
+    return magics
 
 
 def unload(shell: InteractiveShell) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from blockrun_magic.errors import BlockrunError
@@ -13,6 +13,7 @@ from blockrun_magic.notebook.cards import Message
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.flags import Flags, parse
 from blockrun_magic.notebook.live import BatchLine, LiveLine
+from blockrun_magic.notebook.unlocking import run_unlocked
 from blockrun_magic.notebook.wishes import Wish, read_wish, requests_of, with_defaults
 from blockrun_magic.studio.progress import Progress
 from blockrun_magic.wiring import blockrun_home
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from blockrun_magic.payments.rows import Purchase
     from blockrun_magic.studio import ImageResult, ImageResults, Options
 
-__all__ = ["collect", "make"]
+__all__ = ["bind", "collect", "make", "options_of"]
 
 T = TypeVar("T")
 
@@ -38,11 +39,12 @@ def make(context: Context, magic: str, line: str, cell: str | None) -> ImageResu
     from blockrun_magic.studio.result import check_save_path
 
     flags = parse(magic, line, cell)
-    studio, _ = context.session.ready()
+    studio, gateway = context.session.ready(flags.gateway)
     if flags.save:
         check_save_path(flags.save)
-    flags = with_defaults(magic, flags, context.session.settings, studio.catalog)
-    wish = read_wish(magic, flags, studio.catalog, context.shell.user_ns, blockrun_home())
+    catalog = studio.catalog_at(gateway)
+    flags = with_defaults(magic, flags, context.session.settings, catalog)
+    wish = read_wish(magic, flags, catalog, context.shell.user_ns, blockrun_home())
     if flags.dry_run:
         _show_price(context, flags, wish)
         return None
@@ -53,7 +55,7 @@ def make(context: Context, magic: str, line: str, cell: str | None) -> ImageResu
 
 def collect(context: Context, purchase: Purchase) -> ImageResult:
     """Return the result of a purchase that was left open, shown and bound; raises every error of ours."""
-    studio, gateway = context.session.ready()
+    studio, gateway = context.session.ready(purchase.gateway)
     progress = Progress()
 
     async def work() -> ImageResult:
@@ -64,13 +66,13 @@ def collect(context: Context, purchase: Purchase) -> ImageResult:
 
 
 def _make_one(context: Context, flags: Flags, wish: Wish) -> ImageResult | Background:
-    studio, gateway = context.session.ready()
+    studio, gateway = context.session.ready(flags.gateway)
     progress = Progress()
 
     async def work() -> ImageResult:
         progress.stage = "reading the picture" if wish.sources else progress.stage
         [request] = await requests_of(wish, studio.client.fetch)
-        return await studio.make(request, gateway, _options(context, flags), progress)
+        return await studio.make(request, gateway, options_of(context, flags), progress)
 
     [(_, model, size)] = wish.variants
     usual = studio.ledger.usual_seconds(model, size)
@@ -83,13 +85,13 @@ def _make_one(context: Context, flags: Flags, wish: Wish) -> ImageResult | Backg
 def _make_many(context: Context, flags: Flags, wish: Wish) -> ImageResults | Background:
     from blockrun_magic.studio.batch import BatchProgress, make_all
 
-    studio, gateway = context.session.ready()
+    studio, gateway = context.session.ready(flags.gateway)
     progress = BatchProgress(len(wish.variants))
 
     async def work() -> ImageResults:
         requests = await requests_of(wish, studio.client.fetch)
         results = await make_all(
-            studio, requests, gateway, _options(context, flags), progress, flags.jobs or context.session.settings.jobs
+            studio, requests, gateway, options_of(context, flags), progress, flags.jobs or context.session.settings.jobs
         )
         if results.failures and not results:
             raise results.failures[0].error
@@ -104,14 +106,14 @@ def _make_many(context: Context, flags: Flags, wish: Wish) -> ImageResults | Bac
 def _finish(context: Context, live: LiveLine, work: Callable[[], Coroutine[Any, Any, T]], flags: Flags) -> T:
     """Wait for `work` with a live line, then bind, save and show what it made."""
     try:
-        result: Any = context.session.run(work(), live.tick)
+        result: Any = run_unlocked(context.session, work, live.tick)
     except KeyboardInterrupt:
         live.stopped()
         raise
     except BlockrunError:
         live.end()
         raise
-    _bind(context, flags, result.images)
+    bind(context, flags, result.images)
     saved: list[str] = []
     try:
         saved += [str(path) for path in result.save(flags.save)] if flags.save else []
@@ -161,17 +163,18 @@ def _show_price(context: Context, flags: Flags, wish: Wish) -> None:
     from blockrun_magic.notebook.showing import show
     from blockrun_magic.studio.batch import quote_all
 
-    studio, gateway = context.session.ready()
+    studio, gateway = context.session.ready(flags.gateway)
 
     async def ask() -> Any:
         requests = await requests_of(wish, studio.client.fetch)
-        return requests, await quote_all(studio, requests, gateway, _options(context, flags))
+        return requests, await quote_all(studio, requests, gateway, options_of(context, flags))
 
     requests, quotes = context.session.run(ask())
     show(quotes_card(requests, quotes))
 
 
-def _options(context: Context, flags: Flags) -> Options:
+def options_of(context: Context, flags: Flags) -> Options:
+    """Return how `flags` allow their requests to be answered."""
     from blockrun_magic.studio import Options
 
     return Options(
@@ -184,7 +187,7 @@ def _options(context: Context, flags: Flags) -> Options:
     )
 
 
-def _bind(context: Context, flags: Flags, pictures: list[Image.Image]) -> None:
+def bind(context: Context, flags: Flags, pictures: Sequence[Image.Image]) -> None:
     """Bind `img`, `imgs` and the name of `--as` to copies: drawing on them leaves the result whole."""
     images = [image.copy() for image in pictures]
     settings = context.session.settings

@@ -7,13 +7,15 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from blockrun_magic.notebook.bridge import Bridge
-from blockrun_magic.wiring import open_practice, open_studio
+from blockrun_magic.notebook.remembered import remembered_gateway
+from blockrun_magic.wiring import blockrun_home, open_practice, open_studio
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from blockrun_magic.gateway.presets import Gateway
     from blockrun_magic.notebook.background import Background
+    from blockrun_magic.notebook.panel.panel import Panel
     from blockrun_magic.notebook.settings import Settings
     from blockrun_magic.studio import Studio
 
@@ -29,10 +31,13 @@ class Session:
         self.settings = settings
         self.bridge = Bridge()
         self.backgrounds: list[Background] = []
+        self.panel: Panel | None = None
         self._caps_set: dict[str, int] = {}
         self._studio: Studio | None = None
-        self._gateway: Gateway | None = None
-        self._why = ""
+        self._chosen: tuple[str, str] | None = None
+        self._known: dict[str, Gateway] = {}
+        # What is said last counts: `%config` after `use` takes its place.
+        settings.observe(self._reconsider, "gateway")
         self._practice: tuple[Gateway, Callable[[], None]] | None = None
         self._looked_after: set[str] = set()
 
@@ -40,24 +45,29 @@ class Session:
     def gateway(self) -> Gateway:
         """Where requests go, raising FlagError for a place that is none.
 
-        Chosen with `use`, else with `%config`, else by `BLOCKRUN_API_URL`, else Base.
+        Chosen with `use` or `%config`, whichever was said last, else by `BLOCKRUN_API_URL`, else by what is
+        remembered, else Base.
         """
-        if self._gateway is None:
-            from blockrun_magic.gateway.presets import PRESETS, gateway_at
-
-            url = os.environ.get("BLOCKRUN_API_URL")
-            if self.settings.gateway:
-                self._gateway, self._why = self._named(self.settings.gateway), "from %config BlockrunMagics.gateway"
-            elif url:
-                self._gateway, self._why = gateway_at(url), "from BLOCKRUN_API_URL"
-            else:
-                self._gateway, self._why = PRESETS["base"], "the default"
-        return self._gateway
+        return self.at(self._choice()[0])
 
     @property
     def why(self) -> str:
         """Why requests go where they go, in a few words."""
-        return self._why
+        return self._choice()[1]
+
+    def _choice(self) -> tuple[str, str]:
+        url = os.environ.get("BLOCKRUN_API_URL")
+        if self._chosen is not None:
+            return self._chosen
+        if self.settings.gateway:
+            return self.settings.gateway, "from %config BlockrunMagics.gateway"
+        if url:
+            return url, "from BLOCKRUN_API_URL"
+        remembered = remembered_gateway(blockrun_home())
+        return (remembered, "remembered in magic/config.toml") if remembered else ("base", "the default")
+
+    def _reconsider(self, _change: object) -> None:
+        self._chosen = None
 
     @property
     def studio(self) -> Studio:
@@ -66,12 +76,12 @@ class Session:
             self._studio = open_studio()
         return self._studio
 
-    def ready(self) -> tuple[Studio, Gateway]:
-        """Return the studio and the gateway; raises LedgerError or FlagError.
+    def ready(self, name: str | None = None) -> tuple[Studio, Gateway]:
+        """Return the studio and the gateway, or the one called `name`; raises LedgerError or FlagError.
 
         The first time at a gateway, what an earlier kernel left open is looked up in the background.
         """
-        studio, gateway = self.studio, self.gateway
+        studio, gateway = self.studio, self.gateway if name is None else self.at(name)
         caps = self.settings.caps()
         if caps != self._caps_set:
             studio.ledger.set_caps(**caps)
@@ -82,22 +92,35 @@ class Session:
                 self.bridge.submit(studio.reconcile(gateway))
         return studio, gateway
 
-    def use(self, name: str) -> Gateway:
-        """Send requests to the gateway `name` from now on, and return it; raises FlagError."""
-        self._gateway = self._named(name)
-        self._why = f"chosen with `%blockrun use {name}`"
-        return self._gateway
+    def use(self, name: str, why: str | None = None) -> Gateway:
+        """Send requests to the gateway `name` from now on, and return it; raises FlagError.
 
-    def _named(self, name: str) -> Gateway:
+        `why` says how it came to be chosen, unless the user named it.
+        """
+        gateway = self.at(name)
+        self._chosen = (name, why or f"chosen with `%blockrun use {name}`")
+        return gateway
+
+    def at(self, name: str) -> Gateway:
+        """Return the gateway called `name`, or at that URL; raises FlagError."""
         from blockrun_magic.gateway.presets import gateway_named
 
-        return self.practice() if name.lower() == "practice" else gateway_named(name)
+        if name.lower() == "practice":
+            return self.practice()
+        if name not in self._known:
+            self._known[name] = gateway_named(name)
+        return self._known[name]
 
     def practice(self) -> Gateway:
         """Return the practice gateway: a shared one at `BLOCKRUN_PRACTICE_URL`, or one of our own."""
         if self._practice is None:
             self._practice = open_practice()
         return self._practice[0]
+
+    def refresh_catalogue(self, gateway: Gateway) -> None:
+        """Read the list of models at `gateway` in the background, unless that was done within a day."""
+        if self.studio.catalogues.stale(gateway):
+            self.bridge.submit(self.studio.catalogues.refresh_if_stale(gateway))
 
     def run(self, work: Coroutine[Any, Any, T], tick: Callable[[], None] | None = None) -> T:
         """Return what `work` returns, with Stop alive meanwhile."""
@@ -107,6 +130,9 @@ class Session:
 
     def close(self) -> None:
         """End everything that runs in the background; safe to call twice."""
+        panel, self.panel = self.panel, None
+        if panel is not None:
+            panel.close()
         studio, self._studio = self._studio, None
         self.bridge.close(studio.close() if studio is not None else None)
         if studio is not None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from blockrun_magic.notebook.cards import Card
     from blockrun_magic.notebook.live import LiveLine
+    from blockrun_magic.notebook.panel.panel import Panel
     from blockrun_magic.notebook.settings import Settings
     from blockrun_magic.studio import ImageResult, ImageResults
 
@@ -109,7 +110,7 @@ class _Original(_Picture):
         return {kept.media_type: file.read_bytes(), "text/plain": repr(result)}, {kept.media_type: shape}
 
 
-def show(content: Card | _Picture) -> None:
+def show(content: Card | Panel | _Picture) -> None:
     """Display `content` under the running cell."""
     from IPython.display import display
 

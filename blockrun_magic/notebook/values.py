@@ -32,6 +32,7 @@ Kind = Literal[
     "style",
     "prompts",
     "jobs",
+    "gateway",
 ]
 
 _SIZE = re.compile(r"0*([1-9]\d{0,4})\s*[xX*\u00d7]\s*0*([1-9]\d{0,4})", re.ASCII)

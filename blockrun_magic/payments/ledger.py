@@ -18,7 +18,7 @@ from blockrun_magic.payments.budget import DEFAULT_CAPS, Caps, Committed, check_
 from blockrun_magic.payments.database import marks, told
 from blockrun_magic.payments.reading import LedgerReader
 from blockrun_magic.payments.rows import KeptPicture, Purchase
-from blockrun_magic.payments.states import AT_RISK, TRANSITIONS, State
+from blockrun_magic.payments.states import AT_RISK, TRANSITIONS, UNSIGNED_TRANSITIONS, State
 from blockrun_magic.payments.x402 import SignedPayment
 
 __all__ = ["Ledger"]
@@ -57,6 +57,13 @@ class Ledger(LedgerReader):
         assert purchase is not None  # noqa: S101  it was written two lines above
         return purchase
 
+    def move(self, purchase_id: str, gateway: str) -> None:
+        """Begin an unpaid purchase anew at `gateway`: what another one answered is forgotten."""
+        with self._writing() as connection:
+            connection.execute(
+                "UPDATE purchases SET gateway = ?, poll_url = NULL, answer = NULL WHERE id = ?", (gateway, purchase_id)
+            )
+
     # -- the life of an authorization
 
     def hold(self, realm: str, amount: int) -> int:
@@ -79,11 +86,19 @@ class Ledger(LedgerReader):
         with self._writing() as connection:
             connection.execute("DELETE FROM holds WHERE id = ?", (hold,))
 
-    def reserve(self, purchase: Purchase, amount: int, hold: int | None = None) -> int:
+    def reserve(
+        self,
+        purchase: Purchase,
+        amount: int,
+        hold: int | None = None,
+        *,
+        prepaid: bool = False,
+        estimated: bool = False,
+    ) -> int:
         """Reserve `amount` micro-USDC for `purchase`, out of `hold` if given; return the payment's id.
 
-        One transaction over all kernels checks the caps. Raises BudgetError, and then nothing is
-        reserved.
+        `prepaid` says that somebody else will pay, `estimated` that the amount is a list price. One
+        transaction over all kernels checks the caps. Raises BudgetError, and then nothing is reserved.
         """
         now = self.clock()
         with self._writing() as connection:
@@ -92,8 +107,9 @@ class Ledger(LedgerReader):
             check_caps(amount, self._committed(connection, purchase.realm, now), self._caps(connection))
             cursor = connection.execute(
                 """INSERT INTO authorizations
-                (purchase_id, session, realm, created_at, updated_at, state, amount) VALUES (?, ?, ?, ?, ?, ?, ?)""",
-                (purchase.id, self.session, purchase.realm, now, now, State.RESERVED, amount),
+                (purchase_id, session, realm, created_at, updated_at, state, amount, gateway, prepaid, estimated)
+                SELECT id, ?, realm, ?, ?, ?, ?, gateway, ?, ? FROM purchases WHERE id = ?""",
+                (self.session, now, now, State.RESERVED, amount, int(prepaid), int(estimated), purchase.id),
             )
             return int(cursor.lastrowid or 0)
 
@@ -127,10 +143,16 @@ class Ledger(LedgerReader):
         with self._writing() as connection:
             connection.execute("UPDATE purchases SET poll_url = NULL WHERE id = ?", (purchase_id,))
 
-    def settle(self, payment_id: int, transaction: str | None, note: str | None = None) -> None:
-        """Record that the money moved: → settled. Settling twice with one hash is one settlement."""
+    def settle(
+        self, payment_id: int, transaction: str | None, note: str | None = None, *, charged: int | None = None
+    ) -> None:
+        """Record that the money moved: → settled. Settling twice with one hash is one settlement.
+
+        `charged` is what the gateway says that it took, in micro-USDC, in place of what was estimated.
+        """
+        stated = {} if charged is None else {"amount": charged, "estimated": 0}
         with self._writing() as connection:
-            self._advance_in(connection, payment_id, State.SETTLED, transaction_hash=transaction, note=note)
+            self._advance_in(connection, payment_id, State.SETTLED, transaction_hash=transaction, note=note, **stated)
             # Until the picture is here, the header may be needed to ask for it once more.
             connection.execute(
                 """UPDATE authorizations SET header_value = NULL
@@ -183,11 +205,14 @@ class Ledger(LedgerReader):
             )
 
     def log_settled(self, realm: str, write: Callable[[Sequence[sqlite3.Row]], None]) -> None:
-        """Hand the settled payments of `realm` that no cost log has yet to `write`: each once, of all kernels."""
+        """Hand the settled payments of `realm` that no cost log has yet to `write`: each once, of all kernels.
+
+        Estimated ones are left out: the log has no word for them.
+        """
         query = """
             SELECT authorizations.id, updated_at, amount, payer, network, request FROM authorizations
             JOIN purchases ON purchases.id = purchase_id
-            WHERE state = ? AND authorizations.realm = ? AND logged = 0 ORDER BY updated_at"""
+            WHERE state = ? AND authorizations.realm = ? AND logged = 0 AND estimated = 0 ORDER BY updated_at"""
         if not self._read(query, (State.SETTLED, realm)):
             return
         with self._writing() as connection:
@@ -247,7 +272,7 @@ class Ledger(LedgerReader):
             self._advance_in(connection, payment_id, to, **fields)
 
     def _advance_in(self, connection: sqlite3.Connection, payment_id: int, to: State, **fields: Any) -> None:
-        row = connection.execute("SELECT state FROM authorizations WHERE id = ?", (payment_id,)).fetchone()
+        row = connection.execute("SELECT state, prepaid FROM authorizations WHERE id = ?", (payment_id,)).fetchone()
         if row is None:
             raise LedgerError(
                 f"The ledger knows of no payment {payment_id}.",
@@ -256,7 +281,7 @@ class Ledger(LedgerReader):
         now_in = State(row["state"])
         if now_in is to:
             return
-        if to not in TRANSITIONS[now_in]:
+        if to not in (UNSIGNED_TRANSITIONS if row["prepaid"] else TRANSITIONS)[now_in]:
             raise LedgerError(
                 f"The ledger holds payment {payment_id} as {now_in}, which cannot become {to}.",
                 "Nothing more was done with it. Please report this with `%blockrun jobs`.",

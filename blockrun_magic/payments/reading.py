@@ -70,6 +70,15 @@ class LedgerReader:
             ORDER BY created_at DESC LIMIT ?3 OFFSET ?4"""
         return [purchase_of(row) for row in self._read(query, (realm, words, limit, offset))]
 
+    def made_in_session(self, session: str, realm: str) -> list[Purchase]:
+        """Return the finished purchases that `session` has paid for, newest first."""
+        query = """
+            SELECT DISTINCT purchases.* FROM purchases
+            JOIN authorizations ON purchase_id = purchases.id
+            WHERE authorizations.session = ? AND purchases.realm = ? AND finished_at IS NOT NULL
+            ORDER BY finished_at DESC"""
+        return [purchase_of(row) for row in self._read(query, (session, realm))]
+
     def usual_seconds(self, model: str, size: str) -> float | None:
         """Return the median seconds of the last pictures of this kind, or None before there are three."""
         query = """
@@ -104,6 +113,16 @@ class LedgerReader:
         """Return every authorization whose sum is at risk, oldest first."""
         query = f"SELECT * FROM authorizations WHERE state IN ({marks(states)}) ORDER BY id"
         return [payment_of(row) for row in self._read(query, states)]
+
+    def spent_at(self, gateway: str, since: float) -> list[tuple[Payment, str]]:
+        """Return the payments at `gateway` from `since` (Unix seconds) that were not released, with their models."""
+        query = """
+            SELECT authorizations.*, json_extract(request, '$.model') AS model
+            FROM authorizations JOIN purchases ON purchases.id = purchase_id
+            WHERE authorizations.gateway = ? AND authorizations.created_at >= ? AND state <> ?
+            ORDER BY authorizations.id"""
+        rows = self._read(query, (gateway, since, State.RELEASED))
+        return [(payment_of(row), row["model"]) for row in rows]
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
         """Return the rows of a reading query, for reports."""

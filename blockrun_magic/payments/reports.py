@@ -15,11 +15,12 @@ _DAY = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """Sums in micro-USDC, and how many payments they are made of."""
+    """Sums in micro-USDC, and how many payments they are made of; `estimated` is part of `settled`."""
 
     settled: int
     payments: int
     at_risk: int
+    estimated: int = 0
 
 
 def spending(ledger: Ledger, realm: str, when: str) -> Spending:
@@ -29,11 +30,12 @@ def spending(ledger: Ledger, realm: str, when: str) -> Spending:
         f"""SELECT
             coalesce(sum(amount) FILTER (WHERE state = ?), 0) AS settled,
             count(*) FILTER (WHERE state = ?) AS payments,
-            coalesce(sum(amount) FILTER (WHERE state IN ({marks(AT_RISK)})), 0) AS at_risk
+            coalesce(sum(amount) FILTER (WHERE state IN ({marks(AT_RISK)})), 0) AS at_risk,
+            coalesce(sum(amount) FILTER (WHERE state = ? AND estimated), 0) AS estimated
         FROM authorizations WHERE realm = ? AND {condition}""",  # noqa: S608  marks and fixed words only
-        (State.SETTLED, State.SETTLED, *AT_RISK, realm, value),
+        (State.SETTLED, State.SETTLED, *AT_RISK, State.SETTLED, realm, value),
     )
-    return Spending(row["settled"], row["payments"], row["at_risk"])
+    return Spending(row["settled"], row["payments"], row["at_risk"], row["estimated"])
 
 
 def spending_by_model(ledger: Ledger, realm: str, when: str) -> list[tuple[str, int, int, int]]:

@@ -15,7 +15,12 @@ __all__ = ["KeptPicture", "Payment", "Purchase", "payment_of", "purchase_of"]
 
 @dataclass(frozen=True, slots=True)
 class Payment:
-    """One authorization as the ledger keeps it; `amount` is in micro-USDC."""
+    """One payment as the ledger keeps it; `amount` is in micro-USDC.
+
+    `prepaid` says that somebody else pays: there is no signature, and no nonce to ask for. `estimated`
+    says that the amount is our list price, because no answer has named what was charged. `created_at` and
+    `updated_at` are Unix seconds.
+    """
 
     id: int
     purchase_id: str
@@ -30,6 +35,11 @@ class Payment:
     header_name: str | None = None
     header_value: str | None = field(default=None, repr=False)
     note: str | None = None
+    prepaid: bool = False
+    estimated: bool = False
+    gateway: str | None = None
+    created_at: float = 0.0
+    updated_at: float = 0.0
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a payment's header is money: it is not copied into files")
@@ -98,4 +108,9 @@ def payment_of(row: sqlite3.Row) -> Payment:
         header_name=row["header_name"],
         header_value=row["header_value"],
         note=row["note"],
+        prepaid=bool(row["prepaid"]),
+        estimated=bool(row["estimated"]),
+        gateway=row["gateway"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
     )

@@ -112,3 +112,14 @@ def holds(connection: sqlite3.Connection) -> None:
             amount INTEGER NOT NULL CHECK (amount >= 0),
             expires_at REAL NOT NULL
         ) STRICT""")
+
+
+@migration
+def payments_by_others(connection: sqlite3.Connection) -> None:
+    """Tell payments that somebody else makes, and sums that are estimated; each payment names its gateway."""
+    connection.execute("ALTER TABLE authorizations ADD COLUMN prepaid INTEGER NOT NULL DEFAULT 0")
+    connection.execute("ALTER TABLE authorizations ADD COLUMN estimated INTEGER NOT NULL DEFAULT 0")
+    connection.execute("ALTER TABLE authorizations ADD COLUMN gateway TEXT")
+    connection.execute(
+        "UPDATE authorizations SET gateway = (SELECT gateway FROM purchases WHERE purchases.id = purchase_id)"
+    )

@@ -9,16 +9,26 @@
                              ▼    ▼
                         settled  released                certainly not charged
 
+Where somebody else pays (a ClawRouter, an account's credit) nothing is signed, and nothing can prove or
+disprove a charge later:
+
+    reserved ──▶ submitted ──▶ settled         the answer brought pictures
+        │          │   │  └──▶ polling ──▶ settled, released or unknown
+        ▼          │   ▼          ▲
+     released ◀────┘ unknown ─────┘            ends by its job, ClawRouter's log or your word:
+                       └──▶ settled, released
+
 `reserved` counts against the caps and nothing is signed. `signed`: the header is in the ledger
 and has not left. `submitted`: it may have left at any moment since. `unknown` ends by itself: the
-gateway, the job or the chain is asked again until it is settled, or expired and certainly unused.
+gateway, the job or the chain is asked again until it is settled, or expired and certainly unused. An
+unsigned request is never sent twice, so that its `unknown` never becomes `submitted` again.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["AT_RISK", "OPEN", "TRANSITIONS", "State"]
+__all__ = ["AT_RISK", "OPEN", "TRANSITIONS", "UNSIGNED_TRANSITIONS", "State"]
 
 
 class State(StrEnum):
@@ -39,6 +49,16 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.SUBMITTED: frozenset({State.POLLING, State.SETTLED, State.UNKNOWN, State.RELEASED}),
     State.POLLING: frozenset({State.SETTLED, State.UNKNOWN, State.RELEASED}),
     State.UNKNOWN: frozenset({State.SUBMITTED, State.POLLING, State.SETTLED, State.RELEASED}),
+    State.SETTLED: frozenset(),
+    State.RELEASED: frozenset(),
+}
+
+UNSIGNED_TRANSITIONS: dict[State, frozenset[State]] = {
+    State.RESERVED: frozenset({State.SUBMITTED, State.RELEASED}),
+    State.SIGNED: frozenset(),
+    State.SUBMITTED: frozenset({State.POLLING, State.SETTLED, State.UNKNOWN, State.RELEASED}),
+    State.POLLING: frozenset({State.SETTLED, State.UNKNOWN, State.RELEASED}),
+    State.UNKNOWN: frozenset({State.POLLING, State.SETTLED, State.RELEASED}),
     State.SETTLED: frozenset(),
     State.RELEASED: frozenset(),
 }

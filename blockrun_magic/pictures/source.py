@@ -31,7 +31,16 @@ from blockrun_magic.pictures.pixels import array_to_picture, eight_bit, to_uploa
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Fetch", "find_source", "is_image_like", "read_mask", "read_upload", "upload_size"]
+__all__ = [
+    "Fetch",
+    "find_source",
+    "is_image_like",
+    "open_mask",
+    "open_source",
+    "read_mask",
+    "read_upload",
+    "upload_size",
+]
 
 Fetch = Callable[[str], Awaitable[bytes]]
 """Downloads what a URL names; raises our errors."""
@@ -56,8 +65,20 @@ async def read_mask(source: object, size: tuple[int, int], fetch: Fetch) -> Uplo
     Raises SourceError for another size, and where nothing may change.
     """
     fetched = await _fetch(source, fetch)
-    name = "The mask" if _name(source) == "The picture" else f"The mask {_name(source)}"
-    return await asyncio.to_thread(_mask, source if fetched is None else fetched, size, name)
+    return await asyncio.to_thread(_mask, source if fetched is None else fetched, size, _mask_name(source))
+
+
+def open_source(source: object) -> Image.Image:
+    """Return `source`, which is in memory or on disk, as an eight-bit picture; raises SourceError, also for a URL."""
+    _refuse_url(source)
+    name = _name(source)
+    return eight_bit(_opened(_content(source, name), name), name)
+
+
+def open_mask(source: object, size: tuple[int, int]) -> Image.Image:
+    """Return `source` as `read_mask` does, as a picture of mode L; it may be all black, but not a URL."""
+    _refuse_url(source)
+    return _grey(source, size, _mask_name(source))
 
 
 def upload_size(upload: Upload) -> tuple[int, int]:
@@ -82,20 +103,22 @@ def _upload(source: object, name: str) -> Upload:
 
 
 def _mask(source: object, size: tuple[int, int], name: str) -> Upload:
-    content = _content(source, name)
-    image = open_whole(content, name) if isinstance(content, bytes) else content
-    mask = _white_is_edit(eight_bit(image, name))
+    mask = _grey(source, size, name)
+    if mask.getbbox() is None:
+        raise SourceError(f"{name} is all black: nothing is painted yet.", "Paint white what is to be edited.")
+    return to_upload(mask)
+
+
+def _grey(source: object, size: tuple[int, int], name: str) -> Image.Image:
+    mask = _white_is_edit(eight_bit(_opened(_content(source, name), name), name))
     if mask.size != size:
         raise SourceError(
             f"{name} is {mask.width} x {mask.height}, but the picture is {size[0]} x {size[1]}.",
             f"Make them the same size: mask.resize(({size[0]}, {size[1]})).",
         )
-    low, high = _extrema(mask)
-    if high == 1 and is_array(source):
+    if _extrema(mask)[1] == 1 and is_array(source):
         mask = mask.point(lambda value: value * 255)
-    if (low, high) == (0, 0):
-        raise SourceError(f"{name} is all black: nothing may change.", "Paint white what is to be edited.")
-    return to_upload(mask)
+    return mask
 
 
 def _white_is_edit(mask: Image.Image) -> Image.Image:
@@ -117,6 +140,10 @@ def _white_is_edit(mask: Image.Image) -> Image.Image:
 def _extrema(grey: Image.Image) -> tuple[Any, Any]:
     low, high = grey.getextrema()
     return low, high
+
+
+def _opened(content: bytes | Image.Image, name: str) -> Image.Image:
+    return open_whole(content, name) if isinstance(content, bytes) else content
 
 
 def _content(source: object, name: str) -> bytes | Image.Image:
@@ -171,6 +198,18 @@ def _read_file(source: str | os.PathLike[str], name: str) -> bytes:
     except (OSError, ValueError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise SourceError(f"{name} cannot be read: {reason}.", advice) from error
+
+
+def _refuse_url(source: object) -> None:
+    if isinstance(source, str) and _URL.match(source):
+        raise SourceError(
+            f"{_name(source)} is on the web, and this fetches nothing.", "Download it, and give the path of the file."
+        )
+
+
+def _mask_name(source: object) -> str:
+    name = _name(source)
+    return "The mask" if name == "The picture" else f"The mask {name}"
 
 
 def _name(source: object) -> str:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from blockrun_magic.errors import AnswerUnusable
-from blockrun_magic.gateway.answers import refusal
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from blockrun_magic.errors import AnswerUnusable, FlagError, RequestError
+from blockrun_magic.gateway.answers import Answer, refusal
+from blockrun_magic.gateway.catalog import Catalog
 from blockrun_magic.gateway.client import Client
+from blockrun_magic.gateway.health import clawrouter_health
 from blockrun_magic.gateway.presets import Gateway
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.gateway.truth import authorization_used, time_there
@@ -13,7 +18,7 @@ from blockrun_magic.payments.rows import Payment
 from blockrun_magic.payments.states import State
 from blockrun_magic.payments.x402 import Terms, pin_terms, read_challenge
 
-__all__ = ["ask_price", "expired_at", "look_up", "usable_until"]
+__all__ = ["Offer", "ask_price", "estimate", "expired_at", "look_up", "refuse_proxy", "send", "usable_until"]
 
 _CHAIN_CLOCK = 60
 """Seconds after `validBefore` until an authorization counts as expired: clocks differ."""
@@ -25,17 +30,71 @@ _ACCEPTED = 202
 _PAYMENT_REQUIRED = 402
 
 
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a request will cost, in micro-USDC: the gateway's `terms`, or an estimate where it quotes none.
+
+    `money` says what it is paid with: "Base", "prepaid credit of the account".
+    """
+
+    amount: int
+    money: str
+    terms: Terms | None = None
+
+    @property
+    def estimated(self) -> bool:
+        """Whether the amount is our list price and not the gateway's word."""
+        return self.terms is None
+
+
+async def send(
+    client: Client, gateway: Gateway, request: ImageRequest, headers: Mapping[str, str] | None = None
+) -> Answer:
+    """Return the gateway's answer to `request`; raises GatewayUnreachable or AnswerUnusable."""
+    return await client.post(gateway, request.endpoint, request.body(), headers)
+
+
+def estimate(gateway: Gateway, request: ImageRequest, catalog: Catalog, max_price: int | None) -> Offer:
+    """Return the list price of `request` where the gateway quotes none, else the most that it may cost.
+
+    Raises RequestError for a model without a list price, unless `max_price` says what to reserve.
+    """
+    price = catalog.list_price(request.price_key)
+    if price is None:
+        price = max_price
+    if price is None:
+        raise RequestError(
+            f"{gateway.name} quotes no price, and {request.model} at {request.size} has no list price.",
+            "Say with --max-price what to reserve for it, or choose a model of `%blockrun models`.",
+        )
+    return Offer(price, gateway.money)
+
+
+async def refuse_proxy(client: Client, gateway: Gateway) -> None:
+    """Raise FlagError for a gateway on this machine that turns out to be a ClawRouter under another port.
+
+    Asked for a price without payment, it would not quote but buy.
+    """
+    if gateway.on_loopback and gateway.realm == "real" and await clawrouter_health(client, gateway) is not None:
+        raise FlagError(
+            f"{gateway.name} is a ClawRouter: asked for a price, it would buy.",
+            "Set BLOCKRUN_PROXY_PORT to its port, then %blockrun use clawrouter.",
+        )
+
+
 async def ask_price(
     client: Client, gateway: Gateway, request: ImageRequest, payer: str, job: str | None = None
 ) -> Terms:
     """Return the gateway's price for `request` as pinned terms; nothing is signed to learn it.
 
     `job` is the address of a slow job that has begun: if it asks for a payment, its price counts. Raises
-    TermsRefused for terms that we do not sign, GatewayError for any other answer than a 402.
+    TermsRefused for terms that we do not sign, GatewayError for any other answer than a 402, FlagError for a
+    ClawRouter in disguise.
     """
+    await refuse_proxy(client, gateway)
     answer = None if job is None else await client.get(gateway, job)
     if answer is None or answer.status != _PAYMENT_REQUIRED:
-        answer = await client.post(gateway, request.endpoint, request.body())
+        answer = await send(client, gateway, request)
     if answer.status == _PAYMENT_REQUIRED:
         return pin_terms(read_challenge(answer.headers, answer.body), gateway.networks, gateway.base_url, payer)
     if answer.status in (200, _ACCEPTED):

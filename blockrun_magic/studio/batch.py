@@ -68,7 +68,7 @@ async def make_all(
     """
     if not options.unchecked:
         for request in requests:
-            studio.catalog.check(request)
+            studio.catalog_at(gateway).check(request)
     prices = await _priced(studio, requests, gateway, options)
     total = sum(prices)
     progress.total, progress.stage = total, "making"
@@ -103,7 +103,7 @@ async def _priced(studio: Studio, requests: Sequence[ImageRequest], gateway: Gat
     """Return what each request costs in micro-USDC, kept ones nothing; each kind is asked once. Raises BudgetError."""
     missing = [request for request in requests if not studio.is_kept(request, gateway, options)]
     if missing:
-        studio.wallet_for(gateway)  # no key: say so once, before anything is sent
+        await asyncio.to_thread(studio.check_payer, gateway)  # no key: say so once, before anything is sent
     quotes = await quote_all(studio, missing, gateway, options)
     caps = studio.ledger.caps()
     for quote in quotes:

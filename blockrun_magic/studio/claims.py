@@ -43,11 +43,15 @@ class Claims:
 
     @asynccontextmanager
     async def hold(
-        self, realm: str, digest: str, progress: Progress, *, take: int | None, fresh: bool
+        self, realm: str, digest: str, progress: Progress, *, take: int | None, fresh: bool, gateway: str
     ) -> AsyncIterator[int]:
-        """Hold the lock of the take that is meant, and yield the take; waits for other kernels."""
+        """Hold the lock of the take that is meant, and yield the take; waits for other kernels.
+
+        `gateway` is the name of the one that will be asked: a fresh take does not go on with what was paid
+        for elsewhere.
+        """
         if fresh and take is None:
-            take, lock = self._claim_fresh(realm, digest)
+            take, lock = self._claim_fresh(realm, digest, gateway)
         else:
             take = self.meant(realm, digest, take=take, fresh=False)
             lock = self._lock(realm, digest, take)
@@ -71,11 +75,11 @@ class Claims:
             if held:
                 lock.release()
 
-    def _claim_fresh(self, realm: str, digest: str) -> tuple[int, FileLock]:
+    def _claim_fresh(self, realm: str, digest: str, gateway: str) -> tuple[int, FileLock]:
         """Return a take that nobody has, locked: one that was begun and abandoned, else a new one."""
         takes = self._ledger.takes(realm, digest)
         newest = max((known.take for known in takes), default=0)
-        candidates = [known.take for known in takes if known.finished_at is None and self._can_go_on(known)]
+        candidates = [known.take for known in takes if known.finished_at is None and self._can_go_on(known, gateway)]
         while True:
             take = candidates.pop(0) if candidates else (newest := newest + 1)
             lock = self._lock(realm, digest, take)
@@ -86,9 +90,15 @@ class Claims:
                 return take, lock
             lock.release()
 
-    def _can_go_on(self, purchase: Purchase) -> bool:
-        """Return whether an unfinished take is worth going on with: its payment is not in doubt."""
-        return all(payment.state is not State.UNKNOWN for payment in self._ledger.payments(purchase.id))
+    def _can_go_on(self, purchase: Purchase, gateway: str) -> bool:
+        """Return whether an unfinished take is worth going on with: its payment is not in doubt.
+
+        One that somebody else makes cannot be made once more, unless it has become a job.
+        """
+        payments = [p for p in self._ledger.payments(purchase.id) if p.state is not State.RELEASED]
+        stuck = {State.UNKNOWN, State.SUBMITTED, State.SETTLED}
+        here = not payments or purchase.gateway == gateway
+        return here and all(p.state not in (stuck if p.prepaid else {State.UNKNOWN}) for p in payments)
 
     def _lock(self, realm: str, digest: str, take: int) -> FileLock:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)

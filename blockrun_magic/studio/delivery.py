@@ -78,6 +78,7 @@ def receipt_record(purchase: Purchase, payment: Payment, index: int, revised_pro
         "index": index,
         "take": purchase.take,
         "price_usd": f"{to_decimal(payment.amount):f}",
+        "price_estimated": True if payment.estimated else None,
         "money": purchase.realm,
         "gateway": purchase.gateway,
         "network": payment.network,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 
@@ -22,3 +23,9 @@ class Progress:
     def elapsed(self) -> float:
         """Seconds since the start."""
         return time.monotonic() - self.started
+
+    async def pause(self, why: str, seconds: float, stage: str) -> None:
+        """Wait `seconds` before another try, visibly, then go back to `stage`."""
+        self.stage = f"{why.rstrip('.')}; trying again in {seconds:.0f} s"
+        await asyncio.sleep(seconds)
+        self.stage = stage

@@ -36,6 +36,8 @@ class Quote:
     gateway: str
     kept: bool = False
     """Whether the picture is kept already, so that the cell would cost nothing."""
+    estimated: bool = False
+    """Whether `total` is our list price, because the gateway quotes none."""
 
     def __repr__(self) -> str:
         return f"Quote({format_usd(self.total)} for {self.n} on {self.gateway})"
@@ -45,8 +47,8 @@ class Quote:
 class Receipt:
     """How one request was paid: what was charged when, and where it can be looked up.
 
-    `amount` is in micro-USDC and is what the purchase cost when it was made; `transaction` is None
-    while no answer has named one. `bought_at` is in Unix seconds.
+    `amount` is in micro-USDC and is what the purchase cost when it was made, or our list price where it is
+    `estimated`; `transaction` is None while no answer has named one. `bought_at` is in Unix seconds.
     """
 
     amount: int
@@ -61,6 +63,7 @@ class Receipt:
     purchase_id: str
     settled: bool
     from_store: bool = False
+    estimated: bool = False
 
 
 @dataclass(frozen=True, repr=False, slots=True)

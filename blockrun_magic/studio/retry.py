@@ -24,3 +24,7 @@ class Patience:
         """Return the seconds to wait after failed attempt `attempt` (from 0), with jitter."""
         full = min(self.longest_wait, self.first_wait * 2.0**attempt)
         return full * random.uniform(0.75, 1.25)  # noqa: S311  jitter keeps no secret
+
+    def next_poll(self, last: float) -> float:
+        """Return the seconds until the poll after one that had waited `last`: a little longer each time."""
+        return min(self.poll_at_most_every, max(last * 1.25, self.poll_every))

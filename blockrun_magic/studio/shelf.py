@@ -60,6 +60,7 @@ class Shelf:
             purchase_id=purchase.id,
             settled=paid.state is State.SETTLED,
             from_store=from_store,
+            estimated=paid.estimated,
         )
         files = [self._store.path(kept.file, kept.media_type) for kept in pictures]
         return ImageResult(purchase.request, receipt, pictures, files, seconds, images)

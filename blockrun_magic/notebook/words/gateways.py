@@ -1,15 +1,23 @@
-"""Where requests go, what they would cost there, and who pays."""
+"""The gateway at a glance, what requests would cost there, and who pays."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from blockrun_magic.errors import FlagError, WalletError
-from blockrun_magic.notebook.cards import Card, Message, Table, money_words, quotes_card
+from blockrun_magic.errors import WalletError
+from blockrun_magic.notebook.cards import Card, Table, money_words, quotes_card
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.payments.money import format_usd
 
-__all__ = ["models", "overview", "price", "use", "wallet"]
+if TYPE_CHECKING:
+    from blockrun_magic.gateway.presets import Gateway
+    from blockrun_magic.gateway.snapshot import Model
+
+__all__ = ["models", "overview", "payer_words", "price"]
+
+_REFRESH = "--refresh"
 
 
 def overview(context: Context, _words: Sequence[str]) -> Card:
@@ -22,7 +30,8 @@ def overview(context: Context, _words: Sequence[str]) -> Card:
     at_risk = spending(studio.ledger, realm, "all").at_risk
     rows = [
         ("gateway", f"{gateway.label}, {context.session.why}"),
-        ("wallet", _wallet_words(context)),
+        ("wallet", payer_words(context)),
+        *(("but", clause) for clause in gateway.shortcomings),
         ("this session", f"{money_words(now.settled, realm)} of {format_usd(caps.session)}"),
         ("today (UTC)", f"{money_words(day.settled, realm)} of {format_usd(caps.day)}"),
         ("at risk", f"{money_words(at_risk, realm)} sent with an open end; see `%blockrun jobs`"),
@@ -31,42 +40,37 @@ def overview(context: Context, _words: Sequence[str]) -> Card:
     return Table(("", ""), rows, title="blockrun", note="`%blockrun help` lists what can be said.", left=2)
 
 
-def use(context: Context, words: Sequence[str]) -> Card:
-    """Send requests to the gateway that is named."""
-    if len(words) != 1:
-        raise FlagError(
-            "`use` takes the name of one gateway.",
-            "For example: %blockrun use practice, or %blockrun use base.",
-        )
-    gateway = context.session.use(words[0])
-    networks = ", ".join(network.label for network in gateway.networks)
-    kind = {
-        "practice": "play money only. Nothing here costs anything, and every picture is stamped PRACTICE",
-        "testnet": f"test money on {networks}",
-    }.get(gateway.realm, f"real USDC on {networks}")
-    return Message(f"Requests go to {gateway.label}: {kind}.")
-
-
 def models(context: Context, words: Sequence[str]) -> Card:
-    """Return the catalogue, or the part of it that has a word in it."""
-    catalog = context.session.ready()[0].catalog
+    """Return the catalogue, or the part of it that has a word in it; `--refresh` asks the gateway for its own list."""
+    studio, gateway = context.session.ready()
+    refresh = _REFRESH in words
+    words = [word for word in words if word != _REFRESH]
+    if refresh:
+        context.session.run(studio.catalogues.refresh(gateway))
+    else:
+        context.session.refresh_catalogue(gateway)
+    catalog = studio.catalog_at(gateway)
     found = catalog.search(" ".join(words)) if words else catalog.models
-    rows = []
-    for model in found:
-        prices = sorted({price for size in model.sizes if (price := model.price(size, None)) is not None})
-        cost = " to ".join(format_usd(price) for price in dict.fromkeys((prices[0], prices[-1])))
-        edits = "no"
-        if model.edits:
-            edits = f"up to {model.max_images}{', mask' if model.takes_mask else ''}"
-        name = model.shorthands[0] if model.shorthands else model.id
-        rows.append((name, model.id, model.good_for, ", ".join(model.sizes[:3]), edits, cost))
+    source = f"{gateway.name}'s own list" if catalog.live else "List prices"
+    quoted = "the gateway's quote decides and is shown before you pay"
+    if not gateway.can("quote"):
+        quoted = "they are reserved, and booked as estimated unless the answer names its own"
     return Table(
         ("--model", "id", "good for", "sizes", "edits", "a picture"),
-        rows,
-        title=f"{len(rows)} image models",
-        note=f"List prices of {catalog.as_of}; the gateway's quote decides and is shown before you pay.",
+        [_model_row(model) for model in found],
+        title=f"{len(found)} image models",
+        note=f"{source} of {catalog.as_of}; {quoted}.",
         left=5,
     )
+
+
+def _model_row(model: Model) -> tuple[str, ...]:
+    prices = sorted({price for size in model.sizes if (price := model.price(size, None)) is not None})
+    cost = " to ".join(format_usd(price) for price in dict.fromkeys((prices[0], prices[-1]))) if prices else "by quote"
+    edits = f"up to {model.max_images}{', mask' if model.takes_mask else ''}" if model.edits else "no"
+    edits = "not known" if model.unverified else edits
+    good_for = model.good_for if model.served else "not served here any more"
+    return model.name, model.id, good_for, ", ".join(model.sizes[:3]), edits, cost
 
 
 def price(context: Context, words: Sequence[str]) -> Card:
@@ -74,8 +78,9 @@ def price(context: Context, words: Sequence[str]) -> Card:
     from blockrun_magic.gateway.request import ImageRequest
     from blockrun_magic.notebook.flags import parse_flags
 
-    studio, gateway = context.session.ready()
-    flags, catalog = parse_flags("imagegen", " ".join(words)), studio.catalog
+    flags = parse_flags("imagegen", " ".join(words))
+    studio, gateway = context.session.ready(flags.gateway)
+    catalog = studio.catalog_at(gateway)
     model = catalog.resolve(flags.models[0]) if flags.models else catalog.default_model("generate")
     request = ImageRequest(
         operation="generate",
@@ -89,39 +94,29 @@ def price(context: Context, words: Sequence[str]) -> Card:
     return quotes_card([request], [quote])
 
 
-def wallet(context: Context, words: Sequence[str]) -> Card:
-    """Return the address that pays, or what it holds."""
-    what = words[0] if words else "address"
-    if what == "address":
-        return _address(context)
-    if what == "balance":
-        studio, gateway = context.session.ready()
-        found = context.session.run(studio.balance(gateway))
-        if found is None:
-            return Message("Nobody could say: neither the gateway nor two RPC servers that agree.")
-        return Message(f"{money_words(found.micros, gateway.realm)}, says {found.source}.")
-    raise FlagError(
-        f"`wallet` knows no word {what[:40]!r}.", "Use `%blockrun wallet address` or `%blockrun wallet balance`."
-    )
-
-
-def _address(context: Context) -> Card:
+def payer_words(context: Context) -> str:
+    """Return who pays at the gateway: a wallet of ours, ClawRouter's, or an account."""
+    from blockrun_magic.gateway.presets import PaidBy
+    from blockrun_magic.payments.api_key import find_api_key
     from blockrun_magic.wiring import wallet_for
 
     gateway = context.session.gateway
-    found = wallet_for(gateway)
-    networks = ", ".join(network.label for network in gateway.networks)
-    how = f"Key from {found.source}. To fund it, send USDC on {networks} to this address."
-    if gateway.realm == "practice":
-        how = "The practice wallet: its key is public and worthless. Never send money to it."
-    return Message("\n".join([found.address, how, *([found.warning] if found.warning else [])]))
-
-
-def _wallet_words(context: Context) -> str:
-    from blockrun_magic.wiring import wallet_for
-
+    if gateway.paid_by is PaidBy.PROXY:
+        return _proxy_words(context, gateway)
     try:
-        found = wallet_for(context.session.gateway)
+        if gateway.paid_by is PaidBy.CREDIT:
+            return f"the account of the API key in {find_api_key(os.environ).source}"
+        found = wallet_for(gateway)
     except WalletError as error:
         return error.what
-    return f"{found.address} ({found.source})"
+    return f"{found.address} ({found.source}{', locked' if found.locked else ''})"
+
+
+def _proxy_words(context: Context, gateway: Gateway) -> str:
+    from blockrun_magic.gateway.health import clawrouter_health
+
+    health = context.session.run(clawrouter_health(context.session.studio.client, gateway, full=True))
+    if health is None:
+        return f"no ClawRouter answers at {gateway.base_url}"
+    held = "" if health.balance is None else f", holds {format_usd(health.balance)}"
+    return f"ClawRouter's own: {health.wallet or 'an API key'}{f' on {health.chain}' if health.chain else ''}{held}"

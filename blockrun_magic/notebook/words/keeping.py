@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from blockrun_magic.notebook.cards import Card, Message, Table
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.payments.money import format_usd
 
-__all__ = ["info", "store"]
+__all__ = ["info", "receipt_rows", "store"]
 
 _AGE = re.compile(r"(\d{1,5})d", re.ASCII)
 _SIZE = re.compile(r"(\d{1,6})(MB|GB)", re.ASCII | re.IGNORECASE)
@@ -34,9 +34,20 @@ def info(context: Context, words: Sequence[str]) -> Card:
     record = read(source) if known and not _is_url(source) else None
     if record is None:
         return Message(f"{words[0]} carries no receipt of ours.")
-    rows = [(name, _words(value)) for name, value in record.items()]
+    rows = _rows(record)
     note = "A crop or a resized copy made with PIL still carries the receipt of the picture it came from."
     return Table(("", ""), rows, title=f"The receipt in {words[0]}", note=note, left=2)
+
+
+def receipt_rows(path: Path) -> list[tuple[str, str]]:
+    """Return the receipt inside the picture at `path` as names and words; nothing when it carries none."""
+    from blockrun_magic.pictures.provenance import read
+
+    return _rows(read(path) or {})
+
+
+def _rows(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(name, _words(value)) for name, value in record.items()]
 
 
 def store(context: Context, words: Sequence[str]) -> Card:

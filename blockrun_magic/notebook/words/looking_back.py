@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blockrun_magic.errors import BlockrunError, FlagError, StoreError
-from blockrun_magic.notebook.cards import Card, Message, Table, money_words
+from blockrun_magic.errors import FlagError
+from blockrun_magic.notebook.cards import Card, Message, Table, html_words, money_words
 from blockrun_magic.notebook.context import Context
+from blockrun_magic.notebook.thumbnails import thumbnail
 
 if TYPE_CHECKING:
     from blockrun_magic.payments.rows import Purchase
     from blockrun_magic.pictures.store import Store
     from blockrun_magic.studio import Studio
 
-__all__ = ["history", "reuse", "styles"]
+__all__ = ["cell_of", "history", "reuse", "styles"]
 
 _PAGE = 20
 _THUMBNAIL = 96
@@ -42,12 +42,18 @@ def history(context: Context, words: Sequence[str]) -> Card:
 
 def reuse(context: Context, words: Sequence[str]) -> Card:
     """Write the cell that made a picture as the next input, and return its text."""
-    from blockrun_magic.notebook.flags import Flags, render
-
     if len(words) != 1:
         raise FlagError("`reuse` takes one picture.", "For example: %blockrun reuse img, or an id from history.")
     studio = context.session.ready()[0]
-    purchase = _purchase_of(context, studio, words[0])
+    text, note = cell_of(studio, _purchase_of(context, studio, words[0]))
+    context.shell.set_next_input(text)
+    return Message(f"{text}\n{note}".strip())
+
+
+def cell_of(studio: Studio, purchase: Purchase) -> tuple[str, str]:
+    """Return the cell that makes `purchase` again, and a sentence about sources that are gone, or ""."""
+    from blockrun_magic.notebook.flags import Flags, render
+
     request = purchase.request
     model = studio.catalog.find(request["model"])
     sources, mask, note = _sources(studio.store, request)
@@ -61,9 +67,7 @@ def reuse(context: Context, words: Sequence[str]) -> Card:
         images=sources,
         mask=mask,
     )
-    text = render("img2img" if sources else "imagegen", flags)
-    context.shell.set_next_input(text)
-    return Message(f"{text}\n{note}".strip())
+    return render("img2img" if sources else "imagegen", flags), note
 
 
 def styles(_context: Context, words: Sequence[str]) -> Card:
@@ -100,24 +104,12 @@ def _facts(studio: Studio, purchase: Purchase) -> tuple[str, str, str, str]:
 
 
 def _figure(studio: Studio, purchase: Purchase, facts: Sequence[str]) -> str:
-    made, model, prompt, price = (escape(fact) for fact in facts)
-    picture = _thumbnail(studio, purchase)
-    image = f'<img src="{picture}" alt="{prompt}" title="{prompt}">' if picture else "<div>-</div>"
-    words = f"{escape(purchase.id)}<br>{made}<br>{model}<br>{price}"
+    made, model, prompt, price = facts
+    picture = thumbnail(studio.store, studio.ledger.pictures(purchase.id)[0], _THUMBNAIL)
+    alt = escape(prompt)
+    image = f'<img src="{picture}" alt="{alt}" title="{alt}">' if picture else "<div>-</div>"
+    words = "<br>".join(map(html_words, (purchase.id, made, model, price)))
     return f'<div style="width:{_THUMBNAIL + 24}px;font-size:0.8em">{image}<br>{words}</div>'
-
-
-def _thumbnail(studio: Studio, purchase: Purchase) -> str | None:
-    from blockrun_magic.pictures.decode import decode
-    from blockrun_magic.pictures.preview import preview
-
-    kept = studio.ledger.pictures(purchase.id)[0]
-    try:
-        image = decode(studio.store.get(kept.file, kept.media_type), StoreError, "The kept picture", "")
-    except BlockrunError:
-        return None
-    jpeg, _, _ = preview([image], side=_THUMBNAIL)
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"
 
 
 def _purchase_of(context: Context, studio: Studio, text: str) -> Purchase:

@@ -15,16 +15,22 @@ from blockrun_magic.payments.states import State
 __all__ = ["budget", "jobs", "resume", "spend"]
 
 _PERIODS = {"session": "this session", "today": "today (UTC)", "all": "since the beginning"}
+_RECONCILE = "--reconcile"
 _CAPS = ("image", "session", "day")
 
 
 def spend(context: Context, words: Sequence[str]) -> Card:
-    """Return what was spent in a period, by model."""
+    """Return what was spent in a period, by model; `--reconcile` lays ClawRouter's own log beside it."""
+    from blockrun_magic.notebook.words.settling import laid_side_by_side
     from blockrun_magic.payments.reports import spending, spending_by_model
 
-    when = words[0] if words else "session"
+    reconcile = _RECONCILE in words
+    words = [word for word in words if word != _RECONCILE]
+    when = words[0] if words else "today" if reconcile else "session"
     if when not in _PERIODS or len(words) > 1:
         raise FlagError(f"`spend` knows no period {' '.join(words)[:40]!r}.", f"Use one of {', '.join(_PERIODS)}.")
+    if reconcile:
+        return laid_side_by_side(context, when)
     studio, gateway = context.session.ready()
     ledger, realm = studio.ledger, gateway.realm
     rows = [
@@ -39,6 +45,8 @@ def spend(context: Context, words: Sequence[str]) -> Card:
         for name, words in _PERIODS.items()
         if name != when
     ]
+    if total.estimated:
+        others.append(f"{format_usd(total.estimated)} of it is estimated: no answer named the price")
     header = ("model", "payments", "spent", "at risk")
     return Table(header, rows, title=f"{kind} spent {_PERIODS[when]}", note=" · ".join(others))
 
@@ -77,8 +85,11 @@ def jobs(context: Context, _words: Sequence[str]) -> Card:
     said += [f"In the background: {', '.join(running)}."] if running else []
     if not rows:
         return Message(" ".join(["Nothing is open: every payment has its picture or was released.", *said]))
-    note = " ".join(["`%blockrun resume ID` collects one, `%blockrun resume` all of them.", *said])
-    header = ("id", "begun", "model", "prompt", "money", "amount", "state")
+    advice = "`%blockrun resume ID` collects one, `%blockrun resume` all of them."
+    if any(p.prepaid and p.state is State.UNKNOWN for p in studio.ledger.open_payments()):
+        advice += " What nobody can tell, you can: `%blockrun resolve ID --charged` or `--not-charged`."
+    note = " ".join([advice, *said])
+    header = ("id", "begun", "model", "prompt", "gateway", "amount", "state")
     return Table(header, rows, title="Open payments", note=note, left=5)
 
 
@@ -87,12 +98,13 @@ def _job_row(purchase: Purchase, payment: Payment) -> tuple[str, ...]:
     prompt = " ".join(str(purchase.request["prompt"]).split())
     state = str(payment.state)
     if payment.state is State.SETTLED:
-        state = "paid, picture to be fetched"
+        state = f"paid, picture to be fetched{f' ({payment.note})' if payment.note else ''}"
     elif payment.note:
         state = f"{state}: {payment.note}"
     short = prompt if len(prompt) <= 40 else f"{prompt[:39]}…"
     model = str(purchase.request["model"])
-    return purchase.id, begun, model, short, purchase.realm, format_usd(payment.amount), state[:90]
+    amount = f"about {format_usd(payment.amount)}" if payment.estimated else format_usd(payment.amount)
+    return purchase.id, begun, model, short, purchase.gateway, amount, state[:90]
 
 
 def resume(context: Context, words: Sequence[str]) -> Card:

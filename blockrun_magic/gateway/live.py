@@ -1,0 +1,148 @@
+"""A gateway's own list of models, merged over the snapshot.
+
+Source: gateway protocol, section 2. The list is a stranger's: only image models with a sober id are
+taken, a bounded number of them, and a price counts only when it is one that a picture can have.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from blockrun_magic.gateway.answers import plain_text
+from blockrun_magic.gateway.catalog import DEFAULT_SIZE, Catalog
+from blockrun_magic.gateway.snapshot import Model, PriceRule, dimensions
+from blockrun_magic.payments.money import to_decimal
+
+__all__ = ["LiveModel", "merge", "read_models", "to_record"]
+
+_MOST_MODELS = 500
+_MOST_SIZES = 40
+_HIGHEST_PRICE = 100_000_000
+_ID = re.compile(r"[a-z0-9][\w.-]{0,60}/[a-z0-9][\w.:-]{0,100}", re.ASCII | re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveModel:
+    """One image model of a gateway's list; prices are micro-USDC per picture, for all sizes or by size."""
+
+    id: str
+    provider: str
+    sizes: tuple[str, ...]
+    edits: bool | None
+    price: int | None
+    by_size: tuple[tuple[str, int], ...]
+
+
+def read_models(body: Any) -> tuple[LiveModel, ...]:
+    """Return the image models of a `/v1/models` or `/v1/images/models` answer; raises ValueError for no list."""
+    entries = next((body[name] for name in ("models", "data") if name in body), None) if _is_map(body) else body
+    if not isinstance(entries, list):
+        raise ValueError("this is no list of models")  # noqa: TRY004  of JSON, not of an argument
+    found: dict[str, LiveModel] = {}
+    for entry in entries:
+        model = _read_model(entry)
+        if model is not None and len(found) < _MOST_MODELS:
+            found.setdefault(model.id, model)
+    return tuple(found.values())
+
+
+def _is_map(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _read_model(entry: Any) -> LiveModel | None:
+    if not isinstance(entry, Mapping) or entry.get("available") is False:
+        return None
+    name, categories = entry.get("id"), entry.get("categories", ["image"])
+    if not isinstance(name, str) or not _ID.fullmatch(name):
+        return None
+    if not isinstance(categories, list) or "image" not in categories:
+        return None
+    pricing = entry.get("pricing")
+    pricing = pricing if isinstance(pricing, Mapping) else {}
+    by_size = pricing.get("by_size")
+    prices = by_size if isinstance(by_size, Mapping) else {}
+    sizes = entry.get("sizes")
+    edits = entry.get("supports_editing")
+    return LiveModel(
+        id=name,
+        provider=plain_text(entry.get("owned_by") or entry.get("provider") or name.partition("/")[0], 40),
+        sizes=_sizes(sizes if isinstance(sizes, list) else list(prices)),
+        edits=edits if isinstance(edits, bool) else None,
+        price=_micros(pricing.get("per_image")),
+        by_size=tuple((size, micros) for size in _sizes(list(prices)) if (micros := _micros(prices[size])) is not None),
+    )
+
+
+def _sizes(values: Sequence[Any]) -> tuple[str, ...]:
+    sizes = (value for value in values if isinstance(value, str) and dimensions(value))
+    return tuple(dict.fromkeys(sizes))[:_MOST_SIZES]
+
+
+def _micros(dollars: Any) -> int | None:
+    if isinstance(dollars, bool) or not isinstance(dollars, str | int | float):
+        return None
+    try:
+        micros = Decimal(str(dollars)[:40]).scaleb(6)
+    except InvalidOperation:
+        return None
+    return int(micros.to_integral_value()) if micros.is_finite() and 1 <= micros <= _HIGHEST_PRICE else None
+
+
+def to_record(models: Sequence[LiveModel]) -> list[dict[str, Any]]:
+    """Return the models as JSON values that `read_models` reads back."""
+    return [
+        {
+            "id": model.id,
+            "owned_by": model.provider,
+            "sizes": list(model.sizes),
+            "supports_editing": model.edits,
+            "pricing": {
+                "per_image": None if model.price is None else str(to_decimal(model.price)),
+                "by_size": {size: str(to_decimal(micros)) for size, micros in model.by_size},
+            },
+        }
+        for model in models
+    ]
+
+
+def merge(snapshot: Catalog, live: Sequence[LiveModel], as_of: str) -> Catalog:
+    """Return the snapshot as the live list has it: its prices, what is new, and what is served no more."""
+    listed = {model.id.casefold(): model for model in live}
+    models = []
+    for model in snapshot.models:
+        found = listed.pop(model.id.casefold(), None)
+        models.append(replace(model, served=False) if found is None else _with_prices(model, found))
+    return Catalog((*models, *map(_unknown, listed.values())), as_of, live=True)
+
+
+def _with_prices(model: Model, live: LiveModel) -> Model:
+    """Return `model` with the live prices; one price alone is that of the default size."""
+    if live.by_size:
+        rules = tuple(PriceRule(micros, sizes=(size,)) for size, micros in live.by_size)
+        # Rules of a quality stay ahead: the list knows prices by size only.
+        kept = tuple(rule for rule in model.prices if rule.quality is not None)
+        return replace(model, prices=(*kept, *rules, *(rule for rule in model.prices if rule.quality is None)))
+    if live.price is not None and live.price != model.price(model.sizes[0]):
+        return replace(model, prices=(*model.prices[:-1], replace(model.prices[-1], micros=live.price)))
+    return model
+
+
+def _unknown(live: LiveModel) -> Model:
+    rules = [PriceRule(micros, sizes=(size,)) for size, micros in live.by_size]
+    if live.price is not None:
+        rules.append(PriceRule(live.price))
+    return Model(
+        id=live.id,
+        shorthands=(),
+        provider=live.provider,
+        sizes=live.sizes or (DEFAULT_SIZE,),
+        prices=tuple(rules),
+        good_for="new in the gateway's list",
+        max_images=1 if live.edits else 0,
+        unverified=True,
+    )

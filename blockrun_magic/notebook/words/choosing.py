@@ -1,0 +1,99 @@
+"""Choosing where requests go: by name, by URL, or by what is found here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from blockrun_magic.errors import FlagError, WalletError, WalletMissing
+from blockrun_magic.notebook.cards import Card, Message
+from blockrun_magic.notebook.context import Context
+from blockrun_magic.wiring import blockrun_home, wallet_for
+
+if TYPE_CHECKING:
+    from blockrun_magic.gateway.presets import Gateway
+
+__all__ = ["use"]
+
+_REMEMBER = "--remember"
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """One gateway that could be used, and what speaks for or against it."""
+
+    name: str
+    usable: bool
+    words: str
+
+
+def use(context: Context, words: Sequence[str]) -> Card:
+    """Send requests to the gateway that is named, or with `auto` to the best that is found here."""
+    from blockrun_magic.notebook.remembered import remember_gateway
+
+    names = [word for word in words if word != _REMEMBER]
+    if len(names) != 1:
+        raise FlagError(
+            "`use` takes the name of one gateway.",
+            "For example: %blockrun use practice, %blockrun use base, or %blockrun use auto.",
+        )
+    lines = []
+    if names[0].lower() == "auto":
+        found = _look_around(context)
+        chosen = next(place for place in found if place.usable)
+        lines = [f"{place.name}: {place.words}" for place in found]
+        gateway = context.session.use(chosen.name, f"found by `%blockrun use auto`: {chosen.words}")
+    else:
+        gateway = context.session.use(names[0])
+    lines.append(f"Requests go to {gateway.label}: {_money_words(gateway)}.")
+    lines += [f"{clause[0].upper()}{clause[1:]}." for clause in gateway.shortcomings]
+    if _REMEMBER in words:
+        lines.append(f"Remembered in {remember_gateway(blockrun_home(), gateway.name)} for the kernels to come.")
+    context.session.refresh_catalogue(gateway)
+    return Message("\n".join(lines))
+
+
+def _money_words(gateway: Gateway) -> str:
+    if gateway.realm == "practice":
+        return "play money only. Nothing here costs anything, and every picture is stamped PRACTICE"
+    kind = "test money" if gateway.realm == "testnet" else "real money"
+    return f"{kind}, {gateway.money}"
+
+
+def _look_around(context: Context) -> list[_Found]:
+    """Return the gateways in the order of preference: where we sign first, as only that is proven to the unit."""
+    return [_wallet(context), _account(), _proxy(context), _Found("practice", True, "always here, free, play money")]
+
+
+def _wallet(context: Context) -> _Found:
+    try:
+        wallet = wallet_for(context.session.at("base"))
+    except WalletMissing:
+        return _Found("base", False, "no wallet found")
+    except WalletError as error:
+        return _Found("base", False, error.what)
+    return _Found("base", True, f"a wallet, from {wallet.source}; prices are quoted, charges proven")
+
+
+def _account() -> _Found:
+    from blockrun_magic.payments.api_key import find_api_key
+
+    try:
+        key = find_api_key(os.environ)
+    except WalletMissing:
+        return _Found("account", False, "no API key in BLOCKRUN_API_KEY")
+    except WalletError as error:
+        return _Found("account", False, error.what)
+    return _Found("account", True, f"an API key, from {key.source}; prices are estimated")
+
+
+def _proxy(context: Context) -> _Found:
+    from blockrun_magic.gateway.health import clawrouter_health
+
+    gateway = context.session.at("clawrouter")
+    health = context.session.run(clawrouter_health(context.session.studio.client, gateway, full=True))
+    if health is None:
+        return _Found("clawrouter", False, f"no ClawRouter answers at {gateway.base_url}")
+    return _Found("clawrouter", True, f"a ClawRouter answers at {gateway.base_url}; prices are estimated")

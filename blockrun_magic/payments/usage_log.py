@@ -1,0 +1,146 @@
+"""ClawRouter's own log of what it paid for, read and held against our ledger.
+
+One JSON object a line in `usage-YYYY-MM-DD.jsonl` (UTC): `{timestamp, model, tier: "IMAGE", cost, latencyMs}`.
+`cost` is the last quote that it signed, not the settlement; a request that failed has no line, so that a
+missing line proves nothing (gateway protocol, section 7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from blockrun_magic.payments.plainjson import read_json
+from blockrun_magic.payments.rows import Payment
+from blockrun_magic.payments.states import State
+
+__all__ = ["Comparison", "Spent", "UsageEntry", "compare", "read_usage"]
+
+_LARGEST_FILE = 32 * 1024 * 1024
+_LONGEST_LINE = 16 * 1024
+_DAY = 86_400
+_CLOCK = 2.0
+"""Seconds by which the log's clock may differ from the ledger's."""
+_SLOWEST = 900.0
+_LATE = 60.0
+"""Seconds after our own record of the answer until the log has certainly been written."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsageEntry:
+    """One picture that ClawRouter paid for: when it was done (Unix seconds), and micro-USDC."""
+
+    at: float
+    model: str
+    micros: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """One payment of ours through ClawRouter, and the model it was for."""
+
+    payment: Payment
+    model: str
+
+    @property
+    def until(self) -> float:
+        """The Unix time until which a line of the log may be this payment's."""
+        ended = self.payment.updated_at if self.payment.state is State.SETTLED else float("inf")
+        return min(ended, self.payment.created_at + _SLOWEST) + _LATE
+
+    def fits(self, entry: UsageEntry) -> bool:
+        """Return whether `entry` may be of this payment: the same model, within its time."""
+        return entry.model == self.model and self.payment.created_at - _CLOCK <= entry.at <= self.until
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The two books side by side: what is in both, in one only, or in both with different amounts."""
+
+    agreed: tuple[tuple[Spent, UsageEntry], ...]
+    only_ours: tuple[Spent, ...]
+    only_theirs: tuple[UsageEntry, ...]
+
+    @property
+    def differing(self) -> tuple[tuple[Spent, UsageEntry], ...]:
+        """The pairs whose amounts differ."""
+        return tuple((ours, theirs) for ours, theirs in self.agreed if ours.payment.amount != theirs.micros)
+
+
+def read_usage(folder: Path, since: float, until: float) -> list[UsageEntry]:
+    """Return the pictures in the logs of `folder` from `since` to `until` (Unix seconds), oldest first.
+
+    Files that are missing or too large, and lines that are no entry, are passed over.
+    """
+    first = int((since - _CLOCK) // _DAY)
+    days = range(max(first, int(until // _DAY) - 400), int((until + _LATE) // _DAY) + 1)
+    files = (folder / f"usage-{datetime.fromtimestamp(day * _DAY, UTC):%Y-%m-%d}.jsonl" for day in days)
+    entries = (entry for file in files for entry in _entries(file))
+    return sorted((entry for entry in entries if since - _CLOCK <= entry.at <= until + _LATE), key=lambda e: e.at)
+
+
+def _entries(file: Path) -> Iterator[UsageEntry]:
+    try:
+        if not file.is_file() or file.stat().st_size > _LARGEST_FILE:
+            return
+        lines = file.read_bytes().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        try:
+            entry = _entry(read_json(line)) if len(line) <= _LONGEST_LINE else None
+        except (ValueError, ArithmeticError):
+            continue
+        if entry is not None:
+            yield entry
+
+
+def _entry(value: Any) -> UsageEntry | None:
+    if not isinstance(value, Mapping) or value.get("tier") != "IMAGE":
+        return None
+    cost, model, time = value.get("cost"), value.get("model"), value.get("timestamp")
+    if isinstance(cost, bool) or not isinstance(cost, int | float) or not isinstance(model, str):
+        return None
+    micros = Decimal(str(cost)).scaleb(6)
+    if not micros.is_finite() or not 0 <= micros < 10**12 or not isinstance(time, str):
+        return None
+    at = datetime.fromisoformat(time)
+    return UsageEntry((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp(), model[:200], round(micros))
+
+
+def compare(ours: Sequence[Spent], theirs: Sequence[UsageEntry]) -> Comparison:
+    """Return what is in both books, and what in one only.
+
+    What is settled here takes its line first: that of its amount, then the nearest in time. A payment whose
+    outcome is open takes one only where no other line and no other open payment could be meant.
+    """
+    left = list(theirs)
+    agreed: list[tuple[Spent, UsageEntry]] = []
+    for spent in ours:
+        if spent.payment.state is not State.SETTLED:
+            continue
+        fitting = [entry for entry in left if spent.fits(entry)]
+        if fitting:
+            nearest = min(fitting, key=lambda entry: _distance(spent, entry))
+            left.remove(nearest)
+            agreed.append((spent, nearest))
+    undecided = [spent for spent in ours if spent.payment.state is not State.SETTLED]
+    certain = []
+    for spent in undecided:
+        fitting = [entry for entry in left if spent.fits(entry)]
+        rivals = [other for other in undecided if other is not spent and any(map(other.fits, fitting))]
+        if len(fitting) == 1 and not rivals:
+            certain.append((spent, fitting[0]))
+    for _, entry in certain:
+        left.remove(entry)
+    agreed += certain
+    matched = {spent.payment.id for spent, _ in agreed}
+    return Comparison(tuple(agreed), tuple(spent for spent in ours if spent.payment.id not in matched), tuple(left))
+
+
+def _distance(spent: Spent, entry: UsageEntry) -> tuple[bool, float]:
+    return entry.micros != spent.payment.amount, abs(entry.at - spent.payment.updated_at)

@@ -1,0 +1,149 @@
+"""What each gateway serves: its live list over the snapshot, fetched when asked for and kept for a day."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from blockrun_magic.errors import AnswerUnusable, BlockrunError, GatewayUnreachable, RequestRejected
+from blockrun_magic.gateway.answers import refusal
+from blockrun_magic.gateway.catalog import Catalog
+from blockrun_magic.gateway.client import Client
+from blockrun_magic.gateway.live import LiveModel, merge, read_models, to_record
+from blockrun_magic.gateway.presets import Gateway
+from blockrun_magic.gateway.request import ImageRequest
+from blockrun_magic.payments.plainjson import read_json
+
+__all__ = ["Catalogues"]
+
+_DAY = 86_400.0
+_PATHS = ("/v1/models", "/v1/images/models")
+_SECONDS = 20.0
+_QUICK = 3.0
+_LARGEST_FILE = 2 * 1024 * 1024
+
+
+class Catalogues:
+    """The catalogue of every gateway; `folder` keeps the live lists, or None keeps them in memory only.
+
+    `headers_for` gives the headers that a gateway wants for its list, and raises WalletError.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        snapshot: Catalog,
+        folder: Path | None,
+        clock: Callable[[], float],
+        headers_for: Callable[[Gateway], Mapping[str, str]],
+    ) -> None:
+        self._client = client
+        self._snapshot = snapshot
+        self._folder = folder
+        self._clock = clock
+        self._headers_for = headers_for
+        self._known: dict[str, tuple[float, Catalog]] = {}
+
+    def at(self, gateway: Gateway) -> Catalog:
+        """Return the catalogue of `gateway` as it is known here; nothing is asked of the network."""
+        return self._load(gateway)[1]
+
+    def stale(self, gateway: Gateway) -> bool:
+        """Return whether the live list was never read, or more than a day ago."""
+        return not 0 <= self._clock() - self._load(gateway)[0] < _DAY
+
+    async def refresh(self, gateway: Gateway) -> Catalog:
+        """Return the catalogue after asking `gateway` for its list; raises GatewayError or WalletError."""
+        models = await self._fetch(gateway)
+        read_at = self._clock()
+        self._known[gateway.base_url] = (read_at, self._merged(models, read_at))
+        await asyncio.to_thread(self._keep, gateway, models, read_at)
+        return self.at(gateway)
+
+    async def refresh_if_stale(self, gateway: Gateway) -> None:
+        """Refresh a list that is older than a day; one that cannot be had now stays as it is."""
+        if self.stale(gateway):
+            with suppress(BlockrunError):
+                await self.refresh(gateway)
+
+    @asynccontextmanager
+    async def explaining(self, gateway: Gateway, request: ImageRequest) -> AsyncIterator[None]:
+        """Let an error that refuses `request` say so when its model is served no more, and which is."""
+        try:
+            yield
+        except RequestRejected as error:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_QUICK):
+                    await self.refresh_if_stale(gateway)
+            catalog = self.at(gateway)
+            model = catalog.find(request.model)
+            closest = catalog.closest_served(request.model)
+            if model is None or model.served or closest is None:
+                raise
+            raise RequestRejected(
+                f"{gateway.name} does not serve {request.model} any more.",
+                f"The closest that it serves: --model {closest.name}. {error.do}",
+            ) from error
+
+    async def _fetch(self, gateway: Gateway) -> tuple[LiveModel, ...]:
+        headers = self._headers_for(gateway)
+        for path in _PATHS:
+            try:
+                async with asyncio.timeout(_SECONDS):
+                    answer = await self._client.get(gateway, path, headers)
+            except TimeoutError:
+                raise GatewayUnreachable(
+                    f"{gateway.name} did not send its list of models in time.", "Try again later."
+                ) from None
+            if answer.status != 200:
+                fault: BlockrunError = refusal(answer, gateway)
+                continue
+            with suppress(ValueError):
+                models = read_models(answer.json())
+                if models:
+                    return models
+            fault = AnswerUnusable(f"{gateway.name} answered without a list of image models.", "Try again later.")
+        raise fault
+
+    def _merged(self, models: tuple[LiveModel, ...], read_at: float) -> Catalog:
+        return merge(self._snapshot, models, time.strftime("%Y-%m-%d", time.gmtime(read_at)))
+
+    def _load(self, gateway: Gateway) -> tuple[float, Catalog]:
+        known = self._known.get(gateway.base_url)
+        if known is None:
+            known = (float("-inf"), self._snapshot)
+            with suppress(OSError, ValueError, TypeError, KeyError):
+                record = self._record(gateway)
+                models, read_at = read_models(record), float(record["fetched_at"])
+                if models:
+                    known = (read_at, self._merged(models, read_at))
+            self._known[gateway.base_url] = known
+        return known
+
+    def _record(self, gateway: Gateway) -> dict[str, Any]:
+        path = self._path(gateway)
+        if path is None or path.stat().st_size > _LARGEST_FILE:
+            raise ValueError("there is none to read")
+        return dict(read_json(path.read_bytes()))
+
+    def _keep(self, gateway: Gateway, models: tuple[LiveModel, ...], read_at: float) -> None:
+        path = self._path(gateway)
+        if path is None:
+            return
+        record = {"gateway": gateway.base_url, "fetched_at": read_at, "models": to_record(models)}
+        with suppress(OSError):  # kept in memory all the same
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+            draft.write_text(json.dumps(record), "utf-8")
+            draft.replace(path)
+
+    def _path(self, gateway: Gateway) -> Path | None:
+        name = hashlib.sha256(gateway.base_url.encode()).hexdigest()[:16]
+        return None if self._folder is None else self._folder / f"{name}.json"

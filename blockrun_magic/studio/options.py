@@ -1,0 +1,23 @@
+"""How one request may be answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Options"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How one request may be answered; `max_price` is in micro-USDC for all of its pictures."""
+
+    max_price: int | None = None
+    fresh: bool = False
+    take: int | None = None
+    unchecked: bool = False
+    private: bool = False
+    cache_only: bool = False
+    hold: int | None = None
+    """The ledger's hold that a batch reserves its parts out of."""
+    agreed: int | None = None
+    """What was agreed to when a purchase that is resumed was begun, in micro-USDC: it may not cost more."""

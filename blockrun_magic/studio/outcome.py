@@ -1,0 +1,84 @@
+"""What became of the money of a signed payment: booked as soon as it is known, and told truly."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+
+from blockrun_magic.errors import BlockrunError, GatewayError, OutcomeUnknown
+from blockrun_magic.gateway.answers import Answer
+from blockrun_magic.payments.money import format_usd
+from blockrun_magic.payments.rows import Payment
+from blockrun_magic.payments.states import State
+from blockrun_magic.payments.x402 import Settlement, read_settlement
+from blockrun_magic.studio.asking import expired_at, look_up
+from blockrun_magic.studio.paying import Deal
+
+__all__ = ["Outcome"]
+
+_QUICK = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The books of one signed purchase, and what its errors say of them."""
+
+    deal: Deal
+
+    def note(self, payment: Payment, answer: Answer) -> None:
+        """Book a transaction the moment that any answer names one."""
+        self.note_settlement(payment, read_settlement(answer.headers, answer.json()))
+
+    def note_settlement(self, payment: Payment, settlement: Settlement) -> None:
+        """Book a transaction, unless the gateway says itself that it failed."""
+        if settlement.transaction is None or settlement.success is False:
+            return
+        if self.deal.again(payment).state is not State.SETTLED:
+            self.deal.ledger.settle(payment.id, settlement.transaction)
+
+    async def with_money(self, payment: Payment, error: GatewayError, *, refused: bool = False) -> BlockrunError:
+        """Return `error` with a second line that says what it did to the money, now on record.
+
+        `refused` says that the gateway turned the payment or the request down. It may have cashed it all
+        the same: that is looked up.
+        """
+        self.deal.doubt(payment, error.what, refused=refused)
+        used = await self.look_up_quickly(payment)
+        decided = self.deal.again(payment).state in (State.SETTLED, State.RELEASED)
+        expired = self.deal.clock() >= expired_at(payment)
+        if decided or (refused and not expired):
+            return self.told(payment, error, used=used)
+        amount = format_usd(payment.amount)
+        if expired:
+            return OutcomeUnknown(
+                f"{error.what} A payment of {amount} for this picture may have been taken, and nobody can say.",
+                "It is not paid again by itself. See `%blockrun jobs`; --fresh buys another take.",
+            )
+        return OutcomeUnknown(
+            f"{error.what} {amount} may have been charged.",
+            "Run the cell again: it goes on with the same payment and never makes a second one.",
+        )
+
+    def told(self, payment: Payment, error: BlockrunError, *, used: bool | None) -> BlockrunError:
+        """Return `error` with what became of `payment` in its second line; `used` is what a witness said."""
+        now = self.deal.again(payment)
+        amount = format_usd(payment.amount)
+        if now.state is State.SETTLED:
+            shown = f" (transaction {now.transaction})" if now.transaction else ""
+            return type(error)(
+                error.what,
+                f"{amount} was paid{shown}. Running the cell again asks for the picture and pays nothing more;"
+                " if that fails too, show the gateway this transaction.",
+            )
+        if now.state is State.RELEASED or used is False:
+            return type(error)(error.what, f"{error.do} Nothing has been charged.")
+        return type(error)(error.what, f"{error.do} {amount} may have been charged: `%blockrun jobs` looks it up.")
+
+    async def look_up_quickly(self, payment: Payment) -> bool | None:
+        """Return whether `payment` was cashed, or None when nobody can say within seconds."""
+        deal = self.deal
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_QUICK):
+                return await look_up(deal.client, deal.ledger, deal.gateway, deal.again(payment), deal.clock())
+        return None

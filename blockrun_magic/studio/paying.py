@@ -1,0 +1,87 @@
+"""What every way of paying has in common: one purchase on its way, and the steps the studio asks for.
+
+`SignedWay` signs an authorization here; `PrepaidWay` sends a request that somebody else pays for. The
+studio knows neither: it asks for an offer, has it authorized, submits it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from blockrun_magic.gateway.answers import Answer, Completed, Pending, poll_address
+from blockrun_magic.gateway.client import Client
+from blockrun_magic.gateway.presets import Gateway
+from blockrun_magic.gateway.request import ImageRequest
+from blockrun_magic.payments.ledger import Ledger
+from blockrun_magic.payments.rows import Payment, Purchase
+from blockrun_magic.payments.states import State
+from blockrun_magic.studio.asking import Offer, send
+from blockrun_magic.studio.progress import Progress
+from blockrun_magic.studio.retry import Patience
+
+__all__ = ["Deal", "Way"]
+
+
+@dataclass(slots=True)
+class Deal:
+    """One purchase on its way, and all it works with; the caller holds the purchase's lock."""
+
+    client: Client
+    ledger: Ledger
+    gateway: Gateway
+    request: ImageRequest
+    purchase: Purchase
+    progress: Progress
+    patience: Patience
+    clock: Callable[[], float]
+
+    @property
+    def payments(self) -> list[Payment]:
+        """Every payment for this purchase as it stands now, oldest first."""
+        return self.ledger.payments(self.purchase.id)
+
+    def again(self, payment: Payment) -> Payment:
+        """Return `payment` as it stands now."""
+        return self.payment(payment.id)
+
+    def payment(self, payment_id: int) -> Payment:
+        """Return the payment with this id, as it stands now."""
+        return next(payment for payment in self.payments if payment.id == payment_id)
+
+    def doubt(self, payment: Payment, note: str, *, refused: bool = False) -> None:
+        """Record that nobody can say whether `payment` moved money, unless that is known."""
+        if self.again(payment).state not in (State.SETTLED, State.RELEASED):
+            self.ledger.doubt(payment.id, note, refused=refused)
+
+    async def post(self, headers: Mapping[str, str]) -> Answer:
+        """Return the gateway's answer to the request, sent with `headers`: the one place where it is paid for."""
+        return await send(self.client, self.gateway, self.request, headers)
+
+    async def ask(self, address: str, headers: Mapping[str, str]) -> Answer:
+        """Return the gateway's answer to a poll of the job at `address`."""
+        return await self.client.get(self.gateway, address, headers)
+
+    def job_address(self, payment: Payment, job: Pending) -> str:
+        """Return where a job is to be collected, once the ledger knows it too; raises AnswerUnusable."""
+        address = poll_address(self.gateway, job.poll_url)
+        if self.again(payment).state is not State.SETTLED:
+            self.ledger.poll(payment.id, self.purchase.id, address)
+        return address
+
+
+class Way(Protocol):
+    """How a purchase is paid for, step by step."""
+
+    async def still_open(self) -> Payment | None:
+        """Return the payment to go on with, or None when a new one may be made; raises OutcomeUnknown."""
+
+    async def offer(self) -> Offer:
+        """Return what the request will cost; raises TermsRefused, RequestError or GatewayError."""
+
+    async def authorize(self, offer: Offer, hold: int | None = None) -> Payment:
+        """Return a payment of `offer`: reserved, out of `hold` if given, on record, and not yet sent."""
+
+    async def submit(self, payment: Payment) -> tuple[Payment, Completed]:
+        """Return the pictures' answer to `payment`, and the payment that they came for."""

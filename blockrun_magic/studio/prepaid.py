@@ -1,0 +1,251 @@
+"""Paying through somebody else: a ClawRouter's wallet, or an account's prepaid credit.
+
+Nothing is signed here, so nothing can be shown twice: a request leaves at most once, and where no answer
+says what it did, its outcome is unknown and stays so until the job, ClawRouter's log or the user decides
+(gateway protocol, section 7). Only an answer that proves that nothing was charged allows another try.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import NoReturn
+
+from blockrun_magic.errors import (
+    AnswerUnusable,
+    GatewayError,
+    GatewayUnreachable,
+    OutcomeUnknown,
+    UpstreamFailed,
+)
+from blockrun_magic.gateway.answers import (
+    Answer,
+    Completed,
+    Pending,
+    charges_nothing,
+    is_transient,
+    job_failed,
+    read_answer,
+    refusal,
+    stated_price,
+)
+from blockrun_magic.gateway.catalog import Catalog
+from blockrun_magic.payments.money import format_usd
+from blockrun_magic.payments.rows import Payment
+from blockrun_magic.payments.sealed import SealedHeaders
+from blockrun_magic.payments.states import State
+from blockrun_magic.payments.x402 import read_settlement
+from blockrun_magic.studio.asking import Offer, estimate
+from blockrun_magic.studio.delivery import items_to_record
+from blockrun_magic.studio.paying import Deal
+
+__all__ = ["PrepaidWay"]
+
+_ACCEPTED = 202
+_GONE = frozenset({404, 410})
+_LIMITED = 429
+
+
+@dataclass(frozen=True, slots=True)
+class PrepaidWay:
+    """The way of a purchase that somebody else pays for; a `Way`.
+
+    `headers` authorize a request (none at a ClawRouter), `max_price` is what the user allows at most, and
+    `look_up` asks whoever may know what became of a payment.
+    """
+
+    deal: Deal
+    catalog: Catalog
+    headers: Callable[[], SealedHeaders]
+    max_price: int | None
+    look_up: Callable[[Payment], Awaitable[None]]
+
+    async def still_open(self) -> Payment | None:
+        """Return the payment to go on with, or None when a new one may be made.
+
+        Raises OutcomeUnknown for one that cannot be gone on with: its request is not sent a second time.
+        """
+        deal = self.deal
+        for payment in deal.payments:
+            if payment.state is State.RESERVED:
+                deal.ledger.release(payment.id, "never sent")
+            elif payment.state is State.SUBMITTED:
+                # Its kernel is gone (we hold the lock), and nobody heard the answer.
+                deal.ledger.doubt(payment.id, "its kernel ended before an answer came")
+        open_ = [payment for payment in deal.payments if payment.state is not State.RELEASED]
+        if not open_:
+            return None
+        last = open_[-1]
+        if last.state is State.UNKNOWN and deal.purchase.poll_url is None:
+            deal.progress.stage = "asking what became of the last payment"
+            await self.look_up(last)
+            last = deal.again(last)
+            if last.state is State.UNKNOWN:
+                self._refuse_twice(last)
+        return last
+
+    def _refuse_twice(self, payment: Payment) -> NoReturn:
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(payment.created_at))
+        raise OutcomeUnknown(
+            f"This picture was asked for on {when}, and nobody can say whether {_about(payment)} was charged"
+            f" ({(payment.note or 'no answer').rstrip('.')}).",
+            "It is not bought again by itself: --fresh buys anew."
+            f" `%blockrun resolve {payment.purchase_id} --charged` or `--not-charged` puts it in the books.",
+        )
+
+    async def offer(self) -> Offer:
+        """Return the list price, which is reserved; raises RequestError for a model without one."""
+        return estimate(self.deal.gateway, self.deal.request, self.catalog, self.max_price)
+
+    async def authorize(self, offer: Offer, hold: int | None = None) -> Payment:
+        """Return a payment of `offer`: reserved, out of `hold` if given, and not yet sent."""
+        deal = self.deal
+        return deal.payment(deal.ledger.reserve(deal.purchase, offer.amount, hold, prepaid=True, estimated=True))
+
+    async def submit(self, payment: Payment) -> tuple[Payment, Completed]:
+        """Return the pictures' answer: to the request, sent once, or to a poll of the job it became."""
+        deal = self.deal
+        deal.progress.price = payment.amount
+        if deal.purchase.poll_url is not None:
+            return await self._poll(payment, deal.purchase.poll_url)
+        if payment.state is State.SETTLED:
+            raise AnswerUnusable(
+                f"{_about(payment)} was charged for this picture, and it cannot be fetched any more.",
+                "Nothing was sent. Run the cell again to try its address once more, or buy another with --fresh.",
+            )
+        answer = await self._send_once(payment)
+        found = self._read(payment, answer)
+        if isinstance(found, Completed):
+            return deal.again(payment), found
+        if not deal.gateway.can("poll"):
+            self._unknown(
+                payment, f"{deal.gateway.name} answered with a slow job, which cannot be collected through it"
+            )
+        try:
+            address = deal.job_address(payment, found)
+        except AnswerUnusable as error:
+            self._unknown(payment, error.what, error)
+        return await self._poll(payment, address)
+
+    async def _send_once(self, payment: Payment) -> Answer:
+        """Return the answer to the request; it is sent again only where nothing can have been charged."""
+        deal = self.deal
+        deal.ledger.submit(payment.id)
+        deal.progress.sent = True
+        deal.progress.stage = stage = "waiting for the picture"
+        attempts = 1 if deal.gateway.on_loopback else deal.patience.attempts
+        for attempt in range(deal.patience.attempts):
+            wait = deal.patience.wait(attempt)
+            try:
+                answer = await deal.post(self.headers())
+            except GatewayUnreachable as error:
+                if error.sent:
+                    self._unknown(payment, error.what, error)
+                fault: GatewayError = error
+                if attempt + 1 >= attempts:
+                    break
+            except GatewayError as error:
+                self._unknown(payment, error.what, error)
+            else:
+                if answer.status != _LIMITED:
+                    return answer
+                fault = refusal(answer, deal.gateway)
+                wait = answer.retry_after or wait
+            if attempt + 1 < deal.patience.attempts:
+                await deal.progress.pause(fault.what, wait, stage)
+        deal.ledger.release(payment.id, fault.what)
+        raise type(fault)(fault.what, f"Nothing was charged. {fault.do}") from fault
+
+    def _read(self, payment: Payment, answer: Answer) -> Completed | Pending:
+        """Return what an answer brings, booked; an error says truly what it did to the money."""
+        deal = self.deal
+        if answer.status not in (200, _ACCEPTED):
+            fault = refusal(answer, deal.gateway)
+            if not charges_nothing(answer):
+                self._unknown(payment, fault.what, fault)
+            deal.ledger.release(payment.id, fault.what)
+            raise type(fault)(fault.what, f"{fault.do} Nothing was charged.")
+        if job_failed(answer) and charges_nothing(answer):
+            deal.ledger.release(payment.id, "the job failed, not charged")
+            deal.ledger.forget_job(deal.purchase.id)
+        try:
+            found = read_answer(answer)
+        except GatewayError as error:
+            if deal.again(payment).state is State.RELEASED:
+                raise type(error)(error.what, f"{error.do} Nothing was charged.") from error
+            self._unknown(payment, error.what, error)
+        if isinstance(found, Completed):
+            # First: from the moment that it is paid, only the addresses can bring the picture.
+            deal.ledger.answer(deal.purchase.id, items_to_record(found.items))
+            if deal.again(payment).state is not State.SETTLED:
+                body = answer.json()
+                transaction = read_settlement(answer.headers, body).transaction
+                deal.ledger.settle(payment.id, transaction, charged=stated_price(body))
+        return found
+
+    async def _poll(self, payment: Payment, address: str) -> tuple[Payment, Completed]:
+        """Return the pictures of the job at `address`: asking costs nothing, however often."""
+        deal = self.deal
+        if deal.again(payment).state is not State.SETTLED:
+            deal.ledger.poll(payment.id, deal.purchase.id, address)
+        deal.progress.sent = True
+        deal.progress.stage = "queued"
+        begun, wait = deal.clock(), 0.0
+        while deal.clock() - begun < deal.patience.job:
+            await asyncio.sleep(wait)
+            answer = await self._ask_patiently(payment, address)
+            found = self._read(payment, answer)
+            if isinstance(found, Completed):
+                return deal.again(payment), found
+            deal.progress.stage = found.status.replace("_", " ")
+            wait = answer.retry_after or deal.patience.next_poll(wait)
+        raise UpstreamFailed(
+            f"The picture is not ready after {deal.patience.job / 60:.0f} minutes.", _open_words(payment)
+        )
+
+    async def _ask_patiently(self, payment: Payment, address: str) -> Answer:
+        """Return an answer about the job; raises the fault that did not pass, with what it leaves open."""
+        deal, stage = self.deal, self.deal.progress.stage
+        for attempt in range(deal.patience.attempts):
+            try:
+                answer = await deal.ask(address, self.headers())
+            except GatewayUnreachable as error:
+                fault: GatewayError = error
+            else:
+                if answer.status in (200, _ACCEPTED):
+                    return answer
+                fault = self._poll_fault(payment, answer)
+                if not is_transient(answer):
+                    break
+            if attempt + 1 < deal.patience.attempts:
+                await deal.progress.pause(fault.what, deal.patience.wait(attempt), stage)
+        raise type(fault)(fault.what, f"{fault.do} {_open_words(payment)}") from fault
+
+    def _poll_fault(self, payment: Payment, answer: Answer) -> GatewayError:
+        if answer.status in _GONE:
+            self.deal.ledger.forget_job(self.deal.purchase.id)
+            self._unknown(payment, f"{self.deal.gateway.name} knows nothing of the job any more")
+        return refusal(answer, self.deal.gateway)
+
+    def _unknown(self, payment: Payment, why: str, error: GatewayError | None = None) -> NoReturn:
+        self.deal.doubt(payment, why)
+        if self.deal.again(payment).state is State.SETTLED:
+            raise AnswerUnusable(
+                f"{why.rstrip('.')}.", f"{_about(payment)} was charged for it. Run the cell again, or use --fresh."
+            ) from error
+        raise OutcomeUnknown(
+            f"{why.rstrip('.')}. {_about(payment)} may have been charged, and nobody can say.",
+            "It is not bought again by itself: see `%blockrun jobs`; --fresh buys anew.",
+        ) from error
+
+
+def _about(payment: Payment) -> str:
+    """Return the amount, and whether it is a guess."""
+    amount = format_usd(payment.amount)
+    return f"about {amount}" if payment.estimated else amount
+
+
+def _open_words(payment: Payment) -> str:
+    return f"The job goes on, and {_about(payment)} is due when it is done: run the cell again to collect it."

@@ -1,0 +1,159 @@
+"""One purchase from its first step to the kept picture: open? price? caps? authorize, send, wait, keep.
+
+Who pays is the way's affair; see `paying`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from blockrun_magic.errors import BlockrunError, BudgetError, GatewayError, OutcomeUnknown
+from blockrun_magic.gateway.answers import Item
+from blockrun_magic.gateway.catalog import Catalog
+from blockrun_magic.gateway.client import Client
+from blockrun_magic.gateway.presets import Gateway
+from blockrun_magic.gateway.request import ImageRequest
+from blockrun_magic.payments.budget import check_price, check_surprise
+from blockrun_magic.payments.ledger import Ledger
+from blockrun_magic.payments.money import format_usd
+from blockrun_magic.payments.rows import Payment, Purchase
+from blockrun_magic.payments.sealed import SealedHeaders
+from blockrun_magic.payments.states import State
+from blockrun_magic.payments.wallet import Wallet
+from blockrun_magic.pictures.store import Store
+from blockrun_magic.studio.asking import Offer
+from blockrun_magic.studio.delivery import Delivery, items_from_record, items_to_record
+from blockrun_magic.studio.options import Options
+from blockrun_magic.studio.paying import Deal, Way
+from blockrun_magic.studio.prepaid import PrepaidWay
+from blockrun_magic.studio.progress import Progress
+from blockrun_magic.studio.result import ImageResult
+from blockrun_magic.studio.retry import Patience
+from blockrun_magic.studio.shelf import Shelf
+from blockrun_magic.studio.signed import SignedWay
+
+__all__ = ["Purchasing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Purchasing:
+    """What every purchase works with; the caller holds the purchase's lock."""
+
+    client: Client
+    ledger: Ledger
+    store: Store
+    shelf: Shelf
+    catalog_at: Callable[[Gateway], Catalog]
+    wallet_for: Callable[[Gateway], Wallet]
+    headers_for: Callable[[Gateway], SealedHeaders]
+    look_up: Callable[[Payment], Awaitable[None]]
+    patience: Patience
+    clock: Callable[[], float]
+
+    def begin_here(self, purchase: Purchase, gateway: Gateway) -> Purchase:
+        """Return a purchase that was begun elsewhere as one of `gateway`; raises OutcomeUnknown if it was paid for.
+
+        A payment is only ever shown to the gateway that it was made for.
+        """
+        for payment in self.ledger.payments(purchase.id):
+            if payment.state in (State.RESERVED, State.SIGNED):
+                self.ledger.release(payment.id, "never sent")
+            elif payment.state is not State.RELEASED:
+                raise OutcomeUnknown(
+                    f"This picture was begun at {purchase.gateway}, where {format_usd(payment.amount)} was paid"
+                    " or may have been.",
+                    f"`%blockrun resume {purchase.id}` goes on with it there; --fresh buys another take here.",
+                )
+        self.ledger.move(purchase.id, gateway.name)
+        moved = self.ledger.purchase(purchase.realm, purchase.digest, purchase.take)
+        assert moved is not None  # noqa: S101  its lock is ours
+        return moved
+
+    async def buy(
+        self,
+        request: ImageRequest,
+        gateway: Gateway,
+        purchase: Purchase,
+        options: Options,
+        progress: Progress,
+    ) -> ImageResult:
+        """Return the pictures of an unfinished purchase: its open payment goes on, or a new one is made."""
+        begun = time.monotonic()
+        deal = Deal(self.client, self.ledger, gateway, request, purchase, progress, self.patience, self.clock)
+        way = self._way(deal, options)
+        payment = await way.still_open()
+        if payment is None:
+            payment = await self._authorized(way, deal, options)
+        elif payment.state is State.SETTLED and (items := items_from_record(purchase.answer)) is not None:
+            progress.stage = "fetching the picture"
+            with suppress(GatewayError):  # the address may have lapsed: the gateway is asked for another
+                return await self._deliver(purchase, payment, gateway, items, begun)
+        payment, completed = await way.submit(payment)
+        progress.stage = "fetching the picture"
+        return await self._deliver(purchase, payment, gateway, list(completed.items), begun)
+
+    def _way(self, deal: Deal, options: Options) -> Way:
+        gateway = deal.gateway
+        if not gateway.prepaid:
+            return SignedWay(deal, lambda: self.wallet_for(gateway))
+        return PrepaidWay(
+            deal,
+            self.catalog_at(gateway),
+            headers=lambda: self.headers_for(gateway),
+            max_price=options.max_price,
+            look_up=self.look_up,
+        )
+
+    async def _authorized(self, way: Way, deal: Deal, options: Options) -> Payment:
+        try:
+            offer = await way.offer()
+        except GatewayError as error:
+            raise type(error)(error.what, f"Nothing was signed. {error.do}") from error
+        deal.progress.price = offer.amount
+        self._check_budget(offer, deal, options)
+        return await way.authorize(offer, options.hold)
+
+    def _check_budget(self, offer: Offer, deal: Deal, options: Options) -> None:
+        list_price = self.catalog_at(deal.gateway).list_price(deal.request.price_key)
+        check_price(offer.amount, deal.request.n, self.ledger.caps(), options.max_price)
+        check_surprise(offer.amount, list_price, options.max_price)
+        if options.agreed is not None and offer.amount > options.agreed:
+            raise BudgetError(
+                f"The price rose from {format_usd(options.agreed)} to {format_usd(offer.amount)} since this was begun.",
+                "Nothing was signed. Run its cell again to agree to the new price.",
+            )
+
+    async def _deliver(
+        self, purchase: Purchase, payment: Payment, gateway: Gateway, items: list[Item], begun: float
+    ) -> ImageResult:
+        payment = self._payment(purchase, payment.id)
+        delivery = Delivery(self.client, self.store, gateway, purchase, payment)
+        self.ledger.answer(purchase.id, items_to_record(items))
+        try:
+            brought = await delivery.bring(items)
+        except BlockrunError as error:
+            raise type(error)(error.what, f"{error.do} {_paid_words(payment)}".strip()) from error
+        if payment.state in (State.SUBMITTED, State.POLLING):
+            # Pictures without a transaction prove nothing about the money.
+            self.ledger.doubt(payment.id, "delivered without a transaction hash")
+        seconds = time.monotonic() - begun
+        self.ledger.finish(purchase.id, [kept for kept, _ in brought], seconds)
+        images = [image for _, image in brought]
+        return self.shelf.result(purchase, [kept for kept, _ in brought], seconds, images, from_store=False)
+
+    def _payment(self, purchase: Purchase, payment_id: int) -> Payment:
+        return next(p for p in self.ledger.payments(purchase.id) if p.id == payment_id)
+
+
+def _paid_words(payment: Payment) -> str:
+    if payment.prepaid:
+        return (
+            f"{format_usd(payment.amount)} was charged; running the cell again fetches it once more if it has an"
+            " address, and pays nothing. --fresh buys another."
+        )
+    if payment.state is State.SETTLED:
+        return f"{format_usd(payment.amount)} was paid; running the cell again fetches it and pays nothing more."
+    return f"{format_usd(payment.amount)} may have been charged; running the cell again pays nothing more."

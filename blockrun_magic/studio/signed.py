@@ -1,0 +1,263 @@
+"""Paying with our own signature: authorize, submit, wait, with the ledger a step ahead.
+
+The rules that protect the payer (gateway protocol, sections 3, 4 and 8) live here: after the
+signature has left, every retry carries the *same* authorization; another one is signed only when
+the old one has expired and nobody cashed it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from blockrun_magic.errors import (
+    AnswerUnusable,
+    BudgetError,
+    GatewayError,
+    GatewayUnreachable,
+    JobFailed,
+    TermsRefused,
+    UpstreamFailed,
+)
+from blockrun_magic.gateway.answers import (
+    Answer,
+    Completed,
+    Pending,
+    is_replay,
+    is_transient,
+    read_answer,
+    refusal,
+)
+from blockrun_magic.payments.money import format_usd
+from blockrun_magic.payments.rows import Payment
+from blockrun_magic.payments.sealed import SealedHeaders
+from blockrun_magic.payments.states import OPEN, State
+from blockrun_magic.payments.wallet import Wallet
+from blockrun_magic.payments.x402 import Terms, read_settlement, sign_payment
+from blockrun_magic.studio.asking import Offer, ask_price, expired_at, look_up, usable_until
+from blockrun_magic.studio.outcome import Outcome
+from blockrun_magic.studio.paying import Deal
+
+__all__ = ["SignedWay"]
+
+_ACCEPTED = 202
+_PAYMENT_REQUIRED = 402
+_GONE = frozenset({404, 410})
+
+
+@dataclass(slots=True)
+class SignedWay:
+    """The way of a purchase that `wallet` pays for; a `Way`."""
+
+    deal: Deal
+    wallet: Callable[[], Wallet]
+    outcome: Outcome = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.outcome = Outcome(self.deal)
+
+    async def still_open(self) -> Payment | None:
+        """Return the payment to go on with, or None when a new one may be signed.
+
+        One whose fate nobody can tell is gone on with, too: expired as it is, it may still fetch what it
+        paid for.
+        """
+        deal = self.deal
+        payments = deal.payments
+        for payment in payments:
+            if payment.state in (State.RESERVED, State.SIGNED):
+                # Its kernel is gone (we hold the lock), and the header never left the ledger.
+                deal.ledger.release(payment.id, "never sent")
+        sent = [p for p in reversed(payments) if p.state in OPEN and p.state is not State.SIGNED]
+        for payment in sent:
+            if payment.state is State.SETTLED or deal.clock() < usable_until(payment):
+                return payment
+        for payment in sent:
+            deal.progress.stage = "asking what became of the last payment"
+            if (asked := await self._outlived(payment)).state is not State.RELEASED:
+                return asked
+        return None
+
+    async def _outlived(self, payment: Payment) -> Payment:
+        """Return an unusable payment as it stands after everybody who may know was asked."""
+        deal = self.deal
+        if deal.clock() < expired_at(payment):
+            deal.progress.stage = "waiting for the last payment to expire"
+            await asyncio.sleep(expired_at(payment) - deal.clock())
+        await look_up(deal.client, deal.ledger, deal.gateway, deal.again(payment), deal.clock())
+        return deal.again(payment)
+
+    async def offer(self) -> Offer:
+        """Return what the gateway asks for this request, or for its slow job, pinned.
+
+        Raises TermsRefused or GatewayError.
+        """
+        return await self._offer(self.deal.purchase.poll_url)
+
+    async def _offer(self, job: str | None) -> Offer:
+        deal = self.deal
+        deal.progress.stage = "asking the price"
+        payer = await asyncio.to_thread(lambda: self.wallet().address)
+        terms = await ask_price(deal.client, deal.gateway, deal.request, payer, job)
+        return Offer(terms.amount, terms.network.label, terms)
+
+    async def authorize(self, offer: Offer, hold: int | None = None) -> Payment:
+        """Return a payment of `offer`: reserved, out of `hold` if given, signed, on record, not yet sent."""
+        deal = self.deal
+        terms = offer.terms
+        assert terms is not None  # noqa: S101  our own offers have them
+        deal.progress.stage = "signing"
+        payment_id = deal.ledger.reserve(deal.purchase, terms.amount, hold)
+        try:
+            await self._sign(payment_id, terms)
+        except BaseException:
+            deal.ledger.release(payment_id, "never signed")
+            raise
+        return deal.payment(payment_id)
+
+    async def _sign(self, payment_id: int, terms: Terms) -> None:
+        signed = await asyncio.to_thread(sign_payment, terms, self.wallet(), int(self.deal.clock()))
+        self.deal.ledger.sign(payment_id, terms.network.id, signed)
+
+    async def submit(self, payment: Payment) -> tuple[Payment, Completed]:
+        """Return the pictures' answer to `payment`, sent for the first time or once more."""
+        deal = self.deal
+        deal.progress.price = payment.amount
+        if deal.purchase.poll_url is not None:
+            return await self._poll(payment, deal.purchase.poll_url)
+        if payment.state is not State.SETTLED:
+            deal.ledger.submit(payment.id)
+        deal.progress.sent = True
+        deal.progress.stage = "waiting for the picture"
+        answer = await self._persist(payment, partial(deal.post, _header(payment)))
+        found = await self._read(payment, answer)
+        if isinstance(found, Completed):
+            return payment, found
+        try:
+            address = deal.job_address(payment, found)
+        except AnswerUnusable as error:
+            raise await self.outcome.with_money(payment, error) from error
+        return await self._poll(payment, address)
+
+    async def _poll(self, payment: Payment, address: str) -> tuple[Payment, Completed]:
+        deal = self.deal
+        state = deal.again(payment).state
+        if state is State.SIGNED:
+            deal.ledger.submit(payment.id)
+        if state is not State.SETTLED:
+            deal.ledger.poll(payment.id, deal.purchase.id, address)
+        deal.progress.sent = True
+        deal.progress.stage = "queued"
+        begun = deal.clock()
+        wait = 0.0
+        while deal.clock() - begun < deal.patience.job:
+            await asyncio.sleep(wait)
+            wait = deal.patience.next_poll(wait)
+            payment = await self._usable(payment, address)
+            answer = await self._persist(payment, partial(deal.ask, address, _header(payment)))
+            found = await self._read(payment, answer)
+            if isinstance(found, Completed):
+                return payment, found
+            deal.progress.stage = found.status.replace("_", " ")
+            wait = answer.retry_after or wait
+        error = UpstreamFailed(
+            f"The picture is not ready after {deal.patience.job / 60:.0f} minutes.",
+            "Run the cell again, or `%blockrun resume`, to go on waiting.",
+        )
+        raise self.outcome.told(payment, error, used=await self.outcome.look_up_quickly(payment))
+
+    async def _usable(self, payment: Payment, address: str) -> Payment:
+        """Return a payment that the gateway will still take at this poll.
+
+        A job may outlive its authorization: once that has expired and was not cashed, a fresh one
+        for the same job takes its place, so that there is never more than one that can be cashed.
+        """
+        deal = self.deal
+        payment = deal.again(payment)  # as it stands by now: it may have been settled or sent meanwhile
+        if payment.state is State.SETTLED or deal.clock() < usable_until(payment):
+            return payment
+        old = await self._outlived(payment)
+        # Where nobody can say, the job can: shown the old signature, it delivers what that has paid for.
+        if old.state is State.SETTLED or (
+            old.state is not State.RELEASED and not await self._turned_down(old, address)
+        ):
+            return old
+        deal.doubt(old, "expired while its job was running")
+        try:
+            fresh = await self._authorize_again(old, address)
+        except (BudgetError, GatewayError, TermsRefused) as error:
+            advice = error.do.replace("Nothing was signed", "Nothing more was signed")
+            raise self.outcome.told(old, type(error)(error.what, advice), used=None) from error
+        deal.ledger.submit(fresh.id)
+        deal.ledger.poll(fresh.id, deal.purchase.id, address)
+        return deal.again(fresh)
+
+    async def _turned_down(self, old: Payment, address: str) -> bool:
+        """Return whether the gateway asks for another signature than `old` for the job at `address`."""
+        try:
+            answer = await self.deal.ask(address, _header(old))
+        except GatewayError:
+            return False
+        return answer.status == _PAYMENT_REQUIRED
+
+    async def _authorize_again(self, old: Payment, address: str) -> Payment:
+        offer = await self._offer(address)
+        if offer.amount > old.amount:
+            raise TermsRefused(
+                f"The price rose to {format_usd(offer.amount)} while the picture was being made.",
+                "Nothing more was signed. Run the cell again to agree to the new price.",
+            )
+        return await self.authorize(offer)
+
+    async def _persist(self, payment: Payment, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Return the first answer that is not a passing fault; the same authorization every time."""
+        deal = self.deal
+        left = payment.state is not State.SIGNED
+        stage = deal.progress.stage
+        for attempt in range(deal.patience.attempts):
+            wait = deal.patience.wait(attempt)
+            try:
+                answer = await ask()
+            except GatewayUnreachable as error:
+                left = left or error.sent
+                self.outcome.note_settlement(payment, read_settlement(error.headers, None))
+                fault: GatewayError = error
+            except GatewayError as error:
+                # An answer beyond all bounds was not read to its end, but the header has left.
+                raise await self.outcome.with_money(payment, error) from error
+            else:
+                left = True
+                self.outcome.note(payment, answer)
+                if not is_transient(answer):
+                    return answer
+                fault = refusal(answer, deal.gateway)
+                wait = answer.retry_after or wait
+            if attempt + 1 == deal.patience.attempts or deal.clock() + wait >= usable_until(payment):
+                break
+            await deal.progress.pause(fault.what, wait, stage)
+        if left:
+            raise await self.outcome.with_money(payment, fault) from fault
+        deal.ledger.release(payment.id, "never sent: no connection")
+        raise type(fault)(fault.what, f"Nothing was sent and nothing charged. {fault.do}") from fault
+
+    async def _read(self, payment: Payment, answer: Answer) -> Completed | Pending:
+        """Return what a final answer brings; an error says truly what it did to the money."""
+        try:
+            if answer.status not in (200, _ACCEPTED):
+                raise refusal(answer, self.deal.gateway)
+            return read_answer(answer)
+        except GatewayError as error:
+            refused = not isinstance(error, AnswerUnusable) and not is_replay(answer)
+            told = await self.outcome.with_money(payment, error, refused=refused)
+            if isinstance(error, JobFailed) or answer.status in _GONE:
+                # Last: a payment that still polls and has no job could not go on.
+                self.deal.ledger.forget_job(self.deal.purchase.id)
+            raise told from error
+
+
+def _header(payment: Payment) -> SealedHeaders:
+    if payment.header_name is None or payment.header_value is None:
+        return SealedHeaders()
+    return SealedHeaders({payment.header_name: payment.header_value})
