@@ -39,6 +39,7 @@ ONLY_IN = {
     "httpx": ("gateway.client",),
     "IPython": ("notebook", "__init__"),
     "ipywidgets": ("notebook",),
+    "anywidget": ("notebook",),
     "traitlets": ("notebook",),
     "nest_asyncio2": ("notebook",),
     "starlette": ("practice",),

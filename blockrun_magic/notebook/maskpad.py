@@ -18,7 +18,7 @@ import ipywidgets
 import traitlets
 
 from blockrun_magic.errors import ExtraMissing
-from blockrun_magic.notebook.panel.still import leaves_a_still
+from blockrun_magic.notebook.panel.still import leaves_a_still, still_style
 from blockrun_magic.notebook.subshells import answer_while_cells_run
 from blockrun_magic.pictures.pixels import eight_bit
 from blockrun_magic.pictures.preview import preview
@@ -43,10 +43,6 @@ _STILL_SIDE = 512
 _STILLS = 4
 _TINT = (240, 0, 80)
 _WHITE_FROM = 128
-_STYLE = """
-.jp-OutputArea-child:has(.brm-maskpad-still):has(+ .jp-OutputArea-child .brm-maskpad) { display: none }
-.jp-OutputArea-child:has(.brm-maskpad-still) + .jp-OutputArea-child:not(:has(.brm-maskpad)) { display: none }
-"""
 _HERE = files(__package__)
 
 
@@ -159,7 +155,7 @@ class MaskPad(anywidget.AnyWidget):
         picture = data_uri(Image.composite(tinted, self._shown, ink), _STILL_SIDE)
         words = f"A mask to paint, {self.painted:.1%} painted. Run the cell to paint again."
         return {
-            "text/html": f'<div class="brm-maskpad-still"><style>{_STYLE}</style>'
+            "text/html": f'<div class="brm-maskpad-still">{still_style("brm-maskpad-still", "brm-maskpad")}'
             f'<img src="{picture}" alt="{escape(words)}" style="max-width:100%"><div>{escape(words)}</div></div>',
             "text/plain": repr(self),
         }

@@ -16,7 +16,7 @@ from blockrun_magic.gateway.catalog import MAX_N
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.flags import Flags, parse_flags, render
 from blockrun_magic.notebook.panel.parts import Dispatcher, Notice, button, close_tree, field, html, row, show_if
-from blockrun_magic.notebook.panel.prices import Prices, price_keys, price_words
+from blockrun_magic.notebook.panel.prices import LISTED, Prices, price_keys, price_words
 from blockrun_magic.notebook.styles import load_styles
 from blockrun_magic.notebook.values import CONVERTERS
 from blockrun_magic.notebook.wishes import Wish, read_wish
@@ -32,7 +32,7 @@ _EXAMPLES = {
     "img2img": "replace the sky with an aurora",
 }
 _VERBS = {"imagegen": "Generate", "img2img": "Edit"}
-_NOT_HERE = ("background", "dry_run", "quiet", "full")
+_NOT_HERE = ("background", "dry_run", "quiet", "full", "gateway")
 _DEFAULTS = Flags("")
 _PAUSE = 0.3
 """Seconds of rest before the gateway is asked for a price: a person is still choosing."""
@@ -123,7 +123,7 @@ class Form:
             if getattr(typed, name):
                 raise FlagError(
                     f"--{name.replace('_', '-')} is for cells.",
-                    "The panel always works in the background and shows the price first.",
+                    "The panel works in the background, shows the price first, and has a menu of gateways.",
                 )
         chosen = Flags(
             prompt=self.prompt.value.strip(),
@@ -176,9 +176,9 @@ class Form:
         self._show_cell(self.named(flags))
         keys = price_keys(wish)
         studio, gateway = self._context.session.ready()
-        prices, certain = self._prices.known(studio, gateway, keys)
-        self._show_price(prices, "" if certain else "list price", wish.n)
-        if certain:
+        prices, note = self._prices.known(studio, gateway, keys)
+        self._show_price(prices, note, wish.n)
+        if note != LISTED:
             return
         await asyncio.sleep(_PAUSE)
         if asking != self._asking:
@@ -186,9 +186,9 @@ class Form:
         try:
             await self._prices.ask(studio, gateway, keys)
         except BlockrunError as error:
-            note = f"list price; {error.what}"
+            note = f"{LISTED}; {error.what}"
         else:
-            prices, note = self._prices.known(studio, gateway, keys)[0], ""
+            prices, note = self._prices.known(studio, gateway, keys)
         if asking == self._asking:
             self._show_price(prices, note, wish.n)
 

@@ -14,8 +14,12 @@ if TYPE_CHECKING:
     from blockrun_magic.gateway.presets import Gateway
     from blockrun_magic.notebook.wishes import Wish
     from blockrun_magic.studio import Studio
+    from blockrun_magic.studio.result import Quote
 
-__all__ = ["Prices", "price_keys", "price_words"]
+__all__ = ["LISTED", "Prices", "price_keys", "price_words"]
+
+LISTED = "list price"
+"""What is said of prices that the gateway itself has not confirmed."""
 
 _HOUR = 3600.0
 
@@ -24,27 +28,30 @@ class Prices:
     """The prices that the panel has been told, each for an hour."""
 
     def __init__(self) -> None:
-        self._asked: dict[tuple[str, PriceKey], tuple[int, float]] = {}
+        self._asked: dict[tuple[str, PriceKey], tuple[Quote, float]] = {}
 
-    def known(self, studio: Studio, gateway: Gateway, keys: Sequence[PriceKey]) -> tuple[list[int | None], bool]:
-        """Return the micro-USDC of each request as far as they are known, and whether the gateway itself said so."""
+    def known(self, studio: Studio, gateway: Gateway, keys: Sequence[PriceKey]) -> tuple[list[int | None], str]:
+        """Return the micro-USDC of each request as far as they are known, and what is to be said of them."""
         catalog = studio.catalog_at(gateway)
         quotes = [self._remembered(gateway, key) for key in keys]
-        prices = [catalog.list_price(key) if quote is None else quote for key, quote in zip(keys, quotes, strict=True)]
-        return prices, None not in quotes
+        prices = [
+            catalog.list_price(key) if quote is None else quote.total for key, quote in zip(keys, quotes, strict=True)
+        ]
+        if None in quotes:
+            return prices, LISTED
+        return prices, "estimated" if any(quote.estimated for quote in quotes if quote) else ""
 
     async def ask(self, studio: Studio, gateway: Gateway, keys: Sequence[PriceKey]) -> None:
-        """Ask the gateway what it has not said within the hour; raises GatewayError or TermsRefused.
+        """Ask the gateway what it has not said within the hour; raises GatewayError, RequestError or TermsRefused.
 
         The user's prompt and pictures stay here: the price does not depend on them.
         """
         for key in keys:
             if self._remembered(gateway, key) is None:
-                quote = await studio.quote(_probe(key), gateway)
-                self._asked[gateway.base_url, key] = quote.total, time.monotonic()
+                self._asked[gateway.base_url, key] = await studio.quote(_probe(key), gateway), time.monotonic()
 
-    def _remembered(self, gateway: Gateway, key: PriceKey) -> int | None:
-        quote, when = self._asked.get((gateway.base_url, key), (0, -_HOUR))
+    def _remembered(self, gateway: Gateway, key: PriceKey) -> Quote | None:
+        quote, when = self._asked.get((gateway.base_url, key), (None, 0.0))
         return quote if time.monotonic() - when < _HOUR else None
 
 

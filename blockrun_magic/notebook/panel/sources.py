@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
-from blockrun_magic.errors import FlagError, SourceError
+from blockrun_magic.errors import ExtraMissing, FlagError, SourceError
 from blockrun_magic.notebook.background import Background
 from blockrun_magic.notebook.cards import short
 from blockrun_magic.notebook.context import Context
@@ -230,8 +230,12 @@ class Sources:
         await self._changed()
 
     async def _open_pad(self) -> None:
-        from blockrun_magic.notebook.maskpad import MaskPad
-
+        try:
+            from blockrun_magic.notebook.maskpad import MaskPad
+        except ExtraMissing as error:
+            self._mask.value = _NO_MASK
+            self.notice.error(error)
+            return
         [source] = self._sources
         self._pad = MaskPad(await self._read(source.name, source.data))
         self._mask_place.children = (self._pad,)

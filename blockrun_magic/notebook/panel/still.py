@@ -14,14 +14,18 @@ from html import escape
 
 from blockrun_magic.notebook.cards import html_words
 
-__all__ = ["STILL_CLASS", "leaves_a_still", "still_html"]
+__all__ = ["leaves_a_still", "still_html", "still_style"]
 
-STILL_CLASS = "brm-still"
+_STILL = "brm-still"
 
-_STYLE = f"""
-.jp-OutputArea-child:has(.{STILL_CLASS}):has(+ .jp-OutputArea-child .brm-panel) {{ display: none }}
-.jp-OutputArea-child:has(.{STILL_CLASS}) + .jp-OutputArea-child:not(:has(.brm-panel)) {{ display: none }}
-"""
+
+def still_style(still: str, live: str) -> str:
+    """Return the style that shows one of two outputs: the class `still`, or the class `live` below it."""
+    place = ".jp-OutputArea-child"
+    return (
+        f"<style>{place}:has(.{still}):has(+ {place} .{live}),"
+        f" {place}:has(.{still}) + {place}:not(:has(.{live})) {{ display: none }}</style>"
+    )
 
 
 def leaves_a_still(environ: Mapping[str, str] = os.environ) -> bool:
@@ -38,7 +42,7 @@ def still_html(picture: str | None, alt: str, spend: str) -> str:
     """Return the still: `picture` (a data URI, or None) and a few words, to be read in any notebook viewer."""
     image = f'<img src="{picture}" alt="{escape(alt)}" style="max-width:100%;border-radius:4px"><br>' if picture else ""
     return (
-        f'<div class="{STILL_CLASS}"><style>{_STYLE}</style>'
+        f'<div class="{_STILL}">{still_style(_STILL, "brm-panel")}'
         '<div style="border:1px solid currentColor;border-radius:6px;padding:12px;max-width:700px">'
         f"<div><b>blockrun panel</b>, as it was when this notebook was saved. Run the cell to open it.</div>"
         f"{image}<div>{html_words(spend)}</div></div></div>"

@@ -1,0 +1,112 @@
+"""The parts of the panel that need no browser: prices, stills, closing, and what becomes of a bug."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import ipywidgets
+import pytest
+from ipywidgets.widgets.widget import _instances as alive
+
+from blockrun_magic.errors import BlockrunError, FlagError
+from blockrun_magic.notebook.bridge import Bridge
+from blockrun_magic.notebook.panel.parts import Dispatcher, Notice, button, close_tree, html, row
+from blockrun_magic.notebook.panel.prices import price_words
+from blockrun_magic.notebook.panel.still import leaves_a_still, still_html
+
+
+@pytest.fixture
+def bridge() -> Iterator[Bridge]:
+    """Return a loop in a thread of its own."""
+    running = Bridge()
+    yield running
+    running.close()
+
+
+@pytest.mark.parametrize(
+    ("n", "prices", "words"),
+    [
+        (4, [210_000], "4 x $0.0525 = $0.21"),
+        (1, [52_500], "$0.0525"),
+        (1, [21_000, 21_000, 21_000], "3 x $0.021 = $0.063"),
+        (2, [42_000, 84_000], "$0.126"),
+        (3, [100_000], "$0.10"),
+        (1, [None], "The gateway will say the price."),
+        (1, [], ""),
+    ],
+)
+def test_the_price_in_words(n: int, prices: list[int | None], words: str) -> None:
+    """Pictures of one price are multiplied; other sums, and sums that do not divide, are just said."""
+    assert words == price_words(n, prices, "real")
+
+
+def test_play_money_is_said_with_the_price() -> None:
+    """A practice price cannot be taken for a real one."""
+    assert "2 x $0.021 = $0.042 play money" == price_words(2, [42_000], "practice")
+
+
+@pytest.mark.parametrize(
+    ("environ", "wanted"), [({}, True), ({"VOILA_BASE_URL": "/"}, False), ({"VSCODE_PID": "1"}, False)]
+)
+def test_a_still_is_left_where_it_helps(environ: dict[str, str], wanted: bool) -> None:
+    """Voilà saves no notebook, and VS Code keeps outputs apart."""
+    assert wanted == leaves_a_still(environ)
+
+
+def test_a_still_escapes_its_words() -> None:
+    """A prompt cannot bring HTML into the saved notebook."""
+    text = still_html("data:image/jpeg;base64,AA==", '"><script>alert(1)</script>', "<b>$1</b> and $2")
+
+    assert "<script>" not in text
+    assert "<b>$1" not in text
+    assert "$1</span>" not in text
+    assert "<span>$</span>2" in text
+
+
+def test_closing_takes_every_widget_of_a_tree() -> None:
+    """Children, layouts and styles are gone from the kernel, and closing twice does nothing."""
+    before = len(alive)
+    tree = ipywidgets.VBox([row(html("a"), button("b")), ipywidgets.Accordion([ipywidgets.Text()])])
+    assert before + 10 < len(alive)
+    close_tree(tree)
+    close_tree(tree)
+
+    assert before == len(alive)
+
+
+def test_callbacks_run_in_order_on_the_loop_and_errors_are_said(bridge: Bridge) -> None:
+    """What a click starts runs on the bridge's thread, first come first served; our errors reach the notice."""
+    notice, seen, done = Notice(), [], threading.Event()
+    dispatcher = Dispatcher(bridge, notice.error)
+    pressed = button("press")
+
+    def refuse() -> None:
+        raise FlagError("<b>No</b>.", "Do & try.")
+
+    dispatcher.on_click(pressed, lambda: seen.append(threading.current_thread().name))
+    dispatcher.on_click(pressed, refuse)
+    dispatcher.on_click(pressed, done.set)
+    pressed.click()
+
+    assert done.wait(20)
+    assert ["blockrun-magic"] == seen
+    assert "&lt;b&gt;No&lt;/b&gt;.</b><br>Do &amp; try." in notice.box.value
+    assert None is notice.box.layout.display
+
+
+def test_a_bug_is_said_without_its_values(bridge: Bridge) -> None:
+    """A failure of our own names its place, and nothing that stood in its message."""
+    said: list[BlockrunError] = []
+    done = threading.Event()
+    dispatcher = Dispatcher(bridge, said.append)
+
+    def fail() -> None:
+        raise ValueError("0xsecret")
+
+    dispatcher.soon(fail)
+    dispatcher.soon(done.set)
+
+    assert done.wait(20)
+    assert "ValueError in test_panel_parts.py" in said[0].what
+    assert "0xsecret" not in str(said[0])
