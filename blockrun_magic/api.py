@@ -41,8 +41,9 @@ async def agenerate(
     """Return pictures made from `prompt`: kept ones at no cost, else bought at `gateway`.
 
     `model` is an id or a shorthand, `size` "WIDTHxHEIGHT" in pixels, `max_price` dollars for the whole
-    request ("0.10"), `gateway` "base", "testnet", "clawrouter", "account", "practice" or a URL. `studio` is one of yours to use
-    for many calls on one event loop; without it one is opened for this call. Raises BlockrunError.
+    request ("0.10"), `gateway` "base", "testnet", "clawrouter", "account", "practice" or a URL. `studio` is
+    one of yours to use for many calls on one event loop; without it one is opened for this call. Raises
+    BlockrunError.
     """
     async with _place(gateway, studio) as (ours, where):
         request = _request(ours.catalog_at(where), "generate", prompt, model, size, n, quality)

@@ -100,15 +100,18 @@ class Panel:
             return
         self._pressed[form.magic] = now, words
         form.notice.clear()
-        await asyncio.sleep(_LAST_WORDS)
+        form.go.disabled = True
         try:
+            await asyncio.sleep(_LAST_WORDS)
             flags, wish = await asyncio.to_thread(form.wish)
             if form is self.edit:
                 wish = await asyncio.to_thread(self.sources.into, wish)
         except BlockrunError as error:
             form.notice.error(error)
-            return
-        self.jobs.start(flags, wish)
+        else:
+            self.jobs.start(flags, wish)
+        finally:
+            form.go.disabled = False
 
     async def _came(self, result: ImageResult | ImageResults | None) -> None:
         """Show what a job brought, and what it cost."""
