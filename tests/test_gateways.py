@@ -229,6 +229,7 @@ def test_a_choice_is_remembered_when_that_is_said(kernel: Kernel, kernel_home: P
 def test_an_unknown_outcome_is_the_users_to_decide(kernel: Kernel, proxy: ClawRouter) -> None:
     """Jobs show it, a re-run refuses, resolve books it, and spend lays both books side by side."""
     made(kernel, "%blockrun use clawrouter")
+    made(kernel, "%imagegen --model flux a fox that was found")
     logs, proxy.logs = proxy.logs, proxy.logs / "nowhere"
     proxy.fail("drop")
     lost = kernel.run("%imagegen --model flux a lost fox")

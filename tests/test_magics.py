@@ -439,5 +439,5 @@ def test_the_readme_tells_its_story_in_order() -> None:
     headings = re.findall(r"^#+ (.+)$", README, re.MULTILINE)
     files = re.findall(r"\]\(([\w./-]+)\)", README)
 
-    assert ["blockrun-magic", "Two commands", "The first cell", "Flags", "Wallet", "Safety"] == headings
+    assert ["blockrun-magic", "Two commands", "The first cell", "The panel", "Flags", "Wallet", "Safety"] == headings
     assert [] == [name for name in files if not (Path(__file__).parent.parent / name).is_file()]

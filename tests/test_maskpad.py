@@ -337,7 +337,9 @@ def test_there_must_be_a_notebook() -> None:
 def test_without_anywidget_it_says_what_to_install(kernel: Kernel) -> None:
     """Two lines name the extra; the package and its other names are there."""
     made(kernel, "import sys; sys.modules['anywidget'] = None\nfrom blockrun_magic import *")
-    cell = kernel.run("from PIL import Image\npaint_mask(Image.new('L', (8, 8)))")
+    cell = kernel.run(
+        "from PIL import Image\nfrom blockrun_magic import paint_mask\npaint_mask(Image.new('L', (8, 8)))"
+    )
     made(kernel, "del sys.modules['anywidget']")
 
     assert [
@@ -377,7 +379,8 @@ def test_a_notebook_paints_and_edits(kernel: Kernel, gateway: PracticeServer) ->
 
 def test_a_saved_notebook_shows_what_was_painted(kernel: Kernel) -> None:
     """Before the widget is a picture of it that needs no kernel, and is renewed when something is painted."""
-    code = "from PIL import Image\npad = paint_mask(Image.new('RGB', (64, 64), 'navy'))\npad"
+    made(kernel, "from PIL import Image\nfrom blockrun_magic import paint_mask")
+    code = "pad = paint_mask(Image.new('RGB', (64, 64), 'navy'))\npad"
     still, live = made(kernel, code).outputs
     before = still["data"]["text/html"]
     made(kernel, "pad.load_mask(Image.linear_gradient('L').resize((64, 64)))")
@@ -392,6 +395,7 @@ def test_a_saved_notebook_shows_what_was_painted(kernel: Kernel) -> None:
 
 def test_a_closed_pad_shows_its_picture(kernel: Kernel) -> None:
     """A cell whose value is a closed pad has no widget that would be missing."""
+    made(kernel, "from PIL import Image\nfrom blockrun_magic import paint_mask")
     made(kernel, "shut = paint_mask(Image.new('RGB', (64, 64)))\nshut.close()")
     [still] = made(kernel, "shut").outputs
 

@@ -12,7 +12,7 @@ from kernels import Cell, paid_to, running_kernel
 from blockrun_magic.practice.server import PracticeServer
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
-LATER = sorted(path.name for path in FOLDER.glob("*.ipynb") if not path.name.startswith("01-"))
+LATER = sorted(path.name for path in FOLDER.glob("0*.ipynb") if not path.name.startswith("01-"))
 
 
 @pytest.fixture(scope="module")

@@ -117,7 +117,7 @@ class LiveLine:
         progress = self._progress
         assert isinstance(progress, Progress)  # noqa: S101  a batch has a line of its own
         cost = "" if progress.price is None else f" · {money_words(progress.price, self._realm)}"
-        usually = "" if self._usual is None else f" of usually {self._usual:.0f}"
+        usually = "" if self._usual is None or self._usual < 1 else f" of usually {self._usual:.0f}"
         return Message(f"{self.label}{cost} · {progress.stage} · {progress.elapsed:.0f}{usually} s")
 
     def money_after_stop(self) -> str:
