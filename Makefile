@@ -3,6 +3,7 @@
 #   make demo   run the first notebook: its pictures, a page to look at, and its bill
 #   make test   everything that must hold before a change goes in
 #   make lab    JupyterLab on notebooks/, with play money only
+#   make notebooks  run all of them on the practice gateway, and keep their outputs
 #   make lint   the style and type checks alone
 #   make soak   kill a paying kernel 200 times, and count the money (KILLS=1000 for more)
 #   make clean  remove all of it again
@@ -17,18 +18,21 @@ WALLETS := -u BLOCKRUN_WALLET_KEY -u BASE_CHAIN_WALLET_KEY -u SOLANA_WALLET_KEY 
 AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint soak lab clean
+.PHONY: demo test lint soak lab notebooks clean
 
 demo: .make/demo
 	$(BIN)/python notebooks/demo.py
 
 test: lint .make/chromium
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: .make/test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+notebooks: .make/lab
+	$(BIN)/python notebooks/build.py
 
 soak: .make/test
 	KILLS=$(KILLS) $(BIN)/python -m pytest tests/test_kill.py

@@ -98,6 +98,8 @@ def unload(shell: InteractiveShell) -> None:
     shell.magics_manager.registry.pop(type(magics).__name__, None)
     magics.completion.close()
     magics.showing.close()
+    if magics.session.panel is not None:  # at the kernel's own end there is nobody left to tell
+        magics.session.panel.close()
     magics.session.close()
     atexit.unregister(magics.session.close)
 

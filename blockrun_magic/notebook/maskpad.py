@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["MaskPad"]
 
 _INK_SIDE = 2048
-_STILL_SIDE = 512
+_STILL_SIDE = 384
 _STILLS = 4
 _TINT = (240, 0, 80)
 _WHITE_FROM = 128

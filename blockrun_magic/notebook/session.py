@@ -130,9 +130,6 @@ class Session:
 
     def close(self) -> None:
         """End everything that runs in the background; safe to call twice."""
-        panel, self.panel = self.panel, None
-        if panel is not None:
-            panel.close()
         studio, self._studio = self._studio, None
         self.bridge.close(studio.close() if studio is not None else None)
         if studio is not None:

@@ -40,7 +40,7 @@ _DOUBLE_CLICK = 0.6
 _LAST_WORDS = 0.15
 """Seconds to wait for what was typed before a press: the browser holds an input's changes back while the kernel has
 not answered the one before, and a press overtakes them."""
-_STILL_SIDE = 512
+_STILL_SIDE = 384
 _STILLS = 4
 _PIXEL = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
 
@@ -53,6 +53,7 @@ class Panel:
         self._context = context
         self._pressed: dict[str, tuple[float, Hashable]] = {}
         self._stills: list[DisplayHandle] = []
+        self._said_by_stills: tuple[Entry | None, str] | None = None
         context.session.ready()  # what is wrong with ledger or gateway is said before anything is shown
         self._notice = Notice()
         dispatcher = self._dispatcher = Dispatcher(context.session.bridge, self._notice.error)
@@ -160,16 +161,21 @@ class Panel:
         display({**bundle, "text/plain": "The panel of blockrun-magic; it needs a notebook with widgets."}, raw=True)
 
     async def _renew_stills(self) -> None:
-        if self._stills:
-            still = await asyncio.to_thread(self._still)
-            for handle in self._stills:
-                handle.update(still, raw=True)
+        if not self._stills or self._said_by_stills == self._state():
+            return
+        still = await asyncio.to_thread(self._still)
+        for handle in self._stills:
+            handle.update(still, raw=True)
 
-    def _still(self) -> dict[str, str]:
+    def _state(self) -> tuple[Entry | None, str]:
+        """Return what a still shows: the large picture, and what was spent in words."""
         studio, gateway = self._context.session.ready()
         sums = spending(studio.ledger, gateway.realm, "session")
-        words = f"Spent in that session: {money_words(sums.settled, gateway.realm)}."
-        entry, picture = self.gallery.chosen, None
+        return self.gallery.chosen, f"Spent in that session: {money_words(sums.settled, gateway.realm)}."
+
+    def _still(self) -> dict[str, str]:
+        self._said_by_stills = entry, words = self._state()
+        studio, picture = self._context.session.studio, None
         if entry is not None:
             with suppress(BlockrunError):
                 picture = data_uri(kept_image(studio.store, entry.kept), _STILL_SIDE)
