@@ -18,9 +18,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from browser import Notebook, Theme, open_practice, output_of, running_browser, running_lab  # noqa: E402
+from browser import Notebook, Theme, open_practice, output_of, running_browser  # noqa: E402
 from PIL import Image  # noqa: E402
 from playwright.sync_api import Locator, expect  # noqa: E402
+from servers import running_lab  # noqa: E402
 
 TARGET = ROOT / "build" / "screenshots"
 SHOWN = {

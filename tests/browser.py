@@ -1,8 +1,7 @@
 """A real Chromium in front of a real JupyterLab or Voilà: a test types, clicks and looks as a person does.
 
-`running_lab`, `running_voila` and `running_browser` start them; `open_notebook` and `open_app` put a page before the
-test. Pages are offline: Chromium reaches this machine only. Where a test fails with a page open, the error names a
-screenshot under build/screens/.
+`running_browser` starts it; `open_notebook` and `open_app` put a page before the test. Pages are offline: Chromium
+reaches this machine only. Where a test fails with a page open, the error names a screenshot under build/screens/.
 
 playwright's event loop stays set in the thread that drives it, so the browser lives as long as one test module (the
 fixture `browser`), and no test of such a module may call `asyncio.run`.
@@ -11,36 +10,27 @@ fixture `browser`), and no test of such a module may call `asyncio.run`.
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import re
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import httpx
 import nbformat
-import psutil
 from chromium import find_chromium
 from kernels import clean_environ
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from servers import Server
 
 __all__ = [
     "Notebook",
-    "Server",
     "Theme",
     "open_app",
     "open_notebook",
     "open_practice",
     "running_browser",
-    "running_lab",
-    "running_voila",
     "write_notebook",
 ]
 
@@ -50,44 +40,9 @@ SCREENS = Path(__file__).resolve().parent.parent / "build" / "screens"
 Theme = Literal["light", "dark"]
 
 _PATIENCE = 60
-_LAB = (
-    *("jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0"),
-    *("--IdentityProvider.token=", "--ServerApp.password=", "--ServerApp.disable_check_xsrf=True"),
-)
-_VOILA = ("voila", "--no-browser", "--Voila.ip=127.0.0.1")  # it takes the first free port from 8866 on
 _CHROMIUM = ("--disable-gpu", "--disable-quic", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
-_SETTINGS = {
-    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
-    "@jupyterlab/apputils-extension:themes": {"adaptive-theme": True},  # the page's colour scheme decides
-    "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},  # all cells are in the page
-}
 _KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 _NUMBERS = itertools.count(1)
-
-
-@dataclass(frozen=True)
-class Server:
-    """A running server: its address (with a slash at the end), and the folder of its notebooks."""
-
-    url: str
-    folder: Path
-
-
-@contextmanager
-def running_lab(home: Path, environ: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """Yield a JupyterLab whose kernels have nothing of the machine's owner; `environ` is added."""
-    settings = home / ".jupyter" / "labconfig" / "default_setting_overrides.json"
-    settings.parent.mkdir(parents=True)
-    settings.write_text(json.dumps(_SETTINGS))
-    with _running(home, _LAB, environ) as server:
-        yield server
-
-
-@contextmanager
-def running_voila(home: Path, environ: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """Yield a Voilà that serves the notebooks of a folder as apps; `environ` is added."""
-    with _running(home, _VOILA, environ) as server:
-        yield server
 
 
 @contextmanager
@@ -231,50 +186,3 @@ def _open_page(browser: Browser, url: str, theme: Theme, width: int) -> Iterator
         raise
     finally:
         page.close()
-
-
-@contextmanager
-def _running(home: Path, command: Sequence[str], environ: Mapping[str, str] | None) -> Iterator[Server]:
-    folder, log = home / "notebooks", home / "server.log"
-    folder.mkdir()
-    # Kernels listen on sockets in a short directory, not on ports. BLOCKRUN_HOME is relative: one for each notebook.
-    with tempfile.TemporaryDirectory(prefix="j") as sockets, log.open("wb") as written:
-        own = {"JUPYTER_RUNTIME_DIR": sockets, "BLOCKRUN_HOME": ".blockrun"}
-        process = subprocess.Popen(
-            [sys.executable, "-m", *command, "--KernelManager.transport=ipc", str(folder)],
-            stdout=written,
-            stderr=written,
-            env=clean_environ(home, **own, **(environ or {})),
-            cwd=folder,
-            start_new_session=True,
-        )
-        try:
-            yield Server(_address(process, log), folder)
-        finally:
-            _end(process)
-
-
-def _address(process: subprocess.Popen[bytes], log: Path) -> str:
-    """Return where a server answers; raises AssertionError with its log when it ends or stays silent."""
-    until = time.monotonic() + _PATIENCE
-    while time.monotonic() < until and process.poll() is None:
-        found = re.search(r"http://127\.0\.0\.1:[1-9]\d*/", log.read_text(encoding="utf-8"))
-        if found:
-            with suppress(httpx.TransportError):
-                httpx.get(found[0])
-                return found[0]
-        time.sleep(0.05)
-    raise AssertionError(f"the server did not start:\n{log.read_text(encoding='utf-8')}")
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a server and whatever it has started; a kernel has a process group of its own."""
-    family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-    process.terminate()
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(_PATIENCE)
-    for left in (process, *family):
-        with suppress(psutil.NoSuchProcess):
-            left.kill()
-    process.wait()
-    psutil.wait_procs(family, timeout=_PATIENCE)

@@ -23,9 +23,9 @@ _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable
 _PACKAGES = ("chromium", "fonts-dejavu-core")
 _APT = ("apt-get", "-qq", "-o", "Acquire::Retries=3", "-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Use-Pty=0")
 _PLAYWRIGHT = (sys.executable, "-m", "playwright", "install")
-_ADVICE = """No Chromium, and none could be installed: the browser tests cannot run.
+_ADVICE = """There is no Chromium that starts, so the browser tests cannot run.
 Install one (Debian: apt-get install chromium; elsewhere: .venv/bin/python -m playwright install chromium),
-or set CHROMIUM to its path."""
+or let the variable CHROMIUM name one that starts; unset, it is searched for and installed."""
 
 
 def find_chromium() -> str | None:
@@ -83,10 +83,11 @@ def _ran(*command: str) -> bool:
 
 def main() -> int:
     """Return 0 when there is a Chromium in the end; its path is what is printed."""
-    if not find_chromium():
+    path = find_chromium()
+    if path is None and not os.environ.get("CHROMIUM"):
         sys.stderr.write("Installing Chromium for the browser tests ...\n")
         install_chromium()
-    path = find_chromium()
+        path = find_chromium()
     if path is None:
         sys.exit(_ADVICE)
     sys.stdout.write(f"{path}\n")

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import Server, running_browser, running_lab, running_voila
+from browser import running_browser
 from hypothesis import HealthCheck, settings
 from kernels import Kernel, running_kernel
 from playwright.sync_api import Browser
+from servers import Server, running_lab, running_voila
 
 from blockrun_magic.practice.server import PracticeServer
 

@@ -80,6 +80,7 @@ class Cheque:
     valid_after: int
     valid_before: int
     nonce: str
+    signature: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,11 @@ class Chain:
             if not cheque.valid_after < self._clock() < cheque.valid_before:
                 raise Rejected("the authorization is outside its window")
             self.moved[cheque.nonce] = cheque
-        return transaction_of(cheque.nonce)
+        return self.transaction(cheque.nonce)
+
+    def transaction(self, nonce: str) -> str:
+        """Return the hash of the transaction that cashed a nonce."""
+        return transaction_of(nonce)
 
     @property
     def total(self) -> int:
@@ -387,7 +392,7 @@ class Merchant:
         if again and not self.hands_out_again:
             raise Rejected("the authorization was used already", "PAYMENT_REPLAY")
         self.handed_out += 1
-        transaction = transaction_of(nonce)
+        transaction = self.chain.transaction(nonce)
         receipt = {"success": True, "transaction": transaction, "network": self.network.id}
         content = {
             "created": int(self.clock()),
@@ -447,7 +452,7 @@ class Merchant:
 
     async def _witnessed(self, exchange: Exchange, nonce: str) -> Reply:
         used = nonce in self.chain.moved
-        reply = Reply.of(200, {"used": used, "transaction": transaction_of(nonce) if used else None})
+        reply = Reply.of(200, {"used": used, "transaction": self.chain.transaction(nonce) if used else None})
         return await self._act("witness", exchange, reply) or reply if self.witness else Reply.of(404, {})
 
     # -- x402, checked without our own package's help
@@ -491,7 +496,8 @@ class Merchant:
         signer = Account.recover_message(signable, signature=envelope["payload"]["signature"])
         if signer != words["from"] or words["to"].lower() != PAYEE:
             raise Rejected("the signature is not the payer's")
-        cheque = Cheque(signer, message["value"], message["validAfter"], message["validBefore"], words["nonce"].lower())
+        sums = message["value"], message["validAfter"], message["validBefore"]
+        cheque = Cheque(signer, *sums, words["nonce"].lower(), envelope["payload"]["signature"])
         self.shown.append(Shown(self.clock(), order, header, cheque))
         if envelope["accepted"] != self._offer(cheque.value):
             raise Rejected("accepted is not what was offered")

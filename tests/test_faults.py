@@ -64,11 +64,8 @@ from blockrun_magic.errors import (
     TermsRefused,
     UpstreamFailed,
 )
-from blockrun_magic.gateway import truth
-from blockrun_magic.gateway.client import Client, Timeouts
-from blockrun_magic.gateway.presets import PRESETS
+from blockrun_magic.gateway.client import Timeouts
 from blockrun_magic.gateway.request import ImageRequest, Upload
-from blockrun_magic.gateway.truth import time_there
 from blockrun_magic.payments.database import told
 from blockrun_magic.payments.networks import BASE, PRACTICE
 from blockrun_magic.payments.reports import spending
@@ -633,32 +630,6 @@ def test_fault_before_the_signature(name: str, operation: str, tmp_path: Path) -
 def test_fault(name: str, operation: str, tmp_path: Path, *, expired: bool) -> None:
     """Whatever fails, the books hold what moved, one cheque at most can be cashed, and the words are true."""
     asyncio.run(_play(_faults()[name], operation, tmp_path / "magic", expired=expired))
-
-
-@pytest.mark.parametrize(
-    ("blocks", "expected"),
-    [
-        ([{"timestamp": "0x65"}, {"timestamp": "0x64"}, {"timestamp": "0x66"}], 100.0),
-        ([{"timestamp": "0x65"}, None, {"timestamp": "0x66"}], 101.0),
-        ([{"timestamp": "0x65"}, None, None], None),
-        ([{"timestamp": "0x65"}, {"timestamp": 100}, {"timestamp": "100"}], None),
-        ([{"timestamp": "0x65"}, {}, ["0x64"]], None),
-    ],
-)
-def test_the_chain_tells_the_time_and_we_do_not(blocks: list[Any], expected: float | None) -> None:
-    """What has expired is decided by the earlier of two servers' blocks at least; one alone decides nothing."""
-    answers = dict(zip(BASE.rpc_urls, blocks, strict=True))
-
-    async def rpc(client: Client, url: str, method: str, params: list[Any]) -> Any:
-        assert ("eth_getBlockByNumber", ["latest", False]) == (method, params)
-        return answers[url]
-
-    async def ask() -> float | None:
-        async with Client() as client:
-            return await time_there(client, PRESETS["base"], BASE.id)
-
-    with mock.patch.object(truth, "_rpc", rpc):
-        assert expected == asyncio.run(ask())
 
 
 @pytest.mark.parametrize("method", ["begin", "reserve", "sign", "submit"])

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from browser import Notebook, Server, Theme, open_app, open_notebook, open_practice, output_of, write_notebook
+from browser import Notebook, Theme, open_app, open_notebook, open_practice, output_of, write_notebook
 from legibility import LEGIBLE, least_contrast
 from playwright.sync_api import Browser, Locator, expect
+from servers import Server
 
 pytestmark = pytest.mark.xdist_group("browser")
 

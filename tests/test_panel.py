@@ -7,10 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from browser import Notebook, Server, Theme, open_app, open_notebook, open_practice, output_of
+from browser import Notebook, Theme, open_app, open_notebook, open_practice, output_of
 from legibility import LEGIBLE, least_contrast
 from PIL import Image, ImageChops
 from playwright.sync_api import Browser, Locator, expect
+from servers import Server
 
 pytestmark = pytest.mark.xdist_group("browser")
 

@@ -13,6 +13,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from kernels import paid_to
 from killing import practice_gateway
 from merchant import Merchant, payer, reset, studio_over
 from PIL import Image
@@ -22,6 +23,7 @@ from blockrun_magic.gateway.presets import PRESETS, Gateway, practice_at
 from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.payments.states import State
 from blockrun_magic.pictures.provenance import read
+from blockrun_magic.practice.server import PracticeServer
 from blockrun_magic.studio import Options, Studio
 
 _PRICE = 52_500
@@ -397,3 +399,35 @@ def test_a_kernel_reconciles_what_another_left(tmp_path: Path, merchant: Merchan
 
     assert (1, 0) == _in_studio(tmp_path, reconcile, "second")
     assert shown == len(merchant.shown)
+
+
+def test_a_job_is_collected_when_its_gateway_has_moved_to_another_port(tmp_path: Path) -> None:
+    """The practice gateway listens elsewhere at every start: a job that was begun before is found all the same."""
+    request = replace(_REQUEST, prompt="a snail practice:slow=3")
+    books = tmp_path / "practice.sqlite"
+
+    async def begin(studio: Studio, gateway: Gateway) -> None:
+        on_record, poll = asyncio.Event(), studio.ledger.poll
+
+        def noted(*about: Any) -> None:
+            poll(*about)
+            on_record.set()
+
+        with mock.patch.object(studio.ledger, "poll", noted):
+            making = asyncio.create_task(studio.make(request, gateway))
+            await on_record.wait()
+        making.cancel()
+
+    async def collect(studio: Studio, gateway: Gateway) -> None:
+        await studio.make(request, gateway)
+
+    with PracticeServer(db=books) as first:
+        before = first.url
+        _in_studio(tmp_path, lambda studio: begin(studio, practice_at(before)))
+    with PracticeServer(db=books) as second:
+        after = second.url
+        _in_studio(tmp_path, lambda studio: collect(studio, practice_at(after)), "second")
+        paid = paid_to(after)
+
+    assert before != after
+    assert 52_500 == paid

@@ -15,7 +15,7 @@ from sockets import RESET, RawServer, http, json_http, raw_server
 from blockrun_magic.gateway import truth
 from blockrun_magic.gateway.client import Client, Timeouts
 from blockrun_magic.gateway.presets import Gateway, practice_at
-from blockrun_magic.gateway.truth import Balance, authorization_used, balance, time_there
+from blockrun_magic.gateway.truth import Balance, authorization_used, balance, expired_unused
 from blockrun_magic.payments.networks import BASE, BASE_SEPOLIA, NETWORKS, PRACTICE, Network
 
 PAYER = "0xe9030014F5DAe217d0A152f02A043567b16c1aBf"
@@ -30,9 +30,11 @@ def result(number: int) -> bytes:
 
 @contextmanager
 def chain(monkeypatch: pytest.MonkeyPatch, *answers: Any) -> Iterator[tuple[Gateway, list[RawServer]]]:
-    """Yield a gateway on Base, whose public RPC servers give these answers, and those servers."""
+    """Yield a gateway on Base, whose public RPC servers give these answers (a list: in turn), and those servers."""
     with ExitStack() as stack:
-        servers = [stack.enter_context(raw_server(answer)) for answer in answers]
+        servers = [
+            stack.enter_context(raw_server(*(answer if isinstance(answer, list) else [answer]))) for answer in answers
+        ]
         network = replace(BASE, rpc_urls=tuple(f"{server.url}/rpc" for server in servers))
         monkeypatch.setattr(truth, "NETWORKS", {network.id: network})
         yield Gateway("base", "https://blockrun.example/api", (network,)), servers
@@ -151,58 +153,74 @@ def test_real_networks_have_servers_enough() -> None:
     assert () == PRACTICE.rpc_urls
 
 
-# -- what time it is there
+# -- what can never be cashed any more
+
+OVER = 1_800_000_000
+"""When the authorization ended; witnesses are believed half a minute later."""
 
 
-def block(timestamp: Any) -> bytes:
+def block(timestamp: Any, number: Any = "0x1f") -> bytes:
     """Return the answer of an RPC server with its latest block."""
-    return json_http({"jsonrpc": "2.0", "id": 1, "result": {"number": "0x1", "timestamp": timestamp}})
+    return json_http({"jsonrpc": "2.0", "id": 1, "result": {"number": number, "timestamp": timestamp}})
 
 
-def time_at(gateway: Gateway, network: Network = BASE) -> float | None:
-    """Return the time by which authorizations expire on a network."""
+LATER = block(hex(OVER + 30))
 
-    async def ask() -> float | None:
+
+def is_over(gateway: Gateway, network: Network = BASE) -> bool:
+    """Return whether the authorization is said to be unused for ever."""
+
+    async def ask() -> bool:
         async with Client(Timeouts(connect=2, answer=2)) as client:
-            return await time_there(client, gateway, network.id)
+            return await expired_unused(client, gateway, network.id, PAYER, NONCE, OVER)
 
     return asyncio.run(ask())
 
 
-def test_a_chain_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The earliest of two blocks at least is the time that has certainly come."""
-    with chain(monkeypatch, block(hex(1_800_000_012)), block(hex(1_800_000_010)), RESET) as (gateway, servers):
-        assert 1_800_000_010.0 == time_at(gateway)
+def test_two_say_that_it_was_unused_at_a_block_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each server is asked for the state at its own block, not at what is the latest by then; a third may be silent."""
+    with chain(monkeypatch, [LATER, result(0)], [LATER, result(0)], [RESET]) as (gateway, servers):
+        assert is_over(gateway)
 
-    assert "eth_getBlockByNumber" == json.loads(servers[0].seen[0].body)["method"]
+    assert ["eth_getBlockByNumber", "eth_call"] == [json.loads(seen.body)["method"] for seen in servers[0].seen]
+    assert "0x1f" == json.loads(servers[0].seen[1].body)["params"][1]
 
 
 @pytest.mark.parametrize(
-    "other",
-    [RESET, json_http({"result": None}), *map(block, (None, "", "0x", "soon", 1_800_000_000, "-0x1", "0x" + "f" * 17))],
+    "others",
+    [
+        [[block(hex(OVER + 29)), result(0)], [RESET]],
+        [[LATER, result(1)], [LATER, result(0)]],
+        [[LATER, RESET], [LATER, json_http({"error": {"code": -32000, "message": "header not found"}})]],
+        *([[block(when), result(0)]] for when in (None, "", "0x", "soon", OVER + 99, "-0x1", "0x" + "f" * 17)),
+        *([[block(hex(OVER + 99), number), result(0)]] for number in (None, 31, "latest", "0x")),
+        [[json_http({"result": None}), result(0)]],
+        [[json_http({"result": []}), result(0)]],
+    ],
 )
-def test_one_clock_alone_is_no_time(monkeypatch: pytest.MonkeyPatch, other: Any) -> None:
-    """One server's word is not enough, and garbage is nobody's."""
-    with chain(monkeypatch, block(hex(1_800_000_000)), other) as (gateway, _):
-        assert time_at(gateway) is None
+def test_less_than_two_or_any_contradiction_decides_nothing(monkeypatch: pytest.MonkeyPatch, others: list[Any]) -> None:
+    """A server that lags, errs, lies or talks nonsense is no second witness, and one that says "used" is heard."""
+    with chain(monkeypatch, [LATER, result(0)], *others) as (gateway, _):
+        assert not is_over(gateway)
 
 
-def test_practice_tells_the_time_by_its_answers() -> None:
-    """The practice gateway's clock is in the date of its answers; where it gives none, nobody knows."""
-    with raw_server(json_http({}, date="Fri, 15 Jan 2027 08:00:00 GMT"), json_http({}), RESET) as server:
+def test_practice_decides_by_its_own_clock() -> None:
+    """The practice gateway's time is in the date of its answers; where it gives none, nothing is over."""
+    late = json_http({}, date="Fri, 15 Jan 2027 08:00:30 GMT")
+    early = json_http({}, date="Fri, 15 Jan 2027 08:00:29 GMT")
+    unused, spent = json_http({"used": False}), json_http({"used": True})
+    with raw_server(late, unused, late, spent, early, json_http({}), RESET) as server:
         gateway = practice_at(server.url)
 
-        assert 1_800_000_000.0 == time_at(gateway, PRACTICE)
-        assert time_at(gateway, PRACTICE) is None
-        assert time_at(gateway, PRACTICE) is None
+        assert [True, False, False, False, False] == [is_over(gateway, PRACTICE) for _ in range(5)]
 
 
-def test_elsewhere_the_time_is_unknown() -> None:
-    """No clock is asked for a network that is not in our table, nor a real gateway for play money."""
+def test_nobody_decides_on_a_network_that_is_not_ours() -> None:
+    """Nobody is asked about a network that is not in our table, nor a real gateway about play money."""
     gateway = Gateway("base", "https://blockrun.example/api", (BASE,))
 
-    assert time_at(gateway, PRACTICE) is None
-    assert time_at(gateway, replace(BASE, id="eip155:1")) is None
+    assert not is_over(gateway, PRACTICE)
+    assert not is_over(gateway, replace(BASE, id="eip155:1"))
 
 
 # -- the practice gateway, which keeps its own books

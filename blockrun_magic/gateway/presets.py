@@ -103,6 +103,11 @@ class Gateway:
         parts = urlsplit(self.base_url)
         return f"{parts.scheme}://{parts.netloc}"
 
+    def below(self, url: str) -> str:
+        """Return `url` as a path below `base_url` where it is one: that holds when the gateway moves to another port."""
+        path = url.removeprefix(self.base_url)
+        return path if path.startswith("/") and path != url else url
+
     def owns(self, url: str) -> bool:
         """Return whether `url` is on the gateway's own origin, however its scheme, host and port are written."""
         try:

@@ -17,13 +17,15 @@ from blockrun_magic.gateway.presets import Gateway
 from blockrun_magic.payments.money import parse_usd
 from blockrun_magic.payments.networks import NETWORKS, PRACTICE, Network
 
-__all__ = ["Balance", "authorization_used", "balance", "time_there"]
+__all__ = ["Balance", "authorization_used", "balance", "expired_unused"]
 
 _AUTHORIZATION_STATE = "0xe94a0102"
 _BALANCE_OF = "0x70a08231"
 _RESULT = re.compile(r"0x[0-9a-fA-F]{64}")
 _QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,16}")
 _WITNESSES = 2
+_SETTLED_AFTER = 30
+"""Seconds: what a chain's last blocks say may still be reorganised, and servers differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,29 +50,55 @@ async def authorization_used(
     return (None if answer is None else answer != 0), None
 
 
-async def time_there(client: Client, gateway: Gateway, network_id: str) -> float | None:
-    """Return the Unix time by which an authorization expires, or None when nobody can say.
+async def expired_unused(
+    client: Client, gateway: Gateway, network_id: str, payer: str, nonce: str, valid_before: int
+) -> bool:
+    """Return whether witnesses say that the authorization was not cashed, and never can be.
 
-    That is the chain's time, the earlier of what its servers say, and never this machine's: while our
-    clock is ahead, a signature that looks expired here can still be cashed.
+    Time is the witnesses' own, never this machine's: while our clock is ahead, a signature that looks expired
+    here can still be cashed. On a chain each server is asked about the state *at* a block of its own that is
+    younger than the authorization, by so much that no reorganisation puts an older one in its place: no later
+    block can hold a transfer of it, and a server that lags behind has no such block.
     """
     network = NETWORKS.get(network_id)
-    if network is PRACTICE and gateway.realm == PRACTICE.realm:
-        try:
-            return (await client.get(gateway, "/v1/models")).date
-        except BlockrunError:
-            return None
-    if network is None or network is PRACTICE:
+    over = valid_before + _SETTLED_AFTER
+    if network is None:
+        return False
+    if network is PRACTICE:
+        there = await _practice_time(client, gateway)
+        if there is None or there < over:
+            return False
+        return (await _asked_practice(client, gateway, payer, nonce))[0] is False
+    data = _AUTHORIZATION_STATE + _word(payer) + nonce.removeprefix("0x")
+    said = await asyncio.gather(*(_state_after(client, url, network.asset, data, over) for url in network.rpc_urls))
+    return said.count(0) >= _WITNESSES and said.count(0) == sum(state is not None for state in said)
+
+
+async def _practice_time(client: Client, gateway: Gateway) -> float | None:
+    if gateway.realm != PRACTICE.realm:
         return None
-    calls = [_rpc(client, url, "eth_getBlockByNumber", ["latest", False]) for url in network.rpc_urls]
-    blocks = [answer.get("timestamp") for answer in await asyncio.gather(*calls) if isinstance(answer, dict)]
-    times = [float(int(time, 16)) for time in blocks if isinstance(time, str) and _QUANTITY.fullmatch(time)]
-    return min(times) if len(times) >= _WITNESSES else None
+    try:
+        return (await client.get(gateway, "/v1/models")).date
+    except BlockrunError:
+        return None
+
+
+async def _state_after(client: Client, url: str, contract: str, data: str, time: float) -> int | None:
+    """Return the state at the server's latest block, or None when that is not younger than `time`."""
+    block = await _rpc(client, url, "eth_getBlockByNumber", ["latest", False])
+    number, when = (block.get("number"), block.get("timestamp")) if isinstance(block, dict) else (None, None)
+    if not (isinstance(number, str) and _QUANTITY.fullmatch(number)):
+        return None
+    if not (isinstance(when, str) and _QUANTITY.fullmatch(when) and int(when, 16) >= time):
+        return None
+    return await _call(client, url, contract, data, number)
 
 
 async def balance(client: Client, gateway: Gateway, payer: str) -> Balance | None:
     """Return the wallet's USDC on the gateway's network, or None when nobody can say."""
-    network = gateway.networks[0]
+    network = NETWORKS.get(gateway.networks[0].id)
+    if network is None:
+        return None
     if network is PRACTICE:
         answer = await client.get(gateway, f"/v1/balance?address={payer}")
         body = answer.json()
@@ -106,8 +134,8 @@ async def _agreed_call(client: Client, network: Network, data: str) -> int | Non
     return agreed.pop() if len(agreed) == 1 else None
 
 
-async def _call(client: Client, url: str, contract: str, data: str) -> int | None:
-    result = await _rpc(client, url, "eth_call", [{"to": contract, "data": data}, "latest"])
+async def _call(client: Client, url: str, contract: str, data: str, block: str = "latest") -> int | None:
+    result = await _rpc(client, url, "eth_call", [{"to": contract, "data": data}, block])
     return int(result, 16) if isinstance(result, str) and _RESULT.fullmatch(result) else None
 
 

@@ -12,7 +12,7 @@ from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.health import clawrouter_health
 from blockrun_magic.gateway.presets import Gateway
 from blockrun_magic.gateway.request import ImageRequest
-from blockrun_magic.gateway.truth import authorization_used, time_there
+from blockrun_magic.gateway.truth import authorization_used, expired_unused
 from blockrun_magic.payments.ledger import Ledger
 from blockrun_magic.payments.rows import Payment
 from blockrun_magic.payments.states import State
@@ -22,8 +22,6 @@ __all__ = ["Offer", "ask_price", "estimate", "expired_at", "look_up", "refuse_pr
 
 _CHAIN_CLOCK = 60
 """Seconds after `validBefore` until an authorization counts as expired: clocks differ."""
-_CHAIN_LAG = 30
-"""Seconds after `validBefore`, by the chain's time, until its servers' answers are all from after it."""
 _LAST_MOMENT = 8
 """Seconds before `validBefore` when a verifier begins to refuse a signature (it wants six)."""
 _ACCEPTED = 202
@@ -119,8 +117,8 @@ async def look_up(client: Client, ledger: Ledger, gateway: Gateway, payment: Pay
     if used:
         ledger.settle(payment.id, transaction, "found when looked up")
     elif used is False and now >= expired_at(payment):
-        there = await time_there(client, gateway, payment.network)
-        if there is not None and there >= (payment.valid_before or 0) + _CHAIN_LAG:
+        cheque = payment.network, payment.payer, payment.nonce, payment.valid_before or 0
+        if await expired_unused(client, gateway, *cheque):
             ledger.release(payment.id, "expired unused")
     return used
 

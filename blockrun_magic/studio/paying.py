@@ -65,7 +65,7 @@ class Deal:
 
     def job_address(self, payment: Payment, job: Pending) -> str:
         """Return where a job is to be collected, once the ledger knows it too; raises AnswerUnusable."""
-        address = poll_address(self.gateway, job.poll_url)
+        address = self.gateway.below(poll_address(self.gateway, job.poll_url))
         if self.again(payment).state is not State.SETTLED:
             self.ledger.poll(payment.id, self.purchase.id, address)
         return address
