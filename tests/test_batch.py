@@ -111,6 +111,16 @@ def test_the_total_is_held_first(tmp_path: Path, gateway: Gateway) -> None:
     assert before == settled(gateway)
 
 
+def test_an_empty_wallet_is_told_of_before_the_batch(tmp_path: Path) -> None:
+    """A wallet that holds less than the batch costs gets a hint, and what it can pay for is made."""
+    with PracticeServer(start_balance=COGVIEW * 2) as poor:
+        results, progress = batch(tmp_path, practice_at(poor.url), ["a", "b", "c"], jobs=1)
+
+    assert 2 == len(results)
+    assert 1 == len(results.failures)
+    assert "holds $0.0315 only" in progress.hint
+
+
 def test_a_batch_that_just_fits_its_cap_is_made(tmp_path: Path, gateway: Gateway) -> None:
     """The hold and the parts reserved out of it are never counted twice, and nothing stays held."""
     ledger = caps_left(tmp_path, session=4 * COGVIEW)

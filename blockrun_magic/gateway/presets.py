@@ -104,7 +104,7 @@ class Gateway:
         return f"{parts.scheme}://{parts.netloc}"
 
     def below(self, url: str) -> str:
-        """Return `url` as a path below `base_url` where it is one: that holds when the gateway moves to another port."""
+        """Return `url` as a path below `base_url` where it is one: that holds when the gateway changes its port."""
         path = url.removeprefix(self.base_url)
         return path if path.startswith("/") and path != url else url
 

@@ -159,6 +159,8 @@ class BatchLine(LiveLine):
             facts.append(f"about {progress.eta:.0f} s to go")
         if progress.failed:
             facts.append(f"{progress.failed} failed")
+        if progress.hint:
+            facts.append(progress.hint)
         return bar(ended / progress.count, " · ".join(facts))
 
     def money_after_stop(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from blockrun_magic.errors import BlockrunError, BudgetError
@@ -20,6 +21,7 @@ from blockrun_magic.studio.studio import Options, Studio
 __all__ = ["DEFAULT_JOBS", "BatchProgress", "make_all", "quote_all"]
 
 DEFAULT_JOBS = 8
+_BALANCE_WAIT = 2.0
 
 
 @dataclass(slots=True)
@@ -32,6 +34,8 @@ class BatchProgress:
     failed: int = 0
     spent: int = 0
     stage: str = "asking the price"
+    hint: str = ""
+    """What the user should know before it is too late: that the wallet holds less than this costs."""
     parts: list[Progress] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
@@ -69,8 +73,10 @@ async def make_all(
     if not options.unchecked:
         for request in requests:
             studio.catalog_at(gateway).check(request)
-    prices = await _priced(studio, requests, gateway, options)
+    prices, held = await asyncio.gather(_priced(studio, requests, gateway, options), _held(studio, gateway))
     total = sum(prices)
+    if held is not None and held < total:
+        progress.hint = f"the wallet holds {format_usd(held)} only: fund it, or some of these will be refused"
     progress.total, progress.stage = total, "making"
     hold = studio.ledger.hold(gateway.realm, total) if total else None
     # `max_price` is for all of them: no part may use what another leaves, should its price rise by then.
@@ -97,6 +103,15 @@ async def quote_all(
     quotes = await asyncio.gather(*(studio.quote(request, gateway, options) for request in kinds.values()))
     found = dict(zip(kinds, quotes, strict=True))
     return [replace(found[request.price_key], kept=studio.is_kept(request, gateway, options)) for request in requests]
+
+
+async def _held(studio: Studio, gateway: Gateway) -> int | None:
+    """Return the micro-USDC of the wallet, or None when nobody says so while the prices are asked for."""
+    with suppress(BlockrunError, TimeoutError):
+        async with asyncio.timeout(_BALANCE_WAIT):
+            found = await studio.balance(gateway)
+            return None if found is None else found.micros
+    return None
 
 
 async def _priced(studio: Studio, requests: Sequence[ImageRequest], gateway: Gateway, options: Options) -> list[int]:
