@@ -23,8 +23,9 @@ AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 demo: .make/demo
 	$(BIN)/python notebooks/demo.py
 
+# A half for each worker, in order, and the rest of the other's at the end: servers and kernels start about once.
 test: lint .make/chromium
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: .make/test
 	$(BIN)/ruff check

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import nbformat
@@ -11,8 +10,6 @@ from browser import Notebook, Theme, open_app, open_notebook, open_practice, out
 from legibility import LEGIBLE, least_contrast
 from playwright.sync_api import Browser, Locator, expect
 from servers import Server
-
-pytestmark = pytest.mark.xdist_group("browser")
 
 PRACTICE = "%load_ext blockrun_magic\n%blockrun use practice"
 QUICK = "--model cogview --size 512x512"
@@ -91,7 +88,7 @@ def test_stop_ends_a_waiting_cell_and_the_next_one_runs(browser: Browser, lab: S
     """Stop ends a cell that waits for a slow job, which says what is true about the money; the kernel goes on."""
     with open_practice(browser, lab) as notebook:
         cell = notebook.start(f"%%imagegen {QUICK} --as late\npractice:slow=600 a city at sunset")
-        expect(output_of(cell)).to_contain_text(re.compile(r"[1-9]\d* s"))
+        expect(output_of(cell)).to_contain_text("in progress")
         notebook.stop()
         notebook.finish(cell)
 

@@ -119,7 +119,8 @@ class _Job:
             self._end(error)
             return None
         except asyncio.CancelledError:
-            if not self._cancelled:  # the panel is closing
+            if not self._cancelled:  # the panel is closing: what has not been sent is not
+                making.cancel()
                 raise
             # What had been paid for comes home all the same, and belongs into the gallery.
             await self._context.session.studio.idle()

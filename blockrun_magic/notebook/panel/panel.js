@@ -10,11 +10,13 @@ function panel(marker, patience = 300) {
   if (root.dataset.brmReady) return;
   root.dataset.brmReady = "1";
 
-  root.addEventListener("keydown", (event) => {
+  // On the window: JupyterLab's own shortcuts, of which Shift-Enter is one, are caught at the document.
+  window.addEventListener("keydown", function pressed(event) {
+    if (!root.isConnected) return window.removeEventListener("keydown", pressed, true);
     const prompt = event.target.closest?.(".brm-prompt textarea");
-    if (!prompt || event.key !== "Enter" || !event.shiftKey || event.isComposing) return;
+    if (!root.contains(prompt) || event.key !== "Enter" || !event.shiftKey || event.isComposing) return;
     event.preventDefault();
-    event.stopPropagation();
+    event.stopImmediatePropagation();
     const form = prompt.closest(".brm-form");
     if (event.repeat) return;
     prompt.dispatchEvent(new Event("change", { bubbles: true }));  // what was typed goes to the kernel first

@@ -95,15 +95,15 @@ class Panel:
 
     async def _start(self, form: Form) -> None:
         """Make what a form says; a double click is one click."""
-        now, words = time.monotonic(), form.words()
-        before, same = self._pressed.get(form.magic, (-_DOUBLE_CLICK, None))
-        if now - before < _DOUBLE_CLICK and words == same:
+        now = time.monotonic()
+        before, words = self._pressed.get(form.magic, (-_DOUBLE_CLICK, None))
+        if form.go.disabled or (now - before < _DOUBLE_CLICK and words == form.words()):
             return
-        self._pressed[form.magic] = now, words
         form.notice.clear()
         form.go.disabled = True
         try:
             await asyncio.sleep(_LAST_WORDS)
+            self._pressed[form.magic] = now, form.words()
             flags, wish = await asyncio.to_thread(form.wish)
             if form is self.edit:
                 wish = await asyncio.to_thread(self.sources.into, wish)
