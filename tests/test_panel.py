@@ -317,6 +317,36 @@ def test_a_picture_is_uploaded_painted_over_and_edited(browser: Browser, lab: Se
     assert 20_000 < changed.histogram()[255]
 
 
+def test_a_mask_comes_from_a_file_or_a_variable_and_must_fit(browser: Browser, lab: Server, tmp_path: Path) -> None:
+    """An uploaded mask does what a painted one does; one of another size is refused, and nothing is paid."""
+    Image.new("L", (256, 256), 255).save(tmp_path / "white.png")
+    with open_practice(browser, lab) as notebook:
+        notebook.run(
+            "from PIL import Image\ncat = Image.new('RGB', (256, 256), 'red')\nsmall = Image.new('L', (8, 8), 255)"
+        )
+        panel = open_panel(notebook)
+        panel.get_by_role("tab", name="Edit").click()
+        form = form_of(panel)
+        form.get_by_label("Variable").first.select_option("cat")
+        expect(form.locator(".brm-source")).to_have_count(1)
+        form.get_by_label("Prompt").fill("a red balloon")
+        form.get_by_label("Mask").select_option("small")
+        form.get_by_role("button", name="Edit ·").click()
+        expect(panel.locator(".brm-job").get_by_role("alert")).to_contain_text("8 x 8")
+        panel.get_by_role("button", name="Dismiss").click()
+        form.get_by_label("Mask").select_option("upload one")
+        form.get_by_role("button", name="Edit ·").click()
+        expect(form.get_by_role("alert")).to_contain_text("not been uploaded")
+        with notebook.page.expect_file_chooser() as chooser:
+            form.get_by_role("button", name="Upload the mask").click()
+        chooser.value.set_files(tmp_path / "white.png")
+        expect(form.get_by_role("button", name="Upload the mask (1)")).to_be_visible()
+        form.get_by_role("button", name="Edit ·").click()
+        picture_of(panel, "a red balloon")
+
+        expect(panel.locator(".brm-bars")).to_contain_text("This session: $0.021 play money")
+
+
 def test_a_file_is_dropped_and_a_mask_that_is_empty_costs_nothing(browser: Browser, lab: Server) -> None:
     """A file dragged onto the sources is a source; an unpainted mask is refused before anything is paid."""
     with open_practice(browser, lab) as notebook:

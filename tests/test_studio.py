@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
@@ -15,7 +16,7 @@ from unittest import mock
 import pytest
 from kernels import paid_to
 from killing import practice_gateway
-from merchant import Merchant, payer, reset, studio_over
+from merchant import Exchange, Merchant, Reply, payer, reset, studio_over
 from PIL import Image
 
 from blockrun_magic.errors import BlockrunError, BudgetError, OutcomeUnknown, RequestError, StoreError
@@ -431,3 +432,31 @@ def test_a_job_is_collected_when_its_gateway_has_moved_to_another_port(tmp_path:
 
     assert before != after
     assert 52_500 == paid
+
+
+@pytest.mark.parametrize("refusal", [None, 400, 413, 415, 422])
+def test_the_price_of_an_edit_is_asked_without_its_pictures(
+    tmp_path: Path, merchant: Merchant, refusal: int | None
+) -> None:
+    """Source and mask travel once, with the payment; only a gateway that refuses tiny ones is asked with them."""
+    file = io.BytesIO()
+    Image.effect_noise((400, 400), 80).save(file, "PNG")
+    source = Upload.from_file_bytes(file.getvalue(), "image/png")
+    request = ImageRequest("edit", "at night", "openai/gpt-image-1", images=(source,), mask=source)
+    asked: list[int] = []
+
+    async def weigh(exchange: Exchange) -> Reply | None:
+        asked.append(len(exchange.body))
+        small = len(exchange.body) < len(source.data)
+        return Reply.of(refusal, {"error": "The picture is too small."}) if refusal and small else None
+
+    async def paid(exchange: Exchange) -> None:
+        asked.append(-len(exchange.body))
+
+    merchant.acts |= {"challenge": weigh, "paid": paid}
+    _in_studio(tmp_path, lambda studio: studio.make(request, merchant.gateway))
+    whole = len(json.dumps(request.body()))
+
+    assert asked[0] < 1500
+    assert [True] * (refusal is not None) == [size > whole * 0.9 for size in asked[1:-1]]
+    assert asked[-1] < -whole * 0.9

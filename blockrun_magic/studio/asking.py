@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 
 from blockrun_magic.errors import AnswerUnusable, FlagError, RequestError
 from blockrun_magic.gateway.answers import Answer, refusal
@@ -11,7 +12,7 @@ from blockrun_magic.gateway.catalog import Catalog
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.health import clawrouter_health
 from blockrun_magic.gateway.presets import Gateway
-from blockrun_magic.gateway.request import ImageRequest
+from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.gateway.truth import authorization_used, expired_unused
 from blockrun_magic.payments.ledger import Ledger
 from blockrun_magic.payments.rows import Payment
@@ -25,6 +26,7 @@ _CHAIN_CLOCK = 60
 _LAST_MOMENT = 8
 """Seconds before `validBefore` when a verifier begins to refuse a signature (it wants six)."""
 _ACCEPTED = 202
+_LOOKED_CLOSER = frozenset({400, 413, 415, 422})
 _PAYMENT_REQUIRED = 402
 
 
@@ -92,7 +94,7 @@ async def ask_price(
     await refuse_proxy(client, gateway)
     answer = None if job is None else await client.get(gateway, job)
     if answer is None or answer.status != _PAYMENT_REQUIRED:
-        answer = await send(client, gateway, request)
+        answer = await _send_unpaid(client, gateway, request)
     if answer.status == _PAYMENT_REQUIRED:
         return pin_terms(read_challenge(answer.headers, answer.body), gateway.networks, gateway.base_url, payer)
     if answer.status in (200, _ACCEPTED):
@@ -101,6 +103,33 @@ async def ask_price(
             "It is not an x402 image gateway, or not one that we know; see `%blockrun use`.",
         )
     raise refusal(answer, gateway)
+
+
+async def _send_unpaid(client: Client, gateway: Gateway, request: ImageRequest) -> Answer:
+    """Return the answer to `request` without a payment, for which tiny pictures stand in for its own.
+
+    The price does not depend on them (gateway protocol, section 3), and megabytes need not travel twice. A gateway
+    that looks closer, and refuses them, is asked with the real ones.
+    """
+    if request.images:
+        answer = await send(client, gateway, _with_tiny_pictures(request))
+        if answer.status not in _LOOKED_CLOSER:
+            return answer
+    return await send(client, gateway, request)
+
+
+def _with_tiny_pictures(request: ImageRequest) -> ImageRequest:
+    images = tuple(_tiny("RGB") for _ in request.images)
+    return replace(request, images=images, mask=None if request.mask is None else _tiny("L"))
+
+
+@cache
+def _tiny(mode: str) -> Upload:
+    from PIL import Image
+
+    from blockrun_magic.pictures.pixels import to_upload
+
+    return to_upload(Image.new(mode, (64, 64), "white"))
 
 
 async def look_up(client: Client, ledger: Ledger, gateway: Gateway, payment: Payment, now: float) -> bool | None:

@@ -97,13 +97,13 @@ class Panel:
         """Make what a form says; a double click is one click."""
         now = time.monotonic()
         before, words = self._pressed.get(form.magic, (-_DOUBLE_CLICK, None))
-        if form.go.disabled or (now - before < _DOUBLE_CLICK and words == form.words()):
+        if form.go.disabled or (now - before < _DOUBLE_CLICK and words == self._words(form)):
             return
         form.notice.clear()
         form.go.disabled = True
         try:
             await asyncio.sleep(_LAST_WORDS)
-            self._pressed[form.magic] = now, form.words()
+            self._pressed[form.magic] = now, self._words(form)
             flags, wish = await asyncio.to_thread(form.wish)
             if form is self.edit:
                 wish = await asyncio.to_thread(self.sources.into, wish)
@@ -113,6 +113,9 @@ class Panel:
             self.jobs.start(flags, wish)
         finally:
             form.go.disabled = False
+
+    def _words(self, form: Form) -> Hashable:
+        return form.words(), self.sources.words() if form is self.edit else None
 
     async def _came(self, result: ImageResult | ImageResults | None) -> None:
         """Show what a job brought, and what it cost."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -101,6 +101,10 @@ class Sources:
                 "There is no picture to change.", "Upload one, or choose a variable, a path or a URL above."
             )
         return replace(wish, sources=sources, mask=wish.mask if wish.mask is not None else self._chosen_mask(namespace))
+
+    def words(self) -> Hashable:
+        """Return all that is chosen now, to be compared."""
+        return tuple(self._sources), self._mask.value, len(self._mask_upload.value)
 
     def named(self, flags: Flags) -> Flags:
         """Return `flags` with these pictures as a cell would name them."""
