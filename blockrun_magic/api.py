@@ -41,7 +41,7 @@ async def agenerate(
     """Return pictures made from `prompt`: kept ones at no cost, else bought at `gateway`.
 
     `model` is an id or a shorthand, `size` "WIDTHxHEIGHT" in pixels, `max_price` dollars for the whole
-    request ("0.10"), `gateway` "base", "testnet", "clawrouter", "account", "practice" or a URL. `studio` is
+    request ("0.10"), `gateway` "base", "testnet", "solana", "clawrouter", "account", "practice" or a URL. `studio` is
     one of yours to use for many calls on one event loop; without it one is opened for this call. Raises
     BlockrunError.
     """

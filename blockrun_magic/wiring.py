@@ -13,6 +13,7 @@ from blockrun_magic.payments.keys import UnseenEnviron
 
 if TYPE_CHECKING:
     from blockrun_magic.gateway.presets import Gateway
+    from blockrun_magic.payments.solana_wallet import SolanaWallet
     from blockrun_magic.payments.wallet import Wallet
     from blockrun_magic.studio import Studio
 
@@ -53,13 +54,17 @@ def open_studio(environ: Mapping[str, str] = ENVIRON) -> Studio:
     )
 
 
-def wallet_for(gateway: Gateway, environ: Mapping[str, str] = ENVIRON) -> Wallet:
-    """Return the wallet that pays at `gateway`; raises WalletError.
+def wallet_for(gateway: Gateway, environ: Mapping[str, str] = ENVIRON) -> Wallet | SolanaWallet:
+    """Return the wallet that pays at `gateway`; raises WalletError, or ExtraMissing where that is on Solana.
 
     The practice gateway is paid by a key that is worthless everywhere; a real key never signs for it.
     """
+    from blockrun_magic.payments.networks import SolanaNetwork
+    from blockrun_magic.payments.solana_wallet import find_solana_wallet
     from blockrun_magic.payments.wallet import find_wallet, practice_wallet
 
+    if any(isinstance(network, SolanaNetwork) for network in gateway.networks):
+        return find_solana_wallet(environ, Path.home())
     return practice_wallet() if gateway.realm == "practice" else find_wallet(environ, Path.home())
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cluster import PAYER
 from eth_account import Account
 from kernels import Cell, Kernel, made, running_kernel
 from merchant import Merchant
@@ -22,7 +23,7 @@ from qrcodes import in_blocks, in_picture, read
 from sockets import json_http, raw_server
 from test_terminal import Terminal
 
-from blockrun_magic.payments.networks import BASE, BASE_SEPOLIA
+from blockrun_magic.payments.networks import BASE, BASE_SEPOLIA, SOLANA
 
 PHRASE = "a throwaway passphrase: correct horse"
 KEY = "0x" + "3d" * 32  # a throwaway, known to everybody
@@ -116,6 +117,21 @@ def test_the_code_asks_for_usdc_on_the_right_chain(life: Kernel, gateway: str, w
 
     assert asks.format(address) == read(in_picture(base64.b64decode(picture["data"]["image/png"])))
     assert [address] == list(dict.fromkeys(_ADDRESS.findall(cell.text)))
+
+
+def test_the_code_of_a_solana_wallet_asks_for_usdc_there(life: Kernel) -> None:
+    """At `solana` the words are about its own wallet: address, code (Solana Pay), and where the key is missing."""
+    missing = made(life, "%blockrun use solana\n%blockrun wallet")
+    made(life, f"%env SOLANA_WALLET_KEY={PAYER}")
+    shown = made(life, "%blockrun wallet address").text
+    [picture] = made(life, "%blockrun wallet qr 2.5").pictures
+
+    assert "SOLANA_WALLET_KEY" in missing.text
+    assert str(PAYER.pubkey()) in shown
+    assert "USDC on Solana" in shown
+    assert f"solana:{PAYER.pubkey()}?amount=2.500000&spl-token={SOLANA.asset}" == read(
+        in_picture(base64.b64decode(picture["data"]["image/png"]))
+    )
 
 
 def test_play_money_needs_no_code(life: Kernel) -> None:

@@ -14,11 +14,12 @@ from enum import StrEnum
 from urllib.parse import urlsplit
 
 from blockrun_magic.errors import FlagError
-from blockrun_magic.payments.networks import BASE, BASE_SEPOLIA, PRACTICE, Network
+from blockrun_magic.payments.networks import BASE, BASE_SEPOLIA, PRACTICE, SOLANA, Network, SolanaNetwork
 from blockrun_magic.suggest import did_you_mean, quoted
 
 __all__ = [
     "PRESETS",
+    "WITNESSES",
     "Gateway",
     "PaidBy",
     "gateway_at",
@@ -27,6 +28,10 @@ __all__ = [
     "practice_at",
     "preset",
 ]
+
+
+WITNESSES = 2
+"""So many servers of a chain have to agree where money is decided."""
 
 
 class PaidBy(StrEnum):
@@ -61,7 +66,7 @@ class Gateway:
 
     name: str
     base_url: str
-    networks: tuple[Network, ...]
+    networks: tuple[Network | SolanaNetwork, ...]
     paid_by: PaidBy = PaidBy.SIGNATURE
 
     @property
@@ -141,6 +146,7 @@ PRESETS: dict[str, Gateway] = {
     for gateway in (
         Gateway("base", "https://blockrun.ai/api", (BASE,)),
         Gateway("testnet", "https://testnet.blockrun.ai/api", (BASE_SEPOLIA,)),
+        Gateway("solana", "https://sol.blockrun.ai/api", (SOLANA,)),
         Gateway("clawrouter", "http://127.0.0.1:8402", (), PaidBy.PROXY),
         Gateway("account", "https://api.blockrun.ai", (), PaidBy.CREDIT),
     )
@@ -151,9 +157,13 @@ def preset(name: str, environ: Mapping[str, str] = os.environ) -> Gateway:
     """Return the preset `name`, moved to where the environment says it is; raises FlagError.
 
     `BLOCKRUN_PROXY_PORT` is ClawRouter's port, `BLOCKRUN_API_KEY_URL` the account's address. The latter is
-    not `BLOCKRUN_API_URL`: an API key never follows the address of an x402 gateway.
+    not `BLOCKRUN_API_URL`: an API key never follows the address of an x402 gateway. `BLOCKRUN_SOLANA_RPC` lists
+    Solana's servers, two at least, separated by commas.
     """
     gateway = PRESETS[name]
+    servers = environ.get("BLOCKRUN_SOLANA_RPC")
+    if gateway.networks == (SOLANA,) and servers:
+        return replace(gateway, networks=(replace(SOLANA, rpc_urls=_rpc_urls(servers)),))
     port, address = environ.get("BLOCKRUN_PROXY_PORT"), environ.get("BLOCKRUN_API_KEY_URL")
     if gateway.paid_by is PaidBy.PROXY and port:
         if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
@@ -197,6 +207,16 @@ def gateway_at(url: str, environ: Mapping[str, str] = os.environ) -> Gateway:
 def practice_at(url: str) -> Gateway:
     """Return the practice gateway at `url`; it is only ever paid in play money."""
     return Gateway("practice", _checked_url(url), (PRACTICE,))
+
+
+def _rpc_urls(servers: str) -> tuple[str, ...]:
+    urls = tuple(_checked_url(url) for url in servers.split(",") if url.strip())
+    if len(set(urls)) < WITNESSES:
+        raise FlagError(
+            "BLOCKRUN_SOLANA_RPC names fewer than two servers.",
+            "Separate their URLs by commas: what became of a payment is believed when two say so.",
+        )
+    return urls
 
 
 def _origin_of(url: str) -> tuple[str, str | None, int | None]:

@@ -1,6 +1,6 @@
 """Whether a signature was cashed, asked of those who know: the practice gateway, or the chain.
 
-On a chain the token contract's own `authorizationState` decides (EIP-3009), read through public
+On an EVM chain the token contract's own `authorizationState` decides (EIP-3009), read through public
 RPC servers of which two must agree: one server's word does not decide about money.
 """
 
@@ -9,21 +9,28 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import dataclass
-from typing import Any
 
 from blockrun_magic.errors import BlockrunError
+from blockrun_magic.gateway import rpc, solana
 from blockrun_magic.gateway.client import Client
-from blockrun_magic.gateway.presets import Gateway
+from blockrun_magic.gateway.presets import WITNESSES, Gateway
 from blockrun_magic.payments.money import parse_usd
-from blockrun_magic.payments.networks import NETWORKS, PRACTICE, Network
+from blockrun_magic.payments.networks import NETWORKS, PRACTICE, Network, SolanaNetwork
+from blockrun_magic.payments.rows import Payment
 
-__all__ = ["Balance", "authorization_used", "balance", "expired_unused"]
+__all__ = [
+    "Balance",
+    "authorization_used",
+    "balance",
+    "expired_unused",
+    "payment_expired_unused",
+    "payment_used",
+]
 
 _AUTHORIZATION_STATE = "0xe94a0102"
 _BALANCE_OF = "0x70a08231"
 _RESULT = re.compile(r"0x[0-9a-fA-F]{64}")
 _QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,16}")
-_WITNESSES = 2
 _SETTLED_AFTER = 30
 """Seconds: what a chain's last blocks say may still be reorganised, and servers differ."""
 
@@ -36,10 +43,38 @@ class Balance:
     source: str
 
 
+async def payment_used(client: Client, gateway: Gateway, payment: Payment) -> tuple[bool | None, str | None]:
+    """Return whether a payment was cashed (None: nobody can say) and its transaction if known."""
+    if not (payment.network and payment.payer and payment.nonce):
+        return None, None
+    chain = _solana_of(gateway, payment)
+    if chain is not None:
+        return await solana.transfer_made(client, chain, payment.payer, payment.nonce, int(payment.created_at))
+    return await authorization_used(client, gateway, payment.network, payment.payer, payment.nonce)
+
+
+async def payment_expired_unused(client: Client, gateway: Gateway, payment: Payment) -> bool:
+    """Return whether witnesses say that a payment was not cashed, and never can be."""
+    if not (payment.network and payment.payer and payment.nonce):
+        return False
+    chain = _solana_of(gateway, payment)
+    if chain is not None:
+        ends = payment.last_height
+        who, since = (payment.payer, payment.nonce), int(payment.created_at)
+        return ends is not None and await solana.transfer_expired_unused(client, chain, *who, since, ends)
+    cheque = payment.network, payment.payer, payment.nonce, payment.valid_before or 0
+    return await expired_unused(client, gateway, *cheque)
+
+
+def _solana_of(gateway: Gateway, payment: Payment) -> SolanaNetwork | None:
+    ours = (chain for chain in gateway.networks if isinstance(chain, SolanaNetwork))
+    return next((chain for chain in ours if chain.id == payment.network), None)
+
+
 async def authorization_used(
     client: Client, gateway: Gateway, network_id: str, payer: str, nonce: str
 ) -> tuple[bool | None, str | None]:
-    """Return whether the authorization was cashed (None: nobody can say) and its transaction if known."""
+    """Return whether an EIP-3009 authorization was cashed (None: nobody can say) and its transaction if known."""
     network = NETWORKS.get(network_id)
     if network is None:
         return None, None
@@ -71,7 +106,7 @@ async def expired_unused(
         return (await _asked_practice(client, gateway, payer, nonce))[0] is False
     data = _AUTHORIZATION_STATE + _word(payer) + nonce.removeprefix("0x")
     said = await asyncio.gather(*(_state_after(client, url, network.asset, data, over) for url in network.rpc_urls))
-    return said.count(0) >= _WITNESSES and said.count(0) == sum(state is not None for state in said)
+    return said.count(0) >= WITNESSES and said.count(0) == sum(state is not None for state in said)
 
 
 async def _practice_time(client: Client, gateway: Gateway) -> float | None:
@@ -85,7 +120,7 @@ async def _practice_time(client: Client, gateway: Gateway) -> float | None:
 
 async def _state_after(client: Client, url: str, contract: str, data: str, time: float) -> int | None:
     """Return the state at the server's latest block, or None when that is not younger than `time`."""
-    block = await _rpc(client, url, "eth_getBlockByNumber", ["latest", False])
+    block = await rpc.call(client, url, "eth_getBlockByNumber", ["latest", False])
     number, when = (block.get("number"), block.get("timestamp")) if isinstance(block, dict) else (None, None)
     if not (isinstance(number, str) and _QUANTITY.fullmatch(number)):
         return None
@@ -106,7 +141,10 @@ async def balance(client: Client, gateway: Gateway, payer: str) -> Balance | Non
             return Balance(parse_usd(str(body.get("balance"))), "the practice gateway, play money")
         except ValueError:
             return None
-    value = await _agreed_call(client, network, _BALANCE_OF + _word(payer))
+    if isinstance(network, SolanaNetwork):
+        value = await solana.balance(client, network, payer)
+    else:
+        value = await _agreed_call(client, network, _BALANCE_OF + _word(payer))
     return None if value is None else Balance(value, f"{network.label}, two public RPC servers agreeing")
 
 
@@ -128,25 +166,13 @@ async def _agreed_call(client: Client, network: Network, data: str) -> int | Non
     """Return what the token contract answers, once two RPC servers gave the same; else None."""
     calls = [_call(client, url, network.asset, data) for url in network.rpc_urls]
     answers = [answer for answer in await asyncio.gather(*calls) if answer is not None]
-    agreed = {answer for answer in answers if answers.count(answer) >= _WITNESSES}
+    agreed = {answer for answer in answers if answers.count(answer) >= WITNESSES}
     return agreed.pop() if len(agreed) == 1 else None
 
 
 async def _call(client: Client, url: str, contract: str, data: str, block: str = "latest") -> int | None:
-    result = await _rpc(client, url, "eth_call", [{"to": contract, "data": data}, block])
+    result = await rpc.call(client, url, "eth_call", [{"to": contract, "data": data}, block])
     return int(result, 16) if isinstance(result, str) and _RESULT.fullmatch(result) else None
-
-
-async def _rpc(client: Client, url: str, method: str, params: list[Any]) -> Any:
-    """Return the `result` of a JSON-RPC call, or None when there is none."""
-    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-    # An RPC server is no gateway of ours: it is asked as one that may never be paid.
-    server = Gateway("the RPC server", url, ())
-    try:
-        answer = (await client.post(server, "", body)).json()
-    except BlockrunError:
-        return None
-    return answer.get("result") if isinstance(answer, dict) else None
 
 
 def _word(address: str) -> str:

@@ -68,7 +68,9 @@ COMMANDS: dict[str, Command] = {
     command.name: command
     for command in (
         Command(
-            "use practice|base|testnet|clawrouter|account|auto|URL [--remember]", "Where requests go.", choosing.use
+            "use practice|base|testnet|solana|clawrouter|account|auto|URL [--remember]",
+            "Where requests go.",
+            choosing.use,
         ),
         Command("models [WORD] [--refresh]", "The image models: prices, sizes, what each can do.", gateways.models),
         Command("price [--model M] [--size S] [-n K]", "What a request costs; asking is free.", gateways.price),

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import NoReturn, TypeVar
+from typing import NoReturn, Self, TypeVar
 
 from blockrun_magic.errors import WalletError
 
-__all__ = ["Secret", "UnseenEnviron", "looks_secret", "read_key", "shielded"]
+__all__ = ["KeyHolder", "Secret", "UnseenEnviron", "looks_secret", "read_key", "shielded"]
 
 _T = TypeVar("_T")
 
@@ -38,6 +38,29 @@ class Secret:
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("a secret is never pickled or copied")
+
+
+class KeyHolder:
+    """What holds a key: shown by its `source`, itself when copied, and never pickled."""
+
+    __slots__ = ()
+
+    source: str
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} from {self.source}>"
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __getstate__(self) -> NoReturn:
+        raise TypeError("a wallet is never pickled: its key stays in this process")
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        self.__getstate__()
 
 
 class UnseenEnviron(Mapping[str, str]):

@@ -124,6 +124,7 @@ class Ledger(LedgerReader):
             pay_to=authorization.pay_to,
             nonce=authorization.nonce,
             valid_before=authorization.valid_before,
+            last_height=authorization.last_height,
             header_name=signed.header_name,
             header_value=signed.header_value,
         )

@@ -1,7 +1,7 @@
 """The networks we pay on: our own table, which a gateway may choose from and never add to.
 
 The EIP-712 domain and the token address come from here alone: a 402 that names another asset
-is refused before anything is signed. Base and Base Sepolia are Circle's USDC contracts; the
+is refused before anything is signed. Base, Base Sepolia and Solana are Circle's USDC; the
 practice network exists nowhere, so what is signed for it can never be cashed.
 """
 
@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["BASE", "BASE_SEPOLIA", "NETWORKS", "PRACTICE", "Network", "network_named"]
+__all__ = ["BASE", "BASE_SEPOLIA", "NETWORKS", "PRACTICE", "SOLANA", "Network", "SolanaNetwork", "network_named"]
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """One chain and its USDC contract, with the EIP-712 domain to sign under."""
+    """One EVM chain and its USDC contract, with the EIP-712 domain to sign under."""
 
     id: str
     """CAIP-2 identifier, as x402 v2 writes it: "eip155:8453"."""
@@ -39,6 +39,23 @@ class Network:
             "chainId": self.chain_id,
             "verifyingContract": self.asset,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class SolanaNetwork:
+    """One Solana cluster and its USDC mint, which has six decimals and belongs to the SPL Token program."""
+
+    id: str
+    """CAIP-2 identifier, as x402 v2 writes it: "solana:" and the start of the genesis block's hash."""
+    v1_name: str
+    """The name x402 v1 uses for the same network: "solana"."""
+    label: str
+    asset: str
+    """The mint's address, base58."""
+    realm: str
+    """As for `Network`."""
+    rpc_urls: tuple[str, ...] = ()
+    """Public JSON-RPC servers of the cluster, each of another operator and none of the gateway's."""
 
 
 BASE = Network(
@@ -74,12 +91,25 @@ PRACTICE = Network(
     domain_version="1",
     realm="practice",
 )
+SOLANA = SolanaNetwork(
+    id="solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp",
+    v1_name="solana",
+    label="Solana",
+    asset="EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v",
+    realm="real",
+    rpc_urls=(
+        "https://api.mainnet-beta.solana.com",
+        "https://solana-rpc.publicnode.com",
+        "https://solana.drpc.org",
+    ),
+)
 
 NETWORKS: dict[str, Network] = {network.id: network for network in (BASE, BASE_SEPOLIA, PRACTICE)}
+"""The EVM networks, by id."""
 
 
 def network_named(name: str) -> Network | None:
-    """Return the network that x402 v1 or v2 calls `name`, or None when it is not ours."""
+    """Return the EVM network that x402 v1 or v2 calls `name`, or None when it is not ours."""
     known = NETWORKS.get(name)
     if known is not None:
         return known

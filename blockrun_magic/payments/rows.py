@@ -19,7 +19,7 @@ class Payment:
 
     `prepaid` says that somebody else pays: there is no signature, and no nonce to ask for. `estimated`
     says that the amount is our list price, because no answer has named what was charged. `created_at` and
-    `updated_at` are Unix seconds.
+    `updated_at` are Unix seconds. `nonce`, `valid_before` and `last_height` are the authorization's.
     """
 
     id: int
@@ -35,6 +35,7 @@ class Payment:
     header_name: str | None = None
     header_value: str | None = field(default=None, repr=False)
     note: str | None = None
+    last_height: int | None = None
     prepaid: bool = False
     estimated: bool = False
     gateway: str | None = None
@@ -108,6 +109,7 @@ def payment_of(row: sqlite3.Row) -> Payment:
         header_name=row["header_name"],
         header_value=row["header_value"],
         note=row["note"],
+        last_height=row["last_height"],
         prepaid=bool(row["prepaid"]),
         estimated=bool(row["estimated"]),
         gateway=row["gateway"],

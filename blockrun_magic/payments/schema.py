@@ -123,3 +123,9 @@ def payments_by_others(connection: sqlite3.Connection) -> None:
     connection.execute(
         "UPDATE authorizations SET gateway = (SELECT gateway FROM purchases WHERE purchases.id = purchase_id)"
     )
+
+
+@migration
+def heights(connection: sqlite3.Connection) -> None:
+    """Keep the height after which no block of Solana can hold a payment."""
+    connection.execute("ALTER TABLE authorizations ADD COLUMN last_height INTEGER")

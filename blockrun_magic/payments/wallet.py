@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from blockrun_magic.errors import WalletError, WalletLocked, WalletMissing
 from blockrun_magic.payments.keyfiles import read_keyfile
-from blockrun_magic.payments.keys import Secret, read_key, shielded
+from blockrun_magic.payments.keys import KeyHolder, Secret, read_key, shielded
 from blockrun_magic.payments.keystore import Keystore, read_keystore, unusable
 from blockrun_magic.payments.passphrase import VARIABLE, in_keyring, in_variable
 from blockrun_magic.payments.wallets import DEFAULT, Places, hex_of
@@ -25,7 +25,7 @@ _T = TypeVar("_T")
 _VARIABLES = ("BLOCKRUN_WALLET_KEY", "BASE_CHAIN_WALLET_KEY")
 
 
-class Wallet:
+class Wallet(KeyHolder):
     """A key that signs and says its address, and is never shown.
 
     `source` says where the key came from ("BLOCKRUN_WALLET_KEY", "~/.blockrun/.session"), `why` why it is
@@ -135,21 +135,6 @@ class Wallet:
     def _with_key(self, use: Callable[[str | bytes], _T]) -> _T:
         """Return use(key); what it raises comes out without the frames that saw the key."""
         return shielded(use, self._key(), blame=unusable(self.source))
-
-    def __repr__(self) -> str:
-        return f"<Wallet from {self.source}>"
-
-    def __copy__(self) -> Wallet:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Wallet:
-        return self
-
-    def __getstate__(self) -> NoReturn:
-        raise TypeError("a wallet is never pickled: its key stays in this process")
-
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        self.__getstate__()
 
 
 def find_wallet(environ: Mapping[str, str], home: Path) -> Wallet:

@@ -13,7 +13,7 @@ from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.health import clawrouter_health
 from blockrun_magic.gateway.presets import Gateway
 from blockrun_magic.gateway.request import ImageRequest, Upload
-from blockrun_magic.gateway.truth import authorization_used, expired_unused
+from blockrun_magic.gateway.truth import payment_expired_unused, payment_used
 from blockrun_magic.payments.ledger import Ledger
 from blockrun_magic.payments.rows import Payment
 from blockrun_magic.payments.states import State
@@ -140,15 +140,11 @@ async def look_up(client: Client, ledger: Ledger, gateway: Gateway, payment: Pay
     """
     if payment.state not in (State.SUBMITTED, State.POLLING, State.UNKNOWN):
         return {State.SETTLED: True, State.RELEASED: False}.get(payment.state)
-    if not (payment.network and payment.payer and payment.nonce):
-        return None
-    used, transaction = await authorization_used(client, gateway, payment.network, payment.payer, payment.nonce)
+    used, transaction = await payment_used(client, gateway, payment)
     if used:
         ledger.settle(payment.id, transaction, "found when looked up")
-    elif used is False and now >= expired_at(payment):
-        cheque = payment.network, payment.payer, payment.nonce, payment.valid_before or 0
-        if await expired_unused(client, gateway, *cheque):
-            ledger.release(payment.id, "expired unused")
+    elif used is False and now >= expired_at(payment) and await payment_expired_unused(client, gateway, payment):
+        ledger.release(payment.id, "expired unused")
     return used
 
 

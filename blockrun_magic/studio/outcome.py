@@ -28,7 +28,7 @@ class Outcome:
 
     def note(self, payment: Payment, answer: Answer) -> None:
         """Book a transaction the moment that any answer names one."""
-        self.note_settlement(payment, read_settlement(answer.headers, answer.json()))
+        self.note_settlement(payment, read_settlement(answer.headers, answer.json(), payment.network))
 
     def note_settlement(self, payment: Payment, settlement: Settlement) -> None:
         """Book a transaction, unless the gateway says itself that it failed."""

@@ -21,6 +21,7 @@ from blockrun_magic.payments.ledger import Ledger
 from blockrun_magic.payments.money import format_usd
 from blockrun_magic.payments.rows import Payment, Purchase
 from blockrun_magic.payments.sealed import SealedHeaders
+from blockrun_magic.payments.solana_wallet import SolanaWallet
 from blockrun_magic.payments.states import State
 from blockrun_magic.payments.wallet import Wallet
 from blockrun_magic.pictures.store import Store
@@ -47,7 +48,7 @@ class Purchasing:
     store: Store
     shelf: Shelf
     catalog_at: Callable[[Gateway], Catalog]
-    wallet_for: Callable[[Gateway], Wallet]
+    wallet_for: Callable[[Gateway], Wallet | SolanaWallet]
     headers_for: Callable[[Gateway], SealedHeaders]
     look_up: Callable[[Payment], Awaitable[None]]
     patience: Patience

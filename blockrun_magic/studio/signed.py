@@ -30,9 +30,13 @@ from blockrun_magic.gateway.answers import (
     read_answer,
     refusal,
 )
+from blockrun_magic.gateway.solana import recent_blockhash
 from blockrun_magic.payments.money import format_usd
+from blockrun_magic.payments.networks import SolanaNetwork
 from blockrun_magic.payments.rows import Payment
 from blockrun_magic.payments.sealed import SealedHeaders
+from blockrun_magic.payments.solana import sign_transfer
+from blockrun_magic.payments.solana_wallet import SolanaWallet
 from blockrun_magic.payments.states import OPEN, State
 from blockrun_magic.payments.wallet import Wallet
 from blockrun_magic.payments.x402 import Terms, read_settlement, sign_payment
@@ -52,7 +56,7 @@ class SignedWay:
     """The way of a purchase that `wallet` pays for; a `Way`."""
 
     deal: Deal
-    wallet: Callable[[], Wallet]
+    wallet: Callable[[], Wallet | SolanaWallet]
     outcome: Outcome = field(init=False)
 
     def __post_init__(self) -> None:
@@ -118,7 +122,13 @@ class SignedWay:
         return deal.payment(payment_id)
 
     async def _sign(self, payment_id: int, terms: Terms) -> None:
-        signed = await asyncio.to_thread(sign_payment, terms, self.wallet(), int(self.deal.clock()))
+        wallet, now = self.wallet(), int(self.deal.clock())
+        if isinstance(wallet, SolanaWallet):
+            assert isinstance(terms.network, SolanaNetwork)  # noqa: S101  the wallet was chosen by the network
+            recent = await recent_blockhash(self.deal.client, terms.network)
+            signed = await asyncio.to_thread(sign_transfer, terms, wallet, recent, now)
+        else:
+            signed = await asyncio.to_thread(sign_payment, terms, wallet, now)
         self.deal.ledger.sign(payment_id, terms.network.id, signed)
 
     async def submit(self, payment: Payment) -> tuple[Payment, Completed]:
@@ -222,7 +232,7 @@ class SignedWay:
                 answer = await ask()
             except GatewayUnreachable as error:
                 left = left or error.sent
-                self.outcome.note_settlement(payment, read_settlement(error.headers, None))
+                self.outcome.note_settlement(payment, read_settlement(error.headers, None, payment.network))
                 fault: GatewayError = error
             except GatewayError as error:
                 # An answer beyond all bounds was not read to its end, but the header has left.

@@ -28,6 +28,7 @@ from blockrun_magic.payments.cost_log import append_settled
 from blockrun_magic.payments.ledger import Ledger
 from blockrun_magic.payments.rows import Purchase
 from blockrun_magic.payments.sealed import SealedHeaders
+from blockrun_magic.payments.solana_wallet import SolanaWallet
 from blockrun_magic.payments.wallet import Wallet
 from blockrun_magic.pictures.store import Store
 from blockrun_magic.studio.asking import Offer, ask_price, estimate
@@ -60,7 +61,7 @@ class Studio:
         client: Client,
         ledger: Ledger,
         store: Store,
-        wallet_for: Callable[[Gateway], Wallet],
+        wallet_for: Callable[[Gateway], Wallet | SolanaWallet],
         locks: Path,
         api_key: Callable[[], ApiKey] | None = None,
         catalogues: Path | None = None,

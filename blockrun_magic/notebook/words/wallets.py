@@ -13,6 +13,7 @@ from blockrun_magic.notebook.words.gateways import payer_words
 from blockrun_magic.notebook.words.importing import import_key
 from blockrun_magic.payments.keys import looks_secret
 from blockrun_magic.payments.money import parse_usd
+from blockrun_magic.payments.solana_wallet import SolanaWallet
 from blockrun_magic.payments.wallet import Wallet
 from blockrun_magic.suggest import did_you_mean, quoted
 
@@ -116,9 +117,9 @@ def _qr(context: Context, words: Sequence[str]) -> Card:
     micros = _amount(words[0]) if words else None
     if gateway.realm == "practice":
         return Message("Play money is free and fills up by itself: nothing has to be sent, and nothing must be.")
-    network = next((network for network in gateway.networks if network.id.startswith("eip155:")), None)
-    if network is None:
-        return _address(context, ())
+    if gateway.prepaid:
+        return _not_ours(context)
+    network = gateway.networks[0]
     found = _payer(context)
     display(QrCode(funding_uri(network, found.address, micros)))
     amount = "USDC" if micros is None else money_words(micros, gateway.realm)
@@ -142,7 +143,7 @@ def _not_ours(context: Context) -> Card:
     return Message(f"At {context.session.gateway.name} nothing is signed here. Who pays: {payer_words(context)}")
 
 
-def _payer(context: Context) -> Wallet:
+def _payer(context: Context) -> Wallet | SolanaWallet:
     from blockrun_magic.wiring import wallet_for
 
     return wallet_for(context.session.gateway)
@@ -155,7 +156,7 @@ def _paying_source() -> str:
         return ""
 
 
-def _lock_words(found: Wallet) -> str:
+def _lock_words(found: Wallet | SolanaWallet) -> str:
     return "locked until its passphrase is given" if found.locked else "open in this session"
 
 

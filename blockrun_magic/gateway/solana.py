@@ -1,0 +1,154 @@
+"""Solana's public servers: a blockhash to sign with, what became of a payment, a balance.
+
+A payment is found by the random nonce in its memo, in the list of transactions of our own token account. What
+decides about money, two servers have to say (Solana's JSON-RPC: getLatestBlockhash, getEpochInfo,
+getSignaturesForAddress, getTokenAccountBalance).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from blockrun_magic.errors import GatewayUnreachable
+from blockrun_magic.gateway.client import Client
+from blockrun_magic.gateway.presets import WITNESSES
+from blockrun_magic.gateway.rpc import call
+from blockrun_magic.payments.networks import SolanaNetwork
+from blockrun_magic.payments.solana import RecentBlockhash, names_transaction, token_account
+
+__all__ = ["balance", "recent_blockhash", "transfer_expired_unused", "transfer_made"]
+
+_T = TypeVar("_T")
+
+_LIFE = 150
+"""Blocks that a blockhash lives."""
+_CONFIRMED = {"commitment": "confirmed"}
+_FINALIZED = {"commitment": "finalized"}
+_LONGEST_LIST = 1000
+_OLDER = 120
+"""Seconds: a list that reaches back so far before the signature cannot have missed its transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """What one server lists of a token account: our payment's transaction, if it is there, and whether all is."""
+
+    transaction: str | None
+    complete: bool
+
+
+async def recent_blockhash(client: Client, network: SolanaNetwork) -> RecentBlockhash:
+    """Return a blockhash of these seconds, and the height that it ends at.
+
+    A server that understates that height could make a payment look expired that is not: two have to name
+    heights less than a blockhash's life apart, and the higher one counts. Raises GatewayUnreachable.
+    """
+    heard: list[RecentBlockhash] = []
+    for answer in asyncio.as_completed(
+        [call(client, url, "getLatestBlockhash", [_CONFIRMED]) for url in network.rpc_urls]
+    ):
+        if (found := _blockhash(await answer)) is None:
+            continue
+        near = [one for one in heard if abs(one.last_height - found.last_height) <= _LIFE]
+        if near:
+            return RecentBlockhash(near[0].value, max(near[0].last_height, found.last_height) + _LIFE)
+        heard.append(found)
+    raise GatewayUnreachable(
+        f"{network.label} cannot be reached: no two of its servers named a recent block.",
+        "Nothing was signed. Run the cell again later, or set BLOCKRUN_SOLANA_RPC to servers of your choice.",
+        sent=False,
+    )
+
+
+async def transfer_made(
+    client: Client, network: SolanaNetwork, payer: str, nonce: str, since: int
+) -> tuple[bool | None, str | None]:
+    """Return whether the payment with this nonce is on the chain (None: no two say), and its transaction.
+
+    `since` is the Unix time of its signature.
+    """
+    asked = [_list(client, url, payer, nonce, since, _CONFIRMED) for url in network.rpc_urls]
+    lists = [found for found in await asyncio.gather(*asked) if found is not None]
+    there = [found.transaction for found in lists if found.transaction is not None]
+    if len(there) >= WITNESSES and len(set(there)) == 1:
+        return True, there[0]
+    absent = sum(found.complete for found in lists if found.transaction is None)
+    return (False if absent >= WITNESSES and not there else None), None
+
+
+async def transfer_expired_unused(
+    client: Client, network: SolanaNetwork, payer: str, nonce: str, since: int, last_height: int
+) -> bool:
+    """Return whether two servers that are past `last_height` for good list no such payment, and none lists it."""
+    asked = [_list_after(client, url, payer, nonce, since, last_height) for url in network.rpc_urls]
+    lists = [found for found in await asyncio.gather(*asked) if found is not None]
+    return sum(found.complete for found in lists) >= WITNESSES and all(found.transaction is None for found in lists)
+
+
+async def balance(client: Client, network: SolanaNetwork, payer: str) -> int | None:
+    """Return the wallet's USDC in micro-USDC, once two servers gave the same; else None."""
+    account = token_account(payer)
+    asked = [call(client, url, "getTokenAccountBalance", [account, _CONFIRMED]) for url in network.rpc_urls]
+    said = [_amount(answer) for answer in await asyncio.gather(*asked)]
+    return _agreed(amount for amount in said if amount is not None)
+
+
+async def _list_after(client: Client, url: str, payer: str, nonce: str, since: int, last_height: int) -> _Listed | None:
+    """Return the server's list as of a final block above `last_height`, or None when it has none yet."""
+    epoch = await call(client, url, "getEpochInfo", [_FINALIZED])
+    height, slot = (epoch.get("blockHeight"), epoch.get("absoluteSlot")) if isinstance(epoch, dict) else (None, None)
+    if not (isinstance(height, int) and isinstance(slot, int) and height > last_height):
+        return None
+    # Behind one address may be several servers: the one that lists must not be behind the one that counted.
+    return await _list(client, url, payer, nonce, since, _FINALIZED | {"minContextSlot": slot})
+
+
+async def _list(
+    client: Client, url: str, payer: str, nonce: str, since: int, options: dict[str, Any]
+) -> _Listed | None:
+    params = [token_account(payer), options | {"limit": _LONGEST_LIST}]
+    rows = await call(client, url, "getSignaturesForAddress", params)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        return None
+    oldest = rows[-1].get("blockTime") if rows else None
+    complete = len(rows) < _LONGEST_LIST or (isinstance(oldest, int) and oldest < since - _OLDER)
+    for row in rows:
+        # A memo is listed as "[32] 6f0c...": its length, then itself.
+        ours = row.get("err") is None and str(row.get("memo") or "").split(" ")[-1] == nonce
+        if ours and isinstance(name := row.get("signature"), str) and names_transaction(name):
+            return _Listed(name, complete)
+    return _Listed(None, complete)
+
+
+def _blockhash(answer: Any) -> RecentBlockhash | None:
+    value = answer.get("value") if isinstance(answer, dict) else None
+    if not isinstance(value, dict):
+        return None
+    name, height = value.get("blockhash"), value.get("lastValidBlockHeight")
+    if not isinstance(name, str) or not isinstance(height, int) or isinstance(height, bool) or height <= 0:
+        return None
+    return RecentBlockhash(name, height) if _is_hash(name) else None
+
+
+def _is_hash(text: str) -> bool:
+    from solders.hash import Hash
+
+    try:
+        return Hash.from_string(text) != Hash.default()
+    except ValueError:
+        return False
+
+
+def _amount(answer: Any) -> int | None:
+    value = answer.get("value") if isinstance(answer, dict) else None
+    text = value.get("amount") if isinstance(value, dict) else None
+    return int(text) if isinstance(text, str) and text.isascii() and text.isdigit() else None
+
+
+def _agreed(answers: Iterable[_T]) -> _T | None:
+    said = list(answers)
+    agreed = {answer for answer in said if said.count(answer) >= WITNESSES}
+    return agreed.pop() if len(agreed) == 1 else None

@@ -1,0 +1,101 @@
+"""What a 402 asks for and what is signed for it: the values of x402, on whatever chain."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from blockrun_magic.errors import TermsRefused
+from blockrun_magic.payments.networks import Network, SolanaNetwork
+
+__all__ = ["Authorization", "Challenge", "SignedPayment", "Terms", "refused", "seal"]
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """What a 402 says, before any of it is believed."""
+
+    version: int
+    accepts: tuple[Mapping[str, Any], ...]
+    resource: Any = None
+    extensions: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """A payment we are ready to sign: one entry of a challenge, checked against our own table.
+
+    `amount` is in micro-USDC; `window` is how long the signature may live, in seconds, where we choose that;
+    `accepted` is the gateway's own entry, to be echoed verbatim; `fee_payer` is who adds the second signature
+    and pays for the transaction, on Solana.
+    """
+
+    version: int
+    network: Network | SolanaNetwork
+    amount: int
+    pay_to: str
+    window: int
+    accepted: Mapping[str, Any]
+    resource: Any = None
+    extensions: Any = None
+    fee_payer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Authorization:
+    """A signed transfer that others cash: a cheque, which moves its sum at most once.
+
+    `value` is in micro-USDC, the times are Unix seconds. On an EVM chain it is an EIP-3009
+    `TransferWithAuthorization`, with a `nonce` of 0x and 64 hex digits. On Solana it is a transaction, with a
+    `nonce` of 32 hex digits in its memo: no block above the height `last_height` can hold it, which alone
+    decides when it is over; `valid_before` is an estimate of that.
+    """
+
+    payer: str
+    pay_to: str
+    value: int
+    valid_after: int
+    valid_before: int
+    nonce: str
+    last_height: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SignedPayment:
+    """An authorization and the header that carries it. The header is money: it is never shown."""
+
+    authorization: Authorization
+    header_name: str
+    header_value: str = field(repr=False)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a payment's header is money: it is not copied into files")
+
+
+def seal(terms: Terms, authorization: Authorization, payload: Mapping[str, Any]) -> SignedPayment:
+    """Return `authorization` with the header that carries it as `payload`, in the gateway's version of x402."""
+    name, content = _envelope(terms, payload)
+    encoded = base64.b64encode(json.dumps(content, separators=(",", ":")).encode()).decode("ascii")
+    return SignedPayment(authorization, name, encoded)
+
+
+def _envelope(terms: Terms, payload: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    if terms.version == 1:
+        network = terms.accepted["network"]
+        return "X-PAYMENT", {"x402Version": 1, "scheme": "exact", "network": network, "payload": payload}
+    content: dict[str, Any] = {"x402Version": 2, "accepted": terms.accepted, "payload": payload}
+    if terms.resource is not None:
+        content["resource"] = terms.resource
+    if terms.extensions is not None:
+        content["extensions"] = terms.extensions
+    return "PAYMENT-SIGNATURE", content
+
+
+def refused(what: str) -> TermsRefused:
+    """Return the error for terms that we do not sign, with what to do about it."""
+    return TermsRefused(
+        what, "Nothing was signed. Check the gateway's address with `%blockrun`; if it is right, report this."
+    )
