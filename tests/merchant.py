@@ -23,6 +23,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from email import policy
+from email.parser import BytesParser
 from email.utils import formatdate
 from functools import cache
 from http import HTTPStatus
@@ -177,6 +179,25 @@ class Exchange:
         """The payment header, if there is one."""
         return self.headers.get("payment-signature")
 
+    @property
+    def form(self) -> str | None:
+        """The content type of a form with files; None for JSON."""
+        kind = self.headers.get("content-type", "")
+        return kind if kind.startswith("multipart/form-data") else None
+
+    def ordered(self) -> dict[str, Any]:
+        """Return what the body orders; files as their bytes."""
+        if self.form is None:
+            return dict(json.loads(self.body))
+        whole = BytesParser(policy=policy.HTTP).parsebytes(f"Content-Type: {self.form}\r\n\r\n".encode() + self.body)
+        fields: dict[str, Any] = {}
+        for part in whole.iter_parts():
+            name = str(part.get_param("name", header="content-disposition"))
+            content = part.get_payload(decode=True)
+            assert isinstance(content, bytes)
+            fields[name] = content if part.get_filename() else content.decode()
+        return fields | {"n": int(fields["n"])}
+
 
 Act = Callable[[Exchange], Awaitable[Reply | None]]
 
@@ -213,6 +234,7 @@ class Merchant:
         self.hands_out_again = True
         self.surcharge = 0
         self.urls_lapse = False
+        self.takes_files = self.looks_before_paid = True
         self.requests = 0
         self.shown: list[Shown] = []
         self.orders: dict[str, str] = {}
@@ -365,7 +387,9 @@ class Merchant:
         return Reply.of(404, {"error": "Not found"})
 
     async def _ordered(self, exchange: Exchange, path: str) -> Reply:
-        fields = exchange.fields = json.loads(exchange.body) | {"endpoint": path}
+        if exchange.form and not self.takes_files and (exchange.payment or self.looks_before_paid):
+            return Reply.of(415, {"error": "Unsupported Media Type"})
+        fields = exchange.fields = exchange.ordered() | {"endpoint": path}
         if exchange.payment is None:
             challenge = self._challenge(exchange)
             return await self._act("challenge", exchange, challenge) or challenge

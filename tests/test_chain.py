@@ -102,6 +102,27 @@ def test_a_signature_is_cashed_once_and_only_as_it_is(chain: LocalChain, merchan
     assert PRICE == chain.balance(PAYEE)
 
 
+def test_of_two_prices_signed_for_one_picture_one_can_be_cashed(
+    chain: LocalChain, merchant: Merchant, tmp_path: Path
+) -> None:
+    """What is signed again at another price has the nonce of what was refused: the contract takes either, once."""
+
+    async def buy() -> None:
+        async with studio_over(tmp_path) as studio:
+            await studio.quote(REQUEST, merchant.gateway)
+            merchant.surcharge = 1000
+            await studio.make(REQUEST, merchant.gateway)
+
+            assert PRICE + 1000 == chain.balance(PAYEE) == spending(studio.ledger, "real", "all").settled
+
+    asyncio.run(buy())
+    refused, cashed = (shown.cheque for shown in merchant.shown)
+
+    assert (PRICE, PRICE + 1000) == (refused.value, cashed.value)
+    with pytest.raises(Rejected, match="used"):
+        chain.transfer(refused)
+
+
 def test_a_lost_answer_is_unknown_until_the_chain_is_asked(
     chain: LocalChain, merchant: Merchant, tmp_path: Path, servers: list[RpcServer]
 ) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
@@ -72,7 +71,11 @@ def _watched(studio: Studio, stack: ExitStack) -> list[str]:
         return take
 
     ledger = ("begin", "reserve", "sign", "submit", "poll", "settle", "release", "doubt", "answer", "finish")
-    for owner, names in ((studio.ledger, ledger), (studio.client, ("post", "get")), (studio.store, ("put",))):
+    for owner, names in (
+        (studio.ledger, ledger),
+        (studio.client, ("post", "post_files", "get")),
+        (studio.store, ("put",)),
+    ):
         for name in names:
             stack.enter_context(mock.patch.object(owner, name, step(name, getattr(owner, name))))
     return steps
@@ -97,7 +100,7 @@ def test_every_step_is_on_record_before_it_is_taken(tmp_path: Path, merchant: Me
 
 def test_what_is_edited_is_kept_before_it_is_sent(tmp_path: Path, merchant: Merchant) -> None:
     """Picture and mask are in the store first, so that another kernel can go on with the edit."""
-    assert ["put", "put", "begin", "post"] == _steps_of(tmp_path, _EDIT, merchant)[:4]
+    assert ["put", "put", "begin", "post_files"] == _steps_of(tmp_path, _EDIT, merchant)[:4]
 
 
 def test_a_slow_job_is_on_record_before_it_is_polled(tmp_path: Path, merchant: Merchant) -> None:
@@ -455,8 +458,8 @@ def test_the_price_of_an_edit_is_asked_without_its_pictures(
 
     merchant.acts |= {"challenge": weigh, "paid": paid}
     _in_studio(tmp_path, lambda studio: studio.make(request, merchant.gateway))
-    whole = len(json.dumps(request.body()))
+    *unpaid, whole = asked
 
-    assert asked[0] < 1500
-    assert [True] * (refusal is not None) == [size > whole * 0.9 for size in asked[1:-1]]
-    assert asked[-1] < -whole * 0.9
+    assert -2.05 * len(source.data) < whole < -2 * len(source.data)
+    assert all(size < 1500 for size in unpaid[: 1 if refusal is None else 2])
+    assert [-whole] * (refusal is not None) == [size for size in unpaid if size > 1500]

@@ -20,6 +20,7 @@ import httpx
 from blockrun_magic.errors import AnswerUnusable, GatewayUnreachable, SourceError
 from blockrun_magic.gateway.answers import Answer, plain_text
 from blockrun_magic.gateway.presets import Gateway, PaidBy
+from blockrun_magic.gateway.request import ImageRequest
 
 __all__ = ["Client", "Timeouts"]
 
@@ -77,6 +78,23 @@ class Client:
         """Return the gateway's answer to a JSON `body`; raises GatewayUnreachable or AnswerUnusable."""
         request = self._request("POST", gateway.base_url + path, json=body, headers=headers)
         return await self._answer(request, gateway)
+
+    async def post_files(
+        self, gateway: Gateway, request: ImageRequest, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """Return the gateway's answer to `request` as multipart/form-data, its pictures as files; raises as `post`.
+
+        The boundary is the request's own, so that a request that is sent again is the same to the byte.
+        """
+        named = {"Content-Type": f"multipart/form-data; boundary={request.digest.removeprefix('sha256:')}"}
+        built = self._request(
+            "POST",
+            gateway.base_url + request.endpoint,
+            data=request.fields(),
+            files=[(name, (name, upload.data, upload.media_type)) for name, upload in request.files()],
+            headers={**named, **(headers or {})},
+        )
+        return await self._answer(built, gateway)
 
     async def get(self, gateway: Gateway, url: str, headers: Mapping[str, str] | None = None) -> Answer:
         """Return the gateway's answer to a GET of `url`, a path under its base or an address on its origin.

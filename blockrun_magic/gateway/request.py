@@ -59,6 +59,9 @@ class PriceKey:
     quality: str | None
     n: int
 
+    def __str__(self) -> str:
+        return json.dumps([self.endpoint, self.model, self.size, self.quality, self.n])
+
 
 @dataclass(frozen=True, slots=True)
 class ImageRequest:
@@ -110,11 +113,21 @@ class ImageRequest:
         text = self.canonical_json().encode("utf-8", "surrogatepass")
         return f"sha256:{hashlib.sha256(text).hexdigest()}"
 
+    def fields(self) -> dict[str, Any]:
+        """Return all but the pictures, as the gateway names it (gateway protocol, section 2)."""
+        fields: dict[str, Any] = {"model": self.model, "prompt": self.prompt, "size": self.size, "n": self.n}
+        if self.quality is not None:
+            fields["quality"] = self.quality
+        return fields
+
+    def files(self) -> list[tuple[str, Upload]]:
+        """Return the pictures with the names that their form fields have (gateway protocol, section 8)."""
+        files = [("image[]", image) for image in self.images]
+        return files if self.mask is None else [*files, ("mask", self.mask)]
+
     def body(self) -> dict[str, Any]:
         """Return the JSON body the gateway takes (gateway protocol, section 2)."""
-        body: dict[str, Any] = {"model": self.model, "prompt": self.prompt, "size": self.size, "n": self.n}
-        if self.quality is not None:
-            body["quality"] = self.quality
+        body = self.fields()
         if self.images:
             uris = [image.data_uri for image in self.images]
             body["image"] = uris[0] if len(uris) == 1 else uris

@@ -38,7 +38,7 @@ class Ledger(LedgerReader):
         self, realm: str, gateway: str, digest: str, take: int, request: Mapping[str, Any], *, private: bool
     ) -> Purchase:
         """Return the purchase of this request and take, begun now unless it was before."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             connection.execute(
                 """INSERT INTO purchases (id, created_at, realm, gateway, digest, take, request, private)
                 VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (realm, digest, take) DO NOTHING""",
@@ -59,7 +59,7 @@ class Ledger(LedgerReader):
 
     def move(self, purchase_id: str, gateway: str) -> None:
         """Begin an unpaid purchase anew at `gateway`: what another one answered is forgotten."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             connection.execute(
                 "UPDATE purchases SET gateway = ?, poll_url = NULL, answer = NULL WHERE id = ?", (gateway, purchase_id)
             )
@@ -73,7 +73,7 @@ class Ledger(LedgerReader):
         its kernel died, ends by itself after an hour.
         """
         now = self.clock()
-        with self._writing() as connection:
+        with self.writing() as connection:
             check_caps(amount, self._committed(connection, realm, now), self._caps(connection))
             cursor = connection.execute(
                 "INSERT INTO holds (session, realm, amount, expires_at) VALUES (?, ?, ?, ?)",
@@ -83,7 +83,7 @@ class Ledger(LedgerReader):
 
     def drop_hold(self, hold: int) -> None:
         """Give back what is left of a hold."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             connection.execute("DELETE FROM holds WHERE id = ?", (hold,))
 
     def reserve(
@@ -101,7 +101,7 @@ class Ledger(LedgerReader):
         transaction over all kernels checks the caps. Raises BudgetError, and then nothing is reserved.
         """
         now = self.clock()
-        with self._writing() as connection:
+        with self.writing() as connection:
             if hold is not None:
                 connection.execute("UPDATE holds SET amount = max(0, amount - ?) WHERE id = ?", (amount, hold))
             check_caps(amount, self._committed(connection, purchase.realm, now), self._caps(connection))
@@ -129,19 +129,46 @@ class Ledger(LedgerReader):
             header_value=signed.header_value,
         )
 
+    def sign_anew(self, payment_id: int, amount: int, signed: SignedPayment) -> None:
+        """Record another signature in the place of a sent one that was refused, with the same nonce.
+
+        The token contract takes one nonce once, so that only one of the two can ever be cashed (EIP-3009).
+        `amount` is the new one's, in micro-USDC. Raises BudgetError where it would break a cap.
+        """
+        authorization = signed.authorization
+        with self.writing() as connection:
+            row = connection.execute(
+                "SELECT realm, amount, nonce FROM authorizations WHERE id = ?", (payment_id,)
+            ).fetchone()
+            assert row["nonce"] == authorization.nonce  # noqa: S101  another nonce would be a second cheque
+            committed = self._committed(connection, row["realm"], self.clock())
+            check_caps(max(0, amount - row["amount"]), committed, self._caps(connection))
+            self._advance_in(connection, payment_id, State.UNKNOWN, note="signed again at another price")
+            self._advance_in(
+                connection,
+                payment_id,
+                State.SUBMITTED,
+                amount=amount,
+                valid_before=authorization.valid_before,
+                header_name=signed.header_name,
+                header_value=signed.header_value,
+                pay_to=authorization.pay_to,
+                refused=0,
+            )
+
     def submit(self, payment_id: int) -> None:
         """Record that the signature may leave from now on: → submitted."""
         self._advance(payment_id, State.SUBMITTED)
 
     def poll(self, payment_id: int, purchase_id: str, poll_url: str) -> None:
         """Record the job that this authorization pays for when it completes: → polling."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             connection.execute("UPDATE purchases SET poll_url = ? WHERE id = ?", (poll_url, purchase_id))
             self._advance_in(connection, payment_id, State.POLLING)
 
     def forget_job(self, purchase_id: str) -> None:
         """Forget a job that ended without a picture, so that the request is sent anew."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             connection.execute("UPDATE purchases SET poll_url = NULL WHERE id = ?", (purchase_id,))
 
     def settle(
@@ -152,7 +179,7 @@ class Ledger(LedgerReader):
         `charged` is what the gateway says that it took, in micro-USDC, in place of what was estimated.
         """
         stated = {} if charged is None else {"amount": charged, "estimated": 0}
-        with self._writing() as connection:
+        with self.writing() as connection:
             self._advance_in(connection, payment_id, State.SETTLED, transaction_hash=transaction, note=note, **stated)
             # Until the picture is here, the header may be needed to ask for it once more.
             connection.execute(
@@ -174,12 +201,12 @@ class Ledger(LedgerReader):
 
     def answer(self, purchase_id: str, items: Sequence[Mapping[str, Any]]) -> None:
         """Keep where a paid-for answer's pictures are to be fetched from."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             connection.execute("UPDATE purchases SET answer = ? WHERE id = ?", (json.dumps(items), purchase_id))
 
     def finish(self, purchase_id: str, pictures: Sequence[KeptPicture], seconds: float) -> None:
         """Record the pictures of a purchase, which ends it; its settled headers are wiped."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             connection.execute("DELETE FROM pictures WHERE purchase_id = ?", (purchase_id,))
             connection.executemany(
                 "INSERT INTO pictures VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -216,7 +243,7 @@ class Ledger(LedgerReader):
             WHERE state = ? AND authorizations.realm = ? AND logged = 0 AND estimated = 0 ORDER BY updated_at"""
         if not self._read(query, (State.SETTLED, realm)):
             return
-        with self._writing() as connection:
+        with self.writing() as connection:
             rows = connection.execute(query, (State.SETTLED, realm)).fetchall()
             write(rows)
             connection.executemany("UPDATE authorizations SET logged = 1 WHERE id = ?", [(row["id"],) for row in rows])
@@ -230,13 +257,18 @@ class Ledger(LedgerReader):
 
     def set_caps(self, **caps: int) -> Caps:
         """Change some of the caps (`image`, `session`, `day`, micro-USDC); return all of them."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             for name, value in caps.items():
                 connection.execute(
                     "INSERT INTO settings VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
                     (f"cap.{name}", str(value)),
                 )
             return self._caps(connection)
+
+    def set_setting(self, name: str, value: str) -> None:
+        """Change a setting that all kernels share."""
+        with self.writing() as connection:
+            connection.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, value))
 
     def committed(self, realm: str) -> Committed:
         """Return what this session and this UTC day have spent or put at risk, in micro-USDC."""
@@ -269,7 +301,7 @@ class Ledger(LedgerReader):
         )
 
     def _advance(self, payment_id: int, to: State, **fields: Any) -> None:
-        with self._writing() as connection:
+        with self.writing() as connection:
             self._advance_in(connection, payment_id, to, **fields)
 
     def _advance_in(self, connection: sqlite3.Connection, payment_id: int, to: State, **fields: Any) -> None:
@@ -292,7 +324,8 @@ class Ledger(LedgerReader):
         connection.execute(f"UPDATE authorizations SET {assignments} WHERE id = ?", (*columns.values(), payment_id))
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Return a transaction that all kernels wait for: all of it is durable afterwards, or nothing was changed."""
         with told(self.path), self._lock:
             self._connection.execute("BEGIN IMMEDIATE")
             try:

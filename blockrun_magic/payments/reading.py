@@ -37,6 +37,11 @@ class LedgerReader:
         with self._lock:
             self._connection.close()
 
+    def setting(self, name: str) -> str | None:
+        """Return a setting that all kernels share, or None."""
+        rows = self._read("SELECT value FROM settings WHERE name = ?", (name,))
+        return str(rows[0]["value"]) if rows else None
+
     def purchase(self, realm: str, digest: str, take: int) -> Purchase | None:
         """Return the purchase of this request and take, or None when it was never begun."""
         rows = self._read("SELECT * FROM purchases WHERE realm = ? AND digest = ? AND take = ?", (realm, digest, take))

@@ -129,3 +129,16 @@ def payments_by_others(connection: sqlite3.Connection) -> None:
 def heights(connection: sqlite3.Connection) -> None:
     """Keep the height after which no block of Solana can hold a payment."""
     connection.execute("ALTER TABLE authorizations ADD COLUMN last_height INTEGER")
+
+
+@migration
+def quotes(connection: sqlite3.Connection) -> None:
+    """Keep what gateways asked for lately."""
+    connection.execute("""
+        CREATE TABLE quotes (
+            gateway TEXT NOT NULL,
+            price_key TEXT NOT NULL,
+            challenge TEXT NOT NULL,
+            seen_at REAL NOT NULL,
+            PRIMARY KEY (gateway, price_key)
+        ) STRICT""")

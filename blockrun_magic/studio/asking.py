@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 
-from blockrun_magic.errors import AnswerUnusable, FlagError, RequestError
+from blockrun_magic.errors import AnswerUnusable, FlagError, RequestError, TermsRefused
 from blockrun_magic.gateway.answers import Answer, refusal
 from blockrun_magic.gateway.catalog import Catalog
 from blockrun_magic.gateway.client import Client
@@ -15,18 +14,20 @@ from blockrun_magic.gateway.presets import Gateway
 from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.gateway.truth import payment_expired_unused, payment_used
 from blockrun_magic.payments.ledger import Ledger
+from blockrun_magic.payments.networks import SolanaNetwork
+from blockrun_magic.payments.quotes import keep_quote, kept_quote
 from blockrun_magic.payments.rows import Payment
 from blockrun_magic.payments.states import State
 from blockrun_magic.payments.x402 import Terms, pin_terms, read_challenge
+from blockrun_magic.studio.sending import UNREADABLE, send
 
-__all__ = ["Offer", "ask_price", "estimate", "expired_at", "look_up", "refuse_proxy", "send", "usable_until"]
+__all__ = ["Offer", "ask_price", "estimate", "expired_at", "known_price", "look_up", "refuse_proxy", "usable_until"]
 
 _CHAIN_CLOCK = 60
 """Seconds after `validBefore` until an authorization counts as expired: clocks differ."""
 _LAST_MOMENT = 8
 """Seconds before `validBefore` when a verifier begins to refuse a signature (it wants six)."""
 _ACCEPTED = 202
-_LOOKED_CLOSER = frozenset({400, 413, 415, 422})
 _PAYMENT_REQUIRED = 402
 
 
@@ -45,13 +46,6 @@ class Offer:
     def estimated(self) -> bool:
         """Whether the amount is our list price and not the gateway's word."""
         return self.terms is None
-
-
-async def send(
-    client: Client, gateway: Gateway, request: ImageRequest, headers: Mapping[str, str] | None = None
-) -> Answer:
-    """Return the gateway's answer to `request`; raises GatewayUnreachable or AnswerUnusable."""
-    return await client.post(gateway, request.endpoint, request.body(), headers)
 
 
 def estimate(gateway: Gateway, request: ImageRequest, catalog: Catalog, max_price: int | None) -> Offer:
@@ -83,9 +77,9 @@ async def refuse_proxy(client: Client, gateway: Gateway) -> None:
 
 
 async def ask_price(
-    client: Client, gateway: Gateway, request: ImageRequest, payer: str, job: str | None = None
+    client: Client, ledger: Ledger, gateway: Gateway, request: ImageRequest, payer: str, job: str | None = None
 ) -> Terms:
-    """Return the gateway's price for `request` as pinned terms; nothing is signed to learn it.
+    """Return the gateway's price for `request` as pinned terms, and keep it; nothing is signed to learn it.
 
     `job` is the address of a slow job that has begun: if it asks for a payment, its price counts. Raises
     TermsRefused for terms that we do not sign, GatewayError for any other answer than a 402, FlagError for a
@@ -93,10 +87,14 @@ async def ask_price(
     """
     await refuse_proxy(client, gateway)
     answer = None if job is None else await client.get(gateway, job)
-    if answer is None or answer.status != _PAYMENT_REQUIRED:
-        answer = await _send_unpaid(client, gateway, request)
+    asked_anew = answer is None or answer.status != _PAYMENT_REQUIRED
+    if answer is None or asked_anew:
+        answer = await _send_unpaid(client, ledger, gateway, request)
     if answer.status == _PAYMENT_REQUIRED:
-        return pin_terms(read_challenge(answer.headers, answer.body), gateway.networks, gateway.base_url, payer)
+        terms = pin_terms(read_challenge(answer.headers, answer.body), gateway.networks, gateway.base_url, payer)
+        if asked_anew:  # a job's price is its own
+            keep_quote(ledger, gateway.name, str(request.price_key), terms)
+        return terms
     if answer.status in (200, _ACCEPTED):
         raise AnswerUnusable(
             f"{gateway.name} answered without asking for a payment.",
@@ -105,17 +103,32 @@ async def ask_price(
     raise refusal(answer, gateway)
 
 
-async def _send_unpaid(client: Client, gateway: Gateway, request: ImageRequest) -> Answer:
+def known_price(ledger: Ledger, gateway: Gateway, request: ImageRequest, payer: str) -> Terms | None:
+    """Return what the gateway asked for such a request within the hour, pinned; None where it has to be asked.
+
+    On Solana a signature is dated, and a second one in its place could be cashed beside it: there it is always asked.
+    """
+    kept = kept_quote(ledger, gateway.name, str(request.price_key))
+    if kept is None:
+        return None
+    try:
+        terms = pin_terms(kept, gateway.networks, gateway.base_url, payer)
+    except TermsRefused:
+        return None
+    return None if isinstance(terms.network, SolanaNetwork) else terms
+
+
+async def _send_unpaid(client: Client, ledger: Ledger, gateway: Gateway, request: ImageRequest) -> Answer:
     """Return the answer to `request` without a payment, for which tiny pictures stand in for its own.
 
     The price does not depend on them (gateway protocol, section 3), and megabytes need not travel twice. A gateway
     that looks closer, and refuses them, is asked with the real ones.
     """
     if request.images:
-        answer = await send(client, gateway, _with_tiny_pictures(request))
-        if answer.status not in _LOOKED_CLOSER:
+        answer = await send(client, ledger, gateway, _with_tiny_pictures(request))
+        if answer.status not in UNREADABLE:
             return answer
-    return await send(client, gateway, request)
+    return await send(client, ledger, gateway, request)
 
 
 def _with_tiny_pictures(request: ImageRequest) -> ImageRequest:

@@ -17,9 +17,10 @@ from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.payments.ledger import Ledger
 from blockrun_magic.payments.rows import Payment, Purchase
 from blockrun_magic.payments.states import State
-from blockrun_magic.studio.asking import Offer, send
+from blockrun_magic.studio.asking import Offer
 from blockrun_magic.studio.progress import Progress
 from blockrun_magic.studio.retry import Patience
+from blockrun_magic.studio.sending import send
 
 __all__ = ["Deal", "Way"]
 
@@ -57,7 +58,7 @@ class Deal:
 
     async def post(self, headers: Mapping[str, str]) -> Answer:
         """Return the gateway's answer to the request, sent with `headers`: the one place where it is paid for."""
-        return await send(self.client, self.gateway, self.request, headers)
+        return await send(self.client, self.ledger, self.gateway, self.request, headers)
 
     async def ask(self, address: str, headers: Mapping[str, str]) -> Answer:
         """Return the gateway's answer to a poll of the job at `address`."""

@@ -5,17 +5,20 @@ Who pays is the way's affair; see `paying`.
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 from blockrun_magic.errors import BlockrunError, BudgetError, GatewayError, OutcomeUnknown
 from blockrun_magic.gateway.answers import Item
 from blockrun_magic.gateway.catalog import Catalog
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.presets import Gateway
-from blockrun_magic.gateway.request import ImageRequest
+from blockrun_magic.gateway.request import ImageRequest, PriceKey
 from blockrun_magic.payments.budget import check_price, check_surprise
 from blockrun_magic.payments.ledger import Ledger
 from blockrun_magic.payments.money import format_usd
@@ -53,6 +56,8 @@ class Purchasing:
     look_up: Callable[[Payment], Awaitable[None]]
     patience: Patience
     clock: Callable[[], float]
+    turns: defaultdict[tuple[str, PriceKey], asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    """Each price is asked by one purchase at a time: the others then know it."""
 
     def begin_here(self, purchase: Purchase, gateway: Gateway) -> Purchase:
         """Return a purchase that was begun elsewhere as one of `gateway`; raises OutcomeUnknown if it was paid for.
@@ -99,7 +104,9 @@ class Purchasing:
     def _way(self, deal: Deal, options: Options) -> Way:
         gateway = deal.gateway
         if not gateway.prepaid:
-            return SignedWay(deal, lambda: self.wallet_for(gateway))
+            agree = partial(self._check_budget, deal=deal, options=options)
+            turn = self.turns[gateway.name, deal.request.price_key]
+            return SignedWay(deal, lambda: self.wallet_for(gateway), agree, turn)
         return PrepaidWay(
             deal,
             self.catalog_at(gateway),

@@ -33,14 +33,15 @@ from blockrun_magic.gateway.answers import (
 from blockrun_magic.gateway.solana import recent_blockhash
 from blockrun_magic.payments.money import format_usd
 from blockrun_magic.payments.networks import SolanaNetwork
+from blockrun_magic.payments.quotes import drop_quote, keep_quote
 from blockrun_magic.payments.rows import Payment
 from blockrun_magic.payments.sealed import SealedHeaders
 from blockrun_magic.payments.solana import sign_transfer
 from blockrun_magic.payments.solana_wallet import SolanaWallet
 from blockrun_magic.payments.states import OPEN, State
 from blockrun_magic.payments.wallet import Wallet
-from blockrun_magic.payments.x402 import Terms, read_settlement, sign_payment
-from blockrun_magic.studio.asking import Offer, ask_price, expired_at, look_up, usable_until
+from blockrun_magic.payments.x402 import Terms, pin_terms, read_challenge, read_settlement, sign_payment
+from blockrun_magic.studio.asking import Offer, ask_price, expired_at, known_price, look_up, usable_until
 from blockrun_magic.studio.outcome import Outcome
 from blockrun_magic.studio.paying import Deal
 
@@ -57,7 +58,13 @@ class SignedWay:
 
     deal: Deal
     wallet: Callable[[], Wallet | SolanaWallet]
+    agree: Callable[[Offer], None]
+    """Raises BudgetError where an offer is more than the user allowed."""
+    turn: asyncio.Lock
+    """Held while a price like this one is asked."""
     outcome: Outcome = field(init=False)
+    _ahead: Terms | None = field(init=False, default=None)
+    """The terms that were signed without asking, while it is not known whether they still hold."""
 
     def __post_init__(self) -> None:
         self.outcome = Outcome(self.deal)
@@ -96,16 +103,32 @@ class SignedWay:
     async def offer(self) -> Offer:
         """Return what the gateway asks for this request, or for its slow job, pinned.
 
-        Raises TermsRefused or GatewayError.
+        It is not asked again within the hour. Raises TermsRefused or GatewayError.
         """
-        return await self._offer(self.deal.purchase.poll_url)
+        deal = self.deal
+        if deal.purchase.poll_url is not None:
+            return await self._offer(deal.purchase.poll_url)
+        payer = await asyncio.to_thread(lambda: self.wallet().address)
+        async with self.turn:  # who waits for another's question has its answer
+            terms = known_price(deal.ledger, deal.gateway, deal.request, payer)
+            if terms is None or not self._agreeable(terms):
+                return await self._offer(None)
+        self._ahead = terms
+        return _offer_of(terms)
+
+    def _agreeable(self, terms: Terms) -> bool:
+        try:
+            self.agree(_offer_of(terms))
+        except BudgetError:
+            return False
+        return True
 
     async def _offer(self, job: str | None) -> Offer:
         deal = self.deal
         deal.progress.stage = "asking the price"
         payer = await asyncio.to_thread(lambda: self.wallet().address)
-        terms = await ask_price(deal.client, deal.gateway, deal.request, payer, job)
-        return Offer(terms.amount, terms.network.label, terms)
+        terms = await ask_price(deal.client, deal.ledger, deal.gateway, deal.request, payer, job)
+        return _offer_of(terms)
 
     async def authorize(self, offer: Offer, hold: int | None = None) -> Payment:
         """Return a payment of `offer`: reserved, out of `hold` if given, signed, on record, not yet sent."""
@@ -142,6 +165,9 @@ class SignedWay:
         deal.progress.sent = True
         deal.progress.stage = "waiting for the picture"
         answer = await self._persist(payment, partial(deal.post, _header(payment)))
+        if answer.status == _PAYMENT_REQUIRED and (terms := self._changed(payment, answer)) is not None:
+            payment = await self._sign_anew(payment, terms)
+            answer = await self._persist(payment, partial(deal.post, _header(payment)))
         found = await self._read(payment, answer)
         if isinstance(found, Completed):
             return payment, found
@@ -150,6 +176,43 @@ class SignedWay:
         except AnswerUnusable as error:
             raise await self.outcome.with_money(payment, error) from error
         return await self._poll(payment, address)
+
+    def _changed(self, payment: Payment, answer: Answer) -> Terms | None:
+        """Return what a refusal asks for where that is not what was signed; None where the payment itself was refused.
+
+        On Solana a payment has no nonce that a second one could share: there it stays refused.
+        """
+        deal, ahead, self._ahead = self.deal, self._ahead, None
+        wallet, now = self.wallet(), deal.again(payment)
+        if now.state is State.SETTLED or not isinstance(wallet, Wallet) or wallet.address != payment.payer:
+            return None
+        try:
+            challenge = read_challenge(answer.headers, answer.body)
+            terms = pin_terms(challenge, deal.gateway.networks, deal.gateway.base_url, wallet.address)
+        except TermsRefused:
+            return None
+        same = terms.amount == payment.amount and (ahead is None or terms.accepted == ahead.accepted)
+        return None if same or terms.network.id != payment.network else terms
+
+    async def _sign_anew(self, payment: Payment, terms: Terms) -> Payment:
+        """Return `payment` signed for other terms with its own nonce, so that only one of the two can be cashed."""
+        deal = self.deal
+        drop_quote(deal.ledger, deal.gateway.name, str(deal.request.price_key))
+        deal.progress.stage = "signing the new price"
+        wallet = self.wallet()
+        assert isinstance(wallet, Wallet) and payment.nonce is not None  # noqa: S101, PT018  Solana is never signed ahead
+        try:
+            self.agree(_offer_of(terms))
+            nonce = bytes.fromhex(payment.nonce[2:])
+            signed = await asyncio.to_thread(sign_payment, terms, wallet, int(deal.clock()), nonce)
+            deal.ledger.sign_anew(payment.id, terms.amount, signed)
+        except BudgetError as error:
+            deal.doubt(payment, "refused, because its price had changed", refused=True)
+            told = BudgetError(error.what, error.do.replace("Nothing was signed", "Nothing more was signed"))
+            raise self.outcome.told(payment, told, used=await self.outcome.look_up_quickly(payment)) from error
+        keep_quote(deal.ledger, deal.gateway.name, str(deal.request.price_key), terms)
+        deal.progress.price = terms.amount
+        return deal.again(payment)
 
     async def _poll(self, payment: Payment, address: str) -> tuple[Payment, Completed]:
         deal = self.deal
@@ -265,6 +328,10 @@ class SignedWay:
                 # Last: a payment that still polls and has no job could not go on.
                 self.deal.ledger.forget_job(self.deal.purchase.id)
             raise told from error
+
+
+def _offer_of(terms: Terms) -> Offer:
+    return Offer(terms.amount, terms.network.label, terms)
 
 
 def _header(payment: Payment) -> SealedHeaders:

@@ -125,7 +125,7 @@ class Studio:
             catalog.check(request)
         if gateway.can("quote"):
             async with self.catalogues.explaining(gateway, request):
-                terms = await ask_price(self.client, gateway, request, payer="")
+                terms = await ask_price(self.client, self.ledger, gateway, request, payer="")
             offer = Offer(terms.amount, terms.network.label, terms)
         else:
             offer = estimate(gateway, request, catalog, options.max_price)
