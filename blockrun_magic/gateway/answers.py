@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
+from functools import cached_property
 from typing import Any
 from urllib.parse import urljoin
 
@@ -28,6 +29,7 @@ from blockrun_magic.errors import (
     RequestRejected,
     UpstreamFailed,
 )
+from blockrun_magic.gateway.lifting import lift_pictures
 from blockrun_magic.gateway.presets import Gateway, PaidBy
 from blockrun_magic.payments.plainjson import read_json
 
@@ -59,7 +61,7 @@ _HIGHEST_PRICE = 10_000_000_000
 _JOB_FAILURES = frozenset({"failed", "error", "cancelled", "canceled", "expired"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Answer:
     """An HTTP answer, read whole; header names are lower-case."""
 
@@ -68,11 +70,23 @@ class Answer:
     body: bytes = field(repr=False)
 
     def json(self) -> Any:
-        """Return the decoded JSON body, or None when it is not JSON, or nested absurdly deep."""
+        """Return the decoded JSON body, or None when it is not JSON, or nested absurdly deep.
+
+        A picture in it stands there as the name that `picture` knows it by.
+        """
+        return self._read[0]
+
+    def picture(self, name: str) -> bytes | None:
+        """Return the bytes of a picture that came inside the body, or None when `name` names none."""
+        return self._read[1].get(name)
+
+    @cached_property
+    def _read(self) -> tuple[Any, Mapping[str, bytes]]:
+        rest, pictures = lift_pictures(self.body)
         try:
-            return read_json(self.body)
+            return read_json(rest), pictures
         except ValueError:
-            return None
+            return None, {}
 
     @property
     def date(self) -> float | None:
@@ -137,7 +151,7 @@ def read_answer(answer: Answer) -> Completed | Pending:
             "Try again, or another model or prompt.",
         )
     if isinstance(body.get("data"), list) and body["data"]:
-        return Completed(tuple(_read_item(entry) for entry in body["data"]))
+        return Completed(tuple(_read_item(answer, entry) for entry in body["data"]))
     poll_url = body.get("poll_url")
     if isinstance(poll_url, str) or answer.status == 202:
         return Pending(status or "queued", poll_url if isinstance(poll_url, str) else None)
@@ -147,18 +161,18 @@ def read_answer(answer: Answer) -> Completed | Pending:
     )
 
 
-def _read_item(entry: Any) -> Item:
+def _read_item(answer: Answer, entry: Any) -> Item:
     if not isinstance(entry, Mapping):
         raise AnswerUnusable("The gateway's list of pictures is not readable.", "Try again later.")
     revised = entry.get("revised_prompt")
     revised = plain_text(revised, 4000) if isinstance(revised, str) and revised else None
     encoded, url = entry.get("b64_json"), entry.get("url")
     if isinstance(encoded, str) and encoded:
-        return Item(data=_decode(encoded), revised_prompt=revised)
+        return Item(data=_decode(answer, encoded), revised_prompt=revised)
     if isinstance(url, str) and url[:5].lower() == "data:":
         header, _, content = url.partition(",")
         if header.lower().endswith(";base64"):
-            return Item(data=_decode(content), revised_prompt=revised)
+            return Item(data=_decode(answer, content), revised_prompt=revised)
     elif isinstance(url, str) and url:
         return Item(url=url, revised_prompt=revised)
     raise AnswerUnusable(
@@ -167,7 +181,10 @@ def _read_item(entry: Any) -> Item:
     )
 
 
-def _decode(encoded: str) -> bytes:
+def _decode(answer: Answer, encoded: str) -> bytes:
+    lifted = answer.picture(encoded)
+    if lifted is not None:
+        return lifted
     try:
         return base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):

@@ -117,6 +117,10 @@ class Session:
             self._practice = open_practice()
         return self._practice[0]
 
+    def warm(self, gateway: Gateway) -> None:
+        """Get ready what the first picture at `gateway` will need, in the background."""
+        self.bridge.submit(self.studio.warm(gateway))
+
     def refresh_catalogue(self, gateway: Gateway) -> None:
         """Read the list of models at `gateway` in the background, unless that was done within a day."""
         if self.studio.catalogues.stale(gateway):

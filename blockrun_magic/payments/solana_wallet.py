@@ -55,6 +55,12 @@ class SolanaWallet(KeyHolder):
             self._address = self._with_key(lambda key: str(_keypair(key).pubkey()))
         return self._address
 
+    @staticmethod
+    def prepare() -> None:
+        """Import what signing needs, as `Wallet.prepare` does."""
+        import solders.message
+        import solders.transaction  # noqa: F401
+
     def unlock(self) -> None:
         """Do nothing: a key that is not encrypted is always open."""
 

@@ -108,6 +108,11 @@ class Wallet(KeyHolder):
                 f"`%blockrun wallet unlock` asks for its passphrase; without a keyboard, set {VARIABLE}.",
             )
 
+    @staticmethod
+    def prepare() -> None:
+        """Import what signing needs, which takes a moment; safe in any thread, and done at the latest by signing."""
+        import eth_account.messages  # noqa: F401
+
     def sealed_key(self) -> Secret:
         """Return the key as 0x and 64 hex digits, sealed; raises WalletLocked."""
         self.unlock()

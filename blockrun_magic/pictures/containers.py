@@ -37,18 +37,18 @@ JPEG_TEXT_LIMIT = 65535 - 2 - len(_XMP)
 
 
 class PngChunk(NamedTuple):
-    """One chunk of a PNG: its type, its content and all its bytes as they stand."""
+    """One chunk of a PNG: its type, its content and all its bytes as they stand, none of them copied."""
 
     kind: bytes
-    content: bytes
-    whole: bytes
+    content: memoryview
+    whole: memoryview
 
 
 def png_chunks(data: bytes) -> Iterator[PngChunk]:
     """Yield the chunks of a PNG up to IEND; raises ValueError if it is not one, or not whole."""
     if not data.startswith(_PNG):
         raise ValueError("not a PNG")
-    at, kind = len(_PNG), b""
+    view, at, kind = memoryview(data), len(_PNG), b""
     while kind != b"IEND":
         if at + 12 > len(data):
             raise ValueError("a PNG without its end")
@@ -56,9 +56,9 @@ def png_chunks(data: bytes) -> Iterator[PngChunk]:
         end = at + 12 + length
         if end > len(data) or (at == len(_PNG)) != (kind == b"IHDR"):
             raise ValueError("a PNG whose chunks do not add up")
-        if zlib.crc32(data[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
+        if zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
             raise ValueError("a PNG with a checksum that does not match")
-        yield PngChunk(kind, data[at + 8 : end - 4], data[at:end])
+        yield PngChunk(kind, view[at + 8 : end - 4], view[at:end])
         at = end
 
 
@@ -69,8 +69,10 @@ def itxt(keyword: str, text: str) -> bytes:
 
 def png_text(chunk: PngChunk) -> tuple[str, str] | None:
     """Return keyword and text of an uncompressed tEXt or iTXt chunk; None for any other chunk."""
-    keyword, separator, rest = chunk.content.partition(b"\0")
-    if chunk.kind not in {b"tEXt", b"iTXt"} or not separator:
+    if chunk.kind not in {b"tEXt", b"iTXt"}:
+        return None
+    keyword, separator, rest = bytes(chunk.content).partition(b"\0")
+    if not separator:
         return None
     if chunk.kind == b"tEXt":
         return keyword.decode("latin-1"), rest.decode("latin-1")
@@ -82,7 +84,7 @@ def png_text(chunk: PngChunk) -> tuple[str, str] | None:
 
 def png_with_text(data: bytes, texts: dict[str, str], replaced: frozenset[str]) -> bytes:
     """Return the PNG with `texts` as iTXt before its pixels, and none else of the `replaced` keywords."""
-    parts = [_PNG]
+    parts: list[bytes | memoryview] = [_PNG]
     for chunk in png_chunks(data):
         text = png_text(chunk)
         if text is None or text[0] not in replaced:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import threading
 from typing import TYPE_CHECKING, Self
@@ -64,7 +65,7 @@ class PracticeServer:
             return self.url
         from blockrun_magic.practice.state import State
 
-        listener = socket.create_server((_HOST, self._port), backlog=256)
+        listener = _listening(self._port)
         try:
             state = State(self._db, self._start_balance)
         except BaseException:
@@ -133,6 +134,24 @@ class PracticeServer:
             await asyncio.sleep(0.05)
         _cut(server)
         await serving
+
+
+def _listening(port: int) -> socket.socket:
+    """Return a socket of this machine that listens; port 0 is any that is free.
+
+    Where a socket does not name its protocol, as those of `socket.create_server`, asyncio leaves Nagle's algorithm on:
+    an answer then waits up to 40 ms for an acknowledgement.
+    """
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        if os.name == "posix":  # elsewhere it would let two servers share a port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((_HOST, port))
+        listener.listen(256)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
 
 
 def _cut(server: uvicorn.Server) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -91,8 +90,8 @@ def receipt_record(purchase: Purchase, payment: Payment, index: int, revised_pro
 
 
 def items_to_record(items: Sequence[Item]) -> list[dict[str, Any]]:
-    """Return where an answer's pictures are, for the ledger; bytes that came along are left out."""
-    return [{"url": item.url, "revised_prompt": item.revised_prompt, "sha256": _hash(item.data)} for item in items]
+    """Return where an answer's pictures are to be fetched from, for the ledger."""
+    return [{"url": item.url, "revised_prompt": item.revised_prompt} for item in items]
 
 
 def items_from_record(record: Sequence[Mapping[str, Any]] | None) -> list[Item] | None:
@@ -100,7 +99,3 @@ def items_from_record(record: Sequence[Mapping[str, Any]] | None) -> list[Item] 
     if not record or not all(entry.get("url") for entry in record):
         return None
     return [Item(url=entry["url"], revised_prompt=entry.get("revised_prompt")) for entry in record]
-
-
-def _hash(data: bytes | None) -> str | None:
-    return None if data is None else hashlib.sha256(data).hexdigest()

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from blockrun_magic.errors import (
+    BlockrunError,
     LedgerError,
     StoreError,
     WalletMissing,
@@ -105,6 +107,17 @@ class Studio:
             self.wallet_for(gateway).unlock()
         else:
             self.headers_for(gateway)
+
+    async def warm(self, gateway: Gateway) -> None:
+        """Get ready what the first picture at `gateway` will need: the signing library, and a connection."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.client.connect(gateway))
+            if gateway.paid_by is PaidBy.SIGNATURE:
+                tasks.create_task(asyncio.to_thread(self._prepare_payer, gateway))
+
+    def _prepare_payer(self, gateway: Gateway) -> None:
+        with suppress(BlockrunError):  # what is wrong with the wallet is said when it has to pay
+            self.wallet_for(gateway).prepare()
 
     def headers_for(self, gateway: Gateway) -> SealedHeaders:
         """Return the headers that authorize a request where we do not sign: an account's key, else none."""

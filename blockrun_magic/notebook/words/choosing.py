@@ -51,6 +51,7 @@ def use(context: Context, words: Sequence[str]) -> Card:
     lines += [f"{clause[0].upper()}{clause[1:]}." for clause in gateway.shortcomings]
     if _REMEMBER in words:
         lines.append(f"Remembered in {remember_gateway(blockrun_home(), gateway.name)} for the kernels to come.")
+    context.session.warm(gateway)
     context.session.refresh_catalogue(gateway)
     return Message("\n".join(lines))
 

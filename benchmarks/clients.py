@@ -1,0 +1,229 @@
+"""The clients that are compared: ours, the two that a user would pick instead, and the least that is possible."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import secrets
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+__all__ = ["KEY", "MODEL", "PEERS", "Client", "Limit", "Official", "Ours", "Sdk"]
+
+KEY = "0x" + "3d" * 32  # a throwaway, known to everybody
+MODEL = "black-forest/flux-1.1-pro"
+EDIT_MODEL = "openai/gpt-image-1"
+SIZE = "1024x1024"
+
+
+class Client(Protocol):
+    """One way to get pictures; every call makes one, or `count` at `at_once` a time."""
+
+    name: str
+
+    def generate(self, prompt: str) -> None:
+        """Get one picture."""
+
+    def many(self, count: int, at_once: int) -> None:
+        """Get pictures for `count` prompts."""
+
+    def edit(self, prompt: str, source: Path) -> None:
+        """Change the picture in a file."""
+
+    def close(self) -> None:
+        """End."""
+
+
+class Ours:
+    """blockrun-magic's studio, as the magics use it: ledger and store on disk, every picture checked and kept."""
+
+    name = "blockrun-magic"
+
+    def __init__(self, url: str, folder: Path) -> None:
+        from blockrun_magic.gateway.client import Client
+        from blockrun_magic.gateway.presets import Gateway
+        from blockrun_magic.payments.ledger import Ledger
+        from blockrun_magic.payments.networks import BASE
+        from blockrun_magic.payments.wallet import Wallet
+        from blockrun_magic.pictures.store import Store
+        from blockrun_magic.studio import Studio
+
+        self._run = asyncio.Runner().run
+        wallet = Wallet.from_key(KEY, "a benchmark")
+        self.gateway = Gateway("base", f"{url}/api", (BASE,))
+        folder = folder / secrets.token_hex(4)
+        self.studio = Studio(
+            client=Client(),
+            ledger=Ledger(folder / "magic" / "ledger.sqlite", "bench"),
+            store=Store(folder / "pictures"),
+            wallet_for=lambda _: wallet,
+            locks=folder / "locks",
+        )
+        # No cap stands in the way of hundreds of pictures.
+        self.studio.ledger.set_caps(session=10**9, day=10**9)
+
+    def generate(self, prompt: str) -> None:
+        """Get one picture."""
+        from blockrun_magic.gateway.request import ImageRequest
+
+        self._run(self.studio.make(ImageRequest("generate", prompt, MODEL, SIZE), self.gateway))
+
+    def many(self, count: int, at_once: int) -> None:
+        """Get pictures for `count` prompts."""
+        from blockrun_magic.gateway.request import ImageRequest
+        from blockrun_magic.studio import BatchProgress, Options, make_all
+
+        name = secrets.token_hex(4)
+        requests = [ImageRequest("generate", f"{name} {number}", MODEL, SIZE) for number in range(count)]
+        results = self._run(make_all(self.studio, requests, self.gateway, Options(), BatchProgress(count), at_once))
+        if len(results) != count:
+            raise SystemExit(f"only {len(results)} pictures came")
+
+    def edit(self, prompt: str, source: Path) -> None:
+        """Change the picture in a file."""
+        from blockrun_magic.gateway.request import ImageRequest, Upload
+
+        upload = Upload.from_file_bytes(source.read_bytes(), "image/png")
+        request = ImageRequest("edit", prompt, EDIT_MODEL, SIZE, images=(upload,))
+        self._run(self.studio.make(request, self.gateway))
+
+    def close(self) -> None:
+        """End."""
+        self._run(self.studio.close())
+
+
+class Sdk:
+    """blockrun-llm's `ImageClient`."""
+
+    name = "blockrun-llm"
+
+    def __init__(self, url: str, _folder: Path) -> None:
+        from blockrun_llm import ImageClient
+
+        self._client = ImageClient(private_key=KEY, api_url=f"{url}/api")
+
+    def generate(self, prompt: str) -> None:
+        """Get one picture."""
+        self._client.generate(prompt, model=MODEL, size=SIZE)
+
+    def many(self, count: int, at_once: int) -> None:
+        """Get pictures for `count` prompts, from as many threads."""
+        with ThreadPoolExecutor(at_once) as pool:
+            list(pool.map(self.generate, map(str, range(count))))
+
+    def edit(self, prompt: str, source: Path) -> None:
+        """Change the picture in a file."""
+        uri = "data:image/png;base64," + base64.b64encode(source.read_bytes()).decode()
+        self._client.edit(prompt, uri, model=EDIT_MODEL, size=SIZE)
+
+    def close(self) -> None:
+        """End."""
+
+
+class Official:
+    """The official x402 package's httpx client."""
+
+    name = "x402 (httpx)"
+
+    def __init__(self, url: str, _folder: Path) -> None:
+        from eth_account import Account
+        from x402 import x402Client
+        from x402.http.clients.httpx import wrapHttpxWithPayment
+        from x402.mechanisms.evm.exact.register import register_exact_evm_client
+        from x402.mechanisms.evm.signers import EthAccountSigner
+
+        self._run = asyncio.Runner().run
+        paying = x402Client()
+        register_exact_evm_client(paying, EthAccountSigner(Account.from_key(KEY)))
+        self._http = wrapHttpxWithPayment(paying, timeout=60)
+        self._url = f"{url}/api/v1/images"
+
+    async def _post(self, path: str, body: dict[str, Any]) -> None:
+        answer = await self._http.post(self._url + path, json={"size": SIZE, "n": 1, **body})
+        answer.raise_for_status()
+        if not answer.json()["data"][0]["url"]:
+            raise SystemExit("no picture came")
+
+    def generate(self, prompt: str) -> None:
+        """Get one picture."""
+        self._run(self._post("/generations", {"model": MODEL, "prompt": prompt}))
+
+    def many(self, count: int, at_once: int) -> None:
+        """Get pictures for `count` prompts."""
+
+        async def all_of_them() -> None:
+            gate = asyncio.Semaphore(at_once)
+
+            async def one(number: int) -> None:
+                async with gate:
+                    await self._post("/generations", {"model": MODEL, "prompt": str(number)})
+
+            await asyncio.gather(*map(one, range(count)))
+
+        self._run(all_of_them())
+
+    def edit(self, prompt: str, source: Path) -> None:
+        """Change the picture in a file."""
+        uri = "data:image/png;base64," + base64.b64encode(source.read_bytes()).decode()
+        self._run(self._post("/image2image", {"model": EDIT_MODEL, "prompt": prompt, "image": uri}))
+
+    def close(self) -> None:
+        """End."""
+        self._run(self._http.aclose())
+
+
+class Limit:
+    """The least that is possible: one POST by httpx, whose payment is signed just before; nothing is kept."""
+
+    name = "one raw POST"
+
+    def __init__(self, url: str, _folder: Path) -> None:
+        import httpx
+        from eth_account import Account
+
+        self._account = Account.from_key(KEY)
+        self._http = httpx.Client(timeout=60)
+        self._url = f"{url}/api/v1/images/generations"
+        asked = self._http.post(self._url, json={}).headers["payment-required"]
+        self._terms = json.loads(base64.b64decode(asked))
+
+    def _header(self) -> str:
+        [entry] = self._terms["accepts"]
+        now = int(time.time())
+        message = {
+            "from": self._account.address,
+            "to": entry["payTo"],
+            "value": int(entry["amount"]),
+            "validAfter": now - 600,
+            "validBefore": now + 300,
+            "nonce": secrets.token_bytes(32),
+        }
+        kinds = [("from", "address"), ("to", "address"), ("value", "uint256")]
+        kinds += [("validAfter", "uint256"), ("validBefore", "uint256"), ("nonce", "bytes32")]
+        domain = {"name": "USD Coin", "version": "2", "chainId": 8453, "verifyingContract": entry["asset"]}
+        types = {"TransferWithAuthorization": [{"name": name, "type": kind} for name, kind in kinds]}
+        signed = self._account.sign_typed_data(domain, types, message)
+        texts = {name: value if isinstance(value, str) else str(value) for name, value in message.items()}
+        payload = {"signature": "0x" + signed.signature.hex(), "authorization": texts}
+        content = {"x402Version": 2, "accepted": entry, "resource": self._terms["resource"], "payload": payload}
+        return base64.b64encode(json.dumps(content).encode()).decode()
+
+    def generate(self, prompt: str) -> None:
+        """Get one picture."""
+        body = {"model": MODEL, "prompt": prompt, "size": SIZE, "n": 1}
+        answer = self._http.post(self._url, json=body, headers={"PAYMENT-SIGNATURE": self._header()})
+        if not answer.json()["data"][0]["url"]:
+            raise SystemExit("no picture came")
+
+    def close(self) -> None:
+        """End."""
+        self._http.close()
+
+
+PEERS: tuple[Callable[[str, Path], Client], ...] = (Sdk, Official)
+_ = partial

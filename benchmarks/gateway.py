@@ -1,0 +1,108 @@
+"""A gateway that costs next to nothing: it asks to be paid, believes every payment, and answers after a set wait.
+
+    python benchmarks/gateway.py 0.05
+
+The practice gateway verifies signatures and paints, which takes longer than what is to be measured here. This one
+counts what reaches it, at /counts, and answers with the PNG at /picture, which a test may change by PUT.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import socket
+import sys
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+PRICE = "42000"
+PAYEE = "0x" + "5a" * 20
+BASE_USDC = "0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913"
+
+
+class Gateway:
+    """What is counted, and the answer to a paid request."""
+
+    def __init__(self, wait: float) -> None:
+        self.wait = wait
+        self.requests = self.received = 0
+        self.answer = b""
+
+    async def image(self, request: Request) -> Response:
+        """Answer a request for a picture, paid or not, `wait` seconds after it was read."""
+        size = 0
+        async for chunk in request.stream():
+            size += len(chunk)
+        self.requests += 1
+        self.received += size
+        await asyncio.sleep(self.wait)
+        if "payment-signature" not in request.headers:
+            return JSONResponse({"error": "Payment Required"}, 402, {"PAYMENT-REQUIRED": _challenge(str(request.url))})
+        receipt = {"success": True, "transaction": "0x" + "ab" * 32, "network": "eip155:8453", "payer": PAYEE}
+        headers = {"PAYMENT-RESPONSE": _encoded(receipt), "Content-Type": "application/json"}
+        return Response(self.answer, 200, headers)
+
+    async def put_picture(self, request: Request) -> Response:
+        """Take the picture of all answers from now on, and encode it now."""
+        picture = base64.b64encode(await request.body())
+        self.answer = b'{"created":1,"data":[{"url":"data:image/png;base64,' + picture + b'"}]}'
+        return JSONResponse({})
+
+    async def set_wait(self, request: Request) -> Response:
+        """Take the seconds that answers wait from now on."""
+        self.wait = float((await request.body()).decode())
+        return JSONResponse({})
+
+    async def counts(self, _request: Request) -> Response:
+        """Say how many requests for pictures came, and how many bytes their bodies had."""
+        return JSONResponse({"requests": self.requests, "received": self.received})
+
+    def app(self) -> Starlette:
+        """Return the application."""
+        return Starlette(
+            routes=[
+                Route("/api/v1/images/generations", self.image, methods=["POST"]),
+                Route("/api/v1/images/image2image", self.image, methods=["POST"]),
+                Route("/picture", self.put_picture, methods=["PUT"]),
+                Route("/wait", self.set_wait, methods=["PUT"]),
+                Route("/counts", self.counts),
+            ]
+        )
+
+
+def _challenge(url: str) -> str:
+    entry = {
+        "scheme": "exact",
+        "network": "eip155:8453",
+        "amount": PRICE,
+        "asset": BASE_USDC,
+        "payTo": PAYEE,
+        "maxTimeoutSeconds": 300,
+        "extra": {"name": "USD Coin", "version": "2"},
+    }
+    return _encoded({"x402Version": 2, "accepts": [entry], "resource": {"url": url}, "error": "Payment Required"})
+
+
+def _encoded(content: Any) -> str:
+    return base64.b64encode(json.dumps(content).encode()).decode()
+
+
+def main() -> None:
+    """Serve on a free port of loopback, and print its URL."""
+    # With its protocol named, asyncio sends answers at once; else it waits for acknowledgements, 40 ms at a time.
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening.bind(("127.0.0.1", 0))
+    listening.listen(128)
+    print(f"http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
+    config = uvicorn.Config(Gateway(float(sys.argv[1])).app(), lifespan="off", log_config=None, timeout_keep_alive=60)
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+if __name__ == "__main__":
+    main()
