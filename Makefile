@@ -5,6 +5,7 @@
 #   make lab    JupyterLab on notebooks/, with play money only
 #   make notebooks  run all of them on the practice gateway, and keep their outputs
 #   make lint   the style and type checks alone
+#   make bench  measure speed, beside other clients
 #   make soak   kill a paying kernel 200 times, and count the money (KILLS=1000 for more)
 #   make clean  remove all of it again
 
@@ -18,7 +19,7 @@ WALLETS := -u BLOCKRUN_WALLET_KEY -u BASE_CHAIN_WALLET_KEY -u SOLANA_WALLET_KEY 
 AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint soak lab notebooks clean
+.PHONY: demo test lint bench soak lab notebooks clean
 
 demo: .make/demo
 	$(BIN)/python notebooks/demo.py
@@ -34,6 +35,9 @@ lint: .make/test
 
 notebooks: .make/lab
 	$(BIN)/python notebooks/build.py
+
+bench: .make/test
+	$(BIN)/python benchmarks
 
 soak: .make/test
 	KILLS=$(KILLS) $(BIN)/python -m pytest tests/test_kill.py

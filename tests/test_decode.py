@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import zlib
 from itertools import pairwise
 
@@ -186,3 +187,19 @@ def test_any_bytes_are_a_picture_or_a_refusal(data: bytes) -> None:
         assert error.what  # noqa: PT017  either way is right, and this one has words
     else:
         assert image.size > (0, 0)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+def test_the_pixels_are_read_when_somebody_looks(form: str) -> None:
+    """Checking a picture to its end takes no memory for its pixels: those come with the first look."""
+    file = io.BytesIO()
+    Image.effect_noise((2000, 2000), 60).convert("RGB").save(file, form)
+    data = file.getvalue()
+    tracemalloc.start()
+    image = decode(data, AnswerUnusable, "It", "")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert image._im is None  # type: ignore[attr-defined]
+    assert peak < len(data) + 2_000_000
+    assert 3 == len(image.getpixel((1999, 1999)))  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ import stat
 import threading
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -275,3 +275,33 @@ def test_a_new_log_is_its_owners_alone(ledger: Ledger) -> None:
 
     assert 0o644 == stat.S_IMODE(path.stat().st_mode)
     assert 2 == len(log_of(ledger))
+
+
+# -- growth
+
+
+@pytest.mark.parametrize(
+    ("ask", "index"),
+    [
+        (lambda ledger: spending(ledger, "real", "all"), "sums"),
+        (lambda ledger: spending_by_model(ledger, "real", "today"), "sums"),
+        (lambda ledger: spending(ledger, "real", "session"), "by_session"),
+        (lambda ledger: ledger.committed("real"), "by_day"),
+        (lambda ledger: ledger.open_payments(), "by_open_state"),
+        (lambda ledger: ledger.open_purchases(), "unfinished"),
+        (lambda ledger: ledger.finished("real", "", 20, 0), "by_age"),
+    ],
+    ids=["spend all", "spend today", "spend session", "caps", "open payments", "open purchases", "history"],
+)
+def test_no_question_reads_every_receipt(ledger: Ledger, ask: Callable[[Ledger], object], index: str) -> None:
+    """Each goes through an index or the sums of days, so that years of receipts do not slow it down."""
+    asked: list[str] = []
+    ledger._connection.set_trace_callback(asked.append)
+    ask(ledger)
+    ledger._connection.set_trace_callback(None)
+    plans = [row["detail"] for sql in asked for row in ledger.query(f"EXPLAIN QUERY PLAN {sql}")]
+
+    assert any(index in plan for plan in plans), plans
+    assert [] == [
+        plan for plan in plans if plan.startswith(("SCAN authorizations", "SCAN purchases")) and "INDEX" not in plan
+    ]

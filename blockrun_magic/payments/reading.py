@@ -60,9 +60,9 @@ class LedgerReader:
     def open_purchases(self) -> list[Purchase]:
         """Return what is paid or at risk and has no picture yet, oldest first."""
         query = f"""
-            SELECT DISTINCT purchases.* FROM purchases
-            JOIN authorizations ON purchase_id = purchases.id
-            WHERE finished_at IS NULL AND state IN ({marks(OPEN)}) ORDER BY created_at"""
+            SELECT * FROM purchases WHERE finished_at IS NULL AND EXISTS (
+                SELECT 1 FROM authorizations WHERE purchase_id = purchases.id AND state IN ({marks(OPEN)})
+            ) ORDER BY created_at"""
         return [purchase_of(row) for row in self._read(query, OPEN)]
 
     def finished(self, realm: str, words: str, limit: int, offset: int) -> list[Purchase]:
@@ -116,7 +116,10 @@ class LedgerReader:
 
     def open_payments(self, states: Sequence[State] = AT_RISK) -> list[Payment]:
         """Return every authorization whose sum is at risk, oldest first."""
-        query = f"SELECT * FROM authorizations WHERE state IN ({marks(states)}) ORDER BY id"
+        # The words of the index of open payments: without them it is not used for a list of marks.
+        some_are_decided = {State.SETTLED, State.RELEASED} & {*states}
+        open_ones = "" if some_are_decided else "state NOT IN ('settled', 'released') AND"
+        query = f"SELECT * FROM authorizations WHERE {open_ones} state IN ({marks(states)}) ORDER BY id"
         return [payment_of(row) for row in self._read(query, states)]
 
     def spent_at(self, gateway: str, since: float) -> list[tuple[Payment, str]]:

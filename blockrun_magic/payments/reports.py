@@ -25,38 +25,42 @@ class Spending:
 
 def spending(ledger: Ledger, realm: str, when: str) -> Spending:
     """Return what was spent in `realm` in this "session", "today" (UTC) or "all" the time."""
-    condition, value = _period(ledger, when)
+    rows, values = _rows(ledger, realm, when)
     [row] = ledger.query(
         f"""SELECT
             coalesce(sum(amount) FILTER (WHERE state = ?), 0) AS settled,
-            count(*) FILTER (WHERE state = ?) AS payments,
+            coalesce(sum(payments) FILTER (WHERE state = ?), 0) AS payments,
             coalesce(sum(amount) FILTER (WHERE state IN ({marks(AT_RISK)})), 0) AS at_risk,
             coalesce(sum(amount) FILTER (WHERE state = ? AND estimated), 0) AS estimated
-        FROM authorizations WHERE realm = ? AND {condition}""",  # noqa: S608  marks and fixed words only
-        (State.SETTLED, State.SETTLED, *AT_RISK, State.SETTLED, realm, value),
+        FROM ({rows})""",  # noqa: S608  marks and fixed words only
+        (State.SETTLED, State.SETTLED, *AT_RISK, State.SETTLED, *values),
     )
     return Spending(row["settled"], row["payments"], row["at_risk"], row["estimated"])
 
 
 def spending_by_model(ledger: Ledger, realm: str, when: str) -> list[tuple[str, int, int, int]]:
     """Return (model, payments, settled micro-USDC, micro-USDC at risk), the dearest first."""
-    condition, value = _period(ledger, when)
-    rows = ledger.query(
+    rows, values = _rows(ledger, realm, when)
+    found = ledger.query(
         f"""SELECT
-            json_extract(request, '$.model') AS model,
-            count(*) FILTER (WHERE state = ?) AS payments,
+            model,
+            coalesce(sum(payments) FILTER (WHERE state = ?), 0) AS payments,
             coalesce(sum(amount) FILTER (WHERE state = ?), 0) AS settled,
             coalesce(sum(amount) FILTER (WHERE state IN ({marks(AT_RISK)})), 0) AS at_risk
-        FROM authorizations JOIN purchases ON purchases.id = purchase_id
-        WHERE authorizations.realm = ? AND authorizations.{condition} AND state <> ?
+        FROM ({rows}) WHERE payments > 0 AND state <> ?
         GROUP BY 1 ORDER BY settled DESC, 1""",  # noqa: S608  marks and fixed words only
-        (State.SETTLED, State.SETTLED, *AT_RISK, realm, value, State.RELEASED),
+        (State.SETTLED, State.SETTLED, *AT_RISK, *values, State.RELEASED),
     )
-    return [(row["model"], row["payments"], row["settled"], row["at_risk"]) for row in rows]
+    return [(row["model"], row["payments"], row["settled"], row["at_risk"]) for row in found]
 
 
-def _period(ledger: Ledger, when: str) -> tuple[str, str | float]:
+def _rows(ledger: Ledger, realm: str, when: str) -> tuple[str, tuple[str | float, ...]]:
+    """Return the query for what is added up, and its values: the payments of a session, or sums of whole days."""
     if when == "session":
-        return "session = ?", ledger.session
-    now = ledger.clock()
-    return "created_at >= ?", now - now % _DAY if when == "today" else 0.0
+        query = """
+            SELECT json_extract(request, '$.model') AS model, state, estimated, amount, 1 AS payments
+            FROM authorizations JOIN purchases ON purchases.id = purchase_id
+            WHERE authorizations.realm = ? AND session = ?"""
+        return query, (realm, ledger.session)
+    query = "SELECT model, state, estimated, amount, payments FROM sums WHERE realm = ? AND day >= ?"
+    return query, (realm, ledger.clock() // _DAY if when == "today" else 0)

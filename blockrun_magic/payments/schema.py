@@ -142,3 +142,41 @@ def quotes(connection: sqlite3.Connection) -> None:
             seen_at REAL NOT NULL,
             PRIMARY KEY (gateway, price_key)
         ) STRICT""")
+
+
+_ADDED = """
+    INSERT INTO sums SELECT
+        {row}.realm, CAST({row}.created_at / 86400 AS INTEGER), coalesce(json_extract(request, '$.model'), ''),
+        {row}.state, {row}.estimated, {sign} {row}.amount, {sign} 1
+    FROM purchases WHERE id = {row}.purchase_id
+    ON CONFLICT DO UPDATE SET amount = amount + excluded.amount, payments = payments + excluded.payments;
+"""
+
+
+@migration
+def quick_books(connection: sqlite3.Connection) -> None:
+    """Answer in milliseconds after a million receipts: sums of days that triggers keep up, and indices."""
+    connection.execute("""
+        CREATE TABLE sums (
+            realm TEXT NOT NULL,
+            day INTEGER NOT NULL,
+            model TEXT NOT NULL,
+            state TEXT NOT NULL,
+            estimated INTEGER NOT NULL,
+            amount INTEGER NOT NULL,
+            payments INTEGER NOT NULL,
+            PRIMARY KEY (realm, day, model, state, estimated)
+        ) STRICT, WITHOUT ROWID""")
+    for name, event, signs in (
+        ("summed", "INSERT", ("+ NEW",)),
+        ("moved", "UPDATE OF state, amount, estimated, realm, created_at", ("- OLD", "+ NEW")),
+    ):
+        steps = " ".join(_ADDED.format(sign=sign, row=row) for sign, row in map(str.split, signs))
+        connection.execute(f"CREATE TRIGGER {name} AFTER {event} ON authorizations BEGIN {steps} END")
+    connection.execute("""
+        INSERT INTO sums SELECT authorizations.realm, CAST(authorizations.created_at / 86400 AS INTEGER),
+            coalesce(json_extract(request, '$.model'), ''), state, estimated, sum(amount), count(*)
+        FROM authorizations JOIN purchases ON purchases.id = purchase_id GROUP BY 1, 2, 3, 4, 5""")
+    connection.execute("CREATE INDEX by_age ON purchases (realm, created_at) WHERE finished_at IS NOT NULL")
+    connection.execute("CREATE INDEX by_end ON purchases (finished_at) WHERE finished_at IS NOT NULL")
+    connection.execute("CREATE INDEX unfinished ON purchases (created_at) WHERE finished_at IS NULL")

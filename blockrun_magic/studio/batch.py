@@ -21,7 +21,6 @@ from blockrun_magic.studio.studio import Options, Studio
 __all__ = ["DEFAULT_JOBS", "BatchProgress", "make_all", "quote_all"]
 
 DEFAULT_JOBS = 8
-_BALANCE_WAIT = 2.0
 
 
 @dataclass(slots=True)
@@ -73,17 +72,17 @@ async def make_all(
     if not options.unchecked:
         for request in requests:
             studio.catalog_at(gateway).check(request)
-    prices, held = await asyncio.gather(_priced(studio, requests, gateway, options), _held(studio, gateway))
+    prices = await _priced(studio, requests, gateway, options)
     total = sum(prices)
-    if held is not None and held < total:
-        progress.hint = f"the wallet holds {format_usd(held)} only: fund it, or some of these will be refused"
     progress.total, progress.stage = total, "making"
+    warning = asyncio.create_task(_warn(studio, gateway, progress, total))  # nobody waits for it
     hold = studio.ledger.hold(gateway.realm, total) if total else None
     # `max_price` is for all of them: no part may use what another leaves, should its price rise by then.
     parts = [replace(options, hold=hold, max_price=None if options.max_price is None else price) for price in prices]
     try:
         outcomes = await _side_by_side(studio, requests, gateway, parts, progress, jobs)
     finally:
+        warning.cancel()
         if hold is not None:
             studio.ledger.drop_hold(hold)
     results = [outcome for outcome in outcomes if isinstance(outcome, ImageResult)]
@@ -96,30 +95,34 @@ async def make_all(
 
 
 async def quote_all(
-    studio: Studio, requests: Sequence[ImageRequest], gateway: Gateway, options: Options
+    studio: Studio, requests: Sequence[ImageRequest], gateway: Gateway, options: Options, *, ahead: bool = False
 ) -> list[Quote]:
-    """Return the quote of each request, each kind asked once; raises RequestError or GatewayError."""
+    """Return the quote of each request, each kind asked once; raises RequestError or GatewayError.
+
+    With `ahead`, what the gateway quoted within the hour is not asked again.
+    """
     kinds = {request.price_key: request for request in requests}
-    quotes = await asyncio.gather(*(studio.quote(request, gateway, options) for request in kinds.values()))
-    found = dict(zip(kinds, quotes, strict=True))
+    asked = (studio.quote(request, gateway, options, ahead=ahead) for request in kinds.values())
+    found = dict(zip(kinds, await asyncio.gather(*asked), strict=True))
     return [replace(found[request.price_key], kept=studio.is_kept(request, gateway, options)) for request in requests]
 
 
-async def _held(studio: Studio, gateway: Gateway) -> int | None:
-    """Return the micro-USDC of the wallet, or None when nobody says so while the prices are asked for."""
-    with suppress(BlockrunError, TimeoutError):
-        async with asyncio.timeout(_BALANCE_WAIT):
-            found = await studio.balance(gateway)
-            return None if found is None else found.micros
-    return None
+async def _warn(studio: Studio, gateway: Gateway, progress: BatchProgress, total: int) -> None:
+    """Say it in `progress` when the wallet holds less than `total` micro-USDC."""
+    with suppress(BlockrunError):
+        found = await studio.balance(gateway)
+        if found is not None and found.micros < total:
+            held = format_usd(found.micros)
+            progress.hint = f"the wallet holds {held} only: fund it, or some of these will be refused"
 
 
 async def _priced(studio: Studio, requests: Sequence[ImageRequest], gateway: Gateway, options: Options) -> list[int]:
     """Return what each request costs in micro-USDC, kept ones nothing; each kind is asked once. Raises BudgetError."""
-    missing = [request for request in requests if not studio.is_kept(request, gateway, options)]
+    kept = [studio.is_kept(request, gateway, options) for request in requests]
+    missing = [request for request, is_kept in zip(requests, kept, strict=True) if not is_kept]
     if missing:
         await asyncio.to_thread(studio.check_payer, gateway)  # no key: say so once, before anything is sent
-    quotes = await quote_all(studio, missing, gateway, options)
+    quotes = await quote_all(studio, missing, gateway, options, ahead=True)
     caps = studio.ledger.caps()
     for quote in quotes:
         check_price(quote.total, quote.n, caps, options.max_price)
@@ -132,7 +135,7 @@ async def _priced(studio: Studio, requests: Sequence[ImageRequest], gateway: Gat
             f"Nothing was signed. Allow it with --max-price {format_usd(total)}, or ask for fewer.",
         )
     costs = iter(quotes)
-    return [next(costs).total if request in missing else 0 for request in requests]
+    return [0 if is_kept else next(costs).total for is_kept in kept]
 
 
 async def _side_by_side(
@@ -143,14 +146,15 @@ async def _side_by_side(
     progress: BatchProgress,
     jobs: int,
 ) -> list[ImageResult | BlockrunError]:
-    turn = asyncio.Semaphore(jobs)
+    # The gateway is never kept waiting: while it makes `jobs` pictures, as many more are prepared, or being kept.
+    turn, slot = asyncio.Semaphore(2 * jobs), asyncio.Semaphore(jobs)
 
     async def one(request: ImageRequest, its_options: Options) -> ImageResult | BlockrunError:
         async with turn:
             part = Progress()
             progress.parts.append(part)
             try:
-                result = await studio.make(request, gateway, its_options, part)
+                result = await studio.make(request, gateway, replace(its_options, slot=slot), part)
             except BlockrunError as error:
                 progress.failed += 1
                 progress.parts.remove(part)

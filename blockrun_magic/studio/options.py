@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, field
 
 __all__ = ["Options"]
 
@@ -21,3 +22,5 @@ class Options:
     """The ledger's hold that a batch reserves its parts out of."""
     agreed: int | None = None
     """What was agreed to when a purchase that is resumed was begun, in micro-USDC: it may not cost more."""
+    slot: AbstractAsyncContextManager[object] = field(default_factory=nullcontext)
+    """Held while the gateway is at work for this request: a batch has so many of them."""

@@ -90,14 +90,15 @@ class Purchasing:
         begun = time.monotonic()
         deal = Deal(self.client, self.ledger, gateway, request, purchase, progress, self.patience, self.clock)
         way = self._way(deal, options)
-        payment = await way.still_open()
-        if payment is None:
-            payment = await self._authorized(way, deal, options)
-        elif payment.state is State.SETTLED and (items := items_from_record(purchase.answer)) is not None:
-            progress.stage = "fetching the picture"
-            with suppress(GatewayError):  # the address may have lapsed: the gateway is asked for another
-                return await self._deliver(purchase, payment, gateway, items, begun)
-        payment, completed = await way.submit(payment)
+        async with options.slot:  # nothing is signed before its turn: a signature that waits grows old
+            payment = await way.still_open()
+            if payment is None:
+                payment = await self._authorized(way, deal, options)
+            elif payment.state is State.SETTLED and (items := items_from_record(purchase.answer)) is not None:
+                progress.stage = "fetching the picture"
+                with suppress(GatewayError):  # the address may have lapsed: the gateway is asked for another
+                    return await self._deliver(purchase, payment, gateway, items, begun)
+            payment, completed = await way.submit(payment)
         progress.stage = "fetching the picture"
         return await self._deliver(purchase, payment, gateway, list(completed.items), begun)
 

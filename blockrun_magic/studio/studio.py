@@ -33,7 +33,7 @@ from blockrun_magic.payments.sealed import SealedHeaders
 from blockrun_magic.payments.solana_wallet import SolanaWallet
 from blockrun_magic.payments.wallet import Wallet
 from blockrun_magic.pictures.store import Store
-from blockrun_magic.studio.asking import Offer, ask_price, estimate
+from blockrun_magic.studio.asking import Offer, ask_price, estimate, known_price
 from blockrun_magic.studio.books import Books
 from blockrun_magic.studio.catalogues import Catalogues
 from blockrun_magic.studio.claims import Claims
@@ -127,18 +127,23 @@ class Studio:
             raise WalletMissing("There is no API key to pay with.", "Open the studio with one.")
         return self._api_key().headers()
 
-    async def quote(self, request: ImageRequest, gateway: Gateway, options: Options | None = None) -> Quote:
+    async def quote(
+        self, request: ImageRequest, gateway: Gateway, options: Options | None = None, *, ahead: bool = False
+    ) -> Quote:
         """Return what `request` costs at `gateway`, asked without signing anything, or estimated.
 
-        Raises RequestError, TermsRefused or GatewayError.
+        With `ahead`, what the gateway quoted within the hour is not asked again. Raises RequestError,
+        TermsRefused or GatewayError.
         """
         options = options or Options()
         catalog = self.catalog_at(gateway)
         if not options.unchecked:
             catalog.check(request)
         if gateway.can("quote"):
-            async with self.catalogues.explaining(gateway, request):
-                terms = await ask_price(self.client, self.ledger, gateway, request, payer="")
+            terms = known_price(self.ledger, gateway, request, payer="") if ahead else None
+            if terms is None:
+                async with self.catalogues.explaining(gateway, request):
+                    terms = await ask_price(self.client, self.ledger, gateway, request, payer="")
             offer = Offer(terms.amount, terms.network.label, terms)
         else:
             offer = estimate(gateway, request, catalog, options.max_price)

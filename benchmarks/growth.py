@@ -1,0 +1,56 @@
+"""A ledger and a store as they are after years."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+
+from blockrun_magic.payments.ledger import Ledger
+from blockrun_magic.payments.states import State
+from blockrun_magic.pictures.store import Store
+
+__all__ = ["ledger_of", "store_of"]
+
+_SECONDS_BETWEEN = 60
+
+
+def ledger_of(path: Path, count: int) -> Ledger:
+    """Return a ledger with so many settled and finished purchases, a minute apart, the last of them now."""
+    ledger = Ledger(path, "now")
+    begun = time.time() - count * _SECONDS_BETWEEN
+    request = json.dumps({"prompt": "a lighthouse", "model": "black-forest/flux-1.1-pro", "image": [], "mask": None})
+    with ledger.writing() as connection:
+        connection.executemany(
+            """INSERT INTO purchases (id, created_at, realm, gateway, digest, take, request, finished_at, seconds)
+            VALUES (?, ?, 'real', 'base', ?, 1, ?, ?, 1.0)""",
+            (
+                (f"{number:010x}", when, f"sha256:{number:064x}", request, when)
+                for number in range(count)
+                for when in [begun + number * _SECONDS_BETWEEN]
+            ),
+        )
+        connection.executemany(
+            """INSERT INTO authorizations (purchase_id, session, realm, created_at, updated_at, state, amount, gateway)
+            VALUES (?, ?, 'real', ?, ?, ?, 42000, 'base')""",
+            (
+                (f"{number:010x}", f"session {number // 100}", when, when, State.SETTLED)
+                for number in range(count)
+                for when in [begun + number * _SECONDS_BETWEEN]
+            ),
+        )
+    return ledger
+
+
+def store_of(root: Path, count: int) -> tuple[Store, list[str]]:
+    """Return a store of so many tiny files, and their names."""
+    store, names = Store(root), []
+    for number in range(count):
+        content = f"picture {number}".encode()
+        name = hashlib.sha256(content).hexdigest()
+        path = store.path(name, "image/png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        names.append(name)
+    return store, names
