@@ -12,6 +12,7 @@ BlockrunError
 ├── TermsRefused           the gateway's payment terms are not what we sign; nothing was signed
 ├── LedgerError            the ledger cannot be read or written; nothing was sent
 ├── StoreError             a kept picture is damaged, or missing where only kept ones are allowed
+├── LessonError            a lesson that cannot be read or written, or has no such picture
 ├── OutcomeUnknown         a signature has left and no answer says whether money moved
 └── GatewayError           the gateway answered with an error, or not at all
     ├── GatewayUnreachable     no connection, or it broke
@@ -40,6 +41,7 @@ __all__ = [
     "GatewayUnreachable",
     "JobFailed",
     "LedgerError",
+    "LessonError",
     "OutOfCredit",
     "OutcomeUnknown",
     "PaymentRejected",
@@ -110,6 +112,10 @@ class TermsRefused(BlockrunError):
 
 class LedgerError(BlockrunError):
     """The ledger cannot be read or written; nothing was sent."""
+
+
+class LessonError(BlockrunError):
+    """A lesson that cannot be read or written, or that has no picture where only its own are allowed."""
 
 
 class StoreError(BlockrunError):

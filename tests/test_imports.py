@@ -26,7 +26,7 @@ FLOORS = (
     ("studio",),
     ("wiring",),
     ("notebook", "api"),
-    ("__init__",),
+    ("__init__", "__main__"),
 )
 """From the cellar up: a room may use its own floor and those below it."""
 

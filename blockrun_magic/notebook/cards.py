@@ -124,7 +124,9 @@ def caption_of(result: ImageResult, saved: Sequence[str] = (), note: str = "") -
         facts.append(str(request["quality"]))
     if receipt.take > 1:
         facts.append(f"take {receipt.take}")
-    if receipt.from_store:
+    if receipt.lesson is not None:
+        facts.append(f"$0.00: from the lesson {receipt.lesson}")
+    elif receipt.from_store:
         bought = time.strftime("%Y-%m-%d %H:%M", time.localtime(receipt.bought_at))
         facts.append(f"$0.00: bought {bought} for {money_words(receipt.amount, receipt.realm)}")
     else:

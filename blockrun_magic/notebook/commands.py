@@ -11,7 +11,17 @@ from blockrun_magic.errors import FlagError
 from blockrun_magic.notebook.cards import Card, Table
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.showing import show
-from blockrun_magic.notebook.words import choosing, gateways, keeping, looking_back, panels, settling, spending, wallets
+from blockrun_magic.notebook.words import (
+    choosing,
+    gateways,
+    keeping,
+    lessons,
+    looking_back,
+    panels,
+    settling,
+    spending,
+    wallets,
+)
 from blockrun_magic.suggest import did_you_mean, quoted
 
 if TYPE_CHECKING:
@@ -73,7 +83,11 @@ COMMANDS: dict[str, Command] = {
             choosing.use,
         ),
         Command("models [WORD] [--refresh]", "The image models: prices, sizes, what each can do.", gateways.models),
-        Command("price [--model M] [--size S] [-n K]", "What a request costs; asking is free.", gateways.price),
+        Command(
+            "price [--model M] [--size S] [-n K]|NOTEBOOK",
+            "What a request, or a whole notebook, costs; asking is free.",
+            gateways.price,
+        ),
         Command("spend [session|today|all] [--reconcile]", "What was spent, by model.", spending.spend),
         Command("budget [--image $] [--session $] [--day $]", "Show or change the caps.", spending.budget),
         Command(wallets.USAGE, "The wallet that pays: make one, fund it, several of them.", wallets.wallet),
@@ -86,6 +100,7 @@ COMMANDS: dict[str, Command] = {
         ),
         Command("history [WORD] [--page K]", "What was made, with thumbnails, dates and prices.", looking_back.history),
         Command("reuse IMAGE|ID", "The cell that made a picture, as the next cell.", looking_back.reuse),
+        Command(lessons.USAGE, "A notebook with its pictures, to hand out: they answer its cells.", lessons.lesson),
         Command("panel", "The same with the mouse: prompt, price, pictures, masks.", panels.panel),
         Command("styles [WORD]", "The styles for --style, and where to add your own.", looking_back.styles),
         Command("info IMAGE", "The receipt in a picture: a variable, a result or a path.", keeping.info),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from blockrun_magic.notebook.bridge import Bridge
@@ -40,6 +41,7 @@ class Session:
         settings.observe(self._reconsider, "gateway")
         self._practice: tuple[Gateway, Callable[[], None]] | None = None
         self._looked_after: set[str] = set()
+        self._looked_for_lessons = False
 
     @property
     def gateway(self) -> Gateway:
@@ -63,6 +65,8 @@ class Session:
             return self.settings.gateway, "from %config BlockrunMagics.gateway"
         if url:
             return url, "from BLOCKRUN_API_URL"
+        if self._studio is not None and self._studio.lessons:
+            return "practice", f"for what the lesson {self._studio.lessons[0].name} does not hold"
         remembered = remembered_gateway(blockrun_home())
         return (remembered, "remembered in magic/config.toml") if remembered else ("base", "the default")
 
@@ -76,12 +80,22 @@ class Session:
             self._studio = open_studio()
         return self._studio
 
+    def _look_for_lessons(self, studio: Studio) -> None:
+        if not self._looked_for_lessons:
+            self._looked_for_lessons = True
+            if any(Path().glob("*.pictures")):
+                from blockrun_magic.studio.lessons import lessons_in
+
+                studio.lessons += lessons_in(Path())
+
     def ready(self, name: str | None = None) -> tuple[Studio, Gateway]:
         """Return the studio and the gateway, or the one called `name`; raises LedgerError or FlagError.
 
         The first time at a gateway, what an earlier kernel left open is looked up in the background.
         """
-        studio, gateway = self.studio, self.gateway if name is None else self.at(name)
+        studio = self.studio
+        self._look_for_lessons(studio)
+        gateway = self.gateway if name is None else self.at(name)
         caps = self.settings.caps()
         if caps != self._caps_set:
             studio.ledger.set_caps(**caps)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -74,6 +74,13 @@ class LedgerReader:
             )
             ORDER BY created_at DESC LIMIT ?3 OFFSET ?4"""
         return [purchase_of(row) for row in self._read(query, (realm, words, limit, offset))]
+
+    def count_finished(self, realm: str, record: Mapping[str, Any]) -> int:
+        """Return how many purchases were finished that `record` describes, whatever their pictures."""
+        names = ("endpoint", "model", "n", "prompt", "quality", "size")
+        conditions = " AND ".join(f"json_extract(request, '$.{name}') IS ?" for name in names)
+        query = f"SELECT count(*) FROM purchases WHERE realm = ? AND finished_at IS NOT NULL AND {conditions}"
+        return int(self._read(query, (realm, *(record[name] for name in names)))[0][0])
 
     def made_in_session(self, session: str, realm: str) -> list[Purchase]:
         """Return the finished purchases that `session` has paid for, newest first."""

@@ -21,7 +21,17 @@ from blockrun_magic.payments.states import State
 from blockrun_magic.payments.x402 import Terms, pin_terms, read_challenge
 from blockrun_magic.studio.sending import UNREADABLE, send
 
-__all__ = ["Offer", "ask_price", "estimate", "expired_at", "known_price", "look_up", "refuse_proxy", "usable_until"]
+__all__ = [
+    "Offer",
+    "ask_price",
+    "estimate",
+    "expired_at",
+    "known_price",
+    "look_up",
+    "refuse_proxy",
+    "tiny_upload",
+    "usable_until",
+]
 
 _CHAIN_CLOCK = 60
 """Seconds after `validBefore` until an authorization counts as expired: clocks differ."""
@@ -132,12 +142,13 @@ async def _send_unpaid(client: Client, ledger: Ledger, gateway: Gateway, request
 
 
 def _with_tiny_pictures(request: ImageRequest) -> ImageRequest:
-    images = tuple(_tiny("RGB") for _ in request.images)
-    return replace(request, images=images, mask=None if request.mask is None else _tiny("L"))
+    images = tuple(tiny_upload("RGB") for _ in request.images)
+    return replace(request, images=images, mask=None if request.mask is None else tiny_upload("L"))
 
 
 @cache
-def _tiny(mode: str) -> Upload:
+def tiny_upload(mode: str = "RGB") -> Upload:
+    """Return a white picture of 64x64, which stands in for a real one where only a price is asked."""
     from PIL import Image
 
     from blockrun_magic.pictures.pixels import to_upload

@@ -64,6 +64,8 @@ class Receipt:
     settled: bool
     from_store: bool = False
     estimated: bool = False
+    lesson: str | None = None
+    """The lesson that the picture comes from: then somebody else has paid for it."""
 
 
 @dataclass(frozen=True, repr=False, slots=True)

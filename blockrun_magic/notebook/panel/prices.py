@@ -6,9 +6,10 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from blockrun_magic.gateway.request import ENDPOINTS, ImageRequest, PriceKey, Upload
+from blockrun_magic.gateway.request import ENDPOINTS, ImageRequest, PriceKey
 from blockrun_magic.notebook.cards import money_words
 from blockrun_magic.payments.money import format_usd
+from blockrun_magic.studio.asking import tiny_upload
 
 if TYPE_CHECKING:
     from blockrun_magic.gateway.presets import Gateway
@@ -83,13 +84,5 @@ def _probe(key: PriceKey) -> ImageRequest:
         size=key.size,
         quality=key.quality,
         n=key.n,
-        images=(_blank(),) if editing else (),
+        images=(tiny_upload(),) if editing else (),
     )
-
-
-def _blank() -> Upload:
-    from PIL import Image
-
-    from blockrun_magic.pictures.pixels import to_upload
-
-    return to_upload(Image.new("RGB", (64, 64), "white"))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blockrun_magic.errors import WalletError
+from blockrun_magic.errors import FlagError, WalletError
 from blockrun_magic.notebook.cards import Card, Table, money_words, quotes_card
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.payments.money import format_usd
+from blockrun_magic.wiring import blockrun_home
 
 if TYPE_CHECKING:
     from blockrun_magic.gateway.presets import Gateway
@@ -74,7 +76,9 @@ def _model_row(model: Model) -> tuple[str, ...]:
 
 
 def price(context: Context, words: Sequence[str]) -> Card:
-    """Return what a request would cost; asking is free."""
+    """Return what a request, or Run All of a notebook, would cost; asking is free."""
+    if words and words[0].lower().endswith(".ipynb"):
+        return _notebook_price(context, words)
     from blockrun_magic.gateway.request import ImageRequest
     from blockrun_magic.notebook.flags import parse_flags
 
@@ -92,6 +96,14 @@ def price(context: Context, words: Sequence[str]) -> Card:
     )
     quote = context.session.run(studio.quote(request, gateway))
     return quotes_card([request], [quote])
+
+
+def _notebook_price(context: Context, words: Sequence[str]) -> Card:
+    from blockrun_magic.notebook.forecast import forecast, forecast_card
+
+    if len(words) > 1:
+        raise FlagError("`price` takes one notebook.", "For example: %blockrun price lesson.ipynb.")
+    return forecast_card(forecast(Path(words[0]).expanduser(), context.session, blockrun_home()))
 
 
 def payer_words(context: Context) -> str:
