@@ -36,6 +36,7 @@ __all__ = [
     "open_studio",
     "paint_mask",
     "panel",
+    "spending",
     "unload_ipython_extension",
 ]
 
@@ -52,6 +53,7 @@ _HOMES = {
     "open_studio": "blockrun_magic.wiring",
     "paint_mask": "blockrun_magic.notebook.masks",
     "panel": "blockrun_magic.notebook.panel.opening",
+    "spending": "blockrun_magic.api",
 }
 
 

@@ -7,21 +7,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 from blockrun_magic.gateway.presets import Gateway, gateway_named
 from blockrun_magic.gateway.request import ImageRequest, Upload
+from blockrun_magic.payments.ledger import Ledger
 from blockrun_magic.payments.money import parse_usd
+from blockrun_magic.payments.reports import Spendings, spendings
 from blockrun_magic.pictures.source import read_mask, read_upload, upload_size
 from blockrun_magic.studio import ImageResult, Options, Studio
-from blockrun_magic.wiring import open_practice, open_studio
+from blockrun_magic.wiring import blockrun_home, open_practice, open_studio
 
 if TYPE_CHECKING:
     from blockrun_magic.gateway.catalog import Catalog
     from blockrun_magic.gateway.request import Operation
 
-__all__ = ["aedit", "agenerate", "edit", "generate"]
+__all__ = ["aedit", "agenerate", "edit", "generate", "spending"]
 
 T = TypeVar("T")
 
@@ -153,3 +155,15 @@ def _request(
 
 def _options(max_price: str | None, *, fresh: bool) -> Options:
     return Options(max_price=None if max_price is None else parse_usd(max_price), fresh=fresh)
+
+
+def spending(when: str = "all", money: str = "real") -> Spendings:
+    """Return the payments of "today" (UTC) or of "all" the time, of every kernel: as records, a DataFrame or CSV.
+
+    `money` is "real", "testnet" or "practice"; they are never mixed. Raises ValueError for other words, and
+    LedgerError.
+    """
+    if when not in ("today", "all") or money not in ("real", "testnet", "practice"):
+        raise ValueError('spending takes "today" or "all", and "real", "testnet" or "practice"')
+    with closing(Ledger(blockrun_home() / "magic" / "ledger.sqlite", "spending")) as ledger:
+        return spendings(ledger, money, when)

@@ -102,6 +102,7 @@ def test_the_public_names_are_these() -> None:
         "open_studio",
         "paint_mask",
         "panel",
+        "spending",
         "unload_ipython_extension",
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import io
 import json
 import re
@@ -441,3 +442,20 @@ def test_the_readme_tells_its_story_in_order() -> None:
 
     assert ["blockrun-magic", "Two commands", "The first cell", "The panel", "Flags", "Wallet", "Safety"] == headings
     assert [] == [name for name in files if not (Path(__file__).parent.parent / name).is_file()]
+
+
+def test_spend_draws_the_models_and_writes_a_table(kernel: Kernel, tmp_path: Path) -> None:
+    """Bars with inline styles only, and `--csv` with every payment; never over a file that is there."""
+    for model in ("cogview", "grok"):
+        made(kernel, f"%imagegen --model {model} --size {'512x512' if model == 'cogview' else '1024x1024'} a drawn fox")
+    drawn = made(kernel, "%blockrun spend")
+    path = tmp_path / "spend.csv"
+    written = made(kernel, f"%blockrun spend --csv {path}")
+    again = kernel.run(f"%blockrun spend --csv {path}")
+    rows = list(csv.DictReader(io.StringIO(path.read_text("utf-8"))))
+
+    assert "by model" in drawn.text
+    assert "background:currentColor" in drawn.html
+    assert "<script" not in drawn.html
+    assert f"{len(rows)} payments, this session" in written.text
+    assert "exists already" in again.error[0]

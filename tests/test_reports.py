@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import importlib
+import io
 import json
 import os
 import stat
@@ -21,7 +23,7 @@ from test_ledger import HASH, NOON, Clock, another, payment_in
 
 from blockrun_magic.payments.cost_log import append_settled
 from blockrun_magic.payments.ledger import Ledger
-from blockrun_magic.payments.reports import Spending, spending, spending_by_model
+from blockrun_magic.payments.reports import Spending, spending, spending_by_model, spending_over_time, spendings
 from blockrun_magic.payments.rows import Purchase
 from blockrun_magic.payments.states import AT_RISK, State
 
@@ -275,6 +277,43 @@ def test_a_new_log_is_its_owners_alone(ledger: Ledger) -> None:
 
     assert 0o644 == stat.S_IMODE(path.stat().st_mode)
     assert 2 == len(log_of(ledger))
+
+
+# -- as values
+
+
+def test_payments_are_values_a_table_and_csv(ledger: Ledger, clock: Clock) -> None:
+    """Each payment that counts is a record; all three forms say the same, to the micro-dollar."""
+    for take, state in enumerate((State.SETTLED, State.UNKNOWN, State.RELEASED), 1):
+        payment_in(ledger, state, of=purchase(ledger, FLUX, take=take))
+        clock.now += 60
+    found = spendings(ledger, "real", "all")
+    file = io.StringIO()
+    found.to_csv(file)
+    rows = list(csv.DictReader(io.StringIO(file.getvalue())))
+    frame = found.to_dataframe()
+
+    assert ["settled", "unknown"] == [record["state"] for record in found]
+    assert [FLUX] * 2 == list(frame["model"]) == [row["model"] for row in rows]
+    assert [str(record["usd"]) for record in found] == [row["usd"] for row in rows]
+    assert list(frame.columns) == list(rows[0])
+    assert found[0]["time"].endswith("+00:00")
+    assert 1 == len(found[1:])
+    assert "2 payments" in repr(found)
+    assert [] == list(spendings(ledger, "testnet", "all").to_dataframe()["usd"])
+
+
+@pytest.mark.parametrize("when", ["session", "today", "all"])
+def test_time_is_in_hours_or_days_and_adds_up(ledger: Ledger, clock: Clock, when: str) -> None:
+    """The bars are of what was settled, and their sum is what the table says."""
+    for take in range(1, 6):
+        payment_in(ledger, State.SETTLED, of=purchase(ledger, FLUX, take=take))
+        clock.now += 3600 if when != "all" else 86_400
+    bars = spending_over_time(ledger, "real", when)
+
+    assert spending(ledger, "real", when).settled == sum(spent for _, spent in bars)
+    assert sorted(bars) == bars
+    assert 5 == len(bars)
 
 
 # -- growth

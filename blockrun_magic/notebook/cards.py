@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from blockrun_magic.gateway.request import ImageRequest
 
 __all__ = [
+    "Bars",
     "Card",
     "Message",
+    "Stack",
     "Table",
     "bar",
     "caption_of",
@@ -34,6 +36,7 @@ __all__ = [
 
 _QUIET = "font-size:0.9em;opacity:0.8"
 _LONGEST_TABLE = 100
+_BAR = "min-width:2px;height:12px;background:currentColor;opacity:0.5;border-radius:2px"
 _BADGE = "border:1px solid currentColor;border-radius:3px;padding:0 4px;font-size:0.85em"
 
 
@@ -207,6 +210,35 @@ def _cost_words(result: ImageResult) -> str:
     if result.receipt.from_store:
         return "kept, $0.00"
     return f"{format_usd(result.receipt.amount)}{', estimated' if result.receipt.estimated else ''}"
+
+
+class Bars(Card):
+    """Amounts as bars, a line each: a label, a bar in proportion to the largest, the amount.
+
+    Inline styles only, so that it survives in a notebook that is not trusted.
+    """
+
+    def __init__(self, title: str, amounts: Sequence[tuple[str, int]]) -> None:
+        most = max((micros for _, micros in amounts), default=0) or 1
+        width = max((len(label) for label, _ in amounts), default=0)
+        text, rows = [title], []
+        for label, micros in amounts:
+            part, money = micros / most, format_usd(micros)
+            text.append(f"{label.ljust(width)}  {'#' * max(1, round(part * 30))} {money}")
+            rows.append(
+                f'<tr><td style="text-align:left;padding:1px 12px 1px 0">{html_words(label)}</td>'
+                f'<td style="width:260px;padding:1px 0"><div style="{_BAR};width:{part:.1%}"></div></td>'
+                f'<td style="text-align:right;padding:1px 0 1px 12px">{html_words(money)}</td></tr>'
+            )
+        html = f'<div style="{_QUIET}">{html_words(title)}<table>{"".join(rows)}</table></div>'
+        super().__init__("\n".join(text), html)
+
+
+class Stack(Card):
+    """Several cards, one below the other."""
+
+    def __init__(self, *cards: Card) -> None:
+        super().__init__("\n\n".join(card.text for card in cards), "".join(card.html for card in cards))
 
 
 def bar(part: float, text: str) -> Card:

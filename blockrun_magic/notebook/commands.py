@@ -88,7 +88,9 @@ COMMANDS: dict[str, Command] = {
             "What a request, or a whole notebook, costs; asking is free.",
             gateways.price,
         ),
-        Command("spend [session|today|all] [--reconcile]", "What was spent, by model.", spending.spend),
+        Command(
+            "spend [session|today|all] [--csv FILE] [--reconcile]", "What was spent, by model and time.", spending.spend
+        ),
         Command("budget [--image $] [--session $] [--day $]", "Show or change the caps.", spending.budget),
         Command(wallets.USAGE, "The wallet that pays: make one, fund it, several of them.", wallets.wallet),
         Command("jobs", "Payments without a picture yet, after asking what became of them.", spending.jobs),

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import csv
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, TextIO, overload
 
 from blockrun_magic.payments.database import marks
 from blockrun_magic.payments.ledger import Ledger
+from blockrun_magic.payments.money import to_decimal
 from blockrun_magic.payments.states import AT_RISK, State
 
-__all__ = ["Spending", "spending", "spending_by_model"]
+__all__ = ["Spending", "Spendings", "spending", "spending_by_model", "spending_over_time", "spendings"]
 
 _DAY = 86_400
 
@@ -64,3 +72,91 @@ def _rows(ledger: Ledger, realm: str, when: str) -> tuple[str, tuple[str | float
         return query, (realm, ledger.session)
     query = "SELECT model, state, estimated, amount, payments FROM sums WHERE realm = ? AND day >= ?"
     return query, (realm, ledger.clock() // _DAY if when == "today" else 0)
+
+
+class Spendings(Sequence[Mapping[str, Any]]):
+    """Payments as plain values, oldest first: when, for what, how much, and whether it is settled."""
+
+    def __init__(self, records: Sequence[Mapping[str, Any]]) -> None:
+        self._records = records
+
+    @overload
+    def __getitem__(self, index: int) -> Mapping[str, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Spendings: ...
+    def __getitem__(self, index: int | slice) -> Mapping[str, Any] | Spendings:
+        return Spendings(self._records[index]) if isinstance(index, slice) else self._records[index]
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} payments, ${sum((record['usd'] for record in self._records), Decimal(0)):f}>"
+
+    def to_records(self) -> list[dict[str, Any]]:
+        """Return a dict for each payment; `usd` is a `Decimal`, `time` an ISO 8601 text in UTC."""
+        return [dict(record) for record in self._records]
+
+    def to_dataframe(self) -> Any:
+        """Return `to_records` as a pandas DataFrame; raises ImportError without pandas."""
+        import pandas as pd  # type: ignore[import-untyped,import-not-found,unused-ignore]
+
+        return pd.DataFrame(self.to_records(), columns=list(_COLUMNS))
+
+    def to_csv(self, file: TextIO) -> None:
+        """Write a table with a header, as RFC 4180 has it."""
+        writer = csv.DictWriter(file, _COLUMNS)
+        writer.writeheader()
+        writer.writerows(record | {"usd": f"{record['usd']:f}"} for record in self.to_records())
+
+
+_COLUMNS = ("time", "model", "size", "n", "prompt", "usd", "state", "estimated", "gateway", "network", "transaction")
+
+
+def spendings(ledger: Ledger, realm: str, when: str) -> Spendings:
+    """Return every payment of a period that was settled or is at risk, as values."""
+    condition, value = _since(ledger, when)
+    rows = ledger.query(
+        f"""SELECT authorizations.*, request FROM authorizations JOIN purchases ON purchases.id = purchase_id
+        WHERE authorizations.realm = ? AND authorizations.{condition} AND state <> ?
+        ORDER BY authorizations.created_at""",  # noqa: S608  fixed words only
+        (realm, value, State.RELEASED),
+    )
+    return Spendings([_record(row, json.loads(row["request"])) for row in rows])
+
+
+def _record(row: sqlite3.Row, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {
+        "time": datetime.fromtimestamp(row["created_at"], UTC).isoformat(timespec="seconds"),
+        "model": request.get("model"),
+        "size": request.get("size"),
+        "n": request.get("n"),
+        "prompt": request.get("prompt"),
+        "usd": to_decimal(row["amount"]),
+        "state": row["state"],
+        "estimated": bool(row["estimated"]),
+        "gateway": row["gateway"],
+        "network": row["network"],
+        "transaction": row["transaction_hash"],
+    }
+
+
+def spending_over_time(ledger: Ledger, realm: str, when: str) -> list[tuple[float, int]]:
+    """Return (Unix time, settled micro-USDC) of each hour of a session or day, or of each day, that had any."""
+    if when == "all":
+        query = "SELECT day * 86400 AS at, sum(amount) AS spent FROM sums WHERE realm = ? AND state = ? GROUP BY 1"
+        values: tuple[str | float, ...] = (realm, State.SETTLED)
+    else:
+        condition, value = _since(ledger, when)
+        query = f"""
+            SELECT CAST(created_at / 3600 AS INTEGER) * 3600 AS at, sum(amount) AS spent FROM authorizations
+            WHERE realm = ? AND state = ? AND {condition} GROUP BY 1"""  # noqa: S608  fixed words only
+        values = (realm, State.SETTLED, value)
+    return [(row["at"], row["spent"]) for row in ledger.query(f"{query} HAVING spent > 0 ORDER BY 1", values)]
+
+
+def _since(ledger: Ledger, when: str) -> tuple[str, str | float]:
+    if when == "session":
+        return "session = ?", ledger.session
+    now = ledger.clock()
+    return "created_at >= ?", now - now % _DAY if when == "today" else 0.0

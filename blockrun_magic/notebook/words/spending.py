@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from blockrun_magic.errors import BlockrunError, FlagError
-from blockrun_magic.notebook.cards import Card, Message, Table, money_words
+from blockrun_magic.notebook.cards import Bars, Card, Message, Stack, Table, money_words
 from blockrun_magic.notebook.context import Context
+from blockrun_magic.payments.ledger import Ledger
 from blockrun_magic.payments.money import format_usd, parse_usd
 from blockrun_magic.payments.rows import Payment, Purchase
 from blockrun_magic.payments.states import State
@@ -16,16 +18,21 @@ __all__ = ["budget", "jobs", "resume", "spend"]
 
 _PERIODS = {"session": "this session", "today": "today (UTC)", "all": "since the beginning"}
 _RECONCILE = "--reconcile"
+_CSV = "--csv"
+_MOST_BARS = 31
 _CAPS = ("image", "session", "day")
 
 
 def spend(context: Context, words: Sequence[str]) -> Card:
-    """Return what was spent in a period, by model; `--reconcile` lays ClawRouter's own log beside it."""
+    """Return what was spent in a period, by model and over time.
+
+    `--csv FILE` writes every payment of it into a file, `--reconcile` lays ClawRouter's own log beside it.
+    """
     from blockrun_magic.notebook.words.settling import laid_side_by_side
     from blockrun_magic.payments.reports import spending, spending_by_model
 
     reconcile = _RECONCILE in words
-    words = [word for word in words if word != _RECONCILE]
+    words, target = _without_csv([word for word in words if word != _RECONCILE])
     when = words[0] if words else "today" if reconcile else "session"
     if when not in _PERIODS or len(words) > 1:
         raise FlagError(f"`spend` knows no period {' '.join(words)[:40]!r}.", f"Use one of {', '.join(_PERIODS)}.")
@@ -33,9 +40,11 @@ def spend(context: Context, words: Sequence[str]) -> Card:
         return laid_side_by_side(context, when)
     studio, gateway = context.session.ready()
     ledger, realm = studio.ledger, gateway.realm
+    if target is not None:
+        return _write_csv(ledger, realm, when, target)
+    by_model = spending_by_model(ledger, realm, when)
     rows = [
-        (model, str(count), format_usd(settled), format_usd(at_risk))
-        for model, count, settled, at_risk in spending_by_model(ledger, realm, when)
+        (model, str(count), format_usd(settled), format_usd(at_risk)) for model, count, settled, at_risk in by_model
     ]
     total = spending(ledger, realm, when)
     rows.append(("total", str(total.payments), format_usd(total.settled), format_usd(total.at_risk)))
@@ -48,7 +57,45 @@ def spend(context: Context, words: Sequence[str]) -> Card:
     if total.estimated:
         others.append(f"{format_usd(total.estimated)} of it is estimated: no answer named the price")
     header = ("model", "payments", "spent", "at risk")
-    return Table(header, rows, title=f"{kind} spent {_PERIODS[when]}", note=" · ".join(others))
+    table = Table(header, rows, title=f"{kind} spent {_PERIODS[when]}", note=" · ".join(others))
+    return Stack(table, *_drawn(ledger, realm, when, by_model))
+
+
+def _drawn(ledger: Ledger, realm: str, when: str, by_model: Sequence[tuple[str, int, int, int]]) -> Iterator[Card]:
+    """Yield what tells more as a drawing: the models where there are several, the hours or days likewise."""
+    from blockrun_magic.payments.reports import spending_over_time
+
+    models = [(model, settled) for model, _, settled, _ in by_model if settled]
+    if len(models) > 1:
+        yield Bars("by model", models)
+    form = "%Y-%m-%d" if when == "all" else "%Y-%m-%d %H:00"
+    times = [(time.strftime(form, time.gmtime(at)), spent) for at, spent in spending_over_time(ledger, realm, when)]
+    if len(times) > 1:
+        yield Bars(f"by {'day' if when == 'all' else 'hour'} (UTC)", times[-_MOST_BARS:])
+
+
+def _without_csv(words: Sequence[str]) -> tuple[list[str], Path | None]:
+    rest = list(words)
+    if _CSV not in rest:
+        return rest, None
+    at = rest.index(_CSV)
+    if at + 1 >= len(rest):
+        raise FlagError(f"{_CSV} needs the name of a file.", f"For example: %blockrun spend all {_CSV} spend.csv.")
+    return rest[:at] + rest[at + 2 :], Path(rest[at + 1]).expanduser()
+
+
+def _write_csv(ledger: Ledger, realm: str, when: str, target: Path) -> Card:
+    from blockrun_magic.payments.reports import spendings
+
+    found = spendings(ledger, realm, when)
+    try:
+        with target.open("x", encoding="utf-8", newline="") as file:
+            found.to_csv(file)
+    except FileExistsError:
+        raise FlagError(f"{target} exists already.", "Nothing was written over. Choose another name.") from None
+    except OSError as error:
+        raise FlagError(f"{target} cannot be written: {error.strerror}.", "Choose another place.") from error
+    return Message(f"{target}: {len(found)} payments, {_PERIODS[when]}.")
 
 
 def budget(context: Context, words: Sequence[str]) -> Card:
