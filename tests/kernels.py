@@ -85,6 +85,8 @@ class Kernel:
         self._client = client
         self._cells: dict[str, Cell] = {}
         self._places: dict[str, dict[str, Any]] = {}
+        self._replies: dict[str, str] = {}
+        self._aborting = False
 
     def run(self, code: str) -> Cell:
         """Return the cell `code`, run to its end."""
@@ -92,6 +94,8 @@ class Kernel:
 
     def start(self, code: str) -> str:
         """Send a cell as a click on Run would, without waiting for it; return its id."""
+        if self._aborting:
+            self._wait_until_it_takes_cells()
         cell_id: str = self._client.execute(code, store_history=True, stop_on_error=True)
         self._cells[cell_id] = Cell()
         return cell_id
@@ -148,12 +152,20 @@ class Kernel:
             cell.count = content["execution_count"]
         elif kind == "status" and content["execution_state"] == "idle":
             cell.status = self._reply(parent)
+            self._aborting |= cell.status == "error"
+
+    def _wait_until_it_takes_cells(self) -> None:
+        """After an error ipykernel refuses what was sent with it, and for a moment what comes next, too."""
+        until = time.monotonic() + _PATIENCE
+        while "ok" != self._reply(self._client.execute("", silent=True)):
+            assert time.monotonic() < until, "the kernel refuses every cell"
+        self._aborting = False
 
     def _reply(self, cell_id: str) -> str:
-        while True:
+        while cell_id not in self._replies:
             reply = self._client.get_shell_msg(timeout=_PATIENCE)
-            if reply["parent_header"].get("msg_id") == cell_id:
-                return str(reply["content"]["status"])
+            self._replies[reply["parent_header"].get("msg_id")] = str(reply["content"]["status"])
+        return self._replies.pop(cell_id)
 
 
 @contextmanager
