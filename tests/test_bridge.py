@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
-from typing import Never
+from collections.abc import Coroutine, Iterator
+from typing import Any, Never
 
 import pytest
 
@@ -36,6 +36,20 @@ class Waiting:
             await asyncio.Event().wait()
         finally:
             self.ended.set()
+
+
+class StoppedWhileSubmitting(Bridge):
+    """Stop is pressed at the worst moment: the work has begun, and its future was not yet handed back."""
+
+    def __init__(self, waiting: Waiting) -> None:
+        super().__init__()
+        self._waiting = waiting
+
+    def submit(self, work: Coroutine[Any, Any, Any]) -> Never:
+        """Start `work`, and be interrupted."""
+        super().submit(work)
+        assert self._waiting.begun.wait(PATIENCE)
+        raise KeyboardInterrupt
 
 
 def test_the_caller_gets_what_the_work_returns(bridge: Bridge) -> None:
@@ -104,6 +118,44 @@ def test_stop_cancels_the_work_and_goes_on_to_the_caller(bridge: Bridge) -> None
         bridge.run(waiting.work(), stop)
 
     assert waiting.ended.wait(PATIENCE)
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_stop_while_the_work_is_handed_over_cancels_it(*, beside: bool) -> None:
+    """There is no moment in which Stop ends the cell and leaves its work going on unseen."""
+    waiting = Waiting()
+    bridge = StoppedWhileSubmitting(waiting)
+
+    async def cell() -> None:
+        bridge.run_beside(waiting.work())
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(cell()) if beside else bridge.run(waiting.work())
+
+    assert waiting.ended.wait(PATIENCE)
+    bridge.close()
+
+
+def test_stop_before_the_work_begins_keeps_it_from_beginning(bridge: Bridge) -> None:
+    """Work that was handed over, and whose turn on the loop has not come, never does anything."""
+    waiting, held, free = Waiting(), threading.Event(), threading.Event()
+
+    async def hold_the_loop() -> None:
+        held.set()
+        assert free.wait(PATIENCE)
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    holding = bridge.submit(hold_the_loop())
+    assert held.wait(PATIENCE)
+    with pytest.raises(KeyboardInterrupt):
+        bridge.run(waiting.work(), stop)
+    free.set()
+    holding.result(PATIENCE)
+
+    assert "next" == bridge.run(asyncio.sleep(0, "next"))
+    assert not waiting.begun.is_set()
 
 
 def test_an_error_while_showing_cancels_the_work_too(bridge: Bridge) -> None:

@@ -189,7 +189,7 @@ def test_a_zip_that_reaches_elsewhere_is_not_unpacked(student: Kernel, tmp_path:
         packed.writestr(name, b"x")
 
     def written() -> list[Path]:
-        """What lies here, but for what IPython and the ledger keep for themselves."""
+        """Return what lies here, but for what IPython and the ledger keep for themselves."""
         return sorted(path for path in tmp_path.rglob("*") if {".ipython", ".blockrun"}.isdisjoint(path.parts))
 
     before = written()

@@ -39,8 +39,9 @@ class Bridge:
 
         On KeyboardInterrupt (Stop) the work is cancelled and the interrupt goes on to the cell.
         """
-        future = self.submit(work)
+        stop = _Stop()
         try:
+            future = self.submit(stop.over(work))
             while True:
                 try:
                     return future.result(_TICK)
@@ -51,7 +52,7 @@ class Bridge:
                 if tick is not None:
                     tick()
         except BaseException:
-            future.cancel()
+            stop.now()
             raise
 
     def run_beside(self, work: Coroutine[Any, Any, T], tick: Callable[[], None] | None = None) -> T:
@@ -66,20 +67,21 @@ class Bridge:
         except RuntimeError:
             return self.run(work, tick)  # no tasks of the caller's to keep running
         nest_asyncio2.apply(loop)
-        future = self.submit(work)
+        stop = _Stop()
 
-        async def wait() -> None:
+        async def wait(future: concurrent.futures.Future[T]) -> T:
             while not future.done():
                 await asyncio.sleep(_TICK)
                 if tick is not None:
                     tick()
+            return future.result()
 
         try:
-            loop.run_until_complete(wait())
-            return future.result()
+            made: T = loop.run_until_complete(wait(self.submit(stop.over(work))))
         except BaseException:
-            future.cancel()
+            stop.now()
             raise
+        return made
 
     def close(self, farewell: Coroutine[Any, Any, None] | None = None) -> None:
         """Run `farewell`, cancel what is left and end the thread; safe to call twice."""
@@ -99,11 +101,38 @@ class Bridge:
 
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._lock:
-            if self._loop is None:
+            # A thread that Stop kept from starting would leave a loop that nobody runs.
+            if self._loop is None or self._thread is None or not self._thread.is_alive():
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(target=_serve, args=(self._loop,), name="blockrun-magic", daemon=True)
                 self._thread.start()
             return self._loop
+
+
+class _Stop:
+    """Ends one piece of work, also when Stop is pressed before anybody holds its future.
+
+    The interrupt may come at any step of submitting, when the work has begun on its thread already.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._task: asyncio.Task[Any] | None = None
+
+    async def over(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return what `work` returns; it is cancelled by `now`, be that called before, during or after this."""
+        self._task = asyncio.current_task()
+        if self._asked:
+            work.close()
+            raise asyncio.CancelledError
+        return await work
+
+    def now(self) -> None:
+        """Cancel the work from another thread; does nothing once it has ended."""
+        self._asked = True  # first: whichever of the two threads is later sees what the other has set
+        if self._task is not None:
+            with suppress(RuntimeError):  # the loop is closed, and the work with it
+                self._task.get_loop().call_soon_threadsafe(self._task.cancel)
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
