@@ -37,6 +37,8 @@ PAGE = BUILD / "demo.html"
 PRIVATE = ("BLOCKRUN_", "BASE_CHAIN_")
 """What these variables hold is the owner's: no key of theirs is needed here, and none is read."""
 CELL_SECONDS = 120
+KEPT_METADATA = frozenset({"jp-MarkdownHeadingCollapsed", "jupyter", "tags"})
+"""What folds a solution away; the rest differs from run to run."""
 
 
 def main() -> int:
@@ -119,7 +121,7 @@ def fit_to_keep(notebook: NotebookNode) -> NotebookNode:
         "language_info": {"name": "python"},
     }
     for cell in notebook.cells:
-        cell.metadata = {}
+        cell.metadata = {name: value for name, value in cell.metadata.items() if name in KEPT_METADATA}
         for output in cell.get("outputs", []):
             if "image/jpeg" in output.get("data", {}):
                 output["data"].pop("image/png", None)
