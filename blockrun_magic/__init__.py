@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from blockrun_magic.api import aedit, agenerate, edit, generate
+    from blockrun_magic.api import aedit, agenerate, edit, generate, spending
     from blockrun_magic.errors import BlockrunError
     from blockrun_magic.notebook.masks import paint_mask
     from blockrun_magic.notebook.panel.opening import panel
     from blockrun_magic.studio import ImageResult, ImageResults, Options, Studio
     from blockrun_magic.wiring import open_studio
+
+    __version__: str
 
 __all__ = [
     "BlockrunError",

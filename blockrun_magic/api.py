@@ -67,8 +67,8 @@ async def aedit(
 ) -> ImageResult:
     """Return `image` edited as `prompt` says; a list of images is fused; only white in `mask` changes.
 
-    An image is a PIL image, an array, a path, bytes, a URL, a data URI or a result. Otherwise as
-    `agenerate`.
+    An image is a PIL image, an array, a path, bytes, a URL, a data URI or a result; a mask is one of the same size in
+    pixels. The other choices are those of `agenerate`. Raises BlockrunError.
     """
     async with _place(gateway, studio) as (ours, where):
         fetch = ours.client.fetch
@@ -97,12 +97,22 @@ class _EditChoices(_Choices, total=False):
 
 
 def generate(prompt: str, **choices: Unpack[_GenerateChoices]) -> ImageResult:
-    """Return what `agenerate` returns, for code without an event loop; takes the same choices."""
+    """Return pictures made from `prompt`: kept ones at no cost, else bought, each paid for by itself.
+
+    For scripts; where an event loop runs, as in a notebook, await `agenerate`. Takes the same choices, by name:
+    `model`, `size`, `n`, `quality`, `max_price`, `fresh`, `gateway`. Raises BlockrunError, and RuntimeError where
+    an event loop runs.
+    """
     return _run(agenerate(prompt, **choices))
 
 
 def edit(prompt: str, image: Any, **choices: Unpack[_EditChoices]) -> ImageResult:
-    """Return what `aedit` returns, for code without an event loop; takes the same choices."""
+    """Return `image` edited as `prompt` says: a kept picture at no cost, else bought.
+
+    For scripts; where an event loop runs, as in a notebook, await `aedit`. Takes the same choices, by name: `mask`,
+    `model`, `size`, `n`, `max_price`, `fresh`, `gateway`. Raises BlockrunError, and RuntimeError where an event
+    loop runs.
+    """
     return _run(aedit(prompt, image, **choices))
 
 

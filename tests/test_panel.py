@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from browser import Notebook, Theme, open_app, open_notebook, open_practice, output_of
+from browser import Notebook, Theme, open_app, open_in_notebook7, open_notebook, open_practice, output_of
 from legibility import LEGIBLE, least_contrast
 from PIL import Image, ImageChops
 from playwright.sync_api import Browser, Locator, expect
@@ -85,6 +85,27 @@ def test_a_person_makes_pictures_with_the_mouse(browser: Browser, lab: Server) -
         expect(panel.locator(".brm-slot:visible")).to_have_count(2)
         expect(panel.locator(".brm-bars")).to_contain_text("This session: $0.042 play money of $5.00")
         assert "[(256, 256), (256, 256)]" == notebook.value("[picture.size for picture in city]")
+
+
+def test_notebook_7_has_pictures_panel_and_painter(browser: Browser, lab: Server) -> None:
+    """The same page by page: a cell's picture, Shift-Enter in the panel, and a mask painted over what it made."""
+    with open_in_notebook7(browser, lab) as notebook:
+        notebook.run("%load_ext blockrun_magic\n%blockrun use practice")
+        made = output_of(notebook.run("%%imagegen --model cogview --size 512x512 --as city\na city at sunset"))
+        expect(made).to_contain_text("zai/cogview-4 · 512x512 · $0.01575 play money")
+        panel = open_panel(notebook)
+        form = form_of(panel)
+        choose_small(form)
+        form.get_by_label("Prompt").fill("a fox")
+        notebook.page.keyboard.press("Shift+Enter")
+        picture_of(panel, "a fox")
+
+        expect(panel.locator(".brm-bars")).to_contain_text("This session: $0.03675 play money of $5.00")
+        painter = output_of(notebook.run("import blockrun_magic\nmask = blockrun_magic.paint_mask(img)\nmask"))
+        canvas = painter.locator("canvas").first
+        expect(canvas).to_be_visible()
+        drag(canvas, (0.3, 0.5), (0.7, 0.5))
+        assert "True" == notebook.value("mask.mask.getbbox() is not None")
 
 
 def test_shift_enter_generates_and_a_double_click_pays_once(browser: Browser, lab: Server) -> None:
