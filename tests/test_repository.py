@@ -32,7 +32,7 @@ def of_yaml(path: Path) -> Any:
         f"key = '{KEY}'",
         f"  {KEY[2:]}",
         "0x" + "ab" * 65,
-        "eyJ4NDAyVmVyc2lvbiI6MiwiZXJyb3IiOiJQQVlNRU5ULVNJR05BVFVSRSBoZWFkZXIi",
+        "eyJ4NDAy" + "VmVyc2lvbiI6MiwiZXJyb3IiOiJQQVlNRU5ULVNJR05BVFVSRSBoZWFkZXIi",
         "BLOCKRUN_API_KEY=brk_" + "live_0123456789abcdef",
         "-----BEGIN EC " + "PRIVATE KEY-----",
         "ghp_" + "a1" * 18,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from blockrun_magic.errors import FlagError
+from blockrun_magic.gateway.presets import PRESETS
 from blockrun_magic.notebook.cards import Card, Table
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.showing import show
@@ -78,7 +79,7 @@ COMMANDS: dict[str, Command] = {
     command.name: command
     for command in (
         Command(
-            "use practice|base|testnet|solana|clawrouter|account|auto|URL [--remember]",
+            f"use {'|'.join(('practice', *PRESETS))}|auto|URL [--remember]",
             "Where requests go.",
             choosing.use,
         ),
