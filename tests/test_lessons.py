@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import nbformat
 import pytest
 from kernels import Cell, Kernel, made, paid_to, running_kernel
@@ -25,6 +26,14 @@ OFFLINE = """
 import socket
 def refuse(*_): raise OSError("the network is cut off")
 socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
+"""
+CUT_OFF = """
+import socket
+connect = socket.socket.connect
+def only_here(self, address):
+    if isinstance(address, tuple) and address[0] != "127.0.0.1": raise OSError("the network is cut off")
+    return connect(self, address)
+socket.socket.connect = only_here
 """
 KEY = "0x" + "3d" * 32  # a throwaway, known to everybody
 
@@ -140,7 +149,10 @@ def test_a_strict_lesson_makes_nothing_else(tmp_path: Path, gateway: PracticeSer
 
 
 def test_the_first_notebook_is_a_lesson(tmp_path_factory: pytest.TempPathFactory, gateway: PracticeServer) -> None:
-    """Notebook 01, exported and opened in a fresh home: every picture is the teacher's, and nothing is paid."""
+    """Notebook 01 in a fresh home, cut off from the network, without a wallet: the teacher's pictures, $0, 0 requests.
+
+    But for its cell that asks for a price, of which the practice gateway on the same machine hears.
+    """
     teacher, home = tmp_path_factory.mktemp("teacher"), tmp_path_factory.mktemp("student")
     code = [cell.source for cell in FIRST.cells if cell.cell_type == "code"]
     shutil.copy(ROOT / "notebooks" / "01-first-picture.ipynb", teacher)
@@ -148,12 +160,15 @@ def test_the_first_notebook_is_a_lesson(tmp_path_factory: pytest.TempPathFactory
         theirs = [made(kernel, source) for source in code]
         made(kernel, "%blockrun lesson export one.zip")
     shutil.copy(teacher / "one.zip", home)
-    before = paid_to(gateway.url)
+    before = httpx.get(f"{gateway.url}/practice/ledger").json()
     with running_kernel(home, {"BLOCKRUN_PRACTICE_URL": gateway.url}) as kernel:
+        made(kernel, CUT_OFF)
         made(kernel, "%load_ext blockrun_magic\n%blockrun lesson open one.zip")
         ours = [made(kernel, source) for source in code]
+    after = httpx.get(f"{gateway.url}/practice/ledger").json()
 
-    assert before == paid_to(gateway.url)
+    assert (before["total"], before["paid_requests"]) == (after["total"], after["paid_requests"])
+    assert before["requests"] + 1 == after["requests"]
     assert [pictures(cell) for cell in theirs] == [pictures(cell) for cell in ours]
     assert 5 == sum("from the lesson one" in cell.text for cell in ours)
 
