@@ -303,17 +303,41 @@ def test_payments_are_values_a_table_and_csv(ledger: Ledger, clock: Clock) -> No
     assert [] == list(spendings(ledger, "testnet", "all").to_dataframe()["usd"])
 
 
-@pytest.mark.parametrize("when", ["session", "today", "all"])
-def test_time_is_in_hours_or_days_and_adds_up(ledger: Ledger, clock: Clock, when: str) -> None:
+@pytest.mark.parametrize(
+    ("when", "apart", "step"),
+    [
+        ("session", 45, 60),
+        ("session", 600, 600),
+        ("today", 600, 600),
+        ("session", 3600, 3600),
+        ("today", 3600, 3600),
+        ("all", 86_400, 86_400),
+    ],
+)
+def test_time_is_in_steps_that_suit_it_and_adds_up(
+    ledger: Ledger, clock: Clock, when: str, apart: int, step: int
+) -> None:
     """The bars are of what was settled, and their sum is what the table says."""
     for take in range(1, 6):
         payment_in(ledger, State.SETTLED, of=purchase(ledger, FLUX, take=take))
-        clock.now += 3600 if when != "all" else 86_400
-    bars = spending_over_time(ledger, "real", when)
+        clock.now += apart
+    found, bars = spending_over_time(ledger, "real", when)
 
+    assert step == found
     assert spending(ledger, "real", when).settled == sum(spent for _, spent in bars)
     assert sorted(bars) == bars
-    assert 5 == len(bars)
+    assert all(at % step == 0 for at, _ in bars)
+    assert (5 if apart == step else 3) <= len(bars) <= 5
+
+
+def test_what_happened_in_one_moment_has_no_course(ledger: Ledger, clock: Clock) -> None:
+    """Two minutes are not drawn over time, nor is nothing."""
+    nothing = spending_over_time(ledger, "real", "session")
+    for take in range(1, 4):
+        payment_in(ledger, State.SETTLED, of=purchase(ledger, FLUX, take=take))
+        clock.now += 50
+
+    assert [] == nothing[1] == spending_over_time(ledger, "real", "session")[1]
 
 
 # -- growth

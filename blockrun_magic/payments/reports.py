@@ -19,6 +19,9 @@ from blockrun_magic.payments.states import AT_RISK, State
 __all__ = ["Spending", "Spendings", "spending", "spending_by_model", "spending_over_time", "spendings"]
 
 _DAY = 86_400
+_STEPS = (60, 600, 3600)
+_ABOUT = 12
+_MOMENT = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,17 +144,32 @@ def _record(row: sqlite3.Row, request: Mapping[str, Any]) -> Mapping[str, Any]:
     }
 
 
-def spending_over_time(ledger: Ledger, realm: str, when: str) -> list[tuple[float, int]]:
-    """Return (Unix time, settled micro-USDC) of each hour of a session or day, or of each day, that had any."""
+def spending_over_time(ledger: Ledger, realm: str, when: str) -> tuple[int, list[tuple[float, int]]]:
+    """Return a step in seconds, and (Unix time, settled micro-USDC) of each step that had any.
+
+    Of "all" the time a step is a day; of a session or of "today" it is a minute, ten minutes or an hour, so that there
+    are about a dozen. What happened within two minutes is one moment: there are no steps then.
+    """
     if when == "all":
         query = "SELECT day * 86400 AS at, sum(amount) AS spent FROM sums WHERE realm = ? AND state = ? GROUP BY 1"
-        values: tuple[str | float, ...] = (realm, State.SETTLED)
-    else:
-        condition, value = _since(ledger, when)
-        query = f"""
-            SELECT CAST(created_at / 3600 AS INTEGER) * 3600 AS at, sum(amount) AS spent FROM authorizations
-            WHERE realm = ? AND state = ? AND {condition} GROUP BY 1"""  # noqa: S608  fixed words only
-        values = (realm, State.SETTLED, value)
+        return _DAY, _steps(ledger, query, (realm, State.SETTLED))
+    condition, value = _since(ledger, when)
+    where = f"FROM authorizations WHERE realm = ? AND state = ? AND {condition}"
+    values = (realm, State.SETTLED, value)
+    query = f"SELECT min(created_at) AS first, max(created_at) AS last {where}"
+    [row] = ledger.query(query, values)
+    lasted = (row["last"] or 0) - (row["first"] or 0)
+    step = next((step for step in _STEPS if lasted <= _ABOUT * step), _STEPS[-1])
+    if lasted < _MOMENT:
+        return step, []
+    return step, _steps(
+        ledger,
+        f"SELECT CAST(created_at / {step} AS INTEGER) * {step} AS at, sum(amount) AS spent {where} GROUP BY 1",
+        values,
+    )
+
+
+def _steps(ledger: Ledger, query: str, values: tuple[str | float, ...]) -> list[tuple[float, int]]:
     return [(row["at"], row["spent"]) for row in ledger.query(f"{query} HAVING spent > 0 ORDER BY 1", values)]
 
 

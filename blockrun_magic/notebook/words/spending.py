@@ -20,6 +20,12 @@ _PERIODS = {"session": "this session", "today": "today (UTC)", "all": "since the
 _RECONCILE = "--reconcile"
 _CSV = "--csv"
 _MOST_BARS = 31
+_STEPS = {
+    60: ("minute", "%H:%M"),
+    600: ("ten minutes", "%H:%M"),
+    3600: ("hour", "%Y-%m-%d %H:00"),
+    86_400: ("day", "%Y-%m-%d"),
+}
 _CAPS = ("image", "session", "day")
 
 
@@ -62,16 +68,17 @@ def spend(context: Context, words: Sequence[str]) -> Card:
 
 
 def _drawn(ledger: Ledger, realm: str, when: str, by_model: Sequence[tuple[str, int, int, int]]) -> Iterator[Card]:
-    """Yield what tells more as a drawing: the models where there are several, the hours or days likewise."""
+    """Yield what tells more as a drawing: the models where there are several, and its course over time likewise."""
     from blockrun_magic.payments.reports import spending_over_time
 
     models = [(model, settled) for model, _, settled, _ in by_model if settled]
     if len(models) > 1:
         yield Bars("by model", models)
-    form = "%Y-%m-%d" if when == "all" else "%Y-%m-%d %H:00"
-    times = [(time.strftime(form, time.gmtime(at)), spent) for at, spent in spending_over_time(ledger, realm, when)]
-    if len(times) > 1:
-        yield Bars(f"by {'day' if when == 'all' else 'hour'} (UTC)", times[-_MOST_BARS:])
+    step, spent = spending_over_time(ledger, realm, when)
+    words, form = _STEPS[step]
+    if len(spent) > 1:
+        times = [(time.strftime(form, time.gmtime(at)), micros) for at, micros in spent]
+        yield Bars(f"by {words} (UTC)", times[-_MOST_BARS:])
 
 
 def _without_csv(words: Sequence[str]) -> tuple[list[str], Path | None]:
