@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import secrets
+import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["CLIENTS", "SIZE", "Client", "Limit", "Official", "Ours", "Sdk"]
+__all__ = ["CLIENTS", "SIZE", "Client", "Kept", "Limit", "Official", "Ours", "Sdk"]
 
 KEY = "0x" + "3d" * 32  # a throwaway, known to everybody
 MODEL = "black-forest/flux-1.1-pro"
@@ -224,6 +226,39 @@ class Limit:
     def close(self) -> None:
         """End."""
         self._http.close()
+
+
+class Kept(Limit):
+    """The same, with what must not be lost on the disk: a record before the payment leaves, two later, the picture."""
+
+    name = "the same, kept on disk"
+
+    def __init__(self, url: str, folder: Path) -> None:
+        super().__init__(url, folder)
+        self._folder = folder
+        self._books = sqlite3.connect(folder / "books.sqlite", isolation_level=None)
+        self._books.execute("PRAGMA journal_mode = WAL")
+        self._books.execute("PRAGMA synchronous = FULL")
+        self._books.execute("CREATE TABLE books (prompt TEXT, state TEXT)")
+
+    def generate(self, prompt: str) -> None:
+        """Get one picture, and keep it."""
+        body = {"model": MODEL, "prompt": prompt, "size": SIZE, "n": 1}
+        header = self._header()
+        self._books.execute("INSERT INTO books VALUES (?, ?)", (prompt, header))
+        answer = self._http.post(self._url, json=body, headers={"PAYMENT-SIGNATURE": header})
+        data = base64.b64decode(answer.json()["data"][0]["url"].partition(",")[2])
+        self._books.execute("UPDATE books SET state = 'settled' WHERE prompt = ?", (prompt,))
+        with (self._folder / f"{prompt}.png").open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        self._books.execute("UPDATE books SET state = 'kept' WHERE prompt = ?", (prompt,))
+
+    def close(self) -> None:
+        """End."""
+        self._books.close()
+        super().close()
 
 
 CLIENTS: tuple[type, ...] = (Ours, Sdk, Official)

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 
 import httpx
-from clients import CLIENTS, Client, Limit, Ours
+from clients import CLIENTS, Client, Kept, Limit, Ours
 
 __all__ = ["ALL"]
 
@@ -138,7 +138,7 @@ def requests_and_bytes() -> Figures:
 def one_picture() -> Figures:
     """Milliseconds for one picture beyond one wait of the gateway's."""
     found: Figures = {}
-    with gateway() as place, clients(place, (*CLIENTS, Limit)) as running:
+    with gateway() as place, clients(place, (*CLIENTS, Limit, Kept)) as running:
         for wait in (0.0, 0.05):
             place.wait(wait)
             taken = in_turns(running, lambda client, prompt: client.generate(prompt))

@@ -469,8 +469,9 @@ def _ours() -> dict[str, Fault]:
         },
         **{
             f"the ledger fails to {method}": Fault(first=LedgerError, spoil=_ledger_fails(method), moved=True)
-            for method in ("settle", "answer", "finish")
+            for method in ("settle", "finish")
         },
+        "the ledger fails to answer": Fault(first=LedgerError, spoil=_ledger_fails("answer"), moved=True, form="url"),
         "the ledger fails to doubt": Fault({"paid": say(403)}, LedgerError, spoil=_ledger_fails("doubt")),
         "the ledger fails to release": Fault({"challenge": _shut}, LedgerError, spoil=_ledger_fails("release")),
         "the ledger fails to poll": Fault(first=LedgerError, spoil=_ledger_fails("poll"), slow=True),

@@ -797,10 +797,32 @@ def test_the_files_are_their_owners_alone(path: Path) -> None:
     assert 0o700 == stat.S_IMODE(path.parent.stat().st_mode)
 
 
-def test_what_is_written_is_durable(ledger: Ledger) -> None:
-    """Every commit reaches the disk before the action it allows: write-ahead log, synchronous to the full."""
+def test_what_lets_something_leave_is_on_the_disk_before(ledger: Ledger) -> None:
+    """Write-ahead log; what comes before a payment leaves, and what came of it, is committed with an fsync.
+
+    A reservation and a signature that is still here are on record for all, and go to the disk with the next.
+    """
+    committed: list[tuple[str, str]] = []
+    synchronous = ["FULL"]
+
+    def trace(statement: str) -> None:
+        if statement.startswith("PRAGMA synchronous"):
+            synchronous[0] = statement.rpartition(" ")[2]
+        committed.extend((state, synchronous[0]) for state in State if f"SET state = '{state}'" in statement)
+
+    ledger._connection.set_trace_callback(trace)
+    payment_in(ledger, State.SUBMITTED, of=purchase(ledger, take=1))
+    payment_in(ledger, State.SETTLED, of=purchase(ledger, take=2))
+    payment_in(ledger, State.UNKNOWN, of=purchase(ledger, take=3))
+    payment_in(ledger, State.POLLING, of=purchase(ledger, take=4))
+    ledger._connection.set_trace_callback(None)
+
     assert ["wal"] == [row[0] for row in ledger.query("PRAGMA journal_mode")]
-    assert [2] == [row[0] for row in ledger.query("PRAGMA synchronous")]
+    assert {"NORMAL"} == {how for state, how in committed if state == State.SIGNED}
+    assert {"FULL"} == {how for state, how in committed if state != State.SIGNED}
+    assert {State.SIGNED, State.SUBMITTED, State.SETTLED, State.UNKNOWN, State.POLLING} == {
+        state for state, _ in committed
+    }
 
 
 def test_a_ledger_is_opened_again(ledger: Ledger, path: Path) -> None:

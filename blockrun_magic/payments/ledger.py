@@ -38,7 +38,7 @@ class Ledger(LedgerReader):
         self, realm: str, gateway: str, digest: str, take: int, request: Mapping[str, Any], *, private: bool
     ) -> Purchase:
         """Return the purchase of this request and take, begun now unless it was before."""
-        with self.writing() as connection:
+        with self.writing(lasting=False) as connection:
             connection.execute(
                 """INSERT INTO purchases (id, created_at, realm, gateway, digest, take, request, private)
                 VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (realm, digest, take) DO NOTHING""",
@@ -73,7 +73,7 @@ class Ledger(LedgerReader):
         its kernel died, ends by itself after an hour.
         """
         now = self.clock()
-        with self.writing() as connection:
+        with self.writing(lasting=False) as connection:
             check_caps(amount, self._committed(connection, realm, now), self._caps(connection))
             cursor = connection.execute(
                 "INSERT INTO holds (session, realm, amount, expires_at) VALUES (?, ?, ?, ?)",
@@ -83,7 +83,7 @@ class Ledger(LedgerReader):
 
     def drop_hold(self, hold: int) -> None:
         """Give back what is left of a hold."""
-        with self.writing() as connection:
+        with self.writing(lasting=False) as connection:
             connection.execute("DELETE FROM holds WHERE id = ?", (hold,))
 
     def reserve(
@@ -101,7 +101,7 @@ class Ledger(LedgerReader):
         transaction over all kernels checks the caps. Raises BudgetError, and then nothing is reserved.
         """
         now = self.clock()
-        with self.writing() as connection:
+        with self.writing(lasting=False) as connection:
             if hold is not None:
                 connection.execute("UPDATE holds SET amount = max(0, amount - ?) WHERE id = ?", (amount, hold))
             check_caps(amount, self._committed(connection, purchase.realm, now), self._caps(connection))
@@ -119,6 +119,7 @@ class Ledger(LedgerReader):
         self._advance(
             payment_id,
             State.SIGNED,
+            lasting=False,  # `submit` is, and nothing leaves before it
             network=network,
             payer=authorization.payer,
             pay_to=authorization.pay_to,
@@ -243,7 +244,7 @@ class Ledger(LedgerReader):
             WHERE state = ? AND authorizations.realm = ? AND logged = 0 AND estimated = 0 ORDER BY updated_at"""
         if not self._read(query, (State.SETTLED, realm)):
             return
-        with self.writing() as connection:
+        with self.writing(lasting=False) as connection:  # the log itself is no more lasting than that
             rows = connection.execute(query, (State.SETTLED, realm)).fetchall()
             write(rows)
             connection.executemany("UPDATE authorizations SET logged = 1 WHERE id = ?", [(row["id"],) for row in rows])
@@ -300,8 +301,8 @@ class Ledger(LedgerReader):
             day=kept.get("day", DEFAULT_CAPS.day),
         )
 
-    def _advance(self, payment_id: int, to: State, **fields: Any) -> None:
-        with self.writing() as connection:
+    def _advance(self, payment_id: int, to: State, *, lasting: bool = True, **fields: Any) -> None:
+        with self.writing(lasting=lasting) as connection:
             self._advance_in(connection, payment_id, to, **fields)
 
     def _advance_in(self, connection: sqlite3.Connection, payment_id: int, to: State, **fields: Any) -> None:
@@ -324,9 +325,14 @@ class Ledger(LedgerReader):
         connection.execute(f"UPDATE authorizations SET {assignments} WHERE id = ?", (*columns.values(), payment_id))
 
     @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
-        """Return a transaction that all kernels wait for: all of it is durable afterwards, or nothing was changed."""
+    def writing(self, *, lasting: bool = True) -> Iterator[sqlite3.Connection]:
+        """Return a transaction that all kernels wait for: all of it holds afterwards, or nothing was changed.
+
+        It is on the disk then, and all before it. What is not `lasting` survives the end of the process like everything
+        else, but a power cut may undo it, until the next one that is: for what allows nothing to leave the machine.
+        """
         with told(self.path), self._lock:
+            self._connection.execute(f"PRAGMA synchronous = {'FULL' if lasting else 'NORMAL'}")
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection

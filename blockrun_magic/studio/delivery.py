@@ -90,7 +90,9 @@ def receipt_record(purchase: Purchase, payment: Payment, index: int, revised_pro
 
 
 def items_to_record(items: Sequence[Item]) -> list[dict[str, Any]]:
-    """Return where an answer's pictures are to be fetched from, for the ledger."""
+    """Return where an answer's pictures are to be fetched from, for the ledger; nothing unless each has an address."""
+    if not all(item.url for item in items):
+        return []
     return [{"url": item.url, "revised_prompt": item.revised_prompt} for item in items]
 
 

@@ -140,7 +140,8 @@ class Purchasing:
     ) -> ImageResult:
         payment = self._payment(purchase, payment.id)
         delivery = Delivery(self.client, self.store, gateway, purchase, payment)
-        self.ledger.answer(purchase.id, items_to_record(items))
+        if record := items_to_record(items):
+            self.ledger.answer(purchase.id, record)
         try:
             brought = await delivery.bring(items)
         except BlockrunError as error:

@@ -185,9 +185,10 @@ class Studio:
         goes on by itself to its end, so that nothing paid for is lost. Raises every error of ours.
         """
         options, progress = options or Options(), progress or Progress()
-        answer = await asyncio.to_thread(self._from_lessons, request, options)
-        if answer is not None:
-            return answer
+        if self.lessons:
+            answer = await asyncio.to_thread(self._from_lessons, request, options)
+            if answer is not None:
+                return answer
         if not options.unchecked:
             self.catalog_at(gateway).check(request)
         return await self._shielded(self._claim_and_make(request, gateway, options, progress), progress)
