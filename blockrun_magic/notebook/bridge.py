@@ -20,6 +20,7 @@ T = TypeVar("T")
 
 _TICK = 0.05
 _FAREWELL = 2.0
+_BLINK = 0.5
 
 
 class Bridge:
@@ -118,6 +119,7 @@ class _Stop:
     def __init__(self) -> None:
         self._asked = False
         self._task: asyncio.Task[Any] | None = None
+        self._ended = threading.Event()
 
     async def over(self, work: Coroutine[Any, Any, T]) -> T:
         """Return what `work` returns; it is cancelled by `now`, be that called before, during or after this."""
@@ -125,14 +127,18 @@ class _Stop:
         if self._asked:
             work.close()
             raise asyncio.CancelledError
-        return await work
+        try:
+            return await work
+        finally:
+            self._ended.set()
 
     def now(self) -> None:
-        """Cancel the work from another thread; does nothing once it has ended."""
+        """Cancel the work from another thread, and wait a moment for its end: what is said of it then is true."""
         self._asked = True  # first: whichever of the two threads is later sees what the other has set
         if self._task is not None:
             with suppress(RuntimeError):  # the loop is closed, and the work with it
                 self._task.get_loop().call_soon_threadsafe(self._task.cancel)
+                self._ended.wait(_BLINK)
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
