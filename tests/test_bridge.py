@@ -206,19 +206,18 @@ def test_work_after_a_stop_is_done(bridge: Bridge) -> None:
     assert "still here" == bridge.run(work())
 
 
-def test_closing_says_farewell_and_ends_what_is_left() -> None:
-    """`close` runs the farewell, cancels open work, and ends the thread."""
-    bridge, waiting, told = Bridge(), Waiting(), threading.Event()
+def test_closing_ends_what_is_left_and_says_farewell() -> None:
+    """`close` cancels open work, then runs the farewell, and ends the thread."""
+    bridge, waiting, told = Bridge(), Waiting(), []
     bridge.submit(waiting.work())
 
     async def farewell() -> None:
-        told.set()
+        told.append(waiting.ended.is_set())
 
     assert waiting.begun.wait(PATIENCE)
     bridge.close(farewell())
 
-    assert told.is_set()
-    assert waiting.ended.is_set()
+    assert [True] == told
     assert "blockrun-magic" not in {thread.name for thread in threading.enumerate()}
 
 

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kernels import Kernel, running_kernel
+from kernels import Kernel, paid_to, running_kernel
+
+from blockrun_magic.practice.server import PracticeServer
 
 HEAVY = ("eth_account", "PIL", "ipywidgets", "httpx", "starlette", "uvicorn", "filelock", "numpy", "pandas")
 ELSEWHERE = "https://gateway.example/api"
@@ -70,6 +72,29 @@ def test_unloading_takes_everything_back_and_loading_again_works(kernel: Kernel)
     assert "practice-gateway" not in threads
     assert "(512, 512)" == shown.text
     assert "$0.00: bought" in again.text
+
+
+def test_unloading_lets_nothing_be_paid_that_is_not_paid_yet(tmp_path: Path) -> None:
+    """What waits in the background for its price is stopped, not bought in the last moment."""
+    cell = """
+%load_ext blockrun_magic
+%blockrun use practice
+%imagegen --background --model cogview --size 512x512 a tree that nobody waits for
+import time; time.sleep(0.2)
+%unload_ext blockrun_magic
+"""
+    with (
+        PracticeServer(latency=0.4) as gateway,
+        running_kernel(tmp_path, {"BLOCKRUN_PRACTICE_URL": gateway.url}) as kernel,
+    ):
+        done = kernel.run(cell.strip())
+        threads = kernel.value("sorted(t.name for t in __import__('threading').enumerate())")
+        paid = paid_to(gateway.url)
+
+    assert "ok" == done.status
+    assert "Nothing was sent, nothing is charged." in done.text
+    assert "blockrun-magic" not in threads
+    assert 0 == paid
 
 
 def test_loading_twice_changes_nothing(kernel: Kernel) -> None:

@@ -27,13 +27,12 @@ class Bridge:
     """The loop thread, started at its first use."""
 
     def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
+        self._worker: _Worker | None = None
         self._lock = threading.Lock()
 
     def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         """Start `work` on the loop and return its future at once."""
-        return asyncio.run_coroutine_threadsafe(work, self._running())
+        return self._running().submit(work)
 
     def run(self, work: Coroutine[Any, Any, T], tick: Callable[[], None] | None = None) -> T:
         """Return what `work` returns, or raise what it raises; `tick` is called while waiting.
@@ -85,29 +84,70 @@ class Bridge:
         return made
 
     def close(self, farewell: Coroutine[Any, Any, None] | None = None) -> None:
-        """Run `farewell`, cancel what is left and end the thread; safe to call twice."""
-        with self._lock:
-            loop, thread = self._loop, self._thread
-            self._loop = self._thread = None
-        if loop is None or thread is None:
-            if farewell is not None:
-                farewell.close()
-            return
-        if farewell is not None:
-            # What was paid for is in the ledger: the next start goes on with it.
-            with suppress(concurrent.futures.TimeoutError):
-                asyncio.run_coroutine_threadsafe(farewell, loop).result(_FAREWELL)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(_FAREWELL)
+        """Cancel what was submitted, then run `farewell` and end the thread; safe to call twice.
 
-    def _running(self) -> asyncio.AbstractEventLoop:
+        In this order nothing opens a connection any more when `farewell` closes them.
+        """
+        with self._lock:
+            worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.close(farewell)
+        elif farewell is not None:
+            farewell.close()
+
+    def _running(self) -> _Worker:
         with self._lock:
             # A thread that Stop kept from starting would leave a loop that nobody runs.
-            if self._loop is None or self._thread is None or not self._thread.is_alive():
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=_serve, args=(self._loop,), name="blockrun-magic", daemon=True)
-                self._thread.start()
-            return self._loop
+            if self._worker is None or not self._worker.thread.is_alive():
+                self._worker = _Worker()
+                self._worker.thread.start()
+            return self._worker
+
+
+class _Worker:
+    """An event loop, the thread that runs it, and what was submitted to it."""
+
+    def __init__(self) -> None:
+        self.thread = threading.Thread(target=self._serve, name="blockrun-magic", daemon=True)
+        self._loop = asyncio.new_event_loop()
+        self._tasks: set[asyncio.Task[Any] | None] = set()
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        return asyncio.run_coroutine_threadsafe(self._noted(work), self._loop)
+
+    def close(self, farewell: Coroutine[Any, Any, None] | None) -> None:
+        # What was paid for is in the ledger: the next start goes on with it.
+        with suppress(concurrent.futures.TimeoutError):
+            asyncio.run_coroutine_threadsafe(self._end(farewell), self._loop).result(_FAREWELL)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self.thread.join(_FAREWELL)
+
+    async def _noted(self, work: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.current_task()
+        self._tasks.add(task)
+        try:
+            return await work
+        finally:
+            self._tasks.discard(task)
+
+    async def _end(self, farewell: Coroutine[Any, Any, None] | None) -> None:
+        # Only what was submitted: the tasks that it has begun itself, it ends in its own order.
+        try:
+            await _cancel({task for task in self._tasks if task is not None})
+            if farewell is not None:
+                await farewell
+        finally:
+            if farewell is not None:
+                farewell.close()
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.run_until_complete(_cancel(asyncio.all_tasks(self._loop)))
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.close()
 
 
 class _Stop:
@@ -141,14 +181,7 @@ class _Stop:
                 self._ended.wait(_BLINK)
 
 
-def _serve(loop: asyncio.AbstractEventLoop) -> None:
-    asyncio.set_event_loop(loop)
-    try:
-        loop.run_forever()
-    finally:
-        tasks = asyncio.all_tasks(loop)
-        for task in tasks:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.close()
+async def _cancel(tasks: set[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

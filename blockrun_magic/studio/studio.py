@@ -233,7 +233,10 @@ class Studio:
     async def close(self) -> None:
         """Let what is already paid for come home (briefly), then close connections and ledger."""
         if self._going_on:
-            await asyncio.wait(self._going_on, timeout=1)
+            _, late = await asyncio.wait(self._going_on, timeout=1)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
         await self.client.aclose()
         self.ledger.close()
 
