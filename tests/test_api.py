@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 from kernels import paid_to
@@ -16,13 +15,6 @@ from blockrun_magic import BlockrunError, aedit, agenerate, edit, generate, open
 from blockrun_magic.practice.server import PracticeServer
 
 SMALL = {"model": "cogview", "size": "512x512"}
-
-
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[PracticeServer]:
-    """Return a practice gateway, whose ledger the tests may look into."""
-    with PracticeServer() as server:
-        yield server
 
 
 @pytest.fixture(autouse=True)

@@ -28,10 +28,10 @@ REFUSED = {
     "%blockrun wallet import key": "WalletError",  # nobody types it here
 }
 """What cannot go well here, and by which error."""
-BY_HAND = {"make lab", "make release", ".venv/bin/pre-commit install"}
-"""Targets and programs that open something, need to publish, or change the clone: only that they exist is tested."""
+BY_HAND = {".venv/bin/pre-commit install"}
+"""What changes the clone; test_repository.py has its settings checked by the same program."""
 LONG = {"python benchmarks time many", "python benchmarks --update", "python benchmarks/panel.py"}
-"""Measurements of minutes, which change files: only the quickest of them is run."""
+"""Measurements of minutes, and of what changes a page: a quick one is run below instead."""
 ELSEWHERE = {
     "python -m blockrun_magic.practice": "test_practice_server.py",
     "python docs/generate_magics.py > docs/magics.md": "test_reference.py",
@@ -63,13 +63,6 @@ def lines_of(page: Path) -> list[str]:
 
 WORDS = {page: [line for line in lines_of(page) if line.startswith("%")] for page in PAGES}
 SHELL = sorted({line for page in PAGES for line in lines_of(page) if not line.startswith("%")})
-
-
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[PracticeServer]:
-    """Return the practice gateway that the kernels use."""
-    with PracticeServer() as server:
-        yield server
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -17,23 +16,6 @@ QUICK = "--model cogview --size 512x512"
 PRICE = 15_750
 """What a picture costs with these flags, in micro-dollars."""
 PATIENCE = 30
-
-
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[PracticeServer]:
-    """Return a practice gateway, whose ledger the tests may look into."""
-    with PracticeServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def kernel(gateway: PracticeServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
-    """Return a kernel that has loaded the extension and uses the practice gateway."""
-    home = tmp_path_factory.mktemp("kernel")
-    with running_kernel(home, {"BLOCKRUN_PRACTICE_URL": gateway.url}) as running:
-        assert "ok" == running.run("%load_ext blockrun_magic").status
-        assert "ok" == running.run("%blockrun use practice").status
-        yield running
 
 
 def waits_for_its_picture(cell: Cell) -> bool:

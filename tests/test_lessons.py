@@ -39,13 +39,6 @@ KEY = "0x" + "3d" * 32  # a throwaway, known to everybody
 
 
 @pytest.fixture(scope="module")
-def gateway() -> Iterator[PracticeServer]:
-    """Return the teacher's practice gateway."""
-    with PracticeServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def handed_out(tmp_path_factory: pytest.TempPathFactory, gateway: PracticeServer) -> Path:
     """Return the ZIP of a lesson with two pictures, and what the notebook showed."""
     desk = tmp_path_factory.mktemp("teacher")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,13 +16,6 @@ FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 ALL = sorted(path.name for path in FOLDER.glob("0*.ipynb"))
 LATER = [name for name in ALL if not name.startswith("01-")]
 _EMBEDDED = re.compile(r"data:image/[^\"')]*")
-
-
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[PracticeServer]:
-    """Return the practice gateway that the notebooks find."""
-    with PracticeServer() as server:
-        yield server
 
 
 def run_all(name: str, desk: Path, gateway: PracticeServer) -> list[Cell]:

@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,13 +24,6 @@ PATH = ROOT / "notebooks" / "01-first-picture.ipynb"
 NOTEBOOK = nbformat.read(PATH, as_version=4)
 CODE = [cell for cell in NOTEBOOK.cells if cell.cell_type == "code"]
 OUTPUTS = [output for cell in CODE for output in cell.outputs]
-
-
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[PracticeServer]:
-    """Return the practice gateway that the notebook finds."""
-    with PracticeServer() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

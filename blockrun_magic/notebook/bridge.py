@@ -131,7 +131,7 @@ class _Worker:
             self._tasks.discard(task)
 
     async def _end(self, farewell: Coroutine[Any, Any, None] | None) -> None:
-        # Only what was submitted: the tasks that it has begun itself, it ends in its own order.
+        # Only what was submitted: each piece of work ends the tasks that it has begun itself.
         try:
             await _cancel({task for task in self._tasks if task is not None})
             if farewell is not None:

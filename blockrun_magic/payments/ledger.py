@@ -1,4 +1,4 @@
-"""The ledger: every purchase and authorization, durable before the action it allows.
+"""The ledger: every purchase and authorization, on record before the action it allows, on the disk before one leaves.
 
 SQLite in `magic/ledger.sqlite`, mode 0600, shared by all kernels of a user. A signed header is
 money, so it lives here and nowhere else, and is wiped once it can no longer be of use.

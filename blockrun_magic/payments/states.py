@@ -32,7 +32,7 @@ __all__ = ["AT_RISK", "OPEN", "TRANSITIONS", "UNSIGNED_TRANSITIONS", "State"]
 
 
 class State(StrEnum):
-    """Where an authorization stands; every change is durable before the action it allows."""
+    """Where an authorization stands; every change is on record before the action it allows."""
 
     RESERVED = "reserved"
     SIGNED = "signed"
