@@ -30,13 +30,13 @@ from blockrun_magic.gateway.answers import (
     Pending,
     is_replay,
     is_transient,
-    plain_text,
     poll_address,
     read_answer,
     refusal,
 )
 from blockrun_magic.gateway.presets import gateway_named, practice_at
-from blockrun_magic.payments.plainjson import DEEPEST, read_json
+from blockrun_magic.safejson import DEEPEST, read_json
+from blockrun_magic.text import plain_text
 
 BASE = gateway_named("base")
 PNG = b"\x89PNG and so on"

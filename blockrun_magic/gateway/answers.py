@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
@@ -31,7 +29,8 @@ from blockrun_magic.errors import (
 )
 from blockrun_magic.gateway.lifting import lift_pictures
 from blockrun_magic.gateway.presets import Gateway, PaidBy
-from blockrun_magic.payments.plainjson import read_json
+from blockrun_magic.safejson import read_json
+from blockrun_magic.text import plain_text
 
 __all__ = [
     "Answer",
@@ -42,7 +41,6 @@ __all__ = [
     "is_replay",
     "is_transient",
     "job_failed",
-    "plain_text",
     "poll_address",
     "read_answer",
     "refusal",
@@ -52,8 +50,6 @@ __all__ = [
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _LONGEST_WAIT = 120.0
 _LONGEST_URL = 2048
-_CIPHER = re.compile(r"(?=[A-Za-z]*[0-9+/=_-])[A-Za-z0-9+/=_-]{100,}")
-_KEY = re.compile(r"brk_[A-Za-z0-9_-]+")
 _REFUSING = frozenset({400, 401, 402, 403, 404, 405, 413, 415, 422, 429})
 """Statuses of a gateway that did not take the request, or not the payment."""
 _NEVER_SIGNED = "payment creation aborted"
@@ -332,15 +328,3 @@ def _error_text(body: Any) -> str:
         ]
     texts = [plain_text(part, 300) for part in parts if isinstance(part, str) and part]
     return " — ".join(dict.fromkeys(texts))
-
-
-def plain_text(value: Any, limit: int) -> str:
-    """Return `value` as one line of printable text of at most `limit` characters.
-
-    What is as long as a signature and may be one, in hex or base64, is left out, and so is an API key: a
-    server could say a payment header back.
-    """
-    text = value if isinstance(value, str) else str(value)
-    text = "".join(character if unicodedata.category(character)[0] != "C" else " " for character in text[: limit * 4])
-    text = _KEY.sub("brk_…", _CIPHER.sub("…", " ".join(text.split())))
-    return text if len(text) <= limit else text[: limit - 1] + "…"

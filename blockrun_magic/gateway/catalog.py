@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from blockrun_magic.errors import RequestError
 from blockrun_magic.gateway.request import ENDPOINTS
 from blockrun_magic.gateway.snapshot import AS_OF, MODELS, Model, PriceRule, dimensions
-from blockrun_magic.suggest import any_of, closest, did_you_mean, quoted
+from blockrun_magic.text import any_of, closest, did_you_mean, quoted
 
 if TYPE_CHECKING:
     from blockrun_magic.gateway.request import ImageRequest, Operation, PriceKey

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from blockrun_magic.errors import GatewayError
-from blockrun_magic.gateway.answers import plain_text
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.presets import Gateway
 from blockrun_magic.payments.money import parse_usd
+from blockrun_magic.text import plain_text
 
 __all__ = ["Health", "clawrouter_health"]
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from blockrun_magic.gateway.answers import plain_text
 from blockrun_magic.gateway.catalog import DEFAULT_SIZE, Catalog
 from blockrun_magic.gateway.snapshot import Model, PriceRule, dimensions
 from blockrun_magic.payments.money import to_decimal
+from blockrun_magic.text import plain_text
 
 __all__ = ["LiveModel", "merge", "read_models", "to_record"]
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from blockrun_magic.errors import FlagError
 from blockrun_magic.payments.networks import BASE, BASE_SEPOLIA, PRACTICE, SOLANA, Network, SolanaNetwork
-from blockrun_magic.suggest import did_you_mean, quoted
+from blockrun_magic.text import did_you_mean, quoted
 
 __all__ = [
     "PRESETS",

@@ -23,7 +23,7 @@ from blockrun_magic.notebook.words import (
     spending,
     wallets,
 )
-from blockrun_magic.suggest import did_you_mean, quoted
+from blockrun_magic.text import did_you_mean, quoted
 
 if TYPE_CHECKING:
     from blockrun_magic.notebook.panel.panel import Panel

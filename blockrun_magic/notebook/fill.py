@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any
 
 from blockrun_magic.errors import FlagError
-from blockrun_magic.suggest import did_you_mean, quoted
+from blockrun_magic.text import did_you_mean, quoted
 
 __all__ = ["MOST", "fill", "values_of"]
 

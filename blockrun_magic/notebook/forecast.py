@@ -21,8 +21,8 @@ from blockrun_magic.notebook.flags import Flags, parse
 from blockrun_magic.notebook.settings import Settings
 from blockrun_magic.notebook.wishes import Wish, read_wish, with_defaults
 from blockrun_magic.payments.money import format_usd
-from blockrun_magic.payments.plainjson import read_json
 from blockrun_magic.practice.triggers import Triggers, UnknownTrigger
+from blockrun_magic.safejson import read_json
 
 if TYPE_CHECKING:
     from blockrun_magic.gateway.presets import Gateway

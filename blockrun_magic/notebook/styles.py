@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from blockrun_magic.errors import FlagError
-from blockrun_magic.suggest import did_you_mean, quoted
+from blockrun_magic.text import did_you_mean, quoted
 
 __all__ = ["Style", "load_styles", "styled", "styles_file"]
 

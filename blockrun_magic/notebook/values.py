@@ -11,7 +11,7 @@ from unicodedata import normalize
 from blockrun_magic.errors import FlagError
 from blockrun_magic.gateway.catalog import DEFAULT_SIZE, MAX_N
 from blockrun_magic.payments.money import parse_usd
-from blockrun_magic.suggest import quoted
+from blockrun_magic.text import quoted
 
 __all__ = ["CONVERTERS", "MAX_JOBS", "Kind"]
 

@@ -8,9 +8,10 @@ import stat
 from pathlib import Path
 
 from blockrun_magic.errors import WalletError
+from blockrun_magic.files import _bytes, _give_name, sync_folder
 from blockrun_magic.payments.keys import Secret, shielded
 
-__all__ = ["check_absent", "make_private", "read_keyfile", "shown", "sync_folder", "write_new"]
+__all__ = ["check_absent", "make_private", "read_keyfile", "shown", "write_new"]
 
 _LIMIT = 65_536
 _ADVICE = "Nothing was changed. Choose another name or place, or move that file yourself."
@@ -88,34 +89,8 @@ def make_private(folder: Path) -> None:
         raise WalletError(problem, "Make it yourself, or set BLOCKRUN_HOME to a folder that you can write to.")
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` last beyond a power cut."""
-    if os.name != "posix":  # Windows opens no folders, and keeps their entries by itself
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _give_name(draft: Path, path: Path) -> None:
-    """Let `draft` be known as `path`; raises FileExistsError when that name is taken."""
-    try:
-        os.link(draft, path)  # unlike a rename, this never takes a name from another file
-    except FileExistsError:
-        raise
-    except OSError:  # no links on this file system: an empty file, which is no key, takes the name first
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        draft.replace(path)
-
-
 def _exists(source: str) -> str:
     return f"{source} exists already; key files are never written over."
-
-
-def _bytes(value: str | bytes) -> bytes:
-    return value if isinstance(value, bytes) else value.encode()
 
 
 def _not_written(error: Exception) -> WalletError:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 
 from blockrun_magic.payments.ledger import Ledger
-from blockrun_magic.payments.plainjson import read_json
 from blockrun_magic.payments.terms import Challenge, Terms
+from blockrun_magic.safejson import read_json
 
 __all__ = ["drop_quote", "keep_quote", "kept_quote"]
 

@@ -20,8 +20,8 @@ from blockrun_magic.errors import TermsRefused
 from blockrun_magic.payments import evm, solana
 from blockrun_magic.payments.evm import sign_payment
 from blockrun_magic.payments.networks import Network, SolanaNetwork
-from blockrun_magic.payments.plainjson import read_json
 from blockrun_magic.payments.terms import Authorization, Challenge, SignedPayment, Terms, refused
+from blockrun_magic.safejson import read_json
 
 __all__ = [
     "Authorization",

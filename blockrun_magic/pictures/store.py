@@ -6,13 +6,12 @@ A file is written whole or not at all, and read back only if its hash still matc
 from __future__ import annotations
 
 import hashlib
-import os
-import secrets
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from blockrun_magic.errors import StoreError
+from blockrun_magic.files import _write_whole
 from blockrun_magic.pictures.media import suffix_of
 
 __all__ = ["Store", "StoredFile"]
@@ -94,29 +93,3 @@ def _holds(path: Path, data: bytes) -> bool:
         return path.read_bytes() == data
     except OSError:
         return False
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    """Write `data` so that `path` is, at every moment, absent or complete, also after a power cut."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        # The new name, and that of a new folder, are entries of folders: they have to last as well.
-        for folder in (path.parent, path.parent.parent):
-            _sync_folder(folder)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":  # Windows opens no folders, and keeps their entries by itself
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -19,7 +19,7 @@ from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.live import LiveModel, merge, read_models, to_record
 from blockrun_magic.gateway.presets import Gateway
 from blockrun_magic.gateway.request import ImageRequest
-from blockrun_magic.payments.plainjson import read_json
+from blockrun_magic.safejson import read_json
 
 __all__ = ["Catalogues"]
 

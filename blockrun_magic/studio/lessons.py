@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from blockrun_magic.errors import LessonError, StoreError
-from blockrun_magic.payments.plainjson import read_json
 from blockrun_magic.payments.rows import KeptPicture
 from blockrun_magic.pictures.decode import decode
 from blockrun_magic.pictures.media import media_type_of
 from blockrun_magic.pictures.store import Store
+from blockrun_magic.safejson import read_json
 from blockrun_magic.studio.result import ImageResult, Receipt
 
 __all__ = ["FOLDER", "INDEX", "Lesson", "lessons_in", "open_lesson", "write_lesson"]

@@ -14,7 +14,7 @@ from blockrun_magic.notebook.cards import Card, Message
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.words.keys import wallets_here
 from blockrun_magic.studio.lessons import FOLDER, INDEX, open_lesson, write_lesson
-from blockrun_magic.suggest import did_you_mean, quoted
+from blockrun_magic.text import did_you_mean, quoted
 
 __all__ = ["USAGE", "lesson"]
 

@@ -15,7 +15,7 @@ from blockrun_magic.payments.keys import looks_secret
 from blockrun_magic.payments.money import parse_usd
 from blockrun_magic.payments.solana_wallet import SolanaWallet
 from blockrun_magic.payments.wallet import Wallet
-from blockrun_magic.suggest import did_you_mean, quoted
+from blockrun_magic.text import did_you_mean, quoted
 
 __all__ = ["USAGE", "wallet"]
 

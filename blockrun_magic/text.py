@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+import unicodedata
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["any_of", "closest", "did_you_mean", "quoted"]
+__all__ = ["any_of", "closest", "did_you_mean", "plain_text", "quoted"]
 
 LONGEST_NAME = 60
 
@@ -40,3 +42,21 @@ def any_of(names: Iterable[str]) -> str:
 def quoted(text: str) -> str:
     """Return what a user typed, fit for one line of a message: quoted, escaped, cut when long."""
     return repr(text if len(text) <= LONGEST_NAME else f"{text[:LONGEST_NAME]}…")
+
+
+_CIPHER = re.compile(r"(?=[A-Za-z]*[0-9+/=_-])[A-Za-z0-9+/=_-]{100,}")
+
+
+_KEY = re.compile(r"brk_[A-Za-z0-9_-]+")
+
+
+def plain_text(value: Any, limit: int) -> str:
+    """Return `value` as one line of printable text of at most `limit` characters.
+
+    What is as long as a signature and may be one, in hex or base64, is left out, and so is an API key: a
+    server could say a payment header back.
+    """
+    text = value if isinstance(value, str) else str(value)
+    text = "".join(character if unicodedata.category(character)[0] != "C" else " " for character in text[: limit * 4])
+    text = _KEY.sub("brk_…", _CIPHER.sub("…", " ".join(text.split())))
+    return text if len(text) <= limit else text[: limit - 1] + "…"
