@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, closing
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
-from blockrun_magic.gateway.presets import Gateway, gateway_named
+from blockrun_magic.gateway.gateways import Gateway, gateway_named
 from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.payments.ledger import Ledger
 from blockrun_magic.payments.money import parse_usd

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from blockrun_magic.payments.keys import UnseenEnviron
 
 if TYPE_CHECKING:
-    from blockrun_magic.gateway.presets import Gateway
+    from blockrun_magic.gateway.gateways import Gateway
     from blockrun_magic.payments.solana_wallet import SolanaWallet
     from blockrun_magic.payments.wallet import Wallet
     from blockrun_magic.studio import Studio
@@ -74,7 +74,7 @@ def open_practice(environ: Mapping[str, str] = ENVIRON) -> tuple[Gateway, Callab
     That is a shared one at `BLOCKRUN_PRACTICE_URL`, or else one of our own, started now, whose books are
     kept between kernels.
     """
-    from blockrun_magic.gateway.presets import practice_at
+    from blockrun_magic.gateway.gateways import practice_at
 
     shared = environ.get("BLOCKRUN_PRACTICE_URL")
     if shared:

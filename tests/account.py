@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from blockrun_magic.gateway.catalog import SNAPSHOT
-from blockrun_magic.gateway.presets import Gateway, preset
+from blockrun_magic.gateway.gateways import Gateway, preset
 from blockrun_magic.gateway.request import PriceKey
 
 __all__ = ["KEY", "Account"]

@@ -24,7 +24,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from blockrun_magic.gateway.catalog import SNAPSHOT
-from blockrun_magic.gateway.presets import Gateway, preset
+from blockrun_magic.gateway.gateways import Gateway, preset
 from blockrun_magic.gateway.request import PriceKey
 
 __all__ = ["WALLET", "Charge", "ClawRouter"]

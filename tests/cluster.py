@@ -34,7 +34,7 @@ from starlette.routing import Route
 from x402.mechanisms.svm.exact.facilitator import ExactSvmScheme
 from x402.schemas import PaymentPayload, PaymentRequirements
 
-from blockrun_magic.gateway.presets import Gateway
+from blockrun_magic.gateway.gateways import Gateway
 from blockrun_magic.payments.keys import Secret
 from blockrun_magic.payments.networks import SOLANA, SolanaNetwork
 from blockrun_magic.payments.solana_wallet import SolanaWallet

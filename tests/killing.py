@@ -27,7 +27,7 @@ from typing import Any, Self
 from PIL import Image
 
 from blockrun_magic.gateway.client import Client
-from blockrun_magic.gateway.presets import practice_at
+from blockrun_magic.gateway.gateways import practice_at
 from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.payments.ledger import Ledger
 from blockrun_magic.payments.wallet import Wallet

@@ -38,7 +38,7 @@ from PIL import Image
 
 from blockrun_magic.gateway.catalog import SNAPSHOT
 from blockrun_magic.gateway.client import Client, Timeouts
-from blockrun_magic.gateway.presets import Gateway, practice_at
+from blockrun_magic.gateway.gateways import Gateway, practice_at
 from blockrun_magic.gateway.request import PriceKey
 from blockrun_magic.payments.ledger import Ledger
 from blockrun_magic.payments.networks import PRACTICE, Network

@@ -23,7 +23,8 @@ from blockrun_magic.errors import (
     RequestRejected,
     UpstreamFailed,
 )
-from blockrun_magic.gateway.answers import (
+from blockrun_magic.gateway.gateways import gateway_named, practice_at
+from blockrun_magic.gateway.responses import (
     Answer,
     Completed,
     Item,
@@ -34,7 +35,6 @@ from blockrun_magic.gateway.answers import (
     read_answer,
     refusal,
 )
-from blockrun_magic.gateway.presets import gateway_named, practice_at
 from blockrun_magic.safejson import DEEPEST, read_json
 from blockrun_magic.text import plain_text
 
@@ -468,7 +468,7 @@ def test_deep_nesting_does_no_harm_where_the_recursion_limit_was_raised() -> Non
         import sys
         sys.setrecursionlimit(10**6)
         from blockrun_magic.errors import TermsRefused
-        from blockrun_magic.gateway.answers import Answer
+        from blockrun_magic.gateway.responses import Answer
         from blockrun_magic.payments.x402 import read_challenge
         for body in (b"[" * 200_000, b'{"a":' * 200_000, b'{"accepts": ' + b"[" * 200_000):
             assert Answer(200, {}, body).json() is None

@@ -11,7 +11,7 @@ import pytest
 
 from blockrun_magic.errors import BudgetError, RequestError
 from blockrun_magic.gateway.client import Client
-from blockrun_magic.gateway.presets import Gateway, practice_at
+from blockrun_magic.gateway.gateways import Gateway, practice_at
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.payments.ledger import Ledger
 from blockrun_magic.payments.wallet import practice_wallet

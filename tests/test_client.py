@@ -16,9 +16,9 @@ from sockets import RESET, RawServer, http, json_http, raw_server
 
 from blockrun_magic.errors import AnswerUnusable, GatewayUnreachable, SourceError
 from blockrun_magic.gateway import client as client_module
-from blockrun_magic.gateway.answers import Answer
 from blockrun_magic.gateway.client import Client, Timeouts
-from blockrun_magic.gateway.presets import Gateway, practice_at
+from blockrun_magic.gateway.gateways import Gateway, practice_at
+from blockrun_magic.gateway.responses import Answer
 from blockrun_magic.payments.networks import BASE
 
 T = TypeVar("T")

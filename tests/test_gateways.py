@@ -14,7 +14,7 @@ from clawrouter import WALLET, ClawRouter
 from kernels import Kernel, made, paid_to, running_kernel
 from merchant import payer, studio_over
 
-from blockrun_magic.gateway.presets import Gateway, gateway_at
+from blockrun_magic.gateway.gateways import Gateway, gateway_at
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.payments.ledger import Ledger
 from blockrun_magic.payments.networks import BASE, BASE_SEPOLIA

@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from blockrun_magic.gateway.answers import Answer, Completed, read_answer
-from blockrun_magic.gateway.lifting import lift_pictures
+from blockrun_magic.gateway.base64_images import lift_pictures
+from blockrun_magic.gateway.responses import Answer, Completed, read_answer
 
 PICTURE = bytes(range(256)) * 80
 ENCODED = base64.b64encode(PICTURE).decode()

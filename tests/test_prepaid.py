@@ -34,9 +34,9 @@ from blockrun_magic.errors import (
     WalletError,
     WalletMissing,
 )
+from blockrun_magic.gateway.clawrouter import Health, clawrouter_health
 from blockrun_magic.gateway.client import Timeouts
-from blockrun_magic.gateway.health import Health, clawrouter_health
-from blockrun_magic.gateway.presets import Gateway, gateway_at
+from blockrun_magic.gateway.gateways import Gateway, gateway_at
 from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.payments.api_key import find_api_key
 from blockrun_magic.payments.reports import spending

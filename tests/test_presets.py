@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blockrun_magic.errors import FlagError
-from blockrun_magic.gateway.presets import (
+from blockrun_magic.gateway.gateways import (
     PRESETS,
     Gateway,
     PaidBy,

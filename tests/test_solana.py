@@ -34,7 +34,7 @@ from blockrun_magic.errors import (
     WalletMissing,
 )
 from blockrun_magic.gateway.client import Client
-from blockrun_magic.gateway.presets import gateway_named
+from blockrun_magic.gateway.gateways import gateway_named
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.gateway.solana import recent_blockhash
 from blockrun_magic.payments.networks import SOLANA

@@ -19,7 +19,7 @@ from merchant import Exchange, Merchant, Reply, payer, reset, studio_over
 from PIL import Image
 
 from blockrun_magic.errors import BlockrunError, BudgetError, OutcomeUnknown, RequestError, StoreError
-from blockrun_magic.gateway.presets import PRESETS, Gateway, practice_at
+from blockrun_magic.gateway.gateways import PRESETS, Gateway, practice_at
 from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.payments.states import State
 from blockrun_magic.pictures.provenance import read

@@ -14,7 +14,7 @@ from sockets import RESET, RawServer, http, json_http, raw_server
 
 from blockrun_magic.gateway import truth
 from blockrun_magic.gateway.client import Client, Timeouts
-from blockrun_magic.gateway.presets import Gateway, practice_at
+from blockrun_magic.gateway.gateways import Gateway, practice_at
 from blockrun_magic.gateway.truth import Balance, authorization_used, balance, expired_unused
 from blockrun_magic.payments.networks import BASE, BASE_SEPOLIA, NETWORKS, PRACTICE, Network
 

@@ -95,7 +95,7 @@ def test_three_lines_from_no_wallet_to_address_code_and_balance(life: Kernel, tm
 def _chain_at(*urls: str) -> str:
     """Return the cell that lets a kernel take these servers for those of Base."""
     return (
-        "import dataclasses, blockrun_magic.gateway.presets as presets\n"
+        "import dataclasses, blockrun_magic.gateway.gateways as presets\n"
         f"there = dataclasses.replace(presets.BASE, rpc_urls={urls!r})\n"
         "presets.PRESETS['base'] = dataclasses.replace(presets.PRESETS['base'], networks=(there,))"
     )

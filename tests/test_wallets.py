@@ -22,7 +22,7 @@ from eth_account.messages import encode_typed_data
 from test_wallet import MESSAGE, TYPES, shows_key, verbose
 
 from blockrun_magic.errors import WalletError, WalletLocked
-from blockrun_magic.gateway.presets import PRESETS
+from blockrun_magic.gateway.gateways import PRESETS
 from blockrun_magic.payments import passphrase, wallet
 from blockrun_magic.payments.keys import Secret
 from blockrun_magic.payments.networks import BASE

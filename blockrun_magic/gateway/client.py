@@ -20,9 +20,9 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 
 from blockrun_magic.errors import AnswerUnusable, BlockrunError, GatewayUnreachable, SourceError
-from blockrun_magic.gateway.answers import Answer
-from blockrun_magic.gateway.presets import Gateway, PaidBy
+from blockrun_magic.gateway.gateways import Gateway, PaidBy
 from blockrun_magic.gateway.request import ImageRequest
+from blockrun_magic.gateway.responses import Answer
 from blockrun_magic.text import plain_text
 
 __all__ = ["Client", "Timeouts"]

@@ -6,7 +6,7 @@ from typing import Any
 
 from blockrun_magic.errors import BlockrunError
 from blockrun_magic.gateway.client import Client
-from blockrun_magic.gateway.presets import Gateway
+from blockrun_magic.gateway.gateways import Gateway
 
 __all__ = ["call"]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from blockrun_magic.errors import BlockrunError
 from blockrun_magic.gateway import rpc, solana
 from blockrun_magic.gateway.client import Client
-from blockrun_magic.gateway.presets import WITNESSES, Gateway
+from blockrun_magic.gateway.gateways import WITNESSES, Gateway
 from blockrun_magic.payments.money import parse_usd
 from blockrun_magic.payments.networks import NETWORKS, PRACTICE, Network, SolanaNetwork
 from blockrun_magic.payments.rows import Payment

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from blockrun_magic.errors import FlagError
-from blockrun_magic.gateway.presets import PRESETS
+from blockrun_magic.gateway.gateways import PRESETS
 from blockrun_magic.notebook.cards import Card, Table
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.showing import show

@@ -116,7 +116,7 @@ def _value_answers(kind: str, before: list[str], value: str, namespace: Mapping[
 
 
 def _gateways() -> list[str]:
-    from blockrun_magic.gateway.presets import PRESETS
+    from blockrun_magic.gateway.gateways import PRESETS
 
     return ["practice", *PRESETS]
 

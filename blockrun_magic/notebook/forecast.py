@@ -25,7 +25,7 @@ from blockrun_magic.practice.triggers import Triggers, UnknownTrigger
 from blockrun_magic.safejson import read_json
 
 if TYPE_CHECKING:
-    from blockrun_magic.gateway.presets import Gateway
+    from blockrun_magic.gateway.gateways import Gateway
     from blockrun_magic.notebook.session import Session
 
 __all__ = ["CellPrice", "Forecast", "forecast", "forecast_card"]

@@ -14,7 +14,7 @@ from blockrun_magic.wiring import blockrun_home, open_practice, open_studio
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from blockrun_magic.gateway.presets import Gateway
+    from blockrun_magic.gateway.gateways import Gateway
     from blockrun_magic.notebook.background import Background
     from blockrun_magic.notebook.panel.panel import Panel
     from blockrun_magic.notebook.settings import Settings
@@ -117,7 +117,7 @@ class Session:
 
     def at(self, name: str) -> Gateway:
         """Return the gateway called `name`, or at that URL; raises FlagError."""
-        from blockrun_magic.gateway.presets import gateway_named
+        from blockrun_magic.gateway.gateways import gateway_named
 
         if name.lower() == "practice":
             return self.practice()

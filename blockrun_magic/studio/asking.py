@@ -6,20 +6,20 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from blockrun_magic.errors import AnswerUnusable, FlagError, RequestError, TermsRefused
-from blockrun_magic.gateway.answers import Answer, refusal
 from blockrun_magic.gateway.catalog import Catalog
+from blockrun_magic.gateway.clawrouter import clawrouter_health
 from blockrun_magic.gateway.client import Client
-from blockrun_magic.gateway.health import clawrouter_health
-from blockrun_magic.gateway.presets import Gateway
+from blockrun_magic.gateway.gateways import Gateway
 from blockrun_magic.gateway.request import ImageRequest, Upload
+from blockrun_magic.gateway.responses import Answer, refusal
 from blockrun_magic.gateway.truth import payment_expired_unused, payment_used
+from blockrun_magic.gateway.uploads import UNREADABLE, send
 from blockrun_magic.payments.ledger import Ledger
 from blockrun_magic.payments.networks import SolanaNetwork
 from blockrun_magic.payments.quotes import keep_quote, kept_quote
 from blockrun_magic.payments.rows import Payment
 from blockrun_magic.payments.states import State
 from blockrun_magic.payments.x402 import Terms, pin_terms, read_challenge
-from blockrun_magic.studio.sending import UNREADABLE, send
 
 __all__ = [
     "Offer",

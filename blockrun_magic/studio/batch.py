@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from blockrun_magic.errors import BlockrunError, BudgetError
-from blockrun_magic.gateway.presets import Gateway
+from blockrun_magic.gateway.gateways import Gateway
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.payments.budget import check_price, check_surprise
 from blockrun_magic.payments.money import format_usd

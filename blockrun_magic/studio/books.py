@@ -8,7 +8,7 @@ from pathlib import Path
 
 from blockrun_magic.errors import LedgerError
 from blockrun_magic.gateway.client import Client
-from blockrun_magic.gateway.presets import PRESETS, Gateway
+from blockrun_magic.gateway.gateways import PRESETS, Gateway
 from blockrun_magic.payments.cost_log import append_settled
 from blockrun_magic.payments.ledger import Ledger
 from blockrun_magic.payments.money import format_usd

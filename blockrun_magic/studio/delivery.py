@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from blockrun_magic.errors import AnswerUnusable, StoreError
-from blockrun_magic.gateway.answers import Item
 from blockrun_magic.gateway.client import Client
-from blockrun_magic.gateway.presets import Gateway
+from blockrun_magic.gateway.gateways import Gateway
+from blockrun_magic.gateway.responses import Item
 from blockrun_magic.payments.money import to_decimal
 from blockrun_magic.payments.rows import KeptPicture, Payment, Purchase
 from blockrun_magic.pictures.decode import decode

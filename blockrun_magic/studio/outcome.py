@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from blockrun_magic.errors import BlockrunError, GatewayError, OutcomeUnknown
-from blockrun_magic.gateway.answers import Answer
+from blockrun_magic.gateway.responses import Answer
 from blockrun_magic.payments.money import format_usd
 from blockrun_magic.payments.rows import Payment
 from blockrun_magic.payments.states import State

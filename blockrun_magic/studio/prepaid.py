@@ -20,7 +20,8 @@ from blockrun_magic.errors import (
     OutcomeUnknown,
     UpstreamFailed,
 )
-from blockrun_magic.gateway.answers import (
+from blockrun_magic.gateway.catalog import Catalog
+from blockrun_magic.gateway.responses import (
     Answer,
     Completed,
     Pending,
@@ -31,7 +32,6 @@ from blockrun_magic.gateway.answers import (
     refusal,
     stated_price,
 )
-from blockrun_magic.gateway.catalog import Catalog
 from blockrun_magic.payments.money import format_usd
 from blockrun_magic.payments.rows import Payment
 from blockrun_magic.payments.sealed import SealedHeaders

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from blockrun_magic.errors import BlockrunError, BudgetError, GatewayError, OutcomeUnknown
-from blockrun_magic.gateway.answers import Item
 from blockrun_magic.gateway.catalog import Catalog
 from blockrun_magic.gateway.client import Client
-from blockrun_magic.gateway.presets import Gateway
+from blockrun_magic.gateway.gateways import Gateway
 from blockrun_magic.gateway.request import ImageRequest, PriceKey
+from blockrun_magic.gateway.responses import Item
 from blockrun_magic.payments.budget import check_price, check_surprise
 from blockrun_magic.payments.ledger import Ledger
 from blockrun_magic.payments.money import format_usd

@@ -21,7 +21,7 @@ from blockrun_magic.errors import (
     TermsRefused,
     UpstreamFailed,
 )
-from blockrun_magic.gateway.answers import (
+from blockrun_magic.gateway.responses import (
     Answer,
     Completed,
     Pending,

@@ -21,9 +21,9 @@ from blockrun_magic.errors import (
     WalletMissing,
 )
 from blockrun_magic.gateway.catalog import SNAPSHOT, Catalog
+from blockrun_magic.gateway.clawrouter import clawrouter_health
 from blockrun_magic.gateway.client import Client
-from blockrun_magic.gateway.health import clawrouter_health
-from blockrun_magic.gateway.presets import Gateway, PaidBy
+from blockrun_magic.gateway.gateways import Gateway, PaidBy
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.gateway.truth import Balance, balance
 from blockrun_magic.payments.api_key import ApiKey

@@ -8,7 +8,7 @@ from html import escape
 import ipywidgets as widgets
 
 from blockrun_magic.errors import BlockrunError
-from blockrun_magic.gateway.presets import PRESETS
+from blockrun_magic.gateway.gateways import PRESETS
 from blockrun_magic.notebook.cards import money_words
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.panel.parts import Callback, Dispatcher, button, close_tree, field, html, row

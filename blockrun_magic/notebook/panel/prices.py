@@ -12,7 +12,7 @@ from blockrun_magic.payments.money import format_usd
 from blockrun_magic.studio.asking import tiny_upload
 
 if TYPE_CHECKING:
-    from blockrun_magic.gateway.presets import Gateway
+    from blockrun_magic.gateway.gateways import Gateway
     from blockrun_magic.notebook.wishes import Wish
     from blockrun_magic.studio import Studio
     from blockrun_magic.studio.result import Quote

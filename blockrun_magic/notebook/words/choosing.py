@@ -13,7 +13,7 @@ from blockrun_magic.notebook.context import Context
 from blockrun_magic.wiring import blockrun_home, wallet_for
 
 if TYPE_CHECKING:
-    from blockrun_magic.gateway.presets import Gateway
+    from blockrun_magic.gateway.gateways import Gateway
 
 __all__ = ["use"]
 
@@ -91,7 +91,7 @@ def _account() -> _Found:
 
 
 def _proxy(context: Context) -> _Found:
-    from blockrun_magic.gateway.health import clawrouter_health
+    from blockrun_magic.gateway.clawrouter import clawrouter_health
 
     gateway = context.session.at("clawrouter")
     health = context.session.run(clawrouter_health(context.session.studio.client, gateway, full=True))

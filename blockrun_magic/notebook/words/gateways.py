@@ -14,7 +14,7 @@ from blockrun_magic.payments.money import format_usd
 from blockrun_magic.wiring import blockrun_home
 
 if TYPE_CHECKING:
-    from blockrun_magic.gateway.presets import Gateway
+    from blockrun_magic.gateway.gateways import Gateway
     from blockrun_magic.gateway.snapshot import Model
 
 __all__ = ["models", "overview", "payer_words", "price"]
@@ -108,7 +108,7 @@ def _notebook_price(context: Context, words: Sequence[str]) -> Card:
 
 def payer_words(context: Context) -> str:
     """Return who pays at the gateway: a wallet of ours, ClawRouter's, or an account."""
-    from blockrun_magic.gateway.presets import PaidBy
+    from blockrun_magic.gateway.gateways import PaidBy
     from blockrun_magic.payments.api_key import find_api_key
     from blockrun_magic.wiring import wallet_for
 
@@ -125,7 +125,7 @@ def payer_words(context: Context) -> str:
 
 
 def _proxy_words(context: Context, gateway: Gateway) -> str:
-    from blockrun_magic.gateway.health import clawrouter_health
+    from blockrun_magic.gateway.clawrouter import clawrouter_health
 
     health = context.session.run(clawrouter_health(context.session.studio.client, gateway, full=True))
     if health is None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from blockrun_magic.errors import GatewayError
 from blockrun_magic.gateway.client import Client
-from blockrun_magic.gateway.presets import Gateway
+from blockrun_magic.gateway.gateways import Gateway
 from blockrun_magic.payments.money import parse_usd
 from blockrun_magic.text import plain_text
 

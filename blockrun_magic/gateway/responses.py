@@ -27,8 +27,8 @@ from blockrun_magic.errors import (
     RequestRejected,
     UpstreamFailed,
 )
-from blockrun_magic.gateway.lifting import lift_pictures
-from blockrun_magic.gateway.presets import Gateway, PaidBy
+from blockrun_magic.gateway.base64_images import lift_pictures
+from blockrun_magic.gateway.gateways import Gateway, PaidBy
 from blockrun_magic.safejson import read_json
 from blockrun_magic.text import plain_text
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from blockrun_magic.gateway.answers import Answer
 from blockrun_magic.gateway.client import Client
-from blockrun_magic.gateway.presets import Gateway
+from blockrun_magic.gateway.gateways import Gateway
 from blockrun_magic.gateway.request import ImageRequest
+from blockrun_magic.gateway.responses import Answer
 from blockrun_magic.payments.ledger import Ledger
 from blockrun_magic.payments.x402 import read_settlement
 
