@@ -20,7 +20,7 @@ from blockrun_magic.studio import ImageResult, Options, Studio
 from blockrun_magic.wiring import blockrun_home, open_practice, open_studio
 
 if TYPE_CHECKING:
-    from blockrun_magic.gateway.catalog import Catalog
+    from blockrun_magic.gateway.catalog.catalog import Catalog
     from blockrun_magic.gateway.request import Operation
 
 __all__ = ["aedit", "agenerate", "edit", "generate", "spending"]

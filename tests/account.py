@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from blockrun_magic.gateway.catalog import SNAPSHOT
+from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
 from blockrun_magic.gateway.gateways import Gateway, preset
 from blockrun_magic.gateway.request import PriceKey
 

@@ -36,7 +36,7 @@ from eth_account import Account
 from eth_account.messages import encode_typed_data
 from PIL import Image
 
-from blockrun_magic.gateway.catalog import SNAPSHOT
+from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
 from blockrun_magic.gateway.client import Client, Timeouts
 from blockrun_magic.gateway.gateways import Gateway, practice_at
 from blockrun_magic.gateway.request import PriceKey

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blockrun_magic.errors import RequestError
-from blockrun_magic.gateway.catalog import SNAPSHOT, Catalog, dimensions, nearest_size
+from blockrun_magic.gateway.catalog.catalog import SNAPSHOT, Catalog, dimensions, nearest_size
+from blockrun_magic.gateway.catalog.snapshot import Model, PriceRule
 from blockrun_magic.gateway.request import ENDPOINTS, ImageRequest, PriceKey, Upload
-from blockrun_magic.gateway.snapshot import Model, PriceRule
 from blockrun_magic.payments.money import parse_usd
 
 PHOTO = Upload.from_file_bytes(b"a photo", "image/jpeg")

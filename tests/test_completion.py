@@ -13,7 +13,7 @@ from IPython.core.completer import provisionalcompleter
 from IPython.terminal.interactiveshell import TerminalInteractiveShell
 from PIL import Image
 
-from blockrun_magic.gateway.catalog import SNAPSHOT
+from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
 from blockrun_magic.notebook.commands import COMMANDS
 from blockrun_magic.notebook.flags import FLAGS
 

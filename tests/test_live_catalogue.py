@@ -18,9 +18,9 @@ from merchant import Clock, studio_over
 from sockets import json_http, raw_server
 
 from blockrun_magic.errors import AnswerUnusable, GatewayUnreachable, RequestRejected, WalletMissing
-from blockrun_magic.gateway.catalog import SNAPSHOT
+from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
+from blockrun_magic.gateway.catalog.remote import merge, read_models, to_record
 from blockrun_magic.gateway.gateways import Gateway, gateway_at, practice_at
-from blockrun_magic.gateway.live import merge, read_models, to_record
 from blockrun_magic.gateway.request import ENDPOINTS, ImageRequest, PriceKey
 from blockrun_magic.payments.api_key import find_api_key
 from blockrun_magic.practice.server import PracticeServer

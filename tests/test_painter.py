@@ -7,7 +7,7 @@ from itertools import combinations
 import pytest
 from PIL import Image, ImageChops, ImageStat
 
-from blockrun_magic.gateway.catalog import SNAPSHOT
+from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
 from blockrun_magic.practice.editor import edit
 from blockrun_magic.practice.painter import encode_png, paint
 

@@ -14,7 +14,7 @@ import pytest
 from payer import Payer, ledger, unpack
 from PIL import Image
 
-from blockrun_magic.gateway.catalog import SNAPSHOT
+from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
 from blockrun_magic.payments.networks import PRACTICE
 from blockrun_magic.practice.server import PracticeServer
 

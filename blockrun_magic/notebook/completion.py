@@ -147,7 +147,7 @@ def _command_answers(before: list[str], word: str, namespace: Mapping[str, objec
 
 
 def _model_names() -> list[str]:
-    from blockrun_magic.gateway.catalog import SNAPSHOT
+    from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
 
     short = [name for model in SNAPSHOT.models for name in model.shorthands]
     return [*short, *(model.id for model in SNAPSHOT.models)]
@@ -155,7 +155,7 @@ def _model_names() -> list[str]:
 
 def _sizes(before: list[str]) -> list[str]:
     """Return the sizes that every chosen model makes, the first model's default first."""
-    from blockrun_magic.gateway.catalog import SNAPSHOT
+    from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
     from blockrun_magic.notebook.flags import find_flag
 
     names = ""

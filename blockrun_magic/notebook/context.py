@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from blockrun_magic.gateway.catalog import Catalog
+    from blockrun_magic.gateway.catalog.catalog import Catalog
     from blockrun_magic.notebook.session import Session
     from blockrun_magic.notebook.showing import Showing
 

@@ -9,7 +9,7 @@ from typing import Literal
 from unicodedata import normalize
 
 from blockrun_magic.errors import FlagError
-from blockrun_magic.gateway.catalog import DEFAULT_SIZE, MAX_N
+from blockrun_magic.gateway.catalog.catalog import DEFAULT_SIZE, MAX_N
 from blockrun_magic.payments.money import parse_usd
 from blockrun_magic.text import quoted
 

@@ -14,7 +14,7 @@ from blockrun_magic.notebook.prompts import prompts_from, prompts_of_lines
 from blockrun_magic.notebook.styles import styled
 
 if TYPE_CHECKING:
-    from blockrun_magic.gateway.catalog import Catalog
+    from blockrun_magic.gateway.catalog.catalog import Catalog
     from blockrun_magic.gateway.request import ImageRequest, Operation
     from blockrun_magic.notebook.settings import Settings
     from blockrun_magic.pictures.source import Fetch

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from blockrun_magic.gateway.catalog import Catalog
+    from blockrun_magic.gateway.catalog.catalog import Catalog
     from blockrun_magic.practice.state import Settlement, State
 
 __all__ = ["build_app"]

@@ -8,7 +8,7 @@ from blockrun_magic.gateway.request import ENDPOINTS, PriceKey
 from blockrun_magic.practice.terms import price_of
 
 if TYPE_CHECKING:
-    from blockrun_magic.gateway.catalog import Catalog, Model
+    from blockrun_magic.gateway.catalog.catalog import Catalog, Model
 
 __all__ = ["model_entries"]
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from blockrun_magic.gateway.catalog import Catalog
+    from blockrun_magic.gateway.catalog.catalog import Catalog
     from blockrun_magic.gateway.request import ImageRequest, Operation
     from blockrun_magic.practice.gallery import Gallery
     from blockrun_magic.practice.state import Job, Settlement, State

@@ -15,7 +15,7 @@ from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.practice.triggers import Triggers, UnknownTrigger
 
 if TYPE_CHECKING:
-    from blockrun_magic.gateway.catalog import Catalog, Model
+    from blockrun_magic.gateway.catalog.catalog import Catalog, Model
     from blockrun_magic.gateway.request import Operation
 
 __all__ = ["Refused", "order_from", "read_fields"]

@@ -111,7 +111,7 @@ class PracticeServer:
         # Imported here: the thread pays for it while the caller goes on.
         import uvicorn
 
-        from blockrun_magic.gateway.catalog import SNAPSHOT
+        from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
         from blockrun_magic.practice.app import build_app
         from blockrun_magic.practice.desk import Options
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from blockrun_magic.errors import AnswerUnusable, FlagError, RequestError, TermsRefused
-from blockrun_magic.gateway.catalog import Catalog
+from blockrun_magic.gateway.catalog.catalog import Catalog
 from blockrun_magic.gateway.clawrouter import clawrouter_health
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import Gateway

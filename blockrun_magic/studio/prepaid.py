@@ -20,7 +20,7 @@ from blockrun_magic.errors import (
     OutcomeUnknown,
     UpstreamFailed,
 )
-from blockrun_magic.gateway.catalog import Catalog
+from blockrun_magic.gateway.catalog.catalog import Catalog
 from blockrun_magic.gateway.responses import (
     Answer,
     Completed,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from blockrun_magic.errors import BlockrunError, BudgetError, GatewayError, OutcomeUnknown
-from blockrun_magic.gateway.catalog import Catalog
+from blockrun_magic.gateway.catalog.catalog import Catalog
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import Gateway
 from blockrun_magic.gateway.request import ImageRequest, PriceKey

@@ -20,7 +20,8 @@ from blockrun_magic.errors import (
     StoreError,
     WalletMissing,
 )
-from blockrun_magic.gateway.catalog import SNAPSHOT, Catalog
+from blockrun_magic.gateway.catalog.cache import Catalogues
+from blockrun_magic.gateway.catalog.catalog import SNAPSHOT, Catalog
 from blockrun_magic.gateway.clawrouter import clawrouter_health
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import Gateway, PaidBy
@@ -36,7 +37,6 @@ from blockrun_magic.payments.wallet import Wallet
 from blockrun_magic.pictures.store import Store
 from blockrun_magic.studio.asking import Offer, ask_price, estimate, known_price
 from blockrun_magic.studio.books import Books
-from blockrun_magic.studio.catalogues import Catalogues
 from blockrun_magic.studio.claims import Claims
 from blockrun_magic.studio.lessons import Lesson
 from blockrun_magic.studio.options import Options

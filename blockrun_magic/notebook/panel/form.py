@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import ipywidgets as widgets
 
 from blockrun_magic.errors import BlockrunError, FlagError
-from blockrun_magic.gateway.catalog import MAX_N
+from blockrun_magic.gateway.catalog.catalog import MAX_N
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.flags import Flags, parse_flags, render
 from blockrun_magic.notebook.panel.parts import Dispatcher, Notice, button, close_tree, field, html, row, show_if
@@ -23,7 +23,7 @@ from blockrun_magic.notebook.wishes import Wish, read_wish
 from blockrun_magic.payments.money import format_usd
 
 if TYPE_CHECKING:
-    from blockrun_magic.gateway.catalog import Catalog, Model
+    from blockrun_magic.gateway.catalog.catalog import Catalog, Model
 
 __all__ = ["Form"]
 

@@ -25,7 +25,7 @@ from blockrun_magic.pictures.source import find_source, read_upload
 if TYPE_CHECKING:
     from PIL import Image
 
-    from blockrun_magic.gateway.catalog import Model
+    from blockrun_magic.gateway.catalog.catalog import Model
     from blockrun_magic.notebook.maskpad import MaskPad
 
 __all__ = ["Sources"]

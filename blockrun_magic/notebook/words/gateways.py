@@ -14,8 +14,8 @@ from blockrun_magic.payments.money import format_usd
 from blockrun_magic.wiring import blockrun_home
 
 if TYPE_CHECKING:
+    from blockrun_magic.gateway.catalog.snapshot import Model
     from blockrun_magic.gateway.gateways import Gateway
-    from blockrun_magic.gateway.snapshot import Model
 
 __all__ = ["models", "overview", "payer_words", "price"]
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from blockrun_magic.gateway.catalog import DEFAULT_SIZE, Catalog
-from blockrun_magic.gateway.snapshot import Model, PriceRule, dimensions
+from blockrun_magic.gateway.catalog.catalog import DEFAULT_SIZE, Catalog
+from blockrun_magic.gateway.catalog.snapshot import Model, PriceRule, dimensions
 from blockrun_magic.payments.money import to_decimal
 from blockrun_magic.text import plain_text
 

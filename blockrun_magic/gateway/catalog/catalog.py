@@ -12,8 +12,8 @@ from math import log
 from typing import TYPE_CHECKING
 
 from blockrun_magic.errors import RequestError
+from blockrun_magic.gateway.catalog.snapshot import AS_OF, MODELS, Model, PriceRule, dimensions
 from blockrun_magic.gateway.request import ENDPOINTS
-from blockrun_magic.gateway.snapshot import AS_OF, MODELS, Model, PriceRule, dimensions
 from blockrun_magic.text import any_of, closest, did_you_mean, quoted
 
 if TYPE_CHECKING:

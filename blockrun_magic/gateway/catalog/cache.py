@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from blockrun_magic.errors import AnswerUnusable, BlockrunError, GatewayUnreachable, RequestRejected
-from blockrun_magic.gateway.catalog import Catalog
+from blockrun_magic.gateway.catalog.catalog import Catalog
+from blockrun_magic.gateway.catalog.remote import LiveModel, merge, read_models, to_record
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import Gateway
-from blockrun_magic.gateway.live import LiveModel, merge, read_models, to_record
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.gateway.responses import refusal
 from blockrun_magic.safejson import read_json
