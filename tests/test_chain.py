@@ -13,7 +13,7 @@ from chain import LocalChain, OnChain, RpcServer
 from merchant import PAYEE, Clock, Merchant, Rejected, payer, reset, studio_over
 
 from blockrun_magic.errors import BlockrunError, OutcomeUnknown
-from blockrun_magic.gateway import truth
+from blockrun_magic.gateway.chain import evm as truth
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.payments.networks import BASE
 from blockrun_magic.payments.reports import spending

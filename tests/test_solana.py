@@ -33,10 +33,10 @@ from blockrun_magic.errors import (
     WalletError,
     WalletMissing,
 )
+from blockrun_magic.gateway.chain.solana import recent_blockhash
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import gateway_named
 from blockrun_magic.gateway.request import ImageRequest
-from blockrun_magic.gateway.solana import recent_blockhash
 from blockrun_magic.payments.networks import SOLANA
 from blockrun_magic.payments.reports import spending
 from blockrun_magic.payments.rows import Payment

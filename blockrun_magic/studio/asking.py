@@ -7,12 +7,12 @@ from functools import cache
 
 from blockrun_magic.errors import AnswerUnusable, FlagError, RequestError, TermsRefused
 from blockrun_magic.gateway.catalog.catalog import Catalog
+from blockrun_magic.gateway.chain.status import payment_expired_unused, payment_used
 from blockrun_magic.gateway.clawrouter import clawrouter_health
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import Gateway
 from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.gateway.responses import Answer, refusal
-from blockrun_magic.gateway.truth import payment_expired_unused, payment_used
 from blockrun_magic.gateway.uploads import UNREADABLE, send
 from blockrun_magic.payments.ledger import Ledger
 from blockrun_magic.payments.networks import SolanaNetwork

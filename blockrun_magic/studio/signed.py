@@ -21,6 +21,7 @@ from blockrun_magic.errors import (
     TermsRefused,
     UpstreamFailed,
 )
+from blockrun_magic.gateway.chain.solana import recent_blockhash
 from blockrun_magic.gateway.responses import (
     Answer,
     Completed,
@@ -30,7 +31,6 @@ from blockrun_magic.gateway.responses import (
     read_answer,
     refusal,
 )
-from blockrun_magic.gateway.solana import recent_blockhash
 from blockrun_magic.payments.money import format_usd
 from blockrun_magic.payments.networks import SolanaNetwork
 from blockrun_magic.payments.quotes import drop_quote, keep_quote

@@ -22,11 +22,11 @@ from blockrun_magic.errors import (
 )
 from blockrun_magic.gateway.catalog.cache import Catalogues
 from blockrun_magic.gateway.catalog.catalog import SNAPSHOT, Catalog
+from blockrun_magic.gateway.chain.status import Balance, balance
 from blockrun_magic.gateway.clawrouter import clawrouter_health
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import Gateway, PaidBy
 from blockrun_magic.gateway.request import ImageRequest
-from blockrun_magic.gateway.truth import Balance, balance
 from blockrun_magic.payments.api_key import ApiKey
 from blockrun_magic.payments.cost_log import append_settled
 from blockrun_magic.payments.ledger import Ledger

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from blockrun_magic.errors import GatewayUnreachable
+from blockrun_magic.gateway.chain.rpc import call
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import WITNESSES
-from blockrun_magic.gateway.rpc import call
 from blockrun_magic.payments.networks import SolanaNetwork
 from blockrun_magic.payments.solana import RecentBlockhash, names_transaction, token_account
 

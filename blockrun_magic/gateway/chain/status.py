@@ -1,36 +1,28 @@
-"""Whether a signature was cashed, asked of those who know: the practice gateway, or the chain.
-
-On an EVM chain the token contract's own `authorizationState` decides (EIP-3009), read through public
-RPC servers of which two must agree: one server's word does not decide about money.
-"""
+"""TODO."""
 
 from __future__ import annotations
 
 import asyncio
-import re
 from dataclasses import dataclass
 
-from blockrun_magic.errors import BlockrunError
-from blockrun_magic.gateway import rpc, solana
+from blockrun_magic.gateway.chain import solana
+from blockrun_magic.gateway.chain.evm import _agreed_call, _state_after, _word
+from blockrun_magic.gateway.chain.practice import _asked_practice, _practice_time
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import WITNESSES, Gateway
 from blockrun_magic.payments.money import parse_usd
-from blockrun_magic.payments.networks import NETWORKS, PRACTICE, Network, SolanaNetwork
+from blockrun_magic.payments.networks import NETWORKS, PRACTICE, SolanaNetwork
 from blockrun_magic.payments.rows import Payment
 
-__all__ = [
-    "Balance",
-    "authorization_used",
-    "balance",
-    "expired_unused",
-    "payment_expired_unused",
-    "payment_used",
-]
+__all__ = ["Balance", "authorization_used", "balance", "expired_unused", "payment_expired_unused", "payment_used"]
+
 
 _AUTHORIZATION_STATE = "0xe94a0102"
+
+
 _BALANCE_OF = "0x70a08231"
-_RESULT = re.compile(r"0x[0-9a-fA-F]{64}")
-_QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,16}")
+
+
 _SETTLED_AFTER = 30
 """Seconds: what a chain's last blocks say may still be reorganised, and servers differ."""
 
@@ -109,26 +101,6 @@ async def expired_unused(
     return said.count(0) >= WITNESSES and said.count(0) == sum(state is not None for state in said)
 
 
-async def _practice_time(client: Client, gateway: Gateway) -> float | None:
-    if gateway.realm != PRACTICE.realm:
-        return None
-    try:
-        return (await client.get(gateway, "/v1/models")).date
-    except BlockrunError:
-        return None
-
-
-async def _state_after(client: Client, url: str, contract: str, data: str, time: float) -> int | None:
-    """Return the state at the server's latest block, or None when that is not younger than `time`."""
-    block = await rpc.call(client, url, "eth_getBlockByNumber", ["latest", False])
-    number, when = (block.get("number"), block.get("timestamp")) if isinstance(block, dict) else (None, None)
-    if not (isinstance(number, str) and _QUANTITY.fullmatch(number)):
-        return None
-    if not (isinstance(when, str) and _QUANTITY.fullmatch(when) and int(when, 16) >= time):
-        return None
-    return await _call(client, url, contract, data, number)
-
-
 async def balance(client: Client, gateway: Gateway, payer: str) -> Balance | None:
     """Return the wallet's USDC on the gateway's network, or None when nobody can say."""
     network = gateway.networks[0]
@@ -146,34 +118,3 @@ async def balance(client: Client, gateway: Gateway, payer: str) -> Balance | Non
     else:
         value = await _agreed_call(client, network, _BALANCE_OF + _word(payer))
     return None if value is None else Balance(value, f"{network.label}, two public RPC servers agreeing")
-
-
-async def _asked_practice(client: Client, gateway: Gateway, payer: str, nonce: str) -> tuple[bool | None, str | None]:
-    if gateway.realm != PRACTICE.realm:
-        return None, None
-    try:
-        answer = await client.get(gateway, f"/practice/authorization/{payer}/{nonce}")
-    except BlockrunError:
-        return None, None
-    body = answer.json()
-    if answer.status != 200 or not isinstance(body, dict) or not isinstance(body.get("used"), bool):
-        return None, None
-    transaction = body.get("transaction")
-    return body["used"], transaction if isinstance(transaction, str) else None
-
-
-async def _agreed_call(client: Client, network: Network, data: str) -> int | None:
-    """Return what the token contract answers, once two RPC servers gave the same; else None."""
-    calls = [_call(client, url, network.asset, data) for url in network.rpc_urls]
-    answers = [answer for answer in await asyncio.gather(*calls) if answer is not None]
-    agreed = {answer for answer in answers if answers.count(answer) >= WITNESSES}
-    return agreed.pop() if len(agreed) == 1 else None
-
-
-async def _call(client: Client, url: str, contract: str, data: str, block: str = "latest") -> int | None:
-    result = await rpc.call(client, url, "eth_call", [{"to": contract, "data": data}, block])
-    return int(result, 16) if isinstance(result, str) and _RESULT.fullmatch(result) else None
-
-
-def _word(address: str) -> str:
-    return address.removeprefix("0x").lower().rjust(64, "0")
