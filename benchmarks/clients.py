@@ -48,10 +48,10 @@ class Ours:
     def __init__(self, url: str, folder: Path) -> None:
         from blockrun_magic.gateway.client import Client
         from blockrun_magic.gateway.gateways import Gateway
+        from blockrun_magic.images.store import Store
         from blockrun_magic.payments.ledger import Ledger
         from blockrun_magic.payments.networks import BASE
         from blockrun_magic.payments.wallet import Wallet
-        from blockrun_magic.pictures.store import Store
         from blockrun_magic.studio import Studio
 
         self._run = asyncio.Runner().run

@@ -7,9 +7,9 @@ import json
 import time
 from pathlib import Path
 
+from blockrun_magic.images.store import Store
 from blockrun_magic.payments.ledger import Ledger
 from blockrun_magic.payments.states import State
-from blockrun_magic.pictures.store import Store
 
 __all__ = ["ledger_of", "store_of"]
 

@@ -223,7 +223,7 @@ def notebook() -> Figures:
     """Kilobytes that a shown picture adds to a notebook."""
     from PIL import Image
 
-    from blockrun_magic.pictures.preview import preview
+    from blockrun_magic.images.preview import preview
 
     picture = painted(1024)
     with Image.open(io.BytesIO(picture)) as image:

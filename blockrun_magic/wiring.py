@@ -35,9 +35,9 @@ def open_studio(environ: Mapping[str, str] = ENVIRON) -> Studio:
     Raises LedgerError when the ledger cannot be opened.
     """
     from blockrun_magic.gateway.client import Client
+    from blockrun_magic.images.store import Store
     from blockrun_magic.payments.api_key import find_api_key
     from blockrun_magic.payments.ledger import Ledger
-    from blockrun_magic.pictures.store import Store
     from blockrun_magic.studio import Studio
 
     folder = blockrun_home(environ) / "magic"

@@ -21,7 +21,7 @@ from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 from traitlets.config import Config
 
-from blockrun_magic.pictures.provenance import read as read_receipt
+from blockrun_magic.images.provenance import read as read_receipt
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode

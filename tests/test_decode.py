@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from blockrun_magic.errors import AnswerUnusable, StoreError
-from blockrun_magic.pictures.decode import decode
-from blockrun_magic.pictures.media import media_type_of, suffix_of
+from blockrun_magic.images.formats import decode
+from blockrun_magic.images.media_types import media_type_of, suffix_of
 
 FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from blockrun_magic.errors import SourceError, StoreError
-from blockrun_magic.pictures.provenance import KEY, embed, read
+from blockrun_magic.images.provenance import KEY, embed, read
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from blockrun_magic.errors import GatewayUnreachable, SourceError
-from blockrun_magic.pictures.source import find_source, is_image_like, read_mask, read_upload, upload_size
+from blockrun_magic.images.source import find_source, is_image_like, read_mask, read_upload, upload_size
 
 if TYPE_CHECKING:
     from blockrun_magic.gateway.request import Upload
@@ -445,7 +445,7 @@ def test_numpy_and_pil_are_not_imported_to_look_at_values() -> None:
     """Naming a source costs neither PIL nor NumPy; an array without NumPy's help is read by PIL."""
     code = """
 import asyncio, sys
-from blockrun_magic.pictures.source import find_source, is_image_like, read_upload
+from blockrun_magic.images.source import find_source, is_image_like, read_upload
 try:
     find_source("x", {"a": 1, "b": b"x", "c": "text", "d": [1]})
 except Exception as error:

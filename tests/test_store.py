@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blockrun_magic.errors import StoreError
-from blockrun_magic.pictures.store import Store
+from blockrun_magic.images.store import Store
 
 PICTURE = b"\x89PNG\r\n\x1a\n and its pixels"
 DIGEST = hashlib.sha256(PICTURE).hexdigest()

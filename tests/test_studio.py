@@ -21,8 +21,8 @@ from PIL import Image
 from blockrun_magic.errors import BlockrunError, BudgetError, OutcomeUnknown, RequestError, StoreError
 from blockrun_magic.gateway.gateways import PRESETS, Gateway, practice_at
 from blockrun_magic.gateway.request import ImageRequest, Upload
+from blockrun_magic.images.provenance import read
 from blockrun_magic.payments.states import State
-from blockrun_magic.pictures.provenance import read
 from blockrun_magic.practice.server import PracticeServer
 from blockrun_magic.studio import Options, Studio
 

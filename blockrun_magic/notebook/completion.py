@@ -171,8 +171,8 @@ def _sizes(before: list[str]) -> list[str]:
 
 def _pictures(namespace: Mapping[str, object]) -> list[str]:
     """Return the variables that hold pictures, `img` first, the newest names before the oldest."""
+    from blockrun_magic.images.detection import is_image_like
     from blockrun_magic.notebook.background import Background
-    from blockrun_magic.pictures.kinds import is_image_like
 
     names = [
         name
@@ -194,7 +194,7 @@ def _lists(namespace: Mapping[str, object]) -> list[str]:
 
 def _paths(text: str) -> list[str]:
     """Return the pictures and folders that `text` may grow into, folders with a slash behind."""
-    from blockrun_magic.pictures.naming import PICTURE_SUFFIXES
+    from blockrun_magic.images.references import PICTURE_SUFFIXES
 
     folder, _, _ = text.rpartition("/")
     shown = f"{folder}/" if folder or text.startswith("/") else ""

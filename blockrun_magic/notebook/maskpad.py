@@ -18,11 +18,11 @@ import ipywidgets
 import traitlets
 
 from blockrun_magic.errors import ExtraMissing
+from blockrun_magic.images.conversion import eight_bit
+from blockrun_magic.images.preview import preview
+from blockrun_magic.images.source import open_mask
 from blockrun_magic.notebook.panel.still import leaves_a_still, still_style
 from blockrun_magic.notebook.subshells import answer_while_cells_run
-from blockrun_magic.pictures.pixels import eight_bit
-from blockrun_magic.pictures.preview import preview
-from blockrun_magic.pictures.source import open_mask
 
 try:
     import anywidget

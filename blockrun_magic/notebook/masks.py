@@ -20,9 +20,9 @@ def paint_mask(source: object) -> MaskPad:
     """
     from IPython.core.getipython import get_ipython
 
+    from blockrun_magic.images.source import open_source
     from blockrun_magic.notebook.live import is_terminal
     from blockrun_magic.notebook.maskpad import MaskPad
-    from blockrun_magic.pictures.source import open_source
 
     shell = get_ipython()
     if shell is None or is_terminal(shell):

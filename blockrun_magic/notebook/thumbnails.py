@@ -10,8 +10,8 @@ from blockrun_magic.errors import BlockrunError, StoreError
 if TYPE_CHECKING:
     from PIL import Image
 
+    from blockrun_magic.images.store import Store
     from blockrun_magic.payments.rows import KeptPicture
-    from blockrun_magic.pictures.store import Store
 
 __all__ = ["data_uri", "kept_image", "thumbnail"]
 
@@ -26,14 +26,14 @@ def thumbnail(store: Store, kept: KeptPicture, side: int) -> str | None:
 
 def kept_image(store: Store, kept: KeptPicture) -> Image.Image:
     """Return a kept picture, decoded; raises StoreError."""
-    from blockrun_magic.pictures.decode import decode
+    from blockrun_magic.images.formats import decode
 
     return decode(store.get(kept.file, kept.media_type), StoreError, "The kept picture", "")
 
 
 def data_uri(image: Image.Image, side: int) -> str:
     """Return a JPEG of `image`, at most `side` pixels a side, as a data URI."""
-    from blockrun_magic.pictures.preview import preview
+    from blockrun_magic.images.preview import preview
 
     jpeg, _, _ = preview([image], side=side)
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"

@@ -16,8 +16,8 @@ from blockrun_magic.notebook.styles import styled
 if TYPE_CHECKING:
     from blockrun_magic.gateway.catalog.catalog import Catalog
     from blockrun_magic.gateway.request import ImageRequest, Operation
+    from blockrun_magic.images.source import Fetch
     from blockrun_magic.notebook.settings import Settings
-    from blockrun_magic.pictures.source import Fetch
 
 __all__ = ["Wish", "read_wish", "requests_of", "with_defaults"]
 
@@ -58,7 +58,7 @@ def with_defaults(magic: str, flags: Flags, settings: Settings, catalog: Catalog
 
 def read_wish(magic: str, flags: Flags, catalog: Catalog, namespace: Mapping[str, object], home: Path) -> Wish:
     """Return what `flags` ask of `magic`; raises FlagError, RequestError or SourceError."""
-    from blockrun_magic.pictures.source import find_source
+    from blockrun_magic.images.source import find_source
 
     operation = _OPERATIONS[magic]
     models = [catalog.resolve(name) for name in flags.models] or [catalog.default_model(operation)]
@@ -96,7 +96,7 @@ def _prompts(flags: Flags, namespace: Mapping[str, object], home: Path) -> list[
 async def requests_of(wish: Wish, fetch: Fetch) -> list[ImageRequest]:
     """Return the requests of a wish, its images read and encoded once; raises SourceError."""
     from blockrun_magic.gateway.request import ImageRequest
-    from blockrun_magic.pictures.source import read_mask, read_upload, upload_size
+    from blockrun_magic.images.source import read_mask, read_upload, upload_size
 
     images = tuple([await read_upload(source, fetch) for source in wish.sources])
     mask = None if wish.mask is None else await read_mask(wish.mask, upload_size(images[0]), fetch)

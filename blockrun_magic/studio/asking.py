@@ -151,7 +151,7 @@ def tiny_upload(mode: str = "RGB") -> Upload:
     """Return a white picture of 64x64, which stands in for a real one where only a price is asked."""
     from PIL import Image
 
-    from blockrun_magic.pictures.pixels import to_upload
+    from blockrun_magic.images.conversion import to_upload
 
     return to_upload(Image.new(mode, (64, 64), "white"))
 

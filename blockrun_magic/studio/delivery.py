@@ -13,12 +13,12 @@ from blockrun_magic.errors import AnswerUnusable, StoreError
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import Gateway
 from blockrun_magic.gateway.responses import Item
+from blockrun_magic.images.formats import decode
+from blockrun_magic.images.media_types import media_type_of
+from blockrun_magic.images.provenance import attach, embed
+from blockrun_magic.images.store import Store
 from blockrun_magic.payments.money import to_decimal
 from blockrun_magic.payments.rows import KeptPicture, Payment, Purchase
-from blockrun_magic.pictures.decode import decode
-from blockrun_magic.pictures.media import media_type_of
-from blockrun_magic.pictures.provenance import attach, embed
-from blockrun_magic.pictures.store import Store
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from blockrun_magic.errors import LessonError, StoreError
+from blockrun_magic.images.formats import decode
+from blockrun_magic.images.media_types import media_type_of
+from blockrun_magic.images.store import Store
 from blockrun_magic.payments.rows import KeptPicture
-from blockrun_magic.pictures.decode import decode
-from blockrun_magic.pictures.media import media_type_of
-from blockrun_magic.pictures.store import Store
 from blockrun_magic.safejson import read_json
 from blockrun_magic.studio.result import ImageResult, Receipt
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from blockrun_magic.gateway.request import ENDPOINTS, ImageRequest, Operation, Upload
-from blockrun_magic.pictures.store import Store
+from blockrun_magic.images.store import Store
 
 __all__ = ["request_from_record", "request_to_record"]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blockrun_magic.errors import SourceError
+from blockrun_magic.images.media_types import suffix_of
 from blockrun_magic.payments.money import format_usd, to_decimal
-from blockrun_magic.pictures.media import suffix_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -153,7 +153,7 @@ class ImageResult:
 
         `form` is "jpeg" or "png".
         """
-        from blockrun_magic.pictures.preview import display_bundle, preview
+        from blockrun_magic.images.preview import display_bundle, preview
 
         return display_bundle(preview(self.images, side, form=form), form, self.prompt, repr(self))
 

@@ -102,7 +102,7 @@ class ImageResults(Sequence[ImageResult]):
 
     def contact_sheet(self, side: int = 1024) -> Image.Image:
         """Return all pictures on one sheet of at most `side` pixels a side, each labelled."""
-        from blockrun_magic.pictures.preview import sheet
+        from blockrun_magic.images.preview import sheet
 
         return sheet(self.images, side, self.labels())
 
@@ -122,7 +122,7 @@ class ImageResults(Sequence[ImageResult]):
 
         `form` is "jpeg" or "png".
         """
-        from blockrun_magic.pictures.preview import display_bundle, preview
+        from blockrun_magic.images.preview import display_bundle, preview
 
         if not self._results:
             return {"text/plain": repr(self)}, {}

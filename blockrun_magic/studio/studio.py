@@ -27,6 +27,7 @@ from blockrun_magic.gateway.clawrouter import clawrouter_health
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import Gateway, PaidBy
 from blockrun_magic.gateway.request import ImageRequest
+from blockrun_magic.images.store import Store
 from blockrun_magic.payments.api_key import ApiKey
 from blockrun_magic.payments.cost_log import append_settled
 from blockrun_magic.payments.ledger import Ledger
@@ -34,7 +35,6 @@ from blockrun_magic.payments.rows import Purchase
 from blockrun_magic.payments.sealed import SealedHeaders
 from blockrun_magic.payments.solana_wallet import SolanaWallet
 from blockrun_magic.payments.wallet import Wallet
-from blockrun_magic.pictures.store import Store
 from blockrun_magic.studio.asking import Offer, ask_price, estimate, known_price
 from blockrun_magic.studio.books import Books
 from blockrun_magic.studio.claims import Claims

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 
 from blockrun_magic.errors import ExtraMissing, FlagError, SourceError
+from blockrun_magic.images.detection import is_image_like
+from blockrun_magic.images.formats import open_whole
+from blockrun_magic.images.source import find_source, read_upload
 from blockrun_magic.notebook.background import Background
 from blockrun_magic.notebook.cards import short
 from blockrun_magic.notebook.context import Context
@@ -18,9 +21,6 @@ from blockrun_magic.notebook.flags import Flags
 from blockrun_magic.notebook.panel.parts import Dispatcher, Notice, button, close_tree, field, html, row, show_if
 from blockrun_magic.notebook.thumbnails import data_uri
 from blockrun_magic.notebook.wishes import Wish
-from blockrun_magic.pictures.formats import open_whole
-from blockrun_magic.pictures.kinds import is_image_like
-from blockrun_magic.pictures.source import find_source, read_upload
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -23,8 +23,8 @@ def info(context: Context, words: Sequence[str]) -> Card:
     """Return the receipt in a picture: a path, a variable, a result."""
     from PIL import Image
 
-    from blockrun_magic.pictures.provenance import read
-    from blockrun_magic.pictures.source import find_source
+    from blockrun_magic.images.provenance import read
+    from blockrun_magic.images.source import find_source
 
     if len(words) != 1:
         raise FlagError("`info` takes one picture.", "For example: %blockrun info img, or %blockrun info cat.png.")
@@ -41,7 +41,7 @@ def info(context: Context, words: Sequence[str]) -> Card:
 
 def receipt_rows(path: Path) -> list[tuple[str, str]]:
     """Return the receipt inside the picture at `path` as names and words; nothing when it carries none."""
-    from blockrun_magic.pictures.provenance import read
+    from blockrun_magic.images.provenance import read
 
     return _rows(read(path) or {})
 

@@ -14,8 +14,8 @@ from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.thumbnails import thumbnail
 
 if TYPE_CHECKING:
+    from blockrun_magic.images.store import Store
     from blockrun_magic.payments.rows import Purchase
-    from blockrun_magic.pictures.store import Store
     from blockrun_magic.studio import Studio
 
 __all__ = ["cell_of", "history", "reuse", "styles"]
@@ -114,8 +114,8 @@ def _figure(studio: Studio, purchase: Purchase, facts: Sequence[str]) -> str:
 
 def _purchase_of(context: Context, studio: Studio, text: str) -> Purchase:
     """Return the purchase that `text` means: its id, or the picture that carries its receipt."""
-    from blockrun_magic.pictures.provenance import read
-    from blockrun_magic.pictures.source import find_source
+    from blockrun_magic.images.provenance import read
+    from blockrun_magic.images.source import find_source
 
     purchase = studio.ledger.purchase_by_id(text) if text not in context.shell.user_ns else None
     if purchase is not None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from blockrun_magic.errors import SourceError
 from blockrun_magic.gateway.request import Upload
-from blockrun_magic.pictures.formats import check_pixels
+from blockrun_magic.images.formats import check_pixels
 
 if TYPE_CHECKING:
     from PIL import Image

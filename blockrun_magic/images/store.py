@@ -12,7 +12,7 @@ from pathlib import Path
 
 from blockrun_magic.errors import StoreError
 from blockrun_magic.files import _write_whole
-from blockrun_magic.pictures.media import suffix_of
+from blockrun_magic.images.media_types import suffix_of
 
 __all__ = ["Store", "StoredFile"]
 

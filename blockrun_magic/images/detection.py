@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blockrun_magic.pictures.formats import is_picture
+from blockrun_magic.images.formats import is_picture
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from blockrun_magic.errors import SourceError
-from blockrun_magic.pictures.media import media_type_of
+from blockrun_magic.errors import BlockrunError, SourceError
+from blockrun_magic.images.media_types import media_type_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -22,6 +23,7 @@ __all__ = [
     "MAX_FILE_BYTES",
     "MAX_PIXELS",
     "check_pixels",
+    "decode",
     "describe",
     "is_picture",
     "open_checked",
@@ -175,3 +177,17 @@ def describe(data: bytes) -> str:
     # The cut at 2000 bytes may go through a character: that alone does not make it binary.
     is_text = len(start) - len(whole_characters) < _LONGEST_CHARACTER and b"\0" not in start
     return "it looks like text" if is_text else "its format is not known"
+
+
+def decode(data: bytes, refuse: type[BlockrunError], name: str, do: str) -> Image.Image:
+    """Return the picture in `data`, checked to its end; its pixels are read when somebody needs them.
+
+    Raises `refuse`, with `name` as the subject of the sentence and `do` as the second line, for
+    bytes that are not PNG, JPEG or WebP, are cut short, or would unpack to more than 50 megapixels.
+    """
+    if media_type_of(data) is None:
+        raise refuse(f"{name} is not a picture: {describe(data)}.", do)
+    try:
+        return open_checked(data, name, max_bytes=sys.maxsize)
+    except SourceError as error:
+        raise refuse(error.what, do) from error

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blockrun_magic.errors import SourceError, StoreError
-from blockrun_magic.pictures.containers import (
+from blockrun_magic.images.media_types import media_type_of
+from blockrun_magic.images.metadata import (
     JPEG_TEXT_LIMIT,
     jpeg_with_xmp,
     jpeg_xmp,
@@ -24,7 +25,6 @@ from blockrun_magic.pictures.containers import (
     webp_with_xmp,
     webp_xmp,
 )
-from blockrun_magic.pictures.media import media_type_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

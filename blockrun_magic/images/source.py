@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 from blockrun_magic.errors import SourceError
 from blockrun_magic.gateway.request import Upload
-from blockrun_magic.pictures.formats import (
+from blockrun_magic.images.conversion import array_to_picture, eight_bit, to_upload
+from blockrun_magic.images.detection import draws_itself, is_array, is_image_like, picture_inside
+from blockrun_magic.images.formats import (
     MAX_FILE_BYTES,
     open_file,
     open_whole,
     too_large,
 )
-from blockrun_magic.pictures.kinds import draws_itself, is_array, is_image_like, picture_inside
-from blockrun_magic.pictures.media import media_type_of
-from blockrun_magic.pictures.naming import find_source
-from blockrun_magic.pictures.pixels import array_to_picture, eight_bit, to_upload
+from blockrun_magic.images.media_types import media_type_of
+from blockrun_magic.images.references import find_source
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blockrun_magic.errors import SourceError
-from blockrun_magic.pictures.kinds import is_image_like
+from blockrun_magic.images.detection import is_image_like
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
