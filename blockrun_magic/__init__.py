@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from blockrun_magic.api import aedit, agenerate, edit, generate, spending
     from blockrun_magic.errors import BlockrunError
+    from blockrun_magic.notebook.extension import panel
     from blockrun_magic.notebook.masks import paint_mask
-    from blockrun_magic.notebook.panel.opening import panel
     from blockrun_magic.studio import ImageResult, ImageResults, Options, Studio
     from blockrun_magic.wiring import open_studio
 
@@ -61,14 +61,14 @@ _HOMES = {
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
     """Register the magics; what they need is imported when they first need it."""
-    from blockrun_magic.notebook.magics import load
+    from blockrun_magic.notebook.extension import load
 
     load(shell)
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
     """Take back everything that loading registered, and stop what runs in the background."""
-    from blockrun_magic.notebook.magics import unload
+    from blockrun_magic.notebook.extension import unload
 
     unload(shell)
 

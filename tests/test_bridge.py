@@ -12,7 +12,7 @@ from typing import Any, Never
 
 import pytest
 
-from blockrun_magic.notebook.bridge import Bridge
+from blockrun_magic.notebook.loop import Bridge
 
 PATIENCE = 10.0
 TESTS = Path(__file__).parent

@@ -10,7 +10,7 @@ import pytest
 from ipywidgets.widgets.widget import _instances as alive
 
 from blockrun_magic.errors import BlockrunError, FlagError
-from blockrun_magic.notebook.bridge import Bridge
+from blockrun_magic.notebook.loop import Bridge
 from blockrun_magic.notebook.panel.parts import Dispatcher, Notice, button, close_tree, html, row
 from blockrun_magic.notebook.panel.prices import price_words
 from blockrun_magic.notebook.panel.still import leaves_a_still, still_html

@@ -7,8 +7,8 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from blockrun_magic.notebook.bridge import Bridge
-from blockrun_magic.notebook.remembered import remembered_gateway
+from blockrun_magic.notebook.config_file import remembered_gateway
+from blockrun_magic.notebook.loop import Bridge
 from blockrun_magic.wiring import blockrun_home, open_practice, open_studio
 
 if TYPE_CHECKING:

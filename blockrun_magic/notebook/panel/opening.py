@@ -10,23 +10,7 @@ if TYPE_CHECKING:
     from blockrun_magic.notebook.context import Context
     from blockrun_magic.notebook.panel.panel import Panel
 
-__all__ = ["open_panel", "panel"]
-
-
-def panel() -> Panel:
-    """Return this notebook's panel, which shows itself as the value of a cell.
-
-    There is one for all cells: what is shown twice is the same panel twice. Loads the extension if that
-    has not been done. Raises BlockrunError where there is no notebook to show it in.
-    """
-    from IPython.core.getipython import get_ipython
-
-    from blockrun_magic.notebook.magics import load
-
-    shell = get_ipython()
-    if shell is None:
-        raise _no_notebook()
-    return open_panel(load(shell).context)
+__all__ = ["open_panel"]
 
 
 def open_panel(context: Context) -> Panel:

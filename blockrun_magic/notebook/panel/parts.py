@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import ipywidgets as widgets
 
 from blockrun_magic.errors import BlockrunError
-from blockrun_magic.notebook.bridge import Bridge
+from blockrun_magic.notebook.loop import Bridge
 from blockrun_magic.notebook.subshells import answer_while_cells_run
 
 __all__ = ["Dispatcher", "Notice", "button", "close_tree", "field", "html", "row", "show_if"]

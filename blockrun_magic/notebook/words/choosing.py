@@ -31,7 +31,7 @@ class _Found:
 
 def use(context: Context, words: Sequence[str]) -> Card:
     """Send requests to the gateway that is named, or with `auto` to the best that is found here."""
-    from blockrun_magic.notebook.remembered import remember_gateway
+    from blockrun_magic.notebook.config_file import remember_gateway
 
     names = [word for word in words if word != _REMEMBER]
     if len(names) != 1:

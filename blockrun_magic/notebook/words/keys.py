@@ -13,7 +13,7 @@ from blockrun_magic.errors import FlagError, WalletError, WalletLocked, WalletMi
 from blockrun_magic.notebook.cards import Card, Message
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.showing import show
-from blockrun_magic.notebook.unlocking import ask_for, paying, unlock_by_asking
+from blockrun_magic.notebook.unlock import ask_for, paying, unlock_by_asking
 from blockrun_magic.payments.keyfiles import check_absent, shown, write_new
 from blockrun_magic.payments.keys import Secret
 from blockrun_magic.payments.keystore import Keystore, address_of, lock_key

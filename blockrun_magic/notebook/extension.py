@@ -10,9 +10,13 @@ from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
 
 from blockrun_magic.notebook.completion import Completion
 from blockrun_magic.notebook.context import Context
+from blockrun_magic.notebook.panel.opening import _no_notebook, open_panel
 from blockrun_magic.notebook.session import Session
 from blockrun_magic.notebook.settings import Settings
 from blockrun_magic.notebook.showing import Showing
+
+if TYPE_CHECKING:
+    from blockrun_magic.notebook.panel.panel import Panel
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -20,7 +24,7 @@ if TYPE_CHECKING:
     from blockrun_magic.notebook.background import Background
     from blockrun_magic.studio import ImageResult, ImageResults
 
-__all__ = ["BlockrunMagics", "load", "unload"]
+__all__ = ["BlockrunMagics", "load", "panel", "unload"]
 
 
 @magics_class
@@ -107,3 +111,19 @@ def unload(shell: InteractiveShell) -> None:
 def _loaded(shell: InteractiveShell) -> BlockrunMagics | None:
     magics = shell.magics_manager.registry.get(BlockrunMagics.__name__)
     return magics if isinstance(magics, BlockrunMagics) else None
+
+
+def panel() -> Panel:
+    """Return this notebook's panel, which shows itself as the value of a cell.
+
+    There is one for all cells: what is shown twice is the same panel twice. Loads the extension if that
+    has not been done. Raises BlockrunError where there is no notebook to show it in.
+    """
+    from IPython.core.getipython import get_ipython
+
+    from blockrun_magic.notebook.extension import load
+
+    shell = get_ipython()
+    if shell is None:
+        raise _no_notebook()
+    return open_panel(load(shell).context)
