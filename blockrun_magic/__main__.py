@@ -19,7 +19,7 @@ def main() -> int:
     price.add_argument("--gateway", help="where requests go that the notebook sends nowhere; base otherwise")
     said = parser.parse_args()
 
-    from blockrun_magic.notebook.forecast import forecast, forecast_card
+    from blockrun_magic.notebook.cells.forecast import forecast, forecast_card
     from blockrun_magic.notebook.session import Session
     from blockrun_magic.notebook.settings import Settings
 

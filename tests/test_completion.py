@@ -14,8 +14,8 @@ from IPython.terminal.interactiveshell import TerminalInteractiveShell
 from PIL import Image
 
 from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
+from blockrun_magic.notebook.cells.flags import FLAGS
 from blockrun_magic.notebook.commands import COMMANDS
-from blockrun_magic.notebook.flags import FLAGS
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from IPython.core.inputtransformer2 import TransformerManager
 
 from blockrun_magic.errors import FlagError
-from blockrun_magic.notebook.flags import (
+from blockrun_magic.notebook.cells.flags import (
     FLAGS,
     MAGICS,
     Flags,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from blockrun_magic.errors import FlagError
-from blockrun_magic.notebook.prompts import prompts_from, prompts_of_lines
+from blockrun_magic.notebook.cells.prompts import prompts_from, prompts_of_lines
 
 
 def test_every_line_with_words_is_a_prompt() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from blockrun_magic.errors import FlagError
-from blockrun_magic.notebook.styles import load_styles, styled, styles_file
+from blockrun_magic.notebook.cells.styles import load_styles, styled, styles_file
 
 
 def test_a_dozen_good_styles_ship(home: Path) -> None:

@@ -79,7 +79,7 @@ Answers = tuple[str, Iterable[str] | None]
 
 def _flag_answers(magic: str, before: list[str], word: str, namespace: Mapping[str, object]) -> Answers:
     """Return the fragment to replace and what may stand there; None leaves it to IPython."""
-    from blockrun_magic.notebook.flags import FLAGS, find_flag
+    from blockrun_magic.notebook.cells.flags import FLAGS, find_flag
 
     if "--" in before:
         return word, None
@@ -122,7 +122,7 @@ def _gateways() -> list[str]:
 
 
 def _styles() -> list[str]:
-    from blockrun_magic.notebook.styles import load_styles
+    from blockrun_magic.notebook.cells.styles import load_styles
     from blockrun_magic.wiring import blockrun_home
 
     return list(load_styles(blockrun_home()))
@@ -156,7 +156,7 @@ def _model_names() -> list[str]:
 def _sizes(before: list[str]) -> list[str]:
     """Return the sizes that every chosen model makes, the first model's default first."""
     from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
-    from blockrun_magic.notebook.flags import find_flag
+    from blockrun_magic.notebook.cells.flags import find_flag
 
     names = ""
     for index, text in enumerate(before):
@@ -183,7 +183,7 @@ def _pictures(namespace: Mapping[str, object]) -> list[str]:
 
 
 def _lists(namespace: Mapping[str, object]) -> list[str]:
-    from blockrun_magic.notebook.fill import values_of
+    from blockrun_magic.notebook.cells.fill import values_of
 
     return [
         name

@@ -61,14 +61,14 @@ class BlockrunMagics(Settings, Magics):
         run_command(self.context, line)
 
     def _make(self, magic: str, line: str, cell: str | None) -> ImageResult | ImageResults | Background | None:
-        from blockrun_magic.notebook.making import make
+        from blockrun_magic.notebook.cells.run import make
 
         return make(self.context, magic, line, cell)
 
 
 def _help_of(magic: str) -> Callable[[], str]:
     def getdoc() -> str:
-        from blockrun_magic.notebook.flags import help_text
+        from blockrun_magic.notebook.cells.flags import help_text
 
         return help_text(magic)
 

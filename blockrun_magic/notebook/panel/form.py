@@ -13,13 +13,13 @@ import ipywidgets as widgets
 
 from blockrun_magic.errors import BlockrunError, FlagError
 from blockrun_magic.gateway.catalog.catalog import MAX_N
+from blockrun_magic.notebook.cells.flag_values import CONVERTERS
+from blockrun_magic.notebook.cells.flags import Flags, parse_flags, render
+from blockrun_magic.notebook.cells.plan import Wish, read_wish
+from blockrun_magic.notebook.cells.styles import load_styles
 from blockrun_magic.notebook.context import Context
-from blockrun_magic.notebook.flags import Flags, parse_flags, render
 from blockrun_magic.notebook.panel.parts import Dispatcher, Notice, button, close_tree, field, html, row, show_if
 from blockrun_magic.notebook.panel.prices import LISTED, Prices, price_keys, price_words
-from blockrun_magic.notebook.styles import load_styles
-from blockrun_magic.notebook.values import CONVERTERS
-from blockrun_magic.notebook.wishes import Wish, read_wish
 from blockrun_magic.payments.money import format_usd
 
 if TYPE_CHECKING:

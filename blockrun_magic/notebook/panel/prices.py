@@ -13,7 +13,7 @@ from blockrun_magic.studio.asking import tiny_upload
 
 if TYPE_CHECKING:
     from blockrun_magic.gateway.gateways import Gateway
-    from blockrun_magic.notebook.wishes import Wish
+    from blockrun_magic.notebook.cells.plan import Wish
     from blockrun_magic.studio import Studio
     from blockrun_magic.studio.result import Quote
 

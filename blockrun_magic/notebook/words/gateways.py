@@ -80,7 +80,7 @@ def price(context: Context, words: Sequence[str]) -> Card:
     if words and words[0].lower().endswith(".ipynb"):
         return _notebook_price(context, words)
     from blockrun_magic.gateway.request import ImageRequest
-    from blockrun_magic.notebook.flags import parse_flags
+    from blockrun_magic.notebook.cells.flags import parse_flags
 
     flags = parse_flags("imagegen", " ".join(words))
     studio, gateway = context.session.ready(flags.gateway)
@@ -99,7 +99,7 @@ def price(context: Context, words: Sequence[str]) -> Card:
 
 
 def _notebook_price(context: Context, words: Sequence[str]) -> Card:
-    from blockrun_magic.notebook.forecast import forecast, forecast_card
+    from blockrun_magic.notebook.cells.forecast import forecast, forecast_card
 
     if len(words) > 1:
         raise FlagError("`price` takes one notebook.", "For example: %blockrun price lesson.ipynb.")

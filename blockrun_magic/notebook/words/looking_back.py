@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from blockrun_magic.errors import FlagError
 from blockrun_magic.notebook.cards import Card, Message, Table, html_words, money_words
+from blockrun_magic.notebook.cells.rerun import cell_of
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.thumbnails import thumbnail
 
 if TYPE_CHECKING:
-    from blockrun_magic.images.store import Store
     from blockrun_magic.payments.rows import Purchase
     from blockrun_magic.studio import Studio
 
-__all__ = ["cell_of", "history", "reuse", "styles"]
+__all__ = ["history", "reuse", "styles"]
 
 _PAGE = 20
 _THUMBNAIL = 96
@@ -50,29 +50,9 @@ def reuse(context: Context, words: Sequence[str]) -> Card:
     return Message(f"{text}\n{note}".strip())
 
 
-def cell_of(studio: Studio, purchase: Purchase) -> tuple[str, str]:
-    """Return the cell that makes `purchase` again, and a sentence about sources that are gone, or ""."""
-    from blockrun_magic.notebook.flags import Flags, render
-
-    request = purchase.request
-    model = studio.catalog.find(request["model"])
-    sources, mask, note = _sources(studio.store, request)
-    flags = Flags(
-        prompt=request["prompt"],
-        models=(model.shorthands[0] if model and model.shorthands else request["model"],),
-        sizes=(request["size"],),
-        n=request["n"] if request["n"] > 1 else None,
-        quality=request["quality"],
-        take=purchase.take if purchase.take > 1 else None,
-        images=sources,
-        mask=mask,
-    )
-    return render("img2img" if sources else "imagegen", flags), note
-
-
 def styles(_context: Context, words: Sequence[str]) -> Card:
     """Return the styles that `--style` knows, and where to add your own."""
-    from blockrun_magic.notebook.styles import load_styles, styles_file
+    from blockrun_magic.notebook.cells.styles import load_styles, styles_file
     from blockrun_magic.wiring import blockrun_home
 
     wanted = " ".join(words).lower()
@@ -134,13 +114,3 @@ def _purchase_of(context: Context, studio: Studio, text: str) -> Purchase:
             f"The ledger does not know how {text[:60]} was made.", "`%blockrun history` lists what it knows."
         )
     return purchase
-
-
-def _sources(store: Store, request: Any) -> tuple[tuple[str, ...], str | None, str]:
-    """Return what to write after --image and --mask, and a sentence where a source is gone."""
-    paths = [store.path(upload["file"], upload["media_type"]) for upload in request.get("uploads", ())]
-    names = [str(path) if path.exists() else "img" for path in paths]
-    gone = sum(not path.exists() for path in paths)
-    note = f"# {gone} of its pictures are no longer kept: put yours in the place of img." if gone else ""
-    mask = names.pop() if request["mask"] else None
-    return tuple(names), mask, note

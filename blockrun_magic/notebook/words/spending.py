@@ -163,7 +163,7 @@ def _job_row(purchase: Purchase, payment: Payment) -> tuple[str, ...]:
 
 def resume(context: Context, words: Sequence[str]) -> Card:
     """Collect one open purchase, or all; show each picture, and return how it went."""
-    from blockrun_magic.notebook.making import collect
+    from blockrun_magic.notebook.cells.run import collect
 
     _, gateway = context.session.ready()
     wanted = _wanted(context, words)

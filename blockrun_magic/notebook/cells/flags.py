@@ -13,7 +13,7 @@ from typing import Any
 
 from blockrun_magic.errors import FlagError
 from blockrun_magic.gateway.catalog.catalog import MAX_N
-from blockrun_magic.notebook.values import CONVERTERS, MAX_JOBS, Kind
+from blockrun_magic.notebook.cells.flag_values import CONVERTERS, MAX_JOBS, Kind
 from blockrun_magic.payments.money import format_usd
 from blockrun_magic.text import did_you_mean, quoted
 

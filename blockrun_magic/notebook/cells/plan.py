@@ -8,10 +8,10 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blockrun_magic.notebook.fill import fill
-from blockrun_magic.notebook.flags import Flags
-from blockrun_magic.notebook.prompts import prompts_from, prompts_of_lines
-from blockrun_magic.notebook.styles import styled
+from blockrun_magic.notebook.cells.fill import fill
+from blockrun_magic.notebook.cells.flags import Flags
+from blockrun_magic.notebook.cells.prompts import prompts_from, prompts_of_lines
+from blockrun_magic.notebook.cells.styles import styled
 
 if TYPE_CHECKING:
     from blockrun_magic.gateway.catalog.catalog import Catalog

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from blockrun_magic.errors import FlagError
-from blockrun_magic.notebook.fill import MOST, values_of
+from blockrun_magic.notebook.cells.fill import MOST, values_of
 from blockrun_magic.text import did_you_mean, quoted
 
 __all__ = ["prompts_from", "prompts_of_lines"]
