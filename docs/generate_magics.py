@@ -6,7 +6,7 @@ python docs/generate_magics.py > docs/magics.md
 from __future__ import annotations
 
 from blockrun_magic.notebook.cells.flags import FLAGS, MAGICS, help_text
-from blockrun_magic.notebook.commands import COMMANDS
+from blockrun_magic.notebook.commands.registry import COMMANDS
 from blockrun_magic.notebook.settings import Settings
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
 from blockrun_magic.notebook.cells.flags import FLAGS
-from blockrun_magic.notebook.commands import COMMANDS
+from blockrun_magic.notebook.commands.registry import COMMANDS
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from kernels import Kernel, made, paid_to
 from PIL import Image
 
 from blockrun_magic.notebook.cells.flags import FLAGS
-from blockrun_magic.notebook.commands import COMMANDS
+from blockrun_magic.notebook.commands.registry import COMMANDS
 from blockrun_magic.practice.server import PracticeServer
 
 QUICK = "--model cogview --size 512x512"

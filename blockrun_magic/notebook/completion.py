@@ -129,7 +129,7 @@ def _styles() -> list[str]:
 
 
 def _command_answers(before: list[str], word: str, namespace: Mapping[str, object]) -> Answers:
-    from blockrun_magic.notebook.commands import COMMANDS
+    from blockrun_magic.notebook.commands.registry import COMMANDS
 
     if not before:
         return word, list(COMMANDS)

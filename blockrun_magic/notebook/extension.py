@@ -56,7 +56,7 @@ class BlockrunMagics(Settings, Magics):
     @line_magic
     def blockrun(self, line: str) -> None:
         """Show or change what the image magics work with: `%blockrun help` lists the words."""
-        from blockrun_magic.notebook.commands import run_command
+        from blockrun_magic.notebook.commands.registry import run_command
 
         run_command(self.context, line)
 

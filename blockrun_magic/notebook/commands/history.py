@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from blockrun_magic.payments.rows import Purchase
     from blockrun_magic.studio import Studio
 
-__all__ = ["history", "reuse", "styles"]
+__all__ = ["history", "reuse"]
 
 _PAGE = 20
 _THUMBNAIL = 96
@@ -48,21 +48,6 @@ def reuse(context: Context, words: Sequence[str]) -> Card:
     text, note = cell_of(studio, _purchase_of(context, studio, words[0]))
     context.shell.set_next_input(text)
     return Message(f"{text}\n{note}".strip())
-
-
-def styles(_context: Context, words: Sequence[str]) -> Card:
-    """Return the styles that `--style` knows, and where to add your own."""
-    from blockrun_magic.notebook.cells.styles import load_styles, styles_file
-    from blockrun_magic.wiring import blockrun_home
-
-    wanted = " ".join(words).lower()
-    rows = [
-        (style.name, style.look, style.words)
-        for style in load_styles(blockrun_home()).values()
-        if wanted in f"{style.name} {style.look} {style.words}".lower()
-    ]
-    note = f"Add your own in {styles_file(blockrun_home())}."
-    return Table(("--style", "looks like", "adds to the prompt"), rows, note=note, left=3)
 
 
 def _page_and_words(words: Sequence[str]) -> tuple[int, str]:

@@ -9,34 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from blockrun_magic.errors import FlagError
-from blockrun_magic.notebook.cards import Card, Message, Table
+from blockrun_magic.notebook.cards import Card, Message
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.payments.money import format_usd
 
-__all__ = ["info", "receipt_rows", "store"]
+__all__ = ["receipt_rows", "store"]
 
 _AGE = re.compile(r"(\d{1,5})d", re.ASCII)
 _SIZE = re.compile(r"(\d{1,6})(MB|GB)", re.ASCII | re.IGNORECASE)
-
-
-def info(context: Context, words: Sequence[str]) -> Card:
-    """Return the receipt in a picture: a path, a variable, a result."""
-    from PIL import Image
-
-    from blockrun_magic.images.provenance import read
-    from blockrun_magic.images.source import find_source
-
-    if len(words) != 1:
-        raise FlagError("`info` takes one picture.", "For example: %blockrun info img, or %blockrun info cat.png.")
-    source: Any = find_source(words[0], context.shell.user_ns)
-    source = getattr(source, "image", source)
-    known = isinstance(source, str | Path | bytes | Image.Image)
-    record = read(source) if known and not _is_url(source) else None
-    if record is None:
-        return Message(f"{words[0]} carries no receipt of ours.")
-    rows = _rows(record)
-    note = "A crop or a resized copy made with PIL still carries the receipt of the picture it came from."
-    return Table(("", ""), rows, title=f"The receipt in {words[0]}", note=note, left=2)
 
 
 def receipt_rows(path: Path) -> list[tuple[str, str]]:
@@ -101,10 +81,6 @@ def _limits(words: Sequence[str]) -> tuple[float | None, int | None, bool]:
 
 def _megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB"
-
-
-def _is_url(source: object) -> bool:
-    return isinstance(source, str) and source[:5].lower() in ("http:", "https", "data:")
 
 
 def _words(value: Any) -> str:

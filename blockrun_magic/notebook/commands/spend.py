@@ -5,16 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from blockrun_magic.errors import BlockrunError, FlagError
-from blockrun_magic.notebook.cards import Bars, Card, Message, Stack, Table, money_words
+from blockrun_magic.errors import FlagError
+from blockrun_magic.notebook.cards import Bars, Card, Message, Stack, Table
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.payments.ledger import Ledger
 from blockrun_magic.payments.money import format_usd, parse_usd
-from blockrun_magic.payments.rows import Payment, Purchase
-from blockrun_magic.payments.states import State
 
-__all__ = ["budget", "jobs", "resume", "spend"]
+if TYPE_CHECKING:
+    from blockrun_magic.payments.usage_log import Comparison, Spent
+
+__all__ = ["budget", "laid_side_by_side", "spend"]
 
 _PERIODS = {"session": "this session", "today": "today (UTC)", "all": "since the beginning"}
 _RECONCILE = "--reconcile"
@@ -34,7 +36,6 @@ def spend(context: Context, words: Sequence[str]) -> Card:
 
     `--csv FILE` writes every payment of it into a file, `--reconcile` lays ClawRouter's own log beside it.
     """
-    from blockrun_magic.notebook.words.settling import laid_side_by_side
     from blockrun_magic.payments.reports import spending, spending_by_model
 
     reconcile = _RECONCILE in words
@@ -126,66 +127,49 @@ def budget(context: Context, words: Sequence[str]) -> Card:
     return Table(("cap", "dollars"), rows, title="Never more than", note="Shared by all kernels; a day is a UTC day.")
 
 
-def jobs(context: Context, _words: Sequence[str]) -> Card:
-    """Return what is paid or at risk and has no picture yet, after asking what became of it."""
+_DAY = 86_400
+
+
+def laid_side_by_side(context: Context, when: str) -> Card:
+    """Return where ClawRouter's log and our ledger differ, after it has decided what it can."""
     studio, gateway = context.session.ready()
     decided = context.session.run(studio.reconcile(gateway))
-    rows = []
-    for purchase in studio.ledger.open_purchases():
-        payment = [p for p in studio.ledger.payments(purchase.id) if p.state is not State.RELEASED][-1]
-        rows.append(_job_row(purchase, payment))
-    said = [f"{decided} found settled or released just now."] if decided else []
-    running = [repr(handle) for handle in context.session.backgrounds if not handle.done()]
-    said += [f"In the background: {', '.join(running)}."] if running else []
+    found = studio.books.compare(_since(studio.ledger, when))
+    rows = _rows(found)
+    theirs = sum(entry.micros for _, entry in found.agreed) + sum(entry.micros for entry in found.only_theirs)
+    ours = sum(spent.payment.amount for spent, _ in found.agreed) + sum(s.payment.amount for s in found.only_ours)
+    note = (
+        f"{len(found.agreed)} payments are in both books. Ours: {format_usd(ours)}, at risk included; ClawRouter's log:"
+        f" {format_usd(theirs)}. Its log holds the price that it signed, and no requests that failed."
+    )
+    note += f" {decided} found settled or released just now." if decided else ""
     if not rows:
-        return Message(" ".join(["Nothing is open: every payment has its picture or was released.", *said]))
-    advice = "`%blockrun resume ID` collects one, `%blockrun resume` all of them."
-    if any(p.prepaid and p.state is State.UNKNOWN for p in studio.ledger.open_payments()):
-        advice += " What nobody can tell, you can: `%blockrun resolve ID --charged` or `--not-charged`."
-    note = " ".join([advice, *said])
-    header = ("id", "begun", "model", "prompt", "gateway", "amount", "state")
-    return Table(header, rows, title="Open payments", note=note, left=5)
+        return Message(f"No differences. {note}")
+    header = ("when", "model", "difference", "ours", "ClawRouter's")
+    return Table(header, rows, title="Where the books differ", note=note, left=3)
 
 
-def _job_row(purchase: Purchase, payment: Payment) -> tuple[str, ...]:
-    begun = time.strftime("%Y-%m-%d %H:%M", time.localtime(purchase.created_at))
-    prompt = " ".join(str(purchase.request["prompt"]).split())
-    state = str(payment.state)
-    if payment.state is State.SETTLED:
-        state = f"paid, picture to be fetched{f' ({payment.note})' if payment.note else ''}"
-    elif payment.note:
-        state = f"{state}: {payment.note}"
-    short = prompt if len(prompt) <= 40 else f"{prompt[:39]}…"
-    model = str(purchase.request["model"])
-    amount = f"about {format_usd(payment.amount)}" if payment.estimated else format_usd(payment.amount)
-    return purchase.id, begun, model, short, purchase.gateway, amount, state[:90]
+def _since(ledger: Ledger, when: str) -> float:
+    now = ledger.clock()
+    if when == "session":
+        [row] = ledger.query("SELECT min(created_at) AS begun FROM authorizations WHERE session = ?", (ledger.session,))
+        return float(row["begun"] or now)
+    return now - now % _DAY if when == "today" else 0.0
 
 
-def resume(context: Context, words: Sequence[str]) -> Card:
-    """Collect one open purchase, or all; show each picture, and return how it went."""
-    from blockrun_magic.notebook.cells.run import collect
-
-    _, gateway = context.session.ready()
-    wanted = _wanted(context, words)
-    lines = []
-    for purchase in wanted:
-        if purchase.realm != gateway.realm:
-            lines.append(f"{purchase.id}: was begun with other money; `%blockrun use {purchase.gateway}` first.")
-            continue
-        try:
-            result = collect(context, purchase)
-        except BlockrunError as error:
-            lines.append(f"{purchase.id}: {error.what} {error.do}")
-        else:
-            lines.append(f"{purchase.id}: collected, {money_words(result.receipt.amount, purchase.realm)}.")
-    return Message("\n".join(lines) or "Nothing is open: every payment has its picture or was released.")
+def _rows(found: Comparison) -> list[tuple[str, str, str, str, str]]:
+    rows = [
+        (ours.payment.created_at, ours.model, "other amounts", _ours(ours), format_usd(theirs.micros))
+        for ours, theirs in found.differing
+    ]
+    rows += [(s.payment.created_at, s.model, "not in its log", _ours(s), "-") for s in found.only_ours]
+    rows += [(entry.at, entry.model, "not in ours", "-", format_usd(entry.micros)) for entry in found.only_theirs]
+    return [
+        (time.strftime("%Y-%m-%d %H:%M", time.localtime(at)), model, what, ours, theirs)
+        for at, model, what, ours, theirs in sorted(rows)
+    ]
 
 
-def _wanted(context: Context, words: Sequence[str]) -> list[Purchase]:
-    ledger = context.session.ready()[0].ledger
-    if not words:
-        return ledger.open_purchases()
-    purchase = ledger.purchase_by_id(words[0])
-    if purchase is None or len(words) > 1:
-        raise FlagError(f"There is no open payment {' '.join(words)[:40]!r}.", "`%blockrun jobs` lists them.")
-    return [purchase]
+def _ours(spent: Spent) -> str:
+    payment = spent.payment
+    return f"{format_usd(payment.amount)}{', estimated' if payment.estimated else ''}, {payment.state}"

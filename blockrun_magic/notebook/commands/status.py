@@ -1,0 +1,65 @@
+"""The gateway at a glance, what requests would cost there, and who pays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from blockrun_magic.errors import WalletError
+from blockrun_magic.notebook.cards import Card, Table, money_words
+from blockrun_magic.notebook.context import Context
+from blockrun_magic.payments.money import format_usd
+
+if TYPE_CHECKING:
+    from blockrun_magic.gateway.gateways import Gateway
+
+__all__ = ["overview", "payer_words"]
+
+
+def overview(context: Context, _words: Sequence[str]) -> Card:
+    """Return gateway, wallet, spend and caps at a glance."""
+    from blockrun_magic.payments.reports import spending
+
+    studio, gateway = context.session.ready()
+    realm, caps = gateway.realm, studio.ledger.caps()
+    now, day = (spending(studio.ledger, realm, when) for when in ("session", "today"))
+    at_risk = spending(studio.ledger, realm, "all").at_risk
+    rows = [
+        ("gateway", f"{gateway.label}, {context.session.why}"),
+        ("wallet", payer_words(context)),
+        *(("but", clause) for clause in gateway.shortcomings),
+        ("this session", f"{money_words(now.settled, realm)} of {format_usd(caps.session)}"),
+        ("today (UTC)", f"{money_words(day.settled, realm)} of {format_usd(caps.day)}"),
+        ("at risk", f"{money_words(at_risk, realm)} sent with an open end; see `%blockrun jobs`"),
+        ("cap per image", format_usd(caps.image)),
+    ]
+    return Table(("", ""), rows, title="blockrun", note="`%blockrun help` lists what can be said.", left=2)
+
+
+def payer_words(context: Context) -> str:
+    """Return who pays at the gateway: a wallet of ours, ClawRouter's, or an account."""
+    from blockrun_magic.gateway.gateways import PaidBy
+    from blockrun_magic.payments.api_key import find_api_key
+    from blockrun_magic.wiring import wallet_for
+
+    gateway = context.session.gateway
+    if gateway.paid_by is PaidBy.PROXY:
+        return _proxy_words(context, gateway)
+    try:
+        if gateway.paid_by is PaidBy.CREDIT:
+            return f"the account of the API key in {find_api_key(os.environ).source}"
+        found = wallet_for(gateway)
+    except WalletError as error:
+        return error.what
+    return f"{found.address} ({found.source}{', locked' if found.locked else ''})"
+
+
+def _proxy_words(context: Context, gateway: Gateway) -> str:
+    from blockrun_magic.gateway.clawrouter import clawrouter_health
+
+    health = context.session.run(clawrouter_health(context.session.studio.client, gateway, full=True))
+    if health is None:
+        return f"no ClawRouter answers at {gateway.base_url}"
+    held = "" if health.balance is None else f", holds {format_usd(health.balance)}"
+    return f"ClawRouter's own: {health.wallet or 'an API key'}{f' on {health.chain}' if health.chain else ''}{held}"
