@@ -8,8 +8,15 @@ from pathlib import Path
 
 from blockrun_magic.errors import WalletError, WalletLocked
 from blockrun_magic.notebook.cards import Card, Message, Table
+from blockrun_magic.notebook.commands.wallet.keys import (
+    Found,
+    keep,
+    nobody_to_type,
+    places_here,
+    read_words,
+    wallets_here,
+)
 from blockrun_magic.notebook.context import Context
-from blockrun_magic.notebook.words.keys import Found, keep, nobody_to_type, places_here, read_words, wallets_here
 from blockrun_magic.payments.elsewhere import keys_elsewhere, read_any
 from blockrun_magic.payments.keyfiles import shown
 from blockrun_magic.payments.keys import Secret, read_key

@@ -8,9 +8,9 @@ from blockrun_magic.errors import FlagError, WalletError, WalletMissing
 from blockrun_magic.notebook.cards import Card, Message, Table, money_words
 from blockrun_magic.notebook.commands import keys
 from blockrun_magic.notebook.commands.status import payer_words
+from blockrun_magic.notebook.commands.wallet.importing import import_key
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.unlock import paying
-from blockrun_magic.notebook.words.importing import import_key
 from blockrun_magic.payments.keys import looks_secret
 from blockrun_magic.payments.money import parse_usd
 from blockrun_magic.payments.solana_wallet import SolanaWallet
