@@ -9,7 +9,8 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from blockrun_magic.notebook.cards import Message, Table, bar, caption_of, money_words
+from blockrun_magic.notebook.display.captions import caption_of
+from blockrun_magic.notebook.display.cards import Message, Table, bar, money_words
 from blockrun_magic.payments.rows import KeptPicture
 from blockrun_magic.studio.result import ImageResult, Receipt
 

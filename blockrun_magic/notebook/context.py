@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from blockrun_magic.gateway.catalog.catalog import Catalog
+    from blockrun_magic.notebook.display.results import Showing
     from blockrun_magic.notebook.session import Session
-    from blockrun_magic.notebook.showing import Showing
 
 __all__ = ["Context"]
 

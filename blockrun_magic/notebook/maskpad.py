@@ -148,7 +148,7 @@ class MaskPad(anywidget.AnyWidget):
         """Return the picture with what is painted on it, for viewers without this pad."""
         from PIL import Image
 
-        from blockrun_magic.notebook.thumbnails import data_uri
+        from blockrun_magic.notebook.display.thumbnails import data_uri
 
         ink = _unpacked(self._ink, self._ink_size).convert("L").resize(self._shown.size)
         tinted = Image.blend(self._shown, Image.new("RGB", self._shown.size, _TINT), 0.6)

@@ -21,7 +21,7 @@ def paint_mask(source: object) -> MaskPad:
     from IPython.core.getipython import get_ipython
 
     from blockrun_magic.images.source import open_source
-    from blockrun_magic.notebook.live import is_terminal
+    from blockrun_magic.notebook.display.output import is_terminal
     from blockrun_magic.notebook.maskpad import MaskPad
 
     shell = get_ipython()

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from blockrun_magic.errors import BlockrunError, FlagError
 from blockrun_magic.gateway.request import ImageRequest
-from blockrun_magic.notebook.cards import Card, Table, money_words
 from blockrun_magic.notebook.cells.flags import Flags, parse
 from blockrun_magic.notebook.cells.plan import Wish, read_wish, with_defaults
+from blockrun_magic.notebook.display.cards import Card, Table, money_words
 from blockrun_magic.notebook.settings import Settings
 from blockrun_magic.payments.money import format_usd
 from blockrun_magic.practice.triggers import Triggers, UnknownTrigger

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from blockrun_magic.errors import BlockrunError
 from blockrun_magic.notebook.background import Background
-from blockrun_magic.notebook.cards import Message
 from blockrun_magic.notebook.cells.flags import Flags, parse
 from blockrun_magic.notebook.cells.plan import Wish, read_wish, requests_of, with_defaults
 from blockrun_magic.notebook.context import Context
-from blockrun_magic.notebook.live import BatchLine, LiveLine
+from blockrun_magic.notebook.display.cards import Message
+from blockrun_magic.notebook.display.progress import BatchLine, LiveLine
 from blockrun_magic.notebook.unlock import run_unlocked
 from blockrun_magic.studio.progress import Progress
 from blockrun_magic.wiring import blockrun_home
@@ -159,8 +159,8 @@ def _in_background(
 
 
 def _show_price(context: Context, flags: Flags, wish: Wish) -> None:
-    from blockrun_magic.notebook.cards import quotes_card
-    from blockrun_magic.notebook.showing import show
+    from blockrun_magic.notebook.display.captions import quotes_card
+    from blockrun_magic.notebook.display.output import show
     from blockrun_magic.studio.batch import quote_all
 
     studio, gateway = context.session.ready(flags.gateway)

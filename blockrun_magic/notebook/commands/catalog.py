@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blockrun_magic.errors import FlagError
-from blockrun_magic.notebook.cards import Card, Table, quotes_card
 from blockrun_magic.notebook.context import Context
+from blockrun_magic.notebook.display.captions import quotes_card
+from blockrun_magic.notebook.display.cards import Card, Table
 from blockrun_magic.payments.money import format_usd
 from blockrun_magic.wiring import blockrun_home
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blockrun_magic.errors import FlagError
-from blockrun_magic.notebook.cards import Card, Message, Table, html_words, money_words
 from blockrun_magic.notebook.cells.rerun import cell_of
 from blockrun_magic.notebook.context import Context
-from blockrun_magic.notebook.thumbnails import thumbnail
+from blockrun_magic.notebook.display.cards import Card, Message, Table, html_words, money_words
+from blockrun_magic.notebook.display.thumbnails import thumbnail
 
 if TYPE_CHECKING:
     from blockrun_magic.payments.rows import Purchase

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from blockrun_magic.errors import FlagError
-from blockrun_magic.notebook.cards import Card, Message, Table
-from blockrun_magic.notebook.commands.store import _rows
 from blockrun_magic.notebook.context import Context
+from blockrun_magic.notebook.display.cards import Card, Message, Table
+from blockrun_magic.notebook.display.receipts import _rows
 
 __all__ = ["info"]
 

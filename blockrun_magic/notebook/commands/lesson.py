@@ -10,9 +10,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from blockrun_magic.errors import FlagError, LessonError, WalletError
-from blockrun_magic.notebook.cards import Card, Message
 from blockrun_magic.notebook.commands.wallet.keys import wallets_here
 from blockrun_magic.notebook.context import Context
+from blockrun_magic.notebook.display.cards import Card, Message
 from blockrun_magic.studio.lessons import FOLDER, INDEX, open_lesson, write_lesson
 from blockrun_magic.text import did_you_mean, quoted
 

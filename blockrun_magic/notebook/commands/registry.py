@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from blockrun_magic.errors import FlagError
 from blockrun_magic.gateway.gateways import PRESETS
-from blockrun_magic.notebook.cards import Card, Table
 from blockrun_magic.notebook.commands import (
     choosing,
     gateways,
@@ -22,7 +21,8 @@ from blockrun_magic.notebook.commands import (
     wallets,
 )
 from blockrun_magic.notebook.context import Context
-from blockrun_magic.notebook.showing import show
+from blockrun_magic.notebook.display.cards import Card, Table
+from blockrun_magic.notebook.display.output import show
 from blockrun_magic.text import did_you_mean, quoted
 
 if TYPE_CHECKING:

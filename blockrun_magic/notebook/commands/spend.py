@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blockrun_magic.errors import FlagError
-from blockrun_magic.notebook.cards import Bars, Card, Message, Stack, Table
 from blockrun_magic.notebook.context import Context
+from blockrun_magic.notebook.display.cards import Bars, Card, Message, Stack, Table
 from blockrun_magic.payments.ledger import Ledger
 from blockrun_magic.payments.money import format_usd, parse_usd
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from blockrun_magic.errors import WalletError
-from blockrun_magic.notebook.cards import Card, Table, money_words
 from blockrun_magic.notebook.context import Context
+from blockrun_magic.notebook.display.cards import Card, Table, money_words
 from blockrun_magic.payments.money import format_usd
 
 if TYPE_CHECKING:

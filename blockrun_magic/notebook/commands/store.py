@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 from blockrun_magic.errors import FlagError
-from blockrun_magic.notebook.cards import Card, Message
 from blockrun_magic.notebook.context import Context
+from blockrun_magic.notebook.display.cards import Card, Message
 from blockrun_magic.payments.money import format_usd
 
-__all__ = ["receipt_rows", "store"]
+__all__ = ["store"]
 
 _AGE = re.compile(r"(\d{1,5})d", re.ASCII)
 _SIZE = re.compile(r"(\d{1,6})(MB|GB)", re.ASCII | re.IGNORECASE)
-
-
-def receipt_rows(path: Path) -> list[tuple[str, str]]:
-    """Return the receipt inside the picture at `path` as names and words; nothing when it carries none."""
-    from blockrun_magic.images.provenance import read
-
-    return _rows(read(path) or {})
-
-
-def _rows(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(name, _words(value)) for name, value in record.items()]
 
 
 def store(context: Context, words: Sequence[str]) -> Card:
@@ -81,11 +67,3 @@ def _limits(words: Sequence[str]) -> tuple[float | None, int | None, bool]:
 
 def _megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB"
-
-
-def _words(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(str(item) for item in value)
-    if isinstance(value, float):
-        return time.strftime("%Y-%m-%d %H:%M", time.gmtime(value))
-    return str(value)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from blockrun_magic.notebook.cards import Card, Table
 from blockrun_magic.notebook.context import Context
+from blockrun_magic.notebook.display.cards import Card, Table
 
 __all__ = ["styles"]
 

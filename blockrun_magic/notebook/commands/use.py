@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from blockrun_magic.errors import FlagError, WalletError, WalletMissing
-from blockrun_magic.notebook.cards import Card, Message
 from blockrun_magic.notebook.context import Context
+from blockrun_magic.notebook.display.cards import Card, Message
 from blockrun_magic.wiring import blockrun_home, wallet_for
 
 if TYPE_CHECKING:

@@ -15,12 +15,12 @@ import ipywidgets as widgets
 
 from blockrun_magic.errors import SourceError
 from blockrun_magic.images.media_types import suffix_of
-from blockrun_magic.notebook.cards import Table, money_words, short
 from blockrun_magic.notebook.cells.rerun import cell_of
-from blockrun_magic.notebook.commands.store import receipt_rows
 from blockrun_magic.notebook.context import Context
+from blockrun_magic.notebook.display.cards import Table, money_words, short
+from blockrun_magic.notebook.display.receipts import receipt_rows
+from blockrun_magic.notebook.display.thumbnails import thumbnail
 from blockrun_magic.notebook.panel.parts import Dispatcher, button, close_tree, html, row, show_if
-from blockrun_magic.notebook.thumbnails import thumbnail
 
 if TYPE_CHECKING:
     from blockrun_magic.payments.rows import KeptPicture, Purchase

@@ -9,12 +9,12 @@ from dataclasses import replace
 import ipywidgets as widgets
 
 from blockrun_magic.errors import BlockrunError
-from blockrun_magic.notebook.cards import money_words, short
 from blockrun_magic.notebook.cells.flags import Flags
 from blockrun_magic.notebook.cells.plan import Wish, requests_of
 from blockrun_magic.notebook.cells.run import bind, options_of
 from blockrun_magic.notebook.context import Context
-from blockrun_magic.notebook.live import BatchLine, LiveLine
+from blockrun_magic.notebook.display.cards import money_words, short
+from blockrun_magic.notebook.display.progress import BatchLine, LiveLine
 from blockrun_magic.notebook.panel.parts import Dispatcher, Notice, button, close_tree, html, row, show_if
 from blockrun_magic.studio import ImageResult, ImageResults
 from blockrun_magic.studio.batch import BatchProgress, make_all

@@ -15,7 +15,7 @@ __all__ = ["open_panel"]
 
 def open_panel(context: Context) -> Panel:
     """Return the panel of the kernel's session, opened now if there is none; raises BlockrunError in a terminal."""
-    from blockrun_magic.notebook.live import is_terminal
+    from blockrun_magic.notebook.display.output import is_terminal
     from blockrun_magic.notebook.panel.panel import Panel
 
     if is_terminal(context.shell):

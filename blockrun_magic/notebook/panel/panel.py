@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 
 from blockrun_magic.errors import BlockrunError
-from blockrun_magic.notebook.cards import money_words
 from blockrun_magic.notebook.context import Context
+from blockrun_magic.notebook.display.cards import money_words
+from blockrun_magic.notebook.display.thumbnails import data_uri, kept_image
 from blockrun_magic.notebook.panel.form import Form
 from blockrun_magic.notebook.panel.gallery import Entry, Gallery
 from blockrun_magic.notebook.panel.header import Header
@@ -24,7 +25,6 @@ from blockrun_magic.notebook.panel.parts import Dispatcher, Notice, close_tree, 
 from blockrun_magic.notebook.panel.prices import Prices
 from blockrun_magic.notebook.panel.sources import Sources
 from blockrun_magic.notebook.panel.still import leaves_a_still, still_html
-from blockrun_magic.notebook.thumbnails import data_uri, kept_image
 from blockrun_magic.payments.reports import spending
 from blockrun_magic.wiring import blockrun_home
 

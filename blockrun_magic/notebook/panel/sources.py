@@ -15,12 +15,12 @@ from blockrun_magic.images.detection import is_image_like
 from blockrun_magic.images.formats import open_whole
 from blockrun_magic.images.source import find_source, read_upload
 from blockrun_magic.notebook.background import Background
-from blockrun_magic.notebook.cards import short
 from blockrun_magic.notebook.cells.flags import Flags
 from blockrun_magic.notebook.cells.plan import Wish
 from blockrun_magic.notebook.context import Context
+from blockrun_magic.notebook.display.cards import short
+from blockrun_magic.notebook.display.thumbnails import data_uri
 from blockrun_magic.notebook.panel.parts import Dispatcher, Notice, button, close_tree, field, html, row, show_if
-from blockrun_magic.notebook.thumbnails import data_uri
 
 if TYPE_CHECKING:
     from PIL import Image

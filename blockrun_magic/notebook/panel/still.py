@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from html import escape
 
-from blockrun_magic.notebook.cards import html_words
+from blockrun_magic.notebook.display.cards import html_words
 
 __all__ = ["leaves_a_still", "still_html", "still_style"]
 

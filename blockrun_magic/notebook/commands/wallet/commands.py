@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from blockrun_magic.errors import FlagError, WalletError, WalletMissing
-from blockrun_magic.notebook.cards import Card, Message, Table, money_words
 from blockrun_magic.notebook.commands import keys
 from blockrun_magic.notebook.commands.status import payer_words
 from blockrun_magic.notebook.commands.wallet.importing import import_key
 from blockrun_magic.notebook.context import Context
+from blockrun_magic.notebook.display.cards import Card, Message, Table, money_words
 from blockrun_magic.notebook.unlock import paying
 from blockrun_magic.payments.keys import looks_secret
 from blockrun_magic.payments.money import parse_usd
@@ -110,7 +110,7 @@ def _balance(context: Context, words: Sequence[str]) -> Card:
 def _qr(context: Context, words: Sequence[str]) -> Card:
     from IPython.display import display
 
-    from blockrun_magic.notebook.qr import QrCode, funding_uri
+    from blockrun_magic.notebook.display.qr import QrCode, funding_uri
 
     _no_more(words[1:], "qr [AMOUNT]")
     gateway = context.session.gateway

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from blockrun_magic.errors import WalletError, WalletLocked
-from blockrun_magic.notebook.cards import Card, Message, Table
 from blockrun_magic.notebook.commands.wallet.keys import (
     Found,
     keep,
@@ -17,6 +16,7 @@ from blockrun_magic.notebook.commands.wallet.keys import (
     wallets_here,
 )
 from blockrun_magic.notebook.context import Context
+from blockrun_magic.notebook.display.cards import Card, Message, Table
 from blockrun_magic.payments.elsewhere import keys_elsewhere, read_any
 from blockrun_magic.payments.keyfiles import shown
 from blockrun_magic.payments.keys import Secret, read_key

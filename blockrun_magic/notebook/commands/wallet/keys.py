@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blockrun_magic.errors import FlagError, WalletError, WalletLocked, WalletMissing
-from blockrun_magic.notebook.cards import Card, Message
 from blockrun_magic.notebook.context import Context
-from blockrun_magic.notebook.showing import show
+from blockrun_magic.notebook.display.cards import Card, Message
+from blockrun_magic.notebook.display.output import show
 from blockrun_magic.notebook.unlock import ask_for, paying, unlock_by_asking
 from blockrun_magic.payments.keyfiles import check_absent, shown, write_new
 from blockrun_magic.payments.keys import Secret

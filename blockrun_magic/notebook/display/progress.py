@@ -10,8 +10,8 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from blockrun_magic.notebook.cards import Card, Message, bar, money_words
-from blockrun_magic.notebook.showing import show
+from blockrun_magic.notebook.display.cards import Card, Message, bar, money_words
+from blockrun_magic.notebook.display.output import is_terminal, show
 from blockrun_magic.studio.batch import BatchProgress
 from blockrun_magic.studio.progress import Progress
 
@@ -19,15 +19,10 @@ if TYPE_CHECKING:
     from IPython.core.display_functions import DisplayHandle
     from IPython.core.interactiveshell import InteractiveShell
 
-__all__ = ["BatchLine", "LiveLine", "is_terminal"]
+__all__ = ["BatchLine", "LiveLine"]
 
 _SHOW_AFTER = 0.25
 _NOTHING: Mapping[str, str] = {"text/plain": ""}
-
-
-def is_terminal(shell: InteractiveShell) -> bool:
-    """Return whether the shell is a terminal, which shows text only."""
-    return not hasattr(shell, "kernel")
 
 
 class LiveLine:

@@ -8,16 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from blockrun_magic.notebook.display.output import show
+
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from blockrun_magic.notebook.cards import Card
-    from blockrun_magic.notebook.live import LiveLine
-    from blockrun_magic.notebook.panel.panel import Panel
+    from blockrun_magic.notebook.display.cards import Card
+    from blockrun_magic.notebook.display.progress import LiveLine
     from blockrun_magic.notebook.settings import Settings
     from blockrun_magic.studio import ImageResult, ImageResults
 
-__all__ = ["Showing", "show"]
+__all__ = ["Showing"]
 
 _RESULTS = (("blockrun_magic.studio.result", "ImageResult"), ("blockrun_magic.studio.results", "ImageResults"))
 
@@ -75,7 +76,7 @@ class Showing:
 
 
 def _words_under(result: ImageResult | ImageResults, saved: Sequence[str]) -> Card:
-    from blockrun_magic.notebook.cards import caption_of, results_card
+    from blockrun_magic.notebook.display.captions import caption_of, results_card
     from blockrun_magic.studio.results import ImageResults
 
     return results_card(result) if isinstance(result, ImageResults) else caption_of(result, saved)
@@ -108,10 +109,3 @@ class _Original(_Picture):
         kept, file = pictures[0], result.files[0]
         shape = {"width": min(kept.width, 1024), "alt": result.prompt}
         return {kept.media_type: file.read_bytes(), "text/plain": repr(result)}, {kept.media_type: shape}
-
-
-def show(content: Card | Panel | _Picture) -> None:
-    """Display `content` under the running cell."""
-    from IPython.display import display
-
-    display(content)
