@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from blockrun_magic.api import aedit, agenerate, edit, generate, spending
     from blockrun_magic.errors import BlockrunError
     from blockrun_magic.notebook.extension import panel
-    from blockrun_magic.notebook.masks import paint_mask
+    from blockrun_magic.notebook.mask.paint import paint_mask
     from blockrun_magic.studio import ImageResult, ImageResults, Options, Studio
     from blockrun_magic.wiring import open_studio
 
@@ -53,7 +53,7 @@ _HOMES = {
     "edit": "blockrun_magic.api",
     "generate": "blockrun_magic.api",
     "open_studio": "blockrun_magic.wiring",
-    "paint_mask": "blockrun_magic.notebook.masks",
+    "paint_mask": "blockrun_magic.notebook.mask.paint",
     "panel": "blockrun_magic.notebook.panel.opening",
     "spending": "blockrun_magic.api",
 }

@@ -27,7 +27,7 @@ import blockrun_magic
 from blockrun_magic.errors import BlockrunError, SourceError
 from blockrun_magic.gateway.request import Upload
 from blockrun_magic.images.source import find_source, is_image_like, open_source, read_mask
-from blockrun_magic.notebook.maskpad import MaskPad
+from blockrun_magic.notebook.mask.widget import MaskPad
 from blockrun_magic.practice.server import PracticeServer
 
 WIDGET = "application/vnd.jupyter.widget-view+json"

@@ -24,7 +24,7 @@ from blockrun_magic import (
     paint_mask,
     spending,
 )
-from blockrun_magic.notebook.maskpad import MaskPad
+from blockrun_magic.notebook.mask.widget import MaskPad
 from blockrun_magic.studio.result import Receipt
 
 

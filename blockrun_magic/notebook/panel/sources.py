@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from blockrun_magic.gateway.catalog.catalog import Model
-    from blockrun_magic.notebook.maskpad import MaskPad
+    from blockrun_magic.notebook.mask.widget import MaskPad
 
 __all__ = ["Sources"]
 
@@ -235,7 +235,7 @@ class Sources:
 
     async def _open_pad(self) -> None:
         try:
-            from blockrun_magic.notebook.maskpad import MaskPad
+            from blockrun_magic.notebook.mask.widget import MaskPad
         except ExtraMissing as error:
             self._mask.value = _NO_MASK
             self.notice.error(error)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from blockrun_magic.errors import BlockrunError
 
 if TYPE_CHECKING:
-    from blockrun_magic.notebook.maskpad import MaskPad
+    from blockrun_magic.notebook.mask.widget import MaskPad
 
 __all__ = ["paint_mask"]
 
@@ -22,7 +22,7 @@ def paint_mask(source: object) -> MaskPad:
 
     from blockrun_magic.images.source import open_source
     from blockrun_magic.notebook.display.output import is_terminal
-    from blockrun_magic.notebook.maskpad import MaskPad
+    from blockrun_magic.notebook.mask.widget import MaskPad
 
     shell = get_ipython()
     if shell is None or is_terminal(shell):
