@@ -54,7 +54,7 @@ _HOMES = {
     "generate": "blockrun_magic.api",
     "open_studio": "blockrun_magic.wiring",
     "paint_mask": "blockrun_magic.notebook.mask.paint",
-    "panel": "blockrun_magic.notebook.panel.opening",
+    "panel": "blockrun_magic.notebook.panel.open",
     "spending": "blockrun_magic.api",
 }
 

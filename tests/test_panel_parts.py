@@ -11,9 +11,10 @@ from ipywidgets.widgets.widget import _instances as alive
 
 from blockrun_magic.errors import BlockrunError, FlagError
 from blockrun_magic.notebook.loop import Bridge
-from blockrun_magic.notebook.panel.parts import Dispatcher, Notice, button, close_tree, html, row
+from blockrun_magic.notebook.panel.dispatcher import Dispatcher
 from blockrun_magic.notebook.panel.prices import price_words
 from blockrun_magic.notebook.panel.still import leaves_a_still, still_html
+from blockrun_magic.notebook.panel.widgets import Notice, button, close_tree, html, row
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
 from blockrun_magic.notebook.completion import Completion
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.results import Showing
-from blockrun_magic.notebook.panel.opening import _no_notebook, open_panel
+from blockrun_magic.notebook.panel.open import _no_notebook, open_panel
 from blockrun_magic.notebook.session import Session
 from blockrun_magic.notebook.settings import Settings
 

@@ -16,7 +16,7 @@ __all__ = ["panel"]
 
 def panel(context: Context, words: Sequence[str]) -> Panel:
     """Return the kernel's panel, which shows itself."""
-    from blockrun_magic.notebook.panel.opening import open_panel
+    from blockrun_magic.notebook.panel.open import open_panel
 
     if words:
         raise FlagError("`panel` takes no words.", "Write `%blockrun panel`; the rest is done with the mouse.")

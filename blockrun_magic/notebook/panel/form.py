@@ -18,8 +18,9 @@ from blockrun_magic.notebook.cells.flags import Flags, parse_flags, render
 from blockrun_magic.notebook.cells.plan import Wish, read_wish
 from blockrun_magic.notebook.cells.styles import load_styles
 from blockrun_magic.notebook.context import Context
-from blockrun_magic.notebook.panel.parts import Dispatcher, Notice, button, close_tree, field, html, row, show_if
+from blockrun_magic.notebook.panel.dispatcher import Dispatcher
 from blockrun_magic.notebook.panel.prices import LISTED, Prices, price_keys, price_words
+from blockrun_magic.notebook.panel.widgets import Notice, button, close_tree, field, html, row, show_if
 from blockrun_magic.payments.money import format_usd
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Table, money_words, short
 from blockrun_magic.notebook.display.receipts import receipt_rows
 from blockrun_magic.notebook.display.thumbnails import thumbnail
-from blockrun_magic.notebook.panel.parts import Dispatcher, button, close_tree, html, row, show_if
+from blockrun_magic.notebook.panel.dispatcher import Dispatcher
+from blockrun_magic.notebook.panel.widgets import button, close_tree, html, row, show_if
 
 if TYPE_CHECKING:
     from blockrun_magic.payments.rows import KeptPicture, Purchase

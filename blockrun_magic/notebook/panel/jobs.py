@@ -15,7 +15,8 @@ from blockrun_magic.notebook.cells.run import bind, options_of
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import money_words, short
 from blockrun_magic.notebook.display.progress import BatchLine, LiveLine
-from blockrun_magic.notebook.panel.parts import Dispatcher, Notice, button, close_tree, html, row, show_if
+from blockrun_magic.notebook.panel.dispatcher import Dispatcher
+from blockrun_magic.notebook.panel.widgets import Notice, button, close_tree, html, row, show_if
 from blockrun_magic.studio import ImageResult, ImageResults
 from blockrun_magic.studio.batch import BatchProgress, make_all
 from blockrun_magic.studio.progress import Progress

@@ -17,14 +17,15 @@ from blockrun_magic.errors import BlockrunError
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import money_words
 from blockrun_magic.notebook.display.thumbnails import data_uri, kept_image
+from blockrun_magic.notebook.panel.dispatcher import Dispatcher
 from blockrun_magic.notebook.panel.form import Form
 from blockrun_magic.notebook.panel.gallery import Entry, Gallery
 from blockrun_magic.notebook.panel.header import Header
 from blockrun_magic.notebook.panel.jobs import Jobs
-from blockrun_magic.notebook.panel.parts import Dispatcher, Notice, close_tree, html
 from blockrun_magic.notebook.panel.prices import Prices
 from blockrun_magic.notebook.panel.sources import Sources
 from blockrun_magic.notebook.panel.still import leaves_a_still, still_html
+from blockrun_magic.notebook.panel.widgets import Notice, close_tree, html
 from blockrun_magic.payments.reports import spending
 from blockrun_magic.wiring import blockrun_home
 

@@ -20,7 +20,8 @@ from blockrun_magic.notebook.cells.plan import Wish
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import short
 from blockrun_magic.notebook.display.thumbnails import data_uri
-from blockrun_magic.notebook.panel.parts import Dispatcher, Notice, button, close_tree, field, html, row, show_if
+from blockrun_magic.notebook.panel.dispatcher import Dispatcher
+from blockrun_magic.notebook.panel.widgets import Notice, button, close_tree, field, html, row, show_if
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -2,72 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
-import traceback
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from html import escape
-from pathlib import Path
 from typing import Any, TypeVar
 
 import ipywidgets as widgets
 
 from blockrun_magic.errors import BlockrunError
-from blockrun_magic.notebook.loop import Bridge
-from blockrun_magic.notebook.subshells import answer_while_cells_run
 
-__all__ = ["Dispatcher", "Notice", "button", "close_tree", "field", "html", "row", "show_if"]
+__all__ = ["Notice", "button", "close_tree", "field", "html", "row", "show_if"]
 
 W = TypeVar("W", bound=widgets.DOMWidget)
-
-Callback = Callable[[], Awaitable[None] | None]
-
-
-class Dispatcher:
-    """Runs the panel's callbacks on the bridge's loop, in the order in which they came.
-
-    The kernel calls back on whatever thread it likes; after the panel is built, only this loop changes
-    its widgets. What a callback raises goes to `report`, and is never printed.
-    """
-
-    def __init__(self, bridge: Bridge, report: Callable[[BlockrunError], None]) -> None:
-        self._bridge = bridge
-        self._report = report
-
-    def soon(self, do: Callback) -> None:
-        """Run `do` on the loop."""
-        with suppress(RuntimeError):  # the kernel is going down
-            self._bridge.submit(self.guarded(do))
-
-    async def guarded(self, do: Callback) -> None:
-        """Run `do` now, on the loop we are on."""
-        try:
-            doing = do()
-            if inspect.isawaitable(doing):
-                await doing
-        except BlockrunError as error:
-            self._report(error)
-        except Exception as error:  # noqa: BLE001  a panel that dies silently helps nobody
-            self._report(_own_failure(error))
-
-    def on_click(self, pressed: widgets.Button, do: Callback) -> None:
-        """Run `do` whenever `pressed` is."""
-        answer_while_cells_run(pressed)
-        pressed.on_click(lambda _: self.soon(do))
-
-    def on_change(self, widget: widgets.Widget, do: Callback, trait: str = "value") -> None:
-        """Run `do` whenever `trait` of `widget` has changed."""
-        answer_while_cells_run(widget)
-        widget.observe(lambda _: self.soon(do), trait)
-
-
-def _own_failure(error: Exception) -> BlockrunError:
-    """Return a bug of ours as two lines: where it is, and no values, which might be secret."""
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    return BlockrunError(
-        f"The panel failed: {type(error).__name__} in {Path(where.filename).name}, line {where.lineno}.",
-        "What was paid for is in the ledger: see `%blockrun jobs`. Please report this line.",
-    )
 
 
 class Notice:
