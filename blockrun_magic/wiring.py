@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blockrun_magic.payments.keys import UnseenEnviron
+from blockrun_magic.payments.secrets import UnseenEnviron
 
 if TYPE_CHECKING:
     from blockrun_magic.gateway.gateways import Gateway

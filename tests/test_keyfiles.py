@@ -25,8 +25,9 @@ from blockrun_magic.errors import WalletError, WalletLocked
 from blockrun_magic.payments import keyfiles, keystore
 from blockrun_magic.payments.elsewhere import keys_elsewhere, read_any
 from blockrun_magic.payments.keyfiles import check_absent, make_private, write_new
-from blockrun_magic.payments.keys import Secret, UnseenEnviron, looks_secret
+from blockrun_magic.payments.keys import looks_secret
 from blockrun_magic.payments.keystore import Keystore, address_of, lock_key, read_keystore
+from blockrun_magic.payments.secrets import Secret, UnseenEnviron
 from blockrun_magic.payments.wallets import Places, new_key
 
 KEY = hashlib.sha256(b"a throwaway key of the key file tests").digest()

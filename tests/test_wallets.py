@@ -24,8 +24,8 @@ from test_wallet import MESSAGE, TYPES, shows_key, verbose
 from blockrun_magic.errors import WalletError, WalletLocked
 from blockrun_magic.gateway.gateways import PRESETS
 from blockrun_magic.payments import passphrase, wallet
-from blockrun_magic.payments.keys import Secret
 from blockrun_magic.payments.networks import BASE
+from blockrun_magic.payments.secrets import Secret
 from blockrun_magic.payments.wallet import all_wallets, find_wallet
 from blockrun_magic.payments.wallets import Places
 from blockrun_magic.wiring import wallet_for

@@ -11,7 +11,7 @@ from blockrun_magic.wiring import ENVIRON
 
 if TYPE_CHECKING:
     from blockrun_magic.notebook.session import Session
-    from blockrun_magic.payments.keys import Secret
+    from blockrun_magic.payments.secrets import Secret
     from blockrun_magic.payments.wallet import Wallet
 
 __all__ = ["ask_for", "paying", "run_unlocked", "unlock_by_asking"]

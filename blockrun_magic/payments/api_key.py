@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 from blockrun_magic.errors import WalletError, WalletMissing
-from blockrun_magic.payments.sealed import SealedHeaders
+from blockrun_magic.payments.secrets import SealedHeaders
 
 __all__ = ["ApiKey", "find_api_key"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from blockrun_magic.errors import WalletError
 from blockrun_magic.files import _bytes, _give_name, sync_folder
-from blockrun_magic.payments.keys import Secret, shielded
+from blockrun_magic.payments.secrets import Secret, shielded
 
 __all__ = ["check_absent", "make_private", "read_keyfile", "shown", "write_new"]
 

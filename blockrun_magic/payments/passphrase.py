@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from blockrun_magic.errors import WalletError
-from blockrun_magic.payments.keys import Secret, shielded
+from blockrun_magic.payments.secrets import Secret, shielded
 
 __all__ = [
     "VARIABLE",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from blockrun_magic.errors import ExtraMissing, WalletError, WalletMissing
 from blockrun_magic.payments.keyfiles import read_keyfile
-from blockrun_magic.payments.keys import KeyHolder, Secret, shielded
+from blockrun_magic.payments.secrets import KeyHolder, Secret, shielded
 from blockrun_magic.payments.wallets import Places
 
 if TYPE_CHECKING:

@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 
 from blockrun_magic.errors import WalletError, WalletLocked, WalletMissing
 from blockrun_magic.payments.keyfiles import read_keyfile
-from blockrun_magic.payments.keys import KeyHolder, Secret, read_key, shielded
+from blockrun_magic.payments.keys import read_key
 from blockrun_magic.payments.keystore import Keystore, read_keystore, unusable
 from blockrun_magic.payments.passphrase import VARIABLE, in_keyring, in_variable
+from blockrun_magic.payments.secrets import KeyHolder, Secret, shielded
 from blockrun_magic.payments.wallets import DEFAULT, Places, hex_of
 
 __all__ = ["Wallet", "all_wallets", "find_wallet", "practice_wallet"]

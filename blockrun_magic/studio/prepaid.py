@@ -34,7 +34,7 @@ from blockrun_magic.gateway.responses import (
 )
 from blockrun_magic.payments.money import format_usd
 from blockrun_magic.payments.rows import Payment
-from blockrun_magic.payments.sealed import SealedHeaders
+from blockrun_magic.payments.secrets import SealedHeaders
 from blockrun_magic.payments.states import State
 from blockrun_magic.payments.x402 import read_settlement
 from blockrun_magic.studio.asking import Offer, estimate

@@ -24,7 +24,7 @@ from blockrun_magic.payments.budget import check_price, check_surprise
 from blockrun_magic.payments.ledger import Ledger
 from blockrun_magic.payments.money import format_usd
 from blockrun_magic.payments.rows import Payment, Purchase
-from blockrun_magic.payments.sealed import SealedHeaders
+from blockrun_magic.payments.secrets import SealedHeaders
 from blockrun_magic.payments.solana_wallet import SolanaWallet
 from blockrun_magic.payments.states import State
 from blockrun_magic.payments.wallet import Wallet

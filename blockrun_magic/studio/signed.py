@@ -35,7 +35,7 @@ from blockrun_magic.payments.money import format_usd
 from blockrun_magic.payments.networks import SolanaNetwork
 from blockrun_magic.payments.quotes import drop_quote, keep_quote
 from blockrun_magic.payments.rows import Payment
-from blockrun_magic.payments.sealed import SealedHeaders
+from blockrun_magic.payments.secrets import SealedHeaders
 from blockrun_magic.payments.solana import sign_transfer
 from blockrun_magic.payments.solana_wallet import SolanaWallet
 from blockrun_magic.payments.states import OPEN, State

@@ -32,7 +32,7 @@ from blockrun_magic.payments.api_key import ApiKey
 from blockrun_magic.payments.cost_log import append_settled
 from blockrun_magic.payments.ledger import Ledger
 from blockrun_magic.payments.rows import Purchase
-from blockrun_magic.payments.sealed import SealedHeaders
+from blockrun_magic.payments.secrets import SealedHeaders
 from blockrun_magic.payments.solana_wallet import SolanaWallet
 from blockrun_magic.payments.wallet import Wallet
 from blockrun_magic.studio.asking import Offer, ask_price, estimate, known_price

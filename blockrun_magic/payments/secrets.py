@@ -1,0 +1,102 @@
+"""TODO."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import NoReturn, Self, TypeVar
+
+from blockrun_magic.errors import WalletError
+
+__all__ = ["KeyHolder", "SealedHeaders", "Secret", "UnseenEnviron", "shielded"]
+
+
+_T = TypeVar("_T")
+
+
+class Secret:
+    """32 bytes or a text that only `reveal()` gives out."""
+
+    __slots__ = ("reveal",)
+
+    reveal: Callable[[], str | bytes]
+
+    def __init__(self, value: str | bytes) -> None:
+        self.reveal = lambda: value
+
+    def __repr__(self) -> str:
+        return "<secret>"
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a secret is never pickled or copied")
+
+
+class KeyHolder:
+    """What holds a key: shown by its `source`, itself when copied, and never pickled."""
+
+    __slots__ = ()
+
+    source: str
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} from {self.source}>"
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __getstate__(self) -> NoReturn:
+        raise TypeError("a wallet is never pickled: its key stays in this process")
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        self.__getstate__()
+
+
+class UnseenEnviron(Mapping[str, str]):
+    """An environment, with whatever keys are in it; a traceback that prints local variables shows none."""
+
+    __slots__ = ("_environ",)
+
+    _environ: Callable[[], Mapping[str, str]]
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = lambda: environ
+
+    def __getitem__(self, name: str) -> str:
+        return self._environ()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._environ())
+
+    def __len__(self) -> int:
+        return len(self._environ())
+
+    def __repr__(self) -> str:
+        return "<environment>"
+
+
+def shielded(use: Callable[..., _T], *secrets: Secret, blame: Callable[[Exception], WalletError]) -> _T:
+    """Return what `use` makes of the secrets' values; what it raises comes out without the frames that saw them.
+
+    `blame` says which WalletError stands for an exception of `use`, whose own words may hold a secret.
+    """
+    try:
+        return use(*(secret.reveal() for secret in secrets))
+    except Exception as error:  # noqa: BLE001  whatever it says, it may say the key
+        failure: BaseException = blame(error)
+    except BaseException as stop:  # noqa: BLE001  KeyboardInterrupt, in the middle of signing
+        stop.__context__ = stop.__cause__ = None
+        failure = stop.with_traceback(None)
+    # Outside the handlers, so that no __context__ leads back to those frames.
+    raise failure
+
+
+class SealedHeaders(dict[str, str]):
+    """Headers that carry a payment or a key; a traceback that prints local variables does not show them."""
+
+    def __repr__(self) -> str:
+        return f"<{', '.join(self) or 'no'} header>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("these headers are money: they are not copied into files")
