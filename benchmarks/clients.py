@@ -49,7 +49,7 @@ class Ours:
         from blockrun_magic.gateway.client import Client
         from blockrun_magic.gateway.gateways import Gateway
         from blockrun_magic.images.store import Store
-        from blockrun_magic.payments.ledger import Ledger
+        from blockrun_magic.payments.ledger.ledger import Ledger
         from blockrun_magic.payments.networks import BASE
         from blockrun_magic.payments.wallet import Wallet
         from blockrun_magic.studio import Studio

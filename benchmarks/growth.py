@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 from blockrun_magic.images.store import Store
-from blockrun_magic.payments.ledger import Ledger
-from blockrun_magic.payments.states import State
+from blockrun_magic.payments.ledger.ledger import Ledger
+from blockrun_magic.payments.ledger.states import State
 
 __all__ = ["ledger_of", "store_of"]
 

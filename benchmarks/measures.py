@@ -247,7 +247,7 @@ def growth() -> Figures:
     """Milliseconds to read the books with a million receipts, and to find one of 100,000 pictures."""
     from growth import ledger_of, store_of
 
-    from blockrun_magic.payments.reports import spending
+    from blockrun_magic.payments.ledger.reports import spending
 
     found: Figures = {}
     with tempfile.TemporaryDirectory() as folder:

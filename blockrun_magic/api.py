@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 from blockrun_magic.gateway.gateways import Gateway, gateway_named
 from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.images.source import read_mask, read_upload, upload_size
-from blockrun_magic.payments.ledger import Ledger
+from blockrun_magic.payments.ledger.ledger import Ledger
+from blockrun_magic.payments.ledger.reports import Spendings, spendings
 from blockrun_magic.payments.money import parse_usd
-from blockrun_magic.payments.reports import Spendings, spendings
 from blockrun_magic.studio import ImageResult, Options, Studio
 from blockrun_magic.wiring import blockrun_home, open_practice, open_studio
 

@@ -37,7 +37,7 @@ def open_studio(environ: Mapping[str, str] = ENVIRON) -> Studio:
     from blockrun_magic.gateway.client import Client
     from blockrun_magic.images.store import Store
     from blockrun_magic.payments.api_key import find_api_key
-    from blockrun_magic.payments.ledger import Ledger
+    from blockrun_magic.payments.ledger.ledger import Ledger
     from blockrun_magic.studio import Studio
 
     folder = blockrun_home(environ) / "magic"

@@ -30,7 +30,7 @@ from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import practice_at
 from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.images.store import Store
-from blockrun_magic.payments.ledger import Ledger
+from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.wallet import Wallet
 from blockrun_magic.studio import Options, Patience, Studio
 

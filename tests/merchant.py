@@ -41,7 +41,7 @@ from blockrun_magic.gateway.client import Client, Timeouts
 from blockrun_magic.gateway.gateways import Gateway, practice_at
 from blockrun_magic.gateway.request import PriceKey
 from blockrun_magic.images.store import Store
-from blockrun_magic.payments.ledger import Ledger
+from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.networks import PRACTICE, Network
 from blockrun_magic.payments.wallet import Wallet
 from blockrun_magic.studio import Patience, Studio

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blockrun_magic.errors import BudgetError
-from blockrun_magic.payments.budget import DEFAULT_CAPS, Caps, Committed, check_caps, check_price, check_surprise
+from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, Caps, Committed, check_caps, check_price, check_surprise
 
 CENT = 10_000
 SUMS = st.integers(min_value=0, max_value=10**12)

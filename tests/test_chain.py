@@ -15,10 +15,10 @@ from merchant import PAYEE, Clock, Merchant, Rejected, payer, reset, studio_over
 from blockrun_magic.errors import BlockrunError, OutcomeUnknown
 from blockrun_magic.gateway.chain import evm as truth
 from blockrun_magic.gateway.request import ImageRequest
+from blockrun_magic.payments.ledger.records import Payment
+from blockrun_magic.payments.ledger.reports import spending
+from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.networks import BASE
-from blockrun_magic.payments.reports import spending
-from blockrun_magic.payments.rows import Payment
-from blockrun_magic.payments.states import State
 from blockrun_magic.studio import Studio
 
 REQUEST = ImageRequest("generate", "a fox", "black-forest/flux-1.1-pro")

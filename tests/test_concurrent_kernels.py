@@ -15,8 +15,8 @@ from killing import Job, Nursery, nursery, practice_gateway, settlements_of
 from merchant import Exchange, Merchant, Reply, studio_over
 
 from blockrun_magic.gateway.request import ImageRequest
-from blockrun_magic.payments.ledger import Ledger
-from blockrun_magic.payments.states import AT_RISK, State
+from blockrun_magic.payments.ledger.ledger import Ledger
+from blockrun_magic.payments.ledger.states import AT_RISK, State
 from blockrun_magic.payments.x402 import sign_payment
 from blockrun_magic.studio import Options, Progress, Studio
 from blockrun_magic.studio import signed as signed_module

@@ -67,9 +67,9 @@ from blockrun_magic.errors import (
 from blockrun_magic.gateway.client import Timeouts
 from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.images import store as store_module
-from blockrun_magic.payments.database import told
+from blockrun_magic.payments.ledger.connection import told
+from blockrun_magic.payments.ledger.reports import spending
 from blockrun_magic.payments.networks import BASE, PRACTICE
-from blockrun_magic.payments.reports import spending
 from blockrun_magic.studio import BatchProgress, ImageResult, Options, Patience, Studio, make_all
 
 _LONG = 400

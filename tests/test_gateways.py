@@ -16,9 +16,9 @@ from merchant import payer, studio_over
 
 from blockrun_magic.gateway.gateways import Gateway, gateway_at
 from blockrun_magic.gateway.request import ImageRequest
-from blockrun_magic.payments.ledger import Ledger
+from blockrun_magic.payments.ledger.ledger import Ledger
+from blockrun_magic.payments.ledger.reports import spending, spending_by_model
 from blockrun_magic.payments.networks import BASE, BASE_SEPOLIA
-from blockrun_magic.payments.reports import spending, spending_by_model
 from blockrun_magic.practice.server import PracticeServer
 
 LOGS = Path(".openclaw/blockrun/logs")

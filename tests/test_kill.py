@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from killing import Job, Nursery, nursery, practice_gateway, settlements_of
 
-from blockrun_magic.payments.ledger import Ledger
-from blockrun_magic.payments.states import AT_RISK, State
+from blockrun_magic.payments.ledger.ledger import Ledger
+from blockrun_magic.payments.ledger.states import AT_RISK, State
 
 _KILLS = int(os.environ.get("KILLS", "12"))
 _SEED = 402

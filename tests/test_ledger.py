@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 
 from blockrun_magic.errors import BudgetError, LedgerError
-from blockrun_magic.payments import database, schema
-from blockrun_magic.payments.budget import DEFAULT_CAPS, Caps, Committed
-from blockrun_magic.payments.ledger import Ledger
-from blockrun_magic.payments.rows import KeptPicture, Payment, Purchase
-from blockrun_magic.payments.states import AT_RISK, OPEN, TRANSITIONS, UNSIGNED_TRANSITIONS, State
+from blockrun_magic.payments.ledger.ledger import Ledger, schema
+from blockrun_magic.payments.ledger.ledger import connection as database
+from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, Caps, Committed
+from blockrun_magic.payments.ledger.records import KeptPicture, Payment, Purchase
+from blockrun_magic.payments.ledger.states import AT_RISK, OPEN, TRANSITIONS, UNSIGNED_TRANSITIONS, State
 from blockrun_magic.payments.x402 import Authorization, SignedPayment
 
 NOON = 1_800_014_400.0 - 1_800_014_400 % 86_400 + 43_200

@@ -21,11 +21,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_ledger import HASH, NOON, Clock, another, payment_in
 
-from blockrun_magic.payments.cost_log import append_settled
-from blockrun_magic.payments.ledger import Ledger
-from blockrun_magic.payments.reports import Spending, spending, spending_by_model, spending_over_time, spendings
-from blockrun_magic.payments.rows import Purchase
-from blockrun_magic.payments.states import AT_RISK, State
+from blockrun_magic.payments.ledger.cost_log import append_settled
+from blockrun_magic.payments.ledger.ledger import Ledger
+from blockrun_magic.payments.ledger.records import Purchase
+from blockrun_magic.payments.ledger.reports import Spending, spending, spending_by_model, spending_over_time, spendings
+from blockrun_magic.payments.ledger.states import AT_RISK, State
 
 FLUX, BANANA = "black-forest/flux-1.1-pro", "google/nano-banana"
 REALMS = ("real", "testnet", "practice")

@@ -29,8 +29,8 @@ from merchant import Act, Exchange, Merchant, Reply, payer, reset, say, studio_o
 
 from blockrun_magic.errors import BlockrunError
 from blockrun_magic.gateway.request import ImageRequest
+from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.networks import BASE
-from blockrun_magic.payments.states import State
 
 _OWNER = "the owner of the secrets"
 _SESSION = r"""
@@ -53,7 +53,7 @@ _SIGNATURE = re.compile(rb"(?<![0-9a-fA-F])(?:0x)?[0-9a-fA-F]{130}(?![0-9a-fA-F]
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]{300,}={0,2}")
 _BREAK = """
 import eth_account, httpcore, httpx
-import blockrun_magic.payments.ledger as ledger
+import blockrun_magic.payments.ledger.ledger as ledger
 
 def breaking(owner, name, paid=False):
     real = getattr(owner, name)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from blockrun_magic.errors import BudgetError, PaymentRejected
 from blockrun_magic.gateway.request import ImageRequest, Upload
-from blockrun_magic.payments.reports import spending
+from blockrun_magic.payments.ledger.reports import spending
 from blockrun_magic.studio import Options, Studio
 
 

@@ -37,12 +37,12 @@ from blockrun_magic.gateway.chain.solana import recent_blockhash
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import gateway_named
 from blockrun_magic.gateway.request import ImageRequest
+from blockrun_magic.payments.ledger.records import Payment
+from blockrun_magic.payments.ledger.reports import spending
+from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.networks import SOLANA
-from blockrun_magic.payments.reports import spending
-from blockrun_magic.payments.rows import Payment
 from blockrun_magic.payments.solana import RecentBlockhash, Transfer, read_transfer, sign_transfer, token_account
 from blockrun_magic.payments.solana_wallet import find_solana_wallet
-from blockrun_magic.payments.states import State
 from blockrun_magic.payments.terms import Challenge, Terms
 from blockrun_magic.payments.x402 import pin_terms
 from blockrun_magic.studio import Studio

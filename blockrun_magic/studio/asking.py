@@ -14,11 +14,11 @@ from blockrun_magic.gateway.gateways import Gateway
 from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.gateway.responses import Answer, refusal
 from blockrun_magic.gateway.uploads import UNREADABLE, send
-from blockrun_magic.payments.ledger import Ledger
+from blockrun_magic.payments.ledger.ledger import Ledger
+from blockrun_magic.payments.ledger.price_cache import keep_quote, kept_quote
+from blockrun_magic.payments.ledger.records import Payment
+from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.networks import SolanaNetwork
-from blockrun_magic.payments.quotes import keep_quote, kept_quote
-from blockrun_magic.payments.rows import Payment
-from blockrun_magic.payments.states import State
 from blockrun_magic.payments.x402 import Terms, pin_terms, read_challenge
 
 __all__ = [

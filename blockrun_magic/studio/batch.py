@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from blockrun_magic.errors import BlockrunError, BudgetError
 from blockrun_magic.gateway.gateways import Gateway
 from blockrun_magic.gateway.request import ImageRequest
-from blockrun_magic.payments.budget import check_price, check_surprise
+from blockrun_magic.payments.ledger.limits import check_price, check_surprise
 from blockrun_magic.payments.money import format_usd
 from blockrun_magic.studio.progress import Progress
 from blockrun_magic.studio.result import ImageResult, Quote

@@ -9,12 +9,12 @@ from pathlib import Path
 from blockrun_magic.errors import LedgerError
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import PRESETS, Gateway
-from blockrun_magic.payments.cost_log import append_settled
-from blockrun_magic.payments.ledger import Ledger
+from blockrun_magic.payments.ledger.clawrouter_log import Comparison, Spent, compare, read_usage
+from blockrun_magic.payments.ledger.cost_log import append_settled
+from blockrun_magic.payments.ledger.ledger import Ledger
+from blockrun_magic.payments.ledger.records import Payment, Purchase
+from blockrun_magic.payments.ledger.states import AT_RISK, State
 from blockrun_magic.payments.money import format_usd
-from blockrun_magic.payments.rows import Payment, Purchase
-from blockrun_magic.payments.states import AT_RISK, State
-from blockrun_magic.payments.usage_log import Comparison, Spent, compare, read_usage
 from blockrun_magic.studio.asking import look_up
 from blockrun_magic.studio.claims import Claims
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from blockrun_magic.payments.ledger import Ledger
-from blockrun_magic.payments.rows import Purchase
-from blockrun_magic.payments.states import State
+from blockrun_magic.payments.ledger.ledger import Ledger
+from blockrun_magic.payments.ledger.records import Purchase
+from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.studio.progress import Progress
 
 __all__ = ["Claims"]

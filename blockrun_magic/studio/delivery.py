@@ -17,8 +17,8 @@ from blockrun_magic.images.formats import decode
 from blockrun_magic.images.media_types import media_type_of
 from blockrun_magic.images.provenance import attach, embed
 from blockrun_magic.images.store import Store
+from blockrun_magic.payments.ledger.records import KeptPicture, Payment, Purchase
 from blockrun_magic.payments.money import to_decimal
-from blockrun_magic.payments.rows import KeptPicture, Payment, Purchase
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -21,7 +21,7 @@ from blockrun_magic.errors import LessonError, StoreError
 from blockrun_magic.images.formats import decode
 from blockrun_magic.images.media_types import media_type_of
 from blockrun_magic.images.store import Store
-from blockrun_magic.payments.rows import KeptPicture
+from blockrun_magic.payments.ledger.records import KeptPicture
 from blockrun_magic.safejson import read_json
 from blockrun_magic.studio.result import ImageResult, Receipt
 

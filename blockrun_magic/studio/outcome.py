@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from blockrun_magic.errors import BlockrunError, GatewayError, OutcomeUnknown
 from blockrun_magic.gateway.responses import Answer
+from blockrun_magic.payments.ledger.records import Payment
+from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.money import format_usd
-from blockrun_magic.payments.rows import Payment
-from blockrun_magic.payments.states import State
 from blockrun_magic.payments.x402 import Settlement, read_settlement
 from blockrun_magic.studio.asking import expired_at, look_up
 from blockrun_magic.studio.paying import Deal

@@ -15,9 +15,9 @@ from blockrun_magic.gateway.gateways import Gateway
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.gateway.responses import Answer, Completed, Pending, poll_address
 from blockrun_magic.gateway.uploads import send
-from blockrun_magic.payments.ledger import Ledger
-from blockrun_magic.payments.rows import Payment, Purchase
-from blockrun_magic.payments.states import State
+from blockrun_magic.payments.ledger.ledger import Ledger
+from blockrun_magic.payments.ledger.records import Payment, Purchase
+from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.studio.asking import Offer
 from blockrun_magic.studio.progress import Progress
 from blockrun_magic.studio.retry import Patience

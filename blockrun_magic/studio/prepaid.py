@@ -32,10 +32,10 @@ from blockrun_magic.gateway.responses import (
     refusal,
     stated_price,
 )
+from blockrun_magic.payments.ledger.records import Payment
+from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.money import format_usd
-from blockrun_magic.payments.rows import Payment
 from blockrun_magic.payments.secrets import SealedHeaders
-from blockrun_magic.payments.states import State
 from blockrun_magic.payments.x402 import read_settlement
 from blockrun_magic.studio.asking import Offer, estimate
 from blockrun_magic.studio.delivery import items_to_record

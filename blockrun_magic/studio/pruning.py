@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from blockrun_magic.images.store import Store, StoredFile
-from blockrun_magic.payments.ledger import Ledger
+from blockrun_magic.payments.ledger.ledger import Ledger
 
 __all__ = ["Plan", "plan_pruning"]
 

@@ -20,13 +20,13 @@ from blockrun_magic.gateway.gateways import Gateway
 from blockrun_magic.gateway.request import ImageRequest, PriceKey
 from blockrun_magic.gateway.responses import Item
 from blockrun_magic.images.store import Store
-from blockrun_magic.payments.budget import check_price, check_surprise
-from blockrun_magic.payments.ledger import Ledger
+from blockrun_magic.payments.ledger.ledger import Ledger
+from blockrun_magic.payments.ledger.limits import check_price, check_surprise
+from blockrun_magic.payments.ledger.records import Payment, Purchase
+from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.money import format_usd
-from blockrun_magic.payments.rows import Payment, Purchase
 from blockrun_magic.payments.secrets import SealedHeaders
 from blockrun_magic.payments.solana_wallet import SolanaWallet
-from blockrun_magic.payments.states import State
 from blockrun_magic.payments.wallet import Wallet
 from blockrun_magic.studio.asking import Offer
 from blockrun_magic.studio.delivery import Delivery, items_from_record, items_to_record

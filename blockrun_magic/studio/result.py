@@ -17,7 +17,7 @@ from blockrun_magic.payments.money import format_usd, to_decimal
 if TYPE_CHECKING:
     from PIL import Image
 
-    from blockrun_magic.payments.rows import KeptPicture
+    from blockrun_magic.payments.ledger.records import KeptPicture
 
 __all__ = ["ImageResult", "Quote", "Receipt", "check_save_path"]
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from blockrun_magic.errors import StoreError
 from blockrun_magic.images.formats import decode
 from blockrun_magic.images.store import Store
-from blockrun_magic.payments.ledger import Ledger
-from blockrun_magic.payments.rows import KeptPicture, Purchase
-from blockrun_magic.payments.states import State
+from blockrun_magic.payments.ledger.ledger import Ledger
+from blockrun_magic.payments.ledger.records import KeptPicture, Purchase
+from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.studio.result import ImageResult, Receipt
 
 if TYPE_CHECKING:

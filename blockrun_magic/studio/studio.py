@@ -29,9 +29,9 @@ from blockrun_magic.gateway.gateways import Gateway, PaidBy
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.images.store import Store
 from blockrun_magic.payments.api_key import ApiKey
-from blockrun_magic.payments.cost_log import append_settled
-from blockrun_magic.payments.ledger import Ledger
-from blockrun_magic.payments.rows import Purchase
+from blockrun_magic.payments.ledger.cost_log import append_settled
+from blockrun_magic.payments.ledger.ledger import Ledger
+from blockrun_magic.payments.ledger.records import Purchase
 from blockrun_magic.payments.secrets import SealedHeaders
 from blockrun_magic.payments.solana_wallet import SolanaWallet
 from blockrun_magic.payments.wallet import Wallet

@@ -10,9 +10,9 @@ from blockrun_magic.gateway.chain.evm import _agreed_call, _state_after, _word
 from blockrun_magic.gateway.chain.practice import _asked_practice, _practice_time
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import WITNESSES, Gateway
+from blockrun_magic.payments.ledger.records import Payment
 from blockrun_magic.payments.money import parse_usd
 from blockrun_magic.payments.networks import NETWORKS, PRACTICE, SolanaNetwork
-from blockrun_magic.payments.rows import Payment
 
 __all__ = ["Balance", "authorization_used", "balance", "expired_unused", "payment_expired_unused", "payment_used"]
 

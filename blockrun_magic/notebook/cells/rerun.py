@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from blockrun_magic.images.store import Store
-    from blockrun_magic.payments.rows import Purchase
+    from blockrun_magic.payments.ledger.records import Purchase
     from blockrun_magic.studio import Studio
 
 __all__ = ["cell_of"]

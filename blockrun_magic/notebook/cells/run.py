@@ -21,7 +21,7 @@ from blockrun_magic.wiring import blockrun_home
 if TYPE_CHECKING:
     from PIL import Image
 
-    from blockrun_magic.payments.rows import Purchase
+    from blockrun_magic.payments.ledger.records import Purchase
     from blockrun_magic.studio import ImageResult, ImageResults, Options
 
 __all__ = ["bind", "collect", "make", "options_of"]

@@ -15,7 +15,7 @@ from blockrun_magic.notebook.display.cards import Card, Message, Table, html_wor
 from blockrun_magic.notebook.display.thumbnails import thumbnail
 
 if TYPE_CHECKING:
-    from blockrun_magic.payments.rows import Purchase
+    from blockrun_magic.payments.ledger.records import Purchase
     from blockrun_magic.studio import Studio
 
 __all__ = ["history", "reuse"]

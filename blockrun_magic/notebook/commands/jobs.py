@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from blockrun_magic.errors import BlockrunError, FlagError
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Card, Message, Table, money_words
+from blockrun_magic.payments.ledger.records import Payment, Purchase
+from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.money import format_usd, parse_usd
-from blockrun_magic.payments.rows import Payment, Purchase
-from blockrun_magic.payments.states import State
 
 __all__ = ["jobs", "resolve", "resume"]
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from blockrun_magic.errors import FlagError
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Bars, Card, Message, Stack, Table
-from blockrun_magic.payments.ledger import Ledger
+from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.money import format_usd, parse_usd
 
 if TYPE_CHECKING:
-    from blockrun_magic.payments.usage_log import Comparison, Spent
+    from blockrun_magic.payments.ledger.clawrouter_log import Comparison, Spent
 
 __all__ = ["budget", "laid_side_by_side", "spend"]
 
@@ -36,7 +36,7 @@ def spend(context: Context, words: Sequence[str]) -> Card:
 
     `--csv FILE` writes every payment of it into a file, `--reconcile` lays ClawRouter's own log beside it.
     """
-    from blockrun_magic.payments.reports import spending, spending_by_model
+    from blockrun_magic.payments.ledger.reports import spending, spending_by_model
 
     reconcile = _RECONCILE in words
     words, target = _without_csv([word for word in words if word != _RECONCILE])
@@ -70,7 +70,7 @@ def spend(context: Context, words: Sequence[str]) -> Card:
 
 def _drawn(ledger: Ledger, realm: str, when: str, by_model: Sequence[tuple[str, int, int, int]]) -> Iterator[Card]:
     """Yield what tells more as a drawing: the models where there are several, and its course over time likewise."""
-    from blockrun_magic.payments.reports import spending_over_time
+    from blockrun_magic.payments.ledger.reports import spending_over_time
 
     models = [(model, settled) for model, _, settled, _ in by_model if settled]
     if len(models) > 1:
@@ -93,7 +93,7 @@ def _without_csv(words: Sequence[str]) -> tuple[list[str], Path | None]:
 
 
 def _write_csv(ledger: Ledger, realm: str, when: str, target: Path) -> Card:
-    from blockrun_magic.payments.reports import spendings
+    from blockrun_magic.payments.ledger.reports import spendings
 
     found = spendings(ledger, realm, when)
     try:

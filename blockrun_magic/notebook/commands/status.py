@@ -19,7 +19,7 @@ __all__ = ["overview", "payer_words"]
 
 def overview(context: Context, _words: Sequence[str]) -> Card:
     """Return gateway, wallet, spend and caps at a glance."""
-    from blockrun_magic.payments.reports import spending
+    from blockrun_magic.payments.ledger.reports import spending
 
     studio, gateway = context.session.ready()
     realm, caps = gateway.realm, studio.ledger.caps()

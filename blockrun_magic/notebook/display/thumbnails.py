@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from blockrun_magic.images.store import Store
-    from blockrun_magic.payments.rows import KeptPicture
+    from blockrun_magic.payments.ledger.records import KeptPicture
 
 __all__ = ["data_uri", "kept_image", "thumbnail"]
 

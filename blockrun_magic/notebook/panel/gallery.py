@@ -24,7 +24,7 @@ from blockrun_magic.notebook.panel.dispatcher import Dispatcher
 from blockrun_magic.notebook.panel.widgets import button, close_tree, html, row, show_if
 
 if TYPE_CHECKING:
-    from blockrun_magic.payments.rows import KeptPicture, Purchase
+    from blockrun_magic.payments.ledger.records import KeptPicture, Purchase
     from blockrun_magic.studio import Studio
 
 __all__ = ["Entry", "Gallery"]

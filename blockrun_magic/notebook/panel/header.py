@@ -13,8 +13,8 @@ from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import money_words
 from blockrun_magic.notebook.panel.dispatcher import Callback, Dispatcher
 from blockrun_magic.notebook.panel.widgets import button, close_tree, field, html, row
+from blockrun_magic.payments.ledger.reports import spending
 from blockrun_magic.payments.money import format_usd
-from blockrun_magic.payments.reports import spending
 
 __all__ = ["Header"]
 

@@ -26,7 +26,7 @@ from blockrun_magic.notebook.panel.prices import Prices
 from blockrun_magic.notebook.panel.sources import Sources
 from blockrun_magic.notebook.panel.still import leaves_a_still, still_html
 from blockrun_magic.notebook.panel.widgets import Notice, close_tree, html
-from blockrun_magic.payments.reports import spending
+from blockrun_magic.payments.ledger.reports import spending
 from blockrun_magic.wiring import blockrun_home
 
 if TYPE_CHECKING:

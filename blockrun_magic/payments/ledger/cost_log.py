@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from blockrun_magic.errors import LedgerError
-from blockrun_magic.payments.ledger import Ledger
+from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.networks import BASE
 
 __all__ = ["append_settled"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 
-from blockrun_magic.payments.ledger import Ledger
+from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.terms import Challenge, Terms
 from blockrun_magic.safejson import read_json
 

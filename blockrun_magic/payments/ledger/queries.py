@@ -10,9 +10,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from blockrun_magic.payments.database import connect, marks, told
-from blockrun_magic.payments.rows import KeptPicture, Payment, Purchase, payment_of, purchase_of
-from blockrun_magic.payments.states import AT_RISK, OPEN, State
+from blockrun_magic.payments.ledger.connection import connect, marks, told
+from blockrun_magic.payments.ledger.records import KeptPicture, Payment, Purchase, payment_of, purchase_of
+from blockrun_magic.payments.ledger.states import AT_RISK, OPEN, State
 
 __all__ = ["LedgerReader"]
 

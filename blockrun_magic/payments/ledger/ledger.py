@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from blockrun_magic.errors import LedgerError
-from blockrun_magic.payments.budget import DEFAULT_CAPS, Caps, Committed, check_caps
-from blockrun_magic.payments.database import marks, told
-from blockrun_magic.payments.reading import LedgerReader
-from blockrun_magic.payments.rows import KeptPicture, Purchase
-from blockrun_magic.payments.states import AT_RISK, TRANSITIONS, UNSIGNED_TRANSITIONS, State
+from blockrun_magic.payments.ledger.connection import marks, told
+from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, Caps, Committed, check_caps
+from blockrun_magic.payments.ledger.queries import LedgerReader
+from blockrun_magic.payments.ledger.records import KeptPicture, Purchase
+from blockrun_magic.payments.ledger.states import AT_RISK, TRANSITIONS, UNSIGNED_TRANSITIONS, State
 from blockrun_magic.payments.x402 import SignedPayment
 
 __all__ = ["Ledger"]

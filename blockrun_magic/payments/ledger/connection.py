@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from blockrun_magic.errors import LedgerError
-from blockrun_magic.payments.schema import migrate
+from blockrun_magic.payments.ledger.schema import migrate
 
 __all__ = ["connect", "marks", "told"]
 

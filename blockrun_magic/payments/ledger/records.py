@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from blockrun_magic.payments.states import State
+from blockrun_magic.payments.ledger.states import State
 
 __all__ = ["KeptPicture", "Payment", "Purchase", "payment_of", "purchase_of"]
 

@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, TextIO, overload
 
-from blockrun_magic.payments.database import marks
-from blockrun_magic.payments.ledger import Ledger
+from blockrun_magic.payments.ledger.connection import marks
+from blockrun_magic.payments.ledger.ledger import Ledger
+from blockrun_magic.payments.ledger.states import AT_RISK, State
 from blockrun_magic.payments.money import to_decimal
-from blockrun_magic.payments.states import AT_RISK, State
 
 __all__ = ["Spending", "Spendings", "spending", "spending_by_model", "spending_over_time", "spendings"]
 

@@ -14,8 +14,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from blockrun_magic.payments.rows import Payment
-from blockrun_magic.payments.states import State
+from blockrun_magic.payments.ledger.records import Payment
+from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.safejson import read_json
 
 __all__ = ["Comparison", "Spent", "UsageEntry", "compare", "read_usage"]
