@@ -51,7 +51,7 @@ class Ours:
         from blockrun_magic.images.store import Store
         from blockrun_magic.payments.ledger.ledger import Ledger
         from blockrun_magic.payments.networks import BASE
-        from blockrun_magic.payments.wallet import Wallet
+        from blockrun_magic.payments.wallets.evm import Wallet
         from blockrun_magic.studio import Studio
 
         self._run = asyncio.Runner().run

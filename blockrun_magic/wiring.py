@@ -13,8 +13,8 @@ from blockrun_magic.payments.secrets import UnseenEnviron
 
 if TYPE_CHECKING:
     from blockrun_magic.gateway.gateways import Gateway
-    from blockrun_magic.payments.solana_wallet import SolanaWallet
-    from blockrun_magic.payments.wallet import Wallet
+    from blockrun_magic.payments.wallets.evm import Wallet
+    from blockrun_magic.payments.wallets.solana import SolanaWallet
     from blockrun_magic.studio import Studio
 
 __all__ = ["ENVIRON", "blockrun_home", "open_practice", "open_studio", "wallet_for"]
@@ -36,8 +36,8 @@ def open_studio(environ: Mapping[str, str] = ENVIRON) -> Studio:
     """
     from blockrun_magic.gateway.client import Client
     from blockrun_magic.images.store import Store
-    from blockrun_magic.payments.api_key import find_api_key
     from blockrun_magic.payments.ledger.ledger import Ledger
+    from blockrun_magic.payments.wallets.api_key import find_api_key
     from blockrun_magic.studio import Studio
 
     folder = blockrun_home(environ) / "magic"
@@ -60,8 +60,8 @@ def wallet_for(gateway: Gateway, environ: Mapping[str, str] = ENVIRON) -> Wallet
     The practice gateway is paid by a key that is worthless everywhere; a real key never signs for it.
     """
     from blockrun_magic.payments.networks import SolanaNetwork
-    from blockrun_magic.payments.solana_wallet import find_solana_wallet
-    from blockrun_magic.payments.wallet import find_wallet, practice_wallet
+    from blockrun_magic.payments.wallets.evm import find_wallet, practice_wallet
+    from blockrun_magic.payments.wallets.solana import find_solana_wallet
 
     if any(isinstance(network, SolanaNetwork) for network in gateway.networks):
         return find_solana_wallet(environ, Path.home())

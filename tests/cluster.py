@@ -37,7 +37,7 @@ from x402.schemas import PaymentPayload, PaymentRequirements
 from blockrun_magic.gateway.gateways import Gateway
 from blockrun_magic.payments.networks import SOLANA, SolanaNetwork
 from blockrun_magic.payments.secrets import Secret
-from blockrun_magic.payments.solana_wallet import SolanaWallet
+from blockrun_magic.payments.wallets.solana import SolanaWallet
 
 __all__ = ["FEE_PAYER", "PAYEE", "PAYER", "ClusterRpc", "LocalCluster", "SolanaGate", "entry_of", "solana_payer"]
 

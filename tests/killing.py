@@ -31,7 +31,7 @@ from blockrun_magic.gateway.gateways import practice_at
 from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.images.store import Store
 from blockrun_magic.payments.ledger.ledger import Ledger
-from blockrun_magic.payments.wallet import Wallet
+from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.studio import Options, Patience, Studio
 
 __all__ = ["Job", "Nursery", "Run", "cells", "nursery", "payer_of", "practice_gateway", "settlements_of"]

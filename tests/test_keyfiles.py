@@ -22,13 +22,13 @@ from hypothesis import strategies as st
 from test_wallet import shows_key, verbose
 
 from blockrun_magic.errors import WalletError, WalletLocked
-from blockrun_magic.payments import keyfiles, keystore
-from blockrun_magic.payments.elsewhere import keys_elsewhere, read_any
-from blockrun_magic.payments.keyfiles import check_absent, make_private, write_new
-from blockrun_magic.payments.keys import looks_secret
-from blockrun_magic.payments.keystore import Keystore, address_of, lock_key, read_keystore
 from blockrun_magic.payments.secrets import Secret, UnseenEnviron
-from blockrun_magic.payments.wallets import Places, new_key
+from blockrun_magic.payments.wallets.external import keys_elsewhere, read_any
+from blockrun_magic.payments.wallets.key_files import check_absent, make_private, write_new
+from blockrun_magic.payments.wallets.keystore import Keystore, address_of, lock_key, read_keystore
+from blockrun_magic.payments.wallets.private_key import looks_secret
+from blockrun_magic.payments.wallets.registry import Places, keystore, new_key
+from blockrun_magic.payments.wallets.registry import key_files as keyfiles
 
 KEY = hashlib.sha256(b"a throwaway key of the key file tests").digest()
 ADDRESS = Account.from_key(KEY).address
@@ -161,7 +161,7 @@ def test_killed_in_the_middle_it_is_whole_or_absent(folder: Path, deadly: str, w
         "import os, signal, sys\n"
         "from pathlib import Path\n"
         "from blockrun_magic.payments.keys import Secret\n"
-        "from blockrun_magic.payments.keyfiles import write_new\n"
+        "from blockrun_magic.payments.wallets.key_files import write_new\n"
         f"os.{deadly} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "write_new(Path(sys.argv[1]), Secret('0x' + '17' * 32), 'the file')\n"
     )

@@ -22,7 +22,7 @@ from x402.schemas import PaymentPayload, PaymentRequired, PaymentRequirements, R
 from x402.schemas.v1 import PaymentPayloadV1, PaymentRequiredV1, PaymentRequirementsV1
 
 from blockrun_magic.payments.networks import BASE, BASE_SEPOLIA, Network
-from blockrun_magic.payments.wallet import Wallet
+from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.payments.x402 import (
     Challenge,
     SignedPayment,

@@ -39,9 +39,9 @@ from blockrun_magic.gateway.client import Timeouts
 from blockrun_magic.gateway.gateways import Gateway, gateway_at
 from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.images.provenance import read
-from blockrun_magic.payments.api_key import find_api_key
 from blockrun_magic.payments.ledger.reports import spending
 from blockrun_magic.payments.ledger.states import State
+from blockrun_magic.payments.wallets.api_key import find_api_key
 from blockrun_magic.studio import Options, Progress, Studio, make_all
 from blockrun_magic.studio.batch import BatchProgress, quote_all
 

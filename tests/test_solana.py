@@ -42,8 +42,8 @@ from blockrun_magic.payments.ledger.reports import spending
 from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.networks import SOLANA
 from blockrun_magic.payments.solana import RecentBlockhash, Transfer, read_transfer, sign_transfer, token_account
-from blockrun_magic.payments.solana_wallet import find_solana_wallet
 from blockrun_magic.payments.terms import Challenge, Terms
+from blockrun_magic.payments.wallets.solana import find_solana_wallet
 from blockrun_magic.payments.x402 import pin_terms
 from blockrun_magic.studio import Studio
 

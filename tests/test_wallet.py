@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from blockrun_magic.errors import WalletError, WalletMissing
 from blockrun_magic.payments.networks import BASE
-from blockrun_magic.payments.wallet import Wallet, find_wallet, practice_wallet
+from blockrun_magic.payments.wallets.evm import Wallet, find_wallet, practice_wallet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -374,7 +374,7 @@ def test_eth_account_waits_for_the_first_signature() -> None:
     """Finding a wallet and printing it does not import the half second of eth-account."""
     code = (
         "import sys\n"
-        "from blockrun_magic.payments.wallet import practice_wallet\n"
+        "from blockrun_magic.payments.wallets.evm import practice_wallet\n"
         "print(practice_wallet(), 'eth_account' in sys.modules)\n"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -403,7 +403,7 @@ def test_no_screen_no_log_and_no_history_holds_a_secret(tmp_path: Path) -> None:
         answering(kernel, "%blockrun wallet unlock --keyring", "not it")
         for line in ("", "list", "address", "qr", "qr 5", "balance", "unlock", "import", "create", "use typed"):
             kernel.run(f"%blockrun wallet {line}")
-        kernel.run("import blockrun_magic.payments.wallet as w\nw.read_key = lambda *_: 1 / 0\n%blockrun wallet")
+        kernel.run("import blockrun_magic.payments.wallets.evm as w\nw.read_key = lambda *_: 1 / 0\n%blockrun wallet")
         kernel.run("%blockrun wallet list")
         kernel.run("%tb")
         kernel.run(

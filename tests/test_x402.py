@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from blockrun_magic.errors import TermsRefused
 from blockrun_magic.payments.networks import BASE, BASE_SEPOLIA, NETWORKS, PRACTICE, Network, network_named
-from blockrun_magic.payments.wallet import Wallet
+from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.payments.x402 import (
     Challenge,
     Settlement,

@@ -12,7 +12,7 @@ from blockrun_magic.wiring import ENVIRON
 if TYPE_CHECKING:
     from blockrun_magic.notebook.session import Session
     from blockrun_magic.payments.secrets import Secret
-    from blockrun_magic.payments.wallet import Wallet
+    from blockrun_magic.payments.wallets.evm import Wallet
 
 __all__ = ["ask_for", "paying", "run_unlocked", "unlock_by_asking"]
 
@@ -36,7 +36,7 @@ def run_unlocked(session: Session, work: Callable[[], Coroutine[Any, Any, T]], t
 
 def paying() -> Wallet:
     """Return the wallet that real and test money come from; raises WalletError."""
-    from blockrun_magic.payments.wallet import find_wallet
+    from blockrun_magic.payments.wallets.evm import find_wallet
 
     return find_wallet(ENVIRON, Path.home())
 
@@ -54,7 +54,7 @@ def unlock_by_asking(wallet: Wallet) -> None:
 
 def ask_for(wallet: Wallet, locked: WalletLocked) -> Secret:
     """Return the passphrase of `wallet` as it is typed; raises `locked` when there is nobody to type it."""
-    from blockrun_magic.payments.passphrase import ask_unseen
+    from blockrun_magic.payments.wallets.passphrase import ask_unseen
 
     passphrase = ask_unseen(f"Passphrase of {wallet.source}: ")
     if passphrase is None:

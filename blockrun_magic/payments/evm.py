@@ -9,7 +9,7 @@ from typing import Any
 
 from blockrun_magic.payments.networks import Network
 from blockrun_magic.payments.terms import Authorization, SignedPayment, Terms, refused, seal
-from blockrun_magic.payments.wallet import Wallet
+from blockrun_magic.payments.wallets.evm import Wallet
 
 __all__ = ["check_entry", "sign_payment"]
 

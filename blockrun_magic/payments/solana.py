@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from blockrun_magic.payments.networks import SOLANA, SolanaNetwork
-from blockrun_magic.payments.solana_wallet import SolanaWallet, require_solders
 from blockrun_magic.payments.terms import Authorization, SignedPayment, Terms, refused, seal
+from blockrun_magic.payments.wallets.solana import SolanaWallet, require_solders
 
 if TYPE_CHECKING:
     from solders.message import MessageV0

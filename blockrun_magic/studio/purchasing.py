@@ -26,8 +26,8 @@ from blockrun_magic.payments.ledger.records import Payment, Purchase
 from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.money import format_usd
 from blockrun_magic.payments.secrets import SealedHeaders
-from blockrun_magic.payments.solana_wallet import SolanaWallet
-from blockrun_magic.payments.wallet import Wallet
+from blockrun_magic.payments.wallets.evm import Wallet
+from blockrun_magic.payments.wallets.solana import SolanaWallet
 from blockrun_magic.studio.asking import Offer
 from blockrun_magic.studio.delivery import Delivery, items_from_record, items_to_record
 from blockrun_magic.studio.options import Options

@@ -28,13 +28,13 @@ from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import Gateway, PaidBy
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.images.store import Store
-from blockrun_magic.payments.api_key import ApiKey
 from blockrun_magic.payments.ledger.cost_log import append_settled
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.records import Purchase
 from blockrun_magic.payments.secrets import SealedHeaders
-from blockrun_magic.payments.solana_wallet import SolanaWallet
-from blockrun_magic.payments.wallet import Wallet
+from blockrun_magic.payments.wallets.api_key import ApiKey
+from blockrun_magic.payments.wallets.evm import Wallet
+from blockrun_magic.payments.wallets.solana import SolanaWallet
 from blockrun_magic.studio.asking import Offer, ask_price, estimate, known_price
 from blockrun_magic.studio.books import Books
 from blockrun_magic.studio.claims import Claims

@@ -40,7 +40,7 @@ def overview(context: Context, _words: Sequence[str]) -> Card:
 def payer_words(context: Context) -> str:
     """Return who pays at the gateway: a wallet of ours, ClawRouter's, or an account."""
     from blockrun_magic.gateway.gateways import PaidBy
-    from blockrun_magic.payments.api_key import find_api_key
+    from blockrun_magic.payments.wallets.api_key import find_api_key
     from blockrun_magic.wiring import wallet_for
 
     gateway = context.session.gateway

@@ -79,7 +79,7 @@ def _wallet(context: Context) -> _Found:
 
 
 def _account() -> _Found:
-    from blockrun_magic.payments.api_key import find_api_key
+    from blockrun_magic.payments.wallets.api_key import find_api_key
 
     try:
         key = find_api_key(os.environ)

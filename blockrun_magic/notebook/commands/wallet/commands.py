@@ -11,10 +11,10 @@ from blockrun_magic.notebook.commands.wallet.importing import import_key
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Card, Message, Table, money_words
 from blockrun_magic.notebook.unlock import paying
-from blockrun_magic.payments.keys import looks_secret
 from blockrun_magic.payments.money import parse_usd
-from blockrun_magic.payments.solana_wallet import SolanaWallet
-from blockrun_magic.payments.wallet import Wallet
+from blockrun_magic.payments.wallets.evm import Wallet
+from blockrun_magic.payments.wallets.private_key import looks_secret
+from blockrun_magic.payments.wallets.solana import SolanaWallet
 from blockrun_magic.text import did_you_mean, quoted
 
 __all__ = ["USAGE", "wallet"]

@@ -17,14 +17,14 @@ from blockrun_magic.notebook.commands.wallet.keys import (
 )
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Card, Message, Table
-from blockrun_magic.payments.elsewhere import keys_elsewhere, read_any
-from blockrun_magic.payments.keyfiles import shown
-from blockrun_magic.payments.keys import read_key
-from blockrun_magic.payments.keystore import Keystore, address_of
-from blockrun_magic.payments.passphrase import ask_unseen, in_variable
 from blockrun_magic.payments.secrets import Secret
-from blockrun_magic.payments.wallet import Wallet
-from blockrun_magic.payments.wallets import DEFAULT
+from blockrun_magic.payments.wallets.evm import Wallet
+from blockrun_magic.payments.wallets.external import keys_elsewhere, read_any
+from blockrun_magic.payments.wallets.key_files import shown
+from blockrun_magic.payments.wallets.keystore import Keystore, address_of
+from blockrun_magic.payments.wallets.passphrase import ask_unseen, in_variable
+from blockrun_magic.payments.wallets.private_key import read_key
+from blockrun_magic.payments.wallets.registry import DEFAULT
 from blockrun_magic.wiring import ENVIRON
 
 __all__ = ["import_key"]

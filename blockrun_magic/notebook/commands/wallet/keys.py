@@ -14,18 +14,18 @@ from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Card, Message
 from blockrun_magic.notebook.display.output import show
 from blockrun_magic.notebook.unlock import ask_for, paying, unlock_by_asking
-from blockrun_magic.payments.keyfiles import check_absent, shown, write_new
-from blockrun_magic.payments.keystore import Keystore, address_of, lock_key
-from blockrun_magic.payments.passphrase import (
+from blockrun_magic.payments.secrets import Secret
+from blockrun_magic.payments.wallets.evm import Wallet, all_wallets
+from blockrun_magic.payments.wallets.key_files import check_absent, shown, write_new
+from blockrun_magic.payments.wallets.keystore import Keystore, address_of, lock_key
+from blockrun_magic.payments.wallets.passphrase import (
     VARIABLE,
     ask_in_the_open,
     ask_new_passphrase,
     in_variable,
     keep_in_keyring,
 )
-from blockrun_magic.payments.secrets import Secret
-from blockrun_magic.payments.wallet import Wallet, all_wallets
-from blockrun_magic.payments.wallets import DEFAULT, Places, new_key
+from blockrun_magic.payments.wallets.registry import DEFAULT, Places, new_key
 from blockrun_magic.wiring import ENVIRON
 
 __all__ = [

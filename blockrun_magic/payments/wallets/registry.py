@@ -16,9 +16,9 @@ from pathlib import Path
 
 from blockrun_magic.errors import WalletError
 from blockrun_magic.files import sync_folder
-from blockrun_magic.payments.keyfiles import make_private, shown, write_new
-from blockrun_magic.payments.keystore import Keystore
 from blockrun_magic.payments.secrets import Secret, shielded
+from blockrun_magic.payments.wallets.key_files import make_private, shown, write_new
+from blockrun_magic.payments.wallets.keystore import Keystore
 from blockrun_magic.text import did_you_mean
 
 __all__ = ["CHOICE", "DEFAULT", "Places", "check_name", "hex_of", "new_key"]

@@ -1,8 +1,4 @@
-"""What a key is: 32 bytes, read from text, kept out of sight, and used without being seen.
-
-A secret lives in a closure that repr, pickle, copy, `vars` and tracebacks printed with their local
-variables cannot see into, and functions that have seen one raise only after they have let go of it.
-"""
+"""TODO."""
 
 from __future__ import annotations
 
@@ -15,9 +11,17 @@ __all__ = ["looks_secret", "read_key"]
 
 
 _CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+
+
 _HEX = re.compile(r"(?:0[xX])?([0-9a-fA-F]*)")
+
+
 _WORDS = re.compile(r"[a-z]+(?:[\s,]+[a-z]+){11,23}", re.IGNORECASE)
+
+
 _BASE58 = re.compile(r"[1-9A-HJ-NP-Za-km-z]{43,44}|[1-9A-HJ-NP-Za-km-z]{86,88}")
+
+
 _MOST_OF_A_KEY = re.compile(r"[0-9a-fA-F]{56}|\b(?:[1-9A-HJ-NP-Za-km-z]{43,44}|[1-9A-HJ-NP-Za-km-z]{86,88})\b")
 
 

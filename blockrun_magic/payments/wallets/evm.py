@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from blockrun_magic.errors import WalletError, WalletLocked, WalletMissing
-from blockrun_magic.payments.keyfiles import read_keyfile
-from blockrun_magic.payments.keys import read_key
-from blockrun_magic.payments.keystore import Keystore, read_keystore, unusable
-from blockrun_magic.payments.passphrase import VARIABLE, in_keyring, in_variable
 from blockrun_magic.payments.secrets import KeyHolder, Secret, shielded
-from blockrun_magic.payments.wallets import DEFAULT, Places, hex_of
+from blockrun_magic.payments.wallets.key_files import read_keyfile
+from blockrun_magic.payments.wallets.keystore import Keystore, read_keystore, unusable
+from blockrun_magic.payments.wallets.passphrase import VARIABLE, in_keyring, in_variable
+from blockrun_magic.payments.wallets.private_key import read_key
+from blockrun_magic.payments.wallets.registry import DEFAULT, Places, hex_of
 
 __all__ = ["Wallet", "all_wallets", "find_wallet", "practice_wallet"]
 

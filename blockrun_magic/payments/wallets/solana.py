@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from blockrun_magic.errors import ExtraMissing, WalletError, WalletMissing
-from blockrun_magic.payments.keyfiles import read_keyfile
 from blockrun_magic.payments.secrets import KeyHolder, Secret, shielded
-from blockrun_magic.payments.wallets import Places
+from blockrun_magic.payments.wallets.key_files import read_keyfile
+from blockrun_magic.payments.wallets.registry import Places
 
 if TYPE_CHECKING:
     from solders.keypair import Keypair

@@ -14,8 +14,8 @@ from hashlib import sha256
 from typing import Any
 
 from blockrun_magic.errors import WalletError, WalletLocked
-from blockrun_magic.payments.keys import read_key
 from blockrun_magic.payments.secrets import Secret, shielded
+from blockrun_magic.payments.wallets.private_key import read_key
 from blockrun_magic.safejson import read_json
 
 __all__ = ["Keystore", "address_of", "lock_key", "read_keystore", "unusable"]

@@ -10,10 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from blockrun_magic.errors import WalletError
-from blockrun_magic.payments.keyfiles import read_keyfile
-from blockrun_magic.payments.keys import read_key
-from blockrun_magic.payments.keystore import Keystore, read_keystore
 from blockrun_magic.payments.secrets import Secret
+from blockrun_magic.payments.wallets.key_files import read_keyfile
+from blockrun_magic.payments.wallets.keystore import Keystore, read_keystore
+from blockrun_magic.payments.wallets.private_key import read_key
 from blockrun_magic.safejson import read_json
 
 __all__ = ["keys_elsewhere", "read_any"]
