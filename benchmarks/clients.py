@@ -50,8 +50,8 @@ class Ours:
         from blockrun_magic.gateway.gateways import Gateway
         from blockrun_magic.images.store import Store
         from blockrun_magic.payments.ledger.ledger import Ledger
-        from blockrun_magic.payments.networks import BASE
         from blockrun_magic.payments.wallets.evm import Wallet
+        from blockrun_magic.payments.x402.networks import BASE
         from blockrun_magic.studio import Studio
 
         self._run = asyncio.Runner().run

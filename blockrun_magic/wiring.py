@@ -59,9 +59,9 @@ def wallet_for(gateway: Gateway, environ: Mapping[str, str] = ENVIRON) -> Wallet
 
     The practice gateway is paid by a key that is worthless everywhere; a real key never signs for it.
     """
-    from blockrun_magic.payments.networks import SolanaNetwork
     from blockrun_magic.payments.wallets.evm import find_wallet, practice_wallet
     from blockrun_magic.payments.wallets.solana import find_solana_wallet
+    from blockrun_magic.payments.x402.networks import SolanaNetwork
 
     if any(isinstance(network, SolanaNetwork) for network in gateway.networks):
         return find_solana_wallet(environ, Path.home())

@@ -26,7 +26,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from vyper import compile_code
 
-from blockrun_magic.payments.networks import BASE
+from blockrun_magic.payments.x402.networks import BASE
 
 __all__ = ["LocalChain", "OnChain", "RpcServer"]
 

@@ -35,9 +35,9 @@ from x402.mechanisms.svm.exact.facilitator import ExactSvmScheme
 from x402.schemas import PaymentPayload, PaymentRequirements
 
 from blockrun_magic.gateway.gateways import Gateway
-from blockrun_magic.payments.networks import SOLANA, SolanaNetwork
 from blockrun_magic.payments.secrets import Secret
 from blockrun_magic.payments.wallets.solana import SolanaWallet
+from blockrun_magic.payments.x402.networks import SOLANA, SolanaNetwork
 
 __all__ = ["FEE_PAYER", "PAYEE", "PAYER", "ClusterRpc", "LocalCluster", "SolanaGate", "entry_of", "solana_payer"]
 

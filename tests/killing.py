@@ -238,8 +238,8 @@ class _Parent:
 
     def __enter__(self) -> Self:
         # What signing imports late is imported once, for all children.
-        from blockrun_magic.payments.networks import PRACTICE
-        from blockrun_magic.payments.x402 import Terms, sign_payment
+        from blockrun_magic.payments.x402.networks import PRACTICE
+        from blockrun_magic.payments.x402.protocol import Terms, sign_payment
 
         terms = Terms(2, PRACTICE, 1, "0x" + "5a" * 20, 300, {})
         sign_payment(terms, payer_of("nobody"), 1_000_000)

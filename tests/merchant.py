@@ -42,8 +42,8 @@ from blockrun_magic.gateway.gateways import Gateway, practice_at
 from blockrun_magic.gateway.request import PriceKey
 from blockrun_magic.images.store import Store
 from blockrun_magic.payments.ledger.ledger import Ledger
-from blockrun_magic.payments.networks import PRACTICE, Network
 from blockrun_magic.payments.wallets.evm import Wallet
+from blockrun_magic.payments.x402.networks import PRACTICE, Network
 from blockrun_magic.studio import Patience, Studio
 
 PAYEE = "0x" + "5a" * 20

@@ -18,7 +18,7 @@ from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.payments.ledger.records import Payment
 from blockrun_magic.payments.ledger.reports import spending
 from blockrun_magic.payments.ledger.states import State
-from blockrun_magic.payments.networks import BASE
+from blockrun_magic.payments.x402.networks import BASE
 from blockrun_magic.studio import Studio
 
 REQUEST = ImageRequest("generate", "a fox", "black-forest/flux-1.1-pro")

@@ -19,7 +19,7 @@ from blockrun_magic.gateway import client as client_module
 from blockrun_magic.gateway.client import Client, Timeouts
 from blockrun_magic.gateway.gateways import Gateway, practice_at
 from blockrun_magic.gateway.responses import Answer
-from blockrun_magic.payments.networks import BASE
+from blockrun_magic.payments.x402.networks import BASE
 
 T = TypeVar("T")
 

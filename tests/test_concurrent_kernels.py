@@ -17,7 +17,7 @@ from merchant import Exchange, Merchant, Reply, studio_over
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.states import AT_RISK, State
-from blockrun_magic.payments.x402 import sign_payment
+from blockrun_magic.payments.x402.protocol import sign_payment
 from blockrun_magic.studio import Options, Progress, Studio
 from blockrun_magic.studio import signed as signed_module
 

@@ -69,7 +69,7 @@ from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.images import store as store_module
 from blockrun_magic.payments.ledger.connection import told
 from blockrun_magic.payments.ledger.reports import spending
-from blockrun_magic.payments.networks import BASE, PRACTICE
+from blockrun_magic.payments.x402.networks import BASE, PRACTICE
 from blockrun_magic.studio import BatchProgress, ImageResult, Options, Patience, Studio, make_all
 
 _LONG = 400

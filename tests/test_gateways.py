@@ -18,7 +18,7 @@ from blockrun_magic.gateway.gateways import Gateway, gateway_at
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.reports import spending, spending_by_model
-from blockrun_magic.payments.networks import BASE, BASE_SEPOLIA
+from blockrun_magic.payments.x402.networks import BASE, BASE_SEPOLIA
 from blockrun_magic.practice.server import PracticeServer
 
 LOGS = Path(".openclaw/blockrun/logs")

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from kernels import Cell, Kernel, paid_to, running_kernel
 
-from blockrun_magic.payments.networks import BASE
+from blockrun_magic.payments.x402.networks import BASE
 from blockrun_magic.practice.server import PracticeServer
 
 QUICK = "--model cogview --size 512x512"

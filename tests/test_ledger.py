@@ -24,7 +24,7 @@ from blockrun_magic.payments.ledger.ledger import connection as database
 from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, Caps, Committed
 from blockrun_magic.payments.ledger.records import KeptPicture, Payment, Purchase
 from blockrun_magic.payments.ledger.states import AT_RISK, OPEN, TRANSITIONS, UNSIGNED_TRANSITIONS, State
-from blockrun_magic.payments.x402 import Authorization, SignedPayment
+from blockrun_magic.payments.x402.protocol import Authorization, SignedPayment
 
 NOON = 1_800_014_400.0 - 1_800_014_400 % 86_400 + 43_200
 REQUEST = {"endpoint": "/v1/images/generations", "model": "google/nano-banana", "prompt": "a cat", "size": "1024x1024"}

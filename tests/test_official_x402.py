@@ -21,9 +21,9 @@ from x402.mechanisms.evm.exact.v1.facilitator import ExactEvmSchemeV1
 from x402.schemas import PaymentPayload, PaymentRequired, PaymentRequirements, ResourceInfo, SettleResponse
 from x402.schemas.v1 import PaymentPayloadV1, PaymentRequiredV1, PaymentRequirementsV1
 
-from blockrun_magic.payments.networks import BASE, BASE_SEPOLIA, Network
 from blockrun_magic.payments.wallets.evm import Wallet
-from blockrun_magic.payments.x402 import (
+from blockrun_magic.payments.x402.networks import BASE, BASE_SEPOLIA, Network
+from blockrun_magic.payments.x402.protocol import (
     Challenge,
     SignedPayment,
     Terms,

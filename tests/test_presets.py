@@ -17,7 +17,7 @@ from blockrun_magic.gateway.gateways import (
     practice_at,
     preset,
 )
-from blockrun_magic.payments.networks import BASE, BASE_SEPOLIA, PRACTICE
+from blockrun_magic.payments.x402.networks import BASE, BASE_SEPOLIA, PRACTICE
 
 
 @pytest.mark.parametrize(

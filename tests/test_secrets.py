@@ -30,7 +30,7 @@ from merchant import Act, Exchange, Merchant, Reply, payer, reset, say, studio_o
 from blockrun_magic.errors import BlockrunError
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.payments.ledger.states import State
-from blockrun_magic.payments.networks import BASE
+from blockrun_magic.payments.x402.networks import BASE
 
 _OWNER = "the owner of the secrets"
 _SESSION = r"""

@@ -40,11 +40,11 @@ from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.payments.ledger.records import Payment
 from blockrun_magic.payments.ledger.reports import spending
 from blockrun_magic.payments.ledger.states import State
-from blockrun_magic.payments.networks import SOLANA
-from blockrun_magic.payments.solana import RecentBlockhash, Transfer, read_transfer, sign_transfer, token_account
-from blockrun_magic.payments.terms import Challenge, Terms
 from blockrun_magic.payments.wallets.solana import find_solana_wallet
-from blockrun_magic.payments.x402 import pin_terms
+from blockrun_magic.payments.x402.networks import SOLANA
+from blockrun_magic.payments.x402.protocol import pin_terms
+from blockrun_magic.payments.x402.requirements import Challenge, Terms
+from blockrun_magic.payments.x402.solana import RecentBlockhash, Transfer, read_transfer, sign_transfer, token_account
 from blockrun_magic.studio import Studio
 
 REQUEST = ImageRequest("generate", "a fox", "black-forest/flux-1.1-pro")

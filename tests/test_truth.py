@@ -16,7 +16,7 @@ from blockrun_magic.gateway.chain import evm as truth
 from blockrun_magic.gateway.chain.status import Balance, authorization_used, balance, expired_unused
 from blockrun_magic.gateway.client import Client, Timeouts
 from blockrun_magic.gateway.gateways import Gateway, practice_at
-from blockrun_magic.payments.networks import BASE, BASE_SEPOLIA, NETWORKS, PRACTICE, Network
+from blockrun_magic.payments.x402.networks import BASE, BASE_SEPOLIA, NETWORKS, PRACTICE, Network
 
 PAYER = "0xe9030014F5DAe217d0A152f02A043567b16c1aBf"
 NONCE = "0x" + "4e" * 32

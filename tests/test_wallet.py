@@ -21,8 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blockrun_magic.errors import WalletError, WalletMissing
-from blockrun_magic.payments.networks import BASE
 from blockrun_magic.payments.wallets.evm import Wallet, find_wallet, practice_wallet
+from blockrun_magic.payments.x402.networks import BASE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -23,7 +23,7 @@ from qrcodes import in_blocks, in_picture, read
 from sockets import json_http, raw_server
 from test_terminal import Terminal
 
-from blockrun_magic.payments.networks import BASE, BASE_SEPOLIA, SOLANA
+from blockrun_magic.payments.x402.networks import BASE, BASE_SEPOLIA, SOLANA
 
 PHRASE = "a throwaway passphrase: correct horse"
 KEY = "0x" + "3d" * 32  # a throwaway, known to everybody

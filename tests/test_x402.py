@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blockrun_magic.errors import TermsRefused
-from blockrun_magic.payments.networks import BASE, BASE_SEPOLIA, NETWORKS, PRACTICE, Network, network_named
 from blockrun_magic.payments.wallets.evm import Wallet
-from blockrun_magic.payments.x402 import (
+from blockrun_magic.payments.x402.networks import BASE, BASE_SEPOLIA, NETWORKS, PRACTICE, Network, network_named
+from blockrun_magic.payments.x402.protocol import (
     Challenge,
     Settlement,
     Terms,

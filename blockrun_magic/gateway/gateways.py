@@ -14,7 +14,7 @@ from enum import StrEnum
 from urllib.parse import urlsplit
 
 from blockrun_magic.errors import FlagError
-from blockrun_magic.payments.networks import BASE, BASE_SEPOLIA, PRACTICE, SOLANA, Network, SolanaNetwork
+from blockrun_magic.payments.x402.networks import BASE, BASE_SEPOLIA, PRACTICE, SOLANA, Network, SolanaNetwork
 from blockrun_magic.text import did_you_mean, quoted
 
 __all__ = [

@@ -13,7 +13,7 @@ from blockrun_magic.gateway.gateways import Gateway
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.gateway.responses import Answer
 from blockrun_magic.payments.ledger.ledger import Ledger
-from blockrun_magic.payments.x402 import read_settlement
+from blockrun_magic.payments.x402.protocol import read_settlement
 
 __all__ = ["UNREADABLE", "send"]
 

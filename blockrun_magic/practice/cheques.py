@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from blockrun_magic.practice.terms import EXTENSIONS, from_base64_json
 
 if TYPE_CHECKING:
-    from blockrun_magic.payments.networks import Network
+    from blockrun_magic.payments.x402.networks import Network
     from blockrun_magic.practice.terms import Terms
 
 __all__ = ["Cheque", "Rejected", "read_cheque"]

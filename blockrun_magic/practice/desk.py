@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import HTMLResponse, JSONResponse
 
-from blockrun_magic.payments.networks import PRACTICE, Network
+from blockrun_magic.payments.x402.networks import PRACTICE, Network
 from blockrun_magic.practice.cheques import Cheque, Rejected, read_cheque
 from blockrun_magic.practice.orders import Refused, order_from, read_fields
 from blockrun_magic.practice.results import receipt_headers, result_body

@@ -11,7 +11,7 @@ from blockrun_magic.practice.triggers import Triggers
 
 if TYPE_CHECKING:
     from blockrun_magic.gateway.request import ImageRequest
-    from blockrun_magic.payments.networks import Network
+    from blockrun_magic.payments.x402.networks import Network
     from blockrun_magic.practice.gallery import Gallery
     from blockrun_magic.practice.state import Settlement
 

@@ -8,7 +8,7 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Self
 
-from blockrun_magic.payments.networks import PRACTICE
+from blockrun_magic.payments.x402.networks import PRACTICE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import uvicorn
 
-    from blockrun_magic.payments.networks import Network
+    from blockrun_magic.payments.x402.networks import Network
     from blockrun_magic.practice.state import State
 
 __all__ = ["PracticeServer"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from blockrun_magic.payments.money import format_usd
 
 if TYPE_CHECKING:
-    from blockrun_magic.payments.networks import Network
+    from blockrun_magic.payments.x402.networks import Network
 
 __all__ = ["MERCHANT", "Terms", "from_base64_json", "price_of", "to_base64_json"]
 

@@ -18,8 +18,8 @@ from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.price_cache import keep_quote, kept_quote
 from blockrun_magic.payments.ledger.records import Payment
 from blockrun_magic.payments.ledger.states import State
-from blockrun_magic.payments.networks import SolanaNetwork
-from blockrun_magic.payments.x402 import Terms, pin_terms, read_challenge
+from blockrun_magic.payments.x402.networks import SolanaNetwork
+from blockrun_magic.payments.x402.protocol import Terms, pin_terms, read_challenge
 
 __all__ = [
     "Offer",

@@ -35,12 +35,12 @@ from blockrun_magic.payments.ledger.price_cache import drop_quote, keep_quote
 from blockrun_magic.payments.ledger.records import Payment
 from blockrun_magic.payments.ledger.states import OPEN, State
 from blockrun_magic.payments.money import format_usd
-from blockrun_magic.payments.networks import SolanaNetwork
 from blockrun_magic.payments.secrets import SealedHeaders
-from blockrun_magic.payments.solana import sign_transfer
 from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.payments.wallets.solana import SolanaWallet
-from blockrun_magic.payments.x402 import Terms, pin_terms, read_challenge, read_settlement, sign_payment
+from blockrun_magic.payments.x402.networks import SolanaNetwork
+from blockrun_magic.payments.x402.protocol import Terms, pin_terms, read_challenge, read_settlement, sign_payment
+from blockrun_magic.payments.x402.solana import sign_transfer
 from blockrun_magic.studio.asking import Offer, ask_price, expired_at, known_price, look_up, usable_until
 from blockrun_magic.studio.outcome import Outcome
 from blockrun_magic.studio.paying import Deal

@@ -12,7 +12,7 @@ import re
 from blockrun_magic.gateway.chain import rpc
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import WITNESSES
-from blockrun_magic.payments.networks import Network
+from blockrun_magic.payments.x402.networks import Network
 
 __all__ = []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from blockrun_magic.errors import BlockrunError
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import Gateway
-from blockrun_magic.payments.networks import PRACTICE
+from blockrun_magic.payments.x402.networks import PRACTICE
 
 __all__ = []
 

@@ -16,8 +16,8 @@ from blockrun_magic.errors import GatewayUnreachable
 from blockrun_magic.gateway.chain.rpc import call
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import WITNESSES
-from blockrun_magic.payments.networks import SolanaNetwork
-from blockrun_magic.payments.solana import RecentBlockhash, names_transaction, token_account
+from blockrun_magic.payments.x402.networks import SolanaNetwork
+from blockrun_magic.payments.x402.solana import RecentBlockhash, names_transaction, token_account
 
 __all__ = ["balance", "recent_blockhash", "transfer_expired_unused", "transfer_made"]
 

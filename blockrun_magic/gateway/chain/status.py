@@ -12,7 +12,7 @@ from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import WITNESSES, Gateway
 from blockrun_magic.payments.ledger.records import Payment
 from blockrun_magic.payments.money import parse_usd
-from blockrun_magic.payments.networks import NETWORKS, PRACTICE, SolanaNetwork
+from blockrun_magic.payments.x402.networks import NETWORKS, PRACTICE, SolanaNetwork
 
 __all__ = ["Balance", "authorization_used", "balance", "expired_unused", "payment_expired_unused", "payment_used"]
 

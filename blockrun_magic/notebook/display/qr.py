@@ -6,7 +6,7 @@ import io
 from typing import Any
 
 from blockrun_magic.payments.money import to_decimal
-from blockrun_magic.payments.networks import Network, SolanaNetwork
+from blockrun_magic.payments.x402.networks import Network, SolanaNetwork
 
 __all__ = ["QrCode", "funding_uri"]
 

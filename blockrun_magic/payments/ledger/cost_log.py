@@ -16,7 +16,7 @@ from typing import Any
 
 from blockrun_magic.errors import LedgerError
 from blockrun_magic.payments.ledger.ledger import Ledger
-from blockrun_magic.payments.networks import BASE
+from blockrun_magic.payments.x402.networks import BASE
 
 __all__ = ["append_settled"]
 

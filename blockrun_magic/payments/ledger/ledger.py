@@ -19,7 +19,7 @@ from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, Caps, Committed,
 from blockrun_magic.payments.ledger.queries import LedgerReader
 from blockrun_magic.payments.ledger.records import KeptPicture, Purchase
 from blockrun_magic.payments.ledger.states import AT_RISK, TRANSITIONS, UNSIGNED_TRANSITIONS, State
-from blockrun_magic.payments.x402 import SignedPayment
+from blockrun_magic.payments.x402.protocol import SignedPayment
 
 __all__ = ["Ledger"]
 

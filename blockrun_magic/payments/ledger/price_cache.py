@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 
 from blockrun_magic.payments.ledger.ledger import Ledger
-from blockrun_magic.payments.terms import Challenge, Terms
+from blockrun_magic.payments.x402.requirements import Challenge, Terms
 from blockrun_magic.safejson import read_json
 
 __all__ = ["drop_quote", "keep_quote", "kept_quote"]

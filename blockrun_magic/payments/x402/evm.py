@@ -7,9 +7,9 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from blockrun_magic.payments.networks import Network
-from blockrun_magic.payments.terms import Authorization, SignedPayment, Terms, refused, seal
 from blockrun_magic.payments.wallets.evm import Wallet
+from blockrun_magic.payments.x402.networks import Network
+from blockrun_magic.payments.x402.requirements import Authorization, SignedPayment, Terms, refused, seal
 
 __all__ = ["check_entry", "sign_payment"]
 

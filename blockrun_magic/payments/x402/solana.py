@@ -19,9 +19,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from blockrun_magic.payments.networks import SOLANA, SolanaNetwork
-from blockrun_magic.payments.terms import Authorization, SignedPayment, Terms, refused, seal
 from blockrun_magic.payments.wallets.solana import SolanaWallet, require_solders
+from blockrun_magic.payments.x402.networks import SOLANA, SolanaNetwork
+from blockrun_magic.payments.x402.requirements import Authorization, SignedPayment, Terms, refused, seal
 
 if TYPE_CHECKING:
     from solders.message import MessageV0

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from blockrun_magic.errors import TermsRefused
-from blockrun_magic.payments.networks import Network, SolanaNetwork
+from blockrun_magic.payments.x402.networks import Network, SolanaNetwork
 
 __all__ = ["Authorization", "Challenge", "SignedPayment", "Terms", "refused", "seal"]
 
