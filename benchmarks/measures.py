@@ -74,7 +74,7 @@ def painted(side: int) -> bytes:
     """Return a picture such as the practice gateway paints, as PNG."""
     from PIL import Image
 
-    from blockrun_magic.practice.painter import encode_png, paint
+    from blockrun_magic.practice.painter.painter import encode_png, paint
 
     picture = paint("a lighthouse at dusk", "black-forest/flux-1.1-pro", (1024, 1024))
     if side == 1024:

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image, ImageChops, ImageStat
 
 from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
-from blockrun_magic.practice.editor import edit
-from blockrun_magic.practice.painter import encode_png, paint
+from blockrun_magic.practice.painter.editor import edit
+from blockrun_magic.practice.painter.painter import encode_png, paint
 
 SMALL = (256, 256)
 

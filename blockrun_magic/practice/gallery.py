@@ -13,7 +13,7 @@ from blockrun_magic.practice.triggers import Triggers
 
 if TYPE_CHECKING:
     from blockrun_magic.gateway.request import ImageRequest, Upload
-    from blockrun_magic.practice.painter import Picture
+    from blockrun_magic.practice.painter.painter import Picture
     from blockrun_magic.practice.state import Settlement
 
 __all__ = ["Gallery"]
@@ -45,8 +45,8 @@ def _open(upload: Upload) -> Picture:
 
 def _paint(request: ImageRequest, index: int) -> bytes:
     """Return the PNG of one picture of `request`."""
-    from blockrun_magic.practice.editor import edit
-    from blockrun_magic.practice.painter import encode_png, paint
+    from blockrun_magic.practice.painter.editor import edit
+    from blockrun_magic.practice.painter.painter import encode_png, paint
 
     width, _, height = request.size.partition("x")
     size = (int(width), int(height))

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageChops, ImageFilter
 
-from blockrun_magic.practice.canvas import Canvas, gradient, mix
-from blockrun_magic.practice.looks import apply_look
-from blockrun_magic.practice.painter import paint_scene, seed_of, stamp
-from blockrun_magic.practice.scenes import read_scene
-from blockrun_magic.practice.sky import paint_sky, paint_weather
-from blockrun_magic.practice.sprites import CREATURES
-from blockrun_magic.practice.subjects import paint_subjects, subject_sprite
+from blockrun_magic.practice.painter.canvas import Canvas, gradient, mix
+from blockrun_magic.practice.painter.filters import apply_look
+from blockrun_magic.practice.painter.painter import paint_scene, seed_of, stamp
+from blockrun_magic.practice.painter.scenes import read_scene
+from blockrun_magic.practice.painter.sky import paint_sky, paint_weather
+from blockrun_magic.practice.painter.sprites import CREATURES
+from blockrun_magic.practice.painter.subjects import paint_subjects, subject_sprite
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from blockrun_magic.practice.scenes import Scene
+    from blockrun_magic.practice.painter.scenes import Scene
 
 __all__ = ["edit", "fit_source", "white_of"]
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFilter
 
-from blockrun_magic.practice.canvas import gradient, mix, tint
+from blockrun_magic.practice.painter.canvas import gradient, mix, tint
 
 if TYPE_CHECKING:
     import random
 
-    from blockrun_magic.practice.canvas import RGB, Canvas
-    from blockrun_magic.practice.scenes import Scene
+    from blockrun_magic.practice.painter.canvas import RGB, Canvas
+    from blockrun_magic.practice.painter.scenes import Scene
 
 __all__ = ["paint_city"]
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageChops, ImageFilter
 
-from blockrun_magic.practice.canvas import gradient, mix, shape, tint
+from blockrun_magic.practice.painter.canvas import gradient, mix, shape, tint
 
 if TYPE_CHECKING:
-    from blockrun_magic.practice.canvas import RGB, Canvas, Point
-    from blockrun_magic.practice.scenes import Scene
+    from blockrun_magic.practice.painter.canvas import RGB, Canvas, Point
+    from blockrun_magic.practice.painter.scenes import Scene
 
 __all__ = ["paint_abstract"]
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
-from blockrun_magic.practice.canvas import gradient, mix, noise, tint
+from blockrun_magic.practice.painter.canvas import gradient, mix, noise, tint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from blockrun_magic.practice.canvas import RGB
+    from blockrun_magic.practice.painter.canvas import RGB
 
     Curve = Callable[[float], float]
     Look = Callable[[Image.Image, random.Random], Image.Image]

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from blockrun_magic.practice.canvas import gradient, mix, noise, tint
+from blockrun_magic.practice.painter.canvas import gradient, mix, noise, tint
 
 if TYPE_CHECKING:
     import random
 
-    from blockrun_magic.practice.canvas import RGB, Canvas, Point
-    from blockrun_magic.practice.scenes import Scene
+    from blockrun_magic.practice.painter.canvas import RGB, Canvas, Point
+    from blockrun_magic.practice.painter.scenes import Scene
 
 __all__ = ["paint_sky", "paint_weather"]
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw
 
-from blockrun_magic.practice.canvas import mix, tint
+from blockrun_magic.practice.painter.canvas import mix, tint
 
 if TYPE_CHECKING:
-    from blockrun_magic.practice.canvas import RGB
+    from blockrun_magic.practice.painter.canvas import RGB
 
 __all__ = ["CREATURES", "creature", "robot"]
 

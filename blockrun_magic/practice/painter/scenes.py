@@ -7,10 +7,10 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from blockrun_magic.practice.canvas import mix
+from blockrun_magic.practice.painter.canvas import mix
 
 if TYPE_CHECKING:
-    from blockrun_magic.practice.canvas import RGB
+    from blockrun_magic.practice.painter.canvas import RGB
 
 __all__ = ["COLOURS", "Palette", "Scene", "read_scene"]
 

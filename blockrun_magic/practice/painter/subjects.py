@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw
 
-from blockrun_magic.practice.canvas import mix, tint
-from blockrun_magic.practice.sprites import CREATURES, creature, robot
+from blockrun_magic.practice.painter.canvas import mix, tint
+from blockrun_magic.practice.painter.sprites import CREATURES, creature, robot
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-    from blockrun_magic.practice.canvas import RGB, Canvas, Point
-    from blockrun_magic.practice.scenes import Scene
+    from blockrun_magic.practice.painter.canvas import RGB, Canvas, Point
+    from blockrun_magic.practice.painter.scenes import Scene
 
     Drawer = Callable[[Canvas, Scene, random.Random, float], None]
 

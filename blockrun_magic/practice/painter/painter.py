@@ -13,23 +13,23 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from PIL import Image, ImageDraw, ImageFont
 
-from blockrun_magic.practice.abstract import paint_abstract
-from blockrun_magic.practice.canvas import Canvas
-from blockrun_magic.practice.land import (
+from blockrun_magic.practice.painter.abstract import paint_abstract
+from blockrun_magic.practice.painter.canvas import Canvas
+from blockrun_magic.practice.painter.filters import apply_look
+from blockrun_magic.practice.painter.land import (
     paint_flowers,
     paint_forest,
     paint_ground,
     paint_mountains,
     paint_water,
 )
-from blockrun_magic.practice.looks import apply_look
-from blockrun_magic.practice.scenes import read_scene
-from blockrun_magic.practice.sky import paint_sky, paint_weather
-from blockrun_magic.practice.subjects import paint_subjects
-from blockrun_magic.practice.town import paint_city
+from blockrun_magic.practice.painter.scenes import read_scene
+from blockrun_magic.practice.painter.sky import paint_sky, paint_weather
+from blockrun_magic.practice.painter.subjects import paint_subjects
+from blockrun_magic.practice.painter.town import paint_city
 
 if TYPE_CHECKING:
-    from blockrun_magic.practice.scenes import Scene
+    from blockrun_magic.practice.painter.scenes import Scene
 
 __all__ = ["Picture", "encode_png", "paint", "paint_scene", "seed_of", "stamp"]
 
