@@ -79,7 +79,7 @@ def open_practice(environ: Mapping[str, str] = ENVIRON) -> tuple[Gateway, Callab
     shared = environ.get("BLOCKRUN_PRACTICE_URL")
     if shared:
         return practice_at(shared), lambda: None
-    from blockrun_magic.practice.server import PracticeServer
+    from blockrun_magic.practice.server.server import PracticeServer
 
     folder = blockrun_home(environ) / "magic"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)

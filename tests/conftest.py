@@ -16,7 +16,7 @@ from kernels import Kernel, running_kernel
 from playwright.sync_api import Browser
 from servers import Server, running_lab, running_voila
 
-from blockrun_magic.practice.server import PracticeServer
+from blockrun_magic.practice.server.server import PracticeServer
 
 # How fast a machine is, is no property of the code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -12,7 +12,7 @@ from PIL import Image
 
 import blockrun_magic
 from blockrun_magic import BlockrunError, aedit, agenerate, edit, generate, open_studio
-from blockrun_magic.practice.server import PracticeServer
+from blockrun_magic.practice.server.server import PracticeServer
 
 SMALL = {"model": "cogview", "size": "512x512"}
 

@@ -16,7 +16,7 @@ from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.images.store import Store
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.wallets.evm import practice_wallet
-from blockrun_magic.practice.server import PracticeServer
+from blockrun_magic.practice.server.server import PracticeServer
 from blockrun_magic.studio import BatchProgress, ImageResults, Options, Patience, Studio, make_all
 
 COGVIEW = 15_750

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from kernels import Kernel, clean_environ, running_kernel
 
-from blockrun_magic.practice.server import PracticeServer
+from blockrun_magic.practice.server.server import PracticeServer
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"

@@ -12,7 +12,7 @@ import nbformat
 import pytest
 from kernels import clean_environ, made, paid_to, running_kernel
 
-from blockrun_magic.practice.server import PracticeServer
+from blockrun_magic.practice.server.server import PracticeServer
 
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS = sorted((ROOT / "notebooks").glob("0*.ipynb"))

@@ -19,7 +19,7 @@ from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.reports import spending, spending_by_model
 from blockrun_magic.payments.x402.networks import BASE, BASE_SEPOLIA
-from blockrun_magic.practice.server import PracticeServer
+from blockrun_magic.practice.server.server import PracticeServer
 
 LOGS = Path(".openclaw/blockrun/logs")
 NOTEBOOK = (

@@ -10,7 +10,7 @@ import pytest
 from kernels import Cell, Kernel, paid_to, running_kernel
 
 from blockrun_magic.payments.x402.networks import BASE
-from blockrun_magic.practice.server import PracticeServer
+from blockrun_magic.practice.server.server import PracticeServer
 
 QUICK = "--model cogview --size 512x512"
 PRICE = 15_750

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from kernels import Kernel, made, paid_to, running_kernel
 
-from blockrun_magic.practice.server import PracticeServer
+from blockrun_magic.practice.server.server import PracticeServer
 
 SMALL = "--model cogview --size 512x512"
 COGVIEW = 15_750

@@ -15,7 +15,7 @@ import pytest
 from kernels import Cell, Kernel, made, paid_to, running_kernel
 
 from blockrun_magic.errors import LessonError
-from blockrun_magic.practice.server import PracticeServer
+from blockrun_magic.practice.server.server import PracticeServer
 from blockrun_magic.studio.lessons import lessons_in, open_lesson
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -23,7 +23,7 @@ from blockrun_magic.gateway.catalog.remote import merge, read_models, to_record
 from blockrun_magic.gateway.gateways import Gateway, gateway_at, practice_at
 from blockrun_magic.gateway.request import ENDPOINTS, ImageRequest, PriceKey
 from blockrun_magic.payments.wallets.api_key import find_api_key
-from blockrun_magic.practice.server import PracticeServer
+from blockrun_magic.practice.server.server import PracticeServer
 from blockrun_magic.studio import Studio
 
 _DAY = 86_400

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from kernels import Kernel, paid_to, running_kernel
 
-from blockrun_magic.practice.server import PracticeServer
+from blockrun_magic.practice.server.server import PracticeServer
 
 HEAVY = ("eth_account", "PIL", "ipywidgets", "httpx", "starlette", "uvicorn", "filelock", "numpy", "pandas")
 ELSEWHERE = "https://gateway.example/api"

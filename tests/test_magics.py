@@ -16,7 +16,7 @@ from PIL import Image
 
 from blockrun_magic.notebook.cells.flags import FLAGS
 from blockrun_magic.notebook.commands.registry import COMMANDS
-from blockrun_magic.practice.server import PracticeServer
+from blockrun_magic.practice.server.server import PracticeServer
 
 QUICK = "--model cogview --size 512x512"
 """The cheapest pictures, and the quickest to paint: $0.01575 each."""

@@ -28,7 +28,7 @@ from blockrun_magic.errors import BlockrunError, SourceError
 from blockrun_magic.gateway.request import Upload
 from blockrun_magic.images.source import find_source, is_image_like, open_source, read_mask
 from blockrun_magic.notebook.mask.widget import MaskPad
-from blockrun_magic.practice.server import PracticeServer
+from blockrun_magic.practice.server.server import PracticeServer
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from kernels import Cell, paid_to, running_kernel
 
-from blockrun_magic.practice.server import PracticeServer
+from blockrun_magic.practice.server.server import PracticeServer
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 ALL = sorted(path.name for path in FOLDER.glob("0*.ipynb"))

@@ -17,7 +17,7 @@ import nbformat
 import pytest
 from kernels import Cell, Kernel, clean_environ, paid_to, running_kernel
 
-from blockrun_magic.practice.server import PracticeServer
+from blockrun_magic.practice.server.server import PracticeServer
 
 ROOT = Path(__file__).resolve().parent.parent
 PATH = ROOT / "notebooks" / "01-first-picture.ipynb"

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from payer import Payer, ledger
 
-from blockrun_magic.practice.server import PracticeServer
+from blockrun_magic.practice.server.server import PracticeServer
 
 PRICE = "15750"
 

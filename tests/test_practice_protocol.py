@@ -16,7 +16,7 @@ from PIL import Image
 
 from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
 from blockrun_magic.payments.x402.networks import PRACTICE
-from blockrun_magic.practice.server import PracticeServer
+from blockrun_magic.practice.server.server import PracticeServer
 
 BODY = {"model": "zai/cogview-4", "prompt": "a fox", "size": "512x512", "n": 1}
 PRICE = 15_750

@@ -9,7 +9,7 @@ import sys
 import httpx
 import pytest
 
-from blockrun_magic.practice.server import PracticeServer
+from blockrun_magic.practice.server.server import PracticeServer
 
 
 def test_it_serves_on_loopback_and_stops() -> None:

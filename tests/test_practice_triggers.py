@@ -11,8 +11,8 @@ import pytest
 from payer import Payer, ledger
 from PIL import Image
 
-from blockrun_magic.practice.server import PracticeServer
-from blockrun_magic.practice.triggers import TRIGGERS
+from blockrun_magic.practice.server.server import PracticeServer
+from blockrun_magic.practice.server.triggers import TRIGGERS
 
 PRICE = 15_750
 BEFORE = {"400": 400, "402": 402, "403": 403, "408": 408, "500": 500, "502": 502, "503": 503, "504": 504}

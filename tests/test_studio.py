@@ -23,7 +23,7 @@ from blockrun_magic.gateway.gateways import PRESETS, Gateway, practice_at
 from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.images.provenance import read
 from blockrun_magic.payments.ledger.states import State
-from blockrun_magic.practice.server import PracticeServer
+from blockrun_magic.practice.server.server import PracticeServer
 from blockrun_magic.studio import Options, Studio
 
 _PRICE = 52_500

@@ -7,7 +7,7 @@ import sys
 
 from blockrun_magic.payments.money import parse_usd
 from blockrun_magic.payments.x402.networks import NETWORKS, network_named
-from blockrun_magic.practice.server import PracticeServer
+from blockrun_magic.practice.server.server import PracticeServer
 
 __all__ = ["main"]
 

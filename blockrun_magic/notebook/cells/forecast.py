@@ -21,7 +21,7 @@ from blockrun_magic.notebook.cells.plan import Wish, read_wish, with_defaults
 from blockrun_magic.notebook.display.cards import Card, Table, money_words
 from blockrun_magic.notebook.settings import Settings
 from blockrun_magic.payments.money import format_usd
-from blockrun_magic.practice.triggers import Triggers, UnknownTrigger
+from blockrun_magic.practice.server.triggers import Triggers, UnknownTrigger
 from blockrun_magic.safejson import read_json
 
 if TYPE_CHECKING:

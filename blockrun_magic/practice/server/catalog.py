@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from blockrun_magic.gateway.request import ENDPOINTS, PriceKey
-from blockrun_magic.practice.terms import price_of
+from blockrun_magic.practice.server.challenge import price_of
 
 if TYPE_CHECKING:
     from blockrun_magic.gateway.catalog.catalog import Catalog, Model

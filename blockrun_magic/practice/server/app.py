@@ -12,17 +12,17 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
-from blockrun_magic.practice.catalogue import model_entries
-from blockrun_magic.practice.desk import Desk, Dropped, Options
-from blockrun_magic.practice.gallery import Gallery
-from blockrun_magic.practice.terms import price_of
+from blockrun_magic.practice.server.catalog import model_entries
+from blockrun_magic.practice.server.challenge import price_of
+from blockrun_magic.practice.server.handlers import Desk, Dropped, Options
+from blockrun_magic.practice.server.images import Gallery
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from blockrun_magic.gateway.catalog.catalog import Catalog
-    from blockrun_magic.practice.state import Settlement, State
+    from blockrun_magic.practice.server.database import Settlement, State
 
 __all__ = ["build_app"]
 

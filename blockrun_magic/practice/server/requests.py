@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from blockrun_magic.errors import RequestError
 from blockrun_magic.gateway.request import ImageRequest, Upload
-from blockrun_magic.practice.triggers import Triggers, UnknownTrigger
+from blockrun_magic.practice.server.triggers import Triggers, UnknownTrigger
 
 if TYPE_CHECKING:
     from blockrun_magic.gateway.catalog.catalog import Catalog, Model

@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from blockrun_magic.practice.terms import EXTENSIONS, from_base64_json
+from blockrun_magic.practice.server.challenge import EXTENSIONS, from_base64_json
 
 if TYPE_CHECKING:
     from blockrun_magic.payments.x402.networks import Network
-    from blockrun_magic.practice.terms import Terms
+    from blockrun_magic.practice.server.challenge import Terms
 
 __all__ = ["Cheque", "Rejected", "read_cheque"]
 

@@ -6,14 +6,14 @@ import asyncio
 import base64
 from typing import TYPE_CHECKING, Any
 
-from blockrun_magic.practice.terms import price_of, to_base64_json
-from blockrun_magic.practice.triggers import Triggers
+from blockrun_magic.practice.server.challenge import price_of, to_base64_json
+from blockrun_magic.practice.server.triggers import Triggers
 
 if TYPE_CHECKING:
     from blockrun_magic.gateway.request import ImageRequest
     from blockrun_magic.payments.x402.networks import Network
-    from blockrun_magic.practice.gallery import Gallery
-    from blockrun_magic.practice.state import Settlement
+    from blockrun_magic.practice.server.database import Settlement
+    from blockrun_magic.practice.server.images import Gallery
 
 __all__ = ["receipt_headers", "result_body"]
 

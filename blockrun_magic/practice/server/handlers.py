@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import HTMLResponse, JSONResponse
 
 from blockrun_magic.payments.x402.networks import PRACTICE, Network
-from blockrun_magic.practice.cheques import Cheque, Rejected, read_cheque
-from blockrun_magic.practice.orders import Refused, order_from, read_fields
-from blockrun_magic.practice.results import receipt_headers, result_body
-from blockrun_magic.practice.terms import Terms, price_of, to_base64_json
-from blockrun_magic.practice.triggers import Triggers
+from blockrun_magic.practice.server.challenge import Terms, price_of, to_base64_json
+from blockrun_magic.practice.server.requests import Refused, order_from, read_fields
+from blockrun_magic.practice.server.responses import receipt_headers, result_body
+from blockrun_magic.practice.server.triggers import Triggers
+from blockrun_magic.practice.server.verification import Cheque, Rejected, read_cheque
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from blockrun_magic.gateway.catalog.catalog import Catalog
     from blockrun_magic.gateway.request import ImageRequest, Operation
-    from blockrun_magic.practice.gallery import Gallery
-    from blockrun_magic.practice.state import Job, Settlement, State
+    from blockrun_magic.practice.server.database import Job, Settlement, State
+    from blockrun_magic.practice.server.images import Gallery
 
 __all__ = ["Desk", "Dropped", "Options"]
 

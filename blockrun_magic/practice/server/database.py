@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from blockrun_magic.gateway.request import ENDPOINTS, ImageRequest, Upload
-from blockrun_magic.practice.cheques import Rejected
+from blockrun_magic.practice.server.verification import Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from blockrun_magic.practice.cheques import Cheque
+    from blockrun_magic.practice.server.verification import Cheque
 
 __all__ = ["Job", "Settlement", "State"]
 

@@ -9,12 +9,12 @@ import zlib
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from blockrun_magic.practice.triggers import Triggers
+from blockrun_magic.practice.server.triggers import Triggers
 
 if TYPE_CHECKING:
     from blockrun_magic.gateway.request import ImageRequest, Upload
     from blockrun_magic.practice.painter.painter import Picture
-    from blockrun_magic.practice.state import Settlement
+    from blockrun_magic.practice.server.database import Settlement
 
 __all__ = ["Gallery"]
 

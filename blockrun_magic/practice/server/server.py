@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import uvicorn
 
     from blockrun_magic.payments.x402.networks import Network
-    from blockrun_magic.practice.state import State
+    from blockrun_magic.practice.server.database import State
 
 __all__ = ["PracticeServer"]
 
@@ -63,7 +63,7 @@ class PracticeServer:
         """Serve in a thread and return the base URL; connections are accepted from now on."""
         if self._socket is not None:
             return self.url
-        from blockrun_magic.practice.state import State
+        from blockrun_magic.practice.server.database import State
 
         listener = _listening(self._port)
         try:
@@ -112,8 +112,8 @@ class PracticeServer:
         import uvicorn
 
         from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
-        from blockrun_magic.practice.app import build_app
-        from blockrun_magic.practice.desk import Options
+        from blockrun_magic.practice.server.app import build_app
+        from blockrun_magic.practice.server.handlers import Options
 
         app = build_app(state, SNAPSHOT, Options(*self._behaviour))
         config = uvicorn.Config(
