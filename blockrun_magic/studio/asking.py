@@ -7,7 +7,6 @@ from functools import cache
 
 from blockrun_magic.errors import AnswerUnusable, FlagError, RequestError, TermsRefused
 from blockrun_magic.gateway.catalog.catalog import Catalog
-from blockrun_magic.gateway.chain.status import payment_expired_unused, payment_used
 from blockrun_magic.gateway.clawrouter import clawrouter_health
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import Gateway
@@ -16,27 +15,11 @@ from blockrun_magic.gateway.responses import Answer, refusal
 from blockrun_magic.gateway.uploads import UNREADABLE, send
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.price_cache import keep_quote, kept_quote
-from blockrun_magic.payments.ledger.records import Payment
-from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.x402.networks import SolanaNetwork
 from blockrun_magic.payments.x402.protocol import Terms, pin_terms, read_challenge
 
-__all__ = [
-    "Offer",
-    "ask_price",
-    "estimate",
-    "expired_at",
-    "known_price",
-    "look_up",
-    "refuse_proxy",
-    "tiny_upload",
-    "usable_until",
-]
+__all__ = ["Offer", "ask_price", "estimate", "known_price", "refuse_proxy", "tiny_upload"]
 
-_CHAIN_CLOCK = 60
-"""Seconds after `validBefore` until an authorization counts as expired: clocks differ."""
-_LAST_MOMENT = 8
-"""Seconds before `validBefore` when a verifier begins to refuse a signature (it wants six)."""
 _ACCEPTED = 202
 _PAYMENT_REQUIRED = 402
 
@@ -154,29 +137,3 @@ def tiny_upload(mode: str = "RGB") -> Upload:
     from blockrun_magic.images.conversion import to_upload
 
     return to_upload(Image.new(mode, (64, 64), "white"))
-
-
-async def look_up(client: Client, ledger: Ledger, gateway: Gateway, payment: Payment, now: float) -> bool | None:
-    """Return whether `payment` was cashed, or None when nobody can say; settle or release it accordingly.
-
-    It is released only when a witness says both that it was not cashed and that its time is over. That
-    a gateway refused it, or that it looks expired by our own clock, proves nothing.
-    """
-    if payment.state not in (State.SUBMITTED, State.POLLING, State.UNKNOWN):
-        return {State.SETTLED: True, State.RELEASED: False}.get(payment.state)
-    used, transaction = await payment_used(client, gateway, payment)
-    if used:
-        ledger.settle(payment.id, transaction, "found when looked up")
-    elif used is False and now >= expired_at(payment) and await payment_expired_unused(client, gateway, payment):
-        ledger.release(payment.id, "expired unused")
-    return used
-
-
-def usable_until(payment: Payment) -> float:
-    """Return the Unix time until which a gateway still takes this signature."""
-    return (payment.valid_before or 0) - _LAST_MOMENT
-
-
-def expired_at(payment: Payment) -> float:
-    """Return the Unix time from which, unless our clock is wrong, this signature cannot be cashed any more."""
-    return (payment.valid_before or 0) + _CHAIN_CLOCK

@@ -36,13 +36,13 @@ from blockrun_magic.payments.wallets.api_key import ApiKey
 from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.payments.wallets.solana import SolanaWallet
 from blockrun_magic.studio.asking import Offer, ask_price, estimate, known_price
-from blockrun_magic.studio.books import Books
-from blockrun_magic.studio.claims import Claims
 from blockrun_magic.studio.lessons import Lesson
+from blockrun_magic.studio.locks import Claims
 from blockrun_magic.studio.options import Options
 from blockrun_magic.studio.progress import Progress
 from blockrun_magic.studio.pruning import Plan, plan_pruning
-from blockrun_magic.studio.purchasing import Purchasing
+from blockrun_magic.studio.purchase import Purchasing
+from blockrun_magic.studio.reconciliation import Books
 from blockrun_magic.studio.records import request_from_record, request_to_record
 from blockrun_magic.studio.result import ImageResult, Quote
 from blockrun_magic.studio.retry import Patience

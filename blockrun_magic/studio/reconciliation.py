@@ -1,4 +1,4 @@
-"""What became of payments whose end is open: asked of the chain, of ClawRouter's log, or of the user."""
+"""TODO."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blockrun_magic.errors import LedgerError
+from blockrun_magic.gateway.chain.status import payment_expired_unused, payment_used
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import PRESETS, Gateway
 from blockrun_magic.payments.ledger.clawrouter_log import Comparison, Spent, compare, read_usage
@@ -15,13 +16,51 @@ from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.records import Payment, Purchase
 from blockrun_magic.payments.ledger.states import AT_RISK, State
 from blockrun_magic.payments.money import format_usd
-from blockrun_magic.studio.asking import look_up
-from blockrun_magic.studio.claims import Claims
+from blockrun_magic.studio.locks import Claims
 
-__all__ = ["Books"]
+__all__ = ["Books", "expired_at", "look_up", "usable_until"]
+
+
+_CHAIN_CLOCK = 60
+"""Seconds after `validBefore` until an authorization counts as expired: clocks differ."""
+
+
+_LAST_MOMENT = 8
+"""Seconds before `validBefore` when a verifier begins to refuse a signature (it wants six)."""
+
+
+async def look_up(client: Client, ledger: Ledger, gateway: Gateway, payment: Payment, now: float) -> bool | None:
+    """Return whether `payment` was cashed, or None when nobody can say; settle or release it accordingly.
+
+    It is released only when a witness says both that it was not cashed and that its time is over. That
+    a gateway refused it, or that it looks expired by our own clock, proves nothing.
+    """
+    if payment.state not in (State.SUBMITTED, State.POLLING, State.UNKNOWN):
+        return {State.SETTLED: True, State.RELEASED: False}.get(payment.state)
+    used, transaction = await payment_used(client, gateway, payment)
+    if used:
+        ledger.settle(payment.id, transaction, "found when looked up")
+    elif used is False and now >= expired_at(payment) and await payment_expired_unused(client, gateway, payment):
+        ledger.release(payment.id, "expired unused")
+    return used
+
+
+def usable_until(payment: Payment) -> float:
+    """Return the Unix time until which a gateway still takes this signature."""
+    return (payment.valid_before or 0) - _LAST_MOMENT
+
+
+def expired_at(payment: Payment) -> float:
+    """Return the Unix time from which, unless our clock is wrong, this signature cannot be cashed any more."""
+    return (payment.valid_before or 0) + _CHAIN_CLOCK
+
 
 _PROXY = PRESETS["clawrouter"].name
+
+
 _HOUR = 3600.0
+
+
 _DECIDED = (State.SETTLED, State.RELEASED)
 
 
