@@ -16,7 +16,7 @@ from kernels import Cell, Kernel, made, paid_to, running_kernel
 
 from blockrun_magic.errors import LessonError
 from blockrun_magic.practice.server.server import PracticeServer
-from blockrun_magic.studio.lessons import lessons_in, open_lesson
+from blockrun_magic.studio.lessons.lesson import lessons_in, open_lesson
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST = nbformat.read(ROOT / "notebooks" / "01-first-picture.ipynb", as_version=4)

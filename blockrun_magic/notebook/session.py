@@ -84,7 +84,7 @@ class Session:
         if not self._looked_for_lessons:
             self._looked_for_lessons = True
             if any(Path().glob("*.pictures")):
-                from blockrun_magic.studio.lessons import lessons_in
+                from blockrun_magic.studio.lessons.lesson import lessons_in
 
                 studio.lessons += lessons_in(Path())
 

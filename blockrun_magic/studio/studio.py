@@ -36,7 +36,7 @@ from blockrun_magic.payments.wallets.api_key import ApiKey
 from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.payments.wallets.solana import SolanaWallet
 from blockrun_magic.studio.asking import Offer, ask_price, estimate, known_price
-from blockrun_magic.studio.lessons import Lesson
+from blockrun_magic.studio.lessons.lesson import Lesson
 from blockrun_magic.studio.locks import Claims
 from blockrun_magic.studio.options import Options
 from blockrun_magic.studio.progress import Progress
