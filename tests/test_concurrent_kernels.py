@@ -19,7 +19,7 @@ from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.states import AT_RISK, State
 from blockrun_magic.payments.x402.protocol import sign_payment
 from blockrun_magic.studio import Options, Progress, Studio
-from blockrun_magic.studio import signed as signed_module
+from blockrun_magic.studio.payment import x402 as signed_module
 
 _REQUEST = ImageRequest("generate", "a heron in the reeds", "google/nano-banana")
 _PRICE = 52_500

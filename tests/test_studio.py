@@ -223,7 +223,7 @@ def test_a_cap_refuses_before_signing(
 
     async def make(studio: Studio) -> None:
         studio.ledger.set_caps(**cap)
-        with mock.patch("blockrun_magic.studio.signed.sign_payment") as sign:
+        with mock.patch("blockrun_magic.studio.payment.x402.sign_payment") as sign:
             with pytest.raises(BudgetError, match="Nothing was signed"):
                 await studio.make(_REQUEST, merchant.gateway, options)
             sign.assert_not_called()

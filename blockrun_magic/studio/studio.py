@@ -35,17 +35,17 @@ from blockrun_magic.payments.secrets import SealedHeaders
 from blockrun_magic.payments.wallets.api_key import ApiKey
 from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.payments.wallets.solana import SolanaWallet
-from blockrun_magic.studio.asking import Offer, ask_price, estimate, known_price
 from blockrun_magic.studio.lessons.lesson import Lesson
 from blockrun_magic.studio.locks import Claims
 from blockrun_magic.studio.options import Options
+from blockrun_magic.studio.payment.pricing import Offer, ask_price, estimate, known_price
+from blockrun_magic.studio.payment.retry import Patience
 from blockrun_magic.studio.progress import Progress
 from blockrun_magic.studio.pruning import Plan, plan_pruning
 from blockrun_magic.studio.purchase import Purchasing
 from blockrun_magic.studio.reconciliation import Books
 from blockrun_magic.studio.records import request_from_record, request_to_record
 from blockrun_magic.studio.result import ImageResult, Quote
-from blockrun_magic.studio.retry import Patience
 from blockrun_magic.studio.shelf import Shelf
 
 __all__ = ["Options", "Studio"]

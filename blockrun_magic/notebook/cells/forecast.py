@@ -235,7 +235,7 @@ class _Reading:
 
     def _price(self, request: ImageRequest, gateway: Gateway) -> int:
         from blockrun_magic.studio import Options
-        from blockrun_magic.studio.asking import tiny_upload
+        from blockrun_magic.studio.payment.pricing import tiny_upload
 
         if request.operation == "edit":
             request = replace(request, images=(tiny_upload(),))  # only its price is asked

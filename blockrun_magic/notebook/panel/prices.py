@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from blockrun_magic.gateway.request import ENDPOINTS, ImageRequest, PriceKey
 from blockrun_magic.notebook.display.cards import money_words
 from blockrun_magic.payments.money import format_usd
-from blockrun_magic.studio.asking import tiny_upload
+from blockrun_magic.studio.payment.pricing import tiny_upload
 
 if TYPE_CHECKING:
     from blockrun_magic.gateway.gateways import Gateway

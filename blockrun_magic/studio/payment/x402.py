@@ -41,9 +41,9 @@ from blockrun_magic.payments.wallets.solana import SolanaWallet
 from blockrun_magic.payments.x402.networks import SolanaNetwork
 from blockrun_magic.payments.x402.protocol import Terms, pin_terms, read_challenge, read_settlement, sign_payment
 from blockrun_magic.payments.x402.solana import sign_transfer
-from blockrun_magic.studio.asking import Offer, ask_price, known_price
-from blockrun_magic.studio.outcome import Outcome
-from blockrun_magic.studio.paying import Deal
+from blockrun_magic.studio.payment.method import Deal
+from blockrun_magic.studio.payment.pricing import Offer, ask_price, known_price
+from blockrun_magic.studio.payment.settlement import Outcome
 from blockrun_magic.studio.reconciliation import expired_at, look_up, usable_until
 
 __all__ = ["SignedWay"]

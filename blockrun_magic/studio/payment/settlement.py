@@ -12,7 +12,7 @@ from blockrun_magic.payments.ledger.records import Payment
 from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.money import format_usd
 from blockrun_magic.payments.x402.protocol import Settlement, read_settlement
-from blockrun_magic.studio.paying import Deal
+from blockrun_magic.studio.payment.method import Deal
 from blockrun_magic.studio.reconciliation import expired_at, look_up
 
 __all__ = ["Outcome"]

@@ -1,4 +1,4 @@
-"""What is asked without paying: the price of a request, and what became of a payment."""
+"""TODO."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from blockrun_magic.payments.x402.protocol import Terms, pin_terms, read_challen
 
 __all__ = ["Offer", "ask_price", "estimate", "known_price", "refuse_proxy", "tiny_upload"]
 
+
 _ACCEPTED = 202
+
+
 _PAYMENT_REQUIRED = 402
 
 

@@ -18,9 +18,9 @@ from blockrun_magic.gateway.uploads import send
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.records import Payment, Purchase
 from blockrun_magic.payments.ledger.states import State
-from blockrun_magic.studio.asking import Offer
+from blockrun_magic.studio.payment.pricing import Offer
+from blockrun_magic.studio.payment.retry import Patience
 from blockrun_magic.studio.progress import Progress
-from blockrun_magic.studio.retry import Patience
 
 __all__ = ["Deal", "Way"]
 
