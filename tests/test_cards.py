@@ -12,7 +12,7 @@ from PIL import Image
 from blockrun_magic.notebook.display.captions import caption_of
 from blockrun_magic.notebook.display.cards import Message, Table, bar, money_words
 from blockrun_magic.payments.ledger.records import KeptPicture
-from blockrun_magic.studio.result import ImageResult, Receipt
+from blockrun_magic.studio.results.result import ImageResult, Receipt
 
 HOSTILE = "<script>alert(1)</script> & \"quotes\" 'too' <img src=x onerror=alert(1)>"
 SURVIVES_SANITISING = {"div", "span", "b", "br", "table", "tr", "th", "td"}

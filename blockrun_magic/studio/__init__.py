@@ -3,8 +3,8 @@
 from blockrun_magic.studio.batch import BatchProgress, make_all
 from blockrun_magic.studio.payment.retry import Patience
 from blockrun_magic.studio.progress import Progress
-from blockrun_magic.studio.result import ImageResult, Quote, Receipt
-from blockrun_magic.studio.results import Failure, ImageResults
+from blockrun_magic.studio.results.batch import Failure, ImageResults
+from blockrun_magic.studio.results.result import ImageResult, Quote, Receipt
 from blockrun_magic.studio.studio import Options, Studio
 
 __all__ = [

@@ -14,8 +14,8 @@ from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.payments.ledger.limits import check_price, check_surprise
 from blockrun_magic.payments.money import format_usd
 from blockrun_magic.studio.progress import Progress
-from blockrun_magic.studio.result import ImageResult, Quote
-from blockrun_magic.studio.results import Failure, ImageResults
+from blockrun_magic.studio.results.batch import Failure, ImageResults
+from blockrun_magic.studio.results.result import ImageResult, Quote
 from blockrun_magic.studio.studio import Options, Studio
 
 __all__ = ["DEFAULT_JOBS", "BatchProgress", "make_all", "quote_all"]

@@ -28,7 +28,6 @@ from blockrun_magic.payments.money import format_usd
 from blockrun_magic.payments.secrets import SealedHeaders
 from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.payments.wallets.solana import SolanaWallet
-from blockrun_magic.studio.delivery import Delivery, items_from_record, items_to_record
 from blockrun_magic.studio.options import Options
 from blockrun_magic.studio.payment.method import Deal, Way
 from blockrun_magic.studio.payment.prepaid import PrepaidWay
@@ -36,8 +35,9 @@ from blockrun_magic.studio.payment.pricing import Offer
 from blockrun_magic.studio.payment.retry import Patience
 from blockrun_magic.studio.payment.x402 import SignedWay
 from blockrun_magic.studio.progress import Progress
-from blockrun_magic.studio.result import ImageResult
-from blockrun_magic.studio.shelf import Shelf
+from blockrun_magic.studio.results.delivery import Delivery, items_from_record, items_to_record
+from blockrun_magic.studio.results.result import ImageResult
+from blockrun_magic.studio.results.stored import Shelf
 
 __all__ = ["Purchasing"]
 

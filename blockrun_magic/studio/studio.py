@@ -44,9 +44,9 @@ from blockrun_magic.studio.progress import Progress
 from blockrun_magic.studio.pruning import Plan, plan_pruning
 from blockrun_magic.studio.purchase import Purchasing
 from blockrun_magic.studio.reconciliation import Books
-from blockrun_magic.studio.records import request_from_record, request_to_record
-from blockrun_magic.studio.result import ImageResult, Quote
-from blockrun_magic.studio.shelf import Shelf
+from blockrun_magic.studio.results.requests import request_from_record, request_to_record
+from blockrun_magic.studio.results.result import ImageResult, Quote
+from blockrun_magic.studio.results.stored import Shelf
 
 __all__ = ["Options", "Studio"]
 

@@ -25,7 +25,7 @@ from blockrun_magic import (
     spending,
 )
 from blockrun_magic.notebook.mask.widget import MaskPad
-from blockrun_magic.studio.result import Receipt
+from blockrun_magic.studio.results.result import Receipt
 
 
 def a_script() -> None:

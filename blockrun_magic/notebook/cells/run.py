@@ -36,7 +36,7 @@ def make(context: Context, magic: str, line: str, cell: str | None) -> ImageResu
 
     Raises every error of ours, and KeyboardInterrupt when it was stopped.
     """
-    from blockrun_magic.studio.result import check_save_path
+    from blockrun_magic.studio.results.result import check_save_path
 
     flags = parse(magic, line, cell)
     studio, gateway = context.session.ready(flags.gateway)

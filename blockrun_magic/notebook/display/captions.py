@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from blockrun_magic.notebook.display.cards import _QUIET, Card, Message, Table, html_words, money_words, short
 from blockrun_magic.payments.money import format_usd
-from blockrun_magic.studio.result import ImageResult, Quote
-from blockrun_magic.studio.results import ImageResults
+from blockrun_magic.studio.results.batch import ImageResults
+from blockrun_magic.studio.results.result import ImageResult, Quote
 
 if TYPE_CHECKING:
     from blockrun_magic.gateway.request import ImageRequest

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Showing"]
 
-_RESULTS = (("blockrun_magic.studio.result", "ImageResult"), ("blockrun_magic.studio.results", "ImageResults"))
+_RESULTS = (
+    ("blockrun_magic.studio.results.result", "ImageResult"),
+    ("blockrun_magic.studio.results.batch", "ImageResults"),
+)
 
 
 class Showing:
@@ -77,7 +80,7 @@ class Showing:
 
 def _words_under(result: ImageResult | ImageResults, saved: Sequence[str]) -> Card:
     from blockrun_magic.notebook.display.captions import caption_of, results_card
-    from blockrun_magic.studio.results import ImageResults
+    from blockrun_magic.studio.results.batch import ImageResults
 
     return results_card(result) if isinstance(result, ImageResults) else caption_of(result, saved)
 

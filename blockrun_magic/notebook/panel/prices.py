@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from blockrun_magic.gateway.gateways import Gateway
     from blockrun_magic.notebook.cells.plan import Wish
     from blockrun_magic.studio import Studio
-    from blockrun_magic.studio.result import Quote
+    from blockrun_magic.studio.results.result import Quote
 
 __all__ = ["LISTED", "Prices", "price_keys", "price_words"]
 

@@ -23,7 +23,7 @@ from blockrun_magic.images.media_types import media_type_of
 from blockrun_magic.images.store import Store
 from blockrun_magic.payments.ledger.records import KeptPicture
 from blockrun_magic.safejson import read_json
-from blockrun_magic.studio.result import ImageResult, Receipt
+from blockrun_magic.studio.results.result import ImageResult, Receipt
 
 __all__ = ["FOLDER", "INDEX", "Lesson", "lessons_in", "open_lesson", "write_lesson"]
 

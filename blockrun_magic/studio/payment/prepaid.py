@@ -37,9 +37,9 @@ from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.money import format_usd
 from blockrun_magic.payments.secrets import SealedHeaders
 from blockrun_magic.payments.x402.protocol import read_settlement
-from blockrun_magic.studio.delivery import items_to_record
 from blockrun_magic.studio.payment.method import Deal
 from blockrun_magic.studio.payment.pricing import Offer, estimate
+from blockrun_magic.studio.results.delivery import items_to_record
 
 __all__ = ["PrepaidWay"]
 

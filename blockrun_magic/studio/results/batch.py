@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from blockrun_magic.errors import BlockrunError
 from blockrun_magic.payments.money import format_usd, to_decimal
-from blockrun_magic.studio.result import ImageResult
+from blockrun_magic.studio.results.result import ImageResult
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -10,7 +10,7 @@ from blockrun_magic.images.store import Store
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.records import KeptPicture, Purchase
 from blockrun_magic.payments.ledger.states import State
-from blockrun_magic.studio.result import ImageResult, Receipt
+from blockrun_magic.studio.results.result import ImageResult, Receipt
 
 if TYPE_CHECKING:
     from PIL.Image import Image
