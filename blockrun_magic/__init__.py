@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
     from blockrun_magic.api import aedit, agenerate, edit, generate, spending
     from blockrun_magic.errors import BlockrunError
-    from blockrun_magic.notebook.extension import panel
-    from blockrun_magic.notebook.mask.paint import paint_mask
+    from blockrun_magic.notebook.extension import paint_mask, panel
     from blockrun_magic.studio import ImageResult, ImageResults, Options, Studio
     from blockrun_magic.wiring import open_studio
 
@@ -53,8 +52,8 @@ _HOMES = {
     "edit": "blockrun_magic.api",
     "generate": "blockrun_magic.api",
     "open_studio": "blockrun_magic.wiring",
-    "paint_mask": "blockrun_magic.notebook.mask.paint",
-    "panel": "blockrun_magic.notebook.panel.open",
+    "paint_mask": "blockrun_magic.notebook.extension",
+    "panel": "blockrun_magic.notebook.extension",
     "spending": "blockrun_magic.api",
 }
 

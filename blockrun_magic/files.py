@@ -1,4 +1,4 @@
-"""TODO."""
+"""Files: written atomically, privately where asked, and so that they survive a power cut."""
 
 from __future__ import annotations
 
@@ -6,12 +6,40 @@ import os
 import secrets
 from pathlib import Path
 
-__all__ = ["sync_folder"]
+__all__ = ["sync_folder", "write_atomically"]
+
+
+def write_atomically(
+    path: Path, data: bytes, *, mode: int = 0o666, exclusive: bool = False, durable: bool = True
+) -> None:
+    """Write `data` so that `path` is, at every moment, absent, the old file or the whole new one.
+
+    `mode` are the permission bits of the new file, before the umask. With `exclusive`, FileExistsError is raised
+    where `path` exists already. With `durable`, the file and the names of it and of its folder survive a power
+    cut. Raises OSError; nothing is left behind then.
+    """
+    draft = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}")
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        if exclusive:
+            _link(draft, path, mode)
+        else:
+            draft.replace(path)
+        if durable:
+            for folder in (path.parent, path.parent.parent):  # the folder may be new itself
+                sync_folder(folder)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` last beyond a power cut."""
-    if os.name != "posix":  # Windows opens no folders, and keeps their entries by itself
+    """Make the names in `folder` survive a power cut."""
+    if os.name != "posix":  # Windows does not open folders, and keeps their entries itself
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -20,42 +48,11 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _give_name(draft: Path, path: Path) -> None:
-    """Let `draft` be known as `path`; raises FileExistsError when that name is taken."""
+def _link(draft: Path, path: Path, mode: int) -> None:
     try:
-        os.link(draft, path)  # unlike a rename, this never takes a name from another file
+        os.link(draft, path)  # unlike a rename, this never replaces another file
     except FileExistsError:
         raise
-    except OSError:  # no links on this file system: an empty file, which is no key, takes the name first
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except OSError:  # no links on this file system: an empty file takes the name first
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
         draft.replace(path)
-
-
-def _bytes(value: str | bytes) -> bytes:
-    return value if isinstance(value, bytes) else value.encode()
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    """Write `data` so that `path` is, at every moment, absent or complete, also after a power cut."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        # The new name, and that of a new folder, are entries of folders: they have to last as well.
-        for folder in (path.parent, path.parent.parent):
-            _sync_folder(folder)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":  # Windows opens no folders, and keeps their entries by itself
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

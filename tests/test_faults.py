@@ -224,14 +224,14 @@ async def _give(exchange: Exchange) -> Reply:
 
 
 def _disk_full(_: Studio, merchant: Merchant) -> AbstractContextManager[Any]:
-    real = store_module._write_whole
+    real = store_module.write_atomically
 
     def write(path: Path, data: bytes) -> None:
         if merchant.chain.moved:
             raise OSError(errno.ENOSPC, "No space left on device")
         real(path, data)
 
-    return mock.patch.object(store_module, "_write_whole", write)
+    return mock.patch.object(store_module, "write_atomically", write)
 
 
 def _ledger_fails(method: str) -> Callable[[Studio, Merchant], AbstractContextManager[Any]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blockrun_magic.errors import StoreError
-from blockrun_magic.files import _write_whole
+from blockrun_magic.files import write_atomically
 from blockrun_magic.images.media_types import suffix_of
 
 __all__ = ["Store", "StoredFile"]
@@ -80,7 +80,7 @@ class Store:
     def _keep(self, path: Path, data: bytes) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _write_whole(path, data)
+            write_atomically(path, data)
         except OSError as error:
             raise StoreError(
                 f"The picture could not be kept in {self.root}: {error}.",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import secrets
 import tomllib
 from pathlib import Path
 
 from blockrun_magic.errors import FlagError
+from blockrun_magic.files import write_atomically
 
 __all__ = ["remember_gateway", "remembered_gateway"]
 
@@ -42,9 +42,7 @@ def remember_gateway(home: Path, name: str) -> Path:
         text = path.read_text("utf-8") if path.exists() else ""
         text = _GATEWAY.sub(line, text, count=1) if _GATEWAY.search(text) else f"{line}\n{text}"
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-        draft.write_text(text, "utf-8")
-        draft.replace(path)
+        write_atomically(path, text.encode(), durable=False)
     except (OSError, ValueError) as error:
         raise FlagError(f"{path} cannot be written: {error}.", "Set BLOCKRUN_API_URL instead, or see to it.") from None
     return path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -12,16 +12,24 @@ if TYPE_CHECKING:
     from blockrun_magic.notebook.display.results import Showing
     from blockrun_magic.notebook.session import Session
 
-__all__ = ["Context"]
+__all__ = ["Closable", "Context"]
 
 
-@dataclass(frozen=True, slots=True)
+class Closable(Protocol):
+    """What can be closed when the extension is unloaded."""
+
+    def close(self) -> None:
+        """End it; safe to call twice."""
+
+
+@dataclass(slots=True)
 class Context:
     """One kernel's session, shell and screen."""
 
     session: Session
     shell: InteractiveShell
     showing: Showing
+    panel: Closable | None = None
 
     @property
     def catalog(self) -> Catalog:

@@ -11,20 +11,18 @@ from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
 from blockrun_magic.notebook.completion import Completion
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.results import Showing
-from blockrun_magic.notebook.panel.open import _no_notebook, open_panel
 from blockrun_magic.notebook.session import Session
 from blockrun_magic.notebook.settings import Settings
-
-if TYPE_CHECKING:
-    from blockrun_magic.notebook.panel.panel import Panel
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from blockrun_magic.notebook.background import Background
+    from blockrun_magic.notebook.mask.widget import MaskPad
+    from blockrun_magic.notebook.panel.panel import Panel
     from blockrun_magic.studio import ImageResult, ImageResults
 
-__all__ = ["BlockrunMagics", "load", "panel", "unload"]
+__all__ = ["BlockrunMagics", "load", "paint_mask", "panel", "unload"]
 
 
 @magics_class
@@ -102,8 +100,8 @@ def unload(shell: InteractiveShell) -> None:
     shell.magics_manager.registry.pop(type(magics).__name__, None)
     magics.completion.close()
     magics.showing.close()
-    if magics.session.panel is not None:  # at the kernel's own end there is nobody left to tell
-        magics.session.panel.close()
+    if magics.context.panel is not None:  # at the kernel's own end no front end is left
+        magics.context.panel.close()
     magics.session.close()
     atexit.unregister(magics.session.close)
 
@@ -121,9 +119,20 @@ def panel() -> Panel:
     """
     from IPython.core.getipython import get_ipython
 
-    from blockrun_magic.notebook.extension import load
+    from blockrun_magic.notebook.panel.open import no_notebook, open_panel
 
     shell = get_ipython()
     if shell is None:
-        raise _no_notebook()
+        raise no_notebook()
     return open_panel(load(shell).context)
+
+
+def paint_mask(source: object) -> MaskPad:
+    """Return a pad to paint a mask on, which shows itself as the value of a cell and is what `--mask` takes.
+
+    `source` is an image in memory or on disk: whatever `--image` takes but a URL. Raises SourceError,
+    ExtraMissing where anywidget is not installed, and BlockrunError where there is no notebook to paint in.
+    """
+    from blockrun_magic.notebook.mask.paint import open_pad
+
+    return open_pad(source)

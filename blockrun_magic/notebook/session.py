@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from blockrun_magic.gateway.gateways import Gateway
     from blockrun_magic.notebook.background import Background
-    from blockrun_magic.notebook.panel.panel import Panel
     from blockrun_magic.notebook.settings import Settings
     from blockrun_magic.studio import Studio
 
@@ -32,7 +31,6 @@ class Session:
         self.settings = settings
         self.bridge = Bridge()
         self.backgrounds: list[Background] = []
-        self.panel: Panel | None = None
         self._caps_set: dict[str, int] = {}
         self._studio: Studio | None = None
         self._chosen: tuple[str, str] | None = None

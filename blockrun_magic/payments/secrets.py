@@ -1,4 +1,4 @@
-"""TODO."""
+"""Secrets: keys and payment headers, in objects whose repr hides them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Reconciliation: the fate of payments that are open."""
 
 from __future__ import annotations
 

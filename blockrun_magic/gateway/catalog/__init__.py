@@ -1,1 +1,1 @@
-"""TODO."""
+"""Catalogs of models."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from blockrun_magic.errors import AnswerUnusable, BlockrunError, GatewayUnreachable, RequestRejected
+from blockrun_magic.files import write_atomically
 from blockrun_magic.gateway.catalog.catalog import Catalog
 from blockrun_magic.gateway.catalog.remote import LiveModel, merge, read_models, to_record
 from blockrun_magic.gateway.client import Client
@@ -140,9 +140,7 @@ class Catalogues:
         record = {"gateway": gateway.base_url, "fetched_at": read_at, "models": to_record(models)}
         with suppress(OSError):  # kept in memory all the same
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-            draft.write_text(json.dumps(record), "utf-8")
-            draft.replace(path)
+            write_atomically(path, json.dumps(record).encode(), durable=False)
 
     def _path(self, gateway: Gateway) -> Path | None:
         name = hashlib.sha256(gateway.base_url.encode()).hexdigest()[:16]

@@ -1,1 +1,1 @@
-"""TODO."""
+"""What is asked of chains: balances and authorization states."""

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Authorization status at the practice gateway."""
 
 from __future__ import annotations
 

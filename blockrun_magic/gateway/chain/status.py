@@ -1,4 +1,4 @@
-"""TODO."""
+"""Authorization status and balances: what a gateway's chain says."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Cells: flags, prompts and plans, and running them."""

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The cell that makes an image again, for `%blockrun reuse`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""`%blockrun models` and `%blockrun price`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""`%blockrun info`: the receipt in an image."""
 
 from __future__ import annotations
 

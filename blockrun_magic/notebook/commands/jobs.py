@@ -1,4 +1,4 @@
-"""TODO."""
+"""`%blockrun jobs`, `resume` and `resolve`: payments without an image yet."""
 
 from __future__ import annotations
 

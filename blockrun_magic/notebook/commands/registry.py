@@ -9,17 +9,10 @@ from typing import TYPE_CHECKING
 
 from blockrun_magic.errors import FlagError
 from blockrun_magic.gateway.gateways import PRESETS
-from blockrun_magic.notebook.commands import (
-    choosing,
-    gateways,
-    keeping,
-    lessons,
-    looking_back,
-    panels,
-    settling,
-    spending,
-    wallets,
-)
+from blockrun_magic.notebook.commands import catalog, history, info, jobs, spend, status, store, styles, use
+from blockrun_magic.notebook.commands import lesson as lessons
+from blockrun_magic.notebook.commands import panel as panels
+from blockrun_magic.notebook.commands.wallet import commands as wallets
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Card, Table
 from blockrun_magic.notebook.display.output import show
@@ -49,7 +42,7 @@ def run_command(context: Context, line: str) -> None:
     """Run what `line` says and show its card; raises FlagError for words that are none of ours."""
     word, _, rest = line.strip().partition(" ")
     if not word:
-        show(gateways.overview(context, ()))
+        show(status.overview(context, ()))
         return
     command = COMMANDS.get(word)
     if command is None:
@@ -81,35 +74,33 @@ COMMANDS: dict[str, Command] = {
         Command(
             f"use {'|'.join(('practice', *PRESETS))}|auto|URL [--remember]",
             "Where requests go.",
-            choosing.use,
+            use.use,
         ),
-        Command("models [WORD] [--refresh]", "The image models: prices, sizes, what each can do.", gateways.models),
+        Command("models [WORD] [--refresh]", "The image models: prices, sizes, what each can do.", catalog.models),
         Command(
             "price [--model M] [--size S] [-n K]|NOTEBOOK",
             "What a request, or a whole notebook, costs; asking is free.",
-            gateways.price,
+            catalog.price,
         ),
         Command(
-            "spend [session|today|all] [--csv FILE] [--reconcile]", "What was spent, by model and time.", spending.spend
+            "spend [session|today|all] [--csv FILE] [--reconcile]", "What was spent, by model and time.", spend.spend
         ),
-        Command("budget [--image $] [--session $] [--day $]", "Show or change the caps.", spending.budget),
+        Command("budget [--image $] [--session $] [--day $]", "Show or change the caps.", spend.budget),
         Command(wallets.USAGE, "The wallet that pays: make one, fund it, several of them.", wallets.wallet),
-        Command("jobs", "Payments without a picture yet, after asking what became of them.", spending.jobs),
-        Command("resume [ID]", "Collect what is open; nothing is paid twice.", spending.resume),
+        Command("jobs", "Payments without a picture yet, after asking what became of them.", jobs.jobs),
+        Command("resume [ID]", "Collect what is open; nothing is paid twice.", jobs.resume),
         Command(
             "resolve ID --charged|--not-charged",
             "Book a payment through somebody else that nobody can tell of.",
-            settling.resolve,
+            jobs.resolve,
         ),
-        Command("history [WORD] [--page K]", "What was made, with thumbnails, dates and prices.", looking_back.history),
-        Command("reuse IMAGE|ID", "The cell that made a picture, as the next cell.", looking_back.reuse),
+        Command("history [WORD] [--page K]", "What was made, with thumbnails, dates and prices.", history.history),
+        Command("reuse IMAGE|ID", "The cell that made a picture, as the next cell.", history.reuse),
         Command(lessons.USAGE, "A notebook with its pictures, to hand out: they answer its cells.", lessons.lesson),
         Command("panel", "The same with the mouse: prompt, price, pictures, masks.", panels.panel),
-        Command("styles [WORD]", "The styles for --style, and where to add your own.", looking_back.styles),
-        Command("info IMAGE", "The receipt in a picture: a variable, a result or a path.", keeping.info),
-        Command(
-            "store [prune --older-than 90d|--larger-than 2GB] [--yes]", "The pictures that are kept.", keeping.store
-        ),
+        Command("styles [WORD]", "The styles for --style, and where to add your own.", styles.styles),
+        Command("info IMAGE", "The receipt in a picture: a variable, a result or a path.", info.info),
+        Command("store [prune --older-than 90d|--larger-than 2GB] [--yes]", "The pictures that are kept.", store.store),
         Command("help", "This list.", _help),
     )
 }

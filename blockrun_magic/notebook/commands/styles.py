@@ -1,4 +1,4 @@
-"""TODO."""
+"""`%blockrun styles`: the styles for `--style`."""
 
 from __future__ import annotations
 

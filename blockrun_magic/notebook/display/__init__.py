@@ -1,1 +1,1 @@
-"""TODO."""
+"""What cells and commands show."""

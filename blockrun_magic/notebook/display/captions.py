@@ -1,4 +1,4 @@
-"""TODO."""
+"""Captions of results, and cards of prices."""
 
 from __future__ import annotations
 

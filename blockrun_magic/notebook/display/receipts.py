@@ -1,4 +1,4 @@
-"""TODO."""
+"""Receipts as rows of a table."""
 
 from __future__ import annotations
 

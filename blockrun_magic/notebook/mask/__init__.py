@@ -1,1 +1,1 @@
-"""TODO."""
+"""The mask painter."""

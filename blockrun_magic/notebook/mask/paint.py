@@ -9,10 +9,10 @@ from blockrun_magic.errors import BlockrunError
 if TYPE_CHECKING:
     from blockrun_magic.notebook.mask.widget import MaskPad
 
-__all__ = ["paint_mask"]
+__all__ = ["open_pad"]
 
 
-def paint_mask(source: object) -> MaskPad:
+def open_pad(source: object) -> MaskPad:
     """Return a pad to paint a mask on, which shows itself as the value of a cell and is what `--mask` takes.
 
     `source` is a picture in memory or on disk: whatever `--image` takes but a URL. Raises SourceError,

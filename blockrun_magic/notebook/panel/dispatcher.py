@@ -1,4 +1,4 @@
-"""TODO."""
+"""Widget callbacks, run one after the other on the loop."""
 
 from __future__ import annotations
 

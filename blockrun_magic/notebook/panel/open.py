@@ -1,4 +1,4 @@
-"""How the panel is come by: one for each kernel, whoever asks for it."""
+"""Open the panel. A kernel has at most one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from blockrun_magic.notebook.context import Context
     from blockrun_magic.notebook.panel.panel import Panel
 
-__all__ = ["open_panel"]
+__all__ = ["no_notebook", "open_panel"]
 
 
 def open_panel(context: Context) -> Panel:
@@ -19,14 +19,15 @@ def open_panel(context: Context) -> Panel:
     from blockrun_magic.notebook.panel.panel import Panel
 
     if is_terminal(context.shell):
-        raise _no_notebook()
-    session = context.session
-    if session.panel is None or session.panel.closed:
-        session.panel = Panel(context)
-    return session.panel
+        raise no_notebook()
+    panel = context.panel
+    if not isinstance(panel, Panel) or panel.closed:
+        panel = context.panel = Panel(context)
+    return panel
 
 
-def _no_notebook() -> BlockrunError:
+def no_notebook() -> BlockrunError:
+    """Return the error of a shell that can show no widgets."""
     return BlockrunError(
         "The panel needs a notebook to be shown in.",
         "Open JupyterLab, Notebook, VS Code or Colab; here, %imagegen and %img2img do the same.",

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The ledger: purchases, payments and limits, in SQLite."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Wallets: keys, key files and where they are found."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from pathlib import Path
 
 from blockrun_magic.errors import WalletError
-from blockrun_magic.files import _bytes, _give_name, sync_folder
+from blockrun_magic.files import sync_folder, write_atomically
 from blockrun_magic.payments.secrets import Secret, shielded
 
 __all__ = ["check_absent", "make_private", "read_keyfile", "shown", "write_new"]
@@ -56,24 +55,11 @@ def write_new(path: Path, content: Secret, source: str) -> None:
 
     Another process sees it whole or not at all, also after a power cut.
     """
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    problem = None
-    try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            shielded(lambda value: file.write(_bytes(value)), content, blame=_not_written)
-            file.flush()
-            os.fsync(file.fileno())
-        _give_name(draft, path)
-        sync_folder(path.parent)
-    except FileExistsError:
-        problem = _exists(source)
-    except OSError as error:
-        problem = f"{source} cannot be written: {error.strerror or type(error).__name__}."
-    finally:
-        draft.unlink(missing_ok=True)
-    if problem is not None:
-        raise WalletError(problem, _ADVICE)
+    shielded(
+        lambda value: write_atomically(path, _encoded(value), mode=0o600, exclusive=True),
+        content,
+        blame=lambda error: _not_written(error, source),
+    )
 
 
 def make_private(folder: Path) -> None:
@@ -89,12 +75,16 @@ def make_private(folder: Path) -> None:
         raise WalletError(problem, "Make it yourself, or set BLOCKRUN_HOME to a folder that you can write to.")
 
 
+def _encoded(value: str | bytes) -> bytes:
+    return value if isinstance(value, bytes) else value.encode()
+
+
 def _exists(source: str) -> str:
     return f"{source} exists already; key files are never written over."
 
 
-def _not_written(error: Exception) -> WalletError:
-    return WalletError(
-        f"The key could not be written: {getattr(error, 'strerror', None) or type(error).__name__}.",
-        "Nothing was changed. See to the disk (space? permissions?) and try again.",
-    )
+def _not_written(error: Exception, source: str) -> WalletError:
+    if isinstance(error, FileExistsError):
+        return WalletError(_exists(source), _ADVICE)
+    reason = getattr(error, "strerror", None) or type(error).__name__
+    return WalletError(f"{source} cannot be written: {reason}.", _ADVICE)

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Private keys as text: reading and checking them, and noticing one where none belongs."""
 
 from __future__ import annotations
 

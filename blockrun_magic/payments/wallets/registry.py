@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blockrun_magic.errors import WalletError
-from blockrun_magic.files import sync_folder
+from blockrun_magic.files import write_atomically
 from blockrun_magic.payments.secrets import Secret, shielded
 from blockrun_magic.payments.wallets.key_files import make_private, shown, write_new
 from blockrun_magic.payments.wallets.keystore import Keystore
@@ -92,13 +92,9 @@ class Places:
                 f"{did_you_mean(name, names)}`%blockrun wallet list` shows those that there are.",
             )
         make_private(self.named)
-        draft = self.named / f".{_CHOSEN}.{secrets.token_hex(4)}"
         try:
-            draft.write_text(name, "utf-8")
-            draft.replace(self.named / _CHOSEN)
-            sync_folder(self.named)
+            write_atomically(self.named / _CHOSEN, name.encode())
         except OSError as error:
-            draft.unlink(missing_ok=True)
             raise WalletError(
                 f"The choice cannot be remembered: {error.strerror or type(error).__name__}.",
                 f"See to {self.shown(self.named)} (space? permissions?), or set {CHOICE}={name}.",

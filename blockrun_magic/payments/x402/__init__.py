@@ -1,1 +1,1 @@
-"""TODO."""
+"""The x402 protocol: requirements, payloads and signatures."""

@@ -17,9 +17,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from blockrun_magic.errors import TermsRefused
+from blockrun_magic.payments.x402 import evm, solana
 from blockrun_magic.payments.x402.evm import sign_payment
 from blockrun_magic.payments.x402.networks import Network, SolanaNetwork
-from blockrun_magic.payments.x402.protocol import evm, solana
 from blockrun_magic.payments.x402.requirements import Authorization, Challenge, SignedPayment, Terms, refused
 from blockrun_magic.safejson import read_json
 

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The painter of practice images."""

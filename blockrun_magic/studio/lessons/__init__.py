@@ -1,1 +1,1 @@
-"""TODO."""
+"""Lessons: notebooks with their images."""

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Lesson archives: ZIP files, packed and unpacked within limits."""
 
 from __future__ import annotations
 

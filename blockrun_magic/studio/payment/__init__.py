@@ -1,1 +1,1 @@
-"""TODO."""
+"""Payment methods, prices and settlement."""

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Prices of requests: quoted by the gateway, cached, or estimated from the catalog."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Results: images with their receipts."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""`%blockrun wallet`."""

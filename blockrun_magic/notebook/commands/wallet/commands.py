@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from blockrun_magic.errors import FlagError, WalletError, WalletMissing
-from blockrun_magic.notebook.commands import keys
 from blockrun_magic.notebook.commands.status import payer_words
+from blockrun_magic.notebook.commands.wallet import keys
 from blockrun_magic.notebook.commands.wallet.importing import import_key
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Card, Message, Table, money_words
