@@ -23,12 +23,13 @@ from test_wallet import shows_key, verbose
 
 from blockrun_magic.errors import WalletError, WalletLocked
 from blockrun_magic.payments.secrets import Secret, UnseenEnviron
+from blockrun_magic.payments.wallets import key_files as keyfiles
+from blockrun_magic.payments.wallets import keystore
 from blockrun_magic.payments.wallets.external import keys_elsewhere, read_any
 from blockrun_magic.payments.wallets.key_files import check_absent, make_private, write_new
 from blockrun_magic.payments.wallets.keystore import Keystore, address_of, lock_key, read_keystore
 from blockrun_magic.payments.wallets.private_key import looks_secret
-from blockrun_magic.payments.wallets.registry import Places, keystore, new_key
-from blockrun_magic.payments.wallets.registry import key_files as keyfiles
+from blockrun_magic.payments.wallets.registry import Places, new_key
 
 KEY = hashlib.sha256(b"a throwaway key of the key file tests").digest()
 ADDRESS = Account.from_key(KEY).address

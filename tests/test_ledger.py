@@ -19,8 +19,9 @@ from typing import Any
 import pytest
 
 from blockrun_magic.errors import BudgetError, LedgerError
-from blockrun_magic.payments.ledger.ledger import Ledger, schema
-from blockrun_magic.payments.ledger.ledger import connection as database
+from blockrun_magic.payments.ledger import connection as database
+from blockrun_magic.payments.ledger import schema
+from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, Caps, Committed
 from blockrun_magic.payments.ledger.records import KeptPicture, Payment, Purchase
 from blockrun_magic.payments.ledger.states import AT_RISK, OPEN, TRANSITIONS, UNSIGNED_TRANSITIONS, State

@@ -24,9 +24,10 @@ from test_wallet import MESSAGE, TYPES, shows_key, verbose
 from blockrun_magic.errors import WalletError, WalletLocked
 from blockrun_magic.gateway.gateways import PRESETS
 from blockrun_magic.payments.secrets import Secret
+from blockrun_magic.payments.wallets import evm as wallet
+from blockrun_magic.payments.wallets import passphrase
 from blockrun_magic.payments.wallets.evm import all_wallets, find_wallet
-from blockrun_magic.payments.wallets.registry import Places, passphrase
-from blockrun_magic.payments.wallets.registry import evm as wallet
+from blockrun_magic.payments.wallets.registry import Places
 from blockrun_magic.payments.x402.networks import BASE
 from blockrun_magic.wiring import wallet_for
 
