@@ -14,7 +14,7 @@ from blockrun_magic.gateway.gateways import Gateway, gateway_named
 from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.images.source import read_mask, read_upload, upload_size
 from blockrun_magic.payments.ledger.ledger import Ledger
-from blockrun_magic.payments.ledger.reports import Spendings, spendings
+from blockrun_magic.payments.ledger.reports import PaymentList, spendings
 from blockrun_magic.payments.money import parse_usd
 from blockrun_magic.studio import ImageResult, Options, Studio
 from blockrun_magic.wiring import blockrun_home, open_practice, open_studio
@@ -167,7 +167,7 @@ def _options(max_price: str | None, *, fresh: bool) -> Options:
     return Options(max_price=None if max_price is None else parse_usd(max_price), fresh=fresh)
 
 
-def spending(when: str = "all", money: str = "real") -> Spendings:
+def spending(when: str = "all", money: str = "real") -> PaymentList:
     """Return the payments of "today" (UTC) or of "all" the time, of every kernel: as records, a DataFrame or CSV.
 
     `money` is "real", "testnet" or "practice"; they are never mixed. Raises ValueError for other words, and

@@ -31,19 +31,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 __all__ = [
-    "AnswerUnusable",
     "BlockrunError",
     "BudgetError",
-    "ContentRefused",
-    "ExtraMissing",
+    "ContentPolicyViolation",
     "FlagError",
     "GatewayError",
     "GatewayUnreachable",
+    "InsufficientCredit",
+    "InvalidResponse",
     "JobFailed",
     "LedgerError",
     "LessonError",
-    "OutOfCredit",
-    "OutcomeUnknown",
+    "MissingDependency",
+    "PaymentOutcomeUnknown",
     "PaymentRejected",
     "RateLimited",
     "RequestError",
@@ -86,7 +86,7 @@ class SourceError(BlockrunError):
     """An image that cannot be read, or is not one."""
 
 
-class ExtraMissing(BlockrunError):
+class MissingDependency(BlockrunError):
     """A library is not installed that only one part of this package needs."""
 
 
@@ -122,7 +122,7 @@ class StoreError(BlockrunError):
     """A kept picture is damaged, or missing where only kept ones are allowed."""
 
 
-class OutcomeUnknown(BlockrunError):
+class PaymentOutcomeUnknown(BlockrunError):
     """A signature has left this machine, and no answer says whether money moved."""
 
 
@@ -146,7 +146,7 @@ class RequestRejected(GatewayError):
     """The gateway does not take this request (400, 404, 413, 422)."""
 
 
-class ContentRefused(GatewayError):
+class ContentPolicyViolation(GatewayError):
     """The model's content policy refused the prompt or the image (403)."""
 
 
@@ -158,7 +158,7 @@ class PaymentRejected(GatewayError):
     """The gateway did not take the payment (402 in answer to a signed request)."""
 
 
-class OutOfCredit(GatewayError):
+class InsufficientCredit(GatewayError):
     """The account's prepaid credit does not cover the request (402); nothing was charged."""
 
 
@@ -170,5 +170,5 @@ class JobFailed(GatewayError):
     """A slow job ended without a picture; the gateway charges nothing for one."""
 
 
-class AnswerUnusable(GatewayError):
+class InvalidResponse(GatewayError):
     """The answer is not what the protocol promises: no picture, or not one to be trusted."""

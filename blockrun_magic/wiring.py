@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blockrun_magic.payments.secrets import UnseenEnviron
+from blockrun_magic.payments.secrets import RedactedEnviron
 
 if TYPE_CHECKING:
     from blockrun_magic.gateway.gateways import Gateway
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ENVIRON", "blockrun_home", "open_practice", "open_studio", "wallet_for"]
 
-ENVIRON = UnseenEnviron(os.environ)
+ENVIRON = RedactedEnviron(os.environ)
 """The environment of this process, as it is at each moment; it may hold keys."""
 
 

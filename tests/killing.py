@@ -32,11 +32,11 @@ from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.images.store import Store
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.wallets.evm import Wallet
-from blockrun_magic.studio import Options, Patience, Studio
+from blockrun_magic.studio import Options, RetryPolicy, Studio
 
 __all__ = ["Job", "Nursery", "Run", "cells", "nursery", "payer_of", "practice_gateway", "settlements_of"]
 
-_BRISK = Patience(first_wait=0.05, longest_wait=0.2, poll_every=0.05, poll_at_most_every=0.1)
+_BRISK = RetryPolicy(first_wait=0.05, longest_wait=0.2, poll_every=0.05, poll_at_most_every=0.1)
 _STEPS: Mapping[type, tuple[str, ...]] = {
     Ledger: ("begin", "reserve", "sign", "submit", "poll", "settle", "doubt", "release", "answer", "finish"),
     Client: ("post", "get", "download"),
@@ -239,9 +239,9 @@ class _Parent:
     def __enter__(self) -> Self:
         # What signing imports late is imported once, for all children.
         from blockrun_magic.payments.x402.networks import PRACTICE
-        from blockrun_magic.payments.x402.protocol import Terms, sign_payment
+        from blockrun_magic.payments.x402.protocol import PaymentRequirements, sign_payment
 
-        terms = Terms(2, PRACTICE, 1, "0x" + "5a" * 20, 300, {})
+        terms = PaymentRequirements(2, PRACTICE, 1, "0x" + "5a" * 20, 300, {})
         sign_payment(terms, payer_of("nobody"), 1_000_000)
         return self
 

@@ -44,10 +44,10 @@ from blockrun_magic.images.store import Store
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.payments.x402.networks import PRACTICE, Network
-from blockrun_magic.studio import Patience, Studio
+from blockrun_magic.studio import RetryPolicy, Studio
 
 PAYEE = "0x" + "5a" * 20
-QUICK = Patience(attempts=3, first_wait=0.01, longest_wait=0.05, poll_every=0.01, poll_at_most_every=0.02)
+QUICK = RetryPolicy(attempts=3, first_wait=0.01, longest_wait=0.05, poll_every=0.01, poll_at_most_every=0.02)
 _WINDOW = 300
 _SECONDS_TO_SETTLE = 6
 _TYPES = {
@@ -662,7 +662,7 @@ async def studio_over(
     *,
     clock: Callable[[], float] = time.time,
     session: str = "first",
-    patience: Patience = QUICK,
+    patience: RetryPolicy = QUICK,
     timeouts: Timeouts | None = None,
     wallet: Wallet | None = None,
     **more: Any,

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blockrun_magic.errors import (
-    AnswerUnusable,
     BlockrunError,
-    ContentRefused,
+    ContentPolicyViolation,
     GatewayError,
+    InvalidResponse,
     JobFailed,
     PaymentRejected,
     RateLimited,
@@ -25,10 +25,10 @@ from blockrun_magic.errors import (
 )
 from blockrun_magic.gateway.gateways import gateway_named, practice_at
 from blockrun_magic.gateway.responses import (
-    Answer,
-    Completed,
-    Item,
-    Pending,
+    CompletedJob,
+    ImagePayload,
+    PendingJob,
+    Response,
     is_replay,
     is_transient,
     poll_address,
@@ -43,15 +43,17 @@ PNG = b"\x89PNG and so on"
 URI = "data:image/png;base64," + base64.b64encode(PNG).decode()
 
 
-def answer(body: Any = None, status: int = 200, **headers: str) -> Answer:
+def answer(body: Any = None, status: int = 200, **headers: str) -> Response:
     """Return an answer with `body` as JSON; `_` in a header's name stands for `-`."""
-    return Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, json.dumps(body).encode())
+    return Response(
+        status, {name.replace("_", "-"): value for name, value in headers.items()}, json.dumps(body).encode()
+    )
 
 
-def items(*entries: Any, **more: Any) -> tuple[Item, ...]:
+def items(*entries: Any, **more: Any) -> tuple[ImagePayload, ...]:
     """Return the pictures of a completed answer with these entries."""
     found = read_answer(answer({"created": 1, "data": list(entries), **more}))
-    assert isinstance(found, Completed)
+    assert isinstance(found, CompletedJob)
     return found.items
 
 
@@ -61,19 +63,19 @@ def items(*entries: Any, **more: Any) -> tuple[Item, ...]:
 @pytest.mark.parametrize(
     ("entry", "item"),
     [
-        ({"url": "https://cdn.example/1.png"}, Item(url="https://cdn.example/1.png")),
-        ({"url": "https://x/1", "source_url": "https://y/1", "backed_up": True}, Item(url="https://x/1")),
-        ({"url": URI}, Item(data=PNG)),
-        ({"url": URI.replace("data:", "DATA:")}, Item(data=PNG)),
-        ({"url": "data:;base64,AAAA"}, Item(data=b"\0\0\0")),
-        ({"b64_json": URI.partition(",")[2]}, Item(data=PNG)),
-        ({"b64_json": URI.partition(",")[2], "url": None}, Item(data=PNG)),
-        ({"b64_json": None, "url": "https://x/1"}, Item(url="https://x/1")),
-        ({"url": "https://x/1", "revised_prompt": "a cat"}, Item(url="https://x/1", revised_prompt="a cat")),
-        ({"url": "https://x/1", "revised_prompt": 7}, Item(url="https://x/1")),
+        ({"url": "https://cdn.example/1.png"}, ImagePayload(url="https://cdn.example/1.png")),
+        ({"url": "https://x/1", "source_url": "https://y/1", "backed_up": True}, ImagePayload(url="https://x/1")),
+        ({"url": URI}, ImagePayload(data=PNG)),
+        ({"url": URI.replace("data:", "DATA:")}, ImagePayload(data=PNG)),
+        ({"url": "data:;base64,AAAA"}, ImagePayload(data=b"\0\0\0")),
+        ({"b64_json": URI.partition(",")[2]}, ImagePayload(data=PNG)),
+        ({"b64_json": URI.partition(",")[2], "url": None}, ImagePayload(data=PNG)),
+        ({"b64_json": None, "url": "https://x/1"}, ImagePayload(url="https://x/1")),
+        ({"url": "https://x/1", "revised_prompt": "a cat"}, ImagePayload(url="https://x/1", revised_prompt="a cat")),
+        ({"url": "https://x/1", "revised_prompt": 7}, ImagePayload(url="https://x/1")),
     ],
 )
-def test_a_picture_comes_as_url_data_uri_or_base64(entry: dict[str, Any], item: Item) -> None:
+def test_a_picture_comes_as_url_data_uri_or_base64(entry: dict[str, Any], item: ImagePayload) -> None:
     """Each shape of the protocol is read; other fields are left alone."""
     assert (item,) == items(entry)
 
@@ -102,7 +104,7 @@ def test_several_pictures_keep_their_order() -> None:
 )
 def test_an_entry_without_picture_is_an_error(entry: Any) -> None:
     """An entry that names no picture, or an unreadable one, makes the answer unusable."""
-    with pytest.raises(AnswerUnusable):
+    with pytest.raises(InvalidResponse):
         items({"url": URI}, entry)
 
 
@@ -121,15 +123,15 @@ def test_a_revised_prompt_is_plain_text() -> None:
 @pytest.mark.parametrize(
     ("body", "status", "pending"),
     [
-        ({"id": "j", "status": "queued", "poll_url": "/api/v1/jobs/j"}, 202, Pending("queued", "/api/v1/jobs/j")),
-        ({"status": "in_progress"}, 202, Pending("in_progress", None)),
-        ({}, 202, Pending("queued", None)),
-        ({"data": []}, 202, Pending("queued", None)),
-        ({"id": "j", "status": "QUEUED", "poll_url": "/j"}, 200, Pending("queued", "/j")),
-        ({"status": "queued", "poll_url": 5}, 202, Pending("queued", None)),
+        ({"id": "j", "status": "queued", "poll_url": "/api/v1/jobs/j"}, 202, PendingJob("queued", "/api/v1/jobs/j")),
+        ({"status": "in_progress"}, 202, PendingJob("in_progress", None)),
+        ({}, 202, PendingJob("queued", None)),
+        ({"data": []}, 202, PendingJob("queued", None)),
+        ({"id": "j", "status": "QUEUED", "poll_url": "/j"}, 200, PendingJob("queued", "/j")),
+        ({"status": "queued", "poll_url": 5}, 202, PendingJob("queued", None)),
     ],
 )
-def test_a_job_is_pending(body: Any, status: int, pending: Pending) -> None:
+def test_a_job_is_pending(body: Any, status: int, pending: PendingJob) -> None:
     """A 202, or a 200 with a place to ask, is a job; its status is shown, its place remembered."""
     assert pending == read_answer(answer(body, status))
 
@@ -150,7 +152,7 @@ def test_a_failed_job_says_why(status: str) -> None:
 )
 def test_a_200_without_picture_is_an_error(body: Any) -> None:
     """An answer that promises nothing is not waited for."""
-    with pytest.raises(AnswerUnusable, match="without a picture"):
+    with pytest.raises(InvalidResponse, match="without a picture"):
         read_answer(answer(body))
 
 
@@ -158,8 +160,8 @@ def test_a_200_without_picture_is_an_error(body: Any) -> None:
 @pytest.mark.parametrize("status", [200, 202])
 def test_an_answer_without_json_is_an_error(body: bytes, status: int) -> None:
     """A web page in place of an answer is named by its type, and none of it is shown."""
-    with pytest.raises(AnswerUnusable) as caught:
-        read_answer(Answer(status, {"content-type": "text/html; charset=utf-8"}, body))
+    with pytest.raises(InvalidResponse) as caught:
+        read_answer(Response(status, {"content-type": "text/html; charset=utf-8"}, body))
 
     assert f"The gateway answered {status} without JSON (text/html)." == caught.value.what
 
@@ -203,7 +205,7 @@ def test_a_job_on_the_gateway_is_polled_there(poll_url: str) -> None:
 )
 def test_a_job_elsewhere_is_refused(poll_url: str) -> None:
     """A payment header is never carried to another origin: scheme, host, port and no user must match."""
-    with pytest.raises(AnswerUnusable, match="sent us elsewhere") as caught:
+    with pytest.raises(InvalidResponse, match="sent us elsewhere") as caught:
         poll_address(BASE, poll_url)
 
     assert caught.value.what.isprintable()
@@ -211,7 +213,7 @@ def test_a_job_elsewhere_is_refused(poll_url: str) -> None:
 
 def test_a_job_without_place_cannot_be_collected() -> None:
     """A job that is nowhere is an error of the gateway."""
-    with pytest.raises(AnswerUnusable, match="where to collect"):
+    with pytest.raises(InvalidResponse, match="where to collect"):
         poll_address(BASE, None)
 
 
@@ -221,7 +223,7 @@ def test_any_poll_url_stays_on_the_gateway_or_is_refused(poll_url: str) -> None:
     gateway = practice_at("http://127.0.0.1:8402/api")
     try:
         address = poll_address(gateway, poll_url)
-    except AnswerUnusable:
+    except InvalidResponse:
         return
 
     assert "http://127.0.0.1:8402" == address[: len(gateway.origin)]
@@ -237,7 +239,7 @@ def test_any_poll_url_stays_on_the_gateway_or_is_refused(poll_url: str) -> None:
         (400, RequestRejected, False),
         (401, RequestRejected, False),
         (402, PaymentRejected, False),
-        (403, ContentRefused, False),
+        (403, ContentPolicyViolation, False),
         (404, RequestRejected, False),
         (408, UpstreamFailed, True),
         (409, RequestRejected, False),
@@ -284,7 +286,7 @@ def test_a_status_is_an_error_with_the_gateways_words(
 @pytest.mark.parametrize("status", [400, 402, 403, 429, 502])
 def test_an_error_without_words_is_still_a_sentence(status: int, body: bytes) -> None:
     """Where the gateway says nothing that can be read, the line ends after our own words."""
-    error = refusal(Answer(status, {}, body), BASE)
+    error = refusal(Response(status, {}, body), BASE)
 
     assert error.what.endswith(".")
     assert "html" not in error.what
@@ -349,10 +351,10 @@ def test_any_answer_is_read_or_refused_in_printable_lines(body: Any, status: int
     errors: list[BlockrunError] = [refusal(given_answer, BASE)]
     try:
         found = read_answer(given_answer)
-    except (AnswerUnusable, JobFailed) as error:
+    except (InvalidResponse, JobFailed) as error:
         errors.append(error)
     else:
-        assert isinstance(found, Completed) or found.status.isprintable()
+        assert isinstance(found, CompletedJob) or found.status.isprintable()
 
     assert all(line.isprintable() for error in errors for line in (error.what, error.do))
     assert waiting is None or 0 <= waiting <= 120

@@ -17,7 +17,7 @@ from blockrun_magic.images.store import Store
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.wallets.evm import practice_wallet
 from blockrun_magic.practice.server.server import PracticeServer
-from blockrun_magic.studio import BatchProgress, ImageResults, Options, Patience, Studio, make_all
+from blockrun_magic.studio import BatchProgress, ImageResults, Options, RetryPolicy, Studio, make_all
 
 COGVIEW = 15_750
 
@@ -51,7 +51,7 @@ def batch(
                 store=Store(folder / "pictures"),
                 wallet_for=lambda _: practice_wallet(),
                 locks=folder / "locks",
-                patience=Patience(attempts=2, first_wait=0.01, poll_every=0.02),
+                patience=RetryPolicy(attempts=2, first_wait=0.01, poll_every=0.02),
             )
             try:
                 return await make_all(studio, requests, gateway, options or Options(), progress, jobs)

@@ -12,16 +12,16 @@ from typing import Any, Never
 
 import pytest
 
-from blockrun_magic.notebook.loop import Bridge
+from blockrun_magic.notebook.loop import LoopThread
 
 PATIENCE = 10.0
 TESTS = Path(__file__).parent
 
 
 @pytest.fixture
-def bridge() -> Iterator[Bridge]:
+def bridge() -> Iterator[LoopThread]:
     """Return a bridge, closed after the test."""
-    made = Bridge()
+    made = LoopThread()
     yield made
     made.close()
 
@@ -42,7 +42,7 @@ class Waiting:
             self.ended.set()
 
 
-class StoppedWhileSubmitting(Bridge):
+class StoppedWhileSubmitting(LoopThread):
     """Stop is pressed at the worst moment: the work has begun, and its future was not yet handed back."""
 
     def __init__(self, waiting: Waiting) -> None:
@@ -56,7 +56,7 @@ class StoppedWhileSubmitting(Bridge):
         raise KeyboardInterrupt
 
 
-def test_the_caller_gets_what_the_work_returns(bridge: Bridge) -> None:
+def test_the_caller_gets_what_the_work_returns(bridge: LoopThread) -> None:
     """`run` returns the coroutine's value, and all work runs on one loop in one thread."""
 
     async def work() -> tuple[int, int]:
@@ -68,7 +68,7 @@ def test_the_caller_gets_what_the_work_returns(bridge: Bridge) -> None:
     assert threading.get_ident() != first[0]
 
 
-def test_the_works_own_error_reaches_the_caller(bridge: Bridge) -> None:
+def test_the_works_own_error_reaches_the_caller(bridge: LoopThread) -> None:
     """An exception of the coroutine is raised where it was waited for."""
 
     async def work() -> Never:
@@ -78,7 +78,7 @@ def test_the_works_own_error_reaches_the_caller(bridge: Bridge) -> None:
         bridge.run(work())
 
 
-def test_the_works_own_timeout_is_not_taken_for_waiting(bridge: Bridge) -> None:
+def test_the_works_own_timeout_is_not_taken_for_waiting(bridge: LoopThread) -> None:
     """A TimeoutError that the coroutine raises ends the waiting, as any other error does."""
 
     async def work() -> Never:
@@ -89,7 +89,7 @@ def test_the_works_own_timeout_is_not_taken_for_waiting(bridge: Bridge) -> None:
         bridge.run(work())
 
 
-def test_the_caller_is_called_while_it_waits(bridge: Bridge) -> None:
+def test_the_caller_is_called_while_it_waits(bridge: LoopThread) -> None:
     """`tick` is called in the waiting thread, again and again until the work has ended."""
     threads: list[int] = []
     enough = asyncio.Event()
@@ -110,7 +110,7 @@ def test_the_caller_is_called_while_it_waits(bridge: Bridge) -> None:
     assert {threading.get_ident()} == set(threads)
 
 
-def test_stop_cancels_the_work_and_goes_on_to_the_caller(bridge: Bridge) -> None:
+def test_stop_cancels_the_work_and_goes_on_to_the_caller(bridge: LoopThread) -> None:
     """A KeyboardInterrupt while waiting is raised, and the coroutine's `finally` runs."""
     waiting = Waiting()
 
@@ -154,7 +154,7 @@ bridge.close()
     assert "stopped True\n" == done.stdout, done.stderr
 
 
-def test_stop_before_the_work_begins_keeps_it_from_beginning(bridge: Bridge) -> None:
+def test_stop_before_the_work_begins_keeps_it_from_beginning(bridge: LoopThread) -> None:
     """Work that was handed over, and whose turn on the loop has not come, never does anything."""
     waiting, held, free = Waiting(), threading.Event(), threading.Event()
 
@@ -176,7 +176,7 @@ def test_stop_before_the_work_begins_keeps_it_from_beginning(bridge: Bridge) -> 
     assert not waiting.begun.is_set()
 
 
-def test_an_error_while_showing_cancels_the_work_too(bridge: Bridge) -> None:
+def test_an_error_while_showing_cancels_the_work_too(bridge: LoopThread) -> None:
     """When the live line cannot be drawn, nothing goes on unseen."""
     waiting = Waiting()
 
@@ -190,7 +190,7 @@ def test_an_error_while_showing_cancels_the_work_too(bridge: Bridge) -> None:
     assert waiting.ended.wait(PATIENCE)
 
 
-def test_work_after_a_stop_is_done(bridge: Bridge) -> None:
+def test_work_after_a_stop_is_done(bridge: LoopThread) -> None:
     """A stopped cell leaves the loop ready for the next."""
     waiting = Waiting()
 
@@ -208,7 +208,7 @@ def test_work_after_a_stop_is_done(bridge: Bridge) -> None:
 
 def test_closing_ends_what_is_left_and_says_farewell() -> None:
     """`close` cancels open work, then runs the farewell, and ends the thread."""
-    bridge, waiting, told = Bridge(), Waiting(), []
+    bridge, waiting, told = LoopThread(), Waiting(), []
     bridge.submit(waiting.work())
 
     async def farewell() -> None:
@@ -223,7 +223,7 @@ def test_closing_ends_what_is_left_and_says_farewell() -> None:
 
 def test_closing_twice_or_before_any_work_is_harmless() -> None:
     """A second `close`, or one with nothing to close, does nothing; the farewell is not left unawaited."""
-    unused, used = Bridge(), Bridge()
+    unused, used = LoopThread(), LoopThread()
 
     async def farewell() -> None:
         raise AssertionError("there is nothing to say farewell to")
@@ -237,7 +237,7 @@ def test_closing_twice_or_before_any_work_is_harmless() -> None:
     used.close(farewell())
 
 
-def test_a_closed_bridge_can_be_used_again(bridge: Bridge) -> None:
+def test_a_closed_bridge_can_be_used_again(bridge: LoopThread) -> None:
     """Work after `close` gets a new loop: unloading and loading the extension again works."""
 
     async def work() -> int:

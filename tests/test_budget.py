@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blockrun_magic.errors import BudgetError
-from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, Caps, Committed, check_caps, check_price, check_surprise
+from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, Caps, Usage, check_caps, check_price, check_surprise
 
 CENT = 10_000
 SUMS = st.integers(min_value=0, max_value=10**12)
@@ -95,13 +95,13 @@ def test_the_caps_hold_exactly(total: int, in_session: int, in_day: int, session
     """A sum passes if and only if neither cap is passed with it, to the micro-dollar."""
     fits = in_session + total <= session and in_day + total <= day
 
-    assert fits is allowed(check_caps, total, Committed(in_session, in_day), Caps(session=session, day=day))
+    assert fits is allowed(check_caps, total, Usage(in_session, in_day), Caps(session=session, day=day))
 
 
 @pytest.mark.parametrize("name", ["session", "day"])
 def test_a_full_cap_is_told_with_the_way_out(name: str) -> None:
     """The refusal says which cap, how much of it is gone, and the line that raises it far enough."""
-    committed = Committed(session=4_990_000, day=4_990_000)
+    committed = Usage(session=4_990_000, day=4_990_000)
 
     with pytest.raises(BudgetError) as caught:
         check_caps(52_500, committed, Caps(**{"session": 10**9, "day": 10**9, name: 5_000_000}))

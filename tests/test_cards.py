@@ -11,7 +11,7 @@ from PIL import Image
 
 from blockrun_magic.notebook.display.captions import caption_of
 from blockrun_magic.notebook.display.cards import Message, Table, bar, money_words
-from blockrun_magic.payments.ledger.records import KeptPicture
+from blockrun_magic.payments.ledger.records import StoredImage
 from blockrun_magic.studio.results.result import ImageResult, Receipt
 
 HOSTILE = "<script>alert(1)</script> & \"quotes\" 'too' <img src=x onerror=alert(1)>"
@@ -54,7 +54,7 @@ def result_of(
         amount=42_000, realm=realm, gateway="somewhere", network=None, transaction=None, payer=None, bought_at=0.0,
         request_digest="d", take=take, purchase_id="p", settled=settled, from_store=kept,
     )  # fmt: skip
-    pictures = [KeptPicture("file", "image/png", 64, 48, revised)] * n
+    pictures = [StoredImage("file", "image/png", 64, 48, revised)] * n
     request = {"model": "a/model", "prompt": "a prompt", "size": "64x48", "quality": quality, "n": n}
     return ImageResult(request, receipt, pictures, [], 1.25, [Image.new("RGB", (64, 48))] * n)
 

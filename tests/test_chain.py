@@ -12,7 +12,7 @@ import pytest
 from chain import LocalChain, OnChain, RpcServer
 from merchant import PAYEE, Clock, Merchant, Rejected, payer, reset, studio_over
 
-from blockrun_magic.errors import BlockrunError, OutcomeUnknown
+from blockrun_magic.errors import BlockrunError, PaymentOutcomeUnknown
 from blockrun_magic.gateway.chain import evm as truth
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.payments.ledger.records import Payment
@@ -133,7 +133,7 @@ def test_a_lost_answer_is_unknown_until_the_chain_is_asked(
             merchant.acts["settled"] = reset
             for server in servers:
                 server.twist = lambda _method, _result: None
-            with pytest.raises(OutcomeUnknown):
+            with pytest.raises(PaymentOutcomeUnknown):
                 await studio.make(REQUEST, merchant.gateway)
 
             assert [State.UNKNOWN] == [payment.state for payment in payments(studio)]
@@ -195,7 +195,7 @@ def test_one_server_that_lies_or_lags_decides_nothing(
             merchant.acts["settled"] = reset
             servers[0].twist = lambda _method, _result: None
             servers[1].twist = lambda method, result: UNUSED if method == "eth_call" else result
-            with pytest.raises(OutcomeUnknown):
+            with pytest.raises(PaymentOutcomeUnknown):
                 await studio.make(REQUEST, merchant.gateway)
             chain.travel(400)
             clock.ahead = 400.0

@@ -14,11 +14,11 @@ import httpx
 import pytest
 from sockets import RESET, RawServer, http, json_http, raw_server
 
-from blockrun_magic.errors import AnswerUnusable, GatewayUnreachable, SourceError
+from blockrun_magic.errors import GatewayUnreachable, InvalidResponse, SourceError
 from blockrun_magic.gateway import client as client_module
 from blockrun_magic.gateway.client import Client, Timeouts
 from blockrun_magic.gateway.gateways import Gateway, practice_at
-from blockrun_magic.gateway.responses import Answer
+from blockrun_magic.gateway.responses import Response
 from blockrun_magic.payments.x402.networks import BASE
 
 T = TypeVar("T")
@@ -118,7 +118,7 @@ def test_a_get_takes_a_path_or_an_address_of_the_gateway() -> None:
 )
 def test_a_get_goes_nowhere_else(offline: list[str], url: str) -> None:
     """A payment header is given to the gateway's own origin and never to another; odd URLs are our error."""
-    with pytest.raises((AnswerUnusable, GatewayUnreachable)):
+    with pytest.raises((InvalidResponse, GatewayUnreachable)):
         run(lambda client: client.get(PUBLIC, url, PAYMENT))
 
     assert set(offline) <= {"blockrun.example"}
@@ -217,13 +217,13 @@ def test_an_oversized_answer_is_not_read(monkeypatch: pytest.MonkeyPatch, packed
     body = b"x" * 1_000_000
     answer = http(gzip.compress(body), content_encoding="gzip") if packed else http(body)
 
-    with raw_server(answer) as server, pytest.raises(AnswerUnusable, match="larger than"):
+    with raw_server(answer) as server, pytest.raises(InvalidResponse, match="larger than"):
         run(lambda client: client.post(at(server), PATH, {}))
 
 
 def test_an_answer_hides_its_body() -> None:
     """A body may hold a picture of megabytes: it is not part of the answer's representation."""
-    assert "picture" not in repr(Answer(200, {}, b"picture"))
+    assert "picture" not in repr(Response(200, {}, b"picture"))
 
 
 def test_a_proxy_is_not_asked_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,7 +264,7 @@ def test_redirects_are_followed_a_little() -> None:
 def test_redirects_end(location: str | None) -> None:
     """A picture that is always elsewhere is given up after three redirects."""
     where = {} if location is None else {"location": location}
-    with raw_server(http(b"", 302, **where)) as server, pytest.raises(AnswerUnusable, match="redirects without end"):
+    with raw_server(http(b"", 302, **where)) as server, pytest.raises(InvalidResponse, match="redirects without end"):
         run(lambda client: client.download(f"{server.url}/again", at(server)))
 
     assert 4 == len(server.seen)
@@ -285,7 +285,7 @@ def test_redirects_end(location: str | None) -> None:
 def test_a_redirect_is_checked_like_the_first_address(location: str) -> None:
     """What would not be opened itself is not opened after a redirect either."""
     with raw_server(http(b"", 302, location=location)) as server:
-        with pytest.raises((AnswerUnusable, GatewayUnreachable)):
+        with pytest.raises((InvalidResponse, GatewayUnreachable)):
             run(lambda client: client.download(f"{server.url}/x", at(server)))
 
         assert 1 == len(server.seen)
@@ -310,7 +310,7 @@ def test_a_picture_that_breaks_off_is_said_so(answer: Any) -> None:
 def test_a_picture_has_a_greatest_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """A picture beyond the limit is not read to its end."""
     monkeypatch.setattr(client_module, "_MAX_PICTURE", 1000)
-    with raw_server(http(b"x" * 1001)) as server, pytest.raises(AnswerUnusable, match="larger than"):
+    with raw_server(http(b"x" * 1001)) as server, pytest.raises(InvalidResponse, match="larger than"):
         run(lambda client: client.download(f"{server.url}/x", at(server)))
 
 
@@ -341,7 +341,7 @@ def test_what_is_not_plain_https_is_not_opened(offline: list[str], names: dict[s
     """For a gateway on the net only https counts, without credentials; nothing is connected to for less."""
     names |= {"cdn.example": ["8.8.8.8"], "blockrun.example": ["8.8.8.8"]}
 
-    with pytest.raises(AnswerUnusable) as caught:
+    with pytest.raises(InvalidResponse) as caught:
         run(lambda client: client.download(url, PUBLIC))
 
     assert "address we do not open" in caught.value.what
@@ -379,7 +379,7 @@ def test_a_private_address_is_not_opened(offline: list[str], address: str) -> No
     """No private, local or special address, and none inside an IPv6 one, is opened for a gateway on the net."""
     host = f"[{address}]" if ":" in address else address
 
-    with pytest.raises(AnswerUnusable, match="private network"):
+    with pytest.raises(InvalidResponse, match="private network"):
         run(lambda client: client.download(f"https://{host}/x.png", PUBLIC))
 
     assert [] == offline
@@ -388,7 +388,7 @@ def test_a_private_address_is_not_opened(offline: list[str], address: str) -> No
 @pytest.mark.parametrize("host", ["2130706433", "0x7f000001", "0x7f.1", "127.1", "017700000001", "0", "1.1"])
 def test_a_disguised_address_is_not_opened(offline: list[str], host: str) -> None:
     """Decimal, hex, octal and short spellings lead to the same addresses, and are refused like them."""
-    with pytest.raises((AnswerUnusable, GatewayUnreachable)) as caught:
+    with pytest.raises((InvalidResponse, GatewayUnreachable)) as caught:
         run(lambda client: client.download(f"https://{host}/x.png", PUBLIC))
 
     if host != "1.1":
@@ -403,7 +403,7 @@ def test_a_name_that_leads_to_a_private_address_is_not_opened(
     """The address counts, not the name; one private address among public ones is enough."""
     names["cdn.example"] = ["8.8.8.8", address]
 
-    with pytest.raises(AnswerUnusable, match="private network"):
+    with pytest.raises(InvalidResponse, match="private network"):
         run(lambda client: client.download("https://cdn.example/x.png", PUBLIC))
 
     assert [] == offline
@@ -433,7 +433,7 @@ def test_the_address_that_was_checked_is_the_one_that_is_opened(
 @pytest.mark.parametrize("host", ["nowhere.example", "a..b", "a" * 70 + ".example", "x\x00y"])
 def test_a_name_that_leads_nowhere_is_said_so(offline: list[str], names: dict[str, list[str]], host: str) -> None:
     """A name that cannot be found, or cannot be one, is an error of ours, and says that nothing is bought again."""
-    with pytest.raises((GatewayUnreachable, AnswerUnusable)) as caught:
+    with pytest.raises((GatewayUnreachable, InvalidResponse)) as caught:
         run(lambda client: client.download(f"https://{host}/x.png", PUBLIC))
 
     assert caught.value.what.isprintable()
@@ -444,7 +444,7 @@ def test_a_name_outside_ascii_is_an_error_of_ours(offline: list[str], names: dic
     """A host that no header can carry is refused in words, although its address is public."""
     names["b\u00fccher.example"] = ["8.8.8.8"]
 
-    with pytest.raises(AnswerUnusable, match="not an address that can be opened"):
+    with pytest.raises(InvalidResponse, match="not an address that can be opened"):
         run(lambda client: client.download("https://b\u00fccher.example/x.png", PUBLIC))
 
     assert [] == offline
@@ -465,7 +465,7 @@ def test_a_redirect_to_a_private_address_is_not_followed(
 
     monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", redirect)
 
-    with pytest.raises(AnswerUnusable, match="private network"):
+    with pytest.raises(InvalidResponse, match="private network"):
         run(lambda client: client.download("https://cdn.example/x.png", PUBLIC))
 
     assert ["8.8.8.8"] == opened

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from blockrun_magic.errors import AnswerUnusable, StoreError
+from blockrun_magic.errors import InvalidResponse, StoreError
 from blockrun_magic.images.formats import decode
 from blockrun_magic.images.media_types import media_type_of, suffix_of
 
@@ -39,12 +39,12 @@ def png_that_claims(width: int, height: int) -> bytes:
 
 def read(data: bytes) -> Image.Image:
     """Return the picture of an answer."""
-    return decode(data, AnswerUnusable, "The gateway's answer", "Try again.")
+    return decode(data, InvalidResponse, "The gateway's answer", "Try again.")
 
 
 def refusal_of(data: bytes) -> str:
     """Return the first line of the refusal of an answer."""
-    with pytest.raises(AnswerUnusable) as caught:
+    with pytest.raises(InvalidResponse) as caught:
         read(data)
     assert caught.value.do == "Try again."
     return caught.value.what
@@ -183,7 +183,7 @@ def test_any_bytes_are_a_picture_or_a_refusal(data: bytes) -> None:
     """Whatever comes, decoding it raises nothing but the refusal."""
     try:
         image = read(data)
-    except AnswerUnusable as error:
+    except InvalidResponse as error:
         assert error.what  # noqa: PT017  either way is right, and this one has words
     else:
         assert image.size > (0, 0)
@@ -196,7 +196,7 @@ def test_the_pixels_are_read_when_somebody_looks(form: str) -> None:
     Image.effect_noise((2000, 2000), 60).convert("RGB").save(file, form)
     data = file.getvalue()
     tracemalloc.start()
-    image = decode(data, AnswerUnusable, "It", "")
+    image = decode(data, InvalidResponse, "It", "")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
 

@@ -48,15 +48,15 @@ from merchant import (
 from PIL import Image
 
 from blockrun_magic.errors import (
-    AnswerUnusable,
     BlockrunError,
     BudgetError,
-    ContentRefused,
+    ContentPolicyViolation,
     GatewayError,
     GatewayUnreachable,
+    InvalidResponse,
     JobFailed,
     LedgerError,
-    OutcomeUnknown,
+    PaymentOutcomeUnknown,
     PaymentRejected,
     RateLimited,
     RequestRejected,
@@ -70,7 +70,7 @@ from blockrun_magic.images import store as store_module
 from blockrun_magic.payments.ledger.connection import told
 from blockrun_magic.payments.ledger.reports import spending
 from blockrun_magic.payments.x402.networks import BASE, PRACTICE
-from blockrun_magic.studio import BatchProgress, ImageResult, Options, Patience, Studio, make_all
+from blockrun_magic.studio import BatchProgress, ImageResult, Options, RetryPolicy, Studio, make_all
 
 _LONG = 400
 """Seconds after which every signature of the first run has certainly expired."""
@@ -82,7 +82,7 @@ _LIMITED = {"error": "Rate limit exceeded", "retry_after_seconds": 0.01}
 _RUNNING = {"status": "in_progress"}
 _FAILED = {"status": "failed", "payment_status": "not_charged", "error": "It could not be painted."}
 _REPLAY = {"error": "Payment verification failed", "code": "PAYMENT_REPLAY"}
-_REFUSING = {400: RequestRejected, 402: PaymentRejected, 403: ContentRefused}
+_REFUSING = {400: RequestRejected, 402: PaymentRejected, 403: ContentPolicyViolation}
 _PASSING = {408: UpstreamFailed, 425: UpstreamFailed, 429: RateLimited} | dict.fromkeys(
     (500, 502, 503, 504), UpstreamFailed
 )
@@ -97,7 +97,7 @@ class Fault:
     """
 
     acts: Mapping[str, Act] = field(default_factory=dict)
-    first: type = OutcomeUnknown
+    first: type = PaymentOutcomeUnknown
     then: type = _PICTURE
     later: type | None = None
     moved: bool = False
@@ -110,7 +110,7 @@ class Fault:
     slow: bool = False
     witness: bool = True
     form: str = "data"
-    patience: Patience = QUICK
+    patience: RetryPolicy = QUICK
     timeouts: Timeouts | None = None
     skew: float = 0.0
     """How far our clock is ahead of the world's."""
@@ -292,7 +292,7 @@ def _unsigned() -> dict[str, Fault]:
         "500 at the price": Fault({"challenge": say(500)}, UpstreamFailed),
         "429 at the price": Fault({"challenge": say(429, _LIMITED)}, RateLimited),
         "400 at the price": Fault({"challenge": say(400)}, RequestRejected),
-        "200 at the price": Fault({"challenge": say(200, {"data": [{"url": "https://x.example/y"}]})}, AnswerUnusable),
+        "200 at the price": Fault({"challenge": say(200, {"data": [{"url": "https://x.example/y"}]})}, InvalidResponse),
         **{f"terms: {name}": Fault({"challenge": act}, TermsRefused) for name, act in asked.items()},
         "terms: a million dollars": Fault({"challenge": _ask(amount="1000000000000")}, BudgetError),
         "terms: far above the list": Fault(prepare=_surcharge(200_000), meanwhile=_surcharge(0), first=BudgetError),
@@ -314,7 +314,7 @@ def _before() -> dict[str, Fault]:
         "junk before settling": Fault({"paid": say_raw(_JUNK)}),
         "reset, and cashed minutes later": Fault({"paid": reset}, meanwhile=Merchant.cash_what_it_holds),
         "403, and cashed minutes later": Fault(
-            {"paid": say(403)}, ContentRefused, meanwhile=Merchant.cash_what_it_holds
+            {"paid": say(403)}, ContentPolicyViolation, meanwhile=Merchant.cash_what_it_holds
         ),
         **{f"{status} before settling": Fault({"paid": say(status)}) for status in _PASSING},
         **{
@@ -326,12 +326,12 @@ def _before() -> dict[str, Fault]:
         "429 with Retry-After, once": Fault({"paid": once(say(429, _LIMITED))}, _PICTURE, moved=True),
         "a redirect": Fault({"paid": say(307, Location="http://127.0.0.1:9/")}, RequestRejected),
         "402, because the price rose": Fault({"challenge": _raise_price}, _PICTURE, moved=True),
-        "no witness, reset before settling": Fault({"paid": reset}, witness=False, later=OutcomeUnknown),
+        "no witness, reset before settling": Fault({"paid": reset}, witness=False, later=PaymentOutcomeUnknown),
         "no witness, 403 before settling": Fault(
-            {"paid": say(403)}, ContentRefused, witness=False, later=OutcomeUnknown
+            {"paid": say(403)}, ContentPolicyViolation, witness=False, later=PaymentOutcomeUnknown
         ),
         "a witness that errs, reset before settling": Fault({"paid": reset, "witness": say(200, {"used": "yes"})}),
-        "a witness that breaks off, 403": Fault({"paid": say(403), "witness": reset}, ContentRefused),
+        "a witness that breaks off, 403": Fault({"paid": say(403), "witness": reset}, ContentPolicyViolation),
     }
 
 
@@ -341,27 +341,27 @@ def _after() -> dict[str, Fault]:
         "reset": (reset, GatewayUnreachable),
         "junk": (say_raw(_JUNK), GatewayUnreachable),
         "half a body": (_receiptless(cut_off), GatewayUnreachable),
-        "a web page": (_receiptless(change(body=b"<html>")), AnswerUnusable),
-        "no picture": (_receiptless(change(data=[])), AnswerUnusable),
+        "a web page": (_receiptless(change(body=b"<html>")), InvalidResponse),
+        "no picture": (_receiptless(change(data=[])), InvalidResponse),
         "replay": (say(402, _REPLAY), PaymentRejected),
         **{f"{status}": (_paid_for(status, "nowhere"), error) for status, error in (_PASSING | _REFUSING).items()},
     }
     told_us = {
         "half a body": (cut_off, GatewayUnreachable),
-        "a web page": (change(body=b"<html>"), AnswerUnusable),
-        "no picture": (change(data=[]), AnswerUnusable),
-        "no list": (change(data={"url": "x"}), AnswerUnusable),
-        "bad base64": (_bring("data:image/png;base64,%%%"), AnswerUnusable),
-        "a page for a picture": (_bring_bytes(b"<html>no</html>"), AnswerUnusable),
-        "a picture cut short": (_bring_bytes(_png((64, 64))[:900]), AnswerUnusable),
-        "a bomb": (_bring_bytes(_png((20_000, 20_000))), AnswerUnusable),
-        "a file URL": (_bring("file:///etc/passwd"), AnswerUnusable),
-        "an http URL elsewhere": (_bring("http://169.254.169.254/latest"), AnswerUnusable),
-        "a URL with a password": (_bring("https://user:word@x.example/y.png"), AnswerUnusable),
-        "a URL that is none": (_bring("{origin}/\x01\x7f.png"), AnswerUnusable),
+        "a web page": (change(body=b"<html>"), InvalidResponse),
+        "no picture": (change(data=[]), InvalidResponse),
+        "no list": (change(data={"url": "x"}), InvalidResponse),
+        "bad base64": (_bring("data:image/png;base64,%%%"), InvalidResponse),
+        "a page for a picture": (_bring_bytes(b"<html>no</html>"), InvalidResponse),
+        "a picture cut short": (_bring_bytes(_png((64, 64))[:900]), InvalidResponse),
+        "a bomb": (_bring_bytes(_png((20_000, 20_000))), InvalidResponse),
+        "a file URL": (_bring("file:///etc/passwd"), InvalidResponse),
+        "an http URL elsewhere": (_bring("http://169.254.169.254/latest"), InvalidResponse),
+        "a URL with a password": (_bring("https://user:word@x.example/y.png"), InvalidResponse),
+        "a URL that is none": (_bring("{origin}/\x01\x7f.png"), InvalidResponse),
         **{
             f"{status}, told in the {where}": (_paid_for(status, where), error)
-            for status, error in {402: PaymentRejected, 403: ContentRefused, 500: UpstreamFailed}.items()
+            for status, error in {402: PaymentRejected, 403: ContentPolicyViolation, 500: UpstreamFailed}.items()
             for where in ("body", "header")
         },
     }
@@ -389,9 +389,9 @@ def _after() -> dict[str, Fault]:
         "the picture's URL: 404": Fault({"media": say(404)}, GatewayUnreachable, moved=True, form="url"),
         "the picture's URL: reset": Fault({"media": reset}, GatewayUnreachable, moved=True, form="url"),
         "the picture's URL: half a body": Fault({"media": cut_off}, GatewayUnreachable, moved=True, form="url"),
-        "the picture's URL: a page": Fault({"media": say(200)}, AnswerUnusable, moved=True, form="url"),
+        "the picture's URL: a page": Fault({"media": say(200)}, InvalidResponse, moved=True, form="url"),
         "the picture's URL: without end": Fault(
-            {"media": say(302, Location="/api/media/a/1")}, AnswerUnusable, moved=True, form="url"
+            {"media": say(302, Location="/api/media/a/1")}, InvalidResponse, moved=True, form="url"
         ),
         "the picture's URL: lapsed": Fault(
             {"media": say(410)}, GatewayUnreachable, moved=True, form="url", prepare=_lapse
@@ -401,7 +401,7 @@ def _after() -> dict[str, Fault]:
 
 def _jobs() -> dict[str, Fault]:
     """Return the faults of a slow job."""
-    brief = Patience(attempts=3, first_wait=0.01, poll_every=0.01, poll_at_most_every=0.02, job=0.3)
+    brief = RetryPolicy(attempts=3, first_wait=0.01, poll_every=0.01, poll_at_most_every=0.02, job=0.3)
     faults = {
         "no fault": Fault({}, _PICTURE, moved=True),
         "202 lost, once": Fault({"job": once(reset)}, _PICTURE, moved=True),
@@ -409,7 +409,7 @@ def _jobs() -> dict[str, Fault]:
         "poll 404": Fault({"poll": say(404)}, RequestRejected),
         "poll 410": Fault({"poll": say(410)}, RequestRejected),
         "poll 402": Fault({"poll": say(402)}, PaymentRejected),
-        "poll 403": Fault({"poll": say(403)}, ContentRefused),
+        "poll 403": Fault({"poll": say(403)}, ContentPolicyViolation),
         "poll 500, once": Fault({"poll": once(say(500))}, _PICTURE, moved=True),
         "poll 504": Fault({"poll": say(504)}),
         "poll reset, once": Fault({"poll": once(reset)}, _PICTURE, moved=True),
@@ -700,7 +700,7 @@ def test_a_resumed_purchase_costs_no_more_than_was_agreed(tmp_path: Path) -> Non
 
     async def runs(merchant: Merchant) -> None:
         async with studio_over(tmp_path / "magic", clock=world) as studio:
-            with pytest.raises(OutcomeUnknown):
+            with pytest.raises(PaymentOutcomeUnknown):
                 await studio.make(_request("generate"), merchant.gateway)
             [purchase] = studio.ledger.open_purchases()
             merchant.heal()

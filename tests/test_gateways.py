@@ -235,8 +235,8 @@ def test_an_unknown_outcome_is_the_users_to_decide(kernel: Kernel, proxy: ClawRo
     lost = kernel.run("%imagegen --model flux a lost fox")
     proxy.logs = logs
 
-    assert "OutcomeUnknown" == lost.error_name
-    assert "OutcomeUnknown" == kernel.run("%imagegen --model flux a lost fox").error_name
+    assert "PaymentOutcomeUnknown" == lost.error_name
+    assert "PaymentOutcomeUnknown" == kernel.run("%imagegen --model flux a lost fox").error_name
     jobs = made(kernel, "%blockrun jobs").text
     assert "about $0.042" in jobs
     assert "%blockrun resolve" in jobs
@@ -249,7 +249,7 @@ def test_an_unknown_outcome_is_the_users_to_decide(kernel: Kernel, proxy: ClawRo
     assert "what became of it" in " ".join(kernel.run(f"%blockrun resolve {name}").error)
     assert "$0.043 booked as charged" in made(kernel, f"%blockrun resolve {name} --charged 0.043").text
     assert "no payment that you could decide" in made(kernel, f"%blockrun resolve {name} --not-charged").text
-    assert "AnswerUnusable" == kernel.run("%imagegen --model flux a lost fox").error_name
+    assert "InvalidResponse" == kernel.run("%imagegen --model flux a lost fox").error_name
     assert "is estimated" in made(kernel, "%blockrun spend all").text
 
 

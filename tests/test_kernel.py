@@ -70,7 +70,7 @@ def test_a_cell_that_fails_stops_what_is_queued_behind_it(kernel: Kernel) -> Non
     first = kernel.start(f"%imagegen {QUICK} practice:403 refused")
     second = kernel.start("went_on = True")
 
-    assert "ContentRefused" == kernel.finish(first).error_name
+    assert "ContentPolicyViolation" == kernel.finish(first).error_name
     assert "aborted" == kernel.finish(second).status
 
 
@@ -126,11 +126,11 @@ def test_an_answer_that_is_no_picture_ends_in_two_lines(kernel: Kernel, gateway:
     before = paid_to(gateway.url)
     cell, again = kernel.run(code), kernel.run(code)
 
-    assert "AnswerUnusable" == cell.error_name
+    assert "InvalidResponse" == cell.error_name
     assert 2 == len(cell.error)
     assert "$0.01575 was paid" in cell.error[1]
     assert [] == cell.pictures
-    assert "AnswerUnusable" == again.error_name
+    assert "InvalidResponse" == again.error_name
     assert before + PRICE == paid_to(gateway.url)
 
 

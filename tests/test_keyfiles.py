@@ -22,14 +22,14 @@ from hypothesis import strategies as st
 from test_wallet import shows_key, verbose
 
 from blockrun_magic.errors import WalletError, WalletLocked
-from blockrun_magic.payments.secrets import Secret, UnseenEnviron
+from blockrun_magic.payments.secrets import RedactedEnviron, Secret
 from blockrun_magic.payments.wallets import key_files as keyfiles
 from blockrun_magic.payments.wallets import keystore
 from blockrun_magic.payments.wallets.external import keys_elsewhere, read_any
 from blockrun_magic.payments.wallets.key_files import check_absent, make_private, write_new
 from blockrun_magic.payments.wallets.keystore import Keystore, address_of, lock_key, read_keystore
 from blockrun_magic.payments.wallets.private_key import looks_secret
-from blockrun_magic.payments.wallets.registry import Places, new_key
+from blockrun_magic.payments.wallets.registry import WalletRegistry, new_key
 
 KEY = hashlib.sha256(b"a throwaway key of the key file tests").digest()
 ADDRESS = Account.from_key(KEY).address
@@ -179,7 +179,7 @@ def test_killed_in_the_middle_it_is_whole_or_absent(folder: Path, deadly: str, w
 
 def test_of_two_at_once_one_wins(folder: Path) -> None:
     """Both want the same name: one has it, the other is told, and the file is the winner's, whole."""
-    places = Places(folder / ".blockrun", folder)
+    places = WalletRegistry(folder / ".blockrun", folder)
     keys = [new_key() for _ in range(8)]
     start = threading.Barrier(len(keys))
     kept: list[Secret] = []
@@ -366,7 +366,7 @@ def official(home: Path, code: str) -> str:
 def test_the_official_sdk_loads_the_wallet_that_we_keep(tmp_path: Path) -> None:
     """The default wallet is at the same place in the same form: it sees the same address, and makes no other."""
     key = new_key()
-    places = Places.of({}, tmp_path)
+    places = WalletRegistry.of({}, tmp_path)
     path = places.keep_key("default", key)
 
     assert places.folder / ".session" == path
@@ -449,7 +449,7 @@ def test_a_key_on_a_line_is_recognised(words: str, secret: bool) -> None:
 def test_an_environment_is_not_shown() -> None:
     """It is a mapping like any other, changes with the real one, and its repr holds nothing of it."""
     real = {"BLOCKRUN_WALLET_KEY": KEY.hex()}
-    seen = UnseenEnviron(real)
+    seen = RedactedEnviron(real)
     real["MORE"] = "1"
 
     assert real == dict(seen)

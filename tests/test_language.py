@@ -54,7 +54,7 @@ def test_when_all_fail_the_cell_fails(kernel: Kernel) -> None:
     """Nothing made is an error, so that Run All stops."""
     cell = kernel.run(f"%%imagegen {SMALL} --each\npractice:403 one\npractice:403 two")
 
-    assert ("ContentRefused", 2) == (cell.error_name, len(cell.error))
+    assert ("ContentPolicyViolation", 2) == (cell.error_name, len(cell.error))
 
 
 def test_prompts_come_from_a_variable(kernel: Kernel) -> None:

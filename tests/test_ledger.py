@@ -22,15 +22,15 @@ from blockrun_magic.errors import BudgetError, LedgerError
 from blockrun_magic.payments.ledger import connection as database
 from blockrun_magic.payments.ledger import schema
 from blockrun_magic.payments.ledger.ledger import Ledger
-from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, Caps, Committed
-from blockrun_magic.payments.ledger.records import KeptPicture, Payment, Purchase
+from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, Caps, Usage
+from blockrun_magic.payments.ledger.records import Payment, Purchase, StoredImage
 from blockrun_magic.payments.ledger.states import AT_RISK, OPEN, TRANSITIONS, UNSIGNED_TRANSITIONS, State
-from blockrun_magic.payments.x402.protocol import Authorization, SignedPayment
+from blockrun_magic.payments.x402.protocol import Authorization, PaymentPayload
 
 NOON = 1_800_014_400.0 - 1_800_014_400 % 86_400 + 43_200
 REQUEST = {"endpoint": "/v1/images/generations", "model": "google/nano-banana", "prompt": "a cat", "size": "1024x1024"}
 HASH = "0x" + "ab" * 32
-PICTURE = KeptPicture("cd" * 32, "image/png", 1024, 1024, "a fine cat")
+PICTURE = StoredImage("cd" * 32, "image/png", 1024, 1024, "a fine cat")
 JOB = "https://blockrun.ai/api/v1/jobs/1"
 
 
@@ -76,7 +76,7 @@ def purchase(ledger: Ledger, digest: str = "sha256:1", take: int = 1, realm: str
     return ledger.begin(realm, "base", digest, take, REQUEST, private=False)
 
 
-def signed(nonce: str | None = None) -> SignedPayment:
+def signed(nonce: str | None = None) -> PaymentPayload:
     """Return a payment as it looks after signing; its header is a secret."""
     authorization = Authorization(
         payer="0x" + "11" * 20,
@@ -86,7 +86,7 @@ def signed(nonce: str | None = None) -> SignedPayment:
         valid_before=int(NOON) + 300,
         nonce=nonce or "0x" + secrets.token_hex(32),
     )
-    return SignedPayment(authorization, "PAYMENT-SIGNATURE", "c2VjcmV0IGhlYWRlcg==")
+    return PaymentPayload(authorization, "PAYMENT-SIGNATURE", "c2VjcmV0IGhlYWRlcg==")
 
 
 def payment_of(ledger: Ledger, payment_id: int) -> Payment:
@@ -429,7 +429,7 @@ def test_a_finished_purchase_has_its_pictures(ledger: Ledger, clock: Clock) -> N
     ledger.answer(begun.id, [{"url": "https://cdn.example/1.png"}])
     assert [{"url": "https://cdn.example/1.png"}] == purchase(ledger).answer
     clock.now += 7
-    other = KeptPicture("ef" * 32, "image/webp", 10, 20)
+    other = StoredImage("ef" * 32, "image/webp", 10, 20)
 
     ledger.finish(begun.id, [other], 1.0)
     ledger.finish(begun.id, [PICTURE, other], 2.5)
@@ -542,8 +542,8 @@ def test_what_is_settled_or_at_risk_counts(ledger: Ledger, state: State) -> None
     payment_in(ledger, state, amount=700)
     counted = 0 if state is State.RELEASED else 700
 
-    assert Committed(counted, counted) == ledger.committed("real")
-    assert Committed(0, 0) == ledger.committed("practice")
+    assert Usage(counted, counted) == ledger.committed("real")
+    assert Usage(0, 0) == ledger.committed("practice")
 
 
 @pytest.mark.parametrize("cap", ["session", "day"])
@@ -569,7 +569,7 @@ def test_a_session_is_a_kernels_own_and_the_day_is_everybodys(ledger: Ledger) ->
     payment_in(ledger, State.SETTLED, amount=1000)
 
     with another(ledger) as other:
-        assert Committed(0, 1000) == other.committed("real")
+        assert Usage(0, 1000) == other.committed("real")
         payment_in(other, State.RESERVED, amount=500)
         with pytest.raises(BudgetError, match="this day's cap"):
             other.reserve(purchase(other), 1)
@@ -584,7 +584,7 @@ def test_realms_have_caps_of_their_own(ledger: Ledger) -> None:
 
     assert payment_in(ledger, State.SETTLED, amount=1000, of=purchase(ledger, realm="real"))
     assert payment_in(ledger, State.SETTLED, amount=1000, of=purchase(ledger, realm="testnet"))
-    assert Committed(1000, 1000) == ledger.committed("practice")
+    assert Usage(1000, 1000) == ledger.committed("practice")
 
 
 def test_a_day_ends_at_midnight_utc(ledger: Ledger, clock: Clock) -> None:
@@ -597,7 +597,7 @@ def test_a_day_ends_at_midnight_utc(ledger: Ledger, clock: Clock) -> None:
 
     clock.now = NOON + 43_200
 
-    assert Committed(session=1000, day=0) == ledger.committed("real")
+    assert Usage(session=1000, day=0) == ledger.committed("real")
     assert ledger.reserve(purchase(ledger), 1000)
 
 
@@ -616,7 +616,7 @@ def test_a_hold_counts_until_it_is_dropped(ledger: Ledger) -> None:
     hold = ledger.hold("real", 800)
 
     with another(ledger) as other:
-        assert Committed(0, 800) == other.committed("real")
+        assert Usage(0, 800) == other.committed("real")
         with pytest.raises(BudgetError):
             other.reserve(purchase(other), 201)
         ledger.drop_hold(hold)
@@ -641,7 +641,7 @@ def test_the_parts_come_out_of_their_hold(ledger: Ledger) -> None:
 
     for amount in (600, 300, 100):
         ledger.reserve(purchase(ledger), amount, hold)
-        assert Committed(1000, 1000) == ledger.committed("real")
+        assert Usage(1000, 1000) == ledger.committed("real")
     with pytest.raises(BudgetError):
         ledger.reserve(purchase(ledger), 1, hold)
 
@@ -662,11 +662,11 @@ def test_a_hold_of_a_dead_kernel_ends_by_itself(ledger: Ledger, clock: Clock) ->
     """Nobody drops the hold of a kernel that was killed: after an hour it no longer counts."""
     ledger.hold("real", 1000)
     clock.now += 3599
-    assert Committed(1000, 1000) == ledger.committed("real")
+    assert Usage(1000, 1000) == ledger.committed("real")
 
     clock.now += 1
 
-    assert Committed(0, 0) == ledger.committed("real")
+    assert Usage(0, 0) == ledger.committed("real")
 
 
 # -- several kernels, several threads
@@ -684,7 +684,7 @@ def test_threads_of_one_kernel_share_a_ledger(ledger: Ledger) -> None:
         thread.join()
 
     assert 500_000 == sum(totals)
-    assert Committed(500_000, 500_000) == ledger.committed("real")
+    assert Usage(500_000, 500_000) == ledger.committed("real")
 
 
 KERNELS = 8
@@ -921,7 +921,7 @@ FILLED: dict[str, Callable[[Ledger, Payment, str], object]] = {
     "release": lambda ledger, payment, text: ledger.release(payment.id, text),
     "answer": lambda ledger, payment, text: ledger.answer(payment.purchase_id, [{"url": text}]),
     "finish": lambda ledger, payment, text: ledger.finish(
-        payment.purchase_id, [KeptPicture("cd" * 32, "image/png", 1, 1, text)], 1.0
+        payment.purchase_id, [StoredImage("cd" * 32, "image/png", 1, 1, text)], 1.0
     ),
 }
 

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from blockrun_magic.gateway.base64_images import lift_pictures
-from blockrun_magic.gateway.responses import Answer, Completed, read_answer
+from blockrun_magic.gateway.responses import CompletedJob, Response, read_answer
 
 PICTURE = bytes(range(256)) * 80
 ENCODED = base64.b64encode(PICTURE).decode()
@@ -16,9 +16,9 @@ ENCODED = base64.b64encode(PICTURE).decode()
 
 def data_of(body: bytes) -> list[bytes | None]:
     """Return the pictures that an answer with this body brings."""
-    found = read_answer(Answer(200, {}, body))
+    found = read_answer(Response(200, {}, body))
 
-    assert isinstance(found, Completed)
+    assert isinstance(found, CompletedJob)
     return [item.data for item in found.items]
 
 
@@ -61,11 +61,11 @@ def test_what_cannot_be_lifted_is_read_as_any_text(encoded: str) -> None:
 def test_what_is_no_json_stays_as_it_is(body: bytes) -> None:
     """Cut or senseless bodies are given back untouched, and bring no picture."""
     assert (body, {}) == lift_pictures(body)
-    assert Answer(200, {}, body).json() is None
+    assert Response(200, {}, body).json() is None
 
 
 def test_a_name_that_names_no_picture_is_not_believed() -> None:
     """A gateway that writes @0 itself has sent no picture."""
-    answer = Answer(200, {}, b'{"data":[{"b64_json":"@0"}]}')
+    answer = Response(200, {}, b'{"data":[{"b64_json":"@0"}]}')
 
     assert answer.picture("@0") is None

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from merchant import Clock, studio_over
 from sockets import json_http, raw_server
 
-from blockrun_magic.errors import AnswerUnusable, GatewayUnreachable, RequestRejected, WalletMissing
+from blockrun_magic.errors import GatewayUnreachable, InvalidResponse, RequestRejected, WalletMissing
 from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
 from blockrun_magic.gateway.catalog.remote import merge, read_models, to_record
 from blockrun_magic.gateway.gateways import Gateway, gateway_at, practice_at
@@ -258,7 +258,7 @@ def test_the_older_list_is_asked_for_where_there_is_no_other(tmp_path: Path) -> 
 def test_a_list_without_pictures_delists_nothing(tmp_path: Path) -> None:
     """A gateway that lists chat models only, or nothing, leaves the catalogue as it was."""
     with raw_server(json_http({"data": []})) as server:
-        with pytest.raises(AnswerUnusable):
+        with pytest.raises(InvalidResponse):
             _refreshed(tmp_path, gateway_at(f"{server.url}/api"))
 
         assert [] == list(tmp_path.glob("catalogues/*"))

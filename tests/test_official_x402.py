@@ -24,9 +24,15 @@ from x402.schemas.v1 import PaymentPayloadV1, PaymentRequiredV1, PaymentRequirem
 from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.payments.x402.networks import BASE, BASE_SEPOLIA, Network
 from blockrun_magic.payments.x402.protocol import (
-    Challenge,
-    SignedPayment,
-    Terms,
+    PaymentPayload as OurPayload,
+)
+from blockrun_magic.payments.x402.protocol import (
+    PaymentRequired as OurRequired,
+)
+from blockrun_magic.payments.x402.protocol import (
+    PaymentRequirements as OurRequirements,
+)
+from blockrun_magic.payments.x402.protocol import (
     pin_terms,
     read_challenge,
     read_settlement,
@@ -114,19 +120,19 @@ def official_challenge(network: Network, version: int) -> PaymentRequired | Paym
     )
 
 
-def received(required: PaymentRequired | PaymentRequiredV1) -> Challenge:
+def received(required: PaymentRequired | PaymentRequiredV1) -> OurRequired:
     """Return how we read a challenge on its way of its version: v2 in the header, v1 in the body."""
     if isinstance(required, PaymentRequiredV1):
         return read_challenge({}, required.model_dump_json(by_alias=True, exclude_none=True).encode())
     return read_challenge({"payment-required": encode_payment_required_header(required)}, b"{}")
 
 
-def pinned(required: PaymentRequired | PaymentRequiredV1, network: Network) -> Terms:
+def pinned(required: PaymentRequired | PaymentRequiredV1, network: Network) -> OurRequirements:
     """Return the terms of a challenge, checked as for a gateway on `network`."""
     return pin_terms(received(required), (network,), GATEWAY, WALLET.address)
 
 
-def paid(network: Network, version: int, wallet: Wallet = WALLET) -> tuple[Any, SignedPayment]:
+def paid(network: Network, version: int, wallet: Wallet = WALLET) -> tuple[Any, OurPayload]:
     """Return the official requirement and our signed payment of it."""
     required = official_challenge(network, version)
     terms = pinned(required, network)
@@ -140,7 +146,7 @@ def verdict(payload: Any, requirement: Any, chain: Chain | None = None) -> tuple
     return answer.is_valid, answer.invalid_reason
 
 
-def tampered(signed: SignedPayment, **changes: str) -> Any:
+def tampered(signed: OurPayload, **changes: str) -> Any:
     """Return the decoded payment with fields of its authorization changed after the signature."""
     content = json.loads(base64.b64decode(signed.header_value))
     content["payload"]["authorization"].update(changes)

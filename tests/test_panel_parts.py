@@ -10,7 +10,7 @@ import pytest
 from ipywidgets.widgets.widget import _instances as alive
 
 from blockrun_magic.errors import BlockrunError, FlagError
-from blockrun_magic.notebook.loop import Bridge
+from blockrun_magic.notebook.loop import LoopThread
 from blockrun_magic.notebook.panel.dispatcher import Dispatcher
 from blockrun_magic.notebook.panel.prices import price_words
 from blockrun_magic.notebook.panel.still import leaves_a_still, still_html
@@ -18,9 +18,9 @@ from blockrun_magic.notebook.panel.widgets import Notice, button, close_tree, ht
 
 
 @pytest.fixture
-def bridge() -> Iterator[Bridge]:
+def bridge() -> Iterator[LoopThread]:
     """Return a loop in a thread of its own."""
-    running = Bridge()
+    running = LoopThread()
     yield running
     running.close()
 
@@ -76,7 +76,7 @@ def test_closing_takes_every_widget_of_a_tree() -> None:
     assert before == len(alive)
 
 
-def test_callbacks_run_in_order_on_the_loop_and_errors_are_said(bridge: Bridge) -> None:
+def test_callbacks_run_in_order_on_the_loop_and_errors_are_said(bridge: LoopThread) -> None:
     """What a click starts runs on the bridge's thread, first come first served; our errors reach the notice."""
     notice, seen, done = Notice(), [], threading.Event()
     dispatcher = Dispatcher(bridge, notice.error)
@@ -96,7 +96,7 @@ def test_callbacks_run_in_order_on_the_loop_and_errors_are_said(bridge: Bridge) 
     assert None is notice.box.layout.display
 
 
-def test_a_bug_is_said_without_its_values(bridge: Bridge) -> None:
+def test_a_bug_is_said_without_its_values(bridge: LoopThread) -> None:
     """A failure of our own names its place, and nothing that stood in its message."""
     said: list[BlockrunError] = []
     done = threading.Event()

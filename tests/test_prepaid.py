@@ -17,15 +17,15 @@ from merchant import QUICK, studio_over
 from PIL import Image
 
 from blockrun_magic.errors import (
-    AnswerUnusable,
     BlockrunError,
     BudgetError,
-    ContentRefused,
+    ContentPolicyViolation,
     FlagError,
     GatewayUnreachable,
+    InsufficientCredit,
+    InvalidResponse,
     JobFailed,
-    OutcomeUnknown,
-    OutOfCredit,
+    PaymentOutcomeUnknown,
     PaymentRejected,
     RateLimited,
     RequestError,
@@ -214,7 +214,7 @@ def test_what_may_have_been_charged_is_not_asked_again(tmp_path: Path, proxy: Cl
     proxy.fail(fault)
     proxy.logs = tmp_path / "elsewhere"
     for _ in range(3):
-        with pytest.raises(OutcomeUnknown, match="--fresh"):
+        with pytest.raises(PaymentOutcomeUnknown, match="--fresh"):
             _make(tmp_path, proxy.gateway)
 
     assert 1 == len(proxy.bodies)
@@ -233,7 +233,7 @@ def test_a_silent_proxy_is_waited_for_and_then_unknown(tmp_path: Path, proxy: Cl
     proxy.fail("drop")
 
     async def work(studio: Studio) -> None:
-        with pytest.raises(OutcomeUnknown, match="fell silent"):
+        with pytest.raises(PaymentOutcomeUnknown, match="fell silent"):
             await studio.make(_REQUEST, proxy.gateway)
 
     _in_studio(tmp_path, work, timeouts=Timeouts(connect=5, answer=0.2, picture=5))
@@ -250,7 +250,7 @@ def test_a_slow_edit_is_an_error_of_unknown_outcome(tmp_path: Path, proxy: ClawR
     """A 200 with a poll_url and no pictures cannot be collected through ClawRouter: nobody polls, nobody pays again."""
     proxy.fail("queued")
     for _ in range(2):
-        with pytest.raises(OutcomeUnknown):
+        with pytest.raises(PaymentOutcomeUnknown):
             _make(tmp_path, proxy.gateway, _EDIT)
 
     assert ["POST"] == [method for method, _, _ in proxy.seen]
@@ -262,7 +262,7 @@ def test_a_slow_edit_is_an_error_of_unknown_outcome(tmp_path: Path, proxy: ClawR
     [
         ((400, {"error": "Bad prompt", "message": "too long"}), RequestRejected, "Bad prompt — too long"),
         ((402, {"error": {"message": "Insufficient balance"}}), PaymentRejected, "Insufficient balance"),
-        ((403, {"error": {"message": "Unsafe", "code": "policy"}}), ContentRefused, "Unsafe"),
+        ((403, {"error": {"message": "Unsafe", "code": "policy"}}), ContentPolicyViolation, "Unsafe"),
         ((404, {"error": "No such model"}), RequestRejected, "No such model"),
         (
             (502, {"error": "Image generation failed", "details": "Payment creation aborted: daily limit"}),
@@ -292,7 +292,7 @@ def test_what_charges_nothing_is_released_and_may_be_tried_again(
 def test_a_used_authorization_may_have_been_charged(tmp_path: Path, proxy: ClawRouter) -> None:
     """A 402 that says that the payment was used already proves no innocence."""
     proxy.fail((402, {"error": "Payment verification failed", "code": "PAYMENT_REPLAY"}))
-    with pytest.raises(OutcomeUnknown):
+    with pytest.raises(PaymentOutcomeUnknown):
         _make(tmp_path, proxy.gateway)
 
 
@@ -328,7 +328,7 @@ def test_a_kernel_that_died_while_waiting_leaves_an_unknown(tmp_path: Path, prox
         studio.ledger.submit(studio.ledger.reserve(purchase, _LISTED, prepaid=True, estimated=True))
 
     _in_studio(tmp_path, die)
-    with pytest.raises(OutcomeUnknown, match="its kernel ended"):
+    with pytest.raises(PaymentOutcomeUnknown, match="its kernel ended"):
         _make(tmp_path, proxy.gateway)
 
     assert [] == proxy.bodies
@@ -339,7 +339,7 @@ def test_a_paid_picture_that_cannot_be_fetched_is_not_bought_again(tmp_path: Pat
     """It was charged and its address brings nothing: a re-run tries the address, never the purchase."""
     proxy.fail((200, {"data": [{"url": url.format(port=proxy.port)}]}))
     for _ in range(2):
-        with pytest.raises((AnswerUnusable, GatewayUnreachable), match="--fresh"):
+        with pytest.raises((InvalidResponse, GatewayUnreachable), match="--fresh"):
             _make(tmp_path, proxy.gateway)
 
     assert 1 == len(proxy.bodies)
@@ -349,9 +349,9 @@ def test_a_paid_picture_that_cannot_be_fetched_is_not_bought_again(tmp_path: Pat
 def test_bytes_that_are_no_picture_are_paid_for_and_kept(tmp_path: Path, proxy: ClawRouter) -> None:
     """What came in place of a picture is set aside, and the payment stands."""
     proxy.fail((200, {"data": [{"b64_json": "PGh0bWw+"}]}))
-    with pytest.raises(AnswerUnusable, match="is kept in"):
+    with pytest.raises(InvalidResponse, match="is kept in"):
         _make(tmp_path, proxy.gateway)
-    with pytest.raises(AnswerUnusable, match="cannot be fetched any more"):
+    with pytest.raises(InvalidResponse, match="cannot be fetched any more"):
         _make(tmp_path, proxy.gateway)
 
     assert 1 == len(proxy.bodies)
@@ -362,9 +362,9 @@ def test_an_open_payment_stays_with_its_gateway(tmp_path: Path, proxy: ClawRoute
     """What was begun at one gateway is not bought at the next while its outcome is open, unless that is said."""
     proxy.fail("drop")
     proxy.logs = tmp_path / "elsewhere"
-    with pytest.raises(OutcomeUnknown):
+    with pytest.raises(PaymentOutcomeUnknown):
         _make(tmp_path, proxy.gateway)
-    with pytest.raises(OutcomeUnknown, match="begun at clawrouter"):
+    with pytest.raises(PaymentOutcomeUnknown, match="begun at clawrouter"):
         _make(tmp_path, account.gateway)
 
     assert 0 == account.posts
@@ -377,7 +377,7 @@ def test_an_open_payment_stays_with_its_gateway(tmp_path: Path, proxy: ClawRoute
 def test_a_released_purchase_is_free_to_go_elsewhere(tmp_path: Path, proxy: ClawRouter, account: Account) -> None:
     """A refusal at one gateway leaves nothing behind: the next one makes the picture, and the books name it."""
     proxy.fail((403, {"error": "policy"}))
-    with pytest.raises(ContentRefused):
+    with pytest.raises(ContentPolicyViolation):
         _make(tmp_path, proxy.gateway)
 
     assert "account" == _make(tmp_path, account.gateway).receipt.gateway
@@ -424,7 +424,7 @@ def test_a_stopped_cell_does_not_stop_what_has_left(tmp_path: Path, proxy: ClawR
 def test_the_log_decides_what_it_can(tmp_path: Path, proxy: ClawRouter) -> None:
     """One line of the log that can only be this payment's settles it; the picture is lost all the same."""
     proxy.fail("log")
-    with pytest.raises(OutcomeUnknown):
+    with pytest.raises(PaymentOutcomeUnknown):
         _make(tmp_path, proxy.gateway)
 
     async def reconcile(studio: Studio) -> int:
@@ -432,7 +432,7 @@ def test_the_log_decides_what_it_can(tmp_path: Path, proxy: ClawRouter) -> None:
 
     assert 1 == _in_studio(tmp_path, reconcile)
     assert [("settled", _LISTED, True)] == _payments(tmp_path)
-    with pytest.raises(AnswerUnusable, match="--fresh"):
+    with pytest.raises(InvalidResponse, match="--fresh"):
         _make(tmp_path, proxy.gateway)
     assert 1 == len(proxy.bodies)
 
@@ -441,7 +441,7 @@ def test_a_log_that_could_mean_two_decides_neither(tmp_path: Path, proxy: ClawRo
     """Two unknown payments of one model and one line: nobody guesses."""
     proxy.fail("log", "drop")
     for prompt in ("one", "two"):
-        with pytest.raises(OutcomeUnknown):
+        with pytest.raises(PaymentOutcomeUnknown):
             _make(tmp_path, proxy.gateway, replace(_REQUEST, prompt=prompt))
 
     async def reconcile(studio: Studio) -> int:
@@ -464,7 +464,7 @@ def test_the_user_decides(
 ) -> None:
     """The user's word books an unknown payment; said not to be charged, the next run may buy."""
     proxy.fail("unpaid")
-    with pytest.raises(OutcomeUnknown):
+    with pytest.raises(PaymentOutcomeUnknown):
         _make(tmp_path, proxy.gateway)
 
     async def resolve(studio: Studio) -> Any:
@@ -475,7 +475,7 @@ def test_the_user_decides(
 
     assert expected == (str(payment.state), payment.amount, payment.estimated)
     if charged:
-        with pytest.raises(AnswerUnusable):
+        with pytest.raises(InvalidResponse):
             _make(tmp_path, proxy.gateway)
     else:
         assert 1 == _make(tmp_path, proxy.gateway).receipt.take
@@ -485,7 +485,7 @@ def test_the_books_are_laid_beside_each_other(tmp_path: Path, proxy: ClawRouter)
     """In both with other amounts, in ours only, in theirs only: each is listed as what it is."""
     _make(tmp_path, proxy.gateway)
     proxy.fail("drop")
-    with pytest.raises(OutcomeUnknown):
+    with pytest.raises(PaymentOutcomeUnknown):
         _make(tmp_path, proxy.gateway, replace(_EDIT, prompt="lost"))
     proxy._log("openai/dall-e-3", 43_000)
 
@@ -638,7 +638,7 @@ def test_a_job_that_is_gone_is_unknown(tmp_path: Path, account: Account, gone: i
     account.slow = 2
     account.fail(None, (gone, {"error": "Not found"}))
     for _ in range(2):
-        with pytest.raises(OutcomeUnknown):
+        with pytest.raises(PaymentOutcomeUnknown):
             _make(tmp_path, account.gateway)
 
     assert 1 == account.posts
@@ -659,14 +659,14 @@ def test_a_failed_job_that_says_nothing_of_money_is_unknown(tmp_path: Path, acco
     """Nobody can look up an account's charge, so that silence is no proof."""
     account.slow = 2
     account.fail(None, (200, {"status": "failed", "error": "No paint"}))
-    with pytest.raises(OutcomeUnknown):
+    with pytest.raises(PaymentOutcomeUnknown):
         _make(tmp_path, account.gateway)
 
 
 def test_a_402_is_out_of_credit(tmp_path: Path, account: Account) -> None:
     """The account is empty: its own error, what to do, nothing charged."""
     account.credit = 1
-    with pytest.raises(OutOfCredit, match="Top it up") as caught:
+    with pytest.raises(InsufficientCredit, match="Top it up") as caught:
         _make(tmp_path, account.gateway)
 
     assert "Insufficient credit" in caught.value.what
@@ -677,7 +677,7 @@ def test_credit_that_ends_while_a_job_runs_loses_nothing(tmp_path: Path, account
     """A 402 to a poll leaves the job where it is; with new credit it is collected."""
     account.slow = 1
     account.fail(None, (402, {"error": "Insufficient credit"}))
-    with pytest.raises(OutOfCredit, match="run the cell again to collect"):
+    with pytest.raises(InsufficientCredit, match="run the cell again to collect"):
         _make(tmp_path, account.gateway)
     _make(tmp_path, account.gateway)
 
@@ -689,7 +689,7 @@ def test_an_order_whose_answer_is_lost_is_unknown(tmp_path: Path, account: Accou
     """Whether an order may be sent twice is not known, so that it never is."""
     account.fail(fault)
     for _ in range(2):
-        with pytest.raises(OutcomeUnknown):
+        with pytest.raises(PaymentOutcomeUnknown):
             _make(tmp_path, account.gateway)
 
     assert 1 == account.posts
@@ -701,13 +701,13 @@ def test_the_key_stays_at_home(tmp_path: Path, account: Account) -> None:
     with Account() as elsewhere:
         account.slow = 1
         account.poll_url = f"{elsewhere.url}/v1/images/jobs/job0"
-        with pytest.raises(OutcomeUnknown, match="sent us elsewhere"):
+        with pytest.raises(PaymentOutcomeUnknown, match="sent us elsewhere"):
             _make(tmp_path, account.gateway)
         account.slow = 0
         account.pictures_at = f"{account.url}/moved"
         _make(tmp_path, account.gateway, replace(_REQUEST, prompt="moved"))
         account.fail((307, {"error": "moved"}))
-        with pytest.raises(OutcomeUnknown):
+        with pytest.raises(PaymentOutcomeUnknown):
             _make(tmp_path, account.gateway, replace(_REQUEST, prompt="redirected"))
 
         assert [] == elsewhere.shown

@@ -10,7 +10,7 @@ from blockrun_magic.errors import FlagError
 from blockrun_magic.gateway.gateways import (
     PRESETS,
     Gateway,
-    PaidBy,
+    Payer,
     gateway_at,
     gateway_named,
     is_loopback,
@@ -82,12 +82,12 @@ def test_a_url_is_a_gateway_that_takes_real_money(url: str, base_url: str) -> No
 @pytest.mark.parametrize(
     ("name", "base_url", "paid_by", "able"),
     [
-        ("clawrouter", "http://127.0.0.1:8402", PaidBy.PROXY, {"balance", "catalogue"}),
-        ("account", "https://api.blockrun.ai", PaidBy.CREDIT, {"poll", "catalogue"}),
+        ("clawrouter", "http://127.0.0.1:8402", Payer.PROXY, {"balance", "catalogue"}),
+        ("account", "https://api.blockrun.ai", Payer.CREDIT, {"poll", "catalogue"}),
     ],
 )
 def test_where_another_pays_nothing_is_signed_and_nothing_is_promised(
-    name: str, base_url: str, paid_by: PaidBy, able: set[str]
+    name: str, base_url: str, paid_by: Payer, able: set[str]
 ) -> None:
     """Such a preset takes real money, has no network to sign for, and says what it cannot do."""
     gateway = gateway_named(name)

@@ -28,7 +28,7 @@ from blockrun_magic.errors import (
     BlockrunError,
     FlagError,
     GatewayUnreachable,
-    OutcomeUnknown,
+    PaymentOutcomeUnknown,
     TermsRefused,
     WalletError,
     WalletMissing,
@@ -43,7 +43,7 @@ from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.wallets.solana import find_solana_wallet
 from blockrun_magic.payments.x402.networks import SOLANA
 from blockrun_magic.payments.x402.protocol import pin_terms
-from blockrun_magic.payments.x402.requirements import Challenge, Terms
+from blockrun_magic.payments.x402.requirements import PaymentRequired, PaymentRequirements
 from blockrun_magic.payments.x402.solana import RecentBlockhash, Transfer, read_transfer, sign_transfer, token_account
 from blockrun_magic.studio import Studio
 
@@ -80,9 +80,11 @@ def payments(studio: Studio) -> list[Payment]:
     return studio.ledger.payments(purchase.id)
 
 
-def terms_of(**changes: Any) -> Terms:
+def terms_of(**changes: Any) -> PaymentRequirements:
     """Return a gateway's terms with an entry that is changed."""
-    return pin_terms(Challenge(2, ({**entry_of(PRICE), **changes},)), (SOLANA,), "https://sol.blockrun.ai/api", ME)
+    return pin_terms(
+        PaymentRequired(2, ({**entry_of(PRICE), **changes},)), (SOLANA,), "https://sol.blockrun.ai/api", ME
+    )
 
 
 def message_of(header: str) -> bytes:
@@ -160,7 +162,7 @@ def test_a_lost_answer_is_settled_when_two_servers_list_the_payment(
         async with studio_over(tmp_path, wallet=solana_payer()) as studio:
             for server in servers[1:]:
                 server.twist = lambda method, result: None if method == "getSignaturesForAddress" else result
-            with pytest.raises(OutcomeUnknown):
+            with pytest.raises(PaymentOutcomeUnknown):
                 await studio.make(REQUEST, gate.gateway)
 
             assert [State.UNKNOWN] == [payment.state for payment in payments(studio)]
@@ -287,7 +289,7 @@ def test_a_gateway_on_base_is_not_paid_on_solana() -> None:
     """The network is chosen among those that the gateway may be paid on."""
     with pytest.raises(TermsRefused, match="may only be paid on Base"):
         pin_terms(
-            Challenge(2, (entry_of(PRICE),)),
+            PaymentRequired(2, (entry_of(PRICE),)),
             gateway_named("base", {}).networks,
             "https://blockrun.ai/api",
             "0x" + "11" * 20,

@@ -18,7 +18,7 @@ from killing import practice_gateway
 from merchant import Exchange, Merchant, Reply, payer, reset, studio_over
 from PIL import Image
 
-from blockrun_magic.errors import BlockrunError, BudgetError, OutcomeUnknown, RequestError, StoreError
+from blockrun_magic.errors import BlockrunError, BudgetError, PaymentOutcomeUnknown, RequestError, StoreError
 from blockrun_magic.gateway.gateways import PRESETS, Gateway, practice_at
 from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.images.provenance import read
@@ -255,7 +255,7 @@ def test_what_is_at_risk_counts_against_the_caps(tmp_path: Path, merchant: Merch
 
     async def lose(studio: Studio) -> None:
         studio.ledger.set_caps(day=_PRICE)
-        with pytest.raises(OutcomeUnknown):
+        with pytest.raises(PaymentOutcomeUnknown):
             await studio.make(_REQUEST, merchant.gateway)
 
     async def want_another(studio: Studio) -> None:
@@ -394,7 +394,7 @@ def test_a_kernel_reconciles_what_another_left(tmp_path: Path, merchant: Merchan
     merchant.acts["settled"] = merchant.acts["witness"] = reset
 
     async def lose(studio: Studio) -> None:
-        with pytest.raises(OutcomeUnknown):
+        with pytest.raises(PaymentOutcomeUnknown):
             await studio.make(_REQUEST, merchant.gateway)
 
     async def reconcile(studio: Studio) -> tuple[int, int]:

@@ -27,7 +27,7 @@ from blockrun_magic.payments.secrets import Secret
 from blockrun_magic.payments.wallets import evm as wallet
 from blockrun_magic.payments.wallets import passphrase
 from blockrun_magic.payments.wallets.evm import all_wallets, find_wallet
-from blockrun_magic.payments.wallets.registry import Places
+from blockrun_magic.payments.wallets.registry import WalletRegistry
 from blockrun_magic.payments.x402.networks import BASE
 from blockrun_magic.wiring import wallet_for
 
@@ -46,18 +46,18 @@ def address(name: str) -> str:
 
 
 @pytest.fixture
-def places(home: Path) -> Places:
+def places(home: Path) -> WalletRegistry:
     """Return the places of a home with a default wallet and one called main."""
-    found = Places.of({}, home)
+    found = WalletRegistry.of({}, home)
     found.keep_key("default", key("default"))
     found.keep_key("main", key("main"))
     return found
 
 
 @pytest.fixture
-def locked(home: Path) -> Places:
+def locked(home: Path) -> WalletRegistry:
     """Return the places of a home whose chosen wallet is encrypted, cheaply, and not opened."""
-    found = Places.of({}, home)
+    found = WalletRegistry.of({}, home)
     found.named.mkdir(parents=True)
     fields = Account.encrypt(key(str(home)).reveal(), PHRASE, kdf="pbkdf2", iterations=100)
     (found.named / "main.json").write_text(json.dumps(fields))
@@ -100,7 +100,7 @@ def ring() -> Iterator[Memory]:
 # -- which one pays
 
 
-def test_the_places_are_asked_in_this_order(places: Places) -> None:
+def test_the_places_are_asked_in_this_order(places: WalletRegistry) -> None:
     """A key in the environment, the wallet named there, the one chosen, the default one; each says why."""
     found = [find_wallet({}, places.home)]
     places.choose("main")
@@ -119,10 +119,10 @@ def test_the_places_are_asked_in_this_order(places: Places) -> None:
     assert ["default", "main", "default", None] == [one.name for one in found]
 
 
-def test_a_choice_lasts_and_can_be_taken_back(places: Places) -> None:
+def test_a_choice_lasts_and_can_be_taken_back(places: WalletRegistry) -> None:
     """It is a file, so that the next kernel knows; `default` is the way back."""
     places.choose("main")
-    again = Places.of({}, places.home)
+    again = WalletRegistry.of({}, places.home)
     again.choose("default")
 
     assert ["chosen", "main.key"] == sorted(path.name for path in places.named.iterdir())
@@ -130,7 +130,7 @@ def test_a_choice_lasts_and_can_be_taken_back(places: Places) -> None:
 
 
 @pytest.mark.parametrize("environ", [{}, {"BLOCKRUN_WALLET": "main"}])
-def test_another_wallet_never_pays_in_its_place(places: Places, environ: dict[str, str]) -> None:
+def test_another_wallet_never_pays_in_its_place(places: WalletRegistry, environ: dict[str, str]) -> None:
     """Where the chosen wallet is gone, nobody pays: the default one was not asked to."""
     places.choose("main")
     (places.named / "main.key").unlink()
@@ -140,7 +140,7 @@ def test_another_wallet_never_pays_in_its_place(places: Places, environ: dict[st
     assert "%blockrun wallet use" in caught.value.do
 
 
-def test_a_choice_that_cannot_be_read_is_none(places: Places) -> None:
+def test_a_choice_that_cannot_be_read_is_none(places: WalletRegistry) -> None:
     """A damaged file of the choice is an error, not the default wallet."""
     for content in (b"../../etc/passwd", b"\xff", b""):
         places.named.joinpath("chosen").write_bytes(content)
@@ -148,7 +148,7 @@ def test_a_choice_that_cannot_be_read_is_none(places: Places) -> None:
             find_wallet({}, places.home)
 
 
-def test_only_what_is_there_can_be_chosen(places: Places) -> None:
+def test_only_what_is_there_can_be_chosen(places: WalletRegistry) -> None:
     """A misspelt name is told, with the one that was meant."""
     with pytest.raises(WalletError, match="no wallet called mian") as caught:
         places.choose("mian")
@@ -160,7 +160,7 @@ def test_only_what_is_there_can_be_chosen(places: Places) -> None:
     "name",
     ["", ".", "..", "../evil", "a/b", "a\\b", "/etc/passwd", "Main", "a.b", "-x", "_x", "é", "a" * 33, "main\n", "a b"],
 )
-def test_a_name_is_no_path(places: Places, name: str) -> None:
+def test_a_name_is_no_path(places: WalletRegistry, name: str) -> None:
     """Lower-case letters, digits, - and _: anything else is refused before a file is touched."""
     before = sorted(places.home.rglob("*"))
     for refused in (places.check_free, places.choose, lambda bad: places.keep_key(bad, key("x"))):
@@ -170,7 +170,7 @@ def test_a_name_is_no_path(places: Places, name: str) -> None:
     assert before == sorted(places.home.rglob("*"))
 
 
-def test_a_key_in_the_place_of_a_name_is_not_shown(places: Places) -> None:
+def test_a_key_in_the_place_of_a_name_is_not_shown(places: WalletRegistry) -> None:
     """`BLOCKRUN_WALLET` is easily taken for `BLOCKRUN_WALLET_KEY`: what it holds stays out of the error."""
     value = bytes(key("mistaken").reveal()).hex()
     with pytest.raises(WalletError, match="BLOCKRUN_WALLET calls a wallet by more than a name") as caught:
@@ -180,19 +180,19 @@ def test_a_key_in_the_place_of_a_name_is_not_shown(places: Places) -> None:
     assert value not in verbose(error.with_traceback(error.__traceback__.tb_next))
 
 
-def test_no_name_is_used_twice(places: Places, home: Path) -> None:
+def test_no_name_is_used_twice(places: WalletRegistry, home: Path) -> None:
     """Encrypted or not, official or ours: a name has one wallet."""
     for name in ("default", "main"):
         with pytest.raises(WalletError, match="already"):
             places.check_free(name)
-    legacy = Places(home / "legacy", home)
+    legacy = WalletRegistry(home / "legacy", home)
     legacy.folder.mkdir()
     (legacy.folder / "wallet.key").write_text("an older SDK's")
     with pytest.raises(WalletError, match=r"wallet\.key.*none is ever written over"):
         legacy.keep_key("default", key("x"))
 
 
-def test_all_of_them_are_listed(places: Places) -> None:
+def test_all_of_them_are_listed(places: WalletRegistry) -> None:
     """By name, the default first, with what is wrong with a bad one; other files in the folder are none."""
     (places.named / "bad.json").write_text("{}")
     (places.named / "bare.json").write_text(
@@ -209,7 +209,7 @@ def test_all_of_them_are_listed(places: Places) -> None:
     assert address("main") == getattr(found["main"], "address", "")
 
 
-def test_an_encrypted_default_wallet_is_not_replaced_by_a_later_plain_one(locked: Places) -> None:
+def test_an_encrypted_default_wallet_is_not_replaced_by_a_later_plain_one(locked: WalletRegistry) -> None:
     """BlockRun's SDKs make a `.session` when they find none; the encrypted default one pays as before."""
     (locked.named / "main.json").rename(locked.named / "default.json")
     locked.choose("default")
@@ -218,7 +218,7 @@ def test_an_encrypted_default_wallet_is_not_replaced_by_a_later_plain_one(locked
     assert "~/.blockrun/magic/wallets/default.json" == find_wallet({}, locked.home).source
 
 
-def test_a_named_wallet_is_private(places: Places) -> None:
+def test_a_named_wallet_is_private(places: WalletRegistry) -> None:
     """File 0600, folder 0700."""
     assert 0o600 == stat.S_IMODE((places.named / "main.key").stat().st_mode)
     assert 0o700 == stat.S_IMODE(places.named.stat().st_mode)
@@ -227,7 +227,7 @@ def test_a_named_wallet_is_private(places: Places) -> None:
 # -- locked ones
 
 
-def test_a_locked_wallet_says_its_address_and_signs_nothing(locked: Places) -> None:
+def test_a_locked_wallet_says_its_address_and_signs_nothing(locked: WalletRegistry) -> None:
     """The address needs no passphrase; a signature does, and the error says where one may come from."""
     found = find_wallet({}, locked.home)
     with pytest.raises(WalletLocked) as caught:
@@ -239,7 +239,7 @@ def test_a_locked_wallet_says_its_address_and_signs_nothing(locked: Places) -> N
     assert VARIABLE in caught.value.do
 
 
-def test_the_variable_opens_it(locked: Places) -> None:
+def test_the_variable_opens_it(locked: WalletRegistry) -> None:
     """With the passphrase in the environment it signs, without anybody being asked."""
     found = find_wallet({VARIABLE: PHRASE}, locked.home)
     signature = found.sign_typed_data(BASE.domain, TYPES, MESSAGE)
@@ -248,7 +248,7 @@ def test_the_variable_opens_it(locked: Places) -> None:
     assert not found.locked
 
 
-def test_once_open_it_is_open_for_the_process(locked: Places) -> None:
+def test_once_open_it_is_open_for_the_process(locked: WalletRegistry) -> None:
     """Every look for the wallet gives a new one; the passphrase is needed once all the same."""
     find_wallet({}, locked.home).unlock(Secret(PHRASE))
     again = find_wallet({}, locked.home)
@@ -259,7 +259,7 @@ def test_once_open_it_is_open_for_the_process(locked: Places) -> None:
 
 
 @pytest.mark.parametrize("environ", [{VARIABLE: "not it"}, {}])
-def test_a_wrong_passphrase_leaves_it_locked(locked: Places, environ: dict[str, str]) -> None:
+def test_a_wrong_passphrase_leaves_it_locked(locked: WalletRegistry, environ: dict[str, str]) -> None:
     """From the variable or typed: it is said, and nothing of it shown."""
     found = find_wallet(environ, locked.home)
     with pytest.raises(WalletLocked, match=r"The passphrase .*does not open ~/\.blockrun") as caught:
@@ -270,7 +270,7 @@ def test_a_wrong_passphrase_leaves_it_locked(locked: Places, environ: dict[str, 
     assert "not it" not in str(caught.value)
 
 
-def test_the_keyring_opens_it(locked: Places, ring: Memory) -> None:
+def test_the_keyring_opens_it(locked: WalletRegistry, ring: Memory) -> None:
     """What was kept in the system's keyring is found there by the wallet's address."""
     found = find_wallet({}, locked.home)
     passphrase.keep_in_keyring(found.address, Secret(PHRASE))
@@ -280,7 +280,7 @@ def test_the_keyring_opens_it(locked: Places, ring: Memory) -> None:
     assert not found.locked
 
 
-def test_a_keyring_that_does_not_work_is_none(locked: Places, ring: Memory) -> None:
+def test_a_keyring_that_does_not_work_is_none(locked: WalletRegistry, ring: Memory) -> None:
     """Reading it fails silently, because a passphrase can still be typed; keeping there fails aloud, without it."""
     ring.works = False
     with pytest.raises(WalletLocked, match="is locked"):
@@ -291,7 +291,7 @@ def test_a_keyring_that_does_not_work_is_none(locked: Places, ring: Memory) -> N
     assert PHRASE not in verbose(caught.value)
 
 
-def test_without_the_extra_there_is_no_keyring(locked: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_there_is_no_keyring(locked: WalletRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
     """The library is optional: reading finds nothing, keeping says what to install."""
     monkeypatch.setitem(sys.modules, "keyring", None)
     with pytest.raises(WalletLocked, match="is locked"):
@@ -303,7 +303,7 @@ def test_without_the_extra_there_is_no_keyring(locked: Places, monkeypatch: pyte
 
 
 def test_a_bug_on_the_way_to_the_key_shows_neither_key_nor_passphrase(
-    locked: Places, monkeypatch: pytest.MonkeyPatch
+    locked: WalletRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An error that is not ours prints every frame's variables: the environment in them shows nothing."""
     secret = bytes(key("environment").reveal()).hex()
@@ -320,7 +320,7 @@ def test_a_bug_on_the_way_to_the_key_shows_neither_key_nor_passphrase(
     assert PHRASE not in shown
 
 
-def test_a_bug_while_opening_shows_neither(locked: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_while_opening_shows_neither(locked: WalletRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever fails inside eth-account comes out as ours, without its frames."""
     real = Account.decrypt
 
@@ -336,7 +336,7 @@ def test_a_bug_while_opening_shows_neither(locked: Places, monkeypatch: pytest.M
     assert None is caught.value.__context__
 
 
-def test_stop_while_opening_shows_neither(locked: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stop_while_opening_shows_neither(locked: WalletRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
     """KeyboardInterrupt goes on to the cell, without the frames that saw the passphrase."""
 
     def interrupt(fields: Any, phrase: str) -> None:

@@ -19,9 +19,9 @@ from blockrun_magic.errors import TermsRefused
 from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.payments.x402.networks import BASE, BASE_SEPOLIA, NETWORKS, PRACTICE, Network, network_named
 from blockrun_magic.payments.x402.protocol import (
-    Challenge,
+    PaymentRequired,
+    PaymentRequirements,
     Settlement,
-    Terms,
     pin_terms,
     read_challenge,
     read_settlement,
@@ -86,7 +86,7 @@ def encoded(value: Any) -> str:
     return base64.b64encode(json.dumps(value).encode()).decode()
 
 
-def terms_of(challenge: dict[str, Any], *networks: Network, base_url: str = GATEWAY) -> Terms:
+def terms_of(challenge: dict[str, Any], *networks: Network, base_url: str = GATEWAY) -> PaymentRequirements:
     """Return the pinned terms of a challenge that came in the header; BASE alone may be paid unless named."""
     read = read_challenge({"payment-required": encoded(challenge)}, b"")
     return pin_terms(read, networks or (BASE,), base_url, WALLET.address)
@@ -99,7 +99,7 @@ def refusal_of(challenge: dict[str, Any]) -> str:
     return caught.value.what
 
 
-def payment_of(terms: Terms) -> tuple[dict[str, Any], dict[str, str]]:
+def payment_of(terms: PaymentRequirements) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the JSON of the payment header for `terms`, and the authorization inside it."""
     content = json.loads(base64.b64decode(sign_payment(terms, WALLET, NOW).header_value))
     return content, content["payload"]["authorization"]
@@ -113,7 +113,7 @@ def test_a_challenge_comes_in_either_header(name: str) -> None:
     """The header of v2 is read, and the name that some documents give it."""
     challenge = read_challenge({name: encoded(body(entry(), resource=RESOURCE))}, b"not JSON")
 
-    assert Challenge(2, (entry(),), RESOURCE, None) == challenge
+    assert PaymentRequired(2, (entry(),), RESOURCE, None) == challenge
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_terms_in_order_are_pinned(network: Network) -> None:
     """Honest terms give their amount, payee and window, on our own network of that id."""
     terms = terms_of(body(entry(network), resource=RESOURCE), network)
 
-    assert Terms(2, network, 53_500, PAYEE, 300, entry(network), RESOURCE, None) == terms
+    assert PaymentRequirements(2, network, 53_500, PAYEE, 300, entry(network), RESOURCE, None) == terms
 
 
 def test_v1_terms_are_pinned() -> None:

@@ -19,10 +19,10 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 
-from blockrun_magic.errors import AnswerUnusable, BlockrunError, GatewayUnreachable, SourceError
-from blockrun_magic.gateway.gateways import Gateway, PaidBy
+from blockrun_magic.errors import BlockrunError, GatewayUnreachable, InvalidResponse, SourceError
+from blockrun_magic.gateway.gateways import Gateway, Payer
 from blockrun_magic.gateway.request import ImageRequest
-from blockrun_magic.gateway.responses import Answer
+from blockrun_magic.gateway.responses import Response
 from blockrun_magic.text import plain_text
 
 __all__ = ["Client", "Timeouts"]
@@ -77,14 +77,14 @@ class Client:
 
     async def post(
         self, gateway: Gateway, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
-    ) -> Answer:
+    ) -> Response:
         """Return the gateway's answer to a JSON `body`; raises GatewayUnreachable or AnswerUnusable."""
         request = self._request("POST", gateway.base_url + path, json=body, headers=headers)
         return await self._answer(request, gateway)
 
     async def post_files(
         self, gateway: Gateway, request: ImageRequest, headers: Mapping[str, str] | None = None
-    ) -> Answer:
+    ) -> Response:
         """Return the gateway's answer to `request` as multipart/form-data, its pictures as files; raises as `post`.
 
         The boundary is the request's own, so that a request that is sent again is the same to the byte.
@@ -99,26 +99,26 @@ class Client:
         )
         return await self._answer(built, gateway)
 
-    async def get(self, gateway: Gateway, url: str, headers: Mapping[str, str] | None = None) -> Answer:
+    async def get(self, gateway: Gateway, url: str, headers: Mapping[str, str] | None = None) -> Response:
         """Return the gateway's answer to a GET of `url`, a path under its base or an address on its origin.
 
         Raises GatewayUnreachable or AnswerUnusable.
         """
         address = gateway.base_url + url if url.startswith("/") else url
         if not gateway.owns(address):
-            raise AnswerUnusable(f"{plain_text(address, 80)} is not on the gateway.", "Report this to the gateway.")
+            raise InvalidResponse(f"{plain_text(address, 80)} is not on the gateway.", "Report this to the gateway.")
         return await self._answer(self._request("GET", address, headers=headers), gateway)
 
     def _request(self, method: str, url: str, **content: Any) -> httpx.Request:
         try:
             return self._http.build_request(method, url, **content)
         except (httpx.InvalidURL, UnicodeError) as error:
-            raise AnswerUnusable(
+            raise InvalidResponse(
                 f"{plain_text(url, 80)} is not an address that can be opened ({plain_text(error, 80)}).",
                 "Report this to the gateway.",
             ) from error
 
-    async def _answer(self, request: httpx.Request, gateway: Gateway) -> Answer:
+    async def _answer(self, request: httpx.Request, gateway: Gateway) -> Response:
         headers: dict[str, str] = {}
         try:
             response = await self._http.send(request, stream=True, follow_redirects=False)
@@ -129,7 +129,7 @@ class Client:
                 await response.aclose()
         except _BROKEN as error:
             raise _unreachable(gateway, error, headers) from error
-        return Answer(response.status_code, headers, body)
+        return Response(response.status_code, headers, body)
 
     async def connect(self, gateway: Gateway) -> None:
         """Open a connection that the next request will use; nothing is asked, and no failure is told."""
@@ -167,7 +167,7 @@ class Client:
                     await response.aclose()
             except _BROKEN as error:
                 raise _unreachable(gateway, error, {}) from error
-        raise AnswerUnusable("The picture's address redirects without end.", "Report this to the gateway.")
+        raise InvalidResponse("The picture's address redirects without end.", "Report this to the gateway.")
 
     async def fetch(self, url: str) -> bytes:
         """Return the bytes of a URL that the user chose as a source; raises SourceError."""
@@ -186,7 +186,7 @@ class Client:
                     )
                 return await _read_at_most(response, _MAX_PICTURE)
         # A port above 65535 comes back from the connection as a group of errors.
-        except (httpx.HTTPError, httpx.InvalidURL, AnswerUnusable, ExceptionGroup) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, InvalidResponse, ExceptionGroup) as error:
             reason = plain_text(error, 120).rstrip(".") or type(error).__name__
             raise SourceError(
                 f"{plain_text(url, 80)} could not be fetched: {reason}.",
@@ -203,7 +203,7 @@ class Client:
             parts, host, port = urlsplit(""), "", None
         own = gateway.owns(url)
         if not host or parts.username or parts.password or not (parts.scheme == "https" or own):
-            raise AnswerUnusable(
+            raise InvalidResponse(
                 f"The gateway names a picture at an address we do not open ({plain_text(url, 80)}).",
                 "Only https is opened. Report this to the gateway.",
             )
@@ -211,7 +211,7 @@ class Client:
             return _Pinned(url, parts.netloc, {})
         addresses = await _resolve(host, port or 443)
         if not addresses or not all(map(_is_public, addresses)):
-            raise AnswerUnusable(
+            raise InvalidResponse(
                 f"The gateway names a picture on a private network ({plain_text(host, 80)}).",
                 "It was not opened. Report this to the gateway.",
             )
@@ -254,7 +254,7 @@ async def _read_at_most(response: httpx.Response, limit: int) -> bytes:
     whole = io.BytesIO()
     async for chunk in response.aiter_bytes():
         if whole.tell() + len(chunk) > limit:
-            raise AnswerUnusable(
+            raise InvalidResponse(
                 f"The answer is larger than {limit // 1024 // 1024} MB.",
                 "It was not read to its end. Choose a smaller size or fewer pictures.",
             )
@@ -269,7 +269,7 @@ def _unreachable(gateway: Gateway, error: Exception, headers: Mapping[str, str])
         what = "fell silent"
     reason = plain_text(error, 120) or type(error).__name__
     advice = "Check the connection and run the cell again."
-    if gateway.paid_by is PaidBy.PROXY and not sent:
+    if gateway.paid_by is Payer.PROXY and not sent:
         advice = f"Start ClawRouter; it is looked for at {gateway.base_url} (BLOCKRUN_PROXY_PORT changes the port)."
     return GatewayUnreachable(
         f"The connection to {gateway.name} {what} ({reason}).",

@@ -21,7 +21,7 @@ __all__ = [
     "PRESETS",
     "WITNESSES",
     "Gateway",
-    "PaidBy",
+    "Payer",
     "gateway_at",
     "gateway_named",
     "is_loopback",
@@ -34,7 +34,7 @@ WITNESSES = 2
 """So many servers of a chain have to agree where money is decided."""
 
 
-class PaidBy(StrEnum):
+class Payer(StrEnum):
     """Who pays at a gateway."""
 
     SIGNATURE = "signature"
@@ -46,9 +46,9 @@ class PaidBy(StrEnum):
 
 
 _ABILITIES = {
-    PaidBy.SIGNATURE: frozenset({"quote", "poll", "balance", "catalogue"}),
-    PaidBy.PROXY: frozenset({"balance", "catalogue"}),
-    PaidBy.CREDIT: frozenset({"poll", "catalogue"}),
+    Payer.SIGNATURE: frozenset({"quote", "poll", "balance", "catalogue"}),
+    Payer.PROXY: frozenset({"balance", "catalogue"}),
+    Payer.CREDIT: frozenset({"poll", "catalogue"}),
 }
 _WITHOUT = {
     "quote": "it quotes no price: the list price is reserved, and booked as estimated unless the answer names its own",
@@ -67,7 +67,7 @@ class Gateway:
     name: str
     base_url: str
     networks: tuple[Network | SolanaNetwork, ...]
-    paid_by: PaidBy = PaidBy.SIGNATURE
+    paid_by: Payer = Payer.SIGNATURE
 
     @property
     def realm(self) -> str:
@@ -77,7 +77,7 @@ class Gateway:
     @property
     def prepaid(self) -> bool:
         """Whether somebody else pays: nothing is signed here, and nothing can prove a charge."""
-        return self.paid_by is not PaidBy.SIGNATURE
+        return self.paid_by is not Payer.SIGNATURE
 
     def can(self, ability: str) -> bool:
         """Return whether it can "quote", "poll", tell a "balance" or a "catalogue"."""
@@ -91,9 +91,9 @@ class Gateway:
     @property
     def money(self) -> str:
         """What it is paid with, in a few words: "USDC on Base"."""
-        if self.paid_by is PaidBy.PROXY:
+        if self.paid_by is Payer.PROXY:
             return "USDC of ClawRouter's own wallet"
-        if self.paid_by is PaidBy.CREDIT:
+        if self.paid_by is Payer.CREDIT:
             return "prepaid credit of the account"
         return f"USDC on {', '.join(network.label for network in self.networks)}"
 
@@ -147,8 +147,8 @@ PRESETS: dict[str, Gateway] = {
         Gateway("base", "https://blockrun.ai/api", (BASE,)),
         Gateway("testnet", "https://testnet.blockrun.ai/api", (BASE_SEPOLIA,)),
         Gateway("solana", "https://sol.blockrun.ai/api", (SOLANA,)),
-        Gateway("clawrouter", "http://127.0.0.1:8402", (), PaidBy.PROXY),
-        Gateway("account", "https://api.blockrun.ai", (), PaidBy.CREDIT),
+        Gateway("clawrouter", "http://127.0.0.1:8402", (), Payer.PROXY),
+        Gateway("account", "https://api.blockrun.ai", (), Payer.CREDIT),
     )
 }
 
@@ -165,13 +165,13 @@ def preset(name: str, environ: Mapping[str, str] = os.environ) -> Gateway:
     if gateway.networks == (SOLANA,) and servers:
         return replace(gateway, networks=(replace(SOLANA, rpc_urls=_rpc_urls(servers)),))
     port, address = environ.get("BLOCKRUN_PROXY_PORT"), environ.get("BLOCKRUN_API_KEY_URL")
-    if gateway.paid_by is PaidBy.PROXY and port:
+    if gateway.paid_by is Payer.PROXY and port:
         if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
             raise FlagError(
                 "BLOCKRUN_PROXY_PORT is not a port.", "Set it to the number that ClawRouter listens on, such as 8402."
             )
         return replace(gateway, base_url=f"http://127.0.0.1:{int(port)}")
-    if gateway.paid_by is PaidBy.CREDIT and address:
+    if gateway.paid_by is Payer.CREDIT and address:
         return replace(gateway, base_url=_checked_url(address))
     return gateway
 
@@ -199,7 +199,7 @@ def gateway_at(url: str, environ: Mapping[str, str] = os.environ) -> Gateway:
     """
     base_url = _checked_url(url)
     for known in (preset(name, environ) for name in PRESETS):
-        if base_url == known.base_url or (known.paid_by is PaidBy.PROXY and known.neighbour(base_url)):
+        if base_url == known.base_url or (known.paid_by is Payer.PROXY and known.neighbour(base_url)):
             return known
     return Gateway(base_url, base_url, (BASE,))
 

@@ -17,26 +17,26 @@ from typing import Any
 from urllib.parse import urljoin
 
 from blockrun_magic.errors import (
-    AnswerUnusable,
-    ContentRefused,
+    ContentPolicyViolation,
     GatewayError,
+    InsufficientCredit,
+    InvalidResponse,
     JobFailed,
-    OutOfCredit,
     PaymentRejected,
     RateLimited,
     RequestRejected,
     UpstreamFailed,
 )
 from blockrun_magic.gateway.base64_images import lift_pictures
-from blockrun_magic.gateway.gateways import Gateway, PaidBy
+from blockrun_magic.gateway.gateways import Gateway, Payer
 from blockrun_magic.safejson import read_json
 from blockrun_magic.text import plain_text
 
 __all__ = [
-    "Answer",
-    "Completed",
-    "Item",
-    "Pending",
+    "CompletedJob",
+    "ImagePayload",
+    "PendingJob",
+    "Response",
     "charges_nothing",
     "is_replay",
     "is_transient",
@@ -58,7 +58,7 @@ _JOB_FAILURES = frozenset({"failed", "error", "cancelled", "canceled", "expired"
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """An HTTP answer, read whole; header names are lower-case."""
 
     status: int
@@ -108,7 +108,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class ImagePayload:
     """One picture of an answer: its bytes when they came along, else the URL to fetch it from."""
 
     url: str | None = None
@@ -117,26 +117,26 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Completed:
+class CompletedJob:
     """An answer with pictures."""
 
-    items: tuple[Item, ...]
+    items: tuple[ImagePayload, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Pending:
+class PendingJob:
     """A slow job; `poll_url` is where to ask for it, None when the answer names no new place."""
 
     status: str
     poll_url: str | None
 
 
-def read_answer(answer: Answer) -> Completed | Pending:
+def read_answer(answer: Response) -> CompletedJob | PendingJob:
     """Return what a 200 or 202 brings; raises JobFailed, or AnswerUnusable for anything else."""
     body = answer.json()
     if not isinstance(body, Mapping):
         kind = answer.headers.get("content-type", "no type").split(";")[0]
-        raise AnswerUnusable(
+        raise InvalidResponse(
             f"The gateway answered {answer.status} without JSON ({plain_text(kind, 40)}).",
             "This is the gateway's fault; try again later or use another gateway.",
         )
@@ -147,44 +147,44 @@ def read_answer(answer: Answer) -> Completed | Pending:
             "Try again, or another model or prompt.",
         )
     if isinstance(body.get("data"), list) and body["data"]:
-        return Completed(tuple(_read_item(answer, entry) for entry in body["data"]))
+        return CompletedJob(tuple(_read_item(answer, entry) for entry in body["data"]))
     poll_url = body.get("poll_url")
     if isinstance(poll_url, str) or answer.status == 202:
-        return Pending(status or "queued", poll_url if isinstance(poll_url, str) else None)
-    raise AnswerUnusable(
+        return PendingJob(status or "queued", poll_url if isinstance(poll_url, str) else None)
+    raise InvalidResponse(
         f"The gateway answered {answer.status} without a picture.",
         "This is the gateway's fault; try again later or use another model.",
     )
 
 
-def _read_item(answer: Answer, entry: Any) -> Item:
+def _read_item(answer: Response, entry: Any) -> ImagePayload:
     if not isinstance(entry, Mapping):
-        raise AnswerUnusable("The gateway's list of pictures is not readable.", "Try again later.")
+        raise InvalidResponse("The gateway's list of pictures is not readable.", "Try again later.")
     revised = entry.get("revised_prompt")
     revised = plain_text(revised, 4000) if isinstance(revised, str) and revised else None
     encoded, url = entry.get("b64_json"), entry.get("url")
     if isinstance(encoded, str) and encoded:
-        return Item(data=_decode(answer, encoded), revised_prompt=revised)
+        return ImagePayload(data=_decode(answer, encoded), revised_prompt=revised)
     if isinstance(url, str) and url[:5].lower() == "data:":
         header, _, content = url.partition(",")
         if header.lower().endswith(";base64"):
-            return Item(data=_decode(answer, content), revised_prompt=revised)
+            return ImagePayload(data=_decode(answer, content), revised_prompt=revised)
     elif isinstance(url, str) and url:
-        return Item(url=url, revised_prompt=revised)
-    raise AnswerUnusable(
+        return ImagePayload(url=url, revised_prompt=revised)
+    raise InvalidResponse(
         "The gateway's answer names no picture: neither a URL nor base64 bytes.",
         "This is the gateway's fault; try again later or use another model.",
     )
 
 
-def _decode(answer: Answer, encoded: str) -> bytes:
+def _decode(answer: Response, encoded: str) -> bytes:
     lifted = answer.picture(encoded)
     if lifted is not None:
         return lifted
     try:
         return base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
-        raise AnswerUnusable(
+        raise InvalidResponse(
             "The gateway's picture is not readable (bad base64).", "Try again later or use another model."
         ) from None
 
@@ -192,26 +192,26 @@ def _decode(answer: Answer, encoded: str) -> bytes:
 def poll_address(gateway: Gateway, poll_url: str | None) -> str:
     """Return the absolute URL of a job; raises AnswerUnusable for none, or one off the gateway's origin."""
     if poll_url is None:
-        raise AnswerUnusable("The gateway took the job and does not say where to collect it.", "")
+        raise InvalidResponse("The gateway took the job and does not say where to collect it.", "")
     try:
         url = urljoin(f"{gateway.origin}/", poll_url)
     except ValueError:
         url = ""
     # What cannot be opened must not stand in the ledger as the place to ask.
     if not gateway.owns(url) or not url.isprintable() or len(url) > _LONGEST_URL:
-        raise AnswerUnusable(
+        raise InvalidResponse(
             f"The gateway sent us elsewhere to collect the picture ({plain_text(poll_url, 80)}).",
             "The payment was not shown to that address. Report this to the gateway.",
         )
     return url
 
 
-def is_transient(answer: Answer) -> bool:
+def is_transient(answer: Response) -> bool:
     """Return whether the same request may succeed a little later."""
     return answer.status in TRANSIENT
 
 
-def is_replay(answer: Answer) -> bool:
+def is_replay(answer: Response) -> bool:
     """Return whether the gateway says that this authorization was cashed already."""
     body = answer.json()
     if not isinstance(body, Mapping):
@@ -221,13 +221,13 @@ def is_replay(answer: Answer) -> bool:
     return "PAYMENT_REPLAY" in codes
 
 
-def job_failed(answer: Answer) -> bool:
+def job_failed(answer: Response) -> bool:
     """Return whether the answer is that of a job which ended without a picture."""
     body = answer.json()
     return isinstance(body, Mapping) and plain_text(body.get("status", ""), 30).lower() in _JOB_FAILURES
 
 
-def charges_nothing(answer: Answer) -> bool:
+def charges_nothing(answer: Response) -> bool:
     """Return whether an answer proves that nobody was charged for the request, where another pays for us.
 
     A 4xx refuses the request or the payment, unless that was used already; a job says "not_charged";
@@ -262,7 +262,7 @@ def stated_price(body: Any) -> int | None:
     return int(micros.to_integral_value()) if micros.is_finite() and 1 <= micros <= _HIGHEST_PRICE else None
 
 
-def refusal(answer: Answer, gateway: Gateway) -> GatewayError:
+def refusal(answer: Response, gateway: Gateway) -> GatewayError:
     """Return the error that an answer other than 200 and 202 means, in two lines.
 
     Whether money moved is not said here: the caller knows what was sent.
@@ -270,10 +270,10 @@ def refusal(answer: Answer, gateway: Gateway) -> GatewayError:
     status = answer.status
     said = _error_text(answer.json())
     words = f": {said.rstrip('.')}." if said else "."
-    if status == 402 or (status == 401 and gateway.paid_by is PaidBy.CREDIT):
+    if status == 402 or (status == 401 and gateway.paid_by is Payer.CREDIT):
         return _payment_refusal(status, words, gateway)
     if status == 403:
-        return ContentRefused(
+        return ContentPolicyViolation(
             f"The content policy refused this{words}",
             "Change the prompt or the picture, or use another --model.",
         )
@@ -290,17 +290,17 @@ def refusal(answer: Answer, gateway: Gateway) -> GatewayError:
 
 
 def _payment_refusal(status: int, words: str, gateway: Gateway) -> GatewayError:
-    if gateway.paid_by is PaidBy.CREDIT and status == 402:
-        return OutOfCredit(
+    if gateway.paid_by is Payer.CREDIT and status == 402:
+        return InsufficientCredit(
             f"The account is out of credit{words}",
             "Top it up on BlockRun's dashboard (user.blockrun.ai), or choose another gateway with `%blockrun use`.",
         )
-    if gateway.paid_by is PaidBy.CREDIT:
+    if gateway.paid_by is Payer.CREDIT:
         return RequestRejected(
             f"The account does not take the API key{words}",
             "Check BLOCKRUN_API_KEY against the keys on BlockRun's dashboard (user.blockrun.ai).",
         )
-    if gateway.paid_by is PaidBy.PROXY:
+    if gateway.paid_by is Payer.PROXY:
         return PaymentRejected(
             f"ClawRouter's payment was not taken{words}",
             "See what its wallet holds with `%blockrun`, and fund that address.",

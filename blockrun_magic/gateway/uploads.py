@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import Gateway
 from blockrun_magic.gateway.request import ImageRequest
-from blockrun_magic.gateway.responses import Answer
+from blockrun_magic.gateway.responses import Response
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.x402.protocol import read_settlement
 
@@ -26,7 +26,7 @@ _FILES, _JSON = "files", "json"
 
 async def send(
     client: Client, ledger: Ledger, gateway: Gateway, request: ImageRequest, headers: Mapping[str, str] | None = None
-) -> Answer:
+) -> Response:
     """Return the gateway's answer to `request`; raises GatewayUnreachable or AnswerUnusable.
 
     A form that is not understood is sent again as JSON. With a payment only a 415 says so: anything else may be
@@ -50,5 +50,5 @@ async def send(
     return answer
 
 
-def _settled(answer: Answer) -> bool:
+def _settled(answer: Response) -> bool:
     return read_settlement(answer.headers, answer.json()).transaction is not None

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
     from blockrun_magic.studio import ImageResult, ImageResults
 
-__all__ = ["Background"]
+__all__ = ["BackgroundJob"]
 
 _TICK = 0.05
 
 
-class Background:
+class BackgroundJob:
     """A picture on its way: ask `done()`, wait with `result()` or `await`, stop with `cancel()`.
 
     It stands for its picture: `--image NAME` waits for it.

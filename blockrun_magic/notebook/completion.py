@@ -172,12 +172,12 @@ def _sizes(before: list[str]) -> list[str]:
 def _pictures(namespace: Mapping[str, object]) -> list[str]:
     """Return the variables that hold pictures, `img` first, the newest names before the oldest."""
     from blockrun_magic.images.detection import is_image_like
-    from blockrun_magic.notebook.background import Background
+    from blockrun_magic.notebook.background import BackgroundJob
 
     names = [
         name
         for name, value in reversed(list(namespace.items()))
-        if not name.startswith("_") and (isinstance(value, Background) or is_image_like(value))
+        if not name.startswith("_") and (isinstance(value, BackgroundJob) or is_image_like(value))
     ]
     return sorted(names, key=lambda name: name != "img")
 

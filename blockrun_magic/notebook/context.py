@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from blockrun_magic.gateway.catalog.catalog import Catalog
-    from blockrun_magic.notebook.display.results import Showing
+    from blockrun_magic.notebook.display.results import ResultDisplay
     from blockrun_magic.notebook.session import Session
 
 __all__ = ["Closable", "Context"]
@@ -28,7 +28,7 @@ class Context:
 
     session: Session
     shell: InteractiveShell
-    showing: Showing
+    showing: ResultDisplay
     panel: Closable | None = None
 
     @property

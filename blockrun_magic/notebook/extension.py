@@ -10,14 +10,14 @@ from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
 
 from blockrun_magic.notebook.completion import Completion
 from blockrun_magic.notebook.context import Context
-from blockrun_magic.notebook.display.results import Showing
+from blockrun_magic.notebook.display.results import ResultDisplay
 from blockrun_magic.notebook.session import Session
 from blockrun_magic.notebook.settings import Settings
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from blockrun_magic.notebook.background import Background
+    from blockrun_magic.notebook.background import BackgroundJob
     from blockrun_magic.notebook.mask.widget import MaskPad
     from blockrun_magic.notebook.panel.panel import Panel
     from blockrun_magic.studio import ImageResult, ImageResults
@@ -34,7 +34,7 @@ class BlockrunMagics(Settings, Magics):
     def __init__(self, shell: InteractiveShell) -> None:
         super().__init__(shell)
         self.session = Session(self)
-        self.showing = Showing(shell, self)
+        self.showing = ResultDisplay(shell, self)
         self.completion = Completion(shell)
         self.context = Context(self.session, shell, self.showing)
 
@@ -58,7 +58,7 @@ class BlockrunMagics(Settings, Magics):
 
         run_command(self.context, line)
 
-    def _make(self, magic: str, line: str, cell: str | None) -> ImageResult | ImageResults | Background | None:
+    def _make(self, magic: str, line: str, cell: str | None) -> ImageResult | ImageResults | BackgroundJob | None:
         from blockrun_magic.notebook.cells.run import make
 
         return make(self.context, magic, line, cell)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
-__all__ = ["Bridge"]
+__all__ = ["LoopThread"]
 
 T = TypeVar("T")
 
@@ -23,11 +23,11 @@ _FAREWELL = 2.0
 _BLINK = 0.5
 
 
-class Bridge:
+class LoopThread:
     """The loop thread, started at its first use."""
 
     def __init__(self) -> None:
-        self._worker: _Worker | None = None
+        self._worker: _Loop | None = None
         self._lock = threading.Lock()
 
     def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
@@ -39,7 +39,7 @@ class Bridge:
 
         On KeyboardInterrupt (Stop) the work is cancelled and the interrupt goes on to the cell.
         """
-        stop = _Stop()
+        stop = _Cancellation()
         try:
             future = self.submit(stop.over(work))
             while True:
@@ -67,7 +67,7 @@ class Bridge:
         except RuntimeError:
             return self.run(work, tick)  # no tasks of the caller's to keep running
         nest_asyncio2.apply(loop)
-        stop = _Stop()
+        stop = _Cancellation()
 
         async def wait(future: concurrent.futures.Future[T]) -> T:
             while not future.done():
@@ -95,16 +95,16 @@ class Bridge:
         elif farewell is not None:
             farewell.close()
 
-    def _running(self) -> _Worker:
+    def _running(self) -> _Loop:
         with self._lock:
             # A thread that Stop kept from starting would leave a loop that nobody runs.
             if self._worker is None or not self._worker.thread.is_alive():
-                self._worker = _Worker()
+                self._worker = _Loop()
                 self._worker.thread.start()
             return self._worker
 
 
-class _Worker:
+class _Loop:
     """An event loop, the thread that runs it, and what was submitted to it."""
 
     def __init__(self) -> None:
@@ -150,7 +150,7 @@ class _Worker:
             self._loop.close()
 
 
-class _Stop:
+class _Cancellation:
     """Ends one piece of work, also when Stop is pressed before anybody holds its future.
 
     The interrupt may come at any step of submitting, when the work has begun on its thread already.

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from blockrun_magic.notebook.config_file import remembered_gateway
-from blockrun_magic.notebook.loop import Bridge
+from blockrun_magic.notebook.loop import LoopThread
 from blockrun_magic.wiring import blockrun_home, open_practice, open_studio
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from blockrun_magic.gateway.gateways import Gateway
-    from blockrun_magic.notebook.background import Background
+    from blockrun_magic.notebook.background import BackgroundJob
     from blockrun_magic.notebook.settings import Settings
     from blockrun_magic.studio import Studio
 
@@ -29,8 +29,8 @@ class Session:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.bridge = Bridge()
-        self.backgrounds: list[Background] = []
+        self.bridge = LoopThread()
+        self.backgrounds: list[BackgroundJob] = []
         self._caps_set: dict[str, int] = {}
         self._studio: Studio | None = None
         self._chosen: tuple[str, str] | None = None

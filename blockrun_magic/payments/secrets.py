@@ -7,7 +7,7 @@ from typing import NoReturn, Self, TypeVar
 
 from blockrun_magic.errors import WalletError
 
-__all__ = ["KeyHolder", "SealedHeaders", "Secret", "UnseenEnviron", "shielded"]
+__all__ = ["RedactedEnviron", "Secret", "SecretHeaders", "SecretHolder", "shielded"]
 
 
 _T = TypeVar("_T")
@@ -30,7 +30,7 @@ class Secret:
         raise TypeError("a secret is never pickled or copied")
 
 
-class KeyHolder:
+class SecretHolder:
     """What holds a key: shown by its `source`, itself when copied, and never pickled."""
 
     __slots__ = ()
@@ -53,7 +53,7 @@ class KeyHolder:
         self.__getstate__()
 
 
-class UnseenEnviron(Mapping[str, str]):
+class RedactedEnviron(Mapping[str, str]):
     """An environment, with whatever keys are in it; a traceback that prints local variables shows none."""
 
     __slots__ = ("_environ",)
@@ -92,7 +92,7 @@ def shielded(use: Callable[..., _T], *secrets: Secret, blame: Callable[[Exceptio
     raise failure
 
 
-class SealedHeaders(dict[str, str]):
+class SecretHeaders(dict[str, str]):
     """Headers that carry a payment or a key; a traceback that prints local variables does not show them."""
 
     def __repr__(self) -> str:

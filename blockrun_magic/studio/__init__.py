@@ -1,7 +1,7 @@
 """The studio: the one order in which a request becomes a picture."""
 
 from blockrun_magic.studio.batch import BatchProgress, make_all
-from blockrun_magic.studio.payment.retry import Patience
+from blockrun_magic.studio.payment.retry import RetryPolicy
 from blockrun_magic.studio.progress import Progress
 from blockrun_magic.studio.results.batch import Failure, ImageResults
 from blockrun_magic.studio.results.result import ImageResult, Quote, Receipt
@@ -13,10 +13,10 @@ __all__ = [
     "ImageResult",
     "ImageResults",
     "Options",
-    "Patience",
     "Progress",
     "Quote",
     "Receipt",
+    "RetryPolicy",
     "Studio",
     "make_all",
 ]

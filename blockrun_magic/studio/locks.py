@@ -19,12 +19,12 @@ from blockrun_magic.payments.ledger.records import Purchase
 from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.studio.progress import Progress
 
-__all__ = ["Claims"]
+__all__ = ["PurchaseLocks"]
 
 _LOOK_AGAIN = 0.1
 
 
-class Claims:
+class PurchaseLocks:
     """The takes of all requests, and a folder of locks for them."""
 
     def __init__(self, ledger: Ledger, folder: Path) -> None:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from blockrun_magic.images.store import Store, StoredFile
 from blockrun_magic.payments.ledger.ledger import Ledger
 
-__all__ = ["Plan", "plan_pruning"]
+__all__ = ["PrunePlan", "plan_pruning"]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PrunePlan:
     """The files that may go, what they cost in real micro-USDC, and how many must stay unasked."""
 
     files: tuple[StoredFile, ...]
@@ -21,7 +21,7 @@ class Plan:
 
 def plan_pruning(
     ledger: Ledger, store: Store, now: float, *, older_than: float | None, larger_than: int | None
-) -> Plan:
+) -> PrunePlan:
     """Return what to remove: files older than `older_than` seconds, then the oldest above a total size.
 
     `larger_than` is in bytes. A file the ledger does not know, or one that an open purchase still
@@ -40,7 +40,7 @@ def plan_pruning(
                 chosen.append(file)
                 left -= file.size
     paid = {purchase: amount for file in chosen for purchase, amount in receipts[file.digest].items()}
-    return Plan(tuple(chosen), sum(paid.values()), len(files) - len(known))
+    return PrunePlan(tuple(chosen), sum(paid.values()), len(files) - len(known))
 
 
 def _receipts(ledger: Ledger) -> dict[str, dict[str, int]]:

@@ -13,37 +13,37 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
-from blockrun_magic.errors import BlockrunError, BudgetError, GatewayError, OutcomeUnknown
+from blockrun_magic.errors import BlockrunError, BudgetError, GatewayError, PaymentOutcomeUnknown
 from blockrun_magic.gateway.catalog.catalog import Catalog
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import Gateway
 from blockrun_magic.gateway.request import ImageRequest, PriceKey
-from blockrun_magic.gateway.responses import Item
+from blockrun_magic.gateway.responses import ImagePayload
 from blockrun_magic.images.store import Store
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.limits import check_price, check_surprise
 from blockrun_magic.payments.ledger.records import Payment, Purchase
 from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.money import format_usd
-from blockrun_magic.payments.secrets import SealedHeaders
+from blockrun_magic.payments.secrets import SecretHeaders
 from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.payments.wallets.solana import SolanaWallet
 from blockrun_magic.studio.options import Options
-from blockrun_magic.studio.payment.method import Deal, Way
-from blockrun_magic.studio.payment.prepaid import PrepaidWay
-from blockrun_magic.studio.payment.pricing import Offer
-from blockrun_magic.studio.payment.retry import Patience
-from blockrun_magic.studio.payment.x402 import SignedWay
+from blockrun_magic.studio.payment.method import PaymentMethod, PurchaseContext
+from blockrun_magic.studio.payment.prepaid import PrepaidMethod
+from blockrun_magic.studio.payment.pricing import Price
+from blockrun_magic.studio.payment.retry import RetryPolicy
+from blockrun_magic.studio.payment.x402 import X402Method
 from blockrun_magic.studio.progress import Progress
-from blockrun_magic.studio.results.delivery import Delivery, items_from_record, items_to_record
+from blockrun_magic.studio.results.delivery import ImageDownload, items_from_record, items_to_record
 from blockrun_magic.studio.results.result import ImageResult
 from blockrun_magic.studio.results.stored import Shelf
 
-__all__ = ["Purchasing"]
+__all__ = ["Purchaser"]
 
 
 @dataclass(frozen=True, slots=True)
-class Purchasing:
+class Purchaser:
     """What every purchase works with; the caller holds the purchase's lock."""
 
     client: Client
@@ -52,9 +52,9 @@ class Purchasing:
     shelf: Shelf
     catalog_at: Callable[[Gateway], Catalog]
     wallet_for: Callable[[Gateway], Wallet | SolanaWallet]
-    headers_for: Callable[[Gateway], SealedHeaders]
+    headers_for: Callable[[Gateway], SecretHeaders]
     look_up: Callable[[Payment], Awaitable[None]]
-    patience: Patience
+    patience: RetryPolicy
     clock: Callable[[], float]
     turns: defaultdict[tuple[str, PriceKey], asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     """Each price is asked by one purchase at a time: the others then know it."""
@@ -68,7 +68,7 @@ class Purchasing:
             if payment.state in (State.RESERVED, State.SIGNED):
                 self.ledger.release(payment.id, "never sent")
             elif payment.state is not State.RELEASED:
-                raise OutcomeUnknown(
+                raise PaymentOutcomeUnknown(
                     f"This picture was begun at {purchase.gateway}, where {format_usd(payment.amount)} was paid"
                     " or may have been.",
                     f"`%blockrun resume {purchase.id}` goes on with it there; --fresh buys another take here.",
@@ -88,7 +88,9 @@ class Purchasing:
     ) -> ImageResult:
         """Return the pictures of an unfinished purchase: its open payment goes on, or a new one is made."""
         begun = time.monotonic()
-        deal = Deal(self.client, self.ledger, gateway, request, purchase, progress, self.patience, self.clock)
+        deal = PurchaseContext(
+            self.client, self.ledger, gateway, request, purchase, progress, self.patience, self.clock
+        )
         way = self._way(deal, options)
         async with options.slot:  # nothing is signed before its turn: a signature that waits grows old
             payment = await way.still_open()
@@ -102,13 +104,13 @@ class Purchasing:
         progress.stage = "fetching the picture"
         return await self._deliver(purchase, payment, gateway, list(completed.items), begun)
 
-    def _way(self, deal: Deal, options: Options) -> Way:
+    def _way(self, deal: PurchaseContext, options: Options) -> PaymentMethod:
         gateway = deal.gateway
         if not gateway.prepaid:
             agree = partial(self._check_budget, deal=deal, options=options)
             turn = self.turns[gateway.name, deal.request.price_key]
-            return SignedWay(deal, lambda: self.wallet_for(gateway), agree, turn)
-        return PrepaidWay(
+            return X402Method(deal, lambda: self.wallet_for(gateway), agree, turn)
+        return PrepaidMethod(
             deal,
             self.catalog_at(gateway),
             headers=lambda: self.headers_for(gateway),
@@ -116,7 +118,7 @@ class Purchasing:
             look_up=self.look_up,
         )
 
-    async def _authorized(self, way: Way, deal: Deal, options: Options) -> Payment:
+    async def _authorized(self, way: PaymentMethod, deal: PurchaseContext, options: Options) -> Payment:
         try:
             offer = await way.offer()
         except GatewayError as error:
@@ -125,7 +127,7 @@ class Purchasing:
         self._check_budget(offer, deal, options)
         return await way.authorize(offer, options.hold)
 
-    def _check_budget(self, offer: Offer, deal: Deal, options: Options) -> None:
+    def _check_budget(self, offer: Price, deal: PurchaseContext, options: Options) -> None:
         list_price = self.catalog_at(deal.gateway).list_price(deal.request.price_key)
         check_price(offer.amount, deal.request.n, self.ledger.caps(), options.max_price)
         check_surprise(offer.amount, list_price, options.max_price)
@@ -136,10 +138,10 @@ class Purchasing:
             )
 
     async def _deliver(
-        self, purchase: Purchase, payment: Payment, gateway: Gateway, items: list[Item], begun: float
+        self, purchase: Purchase, payment: Payment, gateway: Gateway, items: list[ImagePayload], begun: float
     ) -> ImageResult:
         payment = self._payment(purchase, payment.id)
-        delivery = Delivery(self.client, self.store, gateway, purchase, payment)
+        delivery = ImageDownload(self.client, self.store, gateway, purchase, payment)
         if record := items_to_record(items):
             self.ledger.answer(purchase.id, record)
         try:

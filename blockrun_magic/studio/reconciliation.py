@@ -10,15 +10,15 @@ from blockrun_magic.errors import LedgerError
 from blockrun_magic.gateway.chain.status import payment_expired_unused, payment_used
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import PRESETS, Gateway
-from blockrun_magic.payments.ledger.clawrouter_log import Comparison, Spent, compare, read_usage
+from blockrun_magic.payments.ledger.clawrouter_log import Comparison, ProxyPayment, compare, read_usage
 from blockrun_magic.payments.ledger.cost_log import append_settled
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.records import Payment, Purchase
 from blockrun_magic.payments.ledger.states import AT_RISK, State
 from blockrun_magic.payments.money import format_usd
-from blockrun_magic.studio.locks import Claims
+from blockrun_magic.studio.locks import PurchaseLocks
 
-__all__ = ["Books", "expired_at", "look_up", "usable_until"]
+__all__ = ["Reconciler", "expired_at", "look_up", "usable_until"]
 
 
 _CHAIN_CLOCK = 60
@@ -65,12 +65,12 @@ _DECIDED = (State.SETTLED, State.RELEASED)
 
 
 @dataclass(frozen=True, slots=True)
-class Books:
+class Reconciler:
     """The ledger, and everybody who may know better; `logs` is the folder of ClawRouter's usage logs."""
 
     client: Client
     ledger: Ledger
-    claims: Claims
+    claims: PurchaseLocks
     clock: Callable[[], float]
     logs: Path | None
 
@@ -113,7 +113,7 @@ class Books:
 
     def compare(self, since: float) -> Comparison:
         """Return our payments through ClawRouter from `since` (Unix seconds) beside the lines of its log."""
-        ours = [Spent(payment, model) for payment, model in self.ledger.spent_at(_PROXY, since)]
+        ours = [ProxyPayment(payment, model) for payment, model in self.ledger.spent_at(_PROXY, since)]
         theirs = [] if self.logs is None else read_usage(self.logs, since, self.clock())
         return compare(ours, theirs)
 

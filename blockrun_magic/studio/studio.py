@@ -20,30 +20,30 @@ from blockrun_magic.errors import (
     StoreError,
     WalletMissing,
 )
-from blockrun_magic.gateway.catalog.cache import Catalogues
+from blockrun_magic.gateway.catalog.cache import CatalogCache
 from blockrun_magic.gateway.catalog.catalog import SNAPSHOT, Catalog
 from blockrun_magic.gateway.chain.status import Balance, balance
 from blockrun_magic.gateway.clawrouter import clawrouter_health
 from blockrun_magic.gateway.client import Client
-from blockrun_magic.gateway.gateways import Gateway, PaidBy
+from blockrun_magic.gateway.gateways import Gateway, Payer
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.images.store import Store
 from blockrun_magic.payments.ledger.cost_log import append_settled
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.records import Purchase
-from blockrun_magic.payments.secrets import SealedHeaders
+from blockrun_magic.payments.secrets import SecretHeaders
 from blockrun_magic.payments.wallets.api_key import ApiKey
 from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.payments.wallets.solana import SolanaWallet
 from blockrun_magic.studio.lessons.lesson import Lesson
-from blockrun_magic.studio.locks import Claims
+from blockrun_magic.studio.locks import PurchaseLocks
 from blockrun_magic.studio.options import Options
-from blockrun_magic.studio.payment.pricing import Offer, ask_price, estimate, known_price
-from blockrun_magic.studio.payment.retry import Patience
+from blockrun_magic.studio.payment.pricing import Price, ask_price, estimate, known_price
+from blockrun_magic.studio.payment.retry import RetryPolicy
 from blockrun_magic.studio.progress import Progress
-from blockrun_magic.studio.pruning import Plan, plan_pruning
-from blockrun_magic.studio.purchase import Purchasing
-from blockrun_magic.studio.reconciliation import Books
+from blockrun_magic.studio.pruning import PrunePlan, plan_pruning
+from blockrun_magic.studio.purchase import Purchaser
+from blockrun_magic.studio.reconciliation import Reconciler
 from blockrun_magic.studio.results.requests import request_from_record, request_to_record
 from blockrun_magic.studio.results.result import ImageResult, Quote
 from blockrun_magic.studio.results.stored import Shelf
@@ -71,7 +71,7 @@ class Studio:
         catalogues: Path | None = None,
         usage_logs: Path | None = None,
         catalog: Catalog = SNAPSHOT,
-        patience: Patience | None = None,
+        patience: RetryPolicy | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.client = client
@@ -79,13 +79,13 @@ class Studio:
         self.store = store
         self.catalog = catalog
         self.wallet_for = wallet_for
-        self.catalogues = Catalogues(client, catalog, catalogues, clock, self.headers_for)
+        self.catalogues = CatalogCache(client, catalog, catalogues, clock, self.headers_for)
         self._api_key = api_key
-        self._claims = Claims(ledger, locks)
-        self.books = Books(client, ledger, self._claims, clock, usage_logs)
+        self._claims = PurchaseLocks(ledger, locks)
+        self.books = Reconciler(client, ledger, self._claims, clock, usage_logs)
         self._shelf = Shelf(ledger, store)
         self._clock = clock
-        self._purchasing = Purchasing(
+        self._purchasing = Purchaser(
             client=client,
             ledger=ledger,
             store=store,
@@ -94,7 +94,7 @@ class Studio:
             wallet_for=wallet_for,
             headers_for=self.headers_for,
             look_up=self.books.look_up,
-            patience=patience or Patience(),
+            patience=patience or RetryPolicy(),
             clock=clock,
         )
         self._going_on: set[asyncio.Task[ImageResult]] = set()
@@ -109,7 +109,7 @@ class Studio:
 
     def check_payer(self, gateway: Gateway) -> None:
         """Raise WalletError when there is no key to pay with at `gateway`, or it stays locked; nothing is sent."""
-        if gateway.paid_by is PaidBy.SIGNATURE:
+        if gateway.paid_by is Payer.SIGNATURE:
             self.wallet_for(gateway).unlock()
         else:
             self.headers_for(gateway)
@@ -118,17 +118,17 @@ class Studio:
         """Get ready what the first picture at `gateway` will need: the signing library, and a connection."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.client.connect(gateway))
-            if gateway.paid_by is PaidBy.SIGNATURE:
+            if gateway.paid_by is Payer.SIGNATURE:
                 tasks.create_task(asyncio.to_thread(self._prepare_payer, gateway))
 
     def _prepare_payer(self, gateway: Gateway) -> None:
         with suppress(BlockrunError):  # what is wrong with the wallet is said when it has to pay
             self.wallet_for(gateway).prepare()
 
-    def headers_for(self, gateway: Gateway) -> SealedHeaders:
+    def headers_for(self, gateway: Gateway) -> SecretHeaders:
         """Return the headers that authorize a request where we do not sign: an account's key, else none."""
-        if gateway.paid_by is not PaidBy.CREDIT:
-            return SealedHeaders()
+        if gateway.paid_by is not Payer.CREDIT:
+            return SecretHeaders()
         if self._api_key is None:
             raise WalletMissing("There is no API key to pay with.", "Open the studio with one.")
         return self._api_key().headers()
@@ -150,7 +150,7 @@ class Studio:
             if terms is None:
                 async with self.catalogues.explaining(gateway, request):
                     terms = await ask_price(self.client, self.ledger, gateway, request, payer="")
-            offer = Offer(terms.amount, terms.network.label, terms)
+            offer = Price(terms.amount, terms.network.label, terms)
         else:
             offer = estimate(gateway, request, catalog, options.max_price)
         return Quote(
@@ -207,7 +207,7 @@ class Studio:
 
     async def balance(self, gateway: Gateway) -> Balance | None:
         """Return the balance of whoever pays at `gateway`, or None when nobody can say."""
-        if gateway.paid_by is PaidBy.PROXY:
+        if gateway.paid_by is Payer.PROXY:
             health = await clawrouter_health(self.client, gateway, full=True)
             known = None if health is None else health.balance
             return None if known is None else Balance(known, "ClawRouter, of its own wallet")
@@ -216,11 +216,11 @@ class Studio:
         address = await asyncio.to_thread(lambda: self.wallet_for(gateway).address)
         return await balance(self.client, gateway, address)
 
-    def prunable(self, *, older_than: float | None = None, larger_than: int | None = None) -> Plan:
+    def prunable(self, *, older_than: float | None = None, larger_than: int | None = None) -> PrunePlan:
         """Return what may be removed from the store: by age in seconds, by total size in bytes."""
         return plan_pruning(self.ledger, self.store, self._clock(), older_than=older_than, larger_than=larger_than)
 
-    def prune(self, plan: Plan) -> None:
+    def prune(self, plan: PrunePlan) -> None:
         """Remove the files of `plan`; their receipts stay in the ledger."""
         for file in plan.files:
             file.path.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from blockrun_magic.errors import AnswerUnusable, BlockrunError, GatewayUnreachable, RequestRejected
+from blockrun_magic.errors import BlockrunError, GatewayUnreachable, InvalidResponse, RequestRejected
 from blockrun_magic.files import write_atomically
 from blockrun_magic.gateway.catalog.catalog import Catalog
 from blockrun_magic.gateway.catalog.remote import LiveModel, merge, read_models, to_record
@@ -21,7 +21,7 @@ from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.gateway.responses import refusal
 from blockrun_magic.safejson import read_json
 
-__all__ = ["Catalogues"]
+__all__ = ["CatalogCache"]
 
 _DAY = 86_400.0
 _PATHS = ("/v1/models", "/v1/images/models")
@@ -30,7 +30,7 @@ _QUICK = 3.0
 _LARGEST_FILE = 2 * 1024 * 1024
 
 
-class Catalogues:
+class CatalogCache:
     """The catalogue of every gateway; `folder` keeps the live lists, or None keeps them in memory only.
 
     `headers_for` gives the headers that a gateway wants for its list, and raises WalletError.
@@ -109,7 +109,7 @@ class Catalogues:
                 models = read_models(answer.json())
                 if models:
                     return models
-            fault = AnswerUnusable(f"{gateway.name} answered without a list of image models.", "Try again later.")
+            fault = InvalidResponse(f"{gateway.name} answered without a list of image models.", "Try again later.")
         raise fault
 
     def _merged(self, models: tuple[LiveModel, ...], read_at: float) -> Catalog:

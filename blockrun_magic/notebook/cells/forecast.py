@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from blockrun_magic.errors import BlockrunError, FlagError
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.notebook.cells.flags import Flags, parse
-from blockrun_magic.notebook.cells.plan import Wish, read_wish, with_defaults
+from blockrun_magic.notebook.cells.plan import RequestPlan, read_wish, with_defaults
 from blockrun_magic.notebook.display.cards import Card, Table, money_words
 from blockrun_magic.notebook.settings import Settings
 from blockrun_magic.payments.money import format_usd
@@ -80,7 +80,7 @@ def forecast(path: Path, session: Session, home: Path, gateway: str | None = Non
     Requests go where the notebook says (`%blockrun use`), else to `gateway`, else where this session's go. Raises
     FlagError when it is no notebook, and GatewayError when prices cannot be asked.
     """
-    return _Reading(session, home, gateway).of(_sources(path))
+    return _NotebookPricer(session, home, gateway).of(_sources(path))
 
 
 def forecast_card(found: Forecast) -> Card:
@@ -118,7 +118,7 @@ def _sources(path: Path) -> list[str]:
         raise FlagError(f"{path} is no notebook.", "Name a notebook in today's format: FILE.ipynb.") from None
 
 
-class _Reading:
+class _NotebookPricer:
     """One notebook, read from its first cell to its last."""
 
     def __init__(self, session: Session, home: Path, gateway: str | None) -> None:
@@ -208,7 +208,7 @@ class _Reading:
                 cell.cost += self._price(request, gateway)
         return cell
 
-    def _wish(self, magic: str, flags: Flags) -> Wish:
+    def _wish(self, magic: str, flags: Flags) -> RequestPlan:
         catalog = self._studio.catalog_at(self._gateway)
         flags = with_defaults(magic, flags, self._settings, catalog)
         # Prices do not depend on pictures, and those of a notebook that does not run are not there.
@@ -252,7 +252,7 @@ def _is_refused(prompt: str, gateway: Gateway) -> bool:
     return any(name in triggers for name in _FREE)
 
 
-class _Columns(dict[str, list[Any]]):
+class _KnownFrame(dict[str, list[Any]]):
     """A DataFrame as far as it is known: its columns."""
 
     @property
@@ -266,7 +266,7 @@ def _plain(node: ast.expr) -> Any:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
         name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
         content = _literal(node.args[0]) if name == "DataFrame" and node.args else None
-        return _Columns(content) if isinstance(content, Mapping) else None
+        return _KnownFrame(content) if isinstance(content, Mapping) else None
     return _literal(node)
 
 

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from blockrun_magic.images.source import Fetch
     from blockrun_magic.notebook.settings import Settings
 
-__all__ = ["Wish", "read_wish", "requests_of", "with_defaults"]
+__all__ = ["RequestPlan", "read_wish", "requests_of", "with_defaults"]
 
 _OPERATIONS: Mapping[str, Operation] = {"imagegen": "generate", "img2img": "edit"}
 _VARY = "Make a variation of this picture: the same subject, mood and style, composed anew."
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class RequestPlan:
     """What a cell asks for, before its images are read: one request for each of its variants."""
 
     operation: Operation
@@ -56,7 +56,7 @@ def with_defaults(magic: str, flags: Flags, settings: Settings, catalog: Catalog
     return flags
 
 
-def read_wish(magic: str, flags: Flags, catalog: Catalog, namespace: Mapping[str, object], home: Path) -> Wish:
+def read_wish(magic: str, flags: Flags, catalog: Catalog, namespace: Mapping[str, object], home: Path) -> RequestPlan:
     """Return what `flags` ask of `magic`; raises FlagError, RequestError or SourceError."""
     from blockrun_magic.images.source import find_source
 
@@ -67,7 +67,7 @@ def read_wish(magic: str, flags: Flags, catalog: Catalog, namespace: Mapping[str
         for prompt, model in product(_prompts(flags, namespace, home), dict.fromkeys(models))
         for size in dict.fromkeys(flags.sizes or (catalog.default_size(model),))
     ]
-    return Wish(
+    return RequestPlan(
         operation=operation,
         variants=tuple(variants),
         quality=flags.quality,
@@ -93,7 +93,7 @@ def _prompts(flags: Flags, namespace: Mapping[str, object], home: Path) -> list[
     return prompts
 
 
-async def requests_of(wish: Wish, fetch: Fetch) -> list[ImageRequest]:
+async def requests_of(wish: RequestPlan, fetch: Fetch) -> list[ImageRequest]:
     """Return the requests of a wish, its images read and encoded once; raises SourceError."""
     from blockrun_magic.gateway.request import ImageRequest
     from blockrun_magic.images.source import read_mask, read_upload, upload_size

@@ -8,12 +8,12 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from blockrun_magic.errors import BlockrunError
-from blockrun_magic.notebook.background import Background
+from blockrun_magic.notebook.background import BackgroundJob
 from blockrun_magic.notebook.cells.flags import Flags, parse
-from blockrun_magic.notebook.cells.plan import Wish, read_wish, requests_of, with_defaults
+from blockrun_magic.notebook.cells.plan import RequestPlan, read_wish, requests_of, with_defaults
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Message
-from blockrun_magic.notebook.display.progress import BatchLine, LiveLine
+from blockrun_magic.notebook.display.progress import BatchProgressLine, ProgressLine
 from blockrun_magic.notebook.unlock import run_unlocked
 from blockrun_magic.studio.progress import Progress
 from blockrun_magic.wiring import blockrun_home
@@ -31,7 +31,9 @@ T = TypeVar("T")
 _LOOK_EVERY = 0.25
 
 
-def make(context: Context, magic: str, line: str, cell: str | None) -> ImageResult | ImageResults | Background | None:
+def make(
+    context: Context, magic: str, line: str, cell: str | None
+) -> ImageResult | ImageResults | BackgroundJob | None:
     """Run one image cell and return what it made, shown and bound; None for a dry run.
 
     Raises every error of ours, and KeyboardInterrupt when it was stopped.
@@ -61,11 +63,11 @@ def collect(context: Context, purchase: Purchase) -> ImageResult:
     async def work() -> ImageResult:
         return await studio.resume(purchase, gateway, progress)
 
-    live = LiveLine(str(purchase.request["model"]), progress, purchase.realm, context.shell)
+    live = ProgressLine(str(purchase.request["model"]), progress, purchase.realm, context.shell)
     return _finish(context, live, work, Flags(str(purchase.request["prompt"])))
 
 
-def _make_one(context: Context, flags: Flags, wish: Wish) -> ImageResult | Background:
+def _make_one(context: Context, flags: Flags, wish: RequestPlan) -> ImageResult | BackgroundJob:
     studio, gateway = context.session.ready(flags.gateway)
     progress = Progress()
 
@@ -76,13 +78,13 @@ def _make_one(context: Context, flags: Flags, wish: Wish) -> ImageResult | Backg
 
     [(_, model, size)] = wish.variants
     usual = studio.ledger.usual_seconds(model, size)
-    live = LiveLine(wish.label, progress, gateway.realm, context.shell, quiet=flags.quiet, usual=usual)
+    live = ProgressLine(wish.label, progress, gateway.realm, context.shell, quiet=flags.quiet, usual=usual)
     if flags.background:
         return _in_background(context, live, work, flags, lambda: progress.sent)
     return _finish(context, live, work, flags)
 
 
-def _make_many(context: Context, flags: Flags, wish: Wish) -> ImageResults | Background:
+def _make_many(context: Context, flags: Flags, wish: RequestPlan) -> ImageResults | BackgroundJob:
     from blockrun_magic.studio.batch import BatchProgress, make_all
 
     studio, gateway = context.session.ready(flags.gateway)
@@ -97,13 +99,13 @@ def _make_many(context: Context, flags: Flags, wish: Wish) -> ImageResults | Bac
             raise results.failures[0].error
         return results
 
-    live = BatchLine(wish.label, progress, gateway.realm, context.shell, quiet=flags.quiet)
+    live = BatchProgressLine(wish.label, progress, gateway.realm, context.shell, quiet=flags.quiet)
     if flags.background:
         return _in_background(context, live, work, flags, lambda: bool(progress.done or progress.in_flight))
     return _finish(context, live, work, flags)
 
 
-def _finish(context: Context, live: LiveLine, work: Callable[[], Coroutine[Any, Any, T]], flags: Flags) -> T:
+def _finish(context: Context, live: ProgressLine, work: Callable[[], Coroutine[Any, Any, T]], flags: Flags) -> T:
     """Wait for `work` with a live line, then bind, save and show what it made."""
     try:
         result: Any = run_unlocked(context.session, work, live.tick)
@@ -126,11 +128,11 @@ def _finish(context: Context, live: LiveLine, work: Callable[[], Coroutine[Any, 
 
 def _in_background(
     context: Context,
-    live: LiveLine,
+    live: ProgressLine,
     work: Callable[[], Coroutine[Any, Any, Any]],
     flags: Flags,
     sent: Callable[[], bool],
-) -> Background:
+) -> BackgroundJob:
     """Start `work`, show its line, and return the handle, which is also bound in place of a picture."""
     live.stay()
 
@@ -152,13 +154,13 @@ def _in_background(
         context.showing.show(live, result, saved, full=flags.full, quiet=flags.quiet)
         return result
 
-    handle = Background(context.session.bridge.submit(watched()), live.label, sent)
+    handle = BackgroundJob(context.session.bridge.submit(watched()), live.label, sent)
     context.session.backgrounds.append(handle)
     context.shell.push({flags.name or context.session.settings.image_name: handle})
     return handle
 
 
-def _show_price(context: Context, flags: Flags, wish: Wish) -> None:
+def _show_price(context: Context, flags: Flags, wish: RequestPlan) -> None:
     from blockrun_magic.notebook.display.captions import quotes_card
     from blockrun_magic.notebook.display.output import show
     from blockrun_magic.studio.batch import quote_all

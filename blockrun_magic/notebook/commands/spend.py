@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from blockrun_magic.errors import FlagError
 from blockrun_magic.notebook.context import Context
-from blockrun_magic.notebook.display.cards import Bars, Card, Message, Stack, Table
+from blockrun_magic.notebook.display.cards import Bars, Card, CardGroup, Message, Table
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.money import format_usd, parse_usd
 
 if TYPE_CHECKING:
-    from blockrun_magic.payments.ledger.clawrouter_log import Comparison, Spent
+    from blockrun_magic.payments.ledger.clawrouter_log import Comparison, ProxyPayment
 
 __all__ = ["budget", "laid_side_by_side", "spend"]
 
@@ -65,7 +65,7 @@ def spend(context: Context, words: Sequence[str]) -> Card:
         others.append(f"{format_usd(total.estimated)} of it is estimated: no answer named the price")
     header = ("model", "payments", "spent", "at risk")
     table = Table(header, rows, title=f"{kind} spent {_PERIODS[when]}", note=" · ".join(others))
-    return Stack(table, *_drawn(ledger, realm, when, by_model))
+    return CardGroup(table, *_drawn(ledger, realm, when, by_model))
 
 
 def _drawn(ledger: Ledger, realm: str, when: str, by_model: Sequence[tuple[str, int, int, int]]) -> Iterator[Card]:
@@ -170,6 +170,6 @@ def _rows(found: Comparison) -> list[tuple[str, str, str, str, str]]:
     ]
 
 
-def _ours(spent: Spent) -> str:
+def _ours(spent: ProxyPayment) -> str:
     payment = spent.payment
     return f"{format_usd(payment.amount)}{', estimated' if payment.estimated else ''}, {payment.state}"

@@ -39,15 +39,15 @@ def overview(context: Context, _words: Sequence[str]) -> Card:
 
 def payer_words(context: Context) -> str:
     """Return who pays at the gateway: a wallet of ours, ClawRouter's, or an account."""
-    from blockrun_magic.gateway.gateways import PaidBy
+    from blockrun_magic.gateway.gateways import Payer
     from blockrun_magic.payments.wallets.api_key import find_api_key
     from blockrun_magic.wiring import wallet_for
 
     gateway = context.session.gateway
-    if gateway.paid_by is PaidBy.PROXY:
+    if gateway.paid_by is Payer.PROXY:
         return _proxy_words(context, gateway)
     try:
-        if gateway.paid_by is PaidBy.CREDIT:
+        if gateway.paid_by is Payer.CREDIT:
             return f"the account of the API key in {find_api_key(os.environ).source}"
         found = wallet_for(gateway)
     except WalletError as error:

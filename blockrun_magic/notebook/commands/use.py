@@ -21,7 +21,7 @@ _REMEMBER = "--remember"
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _Candidate:
     """One gateway that could be used, and what speaks for or against it."""
 
     name: str
@@ -63,38 +63,43 @@ def _money_words(gateway: Gateway) -> str:
     return f"{kind}, {gateway.money}"
 
 
-def _look_around(context: Context) -> list[_Found]:
+def _look_around(context: Context) -> list[_Candidate]:
     """Return the gateways in the order of preference: where we sign first, as only that is proven to the unit."""
-    return [_wallet(context), _account(), _proxy(context), _Found("practice", True, "always here, free, play money")]
+    return [
+        _wallet(context),
+        _account(),
+        _proxy(context),
+        _Candidate("practice", True, "always here, free, play money"),
+    ]
 
 
-def _wallet(context: Context) -> _Found:
+def _wallet(context: Context) -> _Candidate:
     try:
         wallet = wallet_for(context.session.at("base"))
     except WalletMissing:
-        return _Found("base", False, "no wallet found")
+        return _Candidate("base", False, "no wallet found")
     except WalletError as error:
-        return _Found("base", False, error.what)
-    return _Found("base", True, f"a wallet, from {wallet.source}; prices are quoted, charges proven")
+        return _Candidate("base", False, error.what)
+    return _Candidate("base", True, f"a wallet, from {wallet.source}; prices are quoted, charges proven")
 
 
-def _account() -> _Found:
+def _account() -> _Candidate:
     from blockrun_magic.payments.wallets.api_key import find_api_key
 
     try:
         key = find_api_key(os.environ)
     except WalletMissing:
-        return _Found("account", False, "no API key in BLOCKRUN_API_KEY")
+        return _Candidate("account", False, "no API key in BLOCKRUN_API_KEY")
     except WalletError as error:
-        return _Found("account", False, error.what)
-    return _Found("account", True, f"an API key, from {key.source}; prices are estimated")
+        return _Candidate("account", False, error.what)
+    return _Candidate("account", True, f"an API key, from {key.source}; prices are estimated")
 
 
-def _proxy(context: Context) -> _Found:
+def _proxy(context: Context) -> _Candidate:
     from blockrun_magic.gateway.clawrouter import clawrouter_health
 
     gateway = context.session.at("clawrouter")
     health = context.session.run(clawrouter_health(context.session.studio.client, gateway, full=True))
     if health is None:
-        return _Found("clawrouter", False, f"no ClawRouter answers at {gateway.base_url}")
-    return _Found("clawrouter", True, f"a ClawRouter answers at {gateway.base_url}; prices are estimated")
+        return _Candidate("clawrouter", False, f"no ClawRouter answers at {gateway.base_url}")
+    return _Candidate("clawrouter", True, f"a ClawRouter answers at {gateway.base_url}; prices are estimated")

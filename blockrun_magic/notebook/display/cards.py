@@ -12,7 +12,7 @@ from html import escape
 
 from blockrun_magic.payments.money import format_usd
 
-__all__ = ["Bars", "Card", "Message", "Stack", "Table", "bar", "html_words", "money_words", "short"]
+__all__ = ["Bars", "Card", "CardGroup", "Message", "Table", "bar", "html_words", "money_words", "short"]
 
 _QUIET = "font-size:0.9em;opacity:0.8"
 _BAR = "min-width:2px;height:12px;background:currentColor;opacity:0.5;border-radius:2px"
@@ -119,7 +119,7 @@ class Bars(Card):
         super().__init__("\n".join(text), html)
 
 
-class Stack(Card):
+class CardGroup(Card):
     """Several cards, one below the other."""
 
     def __init__(self, *cards: Card) -> None:

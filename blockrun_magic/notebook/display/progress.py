@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from IPython.core.display_functions import DisplayHandle
     from IPython.core.interactiveshell import InteractiveShell
 
-__all__ = ["BatchLine", "LiveLine"]
+__all__ = ["BatchProgressLine", "ProgressLine"]
 
 _SHOW_AFTER = 0.25
 _NOTHING: Mapping[str, str] = {"text/plain": ""}
 
 
-class LiveLine:
+class ProgressLine:
     """The line of one cell; `label` says what is being made, `realm` whose money it costs.
 
     `usual` is how many seconds this kind of picture has taken before.
@@ -134,7 +134,7 @@ class LiveLine:
             self._handle.update(content)
 
 
-class BatchLine(LiveLine):
+class BatchProgressLine(ProgressLine):
     """The line of a batch: a bar with count, spent and what is still to come."""
 
     _progress: BatchProgress

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from blockrun_magic.notebook.display.cards import Card
-    from blockrun_magic.notebook.display.progress import LiveLine
+    from blockrun_magic.notebook.display.progress import ProgressLine
     from blockrun_magic.notebook.settings import Settings
     from blockrun_magic.studio import ImageResult, ImageResults
 
-__all__ = ["Showing"]
+__all__ = ["ResultDisplay"]
 
 _RESULTS = (
     ("blockrun_magic.studio.results.result", "ImageResult"),
@@ -26,7 +26,7 @@ _RESULTS = (
 )
 
 
-class Showing:
+class ResultDisplay:
     """Shows results, and keeps a cell from showing its own result a second time as its value."""
 
     def __init__(self, shell: InteractiveShell, settings: Settings) -> None:
@@ -47,7 +47,7 @@ class Showing:
             self._formatter.pop(kind)
 
     def show(
-        self, live: LiveLine, result: ImageResult | ImageResults, saved: Sequence[str], *, full: bool, quiet: bool
+        self, live: ProgressLine, result: ImageResult | ImageResults, saved: Sequence[str], *, full: bool, quiet: bool
     ) -> None:
         """Put the picture in the place of the cell's live line, and the caption under it."""
         if not live.left:

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from blockrun_magic.images.store import Store
-    from blockrun_magic.payments.ledger.records import KeptPicture
+    from blockrun_magic.payments.ledger.records import StoredImage
 
 __all__ = ["data_uri", "kept_image", "thumbnail"]
 
 
-def thumbnail(store: Store, kept: KeptPicture, side: int) -> str | None:
+def thumbnail(store: Store, kept: StoredImage, side: int) -> str | None:
     """Return a JPEG of at most `side` pixels a side as a data URI; None when the original is gone or damaged."""
     try:
         return data_uri(kept_image(store, kept), side)
@@ -24,7 +24,7 @@ def thumbnail(store: Store, kept: KeptPicture, side: int) -> str | None:
         return None
 
 
-def kept_image(store: Store, kept: KeptPicture) -> Image.Image:
+def kept_image(store: Store, kept: StoredImage) -> Image.Image:
     """Return a kept picture, decoded; raises StoreError."""
     from blockrun_magic.images.formats import decode
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets
 import traitlets
 
-from blockrun_magic.errors import ExtraMissing
+from blockrun_magic.errors import MissingDependency
 from blockrun_magic.images.conversion import eight_bit
 from blockrun_magic.images.preview import preview
 from blockrun_magic.images.source import open_mask
@@ -27,7 +27,7 @@ from blockrun_magic.notebook.subshells import answer_while_cells_run
 try:
     import anywidget
 except ImportError as error:
-    raise ExtraMissing(
+    raise MissingDependency(
         "Painting a mask needs the library anywidget, which is not installed.",
         'Run `pip install "blockrun-magic[mask]"`, then reload this page.',
     ) from error

@@ -11,7 +11,7 @@ from pathlib import Path
 import ipywidgets as widgets
 
 from blockrun_magic.errors import BlockrunError
-from blockrun_magic.notebook.loop import Bridge
+from blockrun_magic.notebook.loop import LoopThread
 from blockrun_magic.notebook.subshells import answer_while_cells_run
 
 __all__ = ["Dispatcher"]
@@ -27,7 +27,7 @@ class Dispatcher:
     its widgets. What a callback raises goes to `report`, and is never printed.
     """
 
-    def __init__(self, bridge: Bridge, report: Callable[[BlockrunError], None]) -> None:
+    def __init__(self, bridge: LoopThread, report: Callable[[BlockrunError], None]) -> None:
         self._bridge = bridge
         self._report = report
 

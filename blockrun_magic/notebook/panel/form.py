@@ -15,7 +15,7 @@ from blockrun_magic.errors import BlockrunError, FlagError
 from blockrun_magic.gateway.catalog.catalog import MAX_N
 from blockrun_magic.notebook.cells.flag_values import CONVERTERS
 from blockrun_magic.notebook.cells.flags import Flags, parse_flags, render
-from blockrun_magic.notebook.cells.plan import Wish, read_wish
+from blockrun_magic.notebook.cells.plan import RequestPlan, read_wish
 from blockrun_magic.notebook.cells.styles import load_styles
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.panel.dispatcher import Dispatcher
@@ -139,7 +139,7 @@ class Form:
         said = {f.name: getattr(typed, f.name) for f in fields(Flags)}
         return replace(chosen, **{name: value for name, value in said.items() if value != getattr(_DEFAULTS, name)})
 
-    def wish(self, *, prompt_needed: bool = True) -> tuple[Flags, Wish]:
+    def wish(self, *, prompt_needed: bool = True) -> tuple[Flags, RequestPlan]:
         """Return the flags, and what they ask for; raises FlagError, RequestError or SourceError."""
         flags = self.flags()
         if prompt_needed and not (flags.prompt or flags.prompts or flags.vary):

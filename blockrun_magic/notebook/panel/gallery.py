@@ -24,7 +24,7 @@ from blockrun_magic.notebook.panel.dispatcher import Dispatcher
 from blockrun_magic.notebook.panel.widgets import button, close_tree, html, row, show_if
 
 if TYPE_CHECKING:
-    from blockrun_magic.payments.ledger.records import KeptPicture, Purchase
+    from blockrun_magic.payments.ledger.records import Purchase, StoredImage
     from blockrun_magic.studio import Studio
 
 __all__ = ["Entry", "Gallery"]
@@ -40,7 +40,7 @@ class Entry:
     """One picture of a purchase."""
 
     purchase: Purchase
-    kept: KeptPicture
+    kept: StoredImage
     position: int
 
     @property
@@ -129,7 +129,7 @@ class Gallery:
         self._newer.disabled, self._older.disabled = self._first == 0, last == len(self._entries)
         show_if(self._pager, len(self._entries) > _PAGE)
 
-    async def _thumbnail(self, studio: Studio, kept: KeptPicture) -> str | None:
+    async def _thumbnail(self, studio: Studio, kept: StoredImage) -> str | None:
         if kept.file not in self._small:
             self._small[kept.file] = await asyncio.to_thread(thumbnail, studio.store, kept, _SMALL)
         return self._small[kept.file]

@@ -10,11 +10,11 @@ import ipywidgets as widgets
 
 from blockrun_magic.errors import BlockrunError
 from blockrun_magic.notebook.cells.flags import Flags
-from blockrun_magic.notebook.cells.plan import Wish, requests_of
+from blockrun_magic.notebook.cells.plan import RequestPlan, requests_of
 from blockrun_magic.notebook.cells.run import bind, options_of
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import money_words, short
-from blockrun_magic.notebook.display.progress import BatchLine, LiveLine
+from blockrun_magic.notebook.display.progress import BatchProgressLine, ProgressLine
 from blockrun_magic.notebook.panel.dispatcher import Dispatcher
 from blockrun_magic.notebook.panel.widgets import Notice, button, close_tree, html, row, show_if
 from blockrun_magic.studio import ImageResult, ImageResults
@@ -42,7 +42,7 @@ class Jobs:
         self._came = came
         self._running: set[asyncio.Task[None]] = set()
 
-    def start(self, flags: Flags, wish: Wish) -> None:
+    def start(self, flags: Flags, wish: RequestPlan) -> None:
         """Make what `wish` asks for, as a new take; to be called on the loop."""
         job = _Job(self._context, self._dispatcher, flags, wish, self._remove)
         self.box.children = (*self.box.children, job.box)
@@ -75,7 +75,7 @@ class _Job:
         context: Context,
         dispatcher: Dispatcher,
         flags: Flags,
-        wish: Wish,
+        wish: RequestPlan,
         remove: Callable[[widgets.Box], None],
     ) -> None:
         self._cancelled = False
@@ -95,14 +95,14 @@ class _Job:
         dispatcher.on_click(self._cancel, self._stop)
         dispatcher.on_click(self._dismiss, lambda: remove(self.box))
 
-    def _live_line(self) -> LiveLine:
+    def _live_line(self) -> ProgressLine:
         shell, progress = self._context.shell, self._progress
         if isinstance(progress, BatchProgress):
-            return BatchLine(self._wish.label, progress, self._realm, shell)
+            return BatchProgressLine(self._wish.label, progress, self._realm, shell)
         [(prompt, model, size)] = self._wish.variants
         usual = self._context.session.studio.ledger.usual_seconds(model, size)
         label = short(prompt, 40) or self._wish.label
-        return LiveLine(label, progress, self._realm, shell, usual=usual)
+        return ProgressLine(label, progress, self._realm, shell, usual=usual)
 
     async def run(self) -> ImageResult | ImageResults | None:
         """Return what came, bound and saved, or None when nothing did: the line says why."""

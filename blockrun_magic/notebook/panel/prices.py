@@ -13,7 +13,7 @@ from blockrun_magic.studio.payment.pricing import tiny_upload
 
 if TYPE_CHECKING:
     from blockrun_magic.gateway.gateways import Gateway
-    from blockrun_magic.notebook.cells.plan import Wish
+    from blockrun_magic.notebook.cells.plan import RequestPlan
     from blockrun_magic.studio import Studio
     from blockrun_magic.studio.results.result import Quote
 
@@ -56,7 +56,7 @@ class Prices:
         return quote if time.monotonic() - when < _HOUR else None
 
 
-def price_keys(wish: Wish) -> list[PriceKey]:
+def price_keys(wish: RequestPlan) -> list[PriceKey]:
     """Return what decides the price of each request of `wish`."""
     endpoint = ENDPOINTS[wish.operation]
     return [PriceKey(endpoint, model, size, wish.quality, wish.n) for _, model, size in wish.variants]

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
-from blockrun_magic.errors import ExtraMissing, FlagError, SourceError
+from blockrun_magic.errors import FlagError, MissingDependency, SourceError
 from blockrun_magic.images.detection import is_image_like
 from blockrun_magic.images.formats import open_whole
 from blockrun_magic.images.source import find_source, read_upload
-from blockrun_magic.notebook.background import Background
+from blockrun_magic.notebook.background import BackgroundJob
 from blockrun_magic.notebook.cells.flags import Flags
-from blockrun_magic.notebook.cells.plan import Wish
+from blockrun_magic.notebook.cells.plan import RequestPlan
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import short
 from blockrun_magic.notebook.display.thumbnails import data_uri
@@ -92,7 +92,7 @@ class Sources:
 
     # -- what was chosen
 
-    def into(self, wish: Wish) -> Wish:
+    def into(self, wish: RequestPlan) -> RequestPlan:
         """Return `wish` with these pictures before its own; raises FlagError where there is none, SourceError."""
         namespace = self._context.shell.user_ns
         mine = tuple(find_source(s.name, namespace) if s.data is None else s.data for s in self._sources)
@@ -237,7 +237,7 @@ class Sources:
     async def _open_pad(self) -> None:
         try:
             from blockrun_magic.notebook.mask.widget import MaskPad
-        except ExtraMissing as error:
+        except MissingDependency as error:
             self._mask.value = _NO_MASK
             self.notice.error(error)
             return
@@ -258,7 +258,7 @@ class Sources:
 
 
 def _is_offered(name: str, value: Any) -> bool:
-    if isinstance(value, Background):
+    if isinstance(value, BackgroundJob):
         return False  # to look into it is to wait for its picture
     return not name.startswith("_") and is_image_like(value)
 

@@ -18,7 +18,7 @@ from blockrun_magic.payments.ledger.records import Payment
 from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.safejson import read_json
 
-__all__ = ["Comparison", "Spent", "UsageEntry", "compare", "read_usage"]
+__all__ = ["Comparison", "LogEntry", "ProxyPayment", "compare", "read_usage"]
 
 _LARGEST_FILE = 32 * 1024 * 1024
 _LONGEST_LINE = 16 * 1024
@@ -31,7 +31,7 @@ _LATE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class UsageEntry:
+class LogEntry:
     """One picture that ClawRouter paid for: when it was done (Unix seconds), and micro-USDC."""
 
     at: float
@@ -40,7 +40,7 @@ class UsageEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
+class ProxyPayment:
     """One payment of ours through ClawRouter, and the model it was for."""
 
     payment: Payment
@@ -52,7 +52,7 @@ class Spent:
         ended = self.payment.updated_at if self.payment.state is State.SETTLED else float("inf")
         return min(ended, self.payment.created_at + _SLOWEST) + _LATE
 
-    def fits(self, entry: UsageEntry) -> bool:
+    def fits(self, entry: LogEntry) -> bool:
         """Return whether `entry` may be of this payment: the same model, within its time."""
         return entry.model == self.model and self.payment.created_at - _CLOCK <= entry.at <= self.until
 
@@ -61,17 +61,17 @@ class Spent:
 class Comparison:
     """The two books side by side: what is in both, in one only, or in both with different amounts."""
 
-    agreed: tuple[tuple[Spent, UsageEntry], ...]
-    only_ours: tuple[Spent, ...]
-    only_theirs: tuple[UsageEntry, ...]
+    agreed: tuple[tuple[ProxyPayment, LogEntry], ...]
+    only_ours: tuple[ProxyPayment, ...]
+    only_theirs: tuple[LogEntry, ...]
 
     @property
-    def differing(self) -> tuple[tuple[Spent, UsageEntry], ...]:
+    def differing(self) -> tuple[tuple[ProxyPayment, LogEntry], ...]:
         """The pairs whose amounts differ."""
         return tuple((ours, theirs) for ours, theirs in self.agreed if ours.payment.amount != theirs.micros)
 
 
-def read_usage(folder: Path, since: float, until: float) -> list[UsageEntry]:
+def read_usage(folder: Path, since: float, until: float) -> list[LogEntry]:
     """Return the pictures in the logs of `folder` from `since` to `until` (Unix seconds), oldest first.
 
     Files that are missing or too large, and lines that are no entry, are passed over.
@@ -83,7 +83,7 @@ def read_usage(folder: Path, since: float, until: float) -> list[UsageEntry]:
     return sorted((entry for entry in entries if since - _CLOCK <= entry.at <= until + _LATE), key=lambda e: e.at)
 
 
-def _entries(file: Path) -> Iterator[UsageEntry]:
+def _entries(file: Path) -> Iterator[LogEntry]:
     try:
         if not file.is_file() or file.stat().st_size > _LARGEST_FILE:
             return
@@ -99,7 +99,7 @@ def _entries(file: Path) -> Iterator[UsageEntry]:
             yield entry
 
 
-def _entry(value: Any) -> UsageEntry | None:
+def _entry(value: Any) -> LogEntry | None:
     if not isinstance(value, Mapping) or value.get("tier") != "IMAGE":
         return None
     cost, model, time = value.get("cost"), value.get("model"), value.get("timestamp")
@@ -109,17 +109,17 @@ def _entry(value: Any) -> UsageEntry | None:
     if not micros.is_finite() or not 0 <= micros < 10**12 or not isinstance(time, str):
         return None
     at = datetime.fromisoformat(time)
-    return UsageEntry((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp(), model[:200], round(micros))
+    return LogEntry((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp(), model[:200], round(micros))
 
 
-def compare(ours: Sequence[Spent], theirs: Sequence[UsageEntry]) -> Comparison:
+def compare(ours: Sequence[ProxyPayment], theirs: Sequence[LogEntry]) -> Comparison:
     """Return what is in both books, and what in one only.
 
     What is settled here takes its line first: that of its amount, then the nearest in time. A payment whose
     outcome is open takes one only where no other line and no other open payment could be meant.
     """
     left = list(theirs)
-    agreed: list[tuple[Spent, UsageEntry]] = []
+    agreed: list[tuple[ProxyPayment, LogEntry]] = []
     for spent in ours:
         if spent.payment.state is not State.SETTLED:
             continue
@@ -142,5 +142,5 @@ def compare(ours: Sequence[Spent], theirs: Sequence[UsageEntry]) -> Comparison:
     return Comparison(tuple(agreed), tuple(spent for spent in ours if spent.payment.id not in matched), tuple(left))
 
 
-def _distance(spent: Spent, entry: UsageEntry) -> tuple[bool, float]:
+def _distance(spent: ProxyPayment, entry: LogEntry) -> tuple[bool, float]:
     return entry.micros != spent.payment.amount, abs(entry.at - spent.payment.updated_at)

@@ -15,11 +15,11 @@ from typing import Any
 
 from blockrun_magic.errors import LedgerError
 from blockrun_magic.payments.ledger.connection import marks, told
-from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, Caps, Committed, check_caps
+from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, Caps, Usage, check_caps
 from blockrun_magic.payments.ledger.queries import LedgerReader
-from blockrun_magic.payments.ledger.records import KeptPicture, Purchase
+from blockrun_magic.payments.ledger.records import Purchase, StoredImage
 from blockrun_magic.payments.ledger.states import AT_RISK, TRANSITIONS, UNSIGNED_TRANSITIONS, State
-from blockrun_magic.payments.x402.protocol import SignedPayment
+from blockrun_magic.payments.x402.protocol import PaymentPayload
 
 __all__ = ["Ledger"]
 
@@ -113,7 +113,7 @@ class Ledger(LedgerReader):
             )
             return int(cursor.lastrowid or 0)
 
-    def sign(self, payment_id: int, network: str, signed: SignedPayment) -> None:
+    def sign(self, payment_id: int, network: str, signed: PaymentPayload) -> None:
         """Record a signature that has not left yet: reserved → signed."""
         authorization = signed.authorization
         self._advance(
@@ -130,7 +130,7 @@ class Ledger(LedgerReader):
             header_value=signed.header_value,
         )
 
-    def sign_anew(self, payment_id: int, amount: int, signed: SignedPayment) -> None:
+    def sign_anew(self, payment_id: int, amount: int, signed: PaymentPayload) -> None:
         """Record another signature in the place of a sent one that was refused, with the same nonce.
 
         The token contract takes one nonce once, so that only one of the two can ever be cashed (EIP-3009).
@@ -205,7 +205,7 @@ class Ledger(LedgerReader):
         with self.writing() as connection:
             connection.execute("UPDATE purchases SET answer = ? WHERE id = ?", (json.dumps(items), purchase_id))
 
-    def finish(self, purchase_id: str, pictures: Sequence[KeptPicture], seconds: float) -> None:
+    def finish(self, purchase_id: str, pictures: Sequence[StoredImage], seconds: float) -> None:
         """Record the pictures of a purchase, which ends it; its settled headers are wiped."""
         with self.writing() as connection:
             connection.execute("DELETE FROM pictures WHERE purchase_id = ?", (purchase_id,))
@@ -271,14 +271,14 @@ class Ledger(LedgerReader):
         with self.writing() as connection:
             connection.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, value))
 
-    def committed(self, realm: str) -> Committed:
+    def committed(self, realm: str) -> Usage:
         """Return what this session and this UTC day have spent or put at risk, in micro-USDC."""
         with told(self.path), self._lock:
             return self._committed(self._connection, realm, self.clock())
 
     # -- the inside
 
-    def _committed(self, connection: sqlite3.Connection, realm: str, now: float) -> Committed:
+    def _committed(self, connection: sqlite3.Connection, realm: str, now: float) -> Usage:
         counted = (*AT_RISK, State.SETTLED)
         paid = f"SELECT coalesce(sum(amount), 0) FROM authorizations WHERE state IN ({marks(counted)})"
         held = "SELECT coalesce(sum(amount), 0) FROM holds WHERE realm = ? AND expires_at > ?"
@@ -290,7 +290,7 @@ class Ledger(LedgerReader):
             f"SELECT ({paid} AND realm = ? AND created_at >= ?) + ({held})",
             (*counted, realm, now - now % _DAY, realm, now),
         )
-        return Committed(session.fetchone()[0], day.fetchone()[0])
+        return Usage(session.fetchone()[0], day.fetchone()[0])
 
     def _caps(self, connection: sqlite3.Connection) -> Caps:
         rows = connection.execute("SELECT name, value FROM settings WHERE name LIKE 'cap.%'").fetchall()

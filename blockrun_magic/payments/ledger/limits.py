@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from blockrun_magic.errors import BudgetError
 from blockrun_magic.payments.money import format_usd
 
-__all__ = ["DEFAULT_CAPS", "Caps", "Committed", "check_caps", "check_price", "check_surprise"]
+__all__ = ["DEFAULT_CAPS", "Caps", "Usage", "check_caps", "check_price", "check_surprise"]
 
 SURPRISE_FACTOR_TENTHS = 15
 SURPRISE_ALLOWANCE = 20_000
@@ -30,7 +30,7 @@ DEFAULT_CAPS = Caps()
 
 
 @dataclass(frozen=True, slots=True)
-class Committed:
+class Usage:
     """What a session and a day have committed so far, settled and at risk, in micro-USDC."""
 
     session: int
@@ -73,7 +73,7 @@ def check_surprise(total: int, list_price: int | None, max_price: int | None) ->
         )
 
 
-def check_caps(total: int, committed: Committed, caps: Caps) -> None:
+def check_caps(total: int, committed: Usage, caps: Caps) -> None:
     """Raise BudgetError when `total` more would pass the session's or the day's cap."""
     for name, spent, cap in (
         ("session", committed.session, caps.session),

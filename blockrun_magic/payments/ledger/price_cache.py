@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 
 from blockrun_magic.payments.ledger.ledger import Ledger
-from blockrun_magic.payments.x402.requirements import Challenge, Terms
+from blockrun_magic.payments.x402.requirements import PaymentRequired, PaymentRequirements
 from blockrun_magic.safejson import read_json
 
 __all__ = ["drop_quote", "keep_quote", "kept_quote"]
@@ -16,7 +16,7 @@ __all__ = ["drop_quote", "keep_quote", "kept_quote"]
 _LIFETIME = 3600
 
 
-def keep_quote(ledger: Ledger, gateway: str, price_key: str, terms: Terms) -> None:
+def keep_quote(ledger: Ledger, gateway: str, price_key: str, terms: PaymentRequirements) -> None:
     """Keep what `gateway` asks for requests with this price key, seen now."""
     said = {
         "version": terms.version,
@@ -30,7 +30,7 @@ def keep_quote(ledger: Ledger, gateway: str, price_key: str, terms: Terms) -> No
         )
 
 
-def kept_quote(ledger: Ledger, gateway: str, price_key: str) -> Challenge | None:
+def kept_quote(ledger: Ledger, gateway: str, price_key: str) -> PaymentRequired | None:
     """Return what `gateway` asked for such requests within the hour, or None."""
     now = ledger.clock()
     rows = ledger.query(
@@ -40,7 +40,7 @@ def kept_quote(ledger: Ledger, gateway: str, price_key: str) -> Challenge | None
     if not rows:
         return None
     said = read_json(rows[0]["challenge"].encode())
-    return Challenge(said["version"], (said["accepts"],), said["resource"], said["extensions"])
+    return PaymentRequired(said["version"], (said["accepts"],), said["resource"], said["extensions"])
 
 
 def drop_quote(ledger: Ledger, gateway: str, price_key: str) -> None:

@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any
 
 from blockrun_magic.payments.ledger.connection import connect, marks, told
-from blockrun_magic.payments.ledger.records import KeptPicture, Payment, Purchase, payment_of, purchase_of
+from blockrun_magic.payments.ledger.records import Payment, Purchase, StoredImage, payment_of, purchase_of
 from blockrun_magic.payments.ledger.states import AT_RISK, OPEN, State
 
 __all__ = ["LedgerReader"]
@@ -108,11 +108,11 @@ class LedgerReader:
         )
         return int(self._read(query, (purchase_id, *counted))[0][0])
 
-    def pictures(self, purchase_id: str) -> list[KeptPicture]:
+    def pictures(self, purchase_id: str) -> list[StoredImage]:
         """Return the pictures of a purchase, in the gateway's order."""
         query = "SELECT * FROM pictures WHERE purchase_id = ? ORDER BY position"
         return [
-            KeptPicture(row["file"], row["media_type"], row["width"], row["height"], row["revised_prompt"])
+            StoredImage(row["file"], row["media_type"], row["width"], row["height"], row["revised_prompt"])
             for row in self._read(query, (purchase_id,))
         ]
 

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from blockrun_magic.payments.ledger.states import State
 
-__all__ = ["KeptPicture", "Payment", "Purchase", "payment_of", "purchase_of"]
+__all__ = ["Payment", "Purchase", "StoredImage", "payment_of", "purchase_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Payment:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptPicture:
+class StoredImage:
     """One picture of a purchase: the SHA-256 (hex) of its file, and its pixels' size."""
 
     file: str

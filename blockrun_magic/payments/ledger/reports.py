@@ -16,7 +16,7 @@ from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.states import AT_RISK, State
 from blockrun_magic.payments.money import to_decimal
 
-__all__ = ["Spending", "Spendings", "spending", "spending_by_model", "spending_over_time", "spendings"]
+__all__ = ["PaymentList", "Spending", "spending", "spending_by_model", "spending_over_time", "spendings"]
 
 _DAY = 86_400
 _STEPS = (60, 600, 3600)
@@ -77,7 +77,7 @@ def _rows(ledger: Ledger, realm: str, when: str) -> tuple[str, tuple[str | float
     return query, (realm, ledger.clock() // _DAY if when == "today" else 0)
 
 
-class Spendings(Sequence[Mapping[str, Any]]):
+class PaymentList(Sequence[Mapping[str, Any]]):
     """Payments as plain values, oldest first: when, for what, how much, and whether it is settled."""
 
     def __init__(self, records: Sequence[Mapping[str, Any]]) -> None:
@@ -86,9 +86,9 @@ class Spendings(Sequence[Mapping[str, Any]]):
     @overload
     def __getitem__(self, index: int) -> Mapping[str, Any]: ...
     @overload
-    def __getitem__(self, index: slice) -> Spendings: ...
-    def __getitem__(self, index: int | slice) -> Mapping[str, Any] | Spendings:
-        return Spendings(self._records[index]) if isinstance(index, slice) else self._records[index]
+    def __getitem__(self, index: slice) -> PaymentList: ...
+    def __getitem__(self, index: int | slice) -> Mapping[str, Any] | PaymentList:
+        return PaymentList(self._records[index]) if isinstance(index, slice) else self._records[index]
 
     def __len__(self) -> int:
         return len(self._records)
@@ -116,7 +116,7 @@ class Spendings(Sequence[Mapping[str, Any]]):
 _COLUMNS = ("time", "model", "size", "n", "prompt", "usd", "state", "estimated", "gateway", "network", "transaction")
 
 
-def spendings(ledger: Ledger, realm: str, when: str) -> Spendings:
+def spendings(ledger: Ledger, realm: str, when: str) -> PaymentList:
     """Return every payment of a period that was settled or is at risk, as values."""
     condition, value = _since(ledger, when)
     rows = ledger.query(
@@ -125,7 +125,7 @@ def spendings(ledger: Ledger, realm: str, when: str) -> Spendings:
         ORDER BY authorizations.created_at""",  # noqa: S608  fixed words only
         (realm, value, State.RELEASED),
     )
-    return Spendings([_record(row, json.loads(row["request"])) for row in rows])
+    return PaymentList([_record(row, json.loads(row["request"])) for row in rows])
 
 
 def _record(row: sqlite3.Row, request: Mapping[str, Any]) -> Mapping[str, Any]:

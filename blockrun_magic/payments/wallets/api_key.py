@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 from blockrun_magic.errors import WalletError, WalletMissing
-from blockrun_magic.payments.secrets import SealedHeaders
+from blockrun_magic.payments.secrets import SecretHeaders
 
 __all__ = ["ApiKey", "find_api_key"]
 
@@ -27,9 +27,9 @@ class ApiKey:
         self._reveal = lambda: key
         self.source = source
 
-    def headers(self) -> SealedHeaders:
+    def headers(self) -> SecretHeaders:
         """Return the header that authorizes one request at the account's own host."""
-        return SealedHeaders(Authorization=f"Bearer {self._reveal()}")
+        return SecretHeaders(Authorization=f"Bearer {self._reveal()}")
 
     def __repr__(self) -> str:
         return f"<ApiKey from {self.source}>"

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from blockrun_magic.errors import WalletError, WalletLocked, WalletMissing
-from blockrun_magic.payments.secrets import KeyHolder, Secret, shielded
+from blockrun_magic.payments.secrets import Secret, SecretHolder, shielded
 from blockrun_magic.payments.wallets.key_files import read_keyfile
 from blockrun_magic.payments.wallets.keystore import Keystore, read_keystore, unusable
 from blockrun_magic.payments.wallets.passphrase import VARIABLE, in_keyring, in_variable
 from blockrun_magic.payments.wallets.private_key import read_key
-from blockrun_magic.payments.wallets.registry import DEFAULT, Places, hex_of
+from blockrun_magic.payments.wallets.registry import DEFAULT, WalletRegistry, hex_of
 
 __all__ = ["Wallet", "all_wallets", "find_wallet", "practice_wallet"]
 
@@ -26,7 +26,7 @@ _T = TypeVar("_T")
 _VARIABLES = ("BLOCKRUN_WALLET_KEY", "BASE_CHAIN_WALLET_KEY")
 
 
-class Wallet(KeyHolder):
+class Wallet(SecretHolder):
     """A key that signs and says its address, and is never shown.
 
     `source` says where the key came from ("BLOCKRUN_WALLET_KEY", "~/.blockrun/.session"), `why` why it is
@@ -166,7 +166,7 @@ def find_wallet(environ: Mapping[str, str], home: Path) -> Wallet:
 
 def all_wallets(environ: Mapping[str, str], home: Path) -> list[tuple[str, Wallet | WalletError]]:
     """Return every wallet there is under its name, or what is wrong with it; that in the environment first."""
-    places, passphrase = Places.of(environ, home), in_variable(environ)
+    places, passphrase = WalletRegistry.of(environ, home), in_variable(environ)
     first = _in_variables(environ)
     del environ  # as in `find_wallet`
     found = [] if first is None else [(_VARIABLES[0] if isinstance(first, WalletError) else first.source, first)]
@@ -193,7 +193,7 @@ def _variable(environ: Mapping[str, str], name: str) -> Secret | None:
 
 
 def _chosen(environ: Mapping[str, str], home: Path) -> Wallet | WalletError | None:
-    places = Places.of(environ, home)
+    places = WalletRegistry.of(environ, home)
     wanted = places.wanted(environ)
     if isinstance(wanted, WalletError):
         return wanted
@@ -207,7 +207,7 @@ def _chosen(environ: Mapping[str, str], home: Path) -> Wallet | WalletError | No
     return found
 
 
-def _named(places: Places, name: str, why: str, passphrase: Secret | None) -> Wallet | WalletError | None:
+def _named(places: WalletRegistry, name: str, why: str, passphrase: Secret | None) -> Wallet | WalletError | None:
     for path in places.files(name):
         source = places.shown(path)
         found = read_keyfile(path, source)

@@ -21,7 +21,7 @@ from blockrun_magic.payments.wallets.key_files import make_private, shown, write
 from blockrun_magic.payments.wallets.keystore import Keystore
 from blockrun_magic.text import did_you_mean
 
-__all__ = ["CHOICE", "DEFAULT", "Places", "check_name", "hex_of", "new_key"]
+__all__ = ["CHOICE", "DEFAULT", "WalletRegistry", "check_name", "hex_of", "new_key"]
 
 CHOICE = "BLOCKRUN_WALLET"
 DEFAULT = "default"
@@ -31,14 +31,14 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class WalletRegistry:
     """Where keys are kept: `folder`, which BlockRun's tools share, below somebody's `home`."""
 
     folder: Path
     home: Path
 
     @classmethod
-    def of(cls, environ: Mapping[str, str], home: Path) -> Places:
+    def of(cls, environ: Mapping[str, str], home: Path) -> WalletRegistry:
         """Return the places of this user: `BLOCKRUN_HOME`, or `home`/.blockrun."""
         moved = environ.get("BLOCKRUN_HOME", "")
         return cls(Path(moved).expanduser() if moved else home / ".blockrun", home)

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from blockrun_magic.errors import ExtraMissing, WalletError, WalletMissing
-from blockrun_magic.payments.secrets import KeyHolder, Secret, shielded
+from blockrun_magic.errors import MissingDependency, WalletError, WalletMissing
+from blockrun_magic.payments.secrets import Secret, SecretHolder, shielded
 from blockrun_magic.payments.wallets.key_files import read_keyfile
-from blockrun_magic.payments.wallets.registry import Places
+from blockrun_magic.payments.wallets.registry import WalletRegistry
 
 if TYPE_CHECKING:
     from solders.keypair import Keypair
@@ -29,7 +29,7 @@ _HEX = re.compile(r"(?:0[xX])?[0-9a-fA-F]{64}")
 _NUMBERS = re.compile(r"\[\s*[0-9]{1,3}(?:\s*,\s*[0-9]{1,3}){63}\s*\]")
 
 
-class SolanaWallet(KeyHolder):
+class SolanaWallet(SecretHolder):
     """A Solana key that signs and says its address; `source`, `why` and `warning` as in `wallet.Wallet`."""
 
     __slots__ = ("_address", "_held", "source", "warning", "why")
@@ -97,7 +97,7 @@ def require_solders() -> None:
     try:
         import solders.pubkey  # noqa: F401
     except ImportError:
-        raise ExtraMissing(
+        raise MissingDependency(
             "Paying on Solana needs a library that is not installed: solders.",
             'Run `%pip install "blockrun-magic[solana]"`, or pay on Base: `%blockrun use base`.',
         ) from None
@@ -112,7 +112,7 @@ def _in_variable(environ: Mapping[str, str]) -> SolanaWallet | WalletError | Non
 
 
 def _in_file(environ: Mapping[str, str], home: Path) -> SolanaWallet | WalletError | None:
-    places = Places.of(environ, home)
+    places = WalletRegistry.of(environ, home)
     path = places.folder / _FILE
     source = places.shown(path)
     found = read_keyfile(path, source)

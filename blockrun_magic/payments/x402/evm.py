@@ -9,7 +9,7 @@ from typing import Any
 
 from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.payments.x402.networks import Network
-from blockrun_magic.payments.x402.requirements import Authorization, SignedPayment, Terms, refused, seal
+from blockrun_magic.payments.x402.requirements import Authorization, PaymentPayload, PaymentRequirements, refused, seal
 
 __all__ = ["check_entry", "sign_payment"]
 
@@ -57,7 +57,7 @@ def _check_payee(pay_to: Any, network: Network, payer: str) -> None:
         raise refused(f"The payee {pay_to} fails its checksum: an address was mistyped.")
 
 
-def sign_payment(terms: Terms, wallet: Wallet, now: int, nonce: bytes | None = None) -> SignedPayment:
+def sign_payment(terms: PaymentRequirements, wallet: Wallet, now: int, nonce: bytes | None = None) -> PaymentPayload:
     """Return `terms` signed by `wallet`: the header to send, and the authorization inside it.
 
     `now` is in Unix seconds; the nonce is 32 random bytes unless given. The window opens ten

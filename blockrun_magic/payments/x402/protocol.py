@@ -20,15 +20,21 @@ from blockrun_magic.errors import TermsRefused
 from blockrun_magic.payments.x402 import evm, solana
 from blockrun_magic.payments.x402.evm import sign_payment
 from blockrun_magic.payments.x402.networks import Network, SolanaNetwork
-from blockrun_magic.payments.x402.requirements import Authorization, Challenge, SignedPayment, Terms, refused
+from blockrun_magic.payments.x402.requirements import (
+    Authorization,
+    PaymentPayload,
+    PaymentRequired,
+    PaymentRequirements,
+    refused,
+)
 from blockrun_magic.safejson import read_json
 
 __all__ = [
     "Authorization",
-    "Challenge",
+    "PaymentPayload",
+    "PaymentRequired",
+    "PaymentRequirements",
     "Settlement",
-    "SignedPayment",
-    "Terms",
     "pin_terms",
     "read_challenge",
     "read_settlement",
@@ -52,7 +58,7 @@ class Settlement:
     reason: str | None = None
 
 
-def read_challenge(headers: Mapping[str, str], body: bytes) -> Challenge:
+def read_challenge(headers: Mapping[str, str], body: bytes) -> PaymentRequired:
     """Return the payment challenge of a 402: header first (v2), then the body (v2 or v1).
 
     `headers` has lower-case names. Raises TermsRefused when neither can be read.
@@ -67,10 +73,12 @@ def read_challenge(headers: Mapping[str, str], body: bytes) -> Challenge:
     version = value.get("x402Version", 1)
     if version not in (1, 2) or isinstance(version, bool):
         raise refused(f"The gateway speaks x402 version {version!r:.40}; this client speaks 1 and 2.")
-    return Challenge(version, tuple(accepts), value.get("resource"), value.get("extensions"))
+    return PaymentRequired(version, tuple(accepts), value.get("resource"), value.get("extensions"))
 
 
-def pin_terms(challenge: Challenge, networks: Collection[Network | SolanaNetwork], base_url: str, payer: str) -> Terms:
+def pin_terms(
+    challenge: PaymentRequired, networks: Collection[Network | SolanaNetwork], base_url: str, payer: str
+) -> PaymentRequirements:
     """Return the first entry of `challenge` that we can pay on one of `networks`, checked.
 
     `base_url` is the gateway's, `payer` our own address. Raises TermsRefused, with the reason of
@@ -94,8 +102,8 @@ def pin_terms(challenge: Challenge, networks: Collection[Network | SolanaNetwork
 
 
 def _pin_entry(
-    challenge: Challenge, entry: Mapping[str, Any], network: Network | SolanaNetwork, base_url: str, payer: str
-) -> Terms:
+    challenge: PaymentRequired, entry: Mapping[str, Any], network: Network | SolanaNetwork, base_url: str, payer: str
+) -> PaymentRequirements:
     if entry.get("scheme") != "exact":
         raise refused(f"The gateway asks for the payment scheme {entry.get('scheme')!r:.40}, not 'exact'.")
     amount = entry.get("amount" if challenge.version == 2 else "maxAmountRequired")
@@ -107,7 +115,7 @@ def _pin_entry(
         fee_payer = solana.check_entry(entry, network, payer)
     else:
         evm.check_entry(entry, network, payer)
-    return Terms(
+    return PaymentRequirements(
         version=challenge.version,
         network=network,
         amount=int(amount),

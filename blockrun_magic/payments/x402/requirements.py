@@ -11,11 +11,11 @@ from typing import Any, NoReturn
 from blockrun_magic.errors import TermsRefused
 from blockrun_magic.payments.x402.networks import Network, SolanaNetwork
 
-__all__ = ["Authorization", "Challenge", "SignedPayment", "Terms", "refused", "seal"]
+__all__ = ["Authorization", "PaymentPayload", "PaymentRequired", "PaymentRequirements", "refused", "seal"]
 
 
 @dataclass(frozen=True, slots=True)
-class Challenge:
+class PaymentRequired:
     """What a 402 says, before any of it is believed."""
 
     version: int
@@ -25,7 +25,7 @@ class Challenge:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class PaymentRequirements:
     """A payment we are ready to sign: one entry of a challenge, checked against our own table.
 
     `amount` is in micro-USDC; `window` is how long the signature may live, in seconds, where we choose that;
@@ -64,7 +64,7 @@ class Authorization:
 
 
 @dataclass(frozen=True, slots=True)
-class SignedPayment:
+class PaymentPayload:
     """An authorization and the header that carries it. The header is money: it is never shown."""
 
     authorization: Authorization
@@ -75,14 +75,14 @@ class SignedPayment:
         raise TypeError("a payment's header is money: it is not copied into files")
 
 
-def seal(terms: Terms, authorization: Authorization, payload: Mapping[str, Any]) -> SignedPayment:
+def seal(terms: PaymentRequirements, authorization: Authorization, payload: Mapping[str, Any]) -> PaymentPayload:
     """Return `authorization` with the header that carries it as `payload`, in the gateway's version of x402."""
     name, content = _envelope(terms, payload)
     encoded = base64.b64encode(json.dumps(content, separators=(",", ":")).encode()).decode("ascii")
-    return SignedPayment(authorization, name, encoded)
+    return PaymentPayload(authorization, name, encoded)
 
 
-def _envelope(terms: Terms, payload: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+def _envelope(terms: PaymentRequirements, payload: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     if terms.version == 1:
         network = terms.accepted["network"]
         return "X-PAYMENT", {"x402Version": 1, "scheme": "exact", "network": network, "payload": payload}

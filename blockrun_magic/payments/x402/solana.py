@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from blockrun_magic.payments.wallets.solana import SolanaWallet, require_solders
 from blockrun_magic.payments.x402.networks import SOLANA, SolanaNetwork
-from blockrun_magic.payments.x402.requirements import Authorization, SignedPayment, Terms, refused, seal
+from blockrun_magic.payments.x402.requirements import Authorization, PaymentPayload, PaymentRequirements, refused, seal
 
 if TYPE_CHECKING:
     from solders.message import MessageV0
@@ -125,8 +125,8 @@ def token_account(owner: str) -> str:
 
 
 def sign_transfer(
-    terms: Terms, wallet: SolanaWallet, recent: RecentBlockhash, now: int, nonce: bytes | None = None
-) -> SignedPayment:
+    terms: PaymentRequirements, wallet: SolanaWallet, recent: RecentBlockhash, now: int, nonce: bytes | None = None
+) -> PaymentPayload:
     """Return `terms` signed by `wallet`: the header to send, and the authorization inside it.
 
     `now` is in Unix seconds, `recent` a blockhash of these seconds; the nonce is 16 random bytes unless given.
@@ -156,7 +156,7 @@ def sign_transfer(
     return seal(terms, authorization, {"transaction": base64.b64encode(transaction).decode("ascii")})
 
 
-def _agreed(terms: Terms, payer: str, recent: RecentBlockhash, memo: str) -> Transfer:
+def _agreed(terms: PaymentRequirements, payer: str, recent: RecentBlockhash, memo: str) -> Transfer:
     return Transfer(
         fee_payer=str(terms.fee_payer),
         payer=payer,

@@ -18,7 +18,7 @@ _SIDE = 640
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
+class _Animal:
     fur: RGB
     ears: str
     tail: bool
@@ -26,12 +26,12 @@ class _Kind:
     eye: RGB
 
 
-CREATURES: dict[str, _Kind] = {
-    "cat": _Kind((216, 138, 72), "pointed", tail=True, muzzle=False, eye=(122, 190, 96)),
-    "dog": _Kind((190, 138, 88), "hanging", tail=False, muzzle=True, eye=(70, 44, 30)),
-    "fox": _Kind((224, 104, 46), "pointed", tail=True, muzzle=True, eye=(120, 76, 30)),
-    "rabbit": _Kind((214, 204, 196), "long", tail=False, muzzle=False, eye=(70, 40, 50)),
-    "bear": _Kind((126, 88, 60), "round", tail=False, muzzle=True, eye=(30, 22, 18)),
+CREATURES: dict[str, _Animal] = {
+    "cat": _Animal((216, 138, 72), "pointed", tail=True, muzzle=False, eye=(122, 190, 96)),
+    "dog": _Animal((190, 138, 88), "hanging", tail=False, muzzle=True, eye=(70, 44, 30)),
+    "fox": _Animal((224, 104, 46), "pointed", tail=True, muzzle=True, eye=(120, 76, 30)),
+    "rabbit": _Animal((214, 204, 196), "long", tail=False, muzzle=False, eye=(70, 40, 50)),
+    "bear": _Animal((126, 88, 60), "round", tail=False, muzzle=True, eye=(30, 22, 18)),
 }
 _Draw = ImageDraw.ImageDraw
 
@@ -64,7 +64,7 @@ def creature(name: str, fur: RGB | None, dim: float) -> Image.Image:
     return sprite
 
 
-def _ears(draw: _Draw, kind: _Kind, coat: RGB) -> None:
+def _ears(draw: _Draw, kind: _Animal, coat: RGB) -> None:
     inner = mix(coat, (244, 160, 160), 0.55)
     for side in (-1, 1):
         x = 320 + side * 96
@@ -81,7 +81,7 @@ def _ears(draw: _Draw, kind: _Kind, coat: RGB) -> None:
             _oval(draw, x + side * 12, 138, 30, 30, inner)
 
 
-def _face(draw: _Draw, kind: _Kind, coat: RGB, belly: RGB, dim: float) -> None:
+def _face(draw: _Draw, kind: _Animal, coat: RGB, belly: RGB, dim: float) -> None:
     dark = tint((34, 26, 28), max(0.5, dim))
     _oval(draw, 320, 292, 86 if kind.muzzle else 70, 62 if kind.muzzle else 46, belly)
     for side in (-1, 1):

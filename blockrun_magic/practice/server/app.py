@@ -14,15 +14,15 @@ from starlette.routing import Mount, Route
 
 from blockrun_magic.practice.server.catalog import model_entries
 from blockrun_magic.practice.server.challenge import price_of
-from blockrun_magic.practice.server.handlers import Desk, Dropped, Options
-from blockrun_magic.practice.server.images import Gallery
+from blockrun_magic.practice.server.handlers import DropConnection, Options, PaidEndpoints
+from blockrun_magic.practice.server.images import ImageCache
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from blockrun_magic.gateway.catalog.catalog import Catalog
-    from blockrun_magic.practice.server.database import Settlement, State
+    from blockrun_magic.practice.server.database import Database, Settlement
 
 __all__ = ["build_app"]
 
@@ -30,7 +30,7 @@ _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 _MAX_BODY = 96_000_000
 
 
-class _Cut:
+class _ConnectionMiddleware:
     """Drops the connection where the desk says so, and refuses bodies that are too large."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -48,7 +48,7 @@ class _Cut:
         await self.app(scope, receive, send)
 
 
-class _HungUp(Response):
+class _AbortResponse(Response):
     """No answer: the connection is dropped in its place."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  ASGI's signature
@@ -56,13 +56,13 @@ class _HungUp(Response):
 
 
 async def _hang_up(_request: Request, _dropped: Exception) -> Response:
-    return _HungUp()
+    return _AbortResponse()
 
 
 class _Routes:
     """The handlers, over one desk."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: PaidEndpoints) -> None:
         self.desk = desk
         self.state = desk.state
 
@@ -143,9 +143,9 @@ class _Routes:
         }
 
 
-def build_app(state: State, catalog: Catalog, options: Options | None = None) -> ASGIApp:
+def build_app(state: Database, catalog: Catalog, options: Options | None = None) -> ASGIApp:
     """Return the gateway over `state`, with the models and prices of `catalog`."""
-    routes = _Routes(Desk(state, catalog, Gallery(), options or Options()))
+    routes = _Routes(PaidEndpoints(state, catalog, ImageCache(), options or Options()))
     paths = [
         Route("/v1/images/generations", routes.generate, methods=["POST"]),
         Route("/v1/images/image2image", routes.edit, methods=["POST"]),
@@ -161,6 +161,6 @@ def build_app(state: State, catalog: Catalog, options: Options | None = None) ->
     # A page in a browser must not talk to it under a name of its own choosing.
     own_hosts = Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
     gateway = Starlette(
-        routes=[Mount("/api", routes=paths)], middleware=[own_hosts], exception_handlers={Dropped: _hang_up}
+        routes=[Mount("/api", routes=paths)], middleware=[own_hosts], exception_handlers={DropConnection: _hang_up}
     )
-    return _Cut(gateway)
+    return _ConnectionMiddleware(gateway)

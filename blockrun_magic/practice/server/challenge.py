@@ -12,7 +12,7 @@ from blockrun_magic.payments.money import format_usd
 if TYPE_CHECKING:
     from blockrun_magic.payments.x402.networks import Network
 
-__all__ = ["MERCHANT", "Terms", "from_base64_json", "price_of", "to_base64_json"]
+__all__ = ["MERCHANT", "PaymentRequirements", "from_base64_json", "price_of", "to_base64_json"]
 
 # As with the token, nobody holds the key: it spells "PRACTICE MERCHANT :)" in ASCII.
 MERCHANT = "0x5052414354494345204d45524348414E54203A29"
@@ -39,7 +39,7 @@ def price_of(amount: int) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class PaymentRequirements:
     """The price of one request, in micro-USDC, and where it may be paid."""
 
     network: Network

@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from blockrun_magic.gateway.request import ENDPOINTS, ImageRequest, Upload
-from blockrun_magic.practice.server.verification import Rejected
+from blockrun_magic.practice.server.verification import InvalidPayment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from blockrun_magic.practice.server.verification import Cheque
+    from blockrun_magic.practice.server.verification import PaymentPayload
 
-__all__ = ["Job", "Settlement", "State"]
+__all__ = ["Database", "Job", "Settlement"]
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS wallets (address TEXT PRIMARY KEY, balance INTEGER NOT NULL);
@@ -80,7 +80,7 @@ def transaction_of(payer: str, nonce: str) -> str:
     return "0x" + hashlib.sha256(f"practice settlement {payer} {nonce}".encode()).hexdigest()
 
 
-class State:
+class Database:
     """The tables, over one connection; `start_balance` is what a new wallet holds, in micro-USDC."""
 
     def __init__(self, path: str | Path = ":memory:", start_balance: int = 100_000_000) -> None:
@@ -192,7 +192,7 @@ class State:
             rows = self._db.execute("SELECT * FROM settlements ORDER BY seq").fetchall()
         return [Settlement(**dict(row)) for row in rows]
 
-    def settle(self, cheque: Cheque, request: ImageRequest, job: Job | None = None) -> tuple[Settlement, bool]:
+    def settle(self, cheque: PaymentPayload, request: ImageRequest, job: Job | None = None) -> tuple[Settlement, bool]:
         """Move the money once and return the settlement, and whether it is new; raises Rejected.
 
         The same authorization for the same request, and a job that was collected already, return the
@@ -212,14 +212,14 @@ class State:
             self._set_balance(cheque.payer, self.balance(cheque.payer) - cheque.value)
             return self._record(cheque, request, job), True
 
-    def check_balance(self, cheque: Cheque) -> None:
+    def check_balance(self, cheque: PaymentPayload) -> None:
         """Raise Rejected unless the payer holds what the cheque is over."""
         balance = self.balance(cheque.payer)
         if balance < cheque.value:
             details = f"The wallet holds {balance} micro-USDC; the price is {cheque.value}."
-            raise Rejected(details, "insufficient_funds", "INSUFFICIENT_FUNDS")
+            raise InvalidPayment(details, "insufficient_funds", "INSUFFICIENT_FUNDS")
 
-    def _record(self, cheque: Cheque, request: ImageRequest, job: Job | None) -> Settlement:
+    def _record(self, cheque: PaymentPayload, request: ImageRequest, job: Job | None) -> Settlement:
         take = self._one("SELECT COUNT(*) AS n FROM settlements WHERE digest = ?", request.digest)
         of_model = self._one("SELECT COUNT(*) AS n FROM settlements WHERE model = ?", request.model)
         values = (
@@ -232,7 +232,7 @@ class State:
         seq = int(self._db.execute(sql, values).lastrowid or 0)
         return Settlement(seq, *values)
 
-    def open_job(self, cheque: Cheque, request: ImageRequest, seconds: float) -> Job:
+    def open_job(self, cheque: PaymentPayload, request: ImageRequest, seconds: float) -> Job:
         """Return the job that this authorization opened, opening it first if need be; raises Rejected."""
         with self._transaction() as db:
             known = self.job_paid_by(cheque.payer, cheque.nonce)
@@ -257,9 +257,11 @@ class State:
         return None if row is None else Job(**dict(row))
 
 
-def replayed() -> Rejected:
+def replayed() -> InvalidPayment:
     """Return the rejection of an authorization that was used for something else."""
-    return Rejected("This authorization was used already.", "invalid_exact_evm_nonce_already_used", "PAYMENT_REPLAY")
+    return InvalidPayment(
+        "This authorization was used already.", "invalid_exact_evm_nonce_already_used", "PAYMENT_REPLAY"
+    )
 
 
 def _settlement(row: sqlite3.Row | None) -> Settlement | None:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import HTMLResponse, JSONResponse
 
 from blockrun_magic.payments.x402.networks import PRACTICE, Network
-from blockrun_magic.practice.server.challenge import Terms, price_of, to_base64_json
-from blockrun_magic.practice.server.requests import Refused, order_from, read_fields
+from blockrun_magic.practice.server.challenge import PaymentRequirements, price_of, to_base64_json
+from blockrun_magic.practice.server.requests import InvalidRequest, order_from, read_fields
 from blockrun_magic.practice.server.responses import receipt_headers, result_body
 from blockrun_magic.practice.server.triggers import Triggers
-from blockrun_magic.practice.server.verification import Cheque, Rejected, read_cheque
+from blockrun_magic.practice.server.verification import InvalidPayment, PaymentPayload, read_cheque
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
     from blockrun_magic.gateway.catalog.catalog import Catalog
     from blockrun_magic.gateway.request import ImageRequest, Operation
-    from blockrun_magic.practice.server.database import Job, Settlement, State
-    from blockrun_magic.practice.server.images import Gallery
+    from blockrun_magic.practice.server.database import Database, Job, Settlement
+    from blockrun_magic.practice.server.images import ImageCache
 
-__all__ = ["Desk", "Dropped", "Options"]
+__all__ = ["DropConnection", "Options", "PaidEndpoints"]
 
 _SLOW_MODELS = ("bytedance/seedream-5-pro", "openai/gpt-image-2")
 _PRICE_UP = 10
 
 
-class Dropped(Exception):
+class DropConnection(Exception):
     """The connection is to be cut without an answer."""
 
 
@@ -52,10 +52,10 @@ def origin_of(request: Request) -> str:
     return f"{request.url.scheme}://{request.url.netloc}"
 
 
-class Desk:
+class PaidEndpoints:
     """Answers the paid endpoints; everything it knows is in `state`."""
 
-    def __init__(self, state: State, catalog: Catalog, gallery: Gallery, options: Options) -> None:
+    def __init__(self, state: Database, catalog: Catalog, gallery: ImageCache, options: Options) -> None:
         self.state = state
         self.catalog = catalog
         self.gallery = gallery
@@ -68,14 +68,14 @@ class Desk:
             fields = read_fields(http.headers.get("content-type", ""), await http.body())
             order, triggers = await asyncio.to_thread(order_from, fields, operation, self.catalog)
             terms = self._terms(http, order, triggers)
-        except Refused as refused:
+        except InvalidRequest as refused:
             return JSONResponse(refused.body, refused.status)
         if self._header(http) is None:
             return self._challenge(terms)
         self.state.count("paid")
         try:
             return await self._paid(http, order, triggers, terms)
-        except Rejected as rejected:
+        except InvalidPayment as rejected:
             return self._challenge(terms, rejected)
 
     async def poll(self, http: Request, job_id: str) -> Response:
@@ -83,7 +83,7 @@ class Desk:
         job = self.state.job(job_id)
         if job is None:
             return JSONResponse({"error": "Not found", "details": f"There is no job {job_id}."}, 404)
-        terms = Terms(self.options.network, job.amount, str(http.url), self.options.x402_version)
+        terms = PaymentRequirements(self.options.network, job.amount, str(http.url), self.options.x402_version)
         if self._header(http) is None:
             return self._challenge(terms)
         try:
@@ -92,10 +92,12 @@ class Desk:
                 details = "Another wallet opened this job."
                 return JSONResponse({"error": "Forbidden", "details": details, "code": "WALLET_MISMATCH"}, 403)
             return await self._polled(http, job, cheque, terms)
-        except Rejected as rejected:
+        except InvalidPayment as rejected:
             return self._challenge(terms, rejected)
 
-    async def _paid(self, http: Request, order: ImageRequest, triggers: Triggers, terms: Terms) -> Response:
+    async def _paid(
+        self, http: Request, order: ImageRequest, triggers: Triggers, terms: PaymentRequirements
+    ) -> Response:
         cheque = self._cheque(http)
         repeated = await self._repeated(http, order, cheque)
         if repeated is not None:
@@ -114,7 +116,7 @@ class Desk:
         settlement, _ = self.state.settle(cheque, order)
         return await self._deliver(http, order, settlement)
 
-    async def _repeated(self, http: Request, order: ImageRequest, cheque: Cheque) -> Response | None:
+    async def _repeated(self, http: Request, order: ImageRequest, cheque: PaymentPayload) -> Response | None:
         """Return the answer an authorization had before, or None for a new one; raises Rejected."""
         job = self.state.job_paid_by(cheque.payer, cheque.nonce)
         settlement = self.state.settlement_of(job.id) if job else None
@@ -124,12 +126,12 @@ class Desk:
             return None
         if used_for != order.digest:
             details = "This authorization was used for another request."
-            raise Rejected(details, "invalid_exact_evm_nonce_already_used", "PAYMENT_REPLAY")
+            raise InvalidPayment(details, "invalid_exact_evm_nonce_already_used", "PAYMENT_REPLAY")
         if settlement is not None:
             return await self._deliver(http, order, settlement, {"already_settled": True})
         return self._queued(job, order) if job else None
 
-    async def _polled(self, http: Request, job: Job, cheque: Cheque, terms: Terms) -> Response:
+    async def _polled(self, http: Request, job: Job, cheque: PaymentPayload, terms: PaymentRequirements) -> Response:
         order = self.state.order(job.digest)
         triggers = Triggers.read(order.prompt)
         about = {"id": job.id, "object": "image.job", "model": order.model}
@@ -162,19 +164,19 @@ class Desk:
             if not first and f"{name}-always" not in triggers:
                 continue
             if name == "lost":
-                raise Dropped
+                raise DropConnection
             payment = {"status": "settled", "tx_hash": settlement.tx, "network": network.id}
             problem = {"error": "Internal error", "details": "Paid, and then it broke.", "payment": payment}
             return JSONResponse(problem, 500, headers)
         body = await result_body(order, settlement, self.gallery, origin_of(http), network)
         return JSONResponse((extra or {}) | body, headers=headers)
 
-    def _fault(self, triggers: Triggers, cheque: Cheque) -> Response | None:
+    def _fault(self, triggers: Triggers, cheque: PaymentPayload) -> Response | None:
         """Return the error that the prompt asked for before payment, if any; raises Rejected, Dropped."""
         if "402" in triggers:
-            raise Rejected("The facilitator refused the payment (practice).", "unexpected_verify_error")
+            raise InvalidPayment("The facilitator refused the payment (practice).", "unexpected_verify_error")
         if "lost-unpaid" in triggers and self.state.count(f"lost-unpaid {cheque.nonce}") == 0:
-            raise Dropped
+            raise DropConnection
         if "html-error" in triggers:
             return HTMLResponse("<html><body><h1>502 Bad Gateway</h1></body></html>", 502)
         for name, fault in triggers.faults:
@@ -206,22 +208,22 @@ class Desk:
     def _queued(self, job: Job, order: ImageRequest) -> Response:
         return JSONResponse(self._job_body(job, order) | {"status": "queued"}, 202)
 
-    def _terms(self, http: Request, order: ImageRequest, triggers: Triggers) -> Terms:
+    def _terms(self, http: Request, order: ImageRequest, triggers: Triggers) -> PaymentRequirements:
         price = self.catalog.list_price(order.price_key)
         if price is None:
-            raise Refused(400, {"error": "No price", "details": f"{order.model} has no price for {order.size}."})
+            raise InvalidRequest(400, {"error": "No price", "details": f"{order.model} has no price for {order.size}."})
         amount = price * _PRICE_UP if "price-up" in triggers else price
         resource = f"{origin_of(http)}{http.url.path}"
-        return Terms(self.options.network, amount, resource, self.options.x402_version)
+        return PaymentRequirements(self.options.network, amount, resource, self.options.x402_version)
 
     def _header(self, http: Request) -> str | None:
         name = "X-PAYMENT" if self.options.x402_version == 1 else "PAYMENT-SIGNATURE"
         return http.headers.get(name)
 
-    def _cheque(self, http: Request) -> Cheque:
+    def _cheque(self, http: Request) -> PaymentPayload:
         return read_cheque(self._header(http) or "", self.options.x402_version, self.options.network)
 
-    def _challenge(self, terms: Terms, rejected: Rejected | None = None) -> Response:
+    def _challenge(self, terms: PaymentRequirements, rejected: InvalidPayment | None = None) -> Response:
         body, headers = terms.challenge(rejected.problem if rejected else None)
         if rejected is not None and terms.version != 1:
             refusal = {"success": False, "errorReason": rejected.problem["reason"], "transaction": ""}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from blockrun_magic.practice.painter.painter import Picture
     from blockrun_magic.practice.server.database import Settlement
 
-__all__ = ["Gallery"]
+__all__ = ["ImageCache"]
 
 _AT_ONCE = 2
 _KEPT = 24
@@ -57,7 +57,7 @@ def _paint(request: ImageRequest, index: int) -> bytes:
     return encode_png(edit(request.prompt, request.model, sources, mask, size, index))
 
 
-class Gallery:
+class ImageCache:
     """Paints at most two pictures at a time, off the event loop, and keeps the last few."""
 
     def __init__(self) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from blockrun_magic.gateway.catalog.catalog import Catalog, Model
     from blockrun_magic.gateway.request import Operation
 
-__all__ = ["Refused", "order_from", "read_fields"]
+__all__ = ["InvalidRequest", "order_from", "read_fields"]
 
 _DEFAULT_MODEL: dict[str, str] = {"generate": "google/nano-banana", "edit": "openai/gpt-image-2"}
 _DATA_URI = re.compile(r"data:(image/(?:png|jpeg|jpg|webp));base64,", re.IGNORECASE)
@@ -27,7 +27,7 @@ _MAX_PIXELS = 64_000_000
 _MAX_N = 10
 
 
-class Refused(Exception):
+class InvalidRequest(Exception):
     """A request that is answered with an error `status` and `body`."""
 
     def __init__(self, status: int, body: dict[str, Any]) -> None:
@@ -36,14 +36,14 @@ class Refused(Exception):
         super().__init__(status)
 
 
-def _plain(details: str, message: str = "Invalid request body") -> Refused:
+def _plain(details: str, message: str = "Invalid request body") -> InvalidRequest:
     """Return a 400 in the first documented shape."""
-    return Refused(400, {"error": message, "details": details})
+    return InvalidRequest(400, {"error": message, "details": details})
 
 
-def _typed(message: str, code: str) -> Refused:
+def _typed(message: str, code: str) -> InvalidRequest:
     """Return a 400 in the second documented shape."""
-    return Refused(400, {"error": {"message": message, "type": "invalid_request_error", "code": code}})
+    return InvalidRequest(400, {"error": {"message": message, "type": "invalid_request_error", "code": code}})
 
 
 def read_fields(content_type: str, body: bytes) -> dict[str, Any]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from blockrun_magic.gateway.request import ImageRequest
     from blockrun_magic.payments.x402.networks import Network
     from blockrun_magic.practice.server.database import Settlement
-    from blockrun_magic.practice.server.images import Gallery
+    from blockrun_magic.practice.server.images import ImageCache
 
 __all__ = ["receipt_headers", "result_body"]
 
@@ -30,7 +30,7 @@ def _form(request: ImageRequest, settlement: Settlement, triggers: Triggers) -> 
 
 
 async def result_body(
-    request: ImageRequest, settlement: Settlement, gallery: Gallery, origin: str, network: Network
+    request: ImageRequest, settlement: Settlement, gallery: ImageCache, origin: str, network: Network
 ) -> dict[str, Any]:
     """Return the body of the 200: created, data, price and payment."""
     triggers = Triggers.read(request.prompt)
@@ -47,7 +47,7 @@ async def result_body(
 
 
 async def _entry(
-    request: ImageRequest, settlement: Settlement, gallery: Gallery, origin: str, position: int
+    request: ImageRequest, settlement: Settlement, gallery: ImageCache, origin: str, position: int
 ) -> dict[str, Any]:
     triggers = Triggers.read(request.prompt)
     entry: dict[str, Any] = {}

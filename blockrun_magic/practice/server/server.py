@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import uvicorn
 
     from blockrun_magic.payments.x402.networks import Network
-    from blockrun_magic.practice.server.database import State
+    from blockrun_magic.practice.server.database import Database
 
 __all__ = ["PracticeServer"]
 
@@ -63,11 +63,11 @@ class PracticeServer:
         """Serve in a thread and return the base URL; connections are accepted from now on."""
         if self._socket is not None:
             return self.url
-        from blockrun_magic.practice.server.database import State
+        from blockrun_magic.practice.server.database import Database
 
         listener = _listening(self._port)
         try:
-            state = State(self._db, self._start_balance)
+            state = Database(self._db, self._start_balance)
         except BaseException:
             listener.close()
             raise
@@ -101,13 +101,13 @@ class PracticeServer:
     ) -> None:
         self.stop()
 
-    def _run(self, state: State) -> None:
+    def _run(self, state: Database) -> None:
         try:
             asyncio.run(self._serve(state))
         finally:
             state.close()
 
-    async def _serve(self, state: State) -> None:
+    async def _serve(self, state: Database) -> None:
         # Imported here: the thread pays for it while the caller goes on.
         import uvicorn
 

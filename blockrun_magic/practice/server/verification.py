@@ -10,9 +10,9 @@ from blockrun_magic.practice.server.challenge import EXTENSIONS, from_base64_jso
 
 if TYPE_CHECKING:
     from blockrun_magic.payments.x402.networks import Network
-    from blockrun_magic.practice.server.challenge import Terms
+    from blockrun_magic.practice.server.challenge import PaymentRequirements
 
-__all__ = ["Cheque", "Rejected", "read_cheque"]
+__all__ = ["InvalidPayment", "PaymentPayload", "read_cheque"]
 
 _TYPES = {
     "TransferWithAuthorization": [
@@ -32,7 +32,7 @@ _SECONDS_TO_SETTLE = 6
 _VERBATIM = ("scheme", "network", "amount", "asset", "payTo", "maxTimeoutSeconds")
 
 
-class Rejected(Exception):
+class InvalidPayment(Exception):
     """A payment that is not taken; `problem` is the body of the 402."""
 
     def __init__(self, details: str, reason: str, code: str = "PAYMENT_INVALID") -> None:
@@ -46,12 +46,12 @@ class Rejected(Exception):
         super().__init__(details)
 
 
-def _undecodable(details: str) -> Rejected:
-    return Rejected(f"The payment header cannot be decoded: {details}.", "invalid_payload")
+def _undecodable(details: str) -> InvalidPayment:
+    return InvalidPayment(f"The payment header cannot be decoded: {details}.", "invalid_payload")
 
 
 @dataclass(frozen=True, slots=True)
-class Cheque:
+class PaymentPayload:
     """A signed authorization; `accepted` is the requirement it answers. Its signature is `payer`'s."""
 
     payer: str
@@ -62,7 +62,7 @@ class Cheque:
     nonce: str
     accepted: dict[str, Any]
 
-    def check_terms(self, terms: Terms) -> None:
+    def check_terms(self, terms: PaymentRequirements) -> None:
         """Raise Rejected unless this pays exactly what `terms` ask."""
         wanted = terms.requirement
         if terms.version == 1:
@@ -71,28 +71,28 @@ class Cheque:
             names = _VERBATIM
             extra = self.accepted.get("extra")
             if not isinstance(extra, dict) or not wanted["extra"].items() <= extra.items():
-                raise Rejected("accepted.extra is not what was offered.", "invalid_payment_requirements")
+                raise InvalidPayment("accepted.extra is not what was offered.", "invalid_payment_requirements")
         for name in names:
             given = self.accepted.get(name)
             if given != wanted[name] or type(given) is not type(wanted[name]):
-                raise Rejected(f"accepted.{name} is not what was offered.", "invalid_payment_requirements")
+                raise InvalidPayment(f"accepted.{name} is not what was offered.", "invalid_payment_requirements")
         if self.payee != wanted["payTo"]:
-            raise Rejected("It pays somebody else.", "invalid_exact_evm_payload_recipient_mismatch")
+            raise InvalidPayment("It pays somebody else.", "invalid_exact_evm_payload_recipient_mismatch")
         if self.value != terms.amount:
             details = f"It is over {self.value} micro-USDC; the price is {terms.amount}."
-            raise Rejected(details, "invalid_exact_evm_payload_authorization_value_mismatch")
+            raise InvalidPayment(details, "invalid_exact_evm_payload_authorization_value_mismatch")
 
     def check_window(self, now: float) -> None:
         """Raise Rejected unless this can be settled `now`."""
         if self.valid_after >= now:
             reason = "invalid_exact_evm_payload_authorization_valid_after"
-            raise Rejected("The authorization is not valid yet.", reason)
+            raise InvalidPayment("The authorization is not valid yet.", reason)
         if self.valid_before <= now + _SECONDS_TO_SETTLE:
             reason = "invalid_exact_evm_payload_authorization_valid_before"
-            raise Rejected("The authorization has expired.", reason, "PAYMENT_EXPIRED")
+            raise InvalidPayment("The authorization has expired.", reason, "PAYMENT_EXPIRED")
 
 
-def read_cheque(header: str, version: int, network: Network) -> Cheque:
+def read_cheque(header: str, version: int, network: Network) -> PaymentPayload:
     """Return the cheque in a v1 or v2 payment header, its signature verified; raises Rejected."""
     try:
         envelope = from_base64_json(header)
@@ -109,7 +109,7 @@ def read_cheque(header: str, version: int, network: Network) -> Cheque:
     if not isinstance(authorization, dict):
         raise _undecodable("payload.authorization is missing")
     _check_fields(authorization, signature)
-    cheque = Cheque(
+    cheque = PaymentPayload(
         payer=authorization["from"],
         payee=authorization["to"],
         value=int(authorization["value"]),
@@ -130,7 +130,7 @@ def _check_extensions(extensions: Any) -> None:
         raise _undecodable("extensions must be an object")
     for name, value in EXTENSIONS.items():
         if extensions.get(name, value) != value:
-            raise Rejected(f"extensions.{name} is not what was offered.", "extension_echo_mismatch")
+            raise InvalidPayment(f"extensions.{name} is not what was offered.", "extension_echo_mismatch")
 
 
 def _check_fields(authorization: dict[str, Any], signature: Any) -> None:
@@ -149,7 +149,7 @@ def _check_fields(authorization: dict[str, Any], signature: Any) -> None:
         raise _undecodable("payload.signature is malformed")
 
 
-def _check_signature(cheque: Cheque, signature: str, network: Network) -> None:
+def _check_signature(cheque: PaymentPayload, signature: str, network: Network) -> None:
     """Raise Rejected unless the payer signed this under the network's own domain."""
     from eth_account import Account
     from eth_account.messages import encode_typed_data
@@ -168,4 +168,4 @@ def _check_signature(cheque: Cheque, signature: str, network: Network) -> None:
     except Exception:  # noqa: BLE001  whatever the curve objects to, it is a bad signature
         signer = None
     if signer != cheque.payer:
-        raise Rejected("The signature is not the payer's.", "invalid_exact_evm_payload_signature")
+        raise InvalidPayment("The signature is not the payer's.", "invalid_exact_evm_payload_signature")

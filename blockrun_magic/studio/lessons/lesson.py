@@ -21,7 +21,7 @@ from blockrun_magic.errors import LessonError, StoreError
 from blockrun_magic.images.formats import decode
 from blockrun_magic.images.media_types import media_type_of
 from blockrun_magic.images.store import Store
-from blockrun_magic.payments.ledger.records import KeptPicture
+from blockrun_magic.payments.ledger.records import StoredImage
 from blockrun_magic.safejson import read_json
 from blockrun_magic.studio.results.result import ImageResult, Receipt
 
@@ -57,7 +57,7 @@ class Lesson:
     def answer(self, digest: str, take: int) -> ImageResult:
         """Return the pictures of one take, each checked; raises StoreError for one that is missing or damaged."""
         entry = self._answers[digest, take]
-        pictures = [KeptPicture(**picture) for picture in entry["pictures"]]
+        pictures = [StoredImage(**picture) for picture in entry["pictures"]]
         images = [
             decode(self._store.get(kept.file, kept.media_type), StoreError, "The lesson's picture", "Unpack it anew.")
             for kept in pictures
@@ -75,7 +75,7 @@ class Lesson:
         return ImageResult(entry["request"], receipt, pictures, files, entry["seconds"], images)
 
 
-class _Flat(Store):
+class FlatStore(Store):
     """The files of a lesson, in one folder."""
 
     def path(self, digest: str, media_type: str) -> Path:
@@ -98,7 +98,7 @@ def open_lesson(folder: Path) -> Lesson:
         if content["format"] != _FORMAT:
             raise LessonError(f"{path} was written by a newer version.", "Run `%pip install --upgrade blockrun-magic`.")
         answers = {(entry["request_digest"], entry["take"]): _checked(entry) for entry in content["answers"]}
-        return Lesson(str(content["name"]), content["missing"] == "error", _Flat(folder), answers)
+        return Lesson(str(content["name"]), content["missing"] == "error", FlatStore(folder), answers)
     except OSError as error:
         raise LessonError(
             f"There is no lesson in {folder}: {error.strerror}.", "Name the ZIP file, or its .pictures folder."
@@ -111,7 +111,7 @@ def _checked(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     for picture in entry["pictures"]:
         if not _FILE.fullmatch(picture["file"]) or picture["media_type"] not in _KINDS:
             raise ValueError("it names a file that is no picture")
-        KeptPicture(**picture)
+        StoredImage(**picture)
     if {*_RECEIPT} - {*entry["receipt"]} or not isinstance(entry["receipt"]["amount"], int):
         raise ValueError("a receipt is not whole")
     if {"prompt", "model", "size", "quality", "n", "image", "mask"} - {*entry["request"]}:
@@ -124,7 +124,7 @@ def write_lesson(folder: Path, results: Sequence[ImageResult], *, strict: bool) 
 
     What is in the folder already, and not among the results, stays.
     """
-    store = _Flat(folder)
+    store = FlatStore(folder)
     name = folder.name.removesuffix(FOLDER)
     try:
         folder.mkdir(parents=True, exist_ok=True)

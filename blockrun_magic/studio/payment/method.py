@@ -1,6 +1,6 @@
 """What every way of paying has in common: one purchase on its way, and the steps the studio asks for.
 
-`SignedWay` signs an authorization here; `PrepaidWay` sends a request that somebody else pays for. The
+`X402Method` signs an authorization here; `PrepaidMethod` sends a request that somebody else pays for. The
 studio knows neither: it asks for an offer, has it authorized, submits it.
 """
 
@@ -13,20 +13,20 @@ from typing import Protocol
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import Gateway
 from blockrun_magic.gateway.request import ImageRequest
-from blockrun_magic.gateway.responses import Answer, Completed, Pending, poll_address
+from blockrun_magic.gateway.responses import CompletedJob, PendingJob, Response, poll_address
 from blockrun_magic.gateway.uploads import send
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.records import Payment, Purchase
 from blockrun_magic.payments.ledger.states import State
-from blockrun_magic.studio.payment.pricing import Offer
-from blockrun_magic.studio.payment.retry import Patience
+from blockrun_magic.studio.payment.pricing import Price
+from blockrun_magic.studio.payment.retry import RetryPolicy
 from blockrun_magic.studio.progress import Progress
 
-__all__ = ["Deal", "Way"]
+__all__ = ["PaymentMethod", "PurchaseContext"]
 
 
 @dataclass(slots=True)
-class Deal:
+class PurchaseContext:
     """One purchase on its way, and all it works with; the caller holds the purchase's lock."""
 
     client: Client
@@ -35,7 +35,7 @@ class Deal:
     request: ImageRequest
     purchase: Purchase
     progress: Progress
-    patience: Patience
+    patience: RetryPolicy
     clock: Callable[[], float]
 
     @property
@@ -56,15 +56,15 @@ class Deal:
         if self.again(payment).state not in (State.SETTLED, State.RELEASED):
             self.ledger.doubt(payment.id, note, refused=refused)
 
-    async def post(self, headers: Mapping[str, str]) -> Answer:
+    async def post(self, headers: Mapping[str, str]) -> Response:
         """Return the gateway's answer to the request, sent with `headers`: the one place where it is paid for."""
         return await send(self.client, self.ledger, self.gateway, self.request, headers)
 
-    async def ask(self, address: str, headers: Mapping[str, str]) -> Answer:
+    async def ask(self, address: str, headers: Mapping[str, str]) -> Response:
         """Return the gateway's answer to a poll of the job at `address`."""
         return await self.client.get(self.gateway, address, headers)
 
-    def job_address(self, payment: Payment, job: Pending) -> str:
+    def job_address(self, payment: Payment, job: PendingJob) -> str:
         """Return where a job is to be collected, once the ledger knows it too; raises AnswerUnusable."""
         address = self.gateway.below(poll_address(self.gateway, job.poll_url))
         if self.again(payment).state is not State.SETTLED:
@@ -72,17 +72,17 @@ class Deal:
         return address
 
 
-class Way(Protocol):
+class PaymentMethod(Protocol):
     """How a purchase is paid for, step by step."""
 
     async def still_open(self) -> Payment | None:
         """Return the payment to go on with, or None when a new one may be made; raises OutcomeUnknown."""
 
-    async def offer(self) -> Offer:
+    async def offer(self) -> Price:
         """Return what the request will cost; raises TermsRefused, RequestError or GatewayError."""
 
-    async def authorize(self, offer: Offer, hold: int | None = None) -> Payment:
+    async def authorize(self, offer: Price, hold: int | None = None) -> Payment:
         """Return a payment of `offer`: reserved, out of `hold` if given, on record, and not yet sent."""
 
-    async def submit(self, payment: Payment) -> tuple[Payment, Completed]:
+    async def submit(self, payment: Payment) -> tuple[Payment, CompletedJob]:
         """Return the pictures' answer to `payment`, and the payment that they came for."""

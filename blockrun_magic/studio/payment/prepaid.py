@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from blockrun_magic.errors import (
-    AnswerUnusable,
     GatewayError,
     GatewayUnreachable,
-    OutcomeUnknown,
+    InvalidResponse,
+    PaymentOutcomeUnknown,
     UpstreamFailed,
 )
 from blockrun_magic.gateway.catalog.catalog import Catalog
 from blockrun_magic.gateway.responses import (
-    Answer,
-    Completed,
-    Pending,
+    CompletedJob,
+    PendingJob,
+    Response,
     charges_nothing,
     is_transient,
     job_failed,
@@ -35,13 +35,13 @@ from blockrun_magic.gateway.responses import (
 from blockrun_magic.payments.ledger.records import Payment
 from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.money import format_usd
-from blockrun_magic.payments.secrets import SealedHeaders
+from blockrun_magic.payments.secrets import SecretHeaders
 from blockrun_magic.payments.x402.protocol import read_settlement
-from blockrun_magic.studio.payment.method import Deal
-from blockrun_magic.studio.payment.pricing import Offer, estimate
+from blockrun_magic.studio.payment.method import PurchaseContext
+from blockrun_magic.studio.payment.pricing import Price, estimate
 from blockrun_magic.studio.results.delivery import items_to_record
 
-__all__ = ["PrepaidWay"]
+__all__ = ["PrepaidMethod"]
 
 _ACCEPTED = 202
 _GONE = frozenset({404, 410})
@@ -49,16 +49,16 @@ _LIMITED = 429
 
 
 @dataclass(frozen=True, slots=True)
-class PrepaidWay:
+class PrepaidMethod:
     """The way of a purchase that somebody else pays for; a `Way`.
 
     `headers` authorize a request (none at a ClawRouter), `max_price` is what the user allows at most, and
     `look_up` asks whoever may know what became of a payment.
     """
 
-    deal: Deal
+    deal: PurchaseContext
     catalog: Catalog
-    headers: Callable[[], SealedHeaders]
+    headers: Callable[[], SecretHeaders]
     max_price: int | None
     look_up: Callable[[Payment], Awaitable[None]]
 
@@ -88,36 +88,36 @@ class PrepaidWay:
 
     def _refuse_twice(self, payment: Payment) -> NoReturn:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(payment.created_at))
-        raise OutcomeUnknown(
+        raise PaymentOutcomeUnknown(
             f"This picture was asked for on {when}, and nobody can say whether {_about(payment)} was charged"
             f" ({(payment.note or 'no answer').rstrip('.')}).",
             "It is not bought again by itself: --fresh buys anew."
             f" `%blockrun resolve {payment.purchase_id} --charged` or `--not-charged` puts it in the books.",
         )
 
-    async def offer(self) -> Offer:
+    async def offer(self) -> Price:
         """Return the list price, which is reserved; raises RequestError for a model without one."""
         return estimate(self.deal.gateway, self.deal.request, self.catalog, self.max_price)
 
-    async def authorize(self, offer: Offer, hold: int | None = None) -> Payment:
+    async def authorize(self, offer: Price, hold: int | None = None) -> Payment:
         """Return a payment of `offer`: reserved, out of `hold` if given, and not yet sent."""
         deal = self.deal
         return deal.payment(deal.ledger.reserve(deal.purchase, offer.amount, hold, prepaid=True, estimated=True))
 
-    async def submit(self, payment: Payment) -> tuple[Payment, Completed]:
+    async def submit(self, payment: Payment) -> tuple[Payment, CompletedJob]:
         """Return the pictures' answer: to the request, sent once, or to a poll of the job it became."""
         deal = self.deal
         deal.progress.price = payment.amount
         if deal.purchase.poll_url is not None:
             return await self._poll(payment, deal.purchase.poll_url)
         if payment.state is State.SETTLED:
-            raise AnswerUnusable(
+            raise InvalidResponse(
                 f"{_about(payment)} was charged for this picture, and it cannot be fetched any more.",
                 "Nothing was sent. Run the cell again to try its address once more, or buy another with --fresh.",
             )
         answer = await self._send_once(payment)
         found = self._read(payment, answer)
-        if isinstance(found, Completed):
+        if isinstance(found, CompletedJob):
             return deal.again(payment), found
         if not deal.gateway.can("poll"):
             self._unknown(
@@ -125,11 +125,11 @@ class PrepaidWay:
             )
         try:
             address = deal.job_address(payment, found)
-        except AnswerUnusable as error:
+        except InvalidResponse as error:
             self._unknown(payment, error.what, error)
         return await self._poll(payment, address)
 
-    async def _send_once(self, payment: Payment) -> Answer:
+    async def _send_once(self, payment: Payment) -> Response:
         """Return the answer to the request; it is sent again only where nothing can have been charged."""
         deal = self.deal
         deal.ledger.submit(payment.id)
@@ -158,7 +158,7 @@ class PrepaidWay:
         deal.ledger.release(payment.id, fault.what)
         raise type(fault)(fault.what, f"Nothing was charged. {fault.do}") from fault
 
-    def _read(self, payment: Payment, answer: Answer) -> Completed | Pending:
+    def _read(self, payment: Payment, answer: Response) -> CompletedJob | PendingJob:
         """Return what an answer brings, booked; an error says truly what it did to the money."""
         deal = self.deal
         if answer.status not in (200, _ACCEPTED):
@@ -176,7 +176,7 @@ class PrepaidWay:
             if deal.again(payment).state is State.RELEASED:
                 raise type(error)(error.what, f"{error.do} Nothing was charged.") from error
             self._unknown(payment, error.what, error)
-        if isinstance(found, Completed):
+        if isinstance(found, CompletedJob):
             # First: from the moment that it is paid, only the addresses can bring the picture.
             deal.ledger.answer(deal.purchase.id, items_to_record(found.items))
             if deal.again(payment).state is not State.SETTLED:
@@ -185,7 +185,7 @@ class PrepaidWay:
                 deal.ledger.settle(payment.id, transaction, charged=stated_price(body))
         return found
 
-    async def _poll(self, payment: Payment, address: str) -> tuple[Payment, Completed]:
+    async def _poll(self, payment: Payment, address: str) -> tuple[Payment, CompletedJob]:
         """Return the pictures of the job at `address`: asking costs nothing, however often."""
         deal = self.deal
         if deal.again(payment).state is not State.SETTLED:
@@ -197,7 +197,7 @@ class PrepaidWay:
             await asyncio.sleep(wait)
             answer = await self._ask_patiently(payment, address)
             found = self._read(payment, answer)
-            if isinstance(found, Completed):
+            if isinstance(found, CompletedJob):
                 return deal.again(payment), found
             deal.progress.stage = found.status.replace("_", " ")
             wait = answer.retry_after or deal.patience.next_poll(wait)
@@ -205,7 +205,7 @@ class PrepaidWay:
             f"The picture is not ready after {deal.patience.job / 60:.0f} minutes.", _open_words(payment)
         )
 
-    async def _ask_patiently(self, payment: Payment, address: str) -> Answer:
+    async def _ask_patiently(self, payment: Payment, address: str) -> Response:
         """Return an answer about the job; raises the fault that did not pass, with what it leaves open."""
         deal, stage = self.deal, self.deal.progress.stage
         for attempt in range(deal.patience.attempts):
@@ -223,7 +223,7 @@ class PrepaidWay:
                 await deal.progress.pause(fault.what, deal.patience.wait(attempt), stage)
         raise type(fault)(fault.what, f"{fault.do} {_open_words(payment)}") from fault
 
-    def _poll_fault(self, payment: Payment, answer: Answer) -> GatewayError:
+    def _poll_fault(self, payment: Payment, answer: Response) -> GatewayError:
         if answer.status in _GONE:
             self.deal.ledger.forget_job(self.deal.purchase.id)
             self._unknown(payment, f"{self.deal.gateway.name} knows nothing of the job any more")
@@ -232,10 +232,10 @@ class PrepaidWay:
     def _unknown(self, payment: Payment, why: str, error: GatewayError | None = None) -> NoReturn:
         self.deal.doubt(payment, why)
         if self.deal.again(payment).state is State.SETTLED:
-            raise AnswerUnusable(
+            raise InvalidResponse(
                 f"{why.rstrip('.')}.", f"{_about(payment)} was charged for it. Run the cell again, or use --fresh."
             ) from error
-        raise OutcomeUnknown(
+        raise PaymentOutcomeUnknown(
             f"{why.rstrip('.')}. {_about(payment)} may have been charged, and nobody can say.",
             "It is not bought again by itself: see `%blockrun jobs`; --fresh buys anew.",
         ) from error

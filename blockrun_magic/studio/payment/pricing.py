@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cache
 
-from blockrun_magic.errors import AnswerUnusable, FlagError, RequestError, TermsRefused
+from blockrun_magic.errors import FlagError, InvalidResponse, RequestError, TermsRefused
 from blockrun_magic.gateway.catalog.catalog import Catalog
 from blockrun_magic.gateway.clawrouter import clawrouter_health
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import Gateway
 from blockrun_magic.gateway.request import ImageRequest, Upload
-from blockrun_magic.gateway.responses import Answer, refusal
+from blockrun_magic.gateway.responses import Response, refusal
 from blockrun_magic.gateway.uploads import UNREADABLE, send
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.price_cache import keep_quote, kept_quote
 from blockrun_magic.payments.x402.networks import SolanaNetwork
-from blockrun_magic.payments.x402.protocol import Terms, pin_terms, read_challenge
+from blockrun_magic.payments.x402.protocol import PaymentRequirements, pin_terms, read_challenge
 
-__all__ = ["Offer", "ask_price", "estimate", "known_price", "refuse_proxy", "tiny_upload"]
+__all__ = ["Price", "ask_price", "estimate", "known_price", "refuse_proxy", "tiny_upload"]
 
 
 _ACCEPTED = 202
@@ -28,7 +28,7 @@ _PAYMENT_REQUIRED = 402
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class Price:
     """What a request will cost, in micro-USDC: the gateway's `terms`, or an estimate where it quotes none.
 
     `money` says what it is paid with: "Base", "prepaid credit of the account".
@@ -36,7 +36,7 @@ class Offer:
 
     amount: int
     money: str
-    terms: Terms | None = None
+    terms: PaymentRequirements | None = None
 
     @property
     def estimated(self) -> bool:
@@ -44,7 +44,7 @@ class Offer:
         return self.terms is None
 
 
-def estimate(gateway: Gateway, request: ImageRequest, catalog: Catalog, max_price: int | None) -> Offer:
+def estimate(gateway: Gateway, request: ImageRequest, catalog: Catalog, max_price: int | None) -> Price:
     """Return the list price of `request` where the gateway quotes none, else the most that it may cost.
 
     Raises RequestError for a model without a list price, unless `max_price` says what to reserve.
@@ -57,7 +57,7 @@ def estimate(gateway: Gateway, request: ImageRequest, catalog: Catalog, max_pric
             f"{gateway.name} quotes no price, and {request.model} at {request.size} has no list price.",
             "Say with --max-price what to reserve for it, or choose a model of `%blockrun models`.",
         )
-    return Offer(price, gateway.money)
+    return Price(price, gateway.money)
 
 
 async def refuse_proxy(client: Client, gateway: Gateway) -> None:
@@ -74,7 +74,7 @@ async def refuse_proxy(client: Client, gateway: Gateway) -> None:
 
 async def ask_price(
     client: Client, ledger: Ledger, gateway: Gateway, request: ImageRequest, payer: str, job: str | None = None
-) -> Terms:
+) -> PaymentRequirements:
     """Return the gateway's price for `request` as pinned terms, and keep it; nothing is signed to learn it.
 
     `job` is the address of a slow job that has begun: if it asks for a payment, its price counts. Raises
@@ -92,14 +92,14 @@ async def ask_price(
             keep_quote(ledger, gateway.name, str(request.price_key), terms)
         return terms
     if answer.status in (200, _ACCEPTED):
-        raise AnswerUnusable(
+        raise InvalidResponse(
             f"{gateway.name} answered without asking for a payment.",
             "It is not an x402 image gateway, or not one that we know; see `%blockrun use`.",
         )
     raise refusal(answer, gateway)
 
 
-def known_price(ledger: Ledger, gateway: Gateway, request: ImageRequest, payer: str) -> Terms | None:
+def known_price(ledger: Ledger, gateway: Gateway, request: ImageRequest, payer: str) -> PaymentRequirements | None:
     """Return what the gateway asked for such a request within the hour, pinned; None where it has to be asked.
 
     On Solana a signature is dated, and a second one in its place could be cashed beside it: there it is always asked.
@@ -114,7 +114,7 @@ def known_price(ledger: Ledger, gateway: Gateway, request: ImageRequest, payer: 
     return None if isinstance(terms.network, SolanaNetwork) else terms
 
 
-async def _send_unpaid(client: Client, ledger: Ledger, gateway: Gateway, request: ImageRequest) -> Answer:
+async def _send_unpaid(client: Client, ledger: Ledger, gateway: Gateway, request: ImageRequest) -> Response:
     """Return the answer to `request` without a payment, for which tiny pictures stand in for its own.
 
     The price does not depend on them (gateway protocol, section 3), and megabytes need not travel twice. A gateway

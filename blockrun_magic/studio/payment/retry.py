@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-__all__ = ["Patience"]
+__all__ = ["RetryPolicy"]
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """Attempts of one request, and the seconds between them and between polls of a slow job."""
 
     attempts: int = 5

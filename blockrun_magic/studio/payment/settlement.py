@@ -6,27 +6,27 @@ import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
 
-from blockrun_magic.errors import BlockrunError, GatewayError, OutcomeUnknown
-from blockrun_magic.gateway.responses import Answer
+from blockrun_magic.errors import BlockrunError, GatewayError, PaymentOutcomeUnknown
+from blockrun_magic.gateway.responses import Response
 from blockrun_magic.payments.ledger.records import Payment
 from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.money import format_usd
 from blockrun_magic.payments.x402.protocol import Settlement, read_settlement
-from blockrun_magic.studio.payment.method import Deal
+from blockrun_magic.studio.payment.method import PurchaseContext
 from blockrun_magic.studio.reconciliation import expired_at, look_up
 
-__all__ = ["Outcome"]
+__all__ = ["SettlementTracker"]
 
 _QUICK = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SettlementTracker:
     """The books of one signed purchase, and what its errors say of them."""
 
-    deal: Deal
+    deal: PurchaseContext
 
-    def note(self, payment: Payment, answer: Answer) -> None:
+    def note(self, payment: Payment, answer: Response) -> None:
         """Book a transaction the moment that any answer names one."""
         self.note_settlement(payment, read_settlement(answer.headers, answer.json(), payment.network))
 
@@ -51,11 +51,11 @@ class Outcome:
             return self.told(payment, error, used=used)
         amount = format_usd(payment.amount)
         if expired:
-            return OutcomeUnknown(
+            return PaymentOutcomeUnknown(
                 f"{error.what} A payment of {amount} for this picture may have been taken, and nobody can say.",
                 "It is not paid again by itself. See `%blockrun jobs`; --fresh buys another take.",
             )
-        return OutcomeUnknown(
+        return PaymentOutcomeUnknown(
             f"{error.what} {amount} may have been charged.",
             "Run the cell again: it goes on with the same payment and never makes a second one.",
         )

@@ -13,19 +13,19 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from blockrun_magic.errors import (
-    AnswerUnusable,
     BudgetError,
     GatewayError,
     GatewayUnreachable,
+    InvalidResponse,
     JobFailed,
     TermsRefused,
     UpstreamFailed,
 )
 from blockrun_magic.gateway.chain.solana import recent_blockhash
 from blockrun_magic.gateway.responses import (
-    Answer,
-    Completed,
-    Pending,
+    CompletedJob,
+    PendingJob,
+    Response,
     is_replay,
     is_transient,
     read_answer,
@@ -35,18 +35,24 @@ from blockrun_magic.payments.ledger.price_cache import drop_quote, keep_quote
 from blockrun_magic.payments.ledger.records import Payment
 from blockrun_magic.payments.ledger.states import OPEN, State
 from blockrun_magic.payments.money import format_usd
-from blockrun_magic.payments.secrets import SealedHeaders
+from blockrun_magic.payments.secrets import SecretHeaders
 from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.payments.wallets.solana import SolanaWallet
 from blockrun_magic.payments.x402.networks import SolanaNetwork
-from blockrun_magic.payments.x402.protocol import Terms, pin_terms, read_challenge, read_settlement, sign_payment
+from blockrun_magic.payments.x402.protocol import (
+    PaymentRequirements,
+    pin_terms,
+    read_challenge,
+    read_settlement,
+    sign_payment,
+)
 from blockrun_magic.payments.x402.solana import sign_transfer
-from blockrun_magic.studio.payment.method import Deal
-from blockrun_magic.studio.payment.pricing import Offer, ask_price, known_price
-from blockrun_magic.studio.payment.settlement import Outcome
+from blockrun_magic.studio.payment.method import PurchaseContext
+from blockrun_magic.studio.payment.pricing import Price, ask_price, known_price
+from blockrun_magic.studio.payment.settlement import SettlementTracker
 from blockrun_magic.studio.reconciliation import expired_at, look_up, usable_until
 
-__all__ = ["SignedWay"]
+__all__ = ["X402Method"]
 
 _ACCEPTED = 202
 _PAYMENT_REQUIRED = 402
@@ -54,21 +60,21 @@ _GONE = frozenset({404, 410})
 
 
 @dataclass(slots=True)
-class SignedWay:
+class X402Method:
     """The way of a purchase that `wallet` pays for; a `Way`."""
 
-    deal: Deal
+    deal: PurchaseContext
     wallet: Callable[[], Wallet | SolanaWallet]
-    agree: Callable[[Offer], None]
+    agree: Callable[[Price], None]
     """Raises BudgetError where an offer is more than the user allowed."""
     turn: asyncio.Lock
     """Held while a price like this one is asked."""
-    outcome: Outcome = field(init=False)
-    _ahead: Terms | None = field(init=False, default=None)
+    outcome: SettlementTracker = field(init=False)
+    _ahead: PaymentRequirements | None = field(init=False, default=None)
     """The terms that were signed without asking, while it is not known whether they still hold."""
 
     def __post_init__(self) -> None:
-        self.outcome = Outcome(self.deal)
+        self.outcome = SettlementTracker(self.deal)
 
     async def still_open(self) -> Payment | None:
         """Return the payment to go on with, or None when a new one may be signed.
@@ -101,7 +107,7 @@ class SignedWay:
         await look_up(deal.client, deal.ledger, deal.gateway, deal.again(payment), deal.clock())
         return deal.again(payment)
 
-    async def offer(self) -> Offer:
+    async def offer(self) -> Price:
         """Return what the gateway asks for this request, or for its slow job, pinned.
 
         It is not asked again within the hour. Raises TermsRefused or GatewayError.
@@ -117,21 +123,21 @@ class SignedWay:
         self._ahead = terms
         return _offer_of(terms)
 
-    def _agreeable(self, terms: Terms) -> bool:
+    def _agreeable(self, terms: PaymentRequirements) -> bool:
         try:
             self.agree(_offer_of(terms))
         except BudgetError:
             return False
         return True
 
-    async def _offer(self, job: str | None) -> Offer:
+    async def _offer(self, job: str | None) -> Price:
         deal = self.deal
         deal.progress.stage = "asking the price"
         payer = await asyncio.to_thread(lambda: self.wallet().address)
         terms = await ask_price(deal.client, deal.ledger, deal.gateway, deal.request, payer, job)
         return _offer_of(terms)
 
-    async def authorize(self, offer: Offer, hold: int | None = None) -> Payment:
+    async def authorize(self, offer: Price, hold: int | None = None) -> Payment:
         """Return a payment of `offer`: reserved, out of `hold` if given, signed, on record, not yet sent."""
         deal = self.deal
         terms = offer.terms
@@ -145,7 +151,7 @@ class SignedWay:
             raise
         return deal.payment(payment_id)
 
-    async def _sign(self, payment_id: int, terms: Terms) -> None:
+    async def _sign(self, payment_id: int, terms: PaymentRequirements) -> None:
         wallet, now = self.wallet(), int(self.deal.clock())
         if isinstance(wallet, SolanaWallet):
             assert isinstance(terms.network, SolanaNetwork)  # noqa: S101  the wallet was chosen by the network
@@ -155,7 +161,7 @@ class SignedWay:
             signed = await asyncio.to_thread(sign_payment, terms, wallet, now)
         self.deal.ledger.sign(payment_id, terms.network.id, signed)
 
-    async def submit(self, payment: Payment) -> tuple[Payment, Completed]:
+    async def submit(self, payment: Payment) -> tuple[Payment, CompletedJob]:
         """Return the pictures' answer to `payment`, sent for the first time or once more."""
         deal = self.deal
         deal.progress.price = payment.amount
@@ -170,15 +176,15 @@ class SignedWay:
             payment = await self._sign_anew(payment, terms)
             answer = await self._persist(payment, partial(deal.post, _header(payment)))
         found = await self._read(payment, answer)
-        if isinstance(found, Completed):
+        if isinstance(found, CompletedJob):
             return payment, found
         try:
             address = deal.job_address(payment, found)
-        except AnswerUnusable as error:
+        except InvalidResponse as error:
             raise await self.outcome.with_money(payment, error) from error
         return await self._poll(payment, address)
 
-    def _changed(self, payment: Payment, answer: Answer) -> Terms | None:
+    def _changed(self, payment: Payment, answer: Response) -> PaymentRequirements | None:
         """Return what a refusal asks for where that is not what was signed; None where the payment itself was refused.
 
         On Solana a payment has no nonce that a second one could share: there it stays refused.
@@ -195,7 +201,7 @@ class SignedWay:
         same = terms.amount == payment.amount and (ahead is None or terms.accepted == ahead.accepted)
         return None if same or terms.network.id != payment.network else terms
 
-    async def _sign_anew(self, payment: Payment, terms: Terms) -> Payment:
+    async def _sign_anew(self, payment: Payment, terms: PaymentRequirements) -> Payment:
         """Return `payment` signed for other terms with its own nonce, so that only one of the two can be cashed."""
         deal = self.deal
         drop_quote(deal.ledger, deal.gateway.name, str(deal.request.price_key))
@@ -215,7 +221,7 @@ class SignedWay:
         deal.progress.price = terms.amount
         return deal.again(payment)
 
-    async def _poll(self, payment: Payment, address: str) -> tuple[Payment, Completed]:
+    async def _poll(self, payment: Payment, address: str) -> tuple[Payment, CompletedJob]:
         deal = self.deal
         state = deal.again(payment).state
         if state is State.SIGNED:
@@ -232,7 +238,7 @@ class SignedWay:
             payment = await self._usable(payment, address)
             answer = await self._persist(payment, partial(deal.ask, address, _header(payment)))
             found = await self._read(payment, answer)
-            if isinstance(found, Completed):
+            if isinstance(found, CompletedJob):
                 return payment, found
             deal.progress.stage = found.status.replace("_", " ")
             wait = answer.retry_after or wait
@@ -285,7 +291,7 @@ class SignedWay:
             )
         return await self.authorize(offer)
 
-    async def _persist(self, payment: Payment, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+    async def _persist(self, payment: Payment, ask: Callable[[], Awaitable[Response]]) -> Response:
         """Return the first answer that is not a passing fault; the same authorization every time."""
         deal = self.deal
         left = payment.state is not State.SIGNED
@@ -316,14 +322,14 @@ class SignedWay:
         deal.ledger.release(payment.id, "never sent: no connection")
         raise type(fault)(fault.what, f"Nothing was sent and nothing charged. {fault.do}") from fault
 
-    async def _read(self, payment: Payment, answer: Answer) -> Completed | Pending:
+    async def _read(self, payment: Payment, answer: Response) -> CompletedJob | PendingJob:
         """Return what a final answer brings; an error says truly what it did to the money."""
         try:
             if answer.status not in (200, _ACCEPTED):
                 raise refusal(answer, self.deal.gateway)
             return read_answer(answer)
         except GatewayError as error:
-            refused = not isinstance(error, AnswerUnusable) and not is_replay(answer)
+            refused = not isinstance(error, InvalidResponse) and not is_replay(answer)
             told = await self.outcome.with_money(payment, error, refused=refused)
             if isinstance(error, JobFailed) or answer.status in _GONE:
                 # Last: a payment that still polls and has no job could not go on.
@@ -331,11 +337,11 @@ class SignedWay:
             raise told from error
 
 
-def _offer_of(terms: Terms) -> Offer:
-    return Offer(terms.amount, terms.network.label, terms)
+def _offer_of(terms: PaymentRequirements) -> Price:
+    return Price(terms.amount, terms.network.label, terms)
 
 
-def _header(payment: Payment) -> SealedHeaders:
+def _header(payment: Payment) -> SecretHeaders:
     if payment.header_name is None or payment.header_value is None:
-        return SealedHeaders()
-    return SealedHeaders({payment.header_name: payment.header_value})
+        return SecretHeaders()
+    return SecretHeaders({payment.header_name: payment.header_value})

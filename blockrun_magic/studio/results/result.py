@@ -17,7 +17,7 @@ from blockrun_magic.payments.money import format_usd, to_decimal
 if TYPE_CHECKING:
     from PIL import Image
 
-    from blockrun_magic.payments.ledger.records import KeptPicture
+    from blockrun_magic.payments.ledger.records import StoredImage
 
 __all__ = ["ImageResult", "Quote", "Receipt", "check_save_path"]
 
@@ -78,7 +78,7 @@ class ImageResult:
 
     request: Mapping[str, Any]
     receipt: Receipt
-    pictures: Sequence[KeptPicture]
+    pictures: Sequence[StoredImage]
     files: Sequence[Path]
     """Where each original is kept."""
     seconds: float
@@ -125,7 +125,7 @@ class ImageResult:
             written.append(destination)
         return written
 
-    def _write(self, index: int, kept: KeptPicture, destination: Path) -> None:
+    def _write(self, index: int, kept: StoredImage, destination: Path) -> None:
         try:
             destination.parent.mkdir(parents=True, exist_ok=True)
             if destination.suffix.lower().replace(".jpeg", ".jpg") == suffix_of(kept.media_type):

@@ -8,7 +8,7 @@ from blockrun_magic.errors import StoreError
 from blockrun_magic.images.formats import decode
 from blockrun_magic.images.store import Store
 from blockrun_magic.payments.ledger.ledger import Ledger
-from blockrun_magic.payments.ledger.records import KeptPicture, Purchase
+from blockrun_magic.payments.ledger.records import Purchase, StoredImage
 from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.studio.results.result import ImageResult, Receipt
 
@@ -31,14 +31,14 @@ class Shelf:
         images = [self._open(kept) for kept in pictures]
         return self.result(purchase, pictures, purchase.seconds or 0.0, images, from_store=True)
 
-    def _open(self, kept: KeptPicture) -> Image:
+    def _open(self, kept: StoredImage) -> Image:
         data = self._store.get(kept.file, kept.media_type)
         return decode(data, StoreError, "The kept picture", "Buy another take with --fresh.")
 
     def result(
         self,
         purchase: Purchase,
-        pictures: list[KeptPicture],
+        pictures: list[StoredImage],
         seconds: float,
         images: list[Image],
         *,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from blockrun_magic.errors import WalletError, WalletLocked
 from blockrun_magic.notebook.commands.wallet.keys import (
-    Found,
+    ImportedKey,
     keep,
     nobody_to_type,
     places_here,
@@ -43,7 +43,7 @@ def import_key(_context: Context, words: Sequence[str]) -> Card:
     return keep(name, _from_elsewhere(said.what), said, "Imported")
 
 
-def _from_elsewhere(what: str) -> Found:
+def _from_elsewhere(what: str) -> ImportedKey:
     found: Secret | Keystore | WalletError
     if what == "key":
         found = _typed_key()
@@ -57,7 +57,7 @@ def _from_elsewhere(what: str) -> Found:
             return _opened(found, source)
     if not isinstance(found, Secret):
         raise found
-    return Found(found)
+    return ImportedKey(found)
 
 
 def _typed_key() -> Secret | WalletError:
@@ -80,7 +80,7 @@ def _key_of(address: str) -> Secret | WalletError:
     )
 
 
-def _opened(keystore: Keystore, source: str) -> Found:
+def _opened(keystore: Keystore, source: str) -> ImportedKey:
     """Return the key of a keystore file, opened with the passphrase of the variable, else with one that is typed."""
     passphrase, wrong = in_variable(ENVIRON), None
     if passphrase is not None:
@@ -89,12 +89,12 @@ def _opened(keystore: Keystore, source: str) -> Found:
         except WalletLocked as error:
             wrong = error
         else:
-            return Found(key, keystore.with_address(key, source), passphrase)
+            return ImportedKey(key, keystore.with_address(key, source), passphrase)
     passphrase = ask_unseen(f"Passphrase of {source}: ")
     if passphrase is None:
         raise wrong or nobody_to_type()
     key = keystore.open(passphrase, source)
-    return Found(key, keystore.with_address(key, source), passphrase)
+    return ImportedKey(key, keystore.with_address(key, source), passphrase)
 
 
 def _offers() -> Card:

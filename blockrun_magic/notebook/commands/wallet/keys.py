@@ -25,12 +25,12 @@ from blockrun_magic.payments.wallets.passphrase import (
     in_variable,
     keep_in_keyring,
 )
-from blockrun_magic.payments.wallets.registry import DEFAULT, Places, new_key
+from blockrun_magic.payments.wallets.registry import DEFAULT, WalletRegistry, new_key
 from blockrun_magic.wiring import ENVIRON
 
 __all__ = [
-    "Found",
-    "Said",
+    "ImportedKey",
+    "WalletArguments",
     "create",
     "export",
     "keep",
@@ -46,7 +46,7 @@ _NEXT = "Next: `%blockrun wallet qr` to fund it, `%blockrun wallet balance` to s
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class WalletArguments:
     """What was said after a word: the one thing it is about, and how to keep a key."""
 
     what: str | None = None
@@ -56,7 +56,7 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ImportedKey:
     """A key that is to be kept: in the keystore that it came in, if it came in one."""
 
     key: Secret
@@ -69,7 +69,7 @@ def create(_context: Context, words: Sequence[str]) -> Card:
     said = read_words(words, "create [NAME] [--encrypt] [--keyring]")
     name = DEFAULT if said.what is None else said.what
     places_here().check_free(name)
-    return keep(name, Found(new_key()), said, "A new wallet")
+    return keep(name, ImportedKey(new_key()), said, "A new wallet")
 
 
 def export(_context: Context, words: Sequence[str]) -> Card:
@@ -134,12 +134,12 @@ def wallets_here() -> list[tuple[str, Wallet | WalletError]]:
     return all_wallets(ENVIRON, Path.home())
 
 
-def places_here() -> Places:
+def places_here() -> WalletRegistry:
     """Return where this user's keys are kept."""
-    return Places.of(ENVIRON, Path.home())
+    return WalletRegistry.of(ENVIRON, Path.home())
 
 
-def read_words(words: Sequence[str], usage: str, *, about: bool = True) -> Said:
+def read_words(words: Sequence[str], usage: str, *, about: bool = True) -> WalletArguments:
     """Return what was said, as `usage` allows it; an error shows no word, because any may be a secret."""
     what = name = None
     given: set[str] = set()
@@ -155,10 +155,10 @@ def read_words(words: Sequence[str], usage: str, *, about: bool = True) -> Said:
             what = word
         else:
             raise FlagError("These words of `wallet` do not go together.", f"Write: %blockrun wallet {usage}.")
-    return Said(what, name, "--encrypt" in given, "--keyring" in given)
+    return WalletArguments(what, name, "--encrypt" in given, "--keyring" in given)
 
 
-def keep(name: str, found: Found, said: Said, what: str) -> Card:
+def keep(name: str, found: ImportedKey, said: WalletArguments, what: str) -> Card:
     """Write a key into a file of its own, let it pay if it is the first one, and return what was done."""
     places, first = places_here(), _nobody_pays()
     keystore, passphrase = found.keystore, found.passphrase
@@ -175,7 +175,7 @@ def keep(name: str, found: Found, said: Said, what: str) -> Card:
     return Message("\n".join([*lines, *(_but(name) or [_NEXT])]))
 
 
-def _advice(places: Places, path: Path) -> list[str]:
+def _advice(places: WalletRegistry, path: Path) -> list[str]:
     lines = [
         f"Its key is in {places.shown(path)}, readable by you only.",
         "Keep a copy of that file in a safe place: who has the key has the money, and a lost one is lost for ever.",
