@@ -21,7 +21,7 @@ def ledger_of(path: Path, count: int) -> Ledger:
     ledger = Ledger(path, "now")
     begun = time.time() - count * _SECONDS_BETWEEN
     request = json.dumps({"prompt": "a lighthouse", "model": "black-forest/flux-1.1-pro", "image": [], "mask": None})
-    with ledger.writing() as connection:
+    with ledger.transaction() as connection:
         connection.executemany(
             """INSERT INTO purchases (id, created_at, realm, gateway, digest, take, request, finished_at, seconds)
             VALUES (?, ?, 'real', 'base', ?, 1, ?, ?, 1.0)""",

@@ -247,15 +247,15 @@ def growth() -> Figures:
     """Milliseconds to read the books with a million receipts, and to find one of 100,000 pictures."""
     from growth import ledger_of, store_of
 
-    from blockrun_magic.payments.ledger.reports import spending
+    from blockrun_magic.payments.ledger.reports import spending_summary
 
     found: Figures = {}
     with tempfile.TemporaryDirectory() as folder:
         ledger = ledger_of(Path(folder) / "ledger.sqlite", 1_000_000)
         questions = {
             "what this session and this day cost": lambda: ledger.committed("real"),
-            "what all of it cost": lambda: spending(ledger, "real", "all"),
-            "a page of the history": lambda: ledger.finished("real", "", 20, 0),
+            "what all of it cost": lambda: spending_summary(ledger, "real", "all"),
+            "a page of the history": lambda: ledger.search_finished("real", "", 20, 0),
             "what is open": ledger.open_payments,
         }
         for name, ask in questions.items():

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from blockrun_magic.api import aedit, agenerate, edit, generate, spending
+    from blockrun_magic.api import aedit, agenerate, edit, generate, payments
     from blockrun_magic.errors import BlockrunError
     from blockrun_magic.notebook.extension import paint_mask, panel
     from blockrun_magic.studio import ImageResult, ImageResults, Options, Studio
@@ -37,11 +37,11 @@ __all__ = [
     "open_studio",
     "paint_mask",
     "panel",
-    "spending",
+    "payments",
     "unload_ipython_extension",
 ]
 
-_HOMES = {
+_PUBLIC = {
     "BlockrunError": "blockrun_magic.errors",
     "ImageResult": "blockrun_magic.studio",
     "ImageResults": "blockrun_magic.studio",
@@ -54,7 +54,7 @@ _HOMES = {
     "open_studio": "blockrun_magic.wiring",
     "paint_mask": "blockrun_magic.notebook.extension",
     "panel": "blockrun_magic.notebook.extension",
-    "spending": "blockrun_magic.api",
+    "payments": "blockrun_magic.api",
 }
 
 
@@ -78,6 +78,6 @@ def __getattr__(name: str) -> Any:
 
     if name == "__version__":
         return metadata.version("blockrun-magic")
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+    if name in _PUBLIC:
+        return getattr(import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,14 +19,14 @@ def main() -> int:
     price.add_argument("--gateway", help="where requests go that the notebook sends nowhere; base otherwise")
     said = parser.parse_args()
 
-    from blockrun_magic.notebook.cells.forecast import forecast, forecast_card
+    from blockrun_magic.notebook.cells.forecast import estimate_notebook, forecast_card
     from blockrun_magic.notebook.session import Session
     from blockrun_magic.notebook.settings import Settings
 
     session = Session(Settings())
     try:
         for path in said.notebooks:
-            print(path.name, forecast_card(forecast(path, session, blockrun_home(), said.gateway)), sep="\n")  # noqa: T201  that is what it is for
+            print(path.name, forecast_card(estimate_notebook(path, session, blockrun_home(), said.gateway)), sep="\n")  # noqa: T201  that is what it is for
     except BlockrunError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 1

@@ -14,7 +14,7 @@ from blockrun_magic.gateway.gateways import Gateway, gateway_named
 from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.images.source import read_mask, read_upload, upload_size
 from blockrun_magic.payments.ledger.ledger import Ledger
-from blockrun_magic.payments.ledger.reports import PaymentList, spendings
+from blockrun_magic.payments.ledger.reports import PaymentList, list_payments
 from blockrun_magic.payments.money import parse_usd
 from blockrun_magic.studio import ImageResult, Options, Studio
 from blockrun_magic.wiring import blockrun_home, open_practice, open_studio
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from blockrun_magic.gateway.catalog.catalog import Catalog
     from blockrun_magic.gateway.request import Operation
 
-__all__ = ["aedit", "agenerate", "edit", "generate", "spending"]
+__all__ = ["aedit", "agenerate", "edit", "generate", "payments"]
 
 T = TypeVar("T")
 
@@ -167,13 +167,13 @@ def _options(max_price: str | None, *, fresh: bool) -> Options:
     return Options(max_price=None if max_price is None else parse_usd(max_price), fresh=fresh)
 
 
-def spending(when: str = "all", money: str = "real") -> PaymentList:
+def payments(when: str = "all", money: str = "real") -> PaymentList:
     """Return the payments of "today" (UTC) or of "all" the time, of every kernel: as records, a DataFrame or CSV.
 
     `money` is "real", "testnet" or "practice"; they are never mixed. Raises ValueError for other words, and
     LedgerError.
     """
     if when not in ("today", "all") or money not in ("real", "testnet", "practice"):
-        raise ValueError('spending takes "today" or "all", and "real", "testnet" or "practice"')
-    with closing(Ledger(blockrun_home() / "magic" / "ledger.sqlite", "spending")) as ledger:
-        return spendings(ledger, money, when)
+        raise ValueError('payments takes "today" or "all", and "real", "testnet" or "practice"')
+    with closing(Ledger(blockrun_home() / "magic" / "ledger.sqlite", "payments")) as ledger:
+        return list_payments(ledger, money, when)

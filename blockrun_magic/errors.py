@@ -59,19 +59,19 @@ __all__ = [
 
 
 class BlockrunError(Exception):
-    """The root of all our errors: `what` happened and what to `do`, a line each."""
+    """The root of all our errors: `message` says what happened, `hint` what to do."""
 
-    def __init__(self, what: str, do: str) -> None:
-        self.what = what
-        self.do = do
-        super().__init__(what, do)
+    def __init__(self, message: str, hint: str) -> None:
+        self.message = message
+        self.hint = hint
+        super().__init__(message, hint)
 
     def __str__(self) -> str:
-        return f"{self.what}\n{self.do}"
+        return f"{self.message}\n{self.hint}"
 
     def _render_traceback_(self) -> list[str]:
         """Return the two lines IPython prints in place of a traceback."""
-        return [f"{type(self).__name__}: {self.what}", f"→ {self.do}"]
+        return [f"{type(self).__name__}: {self.message}", f"→ {self.hint}"]
 
 
 class FlagError(BlockrunError):
@@ -136,10 +136,10 @@ class GatewayUnreachable(GatewayError):
     `headers` are those of an answer that broke off inside its body: they may hold the settlement.
     """
 
-    def __init__(self, what: str, do: str, *, sent: bool = True, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, message: str, hint: str, *, sent: bool = True, headers: Mapping[str, str] | None = None) -> None:
         self.sent = sent
         self.headers = headers or {}
-        super().__init__(what, do)
+        super().__init__(message, hint)
 
 
 class RequestRejected(GatewayError):

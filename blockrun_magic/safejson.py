@@ -10,9 +10,9 @@ import re
 from itertools import accumulate
 from typing import Any
 
-__all__ = ["DEEPEST", "read_json"]
+__all__ = ["MAX_DEPTH", "read_json"]
 
-DEEPEST = 100
+MAX_DEPTH = 100
 # Possessive, and content with a string that never ends: one pass, whatever is read.
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _BRACKET = re.compile(r"[\[\]{}]")
@@ -23,7 +23,7 @@ def read_json(raw: bytes) -> Any:
     text = raw.decode("utf-8-sig")
     opened = text.count("[") + text.count("{")
     # Most answers open few brackets, so that nobody has to look where they stand.
-    if opened > DEEPEST and _depth(text) > DEEPEST:
+    if opened > MAX_DEPTH and _depth(text) > MAX_DEPTH:
         raise ValueError("JSON is nested too deep")
     try:
         return json.loads(text)

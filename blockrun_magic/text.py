@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["any_of", "closest", "did_you_mean", "plain_text", "quoted"]
+__all__ = ["any_of", "closest", "did_you_mean", "quoted", "sanitize"]
 
-LONGEST_NAME = 60
+MAX_NAME = 60
 
 
 def closest(word: str, known: Iterable[str], limit: int = 3) -> tuple[str, ...]:
     """Return up to `limit` names of `known` that begin with `word` or resemble it, whatever their case."""
     from difflib import get_close_matches
 
-    wanted = word[:LONGEST_NAME].strip().casefold()
+    wanted = word[:MAX_NAME].strip().casefold()
     spelled = {name.casefold(): name for name in known}
     if wanted in spelled:
         return (spelled[wanted],)
@@ -41,7 +41,7 @@ def any_of(names: Iterable[str]) -> str:
 
 def quoted(text: str) -> str:
     """Return what a user typed, fit for one line of a message: quoted, escaped, cut when long."""
-    return repr(text if len(text) <= LONGEST_NAME else f"{text[:LONGEST_NAME]}…")
+    return repr(text if len(text) <= MAX_NAME else f"{text[:MAX_NAME]}…")
 
 
 _CIPHER = re.compile(r"(?=[A-Za-z]*[0-9+/=_-])[A-Za-z0-9+/=_-]{100,}")
@@ -50,7 +50,7 @@ _CIPHER = re.compile(r"(?=[A-Za-z]*[0-9+/=_-])[A-Za-z0-9+/=_-]{100,}")
 _KEY = re.compile(r"brk_[A-Za-z0-9_-]+")
 
 
-def plain_text(value: Any, limit: int) -> str:
+def sanitize(value: Any, limit: int) -> str:
     """Return `value` as one line of printable text of at most `limit` characters.
 
     What is as long as a signature and may be one, in hex or base64, is left out, and so is an API key: a

@@ -29,14 +29,14 @@ from blockrun_magic.gateway.responses import (
     ImagePayload,
     PendingJob,
     Response,
+    error_from_response,
     is_replay,
     is_transient,
     poll_address,
     read_answer,
-    refusal,
 )
-from blockrun_magic.safejson import DEEPEST, read_json
-from blockrun_magic.text import plain_text
+from blockrun_magic.safejson import MAX_DEPTH, read_json
+from blockrun_magic.text import sanitize
 
 BASE = gateway_named("base")
 PNG = b"\x89PNG and so on"
@@ -163,7 +163,7 @@ def test_an_answer_without_json_is_an_error(body: bytes, status: int) -> None:
     with pytest.raises(InvalidResponse) as caught:
         read_answer(Response(status, {"content-type": "text/html; charset=utf-8"}, body))
 
-    assert f"The gateway answered {status} without JSON (text/html)." == caught.value.what
+    assert f"The gateway answered {status} without JSON (text/html)." == caught.value.message
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_a_job_elsewhere_is_refused(poll_url: str) -> None:
     with pytest.raises(InvalidResponse, match="sent us elsewhere") as caught:
         poll_address(BASE, poll_url)
 
-    assert caught.value.what.isprintable()
+    assert caught.value.message.isprintable()
 
 
 def test_a_job_without_place_cannot_be_collected() -> None:
@@ -272,11 +272,11 @@ def test_a_status_is_an_error_with_the_gateways_words(
     status: int, kind: type[GatewayError], transient: bool, body: Any
 ) -> None:
     """Each status becomes its error, in two lines, with what the gateway says in either shape."""
-    error = refusal(answer(body, status), BASE)
+    error = error_from_response(answer(body, status), BASE)
 
     assert kind is type(error)
     assert transient is is_transient(answer(body, status))
-    assert "the words of the gateway" in error.what
+    assert "the words of the gateway" in error.message
     assert 2 == len(str(error).splitlines())
 
 
@@ -286,25 +286,25 @@ def test_a_status_is_an_error_with_the_gateways_words(
 @pytest.mark.parametrize("status", [400, 402, 403, 429, 502])
 def test_an_error_without_words_is_still_a_sentence(status: int, body: bytes) -> None:
     """Where the gateway says nothing that can be read, the line ends after our own words."""
-    error = refusal(Response(status, {}, body), BASE)
+    error = error_from_response(Response(status, {}, body), BASE)
 
-    assert error.what.endswith(".")
-    assert "html" not in error.what
-    assert ":" not in error.what
+    assert error.message.endswith(".")
+    assert "html" not in error.message
+    assert ":" not in error.message
 
 
 def test_the_same_words_are_said_once() -> None:
     """Gateways repeat themselves in several fields; we do not."""
     body = {"error": "no such model", "message": "no such model", "details": "try flux."}
 
-    assert "base answered 400: no such model — try flux." == refusal(answer(body, 400), BASE).what
+    assert "base answered 400: no such model — try flux." == error_from_response(answer(body, 400), BASE).message
 
 
 def test_who_limits_is_named() -> None:
     """A 429 says whose limit it is, when the gateway does."""
-    error = refusal(answer({"error": "slow down"}, 429, x_ratelimit_source="upstream\x1b[0m"), BASE)
+    error = error_from_response(answer({"error": "slow down"}, 429, x_ratelimit_source="upstream\x1b[0m"), BASE)
 
-    assert "Too many requests (upstream [0m): slow down." == error.what
+    assert "Too many requests (upstream [0m): slow down." == error.message
 
 
 EVIL = "\x1b]0;title\x07\x1b[2J\r\n\u202egnp.exe\x00\u2028\x9b31m<script>alert(1)</script>"
@@ -314,10 +314,10 @@ EVIL = "\x1b]0;title\x07\x1b[2J\r\n\u202egnp.exe\x00\u2028\x9b31m<script>alert(1
 @pytest.mark.parametrize("shape", [lambda text: {"error": text}, lambda text: {"error": {"message": text}}])
 def test_an_error_cannot_paint_the_terminal(status: int, shape: Any) -> None:
     """Control characters, terminal escapes and turned text are removed, and the rest is cut."""
-    error = refusal(answer(shape(EVIL + "x" * 100_000), status, x_ratelimit_source=EVIL), BASE)
+    error = error_from_response(answer(shape(EVIL + "x" * 100_000), status, x_ratelimit_source=EVIL), BASE)
 
-    assert error.what.isprintable()
-    assert 400 > len(error.what)
+    assert error.message.isprintable()
+    assert 400 > len(error.message)
 
 
 TEXTS = st.text() | st.just(EVIL)
@@ -348,7 +348,7 @@ def test_any_answer_is_read_or_refused_in_printable_lines(body: Any, status: int
     is_replay(given_answer)
     waiting = given_answer.retry_after
     assert isinstance(given_answer.date, float | None)
-    errors: list[BlockrunError] = [refusal(given_answer, BASE)]
+    errors: list[BlockrunError] = [error_from_response(given_answer, BASE)]
     try:
         found = read_answer(given_answer)
     except (InvalidResponse, JobFailed) as error:
@@ -356,7 +356,7 @@ def test_any_answer_is_read_or_refused_in_printable_lines(body: Any, status: int
     else:
         assert isinstance(found, CompletedJob) or found.status.isprintable()
 
-    assert all(line.isprintable() for error in errors for line in (error.what, error.do))
+    assert all(line.isprintable() for error in errors for line in (error.message, error.hint))
     assert waiting is None or 0 <= waiting <= 120
 
 
@@ -449,13 +449,13 @@ def test_other_rejections_are_no_replay(body: Any) -> None:
 )
 def test_text_is_made_plain(value: Any, limit: int, text: str) -> None:
     """One line, no control characters, cut with an ellipsis."""
-    assert text == plain_text(value, limit)
+    assert text == sanitize(value, limit)
 
 
 @given(st.text(), st.integers(min_value=1, max_value=50))
 def test_plain_text_is_printable_and_short(text: str, limit: int) -> None:
     """No text of a server is longer than allowed, or does anything to a terminal."""
-    shown = plain_text(text, limit)
+    shown = sanitize(text, limit)
 
     assert limit >= len(shown)
     assert shown.isprintable()
@@ -487,8 +487,8 @@ def test_deep_nesting_does_no_harm_where_the_recursion_limit_was_raised() -> Non
 @pytest.mark.parametrize(
     "text",
     [
-        "[" * DEEPEST + "]" * DEEPEST,
-        '{"a":' * DEEPEST + "1" + "}" * DEEPEST,
+        "[" * MAX_DEPTH + "]" * MAX_DEPTH,
+        '{"a":' * MAX_DEPTH + "1" + "}" * MAX_DEPTH,
         json.dumps("[{" * 10_000),
         json.dumps('"[' * 10_000),
         json.dumps([{}] * 10_000),
@@ -504,7 +504,7 @@ def test_brackets_in_a_text_are_not_depth(text: str) -> None:
 @pytest.mark.parametrize(
     "raw",
     [
-        b"[" * (DEEPEST + 1) + b"]" * (DEEPEST + 1),
+        b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1),
         b'{"a":' * 200_000,
         b'"' + b"[" * 500,
         b'"' + b'\\"' * 50_000 + b"[" * 500,

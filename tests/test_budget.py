@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blockrun_magic.errors import BudgetError
-from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, Caps, Usage, check_caps, check_price, check_surprise
+from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, Caps, Usage, check_caps, check_markup, check_price
 
 CENT = 10_000
 SUMS = st.integers(min_value=0, max_value=10**12)
@@ -54,8 +54,8 @@ def test_a_price_above_the_cap_is_told_with_the_way_out() -> None:
     with pytest.raises(BudgetError) as caught:
         check_price(1_050_000, 2, DEFAULT_CAPS, None)
 
-    assert "This costs $1.05 for 2 pictures, more than the cap of $0.50 an image." == caught.value.what
-    assert "Nothing was signed. Allow this one with --max-price $1.05" in caught.value.do
+    assert "This costs $1.05 for 2 pictures, more than the cap of $0.50 an image." == caught.value.message
+    assert "Nothing was signed. Allow this one with --max-price $1.05" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_price_far_above_the_list_is_suspicious(
     total: int, list_price: int | None, max_price: int | None, passes: bool
 ) -> None:
     """More than half as much again, and by more than two cents, is refused unless `--max-price` covers it."""
-    assert passes is allowed(check_surprise, total, list_price, max_price)
+    assert passes is allowed(check_markup, total, list_price, max_price)
 
 
 @given(SUMS, SUMS)
@@ -87,7 +87,7 @@ def test_suspicion_is_exact(total: int, list_price: int) -> None:
     """The rule holds to the micro-dollar, without a float in sight."""
     suspicious = 2 * total > 3 * list_price and total > list_price + 2 * CENT
 
-    assert suspicious is not allowed(check_surprise, total, list_price, None)
+    assert suspicious is not allowed(check_markup, total, list_price, None)
 
 
 @given(SUMS, SUMS, SUMS, SUMS, SUMS)
@@ -106,5 +106,5 @@ def test_a_full_cap_is_told_with_the_way_out(name: str) -> None:
     with pytest.raises(BudgetError) as caught:
         check_caps(52_500, committed, Caps(**{"session": 10**9, "day": 10**9, name: 5_000_000}))
 
-    assert f"$0.0525 more would pass this {name}'s cap of $5.00 ($4.99 is spent or at risk)." == caught.value.what
-    assert f"Nothing was signed. Raise the cap with `%blockrun budget --{name} $5.0425`." == caught.value.do
+    assert f"$0.0525 more would pass this {name}'s cap of $5.00 ($4.99 is spent or at risk)." == caught.value.message
+    assert f"Nothing was signed. Raise the cap with `%blockrun budget --{name} $5.0425`." == caught.value.hint

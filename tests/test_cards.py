@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from blockrun_magic.notebook.display.captions import caption_of
-from blockrun_magic.notebook.display.cards import Message, Table, bar, money_words
+from blockrun_magic.notebook.display.cards import Message, Table, bar, format_amount
 from blockrun_magic.payments.ledger.records import StoredImage
 from blockrun_magic.studio.results.result import ImageResult, Receipt
 
@@ -51,8 +51,8 @@ def result_of(
 ) -> ImageResult:
     """Return a result as the studio makes it."""
     receipt = Receipt(
-        amount=42_000, realm=realm, gateway="somewhere", network=None, transaction=None, payer=None, bought_at=0.0,
-        request_digest="d", take=take, purchase_id="p", settled=settled, from_store=kept,
+        amount=42_000, realm=realm, gateway="somewhere", network=None, transaction=None, payer=None, purchased_at=0.0,
+        request_digest="d", take=take, purchase_id="p", settled=settled, cached=kept,
     )  # fmt: skip
     pictures = [StoredImage("file", "image/png", 64, 48, revised)] * n
     request = {"model": "a/model", "prompt": "a prompt", "size": "64x48", "quality": quality, "n": n}
@@ -125,7 +125,7 @@ def test_an_unconfirmed_payment_is_not_called_paid() -> None:
 )
 def test_money_that_is_not_real_says_so(realm: str, words: str) -> None:
     """Only real money stands without a word."""
-    assert words == money_words(40_000, realm)
+    assert words == format_amount(40_000, realm)
 
 
 def test_a_table_lines_up_in_text() -> None:

@@ -187,9 +187,9 @@ def test_unknown_names_get_a_suggestion(name: str, close: str) -> None:
     with pytest.raises(RequestError) as caught:
         SNAPSHOT.resolve(name)
 
-    assert f"There is no model called '{name}'." == caught.value.what
-    assert close in caught.value.do
-    assert "Did you mean" in caught.value.do
+    assert f"There is no model called '{name}'." == caught.value.message
+    assert close in caught.value.hint
+    assert "Did you mean" in caught.value.hint
 
 
 @pytest.mark.parametrize("name", ["", "/", "a/b/c", "openai/", "/dall-e-3", "a b/c", "http://x/y"])
@@ -198,7 +198,7 @@ def test_what_is_no_name_is_refused(name: str) -> None:
     with pytest.raises(RequestError, match="There is no model called") as caught:
         SNAPSHOT.resolve(name)
 
-    assert "%blockrun models" in caught.value.do
+    assert "%blockrun models" in caught.value.hint
 
 
 def test_defaults() -> None:
@@ -278,9 +278,9 @@ def test_a_bad_size_names_the_nearest(model: str, size: str, do: str) -> None:
     """A size the model does not make is refused with the nearest in shape and area."""
     error = refusal(generate(model, size=size))
 
-    assert f"{model} does not make " in error.what
-    assert size in error.what
-    assert do in error.do
+    assert f"{model} does not make " in error.message
+    assert size in error.message
+    assert do in error.hint
 
 
 @given(st.sampled_from(SNAPSHOT.models), st.one_of(st.from_regex(r"\d{1,6}x\d{1,6}", fullmatch=True), st.text()))
@@ -301,7 +301,7 @@ def test_cogview_makes_free_sizes(size: str) -> None:
 @pytest.mark.parametrize("size", ["496x512", "1456x1024", "520x512", "512x", "0512x512", "5１2x512"])
 def test_cogview_has_its_limits(size: str) -> None:
     """Other sides, and what is not written as a size, are refused."""
-    assert "does not make" in refusal(generate("zai/cogview-4", size=size)).what
+    assert "does not make" in refusal(generate("zai/cogview-4", size=size)).message
 
 
 def test_a_bad_quality_names_the_nearest() -> None:
@@ -309,10 +309,10 @@ def test_a_bad_quality_names_the_nearest() -> None:
     choice = refusal(generate("openai/dall-e-3", quality="HDR"))
     none = refusal(generate("black-forest/flux-1.1-pro", quality="hd"))
 
-    assert choice.what == "openai/dall-e-3 has no quality 'HDR'."
-    assert choice.do == "Use --quality hd (nearest) or standard; --unchecked sends it all the same."
-    assert none.what == "black-forest/flux-1.1-pro has no choice of quality."
-    assert "Leave out --quality" in none.do
+    assert choice.message == "openai/dall-e-3 has no quality 'HDR'."
+    assert choice.hint == "Use --quality hd (nearest) or standard; --unchecked sends it all the same."
+    assert none.message == "black-forest/flux-1.1-pro has no choice of quality."
+    assert "Leave out --quality" in none.hint
 
 
 @pytest.mark.parametrize(("n", "nearest"), [(0, 1), (-3, 1), (11, 10), (10**6, 10)])
@@ -320,8 +320,8 @@ def test_a_bad_count_names_the_nearest(n: int, nearest: int) -> None:
     """One request makes 1 to 10 pictures."""
     error = refusal(generate(n=n))
 
-    assert f"{n} pictures" in error.what
-    assert f"-n {nearest} (nearest)" in error.do
+    assert f"{n} pictures" in error.message
+    assert f"-n {nearest} (nearest)" in error.hint
 
 
 @pytest.mark.parametrize("n", [1, 10])
@@ -341,8 +341,8 @@ def test_the_bounds_of_the_count_are_good(n: int) -> None:
 )
 def test_bad_prompts_are_refused(prompt: str, what: str) -> None:
     """Nothing to say, far too much, or what no encoding can carry."""
-    assert what in refusal(generate(prompt=prompt)).what
-    assert what in refusal(generate("new/model", prompt=prompt)).what
+    assert what in refusal(generate(prompt=prompt)).message
+    assert what in refusal(generate("new/model", prompt=prompt)).message
 
 
 @pytest.mark.parametrize("prompt", ["x" * 32_000, "ein 🦊 im Schnee", "雪の中の狐", "{a} $b %c 'd' \"e\" \\f"])
@@ -361,16 +361,16 @@ def test_a_model_that_cannot_edit_names_those_that_can() -> None:
     """Editing with a model that only makes pictures is refused with the list of editors."""
     error = refusal(edit("black-forest/flux-1.1-pro"))
 
-    assert error.what == "black-forest/flux-1.1-pro makes pictures, but does not edit them."
-    assert f"--model {one_of(model.name for model in SNAPSHOT.models if model.edits)}" in error.do
+    assert error.message == "black-forest/flux-1.1-pro makes pictures, but does not edit them."
+    assert f"--model {one_of(model.name for model in SNAPSHOT.models if model.edits)}" in error.hint
 
 
 def test_a_mask_needs_a_model_that_takes_one() -> None:
     """A mask on a model that edits by prompt only is refused with the models that take masks."""
     error = refusal(edit("google/nano-banana", mask=MASK))
 
-    assert error.what == "google/nano-banana does not take a mask."
-    assert f"--model {one_of(model.name for model in SNAPSHOT.models if model.takes_mask)}" in error.do
+    assert error.message == "google/nano-banana does not take a mask."
+    assert f"--model {one_of(model.name for model in SNAPSHOT.models if model.takes_mask)}" in error.hint
 
 
 @pytest.mark.parametrize(("model", "most"), [("openai/gpt-image-2", 4), ("google/nano-banana-pro", 3)])
@@ -378,23 +378,23 @@ def test_too_many_images_are_counted(model: str, most: int) -> None:
     """The refusal says how many the model takes and how many to leave out; the bound itself is fine."""
     error = refusal(edit(model, images=(PHOTO,) * (most + 2)))
 
-    assert f"{model} takes at most {most} source images, not {most + 2}." == error.what
-    assert "Leave out 2" in error.do
+    assert f"{model} takes at most {most} source images, not {most + 2}." == error.message
+    assert "Leave out 2" in error.hint
     SNAPSHOT.check(edit(model, images=(PHOTO,) * most))
 
 
 @pytest.mark.parametrize("model", ["openai/gpt-image-1", "new/model"])
 def test_a_mask_belongs_to_one_image(model: str) -> None:
     """Fusion and a mask do not go together, whatever the model."""
-    assert "belongs to one source image" in refusal(edit(model, images=(PHOTO, PHOTO), mask=MASK)).what
+    assert "belongs to one source image" in refusal(edit(model, images=(PHOTO, PHOTO), mask=MASK)).message
 
 
 @pytest.mark.parametrize("model", ["openai/gpt-image-1", "new/model"])
 def test_sources_and_operation_agree(model: str) -> None:
     """Making takes no source, an edit needs one, whatever the model."""
-    assert "no source image" in refusal(generate(model, images=(PHOTO,))).what
-    assert "no source image" in refusal(generate(model, mask=MASK)).what
-    assert "There is no picture to edit." in refusal(edit(model, images=())).what
+    assert "no source image" in refusal(generate(model, images=(PHOTO,))).message
+    assert "no source image" in refusal(generate(model, mask=MASK)).message
+    assert "There is no picture to edit." in refusal(edit(model, images=())).message
 
 
 def test_an_edit_with_a_mask_is_good() -> None:
@@ -406,7 +406,7 @@ def test_of_an_unknown_model_only_the_common_rules_are_checked() -> None:
     """A model outside the catalogue may have any size, quality and number of images."""
     SNAPSHOT.check(edit("new/model", images=(PHOTO,) * 9, size="3000x17", quality="ultra"))
 
-    assert refusal(generate("new/model", size="big")).what == "'big' is not a size."
+    assert refusal(generate("new/model", size="big")).message == "'big' is not a size."
 
 
 def test_a_model_is_one_row() -> None:
@@ -427,7 +427,7 @@ def test_any_text_is_answered_or_refused(name: str, size: str) -> None:
         SNAPSHOT.check(generate(SNAPSHOT.resolve(name), size=size))
         SNAPSHOT.check(generate("openai/dall-e-3", quality=size))
     except RequestError as error:
-        texts = [error.what, error.do]
+        texts = [error.message, error.hint]
     else:
         texts = []
 

@@ -13,10 +13,10 @@ from chain import LocalChain, OnChain, RpcServer
 from merchant import PAYEE, Clock, Merchant, Rejected, payer, reset, studio_over
 
 from blockrun_magic.errors import BlockrunError, PaymentOutcomeUnknown
-from blockrun_magic.gateway.chain import evm as truth
+from blockrun_magic.gateway.chain import status as truth
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.payments.ledger.records import Payment
-from blockrun_magic.payments.ledger.reports import spending
+from blockrun_magic.payments.ledger.reports import spending_summary
 from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.x402.networks import BASE
 from blockrun_magic.studio import Studio
@@ -71,7 +71,7 @@ def test_our_signature_moves_the_money_and_the_ledger_has_the_transaction(
             known = tuple(truth.NETWORKS.values())
             found = await studio.balance(replace(merchant.gateway, networks=known))
 
-            assert PRICE == chain.balance(PAYEE) == spending(studio.ledger, "real", "all").settled
+            assert PRICE == chain.balance(PAYEE) == spending_summary(studio.ledger, "real", "all").settled
             assert FUNDS - PRICE == chain.balance(ME)
             assert found is not None
             assert FUNDS - PRICE == found.micros
@@ -113,7 +113,7 @@ def test_of_two_prices_signed_for_one_picture_one_can_be_cashed(
             merchant.surcharge = 1000
             await studio.make(REQUEST, merchant.gateway)
 
-            assert PRICE + 1000 == chain.balance(PAYEE) == spending(studio.ledger, "real", "all").settled
+            assert PRICE + 1000 == chain.balance(PAYEE) == spending_summary(studio.ledger, "real", "all").settled
 
     asyncio.run(buy())
     refused, cashed = (shown.cheque for shown in merchant.shown)
@@ -142,7 +142,7 @@ def test_a_lost_answer_is_unknown_until_the_chain_is_asked(
 
             assert 1 == await studio.reconcile(merchant.gateway)
             assert [State.SETTLED] == [payment.state for payment in payments(studio)]
-            assert PRICE == chain.balance(PAYEE) == spending(studio.ledger, "real", "all").settled
+            assert PRICE == chain.balance(PAYEE) == spending_summary(studio.ledger, "real", "all").settled
 
             merchant.heal()
             await studio.make(REQUEST, merchant.gateway)

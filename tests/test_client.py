@@ -297,7 +297,7 @@ def test_a_picture_that_is_not_there_is_said_so(status: int) -> None:
     with raw_server(http(b"", status)) as server, pytest.raises(GatewayUnreachable, match=str(status)) as caught:
         run(lambda client: client.download(f"{server.url}/x", at(server)))
 
-    assert "not bought, again" in caught.value.do
+    assert "not bought, again" in caught.value.hint
 
 
 @pytest.mark.parametrize("answer", [RESET, http(b"half", length=400)], ids=["reset", "half"])
@@ -344,7 +344,7 @@ def test_what_is_not_plain_https_is_not_opened(offline: list[str], names: dict[s
     with pytest.raises(InvalidResponse) as caught:
         run(lambda client: client.download(url, PUBLIC))
 
-    assert "address we do not open" in caught.value.what
+    assert "address we do not open" in caught.value.message
     assert [] == offline
 
 
@@ -392,7 +392,7 @@ def test_a_disguised_address_is_not_opened(offline: list[str], host: str) -> Non
         run(lambda client: client.download(f"https://{host}/x.png", PUBLIC))
 
     if host != "1.1":
-        assert "private network" in caught.value.what
+        assert "private network" in caught.value.message
         assert [] == offline
 
 
@@ -436,7 +436,7 @@ def test_a_name_that_leads_nowhere_is_said_so(offline: list[str], names: dict[st
     with pytest.raises((GatewayUnreachable, InvalidResponse)) as caught:
         run(lambda client: client.download(f"https://{host}/x.png", PUBLIC))
 
-    assert caught.value.what.isprintable()
+    assert caught.value.message.isprintable()
     assert [] == offline
 
 
@@ -494,7 +494,7 @@ def test_a_source_that_does_not_come_is_a_source_error(answer: Any) -> None:
     with raw_server(answer) as server, pytest.raises(SourceError) as caught:
         run(lambda client: client.fetch(f"{server.url}/mine.png"))
 
-    assert f"{server.url}/mine.png" in caught.value.what
+    assert f"{server.url}/mine.png" in caught.value.message
 
 
 @pytest.mark.parametrize(
@@ -518,8 +518,8 @@ def test_a_source_that_is_no_url_is_a_source_error(names: dict[str, list[str]], 
     with pytest.raises(SourceError) as caught:
         run(lambda client: client.fetch(url))
 
-    assert caught.value.what.isprintable()
-    assert ".." not in caught.value.what.replace("a..b", "")
+    assert caught.value.message.isprintable()
+    assert ".." not in caught.value.message.replace("a..b", "")
 
 
 def test_a_source_has_a_greatest_size(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -185,7 +185,7 @@ def test_a_stop_after_the_signature_lets_the_purchase_go_on(tmp_path: Path) -> N
             await _stopped(studio, merchant, gate.reached, gate.open.set)
             again = await studio.make(_REQUEST, merchant.gateway)
 
-            assert again.receipt.from_store
+            assert again.receipt.cached
             assert again.receipt.settled
             assert 0 == again.cost_micros
             assert [] == studio.ledger.open_payments(AT_RISK)

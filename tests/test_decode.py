@@ -46,8 +46,8 @@ def refusal_of(data: bytes) -> str:
     """Return the first line of the refusal of an answer."""
     with pytest.raises(InvalidResponse) as caught:
         read(data)
-    assert caught.value.do == "Try again."
-    return caught.value.what
+    assert caught.value.hint == "Try again."
+    return caught.value.message
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -163,8 +163,8 @@ def test_the_error_is_the_callers_own() -> None:
     with pytest.raises(StoreError) as caught:
         decode(b"", StoreError, "The kept picture", "Buy another.")
 
-    assert "The kept picture is not a picture: it is empty." == caught.value.what
-    assert "Buy another." == caught.value.do
+    assert "The kept picture is not a picture: it is empty." == caught.value.message
+    assert "Buy another." == caught.value.hint
 
 
 def test_each_type_has_its_suffix() -> None:
@@ -184,7 +184,7 @@ def test_any_bytes_are_a_picture_or_a_refusal(data: bytes) -> None:
     try:
         image = read(data)
     except InvalidResponse as error:
-        assert error.what  # noqa: PT017  either way is right, and this one has words
+        assert error.message  # noqa: PT017  either way is right, and this one has words
     else:
         assert image.size > (0, 0)
 

@@ -67,8 +67,8 @@ from blockrun_magic.errors import (
 from blockrun_magic.gateway.client import Timeouts
 from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.images import store as store_module
-from blockrun_magic.payments.ledger.connection import told
-from blockrun_magic.payments.ledger.reports import spending
+from blockrun_magic.payments.ledger.connection import translate_errors
+from blockrun_magic.payments.ledger.reports import spending_summary
 from blockrun_magic.payments.x402.networks import BASE, PRACTICE
 from blockrun_magic.studio import BatchProgress, ImageResult, Options, RetryPolicy, Studio, make_all
 
@@ -239,7 +239,7 @@ def _ledger_fails(method: str) -> Callable[[Studio, Merchant], AbstractContextMa
 
     def spoil(studio: Studio, _: Merchant) -> AbstractContextManager[Any]:
         def fail(*_: Any, **__: Any) -> None:
-            with told(studio.ledger.path):
+            with translate_errors(studio.ledger.path):
                 raise sqlite3.OperationalError("database is locked")
 
         return mock.patch.object(studio.ledger, method, fail)
@@ -533,7 +533,7 @@ class _Case:
         """Look up what is open, as the next start does, and check that the books are right to the micro-dollar."""
         async with studio_over(self.folder, clock=self.clock, session="last") as studio:
             await studio.reconcile(self.merchant.gateway)
-            books = spending(studio.ledger, "practice", "all")
+            books = spending_summary(studio.ledger, "practice", "all")
             self._check_books(studio)
         if self.fault.witness:
             assert 0 == books.at_risk
@@ -541,7 +541,7 @@ class _Case:
 
     def _check_books(self, studio: Studio) -> None:
         """Check that no more is booked than moved, and that whatever moved is booked or at risk."""
-        books, moved = spending(studio.ledger, "practice", "all"), self.merchant.chain.total
+        books, moved = spending_summary(studio.ledger, "practice", "all"), self.merchant.chain.total
 
         assert books.settled <= moved
         assert moved <= books.settled + books.at_risk
@@ -765,7 +765,7 @@ def test_an_echoed_payment_header_is_not_repeated(point: str, tmp_path: Path) ->
             except BlockrunError as error:
                 said.append(str(error))
             else:
-                said.extend([repr(result.pictures), result.files[0].read_bytes().decode("latin-1")])
+                said.extend([repr(result.stored), result.files[0].read_bytes().decode("latin-1")])
 
     with Merchant(Clock(), {point: _echo}) as merchant:
         asyncio.run(buy(merchant))

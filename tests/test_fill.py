@@ -55,7 +55,7 @@ def test_what_cannot_be_filled_is_refused(prompt: str, namespace: dict[str, obje
     with pytest.raises(FlagError) as error:
         fill(prompt, namespace)
 
-    assert what in error.value.what
+    assert what in error.value.message
 
 
 def test_a_misspelt_name_is_told_its_neighbour() -> None:
@@ -63,7 +63,7 @@ def test_a_misspelt_name_is_told_its_neighbour() -> None:
     with pytest.raises(FlagError) as error:
         fill("a {animl}", {"animal": "fox"})
 
-    assert "Did you mean animal?" in error.value.do
+    assert "Did you mean animal?" in error.value.hint
 
 
 def test_attributes_and_items_are_never_followed() -> None:

@@ -146,7 +146,7 @@ def test_ipython_hands_over_the_same(flags: Flags) -> None:
 def test_a_cell_body_is_the_prompt(body: str) -> None:
     """Whatever stands in the body is the prompt, byte for byte, but for the blank space around it."""
     if not body.strip():
-        assert "There is no prompt." in mistake("", body).what
+        assert "There is no prompt." in mistake("", body).message
         return
 
     assert Flags(body.strip()) == parse("imagegen", "", body)
@@ -176,7 +176,7 @@ def test_nothing_but_a_flag_error_is_raised(text: str, cell: str | None, magic: 
     try:
         flags = parse(magic, text, cell)
     except FlagError as error:
-        texts = [error.what, error.do]
+        texts = [error.message, error.hint]
     else:
         texts = []
         header, _, body = render(magic, flags).partition("\n")
@@ -345,25 +345,25 @@ def test_mistakes_are_told_with_a_way_out(text: str, what: str, do: str) -> None
     """What cannot be understood says what it was and what to write instead."""
     error = mistake(text)
 
-    assert what in error.what
-    assert do in error.do
+    assert what in error.message
+    assert do in error.hint
 
 
 def test_words_on_the_first_line_of_a_cell_are_no_prompt() -> None:
     """The prompt of a cell has one place, and the error says which."""
     error = mistake("--model flux a red fox", "in the snow")
 
-    assert error.what == "The first line of %%imagegen is for flags, and 'a red fox' is none."
-    assert "below that line" in error.do
-    assert "%imagegen" in error.do
+    assert error.message == "The first line of %%imagegen is for flags, and 'a red fox' is none."
+    assert "below that line" in error.hint
+    assert "%imagegen" in error.hint
 
 
 def test_an_empty_cell_asks_for_a_prompt() -> None:
     """A cell without a body says where the prompt belongs."""
     error = mistake("--model flux", " \n ")
 
-    assert error.what == "There is no prompt."
-    assert "below the first line" in error.do
+    assert error.message == "There is no prompt."
+    assert "below the first line" in error.hint
 
 
 @pytest.mark.parametrize("cell", [None, "make it snow"])
@@ -371,8 +371,8 @@ def test_an_edit_needs_a_picture(cell: str | None) -> None:
     """img2img without --image says how to name one, and the shortest way of all."""
     error = mistake("make it snow" if cell is None else "", cell, "img2img")
 
-    assert error.what == "There is no picture to change."
-    assert "--image img" in error.do
+    assert error.message == "There is no picture to change."
+    assert "--image img" in error.hint
 
 
 def test_flags_without_a_prompt_can_be_read() -> None:

@@ -17,7 +17,7 @@ from merchant import payer, studio_over
 from blockrun_magic.gateway.gateways import Gateway, gateway_at
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.payments.ledger.ledger import Ledger
-from blockrun_magic.payments.ledger.reports import spending, spending_by_model
+from blockrun_magic.payments.ledger.reports import spending_by_model, spending_summary
 from blockrun_magic.payments.x402.networks import BASE, BASE_SEPOLIA
 from blockrun_magic.practice.server.server import PracticeServer
 
@@ -45,7 +45,7 @@ def remember(home: Path, name: str) -> None:
 def told(home: Path, realm: str) -> tuple[int, int, list[tuple[str, int]]]:
     """Return the ledger's story: how many payments, their sum, and the sum of each model."""
     with closing(Ledger(home / ".blockrun" / "magic" / "ledger.sqlite", "reader")) as ledger:
-        total = spending(ledger, realm, "all")
+        total = spending_summary(ledger, realm, "all")
         models = [(model, settled) for model, _, settled, _ in spending_by_model(ledger, realm, "all")]
 
         assert (0, 0) == (total.at_risk, total.estimated)
@@ -72,8 +72,8 @@ def test_the_notebook_on_practice(tmp_path: Path) -> None:
     with PracticeServer() as server:
         cells = run_notebook(tmp_path, BLOCKRUN_PRACTICE_URL=server.url)
 
-        payments, total, _ = told(tmp_path, "practice")
-        assert (5, paid_to(server.url)) == (payments, total)
+        spending_summary, total, _ = told(tmp_path, "practice")
+        assert (5, paid_to(server.url)) == (spending_summary, total)
     assert "$0.00: bought" in cells[2]
 
 

@@ -25,10 +25,10 @@ from blockrun_magic.errors import WalletError, WalletLocked
 from blockrun_magic.payments.secrets import RedactedEnviron, Secret
 from blockrun_magic.payments.wallets import key_files as keyfiles
 from blockrun_magic.payments.wallets import keystore
-from blockrun_magic.payments.wallets.external import keys_elsewhere, read_any
-from blockrun_magic.payments.wallets.key_files import check_absent, make_private, write_new
+from blockrun_magic.payments.wallets.external import find_external_keys, read_key_or_keystore
+from blockrun_magic.payments.wallets.key_files import check_absent, create_private_dir, create_private_file
 from blockrun_magic.payments.wallets.keystore import Keystore, address_of, lock_key, read_keystore
-from blockrun_magic.payments.wallets.private_key import looks_secret
+from blockrun_magic.payments.wallets.private_key import contains_secret
 from blockrun_magic.payments.wallets.registry import WalletRegistry, new_key
 
 KEY = hashlib.sha256(b"a throwaway key of the key file tests").digest()
@@ -81,7 +81,7 @@ def test_a_key_file_is_private_from_its_first_byte(folder: Path, monkeypatch: py
         return descriptor
 
     monkeypatch.setattr(os, "open", opened)
-    write_new(folder / "key", Secret("0x01"), "the file")
+    create_private_file(folder / "key", Secret("0x01"), "the file")
 
     assert [(0o600, 0, True)] == made
     assert "0x01" == (folder / "key").read_text()
@@ -99,7 +99,7 @@ def test_file_and_folder_are_synced(folder: Path, monkeypatch: pytest.MonkeyPatc
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    write_new(folder / "key", Secret("0x01"), "the file")
+    create_private_file(folder / "key", Secret("0x01"), "the file")
 
     assert [(folder / "key").stat().st_ino, folder.stat().st_ino] == synced
 
@@ -118,7 +118,7 @@ def test_nothing_is_written_over(folder: Path, monkeypatch: pytest.MonkeyPatch, 
     if not links:
         monkeypatch.setattr(os, "link", refusing(errno.EPERM))
     with pytest.raises(WalletError, match="exists already"):
-        write_new(path, Secret("0x01"), "the file")
+        create_private_file(path, Secret("0x01"), "the file")
     with pytest.raises(WalletError, match="exists already"):
         check_absent(path, "the file")
 
@@ -129,7 +129,7 @@ def test_nothing_is_written_over(folder: Path, monkeypatch: pytest.MonkeyPatch, 
 def test_without_hard_links_it_is_written_all_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some mounted disks have none: the file is as private and as whole there."""
     monkeypatch.setattr(os, "link", refusing(errno.EPERM))
-    write_new(folder / "key", Secret(b"\x01\x02"), "the file")
+    create_private_file(folder / "key", Secret(b"\x01\x02"), "the file")
 
     assert b"\x01\x02" == (folder / "key").read_bytes()
     assert 0o600 == stat.S_IMODE((folder / "key").stat().st_mode)
@@ -149,7 +149,7 @@ def test_a_full_disk_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatc
     """What cannot be written whole is not there, and the error says so without the key."""
     monkeypatch.setattr(os, "fsync", refusing(errno.ENOSPC))
     with pytest.raises(WalletError, match="cannot be written: No space left") as caught:
-        write_new(folder / "key", Secret("0x" + KEY.hex()), "the file")
+        create_private_file(folder / "key", Secret("0x" + KEY.hex()), "the file")
 
     assert [] == list(folder.iterdir())
     assert not shows_key(verbose(caught.value), KEY)
@@ -174,7 +174,7 @@ def test_killed_in_the_middle_it_is_whole_or_absent(folder: Path, deadly: str, w
     if whole:
         assert "0x" + "17" * 32 == path.read_text()
     else:
-        write_new(path, Secret("0x01"), "the file")
+        create_private_file(path, Secret("0x01"), "the file")
 
 
 def test_of_two_at_once_one_wins(folder: Path) -> None:
@@ -205,7 +205,7 @@ def test_of_two_at_once_one_wins(folder: Path) -> None:
 def test_folders_are_private_all_the_way(folder: Path) -> None:
     """Every folder that had to be made is its owner's alone; one that was there is left as it is."""
     (folder / "there").mkdir(mode=0o755)
-    make_private(folder / "there" / "a" / "b")
+    create_private_dir(folder / "there" / "a" / "b")
 
     assert [0o755, 0o700, 0o700] == [
         stat.S_IMODE((folder / name).stat().st_mode) for name in ("there", "there/a", "there/a/b")
@@ -216,7 +216,7 @@ def test_a_folder_that_cannot_be_made_is_named(folder: Path) -> None:
     """A file in its place is two lines, not a traceback."""
     (folder / "file").write_text("")
     with pytest.raises(WalletError, match="cannot be made"):
-        make_private(folder / "file" / "wallets")
+        create_private_dir(folder / "file" / "wallets")
 
 
 # -- keystores
@@ -338,7 +338,7 @@ def test_a_keystore_that_cannot_be_opened_here_is_refused_unopened(change: dict[
     found = read_keystore(Secret(json.dumps(light() | change)), "a file")
 
     assert isinstance(found, WalletError)
-    assert "not a keystore of version 3" in found.what
+    assert "not a keystore of version 3" in found.message
 
 
 @given(st.text(max_size=100) | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps))
@@ -386,7 +386,7 @@ def test_what_the_official_sdk_discovers_is_found(tmp_path: Path) -> None:
     (tmp_path / ".openclaw" / "blockrun" / "wallet.key").write_text(f"0x{bytes(claw.reveal()).hex()}\n")
     (tmp_path / ".broken" / "wallet.json").write_text("{")
     (tmp_path / ".solana" / "wallet.json").write_text(json.dumps({"privateKey": "4Z" * 22, "address": "x"}))
-    found = {path.relative_to(tmp_path).as_posix(): address_of(key, "") for path, key in keys_elsewhere(tmp_path)}
+    found = {path.relative_to(tmp_path).as_posix(): address_of(key, "") for path, key in find_external_keys(tmp_path)}
     listed = json.loads(official(tmp_path, "import json; print(json.dumps(wallet.list_discovered_wallets()))"))
 
     assert {
@@ -410,18 +410,18 @@ def test_what_the_official_sdk_discovers_is_found(tmp_path: Path) -> None:
 def test_a_file_without_a_key_is_told_apart(tmp_path: Path, text: str, says: str) -> None:
     """What is wrong with it is said by its name, never by its content."""
     (tmp_path / "file").write_text(text)
-    found = read_any(tmp_path / "file", "the file")
+    found = read_key_or_keystore(tmp_path / "file", "the file")
 
     assert isinstance(found, WalletError)
-    assert says in found.what
+    assert says in found.message
 
 
 def test_a_missing_file_is_said(tmp_path: Path) -> None:
     """A path to nothing is an error of its own."""
-    found = read_any(tmp_path / "none", "the file")
+    found = read_key_or_keystore(tmp_path / "none", "the file")
 
     assert isinstance(found, WalletError)
-    assert "no such file" in found.what
+    assert "no such file" in found.message
 
 
 # -- keeping out of sight
@@ -443,7 +443,7 @@ def test_a_missing_file_is_said(tmp_path: Path) -> None:
 )
 def test_a_key_on_a_line_is_recognised(words: str, secret: bool) -> None:
     """Keys, most of a key and phrases are seen for what they are; addresses and paths are none."""
-    assert secret == looks_secret(words)
+    assert secret == contains_secret(words)
 
 
 def test_an_environment_is_not_shown() -> None:

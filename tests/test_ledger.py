@@ -73,7 +73,7 @@ def another(ledger: Ledger, session: str = "two") -> Iterator[Ledger]:
 
 def purchase(ledger: Ledger, digest: str = "sha256:1", take: int = 1, realm: str = "real") -> Purchase:
     """Return a purchase that has begun."""
-    return ledger.begin(realm, "base", digest, take, REQUEST, private=False)
+    return ledger.create_purchase(realm, "base", digest, take, REQUEST, private=False)
 
 
 def signed(nonce: str | None = None) -> PaymentPayload:
@@ -101,7 +101,7 @@ STEPS: dict[State, Callable[[Ledger, Payment], None]] = {
     State.POLLING: lambda ledger, payment: ledger.poll(payment.id, payment.purchase_id, JOB),
     State.SETTLED: lambda ledger, payment: ledger.settle(payment.id, HASH),
     State.RELEASED: lambda ledger, payment: ledger.release(payment.id, "never sent"),
-    State.UNKNOWN: lambda ledger, payment: ledger.doubt(payment.id, "the connection broke", refused=True),
+    State.UNKNOWN: lambda ledger, payment: ledger.mark_unknown(payment.id, "the connection broke", refused=True),
 }
 WAYS: dict[State, tuple[State, ...]] = {
     State.RESERVED: (),
@@ -273,11 +273,11 @@ def test_a_payment_names_its_gateway(ledger: Ledger) -> None:
     begun = purchase(ledger)
     first = ledger.reserve(begun, 1)
     ledger.release(first, "refused")
-    ledger.move(begun.id, "account")
+    ledger.change_gateway(begun.id, "account")
     second = ledger.reserve(begun, 2, prepaid=True)
 
     assert ["base", "account"] == [payment_of(ledger, one).gateway for one in (first, second)]
-    assert [(2, "google/nano-banana")] == [(p.amount, model) for p, model in ledger.spent_at("account", 0)]
+    assert [(2, "google/nano-banana")] == [(p.amount, model) for p, model in ledger.payments_via("account", 0)]
 
 
 def test_an_older_ledger_is_brought_up_to_date(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,7 +332,7 @@ def test_a_doubt_remembers_whether_it_was_refused(ledger: Ledger) -> None:
     assert payment.refused
 
     ledger.submit(payment.id)
-    ledger.doubt(payment.id, "reset")
+    ledger.mark_unknown(payment.id, "reset")
 
     assert not payment_of(ledger, payment.id).refused
 
@@ -394,10 +394,10 @@ def test_a_purchase_is_begun_once(ledger: Ledger) -> None:
     begun = purchase(ledger)
 
     with another(ledger) as other:
-        again = other.begin("real", "elsewhere", "sha256:1", 1, {"prompt": "other"}, private=True)
+        again = other.create_purchase("real", "elsewhere", "sha256:1", 1, {"prompt": "other"}, private=True)
 
     assert begun == again
-    assert ("base", REQUEST, False, NOON) == (begun.gateway, begun.request, begun.private, begun.created_at)
+    assert ("base", REQUEST, False, NOON) == (begun.gateway, begun.request, begun.private, begun.purchased_at)
 
 
 def test_realms_and_takes_are_purchases_of_their_own(ledger: Ledger) -> None:
@@ -426,7 +426,7 @@ def test_a_purchase_is_found_by_the_beginning_of_its_id(ledger: Ledger) -> None:
 def test_a_finished_purchase_has_its_pictures(ledger: Ledger, clock: Clock) -> None:
     """Pictures are kept in the gateway's order; finishing again replaces them; the answer is no longer needed."""
     begun = purchase(ledger)
-    ledger.answer(begun.id, [{"url": "https://cdn.example/1.png"}])
+    ledger.save_image_urls(begun.id, [{"url": "https://cdn.example/1.png"}])
     assert [{"url": "https://cdn.example/1.png"}] == purchase(ledger).answer
     clock.now += 7
     other = StoredImage("ef" * 32, "image/webp", 10, 20)
@@ -437,7 +437,7 @@ def test_a_finished_purchase_has_its_pictures(ledger: Ledger, clock: Clock) -> N
     done = purchase(ledger)
 
     assert (NOON + 7, 2.5, None) == (done.finished_at, done.seconds, done.answer)
-    assert [PICTURE, other] == ledger.pictures(begun.id)
+    assert [PICTURE, other] == ledger.images(begun.id)
 
 
 @pytest.mark.parametrize("state", State, ids=str)
@@ -466,7 +466,7 @@ def test_what_is_open_is_listed_once_and_oldest_first(ledger: Ledger, clock: Clo
 def finished(ledger: Ledger, clock: Clock, take: int, seconds: float = 1.0, **request: Any) -> Purchase:
     """Return a purchase that has its picture, a minute after the one before."""
     clock.now += 60
-    begun = ledger.begin("real", "base", "sha256:1", take, REQUEST | request, private=False)
+    begun = ledger.create_purchase("real", "base", "sha256:1", take, REQUEST | request, private=False)
     ledger.finish(begun.id, [PICTURE], seconds)
     return begun
 
@@ -482,8 +482,8 @@ def test_the_history_is_searched_in_any_language(ledger: Ledger, clock: Clock, w
     finished(ledger, clock, 3, prompt="Über dem Meer")
     purchase(ledger, take=4)
 
-    assert takes == [known.take for known in ledger.finished("real", words, 10, 0)]
-    assert [] == ledger.finished("practice", words, 10, 0)
+    assert takes == [known.take for known in ledger.search_finished("real", words, 10, 0)]
+    assert [] == ledger.search_finished("practice", words, 10, 0)
 
 
 def test_the_history_comes_in_pages(ledger: Ledger, clock: Clock) -> None:
@@ -491,7 +491,7 @@ def test_the_history_comes_in_pages(ledger: Ledger, clock: Clock) -> None:
     for take in range(1, 6):
         finished(ledger, clock, take)
 
-    assert [4, 3] == [known.take for known in ledger.finished("real", "", 2, 1)]
+    assert [4, 3] == [known.take for known in ledger.search_finished("real", "", 2, 1)]
 
 
 def test_how_long_a_picture_usually_takes(ledger: Ledger, clock: Clock) -> None:
@@ -518,7 +518,7 @@ def test_what_a_purchase_has_cost(ledger: Ledger, state: State) -> None:
     payment_in(ledger, state, amount=300, of=begun)
     payment_in(ledger, State.SETTLED, amount=4000, of=purchase(ledger, take=2))
 
-    assert (20 if state is State.RELEASED else 320) == ledger.paid(begun.id)
+    assert (20 if state is State.RELEASED else 320) == ledger.amount_paid(begun.id)
 
 
 # -- caps
@@ -877,8 +877,8 @@ WRITES: dict[str, Callable[[Ledger, Payment], object]] = {
     "settle": lambda ledger, payment: ledger.settle(payment.id, HASH),
     "release": lambda ledger, payment: ledger.release(payment.id, "x"),
     "poll": lambda ledger, payment: ledger.poll(payment.id, payment.purchase_id, JOB),
-    "doubt": lambda ledger, payment: ledger.doubt(payment.id, "x"),
-    "answer": lambda ledger, payment: ledger.answer(payment.purchase_id, []),
+    "doubt": lambda ledger, payment: ledger.mark_unknown(payment.id, "x"),
+    "answer": lambda ledger, payment: ledger.save_image_urls(payment.purchase_id, []),
     "finish": lambda ledger, payment: ledger.finish(payment.purchase_id, [PICTURE], 1.0),
     "set_caps": lambda ledger, payment: ledger.set_caps(day=1),
     "forget_job": lambda ledger, payment: ledger.forget_job(payment.purchase_id),
@@ -898,7 +898,7 @@ def test_a_locked_ledger_is_our_error(path: Path, monkeypatch: pytest.MonkeyPatc
             WRITES[write](ledger, payment)
 
         assert before == rows(ledger)
-        assert "Nothing was sent" in caught.value.do
+        assert "Nothing was sent" in caught.value.hint
         other.execute("ROLLBACK")
         WRITES[write](ledger, payment)
 
@@ -915,11 +915,13 @@ def test_a_ledger_that_is_locked_from_the_start_is_our_error(path: Path, monkeyp
 
 
 FILLED: dict[str, Callable[[Ledger, Payment, str], object]] = {
-    "begin": lambda ledger, payment, text: ledger.begin("real", "base", "2", 1, {"prompt": text}, private=False),
+    "begin": lambda ledger, payment, text: ledger.create_purchase(
+        "real", "base", "2", 1, {"prompt": text}, private=False
+    ),
     "poll": lambda ledger, payment, text: ledger.poll(payment.id, payment.purchase_id, text),
-    "doubt": lambda ledger, payment, text: ledger.doubt(payment.id, text),
+    "doubt": lambda ledger, payment, text: ledger.mark_unknown(payment.id, text),
     "release": lambda ledger, payment, text: ledger.release(payment.id, text),
-    "answer": lambda ledger, payment, text: ledger.answer(payment.purchase_id, [{"url": text}]),
+    "answer": lambda ledger, payment, text: ledger.save_image_urls(payment.purchase_id, [{"url": text}]),
     "finish": lambda ledger, payment, text: ledger.finish(
         payment.purchase_id, [StoredImage("cd" * 32, "image/png", 1, 1, text)], 1.0
     ),
@@ -937,7 +939,7 @@ def test_a_full_disk_changes_nothing(ledger: Ledger, write: str) -> None:
     with pytest.raises(LedgerError, match="full") as caught:
         FILLED[write](ledger, payment, "x" * 50_000)
 
-    assert "free space" in caught.value.do
+    assert "free space" in caught.value.hint
     assert before == rows(ledger)
     assert ["ok"] == [row[0] for row in ledger.query("PRAGMA integrity_check")]
     ledger.query(f"PRAGMA max_page_count = {pages + 100}")
@@ -971,7 +973,7 @@ def test_a_file_that_is_no_ledger_is_our_error(path: Path, contents: bytes) -> N
     with pytest.raises(LedgerError) as caught:
         Ledger(path, "one")
 
-    assert str(path) in caught.value.what
+    assert str(path) in caught.value.message
     assert contents == path.read_bytes()
 
 
@@ -999,4 +1001,4 @@ def test_the_clock_is_the_worlds_unless_given(path: Path) -> None:
     with closing(Ledger(path, "one")) as ledger:
         begun = purchase(ledger)
 
-    assert before <= begun.created_at <= time.time()
+    assert before <= begun.purchased_at <= time.time()

@@ -19,7 +19,7 @@ from sockets import json_http, raw_server
 
 from blockrun_magic.errors import GatewayUnreachable, InvalidResponse, RequestRejected, WalletMissing
 from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
-from blockrun_magic.gateway.catalog.remote import merge, read_models, to_record
+from blockrun_magic.gateway.catalog.remote import overlay, read_models, to_record
 from blockrun_magic.gateway.gateways import Gateway, gateway_at, practice_at
 from blockrun_magic.gateway.request import ENDPOINTS, ImageRequest, PriceKey
 from blockrun_magic.payments.wallets.api_key import find_api_key
@@ -150,7 +150,7 @@ def test_live_prices_take_the_place_of_the_snapshots() -> None:
             entry("zai/cogview-4", pricing={"by_size": {"512x512": "0.01"}}),
         ]
     )
-    catalog = merge(SNAPSHOT, live, "2026-12-01")
+    catalog = overlay(SNAPSHOT, live, "2026-12-01")
 
     assert (True, "2026-12-01") == (catalog.live, catalog.as_of)
     assert 60_000 == price(catalog, "google/nano-banana")
@@ -160,7 +160,7 @@ def test_live_prices_take_the_place_of_the_snapshots() -> None:
 
 def test_what_is_not_listed_is_served_no_more() -> None:
     """It stays known by name, says so, and the closest that is served takes its place."""
-    catalog = merge(
+    catalog = overlay(
         SNAPSHOT, read_models([row for row in ALL if "dall-e" not in row["id"] and "flux" not in row["id"]]), "x"
     )
     flux = catalog.find("flux")
@@ -174,7 +174,7 @@ def test_what_is_not_listed_is_served_no_more() -> None:
 
 def test_a_model_that_only_the_gateway_knows_works() -> None:
     """Its id resolves, any size passes our check, and the quote is its price."""
-    catalog = merge(SNAPSHOT, read_models([entry("acme/brush-9")]), "x")
+    catalog = overlay(SNAPSHOT, read_models([entry("acme/brush-9")]), "x")
 
     assert "acme/brush-9" == catalog.resolve("brush-9")
     catalog.check(ImageRequest("generate", "a heron", "acme/brush-9", "333x222"))
@@ -305,9 +305,9 @@ def test_a_delisted_model_is_named_with_the_closest(tmp_path: Path, proxy: ClawR
         with pytest.raises(RequestRejected) as caught:
             await studio.make(flux, proxy.gateway)
 
-        assert "clawrouter does not serve black-forest/flux-1.1-pro any more." == caught.value.what
-        assert caught.value.do.startswith("The closest that it serves: --model nano-banana.")
-        assert "Nothing was charged." in caught.value.do
+        assert "clawrouter does not serve black-forest/flux-1.1-pro any more." == caught.value.message
+        assert caught.value.hint.startswith("The closest that it serves: --model nano-banana.")
+        assert "Nothing was charged." in caught.value.hint
 
     _in_studio(tmp_path, make)
 

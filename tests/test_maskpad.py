@@ -325,7 +325,7 @@ def test_a_url_is_no_source() -> None:
     with pytest.raises(SourceError) as caught:
         open_source("https://user:word@example.org/a.png?key=1")
 
-    assert "https://example.org/a.png is on the web, and this fetches nothing." == caught.value.what
+    assert "https://example.org/a.png is on the web, and this fetches nothing." == caught.value.message
 
 
 def test_there_must_be_a_notebook() -> None:

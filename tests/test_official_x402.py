@@ -33,9 +33,9 @@ from blockrun_magic.payments.x402.protocol import (
     PaymentRequirements as OurRequirements,
 )
 from blockrun_magic.payments.x402.protocol import (
-    pin_terms,
     read_challenge,
     read_settlement,
+    select_requirements,
     sign_payment,
 )
 
@@ -129,7 +129,7 @@ def received(required: PaymentRequired | PaymentRequiredV1) -> OurRequired:
 
 def pinned(required: PaymentRequired | PaymentRequiredV1, network: Network) -> OurRequirements:
     """Return the terms of a challenge, checked as for a gateway on `network`."""
-    return pin_terms(received(required), (network,), GATEWAY, WALLET.address)
+    return select_requirements(received(required), (network,), GATEWAY, WALLET.address)
 
 
 def paid(network: Network, version: int, wallet: Wallet = WALLET) -> tuple[Any, OurPayload]:
@@ -290,7 +290,7 @@ def test_their_challenge_is_read_by_us(network: Network, version: int) -> None:
     required = official_challenge(network, version)
 
     challenge = received(required)
-    terms = pin_terms(challenge, (network,), GATEWAY, WALLET.address)
+    terms = select_requirements(challenge, (network,), GATEWAY, WALLET.address)
 
     assert version == challenge.version
     assert (PRICE, PAYEE, 300) == (terms.amount, terms.pay_to, terms.window)

@@ -105,9 +105,9 @@ def test_a_bug_is_said_without_its_values(bridge: LoopThread) -> None:
     def fail() -> None:
         raise ValueError("0xsecret")
 
-    dispatcher.soon(fail)
-    dispatcher.soon(done.set)
+    dispatcher.schedule(fail)
+    dispatcher.schedule(done.set)
 
     assert done.wait(20)
-    assert "ValueError in test_panel_parts.py" in said[0].what
+    assert "ValueError in test_panel_parts.py" in said[0].message
     assert "0xsecret" not in str(said[0])

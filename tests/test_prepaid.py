@@ -39,7 +39,7 @@ from blockrun_magic.gateway.client import Timeouts
 from blockrun_magic.gateway.gateways import Gateway, gateway_at
 from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.images.provenance import read
-from blockrun_magic.payments.ledger.reports import spending
+from blockrun_magic.payments.ledger.reports import spending_summary
 from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.wallets.api_key import find_api_key
 from blockrun_magic.studio import Options, Progress, Studio, make_all
@@ -98,9 +98,9 @@ def _payments(folder: Path) -> list[tuple[str, int, bool]]:
     """Return state, amount and whether it is estimated of every payment."""
 
     async def work(studio: Studio) -> Any:
-        payments = studio.ledger.open_payments(tuple(State))
-        assert all(payment.prepaid and payment.nonce is None for payment in payments)
-        return [(str(payment.state), payment.amount, payment.estimated) for payment in payments]
+        spending_summary = studio.ledger.open_payments(tuple(State))
+        assert all(payment.prepaid and payment.nonce is None for payment in spending_summary)
+        return [(str(payment.state), payment.amount, payment.estimated) for payment in spending_summary]
 
     return list(_in_studio(folder, work))
 
@@ -280,8 +280,8 @@ def test_what_charges_nothing_is_released_and_may_be_tried_again(
     with pytest.raises(kind) as caught:
         _make(tmp_path, proxy.gateway)
 
-    assert words in caught.value.what
-    assert "Nothing was charged." in caught.value.do
+    assert words in caught.value.message
+    assert "Nothing was charged." in caught.value.hint
     assert [("released", _LISTED, True)] == _payments(tmp_path)
 
     _make(tmp_path, proxy.gateway)
@@ -322,7 +322,7 @@ def test_a_kernel_that_died_while_waiting_leaves_an_unknown(tmp_path: Path, prox
     """The request had left and nobody heard the answer: the next kernel does not send it again."""
 
     async def die(studio: Studio) -> None:
-        purchase = studio.ledger.begin(
+        purchase = studio.ledger.create_purchase(
             "real", "clawrouter", _REQUEST.digest, 1, {**_REQUEST.to_record(), "uploads": []}, private=False
         )
         studio.ledger.submit(studio.ledger.reserve(purchase, _LISTED, prepaid=True, estimated=True))
@@ -410,7 +410,7 @@ def test_a_stopped_cell_does_not_stop_what_has_left(tmp_path: Path, proxy: ClawR
             await cell
         assert progress.sent
         proxy.let_go.set()
-        await studio.idle()
+        await studio.wait_idle()
 
     _in_studio(tmp_path, stop)
 
@@ -538,7 +538,7 @@ def test_estimates_are_told_apart_in_the_report(tmp_path: Path, proxy: ClawRoute
     _make(folder, proxy.gateway, replace(_REQUEST, prompt="another"))
 
     async def report(studio: Studio) -> Any:
-        return spending(studio.ledger, "real", "all")
+        return spending_summary(studio.ledger, "real", "all")
 
     found = _in_studio(folder, report)
     lines = [json.loads(line) for line in (tmp_path / "home" / "cost_log.jsonl").read_text().splitlines()]
@@ -669,7 +669,7 @@ def test_a_402_is_out_of_credit(tmp_path: Path, account: Account) -> None:
     with pytest.raises(InsufficientCredit, match="Top it up") as caught:
         _make(tmp_path, account.gateway)
 
-    assert "Insufficient credit" in caught.value.what
+    assert "Insufficient credit" in caught.value.message
     assert [("released", _LISTED, True)] == _payments(tmp_path)
 
 

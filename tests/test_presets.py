@@ -43,8 +43,8 @@ def test_an_unknown_name_is_refused_with_the_names_there_are(name: str) -> None:
     with pytest.raises(FlagError) as caught:
         gateway_named(name)
 
-    assert caught.value.what.isprintable()
-    assert "practice, base, testnet" in caught.value.do
+    assert caught.value.message.isprintable()
+    assert "practice, base, testnet" in caught.value.hint
 
 
 def test_a_misspelt_name_is_met_with_the_right_one() -> None:
@@ -52,8 +52,8 @@ def test_a_misspelt_name_is_met_with_the_right_one() -> None:
     with pytest.raises(FlagError) as caught:
         gateway_named("tesnet")
 
-    assert "There is no gateway called 'tesnet'." == caught.value.what
-    assert caught.value.do.startswith("Did you mean testnet? Use one of")
+    assert "There is no gateway called 'tesnet'." == caught.value.message
+    assert caught.value.hint.startswith("Did you mean testnet? Use one of")
 
 
 @pytest.mark.parametrize(
@@ -100,12 +100,12 @@ def test_where_another_pays_nothing_is_signed_and_nothing_is_promised(
         gateway.prepaid,
     )
     assert able == {ability for ability in ("quote", "poll", "balance", "catalogue") if gateway.can(ability)}
-    assert 4 - len(able) == len(gateway.shortcomings)
+    assert 4 - len(able) == len(gateway.limitations)
 
 
 def test_where_we_sign_everything_can_be_asked() -> None:
     """An x402 gateway lacks nothing."""
-    assert () == PRESETS["base"].shortcomings == gateway_at("https://example.com").shortcomings
+    assert () == PRESETS["base"].limitations == gateway_at("https://example.com").limitations
 
 
 @pytest.mark.parametrize("port", ["9402", "08402", "65535"])
@@ -162,8 +162,8 @@ def test_the_proxy_is_known_by_every_name_of_this_machine(url: str) -> None:
 )
 def test_pictures_of_a_neighbour_are_the_gateways_own(url: str, own: str | None) -> None:
     """This machine under another of its names, with the same scheme and port, is the gateway itself."""
-    assert own == PRESETS["clawrouter"].neighbour(url)
-    assert PRESETS["base"].neighbour(url) is None
+    assert own == PRESETS["clawrouter"].loopback_alias(url)
+    assert PRESETS["base"].loopback_alias(url) is None
 
 
 def test_the_url_of_a_preset_is_the_preset() -> None:

@@ -57,5 +57,5 @@ def test_what_is_no_list_of_prompts_is_refused(text: str, value: Any, what: str,
     with pytest.raises(FlagError) as error:
         prompts_from(text, {"animals": value})
 
-    assert what in error.value.what
-    assert do in error.value.do
+    assert what in error.value.message
+    assert do in error.value.hint

@@ -24,7 +24,13 @@ from test_ledger import HASH, NOON, Clock, another, payment_in
 from blockrun_magic.payments.ledger.cost_log import append_settled
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.records import Purchase
-from blockrun_magic.payments.ledger.reports import Spending, spending, spending_by_model, spending_over_time, spendings
+from blockrun_magic.payments.ledger.reports import (
+    Spending,
+    list_payments,
+    spending_by_model,
+    spending_over_time,
+    spending_summary,
+)
 from blockrun_magic.payments.ledger.states import AT_RISK, State
 
 FLUX, BANANA = "black-forest/flux-1.1-pro", "google/nano-banana"
@@ -48,7 +54,7 @@ def ledger(tmp_path: Path, clock: Clock) -> Iterator[Ledger]:
 def purchase(ledger: Ledger, model: str = BANANA, realm: str = "real", take: int = 1) -> Purchase:
     """Return a purchase of a picture by `model`."""
     request = {"endpoint": "/v1/images/generations", "model": model, "prompt": "a cat"}
-    return ledger.begin(realm, "base", f"sha256:{model}", take, request, private=False)
+    return ledger.create_purchase(realm, "base", f"sha256:{model}", take, request, private=False)
 
 
 def log_of(ledger: Ledger) -> list[dict[str, Any]]:
@@ -63,7 +69,7 @@ def log_of(ledger: Ledger) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("when", ["session", "today", "all"])
 def test_nothing_was_spent(ledger: Ledger, when: str) -> None:
     """A new ledger has sums of zero and no models."""
-    assert Spending(settled=0, payments=0, at_risk=0) == spending(ledger, "real", when)
+    assert Spending(settled=0, spending_summary=0, at_risk=0) == spending_summary(ledger, "real", when)
     assert [] == spending_by_model(ledger, "real", when)
 
 
@@ -74,7 +80,7 @@ def test_settled_is_spent_and_open_is_at_risk(ledger: Ledger, state: State) -> N
     spent = 700 if state is State.SETTLED else 0
     at_risk = 700 if state in AT_RISK else 0
 
-    assert Spending(spent, int(bool(spent)), at_risk) == spending(ledger, "real", "all")
+    assert Spending(spent, int(bool(spent)), at_risk) == spending_summary(ledger, "real", "all")
     assert [(BANANA, int(bool(spent)), spent, at_risk)] * (state is not State.RELEASED) == spending_by_model(
         ledger, "real", "all"
     )
@@ -89,11 +95,11 @@ def test_each_report_has_its_time(ledger: Ledger, clock: Clock) -> None:
     with another(ledger) as other:
         payment_in(other, State.SETTLED, amount=300, of=purchase(other))
 
-        assert 300 == spending(other, "real", "session").settled
+        assert 300 == spending_summary(other, "real", "session").settled
 
-    assert 21 == spending(ledger, "real", "session").settled
-    assert 320 == spending(ledger, "real", "today").settled
-    assert 321 == spending(ledger, "real", "all").settled
+    assert 21 == spending_summary(ledger, "real", "session").settled
+    assert 320 == spending_summary(ledger, "real", "today").settled
+    assert 321 == spending_summary(ledger, "real", "all").settled
     assert (320, 21) == (ledger.committed("real").day, ledger.committed("real").session)
 
 
@@ -128,14 +134,14 @@ PAYMENTS = st.lists(
 
 
 @settings(max_examples=12)
-@given(payments=PAYMENTS)
-def test_reports_and_caps_agree_with_the_rows(tmp_path_factory: pytest.TempPathFactory, payments: Any) -> None:
+@given(spending_summary=PAYMENTS)
+def test_reports_and_caps_agree_with_the_rows(tmp_path_factory: pytest.TempPathFactory, spending_summary: Any) -> None:
     """Whatever was paid, by whichever model and money, every sum is that of its rows, to the micro-dollar."""
     path = tmp_path_factory.mktemp("sums") / "ledger.sqlite"
     sums: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
     with closing(Ledger(path, "one", Clock())) as ledger:
         ledger.set_caps(session=10**12, day=10**12)
-        for state, amount, model, realm in payments:
+        for state, amount, model, realm in spending_summary:
             payment_in(ledger, state, amount, purchase(ledger, model, realm))
             if state is not State.RELEASED:
                 counted = (1, amount, 0) if state is State.SETTLED else (0, 0, amount)
@@ -145,7 +151,7 @@ def test_reports_and_caps_agree_with_the_rows(tmp_path_factory: pytest.TempPathF
             mine = {model: tuple(found) for (where, model), found in sums.items() if where == realm}
             count, settled, at_risk = (sum(found[index] for found in mine.values()) for index in range(3))
 
-            assert Spending(settled, count, at_risk) == spending(ledger, realm, "session")
+            assert Spending(settled, count, at_risk) == spending_summary(ledger, realm, "session")
             assert mine == {
                 model: (n, paid, risk) for model, n, paid, risk in spending_by_model(ledger, realm, "today")
             }
@@ -287,7 +293,7 @@ def test_payments_are_values_a_table_and_csv(ledger: Ledger, clock: Clock) -> No
     for take, state in enumerate((State.SETTLED, State.UNKNOWN, State.RELEASED), 1):
         payment_in(ledger, state, of=purchase(ledger, FLUX, take=take))
         clock.now += 60
-    found = spendings(ledger, "real", "all")
+    found = list_payments(ledger, "real", "all")
     file = io.StringIO()
     found.to_csv(file)
     rows = list(csv.DictReader(io.StringIO(file.getvalue())))
@@ -300,7 +306,7 @@ def test_payments_are_values_a_table_and_csv(ledger: Ledger, clock: Clock) -> No
     assert found[0]["time"].endswith("+00:00")
     assert 1 == len(found[1:])
     assert "2 payments" in repr(found)
-    assert [] == list(spendings(ledger, "testnet", "all").to_dataframe()["usd"])
+    assert [] == list(list_payments(ledger, "testnet", "all").to_dataframe()["usd"])
 
 
 @pytest.mark.parametrize(
@@ -324,7 +330,7 @@ def test_time_is_in_steps_that_suit_it_and_adds_up(
     found, bars = spending_over_time(ledger, "real", when)
 
     assert step == found
-    assert spending(ledger, "real", when).settled == sum(spent for _, spent in bars)
+    assert spending_summary(ledger, "real", when).settled == sum(spent for _, spent in bars)
     assert sorted(bars) == bars
     assert all(at % step == 0 for at, _ in bars)
     assert (5 if apart == step else 3) <= len(bars) <= 5
@@ -346,9 +352,9 @@ def test_what_happened_in_one_moment_has_no_course(ledger: Ledger, clock: Clock)
 @pytest.mark.parametrize(
     ("ask", "index"),
     [
-        (lambda ledger: spending(ledger, "real", "all"), "sums"),
+        (lambda ledger: spending_summary(ledger, "real", "all"), "sums"),
         (lambda ledger: spending_by_model(ledger, "real", "today"), "sums"),
-        (lambda ledger: spending(ledger, "real", "session"), "by_session"),
+        (lambda ledger: spending_summary(ledger, "real", "session"), "by_session"),
         (lambda ledger: ledger.committed("real"), "by_day"),
         (lambda ledger: ledger.open_payments(), "by_open_state"),
         (lambda ledger: ledger.open_purchases(), "unfinished"),

@@ -15,7 +15,7 @@ from PIL import Image
 
 from blockrun_magic.errors import BudgetError, PaymentRejected
 from blockrun_magic.gateway.request import ImageRequest, Upload
-from blockrun_magic.payments.ledger.reports import spending
+from blockrun_magic.payments.ledger.reports import spending_summary
 from blockrun_magic.studio import Options, Studio
 
 
@@ -106,7 +106,7 @@ def test_a_price_that_changed_is_signed_with_the_same_nonce(tmp_path: Path, merc
 
     async def buy(studio: Studio) -> tuple[int, int]:
         result = await studio.make(fox(2), merchant.gateway)
-        return result.receipt.amount, spending(studio.ledger, "practice", "all").settled
+        return result.receipt.amount, spending_summary(studio.ledger, "practice", "all").settled
 
     amount, spent = in_studio(tmp_path, buy)
     first, second = (shown.cheque for shown in merchant.shown[1:])
@@ -130,7 +130,7 @@ def test_a_price_that_rose_above_what_was_allowed_is_not_signed(tmp_path: Path, 
     async def buy(studio: Studio) -> tuple[BaseException, int]:
         with pytest.raises(BudgetError, match=r"\$0\.072") as caught:
             await studio.make(fox(2), merchant.gateway, Options(max_price=50_000))
-        return caught.value, spending(studio.ledger, "practice", "all").at_risk
+        return caught.value, spending_summary(studio.ledger, "practice", "all").at_risk
 
     error, at_risk = in_studio(tmp_path, buy)
 

@@ -38,11 +38,11 @@ from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import gateway_named
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.payments.ledger.records import Payment
-from blockrun_magic.payments.ledger.reports import spending
+from blockrun_magic.payments.ledger.reports import spending_summary
 from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.wallets.solana import find_solana_wallet
 from blockrun_magic.payments.x402.networks import SOLANA
-from blockrun_magic.payments.x402.protocol import pin_terms
+from blockrun_magic.payments.x402.protocol import select_requirements
 from blockrun_magic.payments.x402.requirements import PaymentRequired, PaymentRequirements
 from blockrun_magic.payments.x402.solana import RecentBlockhash, Transfer, read_transfer, sign_transfer, token_account
 from blockrun_magic.studio import Studio
@@ -82,7 +82,7 @@ def payments(studio: Studio) -> list[Payment]:
 
 def terms_of(**changes: Any) -> PaymentRequirements:
     """Return a gateway's terms with an entry that is changed."""
-    return pin_terms(
+    return select_requirements(
         PaymentRequired(2, ({**entry_of(PRICE), **changes},)), (SOLANA,), "https://sol.blockrun.ai/api", ME
     )
 
@@ -104,7 +104,7 @@ def test_our_signature_moves_the_token_and_the_ledger_has_the_transaction(
             again = await studio.make(REQUEST, gate.gateway)
             found = await studio.balance(gate.gateway)
 
-            assert PRICE == cluster.balance(PAYEE) == spending(studio.ledger, "real", "all").settled
+            assert PRICE == cluster.balance(PAYEE) == spending_summary(studio.ledger, "real", "all").settled
             assert FUNDS - PRICE == cluster.balance(PAYER)
             assert found is not None
             assert FUNDS - PRICE == found.micros
@@ -171,7 +171,7 @@ def test_a_lost_answer_is_settled_when_two_servers_list_the_payment(
             assert 1 == await studio.reconcile(gate.gateway)
             [payment] = payments(studio)
             assert (State.SETTLED, cluster.landed[0].signature) == (payment.state, payment.transaction)
-            assert PRICE == cluster.balance(PAYEE) == spending(studio.ledger, "real", "all").settled
+            assert PRICE == cluster.balance(PAYEE) == spending_summary(studio.ledger, "real", "all").settled
 
     asyncio.run(buy())
 
@@ -206,7 +206,7 @@ def test_what_was_not_cashed_is_given_back_when_its_blockhash_is_over(
             gate.loses = None
             await studio.make(REQUEST, gate.gateway)
 
-            assert PRICE == cluster.balance(PAYEE) == spending(studio.ledger, "real", "all").settled
+            assert PRICE == cluster.balance(PAYEE) == spending_summary(studio.ledger, "real", "all").settled
 
     asyncio.run(buy())
 
@@ -235,7 +235,7 @@ def test_nothing_is_signed_without_two_servers_that_agree_on_the_height(
                 await studio.make(REQUEST, gate.gateway)
 
             assert not gate.shown
-            assert 0 == spending(studio.ledger, "real", "all").at_risk
+            assert 0 == spending_summary(studio.ledger, "real", "all").at_risk
             servers[1].twist = lambda _method, result: result
             await studio.make(REQUEST, gate.gateway)
 
@@ -288,7 +288,7 @@ def test_terms_that_we_do_not_sign(change: dict[str, Any], why: str) -> None:
 def test_a_gateway_on_base_is_not_paid_on_solana() -> None:
     """The network is chosen among those that the gateway may be paid on."""
     with pytest.raises(TermsRefused, match="may only be paid on Base"):
-        pin_terms(
+        select_requirements(
             PaymentRequired(2, (entry_of(PRICE),)),
             gateway_named("base", {}).networks,
             "https://blockrun.ai/api",

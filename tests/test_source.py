@@ -157,7 +157,7 @@ def test_an_error_leaves_the_secrets_of_a_url_out() -> None:
     with pytest.raises(SourceError) as caught:
         asyncio.run(read_upload("https://me:pw@example.org/a.png?sig=abc#f", fetch))
 
-    assert caught.value.what == "https://example.org/a.png is not a picture: it looks like a web page."
+    assert caught.value.message == "https://example.org/a.png is not a picture: it looks like a web page."
 
 
 @pytest.mark.parametrize("form", ["data:image/png;base64,{}", "DATA:;charset=x;BASE64,{}"])
@@ -191,8 +191,8 @@ def test_what_is_no_picture_is_called_what_it_looks_like(data: bytes, looks: str
     """HTML, SVG, text and the like never travel as a picture."""
     error = refusal(data)
 
-    assert error.what.startswith("The picture is not a picture: ")
-    assert looks in error.what
+    assert error.message.startswith("The picture is not a picture: ")
+    assert looks in error.message
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "TIFF"])
@@ -201,7 +201,7 @@ def test_a_cut_file_is_refused(kind: str) -> None:
     noise = Image.frombytes("RGB", (40, 40), bytes(range(256)) * 18 + bytes(192))
     data = encoded(kind, noise)
     for keep in (len(data) // 10, len(data) // 2, int(len(data) * 0.9)):
-        assert "damaged or cut short" in refusal(data[:keep]).what
+        assert "damaged or cut short" in refusal(data[:keep]).message
 
 
 def test_a_png_without_its_end_or_with_a_flipped_bit_is_refused() -> None:
@@ -210,8 +210,8 @@ def test_a_png_without_its_end_or_with_a_flipped_bit_is_refused() -> None:
     flipped = bytearray(data)
     flipped[-20] ^= 1
 
-    assert "damaged" in refusal(data[:-12]).what
-    assert "damaged" in refusal(bytes(flipped)).what
+    assert "damaged" in refusal(data[:-12]).message
+    assert "damaged" in refusal(bytes(flipped)).message
 
 
 @pytest.mark.parametrize("size", [(8000, 7000), (12_000, 10_000), (60_000, 60_000), (2**31 - 1, 2**31 - 1)])
@@ -222,7 +222,7 @@ def test_a_bomb_stays_closed(size: tuple[int, int]) -> None:
         warnings.showwarning = lambda *_, **__: pytest.fail("a warning got out")
         error = refusal(png_claiming(*size))
 
-    assert "megapixels; at most 50 can be sent" in error.what
+    assert "megapixels; at most 50 can be sent" in error.message
 
 
 def test_a_large_file_is_refused_unread(tmp_path: Path) -> None:
@@ -232,13 +232,13 @@ def test_a_large_file_is_refused_unread(tmp_path: Path) -> None:
         file.truncate(30_000_001)
     errors = [refusal(path), refusal(bytes(30_000_001)), refusal("data:;base64," + "A" * 90_000_001)]
 
-    assert all("at most 30 can be sent" in error.what for error in errors)
+    assert all("at most 30 can be sent" in error.message for error in errors)
 
 
 def test_paths_that_lead_nowhere_are_said(tmp_path: Path) -> None:
     """Missing files, directories, pipes and impossible names each get their sentence."""
     os.mkfifo(tmp_path / "pipe")
-    whats = [refusal(tmp_path / name).what for name in ("none.png", ".", "pipe", "a\0b")]
+    whats = [refusal(tmp_path / name).message for name in ("none.png", ".", "pipe", "a\0b")]
 
     assert [what.removeprefix(str(tmp_path)) for what in whats[1:3]] == [
         " is a directory.",
@@ -260,7 +260,7 @@ def test_a_path_may_start_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("uri", ["data:image/png;base64,AAA", "data:image/png;base64,ä", "data:image/png;base64,A$=="])
 def test_broken_base64_is_refused(uri: str) -> None:
     """A data URI that was copied in part says so."""
-    assert "not valid base64" in refusal(uri).what
+    assert "not valid base64" in refusal(uri).message
 
 
 @settings(max_examples=200, deadline=None)
@@ -349,7 +349,7 @@ def test_transparency_of_a_palette_survives() -> None:
 )
 def test_a_pil_image_that_means_nothing_is_refused(image: Image.Image, says: str) -> None:
     """Values outside any range, and sizes that cannot be sent."""
-    assert says in refusal(image).what
+    assert says in refusal(image).message
 
 
 def test_a_lazily_opened_file_works_and_a_closed_one_says_so(tmp_path: Path) -> None:
@@ -361,7 +361,7 @@ def test_a_lazily_opened_file_works_and_a_closed_one_says_so(tmp_path: Path) -> 
 
     with Image.open(path) as lazy:
         assert picture().tobytes() == opened(upload(lazy)).tobytes()
-    assert "cannot be read" in refusal(closed).what
+    assert "cannot be read" in refusal(closed).message
 
 
 def test_the_same_pixels_are_the_same_upload() -> None:
@@ -425,8 +425,8 @@ def test_an_array_that_is_no_picture_says_why(array: np.ndarray, says: str, do: 
     """The shape or the values are named, and the way out."""
     error = refusal(array)
 
-    assert says in error.what
-    assert do in error.do
+    assert says in error.message
+    assert do in error.hint
 
 
 def test_objects_that_draw_themselves_are_read() -> None:
@@ -437,8 +437,8 @@ def test_objects_that_draw_themselves_are_read() -> None:
             return None
 
     assert encoded("PNG") == upload(Drawing()).data
-    assert refusal(Silent()).what == "A Silent is not a picture."
-    assert refusal(5).what == "A int is not a picture."
+    assert refusal(Silent()).message == "A Silent is not a picture."
+    assert refusal(5).message == "A int is not a picture."
 
 
 def test_numpy_and_pil_are_not_imported_to_look_at_values() -> None:
@@ -537,8 +537,8 @@ def test_a_mask_of_another_size_is_refused() -> None:
     with pytest.raises(SourceError) as caught:
         mask(LEFT, (12, 8))
 
-    assert caught.value.what == "The mask is 6 x 4, but the picture is 12 x 8."
-    assert "mask.resize((12, 8))" in caught.value.do
+    assert caught.value.message == "The mask is 6 x 4, but the picture is 12 x 8."
+    assert "mask.resize((12, 8))" in caught.value.hint
 
 
 @pytest.mark.parametrize("source", [np.zeros((4, 6), bool), Image.new("RGB", (6, 4)), Image.new("1", (6, 4))])
@@ -555,7 +555,7 @@ def test_a_mask_from_a_file_is_called_by_its_name(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as caught:
         mask(path)
 
-    assert caught.value.what == f"The mask {path} is not a picture: it looks like SVG."
+    assert caught.value.message == f"The mask {path} is not a picture: it looks like SVG."
 
 
 # What a name means
@@ -613,8 +613,8 @@ def test_a_variable_that_is_no_picture_is_named(text: str, value: object, what: 
     with pytest.raises(SourceError) as caught:
         find_source(text, {"x": value})
 
-    assert what == caught.value.what
-    assert do in caught.value.do
+    assert what == caught.value.message
+    assert do in caught.value.hint
 
 
 def test_a_file_wins_over_what_is_no_picture(here: Path) -> None:
@@ -635,9 +635,9 @@ def test_a_misspelt_name_meets_suggestions(here: Path) -> None:
     with pytest.raises(SourceError) as far:
         find_source("zzz", names)
 
-    assert near.value.what == "There is no picture 'harbur' here."
-    assert near.value.do == "Did you mean harbor or harbour.png?"
-    assert far.value.do == "There are harbor, unlike, harbour.png; a path or URL is fine too."
+    assert near.value.message == "There is no picture 'harbur' here."
+    assert near.value.hint == "Did you mean harbor or harbour.png?"
+    assert far.value.hint == "There are harbor, unlike, harbour.png; a path or URL is fine too."
 
 
 @pytest.mark.parametrize("text", ["", "a\0b", "x" * 5000, "~nobody-here/x.png", "no/such/folder/x.png", "🌃.png"])

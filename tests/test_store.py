@@ -70,8 +70,8 @@ def test_a_damaged_picture_is_never_shown(store: Store, damage: bytes) -> None:
     with pytest.raises(StoreError, match="damaged") as caught:
         store.get(DIGEST, "image/png")
 
-    assert str(path) in caught.value.what
-    assert "--fresh" in caught.value.do
+    assert str(path) in caught.value.message
+    assert "--fresh" in caught.value.hint
 
 
 def test_a_damaged_picture_is_mended_by_the_right_one(store: Store) -> None:
@@ -93,7 +93,7 @@ def test_a_missing_picture_is_said_so(store: Store) -> None:
     with pytest.raises(StoreError, match="No such file") as caught:
         store.get(DIGEST, "image/png")
 
-    assert str(path) in caught.value.what
+    assert str(path) in caught.value.message
 
 
 def test_something_else_in_the_place_of_a_file_is_said_so(store: Store) -> None:
@@ -113,7 +113,7 @@ def test_a_full_disk_leaves_nothing_behind(store: Store, monkeypatch: pytest.Mon
         with pytest.raises(StoreError, match="No space left") as caught:
             store.put(PICTURE, "image/png")
 
-    assert "run the cell again" in caught.value.do
+    assert "run the cell again" in caught.value.hint
     assert [] == files(store)
     assert DIGEST == store.put(PICTURE, "image/png")
 
@@ -140,7 +140,7 @@ def test_a_folder_that_cannot_be_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="could not be kept"):
         store.put(PICTURE, "image/png")
     with pytest.raises(StoreError, match="could not be kept"):
-        store.set_aside(PICTURE)
+        store.quarantine(PICTURE)
     with pytest.raises(StoreError, match="cannot be read"):
         store.get(DIGEST, "image/png")
 
@@ -165,10 +165,10 @@ def test_a_write_is_whole_or_not_there(store: Store, monkeypatch: pytest.MonkeyP
 
 def test_what_is_no_picture_is_set_aside(store: Store) -> None:
     """Bytes that were paid for are kept, apart from the pictures, and found again by the user."""
-    path = store.set_aside(b"<html>sorry</html>")
+    path = store.quarantine(b"<html>sorry</html>")
 
     assert b"<html>sorry</html>" == path.read_bytes()
-    assert path == store.set_aside(b"<html>sorry</html>")
+    assert path == store.quarantine(b"<html>sorry</html>")
     assert [path] == files(store)
     assert [] == store.files()
 
@@ -178,7 +178,7 @@ def test_a_full_disk_sets_nothing_aside(store: Store, monkeypatch: pytest.Monkey
     monkeypatch.setattr(os, "fsync", full_disk)
 
     with pytest.raises(StoreError, match="No space left"):
-        store.set_aside(b"<html>")
+        store.quarantine(b"<html>")
 
     assert [] == files(store)
 

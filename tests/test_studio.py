@@ -143,9 +143,9 @@ def test_real_and_practice_never_answer_for_each_other(tmp_path: Path, merchant:
     async def ask(studio: Studio) -> None:
         await studio.make(_REQUEST, merchant.gateway)
 
-        assert studio.is_kept(_REQUEST, merchant.gateway, Options())
+        assert studio.is_stored(_REQUEST, merchant.gateway, Options())
         for real in PRESETS.values():
-            assert not studio.is_kept(_REQUEST, real, Options())
+            assert not studio.is_stored(_REQUEST, real, Options())
             with pytest.raises(StoreError, match="not kept"):
                 await studio.make(_REQUEST, real, Options(cache_only=True))
 
@@ -181,7 +181,7 @@ def test_cache_only_sends_nothing(tmp_path: Path, merchant: Merchant) -> None:
         await studio.make(_REQUEST, merchant.gateway)
         kept = await studio.make(_REQUEST, merchant.gateway, Options(cache_only=True))
 
-        assert kept.receipt.from_store
+        assert kept.receipt.cached
 
     _in_studio(tmp_path, make)
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sockets import RESET, RawServer, http, json_http, raw_server
 
-from blockrun_magic.gateway.chain import evm as truth
+from blockrun_magic.gateway.chain import status as truth
 from blockrun_magic.gateway.chain.status import Balance, authorization_used, balance, expired_unused
 from blockrun_magic.gateway.client import Client, Timeouts
 from blockrun_magic.gateway.gateways import Gateway, practice_at

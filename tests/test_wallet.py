@@ -130,8 +130,8 @@ def test_a_bad_key_is_named_by_its_source_only(text: str | bytes, says: str) -> 
     shown = verbose(error.with_traceback(where))
     value = text if isinstance(text, str) else repr(text)[2:-1]
 
-    assert says in error.what
-    assert "BLOCKRUN_WALLET_KEY" in error.what
+    assert says in error.message
+    assert "BLOCKRUN_WALLET_KEY" in error.message
     assert value == "0x" or value not in shown
     assert error.__context__ is None
     assert error.__cause__ is None
@@ -198,7 +198,7 @@ def test_without_a_key_the_four_ways_to_one_are_said(tmp_path: Path, made: str) 
         find_wallet({}, home)
 
     assert all(
-        way in caught.value.do
+        way in caught.value.hint
         for way in ("use practice", "%blockrun wallet create", "BLOCKRUN_WALLET_KEY", "~/.blockrun/.session", "0600")
     )
     assert len(str(caught.value).splitlines()) == 2
@@ -212,7 +212,7 @@ def test_an_unreadable_file_is_named(folder: Path) -> None:
         make()
         with pytest.raises(WalletError) as caught:
             find_wallet({}, folder.parent)
-        whats.append(caught.value.what)
+        whats.append(caught.value.message)
         assert not shows_key(verbose(caught.value))
         path.rmdir() if path.is_dir() else path.unlink()
 

@@ -62,7 +62,7 @@ def locked(home: Path) -> WalletRegistry:
     fields = Account.encrypt(key(str(home)).reveal(), PHRASE, kdf="pbkdf2", iterations=100)
     (found.named / "main.json").write_text(json.dumps(fields))
     (found.named / "main.json").chmod(0o600)
-    found.choose("main")
+    found.select("main")
     return found
 
 
@@ -103,7 +103,7 @@ def ring() -> Iterator[Memory]:
 def test_the_places_are_asked_in_this_order(places: WalletRegistry) -> None:
     """A key in the environment, the wallet named there, the one chosen, the default one; each says why."""
     found = [find_wallet({}, places.home)]
-    places.choose("main")
+    places.select("main")
     found.append(find_wallet({}, places.home))
     found.append(find_wallet({"BLOCKRUN_WALLET": "default"}, places.home))
     environ = {"BLOCKRUN_WALLET": "main", "BLOCKRUN_WALLET_KEY": bytes(key("environment").reveal()).hex()}
@@ -121,9 +121,9 @@ def test_the_places_are_asked_in_this_order(places: WalletRegistry) -> None:
 
 def test_a_choice_lasts_and_can_be_taken_back(places: WalletRegistry) -> None:
     """It is a file, so that the next kernel knows; `default` is the way back."""
-    places.choose("main")
+    places.select("main")
     again = WalletRegistry.of({}, places.home)
-    again.choose("default")
+    again.select("default")
 
     assert ["chosen", "main.key"] == sorted(path.name for path in places.named.iterdir())
     assert address("default") == find_wallet({}, places.home).address
@@ -132,12 +132,12 @@ def test_a_choice_lasts_and_can_be_taken_back(places: WalletRegistry) -> None:
 @pytest.mark.parametrize("environ", [{}, {"BLOCKRUN_WALLET": "main"}])
 def test_another_wallet_never_pays_in_its_place(places: WalletRegistry, environ: dict[str, str]) -> None:
     """Where the chosen wallet is gone, nobody pays: the default one was not asked to."""
-    places.choose("main")
+    places.select("main")
     (places.named / "main.key").unlink()
     with pytest.raises(WalletError, match=r"The wallet main is to pay .* but its file is gone") as caught:
         find_wallet(environ, places.home)
 
-    assert "%blockrun wallet use" in caught.value.do
+    assert "%blockrun wallet use" in caught.value.hint
 
 
 def test_a_choice_that_cannot_be_read_is_none(places: WalletRegistry) -> None:
@@ -151,9 +151,9 @@ def test_a_choice_that_cannot_be_read_is_none(places: WalletRegistry) -> None:
 def test_only_what_is_there_can_be_chosen(places: WalletRegistry) -> None:
     """A misspelt name is told, with the one that was meant."""
     with pytest.raises(WalletError, match="no wallet called mian") as caught:
-        places.choose("mian")
+        places.select("mian")
 
-    assert "Did you mean main?" in caught.value.do
+    assert "Did you mean main?" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_only_what_is_there_can_be_chosen(places: WalletRegistry) -> None:
 def test_a_name_is_no_path(places: WalletRegistry, name: str) -> None:
     """Lower-case letters, digits, - and _: anything else is refused before a file is touched."""
     before = sorted(places.home.rglob("*"))
-    for refused in (places.check_free, places.choose, lambda bad: places.keep_key(bad, key("x"))):
+    for refused in (places.check_available, places.select, lambda bad: places.keep_key(bad, key("x"))):
         with pytest.raises(WalletError):
             refused(name)
 
@@ -184,7 +184,7 @@ def test_no_name_is_used_twice(places: WalletRegistry, home: Path) -> None:
     """Encrypted or not, official or ours: a name has one wallet."""
     for name in ("default", "main"):
         with pytest.raises(WalletError, match="already"):
-            places.check_free(name)
+            places.check_available(name)
     legacy = WalletRegistry(home / "legacy", home)
     legacy.folder.mkdir()
     (legacy.folder / "wallet.key").write_text("an older SDK's")
@@ -212,7 +212,7 @@ def test_all_of_them_are_listed(places: WalletRegistry) -> None:
 def test_an_encrypted_default_wallet_is_not_replaced_by_a_later_plain_one(locked: WalletRegistry) -> None:
     """BlockRun's SDKs make a `.session` when they find none; the encrypted default one pays as before."""
     (locked.named / "main.json").rename(locked.named / "default.json")
-    locked.choose("default")
+    locked.select("default")
     (locked.folder / ".session").write_text(bytes(key("later").reveal()).hex())
 
     assert "~/.blockrun/magic/wallets/default.json" == find_wallet({}, locked.home).source
@@ -235,8 +235,8 @@ def test_a_locked_wallet_says_its_address_and_signs_nothing(locked: WalletRegist
 
     assert address(str(locked.home)) == found.address
     assert (True, True) == (found.encrypted, found.locked)
-    assert "%blockrun wallet unlock" in caught.value.do
-    assert VARIABLE in caught.value.do
+    assert "%blockrun wallet unlock" in caught.value.hint
+    assert VARIABLE in caught.value.hint
 
 
 def test_the_variable_opens_it(locked: WalletRegistry) -> None:
@@ -266,14 +266,14 @@ def test_a_wrong_passphrase_leaves_it_locked(locked: WalletRegistry, environ: di
         found.unlock(None if environ else Secret("not it"))
 
     assert found.locked
-    assert (VARIABLE in caught.value.what) == (VARIABLE in environ)
+    assert (VARIABLE in caught.value.message) == (VARIABLE in environ)
     assert "not it" not in str(caught.value)
 
 
 def test_the_keyring_opens_it(locked: WalletRegistry, ring: Memory) -> None:
     """What was kept in the system's keyring is found there by the wallet's address."""
     found = find_wallet({}, locked.home)
-    passphrase.keep_in_keyring(found.address, Secret(PHRASE))
+    passphrase.save_to_keyring(found.address, Secret(PHRASE))
     found.unlock()
 
     assert {("blockrun-magic", found.address): PHRASE} == ring.kept
@@ -286,7 +286,7 @@ def test_a_keyring_that_does_not_work_is_none(locked: WalletRegistry, ring: Memo
     with pytest.raises(WalletLocked, match="is locked"):
         find_wallet({}, locked.home).unlock()
     with pytest.raises(WalletError, match="keyring does not take it \\(PasswordSetError\\)") as caught:
-        passphrase.keep_in_keyring("0x5a", Secret(PHRASE))
+        passphrase.save_to_keyring("0x5a", Secret(PHRASE))
 
     assert PHRASE not in verbose(caught.value)
 
@@ -297,9 +297,9 @@ def test_without_the_extra_there_is_no_keyring(locked: WalletRegistry, monkeypat
     with pytest.raises(WalletLocked, match="is locked"):
         find_wallet({}, locked.home).unlock()
     with pytest.raises(WalletError, match="not installed") as caught:
-        passphrase.keep_in_keyring("0x5a", Secret(PHRASE))
+        passphrase.save_to_keyring("0x5a", Secret(PHRASE))
 
-    assert "blockrun-magic[keyring]" in caught.value.do
+    assert "blockrun-magic[keyring]" in caught.value.hint
 
 
 def test_a_bug_on_the_way_to_the_key_shows_neither_key_nor_passphrase(
@@ -360,13 +360,13 @@ def test_nobody_is_waited_for_where_nobody_is(monkeypatch: pytest.MonkeyPatch) -
     for stdin in (io.StringIO("from a pipe\n"), None):
         monkeypatch.setattr(sys, "stdin", stdin)
 
-        assert None is passphrase.ask_unseen("? ")
-        assert None is passphrase.ask_in_the_open("? ")
+        assert None is passphrase.prompt_hidden("? ")
+        assert None is passphrase.prompt_visible("? ")
     closed = io.StringIO()
     closed.close()
     monkeypatch.setattr(sys, "stdin", closed)
 
-    assert None is passphrase.ask_unseen("? ")
+    assert None is passphrase.prompt_hidden("? ")
 
 
 def test_a_kernel_that_has_no_stdin_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -377,7 +377,7 @@ def test_a_kernel_that_has_no_stdin_is_asked_once(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(getpass, "getpass", refuse)
 
-    assert None is passphrase.ask_unseen("? ")
+    assert None is passphrase.prompt_hidden("? ")
     assert None is passphrase.ask_new_passphrase("the wallet")
 
 
@@ -392,7 +392,7 @@ def test_giving_up_is_two_lines(monkeypatch: pytest.MonkeyPatch, ending: type[Ba
 
     monkeypatch.setattr(builtins, "input", give_up)
     with pytest.raises(WalletError, match="Nothing was typed") as caught:
-        passphrase.ask_in_the_open("? ")
+        passphrase.prompt_visible("? ")
 
     assert None is caught.value.__context__
 
@@ -414,10 +414,10 @@ def test_a_new_passphrase_is_typed_twice(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_the_variable_is_taken_as_it_is() -> None:
     """Blanks belong to a passphrase; an empty variable is none."""
-    found = passphrase.in_variable({VARIABLE: " two blanks "})
+    found = passphrase.from_environment({VARIABLE: " two blanks "})
 
     assert found is not None
     assert " two blanks " == found.reveal()
-    assert None is passphrase.in_variable({VARIABLE: ""})
+    assert None is passphrase.from_environment({VARIABLE: ""})
     assert VARIABLE == passphrase.VARIABLE
     assert wallet.VARIABLE == passphrase.VARIABLE

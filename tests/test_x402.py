@@ -22,9 +22,9 @@ from blockrun_magic.payments.x402.protocol import (
     PaymentRequired,
     PaymentRequirements,
     Settlement,
-    pin_terms,
     read_challenge,
     read_settlement,
+    select_requirements,
     sign_payment,
 )
 
@@ -89,14 +89,14 @@ def encoded(value: Any) -> str:
 def terms_of(challenge: dict[str, Any], *networks: Network, base_url: str = GATEWAY) -> PaymentRequirements:
     """Return the pinned terms of a challenge that came in the header; BASE alone may be paid unless named."""
     read = read_challenge({"payment-required": encoded(challenge)}, b"")
-    return pin_terms(read, networks or (BASE,), base_url, WALLET.address)
+    return select_requirements(read, networks or (BASE,), base_url, WALLET.address)
 
 
 def refusal_of(challenge: dict[str, Any]) -> str:
     """Return the first line of the refusal of a challenge."""
     with pytest.raises(TermsRefused) as caught:
         terms_of(challenge)
-    return caught.value.what
+    return caught.value.message
 
 
 def payment_of(terms: PaymentRequirements) -> tuple[dict[str, Any], dict[str, str]]:
@@ -124,7 +124,7 @@ def test_a_challenge_comes_in_either_header(name: str) -> None:
 def test_a_challenge_may_come_in_the_body(sent: dict[str, Any]) -> None:
     """Without a header the body is read; it is v1 where it names no version."""
     challenge = read_challenge({}, json.dumps(sent).encode())
-    terms = pin_terms(challenge, (BASE,), GATEWAY, WALLET.address)
+    terms = select_requirements(challenge, (BASE,), GATEWAY, WALLET.address)
 
     assert sent.get("x402Version", 1) == challenge.version
     assert 53_500 == terms.amount
@@ -164,7 +164,7 @@ def test_an_unreadable_header_is_refused(header: str) -> None:
         read_challenge({"payment-required": header}, json.dumps(body(entry())).encode())
 
     assert 2 == len(str(caught.value).splitlines())
-    assert 200 > len(caught.value.what)
+    assert 200 > len(caught.value.message)
 
 
 @pytest.mark.parametrize("sent", [b"", b"<html>", b"\xff", b"[]", b"{}", DEEP, b'{"accepts": "base"}'])
@@ -545,7 +545,7 @@ def test_any_challenge_is_pinned_within_the_rules_or_refused(challenge: Any, in_
             read = read_challenge({"payment-required": encoded(challenge)}, b"")
         else:
             read = read_challenge({}, json.dumps(challenge).encode())
-        terms = pin_terms(read, (BASE,), GATEWAY, WALLET.address)
+        terms = select_requirements(read, (BASE,), GATEWAY, WALLET.address)
     except TermsRefused:
         return
 

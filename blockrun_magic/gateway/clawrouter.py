@@ -14,7 +14,7 @@ from blockrun_magic.errors import GatewayError
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import Gateway
 from blockrun_magic.payments.money import parse_usd
-from blockrun_magic.text import plain_text
+from blockrun_magic.text import sanitize
 
 __all__ = ["Health", "clawrouter_health"]
 
@@ -49,7 +49,7 @@ async def clawrouter_health(client: Client, gateway: Gateway, *, full: bool = Fa
     wallet, chain = body.get("wallet"), body.get("paymentChain")
     return Health(
         wallet=wallet if isinstance(wallet, str) and _ADDRESS.fullmatch(wallet) else None,
-        chain=plain_text(chain, 20) if isinstance(chain, str) else None,
+        chain=sanitize(chain, 20) if isinstance(chain, str) else None,
         balance=_dollars(body.get("balance")),
     )
 

@@ -23,16 +23,16 @@ from blockrun_magic.errors import BlockrunError, GatewayUnreachable, InvalidResp
 from blockrun_magic.gateway.gateways import Gateway, Payer
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.gateway.responses import Response
-from blockrun_magic.text import plain_text
+from blockrun_magic.text import sanitize
 
 __all__ = ["Client", "Timeouts"]
 
 _MAX_ANSWER = 256 * 1024 * 1024
 _MAX_PICTURE = 64 * 1024 * 1024
 _MAX_REDIRECTS = 3
-_NEVER_LEFT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+_NOT_SENT_ERRORS = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 # An invalid URL: httpx reads the address of a redirect even where it does not follow it.
-_BROKEN = (httpx.TransportError, httpx.DecodingError, httpx.InvalidURL)
+_TRANSPORT_ERRORS = (httpx.TransportError, httpx.DecodingError, httpx.InvalidURL)
 # A proxy from the environment must never carry what is meant for this machine.
 _DIRECT = {"all://127.0.0.1": None, "all://localhost": None, "all://[::1]": None}
 _UNICAST = ipaddress.ip_network("2000::/3")
@@ -105,8 +105,8 @@ class Client:
         Raises GatewayUnreachable or AnswerUnusable.
         """
         address = gateway.base_url + url if url.startswith("/") else url
-        if not gateway.owns(address):
-            raise InvalidResponse(f"{plain_text(address, 80)} is not on the gateway.", "Report this to the gateway.")
+        if not gateway.same_origin(address):
+            raise InvalidResponse(f"{sanitize(address, 80)} is not on the gateway.", "Report this to the gateway.")
         return await self._answer(self._request("GET", address, headers=headers), gateway)
 
     def _request(self, method: str, url: str, **content: Any) -> httpx.Request:
@@ -114,7 +114,7 @@ class Client:
             return self._http.build_request(method, url, **content)
         except (httpx.InvalidURL, UnicodeError) as error:
             raise InvalidResponse(
-                f"{plain_text(url, 80)} is not an address that can be opened ({plain_text(error, 80)}).",
+                f"{sanitize(url, 80)} is not an address that can be opened ({sanitize(error, 80)}).",
                 "Report this to the gateway.",
             ) from error
 
@@ -127,7 +127,7 @@ class Client:
                 body = await _read_at_most(response, _MAX_ANSWER)
             finally:
                 await response.aclose()
-        except _BROKEN as error:
+        except _TRANSPORT_ERRORS as error:
             raise _unreachable(gateway, error, headers) from error
         return Response(response.status_code, headers, body)
 
@@ -165,7 +165,7 @@ class Client:
                     return await _read_at_most(response, _MAX_PICTURE)
                 finally:
                     await response.aclose()
-            except _BROKEN as error:
+            except _TRANSPORT_ERRORS as error:
                 raise _unreachable(gateway, error, {}) from error
         raise InvalidResponse("The picture's address redirects without end.", "Report this to the gateway.")
 
@@ -181,30 +181,30 @@ class Client:
             ) as response:
                 if response.status_code != 200:
                     raise SourceError(
-                        f"{plain_text(url, 80)} answered {response.status_code}.",
+                        f"{sanitize(url, 80)} answered {response.status_code}.",
                         "Check the address in a browser.",
                     )
                 return await _read_at_most(response, _MAX_PICTURE)
         # A port above 65535 comes back from the connection as a group of errors.
         except (httpx.HTTPError, httpx.InvalidURL, InvalidResponse, ExceptionGroup) as error:
-            reason = plain_text(error, 120).rstrip(".") or type(error).__name__
+            reason = sanitize(error, 120).rstrip(".") or type(error).__name__
             raise SourceError(
-                f"{plain_text(url, 80)} could not be fetched: {reason}.",
+                f"{sanitize(url, 80)} could not be fetched: {reason}.",
                 "Check the address, or download the picture and give its path.",
             ) from error
 
     async def _checked_address(self, url: str, gateway: Gateway) -> _Pinned:
         """Return where to connect for `url`: to the very address that was found harmless."""
-        url = gateway.neighbour(url) or url
+        url = gateway.loopback_alias(url) or url
         try:
             parts = urlsplit(url)
             host, port = parts.hostname or "", parts.port
         except ValueError:
             parts, host, port = urlsplit(""), "", None
-        own = gateway.owns(url)
+        own = gateway.same_origin(url)
         if not host or parts.username or parts.password or not (parts.scheme == "https" or own):
             raise InvalidResponse(
-                f"The gateway names a picture at an address we do not open ({plain_text(url, 80)}).",
+                f"The gateway names a picture at an address we do not open ({sanitize(url, 80)}).",
                 "Only https is opened. Report this to the gateway.",
             )
         if own or gateway.on_loopback:
@@ -212,7 +212,7 @@ class Client:
         addresses = await _resolve(host, port or 443)
         if not addresses or not all(map(_is_public, addresses)):
             raise InvalidResponse(
-                f"The gateway names a picture on a private network ({plain_text(host, 80)}).",
+                f"The gateway names a picture on a private network ({sanitize(host, 80)}).",
                 "It was not opened. Report this to the gateway.",
             )
         literal = f"[{addresses[0]}]" if addresses[0].version == 6 else str(addresses[0])
@@ -233,7 +233,7 @@ async def _resolve(host: str, port: int) -> list[ipaddress.IPv4Address | ipaddre
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise GatewayUnreachable(
-            f"{plain_text(host, 80)}, where the picture is, cannot be found.",
+            f"{sanitize(host, 80)}, where the picture is, cannot be found.",
             "Check the connection and run the cell again: the picture is fetched, not bought, again.",
         ) from error
     return [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
@@ -263,11 +263,11 @@ async def _read_at_most(response: httpx.Response, limit: int) -> bytes:
 
 
 def _unreachable(gateway: Gateway, error: Exception, headers: Mapping[str, str]) -> GatewayUnreachable:
-    sent = not isinstance(error, _NEVER_LEFT)
+    sent = not isinstance(error, _NOT_SENT_ERRORS)
     what = "broke off" if sent else "could not be made"
     if isinstance(error, httpx.ReadTimeout):
         what = "fell silent"
-    reason = plain_text(error, 120) or type(error).__name__
+    reason = sanitize(error, 120) or type(error).__name__
     advice = "Check the connection and run the cell again."
     if gateway.paid_by is Payer.PROXY and not sent:
         advice = f"Start ClawRouter; it is looked for at {gateway.base_url} (BLOCKRUN_PROXY_PORT changes the port)."

@@ -19,7 +19,7 @@ from blockrun_magic.text import did_you_mean, quoted
 
 __all__ = [
     "PRESETS",
-    "WITNESSES",
+    "RPC_QUORUM",
     "Gateway",
     "Payer",
     "gateway_at",
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 
-WITNESSES = 2
+RPC_QUORUM = 2
 """So many servers of a chain have to agree where money is decided."""
 
 
@@ -84,7 +84,7 @@ class Gateway:
         return ability in _ABILITIES[self.paid_by]
 
     @property
-    def shortcomings(self) -> tuple[str, ...]:
+    def limitations(self) -> tuple[str, ...]:
         """What it cannot do, a clause each."""
         return tuple(words for ability, words in _WITHOUT.items() if not self.can(ability))
 
@@ -108,19 +108,19 @@ class Gateway:
         parts = urlsplit(self.base_url)
         return f"{parts.scheme}://{parts.netloc}"
 
-    def below(self, url: str) -> str:
+    def relative(self, url: str) -> str:
         """Return `url` as a path below `base_url` where it is one: that holds when the gateway changes its port."""
         path = url.removeprefix(self.base_url)
         return path if path.startswith("/") and path != url else url
 
-    def owns(self, url: str) -> bool:
+    def same_origin(self, url: str) -> bool:
         """Return whether `url` is on the gateway's own origin, however its scheme, host and port are written."""
         try:
             return "@" not in urlsplit(url).netloc and _origin_of(url) == _origin_of(self.base_url)
         except ValueError:
             return False
 
-    def neighbour(self, url: str) -> str | None:
+    def loopback_alias(self, url: str) -> str | None:
         """Return `url` on the gateway's own host, when it is this machine's by another of its names.
 
         A ClawRouter reached at 127.0.0.1 names its pictures http://localhost:PORT/... (gateway protocol,
@@ -199,7 +199,7 @@ def gateway_at(url: str, environ: Mapping[str, str] = os.environ) -> Gateway:
     """
     base_url = _checked_url(url)
     for known in (preset(name, environ) for name in PRESETS):
-        if base_url == known.base_url or (known.paid_by is Payer.PROXY and known.neighbour(base_url)):
+        if base_url == known.base_url or (known.paid_by is Payer.PROXY and known.loopback_alias(base_url)):
             return known
     return Gateway(base_url, base_url, (BASE,))
 
@@ -211,7 +211,7 @@ def practice_at(url: str) -> Gateway:
 
 def _rpc_urls(servers: str) -> tuple[str, ...]:
     urls = tuple(_checked_url(url) for url in servers.split(",") if url.strip())
-    if len(set(urls)) < WITNESSES:
+    if len(set(urls)) < RPC_QUORUM:
         raise FlagError(
             "BLOCKRUN_SOLANA_RPC names fewer than two servers.",
             "Separate their URLs by commas: what became of a payment is believed when two say so.",

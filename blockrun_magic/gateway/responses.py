@@ -30,30 +30,30 @@ from blockrun_magic.errors import (
 from blockrun_magic.gateway.base64_images import lift_pictures
 from blockrun_magic.gateway.gateways import Gateway, Payer
 from blockrun_magic.safejson import read_json
-from blockrun_magic.text import plain_text
+from blockrun_magic.text import sanitize
 
 __all__ = [
     "CompletedJob",
     "ImagePayload",
     "PendingJob",
     "Response",
-    "charges_nothing",
+    "error_from_response",
     "is_replay",
     "is_transient",
     "job_failed",
     "poll_address",
+    "proves_no_charge",
     "read_answer",
-    "refusal",
     "stated_price",
 ]
 
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
-_LONGEST_WAIT = 120.0
-_LONGEST_URL = 2048
+_MAX_WAIT = 120.0
+_MAX_URL = 2048
 _REFUSING = frozenset({400, 401, 402, 403, 404, 405, 413, 415, 422, 429})
 """Statuses of a gateway that did not take the request, or not the payment."""
 _NEVER_SIGNED = "payment creation aborted"
-_HIGHEST_PRICE = 10_000_000_000
+_MAX_PRICE = 10_000_000_000
 _JOB_FAILURES = frozenset({"failed", "error", "cancelled", "canceled", "expired"})
 
 
@@ -103,7 +103,7 @@ class Response:
             except (TypeError, ValueError):
                 continue
             if 0 <= seconds < float("inf"):
-                return min(seconds, _LONGEST_WAIT)
+                return min(seconds, _MAX_WAIT)
         return None
 
 
@@ -137,10 +137,10 @@ def read_answer(answer: Response) -> CompletedJob | PendingJob:
     if not isinstance(body, Mapping):
         kind = answer.headers.get("content-type", "no type").split(";")[0]
         raise InvalidResponse(
-            f"The gateway answered {answer.status} without JSON ({plain_text(kind, 40)}).",
+            f"The gateway answered {answer.status} without JSON ({sanitize(kind, 40)}).",
             "This is the gateway's fault; try again later or use another gateway.",
         )
-    status = plain_text(body.get("status", ""), 30).lower()
+    status = sanitize(body.get("status", ""), 30).lower()
     if status in _JOB_FAILURES:
         raise JobFailed(
             f"The job ended without a picture: {_error_text(body) or status}.",
@@ -161,7 +161,7 @@ def _read_item(answer: Response, entry: Any) -> ImagePayload:
     if not isinstance(entry, Mapping):
         raise InvalidResponse("The gateway's list of pictures is not readable.", "Try again later.")
     revised = entry.get("revised_prompt")
-    revised = plain_text(revised, 4000) if isinstance(revised, str) and revised else None
+    revised = sanitize(revised, 4000) if isinstance(revised, str) and revised else None
     encoded, url = entry.get("b64_json"), entry.get("url")
     if isinstance(encoded, str) and encoded:
         return ImagePayload(data=_decode(answer, encoded), revised_prompt=revised)
@@ -198,9 +198,9 @@ def poll_address(gateway: Gateway, poll_url: str | None) -> str:
     except ValueError:
         url = ""
     # What cannot be opened must not stand in the ledger as the place to ask.
-    if not gateway.owns(url) or not url.isprintable() or len(url) > _LONGEST_URL:
+    if not gateway.same_origin(url) or not url.isprintable() or len(url) > _MAX_URL:
         raise InvalidResponse(
-            f"The gateway sent us elsewhere to collect the picture ({plain_text(poll_url, 80)}).",
+            f"The gateway sent us elsewhere to collect the picture ({sanitize(poll_url, 80)}).",
             "The payment was not shown to that address. Report this to the gateway.",
         )
     return url
@@ -224,10 +224,10 @@ def is_replay(answer: Response) -> bool:
 def job_failed(answer: Response) -> bool:
     """Return whether the answer is that of a job which ended without a picture."""
     body = answer.json()
-    return isinstance(body, Mapping) and plain_text(body.get("status", ""), 30).lower() in _JOB_FAILURES
+    return isinstance(body, Mapping) and sanitize(body.get("status", ""), 30).lower() in _JOB_FAILURES
 
 
-def charges_nothing(answer: Response) -> bool:
+def proves_no_charge(answer: Response) -> bool:
     """Return whether an answer proves that nobody was charged for the request, where another pays for us.
 
     A 4xx refuses the request or the payment, unless that was used already; a job says "not_charged";
@@ -259,10 +259,10 @@ def stated_price(body: Any) -> int | None:
         micros = Decimal(str(amount).strip()[:40].removeprefix("$")).scaleb(6)
     except InvalidOperation:
         return None
-    return int(micros.to_integral_value()) if micros.is_finite() and 1 <= micros <= _HIGHEST_PRICE else None
+    return int(micros.to_integral_value()) if micros.is_finite() and 1 <= micros <= _MAX_PRICE else None
 
 
-def refusal(answer: Response, gateway: Gateway) -> GatewayError:
+def error_from_response(answer: Response, gateway: Gateway) -> GatewayError:
     """Return the error that an answer other than 200 and 202 means, in two lines.
 
     Whether money moved is not said here: the caller knows what was sent.
@@ -278,7 +278,7 @@ def refusal(answer: Response, gateway: Gateway) -> GatewayError:
             "Change the prompt or the picture, or use another --model.",
         )
     if status == 429:
-        source = plain_text(answer.headers.get("x-ratelimit-source", ""), 40)
+        source = sanitize(answer.headers.get("x-ratelimit-source", ""), 40)
         limit = f" ({source})" if source else ""
         return RateLimited(f"Too many requests{limit}{words}", "Wait a minute and run the cell again.")
     if is_transient(answer) or status >= 500:
@@ -326,5 +326,5 @@ def _error_text(body: Any) -> str:
             body.get("invalidMessage"),
             body.get("reason"),
         ]
-    texts = [plain_text(part, 300) for part in parts if isinstance(part, str) and part]
+    texts = [sanitize(part, 300) for part in parts if isinstance(part, str) and part]
     return " — ".join(dict.fromkeys(texts))

@@ -15,12 +15,12 @@ from blockrun_magic.gateway.responses import Response
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.x402.protocol import read_settlement
 
-__all__ = ["UNREADABLE", "send"]
+__all__ = ["UNSUPPORTED_BODY_STATUSES", "send"]
 
-UNREADABLE = frozenset({400, 413, 415, 422})
+UNSUPPORTED_BODY_STATUSES = frozenset({400, 413, 415, 422})
 """What a gateway answers to a body that it does not understand, among other things."""
 _UNSUPPORTED = 415
-_TOOK_IT = (200, 202)
+_ACCEPTED = (200, 202)
 _FILES, _JSON = "files", "json"
 
 
@@ -39,12 +39,12 @@ async def send(
     if known == _JSON:
         return await client.post(gateway, request.endpoint, request.body(), headers)
     answer = await client.post_files(gateway, request, headers)
-    if known is None and answer.status in _TOOK_IT:
+    if known is None and answer.status in _ACCEPTED:
         ledger.set_setting(setting, _FILES)
-    unreadable = answer.status == _UNSUPPORTED if headers else answer.status in UNREADABLE
+    unreadable = answer.status == _UNSUPPORTED if headers else answer.status in UNSUPPORTED_BODY_STATUSES
     if known is None and unreadable and not _settled(answer):
         in_json = await client.post(gateway, request.endpoint, request.body(), headers)
-        if in_json.status not in UNREADABLE:
+        if in_json.status not in UNSUPPORTED_BODY_STATUSES:
             ledger.set_setting(setting, _JSON)
         return in_json
     return answer

@@ -13,12 +13,12 @@ from blockrun_magic.images.formats import is_picture
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["draws_itself", "is_array", "is_image_like", "is_pil", "picture_inside"]
+__all__ = ["extract_image", "has_repr_png", "is_array", "is_image_like", "is_pil"]
 
 
 def is_image_like(value: object) -> bool:
     """Return whether `value` can be read as a picture: PIL image, array, bytes, existing Path, result."""
-    if picture_inside(value) is not None:
+    if extract_image(value) is not None:
         return True
     if is_array(value):
         shape: Any = getattr(value, "shape", ())
@@ -28,7 +28,7 @@ def is_image_like(value: object) -> bool:
         return is_picture(bytes(value[:64]))
     if isinstance(value, Path):
         return os.path.isfile(value)  # noqa: PTH113  Path.is_file raises on odd names
-    return draws_itself(value)
+    return has_repr_png(value)
 
 
 def is_pil(value: object) -> bool:
@@ -46,7 +46,7 @@ def is_array(value: object) -> bool:
     return not scalar and not is_pil(value) and hasattr(type(value), "__array_interface__")
 
 
-def picture_inside(value: object) -> Image.Image | None:
+def extract_image(value: object) -> Image.Image | None:
     """Return the PIL image that `value` is, or has as `value.image`; None if neither."""
     if is_pil(value):
         return value  # type: ignore[return-value]
@@ -60,6 +60,6 @@ def picture_inside(value: object) -> Image.Image | None:
     return image if is_pil(image) else None
 
 
-def draws_itself(value: object) -> bool:
+def has_repr_png(value: object) -> bool:
     """Return whether `value` is an object with a PNG face for notebooks: `_repr_png_`."""
     return not isinstance(value, type) and callable(inspect.getattr_static(type(value), "_repr_png_", None))

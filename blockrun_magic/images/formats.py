@@ -26,9 +26,9 @@ __all__ = [
     "decode",
     "describe",
     "is_picture",
-    "open_checked",
-    "open_file",
-    "open_whole",
+    "load",
+    "open_lazy",
+    "verify",
 ]
 
 MAX_FILE_BYTES = 30_000_000
@@ -41,7 +41,7 @@ _OTHERS = re.compile(
     rb"GIF8[79]a|BM.{4}\0\0\0\0|II\*\0|MM\0\*|....ftypavi[fs]|\0\0\0\x0cjP  |\0\0\x01\0|P[1-6]\s|qoif|8BPS",
     re.DOTALL,
 )
-_LONGEST_CHARACTER = 4
+_MAX_CHARACTER = 4
 _NOT_PICTURES = (
     (
         re.compile(rb"\s*(?:<\?xml[^>]*>\s*|<!--.*?-->\s*|<!DOCTYPE svg[^>]*>\s*)*<svg", re.DOTALL | re.IGNORECASE),
@@ -67,7 +67,7 @@ def is_picture(data: bytes) -> bool:
     return media_type_of(data) is not None or _OTHERS.match(data) is not None
 
 
-def open_file(data: bytes, name: str, max_bytes: int = MAX_FILE_BYTES) -> Image.Image:
+def open_lazy(data: bytes, name: str, max_bytes: int = MAX_FILE_BYTES) -> Image.Image:
     """Return the picture in `data` with its size known and its pixels not yet read.
 
     Raises SourceError, with `name` as its subject, for other things than pictures, more than
@@ -82,21 +82,21 @@ def open_file(data: bytes, name: str, max_bytes: int = MAX_FILE_BYTES) -> Image.
     return image
 
 
-def open_whole(data: bytes, name: str, max_bytes: int = MAX_FILE_BYTES) -> Image.Image:
+def load(data: bytes, name: str, max_bytes: int = MAX_FILE_BYTES) -> Image.Image:
     """Return the picture in `data`, every pixel read; raises SourceError as `open_file`, or if damaged."""
-    image = open_checked(data, name, max_bytes)
+    image = verify(data, name, max_bytes)
     with _blamed(name):
         image.load()
     return image
 
 
-def open_checked(data: bytes, name: str, max_bytes: int = MAX_FILE_BYTES) -> Image.Image:
+def verify(data: bytes, name: str, max_bytes: int = MAX_FILE_BYTES) -> Image.Image:
     """Return the picture in `data`, all of it there, with its pixels not yet read; raises as `open_whole`.
 
     Of a PNG the checksums are looked at, a JPEG is read through at an eighth of its size: neither takes the
     time and the memory of all its pixels. Other formats have no such way, and are read.
     """
-    image = open_file(data, name, max_bytes)
+    image = open_lazy(data, name, max_bytes)
     with _blamed(name):
         if image.format == "PNG":
             image.verify()
@@ -106,7 +106,7 @@ def open_checked(data: bytes, name: str, max_bytes: int = MAX_FILE_BYTES) -> Ima
         else:
             image.load()
             return image
-    return open_file(data, name, max_bytes)
+    return open_lazy(data, name, max_bytes)
 
 
 @contextmanager
@@ -175,7 +175,7 @@ def describe(data: bytes) -> str:
             return f"it looks like {label}"
     whole_characters = start.decode("utf-8", "ignore").encode()
     # The cut at 2000 bytes may go through a character: that alone does not make it binary.
-    is_text = len(start) - len(whole_characters) < _LONGEST_CHARACTER and b"\0" not in start
+    is_text = len(start) - len(whole_characters) < _MAX_CHARACTER and b"\0" not in start
     return "it looks like text" if is_text else "its format is not known"
 
 
@@ -188,6 +188,6 @@ def decode(data: bytes, refuse: type[BlockrunError], name: str, do: str) -> Imag
     if media_type_of(data) is None:
         raise refuse(f"{name} is not a picture: {describe(data)}.", do)
     try:
-        return open_checked(data, name, max_bytes=sys.maxsize)
+        return verify(data, name, max_bytes=sys.maxsize)
     except SourceError as error:
-        raise refuse(error.what, do) from error
+        raise refuse(error.message, do) from error

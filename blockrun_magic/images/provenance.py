@@ -39,7 +39,7 @@ KEY = "blockrun:receipt"
 _PARAMETERS = "parameters"
 _OURS = frozenset({KEY, _PARAMETERS})
 _FILE_LIMIT = 200_000_000
-_DEEPEST = 20
+_MAX_DEPTH = 20
 _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _BRACKET = re.compile(r"[\[\]{}]")
 
@@ -92,7 +92,7 @@ def read(source: bytes | Path | str | Image.Image) -> dict[str, Any] | None:
         source = _read_file(Path(source).expanduser())
     text = _text_of_file(source) if isinstance(source, bytes) else _text_of_info(source.info)
     # Where the recursion limit was raised, as notebooks do, deep JSON ends the process, not the call.
-    if text is None or _depth(text) > _DEEPEST:
+    if text is None or _depth(text) > _MAX_DEPTH:
         return None
     try:
         record = json.loads(text)

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 from blockrun_magic.errors import SourceError
 from blockrun_magic.gateway.request import Upload
 from blockrun_magic.images.conversion import array_to_picture, eight_bit, to_upload
-from blockrun_magic.images.detection import draws_itself, is_array, is_image_like, picture_inside
+from blockrun_magic.images.detection import extract_image, has_repr_png, is_array, is_image_like
 from blockrun_magic.images.formats import (
     MAX_FILE_BYTES,
-    open_file,
-    open_whole,
+    load,
+    open_lazy,
     too_large,
 )
 from blockrun_magic.images.media_types import media_type_of
@@ -83,7 +83,7 @@ def open_mask(source: object, size: tuple[int, int]) -> Image.Image:
 
 def upload_size(upload: Upload) -> tuple[int, int]:
     """Return width and height in pixels, read from the header."""
-    size: tuple[int, int] = open_file(upload.data, "The picture").size
+    size: tuple[int, int] = open_lazy(upload.data, "The picture").size
     return size
 
 
@@ -95,7 +95,7 @@ def _upload(source: object, name: str) -> Upload:
     content = _content(source, name)
     if not isinstance(content, bytes):
         return to_upload(eight_bit(content, name))
-    image = open_whole(content, name)
+    image = load(content, name)
     media_type = media_type_of(content)
     if media_type is None:
         return to_upload(eight_bit(image, name))
@@ -143,12 +143,12 @@ def _extrema(grey: Image.Image) -> tuple[Any, Any]:
 
 
 def _opened(content: bytes | Image.Image, name: str) -> Image.Image:
-    return open_whole(content, name) if isinstance(content, bytes) else content
+    return load(content, name) if isinstance(content, bytes) else content
 
 
 def _content(source: object, name: str) -> bytes | Image.Image:
     """Return what `source` holds: a file's bytes, or a picture in memory."""
-    picture = picture_inside(source)
+    picture = extract_image(source)
     if picture is not None:
         return picture
     if is_array(source):
@@ -157,7 +157,7 @@ def _content(source: object, name: str) -> bytes | Image.Image:
         return bytes(source)
     if isinstance(source, str | os.PathLike):
         return _read_text(source, name)
-    drawn = source._repr_png_() if draws_itself(source) else None  # type: ignore[attr-defined]
+    drawn = source._repr_png_() if has_repr_png(source) else None  # type: ignore[attr-defined]
     if isinstance(drawn, bytes):
         return drawn
     raise SourceError(f"A {type(source).__name__} is not a picture.", _KINDS)

@@ -54,7 +54,7 @@ class Store:
                 found.append(StoredFile(path, path.stem, stat.st_size, stat.st_mtime))
         return sorted(found, key=lambda file: file.written_at)
 
-    def set_aside(self, data: bytes) -> Path:
+    def quarantine(self, data: bytes) -> Path:
         """Keep bytes that were paid for and are not a picture; return where they are, or raise StoreError."""
         path = self.root / "not-pictures" / hashlib.sha256(data).hexdigest()[:16]
         self._keep(path, data)

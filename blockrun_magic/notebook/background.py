@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BackgroundJob"]
 
-_TICK = 0.05
+_POLL_INTERVAL = 0.05
 
 
 class BackgroundJob:
@@ -49,8 +49,8 @@ class BackgroundJob:
             if timeout is not None and waited >= timeout:
                 raise TimeoutError(f"{self.label} is still on its way")
             # In small steps, so that Stop is heard.
-            concurrent.futures.wait([self._future], _TICK)
-            waited += _TICK
+            concurrent.futures.wait([self._future], _POLL_INTERVAL)
+            waited += _POLL_INTERVAL
         return self._future.result()
 
     def cancel(self) -> bool:
@@ -78,4 +78,4 @@ class BackgroundJob:
         error = self._future.exception()
         if error is None:
             return f"<Background {self._future.result()!r}>"
-        return f"<Background {self.label}: {error.what if isinstance(error, BlockrunError) else error}>"
+        return f"<Background {self.label}: {error.message if isinstance(error, BlockrunError) else error}>"

@@ -21,7 +21,7 @@ __all__ = ["Completion"]
 
 _MAGIC = re.compile(r"\s*(?:[\w.]+(?:\s*,\s*[\w.]+)*\s*=\s*)?(%{1,2})(imagegen|img2img|blockrun)(?=\s|$)")
 _WORDS = re.compile(r"\S+")
-_MOST_FILES = 200
+_MAX_FILES = 200
 
 
 class Completion:
@@ -208,4 +208,4 @@ def _paths(text: str) -> list[str]:
                 found.append(f"{shown}{entry.name}/")
             elif Path(entry.name).suffix.lower() in PICTURE_SUFFIXES:
                 found.append(f"{shown}{entry.name}")
-    return sorted(found)[:_MOST_FILES]
+    return sorted(found)[:_MAX_FILES]

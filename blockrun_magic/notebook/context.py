@@ -34,5 +34,5 @@ class Context:
     @property
     def catalog(self) -> Catalog:
         """The models of the gateway in use, as far as they are known; raises LedgerError or FlagError."""
-        studio, gateway = self.session.ready()
+        studio, gateway = self.session.studio_and_gateway()
         return studio.catalog_at(gateway)

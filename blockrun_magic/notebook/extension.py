@@ -59,9 +59,9 @@ class BlockrunMagics(Settings, Magics):
         run_command(self.context, line)
 
     def _make(self, magic: str, line: str, cell: str | None) -> ImageResult | ImageResults | BackgroundJob | None:
-        from blockrun_magic.notebook.cells.run import make
+        from blockrun_magic.notebook.cells.run import run_cell
 
-        return make(self.context, magic, line, cell)
+        return run_cell(self.context, magic, line, cell)
 
 
 def _help_of(magic: str) -> Callable[[], str]:

@@ -18,9 +18,9 @@ __all__ = ["LoopThread"]
 
 T = TypeVar("T")
 
-_TICK = 0.05
-_FAREWELL = 2.0
-_BLINK = 0.5
+_POLL_INTERVAL = 0.05
+_SHUTDOWN_TIMEOUT = 2.0
+_CANCEL_TIMEOUT = 0.5
 
 
 class LoopThread:
@@ -44,7 +44,7 @@ class LoopThread:
             future = self.submit(stop.over(work))
             while True:
                 try:
-                    return future.result(_TICK)
+                    return future.result(_POLL_INTERVAL)
                 except concurrent.futures.TimeoutError:
                     # The work's own TimeoutError is the same class: a finished future tells.
                     if future.done():
@@ -55,7 +55,7 @@ class LoopThread:
             stop.now()
             raise
 
-    def run_beside(self, work: Coroutine[Any, Any, T], tick: Callable[[], None] | None = None) -> T:
+    def run_nested(self, work: Coroutine[Any, Any, T], tick: Callable[[], None] | None = None) -> T:
         """As `run`, but the caller's own event loop keeps running its tasks meanwhile.
 
         That enters the kernel's loop a second time, which nest-asyncio2 allows.
@@ -71,7 +71,7 @@ class LoopThread:
 
         async def wait(future: concurrent.futures.Future[T]) -> T:
             while not future.done():
-                await asyncio.sleep(_TICK)
+                await asyncio.sleep(_POLL_INTERVAL)
                 if tick is not None:
                     tick()
             return future.result()
@@ -118,9 +118,9 @@ class _Loop:
     def close(self, farewell: Coroutine[Any, Any, None] | None) -> None:
         # What was paid for is in the ledger: the next start goes on with it.
         with suppress(concurrent.futures.TimeoutError):
-            asyncio.run_coroutine_threadsafe(self._end(farewell), self._loop).result(_FAREWELL)
+            asyncio.run_coroutine_threadsafe(self._end(farewell), self._loop).result(_SHUTDOWN_TIMEOUT)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self.thread.join(_FAREWELL)
+        self.thread.join(_SHUTDOWN_TIMEOUT)
 
     async def _noted(self, work: Coroutine[Any, Any, T]) -> T:
         task = asyncio.current_task()
@@ -178,7 +178,7 @@ class _Cancellation:
         if self._task is not None:
             with suppress(RuntimeError):  # the loop is closed, and the work with it
                 self._task.get_loop().call_soon_threadsafe(self._task.cancel)
-                self._ended.wait(_BLINK)
+                self._ended.wait(_CANCEL_TIMEOUT)
 
 
 async def _cancel(tasks: set[asyncio.Task[Any]]) -> None:

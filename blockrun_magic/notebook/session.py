@@ -36,9 +36,9 @@ class Session:
         self._chosen: tuple[str, str] | None = None
         self._known: dict[str, Gateway] = {}
         # What is said last counts: `%config` after `use` takes its place.
-        settings.observe(self._reconsider, "gateway")
+        settings.observe(self._on_config_change, "gateway")
         self._practice: tuple[Gateway, Callable[[], None]] | None = None
-        self._looked_after: set[str] = set()
+        self._reconciled_realms: set[str] = set()
         self._looked_for_lessons = False
 
     @property
@@ -48,14 +48,14 @@ class Session:
         Chosen with `use` or `%config`, whichever was said last, else by `BLOCKRUN_API_URL`, else by what is
         remembered, else Base.
         """
-        return self.at(self._choice()[0])
+        return self.gateway_named(self._selection()[0])
 
     @property
-    def why(self) -> str:
+    def gateway_reason(self) -> str:
         """Why requests go where they go, in a few words."""
-        return self._choice()[1]
+        return self._selection()[1]
 
-    def _choice(self) -> tuple[str, str]:
+    def _selection(self) -> tuple[str, str]:
         url = os.environ.get("BLOCKRUN_API_URL")
         if self._chosen is not None:
             return self._chosen
@@ -68,7 +68,7 @@ class Session:
         remembered = remembered_gateway(blockrun_home())
         return (remembered, "remembered in magic/config.toml") if remembered else ("base", "the default")
 
-    def _reconsider(self, _change: object) -> None:
+    def _on_config_change(self, _change: object) -> None:
         self._chosen = None
 
     @property
@@ -86,20 +86,20 @@ class Session:
 
                 studio.lessons += lessons_in(Path())
 
-    def ready(self, name: str | None = None) -> tuple[Studio, Gateway]:
+    def studio_and_gateway(self, name: str | None = None) -> tuple[Studio, Gateway]:
         """Return the studio and the gateway, or the one called `name`; raises LedgerError or FlagError.
 
         The first time at a gateway, what an earlier kernel left open is looked up in the background.
         """
         studio = self.studio
         self._look_for_lessons(studio)
-        gateway = self.gateway if name is None else self.at(name)
+        gateway = self.gateway if name is None else self.gateway_named(name)
         caps = self.settings.caps()
         if caps != self._caps_set:
             studio.ledger.set_caps(**caps)
             self._caps_set = caps
-        if gateway.realm not in self._looked_after:
-            self._looked_after.add(gateway.realm)
+        if gateway.realm not in self._reconciled_realms:
+            self._reconciled_realms.add(gateway.realm)
             if studio.ledger.open_payments():
                 self.bridge.submit(studio.reconcile(gateway))
         return studio, gateway
@@ -109,11 +109,11 @@ class Session:
 
         `why` says how it came to be chosen, unless the user named it.
         """
-        gateway = self.at(name)
+        gateway = self.gateway_named(name)
         self._chosen = (name, why or f"chosen with `%blockrun use {name}`")
         return gateway
 
-    def at(self, name: str) -> Gateway:
+    def gateway_named(self, name: str) -> Gateway:
         """Return the gateway called `name`, or at that URL; raises FlagError."""
         from blockrun_magic.gateway.gateways import gateway_named
 
@@ -129,9 +129,9 @@ class Session:
             self._practice = open_practice()
         return self._practice[0]
 
-    def warm(self, gateway: Gateway) -> None:
+    def prewarm(self, gateway: Gateway) -> None:
         """Get ready what the first picture at `gateway` will need, in the background."""
-        self.bridge.submit(self.studio.warm(gateway))
+        self.bridge.submit(self.studio.prewarm(gateway))
 
     def refresh_catalogue(self, gateway: Gateway) -> None:
         """Read the list of models at `gateway` in the background, unless that was done within a day."""
@@ -141,7 +141,7 @@ class Session:
     def run(self, work: Coroutine[Any, Any, T], tick: Callable[[], None] | None = None) -> T:
         """Return what `work` returns, with Stop alive meanwhile."""
         if self.settings.keep_loop_running:
-            return self.bridge.run_beside(work, tick)
+            return self.bridge.run_nested(work, tick)
         return self.bridge.run(work, tick)
 
     def close(self) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["answer_while_cells_run"]
+__all__ = ["route_to_subshell"]
 
 
-def answer_while_cells_run(widget: Any) -> None:
+def route_to_subshell(widget: Any) -> None:
     """Let what the user does with `widget` arrive on the subshell that JupyterLab sends it over.
 
     ipykernel 7.4 sends it to the main shell instead, where it waits for the running cell, if the widget was made

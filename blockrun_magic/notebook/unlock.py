@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from blockrun_magic.payments.secrets import Secret
     from blockrun_magic.payments.wallets.evm import Wallet
 
-__all__ = ["ask_for", "paying", "run_unlocked", "unlock_by_asking"]
+__all__ = ["paying_wallet", "prompt_passphrase", "run_with_unlock", "unlock_by_asking"]
 
 T = TypeVar("T")
 
 
-def run_unlocked(session: Session, work: Callable[[], Coroutine[Any, Any, T]], tick: Callable[[], None]) -> T:
+def run_with_unlock(session: Session, work: Callable[[], Coroutine[Any, Any, T]], tick: Callable[[], None]) -> T:
     """Return what `work` returns; where that needs the passphrase of the wallet, ask for it and begin again.
 
     A locked wallet is found out before anything is written or sent. Raises WalletLocked when there is nobody
@@ -29,12 +29,12 @@ def run_unlocked(session: Session, work: Callable[[], Coroutine[Any, Any, T]], t
         return session.run(work(), tick)
     except WalletLocked as error:
         locked = error
-    wallet = paying()
-    wallet.unlock(ask_for(wallet, locked))
+    wallet = paying_wallet()
+    wallet.unlock(prompt_passphrase(wallet, locked))
     return session.run(work(), tick)
 
 
-def paying() -> Wallet:
+def paying_wallet() -> Wallet:
     """Return the wallet that real and test money come from; raises WalletError."""
     from blockrun_magic.payments.wallets.evm import find_wallet
 
@@ -49,14 +49,14 @@ def unlock_by_asking(wallet: Wallet) -> None:
         locked = error
     else:
         return
-    wallet.unlock(ask_for(wallet, locked))
+    wallet.unlock(prompt_passphrase(wallet, locked))
 
 
-def ask_for(wallet: Wallet, locked: WalletLocked) -> Secret:
+def prompt_passphrase(wallet: Wallet, locked: WalletLocked) -> Secret:
     """Return the passphrase of `wallet` as it is typed; raises `locked` when there is nobody to type it."""
-    from blockrun_magic.payments.wallets.passphrase import ask_unseen
+    from blockrun_magic.payments.wallets.passphrase import prompt_hidden
 
-    passphrase = ask_unseen(f"Passphrase of {wallet.source}: ")
+    passphrase = prompt_hidden(f"Passphrase of {wallet.source}: ")
     if passphrase is None:
         raise locked
     return passphrase

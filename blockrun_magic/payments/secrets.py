@@ -7,7 +7,7 @@ from typing import NoReturn, Self, TypeVar
 
 from blockrun_magic.errors import WalletError
 
-__all__ = ["RedactedEnviron", "Secret", "SecretHeaders", "SecretHolder", "shielded"]
+__all__ = ["RedactedEnviron", "Secret", "SecretHeaders", "SecretHolder", "with_secrets"]
 
 
 _T = TypeVar("_T")
@@ -76,7 +76,7 @@ class RedactedEnviron(Mapping[str, str]):
         return "<environment>"
 
 
-def shielded(use: Callable[..., _T], *secrets: Secret, blame: Callable[[Exception], WalletError]) -> _T:
+def with_secrets(use: Callable[..., _T], *secrets: Secret, blame: Callable[[Exception], WalletError]) -> _T:
     """Return what `use` makes of the secrets' values; what it raises comes out without the frames that saw them.
 
     `blame` says which WalletError stands for an exception of `use`, whose own words may hold a secret.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from blockrun_magic.errors import BlockrunError, BudgetError
 from blockrun_magic.gateway.gateways import Gateway
 from blockrun_magic.gateway.request import ImageRequest
-from blockrun_magic.payments.ledger.limits import check_price, check_surprise
+from blockrun_magic.payments.ledger.limits import check_markup, check_price
 from blockrun_magic.payments.money import format_usd
 from blockrun_magic.studio.progress import Progress
 from blockrun_magic.studio.results.batch import Failure, ImageResults
@@ -104,7 +104,9 @@ async def quote_all(
     kinds = {request.price_key: request for request in requests}
     asked = (studio.quote(request, gateway, options, ahead=ahead) for request in kinds.values())
     found = dict(zip(kinds, await asyncio.gather(*asked), strict=True))
-    return [replace(found[request.price_key], kept=studio.is_kept(request, gateway, options)) for request in requests]
+    return [
+        replace(found[request.price_key], cached=studio.is_stored(request, gateway, options)) for request in requests
+    ]
 
 
 async def _warn(studio: Studio, gateway: Gateway, progress: BatchProgress, total: int) -> None:
@@ -118,7 +120,7 @@ async def _warn(studio: Studio, gateway: Gateway, progress: BatchProgress, total
 
 async def _priced(studio: Studio, requests: Sequence[ImageRequest], gateway: Gateway, options: Options) -> list[int]:
     """Return what each request costs in micro-USDC, kept ones nothing; each kind is asked once. Raises BudgetError."""
-    kept = [studio.is_kept(request, gateway, options) for request in requests]
+    kept = [studio.is_stored(request, gateway, options) for request in requests]
     missing = [request for request, is_kept in zip(requests, kept, strict=True) if not is_kept]
     if missing:
         await asyncio.to_thread(studio.check_payer, gateway)  # no key: say so once, before anything is sent
@@ -126,7 +128,7 @@ async def _priced(studio: Studio, requests: Sequence[ImageRequest], gateway: Gat
     caps = studio.ledger.caps()
     for quote in quotes:
         check_price(quote.total, quote.n, caps, options.max_price)
-        check_surprise(quote.total, quote.list_price, options.max_price)
+        check_markup(quote.total, quote.list_price, options.max_price)
     total = sum(quote.total for quote in quotes)
     if options.max_price is not None and total > options.max_price:
         raise BudgetError(

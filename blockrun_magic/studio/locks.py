@@ -21,7 +21,7 @@ from blockrun_magic.studio.progress import Progress
 
 __all__ = ["PurchaseLocks"]
 
-_LOOK_AGAIN = 0.1
+_POLL_INTERVAL = 0.1
 
 
 class PurchaseLocks:
@@ -31,7 +31,7 @@ class PurchaseLocks:
         self._ledger = ledger
         self._folder = folder
 
-    def meant(self, realm: str, digest: str, *, take: int | None, fresh: bool) -> int:
+    def resolve_take(self, realm: str, digest: str, *, take: int | None, fresh: bool) -> int:
         """Return the take that is meant: the named one, a new one, else the first that was finished."""
         if take is not None:
             return take
@@ -42,7 +42,7 @@ class PurchaseLocks:
         return (finished or [known.take for known in takes] or [1])[0]
 
     @asynccontextmanager
-    async def hold(
+    async def acquire(
         self, realm: str, digest: str, progress: Progress, *, take: int | None, fresh: bool, gateway: str
     ) -> AsyncIterator[int]:
         """Hold the lock of the take that is meant, and yield the take; waits for other kernels.
@@ -53,11 +53,11 @@ class PurchaseLocks:
         if fresh and take is None:
             take, lock = self._claim_fresh(realm, digest, gateway)
         else:
-            take = self.meant(realm, digest, take=take, fresh=False)
+            take = self.resolve_take(realm, digest, take=take, fresh=False)
             lock = self._lock(realm, digest, take)
             while not _try(lock):
                 progress.stage = "waiting: the same picture is being bought elsewhere"
-                await asyncio.sleep(_LOOK_AGAIN)
+                await asyncio.sleep(_POLL_INTERVAL)
         progress.stage = "starting"
         try:
             yield take
@@ -65,7 +65,7 @@ class PurchaseLocks:
             lock.release()
 
     @asynccontextmanager
-    async def hold_if_free(self, purchase: Purchase) -> AsyncIterator[bool]:
+    async def try_acquire(self, purchase: Purchase) -> AsyncIterator[bool]:
         """Hold the lock of `purchase` if nobody has it; yield whether that is so."""
         lock = self._lock(purchase.realm, purchase.digest, purchase.take)
         held = _try(lock)

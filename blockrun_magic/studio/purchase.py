@@ -21,7 +21,7 @@ from blockrun_magic.gateway.request import ImageRequest, PriceKey
 from blockrun_magic.gateway.responses import ImagePayload
 from blockrun_magic.images.store import Store
 from blockrun_magic.payments.ledger.ledger import Ledger
-from blockrun_magic.payments.ledger.limits import check_price, check_surprise
+from blockrun_magic.payments.ledger.limits import check_markup, check_price
 from blockrun_magic.payments.ledger.records import Payment, Purchase
 from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.money import format_usd
@@ -73,7 +73,7 @@ class Purchaser:
                     " or may have been.",
                     f"`%blockrun resume {purchase.id}` goes on with it there; --fresh buys another take here.",
                 )
-        self.ledger.move(purchase.id, gateway.name)
+        self.ledger.change_gateway(purchase.id, gateway.name)
         moved = self.ledger.purchase(purchase.realm, purchase.digest, purchase.take)
         assert moved is not None  # noqa: S101  its lock is ours
         return moved
@@ -93,7 +93,7 @@ class Purchaser:
         )
         way = self._way(deal, options)
         async with options.slot:  # nothing is signed before its turn: a signature that waits grows old
-            payment = await way.still_open()
+            payment = await way.open_payment()
             if payment is None:
                 payment = await self._authorized(way, deal, options)
             elif payment.state is State.SETTLED and (items := items_from_record(purchase.answer)) is not None:
@@ -120,9 +120,9 @@ class Purchaser:
 
     async def _authorized(self, way: PaymentMethod, deal: PurchaseContext, options: Options) -> Payment:
         try:
-            offer = await way.offer()
+            offer = await way.price()
         except GatewayError as error:
-            raise type(error)(error.what, f"Nothing was signed. {error.do}") from error
+            raise type(error)(error.message, f"Nothing was signed. {error.hint}") from error
         deal.progress.price = offer.amount
         self._check_budget(offer, deal, options)
         return await way.authorize(offer, options.hold)
@@ -130,7 +130,7 @@ class Purchaser:
     def _check_budget(self, offer: Price, deal: PurchaseContext, options: Options) -> None:
         list_price = self.catalog_at(deal.gateway).list_price(deal.request.price_key)
         check_price(offer.amount, deal.request.n, self.ledger.caps(), options.max_price)
-        check_surprise(offer.amount, list_price, options.max_price)
+        check_markup(offer.amount, list_price, options.max_price)
         if options.agreed is not None and offer.amount > options.agreed:
             raise BudgetError(
                 f"The price rose from {format_usd(options.agreed)} to {format_usd(offer.amount)} since this was begun.",
@@ -143,14 +143,14 @@ class Purchaser:
         payment = self._payment(purchase, payment.id)
         delivery = ImageDownload(self.client, self.store, gateway, purchase, payment)
         if record := items_to_record(items):
-            self.ledger.answer(purchase.id, record)
+            self.ledger.save_image_urls(purchase.id, record)
         try:
-            brought = await delivery.bring(items)
+            brought = await delivery.fetch_all(items)
         except BlockrunError as error:
-            raise type(error)(error.what, f"{error.do} {_paid_words(payment)}".strip()) from error
+            raise type(error)(error.message, f"{error.hint} {_paid_words(payment)}".strip()) from error
         if payment.state in (State.SUBMITTED, State.POLLING):
             # Pictures without a transaction prove nothing about the money.
-            self.ledger.doubt(payment.id, "delivered without a transaction hash")
+            self.ledger.mark_unknown(payment.id, "delivered without a transaction hash")
         seconds = time.monotonic() - begun
         self.ledger.finish(purchase.id, [kept for kept, _ in brought], seconds)
         images = [image for _, image in brought]

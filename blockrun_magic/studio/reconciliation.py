@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blockrun_magic.errors import LedgerError
-from blockrun_magic.gateway.chain.status import payment_expired_unused, payment_used
+from blockrun_magic.gateway.chain.status import is_authorization_used, is_expired_unused
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import PRESETS, Gateway
 from blockrun_magic.payments.ledger.clawrouter_log import Comparison, ProxyPayment, compare, read_usage
@@ -18,18 +18,20 @@ from blockrun_magic.payments.ledger.states import AT_RISK, State
 from blockrun_magic.payments.money import format_usd
 from blockrun_magic.studio.locks import PurchaseLocks
 
-__all__ = ["Reconciler", "expired_at", "look_up", "usable_until"]
+__all__ = ["Reconciler", "accepted_until", "expires_at", "reconcile_payment"]
 
 
-_CHAIN_CLOCK = 60
+_CLOCK_SKEW = 60
 """Seconds after `validBefore` until an authorization counts as expired: clocks differ."""
 
 
-_LAST_MOMENT = 8
+_ACCEPTANCE_MARGIN = 8
 """Seconds before `validBefore` when a verifier begins to refuse a signature (it wants six)."""
 
 
-async def look_up(client: Client, ledger: Ledger, gateway: Gateway, payment: Payment, now: float) -> bool | None:
+async def reconcile_payment(
+    client: Client, ledger: Ledger, gateway: Gateway, payment: Payment, now: float
+) -> bool | None:
     """Return whether `payment` was cashed, or None when nobody can say; settle or release it accordingly.
 
     It is released only when a witness says both that it was not cashed and that its time is over. That
@@ -37,22 +39,22 @@ async def look_up(client: Client, ledger: Ledger, gateway: Gateway, payment: Pay
     """
     if payment.state not in (State.SUBMITTED, State.POLLING, State.UNKNOWN):
         return {State.SETTLED: True, State.RELEASED: False}.get(payment.state)
-    used, transaction = await payment_used(client, gateway, payment)
+    used, transaction = await is_authorization_used(client, gateway, payment)
     if used:
         ledger.settle(payment.id, transaction, "found when looked up")
-    elif used is False and now >= expired_at(payment) and await payment_expired_unused(client, gateway, payment):
+    elif used is False and now >= expires_at(payment) and await is_expired_unused(client, gateway, payment):
         ledger.release(payment.id, "expired unused")
     return used
 
 
-def usable_until(payment: Payment) -> float:
+def accepted_until(payment: Payment) -> float:
     """Return the Unix time until which a gateway still takes this signature."""
-    return (payment.valid_before or 0) - _LAST_MOMENT
+    return (payment.valid_before or 0) - _ACCEPTANCE_MARGIN
 
 
-def expired_at(payment: Payment) -> float:
+def expires_at(payment: Payment) -> float:
     """Return the Unix time from which, unless our clock is wrong, this signature cannot be cashed any more."""
-    return (payment.valid_before or 0) + _CHAIN_CLOCK
+    return (payment.valid_before or 0) + _CLOCK_SKEW
 
 
 _PROXY = PRESETS["clawrouter"].name
@@ -81,7 +83,7 @@ class Reconciler:
             purchase = self.ledger.purchase_by_id(payment.purchase_id)
             if purchase is None or purchase.realm != gateway.realm:
                 continue
-            async with self.claims.hold_if_free(purchase) as free:
+            async with self.claims.try_acquire(purchase) as free:
                 if free:  # else a kernel is at work on it
                     decided += await self._decide(self._again(payment), gateway)
         append_settled(self.ledger)
@@ -92,14 +94,14 @@ class Reconciler:
         if payment.state in (State.RESERVED, State.SIGNED):
             self.ledger.release(payment.id, "never sent")
         elif not payment.prepaid:
-            await look_up(self.client, self.ledger, gateway, payment, self.clock())
+            await reconcile_payment(self.client, self.ledger, gateway, payment, self.clock())
         else:
             if payment.state is State.SUBMITTED:
-                self.ledger.doubt(payment.id, "its kernel ended before an answer came")
-            await self.look_up(payment)
+                self.ledger.mark_unknown(payment.id, "its kernel ended before an answer came")
+            await self.reconcile_payment(payment)
         return self._again(payment).state in _DECIDED
 
-    async def look_up(self, payment: Payment) -> None:
+    async def reconcile_payment(self, payment: Payment) -> None:
         """Settle an open payment through ClawRouter when its log has one line that can only be this payment's.
 
         An account's charge is told by nobody, and asking for its job would be charged.
@@ -113,7 +115,7 @@ class Reconciler:
 
     def compare(self, since: float) -> Comparison:
         """Return our payments through ClawRouter from `since` (Unix seconds) beside the lines of its log."""
-        ours = [ProxyPayment(payment, model) for payment, model in self.ledger.spent_at(_PROXY, since)]
+        ours = [ProxyPayment(payment, model) for payment, model in self.ledger.payments_via(_PROXY, since)]
         theirs = [] if self.logs is None else read_usage(self.logs, since, self.clock())
         return compare(ours, theirs)
 
@@ -123,7 +125,7 @@ class Reconciler:
         `amount` is what was charged in micro-USDC, if that is known. Raises LedgerError while a kernel is
         at work on the purchase.
         """
-        async with self.claims.hold_if_free(purchase) as free:
+        async with self.claims.try_acquire(purchase) as free:
             if not free:
                 raise LedgerError(
                     "This picture is being bought right now.", "Nothing was changed. Wait until its cell has ended."

@@ -38,7 +38,7 @@ from blockrun_magic.payments.wallets.solana import SolanaWallet
 from blockrun_magic.studio.lessons.lesson import Lesson
 from blockrun_magic.studio.locks import PurchaseLocks
 from blockrun_magic.studio.options import Options
-from blockrun_magic.studio.payment.pricing import Price, ask_price, estimate, known_price
+from blockrun_magic.studio.payment.pricing import Price, cached_price, fetch_price, list_price
 from blockrun_magic.studio.payment.retry import RetryPolicy
 from blockrun_magic.studio.progress import Progress
 from blockrun_magic.studio.pruning import PrunePlan, plan_pruning
@@ -93,7 +93,7 @@ class Studio:
             catalog_at=self.catalog_at,
             wallet_for=wallet_for,
             headers_for=self.headers_for,
-            look_up=self.books.look_up,
+            look_up=self.books.reconcile_payment,
             patience=patience or RetryPolicy(),
             clock=clock,
         )
@@ -114,7 +114,7 @@ class Studio:
         else:
             self.headers_for(gateway)
 
-    async def warm(self, gateway: Gateway) -> None:
+    async def prewarm(self, gateway: Gateway) -> None:
         """Get ready what the first picture at `gateway` will need: the signing library, and a connection."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.client.connect(gateway))
@@ -146,13 +146,13 @@ class Studio:
         if not options.unchecked:
             catalog.check(request)
         if gateway.can("quote"):
-            terms = known_price(self.ledger, gateway, request, payer="") if ahead else None
+            terms = cached_price(self.ledger, gateway, request, payer="") if ahead else None
             if terms is None:
-                async with self.catalogues.explaining(gateway, request):
-                    terms = await ask_price(self.client, self.ledger, gateway, request, payer="")
+                async with self.catalogues.explain_unavailable_model(gateway, request):
+                    terms = await fetch_price(self.client, self.ledger, gateway, request, payer="")
             offer = Price(terms.amount, terms.network.label, terms)
         else:
-            offer = estimate(gateway, request, catalog, options.max_price)
+            offer = list_price(gateway, request, catalog, options.max_price)
         return Quote(
             total=offer.amount,
             list_price=catalog.list_price(request.price_key),
@@ -160,15 +160,15 @@ class Studio:
             network=offer.money,
             realm=gateway.realm,
             gateway=gateway.name,
-            kept=self.is_kept(request, gateway, options),
+            cached=self.is_stored(request, gateway, options),
             estimated=offer.estimated,
         )
 
-    def is_kept(self, request: ImageRequest, gateway: Gateway, options: Options) -> bool:
+    def is_stored(self, request: ImageRequest, gateway: Gateway, options: Options) -> bool:
         """Return whether the take of `request` that is meant was bought before, and so costs nothing."""
         if not options.fresh and any(lesson.take_of(request.digest, options.take) for lesson in self.lessons):
             return True
-        take = self._claims.meant(gateway.realm, request.digest, take=options.take, fresh=options.fresh)
+        take = self._claims.resolve_take(gateway.realm, request.digest, take=options.take, fresh=options.fresh)
         purchase = self.ledger.purchase(gateway.realm, request.digest, take)
         return purchase is not None and purchase.finished_at is not None
 
@@ -191,7 +191,7 @@ class Studio:
                 return answer
         if not options.unchecked:
             self.catalog_at(gateway).check(request)
-        return await self._shielded(self._claim_and_make(request, gateway, options, progress), progress)
+        return await self._run_shielded(self._claim_and_make(request, gateway, options, progress), progress)
 
     async def resume(self, purchase: Purchase, gateway: Gateway, progress: Progress | None = None) -> ImageResult:
         """Return the pictures of a purchase that was left open, paid for with its own payment."""
@@ -199,7 +199,7 @@ class Studio:
         request = await asyncio.to_thread(request_from_record, purchase.request, self.store)
         agreed = max((payment.amount for payment in self.ledger.payments(purchase.id)), default=None)
         options = Options(take=purchase.take, unchecked=True, private=purchase.private, agreed=agreed)
-        return await self._shielded(self._claim_and_make(request, gateway, options, progress), progress)
+        return await self._run_shielded(self._claim_and_make(request, gateway, options, progress), progress)
 
     async def reconcile(self, gateway: Gateway) -> int:
         """Ask what became of every open payment in the gateway's realm; return how many were decided."""
@@ -225,7 +225,7 @@ class Studio:
         for file in plan.files:
             file.path.unlink(missing_ok=True)
 
-    async def idle(self) -> None:
+    async def wait_idle(self) -> None:
         """Wait until what goes on by itself now, its cell stopped or not, has come home."""
         if self._going_on:
             await asyncio.wait(self._going_on)
@@ -240,10 +240,10 @@ class Studio:
         await self.client.aclose()
         self.ledger.close()
 
-    def kept(self, realm: str, digest: str, take: int) -> ImageResult | None:
+    def stored_result(self, realm: str, digest: str, take: int) -> ImageResult | None:
         """Return a finished purchase from the store at no cost, or None; raises StoreError where it is damaged."""
         purchase = self.ledger.purchase(realm, digest, take)
-        return None if purchase is None or purchase.finished_at is None else self._shelf.kept(purchase)
+        return None if purchase is None or purchase.finished_at is None else self._shelf.load(purchase)
 
     def _from_lessons(self, request: ImageRequest, options: Options) -> ImageResult | None:
         """Return what a lesson answers, None where that is nothing; raises LessonError where only lessons may."""
@@ -262,10 +262,10 @@ class Studio:
 
     # -- one purchase
 
-    async def _shielded(self, making: Coroutine[Any, Any, ImageResult], progress: Progress) -> ImageResult:
+    async def _run_shielded(self, making: Coroutine[Any, Any, ImageResult], progress: Progress) -> ImageResult:
         task = asyncio.create_task(making)
         self._going_on.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._on_done)
         try:
             result = await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -276,7 +276,7 @@ class Studio:
         self.delivered[receipt.realm, receipt.request_digest, receipt.take] = None
         return result
 
-    def _ended(self, task: asyncio.Task[ImageResult]) -> None:
+    def _on_done(self, task: asyncio.Task[ImageResult]) -> None:
         self._going_on.discard(task)
         if not task.cancelled():
             task.exception()  # seen: a purchase whose cell was stopped has nobody else to ask
@@ -285,13 +285,13 @@ class Studio:
         self, request: ImageRequest, gateway: Gateway, options: Options, progress: Progress
     ) -> ImageResult:
         realm = gateway.realm
-        claim = self._claims.hold(
+        claim = self._claims.acquire(
             realm, request.digest, progress, take=options.take, fresh=options.fresh, gateway=gateway.name
         )
         async with claim as take:
             purchase = self.ledger.purchase(realm, request.digest, take)
             if purchase is not None and purchase.finished_at is not None:
-                return await asyncio.to_thread(self._shelf.kept, purchase)
+                return await asyncio.to_thread(self._shelf.load, purchase)
             if options.cache_only:
                 raise StoreError(
                     "This picture is not kept, and only kept pictures are allowed here.",
@@ -300,11 +300,13 @@ class Studio:
             await asyncio.to_thread(self.check_payer, gateway)  # no key: say so before anything is written or sent
             if purchase is None:
                 record = await asyncio.to_thread(request_to_record, request, self.store)
-                purchase = self.ledger.begin(realm, gateway.name, request.digest, take, record, private=options.private)
+                purchase = self.ledger.create_purchase(
+                    realm, gateway.name, request.digest, take, record, private=options.private
+                )
             elif purchase.gateway != gateway.name:
                 purchase = self._purchasing.begin_here(purchase, gateway)
             try:
-                async with self.catalogues.explaining(gateway, request):
+                async with self.catalogues.explain_unavailable_model(gateway, request):
                     return await self._purchasing.buy(request, gateway, purchase, options, progress)
             except LedgerError as error:
                 raise _told_truly(error, progress) from error
@@ -316,7 +318,7 @@ def _told_truly(error: LedgerError, progress: Progress) -> LedgerError:
     if not progress.sent:
         return error
     return LedgerError(
-        error.what,
+        error.message,
         "The payment may have been sent. See to the ledger (space? permissions?), then run the cell again:"
         " it goes on with the same payment.",
     )

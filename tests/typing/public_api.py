@@ -22,7 +22,7 @@ from blockrun_magic import (
     generate,
     open_studio,
     paint_mask,
-    spending,
+    payments,
 )
 from blockrun_magic.notebook.mask.widget import MaskPad
 from blockrun_magic.studio.results.result import Receipt
@@ -62,11 +62,11 @@ def the_rest(results: ImageResults, error: BlockrunError) -> None:
     """Look at what comes back."""
     assert_type(results[0], ImageResult)
     assert_type([each.cost for each in results], list[Decimal])
-    assert_type(error.what, str)
-    assert_type(error.do, str)
+    assert_type(error.message, str)
+    assert_type(error.hint, str)
     assert_type(open_studio(), Studio)
     assert_type(Options().fresh, bool)
-    assert_type(spending("all").to_records(), list[dict[str, Any]])
+    assert_type(payments("all").to_records(), list[dict[str, Any]])
     assert_type(paint_mask("city.png"), MaskPad)
     assert_type(blockrun_magic.__version__, str)
 

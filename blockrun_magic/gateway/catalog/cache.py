@@ -14,11 +14,11 @@ from typing import Any
 from blockrun_magic.errors import BlockrunError, GatewayUnreachable, InvalidResponse, RequestRejected
 from blockrun_magic.files import write_atomically
 from blockrun_magic.gateway.catalog.catalog import Catalog
-from blockrun_magic.gateway.catalog.remote import LiveModel, merge, read_models, to_record
+from blockrun_magic.gateway.catalog.remote import LiveModel, overlay, read_models, to_record
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import Gateway
 from blockrun_magic.gateway.request import ImageRequest
-from blockrun_magic.gateway.responses import refusal
+from blockrun_magic.gateway.responses import error_from_response
 from blockrun_magic.safejson import read_json
 
 __all__ = ["CatalogCache"]
@@ -27,7 +27,7 @@ _DAY = 86_400.0
 _PATHS = ("/v1/models", "/v1/images/models")
 _SECONDS = 20.0
 _QUICK = 3.0
-_LARGEST_FILE = 2 * 1024 * 1024
+_MAX_FILE_BYTES = 2 * 1024 * 1024
 
 
 class CatalogCache:
@@ -74,7 +74,7 @@ class CatalogCache:
                 await self.refresh(gateway)
 
     @asynccontextmanager
-    async def explaining(self, gateway: Gateway, request: ImageRequest) -> AsyncIterator[None]:
+    async def explain_unavailable_model(self, gateway: Gateway, request: ImageRequest) -> AsyncIterator[None]:
         """Let an error that refuses `request` say so when its model is served no more, and which is."""
         try:
             yield
@@ -89,7 +89,7 @@ class CatalogCache:
                 raise
             raise RequestRejected(
                 f"{gateway.name} does not serve {request.model} any more.",
-                f"The closest that it serves: --model {closest.name}. {error.do}",
+                f"The closest that it serves: --model {closest.name}. {error.hint}",
             ) from error
 
     async def _fetch(self, gateway: Gateway) -> tuple[LiveModel, ...]:
@@ -103,7 +103,7 @@ class CatalogCache:
                     f"{gateway.name} did not send its list of models in time.", "Try again later."
                 ) from None
             if answer.status != 200:
-                fault: BlockrunError = refusal(answer, gateway)
+                fault: BlockrunError = error_from_response(answer, gateway)
                 continue
             with suppress(ValueError):
                 models = read_models(answer.json())
@@ -113,7 +113,7 @@ class CatalogCache:
         raise fault
 
     def _merged(self, models: tuple[LiveModel, ...], read_at: float) -> Catalog:
-        return merge(self._snapshot, models, time.strftime("%Y-%m-%d", time.gmtime(read_at)))
+        return overlay(self._snapshot, models, time.strftime("%Y-%m-%d", time.gmtime(read_at)))
 
     def _load(self, gateway: Gateway) -> tuple[float, Catalog]:
         known = self._known.get(gateway.base_url)
@@ -129,7 +129,7 @@ class CatalogCache:
 
     def _record(self, gateway: Gateway) -> dict[str, Any]:
         path = self._path(gateway)
-        if path is None or path.stat().st_size > _LARGEST_FILE:
+        if path is None or path.stat().st_size > _MAX_FILE_BYTES:
             raise ValueError("there is none to read")
         return dict(read_json(path.read_bytes()))
 

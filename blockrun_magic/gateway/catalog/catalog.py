@@ -27,7 +27,7 @@ MAX_PROMPT = 32_000
 DEFAULT_MODELS: dict[Operation, str] = {"generate": "google/nano-banana", "edit": "openai/gpt-image-1"}
 
 _FOREIGN_ID = re.compile(r"[a-z0-9][\w.-]*/[a-z0-9][\w.:-]*", re.ASCII | re.IGNORECASE)
-_ANYWAY = "--unchecked sends it all the same."
+_UNCHECKED_HINT = "--unchecked sends it all the same."
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,18 +129,18 @@ class Catalog:
             able = any_of(model.name for model in self.models if model.edits)
             raise RequestError(
                 f"{model.id} makes pictures, but does not edit them.",
-                f"Edit with --model {able}; {_ANYWAY}",
+                f"Edit with --model {able}; {_UNCHECKED_HINT}",
             )
         if request.mask is not None and not model.takes_mask:
             able = any_of(model.name for model in self.models if model.takes_mask)
             raise RequestError(
                 f"{model.id} does not take a mask.",
-                f"Say in the prompt what to change, or use --model {able}; {_ANYWAY}",
+                f"Say in the prompt what to change, or use --model {able}; {_UNCHECKED_HINT}",
             )
         if len(request.images) > model.max_images:
             raise RequestError(
                 f"{model.id} takes at most {model.max_images} source images, not {len(request.images)}.",
-                f"Leave out {len(request.images) - model.max_images} of them; {_ANYWAY}",
+                f"Leave out {len(request.images) - model.max_images} of them; {_UNCHECKED_HINT}",
             )
 
 
@@ -223,7 +223,7 @@ def _check_size(model: Model, size: str) -> None:
     shown = size if dimensions(size) else quoted(size)
     raise RequestError(
         f"{model.id} does not make {shown} pictures.",
-        f"Use --size {_offer(nearest_size(model, size), model)}; {_ANYWAY}",
+        f"Use --size {_offer(nearest_size(model, size), model)}; {_UNCHECKED_HINT}",
     )
 
 
@@ -239,12 +239,12 @@ def _check_quality(model: Model, quality: str | None) -> None:
     if quality is None or quality in model.qualities:
         return
     if not model.qualities:
-        raise RequestError(f"{model.id} has no choice of quality.", f"Leave out --quality; {_ANYWAY}")
+        raise RequestError(f"{model.id} has no choice of quality.", f"Leave out --quality; {_UNCHECKED_HINT}")
     nearest = next(iter(closest(quality, model.qualities)), model.qualities[0])
     others = any_of(known for known in model.qualities if known != nearest)
     raise RequestError(
         f"{model.id} has no quality {quoted(quality)}.",
-        f"Use --quality {nearest} (nearest) or {others}; {_ANYWAY}",
+        f"Use --quality {nearest} (nearest) or {others}; {_UNCHECKED_HINT}",
     )
 
 

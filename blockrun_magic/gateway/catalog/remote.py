@@ -15,13 +15,13 @@ from typing import Any
 from blockrun_magic.gateway.catalog.catalog import DEFAULT_SIZE, Catalog
 from blockrun_magic.gateway.catalog.snapshot import Model, PriceRule, dimensions
 from blockrun_magic.payments.money import to_decimal
-from blockrun_magic.text import plain_text
+from blockrun_magic.text import sanitize
 
-__all__ = ["LiveModel", "merge", "read_models", "to_record"]
+__all__ = ["LiveModel", "overlay", "read_models", "to_record"]
 
-_MOST_MODELS = 500
-_MOST_SIZES = 40
-_HIGHEST_PRICE = 100_000_000
+_MAX_MODELS = 500
+_MAX_SIZES = 40
+_MAX_PRICE = 100_000_000
 _ID = re.compile(r"[a-z0-9][\w.-]{0,60}/[a-z0-9][\w.:-]{0,100}", re.ASCII | re.IGNORECASE)
 
 
@@ -45,7 +45,7 @@ def read_models(body: Any) -> tuple[LiveModel, ...]:
     found: dict[str, LiveModel] = {}
     for entry in entries:
         model = _read_model(entry)
-        if model is not None and len(found) < _MOST_MODELS:
+        if model is not None and len(found) < _MAX_MODELS:
             found.setdefault(model.id, model)
     return tuple(found.values())
 
@@ -70,7 +70,7 @@ def _read_model(entry: Any) -> LiveModel | None:
     edits = entry.get("supports_editing")
     return LiveModel(
         id=name,
-        provider=plain_text(entry.get("owned_by") or entry.get("provider") or name.partition("/")[0], 40),
+        provider=sanitize(entry.get("owned_by") or entry.get("provider") or name.partition("/")[0], 40),
         sizes=_sizes(sizes if isinstance(sizes, list) else list(prices)),
         edits=edits if isinstance(edits, bool) else None,
         price=_micros(pricing.get("per_image")),
@@ -80,7 +80,7 @@ def _read_model(entry: Any) -> LiveModel | None:
 
 def _sizes(values: Sequence[Any]) -> tuple[str, ...]:
     sizes = (value for value in values if isinstance(value, str) and dimensions(value))
-    return tuple(dict.fromkeys(sizes))[:_MOST_SIZES]
+    return tuple(dict.fromkeys(sizes))[:_MAX_SIZES]
 
 
 def _micros(dollars: Any) -> int | None:
@@ -90,7 +90,7 @@ def _micros(dollars: Any) -> int | None:
         micros = Decimal(str(dollars)[:40]).scaleb(6)
     except InvalidOperation:
         return None
-    return int(micros.to_integral_value()) if micros.is_finite() and 1 <= micros <= _HIGHEST_PRICE else None
+    return int(micros.to_integral_value()) if micros.is_finite() and 1 <= micros <= _MAX_PRICE else None
 
 
 def to_record(models: Sequence[LiveModel]) -> list[dict[str, Any]]:
@@ -110,7 +110,7 @@ def to_record(models: Sequence[LiveModel]) -> list[dict[str, Any]]:
     ]
 
 
-def merge(snapshot: Catalog, live: Sequence[LiveModel], as_of: str) -> Catalog:
+def overlay(snapshot: Catalog, live: Sequence[LiveModel], as_of: str) -> Catalog:
     """Return the snapshot as the live list has it: its prices, what is new, and what is served no more."""
     listed = {model.id.casefold(): model for model in live}
     models = []

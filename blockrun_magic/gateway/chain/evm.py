@@ -11,7 +11,7 @@ import re
 
 from blockrun_magic.gateway.chain import rpc
 from blockrun_magic.gateway.client import Client
-from blockrun_magic.gateway.gateways import WITNESSES
+from blockrun_magic.gateway.gateways import RPC_QUORUM
 from blockrun_magic.payments.x402.networks import Network
 
 __all__ = []
@@ -35,7 +35,7 @@ async def _agreed_call(client: Client, network: Network, data: str) -> int | Non
     """Return what the token contract answers, once two RPC servers gave the same; else None."""
     calls = [_call(client, url, network.asset, data) for url in network.rpc_urls]
     answers = [answer for answer in await asyncio.gather(*calls) if answer is not None]
-    agreed = {answer for answer in answers if answers.count(answer) >= WITNESSES}
+    agreed = {answer for answer in answers if answers.count(answer) >= RPC_QUORUM}
     return agreed.pop() if len(agreed) == 1 else None
 
 
@@ -44,5 +44,5 @@ async def _call(client: Client, url: str, contract: str, data: str, block: str =
     return int(result, 16) if isinstance(result, str) and _RESULT.fullmatch(result) else None
 
 
-def _word(address: str) -> str:
+def _abi_word(address: str) -> str:
     return address.removeprefix("0x").lower().rjust(64, "0")

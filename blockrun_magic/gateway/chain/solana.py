@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from blockrun_magic.errors import GatewayUnreachable
 from blockrun_magic.gateway.chain.rpc import call
 from blockrun_magic.gateway.client import Client
-from blockrun_magic.gateway.gateways import WITNESSES
+from blockrun_magic.gateway.gateways import RPC_QUORUM
 from blockrun_magic.payments.x402.networks import SolanaNetwork
 from blockrun_magic.payments.x402.solana import RecentBlockhash, names_transaction, token_account
 
@@ -23,12 +23,12 @@ __all__ = ["balance", "recent_blockhash", "transfer_expired_unused", "transfer_m
 
 _T = TypeVar("_T")
 
-_LIFE = 150
+BLOCKHASH_TTL = 150
 """Blocks that a blockhash lives."""
 _CONFIRMED = {"commitment": "confirmed"}
 _FINALIZED = {"commitment": "finalized"}
-_LONGEST_LIST = 1000
-_OLDER = 120
+_MAX_LIST = 1000
+_HISTORY_MARGIN = 120
 """Seconds: a list that reaches back so far before the signature cannot have missed its transaction."""
 
 
@@ -52,9 +52,9 @@ async def recent_blockhash(client: Client, network: SolanaNetwork) -> RecentBloc
     ):
         if (found := _blockhash(await answer)) is None:
             continue
-        near = [one for one in heard if abs(one.last_height - found.last_height) <= _LIFE]
+        near = [one for one in heard if abs(one.last_height - found.last_height) <= BLOCKHASH_TTL]
         if near:
-            return RecentBlockhash(near[0].value, max(near[0].last_height, found.last_height) + _LIFE)
+            return RecentBlockhash(near[0].value, max(near[0].last_height, found.last_height) + BLOCKHASH_TTL)
         heard.append(found)
     raise GatewayUnreachable(
         f"{network.label} cannot be reached: no two of its servers named a recent block.",
@@ -73,10 +73,10 @@ async def transfer_made(
     asked = [_list(client, url, payer, nonce, since, _CONFIRMED) for url in network.rpc_urls]
     lists = [found for found in await asyncio.gather(*asked) if found is not None]
     there = [found.transaction for found in lists if found.transaction is not None]
-    if len(there) >= WITNESSES and len(set(there)) == 1:
+    if len(there) >= RPC_QUORUM and len(set(there)) == 1:
         return True, there[0]
     absent = sum(found.complete for found in lists if found.transaction is None)
-    return (False if absent >= WITNESSES and not there else None), None
+    return (False if absent >= RPC_QUORUM and not there else None), None
 
 
 async def transfer_expired_unused(
@@ -85,7 +85,7 @@ async def transfer_expired_unused(
     """Return whether two servers that are past `last_height` for good list no such payment, and none lists it."""
     asked = [_list_after(client, url, payer, nonce, since, last_height) for url in network.rpc_urls]
     lists = [found for found in await asyncio.gather(*asked) if found is not None]
-    return sum(found.complete for found in lists) >= WITNESSES and all(found.transaction is None for found in lists)
+    return sum(found.complete for found in lists) >= RPC_QUORUM and all(found.transaction is None for found in lists)
 
 
 async def balance(client: Client, network: SolanaNetwork, payer: str) -> int | None:
@@ -109,12 +109,12 @@ async def _list_after(client: Client, url: str, payer: str, nonce: str, since: i
 async def _list(
     client: Client, url: str, payer: str, nonce: str, since: int, options: dict[str, Any]
 ) -> _Listed | None:
-    params = [token_account(payer), options | {"limit": _LONGEST_LIST}]
+    params = [token_account(payer), options | {"limit": _MAX_LIST}]
     rows = await call(client, url, "getSignaturesForAddress", params)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         return None
     oldest = rows[-1].get("blockTime") if rows else None
-    complete = len(rows) < _LONGEST_LIST or (isinstance(oldest, int) and oldest < since - _OLDER)
+    complete = len(rows) < _MAX_LIST or (isinstance(oldest, int) and oldest < since - _HISTORY_MARGIN)
     for row in rows:
         # A memo is listed as "[32] 6f0c...": its length, then itself.
         ours = row.get("err") is None and str(row.get("memo") or "").split(" ")[-1] == nonce
@@ -150,5 +150,5 @@ def _amount(answer: Any) -> int | None:
 
 def _agreed(answers: Iterable[_T]) -> _T | None:
     said = list(answers)
-    agreed = {answer for answer in said if said.count(answer) >= WITNESSES}
+    agreed = {answer for answer in said if said.count(answer) >= RPC_QUORUM}
     return agreed.pop() if len(agreed) == 1 else None

@@ -6,15 +6,15 @@ import asyncio
 from dataclasses import dataclass
 
 from blockrun_magic.gateway.chain import solana
-from blockrun_magic.gateway.chain.evm import _agreed_call, _state_after, _word
+from blockrun_magic.gateway.chain.evm import _abi_word, _agreed_call, _state_after
 from blockrun_magic.gateway.chain.practice import _asked_practice, _practice_time
 from blockrun_magic.gateway.client import Client
-from blockrun_magic.gateway.gateways import WITNESSES, Gateway
+from blockrun_magic.gateway.gateways import RPC_QUORUM, Gateway
 from blockrun_magic.payments.ledger.records import Payment
 from blockrun_magic.payments.money import parse_usd
 from blockrun_magic.payments.x402.networks import NETWORKS, PRACTICE, SolanaNetwork
 
-__all__ = ["Balance", "authorization_used", "balance", "expired_unused", "payment_expired_unused", "payment_used"]
+__all__ = ["Balance", "authorization_used", "balance", "expired_unused", "is_authorization_used", "is_expired_unused"]
 
 
 _AUTHORIZATION_STATE = "0xe94a0102"
@@ -23,7 +23,7 @@ _AUTHORIZATION_STATE = "0xe94a0102"
 _BALANCE_OF = "0x70a08231"
 
 
-_SETTLED_AFTER = 30
+_REORG_MARGIN = 30
 """Seconds: what a chain's last blocks say may still be reorganised, and servers differ."""
 
 
@@ -35,7 +35,7 @@ class Balance:
     source: str
 
 
-async def payment_used(client: Client, gateway: Gateway, payment: Payment) -> tuple[bool | None, str | None]:
+async def is_authorization_used(client: Client, gateway: Gateway, payment: Payment) -> tuple[bool | None, str | None]:
     """Return whether a payment was cashed (None: nobody can say) and its transaction if known."""
     if not (payment.network and payment.payer and payment.nonce):
         return None, None
@@ -45,7 +45,7 @@ async def payment_used(client: Client, gateway: Gateway, payment: Payment) -> tu
     return await authorization_used(client, gateway, payment.network, payment.payer, payment.nonce)
 
 
-async def payment_expired_unused(client: Client, gateway: Gateway, payment: Payment) -> bool:
+async def is_expired_unused(client: Client, gateway: Gateway, payment: Payment) -> bool:
     """Return whether witnesses say that a payment was not cashed, and never can be."""
     if not (payment.network and payment.payer and payment.nonce):
         return False
@@ -72,7 +72,7 @@ async def authorization_used(
         return None, None
     if network is PRACTICE:
         return await _asked_practice(client, gateway, payer, nonce)
-    data = _AUTHORIZATION_STATE + _word(payer) + nonce.removeprefix("0x")
+    data = _AUTHORIZATION_STATE + _abi_word(payer) + nonce.removeprefix("0x")
     answer = await _agreed_call(client, network, data)
     return (None if answer is None else answer != 0), None
 
@@ -88,7 +88,7 @@ async def expired_unused(
     block can hold a transfer of it, and a server that lags behind has no such block.
     """
     network = NETWORKS.get(network_id)
-    over = valid_before + _SETTLED_AFTER
+    over = valid_before + _REORG_MARGIN
     if network is None:
         return False
     if network is PRACTICE:
@@ -96,9 +96,9 @@ async def expired_unused(
         if there is None or there < over:
             return False
         return (await _asked_practice(client, gateway, payer, nonce))[0] is False
-    data = _AUTHORIZATION_STATE + _word(payer) + nonce.removeprefix("0x")
+    data = _AUTHORIZATION_STATE + _abi_word(payer) + nonce.removeprefix("0x")
     said = await asyncio.gather(*(_state_after(client, url, network.asset, data, over) for url in network.rpc_urls))
-    return said.count(0) >= WITNESSES and said.count(0) == sum(state is not None for state in said)
+    return said.count(0) >= RPC_QUORUM and said.count(0) == sum(state is not None for state in said)
 
 
 async def balance(client: Client, gateway: Gateway, payer: str) -> Balance | None:
@@ -116,5 +116,5 @@ async def balance(client: Client, gateway: Gateway, payer: str) -> Balance | Non
     if isinstance(network, SolanaNetwork):
         value = await solana.balance(client, network, payer)
     else:
-        value = await _agreed_call(client, network, _BALANCE_OF + _word(payer))
+        value = await _agreed_call(client, network, _BALANCE_OF + _abi_word(payer))
     return None if value is None else Balance(value, f"{network.label}, two public RPC servers agreeing")

@@ -10,9 +10,9 @@ from typing import Any
 from blockrun_magic.errors import FlagError
 from blockrun_magic.text import did_you_mean, quoted
 
-__all__ = ["MOST", "fill", "values_of"]
+__all__ = ["MAX_COMBINATIONS", "fill", "values_of"]
 
-MOST = 1000
+MAX_COMBINATIONS = 1000
 _FIELD = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
@@ -28,8 +28,10 @@ def fill(prompt: str, namespace: Mapping[str, object]) -> list[str]:
     count = 1
     for values in choices.values():
         count *= len(values)
-    if count > MOST:
-        raise FlagError(f"--fill would make {count} prompts.", f"At most {MOST} at once: make the lists shorter.")
+    if count > MAX_COMBINATIONS:
+        raise FlagError(
+            f"--fill would make {count} prompts.", f"At most {MAX_COMBINATIONS} at once: make the lists shorter."
+        )
     return [_filled(prompt, dict(zip(choices, values, strict=True))) for values in product(*choices.values())]
 
 

@@ -37,7 +37,7 @@ Kind = Literal[
 
 _SIZE = re.compile(r"0*([1-9]\d{0,4})\s*[xX*\u00d7]\s*0*([1-9]\d{0,4})", re.ASCII)
 _WHOLE = re.compile(r"0*([1-9]\d{0,5})", re.ASCII)
-_LONGEST_AMOUNT = 24
+_MAX_AMOUNT = 24
 _SUGGESTED_NAME = 30
 
 
@@ -109,7 +109,7 @@ def _variable(text: str) -> str:
 def _amount(text: str) -> int:
     try:
         # Longer ones are past every budget, and past the precision of decimals.
-        return parse_usd(text if len(text) <= _LONGEST_AMOUNT else "")
+        return parse_usd(text if len(text) <= _MAX_AMOUNT else "")
     except ValueError:
         raise FlagError(
             f"{quoted(text)} is not an amount in dollars.",

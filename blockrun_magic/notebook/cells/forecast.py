@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from blockrun_magic.errors import BlockrunError, FlagError
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.notebook.cells.flags import Flags, parse
-from blockrun_magic.notebook.cells.plan import RequestPlan, read_wish, with_defaults
-from blockrun_magic.notebook.display.cards import Card, Table, money_words
+from blockrun_magic.notebook.cells.plan import RequestPlan, apply_defaults, plan_requests
+from blockrun_magic.notebook.display.cards import Card, Table, format_amount
 from blockrun_magic.notebook.settings import Settings
 from blockrun_magic.payments.money import format_usd
 from blockrun_magic.practice.server.triggers import Triggers, UnknownTrigger
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from blockrun_magic.gateway.gateways import Gateway
     from blockrun_magic.notebook.session import Session
 
-__all__ = ["CellPrice", "Forecast", "forecast", "forecast_card"]
+__all__ = ["CellPrice", "Forecast", "estimate_notebook", "forecast_card"]
 
 _MAGIC = re.compile(r"^(?P<indent>\s*)(?:[\w, ]+=\s*)?%(?P<magic>imagegen|img2img)\b(?P<line>.*)$")
 _CELL_MAGIC = re.compile(r"^%%(?P<magic>imagegen|img2img)\b(?P<line>[^\n]*)\n?(?P<body>.*)$", re.DOTALL)
@@ -49,8 +49,8 @@ class CellPrice:
 
     number: int
     words: str
-    pictures: int = 0
-    kept: int = 0
+    images: int = 0
+    cached: int = 0
     cost: int = 0
     unknown: str = ""
 
@@ -74,7 +74,7 @@ class Forecast:
         return not any(cell.unknown for cell in self.cells)
 
 
-def forecast(path: Path, session: Session, home: Path, gateway: str | None = None) -> Forecast:
+def estimate_notebook(path: Path, session: Session, home: Path, gateway: str | None = None) -> Forecast:
     """Return what Run All of the notebook at `path` would cost from now on; nothing is signed.
 
     Requests go where the notebook says (`%blockrun use`), else to `gateway`, else where this session's go. Raises
@@ -86,9 +86,9 @@ def forecast(path: Path, session: Session, home: Path, gateway: str | None = Non
 def forecast_card(found: Forecast) -> Card:
     """Return a forecast as a table: a row for each cell that makes pictures, and the sum."""
     rows = [(str(cell.number), cell.words, _pictures_words(cell), _price_words(cell)) for cell in found.cells]
-    rows.append(("", "Run All", str(sum(cell.pictures for cell in found.cells)), money_words(found.cost, found.realm)))
+    rows.append(("", "Run All", str(sum(cell.images for cell in found.cells)), format_amount(found.cost, found.realm)))
     notes = [f"Cell {cell.number}: {cell.unknown.rstrip('.')}." for cell in found.cells if cell.unknown]
-    if any(cell.kept for cell in found.cells):
+    if any(cell.cached for cell in found.cells):
         notes.append("An edit counts as kept while its source is what it was.")
     title = f"What Run All costs at {found.gateway}"
     return Table(("cell", "", "pictures", "price"), rows, title=title, note=" ".join(notes), left=2)
@@ -104,7 +104,7 @@ def _price_words(cell: CellPrice) -> str:
 
 
 def _pictures_words(cell: CellPrice) -> str:
-    return f"{cell.pictures}, {cell.kept} kept" if cell.kept else str(cell.pictures or "")
+    return f"{cell.images}, {cell.cached} kept" if cell.cached else str(cell.images or "")
 
 
 def _sources(path: Path) -> list[str]:
@@ -124,7 +124,7 @@ class _NotebookPricer:
     def __init__(self, session: Session, home: Path, gateway: str | None) -> None:
         self._session, self._home = session, home
         self._settings = Settings(**{name: getattr(session.settings, name) for name in _SET_BY_CELLS})
-        self._studio, self._gateway = session.ready(gateway)
+        self._studio, self._gateway = session.studio_and_gateway(gateway)
         self._known: dict[str, object] = {}
         self._begun: Counter[str] = Counter()
         """How often each kind of edit has stood in the cells so far."""
@@ -156,14 +156,14 @@ class _NotebookPricer:
                 else:
                     yield self._priced(number, made["magic"], made["line"], None)
             plain.append("" if line.lstrip().startswith(("%", "!")) else line)
-        if self._learn("\n".join(plain)):
+        if self._track_assignments("\n".join(plain)):
             yield CellPrice(number, "a call from Python", unknown="calls of generate and edit are not read")
 
     def _use(self, name: str) -> None:
         if name != "auto":
-            self._gateway = self._session.ready(name)[1]
+            self._gateway = self._session.studio_and_gateway(name)[1]
 
-    def _learn(self, code: str) -> bool:
+    def _track_assignments(self, code: str) -> bool:
         """Take over the plain values that `code` sets; return whether it calls for pictures itself."""
         try:
             tree = ast.parse(code)
@@ -172,7 +172,9 @@ class _NotebookPricer:
         for step in tree.body:
             if isinstance(step, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.For):
                 targets = step.targets if isinstance(step, ast.Assign) else [step.target]
-                value = _plain(step.value) if isinstance(step, ast.Assign | ast.AnnAssign) and step.value else None
+                value = (
+                    _literal_value(step.value) if isinstance(step, ast.Assign | ast.AnnAssign) and step.value else None
+                )
                 for target in targets:
                     if isinstance(target, ast.Name):
                         self._known.pop(target.id, None)
@@ -196,23 +198,23 @@ class _NotebookPricer:
                 return cell
             wish = self._wish(magic, flags)
         except BlockrunError as error:
-            cell.unknown = error.what
+            cell.unknown = error.message
             return cell
-        gateway = self._session.ready(flags.gateway)[1] if flags.gateway else self._gateway
+        gateway = self._session.studio_and_gateway(flags.gateway)[1] if flags.gateway else self._gateway
         for prompt, model, size in wish.variants:
             request = ImageRequest(wish.operation, prompt, model, size, wish.quality, wish.n)
-            cell.pictures += wish.n
+            cell.images += wish.n
             if self._is_kept(request, flags, gateway):
-                cell.kept += wish.n
+                cell.cached += wish.n
             elif not _is_refused(prompt, gateway):
                 cell.cost += self._price(request, gateway)
         return cell
 
     def _wish(self, magic: str, flags: Flags) -> RequestPlan:
         catalog = self._studio.catalog_at(self._gateway)
-        flags = with_defaults(magic, flags, self._settings, catalog)
+        flags = apply_defaults(magic, flags, self._settings, catalog)
         # Prices do not depend on pictures, and those of a notebook that does not run are not there.
-        return read_wish(magic, replace(flags, images=(), mask=None), catalog, self._known, self._home)
+        return plan_requests(magic, replace(flags, images=(), mask=None), catalog, self._known, self._home)
 
     def _is_kept(self, request: ImageRequest, flags: Flags, gateway: Gateway) -> bool:
         from blockrun_magic.studio import Options
@@ -222,7 +224,7 @@ class _NotebookPricer:
             self._begun[f"{gateway.realm} {request.canonical_json()}"] += 1
             before = self._begun[f"{gateway.realm} {request.canonical_json()}"]
             return before <= self._studio.ledger.count_finished(gateway.realm, request.to_record())
-        if self._studio.is_kept(request, gateway, Options(take=flags.take, fresh=flags.fresh)):
+        if self._studio.is_stored(request, gateway, Options(take=flags.take, fresh=flags.fresh)):
             return True
         takes = self._takes.setdefault(f"{gateway.realm} {request.digest}", self._taken(gateway.realm, request.digest))
         take = flags.take or (max(takes, default=0) + 1 if flags.fresh or not takes else min(takes))
@@ -235,10 +237,10 @@ class _NotebookPricer:
 
     def _price(self, request: ImageRequest, gateway: Gateway) -> int:
         from blockrun_magic.studio import Options
-        from blockrun_magic.studio.payment.pricing import tiny_upload
+        from blockrun_magic.studio.payment.pricing import placeholder_image
 
         if request.operation == "edit":
-            request = replace(request, images=(tiny_upload(),))  # only its price is asked
+            request = replace(request, images=(placeholder_image(),))  # only its price is asked
         return self._session.run(self._studio.quote(request, gateway, Options(unchecked=True), ahead=True)).total
 
 
@@ -261,7 +263,7 @@ class _KnownFrame(dict[str, list[Any]]):
         return list(self)
 
 
-def _plain(node: ast.expr) -> Any:
+def _literal_value(node: ast.expr) -> Any:
     """Return the value that an expression has without being run, or None."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
         name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id

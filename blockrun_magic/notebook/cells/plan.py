@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from blockrun_magic.images.source import Fetch
     from blockrun_magic.notebook.settings import Settings
 
-__all__ = ["RequestPlan", "read_wish", "requests_of", "with_defaults"]
+__all__ = ["RequestPlan", "apply_defaults", "build_requests", "plan_requests"]
 
 _OPERATIONS: Mapping[str, Operation] = {"imagegen": "generate", "img2img": "edit"}
 _VARY = "Make a variation of this picture: the same subject, mood and style, composed anew."
@@ -44,7 +44,7 @@ class RequestPlan:
         return models[0] if len(models) == 1 else f"{len(models)} models"
 
 
-def with_defaults(magic: str, flags: Flags, settings: Settings, catalog: Catalog) -> Flags:
+def apply_defaults(magic: str, flags: Flags, settings: Settings, catalog: Catalog) -> Flags:
     """Return `flags` with the settings' model and size where none was given and the model makes that size."""
     model = settings.model if magic == "imagegen" else settings.edit_model
     if not flags.models and model:
@@ -56,7 +56,9 @@ def with_defaults(magic: str, flags: Flags, settings: Settings, catalog: Catalog
     return flags
 
 
-def read_wish(magic: str, flags: Flags, catalog: Catalog, namespace: Mapping[str, object], home: Path) -> RequestPlan:
+def plan_requests(
+    magic: str, flags: Flags, catalog: Catalog, namespace: Mapping[str, object], home: Path
+) -> RequestPlan:
     """Return what `flags` ask of `magic`; raises FlagError, RequestError or SourceError."""
     from blockrun_magic.images.source import find_source
 
@@ -93,7 +95,7 @@ def _prompts(flags: Flags, namespace: Mapping[str, object], home: Path) -> list[
     return prompts
 
 
-async def requests_of(wish: RequestPlan, fetch: Fetch) -> list[ImageRequest]:
+async def build_requests(wish: RequestPlan, fetch: Fetch) -> list[ImageRequest]:
     """Return the requests of a wish, its images read and encoded once; raises SourceError."""
     from blockrun_magic.gateway.request import ImageRequest
     from blockrun_magic.images.source import read_mask, read_upload, upload_size

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from blockrun_magic.errors import FlagError
-from blockrun_magic.notebook.cells.fill import MOST, values_of
+from blockrun_magic.notebook.cells.fill import MAX_COMBINATIONS, values_of
 from blockrun_magic.text import did_you_mean, quoted
 
 __all__ = ["prompts_from", "prompts_of_lines"]
@@ -72,6 +72,6 @@ def _checked(values: Sequence[Any], text: str) -> list[str]:
 def _bounded(prompts: list[str], flag: str) -> list[str]:
     if not prompts:
         raise FlagError(f"{flag} found no prompt.", "Give at least one.")
-    if len(prompts) > MOST:
-        raise FlagError(f"{flag} found {len(prompts)} prompts.", f"At most {MOST} at once.")
+    if len(prompts) > MAX_COMBINATIONS:
+        raise FlagError(f"{flag} found {len(prompts)} prompts.", f"At most {MAX_COMBINATIONS} at once.")
     return prompts

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from blockrun_magic.errors import BlockrunError
 from blockrun_magic.notebook.background import BackgroundJob
 from blockrun_magic.notebook.cells.flags import Flags, parse
-from blockrun_magic.notebook.cells.plan import RequestPlan, read_wish, requests_of, with_defaults
+from blockrun_magic.notebook.cells.plan import RequestPlan, apply_defaults, build_requests, plan_requests
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Message
 from blockrun_magic.notebook.display.progress import BatchProgressLine, ProgressLine
-from blockrun_magic.notebook.unlock import run_unlocked
+from blockrun_magic.notebook.unlock import run_with_unlock
 from blockrun_magic.studio.progress import Progress
 from blockrun_magic.wiring import blockrun_home
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from blockrun_magic.payments.ledger.records import Purchase
     from blockrun_magic.studio import ImageResult, ImageResults, Options
 
-__all__ = ["bind", "collect", "make", "options_of"]
+__all__ = ["bind_results", "request_options", "resume_purchase", "run_cell"]
 
 T = TypeVar("T")
 
-_LOOK_EVERY = 0.25
+_POLL_INTERVAL = 0.25
 
 
-def make(
+def run_cell(
     context: Context, magic: str, line: str, cell: str | None
 ) -> ImageResult | ImageResults | BackgroundJob | None:
     """Run one image cell and return what it made, shown and bound; None for a dry run.
@@ -41,12 +41,12 @@ def make(
     from blockrun_magic.studio.results.result import check_save_path
 
     flags = parse(magic, line, cell)
-    studio, gateway = context.session.ready(flags.gateway)
+    studio, gateway = context.session.studio_and_gateway(flags.gateway)
     if flags.save:
         check_save_path(flags.save)
     catalog = studio.catalog_at(gateway)
-    flags = with_defaults(magic, flags, context.session.settings, catalog)
-    wish = read_wish(magic, flags, catalog, context.shell.user_ns, blockrun_home())
+    flags = apply_defaults(magic, flags, context.session.settings, catalog)
+    wish = plan_requests(magic, flags, catalog, context.shell.user_ns, blockrun_home())
     if flags.dry_run:
         _show_price(context, flags, wish)
         return None
@@ -55,9 +55,9 @@ def make(
     return _make_one(context, flags, wish)
 
 
-def collect(context: Context, purchase: Purchase) -> ImageResult:
+def resume_purchase(context: Context, purchase: Purchase) -> ImageResult:
     """Return the result of a purchase that was left open, shown and bound; raises every error of ours."""
-    studio, gateway = context.session.ready(purchase.gateway)
+    studio, gateway = context.session.studio_and_gateway(purchase.gateway)
     progress = Progress()
 
     async def work() -> ImageResult:
@@ -68,13 +68,13 @@ def collect(context: Context, purchase: Purchase) -> ImageResult:
 
 
 def _make_one(context: Context, flags: Flags, wish: RequestPlan) -> ImageResult | BackgroundJob:
-    studio, gateway = context.session.ready(flags.gateway)
+    studio, gateway = context.session.studio_and_gateway(flags.gateway)
     progress = Progress()
 
     async def work() -> ImageResult:
         progress.stage = "reading the picture" if wish.sources else progress.stage
-        [request] = await requests_of(wish, studio.client.fetch)
-        return await studio.make(request, gateway, options_of(context, flags), progress)
+        [request] = await build_requests(wish, studio.client.fetch)
+        return await studio.make(request, gateway, request_options(context, flags), progress)
 
     [(_, model, size)] = wish.variants
     usual = studio.ledger.usual_seconds(model, size)
@@ -87,13 +87,18 @@ def _make_one(context: Context, flags: Flags, wish: RequestPlan) -> ImageResult 
 def _make_many(context: Context, flags: Flags, wish: RequestPlan) -> ImageResults | BackgroundJob:
     from blockrun_magic.studio.batch import BatchProgress, make_all
 
-    studio, gateway = context.session.ready(flags.gateway)
+    studio, gateway = context.session.studio_and_gateway(flags.gateway)
     progress = BatchProgress(len(wish.variants))
 
     async def work() -> ImageResults:
-        requests = await requests_of(wish, studio.client.fetch)
+        requests = await build_requests(wish, studio.client.fetch)
         results = await make_all(
-            studio, requests, gateway, options_of(context, flags), progress, flags.jobs or context.session.settings.jobs
+            studio,
+            requests,
+            gateway,
+            request_options(context, flags),
+            progress,
+            flags.jobs or context.session.settings.jobs,
         )
         if results.failures and not results:
             raise results.failures[0].error
@@ -108,14 +113,14 @@ def _make_many(context: Context, flags: Flags, wish: RequestPlan) -> ImageResult
 def _finish(context: Context, live: ProgressLine, work: Callable[[], Coroutine[Any, Any, T]], flags: Flags) -> T:
     """Wait for `work` with a live line, then bind, save and show what it made."""
     try:
-        result: Any = run_unlocked(context.session, work, live.tick)
+        result: Any = run_with_unlock(context.session, work, live.update)
     except KeyboardInterrupt:
-        live.stopped()
+        live.show_interrupted()
         raise
     except BlockrunError:
-        live.end()
+        live.finish()
         raise
-    bind(context, flags, result.images)
+    bind_results(context, flags, result.images)
     saved: list[str] = []
     try:
         saved += [str(path) for path in result.save(flags.save)] if flags.save else []
@@ -134,22 +139,22 @@ def _in_background(
     sent: Callable[[], bool],
 ) -> BackgroundJob:
     """Start `work`, show its line, and return the handle, which is also bound in place of a picture."""
-    live.stay()
+    live.detach()
 
     async def watched() -> Any:
         task = asyncio.ensure_future(work())
         try:
             while not task.done():
-                await asyncio.wait([task], timeout=_LOOK_EVERY)
-                live.tick()
+                await asyncio.wait([task], timeout=_POLL_INTERVAL)
+                live.update()
             result = task.result()
             saved = [str(path) for path in result.save(flags.save)] if flags.save else []
         except BlockrunError as error:
-            live.end(Message(str(error)))
+            live.finish(Message(str(error)))
             raise
         except asyncio.CancelledError:
             task.cancel()
-            live.stopped()
+            live.show_interrupted()
             raise
         context.showing.show(live, result, saved, full=flags.full, quiet=flags.quiet)
         return result
@@ -165,17 +170,17 @@ def _show_price(context: Context, flags: Flags, wish: RequestPlan) -> None:
     from blockrun_magic.notebook.display.output import show
     from blockrun_magic.studio.batch import quote_all
 
-    studio, gateway = context.session.ready(flags.gateway)
+    studio, gateway = context.session.studio_and_gateway(flags.gateway)
 
     async def ask() -> Any:
-        requests = await requests_of(wish, studio.client.fetch)
-        return requests, await quote_all(studio, requests, gateway, options_of(context, flags))
+        requests = await build_requests(wish, studio.client.fetch)
+        return requests, await quote_all(studio, requests, gateway, request_options(context, flags))
 
     requests, quotes = context.session.run(ask())
     show(quotes_card(requests, quotes))
 
 
-def options_of(context: Context, flags: Flags) -> Options:
+def request_options(context: Context, flags: Flags) -> Options:
     """Return how `flags` allow their requests to be answered."""
     from blockrun_magic.studio import Options
 
@@ -189,7 +194,7 @@ def options_of(context: Context, flags: Flags) -> Options:
     )
 
 
-def bind(context: Context, flags: Flags, pictures: Sequence[Image.Image]) -> None:
+def bind_results(context: Context, flags: Flags, pictures: Sequence[Image.Image]) -> None:
     """Bind `img`, `imgs` and the name of `--as` to copies: drawing on them leaves the result whole."""
     images = [image.copy() for image in pictures]
     settings = context.session.settings

@@ -24,7 +24,7 @@ _REFRESH = "--refresh"
 
 def models(context: Context, words: Sequence[str]) -> Card:
     """Return the catalogue, or the part of it that has a word in it; `--refresh` asks the gateway for its own list."""
-    studio, gateway = context.session.ready()
+    studio, gateway = context.session.studio_and_gateway()
     refresh = _REFRESH in words
     words = [word for word in words if word != _REFRESH]
     if refresh:
@@ -63,7 +63,7 @@ def price(context: Context, words: Sequence[str]) -> Card:
     from blockrun_magic.notebook.cells.flags import parse_flags
 
     flags = parse_flags("imagegen", " ".join(words))
-    studio, gateway = context.session.ready(flags.gateway)
+    studio, gateway = context.session.studio_and_gateway(flags.gateway)
     catalog = studio.catalog_at(gateway)
     model = catalog.resolve(flags.models[0]) if flags.models else catalog.default_model("generate")
     request = ImageRequest(
@@ -79,8 +79,8 @@ def price(context: Context, words: Sequence[str]) -> Card:
 
 
 def _notebook_price(context: Context, words: Sequence[str]) -> Card:
-    from blockrun_magic.notebook.cells.forecast import forecast, forecast_card
+    from blockrun_magic.notebook.cells.forecast import estimate_notebook, forecast_card
 
     if len(words) > 1:
         raise FlagError("`price` takes one notebook.", "For example: %blockrun price lesson.ipynb.")
-    return forecast_card(forecast(Path(words[0]).expanduser(), context.session, blockrun_home()))
+    return forecast_card(estimate_notebook(Path(words[0]).expanduser(), context.session, blockrun_home()))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from blockrun_magic.errors import FlagError
 from blockrun_magic.notebook.cells.rerun import cell_of
 from blockrun_magic.notebook.context import Context
-from blockrun_magic.notebook.display.cards import Card, Message, Table, html_words, money_words
+from blockrun_magic.notebook.display.cards import Card, Message, Table, format_amount, to_html
 from blockrun_magic.notebook.display.thumbnails import thumbnail
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ _THUMBNAIL = 96
 
 def history(context: Context, words: Sequence[str]) -> Card:
     """Return what was made, newest first, with thumbnails; words search prompts and models."""
-    studio, gateway = context.session.ready()
+    studio, gateway = context.session.studio_and_gateway()
     page, wanted = _page_and_words(words)
-    found = studio.ledger.finished(gateway.realm, wanted, _PAGE + 1, (page - 1) * _PAGE)
+    found = studio.ledger.search_finished(gateway.realm, wanted, _PAGE + 1, (page - 1) * _PAGE)
     more = f"More: %blockrun history {wanted} --page {page + 1}".replace("  ", " ") if len(found) > _PAGE else ""
     if not found:
         return Message("Nothing was made here yet." if not wanted else f"Nothing made here mentions {wanted!r}.")
@@ -44,7 +44,7 @@ def reuse(context: Context, words: Sequence[str]) -> Card:
     """Write the cell that made a picture as the next input, and return its text."""
     if len(words) != 1:
         raise FlagError("`reuse` takes one picture.", "For example: %blockrun reuse img, or an id from history.")
-    studio = context.session.ready()[0]
+    studio = context.session.studio_and_gateway()[0]
     text, note = cell_of(studio, _purchase_of(context, studio, words[0]))
     context.shell.set_next_input(text)
     return Message(f"{text}\n{note}".strip())
@@ -61,19 +61,19 @@ def _page_and_words(words: Sequence[str]) -> tuple[int, str]:
 
 
 def _facts(studio: Studio, purchase: Purchase) -> tuple[str, str, str, str]:
-    made = time.strftime("%Y-%m-%d %H:%M", time.localtime(purchase.created_at))
+    made = time.strftime("%Y-%m-%d %H:%M", time.localtime(purchase.purchased_at))
     prompt = " ".join(str(purchase.request["prompt"]).split())
-    paid = studio.ledger.paid(purchase.id)
+    paid = studio.ledger.amount_paid(purchase.id)
     model = str(purchase.request["model"]).rpartition("/")[2]
-    return made, model, prompt if len(prompt) <= 60 else f"{prompt[:59]}…", money_words(paid, purchase.realm)
+    return made, model, prompt if len(prompt) <= 60 else f"{prompt[:59]}…", format_amount(paid, purchase.realm)
 
 
 def _figure(studio: Studio, purchase: Purchase, facts: Sequence[str]) -> str:
     made, model, prompt, price = facts
-    picture = thumbnail(studio.store, studio.ledger.pictures(purchase.id)[0], _THUMBNAIL)
+    picture = thumbnail(studio.store, studio.ledger.images(purchase.id)[0], _THUMBNAIL)
     alt = escape(prompt)
     image = f'<img src="{picture}" alt="{alt}" title="{alt}">' if picture else "<div>-</div>"
-    words = "<br>".join(map(html_words, (purchase.id, made, model, price)))
+    words = "<br>".join(map(to_html, (purchase.id, made, model, price)))
     return f'<div style="width:{_THUMBNAIL + 24}px;font-size:0.8em">{image}<br>{words}</div>'
 
 

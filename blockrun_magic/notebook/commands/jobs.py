@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from blockrun_magic.errors import BlockrunError, FlagError
 from blockrun_magic.notebook.context import Context
-from blockrun_magic.notebook.display.cards import Card, Message, Table, money_words
+from blockrun_magic.notebook.display.cards import Card, Message, Table, format_amount
 from blockrun_magic.payments.ledger.records import Payment, Purchase
 from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.money import format_usd, parse_usd
@@ -17,7 +17,7 @@ __all__ = ["jobs", "resolve", "resume"]
 
 def jobs(context: Context, _words: Sequence[str]) -> Card:
     """Return what is paid or at risk and has no picture yet, after asking what became of it."""
-    studio, gateway = context.session.ready()
+    studio, gateway = context.session.studio_and_gateway()
     decided = context.session.run(studio.reconcile(gateway))
     rows = []
     for purchase in studio.ledger.open_purchases():
@@ -37,7 +37,7 @@ def jobs(context: Context, _words: Sequence[str]) -> Card:
 
 
 def _job_row(purchase: Purchase, payment: Payment) -> tuple[str, ...]:
-    begun = time.strftime("%Y-%m-%d %H:%M", time.localtime(purchase.created_at))
+    begun = time.strftime("%Y-%m-%d %H:%M", time.localtime(purchase.purchased_at))
     prompt = " ".join(str(purchase.request["prompt"]).split())
     state = str(payment.state)
     if payment.state is State.SETTLED:
@@ -52,9 +52,9 @@ def _job_row(purchase: Purchase, payment: Payment) -> tuple[str, ...]:
 
 def resume(context: Context, words: Sequence[str]) -> Card:
     """Collect one open purchase, or all; show each picture, and return how it went."""
-    from blockrun_magic.notebook.cells.run import collect
+    from blockrun_magic.notebook.cells.run import resume_purchase
 
-    _, gateway = context.session.ready()
+    _, gateway = context.session.studio_and_gateway()
     wanted = _wanted(context, words)
     lines = []
     for purchase in wanted:
@@ -62,16 +62,16 @@ def resume(context: Context, words: Sequence[str]) -> Card:
             lines.append(f"{purchase.id}: was begun with other money; `%blockrun use {purchase.gateway}` first.")
             continue
         try:
-            result = collect(context, purchase)
+            result = resume_purchase(context, purchase)
         except BlockrunError as error:
-            lines.append(f"{purchase.id}: {error.what} {error.do}")
+            lines.append(f"{purchase.id}: {error.message} {error.hint}")
         else:
-            lines.append(f"{purchase.id}: collected, {money_words(result.receipt.amount, purchase.realm)}.")
+            lines.append(f"{purchase.id}: collected, {format_amount(result.receipt.amount, purchase.realm)}.")
     return Message("\n".join(lines) or "Nothing is open: every payment has its picture or was released.")
 
 
 def _wanted(context: Context, words: Sequence[str]) -> list[Purchase]:
-    ledger = context.session.ready()[0].ledger
+    ledger = context.session.studio_and_gateway()[0].ledger
     if not words:
         return ledger.open_purchases()
     purchase = ledger.purchase_by_id(words[0])
@@ -82,8 +82,8 @@ def _wanted(context: Context, words: Sequence[str]) -> list[Purchase]:
 
 def resolve(context: Context, words: Sequence[str]) -> Card:
     """Book what the user knows of a payment that nobody else can tell of."""
-    studio, _ = context.session.ready()
-    name, charged, amount = _said(words)
+    studio, _ = context.session.studio_and_gateway()
+    name, charged, amount = _parse_arguments(words)
     purchase = studio.ledger.purchase_by_id(name)
     if purchase is None:
         raise FlagError(f"There is no purchase {name[:40]!r}.", "`%blockrun jobs` lists what is open.")
@@ -98,7 +98,7 @@ def resolve(context: Context, words: Sequence[str]) -> Card:
     return Message(f"{purchase.id}: {total} booked as {'charged' if charged else 'not charged'}. {after}")
 
 
-def _said(words: Sequence[str]) -> tuple[str, bool, int | None]:
+def _parse_arguments(words: Sequence[str]) -> tuple[str, bool, int | None]:
     """Return the purchase's id, whether it was charged, and how much if that was said."""
     parts = " ".join(words).replace("=", " ").split()
     try:

@@ -37,7 +37,7 @@ def lesson(context: Context, words: Sequence[str]) -> Card:
 
 
 def _which(context: Context) -> Card:
-    studio, _ = context.session.ready()
+    studio, _ = context.session.studio_and_gateway()
     lines = [
         f"{found.name}: {len(found)} answers, "
         f"{'and nothing else is made' if found.strict else 'and practice makes the rest'}."
@@ -47,11 +47,11 @@ def _which(context: Context) -> Card:
 
 
 def _export(context: Context, words: Sequence[str]) -> Card:
-    target, notebook, strict = _said(words)
+    target, notebook, strict = _parse_arguments(words)
     if target.exists():
         raise FlagError(f"{target} exists already.", "Nothing was written over. Choose another name, or remove it.")
-    studio, _ = context.session.ready()
-    results = [result for key in list(studio.delivered) if (result := studio.kept(*key)) is not None]
+    studio, _ = context.session.studio_and_gateway()
+    results = [result for key in list(studio.delivered) if (result := studio.stored_result(*key)) is not None]
     if not results:
         raise LessonError(
             "This kernel has made no picture yet.", "Run the notebook's cells first; kept ones cost nothing."
@@ -80,7 +80,7 @@ def _export(context: Context, words: Sequence[str]) -> Card:
     return Message("\n".join(lines))
 
 
-def _said(words: Sequence[str]) -> tuple[Path, Path, bool]:
+def _parse_arguments(words: Sequence[str]) -> tuple[Path, Path, bool]:
     rest = [word for word in words if word != _STRICT]
     named = None
     if _NOTEBOOK in rest:
@@ -143,7 +143,7 @@ def _open(context: Context, words: Sequence[str]) -> Card:
 def _close(context: Context, words: Sequence[str]) -> Card:
     if words:
         raise FlagError("`lesson close` takes no more words.", "Write: %blockrun lesson close.")
-    studio, _ = context.session.ready()
+    studio, _ = context.session.studio_and_gateway()
     names = ", ".join(found.name for found in studio.lessons)
     studio.lessons = []
     return Message(f"Closed: {names}." if names else "No lesson is open.")

@@ -16,12 +16,12 @@ from blockrun_magic.payments.money import format_usd, parse_usd
 if TYPE_CHECKING:
     from blockrun_magic.payments.ledger.clawrouter_log import Comparison, ProxyPayment
 
-__all__ = ["budget", "laid_side_by_side", "spend"]
+__all__ = ["budget", "reconciliation_report", "spend"]
 
 _PERIODS = {"session": "this session", "today": "today (UTC)", "all": "since the beginning"}
 _RECONCILE = "--reconcile"
 _CSV = "--csv"
-_MOST_BARS = 31
+_MAX_BARS = 31
 _STEPS = {
     60: ("minute", "%H:%M"),
     600: ("ten minutes", "%H:%M"),
@@ -36,7 +36,7 @@ def spend(context: Context, words: Sequence[str]) -> Card:
 
     `--csv FILE` writes every payment of it into a file, `--reconcile` lays ClawRouter's own log beside it.
     """
-    from blockrun_magic.payments.ledger.reports import spending, spending_by_model
+    from blockrun_magic.payments.ledger.reports import spending_by_model, spending_summary
 
     reconcile = _RECONCILE in words
     words, target = _without_csv([word for word in words if word != _RECONCILE])
@@ -44,8 +44,8 @@ def spend(context: Context, words: Sequence[str]) -> Card:
     if when not in _PERIODS or len(words) > 1:
         raise FlagError(f"`spend` knows no period {' '.join(words)[:40]!r}.", f"Use one of {', '.join(_PERIODS)}.")
     if reconcile:
-        return laid_side_by_side(context, when)
-    studio, gateway = context.session.ready()
+        return reconciliation_report(context, when)
+    studio, gateway = context.session.studio_and_gateway()
     ledger, realm = studio.ledger, gateway.realm
     if target is not None:
         return _write_csv(ledger, realm, when, target)
@@ -53,11 +53,11 @@ def spend(context: Context, words: Sequence[str]) -> Card:
     rows = [
         (model, str(count), format_usd(settled), format_usd(at_risk)) for model, count, settled, at_risk in by_model
     ]
-    total = spending(ledger, realm, when)
+    total = spending_summary(ledger, realm, when)
     rows.append(("total", str(total.payments), format_usd(total.settled), format_usd(total.at_risk)))
     kind = {"practice": "Play money", "testnet": "Test money"}.get(realm, "Real USDC")
     others = [
-        f"{words}: {format_usd(spending(ledger, realm, name).settled)}"
+        f"{words}: {format_usd(spending_summary(ledger, realm, name).settled)}"
         for name, words in _PERIODS.items()
         if name != when
     ]
@@ -79,7 +79,7 @@ def _drawn(ledger: Ledger, realm: str, when: str, by_model: Sequence[tuple[str, 
     words, form = _STEPS[step]
     if len(spent) > 1:
         times = [(time.strftime(form, time.gmtime(at)), micros) for at, micros in spent]
-        yield Bars(f"by {words} (UTC)", times[-_MOST_BARS:])
+        yield Bars(f"by {words} (UTC)", times[-_MAX_BARS:])
 
 
 def _without_csv(words: Sequence[str]) -> tuple[list[str], Path | None]:
@@ -93,9 +93,9 @@ def _without_csv(words: Sequence[str]) -> tuple[list[str], Path | None]:
 
 
 def _write_csv(ledger: Ledger, realm: str, when: str, target: Path) -> Card:
-    from blockrun_magic.payments.ledger.reports import spendings
+    from blockrun_magic.payments.ledger.reports import list_payments
 
-    found = spendings(ledger, realm, when)
+    found = list_payments(ledger, realm, when)
     try:
         with target.open("x", encoding="utf-8", newline="") as file:
             found.to_csv(file)
@@ -108,7 +108,7 @@ def _write_csv(ledger: Ledger, realm: str, when: str, target: Path) -> Card:
 
 def budget(context: Context, words: Sequence[str]) -> Card:
     """Return the caps, after changing those that are named."""
-    ledger = context.session.ready()[0].ledger
+    ledger = context.session.studio_and_gateway()[0].ledger
     changes: dict[str, int] = {}
     pairs = iter(" ".join(words).replace("=", " ").split())
     for word in pairs:
@@ -130,9 +130,9 @@ def budget(context: Context, words: Sequence[str]) -> Card:
 _DAY = 86_400
 
 
-def laid_side_by_side(context: Context, when: str) -> Card:
+def reconciliation_report(context: Context, when: str) -> Card:
     """Return where ClawRouter's log and our ledger differ, after it has decided what it can."""
-    studio, gateway = context.session.ready()
+    studio, gateway = context.session.studio_and_gateway()
     decided = context.session.run(studio.reconcile(gateway))
     found = studio.books.compare(_since(studio.ledger, when))
     rows = _rows(found)

@@ -8,36 +8,36 @@ from typing import TYPE_CHECKING
 
 from blockrun_magic.errors import WalletError
 from blockrun_magic.notebook.context import Context
-from blockrun_magic.notebook.display.cards import Card, Table, money_words
+from blockrun_magic.notebook.display.cards import Card, Table, format_amount
 from blockrun_magic.payments.money import format_usd
 
 if TYPE_CHECKING:
     from blockrun_magic.gateway.gateways import Gateway
 
-__all__ = ["overview", "payer_words"]
+__all__ = ["describe_payer", "overview"]
 
 
 def overview(context: Context, _words: Sequence[str]) -> Card:
     """Return gateway, wallet, spend and caps at a glance."""
-    from blockrun_magic.payments.ledger.reports import spending
+    from blockrun_magic.payments.ledger.reports import spending_summary
 
-    studio, gateway = context.session.ready()
+    studio, gateway = context.session.studio_and_gateway()
     realm, caps = gateway.realm, studio.ledger.caps()
-    now, day = (spending(studio.ledger, realm, when) for when in ("session", "today"))
-    at_risk = spending(studio.ledger, realm, "all").at_risk
+    now, day = (spending_summary(studio.ledger, realm, when) for when in ("session", "today"))
+    at_risk = spending_summary(studio.ledger, realm, "all").at_risk
     rows = [
-        ("gateway", f"{gateway.label}, {context.session.why}"),
-        ("wallet", payer_words(context)),
-        *(("but", clause) for clause in gateway.shortcomings),
-        ("this session", f"{money_words(now.settled, realm)} of {format_usd(caps.session)}"),
-        ("today (UTC)", f"{money_words(day.settled, realm)} of {format_usd(caps.day)}"),
-        ("at risk", f"{money_words(at_risk, realm)} sent with an open end; see `%blockrun jobs`"),
+        ("gateway", f"{gateway.label}, {context.session.gateway_reason}"),
+        ("wallet", describe_payer(context)),
+        *(("but", clause) for clause in gateway.limitations),
+        ("this session", f"{format_amount(now.settled, realm)} of {format_usd(caps.session)}"),
+        ("today (UTC)", f"{format_amount(day.settled, realm)} of {format_usd(caps.day)}"),
+        ("at risk", f"{format_amount(at_risk, realm)} sent with an open end; see `%blockrun jobs`"),
         ("cap per image", format_usd(caps.image)),
     ]
     return Table(("", ""), rows, title="blockrun", note="`%blockrun help` lists what can be said.", left=2)
 
 
-def payer_words(context: Context) -> str:
+def describe_payer(context: Context) -> str:
     """Return who pays at the gateway: a wallet of ours, ClawRouter's, or an account."""
     from blockrun_magic.gateway.gateways import Payer
     from blockrun_magic.payments.wallets.api_key import find_api_key
@@ -51,7 +51,7 @@ def payer_words(context: Context) -> str:
             return f"the account of the API key in {find_api_key(os.environ).source}"
         found = wallet_for(gateway)
     except WalletError as error:
-        return error.what
+        return error.message
     return f"{found.address} ({found.source}{', locked' if found.locked else ''})"
 
 

@@ -18,7 +18,7 @@ _SIZE = re.compile(r"(\d{1,6})(MB|GB)", re.ASCII | re.IGNORECASE)
 
 def store(context: Context, words: Sequence[str]) -> Card:
     """Return how much is kept; `prune` says what would go, and with `--yes` removes it."""
-    studio, _ = context.session.ready()
+    studio, _ = context.session.studio_and_gateway()
     if not words:
         kept = studio.store.files()
         size = sum(file.size for file in kept)

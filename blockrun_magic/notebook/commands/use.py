@@ -48,10 +48,10 @@ def use(context: Context, words: Sequence[str]) -> Card:
     else:
         gateway = context.session.use(names[0])
     lines.append(f"Requests go to {gateway.label}: {_money_words(gateway)}.")
-    lines += [f"{clause[0].upper()}{clause[1:]}." for clause in gateway.shortcomings]
+    lines += [f"{clause[0].upper()}{clause[1:]}." for clause in gateway.limitations]
     if _REMEMBER in words:
         lines.append(f"Remembered in {remember_gateway(blockrun_home(), gateway.name)} for the kernels to come.")
-    context.session.warm(gateway)
+    context.session.prewarm(gateway)
     context.session.refresh_catalogue(gateway)
     return Message("\n".join(lines))
 
@@ -75,11 +75,11 @@ def _look_around(context: Context) -> list[_Candidate]:
 
 def _wallet(context: Context) -> _Candidate:
     try:
-        wallet = wallet_for(context.session.at("base"))
+        wallet = wallet_for(context.session.gateway_named("base"))
     except WalletMissing:
         return _Candidate("base", False, "no wallet found")
     except WalletError as error:
-        return _Candidate("base", False, error.what)
+        return _Candidate("base", False, error.message)
     return _Candidate("base", True, f"a wallet, from {wallet.source}; prices are quoted, charges proven")
 
 
@@ -91,14 +91,14 @@ def _account() -> _Candidate:
     except WalletMissing:
         return _Candidate("account", False, "no API key in BLOCKRUN_API_KEY")
     except WalletError as error:
-        return _Candidate("account", False, error.what)
+        return _Candidate("account", False, error.message)
     return _Candidate("account", True, f"an API key, from {key.source}; prices are estimated")
 
 
 def _proxy(context: Context) -> _Candidate:
     from blockrun_magic.gateway.clawrouter import clawrouter_health
 
-    gateway = context.session.at("clawrouter")
+    gateway = context.session.gateway_named("clawrouter")
     health = context.session.run(clawrouter_health(context.session.studio.client, gateway, full=True))
     if health is None:
         return _Candidate("clawrouter", False, f"no ClawRouter answers at {gateway.base_url}")

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from blockrun_magic.notebook.display.cards import _QUIET, Card, Message, Table, html_words, money_words, short
+from blockrun_magic.notebook.display.cards import _QUIET, Card, Message, Table, format_amount, short, to_html
 from blockrun_magic.payments.money import format_usd
 from blockrun_magic.studio.results.batch import ImageResults
 from blockrun_magic.studio.results.result import ImageResult, Quote
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["caption_of", "quotes_card", "results_card"]
 
 
-_LONGEST_TABLE = 100
+_MAX_TABLE = 100
 
 
 _BADGE = "border:1px solid currentColor;border-radius:3px;padding:0 4px;font-size:0.85em"
@@ -26,37 +26,37 @@ _BADGE = "border:1px solid currentColor;border-radius:3px;padding:0 4px;font-siz
 def caption_of(result: ImageResult, saved: Sequence[str] = (), note: str = "") -> Card:
     """Return the line under a picture: model, size, price, seconds, and what else is worth knowing."""
     receipt, request = result.receipt, result.request
-    facts = [str(request["model"]), _size_words(result)]
+    facts = [str(request["model"]), describe_size(result)]
     if request["quality"]:
         facts.append(str(request["quality"]))
     if receipt.take > 1:
         facts.append(f"take {receipt.take}")
     if receipt.lesson is not None:
         facts.append(f"$0.00: from the lesson {receipt.lesson}")
-    elif receipt.from_store:
-        bought = time.strftime("%Y-%m-%d %H:%M", time.localtime(receipt.bought_at))
-        facts.append(f"$0.00: bought {bought} for {money_words(receipt.amount, receipt.realm)}")
+    elif receipt.cached:
+        bought = time.strftime("%Y-%m-%d %H:%M", time.localtime(receipt.purchased_at))
+        facts.append(f"$0.00: bought {bought} for {format_amount(receipt.amount, receipt.realm)}")
     else:
-        paid = money_words(receipt.amount, receipt.realm)
+        paid = format_amount(receipt.amount, receipt.realm)
         doubt = " (estimated)" if receipt.estimated else ""
         facts.append(f"{paid}{doubt}" if receipt.settled else f"{paid} (not confirmed yet)")
         facts.append(f"{result.seconds:.1f} s")
-    revised = list(dict.fromkeys(kept.revised_prompt for kept in result.pictures if kept.revised_prompt))
+    revised = list(dict.fromkeys(kept.revised_prompt for kept in result.stored if kept.revised_prompt))
     lines = [" · ".join(facts)]
-    if len(result.pictures) < request["n"]:
-        lines.append(f"Only {len(result.pictures)} of the {request['n']} pictures asked and paid for came.")
+    if len(result.stored) < request["n"]:
+        lines.append(f"Only {len(result.stored)} of the {request['n']} pictures asked and paid for came.")
     lines += [f"The model read: {text}" for text in revised]
     lines += [f"Saved to {path}" for path in saved]
     lines += [note] if note else []
     badge = f' <span style="{_BADGE}">PRACTICE</span>' if receipt.realm == "practice" else ""
-    first, *others = (html_words(line) for line in lines)
+    first, *others = (to_html(line) for line in lines)
     html = "<br>".join([f"{first}{badge}", *others])
     return Card("\n".join(lines), f'<div style="{_QUIET}">{html}</div>')
 
 
-def _size_words(result: ImageResult) -> str:
-    sizes = list(dict.fromkeys(f"{kept.width}x{kept.height}" for kept in result.pictures))
-    count = len(result.pictures)
+def describe_size(result: ImageResult) -> str:
+    sizes = list(dict.fromkeys(f"{kept.width}x{kept.height}" for kept in result.stored))
+    count = len(result.stored)
     return (f"{count} x " if count > 1 else "") + ", ".join(sizes)
 
 
@@ -66,22 +66,27 @@ def quotes_card(requests: Sequence[ImageRequest], quotes: Sequence[Quote]) -> Ca
         return _quote_card(requests[0], quotes[0])
     realm = quotes[0].realm
     rows = [
-        (request.model, request.size, short(request.prompt), "$0.00, kept" if quote.kept else format_usd(quote.total))
+        (
+            request.model,
+            request.size,
+            short(request.prompt),
+            "$0.00, kept" if quote.cached else format_usd(quote.total),
+        )
         for request, quote in zip(requests, quotes, strict=True)
     ]
-    total = sum(quote.total for quote in quotes if not quote.kept)
+    total = sum(quote.total for quote in quotes if not quote.cached)
     guess = ", estimated," if any(quote.estimated for quote in quotes) else ""
-    note = f"{len(rows)} requests, {money_words(total, realm)}{guess} at {quotes[0].gateway}. Nothing was signed."
+    note = f"{len(rows)} requests, {format_amount(total, realm)}{guess} at {quotes[0].gateway}. Nothing was signed."
     return Table(("model", "size", "prompt", "price"), rows, note=note, left=3)
 
 
 def _quote_card(request: ImageRequest, quote: Quote) -> Card:
     each = "" if quote.n == 1 else f" ({quote.n} x {format_usd(quote.total // quote.n)})"
-    price = f"{money_words(quote.total, quote.realm)}{', estimated,' if quote.estimated else ''}"
+    price = f"{format_amount(quote.total, quote.realm)}{', estimated,' if quote.estimated else ''}"
     lines = [f"{request.model} · {request.size} · {price}{each} at {quote.gateway}"]
     if quote.list_price is not None and quote.list_price != quote.total:
         lines.append(f"The list price is {format_usd(quote.list_price)}.")
-    if quote.kept:
+    if quote.cached:
         lines.append("This picture is kept already: running the cell costs $0.00.")
     lines.append("Nothing was signed.")
     return Message("\n".join(lines))
@@ -101,16 +106,16 @@ def results_card(results: ImageResults) -> Card:
     ]
     for failure in results.failures:
         asked = failure.request
-        row = (str(asked["model"]), str(asked["size"]), short(asked["prompt"]), f"failed: {failure.error.what}", "")
+        row = (str(asked["model"]), str(asked["size"]), short(asked["prompt"]), f"failed: {failure.error.message}", "")
         rows.insert(failure.index, row)
     realm = results[0].receipt.realm
     failed = f" {len(results.failures)} failed; run the cell again for them." if results.failures else ""
-    note = f"{len(results)} of {len(rows)} made for {money_words(results.cost_micros, realm)}.{failed}"
+    note = f"{len(results)} of {len(rows)} made for {format_amount(results.cost_micros, realm)}.{failed}"
     header = ("model", "size", "prompt", "price", "seconds")
-    return Table(header, rows[:_LONGEST_TABLE], note=note, left=3)
+    return Table(header, rows[:_MAX_TABLE], note=note, left=3)
 
 
 def _cost_words(result: ImageResult) -> str:
-    if result.receipt.from_store:
+    if result.receipt.cached:
         return "kept, $0.00"
     return f"{format_usd(result.receipt.amount)}{', estimated' if result.receipt.estimated else ''}"

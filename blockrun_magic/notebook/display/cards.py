@@ -12,7 +12,7 @@ from html import escape
 
 from blockrun_magic.payments.money import format_usd
 
-__all__ = ["Bars", "Card", "CardGroup", "Message", "Table", "bar", "html_words", "money_words", "short"]
+__all__ = ["Bars", "Card", "CardGroup", "Message", "Table", "bar", "format_amount", "short", "to_html"]
 
 _QUIET = "font-size:0.9em;opacity:0.8"
 _BAR = "min-width:2px;height:12px;background:currentColor;opacity:0.5;border-radius:2px"
@@ -36,7 +36,7 @@ class Message(Card):
     """A few lines of plain words."""
 
     def __init__(self, text: str) -> None:
-        lines = "<br>".join(html_words(line) for line in text.splitlines())
+        lines = "<br>".join(to_html(line) for line in text.splitlines())
         super().__init__(text, f'<div style="{_QUIET}">{lines}</div>')
 
 
@@ -74,24 +74,24 @@ def _table_html(header: Sequence[str], rows: Sequence[Sequence[str]], title: str
     def row_of(cells: Sequence[str], tag: str) -> str:
         styled = (
             f'<{tag} style="text-align:{"left" if column < left else "right"};padding:2px 12px 2px 0">'
-            f"{html_words(cell)}</{tag}>"
+            f"{to_html(cell)}</{tag}>"
             for column, cell in enumerate(cells)
         )
         return f"<tr>{''.join(styled)}</tr>"
 
-    above = f"<div><b>{html_words(title)}</b></div>" if title else ""
-    below = f'<div style="{_QUIET}">{html_words(note)}</div>' if note else ""
+    above = f"<div><b>{to_html(title)}</b></div>" if title else ""
+    below = f'<div style="{_QUIET}">{to_html(note)}</div>' if note else ""
     body = "".join(row_of(cells, "td") for cells in rows)
     head = row_of(header, "th") if any(header) else ""
     return f"<div>{above}<table>{head}{body}</table>{below}</div>"
 
 
-def html_words(text: str) -> str:
+def to_html(text: str) -> str:
     """Return `text` as HTML; JupyterLab would read what stands between two dollars of one element as a formula."""
     return escape(text).replace("$", "<span>$</span>")
 
 
-def money_words(micros: int, realm: str) -> str:
+def format_amount(micros: int, realm: str) -> str:
     """Return an amount with the kind of its money, where that is not real: "$0.04 play money"."""
     kind = {"practice": " play money", "testnet": " test money"}.get(realm, "")
     return f"{format_usd(micros)}{kind}"
@@ -111,11 +111,11 @@ class Bars(Card):
             part, money = micros / most, format_usd(micros)
             text.append(f"{label.ljust(width)}  {'#' * max(1, round(part * 30))} {money}")
             rows.append(
-                f'<tr><td style="text-align:left;padding:1px 12px 1px 0">{html_words(label)}</td>'
+                f'<tr><td style="text-align:left;padding:1px 12px 1px 0">{to_html(label)}</td>'
                 f'<td style="width:260px;padding:1px 0"><div style="{_BAR};width:{part:.1%}"></div></td>'
-                f'<td style="text-align:right;padding:1px 0 1px 12px">{html_words(money)}</td></tr>'
+                f'<td style="text-align:right;padding:1px 0 1px 12px">{to_html(money)}</td></tr>'
             )
-        html = f'<div style="{_QUIET}">{html_words(title)}<table>{"".join(rows)}</table></div>'
+        html = f'<div style="{_QUIET}">{to_html(title)}<table>{"".join(rows)}</table></div>'
         super().__init__("\n".join(text), html)
 
 
@@ -132,7 +132,7 @@ def bar(part: float, text: str) -> Card:
     html = (
         '<div style="display:inline-block;width:200px;height:10px;border:1px solid currentColor;border-radius:5px;'
         f'margin-right:8px;opacity:0.7"><div style="width:{part:.0%};height:10px;background:currentColor;'
-        f'border-radius:5px"></div></div><span style="{_QUIET}">{html_words(text)}</span>'
+        f'border-radius:5px"></div></div><span style="{_QUIET}">{to_html(text)}</span>'
     )
     return Card(f"[{'#' * filled}{'.' * (20 - filled)}] {text}", html)
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from blockrun_magic.notebook.display.cards import Card, Message, bar, money_words
+from blockrun_magic.notebook.display.cards import Card, Message, bar, format_amount
 from blockrun_magic.notebook.display.output import is_terminal, show
 from blockrun_magic.studio.batch import BatchProgress
 from blockrun_magic.studio.progress import Progress
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchProgressLine", "ProgressLine"]
 
-_SHOW_AFTER = 0.25
+_SHOW_DELAY = 0.25
 _NOTHING: Mapping[str, str] = {"text/plain": ""}
 
 
@@ -50,12 +50,12 @@ class ProgressLine:
         self._handle: DisplayHandle | None = None
         self._foot: DisplayHandle | None = None
         self._shown = ""
-        self.left = False
+        self.detached = False
         """Whether the cell has ended before its picture came."""
 
-    def stay(self) -> None:
+    def detach(self) -> None:
         """Take the cell's place now, with room for a caption: what comes will come after the cell has ended."""
-        self.left = True
+        self.detached = True
         self._quiet = self._quiet or self._terminal
         if self._quiet:
             return
@@ -65,16 +65,16 @@ class ProgressLine:
         self._foot = DisplayHandle()
         self._foot.display(_NOTHING, raw=True)
 
-    def under(self, card: Card) -> None:
+    def show_below(self, card: Card) -> None:
         """Show `card` below the picture."""
         if self._foot is not None:
             self._foot.update(card)
         else:
             show(card)
 
-    def tick(self) -> None:
+    def update(self) -> None:
         """Show how far it is, if that has changed since the last time and it takes long enough to look."""
-        if self._quiet or self._progress.elapsed < _SHOW_AFTER:
+        if self._quiet or self._progress.elapsed < _SHOW_DELAY:
             return
         card = self.card()
         if card.text == self._shown:
@@ -86,10 +86,10 @@ class ProgressLine:
             return
         self._update(card)
 
-    def end(self, final: Any = None) -> None:
+    def finish(self, final: Any = None) -> None:
         """Put `final` in the place of the line, or nothing."""
         if self._terminal:
-            if self.left:
+            if self.detached:
                 return
             if self._shown:
                 sys.stdout.write("\r\x1b[K")
@@ -102,26 +102,26 @@ class ProgressLine:
         elif self._handle is not None:
             self._handle.update(_NOTHING, raw=True)
 
-    def stopped(self) -> None:
+    def show_interrupted(self) -> None:
         """Say what Stop did and did not undo."""
         seconds = f"Stopped after {self._progress.elapsed:.0f} s."
-        self.end(Message(f"{seconds} {self.money_after_stop()}"))
+        self.finish(Message(f"{seconds} {self.payment_status_text()}"))
 
     def card(self) -> Card:
         """Return the line as it stands now."""
         progress = self._progress
         assert isinstance(progress, Progress)  # noqa: S101  a batch has a line of its own
-        cost = "" if progress.price is None else f" · {money_words(progress.price, self._realm)}"
+        cost = "" if progress.price is None else f" · {format_amount(progress.price, self._realm)}"
         usually = "" if self._usual is None or self._usual < 1 else f" of usually {self._usual:.0f}"
         return Message(f"{self.label}{cost} · {progress.stage} · {progress.elapsed:.0f}{usually} s")
 
-    def money_after_stop(self) -> str:
+    def payment_status_text(self) -> str:
         """Say what a stop at this moment does and does not undo."""
         progress = self._progress
         assert isinstance(progress, Progress)  # noqa: S101  a batch has a line of its own
         if not progress.sent:
             return "Nothing was sent, nothing is charged."
-        paid = "" if progress.price is None else f" of {money_words(progress.price, self._realm)}"
+        paid = "" if progress.price is None else f" of {format_amount(progress.price, self._realm)}"
         return f"The payment{paid} had been sent already; run the cell again to collect the picture, not paid twice."
 
     def _update(self, content: Card | Any) -> None:
@@ -147,7 +147,7 @@ class BatchProgressLine(ProgressLine):
         ended = progress.done + progress.failed
         facts = [
             f"{ended} of {progress.count}",
-            f"{money_words(progress.spent, self._realm)} of {money_words(progress.total, self._realm)}",
+            f"{format_amount(progress.spent, self._realm)} of {format_amount(progress.total, self._realm)}",
             f"{progress.elapsed:.0f} s",
         ]
         if progress.eta is not None:
@@ -158,11 +158,11 @@ class BatchProgressLine(ProgressLine):
             facts.append(progress.hint)
         return bar(ended / progress.count, " · ".join(facts))
 
-    def money_after_stop(self) -> str:
+    def payment_status_text(self) -> str:
         """Say how far the batch came, and what had been sent."""
         progress = self._progress
         at_risk = sum(part.price or 0 for part in progress.in_flight)
-        words = f"{progress.done} of {progress.count} are done and paid ({money_words(progress.spent, self._realm)})."
+        words = f"{progress.done} of {progress.count} are done and paid ({format_amount(progress.spent, self._realm)})."
         if at_risk:
-            words += f" {money_words(at_risk, self._realm)} had been sent for others, which are kept when they come."
+            words += f" {format_amount(at_risk, self._realm)} had been sent for others, which are kept when they come."
         return f"{words} Run the cell again to finish what is missing; nothing is paid twice."

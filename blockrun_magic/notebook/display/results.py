@@ -50,15 +50,15 @@ class ResultDisplay:
         self, live: ProgressLine, result: ImageResult | ImageResults, saved: Sequence[str], *, full: bool, quiet: bool
     ) -> None:
         """Put the picture in the place of the cell's live line, and the caption under it."""
-        if not live.left:
+        if not live.detached:
             self._shown = (id(result), self._shell.execution_count)
         if quiet:
-            live.end()
+            live.finish()
         elif self._in_terminal:
-            live.end(_words_under(result, saved or _files(result)).text)
+            live.finish(_words_under(result, saved or _files(result)).text)
         else:
-            live.end(_Original(result, self._settings) if full else _Picture(result, self._settings))
-            live.under(_words_under(result, saved))
+            live.finish(_Original(result, self._settings) if full else _Picture(result, self._settings))
+            live.show_below(_words_under(result, saved))
 
     @property
     def _in_terminal(self) -> bool:
@@ -97,7 +97,7 @@ class _Picture:
         self._settings = settings
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        return self._result.bundle(self._settings.preview_side, self._settings.preview_format)
+        return self._result.mimebundle(self._settings.preview_side, self._settings.preview_format)
 
 
 class _Original(_Picture):

@@ -22,7 +22,7 @@ from blockrun_magic.images.conversion import eight_bit
 from blockrun_magic.images.preview import preview
 from blockrun_magic.images.source import open_mask
 from blockrun_magic.notebook.panel.still import leaves_a_still, still_style
-from blockrun_magic.notebook.subshells import answer_while_cells_run
+from blockrun_magic.notebook.subshells import route_to_subshell
 
 try:
     import anywidget
@@ -79,7 +79,7 @@ class MaskPad(anywidget.AnyWidget):
             _size=[width, height],
             _ink_size=[max(1, round(width * scale)), max(1, round(height * scale))],
         )
-        answer_while_cells_run(self)
+        route_to_subshell(self)
 
     @property
     def mask(self) -> Image.Image:

@@ -12,7 +12,7 @@ import ipywidgets as widgets
 
 from blockrun_magic.errors import BlockrunError
 from blockrun_magic.notebook.loop import LoopThread
-from blockrun_magic.notebook.subshells import answer_while_cells_run
+from blockrun_magic.notebook.subshells import route_to_subshell
 
 __all__ = ["Dispatcher"]
 
@@ -31,7 +31,7 @@ class Dispatcher:
         self._bridge = bridge
         self._report = report
 
-    def soon(self, do: Callback) -> None:
+    def schedule(self, do: Callback) -> None:
         """Run `do` on the loop."""
         with suppress(RuntimeError):  # the kernel is going down
             self._bridge.submit(self.guarded(do))
@@ -49,13 +49,13 @@ class Dispatcher:
 
     def on_click(self, pressed: widgets.Button, do: Callback) -> None:
         """Run `do` whenever `pressed` is."""
-        answer_while_cells_run(pressed)
-        pressed.on_click(lambda _: self.soon(do))
+        route_to_subshell(pressed)
+        pressed.on_click(lambda _: self.schedule(do))
 
     def on_change(self, widget: widgets.Widget, do: Callback, trait: str = "value") -> None:
         """Run `do` whenever `trait` of `widget` has changed."""
-        answer_while_cells_run(widget)
-        widget.observe(lambda _: self.soon(do), trait)
+        route_to_subshell(widget)
+        widget.observe(lambda _: self.schedule(do), trait)
 
 
 def _own_failure(error: Exception) -> BlockrunError:

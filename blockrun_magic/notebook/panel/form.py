@@ -15,7 +15,7 @@ from blockrun_magic.errors import BlockrunError, FlagError
 from blockrun_magic.gateway.catalog.catalog import MAX_N
 from blockrun_magic.notebook.cells.flag_values import CONVERTERS
 from blockrun_magic.notebook.cells.flags import Flags, parse_flags, render
-from blockrun_magic.notebook.cells.plan import RequestPlan, read_wish
+from blockrun_magic.notebook.cells.plan import RequestPlan, plan_requests
 from blockrun_magic.notebook.cells.styles import load_styles
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.panel.dispatcher import Dispatcher
@@ -144,7 +144,7 @@ class Form:
         flags = self.flags()
         if prompt_needed and not (flags.prompt or flags.prompts or flags.vary):
             raise FlagError("There is no prompt.", "Say in the field above what the picture shall show.")
-        return flags, read_wish(self.magic, flags, self._context.catalog, self._context.shell.user_ns, self._home)
+        return flags, plan_requests(self.magic, flags, self._context.catalog, self._context.shell.user_ns, self._home)
 
     # -- what is shown
 
@@ -176,7 +176,7 @@ class Form:
         self.notice.clear()
         self._show_cell(self.named(flags))
         keys = price_keys(wish)
-        studio, gateway = self._context.session.ready()
+        studio, gateway = self._context.session.studio_and_gateway()
         prices, note = self._prices.known(studio, gateway, keys)
         self._show_price(prices, note, wish.n)
         if note != LISTED:
@@ -187,7 +187,7 @@ class Form:
         try:
             await self._prices.ask(studio, gateway, keys)
         except BlockrunError as error:
-            note = f"{LISTED}; {error.what}"
+            note = f"{LISTED}; {error.message}"
         else:
             prices, note = self._prices.known(studio, gateway, keys)
         if asking == self._asking:

@@ -17,7 +17,7 @@ from blockrun_magic.errors import SourceError
 from blockrun_magic.images.media_types import suffix_of
 from blockrun_magic.notebook.cells.rerun import cell_of
 from blockrun_magic.notebook.context import Context
-from blockrun_magic.notebook.display.cards import Table, money_words, short
+from blockrun_magic.notebook.display.cards import Table, format_amount, short
 from blockrun_magic.notebook.display.receipts import receipt_rows
 from blockrun_magic.notebook.display.thumbnails import thumbnail
 from blockrun_magic.notebook.panel.dispatcher import Dispatcher
@@ -32,7 +32,7 @@ __all__ = ["Entry", "Gallery"]
 _PAGE = 12
 _SMALL = 192
 _LARGE = 640
-_MOST_IN_A_LINK = 8_000_000
+_MAX_LINK = 8_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Entry:
     """One picture of a purchase."""
 
     purchase: Purchase
-    kept: StoredImage
+    image: StoredImage
     position: int
 
     @property
@@ -97,12 +97,12 @@ class Gallery:
 
     async def refresh(self, *, newest: bool = False) -> None:
         """Show what the ledger knows of this session by now; with `newest`, the last picture large."""
-        studio, gateway = self._context.session.ready()
-        made = studio.ledger.made_in_session(studio.ledger.session, gateway.realm)
+        studio, gateway = self._context.session.studio_and_gateway()
+        made = studio.ledger.purchases_in_session(studio.ledger.session, gateway.realm)
         self._entries = [
             Entry(purchase, kept, position)
             for purchase in made
-            for position, kept in enumerate(studio.ledger.pictures(purchase.id))
+            for position, kept in enumerate(studio.ledger.images(purchase.id))
         ]
         show_if(self.box, bool(self._entries))
         if newest or self._chosen not in self._entries:
@@ -122,7 +122,7 @@ class Gallery:
             self._slots.append(slot)
             self._strip.children = (*self._strip.children, slot.box)
         for slot, entry in zip(self._slots, [*page, *[None] * _PAGE], strict=False):
-            picture = None if entry is None else await self._thumbnail(studio, entry.kept)
+            picture = None if entry is None else await self._thumbnail(studio, entry.image)
             slot.show(entry, picture, chosen=entry is not None and entry == self._chosen)
         last = self._first + len(page)
         self._where.value = f"{self._first + 1} to {last} of {len(self._entries)}"
@@ -140,17 +140,17 @@ class Gallery:
         if entry is None:
             return
         studio = self._context.session.studio
-        picture = await asyncio.to_thread(thumbnail, studio.store, entry.kept, _LARGE)
+        picture = await asyncio.to_thread(thumbnail, studio.store, entry.image, _LARGE)
         shown = _image(picture, entry) if picture else "<p>The original is no longer kept.</p>"
         self._stage.value = f'<figure>{shown}<figcaption class="brm-quiet">{self._caption(entry)}</figcaption></figure>'
         for slot in self._slots:
             slot.mark(entry)
 
     def _caption(self, entry: Entry) -> str:
-        purchase, kept = entry.purchase, entry.kept
-        paid = money_words(self._context.session.studio.ledger.paid(purchase.id), purchase.realm)
+        purchase, kept = entry.purchase, entry.image
+        paid = format_amount(self._context.session.studio.ledger.amount_paid(purchase.id), purchase.realm)
         seconds = "" if purchase.seconds is None else f"{purchase.seconds:.1f} s"
-        count = len(self._context.session.studio.ledger.pictures(purchase.id))
+        count = len(self._context.session.studio.ledger.images(purchase.id))
         price = paid if count == 1 else f"{paid} for {count}"
         facts = (str(purchase.request["model"]), f"{kept.width}x{kept.height}", price, seconds)
         return f"{escape(' · '.join(filter(None, facts)))}<br>{escape(short(entry.prompt, 120))}"
@@ -163,7 +163,7 @@ class Gallery:
             await self._use(entry, self._path(entry))
 
     def _path(self, entry: Entry) -> Path:
-        return self._context.session.studio.store.path(entry.kept.file, entry.kept.media_type)
+        return self._context.session.studio.store.path(entry.image.file, entry.image.media_type)
 
     def _show_cell(self) -> None:
         if self._chosen is None:
@@ -185,11 +185,11 @@ class Gallery:
             self._detail.value = await asyncio.to_thread(self._saved_words, self._chosen)
 
     def _saved_words(self, entry: Entry) -> str:
-        data = self._context.session.studio.store.get(entry.kept.file, entry.kept.media_type)
-        path = _write_beside(data, _file_name(entry), suffix_of(entry.kept.media_type))
+        data = self._context.session.studio.store.get(entry.image.file, entry.image.media_type)
+        path = _write_beside(data, _file_name(entry), suffix_of(entry.image.media_type))
         words = f"Saved as {escape(path.name)} in {escape(str(path.parent))}."
-        if len(data) <= _MOST_IN_A_LINK:
-            uri = f"data:{entry.kept.media_type};base64,{base64.b64encode(data).decode('ascii')}"
+        if len(data) <= _MAX_LINK:
+            uri = f"data:{entry.image.media_type};base64,{base64.b64encode(data).decode('ascii')}"
             words += f' <a download="{escape(path.name)}" href="{uri}">Download it</a>'
         return f'<div role="status" class="brm-quiet">{words}</div>'
 
@@ -234,7 +234,7 @@ def _image(source: str, entry: Entry) -> str:
 
 def _file_name(entry: Entry) -> str:
     model = str(entry.purchase.request["model"]).rpartition("/")[2]
-    made = time.strftime("%Y%m%d-%H%M%S", time.localtime(entry.purchase.created_at))
+    made = time.strftime("%Y%m%d-%H%M%S", time.localtime(entry.purchase.purchased_at))
     return f"{model}-{made}{f'-{entry.position + 1}' if entry.position else ''}"
 
 

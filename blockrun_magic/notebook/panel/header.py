@@ -10,10 +10,10 @@ import ipywidgets as widgets
 from blockrun_magic.errors import BlockrunError
 from blockrun_magic.gateway.gateways import PRESETS
 from blockrun_magic.notebook.context import Context
-from blockrun_magic.notebook.display.cards import money_words
+from blockrun_magic.notebook.display.cards import format_amount
 from blockrun_magic.notebook.panel.dispatcher import Callback, Dispatcher
 from blockrun_magic.notebook.panel.widgets import button, close_tree, field, html, row
-from blockrun_magic.payments.ledger.reports import spending
+from blockrun_magic.payments.ledger.reports import spending_summary
 from blockrun_magic.payments.money import format_usd
 
 __all__ = ["Header"]
@@ -50,11 +50,11 @@ class Header:
     async def refresh(self) -> None:
         """Show everything anew, after asking for the balance."""
         self._show()
-        studio, gateway = self._context.session.ready()
+        studio, gateway = self._context.session.studio_and_gateway()
         try:
             found = await studio.balance(gateway)
         except BlockrunError as error:
-            self._balance = error.what
+            self._balance = error.message
         else:
             self._balance = "balance unknown" if found is None else f"{format_usd(found.micros)}, says {found.source}"
         self._show()
@@ -77,7 +77,7 @@ class Header:
             await doing
 
     def _show(self) -> None:
-        studio, gateway = self._context.session.ready()
+        studio, gateway = self._context.session.studio_and_gateway()
         self._gateway.options = self._names()
         self._gateway.value = gateway.name
         band = _BAND.get(gateway.realm, "")
@@ -87,8 +87,8 @@ class Header:
         self._bars.value = "".join(
             _bar(words, sums.settled, sums.at_risk, cap, gateway.realm)
             for words, sums, cap in (
-                ("This session", spending(studio.ledger, gateway.realm, "session"), caps.session),
-                ("Today (UTC)", spending(studio.ledger, gateway.realm, "today"), caps.day),
+                ("This session", spending_summary(studio.ledger, gateway.realm, "session"), caps.session),
+                ("Today (UTC)", spending_summary(studio.ledger, gateway.realm, "today"), caps.day),
             )
         )
 
@@ -97,7 +97,7 @@ class Header:
         try:
             address = self._context.session.studio.wallet_for(gateway).address
         except BlockrunError as error:
-            return f'<div class="brm-error"><b>{escape(error.what)}</b><br>{escape(error.do)}</div>'
+            return f'<div class="brm-error"><b>{escape(error.message)}</b><br>{escape(error.hint)}</div>'
         return (
             f'<div><code title="the wallet that pays">{escape(address)}</code><br>'
             f'<span class="brm-quiet" role="status">{escape(self._balance or "asking for the balance …")}</span></div>'
@@ -110,7 +110,7 @@ class Header:
 
 def _bar(words: str, settled: int, at_risk: int, cap: int, realm: str) -> str:
     """Return a bar of what is spent (full) and at risk (striped) against a cap, with the sums in words."""
-    text = f"{words}: {money_words(settled, realm)} of {format_usd(cap)}"
+    text = f"{words}: {format_amount(settled, realm)} of {format_usd(cap)}"
     if at_risk:
         text += f", {format_usd(at_risk)} at risk"
     done, risk = (min(100.0, 100 * part / cap) if cap else 100.0 for part in (settled, at_risk))

@@ -10,10 +10,10 @@ import ipywidgets as widgets
 
 from blockrun_magic.errors import BlockrunError
 from blockrun_magic.notebook.cells.flags import Flags
-from blockrun_magic.notebook.cells.plan import RequestPlan, requests_of
-from blockrun_magic.notebook.cells.run import bind, options_of
+from blockrun_magic.notebook.cells.plan import RequestPlan, build_requests
+from blockrun_magic.notebook.cells.run import bind_results, request_options
 from blockrun_magic.notebook.context import Context
-from blockrun_magic.notebook.display.cards import money_words, short
+from blockrun_magic.notebook.display.cards import format_amount, short
 from blockrun_magic.notebook.display.progress import BatchProgressLine, ProgressLine
 from blockrun_magic.notebook.panel.dispatcher import Dispatcher
 from blockrun_magic.notebook.panel.widgets import Notice, button, close_tree, html, row, show_if
@@ -23,7 +23,7 @@ from blockrun_magic.studio.progress import Progress
 
 __all__ = ["Jobs"]
 
-_TICK = 0.5
+_POLL_INTERVAL = 0.5
 
 
 class Jobs:
@@ -109,11 +109,11 @@ class _Job:
         self._making = making = asyncio.get_running_loop().create_task(self._make())
         try:
             while not making.done():
-                await asyncio.wait([making], timeout=_TICK)
+                await asyncio.wait([making], timeout=_POLL_INTERVAL)
                 if not self._cancelled:
                     self._words.value = self._line.card().html
             result = making.result()
-            bind(self._context, self._flags, result.images)
+            bind_results(self._context, self._flags, result.images)
             if self._flags.save:
                 result.save(self._flags.save)
         except BlockrunError as error:
@@ -124,14 +124,14 @@ class _Job:
                 making.cancel()
                 raise
             # What had been paid for comes home all the same, and belongs into the gallery.
-            await self._context.session.studio.idle()
+            await self._context.session.studio.wait_idle()
             return None
         return result
 
     async def _make(self) -> ImageResult | ImageResults:
-        studio, gateway = self._context.session.ready()
-        options = options_of(self._context, self._flags)
-        requests = await requests_of(self._wish, studio.client.fetch)
+        studio, gateway = self._context.session.studio_and_gateway()
+        options = request_options(self._context, self._flags)
+        requests = await build_requests(self._wish, studio.client.fetch)
         if isinstance(self._progress, BatchProgress):
             jobs = self._flags.jobs or self._context.session.settings.jobs
             results = await make_all(studio, requests, gateway, options, self._progress, jobs)
@@ -157,13 +157,13 @@ class _Job:
             begun = f"Cancelled. {progress.done} of {progress.count} were made before."
         if not sent:
             return f"{begun} Nothing more was sent, nothing more is charged."
-        paid = money_words(sum(part.price or 0 for part in sent), self._realm)
+        paid = format_amount(sum(part.price or 0 for part in sent), self._realm)
         return f"{begun} The payment of {paid} had been sent: that picture is kept, and shows below when it comes."
 
     def _end(self, last: BlockrunError | str) -> None:
         if isinstance(last, BlockrunError):
             self._notice.error(last)
         else:
-            self._notice.tell(last)
+            self._notice.info(last)
         for widget, wanted in ((self._words, False), (self._cancel, False), (self._dismiss, True)):
             show_if(widget, wanted)

@@ -15,7 +15,7 @@ import ipywidgets as widgets
 
 from blockrun_magic.errors import BlockrunError
 from blockrun_magic.notebook.context import Context
-from blockrun_magic.notebook.display.cards import money_words
+from blockrun_magic.notebook.display.cards import format_amount
 from blockrun_magic.notebook.display.thumbnails import data_uri, kept_image
 from blockrun_magic.notebook.panel.dispatcher import Dispatcher
 from blockrun_magic.notebook.panel.form import Form
@@ -26,7 +26,7 @@ from blockrun_magic.notebook.panel.prices import Prices
 from blockrun_magic.notebook.panel.sources import Sources
 from blockrun_magic.notebook.panel.still import leaves_a_still, still_html
 from blockrun_magic.notebook.panel.widgets import Notice, close_tree, html
-from blockrun_magic.payments.ledger.reports import spending
+from blockrun_magic.payments.ledger.reports import spending_summary
 from blockrun_magic.wiring import blockrun_home
 
 if TYPE_CHECKING:
@@ -55,17 +55,17 @@ class Panel:
         self._pressed: dict[str, tuple[float, Hashable]] = {}
         self._stills: list[DisplayHandle] = []
         self._said_by_stills: tuple[Entry | None, str] | None = None
-        context.session.ready()  # what is wrong with ledger or gateway is said before anything is shown
+        context.session.studio_and_gateway()  # what is wrong with ledger or gateway is said before anything is shown
         self._notice = Notice()
         dispatcher = self._dispatcher = Dispatcher(context.session.bridge, self._notice.error)
         home, prices = blockrun_home(), Prices()
         self.header = Header(context, dispatcher, self._gateway_changed)
-        self.jobs = Jobs(context, dispatcher, self._came)
+        self.jobs = Jobs(context, dispatcher, self._on_result)
         self.gallery = Gallery(context, dispatcher, self._use)
         self.generate = Form("imagegen", context, prices, dispatcher, home)
         self.edit = Form("img2img", context, prices, dispatcher, home)
         self.sources = Sources(context, dispatcher, self.edit.refresh)
-        self.edit.named = self.sources.named
+        self.edit.named = self.sources.with_sources
         self._tabs = widgets.Tab(
             [_form(self.generate.box), _form(self.sources.box, self.edit.box)], titles=("Generate", "Edit")
         )
@@ -81,16 +81,16 @@ class Panel:
         dispatcher.on_click(self.edit.go, lambda: self._start(self.edit))
         dispatcher.on_change(self.edit.model, self._edit_model_changed)
         self._context.shell.events.register("post_run_cell", self._cell_ran)
-        dispatcher.soon(self._first_look)
+        dispatcher.schedule(self._initial_refresh)
 
     # -- what happens
 
-    async def _first_look(self) -> None:
+    async def _initial_refresh(self) -> None:
         await self._edit_model_changed()
         await asyncio.gather(
             *map(
                 self._dispatcher.guarded,
-                (self.header.refresh, self.generate.refresh, self.edit.refresh, self._gallery_anew),
+                (self.header.refresh, self.generate.refresh, self.edit.refresh, self._reload_gallery),
             )
         )
 
@@ -107,7 +107,7 @@ class Panel:
             self._pressed[form.magic] = now, self._words(form)
             flags, wish = await asyncio.to_thread(form.wish)
             if form is self.edit:
-                wish = await asyncio.to_thread(self.sources.into, wish)
+                wish = await asyncio.to_thread(self.sources.apply_to, wish)
         except BlockrunError as error:
             form.notice.error(error)
         else:
@@ -118,7 +118,7 @@ class Panel:
     def _words(self, form: Form) -> Hashable:
         return form.words(), self.sources.words() if form is self.edit else None
 
-    async def _came(self, result: ImageResult | ImageResults | None) -> None:
+    async def _on_result(self, result: ImageResult | ImageResults | None) -> None:
         """Show what a job brought, and what it cost."""
         self.header.show_spend()
         self.sources.refresh_variables()
@@ -134,18 +134,18 @@ class Panel:
         await self.sources.model_changed(self._context.catalog.find(self.edit.model.value))
 
     async def _gateway_changed(self) -> None:
-        await self._first_look()
+        await self._initial_refresh()
 
     def _cell_ran(self, *_: Any) -> None:
         # It may have spent, made pictures, changed caps or gateway.
-        self._dispatcher.soon(self._look_again)
+        self._dispatcher.schedule(self._refresh_light)
 
-    async def _look_again(self) -> None:
+    async def _refresh_light(self) -> None:
         self.header.show_spend()
         self.sources.refresh_variables()
-        await self._gallery_anew()
+        await self._reload_gallery()
 
-    async def _gallery_anew(self) -> None:
+    async def _reload_gallery(self) -> None:
         await self.gallery.refresh()
         await self._renew_stills()
 
@@ -173,16 +173,16 @@ class Panel:
 
     def _state(self) -> tuple[Entry | None, str]:
         """Return what a still shows: the large picture, and what was spent in words."""
-        studio, gateway = self._context.session.ready()
-        sums = spending(studio.ledger, gateway.realm, "session")
-        return self.gallery.chosen, f"Spent in that session: {money_words(sums.settled, gateway.realm)}."
+        studio, gateway = self._context.session.studio_and_gateway()
+        sums = spending_summary(studio.ledger, gateway.realm, "session")
+        return self.gallery.chosen, f"Spent in that session: {format_amount(sums.settled, gateway.realm)}."
 
     def _still(self) -> dict[str, str]:
         self._said_by_stills = entry, words = self._state()
         studio, picture = self._context.session.studio, None
         if entry is not None:
             with suppress(BlockrunError):
-                picture = data_uri(kept_image(studio.store, entry.kept), _STILL_SIDE)
+                picture = data_uri(kept_image(studio.store, entry.image), _STILL_SIDE)
         text = "The panel of blockrun-magic. Run the cell to open it."
         return {"text/html": still_html(picture, entry.prompt if entry else "", words), "text/plain": text}
 

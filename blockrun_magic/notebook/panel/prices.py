@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from blockrun_magic.gateway.request import ENDPOINTS, ImageRequest, PriceKey
-from blockrun_magic.notebook.display.cards import money_words
+from blockrun_magic.notebook.display.cards import format_amount
 from blockrun_magic.payments.money import format_usd
-from blockrun_magic.studio.payment.pricing import tiny_upload
+from blockrun_magic.studio.payment.pricing import placeholder_image
 
 if TYPE_CHECKING:
     from blockrun_magic.gateway.gateways import Gateway
@@ -71,8 +71,8 @@ def price_words(n: int, prices: Sequence[int | None], realm: str) -> str:
     total = sum(price or 0 for price in prices)
     count = n * len(prices)
     if count > 1 and total % count == 0 and len(set(prices)) == 1:
-        return f"{count} x {format_usd(total // count)} = {money_words(total, realm)}"
-    return money_words(total, realm)
+        return f"{count} x {format_usd(total // count)} = {format_amount(total, realm)}"
+    return format_amount(total, realm)
 
 
 def _probe(key: PriceKey) -> ImageRequest:
@@ -84,5 +84,5 @@ def _probe(key: PriceKey) -> ImageRequest:
         size=key.size,
         quality=key.quality,
         n=key.n,
-        images=(tiny_upload(),) if editing else (),
+        images=(placeholder_image(),) if editing else (),
     )

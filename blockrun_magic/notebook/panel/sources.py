@@ -12,7 +12,7 @@ import ipywidgets as widgets
 
 from blockrun_magic.errors import FlagError, MissingDependency, SourceError
 from blockrun_magic.images.detection import is_image_like
-from blockrun_magic.images.formats import open_whole
+from blockrun_magic.images.formats import load
 from blockrun_magic.images.source import find_source, read_upload
 from blockrun_magic.notebook.background import BackgroundJob
 from blockrun_magic.notebook.cells.flags import Flags
@@ -92,7 +92,7 @@ class Sources:
 
     # -- what was chosen
 
-    def into(self, wish: RequestPlan) -> RequestPlan:
+    def apply_to(self, wish: RequestPlan) -> RequestPlan:
         """Return `wish` with these pictures before its own; raises FlagError where there is none, SourceError."""
         namespace = self._context.shell.user_ns
         mine = tuple(find_source(s.name, namespace) if s.data is None else s.data for s in self._sources)
@@ -107,7 +107,7 @@ class Sources:
         """Return all that is chosen now, to be compared."""
         return tuple(self._sources), self._mask.value, len(self._mask_upload.value)
 
-    def named(self, flags: Flags) -> Flags:
+    def with_sources(self, flags: Flags) -> Flags:
         """Return `flags` with these pictures as a cell would name them."""
         mask = None if self._mask.value == _NO_MASK else self._mask.value
         mask = "mask" if mask in (_PAINT, _UPLOAD) else mask
@@ -209,7 +209,7 @@ class Sources:
         studio = self._context.session.studio
         found = find_source(name, self._context.shell.user_ns) if data is None else data
         upload = await read_upload(found, studio.client.fetch)
-        return await asyncio.to_thread(open_whole, upload.data, name)
+        return await asyncio.to_thread(load, upload.data, name)
 
     async def _remove(self, source: _Source) -> None:
         if source in self._sources:

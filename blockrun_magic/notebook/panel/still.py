@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from html import escape
 
-from blockrun_magic.notebook.display.cards import html_words
+from blockrun_magic.notebook.display.cards import to_html
 
 __all__ = ["leaves_a_still", "still_html", "still_style"]
 
@@ -45,5 +45,5 @@ def still_html(picture: str | None, alt: str, spend: str) -> str:
         f'<div class="{_STILL}">{still_style(_STILL, "brm-panel")}'
         '<div style="border:1px solid currentColor;border-radius:6px;padding:12px;max-width:700px">'
         f"<div><b>blockrun panel</b>, as it was when this notebook was saved. Run the cell to open it.</div>"
-        f"{image}<div>{html_words(spend)}</div></div></div>"
+        f"{image}<div>{to_html(spend)}</div></div></div>"
     )

@@ -30,10 +30,10 @@ class Notice:
     def error(self, error: BlockrunError) -> None:
         """Say what happened and what to do."""
         self._say(
-            f'<div role="alert" class="brm-error"><b>{escape(error.what)}</b><br>{escape(error.do)}</div>',
+            f'<div role="alert" class="brm-error"><b>{escape(error.message)}</b><br>{escape(error.hint)}</div>',
         )
 
-    def tell(self, text: str) -> None:
+    def info(self, text: str) -> None:
         """Say `text`."""
         self._say(f'<div role="status" class="brm-quiet">{escape(text)}</div>')
 

@@ -20,13 +20,13 @@ from blockrun_magic.safejson import read_json
 
 __all__ = ["Comparison", "LogEntry", "ProxyPayment", "compare", "read_usage"]
 
-_LARGEST_FILE = 32 * 1024 * 1024
-_LONGEST_LINE = 16 * 1024
+_MAX_FILE_BYTES = 32 * 1024 * 1024
+_MAX_LINE = 16 * 1024
 _DAY = 86_400
-_CLOCK = 2.0
+_CLOCK_SKEW = 2.0
 """Seconds by which the log's clock may differ from the ledger's."""
 _SLOWEST = 900.0
-_LATE = 60.0
+_LOG_DELAY = 60.0
 """Seconds after our own record of the answer until the log has certainly been written."""
 
 
@@ -50,11 +50,11 @@ class ProxyPayment:
     def until(self) -> float:
         """The Unix time until which a line of the log may be this payment's."""
         ended = self.payment.updated_at if self.payment.state is State.SETTLED else float("inf")
-        return min(ended, self.payment.created_at + _SLOWEST) + _LATE
+        return min(ended, self.payment.created_at + _SLOWEST) + _LOG_DELAY
 
     def fits(self, entry: LogEntry) -> bool:
         """Return whether `entry` may be of this payment: the same model, within its time."""
-        return entry.model == self.model and self.payment.created_at - _CLOCK <= entry.at <= self.until
+        return entry.model == self.model and self.payment.created_at - _CLOCK_SKEW <= entry.at <= self.until
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,23 +76,25 @@ def read_usage(folder: Path, since: float, until: float) -> list[LogEntry]:
 
     Files that are missing or too large, and lines that are no entry, are passed over.
     """
-    first = int((since - _CLOCK) // _DAY)
-    days = range(max(first, int(until // _DAY) - 400), int((until + _LATE) // _DAY) + 1)
+    first = int((since - _CLOCK_SKEW) // _DAY)
+    days = range(max(first, int(until // _DAY) - 400), int((until + _LOG_DELAY) // _DAY) + 1)
     files = (folder / f"usage-{datetime.fromtimestamp(day * _DAY, UTC):%Y-%m-%d}.jsonl" for day in days)
     entries = (entry for file in files for entry in _entries(file))
-    return sorted((entry for entry in entries if since - _CLOCK <= entry.at <= until + _LATE), key=lambda e: e.at)
+    return sorted(
+        (entry for entry in entries if since - _CLOCK_SKEW <= entry.at <= until + _LOG_DELAY), key=lambda e: e.at
+    )
 
 
 def _entries(file: Path) -> Iterator[LogEntry]:
     try:
-        if not file.is_file() or file.stat().st_size > _LARGEST_FILE:
+        if not file.is_file() or file.stat().st_size > _MAX_FILE_BYTES:
             return
         lines = file.read_bytes().splitlines()
     except OSError:
         return
     for line in lines:
         try:
-            entry = _entry(read_json(line)) if len(line) <= _LONGEST_LINE else None
+            entry = _entry(read_json(line)) if len(line) <= _MAX_LINE else None
         except (ValueError, ArithmeticError):
             continue
         if entry is not None:

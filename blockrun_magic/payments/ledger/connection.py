@@ -13,7 +13,7 @@ from typing import Any
 from blockrun_magic.errors import LedgerError
 from blockrun_magic.payments.ledger.schema import migrate
 
-__all__ = ["connect", "marks", "told"]
+__all__ = ["connect", "placeholders", "translate_errors"]
 
 BUSY_SECONDS = 10.0
 """How long to wait for another kernel that is writing."""
@@ -54,7 +54,7 @@ def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
 
 
 @contextmanager
-def told(path: Path) -> Iterator[None]:
+def translate_errors(path: Path) -> Iterator[None]:
     """Turn SQLite's and the file system's errors into ours, which say what to do."""
     try:
         yield
@@ -65,6 +65,6 @@ def told(path: Path) -> Iterator[None]:
         ) from error
 
 
-def marks(values: Sequence[Any]) -> str:
+def placeholders(values: Sequence[Any]) -> str:
     """Return as many SQL placeholders as there are `values`."""
     return ", ".join("?" * len(values))

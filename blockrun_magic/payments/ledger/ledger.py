@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from blockrun_magic.errors import LedgerError
-from blockrun_magic.payments.ledger.connection import marks, told
+from blockrun_magic.payments.ledger.connection import placeholders, translate_errors
 from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, Caps, Usage, check_caps
 from blockrun_magic.payments.ledger.queries import LedgerReader
 from blockrun_magic.payments.ledger.records import Purchase, StoredImage
@@ -24,7 +24,7 @@ from blockrun_magic.payments.x402.protocol import PaymentPayload
 __all__ = ["Ledger"]
 
 _DAY = 86_400
-_LONGEST_HOLD = 3600
+_MAX_HOLD = 3600
 
 
 class Ledger(LedgerReader):
@@ -34,11 +34,11 @@ class Ledger(LedgerReader):
     changed.
     """
 
-    def begin(
+    def create_purchase(
         self, realm: str, gateway: str, digest: str, take: int, request: Mapping[str, Any], *, private: bool
     ) -> Purchase:
         """Return the purchase of this request and take, begun now unless it was before."""
-        with self.writing(lasting=False) as connection:
+        with self.transaction(lasting=False) as connection:
             connection.execute(
                 """INSERT INTO purchases (id, created_at, realm, gateway, digest, take, request, private)
                 VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (realm, digest, take) DO NOTHING""",
@@ -57,9 +57,9 @@ class Ledger(LedgerReader):
         assert purchase is not None  # noqa: S101  it was written two lines above
         return purchase
 
-    def move(self, purchase_id: str, gateway: str) -> None:
+    def change_gateway(self, purchase_id: str, gateway: str) -> None:
         """Begin an unpaid purchase anew at `gateway`: what another one answered is forgotten."""
-        with self.writing() as connection:
+        with self.transaction() as connection:
             connection.execute(
                 "UPDATE purchases SET gateway = ?, poll_url = NULL, answer = NULL WHERE id = ?", (gateway, purchase_id)
             )
@@ -73,17 +73,17 @@ class Ledger(LedgerReader):
         its kernel died, ends by itself after an hour.
         """
         now = self.clock()
-        with self.writing(lasting=False) as connection:
+        with self.transaction(lasting=False) as connection:
             check_caps(amount, self._committed(connection, realm, now), self._caps(connection))
             cursor = connection.execute(
                 "INSERT INTO holds (session, realm, amount, expires_at) VALUES (?, ?, ?, ?)",
-                (self.session, realm, amount, now + _LONGEST_HOLD),
+                (self.session, realm, amount, now + _MAX_HOLD),
             )
             return int(cursor.lastrowid or 0)
 
     def drop_hold(self, hold: int) -> None:
         """Give back what is left of a hold."""
-        with self.writing(lasting=False) as connection:
+        with self.transaction(lasting=False) as connection:
             connection.execute("DELETE FROM holds WHERE id = ?", (hold,))
 
     def reserve(
@@ -101,7 +101,7 @@ class Ledger(LedgerReader):
         transaction over all kernels checks the caps. Raises BudgetError, and then nothing is reserved.
         """
         now = self.clock()
-        with self.writing(lasting=False) as connection:
+        with self.transaction(lasting=False) as connection:
             if hold is not None:
                 connection.execute("UPDATE holds SET amount = max(0, amount - ?) WHERE id = ?", (amount, hold))
             check_caps(amount, self._committed(connection, purchase.realm, now), self._caps(connection))
@@ -130,14 +130,14 @@ class Ledger(LedgerReader):
             header_value=signed.header_value,
         )
 
-    def sign_anew(self, payment_id: int, amount: int, signed: PaymentPayload) -> None:
+    def replace_signature(self, payment_id: int, amount: int, signed: PaymentPayload) -> None:
         """Record another signature in the place of a sent one that was refused, with the same nonce.
 
         The token contract takes one nonce once, so that only one of the two can ever be cashed (EIP-3009).
         `amount` is the new one's, in micro-USDC. Raises BudgetError where it would break a cap.
         """
         authorization = signed.authorization
-        with self.writing() as connection:
+        with self.transaction() as connection:
             row = connection.execute(
                 "SELECT realm, amount, nonce FROM authorizations WHERE id = ?", (payment_id,)
             ).fetchone()
@@ -163,13 +163,13 @@ class Ledger(LedgerReader):
 
     def poll(self, payment_id: int, purchase_id: str, poll_url: str) -> None:
         """Record the job that this authorization pays for when it completes: → polling."""
-        with self.writing() as connection:
+        with self.transaction() as connection:
             connection.execute("UPDATE purchases SET poll_url = ? WHERE id = ?", (poll_url, purchase_id))
             self._advance_in(connection, payment_id, State.POLLING)
 
     def forget_job(self, purchase_id: str) -> None:
         """Forget a job that ended without a picture, so that the request is sent anew."""
-        with self.writing() as connection:
+        with self.transaction() as connection:
             connection.execute("UPDATE purchases SET poll_url = NULL WHERE id = ?", (purchase_id,))
 
     def settle(
@@ -180,7 +180,7 @@ class Ledger(LedgerReader):
         `charged` is what the gateway says that it took, in micro-USDC, in place of what was estimated.
         """
         stated = {} if charged is None else {"amount": charged, "estimated": 0}
-        with self.writing() as connection:
+        with self.transaction() as connection:
             self._advance_in(connection, payment_id, State.SETTLED, transaction_hash=transaction, note=note, **stated)
             # Until the picture is here, the header may be needed to ask for it once more.
             connection.execute(
@@ -193,21 +193,21 @@ class Ledger(LedgerReader):
         """Record that the money certainly did not move and cannot any more: → released."""
         self._advance(payment_id, State.RELEASED, note=note, header_value=None)
 
-    def doubt(self, payment_id: int, note: str, *, refused: bool = False) -> None:
+    def mark_unknown(self, payment_id: int, note: str, *, refused: bool = False) -> None:
         """Record that the money may have moved: → unknown.
 
         `refused` says that the gateway answered that it did not.
         """
         self._advance(payment_id, State.UNKNOWN, note=note, refused=int(refused))
 
-    def answer(self, purchase_id: str, items: Sequence[Mapping[str, Any]]) -> None:
+    def save_image_urls(self, purchase_id: str, items: Sequence[Mapping[str, Any]]) -> None:
         """Keep where a paid-for answer's pictures are to be fetched from."""
-        with self.writing() as connection:
+        with self.transaction() as connection:
             connection.execute("UPDATE purchases SET answer = ? WHERE id = ?", (json.dumps(items), purchase_id))
 
     def finish(self, purchase_id: str, pictures: Sequence[StoredImage], seconds: float) -> None:
         """Record the pictures of a purchase, which ends it; its settled headers are wiped."""
-        with self.writing() as connection:
+        with self.transaction() as connection:
             connection.execute("DELETE FROM pictures WHERE purchase_id = ?", (purchase_id,))
             connection.executemany(
                 "INSERT INTO pictures VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -244,7 +244,7 @@ class Ledger(LedgerReader):
             WHERE state = ? AND authorizations.realm = ? AND logged = 0 AND estimated = 0 ORDER BY updated_at"""
         if not self._read(query, (State.SETTLED, realm)):
             return
-        with self.writing(lasting=False) as connection:  # the log itself is no more lasting than that
+        with self.transaction(lasting=False) as connection:  # the log itself is no more lasting than that
             rows = connection.execute(query, (State.SETTLED, realm)).fetchall()
             write(rows)
             connection.executemany("UPDATE authorizations SET logged = 1 WHERE id = ?", [(row["id"],) for row in rows])
@@ -253,12 +253,12 @@ class Ledger(LedgerReader):
 
     def caps(self) -> Caps:
         """Return the caps in force, which all kernels share."""
-        with told(self.path), self._lock:
+        with translate_errors(self.path), self._lock:
             return self._caps(self._connection)
 
     def set_caps(self, **caps: int) -> Caps:
         """Change some of the caps (`image`, `session`, `day`, micro-USDC); return all of them."""
-        with self.writing() as connection:
+        with self.transaction() as connection:
             for name, value in caps.items():
                 connection.execute(
                     "INSERT INTO settings VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
@@ -268,19 +268,19 @@ class Ledger(LedgerReader):
 
     def set_setting(self, name: str, value: str) -> None:
         """Change a setting that all kernels share."""
-        with self.writing() as connection:
+        with self.transaction() as connection:
             connection.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, value))
 
     def committed(self, realm: str) -> Usage:
         """Return what this session and this UTC day have spent or put at risk, in micro-USDC."""
-        with told(self.path), self._lock:
+        with translate_errors(self.path), self._lock:
             return self._committed(self._connection, realm, self.clock())
 
     # -- the inside
 
     def _committed(self, connection: sqlite3.Connection, realm: str, now: float) -> Usage:
         counted = (*AT_RISK, State.SETTLED)
-        paid = f"SELECT coalesce(sum(amount), 0) FROM authorizations WHERE state IN ({marks(counted)})"
+        paid = f"SELECT coalesce(sum(amount), 0) FROM authorizations WHERE state IN ({placeholders(counted)})"
         held = "SELECT coalesce(sum(amount), 0) FROM holds WHERE realm = ? AND expires_at > ?"
         session = connection.execute(
             f"SELECT ({paid} AND session = ? AND realm = ?) + ({held} AND session = ?)",
@@ -302,7 +302,7 @@ class Ledger(LedgerReader):
         )
 
     def _advance(self, payment_id: int, to: State, *, lasting: bool = True, **fields: Any) -> None:
-        with self.writing(lasting=lasting) as connection:
+        with self.transaction(lasting=lasting) as connection:
             self._advance_in(connection, payment_id, to, **fields)
 
     def _advance_in(self, connection: sqlite3.Connection, payment_id: int, to: State, **fields: Any) -> None:
@@ -325,13 +325,13 @@ class Ledger(LedgerReader):
         connection.execute(f"UPDATE authorizations SET {assignments} WHERE id = ?", (*columns.values(), payment_id))
 
     @contextmanager
-    def writing(self, *, lasting: bool = True) -> Iterator[sqlite3.Connection]:
+    def transaction(self, *, lasting: bool = True) -> Iterator[sqlite3.Connection]:
         """Return a transaction that all kernels wait for: all of it holds afterwards, or nothing was changed.
 
         It is on the disk then, and all before it. What is not `lasting` survives the end of the process like everything
         else, but a power cut may undo it, until the next one that is: for what allows nothing to leave the machine.
         """
-        with told(self.path), self._lock:
+        with translate_errors(self.path), self._lock:
             self._connection.execute(f"PRAGMA synchronous = {'FULL' if lasting else 'NORMAL'}")
             self._connection.execute("BEGIN IMMEDIATE")
             try:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from blockrun_magic.errors import BudgetError
 from blockrun_magic.payments.money import format_usd
 
-__all__ = ["DEFAULT_CAPS", "Caps", "Usage", "check_caps", "check_price", "check_surprise"]
+__all__ = ["DEFAULT_CAPS", "Caps", "Usage", "check_caps", "check_markup", "check_price"]
 
-SURPRISE_FACTOR_TENTHS = 15
-SURPRISE_ALLOWANCE = 20_000
+MAX_MARKUP_TENTHS = 15
+MARKUP_ALLOWANCE = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +59,14 @@ def check_price(total: int, n: int, caps: Caps, max_price: int | None) -> None:
         )
 
 
-def check_surprise(total: int, list_price: int | None, max_price: int | None) -> None:
+def check_markup(total: int, list_price: int | None, max_price: int | None) -> None:
     """Raise BudgetError for a quote suspiciously above the list price, unless `max_price` covers it.
 
     Suspicious is more than half as much again, and by more than two cents.
     """
     if list_price is None or max_price is not None:
         return
-    if total * 10 > list_price * SURPRISE_FACTOR_TENTHS and total - list_price > SURPRISE_ALLOWANCE:
+    if total * 10 > list_price * MAX_MARKUP_TENTHS and total - list_price > MARKUP_ALLOWANCE:
         raise BudgetError(
             f"The gateway asks {format_usd(total)} for a picture listed at {format_usd(list_price)}.",
             f"Nothing was signed. If that is right for you, allow it with --max-price {format_usd(total)}.",

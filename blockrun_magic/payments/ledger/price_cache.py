@@ -24,7 +24,7 @@ def keep_quote(ledger: Ledger, gateway: str, price_key: str, terms: PaymentRequi
         "resource": terms.resource,
         "extensions": terms.extensions,
     }
-    with ledger.writing(lasting=False) as connection:
+    with ledger.transaction(lasting=False) as connection:
         connection.execute(
             "INSERT OR REPLACE INTO quotes VALUES (?, ?, ?, ?)", (gateway, price_key, json.dumps(said), ledger.clock())
         )
@@ -45,5 +45,5 @@ def kept_quote(ledger: Ledger, gateway: str, price_key: str) -> PaymentRequired 
 
 def drop_quote(ledger: Ledger, gateway: str, price_key: str) -> None:
     """Forget a price that does not hold any more."""
-    with ledger.writing(lasting=False) as connection:
+    with ledger.transaction(lasting=False) as connection:
         connection.execute("DELETE FROM quotes WHERE gateway = ? AND price_key = ?", (gateway, price_key))

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from blockrun_magic.payments.ledger.connection import connect, marks, told
+from blockrun_magic.payments.ledger.connection import connect, placeholders, translate_errors
 from blockrun_magic.payments.ledger.records import Payment, Purchase, StoredImage, payment_of, purchase_of
 from blockrun_magic.payments.ledger.states import AT_RISK, OPEN, State
 
@@ -29,7 +29,7 @@ class LedgerReader:
         self.session = session
         self.clock = clock
         self._lock = threading.RLock()
-        with told(path):
+        with translate_errors(path):
             self._connection = connect(path)
 
     def close(self) -> None:
@@ -61,11 +61,11 @@ class LedgerReader:
         """Return what is paid or at risk and has no picture yet, oldest first."""
         query = f"""
             SELECT * FROM purchases WHERE finished_at IS NULL AND EXISTS (
-                SELECT 1 FROM authorizations WHERE purchase_id = purchases.id AND state IN ({marks(OPEN)})
+                SELECT 1 FROM authorizations WHERE purchase_id = purchases.id AND state IN ({placeholders(OPEN)})
             ) ORDER BY created_at"""
         return [purchase_of(row) for row in self._read(query, OPEN)]
 
-    def finished(self, realm: str, words: str, limit: int, offset: int) -> list[Purchase]:
+    def search_finished(self, realm: str, words: str, limit: int, offset: int) -> list[Purchase]:
         """Return finished purchases whose prompt or model mentions `words`, newest first."""
         query = """
             SELECT * FROM purchases WHERE realm = ?1 AND finished_at IS NOT NULL
@@ -82,7 +82,7 @@ class LedgerReader:
         query = f"SELECT count(*) FROM purchases WHERE realm = ? AND finished_at IS NOT NULL AND {conditions}"
         return int(self._read(query, (realm, *(record[name] for name in names)))[0][0])
 
-    def made_in_session(self, session: str, realm: str) -> list[Purchase]:
+    def purchases_in_session(self, session: str, realm: str) -> list[Purchase]:
         """Return the finished purchases that `session` has paid for, newest first."""
         query = """
             SELECT DISTINCT purchases.* FROM purchases
@@ -100,15 +100,14 @@ class LedgerReader:
         found = [row["seconds"] for row in self._read(query, (model, size))]
         return median(found) if len(found) > 2 else None
 
-    def paid(self, purchase_id: str) -> int:
+    def amount_paid(self, purchase_id: str) -> int:
         """Return the micro-USDC that a purchase cost: settled, or still at risk."""
         counted = (*AT_RISK, State.SETTLED)
-        query = (
-            f"SELECT coalesce(sum(amount), 0) FROM authorizations WHERE purchase_id = ? AND state IN ({marks(counted)})"
-        )
+        states = placeholders(counted)
+        query = f"SELECT coalesce(sum(amount), 0) FROM authorizations WHERE purchase_id = ? AND state IN ({states})"
         return int(self._read(query, (purchase_id, *counted))[0][0])
 
-    def pictures(self, purchase_id: str) -> list[StoredImage]:
+    def images(self, purchase_id: str) -> list[StoredImage]:
         """Return the pictures of a purchase, in the gateway's order."""
         query = "SELECT * FROM pictures WHERE purchase_id = ? ORDER BY position"
         return [
@@ -126,10 +125,10 @@ class LedgerReader:
         # The words of the index of open payments: without them it is not used for a list of marks.
         some_are_decided = {State.SETTLED, State.RELEASED} & {*states}
         open_ones = "" if some_are_decided else "state NOT IN ('settled', 'released') AND"
-        query = f"SELECT * FROM authorizations WHERE {open_ones} state IN ({marks(states)}) ORDER BY id"
+        query = f"SELECT * FROM authorizations WHERE {open_ones} state IN ({placeholders(states)}) ORDER BY id"
         return [payment_of(row) for row in self._read(query, states)]
 
-    def spent_at(self, gateway: str, since: float) -> list[tuple[Payment, str]]:
+    def payments_via(self, gateway: str, since: float) -> list[tuple[Payment, str]]:
         """Return the payments at `gateway` from `since` (Unix seconds) that were not released, with their models."""
         query = """
             SELECT authorizations.*, json_extract(request, '$.model') AS model
@@ -144,5 +143,5 @@ class LedgerReader:
         return self._read(sql, parameters)
 
     def _read(self, sql: str, parameters: Sequence[Any]) -> list[sqlite3.Row]:
-        with told(self.path), self._lock:
+        with translate_errors(self.path), self._lock:
             return self._connection.execute(sql, parameters).fetchall()

@@ -62,7 +62,7 @@ class Purchase:
     """One request of one take: what was wanted, and what came of it so far."""
 
     id: str
-    created_at: float
+    purchased_at: float
     realm: str
     gateway: str
     digest: str
@@ -79,7 +79,7 @@ def purchase_of(row: sqlite3.Row) -> Purchase:
     """Return the purchase in a row of `purchases`."""
     return Purchase(
         id=row["id"],
-        created_at=row["created_at"],
+        purchased_at=row["created_at"],
         realm=row["realm"],
         gateway=row["gateway"],
         digest=row["digest"],

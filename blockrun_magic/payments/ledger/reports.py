@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, TextIO, overload
 
-from blockrun_magic.payments.ledger.connection import marks
+from blockrun_magic.payments.ledger.connection import placeholders
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.states import AT_RISK, State
 from blockrun_magic.payments.money import to_decimal
 
-__all__ = ["PaymentList", "Spending", "spending", "spending_by_model", "spending_over_time", "spendings"]
+__all__ = ["PaymentList", "Spending", "list_payments", "spending_by_model", "spending_over_time", "spending_summary"]
 
 _DAY = 86_400
 _STEPS = (60, 600, 3600)
@@ -34,19 +34,19 @@ class Spending:
     estimated: int = 0
 
 
-def spending(ledger: Ledger, realm: str, when: str) -> Spending:
+def spending_summary(ledger: Ledger, realm: str, when: str) -> Spending:
     """Return what was spent in `realm` in this "session", "today" (UTC) or "all" the time."""
     rows, values = _rows(ledger, realm, when)
     [row] = ledger.query(
         f"""SELECT
             coalesce(sum(amount) FILTER (WHERE state = ?), 0) AS settled,
             coalesce(sum(payments) FILTER (WHERE state = ?), 0) AS payments,
-            coalesce(sum(amount) FILTER (WHERE state IN ({marks(AT_RISK)})), 0) AS at_risk,
+            coalesce(sum(amount) FILTER (WHERE state IN ({placeholders(AT_RISK)})), 0) AS at_risk,
             coalesce(sum(amount) FILTER (WHERE state = ? AND estimated), 0) AS estimated
         FROM ({rows})""",  # noqa: S608  marks and fixed words only
         (State.SETTLED, State.SETTLED, *AT_RISK, State.SETTLED, *values),
     )
-    return Spending(row["settled"], row["payments"], row["at_risk"], row["estimated"])
+    return Spending(row["settled"], row["spending_summary"], row["at_risk"], row["estimated"])
 
 
 def spending_by_model(ledger: Ledger, realm: str, when: str) -> list[tuple[str, int, int, int]]:
@@ -57,12 +57,12 @@ def spending_by_model(ledger: Ledger, realm: str, when: str) -> list[tuple[str, 
             model,
             coalesce(sum(payments) FILTER (WHERE state = ?), 0) AS payments,
             coalesce(sum(amount) FILTER (WHERE state = ?), 0) AS settled,
-            coalesce(sum(amount) FILTER (WHERE state IN ({marks(AT_RISK)})), 0) AS at_risk
+            coalesce(sum(amount) FILTER (WHERE state IN ({placeholders(AT_RISK)})), 0) AS at_risk
         FROM ({rows}) WHERE payments > 0 AND state <> ?
         GROUP BY 1 ORDER BY settled DESC, 1""",  # noqa: S608  marks and fixed words only
         (State.SETTLED, State.SETTLED, *AT_RISK, *values, State.RELEASED),
     )
-    return [(row["model"], row["payments"], row["settled"], row["at_risk"]) for row in found]
+    return [(row["model"], row["spending_summary"], row["settled"], row["at_risk"]) for row in found]
 
 
 def _rows(ledger: Ledger, realm: str, when: str) -> tuple[str, tuple[str | float, ...]]:
@@ -116,7 +116,7 @@ class PaymentList(Sequence[Mapping[str, Any]]):
 _COLUMNS = ("time", "model", "size", "n", "prompt", "usd", "state", "estimated", "gateway", "network", "transaction")
 
 
-def spendings(ledger: Ledger, realm: str, when: str) -> PaymentList:
+def list_payments(ledger: Ledger, realm: str, when: str) -> PaymentList:
     """Return every payment of a period that was settled or is at risk, as values."""
     condition, value = _since(ledger, when)
     rows = ledger.query(

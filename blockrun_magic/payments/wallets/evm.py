@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from blockrun_magic.errors import WalletError, WalletLocked, WalletMissing
-from blockrun_magic.payments.secrets import Secret, SecretHolder, shielded
+from blockrun_magic.payments.secrets import Secret, SecretHolder, with_secrets
 from blockrun_magic.payments.wallets.key_files import read_keyfile
 from blockrun_magic.payments.wallets.keystore import Keystore, read_keystore, unusable
-from blockrun_magic.payments.wallets.passphrase import VARIABLE, in_keyring, in_variable
+from blockrun_magic.payments.wallets.passphrase import VARIABLE, from_environment, from_keyring
 from blockrun_magic.payments.wallets.private_key import read_key
 from blockrun_magic.payments.wallets.registry import DEFAULT, WalletRegistry, hex_of
 
@@ -101,7 +101,7 @@ class Wallet(SecretHolder):
             self._held.open(passphrase, self.source)
         elif self._passphrase is not None:
             self._held.open(self._passphrase, self.source, f"in {VARIABLE} ", anew=False)
-        elif (kept := in_keyring(self.address)) is not None:
+        elif (kept := from_keyring(self.address)) is not None:
             self._held.open(kept, self.source, "in the system's keyring ", anew=False)
         else:
             raise WalletLocked(
@@ -140,7 +140,7 @@ class Wallet(SecretHolder):
 
     def _with_key(self, use: Callable[[str | bytes], _T]) -> _T:
         """Return use(key); what it raises comes out without the frames that saw the key."""
-        return shielded(use, self._key(), blame=unusable(self.source))
+        return with_secrets(use, self._key(), blame=unusable(self.source))
 
 
 def find_wallet(environ: Mapping[str, str], home: Path) -> Wallet:
@@ -166,7 +166,7 @@ def find_wallet(environ: Mapping[str, str], home: Path) -> Wallet:
 
 def all_wallets(environ: Mapping[str, str], home: Path) -> list[tuple[str, Wallet | WalletError]]:
     """Return every wallet there is under its name, or what is wrong with it; that in the environment first."""
-    places, passphrase = WalletRegistry.of(environ, home), in_variable(environ)
+    places, passphrase = WalletRegistry.of(environ, home), from_environment(environ)
     first = _in_variables(environ)
     del environ  # as in `find_wallet`
     found = [] if first is None else [(_VARIABLES[0] if isinstance(first, WalletError) else first.source, first)]
@@ -194,11 +194,11 @@ def _variable(environ: Mapping[str, str], name: str) -> Secret | None:
 
 def _chosen(environ: Mapping[str, str], home: Path) -> Wallet | WalletError | None:
     places = WalletRegistry.of(environ, home)
-    wanted = places.wanted(environ)
+    wanted = places.selected(environ)
     if isinstance(wanted, WalletError):
         return wanted
     name, why = wanted
-    found = _named(places, name, why, in_variable(environ))
+    found = _named(places, name, why, from_environment(environ))
     if found is None and name != DEFAULT:
         return WalletError(
             f"The wallet {name} is to pay ({why}), but its file is gone.",
@@ -209,7 +209,7 @@ def _chosen(environ: Mapping[str, str], home: Path) -> Wallet | WalletError | No
 
 def _named(places: WalletRegistry, name: str, why: str, passphrase: Secret | None) -> Wallet | WalletError | None:
     for path in places.files(name):
-        source = places.shown(path)
+        source = places.display_path(path)
         found = read_keyfile(path, source)
         if isinstance(found, WalletError):
             return found

@@ -16,15 +16,15 @@ from blockrun_magic.payments.wallets.keystore import Keystore, read_keystore
 from blockrun_magic.payments.wallets.private_key import read_key
 from blockrun_magic.safejson import read_json
 
-__all__ = ["keys_elsewhere", "read_any"]
+__all__ = ["find_external_keys", "read_key_or_keystore"]
 
 _CLAWROUTER = ".openclaw/blockrun/wallet.key"
 _OFFICIAL = (".blockrun/.session", ".blockrun/wallet.key")
 
 
-def keys_elsewhere(home: Path) -> list[tuple[Path, Secret]]:
+def find_external_keys(home: Path) -> list[tuple[Path, Secret]]:
     """Return the plain keys in the files where programs of this kind keep them in `home`, and the files."""
-    found = ((path, read_any(path, str(path))) for path in _candidates(home))
+    found = ((path, read_key_or_keystore(path, str(path))) for path in _candidates(home))
     return [(path, key) for path, key in found if isinstance(key, Secret)]
 
 
@@ -35,7 +35,7 @@ def _candidates(home: Path) -> list[Path]:
     return known
 
 
-def read_any(path: Path, source: str) -> Secret | Keystore | WalletError:
+def read_key_or_keystore(path: Path, source: str) -> Secret | Keystore | WalletError:
     """Return the key in a file, or the keystore that it is, or the error to raise.
 
     The file holds 64 hex digits, a keystore, or JSON with a "privateKey".

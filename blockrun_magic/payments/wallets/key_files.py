@@ -8,15 +8,15 @@ from pathlib import Path
 
 from blockrun_magic.errors import WalletError
 from blockrun_magic.files import sync_folder, write_atomically
-from blockrun_magic.payments.secrets import Secret, shielded
+from blockrun_magic.payments.secrets import Secret, with_secrets
 
-__all__ = ["check_absent", "make_private", "read_keyfile", "shown", "write_new"]
+__all__ = ["check_absent", "create_private_dir", "create_private_file", "display_path", "read_keyfile"]
 
 _LIMIT = 65_536
 _ADVICE = "Nothing was changed. Choose another name or place, or move that file yourself."
 
 
-def shown(path: Path, home: Path) -> str:
+def display_path(path: Path, home: Path) -> str:
     """Return `path` as people write it, with ~ for `home`."""
     return f"~/{path.relative_to(home).as_posix()}" if path.is_relative_to(home) else str(path)
 
@@ -50,19 +50,19 @@ def check_absent(path: Path, source: str) -> None:
         raise WalletError(_exists(source), _ADVICE)
 
 
-def write_new(path: Path, content: Secret, source: str) -> None:
+def create_private_file(path: Path, content: Secret, source: str) -> None:
     """Write a file that only its owner can read, and that lasts; raises WalletError, also where one is already.
 
     Another process sees it whole or not at all, also after a power cut.
     """
-    shielded(
+    with_secrets(
         lambda value: write_atomically(path, _encoded(value), mode=0o600, exclusive=True),
         content,
         blame=lambda error: _not_written(error, source),
     )
 
 
-def make_private(folder: Path) -> None:
+def create_private_dir(folder: Path) -> None:
     """Make `folder` and what is missing above it, each for its owner alone; raises WalletError."""
     problem = None
     try:

@@ -14,14 +14,14 @@ from hashlib import sha256
 from typing import Any
 
 from blockrun_magic.errors import WalletError, WalletLocked
-from blockrun_magic.payments.secrets import Secret, shielded
+from blockrun_magic.payments.secrets import Secret, with_secrets
 from blockrun_magic.payments.wallets.private_key import read_key
 from blockrun_magic.safejson import read_json
 
 __all__ = ["Keystore", "address_of", "lock_key", "read_keystore", "unusable"]
 
-_MOST_MEMORY = 1 << 30
-_MOST_ROUNDS = 10_000_000
+_MAX_MEMORY = 1 << 30
+_MAX_ROUNDS = 10_000_000
 _OPENED: dict[str, Secret] = {}
 """What this process has opened, by the digest of its file: a changed file has to be opened again."""
 _ONE_AT_A_TIME = threading.Lock()
@@ -52,7 +52,7 @@ class Keystore:
             found = None if anew else self.opened
             if found is None:
                 fields = json.loads(self.text)
-                found = shielded(
+                found = with_secrets(
                     lambda phrase: Secret(bytes(Account.decrypt(fields, phrase))),
                     passphrase,
                     blame=lambda _: WalletLocked(
@@ -92,14 +92,14 @@ def address_of(key: Secret, source: str) -> str:
     """Return the EIP-55 address of a key; raises WalletError when that cannot be worked out."""
     from eth_account import Account
 
-    return shielded(lambda value: str(Account.from_key(value).address), key, blame=unusable(source))
+    return with_secrets(lambda value: str(Account.from_key(value).address), key, blame=unusable(source))
 
 
 def lock_key(key: Secret, passphrase: Secret) -> Keystore:
     """Return a new keystore of `key`, which `passphrase` opens, and which this process has opened already."""
     from eth_account import Account
 
-    text = shielded(
+    text = with_secrets(
         lambda value, phrase: json.dumps(Account.encrypt(value, phrase, kdf="scrypt")),
         key,
         passphrase,
@@ -154,11 +154,11 @@ def _is_sound(crypto: Mapping[str, Any]) -> bool:
 
 def _scrypt_is_bearable(params: Mapping[str, Any]) -> bool:
     n, r, p = (_count(params[name]) for name in "nrp")
-    return n > 1 and n & (n - 1) == 0 and 128 * n * r <= _MOST_MEMORY and p <= 16
+    return n > 1 and n & (n - 1) == 0 and 128 * n * r <= _MAX_MEMORY and p <= 16
 
 
 def _pbkdf2_is_bearable(params: Mapping[str, Any]) -> bool:
-    return params["prf"] == "hmac-sha256" and _count(params["c"]) <= _MOST_ROUNDS
+    return params["prf"] == "hmac-sha256" and _count(params["c"]) <= _MAX_ROUNDS
 
 
 def _count(number: object) -> int:

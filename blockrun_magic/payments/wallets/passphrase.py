@@ -12,28 +12,28 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from blockrun_magic.errors import WalletError
-from blockrun_magic.payments.secrets import Secret, shielded
+from blockrun_magic.payments.secrets import Secret, with_secrets
 
 __all__ = [
     "VARIABLE",
-    "ask_in_the_open",
     "ask_new_passphrase",
-    "ask_unseen",
-    "in_keyring",
-    "in_variable",
-    "keep_in_keyring",
+    "from_environment",
+    "from_keyring",
+    "prompt_hidden",
+    "prompt_visible",
+    "save_to_keyring",
 ]
 
 VARIABLE = "BLOCKRUN_WALLET_PASSPHRASE"
 _SERVICE = "blockrun-magic"
 
 
-def in_variable(environ: Mapping[str, str]) -> Secret | None:
+def from_environment(environ: Mapping[str, str]) -> Secret | None:
     """Return the passphrase in `BLOCKRUN_WALLET_PASSPHRASE`, exactly as it is, or None."""
     return Secret(environ[VARIABLE]) if environ.get(VARIABLE) else None
 
 
-def in_keyring(address: str) -> Secret | None:
+def from_keyring(address: str) -> Secret | None:
     """Return the passphrase that the system's keyring holds for a wallet, or None; needs the extra `keyring`."""
     try:
         import keyring
@@ -46,7 +46,7 @@ def in_keyring(address: str) -> Secret | None:
     return Secret(found) if found else None
 
 
-def keep_in_keyring(address: str, passphrase: Secret) -> None:
+def save_to_keyring(address: str, passphrase: Secret) -> None:
     """Keep a wallet's passphrase in the system's keyring; raises WalletError when that cannot be done."""
     try:
         import keyring
@@ -59,7 +59,7 @@ def keep_in_keyring(address: str, passphrase: Secret) -> None:
             "The passphrase was not kept: the keyring library is not installed.",
             'Run `pip install "blockrun-magic[keyring]"`, then %blockrun wallet unlock --keyring.',
         )
-    shielded(
+    with_secrets(
         keep,
         passphrase,
         blame=lambda error: WalletError(
@@ -69,7 +69,7 @@ def keep_in_keyring(address: str, passphrase: Secret) -> None:
     )
 
 
-def ask_unseen(prompt: str) -> Secret | None:
+def prompt_hidden(prompt: str) -> Secret | None:
     """Return what is typed after `prompt` without being shown, or None when there is nobody to type.
 
     Raises WalletError when it is given up (Stop, end of input) or empty.
@@ -77,17 +77,17 @@ def ask_unseen(prompt: str) -> Secret | None:
     return _typed(getpass.getpass, prompt)
 
 
-def ask_in_the_open(prompt: str) -> Secret | None:
+def prompt_visible(prompt: str) -> Secret | None:
     """Return what is typed after `prompt` as it is shown; otherwise as `ask_unseen`."""
     return _typed(builtins.input, prompt)
 
 
 def ask_new_passphrase(source: str) -> Secret | None:
     """Return a new passphrase, typed twice, or None when there is nobody to type; raises WalletError."""
-    first = ask_unseen(f"New passphrase for {source}: ")
+    first = prompt_hidden(f"New passphrase for {source}: ")
     if first is None:
         return None
-    second = ask_unseen("The same again: ")
+    second = prompt_hidden("The same again: ")
     if second is None or first.reveal() != second.reveal():
         raise WalletError("The two passphrases are not the same.", "Nothing was written. Try again.")
     return first

@@ -7,7 +7,7 @@ import re
 from blockrun_magic.errors import WalletError
 from blockrun_magic.payments.secrets import Secret
 
-__all__ = ["looks_secret", "read_key"]
+__all__ = ["contains_secret", "read_key"]
 
 
 _CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
@@ -22,12 +22,12 @@ _WORDS = re.compile(r"[a-z]+(?:[\s,]+[a-z]+){11,23}", re.IGNORECASE)
 _BASE58 = re.compile(r"[1-9A-HJ-NP-Za-km-z]{43,44}|[1-9A-HJ-NP-Za-km-z]{86,88}")
 
 
-_MOST_OF_A_KEY = re.compile(r"[0-9a-fA-F]{56}|\b(?:[1-9A-HJ-NP-Za-km-z]{43,44}|[1-9A-HJ-NP-Za-km-z]{86,88})\b")
+_MAX_KEY = re.compile(r"[0-9a-fA-F]{56}|\b(?:[1-9A-HJ-NP-Za-km-z]{43,44}|[1-9A-HJ-NP-Za-km-z]{86,88})\b")
 
 
-def looks_secret(words: str) -> bool:
+def contains_secret(words: str) -> bool:
     """Return whether `words` hold a private key, most of one, or a recovery phrase."""
-    return _MOST_OF_A_KEY.search(words) is not None or _WORDS.search(words) is not None
+    return _MAX_KEY.search(words) is not None or _WORDS.search(words) is not None
 
 
 def read_key(secret: Secret, source: str) -> Secret | WalletError:

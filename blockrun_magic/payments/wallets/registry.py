@@ -16,14 +16,14 @@ from pathlib import Path
 
 from blockrun_magic.errors import WalletError
 from blockrun_magic.files import write_atomically
-from blockrun_magic.payments.secrets import Secret, shielded
-from blockrun_magic.payments.wallets.key_files import make_private, shown, write_new
+from blockrun_magic.payments.secrets import Secret, with_secrets
+from blockrun_magic.payments.wallets.key_files import create_private_dir, create_private_file, display_path
 from blockrun_magic.payments.wallets.keystore import Keystore
 from blockrun_magic.text import did_you_mean
 
-__all__ = ["CHOICE", "DEFAULT", "WalletRegistry", "check_name", "hex_of", "new_key"]
+__all__ = ["DEFAULT", "WALLET_VARIABLE", "WalletRegistry", "check_name", "hex_of", "new_key"]
 
-CHOICE = "BLOCKRUN_WALLET"
+WALLET_VARIABLE = "BLOCKRUN_WALLET"
 DEFAULT = "default"
 _OFFICIAL = (".session", "wallet.key")
 _CHOSEN = "chosen"
@@ -48,9 +48,9 @@ class WalletRegistry:
         """The folder of the wallets that have a name."""
         return self.folder / "magic" / "wallets"
 
-    def shown(self, path: Path) -> str:
+    def display_path(self, path: Path) -> str:
         """Return a path as people write it: "~/.blockrun/.session"."""
-        return shown(path, self.home)
+        return display_path(path, self.home)
 
     def files(self, name: str) -> tuple[Path, ...]:
         """Return where the wallet `name` may be; the first file that is there is it."""
@@ -67,22 +67,24 @@ class WalletRegistry:
         names = [name for name in stems if any(os.path.lexists(path) for path in self.files(name))]
         return sorted(names, key=lambda name: (name != DEFAULT, name))
 
-    def wanted(self, environ: Mapping[str, str]) -> tuple[str, str] | WalletError:
+    def selected(self, environ: Mapping[str, str]) -> tuple[str, str] | WalletError:
         """Return the name of the wallet that is to pay, and why it is that one; or the error to raise."""
-        named = environ.get(CHOICE, "").strip()
+        named = environ.get(WALLET_VARIABLE, "").strip()
         if named:
-            return _name_or_error(named, CHOICE) or (named, f"named by {CHOICE}")
+            return _name_or_error(named, WALLET_VARIABLE) or (named, f"named by {WALLET_VARIABLE}")
         file = self.named / _CHOSEN
         try:
             chosen = file.read_text("utf-8").strip()
         except (FileNotFoundError, NotADirectoryError):
             return DEFAULT, "the default"
         except (OSError, ValueError) as error:
-            what = f"{self.shown(file)}, which names the wallet that pays, cannot be read ({type(error).__name__})."
+            what = (
+                f"{self.display_path(file)}, which names the wallet that pays, cannot be read ({type(error).__name__})."
+            )
             return WalletError(what, "Choose again with `%blockrun wallet use NAME`.")
-        return _name_or_error(chosen, self.shown(file)) or (chosen, "chosen with `%blockrun wallet use`")
+        return _name_or_error(chosen, self.display_path(file)) or (chosen, "chosen with `%blockrun wallet use`")
 
-    def choose(self, name: str) -> None:
+    def select(self, name: str) -> None:
         """Let the wallet `name` pay from now on, in every kernel; raises WalletError when there is none."""
         check_name(name)
         names = self.names()
@@ -91,22 +93,22 @@ class WalletRegistry:
                 f"There is no wallet called {name}.",
                 f"{did_you_mean(name, names)}`%blockrun wallet list` shows those that there are.",
             )
-        make_private(self.named)
+        create_private_dir(self.named)
         try:
             write_atomically(self.named / _CHOSEN, name.encode())
         except OSError as error:
             raise WalletError(
                 f"The choice cannot be remembered: {error.strerror or type(error).__name__}.",
-                f"See to {self.shown(self.named)} (space? permissions?), or set {CHOICE}={name}.",
+                f"See to {self.display_path(self.named)} (space? permissions?), or set {WALLET_VARIABLE}={name}.",
             ) from error
 
-    def check_free(self, name: str) -> None:
+    def check_available(self, name: str) -> None:
         """Raise WalletError for a bad name, and for one that a wallet has already."""
         check_name(name)
         taken = [path for path in self.files(name) if os.path.lexists(path)]
         if taken:
             raise WalletError(
-                f"There is a wallet called {name} already ({self.shown(taken[0])}); none is ever written over.",
+                f"There is a wallet called {name} already ({self.display_path(taken[0])}); none is ever written over.",
                 "Choose another name: %blockrun wallet create NAME, or import ... --as NAME.",
             )
 
@@ -123,9 +125,9 @@ class WalletRegistry:
         return self._keep(name, self.named / f"{name}.json", Secret(keystore.text))
 
     def _keep(self, name: str, path: Path, content: Secret) -> Path:
-        self.check_free(name)
-        make_private(path.parent)
-        write_new(path, content, self.shown(path))
+        self.check_available(name)
+        create_private_dir(path.parent)
+        create_private_file(path, content, self.display_path(path))
         return path
 
 
@@ -143,7 +145,7 @@ def new_key() -> Secret:
 
 def hex_of(key: Secret) -> Secret:
     """Return a key's 32 bytes as 0x and 64 hex digits."""
-    return shielded(lambda value: Secret(f"0x{value.hex()}"), key, blame=_no_key)
+    return with_secrets(lambda value: Secret(f"0x{value.hex()}"), key, blame=_no_key)
 
 
 def _no_key(error: Exception) -> WalletError:

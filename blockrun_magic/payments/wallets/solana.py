@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from blockrun_magic.errors import MissingDependency, WalletError, WalletMissing
-from blockrun_magic.payments.secrets import Secret, SecretHolder, shielded
+from blockrun_magic.payments.secrets import Secret, SecretHolder, with_secrets
 from blockrun_magic.payments.wallets.key_files import read_keyfile
 from blockrun_magic.payments.wallets.registry import WalletRegistry
 
@@ -69,7 +69,7 @@ class SolanaWallet(SecretHolder):
         return self._with_key(lambda key: bytes(_keypair(key).sign_message(message)))
 
     def _with_key(self, use: Callable[[str | bytes], _T]) -> _T:
-        return shielded(use, self._held, blame=lambda _error: _unusable(self.source))
+        return with_secrets(use, self._held, blame=lambda _error: _unusable(self.source))
 
 
 def find_solana_wallet(environ: Mapping[str, str], home: Path) -> SolanaWallet:
@@ -114,7 +114,7 @@ def _in_variable(environ: Mapping[str, str]) -> SolanaWallet | WalletError | Non
 def _in_file(environ: Mapping[str, str], home: Path) -> SolanaWallet | WalletError | None:
     places = WalletRegistry.of(environ, home)
     path = places.folder / _FILE
-    source = places.shown(path)
+    source = places.display_path(path)
     found = read_keyfile(path, source)
     if found is None or isinstance(found, WalletError):
         return found

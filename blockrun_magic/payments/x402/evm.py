@@ -9,7 +9,13 @@ from typing import Any
 
 from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.payments.x402.networks import Network
-from blockrun_magic.payments.x402.requirements import Authorization, PaymentPayload, PaymentRequirements, refused, seal
+from blockrun_magic.payments.x402.requirements import (
+    Authorization,
+    PaymentPayload,
+    PaymentRequirements,
+    encode_payload,
+    terms_refused,
+)
 
 __all__ = ["check_entry", "sign_payment"]
 
@@ -30,7 +36,7 @@ _TRANSFER_TYPES = {
 def check_entry(entry: Mapping[str, Any], network: Network, payer: str) -> None:
     """Raise TermsRefused unless token, domain and payee of a requirement are ones that we sign."""
     if str(entry.get("asset")).lower() != network.asset.lower():
-        raise refused(f"The gateway asks for a token that is not USDC on {network.label}.")
+        raise terms_refused(f"The gateway asks for a token that is not USDC on {network.label}.")
     _check_domain(entry.get("extra"), network)
     _check_payee(entry.get("payTo"), network, payer)
 
@@ -40,21 +46,21 @@ def _check_domain(extra: Any, network: Network) -> None:
         return
     named = (extra.get("name", network.domain_name), extra.get("version", network.domain_version))
     if named != (network.domain_name, network.domain_version):
-        raise refused(f"The gateway describes USDC on {network.label} as {named!r:.80}, which it is not.")
+        raise terms_refused(f"The gateway describes USDC on {network.label} as {named!r:.80}, which it is not.")
 
 
 def _check_payee(pay_to: Any, network: Network, payer: str) -> None:
     if not isinstance(pay_to, str) or not _ADDRESS.fullmatch(pay_to):
-        raise refused(f"The gateway names no readable payee ({pay_to!r:.60}).")
+        raise terms_refused(f"The gateway names no readable payee ({pay_to!r:.60}).")
     if int(pay_to, 16) == 0:
-        raise refused("The gateway asks for a payment to the zero address.")
+        raise terms_refused("The gateway asks for a payment to the zero address.")
     if pay_to.lower() == network.asset.lower():
-        raise refused("The gateway asks for a payment to the token contract itself.")
+        raise terms_refused("The gateway asks for a payment to the token contract itself.")
     if pay_to.lower() == payer.lower():
-        raise refused("The gateway asks for a payment to your own wallet.")
+        raise terms_refused("The gateway asks for a payment to your own wallet.")
     digits = pay_to[2:]
     if digits not in (digits.lower(), digits.upper()) and pay_to != _checksummed(pay_to):
-        raise refused(f"The payee {pay_to} fails its checksum: an address was mistyped.")
+        raise terms_refused(f"The payee {pay_to} fails its checksum: an address was mistyped.")
 
 
 def sign_payment(terms: PaymentRequirements, wallet: Wallet, now: int, nonce: bytes | None = None) -> PaymentPayload:
@@ -83,7 +89,7 @@ def sign_payment(terms: PaymentRequirements, wallet: Wallet, now: int, nonce: by
     }
     signature = wallet.sign_typed_data(network.domain, _TRANSFER_TYPES, message)
     texts = {name: value if isinstance(value, str) else str(value) for name, value in message.items()}
-    return seal(terms, authorization, {"signature": signature, "authorization": texts})
+    return encode_payload(terms, authorization, {"signature": signature, "authorization": texts})
 
 
 def _checksummed(address: str) -> str:

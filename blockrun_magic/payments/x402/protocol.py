@@ -25,7 +25,7 @@ from blockrun_magic.payments.x402.requirements import (
     PaymentPayload,
     PaymentRequired,
     PaymentRequirements,
-    refused,
+    terms_refused,
 )
 from blockrun_magic.safejson import read_json
 
@@ -35,15 +35,15 @@ __all__ = [
     "PaymentRequired",
     "PaymentRequirements",
     "Settlement",
-    "pin_terms",
     "read_challenge",
     "read_settlement",
+    "select_requirements",
     "sign_payment",
 ]
 
 DEFAULT_WINDOW = 300
-LONGEST_WINDOW = 3600
-_LONGEST_HEADER = 64 * 1024
+MAX_WINDOW = 3600
+_MAX_HEADER = 64 * 1024
 # Eighteen digits are a trillion dollars, and fit the ledger's 64-bit column.
 _AMOUNT = re.compile(r"[0-9]{1,18}")
 _EVM_TRANSACTION = re.compile(r"0x(?!0{64})[0-9a-fA-F]{64}")
@@ -66,17 +66,17 @@ def read_challenge(headers: Mapping[str, str], body: bytes) -> PaymentRequired:
     encoded = headers.get("payment-required") or headers.get("x-payment-required")
     value = _decode_header(encoded) if encoded else _decode_json(body)
     if not isinstance(value, Mapping):
-        raise refused("The gateway asks for a payment without readable terms.")
+        raise terms_refused("The gateway asks for a payment without readable terms.")
     accepts = value.get("accepts")
     if not isinstance(accepts, list) or not all(isinstance(entry, Mapping) for entry in accepts):
-        raise refused("The gateway asks for a payment without a list of accepted terms.")
+        raise terms_refused("The gateway asks for a payment without a list of accepted terms.")
     version = value.get("x402Version", 1)
     if version not in (1, 2) or isinstance(version, bool):
-        raise refused(f"The gateway speaks x402 version {version!r:.40}; this client speaks 1 and 2.")
+        raise terms_refused(f"The gateway speaks x402 version {version!r:.40}; this client speaks 1 and 2.")
     return PaymentRequired(version, tuple(accepts), value.get("resource"), value.get("extensions"))
 
 
-def pin_terms(
+def select_requirements(
     challenge: PaymentRequired, networks: Collection[Network | SolanaNetwork], base_url: str, payer: str
 ) -> PaymentRequirements:
     """Return the first entry of `challenge` that we can pay on one of `networks`, checked.
@@ -98,17 +98,17 @@ def pin_terms(
         raise refusals[0]
     asked = ", ".join(sorted({f"{entry.get('network')!r:.60}" for entry in challenge.accepts})[:4]) or "nothing"
     ours = ", ".join(sorted(network.label for network in networks))
-    raise refused(f"The gateway wants to be paid on {asked}; it may only be paid on {ours}.")
+    raise terms_refused(f"The gateway wants to be paid on {asked}; it may only be paid on {ours}.")
 
 
 def _pin_entry(
     challenge: PaymentRequired, entry: Mapping[str, Any], network: Network | SolanaNetwork, base_url: str, payer: str
 ) -> PaymentRequirements:
     if entry.get("scheme") != "exact":
-        raise refused(f"The gateway asks for the payment scheme {entry.get('scheme')!r:.40}, not 'exact'.")
+        raise terms_refused(f"The gateway asks for the payment scheme {entry.get('scheme')!r:.40}, not 'exact'.")
     amount = entry.get("amount" if challenge.version == 2 else "maxAmountRequired")
     if not isinstance(amount, str) or not _AMOUNT.fullmatch(amount) or int(amount) == 0:
-        raise refused(f"The gateway names no readable amount ({amount!r:.40}).")
+        raise terms_refused(f"The gateway names no readable amount ({amount!r:.40}).")
     _check_resource(challenge.resource if challenge.version == 2 else entry.get("resource"), base_url)
     fee_payer = None
     if isinstance(network, SolanaNetwork):
@@ -130,8 +130,8 @@ def _pin_entry(
 
 def _checked_window(seconds: Any) -> int:
     if isinstance(seconds, bool) or not isinstance(seconds, int) or seconds <= 0:
-        raise refused(f"The gateway names no readable time limit ({seconds!r:.40}).")
-    return min(max(seconds, DEFAULT_WINDOW), LONGEST_WINDOW)
+        raise terms_refused(f"The gateway names no readable time limit ({seconds!r:.40}).")
+    return min(max(seconds, DEFAULT_WINDOW), MAX_WINDOW)
 
 
 def _check_resource(resource: Any, base_url: str) -> None:
@@ -145,7 +145,7 @@ def _check_resource(resource: Any, base_url: str) -> None:
     # A bare path has no host and stays on the gateway by nature.
     ours = (None, urlsplit(base_url).hostname)
     if parts is None or parts.hostname not in ours or parts.username is not None:
-        raise refused(f"The gateway asks for a payment for another host's resource ({url!r:.80}).")
+        raise terms_refused(f"The gateway asks for a payment for another host's resource ({url!r:.80}).")
 
 
 def read_settlement(headers: Mapping[str, str], body: Any, network: str | None = None) -> Settlement:
@@ -191,12 +191,12 @@ def _names_transaction(text: str) -> bool:
 
 
 def _decode_header(encoded: str) -> Any:
-    if len(encoded) > _LONGEST_HEADER:
-        raise refused("The gateway's payment terms are unreasonably long.")
+    if len(encoded) > _MAX_HEADER:
+        raise terms_refused("The gateway's payment terms are unreasonably long.")
     try:
         raw = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
-        raise refused("The gateway's payment terms are not readable (bad base64).") from None
+        raise terms_refused("The gateway's payment terms are not readable (bad base64).") from None
     return _decode_json(raw)
 
 
@@ -204,4 +204,4 @@ def _decode_json(raw: bytes) -> Any:
     try:
         return read_json(raw)
     except ValueError:
-        raise refused("The gateway's payment terms are not readable (bad JSON).") from None
+        raise terms_refused("The gateway's payment terms are not readable (bad JSON).") from None

@@ -11,7 +11,14 @@ from typing import Any, NoReturn
 from blockrun_magic.errors import TermsRefused
 from blockrun_magic.payments.x402.networks import Network, SolanaNetwork
 
-__all__ = ["Authorization", "PaymentPayload", "PaymentRequired", "PaymentRequirements", "refused", "seal"]
+__all__ = [
+    "Authorization",
+    "PaymentPayload",
+    "PaymentRequired",
+    "PaymentRequirements",
+    "encode_payload",
+    "terms_refused",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +82,9 @@ class PaymentPayload:
         raise TypeError("a payment's header is money: it is not copied into files")
 
 
-def seal(terms: PaymentRequirements, authorization: Authorization, payload: Mapping[str, Any]) -> PaymentPayload:
+def encode_payload(
+    terms: PaymentRequirements, authorization: Authorization, payload: Mapping[str, Any]
+) -> PaymentPayload:
     """Return `authorization` with the header that carries it as `payload`, in the gateway's version of x402."""
     name, content = _envelope(terms, payload)
     encoded = base64.b64encode(json.dumps(content, separators=(",", ":")).encode()).decode("ascii")
@@ -94,7 +103,7 @@ def _envelope(terms: PaymentRequirements, payload: Mapping[str, Any]) -> tuple[s
     return "PAYMENT-SIGNATURE", content
 
 
-def refused(what: str) -> TermsRefused:
+def terms_refused(what: str) -> TermsRefused:
     """Return the error for terms that we do not sign, with what to do about it."""
     return TermsRefused(
         what, "Nothing was signed. Check the gateway's address with `%blockrun`; if it is right, report this."

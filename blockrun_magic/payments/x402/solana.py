@@ -21,7 +21,13 @@ from typing import TYPE_CHECKING, Any
 
 from blockrun_magic.payments.wallets.solana import SolanaWallet, require_solders
 from blockrun_magic.payments.x402.networks import SOLANA, SolanaNetwork
-from blockrun_magic.payments.x402.requirements import Authorization, PaymentPayload, PaymentRequirements, refused, seal
+from blockrun_magic.payments.x402.requirements import (
+    Authorization,
+    PaymentPayload,
+    PaymentRequirements,
+    encode_payload,
+    terms_refused,
+)
 
 if TYPE_CHECKING:
     from solders.message import MessageV0
@@ -39,7 +45,7 @@ __all__ = [
 _TOKEN = "TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA"  # noqa: S105  a program, no secret
 _MEMO = "MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr"
 _COMPUTE_BUDGET = "ComputeBudget111111111111111111111111111111"
-_NOBODY = {
+_PROGRAM_IDS = {
     "11111111111111111111111111111111",
     "ATokenGPvbdGVxr1b2hvZbsiqW5xWH25efTNsLJA8knL",
     "TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb",
@@ -54,7 +60,7 @@ _UNIT_LIMIT = 20_000
 """Compute units: what the official client asks for; the transfer and its memo take 19,300 of them at most."""
 _UNIT_PRICE = 1
 """Micro-lamports a unit: facilitators refuse more than five million."""
-_LIFETIME = 60
+BLOCKHASH_TTL = 60
 """Seconds that 150 blocks take, about."""
 _NONCE_BYTES = 16
 _NONCE = re.compile(r"[0-9a-f]{32}")
@@ -97,22 +103,22 @@ def check_entry(entry: Mapping[str, Any], network: SolanaNetwork, payer: str) ->
     """
     require_solders()
     if entry.get("asset") != network.asset:
-        raise refused(f"The gateway asks for a token that is not USDC on {network.label}.")
+        raise terms_refused(f"The gateway asks for a token that is not USDC on {network.label}.")
     payee, extra = entry.get("payTo"), entry.get("extra")
     if not _names_key(payee):
-        raise refused(f"The gateway names no readable payee ({payee!r:.60}).")
-    if payee in _NOBODY or payee == network.asset:
-        raise refused("The gateway asks for a payment to a program, or to the token itself.")
+        raise terms_refused(f"The gateway names no readable payee ({payee!r:.60}).")
+    if payee in _PROGRAM_IDS or payee == network.asset:
+        raise terms_refused("The gateway asks for a payment to a program, or to the token itself.")
     ours = (payer, token_account(payer))
     if payee in ours:
-        raise refused("The gateway asks for a payment to your own wallet.")
+        raise terms_refused("The gateway asks for a payment to your own wallet.")
     if not isinstance(extra, Mapping) or not _can_sign(extra.get("feePayer")):
-        raise refused("The gateway names nobody who can pay the transaction's fee.")
-    if extra["feePayer"] in (*ours, network.asset, *_NOBODY):
-        raise refused("The gateway wants the transaction's fee to be paid by you, or by nobody.")
+        raise terms_refused("The gateway names nobody who can pay the transaction's fee.")
+    if extra["feePayer"] in (*ours, network.asset, *_PROGRAM_IDS):
+        raise terms_refused("The gateway wants the transaction's fee to be paid by you, or by nobody.")
     if extra.get("memo"):
         # Without a nonce of ours nobody could tell later which payment was made.
-        raise refused("The gateway wants a text of its own to be signed beside the payment.")
+        raise terms_refused("The gateway wants a text of its own to be signed beside the payment.")
     return str(extra["feePayer"])
 
 
@@ -140,7 +146,7 @@ def sign_transfer(
     message = _compiled(wanted)
     raw = to_bytes_versioned(message)
     if _read_back(raw) != wanted:
-        raise refused("The transaction that was made for this payment does not say what was agreed on.")
+        raise terms_refused("The transaction that was made for this payment does not say what was agreed on.")
     # The first signature, which names the transaction, is the fee payer's to add.
     signatures = [Signature.default(), Signature.from_bytes(wallet.sign(raw))]
     transaction = bytes(VersionedTransaction.populate(message, signatures))
@@ -149,11 +155,11 @@ def sign_transfer(
         pay_to=terms.pay_to,
         value=terms.amount,
         valid_after=now,
-        valid_before=now + _LIFETIME,
+        valid_before=now + BLOCKHASH_TTL,
         nonce=wanted.memo,
         last_height=recent.last_height,
     )
-    return seal(terms, authorization, {"transaction": base64.b64encode(transaction).decode("ascii")})
+    return encode_payload(terms, authorization, {"transaction": base64.b64encode(transaction).decode("ascii")})
 
 
 def _agreed(terms: PaymentRequirements, payer: str, recent: RecentBlockhash, memo: str) -> Transfer:

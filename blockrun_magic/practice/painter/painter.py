@@ -35,8 +35,8 @@ __all__ = ["Picture", "encode_png", "paint", "paint_scene", "seed_of", "stamp"]
 
 Picture: TypeAlias = Image.Image
 
-_MOST_PIXELS = 1_100_000
-_FEWEST = 64
+_MAX_PIXELS = 1_100_000
+_MIN_PIXELS = 64
 _STAMP = "PRACTICE"
 
 
@@ -60,8 +60,8 @@ def paint(prompt: str, model: str, size: tuple[int, int], index: int = 0, qualit
 def _easel(size: tuple[int, int]) -> tuple[int, int]:
     """Return the size to paint at: large pictures are painted smaller and enlarged."""
     width, height = size
-    scale = min(1.0, (_MOST_PIXELS / (width * height)) ** 0.5)
-    return max(_FEWEST, round(width * scale)), max(_FEWEST, round(height * scale))
+    scale = min(1.0, (_MAX_PIXELS / (width * height)) ** 0.5)
+    return max(_MIN_PIXELS, round(width * scale)), max(_MIN_PIXELS, round(height * scale))
 
 
 def paint_scene(scene: Scene, size: tuple[int, int], seed: int) -> Picture:

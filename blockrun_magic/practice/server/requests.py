@@ -166,6 +166,6 @@ def order_from(fields: dict[str, Any], operation: Operation, catalog: Catalog) -
         catalog.check(request)
         return request, Triggers.read(prompt)
     except RequestError as error:
-        raise _typed(f"{error.what} {_abilities(model)}", "invalid_request") from None
+        raise _typed(f"{error.message} {_abilities(model)}", "invalid_request") from None
     except UnknownTrigger as error:
         raise _plain(str(error)) from None

@@ -13,7 +13,7 @@ from blockrun_magic.text import quoted
 __all__ = []
 
 
-_MOST_BYTES = 2_000_000_000
+_MAX_BYTES = 2_000_000_000
 
 
 _NAME = r"[^/\\:.][^/\\:]*"
@@ -27,7 +27,7 @@ def _unpack(archive: Path) -> tuple[Path, list[str]]:
     try:
         with zipfile.ZipFile(archive) as packed:
             entries = packed.infolist()
-            if sum(entry.file_size for entry in entries) > _MOST_BYTES:
+            if sum(entry.file_size for entry in entries) > _MAX_BYTES:
                 raise LessonError(f"{archive} is unreasonably large.", "Get the lesson again from where it came.")
             places = {entry.filename: _place_of(entry.filename, archive) for entry in entries}
             lines = [_put(place, packed.read(name)) for name, place in places.items()]

@@ -32,7 +32,7 @@ FOLDER = ".pictures"
 INDEX = "lesson.json"
 _FORMAT = 1
 _KINDS = ("image/png", "image/jpeg", "image/webp")
-_LONGEST_INDEX = 50_000_000
+_MAX_INDEX = 50_000_000
 _FILE = re.compile(r"[0-9a-f]{64}")
 _RECEIPT = ("amount", "realm", "gateway", "network", "transaction", "bought_at", "settled", "estimated")
 
@@ -68,7 +68,7 @@ class Lesson:
             request_digest=digest,
             take=take,
             purchase_id=entry["id"],
-            from_store=True,
+            cached=True,
             lesson=self.name,
         )
         files = [self._store.path(kept.file, kept.media_type) for kept in pictures]
@@ -92,7 +92,7 @@ def open_lesson(folder: Path) -> Lesson:
     """Return the lesson whose pictures are in `folder`; raises LessonError when that is none."""
     path = folder / INDEX
     try:
-        if path.stat().st_size > _LONGEST_INDEX:
+        if path.stat().st_size > _MAX_INDEX:
             raise LessonError(f"{path} is unreasonably long.", "Get the lesson again from where it came.")
         content = read_json(path.read_bytes())
         if content["format"] != _FORMAT:
@@ -129,7 +129,7 @@ def write_lesson(folder: Path, results: Sequence[ImageResult], *, strict: bool) 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for result in results:
-            for kept, path in zip(result.pictures, result.files, strict=True):
+            for kept, path in zip(result.stored, result.files, strict=True):
                 data = path.read_bytes()
                 if media_type_of(data) is None:
                     raise LessonError(f"{path} is no picture any more.", "Run its cell again, then export.")
@@ -160,6 +160,6 @@ def _entry(result: ImageResult) -> dict[str, Any]:
                 "height": kept.height,
                 "revised_prompt": kept.revised_prompt,
             }
-            for kept in result.pictures
+            for kept in result.stored
         ],
     }

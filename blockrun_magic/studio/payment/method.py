@@ -43,7 +43,7 @@ class PurchaseContext:
         """Every payment for this purchase as it stands now, oldest first."""
         return self.ledger.payments(self.purchase.id)
 
-    def again(self, payment: Payment) -> Payment:
+    def reload(self, payment: Payment) -> Payment:
         """Return `payment` as it stands now."""
         return self.payment(payment.id)
 
@@ -51,10 +51,10 @@ class PurchaseContext:
         """Return the payment with this id, as it stands now."""
         return next(payment for payment in self.payments if payment.id == payment_id)
 
-    def doubt(self, payment: Payment, note: str, *, refused: bool = False) -> None:
+    def mark_unknown(self, payment: Payment, note: str, *, refused: bool = False) -> None:
         """Record that nobody can say whether `payment` moved money, unless that is known."""
-        if self.again(payment).state not in (State.SETTLED, State.RELEASED):
-            self.ledger.doubt(payment.id, note, refused=refused)
+        if self.reload(payment).state not in (State.SETTLED, State.RELEASED):
+            self.ledger.mark_unknown(payment.id, note, refused=refused)
 
     async def post(self, headers: Mapping[str, str]) -> Response:
         """Return the gateway's answer to the request, sent with `headers`: the one place where it is paid for."""
@@ -66,8 +66,8 @@ class PurchaseContext:
 
     def job_address(self, payment: Payment, job: PendingJob) -> str:
         """Return where a job is to be collected, once the ledger knows it too; raises AnswerUnusable."""
-        address = self.gateway.below(poll_address(self.gateway, job.poll_url))
-        if self.again(payment).state is not State.SETTLED:
+        address = self.gateway.relative(poll_address(self.gateway, job.poll_url))
+        if self.reload(payment).state is not State.SETTLED:
             self.ledger.poll(payment.id, self.purchase.id, address)
         return address
 
@@ -75,10 +75,10 @@ class PurchaseContext:
 class PaymentMethod(Protocol):
     """How a purchase is paid for, step by step."""
 
-    async def still_open(self) -> Payment | None:
+    async def open_payment(self) -> Payment | None:
         """Return the payment to go on with, or None when a new one may be made; raises OutcomeUnknown."""
 
-    async def offer(self) -> Price:
+    async def price(self) -> Price:
         """Return what the request will cost; raises TermsRefused, RequestError or GatewayError."""
 
     async def authorize(self, offer: Price, hold: int | None = None) -> Payment:

@@ -25,11 +25,11 @@ from blockrun_magic.gateway.responses import (
     CompletedJob,
     PendingJob,
     Response,
-    charges_nothing,
+    error_from_response,
     is_transient,
     job_failed,
+    proves_no_charge,
     read_answer,
-    refusal,
     stated_price,
 )
 from blockrun_magic.payments.ledger.records import Payment
@@ -38,7 +38,7 @@ from blockrun_magic.payments.money import format_usd
 from blockrun_magic.payments.secrets import SecretHeaders
 from blockrun_magic.payments.x402.protocol import read_settlement
 from blockrun_magic.studio.payment.method import PurchaseContext
-from blockrun_magic.studio.payment.pricing import Price, estimate
+from blockrun_magic.studio.payment.pricing import Price, list_price
 from blockrun_magic.studio.results.delivery import items_to_record
 
 __all__ = ["PrepaidMethod"]
@@ -62,7 +62,7 @@ class PrepaidMethod:
     max_price: int | None
     look_up: Callable[[Payment], Awaitable[None]]
 
-    async def still_open(self) -> Payment | None:
+    async def open_payment(self) -> Payment | None:
         """Return the payment to go on with, or None when a new one may be made.
 
         Raises OutcomeUnknown for one that cannot be gone on with: its request is not sent a second time.
@@ -73,7 +73,7 @@ class PrepaidMethod:
                 deal.ledger.release(payment.id, "never sent")
             elif payment.state is State.SUBMITTED:
                 # Its kernel is gone (we hold the lock), and nobody heard the answer.
-                deal.ledger.doubt(payment.id, "its kernel ended before an answer came")
+                deal.ledger.mark_unknown(payment.id, "its kernel ended before an answer came")
         open_ = [payment for payment in deal.payments if payment.state is not State.RELEASED]
         if not open_:
             return None
@@ -81,7 +81,7 @@ class PrepaidMethod:
         if last.state is State.UNKNOWN and deal.purchase.poll_url is None:
             deal.progress.stage = "asking what became of the last payment"
             await self.look_up(last)
-            last = deal.again(last)
+            last = deal.reload(last)
             if last.state is State.UNKNOWN:
                 self._refuse_twice(last)
         return last
@@ -95,9 +95,9 @@ class PrepaidMethod:
             f" `%blockrun resolve {payment.purchase_id} --charged` or `--not-charged` puts it in the books.",
         )
 
-    async def offer(self) -> Price:
+    async def price(self) -> Price:
         """Return the list price, which is reserved; raises RequestError for a model without one."""
-        return estimate(self.deal.gateway, self.deal.request, self.catalog, self.max_price)
+        return list_price(self.deal.gateway, self.deal.request, self.catalog, self.max_price)
 
     async def authorize(self, offer: Price, hold: int | None = None) -> Payment:
         """Return a payment of `offer`: reserved, out of `hold` if given, and not yet sent."""
@@ -118,7 +118,7 @@ class PrepaidMethod:
         answer = await self._send_once(payment)
         found = self._read(payment, answer)
         if isinstance(found, CompletedJob):
-            return deal.again(payment), found
+            return deal.reload(payment), found
         if not deal.gateway.can("poll"):
             self._unknown(
                 payment, f"{deal.gateway.name} answered with a slow job, which cannot be collected through it"
@@ -126,7 +126,7 @@ class PrepaidMethod:
         try:
             address = deal.job_address(payment, found)
         except InvalidResponse as error:
-            self._unknown(payment, error.what, error)
+            self._unknown(payment, error.message, error)
         return await self._poll(payment, address)
 
     async def _send_once(self, payment: Payment) -> Response:
@@ -142,44 +142,44 @@ class PrepaidMethod:
                 answer = await deal.post(self.headers())
             except GatewayUnreachable as error:
                 if error.sent:
-                    self._unknown(payment, error.what, error)
+                    self._unknown(payment, error.message, error)
                 fault: GatewayError = error
                 if attempt + 1 >= attempts:
                     break
             except GatewayError as error:
-                self._unknown(payment, error.what, error)
+                self._unknown(payment, error.message, error)
             else:
                 if answer.status != _LIMITED:
                     return answer
-                fault = refusal(answer, deal.gateway)
+                fault = error_from_response(answer, deal.gateway)
                 wait = answer.retry_after or wait
             if attempt + 1 < deal.patience.attempts:
-                await deal.progress.pause(fault.what, wait, stage)
-        deal.ledger.release(payment.id, fault.what)
-        raise type(fault)(fault.what, f"Nothing was charged. {fault.do}") from fault
+                await deal.progress.pause(fault.message, wait, stage)
+        deal.ledger.release(payment.id, fault.message)
+        raise type(fault)(fault.message, f"Nothing was charged. {fault.hint}") from fault
 
     def _read(self, payment: Payment, answer: Response) -> CompletedJob | PendingJob:
         """Return what an answer brings, booked; an error says truly what it did to the money."""
         deal = self.deal
         if answer.status not in (200, _ACCEPTED):
-            fault = refusal(answer, deal.gateway)
-            if not charges_nothing(answer):
-                self._unknown(payment, fault.what, fault)
-            deal.ledger.release(payment.id, fault.what)
-            raise type(fault)(fault.what, f"{fault.do} Nothing was charged.")
-        if job_failed(answer) and charges_nothing(answer):
+            fault = error_from_response(answer, deal.gateway)
+            if not proves_no_charge(answer):
+                self._unknown(payment, fault.message, fault)
+            deal.ledger.release(payment.id, fault.message)
+            raise type(fault)(fault.message, f"{fault.hint} Nothing was charged.")
+        if job_failed(answer) and proves_no_charge(answer):
             deal.ledger.release(payment.id, "the job failed, not charged")
             deal.ledger.forget_job(deal.purchase.id)
         try:
             found = read_answer(answer)
         except GatewayError as error:
-            if deal.again(payment).state is State.RELEASED:
-                raise type(error)(error.what, f"{error.do} Nothing was charged.") from error
-            self._unknown(payment, error.what, error)
+            if deal.reload(payment).state is State.RELEASED:
+                raise type(error)(error.message, f"{error.hint} Nothing was charged.") from error
+            self._unknown(payment, error.message, error)
         if isinstance(found, CompletedJob):
             # First: from the moment that it is paid, only the addresses can bring the picture.
-            deal.ledger.answer(deal.purchase.id, items_to_record(found.items))
-            if deal.again(payment).state is not State.SETTLED:
+            deal.ledger.save_image_urls(deal.purchase.id, items_to_record(found.items))
+            if deal.reload(payment).state is not State.SETTLED:
                 body = answer.json()
                 transaction = read_settlement(answer.headers, body).transaction
                 deal.ledger.settle(payment.id, transaction, charged=stated_price(body))
@@ -188,7 +188,7 @@ class PrepaidMethod:
     async def _poll(self, payment: Payment, address: str) -> tuple[Payment, CompletedJob]:
         """Return the pictures of the job at `address`: asking costs nothing, however often."""
         deal = self.deal
-        if deal.again(payment).state is not State.SETTLED:
+        if deal.reload(payment).state is not State.SETTLED:
             deal.ledger.poll(payment.id, deal.purchase.id, address)
         deal.progress.sent = True
         deal.progress.stage = "queued"
@@ -198,7 +198,7 @@ class PrepaidMethod:
             answer = await self._ask_patiently(payment, address)
             found = self._read(payment, answer)
             if isinstance(found, CompletedJob):
-                return deal.again(payment), found
+                return deal.reload(payment), found
             deal.progress.stage = found.status.replace("_", " ")
             wait = answer.retry_after or deal.patience.next_poll(wait)
         raise UpstreamFailed(
@@ -220,18 +220,18 @@ class PrepaidMethod:
                 if not is_transient(answer):
                     break
             if attempt + 1 < deal.patience.attempts:
-                await deal.progress.pause(fault.what, deal.patience.wait(attempt), stage)
-        raise type(fault)(fault.what, f"{fault.do} {_open_words(payment)}") from fault
+                await deal.progress.pause(fault.message, deal.patience.wait(attempt), stage)
+        raise type(fault)(fault.message, f"{fault.hint} {_open_words(payment)}") from fault
 
     def _poll_fault(self, payment: Payment, answer: Response) -> GatewayError:
         if answer.status in _GONE:
             self.deal.ledger.forget_job(self.deal.purchase.id)
             self._unknown(payment, f"{self.deal.gateway.name} knows nothing of the job any more")
-        return refusal(answer, self.deal.gateway)
+        return error_from_response(answer, self.deal.gateway)
 
     def _unknown(self, payment: Payment, why: str, error: GatewayError | None = None) -> NoReturn:
-        self.deal.doubt(payment, why)
-        if self.deal.again(payment).state is State.SETTLED:
+        self.deal.mark_unknown(payment, why)
+        if self.deal.reload(payment).state is State.SETTLED:
             raise InvalidResponse(
                 f"{why.rstrip('.')}.", f"{_about(payment)} was charged for it. Run the cell again, or use --fresh."
             ) from error

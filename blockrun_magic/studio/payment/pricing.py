@@ -11,14 +11,14 @@ from blockrun_magic.gateway.clawrouter import clawrouter_health
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import Gateway
 from blockrun_magic.gateway.request import ImageRequest, Upload
-from blockrun_magic.gateway.responses import Response, refusal
-from blockrun_magic.gateway.uploads import UNREADABLE, send
+from blockrun_magic.gateway.responses import Response, error_from_response
+from blockrun_magic.gateway.uploads import UNSUPPORTED_BODY_STATUSES, send
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.price_cache import keep_quote, kept_quote
 from blockrun_magic.payments.x402.networks import SolanaNetwork
-from blockrun_magic.payments.x402.protocol import PaymentRequirements, pin_terms, read_challenge
+from blockrun_magic.payments.x402.protocol import PaymentRequirements, read_challenge, select_requirements
 
-__all__ = ["Price", "ask_price", "estimate", "known_price", "refuse_proxy", "tiny_upload"]
+__all__ = ["Price", "cached_price", "fetch_price", "list_price", "placeholder_image", "reject_proxy"]
 
 
 _ACCEPTED = 202
@@ -44,7 +44,7 @@ class Price:
         return self.terms is None
 
 
-def estimate(gateway: Gateway, request: ImageRequest, catalog: Catalog, max_price: int | None) -> Price:
+def list_price(gateway: Gateway, request: ImageRequest, catalog: Catalog, max_price: int | None) -> Price:
     """Return the list price of `request` where the gateway quotes none, else the most that it may cost.
 
     Raises RequestError for a model without a list price, unless `max_price` says what to reserve.
@@ -60,7 +60,7 @@ def estimate(gateway: Gateway, request: ImageRequest, catalog: Catalog, max_pric
     return Price(price, gateway.money)
 
 
-async def refuse_proxy(client: Client, gateway: Gateway) -> None:
+async def reject_proxy(client: Client, gateway: Gateway) -> None:
     """Raise FlagError for a gateway on this machine that turns out to be a ClawRouter under another port.
 
     Asked for a price without payment, it would not quote but buy.
@@ -72,7 +72,7 @@ async def refuse_proxy(client: Client, gateway: Gateway) -> None:
         )
 
 
-async def ask_price(
+async def fetch_price(
     client: Client, ledger: Ledger, gateway: Gateway, request: ImageRequest, payer: str, job: str | None = None
 ) -> PaymentRequirements:
     """Return the gateway's price for `request` as pinned terms, and keep it; nothing is signed to learn it.
@@ -81,13 +81,15 @@ async def ask_price(
     TermsRefused for terms that we do not sign, GatewayError for any other answer than a 402, FlagError for a
     ClawRouter in disguise.
     """
-    await refuse_proxy(client, gateway)
+    await reject_proxy(client, gateway)
     answer = None if job is None else await client.get(gateway, job)
     asked_anew = answer is None or answer.status != _PAYMENT_REQUIRED
     if answer is None or asked_anew:
         answer = await _send_unpaid(client, ledger, gateway, request)
     if answer.status == _PAYMENT_REQUIRED:
-        terms = pin_terms(read_challenge(answer.headers, answer.body), gateway.networks, gateway.base_url, payer)
+        terms = select_requirements(
+            read_challenge(answer.headers, answer.body), gateway.networks, gateway.base_url, payer
+        )
         if asked_anew:  # a job's price is its own
             keep_quote(ledger, gateway.name, str(request.price_key), terms)
         return terms
@@ -96,10 +98,10 @@ async def ask_price(
             f"{gateway.name} answered without asking for a payment.",
             "It is not an x402 image gateway, or not one that we know; see `%blockrun use`.",
         )
-    raise refusal(answer, gateway)
+    raise error_from_response(answer, gateway)
 
 
-def known_price(ledger: Ledger, gateway: Gateway, request: ImageRequest, payer: str) -> PaymentRequirements | None:
+def cached_price(ledger: Ledger, gateway: Gateway, request: ImageRequest, payer: str) -> PaymentRequirements | None:
     """Return what the gateway asked for such a request within the hour, pinned; None where it has to be asked.
 
     On Solana a signature is dated, and a second one in its place could be cashed beside it: there it is always asked.
@@ -108,7 +110,7 @@ def known_price(ledger: Ledger, gateway: Gateway, request: ImageRequest, payer: 
     if kept is None:
         return None
     try:
-        terms = pin_terms(kept, gateway.networks, gateway.base_url, payer)
+        terms = select_requirements(kept, gateway.networks, gateway.base_url, payer)
     except TermsRefused:
         return None
     return None if isinstance(terms.network, SolanaNetwork) else terms
@@ -122,18 +124,18 @@ async def _send_unpaid(client: Client, ledger: Ledger, gateway: Gateway, request
     """
     if request.images:
         answer = await send(client, ledger, gateway, _with_tiny_pictures(request))
-        if answer.status not in UNREADABLE:
+        if answer.status not in UNSUPPORTED_BODY_STATUSES:
             return answer
     return await send(client, ledger, gateway, request)
 
 
 def _with_tiny_pictures(request: ImageRequest) -> ImageRequest:
-    images = tuple(tiny_upload("RGB") for _ in request.images)
-    return replace(request, images=images, mask=None if request.mask is None else tiny_upload("L"))
+    images = tuple(placeholder_image("RGB") for _ in request.images)
+    return replace(request, images=images, mask=None if request.mask is None else placeholder_image("L"))
 
 
 @cache
-def tiny_upload(mode: str = "RGB") -> Upload:
+def placeholder_image(mode: str = "RGB") -> Upload:
     """Return a white picture of 64x64, which stands in for a real one where only a price is asked."""
     from PIL import Image
 

@@ -26,10 +26,10 @@ from blockrun_magic.gateway.responses import (
     CompletedJob,
     PendingJob,
     Response,
+    error_from_response,
     is_replay,
     is_transient,
     read_answer,
-    refusal,
 )
 from blockrun_magic.payments.ledger.price_cache import drop_quote, keep_quote
 from blockrun_magic.payments.ledger.records import Payment
@@ -41,16 +41,16 @@ from blockrun_magic.payments.wallets.solana import SolanaWallet
 from blockrun_magic.payments.x402.networks import SolanaNetwork
 from blockrun_magic.payments.x402.protocol import (
     PaymentRequirements,
-    pin_terms,
     read_challenge,
     read_settlement,
+    select_requirements,
     sign_payment,
 )
 from blockrun_magic.payments.x402.solana import sign_transfer
 from blockrun_magic.studio.payment.method import PurchaseContext
-from blockrun_magic.studio.payment.pricing import Price, ask_price, known_price
+from blockrun_magic.studio.payment.pricing import Price, cached_price, fetch_price
 from blockrun_magic.studio.payment.settlement import SettlementTracker
-from blockrun_magic.studio.reconciliation import expired_at, look_up, usable_until
+from blockrun_magic.studio.reconciliation import accepted_until, expires_at, reconcile_payment
 
 __all__ = ["X402Method"]
 
@@ -76,7 +76,7 @@ class X402Method:
     def __post_init__(self) -> None:
         self.outcome = SettlementTracker(self.deal)
 
-    async def still_open(self) -> Payment | None:
+    async def open_payment(self) -> Payment | None:
         """Return the payment to go on with, or None when a new one may be signed.
 
         One whose fate nobody can tell is gone on with, too: expired as it is, it may still fetch what it
@@ -90,24 +90,24 @@ class X402Method:
                 deal.ledger.release(payment.id, "never sent")
         sent = [p for p in reversed(payments) if p.state in OPEN and p.state is not State.SIGNED]
         for payment in sent:
-            if payment.state is State.SETTLED or deal.clock() < usable_until(payment):
+            if payment.state is State.SETTLED or deal.clock() < accepted_until(payment):
                 return payment
         for payment in sent:
             deal.progress.stage = "asking what became of the last payment"
-            if (asked := await self._outlived(payment)).state is not State.RELEASED:
+            if (asked := await self._resolve_expired(payment)).state is not State.RELEASED:
                 return asked
         return None
 
-    async def _outlived(self, payment: Payment) -> Payment:
+    async def _resolve_expired(self, payment: Payment) -> Payment:
         """Return an unusable payment as it stands after everybody who may know was asked."""
         deal = self.deal
-        if deal.clock() < expired_at(payment):
+        if deal.clock() < expires_at(payment):
             deal.progress.stage = "waiting for the last payment to expire"
-            await asyncio.sleep(expired_at(payment) - deal.clock())
-        await look_up(deal.client, deal.ledger, deal.gateway, deal.again(payment), deal.clock())
-        return deal.again(payment)
+            await asyncio.sleep(expires_at(payment) - deal.clock())
+        await reconcile_payment(deal.client, deal.ledger, deal.gateway, deal.reload(payment), deal.clock())
+        return deal.reload(payment)
 
-    async def offer(self) -> Price:
+    async def price(self) -> Price:
         """Return what the gateway asks for this request, or for its slow job, pinned.
 
         It is not asked again within the hour. Raises TermsRefused or GatewayError.
@@ -117,13 +117,13 @@ class X402Method:
             return await self._offer(deal.purchase.poll_url)
         payer = await asyncio.to_thread(lambda: self.wallet().address)
         async with self.turn:  # who waits for another's question has its answer
-            terms = known_price(deal.ledger, deal.gateway, deal.request, payer)
-            if terms is None or not self._agreeable(terms):
+            terms = cached_price(deal.ledger, deal.gateway, deal.request, payer)
+            if terms is None or not self._within_limits(terms):
                 return await self._offer(None)
         self._ahead = terms
         return _offer_of(terms)
 
-    def _agreeable(self, terms: PaymentRequirements) -> bool:
+    def _within_limits(self, terms: PaymentRequirements) -> bool:
         try:
             self.agree(_offer_of(terms))
         except BudgetError:
@@ -134,7 +134,7 @@ class X402Method:
         deal = self.deal
         deal.progress.stage = "asking the price"
         payer = await asyncio.to_thread(lambda: self.wallet().address)
-        terms = await ask_price(deal.client, deal.ledger, deal.gateway, deal.request, payer, job)
+        terms = await fetch_price(deal.client, deal.ledger, deal.gateway, deal.request, payer, job)
         return _offer_of(terms)
 
     async def authorize(self, offer: Price, hold: int | None = None) -> Payment:
@@ -171,31 +171,31 @@ class X402Method:
             deal.ledger.submit(payment.id)
         deal.progress.sent = True
         deal.progress.stage = "waiting for the picture"
-        answer = await self._persist(payment, partial(deal.post, _header(payment)))
-        if answer.status == _PAYMENT_REQUIRED and (terms := self._changed(payment, answer)) is not None:
+        answer = await self._send_with_retries(payment, partial(deal.post, _header(payment)))
+        if answer.status == _PAYMENT_REQUIRED and (terms := self._changed_requirements(payment, answer)) is not None:
             payment = await self._sign_anew(payment, terms)
-            answer = await self._persist(payment, partial(deal.post, _header(payment)))
+            answer = await self._send_with_retries(payment, partial(deal.post, _header(payment)))
         found = await self._read(payment, answer)
         if isinstance(found, CompletedJob):
             return payment, found
         try:
             address = deal.job_address(payment, found)
         except InvalidResponse as error:
-            raise await self.outcome.with_money(payment, error) from error
+            raise await self.outcome.explain_failure(payment, error) from error
         return await self._poll(payment, address)
 
-    def _changed(self, payment: Payment, answer: Response) -> PaymentRequirements | None:
+    def _changed_requirements(self, payment: Payment, answer: Response) -> PaymentRequirements | None:
         """Return what a refusal asks for where that is not what was signed; None where the payment itself was refused.
 
         On Solana a payment has no nonce that a second one could share: there it stays refused.
         """
         deal, ahead, self._ahead = self.deal, self._ahead, None
-        wallet, now = self.wallet(), deal.again(payment)
+        wallet, now = self.wallet(), deal.reload(payment)
         if now.state is State.SETTLED or not isinstance(wallet, Wallet) or wallet.address != payment.payer:
             return None
         try:
             challenge = read_challenge(answer.headers, answer.body)
-            terms = pin_terms(challenge, deal.gateway.networks, deal.gateway.base_url, wallet.address)
+            terms = select_requirements(challenge, deal.gateway.networks, deal.gateway.base_url, wallet.address)
         except TermsRefused:
             return None
         same = terms.amount == payment.amount and (ahead is None or terms.accepted == ahead.accepted)
@@ -212,18 +212,18 @@ class X402Method:
             self.agree(_offer_of(terms))
             nonce = bytes.fromhex(payment.nonce[2:])
             signed = await asyncio.to_thread(sign_payment, terms, wallet, int(deal.clock()), nonce)
-            deal.ledger.sign_anew(payment.id, terms.amount, signed)
+            deal.ledger.replace_signature(payment.id, terms.amount, signed)
         except BudgetError as error:
-            deal.doubt(payment, "refused, because its price had changed", refused=True)
-            told = BudgetError(error.what, error.do.replace("Nothing was signed", "Nothing more was signed"))
-            raise self.outcome.told(payment, told, used=await self.outcome.look_up_quickly(payment)) from error
+            deal.mark_unknown(payment, "refused, because its price had changed", refused=True)
+            told = BudgetError(error.message, error.hint.replace("Nothing was signed", "Nothing more was signed"))
+            raise self.outcome.explain(payment, told, used=await self.outcome.look_up_quickly(payment)) from error
         keep_quote(deal.ledger, deal.gateway.name, str(deal.request.price_key), terms)
         deal.progress.price = terms.amount
-        return deal.again(payment)
+        return deal.reload(payment)
 
     async def _poll(self, payment: Payment, address: str) -> tuple[Payment, CompletedJob]:
         deal = self.deal
-        state = deal.again(payment).state
+        state = deal.reload(payment).state
         if state is State.SIGNED:
             deal.ledger.submit(payment.id)
         if state is not State.SETTLED:
@@ -235,8 +235,8 @@ class X402Method:
         while deal.clock() - begun < deal.patience.job:
             await asyncio.sleep(wait)
             wait = deal.patience.next_poll(wait)
-            payment = await self._usable(payment, address)
-            answer = await self._persist(payment, partial(deal.ask, address, _header(payment)))
+            payment = await self._valid_payment(payment, address)
+            answer = await self._send_with_retries(payment, partial(deal.ask, address, _header(payment)))
             found = await self._read(payment, answer)
             if isinstance(found, CompletedJob):
                 return payment, found
@@ -246,35 +246,35 @@ class X402Method:
             f"The picture is not ready after {deal.patience.job / 60:.0f} minutes.",
             "Run the cell again, or `%blockrun resume`, to go on waiting.",
         )
-        raise self.outcome.told(payment, error, used=await self.outcome.look_up_quickly(payment))
+        raise self.outcome.explain(payment, error, used=await self.outcome.look_up_quickly(payment))
 
-    async def _usable(self, payment: Payment, address: str) -> Payment:
+    async def _valid_payment(self, payment: Payment, address: str) -> Payment:
         """Return a payment that the gateway will still take at this poll.
 
         A job may outlive its authorization: once that has expired and was not cashed, a fresh one
         for the same job takes its place, so that there is never more than one that can be cashed.
         """
         deal = self.deal
-        payment = deal.again(payment)  # as it stands by now: it may have been settled or sent meanwhile
-        if payment.state is State.SETTLED or deal.clock() < usable_until(payment):
+        payment = deal.reload(payment)  # as it stands by now: it may have been settled or sent meanwhile
+        if payment.state is State.SETTLED or deal.clock() < accepted_until(payment):
             return payment
-        old = await self._outlived(payment)
+        old = await self._resolve_expired(payment)
         # Where nobody can say, the job can: shown the old signature, it delivers what that has paid for.
         if old.state is State.SETTLED or (
-            old.state is not State.RELEASED and not await self._turned_down(old, address)
+            old.state is not State.RELEASED and not await self._is_rejected(old, address)
         ):
             return old
-        deal.doubt(old, "expired while its job was running")
+        deal.mark_unknown(old, "expired while its job was running")
         try:
             fresh = await self._authorize_again(old, address)
         except (BudgetError, GatewayError, TermsRefused) as error:
-            advice = error.do.replace("Nothing was signed", "Nothing more was signed")
-            raise self.outcome.told(old, type(error)(error.what, advice), used=None) from error
+            advice = error.hint.replace("Nothing was signed", "Nothing more was signed")
+            raise self.outcome.explain(old, type(error)(error.message, advice), used=None) from error
         deal.ledger.submit(fresh.id)
         deal.ledger.poll(fresh.id, deal.purchase.id, address)
-        return deal.again(fresh)
+        return deal.reload(fresh)
 
-    async def _turned_down(self, old: Payment, address: str) -> bool:
+    async def _is_rejected(self, old: Payment, address: str) -> bool:
         """Return whether the gateway asks for another signature than `old` for the job at `address`."""
         try:
             answer = await self.deal.ask(address, _header(old))
@@ -291,7 +291,7 @@ class X402Method:
             )
         return await self.authorize(offer)
 
-    async def _persist(self, payment: Payment, ask: Callable[[], Awaitable[Response]]) -> Response:
+    async def _send_with_retries(self, payment: Payment, ask: Callable[[], Awaitable[Response]]) -> Response:
         """Return the first answer that is not a passing fault; the same authorization every time."""
         deal = self.deal
         left = payment.state is not State.SIGNED
@@ -306,31 +306,31 @@ class X402Method:
                 fault: GatewayError = error
             except GatewayError as error:
                 # An answer beyond all bounds was not read to its end, but the header has left.
-                raise await self.outcome.with_money(payment, error) from error
+                raise await self.outcome.explain_failure(payment, error) from error
             else:
                 left = True
-                self.outcome.note(payment, answer)
+                self.outcome.record_settlement(payment, answer)
                 if not is_transient(answer):
                     return answer
-                fault = refusal(answer, deal.gateway)
+                fault = error_from_response(answer, deal.gateway)
                 wait = answer.retry_after or wait
-            if attempt + 1 == deal.patience.attempts or deal.clock() + wait >= usable_until(payment):
+            if attempt + 1 == deal.patience.attempts or deal.clock() + wait >= accepted_until(payment):
                 break
-            await deal.progress.pause(fault.what, wait, stage)
+            await deal.progress.pause(fault.message, wait, stage)
         if left:
-            raise await self.outcome.with_money(payment, fault) from fault
+            raise await self.outcome.explain_failure(payment, fault) from fault
         deal.ledger.release(payment.id, "never sent: no connection")
-        raise type(fault)(fault.what, f"Nothing was sent and nothing charged. {fault.do}") from fault
+        raise type(fault)(fault.message, f"Nothing was sent and nothing charged. {fault.hint}") from fault
 
     async def _read(self, payment: Payment, answer: Response) -> CompletedJob | PendingJob:
         """Return what a final answer brings; an error says truly what it did to the money."""
         try:
             if answer.status not in (200, _ACCEPTED):
-                raise refusal(answer, self.deal.gateway)
+                raise error_from_response(answer, self.deal.gateway)
             return read_answer(answer)
         except GatewayError as error:
             refused = not isinstance(error, InvalidResponse) and not is_replay(answer)
-            told = await self.outcome.with_money(payment, error, refused=refused)
+            told = await self.outcome.explain_failure(payment, error, refused=refused)
             if isinstance(error, JobFailed) or answer.status in _GONE:
                 # Last: a payment that still polls and has no job could not go on.
                 self.deal.ledger.forget_job(self.deal.purchase.id)

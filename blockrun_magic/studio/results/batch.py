@@ -78,7 +78,7 @@ class ImageResults(Sequence[ImageResult]):
         for failure in self.failures:
             asked = {name: failure.request[name] for name in ("prompt", "model", "size", "n")}
             nothing = {"cost_usd": Decimal(0), "seconds": None, "transaction": None, "file": None}
-            records.insert(failure.index, {**asked, **nothing, "error": failure.error.what})
+            records.insert(failure.index, {**asked, **nothing, "error": failure.error.message})
         return records
 
     def to_dataframe(self) -> Any:
@@ -115,9 +115,9 @@ class ImageResults(Sequence[ImageResult]):
         return f"<ImageResults {len(self)} results{failed}, {format_usd(self.cost_micros)}>"
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        return self.bundle()
+        return self.mimebundle()
 
-    def bundle(self, side: int = 768, form: str = "jpeg") -> tuple[dict[str, Any], dict[str, Any]]:
+    def mimebundle(self, side: int = 768, form: str = "jpeg") -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the contact sheet for display, about `side` pixels wide, the prompts as alternative text.
 
         `form` is "jpeg" or "png".
@@ -144,5 +144,5 @@ def _record(result: ImageResult) -> dict[str, Any]:
 
 def _label(result: ImageResult) -> str:
     model = str(result.request["model"]).rpartition("/")[2]
-    price = "kept, $0.00" if result.receipt.from_store else format_usd(result.receipt.amount)
+    price = "kept, $0.00" if result.receipt.cached else format_usd(result.receipt.amount)
     return f"{model} {result.request['size']}\n{price}  {result.seconds:.1f} s"

@@ -36,7 +36,7 @@ class ImageDownload:
     purchase: Purchase
     payment: Payment
 
-    async def bring(self, items: Sequence[ImagePayload]) -> list[tuple[StoredImage, Image.Image]]:
+    async def fetch_all(self, items: Sequence[ImagePayload]) -> list[tuple[StoredImage, Image.Image]]:
         """Return every picture, kept and decoded; raises AnswerUnusable, StoreError, GatewayUnreachable."""
         return list(await asyncio.gather(*(self._bring(index, item) for index, item in enumerate(items))))
 
@@ -50,8 +50,8 @@ class ImageDownload:
         try:
             image = decode(data, InvalidResponse, "The gateway's answer", "")
         except InvalidResponse as error:
-            kept = self.store.set_aside(data)
-            raise InvalidResponse(error.what, f"What came is kept in {kept}.") from error
+            kept = self.store.quarantine(data)
+            raise InvalidResponse(error.message, f"What came is kept in {kept}.") from error
         media_type = media_type_of(data)
         assert media_type is not None  # noqa: S101  decode has just told
         if not self.purchase.private:
@@ -82,7 +82,7 @@ def receipt_record(purchase: Purchase, payment: Payment, index: int, revised_pro
         "gateway": purchase.gateway,
         "network": payment.network,
         "transaction": payment.transaction,
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(purchase.created_at)),
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(purchase.purchased_at)),
         "request": purchase.digest,
         "parents": [*request["image"], *([request["mask"]] if request["mask"] else [])],
     }

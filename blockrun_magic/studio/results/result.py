@@ -34,7 +34,7 @@ class Quote:
     network: str
     realm: str
     gateway: str
-    kept: bool = False
+    cached: bool = False
     """Whether the picture is kept already, so that the cell would cost nothing."""
     estimated: bool = False
     """Whether `total` is our list price, because the gateway quotes none."""
@@ -57,12 +57,12 @@ class Receipt:
     network: str | None
     transaction: str | None
     payer: str | None
-    bought_at: float
+    purchased_at: float
     request_digest: str
     take: int
     purchase_id: str
     settled: bool
-    from_store: bool = False
+    cached: bool = False
     estimated: bool = False
     lesson: str | None = None
     """The lesson that the picture comes from: then somebody else has paid for it."""
@@ -78,7 +78,7 @@ class ImageResult:
 
     request: Mapping[str, Any]
     receipt: Receipt
-    pictures: Sequence[StoredImage]
+    stored: Sequence[StoredImage]
     files: Sequence[Path]
     """Where each original is kept."""
     seconds: float
@@ -98,7 +98,7 @@ class ImageResult:
     @property
     def cost_micros(self) -> int:
         """Micro-USDC that this call cost."""
-        return 0 if self.receipt.from_store else self.receipt.amount
+        return 0 if self.receipt.cached else self.receipt.amount
 
     @property
     def prompt(self) -> str:
@@ -113,11 +113,11 @@ class ImageResult:
         """
         target = Path(path).expanduser()
         if target.is_dir() or str(path).endswith(("/", "\\")):
-            stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(self.receipt.bought_at))
+            stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(self.receipt.purchased_at))
             target = target / f"{stamp}-{self.receipt.purchase_id}"
-        several = len(self.pictures) > 1
+        several = len(self.stored) > 1
         written = []
-        for index, kept in enumerate(self.pictures):
+        for index, kept in enumerate(self.stored):
             suffix = target.suffix or suffix_of(kept.media_type)
             stem = f"{target.stem if target.suffix else target.name}{f'-{index + 1}' if several else ''}"
             destination = target.with_name(stem + suffix)
@@ -142,13 +142,13 @@ class ImageResult:
             ) from error
 
     def __repr__(self) -> str:
-        sizes = ", ".join(f"{kept.width}x{kept.height}" for kept in self.pictures)
+        sizes = ", ".join(f"{kept.width}x{kept.height}" for kept in self.stored)
         return f"<ImageResult {self.request['model']} {sizes} {format_usd(self.cost_micros)}>"
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        return self.bundle()
+        return self.mimebundle()
 
-    def bundle(self, side: int = 768, form: str = "jpeg") -> tuple[dict[str, Any], dict[str, Any]]:
+    def mimebundle(self, side: int = 768, form: str = "jpeg") -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the preview for display, at most `side` pixels a side, with the prompt as alternative text.
 
         `form` is "jpeg" or "png".

@@ -25,9 +25,9 @@ class Shelf:
         self._ledger = ledger
         self._store = store
 
-    def kept(self, purchase: Purchase) -> ImageResult:
+    def load(self, purchase: Purchase) -> ImageResult:
         """Return a finished purchase from the store; every file is read and checked now."""
-        pictures = self._ledger.pictures(purchase.id)
+        pictures = self._ledger.images(purchase.id)
         images = [self._open(kept) for kept in pictures]
         return self.result(purchase, pictures, purchase.seconds or 0.0, images, from_store=True)
 
@@ -54,12 +54,12 @@ class Shelf:
             network=paid.network,
             transaction=paid.transaction,
             payer=paid.payer,
-            bought_at=purchase.created_at,
+            purchased_at=purchase.purchased_at,
             request_digest=purchase.digest,
             take=purchase.take,
             purchase_id=purchase.id,
             settled=paid.state is State.SETTLED,
-            from_store=from_store,
+            cached=from_store,
             estimated=paid.estimated,
         )
         files = [self._store.path(kept.file, kept.media_type) for kept in pictures]

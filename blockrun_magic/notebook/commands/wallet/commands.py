@@ -5,27 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from blockrun_magic.errors import FlagError, WalletError, WalletMissing
-from blockrun_magic.notebook.commands.status import payer_words
+from blockrun_magic.notebook.commands.status import describe_payer
 from blockrun_magic.notebook.commands.wallet import keys
 from blockrun_magic.notebook.commands.wallet.importing import import_key
 from blockrun_magic.notebook.context import Context
-from blockrun_magic.notebook.display.cards import Card, Message, Table, money_words
-from blockrun_magic.notebook.unlock import paying
+from blockrun_magic.notebook.display.cards import Card, Message, Table, format_amount
+from blockrun_magic.notebook.unlock import paying_wallet
 from blockrun_magic.payments.money import parse_usd
 from blockrun_magic.payments.wallets.evm import Wallet
-from blockrun_magic.payments.wallets.private_key import looks_secret
+from blockrun_magic.payments.wallets.private_key import contains_secret
 from blockrun_magic.payments.wallets.solana import SolanaWallet
 from blockrun_magic.text import did_you_mean, quoted
 
 __all__ = ["USAGE", "wallet"]
 
-_NEVER = ("forget", "delete", "remove", "rm")
+_FORBIDDEN = ("forget", "delete", "remove", "rm")
 _PRACTICE = "The practice wallet: its key is public and worthless. Never send money to it."
 
 
 def wallet(context: Context, words: Sequence[str]) -> Card:
     """Return what a word of `wallet` says; without one, which wallet pays, and why."""
-    if looks_secret(" ".join(words)):
+    if contains_secret(" ".join(words)):
         raise FlagError(
             "A key was typed on this line: the notebook and IPython's history hold it now.",
             "Remove it there, and move its money to a new wallet. `%blockrun wallet import key` asks without showing.",
@@ -33,7 +33,7 @@ def wallet(context: Context, words: Sequence[str]) -> Card:
     if not words:
         return _summary(context)
     word, *rest = words
-    if word in _NEVER:
+    if word in _FORBIDDEN:
         raise FlagError(
             "No wallet is ever deleted from here.",
             "Who deletes a key deletes its money: move that first, then remove the file yourself.",
@@ -49,15 +49,15 @@ def wallet(context: Context, words: Sequence[str]) -> Card:
 
 def _summary(context: Context) -> Card:
     gateway = context.session.gateway
-    rows = [("pays here", payer_words(context))]
+    rows = [("pays here", describe_payer(context))]
     if not gateway.prepaid:
         try:
             found = _payer(context)
         except WalletMissing as error:
-            return Message(f"{error.what}\n{error.do}")
+            return Message(f"{error.message}\n{error.hint}")
         rows = [("pays here", found.address), ("key from", found.source)]
         rows += [("because", found.why)] if found.why else []
-        rows += [("encrypted", _lock_words(found))] if found.encrypted else []
+        rows += [("encrypted", describe_lock(found))] if found.encrypted else []
         rows += [("careful", _PRACTICE)] if gateway.realm == "practice" else [("takes", gateway.money)]
         rows += [("careful", found.warning)] if found.warning else []
     others = [f"{name} {_address_words(kept)}" for name, kept in keys.wallets_here()]
@@ -71,10 +71,10 @@ def _list(_context: Context, words: Sequence[str]) -> Card:
     rows = []
     for name, kept in keys.wallets_here():
         if isinstance(kept, WalletError):
-            rows.append(("", name, "-", kept.what))
+            rows.append(("", name, "-", kept.message))
             continue
         mark = "pays" if kept.source == payer else ""
-        rows.append((mark, name, kept.address, f"{kept.source}{', ' + _lock_words(kept) if kept.encrypted else ''}"))
+        rows.append((mark, name, kept.address, f"{kept.source}{', ' + describe_lock(kept) if kept.encrypted else ''}"))
     if not rows:
         return Message("There is no wallet yet. `%blockrun wallet create` makes one, `wallet import` takes one over.")
     note = "`%blockrun wallet use NAME` chooses who pays. None is ever deleted from here: a file is yours to remove."
@@ -95,14 +95,14 @@ def _address(context: Context, words: Sequence[str]) -> Card:
 
 def _balance(context: Context, words: Sequence[str]) -> Card:
     _no_more(words, "balance")
-    studio, gateway = context.session.ready()
+    studio, gateway = context.session.studio_and_gateway()
     if not gateway.can("balance"):
-        return Message(f"At {gateway.name}, {gateway.shortcomings[-1]}.")
+        return Message(f"At {gateway.name}, {gateway.limitations[-1]}.")
     found = context.session.run(studio.balance(gateway))
     if found is None:
-        asked = payer_words(context) if gateway.prepaid else "neither the gateway nor two RPC servers that agree"
+        asked = describe_payer(context) if gateway.prepaid else "neither the gateway nor two RPC servers that agree"
         return Message(f"Nobody could say: {asked}.")
-    said = f"{money_words(found.micros, gateway.realm)}, says {found.source}."
+    said = f"{format_amount(found.micros, gateway.realm)}, says {found.source}."
     empty = not found.micros and not gateway.prepaid
     return Message(f"{said}\n`%blockrun wallet qr` shows where to send {gateway.money}." if empty else said)
 
@@ -122,7 +122,7 @@ def _qr(context: Context, words: Sequence[str]) -> Card:
     network = gateway.networks[0]
     found = _payer(context)
     display(QrCode(funding_uri(network, found.address, micros)))
-    amount = "USDC" if micros is None else money_words(micros, gateway.realm)
+    amount = "USDC" if micros is None else format_amount(micros, gateway.realm)
     lines = [found.address, f"Scan it with a wallet app to send {amount} on {network.label}, and on no other network."]
     return Message("\n".join(lines))
 
@@ -140,7 +140,7 @@ def _amount(text: str) -> int:
 
 
 def _not_ours(context: Context) -> Card:
-    return Message(f"At {context.session.gateway.name} nothing is signed here. Who pays: {payer_words(context)}")
+    return Message(f"At {context.session.gateway.name} nothing is signed here. Who pays: {describe_payer(context)}")
 
 
 def _payer(context: Context) -> Wallet | SolanaWallet:
@@ -151,12 +151,12 @@ def _payer(context: Context) -> Wallet | SolanaWallet:
 
 def _paying_source() -> str:
     try:
-        return paying().source
+        return paying_wallet().source
     except WalletError:
         return ""
 
 
-def _lock_words(found: Wallet | SolanaWallet) -> str:
+def describe_lock(found: Wallet | SolanaWallet) -> str:
     return "locked until its passphrase is given" if found.locked else "open in this session"
 
 

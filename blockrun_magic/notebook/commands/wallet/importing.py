@@ -9,20 +9,20 @@ from pathlib import Path
 from blockrun_magic.errors import WalletError, WalletLocked
 from blockrun_magic.notebook.commands.wallet.keys import (
     ImportedKey,
-    keep,
-    nobody_to_type,
+    no_input_error,
     places_here,
     read_words,
+    save_wallet,
     wallets_here,
 )
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Card, Message, Table
 from blockrun_magic.payments.secrets import Secret
 from blockrun_magic.payments.wallets.evm import Wallet
-from blockrun_magic.payments.wallets.external import keys_elsewhere, read_any
-from blockrun_magic.payments.wallets.key_files import shown
+from blockrun_magic.payments.wallets.external import find_external_keys, read_key_or_keystore
+from blockrun_magic.payments.wallets.key_files import display_path
 from blockrun_magic.payments.wallets.keystore import Keystore, address_of
-from blockrun_magic.payments.wallets.passphrase import ask_unseen, in_variable
+from blockrun_magic.payments.wallets.passphrase import from_environment, prompt_hidden
 from blockrun_magic.payments.wallets.private_key import read_key
 from blockrun_magic.payments.wallets.registry import DEFAULT
 from blockrun_magic.wiring import ENVIRON
@@ -39,8 +39,8 @@ def import_key(_context: Context, words: Sequence[str]) -> Card:
     if said.what is None:
         return _offers()
     name = DEFAULT if said.name is None else said.name
-    places_here().check_free(name)
-    return keep(name, _from_elsewhere(said.what), said, "Imported")
+    places_here().check_available(name)
+    return save_wallet(name, _from_elsewhere(said.what), said, "Imported")
 
 
 def _from_elsewhere(what: str) -> ImportedKey:
@@ -51,8 +51,8 @@ def _from_elsewhere(what: str) -> ImportedKey:
         found = _key_of(what)
     else:
         path = Path(what).expanduser().absolute()
-        source = shown(path, Path.home())
-        found = read_any(path, source)
+        source = display_path(path, Path.home())
+        found = read_key_or_keystore(path, source)
         if isinstance(found, Keystore):
             return _opened(found, source)
     if not isinstance(found, Secret):
@@ -61,7 +61,7 @@ def _from_elsewhere(what: str) -> ImportedKey:
 
 
 def _typed_key() -> Secret | WalletError:
-    typed = ask_unseen("Private key (it is not shown): ")
+    typed = prompt_hidden("Private key (it is not shown): ")
     if typed is None:
         return WalletError(
             "A key is typed unseen, and there is nobody to type it.",
@@ -71,7 +71,7 @@ def _typed_key() -> Secret | WalletError:
 
 
 def _key_of(address: str) -> Secret | WalletError:
-    for path, key in keys_elsewhere(Path.home()):
+    for path, key in find_external_keys(Path.home()):
         if address_of(key, str(path)).lower() == address.lower():
             return key
     return WalletError(
@@ -82,7 +82,7 @@ def _key_of(address: str) -> Secret | WalletError:
 
 def _opened(keystore: Keystore, source: str) -> ImportedKey:
     """Return the key of a keystore file, opened with the passphrase of the variable, else with one that is typed."""
-    passphrase, wrong = in_variable(ENVIRON), None
+    passphrase, wrong = from_environment(ENVIRON), None
     if passphrase is not None:
         try:
             key = keystore.open(passphrase, source)
@@ -90,17 +90,17 @@ def _opened(keystore: Keystore, source: str) -> ImportedKey:
             wrong = error
         else:
             return ImportedKey(key, keystore.with_address(key, source), passphrase)
-    passphrase = ask_unseen(f"Passphrase of {source}: ")
+    passphrase = prompt_hidden(f"Passphrase of {source}: ")
     if passphrase is None:
-        raise wrong or nobody_to_type()
+        raise wrong or no_input_error()
     key = keystore.open(passphrase, source)
     return ImportedKey(key, keystore.with_address(key, source), passphrase)
 
 
 def _offers() -> Card:
     ours = {kept.address for _, kept in wallets_here() if isinstance(kept, Wallet)}
-    found = {address_of(key, str(path)): path for path, key in keys_elsewhere(Path.home())}
-    rows = [(address, shown(path, Path.home())) for address, path in found.items() if address not in ours]
+    found = {address_of(key, str(path)): path for path, key in find_external_keys(Path.home())}
+    rows = [(address, display_path(path, Path.home())) for address, path in found.items() if address not in ours]
     note = (
         "`%blockrun wallet import ADDRESS` takes one of these over and leaves its file where it is; `import FILE` takes"
         " any key or keystore file; `import key` asks for a key without showing it."

@@ -13,17 +13,17 @@ from blockrun_magic.errors import FlagError, WalletError, WalletLocked, WalletMi
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Card, Message
 from blockrun_magic.notebook.display.output import show
-from blockrun_magic.notebook.unlock import ask_for, paying, unlock_by_asking
+from blockrun_magic.notebook.unlock import paying_wallet, prompt_passphrase, unlock_by_asking
 from blockrun_magic.payments.secrets import Secret
 from blockrun_magic.payments.wallets.evm import Wallet, all_wallets
-from blockrun_magic.payments.wallets.key_files import check_absent, shown, write_new
+from blockrun_magic.payments.wallets.key_files import check_absent, create_private_file, display_path
 from blockrun_magic.payments.wallets.keystore import Keystore, address_of, lock_key
 from blockrun_magic.payments.wallets.passphrase import (
     VARIABLE,
-    ask_in_the_open,
     ask_new_passphrase,
-    in_variable,
-    keep_in_keyring,
+    from_environment,
+    prompt_visible,
+    save_to_keyring,
 )
 from blockrun_magic.payments.wallets.registry import DEFAULT, WalletRegistry, new_key
 from blockrun_magic.wiring import ENVIRON
@@ -33,10 +33,10 @@ __all__ = [
     "WalletArguments",
     "create",
     "export",
-    "keep",
-    "nobody_to_type",
+    "no_input_error",
     "places_here",
     "read_words",
+    "save_wallet",
     "unlock",
     "use",
     "wallets_here",
@@ -68,8 +68,8 @@ def create(_context: Context, words: Sequence[str]) -> Card:
     """Make a new wallet and return its address; never in the place of another."""
     said = read_words(words, "create [NAME] [--encrypt] [--keyring]")
     name = DEFAULT if said.what is None else said.what
-    places_here().check_free(name)
-    return keep(name, ImportedKey(new_key()), said, "A new wallet")
+    places_here().check_available(name)
+    return save_wallet(name, ImportedKey(new_key()), said, "A new wallet")
 
 
 def export(_context: Context, words: Sequence[str]) -> Card:
@@ -78,9 +78,9 @@ def export(_context: Context, words: Sequence[str]) -> Card:
     if said.what is None:
         raise FlagError("`export` needs a new file to write to.", "For example: %blockrun wallet export ~/wallet.key.")
     path = Path(said.what).expanduser().absolute()
-    where = shown(path, Path.home())
+    where = display_path(path, Path.home())
     check_absent(path, where)
-    wallet = paying()
+    wallet = paying_wallet()
     show(
         Message(
             f"CAREFUL: whoever reads that file has the money of {wallet.address}.\n"
@@ -88,7 +88,7 @@ def export(_context: Context, words: Sequence[str]) -> Card:
             " Keep it out of notebooks, repositories and synchronised folders."
         )
     )
-    answer = ask_in_the_open("Type the word export to go on: ")
+    answer = prompt_visible("Type the word export to go on: ")
     if answer is None:
         raise WalletError(
             "An export has to be confirmed, and there is nobody to do so.",
@@ -98,7 +98,7 @@ def export(_context: Context, words: Sequence[str]) -> Card:
         return Message("Nothing was written.")
     unlock_by_asking(wallet)
     key = wallet.sealed_key()
-    write_new(path, Secret(lock_key(key, _new_passphrase(where)).text) if said.encrypt else key, where)
+    create_private_file(path, Secret(lock_key(key, _new_passphrase(where)).text) if said.encrypt else key, where)
     return Message(f"The key of {wallet.address} is in {where} now, readable by you only.")
 
 
@@ -110,20 +110,24 @@ def use(_context: Context, words: Sequence[str]) -> Card:
     kept = dict(wallets_here()).get(said.what)
     if isinstance(kept, WalletError):
         raise kept
-    places_here().choose(said.what)
+    places_here().select(said.what)
     address = f": {kept.address}" if kept is not None else ""
-    return Message("\n".join([f"The wallet {said.what} pays from now on, in every kernel{address}.", *_but(said.what)]))
+    return Message(
+        "\n".join(
+            [f"The wallet {said.what} pays from now on, in every kernel{address}.", *_other_payer_note(said.what)]
+        )
+    )
 
 
 def unlock(_context: Context, words: Sequence[str]) -> Card:
     """Ask for the passphrase of the wallet that pays, once for this session."""
     said = read_words(words, "unlock [--keyring]", about=False)
-    wallet = paying()
+    wallet = paying_wallet()
     if not wallet.encrypted:
         return Message(f"{wallet.address} is not encrypted: it needs no passphrase.")
     if not wallet.locked and not said.keyring:
         return Message(f"{wallet.address} is open already, for this session.")
-    passphrase = ask_for(wallet, nobody_to_type())
+    passphrase = prompt_passphrase(wallet, no_input_error())
     wallet.unlock(passphrase)
     kept = [_into_keyring(wallet.address, passphrase)] if said.keyring else []
     return Message("\n".join([f"{wallet.address} is open for this session.", *kept]))
@@ -158,7 +162,7 @@ def read_words(words: Sequence[str], usage: str, *, about: bool = True) -> Walle
     return WalletArguments(what, name, "--encrypt" in given, "--keyring" in given)
 
 
-def keep(name: str, found: ImportedKey, said: WalletArguments, what: str) -> Card:
+def save_wallet(name: str, found: ImportedKey, said: WalletArguments, what: str) -> Card:
     """Write a key into a file of its own, let it pay if it is the first one, and return what was done."""
     places, first = places_here(), _nobody_pays()
     keystore, passphrase = found.keystore, found.passphrase
@@ -167,17 +171,17 @@ def keep(name: str, found: ImportedKey, said: WalletArguments, what: str) -> Car
         keystore = lock_key(found.key, passphrase)
     path = places.keep_key(name, found.key) if keystore is None else places.keep_keystore(name, keystore)
     if first and name != DEFAULT:
-        places.choose(name)
-    address = address_of(found.key, places.shown(path))
-    lines = [f"{what}: {address}", *_advice(places, path)]
+        places.select(name)
+    address = address_of(found.key, places.display_path(path))
+    lines = [f"{what}: {address}", *_saved_hints(places, path)]
     if said.keyring and passphrase is not None:
         lines.append(_into_keyring(address, passphrase))
-    return Message("\n".join([*lines, *(_but(name) or [_NEXT])]))
+    return Message("\n".join([*lines, *(_other_payer_note(name) or [_NEXT])]))
 
 
-def _advice(places: WalletRegistry, path: Path) -> list[str]:
+def _saved_hints(places: WalletRegistry, path: Path) -> list[str]:
     lines = [
-        f"Its key is in {places.shown(path)}, readable by you only.",
+        f"Its key is in {places.display_path(path)}, readable by you only.",
         "Keep a copy of that file in a safe place: who has the key has the money, and a lost one is lost for ever.",
     ]
     if path.suffix == ".json":
@@ -189,15 +193,15 @@ def _advice(places: WalletRegistry, path: Path) -> list[str]:
 
 def _into_keyring(address: str, passphrase: Secret) -> str:
     try:
-        keep_in_keyring(address, passphrase)
+        save_to_keyring(address, passphrase)
     except WalletError as error:
-        return f"{error.what} {error.do}"
+        return f"{error.message} {error.hint}"
     return "Its passphrase is in the system's keyring."
 
 
 def _nobody_pays() -> bool:
     try:
-        paying()
+        paying_wallet()
     except WalletMissing:
         return True
     except WalletError:
@@ -205,12 +209,12 @@ def _nobody_pays() -> bool:
     return False
 
 
-def _but(name: str) -> list[str]:
+def _other_payer_note(name: str) -> list[str]:
     """Return a line about who pays, if that is not the wallet `name`."""
     try:
-        found = paying()
+        found = paying_wallet()
     except WalletError as error:
-        return [f"{error.what} {error.do}"]
+        return [f"{error.message} {error.hint}"]
     if found.name == name:
         return []
     other = f"{found.address} from {found.source} pays in this process ({found.why})"
@@ -219,13 +223,13 @@ def _but(name: str) -> list[str]:
 
 def _new_passphrase(whose: str) -> Secret:
     """Return the passphrase for a new file: that of the variable, else typed twice; raises WalletError."""
-    passphrase = in_variable(ENVIRON) or ask_new_passphrase(whose)
+    passphrase = from_environment(ENVIRON) or ask_new_passphrase(whose)
     if passphrase is None:
-        raise nobody_to_type()
+        raise no_input_error()
     return passphrase
 
 
-def nobody_to_type() -> WalletLocked:
+def no_input_error() -> WalletLocked:
     """Return the error to raise where a passphrase is needed and nobody can be asked."""
     return WalletLocked(
         "A passphrase is typed unseen, and there is nobody to type it.",
