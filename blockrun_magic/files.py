@@ -15,8 +15,7 @@ def write_atomically(
     """Write `data` so that `path` is, at every moment, absent, the old file or the whole new one.
 
     `mode` are the permission bits of the new file, before the umask. With `exclusive`, FileExistsError is raised
-    where `path` exists already. With `durable`, the file and the names of it and of its folder survive a power
-    cut. Raises OSError; nothing is left behind then.
+    where `path` exists already. With `durable`, the file and its name survive a power cut. Raises OSError; nothing is left behind then.
     """
     draft = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}")
     try:
@@ -31,8 +30,7 @@ def write_atomically(
         else:
             draft.replace(path)
         if durable:
-            for folder in (path.parent, path.parent.parent):  # the folder may be new itself
-                sync_folder(folder)
+            sync_folder(path.parent)
     finally:
         draft.unlink(missing_ok=True)
 

@@ -38,7 +38,18 @@ __all__ = ["Job", "Nursery", "Run", "cells", "nursery", "payer_of", "practice_ga
 
 _BRISK = RetryPolicy(first_wait=0.05, longest_wait=0.2, poll_every=0.05, poll_at_most_every=0.1)
 _STEPS: Mapping[type, tuple[str, ...]] = {
-    Ledger: ("begin", "reserve", "sign", "submit", "poll", "settle", "doubt", "release", "answer", "finish"),
+    Ledger: (
+        "create_purchase",
+        "reserve",
+        "sign",
+        "submit",
+        "poll",
+        "settle",
+        "mark_unknown",
+        "release",
+        "save_image_urls",
+        "finish",
+    ),
     Client: ("post", "get", "download"),
     Store: ("put",),
 }

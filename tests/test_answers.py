@@ -470,10 +470,10 @@ def test_deep_nesting_does_no_harm_where_the_recursion_limit_was_raised() -> Non
         import sys
         sys.setrecursionlimit(10**6)
         from blockrun_magic.errors import TermsRefused
-        from blockrun_magic.gateway.responses import Answer
+        from blockrun_magic.gateway.responses import Response
         from blockrun_magic.payments.x402.protocol import read_challenge
         for body in (b"[" * 200_000, b'{"a":' * 200_000, b'{"accepts": ' + b"[" * 200_000):
-            assert Answer(200, {}, body).json() is None
+            assert Response(200, {}, body).json() is None
             try:
                 read_challenge({}, body)
             except TermsRefused:

@@ -94,7 +94,7 @@ def test_the_public_names_are_these() -> None:
         "open_studio",
         "paint_mask",
         "panel",
-        "spending",
+        "payments",
         "unload_ipython_extension",
     ]
 

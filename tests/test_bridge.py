@@ -136,13 +136,13 @@ def test_stop_while_the_work_is_handed_over_cancels_it() -> None:
 
 
 def test_the_same_beside_a_loop_of_the_callers_own() -> None:
-    """As above for `run_beside`; in a process of its own, because nest-asyncio2 changes asyncio for good."""
+    """As above for `run_nested`; in a process of its own, because nest-asyncio2 changes asyncio for good."""
     code = """
 import asyncio, test_bridge
 waiting = test_bridge.Waiting()
 bridge = test_bridge.StoppedWhileSubmitting(waiting)
 async def cell():
-    bridge.run_beside(waiting.work())
+    bridge.run_nested(waiting.work())
 try:
     asyncio.run(cell())
 except KeyboardInterrupt:

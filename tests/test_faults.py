@@ -471,8 +471,10 @@ def _ours() -> dict[str, Fault]:
             f"the ledger fails to {method}": Fault(first=LedgerError, spoil=_ledger_fails(method), moved=True)
             for method in ("settle", "finish")
         },
-        "the ledger fails to answer": Fault(first=LedgerError, spoil=_ledger_fails("answer"), moved=True, form="url"),
-        "the ledger fails to doubt": Fault({"paid": say(403)}, LedgerError, spoil=_ledger_fails("doubt")),
+        "the ledger fails to answer": Fault(
+            first=LedgerError, spoil=_ledger_fails("save_image_urls"), moved=True, form="url"
+        ),
+        "the ledger fails to doubt": Fault({"paid": say(403)}, LedgerError, spoil=_ledger_fails("mark_unknown")),
         "the ledger fails to release": Fault({"challenge": _shut}, LedgerError, spoil=_ledger_fails("release")),
         "the ledger fails to poll": Fault(first=LedgerError, spoil=_ledger_fails("poll"), slow=True),
         "our clock is far ahead": Fault({}, PaymentRejected, then=PaymentRejected, later=_PICTURE, skew=900),
@@ -635,7 +637,7 @@ def test_fault(name: str, operation: str, tmp_path: Path, *, expired: bool) -> N
     asyncio.run(_play(_faults()[name], operation, tmp_path / "magic", expired=expired))
 
 
-@pytest.mark.parametrize("method", ["begin", "reserve", "sign", "submit"])
+@pytest.mark.parametrize("method", ["create_purchase", "reserve", "sign", "submit"])
 def test_a_ledger_that_fails_before_the_sending_says_so(method: str, tmp_path: Path) -> None:
     """What could not be recorded was not sent, and the words say it."""
 

@@ -161,10 +161,10 @@ def test_killed_in_the_middle_it_is_whole_or_absent(folder: Path, deadly: str, w
     code = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from blockrun_magic.payments.keys import Secret\n"
-        "from blockrun_magic.payments.wallets.key_files import write_new\n"
+        "from blockrun_magic.payments.secrets import Secret\n"
+        "from blockrun_magic.payments.wallets.key_files import create_private_file\n"
         f"os.{deadly} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "write_new(Path(sys.argv[1]), Secret('0x' + '17' * 32), 'the file')\n"
+        "create_private_file(Path(sys.argv[1]), Secret('0x' + '17' * 32), 'the file')\n"
     )
     path = folder / "key"
     done = subprocess.run([sys.executable, "-c", code, str(path)], check=False)

@@ -180,7 +180,7 @@ def test_the_same_cell_costs_nothing_the_second_time(kernel: Kernel, gateway: Pr
 
     assert before == between
     assert before + 15_750 == paid_to(gateway.url)
-    assert "(0, True)" == kernel.value("(second.cost_micros, second.receipt.from_store)")
+    assert "(0, True)" == kernel.value("(second.cost_micros, second.receipt.cached)")
     assert "True" == kernel.value("first.image.tobytes() == second.image.tobytes()")
     assert "(2, 15750)" == kernel.value("(third.receipt.take, third.cost_micros)")
 

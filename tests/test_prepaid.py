@@ -117,7 +117,7 @@ def test_a_picture_comes_through_clawrouter(tmp_path: Path, proxy: ClawRouter, r
     assert request_.body() == body
     assert ["POST", "GET"] == [method for method, _, _ in proxy.seen]
     assert f"http://127.0.0.1:{proxy.port}{request_.endpoint}" == proxy.seen[0][1]
-    assert ("image/jpeg", (48, 32)) == (result.pictures[0].media_type, result.image.size)
+    assert ("image/jpeg", (48, 32)) == (result.stored[0].media_type, result.image.size)
     assert ".jpg" == result.files[0].suffix
     assert not {"payment-signature", "x-payment", "authorization"} & {
         name for _, _, seen in proxy.seen for name in seen
@@ -180,7 +180,7 @@ def test_a_second_run_is_free(tmp_path: Path, proxy: ClawRouter) -> None:
     _make(tmp_path, proxy.gateway)
     kept = _make(tmp_path, proxy.gateway)
 
-    assert kept.receipt.from_store
+    assert kept.receipt.cached
     assert 1 == len(proxy.books)
 
 
@@ -393,7 +393,7 @@ def test_kernels_side_by_side_ask_once(tmp_path: Path, proxy: ClawRouter) -> Non
     results = asyncio.run(both())
 
     assert 1 == len(proxy.bodies)
-    assert [False, True] == sorted(result.receipt.from_store for result in results)
+    assert [False, True] == sorted(result.receipt.cached for result in results)
 
 
 def test_a_stopped_cell_does_not_stop_what_has_left(tmp_path: Path, proxy: ClawRouter) -> None:
@@ -414,7 +414,7 @@ def test_a_stopped_cell_does_not_stop_what_has_left(tmp_path: Path, proxy: ClawR
 
     _in_studio(tmp_path, stop)
 
-    assert _make(tmp_path, proxy.gateway).receipt.from_store
+    assert _make(tmp_path, proxy.gateway).receipt.cached
     assert 1 == len(proxy.bodies)
 
 

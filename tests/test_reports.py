@@ -69,7 +69,7 @@ def log_of(ledger: Ledger) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("when", ["session", "today", "all"])
 def test_nothing_was_spent(ledger: Ledger, when: str) -> None:
     """A new ledger has sums of zero and no models."""
-    assert Spending(settled=0, spending_summary=0, at_risk=0) == spending_summary(ledger, "real", when)
+    assert Spending(settled=0, payments=0, at_risk=0) == spending_summary(ledger, "real", when)
     assert [] == spending_by_model(ledger, "real", when)
 
 
@@ -134,14 +134,14 @@ PAYMENTS = st.lists(
 
 
 @settings(max_examples=12)
-@given(spending_summary=PAYMENTS)
-def test_reports_and_caps_agree_with_the_rows(tmp_path_factory: pytest.TempPathFactory, spending_summary: Any) -> None:
+@given(payments=PAYMENTS)
+def test_reports_and_caps_agree_with_the_rows(tmp_path_factory: pytest.TempPathFactory, payments: Any) -> None:
     """Whatever was paid, by whichever model and money, every sum is that of its rows, to the micro-dollar."""
     path = tmp_path_factory.mktemp("sums") / "ledger.sqlite"
     sums: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
     with closing(Ledger(path, "one", Clock())) as ledger:
         ledger.set_caps(session=10**12, day=10**12)
-        for state, amount, model, realm in spending_summary:
+        for state, amount, model, realm in payments:
             payment_in(ledger, state, amount, purchase(ledger, model, realm))
             if state is not State.RELEASED:
                 counted = (1, amount, 0) if state is State.SETTLED else (0, 0, amount)
@@ -358,7 +358,7 @@ def test_what_happened_in_one_moment_has_no_course(ledger: Ledger, clock: Clock)
         (lambda ledger: ledger.committed("real"), "by_day"),
         (lambda ledger: ledger.open_payments(), "by_open_state"),
         (lambda ledger: ledger.open_purchases(), "unfinished"),
-        (lambda ledger: ledger.finished("real", "", 20, 0), "by_age"),
+        (lambda ledger: ledger.search_finished("real", "", 20, 0), "by_age"),
     ],
     ids=["spend all", "spend today", "spend session", "caps", "open payments", "open purchases", "history"],
 )

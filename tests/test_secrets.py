@@ -39,9 +39,9 @@ from pathlib import Path
 
 logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
 from IPython.terminal.interactiveshell import TerminalInteractiveShell
-from blockrun_magic.studio import Patience
+from blockrun_magic.studio import RetryPolicy
 
-Patience.wait = lambda self, attempt: 0.01
+RetryPolicy.wait = lambda self, attempt: 0.01
 
 shell = TerminalInteractiveShell.instance()
 for cell in Path(sys.argv[1]).read_text().split("\n# ---\n"):
@@ -73,7 +73,7 @@ _BUGS = {
     "connecting": "httpcore.AsyncHTTP11Connection, 'handle_async_request', paid=True",
     "reading": "httpx.Response, 'aiter_bytes', paid=True",
     "settling": "ledger.Ledger, 'settle'",
-    "delivering": "ledger.Ledger, 'answer'",
+    "delivering": "ledger.Ledger, 'save_image_urls'",
 }
 """Errors that are not ours, where key or header is at hand; a traceback shows every frame's variables."""
 _CELLS = [

@@ -70,7 +70,18 @@ def _watched(studio: Studio, stack: ExitStack) -> list[str]:
 
         return take
 
-    ledger = ("begin", "reserve", "sign", "submit", "poll", "settle", "release", "doubt", "answer", "finish")
+    ledger = (
+        "create_purchase",
+        "reserve",
+        "sign",
+        "submit",
+        "poll",
+        "settle",
+        "release",
+        "mark_unknown",
+        "save_image_urls",
+        "finish",
+    )
     for owner, names in (
         (studio.ledger, ledger),
         (studio.client, ("post", "post_files", "get")),
@@ -96,14 +107,14 @@ def test_every_step_is_on_record_before_it_is_taken(tmp_path: Path, merchant: Me
 
     Its address, too, where it has one; this one comes inside the answer.
     """
-    expected = ["begin", "post", "reserve", "sign", "submit", "post", "settle", "put", "finish"]
+    expected = ["create_purchase", "post", "reserve", "sign", "submit", "post", "settle", "put", "finish"]
 
     assert expected == _steps_of(tmp_path, _REQUEST, merchant)
 
 
 def test_what_is_edited_is_kept_before_it_is_sent(tmp_path: Path, merchant: Merchant) -> None:
     """Picture and mask are in the store first, so that another kernel can go on with the edit."""
-    assert ["put", "put", "begin", "post_files"] == _steps_of(tmp_path, _EDIT, merchant)[:4]
+    assert ["put", "put", "create_purchase", "post_files"] == _steps_of(tmp_path, _EDIT, merchant)[:4]
 
 
 def test_a_slow_job_is_on_record_before_it_is_polled(tmp_path: Path, merchant: Merchant) -> None:
@@ -111,7 +122,7 @@ def test_a_slow_job_is_on_record_before_it_is_polled(tmp_path: Path, merchant: M
     merchant.slow = True
     steps = _steps_of(tmp_path, _REQUEST, merchant)
 
-    assert ["begin", "post", "reserve", "sign", "submit", "post", "poll"] == steps[:7]
+    assert ["create_purchase", "post", "reserve", "sign", "submit", "post", "poll"] == steps[:7]
     assert steps.index("poll") < steps.index("get") < steps.index("settle") < steps.index("put")
 
 
@@ -132,8 +143,8 @@ def test_a_kept_picture_is_free_and_unheard_of(tmp_path: Path, merchant: Merchan
     assert requests == merchant.requests
     assert 0 == kept.cost_micros
     assert bought.cost_micros == merchant.chain.total
-    assert (False, True) == (bought.receipt.from_store, kept.receipt.from_store)
-    assert bought.receipt.bought_at == kept.receipt.bought_at
+    assert (False, True) == (bought.receipt.cached, kept.receipt.cached)
+    assert bought.receipt.purchased_at == kept.receipt.purchased_at
     assert bought.image.tobytes() == kept.image.tobytes()
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blockrun_magic.errors import StoreError
-from blockrun_magic.files import write_atomically
+from blockrun_magic.files import sync_folder, write_atomically
 from blockrun_magic.images.media_types import suffix_of
 
 __all__ = ["Store", "StoredFile"]
@@ -81,6 +81,7 @@ class Store:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, data)
+            sync_folder(path.parent.parent)  # the folder may be new itself
         except OSError as error:
             raise StoreError(
                 f"The picture could not be kept in {self.root}: {error}.",

@@ -154,7 +154,7 @@ class Purchaser:
         seconds = time.monotonic() - begun
         self.ledger.finish(purchase.id, [kept for kept, _ in brought], seconds)
         images = [image for _, image in brought]
-        return self.shelf.result(purchase, [kept for kept, _ in brought], seconds, images, from_store=False)
+        return self.shelf.result(purchase, [kept for kept, _ in brought], seconds, images, cached=False)
 
     def _payment(self, purchase: Purchase, payment_id: int) -> Payment:
         return next(p for p in self.ledger.payments(purchase.id) if p.id == payment_id)

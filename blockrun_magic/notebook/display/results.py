@@ -105,7 +105,7 @@ class _Original(_Picture):
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         result: Any = self._result
-        pictures = getattr(result, "pictures", [])
+        pictures = getattr(result, "stored", [])
         # A sheet of several has no original, and nbconvert shows no WebP.
         if len(pictures) != 1 or pictures[0].media_type == "image/webp":
             return super()._repr_mimebundle_()

@@ -46,7 +46,7 @@ def spending_summary(ledger: Ledger, realm: str, when: str) -> Spending:
         FROM ({rows})""",  # noqa: S608  marks and fixed words only
         (State.SETTLED, State.SETTLED, *AT_RISK, State.SETTLED, *values),
     )
-    return Spending(row["settled"], row["spending_summary"], row["at_risk"], row["estimated"])
+    return Spending(row["settled"], row["payments"], row["at_risk"], row["estimated"])
 
 
 def spending_by_model(ledger: Ledger, realm: str, when: str) -> list[tuple[str, int, int, int]]:
@@ -62,7 +62,7 @@ def spending_by_model(ledger: Ledger, realm: str, when: str) -> list[tuple[str, 
         GROUP BY 1 ORDER BY settled DESC, 1""",  # noqa: S608  marks and fixed words only
         (State.SETTLED, State.SETTLED, *AT_RISK, *values, State.RELEASED),
     )
-    return [(row["model"], row["spending_summary"], row["settled"], row["at_risk"]) for row in found]
+    return [(row["model"], row["payments"], row["settled"], row["at_risk"]) for row in found]
 
 
 def _rows(ledger: Ledger, realm: str, when: str) -> tuple[str, tuple[str | float, ...]]:

@@ -34,7 +34,17 @@ _FORMAT = 1
 _KINDS = ("image/png", "image/jpeg", "image/webp")
 _MAX_INDEX = 50_000_000
 _FILE = re.compile(r"[0-9a-f]{64}")
-_RECEIPT = ("amount", "realm", "gateway", "network", "transaction", "bought_at", "settled", "estimated")
+_RECEIPT = {
+    "amount": "amount",
+    "realm": "realm",
+    "gateway": "gateway",
+    "network": "network",
+    "transaction": "transaction",
+    "bought_at": "purchased_at",
+    "settled": "settled",
+    "estimated": "estimated",
+}
+"""Fields of a receipt by their keys in a lesson's file, whose format does not change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +73,7 @@ class Lesson:
             for kept in pictures
         ]
         receipt = Receipt(
-            **{name: entry["receipt"][name] for name in _RECEIPT},
+            **{field: entry["receipt"][key] for key, field in _RECEIPT.items()},
             payer=None,
             request_digest=digest,
             take=take,
@@ -151,7 +161,7 @@ def _entry(result: ImageResult) -> dict[str, Any]:
         "take": receipt.take,
         "request": request,
         "seconds": result.seconds,
-        "receipt": {name: getattr(receipt, name) for name in _RECEIPT},
+        "receipt": {key: getattr(receipt, field) for key, field in _RECEIPT.items()},
         "pictures": [
             {
                 "file": kept.file,

@@ -48,7 +48,7 @@ class Receipt:
     """How one request was paid: what was charged when, and where it can be looked up.
 
     `amount` is in micro-USDC and is what the purchase cost when it was made, or our list price where it is
-    `estimated`; `transaction` is None while no answer has named one. `bought_at` is in Unix seconds.
+    `estimated`; `transaction` is None while no answer has named one. `purchased_at` is in Unix seconds.
     """
 
     amount: int

@@ -29,7 +29,7 @@ class Shelf:
         """Return a finished purchase from the store; every file is read and checked now."""
         pictures = self._ledger.images(purchase.id)
         images = [self._open(kept) for kept in pictures]
-        return self.result(purchase, pictures, purchase.seconds or 0.0, images, from_store=True)
+        return self.result(purchase, pictures, purchase.seconds or 0.0, images, cached=True)
 
     def _open(self, kept: StoredImage) -> Image:
         data = self._store.get(kept.file, kept.media_type)
@@ -42,7 +42,7 @@ class Shelf:
         seconds: float,
         images: list[Image],
         *,
-        from_store: bool,
+        cached: bool,
     ) -> ImageResult:
         """Return `pictures`, decoded as `images`, with the receipt of how they were paid for."""
         payments = self._ledger.payments(purchase.id)
@@ -59,7 +59,7 @@ class Shelf:
             take=purchase.take,
             purchase_id=purchase.id,
             settled=paid.state is State.SETTLED,
-            cached=from_store,
+            cached=cached,
             estimated=paid.estimated,
         )
         files = [self._store.path(kept.file, kept.media_type) for kept in pictures]
