@@ -36,7 +36,7 @@ lint: .make/test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/codespell
-	$(BIN)/python tests/scan_secrets.py
+	$(BIN)/python tests/release/scan_secrets.py
 
 types: .make/test
 	$(BIN)/mypy
@@ -52,14 +52,14 @@ bench: .make/test
 	$(BIN)/python benchmarks
 
 soak: .make/test
-	KILLS=$(KILLS) $(BIN)/python -m pytest tests/test_kill.py
+	KILLS=$(KILLS) $(BIN)/python -m pytest tests/kernel/test_kill.py
 
 # Publishing is not automated: it is `twine upload dist/*` by somebody who may, after a tag.
 release: .make/test .make/release
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist
 	$(BIN)/twine check --strict dist/*
-	$(BIN)/python -m pytest -q tests/test_wheel.py
+	$(BIN)/python -m pytest -q tests/release/test_wheel.py
 
 # A home of its own and no key from the environment: whatever a cell says, there is nothing real to spend.
 lab: .make/lab
@@ -80,7 +80,7 @@ clean:
 
 # A link to the browser that was found or installed: once the browser is gone, so is the target.
 .make/chromium: | .make/test
-	@path=$$($(BIN)/python tests/chromium.py) && ln -sf "$$path" $@
+	@path=$$($(BIN)/python tests/harness/chromium.py) && ln -sf "$$path" $@
 
 # Dependency groups need a pip of 2025; the one that Python brings may be older.
 .make/pip: .venv/pyvenv.cfg

@@ -15,7 +15,8 @@ def write_atomically(
     """Write `data` so that `path` is, at every moment, absent, the old file or the whole new one.
 
     `mode` are the permission bits of the new file, before the umask. With `exclusive`, FileExistsError is raised
-    where `path` exists already. With `durable`, the file and its name survive a power cut. Raises OSError; nothing is left behind then.
+    where `path` exists already. With `durable`, the file and its name survive a power cut.
+    Raises OSError; nothing is left behind then.
     """
     draft = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}")
     try:

@@ -1,0 +1,213 @@
+"""Money that really moves, on a chain of our own: what the ledger says, the contract says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from blockrun_magic.errors import BlockrunError, PaymentOutcomeUnknown
+from blockrun_magic.gateway.chain import status as truth
+from blockrun_magic.gateway.request import ImageRequest
+from blockrun_magic.payments.ledger.records import Payment
+from blockrun_magic.payments.ledger.reports import spending_summary
+from blockrun_magic.payments.ledger.states import State
+from blockrun_magic.payments.x402.networks import BASE
+from blockrun_magic.studio import Studio
+from fakes.evm_rpc import LocalChain, OnChain, RpcServer
+from fakes.gateway import PAYEE, Clock, Merchant, Rejected, payer, reset, studio_over
+
+REQUEST = ImageRequest("generate", "a fox", "black-forest/flux-1.1-pro")
+FUNDS = 1_000_000
+PRICE = 42_000
+UNUSED = "0x" + "0" * 64
+ME = payer().address
+
+
+@pytest.fixture
+def chain() -> LocalChain:
+    """Return a chain on which we have a dollar."""
+    ours = LocalChain()
+    ours.mint(ME, FUNDS)
+    return ours
+
+
+@pytest.fixture
+def servers(chain: LocalChain, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[RpcServer]]:
+    """Return the public servers of Base, three of them, which are this chain's."""
+    with ExitStack() as stack:
+        running = [stack.enter_context(RpcServer(chain)) for _ in range(3)]
+        network = replace(BASE, rpc_urls=tuple(server.url for server in running))
+        monkeypatch.setattr(truth, "NETWORKS", {network.id: network})
+        yield running
+
+
+@pytest.fixture
+def merchant(chain: LocalChain, servers: list[RpcServer]) -> Iterator[Merchant]:
+    """Return a gateway that is paid on that chain and cashes there; it keeps what it knows to itself."""
+    with Merchant(lambda: float(chain.now), network=BASE, witness=False) as running:
+        running.chain = OnChain(chain)
+        yield running
+
+
+def payments(studio: Studio) -> list[Payment]:
+    """Return every payment of the ledger for our request."""
+    [purchase] = studio.ledger.takes("real", REQUEST.digest)
+    return studio.ledger.payments(purchase.id)
+
+
+def test_our_signature_moves_the_money_and_the_ledger_has_the_transaction(
+    chain: LocalChain, merchant: Merchant, tmp_path: Path
+) -> None:
+    """What left the payer is what came to the payee and what the ledger calls settled, to the unit."""
+
+    async def buy() -> None:
+        async with studio_over(tmp_path) as studio:
+            result = await studio.make(REQUEST, merchant.gateway)
+            known = tuple(truth.NETWORKS.values())
+            found = await studio.balance(replace(merchant.gateway, networks=known))
+
+            assert PRICE == chain.balance(PAYEE) == spending_summary(studio.ledger, "real", "all").settled
+            assert FUNDS - PRICE == chain.balance(ME)
+            assert found is not None
+            assert FUNDS - PRICE == found.micros
+            assert "two public RPC servers" in found.source
+            assert merchant.chain.transaction(payments(studio)[0].nonce or "") == result.receipt.transaction
+
+    asyncio.run(buy())
+
+
+def test_a_signature_is_cashed_once_and_only_as_it_is(chain: LocalChain, merchant: Merchant, tmp_path: Path) -> None:
+    """The contract takes it for nothing but what it says, and refuses it a second time."""
+    merchant.acts["paid"] = reset
+
+    async def buy() -> None:
+        async with studio_over(tmp_path) as studio:
+            with pytest.raises(BlockrunError):
+                await studio.make(REQUEST, merchant.gateway)
+
+    asyncio.run(buy())
+    cheque = merchant.shown[0].cheque
+    for change in ({"value": PRICE + 1}, {"payer": PAYEE}, {"nonce": "0x" + "77" * 32}, {"valid_before": 2**40}):
+        with pytest.raises(Rejected, match="invalid signature"):
+            chain.transfer(replace(cheque, **change))
+    chain.transfer(cheque)
+    with pytest.raises(Rejected, match="used"):
+        chain.transfer(cheque)
+
+    assert PRICE == chain.balance(PAYEE)
+
+
+def test_of_two_prices_signed_for_one_picture_one_can_be_cashed(
+    chain: LocalChain, merchant: Merchant, tmp_path: Path
+) -> None:
+    """What is signed again at another price has the nonce of what was refused: the contract takes either, once."""
+
+    async def buy() -> None:
+        async with studio_over(tmp_path) as studio:
+            await studio.quote(REQUEST, merchant.gateway)
+            merchant.surcharge = 1000
+            await studio.make(REQUEST, merchant.gateway)
+
+            assert PRICE + 1000 == chain.balance(PAYEE) == spending_summary(studio.ledger, "real", "all").settled
+
+    asyncio.run(buy())
+    refused, cashed = (shown.cheque for shown in merchant.shown)
+
+    assert (PRICE, PRICE + 1000) == (refused.value, cashed.value)
+    with pytest.raises(Rejected, match="used"):
+        chain.transfer(refused)
+
+
+def test_a_lost_answer_is_unknown_until_the_chain_is_asked(
+    chain: LocalChain, merchant: Merchant, tmp_path: Path, servers: list[RpcServer]
+) -> None:
+    """Cashed, and the connection lost: nobody who says so is asked at first, then the state on the chain settles it."""
+
+    async def buy() -> None:
+        async with studio_over(tmp_path) as studio:
+            merchant.acts["settled"] = reset
+            for server in servers:
+                server.twist = lambda _method, _result: None
+            with pytest.raises(PaymentOutcomeUnknown):
+                await studio.make(REQUEST, merchant.gateway)
+
+            assert [State.UNKNOWN] == [payment.state for payment in payments(studio)]
+            for server in servers:
+                server.twist = lambda _method, result: result
+
+            assert 1 == await studio.reconcile(merchant.gateway)
+            assert [State.SETTLED] == [payment.state for payment in payments(studio)]
+            assert PRICE == chain.balance(PAYEE) == spending_summary(studio.ledger, "real", "all").settled
+
+            merchant.heal()
+            await studio.make(REQUEST, merchant.gateway)
+
+            assert PRICE == chain.balance(PAYEE)
+
+    asyncio.run(buy())
+
+
+@pytest.mark.parametrize("ahead", [-3600, 0, 3600])
+def test_what_was_not_cashed_is_given_back_when_the_chain_says_that_its_time_is_over(
+    chain: LocalChain, merchant: Merchant, tmp_path: Path, ahead: int
+) -> None:
+    """Our clock may be wrong in either direction: only a block after the end of the signature releases the sum."""
+    clock = Clock()
+
+    async def buy() -> None:
+        async with studio_over(tmp_path, clock=clock) as studio:
+            merchant.acts["paid"] = reset
+            with pytest.raises(BlockrunError):
+                await studio.make(REQUEST, merchant.gateway)
+            clock.ahead = float(ahead)
+
+            assert 0 == await studio.reconcile(merchant.gateway)
+            assert [State.UNKNOWN] == [payment.state for payment in payments(studio)]
+
+            chain.travel(320)
+            assert 0 == await studio.reconcile(merchant.gateway)
+
+            chain.travel(40)
+            clock.ahead = float(max(ahead, 400))
+            assert 1 == await studio.reconcile(merchant.gateway)
+            assert [State.RELEASED] == [payment.state for payment in payments(studio)]
+
+    asyncio.run(buy())
+    with pytest.raises(Rejected, match="expired"):
+        chain.transfer(merchant.shown[0].cheque)
+
+    assert FUNDS == chain.balance(ME)
+
+
+def test_one_server_that_lies_or_lags_decides_nothing(
+    chain: LocalChain, merchant: Merchant, tmp_path: Path, servers: list[RpcServer]
+) -> None:
+    """With one of three silent, one that contradicts the other leaves the sum at risk, whatever it says."""
+    clock = Clock()
+
+    async def buy() -> None:
+        async with studio_over(tmp_path, clock=clock) as studio:
+            merchant.acts["settled"] = reset
+            servers[0].twist = lambda _method, _result: None
+            servers[1].twist = lambda method, result: UNUSED if method == "eth_call" else result
+            with pytest.raises(PaymentOutcomeUnknown):
+                await studio.make(REQUEST, merchant.gateway)
+            chain.travel(400)
+            clock.ahead = 400.0
+
+            assert 0 == await studio.reconcile(merchant.gateway)
+            assert [State.UNKNOWN] == [payment.state for payment in payments(studio)]
+
+            stale = {"number": hex(1), "timestamp": hex(chain.now - 4000)}
+            servers[1].twist = lambda method, result: stale if method == "eth_getBlockByNumber" else result
+            assert 1 == await studio.reconcile(merchant.gateway)
+            assert [State.SETTLED] == [payment.state for payment in payments(studio)]
+
+    asyncio.run(buy())
+
+    assert PRICE == chain.balance(PAYEE)

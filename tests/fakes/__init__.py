@@ -1,0 +1,1 @@
+"""Gateways, chains and services that play a part in the tests."""

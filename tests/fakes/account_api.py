@@ -1,0 +1,176 @@
+"""A prepaid account's gateway: a Bearer key, credit that runs out, and slow jobs from the first POST.
+
+It keeps books of every charge, and remembers where the key was shown. `fail` says how the next requests go
+wrong.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
+from blockrun_magic.gateway.gateways import Gateway, preset
+from blockrun_magic.gateway.request import PriceKey
+from fakes.clawrouter import Charge
+from fakes.http_server import HangUp, Served, picture
+
+__all__ = ["KEY", "Account"]
+
+KEY = "brk_test_0123456789abcdefTHROWAWAY"
+"""Well known, and good for nothing but these tests."""
+
+
+class Account(Served):
+    """The gateway of one account; `slow` makes every order a job of so many polls."""
+
+    def __init__(self, *, port: int = 0, slow: int = 0, names_price: bool = True, credit: int = 5_000_000) -> None:
+        super().__init__(port)
+        self.slow, self.names_price, self.credit = slow, names_price, credit
+        self.books: list[Charge] = []
+        self.posts = 0
+        self.polls = 0
+        self.shown: list[tuple[str, str | None]] = []
+        """Path and `Authorization` header of every request."""
+        self.poll_url: str | None = None
+        self.pictures_at: str | None = None
+        self.served = [model.id for model in SNAPSHOT.models]
+        self._faults: deque[Any] = deque()
+        self._jobs: dict[str, dict[str, Any]] = {}
+
+    @property
+    def url(self) -> str:
+        """The account's address."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def gateway(self) -> Gateway:
+        """The preset, at this server's address."""
+        return preset("account", {"BLOCKRUN_API_KEY_URL": self.url})
+
+    @property
+    def total(self) -> int:
+        """All that was charged, in micro-USDC."""
+        return sum(charge.micros for charge in self.books)
+
+    def fail(self, *faults: Any) -> None:
+        """Let the next requests, polls included, end so, one each.
+
+        "reset" drops the connection before any charge, "charged" after one; (status, body) is the answer.
+        """
+        self._faults += faults
+
+    def app(self) -> Starlette:
+        """Return the gateway's paths."""
+        return Starlette(
+            routes=[
+                Route("/v1/images/generations", self._ordered, methods=["POST"]),
+                Route("/v1/images/image2image", self._ordered, methods=["POST"]),
+                Route("/v1/images/jobs/{name}", self._polled),
+                Route("/v1/models", self._models),
+                Route("/media/{index:int}", self._media),
+                Route("/moved/{index:int}", self._moved),
+            ]
+        )
+
+    def _refused(self, request: Request) -> Response | None:
+        key = request.headers.get("authorization")
+        self.shown.append((request.url.path, key))
+        if key != f"Bearer {KEY}":
+            return JSONResponse({"error": {"message": f"Invalid key {key}", "code": "invalid_api_key"}}, 401)
+        return None
+
+    async def _ordered(self, request: Request) -> Response:
+        self.posts += 1
+        refused = self._refused(request)
+        if refused is not None:
+            return refused
+        body = json.loads(await request.body())
+        if body["model"] not in self.served:
+            return JSONResponse({"error": f"Unknown model: {body['model']}"}, 400)
+        fault = self._faults.popleft() if self._faults else None
+        failed = _failed(fault)
+        return failed or self._paid(body, self._price(request.url.path, body), fault)
+
+    def _paid(self, body: Mapping[str, Any], price: int, fault: Any) -> Response:
+        if price > self.credit:
+            return JSONResponse({"error": {"message": "Insufficient credit", "code": "insufficient_credit"}}, 402)
+        if self.slow:
+            return self._queued(body, price)
+        self._charge(body["model"], price)
+        return HangUp() if fault == "charged" else self._completed(body, price)
+
+    def _price(self, path: str, body: Mapping[str, Any]) -> int:
+        """Return the price: the provider's own, without a margin."""
+        key = PriceKey(path, body["model"], body["size"], body.get("quality"), body["n"])
+        return (SNAPSHOT.list_price(key) or 0) * 100 // 105
+
+    def _charge(self, model: str, price: int) -> None:
+        self.credit -= price
+        self.books.append(Charge(model, price))
+
+    def _queued(self, body: Mapping[str, Any], price: int) -> Response:
+        name = f"job{len(self._jobs)}"
+        self._jobs[name] = {"body": body, "price": price, "left": self.slow, "paid": False}
+        about = {"id": name, "status": "queued", "poll_url": self.poll_url or f"/v1/images/jobs/{name}"}
+        return JSONResponse({**about, "price": self._words(price)}, 202)
+
+    async def _polled(self, request: Request) -> Response:
+        self.polls += 1
+        refused = self._refused(request)
+        if refused is not None:
+            return refused
+        fault = self._faults.popleft() if self._faults else None
+        failed = _failed(fault)
+        if failed is not None:
+            return failed
+        job = self._jobs.get(request.path_params["name"])
+        if job is None:
+            return JSONResponse({"error": "Not found"}, 404)
+        job["left"] -= 1
+        if job["left"] > 0:
+            return JSONResponse({"status": "in_progress"}, 202)
+        if not job["paid"]:
+            job["paid"] = True
+            self._charge(job["body"]["model"], job["price"])
+        return HangUp() if fault == "charged" else self._completed(job["body"], job["price"])
+
+    def _completed(self, body: Mapping[str, Any], price: int) -> Response:
+        place = self.pictures_at or f"{self.url}/media"
+        entries = [{"url": f"{place}/{len(self.books) + index}"} for index in range(body["n"])]
+        content: dict[str, Any] = {"created": int(time.time()), "status": "completed", "data": entries}
+        if self.names_price:
+            content["price"] = self._words(price)
+        credit = {"success": True, "transaction": "", "network": "credit", "payer": "a test"}
+        return JSONResponse(
+            content, headers={"payment-response": base64.b64encode(json.dumps(credit).encode()).decode()}
+        )
+
+    def _words(self, price: int) -> dict[str, str]:
+        return {"amount": f"{price / 1e6:.6f}", "currency": "USD"}
+
+    async def _models(self, request: Request) -> Response:
+        entries = [{"id": name, "categories": ["image"]} for name in self.served]
+        return self._refused(request) or JSONResponse({"data": entries})
+
+    async def _media(self, request: Request) -> Response:
+        self.shown.append((request.url.path, request.headers.get("authorization")))
+        return Response(picture(request.path_params["index"], "PNG"), media_type="image/png")
+
+    async def _moved(self, request: Request) -> Response:
+        return RedirectResponse(f"{self.url}/media/{request.path_params['index']}")
+
+
+def _failed(fault: Any) -> Response | None:
+    if isinstance(fault, tuple):
+        return JSONResponse(fault[1], fault[0])
+    return HangUp() if fault == "reset" else None

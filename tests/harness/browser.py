@@ -1,0 +1,220 @@
+"""A real Chromium in front of a real JupyterLab or Voilà: a test types, clicks and looks as a person does.
+
+`running_browser` starts it; `open_notebook` and `open_app` put a page before the test. Pages are offline: Chromium
+reaches this machine only. Where a test fails with a page open, the error names a screenshot under build/screens/.
+
+playwright's event loop stays set in the thread that drives it, so the browser lives as long as one test module (the
+fixture `browser`), and no test of such a module may call `asyncio.run`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import httpx
+import nbformat
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+
+from harness import ROOT
+from harness.chromium import find_chromium
+from harness.jupyter import Server
+from harness.kernel import clean_environ
+
+__all__ = [
+    "Notebook",
+    "Theme",
+    "open_app",
+    "open_in_notebook7",
+    "open_notebook",
+    "open_practice",
+    "running_browser",
+    "write_notebook",
+]
+
+SCREENS = ROOT / "build" / "screens"
+"""Where the screenshots of failed tests are."""
+
+Theme = Literal["light", "dark"]
+
+_PATIENCE = 60
+_CHROMIUM = ("--disable-gpu", "--disable-quic", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
+_KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+_NOTEBOOK7 = "/static/notebook/"
+"""Its own scripts: 7.6 has errors with an empty page, too."""
+_NUMBERS = itertools.count(1)
+
+
+@contextmanager
+def running_browser(home: Path) -> Iterator[Browser]:
+    """Yield a headless Chromium; raises AssertionError when there is none on this machine."""
+    chromium = find_chromium()
+
+    assert chromium, "no Chromium: `python tests/chromium.py` installs one, and `make test` does it by itself"
+    expect.set_options(timeout=_PATIENCE * 1000)
+    with sync_playwright() as playwright:
+        environ = dict(clean_environ(home))
+        browser = playwright.chromium.launch(executable_path=chromium, args=_CHROMIUM, env=environ)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+class Notebook:
+    """A notebook that is open in JupyterLab; its last cell is empty, and the kernel is ready."""
+
+    def __init__(self, page: Page, file: Path) -> None:
+        self.page = page
+        self.file = file
+        self.cells: Locator = page.locator(".jp-Notebook .jp-CodeCell")
+
+    @property
+    def folder(self) -> Path:
+        """The notebook's own folder: its kernel works there, and has its BLOCKRUN_HOME there."""
+        return self.file.parent
+
+    def run(self, code: str) -> Locator:
+        """Return the cell `code`, typed below all others and run to its end."""
+        return self.finish(self.start(code))
+
+    def start(self, code: str) -> Locator:
+        """Type a cell below all others and run it, without waiting for it; return it."""
+        place = self.cells.count() - 1
+        self.type(code)
+        self.page.keyboard.press("Shift+Enter")
+        expect(self.cells).to_have_count(place + 2)
+        return self.cells.nth(place)
+
+    def finish(self, cell: Locator) -> Locator:
+        """Return a started cell once it has ended: its prompt shows a number."""
+        expect(cell.locator(".jp-InputPrompt")).to_have_text(re.compile(r"\[\d+\]:"))
+        return cell
+
+    def type(self, code: str) -> Locator:
+        """Put text into the empty last cell at one stroke, so that no bracket closes by itself; return the cell."""
+        cell = self.cells.last
+        cell.locator(".cm-content").click()
+        self.page.keyboard.insert_text(code)
+        return cell
+
+    def value(self, expression: str) -> str:
+        """Return the repr of an expression, evaluated in a new cell."""
+        return output_of(self.run(f"print(repr({expression}))")).inner_text().strip()
+
+    def run_all(self) -> None:
+        """Choose Run All Cells from the menu, without waiting for them."""
+        self.page.get_by_role("menuitem", name="Run", exact=True).click()
+        self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+
+    def stop(self) -> None:
+        """Press the toolbar's Stop."""
+        self.page.locator('.jp-NotebookPanel-toolbar [data-command="notebook:interrupt-kernel"]').click()
+
+    def save(self) -> None:
+        """Save the notebook, and wait until it is saved."""
+        self.page.keyboard.press("Control+s")
+        expect(self.page.locator(".jp-mod-current.jp-mod-dirty")).to_have_count(0)
+
+
+def output_of(cell: Locator) -> Locator:
+    """Return the place below a cell where its outputs are."""
+    return cell.locator(".jp-Cell-outputArea")
+
+
+def write_notebook(folder: Path, cells: Sequence[str] = ()) -> Path:
+    """Write a notebook of code cells into a new folder of its own in `folder`, and return its path."""
+    own = folder / f"{next(_NUMBERS):03}"
+    own.mkdir()
+    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": _KERNELSPEC})
+    notebook.cells = [nbformat.v4.new_code_cell(cell) for cell in cells]
+    nbformat.write(notebook, own / "notebook.ipynb")
+    return own / "notebook.ipynb"
+
+
+@contextmanager
+def open_notebook(
+    browser: Browser, lab: Server, file: Path | None = None, *, theme: Theme = "light", width: int = 1280
+) -> Iterator[Notebook]:
+    """Yield a notebook that is open in JupyterLab (a new, empty one without `file`); its kernel ends with the page."""
+    file = file or write_notebook(lab.folder, [""])
+    with _open_file(browser, lab, file, "lab/tree/{}?reset", theme, width) as page:
+        expect(page.get_by_text("(ipykernel) | Idle")).to_be_visible()
+        page.keyboard.press("Control+b")  # the list of files takes room
+        expect(page.locator("#jp-left-stack")).to_be_hidden()
+        yield Notebook(page, file)
+
+
+@contextmanager
+def open_in_notebook7(browser: Browser, lab: Server) -> Iterator[Notebook]:
+    """Yield a new notebook that is open in Notebook 7, which the same server has; its kernel ends with the page."""
+    file = write_notebook(lab.folder, [""])
+    with _open_file(browser, lab, file, "notebooks/{}", "light", 1280) as page:
+        _wait_for_its_kernel(page, lab, file)
+        yield Notebook(page, file)
+
+
+def _wait_for_its_kernel(page: Page, lab: Server, file: Path) -> None:
+    """Notebook 7 looks idle before it has its kernel, and forgets a cell that is run then: the server knows better."""
+    name = file.relative_to(lab.folder).as_posix()
+    for _ in range(_PATIENCE * 5):
+        kernels = [each["kernel"] for each in httpx.get(f"{lab.url}api/sessions").json() if each["path"] == name]
+        if [("idle", True)] == [(kernel["execution_state"], kernel["connections"] > 0) for kernel in kernels]:
+            break
+        page.wait_for_timeout(200)
+    expect(page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")).to_be_visible()
+
+
+@contextmanager
+def _open_file(browser: Browser, lab: Server, file: Path, address: str, theme: Theme, width: int) -> Iterator[Page]:
+    name = file.relative_to(lab.folder).as_posix()
+    try:
+        with _open_page(browser, lab.url + address.format(name), theme, width) as page:
+            yield page
+    finally:
+        for session in httpx.get(f"{lab.url}api/sessions").json():
+            if session["path"] == name:
+                httpx.delete(f"{lab.url}api/sessions/{session['id']}", timeout=_PATIENCE)
+
+
+@contextmanager
+def open_practice(browser: Browser, lab: Server, *, theme: Theme = "light", width: int = 1280) -> Iterator[Notebook]:
+    """Yield a new notebook that has loaded the extension and uses a practice gateway of its own."""
+    with open_notebook(browser, lab, theme=theme, width=width) as notebook:
+        cell = notebook.run("%load_ext blockrun_magic\n%blockrun use practice")
+        expect(output_of(cell)).to_contain_text("play money only")
+        yield notebook
+
+
+@contextmanager
+def open_app(
+    browser: Browser, voila: Server, file: Path, *, theme: Theme = "light", width: int = 1280
+) -> Iterator[Page]:
+    """Yield the page that Voilà makes of a notebook."""
+    name = file.relative_to(voila.folder).as_posix()
+    with _open_page(browser, f"{voila.url}voila/render/{name}?theme={theme}", theme, width) as page:
+        yield page
+
+
+@contextmanager
+def _open_page(browser: Browser, url: str, theme: Theme, width: int) -> Iterator[Page]:
+    page = browser.new_page(color_scheme=theme, viewport={"width": width, "height": 900})
+    page.set_default_timeout(_PATIENCE * 1000)
+    try:
+        page.goto(url)
+        yield page
+        errors = [error.stack for error in page.page_errors() if _NOTEBOOK7 not in (error.stack or "")]
+        assert not errors, errors
+    except BaseException as error:
+        test = os.environ.get("PYTEST_CURRENT_TEST", "page").rpartition("::")[2]
+        path = SCREENS / f"{re.sub(r'[^a-z0-9_]+', '-', test.partition(' ')[0].lower())}.png"
+        page.screenshot(path=path)
+        error.add_note(f"What the page showed: {path}")
+        raise
+    finally:
+        page.close()

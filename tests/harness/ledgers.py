@@ -1,0 +1,119 @@
+"""Ledgers with a clock of their own, and payments in any state."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from blockrun_magic.payments.ledger.ledger import Ledger
+from blockrun_magic.payments.ledger.records import Payment, Purchase
+from blockrun_magic.payments.ledger.states import State
+from blockrun_magic.payments.x402.protocol import Authorization, PaymentPayload
+
+NOON = 1_800_014_400.0 - 1_800_014_400 % 86_400 + 43_200
+
+
+REQUEST = {"endpoint": "/v1/images/generations", "model": "google/nano-banana", "prompt": "a cat", "size": "1024x1024"}
+
+
+HASH = "0x" + "ab" * 32
+
+
+JOB = "https://blockrun.ai/api/v1/jobs/1"
+
+
+@dataclass
+class Clock:
+    """A clock that a test moves by hand."""
+
+    now: float = NOON
+
+    def __call__(self) -> float:
+        """Return the time, in Unix seconds."""
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Return a clock that stands at noon, UTC."""
+    return Clock()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return where the ledger is, or will be."""
+    return tmp_path / "magic" / "ledger.sqlite"
+
+
+@pytest.fixture
+def ledger(path: Path, clock: Clock) -> Iterator[Ledger]:
+    """Return an empty ledger of session "one"."""
+    with closing(Ledger(path, "one", clock)) as ledger:
+        yield ledger
+
+
+@contextmanager
+def another(ledger: Ledger, session: str = "two") -> Iterator[Ledger]:
+    """Yield the same ledger as another kernel has it open."""
+    with closing(Ledger(ledger.path, session, ledger.clock)) as opened:
+        yield opened
+
+
+def purchase(ledger: Ledger, digest: str = "sha256:1", take: int = 1, realm: str = "real") -> Purchase:
+    """Return a purchase that has begun."""
+    return ledger.create_purchase(realm, "base", digest, take, REQUEST, private=False)
+
+
+def signed(nonce: str | None = None) -> PaymentPayload:
+    """Return a payment as it looks after signing; its header is a secret."""
+    authorization = Authorization(
+        payer="0x" + "11" * 20,
+        pay_to="0x" + "22" * 20,
+        value=52_500,
+        valid_after=int(NOON) - 600,
+        valid_before=int(NOON) + 300,
+        nonce=nonce or "0x" + secrets.token_hex(32),
+    )
+    return PaymentPayload(authorization, "PAYMENT-SIGNATURE", "c2VjcmV0IGhlYWRlcg==")
+
+
+def payment_of(ledger: Ledger, payment_id: int) -> Payment:
+    """Return a payment as it stands now."""
+    [row] = ledger.query("SELECT purchase_id FROM authorizations WHERE id = ?", (payment_id,))
+    return next(payment for payment in ledger.payments(row["purchase_id"]) if payment.id == payment_id)
+
+
+STEPS: dict[State, Callable[[Ledger, Payment], None]] = {
+    State.SIGNED: lambda ledger, payment: ledger.sign(payment.id, "eip155:8453", signed()),
+    State.SUBMITTED: lambda ledger, payment: ledger.submit(payment.id),
+    State.POLLING: lambda ledger, payment: ledger.poll(payment.id, payment.purchase_id, JOB),
+    State.SETTLED: lambda ledger, payment: ledger.settle(payment.id, HASH),
+    State.RELEASED: lambda ledger, payment: ledger.release(payment.id, "never sent"),
+    State.UNKNOWN: lambda ledger, payment: ledger.mark_unknown(payment.id, "the connection broke", refused=True),
+}
+
+
+WAYS: dict[State, tuple[State, ...]] = {
+    State.RESERVED: (),
+    State.SIGNED: (State.SIGNED,),
+    State.SUBMITTED: (State.SIGNED, State.SUBMITTED),
+    State.POLLING: (State.SIGNED, State.SUBMITTED, State.POLLING),
+    State.SETTLED: (State.SIGNED, State.SUBMITTED, State.SETTLED),
+    State.RELEASED: (State.RELEASED,),
+    State.UNKNOWN: (State.SIGNED, State.SUBMITTED, State.UNKNOWN),
+}
+
+
+def payment_in(ledger: Ledger, state: State, amount: int = 52_500, of: Purchase | None = None) -> Payment:
+    """Return a payment that was brought into `state` the usual way."""
+    payment_id = ledger.reserve(of or purchase(ledger), amount)
+    for step in WAYS[state]:
+        STEPS[step](ledger, payment_of(ledger, payment_id))
+    payment = payment_of(ledger, payment_id)
+    assert state is payment.state
+    return payment

@@ -1,0 +1,33 @@
+"""A practice gateway, and a kernel that uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from blockrun_magic.practice.server.server import PracticeServer
+from harness.kernel import Kernel, running_kernel
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[PracticeServer]:
+    """Return a practice gateway, whose ledger the tests may look into."""
+    with PracticeServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def kernel_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder that is home and working directory of the module's kernel."""
+    return tmp_path_factory.mktemp("kernel")
+
+
+@pytest.fixture(scope="module")
+def kernel(gateway: PracticeServer, kernel_home: Path) -> Iterator[Kernel]:
+    """Return a kernel that has loaded the extension and uses the practice gateway."""
+    with running_kernel(kernel_home, {"BLOCKRUN_PRACTICE_URL": gateway.url}) as running:
+        assert running.run("%load_ext blockrun_magic").status == "ok"
+        assert running.run("%blockrun use practice").status == "ok"
+        yield running

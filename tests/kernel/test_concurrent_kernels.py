@@ -1,0 +1,222 @@
+"""Several kernels, clicks and stops at once: one picture is paid for once, and a stop is what it says."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blockrun_magic.gateway.request import ImageRequest
+from blockrun_magic.payments.ledger.ledger import Ledger
+from blockrun_magic.payments.ledger.states import AT_RISK, State
+from blockrun_magic.payments.x402.protocol import sign_payment
+from blockrun_magic.studio import Options, Progress, Studio
+from blockrun_magic.studio.payment import x402 as signed_module
+from fakes.gateway import Exchange, Merchant, Reply, studio_over
+from harness.crash import Job, Nursery, nursery, practice_gateway, settlements_of
+
+_REQUEST = ImageRequest("generate", "a heron in the reeds", "google/nano-banana")
+_PRICE = 52_500
+_SLOW_CELL = 1
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return the URL of a practice gateway in a process of its own."""
+    with practice_gateway(tmp_path_factory.mktemp("practice")) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def kernels() -> Iterator[Nursery]:
+    """Return where kernels come from."""
+    with nursery() as kernels:
+        yield kernels
+
+
+def _side_by_side(kernels: Nursery, *jobs: Job) -> list[dict[str, Any]]:
+    """Return what the cells of several kernels over one folder brought."""
+    runs = [kernels.start(job) for job in jobs]
+    results = [result for run in runs for result in run.outcome()["results"]]
+
+    assert [None] * len(results) == [result["error"] for result in results]
+    return results
+
+
+def test_two_kernels_running_the_same_cell_buy_one_picture(kernels: Nursery, url: str, tmp_path: Path) -> None:
+    """The second waits for the first and gets its picture at $0."""
+    jobs = [Job(str(tmp_path), url, "two kernels", (_SLOW_CELL,), session=name) for name in ("one", "two")]
+    results = _side_by_side(kernels, *jobs)
+    [paid] = settlements_of(url, "two kernels")
+
+    assert 2 == len(results)
+    assert results[0]["files"] == results[1]["files"]
+    assert [0, int(paid["amount"])] == sorted(result["cost"] for result in results)
+
+
+def test_four_kernels_running_all_cells_buy_each_once(kernels: Nursery, url: str, tmp_path: Path) -> None:
+    """Whatever the order in which they meet, four different pictures cost four prices."""
+    jobs = [Job(str(tmp_path), url, "four kernels", at_once=True, session=str(number)) for number in range(4)]
+    results = _side_by_side(kernels, *jobs)
+    paid = settlements_of(url, "four kernels")
+
+    assert 16 == len(results)
+    assert 4 == len(paid)
+    assert sum(int(line["amount"]) for line in paid) == sum(result["cost"] for result in results)
+
+
+def test_fresh_in_two_kernels_buys_two_takes(kernels: Nursery, url: str, tmp_path: Path) -> None:
+    """`--fresh` means another picture in each of them, and neither takes the other's."""
+    jobs = [Job(str(tmp_path), url, "two takes", (_SLOW_CELL,), fresh=True, session=name) for name in ("one", "two")]
+    results = _side_by_side(kernels, *jobs)
+    paid = settlements_of(url, "two takes")
+
+    assert [1, 2] == sorted(result["take"] for result in results)
+    assert results[0]["files"] != results[1]["files"]
+    assert sorted(int(line["amount"]) for line in paid) == sorted(result["cost"] for result in results)
+
+
+# -- one kernel, several wishes
+
+
+async def _hurried(exchange: Exchange) -> Reply | None:
+    await asyncio.sleep(0.05)
+    return None
+
+
+def test_a_double_click_pays_once(tmp_path: Path) -> None:
+    """Two runs of one cell at the same moment show one payment and bring one picture."""
+
+    async def clicks(merchant: Merchant) -> list[int]:
+        async with studio_over(tmp_path) as studio:
+            makes = (studio.make(_REQUEST, merchant.gateway) for _ in range(2))
+            return [result.cost_micros for result in await asyncio.gather(*makes)]
+
+    with Merchant(time.time, {"paid": _hurried}) as merchant:
+        costs = asyncio.run(clicks(merchant))
+
+        assert [0, _PRICE] == sorted(costs)
+        assert 1 == len(merchant.shown)
+        assert _PRICE == merchant.chain.total
+
+
+# -- stop
+
+
+class _Gate:
+    """A point at which the merchant waits until the test lets it go on."""
+
+    def __init__(self) -> None:
+        self.reached, self.open = threading.Event(), threading.Event()
+
+    async def act(self, exchange: Exchange) -> Reply | None:
+        self.reached.set()
+        await asyncio.to_thread(self.open.wait)
+        return None
+
+
+async def _stopped(studio: Studio, merchant: Merchant, when: threading.Event, then: Callable[[], None]) -> None:
+    """Run the cell, stop it at the moment `when`, and go on with `then`."""
+    cell = asyncio.create_task(studio.make(_REQUEST, merchant.gateway, Options(), Progress()))
+    await asyncio.to_thread(when.wait)
+    cell.cancel()
+    then()
+    with suppress(asyncio.CancelledError):
+        await cell
+
+    assert cell.cancelled()
+
+
+def test_a_stop_before_the_signature_sends_nothing(tmp_path: Path) -> None:
+    """A cell that is stopped while it asks for the price has signed nothing and holds nothing of the caps."""
+    gate = _Gate()
+
+    async def cell(merchant: Merchant) -> None:
+        async with studio_over(tmp_path) as studio:
+            await _stopped(studio, merchant, gate.reached, gate.open.set)
+
+    with Merchant(time.time, {"challenge": gate.act}) as merchant:
+        asyncio.run(cell(merchant))
+
+        assert [] == merchant.shown
+    with closing(Ledger(tmp_path / "ledger.sqlite", "later")) as ledger:
+        assert [] == ledger.open_payments(tuple(State))
+        assert 0 == ledger.committed("practice").day
+
+
+def test_a_stop_while_signing_releases_the_reservation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signature that was being made when the cell was stopped never leaves, and its sum is free again."""
+    signing, go_on = threading.Event(), threading.Event()
+
+    def slowly(*args: Any) -> Any:
+        signing.set()
+        go_on.wait()
+        return sign_payment(*args)
+
+    async def cell(merchant: Merchant) -> None:
+        async with studio_over(tmp_path) as studio:
+            await _stopped(studio, merchant, signing, go_on.set)
+
+    monkeypatch.setattr(signed_module, "sign_payment", slowly)
+    with Merchant(time.time) as merchant:
+        asyncio.run(cell(merchant))
+
+        assert [] == merchant.shown
+    with closing(Ledger(tmp_path / "ledger.sqlite", "later")) as ledger:
+        [payment] = ledger.open_payments(tuple(State))
+
+        assert State.RELEASED is payment.state
+        assert payment.header_value is None
+        assert 0 == ledger.committed("practice").day
+
+
+def test_a_stop_after_the_signature_lets_the_purchase_go_on(tmp_path: Path) -> None:
+    """The cell ends at once, the purchase ends by itself, and the next run finds its picture at $0."""
+    gate = _Gate()
+
+    async def cells(merchant: Merchant) -> None:
+        async with studio_over(tmp_path) as studio:
+            await _stopped(studio, merchant, gate.reached, gate.open.set)
+            again = await studio.make(_REQUEST, merchant.gateway)
+
+            assert again.receipt.cached
+            assert again.receipt.settled
+            assert 0 == again.cost_micros
+            assert [] == studio.ledger.open_payments(AT_RISK)
+
+    with Merchant(time.time, {"paid": gate.act}) as merchant:
+        asyncio.run(cells(merchant))
+
+        assert 1 == len(merchant.shown)
+        assert _PRICE == merchant.chain.total
+
+
+def test_a_kernel_that_ends_after_a_stop_loses_nothing(tmp_path: Path) -> None:
+    """A kernel that goes away while the purchase goes on leaves it to the next, with the same payment."""
+    gate = _Gate()
+
+    async def first(merchant: Merchant) -> None:
+        async with studio_over(tmp_path, session="first") as studio:
+            await _stopped(studio, merchant, gate.reached, lambda: None)
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()  # as the end of the process does
+
+    async def second(merchant: Merchant) -> None:
+        async with studio_over(tmp_path, session="second") as studio:
+            result = await studio.make(_REQUEST, merchant.gateway)
+
+            assert result.receipt.settled
+
+    with Merchant(time.time, {"paid": gate.act}) as merchant:
+        asyncio.run(first(merchant))
+        gate.open.set()
+        asyncio.run(second(merchant))
+
+        assert 1 == len({shown.header for shown in merchant.shown})
+        assert _PRICE == merchant.chain.total

@@ -1,0 +1,118 @@
+"""The documentation's code runs, and its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from blockrun_magic.practice.server.server import PracticeServer
+from harness import ROOT
+from harness.kernel import Kernel, clean_environ, running_kernel
+
+DOCS = ROOT / "docs"
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md"))]
+PAINTED = "from PIL import Image\nmask.load_mask(Image.new('L', city.size, 255))"
+"""What a person would do with the mouse."""
+_LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+_CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)
+
+
+def cells_of(page: Path) -> list[str]:
+    """Return the Python on a page, and the cells for a notebook, in order."""
+    return _CODE.findall(page.read_text("utf-8"))
+
+
+@pytest.fixture
+def kernel(tmp_path: Path) -> Iterator[Kernel]:
+    """Return a kernel with a practice gateway of its own."""
+    with PracticeServer() as gateway, running_kernel(tmp_path, {"BLOCKRUN_PRACTICE_URL": gateway.url}) as running:
+        yield running
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Every link to a file of ours is to one that exists."""
+    links = [link for link in _LINK.findall(page.read_text("utf-8")) if "://" not in link]
+    broken = [link for link in links if not (page.parent / link).exists()]
+
+    assert [] == broken
+
+
+def test_the_scripts_of_the_python_page_run(tmp_path: Path) -> None:
+    """Its blocks run one after the other, in practice mode, without a wallet."""
+    code = "\n".join(_CODE.findall((ROOT / "docs" / "python.md").read_text("utf-8")))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=clean_environ(tmp_path),
+        check=False,
+    )
+
+    assert "" == done.stderr
+    assert "['a red kite', 'a blue kite', 'a green kite']" in done.stdout
+    assert (tmp_path / "city.png").exists()
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if cells_of(page)], ids=lambda page: page.name)
+def test_the_cells_of_a_page_run(kernel: Kernel, page: Path) -> None:
+    """One block after the other, in a notebook, from the first to the last; a script is one that a test below runs."""
+    cells = []
+    for code in cells_of(page) if page.name != "python.md" else []:
+        cells.append(kernel.run(code))
+        if "paint_mask(" in code:
+            cells.append(kernel.run(PAINTED))
+
+    assert [] == [cell.error for cell in cells if cell.status != "ok"]
+
+
+class _Outside(HTMLParser):
+    """Collects what a page would load from elsewhere as soon as it is opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note addresses of scripts, styles, pictures and frames."""
+        for name, value in attrs:
+            loads = name == "src" or (name == "href" and tag == "link")
+            if loads and value and re.match(r"(?:https?:)?//", value):
+                self.found.append(f"{tag} {value}")
+
+
+def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    """Every link between pages leads somewhere, notebooks are shown with their pictures, and it can be read offline."""
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-E", "-b", "html", "-d", tmp_path / "trees"]
+    environ = clean_environ(tmp_path, http_proxy="http://127.0.0.1:9", https_proxy="http://127.0.0.1:9")
+    done = subprocess.run([*command, DOCS, tmp_path / "site"], capture_output=True, text=True, env=environ, check=False)
+
+    assert (0, "") == (done.returncode, done.stderr)
+    site = tmp_path / "site"
+    pages = {path.relative_to(site).as_posix(): path.read_text("utf-8") for path in site.rglob("*.html")}
+    assert {f"{page.stem}.html" for page in DOCS.glob("*.md")} <= set(pages)
+    for path in (ROOT / "notebooks").glob("0*.ipynb"):
+        assert "../_images/" in pages[f"tutorials/{path.stem}.html"]
+    for name, text in pages.items():
+        parser = _Outside()
+        parser.feed(text)
+        assert [] == parser.found, name
+
+
+def test_badges_are_true() -> None:
+    """What a badge says, the project's metadata say."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    drawn = (DOCS / "images").glob("badge-*.svg")
+    badges = {path.stem.removeprefix("badge-"): path.read_text("utf-8") for path in drawn}
+
+    assert {"python", "licence", "network"} == set(badges)
+    assert f">{project['requires-python'].removeprefix('>=')}+<" in badges["python"]
+    assert f">{project['license']}<" in badges["licence"]

@@ -1,0 +1,141 @@
+"""Every line that README and docs tell somebody to type is typed here, in a real kernel or a real shell."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from blockrun_magic.practice.server.server import PracticeServer
+from harness import ROOT
+from harness.kernel import Kernel, clean_environ, made, running_kernel
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+READY = "%load_ext blockrun_magic\n%blockrun use practice"
+PICTURE = "%%imagegen --model cogview --size 512x512\na fox in the snow"
+
+REFUSED = {
+    "%blockrun use": "FlagError",  # said of all that it can do
+    "%blockrun reuse": "FlagError",
+    "%blockrun wallet use": "FlagError",
+    "%blockrun wallet import key": "WalletError",  # nobody types it here
+}
+"""What cannot go well here, and by which error."""
+BY_HAND = {".venv/bin/pre-commit install"}
+"""What changes the clone; test_repository.py has its settings checked by the same program."""
+LONG = {"python benchmarks time many", "python benchmarks --update", "python benchmarks/panel.py"}
+"""Measurements of minutes, and of what changes a page: a quick one is run below instead."""
+ELSEWHERE = {
+    "python -m blockrun_magic.practice": "test_practice_server.py",
+    "python docs/generate_magics.py > docs/magics.md": "test_reference.py",
+    ".venv/bin/python docs/generate_magics.py > docs/magics.md": "test_reference.py",
+    "voila notebooks/panel-app.ipynb": "test_panel.py",
+    "pip install .": "test_wheel.py",
+}
+"""Lines for a shell that another test runs, in its own way."""
+
+_TYPED = ("%blockrun", "%config ", "make ", "pip ", "python ", "voila ", ".venv/")
+_FENCE = re.compile(r"^```(text|console)?\n(.*?)^```", re.DOTALL | re.MULTILINE)
+_SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+_SYNTAX = re.compile(r"\[[A-Za-z-]+ ?[^\]]*\]$|\[\w+\||\\\||\b(FILE|ID|IMAGE|NOTEBOOK|NAME)\b")
+"""How a word is used in general: nothing that could be typed."""
+
+
+def lines_of(page: Path) -> list[str]:
+    """Return what a page tells one to type, in order, each once."""
+    text = page.read_text("utf-8")
+    found: list[tuple[int, str]] = []
+    for block in _FENCE.finditer(text):
+        lines = [line.removeprefix("$ ") for line in block[2].splitlines()]
+        found += [(block.start(), re.split(r"\s{2,}", line)[0]) for line in lines]
+    prose = re.sub(r"^```.*?^```", lambda match: " " * len(match[0]), text, flags=re.DOTALL | re.MULTILINE)
+    found += [(span.start(), span[1]) for span in _SPAN.finditer(prose)]
+    typed = [line for _, line in sorted(found, key=lambda entry: entry[0]) if line.startswith(_TYPED)]
+    return [line for line in dict.fromkeys(typed) if not _SYNTAX.search(line)]
+
+
+WORDS = {page: [line for line in lines_of(page) if line.startswith("%")] for page in PAGES}
+SHELL = sorted({line for page in PAGES for line in lines_of(page) if not line.startswith("%")})
+
+
+@pytest.fixture
+def kernel(gateway: PracticeServer, tmp_path: Path) -> Iterator[Kernel]:
+    """Return a kernel that has made a picture, beside the notebooks that the pages speak of."""
+    cells = [nbformat.v4.new_code_cell(code) for code in (READY, PICTURE)]
+    for name in ("lesson.ipynb", "winter.ipynb"):
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / name)
+    environ = {"BLOCKRUN_PRACTICE_URL": gateway.url, "JPY_SESSION_NAME": str(tmp_path / "winter.ipynb")}
+    with running_kernel(tmp_path, environ) as running:
+        made(running, READY)
+        made(running, PICTURE)
+        yield running
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if WORDS[page]], ids=lambda page: page.name)
+def test_the_words_on_a_page_do_what_they_say(kernel: Kernel, page: Path) -> None:
+    """One after the other, as somebody reads; none is misunderstood."""
+    kernel._client.allow_stdin = False
+    errors = {}
+    for line in WORDS[page]:
+        kernel.run("%blockrun use practice")
+        cell = kernel.run(line)
+        if cell.error_name != REFUSED.get(line, ""):
+            errors[line] = cell.error
+
+    assert {} == errors
+
+
+@pytest.mark.parametrize("line", [line for line in SHELL if line.startswith("make ")])
+def test_make_knows_its_targets(line: str) -> None:
+    """Each can be planned; what they do is what the tests, CI and the lines below do."""
+    done = subprocess.run([*shlex.split(line), "--dry-run"], capture_output=True, text=True, cwd=ROOT, check=False)
+
+    assert (0, "") == (done.returncode, done.stderr)
+
+
+@pytest.mark.parametrize("line", [line for line in SHELL if re.match(r"pip install .*\[", line)])
+def test_extras_that_are_named_exist(line: str) -> None:
+    """What stands in the brackets of a `pip install` is an extra of ours."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+
+    assert line.partition("[")[2].partition("]")[0] in extras
+
+
+@pytest.mark.parametrize("line", [line for line in SHELL if "blockrun_magic price" in line])
+def test_a_price_is_told_in_a_shell(kernel: Kernel, gateway: PracticeServer, tmp_path: Path, line: str) -> None:
+    """Of a notebook; without one it says what it wants."""
+    (tmp_path / "notebook.ipynb").write_bytes((tmp_path / "winter.ipynb").read_bytes())
+    command, environ = (
+        [sys.executable, *shlex.split(line)[1:]],
+        clean_environ(tmp_path, BLOCKRUN_PRACTICE_URL=gateway.url),
+    )
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environ, check=False)
+
+    assert ("Run All" if line.endswith(".ipynb") else "usage:") in done.stdout + done.stderr
+
+
+def test_a_measurement_runs(tmp_path: Path) -> None:
+    """The quickest of the benchmarks: how many requests a picture takes, beside other clients."""
+    command = [sys.executable, ROOT / "benchmarks", "requests"]
+    done = subprocess.run(command, capture_output=True, text=True, env=clean_environ(tmp_path), check=False)
+
+    assert 0 == done.returncode, done.stderr
+    assert "| requests a picture" in done.stdout
+
+
+def test_no_line_for_a_shell_is_forgotten() -> None:
+    """Each is run above, in another test, or stands among those that only a person runs."""
+    ours = {line for line in SHELL if line.startswith("make ") or re.match(r"pip install .*\[|.*_magic price", line)}
+    tools = {".venv/bin/ruff check --fix && .venv/bin/ruff format", ".venv/bin/python -m pytest tests/test_x402.py"}
+
+    assert set() == set(SHELL) - ours - tools - BY_HAND - LONG - set(ELSEWHERE)
+    for line, name in ELSEWHERE.items():
+        subject = re.sub(r"^.*?(generate_magics|panel-app|blockrun_magic.practice|install).*$", r"\1", line)
+        assert subject in (ROOT / "tests" / name).read_text("utf-8"), line

@@ -1,0 +1,130 @@
+"""What Run All would cost, read from the cells: to the micro-dollar, and nothing of it is run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from blockrun_magic.practice.server.server import PracticeServer
+from harness import ROOT
+from harness.kernel import clean_environ, made, paid_to, running_kernel
+
+LESSONS = sorted((ROOT / "notebooks").glob("0*.ipynb"))
+
+
+@pytest.fixture
+def gateway() -> Iterator[PracticeServer]:
+    """Return a practice gateway of its own, whose books say what was paid."""
+    with PracticeServer() as server:
+        yield server
+
+
+def forecast(path: Path, home: Path, url: str, *more: str) -> str:
+    """Return what `python -m blockrun_magic price` prints."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "blockrun_magic", "price", str(path), *more],
+        capture_output=True,
+        text=True,
+        env=clean_environ(home, BLOCKRUN_PRACTICE_URL=url),
+        check=False,
+    )
+
+    assert (0, "") == (done.returncode, done.stderr)
+    return done.stdout
+
+
+def micros(said: str) -> int:
+    """Return the sum of a forecast, in micro-dollars."""
+    match = re.search(r"Run All.*\$(\d+)\.(\d+)", said)
+
+    assert match is not None, said
+    return int(match[1]) * 1_000_000 + int(match[2].ljust(6, "0"))
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_the_forecast_is_what_run_all_then_costs(path: Path, tmp_path: Path, gateway: PracticeServer) -> None:
+    """First run and second run: the sums are those of the gateway's books."""
+    code = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    for _ in range(2):
+        expected = micros(forecast(path, tmp_path, gateway.url))
+        before = paid_to(gateway.url)
+        with running_kernel(tmp_path, {"BLOCKRUN_PRACTICE_URL": gateway.url}) as kernel:
+            for source in code:
+                kernel.run(source)
+
+        assert expected == paid_to(gateway.url) - before
+
+
+def notebook(folder: Path, *cells: str) -> Path:
+    """Return a notebook with these cells."""
+    path = folder / "notebook.ipynb"
+    content = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    path.write_text(nbformat.writes(content), "utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("cells", "dollars", "says"),
+    [
+        (["%imagegen --model cogview a fox"], "0.01575", ""),
+        (["x = %imagegen --model cogview a fox"], "0.01575", ""),
+        (["%imagegen --model cogview a fox", "%%imagegen --model cogview\na fox"], "0.01575", "1, 1 kept"),
+        (["%config BlockrunMagics.model = 'cogview'", "%imagegen a fox"], "0.01575", ""),
+        (["words = ['a', 'b', 'c']", "%%imagegen --model cogview --fill\n{words} fox"], "0.04725", ""),
+        (["words = list('abc')", "%%imagegen --fill\n{words} fox"], "0.00", "no variable 'words'"),
+        (["words = ['a']\nwords = f(words)", "%%imagegen --fill\n{words} fox"], "0.00", "no variable 'words'"),
+        (["for i in range(3):\n    %imagegen a fox"], "0.00", "in a loop or a function"),
+        (["import blockrun_magic\nblockrun_magic.generate('a fox')"], "0.00", "calls of generate and edit"),
+        (["%imagegen --modle flux a fox"], "0.00", "--modle"),
+        (["%imagegen --dry-run a fox"], "0.00", ""),
+        (["%imagegen --model cogview practice:500 a fox"], "0.00", ""),
+        (["def broken(:", "%imagegen --model cogview a fox"], "0.01575", ""),
+    ],
+)
+def test_what_can_be_read_and_what_is_said_of_the_rest(
+    tmp_path: Path, gateway: PracticeServer, cells: list[str], dollars: str, says: str
+) -> None:
+    """Plain values are followed; what a program computes is named, and counted as nothing."""
+    path = notebook(tmp_path, "%blockrun use practice", *cells)
+    said = forecast(path, tmp_path, gateway.url)
+
+    assert f"${dollars} play money" in said
+    assert says in said
+    assert ("at least" in said) == (says not in ("", "1, 1 kept"))
+    assert 0 == paid_to(gateway.url)
+
+
+def test_the_same_in_the_notebook(tmp_path: Path, gateway: PracticeServer) -> None:
+    """`%blockrun price` takes a notebook as well, and goes where this kernel's requests go."""
+    notebook(tmp_path, "%imagegen --model cogview a fox")
+    with running_kernel(tmp_path, {"BLOCKRUN_PRACTICE_URL": gateway.url}) as kernel:
+        made(kernel, "%load_ext blockrun_magic\n%blockrun use practice")
+        said = made(kernel, "%blockrun price notebook.ipynb").text
+        missing = kernel.run("%blockrun price nowhere.ipynb")
+
+    assert "What Run All costs at practice" in said
+    assert "$0.01575 play money" in said
+    assert "cannot be read" in missing.error[0]
+
+
+def test_what_is_no_notebook_is_refused(tmp_path: Path) -> None:
+    """Two lines and an exit status, not a traceback."""
+    path = tmp_path / "x.ipynb"
+    path.write_text("[]")
+    done = subprocess.run(
+        [sys.executable, "-m", "blockrun_magic", "price", str(path)],
+        capture_output=True,
+        text=True,
+        env=clean_environ(tmp_path),
+        check=False,
+    )
+
+    assert 1 == done.returncode
+    assert "is no notebook" in done.stderr
+    assert "Traceback" not in done.stderr

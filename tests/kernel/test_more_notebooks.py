@@ -1,0 +1,84 @@
+"""The later notebooks: they run as they are committed, stay small, and know nothing of the machine."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from blockrun_magic.practice.server.server import PracticeServer
+from harness import ROOT
+from harness.kernel import Cell, paid_to, running_kernel
+
+FOLDER = ROOT / "notebooks"
+ALL = sorted(path.name for path in FOLDER.glob("0*.ipynb"))
+LATER = [name for name in ALL if not name.startswith("01-")]
+_EMBEDDED = re.compile(r"data:image/[^\"')]*")
+
+
+def run_all(name: str, desk: Path, gateway: PracticeServer) -> list[Cell]:
+    """Return the cells of one Run All, in a kernel of its own."""
+    notebook = nbformat.read(FOLDER / name, as_version=4)
+    with running_kernel(desk, {"BLOCKRUN_PRACTICE_URL": gateway.url}) as kernel:
+        started = [kernel.start(cell.source) for cell in notebook.cells if cell.cell_type == "code"]
+        return [kernel.finish(cell_id) for cell_id in started]
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_every_cell_runs(name: str, tmp_path: Path, gateway: PracticeServer) -> None:
+    """Run All goes to the end, and pictures are shown."""
+    cells = run_all(name, tmp_path, gateway)
+
+    assert ["ok"] * len(cells) == [cell.status for cell in cells], [cell.error for cell in cells if cell.error]
+    assert sum(len(cell.pictures) for cell in cells) >= 3
+
+
+def test_a_second_run_of_many_pictures_costs_nothing(tmp_path: Path, gateway: PracticeServer) -> None:
+    """Every picture of notebook 03 is paid for once; what failed is tried again."""
+    run_all("03-many-pictures.ipynb", tmp_path, gateway)
+    before = paid_to(gateway.url)
+    run_all("03-many-pictures.ipynb", tmp_path, gateway)
+
+    assert before == paid_to(gateway.url)
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_it_is_small_and_says_nothing_of_its_machine(name: str) -> None:
+    """Under 400 KB with its outputs, and without a path of the machine that made them."""
+    text = (FOLDER / name).read_text("utf-8")
+
+    assert len(text.encode()) < 400_000
+    assert '"image/jpeg"' in text
+    for word in ("/tmp/", "/root", "/home/", "/work/", "/Users/"):  # noqa: S108  a path to look for, not to use
+        assert word not in text
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_no_key_and_no_payment_is_in_its_outputs(name: str) -> None:
+    """Such are long runs of letters and digits; only `%blockrun info` has some: a request's hash, and a transaction."""
+    notebook = nbformat.read(FOLDER / name, as_version=4)
+    found = []
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            faces = {"text/plain": output.get("text", "")} | output.get("data", {})
+            text = " ".join(face for kind, face in faces.items() if not kind.startswith("image/"))
+            runs = re.findall(r"[A-Za-z0-9+/=]{60,}", _EMBEDDED.sub("", text))
+            found += [run for run in runs if len(run) > 66 or not cell.source.startswith("%blockrun info")]
+
+    assert [] == found
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_sentence_stands_before_each_cell(name: str) -> None:
+    """Somebody who reads from top to bottom is never left alone with code; a solution explains itself."""
+    cells = nbformat.read(FOLDER / name, as_version=4).cells
+    bare = [
+        cell.source
+        for before, cell in pairwise(cells)
+        if cell.cell_type == before.cell_type == "code" and "hide-cell" not in cell.metadata.get("tags", [])
+    ]
+
+    assert [] == bare

@@ -1,0 +1,148 @@
+"""The first notebook: it runs as it is committed, its bill is right, and it is paid for once."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shutil
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import httpx
+import nbformat
+import pytest
+
+from blockrun_magic.practice.server.server import PracticeServer
+from harness import ROOT
+from harness.kernel import Cell, Kernel, clean_environ, paid_to, running_kernel
+
+PATH = ROOT / "notebooks" / "01-first-picture.ipynb"
+NOTEBOOK = nbformat.read(PATH, as_version=4)
+CODE = [cell for cell in NOTEBOOK.cells if cell.cell_type == "code"]
+OUTPUTS = [output for cell in CODE for output in cell.outputs]
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder in which the notebook runs."""
+    return tmp_path_factory.mktemp("desk")
+
+
+@pytest.fixture(scope="module")
+def first_run(gateway: PracticeServer, desk: Path) -> list[Cell]:
+    """Return the cells of a first Run All."""
+    with running_kernel(desk, {"BLOCKRUN_PRACTICE_URL": gateway.url}) as kernel:
+        return run_all(kernel)
+
+
+def run_all(kernel: Kernel) -> list[Cell]:
+    """Send every cell at once, as Run All does, and return them when all have ended."""
+    return [kernel.finish(name) for name in [kernel.start(cell.source) for cell in CODE]]
+
+
+def total_said(cells: list[Cell]) -> str:
+    """Return the total in the notebook's bill."""
+    bill = next(cell.text for cell in cells if "spent this session" in cell.text)
+    match = re.search(r"^total\s+\d+\s+\$(\S+)", bill, re.MULTILINE)
+
+    assert match is not None, bill
+    return match[1]
+
+
+def test_every_cell_runs(first_run: list[Cell]) -> None:
+    """Run All ends without an error and shows at least five pictures."""
+    assert [] == [cell.error for cell in first_run if cell.status != "ok"]
+    assert 5 <= sum(len(cell.pictures) for cell in first_run)
+
+
+def test_the_gateway_and_the_bill_agree(gateway: PracticeServer, first_run: list[Cell]) -> None:
+    """What the gateway was paid is what the notebook says was spent, to the micro-dollar."""
+    assert f"{paid_to(gateway.url) / 1_000_000:.6f}".rstrip("0") == total_said(first_run)
+
+
+def test_a_second_run_costs_nothing(gateway: PracticeServer, desk: Path, first_run: list[Cell]) -> None:
+    """Another kernel, another day: the same notebook shows the same pictures, and no money moves."""
+    before = paid_to(gateway.url), paid_requests_to(gateway.url)
+    with running_kernel(desk, {"BLOCKRUN_PRACTICE_URL": gateway.url}) as kernel:
+        cells = run_all(kernel)
+
+    assert before == (paid_to(gateway.url), paid_requests_to(gateway.url))
+    assert "0.00" == total_said(cells)
+    assert pictures_of(first_run) == pictures_of(cells)
+
+
+def paid_requests_to(url: str) -> int:
+    """Return how many requests with a payment the gateway at `url` has seen."""
+    return int(httpx.get(f"{url}/practice/ledger").json()["paid_requests"])
+
+
+def pictures_of(cells: list[Cell]) -> list[dict[str, Any]]:
+    """Return all that is shown as a picture, by media type."""
+    shown = [output["data"] for cell in cells for output in cell.pictures]
+    return [{kind: data for kind, data in bundle.items() if kind.startswith("image/")} for bundle in shown]
+
+
+# -- as it is committed
+
+
+def test_it_is_small_enough_to_be_opened_anywhere() -> None:
+    """Pictures and all, the file is below 400 KB."""
+    assert PATH.stat().st_size < 400_000
+
+
+def test_it_shows_its_pictures_to_those_who_only_look() -> None:
+    """It is committed with its outputs: every code cell was run, in order, and no cell failed."""
+    pictures = [output for output in OUTPUTS if "image/jpeg" in output.get("data", {})]
+
+    assert list(range(1, len(CODE) + 1)) == [cell.execution_count for cell in CODE]
+    assert 5 <= len(pictures)
+    assert [] == [output for output in OUTPUTS if output.output_type == "error"]
+
+
+def test_it_knows_nothing_of_the_machine_that_ran_it() -> None:
+    """No path, user or address of that machine is in it, and only the metadata that every kernel has."""
+    text = json.dumps([cell.get("outputs", []) for cell in NOTEBOOK.cells])
+
+    assert {"kernelspec", "language_info"} == set(NOTEBOOK.metadata)
+    assert "python3" == NOTEBOOK.metadata.kernelspec.name
+    assert all({} == cell.metadata for cell in NOTEBOOK.cells)
+    assert [] == re.findall(r"/(?:tmp|home|root|Users)\b|[A-Z]:\\\\", text)
+
+
+def test_its_source_is_what_the_language_allows() -> None:
+    """Cells that are Python parse, and each code cell has a sentence before it."""
+    for cell in CODE:
+        if not cell.source.startswith("%"):
+            ast.parse(cell.source)
+    kinds = [cell.cell_type for cell in NOTEBOOK.cells]
+
+    assert "markdown" == kinds[0]
+    assert ("code", "code") not in set(pairwise(kinds))
+
+
+# -- what `make demo` does with it
+
+
+def test_the_demo_leaves_pictures_a_page_and_the_bill(tmp_path: Path) -> None:
+    """It prints the bill and where each picture is; the page shows them and asks nothing of the network."""
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    demo = subprocess.run(
+        [sys.executable, "notebooks/demo.py"],
+        cwd=tmp_path,
+        env=clean_environ(tmp_path),
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    pictures = sorted((tmp_path / "build" / "pictures").iterdir())
+    page = (tmp_path / "build" / "demo.html").read_text("utf-8")
+
+    assert 5 <= len(pictures)
+    assert [] == [path.name for path in pictures if f"build/pictures/{path.name}" not in demo.stdout]
+    assert "Play money spent this session" in demo.stdout
+    assert 5 <= page.count("data:image/jpeg;base64,")
+    assert [] == re.findall(r"""<(?:script|link|img)[^>]+(?:src|href)=["']https?:[^"']*""", page)

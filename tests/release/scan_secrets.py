@@ -1,0 +1,68 @@
+"""Look for keys and payments in files: `python tests/release/scan_secrets.py FILE ...`, which pre-commit calls.
+
+Without files, everything that git tracks is looked into. What looks like a secret and is none stands in `KNOWN`.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+KNOWN = {
+    "FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141",  # the order of the curve secp256k1
+    "3d581455b3c18d4bbcbb9266889741ed3695f0c1b7b40e0bf30a299f6921f4a7",  # a request's digest, as a test expects it
+    "brk_test_0123456789abcdefTHROWAWAY",  # the tests' own accounts, which exist nowhere
+    "brk_live_wrongWRONGwrong",
+    "4NMwxzmYj2uvHuq8xoqhY8RXg63KSVJM1DXkpbmkUY7YQWuoyQgFnnzn6yo3CMnqZasnNPNuAT2TLwQsCaKkUddp",  # a public example
+}
+
+_SECRETS = {
+    "a private key, or something as long": re.compile(r"(?<![0-9a-zA-Z])(?:0x)?([0-9a-fA-F]{64})(?![0-9a-zA-Z])"),
+    "a signature": re.compile(r"(?<![0-9a-zA-Z])(?:0x)?([0-9a-fA-F]{130})(?![0-9a-zA-Z])"),
+    "a Solana key": re.compile(r"(?<![0-9a-zA-Z+/=])([1-9A-HJ-NP-Za-km-z]{86,88})(?![0-9a-zA-Z+/=])"),
+    "a payment header": re.compile(r"(eyJ4NDAy[0-9A-Za-z+/=]{40,})"),
+    "a BlockRun API key": re.compile(r"(brk_[0-9A-Za-z_]{16,})"),
+    "a key in PEM": re.compile(r"(-----BEGIN [A-Z ]*PRIVATE KEY-----)"),
+    "a token of GitHub or PyPI": re.compile(r"((?:gh[pousr]|github_pat)_[0-9A-Za-z_]{30,}|pypi-[0-9A-Za-z_-]{40,})"),
+}
+_PUBLIC = re.compile(r"(?:sha256:|transaction\b.{0,120})$", re.DOTALL)
+"""What stands before a digest, and before a transaction on a chain, which everybody may see."""
+_PICTURE = re.compile(r'"image/[a-z+]+": "[^"]*"|data:image/[^"\')\s]*')
+
+
+def secrets_in(text: str) -> Iterator[str]:
+    """Yield what in `text` looks like a secret, in words that do not repeat it."""
+    text = _PICTURE.sub("", text)
+    for kind, pattern in _SECRETS.items():
+        for match in pattern.finditer(text):
+            if match[1] not in KNOWN and not _PUBLIC.search(text, max(0, match.start() - 160), match.start()):
+                yield f"line {text.count(chr(10), 0, match.start()) + 1}: {kind}, {match[1][:6]}..."
+
+
+def tracked() -> list[Path]:
+    """Return all files that git knows of here."""
+    listed = subprocess.run(["git", "ls-files", "-z"], capture_output=True, check=True, cwd=ROOT).stdout
+    return [ROOT / name for name in listed.decode().split("\0") if name]
+
+
+def main(names: list[str]) -> int:
+    """Return 1 and say where, when there is a secret."""
+    found = 0
+    for path in [Path(name) for name in names] or tracked():
+        try:
+            text = path.read_text("utf-8")
+        except (UnicodeDecodeError, FileNotFoundError):
+            continue  # a picture, or a file that was deleted
+        for what in secrets_in(text):
+            found = 1
+            sys.stdout.write(f"{path}, {what}\n")
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,323 @@
+"""A gateway's own list of models: read with care, merged over ours, kept for a day, never in a cell's way."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blockrun_magic.errors import GatewayUnreachable, InvalidResponse, RequestRejected, WalletMissing
+from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
+from blockrun_magic.gateway.catalog.remote import overlay, read_models, to_record
+from blockrun_magic.gateway.gateways import Gateway, gateway_at, practice_at
+from blockrun_magic.gateway.request import ENDPOINTS, ImageRequest, PriceKey
+from blockrun_magic.payments.wallets.api_key import find_api_key
+from blockrun_magic.practice.server.server import PracticeServer
+from blockrun_magic.studio import Studio
+from fakes.account_api import KEY, Account
+from fakes.clawrouter import ClawRouter
+from fakes.gateway import Clock, studio_over
+from fakes.raw_socket import json_http, raw_server
+
+_DAY = 86_400
+_HERON = ImageRequest("generate", "a heron", "google/nano-banana")
+
+
+def entry(name: str, **more: Any) -> dict[str, Any]:
+    """Return one entry of a list."""
+    return {"id": name, "categories": ["image"], **more}
+
+
+ALL = [entry(model.id) for model in SNAPSHOT.models]
+
+
+def _in_studio(folder: Path, work: Callable[[Studio], Awaitable[Any]], **more: Any) -> Any:
+    parts = {"catalogues": folder / "catalogues"} | more
+
+    async def kernel() -> Any:
+        async with studio_over(folder, **parts) as studio:
+            return await work(studio)
+
+    return asyncio.run(kernel())
+
+
+def _refreshed(folder: Path, gateway: Gateway, **more: Any) -> Any:
+    async def work(studio: Studio) -> Any:
+        return await studio.catalogues.refresh(gateway)
+
+    return _in_studio(folder, work, **more)
+
+
+def price(catalog: Any, model: str, size: str = "1024x1024") -> int | None:
+    """Return the list price of one picture."""
+    found: int | None = catalog.list_price(PriceKey(ENDPOINTS["generate"], model, size, None, 1))
+    return found
+
+
+# -- reading a stranger's list
+
+
+@pytest.mark.parametrize("shape", [{"models": ALL}, {"data": ALL}, {"object": "list", "data": ALL}, ALL])
+def test_both_shapes_are_read(shape: Any) -> None:
+    """`models` and `data` hold the same list; chat models are passed over."""
+    assert [model.id for model in SNAPSHOT.models] == [model.id for model in read_models(shape)]
+
+
+@pytest.mark.parametrize("body", [None, 7, "models", {}, {"models": None}, {"data": {"a": 1}}])
+def test_what_is_no_list_is_refused(body: Any) -> None:
+    """Anything else is a ValueError, and no empty catalogue."""
+    with pytest.raises(ValueError, match="no list"):
+        read_models(body)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        None,
+        [],
+        {},
+        {"id": 7},
+        entry("no-provider"),
+        entry("a/b\x1b[31m"),
+        entry("a/" + "b" * 500),
+        {"id": "a/chat", "categories": ["chat"]},
+        {"id": "a/b", "categories": "image"},
+        entry("a/gone", available=False),
+    ],
+)
+def test_odd_entries_are_passed_over(odd: Any) -> None:
+    """One strange entry costs nothing but itself."""
+    assert ["acme/brush"] == [model.id for model in read_models({"data": [odd, entry("acme/brush")]})]
+
+
+@pytest.mark.parametrize("dollars", [0, -1, "free", True, None, float("inf"), float("nan"), 1e30, "1e9", [], "9" * 100])
+def test_absurd_prices_are_no_prices(dollars: Any) -> None:
+    """Zero, negative, infinite or enormous: the price is not known, and the model is there all the same."""
+    [model] = read_models([entry("acme/brush", pricing={"per_image": dollars, "by_size": {"512x512": dollars}})])
+
+    assert (None, ()) == (model.price, model.by_size)
+
+
+def test_a_list_without_end_is_cut() -> None:
+    """Only so many models and sizes are kept, and their words are short and printable."""
+    sizes = [f"{side}x{side}" for side in range(1, 300)]
+    models = read_models([entry(f"a/m{number}", sizes=sizes, owned_by="x\x00" * 999) for number in range(3000)])
+
+    assert 500 == len(models)
+    assert 40 == len(models[0].sizes)
+    assert models[0].provider.isprintable()
+    assert len(models[0].provider) <= 40
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: (
+            st.lists(inner)
+            | st.dictionaries(
+                st.sampled_from(["models", "data", "id", "pricing", "sizes", "categories", "per_image", "by_size"]),
+                inner,
+            )
+        ),
+    )
+)
+def test_any_json_is_read_or_refused(body: Any) -> None:
+    """Whatever a gateway says, nothing but ValueError comes of it, and what is kept is read back the same."""
+    try:
+        models = read_models(body)
+    except ValueError:
+        return
+
+    assert models == read_models(json.loads(json.dumps({"models": to_record(models)})))
+
+
+# -- merged over the snapshot
+
+
+def test_live_prices_take_the_place_of_the_snapshots() -> None:
+    """By size where the list says so; one price alone is that of the default size."""
+    live = read_models(
+        [
+            entry("google/nano-banana", pricing={"per_image": "0.06"}),
+            entry("openai/gpt-image-1", pricing={"per_image": 0.03}),
+            entry("zai/cogview-4", pricing={"by_size": {"512x512": "0.01"}}),
+        ]
+    )
+    catalog = overlay(SNAPSHOT, live, "2026-12-01")
+
+    assert (True, "2026-12-01") == (catalog.live, catalog.as_of)
+    assert 60_000 == price(catalog, "google/nano-banana")
+    assert (30_000, 42_000) == tuple(price(catalog, "openai/gpt-image-1", size) for size in ("1024x1024", "1536x1024"))
+    assert (10_000, 15_750) == tuple(price(catalog, "zai/cogview-4", size) for size in ("512x512", "1024x1024"))
+
+
+def test_what_is_not_listed_is_served_no_more() -> None:
+    """It stays known by name, says so, and the closest that is served takes its place."""
+    catalog = overlay(
+        SNAPSHOT, read_models([row for row in ALL if "dall-e" not in row["id"] and "flux" not in row["id"]]), "x"
+    )
+    flux = catalog.find("flux")
+    closest = catalog.closest_served("dall-e-3")
+
+    assert flux is not None
+    assert not flux.served
+    assert closest is not None
+    assert (True, "OpenAI") == (closest.served, closest.provider)
+
+
+def test_a_model_that_only_the_gateway_knows_works() -> None:
+    """Its id resolves, any size passes our check, and the quote is its price."""
+    catalog = overlay(SNAPSHOT, read_models([entry("acme/brush-9")]), "x")
+
+    assert "acme/brush-9" == catalog.resolve("brush-9")
+    catalog.check(ImageRequest("generate", "a heron", "acme/brush-9", "333x222"))
+    assert price(catalog, "acme/brush-9") is None
+
+
+def test_the_practice_list_changes_nothing(tmp_path: Path) -> None:
+    """The practice gateway lists our own snapshot: merged, every price is as it was."""
+    with PracticeServer() as server:
+        catalog = _refreshed(tmp_path, practice_at(server.url))
+
+    for model in SNAPSHOT.models:
+        for size in model.sizes:
+            assert price(SNAPSHOT, model.id, size) == price(catalog, model.id, size)
+
+
+# -- fetched, kept, and never in the way
+
+
+@pytest.fixture
+def proxy(tmp_path: Path) -> Iterator[ClawRouter]:
+    """Return a ClawRouter that serves nothing but nano-banana and a new model."""
+    with ClawRouter(tmp_path / "logs") as proxy:
+        proxy.served = ["google/nano-banana", "acme/brush-9"]
+        yield proxy
+
+
+def test_the_list_is_kept_for_a_day_and_over_kernels(tmp_path: Path, proxy: ClawRouter) -> None:
+    """What one kernel read, the next knows without asking; after a day it is stale, and still known."""
+    clock = Clock()
+    _refreshed(tmp_path, proxy.gateway, clock=clock)
+
+    async def look(studio: Studio) -> Any:
+        catalog = studio.catalog_at(proxy.gateway)
+        return studio.catalogues.stale(proxy.gateway), catalog.live, catalog.find("acme/brush-9") is not None
+
+    assert (False, True, True) == _in_studio(tmp_path, look, clock=clock)
+    clock.ahead = _DAY + 1
+    assert (True, True, True) == _in_studio(tmp_path, look, clock=clock)
+    assert (True, False, False) == _in_studio(tmp_path, look, catalogues=None)
+
+
+def test_a_picture_asks_for_no_list(tmp_path: Path, proxy: ClawRouter) -> None:
+    """Buying never fetches a catalogue."""
+
+    async def make(studio: Studio) -> None:
+        await studio.make(_HERON, proxy.gateway)
+
+    _in_studio(tmp_path, make)
+
+    assert {"/v1/images/generations"} == {
+        url.partition(str(proxy.port))[2] for method, url, _ in proxy.seen if method == "POST"
+    }
+    assert [] == list((tmp_path).glob("catalogues/*"))
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"{", b"[]", b'{"models": []}', b'{"models": 7, "fetched_at": 1}', b"\xff" * 99]
+)
+def test_a_damaged_file_is_no_catalogue(tmp_path: Path, proxy: ClawRouter, damage: bytes) -> None:
+    """What is kept is read like what came: damaged, it is not there."""
+    _refreshed(tmp_path, proxy.gateway)
+    [file] = (tmp_path / "catalogues").iterdir()
+    file.write_bytes(damage)
+
+    async def look(studio: Studio) -> Any:
+        return studio.catalogues.stale(proxy.gateway), studio.catalog_at(proxy.gateway) is SNAPSHOT
+
+    assert (True, True) == _in_studio(tmp_path, look)
+
+
+def test_the_older_list_is_asked_for_where_there_is_no_other(tmp_path: Path) -> None:
+    """`/v1/images/models` stands in for `/v1/models`; its entries need no category."""
+    with raw_server(json_http({}, 404), json_http({"models": [{"id": "google/nano-banana"}]})) as server:
+        catalog = _refreshed(tmp_path, gateway_at(f"{server.url}/api"))
+
+    assert ["/api/v1/models", "/api/v1/images/models"] == [seen.target for seen in server.seen]
+    assert catalog.live
+
+
+def test_a_list_without_pictures_delists_nothing(tmp_path: Path) -> None:
+    """A gateway that lists chat models only, or nothing, leaves the catalogue as it was."""
+    with raw_server(json_http({"data": []})) as server:
+        with pytest.raises(InvalidResponse):
+            _refreshed(tmp_path, gateway_at(f"{server.url}/api"))
+
+        assert [] == list(tmp_path.glob("catalogues/*"))
+
+
+def test_a_gateway_that_is_away_keeps_the_old_list(tmp_path: Path, proxy: ClawRouter) -> None:
+    """Asked by the user, it is an error; in the background, nothing happens."""
+    _refreshed(tmp_path, proxy.gateway)
+    gone = replace(proxy.gateway, base_url="http://127.0.0.1:9")
+    [file] = (tmp_path / "catalogues").iterdir()
+
+    async def ask(studio: Studio) -> Any:
+        studio.catalogues._known[gone.base_url] = (0.0, studio.catalog_at(proxy.gateway))
+        with pytest.raises(GatewayUnreachable):
+            await studio.catalogues.refresh(gone)
+        await studio.catalogues.refresh_if_stale(gone)
+        return studio.catalog_at(gone).live
+
+    assert _in_studio(tmp_path, ask)
+    assert [file] == list((tmp_path / "catalogues").iterdir())
+
+
+def test_an_accounts_list_needs_its_key(tmp_path: Path) -> None:
+    """The key is shown to the account's own host, and without one nothing is asked."""
+    with Account() as account:
+        with pytest.raises(WalletMissing):
+            _refreshed(tmp_path, account.gateway)
+        assert [] == account.shown
+
+        catalog = _refreshed(tmp_path, account.gateway, api_key=lambda: find_api_key({"BLOCKRUN_API_KEY": KEY}))
+
+        assert catalog.live
+        assert [("/v1/models", f"Bearer {KEY}")] == account.shown
+
+
+# -- a model that is served no more
+
+
+def test_a_delisted_model_is_named_with_the_closest(tmp_path: Path, proxy: ClawRouter) -> None:
+    """A 400 for one asks for the list, once, and says which model comes nearest; nothing was charged."""
+    flux = replace(_HERON, model="black-forest/flux-1.1-pro")
+
+    async def make(studio: Studio) -> None:
+        with pytest.raises(RequestRejected) as caught:
+            await studio.make(flux, proxy.gateway)
+
+        assert "clawrouter does not serve black-forest/flux-1.1-pro any more." == caught.value.message
+        assert caught.value.hint.startswith("The closest that it serves: --model nano-banana.")
+        assert "Nothing was charged." in caught.value.hint
+
+    _in_studio(tmp_path, make)
+
+
+def test_a_400_for_another_reason_is_left_alone(tmp_path: Path, proxy: ClawRouter) -> None:
+    """A served model's refusal keeps the gateway's own words."""
+    proxy.fail((400, {"error": "Too rude"}))
+
+    async def make(studio: Studio) -> None:
+        with pytest.raises(RequestRejected, match="Too rude"):
+            await studio.make(_HERON, proxy.gateway)
+
+    _in_studio(tmp_path, make)

@@ -1,0 +1,249 @@
+"""The bridge: a blocking caller gets what a coroutine gives, Stop ends both, nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import Any, Never
+
+import pytest
+
+from blockrun_magic.notebook.loop import LoopThread
+
+PATIENCE = 10.0
+TESTS = Path(__file__).parent
+
+
+@pytest.fixture
+def bridge() -> Iterator[LoopThread]:
+    """Return a bridge, closed after the test."""
+    made = LoopThread()
+    yield made
+    made.close()
+
+
+class Waiting:
+    """Work that waits for ever, and says when it has begun and when it was ended."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.ended = threading.Event()
+
+    async def work(self) -> None:
+        """Wait until cancelled."""
+        self.begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.ended.set()
+
+
+class StoppedWhileSubmitting(LoopThread):
+    """Stop is pressed at the worst moment: the work has begun, and its future was not yet handed back."""
+
+    def __init__(self, waiting: Waiting) -> None:
+        super().__init__()
+        self._waiting = waiting
+
+    def submit(self, work: Coroutine[Any, Any, Any]) -> Never:
+        """Start `work`, and be interrupted."""
+        super().submit(work)
+        assert self._waiting.begun.wait(PATIENCE)
+        raise KeyboardInterrupt
+
+
+def test_the_caller_gets_what_the_work_returns(bridge: LoopThread) -> None:
+    """`run` returns the coroutine's value, and all work runs on one loop in one thread."""
+
+    async def work() -> tuple[int, int]:
+        return threading.get_ident(), id(asyncio.get_running_loop())
+
+    first, second = bridge.run(work()), bridge.run(work())
+
+    assert first == second
+    assert threading.get_ident() != first[0]
+
+
+def test_the_works_own_error_reaches_the_caller(bridge: LoopThread) -> None:
+    """An exception of the coroutine is raised where it was waited for."""
+
+    async def work() -> Never:
+        raise LookupError("nothing there")
+
+    with pytest.raises(LookupError, match="nothing there"):
+        bridge.run(work())
+
+
+def test_the_works_own_timeout_is_not_taken_for_waiting(bridge: LoopThread) -> None:
+    """A TimeoutError that the coroutine raises ends the waiting, as any other error does."""
+
+    async def work() -> Never:
+        await asyncio.sleep(0)
+        raise TimeoutError("the model took too long")
+
+    with pytest.raises(TimeoutError, match="the model took too long"):
+        bridge.run(work())
+
+
+def test_the_caller_is_called_while_it_waits(bridge: LoopThread) -> None:
+    """`tick` is called in the waiting thread, again and again until the work has ended."""
+    threads: list[int] = []
+    enough = asyncio.Event()
+
+    async def work() -> str:
+        await enough.wait()
+        return "done"
+
+    async def end() -> None:
+        enough.set()
+
+    def tick() -> None:
+        threads.append(threading.get_ident())
+        if len(threads) == 3:
+            bridge.submit(end())
+
+    assert "done" == bridge.run(work(), tick)
+    assert {threading.get_ident()} == set(threads)
+
+
+def test_stop_cancels_the_work_and_goes_on_to_the_caller(bridge: LoopThread) -> None:
+    """A KeyboardInterrupt while waiting is raised, and the coroutine's `finally` runs."""
+    waiting = Waiting()
+
+    def stop() -> None:
+        assert waiting.begun.wait(PATIENCE)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bridge.run(waiting.work(), stop)
+
+    assert waiting.ended.is_set()  # so that what the cell says of it is true
+
+
+def test_stop_while_the_work_is_handed_over_cancels_it() -> None:
+    """There is no moment in which Stop ends the cell and leaves its work going on unseen."""
+    waiting = Waiting()
+    bridge = StoppedWhileSubmitting(waiting)
+    with pytest.raises(KeyboardInterrupt):
+        bridge.run(waiting.work())
+
+    assert waiting.ended.wait(PATIENCE)
+    bridge.close()
+
+
+def test_the_same_beside_a_loop_of_the_callers_own() -> None:
+    """As above for `run_nested`; in a process of its own, because nest-asyncio2 changes asyncio for good."""
+    code = """
+import asyncio, test_loop
+waiting = test_loop.Waiting()
+bridge = test_loop.StoppedWhileSubmitting(waiting)
+async def cell():
+    bridge.run_nested(waiting.work())
+try:
+    asyncio.run(cell())
+except KeyboardInterrupt:
+    print("stopped", waiting.ended.wait(test_loop.PATIENCE))
+bridge.close()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=TESTS, check=False)
+
+    assert "stopped True\n" == done.stdout, done.stderr
+
+
+def test_stop_before_the_work_begins_keeps_it_from_beginning(bridge: LoopThread) -> None:
+    """Work that was handed over, and whose turn on the loop has not come, never does anything."""
+    waiting, held, free = Waiting(), threading.Event(), threading.Event()
+
+    async def hold_the_loop() -> None:
+        held.set()
+        assert free.wait(PATIENCE)
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    holding = bridge.submit(hold_the_loop())
+    assert held.wait(PATIENCE)
+    with pytest.raises(KeyboardInterrupt):
+        bridge.run(waiting.work(), stop)
+    free.set()
+    holding.result(PATIENCE)
+
+    assert "next" == bridge.run(asyncio.sleep(0, "next"))
+    assert not waiting.begun.is_set()
+
+
+def test_an_error_while_showing_cancels_the_work_too(bridge: LoopThread) -> None:
+    """When the live line cannot be drawn, nothing goes on unseen."""
+    waiting = Waiting()
+
+    def broken() -> None:
+        assert waiting.begun.wait(PATIENCE)
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        bridge.run(waiting.work(), broken)
+
+    assert waiting.ended.wait(PATIENCE)
+
+
+def test_work_after_a_stop_is_done(bridge: LoopThread) -> None:
+    """A stopped cell leaves the loop ready for the next."""
+    waiting = Waiting()
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    async def work() -> str:
+        return "still here"
+
+    with pytest.raises(KeyboardInterrupt):
+        bridge.run(waiting.work(), stop)
+
+    assert "still here" == bridge.run(work())
+
+
+def test_closing_ends_what_is_left_and_says_farewell() -> None:
+    """`close` cancels open work, then runs the farewell, and ends the thread."""
+    bridge, waiting, told = LoopThread(), Waiting(), []
+    bridge.submit(waiting.work())
+
+    async def farewell() -> None:
+        told.append(waiting.ended.is_set())
+
+    assert waiting.begun.wait(PATIENCE)
+    bridge.close(farewell())
+
+    assert [True] == told
+    assert "blockrun-magic" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_closing_twice_or_before_any_work_is_harmless() -> None:
+    """A second `close`, or one with nothing to close, does nothing; the farewell is not left unawaited."""
+    unused, used = LoopThread(), LoopThread()
+
+    async def farewell() -> None:
+        raise AssertionError("there is nothing to say farewell to")
+
+    async def work() -> int:
+        return 1
+
+    unused.close(farewell())
+    used.run(work())
+    used.close()
+    used.close(farewell())
+
+
+def test_a_closed_bridge_can_be_used_again(bridge: LoopThread) -> None:
+    """Work after `close` gets a new loop: unloading and loading the extension again works."""
+
+    async def work() -> int:
+        return id(asyncio.get_running_loop())
+
+    bridge.run(work())
+    bridge.close()
+
+    assert isinstance(bridge.run(work()), int)

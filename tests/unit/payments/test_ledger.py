@@ -1,0 +1,921 @@
+"""The ledger: the life of an authorization, caps over all kernels, and a file that loses nothing."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import sqlite3
+import stat
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blockrun_magic.errors import BudgetError, LedgerError
+from blockrun_magic.payments.ledger import connection as database
+from blockrun_magic.payments.ledger import schema
+from blockrun_magic.payments.ledger.ledger import Ledger
+from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, Caps, Usage
+from blockrun_magic.payments.ledger.records import Payment, Purchase, StoredImage
+from blockrun_magic.payments.ledger.states import AT_RISK, OPEN, TRANSITIONS, UNSIGNED_TRANSITIONS, State
+from harness.ledgers import (
+    HASH,
+    JOB,
+    NOON,
+    REQUEST,
+    STEPS,
+    WAYS,
+    Clock,
+    another,
+    payment_in,
+    payment_of,
+    purchase,
+    signed,
+)
+
+PICTURE = StoredImage("cd" * 32, "image/png", 1024, 1024, "a fine cat")
+
+
+def rows(ledger: Ledger) -> list[tuple[Any, ...]]:
+    """Return everything the ledger holds."""
+    tables = ("purchases", "authorizations", "pictures", "settings", "holds")
+    return [tuple(row) for table in tables for row in ledger.query(f"SELECT * FROM {table}")]  # noqa: S608
+
+
+def fill_up(ledger: Ledger, of: Purchase) -> int:
+    """Reserve ever smaller sums until not a micro-dollar fits any more; return what was reserved."""
+    total, amount = 0, 200_000
+    while amount:
+        try:
+            ledger.reserve(of, amount)
+        except BudgetError:
+            amount //= 2
+        else:
+            total += amount
+    return total
+
+
+# -- the life of an authorization
+
+LEGAL = [(start, end) for start, ends in TRANSITIONS.items() for end in sorted(ends)]
+ILLEGAL = [
+    (start, end) for start in State for end in sorted(STEPS) if end not in TRANSITIONS[start] and end is not start
+]
+
+
+@pytest.mark.parametrize(("start", "end"), LEGAL, ids=str)
+def test_a_legal_step_is_taken(ledger: Ledger, clock: Clock, start: State, end: State) -> None:
+    """Each step of the drawing is possible, and is there for another kernel at once."""
+    payment = payment_in(ledger, start)
+    clock.now += 5
+
+    STEPS[end](ledger, payment)
+
+    with another(ledger) as other:
+        assert end is payment_of(other, payment.id).state
+        assert [NOON + 5] == [row["updated_at"] for row in other.query("SELECT updated_at FROM authorizations")]
+
+
+@pytest.mark.parametrize(("start", "end"), ILLEGAL, ids=str)
+def test_an_illegal_step_is_refused(ledger: Ledger, start: State, end: State) -> None:
+    """Every other step is an error that names both states, and changes nothing at all."""
+    payment = payment_in(ledger, start)
+    before = rows(ledger)
+
+    with pytest.raises(LedgerError, match=f"as {start}, which cannot become {end}"):
+        STEPS[end](ledger, payment)
+
+    assert before == rows(ledger)
+
+
+@pytest.mark.parametrize("state", STEPS, ids=str)
+def test_a_step_to_where_it_stands_changes_nothing(ledger: Ledger, state: State) -> None:
+    """What is said twice is recorded once: a second settlement with one hash is the same settlement."""
+    payment = payment_in(ledger, state)
+    before = rows(ledger)
+
+    STEPS[state](ledger, payment)
+
+    assert before == rows(ledger)
+
+
+@pytest.mark.parametrize("state", STEPS, ids=str)
+def test_a_payment_that_is_not_there_is_an_error(ledger: Ledger, state: State) -> None:
+    """A step of a payment that nobody reserved is refused, and makes none."""
+    payment = payment_in(ledger, State.RESERVED)
+    ghost = Payment(**{name: getattr(payment, name) for name in payment.__slots__} | {"id": 99})
+
+    with pytest.raises(LedgerError, match="no payment 99"):
+        STEPS[state](ledger, ghost)
+
+
+def test_the_steps_are_those_of_the_drawing() -> None:
+    """A step more would be a way to pay twice or to lose a payment: whoever adds one, draws it and says so here."""
+    assert {
+        "reserved": "released signed",
+        "signed": "released submitted",
+        "submitted": "polling released settled unknown",
+        "polling": "released settled unknown",
+        "unknown": "polling released settled submitted",
+        "settled": "",
+        "released": "",
+    } == {str(state): " ".join(sorted(ends)) for state, ends in TRANSITIONS.items()}
+
+
+def test_the_table_of_states_is_whole() -> None:
+    """Every state has its steps; only settled and released are ends; whatever else counts is at risk."""
+    assert set(State) == set(TRANSITIONS)
+    assert {State.SETTLED, State.RELEASED} == {state for state, ends in TRANSITIONS.items() if not ends}
+    assert set(State) - {State.SETTLED, State.RELEASED} == set(AT_RISK)
+    assert {State.SETTLED, *AT_RISK} - {State.RESERVED} == set(OPEN)
+
+
+UNSIGNED_WAYS = {state: tuple(step for step in steps if step is not State.SIGNED) for state, steps in WAYS.items()}
+
+
+def unsigned_in(ledger: Ledger, state: State) -> Payment:
+    """Return a payment that somebody else makes, brought into `state` the usual way."""
+    payment_id = ledger.reserve(purchase(ledger), 52_500, prepaid=True, estimated=True)
+    for step in UNSIGNED_WAYS[state]:
+        STEPS[step](ledger, payment_of(ledger, payment_id))
+    return payment_of(ledger, payment_id)
+
+
+@pytest.mark.parametrize("end", sorted(STEPS), ids=str)
+@pytest.mark.parametrize("start", [state for state in State if state is not State.SIGNED], ids=str)
+def test_an_unsigned_payment_has_its_own_steps(ledger: Ledger, start: State, end: State) -> None:
+    """It is never signed, and never sent again once its outcome is unknown."""
+    payment = unsigned_in(ledger, start)
+    if end is start or end in UNSIGNED_TRANSITIONS[start]:
+        STEPS[end](ledger, payment)
+        assert end is payment_of(ledger, payment.id).state
+        return
+    with pytest.raises(LedgerError, match=f"as {start}, which cannot become {end}"):
+        STEPS[end](ledger, payment)
+    assert start is payment_of(ledger, payment.id).state
+
+
+def test_the_steps_of_an_unsigned_payment_are_those_of_its_drawing() -> None:
+    """No signature, and no way from unknown back to sent: that would be a second purchase."""
+    assert {
+        "reserved": "released submitted",
+        "signed": "",
+        "submitted": "polling released settled unknown",
+        "polling": "released settled unknown",
+        "unknown": "polling released settled",
+        "settled": "",
+        "released": "",
+    } == {str(state): " ".join(sorted(ends)) for state, ends in UNSIGNED_TRANSITIONS.items()}
+
+
+def test_what_was_charged_takes_the_place_of_the_estimate(ledger: Ledger) -> None:
+    """Said by the gateway, the amount is booked and no longer estimated; unsaid, the estimate stays and is marked."""
+    said, unsaid = (unsigned_in(ledger, State.SUBMITTED) for _ in range(2))
+    ledger.settle(said.id, None, charged=50_001)
+    ledger.settle(unsaid.id, None)
+
+    assert [(50_001, False), (52_500, True)] == [
+        (payment.amount, payment.estimated) for payment in (payment_of(ledger, one.id) for one in (said, unsaid))
+    ]
+    assert 102_501 == ledger.committed("real").day
+
+
+def test_a_payment_names_its_gateway(ledger: Ledger) -> None:
+    """A purchase that moves to another gateway leaves its old payments where they were made."""
+    begun = purchase(ledger)
+    first = ledger.reserve(begun, 1)
+    ledger.release(first, "refused")
+    ledger.change_gateway(begun.id, "account")
+    second = ledger.reserve(begun, 2, prepaid=True)
+
+    assert ["base", "account"] == [payment_of(ledger, one).gateway for one in (first, second)]
+    assert [(2, "google/nano-banana")] == [(p.amount, model) for p, model in ledger.payments_via("account", 0)]
+
+
+def test_an_older_ledger_is_brought_up_to_date(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was paid before payments named their gateway is signed, exact, and of its purchase's gateway."""
+    with monkeypatch.context() as older:
+        older.setattr(schema, "_MIGRATIONS", schema._MIGRATIONS[:2])
+        connection = database.connect(path)
+        connection.execute(
+            "INSERT INTO purchases (id, created_at, realm, gateway, digest, take, request) VALUES"
+            " ('a1', 1, 'real', 'base', 'sha256:1', 1, '{}')"
+        )
+        connection.execute(
+            "INSERT INTO authorizations (purchase_id, session, realm, created_at, updated_at, state, amount)"
+            " VALUES ('a1', 'one', 'real', 1, 1, 'settled', 7)"
+        )
+        connection.close()
+    with closing(Ledger(path, "one", clock)) as ledger:
+        [payment] = ledger.payments("a1")
+
+    assert ("base", False, False, 7) == (payment.gateway, payment.prepaid, payment.estimated, payment.amount)
+
+
+def test_what_was_signed_is_on_record(ledger: Ledger) -> None:
+    """Payer, nonce, expiry, network and header are in the ledger before anything is sent."""
+    payment_id = ledger.reserve(purchase(ledger), 52_500)
+    sent = signed()
+
+    ledger.sign(payment_id, "eip155:8453", sent)
+
+    payment = payment_of(ledger, payment_id)
+
+    assert ("eip155:8453", sent.authorization.payer) == (payment.network, payment.payer)
+    assert (sent.authorization.nonce, int(NOON) + 300) == (payment.nonce, payment.valid_before)
+    assert (sent.header_name, sent.header_value) == (payment.header_name, payment.header_value)
+    assert sent.header_value not in repr(payment)
+
+
+def test_a_nonce_is_used_once(ledger: Ledger) -> None:
+    """One authorization cannot stand for two payments."""
+    first, second = (ledger.reserve(purchase(ledger), 1) for _ in range(2))
+    ledger.sign(first, "eip155:8453", signed("0x" + "33" * 32))
+
+    with pytest.raises(LedgerError):
+        ledger.sign(second, "eip155:8453", signed("0x" + "33" * 32))
+
+    assert State.RESERVED is payment_of(ledger, second).state
+
+
+def test_a_doubt_remembers_whether_it_was_refused(ledger: Ledger) -> None:
+    """That the gateway said no is kept, and forgotten when the next try ends otherwise."""
+    payment = payment_in(ledger, State.UNKNOWN)
+    assert payment.refused
+
+    ledger.submit(payment.id)
+    ledger.mark_unknown(payment.id, "reset")
+
+    assert not payment_of(ledger, payment.id).refused
+
+
+def test_polling_and_its_job_are_one_record(ledger: Ledger) -> None:
+    """The place of a job is kept with the step to polling, or not at all."""
+    submitted = payment_in(ledger, State.SUBMITTED)
+    ledger.poll(submitted.id, submitted.purchase_id, JOB)
+    assert JOB == purchase(ledger).poll_url
+
+    ledger.forget_job(submitted.purchase_id)
+    assert purchase(ledger).poll_url is None
+
+    ledger.settle(submitted.id, HASH)
+    with pytest.raises(LedgerError):
+        ledger.poll(submitted.id, submitted.purchase_id, JOB)
+    assert purchase(ledger).poll_url is None
+
+
+@pytest.mark.parametrize("state", State, ids=str)
+def test_a_header_is_wiped_once_it_is_of_no_use(ledger: Ledger, state: State) -> None:
+    """A header stays while it may be needed; it goes with a release, and with the picture of a settled payment."""
+    payment = payment_in(ledger, state)
+    assert (state in (State.RESERVED, State.RELEASED)) is (payment.header_value is None)
+
+    ledger.finish(payment.purchase_id, [PICTURE], 3.0)
+
+    kept = payment_of(ledger, payment.id).header_value
+
+    assert (state in (State.RESERVED, State.RELEASED, State.SETTLED)) is (kept is None)
+
+
+def test_a_header_is_wiped_when_a_delivered_picture_settles_later(ledger: Ledger) -> None:
+    """A picture may come before the proof of its payment: the header goes when the proof comes."""
+    payment = payment_in(ledger, State.UNKNOWN)
+    ledger.finish(payment.purchase_id, [PICTURE], 3.0)
+    assert payment_of(ledger, payment.id).header_value is not None
+
+    ledger.settle(payment.id, HASH, "found when looked up")
+
+    assert payment_of(ledger, payment.id).header_value is None
+
+
+def test_a_wiped_header_is_nowhere_in_the_rows(ledger: Ledger) -> None:
+    """After a release no column of any table holds the header."""
+    payment = payment_in(ledger, State.SIGNED)
+    assert payment.header_value is not None
+
+    ledger.release(payment.id, "never sent")
+
+    assert payment.header_value not in repr(rows(ledger))
+
+
+# -- purchases
+
+
+def test_a_purchase_is_begun_once(ledger: Ledger) -> None:
+    """The same request and take is the same purchase, in every kernel; its first record stays."""
+    begun = purchase(ledger)
+
+    with another(ledger) as other:
+        again = other.create_purchase("real", "elsewhere", "sha256:1", 1, {"prompt": "other"}, private=True)
+
+    assert begun == again
+    assert ("base", REQUEST, False, NOON) == (begun.gateway, begun.request, begun.private, begun.purchased_at)
+
+
+def test_realms_and_takes_are_purchases_of_their_own(ledger: Ledger) -> None:
+    """Play money never answers for real money, nor one take for another."""
+    found = {
+        purchase(ledger, realm=realm, take=take).id for realm in ("real", "testnet", "practice") for take in (1, 2)
+    }
+
+    assert 6 == len(found)
+    assert [1, 2] == [known.take for known in ledger.takes("practice", "sha256:1")]
+    assert ledger.purchase("real", "sha256:1", 3) is None
+    assert ledger.purchase("real", "sha256:2", 1) is None
+
+
+def test_a_purchase_is_found_by_the_beginning_of_its_id(ledger: Ledger) -> None:
+    """A unique beginning is enough, an ambiguous one is not, and no sign in it is special."""
+    first, second = purchase(ledger), purchase(ledger, take=2)
+
+    assert first == ledger.purchase_by_id(first.id)
+    assert second == ledger.purchase_by_id(second.id[:9])
+    assert ledger.purchase_by_id("") is None
+    assert ledger.purchase_by_id("%") is None
+    assert ledger.purchase_by_id(first.id + "0") is None
+
+
+def test_a_finished_purchase_has_its_pictures(ledger: Ledger, clock: Clock) -> None:
+    """Pictures are kept in the gateway's order; finishing again replaces them; the answer is no longer needed."""
+    begun = purchase(ledger)
+    ledger.save_image_urls(begun.id, [{"url": "https://cdn.example/1.png"}])
+    assert [{"url": "https://cdn.example/1.png"}] == purchase(ledger).answer
+    clock.now += 7
+    other = StoredImage("ef" * 32, "image/webp", 10, 20)
+
+    ledger.finish(begun.id, [other], 1.0)
+    ledger.finish(begun.id, [PICTURE, other], 2.5)
+
+    done = purchase(ledger)
+
+    assert (NOON + 7, 2.5, None) == (done.finished_at, done.seconds, done.answer)
+    assert [PICTURE, other] == ledger.images(begun.id)
+
+
+@pytest.mark.parametrize("state", State, ids=str)
+def test_what_is_open_is_listed(ledger: Ledger, state: State) -> None:
+    """Paid or at risk and without picture is open; released, merely reserved or delivered is not."""
+    payment = payment_in(ledger, state)
+
+    assert (state in OPEN) is (payment.purchase_id in [known.id for known in ledger.open_purchases()])
+    assert (state in AT_RISK) is (payment.id in [known.id for known in ledger.open_payments()])
+
+    ledger.finish(payment.purchase_id, [PICTURE], 1.0)
+
+    assert [] == ledger.open_purchases()
+
+
+def test_what_is_open_is_listed_once_and_oldest_first(ledger: Ledger, clock: Clock) -> None:
+    """A purchase with two payments is one purchase."""
+    for take in (2, 1):
+        clock.now += 1
+        for _ in range(2):
+            payment_in(ledger, State.UNKNOWN, of=purchase(ledger, take=take))
+
+    assert [2, 1] == [known.take for known in ledger.open_purchases()]
+
+
+def finished(ledger: Ledger, clock: Clock, take: int, seconds: float = 1.0, **request: Any) -> Purchase:
+    """Return a purchase that has its picture, a minute after the one before."""
+    clock.now += 60
+    begun = ledger.create_purchase("real", "base", "sha256:1", take, REQUEST | request, private=False)
+    ledger.finish(begun.id, [PICTURE], seconds)
+    return begun
+
+
+@pytest.mark.parametrize(
+    ("words", "takes"),
+    [("", [3, 2, 1]), ("sea", [2]), ("SEA", [2]), ("ÜBER DEM M", [3]), ("flux", [1]), ("a%sea", []), ("sky", [])],
+)
+def test_the_history_is_searched_in_any_language(ledger: Ledger, clock: Clock, words: str, takes: list[int]) -> None:
+    """Prompt and model are searched whatever the case of their letters; what is not finished is no history."""
+    finished(ledger, clock, 1, model="black-forest/flux-1.1-pro")
+    finished(ledger, clock, 2, prompt="The Sea at night")
+    finished(ledger, clock, 3, prompt="Über dem Meer")
+    purchase(ledger, take=4)
+
+    assert takes == [known.take for known in ledger.search_finished("real", words, 10, 0)]
+    assert [] == ledger.search_finished("practice", words, 10, 0)
+
+
+def test_the_history_comes_in_pages(ledger: Ledger, clock: Clock) -> None:
+    """Newest first, so many at a time."""
+    for take in range(1, 6):
+        finished(ledger, clock, take)
+
+    assert [4, 3] == [known.take for known in ledger.search_finished("real", "", 2, 1)]
+
+
+def test_how_long_a_picture_usually_takes(ledger: Ledger, clock: Clock) -> None:
+    """Three pictures of a kind make a habit: their median, and only of the last ones."""
+    for take, seconds in enumerate([90.0, 1.0], start=1):
+        finished(ledger, clock, take, seconds)
+    assert ledger.usual_seconds(REQUEST["model"], "1024x1024") is None
+
+    finished(ledger, clock, 3, 7.0)
+    assert 7.0 == ledger.usual_seconds(REQUEST["model"], "1024x1024")
+    assert ledger.usual_seconds(REQUEST["model"], "512x512") is None
+
+    for take in range(4, 25):
+        finished(ledger, clock, take, 2.0)
+    assert 2.0 == ledger.usual_seconds(REQUEST["model"], "1024x1024")
+
+
+@pytest.mark.parametrize("state", State, ids=str)
+def test_what_a_purchase_has_cost(ledger: Ledger, state: State) -> None:
+    """Every payment of a purchase counts that was settled or is at risk, and no other's."""
+    begun = purchase(ledger)
+    payment_in(ledger, State.RELEASED, amount=1, of=begun)
+    payment_in(ledger, State.SETTLED, amount=20, of=begun)
+    payment_in(ledger, state, amount=300, of=begun)
+    payment_in(ledger, State.SETTLED, amount=4000, of=purchase(ledger, take=2))
+
+    assert (20 if state is State.RELEASED else 320) == ledger.amount_paid(begun.id)
+
+
+# -- caps
+
+
+def test_the_caps_are_the_defaults_until_they_are_changed(ledger: Ledger) -> None:
+    """A change holds for every kernel, and for the next ones; the others stay as they are."""
+    assert DEFAULT_CAPS == ledger.caps()
+
+    assert Caps(image=7, session=5_000_000, day=8) == ledger.set_caps(image=7, day=8)
+
+    with another(ledger) as other:
+        assert Caps(image=7, session=5_000_000, day=8) == other.caps()
+        assert Caps(image=9, session=5_000_000, day=8) == other.set_caps(image=9)
+    assert 9 == ledger.caps().image
+
+
+@pytest.mark.parametrize("state", State, ids=str)
+def test_what_is_settled_or_at_risk_counts(ledger: Ledger, state: State) -> None:
+    """Everything counts against the caps from its reservation on; only a release gives it back."""
+    payment_in(ledger, state, amount=700)
+    counted = 0 if state is State.RELEASED else 700
+
+    assert Usage(counted, counted) == ledger.committed("real")
+    assert Usage(0, 0) == ledger.committed("practice")
+
+
+@pytest.mark.parametrize("cap", ["session", "day"])
+@pytest.mark.parametrize("state", [State.RESERVED, State.UNKNOWN, State.SETTLED], ids=str)
+def test_a_cap_is_filled_and_not_passed(ledger: Ledger, cap: str, state: State) -> None:
+    """The last micro-dollar fits, one more does not, and then nothing is reserved; a release makes room."""
+    ledger.set_caps(**{cap: 1000})
+    payment_in(ledger, state, amount=400)
+    last = payment_in(ledger, State.RESERVED, amount=600)
+    before = rows(ledger)
+
+    with pytest.raises(BudgetError, match=f"this {cap}'s cap"):
+        ledger.reserve(purchase(ledger), 1)
+    assert before == rows(ledger)
+
+    ledger.release(last.id, "never sent")
+    assert ledger.reserve(purchase(ledger), 600)
+
+
+def test_a_session_is_a_kernels_own_and_the_day_is_everybodys(ledger: Ledger) -> None:
+    """Another kernel has its own session, and the same day."""
+    ledger.set_caps(session=1000, day=1500)
+    payment_in(ledger, State.SETTLED, amount=1000)
+
+    with another(ledger) as other:
+        assert Usage(0, 1000) == other.committed("real")
+        payment_in(other, State.RESERVED, amount=500)
+        with pytest.raises(BudgetError, match="this day's cap"):
+            other.reserve(purchase(other), 1)
+    with pytest.raises(BudgetError, match="this session's cap"):
+        ledger.reserve(purchase(ledger), 1)
+
+
+def test_realms_have_caps_of_their_own(ledger: Ledger) -> None:
+    """Play money fills no cap of real money, nor the other way round."""
+    ledger.set_caps(session=1000, day=1000)
+    payment_in(ledger, State.SETTLED, amount=1000, of=purchase(ledger, realm="practice"))
+
+    assert payment_in(ledger, State.SETTLED, amount=1000, of=purchase(ledger, realm="real"))
+    assert payment_in(ledger, State.SETTLED, amount=1000, of=purchase(ledger, realm="testnet"))
+    assert Usage(1000, 1000) == ledger.committed("practice")
+
+
+def test_a_day_ends_at_midnight_utc(ledger: Ledger, clock: Clock) -> None:
+    """At 00:00:00 UTC the day's cap is whole again; the session's is not."""
+    ledger.set_caps(day=1000)
+    clock.now = NOON + 43_200 - 0.001
+    payment_in(ledger, State.SETTLED, amount=1000)
+    with pytest.raises(BudgetError, match="this day's cap"):
+        ledger.reserve(purchase(ledger), 1)
+
+    clock.now = NOON + 43_200
+
+    assert Usage(session=1000, day=0) == ledger.committed("real")
+    assert ledger.reserve(purchase(ledger), 1000)
+
+
+def test_an_amount_below_zero_is_no_reservation(ledger: Ledger) -> None:
+    """Nobody makes room in the caps with a negative sum."""
+    with pytest.raises(LedgerError):
+        ledger.reserve(purchase(ledger), -1)
+
+
+# -- holds: a batch takes its total first
+
+
+def test_a_hold_counts_until_it_is_dropped(ledger: Ledger) -> None:
+    """What a batch holds is out of reach for others, and given back with what it did not use."""
+    ledger.set_caps(day=1000)
+    hold = ledger.hold("real", 800)
+
+    with another(ledger) as other:
+        assert Usage(0, 800) == other.committed("real")
+        with pytest.raises(BudgetError):
+            other.reserve(purchase(other), 201)
+        ledger.drop_hold(hold)
+        assert other.reserve(purchase(other), 1000)
+
+
+def test_a_batch_is_held_as_a_whole_or_not_at_all(ledger: Ledger) -> None:
+    """A total that does not fit reserves nothing, not even a part."""
+    ledger.set_caps(session=1000)
+    before = rows(ledger)
+
+    with pytest.raises(BudgetError, match="this session's cap"):
+        ledger.hold("real", 1001)
+
+    assert before == rows(ledger)
+
+
+def test_the_parts_come_out_of_their_hold(ledger: Ledger) -> None:
+    """Held and reserved are not counted twice; a part dearer than what is left of the hold needs room itself."""
+    ledger.set_caps(session=1000)
+    hold = ledger.hold("real", 1000)
+
+    for amount in (600, 300, 100):
+        ledger.reserve(purchase(ledger), amount, hold)
+        assert Usage(1000, 1000) == ledger.committed("real")
+    with pytest.raises(BudgetError):
+        ledger.reserve(purchase(ledger), 1, hold)
+
+
+def test_a_refused_part_leaves_its_hold_alone(ledger: Ledger) -> None:
+    """A part that passes the cap is not reserved, and the hold is what it was."""
+    ledger.set_caps(session=1000)
+    begun, hold = purchase(ledger), ledger.hold("real", 900)
+    before = rows(ledger)
+
+    with pytest.raises(BudgetError):
+        ledger.reserve(begun, 1001, hold)
+
+    assert before == rows(ledger)
+
+
+def test_a_hold_of_a_dead_kernel_ends_by_itself(ledger: Ledger, clock: Clock) -> None:
+    """Nobody drops the hold of a kernel that was killed: after an hour it no longer counts."""
+    ledger.hold("real", 1000)
+    clock.now += 3599
+    assert Usage(1000, 1000) == ledger.committed("real")
+
+    clock.now += 1
+
+    assert Usage(0, 0) == ledger.committed("real")
+
+
+# -- several kernels, several threads
+
+
+def test_threads_of_one_kernel_share_a_ledger(ledger: Ledger) -> None:
+    """Eight threads that reserve at once through one object fill the cap exactly."""
+    ledger.set_caps(session=500_000)
+    begun = purchase(ledger)
+    totals: list[int] = []
+    threads = [threading.Thread(target=lambda: totals.append(fill_up(ledger, begun))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert 500_000 == sum(totals)
+    assert Usage(500_000, 500_000) == ledger.committed("real")
+
+
+KERNELS = 8
+FRESH = 4
+PATIENCE = 120.0
+DAY_CAP = 3_141_593
+
+
+def be_a_kernel(number: int, folder: Path, together: Any, answers: Any) -> None:
+    """Open, hammer and fill ledgers as one of several processes; answer with the sum that was kept, or the error."""
+    # On a crowded machine eight that never rest may have to wait long for each other.
+    database.BUSY_SECONDS = PATIENCE
+    try:
+        for fresh in range(FRESH):
+            together.wait(PATIENCE)
+            with closing(Ledger(folder / f"fresh-{fresh}.sqlite", f"kernel {number}")) as ledger:
+                purchase(ledger)
+        together.wait(PATIENCE)
+        with closing(Ledger(folder / "ledger.sqlite", f"kernel {number}", Clock())) as ledger:
+            kept = hammer(ledger, random.Random(number))  # noqa: S311  dice, not secrets
+            together.wait(PATIENCE)
+            kept += fill_up(ledger, purchase(ledger))
+        answers.put((number, kept))
+    except BaseException as error:  # noqa: BLE001  whatever it is, the test shall show it
+        together.abort()
+        answers.put((number, repr(error)))
+
+
+def hammer(ledger: Ledger, dice: random.Random) -> int:
+    """Reserve, release, settle and hold at random, the cap in sight; return what was kept."""
+    kept = 0
+    begun = purchase(ledger)
+    for _ in range(12):
+        amount = dice.randrange(1, 200_000)
+        try:
+            hold = ledger.hold("real", amount * 2)
+            payment = ledger.reserve(begun, amount, hold)
+            ledger.drop_hold(hold)
+        except BudgetError:
+            continue
+        assert ledger.committed("real").day <= DAY_CAP
+        if dice.random() < 0.5:
+            ledger.release(payment, "never sent")
+        else:
+            kept += amount
+            ledger.sign(payment, "eip155:8453", signed())
+            ledger.submit(payment)
+            if dice.random() < 0.5:
+                ledger.settle(payment, HASH)
+    return kept
+
+
+@pytest.fixture(scope="module")
+def hammered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int, Any]]:
+    """Return a folder of ledgers that eight processes have fought over, and what each says it kept."""
+    folder = tmp_path_factory.mktemp("hammered")
+    with closing(Ledger(folder / "ledger.sqlite", "before", Clock())) as ledger:
+        ledger.set_caps(session=10**9, day=DAY_CAP)
+    spawn = multiprocessing.get_context("spawn")
+    together, answers = spawn.Barrier(KERNELS), spawn.SimpleQueue()
+    kernels = [spawn.Process(target=be_a_kernel, args=(number, folder, together, answers)) for number in range(KERNELS)]
+    for kernel in kernels:
+        kernel.start()
+    kept = dict(answers.get() for _ in kernels)
+    for kernel in kernels:
+        kernel.join()
+        kernel.close()
+    answers.close()
+    return folder, kept
+
+
+def test_eight_processes_keep_one_cap_to_the_micro_dollar(hammered: tuple[Path, dict[int, Any]]) -> None:
+    """However eight kernels reserve, release, hold and settle at once, the day's cap is filled and not passed."""
+    folder, kept = hammered
+    assert all(isinstance(total, int) for total in kept.values()), kept
+
+    with closing(Ledger(folder / "ledger.sqlite", "after", Clock())) as ledger:
+        assert DAY_CAP == sum(kept.values()) == ledger.committed("real").day
+        assert ["ok"] == [row[0] for row in ledger.query("PRAGMA integrity_check")]
+        assert [] == ledger.query("SELECT * FROM holds")
+        with pytest.raises(BudgetError):
+            ledger.reserve(purchase(ledger), 1)
+
+
+def test_eight_processes_open_a_new_ledger_at_once(hammered: tuple[Path, dict[int, Any]]) -> None:
+    """Kernels that start together all get the same, migrated ledger, and begin one purchase."""
+    folder, kept = hammered
+    assert all(isinstance(total, int) for total in kept.values()), kept
+
+    for fresh in range(FRESH):
+        with closing(Ledger(folder / f"fresh-{fresh}.sqlite", "after")) as ledger:
+            assert [1] == [row[0] for row in ledger.query("SELECT count(*) FROM purchases")]
+            assert ["wal"] == [row[0] for row in ledger.query("PRAGMA journal_mode")]
+
+
+# -- the file
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
+def test_the_files_are_their_owners_alone(path: Path) -> None:
+    """Ledger, journal and shared memory hold money: nobody else may read them, whatever the umask."""
+    before = os.umask(0)
+    try:
+        with closing(Ledger(path, "one")) as ledger:
+            payment_in(ledger, State.SIGNED)
+            modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+    finally:
+        os.umask(before)
+
+    assert {"ledger.sqlite": 0o600, "ledger.sqlite-wal": 0o600, "ledger.sqlite-shm": 0o600} == modes
+    assert 0o700 == stat.S_IMODE(path.parent.stat().st_mode)
+
+
+def test_what_lets_something_leave_is_on_the_disk_before(ledger: Ledger) -> None:
+    """Write-ahead log; what comes before a payment leaves, and what came of it, is committed with an fsync.
+
+    A reservation and a signature that is still here are on record for all, and go to the disk with the next.
+    """
+    committed: list[tuple[str, str]] = []
+    synchronous = ["FULL"]
+
+    def trace(statement: str) -> None:
+        if statement.startswith("PRAGMA synchronous"):
+            synchronous[0] = statement.rpartition(" ")[2]
+        committed.extend((state, synchronous[0]) for state in State if f"SET state = '{state}'" in statement)
+
+    ledger._connection.set_trace_callback(trace)
+    payment_in(ledger, State.SUBMITTED, of=purchase(ledger, take=1))
+    payment_in(ledger, State.SETTLED, of=purchase(ledger, take=2))
+    payment_in(ledger, State.UNKNOWN, of=purchase(ledger, take=3))
+    payment_in(ledger, State.POLLING, of=purchase(ledger, take=4))
+    ledger._connection.set_trace_callback(None)
+
+    assert ["wal"] == [row[0] for row in ledger.query("PRAGMA journal_mode")]
+    assert {"NORMAL"} == {how for state, how in committed if state == State.SIGNED}
+    assert {"FULL"} == {how for state, how in committed if state != State.SIGNED}
+    assert {State.SIGNED, State.SUBMITTED, State.SETTLED, State.UNKNOWN, State.POLLING} == {
+        state for state, _ in committed
+    }
+
+
+def test_a_ledger_is_opened_again(ledger: Ledger, path: Path) -> None:
+    """Closing loses nothing, and opening an up-to-date ledger changes nothing."""
+    payment = payment_in(ledger, State.UNKNOWN)
+    before = rows(ledger)
+    ledger.close()
+
+    with closing(Ledger(path, "later")) as again:
+        assert before == rows(again)
+        assert payment == payment_of(again, payment.id)
+
+
+def test_a_ledger_from_before_prepaid_payments_is_migrated(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an earlier version wrote is kept, and what it did not know is added."""
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "_MIGRATIONS", schema._MIGRATIONS[:1])
+        with closing(Ledger(path, "older")) as ledger:
+            begun = purchase(ledger)
+
+    with closing(Ledger(path, "newer")) as ledger:
+        assert begun == purchase(ledger)
+        assert payment_in(ledger, State.SETTLED)
+        assert ledger.hold("real", 1)
+
+
+def test_a_migration_that_fails_is_undone(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a migration is none: the ledger stays as it was, and the next version can try again."""
+    with closing(Ledger(path, "one")) as ledger:
+        payment_in(ledger, State.SETTLED)
+        before = rows(ledger)
+
+    def broken(connection: sqlite3.Connection) -> None:
+        connection.execute("DELETE FROM authorizations")
+        connection.execute("this is no SQL")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "_MIGRATIONS", [*schema._MIGRATIONS, broken])
+        with pytest.raises(LedgerError, match="syntax"):
+            Ledger(path, "newer")
+
+    with closing(Ledger(path, "one")) as ledger:
+        assert before == rows(ledger)
+
+
+WRITES: dict[str, Callable[[Ledger, Payment], object]] = {
+    "begin": lambda ledger, payment: purchase(ledger, "sha256:new"),
+    "reserve": lambda ledger, payment: ledger.reserve(purchase(ledger), 1),
+    "hold": lambda ledger, payment: ledger.hold("real", 1),
+    "drop_hold": lambda ledger, payment: ledger.drop_hold(1),
+    "settle": lambda ledger, payment: ledger.settle(payment.id, HASH),
+    "release": lambda ledger, payment: ledger.release(payment.id, "x"),
+    "poll": lambda ledger, payment: ledger.poll(payment.id, payment.purchase_id, JOB),
+    "doubt": lambda ledger, payment: ledger.mark_unknown(payment.id, "x"),
+    "answer": lambda ledger, payment: ledger.save_image_urls(payment.purchase_id, []),
+    "finish": lambda ledger, payment: ledger.finish(payment.purchase_id, [PICTURE], 1.0),
+    "set_caps": lambda ledger, payment: ledger.set_caps(day=1),
+    "forget_job": lambda ledger, payment: ledger.forget_job(payment.purchase_id),
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_locked_ledger_is_our_error(path: Path, monkeypatch: pytest.MonkeyPatch, write: str) -> None:
+    """While somebody else holds the file for longer than we wait, nothing is written, and that is said."""
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.02)
+    with closing(Ledger(path, "one")) as ledger, closing(sqlite3.connect(path, isolation_level=None)) as other:
+        payment = payment_in(ledger, State.SUBMITTED)
+        before = rows(ledger)
+        other.execute("BEGIN IMMEDIATE")
+
+        with pytest.raises(LedgerError, match="locked") as caught:
+            WRITES[write](ledger, payment)
+
+        assert before == rows(ledger)
+        assert "Nothing was sent" in caught.value.hint
+        other.execute("ROLLBACK")
+        WRITES[write](ledger, payment)
+
+
+def test_a_ledger_that_is_locked_from_the_start_is_our_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening a new ledger while somebody holds the file ends in the same error, and with no open file."""
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.02)
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+
+        with pytest.raises(LedgerError, match="locked"):
+            Ledger(path, "one")
+
+
+FILLED: dict[str, Callable[[Ledger, Payment, str], object]] = {
+    "begin": lambda ledger, payment, text: ledger.create_purchase(
+        "real", "base", "2", 1, {"prompt": text}, private=False
+    ),
+    "poll": lambda ledger, payment, text: ledger.poll(payment.id, payment.purchase_id, text),
+    "doubt": lambda ledger, payment, text: ledger.mark_unknown(payment.id, text),
+    "release": lambda ledger, payment, text: ledger.release(payment.id, text),
+    "answer": lambda ledger, payment, text: ledger.save_image_urls(payment.purchase_id, [{"url": text}]),
+    "finish": lambda ledger, payment, text: ledger.finish(
+        payment.purchase_id, [StoredImage("cd" * 32, "image/png", 1, 1, text)], 1.0
+    ),
+}
+
+
+@pytest.mark.parametrize("write", FILLED)
+def test_a_full_disk_changes_nothing(ledger: Ledger, write: str) -> None:
+    """Without room the whole step fails with our error, no half of it stays, and later it works."""
+    payment = payment_in(ledger, State.SUBMITTED)
+    before = rows(ledger)
+    pages = ledger.query("PRAGMA page_count")[0][0]
+    ledger.query(f"PRAGMA max_page_count = {pages}")
+
+    with pytest.raises(LedgerError, match="full") as caught:
+        FILLED[write](ledger, payment, "x" * 50_000)
+
+    assert "free space" in caught.value.hint
+    assert before == rows(ledger)
+    assert ["ok"] == [row[0] for row in ledger.query("PRAGMA integrity_check")]
+    ledger.query(f"PRAGMA max_page_count = {pages + 100}")
+    FILLED[write](ledger, payment, "x" * 50_000)
+    assert before != rows(ledger)
+
+
+def test_a_step_that_is_interrupted_is_undone(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop in the middle of a step leaves the ledger as it was, and usable."""
+    payment = payment_in(ledger, State.SUBMITTED)
+    before = rows(ledger)
+
+    def stop() -> float:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ledger, "clock", stop)
+    with pytest.raises(KeyboardInterrupt):
+        ledger.poll(payment.id, payment.purchase_id, JOB)
+    monkeypatch.undo()
+
+    assert before == rows(ledger)
+    ledger.poll(payment.id, payment.purchase_id, JOB)
+
+
+@pytest.mark.parametrize("contents", [b"this is no database, whatever its name is. " * 50, b"SQLite format 3\0 cut"])
+def test_a_file_that_is_no_ledger_is_our_error(path: Path, contents: bytes) -> None:
+    """A damaged file is named, never overwritten."""
+    path.parent.mkdir()
+    path.write_bytes(contents)
+
+    with pytest.raises(LedgerError) as caught:
+        Ledger(path, "one")
+
+    assert str(path) in caught.value.message
+    assert contents == path.read_bytes()
+
+
+def test_a_place_that_cannot_be_is_our_error(tmp_path: Path) -> None:
+    """Where no file can be made, the error is ours."""
+    (tmp_path / "magic").write_text("a file")
+
+    with pytest.raises(LedgerError):
+        Ledger(tmp_path / "magic" / "ledger.sqlite", "one")
+
+
+def test_a_closed_ledger_is_our_error(ledger: Ledger) -> None:
+    """Who comes late is told so in our words."""
+    ledger.close()
+
+    with pytest.raises(LedgerError):
+        ledger.caps()
+    with pytest.raises(LedgerError):
+        ledger.set_caps(day=1)
+
+
+def test_the_clock_is_the_worlds_unless_given(path: Path) -> None:
+    """Without a clock of its own the ledger writes Unix time."""
+    before = time.time()
+    with closing(Ledger(path, "one")) as ledger:
+        begun = purchase(ledger)
+
+    assert before <= begun.purchased_at <= time.time()

@@ -1,0 +1,376 @@
+"""What was spent, as the reports add it up, and the lines that the official SDK's billing reads."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import io
+import json
+import os
+import stat
+import threading
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blockrun_magic.payments.ledger.cost_log import append_settled
+from blockrun_magic.payments.ledger.ledger import Ledger
+from blockrun_magic.payments.ledger.records import Purchase
+from blockrun_magic.payments.ledger.reports import (
+    Spending,
+    list_payments,
+    spending_by_model,
+    spending_over_time,
+    spending_summary,
+)
+from blockrun_magic.payments.ledger.states import AT_RISK, State
+from harness.ledgers import HASH, NOON, Clock, another, payment_in
+
+FLUX, BANANA = "black-forest/flux-1.1-pro", "google/nano-banana"
+REALMS = ("real", "testnet", "practice")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Return a clock that stands at noon, UTC."""
+    return Clock()
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, clock: Clock) -> Iterator[Ledger]:
+    """Return an empty ledger of session "one", where a user's ledger is."""
+    with closing(Ledger(tmp_path / ".blockrun" / "magic" / "ledger.sqlite", "one", clock)) as ledger:
+        ledger.set_caps(session=10**12, day=10**12)
+        yield ledger
+
+
+def purchase(ledger: Ledger, model: str = BANANA, realm: str = "real", take: int = 1) -> Purchase:
+    """Return a purchase of a picture by `model`."""
+    request = {"endpoint": "/v1/images/generations", "model": model, "prompt": "a cat"}
+    return ledger.create_purchase(realm, "base", f"sha256:{model}", take, request, private=False)
+
+
+def log_of(ledger: Ledger) -> list[dict[str, Any]]:
+    """Return the lines of the official cost log."""
+    path = ledger.path.parent.parent / "cost_log.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+# -- sums
+
+
+@pytest.mark.parametrize("when", ["session", "today", "all"])
+def test_nothing_was_spent(ledger: Ledger, when: str) -> None:
+    """A new ledger has sums of zero and no models."""
+    assert Spending(settled=0, payments=0, at_risk=0) == spending_summary(ledger, "real", when)
+    assert [] == spending_by_model(ledger, "real", when)
+
+
+@pytest.mark.parametrize("state", State, ids=str)
+def test_settled_is_spent_and_open_is_at_risk(ledger: Ledger, state: State) -> None:
+    """A settled payment is spent; one whose end is open is at risk; a released one is nothing."""
+    payment_in(ledger, state, amount=700, of=purchase(ledger))
+    spent = 700 if state is State.SETTLED else 0
+    at_risk = 700 if state in AT_RISK else 0
+
+    assert Spending(spent, int(bool(spent)), at_risk) == spending_summary(ledger, "real", "all")
+    assert [(BANANA, int(bool(spent)), spent, at_risk)] * (state is not State.RELEASED) == spending_by_model(
+        ledger, "real", "all"
+    )
+
+
+def test_each_report_has_its_time(ledger: Ledger, clock: Clock) -> None:
+    """This session, this UTC day and all the time are told apart, other kernels and days included."""
+    clock.now = NOON - 86_400
+    payment_in(ledger, State.SETTLED, amount=1, of=purchase(ledger))
+    clock.now = NOON
+    payment_in(ledger, State.SETTLED, amount=20, of=purchase(ledger))
+    with another(ledger) as other:
+        payment_in(other, State.SETTLED, amount=300, of=purchase(other))
+
+        assert 300 == spending_summary(other, "real", "session").settled
+
+    assert 21 == spending_summary(ledger, "real", "session").settled
+    assert 320 == spending_summary(ledger, "real", "today").settled
+    assert 321 == spending_summary(ledger, "real", "all").settled
+    assert (320, 21) == (ledger.committed("real").day, ledger.committed("real").session)
+
+
+def test_models_are_listed_dearest_first(ledger: Ledger) -> None:
+    """Each model has its count, its sum and what it has at risk."""
+    for model, state, amount in [
+        (BANANA, State.SETTLED, 52_500),
+        (BANANA, State.SETTLED, 52_500),
+        (BANANA, State.RELEASED, 52_500),
+        (FLUX, State.SETTLED, 42_000),
+        (FLUX, State.UNKNOWN, 42_001),
+        ("zai/cogview-4", State.POLLING, 15_750),
+    ]:
+        payment_in(ledger, state, amount=amount, of=purchase(ledger, model))
+
+    assert [
+        (BANANA, 2, 105_000, 0),
+        (FLUX, 1, 42_000, 42_001),
+        ("zai/cogview-4", 0, 0, 15_750),
+    ] == spending_by_model(ledger, "real", "today")
+
+
+PAYMENTS = st.lists(
+    st.tuples(
+        st.sampled_from(list(State)),
+        st.integers(min_value=0, max_value=10**9),
+        st.sampled_from([BANANA, FLUX, "x/y"]),
+        st.sampled_from(REALMS),
+    ),
+    max_size=6,
+)
+
+
+@settings(max_examples=12)
+@given(payments=PAYMENTS)
+def test_reports_and_caps_agree_with_the_rows(tmp_path_factory: pytest.TempPathFactory, payments: Any) -> None:
+    """Whatever was paid, by whichever model and money, every sum is that of its rows, to the micro-dollar."""
+    path = tmp_path_factory.mktemp("sums") / "ledger.sqlite"
+    sums: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
+    with closing(Ledger(path, "one", Clock())) as ledger:
+        ledger.set_caps(session=10**12, day=10**12)
+        for state, amount, model, realm in payments:
+            payment_in(ledger, state, amount, purchase(ledger, model, realm))
+            if state is not State.RELEASED:
+                counted = (1, amount, 0) if state is State.SETTLED else (0, 0, amount)
+                sums[realm, model] = [a + b for a, b in zip(sums[realm, model], counted, strict=True)]
+
+        for realm in REALMS:
+            mine = {model: tuple(found) for (where, model), found in sums.items() if where == realm}
+            count, settled, at_risk = (sum(found[index] for found in mine.values()) for index in range(3))
+
+            assert Spending(settled, count, at_risk) == spending_summary(ledger, realm, "session")
+            assert mine == {
+                model: (n, paid, risk) for model, n, paid, risk in spending_by_model(ledger, realm, "today")
+            }
+            assert settled + at_risk == ledger.committed(realm).day == ledger.committed(realm).session
+
+
+# -- the official cost log
+
+
+def test_a_settled_payment_is_a_line_of_the_official_log(ledger: Ledger, clock: Clock) -> None:
+    """The line has the official SDK's fields: when, where, dollars, model, wallet, network and who wrote it."""
+    payment = payment_in(ledger, State.SUBMITTED, amount=52_500, of=purchase(ledger))
+    clock.now += 9
+    ledger.settle(payment.id, HASH)
+
+    append_settled(ledger)
+
+    assert [
+        {
+            "ts": NOON + 9,
+            "endpoint": "/v1/images/generations",
+            "cost_usd": 0.0525,
+            "model": BANANA,
+            "wallet": payment.payer,
+            "network": "eip155:8453",
+            "client_kind": "blockrun-magic",
+        }
+    ] == log_of(ledger)
+
+
+def test_the_official_billing_counts_it(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The official SDK's own reader adds our lines to its sums, beside those it wrote itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        official = importlib.import_module("blockrun_llm.cache")
+    monkeypatch.setattr(official, "COST_LOG_PATH", ledger.path.parent.parent / "cost_log.jsonl")
+    official._append_cost_log("/v1/chat/completions", 0.25, model="x/chat")
+    payment_in(ledger, State.SETTLED, amount=52_500, of=purchase(ledger))
+    payment_in(ledger, State.SETTLED, amount=42_000, of=purchase(ledger, FLUX))
+    append_settled(ledger)
+    official._append_cost_log("/v1/chat/completions", 0.25, model="x/chat")
+
+    summary = official.get_cost_log_summary(group_by="model")
+
+    assert 4 == summary["calls"]
+    assert pytest.approx(0.5945) == summary["total_usd"]
+    assert {"calls": 1, "cost_usd": 0.0525} == summary["groups"][BANANA]
+
+
+def test_each_payment_is_logged_once(ledger: Ledger) -> None:
+    """Appending again adds only what has settled since."""
+    payment_in(ledger, State.SETTLED, amount=1, of=purchase(ledger))
+    append_settled(ledger)
+    append_settled(ledger)
+    payment_in(ledger, State.SETTLED, amount=2, of=purchase(ledger))
+    append_settled(ledger)
+    with another(ledger) as other:
+        append_settled(other)
+
+    assert [1e-6, 2e-6] == [line["cost_usd"] for line in log_of(ledger)]
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.SETTLED], ids=str)
+def test_only_what_is_settled_is_logged(ledger: Ledger, state: State) -> None:
+    """At risk is not spent, and released even less."""
+    payment_in(ledger, state, of=purchase(ledger))
+
+    append_settled(ledger)
+
+    assert [] == log_of(ledger)
+
+
+@pytest.mark.parametrize("realm", ["practice", "testnet"])
+def test_only_real_money_is_logged(ledger: Ledger, realm: str) -> None:
+    """Play money and test networks would falsify the sum: no line, and no file made for it."""
+    payment_in(ledger, State.SETTLED, of=purchase(ledger, realm=realm))
+
+    append_settled(ledger)
+
+    assert [] == log_of(ledger)
+    assert not (ledger.path.parent.parent / "cost_log.jsonl").exists()
+
+
+def test_several_kernels_log_each_payment_once(ledger: Ledger) -> None:
+    """Kernels that append at the same moment neither repeat nor lose nor mix lines."""
+    for amount in range(1, 21):
+        payment_in(ledger, State.SETTLED, amount=amount, of=purchase(ledger, take=amount))
+    together = threading.Barrier(4)
+
+    def kernel(number: int) -> None:
+        with another(ledger, f"kernel {number}") as mine:
+            together.wait()
+            append_settled(mine)
+
+    threads = [threading.Thread(target=kernel, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert list(range(1, 21)) == sorted(round(line["cost_usd"] * 1_000_000) for line in log_of(ledger))
+
+
+def test_a_log_that_cannot_be_written_is_caught_up_with(ledger: Ledger) -> None:
+    """No picture is lost for a log: what could not be written now is written the next time, once."""
+    path = ledger.path.parent.parent / "cost_log.jsonl"
+    payment_in(ledger, State.SETTLED, amount=1, of=purchase(ledger))
+    path.mkdir()
+
+    append_settled(ledger)
+    path.rmdir()
+    append_settled(ledger)
+    append_settled(ledger)
+
+    assert [1e-6] == [line["cost_usd"] for line in log_of(ledger)]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
+def test_a_new_log_is_its_owners_alone(ledger: Ledger) -> None:
+    """Who spent what is nobody else's business; a file that is there keeps its mode."""
+    path = ledger.path.parent.parent / "cost_log.jsonl"
+    payment_in(ledger, State.SETTLED, of=purchase(ledger))
+    append_settled(ledger)
+    assert 0o600 == stat.S_IMODE(path.stat().st_mode)
+
+    path.chmod(0o644)
+    payment_in(ledger, State.SETTLED, of=purchase(ledger))
+    append_settled(ledger)
+
+    assert 0o644 == stat.S_IMODE(path.stat().st_mode)
+    assert 2 == len(log_of(ledger))
+
+
+# -- as values
+
+
+def test_payments_are_values_a_table_and_csv(ledger: Ledger, clock: Clock) -> None:
+    """Each payment that counts is a record; all three forms say the same, to the micro-dollar."""
+    for take, state in enumerate((State.SETTLED, State.UNKNOWN, State.RELEASED), 1):
+        payment_in(ledger, state, of=purchase(ledger, FLUX, take=take))
+        clock.now += 60
+    found = list_payments(ledger, "real", "all")
+    file = io.StringIO()
+    found.to_csv(file)
+    rows = list(csv.DictReader(io.StringIO(file.getvalue())))
+    frame = found.to_dataframe()
+
+    assert ["settled", "unknown"] == [record["state"] for record in found]
+    assert [FLUX] * 2 == list(frame["model"]) == [row["model"] for row in rows]
+    assert [str(record["usd"]) for record in found] == [row["usd"] for row in rows]
+    assert list(frame.columns) == list(rows[0])
+    assert found[0]["time"].endswith("+00:00")
+    assert 1 == len(found[1:])
+    assert "2 payments" in repr(found)
+    assert [] == list(list_payments(ledger, "testnet", "all").to_dataframe()["usd"])
+
+
+@pytest.mark.parametrize(
+    ("when", "apart", "step"),
+    [
+        ("session", 45, 60),
+        ("session", 600, 600),
+        ("today", 600, 600),
+        ("session", 3600, 3600),
+        ("today", 3600, 3600),
+        ("all", 86_400, 86_400),
+    ],
+)
+def test_time_is_in_steps_that_suit_it_and_adds_up(
+    ledger: Ledger, clock: Clock, when: str, apart: int, step: int
+) -> None:
+    """The bars are of what was settled, and their sum is what the table says."""
+    for take in range(1, 6):
+        payment_in(ledger, State.SETTLED, of=purchase(ledger, FLUX, take=take))
+        clock.now += apart
+    found, bars = spending_over_time(ledger, "real", when)
+
+    assert step == found
+    assert spending_summary(ledger, "real", when).settled == sum(spent for _, spent in bars)
+    assert sorted(bars) == bars
+    assert all(at % step == 0 for at, _ in bars)
+    assert (5 if apart == step else 3) <= len(bars) <= 5
+
+
+def test_what_happened_in_one_moment_has_no_course(ledger: Ledger, clock: Clock) -> None:
+    """Two minutes are not drawn over time, nor is nothing."""
+    nothing = spending_over_time(ledger, "real", "session")
+    for take in range(1, 4):
+        payment_in(ledger, State.SETTLED, of=purchase(ledger, FLUX, take=take))
+        clock.now += 50
+
+    assert [] == nothing[1] == spending_over_time(ledger, "real", "session")[1]
+
+
+# -- growth
+
+
+@pytest.mark.parametrize(
+    ("ask", "index"),
+    [
+        (lambda ledger: spending_summary(ledger, "real", "all"), "sums"),
+        (lambda ledger: spending_by_model(ledger, "real", "today"), "sums"),
+        (lambda ledger: spending_summary(ledger, "real", "session"), "by_session"),
+        (lambda ledger: ledger.committed("real"), "by_day"),
+        (lambda ledger: ledger.open_payments(), "by_open_state"),
+        (lambda ledger: ledger.open_purchases(), "unfinished"),
+        (lambda ledger: ledger.search_finished("real", "", 20, 0), "by_age"),
+    ],
+    ids=["spend all", "spend today", "spend session", "caps", "open payments", "open purchases", "history"],
+)
+def test_no_question_reads_every_receipt(ledger: Ledger, ask: Callable[[Ledger], object], index: str) -> None:
+    """Each goes through an index or the sums of days, so that years of receipts do not slow it down."""
+    asked: list[str] = []
+    ledger._connection.set_trace_callback(asked.append)
+    ask(ledger)
+    ledger._connection.set_trace_callback(None)
+    plans = [row["detail"] for sql in asked for row in ledger.query(f"EXPLAIN QUERY PLAN {sql}")]
+
+    assert any(index in plan for plan in plans), plans
+    assert [] == [
+        plan for plan in plans if plan.startswith(("SCAN authorizations", "SCAN purchases")) and "INDEX" not in plan
+    ]

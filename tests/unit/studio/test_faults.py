@@ -1,0 +1,778 @@
+"""Every fault we can think of, over real sockets: what moved is in the books, and what is said is true.
+
+Each case runs a request against a faulty merchant, then again in a new studio against a healthy one, at
+once or after the first signature has expired.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import errno
+import io
+import json
+import re
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+from PIL import Image
+
+from blockrun_magic.errors import (
+    BlockrunError,
+    BudgetError,
+    ContentPolicyViolation,
+    GatewayError,
+    GatewayUnreachable,
+    InvalidResponse,
+    JobFailed,
+    LedgerError,
+    PaymentOutcomeUnknown,
+    PaymentRejected,
+    RateLimited,
+    RequestRejected,
+    StoreError,
+    TermsRefused,
+    UpstreamFailed,
+)
+from blockrun_magic.gateway.client import Timeouts
+from blockrun_magic.gateway.request import ImageRequest, Upload
+from blockrun_magic.images import store as store_module
+from blockrun_magic.payments.ledger.connection import translate_errors
+from blockrun_magic.payments.ledger.reports import spending_summary
+from blockrun_magic.payments.x402.networks import BASE, PRACTICE
+from blockrun_magic.studio import BatchProgress, ImageResult, Options, RetryPolicy, Studio, make_all
+from fakes.gateway import (
+    QUICK,
+    Act,
+    Clock,
+    Exchange,
+    Merchant,
+    Reply,
+    after,
+    cashing,
+    change,
+    cut_off,
+    once,
+    payer,
+    reset,
+    reset_unread,
+    say,
+    say_raw,
+    stall,
+    studio_over,
+    to_header,
+    transaction_of,
+)
+
+_LONG = 400
+"""Seconds after which every signature of the first run has certainly expired."""
+_PICTURE = ImageResult
+_HASTY = Timeouts(connect=5, answer=0.5, picture=0.5)
+_TWO = replace(QUICK, attempts=2)
+_JUNK = b"SSH-2.0-OpenSSH_9.6\r\n\r\n"
+_LIMITED = {"error": "Rate limit exceeded", "retry_after_seconds": 0.01}
+_RUNNING = {"status": "in_progress"}
+_FAILED = {"status": "failed", "payment_status": "not_charged", "error": "It could not be painted."}
+_REPLAY = {"error": "Payment verification failed", "code": "PAYMENT_REPLAY"}
+_REFUSING = {400: RequestRejected, 402: PaymentRejected, 403: ContentPolicyViolation}
+_PASSING = {408: UpstreamFailed, 425: UpstreamFailed, 429: RateLimited} | dict.fromkeys(
+    (500, 502, 503, 504), UpstreamFailed
+)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault: where the merchant errs, or we do, and what each run must end with.
+
+    `first` and `then` are what the two runs return or raise; `later` stands in for `then` when the first
+    signature has expired before the second run.
+    """
+
+    acts: Mapping[str, Act] = field(default_factory=dict)
+    first: type = PaymentOutcomeUnknown
+    then: type = _PICTURE
+    later: type | None = None
+    moved: bool = False
+    """Whether money has moved when the first run ends."""
+    prepare: Callable[[Merchant], None] = lambda merchant: None
+    meanwhile: Callable[[Merchant], None] = lambda merchant: None
+    """What the merchant does between the runs, besides becoming healthy."""
+    spoil: Callable[[Studio, Merchant], AbstractContextManager[Any]] = lambda studio, merchant: nullcontext()
+    """What goes wrong on our own side, in the first run only."""
+    slow: bool = False
+    witness: bool = True
+    form: str = "data"
+    patience: RetryPolicy = QUICK
+    timeouts: Timeouts | None = None
+    skew: float = 0.0
+    """How far our clock is ahead of the world's."""
+
+
+# -- what only these faults do
+
+
+async def _shut(exchange: Exchange) -> Reply | None:
+    await exchange.merchant.close_door()
+    return replace(exchange.reply, close=True) if exchange.reply else None
+
+
+async def _much_later(exchange: Exchange) -> Reply | None:
+    clock = exchange.merchant.clock
+    assert isinstance(clock, Clock)
+    clock.ahead += _LONG
+    return None
+
+
+async def _raise_price(exchange: Exchange) -> Reply | None:
+    exchange.merchant.surcharge = 1000
+    return None
+
+
+def _surcharge(amount: int) -> Callable[[Merchant], None]:
+    return lambda merchant: setattr(merchant, "surcharge", amount)
+
+
+def _hand_out_once(merchant: Merchant) -> None:
+    merchant.hands_out_again = False
+
+
+def _lapse(merchant: Merchant) -> None:
+    merchant.urls_lapse = True
+
+
+def _paid_for(status: int, where: str) -> Act:
+    """Answer `status` to a cashed cheque, with the transaction in the "body", in the "header" or nowhere."""
+
+    async def act(exchange: Exchange) -> Reply:
+        assert exchange.cheque is not None
+        transaction = transaction_of(exchange.cheque.nonce)
+        receipt = {"PAYMENT_RESPONSE": to_header({"success": True, "transaction": transaction})}
+        payment = {"payment": {"status": "settled", "tx_hash": transaction}}
+        content = {"error": "It broke."} | (payment if where == "body" else {})
+        return Reply.of(status, content, **(receipt if where == "header" else {}))
+
+    return act
+
+
+def _ask(version: int = 2, resource: str | None = None, **parts: Any) -> Act:
+    """Ask for a payment, with these parts of the offer in place of the right ones; None leaves one out."""
+
+    async def act(exchange: Exchange) -> Reply:
+        merchant = exchange.merchant
+        offer = merchant._offer(merchant._amount(exchange.fields)) | parts
+        accepts = [{name: value for name, value in offer.items() if value is not None}]
+        about = {"url": resource or merchant.gateway.base_url}
+        content = {"x402Version": version, "accepts": accepts, "resource": about}
+        return Reply.of(402, {"error": "Payment Required"}, PAYMENT_REQUIRED=to_header(content))
+
+    return act
+
+
+def _ask_badly(header: str) -> Act:
+    return say(402, {"error": "Payment Required"}, PAYMENT_REQUIRED=header)
+
+
+def _bring(url: str) -> Act:
+    """Hand out this URL in place of the picture's; `{origin}` is the merchant's own."""
+
+    async def act(exchange: Exchange) -> Reply:
+        address = url.replace("{origin}", exchange.merchant.gateway.origin)
+        reply = await change(data=[{"url": address}])(exchange)
+        assert reply is not None
+        return reply
+
+    return act
+
+
+def _bring_bytes(data: bytes) -> Act:
+    return _bring("data:image/png;base64," + base64.b64encode(data).decode())
+
+
+@cache
+def _png(size: tuple[int, int]) -> bytes:
+    png = io.BytesIO()
+    Image.effect_noise(size, 50).save(png, "PNG") if size[0] < 1000 else Image.new("1", size).save(png, "PNG")
+    return png.getvalue()
+
+
+def _receiptless(act: Act | None = None) -> Act:
+    """Say nothing of the settlement, neither in the headers nor in the body."""
+
+    async def without(exchange: Exchange) -> Reply | None:
+        assert exchange.reply is not None
+        content = exchange.reply.content()
+        content.pop("payment")
+        exchange.reply = Reply.of(200, content)
+        return await act(exchange) if act else exchange.reply
+
+    return without
+
+
+async def _give(exchange: Exchange) -> Reply:
+    return Reply.of(200, {"data": [exchange.merchant._entry("0x" + "ab" * 32, 0)]})
+
+
+# -- what goes wrong on our side
+
+
+def _disk_full(_: Studio, merchant: Merchant) -> AbstractContextManager[Any]:
+    real = store_module.write_atomically
+
+    def write(path: Path, data: bytes) -> None:
+        if merchant.chain.moved:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(path, data)
+
+    return mock.patch.object(store_module, "write_atomically", write)
+
+
+def _ledger_fails(method: str) -> Callable[[Studio, Merchant], AbstractContextManager[Any]]:
+    """Let this method of the ledger find the database locked."""
+
+    def spoil(studio: Studio, _: Merchant) -> AbstractContextManager[Any]:
+        def fail(*_: Any, **__: Any) -> None:
+            with translate_errors(studio.ledger.path):
+                raise sqlite3.OperationalError("database is locked")
+
+        return mock.patch.object(studio.ledger, method, fail)
+
+    return spoil
+
+
+@contextmanager
+def _locked(studio: Studio, _: Merchant) -> Iterator[None]:
+    studio.ledger._connection.execute("PRAGMA busy_timeout = 20")
+    other = sqlite3.connect(studio.ledger.path, isolation_level=None)
+    try:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+    finally:
+        other.close()
+
+
+# -- the matrix
+
+
+def _unsigned() -> dict[str, Fault]:
+    """Return the faults that end before anything is signed."""
+    asked = {
+        "not base64": _ask_badly("%%%"),
+        "not JSON": _ask_badly(base64.b64encode(b"{").decode()),
+        "a list": _ask_badly(base64.b64encode(b"[]").decode()),
+        "nothing to accept": _ask_badly(to_header({"x402Version": 2})),
+        "no header, no body": say(402),
+        "version 3": _ask(version=3),
+        "another network": _ask(network=BASE.id),
+        "another scheme": _ask(scheme="upto"),
+        "another token": _ask(asset="0x" + "22" * 20),
+        "another domain": _ask(extra={"name": "USD Coin", "version": "2"}),
+        "the zero address": _ask(payTo="0x" + "00" * 20),
+        "the token itself": _ask(payTo=PRACTICE.asset),
+        "our own wallet": _ask(payTo=payer().address),
+        "no amount": _ask(amount=None),
+        "a negative amount": _ask(amount="-1"),
+        "an amount of zero": _ask(amount="0"),
+        "a time without end": _ask(maxTimeoutSeconds="never"),
+        "another host's resource": _ask(resource="https://elsewhere.example/x"),
+    }
+    return {
+        "server down": Fault(prepare=Merchant.shut, first=GatewayUnreachable),
+        "reset at the price": Fault({"challenge": reset}, GatewayUnreachable),
+        "silent at the price": Fault({"challenge": stall}, GatewayUnreachable, timeouts=_HASTY, patience=_TWO),
+        "half a price": Fault({"challenge": cut_off}, GatewayUnreachable),
+        "junk at the price": Fault({"challenge": say_raw(_JUNK)}, GatewayUnreachable),
+        "500 at the price": Fault({"challenge": say(500)}, UpstreamFailed),
+        "429 at the price": Fault({"challenge": say(429, _LIMITED)}, RateLimited),
+        "400 at the price": Fault({"challenge": say(400)}, RequestRejected),
+        "200 at the price": Fault({"challenge": say(200, {"data": [{"url": "https://x.example/y"}]})}, InvalidResponse),
+        **{f"terms: {name}": Fault({"challenge": act}, TermsRefused) for name, act in asked.items()},
+        "terms: a million dollars": Fault({"challenge": _ask(amount="1000000000000")}, BudgetError),
+        "terms: far above the list": Fault(prepare=_surcharge(200_000), meanwhile=_surcharge(0), first=BudgetError),
+    }
+
+
+def _before() -> dict[str, Fault]:
+    """Return the faults of a paid call before money moves."""
+    return {
+        "no connection to pay": Fault({"challenge": _shut}, GatewayUnreachable),
+        "reset before reading": Fault({"challenge": change(close=True), "connect": after(1, reset_unread)}),
+        "reset before reading, once": Fault(
+            {"challenge": change(close=True), "connect": once(reset_unread, call=2)}, _PICTURE, moved=True
+        ),
+        "reset before settling": Fault({"paid": reset}),
+        "reset before settling, once": Fault({"paid": once(reset)}, _PICTURE, moved=True),
+        "silent before settling": Fault({"paid": stall}, timeouts=_HASTY, patience=_TWO),
+        "half a body before settling": Fault({"paid": cut_off}),
+        "junk before settling": Fault({"paid": say_raw(_JUNK)}),
+        "reset, and cashed minutes later": Fault({"paid": reset}, meanwhile=Merchant.cash_what_it_holds),
+        "403, and cashed minutes later": Fault(
+            {"paid": say(403)}, ContentPolicyViolation, meanwhile=Merchant.cash_what_it_holds
+        ),
+        **{f"{status} before settling": Fault({"paid": say(status)}) for status in _PASSING},
+        **{
+            f"{status} before settling, once": Fault({"paid": once(say(status))}, _PICTURE, moved=True)
+            for status in _PASSING
+        },
+        **{f"{status} before settling": Fault({"paid": say(status)}, error) for status, error in _REFUSING.items()},
+        "429 with Retry-After": Fault({"paid": say(429, Retry_After="0.02")}),
+        "429 with Retry-After, once": Fault({"paid": once(say(429, _LIMITED))}, _PICTURE, moved=True),
+        "a redirect": Fault({"paid": say(307, Location="http://127.0.0.1:9/")}, RequestRejected),
+        "402, because the price rose": Fault({"challenge": _raise_price}, _PICTURE, moved=True),
+        "no witness, reset before settling": Fault({"paid": reset}, witness=False, later=PaymentOutcomeUnknown),
+        "no witness, 403 before settling": Fault(
+            {"paid": say(403)}, ContentPolicyViolation, witness=False, later=PaymentOutcomeUnknown
+        ),
+        "a witness that errs, reset before settling": Fault({"paid": reset, "witness": say(200, {"used": "yes"})}),
+        "a witness that breaks off, 403": Fault({"paid": say(403), "witness": reset}, ContentPolicyViolation),
+    }
+
+
+def _after() -> dict[str, Fault]:
+    """Return the faults of a paid call after money has moved."""
+    told_nowhere = {
+        "reset": (reset, GatewayUnreachable),
+        "junk": (say_raw(_JUNK), GatewayUnreachable),
+        "half a body": (_receiptless(cut_off), GatewayUnreachable),
+        "a web page": (_receiptless(change(body=b"<html>")), InvalidResponse),
+        "no picture": (_receiptless(change(data=[])), InvalidResponse),
+        "replay": (say(402, _REPLAY), PaymentRejected),
+        **{f"{status}": (_paid_for(status, "nowhere"), error) for status, error in (_PASSING | _REFUSING).items()},
+    }
+    told_us = {
+        "half a body": (cut_off, GatewayUnreachable),
+        "a web page": (change(body=b"<html>"), InvalidResponse),
+        "no picture": (change(data=[]), InvalidResponse),
+        "no list": (change(data={"url": "x"}), InvalidResponse),
+        "bad base64": (_bring("data:image/png;base64,%%%"), InvalidResponse),
+        "a page for a picture": (_bring_bytes(b"<html>no</html>"), InvalidResponse),
+        "a picture cut short": (_bring_bytes(_png((64, 64))[:900]), InvalidResponse),
+        "a bomb": (_bring_bytes(_png((20_000, 20_000))), InvalidResponse),
+        "a file URL": (_bring("file:///etc/passwd"), InvalidResponse),
+        "an http URL elsewhere": (_bring("http://169.254.169.254/latest"), InvalidResponse),
+        "a URL with a password": (_bring("https://user:word@x.example/y.png"), InvalidResponse),
+        "a URL that is none": (_bring("{origin}/\x01\x7f.png"), InvalidResponse),
+        **{
+            f"{status}, told in the {where}": (_paid_for(status, where), error)
+            for status, error in {402: PaymentRejected, 403: ContentPolicyViolation, 500: UpstreamFailed}.items()
+            for where in ("body", "header")
+        },
+    }
+    silent = {f"{name}, told nowhere": fault for name, fault in told_nowhere.items()}
+    return {
+        **{
+            f"paid, {name}": Fault({"settled": act}, error, moved=True)
+            for name, (act, error) in (silent | told_us).items()
+        },
+        "paid, reset, once": Fault({"settled": once(reset)}, _PICTURE, moved=True),
+        "paid, 500, once": Fault({"settled": once(_paid_for(500, "nowhere"))}, _PICTURE, moved=True),
+        "paid, silent": Fault({"settled": stall}, GatewayUnreachable, moved=True, timeouts=_HASTY, patience=_TWO),
+        "paid, and never handed out again": Fault(
+            {"settled": reset}, PaymentRejected, prepare=_hand_out_once, then=PaymentRejected, moved=True
+        ),
+        "paid, no receipt": Fault({"settled": _receiptless()}, _PICTURE, moved=True),
+        "given for nothing": Fault({"paid": _give}, _PICTURE),
+        "no witness, paid, reset": Fault({"settled": reset}, moved=True, witness=False),
+        "no witness, paid, half a body": Fault({"settled": cut_off}, GatewayUnreachable, moved=True, witness=False),
+        "no witness, paid, no receipt": Fault({"settled": _receiptless()}, _PICTURE, moved=True, witness=False),
+        **{
+            f"no witness, paid, {status}": Fault({"settled": say(status)}, error, moved=True, witness=False)
+            for status, error in _REFUSING.items()
+        },
+        "the picture's URL: 404": Fault({"media": say(404)}, GatewayUnreachable, moved=True, form="url"),
+        "the picture's URL: reset": Fault({"media": reset}, GatewayUnreachable, moved=True, form="url"),
+        "the picture's URL: half a body": Fault({"media": cut_off}, GatewayUnreachable, moved=True, form="url"),
+        "the picture's URL: a page": Fault({"media": say(200)}, InvalidResponse, moved=True, form="url"),
+        "the picture's URL: without end": Fault(
+            {"media": say(302, Location="/api/media/a/1")}, InvalidResponse, moved=True, form="url"
+        ),
+        "the picture's URL: lapsed": Fault(
+            {"media": say(410)}, GatewayUnreachable, moved=True, form="url", prepare=_lapse
+        ),
+    }
+
+
+def _jobs() -> dict[str, Fault]:
+    """Return the faults of a slow job."""
+    brief = RetryPolicy(attempts=3, first_wait=0.01, poll_every=0.01, poll_at_most_every=0.02, job=0.3)
+    faults = {
+        "no fault": Fault({}, _PICTURE, moved=True),
+        "202 lost, once": Fault({"job": once(reset)}, _PICTURE, moved=True),
+        "202 lost": Fault({"job": reset}),
+        "poll 404": Fault({"poll": say(404)}, RequestRejected),
+        "poll 410": Fault({"poll": say(410)}, RequestRejected),
+        "poll 402": Fault({"poll": say(402)}, PaymentRejected),
+        "poll 403": Fault({"poll": say(403)}, ContentPolicyViolation),
+        "poll 500, once": Fault({"poll": once(say(500))}, _PICTURE, moved=True),
+        "poll 504": Fault({"poll": say(504)}),
+        "poll reset, once": Fault({"poll": once(reset)}, _PICTURE, moved=True),
+        "poll reset": Fault({"poll": reset}),
+        "poll in HTML": Fault({"poll": say_raw(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>")}),
+        "failed": Fault({"poll": say(200, _FAILED)}, JobFailed),
+        "failed, and charged": Fault({"poll": cashing(say(200, _FAILED))}, JobFailed, moved=True),
+        "404, and charged": Fault({"poll": cashing(say(404))}, RequestRejected, moved=True),
+        "never done": Fault({"poll": say(202, _RUNNING)}, UpstreamFailed, patience=brief),
+        "never done, and charged": Fault(
+            {"poll": cashing(say(202, _RUNNING)), "polled": say(202, _RUNNING)},
+            UpstreamFailed,
+            patience=brief,
+            moved=True,
+        ),
+        "elsewhere": Fault({"job": change(poll_url="https://elsewhere.example/api/v1/jobs/1")}),
+        "on another port": Fault({"job": change(poll_url="http://127.0.0.1:9/api/v1/jobs/1")}),
+        "with a password": Fault({"job": change(poll_url="http://user:word@127.0.0.1/api/v1/jobs/1")}),
+        "at an address that is none": Fault({"job": change(poll_url="/api/v1/jobs/\x01")}),
+        "without an address": Fault({"job": change(poll_url=None)}),
+        "with a number for an address": Fault({"job": change(poll_url=7)}),
+        "paid, reset, once": Fault({"polled": once(reset)}, _PICTURE, moved=True),
+        "paid, reset": Fault({"polled": reset}, GatewayUnreachable, moved=True),
+        "paid, 500": Fault({"polled": say(500)}, UpstreamFailed, moved=True),
+        "paid, 500, told": Fault({"polled": _paid_for(500, "header")}, UpstreamFailed, moved=True),
+        "paid, 404": Fault({"polled": say(404)}, RequestRejected, moved=True),
+        "outlives its signature": Fault({"poll": once(_much_later)}, _PICTURE, moved=True),
+        "outlives its signature, which was cashed": Fault({"poll": once(cashing(_much_later))}, _PICTURE, moved=True),
+        "outlives its signature, no price": Fault(
+            {"poll": once(_much_later), "challenge": after(1, say(503)), "job price": say(503)}, UpstreamFailed
+        ),
+        "outlives its signature, price from the job": Fault(
+            {"poll": once(_much_later), "challenge": after(1, say(503))}, _PICTURE, moved=True
+        ),
+        "outlives its signature, price of new ones rose": Fault(
+            {"poll": once(_much_later), "job": _raise_price}, _PICTURE, moved=True
+        ),
+        "outlives its signature, its price rose": Fault(
+            {"poll": once(_much_later), "job price": _ask(amount="90000")}, TermsRefused
+        ),
+        "outlives its signature, no witness": Fault({"poll": once(_much_later)}, _PICTURE, moved=True, witness=False),
+    }
+    return {f"job: {name}": replace(fault, slow=True) for name, fault in faults.items()}
+
+
+def _ours() -> dict[str, Fault]:
+    """Return the faults of our own machine: disk, database, clock."""
+    return {
+        "disk full": Fault(first=StoreError, moved=True, spoil=_disk_full),
+        "disk full, a page for a picture": Fault(
+            {"settled": _bring_bytes(b"<html>no</html>")}, StoreError, moved=True, spoil=_disk_full
+        ),
+        "the ledger is locked": Fault(first=LedgerError, spoil=_locked),
+        **{
+            f"the ledger fails to {method}": Fault(first=LedgerError, spoil=_ledger_fails(method))
+            for method in ("reserve", "sign", "submit")
+        },
+        **{
+            f"the ledger fails to {method}": Fault(first=LedgerError, spoil=_ledger_fails(method), moved=True)
+            for method in ("settle", "finish")
+        },
+        "the ledger fails to answer": Fault(
+            first=LedgerError, spoil=_ledger_fails("save_image_urls"), moved=True, form="url"
+        ),
+        "the ledger fails to doubt": Fault({"paid": say(403)}, LedgerError, spoil=_ledger_fails("mark_unknown")),
+        "the ledger fails to release": Fault({"challenge": _shut}, LedgerError, spoil=_ledger_fails("release")),
+        "the ledger fails to poll": Fault(first=LedgerError, spoil=_ledger_fails("poll"), slow=True),
+        "our clock is far ahead": Fault({}, PaymentRejected, then=PaymentRejected, later=_PICTURE, skew=900),
+        "our clock is far behind": Fault({}, PaymentRejected, then=PaymentRejected, skew=-400),
+        "our clock is ahead, reset before settling": Fault({"paid": reset}, skew=400),
+        "our clock is ahead, cashed minutes later": Fault(
+            {"paid": reset}, skew=400, meanwhile=Merchant.cash_what_it_holds
+        ),
+    }
+
+
+def _faults() -> dict[str, Fault]:
+    """Return every fault, new: some remember what they did."""
+    return _unsigned() | _before() | _after() | _jobs() | _ours()
+
+
+# -- the runs
+
+
+def _request(operation: str) -> ImageRequest:
+    if operation == "generate":
+        return ImageRequest("generate", "a harbour at dusk", "google/nano-banana")
+    source, mask = (Upload.from_file_bytes(_png(size), "image/png") for size in ((32, 32), (33, 33)))
+    return ImageRequest("edit", "a harbour at dawn", "openai/gpt-image-1", images=(source,), mask=mask)
+
+
+@dataclass
+class _Case:
+    """One fault, one request, one folder; each run is a kernel of its own."""
+
+    fault: Fault
+    request: ImageRequest
+    merchant: Merchant
+    world: Clock
+    folder: Path
+
+    def clock(self) -> float:
+        return self.world() + self.fault.skew
+
+    async def run(self, session: str, *, first: bool = False) -> ImageResult | BlockrunError:
+        """Return what a kernel's cell returns or raises, once everything it says was checked."""
+        shown_before = len(self.merchant.shown)
+        timeouts, patience = (self.fault.timeouts, self.fault.patience) if first else (None, QUICK)
+        async with studio_over(
+            self.folder, clock=self.clock, session=session, patience=patience, timeouts=timeouts
+        ) as studio:
+            with self.fault.spoil(studio, self.merchant) if first else nullcontext():
+                try:
+                    result: ImageResult | BlockrunError = await studio.make(self.request, self.merchant.gateway)
+                except BlockrunError as error:
+                    result = error
+            self._check_books(studio)
+        if isinstance(result, BlockrunError):
+            self._check_words(result, shown=len(self.merchant.shown) > shown_before)
+        return result
+
+    async def reconcile(self) -> None:
+        """Look up what is open, as the next start does, and check that the books are right to the micro-dollar."""
+        async with studio_over(self.folder, clock=self.clock, session="last") as studio:
+            await studio.reconcile(self.merchant.gateway)
+            books = spending_summary(studio.ledger, "practice", "all")
+            self._check_books(studio)
+        if self.fault.witness:
+            assert 0 == books.at_risk
+            assert self.merchant.chain.total == books.settled
+
+    def _check_books(self, studio: Studio) -> None:
+        """Check that no more is booked than moved, and that whatever moved is booked or at risk."""
+        books, moved = spending_summary(studio.ledger, "practice", "all"), self.merchant.chain.total
+
+        assert books.settled <= moved
+        assert moved <= books.settled + books.at_risk
+        assert studio.ledger.committed("practice").day <= studio.ledger.caps().day
+
+    def _check_words(self, error: BlockrunError, *, shown: bool) -> None:
+        moved = bool(self.merchant.chain.moved)
+        text = str(error)
+
+        assert 2 == len([line for line in text.split("\n") if line.strip()])
+        assert not (moved and re.search(r"(nothing|not) (was |been |has been )?(charged|taken)", text, re.IGNORECASE))
+        assert not (shown and re.search(r"nothing was (sent|signed)", text, re.IGNORECASE))
+        assert not (moved and not re.search(r"was paid|may have been (charged|taken|sent)", text))
+        assert moved or "was paid" not in text
+        if isinstance(error, GatewayError) and shown and self.fault.witness and "witness" not in self.merchant.acts:
+            assert ("was paid" if moved else "Nothing has been charged") in text
+        for header in self.merchant.shown:
+            assert header.header not in text
+
+    def check_cheques(self) -> None:
+        """Check that one picture was paid for once, and that never two cheques for it could be cashed.
+
+        Two with one nonce exclude each other: that is how another price is signed.
+        """
+        cheques = {shown.cheque.nonce: shown for shown in reversed(self.merchant.shown)}
+        prices = {(shown.cheque.nonce, shown.cheque.value) for shown in self.merchant.shown}
+        headers = {(shown.cheque.nonce, shown.header) for shown in self.merchant.shown}
+        first_shown = sorted(cheques.values(), key=lambda shown: shown.at)
+
+        assert len(prices) == len(headers)
+        assert len(self.merchant.chain.moved) <= 1
+        for older, newer in pairwise(first_shown):
+            assert older.cheque.valid_before <= newer.at
+            assert older.cheque.nonce not in self.merchant.chain.moved
+
+
+async def _play(fault: Fault, operation: str, folder: Path, *, expired: bool) -> None:
+    world = Clock()
+    with Merchant(world, fault.acts, slow=fault.slow, witness=fault.witness, form=fault.form) as merchant:
+        case = _Case(fault, _request(operation), merchant, world, folder)
+        fault.prepare(merchant)
+        first = await case.run("first", first=True)
+
+        assert fault.first is type(first), str(first)
+        assert fault.moved == bool(merchant.chain.moved)
+
+        fault.meanwhile(merchant)
+        merchant.heal()
+        world.ahead += _LONG if expired else 0
+        again = await case.run("second")
+
+        assert ((fault.later if expired else None) or fault.then) is type(again), str(again)
+
+        case.check_cheques()
+        if isinstance(again, ImageResult):
+            await _check_kept(case, again)
+        world.ahead += 4 * _LONG
+        await case.reconcile()
+
+
+async def _check_kept(case: _Case, bought: ImageResult) -> None:
+    """Check that the picture is kept: at no cost, and without a word to the merchant."""
+    requests = case.merchant.requests
+    kept = await case.run("third")
+
+    assert isinstance(kept, ImageResult)
+    assert bought.image.tobytes() == kept.image.tobytes()
+    assert 0 == kept.cost_micros
+    assert requests == case.merchant.requests
+
+
+@pytest.fixture(autouse=True)
+def _no_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load no certificates: all is on loopback, and loading them takes longer than a whole case."""
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+
+
+@pytest.mark.parametrize("operation", ["generate", "edit"])
+@pytest.mark.parametrize("name", list(_unsigned()))
+def test_fault_before_the_signature(name: str, operation: str, tmp_path: Path) -> None:
+    """Nothing is signed for terms that are not ours to sign, and the words say so."""
+    asyncio.run(_play(_faults()[name], operation, tmp_path / "magic", expired=False))
+
+
+@pytest.mark.parametrize("expired", [False, True], ids=["at once", "after it expired"])
+@pytest.mark.parametrize("operation", ["generate", "edit"])
+@pytest.mark.parametrize("name", [name for name in _faults() if name not in _unsigned()])
+def test_fault(name: str, operation: str, tmp_path: Path, *, expired: bool) -> None:
+    """Whatever fails, the books hold what moved, one cheque at most can be cashed, and the words are true."""
+    asyncio.run(_play(_faults()[name], operation, tmp_path / "magic", expired=expired))
+
+
+@pytest.mark.parametrize("method", ["create_purchase", "reserve", "sign", "submit"])
+def test_a_ledger_that_fails_before_the_sending_says_so(method: str, tmp_path: Path) -> None:
+    """What could not be recorded was not sent, and the words say it."""
+
+    async def buy(merchant: Merchant) -> None:
+        async with studio_over(tmp_path / "magic") as studio:
+            with _ledger_fails(method)(studio, merchant), pytest.raises(LedgerError, match="Nothing was sent"):
+                await studio.make(_request("generate"), merchant.gateway)
+
+    with Merchant(Clock()) as merchant:
+        asyncio.run(buy(merchant))
+
+        assert [] == merchant.shown
+
+
+@pytest.mark.parametrize("method", ["sign", "submit"])
+def test_what_a_dead_kernel_never_sent_is_given_back(method: str, tmp_path: Path) -> None:
+    """A sum that was reserved or signed when its kernel died counts against no cap after the next start."""
+
+    async def lives(merchant: Merchant) -> None:
+        async with studio_over(tmp_path / "magic") as dying:
+            # A dead kernel releases nothing any more.
+            failing = [_ledger_fails(name)(dying, merchant) for name in (method, "release")]
+            with failing[0], failing[1], pytest.raises(LedgerError):
+                await dying.make(_request("generate"), merchant.gateway)
+
+            assert 52_500 == dying.ledger.committed("practice").day
+        async with studio_over(tmp_path / "magic", session="next") as studio:
+            assert 1 == await studio.reconcile(merchant.gateway)
+            assert 0 == studio.ledger.committed("practice").day
+
+    with Merchant(Clock()) as merchant:
+        asyncio.run(lives(merchant))
+
+        assert [] == merchant.shown
+
+
+def test_a_price_that_rises_during_a_batch_stays_within_its_bound(tmp_path: Path) -> None:
+    """`max_price` bounds a whole batch also when the gateway raises its price once the batch was agreed to."""
+    requests = [replace(_request("generate"), prompt=f"boat {number}") for number in range(3)]
+    agreed = 3 * 52_500
+
+    async def dearer(exchange: Exchange) -> None:
+        exchange.merchant.surcharge = 100_000
+
+    async def batch(merchant: Merchant) -> None:
+        async with studio_over(tmp_path / "magic") as studio:
+            progress = BatchProgress(len(requests))
+            results = await make_all(studio, requests, merchant.gateway, Options(max_price=agreed), progress)
+
+            assert [BudgetError] * 3 == [type(failure.error) for failure in results.failures]
+
+    with Merchant(Clock(), {"challenge": dearer}) as merchant:
+        asyncio.run(batch(merchant))
+
+        assert {52_500} == {shown.cheque.value for shown in merchant.shown}
+        assert {} == merchant.chain.moved
+
+
+def test_a_resumed_purchase_costs_no_more_than_was_agreed(tmp_path: Path) -> None:
+    """When the first payment expired unused and the price rose, `resume` signs no more than that; the cell may."""
+    world = Clock()
+
+    async def runs(merchant: Merchant) -> None:
+        async with studio_over(tmp_path / "magic", clock=world) as studio:
+            with pytest.raises(PaymentOutcomeUnknown):
+                await studio.make(_request("generate"), merchant.gateway)
+            [purchase] = studio.ledger.open_purchases()
+            merchant.heal()
+            merchant.surcharge = 1000
+            world.ahead += _LONG
+            with pytest.raises(BudgetError, match=r"rose from \$0\.0525 to \$0\.0535"):
+                await studio.resume(purchase, merchant.gateway)
+            shown = len(merchant.shown)
+            result = await studio.make(_request("generate"), merchant.gateway)
+
+            assert {52_500} == {one.cheque.value for one in merchant.shown[:shown]}
+            assert 53_500 == result.cost_micros
+
+    with Merchant(world, {"paid": reset}) as merchant:
+        asyncio.run(runs(merchant))
+
+        assert 53_500 == merchant.chain.total
+
+
+@pytest.mark.parametrize("where", ["poll_url", "redirect of a poll", "redirect"])
+def test_a_payment_is_shown_to_nobody_else(where: str, tmp_path: Path) -> None:
+    """Wherever a gateway sends us, a stranger is not even asked: not at another port, not by a redirect."""
+
+    async def buy(merchant: Merchant) -> None:
+        async with studio_over(tmp_path / "magic") as studio:
+            with pytest.raises(BlockrunError):
+                await studio.make(_request("generate"), merchant.gateway)
+
+    with Merchant(Clock()) as stranger, Merchant(Clock(), slow=where != "redirect") as merchant:
+        elsewhere = f"{stranger.gateway.base_url}/v1/jobs/job1"
+        merchant.acts = {
+            "poll_url": {"job": change(poll_url=elsewhere)},
+            "redirect of a poll": {"poll": say(307, Location=elsewhere)},
+            "redirect": {"paid": say(308, Location=elsewhere)},
+        }[where]
+        asyncio.run(buy(merchant))
+
+        assert 0 == stranger.requests
+        assert len(merchant.shown) > 0
+
+
+async def _echo(exchange: Exchange) -> Reply:
+    """Say the payment header and its signature back, wherever a gateway may write words."""
+    envelope = json.loads(base64.b64decode(exchange.payment or ""))
+    secret = f"{envelope['payload']['signature']} {exchange.payment}"
+    if exchange.reply is None:
+        return Reply.of(403, {"error": secret, "message": secret})
+    reply = await change(data=[exchange.merchant._entry("0x" + "ab" * 32, 0) | {"revised_prompt": secret}])(exchange)
+    assert reply is not None
+    return reply
+
+
+@pytest.mark.parametrize("point", ["paid", "settled"])
+def test_an_echoed_payment_header_is_not_repeated(point: str, tmp_path: Path) -> None:
+    """A gateway that says a signature back gets it neither into an error nor into a receipt."""
+    said: list[str] = []
+
+    async def buy(merchant: Merchant) -> None:
+        async with studio_over(tmp_path / "magic") as studio:
+            try:
+                result = await studio.make(_request("generate"), merchant.gateway)
+            except BlockrunError as error:
+                said.append(str(error))
+            else:
+                said.extend([repr(result.stored), result.files[0].read_bytes().decode("latin-1")])
+
+    with Merchant(Clock(), {point: _echo}) as merchant:
+        asyncio.run(buy(merchant))
+        [shown] = merchant.shown
+        signature = json.loads(base64.b64decode(shown.header))["payload"]["signature"]
+
+    assert said
+    assert [] == [text for text in said if shown.header[-120:] in text or signature[2:66] in text]

@@ -1,0 +1,783 @@
+"""Paying through a ClawRouter or an account: asked once, booked as it is, and never bought twice unasked."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from blockrun_magic.errors import (
+    BlockrunError,
+    BudgetError,
+    ContentPolicyViolation,
+    FlagError,
+    GatewayUnreachable,
+    InsufficientCredit,
+    InvalidResponse,
+    JobFailed,
+    PaymentOutcomeUnknown,
+    PaymentRejected,
+    RateLimited,
+    RequestError,
+    RequestRejected,
+    UpstreamFailed,
+    WalletError,
+    WalletMissing,
+)
+from blockrun_magic.gateway.clawrouter import Health, clawrouter_health
+from blockrun_magic.gateway.client import Timeouts
+from blockrun_magic.gateway.gateways import Gateway, gateway_at
+from blockrun_magic.gateway.request import ImageRequest, Upload
+from blockrun_magic.images.provenance import read
+from blockrun_magic.payments.ledger.reports import spending_summary
+from blockrun_magic.payments.ledger.states import State
+from blockrun_magic.payments.wallets.api_key import find_api_key
+from blockrun_magic.studio import Options, Progress, Studio, make_all
+from blockrun_magic.studio.batch import BatchProgress, quote_all
+from fakes.account_api import KEY, Account
+from fakes.clawrouter import WALLET, ClawRouter
+from fakes.gateway import QUICK, studio_over
+
+_LISTED = 52_500
+_SIGNED = 53_500
+"""What ClawRouter pays for a picture that is listed at the price above."""
+_REQUEST = ImageRequest("generate", "a heron in the reeds", "google/nano-banana")
+
+
+def _upload(colour: str) -> Upload:
+    file = io.BytesIO()
+    Image.new("RGB", (32, 32), colour).save(file, "PNG")
+    return Upload.from_file_bytes(file.getvalue(), "image/png")
+
+
+_EDIT = ImageRequest("edit", "add a moon", "openai/gpt-image-1", images=(_upload("navy"),), mask=_upload("white"))
+
+
+@pytest.fixture
+def proxy(tmp_path: Path) -> Iterator[ClawRouter]:
+    """Return a ClawRouter that drops a slow connection soon."""
+    with ClawRouter(tmp_path / "logs", drop_after=0.05) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def account() -> Iterator[Account]:
+    """Return an account with five dollars of credit."""
+    with Account() as account:
+        yield account
+
+
+def _in_studio(folder: Path, work: Callable[[Studio], Awaitable[Any]], session: str = "first", **more: Any) -> Any:
+    """Return what `work` brings in a kernel of its own over `folder`."""
+    parts = {"api_key": lambda: find_api_key({"BLOCKRUN_API_KEY": KEY}), "usage_logs": folder / "logs"} | more
+
+    async def kernel() -> Any:
+        async with studio_over(folder, session=session, **parts) as studio:
+            return await work(studio)
+
+    return asyncio.run(kernel())
+
+
+def _make(folder: Path, gateway: Gateway, request: ImageRequest = _REQUEST, **options: Any) -> Any:
+    """Return the result of `request` in a new kernel."""
+
+    async def work(studio: Studio) -> Any:
+        return await studio.make(request, gateway, Options(**options))
+
+    return _in_studio(folder, work)
+
+
+def _payments(folder: Path) -> list[tuple[str, int, bool]]:
+    """Return state, amount and whether it is estimated of every payment."""
+
+    async def work(studio: Studio) -> Any:
+        spending_summary = studio.ledger.open_payments(tuple(State))
+        assert all(payment.prepaid and payment.nonce is None for payment in spending_summary)
+        return [(str(payment.state), payment.amount, payment.estimated) for payment in spending_summary]
+
+    return list(_in_studio(folder, work))
+
+
+# -- a picture through ClawRouter
+
+
+@pytest.mark.parametrize("request_", [_REQUEST, _EDIT], ids=["generate", "edit"])
+def test_a_picture_comes_through_clawrouter(tmp_path: Path, proxy: ClawRouter, request_: ImageRequest) -> None:
+    """One POST, no price asked, full id, data URIs; the localhost picture is kept by what its bytes are."""
+    result = _make(tmp_path, proxy.gateway, request_)
+
+    [body] = proxy.bodies
+    assert request_.body() == body
+    assert ["POST", "GET"] == [method for method, _, _ in proxy.seen]
+    assert f"http://127.0.0.1:{proxy.port}{request_.endpoint}" == proxy.seen[0][1]
+    assert ("image/jpeg", (48, 32)) == (result.stored[0].media_type, result.image.size)
+    assert ".jpg" == result.files[0].suffix
+    assert not {"payment-signature", "x-payment", "authorization"} & {
+        name for _, _, seen in proxy.seen for name in seen
+    }
+
+
+def test_the_list_price_is_booked_and_marked(tmp_path: Path, proxy: ClawRouter) -> None:
+    """Where no answer names a price, ledger, receipt and picture say that it is estimated."""
+    result = _make(tmp_path, proxy.gateway)
+
+    assert (_LISTED, True, True) == (result.receipt.amount, result.receipt.estimated, result.receipt.settled)
+    assert [("settled", _LISTED, True)] == _payments(tmp_path)
+    found = read(result.files[0])
+    assert found is not None
+    assert found["price_estimated"] is True
+
+
+def test_a_price_in_the_body_is_booked_as_it_is(tmp_path: Path, proxy: ClawRouter) -> None:
+    """What the gateway says that it took stands in the books, to the micro-dollar, and agrees with its own."""
+    proxy.names_price = True
+    result = _make(tmp_path, proxy.gateway)
+
+    assert (_SIGNED, False) == (result.receipt.amount, result.receipt.estimated)
+    assert [("settled", proxy.total, False)] == _payments(tmp_path)
+
+
+def test_our_caps_stand_in_front(tmp_path: Path, proxy: ClawRouter) -> None:
+    """The list price is held against the caps before anything is sent: one micro-dollar too much, and nothing is."""
+
+    async def work(studio: Studio) -> None:
+        for cap in ({"image": _LISTED - 1}, {"image": _LISTED, "session": _LISTED - 1}):
+            studio.ledger.set_caps(**cap)
+            with pytest.raises(BudgetError):
+                await studio.make(_REQUEST, proxy.gateway)
+        with pytest.raises(BudgetError):
+            await studio.make(_REQUEST, proxy.gateway, Options(max_price=_LISTED - 1))
+
+    _in_studio(tmp_path, work)
+
+    assert [] == proxy.seen
+
+
+def test_a_model_without_a_price_needs_the_users_word(tmp_path: Path, proxy: ClawRouter) -> None:
+    """What is new and unlisted is reserved at --max-price, and booked at what the body names."""
+    new = replace(_REQUEST, model="acme/brush-9")
+    with pytest.raises(RequestError, match="--max-price"):
+        _make(tmp_path, proxy.gateway, new)
+
+    assert [] == proxy.bodies
+
+    proxy.fail((200, {"data": [{"url": _data_uri()}], "price": {"amount": 0.07, "currency": "USD"}}))
+    proxy.served.append(new.model)
+    _make(tmp_path, proxy.gateway, new, max_price=100_000)
+
+    assert [("settled", 70_000, False)] == _payments(tmp_path)
+
+
+def test_a_second_run_is_free(tmp_path: Path, proxy: ClawRouter) -> None:
+    """A kept picture is no request to ClawRouter, which would pay again."""
+    _make(tmp_path, proxy.gateway)
+    kept = _make(tmp_path, proxy.gateway)
+
+    assert kept.receipt.cached
+    assert 1 == len(proxy.books)
+
+
+def test_a_batch_is_priced_without_asking(tmp_path: Path, proxy: ClawRouter) -> None:
+    """Several requests are estimated, held together and sent once each."""
+    requests = [replace(_REQUEST, prompt=f"a heron, {number}") for number in range(3)]
+
+    async def work(studio: Studio) -> Any:
+        quotes = await quote_all(studio, requests, proxy.gateway, Options())
+        assert [] == proxy.seen
+        return quotes, await make_all(studio, requests, proxy.gateway, Options(), BatchProgress(3))
+
+    quotes, results = _in_studio(tmp_path, work)
+
+    assert [(_LISTED, True)] * 3 == [(quote.total, quote.estimated) for quote in quotes]
+    assert 3 == len(results) == len(proxy.books)
+
+
+def _data_uri() -> str:
+    return _upload("green").data_uri
+
+
+# -- at most once
+
+
+@pytest.mark.parametrize(
+    "fault", ["drop", "unpaid", "page", (500, {"error": "boom"}), (503, {"error": {"message": "x"}})]
+)
+def test_what_may_have_been_charged_is_not_asked_again(tmp_path: Path, proxy: ClawRouter, fault: Any) -> None:
+    """A dropped connection, a 5xx or an unreadable 200 is unknown: said so, at risk, and never sent again unasked."""
+    proxy.fail(fault)
+    proxy.logs = tmp_path / "elsewhere"
+    for _ in range(3):
+        with pytest.raises(PaymentOutcomeUnknown, match="--fresh"):
+            _make(tmp_path, proxy.gateway)
+
+    assert 1 == len(proxy.bodies)
+    assert [("unknown", _LISTED, True)] == _payments(tmp_path)
+
+    fresh = _make(tmp_path, proxy.gateway, fresh=True)
+
+    assert 2 == fresh.receipt.take
+    assert 2 == len(proxy.bodies)
+    assert 2 == _make(tmp_path, proxy.gateway).receipt.take
+
+
+def test_a_silent_proxy_is_waited_for_and_then_unknown(tmp_path: Path, proxy: ClawRouter) -> None:
+    """A connection that says nothing until our own patience ends is unknown, too."""
+    proxy.drop_after = 60
+    proxy.fail("drop")
+
+    async def work(studio: Studio) -> None:
+        with pytest.raises(PaymentOutcomeUnknown, match="fell silent"):
+            await studio.make(_REQUEST, proxy.gateway)
+
+    _in_studio(tmp_path, work, timeouts=Timeouts(connect=5, answer=0.2, picture=5))
+
+    assert 1 == len(proxy.bodies)
+
+
+def test_the_answer_is_waited_for_longer_than_clawrouter_waits() -> None:
+    """ClawRouter hangs up after 300 s, so we read for 310 to 330."""
+    assert 310 <= Timeouts().answer <= 330
+
+
+def test_a_slow_edit_is_an_error_of_unknown_outcome(tmp_path: Path, proxy: ClawRouter) -> None:
+    """A 200 with a poll_url and no pictures cannot be collected through ClawRouter: nobody polls, nobody pays again."""
+    proxy.fail("queued")
+    for _ in range(2):
+        with pytest.raises(PaymentOutcomeUnknown):
+            _make(tmp_path, proxy.gateway, _EDIT)
+
+    assert ["POST"] == [method for method, _, _ in proxy.seen]
+    assert [("unknown", 21_000, True)] == _payments(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "words"),
+    [
+        ((400, {"error": "Bad prompt", "message": "too long"}), RequestRejected, "Bad prompt — too long"),
+        ((402, {"error": {"message": "Insufficient balance"}}), PaymentRejected, "Insufficient balance"),
+        ((403, {"error": {"message": "Unsafe", "code": "policy"}}), ContentPolicyViolation, "Unsafe"),
+        ((404, {"error": "No such model"}), RequestRejected, "No such model"),
+        (
+            (502, {"error": "Image generation failed", "details": "Payment creation aborted: daily limit"}),
+            UpstreamFailed,
+            "daily limit",
+        ),
+        ((200, {"status": "failed", "payment_status": "not_charged", "error": "No paint"}), JobFailed, "No paint"),
+    ],
+)
+def test_what_charges_nothing_is_released_and_may_be_tried_again(
+    tmp_path: Path, proxy: ClawRouter, fault: Any, kind: type[BlockrunError], words: str
+) -> None:
+    """A passed-through refusal is told in the gateway's own words, costs nothing, and the next run asks anew."""
+    proxy.fail(fault)
+    with pytest.raises(kind) as caught:
+        _make(tmp_path, proxy.gateway)
+
+    assert words in caught.value.message
+    assert "Nothing was charged." in caught.value.hint
+    assert [("released", _LISTED, True)] == _payments(tmp_path)
+
+    _make(tmp_path, proxy.gateway)
+
+    assert 2 == len(proxy.bodies)
+
+
+def test_a_used_authorization_may_have_been_charged(tmp_path: Path, proxy: ClawRouter) -> None:
+    """A 402 that says that the payment was used already proves no innocence."""
+    proxy.fail((402, {"error": "Payment verification failed", "code": "PAYMENT_REPLAY"}))
+    with pytest.raises(PaymentOutcomeUnknown):
+        _make(tmp_path, proxy.gateway)
+
+
+def test_a_rate_limit_is_waited_out(tmp_path: Path, proxy: ClawRouter) -> None:
+    """429 charges nothing, so that it is tried again by itself; at the end it is an error that released all."""
+    limited = (429, {"error": "Rate limit exceeded", "retry_after_seconds": 0.01})
+    proxy.fail(limited)
+    _make(tmp_path, proxy.gateway)
+    proxy.fail(*[limited] * QUICK.attempts)
+    with pytest.raises(RateLimited, match="Nothing was charged"):
+        _make(tmp_path, proxy.gateway, replace(_REQUEST, prompt="another"))
+
+    assert ["settled", "released"] == [state for state, _, _ in _payments(tmp_path)]
+
+
+def test_a_proxy_that_does_not_run_is_said_at_once(tmp_path: Path) -> None:
+    """Nothing listens: nothing was sent, and nobody waits for it."""
+    with ClawRouter(tmp_path / "logs") as gone:
+        gateway = gone.gateway
+    with pytest.raises(GatewayUnreachable, match="BLOCKRUN_PROXY_PORT"):
+        _make(tmp_path, gateway)
+
+    assert [("released", _LISTED, True)] == _payments(tmp_path)
+
+
+def test_a_kernel_that_died_while_waiting_leaves_an_unknown(tmp_path: Path, proxy: ClawRouter) -> None:
+    """The request had left and nobody heard the answer: the next kernel does not send it again."""
+
+    async def die(studio: Studio) -> None:
+        purchase = studio.ledger.create_purchase(
+            "real", "clawrouter", _REQUEST.digest, 1, {**_REQUEST.to_record(), "uploads": []}, private=False
+        )
+        studio.ledger.submit(studio.ledger.reserve(purchase, _LISTED, prepaid=True, estimated=True))
+
+    _in_studio(tmp_path, die)
+    with pytest.raises(PaymentOutcomeUnknown, match="its kernel ended"):
+        _make(tmp_path, proxy.gateway)
+
+    assert [] == proxy.bodies
+
+
+@pytest.mark.parametrize("url", ["http://localhost:{port}/images/gone.png", "http://127.0.0.1:1/x.png", "https://[bad"])
+def test_a_paid_picture_that_cannot_be_fetched_is_not_bought_again(tmp_path: Path, proxy: ClawRouter, url: str) -> None:
+    """It was charged and its address brings nothing: a re-run tries the address, never the purchase."""
+    proxy.fail((200, {"data": [{"url": url.format(port=proxy.port)}]}))
+    for _ in range(2):
+        with pytest.raises((InvalidResponse, GatewayUnreachable), match="--fresh"):
+            _make(tmp_path, proxy.gateway)
+
+    assert 1 == len(proxy.bodies)
+    assert [("settled", _LISTED, True)] == _payments(tmp_path)
+
+
+def test_bytes_that_are_no_picture_are_paid_for_and_kept(tmp_path: Path, proxy: ClawRouter) -> None:
+    """What came in place of a picture is set aside, and the payment stands."""
+    proxy.fail((200, {"data": [{"b64_json": "PGh0bWw+"}]}))
+    with pytest.raises(InvalidResponse, match="is kept in"):
+        _make(tmp_path, proxy.gateway)
+    with pytest.raises(InvalidResponse, match="cannot be fetched any more"):
+        _make(tmp_path, proxy.gateway)
+
+    assert 1 == len(proxy.bodies)
+    assert 2 == _make(tmp_path, proxy.gateway, fresh=True).receipt.take
+
+
+def test_an_open_payment_stays_with_its_gateway(tmp_path: Path, proxy: ClawRouter, account: Account) -> None:
+    """What was begun at one gateway is not bought at the next while its outcome is open, unless that is said."""
+    proxy.fail("drop")
+    proxy.logs = tmp_path / "elsewhere"
+    with pytest.raises(PaymentOutcomeUnknown):
+        _make(tmp_path, proxy.gateway)
+    with pytest.raises(PaymentOutcomeUnknown, match="begun at clawrouter"):
+        _make(tmp_path, account.gateway)
+
+    assert 0 == account.posts
+
+    _make(tmp_path, account.gateway, fresh=True)
+
+    assert 1 == account.posts
+
+
+def test_a_released_purchase_is_free_to_go_elsewhere(tmp_path: Path, proxy: ClawRouter, account: Account) -> None:
+    """A refusal at one gateway leaves nothing behind: the next one makes the picture, and the books name it."""
+    proxy.fail((403, {"error": "policy"}))
+    with pytest.raises(ContentPolicyViolation):
+        _make(tmp_path, proxy.gateway)
+
+    assert "account" == _make(tmp_path, account.gateway).receipt.gateway
+
+
+def test_kernels_side_by_side_ask_once(tmp_path: Path, proxy: ClawRouter) -> None:
+    """Two studios want the same picture at the same moment: one sends, the other takes what it brought."""
+
+    async def both() -> Any:
+        async with studio_over(tmp_path) as one, studio_over(tmp_path, session="second") as two:
+            return await asyncio.gather(*(studio.make(_REQUEST, proxy.gateway) for studio in (one, two)))
+
+    results = asyncio.run(both())
+
+    assert 1 == len(proxy.bodies)
+    assert [False, True] == sorted(result.receipt.cached for result in results)
+
+
+def test_a_stopped_cell_does_not_stop_what_has_left(tmp_path: Path, proxy: ClawRouter) -> None:
+    """Stop after the request has left: the picture comes home all the same, and the next run finds it."""
+    proxy.fail("held")
+
+    async def stop(studio: Studio) -> None:
+        progress = Progress()
+        cell = asyncio.ensure_future(studio.make(_REQUEST, proxy.gateway, None, progress))
+        while not proxy.bodies:  # noqa: ASYNC110  the server is in another thread
+            await asyncio.sleep(0.005)
+        cell.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cell
+        assert progress.sent
+        proxy.let_go.set()
+        await studio.wait_idle()
+
+    _in_studio(tmp_path, stop)
+
+    assert _make(tmp_path, proxy.gateway).receipt.cached
+    assert 1 == len(proxy.bodies)
+
+
+# -- what the log and the user know
+
+
+def test_the_log_decides_what_it_can(tmp_path: Path, proxy: ClawRouter) -> None:
+    """One line of the log that can only be this payment's settles it; the picture is lost all the same."""
+    proxy.fail("log")
+    with pytest.raises(PaymentOutcomeUnknown):
+        _make(tmp_path, proxy.gateway)
+
+    async def reconcile(studio: Studio) -> int:
+        return await studio.reconcile(proxy.gateway)
+
+    assert 1 == _in_studio(tmp_path, reconcile)
+    assert [("settled", _LISTED, True)] == _payments(tmp_path)
+    with pytest.raises(InvalidResponse, match="--fresh"):
+        _make(tmp_path, proxy.gateway)
+    assert 1 == len(proxy.bodies)
+
+
+def test_a_log_that_could_mean_two_decides_neither(tmp_path: Path, proxy: ClawRouter) -> None:
+    """Two unknown payments of one model and one line: nobody guesses."""
+    proxy.fail("log", "drop")
+    for prompt in ("one", "two"):
+        with pytest.raises(PaymentOutcomeUnknown):
+            _make(tmp_path, proxy.gateway, replace(_REQUEST, prompt=prompt))
+
+    async def reconcile(studio: Studio) -> int:
+        return await studio.reconcile(proxy.gateway)
+
+    assert 0 == _in_studio(tmp_path, reconcile)
+    assert ["unknown", "unknown"] == [state for state, _, _ in _payments(tmp_path)]
+
+
+@pytest.mark.parametrize(
+    ("charged", "amount", "expected"),
+    [
+        (True, None, ("settled", _LISTED, True)),
+        (True, 40_000, ("settled", 40_000, False)),
+        (False, None, ("released", _LISTED, True)),
+    ],
+)
+def test_the_user_decides(
+    tmp_path: Path, proxy: ClawRouter, charged: bool, amount: int | None, expected: tuple[str, int, bool]
+) -> None:
+    """The user's word books an unknown payment; said not to be charged, the next run may buy."""
+    proxy.fail("unpaid")
+    with pytest.raises(PaymentOutcomeUnknown):
+        _make(tmp_path, proxy.gateway)
+
+    async def resolve(studio: Studio) -> Any:
+        [purchase] = studio.ledger.open_purchases()
+        return await studio.books.resolve(purchase, charged=charged, amount=amount)
+
+    [payment] = _in_studio(tmp_path, resolve)
+
+    assert expected == (str(payment.state), payment.amount, payment.estimated)
+    if charged:
+        with pytest.raises(InvalidResponse):
+            _make(tmp_path, proxy.gateway)
+    else:
+        assert 1 == _make(tmp_path, proxy.gateway).receipt.take
+
+
+def test_the_books_are_laid_beside_each_other(tmp_path: Path, proxy: ClawRouter) -> None:
+    """In both with other amounts, in ours only, in theirs only: each is listed as what it is."""
+    _make(tmp_path, proxy.gateway)
+    proxy.fail("drop")
+    with pytest.raises(PaymentOutcomeUnknown):
+        _make(tmp_path, proxy.gateway, replace(_EDIT, prompt="lost"))
+    proxy._log("openai/dall-e-3", 43_000)
+
+    async def compare(studio: Studio) -> Any:
+        return studio.books.compare(0)
+
+    found = _in_studio(tmp_path, compare)
+
+    assert [(_LISTED, _SIGNED)] == [(ours.payment.amount, theirs.micros) for ours, theirs in found.differing]
+    assert ["openai/gpt-image-1"] == [ours.model for ours in found.only_ours]
+    assert [("openai/dall-e-3", 43_000)] == [(theirs.model, theirs.micros) for theirs in found.only_theirs]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff\xfe",
+        b'{"tier": "IMAGE"}',
+        b"[" * 5000,
+        json.dumps({"timestamp": "yesterday", "model": "a/b", "tier": "IMAGE", "cost": 1}).encode(),
+        json.dumps(
+            {"timestamp": "2026-11-21T00:00:00Z", "model": "a/b", "tier": "IMAGE", "cost": float("nan")}
+        ).encode(),
+        json.dumps({"timestamp": "2026-11-21T00:00:00Z", "model": "a/b", "tier": "IMAGE", "cost": 1e300}).encode(),
+        json.dumps({"timestamp": "2026-11-21T00:00:00Z", "model": "a/b", "tier": "SIMPLE", "cost": 1}).encode(),
+    ],
+)
+def test_a_strange_log_is_passed_over(tmp_path: Path, proxy: ClawRouter, line: bytes) -> None:
+    """Lines that are no entry of a picture are no reason to fail, nor to miss the next one."""
+    _make(tmp_path, proxy.gateway)
+    [log] = proxy.logs.iterdir()
+    log.write_bytes(line + b"\n" + log.read_bytes())
+
+    async def compare(studio: Studio) -> Any:
+        return studio.books.compare(0)
+
+    found = _in_studio(tmp_path, compare)
+
+    assert (1, 0, 0) == (len(found.agreed), len(found.only_ours), len(found.only_theirs))
+
+
+def test_estimates_are_told_apart_in_the_report(tmp_path: Path, proxy: ClawRouter) -> None:
+    """What is spent says how much of it is estimated, and estimates stay out of the official log."""
+    folder = tmp_path / "home" / "magic"
+    _make(folder, proxy.gateway)
+    proxy.names_price = True
+    _make(folder, proxy.gateway, replace(_REQUEST, prompt="another"))
+
+    async def report(studio: Studio) -> Any:
+        return spending_summary(studio.ledger, "real", "all")
+
+    found = _in_studio(folder, report)
+    lines = [json.loads(line) for line in (tmp_path / "home" / "cost_log.jsonl").read_text().splitlines()]
+
+    assert (_LISTED + _SIGNED, _LISTED) == (found.settled, found.estimated)
+    assert [_SIGNED / 1e6] == [line["cost_usd"] for line in lines]
+
+
+# -- its health, and its disguise
+
+
+def test_health_tells_wallet_and_balance(tmp_path: Path, proxy: ClawRouter) -> None:
+    """Wallet and chain always, the balance when it is asked for; a server that is none has no health."""
+
+    async def ask(studio: Studio) -> Any:
+        gateway = proxy.gateway
+        return (
+            await clawrouter_health(studio.client, gateway),
+            await clawrouter_health(studio.client, gateway, full=True),
+            await studio.balance(gateway),
+        )
+
+    short, full, balance = _in_studio(tmp_path, ask)
+
+    assert Health(WALLET, "base", None) == short
+    assert Health(WALLET, "base", 5_000_000) == full
+    assert (5_000_000, "ClawRouter, of its own wallet") == (balance.micros, balance.source)
+
+
+def test_an_account_is_no_clawrouter(tmp_path: Path, account: Account) -> None:
+    """A server without /health is not taken for one."""
+
+    async def ask(studio: Studio) -> Any:
+        return await clawrouter_health(studio.client, account.gateway), await studio.balance(account.gateway)
+
+    assert (None, None) == _in_studio(tmp_path, ask)
+
+
+def test_a_clawrouter_under_another_address_is_not_asked_for_a_price(tmp_path: Path, proxy: ClawRouter) -> None:
+    """Taken for an x402 gateway it would be sent an unpaid request, and buy: it is recognized before."""
+    gateway = gateway_at(f"http://localhost:{proxy.port}", {})
+
+    assert not gateway.prepaid
+    with pytest.raises(FlagError, match="BLOCKRUN_PROXY_PORT"):
+        _make(tmp_path, gateway)
+    assert [] == proxy.bodies
+
+
+# -- an account
+
+
+def test_a_picture_comes_from_an_account(tmp_path: Path, account: Account) -> None:
+    """The key goes to the account's own host with the order, and to no picture; the named price is booked."""
+    result = _make(tmp_path, account.gateway)
+
+    assert [("/v1/images/generations", f"Bearer {KEY}"), ("/media/1", None)] == account.shown
+    assert (account.total, False) == (result.receipt.amount, result.receipt.estimated)
+    assert [("settled", 50_000, False)] == _payments(tmp_path)
+
+
+def test_a_202_on_the_first_post_is_polled_with_the_key(tmp_path: Path, account: Account) -> None:
+    """A job is collected with the same key and charged once, when it is done."""
+    account.slow = 3
+    _make(tmp_path, account.gateway)
+
+    assert (1, 3, 1) == (account.posts, account.polls, len(account.books))
+    assert {f"Bearer {KEY}"} == {key for path, key in account.shown if not path.startswith("/media")}
+
+
+def test_a_job_is_resumed_by_the_next_kernel(tmp_path: Path, account: Account) -> None:
+    """What one kernel left as a job, the next collects by polling: nothing is posted again."""
+    account.slow = 2
+    account.fail(None, *[(503, {"error": "busy"})] * QUICK.attempts)
+    with pytest.raises(UpstreamFailed, match="run the cell again"):
+        _make(tmp_path, account.gateway)
+
+    assert [("polling", _LISTED, True)] == _payments(tmp_path)
+
+    result = _make(tmp_path, account.gateway)
+
+    assert (1, 1) == (account.posts, len(account.books))
+    assert account.total == result.receipt.amount
+
+
+def test_passing_faults_of_a_poll_pass(tmp_path: Path, account: Account) -> None:
+    """A reset or a 504 during a poll is asked again; a charge whose answer was lost is found by the next poll."""
+    account.slow = 2
+    account.fail(None, "reset", (504, {}), None, "charged")
+    _make(tmp_path, account.gateway)
+
+    assert (1, 1) == (account.posts, len(account.books))
+
+
+@pytest.mark.parametrize("gone", [404, 410])
+def test_a_job_that_is_gone_is_unknown(tmp_path: Path, account: Account, gone: int) -> None:
+    """A job that nobody knows any more may have been charged, and the order is not sent again."""
+    account.slow = 2
+    account.fail(None, (gone, {"error": "Not found"}))
+    for _ in range(2):
+        with pytest.raises(PaymentOutcomeUnknown):
+            _make(tmp_path, account.gateway)
+
+    assert 1 == account.posts
+
+
+def test_a_failed_job_that_was_not_charged_is_released(tmp_path: Path, account: Account) -> None:
+    """It says so itself: released, and the next run orders anew."""
+    account.slow = 2
+    account.fail(None, (200, {"status": "failed", "payment_status": "not_charged", "error": "No paint"}))
+    with pytest.raises(JobFailed, match="Nothing was charged"):
+        _make(tmp_path, account.gateway)
+    _make(tmp_path, account.gateway)
+
+    assert ["released", "settled"] == [state for state, _, _ in _payments(tmp_path)]
+
+
+def test_a_failed_job_that_says_nothing_of_money_is_unknown(tmp_path: Path, account: Account) -> None:
+    """Nobody can look up an account's charge, so that silence is no proof."""
+    account.slow = 2
+    account.fail(None, (200, {"status": "failed", "error": "No paint"}))
+    with pytest.raises(PaymentOutcomeUnknown):
+        _make(tmp_path, account.gateway)
+
+
+def test_a_402_is_out_of_credit(tmp_path: Path, account: Account) -> None:
+    """The account is empty: its own error, what to do, nothing charged."""
+    account.credit = 1
+    with pytest.raises(InsufficientCredit, match="Top it up") as caught:
+        _make(tmp_path, account.gateway)
+
+    assert "Insufficient credit" in caught.value.message
+    assert [("released", _LISTED, True)] == _payments(tmp_path)
+
+
+def test_credit_that_ends_while_a_job_runs_loses_nothing(tmp_path: Path, account: Account) -> None:
+    """A 402 to a poll leaves the job where it is; with new credit it is collected."""
+    account.slow = 1
+    account.fail(None, (402, {"error": "Insufficient credit"}))
+    with pytest.raises(InsufficientCredit, match="run the cell again to collect"):
+        _make(tmp_path, account.gateway)
+    _make(tmp_path, account.gateway)
+
+    assert (1, 1) == (account.posts, len(account.books))
+
+
+@pytest.mark.parametrize("fault", ["reset", "charged", (500, {"error": "boom"}), (502, {"error": "bad"})])
+def test_an_order_whose_answer_is_lost_is_unknown(tmp_path: Path, account: Account, fault: Any) -> None:
+    """Whether an order may be sent twice is not known, so that it never is."""
+    account.fail(fault)
+    for _ in range(2):
+        with pytest.raises(PaymentOutcomeUnknown):
+            _make(tmp_path, account.gateway)
+
+    assert 1 == account.posts
+    assert [("unknown", _LISTED, True)] == _payments(tmp_path)
+
+
+def test_the_key_stays_at_home(tmp_path: Path, account: Account) -> None:
+    """Not to a poll_url elsewhere, not with a picture, not along a redirect."""
+    with Account() as elsewhere:
+        account.slow = 1
+        account.poll_url = f"{elsewhere.url}/v1/images/jobs/job0"
+        with pytest.raises(PaymentOutcomeUnknown, match="sent us elsewhere"):
+            _make(tmp_path, account.gateway)
+        account.slow = 0
+        account.pictures_at = f"{account.url}/moved"
+        _make(tmp_path, account.gateway, replace(_REQUEST, prompt="moved"))
+        account.fail((307, {"error": "moved"}))
+        with pytest.raises(PaymentOutcomeUnknown):
+            _make(tmp_path, account.gateway, replace(_REQUEST, prompt="redirected"))
+
+        assert [] == elsewhere.shown
+    assert {None} == {key for path, key in account.shown if path.startswith(("/media", "/moved"))}
+
+
+def test_a_wrong_key_is_told_without_saying_it(tmp_path: Path, account: Account) -> None:
+    """A 401 that says the key back is told without it, costs nothing and is not sent again by itself."""
+    wrong = "brk_live_wrongWRONGwrong"
+
+    async def work(studio: Studio) -> None:
+        with pytest.raises(RequestRejected, match="BLOCKRUN_API_KEY") as caught:
+            await studio.make(_REQUEST, account.gateway)
+        assert wrong not in str(caught.value)
+
+    _in_studio(tmp_path, work, api_key=lambda: find_api_key({"BLOCKRUN_API_KEY": wrong}))
+
+    assert 1 == account.posts
+    assert [("released", _LISTED, True)] == _payments(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        ("", WalletMissing),
+        ("  ", WalletMissing),
+        ("sk-123456789", WalletError),
+        ("brk_a b", WalletError),
+    ],
+)
+def test_a_value_that_is_no_key_is_refused_before_anything_is_sent(
+    tmp_path: Path, account: Account, value: str, kind: type[WalletError]
+) -> None:
+    """The refusal names the variable and never what it holds."""
+
+    async def work(studio: Studio) -> None:
+        with pytest.raises(kind, match="BLOCKRUN_API_KEY") as caught:
+            await studio.make(_REQUEST, account.gateway)
+        assert not value.strip() or value not in str(caught.value)
+        assert [] == studio.ledger.open_payments(tuple(State))
+
+    _in_studio(tmp_path, work, api_key=lambda: find_api_key({"BLOCKRUN_API_KEY": value}))
+
+    assert 0 == account.posts
+
+
+def test_the_key_is_nowhere_to_be_read(tmp_path: Path, account: Account) -> None:
+    """Not in a repr, not in the ledger's files, not in what is kept; and it is not pickled."""
+    key = find_api_key({"BLOCKRUN_API_KEY": f" {KEY}\n"})
+    account.slow = 1
+    _make(tmp_path, account.gateway)
+
+    assert KEY not in repr(key) + repr(key.headers()) + repr(vars(ImageRequest))
+    for refused in (key, key.headers()):
+        with pytest.raises(TypeError):
+            refused.__reduce_ex__(2)
+    assert [] == [file for file in tmp_path.rglob("*") if file.is_file() and KEY.encode() in file.read_bytes()]
+
+
+def test_no_wallet_is_needed_where_somebody_else_pays(tmp_path: Path, proxy: ClawRouter, account: Account) -> None:
+    """Neither gateway asks for a key to sign with."""
+
+    class Nobody:
+        def __getattr__(self, name: str) -> Any:
+            raise AssertionError(f"{name} of a wallet was asked for")
+
+    async def work(studio: Studio) -> None:
+        await studio.make(_REQUEST, proxy.gateway)
+        await studio.make(replace(_REQUEST, prompt="another"), account.gateway)
+
+    _in_studio(tmp_path, work, wallet=Nobody())
+
+    assert (1, 1) == (len(proxy.books), len(account.books))
