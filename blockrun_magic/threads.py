@@ -1,0 +1,95 @@
+"""Threads for everything that blocks, so that the event loop only awaits.
+
+`run_io` is for what waits: the ledger, files, locks. `run_cpu` is for what computes: images, signatures.
+They have pools of their own, so that waiting never takes the last worker. `run_foreign` is for the user's own
+code (properties, `_repr_png_`, `__array__`), which may take any time: each call has a daemon thread to itself.
+
+Unlike `asyncio.to_thread`, none of them copies the caller's context: money never depends on a decimal
+context that was set elsewhere. When the awaiting task is cancelled, the call runs on to its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
+
+__all__ = ["run_cpu", "run_foreign", "run_io"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_IO_THREADS = 64
+"""Threads are started as they are needed: a high number costs nothing until many calls wait at once."""
+_CPU_THREADS = min(8, (os.cpu_count() or 1) + 1)
+
+_pools: dict[str, ThreadPoolExecutor] = {}
+_lock = threading.Lock()
+
+
+async def run_io(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return what `call` returns, run in the pool for waiting: the ledger, files, locks."""
+    return await _run("io", _IO_THREADS, partial(call, *args, **kwargs))
+
+
+async def run_cpu(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return what `call` returns, run in the pool for work: decoding, encoding, signing."""
+    return await _run("cpu", _CPU_THREADS, partial(call, *args, **kwargs))
+
+
+async def run_foreign(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return what `call` returns, run in a daemon thread of its own: code that is not ours and may never end."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+    thread = threading.Thread(
+        target=_settle, args=(loop, future, partial(call, *args, **kwargs)), name="blockrun-foreign", daemon=True
+    )
+    thread.start()
+    return await future
+
+
+async def _run(name: str, threads: int, call: Callable[[], T]) -> T:
+    with _lock:
+        pool = _pools.get(name)
+        if pool is None:
+            pool = _pools[name] = ThreadPoolExecutor(threads, f"blockrun-{name}")
+        running = pool.submit(call)
+    return await asyncio.wrap_future(running)
+
+
+def _settle(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], call: Callable[[], Any]) -> None:
+    value, error = None, None
+    try:
+        value = call()
+    except BaseException as raised:  # noqa: BLE001  it belongs to the task that awaits it
+        # A future takes no StopIteration, and an interrupt in this thread is not the loop's.
+        error = raised if isinstance(raised, Exception) and not isinstance(raised, StopIteration) else None
+        error = error or RuntimeError(f"{type(raised).__name__} in a thread")
+
+    def settle() -> None:
+        if future.done():  # the task that awaited it was cancelled
+            return
+        if error is None:
+            future.set_result(value)
+        else:
+            future.set_exception(error)
+
+    try:
+        loop.call_soon_threadsafe(settle)
+    except RuntimeError:  # the loop has ended meanwhile
+        return
+
+
+def _forget_pools() -> None:
+    """Give a forked child pools of its own: the parent's threads are not in it."""
+    global _lock  # noqa: PLW0603  a lock that another thread held at the fork is never released
+    _lock = threading.Lock()
+    _pools.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pools)

@@ -1,0 +1,101 @@
+"""Thread pools: the loop only awaits, waiting never takes a worker, and a child has pools of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from blockrun_magic.threads import run_cpu, run_foreign, run_io
+
+PATIENCE = 30.0
+RUNNERS: list[Callable[..., Coroutine[Any, Any, Any]]] = [run_io, run_cpu, run_foreign]
+
+
+@pytest.mark.parametrize("run", RUNNERS)
+def test_a_call_runs_in_another_thread(run: Callable[..., Coroutine[Any, Any, Any]]) -> None:
+    """The value comes back, the arguments arrive, and the loop's own thread is not used."""
+
+    async def main() -> tuple[int, int]:
+        return await run(lambda first, *, second: (threading.get_ident(), first + second), 1, second=2)
+
+    thread, total = asyncio.run(main())
+
+    assert threading.get_ident() != thread
+    assert 3 == total
+
+
+@pytest.mark.parametrize("run", RUNNERS)
+@pytest.mark.parametrize("error", [LookupError, StopIteration, SystemExit])
+def test_an_exception_reaches_the_task(
+    run: Callable[..., Coroutine[Any, Any, Any]], error: type[BaseException]
+) -> None:
+    """What a call raises ends the task that awaits it, and never the thread's owner or the loop."""
+
+    def fail() -> None:
+        raise error("no")
+
+    async def main() -> BaseException | None:
+        task = asyncio.ensure_future(asyncio.wait_for(run(fail), PATIENCE))
+        await asyncio.wait([task])
+        return task.exception()
+
+    if error is not LookupError and run is not run_foreign:
+        pytest.skip("our own calls raise exceptions only")
+
+    assert isinstance(asyncio.run(main()), LookupError if error is LookupError else RuntimeError)
+
+
+def test_waiting_never_takes_the_last_worker() -> None:
+    """However many calls wait, work that they wait for is done."""
+    done = threading.Event()
+
+    async def main() -> None:
+        waiting = [asyncio.ensure_future(run_io(done.wait, PATIENCE)) for _ in range(50)]
+        foreign = [asyncio.ensure_future(run_foreign(done.wait, PATIENCE)) for _ in range(50)]
+        await run_cpu(done.set)
+
+        assert all(await asyncio.gather(*waiting, *foreign))
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))
+
+
+def test_a_cancelled_task_does_not_wait_for_its_thread() -> None:
+    """Stop is heard at once, whatever the thread does."""
+    release = threading.Event()
+
+    async def main() -> int:
+        tasks = [asyncio.ensure_future(run(release.wait, PATIENCE)) for run in RUNNERS]
+        await asyncio.sleep(0.05)
+        for task in tasks:
+            task.cancel()
+        _, late = await asyncio.wait(tasks, timeout=PATIENCE / 2)
+        release.set()
+        return len(late)
+
+    assert 0 == asyncio.run(main())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_has_pools_of_its_own() -> None:
+    """After a fork the parent's threads are gone: the child starts others and does not wait for ever."""
+
+    async def ask() -> int:
+        return await asyncio.wait_for(run_io(lambda: 7), PATIENCE)
+
+    asyncio.run(ask())
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            code = 0 if asyncio.run(ask()) == 7 else 2
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+
+    assert 0 == os.waitstatus_to_exitcode(status)
