@@ -25,7 +25,7 @@ FLOORS = (
     ("errors", "text", "safejson", "files", "threads"),
     ("payments",),
     ("gateway",),
-    ("images",),
+    ("images", "serving"),
     ("practice",),
     ("studio",),
     ("wiring",),
@@ -41,6 +41,7 @@ DOWNSTAIRS = {
         "gateway.catalog.catalog",
         "gateway.catalog.snapshot",
         "gateway.request",
+        "serving",
         "practice",
     ),
 }
@@ -53,8 +54,8 @@ ONLY_IN = {
     "anywidget": ("notebook",),
     "traitlets": ("notebook",),
     "nest_asyncio2": ("notebook",),
-    "starlette": ("practice",),
-    "uvicorn": ("practice",),
+    "starlette": ("serving", "practice", "proxy"),
+    "uvicorn": ("serving",),
     "eth_account": ("payments", "practice"),
     "sqlite3": ("payments", "practice"),
 }

@@ -16,6 +16,7 @@ from blockrun_magic.practice.server.catalog import model_entries
 from blockrun_magic.practice.server.challenge import price_of
 from blockrun_magic.practice.server.handlers import DropConnection, Options, PaidEndpoints
 from blockrun_magic.practice.server.images import ImageCache
+from blockrun_magic.serving import LOOPBACK_HOSTS, BodyLimit
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -31,19 +32,13 @@ _MAX_BODY = 96_000_000
 
 
 class _ConnectionMiddleware:
-    """Drops the connection where the desk says so, and refuses bodies that are too large."""
+    """Gives handlers the connection, so that one can be dropped without a response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            length = dict(scope["headers"]).get(b"content-length", b"0")
-            if length.isdigit() and int(length) > _MAX_BODY:
-                answer = JSONResponse({"error": "Payload too large", "details": "Send at most 96 MB."}, 413)
-                await answer(scope, receive, send)
-                return
-        # ASGI has no word for hanging up; uvicorn's `send` is a method of the object that can.
+        # ASGI cannot hang up; uvicorn's `send` is a method of the object that can.
         scope["connection"] = getattr(getattr(send, "__self__", None), "transport", None)
         await self.app(scope, receive, send)
 
@@ -159,8 +154,9 @@ def build_app(state: Database, catalog: Catalog, options: Options | None = None)
         Route("/practice/faucet", routes.faucet, methods=["POST"]),
     ]
     # A page in a browser must not talk to it under a name of its own choosing.
-    own_hosts = Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
+    own_hosts = Middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK_HOSTS])
     gateway = Starlette(
         routes=[Mount("/api", routes=paths)], middleware=[own_hosts], exception_handlers={DropConnection: _hang_up}
     )
-    return _ConnectionMiddleware(gateway)
+    too_large = JSONResponse({"error": "Payload too large", "details": "Send at most 96 MB."}, 413)
+    return _ConnectionMiddleware(BodyLimit(gateway, _MAX_BODY, too_large))

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import threading
 from typing import TYPE_CHECKING, Self
 
 from blockrun_magic.payments.x402.networks import PRACTICE
+from blockrun_magic.serving import listening_socket, serve_until
 
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
-
-    import uvicorn
 
     from blockrun_magic.payments.x402.networks import Network
     from blockrun_magic.practice.server.database import Database
@@ -65,7 +63,7 @@ class PracticeServer:
             return self.url
         from blockrun_magic.practice.server.database import Database
 
-        listener = _listening(self._port)
+        listener = listening_socket(self._port)
         try:
             state = Database(self._db, self._start_balance)
         except BaseException:
@@ -109,57 +107,10 @@ class PracticeServer:
 
     async def _serve(self, state: Database) -> None:
         # Imported here: the thread pays for it while the caller goes on.
-        import uvicorn
-
         from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
         from blockrun_magic.practice.server.app import build_app
         from blockrun_magic.practice.server.handlers import Options
 
         app = build_app(state, SNAPSHOT, Options(*self._behaviour))
-        config = uvicorn.Config(
-            app,
-            http="h11",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            log_level="critical",
-            access_log=False,
-        )
-        server = uvicorn.Server(config)
-        listener = self._socket
-        if listener is None:
-            return
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        while not self._halt.is_set() and not serving.done():  # noqa: ASYNC110  the event is a thread's
-            await asyncio.sleep(0.05)
-        _cut(server)
-        await serving
-
-
-def _listening(port: int) -> socket.socket:
-    """Return a socket of this machine that listens; port 0 is any that is free.
-
-    Where a socket does not name its protocol, as those of `socket.create_server`, asyncio leaves Nagle's algorithm on:
-    an answer then waits up to 40 ms for an acknowledgement.
-    """
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        if os.name == "posix":  # elsewhere it would let two servers share a port
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((_HOST, port))
-        listener.listen(256)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
-
-
-def _cut(server: uvicorn.Server) -> None:
-    """Let the server end now: open connections are cut, running requests cancelled."""
-    server.should_exit = server.force_exit = True
-    for connection in list(server.server_state.connections):
-        transport = getattr(connection, "transport", None)
-        if transport is not None:
-            transport.abort()
-    for task in list(server.server_state.tasks):
-        task.cancel()
+        if self._socket is not None:
+            await serve_until(app, self._socket, self._halt)
