@@ -14,7 +14,8 @@ from starlette.routing import Mount, Route
 
 from blockrun_magic.practice.server.catalog import model_entries
 from blockrun_magic.practice.server.challenge import price_of
-from blockrun_magic.practice.server.handlers import DropConnection, Options, PaidEndpoints
+from blockrun_magic.practice.server.handlers import Options, PaidEndpoints
+from blockrun_magic.practice.server.hook import DropConnection, Exchange
 from blockrun_magic.practice.server.images import ImageCache
 from blockrun_magic.serving import LOOPBACK_HOSTS, BodyLimit
 
@@ -90,7 +91,7 @@ class _Routes:
         if settlement is None or order is None or position >= order.n:
             return JSONResponse({"error": "Not found"}, 404)
         data, media_type = await self.desk.gallery.picture(settlement, order, position)
-        return Response(data, media_type=media_type)
+        return await self._hooked("media", request, Response(data, media_type=media_type))
 
     async def ledger(self, _: Request) -> Response:
         settlements = self.state.settlements()
@@ -106,7 +107,8 @@ class _Routes:
     async def authorization(self, request: Request) -> Response:
         payer, nonce = request.path_params["payer"], request.path_params["nonce"]
         used = self.state.settlement(payer, nonce.lower())
-        return JSONResponse({"used": used is not None, "transaction": used.tx if used else None})
+        answer = JSONResponse({"used": used is not None, "transaction": used.tx if used else None})
+        return await self._hooked("witness", request, answer)
 
     async def faucet(self, request: Request) -> Response:
         try:
@@ -117,6 +119,9 @@ class _Routes:
         if not isinstance(address, str) or not _ADDRESS.fullmatch(address):
             return JSONResponse({"error": "Bad address", "details": "address is 0x and 40 hex digits."}, 400)
         return JSONResponse(self._balance(address, self.state.refill(address)))
+
+    async def _hooked(self, point: str, request: Request, answer: Response) -> Response:
+        return await self.desk.options.hook(point, Exchange(request, response=answer)) or answer
 
     def _balance(self, address: str, micros: int) -> dict[str, str]:
         price = price_of(micros)

@@ -47,6 +47,8 @@ class PaymentRequirements:
     resource: str
     """The URL that is paid for."""
     version: int = 2
+    window: int = _WINDOW_SECONDS
+    """Seconds that a signature should stay valid."""
 
     @property
     def requirement(self) -> dict[str, Any]:
@@ -55,7 +57,7 @@ class PaymentRequirements:
             "scheme": "exact",
             "asset": self.network.asset,
             "payTo": MERCHANT,
-            "maxTimeoutSeconds": _WINDOW_SECONDS,
+            "maxTimeoutSeconds": self.window,
             "extra": {"name": self.network.domain_name, "version": self.network.domain_version},
         }
         if self.version == 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from starlette.responses import HTMLResponse, JSONResponse
 
 from blockrun_magic.payments.x402.networks import PRACTICE, Network
 from blockrun_magic.practice.server.challenge import PaymentRequirements, price_of, to_base64_json
+from blockrun_magic.practice.server.hook import DropConnection, Exchange, Hook, no_hook
 from blockrun_magic.practice.server.requests import InvalidRequest, order_from, read_fields
 from blockrun_magic.practice.server.responses import receipt_headers, result_body
 from blockrun_magic.practice.server.triggers import Triggers
@@ -25,14 +27,10 @@ if TYPE_CHECKING:
     from blockrun_magic.practice.server.database import Database, Job, Settlement
     from blockrun_magic.practice.server.images import ImageCache
 
-__all__ = ["DropConnection", "Options", "PaidEndpoints"]
+__all__ = ["Options", "PaidEndpoints"]
 
 _SLOW_MODELS = ("bytedance/seedream-5-pro", "openai/gpt-image-2")
 _PRICE_UP = 10
-
-
-class DropConnection(Exception):
-    """The connection is to be cut without an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +43,9 @@ class Options:
     """Seconds a job takes on a model that answers 202."""
     x402_version: int = 2
     network: Network = field(default=PRACTICE)
+    hook: Hook = no_hook
+    clock: Callable[[], float] = time.time
+    """Returns the gateway's Unix time."""
 
 
 def origin_of(request: Request) -> str:
@@ -67,16 +68,19 @@ class PaidEndpoints:
         try:
             fields = read_fields(http.headers.get("content-type", ""), await http.body())
             order, triggers = await asyncio.to_thread(order_from, fields, operation, self.catalog)
-            terms = self._terms(http, order, triggers)
+            exchange = Exchange(http, order, self._terms(http, order, triggers))
         except InvalidRequest as refused:
             return JSONResponse(refused.body, refused.status)
+        answer = await self._hook("terms", exchange)
+        if answer is not None:
+            return answer
         if self._header(http) is None:
-            return self._challenge(terms)
+            return await self._hooked("challenge", exchange, self._challenge(exchange.terms))
         self.state.count("paid")
         try:
-            return await self._paid(http, order, triggers, terms)
+            return await self._paid(exchange, order, triggers)
         except InvalidPayment as rejected:
-            return self._challenge(terms, rejected)
+            return self._challenge(exchange.terms, rejected)
 
     async def poll(self, http: Request, job_id: str) -> Response:
         """Answer the poll of a job: still running, the pictures, or an error."""
@@ -84,39 +88,47 @@ class PaidEndpoints:
         if job is None:
             return JSONResponse({"error": "Not found", "details": f"There is no job {job_id}."}, 404)
         terms = PaymentRequirements(self.options.network, job.amount, str(http.url), self.options.x402_version)
+        exchange = Exchange(http, self.state.order(job.digest), terms, job=job)
+        answer = await self._hook("terms", exchange)
+        if answer is not None:
+            return answer
         if self._header(http) is None:
-            return self._challenge(terms)
+            return await self._hooked("challenge", exchange, self._challenge(exchange.terms))
         try:
-            cheque = self._cheque(http)
-            if cheque.payer != job.payer:
-                details = "Another wallet opened this job."
-                return JSONResponse({"error": "Forbidden", "details": details, "code": "WALLET_MISMATCH"}, 403)
-            return await self._polled(http, job, cheque, terms)
+            return await self._poll(exchange, job)
         except InvalidPayment as rejected:
-            return self._challenge(terms, rejected)
+            return self._challenge(exchange.terms, rejected)
 
-    async def _paid(
-        self, http: Request, order: ImageRequest, triggers: Triggers, terms: PaymentRequirements
-    ) -> Response:
-        cheque = self._cheque(http)
-        repeated = await self._repeated(http, order, cheque)
+    async def _poll(self, exchange: Exchange, job: Job) -> Response:
+        cheque = exchange.payload = self._cheque(exchange.http)
+        if cheque.payer != job.payer:
+            details = "Another wallet opened this job."
+            return JSONResponse({"error": "Forbidden", "details": details, "code": "WALLET_MISMATCH"}, 403)
+        answer = await self._hook("poll", exchange)
+        return answer or await self._polled(exchange, job, cheque)
+
+    async def _paid(self, exchange: Exchange, order: ImageRequest, triggers: Triggers) -> Response:
+        cheque = exchange.payload = self._cheque(exchange.http)
+        repeated = await self._hook("received", exchange) or await self._repeated(exchange, order, cheque)
         if repeated is not None:
             return repeated
-        cheque.check_terms(terms)
-        cheque.check_window(time.time())
+        assert exchange.terms is not None  # noqa: S101  `submit` has set them
+        cheque.check_terms(exchange.terms)
+        cheque.check_window(self.options.clock())
         self.state.check_balance(cheque)
-        fault = self._fault(triggers, cheque)
+        fault = await self._hook("paid", exchange) or self._fault(triggers, cheque)
         if fault is not None:
             return fault
         self.state.keep_order(order)
         seconds = self._job_seconds(order, triggers)
         if seconds is not None:
-            return self._queued(self.state.open_job(cheque, order, seconds), order)
+            queued = self._queued(self.state.open_job(cheque, order, seconds), order)
+            return await self._hooked("job", exchange, queued)
         await asyncio.sleep(self.options.latency * order.n)
         settlement, _ = self.state.settle(cheque, order)
-        return await self._deliver(http, order, settlement)
+        return await self._hooked("settled", exchange, await self._deliver(exchange.http, order, settlement))
 
-    async def _repeated(self, http: Request, order: ImageRequest, cheque: PaymentPayload) -> Response | None:
+    async def _repeated(self, exchange: Exchange, order: ImageRequest, cheque: PaymentPayload) -> Response | None:
         """Return the answer an authorization had before, or None for a new one; raises Rejected."""
         job = self.state.job_paid_by(cheque.payer, cheque.nonce)
         settlement = self.state.settlement_of(job.id) if job else None
@@ -128,29 +140,34 @@ class PaidEndpoints:
             details = "This authorization was used for another request."
             raise InvalidPayment(details, "invalid_exact_evm_nonce_already_used", "PAYMENT_REPLAY")
         if settlement is not None:
-            return await self._deliver(http, order, settlement, {"already_settled": True})
+            answer = await self._deliver(exchange.http, order, settlement, {"already_settled": True})
+            return await self._hooked("settled", exchange, answer)
         return self._queued(job, order) if job else None
 
-    async def _polled(self, http: Request, job: Job, cheque: PaymentPayload, terms: PaymentRequirements) -> Response:
+    async def _polled(self, exchange: Exchange, job: Job, cheque: PaymentPayload) -> Response:
         order = self.state.order(job.digest)
         triggers = Triggers.read(order.prompt)
         about = {"id": job.id, "object": "image.job", "model": order.model}
         settled = self.state.settlement_of(job.id)
         if settled is not None:
             again = {"status": "completed", "payment_status": "settled", "already_settled": True}
-            return await self._deliver(http, order, settled, about | again)
-        cheque.check_terms(terms)
-        cheque.check_window(time.time())
+            answer = await self._deliver(exchange.http, order, settled, about | again)
+            return await self._hooked("polled", exchange, answer)
+        assert exchange.terms is not None  # noqa: S101  `poll` has set them
+        cheque.check_terms(exchange.terms)
+        cheque.check_window(self.options.clock())
         if "poll-504" in triggers and self.state.count(f"poll-504 {job.id}") == 0:
             return JSONResponse({"error": "Gateway timeout", "message": "Ask again (practice)."}, 504)
-        if time.time() < job.ready_at:
+        if self.options.clock() < job.ready_at:
             return JSONResponse(self._job_body(job, order) | {"status": "in_progress"}, 202)
         if "fail-job" in triggers:
             error = "The model could not paint this (practice)."
             return JSONResponse(about | {"status": "failed", "payment_status": "not_charged", "error": error})
         settlement, _ = self.state.settle(cheque, order, job)
         done = {"status": "completed", "payment_status": "settled"}
-        return await self._deliver(http, order, settlement, about | done)
+        return await self._hooked(
+            "polled", exchange, await self._deliver(exchange.http, order, settlement, about | done)
+        )
 
     async def _deliver(
         self, http: Request, order: ImageRequest, settlement: Settlement, extra: dict[str, Any] | None = None
@@ -223,7 +240,16 @@ class PaidEndpoints:
     def _cheque(self, http: Request) -> PaymentPayload:
         return read_cheque(self._header(http) or "", self.options.x402_version, self.options.network)
 
-    def _challenge(self, terms: PaymentRequirements, rejected: InvalidPayment | None = None) -> Response:
+    async def _hook(self, point: str, exchange: Exchange) -> Response | None:
+        return await self.options.hook(point, exchange)
+
+    async def _hooked(self, point: str, exchange: Exchange, answer: Response) -> Response:
+        """Return `answer`, or what the hook sends in its place."""
+        exchange.response = answer
+        return await self._hook(point, exchange) or answer
+
+    def _challenge(self, terms: PaymentRequirements | None, rejected: InvalidPayment | None = None) -> Response:
+        assert terms is not None  # noqa: S101  every exchange has them
         body, headers = terms.challenge(rejected.problem if rejected else None)
         if rejected is not None and terms.version != 1:
             refusal = {"success": False, "errorReason": rejected.problem["reason"], "transaction": ""}

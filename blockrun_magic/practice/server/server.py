@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Self
 
 from blockrun_magic.payments.x402.networks import PRACTICE
+from blockrun_magic.practice.server.hook import no_hook
 from blockrun_magic.serving import listening_socket, serve_until
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from blockrun_magic.payments.x402.networks import Network
     from blockrun_magic.practice.server.database import Database
+    from blockrun_magic.practice.server.hook import Hook
 
 __all__ = ["PracticeServer"]
 
@@ -28,7 +30,8 @@ class PracticeServer:
 
     `port` 0 takes a free one; `db` is a SQLite file that several servers may share, or ":memory:";
     `latency` and `slow_seconds` are seconds; `start_balance` is each wallet's play money in
-    micro-USDC; `x402_version` is 1 or 2; `network` is the one it asks to be paid on.
+    micro-USDC; `x402_version` is 1 or 2; `network` is the one it asks to be paid on;
+    `hook` is called at each point of a request, see `hook.py`.
     """
 
     def __init__(
@@ -41,11 +44,12 @@ class PracticeServer:
         start_balance: int = 100_000_000,
         x402_version: int = 2,
         network: Network = PRACTICE,
+        hook: Hook = no_hook,
     ) -> None:
         self._port = port
         self._db = db
         self._start_balance = start_balance
-        self._behaviour = (latency, slow_seconds, x402_version, network)
+        self._behaviour = (latency, slow_seconds, x402_version, network, hook)
         self._socket: socket.socket | None = None
         self._thread: threading.Thread | None = None
         self._halt = threading.Event()
