@@ -1,20 +1,26 @@
-# Everything here needs only make and Python 3.11 or newer; what is installed goes into .venv/.
+# You need make and Python 3.11 or newer. Everything is installed into .venv/.
 #
-#   make demo   run the first notebook: its pictures, a page to look at, and its bill
-#   make test   everything that must hold before a change goes in
+#   make demo   run the first notebook: its images, a page to look at, and its bill
+#   make check  lint, types and unit tests: about a minute, before every commit
+#   make test   everything, in under 15 minutes: what CI runs
 #   make lab    JupyterLab on notebooks/, with play money only
-#   make docs   the documentation as a site in build/docs, without the network
 #
-#   make lint   style, spelling, no keys in files
+#   make lint   style, spelling, workflows and hooks; no keys in files
 #   make types  the type checks
-#   make notebooks  run all of them on the practice gateway, and keep their outputs
-#   make bench  measure speed, beside other clients
+#   make unit   the fast tests: no browser, no kernel
+#   make fuzz   random input for every parser (EXAMPLES=2000 a test)
 #   make soak   kill a paying kernel 200 times, and count the money (KILLS=1000 for more)
-#   make release    what would be published, in dist/, built and tried
-#   make clean  remove all of it again
+#   make bench  measure the speed, beside other clients
+#   make docs   the documentation as a site in build/docs, without the network
+#   make notebooks  run all notebooks on the practice gateway and store their outputs
+#   make release    build dist/ and test the wheel
+#   make clean  remove everything that was installed or built
 
 PYTHON ?= python3
 KILLS ?= 200
+EXAMPLES ?= 2000
+# The package to install: the source, or a wheel that was built from it.
+WHEEL ?=
 
 BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -23,23 +29,35 @@ WALLETS := -u BLOCKRUN_WALLET_KEY -u BASE_CHAIN_WALLET_KEY -u SOLANA_WALLET_KEY 
 AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint types docs bench soak lab notebooks release clean
+.PHONY: demo check test lint types unit fuzz soak bench docs lab notebooks release clean
 
 demo: .make/demo
 	$(BIN)/python notebooks/demo.py
 
-# A half for each worker, in order, and the rest of the other's at the end: servers and kernels start about once.
+check: lint types unit
+
+# One half for each worker, in order, so that servers and kernels start about once; a worker that is done takes from the other.
 test: lint types .make/chromium
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 2 --dist worksteal
 
 lint: .make/test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/codespell
+	$(BIN)/zizmor --offline --quiet .github/workflows
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
+	$(BIN)/pre-commit validate-config
 	$(BIN)/python tests/release/scan_secrets.py
 
 types: .make/test
 	$(BIN)/mypy
+
+unit: .make/test
+	$(BIN)/pytest -q -n 2 tests/unit
+
+fuzz: .make/test
+	EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n 2 -m hypothesis --hypothesis-profile=fuzz tests/unit
 
 docs: .make/docs
 	$(BIN)/python -m sphinx -q -W --keep-going -E -b html docs build/docs
@@ -52,16 +70,16 @@ bench: .make/test
 	$(BIN)/python benchmarks
 
 soak: .make/test
-	KILLS=$(KILLS) $(BIN)/python -m pytest tests/kernel/test_kill.py
+	KILLS=$(KILLS) $(BIN)/pytest tests/kernel/test_kill.py
 
-# Publishing is not automated: it is `twine upload dist/*` by somebody who may, after a tag.
+# Publishing is manual: after a tag, a maintainer runs `twine upload dist/*`.
 release: .make/test .make/release
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist
 	$(BIN)/twine check --strict dist/*
-	$(BIN)/python -m pytest -q tests/release/test_wheel.py
+	$(BIN)/pytest -q tests/release/test_wheel.py
 
-# A home of its own and no key from the environment: whatever a cell says, there is nothing real to spend.
+# A separate home and no key from the environment: no cell can spend real money.
 lab: .make/lab
 	env $(WALLETS) BLOCKRUN_HOME="$(CURDIR)/build/lab-home" $(BIN)/python -m jupyterlab $(AS_ROOT) notebooks
 
@@ -69,20 +87,20 @@ clean:
 	rm -rf .venv .make build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.make/demo: SELF := .
-.make/test .make/lab .make/docs .make/release: SELF := .[all]
+.make/demo: EXTRAS :=
+.make/test .make/lab .make/docs .make/release: EXTRAS := [all]
 
-# A stamp says that something is installed; it is renewed when pyproject.toml changes.
+# A stamp records what is installed; it is renewed when pyproject.toml changes.
 .make/demo .make/test .make/lab .make/docs .make/release: .make/%: .make/pip pyproject.toml
 	@echo "Installing what '$*' needs into .venv ..."
-	@$(PIP) install --editable "$(SELF)" --group $*
+	@$(PIP) install $(if $(WHEEL),"$(WHEEL)$(EXTRAS)",--editable ".$(EXTRAS)") --group $*
 	@touch $@
 
-# A link to the browser that was found or installed: once the browser is gone, so is the target.
+# A link to the browser that was found or installed. When the browser is removed, the target is out of date.
 .make/chromium: | .make/test
 	@path=$$($(BIN)/python tests/harness/chromium.py) && ln -sf "$$path" $@
 
-# Dependency groups need a pip of 2025; the one that Python brings may be older.
+# Dependency groups need pip 25.1; Python may include an older one.
 .make/pip: .venv/pyvenv.cfg
 	@$(PIP) install --upgrade "pip>=25.1"
 	@mkdir -p $(@D)

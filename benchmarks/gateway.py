@@ -95,7 +95,7 @@ def _encoded(content: Any) -> str:
 
 def main() -> None:
     """Serve on a free port of loopback, and print its URL."""
-    # With its protocol named, asyncio sends answers at once; else it waits for acknowledgements, 40 ms at a time.
+    # With its protocol named, asyncio sends answers at once; else it waits for acknowledgments, 40 ms at a time.
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.bind(("127.0.0.1", 0))
     listening.listen(128)

@@ -24,7 +24,7 @@ def listening_socket(port: int, host: str = "127.0.0.1") -> socket.socket:
     """Return a listening socket at `host`; port 0 takes a free one. Raises OSError.
 
     The socket names its protocol: for one that does not, such as that of `socket.create_server`, asyncio leaves
-    Nagle's algorithm on, and a response then waits up to 40 ms for an acknowledgement.
+    Nagle's algorithm on, and a response then waits up to 40 ms for an acknowledgment.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)

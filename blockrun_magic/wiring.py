@@ -49,7 +49,7 @@ def open_studio(environ: Mapping[str, str] = ENVIRON) -> Studio:
         wallet_for=lambda gateway: wallet_for(gateway, environ),
         api_key=lambda: find_api_key(environ),
         locks=folder / "locks",
-        catalogues=folder / "catalogues",
+        catalogs=folder / "catalogs",  # the name on disk  codespell:ignore catalogs
         usage_logs=Path.home() / ".openclaw" / "blockrun" / "logs",
     )
 

@@ -31,7 +31,7 @@ SHOWN = {
     "generated-narrow": "panel-narrow",
 }
 """The states that stand in the docs, and their names there."""
-COLOURS = 256
+COLORS = 256
 TALL = 2800
 
 
@@ -58,7 +58,7 @@ def main() -> None:
                 take(notebook, name)
     for state, name in SHOWN.items() if options.update else ():
         with Image.open(TARGET / f"{state}.png") as image:
-            small = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.FLOYDSTEINBERG)
+            small = image.convert("RGB").quantize(COLORS, dither=Image.Dither.FLOYDSTEINBERG)
             small.save(ROOT / "docs" / "images" / f"{name}.png", optimize=True)
     print(f"{len(list(TARGET.iterdir()))} pictures in {TARGET.relative_to(ROOT)}")
 
@@ -74,7 +74,7 @@ def take(notebook: Notebook, look: str) -> None:
     models.select_option(label=models.locator("option", has_text="flux ·").inner_text())
     generate(panel, "a lighthouse on a cliff at dawn, long shadows", "lighthouse")
     generate(panel, "a fox in fresh snow", "fox")
-    generate(panel, "a futuristic city at sunset, seen from the harbour", "city")
+    generate(panel, "a futuristic city at sunset, seen from the harbor", "city")
     shoot(panel, f"generated-{look}")
 
     form.get_by_label("Prompt").fill("a snail practice:slow=600")

@@ -1,4 +1,4 @@
-"""Isolation for every test: a home of its own, and no wallet or gateway of the machine's owner."""
+"""Isolation of every test: a home folder of its own, and no wallet or gateway from the environment."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# How fast a machine is, is no property of the code.
-settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# No deadlines: the speed of the machine is not a property of the code. `make fuzz` selects the second profile.
+_SLOW = (HealthCheck.too_slow,)
+settings.register_profile("any machine", deadline=None, suppress_health_check=_SLOW)
+settings.register_profile(
+    "fuzz", deadline=None, suppress_health_check=_SLOW, max_examples=int(os.environ.get("EXAMPLES", "2000"))
+)
 settings.load_profile("any machine")
 
 _OURS = ("BLOCKRUN_", "BASE_CHAIN_", "SOLANA_")
@@ -17,7 +21,7 @@ _OURS = ("BLOCKRUN_", "BASE_CHAIN_", "SOLANA_")
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the test's own home folder, in which the user's files would be."""
+    """Return the home folder of the test."""
     for name in list(os.environ):
         if name.startswith(_OURS):
             monkeypatch.delenv(name)

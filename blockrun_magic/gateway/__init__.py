@@ -1,1 +1,1 @@
-"""What is said to BlockRun: requests, the catalogue, gateways and the HTTP client."""
+"""What is said to BlockRun: requests, the catalog, gateways and the HTTP client."""

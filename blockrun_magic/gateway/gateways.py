@@ -46,9 +46,9 @@ class Payer(StrEnum):
 
 
 _ABILITIES = {
-    Payer.SIGNATURE: frozenset({"quote", "poll", "balance", "catalogue"}),
-    Payer.PROXY: frozenset({"balance", "catalogue"}),
-    Payer.CREDIT: frozenset({"poll", "catalogue"}),
+    Payer.SIGNATURE: frozenset({"quote", "poll", "balance", "catalog"}),
+    Payer.PROXY: frozenset({"balance", "catalog"}),
+    Payer.CREDIT: frozenset({"poll", "catalog"}),
 }
 _WITHOUT = {
     "quote": "it quotes no price: the list price is reserved, and booked as estimated unless the answer names its own",
@@ -80,7 +80,7 @@ class Gateway:
         return self.paid_by is not Payer.SIGNATURE
 
     def can(self, ability: str) -> bool:
-        """Return whether it can "quote", "poll", tell a "balance" or a "catalogue"."""
+        """Return whether it can "quote", "poll", tell a "balance" or a "catalog"."""
         return ability in _ABILITIES[self.paid_by]
 
     @property

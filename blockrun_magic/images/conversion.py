@@ -41,7 +41,7 @@ def to_upload(image: Image.Image) -> Upload:
 def eight_bit(image: Image.Image, name: str) -> Image.Image:
     """Return a copy of a PIL image of any mode as L, RGB or RGBA, without metadata.
 
-    Sixteen-bit greys are scaled down; I and F are taken as 0..255 (F also as 0..1) if their values
+    Sixteen-bit grays are scaled down; I and F are taken as 0..255 (F also as 0..1) if their values
     fit. Raises SourceError for values that fit no range, and for files that can no longer be read.
     """
     check_pixels(image.size, name)
@@ -133,7 +133,7 @@ def _to_bytes(pixels: Any, name: str) -> bytes:
     """Return the values of an array as bytes 0..255, row by row."""
     kind = pixels.dtype.kind
     if kind not in "buif":
-        raise SourceError(f"{name} is an array of {pixels.dtype}, which are no colours.", _EXPECTED)
+        raise SourceError(f"{name} is an array of {pixels.dtype}, which are no colors.", _EXPECTED)
     if kind == "b":
         return bytes((pixels * 255).astype("uint8").tobytes())
     top = 1 if kind == "f" else _BYTE

@@ -1,4 +1,4 @@
-"""The three formats that travel: recognised by their first bytes, never by a name or a header."""
+"""The three formats that travel: recognized by their first bytes, never by a name or a header."""
 
 from __future__ import annotations
 

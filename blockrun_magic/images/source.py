@@ -57,10 +57,10 @@ async def read_upload(source: object, fetch: Fetch) -> Upload:
 
 
 async def read_mask(source: object, size: tuple[int, int], fetch: Fetch) -> Upload:
-    """Return `source` as a mask: a grey PNG of `size` (pixels), in which white is what may change.
+    """Return `source` as a mask: a gray PNG of `size` (pixels), in which white is what may change.
 
-    In bool arrays True is white; an integer array of nothing but 0 and 1 is read like one. Colours
-    count by their luminance, over black where transparent. A picture of one colour only, but with
+    In bool arrays True is white; an integer array of nothing but 0 and 1 is read like one. Colors
+    count by their luminance, over black where transparent. A picture of one color only, but with
     varying transparency, is a mask as OpenAI draws them: transparent is what may change.
     Raises SourceError for another size, and where nothing may change.
     """
@@ -78,7 +78,7 @@ def open_source(source: object) -> Image.Image:
 def open_mask(source: object, size: tuple[int, int]) -> Image.Image:
     """Return `source` as `read_mask` does, as a picture of mode L; it may be all black, but not a URL."""
     _refuse_url(source)
-    return _grey(source, size, _mask_name(source))
+    return _gray(source, size, _mask_name(source))
 
 
 def upload_size(upload: Upload) -> tuple[int, int]:
@@ -103,13 +103,13 @@ def _upload(source: object, name: str) -> Upload:
 
 
 def _mask(source: object, size: tuple[int, int], name: str) -> Upload:
-    mask = _grey(source, size, name)
+    mask = _gray(source, size, name)
     if mask.getbbox() is None:
         raise SourceError(f"{name} is all black: nothing is painted yet.", "Paint white what is to be edited.")
     return to_upload(mask)
 
 
-def _grey(source: object, size: tuple[int, int], name: str) -> Image.Image:
+def _gray(source: object, size: tuple[int, int], name: str) -> Image.Image:
     mask = _white_is_edit(eight_bit(_opened(_content(source, name), name), name))
     if mask.size != size:
         raise SourceError(
@@ -130,15 +130,15 @@ def _white_is_edit(mask: Image.Image) -> Image.Image:
     low, high = _extrema(alpha)
     if low == high:
         return mask.convert("RGB").convert("L")
-    colours = (_extrema(mask.getchannel(band)) for band in "RGB")
-    if all(darkest == brightest for darkest, brightest in colours):
+    colors = (_extrema(mask.getchannel(band)) for band in "RGB")
+    if all(darkest == brightest for darkest, brightest in colors):
         return ImageOps.invert(alpha)
     black = Image.new("RGBA", mask.size, (0, 0, 0, 255))
     return Image.alpha_composite(black, mask).convert("L")
 
 
-def _extrema(grey: Image.Image) -> tuple[Any, Any]:
-    low, high = grey.getextrema()
+def _extrema(gray: Image.Image) -> tuple[Any, Any]:
+    low, high = gray.getextrema()
     return low, high
 
 

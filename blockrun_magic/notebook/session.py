@@ -133,10 +133,10 @@ class Session:
         """Get ready what the first picture at `gateway` will need, in the background."""
         self.bridge.submit(self.studio.prewarm(gateway))
 
-    def refresh_catalogue(self, gateway: Gateway) -> None:
+    def refresh_catalog(self, gateway: Gateway) -> None:
         """Read the list of models at `gateway` in the background, unless that was done within a day."""
-        if self.studio.catalogues.stale(gateway):
-            self.bridge.submit(self.studio.catalogues.refresh_if_stale(gateway))
+        if self.studio.catalogs.stale(gateway):
+            self.bridge.submit(self.studio.catalogs.refresh_if_stale(gateway))
 
     def run(self, work: Coroutine[Any, Any, T], tick: Callable[[], None] | None = None) -> T:
         """Return what `work` returns, with Stop alive meanwhile."""

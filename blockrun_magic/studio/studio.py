@@ -55,7 +55,7 @@ class Studio:
     """Makes and edits pictures: each bought at most once, within the caps, and kept.
 
     `wallet_for` returns the wallet that pays at a gateway, `api_key` the key of a prepaid account; both raise
-    WalletError when there is none. `catalogues` is the folder for live catalogues, `usage_logs` that of
+    WalletError when there is none. `catalogs` is the folder for live catalogs, `usage_logs` that of
     ClawRouter's logs. All coroutines run on one event loop, the client's.
     """
 
@@ -68,7 +68,7 @@ class Studio:
         wallet_for: Callable[[Gateway], Wallet | SolanaWallet],
         locks: Path,
         api_key: Callable[[], ApiKey] | None = None,
-        catalogues: Path | None = None,
+        catalogs: Path | None = None,
         usage_logs: Path | None = None,
         catalog: Catalog = SNAPSHOT,
         patience: RetryPolicy | None = None,
@@ -79,7 +79,7 @@ class Studio:
         self.store = store
         self.catalog = catalog
         self.wallet_for = wallet_for
-        self.catalogues = CatalogCache(client, catalog, catalogues, clock, self.headers_for)
+        self.catalogs = CatalogCache(client, catalog, catalogs, clock, self.headers_for)
         self._api_key = api_key
         self._claims = PurchaseLocks(ledger, locks)
         self.books = Reconciler(client, ledger, self._claims, clock, usage_logs)
@@ -105,7 +105,7 @@ class Studio:
 
     def catalog_at(self, gateway: Gateway) -> Catalog:
         """Return the models at `gateway`: the snapshot, with what its live list last said."""
-        return self.catalogues.at(gateway)
+        return self.catalogs.at(gateway)
 
     def check_payer(self, gateway: Gateway) -> None:
         """Raise WalletError when there is no key to pay with at `gateway`, or it stays locked; nothing is sent."""
@@ -148,7 +148,7 @@ class Studio:
         if gateway.can("quote"):
             terms = cached_price(self.ledger, gateway, request, payer="") if ahead else None
             if terms is None:
-                async with self.catalogues.explain_unavailable_model(gateway, request):
+                async with self.catalogs.explain_unavailable_model(gateway, request):
                     terms = await fetch_price(self.client, self.ledger, gateway, request, payer="")
             offer = Price(terms.amount, terms.network.label, terms)
         else:
@@ -306,7 +306,7 @@ class Studio:
             elif purchase.gateway != gateway.name:
                 purchase = self._purchasing.begin_here(purchase, gateway)
             try:
-                async with self.catalogues.explain_unavailable_model(gateway, request):
+                async with self.catalogs.explain_unavailable_model(gateway, request):
                     return await self._purchasing.buy(request, gateway, purchase, options, progress)
             except LedgerError as error:
                 raise _told_truly(error, progress) from error

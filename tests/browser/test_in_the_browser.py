@@ -113,7 +113,7 @@ def seen(notebook: Notebook) -> list[tuple[str, list[int]]]:
 def test_every_card_reads_well_also_where_the_notebook_is_not_trusted(
     browser: Browser, lab: Server, every_card: Path, theme: Theme
 ) -> None:
-    """A notebook is legible, and a copy that was not made here shows the same, although it is sanitised."""
+    """A notebook is legible, and a copy that was not made here shows the same, although it is sanitized."""
     copy = nbformat.read(every_card, as_version=4)
     copy.cells.insert(0, nbformat.v4.new_markdown_cell("A cell that was never signed here."))
     sent = write_notebook(lab.folder)

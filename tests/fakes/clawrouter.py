@@ -1,4 +1,4 @@
-"""A ClawRouter as its measured behaviour has it (gateway protocol, section 7): no headers, no mercy, a log.
+"""A ClawRouter as its measured behavior has it (gateway protocol, section 7): no headers, no mercy, a log.
 
 It pays upstream from its own wallet, the list price and a tenth of a cent each time, and keeps books of what
 really moved beside the log that it shows. `fail` says how the next requests go wrong.

@@ -542,9 +542,9 @@ def to_header(content: Mapping[str, Any]) -> str:
 @cache
 def picture_for(name: str) -> bytes:
     """Return the PNG of this name: the same name is the same picture."""
-    colour = hashlib.sha256(name.encode()).digest()[:3]
+    color = hashlib.sha256(name.encode()).digest()[:3]
     file = io.BytesIO()
-    Image.new("RGB", (24, 16), (colour[0], colour[1], colour[2])).save(file, "PNG")
+    Image.new("RGB", (24, 16), (color[0], color[1], color[2])).save(file, "PNG")
     return file.getvalue()
 
 

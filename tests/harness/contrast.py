@@ -1,4 +1,4 @@
-"""How well text on a page can be read: the contrast of WCAG 2, of the colours that are really there."""
+"""How well text on a page can be read: the contrast of WCAG 2, of the colors that are really there."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ LEGIBLE = 4.5
 
 _WORST = """root => {
   const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-  const rgba = colour => {
+  const rgba = color => {
     canvas.clearRect(0, 0, 1, 1);
-    canvas.fillStyle = colour;
+    canvas.fillStyle = color;
     canvas.fillRect(0, 0, 1, 1);
     const [r, g, b, a] = canvas.getImageData(0, 0, 1, 1).data;
     return [[r, g, b], a / 255];
@@ -24,9 +24,9 @@ _WORST = """root => {
     const style = getComputedStyle(chain[0]);
     const own = mix(under, ...rgba(style.backgroundColor));
     const inner = chain.length > 1 ? painted(chain.slice(1), own) : [own, mix(own, ...rgba(style.color))];
-    return inner.map(colour => mix(under, colour, Number(style.opacity)));
+    return inner.map(color => mix(under, color, Number(style.opacity)));
   };
-  const luminance = colour => colour
+  const luminance = color => color
     .map(value => value / 255)
     .map(value => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4)
     .reduce((sum, value, i) => sum + value * [0.2126, 0.7152, 0.0722][i], 0);

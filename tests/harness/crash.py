@@ -165,9 +165,9 @@ def cells() -> list[ImageRequest]:
     ]
 
 
-def _drawn(colour: tuple[int, int, int]) -> Upload:
+def _drawn(color: tuple[int, int, int]) -> Upload:
     file = io.BytesIO()
-    Image.new("RGB", (32, 32), colour).save(file, "PNG")
+    Image.new("RGB", (32, 32), color).save(file, "PNG")
     return Upload.from_file_bytes(file.getvalue(), "image/png")
 
 

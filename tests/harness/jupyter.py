@@ -28,7 +28,7 @@ _LAB = (
 _VOILA = ("voila", "--no-browser", "--Voila.ip=127.0.0.1")  # it takes the first free port from 8866 on
 _SETTINGS = {
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
-    "@jupyterlab/apputils-extension:themes": {"adaptive-theme": True},  # the page's colour scheme decides
+    "@jupyterlab/apputils-extension:themes": {"adaptive-theme": True},  # the page's color scheme decides
     "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},  # all cells are in the page
 }
 _BEHIND_US = """

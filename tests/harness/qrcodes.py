@@ -85,12 +85,12 @@ def _is_pattern(row: int, column: int, size: int, version: int) -> bool:
     near, far = sorted((row, column))
     if version >= _FROM_VERSION and near < 6 and far >= size - 11:
         return True
-    centres = util.pattern_position(version)
+    centers = util.pattern_position(version)
     corners = {(6, 6), (6, size - 7), (size - 7, 6)}
     return any(
         abs(row - down) <= 2 and abs(column - across) <= 2
-        for down in centres
-        for across in centres
+        for down in centers
+        for across in centers
         if (down, across) not in corners
     )
 

@@ -16,7 +16,7 @@ class Terminal:
     """An IPython in a pseudo-terminal, which shows what a person would see there."""
 
     def __init__(self, home: Path) -> None:
-        # The simple prompt has no colours of its own: whatever escapes appear are ours.
+        # The simple prompt has no colors of its own: whatever escapes appear are ours.
         options = ["--simple-prompt", "--no-banner", "--no-confirm-exit", "--colors=NoColor", "--no-term-title"]
         self._child = pexpect.spawn(
             sys.executable,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -105,14 +104,3 @@ def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(tm
         parser = _Outside()
         parser.feed(text)
         assert [] == parser.found, name
-
-
-def test_badges_are_true() -> None:
-    """What a badge says, the project's metadata say."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    drawn = (DOCS / "images").glob("badge-*.svg")
-    badges = {path.stem.removeprefix("badge-"): path.read_text("utf-8") for path in drawn}
-
-    assert {"python", "licence", "network"} == set(badges)
-    assert f">{project['requires-python'].removeprefix('>=')}+<" in badges["python"]
-    assert f">{project['license']}<" in badges["licence"]

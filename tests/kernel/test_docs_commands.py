@@ -28,19 +28,6 @@ REFUSED = {
     "%blockrun wallet import key": "WalletError",  # nobody types it here
 }
 """What cannot go well here, and by which error."""
-BY_HAND = {".venv/bin/pre-commit install"}
-"""What changes the clone; test_repository.py has its settings checked by the same program."""
-LONG = {"python benchmarks time many", "python benchmarks --update", "python benchmarks/panel.py"}
-"""Measurements of minutes, and of what changes a page: a quick one is run below instead."""
-ELSEWHERE = {
-    "python -m blockrun_magic.practice": "test_practice_server.py",
-    "python docs/generate_magics.py > docs/magics.md": "test_reference.py",
-    ".venv/bin/python docs/generate_magics.py > docs/magics.md": "test_reference.py",
-    "voila notebooks/panel-app.ipynb": "test_panel.py",
-    "pip install .": "test_wheel.py",
-}
-"""Lines for a shell that another test runs, in its own way."""
-
 _TYPED = ("%blockrun", "%config ", "make ", "pip ", "python ", "voila ", ".venv/")
 _FENCE = re.compile(r"^```(text|console)?\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
@@ -128,14 +115,3 @@ def test_a_measurement_runs(tmp_path: Path) -> None:
 
     assert 0 == done.returncode, done.stderr
     assert "| requests a picture" in done.stdout
-
-
-def test_no_line_for_a_shell_is_forgotten() -> None:
-    """Each is run above, in another test, or stands among those that only a person runs."""
-    ours = {line for line in SHELL if line.startswith("make ") or re.match(r"pip install .*\[|.*_magic price", line)}
-    tools = {".venv/bin/ruff check --fix && .venv/bin/ruff format", ".venv/bin/python -m pytest tests/test_x402.py"}
-
-    assert set() == set(SHELL) - ours - tools - BY_HAND - LONG - set(ELSEWHERE)
-    for line, name in ELSEWHERE.items():
-        subject = re.sub(r"^.*?(generate_magics|panel-app|blockrun_magic.practice|install).*$", r"\1", line)
-        assert subject in (ROOT / "tests" / name).read_text("utf-8"), line

@@ -82,7 +82,7 @@ def test_a_style_adds_its_words(kernel: Kernel) -> None:
     made(kernel, f"%imagegen {SMALL} --style ink a fox")
 
     assert "True" == kernel.value("_.prompt.startswith('a fox, sumi-e ink')")
-    assert "watercolour" in made(kernel, "%blockrun styles").text
+    assert "watercolor" in made(kernel, "%blockrun styles").text
 
 
 def test_variations_need_no_prompt(kernel: Kernel) -> None:
@@ -360,7 +360,7 @@ def test_a_take_is_named_again(kernel: Kernel) -> None:
     assert "Decimal('0.000000')" == kernel.value("_.cost")
 
 
-def test_unchecked_sends_what_our_catalogue_refuses(kernel: Kernel) -> None:
+def test_unchecked_sends_what_our_catalog_refuses(kernel: Kernel) -> None:
     """Without it our own words refuse, with it the gateway's."""
     ours = kernel.run("%imagegen -m flux --size 640x640 a fox")
     theirs = kernel.run("%imagegen -m flux --size 640x640 --unchecked a fox")

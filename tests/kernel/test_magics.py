@@ -304,7 +304,7 @@ SOURCES = {
     "path-object": "the_path",
     "bytes": "some_bytes",
     "array": "an_array",
-    "grey-array": "grey_array",
+    "gray-array": "grey_array",
     "float-array": "float_array",
     "palette": "palette",
     "transparent": "transparent",
@@ -408,7 +408,7 @@ def test_an_edit_without_a_picture_says_how_to_give_one(kernel: Kernel) -> None:
         ("%%imagegen --model flux\n\n", "", ""),
         ("%imagegen", "FlagError", "prompt"),
         ("%blockrun spent", "FlagError", "spend"),
-        ("%blockrun use practise", "FlagError", "practice"),
+        ("%blockrun use practice", "FlagError", "practice"),
     ],
 )
 def test_a_wrong_word_is_answered_with_the_right_one(kernel: Kernel, code: str, name: str, advice: str) -> None:

@@ -190,17 +190,17 @@ def test_a_loaded_mask_comes_back_as_it_was(width: int, height: int, chance: Any
 
 
 def test_any_kind_of_mask_can_be_loaded(pad: MaskPad, tmp_path: Path) -> None:
-    """Files, arrays of bool and pads are masks; of greys, the brighter half counts as painted."""
-    grey = Image.linear_gradient("L").resize((21, 13))
-    grey.save(tmp_path / "grey.png")
-    pad.load_mask(tmp_path / "grey.png")
+    """Files, arrays of bool and pads are masks; of grays, the brighter half counts as painted."""
+    gray = Image.linear_gradient("L").resize((21, 13))
+    gray.save(tmp_path / "gray.png")
+    pad.load_mask(tmp_path / "gray.png")
     of_file = pad.mask
-    pad.load_mask(np.asarray(grey) >= 128)
+    pad.load_mask(np.asarray(gray) >= 128)
     of_array = pad.mask
     other = MaskPad(Image.new("L", (21, 13)))
     other.load_mask(pad)
 
-    assert grey.point([0] * 128 + [255] * 128).tobytes() == of_file.tobytes()
+    assert gray.point([0] * 128 + [255] * 128).tobytes() == of_file.tobytes()
     assert of_file.tobytes() == of_array.tobytes() == other.mask.tobytes()
     other.close()
 

@@ -31,7 +31,7 @@ _MAX_FILE_BYTES = 2 * 1024 * 1024
 
 
 class CatalogCache:
-    """The catalogue of every gateway; `folder` keeps the live lists, or None keeps them in memory only.
+    """The catalog of every gateway; `folder` keeps the live lists, or None keeps them in memory only.
 
     `headers_for` gives the headers that a gateway wants for its list, and raises WalletError.
     """
@@ -52,7 +52,7 @@ class CatalogCache:
         self._known: dict[str, tuple[float, Catalog]] = {}
 
     def at(self, gateway: Gateway) -> Catalog:
-        """Return the catalogue of `gateway` as it is known here; nothing is asked of the network."""
+        """Return the catalog of `gateway` as it is known here; nothing is asked of the network."""
         return self._load(gateway)[1]
 
     def stale(self, gateway: Gateway) -> bool:
@@ -60,7 +60,7 @@ class CatalogCache:
         return not 0 <= self._clock() - self._load(gateway)[0] < _DAY
 
     async def refresh(self, gateway: Gateway) -> Catalog:
-        """Return the catalogue after asking `gateway` for its list; raises GatewayError or WalletError."""
+        """Return the catalog after asking `gateway` for its list; raises GatewayError or WalletError."""
         models = await self._fetch(gateway)
         read_at = self._clock()
         self._known[gateway.base_url] = (read_at, self._merged(models, read_at))

@@ -46,7 +46,7 @@ class Catalog:
     def resolve(self, name: str) -> str:
         """Return the full id for an id or a shorthand; raises RequestError for an unknown name.
 
-        An unknown id of the form provider/name passes unchanged: catalogues age.
+        An unknown id of the form provider/name passes unchanged: catalogs age.
         """
         model = self.find(name)
         if model is not None:
@@ -110,7 +110,7 @@ class Catalog:
     def check(self, request: ImageRequest) -> None:
         """Raise RequestError when no gateway would answer this; the text names what would work.
 
-        Of a model outside the catalogue, only what holds for every model is checked.
+        Of a model outside the catalog, only what holds for every model is checked.
         """
         _check_prompt(request.prompt)
         _check_count(request.n)

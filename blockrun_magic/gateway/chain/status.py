@@ -24,7 +24,7 @@ _BALANCE_OF = "0x70a08231"
 
 
 _REORG_MARGIN = 30
-"""Seconds: what a chain's last blocks say may still be reorganised, and servers differ."""
+"""Seconds: what a chain's last blocks say may still be reorganized, and servers differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ async def expired_unused(
 
     Time is the witnesses' own, never this machine's: while our clock is ahead, a signature that looks expired
     here can still be cashed. On a chain each server is asked about the state *at* a block of its own that is
-    younger than the authorization, by so much that no reorganisation puts an older one in its place: no later
+    younger than the authorization, by so much that no reorganization puts an older one in its place: no later
     block can hold a transfer of it, and a server that lags behind has no such block.
     """
     network = NETWORKS.get(network_id)

@@ -114,7 +114,7 @@ FLAGS = (
     Flag(
         "--vary", None, None, "switch", _PICTURE, "Ask for variations of the picture; the prompt may be empty.", _EDIT
     ),
-    Flag("--unchecked", None, None, "switch", _PICTURE, "Send what our catalogue would refuse."),
+    Flag("--unchecked", None, None, "switch", _PICTURE, "Send what our catalog would refuse."),
     Flag("--fill", None, None, "switch", _MANY, "Fill {name} in from the notebook; lists make every combination."),
     Flag("--each", None, None, "switch", _MANY, "Every line of the cell is a prompt of its own."),
     Flag("--prompts", None, "VAR", "prompts", _MANY, "Prompts from a list, a Series or a column, as df.prompt."),

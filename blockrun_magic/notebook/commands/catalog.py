@@ -23,14 +23,14 @@ _REFRESH = "--refresh"
 
 
 def models(context: Context, words: Sequence[str]) -> Card:
-    """Return the catalogue, or the part of it that has a word in it; `--refresh` asks the gateway for its own list."""
+    """Return the catalog, or the part of it that has a word in it; `--refresh` asks the gateway for its own list."""
     studio, gateway = context.session.studio_and_gateway()
     refresh = _REFRESH in words
     words = [word for word in words if word != _REFRESH]
     if refresh:
-        context.session.run(studio.catalogues.refresh(gateway))
+        context.session.run(studio.catalogs.refresh(gateway))
     else:
-        context.session.refresh_catalogue(gateway)
+        context.session.refresh_catalog(gateway)
     catalog = studio.catalog_at(gateway)
     found = catalog.search(" ".join(words)) if words else catalog.models
     source = f"{gateway.name}'s own list" if catalog.live else "List prices"

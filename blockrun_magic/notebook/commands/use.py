@@ -52,7 +52,7 @@ def use(context: Context, words: Sequence[str]) -> Card:
     if _REMEMBER in words:
         lines.append(f"Remembered in {remember_gateway(blockrun_home(), gateway.name)} for the kernels to come.")
     context.session.prewarm(gateway)
-    context.session.refresh_catalogue(gateway)
+    context.session.refresh_catalog(gateway)
     return Message("\n".join(lines))
 
 

@@ -1,7 +1,7 @@
 """Every output of ours: one object with a text face and an escaped HTML face.
 
-The HTML uses inline styles and inherits the theme's colours, so that it reads in light and dark,
-and survives the sanitising of an untrusted notebook.
+The HTML uses inline styles and inherits the theme's colors, so that it reads in light and dark,
+and survives the sanitizing of an untrusted notebook.
 """
 
 from __future__ import annotations

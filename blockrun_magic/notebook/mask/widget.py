@@ -183,5 +183,5 @@ def _in_two_tones(mask: Image.Image, size: list[int], mode: str) -> Image.Image:
     """Return a mask scaled to `size`, each pixel black or white."""
     from PIL import Image
 
-    grey = mask.convert("L").resize((size[0], size[1]), Image.Resampling.BILINEAR)
-    return grey.point([0] * _WHITE_FROM + [255] * (256 - _WHITE_FROM), mode)
+    gray = mask.convert("L").resize((size[0], size[1]), Image.Resampling.BILINEAR)
+    return gray.point([0] * _WHITE_FROM + [255] * (256 - _WHITE_FROM), mode)

@@ -1,4 +1,4 @@
-"""What is painted for words the painter does not know: bands of flowing colour, one over the other."""
+"""What is painted for words the painter does not know: bands of flowing color, one over the other."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _BANDS = 8
 
 
 def paint_abstract(canvas: Canvas, scene: Scene) -> None:
-    """Paint flowing bands in the prompt's colours, or in a ramp that the prompt's own chance picks."""
+    """Paint flowing bands in the prompt's colors, or in a ramp that the prompt's own chance picks."""
     rng = canvas.fork("abstract")
     ramp = _RAMPS[rng.randrange(len(_RAMPS))]
-    if scene.colours:
-        ramp = tuple(mix(stop, scene.colours[at % len(scene.colours)], 0.5) for at, stop in enumerate(ramp))
+    if scene.colors:
+        ramp = tuple(mix(stop, scene.colors[at % len(scene.colors)], 0.5) for at, stop in enumerate(ramp))
     if rng.random() < 0.5:
         ramp = tuple(reversed(ramp))
     canvas.image.paste(gradient(canvas.size, (ramp[0], mix(ramp[0], ramp[1], 0.6))))
@@ -43,7 +43,7 @@ def paint_abstract(canvas: Canvas, scene: Scene) -> None:
     for band in range(_BANDS):
         at = (band + 1) / _BANDS * (len(ramp) - 1)
         low = min(int(at), len(ramp) - 2)
-        colour = mix(ramp[low], ramp[low + 1], at - low)
+        color = mix(ramp[low], ramp[low + 1], at - low)
         phase += rng.uniform(0.35, 0.95)
         level = 0.2 + 0.82 * band / _BANDS
         line: list[Point] = []
@@ -51,10 +51,10 @@ def paint_abstract(canvas: Canvas, scene: Scene) -> None:
             x = step / 80
             wave = math.sin(x * speed + phase) + 0.42 * math.sin(x * speed * 2.1 + phase * 1.7)
             line.append((x * canvas.width, canvas.height * (level + tilt * (x - 0.5) + 0.075 * wave)))
-        _band(canvas, line, colour)
+        _band(canvas, line, color)
 
 
-def _band(canvas: Canvas, line: list[Point], colour: RGB) -> None:
+def _band(canvas: Canvas, line: list[Point], color: RGB) -> None:
     """Paint one band with the soft shadow it throws on those behind."""
     size = canvas.size
     top = max(0, min(size[1] - 2, int(min(y for _, y in line)) - int(40 * canvas.unit)))
@@ -63,5 +63,5 @@ def _band(canvas: Canvas, line: list[Point], colour: RGB) -> None:
     mask = shape((size[0], height), outline)
     shadow = mask.reduce(8).filter(ImageFilter.GaussianBlur(3.4)).resize(mask.size, Image.Resampling.BILINEAR)
     shadow = ImageChops.subtract(shadow, mask).point([level * 96 // 255 for level in range(256)])
-    canvas.fill(tint(colour, 0.25), shadow, top)
-    canvas.fill(gradient(mask.size, (mix(colour, (255, 255, 255), 0.2), colour, tint(colour, 0.8))), mask, top)
+    canvas.fill(tint(color, 0.25), shadow, top)
+    canvas.fill(gradient(mask.size, (mix(color, (255, 255, 255), 0.2), color, tint(color, 0.8))), mask, top)

@@ -24,9 +24,9 @@ def mix(first: RGB, second: RGB, share: float) -> RGB:
     return red, green, blue
 
 
-def tint(colour: RGB, factor: float) -> RGB:
-    """Return `colour` darkened (factor below 1) or brightened."""
-    red, green, blue = (max(0, min(255, round(part * factor))) for part in colour)
+def tint(color: RGB, factor: float) -> RGB:
+    """Return `color` darkened (factor below 1) or brightened."""
+    red, green, blue = (max(0, min(255, round(part * factor))) for part in color)
     return red, green, blue
 
 
@@ -42,7 +42,7 @@ def gradient(size: tuple[int, int], stops: tuple[RGB, ...]) -> Image.Image:
 
 
 def noise(rng: random.Random, cells: tuple[int, int], octaves: int = 4) -> Image.Image:
-    """Return a small greyscale picture of soft noise, `cells` bumps across and down."""
+    """Return a small grayscale picture of soft noise, `cells` bumps across and down."""
     side = (_NOISE_SIDE, _NOISE_SIDE)
     total = Image.new("L", side, 128)
     wide, high = cells
@@ -97,7 +97,7 @@ class Canvas:
         return random.Random(f"{self.rng.random()} {name}")  # noqa: S311
 
     def fill(self, paint: RGB | Image.Image, mask: Image.Image, top: int = 0) -> None:
-        """Lay a colour or a picture on, through `mask`, which begins at `top`."""
+        """Lay a color or a picture on, through `mask`, which begins at `top`."""
         box = (0, top, mask.width, top + mask.height)
         self.image.paste(paint, box, mask)
 
@@ -106,11 +106,11 @@ class Canvas:
         area = (box[0], box[1], box[0] + light.width, box[1] + light.height)
         self.image.paste(ImageChops.screen(self.image.crop(area), light), box)
 
-    def glow(self, centre: Point, radius: float, colour: RGB, strength: float = 1.0, power: float = 2.0) -> None:
-        """Add a round glow of `colour`, its rim at `radius` pixels."""
+    def glow(self, center: Point, radius: float, color: RGB, strength: float = 1.0, power: float = 2.0) -> None:
+        """Add a round glow of `color`, its rim at `radius` pixels."""
         reach = max(2, int(radius * 1.4))
         spot = _falloff(power).resize((reach * 2, reach * 2), Image.Resampling.BILINEAR)
-        left, top = int(centre[0]) - reach, int(centre[1]) - reach
+        left, top = int(center[0]) - reach, int(center[1]) - reach
         box = (
             max(0, left),
             max(0, top),
@@ -120,19 +120,19 @@ class Canvas:
         if box[0] >= box[2] or box[1] >= box[3]:
             return
         part = spot.crop((box[0] - left, box[1] - top, box[2] - left, box[3] - top))
-        light = Image.merge("RGB", [part.point([round(v * c / 255 * strength) for v in range(256)]) for c in colour])
+        light = Image.merge("RGB", [part.point([round(v * c / 255 * strength) for v in range(256)]) for c in color])
         self.screen(light, (box[0], box[1]))
 
-    def disc(self, centre: Point, radius: float, colour: RGB) -> None:
+    def disc(self, center: Point, radius: float, color: RGB) -> None:
         """Draw a disc with a smooth edge."""
         reach = int(radius) + 2
         mask = Image.new("L", (reach * 8, reach * 8))
         rim = (reach - radius) * 4
         ImageDraw.Draw(mask).ellipse((rim, rim, reach * 8 - rim, reach * 8 - rim), fill=255)
         mask = mask.reduce(4)
-        self.image.paste(colour, (int(centre[0]) - reach, int(centre[1]) - reach), mask)
+        self.image.paste(color, (int(center[0]) - reach, int(center[1]) - reach), mask)
 
-    def stamp(self, sprite: Image.Image, centre: Point) -> None:
-        """Lay a sprite with transparency on, its middle at `centre`."""
-        place = (int(centre[0] - sprite.width / 2), int(centre[1] - sprite.height / 2))
+    def stamp(self, sprite: Image.Image, center: Point) -> None:
+        """Lay a sprite with transparency on, its middle at `center`."""
+        place = (int(center[0] - sprite.width / 2), int(center[1] - sprite.height / 2))
         self.image.paste(sprite.convert("RGB"), place, sprite.getchannel("A"))

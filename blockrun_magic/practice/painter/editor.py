@@ -44,9 +44,9 @@ def white_of(mask: Image.Image, size: tuple[int, int]) -> Image.Image:
         clear = mask.convert("RGBA")
         mask = Image.new("RGB", clear.size)
         mask.paste(clear, (0, 0), clear.getchannel("A"))
-    grey = mask.convert("L")
-    grey = grey if grey.size == size else grey.resize(size, Image.Resampling.NEAREST)
-    return grey.point([255 if level >= _WHITE else 0 for level in range(256)])
+    gray = mask.convert("L")
+    gray = gray if gray.size == size else gray.resize(size, Image.Resampling.NEAREST)
+    return gray.point([255 if level >= _WHITE else 0 for level in range(256)])
 
 
 def edit(
@@ -134,13 +134,13 @@ def _new_sky(part: Image.Image, scene: Scene, seed: int, *, whole: bool) -> Imag
 
 
 def _graded(part: Image.Image, scene: Scene, share: float) -> Image.Image:
-    """Return the part in the light and colours of the scene."""
+    """Return the part in the light and colors of the scene."""
     tone = gradient(
         part.size,
         (scene.palette.sky[1], scene.palette.haze, mix(scene.palette.light, scene.palette.near, 0.4)),
     )
-    if scene.colours:
-        tone = Image.blend(tone, Image.new("RGB", part.size, scene.colours[0]), 0.7)
+    if scene.colors:
+        tone = Image.blend(tone, Image.new("RGB", part.size, scene.colors[0]), 0.7)
     return Image.blend(part, ImageChops.overlay(part, tone), min(1.0, share * 1.8))
 
 

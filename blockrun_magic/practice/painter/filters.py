@@ -1,4 +1,4 @@
-"""The hand of each model: what it does to a scene in natural colours, so that models tell apart."""
+"""The hand of each model: what it does to a scene in natural colors, so that models tell apart."""
 
 from __future__ import annotations
 
@@ -93,12 +93,12 @@ def _cinematic(picture: Image.Image, _rng: random.Random) -> Image.Image:
     return _vignette(ImageChops.screen(_bloom(graded, 0.45), blue), 0.95)
 
 
-def _poster(colours: int, paper: RGB, ink: RGB) -> Look:
-    """Return the look of a printed poster: few flat colours inside a frame."""
+def _poster(colors: int, paper: RGB, ink: RGB) -> Look:
+    """Return the look of a printed poster: few flat colors inside a frame."""
 
     def look(picture: Image.Image, _rng: random.Random) -> Image.Image:
         flat = picture.filter(ImageFilter.BoxBlur(2))
-        palette = picture.resize((160, 160)).quantize(colours, Image.Quantize.MEDIANCUT)
+        palette = picture.resize((160, 160)).quantize(colors, Image.Quantize.MEDIANCUT)
         flat = flat.quantize(palette=palette, dither=Image.Dither.NONE).convert("RGB")
         flat = _curves(flat, lambda v: 0.04 + 0.98 * v, lambda v: 0.03 + 0.97 * v, lambda v: 0.04 + 0.92 * v)
         rim = max(2, min(picture.size) // 26)
@@ -111,7 +111,7 @@ def _poster(colours: int, paper: RGB, ink: RGB) -> Look:
 
 
 def _points(picture: Image.Image, rng: random.Random) -> Image.Image:
-    """Dots of pure colour beside each other, as in Seurat."""
+    """Dots of pure color beside each other, as in Seurat."""
     step = max(3.0, min(picture.size) / 120)
     canvas = picture.filter(ImageFilter.BoxBlur(step * 0.5)).point([level * 215 // 255 for level in range(256)] * 3)
     small = picture.resize(
@@ -124,11 +124,11 @@ def _points(picture: Image.Image, rng: random.Random) -> Image.Image:
     for x, y in spots:
         red, green, blue = pixels[x, y]
         swing, warm = 0.84 + 0.4 * rng.random(), 24 * rng.random() - 12
-        colour = (int(red * swing + warm), int(green * swing), int(blue * swing - warm))
+        color = (int(red * swing + warm), int(green * swing), int(blue * swing - warm))
         left, top, side = (x + rng.random() * 0.8) * step, (y + rng.random() * 0.8) * step, step * 0.95
         draw.ellipse(
             (left, top, left + side, top + side),
-            fill=(max(0, colour[0]), max(0, colour[1]), max(0, colour[2])),
+            fill=(max(0, color[0]), max(0, color[1]), max(0, color[2])),
         )
     return canvas
 
@@ -145,12 +145,12 @@ def _crayon(picture: Image.Image, rng: random.Random) -> Image.Image:
     for y in range(small.height):
         for x in range(small.width):
             pixel = pixels[x, y]
-            colour = tint((pixel[0], pixel[1], pixel[2]), 0.86 + 0.34 * rng.random())
+            color = tint((pixel[0], pixel[1], pixel[2]), 0.86 + 0.34 * rng.random())
             left, top = (x + rng.random()) * step, (y + rng.random()) * step
             reach = step * (0.8 + rng.random())
             draw.line(
                 (left - reach, top + reach * 0.7, left + reach, top - reach * 0.7),
-                fill=colour,
+                fill=color,
                 width=max(1, int(step / 4)),
             )
     return canvas
@@ -158,9 +158,9 @@ def _crayon(picture: Image.Image, rng: random.Random) -> Image.Image:
 
 def _ink(picture: Image.Image, rng: random.Random) -> Image.Image:
     """Ink wash on rice paper, with a red seal."""
-    grey = picture.convert("L").filter(ImageFilter.BoxBlur(1))
-    grey = ImageOps.autocontrast(grey.reduce(2), 1).resize(picture.size, Image.Resampling.BICUBIC)
-    wash = ImageOps.colorize(grey, (24, 26, 34), (252, 246, 232), (172, 174, 170))
+    gray = picture.convert("L").filter(ImageFilter.BoxBlur(1))
+    gray = ImageOps.autocontrast(gray.reduce(2), 1).resize(picture.size, Image.Resampling.BICUBIC)
+    wash = ImageOps.colorize(gray, (24, 26, 34), (252, 246, 232), (172, 174, 170))
     wash = _texture(Image.blend(wash, picture, 0.14), rng, (120, 60), 0.16)
     side = max(8, min(picture.size) // 15)
     left, top = side // 2, picture.height - side * 3 // 2

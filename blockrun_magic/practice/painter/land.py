@@ -37,16 +37,16 @@ def paint_mountains(canvas: Canvas, scene: Scene, horizon: float, layers: int = 
         _range(canvas, line, top, base, (crown, rock, mix(rock, foot, 0.5), foot), 0.62 - 0.2 * depth)
 
 
-def _range(canvas: Canvas, line: list[Point], top: int, base: int, colours: tuple[RGB, ...], shadow: float) -> None:
+def _range(canvas: Canvas, line: list[Point], top: int, base: int, colors: tuple[RGB, ...], shadow: float) -> None:
     """Paint one range: the ridge in a gradient, and the sides that the light does not reach."""
     size = (canvas.width, max(2, base - top))
     outline = [(x, y - top) for x, y in line]
     mask = shape(size, [(0, size[1]), *outline, (size[0], size[1])])
-    canvas.fill(gradient(size, colours), mask, top)
+    canvas.fill(gradient(size, colors), mask, top)
     dark = shape(size, *_shaded_sides(outline, size[1], canvas))
     dark = ImageChops.multiply(dark, mask).point([round(level * shadow) for level in range(256)])
     fade = Image.linear_gradient("L").resize(size).point([255 - level for level in range(256)])
-    canvas.fill(tint(colours[1], 0.45), ImageChops.multiply(dark, fade), top)
+    canvas.fill(tint(colors[1], 0.45), ImageChops.multiply(dark, fade), top)
 
 
 def _shaded_sides(line: list[Point], base: int, canvas: Canvas) -> list[list[Point]]:
@@ -106,25 +106,25 @@ def paint_forest(canvas: Canvas, scene: Scene, horizon: float, front: bool) -> N
             (float(size[0]), size[1]),
             (0.0, size[1]),
         ]
-        colour = mix(mix(palette.haze, green, 0.55), green, number / max(1, len(rows) - 1))
-        _plant(canvas, shape(size, ground, *trees), colour, scene, top)
+        color = mix(mix(palette.haze, green, 0.55), green, number / max(1, len(rows) - 1))
+        _plant(canvas, shape(size, ground, *trees), color, scene, top)
     if front:
         _frame(canvas, scene, rng, tint(green, 0.62))
 
 
-def _plant(canvas: Canvas, mask: Image.Image, colour: RGB, scene: Scene, top: int) -> None:
-    tips = mix(colour, (244, 249, 255), 0.62) if "snow" in scene.features else mix(colour, scene.palette.haze, 0.2)
-    canvas.fill(gradient(mask.size, (tips, colour, tint(colour, 0.85))), mask, top)
+def _plant(canvas: Canvas, mask: Image.Image, color: RGB, scene: Scene, top: int) -> None:
+    tips = mix(color, (244, 249, 255), 0.62) if "snow" in scene.features else mix(color, scene.palette.haze, 0.2)
+    canvas.fill(gradient(mask.size, (tips, color, tint(color, 0.85))), mask, top)
 
 
-def _frame(canvas: Canvas, scene: Scene, rng: random.Random, colour: RGB) -> None:
+def _frame(canvas: Canvas, scene: Scene, rng: random.Random, color: RGB) -> None:
     """Paint the tall trees in front, which leave the middle open."""
     trees = []
     for _ in range(9):
         side = rng.choice((0, 1))
         x = canvas.width * abs(side - rng.betavariate(1.1, 3.2) * 0.42)
         trees.append(_conifer(rng, x, canvas.height * 1.02, canvas.height * rng.uniform(0.3, 0.62)))
-    _plant(canvas, shape(canvas.size, *trees), colour, scene, 0)
+    _plant(canvas, shape(canvas.size, *trees), color, scene, 0)
 
 
 def paint_ground(canvas: Canvas, scene: Scene, horizon: float) -> None:
@@ -145,15 +145,15 @@ def paint_ground(canvas: Canvas, scene: Scene, horizon: float) -> None:
         top = max(0, int(min(y for _, y in line)) - 2)
         size = (canvas.width, canvas.height - top)
         mask = shape(size, [(0, size[1]), *[(x, y - top) for x, y in line], (size[0], size[1])])
-        colour = mix(far, near, depth)
-        lit = mix(colour, palette.light, 0.34 if not palette.dark else 0.1)
-        canvas.fill(gradient(size, (lit, colour, tint(colour, 0.62))), mask, top)
+        color = mix(far, near, depth)
+        lit = mix(color, palette.light, 0.34 if not palette.dark else 0.1)
+        canvas.fill(gradient(size, (lit, color, tint(color, 0.62))), mask, top)
         if "desert" in scene.features:
-            _dune_shadow(canvas, rng, mask, line, top, tint(mix(colour, palette.sky[0], 0.2), 0.72))
+            _dune_shadow(canvas, rng, mask, line, top, tint(mix(color, palette.sky[0], 0.2), 0.72))
 
 
 def _dune_shadow(
-    canvas: Canvas, rng: random.Random, mask: Image.Image, line: list[Point], top: int, colour: RGB
+    canvas: Canvas, rng: random.Random, mask: Image.Image, line: list[Point], top: int, color: RGB
 ) -> None:
     """Shade the side of a dune that lies behind its winding crest."""
     at = rng.randrange(8, 40)
@@ -166,11 +166,11 @@ def _dune_shadow(
         spine.append((crest[0] + bend + share * 0.24 * canvas.width, crest[1] - top + below * share * 0.8))
     side = shape(mask.size, [*[(x, y - top) for x, y in line[at:]], (float(mask.width), below * 0.9), *reversed(spine)])
     fade = Image.linear_gradient("L").resize(mask.size).point([205 - level * 205 // 255 for level in range(256)])
-    canvas.fill(colour, ImageChops.multiply(ImageChops.multiply(side, mask), fade), top)
+    canvas.fill(color, ImageChops.multiply(ImageChops.multiply(side, mask), fade), top)
 
 
 def _soil(scene: Scene) -> tuple[RGB, RGB]:
-    """Return the colours of the ground, near and far."""
+    """Return the colors of the ground, near and far."""
     palette = scene.palette
     if "snow" in scene.features:
         near: RGB = (214, 226, 242)
@@ -243,10 +243,10 @@ def _glints(canvas: Canvas, scene: Scene, rng: random.Random, light: Point, top:
     canvas.fill(mix(scene.palette.light, scene.palette.sun, 0.5), mask, top)
 
 
-def _blossom(colour: RGB, heart: RGB, petals: int) -> Image.Image:
+def _blossom(color: RGB, heart: RGB, petals: int) -> Image.Image:
     """Return one flower as a sprite."""
     side = 256
-    sprite = Image.new("RGBA", (side, side), (*colour, 0))
+    sprite = Image.new("RGBA", (side, side), (*color, 0))
     draw = ImageDraw.Draw(sprite)
     for ring, (reach, tone) in enumerate(((0.36, 0.84), (0.3, 1.0), (0.2, 1.14))):
         for petal in range(petals):
@@ -256,7 +256,7 @@ def _blossom(colour: RGB, heart: RGB, petals: int) -> Image.Image:
                 side / 2 + math.sin(angle) * side * reach * 0.72,
             )
             size = side * reach * 0.44
-            draw.ellipse((x - size, y - size, x + size, y + size), fill=(*tint(colour, tone), 255))
+            draw.ellipse((x - size, y - size, x + size, y + size), fill=(*tint(color, tone), 255))
     core = side * 0.09
     draw.ellipse((side / 2 - core, side / 2 - core, side / 2 + core, side / 2 + core), fill=(*heart, 255))
     return sprite
@@ -279,7 +279,7 @@ def paint_flowers(canvas: Canvas, scene: Scene, horizon: float) -> None:
     elif scene.words & {"rose", "roses", "poppy", "poppies", "tulip", "tulips"}:
         usual = ((214, 44, 60), (232, 84, 92), (240, 128, 150))
     dim = 0.55 if scene.palette.dark else 0.9 if scene.time == "sunset" else 1.0
-    hues = scene.colours or usual
+    hues = scene.colors or usual
     sprites = [_blossom(tint(hue, dim), tint((92, 58, 32), dim + 0.2), rng.choice((6, 8, 9))) for hue in hues]
     stem = mix(tint((46, 110, 60), dim), scene.palette.near, 0.25)
     _grass(canvas, rng, horizon, stem)
@@ -295,10 +295,10 @@ def paint_flowers(canvas: Canvas, scene: Scene, horizon: float) -> None:
         canvas.stamp(flower, (x, y))
 
 
-def _grass(canvas: Canvas, rng: random.Random, horizon: float, colour: RGB) -> None:
+def _grass(canvas: Canvas, rng: random.Random, horizon: float, color: RGB) -> None:
     """Draw blades of grass, longer towards the viewer."""
     draw = ImageDraw.Draw(canvas.image)
-    shades = [tint(colour, tone) for tone in (0.7, 0.9, 1.15, 1.4)]
+    shades = [tint(color, tone) for tone in (0.7, 0.9, 1.15, 1.4)]
     for place in sorted(rng.random() for _ in range(1100)):
         share = place**1.5
         foot = canvas.height * (horizon + 0.01 + (1.06 - horizon) * share)

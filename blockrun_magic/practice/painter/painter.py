@@ -65,7 +65,7 @@ def _easel(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def paint_scene(scene: Scene, size: tuple[int, int], seed: int) -> Picture:
-    """Return the scene in natural colours, without a model's look and without a stamp."""
+    """Return the scene in natural colors, without a model's look and without a stamp."""
     canvas = Canvas(size, seed)
     if scene.abstract:
         paint_abstract(canvas, scene)

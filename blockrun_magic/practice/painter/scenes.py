@@ -1,4 +1,4 @@
-"""A prompt read as a scene: what is in it, what time it is, which colours it has."""
+"""A prompt read as a scene: what is in it, what time it is, which colors it has."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from blockrun_magic.practice.painter.canvas import mix
 if TYPE_CHECKING:
     from blockrun_magic.practice.painter.canvas import RGB
 
-__all__ = ["COLOURS", "Palette", "Scene", "read_scene"]
+__all__ = ["COLORS", "Palette", "Scene", "read_scene"]
 
 
 @dataclass(frozen=True, slots=True)
 class Palette:
-    """The colours of a time of day: `sky` from the zenith down, `near` is the darkest silhouette."""
+    """The colors of a time of day: `sky` from the zenith down, `near` is the darkest silhouette."""
 
     sky: tuple[RGB, ...]
     sun: RGB
@@ -62,14 +62,15 @@ PALETTES: dict[str, Palette] = {
     ),
 }  # fmt: skip
 
-COLOURS: dict[str, RGB] = {
+COLORS: dict[str, RGB] = {
     "red": (214, 52, 48), "crimson": (170, 24, 52), "scarlet": (226, 44, 30), "orange": (244, 138, 38),
     "yellow": (250, 210, 66), "gold": (230, 178, 62), "golden": (230, 178, 62), "green": (58, 156, 92),
     "emerald": (20, 148, 108), "teal": (24, 140, 144), "turquoise": (52, 194, 190), "cyan": (60, 208, 232),
     "blue": (46, 102, 212), "navy": (22, 38, 96), "indigo": (70, 60, 170), "purple": (130, 70, 190),
     "violet": (146, 92, 214), "lavender": (178, 160, 226), "magenta": (216, 52, 160), "pink": (244, 144, 184),
     "rose": (230, 120, 150), "brown": (128, 84, 56), "white": (244, 244, 240), "black": (28, 26, 30),
-    "grey": (132, 134, 140), "gray": (132, 134, 140), "silver": (188, 194, 202), "ginger": (226, 138, 62),
+    "grey": (132, 134, 140),  # codespell:ignore grey
+    "gray": (132, 134, 140), "silver": (188, 194, 202), "ginger": (226, 138, 62),
 }  # fmt: skip
 
 _TIMES: dict[str, str] = {
@@ -85,7 +86,7 @@ _TIMES: dict[str, str] = {
 _FEATURES: dict[str, str] = {
     "city": "city cityscape skyline town metropolis downtown skyscraper skyscrapers street tokyo york paris "
     "london building buildings urban tower towers cyberpunk futuristic",
-    "water": "sea ocean harbour harbor lake river bay water coast beach waves shore fjord island port pond lagoon "
+    "water": "sea ocean harbor harbor lake river bay water coast beach waves shore fjord island port pond lagoon "
     "boat sailboat ship sail sailing lighthouse",
     "mountains": "mountain mountains peak peaks alps alpine himalaya volcano summit fuji cliff cliffs fjord valley",
     "forest": "forest wood woods woodland pine pines jungle trees taiga grove cabin",
@@ -128,7 +129,7 @@ class Scene:
     palette: Palette
     features: frozenset[str]
     subjects: tuple[str, ...]
-    colours: tuple[RGB, ...]
+    colors: tuple[RGB, ...]
     sky_said: bool
     land_said: bool
     words: frozenset[str]
@@ -154,15 +155,15 @@ def read_scene(prompt: str, seed: int) -> Scene:
         time = "aurora" if "aurora" in times else "space"
     elif "night" in times and not {"sunset", "dawn"} & set(times):
         time = "night"
-    colours = tuple(COLOURS[word] for word in dict.fromkeys(ordered) if word in COLOURS)
+    colors = tuple(COLORS[word] for word in dict.fromkeys(ordered) if word in COLORS)
     land = set(features) - {"clouds", "stars", "rain"}
     sky_said = bool(times) or bool({"clouds", "stars"} & set(features))
     return Scene(
         time=time,
-        palette=_coloured(PALETTES[time], colours, bool(subjects)),
+        palette=_colored(PALETTES[time], colors, bool(subjects)),
         features=frozenset(features) | _missing_land(land, time, chance),
         subjects=tuple(subjects),
-        colours=colours,
+        colors=colors,
         sky_said=sky_said,
         land_said=bool(land),
         words=words,
@@ -178,12 +179,12 @@ def _missing_land(land: set[str], time: str, chance: random.Random) -> frozenset
     return frozenset(chance.choice((("mountains", "water"), ("mountains", "forest"), ("hills", "mountains"))))
 
 
-def _coloured(palette: Palette, colours: tuple[RGB, ...], for_subject: bool) -> Palette:
-    """Return the palette leaning towards the prompt's colours; less so when they describe a subject."""
-    if not colours:
+def _colored(palette: Palette, colors: tuple[RGB, ...], for_subject: bool) -> Palette:
+    """Return the palette leaning towards the prompt's colors; less so when they describe a subject."""
+    if not colors:
         return palette
     share = 0.12 if for_subject else 0.34
-    first, last = colours[0], colours[-1]
+    first, last = colors[0], colors[-1]
     count = max(1, len(palette.sky) - 1)
     sky = tuple(mix(stop, mix(first, last, at / count), share) for at, stop in enumerate(palette.sky))
     return replace(palette, sky=sky, haze=mix(palette.haze, last, share), light=mix(palette.light, first, share / 2))

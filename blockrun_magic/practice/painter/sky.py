@@ -39,25 +39,25 @@ def paint_sky(canvas: Canvas, scene: Scene, horizon: float) -> Point:
 
 
 def _light(canvas: Canvas, rng: random.Random, scene: Scene, horizon: float) -> Point:
-    """Paint sun or moon with its glow and return its centre."""
+    """Paint sun or moon with its glow and return its center."""
     low = scene.time in {"sunset", "dawn", "golden"}
     across = rng.choice((rng.uniform(0.24, 0.4), rng.uniform(0.6, 0.76)))
     down = horizon * (rng.uniform(0.72, 0.86) if low else rng.uniform(0.2, 0.36))
-    centre = (canvas.width * across, canvas.height * down)
+    center = (canvas.width * across, canvas.height * down)
     sun, unit = scene.palette.sun, canvas.unit
     if scene.time in {"space", "aurora", "storm"}:
-        return centre
+        return center
     if scene.palette.dark:
-        canvas.glow(centre, 330 * unit, mix(scene.palette.haze, sun, 0.35), 0.75, 2.2)
-        canvas.disc(centre, 50 * unit, sun)
+        canvas.glow(center, 330 * unit, mix(scene.palette.haze, sun, 0.35), 0.75, 2.2)
+        canvas.disc(center, 50 * unit, sun)
         for _ in range(5):
-            spot = (centre[0] + rng.uniform(-28, 28) * unit, centre[1] + rng.uniform(-28, 28) * unit)
+            spot = (center[0] + rng.uniform(-28, 28) * unit, center[1] + rng.uniform(-28, 28) * unit)
             canvas.disc(spot, rng.uniform(4, 10) * unit, tint(sun, 0.93))
-        return centre
-    canvas.glow(centre, 620 * unit, mix(scene.palette.light, scene.palette.haze, 0.4), 0.6, 1.6)
-    canvas.glow(centre, 250 * unit, scene.palette.light, 0.9, 2.0)
-    canvas.disc(centre, (72 if low else 46) * unit, sun)
-    return centre
+        return center
+    canvas.glow(center, 620 * unit, mix(scene.palette.light, scene.palette.haze, 0.4), 0.6, 1.6)
+    canvas.glow(center, 250 * unit, scene.palette.light, 0.9, 2.0)
+    canvas.disc(center, (72 if low else 46) * unit, sun)
+    return center
 
 
 def _stars(canvas: Canvas, rng: random.Random, horizon: float) -> None:
@@ -68,9 +68,9 @@ def _stars(canvas: Canvas, rng: random.Random, horizon: float) -> None:
         level = rng.uniform(0.25, 1.0) * (1 - 0.6 * y / limit)
         ground = canvas.image.getpixel((min(int(x), canvas.width - 1), min(int(y), canvas.height - 1)))
         base: RGB = (ground[0], ground[1], ground[2]) if isinstance(ground, tuple) else (0, 0, 0)
-        colour = mix(base, rng.choice(((255, 255, 255), (206, 222, 255), (255, 232, 206))), level)
+        color = mix(base, rng.choice(((255, 255, 255), (206, 222, 255), (255, 232, 206))), level)
         radius = rng.choice((0.0, 0.0, 0.0, 0.7, 1.1)) * canvas.unit
-        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=color)
     for _ in range(9):
         spot = (rng.uniform(0, canvas.width), limit * rng.uniform(0, 0.7))
         canvas.glow(spot, rng.uniform(7, 14) * canvas.unit, (200, 220, 255), 0.9, 1.8)
@@ -101,7 +101,7 @@ def _aurora(canvas: Canvas, rng: random.Random, horizon: float) -> None:
     layers = ((86, 255, 170), (60, 220, 190), (150, 96, 240))
     size = (canvas.width, int(canvas.height * horizon))
     total = Image.new("RGB", (wide, high))
-    for number, colour in enumerate(layers):
+    for number, color in enumerate(layers):
         phase, speed = rng.uniform(0, 6.3), rng.uniform(0.022, 0.045)
         curtain = Image.new("L", (wide, high))
         draw = ImageDraw.Draw(curtain)
@@ -114,7 +114,7 @@ def _aurora(canvas: Canvas, rng: random.Random, horizon: float) -> None:
                 rise = (foot - y) / length
                 draw.point((x, y), fill=int(235 * flicker * max(0.0, 1 - rise) ** 1.3 * min(1, rise * 9)))
         soft = curtain.filter(ImageFilter.GaussianBlur(1.1))
-        lit = Image.merge("RGB", [soft.point([v * part // 255 for v in range(256)]) for part in colour])
+        lit = Image.merge("RGB", [soft.point([v * part // 255 for v in range(256)]) for part in color])
         total = ImageChops.screen(total, lit)
     bloom = total.filter(ImageFilter.GaussianBlur(7))
     total = ImageChops.screen(total, bloom)
@@ -127,15 +127,15 @@ def _nebula(canvas: Canvas, rng: random.Random, scene: Scene) -> None:
         ((230, 120, 70), (70, 70, 200)),
         ((60, 180, 190), (150, 60, 190)),
     )
-    colours = scene.colours[:2] if len(scene.colours) > 1 else rng.choice(pairs)
+    colors = scene.colors[:2] if len(scene.colors) > 1 else rng.choice(pairs)
     band = Image.linear_gradient("L").resize((288, 288)).rotate(rng.uniform(20, 60), Image.Resampling.BILINEAR)
     band = band.crop((48, 48, 240, 240)).point(
         [round(255 * math.exp(-(((level - 128) / 62) ** 2))) for level in range(256)]
     )
-    for colour in colours:
+    for color in colors:
         cloud = noise(rng, (4, 4), 6).point([max(0, min(255, (level - 92) * 3)) for level in range(256)])
         cloud = ImageChops.multiply(cloud, band).resize(canvas.size, Image.Resampling.BICUBIC)
-        canvas.screen(Image.merge("RGB", [cloud.point([v * part // 255 for v in range(256)]) for part in colour]))
+        canvas.screen(Image.merge("RGB", [cloud.point([v * part // 255 for v in range(256)]) for part in color]))
 
 
 def _planet(canvas: Canvas, rng: random.Random, scene: Scene) -> None:
@@ -149,20 +149,20 @@ def _planet(canvas: Canvas, rng: random.Random, scene: Scene) -> None:
     ball = ImageChops.multiply(surface, Image.merge("RGB", (shade, shade, shade)))
     disc = Image.new("L", (side * 2, side * 2))
     ImageDraw.Draw(disc).ellipse((2, 2, side * 2 - 2, side * 2 - 2), fill=255)
-    centre = (canvas.width * rng.uniform(0.3, 0.7), canvas.height * rng.uniform(0.34, 0.6))
-    canvas.glow(centre, radius * 1.5, mix(scene.palette.haze, (120, 150, 255), 0.5), 0.7, 1.4)
-    place = (int(centre[0]) - radius, int(centre[1]) - radius)
+    center = (canvas.width * rng.uniform(0.3, 0.7), canvas.height * rng.uniform(0.34, 0.6))
+    canvas.glow(center, radius * 1.5, mix(scene.palette.haze, (120, 150, 255), 0.5), 0.7, 1.4)
+    place = (int(center[0]) - radius, int(center[1]) - radius)
     canvas.image.paste(ball, place, disc.reduce(2))
     if "saturn" in scene.words or rng.random() < 0.6:
-        _rings(canvas, centre, radius, rng)
+        _rings(canvas, center, radius, rng)
 
 
 def _bands(rng: random.Random, scene: Scene) -> tuple[RGB, ...]:
-    base = scene.colours[0] if scene.colours else rng.choice(((226, 160, 104), (112, 170, 220), (206, 110, 90)))
+    base = scene.colors[0] if scene.colors else rng.choice(((226, 160, 104), (112, 170, 220), (206, 110, 90)))
     return tuple(mix(tint(base, rng.uniform(0.75, 1.15)), (255, 240, 220), rng.uniform(0, 0.35)) for _ in range(9))
 
 
-def _rings(canvas: Canvas, centre: Point, radius: int, rng: random.Random) -> None:
+def _rings(canvas: Canvas, center: Point, radius: int, rng: random.Random) -> None:
     wide = int(radius * 4.6)
     ring = Image.new("L", (wide * 2, wide * 2))
     draw = ImageDraw.Draw(ring)
@@ -173,7 +173,7 @@ def _rings(canvas: Canvas, centre: Point, radius: int, rng: random.Random) -> No
     # The far half passes behind the planet.
     draw.pieslice((wide - radius * 2, wide - radius * 2, wide + radius * 2, wide + radius * 2), 180, 360, fill=0)
     ring = ring.reduce(2).rotate(16, Image.Resampling.BILINEAR)
-    canvas.image.paste((238, 222, 196), (int(centre[0] - wide / 2), int(centre[1] - wide / 2)), ring)
+    canvas.image.paste((238, 222, 196), (int(center[0] - wide / 2), int(center[1] - wide / 2)), ring)
 
 
 def paint_weather(canvas: Canvas, scene: Scene) -> None:

@@ -125,6 +125,6 @@ def robot(body: RGB | None, dim: float) -> Image.Image:
         _oval(draw, 320 + side * 62, 208, 26, 32, light)
     draw.arc((280, 220, 360, 264), 20, 160, fill=(*light, 255), width=8)
     draw.rounded_rectangle((232, 384, 408, 470), 20, fill=(*dark, 255))
-    for at, colour in enumerate(((255, 120, 96), (255, 206, 92), (124, 230, 150))):
-        _oval(draw, 270 + at * 50, 427, 16, 16, colour)
+    for at, color in enumerate(((255, 120, 96), (255, 206, 92), (124, 230, 150))):
+        _oval(draw, 270 + at * 50, 427, 16, 16, color)
     return sprite

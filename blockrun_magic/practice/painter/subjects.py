@@ -42,10 +42,10 @@ def paint_subjects(canvas: Canvas, scene: Scene, horizon: float) -> None:
 
 
 def subject_sprite(name: str, scene: Scene) -> Image.Image:
-    """Return a creature or the robot in the light of the scene and the prompt's first colour."""
-    colour = scene.colours[0] if scene.colours else None
+    """Return a creature or the robot in the light of the scene and the prompt's first color."""
+    color = scene.colors[0] if scene.colors else None
     dim = _DIM.get(scene.time, 1.0)
-    return robot(colour, dim) if name == "robot" else creature(name, colour, dim)
+    return robot(color, dim) if name == "robot" else creature(name, color, dim)
 
 
 def _shadow(canvas: Canvas, foot: Point, half: float) -> None:
@@ -54,16 +54,16 @@ def _shadow(canvas: Canvas, foot: Point, half: float) -> None:
     canvas.image.paste((8, 8, 16), (int(foot[0]) - wide, int(foot[1]) - high), spot)
 
 
-def _sprite(side: float, colour: RGB) -> tuple[Image.Image, ImageDraw.ImageDraw, float]:
+def _sprite(side: float, color: RGB) -> tuple[Image.Image, ImageDraw.ImageDraw, float]:
     """Return an empty sprite of twice the size, its pen, and how long a hundredth of it is."""
     pixels = max(8, int(side)) * 2
-    sprite = Image.new("RGBA", (pixels, pixels), (*colour, 0))
+    sprite = Image.new("RGBA", (pixels, pixels), (*color, 0))
     return sprite, ImageDraw.Draw(sprite), pixels / 100
 
 
 def _sailboat(canvas: Canvas, scene: Scene, rng: random.Random, horizon: float) -> None:
     side = 250 * canvas.unit
-    sail = tint(scene.colours[0] if scene.colours else (250, 244, 232), _DIM.get(scene.time, 1.0))
+    sail = tint(scene.colors[0] if scene.colors else (250, 244, 232), _DIM.get(scene.time, 1.0))
     sprite, draw, step = _sprite(side, sail)
     hull = mix(scene.palette.near, (120, 52, 40), 0.4)
     draw.polygon([(x * step, y * step) for x, y in ((48, 4), (48, 74), (14, 74))], fill=(*sail, 255))
@@ -79,7 +79,7 @@ def _sailboat(canvas: Canvas, scene: Scene, rng: random.Random, horizon: float) 
 
 
 def _balloon(canvas: Canvas, scene: Scene, rng: random.Random, horizon: float) -> None:
-    hues: tuple[RGB, ...] = scene.colours or ((226, 74, 66), (246, 190, 84), (64, 140, 190))
+    hues: tuple[RGB, ...] = scene.colors or ((226, 74, 66), (246, 190, 84), (64, 140, 190))
     for number in range(3):
         side = (300, 170, 110)[number] * canvas.unit
         first = tint(hues[number % len(hues)], _DIM.get(scene.time, 1.0))
@@ -118,7 +118,7 @@ def _lighthouse(canvas: Canvas, scene: Scene, rng: random.Random, horizon: float
         rock.reduce(2),
     )
     sprite, draw, step = _sprite(460 * unit, (240, 240, 236))
-    hue = scene.colours[0] if scene.colours else (206, 62, 54)
+    hue = scene.colors[0] if scene.colors else (206, 62, 54)
     for band in range(5):
         top, wide = 24 + band * 14, 6.4 + band * 0.95
         fill = tint(hue if band % 2 else (246, 244, 238), dim)
@@ -143,7 +143,7 @@ def _lighthouse(canvas: Canvas, scene: Scene, rng: random.Random, horizon: float
 
 def _house(canvas: Canvas, scene: Scene, rng: random.Random, horizon: float) -> None:
     side, dim = 330 * canvas.unit, _DIM.get(scene.time, 1.0)
-    wall = tint(scene.colours[0] if scene.colours else (150, 96, 62), dim)
+    wall = tint(scene.colors[0] if scene.colors else (150, 96, 62), dim)
     sprite, draw, step = _sprite(side, wall)
     draw.rectangle((66 * step, 18 * step, 75 * step, 46 * step), fill=(*tint(wall, 0.6), 255))
     draw.rectangle((16 * step, 50 * step, 84 * step, 92 * step), fill=(*wall, 255))
@@ -175,7 +175,7 @@ def _castle(canvas: Canvas, scene: Scene, rng: random.Random, horizon: float) ->
     side = 520 * canvas.unit
     stone = mix(mix(scene.palette.haze, scene.palette.near, 0.55), (150, 140, 150), 0.25)
     sprite, draw, step = _sprite(side, stone)
-    roof = scene.colours[0] if scene.colours else mix(scene.palette.near, (120, 60, 110), 0.5)
+    roof = scene.colors[0] if scene.colors else mix(scene.palette.near, (120, 60, 110), 0.5)
     for left, wide, top in ((12, 12, 52), (76, 12, 50), (28, 13, 36), (60, 13, 40), (42, 17, 22)):
         draw.rectangle(
             (left * step, top * step, (left + wide) * step, 96 * step),
@@ -209,7 +209,7 @@ def _castle(canvas: Canvas, scene: Scene, rng: random.Random, horizon: float) ->
 
 def _rocket(canvas: Canvas, scene: Scene, rng: random.Random, _horizon: float) -> None:
     side = 460 * canvas.unit
-    hue = scene.colours[0] if scene.colours else (222, 70, 66)
+    hue = scene.colors[0] if scene.colors else (222, 70, 66)
     sprite, draw, step = _sprite(side, (236, 238, 242))
     for fill, wide, low in (((255, 130, 50), 7.0, 98), ((255, 214, 110), 4.0, 90)):
         draw.polygon(

@@ -56,13 +56,13 @@ def _lamp(scene: Scene, future: bool) -> RGB:
 def _row(
     rng: random.Random, canvas: Canvas, tall: float, depth: float, future: bool
 ) -> list[tuple[float, float, float]]:
-    """Return buildings as (left, width, height) in pixels, tallest around one or two centres."""
+    """Return buildings as (left, width, height) in pixels, tallest around one or two centers."""
     blocks = []
-    centres = (rng.uniform(0.2, 0.45), rng.uniform(0.55, 0.85))
+    centers = (rng.uniform(0.2, 0.45), rng.uniform(0.55, 0.85))
     x = -20.0 * canvas.unit
     while x < canvas.width:
         wide = rng.uniform(26, 62) * canvas.unit * (0.75 + 0.5 * depth)
-        away = min(abs((x + wide / 2) / canvas.width - centre) for centre in centres)
+        away = min(abs((x + wide / 2) / canvas.width - center) for center in centers)
         crest = max(0.0, 1 - away * 3.4) ** 1.4
         high = tall * (0.2 + 0.24 * rng.random() + (0.75 if future else 0.55) * crest * rng.uniform(0.55, 1.0))
         blocks.append((x, wide, high))
@@ -126,11 +126,11 @@ def _windows(
                 draw.rectangle((x, y, x + across * 0.52, y + down * 0.5), fill=level)
 
 
-def _shine(canvas: Canvas, lights: Image.Image, colour: RGB, dark: bool) -> None:
+def _shine(canvas: Canvas, lights: Image.Image, color: RGB, dark: bool) -> None:
     """Light the windows up, and the air around them."""
-    canvas.fill(colour, lights)
+    canvas.fill(color, lights)
     if not dark:
         return
     small = lights.reduce(4).filter(ImageFilter.GaussianBlur(3.2)).resize(lights.size, Image.Resampling.BILINEAR)
-    warm = tint(colour, 0.85)
+    warm = tint(color, 0.85)
     canvas.screen(Image.merge("RGB", [small.point([v * part // 255 for v in range(256)]) for part in warm]))

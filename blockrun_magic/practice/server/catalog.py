@@ -1,4 +1,4 @@
-"""The catalogue as the gateway publishes it at /v1/models."""
+"""The catalog as the gateway publishes it at /v1/models."""
 
 from __future__ import annotations
 

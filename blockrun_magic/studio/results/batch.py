@@ -101,7 +101,7 @@ class ImageResults(Sequence[ImageResult]):
         return written
 
     def contact_sheet(self, side: int = 1024) -> Image.Image:
-        """Return all pictures on one sheet of at most `side` pixels a side, each labelled."""
+        """Return all pictures on one sheet of at most `side` pixels a side, each labeled."""
         from blockrun_magic.images.preview import sheet
 
         return sheet(self.images, side, self.labels())

@@ -1,4 +1,4 @@
-"""The catalogue: every row of the gateway's list, and every refusal with the way out it names."""
+"""The catalog: every row of the gateway's list, and every refusal with the way out it names."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def edit(model: str = "openai/gpt-image-1", **fields: object) -> ImageRequest:
 
 
 def refusal(request: ImageRequest) -> RequestError:
-    """Return the error with which the catalogue refuses a request."""
+    """Return the error with which the catalog refuses a request."""
     with pytest.raises(RequestError) as caught:
         SNAPSHOT.check(request)
     return caught.value
@@ -167,7 +167,7 @@ def test_the_id_without_its_provider_is_a_name() -> None:
 
 @pytest.mark.parametrize("name", ["openai/dall-e-4", "new-lab/Model_1.5:beta", " new/model "])
 def test_foreign_ids_pass(name: str) -> None:
-    """An id of the form provider/name goes on unchanged: catalogues age."""
+    """An id of the form provider/name goes on unchanged: catalogs age."""
     assert name.strip() == SNAPSHOT.resolve(name)
 
 
@@ -403,14 +403,14 @@ def test_an_edit_with_a_mask_is_good() -> None:
 
 
 def test_of_an_unknown_model_only_the_common_rules_are_checked() -> None:
-    """A model outside the catalogue may have any size, quality and number of images."""
+    """A model outside the catalog may have any size, quality and number of images."""
     SNAPSHOT.check(edit("new/model", images=(PHOTO,) * 9, size="3000x17", quality="ultra"))
 
     assert refusal(generate("new/model", size="big")).message == "'big' is not a size."
 
 
 def test_a_model_is_one_row() -> None:
-    """A catalogue with another row answers for it without any other change."""
+    """A catalog with another row answers for it without any other change."""
     row = Model("lab/One", ("one",), "Lab", ("640x480",), (PriceRule(10),), "tests")
     catalog = Catalog((*SNAPSHOT.models, row), "2030-01-01")
 

@@ -37,7 +37,7 @@ def test_a_preset_knows_its_address_and_money(name: str, base_url: str, network:
     assert not gateway.on_loopback
 
 
-@pytest.mark.parametrize("name", ["", "practise", "bas", "blockrun.ai", "localhost:8402", "mailto:x", "a\x1b[31m\nb"])
+@pytest.mark.parametrize("name", ["", "practice", "bas", "blockrun.ai", "localhost:8402", "mailto:x", "a\x1b[31m\nb"])
 def test_an_unknown_name_is_refused_with_the_names_there_are(name: str) -> None:
     """The refusal lists what may be used, in two printable lines."""
     with pytest.raises(FlagError) as caught:
@@ -82,8 +82,8 @@ def test_a_url_is_a_gateway_that_takes_real_money(url: str, base_url: str) -> No
 @pytest.mark.parametrize(
     ("name", "base_url", "paid_by", "able"),
     [
-        ("clawrouter", "http://127.0.0.1:8402", Payer.PROXY, {"balance", "catalogue"}),
-        ("account", "https://api.blockrun.ai", Payer.CREDIT, {"poll", "catalogue"}),
+        ("clawrouter", "http://127.0.0.1:8402", Payer.PROXY, {"balance", "catalog"}),
+        ("account", "https://api.blockrun.ai", Payer.CREDIT, {"poll", "catalog"}),
     ],
 )
 def test_where_another_pays_nothing_is_signed_and_nothing_is_promised(
@@ -99,7 +99,7 @@ def test_where_another_pays_nothing_is_signed_and_nothing_is_promised(
         gateway.realm,
         gateway.prepaid,
     )
-    assert able == {ability for ability in ("quote", "poll", "balance", "catalogue") if gateway.can(ability)}
+    assert able == {ability for ability in ("quote", "poll", "balance", "catalog") if gateway.can(ability)}
     assert 4 - len(able) == len(gateway.limitations)
 
 

@@ -39,7 +39,7 @@ ALL = [entry(model.id) for model in SNAPSHOT.models]
 
 
 def _in_studio(folder: Path, work: Callable[[Studio], Awaitable[Any]], **more: Any) -> Any:
-    parts = {"catalogues": folder / "catalogues"} | more
+    parts = {"catalogs": folder / "catalogs"} | more
 
     async def kernel() -> Any:
         async with studio_over(folder, **parts) as studio:
@@ -50,7 +50,7 @@ def _in_studio(folder: Path, work: Callable[[Studio], Awaitable[Any]], **more: A
 
 def _refreshed(folder: Path, gateway: Gateway, **more: Any) -> Any:
     async def work(studio: Studio) -> Any:
-        return await studio.catalogues.refresh(gateway)
+        return await studio.catalogs.refresh(gateway)
 
     return _in_studio(folder, work, **more)
 
@@ -72,7 +72,7 @@ def test_both_shapes_are_read(shape: Any) -> None:
 
 @pytest.mark.parametrize("body", [None, 7, "models", {}, {"models": None}, {"data": {"a": 1}}])
 def test_what_is_no_list_is_refused(body: Any) -> None:
-    """Anything else is a ValueError, and no empty catalogue."""
+    """Anything else is a ValueError, and no empty catalog."""
     with pytest.raises(ValueError, match="no list"):
         read_models(body)
 
@@ -209,16 +209,16 @@ def test_the_list_is_kept_for_a_day_and_over_kernels(tmp_path: Path, proxy: Claw
 
     async def look(studio: Studio) -> Any:
         catalog = studio.catalog_at(proxy.gateway)
-        return studio.catalogues.stale(proxy.gateway), catalog.live, catalog.find("acme/brush-9") is not None
+        return studio.catalogs.stale(proxy.gateway), catalog.live, catalog.find("acme/brush-9") is not None
 
     assert (False, True, True) == _in_studio(tmp_path, look, clock=clock)
     clock.ahead = _DAY + 1
     assert (True, True, True) == _in_studio(tmp_path, look, clock=clock)
-    assert (True, False, False) == _in_studio(tmp_path, look, catalogues=None)
+    assert (True, False, False) == _in_studio(tmp_path, look, catalogs=None)
 
 
 def test_a_picture_asks_for_no_list(tmp_path: Path, proxy: ClawRouter) -> None:
-    """Buying never fetches a catalogue."""
+    """Buying never fetches a catalog."""
 
     async def make(studio: Studio) -> None:
         await studio.make(_HERON, proxy.gateway)
@@ -228,20 +228,20 @@ def test_a_picture_asks_for_no_list(tmp_path: Path, proxy: ClawRouter) -> None:
     assert {"/v1/images/generations"} == {
         url.partition(str(proxy.port))[2] for method, url, _ in proxy.seen if method == "POST"
     }
-    assert [] == list((tmp_path).glob("catalogues/*"))
+    assert [] == list((tmp_path).glob("catalogs/*"))
 
 
 @pytest.mark.parametrize(
     "damage", [b"", b"{", b"[]", b'{"models": []}', b'{"models": 7, "fetched_at": 1}', b"\xff" * 99]
 )
-def test_a_damaged_file_is_no_catalogue(tmp_path: Path, proxy: ClawRouter, damage: bytes) -> None:
+def test_a_damaged_file_is_no_catalog(tmp_path: Path, proxy: ClawRouter, damage: bytes) -> None:
     """What is kept is read like what came: damaged, it is not there."""
     _refreshed(tmp_path, proxy.gateway)
-    [file] = (tmp_path / "catalogues").iterdir()
+    [file] = (tmp_path / "catalogs").iterdir()
     file.write_bytes(damage)
 
     async def look(studio: Studio) -> Any:
-        return studio.catalogues.stale(proxy.gateway), studio.catalog_at(proxy.gateway) is SNAPSHOT
+        return studio.catalogs.stale(proxy.gateway), studio.catalog_at(proxy.gateway) is SNAPSHOT
 
     assert (True, True) == _in_studio(tmp_path, look)
 
@@ -256,29 +256,29 @@ def test_the_older_list_is_asked_for_where_there_is_no_other(tmp_path: Path) -> 
 
 
 def test_a_list_without_pictures_delists_nothing(tmp_path: Path) -> None:
-    """A gateway that lists chat models only, or nothing, leaves the catalogue as it was."""
+    """A gateway that lists chat models only, or nothing, leaves the catalog as it was."""
     with raw_server(json_http({"data": []})) as server:
         with pytest.raises(InvalidResponse):
             _refreshed(tmp_path, gateway_at(f"{server.url}/api"))
 
-        assert [] == list(tmp_path.glob("catalogues/*"))
+        assert [] == list(tmp_path.glob("catalogs/*"))
 
 
 def test_a_gateway_that_is_away_keeps_the_old_list(tmp_path: Path, proxy: ClawRouter) -> None:
     """Asked by the user, it is an error; in the background, nothing happens."""
     _refreshed(tmp_path, proxy.gateway)
     gone = replace(proxy.gateway, base_url="http://127.0.0.1:9")
-    [file] = (tmp_path / "catalogues").iterdir()
+    [file] = (tmp_path / "catalogs").iterdir()
 
     async def ask(studio: Studio) -> Any:
-        studio.catalogues._known[gone.base_url] = (0.0, studio.catalog_at(proxy.gateway))
+        studio.catalogs._known[gone.base_url] = (0.0, studio.catalog_at(proxy.gateway))
         with pytest.raises(GatewayUnreachable):
-            await studio.catalogues.refresh(gone)
-        await studio.catalogues.refresh_if_stale(gone)
+            await studio.catalogs.refresh(gone)
+        await studio.catalogs.refresh_if_stale(gone)
         return studio.catalog_at(gone).live
 
     assert _in_studio(tmp_path, ask)
-    assert [file] == list((tmp_path / "catalogues").iterdir())
+    assert [file] == list((tmp_path / "catalogs").iterdir())
 
 
 def test_an_accounts_list_needs_its_key(tmp_path: Path) -> None:

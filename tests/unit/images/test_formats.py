@@ -64,7 +64,7 @@ def test_a_picture_is_read_whole(kind: str) -> None:
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "I;16"])
 def test_every_kind_of_png_is_read(mode: str) -> None:
-    """Grey, palette, transparent and deep PNGs are pictures like others."""
+    """Gray, palette, transparent and deep PNGs are pictures like others."""
     image = Image.new(mode, (5, 4))
     file = io.BytesIO()
     image.save(file, "PNG")

@@ -31,7 +31,7 @@ RECORD: dict[str, Any] = {
 
 
 def picture(mode: str = "RGB") -> Image.Image:
-    """Return a small picture in which every pixel differs from its neighbours."""
+    """Return a small picture in which every pixel differs from its neighbors."""
     wide = Image.radial_gradient("L").resize((24, 16))
     bands = [wide, ImageOps.invert(wide), ImageOps.mirror(wide), ImageOps.flip(wide)]
     return Image.merge(mode, bands[: len(mode)])

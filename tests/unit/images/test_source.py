@@ -59,7 +59,7 @@ def refusal(source: object) -> SourceError:
 
 
 def picture(mode: str = "RGB", size: tuple[int, int] = (6, 4)) -> Image.Image:
-    """Return a small picture with many colours."""
+    """Return a small picture with many colors."""
     red = Image.linear_gradient("L").resize(size)
     image = Image.merge("RGBA", [red, red.rotate(180), red.transpose(Image.Transpose.FLIP_TOP_BOTTOM), red])
     return image.convert("RGB").convert(mode) if mode != "RGBA" else image
@@ -122,7 +122,7 @@ def test_other_formats_become_png(kind: str) -> None:
 
 def test_of_an_animation_the_first_frame_is_sent() -> None:
     """A GIF is its first picture."""
-    frames = [Image.new("RGB", (6, 4), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (6, 4), color) for color in ("red", "blue")]
     sent = upload(encoded("GIF", frames[0], save_all=True, append_images=frames[1:]))
 
     assert opened(sent).convert("RGB").getpixel((0, 0)) == (255, 0, 0)
@@ -317,18 +317,18 @@ def test_a_pil_image_of_any_mode_becomes_png(image: Image.Image, mode: str) -> N
 
 def test_pixels_keep_their_values() -> None:
     """Where eight bits suffice, what arrives is what was there."""
-    grey = picture("L")
-    same = [opened(upload(grey.convert(mode))).tobytes() for mode in ("I", "F")]
+    gray = picture("L")
+    same = [opened(upload(gray.convert(mode))).tobytes() for mode in ("I", "F")]
     wide = Image.frombytes("I;16", (3, 1), struct.pack("<3H", 0, 32896, 65535))
     real = Image.fromarray(np.array([[0.0, 0.5, 1.0]], dtype="float32"))
 
-    assert [grey.tobytes()] * 2 == same
+    assert [gray.tobytes()] * 2 == same
     assert picture("RGBA").tobytes() == opened(upload(picture("RGBA"))).tobytes()
     assert [bytes([0, 128, 255])] * 3 == [opened(upload(image)).tobytes() for image in (wide, wide.convert("I"), real)]
 
 
 def test_transparency_of_a_palette_survives() -> None:
-    """A GIF or PNG with a transparent colour keeps its holes."""
+    """A GIF or PNG with a transparent color keeps its holes."""
     image = Image.new("P", (6, 4), 0)
     image.putpalette([255, 0, 0, 0, 255, 0])
     image.info["transparency"] = 0
@@ -416,9 +416,9 @@ def test_an_array_becomes_png(array: np.ndarray, mode: str, first: object) -> No
         (np.full((4, 6), -0.1), "values from -0.1 to -0.1", "array.clip(0, 1)"),
         (np.full((4, 6), np.inf), "values from inf to inf", "array.clip(0, 1)"),
         (np.full((4, 6), 256), "integers must be in 0..255", "array.clip(0, 255)"),
-        (np.full((4, 6), 1j), "complex128, which are no colours", "Give HxW"),
-        (np.full((4, 6), "x"), "no colours", "Give HxW"),
-        (np.full((4, 6), None), "object, which are no colours", "Give HxW"),
+        (np.full((4, 6), 1j), "complex128, which are no colors", "Give HxW"),
+        (np.full((4, 6), "x"), "no colors", "Give HxW"),
+        (np.full((4, 6), None), "object, which are no colors", "Give HxW"),
     ],
 )
 def test_an_array_that_is_no_picture_says_why(array: np.ndarray, says: str, do: str) -> None:
@@ -481,7 +481,7 @@ def openai_left() -> Image.Image:
 
 
 def painted_left() -> Image.Image:
-    """Return white paint over transparency in which other colours hide."""
+    """Return white paint over transparency in which other colors hide."""
     image = Image.new("RGBA", (6, 4), (255, 0, 255, 0))
     image.paste((255, 255, 255, 255), (0, 0, 3, 4))
     return image
@@ -514,7 +514,7 @@ LEFT[:, :3] = True
     ids=range(16),
 )
 def test_a_mask_is_white_where_it_may_change(source: object) -> None:
-    """Every way to say "the left half" is the same upload: grey, of the picture's size."""
+    """Every way to say "the left half" is the same upload: gray, of the picture's size."""
     sent = mask(source)
     seen = opened(sent)
 
@@ -627,8 +627,8 @@ def test_a_file_wins_over_what_is_no_picture(here: Path) -> None:
 
 def test_a_misspelt_name_meets_suggestions(here: Path) -> None:
     """Near variables that hold pictures, and near picture files; never the private ones."""
-    (here / "harbour.png").write_bytes(encoded("PNG"))
-    (here / "harbour.txt").write_text("x")
+    (here / "harbor.png").write_bytes(encoded("PNG"))
+    (here / "harbor.txt").write_text("x")
     names = {"harbor": picture(), "harbors": 5, "_harbor": picture(), "unlike": picture()}
     with pytest.raises(SourceError) as near:
         find_source("harbur", names)
@@ -636,8 +636,8 @@ def test_a_misspelt_name_meets_suggestions(here: Path) -> None:
         find_source("zzz", names)
 
     assert near.value.message == "There is no picture 'harbur' here."
-    assert near.value.hint == "Did you mean harbor or harbour.png?"
-    assert far.value.hint == "There are harbor, unlike, harbour.png; a path or URL is fine too."
+    assert near.value.hint == "Did you mean harbor or harbor.png?"
+    assert far.value.hint == "There are harbor, unlike, harbor.png; a path or URL is fine too."
 
 
 @pytest.mark.parametrize("text", ["", "a\0b", "x" * 5000, "~nobody-here/x.png", "no/such/folder/x.png", "🌃.png"])

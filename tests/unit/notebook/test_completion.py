@@ -69,7 +69,7 @@ def test_a_flag_given_already_is_not_offered_again(shell: Any) -> None:
         ("%imagegen --model flux --size 12", "12", "1216x832"),
         ("%imagegen -m dall-e-3 --size 1024x1024,17", "17", "1792x1024"),
         ("%imagegen --quality h", "h", "hd"),
-        ("%imagegen --style wat", "wat", "watercolour"),
+        ("%imagegen --style wat", "wat", "watercolor"),
         ("%imagegen --prompts li", "li", "lines"),
         ("%img2img --image ca", "ca", "cat"),
         ("%img2img --mask ca", "ca", "cat"),

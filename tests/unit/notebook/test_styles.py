@@ -41,7 +41,7 @@ def test_an_unknown_style_names_its_neighbour(home: Path) -> None:
     with pytest.raises(FlagError) as error:
         styled("a fox", "watercolor", home)
 
-    assert "Did you mean watercolour?" in error.value.hint
+    assert "Did you mean watercolor?" in error.value.hint
 
 
 @pytest.mark.parametrize("text", ["[ink\n", '[ink]\nlook = "no words"\n', "ink = 5\n", '[ink]\nwords = " "\n'])

@@ -83,7 +83,7 @@ def test_a_png_of_it_is_whole() -> None:
 
 def test_an_edit_keeps_to_the_white_of_its_mask() -> None:
     """Outside the white, every pixel is the source's; inside, it is changed."""
-    source = paint("a harbour", "google/nano-banana", SMALL)
+    source = paint("a harbor", "google/nano-banana", SMALL)
     mask = Image.new("L", SMALL, 0)
     mask.paste(255, (40, 40, 200, 160))
     edited = edit("fireworks at night", "openai/gpt-image-1", [source], mask, SMALL, 0)
@@ -96,7 +96,7 @@ def test_an_edit_keeps_to_the_white_of_its_mask() -> None:
 
 def test_an_edit_without_a_mask_is_visible() -> None:
     """The prompt alone changes the picture as a whole."""
-    source = paint("a harbour", "google/nano-banana", SMALL)
+    source = paint("a harbor", "google/nano-banana", SMALL)
     edited = edit("make it winter", "google/nano-banana", [source], None, SMALL, 0)
 
     assert difference(source, edited.convert("RGB")) > 5

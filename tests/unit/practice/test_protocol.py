@@ -65,7 +65,7 @@ def test_an_unpaid_request_is_told_the_price(url: str, payer: Payer) -> None:
 
 
 def test_every_model_and_size_has_its_price(payer: Payer) -> None:
-    """The challenge asks the catalogue's price, times n."""
+    """The challenge asks the catalog's price, times n."""
     for model in SNAPSHOT.models:
         for size in model.sizes:
             challenge = payer.ask({"model": model.id, "prompt": "x", "size": size, "n": 2})
@@ -257,8 +257,8 @@ def test_an_edit_may_come_as_a_form(payer: Payer) -> None:
     assert 200 == answer.status_code
 
 
-def test_the_catalogue_has_every_image_model(payer: Payer) -> None:
-    """Both forms of the catalogue list our models as image models."""
+def test_the_catalog_has_every_image_model(payer: Payer) -> None:
+    """Both forms of the catalog list our models as image models."""
     listed = payer.http.get(f"{payer.url}/v1/models").json()["data"]
     older = payer.http.get(f"{payer.url}/v1/images/models").json()["models"]
     images = {entry["id"] for entry in listed if "image" in entry["categories"]}

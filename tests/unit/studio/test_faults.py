@@ -496,9 +496,9 @@ def _faults() -> dict[str, Fault]:
 
 def _request(operation: str) -> ImageRequest:
     if operation == "generate":
-        return ImageRequest("generate", "a harbour at dusk", "google/nano-banana")
+        return ImageRequest("generate", "a harbor at dusk", "google/nano-banana")
     source, mask = (Upload.from_file_bytes(_png(size), "image/png") for size in ((32, 32), (33, 33)))
-    return ImageRequest("edit", "a harbour at dawn", "openai/gpt-image-1", images=(source,), mask=mask)
+    return ImageRequest("edit", "a harbor at dawn", "openai/gpt-image-1", images=(source,), mask=mask)
 
 
 @dataclass

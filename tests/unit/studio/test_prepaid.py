@@ -51,9 +51,9 @@ _SIGNED = 53_500
 _REQUEST = ImageRequest("generate", "a heron in the reeds", "google/nano-banana")
 
 
-def _upload(colour: str) -> Upload:
+def _upload(color: str) -> Upload:
     file = io.BytesIO()
-    Image.new("RGB", (32, 32), colour).save(file, "PNG")
+    Image.new("RGB", (32, 32), color).save(file, "PNG")
     return Upload.from_file_bytes(file.getvalue(), "image/png")
 
 

@@ -83,13 +83,13 @@ _CELLS = [
     "%blockrun",
     "%blockrun wallet",
     "%blockrun wallet address",
-    "%%imagegen --as picture\na harbour",
+    "%%imagegen --as picture\na harbor",
     "picture.info, dir(picture), vars(picture)",
-    "%%imagegen\na harbour, please answer 403",
-    "%%imagegen\na harbour, please answer 500",
-    "%%imagegen\na harbour, please answer 402",
-    "%%imagegen --private\na harbour, please be lost",
-    "%%imagegen\na harbour, please answer nonsense",
+    "%%imagegen\na harbor, please answer 403",
+    "%%imagegen\na harbor, please answer 500",
+    "%%imagegen\na harbor, please answer 402",
+    "%%imagegen --private\na harbor, please be lost",
+    "%%imagegen\na harbor, please answer nonsense",
     "%blockrun jobs",
     "%blockrun resume",
     "%blockrun spend",
@@ -228,7 +228,7 @@ def test_the_ledger_holds_headers_never_the_key(session: Session) -> None:
 # -- in this process
 
 
-_REQUEST = ImageRequest("generate", "a harbour", "google/nano-banana")
+_REQUEST = ImageRequest("generate", "a harbor", "google/nano-banana")
 
 
 def _faces(thing: Any) -> Iterator[bytes]:

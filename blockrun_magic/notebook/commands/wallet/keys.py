@@ -85,7 +85,7 @@ def export(_context: Context, words: Sequence[str]) -> Card:
         Message(
             f"CAREFUL: whoever reads that file has the money of {wallet.address}.\n"
             f"{where} will hold its key{' under a passphrase' if said.encrypt else ', as it is'}."
-            " Keep it out of notebooks, repositories and synchronised folders."
+            " Keep it out of notebooks, repositories and synchronized folders."
         )
     )
     answer = prompt_visible("Type the word export to go on: ")
