@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from blockrun_magic.api import aedit, agenerate, edit, generate, payments
-    from blockrun_magic.errors import BlockrunError
+    from blockrun_magic.errors import BlockrunError, Money
     from blockrun_magic.notebook.extension import paint_mask, panel
     from blockrun_magic.studio import ImageResult, ImageResults, Options, Studio
     from blockrun_magic.wiring import open_studio
@@ -26,6 +26,7 @@ __all__ = [
     "BlockrunError",
     "ImageResult",
     "ImageResults",
+    "Money",
     "Options",
     "Studio",
     "__version__",
@@ -45,6 +46,7 @@ _PUBLIC = {
     "BlockrunError": "blockrun_magic.errors",
     "ImageResult": "blockrun_magic.studio",
     "ImageResults": "blockrun_magic.studio",
+    "Money": "blockrun_magic.errors",
     "Options": "blockrun_magic.studio",
     "Studio": "blockrun_magic.studio",
     "aedit": "blockrun_magic.api",

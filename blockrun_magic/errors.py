@@ -1,39 +1,49 @@
-"""Every error a user can meet, each in two lines: what happened, and what to do.
+"""Errors that a user can meet, each in two lines: what failed, then the fate of the money and a hint.
 
 BlockrunError
-├── FlagError              a line that cannot be understood
-├── RequestError           a request that no gateway would answer: model, size, quality, n, mask
-├── SourceError            an image that cannot be read, or is not one
-├── ExtraMissing           a part that is installed by itself, and is not here
-├── WalletError            a key that cannot be used
-│   ├── WalletMissing      no key at all
-│   └── WalletLocked       a key that a passphrase has to open first
-├── BudgetError            a cap would be passed; nothing was signed
-├── TermsRefused           the gateway's payment terms are not what we sign; nothing was signed
-├── LedgerError            the ledger cannot be read or written; nothing was sent
-├── StoreError             a kept picture is damaged, or missing where only kept ones are allowed
-├── LessonError            a lesson that cannot be read or written, or has no such picture
-├── OutcomeUnknown         a signature has left and no answer says whether money moved
-└── GatewayError           the gateway answered with an error, or not at all
-    ├── GatewayUnreachable     no connection, or it broke
-    ├── RequestRejected        400, 404, 413, 422: the gateway does not take this request
-    ├── ContentRefused         403: content policy
-    ├── RateLimited            429, after the waits that are worth it
-    ├── PaymentRejected        402 in answer to a payment
-    ├── OutOfCredit            402 of a prepaid account
-    ├── UpstreamFailed         408 and 5xx, after the retries that are worth it
-    ├── JobFailed              a slow job ended without a picture
-    └── AnswerUnusable         an answer that is not what the protocol promises
+├── UsageError                  a command, name or setting that cannot be used
+│   └── FlagError               a flag, prompt or first line of a cell that cannot be used
+├── RequestError                a request that no gateway would accept: model, size, quality, n, mask
+├── SourceError                 an input image that cannot be read
+├── MissingDependency           an optional library is not installed
+├── WalletError                 a key that cannot be used
+│   ├── WalletMissing           no key at all
+│   └── WalletLocked            an encrypted key without its passphrase
+├── BudgetError                 a payment above a limit
+├── TermsRefused                payment requirements that we do not sign
+├── LedgerError                 the ledger cannot be read or written
+├── StoreError                  a stored image that is damaged, or missing where nothing may be bought
+├── LessonError                 a lesson that cannot be read or written, or that has no such image
+├── PaymentOutcomeUnknown       a payment has left, and nobody has said yet whether it moved money
+└── GatewayError                the gateway answered with an error, or not at all
+    ├── GatewayUnreachable      no connection, or a broken one
+    ├── RequestRejected         400, 404, 413, 422: the gateway does not accept this request
+    ├── ContentPolicyViolation  403: content policy
+    ├── RateLimited             429, after the retries
+    ├── PaymentRejected         402 in answer to a payment
+    ├── InsufficientCredit      402 of a prepaid account
+    ├── UpstreamFailed          408 and 5xx, after the retries
+    ├── JobFailed               a slow job ended without an image
+    └── InvalidResponse         an answer that does not follow the protocol
+
+The fate of the money is `error.money`, a `Money` whose sentence is written here and nowhere else.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Self
+
+from blockrun_magic.text import format_usd
 
 __all__ = [
     "BlockrunError",
     "BudgetError",
     "ContentPolicyViolation",
+    "Fate",
     "FlagError",
     "GatewayError",
     "GatewayUnreachable",
@@ -43,6 +53,7 @@ __all__ = [
     "LedgerError",
     "LessonError",
     "MissingDependency",
+    "Money",
     "PaymentOutcomeUnknown",
     "PaymentRejected",
     "RateLimited",
@@ -52,42 +63,142 @@ __all__ = [
     "StoreError",
     "TermsRefused",
     "UpstreamFailed",
+    "UsageError",
     "WalletError",
     "WalletLocked",
     "WalletMissing",
 ]
 
 
-class BlockrunError(Exception):
-    """The root of all our errors: `message` says what happened, `hint` what to do."""
+class Fate(StrEnum):
+    """What has become of the money of a request that failed."""
 
-    def __init__(self, message: str, hint: str) -> None:
-        self.message = message
-        self.hint = hint
-        super().__init__(message, hint)
+    NOTHING_SIGNED = "nothing signed"
+    NOTHING_SENT = "nothing sent"
+    NOT_CHARGED = "not charged"
+    RESERVED = "reserved"
+    PAID = "paid"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """The fate of the money of a request that failed; `str()` is its sentence.
+
+    `amount` is in micro-USDC, `estimated` if it is a list price. `until` is the Unix time until which a reserved sum
+    can still be charged. Make one with the constructor that has the name of the fate.
+    """
+
+    fate: Fate
+    amount: int = 0
+    until: float | None = None
+    transaction: str | None = None
+    estimated: bool = False
+
+    @classmethod
+    def nothing_signed(cls) -> Self:
+        """Return the fate of a request that failed before a payment was signed."""
+        return cls(Fate.NOTHING_SIGNED)
+
+    @classmethod
+    def nothing_sent(cls) -> Self:
+        """Return the fate of a request that never left this machine."""
+        return cls(Fate.NOTHING_SENT)
+
+    @classmethod
+    def not_charged(cls) -> Self:
+        """Return the fate of a payment of which a witness says that it did not and cannot move money."""
+        return cls(Fate.NOT_CHARGED)
+
+    @classmethod
+    def reserved(cls, amount: int, until: float) -> Self:
+        """Return the fate of a sent payment that is not charged so far, and can be until the Unix time `until`."""
+        return cls(Fate.RESERVED, amount, until)
+
+    @classmethod
+    def paid(cls, amount: int, transaction: str | None = None, *, estimated: bool = False) -> Self:
+        """Return the fate of a payment that moved `amount` micro-USDC."""
+        return cls(Fate.PAID, amount, None, transaction, estimated)
+
+    @classmethod
+    def unknown(cls, amount: int, *, estimated: bool = False) -> Self:
+        """Return the fate of a sent payment of which no witness has said anything yet."""
+        return cls(Fate.UNKNOWN, amount, None, None, estimated)
 
     def __str__(self) -> str:
-        return f"{self.message}\n{self.hint}"
+        amount = f"{'about ' if self.estimated else ''}{format_usd(self.amount)}"
+        amount = amount[0].upper() + amount[1:]
+        match self.fate:
+            case Fate.NOTHING_SIGNED:
+                return "Nothing was signed."
+            case Fate.NOTHING_SENT:
+                return "Nothing was sent and nothing was charged."
+            case Fate.NOT_CHARGED:
+                return "Nothing was charged."
+            case Fate.RESERVED:
+                return f"{amount} has not been charged so far, but can be until {_moment(self.until)}."
+            case Fate.PAID:
+                receipt = f" (transaction {self.transaction})" if self.transaction else ""
+                return f"{amount} was paid{receipt}; running the cell again pays nothing more."
+        return f"{amount} may have been charged; running the cell again signs no second payment."
+
+
+def _moment(until: float | None) -> str:
+    if until is None:
+        return "it expires"
+    local = time.localtime(until)
+    return time.strftime("%H:%M" if abs(until - time.time()) < 43_200 else "%Y-%m-%d %H:%M", local)
+
+
+class BlockrunError(Exception):
+    """The root of our errors: `message` says what failed, `hint` what to do, `money` what became of the money.
+
+    `money` is None where no money was involved.
+    """
+
+    def __init__(self, message: str, hint: str, money: Money | None = None) -> None:
+        self.message = message
+        self.hint = hint
+        self.money = money
+        super().__init__(message, hint)
+
+    @property
+    def lines(self) -> tuple[str, str]:
+        """The two lines to show: what failed, then the fate of the money and the hint."""
+        return self.message, " ".join(str(part) for part in (self.money, self.hint) if part)
+
+    def with_money(self, money: Money) -> Self:
+        """Set the fate of the money, and return the error."""
+        self.money = money
+        return self
+
+    def __str__(self) -> str:
+        return "\n".join(line for line in self.lines if line)
 
     def _render_traceback_(self) -> list[str]:
-        """Return the two lines IPython prints in place of a traceback."""
-        return [f"{type(self).__name__}: {self.message}", f"→ {self.hint}"]
+        """Return the two lines that IPython prints in place of a traceback."""
+        message, advice = self.lines
+        return [message, f"→ {advice}"] if advice else [message]
 
 
-class FlagError(BlockrunError):
-    """A line or cell that cannot be understood."""
+class UsageError(BlockrunError):
+    """A command, a name or a setting that cannot be used."""
+
+
+class FlagError(UsageError):
+    """A flag, a prompt or the first line of a cell that cannot be used."""
 
 
 class RequestError(BlockrunError):
-    """A request that no gateway would answer; raised before anything is sent."""
+    """A request that no gateway would accept; raised before anything is sent."""
 
 
 class SourceError(BlockrunError):
-    """An image that cannot be read, or is not one."""
+    """An input image that cannot be read."""
 
 
 class MissingDependency(BlockrunError):
-    """A library is not installed that only one part of this package needs."""
+    """An optional library that is not installed."""
 
 
 class WalletError(BlockrunError):
@@ -95,35 +206,35 @@ class WalletError(BlockrunError):
 
 
 class WalletMissing(WalletError):
-    """No key was found in any of the places where one may be."""
+    """No key was found."""
 
 
 class WalletLocked(WalletError):
-    """The key is encrypted, and no passphrase that opens it is known."""
+    """The key is encrypted, and its passphrase is not known."""
 
 
 class BudgetError(BlockrunError):
-    """A cap would be passed; nothing was signed."""
+    """A payment would pass a limit."""
 
 
 class TermsRefused(BlockrunError):
-    """The gateway asked for a payment that we do not sign; nothing was signed."""
+    """The gateway asked for a payment that we do not sign."""
 
 
 class LedgerError(BlockrunError):
-    """The ledger cannot be read or written; nothing was sent."""
+    """The ledger cannot be read or written."""
 
 
 class LessonError(BlockrunError):
-    """A lesson that cannot be read or written, or that has no picture where only its own are allowed."""
+    """A lesson that cannot be read or written, or that lacks an image where only its own are allowed."""
 
 
 class StoreError(BlockrunError):
-    """A kept picture is damaged, or missing where only kept ones are allowed."""
+    """A stored image is damaged, or missing where nothing may be bought."""
 
 
 class PaymentOutcomeUnknown(BlockrunError):
-    """A signature has left this machine, and no answer says whether money moved."""
+    """A payment has left this machine, and nobody has said yet whether it moved money."""
 
 
 class GatewayError(BlockrunError):
@@ -131,19 +242,27 @@ class GatewayError(BlockrunError):
 
 
 class GatewayUnreachable(GatewayError):
-    """No connection, or it broke; `sent` says whether any of the request may have left.
+    """No connection, or a broken one; `sent` says whether any of the request may have left.
 
     `headers` are those of an answer that broke off inside its body: they may hold the settlement.
     """
 
-    def __init__(self, message: str, hint: str, *, sent: bool = True, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        hint: str,
+        money: Money | None = None,
+        *,
+        sent: bool = True,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         self.sent = sent
         self.headers = headers or {}
-        super().__init__(message, hint)
+        super().__init__(message, hint, money)
 
 
 class RequestRejected(GatewayError):
-    """The gateway does not take this request (400, 404, 413, 422)."""
+    """The gateway does not accept this request (400, 404, 413, 422)."""
 
 
 class ContentPolicyViolation(GatewayError):
@@ -155,11 +274,11 @@ class RateLimited(GatewayError):
 
 
 class PaymentRejected(GatewayError):
-    """The gateway did not take the payment (402 in answer to a signed request)."""
+    """The gateway did not accept the payment (402 in answer to a payment)."""
 
 
 class InsufficientCredit(GatewayError):
-    """The account's prepaid credit does not cover the request (402); nothing was charged."""
+    """The account's prepaid credit does not cover the request (402)."""
 
 
 class UpstreamFailed(GatewayError):
@@ -167,8 +286,8 @@ class UpstreamFailed(GatewayError):
 
 
 class JobFailed(GatewayError):
-    """A slow job ended without a picture; the gateway charges nothing for one."""
+    """A slow job ended without an image."""
 
 
 class InvalidResponse(GatewayError):
-    """The answer is not what the protocol promises: no picture, or not one to be trusted."""
+    """The answer does not follow the protocol: no image, or not a usable one."""

@@ -1,4 +1,4 @@
-"""Did-you-mean: the known names that are closest to a misspelt one."""
+"""Text for messages: suggestions for misspelled names, quoting, shortening, amounts of money."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["any_of", "closest", "did_you_mean", "quoted", "sanitize"]
+__all__ = ["MICROS_PER_USD", "any_of", "closest", "did_you_mean", "format_usd", "quoted", "sanitize"]
 
 MAX_NAME = 60
+MICROS_PER_USD = 1_000_000
 
 
 def closest(word: str, known: Iterable[str], limit: int = 3) -> tuple[str, ...]:
@@ -37,6 +38,13 @@ def any_of(names: Iterable[str]) -> str:
     """Return names as people list them: "a", "a or b", "a, b or c"."""
     *first, last = names
     return f"{', '.join(first)} or {last}" if first else last
+
+
+def format_usd(micros: int) -> str:
+    """Return micro-USDC as people read them: "$0.0525", "$5.00", "-$0.04"."""
+    whole, fraction = divmod(abs(micros), MICROS_PER_USD)
+    digits = f"{fraction:06d}".rstrip("0").ljust(2, "0")
+    return f"{'-' if micros < 0 else ''}${whole}.{digits}"
 
 
 def quoted(text: str) -> str:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
+from blockrun_magic.text import MICROS_PER_USD, format_usd
+
 __all__ = ["MICROS_PER_USD", "format_usd", "parse_usd", "to_decimal"]
 
-MICROS_PER_USD = 1_000_000
 _AMOUNT = re.compile(r"\$?\s*(\d{1,15}(?:\.\d{0,18})?|\.\d{1,18})\s*(?:usd|usdc|\$)?", re.IGNORECASE | re.ASCII)
 
 
@@ -30,13 +31,6 @@ def parse_usd(text: str | int | Decimal) -> int:
     if micros != micros.to_integral_value():
         raise ValueError(f"{text!r} is finer than a micro-dollar (six decimals)")
     return int(micros)
-
-
-def format_usd(micros: int) -> str:
-    """Return micro-dollars as people read them: "$0.0525", "$5.00", "-$0.04"."""
-    whole, fraction = divmod(abs(micros), MICROS_PER_USD)
-    digits = f"{fraction:06d}".rstrip("0").ljust(2, "0")
-    return f"{'-' if micros < 0 else ''}${whole}.{digits}"
 
 
 def to_decimal(micros: int) -> Decimal:

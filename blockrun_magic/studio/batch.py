@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from blockrun_magic.errors import BlockrunError, BudgetError
+from blockrun_magic.errors import BlockrunError, BudgetError, Money
 from blockrun_magic.gateway.gateways import Gateway
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.payments.ledger.limits import check_markup, check_price
@@ -134,7 +134,8 @@ async def _priced(studio: Studio, requests: Sequence[ImageRequest], gateway: Gat
         raise BudgetError(
             f"These {len(missing)} requests cost {format_usd(total)}, more than --max-price"
             f" {format_usd(options.max_price)}.",
-            f"Nothing was signed. Allow it with --max-price {format_usd(total)}, or ask for fewer.",
+            f"Allow it with --max-price {format_usd(total)}, or ask for fewer.",
+            Money.nothing_signed(),
         )
     costs = iter(quotes)
     return [0 if is_kept else next(costs).total for is_kept in kept]

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
-from blockrun_magic.errors import BlockrunError, BudgetError, GatewayError, PaymentOutcomeUnknown
+from blockrun_magic.errors import BlockrunError, BudgetError, GatewayError, Money, PaymentOutcomeUnknown
 from blockrun_magic.gateway.catalog.catalog import Catalog
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import Gateway
@@ -29,7 +29,7 @@ from blockrun_magic.payments.secrets import SecretHeaders
 from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.payments.wallets.solana import SolanaWallet
 from blockrun_magic.studio.options import Options
-from blockrun_magic.studio.payment.method import PaymentMethod, PurchaseContext
+from blockrun_magic.studio.payment.method import PaymentMethod, PurchaseContext, money_of
 from blockrun_magic.studio.payment.prepaid import PrepaidMethod
 from blockrun_magic.studio.payment.pricing import Price
 from blockrun_magic.studio.payment.retry import RetryPolicy
@@ -69,9 +69,9 @@ class Purchaser:
                 self.ledger.release(payment.id, "never sent")
             elif payment.state is not State.RELEASED:
                 raise PaymentOutcomeUnknown(
-                    f"This picture was begun at {purchase.gateway}, where {format_usd(payment.amount)} was paid"
-                    " or may have been.",
-                    f"`%blockrun resume {purchase.id}` goes on with it there; --fresh buys another take here.",
+                    f"This image was started at {purchase.gateway}.",
+                    f"Continue there with `%blockrun resume {purchase.id}`, or buy another take here with --fresh.",
+                    money_of(payment),
                 )
         self.ledger.change_gateway(purchase.id, gateway.name)
         moved = self.ledger.purchase(purchase.realm, purchase.digest, purchase.take)
@@ -122,7 +122,8 @@ class Purchaser:
         try:
             offer = await way.price()
         except GatewayError as error:
-            raise type(error)(error.message, f"Nothing was signed. {error.hint}") from error
+            error.money = error.money or Money.nothing_signed()
+            raise
         deal.progress.price = offer.amount
         self._check_budget(offer, deal, options)
         return await way.authorize(offer, options.hold)
@@ -134,7 +135,8 @@ class Purchaser:
         if options.agreed is not None and offer.amount > options.agreed:
             raise BudgetError(
                 f"The price rose from {format_usd(options.agreed)} to {format_usd(offer.amount)} since this was begun.",
-                "Nothing was signed. Run its cell again to agree to the new price.",
+                "Run its cell again to agree to the new price.",
+                Money.nothing_signed(),
             )
 
     async def _deliver(
@@ -147,7 +149,8 @@ class Purchaser:
         try:
             brought = await delivery.fetch_all(items)
         except BlockrunError as error:
-            raise type(error)(error.message, f"{error.hint} {_paid_words(payment)}".strip()) from error
+            error.money = money_of(payment)
+            raise
         if payment.state in (State.SUBMITTED, State.POLLING):
             # Pictures without a transaction prove nothing about the money.
             self.ledger.mark_unknown(payment.id, "delivered without a transaction hash")
@@ -158,14 +161,3 @@ class Purchaser:
 
     def _payment(self, purchase: Purchase, payment_id: int) -> Payment:
         return next(p for p in self.ledger.payments(purchase.id) if p.id == payment_id)
-
-
-def _paid_words(payment: Payment) -> str:
-    if payment.prepaid:
-        return (
-            f"{format_usd(payment.amount)} was charged; running the cell again fetches it once more if it has an"
-            " address, and pays nothing. --fresh buys another."
-        )
-    if payment.state is State.SETTLED:
-        return f"{format_usd(payment.amount)} was paid; running the cell again fetches it and pays nothing more."
-    return f"{format_usd(payment.amount)} may have been charged; running the cell again pays nothing more."

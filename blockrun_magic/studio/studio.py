@@ -17,6 +17,7 @@ from blockrun_magic.errors import (
     BlockrunError,
     LedgerError,
     LessonError,
+    Money,
     StoreError,
     WalletMissing,
 )
@@ -295,7 +296,8 @@ class Studio:
             if options.cache_only:
                 raise StoreError(
                     "This picture is not kept, and only kept pictures are allowed here.",
-                    "Nothing was sent. Buy it where that is allowed, or switch the cache mode off.",
+                    "Buy it where that is allowed, or switch the cache mode off.",
+                    Money.nothing_sent(),
                 )
             await asyncio.to_thread(self.check_payer, gateway)  # no key: say so before anything is written or sent
             if purchase is None:
@@ -309,16 +311,8 @@ class Studio:
                 async with self.catalogs.explain_unavailable_model(gateway, request):
                     return await self._purchasing.buy(request, gateway, purchase, options, progress)
             except LedgerError as error:
-                raise _told_truly(error, progress) from error
+                if progress.sent:
+                    error.money = Money.unknown(progress.price or 0)
+                raise
             finally:
                 append_settled(self.ledger)
-
-
-def _told_truly(error: LedgerError, progress: Progress) -> LedgerError:
-    if not progress.sent:
-        return error
-    return LedgerError(
-        error.message,
-        "The payment may have been sent. See to the ledger (space? permissions?), then run the cell again:"
-        " it goes on with the same payment.",
-    )

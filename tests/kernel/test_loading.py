@@ -111,7 +111,7 @@ def test_loading_twice_changes_nothing(kernel: Kernel) -> None:
     ("url", "words"),
     [
         (ELSEWHERE, f"{ELSEWHERE}, from BLOCKRUN_API_URL"),
-        ("http://gateway.example/api", "FlagError: A payment may not travel to http://gateway.example"),
+        ("http://gateway.example/api", "A payment may not travel to http://gateway.example"),
     ],
     ids=["https", "http"],
 )

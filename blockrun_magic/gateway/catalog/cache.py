@@ -89,7 +89,8 @@ class CatalogCache:
                 raise
             raise RequestRejected(
                 f"{gateway.name} does not serve {request.model} any more.",
-                f"The closest that it serves: --model {closest.name}. {error.hint}",
+                f"Use the closest model that it serves: --model {closest.name}.",
+                error.money,
             ) from error
 
     async def _fetch(self, gateway: Gateway) -> tuple[LiveModel, ...]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from blockrun_magic.errors import GatewayUnreachable
+from blockrun_magic.errors import GatewayUnreachable, Money
 from blockrun_magic.gateway.chain.rpc import call
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import RPC_QUORUM
@@ -58,7 +58,8 @@ async def recent_blockhash(client: Client, network: SolanaNetwork) -> RecentBloc
         heard.append(found)
     raise GatewayUnreachable(
         f"{network.label} cannot be reached: no two of its servers named a recent block.",
-        "Nothing was signed. Run the cell again later, or set BLOCKRUN_SOLANA_RPC to servers of your choice.",
+        "Run the cell again later, or set BLOCKRUN_SOLANA_RPC to servers of your choice.",
+        Money.nothing_signed(),
         sent=False,
     )
 

@@ -64,7 +64,7 @@ def resume(context: Context, words: Sequence[str]) -> Card:
         try:
             result = resume_purchase(context, purchase)
         except BlockrunError as error:
-            lines.append(f"{purchase.id}: {error.message} {error.hint}")
+            lines.append(f"{purchase.id}: {' '.join(error.lines)}")
         else:
             lines.append(f"{purchase.id}: collected, {format_amount(result.receipt.amount, purchase.realm)}.")
     return Message("\n".join(lines) or "Nothing is open: every payment has its picture or was released.")

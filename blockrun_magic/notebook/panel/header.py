@@ -97,7 +97,7 @@ class Header:
         try:
             address = self._context.session.studio.wallet_for(gateway).address
         except BlockrunError as error:
-            return f'<div class="brm-error"><b>{escape(error.message)}</b><br>{escape(error.hint)}</div>'
+            return f'<div class="brm-error"><b>{escape(error.message)}</b><br>{escape(error.lines[1])}</div>'
         return (
             f'<div><code title="the wallet that pays">{escape(address)}</code><br>'
             f'<span class="brm-quiet" role="status">{escape(self._balance or "asking for the balance …")}</span></div>'

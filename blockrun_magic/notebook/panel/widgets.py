@@ -29,9 +29,8 @@ class Notice:
 
     def error(self, error: BlockrunError) -> None:
         """Say what happened and what to do."""
-        self._say(
-            f'<div role="alert" class="brm-error"><b>{escape(error.message)}</b><br>{escape(error.hint)}</div>',
-        )
+        message, advice = error.lines
+        self._say(f'<div role="alert" class="brm-error"><b>{escape(message)}</b><br>{escape(advice)}</div>')
 
     def info(self, text: str) -> None:
         """Say `text`."""

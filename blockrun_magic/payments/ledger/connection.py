@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from blockrun_magic.errors import LedgerError
+from blockrun_magic.errors import LedgerError, Money
 from blockrun_magic.payments.ledger.schema import migrate
 
 __all__ = ["connect", "placeholders", "translate_errors"]
@@ -61,7 +61,8 @@ def translate_errors(path: Path) -> Iterator[None]:
     except (sqlite3.Error, OSError) as error:
         raise LedgerError(
             f"The ledger {path} cannot be used: {error}.",
-            "Nothing was sent. Check free space and permissions, then run the cell again.",
+            "Check free space and permissions, then run the cell again.",
+            Money.nothing_sent(),
         ) from error
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from blockrun_magic.errors import BudgetError
+from blockrun_magic.errors import BudgetError, Money
 from blockrun_magic.payments.money import format_usd
 
 __all__ = ["DEFAULT_CAPS", "Caps", "Usage", "check_caps", "check_markup", "check_price"]
@@ -47,15 +47,16 @@ def check_price(total: int, n: int, caps: Caps, max_price: int | None) -> None:
         if total > max_price:
             raise BudgetError(
                 f"This costs {format_usd(total)}, more than --max-price {format_usd(max_price)}.",
-                f"Nothing was signed. Allow it with --max-price {format_usd(total)}, or choose another model or size.",
+                f"Allow it with --max-price {format_usd(total)}, or choose another model or size.",
+                Money.nothing_signed(),
             )
         return
     if total > caps.image * n:
         each = "" if n == 1 else f" for {n} pictures"
         raise BudgetError(
             f"This costs {format_usd(total)}{each}, more than the cap of {format_usd(caps.image)} an image.",
-            f"Nothing was signed. Allow this one with --max-price {format_usd(total)},"
-            " or raise the cap with `%blockrun budget --image`.",
+            f"Allow this one with --max-price {format_usd(total)}, or raise the limit with `%blockrun budget --image`.",
+            Money.nothing_signed(),
         )
 
 
@@ -69,7 +70,8 @@ def check_markup(total: int, list_price: int | None, max_price: int | None) -> N
     if total * 10 > list_price * MAX_MARKUP_TENTHS and total - list_price > MARKUP_ALLOWANCE:
         raise BudgetError(
             f"The gateway asks {format_usd(total)} for a picture listed at {format_usd(list_price)}.",
-            f"Nothing was signed. If that is right for you, allow it with --max-price {format_usd(total)}.",
+            f"If you agree to that, allow it with --max-price {format_usd(total)}.",
+            Money.nothing_signed(),
         )
 
 
@@ -83,5 +85,6 @@ def check_caps(total: int, committed: Usage, caps: Caps) -> None:
             raise BudgetError(
                 f"{format_usd(total)} more would pass this {name}'s cap of {format_usd(cap)}"
                 f" ({format_usd(spent)} is spent or at risk).",
-                f"Nothing was signed. Raise the cap with `%blockrun budget --{name} {format_usd(spent + total)}`.",
+                f"Raise the limit with `%blockrun budget --{name} {format_usd(spent + total)}`.",
+                Money.nothing_signed(),
             )

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from blockrun_magic.errors import TermsRefused
+from blockrun_magic.errors import Money, TermsRefused
 from blockrun_magic.payments.x402.networks import Network, SolanaNetwork
 
 __all__ = [
@@ -105,6 +105,5 @@ def _envelope(terms: PaymentRequirements, payload: Mapping[str, Any]) -> tuple[s
 
 def terms_refused(what: str) -> TermsRefused:
     """Return the error for terms that we do not sign, with what to do about it."""
-    return TermsRefused(
-        what, "Nothing was signed. Check the gateway's address with `%blockrun`; if it is right, report this."
-    )
+    hint = "Check the gateway's address with `%blockrun`; if it is right, report this."
+    return TermsRefused(what, hint, Money.nothing_signed())

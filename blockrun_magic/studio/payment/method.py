@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from blockrun_magic.errors import Money
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import Gateway
 from blockrun_magic.gateway.request import ImageRequest
@@ -22,7 +23,7 @@ from blockrun_magic.studio.payment.pricing import Price
 from blockrun_magic.studio.payment.retry import RetryPolicy
 from blockrun_magic.studio.progress import Progress
 
-__all__ = ["PaymentMethod", "PurchaseContext"]
+__all__ = ["PaymentMethod", "PurchaseContext", "money_of"]
 
 
 @dataclass(slots=True)
@@ -70,6 +71,18 @@ class PurchaseContext:
         if self.reload(payment).state is not State.SETTLED:
             self.ledger.poll(payment.id, self.purchase.id, address)
         return address
+
+
+def money_of(payment: Payment) -> Money:
+    """Return the fate of a payment, as the ledger has it."""
+    match payment.state:
+        case State.SETTLED:
+            return Money.paid(payment.amount, payment.transaction, estimated=payment.estimated)
+        case State.RELEASED:
+            return Money.not_charged()
+        case State.RESERVED | State.SIGNED:
+            return Money.nothing_sent()
+    return Money.unknown(payment.amount, estimated=payment.estimated)
 
 
 class PaymentMethod(Protocol):

@@ -17,6 +17,7 @@ from blockrun_magic.errors import (
     GatewayError,
     GatewayUnreachable,
     InvalidResponse,
+    Money,
     PaymentOutcomeUnknown,
     UpstreamFailed,
 )
@@ -34,10 +35,9 @@ from blockrun_magic.gateway.responses import (
 )
 from blockrun_magic.payments.ledger.records import Payment
 from blockrun_magic.payments.ledger.states import State
-from blockrun_magic.payments.money import format_usd
 from blockrun_magic.payments.secrets import SecretHeaders
 from blockrun_magic.payments.x402.protocol import read_settlement
-from blockrun_magic.studio.payment.method import PurchaseContext
+from blockrun_magic.studio.payment.method import PurchaseContext, money_of
 from blockrun_magic.studio.payment.pricing import Price, list_price
 from blockrun_magic.studio.results.delivery import items_to_record
 
@@ -46,6 +46,7 @@ __all__ = ["PrepaidMethod"]
 _ACCEPTED = 202
 _GONE = frozenset({404, 410})
 _LIMITED = 429
+_COLLECT = "The job continues: run the cell again to collect the image."
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +90,10 @@ class PrepaidMethod:
     def _refuse_twice(self, payment: Payment) -> NoReturn:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(payment.created_at))
         raise PaymentOutcomeUnknown(
-            f"This picture was asked for on {when}, and nobody can say whether {_about(payment)} was charged"
-            f" ({(payment.note or 'no answer').rstrip('.')}).",
-            "It is not bought again by itself: --fresh buys anew."
-            f" `%blockrun resolve {payment.purchase_id} --charged` or `--not-charged` puts it in the books.",
+            f"This image was requested on {when}, without a usable answer ({(payment.note or 'none').rstrip('.')}).",
+            "Buy another take with --fresh, or record the outcome with"
+            f" `%blockrun resolve {payment.purchase_id} --charged` or `--not-charged`.",
+            money_of(payment),
         )
 
     async def price(self) -> Price:
@@ -112,8 +113,9 @@ class PrepaidMethod:
             return await self._poll(payment, deal.purchase.poll_url)
         if payment.state is State.SETTLED:
             raise InvalidResponse(
-                f"{_about(payment)} was charged for this picture, and it cannot be fetched any more.",
-                "Nothing was sent. Run the cell again to try its address once more, or buy another with --fresh.",
+                "The image was paid for, and cannot be fetched any more.",
+                "Run the cell again to try its address once more, or buy another take with --fresh.",
+                money_of(payment),
             )
         answer = await self._send_once(payment)
         found = self._read(payment, answer)
@@ -156,7 +158,7 @@ class PrepaidMethod:
             if attempt + 1 < deal.patience.attempts:
                 await deal.progress.pause(fault.message, wait, stage)
         deal.ledger.release(payment.id, fault.message)
-        raise type(fault)(fault.message, f"Nothing was charged. {fault.hint}") from fault
+        raise fault.with_money(Money.not_charged())
 
     def _read(self, payment: Payment, answer: Response) -> CompletedJob | PendingJob:
         """Return what an answer brings, booked; an error says truly what it did to the money."""
@@ -166,7 +168,7 @@ class PrepaidMethod:
             if not proves_no_charge(answer):
                 self._unknown(payment, fault.message, fault)
             deal.ledger.release(payment.id, fault.message)
-            raise type(fault)(fault.message, f"{fault.hint} Nothing was charged.")
+            raise fault.with_money(Money.not_charged())
         if job_failed(answer) and proves_no_charge(answer):
             deal.ledger.release(payment.id, "the job failed, not charged")
             deal.ledger.forget_job(deal.purchase.id)
@@ -174,7 +176,7 @@ class PrepaidMethod:
             found = read_answer(answer)
         except GatewayError as error:
             if deal.reload(payment).state is State.RELEASED:
-                raise type(error)(error.message, f"{error.hint} Nothing was charged.") from error
+                raise error.with_money(Money.not_charged()) from None
             self._unknown(payment, error.message, error)
         if isinstance(found, CompletedJob):
             # First: from the moment that it is paid, only the addresses can bring the picture.
@@ -202,7 +204,9 @@ class PrepaidMethod:
             deal.progress.stage = found.status.replace("_", " ")
             wait = answer.retry_after or deal.patience.next_poll(wait)
         raise UpstreamFailed(
-            f"The picture is not ready after {deal.patience.job / 60:.0f} minutes.", _open_words(payment)
+            f"The image is not ready after {deal.patience.job / 60:.0f} minutes.",
+            _COLLECT,
+            money_of(deal.reload(payment)),
         )
 
     async def _ask_patiently(self, payment: Payment, address: str) -> Response:
@@ -221,7 +225,7 @@ class PrepaidMethod:
                     break
             if attempt + 1 < deal.patience.attempts:
                 await deal.progress.pause(fault.message, deal.patience.wait(attempt), stage)
-        raise type(fault)(fault.message, f"{fault.hint} {_open_words(payment)}") from fault
+        raise fault.with_money(money_of(deal.reload(payment)))
 
     def _poll_fault(self, payment: Payment, answer: Response) -> GatewayError:
         if answer.status in _GONE:
@@ -233,19 +237,12 @@ class PrepaidMethod:
         self.deal.mark_unknown(payment, why)
         if self.deal.reload(payment).state is State.SETTLED:
             raise InvalidResponse(
-                f"{why.rstrip('.')}.", f"{_about(payment)} was charged for it. Run the cell again, or use --fresh."
+                f"{why.rstrip('.')}.",
+                "Run the cell again, or buy another take with --fresh.",
+                money_of(self.deal.reload(payment)),
             ) from error
         raise PaymentOutcomeUnknown(
-            f"{why.rstrip('.')}. {_about(payment)} may have been charged, and nobody can say.",
-            "It is not bought again by itself: see `%blockrun jobs`; --fresh buys anew.",
+            f"{why.rstrip('.')}.",
+            "See `%blockrun jobs`, or buy another take with --fresh.",
+            money_of(self.deal.reload(payment)),
         ) from error
-
-
-def _about(payment: Payment) -> str:
-    """Return the amount, and whether it is a guess."""
-    amount = format_usd(payment.amount)
-    return f"about {amount}" if payment.estimated else amount
-
-
-def _open_words(payment: Payment) -> str:
-    return f"The job goes on, and {_about(payment)} is due when it is done: run the cell again to collect it."

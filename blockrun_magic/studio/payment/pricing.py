@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cache
 
-from blockrun_magic.errors import FlagError, InvalidResponse, RequestError, TermsRefused
+from blockrun_magic.errors import InvalidResponse, RequestError, TermsRefused, UsageError
 from blockrun_magic.gateway.catalog.catalog import Catalog
 from blockrun_magic.gateway.clawrouter import clawrouter_health
 from blockrun_magic.gateway.client import Client
@@ -61,12 +61,12 @@ def list_price(gateway: Gateway, request: ImageRequest, catalog: Catalog, max_pr
 
 
 async def reject_proxy(client: Client, gateway: Gateway) -> None:
-    """Raise FlagError for a gateway on this machine that turns out to be a ClawRouter under another port.
+    """Raise UsageError for a gateway on this machine that turns out to be a ClawRouter under another port.
 
     Asked for a price without payment, it would not quote but buy.
     """
     if gateway.on_loopback and gateway.realm == "real" and await clawrouter_health(client, gateway) is not None:
-        raise FlagError(
+        raise UsageError(
             f"{gateway.name} is a ClawRouter: asked for a price, it would buy.",
             "Set BLOCKRUN_PROXY_PORT to its port, then %blockrun use clawrouter.",
         )
@@ -78,7 +78,7 @@ async def fetch_price(
     """Return the gateway's price for `request` as pinned terms, and keep it; nothing is signed to learn it.
 
     `job` is the address of a slow job that has begun: if it asks for a payment, its price counts. Raises
-    TermsRefused for terms that we do not sign, GatewayError for any other answer than a 402, FlagError for a
+    TermsRefused for terms that we do not sign, GatewayError for any other answer than a 402, UsageError for a
     ClawRouter in disguise.
     """
     await reject_proxy(client, gateway)

@@ -6,13 +6,12 @@ import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
 
-from blockrun_magic.errors import BlockrunError, GatewayError, PaymentOutcomeUnknown
+from blockrun_magic.errors import BlockrunError, GatewayError, Money, PaymentOutcomeUnknown
 from blockrun_magic.gateway.responses import Response
 from blockrun_magic.payments.ledger.records import Payment
 from blockrun_magic.payments.ledger.states import State
-from blockrun_magic.payments.money import format_usd
 from blockrun_magic.payments.x402.protocol import Settlement, read_settlement
-from blockrun_magic.studio.payment.method import PurchaseContext
+from blockrun_magic.studio.payment.method import PurchaseContext, money_of
 from blockrun_magic.studio.reconciliation import expires_at, reconcile_payment
 
 __all__ = ["SettlementTracker"]
@@ -49,31 +48,22 @@ class SettlementTracker:
         expired = self.deal.clock() >= expires_at(payment)
         if decided or (refused and not expired):
             return self.explain(payment, error, used=used)
-        amount = format_usd(payment.amount)
         if expired:
             return PaymentOutcomeUnknown(
-                f"{error.message} A payment of {amount} for this picture may have been taken, and nobody can say.",
-                "It is not paid again by itself. See `%blockrun jobs`; --fresh buys another take.",
+                error.message,
+                "See `%blockrun jobs`, or buy another take with --fresh.",
+                Money.unknown(payment.amount),
             )
         return PaymentOutcomeUnknown(
-            f"{error.message} {amount} may have been charged.",
-            "Run the cell again: it goes on with the same payment and never makes a second one.",
+            error.message, "Run the cell again to continue with the same payment.", Money.unknown(payment.amount)
         )
 
     def explain(self, payment: Payment, error: BlockrunError, *, used: bool | None) -> BlockrunError:
-        """Return `error` with what became of `payment` in its second line; `used` is what a witness said."""
+        """Return `error` with the fate of `payment`; `used` is what a witness said."""
         now = self.deal.reload(payment)
-        amount = format_usd(payment.amount)
-        if now.state is State.SETTLED:
-            shown = f" (transaction {now.transaction})" if now.transaction else ""
-            return type(error)(
-                error.message,
-                f"{amount} was paid{shown}. Running the cell again asks for the picture and pays nothing more;"
-                " if that fails too, show the gateway this transaction.",
-            )
-        if now.state is State.RELEASED or used is False:
-            return type(error)(error.message, f"{error.hint} Nothing has been charged.")
-        return type(error)(error.message, f"{error.hint} {amount} may have been charged: `%blockrun jobs` looks it up.")
+        if now.state not in (State.SETTLED, State.RELEASED) and used is False:
+            return error.with_money(Money.reserved(payment.amount, expires_at(payment)))
+        return error.with_money(money_of(now))
 
     async def look_up_quickly(self, payment: Payment) -> bool | None:
         """Return whether `payment` was cashed, or None when nobody can say within seconds."""

@@ -18,6 +18,7 @@ from blockrun_magic.errors import (
     GatewayUnreachable,
     InvalidResponse,
     JobFailed,
+    Money,
     TermsRefused,
     UpstreamFailed,
 )
@@ -215,8 +216,7 @@ class X402Method:
             deal.ledger.replace_signature(payment.id, terms.amount, signed)
         except BudgetError as error:
             deal.mark_unknown(payment, "refused, because its price had changed", refused=True)
-            told = BudgetError(error.message, error.hint.replace("Nothing was signed", "Nothing more was signed"))
-            raise self.outcome.explain(payment, told, used=await self.outcome.look_up_quickly(payment)) from error
+            raise self.outcome.explain(payment, error, used=await self.outcome.look_up_quickly(payment)) from None
         keep_quote(deal.ledger, deal.gateway.name, str(deal.request.price_key), terms)
         deal.progress.price = terms.amount
         return deal.reload(payment)
@@ -268,8 +268,7 @@ class X402Method:
         try:
             fresh = await self._authorize_again(old, address)
         except (BudgetError, GatewayError, TermsRefused) as error:
-            advice = error.hint.replace("Nothing was signed", "Nothing more was signed")
-            raise self.outcome.explain(old, type(error)(error.message, advice), used=None) from error
+            raise self.outcome.explain(old, error, used=None) from None
         deal.ledger.submit(fresh.id)
         deal.ledger.poll(fresh.id, deal.purchase.id, address)
         return deal.reload(fresh)
@@ -287,7 +286,7 @@ class X402Method:
         if offer.amount > old.amount:
             raise TermsRefused(
                 f"The price rose to {format_usd(offer.amount)} while the picture was being made.",
-                "Nothing more was signed. Run the cell again to agree to the new price.",
+                "Run the cell again to agree to the new price.",
             )
         return await self.authorize(offer)
 
@@ -320,7 +319,7 @@ class X402Method:
         if left:
             raise await self.outcome.explain_failure(payment, fault) from fault
         deal.ledger.release(payment.id, "never sent: no connection")
-        raise type(fault)(fault.message, f"Nothing was sent and nothing charged. {fault.hint}") from fault
+        raise fault.with_money(Money.nothing_sent())
 
     async def _read(self, payment: Payment, answer: Response) -> CompletedJob | PendingJob:
         """Return what a final answer brings; an error says truly what it did to the money."""

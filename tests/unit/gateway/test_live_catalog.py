@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blockrun_magic.errors import GatewayUnreachable, InvalidResponse, RequestRejected, WalletMissing
+from blockrun_magic.errors import GatewayUnreachable, InvalidResponse, Money, RequestRejected, WalletMissing
 from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
 from blockrun_magic.gateway.catalog.remote import overlay, read_models, to_record
 from blockrun_magic.gateway.gateways import Gateway, gateway_at, practice_at
@@ -306,8 +306,8 @@ def test_a_delisted_model_is_named_with_the_closest(tmp_path: Path, proxy: ClawR
             await studio.make(flux, proxy.gateway)
 
         assert "clawrouter does not serve black-forest/flux-1.1-pro any more." == caught.value.message
-        assert caught.value.hint.startswith("The closest that it serves: --model nano-banana.")
-        assert "Nothing was charged." in caught.value.hint
+        assert "--model nano-banana" in caught.value.hint
+        assert Money.not_charged() == caught.value.money
 
     _in_studio(tmp_path, make)
 

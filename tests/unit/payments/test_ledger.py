@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from blockrun_magic.errors import BudgetError, LedgerError
+from blockrun_magic.errors import BudgetError, LedgerError, Money
 from blockrun_magic.payments.ledger import connection as database
 from blockrun_magic.payments.ledger import schema
 from blockrun_magic.payments.ledger.ledger import Ledger
@@ -815,7 +815,7 @@ def test_a_locked_ledger_is_our_error(path: Path, monkeypatch: pytest.MonkeyPatc
             WRITES[write](ledger, payment)
 
         assert before == rows(ledger)
-        assert "Nothing was sent" in caught.value.hint
+        assert Money.nothing_sent() == caught.value.money
         other.execute("ROLLBACK")
         WRITES[write](ledger, payment)
 

@@ -11,7 +11,6 @@ import base64
 import errno
 import io
 import json
-import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -29,6 +28,7 @@ from blockrun_magic.errors import (
     BlockrunError,
     BudgetError,
     ContentPolicyViolation,
+    Fate,
     GatewayError,
     GatewayUnreachable,
     InvalidResponse,
@@ -551,15 +551,14 @@ class _Case:
 
     def _check_words(self, error: BlockrunError, *, shown: bool) -> None:
         moved = bool(self.merchant.chain.moved)
-        text = str(error)
+        text, fate = str(error), error.money and error.money.fate
 
         assert 2 == len([line for line in text.split("\n") if line.strip()])
-        assert not (moved and re.search(r"(nothing|not) (was |been |has been )?(charged|taken)", text, re.IGNORECASE))
-        assert not (shown and re.search(r"nothing was (sent|signed)", text, re.IGNORECASE))
-        assert not (moved and not re.search(r"was paid|may have been (charged|taken|sent)", text))
-        assert moved or "was paid" not in text
+        assert not moved or fate in (Fate.PAID, Fate.UNKNOWN)
+        assert not shown or fate not in (Fate.NOTHING_SIGNED, Fate.NOTHING_SENT)
+        assert moved or fate is not Fate.PAID
         if isinstance(error, GatewayError) and shown and self.fault.witness and "witness" not in self.merchant.acts:
-            assert ("was paid" if moved else "Nothing has been charged") in text
+            assert fate in ((Fate.PAID,) if moved else (Fate.NOT_CHARGED, Fate.RESERVED))
         for header in self.merchant.shown:
             assert header.header not in text
 
@@ -650,7 +649,7 @@ def test_a_ledger_that_fails_before_the_sending_says_so(method: str, tmp_path: P
 
     async def buy(merchant: Merchant) -> None:
         async with studio_over(tmp_path / "magic") as studio:
-            with _ledger_fails(method)(studio, merchant), pytest.raises(LedgerError, match="Nothing was sent"):
+            with _ledger_fails(method)(studio, merchant), pytest.raises(LedgerError):
                 await studio.make(_request("generate"), merchant.gateway)
 
     with Merchant(Clock()) as merchant:

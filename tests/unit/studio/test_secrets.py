@@ -195,9 +195,9 @@ def test_the_session_did_what_it_should(session: Session) -> None:
     """It came to its end, bought a picture, sent several signatures, and printed tracebacks and logs."""
     assert b"the end" in session.output
     # What fails while signing is an error of the wallet's, which leaves the rest out.
-    assert len(_BUGS) <= len(re.findall(rb"RuntimeError: a bug in|WalletError: .*\(RuntimeError\)", session.output))
+    assert len(_BUGS) <= len(re.findall(rb"RuntimeError: a bug in|\(RuntimeError\)", session.output))
     assert b"DEBUG:httpcore" in session.output
-    assert b"PaymentOutcomeUnknown" in session.output
+    assert b"may have been charged" in session.output
     assert len([name for name in session.secrets.texts if name.startswith("header")]) > 5
 
 

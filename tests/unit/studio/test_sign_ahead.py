@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from blockrun_magic.errors import BudgetError, PaymentRejected
+from blockrun_magic.errors import BudgetError, Fate, PaymentRejected
 from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.payments.ledger.reports import spending_summary
 from blockrun_magic.studio import Options, Studio
@@ -134,7 +134,9 @@ def test_a_price_that_rose_above_what_was_allowed_is_not_signed(tmp_path: Path, 
 
     error, at_risk = in_studio(tmp_path, buy)
 
-    assert "Nothing more was signed" in str(error)
+    assert isinstance(error, BudgetError)
+    assert error.money is not None
+    assert (Fate.RESERVED, 42_000) == (error.money.fate, error.money.amount)
     assert 42_000 == at_risk
     assert 2 == len(merchant.shown)
     assert 42_000 == merchant.chain.total
