@@ -1,4 +1,4 @@
-"""`python -m blockrun_magic price NOTEBOOK.ipynb`: what Run All would cost, without running it."""
+"""Commands for a shell: `python -m blockrun_magic price NOTEBOOK.ipynb` and `python -m blockrun_magic serve`."""
 
 from __future__ import annotations
 
@@ -7,32 +7,47 @@ import sys
 from pathlib import Path
 
 from blockrun_magic.errors import BlockrunError
-from blockrun_magic.wiring import blockrun_home
 
 
 def main() -> int:
-    """Print the price of each notebook that is named; return 1 where one cannot be told."""
+    """Run the command that the arguments name; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m blockrun_magic", description=__doc__)
-    words = parser.add_subparsers(required=True, metavar="price")
-    price = words.add_parser("price", help="what Run All of a notebook would cost, without running it")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    price = commands.add_parser("price", help="what Run All of a notebook would cost, without running it")
     price.add_argument("notebooks", nargs="+", type=Path, metavar="NOTEBOOK.ipynb")
-    price.add_argument("--gateway", help="where requests go that the notebook sends nowhere; base otherwise")
-    said = parser.parse_args()
+    price.add_argument("--gateway", help="gateway of the cells for which the notebook names none (default base)")
+    price.set_defaults(run=_price)
+    endpoint = commands.add_parser("serve", help="a local endpoint for clients of OpenAI's image API")
+    _add_serve_arguments(endpoint)
+    options = parser.parse_args()
+    status: int = options.run(options)
+    return status
 
+
+def _price(options: argparse.Namespace) -> int:
     from blockrun_magic.notebook.cells.forecast import estimate_notebook, forecast_card
     from blockrun_magic.notebook.session import Session
     from blockrun_magic.notebook.settings import Settings
+    from blockrun_magic.wiring import blockrun_home
 
     session = Session(Settings())
     try:
-        for path in said.notebooks:
-            print(path.name, forecast_card(estimate_notebook(path, session, blockrun_home(), said.gateway)), sep="\n")  # noqa: T201  that is what it is for
+        for path in options.notebooks:
+            card = forecast_card(estimate_notebook(path, session, blockrun_home(), options.gateway))
+            print(path.name, card, sep="\n")  # noqa: T201  the command's own output
     except BlockrunError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 1
     finally:
         session.close()
     return 0
+
+
+def _add_serve_arguments(parser: argparse.ArgumentParser) -> None:
+    from blockrun_magic.proxy.commands import add_arguments, serve
+
+    add_arguments(parser)
+    parser.set_defaults(run=serve)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ FLOORS = (
     ("practice",),
     ("studio",),
     ("wiring",),
+    ("proxy",),
     ("notebook", "api"),
     ("__init__", "__main__"),
 )

@@ -1,0 +1,48 @@
+"""Images that clients name or upload, read for the studio."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from blockrun_magic.images.source import read_mask, read_upload, upload_size
+from blockrun_magic.proxy.errors import BadRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from blockrun_magic.gateway.request import Upload
+    from blockrun_magic.images.source import Fetch
+    from blockrun_magic.proxy.requests import Source
+
+__all__ = ["read_sources"]
+
+_SCHEMES = ("http://", "https://", "data:")
+
+
+async def read_sources(
+    images: Sequence[Source], mask: Source | None, fetch: Fetch, *, paths: bool
+) -> tuple[tuple[Upload, ...], Upload | None]:
+    """Return the images and the mask as uploads; `paths` says whether files of this machine may be named.
+
+    Raises BadRequest and SourceError.
+    """
+    uploads = tuple([await read_upload(_checked(image, "image", paths=paths), fetch) for image in images])
+    if mask is None:
+        return uploads, None
+    return uploads, await read_mask(_checked(mask, "mask", paths=paths), upload_size(uploads[0]), fetch)
+
+
+def _checked(source: Source, field: str, *, paths: bool) -> bytes | str | Path:
+    if isinstance(source, bytes) or source[:8].lower().startswith(_SCHEMES):
+        return source
+    if not paths:
+        raise BadRequest(f"`{field}` must be an uploaded file, a URL or a data URI here.", field)
+    path = Path(source)
+    try:
+        path = path.expanduser()
+    except RuntimeError:
+        raise BadRequest(f"`{field}`: there is no home folder for {source[:80]!r}.", field) from None
+    if "\0" in source or not path.is_absolute():
+        raise BadRequest(f"`{field}` must be an absolute path, or begin with ~/.", field)
+    return path
