@@ -9,7 +9,8 @@
 #   make types  the type checks
 #   make unit   the fast tests: no browser, no kernel
 #   make fuzz   random input for every parser (EXAMPLES=2000 a test)
-#   make soak   kill a paying kernel 200 times, and count the money (KILLS=1000 for more)
+#   make soak   kill a paying kernel 200 times (KILLS=1000), then run 20,000 random stories of a
+#               hostile merchant (STORIES=100000); each counts the money
 #   make bench  measure the speed, beside other clients
 #   make docs   the documentation as a site in build/docs, without the network
 #   make notebooks  run all notebooks on the practice gateway and store their outputs
@@ -18,6 +19,7 @@
 
 PYTHON ?= python3
 KILLS ?= 200
+STORIES ?= 20000
 EXAMPLES ?= 2000
 # The package to install: the source, or a wheel that was built from it.
 WHEEL ?=
@@ -71,6 +73,7 @@ bench: .make/test
 
 soak: .make/test
 	KILLS=$(KILLS) $(BIN)/pytest tests/kernel/test_kill.py
+	STORIES=$(STORIES) $(BIN)/pytest -n 2 tests/unit/studio/test_hostile_merchant.py
 
 # Publishing is manual: after a tag, a maintainer runs `twine upload dist/*`.
 release: .make/test .make/release
