@@ -40,7 +40,7 @@ async def agenerate(
     gateway: str = "base",
     studio: Studio | None = None,
 ) -> ImageResult:
-    """Return pictures made from `prompt`: kept ones at no cost, else bought at `gateway`.
+    """Return images made from `prompt`: kept ones at no cost, else bought at `gateway`.
 
     `model` is an id or a shorthand, `size` "WIDTHxHEIGHT" in pixels, `max_price` dollars for the whole
     request ("0.10"), `gateway` "base", "testnet", "solana", "clawrouter", "account", "practice" or a URL. `studio` is
@@ -97,7 +97,7 @@ class _EditChoices(_Choices, total=False):
 
 
 def generate(prompt: str, **choices: Unpack[_GenerateChoices]) -> ImageResult:
-    """Return pictures made from `prompt`: kept ones at no cost, else bought, each paid for by itself.
+    """Return images made from `prompt`: kept ones at no cost, else bought, each paid for by itself.
 
     For scripts; where an event loop runs, as in a notebook, await `agenerate`. Takes the same choices, by name:
     `model`, `size`, `n`, `quality`, `max_price`, `fresh`, `gateway`. Raises BlockrunError, and RuntimeError where
@@ -107,7 +107,7 @@ def generate(prompt: str, **choices: Unpack[_GenerateChoices]) -> ImageResult:
 
 
 def edit(prompt: str, image: Any, **choices: Unpack[_EditChoices]) -> ImageResult:
-    """Return `image` edited as `prompt` says: a kept picture at no cost, else bought.
+    """Return `image` edited as `prompt` says: a kept image at no cost, else bought.
 
     For scripts; where an event loop runs, as in a notebook, await `aedit`. Takes the same choices, by name: `mask`,
     `model`, `size`, `n`, `max_price`, `fresh`, `gateway`. Raises BlockrunError, and RuntimeError where an event

@@ -1,4 +1,4 @@
-"""`--background`: the cell returns at once, its placeholder becomes the picture when that has come."""
+"""`--background`: the cell returns at once, its placeholder becomes the image when that has come."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _POLL_INTERVAL = 0.05
 
 
 class BackgroundJob:
-    """A picture on its way: ask `done()`, wait with `result()` or `await`, stop with `cancel()`.
+    """An image on its way: ask `done()`, wait with `result()` or `await`, stop with `cancel()`.
 
-    It stands for its picture: `--image NAME` waits for it.
+    It stands for its image: `--image NAME` waits for it.
     """
 
     def __init__(
@@ -36,13 +36,13 @@ class BackgroundJob:
         self._sent = sent
 
     def done(self) -> bool:
-        """Return whether it has ended: with pictures, an error, or by `cancel()`."""
+        """Return whether it has ended: with images, an error, or by `cancel()`."""
         return self._future.done()
 
     def result(self, timeout: float | None = None) -> ImageResult | ImageResults:
         """Return the result, waiting up to `timeout` seconds; raises its error, or TimeoutError.
 
-        Stop ends the waiting only: the picture goes on.
+        Stop ends the waiting only: the image goes on.
         """
         waited = 0.0
         while not self._future.done():
@@ -67,7 +67,7 @@ class BackgroundJob:
 
     @property
     def image(self) -> Image.Image:
-        """The first picture, waited for."""
+        """The first image, waited for."""
         return self.result().image
 
     def __repr__(self) -> str:

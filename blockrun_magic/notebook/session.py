@@ -130,7 +130,7 @@ class Session:
         return self._practice[0]
 
     def prewarm(self, gateway: Gateway) -> None:
-        """Get ready what the first picture at `gateway` will need, in the background."""
+        """Get ready what the first image at `gateway` will need, in the background."""
         self.bridge.submit(self.studio.prewarm(gateway))
 
     def refresh_catalog(self, gateway: Gateway) -> None:

@@ -20,12 +20,12 @@ class Settings(HasTraits):
     cap_image = Unicode("", help="The cap per image in dollars, as in `%blockrun budget`.").tag(config=True)
     cap_session = Unicode("", help="The cap per session in dollars.").tag(config=True)
     cap_day = Unicode("", help="The cap per UTC day in dollars.").tag(config=True)
-    preview_side = Int(768, min=64, max=2048, help="The longest side of a shown picture, in pixels.").tag(config=True)
-    preview_format = Enum(("jpeg", "png"), "jpeg", help="How shown pictures are embedded.").tag(config=True)
-    image_name = Unicode("img", help="The variable for the last picture.").tag(config=True)
-    images_name = Unicode("imgs", help="The variable for the list of the last pictures.").tag(config=True)
+    preview_side = Int(768, min=64, max=2048, help="The longest side of a shown image, in pixels.").tag(config=True)
+    preview_format = Enum(("jpeg", "png"), "jpeg", help="How shown images are embedded.").tag(config=True)
+    image_name = Unicode("img", help="The variable for the last image.").tag(config=True)
+    images_name = Unicode("imgs", help="The variable for the list of the last images.").tag(config=True)
     jobs = Int(8, min=1, max=32, help="How many requests of one cell run at a time.").tag(config=True)
-    cache_only = Bool(False, help="Show only pictures that are kept; anything else is an error.").tag(config=True)
+    cache_only = Bool(False, help="Show only images that are kept; anything else is an error.").tag(config=True)
     keep_loop_running = Bool(False, help="Keep your own asyncio tasks running while a cell waits (nest-asyncio2).").tag(
         config=True
     )

@@ -42,7 +42,7 @@ def gradient(size: tuple[int, int], stops: tuple[RGB, ...]) -> Image.Image:
 
 
 def noise(rng: random.Random, cells: tuple[int, int], octaves: int = 4) -> Image.Image:
-    """Return a small grayscale picture of soft noise, `cells` bumps across and down."""
+    """Return a small grayscale image of soft noise, `cells` bumps across and down."""
     side = (_NOISE_SIDE, _NOISE_SIDE)
     total = Image.new("L", side, 128)
     wide, high = cells
@@ -83,7 +83,7 @@ def _falloff(power: float) -> Image.Image:
 
 
 class Canvas:
-    """A picture in the making: `unit` is a thousandth of its shorter side, `rng` its own chance."""
+    """An image in the making: `unit` is a thousandth of its shorter side, `rng` its own chance."""
 
     def __init__(self, size: tuple[int, int], seed: int) -> None:
         self.size = size
@@ -97,7 +97,7 @@ class Canvas:
         return random.Random(f"{self.rng.random()} {name}")  # noqa: S311
 
     def fill(self, paint: RGB | Image.Image, mask: Image.Image, top: int = 0) -> None:
-        """Lay a color or a picture on, through `mask`, which begins at `top`."""
+        """Lay a color or an image on, through `mask`, which begins at `top`."""
         box = (0, top, mask.width, top + mask.height)
         self.image.paste(paint, box, mask)
 

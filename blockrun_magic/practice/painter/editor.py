@@ -90,7 +90,7 @@ def _feathered(window: Image.Image) -> Image.Image:
 
 
 def _fused(sources: Sequence[Image.Image], size: tuple[int, int]) -> Image.Image:
-    """Return several pictures side by side, flowing into each other."""
+    """Return several images side by side, flowing into each other."""
     fused = fit_source(sources[0], size)
     count = len(sources)
     for number, source in enumerate(sources[1:], 1):

@@ -1,6 +1,6 @@
-"""Pictures without a model: a prompt's words become a scene, and each model has its own hand.
+"""Images without a model: a prompt's words become a scene, and each model has its own hand.
 
-The same prompt, model and index give the same picture on every machine; another index is another
+The same prompt, model and index give the same image on every machine; another index is another
 take of it. Each is stamped PRACTICE in its lower right corner.
 """
 
@@ -31,9 +31,9 @@ from blockrun_magic.practice.painter.town import paint_city
 if TYPE_CHECKING:
     from blockrun_magic.practice.painter.scenes import Scene
 
-__all__ = ["Picture", "encode_png", "paint", "paint_scene", "seed_of", "stamp"]
+__all__ = ["PaintedImage", "encode_png", "paint", "paint_scene", "seed_of", "stamp"]
 
-Picture: TypeAlias = Image.Image
+PaintedImage: TypeAlias = Image.Image
 
 _MAX_PIXELS = 1_100_000
 _MIN_PIXELS = 64
@@ -41,30 +41,30 @@ _STAMP = "PRACTICE"
 
 
 def seed_of(prompt: str, model: str, index: int) -> int:
-    """Return the number all chance of one picture begins with."""
+    """Return the number all chance of one image begins with."""
     text = f"{prompt}\0{model}\0{index}".encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big")
 
 
-def paint(prompt: str, model: str, size: tuple[int, int], index: int = 0, quality: str | None = None) -> Picture:
-    """Return the picture of `prompt` by `model`, `size` pixels, RGB; "hd" is a little crisper."""
+def paint(prompt: str, model: str, size: tuple[int, int], index: int = 0, quality: str | None = None) -> PaintedImage:
+    """Return the image of `prompt` by `model`, `size` pixels, RGB; "hd" is a little crisper."""
     seed = seed_of(prompt, model, index)
-    picture = paint_scene(read_scene(prompt, seed), _easel(size), seed)
-    picture = apply_look(picture, model, seed, crisp=quality == "hd")
-    if picture.size != size:
-        picture = picture.resize(size, Image.Resampling.BICUBIC)
-    stamp(picture)
-    return picture
+    image = paint_scene(read_scene(prompt, seed), _easel(size), seed)
+    image = apply_look(image, model, seed, crisp=quality == "hd")
+    if image.size != size:
+        image = image.resize(size, Image.Resampling.BICUBIC)
+    stamp(image)
+    return image
 
 
 def _easel(size: tuple[int, int]) -> tuple[int, int]:
-    """Return the size to paint at: large pictures are painted smaller and enlarged."""
+    """Return the size to paint at: large images are painted smaller and enlarged."""
     width, height = size
     scale = min(1.0, (_MAX_PIXELS / (width * height)) ** 0.5)
     return max(_MIN_PIXELS, round(width * scale)), max(_MIN_PIXELS, round(height * scale))
 
 
-def paint_scene(scene: Scene, size: tuple[int, int], seed: int) -> Picture:
+def paint_scene(scene: Scene, size: tuple[int, int], seed: int) -> PaintedImage:
     """Return the scene in natural colors, without a model's look and without a stamp."""
     canvas = Canvas(size, seed)
     if scene.abstract:
@@ -113,9 +113,9 @@ def _label(height: int) -> Image.Image:
     return mask
 
 
-def stamp(picture: Picture, box: tuple[int, int, int, int] | None = None) -> None:
-    """Write PRACTICE into the lower right corner of `picture`, or of `box` in it, if it fits there."""
-    left, top, right, bottom = box or (0, 0, picture.width, picture.height)
+def stamp(image: PaintedImage, box: tuple[int, int, int, int] | None = None) -> None:
+    """Write PRACTICE into the lower right corner of `image`, or of `box` in it, if it fits there."""
+    left, top, right, bottom = box or (0, 0, image.width, image.height)
     letters = _label(max(9, min(right - left, bottom - top) // 54))
     margin = letters.height
     x, y = right - letters.width - 2 * margin, bottom - letters.height - 2 * margin
@@ -123,12 +123,12 @@ def stamp(picture: Picture, box: tuple[int, int, int, int] | None = None) -> Non
         return
     plate = Image.new("L", ((letters.width + 2 * margin) * 2, letters.height * 4))
     ImageDraw.Draw(plate).rounded_rectangle((0, 0, plate.width - 1, plate.height - 1), plate.height // 2, fill=104)
-    picture.paste((12, 12, 18), (x - margin, y - margin // 2), plate.reduce(2))
-    picture.paste((255, 255, 255), (x, y), letters.point([level * 225 // 255 for level in range(256)]))
+    image.paste((12, 12, 18), (x - margin, y - margin // 2), plate.reduce(2))
+    image.paste((255, 255, 255), (x, y), letters.point([level * 225 // 255 for level in range(256)]))
 
 
-def encode_png(picture: Picture) -> bytes:
-    """Return `picture` as PNG, packed fast rather than small."""
+def encode_png(image: PaintedImage) -> bytes:
+    """Return `image` as PNG, packed fast rather than small."""
     out = io.BytesIO()
-    picture.save(out, "PNG", compress_level=3)
+    image.save(out, "PNG", compress_level=3)
     return out.getvalue()

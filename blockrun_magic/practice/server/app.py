@@ -90,7 +90,7 @@ class _Routes:
         position = request.path_params["position"]
         if settlement is None or order is None or position >= order.n:
             return JSONResponse({"error": "Not found"}, 404)
-        data, media_type = await self.desk.gallery.picture(settlement, order, position)
+        data, media_type = await self.desk.gallery.image(settlement, order, position)
         return await self._hooked("media", request, Response(data, media_type=media_type))
 
     async def ledger(self, _: Request) -> Response:

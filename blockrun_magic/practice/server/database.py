@@ -54,9 +54,9 @@ class Settlement:
     amount: int
     digest: str
     take: int
-    """How many times the same request was bought before: another take is another picture."""
+    """How many times the same request was bought before: another take is another image."""
     model_seq: int
-    """How many pictures of this model were bought before: some models alternate their result form."""
+    """How many images of this model were bought before: some models alternate their result form."""
     model: str
     job: str | None
     at: float
@@ -141,7 +141,7 @@ class Database:
         return 0 if row is None else int(row["value"])
 
     def keep_order(self, request: ImageRequest) -> None:
-        """Keep `request` with its pictures' bytes, so that what it bought can be painted again."""
+        """Keep `request` with its images' bytes, so that what it bought can be painted again."""
         with self._transaction() as db:
             row = (request.digest, json.dumps(request.to_record()))
             db.execute("INSERT OR IGNORE INTO orders VALUES (?, ?)", row)

@@ -1,4 +1,4 @@
-"""The gateway's desk: takes an order and its payment, settles once, and hands the pictures over."""
+"""The gateway's desk: takes an order and its payment, settles once, and hands the images over."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Options:
     """How a practice gateway behaves: waits in seconds, x402 version, network."""
 
     latency: float = 0.0
-    """Seconds a picture takes on a model that answers at once."""
+    """Seconds an image takes on a model that answers at once."""
     slow_seconds: float = 3.0
     """Seconds a job takes on a model that answers 202."""
     x402_version: int = 2
@@ -63,7 +63,7 @@ class PaidEndpoints:
         self.options = options
 
     async def submit(self, http: Request, operation: Operation) -> Response:
-        """Answer a POST: a price, the pictures, a job, or an error."""
+        """Answer a POST: a price, the images, a job, or an error."""
         self.state.count("requests")
         try:
             fields = read_fields(http.headers.get("content-type", ""), await http.body())
@@ -83,7 +83,7 @@ class PaidEndpoints:
             return self._challenge(exchange.terms, rejected)
 
     async def poll(self, http: Request, job_id: str) -> Response:
-        """Answer the poll of a job: still running, the pictures, or an error."""
+        """Answer the poll of a job: still running, the images, or an error."""
         job = self.state.job(job_id)
         if job is None:
             return JSONResponse({"error": "Not found", "details": f"There is no job {job_id}."}, 404)
@@ -172,7 +172,7 @@ class PaidEndpoints:
     async def _deliver(
         self, http: Request, order: ImageRequest, settlement: Settlement, extra: dict[str, Any] | None = None
     ) -> Response:
-        """Return the pictures of a settlement, unless a trigger loses them."""
+        """Return the images of a settlement, unless a trigger loses them."""
         triggers = Triggers.read(order.prompt)
         network, version = self.options.network, self.options.x402_version
         headers = receipt_headers(order, settlement, network, version)

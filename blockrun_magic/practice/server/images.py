@@ -1,4 +1,4 @@
-"""The pictures that were bought, painted when they are asked for, and the damaged ones triggers ask for."""
+"""The images that were bought, painted when they are asked for, and the damaged ones triggers ask for."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from blockrun_magic.practice.server.triggers import Triggers
 
 if TYPE_CHECKING:
     from blockrun_magic.gateway.request import ImageRequest, Upload
-    from blockrun_magic.practice.painter.painter import Picture
+    from blockrun_magic.practice.painter.painter import PaintedImage
     from blockrun_magic.practice.server.database import Settlement
 
 __all__ = ["ImageCache"]
 
 _AT_ONCE = 2
 _KEPT = 24
-_PAGE = b"<!doctype html><html><body><h1>Not a picture</h1><script>alert(1)</script></body></html>"
+_PAGE = b"<!doctype html><html><body><h1>Not an image</h1><script>alert(1)</script></body></html>"
 _SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><script>alert(1)</script></svg>'
 
 
@@ -35,16 +35,16 @@ def _bomb() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
-def _open(upload: Upload) -> Picture:
+def _open(upload: Upload) -> PaintedImage:
     from PIL import Image
 
-    picture = Image.open(io.BytesIO(upload.data))
-    picture.load()
-    return picture
+    image = Image.open(io.BytesIO(upload.data))
+    image.load()
+    return image
 
 
 def _paint(request: ImageRequest, index: int) -> bytes:
-    """Return the PNG of one picture of `request`."""
+    """Return the PNG of one image of `request`."""
     from blockrun_magic.practice.painter.editor import edit
     from blockrun_magic.practice.painter.painter import encode_png, paint
 
@@ -58,14 +58,14 @@ def _paint(request: ImageRequest, index: int) -> bytes:
 
 
 class ImageCache:
-    """Paints at most two pictures at a time, off the event loop, and keeps the last few."""
+    """Paints at most two images at a time, off the event loop, and keeps the last few."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         self._easels = asyncio.Semaphore(_AT_ONCE)
 
-    async def picture(self, settlement: Settlement, request: ImageRequest, position: int) -> tuple[bytes, str]:
-        """Return bytes and media type of the picture at `position` among those that were bought."""
+    async def image(self, settlement: Settlement, request: ImageRequest, position: int) -> tuple[bytes, str]:
+        """Return bytes and media type of the image at `position` among those that were bought."""
         triggers = Triggers.read(request.prompt)
         if "html" in triggers:
             return _PAGE, "text/html"

@@ -80,22 +80,22 @@ def _read_multipart(content_type: str, body: bytes) -> dict[str, Any]:
 
 
 def _upload(data: bytes, field: str) -> Upload:
-    """Return the picture in `data`, whose bytes say what it is; raises Refused."""
+    """Return the image in `data`, whose bytes say what it is; raises Refused."""
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(data), formats=tuple(_FORMATS)) as picture:
-            media_type, pixels = _FORMATS[str(picture.format)], picture.width * picture.height
+        with Image.open(io.BytesIO(data), formats=tuple(_FORMATS)) as image:
+            media_type, pixels = _FORMATS[str(image.format)], image.width * image.height
             if pixels > _MAX_PIXELS:
                 raise _typed(f"{field} has {pixels} pixels; send at most {_MAX_PIXELS}.", "image_too_large")
-            picture.load()
+            image.load()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _typed(f"{field} cannot be read: send a PNG, JPEG or WebP.", "invalid_image") from None
     return Upload.from_file_bytes(data, media_type)
 
 
-def _picture(value: Any, field: str) -> Upload:
-    """Return the picture in a data URI; a multipart file is one already."""
+def _image(value: Any, field: str) -> Upload:
+    """Return the image in a data URI; a multipart file is one already."""
     if isinstance(value, Upload):
         return value
     match = _DATA_URI.match(value) if isinstance(value, str) else None
@@ -129,9 +129,9 @@ def _images(fields: dict[str, Any], operation: Operation) -> tuple[tuple[Upload,
     given = fields.get("image")
     if not given:
         raise _plain("image is required: a data URI, or an array of them to fuse.")
-    images = tuple(_picture(each, "image") for each in (given if isinstance(given, list) else [given]))
+    images = tuple(_image(each, "image") for each in (given if isinstance(given, list) else [given]))
     mask = fields.get("mask")
-    return images, None if mask is None else _picture(mask, "mask")
+    return images, None if mask is None else _image(mask, "mask")
 
 
 def _abilities(model: Model) -> str:

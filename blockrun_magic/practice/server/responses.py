@@ -1,4 +1,4 @@
-"""The answer to a settled payment: pictures, price and receipt, in the forms the gateway uses."""
+"""The answer to a settled payment: images, price and receipt, in the forms the gateway uses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["receipt_headers", "result_body"]
 
 
 def _form(request: ImageRequest, settlement: Settlement, triggers: Triggers) -> str:
-    """Return how the pictures travel: "url", "data" or "b64"."""
+    """Return how the images travel: "url", "data" or "b64"."""
     if triggers.form:
         return triggers.form
     if request.model.startswith("openai/gpt-image"):
@@ -55,12 +55,12 @@ async def _entry(
     if "file-url" in triggers:
         entry["url"] = "file:///etc/passwd"
     elif "foreign-url" in triggers:
-        entry["url"] = "http://169.254.169.254/latest/meta-data/picture.png"
+        entry["url"] = "http://169.254.169.254/latest/meta-data/image.png"
     elif form == "url":
         url = f"{origin}/api/media/{settlement.tx[2:]}-{position}.png"
         entry |= {"url": url, "source_url": url, "backed_up": True}
     else:
-        data, media_type = await gallery.picture(settlement, request, position)
+        data, media_type = await gallery.image(settlement, request, position)
         text = base64.b64encode(data).decode("ascii")
         entry |= {"b64_json": text} if form == "b64" else {"url": f"data:{media_type};base64,{text}"}
     if "script" in triggers:

@@ -59,7 +59,7 @@ def paid(payer: Payer) -> list[str]:
     return [line["amount"] for line in ledger(payer.url)["settlements"] if line["payer"] == payer.account.address]
 
 
-def test_a_job_is_settled_when_its_picture_is_asked_for(payer: Payer) -> None:
+def test_a_job_is_settled_when_its_image_is_asked_for(payer: Payer) -> None:
     """Nothing is charged while it is queued; the first completed poll settles; another gives the same."""
     address, header = opened(payer, slow())
     queued = payer.poll(address, header)

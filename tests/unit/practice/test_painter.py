@@ -1,4 +1,4 @@
-"""The painter: the same words give the same picture, each model has its own hand, edits keep to their mask."""
+"""The painter: the same words give the same image, each model has its own hand, edits keep to their mask."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ SMALL = (256, 256)
 
 
 def difference(first: Image.Image, second: Image.Image) -> float:
-    """Return how far two pictures are apart, 0 to 255."""
+    """Return how far two images are apart, 0 to 255."""
     return sum(ImageStat.Stat(ImageChops.difference(first, second)).mean) / 3
 
 
-def test_the_same_words_give_the_same_picture() -> None:
+def test_the_same_words_give_the_same_image() -> None:
     """Prompt, model and index decide every pixel."""
     first = paint("a city at sunset", "black-forest/flux-1.1-pro", SMALL)
     second = paint("a city at sunset", "black-forest/flux-1.1-pro", SMALL)
@@ -28,13 +28,13 @@ def test_the_same_words_give_the_same_picture() -> None:
 
 
 def test_another_index_is_another_take() -> None:
-    """N pictures of one prompt are n different ones."""
+    """N images of one prompt are n different ones."""
     takes = {paint("a city at sunset", "zai/cogview-4", SMALL, index).tobytes() for index in range(4)}
 
     assert 4 == len(takes)
 
 
-def test_other_words_give_another_picture() -> None:
+def test_other_words_give_another_image() -> None:
     """The prompt is read, not only hashed: night is darker than day."""
     night = paint("a forest at night", "google/nano-banana", SMALL)
     day = paint("a forest on a sunny day", "google/nano-banana", SMALL)
@@ -45,16 +45,16 @@ def test_other_words_give_another_picture() -> None:
 def test_each_provider_has_its_own_hand() -> None:
     """The same prompt looks different at every provider's first model."""
     providers = {model.id.partition("/")[0]: model.id for model in reversed(SNAPSHOT.models)}
-    pictures = {name: paint("a castle by a lake", model, SMALL) for name, model in providers.items()}
-    apart = {pair: difference(pictures[pair[0]], pictures[pair[1]]) for pair in combinations(pictures, 2)}
+    images = {name: paint("a castle by a lake", model, SMALL) for name, model in providers.items()}
+    apart = {pair: difference(images[pair[0]], images[pair[1]]) for pair in combinations(images, 2)}
 
     assert min(apart.values()) > 8, apart
 
 
-def test_a_picture_is_stamped() -> None:
-    """The lower right corner says PRACTICE: there the picture has hard edges that it had not."""
-    picture = paint("a calm sea under a clear sky", "google/nano-banana", (512, 512)).convert("L")
-    corner = picture.crop((400, 480, 512, 512))
+def test_a_image_is_stamped() -> None:
+    """The lower right corner says PRACTICE: there the image has hard edges that it had not."""
+    image = paint("a calm sea under a clear sky", "google/nano-banana", (512, 512)).convert("L")
+    corner = image.crop((400, 480, 512, 512))
     low, high = corner.getextrema()
 
     assert high - low > 90
@@ -67,18 +67,18 @@ def test_every_size_is_painted(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("prompt", ["", "\0\ud800", "夜の街", "🦊" * 500, "practice:script <b>"])
-def test_any_words_make_a_picture(prompt: str) -> None:
+def test_any_words_make_a_image(prompt: str) -> None:
     """No prompt makes the painter stumble."""
     assert SMALL == paint(prompt, "somebody/unknown", SMALL).size
 
 
 def test_a_png_of_it_is_whole() -> None:
-    """The encoded picture opens with every pixel as it was."""
+    """The encoded image opens with every pixel as it was."""
     import io
 
-    picture = paint("a fox", "xai/grok-imagine-image", SMALL)
+    image = paint("a fox", "xai/grok-imagine-image", SMALL)
 
-    assert picture.tobytes() == Image.open(io.BytesIO(encode_png(picture))).tobytes()
+    assert image.tobytes() == Image.open(io.BytesIO(encode_png(image))).tobytes()
 
 
 def test_an_edit_keeps_to_the_white_of_its_mask() -> None:
@@ -95,7 +95,7 @@ def test_an_edit_keeps_to_the_white_of_its_mask() -> None:
 
 
 def test_an_edit_without_a_mask_is_visible() -> None:
-    """The prompt alone changes the picture as a whole."""
+    """The prompt alone changes the image as a whole."""
     source = paint("a harbor", "google/nano-banana", SMALL)
     edited = edit("make it winter", "google/nano-banana", [source], None, SMALL, 0)
 

@@ -43,7 +43,7 @@ def nonce(number: int) -> bytes:
 
 
 def data_uri(image: Image.Image) -> str:
-    """Return a picture as a PNG data URI."""
+    """Return an image as a PNG data URI."""
     file = io.BytesIO()
     image.save(file, "PNG")
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
@@ -73,14 +73,14 @@ def test_every_model_and_size_has_its_price(payer: Payer) -> None:
             assert str(2 * (model.price(size, None) or 0)) == challenge["accepts"][0]["amount"], (model.id, size)
 
 
-def test_a_paid_request_brings_the_picture_and_the_receipt(url: str, payer: Payer) -> None:
-    """200, with the picture's address, the price, the transaction in body and headers, and the ledger's line."""
+def test_a_paid_request_brings_the_image_and_the_receipt(url: str, payer: Payer) -> None:
+    """200, with the image's address, the price, the transaction in body and headers, and the ledger's line."""
     answer = payer.pay(BODY, payer.sign(payer.ask(BODY), nonce(1)))
     body, receipt = answer.json(), unpack(answer.headers["PAYMENT-RESPONSE"])
-    picture = Image.open(io.BytesIO(payer.http.get(body["data"][0]["url"]).content))
+    image = Image.open(io.BytesIO(payer.http.get(body["data"][0]["url"]).content))
     [line] = [line for line in ledger(url)["settlements"] if line["payer"] == payer.account.address]
 
-    assert (200, (512, 512)) == (answer.status_code, picture.size)
+    assert (200, (512, 512)) == (answer.status_code, image.size)
     assert receipt["success"] is True
     assert {receipt["transaction"], body["payment"]["tx_hash"], answer.headers["X-Payment-Receipt"]} == {
         line["transaction"]
@@ -90,7 +90,7 @@ def test_a_paid_request_brings_the_picture_and_the_receipt(url: str, payer: Paye
 
 
 def test_the_same_payment_sent_again_is_delivered_again(url: str, payer: Payer) -> None:
-    """One settlement, the same picture: a retry is safe."""
+    """One settlement, the same image: a retry is safe."""
     header = payer.sign(payer.ask(BODY), nonce(1))
     first, second = payer.pay(BODY, header), payer.pay(BODY, header)
     lines = [line for line in ledger(url)["settlements"] if line["payer"] == payer.account.address]
@@ -237,10 +237,10 @@ def test_an_edit_changes_only_where_the_mask_is_white(payer: Payer) -> None:
     }
     path = "/v1/images/image2image"
     answer = payer.pay(body, payer.sign(payer.ask(body, path), nonce(1)), path)
-    picture = Image.open(io.BytesIO(base64.b64decode(answer.json()["data"][0]["url"].partition(",")[2])))
+    image = Image.open(io.BytesIO(base64.b64decode(answer.json()["data"][0]["url"].partition(",")[2])))
 
-    assert source.crop((0, 401, 1024, 1024)).tobytes() == picture.convert("RGB").crop((0, 401, 1024, 1024)).tobytes()
-    assert source.crop((0, 0, 1024, 400)).tobytes() != picture.convert("RGB").crop((0, 0, 1024, 400)).tobytes()
+    assert source.crop((0, 401, 1024, 1024)).tobytes() == image.convert("RGB").crop((0, 401, 1024, 1024)).tobytes()
+    assert source.crop((0, 0, 1024, 400)).tobytes() != image.convert("RGB").crop((0, 0, 1024, 400)).tobytes()
 
 
 def test_an_edit_may_come_as_a_form(payer: Payer) -> None:
@@ -283,7 +283,7 @@ def test_the_books_survive_a_restart(tmp_path: Path) -> None:
     with PracticeServer(db=tmp_path / "practice.sqlite") as server:
         first = Payer(server.url)
         header = first.sign(first.ask(BODY), nonce(1))
-        picture = first.http.get(first.pay(BODY, header).json()["data"][0]["url"]).content
+        image = first.http.get(first.pay(BODY, header).json()["data"][0]["url"]).content
         first.http.close()
     with PracticeServer(db=tmp_path / "practice.sqlite") as server:
         second = Payer(server.url)
@@ -293,5 +293,5 @@ def test_the_books_survive_a_restart(tmp_path: Path) -> None:
         second.http.close()
 
     assert 200 == again.status_code
-    assert picture == same
+    assert image == same
     assert str(PRICE) == total

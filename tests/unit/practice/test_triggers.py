@@ -44,8 +44,8 @@ class Visit:
         lines = ledger(self.payer.url)["settlements"]
         return sum(int(line["amount"]) for line in lines if line["payer"] == self.payer.account.address)
 
-    def picture(self) -> bytes:
-        """Return the bytes of the picture in a paid answer."""
+    def image(self) -> bytes:
+        """Return the bytes of the image in a paid answer."""
         return self.payer.http.get(self.send().json()["data"][0]["url"]).content
 
 
@@ -66,7 +66,7 @@ def test_an_error_before_payment_moves_nothing(visit: Visit, status: int) -> Non
 
 @pytest.mark.parametrize(("visit", "status"), [("429", 429), ("500-once", 500)], indirect=["visit"])
 def test_a_passing_fault_passes(visit: Visit, status: int) -> None:
-    """The same payment sent again brings the picture."""
+    """The same payment sent again brings the image."""
     first, second = visit.send(), visit.send()
 
     assert (status, 200) == (first.status_code, second.status_code)
@@ -132,7 +132,7 @@ def test_a_job_is_opened(visit: Visit) -> None:
 
 @pytest.mark.parametrize("visit", ["poll-504=0"], indirect=True)
 def test_the_first_poll_fails(visit: Visit) -> None:
-    """504 once, then the picture."""
+    """504 once, then the image."""
     address = visit.send().json()["poll_url"]
     statuses = [visit.payer.poll(address, visit.header).status_code for _ in range(2)]
 
@@ -148,13 +148,13 @@ def test_the_price_is_ten_times_the_list(visit: Visit) -> None:
 @pytest.mark.parametrize(
     ("visit", "start"), [("url", "http://127.0.0.1"), ("data", "data:image/png;base64,")], indirect=["visit"]
 )
-def test_the_form_of_the_picture(visit: Visit, start: str) -> None:
+def test_the_form_of_the_image(visit: Visit, start: str) -> None:
     """A URL on the gateway's own origin, or the bytes in a data URI."""
     assert visit.send().json()["data"][0]["url"].startswith(start)
 
 
 @pytest.mark.parametrize("visit", ["b64"], indirect=True)
-def test_the_picture_as_plain_base64(visit: Visit) -> None:
+def test_the_image_as_plain_base64(visit: Visit) -> None:
     """OpenAI's form."""
     data = base64.b64decode(visit.send().json()["data"][0]["b64_json"])
 
@@ -162,9 +162,9 @@ def test_the_picture_as_plain_base64(visit: Visit) -> None:
 
 
 @pytest.mark.parametrize(("visit", "start"), [("html", b"<!doctype html"), ("svg", b"<svg")], indirect=["visit"])
-def test_what_is_no_picture(visit: Visit, start: bytes) -> None:
+def test_what_is_no_image(visit: Visit, start: bytes) -> None:
     """After payment, the bytes are something else."""
-    assert visit.picture().lower().lstrip().startswith(start)
+    assert visit.image().lower().lstrip().startswith(start)
     assert PRICE == visit.paid
 
 
@@ -178,18 +178,18 @@ def test_an_error_that_is_a_page(visit: Visit) -> None:
 
 
 @pytest.mark.parametrize("visit", ["truncated"], indirect=True)
-def test_a_picture_that_is_cut_off(visit: Visit) -> None:
+def test_a_image_that_is_cut_off(visit: Visit) -> None:
     """A PNG without its end."""
-    data = visit.picture()
+    data = visit.image()
 
     assert data.startswith(b"\x89PNG")
     assert b"IEND" not in data
 
 
 @pytest.mark.parametrize("visit", ["bomb"], indirect=True)
-def test_a_picture_that_claims_too_much(visit: Visit) -> None:
+def test_a_image_that_claims_too_much(visit: Visit) -> None:
     """Few bytes that claim 60000x60000 pixels."""
-    data = visit.picture()
+    data = visit.image()
 
     assert (60000).to_bytes(4, "big") * 2 == data[16:24]
     assert len(data) < 10_000
@@ -203,7 +203,7 @@ def test_a_script_in_the_revised_prompt(visit: Visit) -> None:
 
 @pytest.mark.parametrize(("visit", "start"), [("file-url", "file:///"), ("foreign-url", "http")], indirect=["visit"])
 def test_an_address_that_must_not_be_opened(visit: Visit, start: str) -> None:
-    """After payment, the picture is said to be where nobody should look."""
+    """After payment, the image is said to be where nobody should look."""
     address = visit.send().json()["data"][0]["url"]
 
     assert address.startswith(start)
@@ -211,7 +211,7 @@ def test_an_address_that_must_not_be_opened(visit: Visit, start: str) -> None:
 
 
 @pytest.mark.parametrize("visit", ["no-data"], indirect=True)
-def test_an_answer_without_pictures(visit: Visit) -> None:
+def test_an_answer_without_images(visit: Visit) -> None:
     """Paid, and an empty list."""
     assert not visit.send().json().get("data")
     assert PRICE == visit.paid
