@@ -1,63 +1,25 @@
-"""Pictures in notebook cells, each paid for by itself in USDC over x402.
+"""Images in notebook cells, paid for one by one in USDC over x402.
 
 %load_ext blockrun_magic
 %blockrun use practice
 
 %%imagegen --model flux --as city
-a futuristic city at sunset, seen from the harbour
+a futuristic city at sunset, seen from the harbor
+
+The public names are listed in `__init__.pyi`; each is imported when it is first used.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import lazy_loader
+
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from blockrun_magic.api import aedit, agenerate, edit, generate, payments
-    from blockrun_magic.errors import BlockrunError, Money
-    from blockrun_magic.notebook.extension import paint_mask, panel
-    from blockrun_magic.studio import ImageResult, ImageResults, Options, Studio
-    from blockrun_magic.wiring import open_studio
-
-    __version__: str
-
-__all__ = [
-    "BlockrunError",
-    "ImageResult",
-    "ImageResults",
-    "Money",
-    "Options",
-    "Studio",
-    "__version__",
-    "aedit",
-    "agenerate",
-    "edit",
-    "generate",
-    "load_ipython_extension",
-    "open_studio",
-    "paint_mask",
-    "panel",
-    "payments",
-    "unload_ipython_extension",
-]
-
-_PUBLIC = {
-    "BlockrunError": "blockrun_magic.errors",
-    "ImageResult": "blockrun_magic.studio",
-    "ImageResults": "blockrun_magic.studio",
-    "Money": "blockrun_magic.errors",
-    "Options": "blockrun_magic.studio",
-    "Studio": "blockrun_magic.studio",
-    "aedit": "blockrun_magic.api",
-    "agenerate": "blockrun_magic.api",
-    "edit": "blockrun_magic.api",
-    "generate": "blockrun_magic.api",
-    "open_studio": "blockrun_magic.wiring",
-    "paint_mask": "blockrun_magic.notebook.extension",
-    "panel": "blockrun_magic.notebook.extension",
-    "payments": "blockrun_magic.api",
-}
+_import_name, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__all__ += ["__version__", "load_ipython_extension", "unload_ipython_extension"]
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
@@ -68,18 +30,16 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
-    """Take back everything that loading registered, and stop what runs in the background."""
+    """Remove everything that loading registered, and stop the work in the background."""
     from blockrun_magic.notebook.extension import unload
 
     unload(shell)
 
 
 def __getattr__(name: str) -> Any:
-    """Return a public name, imported now: importing the package itself costs nothing."""
-    from importlib import import_module, metadata
-
+    """Return the public name `name`; raises AttributeError for any other."""
     if name == "__version__":
+        from importlib import metadata
+
         return metadata.version("blockrun-magic")
-    if name in _PUBLIC:
-        return getattr(import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _import_name(name)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 from blockrun_magic.gateway.gateways import Gateway, gateway_named
 from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.images.source import read_mask, read_upload, upload_size
+from blockrun_magic.payments.ledger import reports
 from blockrun_magic.payments.ledger.ledger import Ledger
-from blockrun_magic.payments.ledger.reports import PaymentList, list_payments
 from blockrun_magic.payments.money import parse_usd
 from blockrun_magic.studio import ImageResult, Options, Studio
 from blockrun_magic.wiring import blockrun_home, open_practice, open_studio
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from blockrun_magic.gateway.catalog.catalog import Catalog
     from blockrun_magic.gateway.request import Operation
 
-__all__ = ["aedit", "agenerate", "edit", "generate", "payments"]
+__all__ = ["aedit", "agenerate", "edit", "generate", "list_payments"]
 
 T = TypeVar("T")
 
@@ -167,13 +167,13 @@ def _options(max_price: str | None, *, fresh: bool) -> Options:
     return Options(max_price=None if max_price is None else parse_usd(max_price), fresh=fresh)
 
 
-def payments(when: str = "all", money: str = "real") -> PaymentList:
-    """Return the payments of "today" (UTC) or of "all" the time, of every kernel: as records, a DataFrame or CSV.
+def list_payments(when: str = "all", money: str = "real") -> reports.PaymentList:
+    """Return the payments of all kernels, of "today" (UTC) or "all", as records, a DataFrame or CSV.
 
-    `money` is "real", "testnet" or "practice"; they are never mixed. Raises ValueError for other words, and
+    `money` is "real", "testnet" or "practice"; they are never added up. Raises ValueError for another value, and
     LedgerError.
     """
     if when not in ("today", "all") or money not in ("real", "testnet", "practice"):
-        raise ValueError('payments takes "today" or "all", and "real", "testnet" or "practice"')
-    with closing(Ledger(blockrun_home() / "magic" / "ledger.sqlite", "payments")) as ledger:
-        return list_payments(ledger, money, when)
+        raise ValueError('list_payments takes "today" or "all", and "real", "testnet" or "practice"')
+    with closing(Ledger(blockrun_home() / "magic" / "ledger.sqlite", "list_payments")) as ledger:
+        return reports.list_payments(ledger, money, when)

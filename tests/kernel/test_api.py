@@ -83,6 +83,7 @@ def test_the_public_names_are_these() -> None:
         "BlockrunError",
         "ImageResult",
         "ImageResults",
+        "Money",
         "Options",
         "Studio",
         "__version__",
@@ -90,11 +91,11 @@ def test_the_public_names_are_these() -> None:
         "agenerate",
         "edit",
         "generate",
+        "list_payments",
         "load_ipython_extension",
         "open_studio",
         "paint_mask",
         "panel",
-        "payments",
         "unload_ipython_extension",
     ]
 

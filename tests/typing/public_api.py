@@ -20,9 +20,9 @@ from blockrun_magic import (
     agenerate,
     edit,
     generate,
+    list_payments,
     open_studio,
     paint_mask,
-    payments,
 )
 from blockrun_magic.notebook.mask.widget import MaskPad
 from blockrun_magic.studio.results.result import Receipt
@@ -66,7 +66,7 @@ def the_rest(results: ImageResults, error: BlockrunError) -> None:
     assert_type(error.hint, str)
     assert_type(open_studio(), Studio)
     assert_type(Options().fresh, bool)
-    assert_type(payments("all").to_records(), list[dict[str, Any]])
+    assert_type(list_payments("all").to_records(), list[dict[str, Any]])
     assert_type(paint_mask("city.png"), MaskPad)
     assert_type(blockrun_magic.__version__, str)
 

@@ -210,7 +210,7 @@ def test_every_public_module_says_what_it_offers() -> None:
         for name, tree in TREES.items()
         if len(tree.body) > 1
         and not name.endswith("__main__")
-        and not any(isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__" for node in tree.body)
+        and not any(isinstance(node, ast.Assign) and "__all__" in ast.unparse(node.targets[0]) for node in tree.body)
     ]
 
     assert [] == without
@@ -227,14 +227,14 @@ def test_what_is_offered_is_there(name: str) -> None:
 
 
 def test_importing_the_package_costs_nothing() -> None:
-    """Importing the package, and looking at what it offers, loads no library that is not Python's own."""
+    """Importing the package, and listing its names, loads the standard library and lazy_loader, and nothing else."""
     script = f"""
 import sys
 before = set(sys.modules)
 import {PACKAGE}
 dir({PACKAGE}), {PACKAGE}.__all__
 loaded = {{name.partition(".")[0] for name in set(sys.modules) - before}}
-print(sorted(loaded - sys.stdlib_module_names - {{"{PACKAGE}"}}))
+print(sorted(loaded - sys.stdlib_module_names - {{"{PACKAGE}", "lazy_loader"}}))
 """
 
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
