@@ -11,9 +11,9 @@ import stat
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
-from blockrun_magic.errors import BlockrunError, WalletError
+from blockrun_magic.errors import BlockrunError, UsageError, WalletError
 from blockrun_magic.files import write_atomically
 from blockrun_magic.payments.money import parse_usd
 from blockrun_magic.proxy.server import DEFAULT_PORT, LocalEndpoint, new_key
@@ -73,10 +73,9 @@ def _run(options: argparse.Namespace, stop: threading.Event, outcome: list[BaseE
 async def _serve(options: argparse.Namespace, stop: threading.Event) -> None:
     from blockrun_magic.wiring import open_studio
 
-    key = _key(options)
+    key, log = _key(options), _open_log(options.log)
     gateway, close_gateway = _gateway(options.gateway)
     studio = open_studio()
-    log = sys.stderr if options.log is None else options.log.open("a", encoding="utf-8")
     try:
         endpoint = LocalEndpoint(
             studio,
@@ -99,6 +98,15 @@ async def _serve(options: argparse.Namespace, stop: threading.Event) -> None:
         close_gateway()
         if log is not sys.stderr:
             log.close()
+
+
+def _open_log(path: Path | None) -> TextIO:
+    if path is None:
+        return sys.stderr
+    try:
+        return path.open("a", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}.", "Name another file with --log.") from None
 
 
 def _gateway(name: str) -> tuple[Gateway, Callable[[], None]]:

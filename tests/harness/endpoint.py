@@ -1,0 +1,75 @@
+"""The local endpoint on a loop of its own, over a practice gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from blockrun_magic.gateway.gateways import practice_at
+from blockrun_magic.practice.server.server import PracticeServer
+from blockrun_magic.proxy.server import LocalEndpoint
+from blockrun_magic.wiring import open_studio
+
+__all__ = ["KEY", "Endpoint", "running_endpoint"]
+
+KEY = "brm_test"
+_PATIENCE = 60
+
+
+@dataclass
+class Endpoint:
+    """A running local endpoint, and the practice gateway that it buys from."""
+
+    url: str
+    origin: str
+    gateway: PracticeServer
+
+    def post(self, path: str, **body: Any) -> httpx.Response:
+        """Return the response to JSON posted at `path`, with the key."""
+        return httpx.post(f"{self.url}{path}", json=body, headers={"Authorization": f"Bearer {KEY}"}, timeout=_PATIENCE)
+
+    def generate(self, prompt: str, **body: Any) -> httpx.Response:
+        """Return the response to a request for an image of `prompt`."""
+        return self.post("/images/generations", prompt=prompt, **body)
+
+    @property
+    def settlements(self) -> list[dict[str, Any]]:
+        """What the practice gateway was paid, oldest first."""
+        settlements: list[dict[str, Any]] = httpx.get(f"{self.gateway.url}/practice/ledger").json()["settlements"]
+        return settlements
+
+
+@contextmanager
+def running_endpoint(home: Path, gateway: PracticeServer, **options: Any) -> Iterator[Endpoint]:
+    """Yield an endpoint whose files are below `home`; `options` are those of LocalEndpoint."""
+    ready, stop = threading.Event(), threading.Event()
+    box: list[LocalEndpoint] = []
+
+    async def serve() -> None:
+        studio = open_studio({"BLOCKRUN_HOME": str(home)})
+        try:
+            endpoint = LocalEndpoint(
+                studio, practice_at(gateway.url), **{"port": 0, "key": KEY, "stop": stop} | options
+            )
+            box.append(endpoint)
+            ready.set()
+            await endpoint.serve()
+        finally:
+            await studio.close()
+            ready.set()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    try:
+        assert ready.wait(_PATIENCE)
+        yield Endpoint(box[0].url, box[0].origin, gateway)
+    finally:
+        stop.set()
+        thread.join(_PATIENCE)
