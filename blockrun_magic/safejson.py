@@ -1,36 +1,69 @@
-"""JSON from strangers: read only when it is nested no deeper than an honest answer ever is.
+"""JSON from outside: bounded in depth and in the number of its values before any of it is built.
 
-Where the recursion limit was raised, as notebooks do, deep JSON ends the process, not the call.
+Python's own parser ends the process, not the call, where the recursion limit was raised and the text is nested deep.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from itertools import accumulate
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["MAX_DEPTH", "read_json"]
+__all__ = ["MAX_DEPTH", "MAX_VALUES", "check_bounds", "read_json", "same_recursion_limit", "too_deep"]
 
 MAX_DEPTH = 100
-# Possessive, and content with a string that never ends: one pass, whatever is read.
-_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
-_BRACKET = re.compile(r"[\[\]{}]")
+MAX_VALUES = 100_000
+"""Commas that the answer of a server may hold. Base64 has none, so that images do not count."""
+# Possessive, and a string that never ends is matched to the end: one pass, whatever is read.
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
+_BOM = b"\xef\xbb\xbf"
 
 
-def read_json(raw: bytes) -> Any:
-    """Return the value of a UTF-8 JSON text; raises ValueError for another text, or one nested too deep."""
-    text = raw.decode("utf-8-sig")
-    opened = text.count("[") + text.count("{")
-    # Most answers open few brackets, so that nobody has to look where they stand.
-    if opened > MAX_DEPTH and _depth(text) > MAX_DEPTH:
-        raise ValueError("JSON is nested too deep")
+def read_json(raw: bytes, *, max_values: int | None = None) -> Any:
+    """Return the value of a UTF-8 JSON text; raises ValueError for another text, or one beyond the bounds.
+
+    No text may be nested deeper than `MAX_DEPTH`. `max_values` limits its values, where the text is a stranger's.
+    """
+    check_bounds(raw, max_values=max_values)
     try:
-        return json.loads(text)
+        return json.loads(raw.removeprefix(_BOM).decode())
     except RecursionError:  # called from far down the stack
         raise ValueError("JSON is nested too deep") from None
 
 
-def _depth(text: str) -> int:
-    brackets = _BRACKET.finditer(_STRING.sub("", text))
-    return max(accumulate(1 if bracket[0] in "[{" else -1 for bracket in brackets), default=0)
+def check_bounds(raw: bytes, *, max_values: int | None = MAX_VALUES) -> None:
+    """Raise ValueError for a JSON text that is nested too deep, or has more than `max_values` values."""
+    if max_values is not None and raw.count(b",") > max_values:
+        raise ValueError("JSON has too many values")
+    if too_deep(raw):
+        raise ValueError("JSON is nested too deep")
+
+
+def too_deep(raw: bytes) -> bool:
+    """Return whether a JSON text is nested deeper than `MAX_DEPTH`."""
+    # Most texts open few brackets, so that nobody has to look where they are.
+    if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
+        return False
+    depth = 0
+    for token in _TOKEN.finditer(raw):
+        first = raw[token.start()]
+        if first in b"[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                return True
+        elif first in b"]}":
+            depth -= 1
+    return False
+
+
+@contextmanager
+def same_recursion_limit() -> Iterator[None]:
+    """Restore the recursion limit afterwards: a library that is imported meanwhile may raise it a hundredfold."""
+    limit = sys.getrecursionlimit()
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["MICROS_PER_USD", "any_of", "closest", "did_you_mean", "format_usd", "quoted", "sanitize"]
+__all__ = ["MICROS_PER_USD", "any_of", "closest", "did_you_mean", "format_usd", "public_url", "quoted", "sanitize"]
 
 MAX_NAME = 60
 MICROS_PER_USD = 1_000_000
@@ -52,19 +52,33 @@ def quoted(text: str) -> str:
     return repr(text if len(text) <= MAX_NAME else f"{text[:MAX_NAME]}…")
 
 
-_CIPHER = re.compile(r"(?=[A-Za-z]*[0-9+/=_-])[A-Za-z0-9+/=_-]{100,}")
-
-
+# From the start of a run and possessive: each run is read once, however long it is.
+_CIPHER = re.compile(r"(?<![A-Za-z0-9+/=_-])[A-Za-z0-9+/=_-]{100,}+")
 _KEY = re.compile(r"brk_[A-Za-z0-9_-]+")
 
 
 def sanitize(value: Any, limit: int) -> str:
     """Return `value` as one line of printable text of at most `limit` characters.
 
-    What is as long as a signature and may be one, in hex or base64, is left out, and so is an API key: a
-    server could say a payment header back.
+    Anything as long as a signature that may be one, in hex or base64, is left out, and so is an API key: a
+    server could send a payment header back. Lists and maps become "": they may be of any size.
     """
-    text = value if isinstance(value, str) else str(value)
+    text = value if isinstance(value, str) else "" if isinstance(value, list | dict | tuple) else str(value)
     text = "".join(character if unicodedata.category(character)[0] != "C" else " " for character in text[: limit * 4])
-    text = _KEY.sub("brk_…", _CIPHER.sub("…", " ".join(text.split())))
+    text = _KEY.sub("brk_…", _CIPHER.sub(_hide, " ".join(text.split())))
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def public_url(url: str, limit: int = 80) -> str:
+    """Return `url` as it may be shown: one line without user info, query and fragment, which may hold secrets."""
+    scheme, separator, rest = url[:4096].partition("//")
+    if not separator:
+        scheme, rest = "", scheme
+    rest = rest.partition("#")[0].partition("?")[0]
+    authority, slash, path = rest.partition("/")
+    return sanitize(f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}", limit)
+
+
+def _hide(run: re.Match[str]) -> str:
+    """Return "…" for what may be a signature, and a run of letters only, which cannot be one, as it is."""
+    return run[0] if run[0].isalpha() else "…"

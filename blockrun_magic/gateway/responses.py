@@ -6,13 +6,9 @@ cut short and freed of control characters before anybody reads it.
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from email.utils import parsedate_to_datetime
-from functools import cached_property
 from typing import Any
 from urllib.parse import urljoin
 
@@ -27,10 +23,9 @@ from blockrun_magic.errors import (
     RequestRejected,
     UpstreamFailed,
 )
-from blockrun_magic.gateway.base64_images import lift_pictures
+from blockrun_magic.gateway.bodies import ImagePayload, Response
 from blockrun_magic.gateway.gateways import Gateway, Payer
-from blockrun_magic.safejson import read_json
-from blockrun_magic.text import sanitize
+from blockrun_magic.text import public_url, sanitize
 
 __all__ = [
     "CompletedJob",
@@ -48,72 +43,14 @@ __all__ = [
 ]
 
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
-_MAX_WAIT = 120.0
 _MAX_URL = 2048
+_MAX_IMAGES = 16
+"""Images of a response where nobody says how many were asked for."""
 _REFUSING = frozenset({400, 401, 402, 403, 404, 405, 413, 415, 422, 429})
 """Statuses of a gateway that did not take the request, or not the payment."""
 _NEVER_SIGNED = "payment creation aborted"
 _MAX_PRICE = 10_000_000_000
 _JOB_FAILURES = frozenset({"failed", "error", "cancelled", "canceled", "expired"})
-
-
-@dataclass(frozen=True)
-class Response:
-    """An HTTP answer, read whole; header names are lower-case."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes = field(repr=False)
-
-    def json(self) -> Any:
-        """Return the decoded JSON body, or None when it is not JSON, or nested absurdly deep.
-
-        A picture in it stands there as the name that `picture` knows it by.
-        """
-        return self._read[0]
-
-    def picture(self, name: str) -> bytes | None:
-        """Return the bytes of a picture that came inside the body, or None when `name` names none."""
-        return self._read[1].get(name)
-
-    @cached_property
-    def _read(self) -> tuple[Any, Mapping[str, bytes]]:
-        rest, pictures = lift_pictures(self.body)
-        try:
-            return read_json(rest), pictures
-        except ValueError:
-            return None, {}
-
-    @property
-    def date(self) -> float | None:
-        """The Unix time by the server's own clock, or None when it does not say."""
-        try:
-            return parsedate_to_datetime(self.headers["date"]).timestamp()
-        except (KeyError, TypeError, ValueError, OverflowError):
-            return None
-
-    @property
-    def retry_after(self) -> float | None:
-        """Seconds to wait as the gateway asks, from the header or the body, at most two minutes."""
-        body = self.json()
-        asked = body.get("retry_after_seconds") if isinstance(body, Mapping) else None
-        for value in (self.headers.get("retry-after"), asked):
-            try:
-                seconds = float(str(value))
-            except (TypeError, ValueError):
-                continue
-            if 0 <= seconds < float("inf"):
-                return min(seconds, _MAX_WAIT)
-        return None
-
-
-@dataclass(frozen=True, slots=True)
-class ImagePayload:
-    """One picture of an answer: its bytes when they came along, else the URL to fetch it from."""
-
-    url: str | None = None
-    data: bytes | None = field(default=None, repr=False)
-    revised_prompt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +68,12 @@ class PendingJob:
     poll_url: str | None
 
 
-def read_answer(answer: Response) -> CompletedJob | PendingJob:
-    """Return what a 200 or 202 brings; raises JobFailed, or AnswerUnusable for anything else."""
+def read_answer(answer: Response, n: int = _MAX_IMAGES) -> CompletedJob | PendingJob:
+    """Return what a 200 or 202 to a request for `n` images brings; raises JobFailed or InvalidResponse.
+
+    At most `n` images are taken. An image that cannot be read raises its error when its data are asked for: the
+    others stand for themselves.
+    """
     body = answer.json()
     if not isinstance(body, Mapping):
         kind = answer.headers.get("content-type", "no type").split(";")[0]
@@ -140,53 +81,27 @@ def read_answer(answer: Response) -> CompletedJob | PendingJob:
             f"The gateway answered {answer.status} without JSON ({sanitize(kind, 40)}).",
             "This is the gateway's fault; try again later or use another gateway.",
         )
-    status = sanitize(body.get("status", ""), 30).lower()
+    status = _status(body)
     if status in _JOB_FAILURES:
         raise JobFailed(
-            f"The job ended without a picture: {_error_text(body) or status}.",
+            f"The job ended without an image: {_error_text(body) or status}.",
             "Try again, or another model or prompt.",
         )
-    if isinstance(body.get("data"), list) and body["data"]:
-        return CompletedJob(tuple(_read_item(answer, entry) for entry in body["data"]))
+    items = answer.images(n)
+    if any(item.url or item.encoded for item in items):
+        return CompletedJob(tuple(items))
     poll_url = body.get("poll_url")
     if isinstance(poll_url, str) or answer.status == 202:
         return PendingJob(status or "queued", poll_url if isinstance(poll_url, str) else None)
     raise InvalidResponse(
-        f"The gateway answered {answer.status} without a picture.",
+        f"The gateway answered {answer.status} without an image.",
         "This is the gateway's fault; try again later or use another model.",
     )
 
 
-def _read_item(answer: Response, entry: Any) -> ImagePayload:
-    if not isinstance(entry, Mapping):
-        raise InvalidResponse("The gateway's list of pictures is not readable.", "Try again later.")
-    revised = entry.get("revised_prompt")
-    revised = sanitize(revised, 4000) if isinstance(revised, str) and revised else None
-    encoded, url = entry.get("b64_json"), entry.get("url")
-    if isinstance(encoded, str) and encoded:
-        return ImagePayload(data=_decode(answer, encoded), revised_prompt=revised)
-    if isinstance(url, str) and url[:5].lower() == "data:":
-        header, _, content = url.partition(",")
-        if header.lower().endswith(";base64"):
-            return ImagePayload(data=_decode(answer, content), revised_prompt=revised)
-    elif isinstance(url, str) and url:
-        return ImagePayload(url=url, revised_prompt=revised)
-    raise InvalidResponse(
-        "The gateway's answer names no picture: neither a URL nor base64 bytes.",
-        "This is the gateway's fault; try again later or use another model.",
-    )
-
-
-def _decode(answer: Response, encoded: str) -> bytes:
-    lifted = answer.picture(encoded)
-    if lifted is not None:
-        return lifted
-    try:
-        return base64.b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError):
-        raise InvalidResponse(
-            "The gateway's picture is not readable (bad base64).", "Try again later or use another model."
-        ) from None
+def _status(body: Mapping[str, Any]) -> str:
+    status = body.get("status")
+    return sanitize(status, 30).lower() if isinstance(status, str) else ""
 
 
 def poll_address(gateway: Gateway, poll_url: str | None) -> str:
@@ -200,7 +115,7 @@ def poll_address(gateway: Gateway, poll_url: str | None) -> str:
     # What cannot be opened must not stand in the ledger as the place to ask.
     if not gateway.same_origin(url) or not url.isprintable() or len(url) > _MAX_URL:
         raise InvalidResponse(
-            f"The gateway sent us elsewhere to collect the picture ({sanitize(poll_url, 80)}).",
+            f"The gateway sent us elsewhere to collect the image ({public_url(poll_url)}).",
             "The payment was not shown to that address. Report this to the gateway.",
         )
     return url
@@ -224,7 +139,7 @@ def is_replay(answer: Response) -> bool:
 def job_failed(answer: Response) -> bool:
     """Return whether the answer is that of a job which ended without a picture."""
     body = answer.json()
-    return isinstance(body, Mapping) and sanitize(body.get("status", ""), 30).lower() in _JOB_FAILURES
+    return isinstance(body, Mapping) and _status(body) in _JOB_FAILURES
 
 
 def proves_no_charge(answer: Response) -> bool:

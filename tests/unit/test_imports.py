@@ -49,7 +49,7 @@ DOWNSTAIRS = {
 """Rooms that may use less than the floors below them: practice plays the merchant, so it is no client."""
 
 ONLY_IN = {
-    "httpx": ("gateway.client",),
+    "httpx": ("gateway.client", "gateway.reading", "gateway.transport"),
     "IPython": ("notebook", "__init__"),
     "ipywidgets": ("notebook",),
     "anywidget": ("notebook",),

@@ -6,6 +6,7 @@ import base64
 import json
 import subprocess
 import sys
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -65,19 +66,21 @@ def items(*entries: Any, **more: Any) -> tuple[ImagePayload, ...]:
     [
         ({"url": "https://cdn.example/1.png"}, ImagePayload(url="https://cdn.example/1.png")),
         ({"url": "https://x/1", "source_url": "https://y/1", "backed_up": True}, ImagePayload(url="https://x/1")),
-        ({"url": URI}, ImagePayload(data=PNG)),
-        ({"url": URI.replace("data:", "DATA:")}, ImagePayload(data=PNG)),
-        ({"url": "data:;base64,AAAA"}, ImagePayload(data=b"\0\0\0")),
-        ({"b64_json": URI.partition(",")[2]}, ImagePayload(data=PNG)),
-        ({"b64_json": URI.partition(",")[2], "url": None}, ImagePayload(data=PNG)),
+        ({"url": URI}, PNG),
+        ({"url": URI.replace("data:", "DATA:")}, PNG),
+        ({"url": "data:;base64,AAAA"}, b"\0\0\0"),
+        ({"b64_json": URI.partition(",")[2]}, PNG),
+        ({"b64_json": URI.partition(",")[2], "url": None}, PNG),
         ({"b64_json": None, "url": "https://x/1"}, ImagePayload(url="https://x/1")),
         ({"url": "https://x/1", "revised_prompt": "a cat"}, ImagePayload(url="https://x/1", revised_prompt="a cat")),
         ({"url": "https://x/1", "revised_prompt": 7}, ImagePayload(url="https://x/1")),
     ],
 )
-def test_a_picture_comes_as_url_data_uri_or_base64(entry: dict[str, Any], item: ImagePayload) -> None:
+def test_a_picture_comes_as_url_data_uri_or_base64(entry: dict[str, Any], item: ImagePayload | bytes) -> None:
     """Each shape of the protocol is read; other fields are left alone."""
-    assert (item,) == items(entry)
+    [found] = items(entry)
+
+    assert item == (found.data if isinstance(item, bytes) else found)
 
 
 def test_several_pictures_keep_their_order() -> None:
@@ -102,10 +105,103 @@ def test_several_pictures_keep_their_order() -> None:
         {"b64_json": "\u00e9\u00e9\u00e9\u00e9"},
     ],
 )
-def test_an_entry_without_picture_is_an_error(entry: Any) -> None:
-    """An entry that names no picture, or an unreadable one, makes the answer unusable."""
+def test_an_entry_without_image_stands_for_itself(entry: Any) -> None:
+    """An entry that names no image, or an unreadable one, is an error of its own: the others are delivered."""
+    first, bad, last = items({"url": URI}, entry, {"url": URI})
+
+    assert (PNG, PNG) == (first.data, last.data)
     with pytest.raises(InvalidResponse):
-        items({"url": URI}, entry)
+        _ = bad.data
+
+
+@pytest.mark.parametrize("entries", [[{}], [None, 1, "x"], [{"url": ""}], [{"url": 1, "b64_json": []}]])
+def test_a_list_without_any_image_is_an_error(entries: list[Any]) -> None:
+    """A response in which no entry names an image promises nothing."""
+    with pytest.raises(InvalidResponse):
+        items(*entries)
+
+
+def test_no_more_images_than_were_asked_for() -> None:
+    """A gateway that sends a hundred images for one has sent one."""
+    found = read_answer(answer({"data": [{"url": f"https://x/{number}"} for number in range(100)]}), 2)
+
+    assert isinstance(found, CompletedJob)
+    assert ["https://x/0", "https://x/1"] == [item.url for item in found.items]
+
+
+LARGE = bytes(range(256)) * 8000
+"""Its base64 is longer than what is read as plain JSON."""
+
+
+@pytest.mark.parametrize("written", ["plain", "escaped slashes", "escaped letters", "NaN beside it", "a BOM"])
+@pytest.mark.parametrize("name", ["b64_json", "url"])
+def test_a_large_image_is_sliced_out_of_its_body(written: str, name: str) -> None:
+    """However the gateway writes its JSON, the bytes are the image's, and the short fields are there."""
+    encoded = base64.b64encode(LARGE).decode()
+    text = encoded if name == "b64_json" else f"data:image/png;base64,{encoded}"
+    body = json.dumps({"data": [{name: text, "revised_prompt": "a cat"}] * 2, "status": "completed", "price": {"a": 1}})
+    if written == "escaped slashes":
+        body = body.replace("/", "\\/")
+    elif written == "escaped letters":
+        body = body.replace("AA", "\\u0041A")
+    elif written == "NaN beside it":
+        body = body.replace('"a": 1', '"a": NaN')
+    found = Response(200, {}, (b"\xef\xbb\xbf" if written == "a BOM" else b"") + body.encode())
+    job = read_answer(found)
+
+    assert isinstance(job, CompletedJob)
+    assert [(LARGE, "a cat")] * 2 == [(item.data, item.revised_prompt) for item in job.items]
+    assert "completed" == found.json()["status"]
+
+
+def test_an_image_is_decoded_once() -> None:
+    """Asking for the bytes twice makes no second copy, and the body is let go of."""
+    [item] = items({"url": URI})
+
+    assert item.data is item.data
+    assert item.encoded is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'"b64_json":"",' * 600_000,
+        b'{"data":[' + b"[]," * 3_000_000 + b"[]]}",
+        b'{"data":[' + b'{"b64_json":"AAAA"},' * 400_000 + b"{}]}",
+        b'{"status":[' + b"0," * 4_000_000 + b"0]}",
+        b'{"data":' + b"[" * 2_000_000,
+        b"{" + b'"a":1,' * 2_000_000 + b'"b":2}',
+    ],
+    ids=["marks", "lists", "images", "a status", "depth", "fields"],
+)
+def test_a_body_of_many_values_is_not_built(body: bytes) -> None:
+    """Megabytes of anything but images are refused before a value of them exists."""
+    tracemalloc.start()
+    try:
+        found = Response(200, {}, body)
+        with pytest.raises(InvalidResponse):
+            read_answer(found)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert 32 * 1024 * 1024 > peak
+
+
+def test_the_peak_of_a_large_data_uri() -> None:
+    """Reading an image takes the memory of its body and of its bytes, and no more: 2.4 times the image at most."""
+    image = bytes(4_000_000)
+    body = json.dumps({"data": [{"url": f"data:image/png;base64,{base64.b64encode(image).decode()}"}]}).encode()
+    tracemalloc.start()
+    try:
+        job = read_answer(Response(200, {}, body))
+        assert isinstance(job, CompletedJob)
+        assert image == job.items[0].data
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert 1.07 * len(image) > peak  # beside the body, which is 1.33 images
 
 
 def test_a_revised_prompt_is_plain_text() -> None:
@@ -152,7 +248,7 @@ def test_a_failed_job_says_why(status: str) -> None:
 )
 def test_a_200_without_picture_is_an_error(body: Any) -> None:
     """An answer that promises nothing is not waited for."""
-    with pytest.raises(InvalidResponse, match="without a picture"):
+    with pytest.raises(InvalidResponse, match="without an image"):
         read_answer(answer(body))
 
 

@@ -68,10 +68,10 @@ def breaking(owner, name, paid=False):
 _BUGS = {
     "signing": "eth_account.Account, 'sign_message'",
     "recording": "ledger.Ledger, 'sign'",
-    "sending": "httpx.AsyncClient, 'send', paid=True",
+    "sending": "httpx.AsyncHTTPTransport, 'handle_async_request', paid=True",
     "pooling": "httpcore.AsyncConnectionPool, 'handle_async_request', paid=True",
     "connecting": "httpcore.AsyncHTTP11Connection, 'handle_async_request', paid=True",
-    "reading": "httpx.Response, 'aiter_bytes', paid=True",
+    "reading": "httpx.Response, 'aiter_raw', paid=True",
     "settling": "ledger.Ledger, 'settle'",
     "delivering": "ledger.Ledger, 'save_image_urls'",
 }

@@ -1,0 +1,101 @@
+"""Bodies of HTTP responses, read within limits on size, rate and time.
+
+Bytes count after decompression, and are counted while a body is decompressed.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx
+
+from blockrun_magic.errors import InvalidResponse
+from blockrun_magic.text import sanitize
+
+__all__ = ["Pace", "TooSlow", "read_body"]
+
+_GZIP_OR_ZLIB = 47
+_DECODED = frozenset({"gzip", "x-gzip", "deflate"})
+_PIECE = 1024 * 1024
+
+
+class TooSlow(httpx.TransportError):
+    """A response that keeps on coming, too slowly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a body has to come: `rate` bytes a second after `grace` seconds, and within `total` seconds."""
+
+    grace: float = 60.0
+    rate: float = 8 * 1024
+    total: float = 1800.0
+
+    def allowed(self, size: int) -> float:
+        """Return the seconds in which `size` bytes have to come."""
+        return min(self.total, self.grace + size / self.rate)
+
+
+async def read_body(response: httpx.Response, limit: int, pace: Pace, *, cut: bool = False) -> bytes:
+    """Return the decompressed body of at most `limit` bytes; with `cut`, its first `limit` bytes.
+
+    Raises InvalidResponse for a longer body or an encoding that nobody asked for, TooSlow, and httpx's own errors.
+    """
+    decoder = _Decoder(response.headers.get("content-encoding", ""))
+    whole = io.BytesIO()  # unlike a list of pieces, it hands out its bytes without a second copy of them
+    began = time.monotonic()
+    async for chunk in response.aiter_raw():
+        for piece in decoder.pieces(chunk):
+            if whole.tell() + len(piece) > limit:
+                if cut:
+                    whole.write(piece[: limit - whole.tell()])
+                    return whole.getvalue()
+                raise InvalidResponse(
+                    f"The response is larger than {limit / 1024 / 1024:.3g} MB.",
+                    "It was not read to its end. Choose a smaller size or fewer images.",
+                )
+            whole.write(piece)
+        if time.monotonic() - began > pace.allowed(whole.tell()):
+            raise TooSlow(f"{whole.tell()} bytes in {time.monotonic() - began:.0f} s")
+    decoder.finish()
+    return whole.getvalue()
+
+
+class _Decoder:
+    """Undoes one layer of compression, a bounded piece at a time."""
+
+    def __init__(self, encoding: str) -> None:
+        names = [name.strip().lower() for name in encoding.split(",")]
+        packed = [name for name in names if name not in ("", "identity")]
+        if len(packed) > 1 or not _DECODED.issuperset(packed):
+            raise InvalidResponse(
+                f"The response is compressed in a way that was not asked for ({sanitize(encoding, 40)}).",
+                "It was not read. Report this to the gateway.",
+            )
+        self._inflate = zlib.decompressobj(_GZIP_OR_ZLIB) if packed else None
+        self._began = False
+
+    def pieces(self, chunk: bytes) -> Iterator[bytes]:
+        """Yield what `chunk` brings, at most a megabyte at a time."""
+        if self._inflate is None:
+            yield chunk
+            return
+        self._began = self._began or bool(chunk)
+        pending = bool(chunk)
+        while pending and not self._inflate.eof:
+            try:
+                piece = self._inflate.decompress(chunk, _PIECE)
+            except zlib.error as error:
+                raise httpx.DecodingError(str(error)) from error
+            yield piece
+            chunk = self._inflate.unconsumed_tail
+            pending = bool(chunk) or len(piece) == _PIECE  # a full piece: more may be waiting inside
+
+    def finish(self) -> None:
+        """Raise httpx.DecodingError where the compressed data ended too early."""
+        if self._inflate is not None and self._began and not self._inflate.eof:
+            raise httpx.DecodingError("the compressed data ended too early")

@@ -1,0 +1,83 @@
+"""HTTP connections: opened when they are first needed, directly or through the user's proxy.
+
+Below httpx's client there are no cookies, no redirects, no log of requests, and nothing of the environment is read
+unless a request needs it. A connection is used again only for the host name that it was verified for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+
+import httpx
+
+from blockrun_magic.errors import GatewayUnreachable
+from blockrun_magic.gateway.proxies import proxy_for
+from blockrun_magic.text import sanitize
+from blockrun_magic.threads import run_cpu
+
+__all__ = ["Transports"]
+
+_MAX_POOLS = 32
+_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=120)
+_ONCE = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+
+
+class Transports:
+    """Pools of connections, to be used from one event loop only."""
+
+    def __init__(self) -> None:
+        self._pools: dict[tuple[str, str, str], httpx.AsyncHTTPTransport] = {}
+        self._context: ssl.SSLContext | None = None
+        self._lock = asyncio.Lock()
+
+    async def pool(self, url: str, verified_for: str = "") -> httpx.AsyncHTTPTransport:
+        """Return the pool for `url`: its connections are shared with requests for the same `verified_for` only.
+
+        Raises GatewayUnreachable where the environment names a proxy or certificates that cannot be used.
+        """
+        scheme, proxy = httpx.URL(url).scheme, proxy_for(url) or ""
+        key = (scheme, proxy, verified_for)
+        known = self._pools.get(key)
+        if known is not None:
+            return known
+        if len(self._pools) >= _MAX_POOLS:
+            key, limits = (scheme, proxy, "\n"), _ONCE  # one for all further names, which keeps no connection
+        else:
+            limits = _LIMITS
+        secure = scheme == "https" or proxy.startswith("https")
+        context = await self._certificates() if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if key not in self._pools:
+            through = httpx.Proxy(proxy, ssl_context=context if proxy.startswith("https") else None) if proxy else None
+            self._pools[key] = httpx.AsyncHTTPTransport(verify=context, limits=limits, proxy=through, trust_env=False)
+        return self._pools[key]
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        pools, self._pools = list(self._pools.values()), {}
+        for pool in pools:
+            await pool.aclose()
+
+    async def _certificates(self) -> ssl.SSLContext:
+        async with self._lock:
+            if self._context is None:
+                self._context = await run_cpu(_load_certificates)
+            return self._context
+
+
+def _load_certificates() -> ssl.SSLContext:
+    try:
+        return httpx.create_ssl_context(trust_env=True)
+    except (OSError, ValueError) as error:
+        names = [name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)]
+        variable = " or ".join(names) or "the certificates of certifi"
+        raise GatewayUnreachable(
+            f"The certificates that {variable} names cannot be read: {sanitize(error, 100).rstrip('.')}."
+            if names
+            else f"The certificates of certifi cannot be read: {sanitize(error, 100).rstrip('.')}.",
+            f"Correct {variable} or unset it, then run the cell again."
+            if names
+            else "Run `%pip install --force-reinstall certifi`.",
+            sent=False,
+        ) from error
