@@ -6,26 +6,31 @@ IPython's own completions stand.
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
+from blockrun_magic.notebook.candidates import Candidate, candidates, of_type
+from blockrun_magic.notebook.display.output import is_terminal
+
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
+
+    from blockrun_magic.notebook.commands.arguments import Argument, Command
 
 __all__ = ["Completion"]
 
 _MAGIC = re.compile(r"\s*(?:[\w.]+(?:\s*,\s*[\w.]+)*\s*=\s*)?(%{1,2})(imagegen|img2img|blockrun)(?=\s|$)")
 _WORDS = re.compile(r"\S+")
-_MAX_FILES = 200
+_COMMON = ("--model", "--size", "-n", "--image", "--mask", "--as", "--save", "--style", "--fresh", "--dry-run")
+
+Answers = tuple[str, list[Candidate] | None]
 
 
 class Completion:
-    """The matcher of one shell, added when the extension is loaded and taken back afterwards."""
+    """The matcher of one shell, added when the extension is loaded and removed afterwards."""
 
     def __init__(self, shell: InteractiveShell) -> None:
         self._shell = shell
@@ -42,7 +47,7 @@ class Completion:
         self._matchers.append(matcher)
 
     def close(self) -> None:
-        """Take the matcher back."""
+        """Remove the matcher."""
         if self._matcher in self._matchers:
             self._matchers.remove(self._matcher)
 
@@ -51,11 +56,11 @@ class Completion:
         magic = _MAGIC.match(line)
         if magic is None or (context.cursor_line > 0 and _in_body(context)):
             return SimpleMatcherResult(completions=[])
-        said = line[magic.end() :]
-        if not said:
+        typed = line[magic.end() :]
+        if not typed:
             return SimpleMatcherResult(completions=[])
-        start = 0 if said[-1].isspace() else [word.start() for word in _WORDS.finditer(said)][-1]
-        before, word = (said, "") if said[-1].isspace() else (said[:start], said[start:])
+        start = 0 if typed[-1].isspace() else [word.start() for word in _WORDS.finditer(typed)][-1]
+        before, word = (typed, "") if typed[-1].isspace() else (typed[:start], typed[start:])
         if magic[2] == "blockrun":
             fragment, answers = _command_answers(before.split(), word, self._shell.user_ns)
         else:
@@ -63,10 +68,15 @@ class Completion:
         if answers is None:
             return SimpleMatcherResult(completions=[])
         wanted = fragment.casefold()
-        completions = [SimpleCompletion(text) for text in answers if text.casefold().startswith(wanted)]
+        completions = [self._shown(answer) for answer in answers if answer.text.casefold().startswith(wanted)]
         result = SimpleMatcherResult(completions=completions, suppress=True, ordered=True)
         result["matched_fragment"] = fragment
         return result
+
+    def _shown(self, answer: Candidate) -> SimpleCompletion:
+        # A terminal shows the type as a note beside each entry: there is room for a price.
+        note = f"{answer.type} {answer.hint}".rstrip() if is_terminal(self._shell) else answer.type
+        return SimpleCompletion(answer.text, type=note)
 
 
 def _in_body(context: CompletionContext) -> bool:
@@ -74,138 +84,72 @@ def _in_body(context: CompletionContext) -> bool:
     return context.full_text.lstrip().startswith("%%")
 
 
-Answers = tuple[str, Iterable[str] | None]
-
-
 def _flag_answers(magic: str, before: list[str], word: str, namespace: Mapping[str, object]) -> Answers:
-    """Return the fragment to replace and what may stand there; None leaves it to IPython."""
+    """Return the fragment to replace and what may replace it; None leaves it to IPython."""
     from blockrun_magic.notebook.cells.flags import FLAGS, find_flag
 
     if "--" in before:
         return word, None
     name, equals, value = word.partition("=")
     if equals and (flag := find_flag(name)) is not None:
-        return _value_answers(flag.kind, before, value, namespace)
+        return candidates(flag.kind, value, namespace, _chosen_models(before))
     previous = find_flag(before[-1]) if before else None
     if previous is not None and previous.metavar is not None:
-        return _value_answers(previous.kind, before[:-1], word, namespace)
+        return candidates(previous.kind, word, namespace, _chosen_models(before[:-1]))
     if not word.startswith("-"):
         return word, None
     given = {flag.name for text in before if (flag := find_flag(text.partition("=")[0])) and not flag.repeats}
-    spellings = [flag.name for flag in FLAGS if magic in flag.magics and flag.name not in given]
-    return word, spellings
+    names = [flag.name for flag in FLAGS if magic in flag.magics and flag.name not in given]
+    common = [name for name in _COMMON if name in names]
+    return word, of_type("flag", dict.fromkeys([*common, *names]))
 
 
-def _value_answers(kind: str, before: list[str], value: str, namespace: Mapping[str, object]) -> Answers:
-    """Return the values that a flag of `kind` may take, after the last comma where several go."""
-    if kind in ("model", "size"):
-        head, comma, last = value.rpartition(",")
-        taken = head.split(",") if comma else []
-        known = _model_names() if kind == "model" else _sizes(before)
-        return last, [name for name in known if name not in taken]
-    sources: Mapping[str, Callable[[], list[str]]] = {
-        "quality": lambda: ["standard", "hd"],
-        "style": _styles,
-        "image": lambda: [*_pictures(namespace), *_paths(value)],
-        "mask": lambda: [*_pictures(namespace), *_paths(value)],
-        "path": lambda: _paths(value),
-        "prompts": lambda: _lists(namespace),
-        "gateway": _gateways,
-    }
-    return value, sources[kind]() if kind in sources else []
-
-
-def _gateways() -> list[str]:
-    from blockrun_magic.gateway.gateways import PRESETS
-
-    return ["practice", *PRESETS]
-
-
-def _styles() -> list[str]:
-    from blockrun_magic.notebook.cells.styles import load_styles
-    from blockrun_magic.wiring import blockrun_home
-
-    return list(load_styles(blockrun_home()))
+def _chosen_models(before: Sequence[str]) -> list[str]:
+    """Return the names after --model in what was typed before."""
+    names = ""
+    for index, text in enumerate(before):
+        name, equals, value = text.partition("=")
+        if name in ("--model", "-m"):
+            names = value if equals else before[index + 1] if index + 1 < len(before) else ""
+    return names.split(",")
 
 
 def _command_answers(before: list[str], word: str, namespace: Mapping[str, object]) -> Answers:
     from blockrun_magic.notebook.commands.registry import COMMANDS
 
     if not before:
-        return word, list(COMMANDS)
-    command = COMMANDS.get(before[0])
+        return word, of_type("command", COMMANDS)
+    command, rest = COMMANDS.get(before[0]), before[1:]
+    if command is not None and command.name == "help":
+        return word, of_type("command", COMMANDS) if not rest else []
+    if command is not None and rest and (below := command.subcommand(rest[0])) is not None:
+        command, rest = below, rest[1:]
     if command is None:
         return word, []
-    if command.name == "price":
-        return _flag_answers("imagegen", before[1:], word, namespace)
-    if command.name in ("info", "reuse"):
-        return word, [*_pictures(namespace), *_paths(word)]
-    if command.name == "models":
-        return word, _model_names()
-    options = re.findall(r"--[a-z-]+|\b[a-z][a-z0-9-]*\b", command.usage.partition(" ")[2])
-    return word, [option for option in dict.fromkeys(options) if option not in before[1:]]
+    name, equals, value = word.partition("=")
+    if equals and (option := command.argument(name)) is not None:
+        return _argument_values(option, value, namespace, rest)
+    previous = command.argument(rest[-1]) if rest else None
+    if previous is not None and previous.metavar is not None and not (previous.optional and word.startswith("-")):
+        return _argument_values(previous, word, namespace, rest[:-1])
+    return _argument_answers(command, rest, word, namespace)
 
 
-def _model_names() -> list[str]:
-    from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
-
-    short = [name for model in SNAPSHOT.models for name in model.shorthands]
-    return [*short, *(model.id for model in SNAPSHOT.models)]
-
-
-def _sizes(before: list[str]) -> list[str]:
-    """Return the sizes that every chosen model makes, the first model's default first."""
-    from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
-    from blockrun_magic.notebook.cells.flags import find_flag
-
-    names = ""
-    for index, text in enumerate(before):
-        name, equals, value = text.partition("=")
-        flag = find_flag(name)
-        if flag is not None and flag.kind == "model":
-            names = value if equals else before[index + 1] if index + 1 < len(before) else ""
-    models = [model for name in names.split(",") if (model := SNAPSHOT.find(name)) is not None]
-    models = models or [SNAPSHOT.models[0]]
-    return [size for size in models[0].sizes if all(model.allows_size(size) for model in models)]
+def _argument_answers(command: Command, before: Sequence[str], word: str, namespace: Mapping[str, object]) -> Answers:
+    """Return the subcommands, words and options that may come next."""
+    options = of_type("flag", (each.name for each in command.arguments if each.is_option and each.name not in before))
+    if word.startswith("-"):
+        return word, options
+    answers = of_type("command", (each.name for each in command.subcommands if not each.hidden and not before))
+    positional = next((each for each in command.arguments if not each.is_option), None)
+    fragment = word
+    if positional is not None:
+        fragment, values = _argument_values(positional, word, namespace, before)
+        answers += [value for value in values or [] if value.text not in before]
+    return fragment, [*answers, *options]
 
 
-def _pictures(namespace: Mapping[str, object]) -> list[str]:
-    """Return the variables that hold pictures, `img` first, the newest names before the oldest."""
-    from blockrun_magic.images.detection import is_image_like
-    from blockrun_magic.notebook.background import BackgroundJob
-
-    names = [
-        name
-        for name, value in reversed(list(namespace.items()))
-        if not name.startswith("_") and (isinstance(value, BackgroundJob) or is_image_like(value))
-    ]
-    return sorted(names, key=lambda name: name != "img")
-
-
-def _lists(namespace: Mapping[str, object]) -> list[str]:
-    from blockrun_magic.notebook.cells.fill import values_of
-
-    return [
-        name
-        for name, value in namespace.items()
-        if not name.startswith("_") and name not in ("In", "Out") and values_of(value)
-    ]
-
-
-def _paths(text: str) -> list[str]:
-    """Return the pictures and folders that `text` may grow into, folders with a slash behind."""
-    from blockrun_magic.images.references import PICTURE_SUFFIXES
-
-    folder, _, _ = text.rpartition("/")
-    shown = f"{folder}/" if folder or text.startswith("/") else ""
-    place = Path(shown or ".").expanduser()
-    found = []
-    with os.scandir(place) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                found.append(f"{shown}{entry.name}/")
-            elif Path(entry.name).suffix.lower() in PICTURE_SUFFIXES:
-                found.append(f"{shown}{entry.name}")
-    return sorted(found)[:_MAX_FILES]
+def _argument_values(argument: Argument, value: str, namespace: Mapping[str, object], before: Sequence[str]) -> Answers:
+    if argument.choices:
+        return value, of_type("choice", argument.choices)
+    return candidates(argument.kind, value, namespace, _chosen_models(before))

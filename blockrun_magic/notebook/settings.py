@@ -1,4 +1,4 @@
-"""What `%config BlockrunMagics` and IPython's configuration file can set."""
+"""Settings for `%config BlockrunMagics` and IPython's configuration file."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ __all__ = ["Settings"]
 
 
 class Settings(HasTraits):
-    """The user's choices; each has a default that a beginner can live with."""
+    """The user's settings; each has a default that suits a beginner."""
 
-    model = Unicode("", help="The model that %%imagegen takes without --model.").tag(config=True)
-    edit_model = Unicode("", help="The model that %%img2img takes without --model.").tag(config=True)
-    size = Unicode("", help="The size taken without --size, where the model makes it.").tag(config=True)
-    gateway = Unicode("", help="Where requests go, as after `%blockrun use`.").tag(config=True)
-    cap_image = Unicode("", help="The cap per image in dollars, as in `%blockrun budget`.").tag(config=True)
-    cap_session = Unicode("", help="The cap per session in dollars.").tag(config=True)
-    cap_day = Unicode("", help="The cap per UTC day in dollars.").tag(config=True)
-    preview_side = Int(768, min=64, max=2048, help="The longest side of a shown image, in pixels.").tag(config=True)
-    preview_format = Enum(("jpeg", "png"), "jpeg", help="How shown images are embedded.").tag(config=True)
+    model = Unicode("", help="The model of %%imagegen without --model.").tag(config=True)
+    edit_model = Unicode("", help="The model of %%img2img without --model.").tag(config=True)
+    size = Unicode("", help="The size without --size, for models that make it.").tag(config=True)
+    gateway = Unicode("", help="The gateway, as with `%blockrun use`.").tag(config=True)
+    cap_image = Unicode("", help="The limit per image in dollars, as in `%blockrun budget`.").tag(config=True)
+    cap_session = Unicode("", help="The limit per session in dollars.").tag(config=True)
+    cap_day = Unicode("", help="The limit per UTC day in dollars.").tag(config=True)
+    preview_side = Int(768, min=64, max=2048, help="The longest side of a preview, in pixels.").tag(config=True)
+    preview_format = Enum(("jpeg", "png"), "jpeg", help="The format of previews in the notebook.").tag(config=True)
     image_name = Unicode("img", help="The variable for the last image.").tag(config=True)
     images_name = Unicode("imgs", help="The variable for the list of the last images.").tag(config=True)
-    jobs = Int(8, min=1, max=32, help="How many requests of one cell run at a time.").tag(config=True)
-    cache_only = Bool(False, help="Show only images that are kept; anything else is an error.").tag(config=True)
+    jobs = Int(8, min=1, max=32, help="How many requests of one cell run at the same time.").tag(config=True)
+    cache_only = Bool(False, help="Show only stored images; anything else is an error.").tag(config=True)
     keep_loop_running = Bool(False, help="Keep your own asyncio tasks running while a cell waits (nest-asyncio2).").tag(
         config=True
     )
@@ -46,11 +46,11 @@ class Settings(HasTraits):
     def _variable(self, proposal: Any) -> str:
         name = str(proposal["value"])
         if not name.isidentifier() or iskeyword(name):
-            raise TraitError(f"{name!r} cannot be the name of a variable")
+            raise TraitError(f"{name!r} is not a valid variable name")
         return name
 
     def caps(self) -> dict[str, int]:
-        """Return the caps that are set here, in micro-USDC by name."""
+        """Return the limits that are set here, in micro-USDC by name."""
         from blockrun_magic.payments.money import parse_usd
 
         texts = {"image": self.cap_image, "session": self.cap_session, "day": self.cap_day}

@@ -1,4 +1,4 @@
-"""The values of flags, from what was typed to what is meant; each refusal says how to write it."""
+"""Values of flags: what was typed becomes a value, or an error that shows how to write it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from unicodedata import normalize
 
 from blockrun_magic.errors import FlagError
 from blockrun_magic.gateway.catalog.catalog import DEFAULT_SIZE, MAX_N
+from blockrun_magic.notebook.cells.sizes import SIZE_WORDS, is_size_word
 from blockrun_magic.payments.money import parse_usd
-from blockrun_magic.text import quoted
+from blockrun_magic.text import did_you_mean, quoted
 
 __all__ = ["CONVERTERS", "MAX_JOBS", "Kind"]
 
@@ -45,28 +46,34 @@ def _names(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(","))
     if not all(names):
         raise FlagError(
-            f"{quoted(text)} has nothing before or after a comma.",
-            "Write several values with commas and no spaces: a,b,c.",
+            f"{quoted(text)} has an empty value before or after a comma.",
+            "Separate several values by commas without spaces: a,b,c.",
         )
     return names
 
 
 def _sizes(text: str) -> tuple[str, ...]:
-    sizes = []
-    for name in _names(text):
-        match = _SIZE.fullmatch(name)
-        if match is None:
-            side = _whole(name)
-            example = f"{side}x{side}" if side else DEFAULT_SIZE
-            raise FlagError(f"{quoted(name)} is not a size.", f"Write width x height in pixels: --size {example}.")
-        sizes.append(f"{match[1]}x{match[2]}")
-    return tuple(sizes)
+    return tuple(_size(name) for name in _names(text))
+
+
+def _size(name: str) -> str:
+    match = _SIZE.fullmatch(name)
+    if match is not None:
+        return f"{match[1]}x{match[2]}"
+    if is_size_word(name.lower()):
+        return name.lower()
+    side = _whole(name)
+    example = f"{side}x{side}" if side else DEFAULT_SIZE
+    raise FlagError(
+        f"{quoted(name)} is not a size.",
+        f"{did_you_mean(name, SIZE_WORDS)}Write width x height, a ratio or a word: --size {example}, 16:9 or portrait.",
+    )
 
 
 def _count(text: str) -> int:
     count = _whole(text)
     if count is None or count > MAX_N:
-        raise FlagError(f"{quoted(text)} is not a number of pictures.", f"Give a whole number from 1 to {MAX_N}: -n 4.")
+        raise FlagError(f"{quoted(text)} is not a number of images.", f"Give a whole number from 1 to {MAX_N}: -n 4.")
     return count
 
 
@@ -82,9 +89,7 @@ def _jobs(text: str) -> int:
 def _take(text: str) -> int:
     take = _whole(text)
     if take is None:
-        raise FlagError(
-            f"{quoted(text)} is not the number of a take.", "Give a whole number, counted from 1: --take 2."
-        )
+        raise FlagError(f"{quoted(text)} is not the number of a take.", "Give a whole number from 1: --take 2.")
     return take
 
 
@@ -94,21 +99,21 @@ def _whole(text: str) -> int | None:
 
 
 def _variable(text: str) -> str:
-    # Python reads identifiers in this normal form, so a picture bound in another could not be found.
+    # Python reads identifiers in this normal form, so an image bound in another could not be found.
     name = normalize("NFKC", text)
     if name.isidentifier() and not iskeyword(name):
         return name
     likely = re.sub(r"\W+", "_", name).strip("_")[:_SUGGESTED_NAME]
     likely = f"{likely}_" if iskeyword(likely) else likely
     raise FlagError(
-        f"{quoted(text)} cannot be the name of a variable.",
-        f"Choose a plain name: --as {likely if likely.isidentifier() else 'picture'}.",
+        f"{quoted(text)} is not a valid variable name.",
+        f"Choose another name: --as {likely if likely.isidentifier() else 'image'}.",
     )
 
 
 def _amount(text: str) -> int:
     try:
-        # Longer ones are past every budget, and past the precision of decimals.
+        # Longer ones are above every limit, and past the precision of decimals.
         return parse_usd(text if len(text) <= _MAX_AMOUNT else "")
     except ValueError:
         raise FlagError(

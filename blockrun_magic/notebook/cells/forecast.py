@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from blockrun_magic.errors import BlockrunError, FlagError
 from blockrun_magic.gateway.request import ImageRequest
-from blockrun_magic.notebook.cells.flags import Flags, parse
+from blockrun_magic.notebook.cells.flags import Flags
+from blockrun_magic.notebook.cells.parser import parse
 from blockrun_magic.notebook.cells.plan import RequestPlan, apply_defaults, plan_requests
 from blockrun_magic.notebook.display.cards import Card, Table, format_amount
 from blockrun_magic.notebook.settings import Settings

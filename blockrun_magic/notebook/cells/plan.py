@@ -8,9 +8,10 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blockrun_magic.notebook.cells.fill import fill
 from blockrun_magic.notebook.cells.flags import Flags
-from blockrun_magic.notebook.cells.prompts import prompts_from, prompts_of_lines
+from blockrun_magic.notebook.cells.prompts import fill, prompts_from, prompts_of_lines
+from blockrun_magic.notebook.cells.sizes import resolve_size
+from blockrun_magic.notebook.cells.stray_flags import check_prompts
 from blockrun_magic.notebook.cells.styles import styled
 
 if TYPE_CHECKING:
@@ -63,11 +64,15 @@ def plan_requests(
     from blockrun_magic.images.source import find_source
 
     operation = _OPERATIONS[magic]
+    if flags.prompts:
+        check_prompts(magic, prompts_from(flags.prompts, namespace))
     models = [catalog.resolve(name) for name in flags.models] or [catalog.default_model(operation)]
     variants = [
         (prompt, model, size)
         for prompt, model in product(_prompts(flags, namespace, home), dict.fromkeys(models))
-        for size in dict.fromkeys(flags.sizes or (catalog.default_size(model),))
+        for size in dict.fromkeys(
+            resolve_size(text, model, catalog) for text in flags.sizes or (catalog.default_size(model),)
+        )
     ]
     return RequestPlan(
         operation=operation,

@@ -14,7 +14,8 @@ __all__ = ["cell_of"]
 
 def cell_of(studio: Studio, purchase: Purchase) -> tuple[str, str]:
     """Return the cell that makes `purchase` again, and a sentence about sources that are gone, or ""."""
-    from blockrun_magic.notebook.cells.flags import Flags, render
+    from blockrun_magic.notebook.cells.flags import Flags
+    from blockrun_magic.notebook.cells.parser import render
 
     request = purchase.request
     model = studio.catalog.find(request["model"])

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from blockrun_magic.errors import BlockrunError
 from blockrun_magic.notebook.background import BackgroundJob
-from blockrun_magic.notebook.cells.flags import Flags, parse
+from blockrun_magic.notebook.cells.flags import Flags
+from blockrun_magic.notebook.cells.parser import parse
 from blockrun_magic.notebook.cells.plan import RequestPlan, apply_defaults, build_requests, plan_requests
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Message

@@ -8,8 +8,9 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blockrun_magic.errors import FlagError
+from blockrun_magic.errors import UsageError
 from blockrun_magic.notebook.cells.rerun import cell_of
+from blockrun_magic.notebook.commands.arguments import Argument, Arguments, Command
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Card, Message, Table, format_amount, to_html
 from blockrun_magic.notebook.display.thumbnails import thumbnail
@@ -18,16 +19,16 @@ if TYPE_CHECKING:
     from blockrun_magic.payments.ledger.records import Purchase
     from blockrun_magic.studio import Studio
 
-__all__ = ["history", "reuse"]
+__all__ = ["HISTORY", "REUSE", "history", "reuse"]
 
 _PAGE = 20
 _THUMBNAIL = 96
 
 
-def history(context: Context, words: Sequence[str]) -> Card:
+def history(context: Context, arguments: Arguments) -> Card:
     """Return what was made, newest first, with thumbnails; words search prompts and models."""
     studio, gateway = context.session.studio_and_gateway()
-    page, wanted = _page_and_words(words)
+    page, wanted = arguments["--page"] or 1, arguments["WORDS"] or ""
     found = studio.ledger.search_finished(gateway.realm, wanted, _PAGE + 1, (page - 1) * _PAGE)
     more = f"More: %blockrun history {wanted} --page {page + 1}".replace("  ", " ") if len(found) > _PAGE else ""
     if not found:
@@ -40,24 +41,12 @@ def history(context: Context, words: Sequence[str]) -> Card:
     return Card(text, html)
 
 
-def reuse(context: Context, words: Sequence[str]) -> Card:
-    """Write the cell that made a picture as the next input, and return its text."""
-    if len(words) != 1:
-        raise FlagError("`reuse` takes one picture.", "For example: %blockrun reuse img, or an id from history.")
+def reuse(context: Context, arguments: Arguments) -> Card:
+    """Write the cell that made an image as the next input, and return its text."""
     studio = context.session.studio_and_gateway()[0]
-    text, note = cell_of(studio, _purchase_of(context, studio, words[0]))
+    text, note = cell_of(studio, _purchase_of(context, studio, arguments["IMAGE|ID"]))
     context.shell.set_next_input(text)
     return Message(f"{text}\n{note}".strip())
-
-
-def _page_and_words(words: Sequence[str]) -> tuple[int, str]:
-    if "--page" not in words:
-        return 1, " ".join(words)
-    at = list(words).index("--page")
-    number = words[at + 1] if at + 1 < len(words) else ""
-    if not number.isascii() or not number.isdigit() or int(number) < 1:
-        raise FlagError("--page needs a number from 1.", "For example: %blockrun history --page 2.")
-    return int(number), " ".join([*words[:at], *words[at + 2 :]])
 
 
 def _facts(studio: Studio, purchase: Purchase) -> tuple[str, str, str, str]:
@@ -95,7 +84,24 @@ def _purchase_of(context: Context, studio: Studio, text: str) -> Purchase:
             realm, digest, take = (record.get(name) for name in ("money", "request", "take"))
             purchase = studio.ledger.purchase(str(realm), str(digest), take if isinstance(take, int) else 1)
     if purchase is None:
-        raise FlagError(
+        raise UsageError(
             f"The ledger does not know how {text[:60]} was made.", "`%blockrun history` lists what it knows."
         )
     return purchase
+
+
+HISTORY = Command(
+    "history",
+    "List the images made here, newest first.",
+    history,
+    (
+        Argument("WORDS", "text", "Only prompts and models that mention these words.", many=True),
+        Argument("--page", "count", "An older page.", "K"),
+    ),
+)
+REUSE = Command(
+    "reuse",
+    "Write the cell that made an image as the next cell.",
+    reuse,
+    (Argument("IMAGE|ID", "image", "The image: a variable, a path or an id from `%blockrun history`.", required=True),),
+)

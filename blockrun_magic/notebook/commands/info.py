@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from blockrun_magic.errors import FlagError
+from blockrun_magic.notebook.commands.arguments import Argument, Arguments, Command
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Card, Message, Table
 from blockrun_magic.notebook.display.receipts import _rows
 
-__all__ = ["info"]
+__all__ = ["INFO", "info"]
 
 
-def info(context: Context, words: Sequence[str]) -> Card:
-    """Return the receipt in a picture: a path, a variable, a result."""
+def info(context: Context, arguments: Arguments) -> Card:
+    """Return the receipt in an image: a path, a variable, a result."""
     from PIL import Image
 
     from blockrun_magic.images.provenance import read
     from blockrun_magic.images.source import find_source
 
-    if len(words) != 1:
-        raise FlagError("`info` takes one picture.", "For example: %blockrun info img, or %blockrun info cat.png.")
-    source: Any = find_source(words[0], context.shell.user_ns)
+    name = arguments["IMAGE"]
+    source: Any = find_source(name, context.shell.user_ns)
     source = getattr(source, "image", source)
     known = isinstance(source, str | Path | bytes | Image.Image)
     record = read(source) if known and not _is_url(source) else None
     if record is None:
-        return Message(f"{words[0]} carries no receipt of ours.")
+        return Message(f"{name} has no receipt.")
     rows = _rows(record)
-    note = "A crop or a resized copy made with PIL still carries the receipt of the picture it came from."
-    return Table(("", ""), rows, title=f"The receipt in {words[0]}", note=note, left=2)
+    note = "A crop or a resized copy made with PIL still has the receipt of its original."
+    return Table(("", ""), rows, title=f"The receipt in {name}", note=note, left=2)
 
 
 def _is_url(source: object) -> bool:
     return isinstance(source, str) and source[:5].lower() in ("http:", "https", "data:")
+
+
+INFO = Command(
+    "info",
+    "Show the receipt in an image.",
+    info,
+    (Argument("IMAGE", "image", "The image: a variable, a result or a path.", required=True),),
+)

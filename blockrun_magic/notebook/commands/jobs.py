@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
-from blockrun_magic.errors import BlockrunError, FlagError
+from blockrun_magic.errors import BlockrunError, UsageError
+from blockrun_magic.notebook.commands.arguments import Argument, Arguments, Command
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Card, Message, Table, format_amount
 from blockrun_magic.payments.ledger.records import Payment, Purchase
 from blockrun_magic.payments.ledger.states import State
-from blockrun_magic.payments.money import format_usd, parse_usd
+from blockrun_magic.payments.money import format_usd
+from blockrun_magic.text import quoted
 
-__all__ = ["jobs", "resolve", "resume"]
+__all__ = ["JOBS", "RESOLVE", "RESUME", "jobs", "resolve", "resume"]
 
 
-def jobs(context: Context, _words: Sequence[str]) -> Card:
+def jobs(context: Context, _arguments: Arguments) -> Card:
     """Return what is paid or at risk and has no picture yet, after asking what became of it."""
     studio, gateway = context.session.studio_and_gateway()
     decided = context.session.run(studio.reconcile(gateway))
@@ -50,12 +51,12 @@ def _job_row(purchase: Purchase, payment: Payment) -> tuple[str, ...]:
     return purchase.id, begun, model, short, purchase.gateway, amount, state[:90]
 
 
-def resume(context: Context, words: Sequence[str]) -> Card:
+def resume(context: Context, arguments: Arguments) -> Card:
     """Collect one open purchase, or all; show each picture, and return how it went."""
     from blockrun_magic.notebook.cells.run import resume_purchase
 
     _, gateway = context.session.studio_and_gateway()
-    wanted = _wanted(context, words)
+    wanted = _wanted(context, arguments["ID"])
     lines = []
     for purchase in wanted:
         if purchase.realm != gateway.realm:
@@ -70,23 +71,23 @@ def resume(context: Context, words: Sequence[str]) -> Card:
     return Message("\n".join(lines) or "Nothing is open: every payment has its picture or was released.")
 
 
-def _wanted(context: Context, words: Sequence[str]) -> list[Purchase]:
+def _wanted(context: Context, name: str | None) -> list[Purchase]:
     ledger = context.session.studio_and_gateway()[0].ledger
-    if not words:
+    if name is None:
         return ledger.open_purchases()
-    purchase = ledger.purchase_by_id(words[0])
-    if purchase is None or len(words) > 1:
-        raise FlagError(f"There is no open payment {' '.join(words)[:40]!r}.", "`%blockrun jobs` lists them.")
+    purchase = ledger.purchase_by_id(name)
+    if purchase is None:
+        raise UsageError(f"There is no open payment {quoted(name)}.", "`%blockrun jobs` lists them.")
     return [purchase]
 
 
-def resolve(context: Context, words: Sequence[str]) -> Card:
+def resolve(context: Context, arguments: Arguments) -> Card:
     """Book what the user knows of a payment that nobody else can tell of."""
     studio, _ = context.session.studio_and_gateway()
-    name, charged, amount = _parse_arguments(words)
+    name, charged, amount = _decision(arguments)
     purchase = studio.ledger.purchase_by_id(name)
     if purchase is None:
-        raise FlagError(f"There is no purchase {name[:40]!r}.", "`%blockrun jobs` lists what is open.")
+        raise UsageError(f"There is no purchase {quoted(name)}.", "`%blockrun jobs` lists what is open.")
     booked = context.session.run(studio.books.resolve(purchase, charged=charged, amount=amount))
     if not booked:
         return Message(
@@ -98,17 +99,31 @@ def resolve(context: Context, words: Sequence[str]) -> Card:
     return Message(f"{purchase.id}: {total} booked as {'charged' if charged else 'not charged'}. {after}")
 
 
-def _parse_arguments(words: Sequence[str]) -> tuple[str, bool, int | None]:
-    """Return the purchase's id, whether it was charged, and how much if that was said."""
-    parts = " ".join(words).replace("=", " ").split()
-    try:
-        if len(parts) == 2 and parts[1] in ("--charged", "--not-charged"):
-            return parts[0], parts[1] == "--charged", None
-        if len(parts) == 3 and parts[1] == "--charged":
-            return parts[0], True, parse_usd(parts[2])
-    except ValueError as error:
-        raise FlagError(f"--charged is followed by dollars: {error}.", "For example: --charged 0.0535.") from None
-    raise FlagError(
-        "`resolve` takes the id of a purchase and what became of it.",
-        "For example: %blockrun resolve 3fa9 --charged, --charged 0.0535, or --not-charged.",
-    )
+def _decision(arguments: Arguments) -> tuple[str, bool, int | None]:
+    """Return the purchase's id, whether it was charged, and how much if that was given."""
+    charged = "--charged" in arguments
+    if charged == bool(arguments["--not-charged"]):
+        raise UsageError(
+            "`resolve` needs to know whether the payment was charged.",
+            "For example: %blockrun resolve 3fa9 --charged, --charged 0.0535, or --not-charged.",
+        )
+    return arguments["ID"], charged, arguments["--charged"] if charged and arguments["--charged"] != "" else None
+
+
+JOBS = Command("jobs", "List payments without an image, after checking what became of them.", jobs)
+RESUME = Command(
+    "resume",
+    "Download paid images that have not arrived; nothing is paid twice.",
+    resume,
+    (Argument("ID", "id", "The payment, as `%blockrun jobs` lists it; all of them otherwise."),),
+)
+RESOLVE = Command(
+    "resolve",
+    "Record whether a payment made by ClawRouter or an account was charged.",
+    resolve,
+    (
+        Argument("ID", "id", "The id of the purchase.", required=True),
+        Argument("--charged", "usd", "It was charged, this much if you know.", "USD", optional=True),
+        Argument("--not-charged", "switch", "It was not charged."),
+    ),
+)

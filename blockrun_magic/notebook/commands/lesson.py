@@ -4,39 +4,24 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from blockrun_magic.errors import FlagError, LessonError, WalletError
+from blockrun_magic.errors import UsageError, LessonError, WalletError
+from blockrun_magic.notebook.commands.arguments import Argument, Arguments, Command
 from blockrun_magic.notebook.commands.wallet.keys import wallets_here
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Card, Message
 from blockrun_magic.studio.lessons.archive import _unpack
 from blockrun_magic.studio.lessons.lesson import FOLDER, open_lesson, write_lesson
-from blockrun_magic.text import did_you_mean, quoted
+from blockrun_magic.text import quoted
 
-__all__ = ["USAGE", "lesson"]
+__all__ = ["LESSON"]
 
-USAGE = "lesson [export FILE.zip [--notebook NB] [--strict]|open FILE.zip|close]"
-_STRICT, _NOTEBOOK = "--strict", "--notebook"
 _PAYMENT_HEADERS = ("PAYMENT-SIGNATURE", "X-PAYMENT")
 
 
-def lesson(context: Context, words: Sequence[str]) -> Card:
-    """Export or open a lesson; without a word, say which are open."""
-    if not words:
-        return _which(context)
-    word, *rest = words
-    run = _WORDS.get(word)
-    if run is None:
-        raise FlagError(
-            f"`lesson` knows no word {quoted(word)}.", f"{did_you_mean(word, _WORDS)}It knows {', '.join(_WORDS)}."
-        )
-    return run(context, rest)
-
-
-def _which(context: Context) -> Card:
+def _which(context: Context, _arguments: Arguments) -> Card:
     studio, _ = context.session.studio_and_gateway()
     lines = [
         f"{found.name}: {len(found)} answers, "
@@ -46,10 +31,10 @@ def _which(context: Context) -> Card:
     return Message("\n".join(lines) or "No lesson is open. `%blockrun lesson open FILE.zip` opens one.")
 
 
-def _export(context: Context, words: Sequence[str]) -> Card:
-    target, notebook, strict = _parse_arguments(words)
+def _export(context: Context, arguments: Arguments) -> Card:
+    target, notebook, strict = _export_arguments(arguments)
     if target.exists():
-        raise FlagError(f"{target} exists already.", "Nothing was written over. Choose another name, or remove it.")
+        raise UsageError(f"{target} exists already.", "Nothing was written over. Choose another name, or remove it.")
     studio, _ = context.session.studio_and_gateway()
     results = [result for key in list(studio.delivered) if (result := studio.stored_result(*key)) is not None]
     if not results:
@@ -80,16 +65,13 @@ def _export(context: Context, words: Sequence[str]) -> Card:
     return Message("\n".join(lines))
 
 
-def _parse_arguments(words: Sequence[str]) -> tuple[Path, Path, bool]:
-    rest = [word for word in words if word != _STRICT]
-    named = None
-    if _NOTEBOOK in rest:
-        at = rest.index(_NOTEBOOK)
-        named = rest[at + 1] if at + 1 < len(rest) else None
-        del rest[at : at + 2]
-    if len(rest) != 1 or not rest[0].lower().endswith(".zip"):
-        raise FlagError("`lesson export` takes the name of a ZIP file.", "Such as %blockrun lesson export fox.zip.")
-    return Path(rest[0]).expanduser(), _notebook(named), _STRICT in words
+def _export_arguments(arguments: Arguments) -> tuple[Path, Path, bool]:
+    target = arguments["FILE.zip"]
+    if not target.lower().endswith(".zip"):
+        raise UsageError(
+            f"{quoted(target)} is not the name of a ZIP file.", "For example: %blockrun lesson export fox.zip."
+        )
+    return Path(target).expanduser(), _notebook(arguments["--notebook"]), bool(arguments["--strict"])
 
 
 def _notebook(named: str | None) -> Path:
@@ -97,7 +79,7 @@ def _notebook(named: str | None) -> Path:
     if named is not None:
         path = Path(named).expanduser()
         if not path.is_file():
-            raise FlagError(f"There is no notebook {path}.", "Save it first, and check its name.")
+            raise UsageError(f"There is no notebook {path}.", "Save it first, and check its name.")
         return path
     running = Path(os.environ.get("JPY_SESSION_NAME", "")).name
     if running.endswith(".ipynb") and Path(running).is_file():
@@ -105,7 +87,7 @@ def _notebook(named: str | None) -> Path:
     here = sorted(Path().glob("*.ipynb"))
     if len(here) == 1:
         return here[0]
-    raise FlagError("It is not clear which notebook this is.", f"Save it, and name it: {_NOTEBOOK} NAME.ipynb.")
+    raise UsageError("It is not clear which notebook this is.", "Save it, and name it: --notebook NAME.ipynb.")
 
 
 def _check_no_secrets(notebook: Path) -> None:
@@ -124,10 +106,8 @@ def _check_no_secrets(notebook: Path) -> None:
         )
 
 
-def _open(context: Context, words: Sequence[str]) -> Card:
-    if len(words) != 1:
-        raise FlagError("`lesson open` takes a ZIP file, or a folder.", "Such as %blockrun lesson open fox.zip.")
-    path = Path(words[0]).expanduser()
+def _open(context: Context, arguments: Arguments) -> Card:
+    path = Path(arguments["FILE.zip"]).expanduser()
     lines: list[str] = []
     if path.suffix.lower() == ".zip":
         path, lines = _unpack(path)
@@ -140,13 +120,34 @@ def _open(context: Context, words: Sequence[str]) -> Card:
     return Message("\n".join(lines))
 
 
-def _close(context: Context, words: Sequence[str]) -> Card:
-    if words:
-        raise FlagError("`lesson close` takes no more words.", "Write: %blockrun lesson close.")
+def _close(context: Context, _arguments: Arguments) -> Card:
     studio, _ = context.session.studio_and_gateway()
     names = ", ".join(found.name for found in studio.lessons)
     studio.lessons = []
     return Message(f"Closed: {names}." if names else "No lesson is open.")
 
 
-_WORDS: dict[str, Callable[[Context, Sequence[str]], Card]] = {"export": _export, "open": _open, "close": _close}
+LESSON = Command(
+    "lesson",
+    "Share a notebook with its images, or open one: they answer its cells for $0.",
+    _which,
+    subcommands=(
+        Command(
+            "export",
+            "Pack the notebook and its images.",
+            _export,
+            (
+                Argument("FILE.zip", "path", "The ZIP file to write.", required=True),
+                Argument("--notebook", "path", "The notebook, if it is not this one.", "NB"),
+                Argument("--strict", "switch", "Cells without an image in the lesson are errors."),
+            ),
+        ),
+        Command(
+            "open",
+            "Open a lesson.",
+            _open,
+            (Argument("FILE.zip", "path", "The ZIP file or folder to open.", required=True),),
+        ),
+        Command("close", "Close all lessons.", _close),
+    ),
+)

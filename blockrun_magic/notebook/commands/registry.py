@@ -1,106 +1,126 @@
-"""The words of `%blockrun`, as one table: running them, their help and completion read it."""
+"""The commands of %blockrun, as one table: running, help, completion and the reference read it."""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from blockrun_magic.errors import FlagError
-from blockrun_magic.gateway.gateways import PRESETS
-from blockrun_magic.notebook.commands import catalog, history, info, jobs, spend, status, store, styles, use
-from blockrun_magic.notebook.commands import lesson as lessons
-from blockrun_magic.notebook.commands import panel as panels
-from blockrun_magic.notebook.commands.wallet import commands as wallets
+from blockrun_magic.errors import UsageError
+from blockrun_magic.notebook.commands import catalog, history, info, jobs, spend, status, store, use
+from blockrun_magic.notebook.commands.arguments import Argument, Arguments, Command, parse_arguments
+from blockrun_magic.notebook.commands.lesson import LESSON
+from blockrun_magic.notebook.commands.wallet.commands import WALLET, check_secret
 from blockrun_magic.notebook.context import Context
-from blockrun_magic.notebook.display.cards import Card, Table
+from blockrun_magic.notebook.display.cards import Card, CardGroup, Message, Table
 from blockrun_magic.notebook.display.output import show
 from blockrun_magic.text import did_you_mean, quoted
 
 if TYPE_CHECKING:
     from blockrun_magic.notebook.panel.panel import Panel
 
-__all__ = ["COMMANDS", "Command", "run_command"]
+__all__ = ["COMMANDS", "OVERVIEW", "Command", "run_command"]
 
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """One word of `%blockrun`: how it is used, what it does, and the function that does it."""
-
-    usage: str
-    help: str
-    run: Callable[[Context, Sequence[str]], Card | Panel]
-
-    @property
-    def name(self) -> str:
-        """The word itself."""
-        return self.usage.partition(" ")[0]
+OVERVIEW = Command("", "Show the gateway, the wallet, spend and limits.", status.overview)
 
 
 def run_command(context: Context, line: str) -> None:
-    """Run what `line` says and show its card; raises FlagError for words that are none of ours."""
-    word, _, rest = line.strip().partition(" ")
-    if not word:
-        show(status.overview(context, ()))
+    """Run the command on `line` and show its card; raises UsageError for unknown words."""
+    name, rest = _first_word(line)
+    if not name:
+        show(status.overview(context, Arguments()))
         return
-    command = COMMANDS.get(word)
+    if name in _HELP_WORDS:
+        name = "help"
+    command = COMMANDS.get(name)
     if command is None:
-        raise FlagError(
-            f"%blockrun knows no word {quoted(word)}.",
-            f"{did_you_mean(word, COMMANDS)}`%blockrun help` lists them all.",
+        raise UsageError(
+            f"Unknown command: {quoted(f'%blockrun {name}')}.",
+            f"{did_you_mean(name, COMMANDS)}`%blockrun help` lists all commands.",
         )
-    show(command.run(context, _split(rest)))
+    if command.secret:
+        check_secret(rest)
+    path, command, rest = _descend(command, rest)
+    if any(word in _HELP_WORDS for word in rest.split()):
+        show(_help_for(path, command))
+        return
+    show(command.run(context, parse_arguments(path, command, rest)))
 
 
-def _split(text: str) -> Sequence[str]:
-    try:
-        # Not posix: a backslash in a Windows path means itself.
-        words = shlex.split(text, posix=False)
-    except ValueError:
-        raise FlagError("The quotes on this line do not pair up.", "Close the quote, or leave it out.") from None
-    return [word[1:-1] if word[:1] == word[-1:] and word[0] in "\"'" else word for word in words]
+def _first_word(text: str) -> tuple[str, str]:
+    word, *rest = text.strip().split(maxsplit=1) or [""]
+    return word, rest[0] if rest else ""
 
 
-def _help(_context: Context, _words: Sequence[str]) -> Card:
-    rows = [(f"%blockrun {command.usage}", command.help) for command in COMMANDS.values()]
-    rows.insert(0, ("%blockrun", "Gateway, wallet, spend and caps at a glance."))
-    return Table(("line", "what it does"), rows, left=2)
+def _descend(command: Command, text: str) -> tuple[str, Command, str]:
+    """Return the subcommand that `text` begins with, if `command` has any: its path, itself, the remaining text."""
+    name, rest = _first_word(text)
+    if not command.subcommands or not name or name.startswith("-"):
+        return command.name, command, text
+    below = command.subcommand(name)
+    if below is not None:
+        return f"{command.name} {name}", below, rest
+    names = [each.name for each in command.subcommands if not each.hidden]
+    raise UsageError(
+        f"Unknown {command.name} command: {quoted(name)}.", f"{did_you_mean(name, names)}Use one of {', '.join(names)}."
+    )
 
+
+def _open_panel(context: Context, _arguments: Arguments) -> Panel:
+    from blockrun_magic.notebook.panel.open import open_panel
+
+    return open_panel(context)
+
+
+def _help(_context: Context, arguments: Arguments) -> Card:
+    """Return the list of commands, or the arguments of one."""
+    words = (arguments["COMMAND"] or "").split()
+    if not words:
+        commands = (OVERVIEW, *COMMANDS.values())
+        rows = [(f"%blockrun {command.usage}".rstrip(), command.help) for command in commands]
+        return Table(("command", "what it does"), rows, note="`%blockrun help COMMAND` explains one.", left=2)
+    command = COMMANDS.get(words[0])
+    if command is None:
+        raise UsageError(
+            f"Unknown command: {quoted(words[0])}.",
+            f"{did_you_mean(words[0], COMMANDS)}`%blockrun help` lists all commands.",
+        )
+    return _help_for(*_descend(command, " ".join(words[1:]))[:2])
+
+
+def _help_for(path: str, command: Command) -> Card:
+    cards: list[Card] = [Message(f"%blockrun {path}{command.usage.removeprefix(command.name)}\n{command.help}")]
+    rows = [(each.usage.strip("[]") if each.is_option else each.usage, each.help) for each in command.arguments]
+    rows += [(f"{command.name} {each.usage}", each.help) for each in command.subcommands if not each.hidden]
+    if rows:
+        cards.append(Table(("", ""), rows, left=2))
+    return CardGroup(*cards)
+
+
+_HELP_WORDS = ("--help", "-h")
 
 COMMANDS: dict[str, Command] = {
     command.name: command
     for command in (
+        use.USE,
+        catalog.MODELS,
+        catalog.PRICE,
+        spend.SPEND,
+        spend.BUDGET,
+        WALLET,
+        jobs.JOBS,
+        jobs.RESUME,
+        jobs.RESOLVE,
+        history.HISTORY,
+        history.REUSE,
+        LESSON,
+        Command("panel", "Open the panel: prompt, price, images and masks with the mouse.", _open_panel),
+        catalog.STYLES,
+        info.INFO,
+        store.STORE,
         Command(
-            f"use {'|'.join(('practice', *PRESETS))}|auto|URL [--remember]",
-            "Where requests go.",
-            use.use,
+            "help",
+            "List all commands, or explain one.",
+            _help,
+            (Argument("COMMAND", help="The command to explain.", many=True),),
         ),
-        Command("models [WORD] [--refresh]", "The image models: prices, sizes, what each can do.", catalog.models),
-        Command(
-            "price [--model M] [--size S] [-n K]|NOTEBOOK",
-            "What a request, or a whole notebook, costs; asking is free.",
-            catalog.price,
-        ),
-        Command(
-            "spend [session|today|all] [--csv FILE] [--reconcile]", "What was spent, by model and time.", spend.spend
-        ),
-        Command("budget [--image $] [--session $] [--day $]", "Show or change the caps.", spend.budget),
-        Command(wallets.USAGE, "The wallet that pays: make one, fund it, several of them.", wallets.wallet),
-        Command("jobs", "Payments without a picture yet, after asking what became of them.", jobs.jobs),
-        Command("resume [ID]", "Collect what is open; nothing is paid twice.", jobs.resume),
-        Command(
-            "resolve ID --charged|--not-charged",
-            "Book a payment through somebody else that nobody can tell of.",
-            jobs.resolve,
-        ),
-        Command("history [WORD] [--page K]", "What was made, with thumbnails, dates and prices.", history.history),
-        Command("reuse IMAGE|ID", "The cell that made a picture, as the next cell.", history.reuse),
-        Command(lessons.USAGE, "A notebook with its pictures, to hand out: they answer its cells.", lessons.lesson),
-        Command("panel", "The same with the mouse: prompt, price, pictures, masks.", panels.panel),
-        Command("styles [WORD]", "The styles for --style, and where to add your own.", styles.styles),
-        Command("info IMAGE", "The receipt in a picture: a variable, a result or a path.", info.info),
-        Command("store [prune --older-than 90d|--larger-than 2GB] [--yes]", "The pictures that are kept.", store.store),
-        Command("help", "This list.", _help),
     )
 }

@@ -7,20 +7,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blockrun_magic.errors import FlagError
+from blockrun_magic.errors import UsageError
+from blockrun_magic.notebook.commands.arguments import Argument, Arguments, Command
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Bars, Card, CardGroup, Message, Table
 from blockrun_magic.payments.ledger.ledger import Ledger
-from blockrun_magic.payments.money import format_usd, parse_usd
+from blockrun_magic.payments.money import format_usd
 
 if TYPE_CHECKING:
     from blockrun_magic.payments.ledger.clawrouter_log import Comparison, ProxyPayment
 
-__all__ = ["budget", "reconciliation_report", "spend"]
+__all__ = ["BUDGET", "SPEND", "budget", "reconciliation_report", "spend"]
 
 _PERIODS = {"session": "this session", "today": "today (UTC)", "all": "since the beginning"}
-_RECONCILE = "--reconcile"
-_CSV = "--csv"
 _MAX_BARS = 31
 _STEPS = {
     60: ("minute", "%H:%M"),
@@ -31,24 +30,21 @@ _STEPS = {
 _CAPS = ("image", "session", "day")
 
 
-def spend(context: Context, words: Sequence[str]) -> Card:
-    """Return what was spent in a period, by model and over time.
+def spend(context: Context, arguments: Arguments) -> Card:
+    """Return the spend of a period, by model and over time.
 
-    `--csv FILE` writes every payment of it into a file, `--reconcile` lays ClawRouter's own log beside it.
+    `--csv FILE` writes its payments to a file; `--reconcile` compares them with ClawRouter's own log.
     """
     from blockrun_magic.payments.ledger.reports import spending_by_model, spending_summary
 
-    reconcile = _RECONCILE in words
-    words, target = _without_csv([word for word in words if word != _RECONCILE])
-    when = words[0] if words else "today" if reconcile else "session"
-    if when not in _PERIODS or len(words) > 1:
-        raise FlagError(f"`spend` knows no period {' '.join(words)[:40]!r}.", f"Use one of {', '.join(_PERIODS)}.")
+    reconcile, target = arguments["--reconcile"], arguments["--csv"]
+    when = arguments["PERIOD"] or ("today" if reconcile else "session")
     if reconcile:
         return reconciliation_report(context, when)
     studio, gateway = context.session.studio_and_gateway()
     ledger, realm = studio.ledger, gateway.realm
     if target is not None:
-        return _write_csv(ledger, realm, when, target)
+        return _write_csv(ledger, realm, when, Path(target).expanduser())
     by_model = spending_by_model(ledger, realm, when)
     rows = [
         (model, str(count), format_usd(settled), format_usd(at_risk)) for model, count, settled, at_risk in by_model
@@ -82,16 +78,6 @@ def _drawn(ledger: Ledger, realm: str, when: str, by_model: Sequence[tuple[str, 
         yield Bars(f"by {words} (UTC)", times[-_MAX_BARS:])
 
 
-def _without_csv(words: Sequence[str]) -> tuple[list[str], Path | None]:
-    rest = list(words)
-    if _CSV not in rest:
-        return rest, None
-    at = rest.index(_CSV)
-    if at + 1 >= len(rest):
-        raise FlagError(f"{_CSV} needs the name of a file.", f"For example: %blockrun spend all {_CSV} spend.csv.")
-    return rest[:at] + rest[at + 2 :], Path(rest[at + 1]).expanduser()
-
-
 def _write_csv(ledger: Ledger, realm: str, when: str, target: Path) -> Card:
     from blockrun_magic.payments.ledger.reports import list_payments
 
@@ -100,31 +86,20 @@ def _write_csv(ledger: Ledger, realm: str, when: str, target: Path) -> Card:
         with target.open("x", encoding="utf-8", newline="") as file:
             found.to_csv(file)
     except FileExistsError:
-        raise FlagError(f"{target} exists already.", "Nothing was written over. Choose another name.") from None
+        raise UsageError(f"{target} exists already.", "Nothing was written over. Choose another name.") from None
     except OSError as error:
-        raise FlagError(f"{target} cannot be written: {error.strerror}.", "Choose another place.") from error
+        raise UsageError(f"{target} cannot be written: {error.strerror}.", "Choose another place.") from error
     return Message(f"{target}: {len(found)} payments, {_PERIODS[when]}.")
 
 
-def budget(context: Context, words: Sequence[str]) -> Card:
-    """Return the caps, after changing those that are named."""
+def budget(context: Context, arguments: Arguments) -> Card:
+    """Return the limits, after changing those that are given."""
     ledger = context.session.studio_and_gateway()[0].ledger
-    changes: dict[str, int] = {}
-    pairs = iter(" ".join(words).replace("=", " ").split())
-    for word in pairs:
-        name = word.removeprefix("--")
-        if not word.startswith("--") or name not in _CAPS:
-            raise FlagError(
-                f"`budget` knows no cap {word[:40]!r}.",
-                "For example: %blockrun budget --image 0.10 --session 2 --day 5.",
-            )
-        try:
-            changes[name] = parse_usd(next(pairs, ""))
-        except ValueError as error:
-            raise FlagError(f"{word} needs an amount in dollars: {error}.", f"For example: {word} 0.50.") from None
+    changes = {name: arguments[f"--{name}"] for name in _CAPS if f"--{name}" in arguments}
     caps = ledger.set_caps(**changes) if changes else ledger.caps()
     rows = [(name, format_usd(getattr(caps, name))) for name in _CAPS]
-    return Table(("cap", "dollars"), rows, title="Never more than", note="Shared by all kernels; a day is a UTC day.")
+    note = "Shared by all kernels; a day is a UTC day."
+    return Table(("limit", "dollars"), rows, title="Never more than", note=note)
 
 
 _DAY = 86_400
@@ -173,3 +148,25 @@ def _rows(found: Comparison) -> list[tuple[str, str, str, str, str]]:
 def _ours(spent: ProxyPayment) -> str:
     payment = spent.payment
     return f"{format_usd(payment.amount)}{', estimated' if payment.estimated else ''}, {payment.state}"
+
+
+SPEND = Command(
+    "spend",
+    "Show the spend by model and over time.",
+    spend,
+    (
+        Argument("PERIOD", "text", "The period.", choices=tuple(_PERIODS)),
+        Argument("--csv", "path", "Write every payment to a new CSV file.", "FILE"),
+        Argument("--reconcile", "switch", "Compare our ledger with ClawRouter's log."),
+    ),
+)
+BUDGET = Command(
+    "budget",
+    "Show or change the limits.",
+    budget,
+    (
+        Argument("--image", "usd", "At most this much for one image.", "USD"),
+        Argument("--session", "usd", "At most this much in one session.", "USD"),
+        Argument("--day", "usd", "At most this much in one UTC day.", "USD"),
+    ),
+)

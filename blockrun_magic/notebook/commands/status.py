@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from blockrun_magic.errors import WalletError
+from blockrun_magic.notebook.commands.arguments import Arguments
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Card, Table, format_amount
 from blockrun_magic.payments.money import format_usd
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["describe_payer", "overview"]
 
 
-def overview(context: Context, _words: Sequence[str]) -> Card:
+def overview(context: Context, _arguments: Arguments) -> Card:
     """Return gateway, wallet, spend and caps at a glance."""
     from blockrun_magic.payments.ledger.reports import spending_summary
 
@@ -34,7 +34,7 @@ def overview(context: Context, _words: Sequence[str]) -> Card:
         ("at risk", f"{format_amount(at_risk, realm)} sent with an open end; see `%blockrun jobs`"),
         ("cap per image", format_usd(caps.image)),
     ]
-    return Table(("", ""), rows, title="blockrun", note="`%blockrun help` lists what can be said.", left=2)
+    return Table(("", ""), rows, title="blockrun", note="`%blockrun help` lists all commands.", left=2)
 
 
 def describe_payer(context: Context) -> str:

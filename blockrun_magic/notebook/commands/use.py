@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from blockrun_magic.errors import FlagError, WalletError, WalletMissing
+from blockrun_magic.errors import WalletError, WalletMissing
+from blockrun_magic.gateway.gateways import PRESETS
+from blockrun_magic.notebook.commands.arguments import Argument, Arguments, Command
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Card, Message
 from blockrun_magic.wiring import blockrun_home, wallet_for
@@ -15,9 +16,9 @@ from blockrun_magic.wiring import blockrun_home, wallet_for
 if TYPE_CHECKING:
     from blockrun_magic.gateway.gateways import Gateway
 
-__all__ = ["use"]
+__all__ = ["USE", "use"]
 
-_REMEMBER = "--remember"
+_GATEWAY = "|".join(("practice", *PRESETS, "auto", "URL"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,27 +30,22 @@ class _Candidate:
     words: str
 
 
-def use(context: Context, words: Sequence[str]) -> Card:
+def use(context: Context, arguments: Arguments) -> Card:
     """Send requests to the gateway that is named, or with `auto` to the best that is found here."""
     from blockrun_magic.notebook.config_file import remember_gateway
 
-    names = [word for word in words if word != _REMEMBER]
-    if len(names) != 1:
-        raise FlagError(
-            "`use` takes the name of one gateway.",
-            "For example: %blockrun use practice, %blockrun use base, or %blockrun use auto.",
-        )
+    name = arguments[_GATEWAY]
     lines = []
-    if names[0].lower() == "auto":
+    if name.lower() == "auto":
         found = _look_around(context)
         chosen = next(place for place in found if place.usable)
         lines = [f"{place.name}: {place.words}" for place in found]
         gateway = context.session.use(chosen.name, f"found by `%blockrun use auto`: {chosen.words}")
     else:
-        gateway = context.session.use(names[0])
+        gateway = context.session.use(name)
     lines.append(f"Requests go to {gateway.label}: {_money_words(gateway)}.")
     lines += [f"{clause[0].upper()}{clause[1:]}." for clause in gateway.limitations]
-    if _REMEMBER in words:
+    if arguments["--remember"]:
         lines.append(f"Remembered in {remember_gateway(blockrun_home(), gateway.name)} for the kernels to come.")
     context.session.prewarm(gateway)
     context.session.refresh_catalog(gateway)
@@ -103,3 +99,19 @@ def _proxy(context: Context) -> _Candidate:
     if health is None:
         return _Candidate("clawrouter", False, f"no ClawRouter answers at {gateway.base_url}")
     return _Candidate("clawrouter", True, f"a ClawRouter answers at {gateway.base_url}; prices are estimated")
+
+
+USE = Command(
+    "use",
+    "Choose the gateway that requests go to.",
+    use,
+    (
+        Argument(
+            _GATEWAY,
+            "gateway",
+            "The gateway: practice, base, another name, a URL, or auto for the best one found.",
+            required=True,
+        ),
+        Argument("--remember", "switch", "Use it in every new kernel."),
+    ),
+)

@@ -14,7 +14,8 @@ import ipywidgets as widgets
 from blockrun_magic.errors import BlockrunError, FlagError
 from blockrun_magic.gateway.catalog.catalog import MAX_N
 from blockrun_magic.notebook.cells.flag_values import CONVERTERS
-from blockrun_magic.notebook.cells.flags import Flags, parse_flags, render
+from blockrun_magic.notebook.cells.flags import Flags
+from blockrun_magic.notebook.cells.parser import parse_flags, render
 from blockrun_magic.notebook.cells.plan import RequestPlan, plan_requests
 from blockrun_magic.notebook.cells.styles import load_styles
 from blockrun_magic.notebook.context import Context

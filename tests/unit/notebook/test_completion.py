@@ -88,6 +88,14 @@ def test_a_flag_given_already_is_not_offered_again(shell: Any) -> None:
         ("%blockrun store pr", "pr", "prune"),
         ("%blockrun price --mod", "--mod", "--model"),
         ("%blockrun info ca", "ca", "cat"),
+        ("%blockrun price fl", "fl", "flux"),
+        ("%blockrun price flux --size=12", "12", "1216x832"),
+        ("%blockrun history --pa", "--pa", "--page"),
+        ("%blockrun wallet create --en", "--en", "--encrypt"),
+        ("%blockrun store prune --ol", "--ol", "--older-than"),
+        ("%blockrun lesson ex", "ex", "export"),
+        ("%blockrun help wal", "wal", "wallet"),
+        ("%imagegen --size por", "por", "portrait"),
     ],
 )
 def test_an_answer_replaces_exactly_its_fragment(shell: Any, text: str, fragment: str, first: str) -> None:
@@ -116,6 +124,61 @@ def test_files_and_folders_are_offered(shell: Any, tmp_path: Path) -> None:
     answers, _ = complete(shell, f"%img2img --image {folder}/")
 
     assert [f"{folder}/holiday/", f"{folder}/photo.png"] == answers
+
+
+def test_common_flags_come_first(shell: Any) -> None:
+    """The flags of most cells are offered before the rare ones."""
+    answers, _ = complete(shell, "%%imagegen --")
+
+    assert ["--model", "--size"] == answers[:2]
+    assert answers.index("--as") < answers.index("--unchecked")
+
+
+@pytest.mark.parametrize(
+    ("text", "types"),
+    [
+        ("%imagegen --", {"flag"}),
+        ("%img2img --image im", {"variable"}),
+        ("%blockrun ", {"command"}),
+        ("%blockrun spend to", {"choice"}),
+    ],
+)
+def test_every_answer_has_a_type(shell: Any, text: str, types: set[str]) -> None:
+    """A front end shows what each entry is."""
+    with provisionalcompleter():
+        answers = list(shell.Completer.completions(text, len(text)))
+
+    assert types == {answer.type for answer in answers}
+
+
+def test_a_terminal_shows_prices_beside_models(shell: Any) -> None:
+    """The type of a model has its price as a hint."""
+    text = "%imagegen --model flu"
+    with provisionalcompleter():
+        answers = list(shell.Completer.completions(text, len(text)))
+
+    assert answers[0].type.startswith("model $0.")
+
+
+def test_a_thousand_variables_cost_little(shell: Any) -> None:
+    """Every variable is looked at a bounded number of times, whatever it holds."""
+    from blockrun_magic.notebook.candidates import candidates
+
+    looks = 0
+
+    class Counted(dict[str, object]):
+        def items(self) -> Any:
+            nonlocal looks
+            for item in super().items():
+                looks += 1
+                yield item
+
+    namespace = Counted({f"name{number}": number for number in range(1000)} | {"photo": Image.new("L", (2, 2))})
+
+    _, answers = candidates("image", "ph", namespace)
+
+    assert "photo" == answers[0].text
+    assert looks <= 1001
 
 
 def test_every_word_is_offered(shell: Any) -> None:

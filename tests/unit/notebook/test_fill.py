@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blockrun_magic.errors import FlagError
-from blockrun_magic.notebook.cells.fill import fill
+from blockrun_magic.notebook.cells.prompts import fill
 
 
 def test_a_name_and_its_format_are_filled_in() -> None:

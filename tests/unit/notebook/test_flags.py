@@ -14,21 +14,26 @@ from hypothesis import strategies as st
 from IPython.core.inputtransformer2 import TransformerManager
 
 from blockrun_magic.errors import FlagError
-from blockrun_magic.notebook.cells.flags import (
-    FLAGS,
-    MAGICS,
-    Flags,
-    find_flag,
-    help_text,
-    parse,
-    parse_flags,
-    render,
-)
+from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
+from blockrun_magic.notebook.cells.flags import FLAGS, MAGICS, Flags, find_flag, help_text
+from blockrun_magic.notebook.cells.parser import asks_for_help, parse, parse_flags, render
+from blockrun_magic.notebook.cells.sizes import SIZE_WORDS, resolve_size
+from blockrun_magic.notebook.cells.stray_flags import check_body
 
 ANY = st.characters(exclude_categories=())
 BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 
-prompts = st.text(ANY, min_size=1).map(str.strip).filter(bool)
+
+def has_no_flags(body: str) -> bool:
+    """Return whether a body may be sent as a prompt."""
+    try:
+        check_body("imagegen", body)
+    except FlagError:
+        return False
+    return True
+
+
+prompts = st.text(ANY, min_size=1).map(str.strip).filter(bool).filter(has_no_flags)
 values = st.text(st.characters(exclude_characters=BREAKS), min_size=1).filter(str.strip)
 names = values.map(lambda text: text.replace(",", "").strip()).filter(bool)
 sizes = st.builds("{}x{}".format, st.integers(1, 99999), st.integers(1, 99999))
@@ -67,6 +72,7 @@ def _choices(magic: str, *, edits: bool) -> st.SearchStrategy[Flags]:
         name=st.none() | variables.filter(is_variable),
         save=st.none() | values,
         max_price=st.none() | st.integers(0, 10**15),
+        yes=st.booleans(),
         dry_run=st.booleans(),
         fresh=st.booleans(),
         take=st.none() | st.integers(1, 999_999),
@@ -142,11 +148,11 @@ def test_ipython_hands_over_the_same(flags: Flags) -> None:
     assert flags == parse("img2img", line_, body)
 
 
-@given(st.text(ANY))
+@given(st.text(ANY).filter(has_no_flags))
 def test_a_cell_body_is_the_prompt(body: str) -> None:
     """Whatever stands in the body is the prompt, byte for byte, but for the blank space around it."""
     if not body.strip():
-        assert "There is no prompt." in mistake("", body).message
+        mistake("", body)
         return
 
     assert Flags(body.strip()) == parse("imagegen", "", body)
@@ -181,7 +187,10 @@ def test_nothing_but_a_flag_error_is_raised(text: str, cell: str | None, magic: 
         texts = []
         header, _, body = render(magic, flags).partition("\n")
 
-        assert flags == parse(magic, header.removeprefix(f"%%{magic}"), body)
+        if header.startswith("%%"):
+            assert flags == parse(magic, header.removeprefix(f"%%{magic}"), body)
+        else:
+            assert flags == parse(magic, header.removeprefix(f"%{magic}"), None)
 
     assert all(text.isprintable() for text in texts)
 
@@ -213,9 +222,9 @@ def test_prompts_on_one_line_are_literal(prompt: str) -> None:
 
 def test_a_body_may_look_like_flags() -> None:
     """In the body nothing is a flag, and its inner lines and spaces stay."""
-    body = "\n  --model flux\n\n\tkeep   this \\\n%%imagegen\n  \n"
+    body = "\n  a --model\n\n\tkeep   this \\\n%%imagegen\n  \n"
 
-    assert parse("imagegen", "-n 2", body) == Flags("--model flux\n\n\tkeep   this \\\n%%imagegen", n=2)
+    assert parse("imagegen", "-n 2", body) == Flags("a --model\n\n\tkeep   this \\\n%%imagegen", n=2)
 
 
 def test_flags_may_stand_anywhere() -> None:
@@ -230,7 +239,7 @@ def test_every_flag_is_read() -> None:
     actual = parse(
         "img2img",
         "-i a.png --image=b.png -m flux,grok -s 1024×1024,512*512 -n=3 --quality HD --as city"
-        " --save ~/x.png --max-price $0.25 --dry-run --fresh --take 2 --full --quiet --unchecked --private"
+        " --save ~/x.png --max-price $0.25 --yes --dry-run --fresh --take 2 --full --quiet --unchecked --private"
         " --mask m.png",
         "make it snow",
     )
@@ -244,6 +253,7 @@ def test_every_flag_is_read() -> None:
         name="city",
         save="~/x.png",
         max_price=250_000,
+        yes=True,
         dry_run=True,
         fresh=True,
         take=2,
@@ -289,6 +299,7 @@ def test_a_data_uri_is_one_image() -> None:
         ("1024X768", ("1024x768",)),
         ("1024*768,512x512", ("1024x768", "512x512")),
         ("'1024 x 768, 512 x 512'", ("1024x768", "512x512")),
+        ("16:9,Portrait", ("16:9", "portrait")),
         ("0512x0512", ("512x512",)),
     ],
 )
@@ -298,80 +309,164 @@ def test_sizes_as_people_write_them(text: str, expected: tuple[str, ...]) -> Non
 
 
 @pytest.mark.parametrize(
-    ("text", "what", "do"),
+    ("text", "names"),
     [
-        ("a --nodel flux", "has no flag '--nodel'", "Did you mean --model?"),
-        ("a -model flux", "has no flag '-model'", "Did you mean --model?"),
-        ("a --n 4", "has no flag '--n'", "Did you mean -n?"),
-        ("a --max 1", "has no flag '--max'", "--max-price"),
-        ("a --Fresh", "has no flag '--Fresh'", "Did you mean --fresh?"),
-        ("a cat -like thing", "has no flag '-like'", "write -- before the prompt"),
-        ("a --élan", "has no flag '--élan'", "write -- before the prompt"),
-        ("--model flux -m grok x", "--model is given twice.", "--model a,b"),
-        ("--fresh --fresh x", "--fresh is given twice.", "Give it once."),
-        ("--model flux,,grok x", "'flux,,grok' has nothing before or after a comma.", "a,b,c"),
-        ("--model flux, grok", "'flux,' has nothing before or after a comma.", "a,b,c"),
-        ("x --model", "--model needs a value.", "--model NAME"),
-        ("--model --size 1024x1024 x", "--model needs a value.", "--model NAME"),
-        ("--model= x", "--model needs a value.", "--model NAME"),
-        ("--save ' ' x", "--save needs a value.", "--save PATH"),
-        ("--model -- x", "--model needs a value.", "--model NAME"),
-        ("--dry-run=yes x", "--dry-run takes no value.", "--dry-run by itself"),
-        ("--save 'a x", "The quotes after --save do not pair up.", "Close the quote"),
-        ('--save "a"b x', "The quotes after --save do not pair up.", "leave a space"),
-        ("--save 'a\nb' x", "The value of --save runs over several lines.", "one line"),
-        ("--size big x", "'big' is not a size.", "--size 1024x1024"),
-        ("--size 2048 x", "'2048' is not a size.", "--size 2048x2048"),
-        ("--size 0x10 x", "'0x10' is not a size.", "--size 1024x1024"),
-        ("-n 0 x", "'0' is not a number of pictures.", "from 1 to 10: -n 4"),
-        ("-n 11 x", "'11' is not a number of pictures.", "from 1 to 10"),
-        ("-n two x", "'two' is not a number of pictures.", "from 1 to 10"),
-        ("-n -2 x", "'-2' is not a number of pictures.", "from 1 to 10"),
-        ("-n 2.0 x", "'2.0' is not a number of pictures.", "from 1 to 10"),
-        ("--take 0 x", "'0' is not the number of a take.", "--take 2"),
-        ("--as 2x x", "'2x' cannot be the name of a variable.", "--as picture"),
-        ("--as my-cat x", "'my-cat' cannot be the name of a variable.", "--as my_cat"),
-        ("--as class x", "'class' cannot be the name of a variable.", "--as class_"),
-        ("--max-price cheap x", "'cheap' is not an amount in dollars.", "--max-price 0.05"),
-        ("--max-price -1 x", "'-1' is not an amount in dollars.", "--max-price 0.05"),
-        (f"--max-price {'9' * 40} x", "is not an amount in dollars.", "--max-price 0.05"),
-        ("--image a.png x", "--image is a flag of %%img2img, not of %%imagegen.", "Use %%img2img"),
-        ("--mask=m x", "--mask is a flag of %%img2img, not of %%imagegen.", "Use %%img2img"),
-        ("", "There is no prompt.", "after %imagegen"),
-        ("--model flux --", "There is no prompt.", "after %imagegen"),
+        ("a --nodel flux", ("'--nodel'", "--model")),
+        ("a -model flux", ("'-model'", "--model")),
+        ("a --n 4", ("'--n'", "-n")),
+        ("a --max 1", ("'--max'", "--max-price")),
+        ("a --Fresh", ("'--Fresh'", "--fresh")),
+        ("a cat -like thing", ("'-like'", "--")),
+        ("a --élan", ("'--élan'", "--")),
+        ("--model flux -m grok x", ("--model", "a,b")),
+        ("--fresh --fresh x", ("--fresh",)),
+        ("--model flux,,grok x", ("'flux,,grok'", "a,b,c")),
+        ("--model flux, grok", ("'flux,'", "a,b,c")),
+        ("x --model", ("--model", "NAME")),
+        ("--model --size 1024x1024 x", ("--model", "NAME")),
+        ("--model= x", ("--model", "NAME")),
+        ("--save ' ' x", ("--save", "PATH")),
+        ("--model -- x", ("--model", "NAME")),
+        ("--dry-run=yes x", ("--dry-run",)),
+        ("--save 'a x", ("--save",)),
+        ('--save "a"b x', ("--save",)),
+        ("--save 'a\nb' x", ("--save",)),
+        ("--size big x", ("'big'", "1024x1024")),
+        ("--size 2048 x", ("'2048'", "2048x2048")),
+        ("--size 0x10 x", ("'0x10'", "1024x1024")),
+        ("--size 0:9 x", ("'0:9'", "16:9")),
+        ("--size portrat x", ("'portrat'", "portrait")),
+        ("-n 0 x", ("'0'", "1 to 10")),
+        ("-n 11 x", ("'11'", "1 to 10")),
+        ("-n two x", ("'two'", "1 to 10")),
+        ("-n -2 x", ("'-2'", "1 to 10")),
+        ("-n 2.0 x", ("'2.0'", "1 to 10")),
+        ("--take 0 x", ("'0'", "--take 2")),
+        ("--as 2x x", ("'2x'", "--as image")),
+        ("--as my-cat x", ("'my-cat'", "--as my_cat")),
+        ("--as class x", ("'class'", "--as class_")),
+        ("--max-price cheap x", ("'cheap'", "--max-price 0.05")),
+        ("--max-price -1 x", ("'-1'", "--max-price 0.05")),
+        (f"--max-price {'9' * 40} x", ("--max-price 0.05",)),
+        ("--image a.png x", ("--image", "%%img2img")),
+        ("--mask=m x", ("--mask", "%%img2img")),
+        ("", ("%imagegen",)),
+        ("--model flux --", ("%imagegen",)),
     ],
 )
-def test_mistakes_are_told_with_a_way_out(text: str, what: str, do: str) -> None:
-    """What cannot be understood says what it was and what to write instead."""
+def test_a_mistake_names_the_thing_and_what_to_write(text: str, names: tuple[str, ...]) -> None:
+    """An error quotes what was typed and shows what to write instead."""
     error = mistake(text)
 
-    assert what in error.message
-    assert do in error.hint
+    assert all(name in str(error) for name in names), str(error)
+
+
+@pytest.mark.parametrize(
+    ("flag", "instead"),
+    [
+        ("--seed 42", "--fresh"),
+        ("--steps 30", "Leave it out"),
+        ("--negative blurry", "prompt"),
+        ("--negative-prompt blurry", "prompt"),
+        ("--ar 16:9", "--size"),
+        ("--aspect 16:9", "--size"),
+        ("--width 512", "--size"),
+        ("--batch 4", "-n 4"),
+        ("--no dogs", "prompt"),
+        ("--v 6", "--model"),
+        ("--stylize 100", "--style"),
+        ("--Seed=42", "--fresh"),
+    ],
+)
+def test_flags_of_other_tools_have_an_honest_answer(flag: str, instead: str) -> None:
+    """A flag of Midjourney or AUTOMATIC1111 is answered by what to use here, not by the nearest spelling."""
+    error = mistake(f"a kite {flag}")
+
+    assert instead in error.hint
+    assert "Did you mean" not in error.hint
+    assert flag.replace("=", " ").split()[0] in error.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a kite \u2014size 1216x832",
+        "a kite \u2013size=1216x832",
+        "a kite \u2014\u2014model flux",
+        "\u2014fresh a kite",
+        "a kite \u2013n 4",
+        "a kite \u2014ar 16:9",
+        "--save \u201cmy kite.png\u201d a kite",
+        "--as \u2018kite\u2019 a kite",
+        "--save=\u201emy kite.png\u201c a kite",
+    ],
+)
+def test_dashes_and_quotes_of_a_phone_are_refused(text: str) -> None:
+    """What a phone makes of hyphens and quotes is never bought as a prompt, on a line or above a body."""
+    mistake(text)
+    mistake(text, "a body")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a fox \u2014 at night", "the bridge \u2014old and red\u2014 at dawn", "5\u20136 foxes", "a \u201cred\u201d fox"],
+)
+def test_dashes_and_quotes_of_a_prompt_stay(text: str) -> None:
+    """A dash or a typographic quote that is no flag belongs to the prompt."""
+    assert text == line(text).prompt
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "--model flux\na cat",
+        "a cat\n  --fresh",
+        "-n 4\na cat",
+        "--size=1216x832 a cat",
+        "a cat --size 1216x832",
+        "a cat --ar 16:9 --v 6",
+        "a cat --ar 16:9\n",
+        "a cat, photo --no dogs and cats",
+        "a cat --tile",
+        "a cat --stylize=100 --fresh",
+        "a cat \u2014ar 16:9",
+        "\u2014size 1216x832\na cat",
+        "a cat --seed 7 --ar 3:2\nin the snow",
+    ],
+)
+def test_flags_in_a_body_are_refused(body: str) -> None:
+    """A body that begins a line with our flag, or ends one in a flag of any tool, is not bought."""
+    mistake("", body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "a sign that says --model",
+        "a poster: --size matters to foxes",
+        "rock -- and -- roll",
+        "--- a rule ---\n-- x",
+        "- a list\n- of things",
+        "a --well-- known thing",
+        "x --unknown 5",
+        "-5 degrees",
+    ],
+)
+def test_other_dashes_in_a_body_are_prompt(body: str) -> None:
+    """Two hyphens that are no flag with its value stay as they are."""
+    assert body == parse("imagegen", "", body).prompt
 
 
 def test_words_on_the_first_line_of_a_cell_are_no_prompt() -> None:
-    """The prompt of a cell has one place, and the error says which."""
-    error = mistake("--model flux a red fox", "in the snow")
-
-    assert error.message == "The first line of %%imagegen is for flags, and 'a red fox' is none."
-    assert "below that line" in error.hint
-    assert "%imagegen" in error.hint
-
-
-def test_an_empty_cell_asks_for_a_prompt() -> None:
-    """A cell without a body says where the prompt belongs."""
-    error = mistake("--model flux", " \n ")
-
-    assert error.message == "There is no prompt."
-    assert "below the first line" in error.hint
+    """The prompt of a cell has one place, and the error names it."""
+    assert "'a red fox'" in mistake("--model flux a red fox", "in the snow").message
 
 
 @pytest.mark.parametrize("cell", [None, "make it snow"])
-def test_an_edit_needs_a_picture(cell: str | None) -> None:
-    """img2img without --image says how to name one, and the shortest way of all."""
+def test_an_edit_needs_an_image(cell: str | None) -> None:
+    """img2img without --image shows the shortest way to name one."""
     error = mistake("make it snow" if cell is None else "", cell, "img2img")
 
-    assert error.message == "There is no picture to change."
     assert "--image img" in error.hint
 
 
@@ -427,3 +522,54 @@ def test_the_examples_of_the_help_page_work(magic: str) -> None:
     assert parse(magic, cell[1], cell[2]).prompt == cell[2]
     assert len(lines) == 2
     assert all(parse(magic, text, None).prompt for text in lines)
+
+
+@pytest.mark.parametrize(
+    ("model", "text", "size"),
+    [
+        ("flux", "16:9", "1216x832"),
+        ("flux", "portrait", "832x1216"),
+        ("flux", "square", "1024x1024"),
+        ("flux", "640x480", "640x480"),
+        ("dall-e-3", "16:9", "1792x1024"),
+        ("dall-e-3", "9/16", "1024x1792"),
+        ("dall-e-3", "hd", "1792x1024"),
+        ("nano-banana-pro", "hd", "2048x2048"),
+        ("nano-banana-pro", "4k", "4096x4096"),
+        ("gpt-image", "landscape", "1536x1024"),
+        ("cogview", "16:9", "1360x768"),
+    ],
+)
+def test_a_size_in_words_is_one_that_the_model_sells(model: str, text: str, size: str) -> None:
+    """A ratio or a word becomes the sold size most like it; pixels stay as they are."""
+    assert size == resolve_size(text, SNAPSHOT.resolve(model), SNAPSHOT)
+
+
+def test_a_shape_that_the_model_does_not_sell_is_refused() -> None:
+    """A square-only model makes no wide image; the error names its sizes."""
+    with pytest.raises(FlagError) as caught:
+        resolve_size("16:9", SNAPSHOT.resolve("nano-banana-pro"), SNAPSHOT)
+
+    assert "2048x2048" in caught.value.hint
+
+
+@pytest.mark.parametrize("model", [model.id for model in SNAPSHOT.models])
+@pytest.mark.parametrize("text", SIZE_WORDS)
+def test_every_size_word_gives_a_sold_size_or_an_error(model: str, text: str) -> None:
+    """Whatever the word, the model makes the size that it becomes."""
+    found = SNAPSHOT.find(model)
+    try:
+        size = resolve_size(text, model, SNAPSHOT)
+    except FlagError:
+        return
+
+    assert found is not None
+    assert found.allows_size(size)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"), [("--help", True), ("-h", True), ("a cat --help", True), ("-- --help", False), ("", False)]
+)
+def test_help_is_asked_for_like_anywhere(text: str, wanted: bool) -> None:
+    """--help and -h ask for help, unless they are prompt."""
+    assert wanted == asks_for_help(text)

@@ -2,52 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
-from blockrun_magic.errors import FlagError, WalletError, WalletMissing
+from blockrun_magic.errors import UsageError, WalletError, WalletMissing
+from blockrun_magic.notebook.commands.arguments import Argument, Arguments, Command
 from blockrun_magic.notebook.commands.status import describe_payer
 from blockrun_magic.notebook.commands.wallet import keys
 from blockrun_magic.notebook.commands.wallet.importing import import_key
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Card, Message, Table, format_amount
 from blockrun_magic.notebook.unlock import paying_wallet
-from blockrun_magic.payments.money import parse_usd
 from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.payments.wallets.private_key import contains_secret
 from blockrun_magic.payments.wallets.solana import SolanaWallet
-from blockrun_magic.text import did_you_mean, quoted
 
-__all__ = ["USAGE", "wallet"]
+__all__ = ["WALLET", "check_secret"]
 
 _FORBIDDEN = ("forget", "delete", "remove", "rm")
 _PRACTICE = "The practice wallet: its key is public and worthless. Never send money to it."
 
 
-def wallet(context: Context, words: Sequence[str]) -> Card:
-    """Return what a word of `wallet` says; without one, which wallet pays, and why."""
-    if contains_secret(" ".join(words)):
-        raise FlagError(
-            "A key was typed on this line: the notebook and IPython's history hold it now.",
-            "Remove it there, and move its money to a new wallet. `%blockrun wallet import key` asks without showing.",
-        )
-    if not words:
-        return _summary(context)
-    word, *rest = words
-    if word in _FORBIDDEN:
-        raise FlagError(
-            "No wallet is ever deleted from here.",
-            "Who deletes a key deletes its money: move that first, then remove the file yourself.",
-        )
-    run = _WORDS.get(word)
-    if run is None:
-        raise FlagError(
-            f"`wallet` knows no word {quoted(word)}.",
-            f"{did_you_mean(word, _WORDS)}It knows {', '.join(_WORDS)}.",
-        )
-    return run(context, rest)
+def _refuse_deletion(_context: Context, _arguments: Arguments) -> Card:
+    raise UsageError(
+        "Wallets cannot be deleted from here.",
+        "Deleting the key makes its funds unrecoverable. Transfer them first, then delete the file yourself.",
+    )
 
 
-def _summary(context: Context) -> Card:
+def check_secret(text: str) -> None:
+    """Raise UsageError where a private key is on the line."""
+    if contains_secret(text):
+        raise UsageError(
+            "A private key was typed on this line; the notebook and IPython's history now contain it.",
+            "Remove it there, and move its funds to a new wallet. `%blockrun wallet import key` asks without showing.",
+        )
+
+
+def _summary(context: Context, _arguments: Arguments) -> Card:
     gateway = context.session.gateway
     rows = [("pays here", describe_payer(context))]
     if not gateway.prepaid:
@@ -62,11 +51,16 @@ def _summary(context: Context) -> Card:
         rows += [("careful", found.warning)] if found.warning else []
     others = [f"{name} {_address_words(kept)}" for name, kept in keys.wallets_here()]
     rows += [("wallets", ", ".join(others) or "none yet")]
-    return Table(("", ""), rows, title=f"The wallet at {gateway.label}", note=f"Words: {', '.join(_WORDS)}.", left=2)
+    return Table(
+        ("", ""),
+        rows,
+        title=f"The wallet at {gateway.label}",
+        note="`%blockrun help wallet` lists the wallet commands.",
+        left=2,
+    )
 
 
-def _list(_context: Context, words: Sequence[str]) -> Card:
-    _no_more(words, "list")
+def _list(_context: Context, _arguments: Arguments) -> Card:
     payer = _paying_source()
     rows = []
     for name, kept in keys.wallets_here():
@@ -81,8 +75,7 @@ def _list(_context: Context, words: Sequence[str]) -> Card:
     return Table(("", "name", "address", "kept in"), rows, note=note, left=4)
 
 
-def _address(context: Context, words: Sequence[str]) -> Card:
-    _no_more(words, "address")
+def _address(context: Context, _arguments: Arguments) -> Card:
     gateway = context.session.gateway
     if gateway.prepaid:
         return _not_ours(context)
@@ -93,8 +86,7 @@ def _address(context: Context, words: Sequence[str]) -> Card:
     return Message("\n".join([found.address, how, *([found.warning] if found.warning else [])]))
 
 
-def _balance(context: Context, words: Sequence[str]) -> Card:
-    _no_more(words, "balance")
+def _balance(context: Context, _arguments: Arguments) -> Card:
     studio, gateway = context.session.studio_and_gateway()
     if not gateway.can("balance"):
         return Message(f"At {gateway.name}, {gateway.limitations[-1]}.")
@@ -107,14 +99,13 @@ def _balance(context: Context, words: Sequence[str]) -> Card:
     return Message(f"{said}\n`%blockrun wallet qr` shows where to send {gateway.money}." if empty else said)
 
 
-def _qr(context: Context, words: Sequence[str]) -> Card:
+def _qr(context: Context, arguments: Arguments) -> Card:
     from IPython.display import display
 
     from blockrun_magic.notebook.display.qr import QrCode, funding_uri
 
-    _no_more(words[1:], "qr [AMOUNT]")
     gateway = context.session.gateway
-    micros = _amount(words[0]) if words else None
+    micros = arguments["AMOUNT"]
     if gateway.realm == "practice":
         return Message("Play money is free and fills up by itself: nothing has to be sent, and nothing must be.")
     if gateway.prepaid:
@@ -125,18 +116,6 @@ def _qr(context: Context, words: Sequence[str]) -> Card:
     amount = "USDC" if micros is None else format_amount(micros, gateway.realm)
     lines = [found.address, f"Scan it with a wallet app to send {amount} on {network.label}, and on no other network."]
     return Message("\n".join(lines))
-
-
-def _no_more(words: Sequence[str], usage: str) -> None:
-    if words:
-        raise FlagError("That is a word too many for `wallet`.", f"Write: %blockrun wallet {usage}.")
-
-
-def _amount(text: str) -> int:
-    try:
-        return parse_usd(text)
-    except ValueError as error:
-        raise FlagError(f"`qr` takes an amount in dollars: {error}.", "For example: %blockrun wallet qr 5.") from None
 
 
 def _not_ours(context: Context) -> Card:
@@ -164,15 +143,69 @@ def _address_words(kept: Wallet | WalletError) -> str:
     return "(cannot be used)" if isinstance(kept, WalletError) else f"{kept.address[:6]}…{kept.address[-4:]}"
 
 
-_WORDS: dict[str, Callable[[Context, Sequence[str]], Card]] = {
-    "create": keys.create,
-    "import": import_key,
-    "export": keys.export,
-    "list": _list,
-    "use": keys.use,
-    "unlock": keys.unlock,
-    "address": _address,
-    "qr": _qr,
-    "balance": _balance,
-}
-USAGE = f"wallet [{'|'.join(_WORDS)}]"
+_ENCRYPT = Argument("--encrypt", "switch", "Protect the key file by a passphrase.")
+_KEYRING = Argument("--keyring", "switch", "Keep the passphrase in the system's keyring.")
+
+WALLET = Command(
+    "wallet",
+    "The wallet that pays: create, fund, choose and back up wallets.",
+    _summary,
+    subcommands=(
+        Command(
+            "create",
+            "Create a wallet and show its address.",
+            keys.create,
+            (Argument("NAME", help="The name of the wallet."), _ENCRYPT, _KEYRING),
+            secret=True,
+        ),
+        Command(
+            "import",
+            "Copy a key from a file, another program's wallet, or a hidden prompt (`import key`).",
+            import_key,
+            (
+                Argument("KEY", "path", "The word key, an address or a key file."),
+                Argument("--as", "text", "The name of the wallet.", "NAME"),
+                _ENCRYPT,
+                _KEYRING,
+            ),
+            secret=True,
+        ),
+        Command(
+            "export",
+            "Write the key of the paying wallet to a new file.",
+            keys.export,
+            (Argument("FILE", "path", "A new file to write to.", required=True), _ENCRYPT),
+            secret=True,
+        ),
+        Command("list", "List the wallets here.", _list, secret=True),
+        Command(
+            "use",
+            "Choose the wallet that pays.",
+            keys.use,
+            (Argument("NAME", help="The name of one wallet.", required=True),),
+            secret=True,
+        ),
+        Command("unlock", "Ask for the wallet's passphrase, once per session.", keys.unlock, (_KEYRING,), secret=True),
+        Command("address", "Show the address that pays here.", _address, secret=True),
+        Command(
+            "qr",
+            "Show a QR code for funding the wallet.",
+            _qr,
+            (Argument("AMOUNT", "usd", "The amount in dollars."),),
+            secret=True,
+        ),
+        Command("balance", "Show how much the wallet holds.", _balance, secret=True),
+        *(
+            Command(
+                name,
+                "Wallets cannot be deleted from here.",
+                _refuse_deletion,
+                (Argument("NAME", many=True),),
+                hidden=True,
+                secret=True,
+            )
+            for name in _FORBIDDEN
+        ),
+    ),
+    secret=True,
+)

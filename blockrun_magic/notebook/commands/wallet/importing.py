@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from blockrun_magic.errors import WalletError, WalletLocked
+from blockrun_magic.notebook.commands.arguments import Arguments
 from blockrun_magic.notebook.commands.wallet.keys import (
     ImportedKey,
     no_input_error,
     places_here,
-    read_words,
     save_wallet,
     wallets_here,
 )
@@ -33,14 +32,14 @@ _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 _TYPED = "your answer"
 
 
-def import_key(_context: Context, words: Sequence[str]) -> Card:
+def import_key(_context: Context, arguments: Arguments) -> Card:
     """Keep a key from elsewhere as a wallet here; without a word, return what there is to import."""
-    said = read_words(words, "import key|ADDRESS|FILE [--as NAME] [--encrypt] [--keyring]")
-    if said.what is None:
+    source = arguments["KEY"]
+    if source is None:
         return _offers()
-    name = DEFAULT if said.name is None else said.name
+    name = arguments["--as"] or DEFAULT
     places_here().check_available(name)
-    return save_wallet(name, _from_elsewhere(said.what), said, "Imported")
+    return save_wallet(name, _from_elsewhere(source), arguments, "Imported")
 
 
 def _from_elsewhere(what: str) -> ImportedKey:

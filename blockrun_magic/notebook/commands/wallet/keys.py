@@ -1,15 +1,15 @@
-"""The words of `%blockrun wallet` that make, write out, choose and open a key.
+"""`%blockrun wallet` commands that create, export, choose and unlock a key.
 
 A key is typed unseen or lies in a file; it is never on the line, in an output or in the history.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from blockrun_magic.errors import FlagError, WalletError, WalletLocked, WalletMissing
+from blockrun_magic.errors import WalletError, WalletLocked, WalletMissing
+from blockrun_magic.notebook.commands.arguments import Arguments
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Card, Message
 from blockrun_magic.notebook.display.output import show
@@ -30,12 +30,10 @@ from blockrun_magic.wiring import ENVIRON
 
 __all__ = [
     "ImportedKey",
-    "WalletArguments",
     "create",
     "export",
     "no_input_error",
     "places_here",
-    "read_words",
     "save_wallet",
     "unlock",
     "use",
@@ -43,16 +41,6 @@ __all__ = [
 ]
 
 _NEXT = "Next: `%blockrun wallet qr` to fund it, `%blockrun wallet balance` to see the money arrive."
-
-
-@dataclass(frozen=True, slots=True)
-class WalletArguments:
-    """What was said after a word: the one thing it is about, and how to keep a key."""
-
-    what: str | None = None
-    name: str | None = None
-    encrypt: bool = False
-    keyring: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,27 +52,24 @@ class ImportedKey:
     passphrase: Secret | None = None
 
 
-def create(_context: Context, words: Sequence[str]) -> Card:
+def create(_context: Context, arguments: Arguments) -> Card:
     """Make a new wallet and return its address; never in the place of another."""
-    said = read_words(words, "create [NAME] [--encrypt] [--keyring]")
-    name = DEFAULT if said.what is None else said.what
+    name = arguments["NAME"] or DEFAULT
     places_here().check_available(name)
-    return save_wallet(name, ImportedKey(new_key()), said, "A new wallet")
+    return save_wallet(name, ImportedKey(new_key()), arguments, "A new wallet")
 
 
-def export(_context: Context, words: Sequence[str]) -> Card:
-    """Write the key that pays into a new file, once the user has said that this is meant."""
-    said = read_words(words, "export FILE [--encrypt]")
-    if said.what is None:
-        raise FlagError("`export` needs a new file to write to.", "For example: %blockrun wallet export ~/wallet.key.")
-    path = Path(said.what).expanduser().absolute()
+def export(_context: Context, arguments: Arguments) -> Card:
+    """Write the key that pays into a new file, once the user has confirmed it."""
+    encrypt = bool(arguments["--encrypt"])
+    path = Path(arguments["FILE"]).expanduser().absolute()
     where = display_path(path, Path.home())
     check_absent(path, where)
     wallet = paying_wallet()
     show(
         Message(
             f"CAREFUL: whoever reads that file has the money of {wallet.address}.\n"
-            f"{where} will hold its key{' under a passphrase' if said.encrypt else ', as it is'}."
+            f"{where} will hold its key{' under a passphrase' if arguments['--encrypt'] else ', as it is'}."
             " Keep it out of notebooks, repositories and synchronized folders."
         )
     )
@@ -98,38 +83,33 @@ def export(_context: Context, words: Sequence[str]) -> Card:
         return Message("Nothing was written.")
     unlock_by_asking(wallet)
     key = wallet.sealed_key()
-    create_private_file(path, Secret(lock_key(key, _new_passphrase(where)).text) if said.encrypt else key, where)
+    create_private_file(path, Secret(lock_key(key, _new_passphrase(where)).text) if encrypt else key, where)
     return Message(f"The key of {wallet.address} is in {where} now, readable by you only.")
 
 
-def use(_context: Context, words: Sequence[str]) -> Card:
+def use(_context: Context, arguments: Arguments) -> Card:
     """Let the wallet that is named pay from now on."""
-    said = read_words(words, "use NAME")
-    if said.what is None:
-        raise FlagError("`wallet use` takes the name of one wallet.", "`%blockrun wallet list` shows the names.")
-    kept = dict(wallets_here()).get(said.what)
+    name = arguments["NAME"]
+    kept = dict(wallets_here()).get(name)
     if isinstance(kept, WalletError):
         raise kept
-    places_here().select(said.what)
+    places_here().select(name)
     address = f": {kept.address}" if kept is not None else ""
     return Message(
-        "\n".join(
-            [f"The wallet {said.what} pays from now on, in every kernel{address}.", *_other_payer_note(said.what)]
-        )
+        "\n".join([f"The wallet {name} pays from now on, in every kernel{address}.", *_other_payer_note(name)])
     )
 
 
-def unlock(_context: Context, words: Sequence[str]) -> Card:
+def unlock(_context: Context, arguments: Arguments) -> Card:
     """Ask for the passphrase of the wallet that pays, once for this session."""
-    said = read_words(words, "unlock [--keyring]", about=False)
     wallet = paying_wallet()
     if not wallet.encrypted:
         return Message(f"{wallet.address} is not encrypted: it needs no passphrase.")
-    if not wallet.locked and not said.keyring:
+    if not wallet.locked and not arguments["--keyring"]:
         return Message(f"{wallet.address} is open already, for this session.")
     passphrase = prompt_passphrase(wallet, no_input_error())
     wallet.unlock(passphrase)
-    kept = [_into_keyring(wallet.address, passphrase)] if said.keyring else []
+    kept = [_into_keyring(wallet.address, passphrase)] if arguments["--keyring"] else []
     return Message("\n".join([f"{wallet.address} is open for this session.", *kept]))
 
 
@@ -143,38 +123,19 @@ def places_here() -> WalletRegistry:
     return WalletRegistry.of(ENVIRON, Path.home())
 
 
-def read_words(words: Sequence[str], usage: str, *, about: bool = True) -> WalletArguments:
-    """Return what was said, as `usage` allows it; an error shows no word, because any may be a secret."""
-    what = name = None
-    given: set[str] = set()
-    left = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
-    while left:
-        word = left.pop(0)
-        known = word.startswith("--") and word in usage
-        if known and word == "--as" and left and name is None:
-            name = left.pop(0)
-        elif known and word != "--as":
-            given.add(word)
-        elif about and what is None and not word.startswith("-"):
-            what = word
-        else:
-            raise FlagError("These words of `wallet` do not go together.", f"Write: %blockrun wallet {usage}.")
-    return WalletArguments(what, name, "--encrypt" in given, "--keyring" in given)
-
-
-def save_wallet(name: str, found: ImportedKey, said: WalletArguments, what: str) -> Card:
+def save_wallet(name: str, found: ImportedKey, arguments: Arguments, what: str) -> Card:
     """Write a key into a file of its own, let it pay if it is the first one, and return what was done."""
     places, first = places_here(), _nobody_pays()
     keystore, passphrase = found.keystore, found.passphrase
-    if keystore is None and (said.encrypt or said.keyring):
+    if keystore is None and (arguments["--encrypt"] or arguments["--keyring"]):
         passphrase = _new_passphrase(f"the wallet {name}")
         keystore = lock_key(found.key, passphrase)
+    address = address_of(found.key, f"the wallet {name}")  # before anything is written: a file always has its address
     path = places.keep_key(name, found.key) if keystore is None else places.keep_keystore(name, keystore)
     if first and name != DEFAULT:
         places.select(name)
-    address = address_of(found.key, places.display_path(path))
     lines = [f"{what}: {address}", *_saved_hints(places, path)]
-    if said.keyring and passphrase is not None:
+    if arguments["--keyring"] and passphrase is not None:
         lines.append(_into_keyring(address, passphrase))
     return Message("\n".join([*lines, *(_other_payer_note(name) or [_NEXT])]))
 

@@ -1,0 +1,146 @@
+"""Values that TAB offers: models, sizes, variables, paths, styles and gateways, each with its type.
+
+Nothing here touches the network.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from blockrun_magic.gateway.catalog.snapshot import Model
+
+__all__ = ["Candidate", "candidates", "of_type"]
+
+_MAX_FILES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One text that TAB offers: its type ("flag", "model", "variable"), and a hint such as a price."""
+
+    text: str
+    type: str
+    hint: str = ""
+
+
+def of_type(kind: str, texts: Iterable[str]) -> list[Candidate]:
+    """Return `texts` as candidates of one type."""
+    return [Candidate(text, kind) for text in texts]
+
+
+def candidates(
+    kind: str, value: str, namespace: Mapping[str, object], models: Sequence[str] = ()
+) -> tuple[str, list[Candidate]]:
+    """Return the part of `value` to replace, and what a value of `kind` may be; `models` are those chosen already."""
+    if kind in ("model", "size"):
+        head, comma, last = value.rpartition(",")
+        taken = head.split(",") if comma else []
+        known = _models() if kind == "model" else _sizes(models)
+        return last, [each for each in known if each.text not in taken]
+    sources: Mapping[str, Callable[[], list[Candidate]]] = {
+        "quality": lambda: of_type("quality", ["standard", "hd"]),
+        "style": _styles,
+        "image": lambda: [*_images(namespace), *_paths(value)],
+        "mask": lambda: [*_images(namespace), *_paths(value)],
+        "path": lambda: _paths(value),
+        "prompts": lambda: _lists(namespace),
+        "gateway": _gateways,
+        "count": lambda: of_type("number", ["1", "2", "4"]) if not value else [],
+        "day": lambda: of_type("day", ["today", "yesterday"]),
+    }
+    return value, sources[kind]() if kind in sources else []
+
+
+def _gateways() -> list[Candidate]:
+    from blockrun_magic.gateway.gateways import PRESETS
+
+    return of_type("gateway", ["practice", *PRESETS])
+
+
+def _styles() -> list[Candidate]:
+    from blockrun_magic.notebook.cells.styles import load_styles
+    from blockrun_magic.wiring import blockrun_home
+
+    return of_type("style", load_styles(blockrun_home()))
+
+
+def _models() -> list[Candidate]:
+    from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
+
+    short = [Candidate(name, "model", _price(model)) for model in SNAPSHOT.models for name in model.shorthands]
+    return [*short, *(Candidate(model.id, "model", _price(model)) for model in SNAPSHOT.models)]
+
+
+def _price(model: Model, size: str | None = None) -> str:
+    from blockrun_magic.payments.money import format_usd
+
+    price = model.price(size or model.sizes[0])
+    return "" if price is None else format_usd(price)
+
+
+def _sizes(names: Sequence[str]) -> list[Candidate]:
+    """Return the sizes that every chosen model makes, the first model's default first, then words for sizes."""
+    from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
+    from blockrun_magic.notebook.cells.sizes import SIZE_WORDS
+
+    chosen = [model for name in names if (model := SNAPSHOT.find(name)) is not None] or [SNAPSHOT.models[0]]
+    sizes = [size for size in chosen[0].sizes if all(model.allows_size(size) for model in chosen)]
+    return [*(Candidate(size, "size", _price(chosen[0], size)) for size in sizes), *of_type("size", SIZE_WORDS)]
+
+
+def _images(namespace: Mapping[str, object]) -> list[Candidate]:
+    """Return the variables that hold images, `img` first, the newest names before the oldest."""
+    from blockrun_magic.images.detection import is_image_like
+    from blockrun_magic.notebook.background import BackgroundJob
+
+    kinds: dict[type, bool] = {}
+    names = []
+    for name, value in reversed(list(namespace.items())):
+        if name.startswith("_") or kinds.get(type(value)) is False:
+            continue
+        if isinstance(value, BackgroundJob) or is_image_like(value):
+            names.append(name)
+        elif isinstance(value, _PLAIN):
+            kinds[type(value)] = False
+    return of_type("variable", sorted(names, key=lambda name: name != "img"))
+
+
+_PLAIN = (int, float, str, dict, set, type, type(os), type(os.getcwd), type(Path.cwd))
+"""Types no value of which is an image."""
+
+
+def _lists(namespace: Mapping[str, object]) -> list[Candidate]:
+    from blockrun_magic.notebook.cells.prompts import values_of
+
+    return of_type(
+        "variable",
+        (
+            name
+            for name, value in namespace.items()
+            if not name.startswith("_") and name not in ("In", "Out") and values_of(value)
+        ),
+    )
+
+
+def _paths(text: str) -> list[Candidate]:
+    """Return the images and folders that `text` may become, folders with a slash at the end."""
+    from blockrun_magic.images.references import PICTURE_SUFFIXES
+
+    folder, _, _ = text.rpartition("/")
+    shown = f"{folder}/" if folder or text.startswith("/") else ""
+    place = Path(shown or ".").expanduser()
+    paths = []
+    with os.scandir(place) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                paths.append(f"{shown}{entry.name}/")
+            elif Path(entry.name).suffix.lower() in PICTURE_SUFFIXES:
+                paths.append(f"{shown}{entry.name}")
+    return of_type("path", sorted(paths)[:_MAX_FILES])

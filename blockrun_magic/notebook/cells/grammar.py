@@ -1,0 +1,78 @@
+"""Words and quotes of a line, as the image magics and the commands of %blockrun read them.
+
+Quotes group words only where a flag's value begins. Everywhere else they, `$`, `{` and dashes mean themselves.
+"""
+
+from __future__ import annotations
+
+import re
+
+from blockrun_magic.errors import FlagError
+
+__all__ = ["WORD", "long_dash", "looks_like_flag", "quote", "read_value"]
+
+WORD = re.compile(r"\S+")
+_QUOTED = re.compile(r"""(?:"[^"]*+"|'[^']*+')++(?!\S)""")
+_SEGMENT = re.compile(r""""([^"]*)"|'([^']*)'""")
+_LINE_BREAK = re.compile("[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
+_LONG_DASH = re.compile("(-?[\u2010-\u2015\u2212\ufe58\ufe63\uff0d]{1,2}-?)([^\\W\\d_][\\w-]*)")
+_TYPOGRAPHIC_QUOTES = frozenset("\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u00ab\u00bb\u2039\u203a\u300c\u300e")
+
+
+def looks_like_flag(word: str) -> bool:
+    """Return whether a word is a dash or two and then a letter: "-5", "--5" and "-" are prompt."""
+    return word.startswith("-") and word.removeprefix("-").removeprefix("-")[:1].isalpha()
+
+
+def long_dash(word: str) -> str | None:
+    """Return the flag that a word would be with hyphens: "--size" for one that begins with an em dash; else None.
+
+    Phones and chat programs write such dashes. A name of one letter is that of a short flag.
+    """
+    match = _LONG_DASH.match(word)
+    if match is None:
+        return None
+    return f"-{match[2]}" if len(match[2]) == 1 else f"--{match[2].lower()}"
+
+
+def read_value(name: str, line: str, start: int, *, joined: bool) -> tuple[str, int]:
+    """Return the value of the flag `name` that begins at `start`, and where it ends; "" where there is none.
+
+    `joined`: the value begins right after "=". Raises FlagError for quotes that do not pair up or are not straight.
+    """
+    word = WORD.match(line, start) if joined else WORD.search(line, start)
+    if word is None or (not joined and (word[0] == "--" or looks_like_flag(word[0]))):
+        return "", start
+    if word[0][0] in _TYPOGRAPHIC_QUOTES:
+        raise FlagError(
+            f"The value of {name} begins with a typographic quote ({word[0][0]}).",
+            f'Use straight quotes: {name} "...".',
+        )
+    if word[0].startswith(('"', "'")):
+        value, end = _read_quoted(name, line, word.start())
+    else:
+        value, end = word[0], word.end()
+    if _LINE_BREAK.search(value):
+        raise FlagError(f"The value of {name} spans several lines.", "Write it on one line.")
+    return value, end
+
+
+def _read_quoted(name: str, line: str, start: int) -> tuple[str, int]:
+    """Return the text in the quotes at `start`, and where they end; 'a'"b" is one value, ab."""
+    match = _QUOTED.match(line, start)
+    if match is None:
+        raise FlagError(
+            f"The quotes after {name} do not pair up.",
+            f'Close the quote and leave a space after it: {name} "...".',
+        )
+    return "".join(double or single for double, single in _SEGMENT.findall(match[0])), match.end()
+
+
+def quote(value: str) -> str:
+    """Return a value as it is written after its flag: in quotes only where it needs them."""
+    straight = value[:1] not in _TYPOGRAPHIC_QUOTES and value[:1] not in "\"'"
+    if WORD.fullmatch(value) and straight and value != "--" and not looks_like_flag(value):
+        return value
+    if '"' not in value:
+        return f'"{value}"'
+    return "".join(f"'{part}'" if '"' in part else f'"{part}"' for part in re.findall(r'"+|[^"]+', value))
