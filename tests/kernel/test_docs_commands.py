@@ -22,9 +22,9 @@ READY = "%load_ext blockrun_magic\n%blockrun use practice"
 PICTURE = "%%imagegen --model cogview --size 512x512\na fox in the snow"
 
 REFUSED = {
-    "%blockrun use": "FlagError",  # said of all that it can do
-    "%blockrun reuse": "FlagError",
-    "%blockrun wallet use": "FlagError",
+    "%blockrun use": "UsageError",  # said of all that it can do
+    "%blockrun reuse": "UsageError",
+    "%blockrun wallet use": "UsageError",
     "%blockrun wallet import key": "WalletError",  # nobody types it here
 }
 """What cannot go well here, and by which error."""

@@ -301,11 +301,11 @@ def test_every_word_answers(kernel: Kernel, line: str, expected: str) -> None:
         ("%imagegen --prompts animls", "FlagError", "Did you mean animals"),
         ("%imagegen --jobs 99 x", "FlagError", "1 to 32"),
         ("%imagegen --prompts animals a prompt too", "FlagError", "Leave out"),
-        ("%blockrun hisotry", "FlagError", "Did you mean history?"),
+        ("%blockrun hisotry", "UsageError", "Did you mean history?"),
         ("%blockrun use bsae", "FlagError", "Did you mean base?"),
-        ("%blockrun history --page x", "FlagError", "--page 2"),
-        ("%blockrun store prune", "FlagError", "--older-than"),
-        ("%blockrun resume nothing", "FlagError", "%blockrun jobs"),
+        ("%blockrun history --page x", "UsageError", "--page 2"),
+        ("%blockrun store prune", "UsageError", "--older-than"),
+        ("%blockrun resume nothing", "UsageError", "%blockrun jobs"),
     ],
 )
 def test_a_mistake_is_told_with_its_way_out(kernel: Kernel, code: str, name: str, advice: str) -> None:

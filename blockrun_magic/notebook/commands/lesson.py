@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from blockrun_magic.errors import UsageError, LessonError, WalletError
+from blockrun_magic.errors import LessonError, UsageError, WalletError
 from blockrun_magic.notebook.commands.arguments import Argument, Arguments, Command
 from blockrun_magic.notebook.commands.wallet.keys import wallets_here
 from blockrun_magic.notebook.context import Context
