@@ -39,7 +39,7 @@ def test_the_users_styles_add_and_override(home: Path) -> None:
 def test_an_unknown_style_names_its_neighbour(home: Path) -> None:
     """A misspelt style is told the nearest one."""
     with pytest.raises(FlagError) as error:
-        styled("a fox", "watercolor", home)
+        styled("a fox", "watercolr", home)
 
     assert "Did you mean watercolor?" in error.value.hint
 
