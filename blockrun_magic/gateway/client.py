@@ -96,7 +96,7 @@ class Client:
         """Return the gateway's response to a JSON `body`; raises GatewayUnreachable, InvalidResponse, RequestError."""
         content = await run_cpu(_encode, body) if "image" in body else _encode(body)
         named = SecretHeaders({"Content-Type": "application/json", **(headers or {})})
-        request = self._request("POST", gateway.base_url + path, headers=named, content=content)
+        request = self._request("POST", gateway.address(path), headers=named, content=content)
         return await self._answer(request, gateway)
 
     async def post_files(
@@ -109,7 +109,7 @@ class Client:
         named = {"Content-Type": f"multipart/form-data; boundary={request.digest.removeprefix('sha256:')}"}
         built = self._request(
             "POST",
-            gateway.base_url + request.endpoint,
+            gateway.address(request.endpoint),
             data=request.fields(),
             files=[(name, (name, upload.data, upload.media_type)) for name, upload in request.files()],
             headers=SecretHeaders({**named, **(headers or {})}),

@@ -1,20 +1,22 @@
-"""Where requests go: the gateways by name, and any other x402 gateway by its URL.
+"""Gateways: the named ones, and any other x402 image endpoint by its URL.
 
-Source: gateway protocol, section 1. A gateway says who pays there, what it can do, and, where we
-sign, which networks it may be paid on; its 402 can only choose among them.
+A gateway defines who pays there, what it can do and, where we sign, on which networks it may be paid; its 402
+can only choose among them. Source: gateway protocol, sections 1 and 9.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
-from blockrun_magic.errors import FlagError
-from blockrun_magic.payments.x402.networks import BASE, BASE_SEPOLIA, PRACTICE, SOLANA, Network, SolanaNetwork
+from blockrun_magic.errors import UsageError
+from blockrun_magic.gateway.urls import checked_url, is_loopback, origin_of
+from blockrun_magic.gateway.request import ENDPOINTS
+from blockrun_magic.payments.x402.networks import ARC, BASE, BASE_SEPOLIA, PRACTICE, SOLANA, Network, SolanaNetwork
 from blockrun_magic.text import did_you_mean, quoted
 
 __all__ = [
@@ -24,69 +26,78 @@ __all__ = [
     "Payer",
     "gateway_at",
     "gateway_named",
-    "is_loopback",
     "practice_at",
     "preset",
 ]
 
 
+_IMAGE_PATHS = frozenset(ENDPOINTS.values())
+_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[\w.~:@+-]+)+/?", re.ASCII)
+
 RPC_QUORUM = 2
-"""So many servers of a chain have to agree where money is decided."""
+"""How many RPC servers of a chain must agree before money is booked."""
 
 
 class Payer(StrEnum):
     """Who pays at a gateway."""
 
     SIGNATURE = "signature"
-    """We do: each payment is signed here."""
+    """You: each payment is signed on this machine."""
     PROXY = "proxy"
-    """A ClawRouter on this machine does, from its own wallet."""
+    """A ClawRouter on this machine, from its own wallet."""
     CREDIT = "credit"
-    """An account's prepaid credit does, which an API key opens."""
+    """The prepaid credit of an account, which an API key opens."""
 
 
 _ABILITIES = {
     Payer.SIGNATURE: frozenset({"quote", "poll", "balance", "catalog"}),
     Payer.PROXY: frozenset({"balance", "catalog"}),
-    Payer.CREDIT: frozenset({"poll", "catalog"}),
+    Payer.CREDIT: frozenset({"poll", "balance", "catalog"}),
 }
-_WITHOUT = {
-    "quote": "it quotes no price: the list price is reserved, and booked as estimated unless the answer names its own",
-    "poll": "it cannot collect a slow edit: such a job ends with its outcome unknown",
-    "balance": "it tells no balance: see your account on BlockRun's dashboard",
+_LIMITATIONS = {
+    "quote": "it quotes no prices: the list price is reserved, and booked as estimated unless the response has a price",
+    "poll": "it cannot deliver a slow edit: the outcome of such a request stays unknown",
+    "balance": "it does not report a balance",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """One place that answers image requests; `base_url` has no trailing slash.
+    """A service that answers image requests; `base_url` has no trailing slash.
 
-    `networks` are those that we may sign for; none where somebody else pays.
+    `networks` are those that we may sign for (none where somebody else pays). `path` replaces the OpenAI-like
+    paths where an endpoint has one of its own.
     """
 
     name: str
     base_url: str
     networks: tuple[Network | SolanaNetwork, ...]
     paid_by: Payer = Payer.SIGNATURE
+    path: str | None = None
 
     @property
     def realm(self) -> str:
-        """What kind of money this gateway takes: "real", "testnet" or "practice"."""
+        """The kind of money this gateway takes: "real", "testnet" or "practice"."""
         return self.networks[0].realm if self.networks else "real"
 
     @property
     def prepaid(self) -> bool:
-        """Whether somebody else pays: nothing is signed here, and nothing can prove a charge."""
+        """Whether somebody else pays: nothing is signed here, so nothing on a chain can prove a charge."""
         return self.paid_by is not Payer.SIGNATURE
 
+    @property
+    def on_solana(self) -> bool:
+        """Whether it is paid on Solana, where an image is charged when it is ordered, not when it is done."""
+        return any(isinstance(network, SolanaNetwork) for network in self.networks)
+
     def can(self, ability: str) -> bool:
-        """Return whether it can "quote", "poll", tell a "balance" or a "catalog"."""
+        """Return whether it can "quote", "poll", report a "balance" or a "catalog"."""
         return ability in _ABILITIES[self.paid_by]
 
     @property
     def limitations(self) -> tuple[str, ...]:
-        """What it cannot do, a clause each."""
-        return tuple(words for ability, words in _WITHOUT.items() if not self.can(ability))
+        """The things it cannot do, one clause each."""
+        return tuple(words for ability, words in _LIMITATIONS.items() if not self.can(ability))
 
     @property
     def money(self) -> str:
@@ -96,6 +107,22 @@ class Gateway:
         if self.paid_by is Payer.CREDIT:
             return "prepaid credit of the account"
         return f"USDC on {', '.join(network.label for network in self.networks)}"
+
+    def address(self, path: str) -> str:
+        """Return the URL of an image endpoint or another path of this gateway."""
+        return self.base_url + (self.path if self.path and path in _IMAGE_PATHS else path)
+
+    def job_address(self, poll_url: str) -> str:
+        """Return the URL of a job from the `poll_url` of a response.
+
+        An account's jobs are named by the x402 gateway, as `/api/v1/...`; the account's host serves them at
+        `/v1/...` and answers `/api/...` with `wrong_host`. Raises ValueError for a text that is not a URL.
+        """
+        url = urljoin(f"{self.origin}/", poll_url)
+        parts = urlsplit(url)
+        if self.paid_by is not Payer.CREDIT or not self.same_origin(url) or not parts.path.startswith("/api/"):
+            return url
+        return self.base_url + parts._replace(scheme="", netloc="", path=parts.path.removeprefix("/api")).geturl()
 
     @property
     def label(self) -> str:
@@ -109,26 +136,26 @@ class Gateway:
         return f"{parts.scheme}://{parts.netloc}"
 
     def relative(self, url: str) -> str:
-        """Return `url` as a path below `base_url` where it is one: that holds when the gateway changes its port."""
+        """Return `url` as a path below `base_url` where possible, which stays right when the port changes."""
         path = url.removeprefix(self.base_url)
         return path if path.startswith("/") and path != url else url
 
     def same_origin(self, url: str) -> bool:
-        """Return whether `url` is on the gateway's own origin, however its scheme, host and port are written."""
+        """Return whether `url` is on the gateway's own origin, however scheme, host and port are written."""
         try:
-            return "@" not in urlsplit(url).netloc and _origin_of(url) == _origin_of(self.base_url)
+            return "@" not in urlsplit(url).netloc and origin_of(url) == origin_of(self.base_url)
         except ValueError:
             return False
 
     def loopback_alias(self, url: str) -> str | None:
-        """Return `url` on the gateway's own host, when it is this machine's by another of its names.
+        """Return `url` on the gateway's own host if it names this machine in another way, else None.
 
-        A ClawRouter reached at 127.0.0.1 names its pictures http://localhost:PORT/... (gateway protocol,
-        section 7). Scheme and port must be the gateway's; anything else is None.
+        A ClawRouter reached at 127.0.0.1 names its images http://localhost:PORT/... (gateway protocol,
+        section 7). Scheme and port must be the gateway's.
         """
         try:
             parts, own = urlsplit(url), urlsplit(self.base_url)
-            same = (parts.scheme, _origin_of(url)[2]) == (own.scheme, _origin_of(self.base_url)[2])
+            same = (parts.scheme, origin_of(url)[2]) == (own.scheme, origin_of(self.base_url)[2])
         except ValueError:
             return None
         if not same or "@" in parts.netloc or not (self.on_loopback and is_loopback(parts.hostname or "")):
@@ -146,109 +173,99 @@ PRESETS: dict[str, Gateway] = {
     for gateway in (
         Gateway("base", "https://blockrun.ai/api", (BASE,)),
         Gateway("testnet", "https://testnet.blockrun.ai/api", (BASE_SEPOLIA,)),
+        Gateway("arc", "https://arc.blockrun.ai/api", (ARC,)),
         Gateway("solana", "https://sol.blockrun.ai/api", (SOLANA,)),
         Gateway("clawrouter", "http://127.0.0.1:8402", (), Payer.PROXY),
         Gateway("account", "https://api.blockrun.ai", (), Payer.CREDIT),
     )
 }
+_RPC_VARIABLES = {ARC.id: "BLOCKRUN_ARC_RPC", SOLANA.id: "BLOCKRUN_SOLANA_RPC"}
+_ACCOUNT_VARIABLES = ("BLOCKRUN_API_KEY_URL", "BLOCKRUN_API_BASE_URL")
 
 
 def preset(name: str, environ: Mapping[str, str] = os.environ) -> Gateway:
-    """Return the preset `name`, moved to where the environment says it is; raises FlagError.
+    """Return the preset `name`, moved to the address in the environment; raises UsageError.
 
-    `BLOCKRUN_PROXY_PORT` is ClawRouter's port, `BLOCKRUN_API_KEY_URL` the account's address. The latter is
-    not `BLOCKRUN_API_URL`: an API key never follows the address of an x402 gateway. `BLOCKRUN_SOLANA_RPC` lists
-    Solana's servers, two at least, separated by commas.
+    `BLOCKRUN_PROXY_PORT` is ClawRouter's port. `BLOCKRUN_API_KEY_URL` (or `BLOCKRUN_API_BASE_URL`, the name in
+    the TypeScript SDK) is the account's address; an API key never follows `BLOCKRUN_API_URL`, which names an x402
+    gateway. `BLOCKRUN_SOLANA_RPC` and `BLOCKRUN_ARC_RPC` list at least two RPC servers, separated by commas.
     """
     gateway = PRESETS[name]
-    servers = environ.get("BLOCKRUN_SOLANA_RPC")
-    if gateway.networks == (SOLANA,) and servers:
-        return replace(gateway, networks=(replace(SOLANA, rpc_urls=_rpc_urls(servers)),))
-    port, address = environ.get("BLOCKRUN_PROXY_PORT"), environ.get("BLOCKRUN_API_KEY_URL")
-    if gateway.paid_by is Payer.PROXY and port:
-        if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
-            raise FlagError(
-                "BLOCKRUN_PROXY_PORT is not a port.", "Set it to the number that ClawRouter listens on, such as 8402."
-            )
-        return replace(gateway, base_url=f"http://127.0.0.1:{int(port)}")
-    if gateway.paid_by is Payer.CREDIT and address:
-        return replace(gateway, base_url=_checked_url(address))
-    return gateway
+    if gateway.paid_by is Payer.PROXY:
+        return _at_port(gateway, environ.get("BLOCKRUN_PROXY_PORT", ""))
+    if gateway.paid_by is Payer.CREDIT:
+        address = next((text for name in _ACCOUNT_VARIABLES if (text := environ.get(name, "").strip())), None)
+        # The SDKs' users write the address with or without its version.
+        return replace(gateway, base_url=checked_url(address).removesuffix("/v1")) if address else gateway
+    network = gateway.networks[0]
+    variable = _RPC_VARIABLES.get(network.id, "")
+    servers = environ.get(variable)
+    if not servers:
+        return gateway
+    return replace(gateway, networks=(replace(network, rpc_urls=_rpc_urls(servers, variable)),))
+
+
+def _at_port(gateway: Gateway, port: str) -> Gateway:
+    if not port:
+        return gateway
+    if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise UsageError("BLOCKRUN_PROXY_PORT is not a port number.", "Set it to ClawRouter's port, such as 8402.")
+    return replace(gateway, base_url=f"http://127.0.0.1:{int(port)}")
 
 
 def gateway_named(name: str, environ: Mapping[str, str] = os.environ) -> Gateway:
-    """Return the gateway called `name`, or the x402 gateway at the URL `name`.
+    """Return the gateway called `name`, or the x402 endpoint at the URL `name`.
 
-    Raises FlagError for anything else. Practice needs a server first: see `practice_at`.
+    Raises UsageError for anything else. Practice needs a server first: see `practice_at`.
     """
     if name.lower() in PRESETS:
         return preset(name.lower(), environ)
     if "://" in name:
         return gateway_at(name, environ)
     names = ("practice", *PRESETS)
-    raise FlagError(
-        f"There is no gateway called {quoted(name)}.",
-        f"{did_you_mean(name, names)}Use one of {', '.join(names)}, or the https URL of an x402 gateway.",
+    raise UsageError(
+        f"Unknown gateway: {quoted(name)}.",
+        f"{did_you_mean(name, names)}Use {', '.join(names)}, or the https URL of an x402 image endpoint.",
     )
 
 
 def gateway_at(url: str, environ: Mapping[str, str] = os.environ) -> Gateway:
-    """Return the gateway at `url`, paid in real USDC on Base unless it is a preset's; raises FlagError.
+    """Return the gateway at `url`, paid in real USDC on Base unless it is a preset's; raises UsageError.
 
-    ClawRouter's port is known by any of this machine's names: asked for a price, it would buy.
+    `url` may end in the OpenAI-like path itself, or in `#/path` for an endpoint at another one. ClawRouter's port
+    is recognized under any name of this machine, because ClawRouter buys when it is asked for a price.
     """
-    base_url = _checked_url(url)
+    address, _, path = url.strip().partition("#")
+    base_url = checked_url(address)
+    for ending in (*_IMAGE_PATHS, "/v1"):
+        base_url = base_url.removesuffix(ending)
     for known in (preset(name, environ) for name in PRESETS):
         if base_url == known.base_url or (known.paid_by is Payer.PROXY and known.loopback_alias(base_url)):
             return known
-    return Gateway(base_url, base_url, (BASE,))
+    if not path:
+        return Gateway(base_url, base_url, (BASE,))
+    path = _checked_path(path)
+    return Gateway(f"{base_url}#{path}", base_url, (BASE,), path=path)
 
 
 def practice_at(url: str) -> Gateway:
     """Return the practice gateway at `url`; it is only ever paid in play money."""
-    return Gateway("practice", _checked_url(url), (PRACTICE,))
+    return Gateway("practice", checked_url(url), (PRACTICE,))
 
 
-def _rpc_urls(servers: str) -> tuple[str, ...]:
-    urls = tuple(_checked_url(url) for url in servers.split(",") if url.strip())
+def _checked_path(path: str) -> str:
+    if not _PATH.fullmatch(path):
+        raise UsageError(
+            f"{quoted(path)} is not the path of an endpoint.", "Write it like --path /v1/images/generations."
+        )
+    return path
+
+
+def _rpc_urls(servers: str, variable: str) -> tuple[str, ...]:
+    urls = tuple(checked_url(url) for url in servers.split(",") if url.strip())
     if len(set(urls)) < RPC_QUORUM:
-        raise FlagError(
-            "BLOCKRUN_SOLANA_RPC names fewer than two servers.",
-            "Separate their URLs by commas: what became of a payment is believed when two say so.",
+        raise UsageError(
+            f"{variable} lists fewer than two servers.",
+            "List at least two URLs, separated by commas. A payment's status counts only when two servers agree.",
         )
     return urls
-
-
-def _origin_of(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether `host` is this machine: localhost, 127.0.0.0/8 or ::1."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _checked_url(url: str) -> str:
-    try:
-        parts = urlsplit(url.strip().rstrip("/"))
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port, parts = None, None, urlsplit("")
-    if not host or parts.username or parts.password or parts.query or parts.fragment:
-        raise FlagError(
-            "A gateway's address is a plain URL: no user name, no query.",
-            "Write it like https://blockrun.ai/api.",
-        )
-    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(host)):
-        raise FlagError(
-            f"A payment may not travel to {parts.scheme}://{host}: the connection is not encrypted.",
-            "Use https; plain http is for this machine (localhost) only.",
-        )
-    shown_host = f"[{host}]" if ":" in host else host
-    return f"{parts.scheme}://{shown_host}{f':{port}' if port else ''}{parts.path}"

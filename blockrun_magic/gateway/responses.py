@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
-from urllib.parse import urljoin
 
 from blockrun_magic.errors import (
     ContentPolicyViolation,
@@ -42,7 +41,7 @@ __all__ = [
     "stated_price",
 ]
 
-TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, 522, 524})
 _MAX_URL = 2048
 _MAX_IMAGES = 16
 """Images of a response where nobody says how many were asked for."""
@@ -109,7 +108,7 @@ def poll_address(gateway: Gateway, poll_url: str | None) -> str:
     if poll_url is None:
         raise InvalidResponse("The gateway took the job and does not say where to collect it.", "")
     try:
-        url = urljoin(f"{gateway.origin}/", poll_url)
+        url = gateway.job_address(poll_url)
     except ValueError:
         url = ""
     # What cannot be opened must not stand in the ledger as the place to ask.

@@ -53,7 +53,7 @@ class Purchaser:
     catalog_at: Callable[[Gateway], Catalog]
     wallet_for: Callable[[Gateway], Wallet | SolanaWallet]
     headers_for: Callable[[Gateway], SecretHeaders]
-    look_up: Callable[[Payment], Awaitable[None]]
+    look_up: Callable[[Payment, Gateway], Awaitable[None]]
     patience: RetryPolicy
     clock: Callable[[], float]
     turns: defaultdict[tuple[str, PriceKey], asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
@@ -115,7 +115,7 @@ class Purchaser:
             self.catalog_at(gateway),
             headers=lambda: self.headers_for(gateway),
             max_price=options.max_price,
-            look_up=self.look_up,
+            look_up=lambda payment: self.look_up(payment, gateway),
         )
 
     async def _authorized(self, way: PaymentMethod, deal: PurchaseContext, options: Options) -> Payment:

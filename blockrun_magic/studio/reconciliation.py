@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from blockrun_magic.errors import LedgerError
+from blockrun_magic.errors import BlockrunError, LedgerError
+from blockrun_magic.gateway.account import account_usage
 from blockrun_magic.gateway.chain.status import is_authorization_used, is_expired_unused
 from blockrun_magic.gateway.client import Client
-from blockrun_magic.gateway.gateways import PRESETS, Gateway
-from blockrun_magic.payments.ledger.clawrouter_log import Comparison, ProxyPayment, compare, read_usage
+from blockrun_magic.gateway.gateways import PRESETS, Gateway, gateway_named
+from blockrun_magic.payments.ledger.clawrouter_log import Comparison, LogEntry, ProxyPayment, compare, read_usage
 from blockrun_magic.payments.ledger.cost_log import append_settled
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.records import Payment, Purchase
@@ -58,6 +59,7 @@ def expires_at(payment: Payment) -> float:
 
 
 _PROXY = PRESETS["clawrouter"].name
+_ACCOUNT = PRESETS["account"].name
 
 
 _HOUR = 3600.0
@@ -68,13 +70,18 @@ _DECIDED = (State.SETTLED, State.RELEASED)
 
 @dataclass(frozen=True, slots=True)
 class Reconciler:
-    """The ledger, and everybody who may know better; `logs` is the folder of ClawRouter's usage logs."""
+    """The ledger, and the witnesses of its payments.
+
+    `logs` is the folder of ClawRouter's usage logs; `headers_for` gives the headers that an account wants for its
+    usage, and raises WalletError.
+    """
 
     client: Client
     ledger: Ledger
     claims: PurchaseLocks
     clock: Callable[[], float]
     logs: Path | None
+    headers_for: Callable[[Gateway], Mapping[str, str]]
 
     async def reconcile(self, gateway: Gateway) -> int:
         """Ask what became of every open payment in the gateway's realm; return how many were decided."""
@@ -98,24 +105,48 @@ class Reconciler:
         else:
             if payment.state is State.SUBMITTED:
                 self.ledger.mark_unknown(payment.id, "its kernel ended before an answer came")
-            await self.reconcile_payment(payment)
+            await self.reconcile_payment(payment, gateway)
         return self._again(payment).state in _DECIDED
 
-    async def reconcile_payment(self, payment: Payment) -> None:
-        """Settle an open payment through ClawRouter when its log has one line that can only be this payment's.
+    async def reconcile_payment(self, payment: Payment, gateway: Gateway) -> None:
+        """Decide an unknown payment that somebody else made, if ClawRouter's log or the account's usage can.
 
-        An account's charge is told by nobody, and asking for its job would be charged.
+        A line of either counts if it can only be this payment's. An account that lists every request of that time,
+        but not this one, did not charge for it.
         """
-        if payment.gateway != _PROXY:
+        if self._again(payment).state is not State.UNKNOWN:
             return
-        found = self.compare(payment.created_at - _HOUR)
-        for ours, theirs in found.agreed:
-            if ours.payment.id == payment.id and self._again(payment).state is State.UNKNOWN:
-                self.ledger.settle(payment.id, None, f"ClawRouter's log has it, at {format_usd(theirs.micros)}")
+        if payment.gateway == _PROXY:
+            entry = _line_of(payment, self.compare(payment.created_at - _HOUR))
+            if entry is not None:
+                self.ledger.settle(payment.id, None, f"ClawRouter's log has it, at {format_usd(entry.micros)}")
+        elif payment.gateway == _ACCOUNT:
+            await self._ask_account(payment, gateway if gateway.name == _ACCOUNT else gateway_named(_ACCOUNT))
+
+    async def _ask_account(self, payment: Payment, account: Gateway) -> None:
+        try:
+            headers = self.headers_for(account)
+        except BlockrunError:  # no key: nobody to ask
+            return
+        since, now = payment.created_at - _HOUR, self.clock()
+        usage = await account_usage(self.client, account, headers, since, min(now, payment.created_at + _HOUR))
+        if usage is None:
+            return
+        ours = [ProxyPayment(other, model) for other, model, _ in self.ledger.payments_via(_ACCOUNT, since)]
+        theirs = [LogEntry(charge.at, charge.model, charge.micros) for charge in usage.charges]
+        entry = _line_of(payment, compare(ours, theirs))
+        charge = None if entry is None else usage.charges[theirs.index(entry)]
+        listed = any(mine.fits(line) for mine in ours if mine.payment.id == payment.id for line in theirs)
+        if charge is not None and charge.decided and charge.micros:
+            self.ledger.settle(payment.id, None, "the account's usage has it", charged=charge.micros)
+        elif charge is not None and charge.decided:
+            self.ledger.release(payment.id, "the account's usage has it, free of charge")
+        elif not listed and usage.complete and now >= payment.created_at + _HOUR:
+            self.ledger.release(payment.id, "not in the account's usage")
 
     def compare(self, since: float) -> Comparison:
         """Return our payments through ClawRouter from `since` (Unix seconds) beside the lines of its log."""
-        ours = [ProxyPayment(payment, model) for payment, model in self.ledger.payments_via(_PROXY, since)]
+        ours = [ProxyPayment(*row) for row in self.ledger.payments_via(_PROXY, since)]
         theirs = [] if self.logs is None else read_usage(self.logs, since, self.clock())
         return compare(ours, theirs)
 
@@ -141,3 +172,8 @@ class Reconciler:
 
     def _again(self, payment: Payment) -> Payment:
         return next(now for now in self.ledger.payments(payment.purchase_id) if now.id == payment.id)
+
+
+def _line_of(payment: Payment, comparison: Comparison) -> LogEntry | None:
+    """Return the line that can only be `payment`'s, or None."""
+    return next((theirs for ours, theirs in comparison.agreed if ours.payment.id == payment.id), None)

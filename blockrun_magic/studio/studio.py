@@ -21,6 +21,7 @@ from blockrun_magic.errors import (
     StoreError,
     WalletMissing,
 )
+from blockrun_magic.gateway.account import account_credit
 from blockrun_magic.gateway.catalog.cache import CatalogCache
 from blockrun_magic.gateway.catalog.catalog import SNAPSHOT, Catalog
 from blockrun_magic.gateway.chain.status import Balance, balance
@@ -83,7 +84,7 @@ class Studio:
         self.catalogs = CatalogCache(client, catalog, catalogs, clock, self.headers_for)
         self._api_key = api_key
         self._claims = PurchaseLocks(ledger, locks)
-        self.books = Reconciler(client, ledger, self._claims, clock, usage_logs)
+        self.books = Reconciler(client, ledger, self._claims, clock, usage_logs, self.headers_for)
         self._shelf = Shelf(ledger, store)
         self._clock = clock
         self._purchasing = Purchaser(
@@ -212,6 +213,12 @@ class Studio:
             health = await clawrouter_health(self.client, gateway, full=True)
             known = None if health is None else health.balance
             return None if known is None else Balance(known, "ClawRouter, of its own wallet")
+        if gateway.paid_by is Payer.CREDIT:
+            credit = await account_credit(self.client, gateway, self.headers_for(gateway))
+            if credit is None:
+                return None
+            blocked = f" (blocked: {credit.blocked})" if credit.blocked else ""
+            return Balance(credit.remaining, f"the account{blocked}")
         if not gateway.can("balance"):
             return None
         address = await asyncio.to_thread(lambda: self.wallet_for(gateway).address)

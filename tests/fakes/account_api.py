@@ -1,7 +1,7 @@
 """A prepaid account's gateway: a Bearer key, credit that runs out, and slow jobs from the first POST.
 
-It keeps books of every charge, and remembers where the key was shown. `fail` says how the next requests go
-wrong.
+Its jobs have the x402 gateway's address (`/api/v1/images/generations/ID`), and it serves them without `/api`. It
+records every charge, and where the key was shown. `fail` decides how the next requests go wrong.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from starlette.applications import Starlette
@@ -26,6 +27,8 @@ from fakes.http_server import HangUp, Served, picture
 
 __all__ = ["KEY", "Account"]
 
+_PAGE = 2
+"""Lines of usage in one response, so that tests meet a second page."""
 KEY = "brk_test_0123456789abcdefTHROWAWAY"
 """Well known, and good for nothing but these tests."""
 
@@ -44,6 +47,11 @@ class Account(Served):
         self.poll_url: str | None = None
         self.pictures_at: str | None = None
         self.served = [model.id for model in SNAPSHOT.models]
+        self.usage: list[dict[str, Any]] = []
+        """What `/v1/usage` lists; a test may add to it."""
+        self.cost_state = "priced"
+        self.unavailable_days: list[str] = []
+        self.blocked: str | None = None
         self._faults: deque[Any] = deque()
         self._jobs: dict[str, dict[str, Any]] = {}
 
@@ -75,7 +83,10 @@ class Account(Served):
             routes=[
                 Route("/v1/images/generations", self._ordered, methods=["POST"]),
                 Route("/v1/images/image2image", self._ordered, methods=["POST"]),
-                Route("/v1/images/jobs/{name}", self._polled),
+                Route("/v1/images/generations/{name}", self._polled),
+                Route("/api/{path:path}", self._wrong_host, methods=["GET", "POST"]),
+                Route("/v1/credits", self._credits),
+                Route("/v1/usage", self._usage),
                 Route("/v1/models", self._models),
                 Route("/media/{index:int}", self._media),
                 Route("/moved/{index:int}", self._moved),
@@ -117,11 +128,12 @@ class Account(Served):
     def _charge(self, model: str, price: int) -> None:
         self.credit -= price
         self.books.append(Charge(model, price))
+        self.usage.append(self._usage_entry(model, price))
 
     def _queued(self, body: Mapping[str, Any], price: int) -> Response:
         name = f"job{len(self._jobs)}"
         self._jobs[name] = {"body": body, "price": price, "left": self.slow, "paid": False}
-        about = {"id": name, "status": "queued", "poll_url": self.poll_url or f"/v1/images/jobs/{name}"}
+        about = {"id": name, "status": "queued", "poll_url": self.poll_url or f"/api/v1/images/generations/{name}"}
         return JSONResponse({**about, "price": self._words(price)}, 202)
 
     async def _polled(self, request: Request) -> Response:
@@ -157,6 +169,47 @@ class Account(Served):
 
     def _words(self, price: int) -> dict[str, str]:
         return {"amount": f"{price / 1e6:.6f}", "currency": "USD"}
+
+    def _usage_entry(self, model: str, price: int) -> dict[str, Any]:
+        return {
+            "request_id": f"req_{len(self.usage)}",
+            "timestamp": datetime.now(UTC).isoformat(),
+            "endpoint": "/v1/images/generations",
+            "model": model,
+            "kind": "image",
+            "cost_usd": None if self.cost_state == "pending" else price / 1e6,
+            "cost_state": self.cost_state,
+            "status": 200,
+        }
+
+    async def _wrong_host(self, request: Request) -> Response:
+        words = "This host serves /v1; /api belongs to the x402 gateway."
+        return self._refused(request) or JSONResponse({"error": {"message": words, "code": "wrong_host"}}, 404)
+
+    async def _credits(self, request: Request) -> Response:
+        spent = self.total / 1e6
+        about = {
+            "account_id": "acct_test",
+            "billing_mode": "prepaid",
+            "currency": "USD",
+            "granted_usd": self.credit / 1e6 + spent,
+            "spent_usd": spent,
+            "remaining_usd": self.credit / 1e6,
+            "blocked": self.blocked is not None,
+            "blocked_reason": self.blocked,
+        }
+        return self._refused(request) or JSONResponse(about)
+
+    async def _usage(self, request: Request) -> Response:
+        refused = self._refused(request)
+        if refused is not None:
+            return refused
+        since, until = (datetime.fromisoformat(request.query_params[name]) for name in ("from", "to"))
+        lines = [line for line in self.usage if since <= datetime.fromisoformat(line["timestamp"]) <= until]
+        first, limit = int(request.query_params.get("cursor", 0)), min(int(request.query_params["limit"]), _PAGE)
+        after = first + limit
+        about = {"unavailable_days": self.unavailable_days, "next_cursor": str(after) if after < len(lines) else None}
+        return JSONResponse({"data": lines[first:after], **about})
 
     async def _models(self, request: Request) -> Response:
         entries = [{"id": name, "categories": ["image"]} for name in self.served]

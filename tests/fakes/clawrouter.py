@@ -1,4 +1,4 @@
-"""A ClawRouter as its measured behavior has it (gateway protocol, section 7): no headers, no mercy, a log.
+"""A ClawRouter with its measured behavior (gateway protocol, sections 7 and 9): no headers, no limits, a log.
 
 It pays upstream from its own wallet, the list price and a tenth of a cent each time, and keeps books of what
 really moved beside the log that it shows. `fail` says how the next requests go wrong.
@@ -31,6 +31,8 @@ __all__ = ["WALLET", "Charge", "ClawRouter"]
 
 WALLET = "0x" + "c1" * 20
 _FEE = 1000
+_CHAT_MODELS = ("auto", "eco", "openai/gpt-5.2", "google/gemini-3-pro", "anthropic/claude-sonnet-4.6")
+"""Some of what its `/v1/models` lists: chat models only, without categories."""
 
 
 @dataclass(frozen=True)
@@ -121,15 +123,15 @@ class ClawRouter(Served):
             status, content = fault
             return JSONResponse(content, status)
         if fault == "queued":
-            return JSONResponse({"id": "job1", "status": "queued", "poll_url": "/api/v1/images/image2image/job1"})
+            # It signs, logs the quote, and drops the job: nothing settles upstream, because nobody polls.
+            self._log(body["model"], self._price(body, path))
+            return JSONResponse({"id": "job1", "status": "queued", "poll_url": "/api/v1/images/generations/job1"})
         if fault == "unpaid":
             return await self._silence()
         return await self._paid(body, fault, path)
 
     async def _paid(self, body: Mapping[str, Any], fault: Any, path: str) -> Response:
-        listed = SNAPSHOT.list_price(PriceKey(path, body["model"], body["size"], body.get("quality"), body["n"]))
-        assert listed is not None
-        price = listed + _FEE
+        price = self._price(body, path)
         if price > self.balance:
             return JSONResponse({"error": {"message": "Insufficient balance", "type": "payment_error"}}, 402)
         self.balance -= price
@@ -147,6 +149,11 @@ class ClawRouter(Served):
         if fault == "page":
             return Response("<html>oops</html>", media_type="text/html")
         return JSONResponse(content)
+
+    def _price(self, body: Mapping[str, Any], path: str) -> int:
+        listed = SNAPSHOT.list_price(PriceKey(path, body["model"], body["size"], body.get("quality"), body["n"]))
+        assert listed is not None
+        return listed + _FEE
 
     async def _silence(self) -> Response:
         await asyncio.sleep(self.drop_after)
@@ -173,8 +180,8 @@ class ClawRouter(Served):
     async def _models(self, request: Request) -> Response:
         if request.url.query:
             return JSONResponse({"error": "Not found"}, 404)
-        entries = [{"id": name, "object": "model", "categories": ["image"]} for name in self.served]
-        return JSONResponse({"object": "list", "data": [*entries, {"id": "x/chat", "categories": ["chat"]}]})
+        entries = [{"id": name, "object": "model", "created": 1_760_000_000, "owned_by": "x"} for name in _CHAT_MODELS]
+        return JSONResponse({"object": "list", "data": entries})
 
     async def _health(self, request: Request) -> Response:
         about: dict[str, Any] = {"status": "ok", "wallet": WALLET, "paymentChain": "base"}

@@ -1,4 +1,4 @@
-"""What each gateway serves: its live list over the snapshot, fetched when asked for and kept for a day."""
+"""Catalogs of the gateways: the snapshot with each gateway's live list over it, cached for a day."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,19 @@ from blockrun_magic.errors import BlockrunError, GatewayUnreachable, InvalidResp
 from blockrun_magic.files import write_atomically
 from blockrun_magic.gateway.catalog.catalog import Catalog
 from blockrun_magic.gateway.catalog.remote import LiveModel, overlay, read_models, to_record
+from blockrun_magic.gateway.catalog.snapshot import with_qualities
 from blockrun_magic.gateway.client import Client
-from blockrun_magic.gateway.gateways import Gateway
+from blockrun_magic.gateway.gateways import Gateway, Payer
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.gateway.responses import error_from_response
+from blockrun_magic.payments.x402.networks import PRACTICE
 from blockrun_magic.safejson import read_json
 
 __all__ = ["CatalogCache"]
 
 _DAY = 86_400.0
-_PATHS = ("/v1/models", "/v1/images/models")
+_IMAGES_ONLY = "/v1/images/models"
+_PATHS = ("/v1/models", _IMAGES_ONLY)
 _SECONDS = 20.0
 _QUICK = 3.0
 _MAX_FILE_BYTES = 2 * 1024 * 1024
@@ -60,10 +64,13 @@ class CatalogCache:
         return not 0 <= self._clock() - self._load(gateway)[0] < _DAY
 
     async def refresh(self, gateway: Gateway) -> Catalog:
-        """Return the catalog after asking `gateway` for its list; raises GatewayError or WalletError."""
+        """Return the catalog after asking `gateway` for its list; raises GatewayError or WalletError.
+
+        A list without an image model, such as ClawRouter's of chat models, is an error: the snapshot stays.
+        """
         models = await self._fetch(gateway)
         read_at = self._clock()
-        self._known[gateway.base_url] = (read_at, self._merged(models, read_at))
+        self._known[gateway.base_url] = (read_at, self._merged(gateway, models, read_at))
         await asyncio.to_thread(self._keep, gateway, models, read_at)
         return self.at(gateway)
 
@@ -75,7 +82,7 @@ class CatalogCache:
 
     @asynccontextmanager
     async def explain_unavailable_model(self, gateway: Gateway, request: ImageRequest) -> AsyncIterator[None]:
-        """Let an error that refuses `request` say so when its model is served no more, and which is."""
+        """Let an error that refuses `request` say what the gateway no longer serves: the model, or its size."""
         try:
             yield
         except RequestRejected as error:
@@ -84,17 +91,26 @@ class CatalogCache:
                     await self.refresh_if_stale(gateway)
             catalog = self.at(gateway)
             model = catalog.find(request.model)
+            if model is None:
+                raise
             closest = catalog.closest_served(request.model)
-            if model is None or model.served or closest is None:
+            if not model.served and closest is not None:
+                raise RequestRejected(
+                    f"{gateway.name} no longer serves {request.model}.",
+                    f"Use the closest model that it serves: --model {closest.name}. {error.hint}",
+                    money=error.money,
+                ) from error
+            if request.size not in model.older_sizes:
                 raise
             raise RequestRejected(
-                f"{gateway.name} does not serve {request.model} any more.",
-                f"Use the closest model that it serves: --model {closest.name}.",
-                error.money,
+                error.message,
+                f"Only older documents list {request.size} for {model.id}: use --size {model.sizes[0]}. {error.hint}",
+                money=error.money,
             ) from error
 
     async def _fetch(self, gateway: Gateway) -> tuple[LiveModel, ...]:
         headers = self._headers_for(gateway)
+        fault: BlockrunError | None = None
         for path in _PATHS:
             try:
                 async with asyncio.timeout(_SECONDS):
@@ -104,27 +120,39 @@ class CatalogCache:
                     f"{gateway.name} did not send its list of models in time.", "Try again later."
                 ) from None
             if answer.status != 200:
-                fault: BlockrunError = error_from_response(answer, gateway)
+                fault = fault or error_from_response(answer, gateway)
                 continue
             with suppress(ValueError):
-                models = read_models(answer.json())
+                models = read_models(answer.json(), all_images=path == _IMAGES_ONLY)
                 if models:
                     return models
-            fault = InvalidResponse(f"{gateway.name} answered without a list of image models.", "Try again later.")
+            fault = InvalidResponse(f"{gateway.name} lists no image models.", "The built-in catalog stays in use.")
+        assert fault is not None  # noqa: S101  each path ends in one
         raise fault
 
-    def _merged(self, models: tuple[LiveModel, ...], read_at: float) -> Catalog:
-        return overlay(self._snapshot, models, time.strftime("%Y-%m-%d", time.gmtime(read_at)))
+    def _base(self, gateway: Gateway) -> Catalog:
+        """Return the snapshot as it holds at `gateway` before its own list is known."""
+        if gateway.paid_by is Payer.PROXY:
+            return replace(self._snapshot, edit_defaults=tuple(reversed(self._snapshot.edit_defaults)))
+        models = self._snapshot.models
+        if gateway.realm == PRACTICE.realm:
+            return replace(self._snapshot, models=tuple(replace(model, served=True) for model in models))
+        if gateway.on_solana:
+            return replace(self._snapshot, models=tuple(map(with_qualities, models)))
+        return self._snapshot
+
+    def _merged(self, gateway: Gateway, models: tuple[LiveModel, ...], read_at: float) -> Catalog:
+        return overlay(self._base(gateway), models, time.strftime("%Y-%m-%d", time.gmtime(read_at)))
 
     def _load(self, gateway: Gateway) -> tuple[float, Catalog]:
         known = self._known.get(gateway.base_url)
         if known is None:
-            known = (float("-inf"), self._snapshot)
+            known = (float("-inf"), self._base(gateway))
             with suppress(OSError, ValueError, TypeError, KeyError):
                 record = self._record(gateway)
-                models, read_at = read_models(record), float(record["fetched_at"])
+                models, read_at = read_models(record, all_images=True), float(record["fetched_at"])
                 if models:
-                    known = (read_at, self._merged(models, read_at))
+                    known = (read_at, self._merged(gateway, models, read_at))
             self._known[gateway.base_url] = known
         return known
 

@@ -1,7 +1,7 @@
-"""Which models there are, what each can do and costs, and whether a request makes sense.
+"""Catalog of image models: lookups by name, list prices, and checks of a request before it is sent.
 
-The table is in `snapshot`; here are the questions one asks of it. A refusal costs nothing: it
-comes before any request and names the nearest thing that works.
+The table is in `snapshot`. A refusal costs nothing: it comes before any request and names the nearest thing that
+works.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from math import log
 from typing import TYPE_CHECKING
 
 from blockrun_magic.errors import RequestError
-from blockrun_magic.gateway.catalog.snapshot import AS_OF, MODELS, Model, PriceRule, dimensions
+from blockrun_magic.gateway.catalog.snapshot import AS_OF, MODELS, QUALITIES, Model, PriceRule, dimensions
 from blockrun_magic.gateway.request import ENDPOINTS
 from blockrun_magic.text import any_of, closest, did_you_mean, quoted
 
@@ -24,29 +24,36 @@ __all__ = ["DEFAULT_SIZE", "MAX_N", "SNAPSHOT", "Catalog", "Model", "PriceRule",
 DEFAULT_SIZE = "1024x1024"
 MAX_N = 10
 MAX_PROMPT = 32_000
-DEFAULT_MODELS: dict[Operation, str] = {"generate": "google/nano-banana", "edit": "openai/gpt-image-1"}
+DEFAULT_MODEL = "google/nano-banana"
+EDIT_DEFAULTS = ("openai/gpt-image-2", "openai/gpt-image-1")
+"""Default models of an edit, in the order in which a gateway's list is searched for them."""
 
 _FOREIGN_ID = re.compile(r"[a-z0-9][\w.-]*/[a-z0-9][\w.:-]*", re.ASCII | re.IGNORECASE)
-_UNCHECKED_HINT = "--unchecked sends it all the same."
+_GPT_IMAGE = "openai/gpt-image-"
+_UNCHECKED_HINT = "--unchecked sends the request anyway."
 
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """The image models known on the day `as_of` (an ISO date); `live` says that a gateway's own list was read then."""
+    """The image models known on the day `as_of` (an ISO date), `live` if a gateway's own list was read then.
+
+    `edit_defaults` are the default models of an edit, in the order of preference.
+    """
 
     models: tuple[Model, ...]
     as_of: str
     live: bool = False
+    edit_defaults: tuple[str, ...] = EDIT_DEFAULTS
 
     def find(self, name: str) -> Model | None:
-        """Return the model of that id or shorthand, whatever its case, or None."""
+        """Return the model with that id or shorthand in any case, or None."""
         wanted = name.strip().casefold()
         return next((model for model in self.models if wanted in map(str.casefold, model.names)), None)
 
     def resolve(self, name: str) -> str:
         """Return the full id for an id or a shorthand; raises RequestError for an unknown name.
 
-        An unknown id of the form provider/name passes unchanged: catalogs age.
+        An unknown id of the form provider/name passes unchanged, because catalogs age.
         """
         model = self.find(name)
         if model is not None:
@@ -55,9 +62,9 @@ class Catalog:
             return name.strip()
         names = [known for model in self.models for known in model.names]
         raise RequestError(
-            f"There is no model called {quoted(name)}.",
-            f"{did_you_mean(name, names)}`%blockrun models` lists them all;"
-            " an id of the form provider/name is sent as it is.",
+            f"Unknown model: {quoted(name)}.",
+            f"{did_you_mean(name, names)}`%blockrun models` lists all of them."
+            " An id of the form provider/name is sent unchanged.",
         )
 
     def search(self, word: str) -> tuple[Model, ...]:
@@ -70,7 +77,7 @@ class Catalog:
         )
 
     def list_price(self, key: PriceKey) -> int | None:
-        """Return the micro-USDC of the whole request, all `n` pictures; None when not known."""
+        """Return the micro-USDC of the whole request, all `n` images; None if unknown."""
         model = self.find(key.model)
         if model is None or key.n < 1:
             return None
@@ -80,7 +87,7 @@ class Catalog:
         return None if price is None else price * key.n
 
     def closest_served(self, name: str) -> Model | None:
-        """Return the model that is served and most like `name`: it edits, too, costs and belongs alike."""
+        """Return the served model that is most like `name`: abilities, then provider, then price."""
         lost = self.find(name)
         if lost is None:
             return None
@@ -99,18 +106,21 @@ class Catalog:
         return min(served, key=unlike, default=None)
 
     def default_model(self, operation: Operation) -> str:
-        """Return the id of the model for those who name none."""
-        return DEFAULT_MODELS[operation]
+        """Return the id of the default model: for an edit, the first default that the gateway serves."""
+        if operation == "generate":
+            return DEFAULT_MODEL
+        models = (self.find(name) for name in self.edit_defaults)
+        return next((model.id for model in models if model is not None and model.served), self.edit_defaults[0])
 
     def default_size(self, model: str) -> str:
-        """Return the size for those who name none: the model's own first, or 1024x1024."""
+        """Return the default size of a model: its first, or 1024x1024."""
         known = self.find(model)
         return known.sizes[0] if known else DEFAULT_SIZE
 
     def check(self, request: ImageRequest) -> None:
-        """Raise RequestError when no gateway would answer this; the text names what would work.
+        """Raise RequestError if no gateway would answer this request; the hint names what works.
 
-        Of a model outside the catalog, only what holds for every model is checked.
+        For a model outside the catalog, only what holds for every model is checked.
         """
         _check_prompt(request.prompt)
         _check_count(request.n)
@@ -128,14 +138,14 @@ class Catalog:
         if not model.edits:
             able = any_of(model.name for model in self.models if model.edits)
             raise RequestError(
-                f"{model.id} makes pictures, but does not edit them.",
+                f"{model.id} makes images but does not edit them.",
                 f"Edit with --model {able}; {_UNCHECKED_HINT}",
             )
         if request.mask is not None and not model.takes_mask:
             able = any_of(model.name for model in self.models if model.takes_mask)
             raise RequestError(
                 f"{model.id} does not take a mask.",
-                f"Say in the prompt what to change, or use --model {able}; {_UNCHECKED_HINT}",
+                f"Describe the change in the prompt, or use --model {able}; {_UNCHECKED_HINT}",
             )
         if len(request.images) > model.max_images:
             raise RequestError(
@@ -145,7 +155,7 @@ class Catalog:
 
 
 def nearest_size(model: Model, size: str) -> str:
-    """Return the size the model makes that comes closest to `size` in shape and area."""
+    """Return the model's size that is closest to `size` in shape and area."""
     wanted = dimensions(size) or dimensions(f"{size}x{size}")
     if wanted is None:
         return next(iter(closest(size, model.sizes)), model.sizes[0])
@@ -162,7 +172,7 @@ def _fit(wanted: tuple[int, int], sides: range) -> str:
 
 
 def _distance(one: tuple[int, int], other: tuple[int, int]) -> float:
-    """Measure how unlike two sizes are; a wrong shape weighs twice as much as a wrong area."""
+    """Return how different two sizes are; the shape weighs twice as much as the area."""
     shape = abs(log(one[0] / one[1]) - log(other[0] / other[1]))
     area = abs(log(one[0] * one[1]) - log(other[0] * other[1]))
     return shape + area / 2
@@ -170,15 +180,15 @@ def _distance(one: tuple[int, int], other: tuple[int, int]) -> float:
 
 def _check_prompt(prompt: str) -> None:
     if not prompt.strip():
-        raise RequestError("The prompt is empty.", "Say in words what the picture shall show.")
+        raise RequestError("The prompt is empty.", "Describe the image.")
     if len(prompt) > MAX_PROMPT:
         raise RequestError(
             f"The prompt has {len(prompt):,} characters; no model reads more than {MAX_PROMPT:,}.",
-            "Shorten it to what the picture shall show.",
+            "Shorten it to what the image should show.",
         )
     if any("\ud800" <= character <= "\udfff" for character in prompt):
         raise RequestError(
-            "The prompt holds half a character (a lone surrogate), which cannot be sent.",
+            "The prompt contains half a character (a lone surrogate), which cannot be sent.",
             "Type or paste the text again; an emoji was probably cut in two.",
         )
 
@@ -187,7 +197,7 @@ def _check_count(n: int) -> None:
     if not 1 <= n <= MAX_N:
         nearest = min(max(n, 1), MAX_N)
         raise RequestError(
-            f"{n} pictures cannot be asked for at once.",
+            f"One request cannot ask for {n} images.",
             f"Use -n {nearest} (nearest), or any number from 1 to {MAX_N}.",
         )
 
@@ -197,17 +207,17 @@ def _check_operation(request: ImageRequest) -> None:
     if request.operation == "generate":
         if request.images or request.mask is not None:
             raise RequestError(
-                "Making a picture takes no source image and no mask.",
-                "Use %%img2img to change a picture, or leave out --image and --mask.",
+                "Generating an image takes no source image and no mask.",
+                "Use %%img2img to edit an image, or leave out --image and --mask.",
             )
     elif not request.images:
         raise RequestError(
-            "There is no picture to edit.",
-            "Add --image with a path, a URL or a variable; `--image img` takes the last picture.",
+            "There is no image to edit.",
+            "Add --image with a path, a URL or a variable; `--image img` takes the last image.",
         )
     elif request.mask is not None and len(request.images) > 1:
         raise RequestError(
-            f"A mask belongs to one source image, and there are {len(request.images)}.",
+            f"A mask works with one source image, not {len(request.images)}.",
             "Give a single --image, or leave out --mask.",
         )
 
@@ -222,7 +232,7 @@ def _check_size(model: Model, size: str) -> None:
         return
     shown = size if dimensions(size) else quoted(size)
     raise RequestError(
-        f"{model.id} does not make {shown} pictures.",
+        f"{model.id} does not make {shown} images.",
         f"Use --size {_offer(nearest_size(model, size), model)}; {_UNCHECKED_HINT}",
     )
 
@@ -238,8 +248,13 @@ def _offer(nearest: str, model: Model) -> str:
 def _check_quality(model: Model, quality: str | None) -> None:
     if quality is None or quality in model.qualities:
         return
+    if not model.qualities and model.id.startswith(_GPT_IMAGE) and quality in QUALITIES:
+        raise RequestError(
+            f"This gateway ignores the quality of {model.id}.",
+            f"Leave out --quality, or use a gateway that offers it (`%blockrun use solana`); {_UNCHECKED_HINT}",
+        )
     if not model.qualities:
-        raise RequestError(f"{model.id} has no choice of quality.", f"Leave out --quality; {_UNCHECKED_HINT}")
+        raise RequestError(f"{model.id} does not offer a choice of quality.", f"Leave out --quality; {_UNCHECKED_HINT}")
     nearest = next(iter(closest(quality, model.qualities)), model.qualities[0])
     others = any_of(known for known in model.qualities if known != nearest)
     raise RequestError(

@@ -1,7 +1,7 @@
 """A gateway's own list of models, merged over the snapshot.
 
-Source: gateway protocol, section 2. The list is a stranger's: only image models with a sober id are
-taken, a bounded number of them, and a price counts only when it is one that a picture can have.
+The list is untrusted: only image models with a plain id are taken, a bounded number of them, and a price counts only
+if an image can cost that much. Source: gateway protocol, sections 2 and 9.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ __all__ = ["LiveModel", "overlay", "read_models", "to_record"]
 
 _MAX_MODELS = 500
 _MAX_SIZES = 40
+_MAX_QUALITIES = 10
 _MAX_PRICE = 100_000_000
+_WORD = re.compile(r"[A-Za-z]{1,20}")
 _ID = re.compile(r"[a-z0-9][\w.-]{0,60}/[a-z0-9][\w.:-]{0,100}", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class LiveModel:
-    """One image model of a gateway's list; prices are micro-USDC per picture, for all sizes or by size."""
+    """One image model of a gateway's list; prices are micro-USDC per image, for all sizes or by size."""
 
     id: str
     provider: str
@@ -35,29 +37,34 @@ class LiveModel:
     edits: bool | None
     price: int | None
     by_size: tuple[tuple[str, int], ...]
+    qualities: tuple[str, ...] = ()
 
 
-def read_models(body: Any) -> tuple[LiveModel, ...]:
-    """Return the image models of a `/v1/models` or `/v1/images/models` answer; raises ValueError for no list."""
+def read_models(body: Any, *, all_images: bool = False) -> tuple[LiveModel, ...]:
+    """Return the image models of a gateway's list; raises ValueError for a body that is not a list.
+
+    `/v1/models` lists every kind of model, and `categories` contains "image" for those that count. The older
+    `/v1/images/models` lists images only (`all_images`), and its entries may come without `categories`.
+    """
     entries = next((body[name] for name in ("models", "data") if name in body), None) if _is_map(body) else body
     if not isinstance(entries, list):
-        raise ValueError("this is no list of models")  # noqa: TRY004  of JSON, not of an argument
-    found: dict[str, LiveModel] = {}
+        raise ValueError("not a list of models")  # noqa: TRY004  of JSON, not of an argument
+    models: dict[str, LiveModel] = {}
     for entry in entries:
-        model = _read_model(entry)
-        if model is not None and len(found) < _MAX_MODELS:
-            found.setdefault(model.id, model)
-    return tuple(found.values())
+        model = _read_model(entry, all_images)
+        if model is not None and len(models) < _MAX_MODELS:
+            models.setdefault(model.id, model)
+    return tuple(models.values())
 
 
 def _is_map(value: Any) -> bool:
     return isinstance(value, Mapping)
 
 
-def _read_model(entry: Any) -> LiveModel | None:
+def _read_model(entry: Any, all_images: bool) -> LiveModel | None:
     if not isinstance(entry, Mapping) or entry.get("available") is False:
         return None
-    name, categories = entry.get("id"), entry.get("categories", ["image"])
+    name, categories = entry.get("id"), entry.get("categories", ["image"] if all_images else None)
     if not isinstance(name, str) or not _ID.fullmatch(name):
         return None
     if not isinstance(categories, list) or "image" not in categories:
@@ -66,16 +73,25 @@ def _read_model(entry: Any) -> LiveModel | None:
     pricing = pricing if isinstance(pricing, Mapping) else {}
     by_size = pricing.get("by_size")
     prices = by_size if isinstance(by_size, Mapping) else {}
-    sizes = entry.get("sizes")
+    sizes = next((entry[key] for key in ("sizes", "supportedSizes") if isinstance(entry.get(key), list)), list(prices))
+    qualities = next((entry[key] for key in ("qualities", "supportedQualities") if key in entry), None)
     edits = entry.get("supports_editing")
+    flat = (pricing.get("per_image"), entry.get("pricePerImage"), pricing.get("flat"))
     return LiveModel(
         id=name,
         provider=sanitize(entry.get("owned_by") or entry.get("provider") or name.partition("/")[0], 40),
-        sizes=_sizes(sizes if isinstance(sizes, list) else list(prices)),
+        sizes=_sizes(sizes),
         edits=edits if isinstance(edits, bool) else None,
-        price=_micros(pricing.get("per_image")),
+        price=next((micros for price in flat if (micros := _micros(price)) is not None), None),
         by_size=tuple((size, micros) for size in _sizes(list(prices)) if (micros := _micros(prices[size])) is not None),
+        qualities=_words(qualities),
     )
+
+
+def _words(values: Any) -> tuple[str, ...]:
+    words = values if isinstance(values, list) else []
+    plain = (word.lower() for word in words if isinstance(word, str) and _WORD.fullmatch(word))
+    return tuple(dict.fromkeys(plain))[:_MAX_QUALITIES]
 
 
 def _sizes(values: Sequence[Any]) -> tuple[str, ...]:
@@ -101,6 +117,7 @@ def to_record(models: Sequence[LiveModel]) -> list[dict[str, Any]]:
             "owned_by": model.provider,
             "sizes": list(model.sizes),
             "supports_editing": model.edits,
+            "qualities": list(model.qualities),
             "pricing": {
                 "per_image": None if model.price is None else str(to_decimal(model.price)),
                 "by_size": {size: str(to_decimal(micros)) for size, micros in model.by_size},
@@ -111,22 +128,28 @@ def to_record(models: Sequence[LiveModel]) -> list[dict[str, Any]]:
 
 
 def overlay(snapshot: Catalog, live: Sequence[LiveModel], as_of: str) -> Catalog:
-    """Return the snapshot as the live list has it: its prices, what is new, and what is served no more."""
+    """Return the snapshot with the live list's prices, sizes and new models; what is not listed is not served."""
     listed = {model.id.casefold(): model for model in live}
     models = []
     for model in snapshot.models:
-        found = listed.pop(model.id.casefold(), None)
-        models.append(replace(model, served=False) if found is None else _with_prices(model, found))
-    return Catalog((*models, *map(_unknown, listed.values())), as_of, live=True)
+        entry = listed.pop(model.id.casefold(), None)
+        models.append(replace(model, served=False) if entry is None else _updated(model, entry))
+    return replace(snapshot, models=(*models, *map(_unknown, listed.values())), as_of=as_of, live=True)
+
+
+def _updated(model: Model, live: LiveModel) -> Model:
+    """Return `model` as the list has it."""
+    sizes = tuple(dict.fromkeys((*model.sizes, *live.sizes)))
+    return replace(_with_prices(model, live), served=True, sizes=sizes, qualities=live.qualities or model.qualities)
 
 
 def _with_prices(model: Model, live: LiveModel) -> Model:
-    """Return `model` with the live prices; one price alone is that of the default size."""
+    """Return `model` with the live prices; a single price is that of the default size."""
     if live.by_size:
         rules = tuple(PriceRule(micros, sizes=(size,)) for size, micros in live.by_size)
         # Rules of a quality stay ahead: the list knows prices by size only.
-        kept = tuple(rule for rule in model.prices if rule.quality is not None)
-        return replace(model, prices=(*kept, *rules, *(rule for rule in model.prices if rule.quality is None)))
+        by_quality = tuple(rule for rule in model.prices if rule.quality is not None)
+        return replace(model, prices=(*by_quality, *rules, *(rule for rule in model.prices if rule.quality is None)))
     if live.price is not None and live.price != model.price(model.sizes[0]):
         return replace(model, prices=(*model.prices[:-1], replace(model.prices[-1], micros=live.price)))
     return model
@@ -143,6 +166,7 @@ def _unknown(live: LiveModel) -> Model:
         sizes=live.sizes or (DEFAULT_SIZE,),
         prices=tuple(rules),
         good_for="new in the gateway's list",
+        qualities=live.qualities,
         max_images=1 if live.edits else 0,
         unverified=True,
     )

@@ -1,17 +1,20 @@
-"""The image models of BlockRun as a table: a new model is a new row here and nothing else.
+"""BlockRun's image models as a table: a new model is a new row here and nothing else.
 
-Prices are micro-USDC per image, as the gateway lists them (gateway protocol, section 6). The
-gateway's own quote always wins; these serve to know a price before asking and to doubt a strange one.
+Prices are micro-USDC per image, as the gateway charges them (gateway protocol, sections 6 and 9). The gateway's own
+quote always wins; these prices serve for estimates and for doubting a strange quote.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-__all__ = ["AS_OF", "MODELS", "Model", "PriceRule", "dimensions"]
+__all__ = ["AS_OF", "MODELS", "QUALITIES", "Model", "PriceRule", "dimensions", "with_qualities"]
 
-AS_OF = "2026-11-01"
+AS_OF = "2026-11-26"
+
+QUALITIES = ("auto", "low", "medium", "high")
+"""Qualities of `openai/gpt-image-*` where a gateway does not ignore them; the first is the default."""
 
 _SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})", re.ASCII)
 
@@ -32,7 +35,7 @@ class PriceRule:
     above_pixels: int = 0
 
     def applies(self, size: str, quality: str | None) -> bool:
-        """Return whether a picture of this size and quality has this price."""
+        """Return whether an image of this size and quality has this price."""
         width, height = dimensions(size) or (0, 0)
         return (
             (not self.sizes or size in self.sizes)
@@ -43,13 +46,13 @@ class PriceRule:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """An image model: its names, what it makes, what it costs and what it is good for.
+    """An image model: its names, sizes, prices and abilities.
 
-    The first of `sizes` and of `qualities` is the default. `sides`, where given, are the lengths
-    that each side may have besides. The first of `prices` that applies is the price. `max_images`
-    counts the source images of one edit, 0 for a model that does not edit. `served` is False for one that
-    a gateway's live list has no more; `unverified` is one that only that list knows, so that its sizes and
-    abilities are the gateway's to judge.
+    The first of `sizes` and of `qualities` is the default. `sides`, where given, are the lengths that each side may
+    have besides. The first of `prices` that applies is the price. `max_images` counts the source images of one edit,
+    0 for a model that does not edit. `older_sizes` are sizes that only older documents list. `served` is False for a
+    model that the gateway no longer lists; `unverified` marks one that only a gateway's list knows, whose sizes and
+    abilities are the gateway's to check.
     """
 
     id: str
@@ -62,12 +65,13 @@ class Model:
     sides: range | None = None
     takes_mask: bool = False
     max_images: int = 0
+    older_sizes: tuple[str, ...] = ()
     served: bool = True
     unverified: bool = False
 
     @property
     def edits(self) -> bool:
-        """Whether the model changes pictures as well as making them."""
+        """Whether the model edits images as well as making them."""
         return self.max_images > 0
 
     @property
@@ -81,19 +85,30 @@ class Model:
         return tuple(dict.fromkeys((self.id, *self.shorthands, self.id.rpartition("/")[2])))
 
     def allows_size(self, size: str) -> bool:
-        """Return whether the model makes pictures of `size`, "WIDTHxHEIGHT"."""
+        """Return whether the model makes images of `size`, "WIDTHxHEIGHT"."""
         if size in self.sizes or (self.unverified and dimensions(size)):
             return True
         sides = dimensions(size) if self.sides is not None else None
         return sides is not None and self.sides is not None and all(side in self.sides for side in sides)
 
     def price(self, size: str, quality: str | None = None) -> int | None:
-        """Return the micro-USDC of one picture; None when the model does not make such pictures."""
+        """Return the micro-USDC of one image; None if the model makes no such image or its price is not known."""
         if not self.allows_size(size) or (quality is not None and quality not in self.qualities):
             return None
         if quality is None and self.qualities:
             quality = self.qualities[0]
         return next((rule.micros for rule in self.prices if rule.applies(size, quality)), None)
+
+
+def with_qualities(model: Model) -> Model:
+    """Return the model as a gateway on Solana has it: `openai/gpt-image-*` are made in four qualities there.
+
+    The known prices are those of the default quality; the others are known from the gateway's quote only.
+    """
+    if not model.id.startswith("openai/gpt-image-"):
+        return model
+    prices = tuple(replace(rule, quality=QUALITIES[0]) for rule in model.prices)
+    return replace(model, qualities=QUALITIES, prices=prices)
 
 
 _DALLE3_WIDE = ("1792x1024", "1024x1792")
@@ -102,12 +117,13 @@ _GPT_SIZES = ("1024x1024", "1536x1024", "1024x1536")
 MODELS = (
     Model(
         id="google/nano-banana",
-        shorthands=("nano-banana",),
+        shorthands=("nano-banana", "banana"),
         provider="Google",
         sizes=("1024x1024", "1216x832", "1024x1792"),
+        older_sizes=("1216x832", "1024x1792"),
         prices=(PriceRule(52_500),),
         max_images=3,
-        good_for="everyday pictures, fast and reliable",
+        good_for="everyday images, fast and reliable",
     ),
     Model(
         id="google/nano-banana-2",
@@ -116,13 +132,14 @@ MODELS = (
         sizes=("1024x1024",),
         prices=(PriceRule(94_500),),
         max_images=3,
-        good_for="everyday pictures, finer detail",
+        good_for="everyday images, finer detail",
     ),
     Model(
         id="google/nano-banana-pro",
         shorthands=("banana-pro", "nano-banana-pro"),
         provider="Google",
-        sizes=("1024x1024", "2048x2048", "4096x4096"),
+        sizes=("1024x1024", "2048x2048", "4096x4096", "1024x1792"),
+        older_sizes=("1024x1792",),
         prices=(PriceRule(157_500, sizes=("4096x4096",)), PriceRule(105_000)),
         max_images=3,
         good_for="high resolution, large formats",
@@ -145,7 +162,7 @@ MODELS = (
         prices=(PriceRule(126_000, sizes=_GPT_SIZES[1:]), PriceRule(63_000)),
         takes_mask=True,
         max_images=4,
-        good_for="text in pictures, consistent characters, edits with a mask",
+        good_for="text in images, consistent characters, edits with a mask",
     ),
     Model(
         id="openai/gpt-image-2.5-flare",
@@ -167,17 +184,18 @@ MODELS = (
     ),
     Model(
         id="openai/dall-e-3",
-        shorthands=("dall-e-3", "dalle", "dalle3"),
+        shorthands=("dall-e-3", "dall-e", "dalle", "dalle3"),
         provider="OpenAI",
         sizes=("1024x1024", *_DALLE3_WIDE),
         prices=(
-            PriceRule(126_000, sizes=_DALLE3_WIDE, quality="hd"),
+            PriceRule(126_000, sizes=("1792x1024",), quality="hd"),
             PriceRule(84_000, quality="hd"),
             PriceRule(84_000, sizes=_DALLE3_WIDE),
             PriceRule(42_000),
         ),
         qualities=("standard", "hd"),
         good_for="complex scenes, photorealism",
+        served=False,
     ),
     Model(
         id="openai/dall-e-2",
@@ -185,7 +203,8 @@ MODELS = (
         provider="OpenAI",
         sizes=("1024x1024", "512x512", "256x256"),
         prices=(PriceRule(21_000),),
-        good_for="small and simple pictures",
+        good_for="small and simple images",
+        served=False,
     ),
     Model(
         id="black-forest/flux-1.1-pro",
@@ -194,6 +213,7 @@ MODELS = (
         sizes=("1024x1024", "1216x832", "832x1216"),
         prices=(PriceRule(42_000),),
         good_for="artistic styles",
+        served=False,
     ),
     Model(
         id="zai/cogview-4",
@@ -202,7 +222,7 @@ MODELS = (
         sizes=("1024x1024", "512x512", "768x768", "768x1344", "1344x768", "1440x1440"),
         sides=range(512, 1441, 16),
         prices=(PriceRule(21_000, sizes=("1440x1440",)), PriceRule(15_750)),
-        good_for="the cheapest pictures, Chinese prompts, free sizes",
+        good_for="the cheapest images, Chinese prompts, free sizes",
     ),
     Model(
         id="xai/grok-imagine-image",
@@ -218,7 +238,7 @@ MODELS = (
         provider="xAI",
         sizes=("1024x1024",),
         prices=(PriceRule(73_500),),
-        good_for="stylized pictures",
+        good_for="stylized images",
     ),
     Model(
         id="xai/grok-imagine-image-2.0",
@@ -226,7 +246,7 @@ MODELS = (
         provider="xAI",
         sizes=("1024x1024",),
         prices=(PriceRule(42_000),),
-        good_for="stylized pictures, newer",
+        good_for="stylized images, newer",
     ),
     Model(
         id="bytedance/seedream-5-pro",

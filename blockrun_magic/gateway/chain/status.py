@@ -12,7 +12,7 @@ from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import RPC_QUORUM, Gateway
 from blockrun_magic.payments.ledger.records import Payment
 from blockrun_magic.payments.money import parse_usd
-from blockrun_magic.payments.x402.networks import NETWORKS, PRACTICE, SolanaNetwork
+from blockrun_magic.payments.x402.networks import NETWORKS, PRACTICE, Network, SolanaNetwork
 
 __all__ = ["Balance", "authorization_used", "balance", "expired_unused", "is_authorization_used", "is_expired_unused"]
 
@@ -63,11 +63,17 @@ def _solana_of(gateway: Gateway, payment: Payment) -> SolanaNetwork | None:
     return next((chain for chain in ours if chain.id == payment.network), None)
 
 
+def _evm_network(gateway: Gateway, network_id: str) -> Network | None:
+    """Return the network of a payment, with the RPC servers that the gateway was given for it."""
+    ours = (network for network in gateway.networks if isinstance(network, Network))
+    return next((network for network in ours if network.id == network_id), NETWORKS.get(network_id))
+
+
 async def authorization_used(
     client: Client, gateway: Gateway, network_id: str, payer: str, nonce: str
 ) -> tuple[bool | None, str | None]:
     """Return whether an EIP-3009 authorization was cashed (None: nobody can say) and its transaction if known."""
-    network = NETWORKS.get(network_id)
+    network = _evm_network(gateway, network_id)
     if network is None:
         return None, None
     if network is PRACTICE:
@@ -87,7 +93,7 @@ async def expired_unused(
     younger than the authorization, by so much that no reorganization puts an older one in its place: no later
     block can hold a transfer of it, and a server that lags behind has no such block.
     """
-    network = NETWORKS.get(network_id)
+    network = _evm_network(gateway, network_id)
     over = valid_before + _REORG_MARGIN
     if network is None:
         return False

@@ -1,8 +1,9 @@
-"""ClawRouter's own log of what it paid for, read and held against our ledger.
+"""ClawRouter's log of signed payments, compared with our ledger.
 
 One JSON object a line in `usage-YYYY-MM-DD.jsonl` (UTC): `{timestamp, model, tier: "IMAGE", cost, latencyMs}`.
-`cost` is the last quote that it signed, not the settlement; a request that failed has no line, so that a
-missing line proves nothing (gateway protocol, section 7).
+`cost` is the last quote that ClawRouter signed, not the settlement. A failed request has no line, so a missing line
+proves nothing; a slow edit has a line although nothing was settled, so the line of an edit that brought no image
+proves nothing either (gateway protocol, sections 7 and 9).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ _MAX_LINE = 16 * 1024
 _DAY = 86_400
 _CLOCK_SKEW = 2.0
 """Seconds by which the log's clock may differ from the ledger's."""
+_EDIT = "/image2image"
 _SLOWEST = 900.0
 _LOG_DELAY = 60.0
 """Seconds after our own record of the answer until the log has certainly been written."""
@@ -41,10 +43,16 @@ class LogEntry:
 
 @dataclass(frozen=True, slots=True)
 class ProxyPayment:
-    """One payment of ours through ClawRouter, and the model it was for."""
+    """One payment of ours that somebody else made, with the model and the endpoint of its request."""
 
     payment: Payment
     model: str
+    endpoint: str = ""
+
+    @property
+    def provable(self) -> bool:
+        """Whether a line of ClawRouter's log can prove that this payment was made."""
+        return self.payment.state is State.SETTLED or not self.endpoint.endswith(_EDIT)
 
     @property
     def until(self) -> float:
@@ -117,8 +125,8 @@ def _entry(value: Any) -> LogEntry | None:
 def compare(ours: Sequence[ProxyPayment], theirs: Sequence[LogEntry]) -> Comparison:
     """Return what is in both books, and what in one only.
 
-    What is settled here takes its line first: that of its amount, then the nearest in time. A payment whose
-    outcome is open takes one only where no other line and no other open payment could be meant.
+    A settled payment takes its line first: one of its amount, then the nearest in time. An open payment takes a line
+    only if no other line and no other open payment fits, and never if a line proves nothing about it.
     """
     left = list(theirs)
     agreed: list[tuple[ProxyPayment, LogEntry]] = []
@@ -135,7 +143,7 @@ def compare(ours: Sequence[ProxyPayment], theirs: Sequence[LogEntry]) -> Compari
     for spent in undecided:
         fitting = [entry for entry in left if spent.fits(entry)]
         rivals = [other for other in undecided if other is not spent and any(map(other.fits, fitting))]
-        if len(fitting) == 1 and not rivals:
+        if len(fitting) == 1 and not rivals and spent.provable:
             certain.append((spent, fitting[0]))
     for _, entry in certain:
         left.remove(entry)

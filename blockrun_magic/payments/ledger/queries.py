@@ -128,15 +128,19 @@ class LedgerReader:
         query = f"SELECT * FROM authorizations WHERE {open_ones} state IN ({placeholders(states)}) ORDER BY id"
         return [payment_of(row) for row in self._read(query, states)]
 
-    def payments_via(self, gateway: str, since: float) -> list[tuple[Payment, str]]:
-        """Return the payments at `gateway` from `since` (Unix seconds) that were not released, with their models."""
+    def payments_via(self, gateway: str, since: float) -> list[tuple[Payment, str, str]]:
+        """Return the payments at `gateway` from `since` (Unix seconds) that were not released.
+
+        Each comes with the model and the endpoint of its request.
+        """
         query = """
-            SELECT authorizations.*, json_extract(request, '$.model') AS model
+            SELECT authorizations.*, json_extract(request, '$.model') AS model,
+                json_extract(request, '$.endpoint') AS endpoint
             FROM authorizations JOIN purchases ON purchases.id = purchase_id
             WHERE authorizations.gateway = ? AND authorizations.created_at >= ? AND state <> ?
             ORDER BY authorizations.id"""
         rows = self._read(query, (gateway, since, State.RELEASED))
-        return [(payment_of(row), row["model"]) for row in rows]
+        return [(payment_of(row), row["model"], row["endpoint"]) for row in rows]
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
         """Return the rows of a reading query, for reports."""

@@ -1,15 +1,15 @@
-"""The networks we pay on: our own table, which a gateway may choose from and never add to.
+"""The networks we pay on: our own table, from which a gateway may choose.
 
-The EIP-712 domain and the token address come from here alone: a 402 that names another asset
-is refused before anything is signed. Base, Base Sepolia and Solana are Circle's USDC; the
-practice network exists nowhere, so what is signed for it can never be cashed.
+The EIP-712 domain and the token address come only from here: a 402 that names another asset is refused before
+anything is signed. Base, Arc, Base Sepolia and Solana have Circle's USDC; the practice network does not exist, so
+nothing signed for it can be settled.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["BASE", "BASE_SEPOLIA", "NETWORKS", "PRACTICE", "SOLANA", "Network", "SolanaNetwork", "network_named"]
+__all__ = ["ARC", "BASE", "BASE_SEPOLIA", "NETWORKS", "PRACTICE", "SOLANA", "Network", "SolanaNetwork", "network_named"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,9 @@ class Network:
     domain_name: str
     domain_version: str
     realm: str
-    """"real", "testnet" or "practice": sums and pictures of different realms are never mixed."""
+    """"real", "testnet" or "practice": sums and images of different realms are never mixed."""
     rpc_urls: tuple[str, ...] = ()
-    """Public JSON-RPC servers of the chain, to ask what really moved."""
+    """Public JSON-RPC servers of the chain, which know what moved."""
 
     @property
     def domain(self) -> dict[str, str | int]:
@@ -80,12 +80,24 @@ BASE_SEPOLIA = Network(
     realm="testnet",
     rpc_urls=("https://sepolia.base.org", "https://base-sepolia-rpc.publicnode.com"),
 )
+ARC = Network(
+    id="eip155:5042",
+    v1_name="arc",
+    label="Arc",
+    chain_id=5042,
+    # USDC is the chain's own coin; this contract gives it the interface of a token, with six decimals.
+    asset="0x3600000000000000000000000000000000000000",
+    domain_name="USDC",
+    domain_version="2",
+    realm="real",
+    rpc_urls=("https://rpc.mainnet.arc.io", "https://arc.drpc.org", "https://rpc.blockdaemon.mainnet.arc.io"),
+)
 PRACTICE = Network(
     id="eip155:402402402402",
     v1_name="blockrun-practice",
     label="practice",
     chain_id=402402402402,
-    # Nobody holds the key or contract behind it: it spells "PRACTICE PLAY MONEY!" in ASCII.
+    # No key and no contract is behind it: it spells "PRACTICE PLAY MONEY!" in ASCII.
     asset="0x505241435449434520504C4159204d4F4E455921",
     domain_name="Practice USDC",
     domain_version="1",
@@ -104,7 +116,7 @@ SOLANA = SolanaNetwork(
     ),
 )
 
-NETWORKS: dict[str, Network] = {network.id: network for network in (BASE, BASE_SEPOLIA, PRACTICE)}
+NETWORKS: dict[str, Network] = {network.id: network for network in (BASE, ARC, BASE_SEPOLIA, PRACTICE)}
 """The EVM networks, by id."""
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from blockrun_magic.errors import GatewayUnreachable, InvalidResponse, Money, RequestRejected, WalletMissing
 from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
 from blockrun_magic.gateway.catalog.remote import overlay, read_models, to_record
-from blockrun_magic.gateway.gateways import Gateway, gateway_at, practice_at
+from blockrun_magic.gateway.gateways import Gateway, gateway_at, gateway_named, practice_at
 from blockrun_magic.gateway.request import ENDPOINTS, ImageRequest, PriceKey
 from blockrun_magic.payments.wallets.api_key import find_api_key
 from blockrun_magic.practice.server.server import PracticeServer
@@ -39,7 +39,7 @@ ALL = [entry(model.id) for model in SNAPSHOT.models]
 
 
 def _in_studio(folder: Path, work: Callable[[Studio], Awaitable[Any]], **more: Any) -> Any:
-    parts = {"catalogs": folder / "catalogs"} | more
+    parts = {"catalogs": folder / "catalogs", "api_key": lambda: find_api_key({"BLOCKRUN_API_KEY": KEY})} | more
 
     async def kernel() -> Any:
         async with studio_over(folder, **parts) as studio:
@@ -73,8 +73,16 @@ def test_both_shapes_are_read(shape: Any) -> None:
 @pytest.mark.parametrize("body", [None, 7, "models", {}, {"models": None}, {"data": {"a": 1}}])
 def test_what_is_no_list_is_refused(body: Any) -> None:
     """Anything else is a ValueError, and no empty catalog."""
-    with pytest.raises(ValueError, match="no list"):
+    with pytest.raises(ValueError, match="not a list"):
         read_models(body)
+
+
+def test_without_categories_only_the_list_of_images_counts() -> None:
+    """`/v1/models` lists chat models without categories, too; `/v1/images/models` has images only."""
+    body = {"data": [{"id": "openai/gpt-5.2"}]}
+
+    assert () == read_models(body)
+    assert ["openai/gpt-5.2"] == [model.id for model in read_models(body, all_images=True)]
 
 
 @pytest.mark.parametrize(
@@ -135,7 +143,7 @@ def test_any_json_is_read_or_refused(body: Any) -> None:
     except ValueError:
         return
 
-    assert models == read_models(json.loads(json.dumps({"models": to_record(models)})))
+    assert models == read_models(json.loads(json.dumps({"models": to_record(models)})), all_images=True)
 
 
 # -- merged over the snapshot
@@ -195,21 +203,21 @@ def test_the_practice_list_changes_nothing(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def proxy(tmp_path: Path) -> Iterator[ClawRouter]:
-    """Return a ClawRouter that serves nothing but nano-banana and a new model."""
-    with ClawRouter(tmp_path / "logs") as proxy:
-        proxy.served = ["google/nano-banana", "acme/brush-9"]
-        yield proxy
+def account() -> Iterator[Account]:
+    """Return an account that serves nothing but nano-banana and a new model."""
+    with Account() as account:
+        account.served = ["google/nano-banana", "acme/brush-9"]
+        yield account
 
 
-def test_the_list_is_kept_for_a_day_and_over_kernels(tmp_path: Path, proxy: ClawRouter) -> None:
+def test_the_list_is_kept_for_a_day_and_over_kernels(tmp_path: Path, account: Account) -> None:
     """What one kernel read, the next knows without asking; after a day it is stale, and still known."""
     clock = Clock()
-    _refreshed(tmp_path, proxy.gateway, clock=clock)
+    _refreshed(tmp_path, account.gateway, clock=clock)
 
     async def look(studio: Studio) -> Any:
-        catalog = studio.catalog_at(proxy.gateway)
-        return studio.catalogs.stale(proxy.gateway), catalog.live, catalog.find("acme/brush-9") is not None
+        catalog = studio.catalog_at(account.gateway)
+        return studio.catalogs.stale(account.gateway), catalog.live, catalog.find("acme/brush-9") is not None
 
     assert (False, True, True) == _in_studio(tmp_path, look, clock=clock)
     clock.ahead = _DAY + 1
@@ -217,31 +225,29 @@ def test_the_list_is_kept_for_a_day_and_over_kernels(tmp_path: Path, proxy: Claw
     assert (True, False, False) == _in_studio(tmp_path, look, catalogs=None)
 
 
-def test_a_picture_asks_for_no_list(tmp_path: Path, proxy: ClawRouter) -> None:
+def test_a_picture_asks_for_no_list(tmp_path: Path, account: Account) -> None:
     """Buying never fetches a catalog."""
 
     async def make(studio: Studio) -> None:
-        await studio.make(_HERON, proxy.gateway)
+        await studio.make(_HERON, account.gateway)
 
     _in_studio(tmp_path, make)
 
-    assert {"/v1/images/generations"} == {
-        url.partition(str(proxy.port))[2] for method, url, _ in proxy.seen if method == "POST"
-    }
+    assert {"/v1/images/generations"} == {path for path, _ in account.shown if path.startswith("/v1/")}
     assert [] == list((tmp_path).glob("catalogs/*"))
 
 
 @pytest.mark.parametrize(
     "damage", [b"", b"{", b"[]", b'{"models": []}', b'{"models": 7, "fetched_at": 1}', b"\xff" * 99]
 )
-def test_a_damaged_file_is_no_catalog(tmp_path: Path, proxy: ClawRouter, damage: bytes) -> None:
+def test_a_damaged_file_is_no_catalog(tmp_path: Path, account: Account, damage: bytes) -> None:
     """What is kept is read like what came: damaged, it is not there."""
-    _refreshed(tmp_path, proxy.gateway)
+    _refreshed(tmp_path, account.gateway)
     [file] = (tmp_path / "catalogs").iterdir()
     file.write_bytes(damage)
 
     async def look(studio: Studio) -> Any:
-        return studio.catalogs.stale(proxy.gateway), studio.catalog_at(proxy.gateway) is SNAPSHOT
+        return studio.catalogs.stale(account.gateway), studio.catalog_at(account.gateway) is SNAPSHOT
 
     assert (True, True) == _in_studio(tmp_path, look)
 
@@ -264,14 +270,80 @@ def test_a_list_without_pictures_delists_nothing(tmp_path: Path) -> None:
         assert [] == list(tmp_path.glob("catalogs/*"))
 
 
-def test_a_gateway_that_is_away_keeps_the_old_list(tmp_path: Path, proxy: ClawRouter) -> None:
+def test_clawrouters_chat_models_are_not_image_models(tmp_path: Path) -> None:
+    """ClawRouter lists chat models without categories: none becomes an image model, and nothing is delisted."""
+
+    async def ask(studio: Studio) -> Any:
+        with pytest.raises(InvalidResponse):
+            await studio.catalogs.refresh(proxy.gateway)
+        return studio.catalog_at(proxy.gateway)
+
+    with ClawRouter(tmp_path / "logs") as proxy:
+        catalog = _in_studio(tmp_path, ask)
+
+    assert SNAPSHOT.models == catalog.models
+    assert ("openai/gpt-image-1", "openai/gpt-image-2") == (
+        catalog.default_model("edit"),
+        SNAPSHOT.default_model("edit"),
+    )
+
+
+def test_practice_serves_every_model_and_solana_offers_qualities(tmp_path: Path) -> None:
+    """What a gateway is known for holds before its own list is read."""
+
+    async def look(studio: Studio) -> Any:
+        return studio.catalog_at(practice_at("http://127.0.0.1:9")), studio.catalog_at(gateway_named("solana"))
+
+    practice, solana = _in_studio(tmp_path, look)
+
+    assert all(model.served for model in practice.models)
+    assert {"openai/gpt-image-1", "openai/gpt-image-2"} <= {
+        model.id for model in solana.models if "low" in model.qualities
+    }
+
+
+def test_other_names_of_prices_and_sizes_are_read() -> None:
+    """`pricePerImage`, `pricing.flat` and `supportedSizes` are the older list's; a new size of a known model counts."""
+    live = read_models(
+        [
+            entry("google/nano-banana", pricePerImage=0.06, supportedSizes=["1024x1024", "2048x1024"]),
+            entry("openai/gpt-image-2", pricing={"flat": 0.07}, qualities=["low", "HIGH", 7, "a b"]),
+            entry("openai/dall-e-3", pricing={"flat": 0, "per_image": 0.05}),
+        ]
+    )
+    catalog = overlay(SNAPSHOT, live, "2026-12-01")
+    banana, back = catalog.find("banana"), catalog.find("dalle")
+
+    assert live == read_models({"models": to_record(live)}, all_images=True)
+    assert (60_000, 60_000) == tuple(price(catalog, "google/nano-banana", size) for size in ("1024x1024", "2048x1024"))
+    assert banana is not None and back is not None  # noqa: PT018
+    assert banana.allows_size("2048x1024")
+    assert back.served
+    assert ("low", "high") == live[1].qualities
+
+
+@pytest.mark.parametrize("size", ["1216x832", "1024x1792"])
+def test_a_size_of_older_documents_is_explained_when_it_is_refused(tmp_path: Path, account: Account, size: str) -> None:
+    """The size is sent, because the gateway checks it before payment; a refusal names the size that works."""
+    account.fail((400, {"error": "Invalid size"}))
+
+    async def make(studio: Studio) -> None:
+        with pytest.raises(RequestRejected, match="Invalid size") as caught:
+            await studio.make(replace(_HERON, size=size), account.gateway)
+
+        assert "--size 1024x1024" in caught.value.hint
+
+    _in_studio(tmp_path, make)
+
+
+def test_a_gateway_that_is_away_keeps_the_old_list(tmp_path: Path, account: Account) -> None:
     """Asked by the user, it is an error; in the background, nothing happens."""
-    _refreshed(tmp_path, proxy.gateway)
-    gone = replace(proxy.gateway, base_url="http://127.0.0.1:9")
+    _refreshed(tmp_path, account.gateway)
+    gone = replace(account.gateway, base_url="http://127.0.0.1:9")
     [file] = (tmp_path / "catalogs").iterdir()
 
     async def ask(studio: Studio) -> Any:
-        studio.catalogs._known[gone.base_url] = (0.0, studio.catalog_at(proxy.gateway))
+        studio.catalogs._known[gone.base_url] = (0.0, studio.catalog_at(account.gateway))
         with pytest.raises(GatewayUnreachable):
             await studio.catalogs.refresh(gone)
         await studio.catalogs.refresh_if_stale(gone)
@@ -285,7 +357,7 @@ def test_an_accounts_list_needs_its_key(tmp_path: Path) -> None:
     """The key is shown to the account's own host, and without one nothing is asked."""
     with Account() as account:
         with pytest.raises(WalletMissing):
-            _refreshed(tmp_path, account.gateway)
+            _refreshed(tmp_path, account.gateway, api_key=None)
         assert [] == account.shown
 
         catalog = _refreshed(tmp_path, account.gateway, api_key=lambda: find_api_key({"BLOCKRUN_API_KEY": KEY}))
@@ -297,27 +369,28 @@ def test_an_accounts_list_needs_its_key(tmp_path: Path) -> None:
 # -- a model that is served no more
 
 
-def test_a_delisted_model_is_named_with_the_closest(tmp_path: Path, proxy: ClawRouter) -> None:
+def test_a_delisted_model_is_named_with_the_closest(tmp_path: Path, account: Account) -> None:
     """A 400 for one asks for the list, once, and says which model comes nearest; nothing was charged."""
     flux = replace(_HERON, model="black-forest/flux-1.1-pro")
 
     async def make(studio: Studio) -> None:
         with pytest.raises(RequestRejected) as caught:
-            await studio.make(flux, proxy.gateway)
+            await studio.make(flux, account.gateway)
 
-        assert "clawrouter does not serve black-forest/flux-1.1-pro any more." == caught.value.message
+        assert "account" in caught.value.message
+        assert "black-forest/flux-1.1-pro" in caught.value.message
         assert "--model nano-banana" in caught.value.hint
         assert Money.not_charged() == caught.value.money
 
     _in_studio(tmp_path, make)
 
 
-def test_a_400_for_another_reason_is_left_alone(tmp_path: Path, proxy: ClawRouter) -> None:
+def test_a_400_for_another_reason_is_left_alone(tmp_path: Path, account: Account) -> None:
     """A served model's refusal keeps the gateway's own words."""
-    proxy.fail((400, {"error": "Too rude"}))
+    account.fail((400, {"error": "Too rude"}))
 
     async def make(studio: Studio) -> None:
         with pytest.raises(RequestRejected, match="Too rude"):
-            await studio.make(_HERON, proxy.gateway)
+            await studio.make(_HERON, account.gateway)
 
     _in_studio(tmp_path, make)

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ from blockrun_magic.studio import Options, Progress, Studio, make_all
 from blockrun_magic.studio.batch import BatchProgress, quote_all
 from fakes.account_api import KEY, Account
 from fakes.clawrouter import WALLET, ClawRouter
-from fakes.gateway import QUICK, studio_over
+from fakes.gateway import QUICK, Clock, studio_over
 
 _LISTED = 52_500
 _SIGNED = 53_500
@@ -256,6 +257,22 @@ def test_a_slow_edit_is_an_error_of_unknown_outcome(tmp_path: Path, proxy: ClawR
 
     assert ["POST"] == [method for method, _, _ in proxy.seen]
     assert [("unknown", 21_000, True)] == _payments(tmp_path)
+
+
+def test_the_log_line_of_a_slow_edit_proves_nothing(tmp_path: Path, proxy: ClawRouter) -> None:
+    """ClawRouter logs the quote of a slow edit although nothing settles: the payment stays unknown."""
+    proxy.fail("queued")
+    with pytest.raises(PaymentOutcomeUnknown):
+        _make(tmp_path, proxy.gateway, _EDIT)
+
+    async def reconcile(studio: Studio) -> Any:
+        return await studio.reconcile(proxy.gateway), studio.books.compare(0)
+
+    decided, found = _in_studio(tmp_path, reconcile)
+
+    assert (0, 0) == (decided, proxy.total)
+    assert [("unknown", 21_000, True)] == _payments(tmp_path)
+    assert (0, 1, 1) == (len(found.agreed), len(found.only_ours), len(found.only_theirs))
 
 
 @pytest.mark.parametrize(
@@ -573,9 +590,9 @@ def test_an_account_is_no_clawrouter(tmp_path: Path, account: Account) -> None:
     """A server without /health is not taken for one."""
 
     async def ask(studio: Studio) -> Any:
-        return await clawrouter_health(studio.client, account.gateway), await studio.balance(account.gateway)
+        return await clawrouter_health(studio.client, account.gateway)
 
-    assert (None, None) == _in_studio(tmp_path, ask)
+    assert _in_studio(tmp_path, ask) is None
 
 
 def test_a_clawrouter_under_another_address_is_not_asked_for_a_price(tmp_path: Path, proxy: ClawRouter) -> None:
@@ -685,7 +702,108 @@ def test_credit_that_ends_while_a_job_runs_loses_nothing(tmp_path: Path, account
     assert (1, 1) == (account.posts, len(account.books))
 
 
-@pytest.mark.parametrize("fault", ["reset", "charged", (500, {"error": "boom"}), (502, {"error": "bad"})])
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_jobs_api_address_is_asked_where_the_account_serves_it(
+    tmp_path: Path, account: Account, absolute: bool
+) -> None:
+    """The x402 gateway's /api is dropped, also from a full URL: the job arrives, and nothing is ordered twice."""
+    account.slow = 2
+    if absolute:
+        account.poll_url = f"{account.url}/api/v1/images/generations/job0"
+    _make(tmp_path, account.gateway)
+
+    assert (1, 2, 1) == (account.posts, account.polls, len(account.books))
+    assert {"/v1/images/generations", "/v1/images/generations/job0"} == {
+        path for path, _ in account.shown if not path.startswith("/media")
+    }
+
+
+def test_an_account_reports_its_credit(tmp_path: Path, account: Account) -> None:
+    """`/v1/credits` is the balance; a blocked account says why, and one that does not answer has none."""
+
+    async def ask(studio: Studio) -> Any:
+        first = await studio.balance(account.gateway)
+        account.blocked = "overdue\x1b[31m"
+        blocked = await studio.balance(account.gateway)
+        away = await studio.balance(replace(account.gateway, base_url="http://127.0.0.1:9"))
+        return first, blocked, away
+
+    first, blocked, away = _in_studio(tmp_path, ask)
+
+    assert (5_000_000, 5_000_000, None) == (first.micros, blocked.micros, away)
+    assert "overdue" in blocked.source
+    assert blocked.source.isprintable()
+
+
+async def _reconciled(studio: Studio, gateway: Gateway) -> int:
+    return await studio.reconcile(gateway)
+
+
+def test_the_accounts_usage_settles_a_lost_order(tmp_path: Path, account: Account) -> None:
+    """An order that was charged is found on the usage list, at its price, over several pages."""
+    account.usage = [
+        account._usage_entry("openai/gpt-5.2", 10) | {"timestamp": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}
+        for _ in range(5)
+    ]
+    account.fail("charged")
+    with pytest.raises(PaymentOutcomeUnknown):
+        _make(tmp_path, account.gateway)
+
+    assert 1 == _in_studio(tmp_path, lambda studio: _reconciled(studio, account.gateway))
+    assert [("settled", 50_000, False)] == _payments(tmp_path)
+    with pytest.raises(InvalidResponse):
+        _make(tmp_path, account.gateway)
+    assert 1 == account.posts
+
+
+@pytest.mark.parametrize("state", ["pending", "free"])
+def test_the_accounts_usage_says_what_it_cost(tmp_path: Path, account: Account, state: str) -> None:
+    """A price that is pending decides nothing yet; a free request was not charged."""
+    account.cost_state = state
+    account.fail("charged")
+    with pytest.raises(PaymentOutcomeUnknown):
+        _make(tmp_path, account.gateway)
+
+    _in_studio(tmp_path, lambda studio: _reconciled(studio, account.gateway))
+
+    assert ["unknown" if state == "pending" else "released"] == [found for found, _, _ in _payments(tmp_path)]
+
+
+@pytest.mark.parametrize(
+    ("ahead", "missing", "expected"),
+    [(0, [], "unknown"), (3700, [], "released"), (3700, ["2026-11-26"], "unknown")],
+)
+def test_an_order_that_the_account_does_not_list_was_not_charged(
+    tmp_path: Path, account: Account, ahead: float, missing: list[str], expected: str
+) -> None:
+    """After an hour, and only if the list has every day."""
+    account.fail("reset")
+    account.unavailable_days = missing
+    with pytest.raises(PaymentOutcomeUnknown):
+        _make(tmp_path, account.gateway)
+
+    clock = Clock()
+    clock.ahead = ahead
+    _in_studio(tmp_path, lambda studio: _reconciled(studio, account.gateway), clock=clock)
+
+    assert [expected] == [state for state, _, _ in _payments(tmp_path)]
+
+
+def test_two_lost_orders_and_one_line_decide_neither(tmp_path: Path, account: Account) -> None:
+    """Nobody guesses which of the two was charged."""
+    account.fail("charged", "reset")
+    for prompt in ("one", "two"):
+        with pytest.raises(PaymentOutcomeUnknown):
+            _make(tmp_path, account.gateway, replace(_REQUEST, prompt=prompt))
+
+    clock = Clock()
+    clock.ahead = 3700
+    _in_studio(tmp_path, lambda studio: _reconciled(studio, account.gateway), clock=clock)
+
+    assert ["unknown", "unknown"] == [state for state, _, _ in _payments(tmp_path)]
+
+
+@pytest.mark.parametrize("fault", ["reset", (500, {"error": "boom"}), (502, {"error": "bad"})])
 def test_an_order_whose_answer_is_lost_is_unknown(tmp_path: Path, account: Account, fault: Any) -> None:
     """Whether an order may be sent twice is not known, so that it never is."""
     account.fail(fault)
