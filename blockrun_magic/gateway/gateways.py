@@ -14,8 +14,8 @@ from enum import StrEnum
 from urllib.parse import urljoin, urlsplit
 
 from blockrun_magic.errors import UsageError
-from blockrun_magic.gateway.urls import checked_url, is_loopback, origin_of
 from blockrun_magic.gateway.request import ENDPOINTS
+from blockrun_magic.gateway.urls import checked_url, is_loopback, origin_of
 from blockrun_magic.payments.x402.networks import ARC, BASE, BASE_SEPOLIA, PRACTICE, SOLANA, Network, SolanaNetwork
 from blockrun_magic.text import did_you_mean, quoted
 

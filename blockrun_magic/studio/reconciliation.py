@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blockrun_magic.errors import BlockrunError, LedgerError
-from blockrun_magic.gateway.account import account_usage
+from blockrun_magic.gateway.chain.account import account_usage
 from blockrun_magic.gateway.chain.status import is_authorization_used, is_expired_unused
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import PRESETS, Gateway, gateway_named

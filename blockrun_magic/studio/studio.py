@@ -21,9 +21,9 @@ from blockrun_magic.errors import (
     StoreError,
     WalletMissing,
 )
-from blockrun_magic.gateway.account import account_credit
 from blockrun_magic.gateway.catalog.cache import CatalogCache
 from blockrun_magic.gateway.catalog.catalog import SNAPSHOT, Catalog
+from blockrun_magic.gateway.chain.account import account_credit
 from blockrun_magic.gateway.chain.status import Balance, balance
 from blockrun_magic.gateway.clawrouter import clawrouter_health
 from blockrun_magic.gateway.client import Client

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blockrun_magic.errors import UsageError
-from blockrun_magic.gateway.urls import is_loopback
 from blockrun_magic.gateway.gateways import PRESETS, Gateway, Payer, gateway_at, gateway_named, practice_at, preset
+from blockrun_magic.gateway.urls import is_loopback
 from blockrun_magic.payments.x402.networks import ARC, BASE, BASE_SEPOLIA, PRACTICE
 
 
