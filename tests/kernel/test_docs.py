@@ -17,6 +17,8 @@ from harness.kernel import Kernel, clean_environ, running_kernel
 
 DOCS = ROOT / "docs"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md"))]
+SCRIPTS = {"python.md", "local-endpoint.md"}
+"""Pages whose Python is not for cells; other tests run it."""
 PAINTED = "from PIL import Image\nmask.load_mask(Image.new('L', city.size, 255))"
 """What a person would do with the mouse."""
 _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
@@ -65,7 +67,7 @@ def test_the_scripts_of_the_python_page_run(tmp_path: Path) -> None:
 def test_the_cells_of_a_page_run(kernel: Kernel, page: Path) -> None:
     """One block after the other, in a notebook, from the first to the last; a script is one that a test below runs."""
     cells = []
-    for code in cells_of(page) if page.name != "python.md" else []:
+    for code in cells_of(page) if page.name not in SCRIPTS else []:
         cells.append(kernel.run(code))
         if "paint_mask(" in code:
             cells.append(kernel.run(PAINTED))
@@ -81,7 +83,7 @@ class _Outside(HTMLParser):
         self.found: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note addresses of scripts, styles, pictures and frames."""
+        """Note addresses of scripts, styles, images and frames."""
         for name, value in attrs:
             loads = name == "src" or (name == "href" and tag == "link")
             if loads and value and re.match(r"(?:https?:)?//", value):
@@ -89,7 +91,7 @@ class _Outside(HTMLParser):
 
 
 def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
-    """Every link between pages leads somewhere, notebooks are shown with their pictures, and it can be read offline."""
+    """Every link between pages leads somewhere, notebooks are shown with their images, and it can be read offline."""
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-E", "-b", "html", "-d", tmp_path / "trees"]
     environ = clean_environ(tmp_path, http_proxy="http://127.0.0.1:9", https_proxy="http://127.0.0.1:9")
     done = subprocess.run([*command, DOCS, tmp_path / "site"], capture_output=True, text=True, env=environ, check=False)

@@ -6,17 +6,13 @@ import base64
 import csv
 import io
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from blockrun_magic.notebook.cells.flags import FLAGS
-from blockrun_magic.notebook.commands.registry import COMMANDS
 from blockrun_magic.practice.server.server import PracticeServer
-from harness import ROOT
 from harness.kernel import Kernel, made, paid_to
 
 QUICK = "--model cogview --size 512x512"
@@ -421,30 +417,7 @@ def test_a_wrong_word_is_answered_with_the_right_one(kernel: Kernel, code: str, 
         assert advice in cell.error[1] or advice in cell.error[0]
 
 
-# -- the README
-
-
-README = (ROOT / "README.md").read_text("utf-8")
-
-
-def test_the_readme_names_every_flag_and_every_word() -> None:
-    """The README's tables hold the flags and words that there are, and no others."""
-    rows = re.findall(r"^\| `(-[\w-]+)`", README, re.MULTILINE)
-    words = set(re.findall(r"`%blockrun ([a-z]+)", README))
-
-    assert {flag.name for flag in FLAGS} == set(rows)
-    assert set(COMMANDS) == words
-
-
-def test_the_readme_tells_its_story_in_order() -> None:
-    """What it is with a picture, the commands, the first cell, flags, wallet, safety; every file it names is there."""
-    headings = re.findall(r"^#+ (.+)$", README, re.MULTILINE)
-    files = re.findall(r"\]\(([\w./-]+)\)", README)
-
-    story = "Two commands, The first cell, The panel, The notebooks, Flags, Wallet, Safety"
-
-    assert ["blockrun-magic", *story.split(", ")] == headings
-    assert [] == [name for name in files if not (ROOT / name).is_file()]
+# -- spend
 
 
 def test_spend_draws_the_models_and_writes_a_table(kernel: Kernel, tmp_path: Path) -> None:
