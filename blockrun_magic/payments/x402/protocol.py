@@ -1,9 +1,7 @@
-"""x402 without a network: read a 402, pin its terms, read the settlement.
+"""The x402 protocol as pure functions: read a 402, check its terms, read the settlement.
 
-A 402 only *chooses* from our own table of networks; the signing domain, the token and the
-scheme never come from a server (gateway protocol, sections 3 and 8). Everything here is a
-pure function of its arguments, so that a test drives it without a socket. What is signed on
-which kind of chain is in `evm` and `solana`.
+A 402 only *chooses* from our own table of networks; the signing domain, the token and the scheme never come from a
+server (gateway protocol, sections 3, 8 and 9). What is signed on which kind of chain is in `evm` and `solana`.
 """
 
 from __future__ import annotations
@@ -110,6 +108,7 @@ def _pin_entry(
     if not isinstance(amount, str) or not _AMOUNT.fullmatch(amount) or int(amount) == 0:
         raise terms_refused(f"The gateway names no readable amount ({amount!r:.40}).")
     _check_resource(challenge.resource if challenge.version == 2 else entry.get("resource"), base_url)
+    entry = _completed(entry, network)
     fee_payer = None
     if isinstance(network, SolanaNetwork):
         fee_payer = solana.check_entry(entry, network, payer)
@@ -120,12 +119,28 @@ def _pin_entry(
         network=network,
         amount=int(amount),
         pay_to=entry["payTo"],
-        window=_checked_window(entry.get("maxTimeoutSeconds", DEFAULT_WINDOW)),
+        window=_checked_window(entry["maxTimeoutSeconds"]),
         accepted=entry,
         resource=challenge.resource,
         extensions=challenge.extensions,
         fee_payer=fee_payer,
     )
+
+
+def _completed(entry: Mapping[str, Any], network: Network | SolanaNetwork) -> Mapping[str, Any]:
+    """Return an entry with the fields that BlockRun's documents leave out in their sample, and its SDKs fill in.
+
+    A server that compares what is echoed with its own terms has these fields, so an echo without them is refused.
+    """
+    missing: dict[str, Any] = {}
+    if "maxTimeoutSeconds" not in entry:
+        missing["maxTimeoutSeconds"] = DEFAULT_WINDOW
+    extra = entry.get("extra")
+    if isinstance(network, Network) and (extra is None or isinstance(extra, Mapping)):
+        domain = {"name": network.domain_name, "version": network.domain_version}
+        if extra is None or not domain.keys() <= extra.keys():
+            missing["extra"] = {**domain, **(extra or {})}
+    return {**entry, **missing} if missing else entry
 
 
 def _checked_window(seconds: Any) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -18,7 +19,12 @@ __all__ = [
     "PaymentRequirements",
     "encode_payload",
     "terms_refused",
+    "with_builder_code",
 ]
+
+
+_BUILDER_CODE, _SERVICE_CODE = "builder-code", "blockrun"
+_OFF = ("0", "off", "no", "false")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,11 @@ class PaymentRequirements:
     resource: Any = None
     extensions: Any = None
     fee_payer: str | None = None
+
+    @property
+    def header_name(self) -> str:
+        """The name of the header that carries a payment in this version of x402."""
+        return "X-PAYMENT" if self.version == 1 else "PAYMENT-SIGNATURE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,21 +97,39 @@ def encode_payload(
     terms: PaymentRequirements, authorization: Authorization, payload: Mapping[str, Any]
 ) -> PaymentPayload:
     """Return `authorization` with the header that carries it as `payload`, in the gateway's version of x402."""
-    name, content = _envelope(terms, payload)
+    content = _envelope(terms, payload)
     encoded = base64.b64encode(json.dumps(content, separators=(",", ":")).encode()).decode("ascii")
-    return PaymentPayload(authorization, name, encoded)
+    return PaymentPayload(authorization, terms.header_name, encoded)
 
 
-def _envelope(terms: PaymentRequirements, payload: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+def _envelope(terms: PaymentRequirements, payload: Mapping[str, Any]) -> Mapping[str, Any]:
     if terms.version == 1:
         network = terms.accepted["network"]
-        return "X-PAYMENT", {"x402Version": 1, "scheme": "exact", "network": network, "payload": payload}
+        return {"x402Version": 1, "scheme": "exact", "network": network, "payload": payload}
     content: dict[str, Any] = {"x402Version": 2, "accepted": terms.accepted, "payload": payload}
     if terms.resource is not None:
         content["resource"] = terms.resource
     if terms.extensions is not None:
-        content["extensions"] = terms.extensions
-    return "PAYMENT-SIGNATURE", content
+        content["extensions"] = with_builder_code(terms.extensions)
+    return content
+
+
+def with_builder_code(extensions: Any, environ: Mapping[str, str] = os.environ) -> Any:
+    """Return a gateway's extensions with BlockRun's service code, where it offers the extension `builder-code`.
+
+    BlockRun's own clients send it, too: it marks a settlement as theirs on the chain and costs nothing.
+    `BLOCKRUN_BUILDER_CODE=off` leaves it out. Source: gateway protocol, section 9.
+    """
+    offered = extensions.get(_BUILDER_CODE) if isinstance(extensions, Mapping) else None
+    if not isinstance(offered, Mapping) or environ.get("BLOCKRUN_BUILDER_CODE", "").strip().lower() in _OFF:
+        return extensions
+    info = offered.get("info")
+    info = info if isinstance(info, Mapping) else {}
+    codes = info.get("s")
+    codes = codes if isinstance(codes, list) else []
+    if _SERVICE_CODE in codes:
+        return extensions
+    return {**extensions, _BUILDER_CODE: {**offered, "info": {**info, "s": [*codes, _SERVICE_CODE]}}}
 
 
 def terms_refused(what: str) -> TermsRefused:

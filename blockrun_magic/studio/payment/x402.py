@@ -200,6 +200,8 @@ class X402Method:
         except TermsRefused:
             return None
         same = terms.amount == payment.amount and (ahead is None or terms.accepted == ahead.accepted)
+        # A gateway that speaks another version of x402 by now has not even seen the payment.
+        same = same and terms.header_name == payment.header_name
         return None if same or terms.network.id != payment.network else terms
 
     async def _sign_anew(self, payment: Payment, terms: PaymentRequirements) -> Payment:

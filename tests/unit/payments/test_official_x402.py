@@ -178,7 +178,9 @@ def test_a_v2_header_is_what_its_schema_wants(network: Network) -> None:
     assert isinstance(payload, PaymentPayload)
     assert required.accepts[0] == payload.accepted
     assert required.resource == payload.resource
-    assert EXTENSIONS == payload.extensions
+    assert {"builder-code": {"info": {"a": "blockrun-app", "s": ["blockrun"]}, "schema": {"type": "object"}}} == (
+        payload.extensions
+    )
 
 
 @NETWORKS

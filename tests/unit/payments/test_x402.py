@@ -405,8 +405,8 @@ def test_a_network_is_known_by_either_name() -> None:
 
 def test_play_money_is_of_no_real_chain() -> None:
     """The practice network shares neither chain nor token with a real one."""
-    assert 3 == len({network.chain_id for network in NETWORKS.values()})
-    assert 3 == len({network.asset.lower() for network in NETWORKS.values()})
+    assert len(NETWORKS) == len({network.chain_id for network in NETWORKS.values()})
+    assert len(NETWORKS) == len({network.asset.lower() for network in NETWORKS.values()})
     assert b"PRACTICE PLAY MONEY!" == bytes.fromhex(PRACTICE.asset[2:])
 
 
@@ -477,9 +477,67 @@ def test_the_entry_is_echoed_verbatim() -> None:
     assert odd == content["accepted"]
 
 
+@pytest.mark.parametrize(
+    "missing",
+    [
+        {"extra": MISSING},
+        {"extra": None},
+        {"extra": {}},
+        {"extra": {"name": "USD Coin"}},
+        {"maxTimeoutSeconds": MISSING},
+        {"extra": MISSING, "maxTimeoutSeconds": MISSING},
+    ],
+)
+def test_what_a_gateway_leaves_out_is_filled_in(missing: dict[str, Any]) -> None:
+    """The token's name and version and 300 seconds are echoed as BlockRun's own client fills them in."""
+    terms = terms_of(body(entry(**missing)))
+    sent, _ = payment_of(terms)
+
+    assert entry() == sent["accepted"]
+    assert 300 == terms.window
+
+
+def test_more_in_extra_stays_as_it_is() -> None:
+    """What is there is echoed verbatim, beside what was filled in."""
+    sent, _ = payment_of(terms_of(body(entry(extra={"assetTransferMethod": "eip3009", "version": "2"}))))
+
+    assert {"assetTransferMethod": "eip3009", "name": "USD Coin", "version": "2"} == sent["accepted"]["extra"]
+
+
+@pytest.mark.parametrize(
+    ("offered", "expected"),
+    [
+        ({"builder-code": {"info": {"a": "app"}}}, {"builder-code": {"info": {"a": "app", "s": ["blockrun"]}}}),
+        ({"builder-code": {}, "bazaar": {"x": 1}}, {"builder-code": {"info": {"s": ["blockrun"]}}, "bazaar": {"x": 1}}),
+        ({"builder-code": {"info": {"s": ["x"]}}}, {"builder-code": {"info": {"s": ["x", "blockrun"]}}}),
+        ({"builder-code": {"info": {"s": ["blockrun"]}}}, {"builder-code": {"info": {"s": ["blockrun"]}}}),
+        ({"builder-code": "odd"}, {"builder-code": "odd"}),
+        ({"bazaar": {"x": 1}}, {"bazaar": {"x": 1}}),
+        ({}, {}),
+    ],
+)
+def test_the_builder_code_is_sent_where_it_is_offered(
+    monkeypatch: pytest.MonkeyPatch, offered: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    """BlockRun's clients mark their payments; the rest of what a gateway advertises is echoed unchanged."""
+    terms = terms_of(body(entry(), extensions=offered))
+
+    assert expected == payment_of(terms)[0]["extensions"]
+
+    monkeypatch.setenv("BLOCKRUN_BUILDER_CODE", "off")
+    assert offered == payment_of(terms)[0]["extensions"]
+
+
+def test_exact_is_chosen_beside_other_schemes() -> None:
+    """A gateway that offers `upto` or `batch-settlement` first is paid by `exact`."""
+    others = [entry(scheme=scheme, amount="999999") for scheme in ("upto", "batch-settlement")]
+
+    assert 53_500 == terms_of(body(*others, entry())).amount
+
+
 def test_extensions_are_echoed() -> None:
     """Extensions go back unchanged in v2, and are left out where there are none."""
-    extensions = {"builder-code": {"info": {"a": "app"}}, "bazaar": [1, {"x": None}]}
+    extensions = {"sign-in-with-x": {"info": {"a": "app"}}, "bazaar": [1, {"x": None}]}
 
     with_them, _ = payment_of(terms_of(body(entry(), extensions=extensions)))
     without, _ = payment_of(terms_of(body(entry())))
