@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 from blockrun_magic.gateway.gateways import Gateway, gateway_named
 from blockrun_magic.gateway.request import ImageRequest, Upload
-from blockrun_magic.images.source import read_mask, read_upload, upload_size
+from blockrun_magic.images.source import read_mask, read_upload
 from blockrun_magic.payments.ledger import reports
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.money import parse_usd
@@ -74,7 +74,7 @@ async def aedit(
         fetch = ours.client.fetch
         sources = image if isinstance(image, list | tuple) else [image]
         uploads = tuple([await read_upload(source, fetch) for source in sources])
-        white = None if mask is None else await read_mask(mask, upload_size(uploads[0]), fetch)
+        white = None if mask is None else await read_mask(mask, uploads[0], fetch)
         request = _request(ours.catalog_at(where), "edit", prompt, model, size, n, None, uploads, white)
         return await ours.make(request, where, _options(max_price, fresh=fresh))
 

@@ -1,12 +1,25 @@
-"""Files: written atomically, privately where asked, and so that they survive a power cut."""
+"""Files: read within bounds; written atomically, privately where asked, and so that they survive a power cut."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import stat
 from pathlib import Path
 
-__all__ = ["sync_folder", "write_atomically"]
+__all__ = ["read_bounded", "sync_folder", "write_atomically"]
+
+
+def read_bounded(path: Path, limit: int) -> bytes:
+    """Return the bytes of a regular file, at most `limit` + 1 of them: more than `limit` means that it is too large.
+
+    Raises OSError, also for a directory, a pipe or a device, which are never waited for.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError("not a regular file")
+        return file.read(limit + 1)
 
 
 def write_atomically(

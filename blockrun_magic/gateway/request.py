@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -34,6 +34,8 @@ class Upload:
     data: bytes
     media_type: str
     digest: str
+    note: str = field(default="", compare=False)
+    """What was changed for the upload and the user should know, in a sentence."""
 
     @classmethod
     def from_file_bytes(cls, data: bytes, media_type: str) -> Upload:

@@ -1,7 +1,4 @@
-"""Pixels from memory, as eight-bit pictures: PIL images of any mode, NumPy arrays, and PNG out of them.
-
-NumPy is not imported: whoever has an array has done that already.
-"""
+"""Images in memory as a gateway reads them: eight bits, sRGB, upright, without metadata; and uploads made of them."""
 
 from __future__ import annotations
 
@@ -9,69 +6,182 @@ import array
 import hashlib
 import io
 import math
-import sys
-from typing import TYPE_CHECKING, Any, cast
+from functools import lru_cache
+from itertools import product
+from typing import TYPE_CHECKING, cast
 
 from blockrun_magic.errors import SourceError
 from blockrun_magic.gateway.request import Upload
-from blockrun_magic.images.formats import check_pixels
+from blockrun_magic.images.formats import check_decodable, strict_pillow
+from blockrun_magic.images.media_types import media_type_of
+from blockrun_magic.images.metadata import without_metadata
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["array_to_picture", "eight_bit", "to_upload"]
+__all__ = ["MAX_UPLOAD_BYTES", "eight_bit", "orientation_of", "to_upload", "unconverted"]
 
-_GREY_DIMENSIONS = 2
-_COLOUR_DIMENSIONS = 3
+MAX_UPLOAD_BYTES = 30_000_000
+"""The most bytes of one image that are sent; a PNG that would be larger is sent as JPEG or WebP."""
+
+_COMPACT_FROM = 4_000_000
+_QUALITY = 95
 _BYTE = 255
 _WORD = 65535
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_SIDEWAYS = range(5, 9)
+_SRGB_GAMMA = 0.45455
+_SAME_GAMMA = 0.02
+_MAX_DIFFERENCE = 2
 
 
-def to_upload(image: Image.Image) -> Upload:
-    """Return an eight-bit picture as a PNG that is named by its mode, size and pixels."""
-    head = f"{image.mode} {image.width}x{image.height}\n".encode()
-    digest = hashlib.sha256(head + image.tobytes()).hexdigest()
-    file = io.BytesIO()
-    # Level 3 takes a third of the default's time for a few percent more bytes.
-    image.save(file, "PNG", compress_level=3)
-    return Upload(file.getvalue(), "image/png", f"pixels-sha256:{digest}")
+def to_upload(image: Image.Image, *, photo: bool = False) -> Upload:
+    """Return an eight-bit image as an upload that is named by its mode, size and pixels.
 
-
-def eight_bit(image: Image.Image, name: str) -> Image.Image:
-    """Return a copy of a PIL image of any mode as L, RGB or RGBA, without metadata.
-
-    Sixteen-bit grays are scaled down; I and F are taken as 0..255 (F also as 0..1) if their values
-    fit. Raises SourceError for values that fit no range, and for files that can no longer be read.
+    It is a PNG. A `photo`, which was a JPEG before, becomes a JPEG again above four megapixels, and so does a PNG
+    that would have more than 30 MB (a WebP if it is transparent).
     """
-    check_pixels(image.size, name)
+    pixels = hashlib.sha256(f"{image.mode} {image.width}x{image.height}\n".encode())
+    pixels.update(image.tobytes())
+    digest = f"pixels-sha256:{pixels.hexdigest()}"
+    if not (photo and image.width * image.height > _COMPACT_FROM and image.mode != "RGBA"):
+        # Level 3 takes a third of the default's time for a few percent more bytes.
+        data = _encoded(image, "PNG", compress_level=3)
+        if len(data) <= MAX_UPLOAD_BYTES:
+            return Upload(data, "image/png", digest)
+    if image.mode == "RGBA":
+        return Upload(_encoded(image, "WEBP", quality=_QUALITY, method=2), "image/webp", digest)
+    return Upload(_encoded(image, "JPEG", quality=_QUALITY, subsampling=0), "image/jpeg", digest)
+
+
+def unconverted(content: bytes, image: Image.Image) -> Upload | None:
+    """Return the file as an upload with its pixels as they are encoded; None if it has to be converted.
+
+    It can be sent if it is a PNG, JPEG or WebP of eight bits and one frame, upright and in sRGB.
+    """
+    media_type = media_type_of(content)
+    profile = image.info.get("icc_profile")
+    is_plain = (
+        media_type is not None
+        and image.mode in {"1", "L", "LA", "P", "RGB", "RGBA"}
+        and not (media_type == "image/png" and content[24] > 8)  # IHDR's bit depth
+        and getattr(image, "n_frames", 1) == 1
+        and orientation_of(image) == 1
+        and not _has_own_gamma(image)
+        and (not profile or (image.mode in {"L", "RGB"} and _is_srgb(profile, image.mode)))
+    )
+    if media_type is None or not is_plain:
+        return None
     try:
-        picture = _converted(image, name)
+        data = without_metadata(content, media_type)
+    except ValueError:
+        return None
+    return Upload.from_file_bytes(data, media_type) if len(data) <= MAX_UPLOAD_BYTES else None
+
+
+def _encoded(image: Image.Image, form: str, **options: int) -> bytes:
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+def eight_bit(image: Image.Image, name: str, max_pixels: int | None = None, *, stretch: bool = False) -> Image.Image:
+    """Return a copy of a PIL image of any mode as L, RGB or RGBA: upright, in sRGB, without metadata.
+
+    Sixteen-bit grays are scaled down; I and F are taken as 0..255 (F also as 0..1) if their values fit. With
+    `stretch`, as for masks, an I, I;16 or F image of two values becomes 0 and 255, whatever they are. Raises
+    SourceError for values that fit no range, and for files that can no longer be read.
+    """
+    check_decodable(image.size, name, max_pixels or image.width * image.height)
+    try:
+        orientation = orientation_of(image)
+        with strict_pillow():
+            image.load()
+        orientation = orientation_of(image) if orientation == 1 else orientation  # it may come after the pixels
+        converted = _upright(_converted(image, name, stretch=stretch), orientation)
     except SourceError:
         raise
     except Exception as error:
         raise SourceError(
             f"{name}, a PIL image of mode {image.mode}, cannot be read ({error}).",
-            "Open the file again, or pass image.convert('RGB').",
+            "Open its file again, then run this cell again.",
         ) from error
-    picture.info = {}
-    return picture
+    converted.info = {}
+    return converted
 
 
-def _converted(image: Image.Image, name: str) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        return _scaled(image.convert("I"), _BYTE / _WORD)
-    if image.mode in {"I", "F"}:
-        return _scaled(image, _scale(image, name))
+def orientation_of(image: Image.Image) -> int:
+    """Return the EXIF orientation of an image, 1 (upright) to 8; 1 if it has none that can be read."""
+    from PIL import ExifTags
+
+    try:
+        exif = image.getexif()
+        orientation = int(exif.get(ExifTags.Base.Orientation, 1))
+        if orientation in _SIDEWAYS and _was_turned(image, exif):
+            return 1
+    except Exception:  # noqa: BLE001  damaged EXIF raises all sorts; viewers ignore it
+        return 1
+    return orientation if 1 < orientation <= max(_SIDEWAYS) else 1
+
+
+def _was_turned(image: Image.Image, exif: Image.Exif) -> bool:
+    """Return whether an image was turned by hand since its file was opened: PIL leaves the tag on such copies."""
+    from PIL import ExifTags
+
+    if getattr(image, "format", None) is not None:
+        return False
+    camera = exif.get_ifd(ExifTags.IFD.Exif)
+    width, height = camera.get(ExifTags.Base.ExifImageWidth), camera.get(ExifTags.Base.ExifImageHeight)
+    if not width or not height or width == height:
+        return False
+    return bool((width > height) != (image.width > image.height))
+
+
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
+    from PIL import ExifTags, Image, ImageOps
+
+    if orientation == 1:
+        return image
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    image.info = {"exif": exif.tobytes()}
+    return ImageOps.exif_transpose(image)
+
+
+# Modes
+
+
+def _converted(image: Image.Image, name: str, *, stretch: bool) -> Image.Image:
+    """Return a loaded image as L, RGB or RGBA, in sRGB."""
+    profile = image.info.get("icc_profile")
+    if image.mode.startswith(("I", "F")):
+        return _in_srgb(_narrowed(image, name, stretch=stretch), profile)
+    if image.mode in {"CMYK", "LAB"}:
+        return _in_srgb(image, profile)
     if image.has_transparency_data:
-        return image.copy() if image.mode == "RGBA" else image.convert("RGBA")
-    if image.mode in {"1", "L"}:
-        return image.convert("L")
-    return image.convert("RGB")
+        image = image.convert("RGBA")
+    elif image.mode in {"1", "L"}:
+        image = image.convert("L")
+    else:
+        image = image.convert("RGB")
+    return _in_srgb(image, profile) if profile else _gamma_corrected(image)
+
+
+def _narrowed(image: Image.Image, name: str, *, stretch: bool) -> Image.Image:
+    """Return an image of mode I, F or I;16 as L."""
+    is_deep_file = image.format is not None and (image.mode.startswith("I;16") or image.format == "PNG")
+    if image.mode not in {"I", "F"}:
+        image = image.convert("I")
+    low, high = cast("tuple[float, float]", image.getextrema())
+    if stretch and low < high and math.isfinite(high - low) and image.getcolors(2) is not None:
+        factor = _BYTE / (high - low)
+        return image.point(lambda value: value * factor + (0.5 - low * factor)).convert("L")
+    scale = _BYTE / _WORD if is_deep_file and low >= 0 else _scale(image, name)
+    # Half a step up, because the conversion to L cuts fractions off.
+    return image.point(lambda value: value * scale + 0.5).convert("L")
 
 
 def _scale(image: Image.Image, name: str) -> float:
-    """Return what brings the values of an I or F image to 0..255."""
+    """Return the factor that brings the values of an I or F image to 0..255."""
     finite = image.mode == "I" or math.isfinite(sum(array.array("f", image.tobytes())))
     low, high = cast("tuple[float, float]", image.getextrema())
     if finite and low >= 0:
@@ -84,73 +194,83 @@ def _scale(image: Image.Image, name: str) -> float:
     raise SourceError(
         f"{name}, a PIL image of mode {image.mode}, has values from {low:g} to {high:g}"
         f"{'' if finite else ', and some that are not finite'}.",
-        "Bring them to 0..255 and pass image.convert('L').",
+        "Scale them to 0..255 first.",
     )
 
 
-def _scaled(image: Image.Image, factor: float) -> Image.Image:
-    # Half a step up, because the conversion to L cuts fractions off.
-    return image.point(lambda value: value * factor + 0.5).convert("L")
+# Colors
 
 
-def array_to_picture(value: Any, name: str) -> Image.Image:
-    """Return an array as an L, RGB or RGBA picture.
-
-    Takes HxW and HxWx1, x3, x4 of bool (False black, True white), integers in 0..255 or floats in
-    0..1; raises SourceError for anything else.
-    """
-    from PIL import Image
-
-    numpy = sys.modules.get("numpy")
-    if numpy is None:
-        try:
-            return eight_bit(Image.fromarray(value), name)
-        except (TypeError, ValueError) as error:
-            raise SourceError(f"{name} is an array that cannot be read ({error}).", _EXPECTED) from error
-    pixels = numpy.asarray(value)
-    mode = _array_mode(pixels.shape, name)
-    check_pixels((pixels.shape[1], pixels.shape[0]), name)
-    return Image.frombytes(mode, (pixels.shape[1], pixels.shape[0]), _to_bytes(pixels, name))
+def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Return an L, RGB, RGBA, CMYK or LAB image in sRGB; a profile that does not fit is ignored, as viewers do."""
+    alpha = image.getchannel("A") if image.mode == "RGBA" else None
+    color = image.convert("RGB") if alpha is not None else image
+    converted = _transformed(color, profile)
+    if converted is None:
+        converted = color if color.mode in {"L", "RGB"} else color.convert("RGB")
+    if image.mode == "L":
+        return converted.convert("L")
+    if alpha is not None:
+        converted.putalpha(alpha)
+    return converted
 
 
-_EXPECTED = "Give HxW, HxWx3 or HxWx4 of uint8, bool, or floats in 0..1."
+def _transformed(image: Image.Image, profile: bytes | None) -> Image.Image | None:
+    """Return an L, RGB, CMYK or LAB image as RGB in sRGB, or None where `profile` does not fit or cannot be read."""
+    from PIL import ImageCms
+
+    spaces = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK", "Lab": "LAB"}
+    try:
+        if image.mode == "LAB":
+            source = ImageCms.createProfile("LAB")
+        elif profile:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile
+            mode = spaces.get(source.xcolor_space.strip())
+            if mode == "RGB" and image.mode == "L":
+                image = image.convert("RGB")
+            elif mode != image.mode:
+                return None
+        else:
+            return None
+        target = ImageCms.createProfile("sRGB")
+        return ImageCms.profileToProfile(
+            image, ImageCms.ImageCmsProfile(source), ImageCms.ImageCmsProfile(target), outputMode="RGB"
+        )
+    except (ImageCms.PyCMSError, OSError, ImportError, ValueError, TypeError):
+        return None
 
 
-def _array_mode(shape: tuple[int, ...], name: str) -> str:
-    if len(shape) == _GREY_DIMENSIONS:
-        return "L"
-    if len(shape) == _COLOUR_DIMENSIONS and shape[2] in _MODES:
-        return _MODES[shape[2]]
-    advice = _EXPECTED
-    if len(shape) == _COLOUR_DIMENSIONS and shape[0] in _MODES and min(shape[1:]) > max(_MODES):
-        advice = "Channels come last: pass array.transpose(1, 2, 0)."
-    elif len(shape) == _COLOUR_DIMENSIONS + 1:
-        advice = "That is a batch: pass one picture of it, array[0]."
-    raise SourceError(f"{name} is an array of shape {shape}; a picture has HxW, HxWx1, HxWx3 or HxWx4.", advice)
+@lru_cache(maxsize=32)
+def _is_srgb(profile: bytes, mode: str) -> bool:
+    """Return whether colors look the same with `profile` as without it, for an image of mode L or RGB."""
+    from PIL import Image, ImageChops
+
+    if mode == "L":
+        ramp = Image.linear_gradient("L").resize((1, 256))
+    else:
+        steps = range(0, 256, 17)
+        cube = bytes(value for color in product(steps, steps, steps) for value in color)
+        ramp = Image.frombytes("RGB", (256, 16), cube)
+
+    transformed = _transformed(ramp, profile)
+    if transformed is None:
+        return True
+    difference = ImageChops.difference(transformed, ramp.convert("RGB")).convert("L")
+    return cast("tuple[int, int]", difference.getextrema())[1] <= _MAX_DIFFERENCE
 
 
-def _to_bytes(pixels: Any, name: str) -> bytes:
-    """Return the values of an array as bytes 0..255, row by row."""
-    kind = pixels.dtype.kind
-    if kind not in "buif":
-        raise SourceError(f"{name} is an array of {pixels.dtype}, which are no colors.", _EXPECTED)
-    if kind == "b":
-        return bytes((pixels * 255).astype("uint8").tobytes())
-    top = 1 if kind == "f" else _BYTE
-    low, high = pixels.min(), pixels.max()
-    # Not `low < 0 or high > top`: a NaN is neither, and makes both comparisons false.
-    if not (low >= 0 and high <= top):
-        raise SourceError(*_out_of_range(pixels, float(low), float(high), name))
-    if kind == "f":
-        pixels = (pixels.astype("float32") * 255 + 0.5).astype("uint8")
-    return bytes(pixels.astype("uint8").tobytes())
+def _has_own_gamma(image: Image.Image) -> bool:
+    """Return whether a PNG says that its brightness is encoded in another way than sRGB's (its gAMA chunk)."""
+    gamma = image.info.get("gamma")
+    if not isinstance(gamma, float) or gamma <= 0 or "srgb" in image.info:
+        return False
+    return abs(gamma - _SRGB_GAMMA) > _SAME_GAMMA
 
 
-def _out_of_range(pixels: Any, low: float, high: float, name: str) -> tuple[str, str]:
-    if math.isnan(low) or math.isnan(high):
-        return f"{name} is an array with NaN in it.", "Replace them first, for example with numpy.nan_to_num."
-    what = f"{name} is an array of {pixels.dtype} with values from {low:g} to {high:g}; "
-    if pixels.dtype.kind == "f":
-        fix = "array / 255" if low >= 0 and high <= _BYTE else "array.clip(0, 1)"
-        return what + "floats must be in 0..1.", f"Pass {fix}."
-    return what + "integers must be in 0..255.", "Pass array.clip(0, 255), or scale it."
+def _gamma_corrected(image: Image.Image) -> Image.Image:
+    if not _has_own_gamma(image):
+        return image
+    power = _SRGB_GAMMA / image.info["gamma"]
+    curve = [round(_BYTE * (level / _BYTE) ** power) for level in range(256)]
+    bands = image.getbands()
+    return image.point([value for band in bands for value in (range(256) if band == "A" else curve)])

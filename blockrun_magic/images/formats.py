@@ -1,7 +1,7 @@
-"""Files that a user gives: which format the bytes are, how many pixels, and whether all are there.
+"""Image files: their format, their size in pixels, and a complete decode within fixed bounds.
 
-Pillow's own `open` is not used: it warns of large pictures through the process-wide warning filters,
-which a background thread must not touch. So formats are matched here, and sizes judged by us.
+Pillow's `Image.open` is not used: it reports large images through the process-wide warning filters, and a
+background thread must not touch those. Formats are matched here, and sizes are checked before any pixel is read.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 import io
 import re
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from blockrun_magic.errors import BlockrunError, SourceError
 from blockrun_magic.images.media_types import media_type_of
+from blockrun_magic.images.metadata import MAX_JPEG_SCANS, count_jpeg_scans
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -22,122 +24,175 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_FILE_BYTES",
     "MAX_PIXELS",
-    "check_pixels",
+    "check_decodable",
     "decode",
     "describe",
-    "is_picture",
+    "is_image",
     "load",
     "open_lazy",
+    "strict_pillow",
+    "too_large",
     "verify",
 ]
 
-MAX_FILE_BYTES = 30_000_000
-MAX_PIXELS = 50_000_000
-_EIGHTH = 8
+MAX_FILE_BYTES = 150_000_000
+"""No file is read beyond this. It holds 16.8 megapixels in every format, uncompressed 16-bit RGBA included."""
 
-# Not all that Pillow knows: EPS would start Ghostscript, and some formats have no signature.
+MAX_PIXELS = 50_000_000
+"""The most pixels of an image that are decoded unasked."""
+
+# Not all that Pillow reads: EPS would start Ghostscript, and some formats have no signature.
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "ICO", "PPM", "QOI", "PSD")
+_HEIC = re.compile(rb"....ftyp(?:hei[cxmsfv]|hev[cxms]|mif1|msf1)", re.DOTALL)
+_AVIF = re.compile(rb"....ftypavi[fs]", re.DOTALL)
 _OTHERS = re.compile(
-    rb"GIF8[79]a|BM.{4}\0\0\0\0|II\*\0|MM\0\*|....ftypavi[fs]|\0\0\0\x0cjP  |\0\0\x01\0|P[1-6]\s|qoif|8BPS",
+    rb"GIF8[79]a|BM.{4}\0\0\0\0|II\*\0|MM\0\*|II\+\0|MM\0\+|....ftypavi[fs]"
+    rb"|....ftyp(?:hei[cxmsfv]|hev[cxms]|mif1|msf1)|\0\0\0\x0cjP  |\0\0\x01\0|P[1-6]\s|qoif|8BPS",
     re.DOTALL,
 )
 _MAX_CHARACTER = 4
-_NOT_PICTURES = (
-    (
-        re.compile(rb"\s*(?:<\?xml[^>]*>\s*|<!--.*?-->\s*|<!DOCTYPE svg[^>]*>\s*)*<svg", re.DOTALL | re.IGNORECASE),
-        "SVG",
-    ),
-    (
-        re.compile(rb"\s*(?:<!--.*?-->\s*)*<(?:!doctype html|html|head|body)", re.DOTALL | re.IGNORECASE),
-        "a web page",
-    ),
-    (re.compile(rb"\s*<"), "XML"),
-    (re.compile(rb"\s*[{\[]"), "JSON"),
-    (re.compile(rb"%PDF"), "a PDF"),
-    (re.compile(rb"%!PS"), "PostScript"),
-    (re.compile(rb"PK\x03\x04"), "a ZIP archive"),
-    (re.compile(rb"....ftyp(?:hei[cx]|mif1|msf1)", re.DOTALL), "a HEIC photo"),
-    (re.compile(rb"....ftyp|\x1aE\xdf\xa3", re.DOTALL), "a video"),
+_START = 2000
+_PREFIXES = (
+    (b"%PDF", "a PDF"),
+    (b"%!PS", "PostScript"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"\x1aE\xdf\xa3", "a video"),
 )
-_ADVICE = "Give a PNG, JPEG or WebP file, or open it with PIL and pass that picture."
+_PREAMBLES = ((b"<!--", b"-->"), (b"<?xml", b">"), (b"<!doctype svg", b">"))
+_PAGE = (b"<!doctype html", b"<html", b"<head", b"<body")
+_ADVICE = "Give a PNG, JPEG or WebP file, or open it with PIL and pass that image."
 
 
-def is_picture(data: bytes) -> bool:
-    """Return whether `data` starts as one of the formats that can be read."""
+def is_image(data: bytes) -> bool:
+    """Return whether `data` starts like one of the formats that can be read."""
     return media_type_of(data) is not None or _OTHERS.match(data) is not None
 
 
-def open_lazy(data: bytes, name: str, max_bytes: int = MAX_FILE_BYTES) -> Image.Image:
-    """Return the picture in `data` with its size known and its pixels not yet read.
+def open_lazy(data: bytes, name: str, *, max_bytes: int = MAX_FILE_BYTES, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Return the image in `data` with its size known and its pixels not yet read.
 
-    Raises SourceError, with `name` as its subject, for other things than pictures, more than
-    `max_bytes` and more than 50 megapixels.
+    Raises SourceError, with `name` as its subject, for anything but an image, more than `max_bytes` bytes or more
+    than `max_pixels` pixels.
     """
     if len(data) > max_bytes:
         raise too_large(len(data), name)
-    if not is_picture(data):
-        raise SourceError(f"{name} is not a picture: {describe(data)}.", _ADVICE)
-    image = _match(data, name)
-    check_pixels(image.size, name)
+    if not is_image(data):
+        raise SourceError(f"{name} is not an image: {describe(data)}.", _ADVICE)
+    with strict_pillow():
+        image = _match(data, name)
+    check_decodable(image.size, name, max_pixels)
     return image
 
 
-def load(data: bytes, name: str, max_bytes: int = MAX_FILE_BYTES) -> Image.Image:
-    """Return the picture in `data`, every pixel read; raises SourceError as `open_file`, or if damaged."""
-    image = verify(data, name, max_bytes)
-    with _blamed(name):
-        image.load()
-    return image
+def load(
+    data: bytes,
+    name: str,
+    *,
+    max_bytes: int = MAX_FILE_BYTES,
+    max_pixels: int = MAX_PIXELS,
+    reduce_to: int | None = None,
+) -> Image.Image:
+    """Return the first frame in `data`, every pixel read; raises SourceError as `open_lazy`, or if it is damaged.
 
-
-def verify(data: bytes, name: str, max_bytes: int = MAX_FILE_BYTES) -> Image.Image:
-    """Return the picture in `data`, all of it there, with its pixels not yet read; raises as `open_whole`.
-
-    Of a PNG the checksums are looked at, a JPEG is read through at an eighth of its size: neither takes the
-    time and the memory of all its pixels. Other formats have no such way, and are read.
+    With `reduce_to`, a JPEG of more pixels is decoded at half, a quarter or an eighth of its size, as long as that
+    leaves at least `reduce_to` pixels.
     """
-    image = open_lazy(data, name, max_bytes)
-    with _blamed(name):
-        if image.format == "PNG":
-            image.verify()
-        elif image.format == "JPEG":
-            image.draft(None, (max(1, image.width // _EIGHTH), max(1, image.height // _EIGHTH)))
-            image.load()
-        else:
-            image.load()
-            return image
-    return open_lazy(data, name, max_bytes)
-
-
-@contextmanager
-def _blamed(name: str) -> Iterator[None]:
+    if data.startswith(b"\xff\xd8") and count_jpeg_scans(data) > MAX_JPEG_SCANS:
+        raise SourceError(f"{name} has more than {MAX_JPEG_SCANS} scans.", "Save the image again, then use that file.")
+    image = open_lazy(data, name, max_bytes=max_bytes, max_pixels=max_pixels)
+    if reduce_to is not None:
+        _reduce(image, reduce_to)
     try:
-        yield
+        with strict_pillow():
+            if image.format == "PNG":
+                open_lazy(data, name, max_bytes=max_bytes, max_pixels=max_pixels).verify()  # checksums, to the end
+            image.load()
     except SourceError:
         raise
     except Exception as error:
         raise _damaged(name, error) from error
+    return image
 
 
-def check_pixels(size: tuple[int, int], name: str) -> None:
-    """Raise SourceError for an empty picture, or one of more than 50 megapixels."""
+def verify(data: bytes, name: str = "The image", *, max_pixels: int = MAX_PIXELS) -> None:
+    """Raise SourceError unless `data` is an image whose pixels can all be read; bounded in pixels and scans."""
+    load(data, name, max_bytes=sys.maxsize, max_pixels=max_pixels)
+
+
+def decode(data: bytes, error: type[BlockrunError], subject: str, hint: str) -> Image.Image:
+    """Return the image in `data`, every pixel read.
+
+    Raises `error`, with `subject` at the start of its message and `hint` as its second line, for bytes that are not
+    a PNG, JPEG or WebP, are damaged or cut short, or would unpack to more than 50 megapixels.
+    """
+    if media_type_of(data) is None:
+        raise error(f"{subject} is not an image: {describe(data)}.", hint)
+    try:
+        return load(data, subject, max_bytes=sys.maxsize)
+    except SourceError as problem:
+        raise error(problem.message, hint) from problem
+
+
+def check_decodable(size: tuple[int, int], name: str, max_pixels: int = MAX_PIXELS) -> None:
+    """Raise SourceError for an image without pixels, or with more than `max_pixels`."""
     width, height = size
     if width < 1 or height < 1:
-        raise SourceError(f"{name} has no pixels: it is {width} x {height}.", "Give a picture with content.")
-    if width * height > MAX_PIXELS:
+        raise SourceError(f"{name} has no pixels: it is {width} x {height}.", "Give an image with content.")
+    if width * height > max_pixels:
         raise SourceError(
             f"{name} is {width} x {height}, {width * height / 1e6:.0f} megapixels; "
-            f"at most {MAX_PIXELS // 1_000_000} can be sent.",
-            "Make it smaller first, for example with Image.thumbnail((2048, 2048)).",
+            f"at most {max_pixels // 1_000_000} can be read.",
+            "Make it smaller with an image editor, then use that file.",
         )
 
 
 def too_large(size: int, name: str) -> SourceError:
-    """Return the error for a file of `size` bytes, more than can be sent."""
+    """Return the error for a file of `size` bytes, more than is read."""
     return SourceError(
-        f"{name} has {size / 1e6:.1f} MB; at most {MAX_FILE_BYTES // 1_000_000} can be sent.",
-        "Make it smaller first, or save it as JPEG or WebP.",
+        f"{name} has {size / 1e6:.1f} MB; at most {MAX_FILE_BYTES // 1_000_000} MB can be read.",
+        "Make it smaller with an image editor, or save it as PNG, JPEG or WebP.",
     )
+
+
+class _Strictness:
+    """How many decodes run now, and what the notebook's own settings of Pillow were before them."""
+
+    lock = threading.Lock()
+    running = 0
+    truncated = False
+    max_pixels: int | None = None
+
+
+@contextmanager
+def strict_pillow() -> Iterator[None]:
+    """Decode by our rules inside, whatever global settings of Pillow the notebook has changed.
+
+    `ImageFile.LOAD_TRUNCATED_IMAGES` would fill half an image up with gray; a low `Image.MAX_IMAGE_PIXELS` would
+    refuse good images. Settings that do neither are not touched.
+    """
+    from PIL import Image, ImageFile
+
+    with _Strictness.lock:
+        _Strictness.running += 1
+        if _Strictness.running == 1:
+            _Strictness.truncated, _Strictness.max_pixels = ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS
+        ImageFile.LOAD_TRUNCATED_IMAGES = False
+        if Image.MAX_IMAGE_PIXELS is None or Image.MAX_IMAGE_PIXELS < MAX_PIXELS:
+            Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+    try:
+        yield
+    finally:
+        with _Strictness.lock:
+            _Strictness.running -= 1
+            if _Strictness.running == 0:
+                ImageFile.LOAD_TRUNCATED_IMAGES = _Strictness.truncated
+                Image.MAX_IMAGE_PIXELS = _Strictness.max_pixels
+
+
+def _reduce(image: Image.Image, pixels: int) -> None:
+    width, height = image.size
+    scale = min(1.0, (pixels / (width * height)) ** 0.5)
+    image.draft(None, (int(width * scale), int(height * scale)))  # does nothing for other formats than JPEG
 
 
 def _match(data: bytes, name: str) -> Image.Image:
@@ -145,6 +200,10 @@ def _match(data: bytes, name: str) -> Image.Image:
 
     Image.init()
     problem: Exception = ValueError("no format fits")
+    if _HEIC.match(data):
+        return _opened(_heif_opener(name), data, name)
+    if _AVIF.match(data) and "AVIF" not in Image.OPEN:
+        raise SourceError(f"{name} is an AVIF image, which this Pillow cannot read.", "Run `%pip install -U pillow`.")
     for known in _FORMATS:
         if known not in Image.OPEN:
             continue
@@ -158,36 +217,61 @@ def _match(data: bytes, name: str) -> Image.Image:
     raise _damaged(name, problem) from problem
 
 
+def _opened(factory: Callable[..., Image.Image], data: bytes, name: str) -> Image.Image:
+    try:
+        return factory(io.BytesIO(data), "")
+    except Exception as error:
+        raise _damaged(name, error) from error
+
+
+def _heif_opener(name: str) -> Callable[..., Image.Image]:
+    try:
+        from pillow_heif.as_plugin import HeifImageFile
+    except ImportError:
+        raise SourceError(
+            f"{name} is a HEIC image, and the library that reads it is not installed.",
+            "Run `%pip install pillow-heif`, then run this cell again.",
+        ) from None
+    opener: Callable[..., Image.Image] = HeifImageFile
+    return opener
+
+
 def _damaged(name: str, error: Exception) -> SourceError:
+    reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
     return SourceError(
-        f"{name} is damaged or cut short ({str(error) or type(error).__name__}).",
-        "Get it again from where it came; what still opens in a viewer can be saved anew from there.",
+        f"{name} is damaged or cut short ({reason}).", "Get the file again, or open it and save it anew."
     )
 
 
 def describe(data: bytes) -> str:
-    """Return what bytes that are no picture look like, as half a sentence."""
+    """Return what bytes that are not an image look like: "it looks like a web page"."""
     if not data:
         return "it is empty"
-    start = data[:2000].removeprefix(b"\xef\xbb\xbf")
-    for pattern, label in _NOT_PICTURES:
-        if pattern.match(start):
-            return f"it looks like {label}"
+    start = data[:_START].removeprefix(b"\xef\xbb\xbf")
+    label = _markup(start) or next((label for prefix, label in _PREFIXES if start.startswith(prefix)), None)
+    if label is None and start.lstrip()[:1] in {b"{", b"["}:
+        label = "JSON"
+    if label is None and start[4:8] == b"ftyp":
+        label = "a video"
+    if label is not None:
+        return f"it looks like {label}"
     whole_characters = start.decode("utf-8", "ignore").encode()
     # The cut at 2000 bytes may go through a character: that alone does not make it binary.
     is_text = len(start) - len(whole_characters) < _MAX_CHARACTER and b"\0" not in start
     return "it looks like text" if is_text else "its format is not known"
 
 
-def decode(data: bytes, refuse: type[BlockrunError], name: str, do: str) -> Image.Image:
-    """Return the picture in `data`, checked to its end; its pixels are read when somebody needs them.
-
-    Raises `refuse`, with `name` as the subject of the sentence and `do` as the second line, for
-    bytes that are not PNG, JPEG or WebP, are cut short, or would unpack to more than 50 megapixels.
-    """
-    if media_type_of(data) is None:
-        raise refuse(f"{name} is not a picture: {describe(data)}.", do)
-    try:
-        return verify(data, name, max_bytes=sys.maxsize)
-    except SourceError as error:
-        raise refuse(error.message, do) from error
+def _markup(start: bytes) -> str | None:
+    """Return what a text in angle brackets is; each step cuts a comment or a declaration off, so it is linear."""
+    text = start.lower().lstrip()
+    while True:
+        preamble = next(((opens, closes) for opens, closes in _PREAMBLES if text.startswith(opens)), None)
+        end = -1 if preamble is None else text.find(preamble[1], len(preamble[0]))
+        if preamble is None or end < 0:
+            break
+        text = text[end + len(preamble[1]) :].lstrip()
+    if text.startswith(b"<svg"):
+        return "SVG"
+    if text.startswith(_PAGE):
+        return "a web page"
+    return "XML" if start.lstrip().startswith(b"<") else None

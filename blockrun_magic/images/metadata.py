@@ -1,11 +1,12 @@
-"""PNG, JPEG and WebP as sequences of blocks, so that metadata goes in and out and no pixel is touched.
+"""PNG, JPEG and WebP as sequences of blocks: metadata is written, read and removed, and no pixel is touched.
 
-Nothing here decodes a picture. Lengths in the bytes are believed only as far as the bytes go;
-whatever does not add up raises ValueError.
+Nothing here decodes an image. A length in the file is trusted only up to the end of the bytes;
+a file that is not well formed raises ValueError.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "JPEG_TEXT_LIMIT",
+    "MAX_JPEG_SCANS",
     "PngChunk",
+    "count_jpeg_scans",
     "itxt",
     "jpeg_with_xmp",
     "jpeg_xmp",
@@ -24,20 +27,35 @@ __all__ = [
     "png_with_text",
     "webp_with_xmp",
     "webp_xmp",
+    "without_metadata",
 ]
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
-_JFIF_MARKER, _SCAN_MARKER = 0xE0, 0xDA
+_JFIF_MARKER, _SCAN_MARKER, _END_MARKER, _COMMENT_MARKER = 0xE0, 0xDA, 0xD9, 0xFE
+_APP_MARKERS = range(0xE0, 0xF0)
+_ADOBE_MARKER = 0xEE
+_JFIF_SIZE, _ADOBE_SIZE = 18, 16
+_NEXT_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_MAX_SEGMENTS = 10_000
 _VP8X_SIZE = 10
-_XMP_FLAG, _ALPHA_FLAG = 0x04, 0x10
+_XMP_FLAG, _ALPHA_FLAG, _ANIMATION_FLAG = 0x04, 0x10, 0x02
+
+# What shows the image: pixels, palette, transparency, color and resolution. The rest is about something else.
+_PNG_KEPT = frozenset(
+    {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"bKGD", b"hIST", b"pHYs"}
+)
+_WEBP_KEPT = frozenset({b"VP8X", b"VP8 ", b"VP8L", b"ALPH"})
+
+MAX_JPEG_SCANS = 100
+"""More scans than any encoder writes: each costs a pass over all pixels."""
 
 JPEG_TEXT_LIMIT = 65535 - 2 - len(_XMP)
-"""How many bytes of XMP one JPEG segment holds."""
+"""The most bytes of XMP that one JPEG segment holds."""
 
 
 class PngChunk(NamedTuple):
-    """One chunk of a PNG: its type, its content and all its bytes as they stand, none of them copied."""
+    """One chunk of a PNG: its type, its content and all its bytes, none of them copied."""
 
     kind: bytes
     content: memoryview
@@ -45,7 +63,7 @@ class PngChunk(NamedTuple):
 
 
 def png_chunks(data: bytes) -> Iterator[PngChunk]:
-    """Yield the chunks of a PNG up to IEND; raises ValueError if it is not one, or not whole."""
+    """Yield the chunks of a PNG up to IEND; raises ValueError if it is not one, or is incomplete."""
     if not data.startswith(_PNG):
         raise ValueError("not a PNG")
     view, at, kind = memoryview(data), len(_PNG), b""
@@ -83,7 +101,7 @@ def png_text(chunk: PngChunk) -> tuple[str, str] | None:
 
 
 def png_with_text(data: bytes, texts: dict[str, str], replaced: frozenset[str]) -> bytes:
-    """Return the PNG with `texts` as iTXt before its pixels, and none else of the `replaced` keywords."""
+    """Return the PNG with `texts` as iTXt before its pixels, in place of any text with a `replaced` keyword."""
     parts: list[bytes | memoryview] = [_PNG]
     for chunk in png_chunks(data):
         text = png_text(chunk)
@@ -105,7 +123,7 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     at, marker = 2, 0
     while marker != _SCAN_MARKER:
         start = at
-        while data[at : at + 1] == b"\xff":  # any number of fill bytes may stand before a marker
+        while data[at : at + 1] == b"\xff":  # any number of fill bytes may come before a marker
             at += 1
         if at == start or at + 3 > len(data):
             raise ValueError("a JPEG whose segments do not add up")
@@ -115,6 +133,92 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
             raise ValueError("a JPEG whose segments do not add up")
         yield marker, start, end
         at = end
+
+
+def _whole_jpeg(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield marker, start and end of each block of the first image, pixels included in a scan's, up to its end."""
+    at = 2
+    for _ in range(_MAX_SEGMENTS):
+        start = at
+        while data[at : at + 1] == b"\xff":
+            at += 1
+        if at == start or at >= len(data):
+            break
+        marker = data[at]
+        if marker == _END_MARKER:
+            yield marker, start, at + 1
+            return
+        length = int.from_bytes(data[at + 1 : at + 3], "big")
+        end = at + 1 + length
+        if length < 2 or end > len(data):
+            break
+        if marker == _SCAN_MARKER:
+            following = _NEXT_MARKER.search(data, end)
+            end = len(data) if following is None else following.start()
+        yield marker, start, end
+        at = end
+    raise ValueError("a JPEG whose segments do not add up")
+
+
+def count_jpeg_scans(data: bytes) -> int:
+    """Return how many scans the first image of a JPEG has; for a malformed one, how many it has at most."""
+    scans = 0
+    try:
+        for marker, _, _ in _whole_jpeg(data):
+            scans += marker == _SCAN_MARKER
+            if scans > MAX_JPEG_SCANS:
+                break
+    except ValueError:
+        return data.count(b"\xff\xda")
+    return scans
+
+
+def without_metadata(data: bytes, media_type: str) -> bytes:
+    """Return the file with nothing but its first image: no EXIF, XMP, text, profile, comment or trailing bytes.
+
+    Pixels are not encoded again; a file without any of these is returned as it is. Raises ValueError for a file
+    that is not well formed, and for an animated WebP.
+    """
+    if media_type == "image/png":
+        chunks = [chunk.whole for chunk in png_chunks(data) if chunk.kind in _PNG_KEPT]
+        return b"".join([_PNG, *chunks])
+    if media_type == "image/jpeg":
+        return b"".join(
+            [
+                data[:2],
+                *(data[start:end] for marker, start, end in _whole_jpeg(data) if _shows(marker, data[start:end])),
+            ]
+        )
+    return _webp_without_metadata(data)
+
+
+def _shows(marker: int, segment: bytes) -> bool:
+    """Return whether a JPEG segment is needed to show the image: JFIF without a thumbnail and Adobe's colors are."""
+    content = segment.lstrip(b"\xff")[3:]
+    if marker == _JFIF_MARKER:
+        return content.startswith(b"JFIF\0") and len(content) == _JFIF_SIZE - 4
+    if marker == _ADOBE_MARKER:
+        return content.startswith(b"Adobe") and len(content) == _ADOBE_SIZE - 4
+    return marker not in _APP_MARKERS and marker != _COMMENT_MARKER
+
+
+def _webp_without_metadata(data: bytes) -> bytes:
+    chunks = _webp_chunks(data)
+    if chunks[0][0] == b"VP8X":
+        header = bytearray(chunks[0][1])
+        if not header or header[0] & _ANIMATION_FLAG:
+            raise ValueError("an animated WebP")
+        header[0] &= _ALPHA_FLAG
+        chunks[0] = (b"VP8X", bytes(header))
+    return _webp_file([chunk for chunk in chunks if chunk[0] in _WEBP_KEPT])
+
+
+def _webp_file(chunks: list[tuple[bytes, bytes]]) -> bytes:
+    parts = [b"WEBP"]
+    for kind, content in chunks:
+        parts += [kind, struct.pack("<I", len(content)), content, b"\0" * (len(content) % 2)]
+    body = b"".join(parts)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
 def _is_xmp(data: bytes, start: int, end: int) -> bool:
@@ -127,12 +231,12 @@ def jpeg_with_xmp(data: bytes, xmp: bytes) -> bytes:
     scan = segments.pop()[1]
     if data.find(b"\xff\xd9", scan) < 0:
         raise ValueError("a JPEG without its end")
-    kept = [data[start:end] for _, start, end in segments if not _is_xmp(data, start, end)]
+    parts = [data[start:end] for _, start, end in segments if not _is_xmp(data, start, end)]
     body = _XMP + xmp
     # JFIF's own segment has to stay the first.
     place = 1 if segments and segments[0][0] == _JFIF_MARKER else 0
-    kept.insert(place, b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body)
-    return b"".join([data[:2], *kept, data[scan:]])
+    parts.insert(place, b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body)
+    return b"".join([data[:2], *parts, data[scan:]])
 
 
 def jpeg_xmp(data: bytes) -> bytes | None:
@@ -158,12 +262,12 @@ def _webp_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
         chunks.append((kind, content))
         at += 8 + length + length % 2
     if not chunks or chunks[0][0] not in {b"VP8 ", b"VP8L", b"VP8X"}:
-        raise ValueError("a WebP without a picture")
+        raise ValueError("a WebP without an image")
     return chunks
 
 
 def _extended_header(chunks: list[tuple[bytes, bytes]]) -> bytearray:
-    """Return the VP8X header there is, or the one that says what the only chunk is."""
+    """Return the VP8X header of an extended file, or one made from the only chunk of a simple file."""
     kind, content = chunks[0]
     if kind == b"VP8X" and len(content) >= _VP8X_SIZE:
         return bytearray(content)
@@ -175,7 +279,7 @@ def _extended_header(chunks: list[tuple[bytes, bytes]]) -> bytearray:
         width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
         flags = _ALPHA_FLAG if bits >> 28 & 1 else 0
     else:
-        raise ValueError("a WebP with a header that is none")
+        raise ValueError("a WebP with an invalid header")
     sides = (max(side - 1, 0).to_bytes(3, "little") for side in (width, height))
     return bytearray(bytes([flags, 0, 0, 0]) + b"".join(sides))
 
@@ -185,11 +289,8 @@ def webp_with_xmp(data: bytes, xmp: bytes) -> bytes:
     chunks = _webp_chunks(data)
     header = _extended_header(chunks)
     header[0] |= _XMP_FLAG
-    kept = [chunk for chunk in chunks if chunk[0] not in {b"VP8X", b"XMP "}]
-    body = b"WEBP"
-    for kind, content in [(b"VP8X", bytes(header)), *kept, (b"XMP ", xmp)]:
-        body += kind + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
-    return b"RIFF" + struct.pack("<I", len(body)) + body
+    others = [chunk for chunk in chunks if chunk[0] not in {b"VP8X", b"XMP "}]
+    return _webp_file([(b"VP8X", bytes(header)), *others, (b"XMP ", xmp)])
 
 
 def webp_xmp(data: bytes) -> bytes | None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import html
 import json
 import re
-from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blockrun_magic.errors import SourceError, StoreError
+from blockrun_magic.files import read_bounded
 from blockrun_magic.images.media_types import media_type_of
 from blockrun_magic.images.metadata import (
     JPEG_TEXT_LIMIT,
@@ -25,6 +25,7 @@ from blockrun_magic.images.metadata import (
     webp_with_xmp,
     webp_xmp,
 )
+from blockrun_magic.safejson import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,9 +40,6 @@ KEY = "blockrun:receipt"
 _PARAMETERS = "parameters"
 _OURS = frozenset({KEY, _PARAMETERS})
 _FILE_LIMIT = 200_000_000
-_MAX_DEPTH = 20
-_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-_BRACKET = re.compile(r"[\[\]{}]")
 
 _OPEN = '<rdf:Description rdf:about="" xmlns:blockrun="https://blockrun.ai/ns/receipt/1.0/"><blockrun:receipt>'
 _CLOSE = "</blockrun:receipt></rdf:Description>"
@@ -91,20 +89,11 @@ def read(source: bytes | Path | str | Image.Image) -> dict[str, Any] | None:
     if isinstance(source, str | Path):
         source = _read_file(Path(source).expanduser())
     text = _text_of_file(source) if isinstance(source, bytes) else _text_of_info(source.info)
-    # Where the recursion limit was raised, as notebooks do, deep JSON ends the process, not the call.
-    if text is None or _depth(text) > _MAX_DEPTH:
-        return None
     try:
-        record = json.loads(text)
+        record = None if text is None else read_json(text.encode("utf-8", "surrogatepass"))
     except ValueError:
         return None
     return record if isinstance(record, dict) else None
-
-
-def _depth(text: str) -> int:
-    """Return how deep lists and objects are nested in a JSON text."""
-    brackets = _BRACKET.findall(_STRING.sub("", text))
-    return max(accumulate(1 if bracket in "[{" else -1 for bracket in brackets), default=0)
 
 
 def _to_json(record: Mapping[str, Any]) -> str:
@@ -126,9 +115,16 @@ def _parameters(record: Mapping[str, Any]) -> dict[str, str]:
 def _xmp(older: bytes | None, record: Mapping[str, Any]) -> bytes:
     """Return an XMP packet with the record in it, and all that an older one says besides."""
     ours = f"{_OPEN}{html.escape(_to_json(record), quote=False)}{_CLOSE}"
-    others = re.sub(f"{re.escape(_OPEN)}.*?{re.escape(_CLOSE)}", "", _decoded(older), flags=re.DOTALL)
+    others = _without_record(_decoded(older))
     before, end, after = (others if _END in others else _PACKET).rpartition(_END)
     return f"{before}{ours}{end}{after}".encode()
+
+
+def _without_record(xmp: str) -> str:
+    """Return XMP without any record of ours, in one pass however often one is opened and never closed."""
+    first, *parts = xmp.split(_OPEN)
+    pieces = (part.partition(_CLOSE) for part in parts)
+    return first + "".join(after if close else _OPEN + before for before, close, after in pieces)
 
 
 def _decoded(xmp: bytes | None) -> str:
@@ -188,9 +184,10 @@ def _text_of_xmp(xmp: bytes | None) -> str | None:
 
 def _read_file(path: Path) -> bytes:
     try:
-        if path.stat().st_size > _FILE_LIMIT:
-            raise SourceError(f"{path} is too large to be a picture.", "Name a PNG, JPEG or WebP file.")
-        return path.read_bytes()
+        data = read_bounded(path, _FILE_LIMIT)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise SourceError(f"{path} cannot be read: {reason}.", "Name a PNG, JPEG or WebP file.") from error
+    if len(data) > _FILE_LIMIT:
+        raise SourceError(f"{path} is too large to be an image.", "Name a PNG, JPEG or WebP file.")
+    return data

@@ -1,69 +1,172 @@
-"""What the text after `--image` and `--mask` means: a URL, a variable, or a file."""
+"""References to images: the text after `--image` and `--mask` is a URL, a variable or a file."""
 
 from __future__ import annotations
 
 import difflib
 import os
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from blockrun_magic.errors import SourceError
-from blockrun_magic.images.detection import is_image_like
+from blockrun_magic.images.detection import IMAGE_SUFFIXES, extract_stream, is_array, is_image_like, is_pil
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["PICTURE_SUFFIXES", "find_source"]
+__all__ = ["DATA_URI", "URL", "Subject", "find_source", "subject_of"]
 
-_AS_IT_IS = re.compile(r"https?://|data:[^,]*,", re.IGNORECASE)
-_VARIABLE = re.compile(r"(?P<name>[^\W\d]\w*)(?:\[(?P<index>-?\d{1,9})\])?")
-PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
+URL = re.compile(r"https?://", re.IGNORECASE)
+DATA_URI = re.compile(r"data:[^,]*+,", re.IGNORECASE)
+_STEP = re.compile(r"""\.(?P<attribute>[^\W\d]\w*+)|\[(?P<index>-?\d{1,9})\]|\[(?P<key>"[^"]*+"|'[^']*+')\]""")
+_NAME = re.compile(r"[^\W\d]\w*+")
 _FILES_LOOKED_AT = 2000
 _SUGGESTIONS = 4
+_MAX_NAME = 200
+_MAX_DIMENSIONS = 4
+_PLAIN_MODES = frozenset({"1", "L", "RGB", "RGBA"})
+_OPENER = "from blockrun_magic.images.source import open_source; "
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """An image as errors speak of it: `words` begin a sentence, and advice is Python that can be pasted."""
+
+    words: str
+    reference: str
+    """The Python expression of the image: a variable, or a path in quotes."""
+    variable: str
+    """The variable that advice assigns to."""
+    is_mask: bool = False
+    opened: bool = False
+    """Whether `reference` is a PIL image already."""
+
+    def numpy_code(self, change: str) -> str:
+        """Return a line that assigns `change`, an expression that may use `np`."""
+        return f"import numpy as np; {self.variable} = {change}"
+
+    def pil_code(self, change: str, imports: str = "") -> str:
+        """Return a line that assigns `change`, an expression in which {} stands for the PIL image."""
+        image = self.reference if self.opened else f"open_source({self.reference})"
+        if self.reference.startswith("urllib."):
+            imports = f"import urllib.request; {imports}"
+        return f"{imports}{'' if self.opened else _OPENER}{self.variable} = {change.format(image)}"
+
+
+def subject_of(value: object, text: str = "", *, is_mask: bool = False) -> Subject:
+    """Return how errors speak of `value`, which the user named by `text`: short, without a URL's secrets."""
+    role = "mask" if is_mask else "image"
+    words, reference = f"The {role}", role
+    if _is_reference(text) and str(value) != text:
+        words, reference = f"The {role} {text[:_MAX_NAME]}", text
+    elif isinstance(value, str | os.PathLike):
+        location = _location(value)
+        words = location if not is_mask else f"The mask {location}" if location[:4] != "The " else location
+        if location == str(value):
+            reference = f"urllib.request.urlopen({location!r})" if URL.match(location) else repr(location)
+    variable = reference if _NAME.fullmatch(reference) else role
+    opened = is_pil(value) and getattr(value, "mode", "") in _PLAIN_MODES
+    return Subject(words, reference, variable, is_mask, opened)
+
+
+def _is_reference(text: str) -> bool:
+    """Return whether `text` is a variable, or lookups in one."""
+    name = _NAME.match(text)
+    return name is not None and name[0] + "".join(_steps(text, name)) == text
+
+
+def _steps(text: str, name: re.Match[str]) -> list[str]:
+    return [step[0] for step in _STEP.finditer(text, name.end())]
+
+
+def _location(source: str | os.PathLike[str]) -> str:
+    """Return a path, or a URL without user, password and query."""
+    if not isinstance(source, str):
+        return str(source)
+    if DATA_URI.match(source[:_MAX_NAME]):
+        return "The data URI"
+    if not URL.match(source):
+        return source[:_MAX_NAME]
+    bare = re.split(r"[?#]", source, maxsplit=1)[0]
+    scheme, _, rest = bare.partition("//")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}//{host.rpartition('@')[2]}{slash}{path}"[:_MAX_NAME]
 
 
 def find_source(text: str, namespace: Mapping[str, object]) -> object:
-    """Return what `text` means: the URL or data URI itself, a variable's value, or a Path that exists.
+    """Return what `text` refers to: the URL or data URI itself, a variable's value, or a Path that exists.
 
-    `name` and `name[3]` are variables; one that is no picture gives way to a file of its name.
-    Raises SourceError, with the nearest names there are, when it is none of these.
+    `name`, `name[3]`, `name.attribute` and `name["key"]`, in any combination, are looked up, and nothing is called.
+    A variable that is not an image gives way to a file of that name. Raises SourceError.
     """
-    if _AS_IT_IS.match(text):
+    if URL.match(text) or DATA_URI.match(text):
         return text
-    match = _VARIABLE.fullmatch(text)
     path = _existing(text)
-    if match is None or match["name"] not in namespace:
-        if path is None:
-            raise SourceError(f"There is no picture {text[:200]!r} here.", _suggest(text, namespace))
-        return path
-    value = namespace[match["name"]]
-    if match["index"] is not None:
-        value = path if path is not None and not hasattr(value, "__getitem__") else _item(value, match)
-    if is_image_like(value):
+    name = _NAME.match(text)
+    if name is None or not _is_reference(text) or name[0] not in namespace:
+        if path is not None:
+            return path
+        raise SourceError(f"There is no image {text[:_MAX_NAME]!r} here.", _suggest(text, namespace))
+    steps = list(_STEP.finditer(text, name.end()))
+    try:
+        value = _usable(_look_up(namespace[name[0]], name[0], steps))
+    except SourceError:
+        if path is not None:
+            return path
+        raise
+    if value is not None:
         return value
     if path is not None:
         return path
-    raise SourceError(f"{text} is {_kind(value)}, not a picture.", _what_to_name(text, value, namespace))
+    value = _look_up(namespace[name[0]], name[0], steps)
+    raise SourceError(f"{text} is {_kind(value)}, not an image.", _what_to_name(text, value))
 
 
-def _existing(text: str) -> Path | None:
+def _look_up(value: Any, name: str, steps: list[re.Match[str]]) -> object:
+    for step in steps:
+        try:
+            if step["attribute"] is not None:
+                value = getattr(value, step["attribute"])
+            elif step["index"] is not None:
+                value = value[int(step["index"])]
+            else:
+                value = value[step["key"][1:-1]]
+        except Exception as error:
+            raise _missing(value, name, step) from error
+        name += step[0]
+    return value
+
+
+def _missing(value: object, name: str, step: re.Match[str]) -> SourceError:
+    hint = f"Show {name} in a cell of its own, to see what it contains."
+    if step["attribute"] is not None:
+        return SourceError(f"{name} has no attribute {step['attribute']!r}.", hint)
+    if step["key"] is not None:
+        return SourceError(f"{name} has no item {step['key']}.", hint)
+    size = f", which has {len(value)}" if isinstance(value, Sequence) else ""
+    return SourceError(f"There is no item {step['index']} in {name}{size}.", f"Items are counted from 0. {hint}")
+
+
+def _usable(value: object) -> object | None:
+    """Return what can be read of a variable's value, or None: its shape and contents are judged by the reader."""
+    if isinstance(value, str):
+        return value if URL.match(value) or DATA_URI.match(value) else _existing(value)
+    if is_array(value):
+        dimensions = len(getattr(value, "shape", ()))
+        return value if 1 < dimensions <= _MAX_DIMENSIONS else None
+    if isinstance(value, os.PathLike):
+        return value if _existing(os.fspath(value)) is not None else None
+    return value if extract_stream(value) is not None or is_image_like(value) else None
+
+
+def _existing(text: str | bytes) -> Path | None:
     try:
-        path = Path(text).expanduser()
+        path = Path(os.fsdecode(text)).expanduser()
         return path if text and path.exists() else None
-    except (OSError, ValueError, RuntimeError):  # no name a file could have
+    except (OSError, ValueError, RuntimeError):  # not a name that a file could have
         return None
-
-
-def _item(value: object, match: re.Match[str]) -> object:
-    try:
-        return value[int(match["index"])]  # type: ignore[index]
-    except (LookupError, TypeError, ValueError):
-        size = f", which has {len(value)}" if isinstance(value, list | tuple) else ""
-        raise SourceError(
-            f"There is no item {match['index']} in {match['name']}{size}.",
-            f"Look at {match['name']} in a cell of its own; items are counted from 0.",
-        ) from None
 
 
 def _kind(value: object) -> str:
@@ -71,38 +174,41 @@ def _kind(value: object) -> str:
         return "the path of a file that does not exist"
     if value is None:
         return "None"
-    label = f"{type(value).__name__}"
+    label = type(value).__name__
     return f"{'an' if label[0].lower() in 'aeio' else 'a'} {label}"
 
 
-def _what_to_name(text: str, value: object, namespace: Mapping[str, object]) -> str:
-    if isinstance(value, list | tuple) and value and is_image_like(value[0]):
+def _what_to_name(text: str, value: object) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes) and len(value) and is_image_like(value[0]):
         return f"Name one of its items: {text}[0] to {text}[{len(value) - 1}]."
+    if isinstance(value, dict) and (keys := [key for key, item in value.items() if is_image_like(item)]):
+        shown = ", ".join(f"{text}[{key!r}]" for key in keys[:_SUGGESTIONS]).replace("'", '"')
+        return f"Name one of its items: {shown}."
     if isinstance(value, str):
-        return "Write the path or URL itself; a variable must hold the picture, or a pathlib.Path to it."
-    return _suggest(text, namespace)
+        return "A text must be the path of a file, a URL or a data URI."
+    return "Give a path, a URL, or a variable that holds an image."
 
 
 def _suggest(text: str, namespace: Mapping[str, object]) -> str:
+    """Return names that are spelled like `text`, if it is a plain name; else what there is, without a guess."""
     variables = [name for name, value in namespace.items() if name[:1] != "_" and is_image_like(value)]
-    folder, files = _pictures_beside(text)
-    near = difflib.get_close_matches(text, variables, _SUGGESTIONS, 0.5)
-    close = difflib.get_close_matches(Path(text).name, files, _SUGGESTIONS, 0.5)
+    folder, files = _images_beside(text)
+    near = difflib.get_close_matches(text, variables, _SUGGESTIONS, 0.6)
+    close = difflib.get_close_matches(Path(text).name, files, _SUGGESTIONS, 0.6)
     near += [str(folder / name) for name in close]
-    if near:
+    if near and not _STEP.search(text[: -len(Path(text).suffix) or None]):
         return f"Did you mean {' or '.join(near)}?"
     some = variables[-_SUGGESTIONS:] + [str(folder / name) for name in files[:_SUGGESTIONS]]
-    if some:
-        return f"There are {', '.join(some)}; a path or URL is fine too."
-    return "Give a path, a URL, or the name of a variable that holds a picture."
+    available = f" Images here: {', '.join(some)}." if some else ""
+    return f"Give a path, a URL, or a variable that holds an image.{available}"
 
 
-def _pictures_beside(text: str) -> tuple[Path, list[str]]:
-    """Return the folder that `text` would be in, and the names of the picture files there."""
+def _images_beside(text: str) -> tuple[Path, list[str]]:
+    """Return the folder that `text` would be in, and the names of the image files there."""
     try:
         folder = Path(text).expanduser().parent
         with os.scandir(folder) as entries:
             names = [entry.name for entry, _ in zip(entries, range(_FILES_LOOKED_AT), strict=False)]
     except (OSError, ValueError, RuntimeError):
         return Path(), []
-    return folder, sorted(name for name in names if Path(name).suffix.lower() in PICTURE_SUFFIXES)
+    return folder, sorted(name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES)

@@ -1,6 +1,7 @@
-"""Anything a user has that is a picture, as an upload: files, URLs, bytes, PIL images, arrays, results.
+"""Anything a user has that is an image, as an upload: files, URLs, bytes, PIL images, arrays, figures, results.
 
-What is PNG, JPEG or WebP already is sent byte for byte; everything else becomes a PNG.
+A PNG, JPEG or WebP that can be sent as it is keeps its pixels' bytes and loses its metadata; every other image is
+converted: first frame, eight bits, sRGB, upright.
 """
 
 from __future__ import annotations
@@ -9,29 +10,38 @@ import asyncio
 import base64
 import binascii
 import os
-import re
 import urllib.parse
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blockrun_magic.errors import SourceError
+from blockrun_magic.files import read_bounded
 from blockrun_magic.gateway.request import Upload
-from blockrun_magic.images.conversion import array_to_picture, eight_bit, to_upload
-from blockrun_magic.images.detection import extract_image, has_repr_png, is_array, is_image_like
-from blockrun_magic.images.formats import (
-    MAX_FILE_BYTES,
-    load,
-    open_lazy,
-    too_large,
+from blockrun_magic.images.arrays import array_to_image
+from blockrun_magic.images.conversion import (
+    eight_bit,
+    to_upload,
+    unconverted,
 )
-from blockrun_magic.images.media_types import media_type_of
-from blockrun_magic.images.references import find_source
+from blockrun_magic.images.detection import (
+    display_image_content,
+    extract_image,
+    extract_stream,
+    is_array,
+    is_image_like,
+    rich_representation,
+)
+from blockrun_magic.images.formats import MAX_FILE_BYTES, MAX_PIXELS, load, open_lazy, too_large
+from blockrun_magic.images.masks import check_mask_shape, mask_from, scale_mask
+from blockrun_magic.images.references import DATA_URI, URL, Subject, find_source, subject_of
 
 if TYPE_CHECKING:
     from PIL import Image
 
 __all__ = [
+    "MAX_UPLOAD_SIDE",
     "Fetch",
     "find_source",
     "is_image_like",
@@ -45,128 +55,171 @@ __all__ = [
 Fetch = Callable[[str], Awaitable[bytes]]
 """Downloads what a URL names; raises our errors."""
 
-_URL = re.compile(r"https?://", re.IGNORECASE)
-_DATA_URI = re.compile(r"data:([^,]*),", re.IGNORECASE)
-_KINDS = "Give a path, a URL, a data URI, bytes, a PIL image, a NumPy array or a result of these magics."
+MAX_UPLOAD_SIDE = 4096
+MAX_UPLOAD_PIXELS = MAX_UPLOAD_SIDE**2
+"""The most pixels that are sent, whatever holds them: a file, a variable or a URL."""
+
+_MAX_SHRINKABLE_PIXELS = 150_000_000
+_KINDS = "Give a path, a URL, a data URI, bytes, a PIL image, an array, a figure or a result of these magics."
+_PATH_ADVICE = "Check the path; `~` is your home, and relative paths start in the folder of the notebook's kernel."
 
 
-async def read_upload(source: object, fetch: Fetch) -> Upload:
-    """Return `source` as an upload; raises SourceError, and whatever `fetch` raises for a URL."""
-    fetched = await _fetch(source, fetch)
-    return await asyncio.to_thread(_upload, source if fetched is None else fetched, _name(source))
+async def read_upload(source: object, fetch: Fetch, *, text: str = "", shrink: bool = False) -> Upload:
+    """Return `source` as an upload; `text` is how the user named it.
 
-
-async def read_mask(source: object, size: tuple[int, int], fetch: Fetch) -> Upload:
-    """Return `source` as a mask: a gray PNG of `size` (pixels), in which white is what may change.
-
-    In bool arrays True is white; an integer array of nothing but 0 and 1 is read like one. Colors
-    count by their luminance, over black where transparent. A picture of one color only, but with
-    varying transparency, is a mask as OpenAI draws them: transparent is what may change.
-    Raises SourceError for another size, and where nothing may change.
+    An image of more than 16.8 megapixels is refused; with `shrink` it is made smaller, and the upload's `note` says
+    so. Raises SourceError, and whatever `fetch` raises for a URL.
     """
-    fetched = await _fetch(source, fetch)
-    return await asyncio.to_thread(_mask, source if fetched is None else fetched, size, _mask_name(source))
+    subject = subject_of(source, text)
+    content = await _fetch(source, fetch)
+    return await asyncio.to_thread(_upload, content, subject, shrink=shrink)
+
+
+async def read_mask(source: object, image: Upload, fetch: Fetch, *, text: str = "") -> Upload:
+    """Return `source` as the mask of `image`: a gray PNG of its size, in which white is what may change.
+
+    `docs/images-and-masks.md` lists what is understood. Raises SourceError, before anything is at stake, for a mask
+    of another shape, one with two possible meanings, one that changes nothing, and the image itself.
+    """
+    subject = subject_of(source, text, is_mask=True)
+    content = await _fetch(source, fetch)
+    return await asyncio.to_thread(_mask, content, image, subject)
 
 
 def open_source(source: object) -> Image.Image:
-    """Return `source`, which is in memory or on disk, as an eight-bit picture; raises SourceError, also for a URL."""
-    _refuse_url(source)
-    name = _name(source)
-    return eight_bit(_opened(_content(source, name), name), name)
+    """Return `source`, in memory or on disk, as an eight-bit upright image; raises SourceError, also for a URL."""
+    content, subject = _local(source), subject_of(source)
+    return eight_bit(_opened(_content(content, subject, MAX_PIXELS), subject), subject.words)
 
 
 def open_mask(source: object, size: tuple[int, int]) -> Image.Image:
-    """Return `source` as `read_mask` does, as a picture of mode L; it may be all black, but not a URL."""
-    _refuse_url(source)
-    return _gray(source, size, _mask_name(source))
+    """Return `source` as a mask of `size`, mode L; it may be all black. Raises SourceError, also for a URL."""
+    content, subject = _local(source), subject_of(source, is_mask=True)
+    mask = _mask_pixels(content, subject)
+    check_mask_shape(mask.size, size, subject)
+    return scale_mask(mask_from(mask, subject, may_be_empty=True), size)
 
 
 def upload_size(upload: Upload) -> tuple[int, int]:
     """Return width and height in pixels, read from the header."""
-    size: tuple[int, int] = open_lazy(upload.data, "The picture").size
+    size: tuple[int, int] = open_lazy(upload.data, "The image").size
     return size
 
 
-async def _fetch(source: object, fetch: Fetch) -> bytes | None:
-    return await fetch(source) if isinstance(source, str) and _URL.match(source) else None
+async def _fetch(source: object, fetch: Fetch) -> object:
+    """Return `source` with a URL, its own or that of an `IPython.display.Image`, replaced by what it names."""
+    shown = display_image_content(source)
+    source = source if shown is None else shown
+    return await fetch(source) if isinstance(source, str) and URL.match(source) else source
 
 
-def _upload(source: object, name: str) -> Upload:
-    content = _content(source, name)
-    if not isinstance(content, bytes):
-        return to_upload(eight_bit(content, name))
-    image = load(content, name)
-    media_type = media_type_of(content)
-    if media_type is None:
-        return to_upload(eight_bit(image, name))
-    return Upload.from_file_bytes(content, media_type)
-
-
-def _mask(source: object, size: tuple[int, int], name: str) -> Upload:
-    mask = _gray(source, size, name)
-    if mask.getbbox() is None:
-        raise SourceError(f"{name} is all black: nothing is painted yet.", "Paint white what is to be edited.")
-    return to_upload(mask)
-
-
-def _gray(source: object, size: tuple[int, int], name: str) -> Image.Image:
-    mask = _white_is_edit(eight_bit(_opened(_content(source, name), name), name))
-    if mask.size != size:
+def _local(source: object) -> object:
+    shown = display_image_content(source)
+    source = source if shown is None else shown
+    if isinstance(source, str) and URL.match(source):
         raise SourceError(
-            f"{name} is {mask.width} x {mask.height}, but the picture is {size[0]} x {size[1]}.",
-            f"Make them the same size: mask.resize(({size[0]}, {size[1]})).",
+            f"URLs are not supported here: {subject_of(source).words}", "Download the file, and give its path."
         )
-    if _extrema(mask)[1] == 1 and is_array(source):
-        mask = mask.point(lambda value: value * 255)
-    return mask
+    return source
 
 
-def _white_is_edit(mask: Image.Image) -> Image.Image:
-    from PIL import Image, ImageOps
-
-    if mask.mode != "RGBA":
-        return mask.convert("L")
-    alpha = mask.getchannel("A")
-    low, high = _extrema(alpha)
-    if low == high:
-        return mask.convert("RGB").convert("L")
-    colors = (_extrema(mask.getchannel(band)) for band in "RGB")
-    if all(darkest == brightest for darkest, brightest in colors):
-        return ImageOps.invert(alpha)
-    black = Image.new("RGBA", mask.size, (0, 0, 0, 255))
-    return Image.alpha_composite(black, mask).convert("L")
+# Sources
 
 
-def _extrema(gray: Image.Image) -> tuple[Any, Any]:
-    low, high = gray.getextrema()
-    return low, high
+def _upload(source: object, subject: Subject, *, shrink: bool) -> Upload:
+    readable = _MAX_SHRINKABLE_PIXELS if shrink else MAX_PIXELS
+    content = _content(source, subject, readable)
+    if not isinstance(content, bytes):
+        _check_size(content.size, subject, shrink=shrink)
+        return _shrunk_upload(eight_bit(content, subject.words), content.size)
+    size = _check_header(content, subject, shrink=shrink)
+    reduce_to = MAX_UPLOAD_PIXELS if shrink else None
+    image = load(content, subject.words, max_pixels=readable, reduce_to=reduce_to)
+    if size[0] * size[1] <= MAX_UPLOAD_PIXELS:
+        sendable = unconverted(content, image)
+        if sendable is not None:
+            return sendable
+    is_photo = image.format in {"JPEG", "MPO"}
+    return _shrunk_upload(eight_bit(image, subject.words), size, photo=is_photo)
 
 
-def _opened(content: bytes | Image.Image, name: str) -> Image.Image:
-    return load(content, name) if isinstance(content, bytes) else content
+def _check_header(content: bytes, subject: Subject, *, shrink: bool) -> tuple[int, int]:
+    size: tuple[int, int] = open_lazy(content, subject.words, max_pixels=MAX_FILE_BYTES * 100).size
+    _check_size(size, subject, shrink=shrink)
+    return size
 
 
-def _content(source: object, name: str) -> bytes | Image.Image:
-    """Return what `source` holds: a file's bytes, or a picture in memory."""
-    picture = extract_image(source)
-    if picture is not None:
-        return picture
-    if is_array(source):
-        return array_to_picture(source, name)
+def _check_size(size: tuple[int, int], subject: Subject, *, shrink: bool) -> None:
+    pixels, limit = size[0] * size[1], _MAX_SHRINKABLE_PIXELS if shrink else MAX_UPLOAD_PIXELS
+    if pixels <= limit:
+        return
+    message = f"{subject.words} is {size[0]} x {size[1]}, {pixels / 1e6:.1f} megapixels; at most {limit / 1e6:.1f}"
+    if pixels > _MAX_SHRINKABLE_PIXELS:
+        raise SourceError(f"{message} can be read.", "Make it smaller with an image editor, then use that file.")
+    if subject.opened:
+        side = f"({MAX_UPLOAD_SIDE}, {MAX_UPLOAD_SIDE})"
+        code = subject.pil_code(f"ImageOps.contain({{}}, {side})", "from PIL import ImageOps; ")
+        raise SourceError(f"{message} can be sent.", f"Add --shrink, or run `{code}`")
+    raise SourceError(f"{message} can be sent.", "Add --shrink to fit it into the limit.")
+
+
+def _shrunk_upload(image: Image.Image, size: tuple[int, int], *, photo: bool = False) -> Upload:
+    """Return an upload of `image`, made smaller if it is over the limit; `size` is the original's."""
+    from PIL import Image
+
+    if size[0] * size[1] > MAX_UPLOAD_PIXELS:
+        scale = min(1.0, (MAX_UPLOAD_PIXELS / (image.width * image.height)) ** 0.5)
+        smaller = (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
+        image = image.resize(smaller, Image.Resampling.LANCZOS) if scale < 1 else image
+        note = f"Shrunk from {size[0]} x {size[1]} to {image.width} x {image.height} pixels, the most that is sent."
+        return replace(to_upload(image, photo=photo), note=note)
+    return to_upload(image, photo=photo)
+
+
+# Masks
+
+
+def _mask(source: object, image: Upload, subject: Subject) -> Upload:
+    photo = eight_bit(load(image.data, "The image"), "The image")
+    mask = _mask_pixels(source, subject)
+    check_mask_shape(mask.size, photo.size, subject)
+    return to_upload(scale_mask(mask_from(mask, subject, photo), photo.size))
+
+
+def _mask_pixels(source: object, subject: Subject) -> Image.Image:
+    image = _opened(_content(source, subject, MAX_PIXELS), subject)
+    return eight_bit(image, subject.words, MAX_PIXELS, stretch=True)
+
+
+# Contents
+
+
+def _opened(content: bytes | Image.Image, subject: Subject) -> Image.Image:
+    return load(content, subject.words) if isinstance(content, bytes) else content
+
+
+def _content(  # noqa: PLR0911  one kind of value a line
+    source: object, subject: Subject, max_pixels: int
+) -> bytes | Image.Image:
+    """Return what `source` holds: a file's bytes, or an image in memory."""
+    image = extract_image(source)
+    if image is not None:
+        return image
     if isinstance(source, bytes | bytearray | memoryview):
         return bytes(source)
+    if isinstance(source, str) and DATA_URI.match(source):
+        return _decode_data_uri(source, subject.words)
     if isinstance(source, str | os.PathLike):
-        return _read_text(source, name)
-    drawn = source._repr_png_() if has_repr_png(source) else None  # type: ignore[attr-defined]
-    if isinstance(drawn, bytes):
-        return drawn
-    raise SourceError(f"A {type(source).__name__} is not a picture.", _KINDS)
-
-
-def _read_text(source: str | os.PathLike[str], name: str) -> bytes:
-    if isinstance(source, str) and _DATA_URI.match(source):
-        return _decode_data_uri(source, name)
-    return _read_file(source, name)
+        return _read_file(source, subject.words)
+    stream = extract_stream(source)
+    if stream is not None:
+        return _read_stream(stream, subject.words)
+    drawn = None if hasattr(type(source), "__array_interface__") else rich_representation(source)
+    if drawn is not None:
+        return drawn if isinstance(drawn, bytes) else _decode_base64(drawn, subject.words)
+    if is_array(source):
+        return array_to_image(source, subject, max_pixels)
+    raise SourceError(f"A {type(source).__name__} is not an image.", _KINDS)
 
 
 def _decode_data_uri(uri: str, name: str) -> bytes:
@@ -175,52 +228,53 @@ def _decode_data_uri(uri: str, name: str) -> bytes:
         raise too_large(len(payload) * 3 // 4, name)
     if not head.lower().rstrip().endswith(";base64"):
         return urllib.parse.unquote_to_bytes(payload)
+    return _decode_base64(urllib.parse.unquote(payload), name)
+
+
+def _decode_base64(text: str, name: str) -> bytes:
     try:
-        return base64.b64decode("".join(urllib.parse.unquote(payload).split()), validate=True)
+        return base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise SourceError(f"{name} is not valid base64 ({error}).", "Copy the whole of it, to the end.") from error
+        raise SourceError(f"{name} is not valid base64 ({error}).", "Copy all of it, up to its end.") from error
 
 
 def _read_file(source: str | os.PathLike[str], name: str) -> bytes:
-    advice = "Check the path; `~` is your home, and relative paths start where the notebook runs."
     try:
         path = Path(source).expanduser()
         if path.is_dir():
             raise SourceError(f"{name} is a directory.", "Name a file in it.")
-        if path.exists() and not path.is_file():
-            raise SourceError(f"{name} is not a regular file.", advice)
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise too_large(size, name)
-        return path.read_bytes()
+        data = read_bounded(path, MAX_FILE_BYTES)
     except FileNotFoundError:
-        raise SourceError(f"There is no file {name}.", advice) from None
+        raise SourceError(f"There is no file {name}.", _PATH_ADVICE) from None
     except (OSError, ValueError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise SourceError(f"{name} cannot be read: {reason}.", advice) from error
+        raise SourceError(f"{name} cannot be read: {reason}.", _PATH_ADVICE) from error
+    if len(data) > MAX_FILE_BYTES:
+        raise too_large(len(data), name)
+    return data
 
 
-def _refuse_url(source: object) -> None:
-    if isinstance(source, str) and _URL.match(source):
-        raise SourceError(
-            f"{_name(source)} is on the web, and this fetches nothing.", "Download it, and give the path of the file."
-        )
+def _read_stream(stream: Any, name: str) -> bytes:
+    """Return all that an open file holds, from its beginning if it can go there; its position stays as it was."""
+    try:
+        if stream.closed:
+            raise SourceError(f"{name} is a file that is closed.", "Open it again, or give its path.")
+        if not stream.seekable():
+            return _bounded(stream, name)
+        position = stream.tell()
+        stream.seek(0)
+        try:
+            return _bounded(stream, name)
+        finally:
+            stream.seek(position)
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{name} cannot be read: {error}.", "Open it again, or give its path.") from error
 
 
-def _mask_name(source: object) -> str:
-    name = _name(source)
-    return "The mask" if name == "The picture" else f"The mask {name}"
-
-
-def _name(source: object) -> str:
-    """Return how errors call `source`: short, and without what a URL may carry in secret."""
-    if isinstance(source, os.PathLike):
-        return str(source)
-    if not isinstance(source, str):
-        return "The picture"
-    if _DATA_URI.match(source):
-        return "The data URI"
-    if not _URL.match(source):
-        return source[:200]
-    bare = re.split(r"[?#]", source, maxsplit=1)[0]
-    return re.sub(r"//[^/]*@", "//", bare)[:200]
+def _bounded(file: Any, name: str) -> bytes:
+    data = file.read(MAX_FILE_BYTES + 1)
+    if not isinstance(data, bytes):
+        raise SourceError(f"{name} is a file opened as text.", 'Open it as bytes: open(path, "rb").')
+    if len(data) > MAX_FILE_BYTES:
+        raise too_large(len(data), name)
+    return data

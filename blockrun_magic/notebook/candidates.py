@@ -129,7 +129,7 @@ def _lists(namespace: Mapping[str, object]) -> list[Candidate]:
 
 def _paths(text: str) -> list[Candidate]:
     """Return the images and folders that `text` may become, folders with a slash at the end."""
-    from blockrun_magic.images.references import PICTURE_SUFFIXES
+    from blockrun_magic.images.detection import IMAGE_SUFFIXES
 
     folder, _, _ = text.rpartition("/")
     shown = f"{folder}/" if folder or text.startswith("/") else ""
@@ -141,6 +141,6 @@ def _paths(text: str) -> list[Candidate]:
                 continue
             if entry.is_dir():
                 paths.append(f"{shown}{entry.name}/")
-            elif Path(entry.name).suffix.lower() in PICTURE_SUFFIXES:
+            elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
                 paths.append(f"{shown}{entry.name}")
     return of_type("path", sorted(paths)[:_MAX_FILES])

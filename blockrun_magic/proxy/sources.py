@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blockrun_magic.images.source import read_mask, read_upload, upload_size
+from blockrun_magic.images.source import read_mask, read_upload
 from blockrun_magic.proxy.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ async def read_sources(
     uploads = tuple([await read_upload(_checked(image, "image", paths=paths), fetch) for image in images])
     if mask is None:
         return uploads, None
-    return uploads, await read_mask(_checked(mask, "mask", paths=paths), upload_size(uploads[0]), fetch)
+    return uploads, await read_mask(_checked(mask, "mask", paths=paths), uploads[0], fetch)
 
 
 def _checked(source: Source, field: str, *, paths: bool) -> bytes | str | Path:

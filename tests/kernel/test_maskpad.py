@@ -25,6 +25,7 @@ from traitlets import TraitError
 import blockrun_magic
 from blockrun_magic.errors import BlockrunError, SourceError
 from blockrun_magic.gateway.request import Upload
+from blockrun_magic.images.conversion import to_upload
 from blockrun_magic.images.source import find_source, is_image_like, open_source, read_mask
 from blockrun_magic.notebook.mask.widget import MaskPad
 from blockrun_magic.practice.server.server import PracticeServer
@@ -64,7 +65,7 @@ def masked(source: object, size: tuple[int, int]) -> Upload:
     async def fetch(url: str) -> bytes:
         raise AssertionError(url)
 
-    return asyncio.run(read_mask(source, size, fetch))
+    return asyncio.run(read_mask(source, to_upload(Image.linear_gradient("L").resize(size)), fetch))
 
 
 # What is painted
@@ -216,10 +217,10 @@ def test_loading_black_clears(pad: MaskPad) -> None:
 @pytest.mark.parametrize(
     ("mask", "why"),
     [
-        (Image.new("L", (13, 21), 255), "The mask is 13 x 21, but the picture is 21 x 13"),
-        ("https://example.org/mask.png", "this fetches nothing"),
+        (Image.new("L", (13, 21), 255), "The mask is 13 x 21, but the image, upright, is 21 x 13"),
+        ("https://example.org/mask.png", "URLs are not supported"),
         ("no such file", "There is no file"),
-        (7, "A int is not a picture"),
+        (7, "A int is not an image"),
     ],
 )
 def test_a_mask_that_does_not_fit_is_refused(pad: MaskPad, mask: object, why: str) -> None:
@@ -252,7 +253,7 @@ def test_an_empty_pad_is_refused_before_money_is_at_stake(pad: MaskPad) -> None:
 def test_a_pad_of_another_picture_is_refused(pad: MaskPad) -> None:
     """Both sizes are named."""
     paint(pad, WHOLE)
-    with pytest.raises(SourceError, match="The mask is 21 x 13, but the picture is 30 x 13"):
+    with pytest.raises(SourceError, match="The mask is 21 x 13"):
         masked(pad, (30, 13))
 
 
@@ -325,7 +326,7 @@ def test_a_url_is_no_source() -> None:
     with pytest.raises(SourceError) as caught:
         open_source("https://user:word@example.org/a.png?key=1")
 
-    assert "https://example.org/a.png is on the web, and this fetches nothing." == caught.value.message
+    assert "URLs are not supported here: https://example.org/a.png" == caught.value.message
 
 
 def test_there_must_be_a_notebook() -> None:

@@ -103,10 +103,10 @@ def _prompts(flags: Flags, namespace: Mapping[str, object], home: Path) -> list[
 async def build_requests(wish: RequestPlan, fetch: Fetch) -> list[ImageRequest]:
     """Return the requests of a wish, its images read and encoded once; raises SourceError."""
     from blockrun_magic.gateway.request import ImageRequest
-    from blockrun_magic.images.source import read_mask, read_upload, upload_size
+    from blockrun_magic.images.source import read_mask, read_upload
 
     images = tuple([await read_upload(source, fetch) for source in wish.sources])
-    mask = None if wish.mask is None else await read_mask(wish.mask, upload_size(images[0]), fetch)
+    mask = None if wish.mask is None else await read_mask(wish.mask, images[0], fetch)
     return [
         ImageRequest(
             operation=wish.operation,

@@ -1,0 +1,292 @@
+"""Masks: anything that means "edit here" becomes gray, of the image's size, and white where the image may change.
+
+Two conventions meet here. White means edit; and in OpenAI's manner, transparent means edit, over the image itself or
+over black. Where a mask can be read in two ways, it is refused, with both readings and a line of Python for each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from blockrun_magic.errors import SourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from PIL import Image
+
+    from blockrun_magic.images.references import Subject
+
+__all__ = ["check_mask_shape", "mask_from", "scale_mask"]
+
+_WHITE = 255
+_HALF = 128
+_BRIGHT, _DARK = 224, 31
+_MAX_SPREAD = 24
+"""How far the channels of a gray may be apart: lossy formats leave a tint."""
+_MAX_DEVIATION = 8
+"""How far a copy of the image may be from it, on average: lossy formats change it a little."""
+_VISIBLE_FROM = 32
+_MAX_DISTORTION = 0.01
+_CLASSES = 32
+_MAX_COLORS = 65_536
+_SHOWN = 4
+
+_Color = tuple[int, int, int]
+
+
+def check_mask_shape(mask: tuple[int, int], size: tuple[int, int], subject: Subject) -> None:
+    """Raise SourceError unless a mask of one size (pixels) fits an image of the other: the same, or in proportion."""
+    if _in_proportion(mask, size):
+        return
+    message = f"{subject.words} is {mask[0]} x {mask[1]}, but the image, upright, is {size[0]} x {size[1]}."
+    if _in_proportion((mask[1], mask[0]), size):
+        left, right = (
+            subject.pil_code(f"{{}}.transpose(Image.Transpose.ROTATE_{degrees})", "from PIL import Image; ")
+            for degrees in (90, 270)
+        )
+        raise SourceError(message, f"Turn it left: `{left}`, or right: `{right}`")
+    code = subject.pil_code(f"ImageOps.pad({{}}, {size})", "from PIL import ImageOps; ")
+    raise SourceError(message, f"Make it the same shape; this scales it and adds black at the edges: `{code}`")
+
+
+def _in_proportion(mask: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Return whether one size is the other, scaled and rounded to whole pixels."""
+    off = min(abs(mask[0] - size[0] * mask[1] / size[1]), abs(mask[1] - size[1] * mask[0] / size[0]))
+    is_close = abs(mask[0] * size[1] / (mask[1] * size[0]) - 1) <= _MAX_DISTORTION
+    return off < 0.5 or (off < 1 and is_close)
+
+
+def scale_mask(mask: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Return a mask of mode L in `size`; one of two levels keeps them."""
+    from PIL import Image
+
+    if mask.size == size:
+        return mask
+    soft = len(_levels(mask)) > 2
+    return mask.resize(size, Image.Resampling.BILINEAR if soft else Image.Resampling.NEAREST)
+
+
+def mask_from(
+    mask: Image.Image, subject: Subject, photo: Image.Image | None = None, *, may_be_empty: bool = False
+) -> Image.Image:
+    """Return an eight-bit mask (L, RGB or RGBA) as mode L, white where the image may change.
+
+    `photo` is the image that it belongs to, eight bits and of the same shape. Raises SourceError for a mask with two
+    possible meanings, for one that changes nothing, unless it `may_be_empty`, and for the photo itself.
+    """
+    reading = _Reading(mask, subject, None if photo is None else _beside(photo, mask))
+    gray = reading.gray()
+    levels = _levels(gray)
+    if levels == [0] and may_be_empty:
+        return gray
+    if levels == [0]:
+        raise SourceError(f"{subject.words} is all black: nothing is painted yet.", "Paint white what is to be edited.")
+    if len(levels) == 2:
+        low = levels[0]
+        return gray.point([0 if level <= low else _WHITE for level in range(256)])
+    _check_levels(levels, subject)
+    return gray
+
+
+def _beside(photo: Image.Image, mask: Image.Image) -> Image.Image:
+    """Return the photo as RGB in the mask's size."""
+    rgb = photo.convert("RGB")
+    return rgb if rgb.size == mask.size else rgb.resize(mask.size)
+
+
+def _levels(gray: Image.Image) -> list[int]:
+    return [level for level, count in enumerate(gray.histogram()) if count]
+
+
+def _check_levels(levels: Sequence[int], subject: Subject) -> None:
+    """Raise SourceError for class labels of several classes, and for a mask without anything bright."""
+    labels = [level for level in levels if 0 < level < _CLASSES]
+    if len(levels) > 2 and labels and all(level < _CLASSES or level == _WHITE for level in levels):
+        shown = ", ".join(map(str, levels[:_SHOWN])) + (", …" if len(levels) > _SHOWN else "")
+        single, every = (
+            subject.pil_code(f"{{}}.convert('L').point(lambda level: 255 * (level {test}))")
+            for test in (f"== {labels[0]}", "> 0")
+        )
+        raise SourceError(
+            f"{subject.words} has the values {shown}, which look like class labels: one class may change, or all.",
+            f"One class: `{single}`. All: `{every}`",
+        )
+    if levels[-1] < _HALF:
+        code = subject.pil_code("{}.convert('L').point(lambda level: 255 * (level > 0))")
+        raise SourceError(
+            f"{subject.words} is dark everywhere, so that nothing may change: its brightest value is {levels[-1]}, "
+            "and white is 255.",
+            f"If everything but black may change: `{code}`",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """One mask, and what its transparency and its colors can mean."""
+
+    mask: Image.Image
+    subject: Subject
+    photo: Image.Image | None
+
+    def gray(self) -> Image.Image:
+        """Return what may change, as gray levels."""
+        if self.mask.mode == "RGBA":
+            lowest, highest = cast("tuple[int, int]", self.mask.getchannel("A").getextrema())
+            if highest == 0:
+                raise self._two_readings(
+                    "is transparent everywhere",
+                    ("everything may change", "Image.new('L', {}.size, 255)"),
+                    ("nothing is painted yet, paint", "Image.new('L', {}.size, 0)"),
+                    paint=True,
+                )
+            if lowest != highest:
+                return self._from_alpha(highest)
+        return self._from_colors(self.mask.convert("RGB"))
+
+    # -- transparency
+
+    def _from_alpha(self, highest: int) -> Image.Image:
+        from PIL import ImageChops
+
+        alpha = self.mask.getchannel("A")
+        transparent = ImageChops.invert(alpha)
+        if self._shows_photo(alpha):
+            return transparent
+        colors = self._visible_colors()
+        if colors is None or any(_spread(color) > _MAX_SPREAD for color in colors):
+            return self._from_painted_alpha(colors, alpha, transparent, highest)
+        darkest, brightest = min(map(min, colors)), max(map(max, colors))
+        if darkest >= _BRIGHT:  # white paint
+            return ImageChops.multiply(alpha, self.mask.convert("RGB").convert("L"))
+        if brightest <= _DARK and highest == _WHITE:  # OpenAI's: black, with holes
+            return transparent
+        raise self._two_readings(
+            "is gray and partly transparent",
+            ("white may change", "Image.composite({0}.convert('L'), Image.new('L', {0}.size), {0}.getchannel('A'))"),
+            ("what is transparent may change", "ImageChops.invert({}.getchannel('A'))"),
+        )
+
+    def _from_painted_alpha(
+        self, colors: list[_Color] | None, alpha: Image.Image, transparent: Image.Image, highest: int
+    ) -> Image.Image:
+        """Return the meaning of colors under a varying alpha: a brush of one color, or an image with holes."""
+        is_brush = colors is not None and all(
+            max(values) - min(values) <= _MAX_SPREAD for values in zip(*colors, strict=True)
+        )
+        if not is_brush:
+            return transparent
+        if highest < _WHITE:  # a half-transparent brush
+            return alpha.point([min(_WHITE, round(level * _WHITE / highest)) for level in range(256)])
+        raise self._two_readings(
+            "is of one color and partly transparent",
+            ("what is painted may change", "{}.getchannel('A')"),
+            ("what is transparent may change", "ImageChops.invert({}.getchannel('A'))"),
+        )
+
+    def _shows_photo(self, alpha: Image.Image) -> bool:
+        """Return whether the visible part of the mask is the photo: the manner of OpenAI's guide."""
+        from PIL import ImageChops, ImageStat
+
+        if self.photo is None:
+            return False
+        visible = alpha.point([0] * _VISIBLE_FROM + [_WHITE] * (256 - _VISIBLE_FROM))
+        if visible.getbbox() is None:
+            return False
+        difference = ImageChops.difference(self.mask.convert("RGB"), self.photo)
+        return max(ImageStat.Stat(difference, visible).mean) <= _MAX_DEVIATION and self._varies(self.photo, visible)
+
+    @staticmethod
+    def _varies(photo: Image.Image, visible: Image.Image) -> bool:
+        """Return whether the photo is more than white or black there, which paint could be as well."""
+        from PIL import ImageStat
+
+        extrema = ImageStat.Stat(photo, visible).extrema
+        return not (all(low >= _BRIGHT for low, _ in extrema) or all(high <= _DARK for _, high in extrema))
+
+    def _visible_colors(self) -> list[_Color] | None:
+        """Return the colors that can be seen, faint ones only if there are no others; None for very many."""
+        colors = cast("list[tuple[int, tuple[int, int, int, int]]] | None", self.mask.getcolors(_MAX_COLORS))
+        if colors is None:
+            return None
+        strong = [color[:3] for _, color in colors if color[3] >= _VISIBLE_FROM]
+        return strong or [color[:3] for _, color in colors if color[3]]
+
+    # -- colors
+
+    def _from_colors(self, rgb: Image.Image) -> Image.Image:
+        """Return the meaning of an opaque mask: gray as it is, or one color on black."""
+        from PIL import ImageChops
+
+        if self._is_photo(rgb):
+            raise SourceError(
+                f"{self.subject.words} is the image itself.",
+                "A mask is black, with white where the image may change; or the image, transparent where it may.",
+            )
+        red, green, blue = rgb.split()
+        spread = ImageChops.subtract(
+            ImageChops.lighter(ImageChops.lighter(red, green), blue),
+            ImageChops.darker(ImageChops.darker(red, green), blue),
+        )
+        if cast("tuple[int, int]", spread.getextrema())[1] <= _MAX_SPREAD:
+            return rgb.convert("L")
+        colors = cast("list[tuple[int, _Color]] | None", rgb.getcolors(_MAX_COLORS)) or []
+        if len(colors) == 2:
+            dark = [color for _, color in colors if max(color) <= _DARK]
+            if dark:
+                return ImageChops.lighter(ImageChops.lighter(red, green), blue).point(
+                    [0] * (_DARK + 1) + [_WHITE] * (255 - _DARK)
+                )
+            first, second = (color for _, color in colors)
+            raise self._two_readings(
+                "has two colors", *((f"{color} may change", _equals(color)) for color in (first, second)), numpy=True
+            )
+        raise self._colored([color for _, color in colors])
+
+    def _is_photo(self, rgb: Image.Image) -> bool:
+        from PIL import ImageChops
+
+        if self.photo is None or all(
+            low == high for low, high in cast("list[tuple[int, int]]", self.photo.getextrema())
+        ):
+            return False
+        gray = ImageChops.difference(rgb.convert("L"), self.photo.convert("L"))
+        return gray.getbbox() is None
+
+    def _colored(self, colors: Sequence[_Color]) -> SourceError:
+        bright = self.subject.pil_code("{}.convert('L').point(lambda level: 255 * (level > 127))")
+        if len(colors) == 1:
+            white = self.subject.pil_code("Image.new('L', {}.size, 255)", "from PIL import Image; ")
+            return SourceError(
+                f"{self.subject.words} is {colors[0]} everywhere; a mask is gray, or has transparency.",
+                f"If everything may change: `{white}`",
+            )
+        every = self.subject.pil_code("{}.convert('L').point(lambda level: 255 * (level > 0))")
+        return SourceError(
+            f"{self.subject.words} is in color: what is bright may change, or everything but black.",
+            f"What is bright: `{bright}`. All but black: `{every}`",
+        )
+
+    def _two_readings(
+        self, what: str, first: tuple[str, str], second: tuple[str, str], *, numpy: bool = False, paint: bool = False
+    ) -> SourceError:
+        """Return the error for a mask that means one of two things, each with the code that settles it."""
+        imports = "import numpy as np; " if numpy else "from PIL import Image, ImageChops; "
+        (one, one_code), (other, other_code) = first, second
+        message = f"{self.subject.words} {what}, so that it can mean two things: {one}, or {other}."
+        if paint:
+            return SourceError(message, f"If everything may change: `{self.subject.pil_code(one_code, imports)}`")
+        return SourceError(
+            message,
+            f"The first: `{self.subject.pil_code(one_code, imports)}`. "
+            f"The second: `{self.subject.pil_code(other_code, imports)}`",
+        )
+
+
+def _spread(color: _Color) -> int:
+    return max(color) - min(color)
+
+
+def _equals(color: _Color) -> str:
+    return f"(np.asarray({{}}.convert('RGB')) == {list(color)}).all(-1)"
