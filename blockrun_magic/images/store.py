@@ -1,4 +1,4 @@
-"""The pictures that were bought, as content-addressed files: named by the SHA-256 of their bytes.
+"""The store: images that were bought, as content-addressed files: named by the SHA-256 of their bytes.
 
 A file is written whole or not at all, and read back only if its hash still matches its name.
 """
@@ -6,20 +6,25 @@ A file is written whole or not at all, and read back only if its hash still matc
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
+import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from blockrun_magic.errors import StoreError
+from blockrun_magic.errors import Money, StoreError
 from blockrun_magic.files import sync_folder, write_atomically
 from blockrun_magic.images.media_types import suffix_of
 
-__all__ = ["Store", "StoredFile"]
+__all__ = ["Store", "StoredFile", "write_temporary"]
+
+_SPACE_PER_IMAGE = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """One kept file: its SHA-256 (hex), bytes and the Unix time it was written."""
+    """One stored file: its SHA-256 (hex), bytes and the Unix time it was written."""
 
     path: Path
     digest: str
@@ -37,8 +42,44 @@ class Store:
         """Return where the file with this SHA-256 (hex) is, or would be."""
         return self.root / digest[:2] / (digest + suffix_of(media_type))
 
+    def name_of(self, data: bytes) -> str:
+        """Return the SHA-256 (hex) that names a file with these bytes."""
+        return hashlib.sha256(data).hexdigest()
+
+    def has(self, digest: str, media_type: str) -> bool:
+        """Return whether the file is there and not empty; its bytes are not read."""
+        try:
+            return self.path(digest, media_type).stat().st_size > 0
+        except OSError:
+            return False
+
+    def check_writable(self, count: int = 1) -> None:
+        """Raise StoreError unless `count` more images can be written; asked before anything is signed."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root) as probe:
+                probe.write(bytes(4096))
+                probe.flush()
+            for folder in self.root.iterdir():
+                if len(folder.name) == 2 and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+                    raise PermissionError(f"{folder} is not a folder that can be written to")
+            free = shutil.disk_usage(self.root).free
+        except OSError as error:
+            raise StoreError(
+                f"Images cannot be stored in {self.root}: {error.strerror or error}.",
+                f"Check the permissions and the free space of {self.root}, or set BLOCKRUN_HOME to another folder.",
+                Money.nothing_signed(),
+            ) from error
+        needed = count * _SPACE_PER_IMAGE
+        if free < needed:
+            raise StoreError(
+                f"Images cannot be stored in {self.root}: {free / 1e6:.0f} MB are free, {needed / 1e6:.0f} MB needed.",
+                "Free some space, or set BLOCKRUN_HOME to another folder.",
+                Money.nothing_signed(),
+            )
+
     def put(self, data: bytes, media_type: str) -> str:
-        """Keep `data` and return its SHA-256 (hex); raises StoreError when it cannot be written."""
+        """Store `data` and return its SHA-256 (hex); raises StoreError when it cannot be written."""
         digest = hashlib.sha256(data).hexdigest()
         path = self.path(digest, media_type)
         if not _holds(path, data):
@@ -46,7 +87,7 @@ class Store:
         return digest
 
     def files(self) -> list[StoredFile]:
-        """Return every kept file, oldest first."""
+        """Return every stored file, oldest first."""
         found = []
         for path in self.root.glob("[0-9a-f][0-9a-f]/[0-9a-f]*"):
             with suppress(FileNotFoundError):  # another kernel removed it just now
@@ -55,25 +96,25 @@ class Store:
         return sorted(found, key=lambda file: file.written_at)
 
     def quarantine(self, data: bytes) -> Path:
-        """Keep bytes that were paid for and are not a picture; return where they are, or raise StoreError."""
+        """Keep bytes that were paid for and are not an image; return where they are, or raise StoreError."""
         path = self.root / "not-pictures" / hashlib.sha256(data).hexdigest()[:16]
         self._keep(path, data)
         return path
 
     def get(self, digest: str, media_type: str) -> bytes:
-        """Return the bytes of a kept file; raises StoreError when it is missing or damaged."""
+        """Return the bytes of a stored file; raises StoreError when it is missing or damaged."""
         path = self.path(digest, media_type)
         try:
             data = path.read_bytes()
         except OSError as error:
             raise StoreError(
-                f"The kept picture {path} cannot be read: {error.strerror}.",
-                "It was paid for: restore it from a backup, or buy another take with --fresh.",
+                f"The stored image {path} cannot be read: {error.strerror}.",
+                "Restore it from a backup, or buy another take with --fresh.",
             ) from error
         if hashlib.sha256(data).hexdigest() != digest:
             raise StoreError(
-                f"The kept picture {path} is damaged: its bytes no longer match its name.",
-                "It is not shown. Restore it from a backup, or buy another take with --fresh.",
+                f"The stored image {path} is damaged: its bytes do not match its name.",
+                "Restore it from a backup, or buy another take with --fresh.",
             )
         return data
 
@@ -84,8 +125,8 @@ class Store:
             sync_folder(path.parent.parent)  # the folder may be new itself
         except OSError as error:
             raise StoreError(
-                f"The picture could not be kept in {self.root}: {error}.",
-                "Free some space and run the cell again: it collects what was paid for.",
+                f"The image could not be stored in {self.root}: {error.strerror or error}.",
+                "Check the free space and the permissions of that folder.",
             ) from error
 
 
@@ -94,3 +135,18 @@ def _holds(path: Path, data: bytes) -> bool:
         return path.read_bytes() == data
     except OSError:
         return False
+
+
+def write_temporary(data: bytes, media_type: str) -> Path:
+    """Write bytes that the store does not take into a temporary folder, and return the path of the file.
+
+    The path is returned even if nothing could be written: the caller still has the bytes.
+    """
+    name = hashlib.sha256(data).hexdigest()[:16] + (
+        suffix_of(media_type) if media_type.startswith("image/") else ".bin"
+    )
+    with suppress(OSError):
+        path = Path(tempfile.mkdtemp(prefix="blockrun-")) / name
+        write_atomically(path, data, durable=False)
+        return path
+    return Path(tempfile.gettempdir()) / name

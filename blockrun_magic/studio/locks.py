@@ -98,7 +98,9 @@ class PurchaseLocks:
         payments = [p for p in self._ledger.payments(purchase.id) if p.state is not State.RELEASED]
         stuck = {State.UNKNOWN, State.SUBMITTED, State.SETTLED}
         here = not payments or purchase.gateway == gateway
-        return here and all(p.state not in (stuck if p.prepaid else {State.UNKNOWN}) for p in payments)
+        # The header of a finished purchase is wiped: once its file is lost, only an address can bring it back.
+        lost = any(p.state is State.SETTLED and p.header_value is None for p in payments) and not purchase.answer
+        return here and not lost and all(p.state not in (stuck if p.prepaid else {State.UNKNOWN}) for p in payments)
 
     def _lock(self, realm: str, digest: str, take: int) -> FileLock:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)

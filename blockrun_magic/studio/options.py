@@ -18,6 +18,8 @@ class Options:
     unchecked: bool = False
     private: bool = False
     cache_only: bool = False
+    collect: bool = False
+    """Ask the gateway again for the images that a finished purchase lacks; nothing is paid for them."""
     hold: int | None = None
     """The ledger's hold that a batch reserves its parts out of."""
     agreed: int | None = None

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
-from blockrun_magic.errors import BlockrunError, BudgetError, GatewayError, Money, PaymentOutcomeUnknown
+from blockrun_magic.errors import BlockrunError, BudgetError, GatewayError, Money, PaymentOutcomeUnknown, StoreError
 from blockrun_magic.gateway.catalog.catalog import Catalog
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import Gateway
@@ -35,9 +35,9 @@ from blockrun_magic.studio.payment.pricing import Price
 from blockrun_magic.studio.payment.retry import RetryPolicy
 from blockrun_magic.studio.payment.x402 import X402Method
 from blockrun_magic.studio.progress import Progress
-from blockrun_magic.studio.results.delivery import ImageDownload, items_from_record, items_to_record
+from blockrun_magic.studio.results.delivery import ImageDownload, items_from_record
 from blockrun_magic.studio.results.result import ImageResult
-from blockrun_magic.studio.results.stored import Shelf
+from blockrun_magic.threads import run_io
 
 __all__ = ["Purchaser"]
 
@@ -49,7 +49,6 @@ class Purchaser:
     client: Client
     ledger: Ledger
     store: Store
-    shelf: Shelf
     catalog_at: Callable[[Gateway], Catalog]
     wallet_for: Callable[[Gateway], Wallet | SolanaWallet]
     headers_for: Callable[[Gateway], SecretHeaders]
@@ -96,10 +95,18 @@ class Purchaser:
             payment = await way.open_payment()
             if payment is None:
                 payment = await self._authorized(way, deal, options)
-            elif payment.state is State.SETTLED and (items := items_from_record(purchase.answer)) is not None:
-                progress.stage = "fetching the picture"
-                with suppress(GatewayError):  # the address may have lapsed: the gateway is asked for another
-                    return await self._deliver(purchase, payment, gateway, items, begun)
+            elif payment.state is State.SETTLED:
+                items = await run_io(items_from_record, purchase.answer)
+                if items is not None:
+                    progress.stage = "fetching the image"
+                    with suppress(GatewayError):  # the address may have lapsed: the gateway is asked for another
+                        return await self._deliver(purchase, payment, gateway, items, begun)
+                if payment.header_value is None and not payment.prepaid:
+                    raise StoreError(
+                        "The stored image is missing or damaged, and its address no longer answers.",
+                        "Restore the file from a backup, or buy another take with --fresh.",
+                        money_of(payment),
+                    )
             payment, completed = await way.submit(payment)
         progress.stage = "fetching the picture"
         return await self._deliver(purchase, payment, gateway, list(completed.items), begun)
@@ -126,6 +133,7 @@ class Purchaser:
             raise
         deal.progress.price = offer.amount
         self._check_budget(offer, deal, options)
+        await run_io(self.store.check_writable, deal.request.n)
         return await way.authorize(offer, options.hold)
 
     def _check_budget(self, offer: Price, deal: PurchaseContext, options: Options) -> None:
@@ -140,24 +148,15 @@ class Purchaser:
             )
 
     async def _deliver(
-        self, purchase: Purchase, payment: Payment, gateway: Gateway, items: list[ImagePayload], begun: float
+        self, purchase: Purchase, payment: Payment, gateway: Gateway, items: list[ImagePayload], started: float
     ) -> ImageResult:
         payment = self._payment(purchase, payment.id)
-        delivery = ImageDownload(self.client, self.store, gateway, purchase, payment)
-        if record := items_to_record(items):
-            self.ledger.save_image_urls(purchase.id, record)
+        download = ImageDownload(self.client, self.ledger, self.store, gateway, purchase, payment, started)
         try:
-            brought = await delivery.fetch_all(items)
+            return await download.deliver(items)
         except BlockrunError as error:
             error.money = money_of(payment)
             raise
-        if payment.state in (State.SUBMITTED, State.POLLING):
-            # Pictures without a transaction prove nothing about the money.
-            self.ledger.mark_unknown(payment.id, "delivered without a transaction hash")
-        seconds = time.monotonic() - begun
-        self.ledger.finish(purchase.id, [kept for kept, _ in brought], seconds)
-        images = [image for _, image in brought]
-        return self.shelf.result(purchase, [kept for kept, _ in brought], seconds, images, cached=False)
 
     def _payment(self, purchase: Purchase, payment_id: int) -> Payment:
         return next(p for p in self.ledger.payments(purchase.id) if p.id == payment_id)

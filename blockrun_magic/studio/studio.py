@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from blockrun_magic.images.store import Store
 from blockrun_magic.payments.ledger.cost_log import append_settled
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.records import Purchase
+from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.secrets import SecretHeaders
 from blockrun_magic.payments.wallets.api_key import ApiKey
 from blockrun_magic.payments.wallets.evm import Wallet
@@ -46,9 +48,11 @@ from blockrun_magic.studio.progress import Progress
 from blockrun_magic.studio.pruning import PrunePlan, plan_pruning
 from blockrun_magic.studio.purchase import Purchaser
 from blockrun_magic.studio.reconciliation import Reconciler
+from blockrun_magic.studio.results.delivery import has_missing_images
 from blockrun_magic.studio.results.requests import request_from_record, request_to_record
 from blockrun_magic.studio.results.result import ImageResult, Quote
 from blockrun_magic.studio.results.stored import Shelf
+from blockrun_magic.threads import run_cpu
 
 __all__ = ["Options", "Studio"]
 
@@ -91,7 +95,6 @@ class Studio:
             client=client,
             ledger=ledger,
             store=store,
-            shelf=self._shelf,
             catalog_at=self.catalog_at,
             wallet_for=wallet_for,
             headers_for=self.headers_for,
@@ -172,7 +175,7 @@ class Studio:
             return True
         take = self._claims.resolve_take(gateway.realm, request.digest, take=options.take, fresh=options.fresh)
         purchase = self.ledger.purchase(gateway.realm, request.digest, take)
-        return purchase is not None and purchase.finished_at is not None
+        return purchase is not None and purchase.finished_at is not None and self._shelf.is_complete(purchase)
 
     async def make(
         self,
@@ -200,7 +203,7 @@ class Studio:
         progress = progress or Progress()
         request = await asyncio.to_thread(request_from_record, purchase.request, self.store)
         agreed = max((payment.amount for payment in self.ledger.payments(purchase.id)), default=None)
-        options = Options(take=purchase.take, unchecked=True, private=purchase.private, agreed=agreed)
+        options = Options(take=purchase.take, unchecked=True, private=purchase.private, agreed=agreed, collect=True)
         return await self._run_shielded(self._claim_and_make(request, gateway, options, progress), progress)
 
     async def reconcile(self, gateway: Gateway) -> int:
@@ -289,6 +292,13 @@ class Studio:
         if not task.cancelled():
             task.exception()  # seen: a purchase whose cell was stopped has nobody else to ask
 
+    def _reopened(self, purchase: Purchase, error: StoreError) -> Purchase:
+        """Return a purchase whose stored image cannot be used as an unfinished one; raises `error` if nothing paid."""
+        if all(payment.state is State.RELEASED for payment in self.ledger.payments(purchase.id)):
+            raise error
+        self.ledger.reopen(purchase.id)
+        return replace(purchase, finished_at=None)
+
     async def _claim_and_make(
         self, request: ImageRequest, gateway: Gateway, options: Options, progress: Progress
     ) -> ImageResult:
@@ -299,7 +309,11 @@ class Studio:
         async with claim as take:
             purchase = self.ledger.purchase(realm, request.digest, take)
             if purchase is not None and purchase.finished_at is not None:
-                return await asyncio.to_thread(self._shelf.load, purchase)
+                try:
+                    if not (options.collect and has_missing_images(purchase)):
+                        return await run_cpu(self._shelf.load, purchase)
+                except StoreError as error:
+                    purchase = self._reopened(purchase, error)
             if options.cache_only:
                 raise StoreError(
                     "This picture is not kept, and only kept pictures are allowed here.",

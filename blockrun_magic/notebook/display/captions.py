@@ -43,8 +43,7 @@ def caption_of(result: ImageResult, saved: Sequence[str] = (), note: str = "") -
         facts.append(f"{result.seconds:.1f} s")
     revised = list(dict.fromkeys(kept.revised_prompt for kept in result.stored if kept.revised_prompt))
     lines = [" · ".join(facts)]
-    if len(result.stored) < request["n"]:
-        lines.append(f"Only {len(result.stored)} of the {request['n']} pictures asked and paid for came.")
+    lines += result.notes
     lines += [f"The model read: {text}" for text in revised]
     lines += [f"Saved to {path}" for path in saved]
     lines += [note] if note else []

@@ -205,8 +205,22 @@ class Ledger(LedgerReader):
         with self.transaction() as connection:
             connection.execute("UPDATE purchases SET answer = ? WHERE id = ?", (json.dumps(items), purchase_id))
 
-    def finish(self, purchase_id: str, pictures: Sequence[StoredImage], seconds: float) -> None:
-        """Record the pictures of a purchase, which ends it; its settled headers are wiped."""
+    def reopen(self, purchase_id: str) -> None:
+        """Record that the stored images of a purchase cannot be used: it is unfinished again."""
+        with self.transaction() as connection:
+            connection.execute("UPDATE purchases SET finished_at = NULL WHERE id = ?", (purchase_id,))
+
+    def finish(
+        self,
+        purchase_id: str,
+        pictures: Sequence[StoredImage],
+        seconds: float,
+        answer: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        """Record the images of a purchase, which ends it; its settled headers are wiped unless an image is missing.
+
+        `answer` says where its images can be fetched from again, and which of them are missing.
+        """
         with self.transaction() as connection:
             connection.execute("DELETE FROM pictures WHERE purchase_id = ?", (purchase_id,))
             connection.executemany(
@@ -225,13 +239,14 @@ class Ledger(LedgerReader):
                 ],
             )
             connection.execute(
-                "UPDATE purchases SET finished_at = ?, seconds = ?, answer = NULL WHERE id = ?",
-                (self.clock(), seconds, purchase_id),
+                "UPDATE purchases SET finished_at = ?, seconds = ?, answer = ? WHERE id = ?",
+                (self.clock(), seconds, json.dumps(list(answer)) if answer else None, purchase_id),
             )
-            connection.execute(
-                "UPDATE authorizations SET header_value = NULL WHERE purchase_id = ? AND state = ?",
-                (purchase_id, State.SETTLED),
-            )
+            if not any(entry.get("missing") for entry in answer):
+                connection.execute(
+                    "UPDATE authorizations SET header_value = NULL WHERE purchase_id = ? AND state = ?",
+                    (purchase_id, State.SETTLED),
+                )
 
     def log_settled(self, realm: str, write: Callable[[Sequence[sqlite3.Row]], None]) -> None:
         """Hand the settled payments of `realm` that no cost log has yet to `write`: each once, of all kernels.

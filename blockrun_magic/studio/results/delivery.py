@@ -1,4 +1,8 @@
-"""From a paid answer to kept pictures: fetch, check, write the receipt inside, store."""
+"""Delivery: from a paid answer to stored images, each of which stands for itself.
+
+Good images are stored and returned. The bytes of a bad one are kept aside, the result says so, and the purchase stays
+collectable. Bytes that were paid for are returned even if neither the store nor the ledger can be written.
+"""
 
 from __future__ import annotations
 
@@ -6,61 +10,159 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blockrun_magic.errors import InvalidResponse, StoreError
+from blockrun_magic.errors import BlockrunError, InvalidResponse, LedgerError, StoreError
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import Gateway
 from blockrun_magic.gateway.responses import ImagePayload
 from blockrun_magic.images.formats import decode
 from blockrun_magic.images.media_types import media_type_of
 from blockrun_magic.images.provenance import attach, embed
-from blockrun_magic.images.store import Store
+from blockrun_magic.images.store import Store, write_temporary
+from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.records import Payment, Purchase, StoredImage
+from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.money import to_decimal
+from blockrun_magic.studio.results.result import ImageResult
+from blockrun_magic.studio.results.stored import result_of
+from blockrun_magic.threads import run_cpu
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["ImageDownload", "items_from_record", "items_to_record", "receipt_record"]
+__all__ = ["ImageDownload", "has_missing_images", "items_from_record", "items_to_record", "receipt_record"]
+
+_MAX_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Delivered:
+    """One image: where its file is, and a note if that is not the store."""
+
+    stored: StoredImage
+    image: Image.Image
+    file: Path
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageDownload:
-    """Brings an answer's pictures home, for one purchase and the payment that bought it."""
+    """Delivers the images of an answer, for one purchase and the payment that bought it."""
 
     client: Client
+    ledger: Ledger
     store: Store
     gateway: Gateway
     purchase: Purchase
     payment: Payment
+    started: float = field(default_factory=time.monotonic)
+    """When the purchase began, on the monotonic clock."""
 
-    async def fetch_all(self, items: Sequence[ImagePayload]) -> list[tuple[StoredImage, Image.Image]]:
-        """Return every picture, kept and decoded; raises AnswerUnusable, StoreError, GatewayUnreachable."""
-        return list(await asyncio.gather(*(self._bring(index, item) for index, item in enumerate(items))))
+    async def deliver(self, items: Sequence[ImagePayload]) -> ImageResult:
+        """Return the images of `items` that are good, stored and recorded; raises the first error if none is.
 
-    async def _bring(self, index: int, item: ImagePayload) -> tuple[StoredImage, Image.Image]:
-        data = item.data
-        if data is None:
-            data = await self.client.download(item.url or "", self.gateway)
-        return await asyncio.to_thread(self._keep, index, data, item.revised_prompt)
+        Of more images than were requested, the first n are used.
+        """
+        wanted = items[: self.purchase.request["n"]]
+        notes = _count_notes(self.purchase.request["n"], len(items))
+        if any(item.url for item in wanted):
+            with suppress(LedgerError):
+                self.ledger.save_image_urls(self.purchase.id, items_to_record(wanted))
+        outcomes = await asyncio.gather(*(self._try(index, item) for index, item in enumerate(wanted)))
+        delivered = [outcome for outcome in outcomes if isinstance(outcome, _Delivered)]
+        if not delivered:
+            raise next(outcome for outcome in outcomes if isinstance(outcome, BlockrunError))
+        for index, outcome in enumerate(outcomes):
+            if isinstance(outcome, BlockrunError):
+                notes.append(f"Image {index + 1} is missing: {outcome.message} {outcome.hint}".strip())
+            elif outcome.note:
+                notes.append(outcome.note)
+        if any(isinstance(outcome, BlockrunError) for outcome in outcomes):
+            notes.append(f"`%blockrun resume {self.purchase.id}` asks for missing images again and pays nothing.")
+        notes += self._record(wanted, outcomes)
+        return result_of(
+            self.purchase,
+            self.payment,
+            [each.stored for each in delivered],
+            [each.file for each in delivered],
+            time.monotonic() - self.started,
+            [each.image for each in delivered],
+            notes=notes,
+        )
 
-    def _keep(self, index: int, data: bytes, revised_prompt: str | None) -> tuple[StoredImage, Image.Image]:
+    def _record(self, items: Sequence[ImagePayload], outcomes: Sequence[_Delivered | BlockrunError]) -> list[str]:
+        """Record what came: the purchase is finished once every delivered image is in the store; return notes."""
+        delivered = [outcome for outcome in outcomes if isinstance(outcome, _Delivered)]
+        record = items_to_record(items, outcomes)
         try:
-            image = decode(data, InvalidResponse, "The gateway's answer", "")
+            if self.payment.state in (State.SUBMITTED, State.POLLING):
+                # Images without a transaction prove nothing about the money.
+                self.ledger.mark_unknown(self.payment.id, "delivered without a transaction hash")
+            if any(each.note for each in delivered):
+                self.ledger.save_image_urls(self.purchase.id, record)
+            else:
+                seconds = time.monotonic() - self.started
+                self.ledger.finish(self.purchase.id, [each.stored for each in delivered], seconds, record)
+        except LedgerError as error:
+            return [f"The images are here, but the ledger could not record them: {error.message} {error.hint}"]
+        return []
+
+    async def _try(self, index: int, item: ImagePayload) -> _Delivered | BlockrunError:
+        try:
+            data = await run_cpu(self._inline, item)
+            if data is None:
+                data = await self.client.download(item.url or "", self.gateway)
+            return await run_cpu(self._store, index, data, item.revised_prompt)
+        except BlockrunError as error:
+            return error
+
+    def _inline(self, item: ImagePayload) -> bytes | None:
+        """Return the bytes that came along; what is not base64 is kept aside as it came."""
+        try:
+            return item.data
         except InvalidResponse as error:
-            kept = self.store.quarantine(data)
-            raise InvalidResponse(error.message, f"What came is kept in {kept}.") from error
+            if item.encoded is not None:
+                error.hint = f"{error.hint} What came is in {self._quarantine(bytes(item.encoded))}.".strip()
+            raise
+
+    def _store(self, index: int, data: bytes, revised_prompt: str | None) -> _Delivered:
+        try:
+            image = decode(data, InvalidResponse, "The gateway's image", "")
+        except InvalidResponse as error:
+            error.hint = f"{error.hint} Its bytes are in {self._quarantine(data)}.".strip()
+            raise
         media_type = media_type_of(data)
         assert media_type is not None  # noqa: S101  decode has just told
         if not self.purchase.private:
             record = receipt_record(self.purchase, self.payment, index, revised_prompt)
             attach(image, record)
-            with suppress(StoreError):  # a picture that takes no receipt is kept without one
+            with suppress(StoreError):  # an image that takes no receipt is stored without one
                 data = embed(data, media_type, record)
-        file = self.store.put(data, media_type)
-        return StoredImage(file, media_type, image.width, image.height, revised_prompt), image
+        note = ""
+        try:
+            file = self.store.put(data, media_type)
+            path = self.store.path(file, media_type)
+        except StoreError as error:
+            file, path = self.store.name_of(data), write_temporary(data, media_type)
+            note = f"{error.message} The image is in {path}; run the cell again to store it."
+        return _Delivered(StoredImage(file, media_type, image.width, image.height, revised_prompt), image, path, note)
+
+    def _quarantine(self, data: bytes) -> Path:
+        try:
+            return self.store.quarantine(data)
+        except StoreError:
+            return write_temporary(data, "application/octet-stream")
+
+
+def _count_notes(wanted: int, count: int) -> list[str]:
+    if count < wanted:
+        return [f"The gateway sent {count} of the {wanted} images."]
+    if count > wanted:
+        return [f"The gateway sent {count} images; the first {wanted} are used."]
+    return []
 
 
 def receipt_record(purchase: Purchase, payment: Payment, index: int, revised_prompt: str | None) -> dict[str, Any]:
@@ -89,15 +191,47 @@ def receipt_record(purchase: Purchase, payment: Payment, index: int, revised_pro
     return {name: value for name, value in record.items() if value not in (None, [])}
 
 
-def items_to_record(items: Sequence[ImagePayload]) -> list[dict[str, Any]]:
-    """Return where an answer's pictures are to be fetched from, for the ledger; nothing unless each has an address."""
-    if not all(item.url for item in items):
-        return []
-    return [{"url": item.url, "revised_prompt": item.revised_prompt} for item in items]
+def items_to_record(
+    items: Sequence[ImagePayload], outcomes: Sequence[_Delivered | BlockrunError] = ()
+) -> list[dict[str, Any]]:
+    """Return where the images of an answer are, for the ledger: nothing if there is nothing to fetch.
+
+    With `outcomes`, an image that is missing is marked, and one that is not in the store has the path of its file.
+    """
+    entries = []
+    for index, item in enumerate(items):
+        entry: dict[str, Any] = {"url": item.url, "revised_prompt": item.revised_prompt}
+        outcome = outcomes[index] if index < len(outcomes) else None
+        if isinstance(outcome, BlockrunError):
+            entry["missing"] = True
+        elif outcome is not None and outcome.note:
+            entry["path"] = str(outcome.file)
+        entries.append(entry)
+    return entries if any(entry["url"] or len(entry) > 2 for entry in entries) else []
+
+
+def has_missing_images(purchase: Purchase) -> bool:
+    """Return whether a finished purchase lacks an image that can be asked for again."""
+    return any(entry.get("missing") for entry in purchase.answer or ())
 
 
 def items_from_record(record: Sequence[Mapping[str, Any]] | None) -> list[ImagePayload] | None:
-    """Return the kept addresses of an answer, or None unless every picture has one."""
-    if not record or not all(entry.get("url") for entry in record):
+    """Return the images of an answer by their files and addresses, or None unless every image has one."""
+    items = []
+    for entry in record or ():
+        data = _read_temporary(entry.get("path"))
+        if data is None and not entry.get("url"):
+            return None
+        items.append(ImagePayload(entry.get("url"), None, entry.get("revised_prompt"), data))
+    return items or None
+
+
+def _read_temporary(path: str | None) -> bytes | None:
+    if path is None:
         return None
-    return [ImagePayload(url=entry["url"], revised_prompt=entry.get("revised_prompt")) for entry in record]
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+    except OSError:
+        return None
+    return data if len(data) <= _MAX_BYTES else None

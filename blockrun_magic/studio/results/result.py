@@ -83,7 +83,9 @@ class ImageResult:
     """Where each original is kept."""
     seconds: float
     images: Sequence[Image.Image]
-    """Every picture as a PIL image, yours to change: the kept original stays as it is."""
+    """Every image as a PIL image, yours to change: the stored original stays as it is."""
+    notes: Sequence[str] = ()
+    """What you should know: an image that is missing, or one that could not be stored."""
 
     @property
     def image(self) -> Image.Image:

@@ -1,21 +1,23 @@
-"""What was bought, as results: from the store at no cost, or as it has just come."""
+"""Results of finished purchases, from the ledger's receipts and the store's files."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blockrun_magic.errors import StoreError
 from blockrun_magic.images.formats import decode
 from blockrun_magic.images.store import Store
 from blockrun_magic.payments.ledger.ledger import Ledger
-from blockrun_magic.payments.ledger.records import Purchase, StoredImage
+from blockrun_magic.payments.ledger.records import Payment, Purchase, StoredImage
 from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.studio.results.result import ImageResult, Receipt
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Shelf"]
+__all__ = ["Shelf", "result_of"]
 
 
 class Shelf:
@@ -25,42 +27,60 @@ class Shelf:
         self._ledger = ledger
         self._store = store
 
+    def is_complete(self, purchase: Purchase) -> bool:
+        """Return whether a finished purchase has all its files; their contents are not read."""
+        images = self._ledger.images(purchase.id)
+        return bool(images) and all(self._store.has(image.file, image.media_type) for image in images)
+
     def load(self, purchase: Purchase) -> ImageResult:
-        """Return a finished purchase from the store; every file is read and checked now."""
-        pictures = self._ledger.images(purchase.id)
-        images = [self._open(kept) for kept in pictures]
-        return self.result(purchase, pictures, purchase.seconds or 0.0, images, cached=True)
-
-    def _open(self, kept: StoredImage) -> Image:
-        data = self._store.get(kept.file, kept.media_type)
-        return decode(data, StoreError, "The kept picture", "Buy another take with --fresh.")
-
-    def result(
-        self,
-        purchase: Purchase,
-        pictures: list[StoredImage],
-        seconds: float,
-        images: list[Image],
-        *,
-        cached: bool,
-    ) -> ImageResult:
-        """Return `pictures`, decoded as `images`, with the receipt of how they were paid for."""
+        """Return a finished purchase from the store; every file is read and checked now. Raises StoreError."""
+        stored = self._ledger.images(purchase.id)
+        if not stored:
+            raise StoreError(f"The images of {purchase.id} are not in the ledger.", "Buy another take with --fresh.")
+        images = [self._open(image) for image in stored]
+        files = [self._store.path(image.file, image.media_type) for image in stored]
         payments = self._ledger.payments(purchase.id)
         paid = next((p for p in reversed(payments) if p.state is not State.RELEASED), payments[-1])
-        receipt = Receipt(
-            amount=paid.amount,
-            realm=purchase.realm,
-            gateway=purchase.gateway,
-            network=paid.network,
-            transaction=paid.transaction,
-            payer=paid.payer,
-            purchased_at=purchase.purchased_at,
-            request_digest=purchase.digest,
-            take=purchase.take,
-            purchase_id=purchase.id,
-            settled=paid.state is State.SETTLED,
-            cached=cached,
-            estimated=paid.estimated,
+        notes = []
+        if len(stored) < purchase.request["n"]:
+            notes.append(f"{len(stored)} of the {purchase.request['n']} images are stored.")
+        if any(entry.get("missing") for entry in purchase.answer or ()):
+            notes.append(f"`%blockrun resume {purchase.id}` asks for missing images again and pays nothing.")
+        return result_of(purchase, paid, stored, files, purchase.seconds or 0.0, images, cached=True, notes=notes)
+
+    def _open(self, stored: StoredImage) -> Image:
+        data = self._store.get(stored.file, stored.media_type)
+        path = self._store.path(stored.file, stored.media_type)
+        return decode(
+            data, StoreError, f"The stored image {path}", "Restore it from a backup, or buy another take with --fresh."
         )
-        files = [self._store.path(kept.file, kept.media_type) for kept in pictures]
-        return ImageResult(purchase.request, receipt, pictures, files, seconds, images)
+
+
+def result_of(
+    purchase: Purchase,
+    paid: Payment,
+    stored: Sequence[StoredImage],
+    files: Sequence[Path],
+    seconds: float,
+    images: Sequence[Image],
+    *,
+    cached: bool = False,
+    notes: Sequence[str] = (),
+) -> ImageResult:
+    """Return `images` with the receipt of the payment that bought them."""
+    receipt = Receipt(
+        amount=paid.amount,
+        realm=purchase.realm,
+        gateway=purchase.gateway,
+        network=paid.network,
+        transaction=paid.transaction,
+        payer=paid.payer,
+        purchased_at=purchase.purchased_at,
+        request_digest=purchase.digest,
+        take=purchase.take,
+        purchase_id=purchase.id,
+        settled=paid.state is State.SETTLED,
+        cached=cached,
+        estimated=paid.estimated,
+    )
+    return ImageResult(purchase.request, receipt, stored, files, seconds, images, tuple(notes))

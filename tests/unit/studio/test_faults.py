@@ -38,7 +38,6 @@ from blockrun_magic.errors import (
     PaymentRejected,
     RateLimited,
     RequestRejected,
-    StoreError,
     TermsRefused,
     UpstreamFailed,
 )
@@ -226,10 +225,10 @@ async def _give(exchange: Exchange) -> Reply:
 def _disk_full(_: Studio, merchant: Merchant) -> AbstractContextManager[Any]:
     real = store_module.write_atomically
 
-    def write(path: Path, data: bytes) -> None:
+    def write(path: Path, data: bytes, **how: Any) -> None:
         if merchant.chain.moved:
             raise OSError(errno.ENOSPC, "No space left on device")
-        real(path, data)
+        real(path, data, **how)
 
     return mock.patch.object(store_module, "write_atomically", write)
 
@@ -458,21 +457,19 @@ def _jobs() -> dict[str, Fault]:
 def _ours() -> dict[str, Fault]:
     """Return the faults of our own machine: disk, database, clock."""
     return {
-        "disk full": Fault(first=StoreError, moved=True, spoil=_disk_full),
+        "disk full": Fault(first=_PICTURE, moved=True, spoil=_disk_full),
         "disk full, a page for a picture": Fault(
-            {"settled": _bring_bytes(b"<html>no</html>")}, StoreError, moved=True, spoil=_disk_full
+            {"settled": _bring_bytes(b"<html>no</html>")}, InvalidResponse, moved=True, spoil=_disk_full
         ),
         "the ledger is locked": Fault(first=LedgerError, spoil=_locked),
         **{
             f"the ledger fails to {method}": Fault(first=LedgerError, spoil=_ledger_fails(method))
             for method in ("reserve", "sign", "submit")
         },
-        **{
-            f"the ledger fails to {method}": Fault(first=LedgerError, spoil=_ledger_fails(method), moved=True)
-            for method in ("settle", "finish")
-        },
+        "the ledger fails to settle": Fault(first=LedgerError, spoil=_ledger_fails("settle"), moved=True),
+        "the ledger fails to finish": Fault(first=_PICTURE, spoil=_ledger_fails("finish"), moved=True),
         "the ledger fails to answer": Fault(
-            first=LedgerError, spoil=_ledger_fails("save_image_urls"), moved=True, form="url"
+            first=_PICTURE, spoil=_ledger_fails("save_image_urls"), moved=True, form="url"
         ),
         "the ledger fails to doubt": Fault({"paid": say(403)}, LedgerError, spoil=_ledger_fails("mark_unknown")),
         "the ledger fails to release": Fault({"challenge": _shut}, LedgerError, spoil=_ledger_fails("release")),

@@ -1,0 +1,179 @@
+"""Delivery: each image of an answer stands for itself, and nothing that was paid for is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import struct
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from blockrun_magic.errors import InvalidResponse, Money, StoreError
+from blockrun_magic.gateway.request import ImageRequest
+from blockrun_magic.images.store import Store
+from blockrun_magic.studio import ImageResult, Options
+from fakes.gateway import Act, Merchant, change, picture_for, reset, studio_over
+
+FOUR = ImageRequest("generate", "a cat", "google/nano-banana", n=4)
+ONE = ImageRequest("generate", "a dog", "google/nano-banana")
+
+
+def entry(data: bytes) -> dict[str, str]:
+    """Return an image of an answer."""
+    return {"b64_json": base64.b64encode(data).decode()}
+
+
+def png_without_pixels() -> bytes:
+    """Return a PNG whose checksums are right and whose pixels cannot be read."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 64, 64, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"not zlib" * 9) + chunk(b"IEND", b"")
+
+
+GOOD = [entry(picture_for(str(index))) for index in range(4)]
+BAD = [
+    {"b64_json": "AAA"},
+    {"url": 1},
+    None,
+    entry(b"<html>"),
+    entry(picture_for("x")[:60]),
+    pytest.param(entry(png_without_pixels()), marks=pytest.mark.xfail(reason="pixels are not read yet", strict=False)),
+]
+
+
+def make(folder: Path, merchant: Merchant, request: ImageRequest = FOUR, options: Options | None = None) -> ImageResult:
+    """Return the result of `request` in a new studio."""
+
+    async def run() -> ImageResult:
+        async with studio_over(folder) as studio:
+            return await studio.make(request, merchant.gateway, options)
+
+    return asyncio.run(run())
+
+
+def sends(*data: Any) -> dict[str, Act]:
+    """Return acts of a merchant that answers these images."""
+    return {"settled": change(data=list(data))}
+
+
+@pytest.mark.parametrize("bad", BAD, ids=lambda bad: str(bad)[:20])
+def test_three_good_images_of_four_are_delivered(tmp_path: Path, bad: Any) -> None:
+    """A bad image costs no other: three are bound and stored, the fourth is named and stays collectable."""
+    with Merchant(time.time, sends(*GOOD[:3], bad)) as merchant:
+        first = make(tmp_path, merchant)
+        again = make(tmp_path, merchant)
+        asked = merchant.requests
+        merchant.heal()
+        healed = asyncio.run(resume(tmp_path, merchant))
+        stored = make(tmp_path, merchant)
+
+    assert (3, 3) == (len(first.images), len(again.images))
+    assert first.notes
+    assert again.receipt.cached
+    assert again.notes
+    assert 4 == len(healed.images) == len(stored.images)
+    assert 0 == len(stored.notes)
+    assert merchant.requests == asked + 1
+    assert 1 == len(merchant.chain.moved)
+
+
+async def resume(folder: Path, merchant: Merchant) -> ImageResult:
+    """Return the images of the one purchase, asked for once more."""
+    async with studio_over(folder) as studio:
+        purchase = studio.ledger.purchase("practice", FOUR.digest, 1)
+        assert purchase is not None
+        return await studio.resume(purchase, merchant.gateway)
+
+
+def test_no_good_image_is_an_error_and_the_bytes_stay(tmp_path: Path) -> None:
+    """Without any image the purchase stays open, its bytes are kept aside, and it is collected later."""
+    with Merchant(time.time, sends(entry(b"<html>"), entry(b"{}"))) as merchant:
+        with pytest.raises(InvalidResponse) as caught:
+            make(tmp_path, merchant)
+        merchant.heal()
+        result = make(tmp_path, merchant)
+
+    assert caught.value.money is not None
+    assert [b"<html>", b"{}"] == sorted(
+        (path.read_bytes() for path in (tmp_path / "pictures" / "not-pictures").iterdir()), reverse=False
+    )
+    assert 4 == len(result.images)
+    assert 1 == len(merchant.chain.moved)
+
+
+@pytest.mark.parametrize("count", [1, 3, 5, 40])
+def test_the_count_is_compared(tmp_path: Path, count: int) -> None:
+    """Fewer images than requested are delivered with a note; of more, the first four are used."""
+    with Merchant(time.time, sends(*(entry(picture_for(str(index))) for index in range(count)))) as merchant:
+        result = make(tmp_path, merchant)
+        again = make(tmp_path, merchant)
+
+    assert min(count, 4) == len(result.images) == len(again.images)
+    assert 1 == len(result.notes)
+    assert (count < 4) == bool(again.notes)
+
+
+def test_a_stored_file_that_is_gone_or_damaged_is_fetched_again(tmp_path: Path) -> None:
+    """Its purchase is unfinished again: it is not called stored, and its address is asked, for nothing."""
+    with Merchant(time.time, form="url") as merchant:
+        for spoil in (Path.unlink, lambda path: path.write_bytes(b"no"), lambda path: path.write_bytes(b"")):
+            result = make(tmp_path, merchant, ONE)
+            spoil(result.files[0])
+            again = make(tmp_path, merchant, ONE)
+            assert again.files[0].exists()
+
+    assert 1 == len(merchant.chain.moved)
+
+
+def test_a_lost_file_without_an_address_is_never_bought_again(tmp_path: Path) -> None:
+    """The error says so, `is_stored` says no, and no second payment is made."""
+    with Merchant(time.time) as merchant:
+        make(tmp_path, merchant, ONE).files[0].unlink()
+        assert not asyncio.run(stored(tmp_path, merchant))
+        for _ in range(2):
+            with pytest.raises(StoreError) as caught:
+                make(tmp_path, merchant, ONE)
+        fresh = make(tmp_path, merchant, ONE, Options(fresh=True))
+
+    assert caught.value.money is not None
+    assert 2 == fresh.receipt.take
+    assert 2 == len(merchant.chain.moved)
+
+
+async def stored(folder: Path, merchant: Merchant) -> bool:
+    """Return whether the one image is called stored."""
+    async with studio_over(folder) as studio:
+        return studio.is_stored(ONE, merchant.gateway, Options())
+
+
+def test_bytes_are_bound_although_the_store_fails(tmp_path: Path) -> None:
+    """What was paid for is returned from a temporary folder; the next run stores it, and asks nobody."""
+    with Merchant(time.time) as merchant:
+        with mock.patch.object(Store, "put", side_effect=StoreError("No room.", "")):
+            result = make(tmp_path, merchant, ONE)
+        merchant.acts["connect"] = reset
+        again = make(tmp_path, merchant, ONE)
+
+    assert (24, 16) == result.image.size == again.image.size
+    assert result.notes
+    assert result.files[0].read_bytes() == again.files[0].read_bytes()
+    assert tmp_path in again.files[0].parents
+    assert 1 == len(merchant.chain.moved)
+
+
+def test_the_store_is_asked_before_anything_is_signed(tmp_path: Path) -> None:
+    """A store that cannot be written is an error before a payment exists."""
+    (tmp_path / "pictures").write_text("a file")
+    with Merchant(time.time) as merchant, pytest.raises(StoreError) as caught:
+        make(tmp_path, merchant, ONE)
+
+    assert Money.nothing_signed() == caught.value.money
+    assert [] == merchant.shown
