@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["PREVIEW_SIDE", "display_bundle", "preview", "sheet"]
+__all__ = ["PREVIEW_SIDE", "display_bundle", "preview", "preview_bytes", "sheet"]
 
 PREVIEW_SIDE = 768
 _SHOWN_SIDE = 512
@@ -43,6 +43,14 @@ def preview(
     shown.save(file, form, quality=_QUALITY, optimize=True)
     scale = min(1.0, _SHOWN_SIDE / max(shown.size)) if alone else 1.0
     return file.getvalue(), round(shown.width * scale), round(shown.height * scale)
+
+
+def preview_bytes(image: Image.Image, side: int, form: str = "jpeg") -> tuple[bytes, int, int]:
+    """Return `image` as JPEG or PNG of at most `side` pixels a side, with its width and height."""
+    small = _small(image, side)
+    file = io.BytesIO()
+    small.save(file, form, quality=_QUALITY, optimize=True)
+    return file.getvalue(), small.width, small.height
 
 
 def display_bundle(

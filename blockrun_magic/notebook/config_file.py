@@ -1,4 +1,4 @@
-"""What is remembered between kernels: `gateway = "..."` in `magic/config.toml`."""
+"""Settings that stay between kernels, in `magic/config.toml`: the gateway, and the sum above which a cell asks."""
 
 from __future__ import annotations
 
@@ -8,43 +8,72 @@ from pathlib import Path
 
 from blockrun_magic.errors import UsageError
 from blockrun_magic.files import write_atomically
+from blockrun_magic.payments.money import format_usd, parse_usd
 
-__all__ = ["remember_gateway", "remembered_gateway"]
+__all__ = ["ask_above", "remember_ask_above", "remember_gateway", "remembered_gateway"]
 
-_GATEWAY = re.compile(r"^gateway[ \t]*=.*$", re.MULTILINE)
 _NAME = re.compile(r"[\w.:/\[\]-]{1,200}", re.ASCII)
 
 
 def remembered_gateway(home: Path) -> str | None:
     """Return the gateway named in the file, or None without one; raises UsageError for a file that is not TOML."""
-    path = _path(home)
-    try:
-        value = tomllib.loads(path.read_text("utf-8")).get("gateway")
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read: {error}.", 'Write it like gateway = "base", or remove it.') from None
-    if value is not None and not isinstance(value, str):
-        raise UsageError(f"The gateway in {path} is not a text.", 'Write it like gateway = "base".')
-    return value or None
+    return _read(home, "gateway", "base")
 
 
 def remember_gateway(home: Path, name: str) -> Path:
-    """Write `name` as the gateway of the kernels to come, and return the file; its other lines stay.
+    """Write `name` as the gateway of new kernels, and return the file; its other lines stay.
 
-    Raises UsageError for a file that cannot be written, or a name that does not belong there.
+    Raises UsageError for a file that cannot be written, or a name that is not valid there.
     """
-    path = _path(home)
     if not _NAME.fullmatch(name):
-        raise UsageError("This is not the name of a gateway.", "Remember a preset's name or a URL.")
-    line = f'gateway = "{name}"'
+        raise UsageError("This is not the name of a gateway.", "Use the name of a gateway or a URL.")
+    return _write(home, "gateway", name)
+
+
+def ask_above(home: Path) -> int | None:
+    """Return the sum in micro-USDC above which a cell asks before it pays, or None if it never asks."""
+    text = _read(home, "ask", "0.50")
+    try:
+        return parse_usd(text) if text else None
+    except ValueError:
+        raise UsageError(
+            f"The value of ask in {_path(home)} is not an amount in dollars.",
+            "Set it with %blockrun budget --ask 0.50.",
+        ) from None
+
+
+def remember_ask_above(home: Path, micros: int) -> None:
+    """Let cells ask above `micros` micro-USDC from now on, in every kernel; 0 turns that off. Raises UsageError."""
+    _write(home, "ask", format_usd(micros).removeprefix("$") if micros else "")
+
+
+def _read(home: Path, name: str, example: str) -> str | None:
+    path = _path(home)
+    try:
+        value = tomllib.loads(path.read_text("utf-8")).get(name)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{path} cannot be read: {error}.", f'Write it like {name} = "{example}", or remove it.'
+        ) from None
+    if value is not None and not isinstance(value, str):
+        raise UsageError(f"The value of {name} in {path} is not a text.", f'Write it like {name} = "{example}".')
+    return value or None
+
+
+def _write(home: Path, name: str, value: str) -> Path:
+    path = _path(home)
+    line, pattern = f'{name} = "{value}"', re.compile(rf"^{name}[ \t]*=.*$", re.MULTILINE)
     try:
         text = path.read_text("utf-8") if path.exists() else ""
-        text = _GATEWAY.sub(line, text, count=1) if _GATEWAY.search(text) else f"{line}\n{text}"
+        text = pattern.sub(line, text, count=1) if pattern.search(text) else f"{line}\n{text}"
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_atomically(path, text.encode(), durable=False)
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be written: {error}.", "Set BLOCKRUN_API_URL instead, or see to it.") from None
+        raise UsageError(
+            f"{path} cannot be written: {error}.", "Free some space or check the permissions of that folder."
+        ) from None
     return path
 
 

@@ -1,8 +1,10 @@
-"""What a command works with: the kernel's session, its shell and its screen."""
+"""Context of cells and commands: the kernel's session, its shell and its display."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import ChainMap
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -24,12 +26,23 @@ class Closable(Protocol):
 
 @dataclass(slots=True)
 class Context:
-    """One kernel's session, shell and screen."""
+    """One kernel's session, shell and display.
+
+    `local_ns` holds the variables of the function that the running line is in, if it is in one.
+    """
 
     session: Session
     shell: InteractiveShell
     showing: ResultDisplay
     panel: Closable | None = None
+    local_ns: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def namespace(self) -> Mapping[str, object]:
+        """The variables that a line sees: those of its function first, then the notebook's."""
+        if self.local_ns is self.shell.user_ns:
+            return self.shell.user_ns
+        return ChainMap(dict(self.local_ns), self.shell.user_ns)
 
     @property
     def catalog(self) -> Catalog:

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import atexit
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
+from IPython.core.magic import (
+    Magics,
+    line_cell_magic,
+    line_magic,
+    magics_class,
+    needs_local_scope,
+    no_var_expand,
+)
 
 from blockrun_magic.notebook.completion import Completion
 from blockrun_magic.notebook.context import Context
+from blockrun_magic.notebook.display.output import render_as
 from blockrun_magic.notebook.display.results import ResultDisplay
 from blockrun_magic.notebook.session import Session
 from blockrun_magic.notebook.settings import Settings
+from blockrun_magic.notebook.transforms import add_transforms, remove_transforms
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -39,29 +49,49 @@ class BlockrunMagics(Settings, Magics):
         self.context = Context(self.session, shell, self.showing)
 
     @no_var_expand
+    @needs_local_scope
     @line_cell_magic
-    def imagegen(self, line: str, cell: str | None = None) -> Any:
-        """Make a picture from a prompt: `%%imagegen --model flux` with the prompt below it."""
-        return self._make("imagegen", line, cell)
+    def imagegen(self, line: str, cell: str | None = None, local_ns: Mapping[str, object] | None = None) -> Any:
+        """Make an image from a prompt: `%%imagegen --model flux` with the prompt below it."""
+        return self._run_cell("imagegen", line, cell, local_ns)
 
     @no_var_expand
+    @needs_local_scope
     @line_cell_magic
-    def img2img(self, line: str, cell: str | None = None) -> Any:
-        """Edit a picture: `%%img2img --image cat --mask sky` with the prompt below it."""
-        return self._make("img2img", line, cell)
+    def img2img(self, line: str, cell: str | None = None, local_ns: Mapping[str, object] | None = None) -> Any:
+        """Edit an image: `%%img2img --image cat --mask sky` with the prompt below it."""
+        return self._run_cell("img2img", line, cell, local_ns)
 
     @no_var_expand
+    @needs_local_scope
     @line_magic
-    def blockrun(self, line: str) -> None:
-        """Show or change what the image magics work with: `%blockrun help` lists the words."""
+    def blockrun(self, line: str, local_ns: Mapping[str, object] | None = None) -> None:
+        """Show or change what the image magics work with: `%blockrun help` lists the commands."""
         from blockrun_magic.notebook.commands.registry import run_command
 
-        run_command(self.context, line)
+        with self._running(local_ns):
+            run_command(self.context, line)
 
-    def _make(self, magic: str, line: str, cell: str | None) -> ImageResult | ImageResults | BackgroundJob | None:
+    def _run_cell(
+        self, magic: str, line: str, cell: str | None, local_ns: Mapping[str, object] | None
+    ) -> ImageResult | ImageResults | BackgroundJob | None:
         from blockrun_magic.notebook.cells.run import run_cell
 
-        return run_cell(self.context, magic, line, cell)
+        with self._running(local_ns):
+            return run_cell(self.context, magic, line, cell)
+
+    @contextmanager
+    def _running(self, local_ns: Mapping[str, object] | None) -> Iterator[None]:
+        """Let a line see the variables of its function, and end with one sentence when it is stopped."""
+        outer, self.context.local_ns = self.context.local_ns, local_ns or {}
+        try:
+            yield
+        except KeyboardInterrupt as stop:
+            if not hasattr(stop, "_render_traceback_"):
+                render_as(stop, "Stopped. `%blockrun jobs` shows what is still open.")
+            raise
+        finally:
+            self.context.local_ns = outer
 
 
 def _help_of(magic: str) -> Callable[[], str]:
@@ -85,6 +115,7 @@ def load(shell: InteractiveShell) -> BlockrunMagics:
         return loaded
     magics = BlockrunMagics(shell)
     shell.register_magics(magics)
+    add_transforms(shell)
     atexit.register(magics.session.close)
     return magics
 
@@ -98,6 +129,7 @@ def unload(shell: InteractiveShell) -> None:
         for name in ("imagegen", "img2img", "blockrun"):
             table.pop(name, None)
     shell.magics_manager.registry.pop(type(magics).__name__, None)
+    remove_transforms(shell)
     magics.completion.close()
     magics.showing.close()
     if magics.context.panel is not None:  # at the kernel's own end no front end is left

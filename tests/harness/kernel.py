@@ -52,8 +52,13 @@ class Cell:
 
     @property
     def pictures(self) -> list[dict[str, Any]]:
-        """The outputs that are a picture."""
-        return [output for output in self.outputs if any(kind.startswith("image/") for kind in output["data"])]
+        """The outputs that show images: one, or a grid of several."""
+        return [
+            output
+            for output in self.outputs
+            if any(kind.startswith("image/") for kind in output["data"])
+            or "<img " in output["data"].get("text/html", "")
+        ]
 
     @property
     def html(self) -> str:

@@ -89,7 +89,9 @@ def test_stop_ends_the_waiting_and_the_picture_is_collected_later(kernel: Kernel
     again = kernel.run(code)
 
     assert ("error", "KeyboardInterrupt") == (stopped.status, stopped.error_name)
-    assert "The payment of $0.01575 play money had been sent already" in stopped.text
+    assert 1 == len(stopped.error)
+    assert "The payment of $0.01575 play money had been sent already" in stopped.error[0]
+    assert "" == stopped.text.strip()
     assert [] == stopped.pictures
     assert ("ok", "2") == (after_stop.status, after_stop.text)
     assert ("ok", 1) == (again.status, len(again.pictures))
@@ -110,7 +112,7 @@ def test_stop_before_anything_was_sent_costs_nothing(kernel: Kernel) -> None:
         back = kernel.run("%blockrun use practice")
 
     assert "KeyboardInterrupt" == stopped.error_name
-    assert "Nothing was sent, nothing is charged." in stopped.text
+    assert "Nothing was sent, nothing is charged." in stopped.error[0]
     assert "Real USDC spent this session" in spend.text
     assert "$0.00    $0.00" in spend.text
     assert "ok" == back.status

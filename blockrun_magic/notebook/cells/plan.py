@@ -1,15 +1,16 @@
-"""From what was typed to what is asked: prompts, models, sizes and images, resolved before money is at stake."""
+"""Plans: the flags of a cell become requests, every name resolved before money is at stake."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from blockrun_magic.gateway.catalog.snapshot import dimensions
 from blockrun_magic.notebook.cells.flags import Flags
-from blockrun_magic.notebook.cells.prompts import fill, prompts_from, prompts_of_lines
+from blockrun_magic.notebook.cells.prompts import Variant, fill_variants, prompts_from, prompts_of_lines
 from blockrun_magic.notebook.cells.sizes import resolve_size
 from blockrun_magic.notebook.cells.stray_flags import check_prompts
 from blockrun_magic.notebook.cells.styles import styled
@@ -37,6 +38,10 @@ class RequestPlan:
     n: int
     sources: tuple[object, ...]
     mask: object | None
+    facets: tuple[Mapping[str, str], ...] = ()
+    """What varies in each request, by name: "model", "size", "prompt", or a name that `--fill` filled in."""
+    size_note: str = ""
+    """A sentence on sizes in words: what they are in pixels."""
 
     @property
     def label(self) -> str:
@@ -64,16 +69,14 @@ def plan_requests(
     from blockrun_magic.images.source import find_source
 
     operation = _OPERATIONS[magic]
-    if flags.prompts:
-        check_prompts(magic, prompts_from(flags.prompts, namespace))
-    models = [catalog.resolve(name) for name in flags.models] or [catalog.default_model(operation)]
-    variants = [
-        (prompt, model, size)
-        for prompt, model in product(_prompts(flags, namespace, home), dict.fromkeys(models))
-        for size in dict.fromkeys(
-            resolve_size(text, model, catalog) for text in flags.sizes or (catalog.default_size(model),)
-        )
-    ]
+    models = list(dict.fromkeys(catalog.resolve(name) for name in flags.models)) or [catalog.default_model(operation)]
+    sizes = flags.sizes or ("",)
+    prompts = _prompts(magic, flags, namespace, home)
+    variants: dict[tuple[str, str, str], Mapping[str, str]] = {}
+    for variant, model, text in product(prompts, models, sizes):
+        size = resolve_size(text, model, catalog) if text else catalog.default_size(model)
+        facets = {"model": model, **({"size": text} if text else {}), **variant.values}
+        variants.setdefault((variant.prompt, model, size), facets)
     return RequestPlan(
         operation=operation,
         variants=tuple(variants),
@@ -81,42 +84,65 @@ def plan_requests(
         n=flags.n or 1,
         sources=tuple(find_source(text, namespace) for text in flags.images),
         mask=find_source(flags.mask, namespace) if flags.mask else None,
+        facets=tuple(variants.values()),
+        size_note=_size_note(sizes, models, catalog),
     )
 
 
-def _prompts(flags: Flags, namespace: Mapping[str, object], home: Path) -> list[str]:
+def _size_note(sizes: Sequence[str], models: Sequence[str], catalog: Catalog) -> str:
+    """Return what sizes in words became: "16:9 is 1216x832." or, for several models, each with its size."""
+    notes = []
+    for text in sizes:
+        if not text or dimensions(text):
+            continue
+        meant = {model: resolve_size(text, model, catalog) for model in models}
+        if len(set(meant.values())) == 1:
+            notes.append(f"{text} is {meant[models[0]]} here.")
+        else:
+            notes.append(f"{text} is {', '.join(f'{size} for {model}' for model, size in meant.items())}.")
+    return " ".join(notes)
+
+
+def _prompts(magic: str, flags: Flags, namespace: Mapping[str, object], home: Path) -> list[Variant]:
     if flags.prompts:
         prompts = prompts_from(flags.prompts, namespace)
+        check_prompts(magic, prompts)
     elif flags.each:
         prompts = prompts_of_lines(flags.prompt)
     else:
         prompts = [flags.prompt]
+    several = len(prompts) > 1
+    variants = [Variant(prompt, {"prompt": prompt} if several else {}) for prompt in prompts]
     if flags.vary:
-        prompts = [f"{_VARY} {prompt}".strip() for prompt in prompts]
+        variants = [replace(each, prompt=f"{_VARY} {each.prompt}".strip()) for each in variants]
     if flags.fill:
-        prompts = [filled for prompt in prompts for filled in fill(prompt, namespace)]
+        variants = [
+            Variant(filled.prompt, {**each.values, **filled.values})
+            for each in variants
+            for filled in fill_variants(each.prompt, namespace)
+        ]
     if flags.style:
-        prompts = [styled(prompt, flags.style, home) for prompt in prompts]
-    return prompts
+        variants = [replace(each, prompt=styled(each.prompt, flags.style, home)) for each in variants]
+    return variants
 
 
-async def build_requests(wish: RequestPlan, fetch: Fetch) -> list[ImageRequest]:
-    """Return the requests of a wish, its images read and encoded once; raises SourceError."""
+async def build_requests(plan: RequestPlan, fetch: Fetch) -> list[ImageRequest]:
+    """Return the requests of a plan, its images read and encoded once; raises SourceError."""
     from blockrun_magic.gateway.request import ImageRequest
     from blockrun_magic.images.source import read_mask, read_upload
 
-    images = tuple([await read_upload(source, fetch) for source in wish.sources])
-    mask = None if wish.mask is None else await read_mask(wish.mask, images[0], fetch)
+    images = tuple([await read_upload(source, fetch) for source in plan.sources])
+    mask = None if plan.mask is None else await read_mask(plan.mask, images[0], fetch)
     return [
         ImageRequest(
-            operation=wish.operation,
+            operation=plan.operation,
             prompt=prompt,
             model=model,
             size=size,
-            quality=wish.quality,
-            n=wish.n,
+            quality=plan.quality,
+            n=plan.n,
             images=images,
             mask=mask,
         )
-        for prompt, model, size in wish.variants
+        for prompt, model, size in plan.variants
     ]

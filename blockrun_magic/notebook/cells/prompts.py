@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
 from blockrun_magic.errors import FlagError
 from blockrun_magic.text import did_you_mean, quoted
 
-__all__ = ["MAX_COMBINATIONS", "fill", "prompts_from", "prompts_of_lines", "values_of"]
+__all__ = ["MAX_COMBINATIONS", "Variant", "fill", "fill_variants", "prompts_from", "prompts_of_lines", "values_of"]
 
 MAX_COMBINATIONS = 1000
 _FIELD = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
@@ -80,7 +81,20 @@ def _bounded(prompts: list[str], flag: str) -> list[str]:
 
 
 def fill(prompt: str, namespace: Mapping[str, object]) -> list[str]:
-    """Return the prompts that `prompt` stands for, its names filled in from `namespace`.
+    """Return the prompts that `prompt` stands for, its names filled in from `namespace`; see `fill_variants`."""
+    return [variant.prompt for variant in fill_variants(prompt, namespace)]
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One prompt, and by name the values in it that vary."""
+
+    prompt: str
+    values: Mapping[str, str] = field(default_factory=dict)
+
+
+def fill_variants(prompt: str, namespace: Mapping[str, object]) -> list[Variant]:
+    """Return the prompts that `prompt` stands for, its names filled in from `namespace`, with the values that vary.
 
     `{{` and `}}` are braces. A name whose value is a list, tuple, range or Series stands for each of
     its items in turn; several such names give every combination, the first one slowest. Raises
@@ -95,7 +109,12 @@ def fill(prompt: str, namespace: Mapping[str, object]) -> list[str]:
         raise FlagError(
             f"--fill would make {count} prompts.", f"At most {MAX_COMBINATIONS} at once: make the lists shorter."
         )
-    return [_filled(prompt, dict(zip(choices, values, strict=True))) for values in product(*choices.values())]
+    variants = []
+    for values in product(*choices.values()):
+        chosen = dict(zip(choices, values, strict=True))
+        varying = {name: str(value) for name, value in chosen.items() if len(choices[name]) > 1}
+        variants.append(Variant(_filled(prompt, chosen), varying))
+    return variants
 
 
 def values_of(value: object) -> Sequence[Any] | None:

@@ -5,25 +5,34 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from blockrun_magic.errors import BlockrunError
+from blockrun_magic.errors import BlockrunError, BudgetError, Money
 from blockrun_magic.notebook.background import BackgroundJob
-from blockrun_magic.notebook.cells.flags import Flags
-from blockrun_magic.notebook.cells.parser import parse
+from blockrun_magic.notebook.cells.flags import Flags, help_text
+from blockrun_magic.notebook.cells.parser import asks_for_help, parse
 from blockrun_magic.notebook.cells.plan import RequestPlan, apply_defaults, build_requests, plan_requests
+from blockrun_magic.notebook.config_file import ask_above
 from blockrun_magic.notebook.context import Context
-from blockrun_magic.notebook.display.cards import Message
+from blockrun_magic.notebook.display.captions import quotes_card
+from blockrun_magic.notebook.display.cards import Message, Preformatted, format_amount
+from blockrun_magic.notebook.display.output import render_as, show
 from blockrun_magic.notebook.display.progress import BatchProgressLine, ProgressLine
 from blockrun_magic.notebook.unlock import run_with_unlock
+from blockrun_magic.payments.money import format_usd
+from blockrun_magic.payments.wallets.passphrase import prompt_visible
 from blockrun_magic.studio.progress import Progress
 from blockrun_magic.wiring import blockrun_home
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from blockrun_magic.gateway.gateways import Gateway
+    from blockrun_magic.gateway.request import ImageRequest
     from blockrun_magic.payments.ledger.records import Purchase
-    from blockrun_magic.studio import ImageResult, ImageResults, Options
+    from blockrun_magic.studio import ImageResult, ImageResults, Options, Studio
+    from blockrun_magic.studio.results.result import Quote
 
 __all__ = ["bind_results", "request_options", "resume_purchase", "run_cell"]
 
@@ -32,28 +41,48 @@ T = TypeVar("T")
 _POLL_INTERVAL = 0.25
 
 
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """One cell that runs: its flags, its plan, and the studio and gateway that answer it."""
+
+    context: Context
+    flags: Flags
+    plan: RequestPlan
+    studio: Studio
+    gateway: Gateway
+
+    @property
+    def options(self) -> Options:
+        """How its requests may be answered."""
+        return request_options(self.context, self.flags)
+
+
 def run_cell(
     context: Context, magic: str, line: str, cell: str | None
 ) -> ImageResult | ImageResults | BackgroundJob | None:
-    """Run one image cell and return what it made, shown and bound; None for a dry run.
+    """Run one image cell and return its result, shown and bound; None for a dry run or a request for help.
 
     Raises every error of ours, and KeyboardInterrupt when it was stopped.
     """
     from blockrun_magic.studio.results.result import check_save_path
 
+    if asks_for_help(line):
+        show(Preformatted(help_text(magic)))
+        return None
     flags = parse(magic, line, cell)
     studio, gateway = context.session.studio_and_gateway(flags.gateway)
     if flags.save:
         check_save_path(flags.save)
     catalog = studio.catalog_at(gateway)
     flags = apply_defaults(magic, flags, context.session.settings, catalog)
-    wish = plan_requests(magic, flags, catalog, context.shell.user_ns, blockrun_home())
+    plan = plan_requests(magic, flags, catalog, context.namespace, blockrun_home())
+    running = _Cell(context, flags, plan, studio, gateway)
     if flags.dry_run:
-        _show_price(context, flags, wish)
+        show(quotes_card(*_prices(running, ahead=False)))
         return None
-    if len(wish.variants) > 1:
-        return _make_many(context, flags, wish)
-    return _make_one(context, flags, wish)
+    flags = _ask_if_expensive(running)
+    running = replace(running, flags=flags)
+    return _make_many(running) if len(plan.variants) > 1 else _make_one(running)
 
 
 def resume_purchase(context: Context, purchase: Purchase) -> ImageResult:
@@ -68,55 +97,53 @@ def resume_purchase(context: Context, purchase: Purchase) -> ImageResult:
     return _finish(context, live, work, Flags(str(purchase.request["prompt"])))
 
 
-def _make_one(context: Context, flags: Flags, wish: RequestPlan) -> ImageResult | BackgroundJob:
-    studio, gateway = context.session.studio_and_gateway(flags.gateway)
-    progress = Progress()
+def _make_one(cell: _Cell) -> ImageResult | BackgroundJob:
+    progress, flags, plan = Progress(), cell.flags, cell.plan
 
     async def work() -> ImageResult:
-        progress.stage = "reading the picture" if wish.sources else progress.stage
-        [request] = await build_requests(wish, studio.client.fetch)
-        return await studio.make(request, gateway, request_options(context, flags), progress)
+        progress.stage = "reading the image" if plan.sources else progress.stage
+        [request] = await build_requests(plan, cell.studio.client.fetch)
+        return await cell.studio.make(request, cell.gateway, cell.options, progress)
 
-    [(_, model, size)] = wish.variants
-    usual = studio.ledger.usual_seconds(model, size)
-    live = ProgressLine(wish.label, progress, gateway.realm, context.shell, quiet=flags.quiet, usual=usual)
+    [(_, model, size)] = plan.variants
+    usual = cell.studio.ledger.usual_seconds(model, size)
+    shell = cell.context.shell
+    live = ProgressLine(plan.label, progress, cell.gateway.realm, shell, quiet=flags.quiet, usual=usual)
+    live.note = plan.size_note
     if flags.background:
-        return _in_background(context, live, work, flags, lambda: progress.sent)
-    return _finish(context, live, work, flags)
+        return _in_background(cell.context, live, work, flags, lambda: progress.sent)
+    return _finish(cell.context, live, work, flags)
 
 
-def _make_many(context: Context, flags: Flags, wish: RequestPlan) -> ImageResults | BackgroundJob:
+def _make_many(cell: _Cell) -> ImageResults | BackgroundJob:
     from blockrun_magic.studio.batch import BatchProgress, make_all
+    from blockrun_magic.studio.results.batch import ImageResults
 
-    studio, gateway = context.session.studio_and_gateway(flags.gateway)
-    progress = BatchProgress(len(wish.variants))
+    progress, flags, plan = BatchProgress(len(cell.plan.variants)), cell.flags, cell.plan
 
     async def work() -> ImageResults:
-        requests = await build_requests(wish, studio.client.fetch)
-        results = await make_all(
-            studio,
-            requests,
-            gateway,
-            request_options(context, flags),
-            progress,
-            flags.jobs or context.session.settings.jobs,
-        )
+        requests = await build_requests(plan, cell.studio.client.fetch)
+        jobs = flags.jobs or cell.context.session.settings.jobs
+        results = await make_all(cell.studio, requests, cell.gateway, cell.options, progress, jobs)
         if results.failures and not results:
             raise results.failures[0].error
-        return results
+        return ImageResults(results, results.failures, plan.facets)
 
-    live = BatchProgressLine(wish.label, progress, gateway.realm, context.shell, quiet=flags.quiet)
+    live = BatchProgressLine(plan.label, progress, cell.gateway.realm, cell.context.shell, quiet=flags.quiet)
+    live.note = plan.size_note
     if flags.background:
-        return _in_background(context, live, work, flags, lambda: bool(progress.done or progress.in_flight))
-    return _finish(context, live, work, flags)
+        sent = lambda: bool(progress.done or progress.in_flight)  # noqa: E731
+        return _in_background(cell.context, live, work, flags, sent)
+    return _finish(cell.context, live, work, flags)
 
 
 def _finish(context: Context, live: ProgressLine, work: Callable[[], Coroutine[Any, Any, T]], flags: Flags) -> T:
     """Wait for `work` with a live line, then bind, save and show what it made."""
     try:
         result: Any = run_with_unlock(context.session, work, live.update)
-    except KeyboardInterrupt:
-        live.show_interrupted()
+    except KeyboardInterrupt as stop:
+        live.finish()
+        render_as(stop, live.interrupted_text())
         raise
     except BlockrunError:
         live.finish()
@@ -155,7 +182,7 @@ def _in_background(
             raise
         except asyncio.CancelledError:
             task.cancel()
-            live.show_interrupted()
+            live.finish(Message(live.interrupted_text()))
             raise
         context.showing.show(live, result, saved, full=flags.full, quiet=flags.quiet)
         return result
@@ -166,19 +193,41 @@ def _in_background(
     return handle
 
 
-def _show_price(context: Context, flags: Flags, wish: RequestPlan) -> None:
-    from blockrun_magic.notebook.display.captions import quotes_card
-    from blockrun_magic.notebook.display.output import show
+def _prices(cell: _Cell, *, ahead: bool) -> tuple[list[ImageRequest], list[Quote]]:
+    """Return the requests of a cell and their prices; with `ahead`, prices of the last hour are good enough."""
     from blockrun_magic.studio.batch import quote_all
 
-    studio, gateway = context.session.studio_and_gateway(flags.gateway)
+    async def ask() -> tuple[list[ImageRequest], list[Quote]]:
+        requests = await build_requests(cell.plan, cell.studio.client.fetch)
+        return requests, await quote_all(cell.studio, requests, cell.gateway, cell.options, ahead=ahead)
 
-    async def ask() -> Any:
-        requests = await build_requests(wish, studio.client.fetch)
-        return requests, await quote_all(studio, requests, gateway, request_options(context, flags))
+    return cell.context.session.run(ask())
 
-    requests, quotes = context.session.run(ask())
+
+def _ask_if_expensive(cell: _Cell) -> Flags:
+    """Return the flags to run with: the user agrees to the price of a cell above the sum of `budget --ask`.
+
+    Raises BudgetError where the user declines, or cannot be asked.
+    """
+    limit = ask_above(blockrun_home())
+    if limit is None or cell.flags.yes or cell.flags.max_price is not None or cell.options.cache_only:
+        return cell.flags
+    requests, quotes = _prices(cell, ahead=True)
+    total = sum(quote.total for quote in quotes if not quote.cached)
+    if total <= limit:
+        return cell.flags
     show(quotes_card(requests, quotes))
+    amount = format_amount(total, cell.gateway.realm)
+    answer = prompt_visible(f"This cell costs {amount}. Run it? [y/n] ")
+    if answer is None:
+        raise BudgetError(
+            f"This cell costs {amount}; above {format_usd(limit)} it needs your consent, and nobody can be asked here.",
+            f"Add --max-price {format_usd(total)} or --yes.",
+            Money.nothing_signed(),
+        )
+    if str(answer.reveal()).strip().lower() not in ("y", "yes"):
+        raise BudgetError("The cell was not run.", "Answer y to run it.", Money.nothing_signed())
+    return replace(cell.flags, max_price=total)
 
 
 def request_options(context: Context, flags: Flags) -> Options:

@@ -71,10 +71,10 @@ def _purchase_of(context: Context, studio: Studio, text: str) -> Purchase:
     from blockrun_magic.images.provenance import read
     from blockrun_magic.images.source import find_source
 
-    purchase = studio.ledger.purchase_by_id(text) if text not in context.shell.user_ns else None
+    purchase = studio.ledger.purchase_by_id(text) if text not in context.namespace else None
     if purchase is not None:
         return purchase
-    source: Any = find_source(text, context.shell.user_ns)
+    source: Any = find_source(text, context.namespace)
     receipt = getattr(source, "receipt", None)
     if receipt is not None:
         purchase = studio.ledger.purchase_by_id(receipt.purchase_id)

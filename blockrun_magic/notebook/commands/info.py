@@ -21,7 +21,7 @@ def info(context: Context, arguments: Arguments) -> Card:
     from blockrun_magic.images.source import find_source
 
     name = arguments["IMAGE"]
-    source: Any = find_source(name, context.shell.user_ns)
+    source: Any = find_source(name, context.namespace)
     source = getattr(source, "image", source)
     known = isinstance(source, str | Path | bytes | Image.Image)
     record = read(source) if known and not _is_url(source) else None

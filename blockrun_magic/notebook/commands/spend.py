@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 from blockrun_magic.errors import UsageError
 from blockrun_magic.notebook.commands.arguments import Argument, Arguments, Command
+from blockrun_magic.notebook.config_file import ask_above, remember_ask_above
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Bars, Card, CardGroup, Message, Table
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.money import format_usd
+from blockrun_magic.wiring import blockrun_home
 
 if TYPE_CHECKING:
     from blockrun_magic.payments.ledger.clawrouter_log import Comparison, ProxyPayment
@@ -97,7 +99,11 @@ def budget(context: Context, arguments: Arguments) -> Card:
     ledger = context.session.studio_and_gateway()[0].ledger
     changes = {name: arguments[f"--{name}"] for name in _CAPS if f"--{name}" in arguments}
     caps = ledger.set_caps(**changes) if changes else ledger.caps()
+    if "--ask" in arguments:
+        remember_ask_above(blockrun_home(), arguments["--ask"])
+    ask = ask_above(blockrun_home())
     rows = [(name, format_usd(getattr(caps, name))) for name in _CAPS]
+    rows.append(("a cell asks above", "never" if ask is None else format_usd(ask)))
     note = "Shared by all kernels; a day is a UTC day."
     return Table(("limit", "dollars"), rows, title="Never more than", note=note)
 
@@ -168,5 +174,6 @@ BUDGET = Command(
         Argument("--image", "usd", "At most this much for one image.", "USD"),
         Argument("--session", "usd", "At most this much in one session.", "USD"),
         Argument("--day", "usd", "At most this much in one UTC day.", "USD"),
+        Argument("--ask", "usd", "A cell that costs more asks first; 0 turns that off.", "USD"),
     ),
 )

@@ -6,6 +6,15 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from blockrun_magic.errors import (
+    BudgetError,
+    ContentPolicyViolation,
+    RequestError,
+    RequestRejected,
+    SourceError,
+    TermsRefused,
+    WalletError,
+)
 from blockrun_magic.notebook.display.cards import _QUIET, Card, Message, Table, format_amount, short, to_html
 from blockrun_magic.payments.money import format_usd
 from blockrun_magic.studio.results.batch import ImageResults
@@ -18,6 +27,8 @@ __all__ = ["caption_of", "quotes_card", "results_card"]
 
 
 _MAX_TABLE = 100
+_FINAL = (ContentPolicyViolation, RequestRejected, RequestError, SourceError, BudgetError, WalletError, TermsRefused)
+"""Errors that the same request meets again."""
 
 
 _BADGE = "border:1px solid currentColor;border-radius:3px;padding:0 4px;font-size:0.85em"
@@ -69,7 +80,7 @@ def quotes_card(requests: Sequence[ImageRequest], quotes: Sequence[Quote]) -> Ca
             request.model,
             request.size,
             short(request.prompt),
-            "$0.00, kept" if quote.cached else format_usd(quote.total),
+            "$0.00, stored" if quote.cached else format_usd(quote.total),
         )
         for request, quote in zip(requests, quotes, strict=True)
     ]
@@ -91,30 +102,54 @@ def _quote_card(request: ImageRequest, quote: Quote) -> Card:
     return Message("\n".join(lines))
 
 
-def results_card(results: ImageResults) -> Card:
-    """Return the table under a batch: each request's model, size, prompt, price and seconds, or why it failed."""
+def results_card(results: ImageResults, note: str = "") -> Card:
+    """Return what is below the images of a batch: a sentence in HTML, and as text a row for each request."""
     rows = [
-        (
+        [
+            str(number),
             str(result.request["model"]),
             str(result.request["size"]),
             short(result.prompt),
             _cost_words(result),
             f"{result.seconds:.1f}",
-        )
-        for result in results
+            "",
+        ]
+        for number, result in enumerate(results)
     ]
     for failure in results.failures:
-        asked = failure.request
-        row = (str(asked["model"]), str(asked["size"]), short(asked["prompt"]), f"failed: {failure.error.message}", "")
+        request = failure.request
+        reason = short(failure.error.message, 90)
+        row = ["", str(request["model"]), str(request["size"]), short(request["prompt"]), "", "", reason]
         rows.insert(failure.index, row)
+    summary = _summary(results, len(rows), note)
+    header = ("", "model", "size", "prompt", "price", "seconds", "why it failed")
+    kept = [column for column in range(len(header)) if column == 0 or any(row[column] for row in rows)]
+    table = Table(
+        [header[column] for column in kept],
+        [[row[column] for column in kept] for row in rows[:_MAX_TABLE]],
+        note=summary,
+        left=4,
+    )
+    return Card(table.text, Message(summary).html)
+
+
+def _summary(results: ImageResults, count: int, note: str) -> str:
+    """Return a sentence on what was made, for how much, and what to do about failures."""
     realm = results[0].receipt.realm
-    failed = f" {len(results.failures)} failed; run the cell again for them." if results.failures else ""
-    note = f"{len(results)} of {len(rows)} made for {format_amount(results.cost_micros, realm)}.{failed}"
-    header = ("model", "size", "prompt", "price", "seconds")
-    return Table(header, rows[:_MAX_TABLE], note=note, left=3)
+    cost = format_amount(results.cost_micros, realm)
+    sentences = [f"{len(results)} of {count} made for {cost}."]
+    failed = len(results.failures)
+    again = sum(not isinstance(failure.error, _FINAL) for failure in results.failures)
+    if failed == again and failed:
+        sentences.append(f"{failed} failed; run the cell again for {'it' if failed == 1 else 'them'}.")
+    elif failed and again:
+        sentences.append(f"{failed} failed; run the cell again for {again} of them, and change the other requests.")
+    elif failed:
+        sentences.append(f"{failed} failed, and would fail again: change {'its request' if failed == 1 else 'them'}.")
+    return " ".join([*sentences, note]).strip()
 
 
 def _cost_words(result: ImageResult) -> str:
     if result.receipt.cached:
-        return "kept, $0.00"
+        return "stored, $0.00"
     return f"{format_usd(result.receipt.amount)}{', estimated' if result.receipt.estimated else ''}"

@@ -12,7 +12,7 @@ from html import escape
 
 from blockrun_magic.payments.money import format_usd
 
-__all__ = ["Bars", "Card", "CardGroup", "Message", "Table", "bar", "format_amount", "short", "to_html"]
+__all__ = ["Bars", "Card", "CardGroup", "Message", "Preformatted", "Table", "bar", "format_amount", "short", "to_html"]
 
 _QUIET = "font-size:0.9em;opacity:0.8"
 _BAR = "min-width:2px;height:12px;background:currentColor;opacity:0.5;border-radius:2px"
@@ -38,6 +38,13 @@ class Message(Card):
     def __init__(self, text: str) -> None:
         lines = "<br>".join(to_html(line) for line in text.splitlines())
         super().__init__(text, f'<div style="{_QUIET}">{lines}</div>')
+
+
+class Preformatted(Card):
+    """A text whose spaces and line breaks stay."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, f'<pre style="margin:0">{to_html(text)}</pre>')
 
 
 class Table(Card):

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from blockrun_magic.notebook.display.cards import Card, Message, bar, format_amount
-from blockrun_magic.notebook.display.output import is_terminal, show
+from blockrun_magic.notebook.display.output import active_capture, is_terminal, show
 from blockrun_magic.studio.batch import BatchProgress
 from blockrun_magic.studio.progress import Progress
 
@@ -47,9 +47,12 @@ class ProgressLine:
         self._realm = realm
         self._terminal = is_terminal(shell)
         self._quiet = quiet or (self._terminal and not sys.stdout.isatty())
+        self._capture = active_capture(shell)
         self._handle: DisplayHandle | None = None
         self._foot: DisplayHandle | None = None
         self._shown = ""
+        self.note = ""
+        """A line to add to the caption."""
         self.detached = False
         """Whether the cell has ended before its picture came."""
 
@@ -57,7 +60,7 @@ class ProgressLine:
         """Take the cell's place now, with room for a caption: what comes will come after the cell has ended."""
         self.detached = True
         self._quiet = self._quiet or self._terminal
-        if self._quiet:
+        if self._quiet or self._capture:
             return
         from IPython.display import DisplayHandle
 
@@ -70,11 +73,11 @@ class ProgressLine:
         if self._foot is not None:
             self._foot.update(card)
         else:
-            show(card)
+            self._show_once(card)
 
     def update(self) -> None:
         """Show how far it is, if that has changed since the last time and it takes long enough to look."""
-        if self._quiet or self._progress.elapsed < _SHOW_DELAY:
+        if self._quiet or self._capture or self._progress.elapsed < _SHOW_DELAY:
             return
         card = self.card()
         if card.text == self._shown:
@@ -97,15 +100,16 @@ class ProgressLine:
             if final is not None:
                 print(final)  # noqa: T201  a terminal has no other display
             return
-        if final is not None:
+        if final is not None and self._capture:
+            self._show_once(final)
+        elif final is not None:
             self._update(final)
         elif self._handle is not None:
             self._handle.update(_NOTHING, raw=True)
 
-    def show_interrupted(self) -> None:
-        """Say what Stop did and did not undo."""
-        seconds = f"Stopped after {self._progress.elapsed:.0f} s."
-        self.finish(Message(f"{seconds} {self.payment_status_text()}"))
+    def interrupted_text(self) -> str:
+        """Return a sentence on what Stop did and did not undo."""
+        return f"Stopped after {self._progress.elapsed:.0f} s. {self.payment_status_text()}"
 
     def card(self) -> Card:
         """Return the line as it stands now."""
@@ -123,6 +127,13 @@ class ProgressLine:
             return "Nothing was sent, nothing is charged."
         paid = "" if progress.price is None else f" of {format_amount(progress.price, self._realm)}"
         return f"The payment{paid} had been sent already; run the cell again to collect the picture, not paid twice."
+
+    def _show_once(self, content: Any) -> None:
+        """Show `content` as a display of its own, where the cell's output goes."""
+        if self._capture is not None and self.detached:
+            self._capture.append(content)
+        else:
+            show(content)
 
     def _update(self, content: Card | Any) -> None:
         from IPython.display import DisplayHandle

@@ -55,10 +55,10 @@ class ResultDisplay:
         if quiet:
             live.finish()
         elif self._in_terminal:
-            live.finish(_words_under(result, saved or _files(result)).text)
+            live.finish(_caption(result, saved or _files(result), live.note).text)
         else:
             live.finish(_Original(result, self._settings) if full else _Picture(result, self._settings))
-            live.show_below(_words_under(result, saved))
+            live.show_below(_caption(result, saved, live.note))
 
     @property
     def _in_terminal(self) -> bool:
@@ -75,14 +75,14 @@ class ResultDisplay:
             self._shown = None
         else:
             show(_Picture(result, self._settings))
-            show(_words_under(result, ()))
+            show(_caption(result, ()))
 
 
-def _words_under(result: ImageResult | ImageResults, saved: Sequence[str]) -> Card:
+def _caption(result: ImageResult | ImageResults, saved: Sequence[str], note: str = "") -> Card:
     from blockrun_magic.notebook.display.captions import caption_of, results_card
     from blockrun_magic.studio.results.batch import ImageResults
 
-    return results_card(result) if isinstance(result, ImageResults) else caption_of(result, saved)
+    return results_card(result, note) if isinstance(result, ImageResults) else caption_of(result, saved, note)
 
 
 def _files(result: ImageResult | ImageResults) -> list[str]:

@@ -15,6 +15,8 @@ from blockrun_magic.studio.results.result import ImageResult
 if TYPE_CHECKING:
     from PIL import Image
 
+    from blockrun_magic.studio.results.grid import GridCell
+
 __all__ = ["Failure", "ImageResults"]
 
 
@@ -30,9 +32,16 @@ class Failure:
 class ImageResults(Sequence[ImageResult]):
     """The results of a batch, in the order they were asked for; `failures` are not among them."""
 
-    def __init__(self, results: Sequence[ImageResult], failures: Sequence[Failure] = ()) -> None:
+    def __init__(
+        self,
+        results: Sequence[ImageResult],
+        failures: Sequence[Failure] = (),
+        facets: Sequence[Mapping[str, str]] = (),
+    ) -> None:
         self._results = tuple(results)
         self.failures = tuple(failures)
+        self.facets = tuple(facets)
+        """What varies in each request, by name; empty where that is to be read from the requests."""
 
     @overload
     def __getitem__(self, index: int) -> ImageResult: ...
@@ -118,17 +127,55 @@ class ImageResults(Sequence[ImageResult]):
         return self.mimebundle()
 
     def mimebundle(self, side: int = 768, form: str = "jpeg") -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the contact sheet for display, about `side` pixels wide, the prompts as alternative text.
+        """Return the images for display: an HTML grid, numbered like the results, with the failures in their places.
 
-        `form` is "jpeg" or "png".
+        `form` is "jpeg" or "png"; an image has at most `side` pixels a side.
         """
-        from blockrun_magic.images.preview import display_bundle, preview
+        from blockrun_magic.studio.results.grid import MAX_CELLS, grid_html
 
         if not self._results:
             return {"text/plain": repr(self)}, {}
-        alt = "; ".join(dict.fromkeys(result.prompt for result in self._results))
-        sheet = preview(self.images, side, self.labels(), form=form)
-        return display_bundle(sheet, form, alt, repr(self))
+        cells = self._cells()
+        html = grid_html(cells[:MAX_CELLS], side, form)
+        more = len(cells) - MAX_CELLS
+        html += f"<div>{more} more are not shown: display(results[{MAX_CELLS}:])</div>" if more > 0 else ""
+        return {"text/html": html, "text/plain": repr(self)}, {}
+
+    def _cells(self) -> list[GridCell]:
+        """Return one cell a request, in the order they were asked for."""
+        from blockrun_magic.studio.results.grid import GridCell
+
+        known = dict(enumerate(self.facets))
+        failed = {failure.index: failure for failure in self.failures}
+        results = iter(enumerate(self._results))
+        cells = []
+        for place in range(len(self._results) + len(failed)):
+            failure = failed.get(place)
+            if failure is not None:
+                reason = " ".join(line for line in failure.error.lines if line)
+                facets = known.get(place) or _facets(failure.request)
+                cells.append(GridCell((), "", facets, ("failed",), str(failure.request["prompt"]), reason))
+                continue
+            number, result = next(results)
+            facets = known.get(place) or _facets(result.request)
+            cells.append(GridCell(result.images, str(number), facets, (_cost_line(result),), result.prompt))
+        return cells
+
+
+def _facets(request: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(request[name]) for name in ("model", "size", "prompt", "quality") if request.get(name)}
+
+
+def _cost_line(result: ImageResult) -> str:
+    """Return the size, the price and the state of a result in a few words."""
+    receipt = result.receipt
+    size = "x".join(map(str, (result.stored[0].width, result.stored[0].height)))
+    if receipt.lesson is not None or receipt.cached:
+        return f"{size} · $0.00, {'from a lesson' if receipt.lesson is not None else 'stored'}"
+    state = "" if receipt.settled else ", not confirmed yet"
+    return (
+        f"{size} · {format_usd(receipt.amount)}{', estimated' if receipt.estimated else state} · {result.seconds:.1f} s"
+    )
 
 
 def _record(result: ImageResult) -> dict[str, Any]:

@@ -157,6 +157,14 @@ class ImageResult:
         """
         from blockrun_magic.images.preview import display_bundle, preview
 
+        if len(self.stored) > 1:
+            from blockrun_magic.studio.results.grid import GridCell, grid_html
+
+            cells = [
+                GridCell((image,), str(number), {}, (f"{image.width}x{image.height}",), self.prompt)
+                for number, image in enumerate(self.images)
+            ]
+            return {"text/html": grid_html(cells, side, form), "text/plain": repr(self)}, {}
         return display_bundle(preview(self.images, side, form=form), form, self.prompt, repr(self))
 
 

@@ -1,0 +1,81 @@
+"""Input of ours that IPython would misread: questions taken for help requests, and `--help` without a body.
+
+`%imagegen who goes there?` is a prompt; `%imagegen?` asks for help, and so does `%%imagegen --help`.
+"""
+
+from __future__ import annotations
+
+import re
+import tokenize
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.inputtransformer2 import TokenTransformBase, assemble_continued_line, find_end_of_continued_line
+
+from blockrun_magic.notebook.cells.parser import asks_for_help
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+__all__ = ["PromptLine", "add_transforms", "call_for_help", "remove_transforms"]
+
+_OURS = "imagegen|img2img|blockrun"
+_CALL = re.compile(rf"(?P<before>\s*(?:[^%\n]*[^%=!<>\n]=\s*)?)%(?P<magic>{_OURS})(?=\s)(?P<rest>.*)", re.DOTALL)
+_INSIDE = re.compile(rf"(?P<before>\s*)%(?P<magic>\w+)\s(?=[^\n]*%(?:{_OURS})\s)(?P<rest>.*)", re.DOTALL)
+_HELP = re.compile(r"\s*%%(imagegen|img2img)(?=\s)(.*)")
+_INDENTS = (tokenize.INDENT, tokenize.DEDENT)
+
+
+class PromptLine(TokenTransformBase):
+    """Turns one of our lines that ends in a question mark into a call, before IPython reads it as a help request.
+
+    A line of another magic that runs one of ours, such as `%time %imagegen who?`, is such a line, too.
+    """
+
+    priority = 1
+    """Before IPython's own help, which has 5."""
+
+    @classmethod
+    def find(cls, tokens_by_line: Sequence[Sequence[Any]]) -> PromptLine | None:
+        """Return the first such line, or None."""
+        for line in tokens_by_line:
+            tokens = [token for token in line if token.type not in _INDENTS]
+            if not tokens or not line[-1].line.rstrip().endswith("?"):
+                continue
+            if any(token.string == "%" for token in tokens) and _match(tokens[0].line):
+                return cls(tokens[0].start)
+        return None
+
+    def transform(self, lines: list[str]) -> list[str]:
+        """Return `lines` with the line as a Python call."""
+        end = find_end_of_continued_line(lines, self.start_line)
+        match = _match(assemble_continued_line(lines, (self.start_line, 0), end))
+        if match is None:
+            return lines
+        call = f"{match['before']}get_ipython().run_line_magic({match['magic']!r}, {match['rest'].strip()!r})\n"
+        return [*lines[: self.start_line], call, *lines[end + 1 :]]
+
+
+def _match(line: str) -> re.Match[str] | None:
+    return _CALL.match(line) or _INSIDE.match(line)
+
+
+def call_for_help(lines: list[str]) -> list[str]:
+    """Return `lines` as a one-line magic where they are `%%imagegen --help` without a body, which IPython refuses."""
+    first = next((line for line in lines if line.strip()), "")
+    match = _HELP.match(first)
+    alone = all(line is first or not line.strip() for line in lines)
+    return [first.lstrip()[1:]] if match and alone and asks_for_help(match[2]) else lines
+
+
+def add_transforms(shell: InteractiveShell) -> None:
+    """Let `shell` read our lines as they are meant."""
+    shell.input_transformer_manager.token_transformers.append(PromptLine)
+    shell.input_transformer_manager.cleanup_transforms.insert(0, call_for_help)
+
+
+def remove_transforms(shell: InteractiveShell) -> None:
+    """Let `shell` read lines in its own way again."""
+    manager = shell.input_transformer_manager
+    manager.token_transformers = [each for each in manager.token_transformers if each is not PromptLine]
+    manager.cleanup_transforms = [each for each in manager.cleanup_transforms if each is not call_for_help]
