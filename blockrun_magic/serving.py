@@ -105,12 +105,14 @@ async def serve_until(app: ASGIApp, listener: socket.socket, stop: threading.Eve
     )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    while not stop.is_set() and not serving.done():  # noqa: ASYNC110  the event is a thread's
-        await asyncio.sleep(_POLL_INTERVAL)
-    if grace:
-        await _drain(server, grace)
-    _close(server)
-    await serving
+    try:
+        while not stop.is_set() and not serving.done():  # noqa: ASYNC110  the event is a thread's
+            await asyncio.sleep(_POLL_INTERVAL)
+        if grace:
+            await _drain(server, grace)
+    finally:  # also when the task that serves is cancelled
+        _close(server)
+        await serving
 
 
 async def _drain(server: uvicorn.Server, grace: float) -> None:
