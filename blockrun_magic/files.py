@@ -7,7 +7,7 @@ import secrets
 import stat
 from pathlib import Path
 
-__all__ = ["read_bounded", "sync_folder", "write_atomically"]
+__all__ = ["create_folder", "read_bounded", "sync_folder", "write_atomically"]
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
@@ -47,6 +47,16 @@ def write_atomically(
             sync_folder(path.parent)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def create_folder(folder: Path, mode: int = 0o700) -> None:
+    """Create `folder` and what is missing above it, so that they survive a power cut; raises OSError.
+
+    A file in a folder whose own name is lost is lost with it, however well it was synced.
+    """
+    for missing in reversed([place for place in (folder, *folder.parents) if not place.exists()]):
+        missing.mkdir(mode=mode, exist_ok=True)
+        sync_folder(missing.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blockrun_magic.errors import Money, StoreError
-from blockrun_magic.files import sync_folder, write_atomically
+from blockrun_magic.files import create_folder, write_atomically
 from blockrun_magic.images.media_types import suffix_of
 
 __all__ = ["Store", "StoredFile", "write_temporary"]
@@ -120,9 +120,8 @@ class Store:
 
     def _keep(self, path: Path, data: bytes) -> None:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            create_folder(path.parent, 0o777)
             write_atomically(path, data)
-            sync_folder(path.parent.parent)  # the folder may be new itself
         except OSError as error:
             raise StoreError(
                 f"The image could not be stored in {self.root}: {error.strerror or error}.",

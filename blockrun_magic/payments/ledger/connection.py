@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from blockrun_magic.errors import LedgerError, Money
+from blockrun_magic.files import create_folder
 from blockrun_magic.payments.ledger.schema import migrate
 
 __all__ = ["connect", "placeholders", "translate_errors"]
@@ -21,7 +22,7 @@ BUSY_SECONDS = 10.0
 
 def connect(path: Path) -> sqlite3.Connection:
     """Return a connection to the file at `path`, created for its owner only and brought up to date."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    create_folder(path.parent)
     # Created by us with 0600 before SQLite sees it: never readable by others, not for a moment.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)

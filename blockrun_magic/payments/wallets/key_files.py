@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 from blockrun_magic.errors import WalletError
-from blockrun_magic.files import sync_folder, write_atomically
+from blockrun_magic.files import create_folder, write_atomically
 from blockrun_magic.payments.secrets import Secret, with_secrets
 
 __all__ = ["check_absent", "create_private_dir", "create_private_file", "display_path", "read_keyfile"]
@@ -66,9 +66,7 @@ def create_private_dir(folder: Path) -> None:
     """Make `folder` and what is missing above it, each for its owner alone; raises WalletError."""
     problem = None
     try:
-        for missing in reversed([place for place in (folder, *folder.parents) if not place.exists()]):
-            missing.mkdir(mode=0o700, exist_ok=True)
-            sync_folder(missing.parent)
+        create_folder(folder)
     except OSError as error:
         problem = f"The folder {folder} cannot be made: {error.strerror or type(error).__name__}."
     if problem is not None:

@@ -1,0 +1,119 @@
+"""A power cut at any moment of a purchase: paid at most once, and nothing that was paid for is lost.
+
+This holds for a disk that keeps what `fsync` promised, and loses everything else or an arbitrary part of it. It says
+nothing of disks that lie about `fsync`, nor of sectors that are torn in the middle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from blockrun_magic.gateway.gateways import practice_at
+from blockrun_magic.gateway.request import ImageRequest
+from blockrun_magic.practice.server.server import PracticeServer
+from blockrun_magic.wiring import open_studio
+from harness.kernel import clean_environ
+from harness.power_cut import Disk, Event, events_of, run_traced
+
+REQUEST = ImageRequest("generate", "a lighthouse", "openai/gpt-image-1")
+_PROGRAM = """
+import asyncio, sys
+from blockrun_magic.gateway.gateways import practice_at
+from blockrun_magic.gateway.request import ImageRequest
+from blockrun_magic.wiring import open_studio
+
+async def main():
+    studio = open_studio()
+    await studio.make(ImageRequest("generate", "a lighthouse", "openai/gpt-image-1"), practice_at(sys.argv[1]))
+    print("delivered", flush=True)
+    await studio.close()
+
+asyncio.run(main())
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A purchase as it happened, and the gateway's books afterwards."""
+
+    home: Path
+    events: list[Event]
+    books: Path
+    paid_at: int
+    """The number of the event with which the payment left."""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Return a purchase that was recorded."""
+    folder = tmp_path_factory.mktemp("power")
+    home = folder / "home"
+    home.mkdir()
+    with PracticeServer(db=folder / "books.sqlite") as server:
+        environ = clean_environ(folder, BLOCKRUN_HOME=str(home))
+        run_traced([sys.executable, "-c", _PROGRAM, server.url], folder / "trace", env=environ, cwd=folder)
+    events = events_of(folder / "trace", home)
+    paid_at = next(n for n, event in enumerate(events) if b"payment-signature:" in event.data.lower())
+    return Run(home, events, folder / "books.sqlite", paid_at)
+
+
+def _moments(run: Run) -> Iterator[int]:
+    """Yield the events after which the disk may be in another state than before: syncs, names and sends."""
+    for number, event in enumerate(run.events):
+        if event.kind in ("sync", "rename", "link", "unlink", "mkdir", "send"):
+            yield number
+    yield len(run.events) - 1
+
+
+def _collect(home: Path, server: PracticeServer) -> tuple[int, int]:
+    """Run the cell again on what is left; return how many payments the gateway has, and how many images came."""
+
+    async def again() -> int:
+        studio = open_studio({"BLOCKRUN_HOME": str(home)})
+        try:
+            return len((await studio.make(REQUEST, practice_at(server.url))).images)
+        finally:
+            await studio.close()
+
+    images = asyncio.run(again())
+    return len(httpx.get(f"{server.url}/practice/ledger").json()["settlements"]), images
+
+
+def test_the_record_is_whole(run: Run) -> None:
+    """The replay of everything is what the process left, and there were syncs before the payment left."""
+    kinds = [event.kind for event in run.events[: run.paid_at]]
+
+    assert {"sync", "write", "create", "mkdir"} <= set(kinds)
+    assert {"ledger.sqlite", "ledger.sqlite-wal"} <= {Path(event.path).name for event in run.events}
+
+
+@pytest.mark.parametrize("fate", ["cut", "kill", "luck 1", "luck 2"])
+def test_power_fails_at_any_moment(run: Run, tmp_path: Path, fate: str) -> None:
+    """Whatever survives, running the cell again ends with one payment and one image."""
+    disk, done = Disk(run.home), -1
+    luck = random.Random(fate) if fate.startswith("luck") else None  # noqa: S311  the same luck every time
+    for moment in _moments(run):
+        for event in run.events[done + 1 : moment + 1]:
+            disk.happen(event)
+        done = moment
+        # The gateway may have settled as soon as the payment has left; until then it has heard of nothing.
+        for settled in {moment >= run.paid_at, moment > run.paid_at}:
+            place = tmp_path / f"{moment}-{settled}"
+            place.mkdir()
+            (disk.after_a_kill(place / "home") if fate == "kill" else disk.after_a_cut(place / "home", luck))
+            if settled:
+                shutil.copy(run.books, place / "books.sqlite")
+            with PracticeServer(db=place / "books.sqlite") as server:
+                outcome = _collect(place / "home", server)
+
+            assert (1, 1) == outcome, f"after event {moment} ({run.events[moment].kind} {run.events[moment].path})"
+            shutil.rmtree(place)
