@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import binascii
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -27,6 +28,13 @@ _MAX_FIELD = 64 * 1024
 _MAX_HEAD = 200
 _MAX_JSON = 1024 * 1024
 """Bytes of a body that are read as plain JSON; of a longer one only short fields are, and its images."""
+_SHORTEST_IMAGE = 64
+"""Characters of base64 below which a text is no image: the smallest PNG has 67 bytes."""
+_BARE_BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
+_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8")
+_OTHER_SHAPES = ("images", "image", "output", "url")
+_BASE64_FIELDS = ("b64_json", "b64", "base64")
+_URL_FIELDS = ("url", "image", "image_url", "uri")
 _Fields = dict[str, msgspec.Raw]
 _decode_fields = msgspec.json.Decoder(_Fields).decode
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -47,13 +55,19 @@ class Response:
         """
         return self._json
 
-    def images(self, most: int) -> list[ImagePayload]:
-        """Return the first `most` images of the body's list, each as it came; none where there is no such list."""
-        try:
-            entries = _decode_list(self._fields.get("data", b"null"))
-        except msgspec.DecodeError:
-            return []
-        return [_read_entry(entry) for entry in entries[:most]]
+    def images(self, most: int, *, any_shape: bool = False) -> list[ImagePayload]:
+        """Return the first `most` images of the body, each as it came; none where there are none.
+
+        BlockRun's gateways and OpenAI have them in the list `data`. With `any_shape` the shapes of other x402 endpoints
+        count, too: the bytes of an image, `image`, `images`, `output` and `url` (gateway protocol, section 9).
+        """
+        if any_shape and _is_image(self.headers.get("content-type", ""), self.body):
+            return [ImagePayload(_data=self.body)]
+        images = [_read_entry(entry) for entry in _read_list(self._fields.get("data"))[:most]]
+        if not any_shape or any(image.has_image for image in images):
+            return images
+        shapes = (_read_images(self._fields[name], most) for name in _OTHER_SHAPES if name in self._fields)
+        return next((others for others in shapes if any(image.has_image for image in others)), images)
 
     @cached_property
     def _json(self) -> Any:
@@ -110,6 +124,11 @@ class ImagePayload:
     _data: bytes | None = field(default=None, repr=False)
 
     @property
+    def has_image(self) -> bool:
+        """Whether there is anything to read: bytes, base64 or a URL."""
+        return bool(self.url or self.encoded is not None or self._data)
+
+    @property
     def data(self) -> bytes | None:
         """The bytes that came along, None for a URL; raises InvalidResponse where there is neither.
 
@@ -153,19 +172,54 @@ def _split(raw: bytes | msgspec.Raw) -> _Fields:
         return {name: msgspec.Raw(json.dumps(each).encode()) for name, each in value.items()}
 
 
+def _is_image(media_type: str, body: bytes) -> bool:
+    """Return whether a body is an image and not JSON, by its media type or its first bytes."""
+    kind = media_type.partition(";")[0].strip().lower()
+    return kind.startswith("image/") or body.startswith(_SIGNATURES) or body[:4] + body[8:12] == b"RIFFWEBP"
+
+
+def _read_list(raw: msgspec.Raw | None) -> list[msgspec.Raw]:
+    try:
+        return _decode_list(b"null" if raw is None else raw)
+    except msgspec.DecodeError:
+        return []
+
+
+def _read_images(raw: msgspec.Raw, most: int) -> list[ImagePayload]:
+    """Return the images of one value: a list of texts or objects, or a single one."""
+    entries = _read_list(raw)[:most] or [raw]
+    return [_read_text(entry) if bytes(memoryview(entry)[:1]) == b'"' else _read_entry(entry) for entry in entries]
+
+
 def _read_entry(raw: msgspec.Raw) -> ImagePayload:
+    """Return the image of an object that holds a URL, a data URI or base64."""
     try:
         entry = _split(raw)
     except ValueError:
         return ImagePayload()
     revised = _text(entry.get("revised_prompt"))
     revised = sanitize(revised, 4000) if revised else None
-    for name, is_uri in (("b64_json", False), ("url", True)):
-        encoded = _base64(entry.get(name), is_uri=is_uri)
+    for name in _BASE64_FIELDS:
+        encoded = _base64(entry.get(name), is_uri=False)
         if encoded is not None:
             return ImagePayload(encoded=encoded, revised_prompt=revised)
-    url = _text(entry.get("url"))
-    return ImagePayload(url=url if url and url[:5].lower() != "data:" else None, revised_prompt=revised)
+    for name in _URL_FIELDS:
+        image = _read_text(entry[name]) if name in entry else ImagePayload()
+        if image.has_image:
+            image.revised_prompt = revised
+            return image
+    return ImagePayload(revised_prompt=revised)
+
+
+def _read_text(raw: msgspec.Raw) -> ImagePayload:
+    """Return the image that a JSON string is: a data URI, a URL, or else base64."""
+    encoded = _base64(raw, is_uri=True)
+    if encoded is not None:
+        return ImagePayload(encoded=encoded)
+    text = _text(raw)
+    if text is not None and (not _BARE_BASE64.fullmatch(text) or len(text) < _SHORTEST_IMAGE):
+        return ImagePayload(url=text if text and text[:5].lower() != "data:" else None)
+    return ImagePayload(encoded=_base64(raw, is_uri=False))
 
 
 def _base64(raw: msgspec.Raw | None, *, is_uri: bool) -> memoryview | None:

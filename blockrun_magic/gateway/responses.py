@@ -43,6 +43,7 @@ __all__ = [
 
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, 522, 524})
 _MAX_URL = 2048
+_MAX_DETAILS = 5
 _MAX_IMAGES = 16
 """Images of a response where nobody says how many were asked for."""
 _REFUSING = frozenset({400, 401, 402, 403, 404, 405, 413, 415, 422, 429})
@@ -74,24 +75,25 @@ def read_answer(answer: Response, n: int = _MAX_IMAGES) -> CompletedJob | Pendin
     others stand for themselves.
     """
     body = answer.json()
+    fields = body if isinstance(body, Mapping) else {}
+    status, poll_url = _status(fields), fields.get("poll_url")
+    if status in _JOB_FAILURES:
+        raise JobFailed(
+            f"The job ended without an image: {_error_text(fields) or status}.",
+            "Try again, or another model or prompt.",
+        )
+    pending = isinstance(poll_url, str) or answer.status == 202
+    items = answer.images(n, any_shape=not pending)
+    if any(item.has_image for item in items):
+        return CompletedJob(tuple(items))
+    if pending and isinstance(body, Mapping):
+        return PendingJob(status or "queued", poll_url if isinstance(poll_url, str) else None)
     if not isinstance(body, Mapping):
         kind = answer.headers.get("content-type", "no type").split(";")[0]
         raise InvalidResponse(
             f"The gateway answered {answer.status} without JSON ({sanitize(kind, 40)}).",
             "This is the gateway's fault; try again later or use another gateway.",
         )
-    status = _status(body)
-    if status in _JOB_FAILURES:
-        raise JobFailed(
-            f"The job ended without an image: {_error_text(body) or status}.",
-            "Try again, or another model or prompt.",
-        )
-    items = answer.images(n)
-    if any(item.url or item.encoded for item in items):
-        return CompletedJob(tuple(items))
-    poll_url = body.get("poll_url")
-    if isinstance(poll_url, str) or answer.status == 202:
-        return PendingJob(status or "queued", poll_url if isinstance(poll_url, str) else None)
     raise InvalidResponse(
         f"The gateway answered {answer.status} without an image.",
         "This is the gateway's fault; try again later or use another model.",
@@ -231,14 +233,24 @@ def _error_text(body: Any) -> str:
         return ""
     error = body.get("error")
     if isinstance(error, Mapping):
-        parts = [error.get("message"), error.get("details")]
+        parts = [error.get("message"), *_details(error.get("details")), *_details(body.get("details"))]
     else:
-        parts = [
-            error,
-            body.get("message"),
-            body.get("details"),
-            body.get("invalidMessage"),
-            body.get("reason"),
-        ]
+        details = _details(body.get("details"))
+        parts = [error, body.get("message"), *details, body.get("invalidMessage"), body.get("reason")]
     texts = [sanitize(part, 300) for part in parts if isinstance(part, str) and part]
     return " — ".join(dict.fromkeys(texts))
+
+
+def _details(details: Any) -> list[str]:
+    """Return the texts of an error's `details`: one text, or `[{path: [...], message}]` for each field at fault."""
+    if isinstance(details, str):
+        return [details]
+    texts = []
+    for detail in details[:_MAX_DETAILS] if isinstance(details, list) else []:
+        message = detail.get("message") if isinstance(detail, Mapping) else detail
+        path = detail.get("path") if isinstance(detail, Mapping) else None
+        steps = path if isinstance(path, list) else [path]
+        names = [str(step) for step in steps if isinstance(step, str | int) and not isinstance(step, bool)]
+        if isinstance(message, str) and message:
+            texts.append(f"{'.'.join(names)}: {message}" if names else message)
+    return texts

@@ -38,6 +38,7 @@ from blockrun_magic.gateway.responses import (
 )
 from blockrun_magic.safejson import MAX_DEPTH, read_json
 from blockrun_magic.text import sanitize
+from fakes.gateway import picture_for
 
 BASE = gateway_named("base")
 PNG = b"\x89PNG and so on"
@@ -626,3 +627,101 @@ def test_honest_json_is_read_as_it_is(value: Any) -> None:
     """The guard changes nothing about JSON that is not absurd, whatever its texts hold."""
     assert value == read_json(json.dumps(value).encode())
     assert value == read_json(b"\xef\xbb\xbf" + json.dumps([value]).encode())[0]
+
+
+# -- other x402 endpoints
+
+_PNG = picture_for("a heron")
+_BARE = base64.b64encode(_PNG).decode()
+_URI = f"data:image/png;base64,{_BARE}"
+_URL = "https://cdn.example.com/1.png"
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ({"image": _BARE}, [_PNG]),
+        ({"image": _URI}, [_PNG]),
+        ({"image": _URL}, [_URL]),
+        ({"image": {"url": _URL}}, [_URL]),
+        ({"image": {"base64": _BARE}}, [_PNG]),
+        ({"images": [{"url": _URL}, {"url": _URI}]}, [_URL, _PNG]),
+        ({"images": [_URI, _URL]}, [_PNG, _URL]),
+        ({"images": [{"url": _URL, "width": 64, "content_type": "image/png"}], "timings": {}}, [_URL]),
+        ({"output": [_URL]}, [_URL]),
+        ({"output": [_BARE]}, [_PNG]),
+        ({"output": _URL, "status": "succeeded"}, [_URL]),
+        ({"url": _URL}, [_URL]),
+        ({"url": _URI}, [_PNG]),
+        ({"data": [{"url": _URL}], "url": "https://example.com/page"}, [_URL]),
+        ({"data": [], "images": [{"b64_json": _BARE}]}, [_PNG]),
+        ({"success": True, "image": _BARE, "url": _URL}, [_PNG]),
+    ],
+)
+def test_images_of_other_endpoints_are_read(content: Any, expected: list[Any]) -> None:
+    """What has been paid for is delivered, in whatever of the usual shapes it comes."""
+    found = read_answer(Response(200, {"content-type": "application/json"}, json.dumps(content).encode()), 4)
+
+    assert isinstance(found, CompletedJob)
+    assert expected == [item.url or item.data for item in found.items]
+
+
+@pytest.mark.parametrize("media_type", ["image/png", "IMAGE/PNG; x=1", "application/octet-stream", ""])
+def test_the_bytes_of_an_image_are_an_answer(media_type: str) -> None:
+    """An endpoint that answers with the image itself is understood, by its media type or its first bytes."""
+    found = read_answer(Response(200, {"content-type": media_type}, _PNG), 1)
+
+    assert isinstance(found, CompletedJob)
+    assert [_PNG] == [item.data for item in found.items]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"image": ""},
+        {"image": 7},
+        {"images": []},
+        {"images": [None, 7, {}]},
+        {"output": [[]]},
+        {"url": None},
+        {"url": "data:text/plain,hello"},
+    ],
+)
+def test_a_shape_without_an_image_is_an_error(content: Any) -> None:
+    """Nothing is made up."""
+    with pytest.raises(InvalidResponse):
+        read_answer(Response(200, {}, json.dumps(content).encode()), 1)
+
+
+@pytest.mark.parametrize(
+    ("status", "content"),
+    [
+        (202, {"status": "queued", "url": _URL}),
+        (200, {"status": "queued", "poll_url": "/api/v1/images/generations/j", "url": _URL}),
+    ],
+)
+def test_a_job_with_an_address_of_its_own_is_still_a_job(status: int, content: Any) -> None:
+    """A pending job's `url` is not its image."""
+    assert isinstance(read_answer(Response(status, {}, json.dumps(content).encode()), 1), PendingJob)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (
+            {"error": "Invalid request", "details": [{"path": ["size"], "message": "Unsupported size"}]},
+            "Invalid request — size: Unsupported size",
+        ),
+        (
+            {"error": "Invalid", "details": [{"path": ["image", 0], "message": "too small"}, {"message": "n > 10"}]},
+            "Invalid — image.0: too small — n > 10",
+        ),
+        ({"error": {"message": "Bad", "details": [{"path": "n", "message": "not a number"}]}}, "Bad — n: not a number"),
+        ({"error": "Bad", "details": ["one", 7, {"path": []}, None]}, "Bad — one"),
+    ],
+)
+def test_the_reasons_of_a_400_are_shown(content: Any, words: str) -> None:
+    """Each field at fault is named with the gateway's own words."""
+    error = error_from_response(Response(400, {}, json.dumps(content).encode()), gateway_named("base"))
+
+    assert words in error.message
