@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 __all__ = ["CellPrice", "Forecast", "estimate_notebook", "forecast_card"]
 
-_MAGIC = re.compile(r"^(?P<indent>\s*)(?:[\w, ]+=\s*)?%(?P<magic>imagegen|img2img)\b(?P<line>.*)$")
+_MAGIC = re.compile(r"^(?P<indent>\s*+)(?:[\w, ]++=\s*+)?%(?P<magic>imagegen|img2img)\b(?P<line>.*)$")
 _CELL_MAGIC = re.compile(r"^%%(?P<magic>imagegen|img2img)\b(?P<line>[^\n]*)\n?(?P<body>.*)$", re.DOTALL)
-_USE = re.compile(r"^\s*%blockrun\s+use\s+(\S+)")
-_CONFIG = re.compile(r"^\s*%config\s+BlockrunMagics\.(model|edit_model|size)\s*=\s*(.+)$")
+_USE = re.compile(r"^\s*+%blockrun\s++use\s+(\S+)")
+_CONFIG = re.compile(r"^\s*+%config\s++BlockrunMagics\.(model|edit_model|size)\s*=\s*(.+)$")
 _SET_BY_CELLS = ("model", "edit_model", "size")
 _CALLS = frozenset({"generate", "edit", "agenerate", "aedit"})
 _FREE = frozenset({"400", "402", "403", "408", "429-always", "500", "502", "503", "504", "html-error", "fail-job"})

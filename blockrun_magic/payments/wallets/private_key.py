@@ -16,7 +16,7 @@ _CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD036414
 _HEX = re.compile(r"(?:0[xX])?([0-9a-fA-F]*)")
 
 
-_WORDS = re.compile(r"[a-z]+(?:[\s,]+[a-z]+){11,23}", re.IGNORECASE)
+_WORDS = re.compile(r"(?<![a-z])[a-z]++(?:[\s,]++[a-z]++){11,23}+", re.IGNORECASE)
 
 
 _BASE58 = re.compile(r"[1-9A-HJ-NP-Za-km-z]{43,44}|[1-9A-HJ-NP-Za-km-z]{86,88}")

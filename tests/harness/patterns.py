@@ -1,0 +1,148 @@
+"""Every regular expression of the package, where it is, how it is used, and the alphabet that it is made of."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from re import _constants as sre  # type: ignore[attr-defined]
+from re import _parser  # type: ignore[attr-defined]
+from typing import Any
+
+import blockrun_magic
+
+__all__ = ["Found", "alphabet", "patterns"]
+
+ROOT = Path(blockrun_magic.__file__).parent
+METHODS = ("match", "search", "fullmatch", "finditer")
+_LIKE = {"sub": "finditer", "subn": "finditer", "findall": "finditer", "split": "finditer"}
+_MOST = 12
+_META = re.compile(r"(?:\\\w|[()\[\]|*+?{}.^$\\])+")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A pattern, the module that has it, and the methods that are called on it."""
+
+    where: str
+    pattern: re.Pattern[Any]
+    methods: tuple[str, ...]
+
+
+def patterns() -> Iterator[Found]:
+    """Yield every module's compiled patterns, also those inside its tables and those written where they are used."""
+    trees = {path: ast.parse(path.read_text("utf-8")) for path in sorted(ROOT.rglob("*.py"))}
+    calls = [call for tree in trees.values() for call in _method_calls(tree)]
+    for path, tree in trees.items():
+        name = ".".join(("blockrun_magic", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
+        if path.name == "__main__.py":
+            continue
+        module = importlib.import_module(name)
+        for attribute, value in vars(module).items():
+            for pattern in _inside(value):
+                used = {method for variable, method in calls if variable == attribute}
+                # One in a table is used under another name.
+                yield Found(f"{name}.{attribute}", pattern, tuple(sorted(used or {"match"})))
+        for node in ast.walk(tree):
+            inline = _inline(node)
+            if inline is not None:
+                yield Found(f"{name}:{inline[0]}", inline[1], (inline[2],))
+
+
+def _inside(value: Any) -> Iterator[re.Pattern[Any]]:
+    if isinstance(value, re.Pattern):
+        yield value
+    elif isinstance(value, tuple | list | set | frozenset):
+        for each in value:
+            yield from _inside(each)
+    elif isinstance(value, dict):
+        for each in value.values():
+            yield from _inside(each)
+
+
+def _method_calls(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            method = _LIKE.get(node.attr, node.attr)
+            if method in METHODS and isinstance(node.value, ast.Name | ast.Attribute):
+                yield (node.value.id if isinstance(node.value, ast.Name) else node.value.attr), method
+
+
+def _inline(node: ast.AST) -> tuple[int, re.Pattern[Any], str] | None:
+    """Return line, pattern and method of a call like `re.sub("a+", ...)`."""
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args):
+        return None
+    owner, method = node.func.value, _LIKE.get(node.func.attr, node.func.attr)
+    first = node.args[0]
+    if not (isinstance(owner, ast.Name) and owner.id == "re" and method in METHODS and isinstance(first, ast.Constant)):
+        return None
+    return node.lineno, re.compile(first.value), method
+
+
+def alphabet(pattern: re.Pattern[Any]) -> list[str]:
+    """Return the short texts that a pattern is made of: its literals, and one or two members of each class."""
+    text = pattern.pattern if isinstance(pattern.pattern, str) else pattern.pattern.decode("latin-1")
+    # The parser takes common beginnings of alternatives apart: words are also read from the pattern's own text.
+    tokens = dict.fromkeys(word for word in _META.split(text) if len(word) > 1)
+    _collect(_parser.parse(text, pattern.flags & ~re.UNICODE), tokens)
+    return sorted(tokens, key=len, reverse=True)[:_MOST]  # words first: "<!--" says more than its letters
+
+
+def _collect(tree: Any, tokens: dict[str, None]) -> None:
+    run = ""
+    for operation, argument in tree:
+        if operation is sre.LITERAL:
+            run += chr(argument)
+            tokens[chr(argument)] = None
+            continue
+        if len(run) > 1:
+            tokens[run] = None
+        run = ""
+        _of_operation(operation, argument, tokens)
+    if len(run) > 1:
+        tokens[run] = None
+
+
+def _of_operation(operation: Any, argument: Any, tokens: dict[str, None]) -> None:
+    if operation is sre.IN:
+        for member in _members(argument):
+            tokens[member] = None
+    elif operation in (sre.ANY, sre.NOT_LITERAL):
+        tokens["x"] = None
+    elif operation in (sre.MAX_REPEAT, sre.MIN_REPEAT, sre.POSSESSIVE_REPEAT):
+        _collect(argument[2], tokens)
+    elif operation is sre.SUBPATTERN:
+        _collect(argument[3], tokens)
+    elif operation is sre.ATOMIC_GROUP:
+        _collect(argument, tokens)
+    elif operation in (sre.ASSERT, sre.ASSERT_NOT):
+        _collect(argument[1], tokens)
+    elif operation is sre.BRANCH:
+        for branch in argument[1]:
+            _collect(branch, tokens)
+
+
+_CATEGORIES = {
+    sre.CATEGORY_DIGIT: "7",
+    sre.CATEGORY_WORD: "a",
+    sre.CATEGORY_SPACE: " ",
+    sre.CATEGORY_NOT_DIGIT: "b",
+    sre.CATEGORY_NOT_WORD: "-",
+    sre.CATEGORY_NOT_SPACE: "c",
+}
+
+
+def _members(members: Sequence[Any]) -> Iterator[str]:
+    if members[0][0] is sre.NEGATE:
+        yield "x"
+        return
+    for operation, argument in members[:6]:
+        if operation is sre.LITERAL:
+            yield chr(argument)
+        elif operation is sre.RANGE:
+            yield chr(argument[0])
+        elif operation is sre.CATEGORY:
+            yield _CATEGORIES[argument]
