@@ -59,7 +59,7 @@ unit: .make/test
 	$(BIN)/pytest -q -n 2 tests/unit
 
 fuzz: .make/test
-	EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n 2 -m hypothesis --hypothesis-profile=fuzz tests/unit
+	EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n 2 -m "hypothesis or fuzz" --hypothesis-profile=fuzz tests/unit
 
 docs: .make/docs
 	$(BIN)/python -m sphinx -q -W --keep-going -E -b html docs build/docs

@@ -168,7 +168,7 @@ class _NotebookPricer:
         """Take over the plain values that `code` sets; return whether it calls for pictures itself."""
         try:
             tree = ast.parse(code)
-        except SyntaxError:
+        except (SyntaxError, ValueError, RecursionError, MemoryError):  # a stranger's cell may be nested without end
             return False
         for step in tree.body:
             if isinstance(step, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.For):
