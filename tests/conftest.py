@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,10 @@ settings.register_profile(
     "fuzz", deadline=None, suppress_health_check=_SLOW, max_examples=int(os.environ.get("EXAMPLES", "2000"))
 )
 settings.load_profile("any machine")
+
+# A background job of a shell ignores SIGINT, and so would every process that a test starts and interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _OURS = ("BLOCKRUN_", "BASE_CHAIN_", "SOLANA_")
 

@@ -18,7 +18,7 @@ import time
 import traceback
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import wraps
 from pathlib import Path
@@ -123,9 +123,13 @@ def nursery() -> Iterator[Nursery]:
     with subprocess.Popen(
         [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
-        yield Nursery(process)
-        assert process.stdin is not None
-        process.stdin.close()
+        try:
+            yield Nursery(process)
+            assert process.stdin is not None
+            process.stdin.close()
+            process.wait(timeout=60)
+        finally:
+            process.kill()
 
 
 @contextmanager
@@ -138,6 +142,9 @@ def practice_gateway(folder: Path) -> Iterator[str]:
             yield process.stdout.readline().strip()
         finally:
             process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=60)
+            process.kill()
 
 
 def payer_of(name: str) -> Wallet:
