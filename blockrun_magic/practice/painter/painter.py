@@ -16,8 +16,8 @@ from PIL import Image, ImageDraw, ImageFont
 from blockrun_magic.practice.painter.abstract import paint_abstract
 from blockrun_magic.practice.painter.canvas import Canvas
 from blockrun_magic.practice.painter.filters import apply_look
+from blockrun_magic.practice.painter.flowers import paint_flowers
 from blockrun_magic.practice.painter.land import (
-    paint_flowers,
     paint_forest,
     paint_ground,
     paint_mountains,

@@ -66,7 +66,7 @@ class PaidEndpoints:
         """Answer a POST: a price, the images, a job, or an error."""
         self.state.count("requests")
         try:
-            fields = read_fields(http.headers.get("content-type", ""), await http.body())
+            fields = await read_fields(http)
             order, triggers = await asyncio.to_thread(order_from, fields, operation, self.catalog)
             exchange = Exchange(http, order, self._terms(http, order, triggers))
         except InvalidRequest as refused:

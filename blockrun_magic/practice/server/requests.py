@@ -1,4 +1,4 @@
-"""What arrives at the practice gateway, read into an `ImageRequest`, or refused in helpful words."""
+"""Request bodies of the practice gateway, read into an `ImageRequest` or refused with the reason."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import binascii
 import io
 import json
 import re
-from email.parser import BytesHeaderParser
 from typing import TYPE_CHECKING, Any
 
 from blockrun_magic.errors import RequestError
@@ -15,6 +14,8 @@ from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.practice.server.triggers import Triggers, UnknownTrigger
 
 if TYPE_CHECKING:
+    from starlette.requests import Request
+
     from blockrun_magic.gateway.catalog.catalog import Catalog, Model
     from blockrun_magic.gateway.request import Operation
 
@@ -25,6 +26,8 @@ _DATA_URI = re.compile(r"data:(image/(?:png|jpeg|jpg|webp));base64,", re.IGNOREC
 _FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 _MAX_PIXELS = 64_000_000
 _MAX_N = 10
+_MAX_TEXT = 16 * 2**20
+"""Bytes of a field without a file name: a data URI may be in one."""
 
 
 class InvalidRequest(Exception):
@@ -46,12 +49,12 @@ def _typed(message: str, code: str) -> InvalidRequest:
     return InvalidRequest(400, {"error": {"message": message, "type": "invalid_request_error", "code": code}})
 
 
-def read_fields(content_type: str, body: bytes) -> dict[str, Any]:
-    """Return the fields of a JSON or multipart body; files as `Upload`. Raises Refused."""
-    if content_type.lower().startswith("multipart/form-data"):
-        return _read_multipart(content_type, body)
+async def read_fields(http: Request) -> dict[str, Any]:
+    """Return the fields of a JSON or multipart body, files as bytes; raises InvalidRequest."""
+    if http.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        return await _read_form(http)
     try:
-        fields = json.loads(body)
+        fields = json.loads(await http.body())
     except (ValueError, RecursionError):
         raise _plain("The body is not JSON.") from None
     if not isinstance(fields, dict):
@@ -59,28 +62,26 @@ def read_fields(content_type: str, body: bytes) -> dict[str, Any]:
     return fields
 
 
-def _read_multipart(content_type: str, body: bytes) -> dict[str, Any]:
-    boundary = BytesHeaderParser().parsebytes(f"Content-Type: {content_type}\r\n\r\n".encode()).get_boundary()
-    if not boundary:
-        raise _plain("The multipart body has no boundary.")
+async def _read_form(http: Request) -> dict[str, Any]:
+    from starlette.datastructures import UploadFile
+    from starlette.exceptions import HTTPException
+
     fields: dict[str, Any] = {}
-    for part in (b"\r\n" + body).split(b"\r\n--" + boundary.encode())[1:]:
-        head, separator, content = part.removeprefix(b"\r\n").partition(b"\r\n\r\n")
-        if not separator:
-            continue
-        headers = BytesHeaderParser().parsebytes(head + b"\r\n\r\n")
-        name = str(headers.get_param("name", "", "content-disposition"))
-        if headers.get_param("filename", None, "content-disposition") is None:
-            fields[name] = content.decode("utf-8", "replace")
-        elif name in {"image", "image[]"}:
-            fields.setdefault("image", []).append(_upload(content, "image"))
-        else:
-            fields[name] = _upload(content, name)
+    try:
+        async with http.form(max_part_size=_MAX_TEXT) as form:
+            for name, value in form.multi_items():
+                content = await value.read() if isinstance(value, UploadFile) else value
+                if name in {"image", "image[]"} and isinstance(content, bytes):
+                    fields.setdefault("image", []).append(content)
+                else:
+                    fields[name] = content
+    except HTTPException as error:
+        raise _plain(f"The multipart body cannot be read: {error.detail}") from None
     return fields
 
 
 def _upload(data: bytes, field: str) -> Upload:
-    """Return the image in `data`, whose bytes say what it is; raises Refused."""
+    """Return the image in `data`, whose bytes say what it is; raises InvalidRequest."""
     from PIL import Image
 
     try:
@@ -95,9 +96,9 @@ def _upload(data: bytes, field: str) -> Upload:
 
 
 def _image(value: Any, field: str) -> Upload:
-    """Return the image in a data URI; a multipart file is one already."""
-    if isinstance(value, Upload):
-        return value
+    """Return the image in a file of a form, or in a data URI; raises InvalidRequest."""
+    if isinstance(value, bytes):
+        return _upload(value, field)
     match = _DATA_URI.match(value) if isinstance(value, str) else None
     if match is None:
         raise _typed(f"{field} must be a data URI of a PNG, JPEG or WebP: data:image/png;base64,...", "invalid_image")
@@ -142,7 +143,7 @@ def _abilities(model: Model) -> str:
 
 
 def order_from(fields: dict[str, Any], operation: Operation, catalog: Catalog) -> tuple[ImageRequest, Triggers]:
-    """Return the request that `fields` ask for, with its triggers; raises Refused."""
+    """Return the request that `fields` ask for, with its triggers; raises InvalidRequest."""
     prompt = _text(fields, "prompt", None)
     if not prompt or not prompt.strip():
         raise _plain("prompt is required and must not be empty.")
