@@ -1,1 +1,1 @@
-"""A gateway to learn on: the whole protocol on this machine, with play money."""
+"""The practice gateway: the whole protocol on this machine, with play money."""

@@ -1,4 +1,4 @@
-"""What is painted for words the painter does not know: bands of flowing color, one over the other."""
+"""Abstract images for prompts that the painter does not know: flowing bands of color."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BANDS = 8
 
 
 def paint_abstract(canvas: Canvas, scene: Scene) -> None:
-    """Paint flowing bands in the prompt's colors, or in a ramp that the prompt's own chance picks."""
+    """Paint flowing bands in the prompt's colors, or in a ramp chosen by the prompt's random generator."""
     rng = canvas.fork("abstract")
     ramp = _RAMPS[rng.randrange(len(_RAMPS))]
     if scene.colors:
@@ -55,7 +55,7 @@ def paint_abstract(canvas: Canvas, scene: Scene) -> None:
 
 
 def _band(canvas: Canvas, line: list[Point], color: RGB) -> None:
-    """Paint one band with the soft shadow it throws on those behind."""
+    """Paint one band, with its soft shadow on the bands behind it."""
     size = canvas.size
     top = max(0, min(size[1] - 2, int(min(y for _, y in line)) - int(40 * canvas.unit)))
     height = size[1] - top

@@ -1,4 +1,4 @@
-"""What the painter paints on: gradients, cloud-like noise, smooth shapes and glows, on Pillow alone."""
+"""A canvas of Pillow only: gradients, cloud-like noise, smooth shapes and glows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STEPS = 192
 
 
 def mix(first: RGB, second: RGB, share: float) -> RGB:
-    """Return `first` with `share` (0 to 1) of `second` in it."""
+    """Return `first` mixed with `share` (0 to 1) of `second`."""
     red, green, blue = (round(a + (b - a) * share) for a, b in zip(first, second, strict=True))
     return red, green, blue
 
@@ -78,12 +78,12 @@ def shape(size: tuple[int, int], *polygons: list[Point]) -> Image.Image:
 
 @lru_cache(maxsize=8)
 def _falloff(power: float) -> Image.Image:
-    """Return a soft round spot, white in the middle and black from its rim on."""
+    """Return a soft round spot, white in the middle and black outside its rim."""
     return Image.radial_gradient("L").point([round(255 * max(0.0, 1 - level / 180) ** power) for level in range(256)])
 
 
 class Canvas:
-    """An image in the making: `unit` is a thousandth of its shorter side, `rng` its own chance."""
+    """An unfinished image: `unit` is a thousandth of its shorter side, `rng` its random generator."""
 
     def __init__(self, size: tuple[int, int], seed: int) -> None:
         self.size = size
@@ -93,16 +93,16 @@ class Canvas:
         self.image = Image.new("RGB", size)
 
     def fork(self, name: str) -> random.Random:
-        """Return chance of its own for one element, so that adding another does not change it."""
+        """Return a separate random generator for one element, so that other elements do not change it."""
         return random.Random(f"{self.rng.random()} {name}")  # noqa: S311
 
     def fill(self, paint: RGB | Image.Image, mask: Image.Image, top: int = 0) -> None:
-        """Lay a color or an image on, through `mask`, which begins at `top`."""
+        """Paint a color or an image through `mask`, which starts at `top`."""
         box = (0, top, mask.width, top + mask.height)
         self.image.paste(paint, box, mask)
 
     def screen(self, light: Image.Image, box: tuple[int, int] = (0, 0)) -> None:
-        """Add light where `light` lies, as two projectors would."""
+        """Add the light of `light`, as a second projector would."""
         area = (box[0], box[1], box[0] + light.width, box[1] + light.height)
         self.image.paste(ImageChops.screen(self.image.crop(area), light), box)
 
@@ -133,6 +133,6 @@ class Canvas:
         self.image.paste(color, (int(center[0]) - reach, int(center[1]) - reach), mask)
 
     def stamp(self, sprite: Image.Image, center: Point) -> None:
-        """Lay a sprite with transparency on, its middle at `center`."""
+        """Paint a transparent sprite with its middle at `center`."""
         place = (int(center[0] - sprite.width / 2), int(center[1] - sprite.height / 2))
         self.image.paste(sprite.convert("RGB"), place, sprite.getchannel("A"))

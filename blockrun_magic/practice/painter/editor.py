@@ -1,6 +1,6 @@
-"""Edits without a model: what the prompt names is painted into the source, and nowhere but in the mask.
+"""Edits without a model: the subjects of the prompt are painted into the source, inside the mask only.
 
-Outside the white of the mask every pixel is the source's own, resized to the asked size.
+Outside the white of the mask, every pixel is the source's, resized to the requested size.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SKY_SHARE = 0.62
 
 
 def fit_source(source: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Return `source` as RGB in `size`, transparency on white; as it is when it has that size."""
+    """Return `source` as RGB in `size`, transparency on white; unchanged if it has that size."""
     if source.mode in {"RGBA", "LA", "PA"} or "transparency" in source.info:
         clear = source.convert("RGBA")
         source = Image.new("RGB", clear.size, (255, 255, 255))
@@ -83,7 +83,7 @@ def edit(
 
 
 def _feathered(window: Image.Image) -> Image.Image:
-    """Return the mask with an edge that is soft on its inside only."""
+    """Return the mask with a soft edge on the inside."""
     radius = max(1, min(window.size) // 90)
     soft = window.filter(ImageFilter.BoxBlur(radius)).point([max(0, level * 2 - 255) for level in range(256)])
     return ImageChops.darker(soft, window)
@@ -102,7 +102,7 @@ def _fused(sources: Sequence[Image.Image], size: tuple[int, int]) -> Image.Image
 
 
 def _changed(part: Image.Image, scene: Scene, seed: int, *, whole: bool) -> Image.Image:
-    """Return the part of the source that may change, changed."""
+    """Return the changed version of the part that may change."""
     canvas = Canvas(part.size, seed)
     if scene.land_said:
         canvas.image = Image.blend(part, paint_scene(scene, part.size, seed), 0.6 if whole else 1.0)
@@ -122,7 +122,7 @@ def _changed(part: Image.Image, scene: Scene, seed: int, *, whole: bool) -> Imag
 
 
 def _new_sky(part: Image.Image, scene: Scene, seed: int, *, whole: bool) -> Image.Image:
-    """Return the part under another sky: all of it, or its upper half with the rest in that light."""
+    """Return the part with another sky: all of it, or its upper half, with the rest in that light."""
     sky = Canvas(part.size, seed)
     paint_sky(sky, scene, 1.0 if not whole else _SKY_SHARE)
     if not whole:
@@ -145,7 +145,7 @@ def _graded(part: Image.Image, scene: Scene, share: float) -> Image.Image:
 
 
 def _into(canvas: Canvas, scene: Scene) -> None:
-    """Draw the creatures so that they fill the part; other subjects where they stand in a scene."""
+    """Draw creatures large enough to fill the part, and other subjects at their place in a scene."""
     actors = [name for name in scene.subjects if name in CREATURES or name == "robot"]
     if not actors:
         paint_subjects(canvas, scene, 0.6)

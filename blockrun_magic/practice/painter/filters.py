@@ -1,4 +1,4 @@
-"""The hand of each model: what it does to a scene in natural colors, so that models tell apart."""
+"""Filters that give each model a look of its own, so that models differ visibly."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _curves(image: Image.Image, red: Curve, green: Curve, blue: Curve) -> Image.
 
 
 def _bloom(image: Image.Image, strength: float, radius: float = 5) -> Image.Image:
-    """Return the image with its lights spilling over."""
+    """Return the image with glowing lights."""
     small = image.reduce(8).point([round(max(0, level - 96) * 1.6 * strength) for level in range(256)] * 3)
     light = small.filter(ImageFilter.GaussianBlur(radius)).resize(image.size, Image.Resampling.BILINEAR)
     return ImageChops.screen(image, light)
@@ -59,7 +59,7 @@ def _contrast(level: float) -> float:
 
 
 def _warm(image: Image.Image, rng: random.Random) -> Image.Image:
-    """Soft and warm, on canvas."""
+    """Return a soft, warm image on canvas."""
     soft = image.reduce(2).filter(ImageFilter.MedianFilter(3)).resize(image.size, Image.Resampling.BICUBIC)
     soft = _curves(
         Image.blend(image, soft, 0.7),
@@ -71,7 +71,7 @@ def _warm(image: Image.Image, rng: random.Random) -> Image.Image:
 
 
 def _warm_pro(image: Image.Image, rng: random.Random) -> Image.Image:
-    """Warm and clear, with light from one corner."""
+    """Return a warm, clear image with light from one corner."""
     clear = _curves(image, lambda v: 0.02 + 1.05 * v, lambda v: 1.01 * v, lambda v: 0.9 * v)
     leak = Image.radial_gradient("L").resize(image.size).point([max(0, 130 - level) for level in range(256)])
     leak = ImageChops.offset(leak, image.width * rng.choice((-1, 1)) * 2 // 5, -image.height * 2 // 5)
@@ -80,7 +80,7 @@ def _warm_pro(image: Image.Image, rng: random.Random) -> Image.Image:
 
 
 def _cinematic(image: Image.Image, _rng: random.Random) -> Image.Image:
-    """High contrast, teal shadows and amber lights, with the streaks of a wide lens."""
+    """Return high contrast, teal shadows and amber lights, with the streaks of a wide lens."""
     graded = _curves(
         image,
         lambda v: 0.2 * v + 0.86 * _contrast(v),
@@ -111,7 +111,7 @@ def _poster(colors: int, paper: RGB, ink: RGB) -> Look:
 
 
 def _points(image: Image.Image, rng: random.Random) -> Image.Image:
-    """Dots of pure color beside each other, as in Seurat."""
+    """Return dots of pure color, as in Seurat."""
     step = max(3.0, min(image.size) / 120)
     canvas = image.filter(ImageFilter.BoxBlur(step * 0.5)).point([level * 215 // 255 for level in range(256)] * 3)
     small = image.resize((max(1, int(image.width / step)), max(1, int(image.height / step))), Image.Resampling.BOX)
@@ -132,7 +132,7 @@ def _points(image: Image.Image, rng: random.Random) -> Image.Image:
 
 
 def _crayon(image: Image.Image, rng: random.Random) -> Image.Image:
-    """Strokes of wax crayon, all one way."""
+    """Return strokes of wax crayon in one direction."""
     step = max(3.0, min(image.size) / 116)
     canvas = image.filter(ImageFilter.BoxBlur(step)).point([28 + level * 224 // 255 for level in range(256)] * 3)
     small = image.resize((max(1, int(image.width / step)), max(1, int(image.height / step))), Image.Resampling.BOX)
@@ -153,7 +153,7 @@ def _crayon(image: Image.Image, rng: random.Random) -> Image.Image:
 
 
 def _ink(image: Image.Image, rng: random.Random) -> Image.Image:
-    """Ink wash on rice paper, with a red seal."""
+    """Return an ink wash on rice paper, with a red seal."""
     gray = image.convert("L").filter(ImageFilter.BoxBlur(1))
     gray = ImageOps.autocontrast(gray.reduce(2), 1).resize(image.size, Image.Resampling.BICUBIC)
     wash = ImageOps.colorize(gray, (24, 26, 34), (252, 246, 232), (172, 174, 170))
@@ -171,7 +171,7 @@ def _ink(image: Image.Image, rng: random.Random) -> Image.Image:
 
 
 def _neon(first: RGB, second: RGB, ground: RGB) -> Look:
-    """Return the look of tubes of light along every edge."""
+    """Return neon tubes along every edge."""
 
     def look(image: Image.Image, _rng: random.Random) -> Image.Image:
         small = image.convert("L").reduce(2).filter(ImageFilter.BoxBlur(1))
@@ -190,7 +190,7 @@ def _neon(first: RGB, second: RGB, ground: RGB) -> Look:
 
 
 def _pastel(image: Image.Image, rng: random.Random) -> Image.Image:
-    """Pale and airy, pink above and mint below."""
+    """Return a pale image, pink above and mint below."""
     pale = _curves(image, lambda v: 0.36 + 0.62 * v, lambda v: 0.35 + 0.61 * v, lambda v: 0.4 + 0.58 * v)
     wash = gradient(image.size, ((255, 206, 226), (226, 214, 250), (206, 240, 232)))
     pale = Image.blend(pale, ImageChops.multiply(pale, wash), 0.8)

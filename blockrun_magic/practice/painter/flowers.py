@@ -1,4 +1,4 @@
-"""Fields of flowers: blossoms, stems and grass, larger towards the viewer."""
+"""Fields of flowers: blossoms, stems and grass, larger toward the viewer."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def paint_flowers(canvas: Canvas, scene: Scene, horizon: float) -> None:
 
 
 def _grass(canvas: Canvas, rng: random.Random, horizon: float, color: RGB) -> None:
-    """Draw blades of grass, longer towards the viewer."""
+    """Draw blades of grass, longer toward the viewer."""
     draw = ImageDraw.Draw(canvas.image)
     shades = [tint(color, tone) for tone in (0.7, 0.9, 1.15, 1.4)]
     for place in sorted(rng.random() for _ in range(1100)):

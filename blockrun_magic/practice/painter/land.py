@@ -19,7 +19,7 @@ __all__ = ["paint_forest", "paint_ground", "paint_mountains", "paint_water"]
 
 
 def paint_mountains(canvas: Canvas, scene: Scene, horizon: float, layers: int = 3) -> None:
-    """Paint ranges one before the other, the farther the hazier, their feet in mist at `horizon`."""
+    """Paint mountain ranges, hazier with distance, their feet in mist at `horizon`."""
     rng = canvas.fork("mountains")
     base = int(canvas.height * horizon) + 2
     palette = scene.palette
@@ -38,7 +38,7 @@ def paint_mountains(canvas: Canvas, scene: Scene, horizon: float, layers: int = 
 
 
 def _range(canvas: Canvas, line: list[Point], top: int, base: int, colors: tuple[RGB, ...], shadow: float) -> None:
-    """Paint one range: the ridge in a gradient, and the sides that the light does not reach."""
+    """Paint one range: a gradient, and the sides in shadow."""
     size = (canvas.width, max(2, base - top))
     outline = [(x, y - top) for x, y in line]
     mask = shape(size, [(0, size[1]), *outline, (size[0], size[1])])
@@ -50,7 +50,7 @@ def _range(canvas: Canvas, line: list[Point], top: int, base: int, colors: tuple
 
 
 def _shaded_sides(line: list[Point], base: int, canvas: Canvas) -> list[list[Point]]:
-    """Return polygons from each larger peak down the side that lies in shadow."""
+    """Return a polygon for the shadow side of each larger peak."""
     rng = canvas.fork("shade")
     sides: list[list[Point]] = []
     reach = 5
@@ -118,7 +118,7 @@ def _plant(canvas: Canvas, mask: Image.Image, color: RGB, scene: Scene, top: int
 
 
 def _frame(canvas: Canvas, scene: Scene, rng: random.Random, color: RGB) -> None:
-    """Paint the tall trees in front, which leave the middle open."""
+    """Paint tall trees in front, at both sides."""
     trees = []
     for _ in range(9):
         side = rng.choice((0, 1))
@@ -155,7 +155,7 @@ def paint_ground(canvas: Canvas, scene: Scene, horizon: float) -> None:
 def _dune_shadow(
     canvas: Canvas, rng: random.Random, mask: Image.Image, line: list[Point], top: int, color: RGB
 ) -> None:
-    """Shade the side of a dune that lies behind its winding crest."""
+    """Shade the far side of a dune, behind its winding crest."""
     at = rng.randrange(8, 40)
     crest = line[at]
     below = mask.height - (crest[1] - top)
@@ -186,7 +186,7 @@ def _soil(scene: Scene) -> tuple[RGB, RGB]:
 
 
 def paint_water(canvas: Canvas, scene: Scene, horizon: float, light: Point) -> None:
-    """Paint water below the horizon: it mirrors what stands above it, broken by waves."""
+    """Paint water below the horizon: a reflection, broken by waves."""
     rng = canvas.fork("water")
     top = int(canvas.height * horizon)
     size = (canvas.width, canvas.height - top)
@@ -204,7 +204,7 @@ def paint_water(canvas: Canvas, scene: Scene, horizon: float, light: Point) -> N
 
 
 def _rippled(mirror: Image.Image, rng: random.Random, unit: float) -> Image.Image:
-    """Shift the mirror sideways in strips that widen towards the viewer."""
+    """Shift the reflection sideways in strips that widen toward the viewer."""
     rippled = mirror.copy()
     y, phase = 0.0, rng.uniform(0, 6.3)
     while y < mirror.height:
@@ -218,7 +218,7 @@ def _rippled(mirror: Image.Image, rng: random.Random, unit: float) -> Image.Imag
 
 
 def _swell(canvas: Canvas, scene: Scene, rng: random.Random, top: int) -> None:
-    """Lay bands of lighter water on, as wind does."""
+    """Paint bands of lighter water, as wind makes them."""
     size = (canvas.width, canvas.height - top)
     field = noise(rng, (3, 26), 3).point([max(0, min(255, (level - 118) * 3)) for level in range(256)])
     mask = field.resize(size, Image.Resampling.BICUBIC).point([level * 52 // 255 for level in range(256)])

@@ -1,7 +1,7 @@
-"""Images without a model: a prompt's words become a scene, and each model has its own hand.
+"""Images without a model: the words of a prompt become a scene, and each model has its own look.
 
 The same prompt, model and index give the same image on every machine; another index is another
-take of it. Each is stamped PRACTICE in its lower right corner.
+take. Each is stamped PRACTICE in its lower right corner.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _STAMP = "PRACTICE"
 
 
 def seed_of(prompt: str, model: str, index: int) -> int:
-    """Return the number all chance of one image begins with."""
+    """Return the seed of one image."""
     text = f"{prompt}\0{model}\0{index}".encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big")
 
@@ -94,7 +94,7 @@ def paint_scene(scene: Scene, size: tuple[int, int], seed: int) -> PaintedImage:
 
 
 def _horizon(scene: Scene) -> float:
-    """Return how far down the sky reaches, 0 to 1."""
+    """Return the height of the horizon, 0 (top) to 1."""
     if "flowers" in scene.features:
         return 0.48
     if "city" in scene.features:

@@ -1,4 +1,4 @@
-"""A prompt read as a scene: what is in it, what time it is, which colors it has."""
+"""Scenes read from prompts: subjects, place, time of day and colors."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ _TRIGGER = re.compile(r"practice:\S+", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What to paint. `features` is where, `subjects` who; `sky_said` when the prompt named a time or sky."""
+    """The scene to paint: `features` is the place; `sky_said` is true if the prompt named a time or sky."""
 
     time: str
     palette: Palette
@@ -136,7 +136,7 @@ class Scene:
 
     @property
     def abstract(self) -> bool:
-        """Whether the prompt names nothing the painter knows."""
+        """True if the painter knows no word of the prompt."""
         return not (self.sky_said or self.land_said or self.subjects)
 
 
@@ -145,7 +145,7 @@ def _found(table: dict[str, str], words: frozenset[str]) -> list[str]:
 
 
 def read_scene(prompt: str, seed: int) -> Scene:
-    """Return the scene that `prompt` describes; what it leaves open is chosen by `seed`."""
+    """Return the scene of `prompt`; `seed` chooses what the prompt does not say."""
     ordered = [word.casefold() for word in _WORD.findall(_TRIGGER.sub(" ", prompt))]
     words = frozenset(ordered)
     chance = random.Random(seed)  # noqa: S311
@@ -171,7 +171,7 @@ def read_scene(prompt: str, seed: int) -> Scene:
 
 
 def _missing_land(land: set[str], time: str, chance: random.Random) -> frozenset[str]:
-    """Return the land a prompt leaves open."""
+    """Return a landscape for a prompt that names none."""
     if land - {"snow"} == {"city"}:
         return frozenset({"water"})
     if land - {"snow"} or time == "space":
@@ -180,7 +180,7 @@ def _missing_land(land: set[str], time: str, chance: random.Random) -> frozenset
 
 
 def _colored(palette: Palette, colors: tuple[RGB, ...], for_subject: bool) -> Palette:
-    """Return the palette leaning towards the prompt's colors; less so when they describe a subject."""
+    """Return the palette tinted with the prompt's colors, more weakly if they describe a subject."""
     if not colors:
         return palette
     share = 0.12 if for_subject else 0.34

@@ -19,7 +19,7 @@ __all__ = ["paint_sky", "paint_weather"]
 
 
 def paint_sky(canvas: Canvas, scene: Scene, horizon: float) -> Point:
-    """Paint the sky down to `horizon` (0 to 1) and return where its light comes from."""
+    """Paint the sky down to `horizon` (0 to 1) and return the position of its light."""
     rng = canvas.fork("sky")
     palette = scene.palette
     height = canvas.height if scene.time == "space" else max(2, int(canvas.height * min(1.0, horizon + 0.02)))
@@ -96,7 +96,7 @@ def _clouds(canvas: Canvas, rng: random.Random, scene: Scene, horizon: float) ->
 
 
 def _aurora(canvas: Canvas, rng: random.Random, horizon: float) -> None:
-    """Paint curtains of light, drawn small and blown up: they are soft by nature."""
+    """Paint curtains of light, drawn small and enlarged, because they are soft."""
     wide, high = 160, 100
     layers = ((86, 255, 170), (60, 220, 190), (150, 96, 240))
     size = (canvas.width, int(canvas.height * horizon))
@@ -139,7 +139,7 @@ def _nebula(canvas: Canvas, rng: random.Random, scene: Scene) -> None:
 
 
 def _planet(canvas: Canvas, rng: random.Random, scene: Scene) -> None:
-    """Paint a shaded planet, with rings now and then."""
+    """Paint a shaded planet, sometimes with rings."""
     radius = int(canvas.unit * rng.uniform(150, 230))
     side = radius * 2
     surface = gradient((side, side), _bands(rng, scene)).rotate(rng.uniform(-25, 25), Image.Resampling.BILINEAR)
@@ -177,7 +177,7 @@ def _rings(canvas: Canvas, center: Point, radius: int, rng: random.Random) -> No
 
 
 def paint_weather(canvas: Canvas, scene: Scene) -> None:
-    """Paint what falls from the sky, over everything else."""
+    """Paint rain or snow over everything else."""
     rng = canvas.fork("weather")
     draw = ImageDraw.Draw(canvas.image)
     unit = canvas.unit

@@ -1,4 +1,4 @@
-"""Creatures as cut-outs: cats, dogs and their like, and a robot, drawn on a square of their own."""
+"""Sprites of creatures and of a robot, each on a square of its own."""
 
 from __future__ import annotations
 

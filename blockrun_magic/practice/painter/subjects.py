@@ -1,4 +1,4 @@
-"""Who and what stands in a scene: creatures, boats, balloons, houses, and where they belong."""
+"""Subjects of a scene: creatures, boats, balloons and houses, at their places."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DIM = {"night": 0.55, "aurora": 0.5, "space": 0.72, "sunset": 0.8, "storm": 0.8
 
 
 def paint_subjects(canvas: Canvas, scene: Scene, horizon: float) -> None:
-    """Paint the subjects of the prompt, those in the distance first."""
+    """Paint the subjects of the prompt, distant ones first."""
     rng = canvas.fork("subjects")
     for name in scene.subjects:
         if name in _PLACED:

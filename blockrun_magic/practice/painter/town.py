@@ -20,7 +20,7 @@ _LAYERS = 3
 
 
 def paint_city(canvas: Canvas, scene: Scene, horizon: float) -> None:
-    """Paint a skyline that stands on `horizon` (0 to 1), the farther the hazier."""
+    """Paint a skyline on `horizon` (0 to 1), hazier with distance."""
     rng = canvas.fork("city")
     palette = scene.palette
     base = int(canvas.height * horizon) + 2
@@ -127,7 +127,7 @@ def _windows(
 
 
 def _shine(canvas: Canvas, lights: Image.Image, color: RGB, dark: bool) -> None:
-    """Light the windows up, and the air around them."""
+    """Add the light of the windows and its glow."""
     canvas.fill(color, lights)
     if not dark:
         return

@@ -1,4 +1,4 @@
-"""The practice gateway as an ASGI application: the routes under /api, and what only practice has."""
+"""The practice gateway as an ASGI application: the routes under /api, and routes of practice only."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class _ConnectionMiddleware:
 
 
 class _AbortResponse(Response):
-    """No answer: the connection is dropped in its place."""
+    """A response that drops the connection instead of answering."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  ASGI's signature
         scope["connection"].abort()
@@ -158,7 +158,7 @@ def build_app(state: Database, catalog: Catalog, options: Options | None = None)
         Route("/practice/authorization/{payer}/{nonce}", routes.authorization),
         Route("/practice/faucet", routes.faucet, methods=["POST"]),
     ]
-    # A page in a browser must not talk to it under a name of its own choosing.
+    # DNS rebinding: a web page must not reach the server under a host name of its own.
     own_hosts = Middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK_HOSTS])
     gateway = Starlette(
         routes=[Mount("/api", routes=paths)], middleware=[own_hosts], exception_handlers={DropConnection: _hang_up}

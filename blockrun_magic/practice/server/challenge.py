@@ -1,4 +1,4 @@
-"""What the practice gateway asks for: x402 requirements, v2 and v1, and the challenge around them."""
+"""Payment requirements of the practice gateway, x402 v2 and v1, and the 402 response around them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def to_base64_json(value: dict[str, Any]) -> str:
 
 
 def from_base64_json(header: str) -> Any:
-    """Return what an x402 header holds; raises ValueError unless it is padded base64 of JSON."""
+    """Return the JSON value of an x402 header; raises ValueError unless it is padded base64 of JSON."""
     try:
         return json.loads(base64.b64decode(header.encode("ascii"), validate=True))
     except RecursionError:
@@ -40,7 +40,7 @@ def price_of(amount: int) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class PaymentRequirements:
-    """The price of one request, in micro-USDC, and where it may be paid."""
+    """The price of one request in micro-USDC, and its payee."""
 
     network: Network
     amount: int

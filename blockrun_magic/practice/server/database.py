@@ -1,6 +1,6 @@
-"""What the practice gateway remembers, in SQLite: balances, orders, settlements and jobs.
+"""The database of the practice gateway, in SQLite: balances, requests, settlements and jobs.
 
-Several processes may serve one file; whatever moves play money does so in one transaction.
+Several processes may share one file; every move of play money is one transaction.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _WAIT_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """One transfer of play money and what it bought."""
+    """One transfer of play money, and the request that it paid for."""
 
     seq: int
     tx: str
@@ -64,7 +64,7 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A verified order that is paid for when it is collected."""
+    """A verified request that is paid for when its images are collected."""
 
     id: str
     payer: str
@@ -76,7 +76,7 @@ class Job:
 
 
 def transaction_of(payer: str, nonce: str) -> str:
-    """Return the transaction hash that settling this authorization has."""
+    """Return the transaction hash of this authorization's settlement."""
     return "0x" + hashlib.sha256(f"practice settlement {payer} {nonce}".encode()).hexdigest()
 
 
@@ -114,12 +114,12 @@ class Database:
             return row
 
     def balance(self, address: str) -> int:
-        """Return what `address` holds, in micro-USDC."""
+        """Return the balance of `address`, in micro-USDC."""
         row = self._one("SELECT balance FROM wallets WHERE address = ?", address.lower())
         return self.start_balance if row is None else int(row["balance"])
 
     def refill(self, address: str) -> int:
-        """Fill the wallet up to the start balance and return what it holds, in micro-USDC."""
+        """Refill the wallet to the start balance and return its balance, in micro-USDC."""
         with self._transaction():
             balance = max(self.balance(address), self.start_balance)
             self._set_balance(address, balance)
@@ -129,7 +129,7 @@ class Database:
         self._db.execute("INSERT OR REPLACE INTO wallets VALUES (?, ?)", (address.lower(), balance))
 
     def count(self, name: str) -> int:
-        """Add one to the counter `name` and return what it was before."""
+        """Add one to the counter `name` and return its previous value."""
         sql = "INSERT INTO counters VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET value = value + 1"
         with self._transaction():
             self._db.execute(sql, (name,))
@@ -141,7 +141,7 @@ class Database:
         return 0 if row is None else int(row["value"])
 
     def keep_order(self, request: ImageRequest) -> None:
-        """Keep `request` with its images' bytes, so that what it bought can be painted again."""
+        """Store `request` with the bytes of its images, so that its result can be painted again."""
         with self._transaction() as db:
             row = (request.digest, json.dumps(request.to_record()))
             db.execute("INSERT OR IGNORE INTO orders VALUES (?, ?)", row)
@@ -150,7 +150,7 @@ class Database:
                 db.execute("INSERT OR IGNORE INTO uploads VALUES (?, ?, ?)", row3)
 
     def order(self, digest: str) -> ImageRequest:
-        """Return the kept request; raises KeyError when there is none."""
+        """Return the stored request; raises KeyError if there is none."""
         row = self._one("SELECT record FROM orders WHERE digest = ?", digest)
         if row is None:
             raise KeyError(digest)
@@ -173,7 +173,7 @@ class Database:
         return Upload(row["data"], row["media_type"], digest)
 
     def settlement(self, payer: str, nonce: str) -> Settlement | None:
-        """Return what this authorization paid for, or None while it is unused."""
+        """Return the settlement of this authorization, or None while it is unused."""
         return _settlement(
             self._one("SELECT * FROM settlements WHERE payer = ? COLLATE NOCASE AND nonce = ?", payer, nonce)
         )
@@ -193,10 +193,10 @@ class Database:
         return [Settlement(**dict(row)) for row in rows]
 
     def settle(self, cheque: PaymentPayload, request: ImageRequest, job: Job | None = None) -> tuple[Settlement, bool]:
-        """Move the money once and return the settlement, and whether it is new; raises Rejected.
+        """Move the money once; return the settlement, and whether it is new. Raises InvalidPayment.
 
-        The same authorization for the same request, and a job that was collected already, return the
-        settlement there is.
+        The same authorization for the same request, and a job that was already collected, return the
+        existing settlement.
         """
         with self._transaction():
             earlier = self.settlement_of(job.id) if job else None
@@ -213,7 +213,7 @@ class Database:
             return self._record(cheque, request, job), True
 
     def check_balance(self, cheque: PaymentPayload) -> None:
-        """Raise Rejected unless the payer holds what the cheque is over."""
+        """Raise InvalidPayment unless the payer's balance covers the amount."""
         balance = self.balance(cheque.payer)
         if balance < cheque.value:
             details = f"The wallet holds {balance} micro-USDC; the price is {cheque.value}."
@@ -233,7 +233,7 @@ class Database:
         return Settlement(seq, *values)
 
     def open_job(self, cheque: PaymentPayload, request: ImageRequest, seconds: float) -> Job:
-        """Return the job that this authorization opened, opening it first if need be; raises Rejected."""
+        """Return the job of this authorization, opened if necessary; raises InvalidPayment."""
         with self._transaction() as db:
             known = self.job_paid_by(cheque.payer, cheque.nonce)
             if known is not None:
@@ -258,7 +258,7 @@ class Database:
 
 
 def replayed() -> InvalidPayment:
-    """Return the rejection of an authorization that was used for something else."""
+    """Return the rejection of an authorization that paid for another request."""
     return InvalidPayment(
         "This authorization was used already.", "invalid_exact_evm_nonce_already_used", "PAYMENT_REPLAY"
     )

@@ -1,4 +1,4 @@
-"""The gateway's desk: takes an order and its payment, settles once, and hands the images over."""
+"""Handlers of the paid endpoints: read a request and its payment, settle once, return the images."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def origin_of(request: Request) -> str:
 
 
 class PaidEndpoints:
-    """Answers the paid endpoints; everything it knows is in `state`."""
+    """Answers the paid endpoints; all state is in `state`."""
 
     def __init__(self, state: Database, catalog: Catalog, gallery: ImageCache, options: Options) -> None:
         self.state = state
@@ -129,7 +129,7 @@ class PaidEndpoints:
         return await self._hooked("settled", exchange, await self._deliver(exchange.http, order, settlement))
 
     async def _repeated(self, exchange: Exchange, order: ImageRequest, cheque: PaymentPayload) -> Response | None:
-        """Return the answer an authorization had before, or None for a new one; raises Rejected."""
+        """Return the earlier answer to this authorization, or None if it is new; raises InvalidPayment."""
         job = self.state.job_paid_by(cheque.payer, cheque.nonce)
         settlement = self.state.settlement_of(job.id) if job else None
         settlement = settlement or self.state.settlement(cheque.payer, cheque.nonce)
@@ -189,7 +189,7 @@ class PaidEndpoints:
         return JSONResponse((extra or {}) | body, headers=headers)
 
     def _fault(self, triggers: Triggers, cheque: PaymentPayload) -> Response | None:
-        """Return the error that the prompt asked for before payment, if any; raises Rejected, Dropped."""
+        """Return the error that a trigger requests before payment, or None; raises InvalidPayment, DropConnection."""
         if "402" in triggers:
             raise InvalidPayment("The facilitator refused the payment (practice).", "unexpected_verify_error")
         if "lost-unpaid" in triggers and self.state.count(f"lost-unpaid {cheque.nonce}") == 0:
@@ -204,7 +204,7 @@ class PaidEndpoints:
         return None
 
     def _job_seconds(self, order: ImageRequest, triggers: Triggers) -> float | None:
-        """Return how long the order takes as a job, or None when it is answered at once."""
+        """Return the seconds that a job takes, or None for an immediate answer."""
         if triggers.seconds is not None:
             return triggers.seconds
         return self.options.slow_seconds if order.model.startswith(_SLOW_MODELS) else None
@@ -244,7 +244,7 @@ class PaidEndpoints:
         return await self.options.hook(point, exchange)
 
     async def _hooked(self, point: str, exchange: Exchange, answer: Response) -> Response:
-        """Return `answer`, or what the hook sends in its place."""
+        """Return `answer`, or the hook's response instead."""
         exchange.response = answer
         return await self._hook(point, exchange) or answer
 

@@ -1,4 +1,4 @@
-"""The images that were bought, painted when they are asked for, and the damaged ones triggers ask for."""
+"""Images that were bought, painted on request, and the damaged ones that triggers request."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ def _paint(request: ImageRequest, index: int) -> bytes:
 
 
 class ImageCache:
-    """Paints at most two images at a time, off the event loop, and keeps the last few."""
+    """Paints at most two images at a time, outside the event loop, and caches the last few."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         self._easels = asyncio.Semaphore(_AT_ONCE)
 
     async def image(self, settlement: Settlement, request: ImageRequest, position: int) -> tuple[bytes, str]:
-        """Return bytes and media type of the image at `position` among those that were bought."""
+        """Return the bytes and media type of the bought image at `position`."""
         triggers = Triggers.read(request.prompt)
         if "html" in triggers:
             return _PAGE, "text/html"

@@ -81,7 +81,7 @@ async def _read_form(http: Request) -> dict[str, Any]:
 
 
 def _upload(data: bytes, field: str) -> Upload:
-    """Return the image in `data`, whose bytes say what it is; raises InvalidRequest."""
+    """Return the image in `data`, its type detected from its bytes; raises InvalidRequest."""
     from PIL import Image
 
     try:
@@ -136,14 +136,14 @@ def _images(fields: dict[str, Any], operation: Operation) -> tuple[tuple[Upload,
 
 
 def _abilities(model: Model) -> str:
-    """Return what a model takes, in a sentence."""
+    """Return a sentence about the sizes, qualities and edits of a model."""
     qualities = f"; quality {' or '.join(model.qualities)}" if model.qualities else ""
     edits = f"edits with up to {model.max_images} images" if model.edits else "no edits"
     return f"{model.id} takes {', '.join(model.sizes)}{qualities}; {edits}{', mask' if model.takes_mask else ''}."
 
 
 def order_from(fields: dict[str, Any], operation: Operation, catalog: Catalog) -> tuple[ImageRequest, Triggers]:
-    """Return the request that `fields` ask for, with its triggers; raises InvalidRequest."""
+    """Return the request in `fields`, and its triggers; raises InvalidRequest."""
     prompt = _text(fields, "prompt", None)
     if not prompt or not prompt.strip():
         raise _plain("prompt is required and must not be empty.")

@@ -1,4 +1,4 @@
-"""The answer to a settled payment: images, price and receipt, in the forms the gateway uses."""
+"""Responses to settled payments: images, price and receipt, in the forms of the real gateway."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["receipt_headers", "result_body"]
 
 
 def _form(request: ImageRequest, settlement: Settlement, triggers: Triggers) -> str:
-    """Return how the images travel: "url", "data" or "b64"."""
+    """Return the form of the images: "url", "data" or "b64"."""
     if triggers.form:
         return triggers.form
     if request.model.startswith("openai/gpt-image"):

@@ -1,4 +1,4 @@
-"""The practice gateway as a server on this machine's loopback: in this process, or on its own."""
+"""The practice gateway as a server on the loopback, in this process or in its own."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class PracticeServer:
             state.close()
 
     async def _serve(self, state: Database) -> None:
-        # Imported here: the thread pays for it while the caller goes on.
+        # Imported here, so that the thread waits for it and not the caller.
         from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
         from blockrun_magic.practice.server.app import build_app
         from blockrun_magic.practice.server.handlers import Options

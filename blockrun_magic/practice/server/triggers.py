@@ -1,8 +1,8 @@
-"""Words in a prompt that make the practice gateway misbehave: `practice:429`, `practice:slow=2`.
+"""Triggers: words in a prompt that make the practice gateway fail, as `practice:429` or `practice:slow=2`.
 
-`TRIGGERS` is the source of truth: each name with a sentence that says what happens. A fault acts on
-the *paid* call, because the unpaid one only asks for a price; "before payment" means that nothing
-is settled, "after payment" that it is. Several triggers in one prompt act together.
+`TRIGGERS` has each name with a sentence that says what happens. A fault acts on
+the *paid* call, because the unpaid one only asks for a price. "Before payment" means that nothing
+is settled, "after payment" that the payment is settled. Several triggers in one prompt act together.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ _LONG_JOBS = frozenset({"slow", "fail-job", "poll-504"})
 
 
 class UnknownTrigger(ValueError):
-    """A `practice:` word that is in no table."""
+    """An unknown `practice:` word."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One error answer before payment: its status and body, and whether it passes the second time."""
+    """An error response before payment: its status and body, and whether the second request succeeds."""
 
     status: int
     body: dict[str, object]
@@ -91,7 +91,7 @@ FAULTS: dict[str, Fault] = {
 
 @dataclass(frozen=True, slots=True)
 class Triggers:
-    """The triggers of one prompt, in the order in which they stand."""
+    """The triggers of one prompt, in their order."""
 
     names: tuple[str, ...]
     seconds: float | None
@@ -99,7 +99,7 @@ class Triggers:
 
     @classmethod
     def read(cls, prompt: str) -> Triggers:
-        """Return the triggers in `prompt`; raises UnknownTrigger for a `practice:` word not in the table."""
+        """Return the triggers in `prompt`; raises UnknownTrigger for another `practice:` word."""
         names: list[str] = []
         seconds: float | None = None
         for match in _WORD.finditer(prompt):
@@ -116,10 +116,10 @@ class Triggers:
 
     @property
     def faults(self) -> tuple[tuple[str, Fault], ...]:
-        """The error answers before payment, by name."""
+        """The error responses before payment, by name."""
         return tuple((name, FAULTS[name]) for name in self.names if name in FAULTS)
 
     @property
     def form(self) -> str | None:
-        """The result form that was asked for ("url", "data", "b64"), or None."""
+        """The requested form of the result ("url", "data" or "b64"), or None."""
         return next((name for name in self.names if name in {"url", "data", "b64"}), None)

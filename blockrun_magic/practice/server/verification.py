@@ -1,4 +1,4 @@
-"""A payment header, verified: who signed what, under our own network's domain, and whether it is enough."""
+"""Verification of payment headers: the signer, the amount and the times, under our own network's domain."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _VERBATIM = ("scheme", "network", "amount", "asset", "payTo", "maxTimeoutSeconds
 
 
 class InvalidPayment(Exception):
-    """A payment that is not taken; `problem` is the body of the 402."""
+    """A payment that is refused; `problem` is the body of the 402."""
 
     def __init__(self, details: str, reason: str, code: str = "PAYMENT_INVALID") -> None:
         self.problem: dict[str, Any] = {
@@ -52,7 +52,7 @@ def _undecodable(details: str) -> InvalidPayment:
 
 @dataclass(frozen=True, slots=True)
 class PaymentPayload:
-    """A signed authorization; `accepted` is the requirement it answers. Its signature is `payer`'s."""
+    """An authorization signed by `payer`; `accepted` is the requirement that it pays."""
 
     payer: str
     payee: str
@@ -63,7 +63,7 @@ class PaymentPayload:
     accepted: dict[str, Any]
 
     def check_terms(self, terms: PaymentRequirements) -> None:
-        """Raise Rejected unless this pays exactly what `terms` ask."""
+        """Raise InvalidPayment unless this pays exactly what `terms` require."""
         wanted = terms.requirement
         if terms.version == 1:
             names: tuple[str, ...] = ("scheme", "network")
@@ -83,7 +83,7 @@ class PaymentPayload:
             raise InvalidPayment(details, "invalid_exact_evm_payload_authorization_value_mismatch")
 
     def check_window(self, now: float) -> None:
-        """Raise Rejected unless this can be settled `now`."""
+        """Raise InvalidPayment unless this can be settled `now`."""
         if self.valid_after >= now:
             reason = "invalid_exact_evm_payload_authorization_valid_after"
             raise InvalidPayment("The authorization is not valid yet.", reason)
@@ -93,7 +93,7 @@ class PaymentPayload:
 
 
 def read_cheque(header: str, version: int, network: Network) -> PaymentPayload:
-    """Return the cheque in a v1 or v2 payment header, its signature verified; raises Rejected."""
+    """Return the payload of a v1 or v2 payment header after verifying its signature; raises InvalidPayment."""
     try:
         envelope = from_base64_json(header)
     except ValueError:
@@ -123,7 +123,7 @@ def read_cheque(header: str, version: int, network: Network) -> PaymentPayload:
 
 
 def _check_extensions(extensions: Any) -> None:
-    """Raise Rejected when an advertised extension came back changed; leaving it out is fine."""
+    """Raise InvalidPayment if an advertised extension was changed; it may be left out."""
     if extensions is None:
         return
     if not isinstance(extensions, dict):
@@ -134,7 +134,7 @@ def _check_extensions(extensions: Any) -> None:
 
 
 def _check_fields(authorization: dict[str, Any], signature: Any) -> None:
-    """Raise Rejected unless every field is a string of the right form, addresses checksummed."""
+    """Raise InvalidPayment unless every field is a string of the right form, with checksummed addresses."""
     from eth_utils.address import is_checksum_address
 
     forms = {"from": _ADDRESS, "to": _ADDRESS, "nonce": _NONCE}
@@ -150,7 +150,7 @@ def _check_fields(authorization: dict[str, Any], signature: Any) -> None:
 
 
 def _check_signature(cheque: PaymentPayload, signature: str, network: Network) -> None:
-    """Raise Rejected unless the payer signed this under the network's own domain."""
+    """Raise InvalidPayment unless the payer signed this under the network's own domain."""
     from eth_account import Account
     from eth_account.messages import encode_typed_data
 
