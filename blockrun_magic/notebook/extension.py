@@ -163,7 +163,7 @@ def paint_mask(source: object) -> MaskPad:
     """Return a pad to paint a mask on, which shows itself as the value of a cell and is what `--mask` takes.
 
     `source` is an image in memory or on disk: whatever `--image` takes but a URL. Raises SourceError,
-    ExtraMissing where anywidget is not installed, and BlockrunError where there is no notebook to paint in.
+    and BlockrunError where there is no notebook to paint in.
     """
     from blockrun_magic.notebook.mask.paint import open_pad
 

@@ -6,11 +6,11 @@ import asyncio
 import base64
 import gc
 import io
+import re
 import tracemalloc
 import weakref
 import zlib
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from blockrun_magic.gateway.request import Upload
 from blockrun_magic.images.conversion import to_upload
 from blockrun_magic.images.source import find_source, is_image_like, open_source, read_mask
 from blockrun_magic.notebook.mask.widget import MaskPad
+from blockrun_magic.notebook.web.module import script, style
 from blockrun_magic.practice.server.server import PracticeServer
 from harness.kernel import Kernel, made, paid_to
 
@@ -56,7 +57,7 @@ def spot(size: tuple[int, int], box: tuple[int, int, int, int]) -> Image.Image:
 
 def paint(pad: MaskPad, content: bytes) -> None:
     """Let ink come from the page, as ipywidgets hands it over; raises what ipywidgets would only log."""
-    pad.set_state({"_ink": memoryview(content)})
+    pad.set_state({"_mask_bits": memoryview(content)})
 
 
 def masked(source: object, size: tuple[int, int]) -> Upload:
@@ -79,14 +80,14 @@ def test_what_is_painted_is_white(pad: MaskPad) -> None:
     assert ("L", (21, 13)) == (pad.mask.mode, pad.mask.size)
     assert painted.convert("L").tobytes() == pad.mask.tobytes()
     assert pad.mask.tobytes() == pad.image.tobytes()
-    assert 49 / (21 * 13) == pad.painted
+    assert 49 / (21 * 13) == pad.painted_fraction
     assert "MaskPad(21 x 13, 17.9% painted)" == repr(pad)
 
 
 def test_nothing_is_painted_at_first(pad: MaskPad) -> None:
     """A new pad has a black mask of the picture's size."""
     assert [(21 * 13, 0)] == pad.mask.getcolors()
-    assert 0.0 == pad.painted
+    assert 0.0 == pad.painted_fraction
 
 
 def test_the_mask_is_a_copy(pad: MaskPad) -> None:
@@ -97,22 +98,22 @@ def test_the_mask_is_a_copy(pad: MaskPad) -> None:
 
 
 def test_changes_can_be_observed(pad: MaskPad) -> None:
-    """`painted` tells of each change, and the mask is new by then; nobody but the page and `load_mask` sets it."""
+    """`painted_fraction` changes after the mask; only the page and `load_mask` set it."""
     seen: list[tuple[float, Any]] = []
-    pad.observe(lambda change: seen.append((change["new"], pad.mask.getbbox())), "painted")
+    pad.observe(lambda change: seen.append((change["new"], pad.mask.getbbox())), "painted_fraction")
     paint(pad, ink(spot((21, 13), (0, 0, 21, 13))))
     paint(pad, ink(Image.new("1", (21, 13))))
 
     assert [(1.0, (0, 0, 21, 13)), (0.0, None)] == seen
     with pytest.raises(TraitError):
-        pad.painted = 0.5
+        pad.painted_fraction = 0.5
 
 
 @pytest.mark.parametrize("size", [(4000, 1000), (1000, 4000), (2049, 3), (5000, 1)])
 def test_a_large_picture_is_painted_smaller(size: tuple[int, int]) -> None:
     """The page gets at most 2048 pixels a side; the mask has the picture's size and two tones all the same."""
     pad = MaskPad(Image.new("L", size))
-    width, height = pad._ink_size
+    width, height = pad._bits_size
     paint(pad, ink(spot((width, height), (0, 0, width // 2, height))))
     left, top, right, bottom = pad.mask.getbbox() or (0, 0, 0, 0)
     pad.close()
@@ -142,14 +143,14 @@ HOSTILE = {
 def test_what_is_not_ink_is_refused(pad: MaskPad, content: bytes) -> None:
     """Bytes of another kind or size change nothing, and are not unpacked beyond the mask's own size."""
     paint(pad, WHOLE)
-    before = pad.mask.tobytes(), pad.painted
+    before = pad.mask.tobytes(), pad.painted_fraction
     tracemalloc.start()
-    with pytest.raises(TraitError, match="not ink"):
+    with pytest.raises(TraitError, match="not mask bits"):
         paint(pad, content)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
-    assert before == (pad.mask.tobytes(), pad.painted)
+    assert before == (pad.mask.tobytes(), pad.painted_fraction)
     assert most < 1_000_000
 
 
@@ -158,7 +159,7 @@ def test_what_is_not_even_bytes_is_refused(pad: MaskPad, value: object) -> None:
     """A message whose state holds JSON in the place of bytes changes nothing."""
     paint(pad, WHOLE)
     with pytest.raises((AttributeError, TraitError)):
-        pad.set_state({"_ink": value})
+        pad.set_state({"_mask_bits": value})
 
     assert (3, 2, 10, 9) == pad.mask.getbbox()
 
@@ -186,7 +187,7 @@ def test_a_loaded_mask_comes_back_as_it_was(width: int, height: int, chance: Any
     pad.load_mask(mask)
 
     assert mask.tobytes() == pad.mask.tobytes()
-    assert mask.convert("1").tobytes() == zlib.decompress(pad.get_state("_ink")["_ink"])
+    assert mask.convert("1").tobytes() == zlib.decompress(pad.get_state("_mask_bits")["_mask_bits"])
     pad.close()
 
 
@@ -211,7 +212,7 @@ def test_loading_black_clears(pad: MaskPad) -> None:
     paint(pad, WHOLE)
     pad.load_mask(Image.new("L", (21, 13)))
 
-    assert 0.0 == pad.painted
+    assert 0.0 == pad.painted_fraction
 
 
 @pytest.mark.parametrize(
@@ -263,11 +264,11 @@ def test_a_pad_of_another_picture_is_refused(pad: MaskPad) -> None:
 def test_the_page_gets_a_small_picture() -> None:
     """A JPEG of at most 768 pixels a side goes to the page, whatever the picture's size and mode."""
     pad = MaskPad(Image.effect_noise((3000, 1500), 80).convert("RGBA"))
-    head, _, content = pad._picture.partition(",")
-    sent = Image.open(io.BytesIO(base64.b64decode(content)))
+    content = pad._jpeg
+    sent = Image.open(io.BytesIO(content))
     pad.close()
 
-    assert ("data:image/jpeg;base64", (768, 384)) == (head, sent.size)
+    assert ("JPEG", (768, 384)) == (sent.format, sent.size)
     assert [3000, 1500] == pad._size
 
 
@@ -281,11 +282,12 @@ def test_a_picture_of_any_mode_can_be_painted_on(mode: str) -> None:
 
 
 def test_the_page_needs_no_network() -> None:
-    """Script and style come with the package, name no address, and import nothing."""
-    for name in ("maskpad.js", "maskpad.css"):
-        text = files("blockrun_magic.notebook").joinpath(name).read_text("utf-8")
+    """Scripts and styles come with the package, load nothing and fetch nothing."""
+    texts = [script(name) for name in ("maskpad.js", "stage.js", "gallery.js", "go.js", "secret.js")]
+    for text in (*texts, style("panel.css", "images.css", "maskpad.css")):
+        code = re.sub(r'import\("[^"]*"\)', "", text.replace("http://www.w3.org/2000/svg", ""))  # types in comments
 
-        assert [] == [word for word in ("://", "import ", "import(", "@import", "url(", "fetch(") if word in text]
+        assert [] == [word for word in ("://", "import ", "import(", "@import", ": url(", "fetch(") if word in code]
 
 
 def test_closing_leaves_nothing_behind() -> None:
@@ -335,23 +337,9 @@ def test_there_must_be_a_notebook() -> None:
         blockrun_magic.paint_mask(Image.new("L", (4, 4)))
 
 
-def test_without_anywidget_it_says_what_to_install(kernel: Kernel) -> None:
-    """Two lines name the extra; the package and its other names are there."""
-    made(kernel, "import sys; sys.modules['anywidget'] = None\nfrom blockrun_magic import *")
-    cell = kernel.run(
-        "from PIL import Image\nfrom blockrun_magic import paint_mask\npaint_mask(Image.new('L', (8, 8)))"
-    )
-    made(kernel, "del sys.modules['anywidget']")
-
-    assert [
-        "ExtraMissing: Painting a mask needs the library anywidget, which is not installed.",
-        '→ Run `pip install "blockrun-magic[mask]"`, then reload this page.',
-    ] == cell.error
-
-
 def paint_in_kernel(kernel: Kernel, name: str, content: bytes) -> None:
     """Send ink to the pad that a variable holds, over the kernel's own sockets."""
-    update = {"method": "update", "state": {}, "buffer_paths": [["_ink"]]}
+    update = {"method": "update", "state": {}, "buffer_paths": [["_mask_bits"]]}
     told = {"comm_id": kernel.value(f"{name}.model_id").strip("'"), "data": update}
     sent = kernel._client.session.msg("comm_msg", told)
     kernel._client.shell_channel.send(sent | {"buffers": [content]})
@@ -378,27 +366,26 @@ def test_a_notebook_paints_and_edits(kernel: Kernel, gateway: PracticeServer) ->
     assert "(100, 200, 500, 400)" == kernel.value("change.getbbox()")
 
 
-def test_a_saved_notebook_shows_what_was_painted(kernel: Kernel) -> None:
-    """Before the widget is a picture of it that needs no kernel, and is renewed when something is painted."""
+def test_other_viewers_show_the_mask_itself(kernel: Kernel) -> None:
+    """Beside the widget is the mask as an image, and one text; the image under it is not stored."""
     made(kernel, "from PIL import Image\nfrom blockrun_magic import paint_mask")
-    code = "pad = paint_mask(Image.new('RGB', (64, 64), 'navy'))\npad"
-    still, live = made(kernel, code).outputs
-    before = still["data"]["text/html"]
+    made(kernel, "pad = paint_mask(Image.effect_noise((64, 64), 90))")
     made(kernel, "pad.load_mask(Image.linear_gradient('L').resize((64, 64)))")
-    after = still["data"]["text/html"]
+    [shown] = made(kernel, "pad").outputs
+    stored = Image.open(io.BytesIO(base64.b64decode(shown["data"]["image/png"])))
 
-    assert {WIDGET, "text/plain"} == set(live["data"])
-    assert "MaskPad(64 x 64, 0.0% painted)" == live["data"]["text/plain"]
-    assert "0.0% painted" in before
-    assert "50.0% painted" in after
-    assert before.partition("base64,")[2].partition('"')[0] != after.partition("base64,")[2].partition('"')[0]
+    assert {WIDGET, "image/png", "text/plain"} == set(shown["data"])
+    assert (64, 64) == stored.size
+    assert "MaskPad(64 x 64, 50.0% painted)" == shown["data"]["text/plain"]
+    assert "True" == kernel.value(
+        "all(len(repr(value)) < 2000 for value in pad.get_state().values() if value != pad._css and value != pad._esm)"
+    )
 
 
-def test_a_closed_pad_shows_its_picture(kernel: Kernel) -> None:
+def test_a_closed_pad_shows_its_mask(kernel: Kernel) -> None:
     """A cell whose value is a closed pad has no widget that would be missing."""
     made(kernel, "from PIL import Image\nfrom blockrun_magic import paint_mask")
     made(kernel, "shut = paint_mask(Image.new('RGB', (64, 64)))\nshut.close()")
-    [still] = made(kernel, "shut").outputs
+    [shown] = made(kernel, "shut").outputs
 
-    assert WIDGET not in still["data"]
-    assert "data:image/jpeg;base64," in still["data"]["text/html"]
+    assert {"image/png", "text/plain"} == set(shown["data"])

@@ -15,8 +15,8 @@ __all__ = ["open_pad"]
 def open_pad(source: object) -> MaskPad:
     """Return a pad to paint a mask on, which shows itself as the value of a cell and is what `--mask` takes.
 
-    `source` is a picture in memory or on disk: whatever `--image` takes but a URL. Raises SourceError,
-    ExtraMissing where anywidget is not installed, and BlockrunError where there is no notebook to paint in.
+    `source` is an image in memory or on disk: whatever `--image` takes except a URL.
+    Raises SourceError, and BlockrunError where there is no notebook to paint in.
     """
     from IPython.core.getipython import get_ipython
 

@@ -1,8 +1,8 @@
-"""Paint a mask over a picture, in the notebook: one widget, whose other half is maskpad.js.
+"""The mask painter: one widget, whose other half is web/maskpad.js.
 
-What is painted is the trait `_ink`, which both halves write: one bit a pixel, in rows of whole bytes, compressed
-by zlib; no bytes at all is an empty mask. It has the picture's size, or where that is larger, 2048 pixels on its
-longer side.
+What is painted is the trait `_mask_bits`, which both halves write: one bit a pixel, in rows of whole bytes,
+compressed by zlib; no bytes at all is an empty mask. It has the image's size, or where that is larger, 2048 pixels
+on its longer side.
 """
 
 from __future__ import annotations
@@ -10,178 +10,194 @@ from __future__ import annotations
 import base64
 import io
 import zlib
-from html import escape
-from importlib.resources import files
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import anywidget
 import ipywidgets
 import traitlets
 
-from blockrun_magic.errors import MissingDependency
+from blockrun_magic.errors import BlockrunError
 from blockrun_magic.images.conversion import eight_bit
 from blockrun_magic.images.preview import preview
-from blockrun_magic.images.source import open_mask
-from blockrun_magic.notebook.panel.still import leaves_a_still, still_style
+from blockrun_magic.images.source import find_source, open_mask
+from blockrun_magic.notebook.mask.selection import select_bright, select_color
 from blockrun_magic.notebook.subshells import route_to_subshell
-
-try:
-    import anywidget
-except ImportError as error:
-    raise MissingDependency(
-        "Painting a mask needs the library anywidget, which is not installed.",
-        'Run `pip install "blockrun-magic[mask]"`, then reload this page.',
-    ) from error
+from blockrun_magic.notebook.web.module import script, style
 
 if TYPE_CHECKING:
-    from IPython.core.display_functions import DisplayHandle
     from PIL import Image
 
 __all__ = ["MaskPad"]
 
-_INK_SIDE = 2048
-_STILL_SIDE = 384
-_STILLS = 4
-_TINT = (240, 0, 80)
+_BITS_SIDE = 2048
+_MAX_FEATHER = 100
 _WHITE_FROM = 128
-_HERE = files(__package__)
 
 
 class MaskPad(anywidget.AnyWidget):
-    """A picture to paint a mask on: its `mask` is white where something was painted.
+    """An image to paint a mask on: its `mask` is white where something was painted.
 
-    `source` is a PIL image of any mode. It is shown as the value of a cell, or as a child of other widgets, as often as
-    one likes. Observe `painted` to know of changes.
+    `source` is a PIL image of any mode; `namespace` holds the variables that a mask can be loaded from. Show the pad as
+    the value of a cell, or as a child of other widgets, as often as you like. Observe `painted_fraction` for changes.
     """
 
-    # As text: of a path, anywidget would watch the file, and keep every pad that was ever made.
-    _esm = _HERE.joinpath("maskpad.js").read_text("utf-8")
-    _css = _HERE.joinpath("maskpad.css").read_text("utf-8")
+    # As text: anywidget would watch a path, and keep every pad that was ever made.
+    _esm = script("maskpad.js")
+    _css = style("maskpad.css")
 
-    _picture = traitlets.Unicode().tag(sync=True)
     _size = traitlets.List(traitlets.Int()).tag(sync=True)
-    _ink_size = traitlets.List(traitlets.Int()).tag(sync=True)
+    _bits_size = traitlets.List(traitlets.Int()).tag(sync=True)
     # Without the deserializer the memoryview that comes from the page is refused, and the mask stays empty.
-    _ink = traitlets.Bytes().tag(sync=True, **ipywidgets.widgets.trait_types.bytes_serialization)
-    painted = traitlets.Float(0.0, read_only=True, help="the part of the picture that is painted, 0 to 1")
+    _mask_bits = traitlets.Bytes().tag(sync=True, **ipywidgets.widgets.trait_types.bytes_serialization)
+    _variables = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    _message = traitlets.Unicode().tag(sync=True)
+    feather = traitlets.Int(0, min=0, max=_MAX_FEATHER, help="pixels over which the mask's edge is soft").tag(sync=True)
+    painted_fraction = traitlets.Float(0.0, read_only=True, help="the part of the image that is painted, 0 to 1")
 
-    def __init__(self, source: Image.Image) -> None:
-        from PIL import Image
-
-        picture = eight_bit(source, "The picture")
-        jpeg, _, _ = preview([picture])
-        self._shown = Image.open(io.BytesIO(jpeg)).convert("RGB")
-        self._last: tuple[bytes, Image.Image] | None = None
-        self._stills: list[DisplayHandle] = []
-        width, height = picture.size
-        scale = min(1.0, _INK_SIDE / max(width, height))
+    def __init__(self, source: Image.Image, namespace: Mapping[str, object] | None = None) -> None:
+        self._image = eight_bit(source, "The image")
+        self._namespace = namespace or {}
+        self._jpeg, _, _ = preview([self._image])
+        self._last: tuple[bytes, int, Image.Image] | None = None
+        width, height = self._image.size
+        scale = min(1.0, _BITS_SIDE / max(width, height))
         super().__init__(
-            _picture=f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}",
             _size=[width, height],
-            _ink_size=[max(1, round(width * scale)), max(1, round(height * scale))],
+            _bits_size=[max(1, round(width * scale)), max(1, round(height * scale))],
         )
         route_to_subshell(self)
+        self.on_msg(self._receive)
 
     @property
     def mask(self) -> Image.Image:
-        """A copy of the mask: mode L, exactly as large as the picture, 255 where it may change and 0 elsewhere."""
-        ink = self._ink
-        if self._last is None or self._last[0] is not ink:
-            self._last = ink, _in_two_tones(_unpacked(ink, self._ink_size), self._size, "L")
-        return self._last[1].copy()
+        """A copy of the mask: mode L, exactly as large as the image, 255 where it may change and 0 elsewhere.
+
+        With `feather`, the edge between the two has gray levels.
+        """
+        bits, feather = self._mask_bits, self.feather
+        if self._last is None or self._last[0] is not bits or self._last[1] != feather:
+            mask = _two_tones(_unpacked(bits, self._bits_size), self._size, "L")
+            self._last = bits, feather, _feathered(mask, feather)
+        return self._last[2].copy()
 
     @property
     def image(self) -> Image.Image:
-        """The mask, under the name by which whatever takes a picture looks for it."""
+        """The mask, under the name that every image source is read by."""
         return self.mask
 
     def load_mask(self, image: object) -> None:
-        """Put `image` in the place of what is painted: whatever `--mask` takes but a URL, of the picture's size.
+        """Replace what is painted by `image`: whatever `--mask` takes except a URL, in the image's size.
 
         What is half white or more counts as painted. Raises SourceError.
         """
-        mask = open_mask(image, (self._size[0], self._size[1]))
-        self._ink = zlib.compress(_in_two_tones(mask, self._ink_size, "1").tobytes())
+        self._set_mask(open_mask(image, (self._size[0], self._size[1])))
+
+    def select_bright(self, threshold: int, *, dark: bool = False) -> None:
+        """Paint what is at least as bright as `threshold` (0 to 255), or with `dark`, at most as bright."""
+        self._set_mask(select_bright(self._image, threshold, dark=dark))
+
+    def select_color(self, x: int, y: int, tolerance: int) -> None:
+        """Paint what differs from the color of the pixel at `x`, `y` by at most `tolerance` (0 to 255)."""
+        self._set_mask(select_color(self._image, x, y, tolerance))
+
+    def _set_mask(self, mask: Image.Image) -> None:
+        self._mask_bits = zlib.compress(_two_tones(mask, self._bits_size, "1").tobytes())
+
+    def offer_variables(self, names: Sequence[str]) -> None:
+        """Offer these variables to load a mask from."""
+        self._variables = list(names)
 
     def close(self) -> None:
-        """Take the pad out of the page and out of the kernel; its mask can still be read."""
+        """Remove the pad from the page and from the kernel; its mask can still be read."""
         if self.comm is not None:
             self.unobserve_all()
-            self._stills.clear()
             self.layout.close()
             super().close()
+            vars(self).pop("_repr_mimebundle_", None)  # ipywidgets hides closed widgets; a closed pad is its mask
 
     def __repr__(self) -> str:
         width, height = self._size
-        return f"MaskPad({width} x {height}, {self.painted:.1%} painted)"
+        return f"MaskPad({width} x {height}, {self.painted_fraction:.1%} painted)"
 
     # -- what comes from the page
 
-    @traitlets.validate("_ink")
+    @traitlets.validate("_mask_bits")
     def _checked(self, proposal: Any) -> bytes:
-        """Refuse what is not ink, and leave what was there: whoever can reach the kernel's socket can send anything."""
-        _unpacked(proposal.value, self._ink_size)
+        """Refuse what is not a mask, and keep the last one: whoever reaches the kernel's socket can send anything."""
+        _unpacked(proposal.value, self._bits_size)
         return bytes(proposal.value)
 
-    @traitlets.observe("_ink")
-    def _painted_on(self, _: Any) -> None:
-        ink = _unpacked(self._ink, self._ink_size)
-        self.set_trait("painted", sum(ink.histogram()[_WHITE_FROM:]) / (ink.width * ink.height))
-        for still in self._stills:
-            still.update(self._still(), raw=True)
+    @traitlets.observe("_mask_bits")
+    def _on_painted(self, _: Any) -> None:
+        bits = _unpacked(self._mask_bits, self._bits_size)
+        self.set_trait("painted_fraction", sum(bits.histogram()[_WHITE_FROM:]) / (bits.width * bits.height))
+
+    def _receive(self, _: object, content: Any, _buffers: object) -> None:
+        if not isinstance(content, dict):
+            return
+        kind = content.get("type")
+        if kind == "image":  # by message: a saved notebook does not hold it
+            self.send({"type": "image"}, buffers=[self._jpeg])
+            return
+        try:
+            self._select(kind, content)
+        except (BlockrunError, traitlets.TraitError, TypeError, ValueError) as error:
+            self._message = str(getattr(error, "message", "The selection failed."))
+        else:
+            self._message = ""
+
+    def _select(self, kind: object, content: dict[str, Any]) -> None:
+        if kind == "load":
+            self.load_mask(find_source(str(content["name"]), self._namespace))
+        elif kind in ("bright", "dark"):
+            self.select_bright(int(content["threshold"]), dark=kind == "dark")
+        elif kind == "color":
+            x, y = content["at"]
+            self.select_color(int(x), int(y), int(content["threshold"]))
 
     # -- how it is shown
 
-    def _ipython_display_(self) -> None:
-        """Show the pad, and before it the still that is left in the saved notebook (see `panel.still`)."""
-        from IPython.display import DisplayHandle, display
-
-        bundle = None if self.comm is None else self._repr_mimebundle_()
-        if bundle is None or leaves_a_still():
-            still = DisplayHandle()
-            still.display(self._still(), raw=True)
-            self._stills = [*self._stills[1 - _STILLS :], still]
-        if bundle is not None:
-            data, metadata = bundle
-            display(data, metadata=metadata, raw=True)
-
-    def _still(self) -> dict[str, str]:
-        """Return the picture with what is painted on it, for viewers without this pad."""
-        from PIL import Image
-
-        from blockrun_magic.notebook.display.thumbnails import data_uri
-
-        ink = _unpacked(self._ink, self._ink_size).convert("L").resize(self._shown.size)
-        tinted = Image.blend(self._shown, Image.new("RGB", self._shown.size, _TINT), 0.6)
-        picture = data_uri(Image.composite(tinted, self._shown, ink), _STILL_SIDE)
-        words = f"A mask to paint, {self.painted:.1%} painted. Run the cell to paint again."
-        return {
-            "text/html": f'<div class="brm-maskpad-still">{still_style("brm-maskpad-still", "brm-maskpad")}'
-            f'<img src="{picture}" alt="{escape(words)}" style="max-width:100%"><div>{escape(words)}</div></div>',
-            "text/plain": repr(self),
-        }
+    def _repr_mimebundle_(self, **_: Any) -> Any:
+        """Return the widget and, for viewers without widgets, the mask itself as an image."""
+        file = io.BytesIO()
+        self.mask.save(file, "png", optimize=True)
+        text = {"image/png": base64.b64encode(file.getvalue()).decode("ascii"), "text/plain": repr(self)}
+        if self.comm is None:
+            return text
+        data, metadata = super()._repr_mimebundle_() or ({}, {})
+        return {**data, **text}, metadata
 
 
-def _unpacked(ink: bytes, size: list[int]) -> Image.Image:
-    """Return ink as a picture of mode 1 and of `size`; raises TraitError for bytes that are not that, and no more."""
+def _unpacked(bits: bytes, size: list[int]) -> Image.Image:
+    """Return mask bits as an image of mode 1 and of `size`; raises TraitError for any other bytes."""
     from PIL import Image
 
     width, height = size
-    if not ink:
+    if not bits:
         return Image.new("1", (width, height))
     length = (width + 7) // 8 * height
     stream = zlib.decompressobj()
     try:
-        bits = stream.decompress(ink, length + 1)
+        rows = stream.decompress(bits, length + 1)
     except zlib.error as error:
-        raise traitlets.TraitError(f"that is not ink: {error}") from error
-    if len(bits) != length or not stream.eof:
-        raise traitlets.TraitError(f"that is not ink of {width} x {height} pixels")
-    return Image.frombytes("1", (width, height), bits)
+        raise traitlets.TraitError(f"these are not mask bits: {error}") from error
+    if len(rows) != length or not stream.eof:
+        raise traitlets.TraitError(f"these are not mask bits of {width} x {height} pixels")
+    return Image.frombytes("1", (width, height), rows)
 
 
-def _in_two_tones(mask: Image.Image, size: list[int], mode: str) -> Image.Image:
+def _two_tones(mask: Image.Image, size: list[int], mode: str) -> Image.Image:
     """Return a mask scaled to `size`, each pixel black or white."""
     from PIL import Image
 
     gray = mask.convert("L").resize((size[0], size[1]), Image.Resampling.BILINEAR)
     return gray.point([0] * _WHITE_FROM + [255] * (256 - _WHITE_FROM), mode)
+
+
+def _feathered(mask: Image.Image, radius: int) -> Image.Image:
+    if not radius:
+        return mask
+    from PIL import ImageFilter
+
+    return mask.filter(ImageFilter.GaussianBlur(radius / 2))

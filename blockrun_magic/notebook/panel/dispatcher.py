@@ -21,10 +21,11 @@ Callback = Callable[[], Awaitable[None] | None]
 
 
 class Dispatcher:
-    """Runs the panel's callbacks on the bridge's loop, in the order in which they came.
+    """Runs the panel's callbacks on the loop, in the order in which they came.
 
-    The kernel calls back on whatever thread it likes; after the panel is built, only this loop changes
-    its widgets. What a callback raises goes to `report`, and is never printed.
+    The kernel may call back on any thread; after the panel is built, only this loop changes its widgets.
+    What a callback raises goes to `report` and is never printed. A callback must not block the loop: work on files,
+    images and variables belongs into `blockrun_magic.threads`.
     """
 
     def __init__(self, bridge: LoopThread, report: Callable[[BlockrunError], None]) -> None:
@@ -63,5 +64,5 @@ def _own_failure(error: Exception) -> BlockrunError:
     where = traceback.extract_tb(error.__traceback__)[-1]
     return BlockrunError(
         f"The panel failed: {type(error).__name__} in {Path(where.filename).name}, line {where.lineno}.",
-        "What was paid for is in the ledger: see `%blockrun jobs`. Please report this line.",
+        "Images that are paid for are safe in the ledger. Please report this line.",
     )

@@ -29,6 +29,6 @@ def open_panel(context: Context) -> Panel:
 def no_notebook() -> BlockrunError:
     """Return the error of a shell that can show no widgets."""
     return BlockrunError(
-        "The panel needs a notebook to be shown in.",
+        "The panel needs a notebook.",
         "Open JupyterLab, Notebook, VS Code or Colab; here, %imagegen and %img2img do the same.",
     )

@@ -1,13 +1,10 @@
-"""The panel as a whole: its parts in their places, what happens between them, and its end."""
+"""The panel as a whole: its parts in two columns, what happens between them, and its end."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from contextlib import suppress
-from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,185 +12,219 @@ import ipywidgets as widgets
 
 from blockrun_magic.errors import BlockrunError
 from blockrun_magic.notebook.context import Context
-from blockrun_magic.notebook.display.cards import format_amount
-from blockrun_magic.notebook.display.thumbnails import data_uri, kept_image
 from blockrun_magic.notebook.panel.dispatcher import Dispatcher
-from blockrun_magic.notebook.panel.form import Form
-from blockrun_magic.notebook.panel.gallery import Entry, Gallery
+from blockrun_magic.notebook.panel.form.form import Form
+from blockrun_magic.notebook.panel.form.offer import Order
+from blockrun_magic.notebook.panel.form.prices import Prices
+from blockrun_magic.notebook.panel.form.sources import Sources
 from blockrun_magic.notebook.panel.header import Header
-from blockrun_magic.notebook.panel.jobs import Jobs
-from blockrun_magic.notebook.panel.prices import Prices
-from blockrun_magic.notebook.panel.sources import Sources
-from blockrun_magic.notebook.panel.still import leaves_a_still, still_html
+from blockrun_magic.notebook.panel.images.view import ImageView
+from blockrun_magic.notebook.panel.jobs import Jobs, Made
+from blockrun_magic.notebook.panel.press import GoButton, Press
+from blockrun_magic.notebook.panel.wallet import WalletTab
 from blockrun_magic.notebook.panel.widgets import Notice, close_tree, html
-from blockrun_magic.payments.ledger.reports import spending_summary
+from blockrun_magic.notebook.web.module import style
+from blockrun_magic.studio import ImageResults
+from blockrun_magic.threads import run_foreign, run_io
 from blockrun_magic.wiring import blockrun_home
 
 if TYPE_CHECKING:
-    from IPython.core.display_functions import DisplayHandle
-
-    from blockrun_magic.studio import ImageResult, ImageResults
+    from blockrun_magic.notebook.panel.images.dropped import FileSettings
+    from blockrun_magic.payments.ledger.records import ListedImage
 
 __all__ = ["Panel"]
 
-_DOUBLE_CLICK = 0.6
-"""Seconds within which a second press of a button, with the form unchanged, is the first one's echo."""
+_ECHO = 0.6
+"""Seconds between two presses that are one double click, if the form is unchanged."""
 _LAST_WORDS = 0.15
 """Seconds to wait for what was typed before a press: the browser holds an input's changes back while the kernel has
 not answered the one before, and a press overtakes them."""
-_STILL_SIDE = 384
-_STILLS = 4
-_PIXEL = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
+_PROMPTS = 20
+_TEXT = "The panel of blockrun-magic. Run this cell in a notebook with widgets to open it."
 
 
 class Panel:
-    """The panel of one kernel: `display` it as often as you like, `close()` it when it is no longer wanted."""
+    """The panel of one kernel: display it as often as you like, and `close()` it when you no longer need it."""
 
     def __init__(self, context: Context) -> None:
         self.closed = False
         self._context = context
-        self._pressed: dict[str, tuple[float, Hashable]] = {}
-        self._stills: list[DisplayHandle] = []
-        self._said_by_stills: tuple[Entry | None, str] | None = None
-        context.session.studio_and_gateway()  # what is wrong with ledger or gateway is said before anything is shown
+        self._pressed: dict[GoButton, tuple[float, Hashable]] = {}
+        context.session.studio_and_gateway()  # problems of ledger or gateway come before anything is shown
         self._notice = Notice()
         dispatcher = self._dispatcher = Dispatcher(context.session.bridge, self._notice.error)
         home, prices = blockrun_home(), Prices()
-        self.header = Header(context, dispatcher, self._gateway_changed)
-        self.jobs = Jobs(context, dispatcher, self._on_result)
-        self.gallery = Gallery(context, dispatcher, self._use)
+        self.header = Header(context, dispatcher, self._money_changed)
+        self.wallet = WalletTab(context, dispatcher, self._money_changed)
+        self.jobs = Jobs(context, dispatcher, self._on_result, self._on_refusal)
+        self.images = ImageView(context, dispatcher, prices, self._edit, self._use_settings)
         self.generate = Form("imagegen", context, prices, dispatcher, home)
         self.edit = Form("img2img", context, prices, dispatcher, home)
         self.sources = Sources(context, dispatcher, self.edit.refresh)
-        self.edit.named = self.sources.with_sources
+        self.edit.with_sources = self.sources.with_sources
+        self.images.actions.edit_model = lambda: str(self.edit.model.value)
         self._tabs = widgets.Tab(
-            [_form(self.generate.box), _form(self.sources.box, self.edit.box)], titles=("Generate", "Edit")
+            [
+                _form(self.generate.box),
+                _form(self.sources.box, self.edit.box),
+                self.images.gallery,
+                self.wallet.box,
+            ],
+            titles=("Generate", "Edit", "Gallery", "Wallet"),
         )
-        self.box = widgets.VBox(
-            [_page_parts(), self.header.box, self._notice.box, self._tabs, self.jobs.box, self.gallery.box]
-        )
-        self.box.add_class("brm-panel")
+        self._tabs.add_class("brm-tabs")
+        self.box = self._layout()
         self._connect()
 
+    def _layout(self) -> widgets.VBox:
+        left, right = widgets.VBox([self._tabs]), widgets.VBox([self.jobs.box, self.images.box])
+        left.add_class("brm-left")
+        right.add_class("brm-right")
+        columns = widgets.Box([left, right])
+        columns.add_class("brm-columns")
+        styles = html(f"<style>{style('panel.css', 'images.css')}</style>", "brm-page-parts")
+        box = widgets.VBox([styles, self.header.box, self._notice.box, columns])
+        box.add_class("brm-panel")
+        return box
+
     def _connect(self) -> None:
-        dispatcher = self._dispatcher
-        dispatcher.on_click(self.generate.go, lambda: self._start(self.generate))
-        dispatcher.on_click(self.edit.go, lambda: self._start(self.edit))
+        dispatcher, actions = self._dispatcher, self.images.actions
+        self._on_press(self.generate.offer.button, lambda press: self._order_form(self.generate, press))
+        self._on_press(self.edit.offer.button, lambda press: self._order_form(self.edit, press))
+        self._on_press(actions.vary.button, lambda press: actions.variation(press.agreed))
+        self._on_press(
+            actions.apply.button, lambda press: actions.follow_up(press.agreed, press.prompt or actions.words)
+        )
         dispatcher.on_change(self.edit.model, self._edit_model_changed)
         self._context.shell.events.register("post_run_cell", self._cell_ran)
         dispatcher.schedule(self._initial_refresh)
+
+    # -- presses
+
+    def _on_press(self, go: GoButton, order: Callable[[Press], Awaitable[Order]]) -> None:
+        go.on_press(lambda press: self._dispatcher.schedule(lambda: self._start(go, press, order)))
+
+    async def _start(self, go: GoButton, press: Press, order: Callable[[Press], Awaitable[Order]]) -> None:
+        """Make what a press asks for; the second half of a double click is no press of its own."""
+        at, words = self._pressed.get(go, (-_ECHO, None))
+        if go.disabled or (abs(press.at - at) < _ECHO and words == self._words(go, press)):
+            return
+        self._pressed[go] = press.at, self._words(go, press)
+        notice = self._notice_of(go)
+        notice.clear()
+        go.disabled = True
+        try:
+            self.jobs.start(await order(press))
+        except BlockrunError as error:
+            notice.error(error, error.hint)
+        finally:
+            go.disabled = False
+
+    async def _order_form(self, form: Form, press: Press) -> Order:
+        if press.prompt is not None and press.prompt != form.prompt.value:
+            form.prompt.value = press.prompt
+        await asyncio.sleep(_LAST_WORDS)
+        flags, plan = await run_foreign(form.plan)
+        if form is self.edit:
+            plan = await self.sources.apply_to(plan)
+        return Order(flags, plan, press.agreed)
+
+    def _words(self, go: GoButton, press: Press) -> Hashable:
+        form = next((form for form in (self.generate, self.edit) if form.offer.button is go), None)
+        sources = self.sources.words() if form is self.edit else None
+        return press.prompt, press.agreed, form.words() if form else self.images.shown, sources
+
+    def _notice_of(self, go: GoButton) -> Notice:
+        form = next((form for form in (self.generate, self.edit) if form.offer.button is go), None)
+        return form.notice if form else self.images.actions.notice
 
     # -- what happens
 
     async def _initial_refresh(self) -> None:
         await self._edit_model_changed()
+        parts = (
+            self.header.refresh,
+            self.wallet.refresh,
+            self.generate.refresh,
+            self.edit.refresh,
+            self.sources.refresh_variables,
+            self.images.show_newest,
+            self._offer_prompts,
+        )
+        await asyncio.gather(*map(self._dispatcher.guarded, parts))
+
+    async def _offer_prompts(self) -> None:
+        prompts = await run_io(self.images.index().recent_prompts, _PROMPTS)
+        for form in (self.generate, self.edit):
+            form.helping.offer_recent(prompts)
+
+    async def _on_result(self, made: Made | None) -> None:
+        """Show what a job brought, and what it cost."""
+        self.header.show()
+        if made is not None:
+            self.images.actions.clear_words()
+            results = made if isinstance(made, ImageResults) else [made]
+            await self.images.show_purchases([result.receipt.purchase_id for result in results])
         await asyncio.gather(
-            *map(
-                self._dispatcher.guarded,
-                (self.header.refresh, self.generate.refresh, self.edit.refresh, self._reload_gallery),
-            )
+            *map(self._dispatcher.guarded, (self.sources.refresh_variables, self._offer_prompts, self.header.refresh))
         )
 
-    async def _start(self, form: Form) -> None:
-        """Make what a form says; a double click is one click."""
-        now = time.monotonic()
-        before, words = self._pressed.get(form.magic, (-_DOUBLE_CLICK, None))
-        if form.go.disabled or (now - before < _DOUBLE_CLICK and words == self._words(form)):
-            return
-        form.notice.clear()
-        form.go.disabled = True
-        try:
-            await asyncio.sleep(_LAST_WORDS)
-            self._pressed[form.magic] = now, self._words(form)
-            flags, wish = await asyncio.to_thread(form.wish)
-            if form is self.edit:
-                wish = await asyncio.to_thread(self.sources.apply_to, wish)
-        except BlockrunError as error:
-            form.notice.error(error)
-        else:
-            self.jobs.start(flags, wish)
-        finally:
-            form.go.disabled = False
+    async def _on_refusal(self, _: BlockrunError) -> None:
+        """Ask for the prices again: what was refused may cost more by now, and the buttons say so."""
+        for form in (self.generate, self.edit):
+            await form.refresh(again=True)
+        await self.images.actions.refresh_prices(again=True)
 
-    def _words(self, form: Form) -> Hashable:
-        return form.words(), self.sources.words() if form is self.edit else None
-
-    async def _on_result(self, result: ImageResult | ImageResults | None) -> None:
-        """Show what a job brought, and what it cost."""
-        self.header.show_spend()
-        self.sources.refresh_variables()
-        await self.gallery.refresh(newest=result is not None)
-        await self._renew_stills()
-        await self.header.refresh()
-
-    async def _use(self, entry: Entry, path: Path) -> None:
-        await self.sources.use(str(path), f"{entry.prompt} (from the gallery)")
+    async def _edit(self, entry: ListedImage, path: Path, paint: bool) -> None:
         self._tabs.selected_index = 1
+        await self.sources.use(str(path), f"{entry.prompt} (from the gallery)", paint=paint)
+
+    async def _use_settings(self, settings: FileSettings) -> None:
+        form = self.generate
+        form.prompt.value = settings.prompt
+        model = self._context.catalog.find(settings.model) if settings.model else None
+        if model is not None:
+            form.model.value = model.id
+        if settings.size in form.size.options:
+            form.size.value = settings.size
+        self._tabs.selected_index = 0
 
     async def _edit_model_changed(self) -> None:
         await self.sources.model_changed(self._context.catalog.find(self.edit.model.value))
+        await self.images.actions.refresh_prices()
 
-    async def _gateway_changed(self) -> None:
+    async def _money_changed(self) -> None:
         await self._initial_refresh()
 
     def _cell_ran(self, *_: Any) -> None:
-        # It may have spent, made pictures, changed caps or gateway.
+        # It may have spent, made images, changed limits or gateway.
         self._dispatcher.schedule(self._refresh_light)
 
     async def _refresh_light(self) -> None:
-        self.header.show_spend()
-        self.sources.refresh_variables()
-        await self._reload_gallery()
-
-    async def _reload_gallery(self) -> None:
-        await self.gallery.refresh()
-        await self._renew_stills()
+        self.header.show()
+        self.images.gallery.refresh()
+        await self.images.show_newest(only_if_empty=True)
+        await self.sources.refresh_variables()
 
     # -- how it is shown
 
     def _ipython_display_(self) -> None:
-        from IPython.display import DisplayHandle, display
+        from IPython.display import display
 
         if self.closed:
             display({"text/plain": "This panel was closed; `%blockrun panel` opens another."}, raw=True)
             return
-        if leaves_a_still():
-            still = DisplayHandle()
-            still.display(self._still(), raw=True)
-            self._stills = [*self._stills[1 - _STILLS :], still]
         bundle = dict(self.box._repr_mimebundle_())
-        display({**bundle, "text/plain": "The panel of blockrun-magic; it needs a notebook with widgets."}, raw=True)
-
-    async def _renew_stills(self) -> None:
-        if not self._stills or self._said_by_stills == self._state():
-            return
-        still = await asyncio.to_thread(self._still)
-        for handle in self._stills:
-            handle.update(still, raw=True)
-
-    def _state(self) -> tuple[Entry | None, str]:
-        """Return what a still shows: the large picture, and what was spent in words."""
-        studio, gateway = self._context.session.studio_and_gateway()
-        sums = spending_summary(studio.ledger, gateway.realm, "session")
-        return self.gallery.chosen, f"Spent in that session: {format_amount(sums.settled, gateway.realm)}."
-
-    def _still(self) -> dict[str, str]:
-        self._said_by_stills = entry, words = self._state()
-        studio, picture = self._context.session.studio, None
-        if entry is not None:
-            with suppress(BlockrunError):
-                picture = data_uri(kept_image(studio.store, entry.image), _STILL_SIDE)
-        text = "The panel of blockrun-magic. Run the cell to open it."
-        return {"text/html": still_html(picture, entry.prompt if entry else "", words), "text/plain": text}
+        display({**bundle, "text/plain": _TEXT}, raw=True)
 
     def close(self) -> None:
-        """Take the panel away, with everything it keeps in the kernel; what is being paid for goes on."""
+        """Remove the panel with everything it holds in the kernel; purchases that are already paid continue."""
         if self.closed:
             return
         self.closed = True
         with suppress(ValueError):
             self._context.shell.events.unregister("post_run_cell", self._cell_ran)
-        for part in (self.jobs, self.sources):
+        for part in (self.jobs, self.sources, self.wallet):
             part.close()
         close_tree(self.box)
 
@@ -202,11 +233,3 @@ def _form(*boxes: widgets.Widget) -> widgets.VBox:
     box = widgets.VBox(boxes)
     box.add_class("brm-form")
     return box
-
-
-def _page_parts() -> widgets.HTML:
-    """Return our style sheet and script; the script starts when its picture, one pixel, is loaded."""
-    here = files(__package__)
-    style, script = (here.joinpath(name).read_text("utf-8") for name in ("panel.css", "panel.js"))
-    start = escape(f"{script}\npanel(this)")
-    return html(f'<style>{style}</style><img alt="" hidden src="{_PIXEL}" onload="{start}">', "brm-page-parts")

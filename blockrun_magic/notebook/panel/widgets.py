@@ -1,4 +1,4 @@
-"""The small parts that the panel is put together from, and the one thread that they change on."""
+"""Small widgets that the panel is made of."""
 
 from __future__ import annotations
 
@@ -9,35 +9,40 @@ from typing import Any, TypeVar
 import ipywidgets as widgets
 
 from blockrun_magic.errors import BlockrunError
+from blockrun_magic.notebook.panel.hints import panel_lines
 
-__all__ = ["Notice", "button", "close_tree", "field", "html", "row", "show_if"]
+__all__ = ["Notice", "button", "close_tree", "field", "html", "row", "section", "show_if"]
 
 W = TypeVar("W", bound=widgets.DOMWidget)
 
 
 class Notice:
-    """A place for an error's two lines, or a word of confirmation; empty, it takes no room."""
+    """Shows an error's two lines, or a confirmation; when empty, it takes no room."""
 
     def __init__(self) -> None:
         self.box = html("", "brm-notice")
         self.clear()
 
     def clear(self) -> None:
-        """Say nothing."""
+        """Show nothing."""
         self.box.value = ""
         show_if(self.box, False)
 
-    def error(self, error: BlockrunError) -> None:
-        """Say what happened and what to do."""
-        message, advice = error.lines
-        self._say(f'<div role="alert" class="brm-error"><b>{escape(message)}</b><br>{escape(advice)}</div>')
+    def error(self, error: BlockrunError, hint: str = "") -> None:
+        """Show what failed and what to do: `hint`, or what the panel advises."""
+        self.problem(*panel_lines(error, hint))
+
+    def problem(self, message: str, hint: str) -> None:
+        """Show the two lines of an error."""
+        self.html(f'<div role="alert" class="brm-error"><b>{escape(message)}</b><br>{escape(hint)}</div>')
 
     def info(self, text: str) -> None:
-        """Say `text`."""
-        self._say(f'<div role="status" class="brm-quiet">{escape(text)}</div>')
+        """Show `text`."""
+        self.html(f'<div role="status" class="brm-quiet">{escape(text)}</div>')
 
-    def _say(self, words: str) -> None:
-        self.box.value = words
+    def html(self, content: str) -> None:
+        """Show HTML, which is ours or escaped."""
+        self.box.value = content
         show_if(self.box, True)
 
 
@@ -47,9 +52,8 @@ def html(value: str = "", *classes: str) -> widgets.HTML:
 
 
 def button(text: str, tooltip: str = "", *classes: str) -> widgets.Button:
-    """Return a button as wide as its words."""
-    made = widgets.Button(description=text, tooltip=tooltip or text)
-    return _classed(made, ("brm-button", *classes))
+    """Return a button as wide as its text."""
+    return _classed(widgets.Button(description=text, tooltip=tooltip or text), ("brm-button", *classes))
 
 
 def field(widget: W, *classes: str) -> W:
@@ -60,6 +64,11 @@ def field(widget: W, *classes: str) -> W:
 def row(*children: widgets.Widget, classes: tuple[str, ...] = ()) -> widgets.Box:
     """Return widgets in a row that wraps where it is narrow."""
     return _classed(widgets.Box(children), ("brm-row", *classes))
+
+
+def section(title: str, *children: widgets.Widget, open_now: bool = False) -> widgets.Accordion:
+    """Return widgets under a title that folds."""
+    return widgets.Accordion([widgets.VBox(children)], titles=(title,), selected_index=0 if open_now else None)
 
 
 def show_if(widget: widgets.DOMWidget, wanted: bool) -> None:

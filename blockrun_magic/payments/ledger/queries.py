@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 import time
@@ -11,10 +12,33 @@ from statistics import median
 from typing import Any
 
 from blockrun_magic.payments.ledger.connection import connect, placeholders, translate_errors
-from blockrun_magic.payments.ledger.records import Payment, Purchase, StoredImage, payment_of, purchase_of
+from blockrun_magic.payments.ledger.records import (
+    ImageFilter,
+    ListedImage,
+    Payment,
+    Purchase,
+    StoredImage,
+    payment_of,
+    purchase_of,
+)
 from blockrun_magic.payments.ledger.states import AT_RISK, OPEN, State
 
 __all__ = ["LedgerReader"]
+
+
+_COUNTED = (*AT_RISK, State.SETTLED)
+_LISTED = """
+    FROM pictures JOIN purchases ON purchases.id = purchase_id WHERE finished_at IS NOT NULL
+    AND created_at >= :since AND created_at < :until
+    AND (:practice IS NULL OR (realm = 'practice') = :practice)
+    AND (:model IS NULL OR json_extract(request, '$.model') = :model)
+    AND (:file IS NULL OR file = :file)
+    AND (:source IS NULL OR instr(json_extract(request, '$.uploads'), :source))
+    AND (:only IS NULL OR purchases.id || ':' || position IN (SELECT value FROM json_each(:only)))
+    AND (:without IS NULL OR purchases.id || ':' || position NOT IN (SELECT value FROM json_each(:without)))
+    AND (:words = '' OR instr(
+        casefold(json_extract(request, '$.prompt') || ' ' || json_extract(request, '$.model')), casefold(:words)
+    ))"""
 
 
 class LedgerReader:
@@ -115,6 +139,43 @@ class LedgerReader:
             for row in self._read(query, (purchase_id,))
         ]
 
+    def listed_images(self, images: ImageFilter, limit: int, offset: int = 0) -> list[ListedImage]:
+        """Return the images of all sessions and gateways that `images` selects, newest first."""
+        query = f"""
+            SELECT purchases.*, file, media_type, width, height, revised_prompt, position, (
+                SELECT coalesce(sum(amount), 0) FROM authorizations
+                WHERE purchase_id = purchases.id AND state IN ({", ".join(f"'{state}'" for state in _COUNTED)})
+            ) AS paid {_LISTED}
+            ORDER BY created_at DESC, purchases.id, position LIMIT :limit OFFSET :offset"""
+        rows = self._read(query, {**_conditions(images), "limit": limit, "offset": offset})
+        return [
+            ListedImage(
+                purchase_of(row),
+                StoredImage(row["file"], row["media_type"], row["width"], row["height"], row["revised_prompt"]),
+                row["position"],
+                row["paid"],
+            )
+            for row in rows
+        ]
+
+    def count_images(self, images: ImageFilter) -> int:
+        """Return how many images `images` selects."""
+        return int(self._read(f"SELECT count(*) {_LISTED}", _conditions(images))[0][0])
+
+    def models_used(self) -> list[str]:
+        """Return the id of every model that has made an image, in alphabetical order."""
+        query = (
+            "SELECT DISTINCT json_extract(request, '$.model') FROM purchases WHERE finished_at IS NOT NULL ORDER BY 1"
+        )
+        return [str(row[0]) for row in self._read(query, ())]
+
+    def recent_prompts(self, limit: int) -> list[str]:
+        """Return the last different prompts, the newest first."""
+        query = """
+            SELECT json_extract(request, '$.prompt') AS prompt, max(created_at) FROM purchases
+            WHERE finished_at IS NOT NULL GROUP BY 1 ORDER BY 2 DESC LIMIT ?"""
+        return [str(row["prompt"]) for row in self._read(query, (limit,))]
+
     def payments(self, purchase_id: str) -> list[Payment]:
         """Return every authorization signed for a purchase, oldest first."""
         query = "SELECT * FROM authorizations WHERE purchase_id = ? ORDER BY id"
@@ -146,6 +207,20 @@ class LedgerReader:
         """Return the rows of a reading query, for reports."""
         return self._read(sql, parameters)
 
-    def _read(self, sql: str, parameters: Sequence[Any]) -> list[sqlite3.Row]:
+    def _read(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any]) -> list[sqlite3.Row]:
         with translate_errors(self.path), self._lock:
             return self._connection.execute(sql, parameters).fetchall()
+
+
+def _conditions(images: ImageFilter) -> dict[str, Any]:
+    return {
+        "words": images.words,
+        "model": images.model,
+        "practice": images.practice,
+        "since": images.since,
+        "until": images.until,
+        "only": None if images.only is None else json.dumps(sorted(images.only)),
+        "without": json.dumps(sorted(images.without)) if images.without else None,
+        "file": images.file,
+        "source": images.source,
+    }

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from blockrun_magic.payments.ledger.states import State
 
-__all__ = ["Payment", "Purchase", "StoredImage", "payment_of", "purchase_of"]
+__all__ = ["ImageFilter", "ListedImage", "Payment", "Purchase", "StoredImage", "payment_of", "purchase_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,46 @@ class Purchase:
     answer: Sequence[Mapping[str, Any]] | None
     finished_at: float | None
     seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ListedImage:
+    """One image of a finished purchase, and the micro-USDC that the purchase cost."""
+
+    purchase: Purchase
+    image: StoredImage
+    position: int
+    paid: int
+
+    @property
+    def key(self) -> str:
+        """The name of the image among all images: the purchase's id and the image's position."""
+        return f"{self.purchase.id}:{self.position}"
+
+    @property
+    def prompt(self) -> str:
+        """The prompt of its request."""
+        return str(self.purchase.request["prompt"])
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFilter:
+    """The images to list: all of them, or those to which every condition given here applies.
+
+    `words` occur in the prompt or the model, `practice` selects play money or everything else, `since` and `until`
+    bound the purchase's Unix time. `only` and `without` are keys of `ListedImage`, `file` is a SHA-256 (hex), and
+    `source` that of an image that was edited.
+    """
+
+    words: str = ""
+    model: str | None = None
+    practice: bool | None = None
+    since: float = 0.0
+    until: float = 1e12
+    only: frozenset[str] | None = None
+    without: frozenset[str] = frozenset()
+    file: str | None = None
+    source: str | None = None
 
 
 def purchase_of(row: sqlite3.Row) -> Purchase:

@@ -1,4 +1,4 @@
-"""The parts of the panel that need no browser: prices, stills, closing, and what becomes of a bug."""
+"""The parts of the panel that need no browser: prices, closing, and what becomes of a bug."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from ipywidgets.widgets.widget import _instances as alive
 from blockrun_magic.errors import BlockrunError, FlagError
 from blockrun_magic.notebook.loop import LoopThread
 from blockrun_magic.notebook.panel.dispatcher import Dispatcher
-from blockrun_magic.notebook.panel.prices import price_words
-from blockrun_magic.notebook.panel.still import leaves_a_still, still_html
+from blockrun_magic.notebook.panel.form.prices import price_words
 from blockrun_magic.notebook.panel.widgets import Notice, button, close_tree, html, row
 
 
@@ -45,24 +44,6 @@ def test_the_price_in_words(n: int, prices: list[int | None], words: str) -> Non
 def test_play_money_is_said_with_the_price() -> None:
     """A practice price cannot be taken for a real one."""
     assert "2 x $0.021 = $0.042 play money" == price_words(2, [42_000], "practice")
-
-
-@pytest.mark.parametrize(
-    ("environ", "wanted"), [({}, True), ({"VOILA_BASE_URL": "/"}, False), ({"VSCODE_PID": "1"}, False)]
-)
-def test_a_still_is_left_where_it_helps(environ: dict[str, str], wanted: bool) -> None:
-    """Voilà saves no notebook, and VS Code keeps outputs apart."""
-    assert wanted == leaves_a_still(environ)
-
-
-def test_a_still_escapes_its_words() -> None:
-    """A prompt cannot bring HTML into the saved notebook."""
-    text = still_html("data:image/jpeg;base64,AA==", '"><script>alert(1)</script>', "<b>$1</b> and $2")
-
-    assert "<script>" not in text
-    assert "<b>$1" not in text
-    assert "$1</span>" not in text
-    assert "<span>$</span>2" in text
 
 
 def test_closing_takes_every_widget_of_a_tree() -> None:

@@ -1,4 +1,4 @@
-"""What is on the button: list prices at once, and the gateway's own as soon as it has been asked."""
+"""Prices for the buttons: list prices at once, and the gateway's own as soon as it has answered."""
 
 from __future__ import annotations
 
@@ -45,11 +45,16 @@ class Prices:
     async def ask(self, studio: Studio, gateway: Gateway, keys: Sequence[PriceKey]) -> None:
         """Ask the gateway what it has not said within the hour; raises GatewayError, RequestError or TermsRefused.
 
-        The user's prompt and pictures stay here: the price does not depend on them.
+        The user's prompt and images stay here: the price does not depend on them.
         """
         for key in keys:
             if self._remembered(gateway, key) is None:
                 self._asked[gateway.base_url, key] = await studio.quote(_probe(key), gateway), time.monotonic()
+
+    def forget(self, gateway: Gateway, keys: Sequence[PriceKey]) -> None:
+        """Ask again for these prices: the gateway has just asked for more."""
+        for key in keys:
+            self._asked.pop((gateway.base_url, key), None)
 
     def _remembered(self, gateway: Gateway, key: PriceKey) -> Quote | None:
         quote, when = self._asked.get((gateway.base_url, key), (None, 0.0))
@@ -63,7 +68,7 @@ def price_keys(wish: RequestPlan) -> list[PriceKey]:
 
 
 def price_words(n: int, prices: Sequence[int | None], realm: str) -> str:
-    """Return the sum in words: "4 x $0.0525 = $0.21" for `n` pictures of one price."""
+    """Return the sum in words: "4 x $0.0525 = $0.21" for `n` images of one price."""
     if not prices:
         return ""
     if None in prices:
@@ -79,7 +84,7 @@ def _probe(key: PriceKey) -> ImageRequest:
     editing = key.endpoint == ENDPOINTS["edit"]
     return ImageRequest(
         operation="edit" if editing else "generate",
-        prompt="a picture",
+        prompt="an image",
         model=key.model,
         size=key.size,
         quality=key.quality,

@@ -1,0 +1,238 @@
+"""The form of one tab: prompt, model, size and the rest, and the button with its price."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import fields, replace
+from functools import partial
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import ipywidgets as widgets
+
+from blockrun_magic.errors import BlockrunError, FlagError
+from blockrun_magic.gateway.catalog.catalog import MAX_N
+from blockrun_magic.notebook.cells.flag_values import CONVERTERS
+from blockrun_magic.notebook.cells.flags import Flags
+from blockrun_magic.notebook.cells.parser import parse_flags, render
+from blockrun_magic.notebook.cells.plan import RequestPlan, plan_requests
+from blockrun_magic.notebook.cells.styles import load_styles
+from blockrun_magic.notebook.context import Context
+from blockrun_magic.notebook.panel.dispatcher import Dispatcher
+from blockrun_magic.notebook.panel.form.choices import BatchChoices
+from blockrun_magic.notebook.panel.form.helpers import PromptHelp
+from blockrun_magic.notebook.panel.form.offer import Offer
+from blockrun_magic.notebook.panel.form.plan_table import plan_html
+from blockrun_magic.notebook.panel.form.prices import Prices, price_keys
+from blockrun_magic.notebook.panel.widgets import Notice, close_tree, field, html, row, section, show_if
+from blockrun_magic.payments.money import format_usd
+from blockrun_magic.threads import run_foreign
+
+if TYPE_CHECKING:
+    from blockrun_magic.gateway.catalog.catalog import Catalog, Model
+
+__all__ = ["Form"]
+
+_EXAMPLES = {
+    "imagegen": "a lighthouse on a cliff at dawn, long shadows, watercolor",
+    "img2img": "replace the sky with an aurora",
+}
+_VERBS = {"imagegen": "Generate", "img2img": "Edit"}
+_CELL_ONLY = ("background", "dry_run", "quiet", "full", "gateway")
+_DEFAULTS = Flags("")
+
+
+class Form:
+    """The inputs for `magic`; `flags()` returns what they say together."""
+
+    def __init__(self, magic: str, context: Context, prices: Prices, dispatcher: Dispatcher, home: Path) -> None:
+        self.magic = magic
+        self._context = context
+        self._prices = prices
+        self._home = home
+        self._refreshing = 0
+        self.with_sources: Callable[[Flags], Flags] = lambda flags: flags
+        """Adds to the flags what a cell would say about the sources; the Edit tab sets it."""
+        self.notice = Notice()
+        self.offer = Offer(_VERBS[magic], "Shift-Enter in the prompt does the same", context, prices)
+        self._add_inputs(context.catalog, home, dispatcher)
+        self._cell = html("", "brm-cell")
+        self._plan = html("", "brm-plan")
+        self.box = widgets.VBox(self._rows())
+        self._choose_sizes()
+        self._connect(dispatcher)
+
+    def _rows(self) -> list[widgets.Widget]:
+        helping = self.helping
+        return [
+            self.prompt,
+            helping.fields_box,
+            helping.style,
+            row(self.model, self.size, self.count, self.quality),
+            row(self.offer.button, self.offer.price, classes=("brm-buy",)),
+            self.notice.box,
+            self._plan,
+            section("Several models or sizes", self.choices.box),
+            section("Prompts, name, flags", row(helping.recent, helping.template), row(self.name, self.line)),
+            section("The same as a cell", self._cell),
+        ]
+
+    def _add_inputs(self, catalog: Catalog, home: Path, dispatcher: Dispatcher) -> None:
+        self.prompt = field(
+            widgets.Textarea(description="Prompt", placeholder=_EXAMPLES[self.magic], rows=3, continuous_update=False),
+            "brm-prompt",
+        )
+        models = [model for model in catalog.models if self.magic == "imagegen" or model.edits]
+        self.model = field(
+            widgets.Dropdown(
+                description="Model",
+                options=[(_model_label(model), model.id) for model in models],
+                value=self._default_model(catalog),
+            ),
+            "brm-model",
+        )
+        self.size = field(widgets.Dropdown(description="Size"), "brm-size")
+        self.count = field(widgets.BoundedIntText(description="Images", value=1, min=1, max=MAX_N), "brm-short")
+        self.quality = field(widgets.Dropdown(description="Quality"), "brm-short")
+        self.helping = PromptHelp(self.prompt, list(load_styles(home).values()))
+        self.choices = BatchChoices(models, dispatcher, self._choices_changed)
+        self.name = field(widgets.Text(description="Variable", placeholder="img", continuous_update=False), "brm-short")
+        self.line = field(widgets.Text(description="Flags (they override the form)", placeholder="--max-price 0.10"))
+        self.line.continuous_update = False
+
+    def _default_model(self, catalog: Catalog) -> str:
+        settings = self._context.session.settings
+        chosen = settings.model if self.magic == "imagegen" else settings.edit_model
+        known = catalog.find(chosen) if chosen else None
+        if known is not None and (self.magic == "imagegen" or known.edits):
+            return known.id
+        return catalog.default_model("generate" if self.magic == "imagegen" else "edit")
+
+    def _connect(self, dispatcher: Dispatcher) -> None:
+        dispatcher.on_change(self.model, self._model_changed)
+        dispatcher.on_change(self.prompt, lambda: self._prompt_changed(dispatcher))
+        self._others = (self.size, self.count, self.quality, self.helping.style, self.name, self.line)
+        for widget in self._others:
+            dispatcher.on_change(widget, self.refresh)
+        for choice in (self.helping.recent, self.helping.template):
+            dispatcher.on_change(choice, partial(self.helping.take, choice))
+
+    # -- what it says
+
+    def words(self) -> Hashable:
+        """Return everything in the form, to be compared."""
+        values = tuple(widget.value for widget in (self.model, self.prompt, *self._others))
+        return values, self.helping.values, self.choices.models, self.choices.sizes
+
+    def flags(self) -> Flags:
+        """Return what form and flags line say together; the line overrides the form. Raises FlagError."""
+        typed = parse_flags(self.magic, self.line.value)
+        if typed.prompt:
+            raise FlagError(f"{typed.prompt[:60]!r} in the flags line is not a flag.", "Write the prompt in its field.")
+        for name in _CELL_ONLY:
+            if getattr(typed, name):
+                raise FlagError(f"--{name.replace('_', '-')} is for cells.", "Remove it from the flags line.")
+        prompts = self.helping.prompts()
+        several = len(prompts) > 1
+        chosen = Flags(
+            prompt="\n".join(" ".join(prompt.split()) for prompt in prompts) if several else prompts[0],
+            each=several,
+            models=tuple(dict.fromkeys((_shortest(self._context.catalog, self.model.value), *self.choices.models))),
+            # A model that is typed has sizes of its own.
+            sizes=() if typed.models else tuple(dict.fromkeys(filter(None, (self.size.value, *self.choices.sizes)))),
+            n=self.count.value if self.count.value > 1 else None,
+            quality=None if typed.models else self.quality.value,
+            name=_variable(self.name.value),
+            style=self.helping.style.value or None,
+        )
+        said = {f.name: getattr(typed, f.name) for f in fields(Flags)}
+        return replace(chosen, **{name: value for name, value in said.items() if value != getattr(_DEFAULTS, name)})
+
+    def plan(self, *, priced_only: bool = False) -> tuple[Flags, RequestPlan]:
+        """Return the flags and what they ask for; raises FlagError, RequestError or SourceError.
+
+        It may read files and wait for variables: call it on a thread. With `priced_only`, sources are left out,
+        because the price does not depend on them, and the prompt may be empty.
+        """
+        flags = self.flags()
+        if not priced_only and not (flags.prompt or flags.prompts or flags.vary):
+            raise FlagError("The prompt is empty.", "Describe the image in the field above.")
+        asked = replace(flags, images=(), mask=None) if priced_only else flags
+        namespace = self._context.shell.user_ns
+        return flags, plan_requests(self.magic, asked, self._context.catalog, namespace, self._home)
+
+    # -- what it shows
+
+    async def _model_changed(self) -> None:
+        self._choose_sizes()
+        await self.refresh()
+
+    async def _choices_changed(self) -> None:
+        self.choices.offer(self._context.catalog, self.model.value)
+        await self.refresh()
+
+    async def _prompt_changed(self, dispatcher: Dispatcher) -> None:
+        for text in self.helping.new_fields():
+            dispatcher.on_change(text, self.refresh)
+        await self.refresh()
+
+    def _choose_sizes(self) -> None:
+        model = self._context.catalog.find(self.model.value)
+        sizes = model.sizes if model else ()
+        if tuple(self.size.options) != sizes:
+            current = self.size.value
+            self.size.options = sizes
+            self.size.value = current if current in sizes else next(iter(sizes), None)
+        qualities = model.qualities if model else ()
+        self.quality.options = qualities
+        show_if(self.quality, bool(qualities))
+        self.choices.offer(self._context.catalog, self.model.value)
+
+    async def refresh(self, *, again: bool = False) -> None:
+        """Show the price of what the form says now; with `again`, the gateway is asked again."""
+        self._refreshing = number = self._refreshing + 1
+        try:
+            flags, plan = await run_foreign(self.plan, priced_only=True)
+        except BlockrunError as error:
+            self.offer.withdraw()
+            self.notice.error(error, error.hint)
+            return
+        if number != self._refreshing:
+            return
+        self.notice.clear()
+        self._show_cell(self.with_sources(flags))
+        await self.offer.show(plan, again=again)
+        self._show_plan(plan)
+
+    def _show_plan(self, plan: RequestPlan) -> None:
+        studio, gateway = self._context.session.studio_and_gateway()
+        prices, _ = self._prices.known(studio, gateway, price_keys(plan))
+        self._plan.value = plan_html(plan, prices, gateway.realm)
+        show_if(self._plan, len(plan.variants) > 1)
+
+    def _show_cell(self, flags: Flags) -> None:
+        text = render(self.magic, flags)
+        self._cell.value = f'<pre class="brm-code" tabindex="0">{escape(text)}</pre>'
+
+    def close(self) -> None:
+        """Remove the form's widgets."""
+        close_tree(self.box)
+
+
+def _model_label(model: Model) -> str:
+    prices = sorted({price for size in model.sizes if (price := model.price(size)) is not None})
+    if not prices:
+        return f"{model.name} · price on request · {model.good_for}"
+    cost = " to ".join(dict.fromkeys(format_usd(price) for price in (prices[0], prices[-1])))
+    return f"{model.name} · {cost} · {model.good_for}"
+
+
+def _shortest(catalog: Catalog, model: str) -> str:
+    known = catalog.find(model)
+    return known.name if known else model
+
+
+def _variable(text: str) -> str | None:
+    """Return the variable's name as `--as` takes it; raises FlagError for a bad name."""
+    return str(CONVERTERS["name"](text.strip())) if text.strip() else None

@@ -1,0 +1,37 @@
+"""Variables of the notebook that are images, and small views of sources."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from blockrun_magic.images.detection import is_image_like
+from blockrun_magic.notebook.background import BackgroundJob
+from blockrun_magic.notebook.display.cards import short
+from blockrun_magic.notebook.display.thumbnails import data_uri
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["image_names", "source_html"]
+
+_THUMB = 96
+
+
+def image_names(namespace: Mapping[str, Any]) -> list[str]:
+    """Return the names of the variables that are images or will be; it may run properties of the user's objects."""
+    return sorted(name for name, value in namespace.items() if _is_offered(name, value))
+
+
+def _is_offered(name: str, value: Any) -> bool:
+    return not name.startswith("_") and (isinstance(value, BackgroundJob) or is_image_like(value))
+
+
+def source_html(image: Image.Image, name: str) -> str:
+    """Return a thumbnail of a source with its name and size."""
+    label = escape(short(name))
+    return (
+        f'<div><img src="{data_uri(image, _THUMB)}" alt="{label}">'
+        f'<div class="brm-quiet">{label}<br>{image.width} x {image.height}</div></div>'
+    )

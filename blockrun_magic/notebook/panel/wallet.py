@@ -1,0 +1,223 @@
+"""The Wallet tab: the gateway, a wallet to create or import, the way to fund it, and the limits."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import ipywidgets as widgets
+import traitlets
+
+from blockrun_magic.errors import BlockrunError
+from blockrun_magic.gateway.gateways import PRESETS
+from blockrun_magic.notebook.context import Context
+from blockrun_magic.notebook.panel.dispatcher import Dispatcher
+from blockrun_magic.notebook.panel.widgets import Notice, button, field, html, row, section, show_if
+from blockrun_magic.notebook.subshells import route_to_subshell
+from blockrun_magic.notebook.web.module import script
+from blockrun_magic.payments.money import format_usd
+from blockrun_magic.payments.secrets import Secret
+from blockrun_magic.payments.wallets.private_key import read_key
+from blockrun_magic.payments.wallets.registry import DEFAULT, WalletRegistry, new_key
+from blockrun_magic.threads import run_io
+from blockrun_magic.wiring import ENVIRON
+
+__all__ = ["WalletTab"]
+
+_POLL_INTERVAL = 5.0
+_POLLS = 360
+_LIMITS = {
+    "image": ("At most for one image", (50_000, 100_000, 250_000, 500_000, 1_000_000, 2_000_000)),
+    "session": ("At most in this session", (500_000, 1_000_000, 2_000_000, 5_000_000, 10_000_000, 50_000_000)),
+    "day": ("At most in a day (UTC)", (1_000_000, 5_000_000, 10_000_000, 20_000_000, 50_000_000, 200_000_000)),
+}
+
+
+class _SecretField(anywidget.AnyWidget):
+    """A field for a key: what is typed comes as one message and is never part of the widget's state."""
+
+    _esm = script("secret.js")
+    description = traitlets.Unicode().tag(sync=True)
+
+    def __init__(self, description: str, take: Callable[[Secret], None]) -> None:
+        super().__init__(description=description)
+        route_to_subshell(self)
+
+        def receive(_: object, content: Any, _buffers: object) -> None:
+            if isinstance(content, dict) and isinstance(content.get("value"), str):
+                take(Secret(content["value"]))
+
+        self.on_msg(receive)
+
+
+class WalletTab:
+    """Everything about money; `changed` is called when the gateway, the wallet or a limit is another one."""
+
+    def __init__(self, context: Context, dispatcher: Dispatcher, changed: Callable[[], Awaitable[None]]) -> None:
+        self._context = context
+        self._dispatcher = dispatcher
+        self._changed = changed
+        self._watching: asyncio.Task[None] | None = None
+        self.notice = Notice()
+        self._gateway = field(widgets.Dropdown(description="Gateway", options=self._names()))
+        self._create = button("Create a wallet", "Make a new key on this machine")
+        self._secret = _SecretField("Private key of a wallet that you have", self._typed)
+        self._import = section("Import a wallet", self._secret)
+        self._fund = html("", "brm-fund")
+        self._limits = {name: self._limit(name) for name in _LIMITS}
+        dispatcher.on_change(self._gateway, self._choose_gateway)
+        dispatcher.on_click(self._create, self._create_wallet)
+        self.box = widgets.VBox(
+            [
+                self._gateway,
+                row(self._create),
+                self._import,
+                self.notice.box,
+                self._fund,
+                *self._limits.values(),
+            ]
+        )
+        self.box.add_class("brm-wallet-tab")
+
+    def _names(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(("practice", *PRESETS, self._context.session.gateway.name)))
+
+    def _limit(self, name: str) -> widgets.SelectionSlider:
+        label, steps = _LIMITS[name]
+        current = getattr(self._context.session.studio.ledger.caps(), name)
+        values = sorted({*steps, current})
+        slider = field(
+            widgets.SelectionSlider(
+                description=label,
+                options=[(format_usd(value), value) for value in values],
+                value=current,
+                continuous_update=False,
+            ),
+            "brm-limit",
+        )
+        self._dispatcher.on_change(slider, lambda: self._set_limit(name, slider.value))
+        return slider
+
+    # -- what is shown
+
+    async def refresh(self) -> None:
+        """Show the wallet of the gateway in use, and wait for its first dollar where it is empty."""
+        session = self._context.session
+        studio, gateway = session.studio_and_gateway()
+        self._gateway.options = self._names()
+        self._gateway.value = gateway.name
+        for name, slider in self._limits.items():
+            current = getattr(studio.ledger.caps(), name)
+            values = sorted({*_LIMITS[name][1], current})
+            slider.options = [(format_usd(value), value) for value in values]
+            slider.value = current
+        ours = gateway.realm != "practice" and not gateway.prepaid
+        show_if(self._create, ours)
+        show_if(self._import, ours)
+        if not ours:
+            self._fund.value = ""
+            return
+        try:
+            address = await run_io(lambda: studio.wallet_for(gateway).address)
+        except BlockrunError:
+            self._fund.value = ""
+            return
+        show_if(self._create, wanted=False)
+        await self._show_funding(address)
+
+    async def _show_funding(self, address: str) -> None:
+        studio, gateway = self._context.session.studio_and_gateway()
+        found = None
+        with suppress(BlockrunError):  # the header says why
+            found = await studio.balance(gateway)
+        micros = None if found is None else found.micros
+        waiting = not micros
+        status = "Waiting for your first dollar …" if waiting else f"Balance: {format_usd(micros or 0)}"
+        code = await run_io(self._qr, address) if waiting else ""
+        self._fund.value = (
+            f"<p>Your wallet: <code>{escape(address)}</code></p>"
+            f'<p role="status"><b>{escape(status)}</b></p>{code}'
+            f'<p class="brm-quiet">Send {escape(gateway.money)} to this address; a few dollars are enough.</p>'
+        )
+        if waiting and self._watching is None:
+            self._watching = asyncio.get_running_loop().create_task(self._watch(address))
+
+    def _qr(self, address: str) -> str:
+        from blockrun_magic.notebook.display.qr import QrCode, funding_uri
+
+        network = self._context.session.gateway.networks[0]
+        png = base64.b64encode(QrCode(funding_uri(network, address, None)).png).decode("ascii")
+        return f'<img class="brm-qr" alt="QR code of the wallet\'s address" src="data:image/png;base64,{png}">'
+
+    async def _watch(self, address: str) -> None:
+        """Refresh the balance until the first dollar has come."""
+        try:
+            for _ in range(_POLLS):
+                await asyncio.sleep(_POLL_INTERVAL)
+                studio, gateway = self._context.session.studio_and_gateway()
+                if gateway.realm == "practice" or self._context.session.studio is not studio:
+                    return
+                try:
+                    found = await studio.balance(gateway)
+                except BlockrunError:
+                    continue
+                if found is not None and found.micros:
+                    await self._show_funding(address)
+                    await self._changed()
+                    return
+        finally:
+            self._watching = None
+
+    # -- what is done
+
+    async def _choose_gateway(self) -> None:
+        session = self._context.session
+        if self._gateway.value == session.gateway.name:
+            return
+        await run_io(session.use, self._gateway.value)
+        await self._changed()
+
+    async def _create_wallet(self) -> None:
+        await run_io(self._keep, new_key())
+        self.notice.info("A new wallet was created. Keep a copy of its key file in a safe place.")
+        await self._changed()
+
+    def _typed(self, secret: Secret) -> None:
+        self._dispatcher.schedule(lambda: self._import_key(secret))
+
+    async def _import_key(self, secret: Secret) -> None:
+        self.notice.clear()
+        try:
+            key = await run_io(read_key, secret, "the field")
+            if isinstance(key, BlockrunError):
+                raise key
+            await run_io(self._keep, key)
+        except BlockrunError as error:
+            self.notice.error(error, error.hint)
+            return
+        self.notice.info("The wallet was imported; it pays from now on.")
+        await self._changed()
+
+    def _keep(self, key: Secret) -> None:
+        registry = WalletRegistry.of(ENVIRON, Path.home())
+        taken = set(registry.names())
+        name = next(name for name in (DEFAULT, *(f"wallet-{n}" for n in range(2, 1000))) if name not in taken)
+        registry.keep_key(name, key)
+        registry.select(name)
+
+    async def _set_limit(self, name: str, value: int) -> None:
+        ledger = self._context.session.studio.ledger
+        if getattr(ledger.caps(), name) != value:
+            await run_io(ledger.set_caps, **{name: value})
+            await self._changed()
+
+    def close(self) -> None:
+        """Stop watching the balance."""
+        if self._watching is not None:
+            self._watching.cancel()

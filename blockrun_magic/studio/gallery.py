@@ -1,0 +1,225 @@
+"""The images of all sessions and gateways: pages, thumbnails, stars, and which image came from which."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from blockrun_magic.errors import StoreError
+from blockrun_magic.files import write_atomically
+from blockrun_magic.images.formats import decode
+from blockrun_magic.images.store import Store
+from blockrun_magic.payments.ledger.queries import LedgerReader
+from blockrun_magic.payments.ledger.records import ImageFilter, ListedImage, StoredImage
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["THUMBNAIL_SIDE", "ImageIndex", "Step"]
+
+THUMBNAIL_SIDE = 256
+_QUALITY = 78
+_LOCK_TIMEOUT = 5
+_MAX_CHAIN = 60
+_SOURCE = -1
+"""The position of an uploaded source, which is not an image of its purchase."""
+_STARRED, _HIDDEN = "starred", "hidden"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One image in a chain of edits, and the key of the image that it was made from, or None."""
+
+    entry: ListedImage
+    parent: str | None
+
+
+class ImageIndex:
+    """Finds images in the ledger; keeps thumbnails and marks (starred, hidden) in `folder`."""
+
+    def __init__(self, ledger: LedgerReader, store: Store, folder: Path) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._thumbnails = folder / "thumbnails"
+        self._marks_file = folder / "gallery.json"
+
+    # -- lists
+
+    def page(
+        self, images: ImageFilter, limit: int, offset: int = 0, *, starred: bool = False
+    ) -> tuple[list[ListedImage], int]:
+        """Return the images from `offset` on, newest first, and how many there are; raises LedgerError."""
+        images = replace(images, without=self._marked(_HIDDEN), only=self.starred if starred else images.only)
+        return self._ledger.listed_images(images, limit, offset), self._ledger.count_images(images)
+
+    def models(self) -> list[str]:
+        """Return the id of every model that has made an image."""
+        return self._ledger.models_used()
+
+    def recent_prompts(self, limit: int = 20) -> list[str]:
+        """Return the last different prompts, the newest first."""
+        return self._ledger.recent_prompts(limit)
+
+    def find(self, key: str) -> ListedImage | None:
+        """Return the image of that key, or None."""
+        purchase, _, position = key.rpartition(":")
+        wanted = f"{purchase}:0" if position == str(_SOURCE) else key
+        entries = self._ledger.listed_images(ImageFilter(only=frozenset({wanted})), 1)
+        if not entries or wanted == key:
+            return entries[0] if entries else None
+        return self._uploaded(entries[0])
+
+    def source(self, entry: ListedImage) -> ListedImage | None:
+        """Return the image that `entry` was edited from: one of the gallery, or the file that was uploaded."""
+        return self._parent(entry) or self._uploaded(entry)
+
+    def _uploaded(self, entry: ListedImage) -> ListedImage | None:
+        uploads = entry.purchase.request.get("uploads") or ()
+        if not uploads:
+            return None
+        file, media_type = str(uploads[0]["file"]), str(uploads[0]["media_type"])
+        try:
+            width, height = decode(self._store.get(file, media_type), StoreError, "The source", "").size
+        except StoreError:
+            return None
+        return replace(entry, image=StoredImage(file, media_type, width, height), position=_SOURCE)
+
+    def of_purchase(self, purchase_id: str) -> list[ListedImage]:
+        """Return the images of one purchase, in the gateway's order."""
+        count = len(self._ledger.images(purchase_id))
+        keys = frozenset(f"{purchase_id}:{position}" for position in range(count))
+        return self._ledger.listed_images(ImageFilter(only=keys), max(1, count)) if keys else []
+
+    def chain(self, entry: ListedImage) -> list[Step]:
+        """Return the chain of edits that `entry` belongs to, from its first image, branches included."""
+        root = entry
+        for _ in range(_MAX_CHAIN):
+            parent = self._parent(root)
+            if parent is None or parent.key == entry.key:
+                break
+            root = parent
+        return list(self._descendants(root))
+
+    def _descendants(self, root: ListedImage) -> Iterator[Step]:
+        waiting: list[Step] = [Step(root, None)]
+        seen: set[str] = set()
+        while waiting and len(seen) < _MAX_CHAIN:
+            step = waiting.pop()
+            if step.entry.key in seen:
+                continue
+            seen.add(step.entry.key)
+            yield step
+            children = self._ledger.listed_images(ImageFilter(source=step.entry.image.file), _MAX_CHAIN)
+            waiting += [
+                Step(child, step.entry.key) for child in children if _first_source(child) == step.entry.image.file
+            ]
+
+    def _parent(self, entry: ListedImage) -> ListedImage | None:
+        source = _first_source(entry)
+        if source is None:
+            return None
+        found = self._ledger.listed_images(ImageFilter(file=source, until=entry.purchase.purchased_at), 1)
+        return found[0] if found else None
+
+    # -- pixels
+
+    def thumbnail(self, entry: ListedImage) -> bytes:
+        """Return a small JPEG of an image, made once; raises StoreError."""
+        path = self._thumbnails / entry.image.file[:2] / f"{entry.image.file}.jpg"
+        try:
+            return path.read_bytes()
+        except OSError:
+            data = self.preview(entry, THUMBNAIL_SIDE)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, data, durable=False)
+        except OSError:
+            pass  # a full disk costs time only
+        return data
+
+    def preview(self, entry: ListedImage, side: int) -> bytes:
+        """Return a JPEG of an image, at most `side` pixels a side; raises StoreError."""
+        image = self.open(entry)
+        image.draft("RGB", (side, side))
+        if image.mode in ("RGBA", "LA", "PA", "P"):
+            image = _on_white(image)
+        image = image.convert("RGB")
+        image.thumbnail((side, side))
+        file = io.BytesIO()
+        image.save(file, "jpeg", quality=_QUALITY)
+        return file.getvalue()
+
+    def open(self, entry: ListedImage) -> Image.Image:
+        """Return the image, decoded; raises StoreError."""
+        return decode(self.original(entry), StoreError, "The stored image", "")
+
+    def original(self, entry: ListedImage) -> bytes:
+        """Return the bytes of the original file; raises StoreError."""
+        return self._store.get(entry.image.file, entry.image.media_type)
+
+    def path(self, entry: ListedImage) -> Path:
+        """Return where the original file is."""
+        return self._store.path(entry.image.file, entry.image.media_type)
+
+    # -- marks
+
+    @property
+    def starred(self) -> frozenset[str]:
+        """The keys of the starred images."""
+        return self._marked(_STARRED)
+
+    def star(self, key: str, *, wanted: bool) -> None:
+        """Star an image, or take its star away; raises StoreError."""
+        self._mark(_STARRED, key, wanted=wanted)
+
+    def hide(self, key: str, *, wanted: bool = True) -> None:
+        """Take an image out of the gallery, or bring it back; its file and receipt stay. Raises StoreError."""
+        self._mark(_HIDDEN, key, wanted=wanted)
+
+    def _marked(self, mark: str) -> frozenset[str]:
+        return frozenset(self._read_marks().get(mark, ()))
+
+    def _read_marks(self) -> dict[str, list[str]]:
+        try:
+            marks = json.loads(self._marks_file.read_text("utf-8"))
+        except (OSError, ValueError):
+            return {}
+        if not isinstance(marks, dict):
+            return {}
+        return {
+            name: [key for key in keys if isinstance(key, str)]
+            for name, keys in marks.items()
+            if isinstance(keys, list)
+        }
+
+    def _mark(self, mark: str, key: str, *, wanted: bool) -> None:
+        try:
+            self._marks_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with FileLock(self._marks_file.with_suffix(".lock"), timeout=_LOCK_TIMEOUT):
+                marks = self._read_marks()
+                keys = [other for other in marks.get(mark, []) if other != key]
+                marks[mark] = [*keys, key] if wanted else keys
+                write_atomically(self._marks_file, json.dumps(marks).encode(), mode=0o600, durable=False)
+        except (OSError, Timeout) as error:
+            raise StoreError(
+                f"{self._marks_file} cannot be written: {error}.", "Check free space and permissions, then try again."
+            ) from error
+
+
+def _first_source(entry: ListedImage) -> str | None:
+    """Return the SHA-256 of the image that was edited, or None for an image made from a prompt alone."""
+    uploads = entry.purchase.request.get("uploads") or ()
+    return str(uploads[0]["file"]) if uploads else None
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    from PIL import Image as PILImage
+
+    image = image.convert("RGBA")
+    return PILImage.alpha_composite(PILImage.new("RGBA", image.size, "white"), image)
