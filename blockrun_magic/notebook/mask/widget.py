@@ -114,7 +114,7 @@ class MaskPad(anywidget.AnyWidget):
             self.unobserve_all()
             self.layout.close()
             super().close()
-            vars(self).pop("_repr_mimebundle_", None)  # ipywidgets hides closed widgets; a closed pad is its mask
+            self.__dict__.pop("_repr_mimebundle_", None)  # ipywidgets hides closed widgets; a closed pad is its mask
 
     def __repr__(self) -> str:
         width, height = self._size
