@@ -56,7 +56,7 @@ class Store:
     def check_writable(self, count: int = 1) -> None:
         """Raise StoreError unless `count` more images can be written; asked before anything is signed."""
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
+            create_folder(self.root, 0o777)
             with tempfile.TemporaryFile(dir=self.root) as probe:
                 probe.write(bytes(4096))
                 probe.flush()
