@@ -230,7 +230,7 @@ def _heif_opener(name: str) -> Callable[..., Image.Image]:
     except ImportError:
         raise SourceError(
             f"{name} is a HEIC image, and the library that reads it is not installed.",
-            "Run `%pip install pillow-heif`, then run this cell again.",
+            'Run `%pip install "blockrun-magic[heif]"`, then run this cell again.',
         ) from None
     opener: Callable[..., Image.Image] = HeifImageFile
     return opener

@@ -72,6 +72,7 @@ class Flags:
     gateway: str | None = None
     images: tuple[str, ...] = ()
     mask: str | None = None
+    shrink: bool = False
 
 
 _FIELDS = {"--image": "images", "--model": "models", "--size": "sizes", "--as": "name"}
@@ -81,6 +82,7 @@ _SOURCE, _IMAGE, _MANY, _PRICE, _RESULT = "The source", "The image", "Many at on
 FLAGS = (
     Flag("--image", "-i", "X", "image", _SOURCE, "Image to edit: path, URL or variable; repeat to fuse.", _EDIT, True),
     Flag("--mask", None, "X", "mask", _SOURCE, "Mask: white pixels may change, black pixels stay.", _EDIT),
+    Flag("--shrink", None, None, "switch", _SOURCE, "Scale a source down to what can be sent: 16.8 megapixels.", _EDIT),
     Flag("--model", "-m", "NAME", "model", _IMAGE, "Model to use; give several (a,b,c) to compare them."),
     Flag("--size", "-s", "WxH", "size", _IMAGE, "1216x832, 16:9, portrait, square or hd; a,b compares."),
     Flag("-n", None, "K", "count", _IMAGE, f"Number of images, 1 to {MAX_N}; each is paid for."),

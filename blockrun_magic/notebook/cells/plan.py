@@ -17,11 +17,11 @@ from blockrun_magic.notebook.cells.styles import styled
 
 if TYPE_CHECKING:
     from blockrun_magic.gateway.catalog.catalog import Catalog
-    from blockrun_magic.gateway.request import ImageRequest, Operation
+    from blockrun_magic.gateway.request import ImageRequest, Operation, Upload
     from blockrun_magic.images.source import Fetch
     from blockrun_magic.notebook.settings import Settings
 
-__all__ = ["RequestPlan", "apply_defaults", "build_requests", "plan_requests"]
+__all__ = ["RequestPlan", "apply_defaults", "build_requests", "notes_of", "plan_requests"]
 
 _OPERATIONS: Mapping[str, Operation] = {"imagegen": "generate", "img2img": "edit"}
 _VARY = "Make a variation of this picture: the same subject, mood and style, composed anew."
@@ -42,6 +42,11 @@ class RequestPlan:
     """What varies in each request, by name: "model", "size", "prompt", or a name that `--fill` filled in."""
     size_note: str = ""
     """A sentence on sizes in words: what they are in pixels."""
+    shrink: bool = False
+    """Whether sources that are too large are made smaller."""
+    source_names: tuple[str, ...] = ()
+    mask_name: str = ""
+    """How the user named the sources and the mask, for errors."""
 
     @property
     def label(self) -> str:
@@ -59,7 +64,7 @@ def apply_defaults(magic: str, flags: Flags, settings: Settings, catalog: Catalo
         chosen = [catalog.find(name) for name in flags.models or (catalog.default_model(_OPERATIONS[magic]),)]
         if all(known is None or known.allows_size(settings.size) for known in chosen):
             flags = replace(flags, sizes=(settings.size,))
-    return flags
+    return replace(flags, shrink=flags.shrink or (magic == "img2img" and settings.shrink))
 
 
 def plan_requests(
@@ -86,6 +91,9 @@ def plan_requests(
         mask=find_source(flags.mask, namespace) if flags.mask else None,
         facets=tuple(variants.values()),
         size_note=_size_note(sizes, models, catalog),
+        shrink=flags.shrink,
+        source_names=flags.images,
+        mask_name=flags.mask or "",
     )
 
 
@@ -129,10 +137,8 @@ def _prompts(magic: str, flags: Flags, namespace: Mapping[str, object], home: Pa
 async def build_requests(plan: RequestPlan, fetch: Fetch) -> list[ImageRequest]:
     """Return the requests of a plan, its images read and encoded once; raises SourceError."""
     from blockrun_magic.gateway.request import ImageRequest
-    from blockrun_magic.images.source import read_mask, read_upload
 
-    images = tuple([await read_upload(source, fetch) for source in plan.sources])
-    mask = None if plan.mask is None else await read_mask(plan.mask, images[0], fetch)
+    images, mask = await _read_images(plan, fetch)
     return [
         ImageRequest(
             operation=plan.operation,
@@ -146,3 +152,23 @@ async def build_requests(plan: RequestPlan, fetch: Fetch) -> list[ImageRequest]:
         )
         for prompt, model, size in plan.variants
     ]
+
+
+async def _read_images(plan: RequestPlan, fetch: Fetch) -> tuple[tuple[Upload, ...], Upload | None]:
+    """Return the sources and the mask of a plan, read and encoded once; raises SourceError."""
+    from blockrun_magic.images.source import read_mask, read_upload
+
+    # Sources that the panel adds have no names of their own.
+    names = plan.source_names if len(plan.source_names) == len(plan.sources) else [""] * len(plan.sources)
+    uploads = [
+        await read_upload(source, fetch, text=name, shrink=plan.shrink)
+        for source, name in zip(plan.sources, names, strict=True)
+    ]
+    mask = None if plan.mask is None else await read_mask(plan.mask, uploads[0], fetch, text=plan.mask_name)
+    return tuple(uploads), mask
+
+
+def notes_of(plan: RequestPlan, requests: Sequence[ImageRequest]) -> str:
+    """Return what was changed between the cell and its requests, in sentences: sizes in words, shrunk sources."""
+    notes = [plan.size_note, *(image.note for image in requests[0].images)]
+    return " ".join(note for note in notes if note)

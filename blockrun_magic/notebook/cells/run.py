@@ -12,7 +12,7 @@ from blockrun_magic.errors import BlockrunError, BudgetError, Money
 from blockrun_magic.notebook.background import BackgroundJob
 from blockrun_magic.notebook.cells.flags import Flags, help_text
 from blockrun_magic.notebook.cells.parser import asks_for_help, parse
-from blockrun_magic.notebook.cells.plan import RequestPlan, apply_defaults, build_requests, plan_requests
+from blockrun_magic.notebook.cells.plan import RequestPlan, apply_defaults, build_requests, notes_of, plan_requests
 from blockrun_magic.notebook.config_file import ask_above
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.captions import quotes_card
@@ -103,13 +103,13 @@ def _make_one(cell: _Cell) -> ImageResult | BackgroundJob:
     async def work() -> ImageResult:
         progress.stage = "reading the image" if plan.sources else progress.stage
         [request] = await build_requests(plan, cell.studio.client.fetch)
+        live.note = notes_of(plan, [request])
         return await cell.studio.make(request, cell.gateway, cell.options, progress)
 
     [(_, model, size)] = plan.variants
     usual = cell.studio.ledger.usual_seconds(model, size)
     shell = cell.context.shell
     live = ProgressLine(plan.label, progress, cell.gateway.realm, shell, quiet=flags.quiet, usual=usual)
-    live.note = plan.size_note
     if flags.background:
         return _in_background(cell.context, live, work, flags, lambda: progress.sent)
     return _finish(cell.context, live, work, flags)
@@ -123,6 +123,7 @@ def _make_many(cell: _Cell) -> ImageResults | BackgroundJob:
 
     async def work() -> ImageResults:
         requests = await build_requests(plan, cell.studio.client.fetch)
+        live.note = notes_of(plan, requests)
         jobs = flags.jobs or cell.context.session.settings.jobs
         results = await make_all(cell.studio, requests, cell.gateway, cell.options, progress, jobs)
         if results.failures and not results:
@@ -130,7 +131,6 @@ def _make_many(cell: _Cell) -> ImageResults | BackgroundJob:
         return ImageResults(results, results.failures, plan.facets)
 
     live = BatchProgressLine(plan.label, progress, cell.gateway.realm, cell.context.shell, quiet=flags.quiet)
-    live.note = plan.size_note
     if flags.background:
         sent = lambda: bool(progress.done or progress.in_flight)  # noqa: E731
         return _in_background(cell.context, live, work, flags, sent)
