@@ -1,23 +1,35 @@
-"""The studio for scripts: `generate` and `edit`, and their `async` twins, without a notebook.
+"""The Python API: `generate` and `edit`, their `async` twins, and `list_payments`.
 
-Ledger, store, caps and wallet are the same as the magics'.
+In a notebook with the extension, calls use the studio, gateway, lessons and modes of its cells. In a script they use
+the gateway that is remembered, else Base. Limits, ledger and store are the same everywhere.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, closing
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from blockrun_magic.errors import BlockrunError, RequestError, UsageError
 from blockrun_magic.gateway.gateways import Gateway, gateway_named
 from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.images.source import read_mask, read_upload
+from blockrun_magic.notebook.config_file import remembered_gateway
 from blockrun_magic.payments.ledger import reports
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.money import parse_usd
 from blockrun_magic.studio import ImageResult, Options, Studio
-from blockrun_magic.wiring import blockrun_home, open_practice, open_studio
+from blockrun_magic.text import sanitize
+from blockrun_magic.wiring import (
+    Notebook,
+    blockrun_home,
+    current_notebook,
+    open_practice,
+    open_studio,
+    process_session,
+)
 
 if TYPE_CHECKING:
     from blockrun_magic.gateway.catalog.catalog import Catalog
@@ -26,6 +38,8 @@ if TYPE_CHECKING:
 __all__ = ["aedit", "agenerate", "edit", "generate", "list_payments"]
 
 T = TypeVar("T")
+_Work = Callable[[Studio, Gateway, bool], Awaitable[ImageResult]]
+"""What one call does with a studio and a gateway; the flag says that only stored images may be used."""
 
 
 async def agenerate(
@@ -37,19 +51,22 @@ async def agenerate(
     quality: str | None = None,
     max_price: str | None = None,
     fresh: bool = False,
-    gateway: str = "base",
+    gateway: str | None = None,
     studio: Studio | None = None,
 ) -> ImageResult:
-    """Return images made from `prompt`: kept ones at no cost, else bought at `gateway`.
+    """Return images made from `prompt`: stored ones at no cost, others bought.
 
-    `model` is an id or a shorthand, `size` "WIDTHxHEIGHT" in pixels, `max_price` dollars for the whole
-    request ("0.10"), `gateway` "base", "testnet", "solana", "clawrouter", "account", "practice" or a URL. `studio` is
-    one of yours to use for many calls on one event loop; without it one is opened for this call. Raises
-    BlockrunError.
+    `model` is an id or a shorthand, `size` "WIDTHxHEIGHT" in pixels, `max_price` dollars for the whole request
+    ("0.10"). `gateway` is "base", "testnet", "solana", "clawrouter", "account", "practice" or a URL; by default it is
+    the notebook's, else the remembered one, else Base. `studio` is one of yours, for many calls on one event loop.
+    Raises BlockrunError.
     """
-    async with _place(gateway, studio) as (ours, where):
-        request = _request(ours.catalog_at(where), "generate", prompt, model, size, n, quality)
-        return await ours.make(request, where, _options(max_price, fresh=fresh))
+
+    async def work(where: Studio, at: Gateway, cache_only: bool) -> ImageResult:
+        request = _request(where.catalog_at(at), "generate", prompt, model, size, n, quality)
+        return await where.make(request, at, _options(max_price, fresh, cache_only))
+
+    return await _call(work, gateway, studio)
 
 
 async def aedit(
@@ -62,58 +79,86 @@ async def aedit(
     n: int = 1,
     max_price: str | None = None,
     fresh: bool = False,
-    gateway: str = "base",
+    gateway: str | None = None,
     studio: Studio | None = None,
 ) -> ImageResult:
     """Return `image` edited as `prompt` says; a list of images is fused; only white in `mask` changes.
 
     An image is a PIL image, an array, a path, bytes, a URL, a data URI or a result; a mask is one of the same size in
-    pixels. The other choices are those of `agenerate`. Raises BlockrunError.
+    pixels. The other parameters are those of `agenerate`. Raises BlockrunError.
     """
-    async with _place(gateway, studio) as (ours, where):
-        fetch = ours.client.fetch
+
+    async def work(where: Studio, at: Gateway, cache_only: bool) -> ImageResult:
+        fetch = where.client.fetch
         sources = image if isinstance(image, list | tuple) else [image]
         uploads = tuple([await read_upload(source, fetch) for source in sources])
         white = None if mask is None else await read_mask(mask, uploads[0], fetch)
-        request = _request(ours.catalog_at(where), "edit", prompt, model, size, n, None, uploads, white)
-        return await ours.make(request, where, _options(max_price, fresh=fresh))
+        request = _request(where.catalog_at(at), "edit", prompt, model, size, n, None, uploads, white)
+        return await where.make(request, at, _options(max_price, fresh, cache_only))
+
+    return await _call(work, gateway, studio)
 
 
-class _Choices(TypedDict, total=False):
-    model: str | None
-    size: str | None
-    n: int
-    max_price: str | None
-    fresh: bool
-    gateway: str
+def generate(
+    prompt: str,
+    *,
+    model: str | None = None,
+    size: str | None = None,
+    n: int = 1,
+    quality: str | None = None,
+    max_price: str | None = None,
+    fresh: bool = False,
+    gateway: str | None = None,
+) -> ImageResult:
+    """Return images made from `prompt`: stored ones at no cost, others bought.
 
-
-class _GenerateChoices(_Choices, total=False):
-    quality: str | None
-
-
-class _EditChoices(_Choices, total=False):
-    mask: Any
-
-
-def generate(prompt: str, **choices: Unpack[_GenerateChoices]) -> ImageResult:
-    """Return images made from `prompt`: kept ones at no cost, else bought, each paid for by itself.
-
-    For scripts; where an event loop runs, as in a notebook, await `agenerate`. Takes the same choices, by name:
-    `model`, `size`, `n`, `quality`, `max_price`, `fresh`, `gateway`. Raises BlockrunError, and RuntimeError where
-    an event loop runs.
+    The parameters are those of `agenerate`. Raises BlockrunError, and RuntimeError where an event loop runs outside
+    of a notebook with the extension: await `agenerate` there.
     """
-    return _run(agenerate(prompt, **choices))
+    return _run(
+        agenerate(
+            prompt,
+            model=model,
+            size=size,
+            n=n,
+            quality=quality,
+            max_price=max_price,
+            fresh=fresh,
+            gateway=gateway,
+        )
+    )
 
 
-def edit(prompt: str, image: Any, **choices: Unpack[_EditChoices]) -> ImageResult:
-    """Return `image` edited as `prompt` says: a kept image at no cost, else bought.
+def edit(
+    prompt: str,
+    image: Any,
+    *,
+    mask: Any = None,
+    model: str | None = None,
+    size: str | None = None,
+    n: int = 1,
+    max_price: str | None = None,
+    fresh: bool = False,
+    gateway: str | None = None,
+) -> ImageResult:
+    """Return `image` edited as `prompt` says: a stored image at no cost, else bought.
 
-    For scripts; where an event loop runs, as in a notebook, await `aedit`. Takes the same choices, by name: `mask`,
-    `model`, `size`, `n`, `max_price`, `fresh`, `gateway`. Raises BlockrunError, and RuntimeError where an event
-    loop runs.
+    The parameters are those of `aedit`. Raises BlockrunError, and RuntimeError where an event loop runs outside of a
+    notebook with the extension: await `aedit` there.
     """
-    return _run(aedit(prompt, image, **choices))
+    return _run(
+        aedit(
+            prompt,
+            image,
+            mask=mask,
+            model=model,
+            size=size,
+            n=n,
+            max_price=max_price,
+            fresh=fresh,
+            gateway=gateway,
+        )
+    )
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
@@ -121,22 +166,62 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(work)
+    notebook = current_notebook()
+    if notebook is not None:
+        return notebook.run(work)
     work.close()
     raise RuntimeError("an event loop is running here: await agenerate(...) or aedit(...) instead")
 
 
-@asynccontextmanager
-async def _place(gateway: str, studio: Studio | None) -> AsyncIterator[tuple[Studio, Gateway]]:
-    """Yield the studio and the gateway of one call, and close what was opened for it."""
-    where, end = open_practice() if gateway == "practice" else (gateway_named(gateway), None)
-    ours = studio or open_studio()
+async def _call(work: _Work, gateway: str | None, studio: Studio | None) -> ImageResult:
+    """Return what `work` does in the studio of the notebook, in `studio`, or in one that is opened for it.
+
+    Every exception that is not ours becomes two lines here.
+    """
+    notebook = current_notebook()
     try:
-        yield ours, where
+        if notebook is not None and studio is None:
+            return await _in_notebook(notebook, work, gateway)
+        async with _place(gateway, studio) as (ours, where):
+            return await work(ours, where, _is_cache_only())
+    except BlockrunError:
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"The call failed: {type(error).__name__}: {sanitize(error, 200)}.",
+            "Check its arguments; `%blockrun jobs` shows what is still open.",
+        ) from error
+
+
+async def _in_notebook(notebook: Notebook, work: _Work, gateway: str | None) -> ImageResult:
+    ours, where = notebook.studio_and_gateway(gateway)
+    running = notebook.submit(_as_coroutine(work(ours, where, notebook.is_cache_only())))
+    return await asyncio.wrap_future(running)
+
+
+async def _as_coroutine(work: Awaitable[T]) -> T:
+    return await work
+
+
+@asynccontextmanager
+async def _place(gateway: str | None, studio: Studio | None) -> AsyncIterator[tuple[Studio, Gateway]]:
+    """Yield the studio and the gateway of one call, and close what was opened for it."""
+    name = gateway or os.environ.get("BLOCKRUN_API_URL") or remembered_gateway(blockrun_home()) or "base"
+    where, end = open_practice() if name.lower() == "practice" else (gateway_named(name), None)
+    try:
+        ours = studio or open_studio()
+        try:
+            yield ours, where
+        finally:
+            if studio is None:
+                await ours.close()
     finally:
-        if studio is None:
-            await ours.close()
         if end is not None:
             end()
+
+
+def _is_cache_only() -> bool:
+    return os.environ.get("BLOCKRUN_CACHE_ONLY", "") not in ("", "0")
 
 
 def _request(
@@ -150,6 +235,8 @@ def _request(
     images: Sequence[Upload] = (),
     mask: Upload | None = None,
 ) -> ImageRequest:
+    if not isinstance(prompt, str) or not isinstance(n, int) or isinstance(n, bool) or n < 1:
+        raise RequestError("A request needs a prompt and a number of images.", "Pass the prompt as text, and n from 1.")
     full = catalog.resolve(model) if model else catalog.default_model(operation)
     return ImageRequest(
         operation=operation,
@@ -163,17 +250,26 @@ def _request(
     )
 
 
-def _options(max_price: str | None, *, fresh: bool) -> Options:
-    return Options(max_price=None if max_price is None else parse_usd(max_price), fresh=fresh)
+def _options(max_price: str | None, fresh: bool, cache_only: bool) -> Options:
+    try:
+        limit = None if max_price is None else parse_usd(str(max_price))
+    except ValueError as error:
+        raise UsageError(
+            f"max_price={sanitize(repr(max_price), 40)} is not an amount in dollars.", 'Write it like max_price="0.10".'
+        ) from error
+    return Options(max_price=limit, fresh=fresh, cache_only=cache_only)
 
 
-def list_payments(when: str = "all", money: str = "real") -> reports.PaymentList:
+def list_payments(when: str = "all", money: str | None = None) -> reports.PaymentList:
     """Return the payments of all kernels, of "today" (UTC) or "all", as records, a DataFrame or CSV.
 
-    `money` is "real", "testnet" or "practice"; they are never added up. Raises ValueError for another value, and
-    LedgerError.
+    `money` is "real", "testnet" or "practice"; they are never added up. By default it is that of the notebook's
+    gateway, else "real". Raises ValueError for another value, and LedgerError.
     """
-    if when not in ("today", "all") or money not in ("real", "testnet", "practice"):
+    if when not in ("today", "all") or money not in (None, "real", "testnet", "practice"):
         raise ValueError('list_payments takes "today" or "all", and "real", "testnet" or "practice"')
-    with closing(Ledger(blockrun_home() / "magic" / "ledger.sqlite", "list_payments")) as ledger:
+    notebook = current_notebook()
+    if money is None:
+        money = "real" if notebook is None else notebook.studio_and_gateway()[1].realm
+    with closing(Ledger(blockrun_home() / "magic" / "ledger.sqlite", process_session())) as ledger:
         return reports.list_payments(ledger, money, when)

@@ -1,14 +1,19 @@
-"""The real parts, put together: the one place that knows where everything is kept."""
+"""The real parts, put together: the one place that knows where everything is stored.
+
+A session is the process: every studio that is opened here has the same one, which a forked child does not share.
+"""
 
 from __future__ import annotations
 
 import os
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from blockrun_magic.errors import LedgerError, Money, UsageError
 from blockrun_magic.payments.secrets import RedactedEnviron
 
 if TYPE_CHECKING:
@@ -17,20 +22,87 @@ if TYPE_CHECKING:
     from blockrun_magic.payments.wallets.solana import SolanaWallet
     from blockrun_magic.studio import Studio
 
-__all__ = ["ENVIRON", "blockrun_home", "open_practice", "open_studio", "wallet_for"]
+__all__ = [
+    "ENVIRON",
+    "Notebook",
+    "blockrun_home",
+    "current_notebook",
+    "open_practice",
+    "open_studio",
+    "process_session",
+    "set_notebook",
+    "wallet_for",
+]
+
+T = TypeVar("T")
 
 ENVIRON = RedactedEnviron(os.environ)
 """The environment of this process, as it is at each moment; it may hold keys."""
 
 
+_homes: dict[str, Path] = {}
+"""The folder that each value of `BLOCKRUN_HOME` means since it was first read: `cd` does not move it."""
+_sessions: dict[int, str] = {}
+
+
+class Notebook(Protocol):
+    """The session of the notebook in this process: its studio and gateway serve the Python API, too."""
+
+    def studio_and_gateway(self, name: str | None = None) -> tuple[Studio, Gateway]:
+        """Return the studio and the gateway in use, or the one called `name`; raises BlockrunError."""
+
+    def is_cache_only(self) -> bool:
+        """Return whether only stored images may be used."""
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Start `work` on the loop of the studio."""
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return what `work` returns, with Stop alive meanwhile."""
+
+
+_notebooks: list[Notebook] = []
+
+
+def set_notebook(notebook: Notebook | None) -> None:
+    """Make `notebook` the session that the Python API shares, until it is set to None."""
+    _notebooks[:] = [] if notebook is None else [notebook]
+
+
+def current_notebook() -> Notebook | None:
+    """Return the session of the notebook in this process, or None outside of one."""
+    return _notebooks[0] if _notebooks else None
+
+
+def process_session() -> str:
+    """Return the name of this process's session, the same for every studio in it."""
+    pid = os.getpid()
+    if pid not in _sessions:
+        _sessions.clear()
+        _sessions[pid] = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{pid}-{secrets.token_hex(3)}"
+    return _sessions[pid]
+
+
 def blockrun_home(environ: Mapping[str, str] = ENVIRON) -> Path:
-    """Return the folder of wallet files and our own `magic/`: `BLOCKRUN_HOME`, or ~/.blockrun."""
-    moved = environ.get("BLOCKRUN_HOME")
-    return Path(moved).expanduser() if moved else Path.home() / ".blockrun"
+    """Return the absolute path of the folder of wallet files and our own `magic/`: `BLOCKRUN_HOME`, or ~/.blockrun.
+
+    A relative path is read once: it stays where it was when the working directory changes. Raises UsageError.
+    """
+    moved = environ.get("BLOCKRUN_HOME") or ""
+    if moved not in _homes or not moved:
+        try:
+            folder = Path(moved).expanduser() if moved else Path.home() / ".blockrun"
+            _homes[moved] = folder.absolute()
+        except (RuntimeError, OSError, ValueError) as error:
+            raise UsageError(
+                f"BLOCKRUN_HOME={moved} is not a folder that can be used: {error}.",
+                "Set BLOCKRUN_HOME to an absolute path, or remove it to use ~/.blockrun.",
+            ) from error
+    return _homes[moved]
 
 
 def open_studio(environ: Mapping[str, str] = ENVIRON) -> Studio:
-    """Return the studio of this process: its ledger and store are the user's, its session is new.
+    """Return a studio of this process: its ledger and store are the user's, its session is the process's.
 
     Raises LedgerError when the ledger cannot be opened.
     """
@@ -41,10 +113,9 @@ def open_studio(environ: Mapping[str, str] = ENVIRON) -> Studio:
     from blockrun_magic.studio import Studio
 
     folder = blockrun_home(environ) / "magic"
-    session = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.getpid()}-{secrets.token_hex(3)}"
     return Studio(
         client=Client(),
-        ledger=Ledger(folder / "ledger.sqlite", session),
+        ledger=Ledger(folder / "ledger.sqlite", process_session()),
         store=Store(folder / "pictures"),
         wallet_for=lambda gateway: wallet_for(gateway, environ),
         api_key=lambda: find_api_key(environ),
@@ -68,11 +139,11 @@ def wallet_for(gateway: Gateway, environ: Mapping[str, str] = ENVIRON) -> Wallet
     return practice_wallet() if gateway.realm == "practice" else find_wallet(environ, Path.home())
 
 
-def open_practice(environ: Mapping[str, str] = ENVIRON) -> tuple[Gateway, Callable[[], None]]:
-    """Return the practice gateway, and what ends it.
+def open_practice(environ: Mapping[str, str] = ENVIRON, *, reset: bool = False) -> tuple[Gateway, Callable[[], None]]:
+    """Return the practice gateway, and a function that stops it.
 
-    That is a shared one at `BLOCKRUN_PRACTICE_URL`, or else one of our own, started now, whose books are
-    kept between kernels.
+    It is the one at `BLOCKRUN_PRACTICE_URL`, or else one of this process, whose ledger is shared by all kernels.
+    With `reset`, a new ledger is started; the old one is renamed. Raises LedgerError.
     """
     from blockrun_magic.gateway.gateways import practice_at
 
@@ -81,7 +152,24 @@ def open_practice(environ: Mapping[str, str] = ENVIRON) -> tuple[Gateway, Callab
         return practice_at(shared), lambda: None
     from blockrun_magic.practice.server.server import PracticeServer
 
-    folder = blockrun_home(environ) / "magic"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    server = PracticeServer(db=folder / "practice.sqlite")
-    return practice_at(server.start()), server.stop
+    path = blockrun_home(environ) / "magic" / "practice.sqlite"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if reset:
+            _rename_ledger(path)
+        server = PracticeServer(db=path)
+        return practice_at(server.start()), server.stop
+    except OSError as error:
+        raise LedgerError(
+            f"The practice gateway cannot use {path}: {error.strerror or error}.",
+            f"Check the permissions and the free space of {path.parent}, or set BLOCKRUN_HOME to another folder.",
+            Money.nothing_signed(),
+        ) from error
+
+
+def _rename_ledger(path: Path) -> None:
+    """Rename a practice ledger and its companions, so that a new one can be started."""
+    suffix = time.strftime(".%Y%m%dT%H%M%S.old")
+    for part in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+        if os.path.lexists(part):
+            part.rename(part.with_name(part.name + suffix))

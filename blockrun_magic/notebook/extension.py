@@ -23,6 +23,7 @@ from blockrun_magic.notebook.display.results import ResultDisplay
 from blockrun_magic.notebook.session import Session
 from blockrun_magic.notebook.settings import Settings
 from blockrun_magic.notebook.transforms import add_transforms, remove_transforms
+from blockrun_magic.wiring import set_notebook
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -117,6 +118,7 @@ def load(shell: InteractiveShell) -> BlockrunMagics:
     shell.register_magics(magics)
     add_transforms(shell)
     atexit.register(magics.session.close)
+    set_notebook(magics.session)
     return magics
 
 
@@ -134,6 +136,7 @@ def unload(shell: InteractiveShell) -> None:
     magics.showing.close()
     if magics.context.panel is not None:  # at the kernel's own end no front end is left
         magics.context.panel.close()
+    set_notebook(None)
     magics.session.close()
     atexit.unregister(magics.session.close)
 

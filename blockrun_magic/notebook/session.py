@@ -13,6 +13,7 @@ from blockrun_magic.wiring import blockrun_home, open_practice, open_studio
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
     from blockrun_magic.gateway.gateways import Gateway
     from blockrun_magic.notebook.background import BackgroundJob
@@ -40,6 +41,9 @@ class Session:
         self._practice: tuple[Gateway, Callable[[], None]] | None = None
         self._reconciled_realms: set[str] = set()
         self._looked_for_lessons = False
+        self._pid = os.getpid()
+        self._inherited: list[object] = []
+        """What belongs to the parent of a forked process: never used, and never finalized here."""
 
     @property
     def gateway(self) -> Gateway:
@@ -74,17 +78,40 @@ class Session:
     @property
     def studio(self) -> Studio:
         """The studio, opened at its first use; raises LedgerError."""
+        self._renew_after_fork()
         if self._studio is None:
             self._studio = open_studio()
         return self._studio
 
+    def _renew_after_fork(self) -> None:
+        """Give a forked process a studio, connections and a loop of its own; choices and lessons stay."""
+        if self._pid == os.getpid():
+            return
+        parents, self._studio, self._pid = self._studio, None, os.getpid()
+        self._inherited += [parents, self.bridge, self._practice]
+        self.bridge = LoopThread()
+        self.backgrounds = []
+        if self._practice is not None:  # the parent's server still listens on this machine
+            self._practice = (self._practice[0], lambda: None)
+        if parents is not None:
+            self._studio = open_studio()
+            self._studio.lessons = list(parents.lessons)
+
     def _look_for_lessons(self, studio: Studio) -> None:
+        """Open the lessons beside the notebook; while one cannot be read, every cell fails with its error."""
         if not self._looked_for_lessons:
-            self._looked_for_lessons = True
             if any(Path().glob("*.pictures")):
                 from blockrun_magic.studio.lessons.lesson import lessons_in
 
                 studio.lessons += lessons_in(Path())
+            self._looked_for_lessons = True
+
+    def close_lessons(self) -> list[str]:
+        """Close every lesson, also one that cannot be read, and return the names of those that were open."""
+        names = [lesson.name for lesson in self.studio.lessons]
+        self.studio.lessons = []
+        self._looked_for_lessons = True
+        return names
 
     def studio_and_gateway(self, name: str | None = None) -> tuple[Studio, Gateway]:
         """Return the studio and the gateway, or the one called `name`; raises LedgerError or FlagError.
@@ -105,13 +132,13 @@ class Session:
         return studio, gateway
 
     def use(self, name: str, why: str | None = None) -> Gateway:
-        """Send requests to the gateway `name` from now on, and return it; raises FlagError.
+        """Send requests to the gateway `name` from now on, and return it; raises BlockrunError.
 
-        `why` says how it came to be chosen, unless the user named it.
+        `why` says how it came to be chosen, unless the user named it. A gateway that cannot be used stays chosen:
+        cells fail with the same error, and nothing is bought elsewhere.
         """
-        gateway = self.gateway_named(name)
         self._chosen = (name, why or f"chosen with `%blockrun use {name}`")
-        return gateway
+        return self.gateway_named(name)
 
     def gateway_named(self, name: str) -> Gateway:
         """Return the gateway called `name`, or at that URL; raises FlagError."""
@@ -123,11 +150,22 @@ class Session:
             self._known[name] = gateway_named(name)
         return self._known[name]
 
-    def practice(self) -> Gateway:
-        """Return the practice gateway: a shared one at `BLOCKRUN_PRACTICE_URL`, or one of our own."""
+    def practice(self, *, reset: bool = False) -> Gateway:
+        """Return the practice gateway; with `reset`, on a new ledger. Raises LedgerError."""
+        if reset and self._practice is not None:
+            self._practice[1]()
+            self._practice = None
         if self._practice is None:
-            self._practice = open_practice()
+            self._practice = open_practice(reset=reset)
         return self._practice[0]
+
+    def is_cache_only(self) -> bool:
+        """Return whether only stored images may be used."""
+        return self.settings.cache_only or os.environ.get("BLOCKRUN_CACHE_ONLY", "") not in ("", "0")
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Start `work` on the loop of the studio."""
+        return self.bridge.submit(work)
 
     def prewarm(self, gateway: Gateway) -> None:
         """Get ready what the first image at `gateway` will need, in the background."""
@@ -145,7 +183,9 @@ class Session:
         return self.bridge.run(work, tick)
 
     def close(self) -> None:
-        """End everything that runs in the background; safe to call twice."""
+        """End everything that runs in the background; safe to call twice, and in a forked process does nothing."""
+        if self._pid != os.getpid():
+            return
         studio, self._studio = self._studio, None
         self.bridge.close(studio.close() if studio is not None else None)
         if studio is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -240,7 +239,7 @@ def request_options(context: Context, flags: Flags) -> Options:
         take=flags.take,
         unchecked=flags.unchecked,
         private=flags.private,
-        cache_only=context.session.settings.cache_only or os.environ.get("BLOCKRUN_CACHE_ONLY", "") not in ("", "0"),
+        cache_only=context.session.is_cache_only(),
     )
 
 

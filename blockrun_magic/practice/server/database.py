@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from blockrun_magic.errors import LedgerError, Money
 from blockrun_magic.gateway.request import ENDPOINTS, ImageRequest, Upload
 from blockrun_magic.practice.server.verification import InvalidPayment
 
@@ -80,17 +81,41 @@ def transaction_of(payer: str, nonce: str) -> str:
     return "0x" + hashlib.sha256(f"practice settlement {payer} {nonce}".encode()).hexdigest()
 
 
+def _check_whole(connection: sqlite3.Connection) -> None:
+    [state] = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if state != "ok":
+        raise sqlite3.DatabaseError(state)
+
+
+def _connect(path: str | Path) -> sqlite3.Connection:
+    """Return a connection to the file at `path`, whole and with its tables; raises sqlite3.Error."""
+    connection = sqlite3.connect(str(path), timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False)
+    connection.row_factory = sqlite3.Row
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        _check_whole(connection)
+        connection.executescript(_SCHEMA)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
 class Database:
     """The tables, over one connection; `start_balance` is what a new wallet holds, in micro-USDC."""
 
     def __init__(self, path: str | Path = ":memory:", start_balance: int = 100_000_000) -> None:
         self.start_balance = start_balance
         self._lock = threading.RLock()
-        self._db = sqlite3.connect(str(path), timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False)
-        self._db.row_factory = sqlite3.Row
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=NORMAL")
-        self._db.executescript(_SCHEMA)
+        try:
+            self._db = _connect(path)
+        except sqlite3.Error as error:
+            raise LedgerError(
+                f"The practice ledger {path} cannot be used: {error}.",
+                "Start a new one with `%blockrun use practice --reset-book`; the old file is renamed.",
+                Money.nothing_signed(),
+            ) from error
 
     def close(self) -> None:
         """Close the connection."""

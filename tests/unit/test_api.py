@@ -1,0 +1,158 @@
+"""The Python API: in a notebook it is the notebook's product, in a script the remembered gateway's."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blockrun_magic.api import agenerate, generate, list_payments
+from blockrun_magic.errors import BlockrunError, BudgetError, StoreError, UsageError
+from blockrun_magic.gateway.gateways import Gateway
+from blockrun_magic.notebook.config_file import remember_gateway
+from blockrun_magic.notebook.loop import LoopThread
+from blockrun_magic.practice.server.server import PracticeServer
+from blockrun_magic.studio import ImageResult, Studio
+from blockrun_magic.wiring import blockrun_home, open_practice, open_studio, set_notebook
+
+SMALL: dict[str, Any] = {"model": "cogview", "size": "512x512"}
+PRICE = 15_750
+
+
+class FakeNotebook:
+    """A notebook whose cells use practice."""
+
+    def __init__(self) -> None:
+        self.bridge = LoopThread()
+        self.studio = open_studio()
+        self.cache_only = False
+        self.names: list[str | None] = []
+
+    def studio_and_gateway(self, name: str | None = None) -> tuple[Studio, Gateway]:
+        """Return the one studio, and practice."""
+        self.names.append(name)
+        return self.studio, open_practice()[0]
+
+    def is_cache_only(self) -> bool:
+        """Return the mode."""
+        return self.cache_only
+
+    def submit(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
+        """Start it on the loop."""
+        return self.bridge.submit(work)
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Run it on the loop."""
+        return self.bridge.run(work)
+
+
+@pytest.fixture
+def practice(monkeypatch: pytest.MonkeyPatch) -> Iterator[PracticeServer]:
+    """Return a shared practice gateway."""
+    with PracticeServer() as server:
+        monkeypatch.setenv("BLOCKRUN_PRACTICE_URL", server.url)
+        yield server
+
+
+@pytest.fixture
+def notebook(practice: PracticeServer) -> Iterator[FakeNotebook]:
+    """Return the notebook of this process."""
+    fake = FakeNotebook()
+    set_notebook(fake)
+    yield fake
+    set_notebook(None)
+    fake.bridge.close(fake.studio.close())
+
+
+def test_calls_are_the_notebooks(notebook: FakeNotebook) -> None:
+    """Its studio, its gateway and its session's limit serve every call, awaited or not."""
+    notebook.studio.ledger.set_caps(session=3 * PRICE - 1)
+    first = generate("a fox", **SMALL)
+    second = asyncio.run(agenerate("a hen", **SMALL))
+    with pytest.raises(BudgetError):
+        generate("an owl", **SMALL)
+
+    assert {"practice"} == {result.receipt.realm for result in (first, second)}
+    assert {None} == {*notebook.names}
+    assert 2 * PRICE == notebook.studio.ledger.committed("practice").session
+    assert 2 == len(list_payments().to_records())
+
+
+def test_a_running_loop_is_no_obstacle_in_a_notebook(notebook: FakeNotebook) -> None:
+    """Jupyter runs a loop of its own: `generate` works in a cell all the same."""
+
+    async def cell() -> ImageResult:
+        return generate("a fox", **SMALL)
+
+    assert "practice" == asyncio.run(cell()).receipt.realm
+
+
+def test_the_mode_of_the_notebook_holds(notebook: FakeNotebook) -> None:
+    """Where only stored images may be used, the API buys none."""
+    notebook.cache_only = True
+    with pytest.raises(StoreError):
+        generate("a fox", **SMALL)
+
+
+def test_a_script_uses_the_remembered_gateway(practice: PracticeServer) -> None:
+    """`%blockrun use practice --remember` holds for scripts, and their calls share one session's limit."""
+    remember_gateway(blockrun_home(), "practice")
+    studio = open_studio()
+    studio.ledger.set_caps(session=2 * PRICE)
+    results = [generate(prompt, **SMALL) for prompt in ("a fox", "a hen", "a fox")]
+    with pytest.raises(BudgetError):
+        generate("an owl", **SMALL)
+    studio.ledger.close()
+
+    assert {"practice"} == {result.receipt.realm for result in results}
+    assert [PRICE, PRICE, 0] == [result.cost_micros for result in results]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"n": 0},
+        {"n": "1"},
+        {"max_price": "a lot"},
+        {"max_price": ""},
+        {"gateway": "nowhere"},
+        {"model": 7},
+        {"size": 7},
+    ],
+    ids=str,
+)
+def test_bad_arguments_are_two_lines(practice: PracticeServer, arguments: dict[str, Any]) -> None:
+    """Whatever is passed, the error is one of ours, and nothing is bought."""
+    with pytest.raises(BlockrunError):
+        generate("a fox", **{"gateway": "practice", **SMALL, **arguments})
+
+
+def test_a_prompt_that_is_no_text(practice: PracticeServer) -> None:
+    """The type is checked before anything is asked."""
+    with pytest.raises(BlockrunError):
+        generate(None, gateway="practice")  # type: ignore[arg-type]
+
+
+def _child(prompt: str) -> str:
+    return generate(prompt, gateway="practice", **SMALL).receipt.realm
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_child_works(practice: PracticeServer, tmp_path: Path) -> None:
+    """After a first image here, a child that was forked buys with connections and a session of its own."""
+    generate("a fox", gateway="practice", **SMALL)
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        assert ["practice"] * 3 == pool.map(_child, ("a hen", "an owl", "a fox"))
+
+
+def test_usage_errors_have_a_hint() -> None:
+    """A price that is not an amount says how to write one."""
+    with pytest.raises(UsageError) as caught:
+        generate("a fox", gateway="practice", max_price="ten")
+
+    assert caught.value.hint

@@ -1,0 +1,94 @@
+"""Wiring: the place of everything, one session for a process, and practice that can start over."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from blockrun_magic.errors import BlockrunError, LedgerError, UsageError
+from blockrun_magic.wiring import blockrun_home, open_practice, open_studio, process_session
+
+
+def test_a_relative_home_stays_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The path is absolute from its first read: changing the folder does not move ledger, store and locks apart."""
+    (tmp_path / "below").mkdir()
+    name = f"money-{tmp_path.name}"
+    monkeypatch.chdir(tmp_path)
+    first = blockrun_home({"BLOCKRUN_HOME": name})
+    monkeypatch.chdir("below")
+
+    assert tmp_path / name == first == blockrun_home({"BLOCKRUN_HOME": name})
+
+
+def test_a_home_that_is_none_is_two_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user who does not exist, or no home folder at all, is an error of ours."""
+    with pytest.raises(UsageError):
+        blockrun_home({"BLOCKRUN_HOME": "~nobody-of-this-name/x"})
+
+
+@pytest.mark.parametrize("home", ["/proc/nowhere", "/dev/null", "/dev/null/below"])
+@pytest.mark.parametrize("call", [open_practice, open_studio])
+def test_a_home_that_cannot_be_written_is_two_lines(call: Callable[..., object], home: str) -> None:
+    """Where nothing can be stored, the studio and practice say so."""
+    with pytest.raises(BlockrunError):
+        call({"BLOCKRUN_HOME": home})
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "random bytes": lambda path: path.write_bytes(os.urandom(9000)),
+    "a text": lambda path: path.write_text("practice"),
+    "a folder": Path.mkdir,
+    "cut short": lambda path: path.write_bytes(path.read_bytes()[:5000]),
+    "bytes in the middle": lambda path: path.write_bytes(path.read_bytes()[:4096] + b"\xff" * 9000),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_practice_ledger_can_be_replaced(tmp_path: Path, damage: str) -> None:
+    """It is an error that names the way out; `reset` starts a new one and keeps the old file."""
+    environ = {"BLOCKRUN_HOME": str(tmp_path)}
+    path = tmp_path / "magic" / "practice.sqlite"
+    _, stop = open_practice(environ)
+    stop()
+    for part in path.parent.glob("practice.sqlite-*"):
+        part.unlink()
+    if damage == "a folder":
+        path.unlink()
+    DAMAGE[damage](path)
+
+    with pytest.raises(LedgerError):
+        open_practice(environ)
+    _, stop = open_practice(environ, reset=True)
+    stop()
+
+    assert [] != list(path.parent.glob("practice.sqlite.*.old"))
+
+
+def test_a_session_is_the_process() -> None:
+    """Studios share it; a forked child has its own."""
+    assert process_session() == process_session()
+    with_fork = """
+import os, sys
+from blockrun_magic.wiring import process_session
+mine = process_session()
+pid = os.fork()
+if pid == 0:
+    os._exit(0 if process_session() != mine else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", with_fork], check=True)
+
+
+def test_one_session_for_all_calls(tmp_path: Path) -> None:
+    """Two studios of one process count against the same session limit."""
+    studios = [open_studio({"BLOCKRUN_HOME": str(tmp_path)}) for _ in range(2)]
+    sessions = {studio.ledger.session for studio in studios}
+    for studio in studios:
+        studio.ledger.close()
+
+    assert {process_session()} == sessions
