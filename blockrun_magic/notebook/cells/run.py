@@ -12,6 +12,7 @@ from blockrun_magic.notebook.background import BackgroundJob
 from blockrun_magic.notebook.cells.flags import Flags, help_text
 from blockrun_magic.notebook.cells.parser import asks_for_help, parse
 from blockrun_magic.notebook.cells.plan import RequestPlan, apply_defaults, build_requests, notes_of, plan_requests
+from blockrun_magic.notebook.cells.rerun import record_cell
 from blockrun_magic.notebook.config_file import ask_above
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.captions import quotes_card
@@ -148,6 +149,7 @@ def _finish(context: Context, live: ProgressLine, work: Callable[[], Coroutine[A
         live.finish()
         raise
     bind_results(context, flags, result.images)
+    record_cell(blockrun_home(), _purchase_ids(result), flags)
     saved: list[str] = []
     try:
         saved += [str(path) for path in result.save(flags.save)] if flags.save else []
@@ -156,6 +158,11 @@ def _finish(context: Context, live: ProgressLine, work: Callable[[], Coroutine[A
         context.showing.show(live, result, saved, full=flags.full, quiet=flags.quiet)
     made: T = result
     return made
+
+
+def _purchase_ids(result: Any) -> list[str]:
+    results = [result] if hasattr(result, "receipt") else list(result)
+    return [each.receipt.purchase_id for each in results if each.receipt.purchase_id]
 
 
 def _in_background(
@@ -175,6 +182,7 @@ def _in_background(
                 await asyncio.wait([task], timeout=_POLL_INTERVAL)
                 live.update()
             result = task.result()
+            record_cell(blockrun_home(), _purchase_ids(result), flags)
             saved = [str(path) for path in result.save(flags.save)] if flags.save else []
         except BlockrunError as error:
             live.finish(Message(str(error)))

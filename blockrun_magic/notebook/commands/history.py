@@ -1,69 +1,106 @@
-"""What was made before: a gallery of it, the cell that made a picture, and the styles to choose from."""
+"""`%blockrun history`, `star` and `reuse`: a gallery of all sessions, and the cell that made an image."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from html import escape
+from collections.abc import Iterator, Mapping
+from datetime import date
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blockrun_magic.errors import UsageError
-from blockrun_magic.notebook.cells.rerun import cell_of
+from blockrun_magic.notebook.cells.rerun import cell_notes, cell_of, set_star
 from blockrun_magic.notebook.commands.arguments import Argument, Arguments, Command
 from blockrun_magic.notebook.context import Context
-from blockrun_magic.notebook.display.cards import Card, Message, Table, format_amount, to_html
+from blockrun_magic.notebook.display.cards import Card, Message, format_amount
+from blockrun_magic.notebook.display.gallery import GalleryRow, gallery_card
 from blockrun_magic.notebook.display.thumbnails import thumbnail
+from blockrun_magic.text import quoted
+from blockrun_magic.wiring import blockrun_home
 
 if TYPE_CHECKING:
     from blockrun_magic.payments.ledger.records import Purchase
     from blockrun_magic.studio import Studio
 
-__all__ = ["HISTORY", "REUSE", "history", "reuse"]
+__all__ = ["HISTORY", "REUSE", "STAR", "history", "reuse", "star"]
 
 _PAGE = 20
-_THUMBNAIL = 96
+_BATCH = 200
+_THUMBNAIL = 88
+_MAX_THUMBNAILS = 4
 
 
 def history(context: Context, arguments: Arguments) -> Card:
-    """Return what was made, newest first, with thumbnails; words search prompts and models."""
+    """Return the images made in all sessions, newest first; words search prompts and models."""
     studio, gateway = context.session.studio_and_gateway()
-    page, wanted = arguments["--page"] or 1, arguments["WORDS"] or ""
-    found = studio.ledger.search_finished(gateway.realm, wanted, _PAGE + 1, (page - 1) * _PAGE)
-    more = f"More: %blockrun history {wanted} --page {page + 1}".replace("  ", " ") if len(found) > _PAGE else ""
+    page = arguments["--page"] or 1
+    notes = cell_notes(blockrun_home())
+    matches = _matches(studio, gateway.realm, arguments, notes)
+    found = list(islice(matches, (page - 1) * _PAGE, page * _PAGE + 1))
     if not found:
-        return Message("Nothing was made here yet." if not wanted else f"Nothing made here mentions {wanted!r}.")
-    entries = [(purchase, _facts(studio, purchase)) for purchase in found[:_PAGE]]
-    rows = [(purchase.id, *facts) for purchase, facts in entries]
-    text = Table(("id", "made", "model", "prompt", "price"), rows, note=more, left=4).text
-    pictures = "".join(_figure(studio, purchase, facts) for purchase, facts in entries)
-    html = f'<div style="display:flex;flex-wrap:wrap;gap:8px">{pictures}</div><div>{escape(more)}</div>'
-    return Card(text, html)
+        asked = any(name != "--page" for name in arguments) or page > 1
+        return Message("No image matches." if asked else "No images yet.")
+    rows = [_row(studio, purchase, notes.get(purchase.id, {})) for purchase in found[:_PAGE]]
+    note = f"Older images: add --page {page + 1}." if len(found) > _PAGE else ""
+    return gallery_card(rows, note)
 
 
 def reuse(context: Context, arguments: Arguments) -> Card:
     """Write the cell that made an image as the next input, and return its text."""
     studio = context.session.studio_and_gateway()[0]
-    text, note = cell_of(studio, _purchase_of(context, studio, arguments["IMAGE|ID"]))
+    purchase = _purchase_of(context, studio, arguments["IMAGE|ID"])
+    text, note = cell_of(context, studio, purchase, cell_notes(blockrun_home()).get(purchase.id, {}))
     context.shell.set_next_input(text)
     return Message(f"{text}\n{note}".strip())
 
 
-def _facts(studio: Studio, purchase: Purchase) -> tuple[str, str, str, str]:
-    made = time.strftime("%Y-%m-%d %H:%M", time.localtime(purchase.purchased_at))
-    prompt = " ".join(str(purchase.request["prompt"]).split())
-    paid = studio.ledger.amount_paid(purchase.id)
-    model = str(purchase.request["model"]).rpartition("/")[2]
-    return made, model, prompt if len(prompt) <= 60 else f"{prompt[:59]}…", format_amount(paid, purchase.realm)
+def star(context: Context, arguments: Arguments) -> Card:
+    """Give an image a star, or take it back."""
+    studio = context.session.studio_and_gateway()[0]
+    purchase = _purchase_of(context, studio, arguments["IMAGE|ID"])
+    starred = not arguments["--off"]
+    set_star(blockrun_home(), purchase.id, starred=starred)
+    return Message(
+        f"{purchase.id} {'has a star' if starred else 'has no star'} now. `%blockrun history --starred` lists them."
+    )
 
 
-def _figure(studio: Studio, purchase: Purchase, facts: Sequence[str]) -> str:
-    made, model, prompt, price = facts
-    picture = thumbnail(studio.store, studio.ledger.images(purchase.id)[0], _THUMBNAIL)
-    alt = escape(prompt)
-    image = f'<img src="{picture}" alt="{alt}" title="{alt}">' if picture else "<div>-</div>"
-    words = "<br>".join(map(to_html, (purchase.id, made, model, price)))
-    return f'<div style="width:{_THUMBNAIL + 24}px;font-size:0.8em">{image}<br>{words}</div>'
+def _matches(
+    studio: Studio, realm: str, arguments: Arguments, notes: Mapping[str, Mapping[str, Any]]
+) -> Iterator[Purchase]:
+    """Yield the purchases that the arguments ask for, newest first."""
+    known = studio.catalog.find(arguments["--model"]) if arguments["--model"] else None
+    model = known.id if known else (arguments["--model"] or "").lower()
+    offset = 0
+    while purchases := studio.ledger.search_finished(realm, arguments["WORDS"] or "", _BATCH, offset):
+        offset += len(purchases)
+        for purchase in purchases:
+            if model and model not in str(purchase.request["model"]).lower():
+                continue
+            if arguments["--day"] and arguments["--day"] != _day(purchase):
+                continue
+            if arguments["--starred"] and not notes.get(purchase.id, {}).get("star"):
+                continue
+            yield purchase
+
+
+def _day(purchase: Purchase) -> date:
+    return date.fromtimestamp(purchase.purchased_at)  # noqa: DTZ012  days are the user's own
+
+
+def _row(studio: Studio, purchase: Purchase, note: Mapping[str, Any]) -> GalleryRow:
+    images = studio.ledger.images(purchase.id)
+    return GalleryRow(
+        id=purchase.id,
+        prompt=" ".join(str(purchase.request["prompt"]).split()),
+        model=str(purchase.request["model"]).rpartition("/")[2],
+        size=str(purchase.request["size"]),
+        price=format_amount(studio.ledger.amount_paid(purchase.id), purchase.realm),
+        made=time.strftime("%Y-%m-%d %H:%M", time.localtime(purchase.purchased_at)),
+        thumbnails=[thumbnail(studio.store, image, _THUMBNAIL * 2) for image in images[:_MAX_THUMBNAILS]],
+        starred=bool(note.get("star")),
+    )
 
 
 def _purchase_of(context: Context, studio: Studio, text: str) -> Purchase:
@@ -85,23 +122,30 @@ def _purchase_of(context: Context, studio: Studio, text: str) -> Purchase:
             purchase = studio.ledger.purchase(str(realm), str(digest), take if isinstance(take, int) else 1)
     if purchase is None:
         raise UsageError(
-            f"The ledger does not know how {text[:60]} was made.", "`%blockrun history` lists what it knows."
+            f"The ledger does not know how {quoted(text)} was made.", "`%blockrun history` lists its images."
         )
     return purchase
 
 
 HISTORY = Command(
     "history",
-    "List the images made here, newest first.",
+    "Show the images made in all sessions, newest first.",
     history,
     (
         Argument("WORDS", "text", "Only prompts and models that mention these words.", many=True),
+        Argument("--model", "model", "Only images of this model.", "NAME"),
+        Argument("--day", "day", "Only images of this day: today, yesterday or 2026-11-26.", "DAY"),
+        Argument("--starred", "switch", "Only images with a star."),
         Argument("--page", "count", "An older page.", "K"),
     ),
 )
-REUSE = Command(
-    "reuse",
-    "Write the cell that made an image as the next cell.",
-    reuse,
-    (Argument("IMAGE|ID", "image", "The image: a variable, a path or an id from `%blockrun history`.", required=True),),
+_IMAGE = Argument(
+    "IMAGE|ID", "image", "The image: a variable, a path or an id from `%blockrun history`.", required=True
 )
+STAR = Command(
+    "star",
+    "Give an image a star, to find it again with `%blockrun history --starred`.",
+    star,
+    (_IMAGE, Argument("--off", "switch", "Take the star back.")),
+)
+REUSE = Command("reuse", "Write the cell that made an image as the next cell.", reuse, (_IMAGE,))

@@ -110,6 +110,7 @@ COMMANDS: dict[str, Command] = {
         jobs.RESUME,
         jobs.RESOLVE,
         history.HISTORY,
+        history.STAR,
         history.REUSE,
         LESSON,
         Command("panel", "Open the panel: prompt, price, images and masks with the mouse.", _open_panel),

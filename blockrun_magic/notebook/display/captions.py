@@ -31,7 +31,7 @@ _FINAL = (ContentPolicyViolation, RequestRejected, RequestError, SourceError, Bu
 """Errors that the same request meets again."""
 
 
-_BADGE = "border:1px solid currentColor;border-radius:3px;padding:0 4px;font-size:0.85em"
+_BADGE = "border:1px solid #8a8a8a;border-radius:3px;padding:0 4px;font-size:0.85em"
 
 
 def caption_of(result: ImageResult, saved: Sequence[str] = (), note: str = "") -> Card:

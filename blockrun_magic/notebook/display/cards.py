@@ -1,7 +1,7 @@
 """Every output of ours: one object with a text face and an escaped HTML face.
 
-The HTML uses inline styles and inherits the theme's colors, so that it reads in light and dark,
-and survives the sanitizing of an untrusted notebook.
+The HTML uses inline styles. Its text has the theme's color; bars and borders have literal colors that read on light
+and dark, because the sanitizer of an untrusted notebook drops `currentColor`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from blockrun_magic.payments.money import format_usd
 __all__ = ["Bars", "Card", "CardGroup", "Message", "Preformatted", "Table", "bar", "format_amount", "short", "to_html"]
 
 _QUIET = "font-size:0.9em;opacity:0.8"
-_BAR = "min-width:2px;height:12px;background:currentColor;opacity:0.5;border-radius:2px"
+_BAR = "min-width:2px;height:12px;background:#5b8def;border-radius:2px"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +137,8 @@ def bar(part: float, text: str) -> Card:
     """Return a progress bar filled to `part` (0 to 1), with words beside it."""
     filled = round(part * 20)
     html = (
-        '<div style="display:inline-block;width:200px;height:10px;border:1px solid currentColor;border-radius:5px;'
-        f'margin-right:8px;opacity:0.7"><div style="width:{part:.0%};height:10px;background:currentColor;'
+        '<div style="display:inline-block;width:200px;height:10px;border:1px solid #8a8a8a;border-radius:5px;'
+        f'margin-right:8px"><div style="width:{part:.0%};height:10px;background:#5b8def;'
         f'border-radius:5px"></div></div><span style="{_QUIET}">{to_html(text)}</span>'
     )
     return Card(f"[{'#' * filled}{'.' * (20 - filled)}] {text}", html)

@@ -15,7 +15,7 @@ from blockrun_magic.errors import BlockrunError, FlagError, SourceError
 from blockrun_magic.images.media_types import suffix_of
 from blockrun_magic.notebook.cells.flags import Flags
 from blockrun_magic.notebook.cells.plan import RequestPlan, plan_requests
-from blockrun_magic.notebook.cells.rerun import cell_of
+from blockrun_magic.notebook.cells.rerun import cell_notes, cell_of
 from blockrun_magic.notebook.display.cards import Table
 from blockrun_magic.notebook.display.receipts import receipt_rows
 from blockrun_magic.notebook.panel.form.offer import Offer, Order
@@ -202,7 +202,8 @@ class Actions:
     def _show_cell(self) -> None:
         if self.entry is None:
             return
-        text, note = cell_of(self._context.session.studio, self.entry.purchase)
+        recorded = cell_notes(blockrun_home()).get(self.entry.purchase.id, {})
+        text, note = cell_of(self._context, self._context.session.studio, self.entry.purchase, recorded)
         self._detail.value = (
             '<div class="brm-quiet">Copy this into a cell: it shows this image again and costs nothing.'
             ' <button type="button" class="brm-copy">Copy</button></div>'
