@@ -22,7 +22,7 @@ from blockrun_magic.notebook.panel.images.view import ImageView
 from blockrun_magic.notebook.panel.jobs import Jobs, Made
 from blockrun_magic.notebook.panel.press import GoButton, Press
 from blockrun_magic.notebook.panel.wallet import WalletTab
-from blockrun_magic.notebook.panel.widgets import Notice, close_tree, html
+from blockrun_magic.notebook.panel.widgets import Notice, button, close_tree, html, row, show_if
 from blockrun_magic.notebook.web.module import style
 from blockrun_magic.studio import ImageResults
 from blockrun_magic.threads import run_foreign, run_io
@@ -49,6 +49,7 @@ class Panel:
     def __init__(self, context: Context) -> None:
         self.closed = False
         self._context = context
+        self._painter_open = self._painter_shown = False
         self._pressed: dict[GoButton, tuple[float, Hashable]] = {}
         context.session.studio_and_gateway()  # problems of ledger or gateway come before anything is shown
         self._notice = Notice()
@@ -60,7 +61,8 @@ class Panel:
         self.images = ImageView(context, dispatcher, prices, self._edit, self._use_settings)
         self.generate = Form("imagegen", context, prices, dispatcher, home)
         self.edit = Form("img2img", context, prices, dispatcher, home)
-        self.sources = Sources(context, dispatcher, self.edit.refresh)
+        self.sources = Sources(context, dispatcher, self.edit.refresh, self._paint)
+        self._swap = button("Show the image", "Switch between the painter and the image")
         self.edit.with_sources = self.sources.with_sources
         self.images.actions.edit_model = lambda: str(self.edit.model.value)
         self._tabs = widgets.Tab(
@@ -77,7 +79,10 @@ class Panel:
         self._connect()
 
     def _layout(self) -> widgets.VBox:
-        left, right = widgets.VBox([self._tabs]), widgets.VBox([self.jobs.box, self.images.box])
+        left, right = (
+            widgets.VBox([self._tabs]),
+            widgets.VBox([self.jobs.box, row(self._swap), self.sources.pad_box, self.images.box]),
+        )
         left.add_class("brm-left")
         right.add_class("brm-right")
         columns = widgets.Box([left, right])
@@ -96,6 +101,8 @@ class Panel:
             actions.apply.button, lambda press: actions.follow_up(press.agreed, press.prompt or actions.words)
         )
         dispatcher.on_change(self.edit.model, self._edit_model_changed)
+        dispatcher.on_click(self._swap, lambda: self._show_painter(wanted=not self._painter_shown))
+        self._show_painter(wanted=False)
         self._context.shell.events.register("post_run_cell", self._cell_ran)
         dispatcher.schedule(self._initial_refresh)
 
@@ -163,6 +170,7 @@ class Panel:
         self.header.show()
         if made is not None:
             self.images.actions.clear_words()
+            self._show_painter(wanted=False)
             results = made if isinstance(made, ImageResults) else [made]
             await self.images.show_purchases([result.receipt.purchase_id for result in results])
         await asyncio.gather(
@@ -174,6 +182,19 @@ class Panel:
         for form in (self.generate, self.edit):
             await form.refresh(again=True)
         await self.images.actions.refresh_prices(again=True)
+
+    def _paint(self, wanted: bool) -> None:
+        if hasattr(self, "box"):
+            self._painter_open = wanted
+            self._show_painter(wanted=wanted)
+
+    def _show_painter(self, *, wanted: bool) -> None:
+        """Show the painter in the right column, or the image."""
+        self._painter_shown = wanted
+        show_if(self.sources.pad_box, wanted)
+        show_if(self.images.box, not wanted)
+        show_if(self._swap, self._painter_open)
+        self._swap.description = "Show the image" if wanted else "Back to the painter"
 
     async def _edit(self, entry: ListedImage, path: Path, paint: bool) -> None:
         self._tabs.selected_index = 1

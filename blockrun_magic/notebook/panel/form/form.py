@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from html import escape
@@ -133,14 +133,15 @@ class Form:
         for name in _CELL_ONLY:
             if getattr(typed, name):
                 raise FlagError(f"--{name.replace('_', '-')} is for cells.", "Remove it from the flags line.")
-        prompts = self.helping.prompts()
+        catalog, prompts = self._context.catalog, self.helping.prompts()
+        models = tuple(dict.fromkeys((_shortest(catalog, self.model.value), *self.choices.models)))
         several = len(prompts) > 1
         chosen = Flags(
             prompt="\n".join(" ".join(prompt.split()) for prompt in prompts) if several else prompts[0],
             each=several,
-            models=tuple(dict.fromkeys((_shortest(self._context.catalog, self.model.value), *self.choices.models))),
+            models=models,
             # A model that is typed has sizes of its own.
-            sizes=() if typed.models else tuple(dict.fromkeys(filter(None, (self.size.value, *self.choices.sizes)))),
+            sizes=() if typed.models else self._sizes(catalog, models),
             n=self.count.value if self.count.value > 1 else None,
             quality=None if typed.models else self.quality.value,
             name=_variable(self.name.value),
@@ -148,6 +149,12 @@ class Form:
         )
         said = {f.name: getattr(typed, f.name) for f in fields(Flags)}
         return replace(chosen, **{name: value for name, value in said.items() if value != getattr(_DEFAULTS, name)})
+
+    def _sizes(self, catalog: Catalog, models: Sequence[str]) -> tuple[str, ...]:
+        """Return the sizes that every model makes; none means that each model uses its default."""
+        sizes = dict.fromkeys(filter(None, (self.size.value, *self.choices.sizes)))
+        known = [model for name in models if (model := catalog.find(name)) is not None]
+        return tuple(size for size in sizes if all(model.allows_size(size) for model in known))
 
     def plan(self, *, priced_only: bool = False) -> tuple[Flags, RequestPlan]:
         """Return the flags and what they ask for; raises FlagError, RequestError or SourceError.

@@ -44,12 +44,22 @@ class _Source:
 
 
 class Sources:
-    """The images of the Edit tab; `changed` is called whenever they or the mask change."""
+    """The images of the Edit tab.
 
-    def __init__(self, context: Context, dispatcher: Dispatcher, changed: Callable[[], Awaitable[None]]) -> None:
+    `changed` is called whenever they or the mask change, `painting` when the painter in `pad_box` opens or closes.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        dispatcher: Dispatcher,
+        changed: Callable[[], Awaitable[None]],
+        painting: Callable[[bool], None],
+    ) -> None:
         self._context = context
         self._dispatcher = dispatcher
         self._changed = changed
+        self._painting = painting
         self._sources: list[_Source] = []
         self._max_images = 1
         self._takes_mask = True
@@ -57,7 +67,7 @@ class Sources:
         self._looking = asyncio.Lock()
         self._add_inputs()
         self._list = row(classes=("brm-sources",))
-        self._pad_box = widgets.VBox()
+        self.pad_box = widgets.VBox()
         self.notice = Notice()
         self.edges = CanvasEdges(dispatcher, self._resize_canvas)
         self._edges_box = section("Crop or extend the canvas", self.edges.box)
@@ -67,7 +77,6 @@ class Sources:
                 row(self._upload, self._variable, self._text, self._add, classes=("brm-drop",)),
                 self._list,
                 row(self._mask, self._mask_upload),
-                self._pad_box,
                 self._edges_box,
                 self.notice.box,
             ]
@@ -146,7 +155,7 @@ class Sources:
     def _offer_masks(self) -> None:
         show_if(self._mask, self._masks_allowed)
         show_if(self._mask_upload, self._masks_allowed and self._mask.value == _UPLOAD)
-        show_if(self._pad_box, self._masks_allowed and self._mask.value == _PAINT)
+        self._painting(self._masks_allowed and self._mask.value == _PAINT)
         show_if(self._edges_box, self._masks_allowed)
 
     async def refresh_variables(self) -> None:
@@ -254,7 +263,8 @@ class Sources:
         [source] = self._sources
         image = await self._read(source.name, source.data)
         self._pad = await run_cpu(MaskPad, image, self._context.shell.user_ns)
-        self._pad_box.children = (self._pad,)
+        self.pad_box.children = (self._pad,)
+        self._painting(True)
         await self.refresh_variables()
 
     async def _resize_canvas(self) -> None:
@@ -277,7 +287,7 @@ class Sources:
         await self._add_source(name, data)
 
     def _drop_pad(self) -> None:
-        self._pad_box.children = ()
+        self.pad_box.children = ()
         if self._pad is not None:
             self._pad.close()
             self._pad = None
