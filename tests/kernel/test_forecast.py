@@ -49,16 +49,18 @@ def micros(said: str) -> int:
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_the_forecast_is_what_run_all_then_costs(path: Path, tmp_path: Path, gateway: PracticeServer) -> None:
-    """First run and second run: the sums are those of the gateway's books."""
+    """First run and second run: the sums are the gateway's, and a lower bound where prompts come from variables."""
     code = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     for _ in range(2):
-        expected = micros(forecast(path, tmp_path, gateway.url))
+        said = forecast(path, tmp_path, gateway.url)
         before = paid_to(gateway.url)
         with running_kernel(tmp_path, {"BLOCKRUN_PRACTICE_URL": gateway.url}) as kernel:
             for source in code:
                 kernel.run(source)
 
-        assert expected == paid_to(gateway.url) - before
+        paid = paid_to(gateway.url) - before
+        assert micros(said) <= paid
+        assert "at least" in said or micros(said) == paid
 
 
 def notebook(folder: Path, *cells: str) -> Path:
@@ -74,11 +76,11 @@ def notebook(folder: Path, *cells: str) -> Path:
     [
         (["%imagegen --model cogview a fox"], "0.01575", ""),
         (["x = %imagegen --model cogview a fox"], "0.01575", ""),
-        (["%imagegen --model cogview a fox", "%%imagegen --model cogview\na fox"], "0.01575", "1, 1 kept"),
+        (["%imagegen --model cogview a fox", "%%imagegen --model cogview\na fox"], "0.01575", "1, 1 stored"),
         (["%config BlockrunMagics.model = 'cogview'", "%imagegen a fox"], "0.01575", ""),
-        (["words = ['a', 'b', 'c']", "%%imagegen --model cogview --fill\n{words} fox"], "0.04725", ""),
-        (["words = list('abc')", "%%imagegen --fill\n{words} fox"], "0.00", "no variable 'words'"),
-        (["words = ['a']\nwords = f(words)", "%%imagegen --fill\n{words} fox"], "0.00", "no variable 'words'"),
+        (["words = ['a', 'b']", "%%imagegen --model cogview --fill\n{words} fox"], "0.00", "variables"),
+        (["%%imagegen --model cogview --prompts words"], "0.00", "variables"),
+        (["%%imagegen --model cogview --each\na fox\na hen"], "0.0315", ""),
         (["for i in range(3):\n    %imagegen a fox"], "0.00", "in a loop or a function"),
         (["import blockrun_magic\nblockrun_magic.generate('a fox')"], "0.00", "calls of generate and edit"),
         (["%imagegen --modle flux a fox"], "0.00", "--modle"),
@@ -90,13 +92,13 @@ def notebook(folder: Path, *cells: str) -> Path:
 def test_what_can_be_read_and_what_is_said_of_the_rest(
     tmp_path: Path, gateway: PracticeServer, cells: list[str], dollars: str, says: str
 ) -> None:
-    """Plain values are followed; what a program computes is named, and counted as nothing."""
+    """Literal cells are priced; the others are named, and counted as nothing."""
     path = notebook(tmp_path, "%blockrun use practice", *cells)
     said = forecast(path, tmp_path, gateway.url)
 
     assert f"${dollars} play money" in said
     assert says in said
-    assert ("at least" in said) == (says not in ("", "1, 1 kept"))
+    assert ("at least" in said) == (says not in ("", "1, 1 stored"))
     assert 0 == paid_to(gateway.url)
 
 
@@ -126,5 +128,5 @@ def test_what_is_no_notebook_is_refused(tmp_path: Path) -> None:
     )
 
     assert 1 == done.returncode
-    assert "is no notebook" in done.stderr
+    assert "notebook" in done.stderr
     assert "Traceback" not in done.stderr

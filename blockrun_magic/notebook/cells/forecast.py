@@ -1,7 +1,7 @@
-"""What Run All of a notebook would cost, read from its cells: nothing of it is run.
+"""The price of Run All, read from the cells of a notebook without running them.
 
-Flags and prompts are read as the magics read them. Variables are known as far as a cell sets them to plain values
-(texts, numbers, lists, a DataFrame of such); what a program computes is not known, and the cell says so.
+Flags and prompts are read as the magics read them. A cell whose prompts come from variables, from a loop or from a call
+of `blockrun_magic.generate` has an unknown price, and the total says "at least".
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,15 +37,13 @@ _USE = re.compile(r"^\s*+%blockrun\s++use\s+(\S+)")
 _CONFIG = re.compile(r"^\s*+%config\s++BlockrunMagics\.(model|edit_model|size)\s*=\s*(.+)$")
 _SET_BY_CELLS = ("model", "edit_model", "size")
 _CALLS = frozenset({"generate", "edit", "agenerate", "aedit"})
-_FREE = frozenset({"400", "402", "403", "408", "429-always", "500", "502", "503", "504", "html-error", "fail-job"})
-"""Triggers of the practice gateway that end before anything is paid."""
 
 
 @dataclass(slots=True)
 class CellPrice:
-    """One cell that makes pictures: `cost` in micro-USDC, how many of its `pictures` are bought already.
+    """One cell that makes images: its `cost` in micro-USDC, and how many of its `images` are bought already.
 
-    `unknown` says why its price cannot be told without running it; then `cost` is what is known of it.
+    `unknown` is the reason why the price is not known; `cost` is then the known part.
     """
 
     number: int
@@ -58,7 +56,7 @@ class CellPrice:
 
 @dataclass(slots=True)
 class Forecast:
-    """What Run All would cost: a price for each cell that makes pictures."""
+    """The price of Run All: one price for each cell that makes images."""
 
     gateway: str
     realm: str
@@ -66,33 +64,34 @@ class Forecast:
 
     @property
     def cost(self) -> int:
-        """All of it in micro-USDC, as far as it is known."""
+        """The known cost in micro-USDC."""
         return sum(cell.cost for cell in self.cells)
 
     @property
     def whole(self) -> bool:
-        """Whether every cell's price is known."""
+        """True if every price is known."""
         return not any(cell.unknown for cell in self.cells)
 
 
 def estimate_notebook(path: Path, session: Session, home: Path, gateway: str | None = None) -> Forecast:
-    """Return what Run All of the notebook at `path` would cost from now on; nothing is signed.
+    """Return what Run All of the notebook at `path` would cost now; nothing is signed.
 
-    Requests go where the notebook says (`%blockrun use`), else to `gateway`, else where this session's go. Raises
-    FlagError when it is no notebook, and GatewayError when prices cannot be asked.
+    The gateway is the notebook's (`%blockrun use`), else `gateway`, else this session's. Raises FlagError if the file
+    is not a notebook, and GatewayError if prices are not available.
     """
     return _NotebookPricer(session, home, gateway).of(_sources(path))
 
 
-def forecast_card(found: Forecast) -> Card:
-    """Return a forecast as a table: a row for each cell that makes pictures, and the sum."""
-    rows = [(str(cell.number), cell.words, _pictures_words(cell), _price_words(cell)) for cell in found.cells]
-    rows.append(("", "Run All", str(sum(cell.images for cell in found.cells)), format_amount(found.cost, found.realm)))
-    notes = [f"Cell {cell.number}: {cell.unknown.rstrip('.')}." for cell in found.cells if cell.unknown]
-    if any(cell.cached for cell in found.cells):
-        notes.append("An edit counts as kept while its source is what it was.")
-    title = f"What Run All costs at {found.gateway}"
-    return Table(("cell", "", "pictures", "price"), rows, title=title, note=" ".join(notes), left=2)
+def forecast_card(forecast: Forecast) -> Card:
+    """Return a forecast as a table: one row for each cell that makes images, and the total."""
+    rows = [(str(cell.number), cell.words, _count_text(cell), _price_text(cell)) for cell in forecast.cells]
+    total = ("" if forecast.whole else "at least ") + format_amount(forecast.cost, forecast.realm)
+    rows.append(("", "Run All", str(sum(cell.images for cell in forecast.cells)), total))
+    notes = [f"Cell {cell.number}: {cell.unknown.rstrip('.')}." for cell in forecast.cells if cell.unknown]
+    if any(cell.cached for cell in forecast.cells):
+        notes.append("An edit counts as bought while its source is unchanged.")
+    title = f"What Run All costs at {forecast.gateway}"
+    return Table(("cell", "", "images", "price"), rows, title=title, note=" ".join(notes), left=2)
 
 
 def _short(words: str) -> str:
@@ -100,12 +99,12 @@ def _short(words: str) -> str:
     return words if len(words) <= 60 else f"{words[:59]}…"
 
 
-def _price_words(cell: CellPrice) -> str:
+def _price_text(cell: CellPrice) -> str:
     return f"{'at least ' if cell.unknown else ''}{format_usd(cell.cost)}"
 
 
-def _pictures_words(cell: CellPrice) -> str:
-    return f"{cell.images}, {cell.cached} kept" if cell.cached else str(cell.images or "")
+def _count_text(cell: CellPrice) -> str:
+    return f"{cell.images}, {cell.cached} stored" if cell.cached else str(cell.images or "")
 
 
 def _sources(path: Path) -> list[str]:
@@ -116,29 +115,28 @@ def _sources(path: Path) -> list[str]:
     except OSError as error:
         raise FlagError(f"{path} cannot be read: {error.strerror}.", "Name a notebook: FILE.ipynb.") from error
     except (ValueError, KeyError, TypeError):
-        raise FlagError(f"{path} is no notebook.", "Name a notebook in today's format: FILE.ipynb.") from None
+        raise FlagError(f"{path} is not a notebook.", "Name a notebook in the current format: FILE.ipynb.") from None
 
 
 class _NotebookPricer:
-    """One notebook, read from its first cell to its last."""
+    """Prices the cells of one notebook, from the first to the last."""
 
     def __init__(self, session: Session, home: Path, gateway: str | None) -> None:
         self._session, self._home = session, home
         self._settings = Settings(**{name: getattr(session.settings, name) for name in _SET_BY_CELLS})
         self._studio, self._gateway = session.studio_and_gateway(gateway)
-        self._known: dict[str, object] = {}
         self._begun: Counter[str] = Counter()
-        """How often each kind of edit has stood in the cells so far."""
+        """How many edits of each kind the cells so far have."""
         self._takes: dict[str, set[int]] = {}
-        """The takes of each picture that are bought, or will be by then."""
+        """The takes of each request that are bought, or will be by then."""
 
     def of(self, sources: Sequence[str]) -> Forecast:
         """Return the price of the cells with these sources."""
-        found = Forecast(self._gateway.name, self._gateway.realm)
+        forecast = Forecast(self._gateway.name, self._gateway.realm)
         for number, source in enumerate(sources, 1):
-            found.cells += self._cell(number, source)
-            found.gateway, found.realm = self._gateway.name, self._gateway.realm
-        return found
+            forecast.cells += self._cell(number, source)
+            forecast.gateway, forecast.realm = self._gateway.name, self._gateway.realm
+        return forecast
 
     def _cell(self, number: int, source: str) -> Iterator[CellPrice]:
         whole = _CELL_MAGIC.match(source)
@@ -157,38 +155,12 @@ class _NotebookPricer:
                 else:
                     yield self._priced(number, made["magic"], made["line"], None)
             plain.append("" if line.lstrip().startswith(("%", "!")) else line)
-        if self._track_assignments("\n".join(plain)):
+        if _calls_python("\n".join(plain)):
             yield CellPrice(number, "a call from Python", unknown="calls of generate and edit are not read")
 
     def _use(self, name: str) -> None:
         if name != "auto":
             self._gateway = self._session.studio_and_gateway(name)[1]
-
-    def _track_assignments(self, code: str) -> bool:
-        """Take over the plain values that `code` sets; return whether it calls for pictures itself."""
-        try:
-            tree = ast.parse(code)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):  # a stranger's cell may be nested without end
-            return False
-        for step in tree.body:
-            if isinstance(step, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.For):
-                targets = step.targets if isinstance(step, ast.Assign) else [step.target]
-                value = (
-                    _literal_value(step.value) if isinstance(step, ast.Assign | ast.AnnAssign) and step.value else None
-                )
-                for target in targets:
-                    if isinstance(target, ast.Name):
-                        self._known.pop(target.id, None)
-                        if value is not None:
-                            self._known[target.id] = value
-        return any(
-            isinstance(step, ast.Call)
-            and isinstance(step.func, ast.Attribute)
-            and step.func.attr in _CALLS
-            and isinstance(step.func.value, ast.Name)
-            and step.func.value.id == "blockrun_magic"
-            for step in ast.walk(tree)
-        )
 
     def _priced(self, number: int, magic: str, line: str, body: str | None) -> CellPrice:
         cell = CellPrice(number, _short(body or line))
@@ -197,31 +169,34 @@ class _NotebookPricer:
             cell.words = _short(flags.prompt or body or line)
             if flags.dry_run:
                 return cell
-            wish = self._wish(magic, flags)
+            if flags.prompts or flags.fill:
+                cell.unknown = "its prompts come from variables"
+                return cell
+            plan = self._planned(magic, flags)
         except BlockrunError as error:
             cell.unknown = error.message
             return cell
         gateway = self._session.studio_and_gateway(flags.gateway)[1] if flags.gateway else self._gateway
-        for prompt, model, size in wish.variants:
-            request = ImageRequest(wish.operation, prompt, model, size, wish.quality, wish.n)
-            cell.images += wish.n
-            if self._is_kept(request, flags, gateway):
-                cell.cached += wish.n
+        for prompt, model, size in plan.variants:
+            request = ImageRequest(plan.operation, prompt, model, size, plan.quality, plan.n)
+            cell.images += plan.n
+            if self._is_stored(request, flags, gateway):
+                cell.cached += plan.n
             elif not _is_refused(prompt, gateway):
                 cell.cost += self._price(request, gateway)
         return cell
 
-    def _wish(self, magic: str, flags: Flags) -> RequestPlan:
+    def _planned(self, magic: str, flags: Flags) -> RequestPlan:
         catalog = self._studio.catalog_at(self._gateway)
         flags = apply_defaults(magic, flags, self._settings, catalog)
-        # Prices do not depend on pictures, and those of a notebook that does not run are not there.
-        return plan_requests(magic, replace(flags, images=(), mask=None), catalog, self._known, self._home)
+        # Prices do not depend on the images, which do not exist in a notebook that is not running.
+        return plan_requests(magic, replace(flags, images=(), mask=None), catalog, {}, self._home)
 
-    def _is_kept(self, request: ImageRequest, flags: Flags, gateway: Gateway) -> bool:
+    def _is_stored(self, request: ImageRequest, flags: Flags, gateway: Gateway) -> bool:
         from blockrun_magic.studio import Options
 
         if request.operation == "edit" and not flags.fresh:
-            # Its source is not known: as many as were bought in these words are taken for these.
+            # The source is not known, so the finished edits with the same words count for these.
             self._begun[f"{gateway.realm} {request.canonical_json()}"] += 1
             before = self._begun[f"{gateway.realm} {request.canonical_json()}"]
             return before <= self._studio.ledger.count_finished(gateway.realm, request.to_record())
@@ -229,9 +204,9 @@ class _NotebookPricer:
             return True
         takes = self._takes.setdefault(f"{gateway.realm} {request.digest}", self._taken(gateway.realm, request.digest))
         take = flags.take or (max(takes, default=0) + 1 if flags.fresh or not takes else min(takes))
-        kept = take in takes
+        stored = take in takes
         takes.add(take)
-        return kept
+        return stored
 
     def _taken(self, realm: str, digest: str) -> set[int]:
         return {known.take for known in self._studio.ledger.takes(realm, digest) if known.finished_at is not None}
@@ -241,7 +216,7 @@ class _NotebookPricer:
         from blockrun_magic.studio.payment.pricing import placeholder_image
 
         if request.operation == "edit":
-            request = replace(request, images=(placeholder_image(),))  # only its price is asked
+            request = replace(request, images=(placeholder_image(),))  # for the price only
         return self._session.run(self._studio.quote(request, gateway, Options(unchecked=True), ahead=True)).total
 
 
@@ -252,32 +227,23 @@ def _is_refused(prompt: str, gateway: Gateway) -> bool:
         triggers = Triggers.read(prompt)
     except UnknownTrigger:
         return True
-    return any(name in triggers for name in _FREE)
+    return triggers.free
 
 
-class _KnownFrame(dict[str, list[Any]]):
-    """A DataFrame as far as it is known: its columns."""
-
-    @property
-    def columns(self) -> list[str]:
-        """Their names."""
-        return list(self)
-
-
-def _literal_value(node: ast.expr) -> Any:
-    """Return the value that an expression has without being run, or None."""
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
-        name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
-        content = _literal(node.args[0]) if name == "DataFrame" and node.args else None
-        return _KnownFrame(content) if isinstance(content, Mapping) else None
-    return _literal(node)
-
-
-def _literal(node: ast.expr) -> Any:
+def _calls_python(code: str) -> bool:
+    """Return whether `code` calls `blockrun_magic.generate` or one of its siblings."""
     try:
-        return ast.literal_eval(node)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        return None
+        tree = ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # a stranger's cell may be nested very deeply
+        return False
+    return any(
+        isinstance(step, ast.Call)
+        and isinstance(step.func, ast.Attribute)
+        and step.func.attr in _CALLS
+        and isinstance(step.func.value, ast.Name)
+        and step.func.value.id == "blockrun_magic"
+        for step in ast.walk(tree)
+    )
 
 
 def _value(text: str) -> Any:

@@ -87,6 +87,7 @@ FAULTS: dict[str, Fault] = {
     "503": Fault(503, _typed("The model is not available (practice).", "server_error", "unavailable")),
     "504": Fault(504, {"error": "Gateway timeout", "details": "The model's host was too slow (practice)."}),
 }
+_FREE = frozenset({"402", "fail-job", "html-error"} | {name for name, fault in FAULTS.items() if not fault.once})
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,11 @@ class Triggers:
     def faults(self) -> tuple[tuple[str, Fault], ...]:
         """The error responses before payment, by name."""
         return tuple((name, FAULTS[name]) for name in self.names if name in FAULTS)
+
+    @property
+    def free(self) -> bool:
+        """True if the request ends before anything is paid."""
+        return not _FREE.isdisjoint(self.names)
 
     @property
     def form(self) -> str | None:
