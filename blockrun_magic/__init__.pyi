@@ -9,6 +9,7 @@ from .api import generate as generate
 from .api import list_payments as list_payments
 from .errors import BlockrunError as BlockrunError
 from .errors import Money as Money
+from .notebook.extension import openai_client as openai_client
 from .notebook.extension import paint_mask as paint_mask
 from .notebook.extension import panel as panel
 from .studio import ImageResult as ImageResult

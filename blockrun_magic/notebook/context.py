@@ -35,6 +35,7 @@ class Context:
     shell: InteractiveShell
     showing: ResultDisplay
     panel: Closable | None = None
+    endpoint: Closable | None = None
     local_ns: Mapping[str, object] = field(default_factory=dict)
 
     @property

@@ -27,13 +27,14 @@ from blockrun_magic.wiring import set_notebook
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
+    from openai import OpenAI
 
     from blockrun_magic.notebook.background import BackgroundJob
     from blockrun_magic.notebook.mask.widget import MaskPad
     from blockrun_magic.notebook.panel.panel import Panel
     from blockrun_magic.studio import ImageResult, ImageResults
 
-__all__ = ["BlockrunMagics", "load", "paint_mask", "panel", "unload"]
+__all__ = ["BlockrunMagics", "load", "openai_client", "paint_mask", "panel", "unload"]
 
 
 @magics_class
@@ -137,6 +138,8 @@ def unload(shell: InteractiveShell) -> None:
     if magics.context.panel is not None:  # at the kernel's own end no front end is left
         magics.context.panel.close()
     set_notebook(None)
+    if magics.context.endpoint is not None:
+        magics.context.endpoint.close()
     magics.session.close()
     atexit.unregister(magics.session.close)
 
@@ -160,6 +163,20 @@ def panel() -> Panel:
     if shell is None:
         raise no_notebook()
     return open_panel(load(shell).context)
+
+
+def openai_client() -> OpenAI:
+    """Return an `openai.OpenAI` for the local endpoint of this process, which is started if it is not running.
+
+    In a notebook it buys at the gateway of the cells, elsewhere at the remembered one, else at Base. Raises
+    MissingDependency where the package `openai` is not installed, and BlockrunError where no port can be used.
+    """
+    from IPython.core.getipython import get_ipython
+
+    from blockrun_magic.notebook.commands.serve import client_of
+
+    shell = get_ipython()
+    return client_of(None if shell is None else load(shell).context)
 
 
 def paint_mask(source: object) -> MaskPad:

@@ -94,6 +94,7 @@ def test_the_public_names_are_these() -> None:
         "list_payments",
         "load_ipython_extension",
         "open_studio",
+        "openai_client",
         "paint_mask",
         "panel",
         "unload_ipython_extension",

@@ -19,8 +19,9 @@ import httpx
 import pytest
 from PIL import Image
 
+from blockrun_magic.practice.server.server import PracticeServer
 from harness import ROOT
-from harness.kernel import clean_environ
+from harness.kernel import Kernel, clean_environ, made
 
 SEEDS = ROOT.parent / "shared" / "reference" / "seeds"
 """Documents that the project came from; where they lie beside the repository, their examples run as well."""
@@ -188,3 +189,44 @@ def test_the_examples_are_found() -> None:
     """The tests above are none if nothing was found."""
     assert len(_shell_examples()) >= 3
     assert len(_python_examples()) >= 1
+
+
+# -- in a notebook
+
+
+def test_the_endpoint_of_a_kernel(kernel: Kernel, gateway: PracticeServer) -> None:
+    """One server for the kernel, which buys where its cells buy; what clients buy is the session's."""
+    made(kernel, "%blockrun serve --port 0")
+    made(kernel, "import blockrun_magic\nclient = blockrun_magic.openai_client()")
+    made(kernel, "answer = client.images.generate(prompt='a lamp', model='google/nano-banana')")
+
+    again = made(kernel, "r = %imagegen --model google/nano-banana a lamp")
+
+    assert "True" == kernel.value("answer.data[0].url.startswith(str(client.base_url).removesuffix('/v1/'))")
+    assert "(True, 0)" == kernel.value("(r.receipt.cached, r.cost_micros)")
+    assert 1 == len(again.pictures)
+    assert "error" == kernel.run("%blockrun serve --port 1").status
+    made(kernel, "%blockrun serve stop")
+    assert "error" == kernel.run("client.with_options(max_retries=0).models.list()").status
+    assert "ok" == kernel.run("blockrun_magic.openai_client().models.list()").status
+
+
+def test_the_endpoint_of_a_script(tmp_path: Path, gateway: PracticeServer) -> None:
+    """Without a notebook the client comes with a server of its own, which ends with the process."""
+    home = tmp_path / ".blockrun" / "magic"
+    home.mkdir(parents=True)
+    (home / "config.toml").write_text('gateway = "practice"\n')
+    program = "import blockrun_magic\nclient = blockrun_magic.openai_client()\n"
+    program += "print(client.images.generate(prompt='a lamp').data[0].url)"
+
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=clean_environ(tmp_path, BLOCKRUN_PRACTICE_URL=gateway.url),
+        capture_output=True,
+        text=True,
+        timeout=_PATIENCE,
+        check=True,
+    )
+
+    assert "/images/" in done.stdout
+    assert "" == done.stderr

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from blockrun_magic.errors import UsageError
-from blockrun_magic.notebook.commands import catalog, history, info, jobs, spend, status, store, use
+from blockrun_magic.notebook.commands import catalog, history, info, jobs, serve, spend, status, store, use
 from blockrun_magic.notebook.commands.arguments import Argument, Arguments, Command, parse_arguments
 from blockrun_magic.notebook.commands.lesson import LESSON
 from blockrun_magic.notebook.commands.wallet.commands import WALLET, check_secret
@@ -117,6 +117,7 @@ COMMANDS: dict[str, Command] = {
         catalog.STYLES,
         info.INFO,
         store.STORE,
+        serve.SERVE,
         Command(
             "help",
             "List all commands, or explain one.",
