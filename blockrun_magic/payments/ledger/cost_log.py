@@ -1,7 +1,8 @@
 """The official SDK's cost log, so that its billing command counts what was spent here too.
 
-One JSON object a line in `~/.blockrun/cost_log.jsonl` (gateway protocol, section 1). Only real money
-is written: play money and test networks would falsify the sum.
+One JSON object a line in `~/.blockrun/cost_log.jsonl` (gateway protocol, section 1). Only real money is written: play
+money and test networks would falsify the sum. Each line has the `id` of its payment, and a payment whose id is in the
+log already is not written again: a failed commit of the ledger cannot double it.
 """
 
 from __future__ import annotations
@@ -16,15 +17,20 @@ from typing import Any
 
 from blockrun_magic.errors import LedgerError
 from blockrun_magic.payments.ledger.ledger import Ledger
-from blockrun_magic.payments.x402.networks import BASE
+from blockrun_magic.payments.x402.networks import BASE, BASE_SEPOLIA, NETWORKS, SOLANA
 
 __all__ = ["append_settled"]
+
+_SDK_NETWORKS = {BASE.id: "base-mainnet", BASE_SEPOLIA.id: "base-sepolia", SOLANA.id: "solana-mainnet"}
+"""Networks by the names that the official SDK writes and filters by."""
+_MAX_SEARCHED = 16 * 1024 * 1024
+"""Bytes at the end of the log in which the ids of new lines are looked for."""
 
 
 def append_settled(ledger: Ledger) -> None:
     """Append every settled real payment that is not in the log yet.
 
-    What cannot be written now is written the next time: no picture is worth less for it.
+    Failures are ignored; the entries are written next time.
     """
     log = ledger.path.parent.parent / "cost_log.jsonl"
     with suppress(LedgerError):
@@ -32,23 +38,50 @@ def append_settled(ledger: Ledger) -> None:
 
 
 def _append(path: Path, rows: Sequence[sqlite3.Row]) -> None:
-    lines = "".join(f"{json.dumps(_line(row))}\n" for row in rows)
-    # One write: appends of several processes do not mix.
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    """Write the lines of `rows` that are missing, all of them whole or none; raises OSError."""
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
     try:
-        os.write(descriptor, lines.encode())
+        size = os.fstat(descriptor).st_size
+        written = _tail(descriptor, size)
+        entries = [entry for entry in map(_line, rows) if json.dumps(entry["id"]).encode() not in written]
+        lines = "".join(f"{json.dumps(entry)}\n" for entry in entries).encode()
+        if lines:
+            # A line that another program left unfinished must not swallow the first of ours.
+            _write_whole(descriptor, (b"" if written[-1:] in (b"", b"\n") else b"\n") + lines, size)
     finally:
         os.close(descriptor)
 
 
+def _tail(descriptor: int, size: int) -> bytes:
+    os.lseek(descriptor, max(0, size - _MAX_SEARCHED), os.SEEK_SET)
+    parts = []
+    while part := os.read(descriptor, 1024 * 1024):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _write_whole(descriptor: int, data: bytes, size: int) -> None:
+    """Append `data` in one write, so that appends of several processes do not mix; take back a part of it."""
+    count = os.write(descriptor, data)
+    if count == len(data):
+        return
+    if os.fstat(descriptor).st_size == size + count:
+        os.ftruncate(descriptor, size)
+    raise OSError(f"{count} of {len(data)} bytes were written")
+
+
 def _line(row: sqlite3.Row) -> dict[str, Any]:
     request = json.loads(row["request"])
-    return {
+    network = row["network"]
+    known = NETWORKS.get(network)
+    entry = {
         "ts": row["updated_at"],
         "endpoint": request["endpoint"],
         "cost_usd": row["amount"] / 1_000_000,
         "model": request["model"],
         "wallet": row["payer"],
-        "network": row["network"],
+        "network": _SDK_NETWORKS.get(network, known.v1_name if known else network),
         "client_kind": "blockrun-magic",
+        "id": f"{row['id']}-{row['updated_at']:.6f}",
     }
+    return {name: value for name, value in entry.items() if value is not None}

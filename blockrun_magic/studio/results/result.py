@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blockrun_magic.errors import SourceError
+from blockrun_magic.files import write_atomically
 from blockrun_magic.images.media_types import suffix_of
 from blockrun_magic.payments.money import format_usd, to_decimal
 
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ImageResult", "Quote", "Receipt", "check_save_path"]
 
+_MAX_NAME = 240
+_MAX_COPIES = 1000
 _WRITABLE = frozenset({"", ".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".pdf"})
 
 
@@ -110,8 +115,9 @@ class ImageResult:
     def save(self, path: str | Path) -> list[Path]:
         """Write the original files and return where: `path`, or numbered beside it when several.
 
-        A folder takes files named by time; a suffix that differs from the original's converts. Raises
-        SourceError when a file cannot be written.
+        A folder takes files named by time; a suffix that differs from the original's converts. An existing file is
+        never changed: a different image is written beside it, as `name-2.png`. Raises SourceError when a file cannot
+        be written.
         """
         target = Path(path).expanduser()
         if target.is_dir() or str(path).endswith(("/", "\\")):
@@ -119,29 +125,35 @@ class ImageResult:
             target = target / f"{stamp}-{self.receipt.purchase_id}"
         several = len(self.stored) > 1
         written = []
-        for index, kept in enumerate(self.stored):
-            suffix = target.suffix or suffix_of(kept.media_type)
+        for index, stored in enumerate(self.stored):
+            suffix = target.suffix or suffix_of(stored.media_type)
             stem = f"{target.stem if target.suffix else target.name}{f'-{index + 1}' if several else ''}"
-            destination = target.with_name(stem + suffix)
-            self._write(index, kept, destination)
-            written.append(destination)
+            written.append(self._write(index, stored, target.with_name(stem + suffix)))
         return written
 
-    def _write(self, index: int, kept: StoredImage, destination: Path) -> None:
+    def _write(self, index: int, stored: StoredImage, destination: Path) -> Path:
         try:
             destination.parent.mkdir(parents=True, exist_ok=True)
-            if destination.suffix.lower().replace(".jpeg", ".jpg") == suffix_of(kept.media_type):
-                destination.write_bytes(self.files[index].read_bytes())
-                return
-            image = self.images[index]
-            if destination.suffix.lower() in (".jpg", ".jpeg"):
-                image = image.convert("RGB")
-            image.save(destination)
+            return _write_beside(destination, self._encoded(index, stored, destination.suffix.lower()))
         except (OSError, ValueError) as error:
             raise SourceError(
                 f"{destination} cannot be written: {error}.",
-                "The picture is kept all the same; choose another path for --save or .save().",
+                "The image is stored all the same; choose another path for --save or .save().",
             ) from error
+
+    def _encoded(self, index: int, stored: StoredImage, suffix: str) -> bytes:
+        """Return the original's bytes if `suffix` is its own, else the image in the format of `suffix`."""
+        if suffix.replace(".jpeg", ".jpg") == suffix_of(stored.media_type):
+            with suppress(OSError):  # an image that could not be stored has no file
+                return self.files[index].read_bytes()
+        from PIL import Image
+
+        image = self.images[index]
+        if suffix in (".jpg", ".jpeg"):
+            image = image.convert("RGB")
+        buffer = io.BytesIO()
+        image.save(buffer, Image.registered_extensions()[suffix])
+        return buffer.getvalue()
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{kept.width}x{kept.height}" for kept in self.stored)
@@ -170,7 +182,17 @@ class ImageResult:
 
 def check_save_path(path: str | Path) -> None:
     """Raise SourceError unless a picture can be written to `path`; asked before anything is paid."""
-    target = Path(path).expanduser()
+    try:
+        _check_target(Path(path).expanduser())
+    except (OSError, ValueError, RuntimeError) as error:
+        raise SourceError(f"{str(path)[:80]!r} is not a path: {error}.", "Choose another path for --save.") from error
+
+
+def _check_target(target: Path) -> None:
+    if "\0" in str(target):
+        raise SourceError("The file name has a NUL character in it.", "Choose another path for --save.")
+    if len(os.fsencode(target.name)) > _MAX_NAME:
+        raise SourceError("The file name is too long.", f"Use at most {_MAX_NAME} bytes.")
     if not target.is_dir() and target.suffix.lower() not in _WRITABLE:
         raise SourceError(
             f"A picture cannot be saved as {target.suffix}.", "Use .png, .jpg or .webp, or name a folder."
@@ -179,3 +201,17 @@ def check_save_path(path: str | Path) -> None:
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise SourceError(f"{existing} is not a folder that can be written to.", "Choose another path for --save.")
+
+
+def _write_beside(path: Path, data: bytes) -> Path:
+    """Write `data` to `path`, or beside it where another file has that name; return where it is."""
+    for number in range(1, _MAX_COPIES):
+        place = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+        try:
+            write_atomically(place, data, exclusive=True, durable=False)
+        except FileExistsError:
+            if place.is_file() and place.stat().st_size == len(data) and place.read_bytes() == data:
+                return place
+        else:
+            return place
+    raise OSError(f"{path.name} and {_MAX_COPIES} copies of it exist")

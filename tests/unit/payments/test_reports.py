@@ -176,8 +176,9 @@ def test_a_settled_payment_is_a_line_of_the_official_log(ledger: Ledger, clock: 
             "cost_usd": 0.0525,
             "model": BANANA,
             "wallet": payment.payer,
-            "network": "eip155:8453",
+            "network": "base-mainnet",
             "client_kind": "blockrun-magic",
+            "id": f"{payment.id}-{NOON + 9:.6f}",
         }
     ] == log_of(ledger)
 
@@ -253,6 +254,35 @@ def test_several_kernels_log_each_payment_once(ledger: Ledger) -> None:
         thread.join()
 
     assert list(range(1, 21)) == sorted(round(line["cost_usd"] * 1_000_000) for line in log_of(ledger))
+
+
+def test_a_commit_that_fails_doubles_nothing(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that was written although the ledger could not note it is found in the log, and not written again."""
+    payment_in(ledger, State.SETTLED, amount=1, of=purchase(ledger))
+    for _ in range(3):
+        with ledger.transaction() as connection:
+            connection.execute("UPDATE authorizations SET logged = 0")
+        append_settled(ledger)
+
+    assert [1e-6] == [line["cost_usd"] for line in log_of(ledger)]
+
+
+def test_lines_are_whole_or_not_there(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk takes a part of a line: the part is taken back, and the line is written later."""
+    path = ledger.path.parent.parent / "cost_log.jsonl"
+    path.write_text('{"ts": 1}\n{"cut')
+    payment_in(ledger, State.SETTLED, amount=1, of=purchase(ledger))
+    with monkeypatch.context() as patch:
+        write = os.write
+        patch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:30]))
+        append_settled(ledger)
+    assert '{"ts": 1}\n{"cut' == path.read_text()
+
+    append_settled(ledger)
+
+    first, cut, ours = path.read_text().splitlines()
+    assert ('{"ts": 1}', '{"cut') == (first, cut)
+    assert 1e-6 == json.loads(ours)["cost_usd"]
 
 
 def test_a_log_that_cannot_be_written_is_caught_up_with(ledger: Ledger) -> None:
