@@ -93,11 +93,11 @@ class CatalogCache:
             model = catalog.find(request.model)
             if model is None:
                 raise
-            closest = catalog.closest_served(request.model)
-            if not model.served and closest is not None:
+            served = catalog.served_for(request.operation)
+            if not model.served and served:
                 raise RequestRejected(
                     f"{gateway.name} no longer serves {request.model}.",
-                    f"Use the closest model that it serves: --model {closest.name}. {error.hint}",
+                    f"Choose a model that it serves: {', '.join(served)}. {error.hint}",
                     money=error.money,
                 ) from error
             if request.size not in model.older_sizes:

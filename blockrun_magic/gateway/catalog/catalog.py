@@ -86,24 +86,9 @@ class Catalog:
         price = model.price(key.size, key.quality)
         return None if price is None else price * key.n
 
-    def closest_served(self, name: str) -> Model | None:
-        """Return the served model that is most like `name`: abilities, then provider, then price."""
-        lost = self.find(name)
-        if lost is None:
-            return None
-        price = lost.price(lost.sizes[0]) or 1
-
-        def unlike(model: Model) -> tuple[bool, bool, bool, float]:
-            other = model.price(model.sizes[0]) or 1
-            return (
-                lost.edits and not model.edits,
-                lost.takes_mask and not model.takes_mask,
-                model.provider != lost.provider,
-                abs(log(other / price)),
-            )
-
-        served = [model for model in self.models if model.served and model.id != lost.id]
-        return min(served, key=unlike, default=None)
+    def served_for(self, operation: Operation) -> list[str]:
+        """Return the short names of the models that the gateway serves for `operation`."""
+        return [model.name for model in self.models if model.served and (operation == "generate" or model.edits)]
 
     def default_model(self, operation: Operation) -> str:
         """Return the id of the default model: for an edit, the first default that the gateway serves."""

@@ -167,17 +167,16 @@ def test_live_prices_take_the_place_of_the_snapshots() -> None:
 
 
 def test_what_is_not_listed_is_served_no_more() -> None:
-    """It stays known by name, says so, and the closest that is served takes its place."""
+    """A model that is not listed stays known by name, and is not among the served ones."""
     catalog = overlay(
         SNAPSHOT, read_models([row for row in ALL if "dall-e" not in row["id"] and "flux" not in row["id"]]), "x"
     )
     flux = catalog.find("flux")
-    closest = catalog.closest_served("dall-e-3")
 
     assert flux is not None
     assert not flux.served
-    assert closest is not None
-    assert (True, "OpenAI") == (closest.served, closest.provider)
+    assert flux.name not in catalog.served_for("generate")
+    assert "gpt-image" in " ".join(catalog.served_for("edit"))
 
 
 def test_a_model_that_only_the_gateway_knows_works() -> None:
@@ -369,8 +368,8 @@ def test_an_accounts_list_needs_its_key(tmp_path: Path) -> None:
 # -- a model that is served no more
 
 
-def test_a_delisted_model_is_named_with_the_closest(tmp_path: Path, account: Account) -> None:
-    """A 400 for one asks for the list, once, and says which model comes nearest; nothing was charged."""
+def test_a_delisted_model_is_named_with_those_that_are_served(tmp_path: Path, account: Account) -> None:
+    """A 400 for one asks for the list, once, and names the served models; nothing was charged."""
     flux = replace(_HERON, model="black-forest/flux-1.1-pro")
 
     async def make(studio: Studio) -> None:
@@ -379,7 +378,7 @@ def test_a_delisted_model_is_named_with_the_closest(tmp_path: Path, account: Acc
 
         assert "account" in caught.value.message
         assert "black-forest/flux-1.1-pro" in caught.value.message
-        assert "--model nano-banana" in caught.value.hint
+        assert "nano-banana" in caught.value.hint
         assert Money.not_charged() == caught.value.money
 
     _in_studio(tmp_path, make)
