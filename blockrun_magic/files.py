@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
 from pathlib import Path
 
-__all__ = ["create_folder", "read_bounded", "sync_folder", "write_atomically"]
+__all__ = ["create_folder", "read_bounded", "read_file", "sync_folder", "write_atomically"]
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
@@ -18,8 +19,16 @@ def read_bounded(path: Path, limit: int) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError("not a regular file")
+            raise OSError(errno.EINVAL, "not a regular file")
         return file.read(limit + 1)
+
+
+def read_file(path: Path, limit: int) -> bytes:
+    """Return the bytes of a regular file; raises OSError as `read_bounded`, also for more than `limit` bytes."""
+    data = read_bounded(path, limit)
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, f"larger than {limit / 1_000_000:.3g} MB")
+    return data
 
 
 def write_atomically(

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blockrun_magic.errors import Money, StoreError
-from blockrun_magic.files import create_folder, write_atomically
+from blockrun_magic.files import create_folder, read_file, write_atomically
 from blockrun_magic.images.media_types import suffix_of
 
 __all__ = ["Store", "StoredFile", "write_temporary"]
 
+_MAX_BYTES = 256 * 1024 * 1024
 _SPACE_PER_IMAGE = 16 * 1024 * 1024
 
 
@@ -105,7 +106,7 @@ class Store:
         """Return the bytes of a stored file; raises StoreError when it is missing or damaged."""
         path = self.path(digest, media_type)
         try:
-            data = path.read_bytes()
+            data = read_file(path, _MAX_BYTES)
         except OSError as error:
             raise StoreError(
                 f"The stored image {path} cannot be read: {error.strerror}.",
@@ -131,7 +132,7 @@ class Store:
 
 def _holds(path: Path, data: bytes) -> bool:
     try:
-        return path.read_bytes() == data
+        return read_file(path, len(data)) == data
     except OSError:
         return False
 

@@ -7,11 +7,12 @@ import tomllib
 from pathlib import Path
 
 from blockrun_magic.errors import UsageError
-from blockrun_magic.files import write_atomically
+from blockrun_magic.files import read_file, write_atomically
 from blockrun_magic.payments.money import format_usd, parse_usd
 
 __all__ = ["ask_above", "remember_ask_above", "remember_gateway", "remembered_gateway"]
 
+_MAX_BYTES = 1_000_000
 _NAME = re.compile(r"[\w.:/\[\]-]{1,200}", re.ASCII)
 
 
@@ -50,7 +51,7 @@ def remember_ask_above(home: Path, micros: int) -> None:
 def _read(home: Path, name: str, example: str) -> str | None:
     path = _path(home)
     try:
-        value = tomllib.loads(path.read_text("utf-8")).get(name)
+        value = tomllib.loads(read_file(path, _MAX_BYTES).decode()).get(name)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -66,7 +67,7 @@ def _write(home: Path, name: str, value: str) -> Path:
     path = _path(home)
     line, pattern = f'{name} = "{value}"', re.compile(rf"^{name}[ \t]*=.*$", re.MULTILINE)
     try:
-        text = path.read_text("utf-8") if path.exists() else ""
+        text = read_file(path, _MAX_BYTES).decode() if path.exists() else ""
         text = pattern.sub(line, text, count=1) if pattern.search(text) else f"{line}\n{text}"
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_atomically(path, text.encode(), durable=False)

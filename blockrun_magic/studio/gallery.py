@@ -12,17 +12,20 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from blockrun_magic.errors import StoreError
-from blockrun_magic.files import write_atomically
+from blockrun_magic.files import read_file, write_atomically
 from blockrun_magic.images.formats import decode
 from blockrun_magic.images.store import Store
 from blockrun_magic.payments.ledger.queries import LedgerReader
 from blockrun_magic.payments.ledger.records import ImageFilter, ListedImage, StoredImage
+from blockrun_magic.safejson import read_json
 
 if TYPE_CHECKING:
     from PIL import Image
 
 __all__ = ["THUMBNAIL_SIDE", "ImageIndex", "Step"]
 
+_MAX_MARKS = 50_000_000
+_MAX_THUMBNAIL = 5_000_000
 THUMBNAIL_SIDE = 256
 _QUALITY = 78
 _LOCK_TIMEOUT = 5
@@ -133,7 +136,7 @@ class ImageIndex:
         """Return a small JPEG of an image, made once; raises StoreError."""
         path = self._thumbnails / entry.image.file[:2] / f"{entry.image.file}.jpg"
         try:
-            return path.read_bytes()
+            return read_file(path, _MAX_THUMBNAIL)
         except OSError:
             data = self.preview(entry, THUMBNAIL_SIDE)
         try:
@@ -187,7 +190,7 @@ class ImageIndex:
 
     def _read_marks(self) -> dict[str, list[str]]:
         try:
-            marks = json.loads(self._marks_file.read_text("utf-8"))
+            marks = read_json(read_file(self._marks_file, _MAX_MARKS))
         except (OSError, ValueError):
             return {}
         if not isinstance(marks, dict):

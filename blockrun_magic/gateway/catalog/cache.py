@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from blockrun_magic.errors import BlockrunError, GatewayUnreachable, InvalidResponse, RequestRejected
-from blockrun_magic.files import write_atomically
+from blockrun_magic.files import read_file, write_atomically
 from blockrun_magic.gateway.catalog.catalog import Catalog
 from blockrun_magic.gateway.catalog.remote import LiveModel, overlay, read_models, to_record
 from blockrun_magic.gateway.catalog.snapshot import with_qualities
@@ -158,9 +158,9 @@ class CatalogCache:
 
     def _record(self, gateway: Gateway) -> dict[str, Any]:
         path = self._path(gateway)
-        if path is None or path.stat().st_size > _MAX_FILE_BYTES:
+        if path is None:
             raise ValueError("there is none to read")
-        return dict(read_json(path.read_bytes()))
+        return dict(read_json(read_file(path, _MAX_FILE_BYTES)))
 
     def _keep(self, gateway: Gateway, models: tuple[LiveModel, ...], read_at: float) -> None:
         path = self._path(gateway)

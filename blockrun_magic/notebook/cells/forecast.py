@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blockrun_magic.errors import BlockrunError, FlagError
+from blockrun_magic.files import read_file
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.notebook.cells.flags import Flags
 from blockrun_magic.notebook.cells.parser import parse
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CellPrice", "Forecast", "estimate_notebook", "forecast_card"]
 
+_MAX_BYTES = 200_000_000
 _MAGIC = re.compile(r"^(?P<indent>\s*+)(?:[\w, ]++=\s*+)?%(?P<magic>imagegen|img2img)\b(?P<line>.*)$")
 _CELL_MAGIC = re.compile(r"^%%(?P<magic>imagegen|img2img)\b(?P<line>[^\n]*)\n?(?P<body>.*)$", re.DOTALL)
 _USE = re.compile(r"^\s*+%blockrun\s++use\s+(\S+)")
@@ -109,7 +111,7 @@ def _count_text(cell: CellPrice) -> str:
 
 def _sources(path: Path) -> list[str]:
     try:
-        content = read_json(path.read_bytes())
+        content = read_json(read_file(path, _MAX_BYTES))
         cells = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
         return ["".join(cell["source"]) for cell in cells]
     except OSError as error:

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from blockrun_magic.errors import FlagError
+from blockrun_magic.files import read_file
 from blockrun_magic.text import did_you_mean, quoted
 
 __all__ = ["Style", "load_styles", "styled", "styles_file"]
+
+_MAX_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ def load_styles(home: Path) -> dict[str, Style]:
     own = styles_file(home)
     if own.exists():
         try:
-            styles |= _styles(tomllib.loads(own.read_text("utf-8")), str(own))
+            styles |= _styles(tomllib.loads(read_file(own, _MAX_BYTES).decode()), str(own))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise FlagError(f"{own} cannot be read: {error}.", "Mend the file, or move it away.") from error
     return styles

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from blockrun_magic.errors import LessonError, UsageError, WalletError
+from blockrun_magic.files import read_file
 from blockrun_magic.notebook.commands.arguments import Argument, Arguments, Command
 from blockrun_magic.notebook.commands.wallet.keys import wallets_here
 from blockrun_magic.notebook.context import Context
@@ -18,6 +19,7 @@ from blockrun_magic.text import quoted
 
 __all__ = ["LESSON"]
 
+_MAX_NOTEBOOK = 200_000_000
 _PAYMENT_HEADERS = ("PAYMENT-SIGNATURE", "X-PAYMENT")
 
 
@@ -92,7 +94,10 @@ def _notebook(named: str | None) -> Path:
 
 def _check_no_secrets(notebook: Path) -> None:
     """Raise LessonError where the notebook holds a key of this user, or a payment header."""
-    text = notebook.read_text("utf-8", "replace")
+    try:
+        text = read_file(notebook, _MAX_NOTEBOOK).decode("utf-8", "replace")
+    except OSError as error:
+        raise LessonError(f"{notebook} cannot be read: {error.strerror}.", "Name another with --notebook.") from error
     said = text.lower()
     keys = [os.environ.get(name, "") for name in ("SOLANA_WALLET_KEY", "BLOCKRUN_API_KEY", "BLOCKRUN_WALLET_KEY")]
     found = any(len(key) > 20 and key.removeprefix("0x").lower() in said for key in keys)

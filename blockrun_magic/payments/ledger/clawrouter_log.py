@@ -15,6 +15,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from blockrun_magic.files import read_file
 from blockrun_magic.payments.ledger.records import Payment
 from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.safejson import read_json
@@ -95,9 +96,7 @@ def read_usage(folder: Path, since: float, until: float) -> list[LogEntry]:
 
 def _entries(file: Path) -> Iterator[LogEntry]:
     try:
-        if not file.is_file() or file.stat().st_size > _MAX_FILE_BYTES:
-            return
-        lines = file.read_bytes().splitlines()
+        lines = read_file(file, _MAX_FILE_BYTES).splitlines()
     except OSError:
         return
     for line in lines:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from blockrun_magic.errors import WalletError, WalletLocked, WalletMissing
 from blockrun_magic.payments.secrets import Secret, SecretHolder, with_secrets
+from blockrun_magic.payments.signing_library import load_account, load_encode_typed_data
 from blockrun_magic.payments.wallets.key_files import read_keyfile
 from blockrun_magic.payments.wallets.keystore import Keystore, read_keystore, unusable
 from blockrun_magic.payments.wallets.passphrase import VARIABLE, from_environment, from_keyring
@@ -75,9 +76,8 @@ class Wallet(SecretHolder):
     def address(self) -> str:
         """The EIP-55 address, computed once."""
         if self._address is None:
-            from eth_account import Account
-
-            self._address = self._with_key(lambda key: str(Account.from_key(key).address))
+            account = load_account()
+            self._address = self._with_key(lambda key: str(account.from_key(key).address))
         return self._address
 
     @property
@@ -112,7 +112,7 @@ class Wallet(SecretHolder):
     @staticmethod
     def prepare() -> None:
         """Import what signing needs, which takes a moment; safe in any thread, and done at the latest by signing."""
-        import eth_account.messages  # noqa: F401
+        load_encode_typed_data()
 
     def sealed_key(self) -> Secret:
         """Return the key as 0x and 64 hex digits, sealed; raises WalletLocked."""
@@ -126,12 +126,10 @@ class Wallet(SecretHolder):
 
         Raises WalletLocked.
         """
-        from eth_account import Account
-        from eth_account.messages import encode_typed_data
-
+        account, encode_typed_data = load_account(), load_encode_typed_data()
         self.unlock()
         signable = encode_typed_data(dict(domain), dict(types), dict(message))
-        return self._with_key(lambda key: "0x" + bytes(Account.sign_message(signable, key).signature).hex())
+        return self._with_key(lambda key: "0x" + bytes(account.sign_message(signable, key).signature).hex())
 
     def _key(self) -> Secret:
         key = self._held.opened if isinstance(self._held, Keystore) else self._held

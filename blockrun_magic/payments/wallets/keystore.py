@@ -15,6 +15,7 @@ from typing import Any
 
 from blockrun_magic.errors import WalletError, WalletLocked
 from blockrun_magic.payments.secrets import Secret, with_secrets
+from blockrun_magic.payments.signing_library import load_account
 from blockrun_magic.payments.wallets.private_key import read_key
 from blockrun_magic.safejson import read_json
 
@@ -46,14 +47,13 @@ class Keystore:
 
         Raises WalletLocked when it does not open, WalletError when the key is not that of the address.
         """
-        from eth_account import Account
-
+        account = load_account()
         with _ONE_AT_A_TIME:  # eight requests at once need it opened once
             found = None if anew else self.opened
             if found is None:
                 fields = json.loads(self.text)
                 found = with_secrets(
-                    lambda phrase: Secret(bytes(Account.decrypt(fields, phrase))),
+                    lambda phrase: Secret(bytes(account.decrypt(fields, phrase))),
                     passphrase,
                     blame=lambda _: WalletLocked(
                         f"The passphrase {place}does not open {source}.",
@@ -90,17 +90,15 @@ class Keystore:
 
 def address_of(key: Secret, source: str) -> str:
     """Return the EIP-55 address of a key; raises WalletError when that cannot be worked out."""
-    from eth_account import Account
-
-    return with_secrets(lambda value: str(Account.from_key(value).address), key, blame=unusable(source))
+    account = load_account()
+    return with_secrets(lambda value: str(account.from_key(value).address), key, blame=unusable(source))
 
 
 def lock_key(key: Secret, passphrase: Secret) -> Keystore:
     """Return a new keystore of `key`, which `passphrase` opens, and which this process has opened already."""
-    from eth_account import Account
-
+    account = load_account()
     text = with_secrets(
-        lambda value, phrase: json.dumps(Account.encrypt(value, phrase, kdf="scrypt")),
+        lambda value, phrase: json.dumps(account.encrypt(value, phrase, kdf="scrypt")),
         key,
         passphrase,
         blame=unusable("the new wallet"),

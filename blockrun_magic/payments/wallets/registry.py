@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blockrun_magic.errors import WalletError
-from blockrun_magic.files import write_atomically
+from blockrun_magic.files import read_file, write_atomically
 from blockrun_magic.payments.secrets import Secret, with_secrets
 from blockrun_magic.payments.wallets.key_files import create_private_dir, create_private_file, display_path
 from blockrun_magic.payments.wallets.keystore import Keystore
@@ -23,6 +23,7 @@ from blockrun_magic.text import did_you_mean
 
 __all__ = ["DEFAULT", "WALLET_VARIABLE", "WalletRegistry", "check_name", "hex_of", "new_key"]
 
+_MAX_CHOICE = 4096
 WALLET_VARIABLE = "BLOCKRUN_WALLET"
 DEFAULT = "default"
 _OFFICIAL = (".session", "wallet.key")
@@ -74,7 +75,7 @@ class WalletRegistry:
             return _name_or_error(named, WALLET_VARIABLE) or (named, f"named by {WALLET_VARIABLE}")
         file = self.named / _CHOSEN
         try:
-            chosen = file.read_text("utf-8").strip()
+            chosen = read_file(file, _MAX_CHOICE).decode().strip()
         except (FileNotFoundError, NotADirectoryError):
             return DEFAULT, "the default"
         except (OSError, ValueError) as error:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from blockrun_magic.payments.money import format_usd
+from blockrun_magic.safejson import read_json
 
 if TYPE_CHECKING:
     from blockrun_magic.payments.x402.networks import Network
@@ -27,10 +28,7 @@ def to_base64_json(value: dict[str, Any]) -> str:
 
 def from_base64_json(header: str) -> Any:
     """Return the JSON value of an x402 header; raises ValueError unless it is padded base64 of JSON."""
-    try:
-        return json.loads(base64.b64decode(header.encode("ascii"), validate=True))
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+    return read_json(base64.b64decode(header.encode("ascii"), validate=True))
 
 
 def price_of(amount: int) -> dict[str, str]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-import json
 import re
 from typing import TYPE_CHECKING, Any
 
 from blockrun_magic.errors import RequestError
 from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.practice.server.triggers import Triggers, UnknownTrigger
+from blockrun_magic.safejson import read_json
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -54,8 +54,8 @@ async def read_fields(http: Request) -> dict[str, Any]:
     if http.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         return await _read_form(http)
     try:
-        fields = json.loads(await http.body())
-    except (ValueError, RecursionError):
+        fields = read_json(await http.body())
+    except ValueError:
         raise _plain("The body is not JSON.") from None
     if not isinstance(fields, dict):
         raise _plain("The body must be a JSON object with model and prompt.")

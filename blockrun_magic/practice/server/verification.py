@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from blockrun_magic.payments.signing_library import load_account, load_encode_typed_data
 from blockrun_magic.practice.server.challenge import EXTENSIONS, from_base64_json
 
 if TYPE_CHECKING:
@@ -151,9 +152,7 @@ def _check_fields(authorization: dict[str, Any], signature: Any) -> None:
 
 def _check_signature(cheque: PaymentPayload, signature: str, network: Network) -> None:
     """Raise InvalidPayment unless the payer signed this under the network's own domain."""
-    from eth_account import Account
-    from eth_account.messages import encode_typed_data
-
+    account, encode_typed_data = load_account(), load_encode_typed_data()
     message = {
         "from": cheque.payer,
         "to": cheque.payee,
@@ -164,7 +163,7 @@ def _check_signature(cheque: PaymentPayload, signature: str, network: Network) -
     }
     try:
         signable = encode_typed_data(domain_data=network.domain, message_types=_TYPES, message_data=message)
-        signer = Account.recover_message(signable, signature=signature)
+        signer = account.recover_message(signable, signature=signature)
     except Exception:  # noqa: BLE001  whatever the curve objects to, it is a bad signature
         signer = None
     if signer != cheque.payer:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from blockrun_magic.errors import LessonError, StoreError
+from blockrun_magic.files import read_file
 from blockrun_magic.images.formats import decode
 from blockrun_magic.images.media_types import media_type_of
 from blockrun_magic.images.store import Store
@@ -27,6 +28,7 @@ from blockrun_magic.studio.results.result import ImageResult, Receipt
 
 __all__ = ["FOLDER", "INDEX", "Lesson", "lessons_in", "open_lesson", "write_lesson"]
 
+_MAX_IMAGE = 256_000_000
 FOLDER = ".pictures"
 """What the name of a lesson's folder ends with."""
 INDEX = "lesson.json"
@@ -102,9 +104,7 @@ def open_lesson(folder: Path) -> Lesson:
     """Return the lesson whose pictures are in `folder`; raises LessonError when that is none."""
     path = folder / INDEX
     try:
-        if path.stat().st_size > _MAX_INDEX:
-            raise LessonError(f"{path} is unreasonably long.", "Get the lesson again from where it came.")
-        content = read_json(path.read_bytes())
+        content = read_json(read_file(path, _MAX_INDEX))
         if content["format"] != _FORMAT:
             raise LessonError(f"{path} was written by a newer version.", "Run `%pip install --upgrade blockrun-magic`.")
         answers = {(entry["request_digest"], entry["take"]): _checked(entry) for entry in content["answers"]}
@@ -140,7 +140,7 @@ def write_lesson(folder: Path, results: Sequence[ImageResult], *, strict: bool) 
         folder.mkdir(parents=True, exist_ok=True)
         for result in results:
             for kept, path in zip(result.stored, result.files, strict=True):
-                data = path.read_bytes()
+                data = read_file(path, _MAX_IMAGE)
                 if media_type_of(data) is None:
                     raise LessonError(f"{path} is no picture any more.", "Run its cell again, then export.")
                 store.put(data, kept.media_type)
