@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Seque
 from contextlib import asynccontextmanager, closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from blockrun_magic.errors import BlockrunError, RequestError, UsageError
+from blockrun_magic.errors import RequestError, UsageError
 from blockrun_magic.gateway.gateways import Gateway, gateway_named
 from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.images.source import read_mask, read_upload
@@ -22,6 +22,7 @@ from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.money import parse_usd
 from blockrun_magic.studio import ImageResult, Options, Studio
 from blockrun_magic.text import sanitize
+from blockrun_magic.unexpected import translated
 from blockrun_magic.wiring import (
     Notebook,
     blockrun_home,
@@ -184,13 +185,9 @@ async def _call(work: _Work, gateway: str | None, studio: Studio | None) -> Imag
             return await _in_notebook(notebook, work, gateway)
         async with _place(gateway, studio) as (ours, where):
             return await work(ours, where, _is_cache_only())
-    except BlockrunError:
-        raise
-    except Exception as error:
-        raise UsageError(
-            f"The call failed: {type(error).__name__}: {sanitize(error, 200)}.",
-            "Check its arguments; `%blockrun jobs` shows what is still open.",
-        ) from error
+    except Exception as error:  # noqa: BLE001  this entrance is one of the door's
+        failure = translated(error)
+    raise failure
 
 
 async def _in_notebook(notebook: Notebook, work: _Work, gateway: str | None) -> ImageResult:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any
 
 from blockrun_magic.errors import BlockrunError
+from blockrun_magic.notebook.loop import LoopThread
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["BackgroundJob"]
 
 _POLL_INTERVAL = 0.05
+_CANCEL_TIMEOUT = 5.0
 
 
 class BackgroundJob:
@@ -27,13 +29,16 @@ class BackgroundJob:
 
     def __init__(
         self,
-        future: concurrent.futures.Future[ImageResult | ImageResults],
+        bridge: LoopThread,
+        work: Coroutine[Any, Any, ImageResult | ImageResults],
         label: str,
         sent: Callable[[], bool],
     ) -> None:
         self.label = label
-        self._future = future
+        self._bridge = bridge
         self._sent = sent
+        self._task: asyncio.Task[Any] | None = None
+        self._future = bridge.submit(self._run(work))
 
     def done(self) -> bool:
         """Return whether it has ended: with images, an error, or by `cancel()`."""
@@ -44,6 +49,9 @@ class BackgroundJob:
 
         Stop ends the waiting only: the image goes on.
         """
+        if self._bridge.is_current_thread() and not self._future.done():
+            # The loop would wait for itself: whoever is on it awaits the job.
+            raise BlockrunError(f"{self.label} is still on its way.", "Wait for it in a cell of its own first.")
         waited = 0.0
         while not self._future.done():
             if timeout is not None and waited >= timeout:
@@ -54,13 +62,31 @@ class BackgroundJob:
         return self._future.result()
 
     def cancel(self) -> bool:
-        """Stop it if nothing was paid yet, and return whether that was so.
+        """Stop it if nothing was sent yet, and return whether that was so, once it has ended.
 
-        What has been paid for goes on and is kept.
+        What has been paid for goes on and is stored.
         """
-        if self._sent() or self._future.done():
+        if self._bridge.is_current_thread():
+            return self._cancel_on_loop() and not self._sent()
+        asked = self._bridge.submit(self._cancel())
+        return asked.result(_CANCEL_TIMEOUT)
+
+    async def _cancel(self) -> bool:
+        # On the loop, between two steps of the work: nothing can be sent between the question and the cancellation.
+        if not self._cancel_on_loop():
             return False
-        return self._future.cancel()
+        assert self._task is not None  # noqa: S101  it has just been cancelled
+        await asyncio.wait([self._task], timeout=_CANCEL_TIMEOUT / 2)
+        return self._task.done() and not self._sent()
+
+    def _cancel_on_loop(self) -> bool:
+        if self._task is None or self._task.done() or self._sent():
+            return False
+        return self._task.cancel()
+
+    async def _run(self, work: Coroutine[Any, Any, ImageResult | ImageResults]) -> ImageResult | ImageResults:
+        self._task = asyncio.current_task()
+        return await work
 
     def __await__(self) -> Generator[Any, None, ImageResult | ImageResults]:
         return asyncio.wrap_future(self._future).__await__()

@@ -23,6 +23,7 @@ from blockrun_magic.notebook.display.results import ResultDisplay
 from blockrun_magic.notebook.session import Session
 from blockrun_magic.notebook.settings import Settings
 from blockrun_magic.notebook.transforms import add_transforms, remove_transforms
+from blockrun_magic.unexpected import guarded
 from blockrun_magic.wiring import set_notebook
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class BlockrunMagics(Settings, Magics):
         from blockrun_magic.notebook.commands.registry import run_command
 
         with self._running(local_ns):
-            run_command(self.context, line)
+            guarded(lambda: run_command(self.context, line))
 
     def _run_cell(
         self, magic: str, line: str, cell: str | None, local_ns: Mapping[str, object] | None
@@ -80,7 +81,7 @@ class BlockrunMagics(Settings, Magics):
         from blockrun_magic.notebook.cells.run import run_cell
 
         with self._running(local_ns):
-            return run_cell(self.context, magic, line, cell)
+            return guarded(lambda: run_cell(self.context, magic, line, cell))
 
     @contextmanager
     def _running(self, local_ns: Mapping[str, object] | None) -> Iterator[None]:

@@ -20,7 +20,8 @@ T = TypeVar("T")
 
 _POLL_INTERVAL = 0.05
 _SHUTDOWN_TIMEOUT = 2.0
-_CANCEL_TIMEOUT = 0.5
+_CANCEL_TIMEOUT = 0.2
+"""Seconds that Stop waits for the work to end: what is said of it afterwards should be true, and Stop heard at once."""
 
 
 class LoopThread:
@@ -29,6 +30,11 @@ class LoopThread:
     def __init__(self) -> None:
         self._worker: _Loop | None = None
         self._lock = threading.Lock()
+
+    def is_current_thread(self) -> bool:
+        """Return whether the caller is on the loop, where it must not wait for anything."""
+        worker = self._worker
+        return worker is not None and worker.thread is threading.current_thread()
 
     def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         """Start `work` on the loop and return its future at once."""

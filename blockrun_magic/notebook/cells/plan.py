@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blockrun_magic.gateway.catalog.snapshot import dimensions
+from blockrun_magic.notebook.background import BackgroundJob
 from blockrun_magic.notebook.cells.flags import Flags
 from blockrun_magic.notebook.cells.prompts import Variant, fill_variants, prompts_from, prompts_of_lines
 from blockrun_magic.notebook.cells.sizes import resolve_size
@@ -160,9 +161,10 @@ async def _read_images(plan: RequestPlan, fetch: Fetch) -> tuple[tuple[Upload, .
 
     # Sources that the panel adds have no names of their own.
     names = plan.source_names if len(plan.source_names) == len(plan.sources) else [""] * len(plan.sources)
+    sources = [await source if isinstance(source, BackgroundJob) else source for source in plan.sources]
     uploads = [
         await read_upload(source, fetch, text=name, shrink=plan.shrink)
-        for source, name in zip(plan.sources, names, strict=True)
+        for source, name in zip(sources, names, strict=True)
     ]
     mask = None if plan.mask is None else await read_mask(plan.mask, uploads[0], fetch, text=plan.mask_name)
     return tuple(uploads), mask

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from blockrun_magic.errors import BlockrunError, BudgetError, Money
@@ -23,6 +25,8 @@ from blockrun_magic.notebook.unlock import run_with_unlock
 from blockrun_magic.payments.money import format_usd
 from blockrun_magic.payments.wallets.passphrase import prompt_visible
 from blockrun_magic.studio.progress import Progress
+from blockrun_magic.threads import run_cpu, run_io
+from blockrun_magic.unexpected import await_guarded
 from blockrun_magic.wiring import blockrun_home
 
 if TYPE_CHECKING:
@@ -145,7 +149,7 @@ def _finish(context: Context, live: ProgressLine, work: Callable[[], Coroutine[A
         live.finish()
         render_as(stop, live.interrupted_text())
         raise
-    except BlockrunError:
+    except Exception:
         live.finish()
         raise
     bind_results(context, flags, result.images)
@@ -175,15 +179,22 @@ def _in_background(
     """Start `work`, show its line, and return the handle, which is also bound in place of a picture."""
     live.detach()
 
+    async def finished(task: asyncio.Task[Any]) -> Any:
+        while not task.done():
+            await asyncio.wait([task], timeout=_POLL_INTERVAL)
+            live.update()
+        result = task.result()
+        await run_io(record_cell, blockrun_home(), _purchase_ids(result), flags)
+        saved = await run_cpu(result.save, flags.save) if flags.save else []
+        # Previews take time, and output belongs to the cell that is in the task's context.
+        show_result = partial(context.showing.show, live, result, [str(path) for path in saved])
+        await run_cpu(copy_context().run, partial(show_result, full=flags.full, quiet=flags.quiet))
+        return result
+
     async def watched() -> Any:
         task = asyncio.ensure_future(work())
         try:
-            while not task.done():
-                await asyncio.wait([task], timeout=_POLL_INTERVAL)
-                live.update()
-            result = task.result()
-            record_cell(blockrun_home(), _purchase_ids(result), flags)
-            saved = [str(path) for path in result.save(flags.save)] if flags.save else []
+            return await await_guarded(finished(task))
         except BlockrunError as error:
             live.finish(Message(str(error)))
             raise
@@ -191,10 +202,8 @@ def _in_background(
             task.cancel()
             live.finish(Message(live.interrupted_text()))
             raise
-        context.showing.show(live, result, saved, full=flags.full, quiet=flags.quiet)
-        return result
 
-    handle = BackgroundJob(context.session.bridge.submit(watched()), live.label, sent)
+    handle = BackgroundJob(context.session.bridge, watched(), live.label, sent)
     context.session.backgrounds.append(handle)
     context.shell.push({flags.name or context.session.settings.image_name: handle})
     return handle

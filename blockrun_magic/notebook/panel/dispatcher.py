@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import inspect
-import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from pathlib import Path
 
 import ipywidgets as widgets
 
 from blockrun_magic.errors import BlockrunError
 from blockrun_magic.notebook.loop import LoopThread
 from blockrun_magic.notebook.subshells import route_to_subshell
+from blockrun_magic.unexpected import translated
 
 __all__ = ["Dispatcher"]
 
@@ -43,10 +42,8 @@ class Dispatcher:
             doing = do()
             if inspect.isawaitable(doing):
                 await doing
-        except BlockrunError as error:
-            self._report(error)
-        except Exception as error:  # noqa: BLE001  a panel that dies silently helps nobody
-            self._report(_own_failure(error))
+        except Exception as error:  # noqa: BLE001  this entrance is one of the door's
+            self._report(translated(error))
 
     def on_click(self, pressed: widgets.Button, do: Callback) -> None:
         """Run `do` whenever `pressed` is."""
@@ -57,12 +54,3 @@ class Dispatcher:
         """Run `do` whenever `trait` of `widget` has changed."""
         route_to_subshell(widget)
         widget.observe(lambda _: self.schedule(do), trait)
-
-
-def _own_failure(error: Exception) -> BlockrunError:
-    """Return a bug of ours as two lines: where it is, and no values, which might be secret."""
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    return BlockrunError(
-        f"The panel failed: {type(error).__name__} in {Path(where.filename).name}, line {where.lineno}.",
-        "Images that are paid for are safe in the ledger. Please report this line.",
-    )

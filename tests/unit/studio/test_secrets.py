@@ -175,6 +175,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
     with Merchant(time.time, {"paid": _misbehave}, network=BASE) as merchant:
         kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
         environ = kept | {
+            "BLOCKRUN_TRACEBACKS": "1",
             "HOME": str(home),
             "BLOCKRUN_HOME": str(home / ".blockrun"),
             "IPYTHONDIR": str(home / ".ipython"),
