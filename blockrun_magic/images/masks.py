@@ -148,6 +148,7 @@ class _Reading:
     # -- transparency
 
     def _from_alpha(self, highest: int) -> Image.Image:
+        """Return the meaning of a varying alpha: the photo or black with holes, or paint on nothing."""
         from PIL import ImageChops
 
         alpha = self.mask.getchannel("A")
@@ -155,30 +156,26 @@ class _Reading:
         if self._shows_photo(alpha):
             return transparent
         colors = self._visible_colors()
+        if colors is not None and _is_one_color(colors):
+            return self._from_paint(colors, alpha, highest)
         if colors is None or any(_spread(color) > _MAX_SPREAD for color in colors):
-            return self._from_painted_alpha(colors, alpha, transparent, highest)
-        darkest, brightest = min(map(min, colors)), max(map(max, colors))
-        if darkest >= _BRIGHT:  # white paint
-            return ImageChops.multiply(alpha, self.mask.convert("RGB").convert("L"))
-        if brightest <= _DARK and highest == _WHITE:  # OpenAI's: black, with holes
-            return transparent
+            return transparent  # another photo with holes
         raise self._two_readings(
             "is gray and partly transparent",
             ("white may change", "Image.composite({0}.convert('L'), Image.new('L', {0}.size), {0}.getchannel('A'))"),
             ("what is transparent may change", "ImageChops.invert({}.getchannel('A'))"),
         )
 
-    def _from_painted_alpha(
-        self, colors: list[_Color] | None, alpha: Image.Image, transparent: Image.Image, highest: int
-    ) -> Image.Image:
-        """Return the meaning of colors under a varying alpha: a brush of one color, or an image with holes."""
-        is_brush = colors is not None and all(
-            max(values) - min(values) <= _MAX_SPREAD for values in zip(*colors, strict=True)
-        )
-        if not is_brush:
-            return transparent
+    def _from_paint(self, colors: list[_Color], alpha: Image.Image, highest: int) -> Image.Image:
+        """Return the meaning of one color under a varying alpha: a brush, or black with holes."""
+        from PIL import ImageChops
+
         if highest < _WHITE:  # a half-transparent brush
             return alpha.point([min(_WHITE, round(level * _WHITE / highest)) for level in range(256)])
+        if min(map(min, colors)) >= _BRIGHT:
+            return ImageChops.multiply(alpha, self.mask.convert("RGB").convert("L"))
+        if max(map(max, colors)) <= _DARK:
+            return ImageChops.invert(alpha)
         raise self._two_readings(
             "is of one color and partly transparent",
             ("what is painted may change", "{}.getchannel('A')"),
@@ -282,6 +279,11 @@ class _Reading:
             f"The first: `{self.subject.pil_code(one_code, imports)}`. "
             f"The second: `{self.subject.pil_code(other_code, imports)}`",
         )
+
+
+def _is_one_color(colors: Sequence[_Color]) -> bool:
+    """Return whether these differ no more than the rounding of faint paint makes them."""
+    return all(max(values) - min(values) <= _MAX_SPREAD for values in zip(*colors, strict=True))
 
 
 def _spread(color: _Color) -> int:

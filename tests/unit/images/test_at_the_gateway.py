@@ -1,0 +1,309 @@
+"""The pixels that arrive at the gateway are those that a viewer shows, whatever holds the image."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from IPython.display import Image as DisplayImage
+from PIL import Image, ImageOps, features
+from starlette.responses import JSONResponse
+
+from blockrun_magic.errors import BlockrunError, SourceError
+from blockrun_magic.gateway.gateways import practice_at
+from blockrun_magic.images.source import MAX_UPLOAD_SIDE
+from blockrun_magic.notebook.cells.parser import parse
+from blockrun_magic.notebook.cells.plan import apply_defaults, build_requests, plan_requests
+from blockrun_magic.notebook.settings import Settings
+from blockrun_magic.practice.server.server import PracticeServer
+from fakes.gateway import studio_over
+from harness.corpus import SIZE, Sample, card, encoded, exif_of, samples, shown_as, turned
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
+    from blockrun_magic.gateway.request import ImageRequest
+    from blockrun_magic.practice.server.hook import Exchange
+
+SAMPLES = list(samples())
+_TOLERANCE = 14
+
+
+class Recorder:
+    """A practice gateway that remembers the edits it was paid for, and answers none of them."""
+
+    def __init__(self) -> None:
+        self.requests: list[ImageRequest] = []
+        self.server = PracticeServer(hook=self._note)
+
+    async def _note(self, point: str, exchange: Exchange) -> Response | None:
+        if point != "paid":
+            return None
+        assert exchange.request is not None
+        self.requests.append(exchange.request)
+        return JSONResponse({"error": "noted"}, 400)
+
+    def edit(self, folder: Path, line: str, namespace: dict[str, object]) -> ImageRequest:
+        """Run an edit as a cell does, and return the request that arrived; raises SourceError."""
+
+        async def run() -> None:
+            async with studio_over(folder) as studio:
+                gateway = practice_at(self.server.url)
+                catalog = studio.catalog_at(gateway)
+                flags = apply_defaults("img2img", parse("img2img", line, "at night"), Settings(), catalog)
+                plan = plan_requests("img2img", flags, catalog, namespace, folder)
+                [request] = await build_requests(plan, studio.client.fetch)
+                self.notes = [image.note for image in request.images]
+                await studio.make(request, gateway)
+
+        before = len(self.requests)
+        try:
+            asyncio.run(run())
+        except SourceError:
+            assert len(self.requests) == before
+            raise
+        except BlockrunError:
+            assert len(self.requests) == before + 1
+        return self.requests[-1]
+
+
+@pytest.fixture(scope="module")
+def recorder() -> Iterator[Recorder]:
+    """Run a gateway that remembers."""
+    recorder = Recorder()
+    with recorder.server:
+        yield recorder
+
+
+@pytest.fixture
+def sent(recorder: Recorder, tmp_path: Path) -> Any:
+    """Return a function that edits a source and returns the image that arrived."""
+
+    def send(source: object, flags: str = "") -> Image.Image:
+        line = f"--image {source}" if isinstance(source, Path) else "--image x"
+        request = recorder.edit(tmp_path, f"--model gpt-image {line} {flags}", {"x": source})
+        image = Image.open(io.BytesIO(request.images[0].data))
+        image.load()
+        return image
+
+    return send
+
+
+def assert_shows(expected: Image.Image, arrived: Image.Image) -> None:
+    """Compare size and colors, as far as lossy formats keep them."""
+    size, colors = shown_as(expected)
+    arrived_size, arrived_colors = shown_as(arrived)
+
+    assert size == arrived_size
+    for color, arrived_color in zip(colors, arrived_colors, strict=True):
+        assert all(abs(one - other) <= _TOLERANCE for one, other in zip(color, arrived_color, strict=True))
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
+def test_a_file_arrives_as_it_is_shown(sample: Sample, sent: Any, recorder: Recorder, tmp_path: Path) -> None:
+    """First frame, eight bits, sRGB, upright; and no byte of its metadata."""
+    path = tmp_path / "photo"
+    path.write_bytes(sample.data)
+    arrived = sent(path)
+
+    assert_shows(sample.shown, arrived)
+    assert arrived.format in {"PNG", "JPEG", "WEBP"}
+    assert arrived.mode in {"1", "L", "LA", "P", "RGB", "RGBA"}
+    assert 1 == getattr(arrived, "n_frames", 1)
+    assert not dict(arrived.getexif())
+    assert "icc_profile" not in arrived.info
+    assert b"Person" not in recorder.requests[-1].images[0].data
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+def test_a_plain_file_arrives_byte_for_byte(form: str, recorder: Recorder, tmp_path: Path) -> None:
+    """What needs no change is not encoded again."""
+    data = encoded(card(), form)
+    request = recorder.edit(tmp_path, "--model gpt-image --image x", {"x": data})
+
+    assert data == request.images[0].data
+
+
+def holders() -> Iterator[tuple[str, object]]:
+    """Yield a photo that was taken sideways, in every kind of value that holds a file."""
+    data = encoded(turned(card(), 6), "JPEG", quality=95, exif=exif_of(6, place=True))
+    folder = Path(tempfile.mkdtemp())
+    path = folder / "photo.jpg"
+    path.write_bytes(data)
+    stream = io.BytesIO(data)
+    stream.read()
+    yield "bytes", data
+    yield "bytearray", bytearray(data)
+    yield "Path", path
+    yield "str", str(path)
+    yield "data URI", f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
+    yield "BytesIO", stream
+    yield "open file", path.open("rb")
+    yield "PIL file", Image.open(path)
+    yield "PIL copy", Image.open(path).convert("RGB")
+    yield "PIL resized", Image.open(path).resize((SIZE[1], SIZE[0]))
+    yield "PIL upright", ImageOps.exif_transpose(Image.open(path))
+    yield "IPython data", DisplayImage(data=data)
+    yield "IPython file", DisplayImage(filename=str(path))
+
+
+@pytest.mark.parametrize(("name", "holder"), list(holders()), ids=lambda value: value if isinstance(value, str) else "")
+def test_a_photo_is_upright_whatever_holds_it(name: str, holder: object, sent: Any) -> None:
+    """Files, bytes, streams, data URIs, PIL images and what IPython displays."""
+    assert_shows(card(), sent(holder))
+
+
+def arrays() -> Iterator[tuple[str, object]]:
+    """Yield the card as an array of every kind that means the same."""
+    values = np.asarray(card())
+    yield "uint8", values
+    yield "int64", values.astype("int64")
+    yield "floats to 1", values / 255
+    yield "floats to 255", values.astype("float32")
+    yield "float16 to 1", (values / 255).astype("float16")
+    yield "uint16", values.astype("uint16") * 257
+    yield "a view", np.asarray(card().transpose(Image.Transpose.FLIP_LEFT_RIGHT))[:, ::-1]
+    yield "a tensor", Tensor(values / 255)
+    yield "a drawing", Drawing()
+    yield "a result", Result()
+
+
+class Tensor:
+    """An array of another library: torch's and TensorFlow's offer their values like this."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self._values = values
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Height, width and channels."""
+        return self._values.shape
+
+    def __array__(self, dtype: object = None, *, copy: bool | None = None) -> np.ndarray:
+        return self._values
+
+
+class Drawing:
+    """An object with a JPEG for notebooks."""
+
+    def _repr_jpeg_(self) -> bytes:
+        return encoded(card(), "JPEG", quality=95)
+
+
+class Result:
+    """What the magics return, as far as it matters here."""
+
+    image = card()
+
+
+@pytest.mark.parametrize(("name", "value"), list(arrays()), ids=lambda value: value if isinstance(value, str) else "")
+def test_a_value_arrives_as_it_is_shown(name: str, value: object, sent: Any) -> None:
+    """Arrays in their ranges, tensors, drawings and results."""
+    assert_shows(card(), sent(value))
+
+
+def test_a_figure_arrives_as_it_is_shown(sent: Any) -> None:
+    """A matplotlib figure is drawn as a PNG."""
+    figure_module = pytest.importorskip("matplotlib.figure")
+    figure = figure_module.Figure(figsize=(0.48, 0.64), dpi=100)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(np.asarray(card()), aspect="auto")
+    axes.axis("off")
+
+    assert_shows(card(), sent(figure))
+
+
+@pytest.mark.parametrize("form", ["HEIF", "AVIF"])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_modern_formats_arrive_as_they_are_shown(form: str, orientation: int, sent: Any) -> None:
+    """HEIC needs pillow-heif, AVIF a Pillow that has it."""
+    if form == "HEIF":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    elif not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    stored = turned(card(), orientation)
+
+    assert_shows(card(), sent(encoded(stored, form, quality=95, exif=exif_of(orientation).tobytes())))
+
+
+@pytest.mark.parametrize("level", range(1, 8))
+def test_sixteen_bits_become_eight(level: int, sent: Any) -> None:
+    """A ramp arrives as a ramp."""
+    ramp = Image.linear_gradient("L").resize((64, 256)).convert("I").point(lambda value: value * 257).convert("I;16")
+    arrived = sent(encoded(ramp, "PNG"))
+
+    assert abs(level * 32 - arrived.convert("L").getpixel((10, level * 32))) <= 1
+
+
+# Masks
+
+
+def top_white(size: tuple[int, int] = SIZE) -> Image.Image:
+    """Return a mask whose upper half may change."""
+    mask = Image.new("L", size)
+    mask.paste(255, (0, 0, size[0], size[1] // 2))
+    return mask
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("turned_mask", [False, True])
+def test_a_mask_lies_on_what_is_shown(orientation: int, turned_mask: bool, recorder: Recorder, tmp_path: Path) -> None:
+    """A photo of every orientation, an upright mask, and a mask that a phone stored in the same way."""
+    photo = encoded(turned(card(), orientation), "JPEG", quality=95, exif=exif_of(orientation))
+    stored = encoded(turned(top_white(), orientation), "PNG", exif=exif_of(orientation))
+    request = recorder.edit(
+        tmp_path,
+        "--model gpt-image --image photo --mask mask",
+        {"photo": photo, "mask": stored if turned_mask else top_white()},
+    )
+
+    assert request.mask is not None
+    mask = Image.open(io.BytesIO(request.mask.data))
+    assert_shows(card(), Image.open(io.BytesIO(request.images[0].data)))
+    assert (SIZE, "L", top_white().tobytes()) == (mask.size, mask.mode, mask.tobytes())
+
+
+def test_every_source_is_upright(recorder: Recorder, tmp_path: Path) -> None:
+    """The second of two sources is turned like the first."""
+    photo = encoded(turned(card(), 8), "JPEG", quality=95, exif=exif_of(8))
+    request = recorder.edit(tmp_path, "--model gpt-image --image a --image b", {"a": card(), "b": photo})
+
+    for upload in request.images:
+        assert_shows(card(), Image.open(io.BytesIO(upload.data)))
+
+
+# Sizes
+
+
+def large(width: int = MAX_UPLOAD_SIDE + 200) -> Image.Image:
+    """Return an image over the limit, which is quick to encode."""
+    return card(size=(width, MAX_UPLOAD_SIDE))
+
+
+@pytest.mark.parametrize("kind", ["PIL", "array", "PNG", "JPEG", "path"])
+def test_a_source_over_the_limit_is_refused_or_shrunk(kind: str, sent: Any, recorder: Recorder, tmp_path: Path) -> None:
+    """One rule for files and variables, before anything is encoded; --shrink fits it in and says so."""
+    image = large()
+    source: Any = image
+    if kind == "array":
+        source = np.asarray(image)
+    elif kind != "PIL":
+        source = encoded(image, kind) if kind == "JPEG" else encoded(image, "PNG", compress_level=1)
+    if kind == "path":
+        (tmp_path / "large.png").write_bytes(source)
+        source = tmp_path / "large.png"
+    with pytest.raises(SourceError, match="--shrink") as caught:
+        sent(source)
+    shrunk = sent(source, "--shrink")
+
+    assert "17.6 megapixels" in caught.value.message
+    assert shrunk.width * shrunk.height <= MAX_UPLOAD_SIDE**2
+    assert shown_as(card())[1][0] == pytest.approx(shown_as(shrunk)[1][0], abs=_TOLERANCE)
+    assert all(recorder.notes)

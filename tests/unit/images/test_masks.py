@@ -1,0 +1,280 @@
+"""Masks: every way to say "edit here" arrives the same; what can be read in two ways is refused with both."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from blockrun_magic.errors import SourceError
+from blockrun_magic.images.conversion import to_upload
+from blockrun_magic.images.source import find_source, open_mask, read_mask, read_upload
+from harness.corpus import SIZE, card, encoded
+
+TOP = np.zeros((SIZE[1], SIZE[0]), bool)
+TOP[: SIZE[1] // 2] = True
+ADVICE = re.compile(r"`([^`]+)`")
+
+
+async def no_fetch(url: str) -> bytes:
+    """Stand for a network that is not needed."""
+    raise AssertionError(url)
+
+
+def photo() -> Image.Image:
+    """Return an image in which no two regions are alike, and nothing is black or white."""
+    ramp = Image.linear_gradient("L").resize(SIZE).point(lambda level: 40 + level * 170 // 255)
+    return Image.merge("RGB", (ramp, ramp.transpose(Image.Transpose.ROTATE_180), ramp.point(lambda level: level // 2)))
+
+
+def sent(mask: object, source: Image.Image | None = None, text: str = "") -> Image.Image:
+    """Return the mask that is sent with `source`."""
+    upload = asyncio.run(read_mask(mask, to_upload(source or photo()), no_fetch, text=text))
+    image = Image.open(io.BytesIO(upload.data))
+    assert (image.format, image.mode) == ("PNG", "L")
+    return image
+
+
+def refusal(mask: object, source: Image.Image | None = None) -> SourceError:
+    """Return the error that a mask ends in."""
+    with pytest.raises(SourceError) as caught:
+        sent(mask, source)
+    assert len(str(caught.value).splitlines()) == 2
+    return caught.value
+
+
+def layer(color: tuple[int, ...], hidden: tuple[int, int, int] = (0, 0, 0)) -> Image.Image:
+    """Return a transparent layer on which the upper half is painted."""
+    image = Image.new("RGBA", SIZE, (*hidden, 0))
+    image.paste(color, (0, 0, SIZE[0], SIZE[1] // 2))
+    return image
+
+
+def holed(image: Image.Image) -> Image.Image:
+    """Return an image in OpenAI's manner: transparent where it may change, its colors still there."""
+    image = image.convert("RGB").convert("RGBA")
+    image.putalpha(Image.fromarray(~TOP).convert("L"))
+    return image
+
+
+def palette(*colors: tuple[int, int, int]) -> Image.Image:
+    """Return class labels, 0 below and 1 above, as a palette image."""
+    image = Image.fromarray(TOP.astype("uint8")).convert("P")
+    image.putpalette([value for color in colors for value in color])
+    return image
+
+
+def labels(*values: int) -> Image.Image:
+    """Return stripes of these values."""
+    array = np.repeat(np.array(values, "uint8"), -(-SIZE[1] // len(values)))[: SIZE[1]]
+    return Image.fromarray(np.repeat(array[:, None], SIZE[0], axis=1))
+
+
+ALIKE: dict[str, Any] = {
+    "bools": TOP,
+    "0 and 1": TOP.astype("uint8"),
+    "0 and 1 as float": TOP.astype("float32"),
+    "0 and 5 as int64": TOP * 5,
+    "-1 and 1": TOP * 2.0 - 1,
+    "PIL of 0 and 1": Image.fromarray(TOP.astype("uint8")),
+    "PNG of 0 and 1": encoded(Image.fromarray(TOP.astype("uint8")), "PNG"),
+    "PIL of 0 and 100": Image.fromarray(TOP.astype("uint8") * 100),
+    "PIL of mode 1": Image.fromarray(TOP),
+    "PIL of mode I": Image.fromarray(TOP.astype("int32")),
+    "PIL of mode F": Image.fromarray(TOP.astype("float32")),
+    "PIL of 16 bits, 0 and 1": Image.fromarray(TOP.astype("uint16")),
+    "PIL of 16 bits": Image.fromarray(TOP.astype("uint16") * 65535),
+    "PNG of 16 bits, 0 and 1": encoded(Image.fromarray(TOP.astype("uint16")), "PNG"),
+    "RGB": Image.fromarray(TOP).convert("RGB"),
+    "RGB array of 0 and 1": np.dstack([TOP.astype("uint8")] * 3),
+    "opaque RGBA": Image.fromarray(TOP).convert("RGBA"),
+    "gray in a JPEG": encoded(Image.fromarray(TOP).convert("RGB"), "JPEG", quality=100),
+    "palette of black and white": palette((0, 0, 0), (255, 255, 255)),
+    "palette of black and red": palette((0, 0, 0), (128, 0, 0)),
+    "red on black": Image.composite(Image.new("RGB", SIZE, "red"), Image.new("RGB", SIZE), Image.fromarray(TOP)),
+    "white paint on nothing": layer((255, 255, 255, 255)),
+    "white paint, hidden colors": layer((255, 255, 255, 255), hidden=(255, 0, 255)),
+    "half-transparent white brush": layer((255, 255, 255, 128)),
+    "half-transparent black brush": layer((0, 0, 0, 128)),
+    "half-transparent red brush": layer((255, 0, 0, 110)),
+    "half-transparent red brush on hidden white": layer((255, 0, 0, 110), hidden=(255, 255, 255)),
+    "OpenAI: the photo with a hole": holed(photo()),
+    "OpenAI: black with a hole": holed(Image.new("RGB", SIZE)),
+    "OpenAI: another photo with a hole": holed(photo().rotate(180)),
+    "half the size": Image.fromarray(TOP).resize((SIZE[0] // 2, SIZE[1] // 2)),
+    "OpenAI, half the size": holed(photo()).resize((SIZE[0] // 2, SIZE[1] // 2), Image.Resampling.NEAREST),
+    "twice the size": Image.fromarray(TOP).resize((SIZE[0] * 2, SIZE[1] * 2)),
+}
+
+
+@pytest.mark.parametrize("mask", ALIKE.values(), ids=ALIKE)
+def test_a_mask_is_white_where_the_image_may_change(mask: object) -> None:
+    """The upper half may change, however that is said."""
+    values = np.asarray(sent(mask))
+
+    assert TOP.shape == values.shape
+    assert [True] * 2 == [bool((values[TOP] >= 250).all()), bool((values[~TOP] <= 5).all())]
+
+
+def test_a_photo_of_one_color_with_a_hole_is_read_by_the_photo() -> None:
+    """Blue with a hole is a brush, or a blue photo: the source says which."""
+    blue = Image.new("RGB", SIZE, (40, 60, 200))
+    values = np.asarray(sent(holed(blue), blue))
+
+    assert (values[TOP] == 255).all()
+    assert refusal(holed(blue))
+
+
+def test_soft_edges_stay_soft() -> None:
+    """Gray levels are the user's."""
+    soft = Image.linear_gradient("L").resize(SIZE)
+
+    assert soft.tobytes() == sent(soft).tobytes()
+
+
+def upper(color: str, lower: str) -> Image.Image:
+    """Return an image of two colors."""
+    return Image.composite(Image.new("RGB", SIZE, color), Image.new("RGB", SIZE, lower), Image.fromarray(TOP))
+
+
+def halves() -> Image.Image:
+    """Return a mask that is white on the left, and opaque above: neither says what the other does."""
+    left = Image.new("L", SIZE)
+    left.paste(255, (0, 0, SIZE[0] // 2, SIZE[1]))
+    return Image.merge("LA", [left, Image.fromarray(TOP).convert("L")])
+
+
+REFUSED: dict[str, Any] = {
+    "black": Image.new("L", SIZE),
+    "no label": np.zeros_like(TOP),
+    "dark everywhere": Image.linear_gradient("L").resize(SIZE).point(lambda level: 32 + level // 4),
+    "one dark level": Image.new("L", SIZE, 1),
+    "labels of three classes": labels(0, 1, 2),
+    "labels with a border class": labels(0, 1, 2, 255),
+    "labels of three classes in a palette": labels(0, 1, 2).convert("P", palette=Image.Palette.ADAPTIVE),
+    "logits": np.linspace(-3, 4, TOP.size).reshape(TOP.shape),
+    "all red": Image.new("RGB", SIZE, "red"),
+    "another photo": card(),
+    "red and blue": upper("red", "blue"),
+    "red on white": upper("red", "white"),
+    "opaque red paint on nothing": layer((255, 0, 0, 255)),
+    "gray and partly transparent": halves(),
+    "transparent everywhere": Image.new("RGBA", SIZE),
+    "another shape": Image.new("L", (SIZE[0], SIZE[1] + 20), 255),
+    "lying": Image.fromarray(TOP).transpose(Image.Transpose.ROTATE_90),
+    "lying array": np.ascontiguousarray(TOP.T),
+    "three candidates": np.stack([TOP] * 3),
+    "a batch of candidates": np.stack([np.stack([TOP] * 3)]),
+}
+
+
+@pytest.mark.parametrize("mask", REFUSED.values(), ids=REFUSED)
+def test_a_mask_that_cannot_be_meant_is_refused(mask: object) -> None:
+    """Nothing to change, or two meanings: the error says which mask, in two lines."""
+    assert refusal(mask).message.startswith("The mask ")
+
+
+def test_the_source_is_no_mask_of_itself() -> None:
+    """In color, in gray, or as another kind of value."""
+    for mask in (photo(), photo().convert("L"), np.asarray(photo()), photo().convert("RGBA")):
+        assert "the image itself" in refusal(mask).message
+
+
+def test_both_readings_are_named() -> None:
+    """A mask of two meanings comes with a line of Python for each."""
+    both = ("labels of three classes", "red and blue", "red on white", "opaque red paint on nothing", "another photo")
+
+    assert [2] * len(both) == [len(ADVICE.findall(refusal(REFUSED[name]).hint)) for name in both]
+
+
+# Advice
+
+
+def advised(error: SourceError) -> list[str]:
+    """Return the lines of Python in an error's advice."""
+    return [code for code in ADVICE.findall(error.hint) if "=" in code]
+
+
+def bad_sources() -> dict[str, Any]:
+    """Return values that are refused as sources, with advice."""
+    values = np.asarray(card())
+    return {
+        "channels first": np.moveaxis(values, -1, 0),
+        "channels first as floats": np.moveaxis(values / 255, -1, 0),
+        "a batch": values[None],
+        "a batch, channels first": np.moveaxis(values, -1, 0)[None],
+        "over 255": values.astype("int32") * 2,
+        "below 0": values.astype("float32") / 255 - 0.2,
+        "NaN": np.full((8, 8), np.nan),
+        "overshoot": values / 255 * 1.4,
+        "too large": Image.new("RGB", (5000, 4000)),
+        "too large and gray": Image.new("L", (5000, 4000)),
+    }
+
+
+@pytest.mark.parametrize(("name", "value"), bad_sources().items())
+@pytest.mark.parametrize("variable", ["image", "frame"])
+def test_advice_on_a_source_works_when_it_is_pasted(name: str, value: object, variable: str) -> None:
+    """Each line of Python in the error turns the variable into something that is read."""
+    with pytest.raises(SourceError) as caught:
+        asyncio.run(read_upload(value, no_fetch, text=variable))
+    lines = advised(caught.value)
+
+    assert lines
+    for line in lines:
+        namespace = {variable: value}
+        exec(line, namespace)  # noqa: S102  that is what the user does
+        assert asyncio.run(read_upload(namespace[variable], no_fetch)).data
+
+
+def save(mask: Image.Image, folder: Path) -> Path:
+    """Return the mask as a file."""
+    mask.save(folder / "m.png")
+    return folder / "m.png"
+
+
+HOLDERS: dict[str, Callable[[Image.Image, Path], object]] = {
+    "PIL": lambda mask, _: mask,
+    "array": lambda mask, _: np.asarray(mask),
+    "bytes": lambda mask, _: encoded(mask, "PNG"),
+    "path": save,
+}
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+@pytest.mark.parametrize("name", [name for name, mask in REFUSED.items() if isinstance(mask, Image.Image)])
+def test_advice_on_a_mask_works_when_it_is_pasted(name: str, holder: str, tmp_path: Path) -> None:
+    """Each line of Python in the error gives a mask that is sent, whatever holds the mask that was refused."""
+    mask = HOLDERS[holder](REFUSED[name], tmp_path)
+    text = str(mask) if isinstance(mask, Path) else "mask"
+    with pytest.raises(SourceError) as caught:
+        sent(mask, text=text)
+    for line in advised(caught.value):
+        namespace = {} if isinstance(mask, Path) else {"mask": mask}
+        exec(line, namespace)  # noqa: S102  that is what the user does
+        assert SIZE == sent(namespace["mask"]).size
+
+
+@pytest.mark.parametrize("name", [name for name, mask in REFUSED.items() if isinstance(mask, np.ndarray)])
+def test_advice_on_an_array_works_when_it_is_pasted(name: str) -> None:
+    """The same for arrays of values that no file has."""
+    namespace: dict[str, Any] = {"masks": {"sky": REFUSED[name]}}
+    with pytest.raises(SourceError) as caught:
+        sent(find_source('masks["sky"]', namespace), text='masks["sky"]')
+    for line in advised(caught.value):
+        exec(line, namespace)  # noqa: S102  that is what the user does
+        assert SIZE == sent(namespace["mask"]).size
+
+
+def test_a_mask_that_is_loaded_into_a_painter_may_be_empty() -> None:
+    """There, black is a beginning; another shape is still refused."""
+    assert (0, 0) == open_mask(Image.new("L", SIZE), SIZE).getextrema()
+    with pytest.raises(SourceError):
+        open_mask(Image.new("L", (9, 5)), SIZE)
