@@ -24,6 +24,9 @@ EXAMPLES ?= 2000
 # The package to install: the source, or a wheel that was built from it.
 WHEEL ?=
 
+# The JavaScript of the widgets is checked where Node 20 or newer is installed.
+NODE := $(if $(shell command -v npm 2>/dev/null),node_modules/.bin/)
+NODE_TOOLS := $(if $(NODE),node_modules/.package-lock.json)
 BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 WALLETS := -u BLOCKRUN_WALLET_KEY -u BASE_CHAIN_WALLET_KEY -u SOLANA_WALLET_KEY -u BLOCKRUN_API_URL \
@@ -42,7 +45,7 @@ check: lint types unit
 test: lint types .make/chromium
 	$(BIN)/pytest -n 2 --dist worksteal
 
-lint: .make/test
+lint: .make/test $(NODE_TOOLS)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/codespell
@@ -51,12 +54,15 @@ lint: .make/test
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
 	$(BIN)/pre-commit validate-config
 	$(BIN)/python tests/release/scan_secrets.py
+	$(if $(NODE),$(NODE)biome check,@echo "npm was not found: the JavaScript was not checked")
 
-types: .make/test
+types: .make/test $(NODE_TOOLS)
 	$(BIN)/mypy
+	$(if $(NODE),$(NODE)tsc)
 
 unit: .make/test
 	$(BIN)/pytest -q -n 2 tests/unit
+	$(if $(NODE),node --test --test-reporter=dot tests/unit/web/)
 
 fuzz: .make/test
 	EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n 2 -m "hypothesis or fuzz" --hypothesis-profile=fuzz tests/unit
@@ -87,7 +93,7 @@ lab: .make/lab
 	env $(WALLETS) BLOCKRUN_HOME="$(CURDIR)/build/lab-home" $(BIN)/python -m jupyterlab $(AS_ROOT) notebooks
 
 clean:
-	rm -rf .venv .make build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv node_modules .make build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .make/demo: EXTRAS :=
@@ -98,6 +104,9 @@ clean:
 	@echo "Installing what '$*' needs into .venv ..."
 	@$(PIP) install $(if $(WHEEL),"$(WHEEL)$(EXTRAS)",--editable ".$(EXTRAS)") --group $*
 	@touch $@
+
+node_modules/.package-lock.json: package.json package-lock.json
+	npm ci --silent
 
 # A link to the browser that was found or installed. When the browser is removed, the target is out of date.
 .make/chromium: | .make/test

@@ -65,14 +65,14 @@ class Form:
 
     def _rows(self) -> list[widgets.Widget]:
         helping = self.helping
+        choices = [helping.style, row(self.model, self.size, self.count, self.quality)]
+        buying = [row(self.offer.button, self.offer.price, classes=("brm-buy",)), self.notice.box, self._plan]
+        # The sources stand above the prompt of an edit: its button comes first, so that it needs no scrolling.
+        middle = [*choices, *buying] if self.magic == "imagegen" else [*buying, *choices]
         return [
             self.prompt,
             helping.fields_box,
-            helping.style,
-            row(self.model, self.size, self.count, self.quality),
-            row(self.offer.button, self.offer.price, classes=("brm-buy",)),
-            self.notice.box,
-            self._plan,
+            *middle,
             section("Several models or sizes", self.choices.box),
             section("Prompts, name, flags", row(helping.recent, helping.template), row(self.name, self.line)),
             section("The same as a cell", self._cell),
