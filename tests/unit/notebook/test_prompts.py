@@ -17,7 +17,7 @@ def test_every_line_with_words_is_a_prompt() -> None:
 
 def test_no_line_is_an_error() -> None:
     """A cell of blank lines has no prompt."""
-    with pytest.raises(FlagError, match="found no prompt"):
+    with pytest.raises(FlagError):
         prompts_of_lines("\n \n")
 
 

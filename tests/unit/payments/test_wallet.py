@@ -296,7 +296,7 @@ def test_a_failed_signature_keeps_the_key_to_itself(monkeypatch: pytest.MonkeyPa
 
     wallet = Wallet.from_key(KEY, "test")
     monkeypatch.setattr(Account, "sign_message", fail)
-    with pytest.raises(WalletError, match="The key from test could not be used \\(ValueError\\)") as caught:
+    with pytest.raises(WalletError) as caught:
         wallet.sign_typed_data(BASE.domain, TYPES, MESSAGE)
 
     assert not shows_key(verbose(caught.value))

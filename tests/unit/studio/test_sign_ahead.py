@@ -152,7 +152,7 @@ def test_a_payment_that_is_refused_at_its_price_is_not_signed_again(tmp_path: Pa
     merchant.acts["paid"] = broke
 
     async def buy(studio: Studio) -> None:
-        with pytest.raises(PaymentRejected, match="insufficient balance"):
+        with pytest.raises(PaymentRejected):
             await studio.make(fox(2), merchant.gateway)
 
     in_studio(tmp_path, buy)
