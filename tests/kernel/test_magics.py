@@ -60,13 +60,15 @@ def test_a_line_makes_a_picture_like_a_cell(kernel: Kernel) -> None:
     assert "$0.00: bought" in line.text
 
 
-def test_several_pictures_are_shown_as_one_sheet(kernel: Kernel) -> None:
-    """-n 4 shows a sheet of two by two, and one caption with the price of all."""
+def test_several_images_are_shown_as_a_grid(kernel: Kernel) -> None:
+    """-n 4 shows a grid of four separate images, numbered from 0, and one caption with the price of all."""
     cell = made(kernel, f"%%imagegen {QUICK} -n 4 --as takes\na hot-air balloon at dawn")
 
-    sheet, caption = cell.outputs
-    width, height = jpeg(sheet).size
-    assert 768 == width == height
+    grid, caption = cell.outputs
+    html = grid["data"]["text/html"]
+    assert 4 == html.count("<img ")
+    assert all(f"<b>{number}</b>" in html for number in range(4))
+    assert len(html) < 4 * 61_000
     assert "4 x 512x512" in caption["data"]["text/plain"]
     assert "$0.063 play money" in caption["data"]["text/plain"]
     assert "(4, 4, True)" == kernel.value("len(takes), len(imgs), img is imgs[0]")
@@ -404,7 +406,7 @@ def test_an_edit_without_a_picture_says_how_to_give_one(kernel: Kernel) -> None:
         ("%%imagegen --model flux\n\n", "", ""),
         ("%imagegen", "FlagError", "prompt"),
         ("%blockrun spent", "UsageError", "spend"),
-        ("%blockrun use pratice", "FlagError", "practice"),
+        ("%blockrun use pratice", "UsageError", "practice"),
     ],
 )
 def test_a_wrong_word_is_answered_with_the_right_one(kernel: Kernel, code: str, name: str, advice: str) -> None:

@@ -80,7 +80,7 @@ def test_a_line_that_changes_is_wiped_away_when_the_picture_comes(terminal: Term
 
 def test_ctrl_c_stops_and_says_what_became_of_the_money(terminal: Terminal) -> None:
     """Ctrl-C ends the waiting; the shell goes on, and the same line collects the picture."""
-    line = f"%imagegen {QUICK} practice:slow=2 a stopped fox"
+    line = f"%imagegen {QUICK} practice:slow=5 a stopped fox"
     terminal.start(line, "in progress")
     terminal.interrupt()
     text = terminal.until_prompt()
@@ -117,7 +117,7 @@ def test_without_a_wallet_the_terminal_says_so_too(tmp_path: Path) -> None:
     fresh.run("%load_ext blockrun_magic")
     text = fresh.run("%imagegen a fox")
 
-    assert "WalletMissing: There is no wallet to pay with." in text
+    assert "no wallet" in text
     assert "%blockrun use practice" in text
     assert 0 == fresh.close()
 

@@ -1,0 +1,241 @@
+"""Cells as people use them: what they type and where they run it, each with the right result in a real kernel."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from blockrun_magic.practice.server.server import PracticeServer
+from harness.kernel import Cell, Kernel, made, paid_to, running_kernel
+
+SMALL = "-m cogview -s 512x512"
+PRICE = 15_750
+
+
+def kinds(cell: Cell, kind: str) -> list[set[str]]:
+    """Return the media types of every message of one kind, in order."""
+    return [set(content.get("data", {})) for content in cell.of_type(kind)]
+
+
+def images(cell: Cell) -> int:
+    """Return how many displays show an image, updates included."""
+    displays = [*cell.of_type("display_data"), *cell.of_type("update_display_data")]
+    return sum("image/jpeg" in each["data"] or "<img " in each["data"].get("text/html", "") for each in displays)
+
+
+# -- Output widgets
+
+
+@pytest.mark.parametrize(
+    ("setup", "call"),
+    [
+        ("with widgets.Output():\n    %imagegen {line}", ""),
+        ("@widgets.Output().capture()\ndef go():\n    %imagegen {line}", "go()"),
+        ("def go(n):\n    %imagegen {line}", "widgets.interact(go, n=widgets.fixed(1));"),
+        ("with widgets.Output():\n    %imagegen {line} -n 2", ""),
+        ("with widgets.Output():\n    %imagegen {line} --as x -m cogview,flux".replace("{line}", "{prompt}"), ""),
+    ],
+    ids=["with", "capture", "interact", "several", "batch"],
+)
+def test_an_output_widget_gets_the_image_once(kernel: Kernel, setup: str, call: str) -> None:
+    """Output ignores updates of a display: the image is a display of its own, and no waiting line is left."""
+    made(kernel, "import ipywidgets as widgets")
+    prompt = f"practice:slow=1 a boat {abs(hash(setup))}"
+    code = setup.replace("{line}", f"{SMALL} {prompt}").replace("{prompt}", f"-s 1024x1024 {prompt}")
+
+    cell = made(kernel, f"{code}\n{call}")
+
+    assert 1 == images(cell)
+    assert [] == cell.of_type("update_display_data")
+    assert 2 == len([data for data in kinds(cell, "display_data") if not any("widget" in kind for kind in data)])
+
+
+def test_stop_inside_an_output_widget_leaves_no_waiting_line(kernel: Kernel) -> None:
+    """The error is the only thing that stays."""
+    made(kernel, "import ipywidgets as widgets")
+    cell = kernel.run("with widgets.Output():\n    %imagegen practice:403 nothing " + SMALL)
+
+    assert [] == cell.of_type("update_display_data")
+    assert 0 == images(cell)
+
+
+def test_a_captured_cell_has_one_image(kernel: Kernel) -> None:
+    """`%%capture` repeats every update of a display: there is none."""
+    made(kernel, f"%%capture taken\n%imagegen practice:slow=1 a captured boat {SMALL}")
+
+    assert "1" == kernel.value("sum('image/jpeg' in output.data for output in taken.outputs)")
+
+
+# -- questions
+
+
+@pytest.mark.parametrize(
+    ("code", "prompt"),
+    [
+        (f"%imagegen {SMALL} who goes there?", "who goes there?"),
+        (f"_r = %imagegen {SMALL} is this a cat?", "is this a cat?"),
+        (f"if True:\n    %imagegen {SMALL} who's that?", "who's that?"),
+        (f"%imagegen {SMALL} really??\nafter = 'ran'", "really??"),
+        (f"%time %imagegen {SMALL} when is it?", "when is it?"),
+    ],
+)
+def test_a_prompt_keeps_its_question_mark(kernel: Kernel, code: str, prompt: str) -> None:
+    """IPython's help does not take the line, and the other lines of the cell run."""
+    made(kernel, "after = None")
+    cell = made(kernel, code)
+
+    assert 1 == len(cell.pictures)
+    assert repr(prompt) == kernel.value("__import__('blockrun_magic').read_receipt(img)['prompt']") or prompt in str(
+        cell.pictures[0]["metadata"]
+    )
+    if "after" in code:
+        assert "'ran'" == kernel.value("after")
+
+
+def test_a_question_mark_alone_is_help(kernel: Kernel) -> None:
+    """`%imagegen?` pays for nothing and shows the flags."""
+    reply = kernel._client.execute("%imagegen?", reply=True, timeout=60)["content"]
+
+    assert "--model" in str(reply["payload"])
+
+
+# -- variables of a function
+
+
+def test_a_function_sees_its_own_variables_first(kernel: Kernel) -> None:
+    """--image and --fill read the variables of the function that the line is in, then the notebook's."""
+    made(kernel, "from PIL import Image; pic = 'not an image'; color = 'red'; place = 'sea'")
+    made(
+        kernel,
+        "def edit(pic, color):\n"
+        "    r = %img2img --image pic --fill make it {color} by the {place}\n"
+        "    return r\n"
+        "r = edit(Image.new('RGB', (64, 64)), 'blue')",
+    )
+
+    assert "'make it blue by the sea'" == kernel.value("r.prompt")
+
+
+# -- what a phone, a body or another tool writes
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "%imagegen a kite \u2014size 1216x832",
+        "%imagegen a kite --save \u201cmy kite.png\u201d",
+        "%%imagegen\n--model flux\na cat",
+        "%%imagegen\na cat --size 1216x832",
+        "%%imagegen\na cat --ar 16:9 --v 6",
+        "%%imagegen --each\na cat --ar 16:9\na dog",
+        "%imagegen a cat --seed 42",
+        "%%imagegen --steps 30\na cat",
+    ],
+)
+def test_a_flag_in_the_wrong_place_is_not_bought(kernel: Kernel, gateway: PracticeServer, code: str) -> None:
+    """Two lines, before anything is sent."""
+    before = paid_to(gateway.url)
+    cell = kernel.run(code)
+
+    assert ("FlagError", 2) == (cell.error_name, len(cell.error)), cell.error
+    assert before == paid_to(gateway.url)
+
+
+def test_prompts_from_elsewhere_are_checked_too(kernel: Kernel) -> None:
+    """A list of Midjourney prompts is not bought with its flags."""
+    made(kernel, "lines = ['a cat', 'a dog --ar 16:9']")
+
+    assert "FlagError" == kernel.run("%imagegen --prompts lines").error_name
+
+
+@pytest.mark.parametrize("code", ["%%imagegen --help", "%%imagegen -h\na cat", "%imagegen --help", "%img2img -h"])
+def test_help_is_shown(kernel: Kernel, gateway: PracticeServer, code: str) -> None:
+    """--help and -h show the flags and pay for nothing."""
+    before = paid_to(gateway.url)
+    cell = made(kernel, code)
+
+    assert "--model" in cell.text
+    assert before == paid_to(gateway.url)
+
+
+# -- comparison
+
+
+def test_two_things_that_vary_make_a_table(kernel: Kernel) -> None:
+    """Models by sizes: rows and columns with labels, each image an element of its own, numbered like the results."""
+    cell = made(kernel, "r = %imagegen -m cogview,flux -s square,16:9 a red fox")
+    html = cell.pictures[0]["data"]["text/html"]
+
+    assert 4 == html.count("<img ")
+    assert 5 == html.count("<th ")
+    assert ["0", "1", "2", "3"] == re.findall(r"<b>(\d)</b>", html)
+    assert "'black-forest/flux-1.1-pro'" == kernel.value("r[2].request['model']")
+    assert all(len(uri) < 60_000 for uri in re.findall(r'src="([^"]+)"', html))
+    assert "1360x768" in cell.text
+    assert "1216x832" in cell.text
+
+
+def test_a_failed_image_keeps_its_place(kernel: Kernel) -> None:
+    """The reason stands where the image would be, and the numbers are those of the results."""
+    cell = made(kernel, f"%%imagegen --each {SMALL} --as found\na fox\npractice:403 an owl\na tree")
+    html = cell.pictures[0]["data"]["text/html"]
+    places = [html.index("<b>0</b>"), html.index("failed"), html.index("<b>1</b>")]
+
+    assert sorted(places) == places
+    assert 2 == html.count("<img ")
+    assert "'a tree'" == kernel.value("_[1].prompt")
+
+
+# -- price of a big cell
+
+
+def test_an_expensive_cell_asks(tmp_path: Path) -> None:
+    """Above the sum it shows its price and asks; y runs it, anything else does not."""
+    with PracticeServer() as server, running_kernel(tmp_path, {"BLOCKRUN_PRACTICE_URL": server.url}) as kernel:
+        made(kernel, "%load_ext blockrun_magic\n%blockrun use practice\n%blockrun budget --ask 0.02")
+        cheap = made(kernel, f"%imagegen {SMALL} a cheap fox")
+        client = kernel._client
+
+        def answering(answer: str) -> Cell:
+            name = kernel.start(f"%imagegen {SMALL} -n 2 two foxes")
+            assert "0.0315" in client.get_stdin_msg(timeout=60)["content"]["prompt"]
+            client.input(answer)
+            return kernel.finish(name)
+
+        declined = answering("n")
+        agreed = answering("y")
+        without = kernel.run(f"%imagegen {SMALL} -n 2 two more foxes --yes")
+        client.allow_stdin = False
+        nobody = kernel.run(f"%imagegen {SMALL} -n 3 three foxes")
+        limited = kernel.run(f"%imagegen {SMALL} -n 3 three foxes --max-price 0.1")
+        paid = paid_to(server.url)
+
+    assert 1 == len(cheap.pictures)
+    assert ("BudgetError", 0) == (declined.error_name, len(declined.pictures))
+    assert ["ok", "ok", "ok"] == [agreed.status, without.status, limited.status]
+    assert "BudgetError" == nobody.error_name
+    assert (1 + 2 + 2 + 3) * PRICE == paid
+
+
+# -- what Run All imports
+
+
+@pytest.mark.parametrize(
+    "second", ["%blockrun", "import eth_account; eth_account.Account", "%blockrun wallet create", "%blockrun wallet"]
+)
+def test_run_all_meets_no_half_imported_module(tmp_path: Path, second: str) -> None:
+    """The warm-up of `use practice` and the next line import the same modules in one order."""
+    with PracticeServer() as server, running_kernel(tmp_path, {"BLOCKRUN_PRACTICE_URL": server.url}) as kernel:
+        made(kernel, "%load_ext blockrun_magic")
+        cell = kernel.run(f"%blockrun use practice\n{second}")
+
+    assert "ok" == cell.status, cell.error
+
+
+def test_price_takes_a_model(kernel: Kernel) -> None:
+    """`price flux` is flux's price."""
+    assert "flux" in made(kernel, "%blockrun price flux").text
+    assert "UsageError" == kernel.run("%blockrun price flux grok").error_name
+    assert "RequestError" == kernel.run("%blockrun price fluxx").error_name
