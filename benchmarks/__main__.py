@@ -1,10 +1,11 @@
-"""Ours beside the clients that a user would pick instead, and beside the least that is possible, in one run.
+"""Our speed beside a bare POST, a bare upload, and the clients that a user would pick instead, in one run.
 
-    python benchmarks              all of it, as a table; the figures go to build/bench.json
-    python benchmarks --update     and into docs/performance.md
-    python benchmarks time memory  some of it
+    python benchmarks              everything, as a table; the figures go to build/bench.json
+    python benchmarks --update     the same, and into docs/performance.md
+    python benchmarks cpu memory   some of it
 
-Every time is a median of at least 30, taken in turns: one picture by each client, then the next.
+Clients take turns: one image by each, then the next. A figure is the median of its turns; in brackets stand the
+quartiles, because another program on the machine moves the slowest turns.
 """
 
 from __future__ import annotations
@@ -14,42 +15,53 @@ import platform
 import sys
 from pathlib import Path
 
+import cost
+import endpoint
+import growth
 import measures
+from measures import Figures
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
+ALL = measures.ALL | cost.ALL | growth.ALL | {"endpoint": endpoint.hop}
 
 
 def main() -> None:
-    """Measure, print, and keep."""
-    words = [word for word in sys.argv[1:] if not word.startswith("-")]
-    unknown = set(words) - set(measures.ALL)
+    """Measure, print, and store."""
+    names = [word for word in sys.argv[1:] if not word.startswith("-")]
+    unknown = set(names) - set(ALL)
     if unknown:
-        raise SystemExit(f"there is no measure {unknown.pop()!r}; there are {', '.join(measures.ALL)}")
-    found: dict[str, dict[str, dict[str, float]]] = {}
-    for name in words or measures.ALL:
+        raise SystemExit(f"Unknown measure: {unknown.pop()!r}. Choose from {', '.join(ALL)}.")
+    figures: Figures = {}
+    for name in names or ALL:
         print(f"measuring {name} ...", file=sys.stderr, flush=True)
-        found |= measures.ALL[name]()
-    table = _table(found)
+        figures |= ALL[name]()
+    table = _table(figures)
     print(table)
     target = ROOT / "build" / "bench.json"
     target.parent.mkdir(exist_ok=True)
-    target.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
+    target.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
     if "--update" in sys.argv:
         _update(table)
 
 
-def _table(found: dict[str, dict[str, dict[str, float]]]) -> str:
-    columns = list(dict.fromkeys(client for row in found.values() for client in row))
+def _table(figures: Figures) -> str:
+    columns = list(dict.fromkeys(client for row in figures.values() for client in row))
     lines = [f"| | {' | '.join(columns)} |", "|---|" + "---:|" * len(columns)]
-    for name, row in found.items():
+    for name, row in figures.items():
         cells = [_cell(row[client]) if client in row else "" for client in columns]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def _cell(figures: dict[str, float]) -> str:
-    value = figures["value"]
+    value = _number(figures["value"])
+    if figures["of"] < 3 or figures["low"] == figures["high"]:
+        return value
+    return f"{value} ({_number(figures['low'])}-{_number(figures['high'])})"
+
+
+def _number(value: float) -> str:
     return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 

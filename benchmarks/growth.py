@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+
+from clients import Ours
+from measures import TURNS, Figures, row
 
 from blockrun_magic.images.store import Store
 from blockrun_magic.payments.ledger.ledger import Ledger
+from blockrun_magic.payments.ledger.reports import spending_summary
 from blockrun_magic.payments.ledger.states import State
 
-__all__ = ["ledger_of", "store_of"]
+__all__ = ["ALL", "ledger_of", "store_of"]
 
 _SECONDS_BETWEEN = 60
 
@@ -54,3 +60,39 @@ def store_of(root: Path, count: int) -> tuple[Store, list[str]]:
         path.write_bytes(content)
         names.append(name)
     return store, names
+
+
+def growth() -> Figures:
+    """Milliseconds to read the books with a million receipts, and to find one of 100,000 pictures."""
+    found: Figures = {}
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = ledger_of(Path(folder) / "ledger.sqlite", 1_000_000)
+        questions = {
+            "what this session and this day cost": lambda: ledger.committed("real"),
+            "what all of it cost": lambda: spending_summary(ledger, "real", "all"),
+            "a page of the history": lambda: ledger.search_finished("real", "", 20, 0),
+            "what is open": ledger.open_payments,
+        }
+        for name, ask in questions.items():
+            found |= row(f"ms with a million receipts: {name}", {Ours.name: _times(ask)}, 1000)
+        ledger.close()
+        store, names = store_of(Path(folder) / "pictures", 100_000)
+        picks = iter(names)
+        found |= row(
+            "ms to read one of 100,000 kept pictures",
+            {Ours.name: _times(lambda: store.get(next(picks), "image/png"))},
+            1000,
+        )
+    return found
+
+
+def _times(ask: Callable[[], object]) -> list[float]:
+    taken = []
+    for _ in range(TURNS):
+        begun = time.perf_counter()
+        ask()
+        taken.append(time.perf_counter() - begun)
+    return taken
+
+
+ALL: dict[str, Callable[[], Figures]] = {"growth": growth}

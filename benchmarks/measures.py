@@ -91,13 +91,17 @@ def row(name: str, values: dict[str, list[float]], scale: float = 1.0) -> Figure
         name: {
             client: {
                 "value": statistics.median(taken) * scale,
-                "least": min(taken) * scale,
-                "most": max(taken) * scale,
+                "low": _quartile(taken, 0) * scale,
+                "high": _quartile(taken, 2) * scale,
                 "of": len(taken),
             }
             for client, taken in values.items()
         }
     }
+
+
+def _quartile(taken: list[float], index: int) -> float:
+    return statistics.quantiles(taken, n=4)[index] if len(taken) > 2 else statistics.median(taken)
 
 
 def in_turns(running: list[Client], work: Callable[[Client, str], None], turns: int = TURNS) -> dict[str, list[float]]:
@@ -243,43 +247,6 @@ def again() -> Figures:
     return row("ms for a picture that was bought before", taken, 1000)
 
 
-def growth() -> Figures:
-    """Milliseconds to read the books with a million receipts, and to find one of 100,000 pictures."""
-    from growth import ledger_of, store_of
-
-    from blockrun_magic.payments.ledger.reports import spending_summary
-
-    found: Figures = {}
-    with tempfile.TemporaryDirectory() as folder:
-        ledger = ledger_of(Path(folder) / "ledger.sqlite", 1_000_000)
-        questions = {
-            "what this session and this day cost": lambda: ledger.committed("real"),
-            "what all of it cost": lambda: spending_summary(ledger, "real", "all"),
-            "a page of the history": lambda: ledger.search_finished("real", "", 20, 0),
-            "what is open": ledger.open_payments,
-        }
-        for name, ask in questions.items():
-            found |= row(f"ms with a million receipts: {name}", {Ours.name: _times(ask)}, 1000)
-        ledger.close()
-        store, names = store_of(Path(folder) / "pictures", 100_000)
-        picks = iter(names)
-        found |= row(
-            "ms to read one of 100,000 kept pictures",
-            {Ours.name: _times(lambda: store.get(next(picks), "image/png"))},
-            1000,
-        )
-    return found
-
-
-def _times(ask: Callable[[], object]) -> list[float]:
-    taken = []
-    for _ in range(TURNS):
-        begun = time.perf_counter()
-        ask()
-        taken.append(time.perf_counter() - begun)
-    return taken
-
-
 ALL: dict[str, Callable[[], Figures]] = {
     "requests": requests_and_bytes,
     "time": one_picture,
@@ -288,5 +255,4 @@ ALL: dict[str, Callable[[], Figures]] = {
     "memory": memory,
     "notebook": notebook,
     "again": again,
-    "growth": growth,
 }

@@ -1,0 +1,168 @@
+"""What an image costs this machine: processor time, disk waits, and memory that stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from clients import CLIENTS, Client, Limit, Ours, Upload
+from measures import HERE, Figures, clients, gateway, painted, row
+
+__all__ = ["ALL"]
+
+TURNS = 40
+
+
+def processor_time(
+    running: list[Client], work: Callable[[Client, str], None], turns: int = TURNS
+) -> dict[str, list[float]]:
+    """Return the processor seconds that each client takes for `work`, in turns; all threads of this process count."""
+    taken: dict[str, list[float]] = {client.name: [] for client in running}
+    for _ in range(turns):
+        for client in running:
+            prompt = secrets.token_hex(6)
+            begun = time.process_time()
+            work(client, prompt)
+            taken[client.name].append(time.process_time() - begun)
+    return taken
+
+
+def ratios(name: str, taken: dict[str, list[float]], least: str) -> Figures:
+    """Return each client's figures in units of the median of the client called `least`."""
+    unit = statistics.median(taken[least])
+    return row(name, taken, 1 / unit)
+
+
+def processor() -> Figures:
+    """Processor time of an image and of an edit, in units of the least that is possible."""
+    figures: Figures = {}
+    with gateway() as place, clients(place, (*CLIENTS, Limit)) as running:
+        place.show(noise(1_760_000))
+        for wait in (0.0, 0.05):
+            place.wait(wait)
+            taken = processor_time(running, lambda client, prompt: client.generate(prompt))
+            name = f"processor time of an image of 1.76 MB at {wait * 1000:.0f} ms, in POSTs with a signature"
+            figures |= ratios(name, taken, Limit.name)
+    with gateway() as place, clients(place, (*CLIENTS, Upload)) as running, tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "source.png"
+        source.write_bytes(noise(6_000_000))
+        for client in running:
+            client.edit("the first", source)
+        taken = processor_time(running, lambda client, prompt: client.edit(prompt, source), TURNS // 2)
+        figures |= ratios("processor time of an edit with a source of 6 MB, in bare uploads", taken, Upload.name)
+    return figures
+
+
+def noise(size: int) -> bytes:
+    """Return a PNG of about `size` bytes: noise does not compress."""
+    import io
+
+    from PIL import Image
+
+    side = int((size / 3) ** 0.5)
+    file = io.BytesIO()
+    Image.frombytes("RGB", (side, side), os.urandom(side * side * 3)).save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+_CELL = """
+import gc, json, os, resource, sys, threading, time
+from IPython.core.interactiveshell import InteractiveShell
+
+def resident():
+    gc.collect()
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+shell = InteractiveShell.instance()
+shell.run_cell("%load_ext blockrun_magic")
+shell.run_cell("%blockrun budget --session 100 --day 100")
+shell.run_cell("%imagegen --quiet warm up")
+before = resident()
+begun = time.thread_time()
+prompts = "\\n".join(f"prompt {number}" for number in range(int(sys.argv[1])))
+done = shell.run_cell("%%imagegen --each --yes --quiet --jobs 16 --max-price 100\\n" + prompts)
+assert done.success, done.error_in_exec
+print(json.dumps({"memory": resident() - before, "main": time.thread_time() - begun}))
+"""
+
+
+def cell() -> Figures:
+    """Megabytes that stay after a cell of many images, and seconds of the main thread that it takes."""
+    figures: Figures = {}
+    for count in (32, 200):
+        with gateway() as place, tempfile.TemporaryDirectory() as home:
+            place.show(painted(1024))
+            found = _in_a_shell(place.url, home, count)
+        figures |= row(f"MB that stay after a cell of {count} images", {Ours.name: [found["memory"]]}, 1e-6)
+        figures |= row(f"seconds of the main thread for a cell of {count} images", {Ours.name: [found["main"]]})
+    return figures
+
+
+def _in_a_shell(url: str, home: str, count: int) -> dict[str, float]:
+    environ = os.environ | {
+        "HOME": home,
+        "BLOCKRUN_HOME": f"{home}/.blockrun",
+        "IPYTHONDIR": f"{home}/.ipython",
+        "BLOCKRUN_WALLET_KEY": "0x" + "3d" * 32,
+        "BLOCKRUN_API_URL": f"{url}/api",
+    }
+    command = [sys.executable, "-c", _CELL, str(count)]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+_PURCHASES = """
+import asyncio, os, sys
+sys.path.insert(0, sys.argv[3])
+from clients import Ours
+from pathlib import Path
+ours = Ours(sys.argv[1], Path(sys.argv[2]))
+ours.generate("the first")
+os.fsync(os.open(sys.argv[2] + "/begin", os.O_CREAT | os.O_WRONLY))
+for number in range(8):
+    ours.generate(str(number))
+os.fsync(os.open(sys.argv[2] + "/middle", os.O_CREAT | os.O_WRONLY))
+ours.many(32, 16)
+os.fsync(os.open(sys.argv[2] + "/end", os.O_CREAT | os.O_WRONLY))
+ours.close()
+"""
+
+
+def disk() -> Figures:
+    """Count the waits for the disk (`fsync`, `fdatasync`) of an image, alone and in a batch of 32, by strace."""
+    strace = shutil.which("strace")
+    if strace is None:
+        raise SystemExit("strace is not installed. Run: apt-get install strace")
+    with gateway() as place, tempfile.TemporaryDirectory() as folder:
+        place.show(painted(256))
+        trace = Path(folder) / "trace"
+        program = [sys.executable, "-c", _PURCHASES, place.url, folder, str(HERE)]
+        subprocess.run(
+            [strace, "-f", "-y", "-e", "trace=fsync,fdatasync", "-o", str(trace), "--", *program], check=True
+        )
+        lines = [line for line in trace.read_text().splitlines() if re.search(r"f(data)?sync\(", line)]
+        begin, middle, end = (
+            next(n for n, line in enumerate(lines) if f"/{name}>" in line) for name in ("begin", "middle", "end")
+        )
+    waits = {"an image": (middle - begin - 1) / 8, "an image in a batch of 32": (end - middle - 1) / 32}
+    figures: Figures = {}
+    for name, count in waits.items():
+        figures |= row(f"waits for the disk, {name}", {Ours.name: [count]})
+    return figures
+
+
+ALL: dict[str, Callable[[], Figures]] = {"cpu": processor, "cell": cell, "disk": disk}
