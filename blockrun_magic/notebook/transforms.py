@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["PromptLine", "add_transforms", "call_for_help", "remove_transforms"]
 
 _OURS = "imagegen|img2img|blockrun"
-_CALL = re.compile(rf"(?P<before>\s*(?:[^%\n]*[^%=!<>\n]=\s*)?)%(?P<magic>{_OURS})(?=\s)(?P<rest>.*)", re.DOTALL)
+_CALL = re.compile(rf"(?P<before>\s*+(?:[^%\n]*[^%=!<>\n]=\s*+)?)%(?P<magic>{_OURS})(?=\s)(?P<rest>.*)", re.DOTALL)
 _INSIDE = re.compile(rf"(?P<before>\s*)%(?P<magic>\w+)\s(?=[^\n]*%(?:{_OURS})\s)(?P<rest>.*)", re.DOTALL)
 _HELP = re.compile(r"\s*%%(imagegen|img2img)(?=\s)(.*)")
 _INDENTS = (tokenize.INDENT, tokenize.DEDENT)

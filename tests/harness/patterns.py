@@ -35,7 +35,7 @@ class Found:
 def patterns() -> Iterator[Found]:
     """Yield every module's compiled patterns, also those inside its tables and those written where they are used."""
     trees = {path: ast.parse(path.read_text("utf-8")) for path in sorted(ROOT.rglob("*.py"))}
-    calls = [call for tree in trees.values() for call in _method_calls(tree)]
+    calls = {path: list(_method_calls(tree)) for path, tree in trees.items()}
     for path, tree in trees.items():
         name = ".".join(("blockrun_magic", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
         if path.name == "__main__.py":
@@ -43,13 +43,21 @@ def patterns() -> Iterator[Found]:
         module = importlib.import_module(name)
         for attribute, value in vars(module).items():
             for pattern in _inside(value):
-                used = {method for variable, method in calls if variable == attribute}
+                users = [other for other in trees if other == path or _imports(trees[other], name, attribute)]
+                used = {method for user in users for variable, method in calls[user] if variable == attribute}
                 # One in a table is used under another name.
                 yield Found(f"{name}.{attribute}", pattern, tuple(sorted(used or {"match"})))
         for node in ast.walk(tree):
             inline = _inline(node)
             if inline is not None:
                 yield Found(f"{name}:{inline[0]}", inline[1], (inline[2],))
+
+
+def _imports(tree: ast.AST, module: str, name: str) -> bool:
+    return any(
+        isinstance(node, ast.ImportFrom) and node.module == module and any(alias.name == name for alias in node.names)
+        for node in ast.walk(tree)
+    )
 
 
 def _inside(value: Any) -> Iterator[re.Pattern[Any]]:
