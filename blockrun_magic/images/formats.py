@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from blockrun_magic.errors import BlockrunError, SourceError
 from blockrun_magic.images.media_types import media_type_of
-from blockrun_magic.images.metadata import MAX_JPEG_SCANS, count_jpeg_scans
+from blockrun_magic.images.metadata import MAX_JPEG_SCANS, check_png, count_jpeg_scans
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -105,7 +105,7 @@ def load(
     try:
         with strict_pillow():
             if image.format == "PNG":
-                open_lazy(data, name, max_bytes=max_bytes, max_pixels=max_pixels).verify()  # checksums, to the end
+                check_png(data)
             image.load()
     except SourceError:
         raise

@@ -15,31 +15,32 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = [
-    "JPEG_TEXT_LIMIT",
     "MAX_JPEG_SCANS",
     "PngChunk",
+    "check_png",
     "count_jpeg_scans",
     "itxt",
-    "jpeg_with_xmp",
-    "jpeg_xmp",
+    "jpeg_segments",
     "png_chunks",
     "png_text",
     "png_with_text",
-    "webp_with_xmp",
-    "webp_xmp",
+    "webp_chunks",
+    "webp_file",
     "without_metadata",
 ]
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _JFIF_MARKER, _SCAN_MARKER, _END_MARKER, _COMMENT_MARKER = 0xE0, 0xDA, 0xD9, 0xFE
 _APP_MARKERS = range(0xE0, 0xF0)
 _ADOBE_MARKER = 0xEE
 _JFIF_SIZE, _ADOBE_SIZE = 18, 16
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _MAX_SEGMENTS = 10_000
-_VP8X_SIZE = 10
-_XMP_FLAG, _ALPHA_FLAG, _ANIMATION_FLAG = 0x04, 0x10, 0x02
+_PIECE = 1 << 20
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""The passes of an interlaced PNG: first column and row, steps across and down."""
+_ALPHA_FLAG, _ANIMATION_FLAG = 0x10, 0x02
 
 # What shows the image: pixels, palette, transparency, color and resolution. The rest is about something else.
 _PNG_KEPT = frozenset(
@@ -49,9 +50,6 @@ _WEBP_KEPT = frozenset({b"VP8X", b"VP8 ", b"VP8L", b"ALPH"})
 
 MAX_JPEG_SCANS = 100
 """More scans than any encoder writes: each costs a pass over all pixels."""
-
-JPEG_TEXT_LIMIT = 65535 - 2 - len(_XMP)
-"""The most bytes of XMP that one JPEG segment holds."""
 
 
 class PngChunk(NamedTuple):
@@ -78,6 +76,30 @@ def png_chunks(data: bytes) -> Iterator[PngChunk]:
             raise ValueError("a PNG with a checksum that does not match")
         yield PngChunk(kind, view[at + 8 : end - 4], view[at:end])
         at = end
+
+
+def check_png(data: bytes) -> None:
+    """Raise ValueError unless every checksum of a PNG is right and its pixel data are as long as its size demands."""
+    stream, missing = zlib.decompressobj(), 0
+    for chunk in png_chunks(data):
+        if chunk.kind == b"IHDR":
+            missing = _pixel_bytes(chunk.content)
+        elif chunk.kind == b"IDAT":
+            waiting: bytes | memoryview = chunk.content
+            while waiting and missing > 0 and not stream.eof:
+                missing -= len(stream.decompress(waiting, _PIECE))
+                waiting = stream.unconsumed_tail
+    if missing > 0:
+        raise ValueError("a PNG without all of its pixels")
+
+
+def _pixel_bytes(header: memoryview) -> int:
+    """Return how many bytes the pixels of a PNG have, filter bytes included, by its IHDR."""
+    width, height, depth, color, _, _, interlaced = struct.unpack(">IIBBBBB", header)
+    bits = depth * _CHANNELS[color]
+    passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
+    sizes = ((-(-(width - left) // across), -(-(height - top) // down)) for left, top, across, down in passes)
+    return sum((1 + (columns * bits + 7) // 8) * rows for columns, rows in sizes if columns > 0 and rows > 0)
 
 
 def itxt(keyword: str, text: str) -> bytes:
@@ -116,7 +138,7 @@ def _sealed(body: bytes) -> bytes:
     return struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
 
 
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     """Yield marker, start and end of each segment before the pixels, SOS's own as the last."""
     if not data.startswith(b"\xff\xd8\xff"):
         raise ValueError("not a JPEG")
@@ -203,17 +225,18 @@ def _shows(marker: int, segment: bytes) -> bool:
 
 
 def _webp_without_metadata(data: bytes) -> bytes:
-    chunks = _webp_chunks(data)
+    chunks = webp_chunks(data)
     if chunks[0][0] == b"VP8X":
         header = bytearray(chunks[0][1])
         if not header or header[0] & _ANIMATION_FLAG:
             raise ValueError("an animated WebP")
         header[0] &= _ALPHA_FLAG
         chunks[0] = (b"VP8X", bytes(header))
-    return _webp_file([chunk for chunk in chunks if chunk[0] in _WEBP_KEPT])
+    return webp_file([chunk for chunk in chunks if chunk[0] in _WEBP_KEPT])
 
 
-def _webp_file(chunks: list[tuple[bytes, bytes]]) -> bytes:
+def webp_file(chunks: list[tuple[bytes, bytes]]) -> bytes:
+    """Return the WebP file of these chunks, each a kind and its content."""
     parts = [b"WEBP"]
     for kind, content in chunks:
         parts += [kind, struct.pack("<I", len(content)), content, b"\0" * (len(content) % 2)]
@@ -221,33 +244,8 @@ def _webp_file(chunks: list[tuple[bytes, bytes]]) -> bytes:
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
-def _is_xmp(data: bytes, start: int, end: int) -> bool:
-    return data[start:end].lstrip(b"\xff")[:1] == b"\xe1" and data[start:end].find(_XMP, 0, 64) > 0
-
-
-def jpeg_with_xmp(data: bytes, xmp: bytes) -> bytes:
-    """Return the JPEG with this XMP in place of any other; raises ValueError if it is not well formed."""
-    segments = list(_jpeg_segments(data))
-    scan = segments.pop()[1]
-    if data.find(b"\xff\xd9", scan) < 0:
-        raise ValueError("a JPEG without its end")
-    parts = [data[start:end] for _, start, end in segments if not _is_xmp(data, start, end)]
-    body = _XMP + xmp
-    # JFIF's own segment has to stay the first.
-    place = 1 if segments and segments[0][0] == _JFIF_MARKER else 0
-    parts.insert(place, b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body)
-    return b"".join([data[:2], *parts, data[scan:]])
-
-
-def jpeg_xmp(data: bytes) -> bytes | None:
-    """Return the XMP of a JPEG, or None; raises ValueError if it is not well formed."""
-    for _, start, end in _jpeg_segments(data):
-        if _is_xmp(data, start, end):
-            return data[data.index(_XMP, start) + len(_XMP) : end]
-    return None
-
-
-def _webp_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
+def webp_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
+    """Return kind and content of every chunk of a WebP; raises ValueError if it is not well formed."""
     if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
         raise ValueError("not a WebP")
     whole = 8 + int.from_bytes(data[4:8], "little")
@@ -264,35 +262,3 @@ def _webp_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
     if not chunks or chunks[0][0] not in {b"VP8 ", b"VP8L", b"VP8X"}:
         raise ValueError("a WebP without an image")
     return chunks
-
-
-def _extended_header(chunks: list[tuple[bytes, bytes]]) -> bytearray:
-    """Return the VP8X header of an extended file, or one made from the only chunk of a simple file."""
-    kind, content = chunks[0]
-    if kind == b"VP8X" and len(content) >= _VP8X_SIZE:
-        return bytearray(content)
-    if kind == b"VP8 " and content[3:6] == b"\x9d\x01\x2a" and len(content) >= _VP8X_SIZE:
-        width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", content, 6))
-        flags = 0
-    elif kind == b"VP8L" and content[:1] == b"\x2f" and len(content) >= 5:
-        bits = int.from_bytes(content[1:5], "little")
-        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-        flags = _ALPHA_FLAG if bits >> 28 & 1 else 0
-    else:
-        raise ValueError("a WebP with an invalid header")
-    sides = (max(side - 1, 0).to_bytes(3, "little") for side in (width, height))
-    return bytearray(bytes([flags, 0, 0, 0]) + b"".join(sides))
-
-
-def webp_with_xmp(data: bytes, xmp: bytes) -> bytes:
-    """Return the WebP, extended if it was simple, with this XMP in place of any other."""
-    chunks = _webp_chunks(data)
-    header = _extended_header(chunks)
-    header[0] |= _XMP_FLAG
-    others = [chunk for chunk in chunks if chunk[0] not in {b"VP8X", b"XMP "}]
-    return _webp_file([(b"VP8X", bytes(header)), *others, (b"XMP ", xmp)])
-
-
-def webp_xmp(data: bytes) -> bytes | None:
-    """Return the XMP of a WebP, or None; raises ValueError if it is not well formed."""
-    return next((content for kind, content in _webp_chunks(data) if kind == b"XMP "), None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +17,12 @@ from blockrun_magic.errors import SourceError, StoreError
 from blockrun_magic.files import read_bounded
 from blockrun_magic.images.media_types import media_type_of
 from blockrun_magic.images.metadata import (
-    JPEG_TEXT_LIMIT,
-    jpeg_with_xmp,
-    jpeg_xmp,
+    jpeg_segments,
     png_chunks,
     png_text,
     png_with_text,
-    webp_with_xmp,
-    webp_xmp,
+    webp_chunks,
+    webp_file,
 )
 from blockrun_magic.safejson import read_json
 
@@ -40,6 +39,11 @@ KEY = "blockrun:receipt"
 _PARAMETERS = "parameters"
 _OURS = frozenset({KEY, _PARAMETERS})
 _FILE_LIMIT = 200_000_000
+_XMP = b"http://ns.adobe.com/xap/1.0/\0"
+_JPEG_TEXT_LIMIT = 65535 - 2 - len(_XMP)
+_JFIF_MARKER = 0xE0
+_VP8X_SIZE = 10
+_XMP_FLAG, _ALPHA_FLAG = 0x04, 0x10
 
 _OPEN = '<rdf:Description rdf:about="" xmlns:blockrun="https://blockrun.ai/ns/receipt/1.0/"><blockrun:receipt>'
 _CLOSE = "</blockrun:receipt></rdf:Description>"
@@ -65,9 +69,9 @@ def embed(data: bytes, media_type: str, record: Mapping[str, Any]) -> bytes:
             texts = {KEY: _to_json(record), **_parameters(record)}
             return png_with_text(data, texts, _OURS)
         if media_type == "image/jpeg":
-            return jpeg_with_xmp(data, _fitting_xmp(jpeg_xmp(data), record))
+            return _jpeg_with_xmp(data, _fitting_xmp(_jpeg_xmp(data), record))
         if media_type == "image/webp":
-            return webp_with_xmp(data, _xmp(webp_xmp(data), record))
+            return _webp_with_xmp(data, _xmp(_webp_xmp(data), record))
     except ValueError as error:
         raise StoreError(
             f"The receipt cannot be put into the picture ({error}).",
@@ -137,7 +141,7 @@ def _decoded(xmp: bytes | None) -> str:
 def _fitting_xmp(older: bytes | None, record: Mapping[str, Any]) -> bytes:
     """Return an XMP packet that one JPEG segment holds; raises ValueError if there is none."""
     whole = _xmp(older, record)
-    if len(whole) <= JPEG_TEXT_LIMIT:
+    if len(whole) <= _JPEG_TEXT_LIMIT:
         return whole
     prompt = str(record.get("prompt", ""))
     for beside in (older, None):
@@ -145,7 +149,7 @@ def _fitting_xmp(older: bytes | None, record: Mapping[str, Any]) -> bytes:
         while too_long - fits > 1:
             middle = (fits + too_long) // 2
             xmp = _xmp(beside, {**record, "prompt": prompt[:middle], "prompt_truncated": True})
-            if len(xmp) <= JPEG_TEXT_LIMIT:
+            if len(xmp) <= _JPEG_TEXT_LIMIT:
                 whole, fits = xmp, middle
             else:
                 too_long = middle
@@ -161,8 +165,8 @@ def _text_of_file(data: bytes) -> str | None:
             texts = (png_text(chunk) for chunk in png_chunks(data))
             return next((text[1] for text in texts if text is not None and text[0] == KEY), None)
         if media_type == "image/jpeg":
-            return _text_of_xmp(jpeg_xmp(data))
-        return _text_of_xmp(webp_xmp(data)) if media_type else None
+            return _text_of_xmp(_jpeg_xmp(data))
+        return _text_of_xmp(_webp_xmp(data)) if media_type else None
     except ValueError:
         return None
 
@@ -191,3 +195,64 @@ def _read_file(path: Path) -> bytes:
     if len(data) > _FILE_LIMIT:
         raise SourceError(f"{path} is too large to be an image.", "Name a PNG, JPEG or WebP file.")
     return data
+
+
+# XMP in JPEG and WebP
+
+
+def _is_xmp(data: bytes, start: int, end: int) -> bool:
+    return data[start:end].lstrip(b"\xff")[:1] == b"\xe1" and data[start:end].find(_XMP, 0, 64) > 0
+
+
+def _jpeg_with_xmp(data: bytes, xmp: bytes) -> bytes:
+    """Return the JPEG with this XMP in place of any other; raises ValueError if it is not well formed."""
+    segments = list(jpeg_segments(data))
+    scan = segments.pop()[1]
+    if data.find(b"\xff\xd9", scan) < 0:
+        raise ValueError("a JPEG without its end")
+    parts = [data[start:end] for _, start, end in segments if not _is_xmp(data, start, end)]
+    body = _XMP + xmp
+    # JFIF's own segment has to stay the first.
+    place = 1 if segments and segments[0][0] == _JFIF_MARKER else 0
+    parts.insert(place, b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body)
+    return b"".join([data[:2], *parts, data[scan:]])
+
+
+def _jpeg_xmp(data: bytes) -> bytes | None:
+    """Return the XMP of a JPEG, or None; raises ValueError if it is not well formed."""
+    for _, start, end in jpeg_segments(data):
+        if _is_xmp(data, start, end):
+            return data[data.index(_XMP, start) + len(_XMP) : end]
+    return None
+
+
+def _extended_header(chunks: list[tuple[bytes, bytes]]) -> bytearray:
+    """Return the VP8X header of an extended file, or one made from the only chunk of a simple file."""
+    kind, content = chunks[0]
+    if kind == b"VP8X" and len(content) >= _VP8X_SIZE:
+        return bytearray(content)
+    if kind == b"VP8 " and content[3:6] == b"\x9d\x01\x2a" and len(content) >= _VP8X_SIZE:
+        width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", content, 6))
+        flags = 0
+    elif kind == b"VP8L" and content[:1] == b"\x2f" and len(content) >= 5:
+        bits = int.from_bytes(content[1:5], "little")
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+        flags = _ALPHA_FLAG if bits >> 28 & 1 else 0
+    else:
+        raise ValueError("a WebP with an invalid header")
+    sides = (max(side - 1, 0).to_bytes(3, "little") for side in (width, height))
+    return bytearray(bytes([flags, 0, 0, 0]) + b"".join(sides))
+
+
+def _webp_with_xmp(data: bytes, xmp: bytes) -> bytes:
+    """Return the WebP, extended if it was simple, with this XMP in place of any other."""
+    chunks = webp_chunks(data)
+    header = _extended_header(chunks)
+    header[0] |= _XMP_FLAG
+    others = [chunk for chunk in chunks if chunk[0] not in {b"VP8X", b"XMP "}]
+    return webp_file([(b"VP8X", bytes(header)), *others, (b"XMP ", xmp)])
+
+
+def _webp_xmp(data: bytes) -> bytes | None:
+    """Return the XMP of a WebP, or None; raises ValueError if it is not well formed."""
+    return next((content for kind, content in webp_chunks(data) if kind == b"XMP "), None)

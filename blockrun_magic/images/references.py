@@ -21,6 +21,7 @@ __all__ = ["DATA_URI", "URL", "Subject", "find_source", "subject_of"]
 URL = re.compile(r"https?://", re.IGNORECASE)
 DATA_URI = re.compile(r"data:[^,]*+,", re.IGNORECASE)
 _STEP = re.compile(r"""\.(?P<attribute>[^\W\d]\w*+)|\[(?P<index>-?\d{1,9})\]|\[(?P<key>"[^"]*+"|'[^']*+')\]""")
+_CODE = re.compile(r"[()\[\]]")
 _NAME = re.compile(r"[^\W\d]\w*+")
 _FILES_LOOKED_AT = 2000
 _SUGGESTIONS = 4
@@ -196,7 +197,9 @@ def _suggest(text: str, namespace: Mapping[str, object]) -> str:
     near = difflib.get_close_matches(text, variables, _SUGGESTIONS, 0.6)
     close = difflib.get_close_matches(Path(text).name, files, _SUGGESTIONS, 0.6)
     near += [str(folder / name) for name in close]
-    if near and not _STEP.search(text[: -len(Path(text).suffix) or None]):
+    suffix = Path(text).suffix.lower()
+    is_plain = not _CODE.search(text) and (not suffix or suffix in IMAGE_SUFFIXES)
+    if near and is_plain:
         return f"Did you mean {' or '.join(near)}?"
     some = variables[-_SUGGESTIONS:] + [str(folder / name) for name in files[:_SUGGESTIONS]]
     available = f" Images here: {', '.join(some)}." if some else ""

@@ -61,6 +61,7 @@ MAX_UPLOAD_PIXELS = MAX_UPLOAD_SIDE**2
 
 _MAX_SHRINKABLE_PIXELS = 150_000_000
 _KINDS = "Give a path, a URL, a data URI, bytes, a PIL image, an array, a figure or a result of these magics."
+_SHRINK = "Add --shrink, or set it for all cells with `%config BlockrunMagics.shrink = True`"
 _PATH_ADVICE = "Check the path; `~` is your home, and relative paths start in the folder of the notebook's kernel."
 
 
@@ -159,8 +160,8 @@ def _check_size(size: tuple[int, int], subject: Subject, *, shrink: bool) -> Non
     if subject.opened:
         side = f"({MAX_UPLOAD_SIDE}, {MAX_UPLOAD_SIDE})"
         code = subject.pil_code(f"ImageOps.contain({{}}, {side})", "from PIL import ImageOps; ")
-        raise SourceError(f"{message} can be sent.", f"Add --shrink, or run `{code}`")
-    raise SourceError(f"{message} can be sent.", "Add --shrink to fit it into the limit.")
+        raise SourceError(f"{message} can be sent.", f"{_SHRINK}, or run `{code}`")
+    raise SourceError(f"{message} can be sent.", f"{_SHRINK}.")
 
 
 def _shrunk_upload(image: Image.Image, size: tuple[int, int], *, photo: bool = False) -> Upload:

@@ -23,7 +23,7 @@ __all__ = ["InvalidRequest", "order_from", "read_fields"]
 
 _DEFAULT_MODEL: dict[str, str] = {"generate": "google/nano-banana", "edit": "openai/gpt-image-2"}
 _DATA_URI = re.compile(r"data:(image/(?:png|jpeg|jpg|webp));base64,", re.IGNORECASE)
-_FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
+_FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "MPO": "image/jpeg"}
 _MAX_PIXELS = 64_000_000
 _MAX_N = 10
 _MAX_TEXT = 16 * 2**20

@@ -5,15 +5,16 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile
 
-from blockrun_magic.errors import InvalidResponse, StoreError
-from blockrun_magic.images.formats import decode
+from blockrun_magic.errors import InvalidResponse, SourceError, StoreError
+from blockrun_magic.images.formats import decode, load, verify
 from blockrun_magic.images.media_types import media_type_of, suffix_of
 
 FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
@@ -186,3 +187,83 @@ def test_any_bytes_are_a_picture_or_a_refusal(data: bytes) -> None:
         assert error.message  # noqa: PT017  either way is right, and this one has words
     else:
         assert image.size > (0, 0)
+
+
+def png_of(idat: bytes) -> bytes:
+    """Return a PNG of 64 x 64 with right checksums and these bytes as its pixels."""
+    header = struct.pack(">IIBBBBB", 64, 64, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", idat), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
+
+
+HALF: dict[str, bytes] = {
+    "not zlib": png_of(b"no pixels" * 20),
+    "half the rows": png_of(zlib.compress(bytes(193 * 32))),
+    "no pixels": png_of(b""),
+    "unknown filter": png_of(zlib.compress((b"\x09" + bytes(192)) * 64)),
+    "wrong checksum of the pixels": png_of(zlib.compress(bytes(193 * 64))[:-4] + b"abcd"),
+    **{f"half a {form}": encoded(form, size=(200, 150))[:-200] for form in (*FORMATS, "GIF", "TIFF", "BMP")},
+}
+
+
+@pytest.fixture(params=[(False, 89_478_485), (True, None), (True, 10)], ids=["as usual", "lenient", "narrow"])
+def pillow_settings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[bool, int | None]:
+    """Set Pillow's global settings as notebooks do, and return them."""
+    truncated, max_pixels = request.param
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", truncated)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", max_pixels)
+    return truncated, max_pixels
+
+
+@pytest.mark.parametrize("data", HALF.values(), ids=HALF)
+def test_half_an_image_is_none_whatever_pillow_is_set_to(data: bytes, pillow_settings: tuple[bool, int | None]) -> None:
+    """Every pixel is there, or the image is refused; the settings stay the notebook's."""
+    with pytest.raises(SourceError):
+        verify(data)
+
+    assert pillow_settings == (ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS)
+
+
+@pytest.mark.parametrize("form", [*FORMATS, "GIF", "TIFF", "BMP"])
+@pytest.mark.usefixtures("pillow_settings")
+def test_a_whole_image_is_read_whatever_pillow_is_set_to(form: str) -> None:
+    """A low limit of the notebook keeps nothing out."""
+    assert (48, 32) == load(encoded(form), "The image").size
+
+
+def test_the_settings_hold_while_several_threads_decode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first thread to end does not make the others lenient."""
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+
+    def refused(_: int) -> bool:
+        try:
+            verify(HALF["not zlib"])
+        except SourceError:
+            return True
+        return False
+
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(refused, range(200)))
+
+    assert all(results)
+    assert ImageFile.LOAD_TRUNCATED_IMAGES
+
+
+def test_a_jpeg_of_more_scans_than_an_encoder_writes_is_refused() -> None:
+    """Each scan costs a pass over all pixels: sixty bytes more, twenty milliseconds more."""
+    data = encoded_with(progressive=True)
+    start = data.rindex(b"\xff\xda")
+    scan = data[start:-2]
+
+    verify(data)
+    with pytest.raises(SourceError, match="scans"):
+        verify(data[:start] + scan * 101 + b"\xff\xd9")
+
+
+def encoded_with(**options: bool) -> bytes:
+    """Return a JPEG that was saved with these options."""
+    file = io.BytesIO()
+    Image.linear_gradient("L").resize((64, 64)).convert("RGB").save(file, "JPEG", **options)
+    return file.getvalue()

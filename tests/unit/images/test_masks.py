@@ -199,7 +199,7 @@ def test_both_readings_are_named() -> None:
 
 def advised(error: SourceError) -> list[str]:
     """Return the lines of Python in an error's advice."""
-    return [code for code in ADVICE.findall(error.hint) if "=" in code]
+    return [code for code in ADVICE.findall(error.hint) if "=" in code and "%config" not in code]
 
 
 def bad_sources() -> dict[str, Any]:
