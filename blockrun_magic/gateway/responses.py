@@ -24,6 +24,7 @@ from blockrun_magic.errors import (
 )
 from blockrun_magic.gateway.bodies import ImagePayload, Response
 from blockrun_magic.gateway.gateways import Gateway, Payer
+from blockrun_magic.payments.money import scaled
 from blockrun_magic.text import public_url, sanitize
 
 __all__ = [
@@ -172,7 +173,7 @@ def stated_price(body: Any) -> int | None:
     if isinstance(amount, bool) or not isinstance(amount, str | int | float):
         return None
     try:
-        micros = Decimal(str(amount).strip()[:40].removeprefix("$")).scaleb(6)
+        micros = scaled(Decimal(str(amount).strip()[:40].removeprefix("$")), 6)
     except InvalidOperation:
         return None
     return int(micros.to_integral_value()) if micros.is_finite() and 1 <= micros <= _MAX_PRICE else None

@@ -7,13 +7,19 @@ unit. Floats never enter: 0.1 + 0.2 is nobody's idea of a price.
 from __future__ import annotations
 
 import re
-from decimal import Decimal
+from decimal import Context, Decimal
 
 from blockrun_magic.text import MICROS_PER_USD, format_usd
 
-__all__ = ["MICROS_PER_USD", "format_usd", "parse_usd", "to_decimal"]
+__all__ = ["MICROS_PER_USD", "format_usd", "parse_usd", "scaled", "to_decimal"]
 
+_CONTEXT = Context(prec=100, Emin=-999_999, Emax=999_999)
 _AMOUNT = re.compile(r"\$?\s*(\d{1,15}(?:\.\d{0,18})?|\.\d{1,18})\s*(?:usd|usdc|\$)?", re.IGNORECASE | re.ASCII)
+
+
+def scaled(amount: Decimal, places: int) -> Decimal:
+    """Return `amount` times a power of ten, exact whatever the caller's decimal context is."""
+    return amount.scaleb(places, _CONTEXT)
 
 
 def parse_usd(text: str | int | Decimal) -> int:
@@ -27,7 +33,7 @@ def parse_usd(text: str | int | Decimal) -> int:
     match = _AMOUNT.fullmatch(str(text).strip())
     if match is None:
         raise ValueError(f"{text!r} is not an amount in dollars, such as 0.05 or $0.05")
-    micros = Decimal(match[1]).scaleb(6)
+    micros = scaled(Decimal(match[1]), 6)
     if micros != micros.to_integral_value():
         raise ValueError(f"{text!r} is finer than a micro-dollar (six decimals)")
     return int(micros)
@@ -35,4 +41,4 @@ def parse_usd(text: str | int | Decimal) -> int:
 
 def to_decimal(micros: int) -> Decimal:
     """Return micro-dollars as an exact `Decimal` of dollars, six decimals."""
-    return Decimal(micros).scaleb(-6)
+    return scaled(Decimal(micros), -6)

@@ -14,7 +14,7 @@ from typing import Any
 
 from blockrun_magic.gateway.catalog.catalog import DEFAULT_SIZE, Catalog
 from blockrun_magic.gateway.catalog.snapshot import Model, PriceRule, dimensions
-from blockrun_magic.payments.money import to_decimal
+from blockrun_magic.payments.money import scaled, to_decimal
 from blockrun_magic.text import sanitize
 
 __all__ = ["LiveModel", "overlay", "read_models", "to_record"]
@@ -103,7 +103,7 @@ def _micros(dollars: Any) -> int | None:
     if isinstance(dollars, bool) or not isinstance(dollars, str | int | float):
         return None
     try:
-        micros = Decimal(str(dollars)[:40]).scaleb(6)
+        micros = scaled(Decimal(str(dollars)[:40]), 6)
     except InvalidOperation:
         return None
     return int(micros.to_integral_value()) if micros.is_finite() and 1 <= micros <= _MAX_PRICE else None

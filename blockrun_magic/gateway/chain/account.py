@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 from blockrun_magic.errors import GatewayError
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import Gateway
+from blockrun_magic.payments.money import scaled
 from blockrun_magic.text import sanitize
 
 __all__ = ["Charge", "Credit", "Usage", "account_credit", "account_usage"]
@@ -129,7 +130,7 @@ def _micros(dollars: Any, lowest: int = 0) -> int | None:
     if isinstance(dollars, bool) or not isinstance(dollars, str | int | float):
         return None
     try:
-        micros = Decimal(str(dollars)[:40]).scaleb(6)
+        micros = scaled(Decimal(str(dollars)[:40]), 6)
     except InvalidOperation:
         return None
     return round(micros) if micros.is_finite() and lowest <= micros < _MAX_MICROS else None

@@ -43,6 +43,7 @@ __all__ = ["bind_results", "request_options", "resume_purchase", "run_cell"]
 T = TypeVar("T")
 
 _POLL_INTERVAL = 0.25
+_MAX_COPIES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,9 +261,18 @@ def request_options(context: Context, flags: Flags) -> Options:
     )
 
 
+def _copies(images: Sequence[Image.Image]) -> Sequence[Image.Image]:
+    """Return copies of a few images, and for many a sequence that opens each when it is used."""
+    from blockrun_magic.studio.results.images import ChainedImages, StoredImages
+
+    if len(images) > _MAX_COPIES and isinstance(images, ChainedImages | StoredImages):
+        return images.fresh()
+    return [image.copy() for image in images]
+
+
 def bind_results(context: Context, flags: Flags, pictures: Sequence[Image.Image]) -> None:
     """Bind `img`, `imgs` and the name of `--as` to copies: drawing on them leaves the result whole."""
-    images = [image.copy() for image in pictures]
+    images = _copies(pictures)
     settings = context.session.settings
     names: dict[str, object] = {settings.image_name: images[0], settings.images_name: images}
     if flags.name:

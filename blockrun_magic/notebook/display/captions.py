@@ -27,6 +27,7 @@ __all__ = ["caption_of", "quotes_card", "results_card"]
 
 
 _MAX_TABLE = 100
+_MAX_WORDS = 5
 _FINAL = (ContentPolicyViolation, RequestRejected, RequestError, SourceError, BudgetError, WalletError, TermsRefused)
 """Errors that the same request meets again."""
 
@@ -58,10 +59,24 @@ def caption_of(result: ImageResult, saved: Sequence[str] = (), note: str = "") -
     lines += [f"The model read: {text}" for text in revised]
     lines += [f"Saved to {path}" for path in saved]
     lines += [note] if note else []
+    lines += _practice_note(receipt.realm, result.prompt)
     badge = f' <span style="{_BADGE}">PRACTICE</span>' if receipt.realm == "practice" else ""
     first, *others = (to_html(line) for line in lines)
     html = "<br>".join([f"{first}{badge}", *others])
     return Card("\n".join(lines), f'<div style="{_QUIET}">{html}</div>')
+
+
+def _practice_note(realm: str, prompt: str) -> list[str]:
+    """Return a line on words that practice does not draw, so that nobody thinks that a model ignored them."""
+    if realm != "practice":
+        return []
+    from blockrun_magic.practice.painter.scenes import undrawn_words
+
+    words = undrawn_words(prompt)
+    if not words:
+        return []
+    more = f" and {len(words) - _MAX_WORDS} more words" if len(words) > _MAX_WORDS else ""
+    return [f"Practice does not know how to draw: {', '.join(words[:_MAX_WORDS])}{more}. A real model does."]
 
 
 def describe_size(result: ImageResult) -> str:

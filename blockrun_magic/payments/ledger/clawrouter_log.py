@@ -18,6 +18,7 @@ from typing import Any
 from blockrun_magic.files import read_file
 from blockrun_magic.payments.ledger.records import Payment
 from blockrun_magic.payments.ledger.states import State
+from blockrun_magic.payments.money import scaled
 from blockrun_magic.safejson import read_json
 
 __all__ = ["Comparison", "LogEntry", "ProxyPayment", "compare", "read_usage"]
@@ -114,7 +115,7 @@ def _entry(value: Any) -> LogEntry | None:
     cost, model, time = value.get("cost"), value.get("model"), value.get("timestamp")
     if isinstance(cost, bool) or not isinstance(cost, int | float) or not isinstance(model, str):
         return None
-    micros = Decimal(str(cost)).scaleb(6)
+    micros = scaled(Decimal(str(cost)), 6)
     if not micros.is_finite() or not 0 <= micros < 10**12 or not isinstance(time, str):
         return None
     at = datetime.fromisoformat(time)

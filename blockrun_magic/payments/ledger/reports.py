@@ -8,13 +8,13 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any, TextIO, overload
 
 from blockrun_magic.payments.ledger.connection import placeholders
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.states import AT_RISK, State
-from blockrun_magic.payments.money import to_decimal
+from blockrun_magic.payments.money import parse_usd, to_decimal
+from blockrun_magic.text import format_usd
 
 __all__ = ["PaymentList", "Spending", "list_payments", "spending_by_model", "spending_over_time", "spending_summary"]
 
@@ -93,8 +93,12 @@ class PaymentList(Sequence[Mapping[str, Any]]):
     def __len__(self) -> int:
         return len(self._records)
 
+    @property
+    def _total(self) -> int:
+        return sum(parse_usd(record["usd"]) for record in self._records)
+
     def __repr__(self) -> str:
-        return f"<{len(self)} payments, ${sum((record['usd'] for record in self._records), Decimal(0)):f}>"
+        return f"<{len(self)} payments, {format_usd(self._total)}>"
 
     def to_records(self) -> list[dict[str, Any]]:
         """Return a dict for each payment; `usd` is a `Decimal`, `time` an ISO 8601 text in UTC."""

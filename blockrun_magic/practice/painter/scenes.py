@@ -12,7 +12,7 @@ from blockrun_magic.practice.painter.canvas import mix
 if TYPE_CHECKING:
     from blockrun_magic.practice.painter.canvas import RGB
 
-__all__ = ["COLORS", "Palette", "Scene", "read_scene"]
+__all__ = ["COLORS", "Palette", "Scene", "read_scene", "undrawn_words"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +116,20 @@ _SUBJECTS: dict[str, str] = {
     "birds": "bird birds gull gulls seagull seagulls crow crows geese swallows",
     "planet": "planet planets saturn jupiter",
 }
+_PLAIN_WORDS = """
+the and with from into onto over under above below near next behind between beside along across around through
+its his her their your our this that these those there here all some any each every more most many few one two
+three four five six seven eight nine ten very quite rather like while where when which who whose what how not
+are was were has have had being been will can for but out off down upon without within against toward towards
+make makes add put give turn change remove replace keep show picture image photo photograph painting drawing
+sketch illustration poster print art style styled watercolor oil ink pencil digital render realistic
+cinematic detailed high quality resolution beautiful lovely pretty nice great big small large tiny huge little
+old new young fresh soft loose bright deep long short wide tall warm cold calm quiet wild lonely single seen
+view shot close wide angle lens light lights shadow shadows color colors colorful style background foreground
+front back left right center edge edges grain paper texture visible washes fine lines line label standing
+sitting lying running walking looking sleeping flying playing wearing holding just same
+"""
+"""Words that are not missed in an image, and words that describe a style."""
 _DEFAULT_TIMES = ("sunset", "dawn", "golden", "day", "sunset", "night")
 _WORD = re.compile(r"[^\W\d_]+")
 _TRIGGER = re.compile(r"practice:\S+", re.IGNORECASE)
@@ -168,6 +182,14 @@ def read_scene(prompt: str, seed: int) -> Scene:
         land_said=bool(land),
         words=words,
     )
+
+
+def undrawn_words(prompt: str) -> list[str]:
+    """Return the words of a prompt that practice does not draw, in their order; common and short ones are left out."""
+    known = {word for table in (_TIMES, _FEATURES, _SUBJECTS) for listed in table.values() for word in listed.split()}
+    known |= COLORS.keys() | set(_PLAIN_WORDS.split())
+    words = [word.casefold() for word in _WORD.findall(_TRIGGER.sub(" ", prompt))]
+    return [word for word in dict.fromkeys(words) if len(word) > 2 and word not in known]
 
 
 def _missing_land(land: set[str], time: str, chance: random.Random) -> frozenset[str]:

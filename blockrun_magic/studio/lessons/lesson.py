@@ -24,6 +24,7 @@ from blockrun_magic.images.media_types import media_type_of
 from blockrun_magic.images.store import Store
 from blockrun_magic.payments.ledger.records import StoredImage
 from blockrun_magic.safejson import read_json
+from blockrun_magic.studio.results.images import StoredImages
 from blockrun_magic.studio.results.result import ImageResult, Receipt
 
 __all__ = ["FOLDER", "INDEX", "Lesson", "lessons_in", "open_lesson", "write_lesson"]
@@ -84,7 +85,7 @@ class Lesson:
             lesson=self.name,
         )
         files = [self._store.path(kept.file, kept.media_type) for kept in pictures]
-        return ImageResult(entry["request"], receipt, pictures, files, entry["seconds"], images)
+        return ImageResult(entry["request"], receipt, pictures, files, entry["seconds"], StoredImages(files, images))
 
 
 class FlatStore(Store):

@@ -59,9 +59,11 @@ class ImageResults(Sequence[ImageResult]):
         return iter(self._results)
 
     @property
-    def images(self) -> list[Image.Image]:
-        """Every picture of every result, in order."""
-        return [image for result in self._results for image in result.images]
+    def images(self) -> Sequence[Image.Image]:
+        """Every image of every result, in order; each is opened when it is used."""
+        from blockrun_magic.studio.results.images import ChainedImages
+
+        return ChainedImages([result.images for result in self._results])
 
     @property
     def image(self) -> Image.Image:
@@ -158,7 +160,9 @@ class ImageResults(Sequence[ImageResult]):
                 continue
             number, result = next(results)
             facets = known.get(place) or _facets(result.request)
-            cells.append(GridCell(result.images, str(number), facets, (_cost_line(result),), result.prompt))
+            cells.append(
+                GridCell(result.images, str(number), facets, (_cost_line(result), *result.notes), result.prompt)
+            )
         return cells
 
 

@@ -12,6 +12,7 @@ from blockrun_magic.images.store import Store
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.records import Payment, Purchase, StoredImage
 from blockrun_magic.payments.ledger.states import State
+from blockrun_magic.studio.results.images import StoredImages
 from blockrun_magic.studio.results.result import ImageResult, Receipt
 
 if TYPE_CHECKING:
@@ -83,4 +84,4 @@ def result_of(
         cached=cached,
         estimated=paid.estimated,
     )
-    return ImageResult(purchase.request, receipt, stored, files, seconds, images, tuple(notes))
+    return ImageResult(purchase.request, receipt, stored, files, seconds, StoredImages(files, images), tuple(notes))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import Decimal, localcontext
 
 import pytest
 from hypothesis import given
@@ -98,3 +98,13 @@ def test_amounts_are_printed_for_people(amount: int, expected: str) -> None:
 def test_decimals_are_exact_dollars(amount: int) -> None:
     """The edge type holds the same amount, in dollars."""
     assert amount == to_decimal(amount) * 1_000_000
+
+
+def test_amounts_do_not_depend_on_the_callers_decimal_context() -> None:
+    """A context of two digits, as a notebook may set it, rounds no amount."""
+    with localcontext() as context:
+        context.prec = 2
+
+        assert 15_751 == parse_usd("0.015751")
+        assert Decimal("0.015751") == to_decimal(15_751)
+        assert 123_456_789_012_345_123_456 == parse_usd("123456789012345.123456")

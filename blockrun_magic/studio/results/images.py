@@ -1,0 +1,113 @@
+"""Images of results as sequences that open a stored image when it is used, so that many results fit into memory.
+
+An image stays the same object as long as somebody holds it; the latest ones are also held here.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
+from weakref import WeakValueDictionary
+
+from blockrun_magic.errors import StoreError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["ChainedImages", "StoredImages"]
+
+_MAX_HELD = 40_000_000
+"""Bytes of the images that are held although nobody else holds them."""
+_tokens = itertools.count()
+_lock = threading.Lock()
+_held: OrderedDict[tuple[int, int], Image.Image] = OrderedDict()
+
+
+class StoredImages(Sequence["Image.Image"]):
+    """The images of `files`, opened when they are used; `opened` are those that are in memory already.
+
+    Raises StoreError on use where a file is gone or damaged.
+    """
+
+    def __init__(self, files: Sequence[Path], opened: Sequence[Image.Image] = ()) -> None:
+        self._files = tuple(files)
+        self._token = next(_tokens)
+        self._alive: WeakValueDictionary[int, Image.Image] = WeakValueDictionary()
+        for index, image in enumerate(opened):
+            self._keep(index, image)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    @overload
+    def __getitem__(self, index: int) -> Image.Image: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Image.Image]: ...
+    def __getitem__(self, index: int | slice) -> Image.Image | list[Image.Image]:
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        place = range(len(self._files))[index]
+        image = self._alive.get(place)
+        if image is None:
+            image = self._open(self._files[place])
+        self._keep(place, image)
+        return image
+
+    def fresh(self) -> StoredImages:
+        """Return the same images as objects of their own: a change to one is not seen here."""
+        return StoredImages(self._files)
+
+    def __del__(self) -> None:
+        for place in range(len(self._files)):
+            _held.pop((self._token, place), None)
+
+    def _open(self, path: Path) -> Image.Image:
+        from blockrun_magic.images.formats import decode
+
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise StoreError(f"{path} cannot be read: {error.strerror}.", "Run its cell again.") from error
+        return decode(data, StoreError, f"The stored image {path}", "Run its cell with --fresh to buy another take.")
+
+    def _keep(self, place: int, image: Image.Image) -> None:
+        """Hold `image`, and let go of those that were used longest ago."""
+        self._alive[place] = image
+        with _lock:
+            _held[self._token, place] = image
+            _held.move_to_end((self._token, place))
+            while len(_held) > 1 and sum(map(_size, _held.values())) > _MAX_HELD:
+                _held.popitem(last=False)
+
+
+class ChainedImages(Sequence["Image.Image"]):
+    """Several sequences of images as one."""
+
+    def __init__(self, parts: Sequence[Sequence[Image.Image]]) -> None:
+        self._parts = tuple(parts)
+        self._places = [(part, index) for part in parts for index in range(len(part))]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> Image.Image: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Image.Image]: ...
+    def __getitem__(self, index: int | slice) -> Image.Image | list[Image.Image]:
+        if isinstance(index, slice):
+            return [part[place] for part, place in self._places[index]]
+        part, place = self._places[index]
+        return part[place]
+
+    def fresh(self) -> ChainedImages:
+        """Return the same images as objects of their own: a change to one is not seen here."""
+        return ChainedImages([part.fresh() if isinstance(part, StoredImages) else part[:] for part in self._parts])
+
+
+def _size(image: Image.Image) -> int:
+    return image.width * image.height * max(1, len(image.getbands()))

@@ -1,0 +1,115 @@
+"""Images of results: opened when they are used, the same object while somebody holds it, and few of them in memory."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from blockrun_magic.errors import StoreError
+from blockrun_magic.studio.results import images as module
+from blockrun_magic.studio.results.grid import GridCell, axes_of, grid_html, varying
+from blockrun_magic.studio.results.images import ChainedImages, StoredImages
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    """Return twenty files, each of its own color."""
+    paths = []
+    for number in range(20):
+        paths.append(tmp_path / f"{number}.png")
+        Image.new("RGB", (1024, 1024), (number, 0, 0)).save(paths[-1])
+    return paths
+
+
+def test_an_image_is_opened_when_it_is_used(files: list[Path]) -> None:
+    """Any index, slice and iteration gives the file's pixels."""
+    stored = StoredImages(files)
+
+    assert 20 == len(stored)
+    assert (3, 0, 0) == stored[3].getpixel((0, 0))
+    assert (19, 0, 0) == stored[-1].getpixel((0, 0))
+    assert [4, 5] == [image.getpixel((0, 0))[0] for image in stored[4:6]]
+    assert list(range(20)) == [image.getpixel((0, 0))[0] for image in stored]
+
+
+def test_a_held_image_stays_the_same_object(files: list[Path]) -> None:
+    """A change to it is seen as long as somebody holds it."""
+    stored = StoredImages(files)
+    first = stored[0]
+    first.putpixel((0, 0), (9, 9, 9))
+    for image in stored:
+        image.load()
+
+    assert first is stored[0]
+    assert (9, 9, 9) == stored[0].getpixel((0, 0))
+    assert (0, 0, 0) == stored.fresh()[0].getpixel((0, 0))
+
+
+def test_few_images_are_held(files: list[Path]) -> None:
+    """After all were used, what is held here is within the budget, and nothing when the sequence is gone."""
+    before = set(module._held)
+    stored = StoredImages(files)
+    for image in stored:
+        image.load()
+    ours = [image for key, image in module._held.items() if key not in before]
+
+    assert 0 < sum(image.width * image.height * 3 for image in ours) <= module._MAX_HELD
+    del stored, image, ours
+    gc.collect()
+    assert set(module._held) <= before
+
+
+def test_a_missing_file_is_an_error_of_ours(files: list[Path]) -> None:
+    """A file that was removed meanwhile is named."""
+    stored = StoredImages(files)
+    files[2].unlink()
+
+    with pytest.raises(StoreError, match=r"2\.png"):
+        stored[2]
+
+
+def test_several_sequences_are_one(files: list[Path]) -> None:
+    """Results of several images each are numbered through."""
+    chained = ChainedImages([StoredImages(files[:2]), StoredImages(files[2:5])])
+
+    assert [0, 1, 2, 3, 4] == [image.getpixel((0, 0))[0] for image in chained]
+    assert [3, 4] == [image.getpixel((0, 0))[0] for image in chained[-2:]]
+    assert [0, 1, 2, 3, 4] == [image.getpixel((0, 0))[0] for image in chained.fresh()]
+
+
+def noise(side: int) -> Image.Image:
+    """Return an image that compresses badly."""
+    return Image.effect_noise((side, side), 120).convert("RGB")
+
+
+@pytest.mark.parametrize("count", [1, 4, 12])
+def test_an_image_of_a_grid_has_at_most_60_kilobytes(count: int) -> None:
+    """Noise, too, is made small enough; every image is an element of its own."""
+    cells = [GridCell((noise(1024),), str(number), {"n": str(number)}, (), "noise") for number in range(count)]
+    html = grid_html(cells, 768)
+
+    assert count == html.count("<img ")
+    assert len(html) < count * 60_000
+
+
+def test_two_names_that_vary_are_axes() -> None:
+    """Rows and columns exist where every combination is there once."""
+    facets = [{"model": model, "size": size, "n": "1"} for model in "ab" for size in "xyz"]
+
+    assert ["model", "size"] == varying(facets)
+    assert ("model", "size") == axes_of(facets)
+    assert None is axes_of(facets[:-1])
+    assert None is axes_of([{"model": "a"}, {"model": "b"}])
+
+
+def test_a_grid_shows_no_html_of_a_prompt() -> None:
+    """What a prompt or an error contains is text."""
+    cell = GridCell((), "0", {"prompt": "<b>x</b>"}, ("$1 and $2",), '"><script>', failed="<i>no</i>")
+    html = grid_html([cell, GridCell((noise(64),), "1", {"prompt": "y"}, (), '"><script>')], 128)
+
+    assert "<script" not in html
+    assert "<b>x" not in html
+    assert "<i>" not in html
