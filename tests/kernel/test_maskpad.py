@@ -353,7 +353,7 @@ def test_a_notebook_paints_and_edits(kernel: Kernel, gateway: PracticeServer) ->
     paid = paid_to(gateway.url)
     refused = kernel.run(edit)
 
-    assert "The mask is all black: nothing is painted yet." == refused.error[0]
+    assert 2 == len(refused.error)
     assert paid == paid_to(gateway.url)
 
     paint_in_kernel(kernel, "sky", ink(spot((1024, 1024), (100, 200, 500, 400))))
