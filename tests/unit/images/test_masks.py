@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import io
 import re
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from PIL import Image
 from blockrun_magic.errors import SourceError
 from blockrun_magic.images.conversion import to_upload
 from blockrun_magic.images.source import find_source, open_mask, read_mask, read_upload
+from harness import ROOT
 from harness.corpus import SIZE, card, encoded
 
 TOP = np.zeros((SIZE[1], SIZE[0]), bool)
@@ -278,3 +280,33 @@ def test_a_mask_that_is_loaded_into_a_painter_may_be_empty() -> None:
     assert (0, 0) == open_mask(Image.new("L", SIZE), SIZE).getextrema()
     with pytest.raises(SourceError):
         open_mask(Image.new("L", (9, 5)), SIZE)
+
+
+# The page "Your images and masks"
+
+
+def drawn() -> Any:
+    """Return the script that draws the page's pictures."""
+    spec = importlib.util.spec_from_file_location("draw_masks", ROOT / "docs" / "draw_masks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+PAGE = drawn()
+
+
+@pytest.mark.parametrize("name", PAGE.taken())
+def test_what_the_page_shows_as_a_mask_is_one(name: str) -> None:
+    """Each picture under "What a mask means" means the sky, and is on the page."""
+    assert PAGE.sky().tobytes() == sent(PAGE.taken()[name], PAGE.photo()).tobytes()
+    assert f"masks/{name}.png" in (ROOT / "docs" / "images-and-masks.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", PAGE.refused())
+def test_what_the_page_shows_as_refused_is(name: str) -> None:
+    """Each picture under "Masks that are refused"."""
+    assert refusal(PAGE.refused()[name], PAGE.photo())
+    assert f"masks/{name}.png" in (ROOT / "docs" / "images-and-masks.md").read_text("utf-8")
