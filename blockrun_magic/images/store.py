@@ -20,6 +20,7 @@ from blockrun_magic.images.media_types import suffix_of
 __all__ = ["Store", "StoredFile", "write_temporary"]
 
 _MAX_BYTES = 256 * 1024 * 1024
+_MAX_FILE = 256 * 1024 * 1024
 _SPACE_PER_IMAGE = 16 * 1024 * 1024
 
 
@@ -109,7 +110,7 @@ class Store:
             data = read_file(path, _MAX_BYTES)
         except OSError as error:
             raise StoreError(
-                f"The stored image {path} cannot be read: {error.strerror}.",
+                f"The stored image {path} cannot be read: {error.strerror or error}.",
                 "Restore it from a backup, or buy another take with --fresh.",
             ) from error
         if hashlib.sha256(data).hexdigest() != digest:

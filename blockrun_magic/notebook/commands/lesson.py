@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import os
-import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from blockrun_magic.errors import LessonError, UsageError, WalletError
-from blockrun_magic.files import read_file
 from blockrun_magic.notebook.commands.arguments import Argument, Arguments, Command
 from blockrun_magic.notebook.commands.wallet.keys import wallets_here
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Card, Message
-from blockrun_magic.studio.lessons.archive import _unpack
+from blockrun_magic.payments.secrets import Secret
+from blockrun_magic.studio.lessons.archive import pack_lesson, unpack_lesson
 from blockrun_magic.studio.lessons.lesson import FOLDER, open_lesson, write_lesson
+from blockrun_magic.studio.lessons.secret_scan import check_no_secrets, secrets_of_user
+from blockrun_magic.studio.results.result import ImageResult
 from blockrun_magic.text import quoted
+from blockrun_magic.wiring import ENVIRON, blockrun_home
 
 __all__ = ["LESSON"]
-
-_MAX_NOTEBOOK = 200_000_000
-_PAYMENT_HEADERS = ("PAYMENT-SIGNATURE", "X-PAYMENT")
 
 
 def _which(context: Context, _arguments: Arguments) -> Card:
@@ -36,32 +36,21 @@ def _which(context: Context, _arguments: Arguments) -> Card:
 def _export(context: Context, arguments: Arguments) -> Card:
     target, notebook, strict = _export_arguments(arguments)
     if target.exists():
-        raise UsageError(f"{target} exists already.", "Nothing was written over. Choose another name, or remove it.")
+        raise UsageError(f"{target} exists already.", "Choose another name, or remove the file.")
     studio, _ = context.session.studio_and_gateway()
     results = [result for key in list(studio.delivered) if (result := studio.stored_result(*key)) is not None]
     if not results:
         raise LessonError(
-            "This kernel has made no picture yet.", "Run the notebook's cells first; kept ones cost nothing."
+            "This kernel has made no image yet.", "Run the notebook's cells first; stored images cost nothing."
         )
-    _check_no_secrets(notebook)
-    draft = target.with_name(f".{target.name}.part")
+    check_no_secrets(notebook, _own_secrets(), _own_digests(results))
     with TemporaryDirectory() as place:
         folder = Path(place) / f"{target.stem}{FOLDER}"
-        made = write_lesson(folder, results, strict=strict)
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED) as archive:
-                archive.write(notebook, f"{target.stem}.ipynb")
-                for path in sorted(folder.iterdir()):
-                    archive.write(path, f"{folder.name}/{path.name}")
-            draft.replace(target)
-        except OSError as error:
-            raise LessonError(f"{target} cannot be written: {error}.", "Choose another place for it.") from error
-        finally:
-            draft.unlink(missing_ok=True)
+        lesson = write_lesson(folder, results, strict=strict)
+        pack_lesson(target, notebook, folder)
     size = target.stat().st_size / 1e6
     lines = [
-        f"{target}: {notebook.name} with {len(made)} answers, {size:.1f} MB.",
+        f"{target}: {notebook.name} with {len(lesson)} answers, {size:.1f} MB.",
         "Who unpacks it, or says `%blockrun lesson open`, has the same pictures for $0, offline and without a wallet.",
     ]
     return Message("\n".join(lines))
@@ -73,13 +62,13 @@ def _export_arguments(arguments: Arguments) -> tuple[Path, Path, bool]:
         raise UsageError(
             f"{quoted(target)} is not the name of a ZIP file.", "For example: %blockrun lesson export fox.zip."
         )
-    return Path(target).expanduser(), _notebook(arguments["--notebook"]), bool(arguments["--strict"])
+    return _absolute_path(target), _notebook(arguments["--notebook"]), bool(arguments["--strict"])
 
 
 def _notebook(named: str | None) -> Path:
     """Return the notebook to pack: the one that is named, the one that runs, or the only one here."""
     if named is not None:
-        path = Path(named).expanduser()
+        path = _absolute_path(named)
         if not path.is_file():
             raise UsageError(f"There is no notebook {path}.", "Save it first, and check its name.")
         return path
@@ -92,30 +81,27 @@ def _notebook(named: str | None) -> Path:
     raise UsageError("It is not clear which notebook this is.", "Save it, and name it: --notebook NAME.ipynb.")
 
 
-def _check_no_secrets(notebook: Path) -> None:
-    """Raise LessonError where the notebook holds a key of this user, or a payment header."""
-    try:
-        text = read_file(notebook, _MAX_NOTEBOOK).decode("utf-8", "replace")
-    except OSError as error:
-        raise LessonError(f"{notebook} cannot be read: {error.strerror}.", "Name another with --notebook.") from error
-    said = text.lower()
-    keys = [os.environ.get(name, "") for name in ("SOLANA_WALLET_KEY", "BLOCKRUN_API_KEY", "BLOCKRUN_WALLET_KEY")]
-    found = any(len(key) > 20 and key.removeprefix("0x").lower() in said for key in keys)
-    for _, kept in wallets_here():
-        if not isinstance(kept, WalletError) and not kept.locked:
-            found |= str(kept.sealed_key().reveal()).removeprefix("0x").lower() in said
-    del keys
-    if found or any(f'"{header}": "' in text for header in _PAYMENT_HEADERS):
-        raise LessonError(
-            "The notebook holds a key, or a payment header.", "Remove it there, save, and move the money of that key."
-        )
+def _own_secrets() -> list[Secret]:
+    """Return every secret of this user: variables, key files, and the wallets that are unlocked."""
+    found = secrets_of_user(ENVIRON, Path.home(), blockrun_home())
+    for _, wallet in wallets_here():
+        if not isinstance(wallet, WalletError) and not wallet.locked:
+            found.append(wallet.sealed_key())
+    return found
+
+
+def _own_digests(results: Sequence[ImageResult]) -> set[str]:
+    """Return the transactions and digests that a notebook with `results` may show."""
+    texts = {text for result in results for text in (result.receipt.transaction, result.receipt.request_digest) if text}
+    files = {stored.file for result in results for stored in result.stored}
+    return {text.removeprefix("sha256:") for text in texts | files}
 
 
 def _open(context: Context, arguments: Arguments) -> Card:
-    path = Path(arguments["FILE.zip"]).expanduser()
+    path = _absolute_path(arguments["FILE.zip"])
     lines: list[str] = []
     if path.suffix.lower() == ".zip":
-        path, lines = _unpack(path)
+        path, lines = unpack_lesson(path)
     studio = context.session.studio
     found = open_lesson(path)
     studio.lessons = [found, *(known for known in studio.lessons if known.name != found.name)]
@@ -126,10 +112,18 @@ def _open(context: Context, arguments: Arguments) -> Card:
 
 
 def _close(context: Context, _arguments: Arguments) -> Card:
-    studio, _ = context.session.studio_and_gateway()
-    names = ", ".join(found.name for found in studio.lessons)
-    studio.lessons = []
+    names = ", ".join(context.session.close_lessons())
     return Message(f"Closed: {names}." if names else "No lesson is open.")
+
+
+def _absolute_path(text: str) -> Path:
+    """Return the absolute path of `text`, as typed; raises UsageError for one that no file can have."""
+    try:
+        path = Path(text).expanduser().absolute()
+        path.exists()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UsageError(f"{quoted(text)} is not a path: {error}.", "Check the name.") from error
+    return path
 
 
 LESSON = Command(

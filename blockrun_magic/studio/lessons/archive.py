@@ -1,56 +1,175 @@
-"""Lesson archives: ZIP files, packed and unpacked within limits."""
+"""Lesson archives: ZIP files, packed and unpacked within limits, all or nothing."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
+import secrets
+import shutil
+import stat
 import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
-from blockrun_magic.errors import LessonError
-from blockrun_magic.studio.lessons.lesson import FOLDER, INDEX
-from blockrun_magic.text import quoted
+from blockrun_magic.errors import LessonError, SourceError
+from blockrun_magic.files import write_atomically
+from blockrun_magic.images.formats import verify
+from blockrun_magic.images.media_types import media_type_of, suffix_of
+from blockrun_magic.safejson import read_json
+from blockrun_magic.studio.lessons.lesson import FOLDER, INDEX, MAX_IMAGE, MAX_INDEX, open_lesson
+from blockrun_magic.text import quoted, sanitize
 
-__all__ = []
+__all__ = ["pack_lesson", "unpack_lesson"]
 
-
-_MAX_BYTES = 2_000_000_000
-
-
-_NAME = r"[^/\\:.][^/\\:]*"
-
-
+_MAX_ENTRIES = 5000
+_MAX_TOTAL = 1024 * 1024 * 1024
+_MAX_NOTEBOOK = 100 * 1024 * 1024
+_CHUNK = 1024 * 1024
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_NAME = r"[^/\\:.\0][^/\\:\0]*"
 _ENTRY = re.compile(rf"{_NAME}\.ipynb|{_NAME}{re.escape(FOLDER)}/(?:{INDEX}|[0-9a-f]{{64}}\.(?:png|jpg|webp))")
+_AGAIN = "Get the lesson again from where it came."
 
 
-def _unpack(archive: Path) -> tuple[Path, list[str]]:
-    """Unpack a lesson beside its ZIP file, never over a file that is another; return its folder, and what to say."""
+def pack_lesson(target: Path, notebook: Path, folder: Path) -> None:
+    """Write `notebook` and the lesson in `folder` as the new ZIP file `target`; raises LessonError."""
+    draft = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}")
     try:
-        with zipfile.ZipFile(archive) as packed:
-            entries = packed.infolist()
-            if sum(entry.file_size for entry in entries) > _MAX_BYTES:
-                raise LessonError(f"{archive} is unreasonably large.", "Get the lesson again from where it came.")
-            places = {entry.filename: _place_of(entry.filename, archive) for entry in entries}
-            lines = [_put(place, packed.read(name)) for name, place in places.items()]
-    except (OSError, zipfile.BadZipFile) as error:
-        raise LessonError(f"{archive} cannot be unpacked: {error}.", "Check its name, or get it again.") from error
-    folder = next((place.parent for place in places.values() if place.name == INDEX), None)
-    if folder is None:
-        raise LessonError(f"{archive} holds no lesson.", "`%blockrun lesson export FILE.zip` makes one.")
-    notebooks = [f"Its notebook is {place}." for place in places.values() if place.suffix == ".ipynb"]
-    return folder, [*notebooks, *filter(None, lines)]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(draft, "x", zipfile.ZIP_DEFLATED) as archive:
+            archive.write(notebook, f"{target.stem}.ipynb")
+            for path in sorted(folder.iterdir()):
+                archive.write(path, f"{target.stem}{FOLDER}/{path.name}")
+        if os.path.lexists(target):
+            raise LessonError(f"{target} exists already.", "Choose another name, or remove the file.")
+        draft.replace(target)
+    except (OSError, ValueError) as error:
+        raise LessonError(f"{target} cannot be written: {error}.", "Choose another path.") from error
+    finally:
+        draft.unlink(missing_ok=True)
 
 
-def _place_of(name: str, archive: Path) -> Path:
-    """Return where an entry of a lesson belongs; raises LessonError for a name that no lesson has."""
-    if _ENTRY.fullmatch(name) is None:
-        raise LessonError(f"{archive} holds {quoted(name)}, which no lesson has.", "Nothing was unpacked.")
-    return archive.parent.joinpath(*name.split("/"))
+def unpack_lesson(archive: Path) -> tuple[Path, list[str]]:
+    """Unpack a lesson beside its ZIP file; return its folder, and notes about files that were there before.
+
+    Every entry is checked before any is put in place: size, name, hash, format, and the index that names them. An
+    existing file is never overwritten. Raises LessonError, and then nothing has been written.
+    """
+    archive = archive.absolute()
+    draft = archive.parent / f".{archive.name[:100]}.{secrets.token_hex(4)}"
+    try:
+        with _opened(archive) as packed:
+            names = _names(packed, archive)
+            draft.mkdir(mode=0o700)
+            _extract(packed, names, draft)
+        folder = next((Path(name).parent for name in names if name.endswith(f"/{INDEX}")), None)
+        if folder is None:
+            raise LessonError(f"{archive} is not a lesson.", "`%blockrun lesson export FILE.zip` makes one.")
+        open_lesson(draft / folder)
+        notes = _put_in_place(draft, archive.parent, names)
+    except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, ValueError, EOFError, NotImplementedError) as error:
+        reason = sanitize(error, 120) or type(error).__name__
+        raise LessonError(f"{archive} cannot be unpacked: {reason}.", f"Nothing was written. {_AGAIN}") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    notebooks = [f"Its notebook is {archive.parent / name}." for name in names if name.endswith(".ipynb")]
+    return archive.parent / folder, [*notebooks, *notes]
 
 
-def _put(place: Path, content: bytes) -> str:
-    """Write a file that is not there yet; return what to say where another one is."""
-    if place.exists():
-        return "" if place.read_bytes() == content else f"{place} was there already, and is another: it stays as it is."
-    place.parent.mkdir(exist_ok=True)
-    place.write_bytes(content)
-    return ""
+@contextmanager
+def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
+    descriptor = os.open(archive, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError("it is not a regular file")
+        with zipfile.ZipFile(file) as packed:
+            yield packed
+
+
+def _names(packed: zipfile.ZipFile, archive: Path) -> list[str]:
+    """Return the names of the entries; raises LessonError for an archive that no export has made."""
+    entries = packed.infolist()
+    names = [entry.filename for entry in entries]
+    for entry in entries:
+        if _ENTRY.fullmatch(entry.filename) is None or names.count(entry.filename) > 1:
+            raise LessonError(f"{archive} contains {quoted(entry.filename)}, which no lesson has.", _AGAIN)
+        if entry.flag_bits & 1 or entry.compress_type not in _METHODS or stat.S_ISLNK(entry.external_attr >> 16):
+            raise LessonError(f"{archive} contains an entry that is encrypted or packed in an unknown way.", _AGAIN)
+        if len(entries) > _MAX_ENTRIES or entry.file_size > _limit(entry.filename):
+            raise LessonError(f"{archive} is too large.", _AGAIN)
+    if len({name.split("/")[0] for name in names if "/" in name}) > 1:
+        raise LessonError(f"{archive} contains more than one lesson.", _AGAIN)
+    return names
+
+
+def _limit(name: str) -> int:
+    if name.endswith(".ipynb"):
+        return _MAX_NOTEBOOK
+    return MAX_INDEX if name.endswith(INDEX) else MAX_IMAGE
+
+
+def _extract(packed: zipfile.ZipFile, names: list[str], draft: Path) -> None:
+    left = _MAX_TOTAL
+    for name in names:
+        place = draft.joinpath(*name.split("/"))
+        place.parent.mkdir(exist_ok=True)
+        with packed.open(name) as source, place.open("xb") as target:
+            left -= _copy(source, target, min(left, _limit(name)))
+        _check_entry(name, place)
+
+
+def _copy(source: IO[bytes], target: IO[bytes], limit: int) -> int:
+    """Copy at most `limit` bytes and return their number; raises ValueError for more, whatever the archive says."""
+    count = 0
+    while part := source.read(_CHUNK):
+        count += len(part)
+        if count > limit:
+            raise ValueError("an entry is too large")
+        target.write(part)
+    return count
+
+
+def _check_entry(name: str, place: Path) -> None:
+    """Raise ValueError unless an extracted file is what its name says: a notebook, an index or that very image."""
+    data = place.read_bytes()
+    if name.endswith(".ipynb"):
+        notebook = read_json(data)
+        if not isinstance(notebook, dict) or not isinstance(notebook.get("cells"), list):
+            raise ValueError("its notebook is not a notebook")
+    elif not name.endswith(INDEX):
+        media_type = media_type_of(data)
+        if (
+            hashlib.sha256(data).hexdigest() != place.stem
+            or media_type is None
+            or suffix_of(media_type) != place.suffix
+        ):
+            raise ValueError("an image is not the one that its name says")
+        try:
+            verify(data)
+        except SourceError as error:
+            raise ValueError(error.message) from error
+
+
+def _put_in_place(draft: Path, folder: Path, names: list[str]) -> list[str]:
+    """Move the files to `folder`, the index last; take all of them back if one cannot be moved."""
+    notes, moved = [], []
+    try:
+        for name in sorted(names, key=lambda name: name.endswith(INDEX)):
+            source, place = draft.joinpath(*name.split("/")), folder.joinpath(*name.split("/"))
+            place.parent.mkdir(exist_ok=True)
+            data = source.read_bytes()
+            try:
+                write_atomically(place, data, exclusive=True, durable=False)
+                moved.append(place)
+            except FileExistsError:
+                if not (place.is_file() and place.stat().st_size == len(data) and place.read_bytes() == data):
+                    notes.append(f"{place} already exists with different contents; it was not overwritten.")
+    except BaseException:
+        for place in moved:
+            place.unlink(missing_ok=True)
+        raise
+    return notes

@@ -11,6 +11,7 @@ There is neither a key nor a payment header in it: a receipt names the payer's t
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from blockrun_magic.errors import LessonError, StoreError
-from blockrun_magic.files import read_file
+from blockrun_magic.files import read_bounded, read_file, write_atomically
 from blockrun_magic.images.formats import decode
 from blockrun_magic.images.media_types import media_type_of
 from blockrun_magic.images.store import Store
@@ -26,8 +27,9 @@ from blockrun_magic.payments.ledger.records import StoredImage
 from blockrun_magic.safejson import read_json
 from blockrun_magic.studio.results.images import StoredImages
 from blockrun_magic.studio.results.result import ImageResult, Receipt
+from blockrun_magic.text import sanitize
 
-__all__ = ["FOLDER", "INDEX", "Lesson", "lessons_in", "open_lesson", "write_lesson"]
+__all__ = ["FOLDER", "INDEX", "MAX_IMAGE", "MAX_INDEX", "Lesson", "lessons_in", "open_lesson", "write_lesson"]
 
 _MAX_IMAGE = 256_000_000
 FOLDER = ".pictures"
@@ -35,7 +37,10 @@ FOLDER = ".pictures"
 INDEX = "lesson.json"
 _FORMAT = 1
 _KINDS = ("image/png", "image/jpeg", "image/webp")
-_MAX_INDEX = 50_000_000
+MAX_INDEX = 50 * 1024 * 1024
+MAX_IMAGE = 64 * 1024 * 1024
+_MAX_SIDE = 100_000
+_CLOSE = "`%blockrun lesson close` continues without it; until then nothing is bought."
 _FILE = re.compile(r"[0-9a-f]{64}")
 _RECEIPT = {
     "amount": "amount",
@@ -63,7 +68,7 @@ class Lesson:
         return len(self._answers)
 
     def take_of(self, digest: str, take: int | None) -> int | None:
-        """Return the take of this request that is in the lesson: the one that is meant, else the first."""
+        """Return the take of this request that is in the lesson: `take` if given, else the first one."""
         takes = sorted(known for asked, known in self._answers if asked == digest)
         return next((known for known in takes if take in (None, known)), None)
 
@@ -72,7 +77,12 @@ class Lesson:
         entry = self._answers[digest, take]
         pictures = [StoredImage(**picture) for picture in entry["pictures"]]
         images = [
-            decode(self._store.get(kept.file, kept.media_type), StoreError, "The lesson's picture", "Unpack it anew.")
+            decode(
+                self._store.get(kept.file, kept.media_type),
+                StoreError,
+                "The lesson's image",
+                "Unpack the lesson again.",
+            )
             for kept in pictures
         ]
         receipt = Receipt(
@@ -102,32 +112,61 @@ def lessons_in(folder: Path) -> list[Lesson]:
 
 
 def open_lesson(folder: Path) -> Lesson:
-    """Return the lesson whose pictures are in `folder`; raises LessonError when that is none."""
+    """Return the lesson whose images are in `folder`; raises LessonError if it is not one, or is damaged."""
+    folder = folder.absolute()
     path = folder / INDEX
     try:
-        content = read_json(read_file(path, _MAX_INDEX))
+        content = read_json(read_bounded(path, MAX_INDEX))  # cut short, a longer one is no JSON
         if content["format"] != _FORMAT:
-            raise LessonError(f"{path} was written by a newer version.", "Run `%pip install --upgrade blockrun-magic`.")
-        answers = {(entry["request_digest"], entry["take"]): _checked(entry) for entry in content["answers"]}
-        return Lesson(str(content["name"]), content["missing"] == "error", FlatStore(folder), answers)
+            raise LessonError(f"{path} was written by a newer version.", f"Upgrade blockrun-magic. {_CLOSE}")
+        answers = {}
+        for entry in content["answers"]:
+            _check_entry(entry)
+            answers[entry["request_digest"], entry["take"]] = entry
+        return Lesson(sanitize(content["name"], 100), content["missing"] == "error", FlatStore(folder), answers)
     except OSError as error:
         raise LessonError(
-            f"There is no lesson in {folder}: {error.strerror}.", "Name the ZIP file, or its .pictures folder."
+            f"There is no lesson in {folder}: {error.strerror or error}.",
+            f"Name the ZIP file, or its .pictures folder. {_CLOSE}",
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise LessonError(f"{path} cannot be read ({error}).", "Get the lesson again from where it came.") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = sanitize(error, 100)
+        raise LessonError(f"The lesson {path} is damaged: {reason}.", f"Get the lesson again. {_CLOSE}") from error
 
 
-def _checked(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+def _check_entry(entry: Mapping[str, Any]) -> None:
+    """Raise ValueError, KeyError or TypeError unless every field of an answer has its type."""
+    _check_types(entry, request_digest=str, id=str, take=int, request=dict, receipt=dict, pictures=list)
+    _check_types(entry["request"], prompt=str, model=str, size=str, n=int, image=list)
+    if not {"quality", "mask"} <= entry["request"].keys():
+        raise ValueError("a request is incomplete")
+    receipt = entry["receipt"]
+    _check_types(receipt, amount=int, realm=str, gateway=str)
+    if {*_RECEIPT} - receipt.keys() or not _is_number(receipt["bought_at"]) or not _is_number(entry["seconds"]):
+        raise ValueError("a receipt is incomplete")
+    if not all(isinstance(receipt[name], str | None) for name in ("network", "transaction")):
+        raise ValueError("a receipt is not valid")
+    if entry["take"] < 1 or entry["request"]["n"] < 1 or not entry["pictures"]:
+        raise ValueError("an answer has no images")
     for picture in entry["pictures"]:
-        if not _FILE.fullmatch(picture["file"]) or picture["media_type"] not in _KINDS:
-            raise ValueError("it names a file that is no picture")
-        StoredImage(**picture)
-    if {*_RECEIPT} - {*entry["receipt"]} or not isinstance(entry["receipt"]["amount"], int):
-        raise ValueError("a receipt is not whole")
-    if {"prompt", "model", "size", "quality", "n", "image", "mask"} - {*entry["request"]}:
-        raise ValueError("a request is not whole")
-    return entry
+        _check_types(picture, file=str, media_type=str, width=int, height=int)
+        stored = StoredImage(**picture)
+        if not _FILE.fullmatch(stored.file) or stored.media_type not in _KINDS:
+            raise ValueError("it names a file that is not an image")
+        if not (0 < stored.width <= _MAX_SIDE and 0 < stored.height <= _MAX_SIDE):
+            raise ValueError("an image has no size")
+        if not isinstance(stored.revised_prompt, str | None):
+            raise ValueError("a revised prompt is not text")  # noqa: TRY004  of JSON, not of an argument
+
+
+def _check_types(fields: Mapping[str, Any], **types: type) -> None:
+    for name, kind in types.items():
+        if not isinstance(fields[name], kind) or isinstance(fields[name], bool):
+            raise ValueError(f"{name} is not valid")  # noqa: TRY004  of JSON, not of an argument
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def write_lesson(folder: Path, results: Sequence[ImageResult], *, strict: bool) -> Lesson:
@@ -135,6 +174,7 @@ def write_lesson(folder: Path, results: Sequence[ImageResult], *, strict: bool) 
 
     What is in the folder already, and not among the results, stays.
     """
+    folder = folder.absolute()
     store = FlatStore(folder)
     name = folder.name.removesuffix(FOLDER)
     try:
@@ -143,11 +183,12 @@ def write_lesson(folder: Path, results: Sequence[ImageResult], *, strict: bool) 
             for kept, path in zip(result.stored, result.files, strict=True):
                 data = read_file(path, _MAX_IMAGE)
                 if media_type_of(data) is None:
-                    raise LessonError(f"{path} is no picture any more.", "Run its cell again, then export.")
+                    raise LessonError(f"{path} is not an image.", "Run its cell again, then export.")
                 store.put(data, kept.media_type)
         answers = [_entry(result) for result in results]
         content = {"format": _FORMAT, "name": name, "missing": "error" if strict else "practice", "answers": answers}
-        (folder / INDEX).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        write_atomically(folder / INDEX, text.encode("utf-8", "backslashreplace"), durable=False)
     except OSError as error:
         raise LessonError(f"The lesson cannot be written: {error}.", "Choose another place for it.") from error
     return open_lesson(folder)
