@@ -245,9 +245,8 @@ def test_packing_never_overwrites(tmp_path: Path) -> None:
 KEY = bytes(range(200, 232))
 HEX = KEY.hex()
 SOLANA = "5" + "Jq8vMn3RtYb2" * 7
-ENVELOPE = base64.b64encode(
-    json.dumps({"x402Version": 2, "payload": {"signature": "0x" + "ab" * 65}}).encode()
-).decode()
+ENVELOPE = json.dumps({"x402Version": 2, "payload": {"signature": "0x" + "ab" * 65}})
+ENVELOPE_TEXT = base64.b64encode(ENVELOPE.encode()).decode()
 SPELLINGS = {
     "hex": f"key = '{HEX}'",
     "capitals": f"key = '0x{HEX.upper()}'",
