@@ -30,6 +30,7 @@ THUMBNAIL_SIDE = 256
 _QUALITY = 78
 _LOCK_TIMEOUT = 5
 _MAX_CHAIN = 60
+_MAX_IMAGES = 100
 _SOURCE = -1
 """The position of an uploaded source, which is not an image of its purchase."""
 _STARRED, _HIDDEN = "starred", "hidden"
@@ -65,18 +66,17 @@ class ImageIndex:
         """Return the id of every model that has made an image."""
         return self._ledger.models_used()
 
-    def recent_prompts(self, limit: int = 20) -> list[str]:
-        """Return the last different prompts, the newest first."""
+    def recent_prompts(self, limit: int = 40) -> list[str]:
+        """Return the different prompts among the last `limit` purchases, the newest first."""
         return self._ledger.recent_prompts(limit)
 
     def find(self, key: str) -> ListedImage | None:
         """Return the image of that key, or None."""
         purchase, _, position = key.rpartition(":")
-        wanted = f"{purchase}:0" if position == str(_SOURCE) else key
-        entries = self._ledger.listed_images(ImageFilter(only=frozenset({wanted})), 1)
-        if not entries or wanted == key:
-            return entries[0] if entries else None
-        return self._uploaded(entries[0])
+        entries = self._ledger.listed_images(ImageFilter(purchase=purchase), _MAX_IMAGES) if purchase else []
+        if position == str(_SOURCE) and entries:
+            return self._uploaded(entries[0])
+        return next((entry for entry in entries if entry.key == key), None)
 
     def source(self, entry: ListedImage) -> ListedImage | None:
         """Return the image that `entry` was edited from: one of the gallery, or the file that was uploaded."""
@@ -95,9 +95,7 @@ class ImageIndex:
 
     def of_purchase(self, purchase_id: str) -> list[ListedImage]:
         """Return the images of one purchase, in the gateway's order."""
-        count = len(self._ledger.images(purchase_id))
-        keys = frozenset(f"{purchase_id}:{position}" for position in range(count))
-        return self._ledger.listed_images(ImageFilter(only=keys), max(1, count)) if keys else []
+        return self._ledger.listed_images(ImageFilter(purchase=purchase_id), _MAX_IMAGES)
 
     def chain(self, entry: ListedImage) -> list[Step]:
         """Return the chain of edits that `entry` belongs to, from its first image, branches included."""

@@ -11,7 +11,7 @@ from PIL import Image, ImageChops
 from playwright.sync_api import Browser, Locator, expect
 
 from harness import ROOT
-from harness.browser import Notebook, Theme, open_app, open_in_notebook7, open_notebook, open_practice, output_of
+from harness.browser import Notebook, Theme, open_app, open_in_notebook7, open_practice, output_of
 from harness.contrast import LEGIBLE, least_contrast
 from harness.jupyter import Server
 
@@ -23,12 +23,19 @@ def open_panel(notebook: Notebook) -> Locator:
     panel = output_of(notebook.run("%blockrun panel")).locator(".brm-panel")
     expect(panel.get_by_role("button", name="Generate · $0.0525")).to_be_visible()
     expect(panel.locator(".brm-wallet")).to_contain_text("says the practice gateway")
+    expect(panel.locator(".brm-stage .brm-empty, .brm-stage img").first).to_be_visible()
     return panel
 
 
 def form_of(panel: Locator) -> Locator:
     """Return the form on the tab that is open."""
-    return panel.locator(".brm-form:visible")
+    return panel.locator(".brm-left .brm-form:visible")
+
+
+def unfold(form: Locator, title: str = "Prompts, name, flags") -> None:
+    """Open a section of the form."""
+    form.get_by_text(title, exact=True).click()
+    expect(form.get_by_text(title, exact=True)).to_be_visible()
 
 
 def choose(form: Locator, model: str) -> None:
@@ -60,9 +67,15 @@ def choose_small(form: Locator) -> None:
 
 def picture_of(panel: Locator, prompt: str) -> Locator:
     """Return the large picture of the gallery, once it is the one made from `prompt`."""
-    picture = panel.locator(".brm-stage").get_by_alt_text(prompt, exact=True)
+    picture = panel.locator(".brm-stage").get_by_alt_text(prompt, exact=True).first
     expect(picture).to_be_visible()
     return picture
+
+
+def thumbs(panel: Locator) -> Locator:
+    """Return the thumbnails of the gallery, on whose tab the panel is afterwards."""
+    panel.get_by_role("tab", name="Gallery").click()
+    return panel.locator(".brm-thumb")
 
 
 def widgets_alive(notebook: Notebook) -> int:
@@ -77,14 +90,15 @@ def test_a_person_makes_pictures_with_the_mouse(browser: Browser, lab: Server) -
         form = form_of(panel)
         form.get_by_label("Prompt").fill("a city at sunset")
         choose_small(form)
-        form.get_by_label("Pictures").fill("2")
+        form.get_by_label("Images").fill("2")
+        unfold(form)
         form.get_by_label("Variable").fill("city")
         form.get_by_label("Variable").press("Tab")
         expect(form.locator(".brm-price")).to_have_text("2 x $0.021 = $0.042 play money")
         form.get_by_role("button", name="Generate · $0.042").click()
         picture_of(panel, "a city at sunset")
 
-        expect(panel.locator(".brm-slot:visible")).to_have_count(2)
+        expect(thumbs(panel)).to_have_count(2)
         expect(panel.locator(".brm-bars")).to_contain_text("This session: $0.042 play money of $5.00")
         assert "[(256, 256), (256, 256)]" == notebook.value("[picture.size for picture in city]")
 
@@ -128,7 +142,7 @@ def test_shift_enter_generates_and_a_double_click_pays_once(browser: Browser, la
         assert before == notebook.cells.count()
         expect(panel.locator(".brm-job")).to_have_count(0)
         expect(panel.locator(".brm-bars")).to_contain_text("This session: $0.042 play money")
-        expect(panel.locator(".brm-slot:visible")).to_have_count(2)
+        expect(thumbs(panel)).to_have_count(2)
 
 
 def test_every_press_is_a_new_take(browser: Browser, lab: Server) -> None:
@@ -143,7 +157,7 @@ def test_every_press_is_a_new_take(browser: Browser, lab: Server) -> None:
         first = notebook.value("img.tobytes()[:3000].hex()")
         panel.page.wait_for_timeout(700)  # longer than a double click
         form.get_by_role("button", name="Generate").click()
-        expect(panel.locator(".brm-slot:visible")).to_have_count(2)
+        expect(thumbs(panel)).to_have_count(2)
         second = notebook.value("img.tobytes()[:3000].hex()")
         notebook.run("%%imagegen --model dall-e-2 --size 256x256\na fox")
 
@@ -174,7 +188,7 @@ def test_a_cap_is_said_in_the_panel_and_nothing_is_spent(browser: Browser, lab: 
         form.get_by_label("Prompt").fill("a fox")
         form.get_by_role("button", name="Generate").click()
         said = panel.get_by_role("alert")
-        expect(said).to_contain_text("cap")
+        expect(said).to_contain_text("$0.021")
 
         assert 2 == len(said.inner_text().splitlines())
         expect(panel.locator(".brm-bars")).to_contain_text("This session: $0.00 play money of $0.01")
@@ -222,13 +236,14 @@ def test_the_flags_line_has_the_last_word(browser: Browser, lab: Server) -> None
     with open_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         form = form_of(panel)
+        unfold(form)
         flags = form.get_by_label("Flags")
         form.get_by_label("Prompt").fill("a fox")
         flags.fill("--model flux -n 3")
         flags.press("Enter")
         expect(form.locator(".brm-price")).to_have_text("3 x $0.042 = $0.126 play money")
         form.get_by_text("The same as a cell").click()
-        expect(form.locator(".brm-code")).to_have_text("%%imagegen --model flux -n 3\na fox")
+        expect(form.locator(".brm-code").first).to_have_text("%%imagegen --model flux -n 3\na fox")
         flags.fill("--modle flux")
         flags.press("Enter")
 
@@ -253,12 +268,8 @@ def test_a_picture_of_the_gallery_can_be_copied_saved_and_looked_into(browser: B
         assert "%%imagegen --model dall-e-2 --size 256x256\na fox" == text
         expect(output_of(notebook.run(text))).to_contain_text("$0.00: bought")
         panel.get_by_role("button", name="Save").click()
-        expect(panel.locator(".brm-detail")).to_contain_text("Saved as dall-e-2-")
+        expect(panel.locator(".brm-images .brm-notice").first).to_contain_text("Saved as dall-e-2-")
         [saved] = notebook.folder.glob("dall-e-2-*.png")
-        with panel.page.expect_download() as download:
-            panel.get_by_text("Download it").click()
-
-        assert saved.read_bytes() == download.value.path().read_bytes()
         with Image.open(saved) as image:
             assert (256, 256) == image.size
         panel.get_by_role("button", name="Receipt").click()
@@ -287,27 +298,6 @@ def test_showing_it_again_and_closing_it_leak_nothing(browser: Browser, lab: Ser
         assert before == widgets_alive(notebook), left
 
 
-def test_a_notebook_opened_again_shows_the_last_picture_of_the_panel(browser: Browser, lab: Server) -> None:
-    """Without its kernel the saved panel is a picture and a sentence, not a broken widget."""
-    with open_practice(browser, lab) as notebook:
-        panel = open_panel(notebook)
-        choose_small(form_of(panel))
-        form_of(panel).get_by_label("Prompt").fill("a fox")
-        form_of(panel).get_by_role("button", name="Generate").click()
-        picture_of(panel, "a fox")
-        expect(notebook.page.locator(".brm-still")).to_be_hidden()
-        notebook.save()
-        copy = lab.folder / "opened-again" / "notebook.ipynb"
-        copy.parent.mkdir()
-        shutil.copy(notebook.file, copy)
-    with open_notebook(browser, lab, copy) as again:
-        still = again.page.locator(".jp-OutputArea").filter(has_text="Run the cell to open it").first
-
-        expect(still.get_by_alt_text("a fox")).to_be_visible()
-        expect(again.page.get_by_text("model not found")).to_be_hidden()
-        expect(again.page.get_by_text("Loading widget")).to_be_hidden()
-
-
 def test_a_picture_is_uploaded_painted_over_and_edited(browser: Browser, lab: Server, tmp_path: Path) -> None:
     """A file comes from the computer, a mask from the mouse, and only what was painted changes."""
     source = Image.effect_noise((1024, 1024), 60).convert("RGB")
@@ -322,9 +312,9 @@ def test_a_picture_is_uploaded_painted_over_and_edited(browser: Browser, lab: Se
         expect(form.locator(".brm-sources")).to_contain_text("noise.png")
         form.get_by_label("Mask").select_option("paint it here")
         form.get_by_role("button", name="Edit ·").click()
-        expect(form.get_by_role("alert")).to_contain_text("no prompt")
+        expect(form.get_by_role("alert")).to_contain_text("prompt is empty")
         form.get_by_label("Prompt").fill("a red balloon")
-        drag(form.locator(".brm-maskpad canvas").last, (0.4, 0.4), (0.6, 0.6))
+        drag(panel.locator(".brm-maskpad canvas").last, (0.4, 0.4), (0.6, 0.6))
         form.get_by_role("button", name="Edit · $0.021").click()
         picture_of(panel, "a red balloon")
         notebook.run("img.save('edited.png')")
@@ -386,7 +376,7 @@ def test_a_file_is_dropped_and_a_mask_that_is_empty_costs_nothing(browser: Brows
         form.locator(".brm-drop").evaluate(drop)
         expect(form.locator(".brm-sources")).to_contain_text("64 x 48")
         form.get_by_label("Mask").select_option("paint it here")
-        expect(form.locator(".brm-maskpad canvas").last).to_be_visible()
+        expect(panel.locator(".brm-maskpad canvas").last).to_be_visible()
         form.get_by_label("Prompt").fill("a red balloon")
         form.get_by_role("button", name="Edit ·").click()
 
@@ -457,5 +447,4 @@ def test_the_app_page_works_in_voila(browser: Browser, voila: Server) -> None:
         form_of(panel).get_by_role("button", name="Generate").click()
         picture_of(panel, "a fox")
 
-        expect(page.locator(".brm-still")).to_have_count(0)
         expect(panel.locator(".brm-bars")).to_contain_text("This session: $0.021 play money")

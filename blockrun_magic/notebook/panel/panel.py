@@ -39,7 +39,7 @@ _ECHO = 0.6
 _LAST_WORDS = 0.15
 """Seconds to wait for what was typed before a press: the browser holds an input's changes back while the kernel has
 not answered the one before, and a press overtakes them."""
-_PROMPTS = 20
+_PROMPTS = 40
 _TEXT = "The panel of blockrun-magic. Run this cell in a notebook with widgets to open it."
 
 
@@ -245,7 +245,7 @@ class Panel:
         self.closed = True
         with suppress(ValueError):
             self._context.shell.events.unregister("post_run_cell", self._cell_ran)
-        for part in (self.jobs, self.sources, self.wallet):
+        for part in (self.jobs, self.sources, self.wallet, self.images.actions):
             part.close()
         close_tree(self.box)
 

@@ -27,18 +27,22 @@ __all__ = ["LedgerReader"]
 
 
 _COUNTED = (*AT_RISK, State.SETTLED)
-_LISTED = """
-    FROM pictures JOIN purchases ON purchases.id = purchase_id WHERE finished_at IS NOT NULL
-    AND created_at >= :since AND created_at < :until
-    AND (:practice IS NULL OR (realm = 'practice') = :practice)
-    AND (:model IS NULL OR json_extract(request, '$.model') = :model)
-    AND (:file IS NULL OR file = :file)
-    AND (:source IS NULL OR instr(json_extract(request, '$.uploads'), :source))
-    AND (:only IS NULL OR purchases.id || ':' || position IN (SELECT value FROM json_each(:only)))
-    AND (:without IS NULL OR purchases.id || ':' || position NOT IN (SELECT value FROM json_each(:without)))
-    AND (:words = '' OR instr(
-        casefold(json_extract(request, '$.prompt') || ' ' || json_extract(request, '$.model')), casefold(:words)
-    ))"""
+_LISTED = "FROM purchases CROSS JOIN pictures ON purchase_id = purchases.id WHERE finished_at IS NOT NULL"
+"""In this order, so that the newest are found by the index on `finished_at`."""
+_CONDITIONS = {
+    "since": "created_at >= :since",
+    "until": "created_at < :until",
+    "practice": "(realm = 'practice') = :practice",
+    "model": "json_extract(request, '$.model') = :model",
+    "purchase": "purchases.id = :purchase",
+    "file": "file = :file",
+    "source": "instr(request, :source)",
+    "only": "purchases.id || ':' || position IN (SELECT value FROM json_each(:only))",
+    "without": "purchases.id || ':' || position NOT IN (SELECT value FROM json_each(:without))",
+    "words": (
+        "instr(casefold(json_extract(request, '$.prompt') || ' ' || json_extract(request, '$.model')), casefold(:words))"
+    ),
+}
 
 
 class LedgerReader:
@@ -141,13 +145,14 @@ class LedgerReader:
 
     def listed_images(self, images: ImageFilter, limit: int, offset: int = 0) -> list[ListedImage]:
         """Return the images of all sessions and gateways that `images` selects, newest first."""
+        where, values = _where(images)
         query = f"""
             SELECT purchases.*, file, media_type, width, height, revised_prompt, position, (
                 SELECT coalesce(sum(amount), 0) FROM authorizations
                 WHERE purchase_id = purchases.id AND state IN ({", ".join(f"'{state}'" for state in _COUNTED)})
-            ) AS paid {_LISTED}
-            ORDER BY created_at DESC, purchases.id, position LIMIT :limit OFFSET :offset"""
-        rows = self._read(query, {**_conditions(images), "limit": limit, "offset": offset})
+            ) AS paid {_LISTED}{where}
+            ORDER BY finished_at DESC, purchases.id, position LIMIT :limit OFFSET :offset"""
+        rows = self._read(query, {**values, "limit": limit, "offset": offset})
         return [
             ListedImage(
                 purchase_of(row),
@@ -160,7 +165,8 @@ class LedgerReader:
 
     def count_images(self, images: ImageFilter) -> int:
         """Return how many images `images` selects."""
-        return int(self._read(f"SELECT count(*) {_LISTED}", _conditions(images))[0][0])
+        where, values = _where(images)
+        return int(self._read(f"SELECT count(*) {_LISTED}{where}", values)[0][0])
 
     def models_used(self) -> list[str]:
         """Return the id of every model that has made an image, in alphabetical order."""
@@ -170,11 +176,11 @@ class LedgerReader:
         return [str(row[0]) for row in self._read(query, ())]
 
     def recent_prompts(self, limit: int) -> list[str]:
-        """Return the last different prompts, the newest first."""
+        """Return the different prompts among the last `limit` finished purchases, the newest first."""
         query = """
-            SELECT json_extract(request, '$.prompt') AS prompt, max(created_at) FROM purchases
-            WHERE finished_at IS NOT NULL GROUP BY 1 ORDER BY 2 DESC LIMIT ?"""
-        return [str(row["prompt"]) for row in self._read(query, (limit,))]
+            SELECT json_extract(request, '$.prompt') AS prompt FROM purchases
+            WHERE finished_at IS NOT NULL ORDER BY finished_at DESC LIMIT ?"""
+        return list(dict.fromkeys(str(row["prompt"]) for row in self._read(query, (limit,))))
 
     def payments(self, purchase_id: str) -> list[Payment]:
         """Return every authorization signed for a purchase, oldest first."""
@@ -212,15 +218,13 @@ class LedgerReader:
             return self._connection.execute(sql, parameters).fetchall()
 
 
-def _conditions(images: ImageFilter) -> dict[str, Any]:
-    return {
-        "words": images.words,
-        "model": images.model,
-        "practice": images.practice,
-        "since": images.since,
-        "until": images.until,
-        "only": None if images.only is None else json.dumps(sorted(images.only)),
-        "without": json.dumps(sorted(images.without)) if images.without else None,
-        "file": images.file,
-        "source": images.source,
-    }
+def _where(images: ImageFilter) -> tuple[str, dict[str, Any]]:
+    """Return the conditions of a filter as SQL, and their values."""
+    values: dict[str, Any] = {name: getattr(images, name) for name in _CONDITIONS}
+    given = {name: value for name, value in values.items() if value not in (None, "", frozenset())}
+    if images.only is not None:
+        given["only"] = images.only
+    for name in ("only", "without"):
+        if name in given:
+            given[name] = json.dumps(sorted(given[name]))
+    return "".join(f" AND {_CONDITIONS[name]}" for name in given), given

@@ -107,10 +107,11 @@ class ImageFilter:
     words: str = ""
     model: str | None = None
     practice: bool | None = None
-    since: float = 0.0
-    until: float = 1e12
+    since: float | None = None
+    until: float | None = None
     only: frozenset[str] | None = None
     without: frozenset[str] = frozenset()
+    purchase: str | None = None
     file: str | None = None
     source: str | None = None
 

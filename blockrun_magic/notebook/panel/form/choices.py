@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
 
-from blockrun_magic.notebook.panel.widgets import html, row
+from blockrun_magic.notebook.panel.widgets import close_tree, html, row
 
 if TYPE_CHECKING:
     from blockrun_magic.gateway.catalog.catalog import Catalog, Model
@@ -57,7 +57,7 @@ class BatchChoices:
                 self._sizes[size] = _checkbox(size)
                 self._dispatcher.on_change(self._sizes[size], self._changed)
         for size in set(self._sizes) - set(sizes):
-            self._sizes.pop(size).close()
+            close_tree(self._sizes.pop(size))
         self._sizes = {size: self._sizes[size] for size in sizes}
         self._size_row.children = tuple(self._sizes.values())
 

@@ -19,7 +19,7 @@ from blockrun_magic.notebook.cells.rerun import cell_notes, cell_of
 from blockrun_magic.notebook.display.cards import Table
 from blockrun_magic.notebook.display.receipts import receipt_rows
 from blockrun_magic.notebook.panel.form.offer import Offer, Order
-from blockrun_magic.notebook.panel.widgets import Notice, button, field, html, row, show_if
+from blockrun_magic.notebook.panel.widgets import Notice, button, close_tree, field, html, row, show_if
 from blockrun_magic.threads import run_io
 from blockrun_magic.wiring import blockrun_home
 
@@ -95,6 +95,11 @@ class Actions:
             buttons.append(pressed)
         self._dispatcher.on_click(self._star, self._toggle_star)
         return buttons
+
+    def close(self) -> None:
+        """Remove what is not in the box."""
+        for offer in (self.vary, self.apply):
+            close_tree(offer.price)
 
     async def show(self, entry: ListedImage | None) -> None:
         """Offer what can be done with `entry`."""

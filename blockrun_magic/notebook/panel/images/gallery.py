@@ -108,10 +108,10 @@ def _thumbnail(index: ImageIndex, entry: ListedImage) -> bytes:
 
 def _filter(content: dict[str, Any]) -> ImageFilter:
     """Return the filter in a message of the page; what is not understood is left out."""
-    since, until = 0.0, 1e12
+    since, until = None, None
     try:
-        since = float(calendar.timegm(time.strptime(str(content.get("day")), "%Y-%m-%d")))
-        until = since + _DAY
+        start = float(calendar.timegm(time.strptime(str(content.get("day")), "%Y-%m-%d")))
+        since, until = start, start + _DAY
     except ValueError:
         pass
     return ImageFilter(
