@@ -315,7 +315,7 @@ def test_a_picture_is_uploaded_painted_over_and_edited(browser: Browser, lab: Se
         expect(form.get_by_role("alert")).to_contain_text("prompt is empty")
         form.get_by_label("Prompt").fill("a red balloon")
         drag(panel.locator(".brm-maskpad canvas").last, (0.4, 0.4), (0.6, 0.6))
-        form.get_by_role("button", name="Edit · $0.021").click()
+        form.get_by_role("button", name="Edit · $0.063").click()
         picture_of(panel, "a red balloon")
         notebook.run("img.save('edited.png')")
         with Image.open(notebook.folder / "edited.png") as image:
@@ -335,7 +335,7 @@ def test_a_mask_comes_from_a_file_or_a_variable_and_must_fit(browser: Browser, l
     Image.new("L", (256, 256), 255).save(tmp_path / "white.png")
     with open_practice(browser, lab) as notebook:
         notebook.run(
-            "from PIL import Image\ncat = Image.new('RGB', (256, 256), 'red')\nsmall = Image.new('L', (8, 8), 255)"
+            "from PIL import Image\ncat = Image.new('RGB', (256, 256), 'red')\nsmall = Image.new('L', (8, 5), 255)"
         )
         panel = open_panel(notebook)
         panel.get_by_role("tab", name="Edit").click()
@@ -345,7 +345,7 @@ def test_a_mask_comes_from_a_file_or_a_variable_and_must_fit(browser: Browser, l
         form.get_by_label("Prompt").fill("a red balloon")
         form.get_by_label("Mask").select_option("small")
         form.get_by_role("button", name="Edit ·").click()
-        expect(panel.locator(".brm-job").get_by_role("alert")).to_contain_text("8 x 8")
+        expect(panel.locator(".brm-job").get_by_role("alert")).to_contain_text("8 x 5")
         panel.get_by_role("button", name="Dismiss").click()
         form.get_by_label("Mask").select_option("upload one")
         form.get_by_role("button", name="Edit ·").click()
@@ -357,7 +357,7 @@ def test_a_mask_comes_from_a_file_or_a_variable_and_must_fit(browser: Browser, l
         form.get_by_role("button", name="Edit ·").click()
         picture_of(panel, "a red balloon")
 
-        expect(panel.locator(".brm-bars")).to_contain_text("This session: $0.021 play money")
+        expect(panel.locator(".brm-bars")).to_contain_text("This session: $0.063 play money")
 
 
 def test_a_file_is_dropped_and_a_mask_that_is_empty_costs_nothing(browser: Browser, lab: Server) -> None:

@@ -40,7 +40,8 @@ _CONDITIONS = {
     "only": "purchases.id || ':' || position IN (SELECT value FROM json_each(:only))",
     "without": "purchases.id || ':' || position NOT IN (SELECT value FROM json_each(:without))",
     "words": (
-        "instr(casefold(json_extract(request, '$.prompt') || ' ' || json_extract(request, '$.model')), casefold(:words))"
+        "instr(casefold(json_extract(request, '$.prompt') || ' ' || json_extract(request, '$.model')),"
+        " casefold(:words))"
     ),
 }
 
