@@ -23,25 +23,25 @@ SIZE = "1024x1024"
 
 
 class Client(Protocol):
-    """One way to get pictures; every call makes one, or `count` at `at_once` a time."""
+    """One way to get images; every call makes one, or `count` at `at_once` a time."""
 
     name: str
 
     def generate(self, prompt: str) -> None:
-        """Get one picture."""
+        """Get one image."""
 
     def many(self, count: int, at_once: int) -> None:
-        """Get pictures for `count` prompts."""
+        """Get images for `count` prompts."""
 
     def edit(self, prompt: str, source: Path) -> None:
-        """Change the picture in a file."""
+        """Change the image in a file."""
 
     def close(self) -> None:
         """End."""
 
 
 class Ours:
-    """blockrun-magic's studio, as the magics use it: ledger and store on disk, every picture checked and kept."""
+    """blockrun-magic's studio, as the magics use it: ledger and store on disk, every image checked and kept."""
 
     name = "blockrun-magic"
 
@@ -66,17 +66,17 @@ class Ours:
             wallet_for=lambda _: wallet,
             locks=folder / "locks",
         )
-        # No cap stands in the way of hundreds of pictures.
+        # No cap stands in the way of hundreds of images.
         self.studio.ledger.set_caps(session=10**9, day=10**9)
 
     def generate(self, prompt: str) -> None:
-        """Get one picture."""
+        """Get one image."""
         from blockrun_magic.gateway.request import ImageRequest
 
         self._run(self.studio.make(ImageRequest("generate", prompt, MODEL, SIZE), self.gateway))
 
     def many(self, count: int, at_once: int) -> None:
-        """Get pictures for `count` prompts."""
+        """Get images for `count` prompts."""
         from blockrun_magic.gateway.request import ImageRequest
         from blockrun_magic.studio import BatchProgress, Options, make_all
 
@@ -84,10 +84,10 @@ class Ours:
         requests = [ImageRequest("generate", f"{name} {number}", MODEL, SIZE) for number in range(count)]
         results = self._run(make_all(self.studio, requests, self.gateway, Options(), BatchProgress(count), at_once))
         if len(results) != count:
-            raise SystemExit(f"only {len(results)} pictures came")
+            raise SystemExit(f"only {len(results)} images came")
 
     def edit(self, prompt: str, source: Path) -> None:
-        """Change the picture in a file."""
+        """Change the image in a file."""
         from blockrun_magic.gateway.request import ImageRequest, Upload
         from blockrun_magic.studio import Options
 
@@ -111,16 +111,16 @@ class Sdk:
         self._client = ImageClient(private_key=KEY, api_url=f"{url}/api")
 
     def generate(self, prompt: str) -> None:
-        """Get one picture."""
+        """Get one image."""
         self._client.generate(prompt, model=MODEL, size=SIZE)
 
     def many(self, count: int, at_once: int) -> None:
-        """Get pictures for `count` prompts, from as many threads."""
+        """Get images for `count` prompts, from as many threads."""
         with ThreadPoolExecutor(at_once) as pool:
             list(pool.map(self.generate, map(str, range(count))))
 
     def edit(self, prompt: str, source: Path) -> None:
-        """Change the picture in a file."""
+        """Change the image in a file."""
         uri = "data:image/png;base64," + base64.b64encode(source.read_bytes()).decode()
         self._client.edit(prompt, uri, model=EDIT_MODEL, size=SIZE)
 
@@ -150,14 +150,14 @@ class Official:
         answer = await self._http.post(self._url + path, json={"size": SIZE, "n": 1, **body})
         answer.raise_for_status()
         if not answer.json()["data"][0]["url"]:
-            raise SystemExit("no picture came")
+            raise SystemExit("no image came")
 
     def generate(self, prompt: str) -> None:
-        """Get one picture."""
+        """Get one image."""
         self._run(self._post("/generations", {"model": MODEL, "prompt": prompt}))
 
     def many(self, count: int, at_once: int) -> None:
-        """Get pictures for `count` prompts."""
+        """Get images for `count` prompts."""
 
         async def all_of_them() -> None:
             gate = asyncio.Semaphore(at_once)
@@ -171,7 +171,7 @@ class Official:
         self._run(all_of_them())
 
     def edit(self, prompt: str, source: Path) -> None:
-        """Change the picture in a file."""
+        """Change the image in a file."""
         uri = "data:image/png;base64," + base64.b64encode(source.read_bytes()).decode()
         self._run(self._post("/image2image", {"model": EDIT_MODEL, "prompt": prompt, "image": uri}))
 
@@ -181,7 +181,7 @@ class Official:
 
 
 class Limit:
-    """The least that is possible: one POST by httpx, signed just before, and its picture's bytes; nothing is kept."""
+    """The least that is possible: one POST by httpx, signed just before, and its image's bytes; nothing is kept."""
 
     name = "one raw POST"
 
@@ -217,11 +217,11 @@ class Limit:
         return base64.b64encode(json.dumps(content).encode()).decode()
 
     def generate(self, prompt: str) -> None:
-        """Get one picture."""
+        """Get one image."""
         body = {"model": MODEL, "prompt": prompt, "size": SIZE, "n": 1}
         answer = self._http.post(self._url, json=body, headers={"PAYMENT-SIGNATURE": self._header()})
         if not base64.b64decode(answer.json()["data"][0]["url"].partition(",")[2]):
-            raise SystemExit("no picture came")
+            raise SystemExit("no image came")
 
     def close(self) -> None:
         """End."""
@@ -244,7 +244,7 @@ class Upload(Limit):
 
 
 class Kept(Limit):
-    """The same, with what must not be lost on the disk: a record before the payment leaves, two later, the picture."""
+    """The same, with what must not be lost on the disk: a record before the payment leaves, two later, the image."""
 
     name = "the same, kept on disk"
 
@@ -257,7 +257,7 @@ class Kept(Limit):
         self._books.execute("CREATE TABLE books (prompt TEXT, state TEXT)")
 
     def generate(self, prompt: str) -> None:
-        """Get one picture, and keep it."""
+        """Get one image, and keep it."""
         body = {"model": MODEL, "prompt": prompt, "size": SIZE, "n": 1}
         header = self._header()
         self._books.execute("INSERT INTO books VALUES (?, ?)", (prompt, header))

@@ -3,7 +3,7 @@
     python benchmarks/gateway.py 0.05
 
 The practice gateway verifies signatures and paints, which takes longer than what is to be measured here. This one
-counts what reaches it, at /counts, and answers with the PNG at /picture, which a test may change by PUT.
+counts what reaches it, at /counts, and answers with the PNG at /image, which a test may change by PUT.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Gateway:
         self.answer = b""
 
     async def image(self, request: Request) -> Response:
-        """Answer a request for a picture, paid or not, `wait` seconds after it was read."""
+        """Answer a request for an image, paid or not, `wait` seconds after it was read."""
         size = 0
         async for chunk in request.stream():
             size += len(chunk)
@@ -48,8 +48,8 @@ class Gateway:
         headers = {"PAYMENT-RESPONSE": _encoded(receipt), "Content-Type": "application/json"}
         return Response(self.answer, 200, headers)
 
-    async def put_picture(self, request: Request) -> Response:
-        """Take the picture of all answers from now on, and encode it now."""
+    async def put_image(self, request: Request) -> Response:
+        """Take the image of all answers from now on, and encode it now."""
         picture = base64.b64encode(await request.body())
         self.answer = b'{"created":1,"data":[{"url":"data:image/png;base64,' + picture + b'"}]}'
         return JSONResponse({})
@@ -60,7 +60,7 @@ class Gateway:
         return JSONResponse({})
 
     async def counts(self, _request: Request) -> Response:
-        """Say how many requests for pictures came, and how many bytes their bodies had."""
+        """Say how many requests for images came, and how many bytes their bodies had."""
         return JSONResponse({"requests": self.requests, "received": self.received})
 
     def app(self) -> Starlette:
@@ -69,7 +69,7 @@ class Gateway:
             routes=[
                 Route("/api/v1/images/generations", self.image, methods=["POST"]),
                 Route("/api/v1/images/image2image", self.image, methods=["POST"]),
-                Route("/picture", self.put_picture, methods=["PUT"]),
+                Route("/image", self.put_image, methods=["PUT"]),
                 Route("/wait", self.set_wait, methods=["PUT"]),
                 Route("/counts", self.counts),
             ]

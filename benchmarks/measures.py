@@ -35,12 +35,12 @@ class Place:
         """Let answers wait so long from now on."""
         httpx.put(f"{self.url}/wait", content=str(seconds)).raise_for_status()
 
-    def show(self, picture: bytes) -> None:
-        """Let every answer be this picture from now on."""
-        httpx.put(f"{self.url}/picture", content=picture, timeout=60).raise_for_status()
+    def show(self, image: bytes) -> None:
+        """Let every answer be this image from now on."""
+        httpx.put(f"{self.url}/image", content=image, timeout=60).raise_for_status()
 
     def counts(self) -> tuple[int, int]:
-        """Return the requests for pictures so far, and the bytes of their bodies."""
+        """Return the requests for images so far, and the bytes of their bodies."""
         said = httpx.get(f"{self.url}/counts").json()
         return said["requests"], said["received"]
 
@@ -61,7 +61,7 @@ def gateway() -> Iterator[Place]:
 
 @contextmanager
 def clients(place: Place, kinds: tuple[type, ...]) -> Iterator[list[Client]]:
-    """Yield one client of each kind, each of which has made its first picture."""
+    """Yield one client of each kind, each of which has made its first image."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         running = [stack.enter_context(closing(kind(place.url, Path(folder)))) for kind in kinds]
         for client in running:
@@ -71,7 +71,7 @@ def clients(place: Place, kinds: tuple[type, ...]) -> Iterator[list[Client]]:
 
 @cache
 def painted(side: int) -> bytes:
-    """Return a picture such as the practice gateway paints, as PNG."""
+    """Return an image such as the practice gateway paints, as PNG."""
     from PIL import Image
 
     from blockrun_magic.practice.painter.painter import encode_png, paint
@@ -117,7 +117,7 @@ def in_turns(running: list[Client], work: Callable[[Client, str], None], turns: 
 
 
 def requests_and_bytes() -> Figures:
-    """Count requests a picture after the first quote, and bytes sent for an edit, in units of its source."""
+    """Count requests an image after the first quote, and bytes sent for an edit, in units of its source."""
     from PIL import Image
 
     asked: dict[str, list[float]] = {}
@@ -136,24 +136,24 @@ def requests_and_bytes() -> Figures:
             client.edit("another", source)
             sent[client.name] = [(place.counts()[1] - after[1]) / size]
     about = f"bytes sent for an edit of a source of {size / 1e6:.1f} MB, in sources"
-    return row("requests a picture, after the first", asked) | row(about, sent)
+    return row("requests an image, after the first", asked) | row(about, sent)
 
 
-def one_picture() -> Figures:
-    """Milliseconds for one picture beyond one wait of the gateway's."""
+def one_image() -> Figures:
+    """Milliseconds for one image beyond one wait of the gateway's."""
     found: Figures = {}
     with gateway() as place, clients(place, (*CLIENTS, Limit, Kept)) as running:
         for wait in (0.0, 0.05):
             place.wait(wait)
             taken = in_turns(running, lambda client, prompt: client.generate(prompt))
             beyond = {name: [seconds - wait for seconds in values] for name, values in taken.items()}
-            name = f"ms a picture beyond one round trip of {wait * 1000:.0f} ms"
+            name = f"ms an image beyond one round trip of {wait * 1000:.0f} ms"
             found |= row(name, beyond, 1000)
     return found
 
 
-def many_pictures() -> Figures:
-    """Seconds for 32 and 256 pictures at 200 ms, 16 at a time, beside waiting alone."""
+def many_images() -> Figures:
+    """Seconds for 32 and 256 images at 200 ms, 16 at a time, beside waiting alone."""
     wait, at_once = 0.2, 16
     found: Figures = {}
     with gateway() as place, clients(place, CLIENTS) as running:
@@ -163,7 +163,7 @@ def many_pictures() -> Figures:
             taken = in_turns(running, lambda client, _, count=count: client.many(count, at_once), 3)
             ideal = count / at_once * wait
             ratios = {name: [seconds / ideal for seconds in values] for name, values in taken.items()}
-            found |= row(f"{count} pictures at 200 ms, {at_once} at a time, in times of waiting alone", ratios)
+            found |= row(f"{count} images at 200 ms, {at_once} at a time, in times of waiting alone", ratios)
     return found
 
 
@@ -189,7 +189,7 @@ def start() -> Figures:
 
 
 def memory() -> Figures:
-    """Megabytes allocated at the peak of receiving a 4096x4096 picture, in units of its PNG."""
+    """Megabytes allocated at the peak of receiving a 4096x4096 image, in units of its PNG."""
     found: dict[str, list[float]] = {}
     with gateway() as place:
         big = painted(4096)
@@ -212,7 +212,7 @@ def memory() -> Figures:
 
 
 def peak(kind: type, url: str) -> None:
-    """Print the bytes that a client of this kind had allocated at the most while it made its second picture."""
+    """Print the bytes that a client of this kind had allocated at the most while it made its second image."""
     import tracemalloc
 
     with clients(Place(url), (kind,)) as [client]:
@@ -224,7 +224,7 @@ def peak(kind: type, url: str) -> None:
 
 
 def notebook() -> Figures:
-    """Kilobytes that a shown picture adds to a notebook."""
+    """Kilobytes that a shown image adds to a notebook."""
     from PIL import Image
 
     from blockrun_magic.images.preview import preview
@@ -234,23 +234,23 @@ def notebook() -> Figures:
         shown = len(base64.b64encode(preview([image], 768)[0]))
     embedded = len(base64.b64encode(picture))
     values = {Ours.name: [shown], "the PNG, embedded": [embedded]}
-    return row("kB that a shown 1024x1024 picture adds to the notebook", values, 0.001)
+    return row("kB that a shown 1024x1024 image adds to the notebook", values, 0.001)
 
 
 def again() -> Figures:
-    """Milliseconds for a picture that was bought before; its requests are none."""
+    """Milliseconds for an image that was bought before; its requests are none."""
     with gateway() as place, clients(place, (Ours,)) as running:
         before = place.counts()
         taken = in_turns(running, lambda client, _: client.generate("the first"))
         if before != place.counts():
-            raise SystemExit("a kept picture was asked for")
-    return row("ms for a picture that was bought before", taken, 1000)
+            raise SystemExit("a kept image was asked for")
+    return row("ms for an image that was bought before", taken, 1000)
 
 
 ALL: dict[str, Callable[[], Figures]] = {
     "requests": requests_and_bytes,
-    "time": one_picture,
-    "many": many_pictures,
+    "time": one_image,
+    "many": many_images,
     "start": start,
     "memory": memory,
     "notebook": notebook,

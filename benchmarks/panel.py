@@ -1,11 +1,11 @@
-"""The panel with 50 pictures: the size of the notebook file, and how soon a click shows.
+"""The panel with 50 images: the size of the notebook file, and how soon a click shows.
 
 Usage:
     .venv/bin/python benchmarks/panel.py
 
 In a real JupyterLab and Chromium, on the practice gateway. A click is timed in the browser, from the event to
 the moment at which the panel has changed on the page: a press of Generate until the button says that it
-was taken, a thumbnail until its picture is large. Medians of 30.
+was taken, a thumbnail until its image is large. Medians of 30.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from browser import open_practice, output_of, running_browser  # noqa: E402
 from playwright.sync_api import Locator, expect  # noqa: E402
 from servers import running_lab  # noqa: E402
 
-PICTURES = 50
+IMAGES = 50
 CLICKS = 30
 
 TIMED = """(panel, [clicked, nth, changed]) => new Promise((resolve, reject) => {
@@ -52,12 +52,12 @@ def main() -> None:
         running_browser(Path(folder)) as browser,
         open_practice(browser, lab) as notebook,
     ):
-        made = "\n".join(f"a fox number {number}" for number in range(PICTURES))
+        made = "\n".join(f"a fox number {number}" for number in range(IMAGES))
         notebook.run(f"%%imagegen --each --quiet --model dall-e-2 --size 256x256\n{made}")
         panel = output_of(notebook.run("%blockrun panel")).locator(".brm-panel")
-        expect(panel.get_by_text(f"of {PICTURES}")).to_be_visible()
+        expect(panel.get_by_text(f"of {IMAGES}")).to_be_visible()
         found = {
-            "show a picture large, ms": statistics.median(
+            "show an image large, ms": statistics.median(
                 timed(panel, ".brm-slot button", number % 12, SHOWN_LARGE) for number in range(1, CLICKS + 1)
             ),
             "press Generate until it is taken, ms": statistics.median(
@@ -79,7 +79,7 @@ def timed(panel: Locator, button: str, nth: int, changed: str) -> float:
 
 
 def pressed(panel: Locator, prompt: str) -> float:
-    """Return the milliseconds from a press of the button to the job's line, and wait for its picture."""
+    """Return the milliseconds from a press of the button to the job's line, and wait for its image."""
     panel.get_by_label("Prompt").first.fill(prompt)
     panel.get_by_label("Prompt").first.press("Tab")
     taken = timed(panel, "button.brm-go", 0, TAKEN)

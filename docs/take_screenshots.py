@@ -1,4 +1,4 @@
-"""Take the pictures of the panel that stand in README and docs, and more to look at.
+"""Take the images of the panel that stand in README and docs, and more to look at.
 
 Usage:
     .venv/bin/python docs/take_screenshots.py           every state into build/screenshots/
@@ -38,7 +38,7 @@ TALL = 2800
 def main() -> None:
     """Take every state in light and dark, and the narrow one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--update", action="store_true", help="replace the pictures in docs/images")
+    parser.add_argument("--update", action="store_true", help="replace the images in docs/images")
     options = parser.parse_args()
     shutil.rmtree(TARGET, ignore_errors=True)
     TARGET.mkdir(parents=True)
@@ -60,7 +60,7 @@ def main() -> None:
         with Image.open(TARGET / f"{state}.png") as image:
             small = image.convert("RGB").quantize(COLORS, dither=Image.Dither.FLOYDSTEINBERG)
             small.save(ROOT / "docs" / "images" / f"{name}.png", optimize=True)
-    print(f"{len(list(TARGET.iterdir()))} pictures in {TARGET.relative_to(ROOT)}")
+    print(f"{len(list(TARGET.iterdir()))} images in {TARGET.relative_to(ROOT)}")
 
 
 def take(notebook: Notebook, look: str) -> None:
@@ -106,7 +106,7 @@ def take(notebook: Notebook, look: str) -> None:
 
 
 def generate(panel: Locator, prompt: str, name: str) -> None:
-    """Make one picture, and wait until it is shown."""
+    """Make one image, and wait until it is shown."""
     form = panel.locator(".brm-form:visible")
     form.get_by_label("Prompt").fill(prompt)
     form.get_by_label("Variable").fill(name)
@@ -116,7 +116,7 @@ def generate(panel: Locator, prompt: str, name: str) -> None:
 
 
 def paint(canvas: Locator) -> None:
-    """Paint over the upper third of a picture."""
+    """Paint over the upper third of an image."""
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box() or {"x": 0.0, "y": 0.0, "width": 1.0, "height": 1.0}
     mouse = canvas.page.mouse
@@ -129,7 +129,7 @@ def paint(canvas: Locator) -> None:
 
 
 def shoot(place: Locator, name: str) -> None:
-    """Take a picture of one place of the page."""
+    """Take an image of one place of the page."""
     place.screenshot(path=TARGET / f"{name}.png", animations="disabled")
 
 

@@ -1,4 +1,4 @@
-"""Run the first notebook without a browser: its pictures, a page to look at, and its bill.
+"""Run the first notebook without a browser: its images, a page to look at, and its bill.
 
 Usage:
     python notebooks/demo.py            what `make demo` does; everything lands in build/
@@ -31,7 +31,7 @@ NOTEBOOK = ROOT / "notebooks" / "01-first-picture.ipynb"
 BUILD = ROOT / "build"
 HOME = BUILD / "blockrun-home"
 DESK = BUILD / "notebook"
-PICTURES = BUILD / "pictures"
+IMAGES = BUILD / "pictures"
 PAGE = BUILD / "demo.html"
 
 PRIVATE = ("BLOCKRUN_", "BASE_CHAIN_")
@@ -42,7 +42,7 @@ KEPT_METADATA = frozenset({"jp-MarkdownHeadingCollapsed", "jupyter", "tags"})
 
 
 def main() -> int:
-    """Return 0 when every cell ran, every picture is there and the bill could be read."""
+    """Return 0 when every cell ran, every image is there and the bill could be read."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--update", action="store_true", help="write the outputs into the notebook")
     options = parser.parse_args()
@@ -52,10 +52,10 @@ def main() -> int:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     execute(notebook)
     publish(notebook)
-    pictures = collect()
+    images = collect()
 
-    print(f"\n{len(pictures)} pictures:")
-    for path in pictures:
+    print(f"\n{len(images)} images:")
+    for path in images:
         print(f"  {shown(path)}")
     print(f"\n{bill(notebook)}")
     print(f"\nThe notebook as a page: {shown(PAGE)}")
@@ -66,8 +66,8 @@ def main() -> int:
 
 
 def sweep() -> None:
-    """Begin with an empty home, so that every picture is bought anew."""
-    for folder in (HOME, DESK, PICTURES):
+    """Begin with an empty home, so that every image is bought anew."""
+    for folder in (HOME, DESK, IMAGES):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
 
@@ -89,7 +89,7 @@ def execute(notebook: NotebookNode) -> None:
 def publish(notebook: NotebookNode) -> None:
     """Write the notebook as one page that needs nothing from the network."""
     exporter = HTMLExporter(mathjax_url="", require_js_url="", exclude_input_prompt=True, exclude_output_prompt=True)
-    page, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": "Your first picture"}})
+    page, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": "Your first image"}})
     PAGE.write_text(page, encoding="utf-8")
 
 
@@ -103,7 +103,7 @@ def collect() -> list[Path]:
     copies = []
     for number, (_, path, receipt) in enumerate(sorted(bought, key=lambda entry: entry[0]), 1):
         words = "-".join(re.findall(r"[a-z0-9]+", receipt["prompt"].lower())[:5])
-        copy = PICTURES / f"{number}-{receipt['model'].rpartition('/')[2]}-{words}{path.suffix}"
+        copy = IMAGES / f"{number}-{receipt['model'].rpartition('/')[2]}-{words}{path.suffix}"
         copies.append(Path(shutil.copyfile(path, copy)))
     return copies
 
@@ -115,7 +115,7 @@ def bill(notebook: NotebookNode) -> str:
 
 
 def fit_to_keep(notebook: NotebookNode) -> NotebookNode:
-    """Take out what differs from run to run, and the larger face of a picture that has two."""
+    """Take out what differs from run to run, and the larger face of an image that has two."""
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},

@@ -64,7 +64,7 @@ class Timeouts:
 
     connect: float = 10.0
     answer: float = 330.0
-    picture: float = 60.0
+    image: float = 60.0
     pace: Pace = field(default_factory=Pace)
 
 
@@ -141,7 +141,7 @@ class Client:
             pinned = await checked_address(url, gateway)
             headers = {**_IMAGE_HEADERS, "Host": pinned.host}
             request = self._request(
-                "GET", pinned.url, headers=headers, extensions=pinned.extensions, silence=self._timeouts.picture
+                "GET", pinned.url, headers=headers, extensions=pinned.extensions, silence=self._timeouts.image
             )
             try:
                 async with self._opened(request, pinned.verified_for) as response:
@@ -179,7 +179,7 @@ class Client:
     async def _fetch(self, url: str, shown: str) -> bytes:
         for _ in range(_MAX_SOURCE_REDIRECTS + 1):
             headers = SecretHeaders({**_IMAGE_HEADERS, **_basic_authorization(url)})
-            request = self._request("GET", url, headers=headers, silence=self._timeouts.picture)
+            request = self._request("GET", url, headers=headers, silence=self._timeouts.image)
             async with self._opened(request) as response:
                 if response.has_redirect_location:
                     url = _joined(url, response)

@@ -27,7 +27,7 @@ class Upload:
     """An image to send: encoded bytes (PNG, JPEG or WebP), their media type and a digest.
 
     The digest names its algorithm. Files are hashed as they are ("sha256:..."); what was in
-    memory only is hashed by its pixels ("pixels-sha256:..."), so that the same picture is the same
+    memory only is hashed by its pixels ("pixels-sha256:..."), so that the same image is the same
     request whatever encoder wrote it.
     """
 
@@ -67,10 +67,10 @@ class PriceKey:
 
 @dataclass(frozen=True, slots=True)
 class ImageRequest:
-    """One request to make or edit pictures.
+    """One request to make or edit images.
 
     `model` is a full id ("google/nano-banana"), `size` is "WIDTHxHEIGHT" in pixels, `n` counts
-    pictures. `images` and `mask` belong to edits; in the mask white marks what may change.
+    images. `images` and `mask` belong to edits; in the mask white marks what may change.
     """
 
     operation: Operation
@@ -116,14 +116,14 @@ class ImageRequest:
         return f"sha256:{hashlib.sha256(text).hexdigest()}"
 
     def fields(self) -> dict[str, Any]:
-        """Return all but the pictures, as the gateway names it (gateway protocol, section 2)."""
+        """Return all but the images, as the gateway names it (gateway protocol, section 2)."""
         fields: dict[str, Any] = {"model": self.model, "prompt": self.prompt, "size": self.size, "n": self.n}
         if self.quality is not None:
             fields["quality"] = self.quality
         return fields
 
     def files(self) -> list[tuple[str, Upload]]:
-        """Return the pictures with the names that their form fields have (gateway protocol, section 8)."""
+        """Return the images with the names that their form fields have (gateway protocol, section 8)."""
         files = [("image[]", image) for image in self.images]
         return files if self.mask is None else [*files, ("mask", self.mask)]
 

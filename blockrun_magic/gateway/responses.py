@@ -1,4 +1,4 @@
-"""What a gateway's answer means, without a network: pictures, a job, or an error of ours.
+"""What a gateway's answer means, without a network: images, a job, or an error of ours.
 
 Shapes and statuses are those of the gateway protocol, sections 2, 4 and 5. Text from a server is
 cut short and freed of control characters before anybody reads it.
@@ -56,7 +56,7 @@ _JOB_FAILURES = frozenset({"failed", "error", "cancelled", "canceled", "expired"
 
 @dataclass(frozen=True, slots=True)
 class CompletedJob:
-    """An answer with pictures."""
+    """An answer with images."""
 
     items: tuple[ImagePayload, ...]
 
@@ -139,7 +139,7 @@ def is_replay(answer: Response) -> bool:
 
 
 def job_failed(answer: Response) -> bool:
-    """Return whether the answer is that of a job which ended without a picture."""
+    """Return whether the answer is that of a job which ended without an image."""
     body = answer.json()
     return isinstance(body, Mapping) and _status(body) in _JOB_FAILURES
 
@@ -192,7 +192,7 @@ def error_from_response(answer: Response, gateway: Gateway) -> GatewayError:
     if status == 403:
         return ContentPolicyViolation(
             f"The content policy refused this{words}",
-            "Change the prompt or the picture, or use another --model.",
+            "Change the prompt or the image, or use another --model.",
         )
     if status == 429:
         source = sanitize(answer.headers.get("x-ratelimit-source", ""), 40)

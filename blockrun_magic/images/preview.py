@@ -1,4 +1,4 @@
-"""What a notebook shows: a small JPEG of each picture, or one sheet of several.
+"""What a notebook shows: a small JPEG of each image, or one sheet of several.
 
 A 1024x1024 PNG embeds as two megabytes of base64; a preview of at most 768 pixels a side takes a
 few dozen kilobytes, and every notebook viewer shows JPEG. The original stays in the store.
@@ -54,10 +54,10 @@ def preview_bytes(image: Image.Image, side: int, form: str = "jpeg") -> tuple[by
 
 
 def display_bundle(
-    picture: tuple[bytes, int, int], form: str, alt: str, words: str
+    image: tuple[bytes, int, int], form: str, alt: str, words: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what IPython displays for a preview: data and metadata by media type."""
-    data, width, height = picture
+    data, width, height = image
     media_type = f"image/{form}"
     shape = {"width": width, "height": height, "alt": alt}
     return {media_type: data, "text/plain": words}, {media_type: shape}
@@ -78,8 +78,8 @@ def _small(image: Image.Image, side: int) -> Image.Image:
 def sheet(images: Sequence[Image.Image], side: int, labels: Sequence[str] = ()) -> Image.Image:
     """Return the images in rows, as square a grid as their number allows, at most `side` pixels wide.
 
-    Up to three stand in one row. A label of up to two lines stands under its picture, cut to the
-    picture's width; Pillow's own font has no more than Latin letters.
+    Up to three stand in one row. A label of up to two lines stands under its image, cut to the
+    image's width; Pillow's own font has no more than Latin letters.
     """
     from PIL import Image as PILImage
     from PIL import ImageDraw, ImageFont

@@ -1,7 +1,7 @@
-"""The receipt inside the picture: put there without touching a pixel, and read back.
+"""The receipt inside the image: put there without touching a pixel, and read back.
 
 PNG carries it as the text "blockrun:receipt", beside the "parameters" that other tools show; JPEG and
-WebP as XMP. What a picture says of itself is a claim: the ledger is what knows.
+WebP as XMP. What an image says of itself is a claim: the ledger is what knows.
 """
 
 from __future__ import annotations
@@ -74,19 +74,19 @@ def embed(data: bytes, media_type: str, record: Mapping[str, Any]) -> bytes:
             return _webp_with_xmp(data, _xmp(_webp_xmp(data), record))
     except ValueError as error:
         raise StoreError(
-            f"The receipt cannot be put into the picture ({error}).",
-            "The picture is kept as it came; its receipt is in the ledger.",
+            f"The receipt cannot be put into the image ({error}).",
+            "The image is kept as it came; its receipt is in the ledger.",
         ) from error
     raise StoreError(f"A receipt cannot be put into {media_type}.", "PNG, JPEG and WebP can carry one.")
 
 
 def attach(image: Image.Image, record: Mapping[str, Any]) -> None:
-    """Note `record` on a picture in memory, where `read` finds it as in one opened from its file."""
+    """Note `record` on an image in memory, where `read` finds it as in one opened from its file."""
     image.info.update({KEY: _to_json(record), **_parameters(record)})
 
 
 def read(source: bytes | Path | str | Image.Image) -> dict[str, Any] | None:
-    """Return the record in a picture (bytes, a path, a PIL image opened from a file), or None.
+    """Return the record in an image (bytes, a path, a PIL image opened from a file), or None.
 
     Raises SourceError for a file that cannot be read.
     """

@@ -1,4 +1,4 @@
-"""The studio: the one order in which a request becomes a picture."""
+"""The studio: the one order in which a request becomes an image."""
 
 from blockrun_magic.studio.batch import BatchProgress, make_all
 from blockrun_magic.studio.payment.retry import RetryPolicy

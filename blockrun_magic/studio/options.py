@@ -10,7 +10,7 @@ __all__ = ["Options"]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How one request may be answered; `max_price` is in micro-USDC for all of its pictures."""
+    """How one request may be answered; `max_price` is in micro-USDC for all of its images."""
 
     max_price: int | None = None
     fresh: bool = False

@@ -14,7 +14,7 @@ from harness.jupyter import Server
 
 PRACTICE = "%load_ext blockrun_magic\n%blockrun use practice"
 QUICK = "--model cogview --size 512x512"
-"""The cheapest pictures, and the quickest to paint: $0.01575 each."""
+"""The cheapest images, and the quickest to paint: $0.01575 each."""
 CARDS = (
     f"%%imagegen {QUICK} --as city\na city at sunset",
     "%%img2img --model gpt-image-1 --image city\nthe same at night",
@@ -32,8 +32,8 @@ CARDS = (
 
 
 def natural_width(picture: Locator) -> int:
-    """Return how many pixels wide a picture is once the browser has decoded it; raises where it cannot."""
-    return int(picture.evaluate("async picture => { await picture.decode(); return picture.naturalWidth }"))
+    """Return how many pixels wide an image is once the browser has decoded it; raises where it cannot."""
+    return int(picture.evaluate("async image => { await image.decode(); return image.naturalWidth }"))
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def every_card(browser: Browser, lab: Server) -> Path:
 
 
 def test_a_cell_shows_its_picture_and_the_next_cell_has_it(browser: Browser, lab: Server) -> None:
-    """Below the cell is a picture that the browser can show, with its price; its name is bound to it."""
+    """Below the cell is an image that the browser can show, with its price; its name is bound to it."""
     with open_practice(browser, lab) as notebook:
         output = output_of(notebook.run(f"%%imagegen {QUICK} --as city\na city at sunset"))
 
@@ -98,7 +98,7 @@ def test_stop_ends_a_waiting_cell_and_the_next_one_runs(browser: Browser, lab: S
 
 
 def seen(notebook: Notebook) -> list[tuple[str, list[int]]]:
-    """Return the words and the widths of the pictures under each cell; all of it must be legible."""
+    """Return the words and the widths of the images under each cell; all of it must be legible."""
     outputs = [output_of(cell) for cell in notebook.cells.all()]
     for output in outputs:
         contrast, text = least_contrast(output)
@@ -134,7 +134,7 @@ def test_every_card_reads_well_also_where_the_notebook_is_not_trusted(
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_voila_shows_a_picture_and_its_caption(browser: Browser, voila: Server, theme: Theme) -> None:
-    """A notebook is a page with its picture and its caption, and without its code."""
+    """A notebook is a page with its image and its caption, and without its code."""
     file = write_notebook(voila.folder, [PRACTICE, f"%%imagegen {QUICK}\na city at sunset"])
     with open_app(browser, voila, file, theme=theme) as page:
         body = page.locator("body")

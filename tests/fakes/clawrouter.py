@@ -160,7 +160,7 @@ class ClawRouter(Served):
         return HangUp()
 
     def _kept(self) -> dict[str, str]:
-        """Return where a picture is: JPEG bytes, under a name that says PNG."""
+        """Return where an image is: JPEG bytes, under a name that says PNG."""
         name = f"{time.time_ns()}-{len(self._images)}.png"
         self._images[name] = picture(len(self._images))
         return {"url": f"http://localhost:{self.port}/images/{name}"}

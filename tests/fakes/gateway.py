@@ -673,7 +673,7 @@ async def studio_over(
     # No power fails here: what is written has to outlive its process, not the machine.
     ledger._connection.execute("PRAGMA synchronous = OFF")
     with mock.patch.object(ssl, "create_default_context", _tls_context):
-        client = Client(timeouts or Timeouts(connect=5, answer=20, picture=20))
+        client = Client(timeouts or Timeouts(connect=5, answer=20, image=20))
     studio = Studio(
         client=client,
         ledger=ledger,

@@ -75,7 +75,7 @@ class Served:
 
 
 def picture(index: int, form: str = "JPEG") -> bytes:
-    """Return a small picture, of a color that tells its number."""
+    """Return a small image, of a color that tells its number."""
     file = io.BytesIO()
     Image.new("RGB", (48, 32), (index * 40 % 256, index * 90 % 256, 120)).save(file, form)
     return file.getvalue()

@@ -161,7 +161,7 @@ def settlements_of(url: str, payer: str) -> list[dict[str, Any]]:
 
 
 def cells() -> list[ImageRequest]:
-    """Return the requests of a notebook: a picture, a slow job, one behind a URL, and an edit with a mask."""
+    """Return the requests of a notebook: an image, a slow job, one behind a URL, and an edit with a mask."""
     small, size = "openai/dall-e-2", "256x256"
     source, mask = _drawn((40, 80, 120)), _drawn((255, 255, 255))
     return [
@@ -182,7 +182,7 @@ def _drawn(color: tuple[int, int, int]) -> Upload:
 
 
 def _count_steps(fatal: str) -> list[str]:
-    """Return the list that every step of money and pictures will be written to; `fatal` is the last of all."""
+    """Return the list that every step of money and images will be written to; `fatal` is the last of all."""
     seen: list[str] = []
 
     def watched(real: Callable[..., Any], name: str) -> Callable[..., Any]:

@@ -21,7 +21,7 @@ _FROM_VERSION = 7
 
 
 def in_picture(png: bytes) -> Modules:
-    """Return the modules of the code in a picture."""
+    """Return the modules of the code in an image."""
     picture = Image.open(io.BytesIO(png)).convert("L")
     dark = [[picture.getpixel((x, y)) < 128 for x in range(picture.width)] for y in range(picture.height)]
     step = sum(1 for _ in _first_run(dark)) // 7  # the finder pattern is seven modules wide

@@ -1,4 +1,4 @@
-"""Several kernels, clicks and stops at once: one picture is paid for once, and a stop is what it says."""
+"""Several kernels, clicks and stops at once: one image is paid for once, and a stop is what it says."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _side_by_side(kernels: Nursery, *jobs: Job) -> list[dict[str, Any]]:
 
 
 def test_two_kernels_running_the_same_cell_buy_one_picture(kernels: Nursery, url: str, tmp_path: Path) -> None:
-    """The second waits for the first and gets its picture at $0."""
+    """The second waits for the first and gets its image at $0."""
     jobs = [Job(str(tmp_path), url, "two kernels", (_SLOW_CELL,), session=name) for name in ("one", "two")]
     results = _side_by_side(kernels, *jobs)
     [paid] = settlements_of(url, "two kernels")
@@ -61,7 +61,7 @@ def test_two_kernels_running_the_same_cell_buy_one_picture(kernels: Nursery, url
 
 
 def test_four_kernels_running_all_cells_buy_each_once(kernels: Nursery, url: str, tmp_path: Path) -> None:
-    """Whatever the order in which they meet, four different pictures cost four prices."""
+    """Whatever the order in which they meet, four different images cost four prices."""
     jobs = [Job(str(tmp_path), url, "four kernels", at_once=True, session=str(number)) for number in range(4)]
     results = _side_by_side(kernels, *jobs)
     paid = settlements_of(url, "four kernels")
@@ -72,7 +72,7 @@ def test_four_kernels_running_all_cells_buy_each_once(kernels: Nursery, url: str
 
 
 def test_fresh_in_two_kernels_buys_two_takes(kernels: Nursery, url: str, tmp_path: Path) -> None:
-    """`--fresh` means another picture in each of them, and neither takes the other's."""
+    """`--fresh` means another image in each of them, and neither takes the other's."""
     jobs = [Job(str(tmp_path), url, "two takes", (_SLOW_CELL,), fresh=True, session=name) for name in ("one", "two")]
     results = _side_by_side(kernels, *jobs)
     paid = settlements_of(url, "two takes")
@@ -91,7 +91,7 @@ async def _hurried(exchange: Exchange) -> Reply | None:
 
 
 def test_a_double_click_pays_once(tmp_path: Path) -> None:
-    """Two runs of one cell at the same moment show one payment and bring one picture."""
+    """Two runs of one cell at the same moment show one payment and bring one image."""
 
     async def clicks(merchant: Merchant) -> list[int]:
         async with studio_over(tmp_path) as studio:
@@ -177,7 +177,7 @@ def test_a_stop_while_signing_releases_the_reservation(tmp_path: Path, monkeypat
 
 
 def test_a_stop_after_the_signature_lets_the_purchase_go_on(tmp_path: Path) -> None:
-    """The cell ends at once, the purchase ends by itself, and the next run finds its picture at $0."""
+    """The cell ends at once, the purchase ends by itself, and the next run finds its image at $0."""
     gate = _Gate()
 
     async def cells(merchant: Merchant) -> None:

@@ -54,7 +54,7 @@ SHELL = sorted({line for page in PAGES for line in lines_of(page) if not line.st
 
 @pytest.fixture
 def kernel(gateway: PracticeServer, tmp_path: Path) -> Iterator[Kernel]:
-    """Return a kernel that has made a picture, beside the notebooks that the pages speak of."""
+    """Return a kernel that has made an image, beside the notebooks that the pages speak of."""
     cells = [nbformat.v4.new_code_cell(code) for code in (READY, PICTURE)]
     for name in ("lesson.ipynb", "winter.ipynb"):
         nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / name)
@@ -109,9 +109,9 @@ def test_a_price_is_told_in_a_shell(kernel: Kernel, gateway: PracticeServer, tmp
 
 
 def test_a_measurement_runs(tmp_path: Path) -> None:
-    """The quickest of the benchmarks: how many requests a picture takes, beside other clients."""
+    """The quickest of the benchmarks: how many requests an image takes, beside other clients."""
     command = [sys.executable, ROOT / "benchmarks", "requests"]
     done = subprocess.run(command, capture_output=True, text=True, env=clean_environ(tmp_path), check=False)
 
     assert 0 == done.returncode, done.stderr
-    assert "| requests a picture" in done.stdout
+    assert "| requests an image" in done.stdout

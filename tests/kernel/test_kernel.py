@@ -14,7 +14,7 @@ from harness.kernel import Cell, Kernel, paid_to, running_kernel
 
 QUICK = "--model cogview --size 512x512"
 PRICE = 15_750
-"""What a picture costs with these flags, in micro-dollars."""
+"""What an image costs with these flags, in micro-dollars."""
 PATIENCE = 30
 
 
@@ -27,7 +27,7 @@ def waits_for_its_picture(cell: Cell) -> bool:
 
 
 def test_a_waiting_cell_shows_a_line_that_becomes_the_picture(kernel: Kernel) -> None:
-    """What, price, stage and seconds are shown in one place, which the picture takes over in the end."""
+    """What, price, stage and seconds are shown in one place, which the image takes over in the end."""
     cell = kernel.run(f"%imagegen {QUICK} a slow tree practice:slow=1.5")
     shown = [content["data"] for content in cell.of_type("display_data")]
     updates = [content["data"] for content in cell.of_type("update_display_data")]
@@ -123,7 +123,7 @@ def test_stop_before_anything_was_sent_costs_nothing(kernel: Kernel) -> None:
 
 @pytest.mark.parametrize("trigger", ["html", "truncated", "bomb", "svg", "file-url", "foreign-url", "no-data"])
 def test_an_answer_that_is_no_picture_ends_in_two_lines(kernel: Kernel, gateway: PracticeServer, trigger: str) -> None:
-    """What was wrong, and what it cost: no traceback, no picture, and the same cell pays nothing more."""
+    """What was wrong, and what it cost: no traceback, no image, and the same cell pays nothing more."""
     code = f"%imagegen {QUICK} a trap practice:{trigger}"
     before = paid_to(gateway.url)
     cell, again = kernel.run(code), kernel.run(code)
@@ -166,7 +166,7 @@ def test_a_script_from_the_model_is_shown_as_words(kernel: Kernel) -> None:
 
 
 def test_the_result_is_the_value_of_its_cell(kernel: Kernel, tmp_path: Path) -> None:
-    """`_` and `Out` hold the result, whose picture can be saved and edited further."""
+    """`_` and `Out` hold the result, whose image can be saved and edited further."""
     kernel.run(f"%imagegen {QUICK} a tree to keep")
     kernel.run("kept = _")
     saved = kernel.run(f"kept.save({str(tmp_path / 'tree.png')!r})")
@@ -193,7 +193,7 @@ def test_no_click_is_lost_while_a_cell_waits(kernel: Kernel) -> None:
 
 
 def test_threads_may_ask_at_the_same_time(kernel: Kernel) -> None:
-    """Two threads of a cell get a picture each, and each its own."""
+    """Two threads of a cell get an image each, and each its own."""
     cell = kernel.run(
         "from concurrent.futures import ThreadPoolExecutor\n"
         "def ask(words):\n"
@@ -215,7 +215,7 @@ def test_stop_hangs_up_on_a_source_that_does_not_come(kernel: Kernel, gateway: P
     before = paid_to(gateway.url)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(PATIENCE)
-        name = kernel.start(f"%%img2img --image http://127.0.0.1:{silent.getsockname()[1]}/slow.png\na late picture")
+        name = kernel.start(f"%%img2img --image http://127.0.0.1:{silent.getsockname()[1]}/slow.png\na late image")
         connection, _ = silent.accept()
         with connection:
             connection.settimeout(PATIENCE)
@@ -237,8 +237,8 @@ def test_stop_hangs_up_on_a_source_that_does_not_come(kernel: Kernel, gateway: P
 
 
 def test_a_killed_kernel_leaves_a_payment_that_the_next_one_collects(tmp_path: Path) -> None:
-    """A kernel that dies while its picture is made has paid for it: the next kernel shows it, and pays nothing more."""
-    code = f"%%imagegen {QUICK}\npractice:slow=1 a picture whose kernel dies"
+    """A kernel that dies while its image is made has paid for it: the next kernel shows it, and pays nothing more."""
+    code = f"%%imagegen {QUICK}\npractice:slow=1 an image whose kernel dies"
     with PracticeServer() as gateway:
         environ = {"BLOCKRUN_PRACTICE_URL": gateway.url}
         with running_kernel(tmp_path, environ) as first:
@@ -263,7 +263,7 @@ def test_a_key_that_pays_is_in_nothing_that_a_notebook_keeps(tmp_path: Path) -> 
                 kernel.run(code)
                 for code in (
                     "%load_ext blockrun_magic",
-                    f"%imagegen {QUICK} a picture by a real key",
+                    f"%imagegen {QUICK} an image by a real key",
                     "_",
                     "print(repr(_), _.receipt, dict(_.request))",
                     f"%imagegen {QUICK} practice:402",

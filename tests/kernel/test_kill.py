@@ -1,4 +1,4 @@
-"""`kill -9` at any moment of a notebook's run, and again: one settlement a picture, and every picture is there.
+"""`kill -9` at any moment of a notebook's run, and again: one settlement an image, and every image is there.
 
 `KILLS` says how many random moments are tried (a dozen unless told otherwise).
 """
@@ -60,7 +60,7 @@ def length(world: World, tmp_path_factory: pytest.TempPathFactory) -> float:
 
 
 def _assert_whole(world: World, job: Job) -> None:
-    """Check that running the cells again ends well: every picture, one settlement each, equal books."""
+    """Check that running the cells again ends well: every image, one settlement each, equal books."""
     again = world.kernels.start(Job(job.folder, job.url, job.payer, session="the kernel after")).outcome()
 
     assert [None] * 4 == [result["error"] for result in again["results"]]
@@ -94,7 +94,7 @@ def _settled(path: Path) -> dict[str, tuple[int, str]]:
 
 @pytest.mark.parametrize("step", _STEPS)
 def test_a_kernel_killed_between_two_steps_loses_nothing(world: World, tmp_path: Path, step: str) -> None:
-    """Whatever step is the last, the next run ends with every picture and exactly one settlement each."""
+    """Whatever step is the last, the next run ends with every image and exactly one settlement each."""
     job = Job(str(tmp_path), world.url, f"killed before {step}", fatal=step)
 
     assert -9 == world.kernels.start(job).outcome()["code"]

@@ -1,4 +1,4 @@
-"""The language of the cell in a real kernel: many pictures, TAB, settings, background, looking back."""
+"""The language of the cell in a real kernel: many images, TAB, settings, background, looking back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COGVIEW = 15_750
 
 
 def test_models_are_compared_in_one_grid(kernel: Kernel) -> None:
-    """Two models make one picture output, and a table with each one's price and the sum."""
+    """Two models make one image output, and a table with each one's price and the sum."""
     cell = made(kernel, "%%imagegen --model flux,cogview --as pair\na lighthouse")
 
     assert 1 == len(cell.pictures)
@@ -25,10 +25,10 @@ def test_models_are_compared_in_one_grid(kernel: Kernel) -> None:
 
 
 def test_sizes_are_compared_too(kernel: Kernel) -> None:
-    """Every model with every size: two by two is four pictures."""
+    """Every model with every size: two by two is four images."""
     made(kernel, "%%imagegen --model cogview --size 512x512,768x768 --as both\na lighthouse")
 
-    assert "[(512, 512), (768, 768)]" == kernel.value("[picture.size for picture in both]")
+    assert "[(512, 512), (768, 768)]" == kernel.value("[image.size for image in both]")
 
 
 def test_each_line_is_a_prompt(kernel: Kernel) -> None:
@@ -87,7 +87,7 @@ def test_a_style_adds_its_words(kernel: Kernel) -> None:
 
 
 def test_variations_need_no_prompt(kernel: Kernel) -> None:
-    """`--vary` makes n variations of a picture through an edit."""
+    """`--vary` makes n variations of an image through an edit."""
     made(kernel, f"%imagegen {SMALL} a boat")
     made(kernel, "%img2img --image img --vary -n 2")
 
@@ -96,7 +96,7 @@ def test_variations_need_no_prompt(kernel: Kernel) -> None:
 
 
 def test_a_background_cell_returns_at_once_and_shows_its_picture(kernel: Kernel) -> None:
-    """The handle says how it stands; the cell's output becomes the picture; who needs it waits."""
+    """The handle says how it stands; the cell's output becomes the image; who needs it waits."""
     cell_id = kernel.start(f"%imagegen {SMALL} --background --as later practice:slow=1 a kite")
     cell = kernel.finish(cell_id)
     first = kernel.value("later.done()")
@@ -120,7 +120,7 @@ def test_a_background_picture_can_be_awaited(kernel: Kernel) -> None:
 
 
 def test_a_background_picture_is_cancelled_only_while_it_is_free(kernel: Kernel, gateway: PracticeServer) -> None:
-    """After the payment has left, cancel says no and the picture comes."""
+    """After the payment has left, cancel says no and the image comes."""
     made(kernel, f"%imagegen {SMALL} --background --as paid practice:slow=2 a swan")
     made(kernel, "import time\nwhile 'sent' not in repr(paid) and not paid._sent(): time.sleep(0.02)")
 
@@ -141,7 +141,7 @@ def test_a_background_picture_is_cancelled_only_while_it_is_free(kernel: Kernel,
 )
 def test_settings_change_what_is_taken(kernel: Kernel, setting: str, cell: str, expression: str, expected: str) -> None:
     """`%config` sets the defaults of flags and the names that are bound."""
-    made(kernel, f"%imagegen {SMALL} a picture to set out from")
+    made(kernel, f"%imagegen {SMALL} an image to set out from")
     name = setting.split(" ", maxsplit=1)[0]
     before = kernel.value(f"get_ipython().magics_manager.registry['BlockrunMagics'].{name}")
     made(kernel, f"%config BlockrunMagics.{setting}")
@@ -165,7 +165,7 @@ def test_the_preview_can_be_png(kernel: Kernel) -> None:
 
 
 def test_cache_only_refuses_what_is_not_kept(kernel: Kernel, gateway: PracticeServer) -> None:
-    """Kept pictures show, anything else is an error and no request."""
+    """Kept images show, anything else is an error and no request."""
     made(kernel, f"%imagegen {SMALL} a kept one")
     made(kernel, "%config BlockrunMagics.cache_only = True")
     before = paid_to(gateway.url)
@@ -285,7 +285,7 @@ def test_help_is_a_page_for_people(kernel: Kernel) -> None:
 )
 def test_every_word_answers(kernel: Kernel, line: str, expected: str) -> None:
     """Each word of %blockrun shows a card with a text and an HTML face."""
-    made(kernel, f"%imagegen {SMALL} a picture for info")
+    made(kernel, f"%imagegen {SMALL} an image for info")
     kernel.run(f"%imagegen {SMALL} practice:403 open for jobs and resume")
     cell = made(kernel, f"%blockrun {line}")
 
@@ -343,7 +343,7 @@ def test_a_batch_killed_at_half_is_finished_by_running_it_again(tmp_path: Path) 
 
 
 def test_private_leaves_the_receipt_out(kernel: Kernel) -> None:
-    """With --private the picture's file says nothing of how it was made."""
+    """With --private the image's file says nothing of how it was made."""
     made(kernel, f"%imagegen {SMALL} --private a secret garden")
 
     assert "no receipt" in made(kernel, "%blockrun info img").text

@@ -1,4 +1,4 @@
-"""A notebook that is handed out with its pictures: the same ones for $0, offline, without a wallet."""
+"""A notebook that is handed out with its images: the same ones for $0, offline, without a wallet."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ KEY = "0x" + "3d" * 32  # a throwaway, known to everybody
 
 @pytest.fixture(scope="module")
 def handed_out(tmp_path_factory: pytest.TempPathFactory, gateway: PracticeServer) -> Path:
-    """Return the ZIP of a lesson with two pictures, and what the notebook showed."""
+    """Return the ZIP of a lesson with two images, and what the notebook showed."""
     desk = tmp_path_factory.mktemp("teacher")
     (desk / "winter.ipynb").write_text(notebook_of(FOX, NIGHT), "utf-8")
     with running_kernel(desk, {"BLOCKRUN_PRACTICE_URL": gateway.url}) as kernel:
@@ -70,20 +70,20 @@ def student(tmp_path: Path, handed_out: Path) -> Iterator[Kernel]:
 
 
 def shown(cell: Cell) -> bytes:
-    """Return the picture that a cell shows."""
+    """Return the image that a cell shows."""
     [picture] = cell.pictures
     return base64.b64decode(picture["data"]["image/jpeg"])
 
 
 def pictures(cell: Cell) -> list[str]:
-    """Return every picture that a cell shows, as it stands in the notebook."""
+    """Return every image that a cell shows, as it stands in the notebook."""
     return [
         content for output in cell.pictures for kind, content in output["data"].items() if kind.startswith("image/")
     ]
 
 
 def test_an_opened_lesson_answers_offline_and_costs_nothing(student: Kernel, tmp_path: Path, handed_out: Path) -> None:
-    """The same pictures, also where one is made from another, without a connection, and nothing in the ledger."""
+    """The same images, also where one is made from another, without a connection, and nothing in the ledger."""
     shutil.copy(handed_out.with_name("fox.png"), tmp_path / "its.png")
     student.run(OFFLINE)
     opened = made(student, "%blockrun lesson open winter.zip")
@@ -99,7 +99,7 @@ def test_an_opened_lesson_answers_offline_and_costs_nothing(student: Kernel, tmp
 
 
 def test_a_folder_beside_the_notebook_is_enough(tmp_path: Path, handed_out: Path) -> None:
-    """Unpacked by any program: the cells find their pictures, and nothing is asked of anybody."""
+    """Unpacked by any program: the cells find their images, and nothing is asked of anybody."""
     with zipfile.ZipFile(handed_out) as packed:
         packed.extractall(tmp_path)
     with running_kernel(tmp_path) as kernel:
@@ -124,7 +124,7 @@ def test_what_the_teacher_did_not_run_is_practice(student: Kernel) -> None:
 
 
 def test_a_strict_lesson_makes_nothing_else(tmp_path: Path, gateway: PracticeServer) -> None:
-    """Where the teacher says so, a cell without a picture is an error that says what to do."""
+    """Where the teacher says so, a cell without an image is an error that says what to do."""
     (tmp_path / "n.ipynb").write_text(notebook_of(FOX), "utf-8")
     with running_kernel(tmp_path, {"BLOCKRUN_PRACTICE_URL": gateway.url}) as kernel:
         made(kernel, "%load_ext blockrun_magic\n%blockrun use practice")
@@ -142,7 +142,7 @@ def test_a_strict_lesson_makes_nothing_else(tmp_path: Path, gateway: PracticeSer
 
 
 def test_the_first_notebook_is_a_lesson(tmp_path_factory: pytest.TempPathFactory, gateway: PracticeServer) -> None:
-    """Notebook 01 in a fresh home, cut off from the network, without a wallet: the teacher's pictures, $0, 0 requests.
+    """Notebook 01 in a fresh home, cut off from the network, without a wallet: the teacher's images, $0, 0 requests.
 
     But for its cell that asks for a price, of which the practice gateway on the same machine hears.
     """
@@ -192,7 +192,7 @@ def test_a_lesson_holds_no_payment(handed_out: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../evil.png", "/etc/evil", "a.pictures/../../x.png", "a.pictures/a.py", "C:x.ipynb"])
 def test_a_zip_that_reaches_elsewhere_is_not_unpacked(student: Kernel, tmp_path: Path, name: str) -> None:
-    """Only a notebook and the pictures beside it are ever written."""
+    """Only a notebook and the images beside it are ever written."""
     with zipfile.ZipFile(tmp_path / "evil.zip", "w") as packed:
         packed.writestr(name, b"x")
 
@@ -208,7 +208,7 @@ def test_a_zip_that_reaches_elsewhere_is_not_unpacked(student: Kernel, tmp_path:
 
 
 def test_a_damaged_lesson_says_so(tmp_path: Path, handed_out: Path) -> None:
-    """A picture that is not what its name says is not shown; an index that is none is named."""
+    """An image that is not what its name says is not shown; an index that is none is named."""
     with zipfile.ZipFile(handed_out) as packed:
         packed.extractall(tmp_path)
     [lesson] = lessons_in(tmp_path)

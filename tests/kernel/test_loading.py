@@ -26,7 +26,7 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
 
 
 def test_loading_imports_nothing_heavy(kernel: Kernel) -> None:
-    """What a first picture needs is imported by the first picture."""
+    """What a first image needs is imported by the first image."""
     new = ast.literal_eval(kernel.value("sorted(name.partition('.')[0] for name in new)"))
 
     assert "blockrun_magic" in new

@@ -16,7 +16,7 @@ from blockrun_magic.practice.server.server import PracticeServer
 from harness.kernel import Kernel, made, paid_to
 
 QUICK = "--model cogview --size 512x512"
-"""The cheapest pictures, and the quickest to paint: $0.01575 each."""
+"""The cheapest images, and the quickest to paint: $0.01575 each."""
 
 
 def refused(kernel: Kernel, code: str, name: str) -> list[str]:
@@ -28,7 +28,7 @@ def refused(kernel: Kernel, code: str, name: str) -> list[str]:
 
 
 def jpeg(output: dict[str, Any]) -> Image.Image:
-    """Return the picture that an output embeds."""
+    """Return the image that an output embeds."""
     return Image.open(io.BytesIO(base64.b64decode(output["data"]["image/jpeg"])))
 
 
@@ -52,7 +52,7 @@ def test_a_picture_is_shown_with_its_prompt_as_alternative_text_and_a_caption_be
 
 
 def test_a_line_makes_a_picture_like_a_cell(kernel: Kernel) -> None:
-    """The one-line form shows the same picture, with flags before, between and after the words."""
+    """The one-line form shows the same image, with flags before, between and after the words."""
     body = made(kernel, f"%%imagegen {QUICK}\na quiet mountain lake")
     line = made(kernel, "%imagegen a quiet --model cogview mountain lake --size 512x512")
 
@@ -124,15 +124,15 @@ def test_the_picture_is_bound_under_its_names(kernel: Kernel) -> None:
 
 
 def test_drawing_on_the_picture_leaves_the_result_whole(kernel: Kernel) -> None:
-    """What is painted over img is not painted over the picture in the result, nor over what is kept."""
-    made(kernel, f"one = %imagegen {QUICK} a picture to draw on")
+    """What is painted over img is not painted over the image in the result, nor over what is kept."""
+    made(kernel, f"one = %imagegen {QUICK} an image to draw on")
     made(kernel, "img.paste('red', (0, 0, 512, 512))")
 
     assert "True" == kernel.value("one.image.getpixel((5, 5)) != (255, 0, 0)")
 
 
 def test_an_assigned_magic_gives_the_result_and_shows_the_picture_once(kernel: Kernel) -> None:
-    """`x = %imagegen ...` shows the picture, binds x to the result, and x shows it again when asked."""
+    """`x = %imagegen ...` shows the image, binds x to the result, and x shows it again when asked."""
     assigned = made(kernel, f"x = %imagegen {QUICK} a robot in a meadow")
     again = made(kernel, "x")
     both = made(kernel, f"y = %imagegen {QUICK} a robot in a meadow of poppies\ny")
@@ -159,7 +159,7 @@ def test_a_result_shows_itself_wherever_it_is_displayed(kernel: Kernel) -> None:
 
 def test_what_the_gateway_was_paid_is_what_spend_says(kernel: Kernel, gateway: PracticeServer) -> None:
     """The gateway's ledger and the session's spend agree to the micro-dollar."""
-    made(kernel, f"%imagegen {QUICK} a picture for the bill")
+    made(kernel, f"%imagegen {QUICK} an image for the bill")
     total = paid_to(gateway.url)
     cell = made(kernel, "%blockrun spend")
 
@@ -171,11 +171,11 @@ def test_what_the_gateway_was_paid_is_what_spend_says(kernel: Kernel, gateway: P
 
 def test_the_same_cell_costs_nothing_the_second_time(kernel: Kernel, gateway: PracticeServer) -> None:
     """A repeated request is answered from what was bought; --fresh buys another take."""
-    made(kernel, f"first = %imagegen {QUICK} --quiet a picture bought once")
+    made(kernel, f"first = %imagegen {QUICK} --quiet an image bought once")
     before = paid_to(gateway.url)
-    made(kernel, f"second = %imagegen {QUICK} --quiet a picture bought once")
+    made(kernel, f"second = %imagegen {QUICK} --quiet an image bought once")
     between = paid_to(gateway.url)
-    made(kernel, f"third = %imagegen {QUICK} --quiet --fresh a picture bought once")
+    made(kernel, f"third = %imagegen {QUICK} --quiet --fresh an image bought once")
 
     assert before == between
     assert before + 15_750 == paid_to(gateway.url)
@@ -185,9 +185,9 @@ def test_the_same_cell_costs_nothing_the_second_time(kernel: Kernel, gateway: Pr
 
 
 def test_a_dry_run_says_the_price_and_signs_nothing(kernel: Kernel, gateway: PracticeServer) -> None:
-    """--dry-run shows what the cell would cost; no money moves, and there is no picture."""
+    """--dry-run shows what the cell would cost; no money moves, and there is no image."""
     before = paid_to(gateway.url)
-    cell = made(kernel, "%%imagegen --model flux -n 2 --dry-run\na picture that is only dreamt of")
+    cell = made(kernel, "%%imagegen --model flux -n 2 --dry-run\na image that is only dreamt of")
 
     assert before == paid_to(gateway.url)
     assert [] == cell.pictures
@@ -208,7 +208,7 @@ def test_a_price_above_the_cap_is_refused_before_signing(
 ) -> None:
     """A cell above --max-price, or above 50 cents an image, signs nothing and says how to allow it."""
     before = paid_to(gateway.url)
-    what, to_do = refused(kernel, f"%%imagegen {flags}\na picture too dear", "BudgetError")
+    what, to_do = refused(kernel, f"%%imagegen {flags}\na image too dear", "BudgetError")
 
     assert words == what
     assert to_do.startswith("→ Nothing was signed. Allow")

@@ -37,14 +37,14 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 @pytest.fixture
 def pad() -> Iterator[MaskPad]:
-    """Return a pad over a picture whose rows do not fill whole bytes."""
+    """Return a pad over an image whose rows do not fill whole bytes."""
     made = MaskPad(Image.new("RGB", (21, 13), "navy"))
     yield made
     made.close()
 
 
 def ink(mask: Image.Image) -> bytes:
-    """Return what the page sends once it looks like `mask`, a picture of mode 1."""
+    """Return what the page sends once it looks like `mask`, an image of mode 1."""
     return zlib.compress(mask.tobytes())
 
 
@@ -73,7 +73,7 @@ def masked(source: object, size: tuple[int, int]) -> Upload:
 
 
 def test_what_is_painted_is_white(pad: MaskPad) -> None:
-    """The mask is of mode L and the picture's size, white exactly where the page has painted."""
+    """The mask is of mode L and the image's size, white exactly where the page has painted."""
     painted = spot((21, 13), (3, 2, 10, 9))
     paint(pad, ink(painted))
 
@@ -85,7 +85,7 @@ def test_what_is_painted_is_white(pad: MaskPad) -> None:
 
 
 def test_nothing_is_painted_at_first(pad: MaskPad) -> None:
-    """A new pad has a black mask of the picture's size."""
+    """A new pad has a black mask of the image's size."""
     assert [(21 * 13, 0)] == pad.mask.getcolors()
     assert 0.0 == pad.painted_fraction
 
@@ -111,7 +111,7 @@ def test_changes_can_be_observed(pad: MaskPad) -> None:
 
 @pytest.mark.parametrize("size", [(4000, 1000), (1000, 4000), (2049, 3), (5000, 1)])
 def test_a_large_picture_is_painted_smaller(size: tuple[int, int]) -> None:
-    """The page gets at most 2048 pixels a side; the mask has the picture's size and two tones all the same."""
+    """The page gets at most 2048 pixels a side; the mask has the image's size and two tones all the same."""
     pad = MaskPad(Image.new("L", size))
     width, height = pad._bits_size
     paint(pad, ink(spot((width, height), (0, 0, width // 2, height))))
@@ -132,8 +132,8 @@ WHOLE = ink(spot((21, 13), (3, 2, 10, 9)))
 HOSTILE = {
     "garbage": b"\x89PNG\r\n\x1a\n" + bytes(100),
     "cut short": WHOLE[:-3],
-    "of a smaller picture": ink(Image.new("1", (21, 12))),
-    "of a larger picture": ink(Image.new("1", (21, 14))),
+    "of a smaller image": ink(Image.new("1", (21, 12))),
+    "of a larger image": ink(Image.new("1", (21, 14))),
     "nothing inside": zlib.compress(b""),
     "far too much": zlib.compress(bytes(50_000_000)),
 }
@@ -166,7 +166,7 @@ def test_what_is_not_even_bytes_is_refused(pad: MaskPad, value: object) -> None:
 
 @given(st.binary(max_size=200))
 def test_no_bytes_break_the_mask(content: bytes) -> None:
-    """Whatever comes is a mask of the picture's size, or is refused as a value."""
+    """Whatever comes is a mask of the image's size, or is refused as a value."""
     pad = MaskPad(Image.new("L", (9, 5)))
     try:
         paint(pad, content)
@@ -225,7 +225,7 @@ def test_loading_black_clears(pad: MaskPad) -> None:
     ],
 )
 def test_a_mask_that_does_not_fit_is_refused(pad: MaskPad, mask: object, why: str) -> None:
-    """Another size, a URL, and what is no picture leave the pad as it is."""
+    """Another size, a URL, and what is no image leave the pad as it is."""
     paint(pad, WHOLE)
     with pytest.raises(SourceError, match=why):
         pad.load_mask(mask)
@@ -237,7 +237,7 @@ def test_a_mask_that_does_not_fit_is_refused(pad: MaskPad, mask: object, why: st
 
 
 def test_a_pad_is_a_mask(pad: MaskPad) -> None:
-    """Wherever a picture is taken, a pad stands for its mask."""
+    """Wherever an image is taken, a pad stands for its mask."""
     paint(pad, WHOLE)
     sent = masked(find_source("mask", {"mask": pad}), (21, 13))
 
@@ -262,7 +262,7 @@ def test_a_pad_of_another_picture_is_refused(pad: MaskPad) -> None:
 
 
 def test_the_page_gets_a_small_picture() -> None:
-    """A JPEG of at most 768 pixels a side goes to the page, whatever the picture's size and mode."""
+    """A JPEG of at most 768 pixels a side goes to the page, whatever the image's size and mode."""
     pad = MaskPad(Image.effect_noise((3000, 1500), 80).convert("RGBA"))
     content = pad._jpeg
     sent = Image.open(io.BytesIO(content))

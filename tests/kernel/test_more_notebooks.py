@@ -29,7 +29,7 @@ def run_all(name: str, desk: Path, gateway: PracticeServer) -> list[Cell]:
 
 @pytest.mark.parametrize("name", LATER)
 def test_every_cell_runs(name: str, tmp_path: Path, gateway: PracticeServer) -> None:
-    """Run All goes to the end, and pictures are shown."""
+    """Run All goes to the end, and images are shown."""
     cells = run_all(name, tmp_path, gateway)
 
     assert ["ok"] * len(cells) == [cell.status for cell in cells], [cell.error for cell in cells if cell.error]
@@ -37,7 +37,7 @@ def test_every_cell_runs(name: str, tmp_path: Path, gateway: PracticeServer) -> 
 
 
 def test_a_second_run_of_many_pictures_costs_nothing(tmp_path: Path, gateway: PracticeServer) -> None:
-    """Every picture of notebook 03 is paid for once; what failed is tried again."""
+    """Every image of notebook 03 is paid for once; what failed is tried again."""
     run_all("03-many-pictures.ipynb", tmp_path, gateway)
     before = paid_to(gateway.url)
     run_all("03-many-pictures.ipynb", tmp_path, gateway)

@@ -54,7 +54,7 @@ def total_said(cells: list[Cell]) -> str:
 
 
 def test_every_cell_runs(first_run: list[Cell]) -> None:
-    """Run All ends without an error and shows at least five pictures."""
+    """Run All ends without an error and shows at least five images."""
     assert [] == [cell.error for cell in first_run if cell.status != "ok"]
     assert 5 <= sum(len(cell.pictures) for cell in first_run)
 
@@ -65,7 +65,7 @@ def test_the_gateway_and_the_bill_agree(gateway: PracticeServer, first_run: list
 
 
 def test_a_second_run_costs_nothing(gateway: PracticeServer, desk: Path, first_run: list[Cell]) -> None:
-    """Another kernel, another day: the same notebook shows the same pictures, and no money moves."""
+    """Another kernel, another day: the same notebook shows the same images, and no money moves."""
     before = paid_to(gateway.url), paid_requests_to(gateway.url)
     with running_kernel(desk, {"BLOCKRUN_PRACTICE_URL": gateway.url}) as kernel:
         cells = run_all(kernel)
@@ -81,7 +81,7 @@ def paid_requests_to(url: str) -> int:
 
 
 def pictures_of(cells: list[Cell]) -> list[dict[str, Any]]:
-    """Return all that is shown as a picture, by media type."""
+    """Return all that is shown as an image, by media type."""
     shown = [output["data"] for cell in cells for output in cell.pictures]
     return [{kind: data for kind, data in bundle.items() if kind.startswith("image/")} for bundle in shown]
 
@@ -90,7 +90,7 @@ def pictures_of(cells: list[Cell]) -> list[dict[str, Any]]:
 
 
 def test_it_is_small_enough_to_be_opened_anywhere() -> None:
-    """Pictures and all, the file is below 400 KB."""
+    """Images and all, the file is below 400 KB."""
     assert PATH.stat().st_size < 400_000
 
 
@@ -128,7 +128,7 @@ def test_its_source_is_what_the_language_allows() -> None:
 
 
 def test_the_demo_leaves_pictures_a_page_and_the_bill(tmp_path: Path) -> None:
-    """It prints the bill and where each picture is; the page shows them and asks nothing of the network."""
+    """It prints the bill and where each image is; the page shows them and asks nothing of the network."""
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
     demo = subprocess.run(
         [sys.executable, "notebooks/demo.py"],

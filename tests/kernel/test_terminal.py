@@ -40,7 +40,7 @@ def terminal(terminal_home: Path) -> Iterator[Terminal]:
 
 
 def test_a_picture_is_told_in_words_with_the_path_of_its_file(terminal: Terminal) -> None:
-    """Model, size, price and time on one line, and where the picture is: no HTML, no escapes, no bytes."""
+    """Model, size, price and time on one line, and where the image is: no HTML, no escapes, no bytes."""
     text = terminal.run(f"%imagegen {QUICK} a red fox, quickly")
     first, where = on_screen(text)[:2]
 
@@ -79,7 +79,7 @@ def test_a_line_that_changes_is_wiped_away_when_the_picture_comes(terminal: Term
 
 
 def test_ctrl_c_stops_and_says_what_became_of_the_money(terminal: Terminal) -> None:
-    """Ctrl-C ends the waiting; the shell goes on, and the same line collects the picture."""
+    """Ctrl-C ends the waiting; the shell goes on, and the same line collects the image."""
     line = f"%imagegen {QUICK} practice:slow=5 a stopped fox"
     terminal.start(line, "in progress")
     terminal.interrupt()
@@ -124,7 +124,7 @@ def test_without_a_wallet_the_terminal_says_so_too(tmp_path: Path) -> None:
 
 def test_a_script_without_a_screen_prints_plain_lines(tmp_path: Path) -> None:
     """With its output in a file, IPython writes captions only: no line that changes, no escape codes."""
-    script = tmp_path / "pictures.ipy"
+    script = tmp_path / "images.ipy"
     script.write_text(
         f"%load_ext blockrun_magic\n%blockrun use practice\n%imagegen {QUICK} practice:slow=1 a captured fox\n"
     )

@@ -57,7 +57,7 @@ def main(names: list[str]) -> int:
         try:
             text = path.read_text("utf-8")
         except (UnicodeDecodeError, FileNotFoundError):
-            continue  # a picture, or a file that was deleted
+            continue  # an image, or a file that was deleted
         for what in secrets_in(text):
             found = 1
             sys.stdout.write(f"{path}, {what}\n")

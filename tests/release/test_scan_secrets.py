@@ -39,7 +39,7 @@ def test_a_secret_is_found_wherever_it_stands(tmp_path: Path, planted: str) -> N
 
 
 def test_what_is_public_is_no_secret() -> None:
-    """A digest, a transaction, and the pixels of a picture are not."""
+    """A digest, a transaction, and the pixels of an image are not."""
     public = f'sha256:{KEY[2:]}\ntransaction  {KEY}\n<td>transaction</td><td>{KEY}</td>\n"image/png": "{"A1" * 60}"'
 
     assert [] == list(scan_secrets.secrets_in(public))

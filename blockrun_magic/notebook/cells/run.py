@@ -177,7 +177,7 @@ def _in_background(
     flags: Flags,
     sent: Callable[[], bool],
 ) -> BackgroundJob:
-    """Start `work`, show its line, and return the handle, which is also bound in place of a picture."""
+    """Start `work`, show its line, and return the handle, which is also bound in place of an image."""
     live.detach()
 
     async def finished(task: asyncio.Task[Any]) -> Any:

@@ -34,7 +34,7 @@ def models(context: Context, arguments: Arguments) -> Card:
     if not gateway.can("quote"):
         quoted = "they are reserved, and booked as estimated unless the answer names its own"
     return Table(
-        ("--model", "id", "good for", "sizes", "edits", "a picture"),
+        ("--model", "id", "good for", "sizes", "edits", "an image"),
         [_model_row(model) for model in found],
         title=f"{len(found)} image models",
         note=f"{source} of {catalog.as_of}; {quoted}.",

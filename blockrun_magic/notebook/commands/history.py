@@ -104,7 +104,7 @@ def _row(studio: Studio, purchase: Purchase, note: Mapping[str, Any]) -> Gallery
 
 
 def _purchase_of(context: Context, studio: Studio, text: str) -> Purchase:
-    """Return the purchase that `text` means: its id, or the picture that carries its receipt."""
+    """Return the purchase that `text` means: its id, or the image that carries its receipt."""
     from blockrun_magic.images.provenance import read
     from blockrun_magic.images.source import find_source
 

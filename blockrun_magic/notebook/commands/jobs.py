@@ -17,7 +17,7 @@ __all__ = ["JOBS", "RESOLVE", "RESUME", "jobs", "resolve", "resume"]
 
 
 def jobs(context: Context, _arguments: Arguments) -> Card:
-    """Return what is paid or at risk and has no picture yet, after asking what became of it."""
+    """Return what is paid or at risk and has no image yet, after asking what became of it."""
     studio, gateway = context.session.studio_and_gateway()
     decided = context.session.run(studio.reconcile(gateway))
     rows = []
@@ -28,7 +28,7 @@ def jobs(context: Context, _arguments: Arguments) -> Card:
     running = [repr(handle) for handle in context.session.backgrounds if not handle.done()]
     said += [f"In the background: {', '.join(running)}."] if running else []
     if not rows:
-        return Message(" ".join(["Nothing is open: every payment has its picture or was released.", *said]))
+        return Message(" ".join(["Nothing is open: every payment has its image or was released.", *said]))
     advice = "`%blockrun resume ID` collects one, `%blockrun resume` all of them."
     if any(p.prepaid and p.state is State.UNKNOWN for p in studio.ledger.open_payments()):
         advice += " What nobody can tell, you can: `%blockrun resolve ID --charged` or `--not-charged`."
@@ -42,7 +42,7 @@ def _job_row(purchase: Purchase, payment: Payment) -> tuple[str, ...]:
     prompt = " ".join(str(purchase.request["prompt"]).split())
     state = str(payment.state)
     if payment.state is State.SETTLED:
-        state = f"paid, picture to be fetched{f' ({payment.note})' if payment.note else ''}"
+        state = f"paid, image to be fetched{f' ({payment.note})' if payment.note else ''}"
     elif payment.note:
         state = f"{state}: {payment.note}"
     short = prompt if len(prompt) <= 40 else f"{prompt[:39]}…"
@@ -52,7 +52,7 @@ def _job_row(purchase: Purchase, payment: Payment) -> tuple[str, ...]:
 
 
 def resume(context: Context, arguments: Arguments) -> Card:
-    """Collect one open purchase, or all; show each picture, and return how it went."""
+    """Collect one open purchase, or all; show each image, and return how it went."""
     from blockrun_magic.notebook.cells.run import resume_purchase
 
     _, gateway = context.session.studio_and_gateway()
@@ -68,7 +68,7 @@ def resume(context: Context, arguments: Arguments) -> Card:
             lines.append(f"{purchase.id}: {' '.join(error.lines)}")
         else:
             lines.append(f"{purchase.id}: collected, {format_amount(result.receipt.amount, purchase.realm)}.")
-    return Message("\n".join(lines) or "Nothing is open: every payment has its picture or was released.")
+    return Message("\n".join(lines) or "Nothing is open: every payment has its image or was released.")
 
 
 def _wanted(context: Context, name: str | None) -> list[Purchase]:
@@ -95,7 +95,7 @@ def resolve(context: Context, arguments: Arguments) -> Card:
             " see `%blockrun jobs`."
         )
     total = format_usd(sum(payment.amount for payment in booked))
-    after = "--fresh buys the picture anew." if charged else "Its cell buys the picture when it is run again."
+    after = "--fresh buys the image anew." if charged else "Its cell buys the image when it is run again."
     return Message(f"{purchase.id}: {total} booked as {'charged' if charged else 'not charged'}. {after}")
 
 

@@ -1,4 +1,4 @@
-"""What is kept: the pictures on disk, and the receipt inside one of them."""
+"""What is kept: the images on disk, and the receipt inside one of them."""
 
 from __future__ import annotations
 

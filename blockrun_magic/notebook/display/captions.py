@@ -36,7 +36,7 @@ _BADGE = "border:1px solid #8a8a8a;border-radius:3px;padding:0 4px;font-size:0.8
 
 
 def caption_of(result: ImageResult, saved: Sequence[str] = (), note: str = "") -> Card:
-    """Return the line under a picture: model, size, price, seconds, and what else is worth knowing."""
+    """Return the line under an image: model, size, price, seconds, and what else is worth knowing."""
     receipt, request = result.receipt, result.request
     facts = [str(request["model"]), describe_size(result)]
     if request["quality"]:
@@ -112,7 +112,7 @@ def _quote_card(request: ImageRequest, quote: Quote) -> Card:
     if quote.list_price is not None and quote.list_price != quote.total:
         lines.append(f"The list price is {format_usd(quote.list_price)}.")
     if quote.cached:
-        lines.append("This picture is kept already: running the cell costs $0.00.")
+        lines.append("This image is kept already: running the cell costs $0.00.")
     lines.append("Nothing was signed.")
     return Message("\n".join(lines))
 

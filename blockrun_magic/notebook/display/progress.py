@@ -1,4 +1,4 @@
-"""What a waiting cell shows: one line that changes, and then becomes the picture.
+"""What a waiting cell shows: one line that changes, and then becomes the image.
 
 The whole cell has one display id, updated from the cell's own thread while it waits. A terminal
 gets a line that is overwritten, and nothing at all when nobody looks at it.
@@ -28,7 +28,7 @@ _NOTHING: Mapping[str, str] = {"text/plain": ""}
 class ProgressLine:
     """The line of one cell; `label` says what is being made, `realm` whose money it costs.
 
-    `usual` is how many seconds this kind of picture has taken before.
+    `usual` is how many seconds this kind of image has taken before.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class ProgressLine:
         self.note = ""
         """A line to add to the caption."""
         self.detached = False
-        """Whether the cell has ended before its picture came."""
+        """Whether the cell has ended before its image came."""
 
     def detach(self) -> None:
         """Take the cell's place now, with room for a caption: what comes will come after the cell has ended."""
@@ -69,7 +69,7 @@ class ProgressLine:
         self._foot.display(_NOTHING, raw=True)
 
     def show_below(self, card: Card) -> None:
-        """Show `card` below the picture."""
+        """Show `card` below the image."""
         if self._foot is not None:
             self._foot.update(card)
         else:
@@ -126,7 +126,7 @@ class ProgressLine:
         if not progress.sent:
             return "Nothing was sent, nothing is charged."
         paid = "" if progress.price is None else f" of {format_amount(progress.price, self._realm)}"
-        return f"The payment{paid} had been sent already; run the cell again to collect the picture, not paid twice."
+        return f"The payment{paid} had been sent already; run the cell again to collect the image, not paid twice."
 
     def _show_once(self, content: Any) -> None:
         """Show `content` as a display of its own, where the cell's output goes."""

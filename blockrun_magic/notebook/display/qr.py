@@ -1,4 +1,4 @@
-"""A QR code that a wallet app understands: a picture in a notebook, blocks of text in a terminal."""
+"""A QR code that a wallet app understands: an image in a notebook, blocks of text in a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A result on the screen: the picture, and its caption below it; in a terminal, words and a path.
+"""A result on the screen: the image, and its caption below it; in a terminal, words and a path.
 
 Loading the extension imports this module, so everything heavy waits inside the functions.
 """
@@ -49,7 +49,7 @@ class ResultDisplay:
     def show(
         self, live: ProgressLine, result: ImageResult | ImageResults, saved: Sequence[str], *, full: bool, quiet: bool
     ) -> None:
-        """Put the picture in the place of the cell's live line, and the caption under it."""
+        """Put the image in the place of the cell's live line, and the caption under it."""
         if not live.detached:
             self._shown = (id(result), self._shell.execution_count)
         if quiet:
@@ -57,7 +57,7 @@ class ResultDisplay:
         elif self._in_terminal:
             live.finish(_caption(result, saved or _files(result), live.note).text)
         else:
-            live.finish(_Original(result, self._settings) if full else _Picture(result, self._settings))
+            live.finish(_Original(result, self._settings) if full else _Image(result, self._settings))
             live.show_below(_caption(result, saved, live.note))
 
     @property
@@ -74,7 +74,7 @@ class ResultDisplay:
         elif self._shown == (id(result), self._shell.execution_count):
             self._shown = None
         else:
-            show(_Picture(result, self._settings))
+            show(_Image(result, self._settings))
             show(_caption(result, ()))
 
 
@@ -89,7 +89,7 @@ def _files(result: ImageResult | ImageResults) -> list[str]:
     return [str(path) for path in getattr(result, "files", ())]
 
 
-class _Picture:
+class _Image:
     """The preview of a result, for display."""
 
     def __init__(self, result: ImageResult | ImageResults, settings: Settings) -> None:
@@ -100,15 +100,15 @@ class _Picture:
         return self._result.mimebundle(self._settings.preview_side, self._settings.preview_format)
 
 
-class _Original(_Picture):
-    """The original bytes of a result's one picture, for `--full`."""
+class _Original(_Image):
+    """The original bytes of a result's one image, for `--full`."""
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         result: Any = self._result
-        pictures = getattr(result, "stored", [])
+        images = getattr(result, "stored", [])
         # A sheet of several has no original, and nbconvert shows no WebP.
-        if len(pictures) != 1 or pictures[0].media_type == "image/webp":
+        if len(images) != 1 or images[0].media_type == "image/webp":
             return super()._repr_mimebundle_()
-        kept, file = pictures[0], result.files[0]
+        kept, file = images[0], result.files[0]
         shape = {"width": min(kept.width, 1024), "alt": result.prompt}
         return {kept.media_type: file.read_bytes(), "text/plain": repr(result)}, {kept.media_type: shape}

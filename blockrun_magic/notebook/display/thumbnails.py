@@ -1,4 +1,4 @@
-"""Small pictures of what is kept, as data URIs for our HTML."""
+"""Small images of what is kept, as data URIs for our HTML."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def thumbnail(store: Store, kept: StoredImage, side: int) -> str | None:
 
 
 def kept_image(store: Store, kept: StoredImage) -> Image.Image:
-    """Return a kept picture, decoded; raises StoreError."""
+    """Return a kept image, decoded; raises StoreError."""
     from blockrun_magic.images.formats import decode
 
-    return decode(store.get(kept.file, kept.media_type), StoreError, "The kept picture", "")
+    return decode(store.get(kept.file, kept.media_type), StoreError, "The kept image", "")
 
 
 def data_uri(image: Image.Image, side: int) -> str:

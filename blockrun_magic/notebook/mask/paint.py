@@ -28,6 +28,6 @@ def open_pad(source: object) -> MaskPad:
     if shell is None or is_terminal(shell):
         raise BlockrunError(
             "Painting a mask needs a notebook with widgets.",
-            "Open JupyterLab, Notebook, VS Code or Colab; here, give --mask a picture in which white may change.",
+            "Open JupyterLab, Notebook, VS Code or Colab; here, give --mask an image in which white may change.",
         )
     return MaskPad(open_source(source))

@@ -36,7 +36,7 @@ _LOG_DELAY = 60.0
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """One picture that ClawRouter paid for: when it was done (Unix seconds), and micro-USDC."""
+    """One image that ClawRouter paid for: when it was done (Unix seconds), and micro-USDC."""
 
     at: float
     model: str
@@ -82,7 +82,7 @@ class Comparison:
 
 
 def read_usage(folder: Path, since: float, until: float) -> list[LogEntry]:
-    """Return the pictures in the logs of `folder` from `since` to `until` (Unix seconds), oldest first.
+    """Return the images in the logs of `folder` from `since` to `until` (Unix seconds), oldest first.
 
     Files that are missing or too large, and lines that are no entry, are passed over.
     """

@@ -1,4 +1,4 @@
-"""Many results at once: a sequence of pictures, with what failed beside it."""
+"""Many results at once: a sequence of images, with what failed beside it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Failure", "ImageResults"]
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One request of a batch that brought no picture: its place, what was asked, and why."""
+    """One request of a batch that brought no image: its place, what was asked, and why."""
 
     index: int
     request: Mapping[str, Any]
@@ -67,7 +67,7 @@ class ImageResults(Sequence[ImageResult]):
 
     @property
     def image(self) -> Image.Image:
-        """The first picture."""
+        """The first image."""
         return self._results[0].image
 
     @property
@@ -104,7 +104,7 @@ class ImageResults(Sequence[ImageResult]):
         A path with a suffix numbers the files beside it. Raises SourceError.
         """
         target = Path(path).expanduser()
-        single = target if target.suffix else target / "picture.png"
+        single = target if target.suffix else target / "image.png"
         written = []
         for index, result in enumerate(self._results, start=1):
             suffix = target.suffix or result.files[0].suffix
@@ -112,13 +112,13 @@ class ImageResults(Sequence[ImageResult]):
         return written
 
     def contact_sheet(self, side: int = 1024) -> Image.Image:
-        """Return all pictures on one sheet of at most `side` pixels a side, each labeled."""
+        """Return all images on one sheet of at most `side` pixels a side, each labeled."""
         from blockrun_magic.images.preview import sheet
 
         return sheet(self.images, side, self.labels())
 
     def labels(self) -> list[str]:
-        """Return two short lines for each picture: its model and size; its price and seconds."""
+        """Return two short lines for each image: its model and size; its price and seconds."""
         return [label for result in self._results for label in [_label(result)] * len(result.images)]
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""What a cell gives back: the pictures, what they cost, and the receipt that proves it."""
+"""What a cell gives back: the images, what they cost, and the receipt that proves it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Quote:
     realm: str
     gateway: str
     cached: bool = False
-    """Whether the picture is kept already, so that the cell would cost nothing."""
+    """Whether the image is kept already, so that the cell would cost nothing."""
     estimated: bool = False
     """Whether `total` is our list price, because the gateway quotes none."""
 
@@ -70,14 +70,14 @@ class Receipt:
     cached: bool = False
     estimated: bool = False
     lesson: str | None = None
-    """The lesson that the picture comes from: then somebody else has paid for it."""
+    """The lesson that the image comes from: then somebody else has paid for it."""
 
 
 @dataclass(frozen=True, repr=False, slots=True)
 class ImageResult:
-    """The pictures of one request.
+    """The images of one request.
 
-    `images` are PIL images, `cost` is what this call cost in dollars (zero when the pictures
+    `images` are PIL images, `cost` is what this call cost in dollars (zero when the images
     were bought before), `request` is the request in plain values.
     """
 
@@ -94,7 +94,7 @@ class ImageResult:
 
     @property
     def image(self) -> Image.Image:
-        """The first picture."""
+        """The first image."""
         return self.images[0]
 
     @property
@@ -181,7 +181,7 @@ class ImageResult:
 
 
 def check_save_path(path: str | Path) -> None:
-    """Raise SourceError unless a picture can be written to `path`; asked before anything is paid."""
+    """Raise SourceError unless an image can be written to `path`; asked before anything is paid."""
     try:
         _check_target(Path(path).expanduser())
     except (OSError, ValueError, RuntimeError) as error:
@@ -194,9 +194,7 @@ def _check_target(target: Path) -> None:
     if len(os.fsencode(target.name)) > _MAX_NAME:
         raise SourceError("The file name is too long.", f"Use at most {_MAX_NAME} bytes.")
     if not target.is_dir() and target.suffix.lower() not in _WRITABLE:
-        raise SourceError(
-            f"A picture cannot be saved as {target.suffix}.", "Use .png, .jpg or .webp, or name a folder."
-        )
+        raise SourceError(f"An image cannot be saved as {target.suffix}.", "Use .png, .jpg or .webp, or name a folder.")
     folder = target if target.is_dir() else target.parent
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):

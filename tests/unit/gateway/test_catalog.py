@@ -91,12 +91,12 @@ ABILITIES = [
 
 
 def generate(model: str = "google/nano-banana", prompt: str = "a fox", **fields: object) -> ImageRequest:
-    """Return a request to make a picture."""
+    """Return a request to make an image."""
     return replace(ImageRequest("generate", prompt, model), **fields)  # type: ignore[arg-type]
 
 
 def edit(model: str = "openai/gpt-image-1", **fields: object) -> ImageRequest:
-    """Return a request to change a picture."""
+    """Return a request to change an image."""
     request = ImageRequest("edit", "more snow", model, images=(PHOTO,))
     return replace(request, **fields)  # type: ignore[arg-type]
 
@@ -110,7 +110,7 @@ def refusal(request: ImageRequest) -> RequestError:
 
 @pytest.mark.parametrize(("model", "shorthands", "size", "quality", "dollars"), ROWS)
 def test_every_row_is_priced(model: str, shorthands: str, size: str, quality: str | None, dollars: str) -> None:
-    """Each size and quality of each model has the listed price, for each picture, by any name."""
+    """Each size and quality of each model has the listed price, for each image, by any name."""
     key = PriceKey(ENDPOINTS["generate"], model, size, quality, 1)
     expected = parse_usd(dollars)
 
@@ -352,7 +352,7 @@ def test_a_bad_quality_names_the_nearest() -> None:
 
 @pytest.mark.parametrize(("n", "nearest"), [(0, 1), (-3, 1), (11, 10), (10**6, 10)])
 def test_a_bad_count_names_the_nearest(n: int, nearest: int) -> None:
-    """One request makes 1 to 10 pictures."""
+    """One request makes 1 to 10 images."""
     error = refusal(generate(n=n))
 
     assert f" {n} " in error.message
@@ -361,7 +361,7 @@ def test_a_bad_count_names_the_nearest(n: int, nearest: int) -> None:
 
 @pytest.mark.parametrize("n", [1, 10])
 def test_the_bounds_of_the_count_are_good(n: int) -> None:
-    """One and ten pictures are fine."""
+    """One and ten images are fine."""
     SNAPSHOT.check(generate(n=n))
 
 
@@ -393,7 +393,7 @@ def one_of(names: Iterable[str]) -> str:
 
 
 def test_a_model_that_cannot_edit_names_those_that_can() -> None:
-    """Editing with a model that only makes pictures is refused with the list of editors."""
+    """Editing with a model that only makes images is refused with the list of editors."""
     error = refusal(edit("black-forest/flux-1.1-pro"))
 
     assert "black-forest/flux-1.1-pro" in error.message

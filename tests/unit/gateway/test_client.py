@@ -222,7 +222,7 @@ def test_an_oversized_answer_is_not_read(monkeypatch: pytest.MonkeyPatch, packed
 
 
 def test_an_answer_hides_its_body() -> None:
-    """A body may hold a picture of megabytes: it is not part of the answer's representation."""
+    """A body may hold an image of megabytes: it is not part of the answer's representation."""
     assert "picture" not in repr(Response(200, {}, b"picture"))
 
 
@@ -241,7 +241,7 @@ def test_a_proxy_is_not_asked_for_this_machine(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_picture_on_the_own_origin_is_fetched() -> None:
-    """A gateway on this machine gives its pictures over http; no payment header goes with the request."""
+    """A gateway on this machine gives its images over http; no payment header goes with the request."""
     with raw_server(http(b"\x89PNG")) as server:
         data = run(lambda client: client.download(f"{server.url}/images/1.png", at(server)))
 
@@ -251,7 +251,7 @@ def test_a_picture_on_the_own_origin_is_fetched() -> None:
 
 
 def test_redirects_are_followed_a_little() -> None:
-    """A picture may have moved, relatively or not, up to three times."""
+    """An image may have moved, relatively or not, up to three times."""
     steps = [http(b"", 302, location="/second"), http(b"", 307, location="third?x=1"), http(b"picture")]
     with raw_server(*steps) as server:
         data = run(lambda client: client.download(f"{server.url}/images/first", at(server)))
@@ -262,7 +262,7 @@ def test_redirects_are_followed_a_little() -> None:
 
 @pytest.mark.parametrize("location", ["/again", None], ids=["loop", "no location"])
 def test_redirects_end(location: str | None) -> None:
-    """A picture that is always elsewhere is given up after three redirects."""
+    """An image that is always elsewhere is given up after three redirects."""
     where = {} if location is None else {"location": location}
     with raw_server(http(b"", 302, **where)) as server, pytest.raises(InvalidResponse):
         run(lambda client: client.download(f"{server.url}/again", at(server)))
@@ -302,13 +302,13 @@ def test_a_picture_that_is_not_there_is_said_so(status: int) -> None:
 
 @pytest.mark.parametrize("answer", [RESET, http(b"half", length=400)], ids=["reset", "half"])
 def test_a_picture_that_breaks_off_is_said_so(answer: Any) -> None:
-    """Half a picture is not a picture."""
+    """Half an image is not an image."""
     with raw_server(answer) as server, pytest.raises(GatewayUnreachable):
         run(lambda client: client.download(f"{server.url}/x", at(server)))
 
 
 def test_a_picture_has_a_greatest_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A picture beyond the limit is not read to its end."""
+    """An image beyond the limit is not read to its end."""
     monkeypatch.setattr(client_module, "_MAX_IMAGE", 1000)
     with raw_server(http(b"x" * 1001)) as server, pytest.raises(InvalidResponse):
         run(lambda client: client.download(f"{server.url}/x", at(server)))

@@ -56,7 +56,7 @@ def _refreshed(folder: Path, gateway: Gateway, **more: Any) -> Any:
 
 
 def price(catalog: Any, model: str, size: str = "1024x1024") -> int | None:
-    """Return the list price of one picture."""
+    """Return the list price of one image."""
     found: int | None = catalog.list_price(PriceKey(ENDPOINTS["generate"], model, size, None, 1))
     return found
 

@@ -30,7 +30,7 @@ OTHER = {
 
 
 def test_the_canonical_json_is_pinned() -> None:
-    """The text that names a purchase never changes: a changed one would buy every picture again."""
+    """The text that names a purchase never changes: a changed one would buy every image again."""
     actual = ImageRequest("generate", 'Ünï "q" \n🦊', "black-forest/flux-1.1-pro").canonical_json()
 
     assert actual == (
@@ -117,7 +117,7 @@ def test_endpoints_and_price_key() -> None:
 
 
 def test_an_upload_shows_no_bytes() -> None:
-    """Neither the upload nor the request prints a picture into a traceback."""
+    """Neither the upload nor the request prints an image into a traceback."""
     upload = Upload.from_file_bytes(b"x" * 100_000, "image/png")
 
     assert repr(upload).startswith("Upload(image/png, 100000 bytes, sha256:")

@@ -1,4 +1,4 @@
-"""What answers mean: pictures, jobs and errors, and that no server's text does harm."""
+"""What answers mean: images, jobs and errors, and that no server's text does harm."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def answer(body: Any = None, status: int = 200, **headers: str) -> Response:
 
 
 def items(*entries: Any, **more: Any) -> tuple[ImagePayload, ...]:
-    """Return the pictures of a completed answer with these entries."""
+    """Return the images of a completed answer with these entries."""
     found = read_answer(answer({"created": 1, "data": list(entries), **more}))
     assert isinstance(found, CompletedJob)
     return found.items
 
 
-# -- pictures
+# -- images
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_picture_comes_as_url_data_uri_or_base64(entry: dict[str, Any], item: 
 
 
 def test_several_pictures_keep_their_order() -> None:
-    """The pictures of one answer stay as the gateway listed them."""
+    """The images of one answer stay as the gateway listed them."""
     urls = [f"https://cdn.example/{number}" for number in range(4)]
 
     assert urls == [item.url for item in items(*({"url": url} for url in urls), status="completed")]
@@ -235,7 +235,7 @@ def test_a_job_is_pending(body: Any, status: int, pending: PendingJob) -> None:
 
 @pytest.mark.parametrize("status", ["failed", "error", "cancelled", "canceled", "expired", "FAILED"])
 def test_a_failed_job_says_why(status: str) -> None:
-    """A job that ended without a picture is an error with the gateway's own words."""
+    """A job that ended without an image is an error with the gateway's own words."""
     body = {"status": status, "error": {"message": "the model gave up"}, "payment_status": "not_charged"}
 
     with pytest.raises(JobFailed):
@@ -440,7 +440,7 @@ BODIES = st.fixed_dictionaries(
 
 @given(BODIES | ANY, st.integers(min_value=100, max_value=599), st.text(max_size=20))
 def test_any_answer_is_read_or_refused_in_printable_lines(body: Any, status: int, text: str) -> None:
-    """Whatever JSON comes, it is pictures, a job or one of our errors, and what is shown is plain text."""
+    """Whatever JSON comes, it is images, a job or one of our errors, and what is shown is plain text."""
     given_answer = answer(body, status, retry_after=text, content_type=text, x_ratelimit_source=text, date=text)
     is_replay(given_answer)
     waiting = given_answer.retry_after
@@ -594,7 +594,7 @@ def test_deep_nesting_does_no_harm_where_the_recursion_limit_was_raised() -> Non
     ids=["deepest", "objects", "in a string", "between quotes", "flat", "after backslashes"],
 )
 def test_brackets_in_a_text_are_not_depth(text: str) -> None:
-    """A prompt full of brackets is only a prompt, and many pictures are only many."""
+    """A prompt full of brackets is only a prompt, and many images are only many."""
     assert json.loads(text) == read_json(text.encode())
 
 

@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 PUBLIC = Gateway("base", "https://blockrun.example/api", (BASE,))
 PATH = "/v1/images/generations"
-HASTY = Timeouts(connect=5, answer=5, picture=5, pace=Pace(grace=0.3, rate=1_000_000, total=1))
+HASTY = Timeouts(connect=5, answer=5, image=5, pace=Pace(grace=0.3, rate=1_000_000, total=1))
 VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 

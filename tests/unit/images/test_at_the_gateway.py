@@ -154,7 +154,10 @@ def holders() -> Iterator[tuple[str, object]]:
     yield "IPython file", DisplayImage(filename=str(path))
 
 
-@pytest.mark.parametrize(("name", "holder"), list(holders()), ids=lambda value: value if isinstance(value, str) else "")
+HOLDERS = list(holders())
+
+
+@pytest.mark.parametrize(("name", "holder"), HOLDERS, ids=[name for name, _ in HOLDERS])
 def test_a_photo_is_upright_whatever_holds_it(name: str, holder: object, sent: Any) -> None:
     """Files, bytes, streams, data URIs, PIL images and what IPython displays."""
     assert_shows(card(), sent(holder))

@@ -1,4 +1,4 @@
-"""What counts as a picture, and what an answer that is none is said to be."""
+"""What counts as an image, and what an answer that is none is said to be."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 
 
 def encoded(kind: str, mode: str = "RGB", size: tuple[int, int] = (48, 32)) -> bytes:
-    """Return a picture with some structure, as a file."""
+    """Return an image with some structure, as a file."""
     image = Image.linear_gradient("L").resize(size).convert(mode)
     file = io.BytesIO()
     image.save(file, kind)
@@ -38,7 +38,7 @@ def png_that_claims(width: int, height: int) -> bytes:
 
 
 def read(data: bytes) -> Image.Image:
-    """Return the picture of an answer."""
+    """Return the image of an answer."""
     return decode(data, InvalidResponse, "The gateway's answer", "Try again.")
 
 
@@ -64,7 +64,7 @@ def test_a_picture_is_read_whole(kind: str) -> None:
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "I;16"])
 def test_every_kind_of_png_is_read(mode: str) -> None:
-    """Gray, palette, transparent and deep PNGs are pictures like others."""
+    """Gray, palette, transparent and deep PNGs are images like others."""
     image = Image.new(mode, (5, 4))
     file = io.BytesIO()
     image.save(file, "PNG")
@@ -75,7 +75,7 @@ def test_every_kind_of_png_is_read(mode: str) -> None:
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9, 0.99])
 def test_a_picture_that_is_cut_short_is_refused(kind: str, share: float) -> None:
-    """Half a file is not a picture, however much of it is there."""
+    """Half a file is not an image, however much of it is there."""
     data = encoded(kind, size=(200, 150))
     cut = data[: max(12, int(len(data) * share))]
 
@@ -98,12 +98,12 @@ def test_a_png_with_a_wrong_checksum_is_refused() -> None:
 
 @pytest.mark.parametrize(("width", "height"), [(60_000, 60_000), (2**31 - 1, 1), (50_000_001, 1), (8000, 6251)])
 def test_a_bomb_stays_closed(width: int, height: int) -> None:
-    """A picture of more than fifty megapixels is refused by its header, before anything is unpacked."""
+    """An image of more than fifty megapixels is refused by its header, before anything is unpacked."""
     assert f"{width} x {height}" in refusal_of(png_that_claims(width, height))
 
 
 def test_a_bomb_in_a_comment_stays_closed() -> None:
-    """A comment that would unpack to far more than it is makes the file no picture either."""
+    """A comment that would unpack to far more than it is makes the file no image either."""
     data = encoded("PNG")
     comment = b"Comment\0\0" + zlib.compress(bytes(100_000_000), 9)
     chunk = struct.pack(">I", len(comment)) + b"zTXt" + comment + struct.pack(">I", zlib.crc32(b"zTXt" + comment))
@@ -118,7 +118,7 @@ def test_a_picture_without_pixels_is_refused(width: int, height: int) -> None:
 
 
 def test_the_bomb_filter_of_pillow_plays_no_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pillow's own limit, which users change, neither lets a bomb in nor keeps a picture out."""
+    """Pillow's own limit, which users change, neither lets a bomb in nor keeps an image out."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     assert (48, 32) == read(encoded("PNG")).size
 
@@ -145,7 +145,7 @@ def test_the_bomb_filter_of_pillow_plays_no_part(monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_what_is_no_picture_is_called_by_its_name(data: bytes, words: str) -> None:
-    """A web page, SVG or JSON in place of a picture is said to be that, and nothing of it is shown."""
+    """A web page, SVG or JSON in place of an image is said to be that, and nothing of it is shown."""
     what = refusal_of(data)
 
     assert words in what
@@ -161,9 +161,9 @@ def test_only_three_formats_are_taken() -> None:
 def test_the_error_is_the_callers_own() -> None:
     """Kind, subject and advice of the refusal are given by who asks."""
     with pytest.raises(StoreError) as caught:
-        decode(b"", StoreError, "The kept picture", "Buy another.")
+        decode(b"", StoreError, "The kept image", "Buy another.")
 
-    assert "The kept picture is not an image: it is empty." == caught.value.message
+    assert "The kept image is not an image: it is empty." == caught.value.message
     assert "Buy another." == caught.value.hint
 
 

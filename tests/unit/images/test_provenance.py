@@ -1,4 +1,4 @@
-"""The receipt goes into a picture and comes back, other programs open it, and no pixel changes."""
+"""The receipt goes into an image and comes back, other programs open it, and no pixel changes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RECORD: dict[str, Any] = {
 
 
 def picture(mode: str = "RGB") -> Image.Image:
-    """Return a small picture in which every pixel differs from its neighbors."""
+    """Return a small image in which every pixel differs from its neighbors."""
     wide = Image.radial_gradient("L").resize((24, 16))
     bands = [wide, ImageOps.invert(wide), ImageOps.mirror(wide), ImageOps.flip(wide)]
     return Image.merge(mode, bands[: len(mode)])
@@ -148,7 +148,7 @@ def test_text_of_others_stays_in_a_png() -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
 def test_xmp_of_others_stays(kind: str) -> None:
-    """A packet that says how the picture was made keeps saying so, beside the receipt."""
+    """A packet that says how the image was made keeps saying so, beside the receipt."""
     theirs = (
         b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
         b'<rdf:Description rdf:about="" Iptc4xmpExt:DigitalSourceType="trainedAlgorithmicMedia"/></rdf:RDF>'
@@ -231,7 +231,7 @@ def test_what_is_no_record_is_none(text: str) -> None:
 
 
 def test_a_picture_without_receipt_has_none() -> None:
-    """Unmarked files, pictures from memory and other bytes are None, not an error."""
+    """Unmarked files, images from memory and other bytes are None, not an error."""
     found = [read(data) for _, data in FILES.values()]
     found += [read(picture()), read(b""), read(b"<html>"), read(struct.pack(">I", 7))]
 

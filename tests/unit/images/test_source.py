@@ -1,4 +1,4 @@
-"""Anything a user has that is a picture becomes an upload; anything else ends in two clear lines."""
+"""Anything a user has that is an image becomes an upload; anything else ends in two clear lines."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def refusal(source: object) -> SourceError:
 
 
 def picture(mode: str = "RGB", size: tuple[int, int] = (6, 4)) -> Image.Image:
-    """Return a small picture with many colors."""
+    """Return a small image with many colors."""
     red = Image.linear_gradient("L").resize(size)
     image = Image.merge("RGBA", [red, red.rotate(180), red.transpose(Image.Transpose.FLIP_TOP_BOTTOM), red])
     return image.convert("RGB").convert(mode) if mode != "RGBA" else image
@@ -101,7 +101,7 @@ class Drawing:
 def test_what_can_be_sent_is_sent_byte_for_byte(kind: str, media_type: str, tmp_path: Path) -> None:
     """Path, text, bytes and data URI pass as they are; the type is the bytes', not the suffix's."""
     data = encoded(kind)
-    path = tmp_path / "picture.gif"
+    path = tmp_path / "image.gif"
     path.write_bytes(data)
     uri = f"data:text/plain;base64,{base64.b64encode(data).decode()}"
     sent = [upload(source) for source in (path, str(path), data, bytearray(data), memoryview(data), uri)]
@@ -122,7 +122,7 @@ def test_other_formats_become_png(kind: str) -> None:
 
 
 def test_of_an_animation_the_first_frame_is_sent() -> None:
-    """A GIF is its first picture."""
+    """A GIF is its first image."""
     frames = [Image.new("RGB", (6, 4), color) for color in ("red", "blue")]
     sent = upload(encoded("GIF", frames[0], save_all=True, append_images=frames[1:]))
 
@@ -188,7 +188,7 @@ def test_a_data_uri_may_be_wrapped_and_quoted(form: str) -> None:
     ],
 )
 def test_what_is_no_picture_is_called_what_it_looks_like(data: bytes, looks: str) -> None:
-    """HTML, SVG, text and the like never travel as a picture."""
+    """HTML, SVG, text and the like never travel as an image."""
     error = refusal(data)
 
     assert error.message.startswith("The image is not an image: ")
@@ -365,7 +365,7 @@ def test_a_lazily_opened_file_works_and_a_closed_one_says_so(tmp_path: Path) -> 
 
 
 def test_the_same_pixels_are_the_same_upload() -> None:
-    """The digest is the picture's, whatever carries it and whatever metadata it has."""
+    """The digest is the image's, whatever carries it and whatever metadata it has."""
     noted = picture()
     noted.info["comment"] = "x"
     digests = {upload(source).digest for source in (picture(), noted, Result(noted), np.asarray(picture()))}
@@ -515,7 +515,7 @@ LEFT[:, :3] = True
     ids=range(16),
 )
 def test_a_mask_is_white_where_it_may_change(source: object) -> None:
-    """Every way to say "the left half" is the same upload: gray, of the picture's size."""
+    """Every way to say "the left half" is the same upload: gray, of the image's size."""
     sent = mask(source)
     seen = opened(sent)
 
@@ -577,7 +577,7 @@ def test_a_url_means_itself(text: str) -> None:
 
 @pytest.mark.parametrize("name", ["city", "_", "img", "größe"])
 def test_a_variable_means_its_value(name: str, here: Path) -> None:
-    """A picture in the namespace wins over a file of the same name."""
+    """An image in the namespace wins over a file of the same name."""
     value = picture()
     (here / name).write_bytes(encoded("PNG"))
 
@@ -627,7 +627,7 @@ def test_a_file_wins_over_what_is_no_picture(here: Path) -> None:
 
 
 def test_a_misspelt_name_meets_suggestions(here: Path) -> None:
-    """Near variables that hold pictures, and near picture files; never the private ones."""
+    """Near variables that hold images, and near image files; never the private ones."""
     (here / "harbor.png").write_bytes(encoded("PNG"))
     (here / "harbor.txt").write_text("x")
     names = {"harbor": picture(), "harbors": 5, "_harbor": picture(), "unlike": picture()}
@@ -652,7 +652,7 @@ def test_odd_names_are_only_not_found(text: str, here: Path) -> None:
 
 
 def test_what_is_image_like() -> None:
-    """Pictures, arrays of pictures' shapes, encoded bytes, files and results; nothing else."""
+    """Images, arrays of images' shapes, encoded bytes, files and results; nothing else."""
     yes = [
         picture(),
         np.zeros((2, 2)),

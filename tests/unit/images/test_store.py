@@ -40,7 +40,7 @@ def full_disk(descriptor: int) -> None:
     ("media_type", "suffix"), [("image/png", ".png"), ("image/jpeg", ".jpg"), ("image/webp", ".webp")]
 )
 def test_what_is_put_is_got(store: Store, media_type: str, suffix: str) -> None:
-    """A picture comes back byte for byte under its SHA-256, from one file named by it and its type."""
+    """An image comes back byte for byte under its SHA-256, from one file named by it and its type."""
     digest = store.put(PICTURE, media_type)
 
     assert DIGEST == digest
@@ -50,7 +50,7 @@ def test_what_is_put_is_got(store: Store, media_type: str, suffix: str) -> None:
 
 
 def test_the_same_bytes_are_kept_once(store: Store) -> None:
-    """Putting a picture again writes nothing: the file stays the very same."""
+    """Putting an image again writes nothing: the file stays the very same."""
     store.put(PICTURE, "image/png")
     [path] = files(store)
     before = path.stat().st_ino, path.stat().st_mtime_ns
@@ -76,7 +76,7 @@ def test_a_damaged_picture_is_never_shown(store: Store, damage: bytes) -> None:
 
 
 def test_a_damaged_picture_is_mended_by_the_right_one(store: Store) -> None:
-    """Putting the picture again puts a damaged file right."""
+    """Putting the image again puts a damaged file right."""
     store.put(PICTURE, "image/png")
     files(store)[0].write_bytes(b"something else")
 
@@ -146,7 +146,7 @@ def test_a_folder_that_cannot_be_is_said_so(tmp_path: Path) -> None:
 
 
 def test_a_write_is_whole_or_not_there(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until the bytes are safe on the disk, nothing stands under the picture's name."""
+    """Until the bytes are safe on the disk, nothing stands under the image's name."""
     seen: list[list[Path]] = []
     real = os.fsync
 
@@ -164,7 +164,7 @@ def test_a_write_is_whole_or_not_there(store: Store, monkeypatch: pytest.MonkeyP
 
 
 def test_what_is_no_picture_is_set_aside(store: Store) -> None:
-    """Bytes that were paid for are kept, apart from the pictures, and found again by the user."""
+    """Bytes that were paid for are kept, apart from the images, and found again by the user."""
     path = store.quarantine(b"<html>sorry</html>")
 
     assert b"<html>sorry</html>" == path.read_bytes()
@@ -184,7 +184,7 @@ def test_a_full_disk_sets_nothing_aside(store: Store, monkeypatch: pytest.Monkey
 
 
 def test_the_files_are_listed_oldest_first(store: Store) -> None:
-    """Each kept picture is listed with its hash, its size and when it was written."""
+    """Each kept image is listed with its hash, its size and when it was written."""
     digests = [store.put(data, "image/png") for data in (b"first", b"second", b"third")]
     for age, digest in enumerate(digests):
         os.utime(store.path(digest, "image/png"), (1000 - age, 1000 - age))

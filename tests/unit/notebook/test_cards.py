@@ -80,7 +80,7 @@ def test_no_word_becomes_a_tag(card: Message) -> None:
 
 
 def test_a_caption_names_model_size_price_and_seconds() -> None:
-    """The line under a picture says what it is, what it cost and how long it took."""
+    """The line under an image says what it is, what it cost and how long it took."""
     caption = caption_of(result_of(realm="real"))
 
     assert "a/model · 64x48 · $0.042 · 1.2 s" == caption.text
@@ -109,7 +109,7 @@ def test_play_money_is_marked_beside_the_facts() -> None:
 
 
 def test_a_kept_picture_costs_nothing_and_says_when_it_was_bought() -> None:
-    """A picture from the store shows $0.00 now, and what it cost then."""
+    """An image from the store shows $0.00 now, and what it cost then."""
     text = caption_of(result_of(kept=True, realm="real")).text
 
     assert re.search(r"\$0\.00: bought (1970-01-01|1969-12-31) \d\d:\d\d for \$0\.042$", text)
@@ -156,7 +156,7 @@ def test_a_bar_is_filled_to_its_part() -> None:
 
 
 def test_missing_pictures_are_said() -> None:
-    """Fewer pictures than were paid for are not passed over in silence."""
+    """Fewer images than were paid for are not passed over in silence."""
     result = result_of(n=2)
     short = replace(result, notes=("The gateway sent 2 of the 4 images.",))
 

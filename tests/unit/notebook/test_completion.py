@@ -107,7 +107,7 @@ def test_an_answer_replaces_exactly_its_fragment(shell: Any, text: str, fragment
 
 
 def test_img_comes_first_and_numbers_are_no_pictures(shell: Any) -> None:
-    """Variables that hold pictures are offered, the last picture before all others."""
+    """Variables that hold images are offered, the last image before all others."""
     answers, _ = complete(shell, "%img2img --image ")
 
     assert "img" == answers[0]
@@ -116,7 +116,7 @@ def test_img_comes_first_and_numbers_are_no_pictures(shell: Any) -> None:
 
 
 def test_files_and_folders_are_offered(shell: Any, tmp_path: Path) -> None:
-    """Pictures and folders grow, other files do not show."""
+    """Images and folders grow, other files do not show."""
     folder = tmp_path / "pictures"
     (folder / "holiday").mkdir(parents=True)
     (folder / "photo.png").touch()

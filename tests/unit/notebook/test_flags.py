@@ -86,7 +86,7 @@ def _choices(magic: str, *, edits: bool) -> st.SearchStrategy[Flags]:
 
 
 def is_variable(text: str) -> bool:
-    """Return whether a picture can be bound to that name."""
+    """Return whether an image can be bound to that name."""
     try:
         parse_flags("imagegen", f"--as {text}")
     except FlagError:
@@ -271,7 +271,7 @@ def test_every_flag_is_read() -> None:
     [
         ('--save "my pictures/a b.png" x', "my pictures/a b.png"),
         ("--save='my pictures/a b.png' x", "my pictures/a b.png"),
-        ('--save "C:\\new pictures\\" x', "C:\\new pictures\\"),
+        ('--save "C:\\new images\\" x', "C:\\new images\\"),
         ("--save C:\\new\\ x", "C:\\new\\"),
         ("--save it's.png x", "it's.png"),
         ('--save "it\'s.png" x', "it's.png"),

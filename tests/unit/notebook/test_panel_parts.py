@@ -37,7 +37,7 @@ def bridge() -> Iterator[LoopThread]:
     ],
 )
 def test_the_price_in_words(n: int, prices: list[int | None], words: str) -> None:
-    """Pictures of one price are multiplied; other sums, and sums that do not divide, are just said."""
+    """Images of one price are multiplied; other sums, and sums that do not divide, are just said."""
     assert words == price_words(n, prices, "real")
 
 

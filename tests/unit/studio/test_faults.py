@@ -74,7 +74,7 @@ from fakes.gateway import (
 _LONG = 400
 """Seconds after which every signature of the first run has certainly expired."""
 _PICTURE = ImageResult
-_HASTY = Timeouts(connect=5, answer=0.5, picture=0.5)
+_HASTY = Timeouts(connect=5, answer=0.5, image=0.5)
 _TWO = replace(QUICK, attempts=2)
 _JUNK = b"SSH-2.0-OpenSSH_9.6\r\n\r\n"
 _LIMITED = {"error": "Rate limit exceeded", "retry_after_seconds": 0.01}

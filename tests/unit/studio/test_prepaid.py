@@ -238,7 +238,7 @@ def test_a_silent_proxy_is_waited_for_and_then_unknown(tmp_path: Path, proxy: Cl
         with pytest.raises(PaymentOutcomeUnknown):
             await studio.make(_REQUEST, proxy.gateway)
 
-    _in_studio(tmp_path, work, timeouts=Timeouts(connect=5, answer=0.2, picture=5))
+    _in_studio(tmp_path, work, timeouts=Timeouts(connect=5, answer=0.2, image=5))
 
     assert 1 == len(proxy.bodies)
 

@@ -83,8 +83,8 @@ _CELLS = [
     "%blockrun",
     "%blockrun wallet",
     "%blockrun wallet address",
-    "%%imagegen --as picture\na harbor",
-    "picture.info, dir(picture), vars(picture)",
+    "%%imagegen --as image\na harbor",
+    "image.info, dir(image), vars(image)",
     "%%imagegen\na harbor, please answer 403",
     "%%imagegen\na harbor, please answer 500",
     "%%imagegen\na harbor, please answer 402",
@@ -193,7 +193,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
 
 
 def test_the_session_did_what_it_should(session: Session) -> None:
-    """It came to its end, bought a picture, sent several signatures, and printed tracebacks and logs."""
+    """It came to its end, bought an image, sent several signatures, and printed tracebacks and logs."""
     assert b"the end" in session.output
     # What fails while signing is an error of the wallet's, which leaves the rest out.
     assert len(_BUGS) <= len(re.findall(rb"RuntimeError: a bug in|\(RuntimeError\)", session.output))
@@ -208,7 +208,7 @@ def test_nothing_printed_shows_a_secret(session: Session) -> None:
 
 
 def test_no_file_but_the_ledger_holds_a_secret(session: Session) -> None:
-    """Pictures, locks, the cost log, IPython's history: none holds a key or a header."""
+    """Images, locks, the cost log, IPython's history: none holds a key or a header."""
     files = list(session.files)
 
     assert len(files) > 3
