@@ -5,7 +5,7 @@ They have pools of their own, so that waiting never takes the last worker. `run_
 code (properties, `_repr_png_`, `__array__`), which may take any time: each call has a daemon thread to itself.
 
 Unlike `asyncio.to_thread`, none of them copies the caller's context: money never depends on a decimal
-context that was set elsewhere. When the awaiting task is cancelled, the call runs on to its end.
+context that was set elsewhere.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
@@ -32,13 +33,28 @@ _lock = threading.Lock()
 
 
 async def run_io(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Return what `call` returns, run in the pool for waiting: the ledger, files, locks."""
-    return await _run("io", _IO_THREADS, partial(call, *args, **kwargs))
+    """Return what `call` returns, run in the pool for waiting: the ledger, files, locks.
+
+    A call that was begun is finished, and its value is not lost: a cancellation takes effect at the caller's next
+    `await`, where the caller can undo what the call has done.
+    """
+    running = asyncio.wrap_future(_submit("io", _IO_THREADS, partial(call, *args, **kwargs)))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        while not running.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([running])
+        task = asyncio.current_task()
+        if task is not None:
+            task.uncancel()
+            task.cancel()
+        return running.result()
 
 
 async def run_cpu(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Return what `call` returns, run in the pool for work: decoding, encoding, signing."""
-    return await _run("cpu", _CPU_THREADS, partial(call, *args, **kwargs))
+    return await asyncio.wrap_future(_submit("cpu", _CPU_THREADS, partial(call, *args, **kwargs)))
 
 
 async def run_foreign(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -52,13 +68,12 @@ async def run_foreign(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     return await future
 
 
-async def _run(name: str, threads: int, call: Callable[[], T]) -> T:
+def _submit(name: str, threads: int, call: Callable[[], T]) -> Future[T]:
     with _lock:
         pool = _pools.get(name)
         if pool is None:
             pool = _pools[name] = ThreadPoolExecutor(threads, f"blockrun-{name}")
-        running = pool.submit(call)
-    return await asyncio.wrap_future(running)
+        return pool.submit(call)
 
 
 def _settle(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], call: Callable[[], Any]) -> None:

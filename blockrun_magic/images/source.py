@@ -6,7 +6,6 @@ converted: first frame, eight bits, sRGB, upright.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import os
@@ -36,6 +35,7 @@ from blockrun_magic.images.detection import (
 from blockrun_magic.images.formats import MAX_FILE_BYTES, MAX_PIXELS, load, open_lazy, too_large
 from blockrun_magic.images.masks import check_mask_shape, mask_from, scale_mask
 from blockrun_magic.images.references import DATA_URI, URL, Subject, find_source, subject_of
+from blockrun_magic.threads import run_cpu
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -73,7 +73,7 @@ async def read_upload(source: object, fetch: Fetch, *, text: str = "", shrink: b
     """
     subject = subject_of(source, text)
     content = await _fetch(source, fetch)
-    return await asyncio.to_thread(_upload, content, subject, shrink=shrink)
+    return await run_cpu(_upload, content, subject, shrink=shrink)
 
 
 async def read_mask(source: object, image: Upload, fetch: Fetch, *, text: str = "") -> Upload:
@@ -84,7 +84,7 @@ async def read_mask(source: object, image: Upload, fetch: Fetch, *, text: str = 
     """
     subject = subject_of(source, text, is_mask=True)
     content = await _fetch(source, fetch)
-    return await asyncio.to_thread(_mask, content, image, subject)
+    return await run_cpu(_mask, content, image, subject)
 
 
 def open_source(source: object) -> Image.Image:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from blockrun_magic.proxy.sources import read_sources
 from blockrun_magic.proxy.takes import FreshTakes
 from blockrun_magic.serving import BodyLimit
 from blockrun_magic.studio import Options
+from blockrun_magic.threads import run_cpu, run_io
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -88,7 +88,7 @@ class _Routes:
         return JSONResponse(found)
 
     async def image(self, request: Request) -> Response:
-        response = await asyncio.to_thread(image_file, self._studio.store, request.path_params["name"])
+        response = await run_io(image_file, self._studio.store, request.path_params["name"])
         if response is None:
             raise BadRequest("There is no such image here.", status=404, code="not_found")
         return response
@@ -115,7 +115,7 @@ class _Routes:
         result = await self._buy(http, request, choices)
         note(http.scope, cost_usd=f"{to_decimal(result.cost_micros):f}", cached=result.receipt.cached)
         origin = f"http://{http.headers['host']}"
-        return await asyncio.to_thread(images_response, result, choices, origin)
+        return await run_cpu(images_response, result, choices, origin)
 
     async def _buy(self, http: Request, request: ImageRequest, choices: Choices) -> ImageResult:
         take, fresh = choices.take, choices.fresh and choices.take is None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from blockrun_magic.errors import BlockrunError
 from blockrun_magic.payments.money import format_usd
+from blockrun_magic.threads import run_io
 
 if TYPE_CHECKING:
     from blockrun_magic.gateway.gateways import Gateway
@@ -42,7 +43,7 @@ class Health:
             "pid": os.getpid(),
             "gateway": self._gateway.name,
             "realm": str(self._gateway.realm),
-            "wallet": await asyncio.to_thread(self._wallet),
+            "wallet": await run_io(self._wallet),
             "paymentChain": next((network.v1_name for network in self._gateway.networks), None),
             "balance": self._balance,
         }

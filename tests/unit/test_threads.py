@@ -65,11 +65,11 @@ def test_waiting_never_takes_the_last_worker() -> None:
 
 
 def test_a_cancelled_task_does_not_wait_for_its_thread() -> None:
-    """Stop is heard at once, whatever the thread does."""
+    """Stop is heard at once, whatever an image or the user's own code does."""
     release = threading.Event()
 
     async def main() -> int:
-        tasks = [asyncio.ensure_future(run(release.wait, PATIENCE)) for run in RUNNERS]
+        tasks = [asyncio.ensure_future(run(release.wait, PATIENCE)) for run in (run_cpu, run_foreign)]
         await asyncio.sleep(0.05)
         for task in tasks:
             task.cancel()
@@ -78,6 +78,52 @@ def test_a_cancelled_task_does_not_wait_for_its_thread() -> None:
         return len(late)
 
     assert 0 == asyncio.run(main())
+
+
+def test_what_the_ledger_has_begun_is_not_lost() -> None:
+    """A cancellation during a call comes after it: what it returned can be undone, and the task ends cancelled."""
+    begun, release = threading.Event(), threading.Event()
+    undone: list[int] = []
+
+    def reserve() -> int:
+        begun.set()
+        release.wait(PATIENCE)
+        return 7
+
+    async def purchase() -> None:
+        reserved = await run_io(reserve)
+        try:
+            await asyncio.sleep(PATIENCE)
+        except asyncio.CancelledError:
+            undone.append(reserved)
+            raise
+
+    async def main() -> bool:
+        task = asyncio.ensure_future(purchase())
+        await run_io(begun.wait, PATIENCE)
+        task.cancel()
+        await asyncio.sleep(0)
+        task.cancel()
+        release.set()
+        await asyncio.wait([task])
+        return task.cancelled()
+
+    assert asyncio.run(main())
+    assert [7] == undone
+
+
+def test_a_timeout_around_the_ledger_is_a_timeout() -> None:
+    """The time limit of the caller is still told apart from a cancellation."""
+    release = threading.Event()
+
+    async def limited() -> None:
+        async with asyncio.timeout(0.05):
+            asyncio.get_running_loop().call_later(0.2, release.set)
+            await run_io(release.wait, PATIENCE)
+            await asyncio.sleep(PATIENCE)
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(limited())
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")

@@ -23,6 +23,7 @@ from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.gateway.responses import error_from_response
 from blockrun_magic.payments.x402.networks import PRACTICE
 from blockrun_magic.safejson import read_json
+from blockrun_magic.threads import run_io
 
 __all__ = ["CatalogCache"]
 
@@ -71,7 +72,7 @@ class CatalogCache:
         models = await self._fetch(gateway)
         read_at = self._clock()
         self._known[gateway.base_url] = (read_at, self._merged(gateway, models, read_at))
-        await asyncio.to_thread(self._keep, gateway, models, read_at)
+        await run_io(self._keep, gateway, models, read_at)
         return self.at(gateway)
 
     async def refresh_if_stale(self, gateway: Gateway) -> None:
