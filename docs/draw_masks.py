@@ -20,7 +20,8 @@ _SQUARE = 8
 def photo() -> Image.Image:
     """Return the photo to edit: a sky over a town."""
     image = Image.linear_gradient("L").resize(SIZE)
-    image = Image.merge("RGB", (image.point(lambda v: 60 + v // 2), image.point(lambda v: 120 + v // 3), image)).copy()
+    red, green = image.point(lambda v: 60 + v // 2), image.point(lambda v: 120 + v // 3)
+    image = Image.merge("RGB", (red, green, image.point(lambda v: 190 + v // 6)))
     image.paste((225, 225, 235), (0, 0, 160, 8))
     pen = ImageDraw.Draw(image)
     pen.rectangle(SKYLINE, fill=(52, 60, 82))

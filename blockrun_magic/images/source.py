@@ -157,11 +157,11 @@ def _check_size(size: tuple[int, int], subject: Subject, *, shrink: bool) -> Non
     message = f"{subject.words} is {size[0]} x {size[1]}, {pixels / 1e6:.1f} megapixels; at most {limit / 1e6:.1f}"
     if pixels > _MAX_SHRINKABLE_PIXELS:
         raise SourceError(f"{message} can be read.", "Make it smaller with an image editor, then use that file.")
-    if subject.opened:
-        side = f"({MAX_UPLOAD_SIDE}, {MAX_UPLOAD_SIDE})"
-        code = subject.pil_code(f"ImageOps.contain({{}}, {side})", "from PIL import ImageOps; ")
-        raise SourceError(f"{message} can be sent.", f"{_SHRINK}, or run `{code}`")
-    raise SourceError(f"{message} can be sent.", f"{_SHRINK}.")
+    if pixels > MAX_PIXELS and not subject.opened:
+        raise SourceError(f"{message} can be sent.", f"{_SHRINK}.")
+    side = f"({MAX_UPLOAD_SIDE}, {MAX_UPLOAD_SIDE})"
+    code = subject.pil_code(f"ImageOps.contain({{}}, {side})", "from PIL import ImageOps; ")
+    raise SourceError(f"{message} can be sent.", f"{_SHRINK}, or run `{code}`")
 
 
 def _shrunk_upload(image: Image.Image, size: tuple[int, int], *, photo: bool = False) -> Upload:

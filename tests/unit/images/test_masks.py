@@ -218,6 +218,8 @@ def bad_sources() -> dict[str, Any]:
         "overshoot": values / 255 * 1.4,
         "too large": Image.new("RGB", (5000, 4000)),
         "too large and gray": Image.new("L", (5000, 4000)),
+        "too large an array": np.zeros((4000, 5000), "uint8"),
+        "too large a file": encoded(Image.new("L", (5000, 4000)), "PNG"),
     }
 
 
