@@ -27,6 +27,8 @@ _MAX_SPREAD = 24
 """How far the channels of a gray may be apart: lossy formats leave a tint."""
 _MAX_DEVIATION = 8
 """How far a copy of the image may be from it, on average: lossy formats change it a little."""
+_MAX_ARTIFACT, _MAX_LOSS = 48, 2
+"""How far a copy of the image may be from it, at most and on average, to be the image itself."""
 _VISIBLE_FROM = 32
 _MAX_DISTORTION = 0.01
 _CLASSES = 32
@@ -242,14 +244,17 @@ class _Reading:
         raise self._colored([color for _, color in colors])
 
     def _is_photo(self, rgb: Image.Image) -> bool:
-        from PIL import ImageChops
+        """Return whether the mask is the photo, in color or gray, scaled or saved again; a photo has two colors."""
+        from PIL import ImageChops, ImageStat
 
-        if self.photo is None or all(
-            low == high for low, high in cast("list[tuple[int, int]]", self.photo.getextrema())
-        ):
+        if self.photo is None:
             return False
-        gray = ImageChops.difference(rgb.convert("L"), self.photo.convert("L"))
-        return gray.getbbox() is None
+        gray = self.photo.convert("L")
+        difference = ImageChops.difference(rgb.convert("L"), gray)
+        (lowest, highest), (_, largest) = cast(
+            "tuple[tuple[int, int], ...]", (gray.getextrema(), difference.getextrema())
+        )
+        return lowest < highest and largest <= _MAX_ARTIFACT and max(ImageStat.Stat(difference).mean) <= _MAX_LOSS
 
     def _colored(self, colors: Sequence[_Color]) -> SourceError:
         bright = self.subject.pil_code("{}.convert('L').point(lambda level: 255 * (level > 127))")

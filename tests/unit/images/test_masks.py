@@ -185,7 +185,9 @@ def test_a_mask_that_cannot_be_meant_is_refused(mask: object) -> None:
 
 def test_the_source_is_no_mask_of_itself() -> None:
     """In color, in gray, or as another kind of value."""
-    for mask in (photo(), photo().convert("L"), np.asarray(photo()), photo().convert("RGBA")):
+    again = encoded(photo().convert("L"), "JPEG")
+    smaller = photo().convert("L").resize((SIZE[0] // 2, SIZE[1] // 2))
+    for mask in (photo(), photo().convert("L"), np.asarray(photo()), photo().convert("RGBA"), again, smaller):
         assert refusal(mask).message
 
 

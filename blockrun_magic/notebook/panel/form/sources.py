@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import ipywidgets as widgets
 
 from blockrun_magic.errors import FlagError, SourceError
+from blockrun_magic.images.detection import IMAGE_SUFFIXES
 from blockrun_magic.images.formats import load
 from blockrun_magic.images.source import find_source, read_upload
 from blockrun_magic.notebook.background import BackgroundJob
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Sources"]
 
-_FILES = ".png,.jpg,.jpeg,.webp,.gif,.bmp,.tif,.tiff,.avif"
+_FILES = ",".join(sorted(IMAGE_SUFFIXES))
 _NO_MASK, _PAINT, _UPLOAD = "no mask", "paint it here", "upload one"
 
 
@@ -233,7 +234,8 @@ class Sources:
 
     async def _read(self, name: str, data: bytes | None) -> Image.Image:
         source = await self._find(name) if data is None else data
-        upload = await read_upload(source, self._context.session.studio.client.fetch)
+        session = self._context.session
+        upload = await read_upload(source, session.studio.client.fetch, shrink=session.settings.shrink)
         return await run_cpu(load, upload.data, name)
 
     async def _remove(self, source: _Source) -> None:
