@@ -133,7 +133,7 @@ class HostileMerchant:
         if self.shut > 0 and not self.honest:
             self.shut -= 1
             raise httpx.ConnectError("connection refused", request=request)
-        response = await serve(request)
+        response = _unread(await serve(request))
         response.headers["Date"] = formatdate(self.world(), usegmt=True)
         self.log.append(f"{self.world():.0f} {request.method} {url.path} -> {response.status_code}")
         return response
@@ -319,6 +319,13 @@ class _Drop(Exception):
 
 def _broken(kind: type[httpx.TransportError], request: httpx.Request) -> httpx.TransportError:
     return kind("it broke", request=request)
+
+
+def _unread(response: httpx.Response) -> httpx.Response:
+    """Return a response as a network transport does: nobody has read its body yet."""
+    if not hasattr(response, "_content"):
+        return response
+    return httpx.Response(response.status_code, headers=response.headers, stream=httpx.ByteStream(response.content))
 
 
 def _transaction(name: str) -> str:
