@@ -13,7 +13,7 @@ from blockrun_magic.payments.money import format_usd, parse_usd
 __all__ = ["ask_above", "remember_ask_above", "remember_gateway", "remembered_gateway"]
 
 _MAX_BYTES = 1_000_000
-_NAME = re.compile(r"[\w.:/\[\]-]{1,200}", re.ASCII)
+_NAME = re.compile(r"[\w.:/\[\]#~@+-]{1,400}", re.ASCII)
 
 
 def remembered_gateway(home: Path) -> str | None:

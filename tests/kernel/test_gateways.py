@@ -177,8 +177,8 @@ def test_the_card_says_which_gateway_and_why(kernel: Kernel, proxy: ClawRouter) 
 
     assert "from %config BlockrunMagics.gateway" in card
     assert "the account of the API key in BLOCKRUN_API_KEY" in card
-    assert "it tells no balance" in card
     assert KEY not in card
+    assert "$5.00" in made(kernel, "%blockrun wallet balance").text
     made(kernel, "%config BlockrunMagics.gateway = ''")
 
 
@@ -196,21 +196,52 @@ def test_one_cell_may_go_elsewhere(kernel: Kernel, proxy: ClawRouter, account: A
     assert "estimated" in made(kernel, "%%imagegen --gateway account --dry-run\na boat").text
 
 
-def test_auto_says_what_it_found_and_chooses(kernel: Kernel) -> None:
-    """A wallet first, then a key, then a ClawRouter, then practice; each is named with its reason."""
+def test_auto_never_chooses_real_money_by_itself(kernel: Kernel, kernel_home: Path) -> None:
+    """It says what it found, and chooses practice unless the user confirms or has saved a choice."""
     text = made(kernel, "%blockrun use auto").text
 
     assert "base: no wallet found" in text
     assert "account: an API key, from BLOCKRUN_API_KEY" in text
     assert "clawrouter: a ClawRouter answers at" in text
-    assert "Requests go to account" in text
-    assert "found by `%blockrun use auto`" in made(kernel, "%blockrun").text
+    assert "Requests go to practice" in text
+    assert "%blockrun use account" in text
+    assert "use auto" in made(kernel, "%blockrun").text
 
-    made(kernel, "import os; del os.environ['BLOCKRUN_API_KEY']")
+    made(kernel, "import blockrun_magic.notebook.commands.use as use_command; ask = use_command.prompt_visible")
+    made(kernel, "from blockrun_magic.payments.secrets import Secret")
+    for answer, chosen in (("no", "practice"), ("yes", "account")):
+        made(kernel, f"use_command.prompt_visible = lambda _: Secret({answer!r})")
+        assert f"Requests go to {chosen}" in made(kernel, "%blockrun use auto").text
+    made(kernel, "use_command.prompt_visible = ask")
+
+    config = kernel_home / ".blockrun" / "magic" / "config.toml"
+    config.write_text('gateway = "clawrouter"\n')
     assert "Requests go to clawrouter" in made(kernel, "%blockrun use auto").text
-    made(kernel, f"os.environ['BLOCKRUN_WALLET_KEY'] = '{'1' * 64}'")
-    assert "Requests go to base" in made(kernel, "%blockrun use auto").text
-    made(kernel, f"del os.environ['BLOCKRUN_WALLET_KEY']; os.environ['BLOCKRUN_API_KEY'] = '{KEY}'")
+    config.unlink()
+
+
+def test_use_alone_shows_the_gateway_and_the_choices(kernel: Kernel, proxy: ClawRouter) -> None:
+    """The current gateway comes first, and nothing changes."""
+    made(kernel, "%blockrun use clawrouter")
+    lines = made(kernel, "%blockrun use").text.splitlines()
+
+    assert any("in use" in line and f"127.0.0.1:{proxy.port}" in line for line in lines)
+    for name in ("practice", "base", "testnet", "arc", "solana", "account"):
+        assert any(name in line and "in use" not in line for line in lines)
+    assert "clawrouter" in made(kernel, "%blockrun").text
+
+
+def test_any_endpoint_is_used_by_its_url_and_path(kernel: Kernel, kernel_home: Path) -> None:
+    """`--path` names an endpoint of its own and is saved with the URL; it belongs to a URL."""
+    text = made(kernel, "%blockrun use https://images.example.com --path /v2/draw --remember").text
+    config = kernel_home / ".blockrun" / "magic" / "config.toml"
+
+    assert "https://images.example.com#/v2/draw" in text
+    assert 'gateway = "https://images.example.com#/v2/draw"\n' == config.read_text()
+    for wrong in ("base --path /x", "https://images.example.com --path draw"):
+        assert "UsageError" == kernel.run(f"%blockrun use {wrong}").error_name
+    config.unlink()
+    made(kernel, "%blockrun use practice")
 
 
 def test_a_choice_is_remembered_when_that_is_said(kernel: Kernel, kernel_home: Path) -> None:
@@ -253,15 +284,23 @@ def test_an_unknown_outcome_is_the_users_to_decide(kernel: Kernel, proxy: ClawRo
     assert "is estimated" in made(kernel, "%blockrun spend all").text
 
 
-def test_the_models_card_says_where_its_list_comes_from(kernel: Kernel, proxy: ClawRouter) -> None:
+def test_the_models_card_says_where_its_list_comes_from(kernel: Kernel, account: Account) -> None:
     """--refresh asks the gateway: what is new has the quote as its price, what is gone says so."""
-    made(kernel, "%blockrun use clawrouter")
-    proxy.served = ["google/nano-banana", "acme/brush-9"]
+    made(kernel, "%blockrun use account")
+    account.served = ["google/nano-banana", "acme/brush-9"]
     text = made(kernel, "%blockrun models --refresh").text
 
-    assert "clawrouter's own list" in text
+    assert "account's own list" in text
     assert "acme/brush-9" in text
     assert "by quote" in text
     assert "not served here any more" in made(kernel, "%blockrun models flux").text
     refused = kernel.run("%imagegen --model flux a fox that nobody paints")
     assert "--model nano-banana" in refused.error[1]
+
+
+def test_clawrouter_lists_no_image_models(kernel: Kernel) -> None:
+    """Its chat models stay out: the catalog is ours, and the error says so."""
+    made(kernel, "%blockrun use clawrouter")
+
+    assert "InvalidResponse" == kernel.run("%blockrun models --refresh").error_name
+    assert "openai/gpt-5.2" not in made(kernel, "%blockrun models").text

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blockrun_magic.errors import BlockrunError, WalletError, WalletMissing
@@ -15,7 +15,7 @@ from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Card
 from blockrun_magic.notebook.display.overview import Overview, Spend, overview_card
 from blockrun_magic.payments.money import format_usd
-from blockrun_magic.wiring import blockrun_home, wallet_for
+from blockrun_magic.wiring import ENVIRON, blockrun_home, wallet_for
 
 if TYPE_CHECKING:
     from blockrun_magic.gateway.chain.status import Balance
@@ -104,7 +104,7 @@ def describe_payer(context: Context) -> str:
         return _proxy_words(context, gateway)
     try:
         if gateway.paid_by is Payer.CREDIT:
-            return f"the account of the API key in {find_api_key(os.environ).source}"
+            return f"the account of the API key in {find_api_key(ENVIRON, Path.home()).source}"
         found = wallet_for(gateway)
     except WalletError as error:
         return error.message

@@ -1,17 +1,19 @@
-"""Choosing where requests go: by name, by URL, or by what is found here."""
+"""`%blockrun use`: choose the gateway by name, by URL, or from what is found on this machine."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blockrun_magic.errors import WalletError, WalletMissing
+from blockrun_magic.errors import UsageError, WalletError, WalletMissing
 from blockrun_magic.gateway.gateways import PRESETS
 from blockrun_magic.notebook.commands.arguments import Argument, Arguments, Command
+from blockrun_magic.notebook.config_file import remember_gateway, remembered_gateway
 from blockrun_magic.notebook.context import Context
-from blockrun_magic.notebook.display.cards import Card, Message
-from blockrun_magic.wiring import blockrun_home, wallet_for
+from blockrun_magic.notebook.display.cards import Card, Message, Table
+from blockrun_magic.payments.wallets.passphrase import prompt_visible
+from blockrun_magic.wiring import ENVIRON, blockrun_home, wallet_for
 
 if TYPE_CHECKING:
     from blockrun_magic.gateway.gateways import Gateway
@@ -19,54 +21,114 @@ if TYPE_CHECKING:
 __all__ = ["USE", "use"]
 
 _GATEWAY = "|".join(("practice", *PRESETS, "auto", "URL"))
+_PRACTICE = "practice"
 
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """One gateway that could be used, and what speaks for or against it."""
+    """A gateway that real money could be spent at, and the reason why or why not."""
 
     name: str
     usable: bool
-    words: str
+    reason: str
 
 
 def use(context: Context, arguments: Arguments) -> Card:
-    """Send requests to the gateway that is named, or with `auto` to the best that is found here."""
-    from blockrun_magic.notebook.config_file import remember_gateway
-
+    """Send requests to the named gateway, or with `auto` to one that is found; without a name, list the choices."""
     name = arguments[_GATEWAY]
-    lines = []
+    if name is None:
+        return _choices(context)
+    lines: list[str] = []
+    why = None
     if name.lower() == "auto":
-        found = _look_around(context)
-        chosen = next(place for place in found if place.usable)
-        lines = [f"{place.name}: {place.words}" for place in found]
-        gateway = context.session.use(chosen.name, f"found by `%blockrun use auto`: {chosen.words}")
-    else:
-        gateway = context.session.use(name)
+        name, why, lines = _found(context)
+    gateway = context.session.use(_with_path(name, arguments["--path"]), why)
     lines.append(f"Requests go to {gateway.label}: {_money_words(gateway)}.")
     lines += [f"{clause[0].upper()}{clause[1:]}." for clause in gateway.limitations]
     if arguments["--remember"]:
-        lines.append(f"Remembered in {remember_gateway(blockrun_home(), gateway.name)} for the kernels to come.")
+        lines.append(f"Saved in {remember_gateway(blockrun_home(), gateway.name)} for new kernels.")
     context.session.prewarm(gateway)
     context.session.refresh_catalog(gateway)
     return Message("\n".join(lines))
 
 
+def _with_path(name: str, path: str | None) -> str:
+    """Return the name of the endpoint at `path` of the URL `name`."""
+    if path is None:
+        return name
+    if "://" not in name:
+        raise UsageError("--path belongs to a URL.", "For example: %blockrun use https://example.com --path /generate.")
+    return f"{name.rstrip('/')}#{path}"
+
+
 def _money_words(gateway: Gateway) -> str:
-    if gateway.realm == "practice":
-        return "play money only. Nothing here costs anything, and every picture is stamped PRACTICE"
+    if gateway.realm == _PRACTICE:
+        return "play money only. Nothing here costs anything, and every image is stamped PRACTICE"
     kind = "test money" if gateway.realm == "testnet" else "real money"
     return f"{kind}, {gateway.money}"
 
 
+def _choices(context: Context) -> Card:
+    """Return the current gateway and the choices; nothing is started or asked for it."""
+    current = context.session.gateway
+    rows = [("in use", current.name, current.base_url, _short_money(current))]
+    if current.name != _PRACTICE:
+        rows.append(("", _PRACTICE, "this machine, started when it is used", "play money"))
+    others = (_preset(context, name) for name in PRESETS if name != current.name)
+    rows += [("", gateway.name, gateway.base_url, _short_money(gateway)) for gateway in others]
+    return Table(
+        ("", "gateway", "address", "paid with"),
+        rows,
+        title=f"Requests go to {current.label}, {context.session.gateway_reason}",
+        note="`%blockrun use NAME` changes that. A URL names any x402 image endpoint; `use auto` looks for a wallet.",
+        left=4,
+    )
+
+
+def _preset(context: Context, name: str) -> Gateway:
+    try:
+        return context.session.gateway_named(name)
+    except UsageError:  # a variable that moves it is not usable
+        return PRESETS[name]
+
+
+def _short_money(gateway: Gateway) -> str:
+    if gateway.realm == _PRACTICE:
+        return "play money"
+    return f"test money, {gateway.money}" if gateway.realm == "testnet" else gateway.money
+
+
+def _found(context: Context) -> tuple[str, str, list[str]]:
+    """Return the gateway to use, the reason, and what was found.
+
+    Real money is used only if the user has saved that choice, or confirms it now.
+    """
+    found = _look_around(context)
+    lines = [f"{candidate.name}: {candidate.reason}." for candidate in found]
+    saved = remembered_gateway(blockrun_home())
+    if saved is not None:
+        return saved, "the saved choice of `%blockrun use auto`", lines
+    best = next((candidate for candidate in found if candidate.usable), None)
+    if best is None:
+        return _PRACTICE, "chosen by `%blockrun use auto`, which found nothing to pay with", lines
+    if _confirmed(best):
+        return best.name, f"found by `%blockrun use auto` and confirmed: {best.reason}", lines
+    lines.append(f"To spend real money there, run `%blockrun use {best.name}`.")
+    return _PRACTICE, "chosen by `%blockrun use auto` until you confirm real money", lines
+
+
+def _confirmed(candidate: _Candidate) -> bool:
+    """Return whether the user types yes; without a keyboard that is a no."""
+    try:
+        answer = prompt_visible(f"Spend real money at {candidate.name} ({candidate.reason})? Type yes or no: ")
+    except WalletError:  # nothing typed, or interrupted
+        return False
+    return answer is not None and str(answer.reveal()).strip().lower() in ("y", "yes")
+
+
 def _look_around(context: Context) -> list[_Candidate]:
-    """Return the gateways in the order of preference: where we sign first, as only that is proven to the unit."""
-    return [
-        _wallet(context),
-        _account(),
-        _proxy(context),
-        _Candidate("practice", True, "always here, free, play money"),
-    ]
+    """Return the gateways for real money in the order of preference: what is signed here can be proven."""
+    return [_wallet(context), _account(), _proxy(context)]
 
 
 def _wallet(context: Context) -> _Candidate:
@@ -75,7 +137,7 @@ def _wallet(context: Context) -> _Candidate:
     except WalletMissing:
         return _Candidate("base", False, "no wallet found")
     except WalletError as error:
-        return _Candidate("base", False, error.message)
+        return _Candidate("base", False, error.message.rstrip("."))
     return _Candidate("base", True, f"a wallet, from {wallet.source}; prices are quoted, charges proven")
 
 
@@ -83,11 +145,11 @@ def _account() -> _Candidate:
     from blockrun_magic.payments.wallets.api_key import find_api_key
 
     try:
-        key = find_api_key(os.environ)
+        key = find_api_key(ENVIRON, Path.home())
     except WalletMissing:
-        return _Candidate("account", False, "no API key in BLOCKRUN_API_KEY")
+        return _Candidate("account", False, "no API key found")
     except WalletError as error:
-        return _Candidate("account", False, error.message)
+        return _Candidate("account", False, error.message.rstrip("."))
     return _Candidate("account", True, f"an API key, from {key.source}; prices are estimated")
 
 
@@ -103,15 +165,15 @@ def _proxy(context: Context) -> _Candidate:
 
 USE = Command(
     "use",
-    "Choose the gateway that requests go to.",
+    "Choose the gateway that requests go to, or list the choices.",
     use,
     (
         Argument(
             _GATEWAY,
             "gateway",
-            "The gateway: practice, base, another name, a URL, or auto for the best one found.",
-            required=True,
+            "The gateway: practice, base, another name, the URL of an x402 image endpoint, or auto to look for one.",
         ),
+        Argument("--path", "text", "The path of an endpoint that is not at /v1/images/generations.", "PATH"),
         Argument("--remember", "switch", "Use it in every new kernel."),
     ),
 )

@@ -1,31 +1,37 @@
-"""The API key of a prepaid account: found in the environment, sent in one header, never shown."""
+"""The API key of a prepaid account: found in the environment or a key file, sent in one header, never shown."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import NoReturn
 
 from blockrun_magic.errors import WalletError, WalletMissing
-from blockrun_magic.payments.secrets import SecretHeaders
+from blockrun_magic.payments.secrets import Secret, SecretHeaders
+from blockrun_magic.payments.wallets.key_files import display_path, read_keyfile
 
 __all__ = ["ApiKey", "find_api_key"]
 
 _VARIABLE = "BLOCKRUN_API_KEY"
+_FILES = (".blockrun/.api-key", ".openclaw/blockrun/api-key")
+"""Files of BlockRun's tools and of ClawRouter, below the user's home."""
 _KEY = re.compile(r"brk_[A-Za-z0-9_-]{4,250}")
 
 
 class ApiKey:
     """A key that opens an account's credit, and is never shown; `source` says where it came from."""
 
-    __slots__ = ("_reveal", "source")
+    __slots__ = ("_reveal", "source", "warning")
 
     _reveal: Callable[[], str]
     source: str
+    warning: str | None
 
-    def __init__(self, key: str, source: str) -> None:
+    def __init__(self, key: str, source: str, warning: str | None = None) -> None:
         self._reveal = lambda: key
         self.source = source
+        self.warning = warning
 
     def headers(self) -> SecretHeaders:
         """Return the header that authorizes one request at the account's own host."""
@@ -38,22 +44,42 @@ class ApiKey:
         raise TypeError("an API key is never pickled or copied")
 
 
-def find_api_key(environ: Mapping[str, str]) -> ApiKey:
-    """Return the key in `BLOCKRUN_API_KEY`; raises WalletMissing without one, WalletError for no key.
+def find_api_key(environ: Mapping[str, str], home: Path | None = None) -> ApiKey:
+    """Return the key in `BLOCKRUN_API_KEY`, else in a key file below `home`.
 
-    The message says nothing of what the variable holds.
+    The files are `.blockrun/.api-key` and ClawRouter's `.openclaw/blockrun/api-key`. Raises WalletMissing if there is
+    no key, and WalletError for the first place whose content is not a key; neither says what it holds.
     """
-    value = environ.get(_VARIABLE, "").strip()
-    missing, found = not value, _KEY.fullmatch(value) is not None
-    key = ApiKey(value, _VARIABLE) if found else None
-    del environ, value  # a traceback that prints local variables must not find the key
-    if key is not None:
-        return key
-    if missing:
+    value = Secret(environ.get(_VARIABLE, ""))
+    del environ  # a traceback that prints local variables must not find the key
+    found = _key_in(value, _VARIABLE) or _in_files(home)
+    if isinstance(found, WalletError):
+        raise found
+    if found is None:
         raise WalletMissing(
             "There is no API key to pay with.",
             f"Set {_VARIABLE} to your account's key (brk_...), or choose another gateway with `%blockrun use`.",
         )
-    raise WalletError(
-        f"{_VARIABLE} does not hold an API key.", "A key is brk_ and letters or digits, without spaces or quotes."
-    )
+    return found
+
+
+def _in_files(home: Path | None) -> ApiKey | WalletError | None:
+    if home is None:
+        return None
+    for path in (home / file for file in _FILES):
+        source = display_path(path, home)
+        content = read_keyfile(path, source)
+        if isinstance(content, WalletError):
+            return content
+        if content is not None:
+            return _key_in(content[0], source, content[1])
+    return None
+
+
+def _key_in(value: Secret, source: str, warning: str | None = None) -> ApiKey | WalletError | None:
+    text = str(value.reveal()).strip()
+    if not text:
+        return None
+    if _KEY.fullmatch(text):
+        return ApiKey(text, source, warning)
+    return WalletError(f"{source} does not hold an API key.", "A key is brk_ and letters or digits, without quotes.")

@@ -1,7 +1,6 @@
-"""Where a key comes from, and what may be done with it: show its address, sign.
+"""Wallets on EVM chains: the source of a key, its address, and signatures.
 
-Nothing here shows a key; see `keys` for how that is kept. An encrypted wallet says its address at once,
-and is opened when it has to sign.
+Nothing here shows a key; see `secrets`. An encrypted wallet has its address at once, and is opened when it signs.
 """
 
 from __future__ import annotations
@@ -28,11 +27,10 @@ _VARIABLES = ("BLOCKRUN_WALLET_KEY", "BASE_CHAIN_WALLET_KEY")
 
 
 class Wallet(SecretHolder):
-    """A key that signs and says its address, and is never shown.
+    """A key that signs and has an address, and is never shown.
 
-    `source` says where the key came from ("BLOCKRUN_WALLET_KEY", "~/.blockrun/.session"), `why` why it is
-    this one that pays, `name` what the wallet is called, if it has a name; `warning` is what its owner
-    should know about that place, or None.
+    `source` is the place of the key ("BLOCKRUN_WALLET_KEY", "~/.blockrun/.session"), `why` the reason why this wallet
+    pays, `name` the wallet's name, if it has one; `warning` is what its owner should know about that place, or None.
     """
 
     __slots__ = ("_address", "_held", "_passphrase", "name", "source", "warning", "why")
@@ -82,7 +80,7 @@ class Wallet(SecretHolder):
 
     @property
     def encrypted(self) -> bool:
-        """Whether the key lies in a keystore, which a passphrase opens."""
+        """Whether the key is in a keystore, which a passphrase opens."""
         return isinstance(self._held, Keystore)
 
     @property
@@ -91,9 +89,9 @@ class Wallet(SecretHolder):
         return isinstance(self._held, Keystore) and self._held.opened is None
 
     def unlock(self, passphrase: Secret | None = None) -> None:
-        """Open the key with `passphrase`, or with the one in the variable or the keyring; once is enough.
+        """Open the key with `passphrase`, or with the one in the variable or the keyring, once per process.
 
-        Raises WalletLocked when there is no passphrase, or it is the wrong one.
+        Raises WalletLocked if there is no passphrase, or it is the wrong one.
         """
         if not isinstance(self._held, Keystore) or (passphrase is None and not self.locked):
             return
@@ -111,7 +109,7 @@ class Wallet(SecretHolder):
 
     @staticmethod
     def prepare() -> None:
-        """Import what signing needs, which takes a moment; safe in any thread, and done at the latest by signing."""
+        """Import the libraries for signing, which takes a moment; safe in any thread."""
         load_encode_typed_data()
 
     def sealed_key(self) -> Secret:
@@ -142,18 +140,18 @@ class Wallet(SecretHolder):
 
 
 def find_wallet(environ: Mapping[str, str], home: Path) -> Wallet:
-    """Return the wallet that pays: a key in the environment, else the chosen wallet, else the default one.
+    """Return the paying wallet: a key in the environment, else the selected wallet, else the default one.
 
-    `BLOCKRUN_WALLET` chooses for one process, `%blockrun wallet use` for all; the default one is where
-    BlockRun's own SDKs keep theirs. `environ["BLOCKRUN_HOME"]` stands for `home`/.blockrun. Raises
-    WalletMissing where there is no key, and WalletError where the first one found cannot be used.
+    `BLOCKRUN_WALLET` selects for one process, `%blockrun wallet use` for all; the default wallet is that of
+    BlockRun's own SDKs. `environ["BLOCKRUN_HOME"]` reregistry `home`/.blockrun. Raises WalletMissing if there is no
+    key, and WalletError if the first one found cannot be used.
     """
     found = _in_variables(environ) or _chosen(environ, home)
     del environ  # holds the key: a traceback that prints local variables must not find it
     if found is None:
         raise WalletMissing(
             "There is no wallet to pay with.",
-            "Either `%blockrun use practice` (free, play money), or `%blockrun wallet create` makes one, or set"
+            "Use `%blockrun use practice` (free, play money), create a wallet with `%blockrun wallet create`, set"
             " BLOCKRUN_WALLET_KEY to a key that holds USDC on Base, or put that key into ~/.blockrun/.session (0600)"
             " as the official SDKs do.",
         )
@@ -163,17 +161,17 @@ def find_wallet(environ: Mapping[str, str], home: Path) -> Wallet:
 
 
 def all_wallets(environ: Mapping[str, str], home: Path) -> list[tuple[str, Wallet | WalletError]]:
-    """Return every wallet there is under its name, or what is wrong with it; that in the environment first."""
-    places, passphrase = WalletRegistry.of(environ, home), from_environment(environ)
+    """Return every wallet under its name, or what is wrong with it; the one in the environment first."""
+    registry, passphrase = WalletRegistry.of(environ, home), from_environment(environ)
     first = _in_variables(environ)
     del environ  # as in `find_wallet`
     found = [] if first is None else [(_VARIABLES[0] if isinstance(first, WalletError) else first.source, first)]
-    named = ((name, _named(places, name, "", passphrase)) for name in places.names())
+    named = ((name, _named(registry, name, "", passphrase)) for name in registry.names())
     return found + [(name, wallet) for name, wallet in named if wallet is not None]
 
 
 def practice_wallet() -> Wallet:
-    """Return the wallet that practice pays with; its key is well known, so never fund it."""
+    """Return the wallet of the practice gateway; its key is public, so never fund it."""
     return Wallet(Secret(hashlib.sha256(b"blockrun-magic practice wallet").digest()), "practice")
 
 
@@ -191,38 +189,66 @@ def _variable(environ: Mapping[str, str], name: str) -> Secret | None:
 
 
 def _chosen(environ: Mapping[str, str], home: Path) -> Wallet | WalletError | None:
-    places = WalletRegistry.of(environ, home)
-    wanted = places.selected(environ)
+    registry = WalletRegistry.of(environ, home)
+    wanted = registry.selected(environ)
     if isinstance(wanted, WalletError):
         return wanted
     name, why = wanted
-    found = _named(places, name, why, from_environment(environ))
+    found = _named(registry, name, why, from_environment(environ))
     if found is None and name != DEFAULT:
         return WalletError(
-            f"The wallet {name} is to pay ({why}), but its file is gone.",
-            "`%blockrun wallet list` shows those that there are, `%blockrun wallet use NAME` chooses.",
+            f"The wallet file for {name!r} ({why}) no longer exists.",
+            "`%blockrun wallet list` shows the wallets; select one with `%blockrun wallet use NAME`.",
         )
     return found
 
 
-def _named(places: WalletRegistry, name: str, why: str, passphrase: Secret | None) -> Wallet | WalletError | None:
-    for path in places.files(name):
-        source = places.display_path(path)
+def _named(registry: WalletRegistry, name: str, why: str, passphrase: Secret | None) -> Wallet | WalletError | None:
+    for path in registry.files(name):
+        source = registry.display_path(path)
         found = read_keyfile(path, source)
         if isinstance(found, WalletError):
             return found
-        if found is not None:
-            content, warning = found
-            if path.suffix != ".json":
-                return _wallet_or_error(content, source, warning, name=name, why=why)
-            keystore = read_keystore(content, source)
-            if isinstance(keystore, WalletError):
-                return keystore
-            if keystore.address is None:
-                advice = f"Move it elsewhere, then `%blockrun wallet import FILE --as {name}`: that opens it and sees."
-                return WalletError(f"{source} does not say whose key it holds.", advice)
-            return Wallet(keystore, source, warning, name=name, why=why, passphrase=passphrase)
+        if found is None:
+            continue
+        content, warning = found
+        if path.suffix == ".json":
+            return _encrypted(content, source, warning, name, why, passphrase)
+        warning = " ".join(filter(None, (warning, _other_default(registry, path, content)))) or None
+        return _wallet_or_error(content, source, warning, name=name, why=why)
     return None
+
+
+def _encrypted(
+    content: Secret, source: str, warning: str | None, name: str, why: str, passphrase: Secret | None
+) -> Wallet | WalletError:
+    keystore = read_keystore(content, source)
+    if isinstance(keystore, WalletError):
+        return keystore
+    if keystore.address is None:
+        hint = f"Move it elsewhere, then `%blockrun wallet import FILE --as {name}`, which finds out by opening it."
+        return WalletError(f"{source} does not name the address of its key.", hint)
+    return Wallet(keystore, source, warning, name=name, why=why, passphrase=passphrase)
+
+
+def _other_default(registry: WalletRegistry, path: Path, content: Secret) -> str | None:
+    """Return a warning if the SDKs' file below `BLOCKRUN_HOME` holds another wallet than `path`, which pays."""
+    theirs = registry.shared / path.name
+    if theirs == path or path.parent != registry.folder:
+        return None
+    other = read_keyfile(theirs, registry.display_path(theirs))
+    if not isinstance(other, tuple) or _same_key(other[0], content):
+        return None
+    return (
+        f"{registry.display_path(theirs)} holds another wallet, which BlockRun's TypeScript SDK uses;"
+        f" here {registry.display_path(path)} pays."
+    )
+
+
+def _same_key(one: Secret, other: Secret) -> bool:
+    keys = [read_key(secret, "") for secret in (one, other)]
+    values = [key.reveal() for key in keys if isinstance(key, Secret)]
+    return len(values) == 2 and values[0] == values[1]
 
 
 def _wallet_or_error(

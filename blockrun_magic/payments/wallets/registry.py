@@ -1,7 +1,8 @@
-"""Wallets by name: where their files are, which one is chosen, and how a new one is kept.
+"""Wallets by name: their files, the selected one, and new ones.
 
-`default` is the one that BlockRun's own SDKs use, too (gateway protocol, section 1); the others are
-files of ours, hex or encrypted.
+`default` is the wallet of BlockRun's own SDKs (gateway protocol, section 1); the others are files of ours, hex or
+encrypted. With `BLOCKRUN_HOME`, the SDKs' files are in a folder `.blockrun` below it (section 9), and we read those in
+`BLOCKRUN_HOME` itself, too.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from blockrun_magic.files import read_file, write_atomically
 from blockrun_magic.payments.secrets import Secret, with_secrets
 from blockrun_magic.payments.wallets.key_files import create_private_dir, create_private_file, display_path
 from blockrun_magic.payments.wallets.keystore import Keystore
-from blockrun_magic.text import did_you_mean
+from blockrun_magic.text import did_you_mean, quoted
 
 __all__ = ["DEFAULT", "WALLET_VARIABLE", "WalletRegistry", "check_name", "hex_of", "new_key"]
 
@@ -27,22 +28,36 @@ _MAX_CHOICE = 4096
 WALLET_VARIABLE = "BLOCKRUN_WALLET"
 DEFAULT = "default"
 _OFFICIAL = (".session", "wallet.key")
+_SOLANA = ".solana-session"
 _CHOSEN = "chosen"
+_TYPED = "This"
+_MAX_SHOWN = 32
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 
 
 @dataclass(frozen=True, slots=True)
 class WalletRegistry:
-    """Where keys are kept: `folder`, which BlockRun's tools share, below somebody's `home`."""
+    """The files of a user's wallets: `folder` is ours, `shared` that of BlockRun's SDKs, `home` the user's."""
 
     folder: Path
     home: Path
+    moved: bool = False
 
     @classmethod
     def of(cls, environ: Mapping[str, str], home: Path) -> WalletRegistry:
-        """Return the places of this user: `BLOCKRUN_HOME`, or `home`/.blockrun."""
+        """Return the registry of this user, in `BLOCKRUN_HOME` or `home`/.blockrun."""
         moved = environ.get("BLOCKRUN_HOME", "")
-        return cls(Path(moved).expanduser() if moved else home / ".blockrun", home)
+        return cls(Path(moved).expanduser() if moved else home / ".blockrun", home, bool(moved))
+
+    @property
+    def shared(self) -> Path:
+        """The folder in which BlockRun's SDKs look for their files."""
+        return self.folder / ".blockrun" if self.moved else self.folder
+
+    @property
+    def solana_files(self) -> tuple[Path, ...]:
+        """The files that may hold the Solana wallet; the first that exists does."""
+        return tuple(folder / _SOLANA for folder in dict.fromkeys((self.folder, self.shared)))
 
     @property
     def named(self) -> Path:
@@ -54,10 +69,11 @@ class WalletRegistry:
         return display_path(path, self.home)
 
     def files(self, name: str) -> tuple[Path, ...]:
-        """Return where the wallet `name` may be; the first file that is there is it."""
+        """Return the files that may hold the wallet `name`; the first that exists does."""
         keystore = self.named / f"{name}.json"
         if name == DEFAULT:
-            return (keystore, *(self.folder / file for file in _OFFICIAL))
+            folders = dict.fromkeys((self.folder, self.shared))
+            return (keystore, *(folder / file for file in _OFFICIAL for folder in folders))
         return (keystore, self.named / f"{name}.key")
 
     def names(self) -> list[str]:
@@ -69,10 +85,10 @@ class WalletRegistry:
         return sorted(names, key=lambda name: (name != DEFAULT, name))
 
     def selected(self, environ: Mapping[str, str]) -> tuple[str, str] | WalletError:
-        """Return the name of the wallet that is to pay, and why it is that one; or the error to raise."""
+        """Return the name of the paying wallet and the reason, or the error to raise."""
         named = environ.get(WALLET_VARIABLE, "").strip()
         if named:
-            return _name_or_error(named, WALLET_VARIABLE) or (named, f"named by {WALLET_VARIABLE}")
+            return _name_or_error(named, WALLET_VARIABLE) or (named, f"selected by {WALLET_VARIABLE}")
         file = self.named / _CHOSEN
         try:
             chosen = read_file(file, _MAX_CHOICE).decode().strip()
@@ -80,49 +96,63 @@ class WalletRegistry:
             return DEFAULT, "the default"
         except (OSError, ValueError) as error:
             what = (
-                f"{self.display_path(file)}, which names the wallet that pays, cannot be read ({type(error).__name__})."
+                f"{self.display_path(file)}, which selects the paying wallet, cannot be read ({type(error).__name__})."
             )
-            return WalletError(what, "Choose again with `%blockrun wallet use NAME`.")
-        return _name_or_error(chosen, self.display_path(file)) or (chosen, "chosen with `%blockrun wallet use`")
+            return WalletError(what, "Select a wallet again with `%blockrun wallet use NAME`.")
+        return _name_or_error(chosen, self.display_path(file)) or (chosen, "selected with `%blockrun wallet use`")
 
     def select(self, name: str) -> None:
-        """Let the wallet `name` pay from now on, in every kernel; raises WalletError when there is none."""
+        """Select the paying wallet for every kernel; raises WalletError if there is no such wallet."""
         check_name(name)
         names = self.names()
         if name not in (*names, DEFAULT):
             raise WalletError(
-                f"There is no wallet called {name}.",
-                f"{did_you_mean(name, names)}`%blockrun wallet list` shows those that there are.",
+                f"Unknown wallet: {name}.",
+                f"{did_you_mean(name, names)}`%blockrun wallet list` shows the names.",
             )
         create_private_dir(self.named)
         try:
             write_atomically(self.named / _CHOSEN, name.encode())
         except OSError as error:
             raise WalletError(
-                f"The choice cannot be remembered: {error.strerror or type(error).__name__}.",
-                f"See to {self.display_path(self.named)} (space? permissions?), or set {WALLET_VARIABLE}={name}.",
+                f"Could not save the selected wallet: {_lower(error.strerror or type(error).__name__)}.",
+                f"Free some space or check the permissions of {self.display_path(self.named)},"
+                f" or set {WALLET_VARIABLE}={name}.",
             ) from error
 
     def check_available(self, name: str) -> None:
-        """Raise WalletError for a bad name, and for one that a wallet has already."""
+        """Raise WalletError for a bad name, and for one that is taken."""
         check_name(name)
         taken = [path for path in self.files(name) if os.path.lexists(path)]
         if taken:
             raise WalletError(
-                f"There is a wallet called {name} already ({self.display_path(taken[0])}); none is ever written over.",
+                f"The wallet {name} exists already ({self.display_path(taken[0])}); wallets are never overwritten.",
                 "Choose another name: %blockrun wallet create NAME, or import ... --as NAME.",
             )
 
     def keep_key(self, name: str, key: Secret) -> Path:
-        """Write `key` as 0x and hex into a new file of its own, and return that; raises WalletError.
+        """Write `key` as 0x and hex into a new file, and return the file; raises WalletError.
 
-        As `default` it is where BlockRun's own SDKs find it.
+        The wallet `default` gets the file that BlockRun's own SDKs read.
         """
-        path = self.folder / _OFFICIAL[0] if name == DEFAULT else self.named / f"{name}.key"
+        path = self.shared / _OFFICIAL[0] if name == DEFAULT else self.named / f"{name}.key"
         return self._keep(name, path, hex_of(key))
 
+    def keep_solana_key(self, text: Secret) -> Path:
+        """Write a Solana key pair in base58 into the SDKs' file, and return the file; raises WalletError."""
+        taken = next((path for path in self.solana_files if os.path.lexists(path)), None)
+        if taken is not None:
+            raise WalletError(
+                f"A Solana wallet exists already ({self.display_path(taken)}); it is never overwritten.",
+                "Move that file elsewhere first, if you no longer use its wallet.",
+            )
+        path = self.shared / _SOLANA
+        create_private_dir(path.parent)
+        create_private_file(path, text, self.display_path(path))
+        return path
+
     def keep_keystore(self, name: str, keystore: Keystore) -> Path:
-        """Write `keystore` into a new file of its own, and return that; raises WalletError."""
+        """Write `keystore` into a new file, and return the file; raises WalletError."""
         return self._keep(name, self.named / f"{name}.json", Secret(keystore.text))
 
     def _keep(self, name: str, path: Path, content: Secret) -> Path:
@@ -133,14 +163,14 @@ class WalletRegistry:
 
 
 def check_name(name: str) -> None:
-    """Raise WalletError when `name` cannot be that of a wallet."""
-    error = _name_or_error(name, "the line")
+    """Raise WalletError if `name` is not a valid wallet name."""
+    error = _name_or_error(name, _TYPED)
     if error is not None:
         raise error
 
 
 def new_key() -> Secret:
-    """Return a key that nobody has, from the system's own source of chance."""
+    """Return a new random key."""
     return Secret(secrets.token_bytes(32))
 
 
@@ -149,16 +179,20 @@ def hex_of(key: Secret) -> Secret:
     return with_secrets(lambda value: Secret(f"0x{value.hex()}"), key, blame=_no_key)
 
 
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
 def _no_key(error: Exception) -> WalletError:
-    return WalletError(f"This is not a key ({type(error).__name__}).", "Create or import a wallet again.")
+    return WalletError(f"This is not a private key ({type(error).__name__}).", "Create or import a wallet again.")
 
 
 def _name_or_error(name: str, source: str) -> WalletError | None:
-    """Return the error to raise for a bad name; a long one is not shown, because it may be a key."""
+    """Return the error to raise for an invalid name; a long one is not shown, because it may be a key."""
     if _NAME.fullmatch(name):
         return None
-    said = repr(name) if len(name) <= 32 else "by more than a name"
+    what = quoted(name) if source == _TYPED and len(name) <= _MAX_SHOWN else source
     return WalletError(
-        f"{source} calls a wallet {said}.",
+        f"{what} is not a valid wallet name.",
         "A name is up to 32 lower-case letters, digits, - and _, such as: main.",
     )

@@ -1,6 +1,6 @@
-"""The key that pays on Solana: an Ed25519 key in base58, where BlockRun's own SDKs keep theirs.
+"""The wallet that pays on Solana: an Ed25519 key in the file of BlockRun's own SDKs.
 
-The same rules as for `wallet.Wallet`: it says its address and signs, and is never shown.
+It has the rules of `evm.Wallet`: it gives its address and signatures, and is never shown.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from blockrun_magic.payments.wallets.registry import WalletRegistry
 if TYPE_CHECKING:
     from solders.keypair import Keypair
 
-__all__ = ["SolanaWallet", "find_solana_wallet", "require_solders"]
+__all__ = ["SolanaWallet", "find_solana_wallet", "read_solana_key", "require_solders", "solana_text"]
 
 _T = TypeVar("_T")
 
 _VARIABLE = "SOLANA_WALLET_KEY"
-_FILE = ".solana-session"
 _SEED, _PAIR = 32, 64
 _HEX = re.compile(r"(?:0[xX])?[0-9a-fA-F]{64}")
-_NUMBERS = re.compile(r"\[\s*[0-9]{1,3}(?:\s*,\s*[0-9]{1,3}){63}\s*\]")
+_HEX_PAIR = re.compile(r"(?:0[xX])?([0-9a-fA-F]{128})")
+_NUMBERS = re.compile(r"\[\s*[0-9]{1,3}(?:\s*,\s*[0-9]{1,3}){31}(?:(?:\s*,\s*[0-9]{1,3}){32})?\s*\]")
 
 
 class SolanaWallet(SecretHolder):
@@ -57,7 +57,7 @@ class SolanaWallet(SecretHolder):
 
     @staticmethod
     def prepare() -> None:
-        """Import what signing needs, as `Wallet.prepare` does."""
+        """Import the libraries for signing, as `Wallet.prepare` does."""
         import solders.message
         import solders.transaction  # noqa: F401
 
@@ -76,7 +76,7 @@ def find_solana_wallet(environ: Mapping[str, str], home: Path) -> SolanaWallet:
     """Return the wallet of `SOLANA_WALLET_KEY`, else that of ~/.blockrun/.solana-session.
 
     Raises WalletMissing where there is neither, WalletError where the first one found cannot be used, and
-    ExtraMissing where solders is not installed.
+    MissingDependency where solders is not installed.
     """
     require_solders()
     found = _in_variable(environ) or _in_file(environ, home)
@@ -85,7 +85,7 @@ def find_solana_wallet(environ: Mapping[str, str], home: Path) -> SolanaWallet:
         raise WalletMissing(
             "There is no Solana wallet to pay with.",
             f"Set {_VARIABLE} to a key that holds USDC on Solana (base58), or put that key into"
-            f" ~/.blockrun/{_FILE} (0600), as the official SDKs do.",
+            f" ~/.blockrun/.solana-session (0600), as the official SDKs do.",
         )
     if isinstance(found, WalletError):
         raise found
@@ -93,12 +93,12 @@ def find_solana_wallet(environ: Mapping[str, str], home: Path) -> SolanaWallet:
 
 
 def require_solders() -> None:
-    """Raise ExtraMissing unless solders is installed, which Solana's transactions are made and signed with."""
+    """Raise MissingDependency unless solders is installed, which builds and signs Solana's transactions."""
     try:
         import solders.pubkey  # noqa: F401
     except ImportError:
         raise MissingDependency(
-            "Paying on Solana needs a library that is not installed: solders.",
+            "Paying on Solana needs the library solders, which is not installed.",
             'Run `%pip install "blockrun-magic[solana]"`, or pay on Base: `%blockrun use base`.',
         ) from None
 
@@ -107,46 +107,59 @@ def _in_variable(environ: Mapping[str, str]) -> SolanaWallet | WalletError | Non
     text = environ.get(_VARIABLE, "")
     if not text.strip():
         return None
-    key = _read_key(Secret(text), _VARIABLE)
+    key = read_solana_key(Secret(text), _VARIABLE)
     return key if isinstance(key, WalletError) else SolanaWallet(key, _VARIABLE, why="a key in the environment")
 
 
 def _in_file(environ: Mapping[str, str], home: Path) -> SolanaWallet | WalletError | None:
-    places = WalletRegistry.of(environ, home)
-    path = places.folder / _FILE
-    source = places.display_path(path)
-    found = read_keyfile(path, source)
-    if found is None or isinstance(found, WalletError):
-        return found
-    content, warning = found
-    key = _read_key(content, source)
-    return (
-        key if isinstance(key, WalletError) else SolanaWallet(key, source, warning, "where the official SDKs keep it")
-    )
+    registry = WalletRegistry.of(environ, home)
+    for path in registry.solana_files:
+        source = registry.display_path(path)
+        found = read_keyfile(path, source)
+        if isinstance(found, WalletError):
+            return found
+        if found is not None:
+            content, warning = found
+            key = read_solana_key(content, source)
+            why = "the file of the official SDKs"
+            return key if isinstance(key, WalletError) else SolanaWallet(key, source, warning, why)
+    return None
 
 
-def _read_key(secret: Secret, source: str) -> Secret | WalletError:
-    """Return the 64 bytes of the key pair that is meant, or the error to raise, from a frame without the key."""
+def read_solana_key(secret: Secret, source: str) -> Secret | WalletError:
+    """Return the 64 bytes of a key pair, or the error to raise, from a frame without the key.
+
+    The text is base58 or a JSON array of numbers, of a pair (64 bytes) or its seed (32), or a pair in hex.
+    """
     text = str(secret.reveal()).strip().strip("\"'").strip()
     if _HEX.fullmatch(text):
-        return WalletError(f"{source} holds an Ethereum key; Solana needs one of its own, in base58.", _advice(source))
+        return WalletError(f"{source} holds an Ethereum key; Solana needs a Solana key, in base58.", _advice(source))
     raw = _bytes_of(text)
     if raw is None:
-        return WalletError(f"The key in {source} is no Solana key.", _advice(source))
+        return WalletError(f"The key in {source} is not a Solana key.", _advice(source))
     try:
         return Secret(bytes(_keypair(raw)))
     except ValueError:
-        return WalletError(f"The two halves of the key in {source} do not belong together.", _advice(source))
+        return WalletError(f"The two halves of the key in {source} do not match.", _advice(source))
+
+
+def solana_text(key: Secret) -> Secret:
+    """Return the 64 bytes of a key pair in base58, as BlockRun's own SDKs write it."""
+    return with_secrets(
+        lambda value: Secret(str(_keypair(value))), key, blame=lambda _: WalletError("This is not a Solana key.", "")
+    )
 
 
 def _bytes_of(text: str) -> bytes | None:
-    """Return what `text` says: base58 of a seed or a pair, or a pair as solana-keygen writes it; else None."""
+    """Return the seed or the pair that `text` spells, or None."""
     from solders.pubkey import Pubkey
     from solders.signature import Signature
 
     if _NUMBERS.fullmatch(text):
         numbers = [int(number) for number in text.strip("[]").split(",")]
         return bytes(numbers) if max(numbers) < 256 else None
+    if pair := _HEX_PAIR.fullmatch(text):
+        return bytes.fromhex(pair[1])
     for kind in (Signature, Pubkey):
         # Sixty-four bytes, or thirty-two, whatever they stand for.
         try:
@@ -168,4 +181,4 @@ def _unusable(source: str) -> WalletError:
 
 
 def _advice(source: str) -> str:
-    return f"Put a Solana private key into {source}: base58, as wallets export it."
+    return f"Put a Solana private key into {source}, in base58 as wallets export it."

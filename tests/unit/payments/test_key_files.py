@@ -399,7 +399,7 @@ def test_what_the_official_sdk_discovers_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "nothing in"),
+        ("", "empty"),
         ("{}", "not a keystore"),
         (json.dumps({"privateKey": "0x17"}), "2 hex digits long"),
         (json.dumps({"privateKey": 17}), "not a keystore"),
@@ -421,7 +421,7 @@ def test_a_missing_file_is_said(tmp_path: Path) -> None:
     found = read_key_or_keystore(tmp_path / "none", "the file")
 
     assert isinstance(found, WalletError)
-    assert "no such file" in found.message
+    assert "does not exist" in found.message
 
 
 # -- keeping out of sight

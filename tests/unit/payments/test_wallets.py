@@ -20,11 +20,12 @@ import pytest
 from eth_account import Account
 from eth_account.messages import encode_typed_data
 
-from blockrun_magic.errors import WalletError, WalletLocked
+from blockrun_magic.errors import WalletError, WalletLocked, WalletMissing
 from blockrun_magic.gateway.gateways import PRESETS
 from blockrun_magic.payments.secrets import Secret
 from blockrun_magic.payments.wallets import evm as wallet
 from blockrun_magic.payments.wallets import passphrase
+from blockrun_magic.payments.wallets.api_key import find_api_key
 from blockrun_magic.payments.wallets.evm import all_wallets, find_wallet
 from blockrun_magic.payments.wallets.registry import WalletRegistry
 from blockrun_magic.payments.x402.networks import BASE
@@ -112,8 +113,8 @@ def test_the_places_are_asked_in_this_order(places: WalletRegistry) -> None:
     assert [address(name) for name in ("default", "main", "default", "environment")] == [one.address for one in found]
     assert [
         "the default",
-        "chosen with `%blockrun wallet use`",
-        "named by BLOCKRUN_WALLET",
+        "selected with `%blockrun wallet use`",
+        "selected by BLOCKRUN_WALLET",
         "a key in the environment comes first",
     ] == [one.why for one in found]
     assert ["default", "main", "default", None] == [one.name for one in found]
@@ -173,7 +174,7 @@ def test_a_name_is_no_path(places: WalletRegistry, name: str) -> None:
 def test_a_key_in_the_place_of_a_name_is_not_shown(places: WalletRegistry) -> None:
     """`BLOCKRUN_WALLET` is easily taken for `BLOCKRUN_WALLET_KEY`: what it holds stays out of the error."""
     value = bytes(key("mistaken").reveal()).hex()
-    with pytest.raises(WalletError, match="BLOCKRUN_WALLET calls a wallet by more than a name") as caught:
+    with pytest.raises(WalletError, match="BLOCKRUN_WALLET") as caught:
         find_wallet({"BLOCKRUN_WALLET": "0x" + value}, places.home)
     error = caught.value
 
@@ -421,3 +422,81 @@ def test_the_variable_is_taken_as_it_is() -> None:
     assert None is passphrase.from_environment({VARIABLE: ""})
     assert VARIABLE == passphrase.VARIABLE
     assert wallet.VARIABLE == passphrase.VARIABLE
+
+
+# -- BLOCKRUN_HOME, which BlockRun's SDKs read in two ways
+
+
+def _moved(home: Path) -> WalletRegistry:
+    return WalletRegistry.of({"BLOCKRUN_HOME": str(home / "moved")}, home)
+
+
+def _session(folder: Path, name: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / ".session"
+    file.write_text("0x" + bytes(key(name).reveal()).hex())
+    file.chmod(0o600)
+    return file
+
+
+@pytest.mark.parametrize("place", [".", ".blockrun"])
+def test_both_places_of_a_moved_home_are_read(home: Path, place: str) -> None:
+    """Ours is BLOCKRUN_HOME itself, the TypeScript SDK's is the folder .blockrun in it."""
+    file = _session(home / "moved" / place, "moved")
+    wallet = find_wallet({"BLOCKRUN_HOME": str(home / "moved")}, home)
+
+    assert (address("moved"), None) == (wallet.address, wallet.warning)
+    assert _moved(home).display_path(file) == wallet.source
+
+
+def test_two_wallets_in_a_moved_home_are_named(home: Path) -> None:
+    """The one that paid before goes on paying, and the other is named."""
+    _session(home / "moved", "ours")
+    theirs = _session(home / "moved" / ".blockrun", "theirs")
+    wallet = find_wallet({"BLOCKRUN_HOME": str(home / "moved")}, home)
+
+    assert address("ours") == wallet.address
+    assert _moved(home).display_path(theirs) in (wallet.warning or "")
+
+    _session(home / "moved" / ".blockrun", "ours")
+    assert find_wallet({"BLOCKRUN_HOME": str(home / "moved")}, home).warning is None
+
+
+def test_a_new_wallet_in_a_moved_home_is_where_the_sdk_finds_it(home: Path) -> None:
+    """It is written to $BLOCKRUN_HOME/.blockrun/.session, and never beside one that is there."""
+    registry = _moved(home)
+    path = registry.keep_key("default", key("new"))
+
+    assert home / "moved" / ".blockrun" / ".session" == path
+    assert address("new") == find_wallet({"BLOCKRUN_HOME": str(home / "moved")}, home).address
+    with pytest.raises(WalletError):
+        registry.keep_key("default", key("another"))
+
+
+# -- API keys in files
+
+
+@pytest.mark.parametrize("file", [".blockrun/.api-key", ".openclaw/blockrun/api-key"])
+def test_an_api_key_is_found_in_the_files_of_blockruns_tools(home: Path, file: str) -> None:
+    """The variable comes first; a blank one counts as unset, as in the SDKs."""
+    path = home / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("brk_filefilefile\n")
+    path.chmod(0o600)
+
+    assert f"~/{file}" == find_api_key({"BLOCKRUN_API_KEY": " "}, home).source
+    assert {"Authorization": "Bearer brk_filefilefile"} == dict(find_api_key({}, home).headers())
+    assert "BLOCKRUN_API_KEY" == find_api_key({"BLOCKRUN_API_KEY": "brk_variable"}, home).source
+
+
+def test_a_file_without_an_api_key_is_an_error_that_does_not_show_it(home: Path) -> None:
+    """Somebody put something else there: another account must not pay in its place."""
+    for file in (".blockrun/.api-key", ".openclaw/blockrun/api-key"):
+        (home / file).parent.mkdir(parents=True, exist_ok=True)
+        (home / file).write_text("0x" + "17" * 32 if file.startswith(".blockrun") else "brk_clawrouter")
+    with pytest.raises(WalletError, match=r"~/\.blockrun/\.api-key") as caught:
+        find_api_key({}, home)
+
+    assert "1717" not in str(caught.value)
+    with pytest.raises(WalletMissing):
+        find_api_key({}, home / "nobody")

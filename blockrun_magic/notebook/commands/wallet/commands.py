@@ -1,4 +1,4 @@
-"""`%blockrun wallet`: which wallets there are, which one pays and why, and how to fund it."""
+"""`%blockrun wallet`: the wallets, the one that pays, and how to fund it."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ def _list(_context: Context, _arguments: Arguments) -> Card:
         mark = "pays" if kept.source == payer else ""
         rows.append((mark, name, kept.address, f"{kept.source}{', ' + describe_lock(kept) if kept.encrypted else ''}"))
     if not rows:
-        return Message("There is no wallet yet. `%blockrun wallet create` makes one, `wallet import` takes one over.")
-    note = "`%blockrun wallet use NAME` chooses who pays. None is ever deleted from here: a file is yours to remove."
-    return Table(("", "name", "address", "kept in"), rows, note=note, left=4)
+        return Message("No wallets yet. Create one with `%blockrun wallet create`, or copy a key with `wallet import`.")
+    note = "`%blockrun wallet use NAME` selects the paying wallet. Wallets are never deleted from here."
+    return Table(("", "name", "address", "stored in"), rows, note=note, left=4)
 
 
 def _address(context: Context, _arguments: Arguments) -> Card:
@@ -89,14 +89,14 @@ def _address(context: Context, _arguments: Arguments) -> Card:
 def _balance(context: Context, _arguments: Arguments) -> Card:
     studio, gateway = context.session.studio_and_gateway()
     if not gateway.can("balance"):
-        return Message(f"At {gateway.name}, {gateway.limitations[-1]}.")
+        return Message(f"{gateway.name} does not report a balance.")
     found = context.session.run(studio.balance(gateway))
     if found is None:
-        asked = describe_payer(context) if gateway.prepaid else "neither the gateway nor two RPC servers that agree"
-        return Message(f"Nobody could say: {asked}.")
-    said = f"{format_amount(found.micros, gateway.realm)}, says {found.source}."
+        asked = describe_payer(context) if gateway.prepaid else "two RPC servers that agree"
+        return Message(f"The balance is not available from {asked}.")
+    text = f"{format_amount(found.micros, gateway.realm)}, according to {found.source}."
     empty = not found.micros and not gateway.prepaid
-    return Message(f"{said}\n`%blockrun wallet qr` shows where to send {gateway.money}." if empty else said)
+    return Message(f"{text}\n`%blockrun wallet qr` shows where to send {gateway.money}." if empty else text)
 
 
 def _qr(context: Context, arguments: Arguments) -> Card:
@@ -107,19 +107,19 @@ def _qr(context: Context, arguments: Arguments) -> Card:
     gateway = context.session.gateway
     micros = arguments["AMOUNT"]
     if gateway.realm == "practice":
-        return Message("Play money is free and fills up by itself: nothing has to be sent, and nothing must be.")
+        return Message("Play money is free and refills automatically. Do not send real funds to this address.")
     if gateway.prepaid:
         return _not_ours(context)
     network = gateway.networks[0]
     found = _payer(context)
     display(QrCode(funding_uri(network, found.address, micros)))
     amount = "USDC" if micros is None else format_amount(micros, gateway.realm)
-    lines = [found.address, f"Scan it with a wallet app to send {amount} on {network.label}, and on no other network."]
+    lines = [found.address, f"Scan it with a wallet app to send {amount}. Send it on {network.label} only."]
     return Message("\n".join(lines))
 
 
 def _not_ours(context: Context) -> Card:
-    return Message(f"At {context.session.gateway.name} nothing is signed here. Who pays: {describe_payer(context)}")
+    return Message(f"{context.session.gateway.name} does not use a wallet of yours. Payer: {describe_payer(context)}")
 
 
 def _payer(context: Context) -> Wallet | SolanaWallet:
@@ -164,6 +164,7 @@ WALLET = Command(
             import_key,
             (
                 Argument("KEY", "path", "The word key, an address or a key file."),
+                Argument("--solana", "switch", "Import the Solana key of the file."),
                 Argument("--as", "text", "The name of the wallet.", "NAME"),
                 _ENCRYPT,
                 _KEYRING,

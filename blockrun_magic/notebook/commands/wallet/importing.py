@@ -1,11 +1,11 @@
-"""`%blockrun wallet import`: a key that is typed unseen, in a file, or in another program's wallet."""
+"""`%blockrun wallet import`: a key from a hidden prompt, a file, or another program's wallet."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-from blockrun_magic.errors import WalletError, WalletLocked
+from blockrun_magic.errors import UsageError, WalletError, WalletLocked
 from blockrun_magic.notebook.commands.arguments import Arguments
 from blockrun_magic.notebook.commands.wallet.keys import (
     ImportedKey,
@@ -18,12 +18,18 @@ from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Card, Message, Table
 from blockrun_magic.payments.secrets import Secret
 from blockrun_magic.payments.wallets.evm import Wallet
-from blockrun_magic.payments.wallets.external import find_external_keys, read_key_or_keystore
+from blockrun_magic.payments.wallets.external import (
+    find_external_keys,
+    find_external_solana_keys,
+    read_key_or_keystore,
+    read_solana_file,
+)
 from blockrun_magic.payments.wallets.key_files import display_path
 from blockrun_magic.payments.wallets.keystore import Keystore, address_of
 from blockrun_magic.payments.wallets.passphrase import from_environment, prompt_hidden
 from blockrun_magic.payments.wallets.private_key import read_key
 from blockrun_magic.payments.wallets.registry import DEFAULT
+from blockrun_magic.payments.wallets.solana import SolanaWallet, solana_text
 from blockrun_magic.wiring import ENVIRON
 
 __all__ = ["import_key"]
@@ -33,10 +39,12 @@ _TYPED = "your answer"
 
 
 def import_key(_context: Context, arguments: Arguments) -> Card:
-    """Keep a key from elsewhere as a wallet here; without a word, return what there is to import."""
+    """Store a key from elsewhere as a wallet here; without an argument, return the keys that can be imported."""
     source = arguments["KEY"]
     if source is None:
         return _offers()
+    if arguments["--solana"]:
+        return _import_solana(source, arguments)
     name = arguments["--as"] or DEFAULT
     places_here().check_available(name)
     return save_wallet(name, _from_elsewhere(source), arguments, "Imported")
@@ -63,8 +71,8 @@ def _typed_key() -> Secret | WalletError:
     typed = prompt_hidden("Private key (it is not shown): ")
     if typed is None:
         return WalletError(
-            "A key is typed unseen, and there is nobody to type it.",
-            "Run it where there is a keyboard, or import a key file by its path.",
+            "A key must be typed at a hidden prompt, and this session has no keyboard.",
+            "Run it in an interactive session, or import a key file by its path.",
         )
     return read_key(typed, _TYPED)
 
@@ -74,13 +82,13 @@ def _key_of(address: str) -> Secret | WalletError:
         if address_of(key, str(path)).lower() == address.lower():
             return key
     return WalletError(
-        f"No file of another program that is known here holds the key of {address}.",
-        "`%blockrun wallet import` lists those that do; or give the path of the file.",
+        f"No known file of another program holds the key of {address}.",
+        "`%blockrun wallet import` lists the keys that were found. You can also give the path of a file.",
     )
 
 
 def _opened(keystore: Keystore, source: str) -> ImportedKey:
-    """Return the key of a keystore file, opened with the passphrase of the variable, else with one that is typed."""
+    """Return the key of a keystore file, opened with the passphrase of the variable or a typed one."""
     passphrase, wrong = from_environment(ENVIRON), None
     if passphrase is not None:
         try:
@@ -96,14 +104,39 @@ def _opened(keystore: Keystore, source: str) -> ImportedKey:
     return ImportedKey(key, keystore.with_address(key, source), passphrase)
 
 
+def _import_solana(source: str, arguments: Arguments) -> Card:
+    """Store the Solana key of a file where BlockRun's own SDKs read theirs."""
+    if any(arguments[name] for name in ("--as", "--encrypt", "--keyring")):
+        raise UsageError(
+            "There is one Solana wallet, in a plain file.", "Write: %blockrun wallet import FILE --solana."
+        )
+    path = Path(source).expanduser().absolute()
+    key = read_solana_file(path, display_path(path, Path.home()))
+    if isinstance(key, WalletError):
+        raise key
+    registry = places_here()
+    file = registry.keep_solana_key(solana_text(key))
+    stored = registry.display_path(file)
+    return Message(
+        f"Imported: {SolanaWallet(key, stored).address}\n"
+        f"Its key is in {stored}, readable by you only.\n"
+        "Next: `%blockrun use solana` to pay with it."
+    )
+
+
 def _offers() -> Card:
+    home = Path.home()
     ours = {kept.address for _, kept in wallets_here() if isinstance(kept, Wallet)}
-    found = {address_of(key, str(path)): path for path, key in find_external_keys(Path.home())}
-    rows = [(address, display_path(path, Path.home())) for address, path in found.items() if address not in ours]
+    keys = {address_of(key, str(path)): path for path, key in find_external_keys(home)}
+    rows = [("EVM", address, display_path(path, home)) for address, path in keys.items() if address not in ours]
+    solana = {SolanaWallet(key, str(path)).address: path for path, key in find_external_solana_keys(home)}
+    own = set(places_here().solana_files)
+    rows += [("Solana", address, display_path(path, home)) for address, path in solana.items() if path not in own]
     note = (
-        "`%blockrun wallet import ADDRESS` takes one of these over and leaves its file where it is; `import FILE` takes"
-        " any key or keystore file; `import key` asks for a key without showing it."
+        "`%blockrun wallet import ADDRESS` copies one of the EVM keys, `import FILE --solana` the Solana key of a file."
+        " `import FILE` copies the key of any key file, keystore or recovery phrase; `import key` asks for a key"
+        " without showing it. The files stay where they are."
     )
     if not rows:
-        return Message(f"No wallet of another program was found.\n{note}")
-    return Table(("address", "kept in"), rows, title="Wallets of other programs", note=note, left=2)
+        return Message(f"No wallets of other programs were found.\n{note}")
+    return Table(("for", "address", "stored in"), rows, title="Wallets of other programs", note=note, left=3)

@@ -1,6 +1,6 @@
 """`%blockrun wallet` commands that create, export, choose and unlock a key.
 
-A key is typed unseen or lies in a file; it is never on the line, in an output or in the history.
+A key is typed hidden or read from a file; it is never on the line, in an output or in the history.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ __all__ = [
     "wallets_here",
 ]
 
-_NEXT = "Next: `%blockrun wallet qr` to fund it, `%blockrun wallet balance` to see the money arrive."
+_NEXT = "Next: `%blockrun wallet qr` to fund it, `%blockrun wallet balance` to see the funds arrive."
 
 
 @dataclass(frozen=True, slots=True)
 class ImportedKey:
-    """A key that is to be kept: in the keystore that it came in, if it came in one."""
+    """A key to store, with its keystore and passphrase if it came in one."""
 
     key: Secret
     keystore: Keystore | None = None
@@ -53,7 +53,7 @@ class ImportedKey:
 
 
 def create(_context: Context, arguments: Arguments) -> Card:
-    """Make a new wallet and return its address; never in the place of another."""
+    """Create a wallet and return its address; an existing wallet is never replaced."""
     name = arguments["NAME"] or DEFAULT
     places_here().check_available(name)
     return save_wallet(name, ImportedKey(new_key()), arguments, "A new wallet")
@@ -124,7 +124,7 @@ def places_here() -> WalletRegistry:
 
 
 def save_wallet(name: str, found: ImportedKey, arguments: Arguments, what: str) -> Card:
-    """Write a key into a file of its own, let it pay if it is the first one, and return what was done."""
+    """Write a key into a new file, select it if it is the first wallet, and return what was done."""
     places, first = places_here(), _nobody_pays()
     keystore, passphrase = found.keystore, found.passphrase
     if keystore is None and (arguments["--encrypt"] or arguments["--keyring"]):
@@ -143,12 +143,14 @@ def save_wallet(name: str, found: ImportedKey, arguments: Arguments, what: str) 
 def _saved_hints(places: WalletRegistry, path: Path) -> list[str]:
     lines = [
         f"Its key is in {places.display_path(path)}, readable by you only.",
-        "Keep a copy of that file in a safe place: who has the key has the money, and a lost one is lost for ever.",
+        "Back up that file in a safe place. Whoever has the key has the funds, and a lost key cannot be recovered.",
     ]
     if path.suffix == ".json":
-        lines.append("Its passphrase is asked for once per session. BlockRun's own SDKs cannot read such a file.")
+        lines.append("You enter its passphrase once per session. BlockRun's own SDKs cannot read such a file.")
     elif path == places.home / ".blockrun" / ".session":
         lines.append("BlockRun's own SDKs use the same wallet.")
+    elif path.parent == places.shared:
+        lines.append("BlockRun's TypeScript SDK uses the same wallet; the Python SDK does not read BLOCKRUN_HOME.")
     return lines
 
 
