@@ -12,7 +12,6 @@ from blockrun_magic.notebook.commands.arguments import Argument, Arguments, Comm
 from blockrun_magic.notebook.config_file import remember_gateway, remembered_gateway
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Card, Message, Table
-from blockrun_magic.payments.wallets.passphrase import prompt_visible
 from blockrun_magic.wiring import ENVIRON, blockrun_home, wallet_for
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def use(context: Context, arguments: Arguments) -> Card:
     lines: list[str] = []
     why = None
     if name.lower() == "auto":
-        name, why, lines = _found(context)
+        name, why, lines = _found(context, confirmed=bool(arguments["--yes"]))
     gateway = context.session.use(_with_path(name, arguments["--path"]), why)
     lines.append(f"Requests go to {gateway.label}: {_money_words(gateway)}.")
     lines += [f"{clause[0].upper()}{clause[1:]}." for clause in gateway.limitations]
@@ -98,10 +97,10 @@ def _short_money(gateway: Gateway) -> str:
     return f"test money, {gateway.money}" if gateway.realm == "testnet" else gateway.money
 
 
-def _found(context: Context) -> tuple[str, str, list[str]]:
+def _found(context: Context, *, confirmed: bool) -> tuple[str, str, list[str]]:
     """Return the gateway to use, the reason, and what was found.
 
-    Real money is used only if the user has saved that choice, or confirms it now.
+    Real money is used only if the user has saved that choice, or confirms it with `--yes`.
     """
     found = _look_around(context)
     lines = [f"{candidate.name}: {candidate.reason}." for candidate in found]
@@ -111,19 +110,10 @@ def _found(context: Context) -> tuple[str, str, list[str]]:
     best = next((candidate for candidate in found if candidate.usable), None)
     if best is None:
         return _PRACTICE, "chosen by `%blockrun use auto`, which found nothing to pay with", lines
-    if _confirmed(best):
+    if confirmed:
         return best.name, f"found by `%blockrun use auto` and confirmed: {best.reason}", lines
-    lines.append(f"To spend real money there, run `%blockrun use {best.name}`.")
+    lines.append(f"To spend real money, run `%blockrun use {best.name}`, or `%blockrun use auto --yes`.")
     return _PRACTICE, "chosen by `%blockrun use auto` until you confirm real money", lines
-
-
-def _confirmed(candidate: _Candidate) -> bool:
-    """Return whether the user types yes; without a keyboard that is a no."""
-    try:
-        answer = prompt_visible(f"Spend real money at {candidate.name} ({candidate.reason})? Type yes or no: ")
-    except WalletError:  # nothing typed, or interrupted
-        return False
-    return answer is not None and str(answer.reveal()).strip().lower() in ("y", "yes")
 
 
 def _look_around(context: Context) -> list[_Candidate]:
@@ -174,6 +164,7 @@ USE = Command(
             "The gateway: practice, base, another name, the URL of an x402 image endpoint, or auto to look for one.",
         ),
         Argument("--path", "text", "The path of an endpoint that is not at /v1/images/generations.", "PATH"),
+        Argument("--yes", "switch", "Let auto choose real money."),
         Argument("--remember", "switch", "Use it in every new kernel."),
     ),
 )
