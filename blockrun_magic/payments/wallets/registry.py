@@ -46,18 +46,23 @@ class WalletRegistry:
     @classmethod
     def of(cls, environ: Mapping[str, str], home: Path) -> WalletRegistry:
         """Return the registry of this user, in `BLOCKRUN_HOME` or `home`/.blockrun."""
-        moved = environ.get("BLOCKRUN_HOME", "")
-        return cls(Path(moved).expanduser() if moved else home / ".blockrun", home, bool(moved))
+        moved, usual = environ.get("BLOCKRUN_HOME", ""), home / ".blockrun"
+        folder = Path(moved).expanduser() if moved else usual
+        return cls(folder, home, folder != usual)
 
     @property
     def shared(self) -> Path:
-        """The folder in which BlockRun's SDKs look for their files."""
+        """The folder in which BlockRun's SDKs look for their files, and a new default wallet is written."""
         return self.folder / ".blockrun" if self.moved else self.folder
+
+    @property
+    def _folders(self) -> tuple[Path, ...]:
+        return (self.folder, self.folder / ".blockrun")
 
     @property
     def solana_files(self) -> tuple[Path, ...]:
         """The files that may hold the Solana wallet; the first that exists does."""
-        return tuple(folder / _SOLANA for folder in dict.fromkeys((self.folder, self.shared)))
+        return tuple(folder / _SOLANA for folder in self._folders)
 
     @property
     def named(self) -> Path:
@@ -72,8 +77,7 @@ class WalletRegistry:
         """Return the files that may hold the wallet `name`; the first that exists does."""
         keystore = self.named / f"{name}.json"
         if name == DEFAULT:
-            folders = dict.fromkeys((self.folder, self.shared))
-            return (keystore, *(folder / file for file in _OFFICIAL for folder in folders))
+            return (keystore, *(folder / file for file in _OFFICIAL for folder in self._folders))
         return (keystore, self.named / f"{name}.key")
 
     def names(self) -> list[str]:

@@ -79,7 +79,6 @@ def test_options_are_read_in_both_spellings(line: str, expected: dict[str, Any])
         "budget --week 5",
         "budget 5",
         "budget --day cheap",
-        "use",
         "use practice base",
         "use practice --remember=1",
         "info",
