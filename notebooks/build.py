@@ -34,10 +34,10 @@ def main() -> None:
 
 
 def without_widgets(notebook: NotebookNode) -> NotebookNode:
-    """Take out what needs a kernel that is gone; their stills stay."""
+    """Take out what needs a kernel that is gone; the text and the image beside it stay."""
     for cell in notebook.cells:
-        if "outputs" in cell:
-            cell.outputs = [output for output in cell.outputs if LIVE not in output.get("data", {})]
+        for output in cell.get("outputs", ()):
+            output.get("data", {}).pop(LIVE, None)
     return notebook
 
 

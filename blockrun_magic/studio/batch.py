@@ -77,8 +77,7 @@ async def make_all(
     progress.total, progress.stage = total, "making"
     warning = asyncio.create_task(_warn(studio, gateway, progress, total))  # nobody waits for it
     hold = studio.ledger.hold(gateway.realm, total) if total else None
-    # `max_price` is for all of them: no part may use what another leaves, should its price rise by then.
-    parts = [replace(options, hold=hold, max_price=None if options.max_price is None else price) for price in prices]
+    parts = [_part(options, hold, price) for price in prices]
     try:
         outcomes = await _side_by_side(studio, requests, gateway, parts, progress, jobs)
     finally:
@@ -92,6 +91,12 @@ async def make_all(
         if isinstance(outcome, BlockrunError)
     ]
     return ImageResults(results, failures)
+
+
+def _part(options: Options, hold: int | None, price: int) -> Options:
+    """Return the options of one request: no part may use what another leaves, should its price rise by then."""
+    max_price = None if options.max_price is None else price
+    return replace(options, hold=hold, max_price=max_price, agreed=None if options.agreed is None else price)
 
 
 async def quote_all(
@@ -135,6 +140,12 @@ async def _priced(studio: Studio, requests: Sequence[ImageRequest], gateway: Gat
             f"These {len(missing)} requests cost {format_usd(total)}, more than --max-price"
             f" {format_usd(options.max_price)}.",
             f"Allow it with --max-price {format_usd(total)}, or ask for fewer.",
+            Money.nothing_signed(),
+        )
+    if options.agreed is not None and total > options.agreed:
+        raise BudgetError(
+            f"The price is {format_usd(total)} now, more than the agreed {format_usd(options.agreed)}.",
+            "Agree to the new price, or ask for fewer.",
             Money.nothing_signed(),
         )
     costs = iter(quotes)
