@@ -274,7 +274,7 @@ def test_an_unknown_outcome_is_the_users_to_decide(kernel: Kernel, proxy: ClawRo
     assert "other amounts" in books
 
     assert "what became of it" in " ".join(kernel.run(f"%blockrun resolve {name}").error)
-    assert "$0.043 booked as charged" in made(kernel, f"%blockrun resolve {name} --charged 0.043").text
+    assert "$0.043 recorded as charged" in made(kernel, f"%blockrun resolve {name} --charged 0.043").text
     assert "no payment that you could decide" in made(kernel, f"%blockrun resolve {name} --not-charged").text
     assert "InvalidResponse" == kernel.run("%imagegen --model flux a lost fox").error_name
     assert "is estimated" in made(kernel, "%blockrun spend all").text

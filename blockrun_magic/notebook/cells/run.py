@@ -1,4 +1,4 @@
-"""One cell of `%%imagegen` or `%%img2img`: parse, resolve, make, show, bind."""
+"""One cell of `%%imagegen` or `%%img2img`: parse, plan, run, show, bind."""
 
 from __future__ import annotations
 

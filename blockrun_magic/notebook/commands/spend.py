@@ -1,4 +1,4 @@
-"""What was spent, what may be, and what is still open."""
+"""`%blockrun spend` and `%blockrun budget`: spend, limits and the comparison with ClawRouter's log."""
 
 from __future__ import annotations
 

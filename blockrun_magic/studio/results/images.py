@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ChainedImages", "StoredImages"]
 
-_MAX_HELD = 40_000_000
+_MAX_HELD = 24_000_000
 """Bytes of the images that are held although nobody else holds them."""
 _tokens = itertools.count()
 _lock = threading.Lock()
