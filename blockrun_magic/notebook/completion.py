@@ -96,7 +96,7 @@ def _flag_answers(magic: str, before: list[str], word: str, namespace: Mapping[s
     previous = find_flag(before[-1]) if before else None
     if previous is not None and previous.metavar is not None:
         return candidates(previous.kind, word, namespace, _chosen_models(before[:-1]))
-    if not word.startswith("-"):
+    if word and not word.startswith("-"):
         return word, None
     given = {flag.name for text in before if (flag := find_flag(text.partition("=")[0])) and not flag.repeats}
     names = [flag.name for flag in FLAGS if magic in flag.magics and flag.name not in given]

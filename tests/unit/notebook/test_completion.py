@@ -128,9 +128,10 @@ def test_files_and_folders_are_offered(shell: Any, tmp_path: Path) -> None:
 
 def test_common_flags_come_first(shell: Any) -> None:
     """The flags of most cells are offered before the rare ones."""
-    answers, _ = complete(shell, "%%imagegen --")
+    for text in ("%%imagegen --", "%%imagegen ", "%imagegen a red fox "):
+        answers, _ = complete(shell, text)
 
-    assert ["--model", "--size"] == answers[:2]
+        assert ["--model", "--size"] == answers[:2]
     assert answers.index("--as") < answers.index("--unchecked")
 
 
