@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,19 @@ def append_settled(ledger: Ledger) -> None:
 
     Failures are ignored; the entries are written next time.
     """
-    log = ledger.path.parent.parent / "cost_log.jsonl"
+    log = _log_path(ledger.path.parent.parent)
     with suppress(LedgerError):
         ledger.log_settled(BASE.realm, lambda rows: _append(log, rows))
+
+
+def _log_path(folder: Path, environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the file that the SDKs read: they ignore `BLOCKRUN_HOME` for it (gateway protocol, section 9)."""
+    moved = environ.get("BLOCKRUN_HOME")
+    if moved and Path(moved).expanduser().absolute() == folder.absolute():
+        folder = Path.home() / ".blockrun"
+        with suppress(OSError):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder / "cost_log.jsonl"
 
 
 def _append(path: Path, rows: Sequence[sqlite3.Row]) -> None:

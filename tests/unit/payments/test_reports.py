@@ -20,6 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from blockrun_magic.payments.ledger import cost_log
 from blockrun_magic.payments.ledger.cost_log import append_settled
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.records import Purchase
@@ -404,3 +405,12 @@ def test_no_question_reads_every_receipt(ledger: Ledger, ask: Callable[[Ledger],
     assert [] == [
         plan for plan in plans if plan.startswith(("SCAN authorizations", "SCAN purchases")) and "INDEX" not in plan
     ]
+
+
+def test_the_cost_log_is_where_the_sdks_read_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both official SDKs ignore BLOCKRUN_HOME for it; a ledger elsewhere keeps its log beside it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("BLOCKRUN_HOME", str(tmp_path / "moved"))
+
+    assert tmp_path / ".blockrun" / "cost_log.jsonl" == cost_log._log_path(tmp_path / "moved")
+    assert tmp_path / "other" / "cost_log.jsonl" == cost_log._log_path(tmp_path / "other")
