@@ -11,6 +11,7 @@ BlockrunError
 │   └── WalletLocked            an encrypted key without its passphrase
 ├── BudgetError                 a payment above a limit
 ├── TermsRefused                payment requirements that we do not sign
+├── ClockError                  this machine's clock is wrong, and a signature would be dated by it
 ├── LedgerError                 the ledger cannot be read or written
 ├── StoreError                  a stored image that is damaged, or missing where nothing may be bought
 ├── LessonError                 a lesson that cannot be read or written, or that has no such image
@@ -42,6 +43,7 @@ from blockrun_magic.text import format_usd
 __all__ = [
     "BlockrunError",
     "BudgetError",
+    "ClockError",
     "ContentPolicyViolation",
     "Fate",
     "FlagError",
@@ -219,6 +221,10 @@ class BudgetError(BlockrunError):
 
 class TermsRefused(BlockrunError):
     """The gateway asked for a payment that we do not sign."""
+
+
+class ClockError(BlockrunError):
+    """This machine's clock is wrong, and a signature would be dated by it."""
 
 
 class LedgerError(BlockrunError):

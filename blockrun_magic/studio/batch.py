@@ -9,9 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from blockrun_magic.errors import BlockrunError, BudgetError, Money
+from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
 from blockrun_magic.gateway.gateways import Gateway
 from blockrun_magic.gateway.request import ImageRequest
-from blockrun_magic.payments.ledger.limits import check_markup, check_price
+from blockrun_magic.payments.ledger.limits import check_agreed, check_offer
 from blockrun_magic.payments.money import format_usd
 from blockrun_magic.studio.progress import Progress
 from blockrun_magic.studio.results.batch import Failure, ImageResults
@@ -131,10 +132,11 @@ async def _priced(studio: Studio, requests: Sequence[ImageRequest], gateway: Gat
         await asyncio.to_thread(studio.check_payer, gateway)  # no key: say so once, before anything is sent
     quotes = await quote_all(studio, missing, gateway, options, ahead=True)
     caps = studio.ledger.caps()
-    for quote in quotes:
-        check_price(quote.total, quote.n, caps, options.max_price)
-        check_markup(quote.total, quote.list_price, options.max_price)
+    for request, quote in zip(missing, quotes, strict=True):
+        listed = SNAPSHOT.list_price(request.price_key)
+        check_offer(quote.total, quote.n, caps=caps, list_price=listed, max_price=options.max_price, agreed=None)
     total = sum(quote.total for quote in quotes)
+    check_agreed(total, options.agreed)
     if options.max_price is not None and total > options.max_price:
         raise BudgetError(
             f"These {len(missing)} requests cost {format_usd(total)}, more than --max-price"

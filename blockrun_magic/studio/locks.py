@@ -99,7 +99,10 @@ class PurchaseLocks:
         stuck = {State.UNKNOWN, State.SUBMITTED, State.SETTLED}
         here = not payments or purchase.gateway == gateway
         # The header of a finished purchase is wiped: once its file is lost, only an address can bring it back.
-        lost = any(p.state is State.SETTLED and p.header_value is None for p in payments) and not purchase.answer
+        lost = (
+            any(p.state is State.SETTLED and not (p.payload and p.payload.header_value) for p in payments)
+            and not purchase.answer
+        )
         return here and not lost and all(p.state not in (stuck if p.prepaid else {State.UNKNOWN}) for p in payments)
 
     def _lock(self, realm: str, digest: str, take: int) -> FileLock:

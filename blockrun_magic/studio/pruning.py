@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from blockrun_magic.images.store import Store, StoredFile
 from blockrun_magic.payments.ledger.ledger import Ledger
+from blockrun_magic.payments.ledger.reports import stored_files
 
 __all__ = ["PrunePlan", "plan_pruning"]
 
@@ -27,7 +28,7 @@ def plan_pruning(
     `larger_than` is in bytes. A file the ledger does not know, or one that an open purchase still
     needs, stays.
     """
-    receipts = _receipts(ledger)
+    receipts = stored_files(ledger)
     files = store.files()
     known = [file for file in files if file.digest in receipts]
     chosen = [file for file in known if older_than is not None and now - file.written_at > older_than]
@@ -42,26 +43,3 @@ def plan_pruning(
                 left -= file.size
     paid = {purchase: amount for file in chosen for purchase, amount in receipts[file.digest].items()}
     return PrunePlan(tuple(chosen), sum(paid.values()), len(files) - len(known))
-
-
-def _receipts(ledger: Ledger) -> dict[str, dict[str, int]]:
-    """Return, for each file that may go, the purchases it belongs to and their real micro-USDC."""
-    rows = ledger.query(
-        """SELECT file, purchases.id, purchases.realm, coalesce(
-            (SELECT sum(amount) FROM authorizations WHERE purchase_id = purchases.id AND state = 'settled'), 0
-        ) AS paid
-        FROM pictures JOIN purchases ON purchases.id = purchase_id WHERE finished_at IS NOT NULL"""
-    )
-    receipts: dict[str, dict[str, int]] = {}
-    for row in rows:
-        receipts.setdefault(row["file"], {})[row["id"]] = row["paid"] if row["realm"] == "real" else 0
-    uploads = ledger.query(
-        """SELECT json_extract(value, '$.file') AS file, min(finished_at IS NOT NULL) AS done
-        FROM purchases, json_each(request, '$.uploads') GROUP BY 1"""
-    )
-    for row in uploads:
-        if row["done"]:
-            receipts.setdefault(row["file"], {})
-        else:
-            receipts.pop(row["file"], None)
-    return receipts

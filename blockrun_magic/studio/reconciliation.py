@@ -1,78 +1,85 @@
-"""Reconciliation: the fate of payments that are open."""
+"""Reconciliation: the fate of payments that are open, asked of their witnesses."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from blockrun_magic.errors import BlockrunError, LedgerError
 from blockrun_magic.gateway.chain.account import account_usage
-from blockrun_magic.gateway.chain.status import is_authorization_used, is_expired_unused
+from blockrun_magic.gateway.chain.evm import Transfer, outgoing_transfers
+from blockrun_magic.gateway.chain.status import find_payment, is_expired_unused
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import PRESETS, Gateway, gateway_named
-from blockrun_magic.payments.ledger.clawrouter_log import Comparison, LogEntry, ProxyPayment, compare, read_usage
 from blockrun_magic.payments.ledger.cost_log import append_settled
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.records import Payment, Purchase
-from blockrun_magic.payments.ledger.states import AT_RISK, State
+from blockrun_magic.payments.ledger.states import AT_RISK, State, Witness
 from blockrun_magic.payments.money import format_usd
+from blockrun_magic.payments.x402.networks import NETWORKS, PRACTICE
+from blockrun_magic.studio.clawrouter_log import Comparison, LogEntry, ProxyPayment, compare, read_usage
 from blockrun_magic.studio.locks import PurchaseLocks
 
-__all__ = ["Reconciler", "accepted_until", "expires_at", "reconcile_payment"]
-
+__all__ = ["Reconciler", "accepted_until", "expires_at", "reconcile_payment", "resolve_expired"]
 
 _CLOCK_SKEW = 60
-"""Seconds after `validBefore` until an authorization counts as expired: clocks differ."""
-
-
+"""Seconds after `validBefore` before the witness is asked whether an authorization has expired: clocks differ."""
 _ACCEPTANCE_MARGIN = 8
 """Seconds before `validBefore` when a verifier begins to refuse a signature (it wants six)."""
+_PROXY = PRESETS["clawrouter"].name
+_ACCOUNT = PRESETS["account"].name
+_HOUR = 3600.0
+_SLOWEST_IMAGE, _LONGEST_SIGNATURE = 900.0, 3600.0
+"""Seconds within which a request through ClawRouter can be charged."""
 
 
-async def reconcile_payment(
-    client: Client, ledger: Ledger, gateway: Gateway, payment: Payment, now: float
-) -> bool | None:
+async def reconcile_payment(client: Client, ledger: Ledger, gateway: Gateway, payment: Payment) -> bool | None:
     """Return whether `payment` was cashed, or None when nobody can say; settle or release it accordingly.
 
-    It is released only when a witness says both that it was not cashed and that its time is over. That
-    a gateway refused it, or that it looks expired by our own clock, proves nothing.
+    It is released only when a witness says both that it was not cashed and that its time is over by the witness's own
+    clock. It is settled when a witness says how much moved. Our clock and the gateway's answers prove nothing.
     """
-    if payment.state not in (State.SUBMITTED, State.POLLING, State.UNKNOWN):
+    if not payment.sent:
         return {State.SETTLED: True, State.RELEASED: False}.get(payment.state)
-    used, transaction = await is_authorization_used(client, gateway, payment)
-    if used:
-        ledger.settle(payment.id, transaction, "found when looked up")
-    elif used is False and now >= expires_at(payment) and await is_expired_unused(client, gateway, payment):
-        ledger.release(payment.id, "expired unused")
-    return used
+    may_be_over = ledger.clock() >= (payment.valid_before or 0) - _CLOCK_SKEW  # before that nobody needs to be asked
+    witness = Witness.PRACTICE if payment.network == PRACTICE.id else Witness.CHAIN
+    finding = await find_payment(client, gateway, payment)
+    if finding.used and finding.amount is not None:
+        transaction = finding.transaction or payment.transaction
+        ledger.settle(payment.id, transaction, "seen by the witness", witness=witness, charged=finding.amount)
+    elif finding.used is False and may_be_over and await is_expired_unused(client, gateway, payment):
+        ledger.release(payment.id, "expired unused", witness=witness)
+    return finding.used
+
+
+async def resolve_expired(
+    client: Client, ledger: Ledger, gateway: Gateway, payment: Payment, clock: Callable[[], float]
+) -> Payment:
+    """Return a payment that is not accepted any more, after its witness was asked; waits for its last seconds."""
+    if clock() < expires_at(payment):
+        await asyncio.sleep(expires_at(payment) - clock())
+    await reconcile_payment(client, ledger, gateway, ledger.payment(payment.id))
+    return ledger.payment(payment.id)
 
 
 def accepted_until(payment: Payment) -> float:
-    """Return the Unix time until which a gateway still takes this signature."""
-    return (payment.valid_before or 0) - _ACCEPTANCE_MARGIN
+    """Return the Unix time until which a gateway still accepts this signature."""
+    payload = payment.payload
+    return ((payload.valid_before if payload else payment.valid_before) or 0) - _ACCEPTANCE_MARGIN
 
 
 def expires_at(payment: Payment) -> float:
-    """Return the Unix time from which, unless our clock is wrong, this signature cannot be cashed any more."""
+    """Return the Unix time after which none of its payloads can be cashed, by our clock."""
     return (payment.valid_before or 0) + _CLOCK_SKEW
-
-
-_PROXY = PRESETS["clawrouter"].name
-_ACCOUNT = PRESETS["account"].name
-
-
-_HOUR = 3600.0
-
-
-_DECIDED = (State.SETTLED, State.RELEASED)
 
 
 @dataclass(frozen=True, slots=True)
 class Reconciler:
-    """The ledger, and the witnesses of its payments.
+    """Asks the witnesses of open payments.
 
-    `logs` is the folder of ClawRouter's usage logs; `headers_for` gives the headers that an account wants for its
+    `logs` is the folder of ClawRouter's usage logs; `headers_for` returns the headers that an account wants for its
     usage, and raises WalletError.
     """
 
@@ -84,44 +91,61 @@ class Reconciler:
     headers_for: Callable[[Gateway], Mapping[str, str]]
 
     async def reconcile(self, gateway: Gateway) -> int:
-        """Ask what became of every open payment in the gateway's realm; return how many were decided."""
+        """Ask about every open payment in the gateway's realm; return how many were decided."""
         decided = 0
         for payment in self.ledger.open_payments():
             purchase = self.ledger.purchase_by_id(payment.purchase_id)
             if purchase is None or purchase.realm != gateway.realm:
                 continue
             async with self.claims.try_acquire(purchase) as free:
-                if free:  # else a kernel is at work on it
-                    decided += await self._decide(self._again(payment), gateway)
+                if free:  # otherwise a kernel is at work on it
+                    decided += await self._decide(self.ledger.payment(payment.id), gateway)
         append_settled(self.ledger)
         return decided
 
     async def _decide(self, payment: Payment, gateway: Gateway) -> bool:
-        """Settle or release an open payment of a purchase whose lock we hold, if anybody knows."""
+        """Settle or release an open payment of a purchase whose lock we hold, if its witness decides."""
         if payment.state in (State.RESERVED, State.SIGNED):
             self.ledger.release(payment.id, "never sent")
         elif not payment.prepaid:
-            await reconcile_payment(self.client, self.ledger, gateway, payment, self.clock())
+            await reconcile_payment(self.client, self.ledger, gateway, payment)
         else:
             if payment.state is State.SUBMITTED:
-                self.ledger.mark_unknown(payment.id, "its kernel ended before an answer came")
-            await self.reconcile_payment(payment, gateway)
-        return self._again(payment).state in _DECIDED
+                payment = self.ledger.mark_unknown(payment.id, "its kernel ended before an answer came")
+            await self.reconcile_prepaid(payment, gateway)
+        return self.ledger.payment(payment.id).decided
 
-    async def reconcile_payment(self, payment: Payment, gateway: Gateway) -> None:
-        """Decide an unknown payment that somebody else made, if ClawRouter's log or the account's usage can.
+    async def reconcile_prepaid(self, payment: Payment, gateway: Gateway) -> Payment:
+        """Return an unknown payment that somebody else made, after its witness was asked.
 
-        A line of either counts if it can only be this payment's. An account that lists every request of that time,
-        but not this one, did not charge for it.
+        A line of ClawRouter's log or of an account's usage counts if it can only be this payment's. An account that
+        lists every request of that time, but not this one, did not charge for it; nor did a ClawRouter whose wallet
+        moved nothing in that time.
         """
-        if self._again(payment).state is not State.UNKNOWN:
-            return
+        payment = self.ledger.payment(payment.id)
+        if payment.state is not State.UNKNOWN:
+            return payment
         if payment.gateway == _PROXY:
-            entry = _line_of(payment, self.compare(payment.created_at - _HOUR))
-            if entry is not None:
-                self.ledger.settle(payment.id, None, f"ClawRouter's log has it, at {format_usd(entry.micros)}")
+            await self._ask_clawrouter(payment)
         elif payment.gateway == _ACCOUNT:
             await self._ask_account(payment, gateway if gateway.name == _ACCOUNT else gateway_named(_ACCOUNT))
+        return self.ledger.payment(payment.id)
+
+    async def _ask_clawrouter(self, payment: Payment) -> None:
+        entry = _line_of(payment, self.compare(payment.created_at - _HOUR))
+        if entry is not None:
+            note = f"ClawRouter's log has it, at {format_usd(entry.micros)}"
+            self.ledger.settle(payment.id, None, note, witness=Witness.LOG)
+            return
+        transfers = await transfers_of_clawrouter(self.client, payment)
+        if transfers == ():
+            note = "ClawRouter's wallet moved nothing in the time of the request"
+            self.ledger.release(payment.id, note, witness=Witness.CHAIN)
+        near = self.ledger.payments_via(_PROXY, payment.created_at - 2 * _HOUR)
+        if transfers and len(transfers) == len(near) == 1 and transfers[0].amount <= payment.amount:
+            [transfer] = transfers
+            note = "the only transfer in the time of the request"
+            self.ledger.settle(payment.id, transfer.transaction, note, witness=Witness.CHAIN, charged=transfer.amount)
 
     async def _ask_account(self, payment: Payment, account: Gateway) -> None:
         try:
@@ -137,12 +161,13 @@ class Reconciler:
         entry = _line_of(payment, compare(ours, theirs))
         charge = None if entry is None else usage.charges[theirs.index(entry)]
         listed = any(mine.fits(line) for mine in ours if mine.payment.id == payment.id for line in theirs)
+        witness = Witness.ACCOUNT
         if charge is not None and charge.decided and charge.micros:
-            self.ledger.settle(payment.id, None, "the account's usage has it", charged=charge.micros)
+            self.ledger.settle(payment.id, None, "the account's usage has it", witness=witness, charged=charge.micros)
         elif charge is not None and charge.decided:
-            self.ledger.release(payment.id, "the account's usage has it, free of charge")
+            self.ledger.release(payment.id, "the account's usage has it, free of charge", witness=witness)
         elif not listed and usage.complete and now >= payment.created_at + _HOUR:
-            self.ledger.release(payment.id, "not in the account's usage")
+            self.ledger.release(payment.id, "not in the account's usage", witness=witness)
 
     def compare(self, since: float) -> Comparison:
         """Return our payments through ClawRouter from `since` (Unix seconds) beside the lines of its log."""
@@ -151,29 +176,38 @@ class Reconciler:
         return compare(ours, theirs)
 
     async def resolve(self, purchase: Purchase, *, charged: bool, amount: int | None = None) -> list[Payment]:
-        """Book the user's word on the open prepaid payments of `purchase`; return them as they stand then.
+        """Record the user's word on the open prepaid payments of `purchase`; return them as they are then.
 
-        `amount` is what was charged in micro-USDC, if that is known. Raises LedgerError while a kernel is
-        at work on the purchase.
+        `amount` is what was charged in micro-USDC, if that is known. Raises LedgerError while a kernel is at work on
+        the purchase.
         """
         async with self.claims.try_acquire(purchase) as free:
             if not free:
                 raise LedgerError(
-                    "This picture is being bought right now.", "Nothing was changed. Wait until its cell has ended."
+                    "This image is being bought right now.", "Wait until its cell has ended, then try again."
                 )
-            open_ = [p for p in self.ledger.payments(purchase.id) if p.prepaid and p.state in AT_RISK]
-            for payment in open_:
-                if payment.state is State.RESERVED or not charged:
-                    self.ledger.release(payment.id, "you said that it was not charged")
-                else:
-                    self.ledger.settle(payment.id, None, "you said that it was charged", charged=amount)
+            open_payments = [p for p in self.ledger.payments(purchase.id) if p.prepaid and p.state in AT_RISK]
+            resolved = [self._resolved(payment, charged=charged, amount=amount) for payment in open_payments]
             append_settled(self.ledger)
-            return [self._again(payment) for payment in open_]
+            return resolved
 
-    def _again(self, payment: Payment) -> Payment:
-        return next(now for now in self.ledger.payments(payment.purchase_id) if now.id == payment.id)
+    def _resolved(self, payment: Payment, *, charged: bool, amount: int | None) -> Payment:
+        if payment.state is State.RESERVED or not charged:
+            return self.ledger.release(payment.id, "you said that it was not charged", witness=Witness.USER)
+        note = "you said that it was charged"
+        return self.ledger.settle(payment.id, None, note, witness=Witness.USER, charged=amount)
+
+
+async def transfers_of_clawrouter(client: Client, payment: Payment) -> tuple[Transfer, ...] | None:
+    """Return the transfers out of ClawRouter's wallet in the time of a request; None while nobody can say."""
+    network = NETWORKS.get(payment.network or "")
+    if network is None or not payment.payer:
+        return None
+    sent = payment.sent_at or payment.created_at
+    until = max(sent, payment.updated_at) + _SLOWEST_IMAGE + _LONGEST_SIGNATURE
+    return await outgoing_transfers(client, network, payment.payer, sent - _CLOCK_SKEW, until)
 
 
 def _line_of(payment: Payment, comparison: Comparison) -> LogEntry | None:
-    """Return the line that can only be `payment`'s, or None."""
+    """Return the line that can only be of `payment`, or None."""
     return next((theirs for ours, theirs in comparison.agreed if ours.payment.id == payment.id), None)

@@ -99,7 +99,7 @@ class Studio:
             catalog_at=self.catalog_at,
             wallet_for=wallet_for,
             headers_for=self.headers_for,
-            look_up=self.books.reconcile_payment,
+            look_up=self.books.reconcile_prepaid,
             patience=patience or RetryPolicy(),
             clock=clock,
         )

@@ -12,7 +12,7 @@ import pytest
 
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.records import Payment, Purchase
-from blockrun_magic.payments.ledger.states import State
+from blockrun_magic.payments.ledger.states import State, Witness
 from blockrun_magic.payments.x402.protocol import Authorization, PaymentPayload
 
 NOON = 1_800_014_400.0 - 1_800_014_400 % 86_400 + 43_200
@@ -64,8 +64,13 @@ def another(ledger: Ledger, session: str = "two") -> Iterator[Ledger]:
         yield opened
 
 
+def another_purchase(ledger: Ledger, realm: str = "real") -> Purchase:
+    """Return a purchase of a request that nobody made before."""
+    return purchase(ledger, f"sha256:{secrets.token_hex(8)}", realm=realm)
+
+
 def purchase(ledger: Ledger, digest: str = "sha256:1", take: int = 1, realm: str = "real") -> Purchase:
-    """Return a purchase that has begun."""
+    """Return a purchase that was started."""
     return ledger.create_purchase(realm, "base", digest, take, REQUEST, private=False)
 
 
@@ -84,16 +89,15 @@ def signed(nonce: str | None = None) -> PaymentPayload:
 
 def payment_of(ledger: Ledger, payment_id: int) -> Payment:
     """Return a payment as it stands now."""
-    [row] = ledger.query("SELECT purchase_id FROM authorizations WHERE id = ?", (payment_id,))
-    return next(payment for payment in ledger.payments(row["purchase_id"]) if payment.id == payment_id)
+    return ledger.payment(payment_id)
 
 
-STEPS: dict[State, Callable[[Ledger, Payment], None]] = {
+STEPS: dict[State, Callable[[Ledger, Payment], object]] = {
     State.SIGNED: lambda ledger, payment: ledger.sign(payment.id, "eip155:8453", signed()),
     State.SUBMITTED: lambda ledger, payment: ledger.submit(payment.id),
     State.POLLING: lambda ledger, payment: ledger.poll(payment.id, payment.purchase_id, JOB),
-    State.SETTLED: lambda ledger, payment: ledger.settle(payment.id, HASH),
-    State.RELEASED: lambda ledger, payment: ledger.release(payment.id, "never sent"),
+    State.SETTLED: lambda ledger, payment: ledger.settle(payment.id, HASH, witness=Witness.CHAIN),
+    State.RELEASED: lambda ledger, payment: ledger.release(payment.id, "expired unused", witness=Witness.CHAIN),
     State.UNKNOWN: lambda ledger, payment: ledger.mark_unknown(payment.id, "the connection broke", refused=True),
 }
 
@@ -111,9 +115,9 @@ WAYS: dict[State, tuple[State, ...]] = {
 
 def payment_in(ledger: Ledger, state: State, amount: int = 52_500, of: Purchase | None = None) -> Payment:
     """Return a payment that was brought into `state` the usual way."""
-    payment_id = ledger.reserve(of or purchase(ledger), amount)
+    payment = ledger.reserve(of or another_purchase(ledger), amount)
     for step in WAYS[state]:
-        STEPS[step](ledger, payment_of(ledger, payment_id))
-    payment = payment_of(ledger, payment_id)
+        STEPS[step](ledger, ledger.payment(payment.id))
+    payment = ledger.payment(payment.id)
     assert state is payment.state
     return payment

@@ -1,4 +1,4 @@
-"""Whether a signature was cashed, asked of those who know: the practice gateway, or the chain.
+"""Authorizations and transfers of USDC on EVM chains.
 
 On an EVM chain the token contract's own `authorizationState` decides (EIP-3009), read through public
 RPC servers of which two must agree: one server's word does not decide about money.
@@ -8,27 +8,132 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from blockrun_magic.gateway.chain import rpc
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import RPC_QUORUM
 from blockrun_magic.payments.x402.networks import Network
 
-__all__ = []
+__all__ = ["Transfer", "block_time", "cashed_transfer", "outgoing_transfers"]
 
+_TRANSFER = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
+_AUTHORIZATION_USED = "0x98de503528ee59b575ef0c0a2576a82497bfc029a5685b209e9ec333479b10a5"
+_BLOCK_SECONDS = 2
+_MARGIN = 30
+"""Blocks on each side of a window: its ends are estimates, and clocks differ."""
 _RESULT = re.compile(r"0x[0-9a-fA-F]{64}")
 _QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,16}")
 
 
-async def _state_after(client: Client, url: str, contract: str, data: str, time: float) -> int | None:
-    """Return the state at the server's latest block, or None when that is not younger than `time`."""
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """A transfer of USDC that a transaction made; `amount` is in micro-USDC."""
+
+    transaction: str
+    amount: int
+
+
+async def block_time(client: Client, network: Network) -> float | None:
+    """Return the time of the latest block of `network` (Unix seconds), or None when no server answers."""
+    for url in network.rpc_urls:
+        head = await _head(client, url)
+        if head is not None:
+            return float(head[1])
+    return None
+
+
+async def cashed_transfer(
+    client: Client, network: Network, payer: str, nonce: str, since: float, until: float
+) -> Transfer | None:
+    """Return the transfer that cashed an authorization between two Unix times, once two servers gave the same."""
+    topics = [_AUTHORIZATION_USED, "0x" + _abi_word(payer), nonce]
+    asked = [_cashed_at(client, url, network, topics, payer, since, until) for url in network.rpc_urls]
+    transfers = [transfer for transfer in await asyncio.gather(*asked) if transfer is not None]
+    agreed = {transfer for transfer in transfers if transfers.count(transfer) >= RPC_QUORUM}
+    return agreed.pop() if len(agreed) == 1 else None
+
+
+async def outgoing_transfers(
+    client: Client, network: Network, payer: str, since: float, until: float
+) -> tuple[Transfer, ...] | None:
+    """Return the transfers of USDC out of `payer` between two Unix times, once two servers gave the same.
+
+    None while the window is not over by the blocks of two servers.
+    """
+    topics = [_TRANSFER, "0x" + _abi_word(payer)]
+    asked = [_logs(client, url, network, topics, since, until, over=True) for url in network.rpc_urls]
+    lists = [
+        tuple(sorted((Transfer(str(log.get("transactionHash")), _value(log)) for log in logs), key=str))
+        for logs in await asyncio.gather(*asked)
+        if logs is not None
+    ]
+    agreed = {found for found in lists if lists.count(found) >= RPC_QUORUM}
+    return agreed.pop() if len(agreed) == 1 else None
+
+
+async def _cashed_at(
+    client: Client, url: str, network: Network, topics: list[str], payer: str, since: float, until: float
+) -> Transfer | None:
+    used = await _logs(client, url, network, topics, since, until)
+    if not used or len(used) != 1:
+        return None
+    transaction, index = used[0].get("transactionHash"), used[0].get("logIndex")
+    receipt = await rpc.call(client, url, "eth_getTransactionReceipt", [transaction])
+    logs = receipt.get("logs") if isinstance(receipt, dict) else None
+    if not isinstance(logs, list) or not isinstance(index, str) or not _QUANTITY.fullmatch(index):
+        return None
+    # The token contract emits the transfer right after the mark of the authorization.
+    wanted = (hex(int(index, 16) + 1), network.asset.lower(), [_TRANSFER, "0x" + _abi_word(payer)])
+    for log in logs:
+        if isinstance(log, dict) and isinstance(log.get("topics"), list):
+            found = (log.get("logIndex"), str(log.get("address")).lower(), [str(t).lower() for t in log["topics"][:2]])
+            if found == wanted and _value(log) >= 0:
+                return Transfer(str(transaction), _value(log))
+    return None
+
+
+async def _logs(
+    client: Client, url: str, network: Network, topics: list[str], since: float, until: float, *, over: bool = False
+) -> list[dict[str, Any]] | None:
+    """Return the token's logs with `topics` in a window of Unix times; None unless the server can tell.
+
+    With `over`, None until a block after the window is there.
+    """
+    head = await _head(client, url)
+    if head is None or (over and head[1] <= until + _MARGIN * _BLOCK_SECONDS):
+        return None
+    number, time = head
+    first = max(0, number - int((time - since) / _BLOCK_SECONDS) - _MARGIN)
+    last = min(number, number - int((time - until) / _BLOCK_SECONDS) + _MARGIN)
+    question = {"address": network.asset, "topics": topics, "fromBlock": hex(first), "toBlock": hex(max(first, last))}
+    logs = await rpc.call(client, url, "eth_getLogs", [question])
+    return logs if isinstance(logs, list) and all(isinstance(log, dict) for log in logs) else None
+
+
+async def _head(client: Client, url: str) -> tuple[int, int] | None:
     block = await rpc.call(client, url, "eth_getBlockByNumber", ["latest", False])
-    number, when = (block.get("number"), block.get("timestamp")) if isinstance(block, dict) else (None, None)
+    number, time = (block.get("number"), block.get("timestamp")) if isinstance(block, dict) else (None, None)
     if not (isinstance(number, str) and _QUANTITY.fullmatch(number)):
         return None
-    if not (isinstance(when, str) and _QUANTITY.fullmatch(when) and int(when, 16) >= time):
+    if not (isinstance(time, str) and _QUANTITY.fullmatch(time)):
         return None
-    return await _call(client, url, contract, data, number)
+    return int(number, 16), int(time, 16)
+
+
+def _value(log: Mapping[str, Any]) -> int:
+    data = log.get("data")
+    return int(data, 16) if isinstance(data, str) and _RESULT.fullmatch(data) else -1
+
+
+async def _state_after(client: Client, url: str, contract: str, data: str, time: float) -> int | None:
+    """Return the state at the server's latest block, or None when that is not younger than `time`."""
+    head = await _head(client, url)
+    if head is None or head[1] < time:
+        return None
+    return await _call(client, url, contract, data, hex(head[0]))
 
 
 async def _agreed_call(client: Client, network: Network, data: str) -> int | None:

@@ -7,7 +7,7 @@ from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import Gateway
 from blockrun_magic.payments.x402.networks import PRACTICE
 
-__all__ = []
+__all__ = ["cashed_amount"]
 
 
 async def _practice_time(client: Client, gateway: Gateway) -> float | None:
@@ -31,3 +31,13 @@ async def _asked_practice(client: Client, gateway: Gateway, payer: str, nonce: s
         return None, None
     transaction = body.get("transaction")
     return body["used"], transaction if isinstance(transaction, str) else None
+
+
+async def cashed_amount(client: Client, gateway: Gateway, payer: str, nonce: str) -> int | None:
+    """Return the micro-USDC that the practice gateway moved for an authorization, or None."""
+    try:
+        body = (await client.get(gateway, f"/practice/authorization/{payer}/{nonce}")).json()
+    except BlockrunError:
+        return None
+    value = body.get("value") if isinstance(body, dict) else None
+    return int(value) if isinstance(value, int | str) and str(value).isdecimal() else None

@@ -6,21 +6,34 @@ import asyncio
 from dataclasses import dataclass
 
 from blockrun_magic.gateway.chain import solana
-from blockrun_magic.gateway.chain.evm import _abi_word, _agreed_call, _state_after
-from blockrun_magic.gateway.chain.practice import _asked_practice, _practice_time
+from blockrun_magic.gateway.chain.evm import _abi_word, _agreed_call, _state_after, block_time, cashed_transfer
+from blockrun_magic.gateway.chain.practice import _asked_practice, _practice_time, cashed_amount
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import RPC_QUORUM, Gateway
 from blockrun_magic.payments.ledger.records import Payment
 from blockrun_magic.payments.money import parse_usd
 from blockrun_magic.payments.x402.networks import NETWORKS, PRACTICE, Network, SolanaNetwork
 
-__all__ = ["Balance", "authorization_used", "balance", "expired_unused", "is_authorization_used", "is_expired_unused"]
+__all__ = [
+    "Balance",
+    "Finding",
+    "authorization_used",
+    "balance",
+    "chain_time",
+    "expired_unused",
+    "find_payment",
+    "is_authorization_used",
+    "is_expired_unused",
+]
 
 
 _AUTHORIZATION_STATE = "0xe94a0102"
 
 
 _BALANCE_OF = "0x70a08231"
+
+
+_CLOCK_SKEW = 600
 
 
 _REORG_MARGIN = 30
@@ -33,6 +46,42 @@ class Balance:
 
     micros: int
     source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A witness's word about a payment: whether it was cashed (None: nobody can say), how much moved, and where."""
+
+    used: bool | None
+    transaction: str | None = None
+    amount: int | None = None
+
+
+async def find_payment(client: Client, gateway: Gateway, payment: Payment) -> Finding:
+    """Return what the witness of a payment says; `amount` is None where nobody says which of its payloads moved."""
+    used, transaction = await is_authorization_used(client, gateway, payment)
+    if not used:
+        return Finding(used)
+    amounts = {payload.amount for payload in payment.payloads} or {payment.amount}
+    if len(amounts) == 1:
+        return Finding(used, transaction, amounts.pop())
+    network = NETWORKS.get(payment.network or "")
+    assert payment.payer and payment.nonce  # noqa: S101, PT018  it was just found by them
+    if network is PRACTICE:
+        moved = await cashed_amount(client, gateway, payment.payer, payment.nonce)
+    else:
+        since, until = payment.created_at - _CLOCK_SKEW, (payment.valid_before or payment.created_at) + _CLOCK_SKEW
+        transfer = network and await cashed_transfer(client, network, payment.payer, payment.nonce, since, until)
+        moved, transaction = (transfer.amount, transfer.transaction) if transfer else (None, transaction)
+    return Finding(used, transaction, moved if moved in amounts else None)
+
+
+async def chain_time(client: Client, gateway: Gateway) -> float | None:
+    """Return the time by the clock of the witness of a gateway's payments (Unix seconds), or None."""
+    network = gateway.networks[0] if gateway.networks else None
+    if network is PRACTICE:
+        return await _practice_time(client, gateway)
+    return await block_time(client, network) if isinstance(network, Network) else None
 
 
 async def is_authorization_used(client: Client, gateway: Gateway, payment: Payment) -> tuple[bool | None, str | None]:

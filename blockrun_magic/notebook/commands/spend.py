@@ -17,7 +17,7 @@ from blockrun_magic.payments.money import format_usd
 from blockrun_magic.wiring import blockrun_home
 
 if TYPE_CHECKING:
-    from blockrun_magic.payments.ledger.clawrouter_log import Comparison, ProxyPayment
+    from blockrun_magic.studio.clawrouter_log import Comparison, ProxyPayment
 
 __all__ = ["BUDGET", "SPEND", "budget", "reconciliation_report", "spend"]
 
@@ -133,8 +133,7 @@ def reconciliation_report(context: Context, when: str) -> Card:
 def _since(ledger: Ledger, when: str) -> float:
     now = ledger.clock()
     if when == "session":
-        [row] = ledger.query("SELECT min(created_at) AS begun FROM authorizations WHERE session = ?", (ledger.session,))
-        return float(row["begun"] or now)
+        return ledger.session_started_at() or now
     return now - now % _DAY if when == "today" else 0.0
 
 

@@ -1,89 +1,66 @@
-"""The ledger: every purchase and authorization, on record before the action it allows, on the disk before one leaves.
+"""The ledger: every purchase and payment, on record before the action that it allows, on disk before one leaves.
 
-SQLite in `magic/ledger.sqlite`, mode 0600, shared by all kernels of a user. A signed header is
-money, so it lives here and nowhere else, and is wiped once it can no longer be of use.
+SQLite in `magic/ledger.sqlite`, mode 0600, shared by all kernels of a user. A signed header is money: it is stored
+here and nowhere else, and wiped once it is of no use.
 """
 
 from __future__ import annotations
 
-import json
-import secrets
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from blockrun_magic.errors import LedgerError
-from blockrun_magic.payments.ledger.connection import placeholders, translate_errors
-from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, Caps, Usage, check_caps
-from blockrun_magic.payments.ledger.queries import LedgerReader
-from blockrun_magic.payments.ledger.records import Purchase, StoredImage
-from blockrun_magic.payments.ledger.states import AT_RISK, TRANSITIONS, UNSIGNED_TRANSITIONS, State
-from blockrun_magic.payments.x402.protocol import PaymentPayload
+from blockrun_magic.errors import LedgerError, Money, PaymentOutcomeUnknown
+from blockrun_magic.payments.ledger import counters
+from blockrun_magic.payments.ledger.limits import check_caps
+from blockrun_magic.payments.ledger.purchases import PurchaseLedger, wipe_headers
+from blockrun_magic.payments.ledger.records import Payment, Purchase
+from blockrun_magic.payments.ledger.states import SENT, TRANSITIONS, UNSIGNED_TRANSITIONS, State, Witness
+from blockrun_magic.payments.x402.requirements import PaymentPayload
 
 __all__ = ["Ledger"]
 
-_DAY = 86_400
-_MAX_HOLD = 3600
+_REAL = "real"
+_LOST = "ledger.lost"
+"""The setting that says that the ledger was empty beside a store with images, until a user has read that."""
+_REPORT = "Nothing more was done with it. Please report this with `%blockrun jobs`."
 
 
-class Ledger(LedgerReader):
+class Ledger(PurchaseLedger):
     """The one writer of money's records; safe from several threads and processes.
 
-    Every method raises LedgerError when the file cannot be read or written, and then nothing has been
-    changed.
+    Every method raises LedgerError when the file cannot be read or written, and then nothing has changed. Every
+    change of a payment returns the payment as it is afterwards. `guards` are called with the realm before money is
+    reserved; they raise where spending is forbidden.
     """
 
-    def create_purchase(
-        self, realm: str, gateway: str, digest: str, take: int, request: Mapping[str, Any], *, private: bool
-    ) -> Purchase:
-        """Return the purchase of this request and take, begun now unless it was before."""
-        with self.transaction(lasting=False) as connection:
-            connection.execute(
-                """INSERT INTO purchases (id, created_at, realm, gateway, digest, take, request, private)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (realm, digest, take) DO NOTHING""",
-                (
-                    secrets.token_hex(5),
-                    self.clock(),
-                    realm,
-                    gateway,
-                    digest,
-                    take,
-                    json.dumps(request, sort_keys=True),
-                    int(private),
-                ),
-            )
-        purchase = self.purchase(realm, digest, take)
-        assert purchase is not None  # noqa: S101  it was written two lines above
-        return purchase
-
-    def change_gateway(self, purchase_id: str, gateway: str) -> None:
-        """Begin an unpaid purchase anew at `gateway`: what another one answered is forgotten."""
-        with self.transaction() as connection:
-            connection.execute(
-                "UPDATE purchases SET gateway = ?, poll_url = NULL, answer = NULL WHERE id = ?", (gateway, purchase_id)
-            )
-
-    # -- the life of an authorization
+    def __init__(self, path: Path, session: str, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(path, session, clock)
+        self.guards: list[Callable[[str], None]] = []
+        if self.was_empty and any(path.parent.glob("pictures/[0-9a-f][0-9a-f]/*")):
+            self.set_setting(_LOST, "1")
 
     def hold(self, realm: str, amount: int) -> int:
-        """Hold `amount` micro-USDC of the caps for a batch, and return the hold's id.
+        """Hold `amount` micro-USDC of the limits for a batch, and return the hold's id.
 
-        Its parts are then reserved out of it. Raises BudgetError. A hold that nobody drops, because
-        its kernel died, ends by itself after an hour.
+        The batch's payments are then reserved out of it. It ends with this process at the latest. Raises BudgetError.
         """
+        self._check_guards(realm)
         now = self.clock()
-        with self.transaction(lasting=False) as connection:
-            check_caps(amount, self._committed(connection, realm, now), self._caps(connection))
+        with self._reserving() as connection:
+            check_caps(amount, self._usage(connection, realm, now), counters.read_caps(connection))
             cursor = connection.execute(
                 "INSERT INTO holds (session, realm, amount, expires_at) VALUES (?, ?, ?, ?)",
-                (self.session, realm, amount, now + _MAX_HOLD),
+                (self.session, realm, amount, now),
             )
             return int(cursor.lastrowid or 0)
 
     def drop_hold(self, hold: int) -> None:
         """Give back what is left of a hold."""
-        with self.transaction(lasting=False) as connection:
+        with self.transaction(durable=False) as connection:
             connection.execute("DELETE FROM holds WHERE id = ?", (hold,))
 
     def reserve(
@@ -93,267 +70,220 @@ class Ledger(LedgerReader):
         hold: int | None = None,
         *,
         prepaid: bool = False,
-        estimated: bool = False,
-    ) -> int:
-        """Reserve `amount` micro-USDC for `purchase`, out of `hold` if given; return the payment's id.
+        payer: str | None = None,
+        network: str | None = None,
+    ) -> Payment:
+        """Reserve `amount` micro-USDC for `purchase`, out of `hold` if given.
 
-        `prepaid` says that somebody else will pay, `estimated` that the amount is a list price. One
-        transaction over all kernels checks the caps. Raises BudgetError, and then nothing is reserved.
+        `prepaid`: somebody else will pay, from the wallet `payer` on `network` if that is known, and the amount is a
+        list price. One transaction over all kernels looks for an open payment of the purchase and checks the limits.
+        Raises PaymentOutcomeUnknown for an open payment, BudgetError, or what a guard raises; then nothing is reserved.
         """
+        self._check_guards(purchase.realm)
         now = self.clock()
-        with self.transaction(lasting=False) as connection:
+        with self._reserving() as connection:
+            self._check_no_open_payment(connection, purchase.id)
             if hold is not None:
                 connection.execute("UPDATE holds SET amount = max(0, amount - ?) WHERE id = ?", (amount, hold))
-            check_caps(amount, self._committed(connection, purchase.realm, now), self._caps(connection))
+            check_caps(amount, self._usage(connection, purchase.realm, now), counters.read_caps(connection))
             cursor = connection.execute(
-                """INSERT INTO authorizations
-                (purchase_id, session, realm, created_at, updated_at, state, amount, gateway, prepaid, estimated)
-                SELECT id, ?, realm, ?, ?, ?, ?, gateway, ?, ? FROM purchases WHERE id = ?""",
-                (self.session, now, now, State.RESERVED, amount, int(prepaid), int(estimated), purchase.id),
+                """INSERT INTO authorizations (purchase_id, session, realm, created_at, updated_at, state, amount,
+                    gateway, prepaid, estimated, payer, network)
+                SELECT id, ?, realm, ?, ?, ?, ?, gateway, ?, ?, ?, ? FROM purchases WHERE id = ?""",
+                (
+                    *(self.session, now, now, State.RELEASED, amount),  # until it is counted
+                    *(int(prepaid), int(prepaid), payer, network, purchase.id),
+                ),
             )
-            return int(cursor.lastrowid or 0)
+            payment_id = int(cursor.lastrowid or 0)
+            with counters.counted(connection, payment_id):
+                counters.add_reservation(connection, payment_id, self.session, now, amount)
+                connection.execute("UPDATE authorizations SET state = ? WHERE id = ?", (State.RESERVED, payment_id))
+        return self.payment(payment_id)
 
-    def sign(self, payment_id: int, network: str, signed: PaymentPayload) -> None:
+    def sign(self, payment_id: int, network: str, signed: PaymentPayload) -> Payment:
         """Record a signature that has not left yet: reserved → signed."""
-        authorization = signed.authorization
-        self._advance(
-            payment_id,
-            State.SIGNED,
-            lasting=False,  # `submit` is, and nothing leaves before it
-            network=network,
-            payer=authorization.payer,
-            pay_to=authorization.pay_to,
-            nonce=authorization.nonce,
-            valid_before=authorization.valid_before,
-            last_height=authorization.last_height,
-            header_name=signed.header_name,
-            header_value=signed.header_value,
-        )
+        with self._changing(payment_id, durable=False) as connection:  # `submit` is durable, and nothing leaves before
+            if self._row(connection, payment_id)["state"] != State.SIGNED:
+                self._advance(connection, payment_id, State.SIGNED)
+                authorization = signed.authorization
+                connection.execute(
+                    "UPDATE authorizations SET network = ?, payer = ?, nonce = ? WHERE id = ?",
+                    (network, authorization.payer, authorization.nonce, payment_id),
+                )
+                self._add_payload(connection, payment_id, signed)
+        return self.payment(payment_id)
 
-    def replace_signature(self, payment_id: int, amount: int, signed: PaymentPayload) -> None:
-        """Record another signature in the place of a sent one that was refused, with the same nonce.
+    def add_payload(self, payment_id: int, signed: PaymentPayload) -> Payment:
+        """Record one more signature of a sent authorization, which may leave from now on: → submitted.
 
-        The token contract takes one nonce once, so that only one of the two can ever be cashed (EIP-3009).
-        `amount` is the new one's, in micro-USDC. Raises BudgetError where it would break a cap.
+        It has the same nonce, so that the chain takes only one of them (EIP-3009). A larger amount is a reservation of
+        its own, in the limits of now. Raises BudgetError where it would pass one, or what a guard raises.
         """
-        authorization = signed.authorization
-        with self.transaction() as connection:
-            row = connection.execute(
-                "SELECT realm, amount, nonce FROM authorizations WHERE id = ?", (payment_id,)
-            ).fetchone()
-            assert row["nonce"] == authorization.nonce  # noqa: S101  another nonce would be a second cheque
-            committed = self._committed(connection, row["realm"], self.clock())
-            check_caps(max(0, amount - row["amount"]), committed, self._caps(connection))
-            self._advance_in(connection, payment_id, State.UNKNOWN, note="signed again at another price")
-            self._advance_in(
-                connection,
-                payment_id,
-                State.SUBMITTED,
-                amount=amount,
-                valid_before=authorization.valid_before,
-                header_name=signed.header_name,
-                header_value=signed.header_value,
-                pay_to=authorization.pay_to,
-                refused=0,
+        payment = self.payment(payment_id)
+        assert payment.nonce == signed.authorization.nonce  # noqa: S101  another nonce would be a second payment
+        with self._reserving() as connection, counters.counted(connection, payment_id):
+            row = self._row(connection, payment_id)
+            more = max(0, signed.authorization.value - row["amount"])
+            now = self.clock()
+            if more:
+                check_caps(more, self._usage(connection, row["realm"], now), counters.read_caps(connection))
+                counters.add_reservation(connection, payment_id, self.session, now, more)
+            if State(row["state"]) is not State.UNKNOWN:
+                self._advance(connection, payment_id, State.UNKNOWN)
+            self._advance(connection, payment_id, State.SUBMITTED, refused=0, amount=row["amount"] + more)
+            self._add_payload(connection, payment_id, signed)
+        return self.payment(payment_id)
+
+    def submit(self, payment_id: int) -> Payment:
+        """Record that the payment may leave from now on: → submitted. Only a witness takes that back."""
+        with self._changing(payment_id) as connection:
+            self._file.verify()
+            self._advance(connection, payment_id, State.SUBMITTED)
+            connection.execute(
+                "UPDATE authorizations SET sent_at = coalesce(sent_at, ?) WHERE id = ?", (self.clock(), payment_id)
             )
+        return self.payment(payment_id)
 
-    def submit(self, payment_id: int) -> None:
-        """Record that the signature may leave from now on: → submitted."""
-        self._advance(payment_id, State.SUBMITTED)
-
-    def poll(self, payment_id: int, purchase_id: str, poll_url: str) -> None:
-        """Record the job that this authorization pays for when it completes: → polling."""
-        with self.transaction() as connection:
+    def poll(self, payment_id: int, purchase_id: str, poll_url: str) -> Payment:
+        """Record the job that this payment is for: → polling."""
+        with self._changing(payment_id) as connection:
             connection.execute("UPDATE purchases SET poll_url = ? WHERE id = ?", (poll_url, purchase_id))
-            self._advance_in(connection, payment_id, State.POLLING)
+            self._advance(connection, payment_id, State.POLLING)
+        return self.payment(payment_id)
 
-    def forget_job(self, purchase_id: str) -> None:
-        """Forget a job that ended without a picture, so that the request is sent anew."""
+    def mark_unknown(self, payment_id: int, note: str, *, refused: bool = False) -> Payment:
+        """Record that the money may have moved: → unknown. `refused`: the gateway answered that it did not."""
+        with self._changing(payment_id) as connection:
+            self._advance(connection, payment_id, State.UNKNOWN, note=note, refused=int(refused))
+        return self.payment(payment_id)
+
+    def claim(self, payment_id: int, transaction: str) -> Payment:
+        """Record the transaction that the gateway names; it proves nothing until a witness has seen it."""
         with self.transaction() as connection:
-            connection.execute("UPDATE purchases SET poll_url = NULL WHERE id = ?", (purchase_id,))
+            connection.execute(
+                "UPDATE authorizations SET transaction_hash = ? WHERE id = ? AND state NOT IN (?, ?)",
+                (transaction, payment_id, State.SETTLED, State.RELEASED),
+            )
+        return self.payment(payment_id)
 
     def settle(
-        self, payment_id: int, transaction: str | None, note: str | None = None, *, charged: int | None = None
-    ) -> None:
-        """Record that the money moved: → settled. Settling twice with one hash is one settlement.
-
-        `charged` is what the gateway says that it took, in micro-USDC, in place of what was estimated.
-        """
-        stated = {} if charged is None else {"amount": charged, "estimated": 0}
-        with self.transaction() as connection:
-            self._advance_in(connection, payment_id, State.SETTLED, transaction_hash=transaction, note=note, **stated)
-            # Until the picture is here, the header may be needed to ask for it once more.
-            connection.execute(
-                """UPDATE authorizations SET header_value = NULL
-                WHERE id = ? AND purchase_id IN (SELECT id FROM purchases WHERE finished_at IS NOT NULL)""",
-                (payment_id,),
-            )
-
-    def release(self, payment_id: int, note: str) -> None:
-        """Record that the money certainly did not move and cannot any more: → released."""
-        self._advance(payment_id, State.RELEASED, note=note, header_value=None)
-
-    def mark_unknown(self, payment_id: int, note: str, *, refused: bool = False) -> None:
-        """Record that the money may have moved: → unknown.
-
-        `refused` says that the gateway answered that it did not.
-        """
-        self._advance(payment_id, State.UNKNOWN, note=note, refused=int(refused))
-
-    def save_image_urls(self, purchase_id: str, items: Sequence[Mapping[str, Any]]) -> None:
-        """Keep where a paid-for answer's pictures are to be fetched from."""
-        with self.transaction() as connection:
-            connection.execute("UPDATE purchases SET answer = ? WHERE id = ?", (json.dumps(items), purchase_id))
-
-    def reopen(self, purchase_id: str) -> None:
-        """Record that the stored images of a purchase cannot be used: it is unfinished again."""
-        with self.transaction() as connection:
-            connection.execute("UPDATE purchases SET finished_at = NULL WHERE id = ?", (purchase_id,))
-
-    def finish(
         self,
-        purchase_id: str,
-        pictures: Sequence[StoredImage],
-        seconds: float,
-        answer: Sequence[Mapping[str, Any]] = (),
-    ) -> None:
-        """Record the images of a purchase, which ends it; its settled headers are wiped unless an image is missing.
+        payment_id: int,
+        transaction: str | None,
+        note: str | None = None,
+        *,
+        witness: Witness,
+        charged: int | None = None,
+    ) -> Payment:
+        """Record the word of a witness that the money moved: → settled.
 
-        `answer` says where its images can be fetched from again, and which of them are missing.
+        `charged` is how much, in micro-USDC; without it, what was reserved.
         """
-        with self.transaction() as connection:
-            connection.execute("DELETE FROM pictures WHERE purchase_id = ?", (purchase_id,))
-            connection.executemany(
-                "INSERT INTO pictures VALUES (?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (
-                        purchase_id,
-                        index,
-                        kept.file,
-                        kept.media_type,
-                        kept.width,
-                        kept.height,
-                        kept.revised_prompt,
+        with self._changing(payment_id) as connection:
+            row = self._row(connection, payment_id)
+            if row["state"] != State.SETTLED:
+                moved = row["amount"] if charged is None else charged
+                known = {} if charged is None else {"estimated": 0}
+                self._advance(connection, payment_id, State.SETTLED, note=note, witness=witness, **known)
+                if transaction is not None:
+                    connection.execute(
+                        "UPDATE authorizations SET transaction_hash = ? WHERE id = ?", (transaction, payment_id)
                     )
-                    for index, kept in enumerate(pictures)
-                ],
-            )
-            connection.execute(
-                "UPDATE purchases SET finished_at = ?, seconds = ?, answer = ? WHERE id = ?",
-                (self.clock(), seconds, json.dumps(list(answer)) if answer else None, purchase_id),
-            )
-            if not any(entry.get("missing") for entry in answer):
+                counters.set_total(connection, payment_id, moved)
                 connection.execute(
-                    "UPDATE authorizations SET header_value = NULL WHERE purchase_id = ? AND state = ?",
-                    (purchase_id, State.SETTLED),
+                    """UPDATE authorizations SET cashed_payload = (
+                        SELECT max(id) FROM payloads WHERE authorization_id = ?1 AND amount = ?2) WHERE id = ?1""",
+                    (payment_id, moved),
                 )
+            wipe_headers(connection, row["purchase_id"])
+        return self.payment(payment_id)
 
-    def log_settled(self, realm: str, write: Callable[[Sequence[sqlite3.Row]], None]) -> None:
-        """Hand the settled payments of `realm` that no cost log has yet to `write`: each once, of all kernels.
+    def release(self, payment_id: int, note: str, *, witness: Witness | None = None) -> Payment:
+        """Record that the money did not move and cannot any more: → released.
 
-        Estimated ones are left out: the log has no word for them.
+        Once the payment may have left, that takes a witness; raises LedgerError without one.
         """
-        query = """
-            SELECT authorizations.id, updated_at, amount, payer, network, request FROM authorizations
-            JOIN purchases ON purchases.id = purchase_id
-            WHERE state = ? AND authorizations.realm = ? AND logged = 0 AND estimated = 0 ORDER BY updated_at"""
-        if not self._read(query, (State.SETTLED, realm)):
-            return
-        with self.transaction(lasting=False) as connection:  # the log itself is no more lasting than that
-            rows = connection.execute(query, (State.SETTLED, realm)).fetchall()
-            write(rows)
-            connection.executemany("UPDATE authorizations SET logged = 1 WHERE id = ?", [(row["id"],) for row in rows])
-
-    # -- caps
-
-    def caps(self) -> Caps:
-        """Return the caps in force, which all kernels share."""
-        with translate_errors(self.path), self._lock:
-            return self._caps(self._connection)
-
-    def set_caps(self, **caps: int) -> Caps:
-        """Change some of the caps (`image`, `session`, `day`, micro-USDC); return all of them."""
-        with self.transaction() as connection:
-            for name, value in caps.items():
-                connection.execute(
-                    "INSERT INTO settings VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-                    (f"cap.{name}", str(value)),
-                )
-            return self._caps(connection)
-
-    def set_setting(self, name: str, value: str) -> None:
-        """Change a setting that all kernels share."""
-        with self.transaction() as connection:
-            connection.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, value))
-
-    def committed(self, realm: str) -> Usage:
-        """Return what this session and this UTC day have spent or put at risk, in micro-USDC."""
-        with translate_errors(self.path), self._lock:
-            return self._committed(self._connection, realm, self.clock())
+        with self._changing(payment_id) as connection:
+            row = self._row(connection, payment_id)
+            if witness is None and row["state"] in SENT:
+                raise LedgerError(f"Payment {payment_id} was sent, and no witness has released it.", _REPORT)
+            self._advance(connection, payment_id, State.RELEASED, note=note, witness=witness)
+            connection.execute("UPDATE payloads SET header_value = NULL WHERE authorization_id = ?", (payment_id,))
+        return self.payment(payment_id)
 
     # -- the inside
 
-    def _committed(self, connection: sqlite3.Connection, realm: str, now: float) -> Usage:
-        counted = (*AT_RISK, State.SETTLED)
-        paid = f"SELECT coalesce(sum(amount), 0) FROM authorizations WHERE state IN ({placeholders(counted)})"
-        held = "SELECT coalesce(sum(amount), 0) FROM holds WHERE realm = ? AND expires_at > ?"
-        session = connection.execute(
-            f"SELECT ({paid} AND session = ? AND realm = ?) + ({held} AND session = ?)",
-            (*counted, self.session, realm, realm, now, self.session),
-        )
-        day = connection.execute(
-            f"SELECT ({paid} AND realm = ? AND created_at >= ?) + ({held})",
-            (*counted, realm, now - now % _DAY, realm, now),
-        )
-        return Usage(session.fetchone()[0], day.fetchone()[0])
+    def _check_guards(self, realm: str) -> None:
+        for guard in self.guards:
+            guard(realm)
+        if realm == _REAL and self.setting(_LOST):
+            self.set_setting(_LOST, "")
+            raise LedgerError(
+                f"The ledger {self.path} is empty, but images were bought before: it was lost or replaced.",
+                "Restore it from a backup, or run this again to continue with the empty one.",
+                Money.nothing_signed(),
+            )
 
-    def _caps(self, connection: sqlite3.Connection) -> Caps:
-        rows = connection.execute("SELECT name, value FROM settings WHERE name LIKE 'cap.%'").fetchall()
-        kept = {name.removeprefix("cap."): int(value) for name, value in rows}
-        return Caps(
-            image=kept.get("image", DEFAULT_CAPS.image),
-            session=kept.get("session", DEFAULT_CAPS.session),
-            day=kept.get("day", DEFAULT_CAPS.day),
-        )
+    @contextmanager
+    def _reserving(self) -> Iterator[sqlite3.Connection]:
+        """Yield a transaction that may reserve money: in the file at its path, by a process that others see live."""
+        with self.transaction(durable=False) as connection:
+            self._file.verify()
+            self._alive.acquire()
+            counters.drop_dead_holds(connection, self.path, self.session)
+            yield connection
 
-    def _advance(self, payment_id: int, to: State, *, lasting: bool = True, **fields: Any) -> None:
-        with self.transaction(lasting=lasting) as connection:
-            self._advance_in(connection, payment_id, to, **fields)
+    def _check_no_open_payment(self, connection: sqlite3.Connection, purchase_id: str) -> None:
+        row = connection.execute(
+            "SELECT amount, gateway FROM authorizations WHERE purchase_id = ? AND state <> ?",
+            (purchase_id, State.RELEASED),
+        ).fetchone()
+        if row is not None:
+            raise PaymentOutcomeUnknown(
+                f"A payment for this image is open already, at {row['gateway']}.",
+                "Another kernel may be at work on it: wait for it, then run the cell again.",
+                Money.unknown(row["amount"]),
+            )
 
-    def _advance_in(self, connection: sqlite3.Connection, payment_id: int, to: State, **fields: Any) -> None:
-        row = connection.execute("SELECT state, prepaid FROM authorizations WHERE id = ?", (payment_id,)).fetchone()
+    @contextmanager
+    def _changing(self, payment_id: int, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+        with self.transaction(durable=durable) as connection, counters.counted(connection, payment_id):
+            yield connection
+
+    def _row(self, connection: sqlite3.Connection, payment_id: int) -> sqlite3.Row:
+        row: sqlite3.Row | None = connection.execute(
+            "SELECT * FROM authorizations WHERE id = ?", (payment_id,)
+        ).fetchone()
         if row is None:
-            raise LedgerError(
-                f"The ledger knows of no payment {payment_id}.",
-                "Nothing more was done. Please report this with `%blockrun jobs`.",
-            )
-        now_in = State(row["state"])
-        if now_in is to:
+            raise LedgerError(f"The ledger has no payment {payment_id}.", _REPORT)
+        return row
+
+    def _advance(self, connection: sqlite3.Connection, payment_id: int, to: State, **fields: Any) -> None:
+        """Change the state of a payment, and `fields`, which never hold a secret."""
+        row = self._row(connection, payment_id)
+        state = State(row["state"])
+        if state is to:
             return
-        if to not in (UNSIGNED_TRANSITIONS if row["prepaid"] else TRANSITIONS)[now_in]:
-            raise LedgerError(
-                f"The ledger holds payment {payment_id} as {now_in}, which cannot become {to}.",
-                "Nothing more was done with it. Please report this with `%blockrun jobs`.",
-            )
+        if to not in (UNSIGNED_TRANSITIONS if row["prepaid"] else TRANSITIONS)[state]:
+            raise LedgerError(f"Payment {payment_id} is {state} in the ledger, and cannot become {to}.", _REPORT)
         columns = {"state": to, "updated_at": self.clock(), **fields}
         assignments = ", ".join(f"{name} = ?" for name in columns)
         connection.execute(f"UPDATE authorizations SET {assignments} WHERE id = ?", (*columns.values(), payment_id))
 
-    @contextmanager
-    def transaction(self, *, lasting: bool = True) -> Iterator[sqlite3.Connection]:
-        """Return a transaction that all kernels wait for: all of it holds afterwards, or nothing was changed.
-
-        It is on the disk then, and all before it. What is not `lasting` survives the end of the process like everything
-        else, but a power cut may undo it, until the next one that is: for what allows nothing to leave the machine.
-        """
-        with translate_errors(self.path), self._lock:
-            self._connection.execute(f"PRAGMA synchronous = {'FULL' if lasting else 'NORMAL'}")
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-                self._connection.execute("COMMIT")
-            except BaseException:
-                # A full disk ends the transaction by itself; a second end would hide the first error.
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
+    def _add_payload(self, connection: sqlite3.Connection, payment_id: int, signed: PaymentPayload) -> None:
+        authorization = signed.authorization
+        connection.execute(
+            """INSERT INTO payloads (authorization_id, session, signed_at, amount, pay_to, valid_after, valid_before,
+                last_height, header_name, header_value) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+            (
+                *(payment_id, self.session, self.clock(), authorization.value, authorization.pay_to),
+                *(authorization.valid_after, authorization.valid_before, authorization.last_height),
+                *(signed.header_name, signed.header_value),
+            ),
+        )
+        connection.execute(
+            """UPDATE authorizations SET pay_to = ?2, header_name = ?3, (valid_before, last_height) = (
+                SELECT max(valid_before), max(last_height) FROM payloads WHERE authorization_id = ?1) WHERE id = ?1""",
+            (payment_id, authorization.pay_to, signed.header_name),
+        )

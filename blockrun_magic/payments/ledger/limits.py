@@ -1,17 +1,27 @@
-"""Caps on what may be spent: per image, per session, per day (UTC), each in micro-USDC.
+"""Limits on spending: per image, per session, per day (UTC), each in micro-USDC.
 
-A cap counts what was settled and what is at risk: reserved, signed or sent with an open end.
-The check runs inside the ledger's reservation, in one transaction over all kernels.
+A limit counts settled payments and payments at risk: reserved, signed, or sent and undecided.
+The ledger checks them inside the transaction that reserves money.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from blockrun_magic.errors import BudgetError, Money
 from blockrun_magic.payments.money import format_usd
 
-__all__ = ["DEFAULT_CAPS", "Caps", "Usage", "check_caps", "check_markup", "check_price"]
+__all__ = [
+    "DEFAULT_CAPS",
+    "MAX_MARKUP_TENTHS",
+    "Caps",
+    "Usage",
+    "check_agreed",
+    "check_caps",
+    "check_markup",
+    "check_offer",
+    "check_price",
+]
 
 MAX_MARKUP_TENTHS = 15
 MARKUP_ALLOWANCE = 20_000
@@ -31,17 +41,22 @@ DEFAULT_CAPS = Caps()
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a session and a day have committed so far, settled and at risk, in micro-USDC."""
+    """Micro-USDC that count against the limits of a session and of a day: settled, at risk and held for batches.
+
+    `at_risk` and `held` are what they contain of all sessions.
+    """
 
     session: int
     day: int
+    at_risk: int = field(default=0, compare=False)
+    held: int = field(default=0, compare=False)
 
 
 def check_price(total: int, n: int, caps: Caps, max_price: int | None) -> None:
-    """Raise BudgetError when `total` for `n` pictures is above the cap per image or `max_price`.
+    """Raise BudgetError when `total` for `n` images is above the limit per image or `max_price`.
 
     `max_price` bounds the whole request and, being the user's word for this one cell, stands
-    in place of the cap per image.
+    in place of the limit per image.
     """
     if max_price is not None:
         if total > max_price:
@@ -52,9 +67,9 @@ def check_price(total: int, n: int, caps: Caps, max_price: int | None) -> None:
             )
         return
     if total > caps.image * n:
-        each = "" if n == 1 else f" for {n} pictures"
+        each = "" if n == 1 else f" for {n} images"
         raise BudgetError(
-            f"This costs {format_usd(total)}{each}, more than the cap of {format_usd(caps.image)} an image.",
+            f"This costs {format_usd(total)}{each}, more than the limit of {format_usd(caps.image)} an image.",
             f"Allow this one with --max-price {format_usd(total)}, or raise the limit with `%blockrun budget --image`.",
             Money.nothing_signed(),
         )
@@ -69,22 +84,41 @@ def check_markup(total: int, list_price: int | None, max_price: int | None) -> N
         return
     if total * 10 > list_price * MAX_MARKUP_TENTHS and total - list_price > MARKUP_ALLOWANCE:
         raise BudgetError(
-            f"The gateway asks {format_usd(total)} for a picture listed at {format_usd(list_price)}.",
+            f"The gateway asks {format_usd(total)} for an image listed at {format_usd(list_price)}.",
             f"If you agree to that, allow it with --max-price {format_usd(total)}.",
             Money.nothing_signed(),
         )
 
 
+def check_agreed(total: int, agreed: int | None) -> None:
+    """Raise BudgetError when `total` is above the sum that the user saw and agreed to."""
+    if agreed is not None and total > agreed:
+        raise BudgetError(
+            f"The price is now {format_usd(total)}, more than the {format_usd(agreed)} that was shown.",
+            "Run it again to agree to the new price.",
+            Money.nothing_signed(),
+        )
+
+
+def check_offer(
+    total: int, n: int, *, caps: Caps, list_price: int | None, max_price: int | None, agreed: int | None
+) -> None:
+    """Raise BudgetError unless `total` for `n` images is within every bound that needs no sum of payments."""
+    check_price(total, n, caps, max_price)
+    check_markup(total, list_price, max_price)
+    check_agreed(total, agreed)
+
+
 def check_caps(total: int, committed: Usage, caps: Caps) -> None:
-    """Raise BudgetError when `total` more would pass the session's or the day's cap."""
+    """Raise BudgetError when `total` more would pass the session's or the day's limit."""
     for name, spent, cap in (
         ("session", committed.session, caps.session),
         ("day", committed.day, caps.day),
     ):
         if spent + total > cap:
             raise BudgetError(
-                f"{format_usd(total)} more would pass this {name}'s cap of {format_usd(cap)}"
-                f" ({format_usd(spent)} is spent or at risk).",
+                f"{format_usd(total)} more would pass this {name}'s limit of {format_usd(cap)}"
+                f" ({format_usd(spent)} is spent, at risk or held).",
                 f"Raise the limit with `%blockrun budget --{name} {format_usd(spent + total)}`.",
                 Money.nothing_signed(),
             )

@@ -1,11 +1,13 @@
-"""What gateways asked for lately: a price seen within the hour may be signed ahead (gateway protocol, section 3).
+"""Prices that gateways asked for within the hour: such a price may be signed ahead (gateway protocol, section 3).
 
-Kept is what the gateway said, not what we made of it: before it is signed it is pinned again, like a 402.
+The cache has the gateway's original terms, which are validated again before they are signed.
 """
 
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.x402.requirements import PaymentRequired, PaymentRequirements
@@ -14,36 +16,56 @@ from blockrun_magic.safejson import read_json
 __all__ = ["drop_quote", "keep_quote", "kept_quote"]
 
 _LIFETIME = 3600
+_MAX_DRIFT = 60.0
+"""Seconds by which the clock may have been changed since: then the price is asked again, and the clock checked."""
 
 
-def keep_quote(ledger: Ledger, gateway: str, price_key: str, terms: PaymentRequirements) -> None:
-    """Keep what `gateway` asks for requests with this price key, seen now."""
-    said = {
+def keep_quote(
+    ledger: Ledger,
+    gateway: str,
+    price_key: str,
+    terms: PaymentRequirements,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> None:
+    """Cache what `gateway` asks for requests with this price key, seen now."""
+    challenge = {
         "version": terms.version,
         "accepts": terms.accepted,
         "resource": terms.resource,
         "extensions": terms.extensions,
     }
-    with ledger.transaction(lasting=False) as connection:
+    with ledger.transaction(durable=False) as connection:
         connection.execute(
-            "INSERT OR REPLACE INTO quotes VALUES (?, ?, ?, ?)", (gateway, price_key, json.dumps(said), ledger.clock())
+            "INSERT OR REPLACE INTO quotes (gateway, price_key, challenge, seen_at, monotonic) VALUES (?, ?, ?, ?, ?)",
+            (gateway, price_key, json.dumps(challenge), ledger.clock(), monotonic()),
         )
 
 
-def kept_quote(ledger: Ledger, gateway: str, price_key: str) -> PaymentRequired | None:
-    """Return what `gateway` asked for such requests within the hour, or None."""
+def kept_quote(
+    ledger: Ledger, gateway: str, price_key: str, monotonic: Callable[[], float] = time.monotonic
+) -> PaymentRequired | None:
+    """Return what `gateway` asked for such requests within the hour, or None.
+
+    None, too, where this machine slept, started again or had its clock changed since then.
+    """
     now = ledger.clock()
     rows = ledger.query(
-        "SELECT challenge FROM quotes WHERE gateway = ? AND price_key = ? AND seen_at BETWEEN ? AND ?",
+        "SELECT challenge, seen_at, monotonic FROM quotes"
+        " WHERE gateway = ? AND price_key = ? AND seen_at BETWEEN ? AND ?",
         (gateway, price_key, now - _LIFETIME, now),
     )
-    if not rows:
+    if not rows or rows[0]["monotonic"] is None:
         return None
-    said = read_json(rows[0]["challenge"].encode())
-    return PaymentRequired(said["version"], (said["accepts"],), said["resource"], said["extensions"])
+    drift = (now - rows[0]["seen_at"]) - (monotonic() - rows[0]["monotonic"])
+    if abs(drift) > _MAX_DRIFT:
+        return None
+    challenge = read_json(rows[0]["challenge"].encode())
+    return PaymentRequired(
+        challenge["version"], (challenge["accepts"],), challenge["resource"], challenge["extensions"]
+    )
 
 
 def drop_quote(ledger: Ledger, gateway: str, price_key: str) -> None:
-    """Forget a price that does not hold any more."""
-    with ledger.transaction(lasting=False) as connection:
+    """Remove a price that does not hold any more."""
+    with ledger.transaction(durable=False) as connection:
         connection.execute("DELETE FROM quotes WHERE gateway = ? AND price_key = ?", (gateway, price_key))

@@ -1,4 +1,4 @@
-"""The ledger, read: what was wanted, what came of it, and what it cost."""
+"""Queries of the ledger: purchases, payments, images and settings."""
 
 from __future__ import annotations
 
@@ -11,13 +11,23 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from blockrun_magic.payments.ledger.connection import connect, placeholders, translate_errors
+from blockrun_magic.errors import LedgerError
+from blockrun_magic.payments.ledger.connection import (
+    LedgerFile,
+    SessionLock,
+    connect,
+    is_session_alive,
+    placeholders,
+    translate_errors,
+)
 from blockrun_magic.payments.ledger.records import (
     ImageFilter,
     ListedImage,
+    Payload,
     Payment,
     Purchase,
     StoredImage,
+    payload_of,
     payment_of,
     purchase_of,
 )
@@ -47,10 +57,10 @@ _CONDITIONS = {
 
 
 class LedgerReader:
-    """The open file of the ledger, and every question one asks of it.
+    """The open file of the ledger, and the questions that it answers.
 
-    `session` names this kernel's run, `clock` tells Unix seconds. Every method raises LedgerError when
-    the file cannot be read.
+    `session` names the process, `clock` returns Unix seconds. Every method raises LedgerError when the file cannot be
+    read.
     """
 
     def __init__(self, path: Path, session: str, clock: Callable[[], float] = time.time) -> None:
@@ -59,12 +69,27 @@ class LedgerReader:
         self.clock = clock
         self._lock = threading.RLock()
         with translate_errors(path):
+            self.was_empty = not path.is_file() or path.stat().st_size == 0
             self._connection = connect(path)
+        self._file = LedgerFile(path)
+        self._alive = SessionLock(path, session)
 
     def close(self) -> None:
         """Close the file; the ledger is not used afterwards."""
         with self._lock:
+            self._alive.release()
             self._connection.close()
+
+    def is_alive(self, session: str) -> bool:
+        """Return whether another process that has this ledger open is `session`."""
+        return session != self.session and is_session_alive(self.path, session)
+
+    def payment(self, payment_id: int) -> Payment:
+        """Return the payment with this id; raises LedgerError when there is none."""
+        payments = self._payments("SELECT * FROM authorizations WHERE id = ?", (payment_id,))
+        if not payments:
+            raise LedgerError(f"The ledger has no payment {payment_id}.", "Please report this with `%blockrun jobs`.")
+        return payments[0]
 
     def setting(self, name: str) -> str | None:
         """Return a setting that all kernels share, or None."""
@@ -185,8 +210,11 @@ class LedgerReader:
 
     def payments(self, purchase_id: str) -> list[Payment]:
         """Return every authorization signed for a purchase, oldest first."""
-        query = "SELECT * FROM authorizations WHERE purchase_id = ? ORDER BY id"
-        return [payment_of(row) for row in self._read(query, (purchase_id,))]
+        return self._payments("SELECT * FROM authorizations WHERE purchase_id = ? ORDER BY id", (purchase_id,))
+
+    def open_payment(self, purchase_id: str) -> Payment | None:
+        """Return the newest payment of a purchase that was not released, or None."""
+        return next((p for p in reversed(self.payments(purchase_id)) if p.state is not State.RELEASED), None)
 
     def open_payments(self, states: Sequence[State] = AT_RISK) -> list[Payment]:
         """Return every authorization whose sum is at risk, oldest first."""
@@ -194,7 +222,7 @@ class LedgerReader:
         some_are_decided = {State.SETTLED, State.RELEASED} & {*states}
         open_ones = "" if some_are_decided else "state NOT IN ('settled', 'released') AND"
         query = f"SELECT * FROM authorizations WHERE {open_ones} state IN ({placeholders(states)}) ORDER BY id"
-        return [payment_of(row) for row in self._read(query, states)]
+        return self._payments(query, states)
 
     def payments_via(self, gateway: str, since: float) -> list[tuple[Payment, str, str]]:
         """Return the payments at `gateway` from `since` (Unix seconds) that were not released.
@@ -210,9 +238,30 @@ class LedgerReader:
         rows = self._read(query, (gateway, since, State.RELEASED))
         return [(payment_of(row), row["model"], row["endpoint"]) for row in rows]
 
+    def first_payment_via(self, gateway: str) -> float | None:
+        """Return when the first payment at `gateway` was made (Unix seconds), or None without one."""
+        query = "SELECT min(created_at) AS first FROM authorizations WHERE gateway = ?"
+        first = self._read(query, (gateway,))[0]["first"]
+        return None if first is None else float(first)
+
+    def session_started_at(self) -> float | None:
+        """Return when this session made its first payment (Unix seconds), or None before that."""
+        query = "SELECT min(created_at) AS first FROM authorizations WHERE session = ?"
+        first = self._read(query, (self.session,))[0]["first"]
+        return None if first is None else float(first)
+
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
-        """Return the rows of a reading query, for reports."""
+        """Return the rows of a reading query, for the other modules of this folder."""
         return self._read(sql, parameters)
+
+    def _payments(self, sql: str, parameters: Sequence[Any]) -> list[Payment]:
+        rows = self._read(sql, parameters)
+        payloads: dict[int, list[Payload]] = {row["id"]: [] for row in rows}
+        if rows:
+            query = f"SELECT * FROM payloads WHERE authorization_id IN ({placeholders(rows)}) ORDER BY id"
+            for row in self._read(query, list(payloads)):
+                payloads[row["authorization_id"]].append(payload_of(row))
+        return [payment_of(row, payloads[row["id"]]) for row in rows]
 
     def _read(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any]) -> list[sqlite3.Row]:
         with translate_errors(self.path), self._lock:

@@ -1,4 +1,4 @@
-"""What the ledger's rows hold, as values."""
+"""Rows of the ledger, as values."""
 
 from __future__ import annotations
 
@@ -8,22 +8,54 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from blockrun_magic.payments.ledger.states import State
+from blockrun_magic.payments.ledger.states import SENT, State
 
-__all__ = ["ImageFilter", "ListedImage", "Payment", "Purchase", "StoredImage", "payment_of", "purchase_of"]
+__all__ = [
+    "ImageFilter",
+    "ListedImage",
+    "Payload",
+    "Payment",
+    "Purchase",
+    "StoredImage",
+    "payload_of",
+    "payment_of",
+    "purchase_of",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """One signature of an authorization; `amount` is in micro-USDC, the times are Unix seconds.
+
+    The chain takes one payload of an authorization, once. `header_value` is None once it is of no use any more.
+    """
+
+    id: int
+    amount: int
+    pay_to: str | None
+    valid_before: int | None
+    last_height: int | None
+    signed_at: float
+    header_name: str
+    header_value: str | None = field(repr=False)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a payment's header is money: it is not copied into files")
 
 
 @dataclass(frozen=True, slots=True)
 class Payment:
-    """One payment as the ledger keeps it; `amount` is in micro-USDC.
+    """One payment as the ledger has it; `amount` is in micro-USDC: what moved once settled, else what is at risk.
 
-    `prepaid` says that somebody else pays: there is no signature, and no nonce to ask for. `estimated`
-    says that the amount is our list price, because no answer has named what was charged. `created_at` and
-    `updated_at` are Unix seconds. `nonce`, `valid_before` and `last_height` are the authorization's.
+    A signed one is an authorization: `payloads` are its signatures, oldest first, `valid_before` the latest Unix time
+    at which one of them can be cashed, `last_height` the same as a height on Solana, and `cashed` the id of the one
+    that was. `prepaid`: somebody else pays, and there is no signature. `estimated`: the amount is our list price.
+    `transaction` is a claim of the gateway until the payment is settled. `sent_at` is None until it may have left.
     """
 
     id: int
     purchase_id: str
+    session: str
     state: State
     amount: int
     network: str | None
@@ -32,8 +64,6 @@ class Payment:
     valid_before: int | None
     refused: bool
     transaction: str | None
-    header_name: str | None = None
-    header_value: str | None = field(default=None, repr=False)
     note: str | None = None
     last_height: int | None = None
     prepaid: bool = False
@@ -41,6 +71,25 @@ class Payment:
     gateway: str | None = None
     created_at: float = 0.0
     updated_at: float = 0.0
+    sent_at: float | None = None
+    cashed: int | None = None
+    payloads: tuple[Payload, ...] = ()
+
+    @property
+    def sent(self) -> bool:
+        """Whether it may have left, and no witness has said yet what became of it."""
+        return self.state in SENT
+
+    @property
+    def decided(self) -> bool:
+        """Whether it is settled or released."""
+        return self.state in (State.SETTLED, State.RELEASED)
+
+    @property
+    def payload(self) -> Payload | None:
+        """The signature to show: the one that was cashed if that is known, else the newest."""
+        newest = self.payloads[-1] if self.payloads else None
+        return next((payload for payload in self.payloads if payload.id == self.cashed), newest)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a payment's header is money: it is not copied into files")
@@ -48,7 +97,7 @@ class Payment:
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """One picture of a purchase: the SHA-256 (hex) of its file, and its pixels' size."""
+    """One image of a purchase: the SHA-256 (hex) of its file, and its size in pixels."""
 
     file: str
     media_type: str
@@ -59,7 +108,7 @@ class StoredImage:
 
 @dataclass(frozen=True, slots=True)
 class Purchase:
-    """One request of one take: what was wanted, and what came of it so far."""
+    """One take of one request: the request, and what has come of it so far."""
 
     id: str
     purchased_at: float
@@ -134,11 +183,18 @@ def purchase_of(row: sqlite3.Row) -> Purchase:
     )
 
 
-def payment_of(row: sqlite3.Row) -> Payment:
-    """Return the payment in a row of `authorizations`."""
+def payload_of(row: sqlite3.Row) -> Payload:
+    """Return the payload in a row of `payloads`."""
+    names = ("id", "amount", "pay_to", "valid_before", "last_height", "signed_at", "header_name", "header_value")
+    return Payload(*(row[name] for name in names))
+
+
+def payment_of(row: sqlite3.Row, payloads: Sequence[Payload] = ()) -> Payment:
+    """Return the payment in a row of `authorizations`, with its payloads."""
     return Payment(
         id=row["id"],
         purchase_id=row["purchase_id"],
+        session=row["session"],
         state=State(row["state"]),
         amount=row["amount"],
         network=row["network"],
@@ -147,8 +203,6 @@ def payment_of(row: sqlite3.Row) -> Payment:
         valid_before=row["valid_before"],
         refused=bool(row["refused"]),
         transaction=row["transaction_hash"],
-        header_name=row["header_name"],
-        header_value=row["header_value"],
         note=row["note"],
         last_height=row["last_height"],
         prepaid=bool(row["prepaid"]),
@@ -156,4 +210,7 @@ def payment_of(row: sqlite3.Row) -> Payment:
         gateway=row["gateway"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        sent_at=row["sent_at"],
+        cashed=row["cashed_payload"],
+        payloads=tuple(payloads),
     )

@@ -1,4 +1,4 @@
-"""What was spent, added up by the ledger: by when, by model, by realm of money."""
+"""Reports of payments: sums by period, by model and by day, for one realm of money."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ from blockrun_magic.payments.ledger.states import AT_RISK, State
 from blockrun_magic.payments.money import parse_usd, to_decimal
 from blockrun_magic.text import format_usd
 
-__all__ = ["PaymentList", "Spending", "list_payments", "spending_by_model", "spending_over_time", "spending_summary"]
+__all__ = [
+    "PaymentList",
+    "Spending",
+    "list_payments",
+    "spending_by_model",
+    "spending_over_time",
+    "spending_summary",
+    "stored_files",
+]
 
 _DAY = 86_400
 _STEPS = (60, 600, 3600)
@@ -66,15 +74,17 @@ def spending_by_model(ledger: Ledger, realm: str, when: str) -> list[tuple[str, 
 
 
 def _rows(ledger: Ledger, realm: str, when: str) -> tuple[str, tuple[str | float, ...]]:
-    """Return the query for what is added up, and its values: the payments of a session, or sums of whole days."""
+    """Return the query for the payments of a period, and its values. At risk counts today, whenever it was signed."""
+    query = """
+        SELECT json_extract(request, '$.model') AS model, state, estimated, amount, 1 AS payments
+        FROM authorizations JOIN purchases ON purchases.id = purchase_id WHERE authorizations.realm = ? AND """
     if when == "session":
-        query = """
-            SELECT json_extract(request, '$.model') AS model, state, estimated, amount, 1 AS payments
-            FROM authorizations JOIN purchases ON purchases.id = purchase_id
-            WHERE authorizations.realm = ? AND session = ?"""
-        return query, (realm, ledger.session)
-    query = "SELECT model, state, estimated, amount, payments FROM sums WHERE realm = ? AND day >= ?"
-    return query, (realm, ledger.clock() // _DAY if when == "today" else 0)
+        return f"{query} session = ?", (realm, ledger.session)
+    if when == "today":
+        now = ledger.clock()
+        condition = "(state NOT IN ('settled', 'released') OR (state = 'settled' AND authorizations.updated_at >= ?))"
+        return query + condition, (realm, now - now % _DAY)
+    return f"{query} TRUE", (realm,)
 
 
 class PaymentList(Sequence[Mapping[str, Any]]):
@@ -155,7 +165,9 @@ def spending_over_time(ledger: Ledger, realm: str, when: str) -> tuple[int, list
     are about a dozen. What happened within two minutes is one moment: there are no steps then.
     """
     if when == "all":
-        query = "SELECT day * 86400 AS at, sum(amount) AS spent FROM sums WHERE realm = ? AND state = ? GROUP BY 1"
+        query = """
+            SELECT CAST(created_at / 86400 AS INTEGER) * 86400 AS at, sum(amount) AS spent
+            FROM authorizations WHERE realm = ? AND state = ? GROUP BY 1"""
         return _DAY, _steps(ledger, query, (realm, State.SETTLED))
     condition, value = _since(ledger, when)
     where = f"FROM authorizations WHERE realm = ? AND state = ? AND {condition}"
@@ -182,3 +194,31 @@ def _since(ledger: Ledger, when: str) -> tuple[str, str | float]:
         return "session = ?", ledger.session
     now = ledger.clock()
     return "created_at >= ?", now - now % _DAY if when == "today" else 0.0
+
+
+def stored_files(ledger: Ledger) -> dict[str, dict[str, int]]:
+    """Return the digest of each stored file whose purchase is finished, and what each purchase cost for real.
+
+    The files of an edit's images are among them, unless an unfinished purchase still needs them; they cost nothing.
+    """
+    rows = ledger.query(
+        """SELECT file, purchases.id, purchases.realm, coalesce(
+            (SELECT sum(amount) FROM authorizations WHERE purchase_id = purchases.id AND state = 'settled'), 0
+        ) AS paid
+        FROM pictures JOIN purchases ON purchases.id = purchase_id WHERE finished_at IS NOT NULL""",
+        (),
+    )
+    files: dict[str, dict[str, int]] = {}
+    for row in rows:
+        files.setdefault(row["file"], {})[row["id"]] = row["paid"] if row["realm"] == "real" else 0
+    uploads = ledger.query(
+        """SELECT json_extract(value, '$.file') AS file, min(finished_at IS NOT NULL) AS done
+        FROM purchases, json_each(request, '$.uploads') GROUP BY 1""",
+        (),
+    )
+    for row in uploads:
+        if row["done"]:
+            files.setdefault(row["file"], {})
+        else:
+            files.pop(row["file"], None)
+    return files

@@ -1,38 +1,30 @@
-"""The life of an authorization, as a state machine.
+"""The life of a payment, as a state machine.
 
-    reserved ──▶ signed ──▶ submitted ──▶ settled        money moved: a hash or the chain says so
-        │           │        │  ▲    │
-        │           │        │  │    └──▶ polling ──▶ settled
-        ▼           ▼        ▼  │            │
-     released    released   unknown ◀────────┘           may have moved, and may still
-                             │    │
-                             ▼    ▼
-                        settled  released                certainly not charged
+    reserved ──▶ signed ──▶ submitted ──▶ polling        nothing leaves before `submitted`
+        │           │           │            │
+        ▼           ▼           ▼            ▼
+     released    released    unknown ◀───────┘           back to submitted or polling with the same nonce
+                                │
+                                ▼
+                     settled or released                 a witness said so
 
-Where somebody else pays (a ClawRouter, an account's credit) nothing is signed, and nothing can prove or
-disprove a charge later:
+`reserved` counts against the limits, and nothing is signed. `signed`: the header is in the ledger and has not left.
+`submitted`: it may have left. From then on only a witness settles or releases: the chain, the practice gateway, the
+usage list of an account, a classroom's order, or the user. What a gateway or an exception says is a note.
 
-    reserved ──▶ submitted ──▶ settled         the answer brought pictures
-        │          │   │  └──▶ polling ──▶ settled, released or unknown
-        ▼          │   ▼          ▲
-     released ◀────┘ unknown ─────┘            ends by its job, ClawRouter's log or your word:
-                       └──▶ settled, released
-
-`reserved` counts against the caps and nothing is signed. `signed`: the header is in the ledger
-and has not left. `submitted`: it may have left at any moment since. `unknown` ends by itself: the
-gateway, the job or the chain is asked again until it is settled, or expired and certainly unused. An
-unsigned request is never sent twice, so that its `unknown` never becomes `submitted` again.
+Where somebody else pays (ClawRouter, an account) nothing is signed, and the request is sent once: `reserved` becomes
+`submitted`, and `unknown` never becomes `submitted` again.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["AT_RISK", "OPEN", "TRANSITIONS", "UNSIGNED_TRANSITIONS", "State"]
+__all__ = ["AT_RISK", "OPEN", "SENT", "TRANSITIONS", "UNSIGNED_TRANSITIONS", "State", "Witness"]
 
 
 class State(StrEnum):
-    """Where an authorization stands; every change is on record before the action it allows."""
+    """The state of a payment; every change is on record before the action that it allows."""
 
     RESERVED = "reserved"
     SIGNED = "signed"
@@ -43,12 +35,27 @@ class State(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Witness(StrEnum):
+    """Whose word settles or releases a payment that was sent."""
+
+    CHAIN = "chain"
+    PRACTICE = "practice"
+    ACCOUNT = "account"
+    LOG = "log"
+    """ClawRouter's own log has a line that can only be of this payment."""
+    DELIVERY = "delivery"
+    """A prepaid request brought its images: it counts as charged, by its list price."""
+    USER = "user"
+
+
+_SENT_ENDS = frozenset({State.SETTLED, State.RELEASED})
+
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.RESERVED: frozenset({State.SIGNED, State.RELEASED}),
     State.SIGNED: frozenset({State.SUBMITTED, State.RELEASED}),
-    State.SUBMITTED: frozenset({State.POLLING, State.SETTLED, State.UNKNOWN, State.RELEASED}),
-    State.POLLING: frozenset({State.SETTLED, State.UNKNOWN, State.RELEASED}),
-    State.UNKNOWN: frozenset({State.SUBMITTED, State.POLLING, State.SETTLED, State.RELEASED}),
+    State.SUBMITTED: frozenset({State.POLLING, State.UNKNOWN}) | _SENT_ENDS,
+    State.POLLING: frozenset({State.UNKNOWN}) | _SENT_ENDS,
+    State.UNKNOWN: frozenset({State.SUBMITTED, State.POLLING}) | _SENT_ENDS,
     State.SETTLED: frozenset(),
     State.RELEASED: frozenset(),
 }
@@ -56,12 +63,13 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 UNSIGNED_TRANSITIONS: dict[State, frozenset[State]] = {
     State.RESERVED: frozenset({State.SUBMITTED, State.RELEASED}),
     State.SIGNED: frozenset(),
-    State.SUBMITTED: frozenset({State.POLLING, State.SETTLED, State.UNKNOWN, State.RELEASED}),
-    State.POLLING: frozenset({State.SETTLED, State.UNKNOWN, State.RELEASED}),
-    State.UNKNOWN: frozenset({State.POLLING, State.SETTLED, State.RELEASED}),
+    State.SUBMITTED: frozenset({State.POLLING, State.UNKNOWN}) | _SENT_ENDS,
+    State.POLLING: frozenset({State.UNKNOWN}) | _SENT_ENDS,
+    State.UNKNOWN: frozenset({State.POLLING}) | _SENT_ENDS,
     State.SETTLED: frozenset(),
     State.RELEASED: frozenset(),
 }
 
-AT_RISK = (State.RESERVED, State.SIGNED, State.SUBMITTED, State.POLLING, State.UNKNOWN)
-OPEN = (State.SIGNED, State.SUBMITTED, State.POLLING, State.UNKNOWN, State.SETTLED)
+SENT = (State.SUBMITTED, State.POLLING, State.UNKNOWN)
+AT_RISK = (State.RESERVED, State.SIGNED, *SENT)
+OPEN = (State.SIGNED, *SENT, State.SETTLED)

@@ -107,7 +107,8 @@ class _Routes:
     async def authorization(self, request: Request) -> Response:
         payer, nonce = request.path_params["payer"], request.path_params["nonce"]
         used = self.state.settlement(payer, nonce.lower())
-        answer = JSONResponse({"used": used is not None, "transaction": used.tx if used else None})
+        known = {"transaction": used.tx, "value": used.amount} if used else {"transaction": None}
+        answer = JSONResponse({"used": used is not None, **known})
         return await self._hooked("witness", request, answer)
 
     async def faucet(self, request: Request) -> Response:

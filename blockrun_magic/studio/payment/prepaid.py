@@ -1,8 +1,7 @@
-"""Paying through somebody else: a ClawRouter's wallet, or an account's prepaid credit.
+"""Paying through somebody else: ClawRouter's wallet, or the prepaid credit of an account.
 
-Nothing is signed here, so nothing can be shown twice: a request leaves at most once, and where no answer
-says what it did, its outcome is unknown and stays so until the job, ClawRouter's log or the user decides
-(gateway protocol, section 7). Only an answer that proves that nothing was charged allows another try.
+Nothing is signed here, so that nothing can be shown twice: a request leaves at most once, whatever comes back. Unless
+it brings its images, its sum stays at risk until a witness or the user says what became of it.
 """
 
 from __future__ import annotations
@@ -21,11 +20,13 @@ from blockrun_magic.errors import (
     PaymentOutcomeUnknown,
     UpstreamFailed,
 )
+from blockrun_magic.gateway.bodies import Response
 from blockrun_magic.gateway.catalog.catalog import Catalog
+from blockrun_magic.gateway.clawrouter import clawrouter_health
+from blockrun_magic.gateway.gateways import Payer
 from blockrun_magic.gateway.responses import (
     CompletedJob,
     PendingJob,
-    Response,
     error_from_response,
     is_transient,
     job_failed,
@@ -33,59 +34,58 @@ from blockrun_magic.gateway.responses import (
     read_answer,
     stated_price,
 )
+from blockrun_magic.payments.ledger.limits import MAX_MARKUP_TENTHS
 from blockrun_magic.payments.ledger.records import Payment
-from blockrun_magic.payments.ledger.states import State
+from blockrun_magic.payments.ledger.states import State, Witness
 from blockrun_magic.payments.secrets import SecretHeaders
+from blockrun_magic.payments.x402.networks import network_named
 from blockrun_magic.payments.x402.protocol import read_settlement
 from blockrun_magic.studio.payment.method import PurchaseContext, money_of
 from blockrun_magic.studio.payment.pricing import Price, list_price
+from blockrun_magic.studio.payment.sender import ACCEPTED, GONE
 from blockrun_magic.studio.results.delivery import items_to_record
 
 __all__ = ["PrepaidMethod"]
 
-_ACCEPTED = 202
-_GONE = frozenset({404, 410})
-_LIMITED = 429
+_NO_ACCESS = frozenset({401, 402})
 _COLLECT = "The job continues: run the cell again to collect the image."
 
 
 @dataclass(frozen=True, slots=True)
 class PrepaidMethod:
-    """The way of a purchase that somebody else pays for; a `Way`.
+    """Has a purchase paid for by somebody else; a `PaymentMethod`.
 
-    `headers` authorize a request (none at a ClawRouter), `max_price` is what the user allows at most, and
-    `look_up` asks whoever may know what became of a payment.
+    `headers` authorize a request (none at ClawRouter), `max_price` is what the user allows at most, and `look_up` asks
+    the witness of a payment.
     """
 
     deal: PurchaseContext
     catalog: Catalog
     headers: Callable[[], SecretHeaders]
     max_price: int | None
-    look_up: Callable[[Payment], Awaitable[None]]
+    look_up: Callable[[Payment], Awaitable[Payment]]
 
     async def open_payment(self) -> Payment | None:
-        """Return the payment to go on with, or None when a new one may be made.
+        """Return the payment to continue with, or None when a new one may be made.
 
-        Raises OutcomeUnknown for one that cannot be gone on with: its request is not sent a second time.
+        Raises PaymentOutcomeUnknown for one that cannot be continued: its request is not sent a second time.
         """
         deal = self.deal
-        for payment in deal.payments:
-            if payment.state is State.RESERVED:
-                deal.ledger.release(payment.id, "never sent")
-            elif payment.state is State.SUBMITTED:
-                # Its kernel is gone (we hold the lock), and nobody heard the answer.
-                deal.ledger.mark_unknown(payment.id, "its kernel ended before an answer came")
-        open_ = [payment for payment in deal.payments if payment.state is not State.RELEASED]
-        if not open_:
-            return None
-        last = open_[-1]
-        if last.state is State.UNKNOWN and deal.purchase.poll_url is None:
-            deal.progress.stage = "asking what became of the last payment"
-            await self.look_up(last)
-            last = deal.reload(last)
-            if last.state is State.UNKNOWN:
-                self._refuse_twice(last)
-        return last
+        payment = deal.ledger.open_payment(deal.purchase.id)
+        if payment is not None and payment.state is State.RESERVED:
+            deal.ledger.release(payment.id, "never sent")
+            payment = deal.ledger.open_payment(deal.purchase.id)
+        if payment is not None and payment.state is State.SUBMITTED:
+            if deal.ledger.is_alive(payment.session):
+                self._refuse_twice(payment)
+            payment = deal.ledger.mark_unknown(payment.id, "its kernel ended before an answer came")
+        if payment is None or payment.state is not State.UNKNOWN or deal.purchase.poll_url is not None:
+            return payment
+        deal.progress.stage = "asking what became of the last payment"
+        payment = await self.look_up(payment)
+        if payment.state is State.UNKNOWN:
+            self._refuse_twice(payment)
+        return None if payment.state is State.RELEASED else payment
 
     def _refuse_twice(self, payment: Payment) -> NoReturn:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(payment.created_at))
@@ -101,12 +101,35 @@ class PrepaidMethod:
         return list_price(self.deal.gateway, self.deal.request, self.catalog, self.max_price)
 
     async def authorize(self, offer: Price, hold: int | None = None) -> Payment:
-        """Return a payment of `offer`: reserved, out of `hold` if given, and not yet sent."""
+        """Return a payment of `offer`: reserved, out of `hold` if given, and not yet sent.
+
+        The gateway has to answer first. The wallet that ClawRouter pays from is recorded: the chain is asked about it.
+        """
         deal = self.deal
-        return deal.payment(deal.ledger.reserve(deal.purchase, offer.amount, hold, prepaid=True, estimated=True))
+        payer, network = await self._payer()
+        return deal.ledger.reserve(deal.purchase, offer.amount, hold, prepaid=True, payer=payer, network=network)
+
+    async def _payer(self) -> tuple[str | None, str | None]:
+        deal = self.deal
+        path = "/health" if deal.gateway.paid_by is Payer.PROXY else "/v1/credits"
+        try:
+            answer = await deal.client.get(deal.gateway, path, self.headers())
+        except GatewayUnreachable as error:
+            if not error.sent:
+                raise error.with_money(Money.nothing_sent()) from None
+        except GatewayError:
+            pass  # it answers, and that is enough
+        else:
+            if answer.status in _NO_ACCESS:
+                raise error_from_response(answer, deal.gateway).with_money(Money.nothing_sent())
+        if deal.gateway.paid_by is not Payer.PROXY:
+            return None, None
+        health = await clawrouter_health(deal.client, deal.gateway)
+        network = network_named(health.chain or "") if health else None
+        return (health.wallet, network.id) if health and network else (None, None)
 
     async def submit(self, payment: Payment) -> tuple[Payment, CompletedJob]:
-        """Return the pictures' answer: to the request, sent once, or to a poll of the job it became."""
+        """Return the images' answer: to the request, sent once, or to a poll of the job that it became."""
         deal = self.deal
         deal.progress.price = payment.amount
         if deal.purchase.poll_url is not None:
@@ -118,99 +141,92 @@ class PrepaidMethod:
                 money_of(payment),
             )
         answer = await self._send_once(payment)
-        found = self._read(payment, answer)
+        payment, found = self._read(payment, answer)
         if isinstance(found, CompletedJob):
-            return deal.reload(payment), found
+            return payment, found
         if not deal.gateway.can("poll"):
-            self._unknown(
-                payment, f"{deal.gateway.name} answered with a slow job, which cannot be collected through it"
-            )
+            self._unknown(payment, f"{deal.gateway.name} started a slow job, and cannot collect it")
         try:
             address = deal.job_address(payment, found)
         except InvalidResponse as error:
             self._unknown(payment, error.message, error)
         return await self._poll(payment, address)
 
+    async def confirm(self, payment: Payment) -> Payment:
+        """Return the payment: a request that brought its images counts as charged."""
+        return payment
+
     async def _send_once(self, payment: Payment) -> Response:
-        """Return the answer to the request; it is sent again only where nothing can have been charged."""
+        """Return the answer to the request, which counts as sent from here on."""
         deal = self.deal
         deal.ledger.submit(payment.id)
         deal.progress.sent = True
-        deal.progress.stage = stage = "waiting for the picture"
-        attempts = 1 if deal.gateway.on_loopback else deal.patience.attempts
-        for attempt in range(deal.patience.attempts):
-            wait = deal.patience.wait(attempt)
-            try:
-                answer = await deal.post(self.headers())
-            except GatewayUnreachable as error:
-                if error.sent:
-                    self._unknown(payment, error.message, error)
-                fault: GatewayError = error
-                if attempt + 1 >= attempts:
-                    break
-            except GatewayError as error:
-                self._unknown(payment, error.message, error)
-            else:
-                if answer.status != _LIMITED:
-                    return answer
-                fault = error_from_response(answer, deal.gateway)
-                wait = answer.retry_after or wait
-            if attempt + 1 < deal.patience.attempts:
-                await deal.progress.pause(fault.message, wait, stage)
-        deal.ledger.release(payment.id, fault.message)
-        raise fault.with_money(Money.not_charged())
+        deal.progress.stage = "waiting for the image"
+        try:
+            return await deal.post(self.headers())
+        except GatewayUnreachable as error:
+            self._unknown(payment, error.message, error)
+        except GatewayError as error:
+            self._unknown(payment, error.message, error)
 
-    def _read(self, payment: Payment, answer: Response) -> CompletedJob | PendingJob:
-        """Return what an answer brings, booked; an error says truly what it did to the money."""
+    def _read(self, payment: Payment, answer: Response) -> tuple[Payment, CompletedJob | PendingJob]:
+        """Return what an answer brings, recorded. A refusal is a note: the request may have been charged."""
         deal = self.deal
-        if answer.status not in (200, _ACCEPTED):
+        if answer.status not in (200, ACCEPTED):
             fault = error_from_response(answer, deal.gateway)
             if not proves_no_charge(answer):
                 self._unknown(payment, fault.message, fault)
-            deal.ledger.release(payment.id, fault.message)
-            raise fault.with_money(Money.not_charged())
-        if job_failed(answer) and proves_no_charge(answer):
-            deal.ledger.release(payment.id, "the job failed, not charged")
-            deal.ledger.forget_job(deal.purchase.id)
+            payment = deal.mark_unknown(payment, fault.message)
+            raise fault.with_money(money_of(payment))
         try:
             found = read_answer(answer)
         except GatewayError as error:
-            if deal.reload(payment).state is State.RELEASED:
-                raise error.with_money(Money.not_charged()) from None
+            payment = deal.mark_unknown(payment, error.message)
+            if job_failed(answer):
+                deal.ledger.forget_job(deal.purchase.id)
+                raise error.with_money(money_of(payment)) from None
             self._unknown(payment, error.message, error)
         if isinstance(found, CompletedJob):
-            # First: from the moment that it is paid, only the addresses can bring the picture.
+            # First: from the moment that it is paid, only the addresses can bring the image.
             deal.ledger.save_image_urls(deal.purchase.id, items_to_record(found.items))
-            if deal.reload(payment).state is not State.SETTLED:
-                body = answer.json()
-                transaction = read_settlement(answer.headers, body).transaction
-                deal.ledger.settle(payment.id, transaction, charged=stated_price(body))
-        return found
+            payment = self._settled(payment, answer)
+        return payment, found
+
+    def _settled(self, payment: Payment, answer: Response) -> Payment:
+        """Return a payment whose images have come: charged, at the stated price unless that is far above ours."""
+        payment = self.deal.ledger.payment(payment.id)
+        if payment.decided:
+            return payment
+        body = answer.json()
+        stated = stated_price(body)
+        note = None
+        if stated is not None and stated * 10 > payment.amount * MAX_MARKUP_TENTHS:
+            stated, note = None, f"the answer names a higher price ({stated} micro-USDC), which is not believed"
+        transaction = read_settlement(answer.headers, body).transaction
+        return self.deal.ledger.settle(payment.id, transaction, note, witness=Witness.DELIVERY, charged=stated)
 
     async def _poll(self, payment: Payment, address: str) -> tuple[Payment, CompletedJob]:
-        """Return the pictures of the job at `address`: asking costs nothing, however often."""
+        """Return the images of the job at `address`: asking costs nothing, however often."""
         deal = self.deal
-        if deal.reload(payment).state is not State.SETTLED:
-            deal.ledger.poll(payment.id, deal.purchase.id, address)
+        if not payment.decided:
+            payment = deal.ledger.poll(payment.id, deal.purchase.id, address)
         deal.progress.sent = True
         deal.progress.stage = "queued"
-        begun, wait = deal.clock(), 0.0
-        while deal.clock() - begun < deal.patience.job:
+        started, wait = deal.clock(), 0.0
+        while deal.clock() - started < deal.patience.job:
             await asyncio.sleep(wait)
             answer = await self._ask_patiently(payment, address)
-            found = self._read(payment, answer)
+            payment, found = self._read(payment, answer)
             if isinstance(found, CompletedJob):
-                return deal.reload(payment), found
+                return payment, found
             deal.progress.stage = found.status.replace("_", " ")
             wait = answer.retry_after or deal.patience.next_poll(wait)
         raise UpstreamFailed(
-            f"The image is not ready after {deal.patience.job / 60:.0f} minutes.",
-            _COLLECT,
-            money_of(deal.reload(payment)),
+            f"The image is not ready after {deal.patience.job / 60:.0f} minutes.", _COLLECT, money_of(payment)
         )
 
     async def _ask_patiently(self, payment: Payment, address: str) -> Response:
-        """Return an answer about the job; raises the fault that did not pass, with what it leaves open."""
+        """Return an answer about the job; raises the fault that did not pass, with the fate of the money."""
         deal, stage = self.deal, self.deal.progress.stage
         for attempt in range(deal.patience.attempts):
             try:
@@ -218,31 +234,27 @@ class PrepaidMethod:
             except GatewayUnreachable as error:
                 fault: GatewayError = error
             else:
-                if answer.status in (200, _ACCEPTED):
+                if answer.status in (200, ACCEPTED):
                     return answer
                 fault = self._poll_fault(payment, answer)
                 if not is_transient(answer):
                     break
             if attempt + 1 < deal.patience.attempts:
                 await deal.progress.pause(fault.message, deal.patience.wait(attempt), stage)
-        raise fault.with_money(money_of(deal.reload(payment)))
+        raise fault.with_money(money_of(payment))
 
     def _poll_fault(self, payment: Payment, answer: Response) -> GatewayError:
-        if answer.status in _GONE:
+        if answer.status in GONE:
             self.deal.ledger.forget_job(self.deal.purchase.id)
-            self._unknown(payment, f"{self.deal.gateway.name} knows nothing of the job any more")
+            self._unknown(payment, f"{self.deal.gateway.name} does not know the job any more")
         return error_from_response(answer, self.deal.gateway)
 
     def _unknown(self, payment: Payment, why: str, error: GatewayError | None = None) -> NoReturn:
-        self.deal.mark_unknown(payment, why)
-        if self.deal.reload(payment).state is State.SETTLED:
+        payment = self.deal.mark_unknown(payment, why)
+        if payment.state is State.SETTLED:
             raise InvalidResponse(
-                f"{why.rstrip('.')}.",
-                "Run the cell again, or buy another take with --fresh.",
-                money_of(self.deal.reload(payment)),
+                f"{why.rstrip('.')}.", "Run the cell again, or buy another take with --fresh.", money_of(payment)
             ) from error
         raise PaymentOutcomeUnknown(
-            f"{why.rstrip('.')}.",
-            "See `%blockrun jobs`, or buy another take with --fresh.",
-            money_of(self.deal.reload(payment)),
+            f"{why.rstrip('.')}.", "See `%blockrun jobs`, or buy another take with --fresh.", money_of(payment)
         ) from error

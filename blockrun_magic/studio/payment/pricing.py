@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 
-from blockrun_magic.errors import InvalidResponse, RequestError, TermsRefused, UsageError
+from blockrun_magic.errors import RequestError, TermsRefused
 from blockrun_magic.gateway.catalog.catalog import Catalog
-from blockrun_magic.gateway.clawrouter import clawrouter_health
+from blockrun_magic.gateway.chain.status import chain_time
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import Gateway
 from blockrun_magic.gateway.request import ImageRequest, Upload
@@ -17,8 +19,10 @@ from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.price_cache import keep_quote, kept_quote
 from blockrun_magic.payments.x402.networks import SolanaNetwork
 from blockrun_magic.payments.x402.protocol import PaymentRequirements, read_challenge, select_requirements
+from blockrun_magic.studio.payment.probe import check_quotes, refuse_seller, remember_quotes
+from blockrun_magic.studio.payment.signers import check_clock, is_clock_right
 
-__all__ = ["Price", "cached_price", "fetch_price", "list_price", "placeholder_image", "reject_proxy"]
+__all__ = ["Price", "cached_price", "fetch_price", "list_price", "placeholder_image"]
 
 
 _ACCEPTED = 202
@@ -60,44 +64,40 @@ def list_price(gateway: Gateway, request: ImageRequest, catalog: Catalog, max_pr
     return Price(price, gateway.money)
 
 
-async def reject_proxy(client: Client, gateway: Gateway) -> None:
-    """Raise UsageError for a gateway on this machine that turns out to be a ClawRouter under another port.
-
-    Asked for a price without payment, it would not quote but buy.
-    """
-    if gateway.on_loopback and gateway.realm == "real" and await clawrouter_health(client, gateway) is not None:
-        raise UsageError(
-            f"{gateway.name} is a ClawRouter: asked for a price, it would buy.",
-            "Set BLOCKRUN_PROXY_PORT to its port, then %blockrun use clawrouter.",
-        )
-
-
 async def fetch_price(
-    client: Client, ledger: Ledger, gateway: Gateway, request: ImageRequest, payer: str, job: str | None = None
+    client: Client,
+    ledger: Ledger,
+    gateway: Gateway,
+    request: ImageRequest,
+    payer: str,
+    job: str | None = None,
+    *,
+    clock: Callable[[], float] = time.time,
 ) -> PaymentRequirements:
-    """Return the gateway's price for `request` as pinned terms, and keep it; nothing is signed to learn it.
+    """Return the gateway's price for `request` as validated terms, and cache it; nothing is signed to learn it.
 
-    `job` is the address of a slow job that has begun: if it asks for a payment, its price counts. Raises
-    TermsRefused for terms that we do not sign, GatewayError for any other answer than a 402, UsageError for a
-    ClawRouter in disguise.
+    `job` is the address of a slow job: if it asks for a payment, its price counts. With a `payer`, who is to sign the
+    terms, our clock has to agree with the gateway's. Raises TermsRefused for terms that we do not sign, ClockError,
+    GatewayError for any other answer than a 402, UsageError for an address that may be a ClawRouter.
     """
-    await reject_proxy(client, gateway)
+    await check_quotes(client, ledger, gateway)
+    started = clock()
     answer = None if job is None else await client.get(gateway, job)
-    asked_anew = answer is None or answer.status != _PAYMENT_REQUIRED
-    if answer is None or asked_anew:
+    of_job = answer is not None and answer.status == _PAYMENT_REQUIRED
+    if answer is None or not of_job:
         answer = await _send_unpaid(client, ledger, gateway, request)
     if answer.status == _PAYMENT_REQUIRED:
-        terms = select_requirements(
-            read_challenge(answer.headers, answer.body), gateway.networks, gateway.base_url, payer
-        )
-        if asked_anew:  # a job's price is its own
+        challenge = read_challenge(answer.headers, answer.body)
+        terms = select_requirements(challenge, gateway.networks, gateway.base_url, payer)
+        remember_quotes(ledger, gateway)
+        date = answer.date if answer.date is not None or not payer else await chain_time(client, gateway)
+        if payer:
+            check_clock(gateway.name, date, started, clock())
+        if not of_job and is_clock_right(date, started, clock()):  # a job's price is its own
             keep_quote(ledger, gateway.name, str(request.price_key), terms)
         return terms
     if answer.status in (200, _ACCEPTED):
-        raise InvalidResponse(
-            f"{gateway.name} answered without asking for a payment.",
-            "It is not an x402 image gateway, or not one that we know; see `%blockrun use`.",
-        )
+        raise refuse_seller(ledger, gateway)
     raise error_from_response(answer, gateway)
 
 

@@ -20,6 +20,11 @@ class RetryPolicy:
     job: float = 900.0
     """How long a cell waits for a slow job before it hands back; the job stays in the ledger."""
 
+    @property
+    def in_progress(self) -> float:
+        """Seconds to ask again while a gateway may still be at work on a request of an earlier run."""
+        return min(60.0, 8 * self.longest_wait)
+
     def wait(self, attempt: int) -> float:
         """Return the seconds to wait after failed attempt `attempt` (from 0), with jitter."""
         full = min(self.longest_wait, self.first_wait * 2.0**attempt)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +58,8 @@ class ImageDownload:
     gateway: Gateway
     purchase: Purchase
     payment: Payment
+    confirm: Callable[[Payment], Awaitable[Payment]]
+    """Asks the witness of the payment for some seconds, and returns the payment as it is then."""
     started: float = field(default_factory=time.monotonic)
     """When the purchase began, on the monotonic clock."""
 
@@ -71,7 +73,8 @@ class ImageDownload:
         if any(item.url for item in wanted):
             with suppress(LedgerError):
                 self.ledger.save_image_urls(self.purchase.id, items_to_record(wanted))
-        outcomes = await asyncio.gather(*(self._try(index, item) for index, item in enumerate(wanted)))
+        tries = asyncio.gather(*(self._try(index, item) for index, item in enumerate(wanted)))
+        payment, outcomes = await asyncio.gather(self.confirm(self.payment), tries)
         delivered = [outcome for outcome in outcomes if isinstance(outcome, _Delivered)]
         if not delivered:
             raise next(outcome for outcome in outcomes if isinstance(outcome, BlockrunError))
@@ -82,10 +85,10 @@ class ImageDownload:
                 notes.append(outcome.note)
         if any(isinstance(outcome, BlockrunError) for outcome in outcomes):
             notes.append(f"`%blockrun resume {self.purchase.id}` asks for missing images again and pays nothing.")
-        notes += self._record(wanted, outcomes)
+        notes += self._record(payment, wanted, outcomes)
         return result_of(
             self.purchase,
-            self.payment,
+            payment,
             [each.stored for each in delivered],
             [each.file for each in delivered],
             time.monotonic() - self.started,
@@ -93,14 +96,16 @@ class ImageDownload:
             notes=notes,
         )
 
-    def _record(self, items: Sequence[ImagePayload], outcomes: Sequence[_Delivered | BlockrunError]) -> list[str]:
+    def _record(
+        self, payment: Payment, items: Sequence[ImagePayload], outcomes: Sequence[_Delivered | BlockrunError]
+    ) -> list[str]:
         """Record what came: the purchase is finished once every delivered image is in the store; return notes."""
         delivered = [outcome for outcome in outcomes if isinstance(outcome, _Delivered)]
         record = items_to_record(items, outcomes)
         try:
-            if self.payment.state in (State.SUBMITTED, State.POLLING):
-                # Images without a transaction prove nothing about the money.
-                self.ledger.mark_unknown(self.payment.id, "delivered without a transaction hash")
+            if payment.state in (State.SUBMITTED, State.POLLING):
+                # Images prove nothing about the money.
+                self.ledger.mark_unknown(payment.id, "delivered; no witness has seen the payment yet")
             if any(each.note for each in delivered):
                 self.ledger.save_image_urls(self.purchase.id, record)
             else:

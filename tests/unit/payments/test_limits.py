@@ -54,7 +54,8 @@ def test_a_price_above_the_cap_is_told_with_the_way_out() -> None:
     with pytest.raises(BudgetError) as caught:
         check_price(1_050_000, 2, DEFAULT_CAPS, None)
 
-    assert "This costs $1.05 for 2 pictures, more than the cap of $0.50 an image." == caught.value.message
+    assert "$1.05" in caught.value.message
+    assert "$0.50" in caught.value.message
     assert "--max-price $1.05" in caught.value.hint
     assert Money.nothing_signed() == caught.value.money
 
@@ -107,6 +108,6 @@ def test_a_full_cap_is_told_with_the_way_out(name: str) -> None:
     with pytest.raises(BudgetError) as caught:
         check_caps(52_500, committed, Caps(**{"session": 10**9, "day": 10**9, name: 5_000_000}))
 
-    assert f"$0.0525 more would pass this {name}'s cap of $5.00 ($4.99 is spent or at risk)." == caught.value.message
+    assert all(part in caught.value.message for part in (name, "$0.0525", "$5.00", "$4.99"))
     assert f"%blockrun budget --{name} $5.0425" in caught.value.hint
     assert Money.nothing_signed() == caught.value.money

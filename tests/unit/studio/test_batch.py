@@ -107,7 +107,7 @@ def test_the_total_is_held_first(tmp_path: Path, gateway: Gateway) -> None:
     with pytest.raises(BudgetError) as error:
         batch(tmp_path, gateway, [f"held {index}" for index in range(4)])
 
-    assert "$0.063 more would pass this session's cap" in error.value.message
+    assert "$0.063 more would pass this session's limit" in error.value.message
     assert before == settled(gateway)
 
 

@@ -72,8 +72,8 @@ _BUGS = {
     "pooling": "httpcore.AsyncConnectionPool, 'handle_async_request', paid=True",
     "connecting": "httpcore.AsyncHTTP11Connection, 'handle_async_request', paid=True",
     "reading": "httpx.Response, 'aiter_raw', paid=True",
-    "settling": "ledger.Ledger, 'settle'",
-    "delivering": "ledger.Ledger, 'save_image_urls'",
+    "claiming": "ledger.Ledger, 'claim'",
+    "delivering": "ledger.Ledger, 'finish'",
 }
 """Errors that are not ours, where key or header is at hand; a traceback shows every frame's variables."""
 _CELLS = [

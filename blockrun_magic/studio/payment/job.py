@@ -1,0 +1,82 @@
+"""A slow job that is paid for with a signature: polled with the same payment until it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+
+from blockrun_magic.errors import BlockrunError, UpstreamFailed
+from blockrun_magic.gateway.responses import CompletedJob
+from blockrun_magic.payments.ledger.records import Payment
+from blockrun_magic.payments.ledger.states import State
+from blockrun_magic.studio.payment.method import PurchaseContext
+from blockrun_magic.studio.payment.sender import Sender, header_of
+from blockrun_magic.studio.payment.settlement import SettlementTracker
+from blockrun_magic.studio.reconciliation import accepted_until, resolve_expired
+
+__all__ = ["X402Job"]
+
+
+@dataclass(frozen=True, slots=True)
+class X402Job:
+    """Polls the job of one purchase; `authorize_again` signs for it anew, once a witness has released a payment."""
+
+    deal: PurchaseContext
+    tracker: SettlementTracker
+    sender: Sender
+    authorize_again: Callable[[Payment, str], Awaitable[Payment]]
+
+    async def poll(self, payment: Payment, address: str) -> tuple[Payment, CompletedJob]:
+        """Return the answer of the finished job at `address`, and the payment that it came for."""
+        deal = self.deal
+        payment = self._begin(payment, address)
+        started, wait = deal.clock(), 0.0
+        while deal.clock() - started < deal.patience.job:
+            await asyncio.sleep(wait)
+            wait = deal.patience.next_poll(wait)
+            payment = await self._valid_payment(payment, address)
+            answer = await self.sender.send(payment, partial(deal.ask, address, header_of(payment.payload)))
+            found = await self.sender.read(payment, answer)
+            if isinstance(found, CompletedJob):
+                return payment, found
+            deal.progress.stage = found.status.replace("_", " ")
+            wait = answer.retry_after or wait
+        error = UpstreamFailed(
+            f"The image is not ready after {deal.patience.job / 60:.0f} minutes.",
+            "Run the cell again, or `%blockrun resume`, to continue waiting.",
+        )
+        payment, used = await self.tracker.look_up_quickly(payment)
+        raise self.tracker.explain(payment, error, used=used)
+
+    def _begin(self, payment: Payment, address: str) -> Payment:
+        deal = self.deal
+        payment = deal.ledger.payment(payment.id)
+        if payment.state is State.SIGNED:
+            payment = deal.ledger.submit(payment.id)
+        if not payment.decided:
+            payment = deal.ledger.poll(payment.id, deal.purchase.id, address)
+        deal.progress.sent = True
+        deal.progress.stage = "queued"
+        return payment
+
+    async def _valid_payment(self, payment: Payment, address: str) -> Payment:
+        """Return the payment to poll with.
+
+        A job may outlive its authorization. Another one is signed only after a witness has said that the first one
+        was not cashed and cannot be any more; without a witness the first one is shown for as long as it takes.
+        """
+        deal = self.deal
+        payment = deal.ledger.payment(payment.id)  # it may have been settled meanwhile
+        if payment.state is State.SETTLED or deal.clock() < accepted_until(payment):
+            return payment
+        payment = await resolve_expired(deal.client, deal.ledger, deal.gateway, payment, deal.clock)
+        if payment.state is not State.RELEASED:
+            return payment
+        try:
+            fresh = await self.authorize_again(payment, address)
+        except BlockrunError as error:
+            raise self.tracker.explain(payment, error, used=None) from None
+        deal.ledger.submit(fresh.id)
+        return deal.ledger.poll(fresh.id, deal.purchase.id, address)

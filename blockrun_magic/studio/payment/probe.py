@@ -1,0 +1,97 @@
+"""The question before a price, whether an address quotes or would buy at once.
+
+ClawRouter has no quotes: it pays for every request that it is sent. So an address that has not asked for a payment yet
+is first asked what cannot buy anything. When the answers do not prove that it quotes, it is not asked for a price.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from blockrun_magic.errors import GatewayError, GatewayUnreachable, InvalidResponse, Money, UsageError
+from blockrun_magic.gateway.bodies import Response
+from blockrun_magic.gateway.client import Client
+from blockrun_magic.gateway.gateways import PRESETS, Gateway
+from blockrun_magic.gateway.request import ENDPOINTS
+from blockrun_magic.payments.ledger.ledger import Ledger
+
+__all__ = ["check_quotes", "refuse_seller", "remember_quotes"]
+
+_SECONDS = 5.0
+_QUOTES, _BUYS = "quotes", "buys"
+_PAYMENT_REQUIRED = 402
+_ABSENT = frozenset({404, 405, 410, 501})
+_MARKS = frozenset({"wallet", "paymentChain", "authMode", "solana", "status", "balance", "isEmpty", "isLow"})
+"""Fields of ClawRouter's `/health`, in one version or another."""
+
+
+async def check_quotes(client: Client, ledger: Ledger, gateway: Gateway) -> None:
+    """Raise UsageError unless `gateway` is known to quote, or proves it; nothing that could buy is sent."""
+    if gateway.realm != "real" or _is_preset(gateway):
+        return
+    known = ledger.setting(_name(gateway))
+    if known == _QUOTES:
+        return
+    if known == _BUYS:
+        raise _unclear(gateway)
+    health = await _get(client, gateway, "/health")
+    if health is not None and _is_clawrouter(health):
+        raise _unclear(gateway)
+    endpoint = await _get(client, gateway, ENDPOINTS["generate"])
+    if endpoint is not None and endpoint.status == _PAYMENT_REQUIRED:
+        return
+    plain = health is not None and endpoint is not None and {health.status, endpoint.status} <= _ABSENT
+    if not plain:
+        raise _unclear(gateway)
+
+
+def remember_quotes(ledger: Ledger, gateway: Gateway) -> None:
+    """Record that `gateway` has asked for a payment, as ClawRouter never does."""
+    if gateway.realm == "real" and not _is_preset(gateway) and ledger.setting(_name(gateway)) != _QUOTES:
+        ledger.set_setting(_name(gateway), _QUOTES)
+
+
+def refuse_seller(ledger: Ledger, gateway: Gateway) -> InvalidResponse:
+    """Return the error for a gateway that answered a request without asking for a payment; it is not asked again."""
+    if not _is_preset(gateway):
+        ledger.set_setting(_name(gateway), _BUYS)
+    return InvalidResponse(
+        f"{gateway.name} answered without asking for a payment: it may have paid by itself.",
+        "Choose another gateway with `%blockrun use`; a ClawRouter is `%blockrun use clawrouter`.",
+        Money.nothing_signed(),
+    )
+
+
+async def _get(client: Client, gateway: Gateway, path: str) -> Response | None:
+    try:
+        async with asyncio.timeout(_SECONDS):
+            return await client.get(gateway, path)
+    except GatewayUnreachable as error:
+        if not error.sent:
+            raise error.with_money(Money.nothing_signed()) from None
+        return None
+    except (GatewayError, TimeoutError):
+        return None
+
+
+def _is_clawrouter(health: Response) -> bool:
+    body = health.json()
+    return isinstance(body, Mapping) and bool(_MARKS & body.keys())
+
+
+def _is_preset(gateway: Gateway) -> bool:
+    return any(gateway.base_url == known.base_url for known in PRESETS.values())
+
+
+def _name(gateway: Gateway) -> str:
+    return f"x402.{gateway.base_url}"
+
+
+def _unclear(gateway: Gateway) -> UsageError:
+    return UsageError(
+        f"{gateway.name} does not say whether it quotes prices or buys at once, as ClawRouter does.",
+        "For a ClawRouter set BLOCKRUN_PROXY_PORT to its port, then `%blockrun use clawrouter`; for an x402 gateway,"
+        " make it answer GET on its image endpoint with 402.",
+        Money.nothing_signed(),
+    )

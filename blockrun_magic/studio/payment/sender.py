@@ -1,0 +1,82 @@
+"""Sending a payment: the same header with every attempt, claims recorded, answers read."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from blockrun_magic.errors import GatewayError, GatewayUnreachable, InvalidResponse, JobFailed
+from blockrun_magic.gateway.bodies import Response
+from blockrun_magic.gateway.responses import (
+    CompletedJob,
+    PendingJob,
+    error_from_response,
+    is_replay,
+    is_transient,
+    read_answer,
+)
+from blockrun_magic.payments.ledger.records import Payload, Payment
+from blockrun_magic.payments.secrets import SecretHeaders
+from blockrun_magic.payments.x402.protocol import read_settlement
+from blockrun_magic.studio.payment.method import PurchaseContext
+from blockrun_magic.studio.payment.settlement import SettlementTracker
+from blockrun_magic.studio.reconciliation import accepted_until
+
+__all__ = ["ACCEPTED", "GONE", "Sender", "header_of"]
+
+ACCEPTED = 202
+GONE = frozenset({404, 410})
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Sends the payment of one purchase. From its first attempt on it counts as sent, whatever comes back."""
+
+    deal: PurchaseContext
+    tracker: SettlementTracker
+
+    async def send(self, payment: Payment, ask: Callable[[], Awaitable[Response]]) -> Response:
+        """Return the first answer of `ask` that is not a passing fault; raises the fault that did not pass."""
+        deal = self.deal
+        stage = deal.progress.stage
+        for attempt in range(deal.patience.attempts):
+            wait = deal.patience.wait(attempt)
+            try:
+                answer = await ask()
+            except GatewayUnreachable as error:
+                self.tracker.note_claim(payment, read_settlement(error.headers, None, payment.network))
+                fault: GatewayError = error
+            except GatewayError as error:
+                # An answer beyond all bounds was not read to its end, but the header has left.
+                raise await self.tracker.explain_failure(payment, error) from error
+            else:
+                self.tracker.record_claim(payment, answer)
+                if not is_transient(answer):
+                    return answer
+                fault = error_from_response(answer, deal.gateway)
+                wait = answer.retry_after or wait
+            if attempt + 1 == deal.patience.attempts or deal.clock() + wait >= accepted_until(payment):
+                break
+            await deal.progress.pause(fault.message, wait, stage)
+        raise await self.tracker.explain_failure(payment, fault) from fault
+
+    async def read(self, payment: Payment, answer: Response) -> CompletedJob | PendingJob:
+        """Return what a final answer brings; raises its error, with the fate of the money."""
+        try:
+            if answer.status not in (200, ACCEPTED):
+                raise error_from_response(answer, self.deal.gateway)
+            return read_answer(answer)
+        except GatewayError as error:
+            refused = not isinstance(error, InvalidResponse) and not is_replay(answer)
+            explained = await self.tracker.explain_failure(payment, error, refused=refused)
+            if isinstance(error, JobFailed) or answer.status in GONE:
+                # Last: a payment that still polls and has no job could not go on.
+                self.deal.ledger.forget_job(self.deal.purchase.id)
+            raise explained from error
+
+
+def header_of(payload: Payload | None) -> SecretHeaders:
+    """Return the header that carries `payload`; none where it was wiped."""
+    if payload is None or payload.header_value is None:
+        return SecretHeaders()
+    return SecretHeaders({payload.header_name: payload.header_value})

@@ -1,0 +1,97 @@
+"""Signers: wallets that sign payment requirements on any chain, dated by a clock that is checked."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Protocol
+
+from blockrun_magic.errors import ClockError, Money
+from blockrun_magic.gateway.chain.solana import recent_blockhash
+from blockrun_magic.gateway.client import Client
+from blockrun_magic.payments.wallets.evm import Wallet
+from blockrun_magic.payments.wallets.solana import SolanaWallet
+from blockrun_magic.payments.x402.networks import SolanaNetwork
+from blockrun_magic.payments.x402.protocol import PaymentPayload, PaymentRequirements, sign_payment
+from blockrun_magic.payments.x402.solana import sign_transfer
+
+__all__ = ["Signer", "check_clock", "is_clock_right", "signer_of"]
+
+_MAX_SKEW = 120.0
+"""Seconds by which our clock may differ from the gateway's: a signature is valid for a time that begins now."""
+
+
+class Signer(Protocol):
+    """Signs payments of one wallet."""
+
+    @property
+    def address(self) -> str:
+        """The address that pays."""
+
+    @property
+    def shares_nonces(self) -> bool:
+        """Whether several payloads can have one nonce, so that the chain takes only one of them."""
+
+    async def sign(self, requirements: PaymentRequirements, now: int, nonce: bytes | None = None) -> PaymentPayload:
+        """Return `requirements` signed at the Unix time `now`, with a random nonce unless one is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class _EvmSigner:
+    wallet: Wallet
+    shares_nonces: bool = True
+
+    @property
+    def address(self) -> str:
+        return self.wallet.address
+
+    async def sign(self, requirements: PaymentRequirements, now: int, nonce: bytes | None = None) -> PaymentPayload:
+        return await asyncio.to_thread(sign_payment, requirements, self.wallet, now, nonce)
+
+
+@dataclass(frozen=True, slots=True)
+class _SolanaSigner:
+    wallet: SolanaWallet
+    client: Client
+    shares_nonces: bool = False
+
+    @property
+    def address(self) -> str:
+        return self.wallet.address
+
+    async def sign(self, requirements: PaymentRequirements, now: int, nonce: bytes | None = None) -> PaymentPayload:
+        assert isinstance(requirements.network, SolanaNetwork)  # noqa: S101  the wallet was chosen by the network
+        recent = await recent_blockhash(self.client, requirements.network)
+        return await asyncio.to_thread(sign_transfer, requirements, self.wallet, recent, now, nonce)
+
+
+def signer_of(wallet: Wallet | SolanaWallet, client: Client) -> Signer:
+    """Return the signer of `wallet`; `client` asks Solana for the block that dates a signature."""
+    return _SolanaSigner(wallet, client) if isinstance(wallet, SolanaWallet) else _EvmSigner(wallet)
+
+
+def check_clock(gateway: str, date: float | None, started: float, ended: float) -> None:
+    """Raise ClockError when a response dated `date` cannot have come between `started` and `ended` of our clock.
+
+    All are Unix seconds. A date of None proves nothing.
+    """
+    if date is not None and not is_clock_right(date, started, ended):
+        off = max(started - date, date - ended)
+        side = "ahead of" if started > date else "behind"
+        raise ClockError(
+            f"This machine's clock is {_duration(off)} {side} the clock of {gateway}.",
+            "Set the clock of this machine, then run the cell again.",
+            Money.nothing_signed(),
+        )
+
+
+def is_clock_right(date: float | None, started: float, ended: float) -> bool:
+    """Return whether a response dated `date` can have come between `started` and `ended` of our clock."""
+    return date is None or max(started - date, date - ended) <= _MAX_SKEW
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((86_400, "days"), (3600, "hours")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 60:.0f} minutes"

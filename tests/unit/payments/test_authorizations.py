@@ -1,0 +1,414 @@
+"""Authorizations and their payloads, limits and their counters, and a home directory of an earlier version."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import sqlite3
+from contextlib import closing, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blockrun_magic.errors import BlockrunError, BudgetError, LedgerError, LessonError, PaymentOutcomeUnknown
+from blockrun_magic.images.store import Store
+from blockrun_magic.payments.ledger.ledger import Ledger
+from blockrun_magic.payments.ledger.limits import Caps
+from blockrun_magic.payments.ledger.price_cache import keep_quote, kept_quote
+from blockrun_magic.payments.ledger.records import Payment
+from blockrun_magic.payments.ledger.reports import stored_files
+from blockrun_magic.payments.ledger.states import State, Witness
+from blockrun_magic.payments.x402.networks import BASE
+from blockrun_magic.payments.x402.protocol import PaymentPayload, PaymentRequirements
+from harness.ledgers import HASH, JOB, NOON, Clock, another, another_purchase, payment_in, signed
+
+HOME = Path(__file__).parents[2] / "fixtures" / "home_of_0_1"
+DAY = 86_400.0
+
+
+def payload(payment: Payment, amount: int, until: float = NOON + 300, header: str = "another header") -> PaymentPayload:
+    """Return another signature with the nonce of `payment`."""
+    first = signed(payment.nonce)
+    authorization = replace(first.authorization, value=amount, valid_before=int(until))
+    return PaymentPayload(authorization, "PAYMENT-SIGNATURE", header)
+
+
+# -- authorizations and payloads
+
+
+def test_a_payload_is_never_overwritten(ledger: Ledger) -> None:
+    """Each signature is a row; the sum at risk is the largest, the expiry the latest, the header to show the newest."""
+    payment = payment_in(ledger, State.UNKNOWN, amount=42_000)
+    payment = ledger.add_payload(payment.id, payload(payment, 41_000, until=NOON + 60))
+
+    assert [52_500, 41_000] == [known.amount for known in payment.payloads]
+    assert (42_000, int(NOON) + 300) == (payment.amount, payment.valid_before)
+    assert payment.payload is not None
+    assert "another header" == payment.payload.header_value
+    assert all(known.header_value for known in payment.payloads)
+    assert 42_000 == ledger.committed("real").day
+
+
+def test_a_raise_is_a_reservation_of_now(ledger: Ledger, clock: Clock) -> None:
+    """The difference counts for the session and the day in which it is signed, the first sum where it was."""
+    payment = payment_in(ledger, State.UNKNOWN, amount=42_000)
+    clock.now += DAY
+    with another(ledger, "new") as new:
+        new.set_caps(session=21_000)
+        new.add_payload(payment.id, payload(payment, 63_000))
+
+        assert (21_000, 63_000) == (new.committed("real").session, new.committed("real").day)
+        with pytest.raises(BudgetError):
+            new.reserve(another_purchase(new), 1)
+
+    assert 42_000 == ledger.committed("real").session
+    assert {} == ledger.check()
+
+
+def test_a_raise_above_a_limit_changes_nothing(ledger: Ledger) -> None:
+    """The new signature is refused before it is on record."""
+    payment = payment_in(ledger, State.UNKNOWN, amount=42_000)
+    ledger.set_caps(day=50_000)
+
+    with pytest.raises(BudgetError):
+        ledger.add_payload(payment.id, payload(payment, 63_000))
+
+    assert payment == ledger.payment(payment.id)
+    assert 42_000 == ledger.committed("real").day
+
+
+def test_a_witness_says_which_payload_moved(ledger: Ledger) -> None:
+    """The sum that moved takes the place of the largest, in every counter, and its header is the one to show."""
+    payment = payment_in(ledger, State.UNKNOWN, amount=52_500)
+    with another(ledger) as other:
+        other.add_payload(payment.id, payload(payment, 63_000))
+        payment = other.settle(payment.id, HASH, witness=Witness.CHAIN, charged=52_500)
+
+        assert 0 == other.committed("real").session
+    assert (52_500, 52_500) == (ledger.committed("real").session, ledger.committed("real").day)
+    assert payment.payload is not None
+    assert payment.payloads[0] == payment.payload
+    assert {} == ledger.check()
+
+
+def test_one_purchase_has_one_open_authorization(ledger: Ledger) -> None:
+    """A second one is refused in the transaction that would reserve it, and by the database itself."""
+    begun = another_purchase(ledger)
+    payment = ledger.reserve(begun, 1)
+    for state in (State.SIGNED, State.SUBMITTED, State.UNKNOWN):
+        with another(ledger) as other, pytest.raises(PaymentOutcomeUnknown):
+            other.reserve(begun, 1)
+        payment = payment_step(ledger, payment, state)
+    with ledger.transaction() as connection, pytest.raises(sqlite3.IntegrityError):
+        connection.execute(
+            "INSERT INTO authorizations (purchase_id, session, realm, created_at, updated_at, state, amount)"
+            " VALUES (?, 'x', 'real', 1, 1, 'reserved', 1)",
+            (begun.id,),
+        )
+
+    ledger.release(payment.id, "expired unused", witness=Witness.CHAIN)
+
+    assert ledger.reserve(begun, 1)
+
+
+def payment_step(ledger: Ledger, payment: Payment, to: State) -> Payment:
+    """Return `payment` one step further."""
+    match to:
+        case State.SIGNED:
+            return ledger.sign(payment.id, BASE.id, signed())
+        case State.SUBMITTED:
+            return ledger.submit(payment.id)
+        case State.POLLING:
+            return ledger.poll(payment.id, payment.purchase_id, JOB)
+    return ledger.mark_unknown(payment.id, "no answer")
+
+
+@pytest.mark.parametrize("state", [State.SUBMITTED, State.POLLING, State.UNKNOWN], ids=str)
+def test_only_a_witness_takes_back_what_was_sent(ledger: Ledger, state: State) -> None:
+    """Without one a release is refused, and the sum stays at risk."""
+    payment = payment_in(ledger, state)
+
+    with pytest.raises(LedgerError):
+        ledger.release(payment.id, "the gateway says so")
+
+    assert state is ledger.payment(payment.id).state
+    assert 52_500 == ledger.committed("real").at_risk
+
+
+def test_a_claimed_transaction_settles_nothing(ledger: Ledger) -> None:
+    """A hash of the gateway is a note until a witness has seen it."""
+    payment = payment_in(ledger, State.UNKNOWN)
+    payment = ledger.claim(payment.id, HASH)
+
+    assert (State.UNKNOWN, HASH) == (payment.state, payment.transaction)
+    assert 52_500 == ledger.committed("real").at_risk
+
+
+def test_a_header_hides_in_every_frame(ledger: Ledger) -> None:
+    """A traceback that prints local variables shows no header, wherever the ledger fails."""
+    from harness.wallets import verbose
+
+    secret = "b25lIGhlYWRlciB0aGF0IGlzIG1vbmV5" * 4
+    payment = payment_in(ledger, State.RESERVED)
+    sent = payload(payment_in(ledger, State.UNKNOWN), 1, header=secret)
+    ledger.query("PRAGMA query_only = ON")
+    with pytest.raises(LedgerError) as signing:
+        ledger.sign(payment.id, BASE.id, sent)
+
+    error = signing.value
+    assert error.__traceback__ is not None
+    assert secret not in verbose(error.with_traceback(error.__traceback__.tb_next))  # this frame knows it, of course
+
+
+# -- limits
+
+
+def test_at_risk_counts_every_day(ledger: Ledger, clock: Clock) -> None:
+    """What was signed before midnight and is still open counts after it; once settled it counts for that day."""
+    ledger.set_caps(day=100_000)
+    clock.now = NOON + DAY / 2 - 20
+    payments = [payment_in(ledger, State.UNKNOWN, amount=42_000) for _ in range(2)]
+    clock.now += 25
+
+    assert 84_000 == ledger.committed("real").day
+    with pytest.raises(BudgetError):
+        ledger.reserve(another_purchase(ledger), 42_000)
+
+    ledger.settle(payments[0].id, HASH, witness=Witness.CHAIN)
+    ledger.release(payments[1].id, "expired unused", witness=Witness.CHAIN)
+
+    assert 42_000 == ledger.committed("real").day
+    clock.now += DAY
+    assert 0 == ledger.committed("real").day
+
+
+def test_a_guard_forbids_every_reservation(ledger: Ledger) -> None:
+    """Modes that forbid spending are looked at where money is reserved."""
+
+    def forbidden(realm: str) -> None:
+        raise LessonError(f"No {realm} money here.", "Close the lesson.")
+
+    ledger.guards.append(forbidden)
+    begun = another_purchase(ledger)
+
+    with pytest.raises(LessonError):
+        ledger.reserve(begun, 1)
+    with pytest.raises(LessonError):
+        ledger.hold("real", 1)
+
+    assert 0 == ledger.committed("real").day
+
+
+def test_a_session_is_shared_by_all_its_ledgers(path: Path, clock: Clock) -> None:
+    """A script that opens a ledger for each call fills one session."""
+    for _ in range(2):
+        with closing(Ledger(path, "process", clock)) as ledger:
+            ledger.set_caps(session=50_000)
+            payment_in(ledger, State.UNKNOWN, amount=20_000)
+    with closing(Ledger(path, "process", clock)) as ledger, pytest.raises(BudgetError):
+        payment_in(ledger, State.UNKNOWN, amount=20_000)
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 2**32))
+def test_counters_are_what_the_payments_add_up_to(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+    """After every step of a random history of two kernels, over midnights, a check finds nothing to complain about."""
+    dice, clock = random.Random(seed), Clock()  # noqa: S311  dice, not secrets
+    path = tmp_path_factory.mktemp("history") / "ledger.sqlite"
+    with closing(Ledger(path, "one", clock)) as one, closing(Ledger(path, "two", clock)) as two:
+        one.query("PRAGMA synchronous = OFF")
+        one.set_caps(session=400_000, day=700_000)
+        payments: list[int] = []
+        for _ in range(30):
+            ledger = dice.choice((one, two))
+            clock.now += dice.choice((1.0, 3600.0, DAY))
+            with suppress(BlockrunError):
+                random_step(ledger, payments, dice)
+            assert {} == one.check()
+            assert at_risk_of(one) == one.committed("real").at_risk <= one.caps().day
+
+
+def random_step(ledger: Ledger, payments: list[int], dice: random.Random) -> None:
+    """Do something to a payment, legal or not."""
+    if not payments or dice.random() < 0.3:
+        payments.append(ledger.reserve(another_purchase(ledger), dice.randrange(1, 90_000)).id)
+        return
+    payment = ledger.payment(dice.choice(payments))
+    amount = dice.randrange(1, 90_000)
+    steps = [
+        lambda: ledger.sign(payment.id, BASE.id, signed()),
+        lambda: ledger.submit(payment.id),
+        lambda: ledger.poll(payment.id, payment.purchase_id, JOB),
+        lambda: ledger.mark_unknown(payment.id, "no answer"),
+        lambda: ledger.claim(payment.id, HASH),
+        lambda: ledger.add_payload(payment.id, payload(payment, amount)) if payment.nonce else None,
+        lambda: ledger.settle(payment.id, HASH, witness=Witness.CHAIN, charged=dice.choice((None, amount))),
+        lambda: ledger.release(payment.id, "expired unused", witness=dice.choice((None, Witness.CHAIN))),
+    ]
+    dice.choice(steps)()
+
+
+def at_risk_of(ledger: Ledger) -> int:
+    """Return what is at risk, added up payment by payment."""
+    return sum(payment.amount for payment in ledger.open_payments())
+
+
+# -- the file
+
+
+@pytest.mark.parametrize("loss", ["removed", "replaced"])
+def test_money_is_reserved_in_the_file_at_its_path(ledger: Ledger, path: Path, loss: str) -> None:
+    """A ledger that was removed or replaced under a running kernel takes no reservation and lets nothing leave."""
+    ready = payment_in(ledger, State.SIGNED)
+    begun = another_purchase(ledger)
+    path.unlink()
+    if loss == "replaced":
+        path.touch()
+
+    with pytest.raises(LedgerError):
+        ledger.reserve(begun, 1)
+    with pytest.raises(LedgerError):
+        ledger.submit(ready.id)
+
+    assert State.SIGNED is ledger.payment(ready.id).state
+
+
+def test_a_newer_ledger_is_refused(ledger: Ledger, path: Path) -> None:
+    """A version that we do not know is not opened, and stays as it is."""
+    ledger.query("PRAGMA user_version = 99")
+    ledger.close()
+
+    with pytest.raises(LedgerError, match="99"):
+        Ledger(path, "one")
+
+
+def test_an_unknown_state_is_refused(ledger: Ledger, path: Path) -> None:
+    """A payment in a state that we do not know is money that we cannot count."""
+    payment = payment_in(ledger, State.RESERVED, amount=4_000_000)
+    with ledger.transaction() as connection:
+        connection.execute("UPDATE authorizations SET state = 'escrowed' WHERE id = ?", (payment.id,))
+    ledger.close()
+
+    with pytest.raises(LedgerError, match="escrowed"):
+        Ledger(path, "one")
+
+
+def test_an_empty_ledger_beside_images_is_noticed_once(tmp_path: Path, clock: Clock) -> None:
+    """Images without receipts mean that a ledger was lost: no real money is reserved before that was said."""
+    Store(tmp_path / "pictures").put(b"bytes", "image/png")
+    with closing(Ledger(tmp_path / "ledger.sqlite", "one", clock)) as ledger:
+        begun = another_purchase(ledger)
+        assert ledger.reserve(another_purchase(ledger, "practice"), 1)
+        with pytest.raises(LedgerError):
+            ledger.reserve(begun, 1)
+        assert ledger.reserve(begun, 1)
+
+
+@pytest.mark.parametrize("damage", ["random", "cut", "table", "folder"])
+def test_damage_is_named(ledger: Ledger, path: Path, damage: str) -> None:
+    """The advice for a damaged file is a backup, not free space."""
+    for _ in range(30):
+        payment_in(ledger, State.SETTLED)
+    if damage == "table":
+        with ledger.transaction() as connection:
+            connection.execute("DROP TABLE payloads")
+    ledger.close()
+    if damage == "random":
+        content = bytearray(path.read_bytes())
+        content[8192:40_960] = random.Random(1).randbytes(40_960 - 8192)  # noqa: S311  damage, not secrets
+        path.write_bytes(content)
+    elif damage == "cut":
+        path.write_bytes(path.read_bytes()[:20_000])
+    elif damage == "folder":
+        path.unlink()
+        path.mkdir()
+
+    with pytest.raises(LedgerError) as caught, closing(Ledger(path, "one")) as again:
+        payment_in(again, State.SIGNED)
+
+    assert "backup" in caught.value.hint
+
+
+# -- cached prices
+
+
+def test_a_price_is_not_signed_ahead_after_the_clock_was_changed(ledger: Ledger, clock: Clock) -> None:
+    """A jump of our clock, or a sleep, means that the gateway is asked, and the clocks compared, once more."""
+    accepted = {"scheme": "exact", "network": BASE.id, "amount": "1"}
+    terms = PaymentRequirements(2, BASE, 1, "0x" + "5a" * 20, 300, accepted)
+    keep_quote(ledger, "base", "key", terms, monotonic=lambda: 100.0)
+    clock.now += 600
+
+    assert kept_quote(ledger, "base", "key", monotonic=lambda: 700.0)
+    assert kept_quote(ledger, "base", "key", monotonic=lambda: 130.0) is None
+
+
+# -- a home of an earlier version
+
+
+@pytest.fixture
+def old_home(tmp_path: Path) -> Path:
+    """Return a copy of a home directory that was written before payloads, reservations and limits had rows."""
+    return Path(shutil.copytree(HOME, tmp_path / "home"))
+
+
+def test_a_home_of_an_earlier_version_opens_with_nothing_lost(old_home: Path) -> None:
+    """Purchases, payments, headers, images, limits and settings are those that the old version wrote."""
+    path = old_home / "magic" / "ledger.sqlite"
+    with closing(sqlite3.connect(path)) as before:
+        counts = {
+            table: before.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608
+            for table in ("purchases", "authorizations", "pictures", "quotes")
+        }
+        states = before.execute("SELECT id, state, amount, header_value FROM authorizations ORDER BY id").fetchall()
+    clock = Clock(1_795_262_400.0 + 900)
+    with closing(Ledger(path, "new", clock)) as ledger:
+        after = {
+            table: ledger.query(f"SELECT count(*) FROM {table}")[0][0]  # noqa: S608
+            for table in counts
+        }
+        payments = [ledger.payment(number) for number, *_ in states]
+        files = set(stored_files(ledger))
+        unfinished = [purchase.request["prompt"] for purchase in ledger.open_purchases()]
+
+        assert counts == after
+        assert [(number, state, amount) for number, state, amount, _ in states] == [
+            (payment.id, payment.state, payment.amount) for payment in payments
+        ]
+        assert [header for *_, header in states] == [
+            payment.payload.header_value if payment.payload else None for payment in payments
+        ]
+        assert Caps(image=400_000, day=9_000_000) == ledger.caps()
+        assert "files" == ledger.setting("uploads.base")
+        assert {} == ledger.check()
+        settled_today, at_risk = 52_500 + 42_000 + 21_000 + 52_500, 52_500 * 4 + 47_250 + 50_000
+        assert (settled_today + at_risk, at_risk) == (ledger.committed("real").day, ledger.committed("real").at_risk)
+        assert {"a dropped connection", "a job under way", "paid and not delivered"} <= set(unfinished)
+        assert len(files) == 7
+
+
+def test_payments_of_an_earlier_version_continue(old_home: Path) -> None:
+    """An unknown payment is settled or released by its witness; a signature that never left is given back."""
+    clock = Clock(1_795_262_400.0 + 900)
+    with closing(Ledger(old_home / "magic" / "ledger.sqlite", "new", clock)) as ledger:
+        by_state = {payment.state: payment for payment in ledger.open_payments()}
+        ledger.settle(by_state[State.UNKNOWN].id, None, witness=Witness.USER)
+        ledger.release(by_state[State.POLLING].id, "expired unused", witness=Witness.CHAIN)
+        ledger.release(by_state[State.SIGNED].id, "never sent")
+
+        assert {} == ledger.check()
+        assert payment_in(ledger, State.SETTLED)
+
+
+def test_the_images_of_an_earlier_version_are_there(old_home: Path) -> None:
+    """Each recorded image is read back by its hash."""
+    store = Store(old_home / "magic" / "pictures")
+    with closing(Ledger(old_home / "magic" / "ledger.sqlite", "new")) as ledger:
+        finished = ledger.search_finished("real", "", 100, 0) + ledger.search_finished("practice", "", 100, 0)
+        images = [image for purchase in finished for image in ledger.images(purchase.id)]
+
+        assert 5 == len(finished)
+        assert all(store.get(image.file, image.media_type) for image in images)
