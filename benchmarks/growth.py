@@ -1,0 +1,98 @@
+"""A ledger and a store as they are after years."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from clients import Ours
+from measures import TURNS, Figures, row
+
+from blockrun_magic.images.store import Store
+from blockrun_magic.payments.ledger.ledger import Ledger
+from blockrun_magic.payments.ledger.reports import spending_summary
+from blockrun_magic.payments.ledger.states import State
+
+__all__ = ["ALL", "ledger_of", "store_of"]
+
+_SECONDS_BETWEEN = 60
+
+
+def ledger_of(path: Path, count: int) -> Ledger:
+    """Return a ledger with so many settled and finished purchases, a minute apart, the last of them now."""
+    ledger = Ledger(path, "now")
+    begun = time.time() - count * _SECONDS_BETWEEN
+    request = json.dumps({"prompt": "a lighthouse", "model": "black-forest/flux-1.1-pro", "image": [], "mask": None})
+    with ledger.transaction() as connection:
+        connection.executemany(
+            """INSERT INTO purchases (id, created_at, realm, gateway, digest, take, request, finished_at, seconds)
+            VALUES (?, ?, 'real', 'base', ?, 1, ?, ?, 1.0)""",
+            (
+                (f"{number:010x}", when, f"sha256:{number:064x}", request, when)
+                for number in range(count)
+                for when in [begun + number * _SECONDS_BETWEEN]
+            ),
+        )
+        connection.executemany(
+            """INSERT INTO authorizations (purchase_id, session, realm, created_at, updated_at, state, amount, gateway)
+            VALUES (?, ?, 'real', ?, ?, ?, 42000, 'base')""",
+            (
+                (f"{number:010x}", f"session {number // 100}", when, when, State.SETTLED)
+                for number in range(count)
+                for when in [begun + number * _SECONDS_BETWEEN]
+            ),
+        )
+    return ledger
+
+
+def store_of(root: Path, count: int) -> tuple[Store, list[str]]:
+    """Return a store of so many tiny files, and their names."""
+    store, names = Store(root), []
+    for number in range(count):
+        content = f"picture {number}".encode()
+        name = hashlib.sha256(content).hexdigest()
+        path = store.path(name, "image/png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        names.append(name)
+    return store, names
+
+
+def growth() -> Figures:
+    """Milliseconds to read the books with a million receipts, and to find one of 100,000 pictures."""
+    found: Figures = {}
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = ledger_of(Path(folder) / "ledger.sqlite", 1_000_000)
+        questions = {
+            "what this session and this day cost": lambda: ledger.committed("real"),
+            "what all of it cost": lambda: spending_summary(ledger, "real", "all"),
+            "a page of the history": lambda: ledger.search_finished("real", "", 20, 0),
+            "what is open": ledger.open_payments,
+        }
+        for name, ask in questions.items():
+            found |= row(f"ms with a million receipts: {name}", {Ours.name: _times(ask)}, 1000)
+        ledger.close()
+        store, names = store_of(Path(folder) / "pictures", 100_000)
+        picks = iter(names)
+        found |= row(
+            "ms to read one of 100,000 kept pictures",
+            {Ours.name: _times(lambda: store.get(next(picks), "image/png"))},
+            1000,
+        )
+    return found
+
+
+def _times(ask: Callable[[], object]) -> list[float]:
+    taken = []
+    for _ in range(TURNS):
+        begun = time.perf_counter()
+        ask()
+        taken.append(time.perf_counter() - begun)
+    return taken
+
+
+ALL: dict[str, Callable[[], Figures]] = {"growth": growth}
