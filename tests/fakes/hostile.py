@@ -171,7 +171,8 @@ class HostileMerchant:
             return JSONResponse({"error": "Not found"}, 404)
         nonce = exchange.http.path_params["nonce"].lower()
         used = nonce in self.moved
-        return JSONResponse({"used": used, "transaction": _transaction(nonce) if used else None})
+        moved = {"value": self.moved[nonce], "transaction": _transaction(nonce)} if used else {"transaction": None}
+        return JSONResponse({"used": used, **moved})
 
     async def _at_received(self, exchange: Exchange) -> Response | None:
         payload = exchange.payload
