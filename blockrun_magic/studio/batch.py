@@ -144,12 +144,6 @@ async def _priced(studio: Studio, requests: Sequence[ImageRequest], gateway: Gat
             f"Allow it with --max-price {format_usd(total)}, or ask for fewer.",
             Money.nothing_signed(),
         )
-    if options.agreed is not None and total > options.agreed:
-        raise BudgetError(
-            f"The price is {format_usd(total)} now, more than the agreed {format_usd(options.agreed)}.",
-            "Agree to the new price, or ask for fewer.",
-            Money.nothing_signed(),
-        )
     costs = iter(quotes)
     return [0 if is_kept else next(costs).total for is_kept in kept]
 
