@@ -1,1 +1,1 @@
-"""What an image is here: a source to send, a file to keep, a receipt inside it."""
+"""Images: sources and masks to send, files to store, receipts inside them."""

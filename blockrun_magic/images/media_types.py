@@ -1,4 +1,4 @@
-"""The three formats that travel: recognized by their first bytes, never by a name or a header."""
+"""Media types: the three formats that are sent and stored, recognized by their first bytes, never by a name."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The receipt inside the image: put there without touching a pixel, and read back.
+"""Receipts inside images: written without touching a pixel, and read back.
 
 PNG carries it as the text "blockrun:receipt", beside the "parameters" that other tools show; JPEG and
-WebP as XMP. What an image says of itself is a claim: the ledger is what knows.
+WebP as XMP. A receipt in an image is a claim; the proof is in the ledger.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ _PACKET = (
     '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"></rdf:RDF></x:xmpmeta>'
     '<?xpacket end="w"?>'
 )
-# Neither XML nor UTF-8 takes these; inside a JSON string an escape stands for each.
+# Neither XML nor UTF-8 takes these; inside a JSON string each is escaped.
 _UNWRITABLE = re.compile("[\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def embed(data: bytes, media_type: str, record: Mapping[str, Any]) -> bytes:
-    """Return the file with `record` inside, in place of an older one; the pixels stay what they are.
+    """Return the file with `record` inside, in place of an older one; the pixels are not changed.
 
-    `record` is JSON values; its "prompt", "size" and "model" also become a PNG's "parameters". Where it
-    does not fit into a JPEG's 64 KB, the prompt is cut and "prompt_truncated" added. Raises StoreError
+    `record` holds JSON values; its "prompt", "size" and "model" also become a PNG's "parameters". If it does
+    not fit into the 64 KB of a JPEG segment, the prompt is cut and "prompt_truncated" is added. Raises StoreError
     for bytes that are not a well-formed PNG, JPEG or WebP as `media_type` says.
     """
     try:
@@ -74,14 +74,14 @@ def embed(data: bytes, media_type: str, record: Mapping[str, Any]) -> bytes:
             return _webp_with_xmp(data, _xmp(_webp_xmp(data), record))
     except ValueError as error:
         raise StoreError(
-            f"The receipt cannot be put into the image ({error}).",
-            "The image is kept as it came; its receipt is in the ledger.",
+            f"The receipt cannot be written into the image ({error}).",
+            "The image is stored as it arrived; its receipt is in the ledger.",
         ) from error
-    raise StoreError(f"A receipt cannot be put into {media_type}.", "PNG, JPEG and WebP can carry one.")
+    raise StoreError(f"A receipt cannot be written into {media_type}.", "Use PNG, JPEG or WebP.")
 
 
 def attach(image: Image.Image, record: Mapping[str, Any]) -> None:
-    """Note `record` on an image in memory, where `read` finds it as in one opened from its file."""
+    """Add `record` to an image in memory, where `read` finds it as in one opened from its file."""
     image.info.update({KEY: _to_json(record), **_parameters(record)})
 
 
@@ -106,7 +106,7 @@ def _to_json(record: Mapping[str, Any]) -> str:
 
 
 def _parameters(record: Mapping[str, Any]) -> dict[str, str]:
-    """Return the text that AUTOMATIC1111 and its many readers know, with the facts that we have."""
+    """Return the text in the manner of AUTOMATIC1111, which many programs read."""
     prompt = record.get("prompt")
     if not isinstance(prompt, str):
         return {}
@@ -117,7 +117,7 @@ def _parameters(record: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _xmp(older: bytes | None, record: Mapping[str, Any]) -> bytes:
-    """Return an XMP packet with the record in it, and all that an older one says besides."""
+    """Return an XMP packet with the record in it, and everything else that an older one contains."""
     ours = f"{_OPEN}{html.escape(_to_json(record), quote=False)}{_CLOSE}"
     others = _without_record(_decoded(older))
     before, end, after = (others if _END in others else _PACKET).rpartition(_END)
@@ -134,12 +134,12 @@ def _without_record(xmp: str) -> str:
 def _decoded(xmp: bytes | None) -> str:
     try:
         return (xmp or b"").decode()
-    except UnicodeDecodeError:  # XMP in UTF-16 is not to be had in JPEG or WebP
+    except UnicodeDecodeError:  # XMP in JPEG and WebP is UTF-8
         return ""
 
 
 def _fitting_xmp(older: bytes | None, record: Mapping[str, Any]) -> bytes:
-    """Return an XMP packet that one JPEG segment holds; raises ValueError if there is none."""
+    """Return an XMP packet that fits into one JPEG segment; raises ValueError if there is none."""
     whole = _xmp(older, record)
     if len(whole) <= _JPEG_TEXT_LIMIT:
         return whole
@@ -172,7 +172,7 @@ def _text_of_file(data: bytes) -> str | None:
 
 
 def _text_of_info(info: Mapping[Any, Any]) -> str | None:
-    """Return the record's text in what Pillow noted when it opened the file."""
+    """Return the text of the record in the metadata that Pillow read from the file."""
     text, xmp = info.get(KEY), info.get("xmp")
     if isinstance(text, str):
         return text
@@ -180,10 +180,10 @@ def _text_of_info(info: Mapping[Any, Any]) -> str | None:
 
 
 def _text_of_xmp(xmp: bytes | None) -> str | None:
-    # No XML parser: nothing here may be expanded or fetched.
-    _, found, rest = _decoded(xmp).partition("<blockrun:receipt>")
+    # Not an XML parser: nothing here may be expanded or fetched.
+    _, opened, rest = _decoded(xmp).partition("<blockrun:receipt>")
     text, closed, _ = rest.partition("</blockrun:receipt>")
-    return html.unescape(text) if found and closed else None
+    return html.unescape(text) if opened and closed else None
 
 
 def _read_file(path: Path) -> bytes:
