@@ -30,12 +30,13 @@ from blockrun_magic.images.detection import (
     extract_stream,
     is_array,
     is_image_like,
+    is_pil,
     rich_representation,
 )
 from blockrun_magic.images.formats import MAX_FILE_BYTES, MAX_PIXELS, load, open_lazy, too_large
 from blockrun_magic.images.masks import check_mask_shape, mask_from, scale_mask
 from blockrun_magic.images.references import DATA_URI, URL, Subject, find_source, subject_of
-from blockrun_magic.threads import run_cpu
+from blockrun_magic.threads import run_cpu, run_foreign
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -73,7 +74,8 @@ async def read_upload(source: object, fetch: Fetch, *, text: str = "", shrink: b
     """
     subject = subject_of(source, text)
     content = await _fetch(source, fetch)
-    return await run_cpu(_upload, content, subject, shrink=shrink)
+    run = run_cpu if _is_plain(content) else run_foreign
+    return await run(_upload, content, subject, shrink=shrink)
 
 
 async def read_mask(source: object, image: Upload, fetch: Fetch, *, text: str = "") -> Upload:
@@ -84,7 +86,8 @@ async def read_mask(source: object, image: Upload, fetch: Fetch, *, text: str = 
     """
     subject = subject_of(source, text, is_mask=True)
     content = await _fetch(source, fetch)
-    return await run_cpu(_mask, content, image, subject)
+    run = run_cpu if _is_plain(content) else run_foreign
+    return await run(_mask, content, image, subject)
 
 
 def open_source(source: object) -> Image.Image:
@@ -112,6 +115,11 @@ async def _fetch(source: object, fetch: Fetch) -> object:
     shown = display_image_content(source)
     source = source if shown is None else shown
     return await fetch(source) if isinstance(source, str) and URL.match(source) else source
+
+
+def _is_plain(content: object) -> bool:
+    """Return whether reading `content` calls no code of the user's, which may take any time."""
+    return isinstance(content, bytes | bytearray | str | os.PathLike) or is_pil(content)
 
 
 def _local(source: object) -> object:

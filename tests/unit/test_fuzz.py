@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
-import os
 import random
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from blockrun_magic.errors import BlockrunError
 from blockrun_magic.gateway.gateways import gateway_named
@@ -37,20 +34,13 @@ from blockrun_magic.notebook.commands.arguments import parse_arguments, walk
 from blockrun_magic.notebook.commands.registry import COMMANDS
 from blockrun_magic.payments.x402.networks import BASE
 from blockrun_magic.payments.x402.protocol import read_challenge, read_settlement, select_requirements
+from harness.mutation import EXAMPLES, IMAGES, MUTATIONS, chance, mutated
 
 pytestmark = pytest.mark.fuzz
 
-EXAMPLES = int(os.environ.get("EXAMPLES", "0"))
 LINES = 100_000 if EXAMPLES else 3000
-MUTATIONS = max(2000, EXAMPLES) if EXAMPLES else 150
-SEED = random.randrange(2**32) if EXAMPLES else 7  # noqa: S311  for tests
 GATEWAY = gateway_named("base")
 PAYER = "0x" + "12" * 20
-
-
-def chance(name: str) -> random.Random:
-    """Return the random numbers of one test; a failure names them."""
-    return random.Random(f"{SEED} {name}")  # noqa: S311  for tests
 
 
 # -- lines
@@ -169,38 +159,6 @@ def test_no_line_of_a_command_leaves_a_traceback() -> None:
 
 # -- bytes
 
-
-def mutated(data: bytes, numbers: random.Random) -> bytes:
-    """Return `data` with a few changes: bytes, cuts, repetitions, and numbers that lie."""
-    changed = bytearray(data)
-    for _ in range(numbers.randrange(1, 6)):
-        at = numbers.randrange(len(changed) + 1)
-        kind = numbers.randrange(6)
-        if kind == 0 and at < len(changed):
-            changed[at] = numbers.randrange(256)
-        elif kind == 1:
-            del changed[at : at + numbers.randrange(1, 40)]
-        elif kind == 2:
-            changed[at:at] = changed[max(0, at - 30) : at]
-        elif kind == 3:
-            changed[at:at] = numbers.choice(
-                (b"\xff\xff\xff\xff", b"\0\0\0\0", b'"', b"[", b"{", b"NaN", b"\\u0000", b"1e999")
-            )
-        elif kind == 4:
-            del changed[at:]
-        else:
-            changed[at : at + 4] = numbers.randbytes(4)
-    return bytes(changed)
-
-
-def pixels(form: str) -> bytes:
-    """Return a small image of a format."""
-    file = io.BytesIO()
-    Image.linear_gradient("L").resize((40, 30)).convert("RGB").save(file, form)
-    return file.getvalue()
-
-
-IMAGES = {form: pixels(form) for form in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")}
 RECORD = {"prompt": "a cat", "model": "m", "size": "40x30"}
 REQUIREMENTS = {
     "x402Version": 2,

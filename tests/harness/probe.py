@@ -1,0 +1,46 @@
+"""A probe on an event loop: how long it stood still, and how much of that it computed itself."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+__all__ = ["Probe", "probed"]
+
+_TICK = 0.005
+
+
+@dataclass
+class Probe:
+    """The longest time between two steps of the loop: by the clock, and in processor time of its own thread.
+
+    The clock also counts what other processes and threads take; the processor time is the loop's alone.
+    """
+
+    seconds: float = 0.0
+    computing: float = 0.0
+
+    async def watch(self) -> None:
+        """Look at the clocks again and again."""
+        while True:
+            wall, own = time.perf_counter(), time.thread_time()
+            await asyncio.sleep(_TICK)
+            self.seconds = max(self.seconds, time.perf_counter() - wall - _TICK)
+            self.computing = max(self.computing, time.thread_time() - own)
+
+
+@asynccontextmanager
+async def probed() -> AsyncIterator[Probe]:
+    """Watch the loop meanwhile."""
+    probe = Probe()
+    task = asyncio.create_task(probe.watch())
+    await asyncio.sleep(0)
+    try:
+        yield probe
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
