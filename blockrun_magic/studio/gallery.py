@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
@@ -17,7 +17,6 @@ from blockrun_magic.images.formats import decode
 from blockrun_magic.images.store import Store
 from blockrun_magic.payments.ledger.queries import LedgerReader
 from blockrun_magic.payments.ledger.records import ImageFilter, ListedImage, StoredImage
-from blockrun_magic.safejson import read_json
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -33,7 +32,7 @@ _MAX_CHAIN = 60
 _MAX_IMAGES = 100
 _SOURCE = -1
 """The position of an uploaded source, which is not an image of its purchase."""
-_STARRED, _HIDDEN = "starred", "hidden"
+_STARRED, _HIDDEN, _PARENTS = "starred", "hidden", "parents"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,17 +115,33 @@ class ImageIndex:
                 continue
             seen.add(step.entry.key)
             yield step
-            children = self._ledger.listed_images(ImageFilter(source=step.entry.image.file), _MAX_CHAIN)
-            waiting += [
-                Step(child, step.entry.key) for child in children if _first_source(child) == step.entry.image.file
-            ]
+            waiting += [Step(child, step.entry.key) for child in self._children(step.entry)]
+
+    def _children(self, entry: ListedImage) -> list[ListedImage]:
+        linked = [purchase_id for purchase_id, parent in self._links().items() if parent == entry.key]
+        children = {child.key: child for purchase_id in linked for child in self.of_purchase(purchase_id)}
+        for child in self._ledger.listed_images(ImageFilter(source=entry.image.file), _MAX_CHAIN):
+            if _first_source(child) == entry.image.file:
+                children.setdefault(child.key, child)
+        return list(children.values())
 
     def _parent(self, entry: ListedImage) -> ListedImage | None:
+        parent = self._links().get(entry.purchase.id)
+        if parent is not None:
+            return self.find(parent)
         source = _first_source(entry)
         if source is None:
             return None
         found = self._ledger.listed_images(ImageFilter(file=source, until=entry.purchase.purchased_at), 1)
         return found[0] if found else None
+
+    def link(self, purchase_id: str, parent: str) -> None:
+        """Note that a purchase edits the image whose key is `parent`: what is sent is not its very file."""
+        self._change(lambda marks: {**marks, _PARENTS: {**self._links(marks), purchase_id: parent}})
+
+    def _links(self, marks: Mapping[str, Any] | None = None) -> dict[str, str]:
+        links = (self._read_marks() if marks is None else marks).get(_PARENTS)
+        return links if isinstance(links, dict) else {}
 
     # -- pixels
 
@@ -184,29 +199,30 @@ class ImageIndex:
         self._mark(_HIDDEN, key, wanted=wanted)
 
     def _marked(self, mark: str) -> frozenset[str]:
-        return frozenset(self._read_marks().get(mark, ()))
+        keys = self._read_marks().get(mark)
+        return frozenset(key for key in keys if isinstance(key, str)) if isinstance(keys, list) else frozenset()
 
-    def _read_marks(self) -> dict[str, list[str]]:
+    def _read_marks(self) -> dict[str, Any]:
         try:
-            marks = read_json(read_file(self._marks_file, _MAX_MARKS))
+            marks = json.loads(self._marks_file.read_text("utf-8"))
         except (OSError, ValueError):
             return {}
-        if not isinstance(marks, dict):
-            return {}
-        return {
-            name: [key for key in keys if isinstance(key, str)]
-            for name, keys in marks.items()
-            if isinstance(keys, list)
-        }
+        return marks if isinstance(marks, dict) else {}
 
     def _mark(self, mark: str, key: str, *, wanted: bool) -> None:
+        def change(marks: dict[str, Any]) -> dict[str, Any]:
+            keys = [other for other in self._marked(mark) if other != key]
+            return {**marks, mark: sorted([*keys, key] if wanted else keys)}
+
+        self._change(change)
+
+    def _change(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        """Write the marks anew, while no other kernel does; raises StoreError."""
         try:
             self._marks_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with FileLock(self._marks_file.with_suffix(".lock"), timeout=_LOCK_TIMEOUT):
-                marks = self._read_marks()
-                keys = [other for other in marks.get(mark, []) if other != key]
-                marks[mark] = [*keys, key] if wanted else keys
-                write_atomically(self._marks_file, json.dumps(marks).encode(), mode=0o600, durable=False)
+                data = json.dumps(change(self._read_marks())).encode()
+                write_atomically(self._marks_file, data, mode=0o600, durable=False)
         except (OSError, Timeout) as error:
             raise StoreError(
                 f"{self._marks_file} cannot be written: {error}.", "Check free space and permissions, then try again."

@@ -26,6 +26,7 @@ from blockrun_magic.threads import run_cpu, run_io
 if TYPE_CHECKING:
     from blockrun_magic.gateway.request import ImageRequest
     from blockrun_magic.payments.ledger.records import Purchase
+    from blockrun_magic.studio.gallery import ImageIndex
 
 __all__ = ["Jobs", "Made"]
 
@@ -37,7 +38,8 @@ Made = ImageResult | ImageResults
 class Jobs:
     """What the panel is making now.
 
-    `came` is called after each job with what it brought, and `refused` with the error that ended one.
+    `came` is called after each job with what it brought, and `refused` with the error that ended one. `index` notes
+    which image was edited.
     """
 
     def __init__(
@@ -46,7 +48,9 @@ class Jobs:
         dispatcher: Dispatcher,
         came: Callable[[Made | None], Awaitable[None]],
         refused: Callable[[BlockrunError], Awaitable[None]],
+        index: Callable[[], ImageIndex],
     ) -> None:
+        self.index = index
         self.box = widgets.VBox()
         self.box.add_class("brm-jobs")
         self._context = context
@@ -167,6 +171,9 @@ class _Job:
         bind_results(self._context, flags, made.images)
         if flags.save:
             made.save(flags.save)
+        for result in made if isinstance(made, ImageResults) else [made]:
+            if self._order.parent is not None:
+                self._jobs.index().link(result.receipt.purchase_id, self._order.parent)
 
     async def _make(self) -> Made:
         studio, gateway = self._context.session.studio_and_gateway()

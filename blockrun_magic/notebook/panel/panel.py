@@ -57,8 +57,8 @@ class Panel:
         home, prices = blockrun_home(), Prices()
         self.header = Header(context, dispatcher, self._money_changed)
         self.wallet = WalletTab(context, dispatcher, self._money_changed)
-        self.jobs = Jobs(context, dispatcher, self._on_result, self._on_refusal)
         self.images = ImageView(context, dispatcher, prices, self._edit, self._use_settings)
+        self.jobs = Jobs(context, dispatcher, self._on_result, self._on_refusal, self.images.index)
         self.generate = Form("imagegen", context, prices, dispatcher, home)
         self.edit = Form("img2img", context, prices, dispatcher, home)
         self.sources = Sources(context, dispatcher, self.edit.refresh, self._paint)
@@ -134,7 +134,7 @@ class Panel:
         flags, plan = await run_foreign(form.plan)
         if form is self.edit:
             plan = await self.sources.apply_to(plan)
-        return Order(flags, plan, press.agreed)
+        return Order(flags, plan, press.agreed, self.sources.parent if form is self.edit else None)
 
     def _words(self, go: GoButton, press: Press) -> Hashable:
         form = next((form for form in (self.generate, self.edit) if form.offer.button is go), None)
@@ -198,7 +198,7 @@ class Panel:
 
     async def _edit(self, entry: ListedImage, path: Path, paint: bool) -> None:
         self._tabs.selected_index = 1
-        await self.sources.use(str(path), f"{entry.prompt} (from the gallery)", paint=paint)
+        await self.sources.use(str(path), f"{entry.prompt} (from the gallery)", paint=paint, parent=entry.key)
 
     async def _use_settings(self, settings: FileSettings) -> None:
         form = self.generate

@@ -106,6 +106,9 @@ def test_a_chain_has_its_branches(shop: Shop) -> None:
     shop.add("make it winter", "white", source=first)
     shop.add("add a ship", "black", source=night)
     [ship], _ = shop.index.page(ImageFilter(words="ship"), 1)
+    shop.add("make it dusk", "gray", source="0" * 64)
+    [dusk], _ = shop.index.page(ImageFilter(words="dusk"), 1)
+    shop.index.link(dusk.purchase.id, ship.key)
     steps = shop.index.chain(ship)
     keys = {step.entry.key: step.entry.prompt for step in steps}
 
@@ -114,6 +117,7 @@ def test_a_chain_has_its_branches(shop: Shop) -> None:
         ("make it night", "a lighthouse"),
         ("make it winter", "a lighthouse"),
         ("add a ship", "make it night"),
+        ("make it dusk", "add a ship"),
     } == {(step.entry.prompt, keys.get(step.parent or "")) for step in steps}
     before = shop.index.source(ship)
     assert before is not None

@@ -27,11 +27,15 @@ _PAUSE = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What one press buys: the flags, the plan, and the micro-USDC that the button said; None if it said none."""
+    """What one press buys: the flags, the plan, and the micro-USDC that the button said; None if it said none.
+
+    `parent` is the key of the gallery's image that is edited.
+    """
 
     flags: Flags
     plan: RequestPlan
     agreed: int | None
+    parent: str | None = None
 
 
 class Offer:

@@ -62,6 +62,7 @@ class Sources:
         self._changed = changed
         self._painting = painting
         self._sources: list[_Source] = []
+        self.parent: str | None = None
         self._max_images = 1
         self._takes_mask = True
         self._pad: MaskPad | None = None
@@ -178,19 +179,16 @@ class Sources:
 
     # -- adding and removing
 
-    async def use(self, name: str, label: str, *, paint: bool = False) -> None:
+    async def use(self, name: str, label: str, *, paint: bool = False, parent: str | None = None) -> None:
         """Make the image called `name` the only source, shown as `label`; with `paint`, open the painter on it."""
-        while self._sources:
-            await self._remove(self._sources[0])
+        await self._clear()
         await self._add_source(name, label=label)
+        self.parent = parent
         if self._masks_allowed:
             self._mask.value = _PAINT if paint else _NO_MASK
 
     async def _take_uploads(self) -> None:
-        files = self._upload.value
-        if not files:
-            return
-        self._upload.value = ()
+        files, self._upload.value = self._upload.value, ()
         for file in files:
             await self._add_source(str(file["name"]), bytes(file["content"]))
 
@@ -240,6 +238,7 @@ class Sources:
 
     async def _remove(self, source: _Source) -> None:
         if source in self._sources:
+            self.parent = None
             self._sources.remove(source)
             await self._sources_changed()
             close_tree(source.box)
@@ -284,9 +283,12 @@ class Sources:
 
     async def use_data(self, name: str, data: bytes) -> None:
         """Make the bytes of an image file the only source."""
+        await self._clear()
+        await self._add_source(name, data)
+
+    async def _clear(self) -> None:
         while self._sources:
             await self._remove(self._sources[0])
-        await self._add_source(name, data)
 
     def _drop_pad(self) -> None:
         self.pad_box.children = ()

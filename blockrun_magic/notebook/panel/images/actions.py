@@ -136,12 +136,12 @@ class Actions:
         if not text:
             raise FlagError("The field is empty.", "Write what to change, such as: make it night.")
         flags = self._flags(text)
-        return Order(flags, await run_io(self._plan, flags), agreed)
+        return Order(flags, await run_io(self._plan, flags), agreed, self.entry.key if self.entry else None)
 
     async def variation(self, agreed: int | None) -> Order:
         """Return the order of a variation."""
         flags = self._vary_flags()
-        return Order(flags, await run_io(self._plan, flags), agreed)
+        return Order(flags, await run_io(self._plan, flags), agreed, self.entry.key if self.entry else None)
 
     @property
     def words(self) -> str:
