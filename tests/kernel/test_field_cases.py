@@ -239,3 +239,46 @@ def test_price_takes_a_model(kernel: Kernel) -> None:
     assert "flux" in made(kernel, "%blockrun price flux").text
     assert "UsageError" == kernel.run("%blockrun price flux grok").error_name
     assert "RequestError" == kernel.run("%blockrun price fluxx").error_name
+
+
+def test_a_refusal_says_what_is_true_about_the_money(kernel: Kernel) -> None:
+    """A refused image is not called free while its sum can still be charged: it is at risk, and listed."""
+    cell = kernel.run(f"%imagegen {SMALL} practice:403 something refused")
+    shown = made(kernel, "%blockrun")
+
+    assert "ContentPolicyViolation" == cell.error_name
+    assert "Nothing was charged" not in "".join(cell.error)
+    assert "$0.01575" in "".join(cell.error)
+    assert "at risk" in shown.text
+
+
+def test_a_batch_advises_what_fits_its_failures(kernel: Kernel) -> None:
+    """A policy refusal is not to be run again as it is; a failure of the gateway is."""
+    refused = made(kernel, f"%%imagegen --each {SMALL}\na quiet lake\npractice:403 no")
+
+    assert "run the cell again" not in refused.text
+    assert "why it failed" in refused.text
+
+
+def test_practice_names_the_words_that_it_does_not_draw(kernel: Kernel) -> None:
+    """A learner sees that practice, not the model, left something out; known words are not listed."""
+    text = made(kernel, f"%imagegen {SMALL} a teapot and a red fox").text
+
+    assert "teapot" in text.split("draw:")[-1]
+    assert "fox" not in text.split("draw:")[-1]
+
+
+def test_a_gallery_finds_stars_models_and_days(kernel: Kernel) -> None:
+    """Four images of a request are one row; stars, models and days narrow the list."""
+    made(kernel, f"%imagegen {SMALL} -n 4 --as quartet a castle for the gallery")
+    made(kernel, "q = quartet[0]\n%blockrun star q")
+    starred = made(kernel, "%blockrun history --starred")
+
+    assert 4 == starred.html.count("<img ")
+    assert "castle for the gallery" in starred.text
+    assert 4 == made(kernel, "%blockrun history gallery --day=today --model cogview").html.count("<img ")
+    assert 0 == made(kernel, "%blockrun history gallery --day=2020-01-01").html.count("<img ")
+    assert 0 == made(kernel, "%blockrun history gallery --model flux").html.count("<img ")
+    assert "--as quartet" in made(kernel, "%blockrun reuse q").text
+    made(kernel, "%blockrun star q --off")
+    assert 0 == made(kernel, "%blockrun history gallery --starred").html.count("<img ")

@@ -13,7 +13,7 @@ from blockrun_magic.errors import UsageError
 from blockrun_magic.notebook.cells.rerun import cell_notes, cell_of, set_star
 from blockrun_magic.notebook.commands.arguments import Argument, Arguments, Command
 from blockrun_magic.notebook.context import Context
-from blockrun_magic.notebook.display.cards import Card, Message, format_amount
+from blockrun_magic.notebook.display.cards import Card, Message, Preformatted, format_amount
 from blockrun_magic.notebook.display.gallery import GalleryRow, gallery_card
 from blockrun_magic.notebook.display.thumbnails import thumbnail
 from blockrun_magic.text import quoted
@@ -52,7 +52,7 @@ def reuse(context: Context, arguments: Arguments) -> Card:
     purchase = _purchase_of(context, studio, arguments["IMAGE|ID"])
     text, note = cell_of(context, studio, purchase, cell_notes(blockrun_home()).get(purchase.id, {}))
     context.shell.set_next_input(text)
-    return Message(f"{text}\n{note}".strip())
+    return Preformatted(f"{text}\n{note}".strip())
 
 
 def star(context: Context, arguments: Arguments) -> Card:

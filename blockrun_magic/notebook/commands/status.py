@@ -84,13 +84,13 @@ def _next_steps(gateway: Gateway, balance: int | None, at_risk: int) -> list[str
         try:
             wallet_for(gateway)
         except WalletMissing:
-            return ["%blockrun wallet create makes a wallet; %blockrun use practice is free."]
+            return ["`%blockrun wallet create` makes a wallet; `%blockrun use practice` is free."]
         except WalletError as error:
             return [error.hint]
         if balance == 0 and gateway.realm != "practice":
-            steps.append(f"%blockrun wallet qr shows where to send {gateway.money}.")
+            steps.append(f"`%blockrun wallet qr` shows where to send {gateway.money}.")
     if at_risk:
-        steps.append("%blockrun jobs checks what became of the money at risk.")
+        steps.append("`%blockrun jobs` checks what became of the money at risk.")
     return steps
 
 

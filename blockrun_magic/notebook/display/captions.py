@@ -161,7 +161,8 @@ def _summary(results: ImageResults, count: int, note: str) -> str:
         sentences.append(f"{failed} failed; run the cell again for {again} of them, and change the other requests.")
     elif failed:
         sentences.append(f"{failed} failed, and would fail again: change {'its request' if failed == 1 else 'them'}.")
-    return " ".join([*sentences, note]).strip()
+    drawn = _practice_note(realm, " ".join(result.prompt for result in results))
+    return " ".join([*sentences, *drawn, note]).strip()
 
 
 def _cost_words(result: ImageResult) -> str:

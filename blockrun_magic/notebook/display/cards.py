@@ -6,14 +6,28 @@ and dark, because the sanitizer of an untrusted notebook drops `currentColor`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
 from blockrun_magic.payments.money import format_usd
 
-__all__ = ["Bars", "Card", "CardGroup", "Message", "Preformatted", "Table", "bar", "format_amount", "short", "to_html"]
+__all__ = [
+    "Bars",
+    "Card",
+    "CardGroup",
+    "Message",
+    "Preformatted",
+    "Table",
+    "bar",
+    "format_amount",
+    "short",
+    "to_html",
+    "with_code",
+]
 
+_CODE = re.compile(r"`([^`\n]{1,200})`")
 _QUIET = "font-size:0.9em;opacity:0.8"
 _BAR = "min-width:2px;height:12px;background:#5b8def;border-radius:2px"
 
@@ -36,7 +50,7 @@ class Message(Card):
     """A few lines of plain words."""
 
     def __init__(self, text: str) -> None:
-        lines = "<br>".join(to_html(line) for line in text.splitlines())
+        lines = "<br>".join(with_code(line) for line in text.splitlines())
         super().__init__(text, f'<div style="{_QUIET}">{lines}</div>')
 
 
@@ -87,7 +101,7 @@ def _table_html(header: Sequence[str], rows: Sequence[Sequence[str]], title: str
         return f"<tr>{''.join(styled)}</tr>"
 
     above = f"<div><b>{to_html(title)}</b></div>" if title else ""
-    below = f'<div style="{_QUIET}">{to_html(note)}</div>' if note else ""
+    below = f'<div style="{_QUIET}">{with_code(note)}</div>' if note else ""
     body = "".join(row_of(cells, "td") for cells in rows)
     head = row_of(header, "th") if any(header) else ""
     return f"<div>{above}<table>{head}{body}</table>{below}</div>"
@@ -96,6 +110,11 @@ def _table_html(header: Sequence[str], rows: Sequence[Sequence[str]], title: str
 def to_html(text: str) -> str:
     """Return `text` as HTML; JupyterLab would read what stands between two dollars of one element as a formula."""
     return escape(text).replace("$", "<span>$</span>")
+
+
+def with_code(text: str) -> str:
+    """Return `text` as HTML, what is between backticks as code."""
+    return _CODE.sub(r"<code>\1</code>", to_html(text))
 
 
 def format_amount(micros: int, realm: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from blockrun_magic.notebook.display.cards import Card, to_html
+from blockrun_magic.notebook.display.cards import Card, to_html, with_code
 from blockrun_magic.payments.money import format_usd
 
 __all__ = ["Overview", "Spend", "overview_card"]
@@ -55,13 +55,13 @@ def overview_card(overview: Overview) -> Card:
     drawn = {each.label: _html_bar(each) for each in overview.spend}
     body = "".join(
         f'<tr><td style="{_LEFT}">{to_html(name)}</td>'
-        f'<td style="{_RIGHT}">{drawn.get(name, "")}{to_html(value)}</td></tr>'
+        f'<td style="{_RIGHT}">{drawn.get(name, "")}{with_code(value)}</td></tr>'
         for name, value in rows
     )
-    steps = "".join(f"<div><b>Next:</b> {to_html(step)}</div>" for step in overview.steps)
+    steps = "".join(f"<div><b>Next:</b> {with_code(step)}</div>" for step in overview.steps)
     html = (
         f'<div><span style="{_BADGE};background:{color}">{kind}</span><table>{body}</table>{steps}'
-        '<div style="font-size:0.9em;opacity:0.8">`%blockrun help` lists all commands.</div></div>'
+        '<div style="font-size:0.9em;opacity:0.8"><code>%blockrun help</code> lists all commands.</div></div>'
     )
     return Card(text, html)
 

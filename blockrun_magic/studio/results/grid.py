@@ -24,6 +24,8 @@ _MAX_BYTES = 44_000
 _SIDES = ((2, 512), (4, 448), (9, 352), (25, 256), (MAX_CELLS, 176))
 """The longest side of an image by the number of images."""
 _MAX_SHOWN = 320
+_SQUARE = 4
+"""So many are shown two by two."""
 _TEXT = "font-size:0.85em;line-height:1.35;text-align:left;overflow-wrap:anywhere"
 _QUIET = f"{_TEXT};opacity:0.75"
 _FAILED = "border:1px solid #8a8a8a;border-radius:4px;padding:8px;box-sizing:border-box"
@@ -75,7 +77,8 @@ def grid_html(cells: Sequence[GridCell], side: int, form: str = "jpeg") -> str:
         return _table(cells, axes, side, form)
     names = varying(facets)
     shown = "".join(_cell(cell, names, side, form) for cell in cells)
-    return f'<div style="display:flex;flex-wrap:wrap;gap:14px;align-items:flex-start">{shown}</div>'
+    square = f";max-width:{2 * (min(side, _MAX_SHOWN) + 6) + 20}px" if len(cells) == _SQUARE else ""
+    return f'<div style="display:flex;flex-wrap:wrap;gap:14px;align-items:flex-start{square}">{shown}</div>'
 
 
 def _table(cells: Sequence[GridCell], axes: tuple[str, str], side: int, form: str) -> str:
