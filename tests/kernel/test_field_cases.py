@@ -282,3 +282,14 @@ def test_a_gallery_finds_stars_models_and_days(kernel: Kernel) -> None:
     assert "--as quartet" in made(kernel, "%blockrun reuse q").text
     made(kernel, "%blockrun star q --off")
     assert 0 == made(kernel, "%blockrun history gallery --starred").html.count("<img ")
+
+
+def test_the_magics_need_no_ipywidgets(tmp_path: Path) -> None:
+    """Where ipywidgets is missing or old, as in Colab, cells and commands work all the same."""
+    with PracticeServer() as server, running_kernel(tmp_path, {"BLOCKRUN_PRACTICE_URL": server.url}) as kernel:
+        made(kernel, "import sys; sys.modules['ipywidgets'] = sys.modules['anywidget'] = None")
+        made(kernel, "%load_ext blockrun_magic\n%blockrun use practice")
+        cell = made(kernel, f"%imagegen {SMALL} -n 2 a fox")
+        made(kernel, "%blockrun\n%blockrun history\n%blockrun models")
+
+    assert 1 == len(cell.pictures)
