@@ -19,7 +19,6 @@ _BLOCK = max(20, _STORIES // 40)
 _FIRST = [int(_ONE)] if _ONE else range(0, _STORIES, _BLOCK)
 
 
-@pytest.mark.xfail(strict=False, reason="the ledger counts one payload of an authorization only, so far")
 @pytest.mark.parametrize("first", _FIRST)
 def test_no_story_costs_more_than_it_should(first: int, tmp_path: Path) -> None:
     """At most one payment for a take, no sum that the ledger does not count, no limit passed, only errors of ours."""
