@@ -53,19 +53,20 @@ class Ours:
         from blockrun_magic.payments.wallets.evm import Wallet
         from blockrun_magic.payments.x402.networks import BASE
         from blockrun_magic.studio import Studio
+        from blockrun_magic.studio.services import Wallets, purchase_services
 
         self._run = asyncio.Runner().run
         wallet = Wallet.from_key(KEY, "a benchmark")
         # Nothing outside this machine is asked for the wallet's balance.
         self.gateway = Gateway("base", f"{url}/api", (replace(BASE, rpc_urls=()),))
         folder = folder / secrets.token_hex(4)
-        self.studio = Studio(
+        services = purchase_services(
             client=Client(),
             ledger=Ledger(folder / "magic" / "ledger.sqlite", "bench"),
             store=Store(folder / "pictures"),
-            wallet_for=lambda _: wallet,
-            locks=folder / "locks",
+            wallets=Wallets(lambda _: wallet),
         )
+        self.studio = Studio(services, folder / "locks")
         # No cap stands in the way of hundreds of images.
         self.studio.ledger.set_caps(session=10**9, day=10**9)
 

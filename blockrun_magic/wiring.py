@@ -10,10 +10,11 @@ import secrets
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from blockrun_magic.errors import LedgerError, Money, UsageError
+from blockrun_magic.errors import LedgerError, Money, StoreError, UsageError
 from blockrun_magic.payments.secrets import RedactedEnviron
 
 if TYPE_CHECKING:
@@ -111,18 +112,30 @@ def open_studio(environ: Mapping[str, str] = ENVIRON) -> Studio:
     from blockrun_magic.payments.ledger.ledger import Ledger
     from blockrun_magic.payments.wallets.api_key import find_api_key
     from blockrun_magic.studio import Studio
+    from blockrun_magic.studio.services import Wallets, purchase_services
 
     folder = blockrun_home(environ) / "magic"
-    return Studio(
+    ledger = Ledger(folder / "ledger.sqlite", process_session())
+    ledger.guards.append(partial(_forbid_in_cache_mode, environ))
+    services = purchase_services(
         client=Client(),
-        ledger=Ledger(folder / "ledger.sqlite", process_session()),
+        ledger=ledger,
         store=Store(folder / "pictures"),
-        wallet_for=lambda gateway: wallet_for(gateway, environ),
-        api_key=lambda: find_api_key(environ, Path.home()),
-        locks=folder / "locks",
+        wallets=Wallets(lambda gateway: wallet_for(gateway, environ), lambda: find_api_key(environ, Path.home())),
         catalogs=folder / "catalogs",  # the name on disk  codespell:ignore catalogs
-        usage_logs=Path.home() / ".openclaw" / "blockrun" / "logs",
     )
+    return Studio(services, folder / "locks", Path.home() / ".openclaw" / "blockrun" / "logs")
+
+
+def _forbid_in_cache_mode(environ: Mapping[str, str], _realm: str) -> None:
+    """Raise StoreError while only stored images may be used: for cells, scripts, `resume` and the panel alike."""
+    notebook = current_notebook()
+    if environ.get("BLOCKRUN_CACHE_ONLY", "") not in ("", "0") or (notebook is not None and notebook.is_cache_only()):
+        raise StoreError(
+            "Only stored images may be used here.",
+            "Unset BLOCKRUN_CACHE_ONLY, or set `%config BlockrunMagics.cache_only = False`, to buy images.",
+            Money.nothing_signed(),
+        )
 
 
 def wallet_for(gateway: Gateway, environ: Mapping[str, str] = ENVIRON) -> Wallet | SolanaWallet:

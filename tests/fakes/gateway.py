@@ -45,6 +45,7 @@ from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.payments.x402.networks import PRACTICE, Network
 from blockrun_magic.studio import RetryPolicy, Studio
+from blockrun_magic.studio.services import Wallets, purchase_services
 
 PAYEE = "0x" + "5a" * 20
 QUICK = RetryPolicy(attempts=3, first_wait=0.01, longest_wait=0.05, poll_every=0.01, poll_at_most_every=0.02)
@@ -675,16 +676,16 @@ async def studio_over(
     ledger._connection.execute("PRAGMA synchronous = OFF")
     with mock.patch.object(ssl, "create_default_context", _tls_context):
         client = Client(timeouts or Timeouts(connect=5, answer=20, image=20))
-    studio = Studio(
+    services = purchase_services(
         client=client,
         ledger=ledger,
         store=Store(folder / "pictures"),
-        wallet_for=lambda _: purse,
-        locks=folder / "locks",
-        patience=patience,
+        wallets=Wallets(lambda _: purse, more.get("api_key")),
+        catalogs=more.get("catalogs"),
+        retry=patience,
         clock=clock,
-        **more,
     )
+    studio = Studio(services, folder / "locks", more.get("usage_logs"))
     try:
         yield studio
     finally:

@@ -33,6 +33,7 @@ from blockrun_magic.images.store import Store
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.studio import Options, RetryPolicy, Studio
+from blockrun_magic.studio.services import Wallets, purchase_services
 
 __all__ = ["Job", "Nursery", "Run", "cells", "nursery", "payer_of", "practice_gateway", "settlements_of"]
 
@@ -203,14 +204,14 @@ def _count_steps(fatal: str) -> list[str]:
 
 async def _run_cells(job: Job) -> list[dict[str, Any]]:
     folder, wallet = Path(job.folder), payer_of(job.payer)
-    studio = Studio(
+    services = purchase_services(
         client=Client(),
         ledger=Ledger(folder / "ledger.sqlite", job.session),
         store=Store(folder / "pictures"),
-        wallet_for=lambda _: wallet,
-        locks=folder / "locks",
-        patience=_BRISK,
+        wallets=Wallets(lambda _: wallet),
+        retry=_BRISK,
     )
+    studio = Studio(services, folder / "locks")
     requests, options = cells(), Options(fresh=job.fresh)
 
     async def one(number: int) -> dict[str, Any]:

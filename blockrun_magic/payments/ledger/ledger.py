@@ -43,12 +43,24 @@ class Ledger(PurchaseLedger):
         if self.was_empty and any(path.parent.glob("pictures/[0-9a-f][0-9a-f]/*")):
             self.set_setting(_LOST, "1")
 
+    def check_guards(self, realm: str) -> None:
+        """Raise the error of a mode that forbids spending money of `realm`, or that of a lost ledger."""
+        for guard in self.guards:
+            guard(realm)
+        if realm == _REAL and self.setting(_LOST):
+            self.set_setting(_LOST, "")
+            raise LedgerError(
+                f"The ledger {self.path} is empty, but images were bought before: it was lost or replaced.",
+                "Restore it from a backup, or run this again to continue with the empty one.",
+                Money.nothing_signed(),
+            )
+
     def hold(self, realm: str, amount: int) -> int:
         """Hold `amount` micro-USDC of the limits for a batch, and return the hold's id.
 
         The batch's payments are then reserved out of it. It ends with this process at the latest. Raises BudgetError.
         """
-        self._check_guards(realm)
+        self.check_guards(realm)
         now = self.clock()
         with self._reserving() as connection:
             check_caps(amount, self._usage(connection, realm, now), counters.read_caps(connection))
@@ -79,7 +91,7 @@ class Ledger(PurchaseLedger):
         list price. One transaction over all kernels looks for an open payment of the purchase and checks the limits.
         Raises PaymentOutcomeUnknown for an open payment, BudgetError, or what a guard raises; then nothing is reserved.
         """
-        self._check_guards(purchase.realm)
+        self.check_guards(purchase.realm)
         now = self.clock()
         with self._reserving() as connection:
             self._check_no_open_payment(connection, purchase.id)
@@ -213,17 +225,6 @@ class Ledger(PurchaseLedger):
         return self.payment(payment_id)
 
     # -- the inside
-
-    def _check_guards(self, realm: str) -> None:
-        for guard in self.guards:
-            guard(realm)
-        if realm == _REAL and self.setting(_LOST):
-            self.set_setting(_LOST, "")
-            raise LedgerError(
-                f"The ledger {self.path} is empty, but images were bought before: it was lost or replaced.",
-                "Restore it from a backup, or run this again to continue with the empty one.",
-                Money.nothing_signed(),
-            )
 
     @contextmanager
     def _reserving(self) -> Iterator[sqlite3.Connection]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blockrun_magic.errors import LessonError, StoreError
+from blockrun_magic.errors import LessonError, Money, StoreError
 from blockrun_magic.files import read_bounded, read_file, write_atomically
 from blockrun_magic.images.formats import decode
 from blockrun_magic.images.media_types import media_type_of
@@ -215,3 +215,24 @@ def _entry(result: ImageResult) -> dict[str, Any]:
             for kept in result.stored
         ],
     }
+
+
+def answer_from(lessons: Sequence[Lesson], digest: str, take: int | None, *, fresh: bool) -> ImageResult | None:
+    """Return what one of `lessons` has for a request, or None; raises LessonError where only lessons may answer."""
+    for lesson in () if fresh else lessons:
+        found = lesson.take_of(digest, take)
+        if found is not None:
+            return lesson.answer(digest, found)
+    check_strict(lessons)
+    return None
+
+
+def check_strict(lessons: Sequence[Lesson]) -> None:
+    """Raise LessonError when one of `lessons` makes no images of its own."""
+    strict = next((lesson for lesson in lessons if lesson.strict), None)
+    if strict is not None:
+        raise LessonError(
+            f"The lesson {strict.name} has no image for this cell, and makes no others.",
+            "Run the cell as it was handed out, or `%blockrun lesson close` to make images of your own.",
+            Money.nothing_signed(),
+        )

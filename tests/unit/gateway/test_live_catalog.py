@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blockrun_magic.errors import GatewayUnreachable, InvalidResponse, Money, RequestRejected, WalletMissing
+from blockrun_magic.errors import Fate, GatewayUnreachable, InvalidResponse, RequestRejected, WalletMissing
 from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
 from blockrun_magic.gateway.catalog.remote import overlay, read_models, to_record
 from blockrun_magic.gateway.gateways import Gateway, gateway_at, gateway_named, practice_at
@@ -232,7 +232,7 @@ def test_a_picture_asks_for_no_list(tmp_path: Path, account: Account) -> None:
 
     _in_studio(tmp_path, make)
 
-    assert {"/v1/images/generations"} == {path for path, _ in account.shown if path.startswith("/v1/")}
+    assert {"/v1/credits", "/v1/images/generations"} == {path for path, _ in account.shown if path.startswith("/v1/")}
     assert [] == list((tmp_path).glob("catalogs/*"))
 
 
@@ -369,7 +369,7 @@ def test_an_accounts_list_needs_its_key(tmp_path: Path) -> None:
 
 
 def test_a_delisted_model_is_named_with_those_that_are_served(tmp_path: Path, account: Account) -> None:
-    """A 400 for one asks for the list, once, and names the served models; nothing was charged."""
+    """A 400 for one asks for the list, once, and names the served models."""
     flux = replace(_HERON, model="black-forest/flux-1.1-pro")
 
     async def make(studio: Studio) -> None:
@@ -379,7 +379,8 @@ def test_a_delisted_model_is_named_with_those_that_are_served(tmp_path: Path, ac
         assert "account" in caught.value.message
         assert "black-forest/flux-1.1-pro" in caught.value.message
         assert "nano-banana" in caught.value.hint
-        assert Money.not_charged() == caught.value.money
+        assert caught.value.money is not None
+        assert Fate.UNKNOWN is caught.value.money.fate  # an account's word on money is a note
 
     _in_studio(tmp_path, make)
 

@@ -18,6 +18,7 @@ from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.wallets.evm import practice_wallet
 from blockrun_magic.practice.server.server import PracticeServer
 from blockrun_magic.studio import BatchProgress, ImageResults, Options, RetryPolicy, Studio, make_all
+from blockrun_magic.studio.services import Wallets, purchase_services
 
 COGVIEW = 15_750
 
@@ -45,14 +46,14 @@ def batch(
     async def work() -> ImageResults:
         ledger = Ledger(folder / "magic" / "ledger.sqlite", "session")
         async with Client() as client:
-            studio = Studio(
+            services = purchase_services(
                 client=client,
                 ledger=ledger,
                 store=Store(folder / "pictures"),
-                wallet_for=lambda _: practice_wallet(),
-                locks=folder / "locks",
-                patience=RetryPolicy(attempts=2, first_wait=0.01, poll_every=0.02),
+                wallets=Wallets(lambda _: practice_wallet()),
+                retry=RetryPolicy(attempts=2, first_wait=0.01, poll_every=0.02),
             )
+            studio = Studio(services, folder / "locks")
             try:
                 return await make_all(studio, requests, gateway, options or Options(), progress, jobs)
             finally:

@@ -1,0 +1,106 @@
+"""Services that every purchase uses, opened once and handed to the studio."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from blockrun_magic.errors import BlockrunError, WalletError, WalletMissing
+from blockrun_magic.gateway.catalog.cache import CatalogCache
+from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
+from blockrun_magic.gateway.chain.account import account_credit
+from blockrun_magic.gateway.chain.status import Balance, balance
+from blockrun_magic.gateway.clawrouter import clawrouter_health
+from blockrun_magic.gateway.client import Client
+from blockrun_magic.gateway.gateways import Gateway, Payer
+from blockrun_magic.images.store import Store
+from blockrun_magic.payments.ledger.ledger import Ledger
+from blockrun_magic.payments.secrets import SecretHeaders
+from blockrun_magic.payments.wallets.api_key import ApiKey
+from blockrun_magic.payments.wallets.evm import Wallet
+from blockrun_magic.payments.wallets.solana import SolanaWallet
+from blockrun_magic.studio.payment.retry import RetryPolicy
+
+__all__ = ["PurchaseServices", "Wallets", "balance_of", "purchase_services"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wallets:
+    """The keys that pay: a wallet where we sign, an API key at an account. Both raise WalletError when missing."""
+
+    wallet_for: Callable[[Gateway], Wallet | SolanaWallet]
+    api_key: Callable[[], ApiKey] | None = None
+
+    def check(self, gateway: Gateway) -> None:
+        """Raise WalletError when there is no key to pay with at `gateway`, or it stays locked; nothing is sent."""
+        if gateway.paid_by is Payer.SIGNATURE:
+            self.wallet_for(gateway).unlock()
+        else:
+            self.headers(gateway)
+
+    def prepare(self, gateway: Gateway) -> None:
+        """Load what the first signature needs; a wallet that cannot be used says so when it has to pay."""
+        with suppress(BlockrunError):
+            self.wallet_for(gateway).prepare()
+
+    def headers(self, gateway: Gateway) -> SecretHeaders:
+        """Return the headers that authorize a request where we do not sign: an account's key, else none."""
+        if gateway.paid_by is not Payer.CREDIT:
+            return SecretHeaders()
+        if self.api_key is None:
+            raise WalletMissing("There is no API key to pay with.", "Open the studio with one.")
+        return self.api_key().headers()
+
+
+@dataclass(frozen=True, slots=True)
+class PurchaseServices:
+    """Client, ledger, store, wallets and catalogs; `clock` returns Unix seconds."""
+
+    client: Client
+    ledger: Ledger
+    store: Store
+    wallets: Wallets
+    catalogs: CatalogCache
+    retry: RetryPolicy
+    clock: Callable[[], float]
+
+
+def purchase_services(
+    *,
+    client: Client,
+    ledger: Ledger,
+    store: Store,
+    wallets: Wallets,
+    catalogs: Path | None = None,
+    retry: RetryPolicy | None = None,
+    clock: Callable[[], float] = time.time,
+) -> PurchaseServices:
+    """Return the services over `client`, `ledger` and `store`; `catalogs` is the folder for live catalogs."""
+    cache = CatalogCache(client, SNAPSHOT, catalogs, clock, wallets.headers)
+    return PurchaseServices(client, ledger, store, wallets, cache, retry or RetryPolicy(), clock)
+
+
+async def balance_of(services: PurchaseServices, gateway: Gateway) -> Balance | None:
+    """Return the balance of the wallet or account that pays at `gateway`, or None when nobody can say."""
+    if gateway.paid_by is Payer.PROXY:
+        health = await clawrouter_health(services.client, gateway, full=True)
+        known = None if health is None else health.balance
+        return None if known is None else Balance(known, "ClawRouter, of its own wallet")
+    if gateway.paid_by is Payer.CREDIT:
+        try:
+            headers = services.wallets.headers(gateway)
+        except WalletError:
+            return None
+        credit = await account_credit(services.client, gateway, headers)
+        if credit is None:
+            return None
+        blocked = f" (blocked: {credit.blocked})" if credit.blocked else ""
+        return Balance(credit.remaining, f"the account{blocked}")
+    if not gateway.can("balance"):
+        return None
+    address = await asyncio.to_thread(lambda: services.wallets.wallet_for(gateway).address)
+    return await balance(services.client, gateway, address)
