@@ -14,6 +14,7 @@
 #   make bench  measure the speed, beside other clients
 #   make docs   the documentation as a site in build/docs, without the network
 #   make notebooks  run all notebooks on the practice gateway and store their outputs
+#   make peers  buy from the newest x402 servers of npm, with the official verifier (needs Node)
 #   make release    build dist/ and test the wheel
 #   make clean  remove everything that was installed or built
 
@@ -34,7 +35,7 @@ WALLETS := -u BLOCKRUN_WALLET_KEY -u BASE_CHAIN_WALLET_KEY -u SOLANA_WALLET_KEY 
 AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DELETE_ON_ERROR:
-.PHONY: demo check test lint types unit fuzz soak bench docs lab notebooks release clean
+.PHONY: demo check test lint types unit fuzz soak peers bench docs lab notebooks release clean
 
 demo: .make/demo
 	$(BIN)/python notebooks/demo.py
@@ -91,6 +92,13 @@ release: .make/test .make/release
 # A separate home and no key from the environment: no cell can spend real money.
 lab: .make/lab
 	env $(WALLETS) BLOCKRUN_HOME="$(CURDIR)/build/lab-home" $(BIN)/python -m jupyterlab $(AS_ROOT) notebooks
+
+# The newest x402 servers and SDK from npm as gateways and wallets; needs Node.js. Their install scripts do not run.
+peers: .make/test
+	mkdir -p build/peers
+	cp tests/peers/*.mjs tests/peers/package.json build/peers/
+	npm --prefix build/peers install --silent --no-audit --no-fund --ignore-scripts --no-package-lock
+	$(BIN)/pytest tests/peers tests/unit/studio/test_peers.py tests/unit/payments/test_official_x402.py
 
 clean:
 	rm -rf .venv node_modules .make build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

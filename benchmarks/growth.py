@@ -63,7 +63,7 @@ def store_of(root: Path, count: int) -> tuple[Store, list[str]]:
 
 
 def growth() -> Figures:
-    """Milliseconds to read the books with a million receipts, and to find one of 100,000 pictures."""
+    """Milliseconds to read the books with a million receipts, and to find one of 100,000 images."""
     found: Figures = {}
     with tempfile.TemporaryDirectory() as folder:
         ledger = ledger_of(Path(folder) / "ledger.sqlite", 1_000_000)
@@ -79,7 +79,7 @@ def growth() -> Figures:
         store, names = store_of(Path(folder) / "pictures", 100_000)
         picks = iter(names)
         found |= row(
-            "ms to read one of 100,000 kept pictures",
+            "ms to read one of 100,000 stored images",
             {Ours.name: _times(lambda: store.get(next(picks), "image/png"))},
             1000,
         )

@@ -35,10 +35,10 @@ _MAX_DIFFERENCE = 2
 
 
 def to_upload(image: Image.Image, *, photo: bool = False) -> Upload:
-    """Return an eight-bit image as an upload that is named by its mode, size and pixels.
+    """Return an eight-bit image as an upload.
 
-    It is a PNG. A `photo`, which was a JPEG before, becomes a JPEG again above four megapixels, and so does a PNG
-    that would have more than 30 MB (a WebP if it is transparent).
+    It is a PNG, and named by its mode, size and pixels. A `photo`, which was a JPEG before, becomes a JPEG again above
+    four megapixels, and so does a PNG that would have more than 30 MB (a WebP if it is transparent).
     """
     pixels = hashlib.sha256(f"{image.mode} {image.width}x{image.height}\n".encode())
     pixels.update(image.tobytes())
@@ -48,9 +48,10 @@ def to_upload(image: Image.Image, *, photo: bool = False) -> Upload:
         data = _encoded(image, "PNG", compress_level=3)
         if len(data) <= MAX_UPLOAD_BYTES:
             return Upload(data, "image/png", digest)
+    # Named by their bytes: read back, a lossy file has other pixels, and it has to be the same request.
     if image.mode == "RGBA":
-        return Upload(_encoded(image, "WEBP", quality=_QUALITY, method=2), "image/webp", digest)
-    return Upload(_encoded(image, "JPEG", quality=_QUALITY, subsampling=0), "image/jpeg", digest)
+        return Upload.from_file_bytes(_encoded(image, "WEBP", quality=_QUALITY, method=2), "image/webp")
+    return Upload.from_file_bytes(_encoded(image, "JPEG", quality=_QUALITY, subsampling=0), "image/jpeg")
 
 
 def unconverted(content: bytes, image: Image.Image) -> Upload | None:

@@ -131,13 +131,16 @@ class Session:
                 self.bridge.submit(studio.reconcile(gateway))
         return studio, gateway
 
-    def use(self, name: str, why: str | None = None) -> Gateway:
+    def use(self, name: str, why: str | None = None, *, reset_book: bool = False) -> Gateway:
         """Send requests to the gateway `name` from now on, and return it; raises BlockrunError.
 
         `why` says how it came to be chosen, unless the user named it. A gateway that cannot be used stays chosen:
-        cells fail with the same error, and nothing is bought elsewhere.
+        cells fail with the same error, and nothing is bought elsewhere. With `reset_book`, practice starts on a new
+        ledger.
         """
         self._chosen = (name, why or f"chosen with `%blockrun use {name}`")
+        if reset_book:
+            self.practice(reset=True)
         return self.gateway_named(name)
 
     def gateway_named(self, name: str) -> Gateway:

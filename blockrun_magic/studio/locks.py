@@ -14,6 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from blockrun_magic.errors import LedgerError, Money
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.records import Purchase
 from blockrun_magic.payments.ledger.states import State
@@ -106,14 +107,22 @@ class PurchaseLocks:
         return here and not lost and all(p.state not in (stuck if p.prepaid else {State.UNKNOWN}) for p in payments)
 
     def _lock(self, realm: str, digest: str, take: int) -> FileLock:
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         name = hashlib.sha256(f"{realm} {digest} {take}".encode()).hexdigest()[:32]
         return FileLock(self._folder / f"{name}.lock", thread_local=False)
 
 
 def _try(lock: FileLock) -> bool:
+    """Return whether the lock is ours now; raises LedgerError where the file system allows no lock."""
+    path = Path(lock.lock_file)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock.acquire(timeout=0)
     except Timeout:
         return False
+    except (OSError, NotImplementedError) as error:
+        raise LedgerError(
+            f"The lock file {path} cannot be used: {getattr(error, 'strerror', None) or error}.",
+            f"Check the owner and the permissions of {path.parent}, or set BLOCKRUN_HOME to a folder on a local disk.",
+            Money.nothing_sent(),
+        ) from error
     return True

@@ -246,3 +246,48 @@ def test_a_click_is_small_and_so_is_the_saved_notebook(browser: Browser, lab: Se
         assert 0 < pressed < 2_000
         assert len(json.dumps([outputs, saved["metadata"]])) < 20_000
         assert "image/" not in json.dumps(outputs)
+
+
+PAINTER = """import blockrun_magic
+from PIL import Image, ImageDraw
+source = Image.new("RGB", (400, 200), "black")
+ImageDraw.Draw(source).rectangle((0, 0, 99, 199), fill="white")
+pad = blockrun_magic.paint_mask(source)
+pad"""
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_the_painters_tools_are_exact(browser: Browser, lab: Server, scale: float) -> None:
+    """What is drawn on the page is the same part of the image, at a device pixel ratio of 2 as well."""
+    with open_practice(browser, lab, scale=scale) as notebook:
+        painter = output_of(notebook.run(PAINTER)).locator(".brm-maskpad")
+        canvas, mouse = painter.locator("canvas"), notebook.page.mouse
+        expect(painter.get_by_role("img")).to_be_visible()
+        box = canvas.bounding_box()
+        assert box is not None
+
+        def drag(*points: tuple[float, float]) -> None:
+            places = [(box["x"] + box["width"] * x, box["y"] + box["height"] * y) for x, y in points]
+            mouse.move(*places[0])
+            mouse.down()
+            for place in places[1:]:
+                mouse.move(*place, steps=4)
+            mouse.up()
+
+        painter.get_by_role("button", name="Paint a rectangle").click()
+        drag((0.25, 0.25), (0.75, 0.75))
+        left, top, right, bottom = json.loads(notebook.value("list(pad.mask.getbbox())").strip("'"))
+        painter.get_by_role("button", name="Undo").click()
+        painter.get_by_role("button", name="Paint inside a line").click()
+        drag((0.5, 0.1), (0.9, 0.9), (0.1, 0.9))
+        lasso = float(notebook.value("pad.painted_fraction"))
+        painter.get_by_role("button", name="Clear the mask").click()
+        painter.get_by_text("Select by brightness").click()
+        painter.get_by_role("button", name="at least as bright").click()
+        expect(painter.get_by_role("status")).to_contain_text("25.0% painted")
+
+        assert all(
+            abs(seen - wanted) <= 1
+            for seen, wanted in zip((left, top, right, bottom), (100, 50, 300, 150), strict=True)
+        )
+        assert abs(0.32 - lasso) < 0.01

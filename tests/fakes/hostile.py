@@ -73,6 +73,8 @@ class HostileMerchant:
     """What ClawRouter charged, by prompt."""
     shut: int = 0
     """So many of the next connections are refused."""
+    flattery: float = 0
+    """Seconds that its `Date` is ahead where it asks for money: it can tell a wrong clock that it is right."""
     honest: bool = False
     log: list[str] = field(default_factory=list)
 
@@ -134,7 +136,8 @@ class HostileMerchant:
             self.shut -= 1
             raise httpx.ConnectError("connection refused", request=request)
         response = _unread(await serve(request))
-        response.headers["Date"] = formatdate(self.world(), usegmt=True)
+        flattery = self.flattery if request.method == "POST" else 0  # as a witness it is honest
+        response.headers["Date"] = formatdate(self.world() + flattery, usegmt=True)
         self.log.append(f"{self.world():.0f} {request.method} {url.path} -> {response.status_code}")
         return response
 

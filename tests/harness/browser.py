@@ -19,7 +19,7 @@ from typing import Literal
 
 import httpx
 import nbformat
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect, sync_playwright
 
 from harness import ROOT
 from harness.chromium import find_chromium
@@ -139,11 +139,20 @@ def write_notebook(folder: Path, cells: Sequence[str] = ()) -> Path:
 
 @contextmanager
 def open_notebook(
-    browser: Browser, lab: Server, file: Path | None = None, *, theme: Theme = "light", width: int = 1280
+    browser: Browser,
+    lab: Server,
+    file: Path | None = None,
+    *,
+    theme: Theme = "light",
+    width: int = 1280,
+    scale: float = 1.0,
 ) -> Iterator[Notebook]:
-    """Yield a notebook that is open in JupyterLab (a new, empty one without `file`); its kernel ends with the page."""
+    """Yield a notebook that is open in JupyterLab (a new, empty one without `file`); its kernel ends with the page.
+
+    `scale` is the device pixel ratio.
+    """
     file = file or write_notebook(lab.folder, [""])
-    with _open_file(browser, lab, file, "lab/tree/{}?reset", theme, width) as page:
+    with _open_file(browser, lab, file, "lab/tree/{}?reset", theme, width, scale) as page:
         expect(page.get_by_text("(ipykernel) | Idle")).to_be_visible()
         page.keyboard.press("Control+b")  # the list of files takes room
         expect(page.locator("#jp-left-stack")).to_be_hidden()
@@ -171,10 +180,12 @@ def _wait_for_its_kernel(page: Page, lab: Server, file: Path) -> None:
 
 
 @contextmanager
-def _open_file(browser: Browser, lab: Server, file: Path, address: str, theme: Theme, width: int) -> Iterator[Page]:
+def _open_file(
+    browser: Browser, lab: Server, file: Path, address: str, theme: Theme, width: int, scale: float = 1.0
+) -> Iterator[Page]:
     name = file.relative_to(lab.folder).as_posix()
     try:
-        with _open_page(browser, lab.url + address.format(name), theme, width) as page:
+        with _open_page(browser, lab.url + address.format(name), theme, width, scale) as page:
             yield page
     finally:
         for session in httpx.get(f"{lab.url}api/sessions").json():
@@ -183,9 +194,11 @@ def _open_file(browser: Browser, lab: Server, file: Path, address: str, theme: T
 
 
 @contextmanager
-def open_practice(browser: Browser, lab: Server, *, theme: Theme = "light", width: int = 1280) -> Iterator[Notebook]:
+def open_practice(
+    browser: Browser, lab: Server, *, theme: Theme = "light", width: int = 1280, scale: float = 1.0
+) -> Iterator[Notebook]:
     """Yield a new notebook that has loaded the extension and uses a practice gateway of its own."""
-    with open_notebook(browser, lab, theme=theme, width=width) as notebook:
+    with open_notebook(browser, lab, theme=theme, width=width, scale=scale) as notebook:
         cell = notebook.run("%load_ext blockrun_magic\n%blockrun use practice")
         expect(output_of(cell)).to_contain_text("play money only")
         yield notebook
@@ -202,8 +215,9 @@ def open_app(
 
 
 @contextmanager
-def _open_page(browser: Browser, url: str, theme: Theme, width: int) -> Iterator[Page]:
-    page = browser.new_page(color_scheme=theme, viewport={"width": width, "height": 900})
+def _open_page(browser: Browser, url: str, theme: Theme, width: int, scale: float = 1.0) -> Iterator[Page]:
+    viewport: ViewportSize = {"width": width, "height": 900}
+    page = browser.new_page(color_scheme=theme, viewport=viewport, device_scale_factor=scale)
     page.set_default_timeout(_PATIENCE * 1000)
     try:
         page.goto(url)

@@ -32,7 +32,7 @@ __all__ = ["Story", "tell"]
 
 _PATIENCE = RetryPolicy(attempts=3, job=120)
 _IMAGE, _SESSION, _DAY = 60_000, 150_000, 260_000
-_SKEWS = (0, 0, 0, 0, 20, -20, 400, -400, 3600, -7200, 3 * 86_400, -30 * 86_400)
+_SKEWS = (0, 0, 0, 0, 20, -20, 100, -100, 400, -400, 3600, -7200, 3 * 86_400, -30 * 86_400)
 _SOURCE = Upload.from_file_bytes(picture_for("source"), "image/png")
 _REQUESTS = (
     ImageRequest("generate", "a cat", "zai/cogview-4"),
@@ -68,10 +68,11 @@ class Story:
 
     async def run(self) -> None:
         """Let it happen, in two to four kernels, and check the books after each."""
+        skew = self.rng.choice(_SKEWS) if self.rng.random() < 0.3 else 0
         for kernel in range(self.rng.randint(2, 4)):
             self.merchant.kernel = kernel
-            skew = self.rng.choice(_SKEWS) if kernel == 0 or self.rng.random() < 0.3 else self._skew
-            self._skew = skew
+            skew = self.rng.choice(_SKEWS) if kernel > 0 and self.rng.random() < 0.25 else skew
+            self.merchant.flattery = skew if self.rng.random() < 0.5 else 0
             self.skews.add(skew)
             self.log.append(f"{self.world():.0f} kernel {kernel}, its clock {skew} s ahead")
             await self._kernel(kernel, skew)

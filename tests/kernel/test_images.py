@@ -107,3 +107,16 @@ def test_shrinking_is_said(kernel: Kernel) -> None:
 
     assert "SourceError" == refused.error_name
     assert all("5000 x 4000" in cell.html + cell.text for cell in (shrunk, set_for_all))
+
+
+def test_settings_of_pillow_change_nothing(kernel: Kernel) -> None:
+    """A notebook that reads broken files, or warns of large ones, edits and shows as any other."""
+    made(kernel, "from PIL import ImageFile\nImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = True, 10")
+    made(kernel, "mask = top")
+    made(kernel, EDIT.format("photo.jpg", "mask"))
+    half = kernel.run(
+        "broken = open('photo.jpg', 'rb').read()[:-300]\n%img2img --model gpt-image --image broken at night"
+    )
+    made(kernel, "ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = False, 89_478_485")
+
+    assert "SourceError" == half.error_name

@@ -41,7 +41,10 @@ def use(context: Context, arguments: Arguments) -> Card:
     why = None
     if name.lower() == "auto":
         name, why, lines = _found(context, confirmed=bool(arguments["--yes"]))
-    gateway = context.session.use(_with_path(name, arguments["--path"]), why)
+    reset = bool(arguments["--reset-book"])
+    if reset and name.lower() != "practice":
+        raise UsageError("Only practice has a ledger of its own.", "Write: %blockrun use practice --reset-book.")
+    gateway = context.session.use(_with_path(name, arguments["--path"]), why, reset_book=reset)
     lines.append(f"Requests go to {gateway.label}: {_money_words(gateway)}.")
     lines += [f"{clause[0].upper()}{clause[1:]}." for clause in gateway.limitations]
     if arguments["--remember"]:
@@ -166,5 +169,6 @@ USE = Command(
         Argument("--path", "text", "The path of an endpoint that is not at /v1/images/generations.", "PATH"),
         Argument("--yes", "switch", "Let auto choose real money."),
         Argument("--remember", "switch", "Use it in every new kernel."),
+        Argument("--reset-book", "switch", "Start practice on a new ledger; the old file is renamed."),
     ),
 )

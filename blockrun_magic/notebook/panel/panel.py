@@ -81,7 +81,7 @@ class Panel:
     def _layout(self) -> widgets.VBox:
         left, right = (
             widgets.VBox([self._tabs]),
-            widgets.VBox([self.jobs.box, row(self._swap), self.sources.pad_box, self.images.box]),
+            widgets.VBox([self.jobs.box, self.images.dropped, row(self._swap), self.sources.pad_box, self.images.box]),
         )
         left.add_class("brm-left")
         right.add_class("brm-right")

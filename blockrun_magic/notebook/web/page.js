@@ -87,7 +87,7 @@ export function wirePage(root, dropped) {
  */
 export function giveNames(root) {
   for (const handle of root.querySelectorAll(".noUi-handle:not([aria-label])")) {
-    const label = handle.closest(".jupyter-widgets")?.querySelector("label");
+    const label = handle.closest(".brm-field")?.querySelector("label");
     handle.setAttribute("aria-label", label?.textContent ?? "value");
   }
   for (const list of root.querySelectorAll(".lm-TabBar-tab:not([tabindex])")) list.setAttribute("tabindex", "0");

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import struct
 import zlib
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+from blockrun_magic.practice.server.requests import open_image
 from blockrun_magic.practice.server.triggers import Triggers
 
 if TYPE_CHECKING:
@@ -36,9 +36,7 @@ def _bomb() -> bytes:
 
 
 def _open(upload: Upload) -> PaintedImage:
-    from PIL import Image
-
-    image = Image.open(io.BytesIO(upload.data))
+    image = open_image(upload.data)
     image.load()
     return image
 

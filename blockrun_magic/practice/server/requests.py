@@ -14,12 +14,13 @@ from blockrun_magic.practice.server.triggers import Triggers, UnknownTrigger
 from blockrun_magic.safejson import read_json
 
 if TYPE_CHECKING:
+    from PIL import Image
     from starlette.requests import Request
 
     from blockrun_magic.gateway.catalog.catalog import Catalog, Model
     from blockrun_magic.gateway.request import Operation
 
-__all__ = ["InvalidRequest", "order_from", "read_fields"]
+__all__ = ["InvalidRequest", "open_image", "order_from", "read_fields"]
 
 _DEFAULT_MODEL: dict[str, str] = {"generate": "google/nano-banana", "edit": "openai/gpt-image-2"}
 _DATA_URI = re.compile(r"data:(image/(?:png|jpeg|jpg|webp));base64,", re.IGNORECASE)
@@ -80,12 +81,27 @@ async def _read_form(http: Request) -> dict[str, Any]:
     return fields
 
 
+def open_image(data: bytes) -> Image.Image:
+    """Return the PNG, JPEG or WebP in `data`, its pixels not read; raises ValueError and what Pillow raises.
+
+    Not by `Image.open`, whose limit of pixels is a setting of the notebook, where this server may run.
+    """
+    from PIL import Image
+
+    Image.init()
+    for form in ("PNG", "JPEG", "WEBP"):
+        factory, accepts = Image.OPEN[form]
+        if accepts is None or accepts(data[:16]) is True:
+            return factory(io.BytesIO(data), "")
+    raise ValueError("not a PNG, JPEG or WebP")
+
+
 def _upload(data: bytes, field: str) -> Upload:
     """Return the image in `data`, its type detected from its bytes; raises InvalidRequest."""
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(data), formats=tuple(_FORMATS)) as image:
+        with open_image(data) as image:
             media_type, pixels = _FORMATS[str(image.format)], image.width * image.height
             if pixels > _MAX_PIXELS:
                 raise _typed(f"{field} has {pixels} pixels; send at most {_MAX_PIXELS}.", "image_too_large")

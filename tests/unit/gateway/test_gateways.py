@@ -37,7 +37,7 @@ def test_an_unknown_name_is_refused_with_the_names_there_are(name: str) -> None:
         gateway_named(name)
 
     assert caught.value.message.isprintable()
-    assert "practice, base, testnet" in caught.value.hint
+    assert all(name in caught.value.hint for name in ("practice", *PRESETS))
 
 
 def test_a_misspelt_name_is_met_with_the_right_one() -> None:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from IPython.display import Image as DisplayImage
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 from starlette.responses import JSONResponse
 
 from blockrun_magic.errors import BlockrunError, SourceError
 from blockrun_magic.gateway.gateways import practice_at
-from blockrun_magic.images.source import MAX_UPLOAD_SIDE
+from blockrun_magic.images.source import MAX_UPLOAD_SIDE, read_upload
 from blockrun_magic.notebook.cells.parser import parse
 from blockrun_magic.notebook.cells.plan import apply_defaults, build_requests, plan_requests
 from blockrun_magic.notebook.settings import Settings
@@ -237,6 +237,17 @@ def test_modern_formats_arrive_as_they_are_shown(form: str, orientation: int, se
     assert_shows(card(), sent(encoded(stored, form, quality=95, exif=exif_of(orientation).tobytes())))
 
 
+def test_settings_of_pillow_change_nothing(sent: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither here nor at the practice gateway, which runs in the same process."""
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    with pytest.raises(SourceError):
+        sent(encoded(card(), "JPEG")[:-200])
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000_000)
+
+    assert_shows(card(), sent(encoded(card(), "WEBP", lossless=True)))
+
+
 @pytest.mark.parametrize("level", range(1, 8))
 def test_sixteen_bits_become_eight(level: int, sent: Any) -> None:
     """A ramp arrives as a ramp."""
@@ -311,3 +322,20 @@ def test_a_source_over_the_limit_is_refused_or_shrunk(kind: str, sent: Any, reco
     assert shrunk.width * shrunk.height <= MAX_UPLOAD_SIDE**2
     assert shown_as(card())[1][0] == pytest.approx(shown_as(shrunk)[1][0], abs=_TOLERANCE)
     assert all(recorder.notes)
+
+
+def test_a_large_noisy_image_is_the_same_request_when_it_is_read_back(tmp_path: Path) -> None:
+    """A PNG of it would be over 30 MB: it is sent in a lossy format, and named by those bytes."""
+    noise = Image.frombytes("RGB", (3600, 3000), np.random.default_rng(1).bytes(3600 * 3000 * 3))
+    first = asyncio.run(read_upload(noise, no_fetch))
+    (tmp_path / "stored.jpg").write_bytes(first.data)
+    again = asyncio.run(read_upload(tmp_path / "stored.jpg", no_fetch))
+
+    assert "image/jpeg" == first.media_type
+    assert len(first.data) < 30_000_000
+    assert first.digest == again.digest
+
+
+async def no_fetch(url: str) -> bytes:
+    """Stand for a network that is not needed."""
+    raise AssertionError(url)

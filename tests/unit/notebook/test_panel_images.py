@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 from pathlib import Path
@@ -13,7 +14,10 @@ from PIL.PngImagePlugin import PngInfo
 
 from blockrun_magic.errors import BlockrunError, BudgetError, Money, SourceError, WalletMissing
 from blockrun_magic.images.store import Store
+from blockrun_magic.notebook.background import BackgroundJob
+from blockrun_magic.notebook.loop import LoopThread
 from blockrun_magic.notebook.panel.form.canvas import new_canvas
+from blockrun_magic.notebook.panel.form.variables import find_image, image_names
 from blockrun_magic.notebook.panel.hints import panel_lines
 from blockrun_magic.notebook.panel.images.dropped import settings_of
 from blockrun_magic.notebook.panel.press import GoButton, Press
@@ -226,3 +230,33 @@ def test_the_panel_speaks_of_buttons_and_keeps_the_money(kind: type[BlockrunErro
     assert "It failed." == message
     assert advice.startswith(str(Money.nothing_signed()))
     assert "%" not in advice
+
+
+def test_an_image_on_its_way_blocks_nothing() -> None:
+    """The loop goes on while a source is still being made, and its name is offered without looking into it."""
+    bridge, come = LoopThread(), asyncio.Event()
+
+    class Result:
+        image = "the image"
+
+    async def make() -> Any:
+        await come.wait()
+        return Result()
+
+    async def look() -> object:
+        namespace = {"pic": BackgroundJob(bridge, make(), "a fox", lambda: False)}
+
+        assert ["pic"] == image_names(namespace)
+        looking = asyncio.ensure_future(find_image("pic", namespace))
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+        assert not looking.done()
+        come.set()
+        return await looking
+
+    try:
+        # On the very loop that makes the image, as in the panel.
+        assert "the image" == bridge.submit(look()).result(30)
+    finally:
+        bridge.close()

@@ -12,7 +12,7 @@ import ipywidgets as widgets
 from blockrun_magic.errors import FlagError, SourceError
 from blockrun_magic.images.detection import IMAGE_SUFFIXES
 from blockrun_magic.images.formats import load
-from blockrun_magic.images.source import find_source, read_upload
+from blockrun_magic.images.source import read_upload
 from blockrun_magic.notebook.background import BackgroundJob
 from blockrun_magic.notebook.cells.flags import Flags
 from blockrun_magic.notebook.cells.plan import RequestPlan
@@ -20,7 +20,7 @@ from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.mask.widget import MaskPad
 from blockrun_magic.notebook.panel.dispatcher import Dispatcher
 from blockrun_magic.notebook.panel.form.canvas import CanvasEdges
-from blockrun_magic.notebook.panel.form.variables import image_names, source_html
+from blockrun_magic.notebook.panel.form.variables import find_image, image_names, source_html
 from blockrun_magic.notebook.panel.widgets import Notice, button, close_tree, field, html, row, section, show_if
 from blockrun_magic.threads import run_cpu, run_foreign
 
@@ -136,11 +136,7 @@ class Sources:
         return await self._find(choice)
 
     async def _find(self, name: str) -> object:
-        """Return what `name` refers to; an image on its way is waited for without blocking anything."""
-        value = self._context.shell.user_ns.get(name)
-        if isinstance(value, BackgroundJob):
-            return (await value).image
-        return await run_foreign(find_source, name, self._context.shell.user_ns)
+        return await find_image(name, self._context.shell.user_ns)
 
     # -- what the model takes
 
@@ -157,7 +153,8 @@ class Sources:
     def _offer_masks(self) -> None:
         show_if(self._mask, self._masks_allowed)
         show_if(self._mask_upload, self._masks_allowed and self._mask.value == _UPLOAD)
-        self._painting(self._masks_allowed and self._mask.value == _PAINT)
+        if not self._masks_allowed or self._mask.value != _PAINT:
+            self._painting(False)
         show_if(self._edges_box, self._masks_allowed)
 
     async def refresh_variables(self) -> None:
@@ -256,11 +253,14 @@ class Sources:
     async def _mask_chosen(self) -> None:
         self.notice.clear()
         self._offer_masks()
-        if self._mask.value == _PAINT and self._masks_allowed and self._pad is None:
+        if self._mask.value == _PAINT and self._masks_allowed:
             await self._open_pad()
         await self._changed()
 
     async def _open_pad(self) -> None:
+        if self._pad is not None:
+            self._painting(True)
+            return
         [source] = self._sources
         image = await self._read(source.name, source.data)
         self._pad = await run_cpu(MaskPad, image, self._context.shell.user_ns)

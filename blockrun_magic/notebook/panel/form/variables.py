@@ -7,16 +7,26 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from blockrun_magic.images.detection import is_image_like
+from blockrun_magic.images.source import find_source
 from blockrun_magic.notebook.background import BackgroundJob
 from blockrun_magic.notebook.display.cards import short
 from blockrun_magic.notebook.display.thumbnails import data_uri
+from blockrun_magic.threads import run_foreign
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["image_names", "source_html"]
+__all__ = ["find_image", "image_names", "source_html"]
 
 _THUMB = 96
+
+
+async def find_image(name: str, namespace: Mapping[str, Any]) -> object:
+    """Return what `name` refers to; an image on its way is waited for without blocking anything."""
+    value = namespace.get(name)
+    if isinstance(value, BackgroundJob):
+        return (await value).image
+    return await run_foreign(find_source, name, namespace)
 
 
 def image_names(namespace: Mapping[str, Any]) -> list[str]:

@@ -48,18 +48,19 @@ class Stage(ImageWidget):
     async def show(self, entries: Sequence[ListedImage], *, before: bool = False) -> None:
         """Show `entries`: one alone, two with a slider (with `before`, an image and what became of it), or a grid."""
         steps = await run_io(self._index().chain, entries[0]) if entries else []
-        self._before = before
-        self._chain = _steps(steps)
-        self._shown = [
-            {
-                "key": entry.key,
-                "alt": entry.prompt,
-                "caption": caption(entry),
-                "width": entry.image.width,
-                "height": entry.image.height,
-            }
-            for entry in entries[:MOST_COMPARED]
-        ]
+        with self.hold_sync():  # the page sees all of it at once
+            self._before = before
+            self._chain = _steps(steps)
+            self._shown = [
+                {
+                    "key": entry.key,
+                    "alt": entry.prompt,
+                    "caption": caption(entry),
+                    "width": entry.image.width,
+                    "height": entry.image.height,
+                }
+                for entry in entries[:MOST_COMPARED]
+            ]
 
     async def _on_choose(self, content: dict[str, Any], _: list[bytes]) -> Answer | None:
         await self._choose(str(content.get("key")))

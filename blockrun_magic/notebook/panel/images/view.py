@@ -28,7 +28,7 @@ __all__ = ["ImageView"]
 
 
 class ImageView:
-    """The stage with its actions, and the gallery.
+    """The stage with its actions in `box`, what a dropped file says in `dropped`, and the gallery.
 
     `edit` puts an image on the Edit tab; `use_settings` puts the settings of a dropped file into the form.
     """
@@ -53,7 +53,8 @@ class ImageView:
         show_if(self._settings, wanted=False)
         dispatcher.on_click(self._settings, self._take_settings)
         self._notice = Notice()
-        self.box = widgets.VBox([self.stage, self.actions.box, self._notice.box, row(self._settings)])
+        self.box = widgets.VBox([self.stage, self.actions.box])
+        self.dropped = widgets.VBox([self._notice.box, row(self._settings)])
         self.box.add_class("brm-images")
 
     def index(self) -> ImageIndex:

@@ -1,0 +1,87 @@
+"""A kernel's session: what was chosen stays chosen, a damaged lesson stops buying, a fork has parts of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from blockrun_magic.errors import BlockrunError, LedgerError, LessonError
+from blockrun_magic.notebook.session import Session
+from blockrun_magic.notebook.settings import Settings
+from blockrun_magic.wiring import blockrun_home
+
+
+@pytest.fixture
+def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
+    """Return a session whose notebook is in an empty folder."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    opened = Session(Settings())
+    yield opened
+    opened.close()
+
+
+def test_a_damaged_lesson_stops_every_cell(session: Session) -> None:
+    """Not only the first one: until it is closed, no cell reaches a gateway."""
+    Path("fox.pictures").mkdir()
+    Path("fox.pictures/lesson.json").write_text('{"format": 1, "answers": [')
+    for _ in range(3):
+        with pytest.raises(LessonError):
+            session.studio_and_gateway()
+
+    session.close_lessons()
+    _, gateway = session.studio_and_gateway("practice")
+
+    assert "practice" == gateway.realm
+
+
+@pytest.mark.parametrize("name", ["nowhere", "http://example.com", "practise"])
+def test_a_gateway_that_cannot_be_used_is_not_replaced(session: Session, name: str) -> None:
+    """After `use` has failed nothing is bought, until a gateway is chosen that works."""
+    with pytest.raises(BlockrunError):
+        session.use(name)
+    for _ in range(2):
+        with pytest.raises(BlockrunError):
+            session.studio_and_gateway()
+
+    session.use("practice")
+    assert "practice" == session.studio_and_gateway()[1].realm
+
+
+def test_practice_stays_chosen_when_its_ledger_is_damaged(session: Session) -> None:
+    """The next cell does not go to Base; with a new ledger, practice works."""
+    path = blockrun_home() / "magic" / "practice.sqlite"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(os.urandom(5000))
+    with pytest.raises(LedgerError):
+        session.use("practice")
+    with pytest.raises(LedgerError):
+        session.studio_and_gateway()
+
+    gateway = session.use("practice", reset_book=True)
+
+    assert gateway is session.studio_and_gateway()[1]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_child_has_parts_of_its_own(session: Session) -> None:
+    """Its studio is another, the choice stays, and its end closes nothing of the parent's."""
+    session.use("practice")
+    studio, gateway = session.studio_and_gateway()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            session.close()
+            own, same = session.studio_and_gateway()
+            failed = own is studio or same != gateway or own.ledger.session == studio.ledger.session
+            os._exit(int(failed))
+        finally:
+            os._exit(2)
+    _, status = os.waitpid(pid, 0)
+
+    assert 0 == os.waitstatus_to_exitcode(status)
+    assert [] == studio.ledger.open_payments()
