@@ -5,6 +5,7 @@ Nothing here touches the network.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -98,20 +99,24 @@ def _images(namespace: Mapping[str, object]) -> list[Candidate]:
     from blockrun_magic.images.detection import is_image_like
     from blockrun_magic.notebook.background import BackgroundJob
 
-    kinds: dict[type, bool] = {}
-    names = []
-    for name, value in reversed(list(namespace.items())):
-        if name.startswith("_") or kinds.get(type(value)) is False:
-            continue
-        if isinstance(value, BackgroundJob) or is_image_like(value):
-            names.append(name)
-        elif isinstance(value, _PLAIN):
-            kinds[type(value)] = False
+    by_type: dict[type, bool] = {}
+
+    def is_image(value: object) -> bool:
+        if isinstance(value, str):
+            return value[:11].lower().startswith("data:image/")
+        kind = type(value)
+        if isinstance(value, _BY_VALUE) or hasattr(kind, "__array__") or hasattr(kind, "__array_interface__"):
+            return is_image_like(value)
+        if kind not in by_type:  # all values of such a type are alike
+            by_type[kind] = isinstance(value, BackgroundJob) or is_image_like(value)
+        return by_type[kind]
+
+    names = [name for name, value in reversed(list(namespace.items())) if not name.startswith("_") and is_image(value)]
     return of_type("variable", sorted(names, key=lambda name: name != "img"))
 
 
-_PLAIN = (int, float, str, dict, set, type, type(os), type(os.getcwd), type(Path.cwd))
-"""Types no value of which is an image."""
+_BY_VALUE = (bytes, bytearray, memoryview, io.IOBase, Path)
+"""Types of which some values are images and others are not."""
 
 
 def _lists(namespace: Mapping[str, object]) -> list[Candidate]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from blockrun_magic.errors import BlockrunError, BudgetError, Money
+from blockrun_magic.errors import BlockrunError, BudgetError, Money, WalletError
 from blockrun_magic.notebook.background import BackgroundJob
 from blockrun_magic.notebook.cells.flags import Flags, help_text
 from blockrun_magic.notebook.cells.parser import asks_for_help, parse
@@ -23,6 +23,7 @@ from blockrun_magic.notebook.display.output import render_as, show
 from blockrun_magic.notebook.display.progress import BatchProgressLine, ProgressLine
 from blockrun_magic.notebook.unlock import run_with_unlock
 from blockrun_magic.payments.money import format_usd
+from blockrun_magic.payments.secrets import Secret
 from blockrun_magic.payments.wallets.passphrase import prompt_visible
 from blockrun_magic.studio.progress import Progress
 from blockrun_magic.threads import run_cpu, run_io
@@ -235,7 +236,10 @@ def _ask_if_expensive(cell: _Cell) -> Flags:
         return cell.flags
     show(quotes_card(requests, quotes))
     amount = format_amount(total, cell.gateway.realm)
-    answer = prompt_visible(f"This cell costs {amount}. Run it? [y/n] ")
+    try:
+        answer = prompt_visible(f"This cell costs {amount}. Run it? [y/n] ")
+    except WalletError:  # nothing was typed, or Stop
+        answer = Secret("n")
     if answer is None:
         raise BudgetError(
             f"This cell costs {amount}; above {format_usd(limit)} it needs your consent, and nobody can be asked here.",
