@@ -14,6 +14,7 @@ from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.gateway.responses import Response
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.x402.protocol import read_settlement
+from blockrun_magic.threads import run_io
 
 __all__ = ["UNSUPPORTED_BODY_STATUSES", "send"]
 
@@ -35,17 +36,17 @@ async def send(
     if gateway.prepaid or not request.images:
         return await client.post(gateway, request.endpoint, request.body(), headers)
     setting = f"uploads.{gateway.name}"
-    known = ledger.setting(setting)
+    known = await run_io(ledger.setting, setting)
     if known == _JSON:
         return await client.post(gateway, request.endpoint, request.body(), headers)
     answer = await client.post_files(gateway, request, headers)
     if known is None and answer.status in _ACCEPTED:
-        ledger.set_setting(setting, _FILES)
+        await run_io(ledger.set_setting, setting, _FILES)
     unreadable = answer.status == _UNSUPPORTED if headers else answer.status in UNSUPPORTED_BODY_STATUSES
     if known is None and unreadable and not _settled(answer):
         in_json = await client.post(gateway, request.endpoint, request.body(), headers)
         if in_json.status not in UNSUPPORTED_BODY_STATUSES:
-            ledger.set_setting(setting, _JSON)
+            await run_io(ledger.set_setting, setting, _JSON)
         return in_json
     return answer
 

@@ -18,6 +18,7 @@ from blockrun_magic.studio.progress import Progress
 from blockrun_magic.studio.results.batch import Failure, ImageResults
 from blockrun_magic.studio.results.result import ImageResult, Quote
 from blockrun_magic.studio.studio import Options, Studio
+from blockrun_magic.threads import run_cpu, run_io
 
 __all__ = ["DEFAULT_JOBS", "BatchProgress", "make_all", "quote_all"]
 
@@ -77,14 +78,14 @@ async def make_all(
     total = sum(prices)
     progress.total, progress.stage = total, "making"
     warning = asyncio.create_task(_warn(studio, gateway, progress, total))  # nobody waits for it
-    hold = studio.ledger.hold(gateway.realm, total) if total else None
+    hold = await run_io(studio.ledger.hold, gateway.realm, total) if total else None
     parts = [_part(options, hold, price) for price in prices]
     try:
         outcomes = await _side_by_side(studio, requests, gateway, parts, progress, jobs)
     finally:
         warning.cancel()
         if hold is not None:
-            studio.ledger.drop_hold(hold)
+            await run_io(studio.ledger.drop_hold, hold)
     results = [outcome for outcome in outcomes if isinstance(outcome, ImageResult)]
     failures = [
         Failure(index, requests[index].to_record(), outcome)
@@ -111,7 +112,8 @@ async def quote_all(
     asked = (studio.quote(request, gateway, options, ahead=ahead) for request in kinds.values())
     found = dict(zip(kinds, await asyncio.gather(*asked), strict=True))
     return [
-        replace(found[request.price_key], cached=studio.is_stored(request, gateway, options)) for request in requests
+        replace(found[request.price_key], cached=await run_io(studio.is_stored, request, gateway, options))
+        for request in requests
     ]
 
 
@@ -126,12 +128,12 @@ async def _warn(studio: Studio, gateway: Gateway, progress: BatchProgress, total
 
 async def _priced(studio: Studio, requests: Sequence[ImageRequest], gateway: Gateway, options: Options) -> list[int]:
     """Return what each request costs in micro-USDC, kept ones nothing; each kind is asked once. Raises BudgetError."""
-    kept = [studio.is_stored(request, gateway, options) for request in requests]
+    kept = [await run_io(studio.is_stored, request, gateway, options) for request in requests]
     missing = [request for request, is_kept in zip(requests, kept, strict=True) if not is_kept]
     if missing:
-        await asyncio.to_thread(studio.check_payer, gateway)  # no key: say so once, before anything is sent
+        await run_cpu(studio.check_payer, gateway)  # no key: say so once, before anything is sent
     quotes = await quote_all(studio, missing, gateway, options, ahead=True)
-    caps = studio.ledger.caps()
+    caps = await run_io(studio.ledger.caps)
     for request, quote in zip(missing, quotes, strict=True):
         listed = SNAPSHOT.list_price(request.price_key)
         check_offer(quote.total, quote.n, caps=caps, list_price=listed, max_price=options.max_price, agreed=None)

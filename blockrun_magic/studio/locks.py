@@ -19,6 +19,7 @@ from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.records import Purchase
 from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.studio.progress import Progress
+from blockrun_magic.threads import run_io
 
 __all__ = ["PurchaseLocks"]
 
@@ -52,16 +53,16 @@ class PurchaseLocks:
         for elsewhere.
         """
         if fresh and take is None:
-            take, lock = self._claim_fresh(realm, digest, gateway)
+            resolved, lock = await run_io(self._claim_fresh, realm, digest, gateway)
         else:
-            take = self.resolve_take(realm, digest, take=take, fresh=False)
-            lock = self._lock(realm, digest, take)
-            while not _try(lock):
-                progress.stage = "waiting: the same picture is being bought elsewhere"
+            resolved = await run_io(self.resolve_take, realm, digest, take=take, fresh=False)
+            lock = self._lock(realm, digest, resolved)
+            while not await run_io(_try, lock):
+                progress.stage = "waiting: another kernel is buying the same image"
                 await asyncio.sleep(_POLL_INTERVAL)
         progress.stage = "starting"
         try:
-            yield take
+            yield resolved
         finally:
             lock.release()
 
@@ -69,7 +70,7 @@ class PurchaseLocks:
     async def try_acquire(self, purchase: Purchase) -> AsyncIterator[bool]:
         """Hold the lock of `purchase` if nobody has it; yield whether that is so."""
         lock = self._lock(purchase.realm, purchase.digest, purchase.take)
-        held = _try(lock)
+        held = await run_io(_try, lock)
         try:
             yield held
         finally:

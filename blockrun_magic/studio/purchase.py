@@ -143,7 +143,7 @@ class Purchaser:
         items: list[ImagePayload],
         started: float,
     ) -> ImageResult:
-        payment = self.services.ledger.payment(payment.id)
+        payment = await run_io(self.services.ledger.payment, payment.id)
         # What the gateway says of the money is a claim: the witness is asked while the images are fetched.
         download = ImageDownload(
             self.services.client,
@@ -158,5 +158,5 @@ class Purchaser:
         try:
             return await download.deliver(items)
         except BlockrunError as error:
-            error.money = money_of(self.services.ledger.payment(payment.id))
+            error.money = money_of(await run_io(self.services.ledger.payment, payment.id))
             raise

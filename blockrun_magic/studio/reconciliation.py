@@ -21,6 +21,7 @@ from blockrun_magic.payments.money import format_usd
 from blockrun_magic.payments.x402.networks import NETWORKS, PRACTICE
 from blockrun_magic.studio.clawrouter_log import Comparison, LogEntry, ProxyPayment, compare, read_usage
 from blockrun_magic.studio.locks import PurchaseLocks
+from blockrun_magic.threads import run_io
 
 __all__ = ["Reconciler", "accepted_until", "expires_at", "reconcile_payment", "resolve_expired"]
 
@@ -48,9 +49,11 @@ async def reconcile_payment(client: Client, ledger: Ledger, gateway: Gateway, pa
     finding = await find_payment(client, gateway, payment)
     if finding.used and finding.amount is not None:
         transaction = finding.transaction or payment.transaction
-        ledger.settle(payment.id, transaction, "seen by the witness", witness=witness, charged=finding.amount)
+        await run_io(
+            ledger.settle, payment.id, transaction, "seen by the witness", witness=witness, charged=finding.amount
+        )
     elif finding.used is False and may_be_over and await is_expired_unused(client, gateway, payment):
-        ledger.release(payment.id, "expired unused", witness=witness)
+        await run_io(ledger.release, payment.id, "expired unused", witness=witness)
     return finding.used
 
 
@@ -60,8 +63,8 @@ async def resolve_expired(
     """Return a payment that is not accepted any more, after its witness was asked; waits for its last seconds."""
     if clock() < expires_at(payment):
         await asyncio.sleep(expires_at(payment) - clock())
-    await reconcile_payment(client, ledger, gateway, ledger.payment(payment.id))
-    return ledger.payment(payment.id)
+    await reconcile_payment(client, ledger, gateway, await run_io(ledger.payment, payment.id))
+    return await run_io(ledger.payment, payment.id)
 
 
 def accepted_until(payment: Payment) -> float:
@@ -93,27 +96,27 @@ class Reconciler:
     async def reconcile(self, gateway: Gateway) -> int:
         """Ask about every open payment in the gateway's realm; return how many were decided."""
         decided = 0
-        for payment in self.ledger.open_payments():
-            purchase = self.ledger.purchase_by_id(payment.purchase_id)
+        for payment in await run_io(self.ledger.open_payments):
+            purchase = await run_io(self.ledger.purchase_by_id, payment.purchase_id)
             if purchase is None or purchase.realm != gateway.realm:
                 continue
             async with self.claims.try_acquire(purchase) as free:
                 if free:  # otherwise a kernel is at work on it
-                    decided += await self._decide(self.ledger.payment(payment.id), gateway)
-        append_settled(self.ledger)
+                    decided += await self._decide(await run_io(self.ledger.payment, payment.id), gateway)
+        await run_io(append_settled, self.ledger)
         return decided
 
     async def _decide(self, payment: Payment, gateway: Gateway) -> bool:
         """Settle or release an open payment of a purchase whose lock we hold, if its witness decides."""
         if payment.state in (State.RESERVED, State.SIGNED):
-            self.ledger.release(payment.id, "never sent")
+            await run_io(self.ledger.release, payment.id, "never sent")
         elif not payment.prepaid:
             await reconcile_payment(self.client, self.ledger, gateway, payment)
         else:
             if payment.state is State.SUBMITTED:
-                payment = self.ledger.mark_unknown(payment.id, "its kernel ended before an answer came")
+                payment = await run_io(self.ledger.mark_unknown, payment.id, "its kernel ended before an answer came")
             await self.reconcile_prepaid(payment, gateway)
-        return self.ledger.payment(payment.id).decided
+        return (await run_io(self.ledger.payment, payment.id)).decided
 
     async def reconcile_prepaid(self, payment: Payment, gateway: Gateway) -> Payment:
         """Return an unknown payment that somebody else made, after its witness was asked.
@@ -122,30 +125,37 @@ class Reconciler:
         lists every request of that time, but not this one, did not charge for it; nor did a ClawRouter whose wallet
         moved nothing in that time.
         """
-        payment = self.ledger.payment(payment.id)
+        payment = await run_io(self.ledger.payment, payment.id)
         if payment.state is not State.UNKNOWN:
             return payment
         if payment.gateway == _PROXY:
             await self._ask_clawrouter(payment)
         elif payment.gateway == _ACCOUNT:
             await self._ask_account(payment, gateway if gateway.name == _ACCOUNT else gateway_named(_ACCOUNT))
-        return self.ledger.payment(payment.id)
+        return await run_io(self.ledger.payment, payment.id)
 
     async def _ask_clawrouter(self, payment: Payment) -> None:
         entry = _line_of(payment, self.compare(payment.created_at - _HOUR))
         if entry is not None:
             note = f"ClawRouter's log has it, at {format_usd(entry.micros)}"
-            self.ledger.settle(payment.id, None, note, witness=Witness.LOG)
+            await run_io(self.ledger.settle, payment.id, None, note, witness=Witness.LOG)
             return
         transfers = await transfers_of_clawrouter(self.client, payment)
         if transfers == ():
             note = "ClawRouter's wallet moved nothing in the time of the request"
-            self.ledger.release(payment.id, note, witness=Witness.CHAIN)
-        near = self.ledger.payments_via(_PROXY, payment.created_at - 2 * _HOUR)
+            await run_io(self.ledger.release, payment.id, note, witness=Witness.CHAIN)
+        near = await run_io(self.ledger.payments_via, _PROXY, payment.created_at - 2 * _HOUR)
         if transfers and len(transfers) == len(near) == 1 and transfers[0].amount <= payment.amount:
             [transfer] = transfers
             note = "the only transfer in the time of the request"
-            self.ledger.settle(payment.id, transfer.transaction, note, witness=Witness.CHAIN, charged=transfer.amount)
+            await run_io(
+                self.ledger.settle,
+                payment.id,
+                transfer.transaction,
+                note,
+                witness=Witness.CHAIN,
+                charged=transfer.amount,
+            )
 
     async def _ask_account(self, payment: Payment, account: Gateway) -> None:
         try:
@@ -156,18 +166,27 @@ class Reconciler:
         usage = await account_usage(self.client, account, headers, since, min(now, payment.created_at + _HOUR))
         if usage is None:
             return
-        ours = [ProxyPayment(other, model) for other, model, _ in self.ledger.payments_via(_ACCOUNT, since)]
+        ours = [
+            ProxyPayment(other, model) for other, model, _ in await run_io(self.ledger.payments_via, _ACCOUNT, since)
+        ]
         theirs = [LogEntry(charge.at, charge.model, charge.micros) for charge in usage.charges]
         entry = _line_of(payment, compare(ours, theirs))
         charge = None if entry is None else usage.charges[theirs.index(entry)]
         listed = any(mine.fits(line) for mine in ours if mine.payment.id == payment.id for line in theirs)
         witness = Witness.ACCOUNT
         if charge is not None and charge.decided and charge.micros:
-            self.ledger.settle(payment.id, None, "the account's usage has it", witness=witness, charged=charge.micros)
+            await run_io(
+                self.ledger.settle,
+                payment.id,
+                None,
+                "the account's usage has it",
+                witness=witness,
+                charged=charge.micros,
+            )
         elif charge is not None and charge.decided:
-            self.ledger.release(payment.id, "the account's usage has it, free of charge", witness=witness)
+            await run_io(self.ledger.release, payment.id, "the account's usage has it, free of charge", witness=witness)
         elif not listed and usage.complete and now >= payment.created_at + _HOUR:
-            self.ledger.release(payment.id, "not in the account's usage", witness=witness)
+            await run_io(self.ledger.release, payment.id, "not in the account's usage", witness=witness)
 
     def compare(self, since: float) -> Comparison:
         """Return our payments through ClawRouter from `since` (Unix seconds) beside the lines of its log."""
@@ -186,9 +205,13 @@ class Reconciler:
                 raise LedgerError(
                     "This image is being bought right now.", "Wait until its cell has ended, then try again."
                 )
-            open_payments = [p for p in self.ledger.payments(purchase.id) if p.prepaid and p.state in AT_RISK]
-            resolved = [self._resolved(payment, charged=charged, amount=amount) for payment in open_payments]
-            append_settled(self.ledger)
+            open_payments = [
+                p for p in await run_io(self.ledger.payments, purchase.id) if p.prepaid and p.state in AT_RISK
+            ]
+            resolved = [
+                await run_io(self._resolved, payment, charged=charged, amount=amount) for payment in open_payments
+            ]
+            await run_io(append_settled, self.ledger)
             return resolved
 
     def _resolved(self, payment: Payment, *, charged: bool, amount: int | None) -> Payment:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,6 +23,7 @@ from blockrun_magic.payments.wallets.api_key import ApiKey
 from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.payments.wallets.solana import SolanaWallet
 from blockrun_magic.studio.payment.retry import RetryPolicy
+from blockrun_magic.threads import run_cpu
 
 __all__ = ["PurchaseServices", "Wallets", "balance_of", "purchase_services"]
 
@@ -102,5 +102,5 @@ async def balance_of(services: PurchaseServices, gateway: Gateway) -> Balance | 
         return Balance(credit.remaining, f"the account{blocked}")
     if not gateway.can("balance"):
         return None
-    address = await asyncio.to_thread(lambda: services.wallets.wallet_for(gateway).address)
+    address = await run_cpu(lambda: services.wallets.wallet_for(gateway).address)
     return await balance(services.client, gateway, address)

@@ -6,10 +6,9 @@ Magics, panel, scripts and the endpoint all go through `Studio.make`, which is g
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from blockrun_magic.errors import (
     LedgerError,
@@ -37,10 +36,14 @@ from blockrun_magic.studio.results.delivery import has_missing_images
 from blockrun_magic.studio.results.requests import request_from_record, request_to_record
 from blockrun_magic.studio.results.result import ImageResult, Quote
 from blockrun_magic.studio.results.stored import Shelf
+from blockrun_magic.studio.running import RunningPurchases
 from blockrun_magic.studio.services import PurchaseServices, balance_of
-from blockrun_magic.threads import run_cpu
+from blockrun_magic.threads import run_cpu, run_io
 
 __all__ = ["Options", "Studio"]
+
+_FAREWELL = 1.0
+"""Seconds that the end of a kernel waits for what is already paid."""
 
 
 class Studio:
@@ -60,7 +63,7 @@ class Studio:
         )
         self._shelf = Shelf(services.ledger, services.store)
         self._purchaser = Purchaser(services, self.books.reconcile_prepaid)
-        self._running: set[asyncio.Task[ImageResult]] = set()
+        self._running = RunningPurchases()
         self.lessons: list[Lesson] = []
         """Lessons that are open: their images answer before anything is bought."""
         self.delivered: dict[tuple[str, str, int], None] = {}
@@ -89,7 +92,7 @@ class Studio:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.client.connect(gateway))
             if gateway.paid_by is Payer.SIGNATURE:
-                tasks.create_task(asyncio.to_thread(self._services.wallets.prepare, gateway))
+                tasks.create_task(run_cpu(self._services.wallets.prepare, gateway))
 
     async def quote(
         self, request: ImageRequest, gateway: Gateway, options: Options | None = None, *, ahead: bool = False
@@ -104,7 +107,7 @@ class Studio:
         if not options.unchecked:
             catalog.check(request)
         if gateway.can("quote"):
-            terms = cached_price(self.ledger, gateway, request, payer="") if ahead else None
+            terms = await run_io(cached_price, self.ledger, gateway, request, payer="") if ahead else None
             if terms is None:
                 async with self.catalogs.explain_unavailable_model(gateway, request):
                     terms = await fetch_price(self.client, self.ledger, gateway, request, payer="")
@@ -118,7 +121,7 @@ class Studio:
             network=offer.money,
             realm=gateway.realm,
             gateway=gateway.name,
-            cached=self.is_stored(request, gateway, options),
+            cached=await run_io(self.is_stored, request, gateway, options),
             estimated=offer.estimated,
         )
 
@@ -144,22 +147,22 @@ class Studio:
         """
         options, progress = options or Options(), progress or Progress()
         if self.lessons:
-            answer = await asyncio.to_thread(
-                answer_from, self.lessons, request.digest, options.take, fresh=options.fresh
-            )
+            answer = await run_cpu(answer_from, self.lessons, request.digest, options.take, fresh=options.fresh)
             if answer is not None:
                 return answer
         if not options.unchecked:
             self.catalog_at(gateway).check(request)
-        return await self._run_shielded(self._claim_and_make(request, gateway, options, progress), progress)
+        again = options.fresh or options.collect
+        key = None if again else (gateway.realm, request.digest, options.take)
+        return await self._run(key, request, gateway, options, progress)
 
     async def resume(self, purchase: Purchase, gateway: Gateway, progress: Progress | None = None) -> ImageResult:
         """Return the pictures of a purchase that was left open, paid for with its own payment."""
         progress = progress or Progress()
-        request = await asyncio.to_thread(request_from_record, purchase.request, self.store)
-        agreed = max((payment.amount for payment in self.ledger.payments(purchase.id)), default=None)
+        request = await run_cpu(request_from_record, purchase.request, self.store)
+        agreed = max((payment.amount for payment in await run_io(self.ledger.payments, purchase.id)), default=None)
         options = Options(take=purchase.take, unchecked=True, private=purchase.private, agreed=agreed, collect=True)
-        return await self._run_shielded(self._claim_and_make(request, gateway, options, progress), progress)
+        return await self._run(None, request, gateway, options, progress)
 
     async def reconcile(self, gateway: Gateway) -> int:
         """Ask what became of every open payment in the gateway's realm; return how many were decided."""
@@ -182,16 +185,11 @@ class Studio:
 
     async def wait_idle(self) -> None:
         """Wait until what goes on by itself now, its cell stopped or not, has come home."""
-        if self._running:
-            await asyncio.wait(self._running)
+        await self._running.wait_idle()
 
     async def close(self) -> None:
         """Let what is already paid for come home (briefly), then close connections and ledger."""
-        if self._running:
-            _, late = await asyncio.wait(self._running, timeout=1)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        await self._running.close(_FAREWELL)
         await self.client.aclose()
         self.ledger.close()
 
@@ -202,24 +200,19 @@ class Studio:
 
     # -- one purchase
 
-    async def _run_shielded(self, making: Coroutine[Any, Any, ImageResult], progress: Progress) -> ImageResult:
-        task = asyncio.create_task(making)
-        self._running.add(task)
-        task.add_done_callback(self._on_done)
-        try:
-            result = await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if not progress.sent:
-                task.cancel()
-            raise
+    async def _run(
+        self,
+        key: tuple[str, str, int | None] | None,
+        request: ImageRequest,
+        gateway: Gateway,
+        options: Options,
+        progress: Progress,
+    ) -> ImageResult:
+        making = partial(self._claim_and_make, request, gateway, options, progress)
+        result = await self._running.run(key, making, progress)
         receipt = result.receipt
         self.delivered[receipt.realm, receipt.request_digest, receipt.take] = None
         return result
-
-    def _on_done(self, task: asyncio.Task[ImageResult]) -> None:
-        self._running.discard(task)
-        if not task.cancelled():
-            task.exception()  # seen: a purchase whose cell was stopped has nobody else to ask
 
     def _reopened(self, purchase: Purchase, error: StoreError) -> Purchase:
         """Return a purchase whose stored image cannot be used as an unfinished one; raises `error` if nothing paid."""
@@ -236,28 +229,34 @@ class Studio:
             realm, request.digest, progress, take=options.take, fresh=options.fresh, gateway=gateway.name
         )
         async with claim as take:
-            purchase = self.ledger.purchase(realm, request.digest, take)
+            purchase = await run_io(self.ledger.purchase, realm, request.digest, take)
             if purchase is not None and purchase.finished_at is not None:
                 try:
                     if not (options.collect and has_missing_images(purchase)):
                         return await run_cpu(self._shelf.load, purchase)
                 except StoreError as error:
-                    purchase = self._reopened(purchase, error)
-            self.ledger.check_guards(realm)
+                    purchase = await run_io(self._reopened, purchase, error)
+            await run_io(self.ledger.check_guards, realm)
             if options.cache_only:
                 raise StoreError(
                     "This picture is not kept, and only kept pictures are allowed here.",
                     "Buy it where that is allowed, or switch the cache mode off.",
                     Money.nothing_sent(),
                 )
-            await asyncio.to_thread(self.check_payer, gateway)  # no key: say so before anything is written or sent
+            await run_cpu(self.check_payer, gateway)  # no key: say so before anything is written or sent
             if purchase is None:
-                record = await asyncio.to_thread(request_to_record, request, self.store)
-                purchase = self.ledger.create_purchase(
-                    realm, gateway.name, request.digest, take, record, private=options.private
+                record = await run_cpu(request_to_record, request, self.store)
+                purchase = await run_io(
+                    self.ledger.create_purchase,
+                    realm,
+                    gateway.name,
+                    request.digest,
+                    take,
+                    record,
+                    private=options.private,
                 )
             elif purchase.gateway != gateway.name:
-                purchase = self._purchaser.begin_here(purchase, gateway)
+                purchase = await run_io(self._purchaser.begin_here, purchase, gateway)
             try:
                 async with self.catalogs.explain_unavailable_model(gateway, request):
                     return await self._purchaser.buy(request, gateway, purchase, options, progress)
@@ -266,4 +265,4 @@ class Studio:
                     error.money = Money.unknown(progress.price or 0)
                 raise
             finally:
-                append_settled(self.ledger)
+                await run_io(append_settled, self.ledger)

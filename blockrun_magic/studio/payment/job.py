@@ -15,6 +15,7 @@ from blockrun_magic.studio.payment.method import PurchaseContext
 from blockrun_magic.studio.payment.sender import Sender, header_of
 from blockrun_magic.studio.payment.settlement import SettlementTracker
 from blockrun_magic.studio.reconciliation import accepted_until, resolve_expired
+from blockrun_magic.threads import run_io
 
 __all__ = ["X402Job"]
 
@@ -31,7 +32,7 @@ class X402Job:
     async def poll(self, payment: Payment, address: str) -> tuple[Payment, CompletedJob]:
         """Return the answer of the finished job at `address`, and the payment that it came for."""
         deal = self.deal
-        payment = self._begin(payment, address)
+        payment = await run_io(self._begin, payment, address)
         started, wait = deal.clock(), 0.0
         while deal.clock() - started < deal.patience.job:
             await asyncio.sleep(wait)
@@ -68,7 +69,7 @@ class X402Job:
         was not cashed and cannot be any more; without a witness the first one is shown for as long as it takes.
         """
         deal = self.deal
-        payment = deal.ledger.payment(payment.id)  # it may have been settled meanwhile
+        payment = await run_io(deal.ledger.payment, payment.id)  # it may have been settled meanwhile
         if payment.state is State.SETTLED or deal.clock() < accepted_until(payment):
             return payment
         payment = await resolve_expired(deal.client, deal.ledger, deal.gateway, payment, deal.clock)
@@ -78,5 +79,5 @@ class X402Job:
             fresh = await self.authorize_again(payment, address)
         except BlockrunError as error:
             raise self.tracker.explain(payment, error, used=None) from None
-        deal.ledger.submit(fresh.id)
-        return deal.ledger.poll(fresh.id, deal.purchase.id, address)
+        await run_io(deal.ledger.submit, fresh.id)
+        return await run_io(deal.ledger.poll, fresh.id, deal.purchase.id, address)

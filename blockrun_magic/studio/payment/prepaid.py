@@ -44,6 +44,7 @@ from blockrun_magic.studio.payment.method import PurchaseContext, money_of
 from blockrun_magic.studio.payment.pricing import Price, list_price
 from blockrun_magic.studio.payment.sender import ACCEPTED, GONE
 from blockrun_magic.studio.results.delivery import items_to_record
+from blockrun_magic.threads import run_io
 
 __all__ = ["PrepaidMethod"]
 
@@ -71,14 +72,14 @@ class PrepaidMethod:
         Raises PaymentOutcomeUnknown for one that cannot be continued: its request is not sent a second time.
         """
         deal = self.deal
-        payment = deal.ledger.open_payment(deal.purchase.id)
+        payment = await run_io(deal.ledger.open_payment, deal.purchase.id)
         if payment is not None and payment.state is State.RESERVED:
-            deal.ledger.release(payment.id, "never sent")
-            payment = deal.ledger.open_payment(deal.purchase.id)
+            await run_io(deal.ledger.release, payment.id, "never sent")
+            payment = await run_io(deal.ledger.open_payment, deal.purchase.id)
         if payment is not None and payment.state is State.SUBMITTED:
-            if deal.ledger.is_alive(payment.session):
+            if await run_io(deal.ledger.is_alive, payment.session):
                 self._refuse_twice(payment)
-            payment = deal.ledger.mark_unknown(payment.id, "its kernel ended before an answer came")
+            payment = await run_io(deal.ledger.mark_unknown, payment.id, "its kernel ended before an answer came")
         if payment is None or payment.state is not State.UNKNOWN or deal.purchase.poll_url is not None:
             return payment
         deal.progress.stage = "asking what became of the last payment"
@@ -107,7 +108,9 @@ class PrepaidMethod:
         """
         deal = self.deal
         payer, network = await self._payer()
-        return deal.ledger.reserve(deal.purchase, offer.amount, hold, prepaid=True, payer=payer, network=network)
+        return await run_io(
+            deal.ledger.reserve, deal.purchase, offer.amount, hold, prepaid=True, payer=payer, network=network
+        )
 
     async def _payer(self) -> tuple[str | None, str | None]:
         deal = self.deal
@@ -141,15 +144,15 @@ class PrepaidMethod:
                 money_of(payment),
             )
         answer = await self._send_once(payment)
-        payment, found = self._read(payment, answer)
+        payment, found = await run_io(self._read, payment, answer)
         if isinstance(found, CompletedJob):
             return payment, found
         if not deal.gateway.can("poll"):
-            self._unknown(payment, f"{deal.gateway.name} started a slow job, and cannot collect it")
+            await run_io(self._unknown, payment, f"{deal.gateway.name} started a slow job, and cannot collect it")
         try:
-            address = deal.job_address(payment, found)
+            address = await run_io(deal.job_address, payment, found)
         except InvalidResponse as error:
-            self._unknown(payment, error.message, error)
+            await run_io(self._unknown, payment, error.message, error)
         return await self._poll(payment, address)
 
     async def confirm(self, payment: Payment) -> Payment:
@@ -159,15 +162,15 @@ class PrepaidMethod:
     async def _send_once(self, payment: Payment) -> Response:
         """Return the answer to the request, which counts as sent from here on."""
         deal = self.deal
-        deal.ledger.submit(payment.id)
+        await run_io(deal.ledger.submit, payment.id)
         deal.progress.sent = True
         deal.progress.stage = "waiting for the image"
         try:
             return await deal.post(self.headers())
         except GatewayUnreachable as error:
-            self._unknown(payment, error.message, error)
+            await run_io(self._unknown, payment, error.message, error)
         except GatewayError as error:
-            self._unknown(payment, error.message, error)
+            await run_io(self._unknown, payment, error.message, error)
 
     def _read(self, payment: Payment, answer: Response) -> tuple[Payment, CompletedJob | PendingJob]:
         """Return what an answer brings, recorded. A refusal is a note: the request may have been charged."""
@@ -209,14 +212,14 @@ class PrepaidMethod:
         """Return the images of the job at `address`: asking costs nothing, however often."""
         deal = self.deal
         if not payment.decided:
-            payment = deal.ledger.poll(payment.id, deal.purchase.id, address)
+            payment = await run_io(deal.ledger.poll, payment.id, deal.purchase.id, address)
         deal.progress.sent = True
         deal.progress.stage = "queued"
         started, wait = deal.clock(), 0.0
         while deal.clock() - started < deal.patience.job:
             await asyncio.sleep(wait)
             answer = await self._ask_patiently(payment, address)
-            payment, found = self._read(payment, answer)
+            payment, found = await run_io(self._read, payment, answer)
             if isinstance(found, CompletedJob):
                 return payment, found
             deal.progress.stage = found.status.replace("_", " ")
@@ -236,7 +239,7 @@ class PrepaidMethod:
             else:
                 if answer.status in (200, ACCEPTED):
                     return answer
-                fault = self._poll_fault(payment, answer)
+                fault = await run_io(self._poll_fault, payment, answer)
                 if not is_transient(answer):
                     break
             if attempt + 1 < deal.patience.attempts:

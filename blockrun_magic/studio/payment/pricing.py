@@ -21,6 +21,7 @@ from blockrun_magic.payments.x402.networks import SolanaNetwork
 from blockrun_magic.payments.x402.protocol import PaymentRequirements, read_challenge, select_requirements
 from blockrun_magic.studio.payment.probe import check_quotes, refuse_seller, remember_quotes
 from blockrun_magic.studio.payment.signers import check_clock, is_clock_right
+from blockrun_magic.threads import run_io
 
 __all__ = ["Price", "cached_price", "fetch_price", "list_price", "placeholder_image"]
 
@@ -89,15 +90,15 @@ async def fetch_price(
     if answer.status == _PAYMENT_REQUIRED:
         challenge = read_challenge(answer.headers, answer.body)
         terms = select_requirements(challenge, gateway.networks, gateway.base_url, payer)
-        remember_quotes(ledger, gateway)
+        await run_io(remember_quotes, ledger, gateway)
         date = answer.date if answer.date is not None or not payer else await chain_time(client, gateway)
         if payer:
             check_clock(gateway.name, date, started, clock())
         if not of_job and is_clock_right(date, started, clock()):  # a job's price is its own
-            keep_quote(ledger, gateway.name, str(request.price_key), terms)
+            await run_io(keep_quote, ledger, gateway.name, str(request.price_key), terms)
         return terms
     if answer.status in (200, _ACCEPTED):
-        raise refuse_seller(ledger, gateway)
+        raise await run_io(refuse_seller, ledger, gateway)
     raise error_from_response(answer, gateway)
 
 

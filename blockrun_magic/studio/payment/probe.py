@@ -15,6 +15,7 @@ from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import PRESETS, Gateway
 from blockrun_magic.gateway.request import ENDPOINTS
 from blockrun_magic.payments.ledger.ledger import Ledger
+from blockrun_magic.threads import run_io
 
 __all__ = ["check_quotes", "refuse_seller", "remember_quotes"]
 
@@ -30,7 +31,7 @@ async def check_quotes(client: Client, ledger: Ledger, gateway: Gateway) -> None
     """Raise UsageError unless `gateway` is known to quote, or proves it; nothing that could buy is sent."""
     if gateway.realm != "real" or _is_preset(gateway):
         return
-    known = ledger.setting(_name(gateway))
+    known = await run_io(ledger.setting, _name(gateway))
     if known == _QUOTES:
         return
     if known == _BUYS:

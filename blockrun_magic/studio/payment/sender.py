@@ -21,6 +21,7 @@ from blockrun_magic.payments.x402.protocol import read_settlement
 from blockrun_magic.studio.payment.method import PurchaseContext
 from blockrun_magic.studio.payment.settlement import SettlementTracker
 from blockrun_magic.studio.reconciliation import accepted_until
+from blockrun_magic.threads import run_io
 
 __all__ = ["ACCEPTED", "GONE", "Sender", "header_of"]
 
@@ -44,13 +45,13 @@ class Sender:
             try:
                 answer = await ask()
             except GatewayUnreachable as error:
-                self.tracker.note_claim(payment, read_settlement(error.headers, None, payment.network))
+                await run_io(self.tracker.note_claim, payment, read_settlement(error.headers, None, payment.network))
                 fault: GatewayError = error
             except GatewayError as error:
                 # An answer beyond all bounds was not read to its end, but the header has left.
                 raise await self.tracker.explain_failure(payment, error) from error
             else:
-                self.tracker.record_claim(payment, answer)
+                await run_io(self.tracker.record_claim, payment, answer)
                 if not is_transient(answer):
                     return answer
                 fault = error_from_response(answer, deal.gateway)
@@ -71,7 +72,7 @@ class Sender:
             explained = await self.tracker.explain_failure(payment, error, refused=refused)
             if isinstance(error, JobFailed) or answer.status in GONE:
                 # Last: a payment that still polls and has no job could not go on.
-                self.deal.ledger.forget_job(self.deal.purchase.id)
+                await run_io(self.deal.ledger.forget_job, self.deal.purchase.id)
             raise explained from error
 
 

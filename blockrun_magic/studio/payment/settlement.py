@@ -12,6 +12,7 @@ from blockrun_magic.payments.ledger.records import Payment
 from blockrun_magic.payments.x402.protocol import Settlement, read_settlement
 from blockrun_magic.studio.payment.method import PurchaseContext, money_of
 from blockrun_magic.studio.reconciliation import expires_at, reconcile_payment
+from blockrun_magic.threads import run_io
 
 __all__ = ["SettlementTracker"]
 
@@ -40,7 +41,7 @@ class SettlementTracker:
 
         `refused`: the gateway turned the payment or the request down. It may have cashed it all the same.
         """
-        payment = self.deal.mark_unknown(payment, error.message, refused=refused)
+        payment = await run_io(self.deal.mark_unknown, payment, error.message, refused=refused)
         payment, used = await self.look_up_quickly(payment)
         expired = self.deal.clock() >= expires_at(payment)
         if payment.decided or (refused and not expired):
@@ -58,8 +59,10 @@ class SettlementTracker:
         deal, used = self.deal, None
         with suppress(TimeoutError):
             async with asyncio.timeout(_QUICK):
-                used = await reconcile_payment(deal.client, deal.ledger, deal.gateway, deal.ledger.payment(payment.id))
-        return deal.ledger.payment(payment.id), used
+                used = await reconcile_payment(
+                    deal.client, deal.ledger, deal.gateway, await run_io(deal.ledger.payment, payment.id)
+                )
+        return await run_io(deal.ledger.payment, payment.id), used
 
     async def confirm(self, payment: Payment) -> Payment:
         """Return a payment after its witness was asked, again while a transaction of the gateway is not there yet.

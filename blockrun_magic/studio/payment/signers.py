@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,6 +13,7 @@ from blockrun_magic.payments.wallets.solana import SolanaWallet
 from blockrun_magic.payments.x402.networks import SolanaNetwork
 from blockrun_magic.payments.x402.protocol import PaymentPayload, PaymentRequirements, sign_payment
 from blockrun_magic.payments.x402.solana import sign_transfer
+from blockrun_magic.threads import run_cpu
 
 __all__ = ["Signer", "check_clock", "is_clock_right", "signer_of"]
 
@@ -46,7 +46,7 @@ class _EvmSigner:
         return self.wallet.address
 
     async def sign(self, requirements: PaymentRequirements, now: int, nonce: bytes | None = None) -> PaymentPayload:
-        return await asyncio.to_thread(sign_payment, requirements, self.wallet, now, nonce)
+        return await run_cpu(sign_payment, requirements, self.wallet, now, nonce)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class _SolanaSigner:
     async def sign(self, requirements: PaymentRequirements, now: int, nonce: bytes | None = None) -> PaymentPayload:
         assert isinstance(requirements.network, SolanaNetwork)  # noqa: S101  the wallet was chosen by the network
         recent = await recent_blockhash(self.client, requirements.network)
-        return await asyncio.to_thread(sign_transfer, requirements, self.wallet, recent, now, nonce)
+        return await run_cpu(sign_transfer, requirements, self.wallet, recent, now, nonce)
 
 
 def signer_of(wallet: Wallet | SolanaWallet, client: Client) -> Signer:

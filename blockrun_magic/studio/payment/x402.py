@@ -26,6 +26,7 @@ from blockrun_magic.studio.payment.sender import Sender, header_of
 from blockrun_magic.studio.payment.settlement import SettlementTracker
 from blockrun_magic.studio.payment.signers import Signer, check_clock
 from blockrun_magic.studio.reconciliation import accepted_until, resolve_expired
+from blockrun_magic.threads import run_cpu, run_io
 
 __all__ = ["X402Method"]
 
@@ -60,11 +61,11 @@ class X402Method:
         still fetch what it paid for.
         """
         deal = self.deal
-        payment = deal.ledger.open_payment(deal.purchase.id)
+        payment = await run_io(deal.ledger.open_payment, deal.purchase.id)
         if payment is not None and payment.state in (State.RESERVED, State.SIGNED):
             # Its kernel is gone (we hold the lock), and the header never left the ledger.
-            deal.ledger.release(payment.id, "never sent")
-            payment = deal.ledger.open_payment(deal.purchase.id)
+            await run_io(deal.ledger.release, payment.id, "never sent")
+            payment = await run_io(deal.ledger.open_payment, deal.purchase.id)
         if payment is None or payment.state is State.SETTLED or deal.clock() < accepted_until(payment):
             return payment
         deal.progress.stage = "asking what became of the last payment"
@@ -77,11 +78,11 @@ class X402Method:
         It is not asked again within the hour. Raises TermsRefused, ClockError or GatewayError.
         """
         deal = self.deal
-        payer = await asyncio.to_thread(lambda: self.signer().address)
+        payer = await run_cpu(lambda: self.signer().address)
         if deal.purchase.poll_url is not None:
             return await self.ask_price(deal.purchase.poll_url)
         async with self.turn:  # a purchase that waits for another's question has its answer
-            terms = cached_price(deal.ledger, deal.gateway, deal.request, payer)
+            terms = await run_io(cached_price, deal.ledger, deal.gateway, deal.request, payer)
             if terms is None or not self._within_limits(terms):
                 return await self.ask_price(None)
         self._ahead = terms
@@ -98,7 +99,7 @@ class X402Method:
         """Return the gateway's price for the request, or for the job at the address `job`."""
         deal = self.deal
         deal.progress.stage = "asking the price"
-        payer = await asyncio.to_thread(lambda: self.signer().address)
+        payer = await run_cpu(lambda: self.signer().address)
         terms = await fetch_price(deal.client, deal.ledger, deal.gateway, deal.request, payer, job, clock=deal.clock)
         return _price_of(terms)
 
@@ -107,12 +108,12 @@ class X402Method:
         deal, terms = self.deal, offer.terms
         assert terms is not None  # noqa: S101  our own prices have them
         deal.progress.stage = "signing"
-        payment = deal.ledger.reserve(deal.purchase, terms.amount, hold)
+        payment = await run_io(deal.ledger.reserve, deal.purchase, terms.amount, hold)
         try:
             signed = await self.signer().sign(terms, int(deal.clock()))
-            return deal.ledger.sign(payment.id, terms.network.id, signed)
+            return await run_io(deal.ledger.sign, payment.id, terms.network.id, signed)
         except BaseException:
-            deal.ledger.release(payment.id, "never signed")
+            await run_io(deal.ledger.release, payment.id, "never signed")
             raise
 
     async def submit(self, payment: Payment) -> tuple[Payment, CompletedJob]:
@@ -124,7 +125,7 @@ class X402Method:
             return await job.poll(payment, deal.purchase.poll_url)
         resumed = payment.state is not State.SIGNED
         if payment.state is not State.SETTLED:
-            payment = deal.ledger.submit(payment.id)
+            payment = await run_io(deal.ledger.submit, payment.id)
         deal.progress.sent = True
         deal.progress.stage = "waiting for the image"
         answer = await self._show(payment, payment.payload)
@@ -134,7 +135,7 @@ class X402Method:
         if isinstance(found, CompletedJob):
             return payment, found
         try:
-            address = deal.job_address(payment, found)
+            address = await run_io(deal.job_address, payment, found)
         except InvalidResponse as error:
             raise await self.tracker.explain_failure(payment, error) from error
         return await job.poll(payment, address)
@@ -202,19 +203,19 @@ class X402Method:
     async def _sign_again(self, payment: Payment, terms: PaymentRequirements, answer: Response) -> Payment:
         """Return `payment` with a payload for other terms and the same nonce, so that only one can be cashed."""
         deal, now = self.deal, self.deal.clock()
-        drop_quote(deal.ledger, deal.gateway.name, str(deal.request.price_key))
+        await run_io(drop_quote, deal.ledger, deal.gateway.name, str(deal.request.price_key))
         deal.progress.stage = "signing the new price"
         assert payment.nonce is not None  # noqa: S101  signed payments have one
         try:
             check_clock(deal.gateway.name, answer.date, now, now)
             self.agree(_price_of(terms))
             signed = await self.signer().sign(terms, int(now), bytes.fromhex(payment.nonce[2:]))
-            payment = deal.ledger.add_payload(payment.id, signed)
+            payment = await run_io(deal.ledger.add_payload, payment.id, signed)
         except (BudgetError, ClockError) as error:
-            payment = deal.mark_unknown(payment, "refused, because its price had changed", refused=True)
+            payment = await run_io(deal.mark_unknown, payment, "refused, because its price had changed", refused=True)
             payment, used = await self.tracker.look_up_quickly(payment)
             raise self.tracker.explain(payment, error, used=used) from None
-        keep_quote(deal.ledger, deal.gateway.name, str(deal.request.price_key), terms)
+        await run_io(keep_quote, deal.ledger, deal.gateway.name, str(deal.request.price_key), terms)
         deal.progress.price = payment.amount
         return payment
 

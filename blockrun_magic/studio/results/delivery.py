@@ -28,7 +28,7 @@ from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.money import to_decimal
 from blockrun_magic.studio.results.result import ImageResult
 from blockrun_magic.studio.results.stored import result_of
-from blockrun_magic.threads import run_cpu
+from blockrun_magic.threads import run_cpu, run_io
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -72,7 +72,7 @@ class ImageDownload:
         notes = _count_notes(self.purchase.request["n"], len(items))
         if any(item.url for item in wanted):
             with suppress(LedgerError):
-                self.ledger.save_image_urls(self.purchase.id, items_to_record(wanted))
+                await run_io(self.ledger.save_image_urls, self.purchase.id, items_to_record(wanted))
         tries = asyncio.gather(*(self._try(index, item) for index, item in enumerate(wanted)))
         payment, outcomes = await asyncio.gather(self.confirm(self.payment), tries)
         delivered = [outcome for outcome in outcomes if isinstance(outcome, _Delivered)]
@@ -85,7 +85,7 @@ class ImageDownload:
                 notes.append(outcome.note)
         if any(isinstance(outcome, BlockrunError) for outcome in outcomes):
             notes.append(f"`%blockrun resume {self.purchase.id}` asks for missing images again and pays nothing.")
-        notes += self._record(payment, wanted, outcomes)
+        notes += await run_io(self._record, payment, wanted, outcomes)
         return result_of(
             self.purchase,
             payment,

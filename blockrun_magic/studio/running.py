@@ -1,0 +1,101 @@
+"""Purchases of this process on their way: shielded once a payment was sent, and joined by whoever asks for the same."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
+from typing import Any
+
+from blockrun_magic.studio.progress import Progress
+from blockrun_magic.studio.results.result import ImageResult
+
+__all__ = ["RunningPurchases"]
+
+_POLL_INTERVAL = 0.1
+_Key = tuple[str, str, int | None]
+
+
+@dataclass(slots=True)
+class _Running:
+    """One task, how far it is, and how many callers wait for it."""
+
+    task: asyncio.Task[ImageResult]
+    progress: Progress
+    waiting: int = 0
+
+
+class RunningPurchases:
+    """Every purchase that was begun and has not ended, of one event loop."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[ImageResult]] = set()
+        self._by_key: dict[_Key, _Running] = {}
+
+    async def run(
+        self, key: _Key | None, making: Callable[[], Coroutine[Any, Any, ImageResult]], progress: Progress
+    ) -> ImageResult:
+        """Return what `making` brings, or the running purchase with the same `key`, at no further cost.
+
+        When every caller is cancelled before a payment was sent, so is the purchase; afterwards it goes on to its
+        end, so that nothing paid for is lost.
+        """
+        running = None if key is None else self._by_key.get(key)
+        if running is not None and not running.task.done():
+            return await self._join(running, progress)
+        running = _Running(asyncio.create_task(making()), progress)
+        self._tasks.add(running.task)
+        running.task.add_done_callback(self._on_done)
+        if key is not None:
+            self._by_key[key] = running
+            running.task.add_done_callback(lambda _: self._forget(key, running))
+        return await self._wait(running)
+
+    async def wait_idle(self, seconds: float | None = None) -> set[asyncio.Task[ImageResult]]:
+        """Wait until every purchase has ended, its cell stopped or not; return those that have not within `seconds`."""
+        if not self._tasks:
+            return set()
+        return (await asyncio.wait(self._tasks, timeout=seconds))[1]
+
+    async def close(self, seconds: float) -> None:
+        """Wait up to `seconds` for every purchase, then cancel the rest."""
+        late = await self.wait_idle(seconds)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+
+    async def _join(self, running: _Running, progress: Progress) -> ImageResult:
+        watching = asyncio.create_task(_mirror(running, progress))
+        try:
+            result = await self._wait(running)
+        finally:
+            watching.cancel()
+        return replace(result, receipt=replace(result.receipt, cached=True))
+
+    async def _wait(self, running: _Running) -> ImageResult:
+        running.waiting += 1
+        try:
+            return await asyncio.shield(running.task)
+        except asyncio.CancelledError:
+            if running.waiting == 1 and not running.progress.sent:
+                running.task.cancel()
+            raise
+        finally:
+            running.waiting -= 1
+
+    def _on_done(self, task: asyncio.Task[ImageResult]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen: a purchase whose cell was stopped has nobody else to ask
+
+    def _forget(self, key: _Key, running: _Running) -> None:
+        if self._by_key.get(key) is running:
+            del self._by_key[key]
+
+
+async def _mirror(running: _Running, progress: Progress) -> None:
+    """Show the progress of a purchase that another cell has begun."""
+    while True:
+        progress.stage, progress.price = running.progress.stage, running.progress.price
+        progress.sent = running.progress.sent
+        await asyncio.sleep(_POLL_INTERVAL)

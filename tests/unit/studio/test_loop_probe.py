@@ -1,0 +1,272 @@
+"""The loop only awaits: a locked ledger, large files, the user's own code and many images never make it stand still."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+import pytest
+from PIL import Image
+
+from blockrun_magic.errors import BlockrunError
+from blockrun_magic.gateway.client import Client
+from blockrun_magic.gateway.gateways import Gateway, practice_at
+from blockrun_magic.gateway.request import ImageRequest
+from blockrun_magic.images.source import read_upload
+from blockrun_magic.images.store import Store
+from blockrun_magic.notebook.background import BackgroundJob
+from blockrun_magic.notebook.cells.flags import Flags
+from blockrun_magic.notebook.cells.run import _in_background
+from blockrun_magic.notebook.loop import LoopThread
+from blockrun_magic.payments.ledger.ledger import Ledger
+from blockrun_magic.payments.wallets.evm import practice_wallet
+from blockrun_magic.practice.server.server import PracticeServer
+from blockrun_magic.studio import BatchProgress, Options, RetryPolicy, Studio, make_all
+from blockrun_magic.threads import run_cpu, run_io
+from harness.probe import Probe, probed
+
+T = TypeVar("T")
+
+STANDSTILL = 1.0
+"""Seconds by the clock: what blocks below takes twice as long, and a busy machine takes much less."""
+COMPUTING = 0.05
+"""Seconds of processor time between two steps of the loop."""
+LOCKED = 2.5
+PATIENCE = 60.0
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[Gateway]:
+    """Return a practice gateway for this module."""
+    with PracticeServer() as server:
+        yield practice_at(server.url)
+
+
+async def with_studio(folder: Path, use: Callable[[Studio], Coroutine[Any, Any, T]]) -> T:
+    """Return what `use` makes of a studio over `folder`."""
+    with closing(Ledger(folder / "magic" / "ledger.sqlite", "session")) as ledger:
+        async with Client() as client:
+            studio = Studio(
+                client=client,
+                ledger=ledger,
+                store=Store(folder / "images"),
+                wallet_for=lambda _: practice_wallet(),
+                locks=folder / "locks",
+                patience=RetryPolicy(attempts=2, first_wait=0.01, poll_every=0.02),
+            )
+            return await use(studio)
+
+
+@contextmanager
+def locked(folder: Path, seconds: float = LOCKED) -> Iterator[None]:
+    """Hold the ledger's write lock for a while, as another program may."""
+    held = threading.Event()
+
+    def hold() -> None:
+        with closing(sqlite3.connect(folder / "magic" / "ledger.sqlite", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            held.set()
+            time.sleep(seconds)
+            other.execute("ROLLBACK")
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(PATIENCE)
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def check(probe: Probe) -> None:
+    """Fail where the loop stood still."""
+    assert STANDSTILL > probe.seconds
+    assert COMPUTING > probe.computing
+
+
+def request(prompt: str) -> ImageRequest:
+    """Return a request for a small image."""
+    return ImageRequest("generate", prompt, "zai/cogview-4", "512x512")
+
+
+def test_a_locked_ledger(tmp_path: Path, gateway: Gateway) -> None:
+    """While another program writes, an image waits and everything else goes on."""
+
+    async def use(studio: Studio) -> Probe:
+        await studio.make(request("before"), gateway)
+        async with probed() as probe:
+            with locked(tmp_path):
+                await studio.make(request("meanwhile"), gateway)
+        return probe
+
+    check(asyncio.run(with_studio(tmp_path, use)))
+
+
+def test_many_images_at_once(tmp_path: Path, gateway: Gateway) -> None:
+    """64 images are bought, read, checked and stored without the loop."""
+
+    async def use(studio: Studio) -> Probe:
+        await studio.make(request("before"), gateway)
+        requests = [request(f"number {number}") for number in range(64)]
+        async with probed() as probe:
+            results = await make_all(studio, requests, gateway, Options(), BatchProgress(64), 64)
+        assert 64 == len(results)
+        return probe
+
+    check(asyncio.run(with_studio(tmp_path, use)))
+
+
+class Slow:
+    """An object of the user's whose image takes its time."""
+
+    @property
+    def image(self) -> Image.Image:
+        """The image, after a while."""
+        time.sleep(2 * STANDSTILL)
+        return Image.new("RGB", (64, 64))
+
+
+def test_a_slow_property_of_the_users() -> None:
+    """Reading a variable runs the user's code in a thread of its own."""
+
+    async def main() -> Probe:
+        async with probed() as probe, asyncio.TaskGroup() as tasks:
+            for _ in range(20):
+                tasks.create_task(read_upload(Slow(), None))  # type: ignore[arg-type]
+        return probe
+
+    check(asyncio.run(main()))
+
+
+class SlowResult:
+    """A result that takes long to save and to show, as one of 25 megapixels does."""
+
+    images = (Image.new("RGB", (8, 8)),)
+    stored = ()
+
+    def save(self, _: str) -> list[Path]:
+        """Write the file, slowly."""
+        time.sleep(2 * STANDSTILL)
+        return [Path("out.png")]
+
+
+class Notebook:
+    """As much of a notebook as a background job needs."""
+
+    def __init__(self, bridge: LoopThread) -> None:
+        self.session = SimpleNamespace(bridge=bridge, backgrounds=[], settings=SimpleNamespace(image_name="img"))
+        self.showing = SimpleNamespace(show=lambda *_, **__: time.sleep(2 * STANDSTILL))
+        self.shell = SimpleNamespace(push=lambda _: None)
+
+
+class Line:
+    """A live line that nobody sees."""
+
+    label = "an image"
+
+    def __getattr__(self, name: str) -> Callable[..., str]:
+        return lambda *_: ""
+
+
+@pytest.fixture
+def bridge() -> Iterator[LoopThread]:
+    """Return a loop thread, closed after the test."""
+    bridge = LoopThread()
+    yield bridge
+    bridge.close()
+
+
+def in_background(
+    bridge: LoopThread, work: Callable[[], Coroutine[Any, Any, Any]], sent: bool = False
+) -> BackgroundJob:
+    """Start `work` as a cell with --background does."""
+    context: Any = Notebook(bridge)
+    line: Any = Line()
+    return _in_background(context, line, work, Flags("a cat", save="out.png"), lambda: sent)
+
+
+def test_a_large_image_is_saved_in_the_background(bridge: LoopThread, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Saving and showing are not the loop's work."""
+    monkeypatch.setattr("blockrun_magic.notebook.cells.run.record_cell", lambda *_: None)
+    monkeypatch.setattr("blockrun_magic.notebook.cells.run._purchase_ids", lambda _: [])
+
+    async def make() -> SlowResult:
+        return SlowResult()
+
+    async def watch() -> Probe:
+        async with probed() as probe:
+            await in_background(bridge, make)
+        return probe
+
+    check(bridge.submit(watch()).result(PATIENCE))
+
+
+def test_a_job_is_never_waited_for_on_the_loop(bridge: LoopThread) -> None:
+    """Whoever is on the loop awaits a job; waiting for it there would wait for ever."""
+    release = threading.Event()
+
+    async def make() -> SlowResult:
+        await run_io(release.wait, PATIENCE)
+        return SlowResult()
+
+    job = in_background(bridge, make)
+
+    async def ask() -> None:
+        job.result()
+
+    with pytest.raises(BlockrunError):
+        bridge.run(ask())
+    release.set()
+
+
+@pytest.mark.parametrize("sent", [False, True])
+def test_a_job_that_was_not_sent_is_cancelled(bridge: LoopThread, sent: bool) -> None:
+    """The answer is true when it is given: a job that was sent goes on, another one has ended."""
+    begun, ended = threading.Event(), threading.Event()
+
+    async def make() -> SlowResult:
+        begun.set()
+        try:
+            await asyncio.sleep(PATIENCE)
+        finally:
+            ended.set()
+        return SlowResult()
+
+    job = in_background(bridge, make, sent=sent)
+    begun.wait(PATIENCE)
+
+    assert job.cancel() is not sent
+    assert job.done() is not sent
+    assert ended.wait(0 if sent else PATIENCE) is not sent
+
+
+@pytest.mark.parametrize("blocked", ["ledger", "image"])
+def test_stop_is_heard_at_once(bridge: LoopThread, blocked: str) -> None:
+    """Whatever the work waits for, the interrupt reaches the cell."""
+    begun = threading.Event()
+
+    def block() -> None:
+        begun.set()
+        time.sleep(2 * STANDSTILL)
+
+    async def work() -> None:
+        await (run_io if blocked == "ledger" else run_cpu)(block)
+
+    pressed: list[float] = []
+
+    def tick() -> None:
+        if begun.is_set():
+            pressed.append(time.monotonic())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bridge.run(work(), tick)
+
+    assert STANDSTILL > time.monotonic() - pressed[0]
