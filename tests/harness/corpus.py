@@ -110,6 +110,8 @@ def _png_samples() -> Iterator[Sample]:
     yield Sample("PNG interlaced", _png(whole, interlaced=True), whole)
     yield Sample("PNG with text", encoded(whole, "PNG", pnginfo=_text()), whole)
     yield Sample("PNG animated", encoded(whole, "PNG", save_all=True, append_images=[Image.new("RGB", SIZE)]), whole)
+    linear = whole.point([round(255 * (level / 255) ** 2.2) for level in range(256)] * 3)
+    yield Sample("PNG of linear brightness", _with_gamma(encoded(linear, "PNG"), 1.0), whole)
     swapped = card([(blue, green, red) for red, green, blue in COLORS])
     yield Sample("PNG with a profile", encoded(swapped, "PNG", icc_profile=swapped_profile()), whole)
 
@@ -165,6 +167,12 @@ def swapped_profile() -> bytes:
     red, blue = (entries[name] + 4 for name in (b"rXYZ", b"bXYZ"))
     profile[red : red + 8], profile[blue : blue + 8] = profile[blue : blue + 8], profile[red : red + 8]
     return bytes(profile)
+
+
+def _with_gamma(data: bytes, gamma: float) -> bytes:
+    """Return a PNG with a gAMA chunk after its header."""
+    content = b"gAMA" + round(gamma * 100_000).to_bytes(4, "big")
+    return data[:33] + b"\0\0\0\4" + content + zlib.crc32(content).to_bytes(4, "big") + data[33:]
 
 
 def _png(image: Image.Image, *, depth: int = 8, interlaced: bool = False) -> bytes:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from IPython.display import Image as DisplayImage
-from PIL import Image, ImageFile, ImageOps
+from PIL import ExifTags, Image, ImageFile, ImageOps
 from starlette.responses import JSONResponse
 
 from blockrun_magic.errors import BlockrunError, SourceError
@@ -161,6 +161,35 @@ HOLDERS = list(holders())
 def test_a_photo_is_upright_whatever_holds_it(name: str, holder: object, sent: Any) -> None:
     """Files, bytes, streams, data URIs, PIL images and what IPython displays."""
     assert_shows(card(), sent(holder))
+
+
+def test_a_photo_that_was_turned_by_hand_stays_as_it_is(sent: Any) -> None:
+    """PIL leaves the tag on a turned copy; the camera's own size shows that it was turned."""
+    exif = exif_of(6)
+    exif.get_ifd(ExifTags.IFD.Exif).update(
+        {ExifTags.Base.ExifImageWidth: SIZE[1], ExifTags.Base.ExifImageHeight: SIZE[0]}
+    )
+    photo = Image.open(io.BytesIO(encoded(turned(card(), 6), "JPEG", quality=95, exif=exif)))
+    by_hand = photo.transpose(Image.Transpose.ROTATE_270)
+
+    assert SIZE == by_hand.size
+    assert_shows(card(), sent(by_hand))
+    assert_shows(card(), sent(photo))
+    assert_shows(card(), sent(photo.copy()))
+
+
+def test_what_ipython_shows_from_a_url_is_fetched() -> None:
+    """A display object that has only a URL means what the URL names."""
+    asked: list[str] = []
+
+    async def fetch(url: str) -> bytes:
+        asked.append(url)
+        return encoded(card(), "PNG")
+
+    upload = asyncio.run(read_upload(DisplayImage(url="https://example.org/a.png"), fetch))
+
+    assert ["https://example.org/a.png"] == asked
+    assert_shows(card(), Image.open(io.BytesIO(upload.data)))
 
 
 def arrays() -> Iterator[tuple[str, object]]:
