@@ -22,6 +22,7 @@ SCRIPTS = {"python.md", "local-endpoint.md"}
 PAINTED = "from PIL import Image\nmask.load_mask(Image.new('L', city.size, 255))"
 """What a person would do with the mouse."""
 _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+_FENCE = re.compile(r"^ *```.*?^ *```$", re.DOTALL | re.MULTILINE)
 _CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
@@ -44,6 +45,20 @@ def test_links_lead_somewhere(page: Path) -> None:
     broken = [link for link in links if not (page.parent / link).exists()]
 
     assert [] == broken
+
+
+def test_readme_and_docs_keep_to_their_form() -> None:
+    """The README fits on two screens; no line of prose is longer than 100 characters."""
+    prose = {page.name: _FENCE.sub("", page.read_text("utf-8")).splitlines() for page in PAGES}
+    long = [
+        (name, line)
+        for name, lines in prose.items()
+        for line in lines
+        if len(line) > 100 and not line.startswith(("|", "!["))
+    ]
+
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 125
+    assert [] == long
 
 
 def test_the_scripts_of_the_python_page_run(tmp_path: Path) -> None:

@@ -16,6 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 KNOWN = {
     "FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141",  # the order of the curve secp256k1
     "3d581455b3c18d4bbcbb9266889741ed3695f0c1b7b40e0bf30a299f6921f4a7",  # a request's digest, as a test expects it
+    "ddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef",  # the topic of ERC-20's Transfer event
+    "98de503528ee59b575ef0c0a2576a82497bfc029a5685b209e9ec333479b10a5",  # the topic of EIP-3009's AuthorizationUsed
+    "brk_live_0123456789abcdef0123",
     "brk_test_0123456789abcdefTHROWAWAY",  # the tests' own accounts, which exist nowhere
     "brk_live_wrongWRONGwrong",
     "4NMwxzmYj2uvHuq8xoqhY8RXg63KSVJM1DXkpbmkUY7YQWuoyQgFnnzn6yo3CMnqZasnNPNuAT2TLwQsCaKkUddp",  # a public example

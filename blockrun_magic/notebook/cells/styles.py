@@ -48,7 +48,7 @@ def load_styles(home: Path) -> dict[str, Style]:
 def styled(prompt: str, name: str, home: Path) -> str:
     """Return `prompt` with the words of the style after a comma; raises FlagError for an unknown style."""
     styles = load_styles(home)
-    style = styles.get(name) or styles.get(name.lower().replace("colour", "color"))
+    style = styles.get(name) or styles.get(name.lower().replace("colour", "color"))  # codespell:ignore colour
     if style is None:
         raise FlagError(
             f"There is no style {quoted(name)}.", f"{did_you_mean(name, styles)}`%blockrun styles` lists them all."

@@ -23,12 +23,6 @@ __all__ = ["BUDGET", "SPEND", "budget", "reconciliation_report", "spend"]
 
 _PERIODS = {"session": "this session", "today": "today (UTC)", "all": "since the beginning"}
 _MAX_BARS = 31
-_STEPS = {
-    60: ("minute", "%H:%M"),
-    600: ("ten minutes", "%H:%M"),
-    3600: ("hour", "%Y-%m-%d %H:00"),
-    86_400: ("day", "%Y-%m-%d"),
-}
 _CAPS = ("image", "session", "day")
 
 
@@ -63,21 +57,19 @@ def spend(context: Context, arguments: Arguments) -> Card:
         others.append(f"{format_usd(total.estimated)} of it is estimated: no answer named the price")
     header = ("model", "payments", "spent", "at risk")
     table = Table(header, rows, title=f"{kind} spent {_PERIODS[when]}", note=" · ".join(others))
-    return CardGroup(table, *_drawn(ledger, realm, when, by_model))
+    return CardGroup(table, *_charts(ledger, realm, when, by_model))
 
 
-def _drawn(ledger: Ledger, realm: str, when: str, by_model: Sequence[tuple[str, int, int, int]]) -> Iterator[Card]:
-    """Yield what tells more as a drawing: the models where there are several, and its course over time likewise."""
-    from blockrun_magic.payments.ledger.reports import spending_over_time
+def _charts(ledger: Ledger, realm: str, when: str, by_model: Sequence[tuple[str, int, int, int]]) -> Iterator[Card]:
+    """Yield bar charts: by model if there are several, and by day if there are several."""
+    from blockrun_magic.payments.ledger.reports import spending_by_day
 
     models = [(model, settled) for model, _, settled, _ in by_model if settled]
     if len(models) > 1:
         yield Bars("by model", models)
-    step, spent = spending_over_time(ledger, realm, when)
-    words, form = _STEPS[step]
-    if len(spent) > 1:
-        times = [(time.strftime(form, time.gmtime(at)), micros) for at, micros in spent]
-        yield Bars(f"by {words} (UTC)", times[-_MAX_BARS:])
+    days = [(time.strftime("%Y-%m-%d", time.gmtime(at)), micros) for at, micros in spending_by_day(ledger, realm, when)]
+    if len(days) > 1:
+        yield Bars("by day (UTC)", days[-_MAX_BARS:])
 
 
 def _write_csv(ledger: Ledger, realm: str, when: str, target: Path) -> Card:

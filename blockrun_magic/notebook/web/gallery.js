@@ -90,17 +90,17 @@ class Gallery {
     this.newer = button("← Newer", "Show newer images", () => this.turn(-1));
     this.older = button("Older →", "Show older images", () => this.turn(1));
     this.where = make("span", { role: "status" });
-    const labelled = (/** @type {string} */ text, /** @type {HTMLElement} */ input) => make("label", {}, text, input);
+    const labeled = (/** @type {string} */ text, /** @type {HTMLElement} */ input) => make("label", {}, text, input);
     this.host.classList.add("brm-gallery");
     this.host.append(
       make(
         "div",
         { class: "brm-filters", role: "search" },
-        labelled("Search", this.words),
-        labelled("Model", this.chosenModel),
-        labelled("Day", this.day),
-        labelled("Money", this.money),
-        labelled("★ only", this.starred),
+        labeled("Search", this.words),
+        labeled("Model", this.chosenModel),
+        labeled("Day", this.day),
+        labeled("Money", this.money),
+        labeled("★ only", this.starred),
       ),
       this.list,
       make("div", { class: "brm-pager" }, this.newer, this.where, this.older),

@@ -20,16 +20,13 @@ __all__ = [
     "PaymentList",
     "Spending",
     "list_payments",
+    "spending_by_day",
     "spending_by_model",
-    "spending_over_time",
     "spending_summary",
     "stored_files",
 ]
 
 _DAY = 86_400
-_STEPS = (60, 600, 3600)
-_ABOUT = 12
-_MOMENT = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,35 +155,16 @@ def _record(row: sqlite3.Row, request: Mapping[str, Any]) -> Mapping[str, Any]:
     }
 
 
-def spending_over_time(ledger: Ledger, realm: str, when: str) -> tuple[int, list[tuple[float, int]]]:
-    """Return a step in seconds, and (Unix time, settled micro-USDC) of each step that had any.
-
-    Of "all" the time a step is a day; of a session or of "today" it is a minute, ten minutes or an hour, so that there
-    are about a dozen. What happened within two minutes is one moment: there are no steps then.
-    """
-    if when == "all":
-        query = """
-            SELECT CAST(created_at / 86400 AS INTEGER) * 86400 AS at, sum(amount) AS spent
-            FROM authorizations WHERE realm = ? AND state = ? GROUP BY 1"""
-        return _DAY, _steps(ledger, query, (realm, State.SETTLED))
+def spending_by_day(ledger: Ledger, realm: str, when: str) -> list[tuple[float, int]]:
+    """Return (Unix time, settled micro-USDC) of each UTC day of a period that had any."""
     condition, value = _since(ledger, when)
-    where = f"FROM authorizations WHERE realm = ? AND state = ? AND {condition}"
-    values = (realm, State.SETTLED, value)
-    query = f"SELECT min(created_at) AS first, max(created_at) AS last {where}"
-    [row] = ledger.query(query, values)
-    lasted = (row["last"] or 0) - (row["first"] or 0)
-    step = next((step for step in _STEPS if lasted <= _ABOUT * step), _STEPS[-1])
-    if lasted < _MOMENT:
-        return step, []
-    return step, _steps(
-        ledger,
-        f"SELECT CAST(created_at / {step} AS INTEGER) * {step} AS at, sum(amount) AS spent {where} GROUP BY 1",
-        values,
+    rows = ledger.query(
+        f"""SELECT CAST(created_at / {_DAY} AS INTEGER) * {_DAY} AS at, sum(amount) AS spent
+        FROM authorizations WHERE realm = ? AND state = ? AND {condition}
+        GROUP BY 1 HAVING spent > 0 ORDER BY 1""",  # noqa: S608  fixed words only
+        (realm, State.SETTLED, value),
     )
-
-
-def _steps(ledger: Ledger, query: str, values: tuple[str | float, ...]) -> list[tuple[float, int]]:
-    return [(row["at"], row["spent"]) for row in ledger.query(f"{query} HAVING spent > 0 ORDER BY 1", values)]
+    return [(row["at"], row["spent"]) for row in rows]
 
 
 def _since(ledger: Ledger, when: str) -> tuple[str, str | float]:

@@ -28,8 +28,8 @@ from blockrun_magic.payments.ledger.records import Purchase
 from blockrun_magic.payments.ledger.reports import (
     Spending,
     list_payments,
+    spending_by_day,
     spending_by_model,
-    spending_over_time,
     spending_summary,
 )
 from blockrun_magic.payments.ledger.states import AT_RISK, State, Witness
@@ -341,41 +341,20 @@ def test_payments_are_values_a_table_and_csv(ledger: Ledger, clock: Clock) -> No
     assert [] == list(list_payments(ledger, "testnet", "all").to_dataframe()["usd"])
 
 
-@pytest.mark.parametrize(
-    ("when", "apart", "step"),
-    [
-        ("session", 45, 60),
-        ("session", 600, 600),
-        ("today", 600, 600),
-        ("session", 3600, 3600),
-        ("today", 3600, 3600),
-        ("all", 86_400, 86_400),
-    ],
-)
-def test_time_is_in_steps_that_suit_it_and_adds_up(
-    ledger: Ledger, clock: Clock, when: str, apart: int, step: int
-) -> None:
-    """The bars are of what was settled, and their sum is what the table says."""
+@pytest.mark.parametrize(("when", "days"), [("session", 5), ("today", 1), ("all", 5)])
+def test_the_days_add_up(ledger: Ledger, clock: Clock, when: str, days: int) -> None:
+    """The days are those with settled payments, and their sum is the total of the period."""
+    assert [] == spending_by_day(ledger, "real", when)
+
     for take in range(1, 6):
+        clock.now += 86_400
         payment_in(ledger, State.SETTLED, of=purchase(ledger, FLUX, take=take))
-        clock.now += apart
-    found, bars = spending_over_time(ledger, "real", when)
+    found = spending_by_day(ledger, "real", when)
 
-    assert step == found
-    assert spending_summary(ledger, "real", when).settled == sum(spent for _, spent in bars)
-    assert sorted(bars) == bars
-    assert all(at % step == 0 for at, _ in bars)
-    assert (5 if apart == step else 3) <= len(bars) <= 5
-
-
-def test_what_happened_in_one_moment_has_no_course(ledger: Ledger, clock: Clock) -> None:
-    """Two minutes are not drawn over time, nor is nothing."""
-    nothing = spending_over_time(ledger, "real", "session")
-    for take in range(1, 4):
-        payment_in(ledger, State.SETTLED, of=purchase(ledger, FLUX, take=take))
-        clock.now += 50
-
-    assert [] == nothing[1] == spending_over_time(ledger, "real", "session")[1]
+    assert spending_summary(ledger, "real", when).settled == sum(spent for _, spent in found)
+    assert sorted(found) == found
+    assert days == len(found)
+    assert all(at % 86_400 == 0 for at, _ in found)
 
 
 # -- growth
