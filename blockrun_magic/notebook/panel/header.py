@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html import escape
+from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
 
@@ -15,6 +16,9 @@ from blockrun_magic.notebook.panel.widgets import button, close_tree, html, row
 from blockrun_magic.payments.ledger.reports import spending_summary
 from blockrun_magic.payments.money import format_usd
 from blockrun_magic.threads import run_io
+
+if TYPE_CHECKING:
+    from blockrun_magic.gateway.gateways import Gateway
 
 __all__ = ["Header"]
 
@@ -40,7 +44,7 @@ class Header:
         self._wallet = html("", "brm-wallet")
         self._again = button("↻", "Refresh the balance", "brm-small")
         self._bars = html("", "brm-bars")
-        self.show()
+        self._render(*self._read())
         dispatcher.on_change(self._switch, self._choose)
         dispatcher.on_click(self._again, self.refresh)
         self.box = widgets.VBox(
@@ -50,7 +54,7 @@ class Header:
 
     async def refresh(self) -> None:
         """Show everything again, with the balance as it is now."""
-        self.show()
+        await self.show()
         studio, gateway = self._context.session.studio_and_gateway()
         try:
             found = await studio.balance(gateway)
@@ -58,7 +62,7 @@ class Header:
             self._balance = error.message
         else:
             self._balance = "balance unknown" if found is None else f"{format_usd(found.micros)}, says {found.source}"
-        self.show()
+        await self.show()
 
     async def _choose(self) -> None:
         session = self._context.session
@@ -70,27 +74,35 @@ class Header:
             await run_io(session.use, wanted)
         finally:
             self._balance = ""
-            self.show()
+            await self.show()
         doing = self._changed()
         if doing is not None:
             await doing
 
-    def show(self) -> None:
+    async def show(self) -> None:
         """Show what the ledger says now, of this kernel and of all."""
+        self._render(*await run_io(self._read))
+
+    def _read(self) -> tuple[Gateway, str, str]:
+        """Return the gateway, the wallet and the bars; it reads the ledger and key files."""
         studio, gateway = self._context.session.studio_and_gateway()
-        if gateway.realm != "practice":
-            self._real_gateway = gateway.name
-        self._switch.value = _PRACTICE if gateway.realm == "practice" else _REAL
-        self._sentence.value = f'<div class="brm-{gateway.realm}">{escape(_SENTENCES[gateway.realm])}</div>'
-        self._wallet.value = self._wallet_html()
         caps = studio.ledger.caps()
-        self._bars.value = "".join(
+        bars = "".join(
             _bar(words, sums.settled, sums.at_risk, cap, gateway.realm)
             for words, sums, cap in (
                 ("This session", spending_summary(studio.ledger, gateway.realm, "session"), caps.session),
                 ("Today (UTC)", spending_summary(studio.ledger, gateway.realm, "today"), caps.day),
             )
         )
+        return gateway, self._wallet_html(), bars
+
+    def _render(self, gateway: Gateway, wallet: str, bars: str) -> None:
+        if gateway.realm != "practice":
+            self._real_gateway = gateway.name
+        self._switch.value = _PRACTICE if gateway.realm == "practice" else _REAL
+        self._sentence.value = f'<div class="brm-{gateway.realm}">{escape(_SENTENCES[gateway.realm])}</div>'
+        self._wallet.value = wallet
+        self._bars.value = bars
 
     def _wallet_html(self) -> str:
         gateway = self._context.session.gateway

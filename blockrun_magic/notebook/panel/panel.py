@@ -167,7 +167,7 @@ class Panel:
 
     async def _on_result(self, made: Made | None) -> None:
         """Show what a job brought, and what it cost."""
-        self.header.show()
+        await self.header.show()
         if made is not None:
             self.images.actions.clear_words()
             self._show_painter(wanted=False)
@@ -222,7 +222,7 @@ class Panel:
         self._dispatcher.schedule(self._refresh_light)
 
     async def _refresh_light(self) -> None:
-        self.header.show()
+        await self.header.show()
         self.images.gallery.refresh()
         await self.images.show_newest(only_if_empty=True)
         await self.sources.refresh_variables()

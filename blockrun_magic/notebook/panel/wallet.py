@@ -112,8 +112,9 @@ class WalletTab:
         studio, gateway = session.studio_and_gateway()
         self._gateway.options = self._names()
         self._gateway.value = gateway.name
+        caps = await run_io(studio.ledger.caps)
         for name, slider in self._limits.items():
-            current = getattr(studio.ledger.caps(), name)
+            current = getattr(caps, name)
             values = sorted({*_LIMITS[name][1], current})
             slider.options = [(format_usd(value), value) for value in values]
             slider.value = current
@@ -213,7 +214,7 @@ class WalletTab:
 
     async def _set_limit(self, name: str, value: int) -> None:
         ledger = self._context.session.studio.ledger
-        if getattr(ledger.caps(), name) != value:
+        if getattr(await run_io(ledger.caps), name) != value:
             await run_io(ledger.set_caps, **{name: value})
             await self._changed()
 

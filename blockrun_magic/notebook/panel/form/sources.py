@@ -106,7 +106,8 @@ class Sources:
 
     async def apply_to(self, plan: RequestPlan) -> RequestPlan:
         """Return `plan` with these images before its own; raises FlagError where there are none, and SourceError."""
-        images = [await self._find(source.name) if source.data is None else source.data for source in self._sources]
+        namespace = self._context.shell.user_ns
+        images = [await find_image(s.name, namespace) if s.data is None else s.data for s in self._sources]
         sources = (*images, *plan.sources)
         if not sources:
             raise FlagError("There is no image to edit.", "Upload one, or choose a variable, a path or a URL above.")
@@ -133,10 +134,7 @@ class Sources:
             if not self._mask_upload.value:
                 raise FlagError("The mask is not uploaded yet.", "Upload it, or choose `no mask`.")
             return bytes(self._mask_upload.value[0]["content"])
-        return await self._find(choice)
-
-    async def _find(self, name: str) -> object:
-        return await find_image(name, self._context.shell.user_ns)
+        return await find_image(choice, self._context.shell.user_ns)
 
     # -- what the model takes
 
@@ -228,7 +226,7 @@ class Sources:
             )
 
     async def _read(self, name: str, data: bytes | None) -> Image.Image:
-        source = await self._find(name) if data is None else data
+        source = await find_image(name, self._context.shell.user_ns) if data is None else data
         session = self._context.session
         upload = await read_upload(source, session.studio.client.fetch, shrink=session.settings.shrink)
         return await run_cpu(load, upload.data, name)
