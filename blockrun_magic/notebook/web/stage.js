@@ -76,6 +76,16 @@ class Stage {
     this.caption.textContent = shown.map((one) => one.caption).join("\n");
     this.tools.hidden = !shown.length;
     this.zoomBy(0);
+    this.markStep();
+  }
+
+  /** Mark the step of the chain that is shown. */
+  markStep() {
+    const keys = this.shown.map((one) => one.key);
+    for (const step of this.chain.querySelectorAll("button")) {
+      if (keys.includes(step.dataset.key ?? "")) step.setAttribute("aria-current", "step");
+      else step.removeAttribute("aria-current");
+    }
   }
 
   /**
@@ -133,18 +143,18 @@ class Stage {
     /** @type {Step[]} */
     const steps = this.model.get("_chain");
     this.chain.hidden = steps.length < 2;
-    const current = this.shown[0]?.key;
     const items = await Promise.all(
       steps.map(async (step) => {
         const url = await this.images.url(step.key, LARGE * SMALL);
         const open = make("button", { type: "button", title: step.label, "aria-label": `${step.label}, ${step.cost}` });
         open.append(make("img", { src: url, alt: "" }), make("span", {}, step.cost));
-        if (step.key === current) open.setAttribute("aria-current", "step");
+        open.dataset.key = step.key;
         open.addEventListener("click", () => this.model.send({ type: "choose", key: step.key }));
         return make("li", { style: `--brm-depth: ${step.depth}` }, open);
       }),
     );
     this.chain.replaceChildren(...items);
+    this.markStep();
   }
 
   /** @param {File} file */

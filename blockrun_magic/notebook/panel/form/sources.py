@@ -20,7 +20,7 @@ from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.mask.widget import MaskPad
 from blockrun_magic.notebook.panel.dispatcher import Dispatcher
 from blockrun_magic.notebook.panel.form.canvas import CanvasEdges
-from blockrun_magic.notebook.panel.form.variables import find_image, image_names, source_html
+from blockrun_magic.notebook.panel.form.variables import check_room, find_image, image_names, source_html
 from blockrun_magic.notebook.panel.widgets import Notice, button, close_tree, field, html, row, section, show_if
 from blockrun_magic.threads import run_cpu, run_foreign
 
@@ -63,6 +63,7 @@ class Sources:
         self._painting = painting
         self._sources: list[_Source] = []
         self.parent: str | None = None
+        self._last_choice = _NO_MASK
         self._max_images = 1
         self._takes_mask = True
         self._pad: MaskPad | None = None
@@ -204,7 +205,7 @@ class Sources:
         if isinstance(self._context.shell.user_ns.get(name), BackgroundJob):
             self.notice.info(f"Waiting for {name}, which is still being made …")
         try:
-            self._check_room()
+            check_room(len(self._sources), self._max_images)
             image = await self._read(name, data)
         except SourceError as error:
             self.notice.error(error)
@@ -218,12 +219,6 @@ class Sources:
         source.box.children = (html(await run_cpu(source_html, image, label or name)), remove)
         self._sources.append(source)
         await self._sources_changed()
-
-    def _check_room(self) -> None:
-        if len(self._sources) >= self._max_images > 1:
-            raise SourceError(
-                f"This model takes at most {self._max_images} images.", "Remove one, or choose another model."
-            )
 
     async def _read(self, name: str, data: bytes | None) -> Image.Image:
         source = await find_image(name, self._context.shell.user_ns) if data is None else data
@@ -249,6 +244,9 @@ class Sources:
     # -- the mask
 
     async def _mask_chosen(self) -> None:
+        if self._mask.value == self._last_choice:
+            return  # the menu was renewed
+        self._last_choice = self._mask.value
         self.notice.clear()
         self._offer_masks()
         if self._mask.value == _PAINT and self._masks_allowed:

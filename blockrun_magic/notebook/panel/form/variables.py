@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from blockrun_magic.errors import SourceError
 from blockrun_magic.images.detection import is_image_like
 from blockrun_magic.images.source import find_source
 from blockrun_magic.notebook.background import BackgroundJob
@@ -16,9 +17,15 @@ from blockrun_magic.threads import run_foreign
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["find_image", "image_names", "source_html"]
+__all__ = ["check_room", "find_image", "image_names", "source_html"]
 
 _THUMB = 96
+
+
+def check_room(count: int, most: int) -> None:
+    """Raise SourceError if a model that takes `most` images has `count` already; one alone is replaced."""
+    if count >= most > 1:
+        raise SourceError(f"This model takes at most {most} images.", "Remove one, or choose another model.")
 
 
 async def find_image(name: str, namespace: Mapping[str, Any]) -> object:

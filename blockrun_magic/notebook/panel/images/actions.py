@@ -113,7 +113,7 @@ class Actions:
         own = f"{entry.image.width}x{entry.image.height}"
         sizes = [size for size in (model.sizes if model else ()) if size != own]
         self._size.options = [(_SAME_SIZE, ""), *((size, size) for size in sizes)]
-        self._show_star()
+        self.show_star()
         await self.refresh_prices()
 
     async def refresh_prices(self, *, again: bool = False) -> None:
@@ -193,9 +193,10 @@ class Actions:
         if self.entry is not None:
             starred = self.entry.key in self._index().starred
             await run_io(self._index().star, self.entry.key, wanted=not starred)
-            self._show_star()
+            self.show_star()
 
-    def _show_star(self) -> None:
+    def show_star(self) -> None:
+        """Show whether the image has a star."""
         starred = self.entry is not None and self.entry.key in self._index().starred
         self._star.description = "★ Starred" if starred else "☆ Star"
 

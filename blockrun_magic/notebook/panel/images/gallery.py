@@ -29,7 +29,11 @@ _MAX_WORDS = 500
 
 
 class Gallery(ImageWidget):
-    """All images, a page at a time; `choose` is called with a key, and whether to add it to what is shown."""
+    """All images, a page at a time.
+
+    `choose` is called with a key, and whether to add it to what is shown; `hidden` with one to hide; `starred` after a
+    star was set or removed.
+    """
 
     _esm = script("gallery.js")
     _MESSAGES: ClassVar[tuple[str, ...]] = ("page", "choose", "star", "hide")
@@ -44,9 +48,11 @@ class Gallery(ImageWidget):
         dispatcher: Dispatcher,
         choose: Callable[[str, bool], Awaitable[None]],
         hidden: Callable[[str], Awaitable[None]],
+        starred: Callable[[], None],
     ) -> None:
         self._choose = choose
         self._hidden = hidden
+        self._starred = starred
         super().__init__(index, dispatcher)
 
     def refresh(self) -> None:
@@ -92,6 +98,7 @@ class Gallery(ImageWidget):
 
     async def _on_star(self, content: dict[str, Any], _: list[bytes]) -> Answer | None:
         await run_io(self._index().star, str(content.get("key")), wanted=content.get("wanted") is True)
+        self._starred()
         return None
 
     async def _on_hide(self, content: dict[str, Any], _: list[bytes]) -> Answer | None:

@@ -48,7 +48,7 @@ class ImageView:
         self.stage = Stage(self.index, dispatcher, self._choose_one, self._show_dropped)
         self.actions = Actions(context, dispatcher, prices, self.index, edit, self._after_delete)
         self.actions.compare = self._before_after
-        self.gallery = Gallery(self.index, dispatcher, self._choose, self._hide)
+        self.gallery = Gallery(self.index, dispatcher, self._choose, self._hide, self.actions.show_star)
         self._settings = button("Use these settings", "Put the prompt, size and model of the file into the form")
         show_if(self._settings, wanted=False)
         dispatcher.on_click(self._settings, self._take_settings)
