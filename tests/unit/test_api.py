@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -136,18 +134,6 @@ def test_a_prompt_that_is_no_text(practice: PracticeServer) -> None:
     """The type is checked before anything is asked."""
     with pytest.raises(BlockrunError):
         generate(None, gateway="practice")  # type: ignore[arg-type]
-
-
-def _child(prompt: str) -> str:
-    return generate(prompt, gateway="practice", **SMALL).receipt.realm
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_forked_child_works(practice: PracticeServer, tmp_path: Path) -> None:
-    """After a first image here, a child that was forked buys with connections and a session of its own."""
-    generate("a fox", gateway="practice", **SMALL)
-    with multiprocessing.get_context("fork").Pool(2) as pool:
-        assert ["practice"] * 3 == pool.map(_child, ("a hen", "an owl", "a fox"))
 
 
 def test_usage_errors_have_a_hint() -> None:

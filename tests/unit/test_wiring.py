@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -67,21 +65,6 @@ def test_a_damaged_practice_ledger_can_be_replaced(tmp_path: Path, damage: str) 
     stop()
 
     assert [] != list(path.parent.glob("practice.sqlite.*.old"))
-
-
-def test_a_session_is_the_process() -> None:
-    """Studios share it; a forked child has its own."""
-    assert process_session() == process_session()
-    with_fork = """
-import os, sys
-from blockrun_magic.wiring import process_session
-mine = process_session()
-pid = os.fork()
-if pid == 0:
-    os._exit(0 if process_session() != mine else 1)
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-"""
-    subprocess.run([sys.executable, "-W", "error", "-c", with_fork], check=True)
 
 
 def test_one_session_for_all_calls(tmp_path: Path) -> None:

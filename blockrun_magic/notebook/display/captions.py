@@ -136,7 +136,7 @@ def results_card(results: ImageResults, note: str = "") -> Card:
         reason = short(failure.error.message, 90)
         row = ["", str(request["model"]), str(request["size"]), short(request["prompt"]), "", "", reason]
         rows.insert(failure.index, row)
-    summary = _summary(results, len(rows), note)
+    summary = "\n".join([_summary(results, len(rows), note), *(line for result in results for line in result.notes)])
     header = ("", "model", "size", "prompt", "price", "seconds", "why it failed")
     kept = [column for column in range(len(header)) if column == 0 or any(row[column] for row in rows)]
     table = Table(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,15 @@ from blockrun_magic.errors import LedgerError, Money
 from blockrun_magic.files import create_folder
 from blockrun_magic.payments.ledger.schema import UnknownLayout, migrate
 
-__all__ = ["LedgerFile", "SessionLock", "connect", "is_session_alive", "placeholders", "translate_errors"]
+__all__ = [
+    "LedgerFile",
+    "ProcessLock",
+    "SessionLock",
+    "connect",
+    "is_session_alive",
+    "placeholders",
+    "translate_errors",
+]
 
 BUSY_SECONDS = 10.0
 """How long to wait for another kernel that is writing."""
@@ -177,6 +186,34 @@ def _remedy(error: Exception) -> str:
 
 def _code(error: Exception) -> int:
     return int(getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+
+
+class ProcessLock:
+    """A lock between the threads of one process; in a forked child it raises LedgerError.
+
+    SQLite forbids to use a connection in a child. The lock may also be held there for ever, by a thread of the parent.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._pid = os.getpid()
+
+    @property
+    def is_own(self) -> bool:
+        """Whether this is the process that opened the ledger."""
+        return self._pid == os.getpid()
+
+    def __enter__(self) -> None:
+        if not self.is_own:
+            raise LedgerError(
+                "This studio was opened by the parent of this process.",
+                "Open one in this process with open_studio(), or call generate() without a studio.",
+                Money.nothing_sent(),
+            )
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
 
 
 def placeholders(values: Sequence[Any]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from blockrun_magic.errors import LedgerError
 from blockrun_magic.payments.ledger.connection import (
     LedgerFile,
+    ProcessLock,
     SessionLock,
     connect,
     is_session_alive,
@@ -67,7 +67,7 @@ class LedgerReader:
         self.path = path
         self.session = session
         self.clock = clock
-        self._lock = threading.RLock()
+        self._lock = ProcessLock()
         with translate_errors(path):
             self.was_empty = not path.is_file() or path.stat().st_size == 0
             self._connection = connect(path)
@@ -75,7 +75,9 @@ class LedgerReader:
         self._alive = SessionLock(path, session)
 
     def close(self) -> None:
-        """Close the file; the ledger is not used afterwards."""
+        """Close the file; the ledger is not used afterwards. In a forked child the parent's stays open."""
+        if not self._lock.is_own:
+            return
         with self._lock:
             self._alive.release()
             self._connection.close()

@@ -1,4 +1,4 @@
-"""A kernel's session: what was chosen stays chosen, a damaged lesson stops buying, a fork has parts of its own."""
+"""A kernel's session: what was chosen stays chosen, a damaged lesson stops buying."""
 
 from __future__ import annotations
 
@@ -64,24 +64,3 @@ def test_practice_stays_chosen_when_its_ledger_is_damaged(session: Session) -> N
     gateway = session.use("practice", reset_book=True)
 
     assert gateway is session.studio_and_gateway()[1]
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_forked_child_has_parts_of_its_own(session: Session) -> None:
-    """Its studio is another, the choice stays, and its end closes nothing of the parent's."""
-    session.use("practice")
-    studio, gateway = session.studio_and_gateway()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            session.close()
-            own, same = session.studio_and_gateway()
-            failed = own is studio or same != gateway or own.ledger.session == studio.ledger.session
-            os._exit(int(failed))
-        finally:
-            os._exit(2)
-    _, status = os.waitpid(pid, 0)
-
-    assert 0 == os.waitstatus_to_exitcode(status)
-    assert [] == studio.ledger.open_payments()
