@@ -16,20 +16,18 @@ import pytest
 from PIL import Image
 
 from blockrun_magic.errors import BlockrunError
-from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import Gateway, practice_at
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.images.source import read_upload
-from blockrun_magic.images.store import Store
 from blockrun_magic.notebook.background import BackgroundJob
 from blockrun_magic.notebook.cells.flags import Flags
 from blockrun_magic.notebook.cells.run import _in_background
 from blockrun_magic.notebook.loop import LoopThread
-from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.wallets.evm import practice_wallet
 from blockrun_magic.practice.server.server import PracticeServer
-from blockrun_magic.studio import BatchProgress, Options, RetryPolicy, Studio, make_all
+from blockrun_magic.studio import BatchProgress, Options, Studio, make_all
 from blockrun_magic.threads import run_cpu, run_io
+from fakes.gateway import studio_over
 from harness.probe import Probe, probed
 
 T = TypeVar("T")
@@ -51,17 +49,8 @@ def gateway() -> Iterator[Gateway]:
 
 async def with_studio(folder: Path, use: Callable[[Studio], Coroutine[Any, Any, T]]) -> T:
     """Return what `use` makes of a studio over `folder`."""
-    with closing(Ledger(folder / "magic" / "ledger.sqlite", "session")) as ledger:
-        async with Client() as client:
-            studio = Studio(
-                client=client,
-                ledger=ledger,
-                store=Store(folder / "images"),
-                wallet_for=lambda _: practice_wallet(),
-                locks=folder / "locks",
-                patience=RetryPolicy(attempts=2, first_wait=0.01, poll_every=0.02),
-            )
-            return await use(studio)
+    async with studio_over(folder, wallet=practice_wallet()) as studio:
+        return await use(studio)
 
 
 @contextmanager
@@ -70,7 +59,7 @@ def locked(folder: Path, seconds: float = LOCKED) -> Iterator[None]:
     held = threading.Event()
 
     def hold() -> None:
-        with closing(sqlite3.connect(folder / "magic" / "ledger.sqlite", isolation_level=None)) as other:
+        with closing(sqlite3.connect(folder / "ledger.sqlite", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             held.set()
             time.sleep(seconds)
