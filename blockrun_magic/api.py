@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from blockrun_magic.errors import RequestError, UsageError
@@ -75,6 +76,7 @@ async def aedit(
     image: Any,
     *,
     mask: Any = None,
+    shrink: bool = False,
     model: str | None = None,
     size: str | None = None,
     n: int = 1,
@@ -85,17 +87,19 @@ async def aedit(
 ) -> ImageResult:
     """Return `image` edited as `prompt` says; a list of images is fused; only white in `mask` changes.
 
-    An image is a PIL image, an array, a path, bytes, a URL, a data URI or a result; a mask is one of the same size in
-    pixels. The other parameters are those of `agenerate`. Raises BlockrunError.
+    An image is a PIL image, an array, a path, bytes, a file, a URL, a data URI, a figure or a result; a mask is one of
+    the same shape. With `shrink`, an image of more than 16.8 megapixels is made smaller, and `notes` of the result say
+    so. The other parameters are those of `agenerate`. Raises BlockrunError.
     """
 
     async def work(where: Studio, at: Gateway, cache_only: bool) -> ImageResult:
         fetch = where.client.fetch
         sources = image if isinstance(image, list | tuple) else [image]
-        uploads = tuple([await read_upload(source, fetch) for source in sources])
+        uploads = tuple([await read_upload(source, fetch, shrink=shrink) for source in sources])
         white = None if mask is None else await read_mask(mask, uploads[0], fetch)
         request = _request(where.catalog_at(at), "edit", prompt, model, size, n, None, uploads, white)
-        return await where.make(request, at, _options(max_price, fresh, cache_only))
+        result = await where.make(request, at, _options(max_price, fresh, cache_only))
+        return replace(result, notes=(*[upload.note for upload in uploads if upload.note], *result.notes))
 
     return await _call(work, gateway, studio)
 
@@ -135,6 +139,7 @@ def edit(
     image: Any,
     *,
     mask: Any = None,
+    shrink: bool = False,
     model: str | None = None,
     size: str | None = None,
     n: int = 1,
@@ -152,6 +157,7 @@ def edit(
             prompt,
             image,
             mask=mask,
+            shrink=shrink,
             model=model,
             size=size,
             n=n,
