@@ -28,7 +28,7 @@ def jobs(context: Context, _arguments: Arguments) -> Card:
     running = [repr(handle) for handle in context.session.backgrounds if not handle.done()]
     said += [f"In the background: {', '.join(running)}."] if running else []
     if not rows:
-        return Message(" ".join(["Nothing is open: every payment has its image or was released.", *said]))
+        return Message(" ".join(["No open payments.", *said]))
     advice = "`%blockrun resume ID` collects one, `%blockrun resume` all of them."
     if any(p.prepaid and p.state is State.UNKNOWN for p in studio.ledger.open_payments()):
         advice += " What nobody can tell, you can: `%blockrun resolve ID --charged` or `--not-charged`."
@@ -68,7 +68,7 @@ def resume(context: Context, arguments: Arguments) -> Card:
             lines.append(f"{purchase.id}: {' '.join(error.lines)}")
         else:
             lines.append(f"{purchase.id}: collected, {format_amount(result.receipt.amount, purchase.realm)}.")
-    return Message("\n".join(lines) or "Nothing is open: every payment has its image or was released.")
+    return Message("\n".join(lines) or "No open payments.")
 
 
 def _wanted(context: Context, name: str | None) -> list[Purchase]:

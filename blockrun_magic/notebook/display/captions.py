@@ -76,7 +76,7 @@ def _practice_note(realm: str, prompt: str) -> list[str]:
     if not words:
         return []
     more = f" and {len(words) - _MAX_WORDS} more words" if len(words) > _MAX_WORDS else ""
-    return [f"Practice does not know how to draw: {', '.join(words[:_MAX_WORDS])}{more}. A real model does."]
+    return [f"Practice does not know how to draw: {', '.join(words[:_MAX_WORDS])}{more}. A real model can."]
 
 
 def describe_size(result: ImageResult) -> str:
