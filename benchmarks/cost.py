@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 from clients import CLIENTS, Client, Limit, Ours, Upload
 from measures import HERE, Figures, clients, gateway, painted, row
 
@@ -165,4 +166,19 @@ def disk() -> Figures:
     return figures
 
 
-ALL: dict[str, Callable[[], Figures]] = {"cpu": processor, "cell": cell, "disk": disk}
+def rate_limit() -> Figures:
+    """Seconds for 60 images at a gateway that allows 20 in 5 seconds, and how many requests it refuses."""
+    figures: Figures = {}
+    with gateway() as place, clients(place, (Ours,)) as [ours]:
+        place.show(painted(256))
+        httpx.put(f"{place.url}/limit", content="20 5").raise_for_status()
+        begun = time.perf_counter()
+        ours.many(60, 8)
+        seconds = time.perf_counter() - begun
+        refused = httpx.get(f"{place.url}/counts").json()["refused"]
+    figures |= row("seconds for 60 images where 20 are allowed in 5 s", {Ours.name: [seconds]})
+    figures |= row("requests refused meanwhile", {Ours.name: [float(refused)]})
+    return figures
+
+
+ALL: dict[str, Callable[[], Figures]] = {"cpu": processor, "cell": cell, "disk": disk, "rate": rate_limit}

@@ -11,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import math
 import socket
 import sys
+import time
 from typing import Any
 
 import uvicorn
@@ -33,6 +35,9 @@ class Gateway:
         self.wait = wait
         self.requests = self.received = 0
         self.answer = b""
+        self.limit: tuple[int, float] | None = None
+        self.refused = 0
+        self._window = (0.0, 0)
 
     async def image(self, request: Request) -> Response:
         """Answer a request for an image, paid or not, `wait` seconds after it was read."""
@@ -44,9 +49,30 @@ class Gateway:
         await asyncio.sleep(self.wait)
         if "payment-signature" not in request.headers:
             return JSONResponse({"error": "Payment Required"}, 402, {"PAYMENT-REQUIRED": _challenge(str(request.url))})
+        if (left := self._seconds_to_wait()) is not None:
+            self.refused += 1
+            return JSONResponse({"error": "Rate limit"}, 429, {"Retry-After": str(math.ceil(left))})
         receipt = {"success": True, "transaction": "0x" + "ab" * 32, "network": "eip155:8453", "payer": PAYEE}
         headers = {"PAYMENT-RESPONSE": _encoded(receipt), "Content-Type": "application/json"}
         return Response(self.answer, 200, headers)
+
+    def _seconds_to_wait(self) -> float | None:
+        """Return how long a paid request has to wait under the limit, None where it need not."""
+        if self.limit is None:
+            return None
+        count, seconds = self.limit
+        begun, used = self._window
+        if time.monotonic() - begun >= seconds:
+            begun, used = time.monotonic(), 0
+        self._window = begun, used + 1
+        return None if used < count else seconds - (time.monotonic() - begun)
+
+    async def set_limit(self, request: Request) -> Response:
+        """Take how many paid requests are answered in how many seconds from now on: "20 5"."""
+        count, seconds = (await request.body()).decode().split()
+        self.limit = int(count), float(seconds)
+        self._window, self.refused = (0.0, 0), 0
+        return JSONResponse({})
 
     async def put_image(self, request: Request) -> Response:
         """Take the image of all answers from now on, and encode it now."""
@@ -61,7 +87,7 @@ class Gateway:
 
     async def counts(self, _request: Request) -> Response:
         """Say how many requests for images came, and how many bytes their bodies had."""
-        return JSONResponse({"requests": self.requests, "received": self.received})
+        return JSONResponse({"requests": self.requests, "received": self.received, "refused": self.refused})
 
     def app(self) -> Starlette:
         """Return the application."""
@@ -71,6 +97,7 @@ class Gateway:
                 Route("/api/v1/images/image2image", self.image, methods=["POST"]),
                 Route("/image", self.put_image, methods=["PUT"]),
                 Route("/wait", self.set_wait, methods=["PUT"]),
+                Route("/limit", self.set_limit, methods=["PUT"]),
                 Route("/counts", self.counts),
             ]
         )

@@ -25,6 +25,7 @@ from blockrun_magic.studio.options import Options
 from blockrun_magic.studio.payment.method import PaymentMethod, PurchaseContext, money_of
 from blockrun_magic.studio.payment.prepaid import PrepaidMethod
 from blockrun_magic.studio.payment.pricing import Price
+from blockrun_magic.studio.payment.retry import RateGate
 from blockrun_magic.studio.payment.signers import signer_of
 from blockrun_magic.studio.payment.x402 import X402Method
 from blockrun_magic.studio.progress import Progress
@@ -45,6 +46,8 @@ class Purchaser:
     """Asks the witness of a payment that somebody else made."""
     turns: defaultdict[tuple[str, PriceKey], asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     """Each price is asked by one purchase at a time: the others then know it."""
+    gates: defaultdict[str, RateGate] = field(default_factory=lambda: defaultdict(RateGate))
+    """The rate limit of each gateway, by its name."""
 
     def begin_here(self, purchase: Purchase, gateway: Gateway) -> Purchase:
         """Return a purchase that another gateway started as one of `gateway`.
@@ -73,13 +76,14 @@ class Purchaser:
     ) -> ImageResult:
         """Return the images of an unfinished purchase, whose open payment continues, or which is paid for now."""
         started = time.monotonic()
-        services = self.services
+        services, gate = self.services, self.gates[gateway.name]
         deal = PurchaseContext(
             *(services.client, services.ledger, gateway, request, purchase, progress),
-            *(services.retry, services.clock),
+            *(services.retry, services.clock, gate),
         )
         method = self._method(deal, options)
         async with options.slot:  # nothing is signed before its turn: a signature that waits grows old
+            await gate.enter()
             payment = await method.open_payment()
             if payment is None:
                 payment = await self._authorized(method, deal, options)

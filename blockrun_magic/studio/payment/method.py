@@ -7,7 +7,7 @@ neither: it asks for a price, has it authorized, submits it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from blockrun_magic.errors import Money
@@ -21,7 +21,7 @@ from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.records import Payment, Purchase
 from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.studio.payment.pricing import Price
-from blockrun_magic.studio.payment.retry import RetryPolicy
+from blockrun_magic.studio.payment.retry import RateGate, RetryPolicy
 from blockrun_magic.studio.progress import Progress
 
 __all__ = ["PaymentMethod", "PurchaseContext", "money_of"]
@@ -39,6 +39,8 @@ class PurchaseContext:
     progress: Progress
     patience: RetryPolicy
     clock: Callable[[], float]
+    gate: RateGate = field(default_factory=RateGate)
+    """Shared by all requests to the gateway."""
 
     def mark_unknown(self, payment: Payment, note: str, *, refused: bool = False) -> Payment:
         """Record that nobody has said whether `payment` moved money, unless a witness has; return it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from blockrun_magic.errors import GatewayError, GatewayUnreachable, InvalidResponse, JobFailed
+from blockrun_magic.errors import GatewayError, GatewayUnreachable, InvalidResponse, JobFailed, RateLimited
 from blockrun_magic.gateway.bodies import Response
 from blockrun_magic.gateway.responses import (
     CompletedJob,
@@ -26,6 +26,7 @@ from blockrun_magic.threads import run_io
 __all__ = ["ACCEPTED", "GONE", "Sender", "header_of"]
 
 ACCEPTED = 202
+TOO_MANY_REQUESTS = 429
 GONE = frozenset({404, 410})
 
 
@@ -53,12 +54,17 @@ class Sender:
             else:
                 await run_io(self.tracker.record_claim, payment, answer)
                 if not is_transient(answer):
+                    deal.gate.taken()
                     return answer
                 fault = error_from_response(answer, deal.gateway)
                 wait = answer.retry_after or wait
+                if answer.status == TOO_MANY_REQUESTS:
+                    deal.gate.refused(wait)
             if attempt + 1 == deal.patience.attempts or deal.clock() + wait >= accepted_until(payment):
                 break
             await deal.progress.pause(fault.message, wait, stage)
+            if isinstance(fault, RateLimited):
+                await deal.gate.enter()
         raise await self.tracker.explain_failure(payment, fault) from fault
 
     async def read(self, payment: Payment, answer: Response) -> CompletedJob | PendingJob:

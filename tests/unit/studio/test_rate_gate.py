@@ -1,0 +1,114 @@
+"""The gate that a gateway's rate limit closes: one refusal speaks for all requests that have not begun."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from blockrun_magic.studio.payment import retry
+from blockrun_magic.studio.payment.retry import RateGate
+
+
+class Clock:
+    """A clock that only sleeping moves."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        """Return the seconds."""
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+    """Return the clock of the gate."""
+    made = Clock()
+    monkeypatch.setattr(retry, "time", made)
+    monkeypatch.setattr(retry, "asyncio", made)
+    return made
+
+
+def enter(gate: RateGate, count: int) -> None:
+    """Let so many requests begin."""
+
+    async def run() -> None:
+        for _ in range(count):
+            await gate.enter()
+
+    asyncio.run(run())
+
+
+def test_it_stands_open(clock: Clock) -> None:
+    """Without a refusal nothing waits, however many begin."""
+    gate = RateGate()
+    enter(gate, 500)
+
+    assert 1000.0 == clock.now
+
+
+def test_nothing_begins_before_the_time_that_the_gateway_named(clock: Clock) -> None:
+    """Also where several requests are refused, and one of them for longer."""
+    gate = RateGate()
+    gate.refused(5)
+    gate.refused(5)
+    enter(gate, 1)
+
+    assert 1005.0 == clock.now
+
+
+def test_each_period_has_as_many_as_the_first(clock: Clock) -> None:
+    """Twenty were taken in the second before the refusal: twenty begin in each period of six seconds."""
+    gate = RateGate()
+    for _ in range(20):
+        gate.taken()
+    clock.now += 1
+    gate.refused(5)
+
+    enter(gate, 20)
+    assert 1006.0 == clock.now
+    enter(gate, 20)
+    assert 1012.0 == clock.now
+    enter(gate, 1)
+    assert 1018.0 == clock.now
+
+
+def test_a_request_that_was_under_way_counts(clock: Clock) -> None:
+    """What is taken after the refusal was in flight before it."""
+    gate = RateGate()
+    gate.taken()
+    gate.refused(5)
+    gate.taken()
+
+    enter(gate, 2)
+    assert 1005.0 == clock.now
+
+
+def test_what_was_taken_long_ago_does_not_count(clock: Clock) -> None:
+    """A hundred images in an hour are no measure of what a second allows."""
+    gate = RateGate()
+    for _ in range(100):
+        gate.taken()
+        clock.now += 36
+    gate.taken()
+    gate.refused(5)
+
+    enter(gate, 2)
+    assert clock.now > 1000 + 3600 + 5
+
+
+def test_a_limit_is_forgotten(clock: Clock) -> None:
+    """A minute without a refusal opens it."""
+    gate = RateGate()
+    gate.taken()
+    gate.refused(1)
+    clock.now += 61
+    begun = clock.now
+    enter(gate, 50)
+
+    assert begun == clock.now
