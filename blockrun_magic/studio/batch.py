@@ -53,7 +53,7 @@ class BatchProgress:
 
     @property
     def in_flight(self) -> list[Progress]:
-        """The parts whose payment has been sent and whose pictures have not come yet."""
+        """The parts whose payment has been sent and whose images have not come yet."""
         return [part for part in self.parts if part.sent]
 
 
@@ -69,7 +69,7 @@ async def make_all(
 
     The total is priced and held against the caps first: raises BudgetError, RequestError or
     GatewayError before anything is signed. Afterwards one that fails does not stop the rest. Kept
-    pictures cost nothing, so that running a batch again pays only for what is missing.
+    images cost nothing, so that running a batch again pays only for what is missing.
     """
     if not options.unchecked:
         for request in requests:
@@ -158,7 +158,7 @@ async def _side_by_side(
     progress: BatchProgress,
     jobs: int,
 ) -> list[ImageResult | BlockrunError]:
-    # The gateway is never kept waiting: while it makes `jobs` pictures, as many more are prepared, or being kept.
+    # The gateway is never kept waiting: while it makes `jobs` images, as many more are prepared, or being kept.
     turn, slot = asyncio.Semaphore(2 * jobs), asyncio.Semaphore(jobs)
 
     async def one(request: ImageRequest, its_options: Options) -> ImageResult | BlockrunError:

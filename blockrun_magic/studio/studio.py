@@ -88,7 +88,7 @@ class Studio:
         return self.catalogs.at(gateway)
 
     async def prewarm(self, gateway: Gateway) -> None:
-        """Get ready what the first picture at `gateway` will need: the signing library, and a connection."""
+        """Prepare the first image at `gateway`: load the signing library and open a connection."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.client.connect(gateway))
             if gateway.paid_by is Payer.SIGNATURE:
@@ -140,7 +140,7 @@ class Studio:
         options: Options | None = None,
         progress: Progress | None = None,
     ) -> ImageResult:
-        """Return the pictures of `request`: kept ones at no cost, else bought at `gateway`.
+        """Return the images of `request`: stored ones at no cost, else bought at `gateway`.
 
         When the caller is cancelled before a signature has left, so is the purchase; afterwards it
         goes on by itself to its end, so that nothing paid for is lost. Raises every error of ours.
@@ -157,7 +157,7 @@ class Studio:
         return await self._run(key, request, gateway, options, progress)
 
     async def resume(self, purchase: Purchase, gateway: Gateway, progress: Progress | None = None) -> ImageResult:
-        """Return the pictures of a purchase that was left open, paid for with its own payment."""
+        """Return the images of a purchase that was left open, paid for with its own payment."""
         progress = progress or Progress()
         request = await run_cpu(request_from_record, purchase.request, self.store)
         agreed = max((payment.amount for payment in await run_io(self.ledger.payments, purchase.id)), default=None)
@@ -239,7 +239,7 @@ class Studio:
             await run_io(self.ledger.check_guards, realm)
             if options.cache_only:
                 raise StoreError(
-                    "This picture is not kept, and only kept pictures are allowed here.",
+                    "This image is not stored, and only stored images are allowed here.",
                     "Buy it where that is allowed, or switch the cache mode off.",
                     Money.nothing_sent(),
                 )

@@ -59,14 +59,14 @@ def drag(place: Locator, start: tuple[float, float], end: tuple[float, float]) -
 
 
 def choose_small(form: Locator) -> None:
-    """Choose the smallest pictures there are, which are painted in no time: $0.021 each."""
+    """Choose the smallest images there are, which are painted in no time: $0.021 each."""
     choose(form, "dall-e-2 ·")
     form.get_by_label("Size").select_option("256x256")
     expect(form.locator(".brm-price")).to_have_text("$0.021 play money")
 
 
 def picture_of(panel: Locator, prompt: str) -> Locator:
-    """Return the large picture of the gallery, once it is the one made from `prompt`."""
+    """Return the large image of the gallery, once it is the one made from `prompt`."""
     picture = panel.locator(".brm-stage").get_by_alt_text(prompt, exact=True).first
     expect(picture).to_be_visible()
     return picture
@@ -84,7 +84,7 @@ def widgets_alive(notebook: Notebook) -> int:
 
 
 def test_a_person_makes_pictures_with_the_mouse(browser: Browser, lab: Server) -> None:
-    """Type, choose, see the price, press: the pictures show in the gallery, and the next cell has them."""
+    """Type, choose, see the price, press: the images show in the gallery, and the next cell has them."""
     with open_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         form = form_of(panel)
@@ -100,11 +100,11 @@ def test_a_person_makes_pictures_with_the_mouse(browser: Browser, lab: Server) -
 
         expect(thumbs(panel)).to_have_count(2)
         expect(panel.locator(".brm-bars")).to_contain_text("This session: $0.042 play money of $5.00")
-        assert "[(256, 256), (256, 256)]" == notebook.value("[picture.size for picture in city]")
+        assert "[(256, 256), (256, 256)]" == notebook.value("[image.size for image in city]")
 
 
 def test_notebook_7_has_pictures_panel_and_painter(browser: Browser, lab: Server) -> None:
-    """The same page by page: a cell's picture, Shift-Enter in the panel, and a mask painted over what it made."""
+    """The same page by page: a cell's image, Shift-Enter in the panel, and a mask painted over what it made."""
     with open_in_notebook7(browser, lab) as notebook:
         notebook.run("%load_ext blockrun_magic\n%blockrun use practice")
         made = output_of(notebook.run("%%imagegen --model cogview --size 512x512 --as city\na city at sunset"))
@@ -146,7 +146,7 @@ def test_shift_enter_generates_and_a_double_click_pays_once(browser: Browser, la
 
 
 def test_every_press_is_a_new_take(browser: Browser, lab: Server) -> None:
-    """A click is an intention: the same form pressed again buys another picture, and cells find the first."""
+    """A click is an intention: the same form pressed again buys another image, and cells find the first."""
     with open_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         form = form_of(panel)
@@ -179,7 +179,7 @@ def test_what_cells_do_shows_in_the_panel(browser: Browser, lab: Server) -> None
 
 
 def test_a_cap_is_said_in_the_panel_and_nothing_is_spent(browser: Browser, lab: Server) -> None:
-    """A picture above a cap is refused in two lines, in the panel and nowhere else."""
+    """An image above a cap is refused in two lines, in the panel and nowhere else."""
     with open_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         cell = notebook.run("%blockrun budget --session 0.01")
@@ -198,7 +198,7 @@ def test_a_cap_is_said_in_the_panel_and_nothing_is_spent(browser: Browser, lab: 
 
 
 def test_a_slow_job_can_be_cancelled_and_another_goes_on(browser: Browser, lab: Server) -> None:
-    """Several pictures are made at once, each with its seconds; cancelling one says what became of the money."""
+    """Several images are made at once, each with its seconds; cancelling one says what became of the money."""
     with open_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         form = form_of(panel)
@@ -216,7 +216,7 @@ def test_a_slow_job_can_be_cancelled_and_another_goes_on(browser: Browser, lab: 
 
 
 def test_the_panel_works_while_a_cell_runs(browser: Browser, lab: Server) -> None:
-    """Pressed while another cell sleeps, the button makes its picture before that cell has ended."""
+    """Pressed while another cell sleeps, the button makes its image before that cell has ended."""
     with open_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         form = form_of(panel)
@@ -255,7 +255,7 @@ def test_the_flags_line_has_the_last_word(browser: Browser, lab: Server) -> None
 
 
 def test_a_picture_of_the_gallery_can_be_copied_saved_and_looked_into(browser: Browser, lab: Server) -> None:
-    """The copied cell makes the same picture for nothing; the saved file is the original; the receipt opens."""
+    """The copied cell makes the same image for nothing; the saved file is the original; the receipt opens."""
     with open_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         form = form_of(panel)
@@ -385,7 +385,7 @@ def test_a_file_is_dropped_and_a_mask_that_is_empty_costs_nothing(browser: Brows
 
 
 def test_sources_come_from_variables_paths_and_the_gallery_up_to_the_limit(browser: Browser, lab: Server) -> None:
-    """Pictures are fused up to the model's limit; what cannot be read is said in two lines."""
+    """Images are fused up to the model's limit; what cannot be read is said in two lines."""
     with open_practice(browser, lab) as notebook:
         notebook.run("from PIL import Image\ncat = Image.new('RGB', (64, 64), 'red')\ncat.save('cat.png')")
         panel = open_panel(notebook)
@@ -436,7 +436,7 @@ def test_it_is_legible_and_fits_into_420_pixels(browser: Browser, lab: Server, t
 
 
 def test_the_app_page_works_in_voila(browser: Browser, voila: Server) -> None:
-    """The app notebook is a page with nothing but the panel, on which a visitor makes a picture."""
+    """The app notebook is a page with nothing but the panel, on which a visitor makes an image."""
     copy = voila.folder / "app" / APP.name
     copy.parent.mkdir()
     shutil.copy(APP, copy)

@@ -543,7 +543,7 @@ def to_header(content: Mapping[str, Any]) -> str:
 
 @cache
 def picture_for(name: str) -> bytes:
-    """Return the PNG of this name: the same name is the same picture."""
+    """Return the PNG of this name: the same name is the same image."""
     color = hashlib.sha256(name.encode()).digest()[:3]
     file = io.BytesIO()
     Image.new("RGB", (24, 16), (color[0], color[1], color[2])).save(file, "PNG")

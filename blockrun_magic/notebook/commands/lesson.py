@@ -1,4 +1,4 @@
-"""`%blockrun lesson`: hand a notebook out with its pictures, and open one that was handed out."""
+"""`%blockrun lesson`: pack a notebook with its images, and open such a lesson."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _export(context: Context, arguments: Arguments) -> Card:
     size = target.stat().st_size / 1e6
     lines = [
         f"{target}: {notebook.name} with {len(lesson)} answers, {size:.1f} MB.",
-        "Who unpacks it, or says `%blockrun lesson open`, has the same pictures for $0, offline and without a wallet.",
+        "Unpack it, or run `%blockrun lesson open`: its images cost $0, offline and without a wallet.",
     ]
     return Message("\n".join(lines))
 

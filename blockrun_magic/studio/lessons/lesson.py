@@ -57,7 +57,7 @@ _RECEIPT = {
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """The pictures that a teacher hands out; `strict` says that a cell without one is an error, not practice."""
+    """The images that a teacher distributes; with `strict`, a cell without one is an error instead of practice."""
 
     name: str
     strict: bool
@@ -73,9 +73,9 @@ class Lesson:
         return next((known for known in takes if take in (None, known)), None)
 
     def answer(self, digest: str, take: int) -> ImageResult:
-        """Return the pictures of one take, each checked; raises StoreError for one that is missing or damaged."""
+        """Return the images of one take, each checked; raises StoreError for one that is missing or damaged."""
         entry = self._answers[digest, take]
-        pictures = [StoredImage(**picture) for picture in entry["pictures"]]
+        pictures = [StoredImage(**image) for image in entry["pictures"]]
         images = [
             decode(
                 self._store.get(kept.file, kept.media_type),
@@ -107,7 +107,7 @@ class FlatStore(Store):
 
 
 def lessons_in(folder: Path) -> list[Lesson]:
-    """Return every lesson that has its pictures in `folder`; raises LessonError for one that cannot be read."""
+    """Return every lesson that has its images in `folder`; raises LessonError for one that cannot be read."""
     return [open_lesson(path.parent) for path in sorted(folder.glob(f"*{FOLDER}/{INDEX}"))]
 
 

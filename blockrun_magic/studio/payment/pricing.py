@@ -118,26 +118,26 @@ def cached_price(ledger: Ledger, gateway: Gateway, request: ImageRequest, payer:
 
 
 async def _send_unpaid(client: Client, ledger: Ledger, gateway: Gateway, request: ImageRequest) -> Response:
-    """Return the answer to `request` without a payment, for which tiny pictures stand in for its own.
+    """Return the answer to `request` without a payment, for which tiny images stand in for its own.
 
     The price does not depend on them (gateway protocol, section 3), and megabytes need not travel twice. A gateway
     that looks closer, and refuses them, is asked with the real ones.
     """
     if request.images:
-        answer = await send(client, ledger, gateway, _with_tiny_pictures(request))
+        answer = await send(client, ledger, gateway, _with_tiny_images(request))
         if answer.status not in UNSUPPORTED_BODY_STATUSES:
             return answer
     return await send(client, ledger, gateway, request)
 
 
-def _with_tiny_pictures(request: ImageRequest) -> ImageRequest:
+def _with_tiny_images(request: ImageRequest) -> ImageRequest:
     images = tuple(placeholder_image("RGB") for _ in request.images)
     return replace(request, images=images, mask=None if request.mask is None else placeholder_image("L"))
 
 
 @cache
 def placeholder_image(mode: str = "RGB") -> Upload:
-    """Return a white picture of 64x64, which stands in for a real one where only a price is asked."""
+    """Return a white image of 64x64, which stands in for a real one where only a price is asked."""
     from PIL import Image
 
     from blockrun_magic.images.conversion import to_upload

@@ -171,7 +171,7 @@ def _count_notes(wanted: int, count: int) -> list[str]:
 
 
 def receipt_record(purchase: Purchase, payment: Payment, index: int, revised_prompt: str | None) -> dict[str, Any]:
-    """Return what is written inside a picture: how it was made and how it was paid for."""
+    """Return what is written inside an image: how it was made and how it was paid for."""
     request = purchase.request
     record = {
         "prompt": request["prompt"],

@@ -290,7 +290,7 @@ def test_a_mask_that_is_loaded_into_a_painter_may_be_empty() -> None:
 
 
 def drawn() -> Any:
-    """Return the script that draws the page's pictures."""
+    """Return the script that draws the page's images."""
     spec = importlib.util.spec_from_file_location("draw_masks", ROOT / "docs" / "draw_masks.py")
     assert spec is not None
     assert spec.loader is not None
@@ -304,13 +304,13 @@ PAGE = drawn()
 
 @pytest.mark.parametrize("name", PAGE.taken())
 def test_what_the_page_shows_as_a_mask_is_one(name: str) -> None:
-    """Each picture under "What a mask means" means the sky, and is on the page."""
+    """Each image under "What a mask means" means the sky, and is on the page."""
     assert PAGE.sky().tobytes() == sent(PAGE.taken()[name], PAGE.photo()).tobytes()
     assert f"masks/{name}.png" in (ROOT / "docs" / "images-and-masks.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("name", PAGE.refused())
 def test_what_the_page_shows_as_refused_is(name: str) -> None:
-    """Each picture under "Masks that are refused"."""
+    """Each image under "Masks that are refused"."""
     assert refusal(PAGE.refused()[name], PAGE.photo())
     assert f"masks/{name}.png" in (ROOT / "docs" / "images-and-masks.md").read_text("utf-8")

@@ -256,7 +256,7 @@ def test_polling_and_its_job_are_one_record(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("state", State, ids=str)
 def test_a_header_is_wiped_once_it_is_of_no_use(ledger: Ledger, state: State) -> None:
-    """A header stays while it may be needed; it goes with a release, and with the picture of a settled payment."""
+    """A header stays while it may be needed; it goes with a release, and with the image of a settled payment."""
     payment = payment_in(ledger, state)
     assert (state in (State.RESERVED, State.RELEASED)) is (header_of(ledger, payment) is None)
 
@@ -268,7 +268,7 @@ def test_a_header_is_wiped_once_it_is_of_no_use(ledger: Ledger, state: State) ->
 
 
 def test_a_header_is_wiped_when_a_delivered_picture_settles_later(ledger: Ledger) -> None:
-    """A picture may come before the proof of its payment: the header goes when the proof comes."""
+    """An image may come before the proof of its payment: the header goes when the proof comes."""
     payment = payment_in(ledger, State.UNKNOWN)
     ledger.finish(payment.purchase_id, [PICTURE], 3.0)
     assert header_of(ledger, payment) is not None
@@ -327,7 +327,7 @@ def test_a_purchase_is_found_by_the_beginning_of_its_id(ledger: Ledger) -> None:
 
 
 def test_a_finished_purchase_has_its_pictures(ledger: Ledger, clock: Clock) -> None:
-    """Pictures are kept in the gateway's order; finishing again replaces them; the answer is no longer needed."""
+    """Images are kept in the gateway's order; finishing again replaces them; the answer is no longer needed."""
     begun = purchase(ledger)
     ledger.save_image_urls(begun.id, [{"url": "https://cdn.example/1.png"}])
     assert [{"url": "https://cdn.example/1.png"}] == purchase(ledger).answer
@@ -345,7 +345,7 @@ def test_a_finished_purchase_has_its_pictures(ledger: Ledger, clock: Clock) -> N
 
 @pytest.mark.parametrize("state", State, ids=str)
 def test_what_is_open_is_listed(ledger: Ledger, state: State) -> None:
-    """Paid or at risk and without picture is open; released, merely reserved or delivered is not."""
+    """Paid or at risk and without image is open; released, merely reserved or delivered is not."""
     payment = payment_in(ledger, state)
 
     assert (state in OPEN) is (payment.purchase_id in [known.id for known in ledger.open_purchases()])
@@ -366,7 +366,7 @@ def test_what_is_open_is_listed_oldest_first(ledger: Ledger, clock: Clock) -> No
 
 
 def finished(ledger: Ledger, clock: Clock, take: int, seconds: float = 1.0, **request: Any) -> Purchase:
-    """Return a purchase that has its picture, a minute after the one before."""
+    """Return a purchase that has its image, a minute after the one before."""
     clock.now += 60
     begun = ledger.create_purchase("real", "base", "sha256:1", take, REQUEST | request, private=False)
     ledger.finish(begun.id, [PICTURE], seconds)
@@ -397,7 +397,7 @@ def test_the_history_comes_in_pages(ledger: Ledger, clock: Clock) -> None:
 
 
 def test_how_long_a_picture_usually_takes(ledger: Ledger, clock: Clock) -> None:
-    """Three pictures of a kind make a habit: their median, and only of the last ones."""
+    """Three images of a kind make a habit: their median, and only of the last ones."""
     for take, seconds in enumerate([90.0, 1.0], start=1):
         finished(ledger, clock, take, seconds)
     assert ledger.usual_seconds(REQUEST["model"], "1024x1024") is None

@@ -45,7 +45,7 @@ def test_the_defaults_are_a_beginners() -> None:
 def test_a_price_is_capped_by_image_or_by_the_users_word(
     total: int, n: int, max_price: int | None, passes: bool
 ) -> None:
-    """The cap counts each picture; `--max-price` bounds the whole request and stands in its place."""
+    """The cap counts each image; `--max-price` bounds the whole request and stands in its place."""
     assert passes is allowed(check_price, total, n, DEFAULT_CAPS, max_price)
 
 

@@ -288,7 +288,7 @@ def test_lines_are_whole_or_not_there(ledger: Ledger, monkeypatch: pytest.Monkey
 
 
 def test_a_log_that_cannot_be_written_is_caught_up_with(ledger: Ledger) -> None:
-    """No picture is lost for a log: what could not be written now is written the next time, once."""
+    """No image is lost for a log: what could not be written now is written the next time, once."""
     path = ledger.path.parent.parent / "cost_log.jsonl"
     payment_in(ledger, State.SETTLED, amount=1, of=purchase(ledger))
     path.mkdir()

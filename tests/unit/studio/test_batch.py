@@ -39,7 +39,7 @@ def gateway(server: PracticeServer) -> Gateway:
 def batch(
     folder: Path, gateway: Gateway, prompts: Sequence[str], jobs: int = 4, options: Options | None = None
 ) -> tuple[ImageResults, BatchProgress]:
-    """Return the results and the progress of one batch of small pictures, made by a studio over `folder`."""
+    """Return the results and the progress of one batch of small images, made by a studio over `folder`."""
     requests = [ImageRequest("generate", prompt, "zai/cogview-4", "512x512") for prompt in prompts]
     progress = BatchProgress(len(requests))
 
@@ -75,7 +75,7 @@ def caps_left(folder: Path, **caps: int) -> Ledger:
 
 
 def test_results_keep_the_order_of_the_requests(tmp_path: Path, gateway: Gateway) -> None:
-    """However they come in, the first prompt's picture is first."""
+    """However they come in, the first prompt's image is first."""
     prompts = [f"order {index}" for index in range(6)]
     results, progress = batch(tmp_path, gateway, prompts)
 
@@ -102,7 +102,7 @@ def test_a_failing_one_does_not_stop_the_rest(tmp_path: Path, gateway: Gateway) 
 
 
 def test_the_total_is_held_first(tmp_path: Path, gateway: Gateway) -> None:
-    """A batch that would pass the session's cap signs nothing, not even its first picture."""
+    """A batch that would pass the session's cap signs nothing, not even its first image."""
     caps_left(tmp_path, session=3 * COGVIEW).close()
     before = settled(gateway)
     with pytest.raises(BudgetError) as error:
@@ -134,7 +134,7 @@ def test_a_batch_that_just_fits_its_cap_is_made(tmp_path: Path, gateway: Gateway
 
 
 def test_max_price_bounds_the_whole_batch(tmp_path: Path, gateway: Gateway) -> None:
-    """Four pictures above the sum are refused, though each of them is below it."""
+    """Four images above the sum are refused, though each of them is below it."""
     with pytest.raises(BudgetError, match="more than --max-price"):
         batch(tmp_path, gateway, ["a", "b", "c", "d"], options=Options(max_price=3 * COGVIEW))
 
@@ -171,9 +171,9 @@ def test_a_slice_a_sheet_and_records(tmp_path: Path, gateway: Gateway) -> None:
 
 
 def test_files_are_numbered_in_order(tmp_path: Path, gateway: Gateway) -> None:
-    """Saving a batch writes one file a picture, numbered."""
+    """Saving a batch writes one file an image, numbered."""
     results, _ = batch(tmp_path, gateway, ["one", "two"])
     written = results.save(tmp_path / "out")
 
-    assert ["picture-001.png", "picture-002.png"] == [path.name for path in written]
+    assert ["image-001.png", "image-002.png"] == [path.name for path in written]
     assert all(path.stat().st_size > 0 for path in written)

@@ -181,7 +181,7 @@ def _ask_badly(header: str) -> Act:
 
 
 def _bring(url: str) -> Act:
-    """Hand out this URL in place of the picture's; `{origin}` is the merchant's own."""
+    """Hand out this URL in place of the image's; `{origin}` is the merchant's own."""
 
     async def act(exchange: Exchange) -> Reply:
         address = url.replace("{origin}", exchange.merchant.gateway.origin)
@@ -342,18 +342,18 @@ def _after() -> dict[str, Fault]:
         "junk": (say_raw(_JUNK), GatewayUnreachable),
         "half a body": (_receiptless(cut_off), GatewayUnreachable),
         "a web page": (_receiptless(change(body=b"<html>")), InvalidResponse),
-        "no picture": (_receiptless(change(data=[])), InvalidResponse),
+        "no image": (_receiptless(change(data=[])), InvalidResponse),
         "replay": (say(402, _REPLAY), PaymentRejected),
         **{f"{status}": (_paid_for(status, "nowhere"), error) for status, error in (_PASSING | _REFUSING).items()},
     }
     told_us = {
         "half a body": (cut_off, GatewayUnreachable),
         "a web page": (change(body=b"<html>"), InvalidResponse),
-        "no picture": (change(data=[]), InvalidResponse),
+        "no image": (change(data=[]), InvalidResponse),
         "no list": (change(data={"url": "x"}), InvalidResponse),
         "bad base64": (_bring("data:image/png;base64,%%%"), InvalidResponse),
-        "a page for a picture": (_bring_bytes(b"<html>no</html>"), InvalidResponse),
-        "a picture cut short": (_bring_bytes(_png((64, 64))[:900]), InvalidResponse),
+        "a page for an image": (_bring_bytes(b"<html>no</html>"), InvalidResponse),
+        "an image cut short": (_bring_bytes(_png((64, 64))[:900]), InvalidResponse),
         "a bomb": (_bring_bytes(_png((20_000, 20_000))), InvalidResponse),
         "a file URL": (_bring("file:///etc/passwd"), InvalidResponse),
         "an http URL elsewhere": (_bring("http://169.254.169.254/latest"), InvalidResponse),
@@ -386,14 +386,14 @@ def _after() -> dict[str, Fault]:
             f"no witness, paid, {status}": Fault({"settled": say(status)}, error, moved=True, witness=False)
             for status, error in _REFUSING.items()
         },
-        "the picture's URL: 404": Fault({"media": say(404)}, GatewayUnreachable, moved=True, form="url"),
-        "the picture's URL: reset": Fault({"media": reset}, GatewayUnreachable, moved=True, form="url"),
-        "the picture's URL: half a body": Fault({"media": cut_off}, GatewayUnreachable, moved=True, form="url"),
-        "the picture's URL: a page": Fault({"media": say(200)}, InvalidResponse, moved=True, form="url"),
-        "the picture's URL: without end": Fault(
+        "the image's URL: 404": Fault({"media": say(404)}, GatewayUnreachable, moved=True, form="url"),
+        "the image's URL: reset": Fault({"media": reset}, GatewayUnreachable, moved=True, form="url"),
+        "the image's URL: half a body": Fault({"media": cut_off}, GatewayUnreachable, moved=True, form="url"),
+        "the image's URL: a page": Fault({"media": say(200)}, InvalidResponse, moved=True, form="url"),
+        "the image's URL: without end": Fault(
             {"media": say(302, Location="/api/media/a/1")}, InvalidResponse, moved=True, form="url"
         ),
-        "the picture's URL: lapsed": Fault(
+        "the image's URL: lapsed": Fault(
             {"media": say(410)}, GatewayUnreachable, moved=True, form="url", prepare=_lapse
         ),
     }
@@ -461,7 +461,7 @@ def _ours() -> dict[str, Fault]:
     """Return the faults of our own machine: disk, database, clock."""
     return {
         "disk full": Fault(first=_PICTURE, moved=True, spoil=_disk_full),
-        "disk full, a page for a picture": Fault(
+        "disk full, a page for an image": Fault(
             {"settled": _bring_bytes(b"<html>no</html>")}, InvalidResponse, moved=True, spoil=_disk_full
         ),
         "the ledger is locked": Fault(first=LedgerError, spoil=_locked),
@@ -563,7 +563,7 @@ class _Case:
             assert header.header not in text
 
     def check_cheques(self) -> None:
-        """Check that one picture was paid for once, and that never two cheques for it could be cashed.
+        """Check that one image was paid for once, and that never two cheques for it could be cashed.
 
         Two with one nonce exclude each other: that is how another price is signed.
         """
@@ -604,7 +604,7 @@ async def _play(fault: Fault, operation: str, folder: Path, *, expired: bool) ->
 
 
 async def _check_kept(case: _Case, bought: ImageResult) -> None:
-    """Check that the picture is kept: at no cost, and without a word to the merchant."""
+    """Check that the image is kept: at no cost, and without a word to the merchant."""
     requests = case.merchant.requests
     kept = await case.run("third")
 

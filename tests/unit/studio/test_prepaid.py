@@ -49,7 +49,7 @@ from fakes.gateway import QUICK, Clock, studio_over
 
 _LISTED = 52_500
 _SIGNED = 53_500
-"""What ClawRouter pays for a picture that is listed at the price above."""
+"""What ClawRouter pays for an image that is listed at the price above."""
 _REQUEST = ImageRequest("generate", "a heron in the reeds", "google/nano-banana")
 
 
@@ -107,12 +107,12 @@ def _payments(folder: Path) -> list[tuple[str, int, bool]]:
     return list(_in_studio(folder, work))
 
 
-# -- a picture through ClawRouter
+# -- an image through ClawRouter
 
 
 @pytest.mark.parametrize("request_", [_REQUEST, _EDIT], ids=["generate", "edit"])
 def test_a_picture_comes_through_clawrouter(tmp_path: Path, proxy: ClawRouter, request_: ImageRequest) -> None:
-    """One POST, no price asked, full id, data URIs; the localhost picture is kept by what its bytes are."""
+    """One POST, no price asked, full id, data URIs; the localhost image is kept by what its bytes are."""
     result = _make(tmp_path, proxy.gateway, request_)
 
     [body] = proxy.bodies
@@ -127,7 +127,7 @@ def test_a_picture_comes_through_clawrouter(tmp_path: Path, proxy: ClawRouter, r
 
 
 def test_the_list_price_is_booked_and_marked(tmp_path: Path, proxy: ClawRouter) -> None:
-    """Where no answer names a price, ledger, receipt and picture say that it is estimated."""
+    """Where no answer names a price, ledger, receipt and image say that it is estimated."""
     result = _make(tmp_path, proxy.gateway)
 
     assert (_LISTED, True, True) == (result.receipt.amount, result.receipt.estimated, result.receipt.settled)
@@ -178,7 +178,7 @@ def test_a_model_without_a_price_needs_the_users_word(tmp_path: Path, proxy: Cla
 
 
 def test_a_second_run_is_free(tmp_path: Path, proxy: ClawRouter) -> None:
-    """A kept picture is no request to ClawRouter, which would pay again."""
+    """A kept image is no request to ClawRouter, which would pay again."""
     _make(tmp_path, proxy.gateway)
     kept = _make(tmp_path, proxy.gateway)
 
@@ -249,7 +249,7 @@ def test_the_answer_is_waited_for_longer_than_clawrouter_waits() -> None:
 
 
 def test_a_slow_edit_is_an_error_of_unknown_outcome(tmp_path: Path, proxy: ClawRouter) -> None:
-    """A 200 with a poll_url and no pictures cannot be collected through ClawRouter: nobody polls, nobody pays again."""
+    """A 200 with a poll_url and no images cannot be collected through ClawRouter: nobody polls, nobody pays again."""
     proxy.fail("queued")
     for _ in range(2):
         with pytest.raises(PaymentOutcomeUnknown):
@@ -366,7 +366,7 @@ def test_a_paid_picture_that_cannot_be_fetched_is_not_bought_again(tmp_path: Pat
 
 
 def test_bytes_that_are_no_picture_are_paid_for_and_kept(tmp_path: Path, proxy: ClawRouter) -> None:
-    """What came in place of a picture is set aside, and the payment stands."""
+    """What came in place of an image is set aside, and the payment stands."""
     proxy.fail((200, {"data": [{"b64_json": "PGh0bWw+"}]}))
     with pytest.raises(InvalidResponse):
         _make(tmp_path, proxy.gateway)
@@ -409,7 +409,7 @@ def test_a_released_purchase_is_free_to_go_elsewhere(tmp_path: Path, proxy: Claw
 
 
 def test_kernels_side_by_side_ask_once(tmp_path: Path, proxy: ClawRouter) -> None:
-    """Two studios want the same picture at the same moment: one sends, the other takes what it brought."""
+    """Two studios want the same image at the same moment: one sends, the other takes what it brought."""
 
     async def both() -> Any:
         async with studio_over(tmp_path) as one, studio_over(tmp_path, session="second") as two:
@@ -422,7 +422,7 @@ def test_kernels_side_by_side_ask_once(tmp_path: Path, proxy: ClawRouter) -> Non
 
 
 def test_a_stopped_cell_does_not_stop_what_has_left(tmp_path: Path, proxy: ClawRouter) -> None:
-    """Stop after the request has left: the picture comes home all the same, and the next run finds it."""
+    """Stop after the request has left: the image comes home all the same, and the next run finds it."""
     proxy.fail("held")
 
     async def stop(studio: Studio) -> None:
@@ -447,7 +447,7 @@ def test_a_stopped_cell_does_not_stop_what_has_left(tmp_path: Path, proxy: ClawR
 
 
 def test_the_log_decides_what_it_can(tmp_path: Path, proxy: ClawRouter) -> None:
-    """One line of the log that can only be this payment's settles it; the picture is lost all the same."""
+    """One line of the log that can only be this payment's settles it; the image is lost all the same."""
     proxy.fail("log")
     with pytest.raises(PaymentOutcomeUnknown):
         _make(tmp_path, proxy.gateway)
@@ -542,7 +542,7 @@ def test_the_books_are_laid_beside_each_other(tmp_path: Path, proxy: ClawRouter)
     ],
 )
 def test_a_strange_log_is_passed_over(tmp_path: Path, proxy: ClawRouter, line: bytes) -> None:
-    """Lines that are no entry of a picture are no reason to fail, nor to miss the next one."""
+    """Lines that are no entry of an image are no reason to fail, nor to miss the next one."""
     _make(tmp_path, proxy.gateway)
     [log] = proxy.logs.iterdir()
     log.write_bytes(line + b"\n" + log.read_bytes())
@@ -616,7 +616,7 @@ def test_a_clawrouter_under_another_address_is_not_asked_for_a_price(tmp_path: P
 
 
 def test_a_picture_comes_from_an_account(tmp_path: Path, account: Account) -> None:
-    """The key goes to the account's own host with the order, and to no picture; the named price is booked."""
+    """The key goes to the account's own host with the order, and to no image; the named price is booked."""
     result = _make(tmp_path, account.gateway)
 
     assert [("/v1/images/generations", f"Bearer {KEY}"), ("/media/1", None)] == account.shown[-2:]
@@ -827,7 +827,7 @@ def test_an_order_whose_answer_is_lost_is_unknown(tmp_path: Path, account: Accou
 
 
 def test_the_key_stays_at_home(tmp_path: Path, account: Account) -> None:
-    """Not to a poll_url elsewhere, not with a picture, not along a redirect."""
+    """Not to a poll_url elsewhere, not with an image, not along a redirect."""
     with Account() as elsewhere:
         account.slow = 1
         account.poll_url = f"{elsewhere.url}/v1/images/jobs/job0"

@@ -1,4 +1,4 @@
-"""One request for one picture: a price seen within the hour is signed ahead, and files travel as they are."""
+"""One request for one image: a price seen within the hour is signed ahead, and files travel as they are."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_after_the_first_quote_a_picture_is_one_request(tmp_path: Path, merchant
 
 
 def test_asking_for_a_price_is_enough_to_sign_ahead(tmp_path: Path, merchant: Merchant) -> None:
-    """`--dry-run` and the panel ask prices; the picture then takes one request."""
+    """`--dry-run` and the panel ask prices; the image then takes one request."""
     in_studio(tmp_path, lambda studio: studio.quote(fox(1), merchant.gateway))
     before = merchant.requests
     in_studio(tmp_path, lambda studio: studio.make(fox(2), merchant.gateway))
@@ -161,7 +161,7 @@ def test_a_payment_that_is_refused_at_its_price_is_not_signed_again(tmp_path: Pa
 
 
 def test_a_batch_asks_each_price_once(tmp_path: Path, merchant: Merchant) -> None:
-    """Pictures that begin together share one question."""
+    """Images that begin together share one question."""
     before = merchant.requests
 
     async def buy(studio: Studio) -> None:

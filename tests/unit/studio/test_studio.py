@@ -1,4 +1,4 @@
-"""The one order in which a request becomes a picture, and what each option changes about it."""
+"""The one order in which a request becomes an image, and what each option changes about it."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _steps_of(folder: Path, request: ImageRequest, merchant: Merchant) -> list[s
 
 
 def test_every_step_is_on_record_before_it_is_taken(tmp_path: Path, merchant: Merchant) -> None:
-    """Price, reservation, signature, sending: the ledger knows of each first, and of the money before the picture.
+    """Price, reservation, signature, sending: the ledger knows of each first, and of the money before the image.
 
     Its address, too, where it has one; this one comes inside the answer.
     """
@@ -115,7 +115,7 @@ def test_every_step_is_on_record_before_it_is_taken(tmp_path: Path, merchant: Me
 
 
 def test_what_is_edited_is_kept_before_it_is_sent(tmp_path: Path, merchant: Merchant) -> None:
-    """Picture and mask are in the store first, so that another kernel can go on with the edit."""
+    """Image and mask are in the store first, so that another kernel can go on with the edit."""
     assert ["put", "put", "create_purchase", "post_files"] == _steps_of(tmp_path, _EDIT, merchant)[:4]
 
 
@@ -151,7 +151,7 @@ def test_a_kept_picture_is_free_and_unheard_of(tmp_path: Path, merchant: Merchan
 
 
 def test_real_and_practice_never_answer_for_each_other(tmp_path: Path, merchant: Merchant) -> None:
-    """A picture bought with play money is no picture for real money."""
+    """An image bought with play money is no image for real money."""
 
     async def ask(studio: Studio) -> None:
         await studio.make(_REQUEST, merchant.gateway)
@@ -183,7 +183,7 @@ def test_takes_are_bought_with_fresh_and_named_with_take(tmp_path: Path, merchan
 
 
 def test_cache_only_sends_nothing(tmp_path: Path, merchant: Merchant) -> None:
-    """Where only kept pictures are allowed, a miss is an error and no request; a kept one comes."""
+    """Where only kept images are allowed, a miss is an error and no request; a kept one comes."""
 
     async def make(studio: Studio) -> None:
         with pytest.raises(StoreError):
@@ -249,7 +249,7 @@ def test_a_cap_refuses_before_signing(
 
 
 def test_caps_that_just_suffice_are_no_obstacle(tmp_path: Path, merchant: Merchant) -> None:
-    """A picture that costs exactly what is left is bought; the next one is not."""
+    """An image that costs exactly what is left is bought; the next one is not."""
 
     async def make(studio: Studio) -> None:
         studio.ledger.set_caps(image=_PRICE, session=_PRICE, day=_PRICE)
@@ -379,7 +379,7 @@ def test_a_private_picture_says_nothing(tmp_path: Path, practice: Gateway) -> No
 def test_another_kernel_goes_on_from_the_record_alone(
     tmp_path: Path, merchant: Merchant, request_: ImageRequest, *, slow: bool
 ) -> None:
-    """What one kernel left open, another ends from the ledger: same bytes of picture and mask, same payment."""
+    """What one kernel left open, another ends from the ledger: same bytes of image and mask, same payment."""
     merchant.slow = slow
     merchant.acts["polled" if slow else "settled"] = reset
 
@@ -467,7 +467,7 @@ def test_the_price_of_an_edit_is_asked_without_its_pictures(
     async def weigh(exchange: Exchange) -> Reply | None:
         asked.append(len(exchange.body))
         small = len(exchange.body) < len(source.data)
-        return Reply.of(refusal, {"error": "The picture is too small."}) if refusal and small else None
+        return Reply.of(refusal, {"error": "The image is too small."}) if refusal and small else None
 
     async def paid(exchange: Exchange) -> None:
         asked.append(-len(exchange.body))
