@@ -44,7 +44,7 @@ class Header:
         self._wallet = html("", "brm-wallet")
         self._again = button("↻", "Refresh the balance", "brm-small")
         self._bars = html("", "brm-bars")
-        self._render(*self._read())
+        self._render(*self._read(wallet=False))  # reading a key loads the signing library: that comes later
         dispatcher.on_change(self._switch, self._choose)
         dispatcher.on_click(self._again, self.refresh)
         self.box = widgets.VBox(
@@ -83,8 +83,8 @@ class Header:
         """Show what the ledger says now, of this kernel and of all."""
         self._render(*await run_io(self._read))
 
-    def _read(self) -> tuple[Gateway, str, str]:
-        """Return the gateway, the wallet and the bars; it reads the ledger and key files."""
+    def _read(self, *, wallet: bool = True) -> tuple[Gateway, str, str]:
+        """Return the gateway, the wallet and the bars; it reads the ledger and, with `wallet`, key files."""
         studio, gateway = self._context.session.studio_and_gateway()
         caps = studio.ledger.caps()
         bars = "".join(
@@ -94,7 +94,7 @@ class Header:
                 ("Today (UTC)", spending_summary(studio.ledger, gateway.realm, "today"), caps.day),
             )
         )
-        return gateway, self._wallet_html(), bars
+        return gateway, self._wallet_html() if wallet else "", bars
 
     def _render(self, gateway: Gateway, wallet: str, bars: str) -> None:
         if gateway.realm != "practice":
