@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ __all__ = [
 DEFAULT_WINDOW = 300
 MAX_WINDOW = 3600
 _MAX_HEADER = 64 * 1024
+_MAX_ECHO = 11 * 1024
+"""Bytes of JSON that a payment sends back: as base64, and with a signature, its header stays below 16 KB."""
 # Eighteen digits are a trillion dollars, and fit the ledger's 64-bit column.
 _AMOUNT = re.compile(r"[0-9]{1,18}")
 _EVM_TRANSACTION = re.compile(r"0x(?!0{64})[0-9a-fA-F]{64}")
@@ -62,6 +65,8 @@ def read_challenge(headers: Mapping[str, str], body: bytes) -> PaymentRequired:
     `headers` has lower-case names. Raises TermsRefused when neither can be read.
     """
     encoded = headers.get("payment-required") or headers.get("x-payment-required")
+    if not encoded and len(body) > _MAX_HEADER:
+        raise terms_refused("The gateway's payment terms are unreasonably long.")
     value = _decode_header(encoded) if encoded else _decode_json(body)
     if not isinstance(value, Mapping):
         raise terms_refused("The gateway asks for a payment without readable terms.")
@@ -109,6 +114,7 @@ def _pin_entry(
         raise terms_refused(f"The gateway names no readable amount ({amount!r:.40}).")
     _check_resource(challenge.resource if challenge.version == 2 else entry.get("resource"), base_url)
     entry = _completed(entry, network)
+    _check_echo(entry, challenge)
     fee_payer = None
     if isinstance(network, SolanaNetwork):
         fee_payer = solana.check_entry(entry, network, payer)
@@ -125,6 +131,13 @@ def _pin_entry(
         extensions=challenge.extensions,
         fee_payer=fee_payer,
     )
+
+
+def _check_echo(entry: Mapping[str, Any], challenge: PaymentRequired) -> None:
+    """Raise TermsRefused for terms whose echo would not fit into a header that servers accept."""
+    echo = json.dumps([entry, challenge.resource, challenge.extensions])
+    if len(echo) > _MAX_ECHO:
+        raise terms_refused("The gateway's payment terms are too long to be sent back with a payment.")
 
 
 def _completed(entry: Mapping[str, Any], network: Network | SolanaNetwork) -> Mapping[str, Any]:

@@ -174,6 +174,28 @@ def test_an_unreadable_body_is_refused(sent: bytes) -> None:
         read_challenge({}, sent)
 
 
+def test_a_long_body_is_refused() -> None:
+    """Terms have 64 KB, in the body as in the header."""
+    sent = json.dumps(body(entry(), extensions={"x": "y" * 70_000})).encode()
+
+    with pytest.raises(TermsRefused):
+        read_challenge({}, sent)
+
+
+@pytest.mark.parametrize("where", ["extensions", "resource", "entry"])
+def test_terms_that_do_not_fit_into_a_header_are_refused(where: str) -> None:
+    """What is sent back with a payment stays below 16 KB; terms just as long as that are paid."""
+
+    def challenge(size: int) -> dict[str, Any]:
+        filler = {"filler": "é" * (size // 6)}
+        if where == "entry":
+            return body(entry(extra={"name": BASE.domain_name, "version": BASE.domain_version, **filler}))
+        return body(entry(), **({where: {**RESOURCE, **filler}} if where == "resource" else {where: filler}))
+
+    assert refusal_of(challenge(14_000))
+    assert 16 * 1024 > len(sign_payment(terms_of(challenge(9000)), WALLET, NOW).header_value)
+
+
 # -- choosing and checking terms
 
 
