@@ -7,6 +7,7 @@ taken; no limit is passed by what can be cashed; every error is one of ours.
 from __future__ import annotations
 
 import asyncio
+import random
 import sqlite3
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
@@ -237,6 +238,7 @@ class _Ahead:
 def tell(seed: int, folder: Path) -> None:
     """Tell the story of `seed` in `folder`; raises AssertionError with the seed and all that happened."""
     story = Story(seed, folder)
+    random.seed(seed)  # the jitter of retries
 
     async def answer(_transport: Any, request: httpx.Request) -> httpx.Response:
         return await story.merchant.answer(request)

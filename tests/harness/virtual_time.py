@@ -7,6 +7,7 @@ loop's own thread. A story with a seed is then the same story every time.
 from __future__ import annotations
 
 import asyncio
+import io
 import selectors
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +19,7 @@ __all__ = ["NOON", "World", "run_virtually"]
 
 T = TypeVar("T")
 
+_PATIENCE = 10.0
 NOON = 1_800_014_400.0 - 1_800_014_400 % 86_400 + 43_200
 
 
@@ -42,8 +44,10 @@ class _VirtualSelector(selectors.DefaultSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Return the events that are there; without any, move the clock by `timeout` seconds."""
         events = super().select(0)
-        if not events and timeout is None:
-            raise RuntimeError("the story stands still: nothing is ready, and nothing will be")
+        if not events and timeout is None:  # no timer is left: only the true world can go on, if anything
+            events = super().select(_PATIENCE)
+            if not events:
+                raise RuntimeError(f"the story stands still, waiting in\n{_stacks()}")
         if not events and timeout is not None and timeout > 0:
             self._world.now += timeout + 1e-6
         return events
@@ -57,6 +61,14 @@ class _VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Return the world's time."""
         return self._world.now
+
+
+def _stacks() -> str:
+    """Return where every task waits."""
+    text = io.StringIO()
+    for task in asyncio.all_tasks(asyncio.get_running_loop()):
+        task.print_stack(file=text)
+    return text.getvalue()
 
 
 def run_virtually(world: World, work: Coroutine[Any, Any, T]) -> T:
