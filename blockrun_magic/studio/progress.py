@@ -17,6 +17,8 @@ class Progress:
     price: int | None = None
     sent: bool = False
     """Whether a signature may have left this machine: from then on stopping cannot undo the payment."""
+    running: bool = False
+    """Whether the purchase is still at work, also after its cell was stopped."""
     started: float = field(default_factory=time.monotonic)
 
     @property

@@ -15,6 +15,7 @@ from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import PRESETS, Gateway, gateway_named
 from blockrun_magic.payments.ledger.cost_log import append_settled
 from blockrun_magic.payments.ledger.ledger import Ledger
+from blockrun_magic.payments.ledger.limits import is_credible
 from blockrun_magic.payments.ledger.records import Payment, Purchase
 from blockrun_magic.payments.ledger.states import AT_RISK, State, Witness
 from blockrun_magic.payments.money import format_usd
@@ -145,7 +146,7 @@ class Reconciler:
             note = "ClawRouter's wallet moved nothing in the time of the request"
             await run_io(self.ledger.release, payment.id, note, witness=Witness.CHAIN)
         near = await run_io(self.ledger.payments_via, _PROXY, payment.created_at - 2 * _HOUR)
-        if transfers and len(transfers) == len(near) == 1 and transfers[0].amount <= payment.amount:
+        if transfers and len(transfers) == len(near) == 1 and is_credible(transfers[0].amount, payment.amount):
             [transfer] = transfers
             note = "the only transfer in the time of the request"
             await run_io(

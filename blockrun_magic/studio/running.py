@@ -13,6 +13,7 @@ from blockrun_magic.studio.results.result import ImageResult
 __all__ = ["RunningPurchases"]
 
 _POLL_INTERVAL = 0.1
+_CANCEL_TIMEOUT = 0.3
 _Key = tuple[str, str, int | None]
 
 
@@ -44,7 +45,9 @@ class RunningPurchases:
         if running is not None and not running.task.done():
             return await self._join(running, progress)
         running = _Running(asyncio.create_task(making()), progress)
+        progress.running = True
         self._tasks.add(running.task)
+        running.task.add_done_callback(lambda _: setattr(progress, "running", False))
         running.task.add_done_callback(self._on_done)
         if key is not None:
             self._by_key[key] = running
@@ -79,6 +82,8 @@ class RunningPurchases:
         except asyncio.CancelledError:
             if running.waiting == 1 and not running.progress.sent:
                 running.task.cancel()
+                # What is then said of the money is what became of it.
+                await asyncio.wait([running.task], timeout=_CANCEL_TIMEOUT)
             raise
         finally:
             running.waiting -= 1

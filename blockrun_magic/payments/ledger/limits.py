@@ -13,7 +13,6 @@ from blockrun_magic.payments.money import format_usd
 
 __all__ = [
     "DEFAULT_CAPS",
-    "MAX_MARKUP_TENTHS",
     "Caps",
     "Usage",
     "check_agreed",
@@ -21,6 +20,7 @@ __all__ = [
     "check_markup",
     "check_offer",
     "check_price",
+    "is_credible",
 ]
 
 MAX_MARKUP_TENTHS = 15
@@ -88,6 +88,11 @@ def check_markup(total: int, list_price: int | None, max_price: int | None) -> N
             f"If you agree to that, allow it with --max-price {format_usd(total)}.",
             Money.nothing_signed(),
         )
+
+
+def is_credible(charged: int, reserved: int) -> bool:
+    """Return whether a charge that somebody names can be of a payment for which `reserved` was its list price."""
+    return 0 < charged and charged * 10 <= reserved * MAX_MARKUP_TENTHS
 
 
 def check_agreed(total: int, agreed: int | None) -> None:

@@ -34,7 +34,7 @@ from blockrun_magic.gateway.responses import (
     read_answer,
     stated_price,
 )
-from blockrun_magic.payments.ledger.limits import MAX_MARKUP_TENTHS
+from blockrun_magic.payments.ledger.limits import is_credible
 from blockrun_magic.payments.ledger.records import Payment
 from blockrun_magic.payments.ledger.states import State, Witness
 from blockrun_magic.payments.secrets import SecretHeaders
@@ -203,7 +203,7 @@ class PrepaidMethod:
         body = answer.json()
         stated = stated_price(body)
         note = None
-        if stated is not None and stated * 10 > payment.amount * MAX_MARKUP_TENTHS:
+        if stated is not None and not is_credible(stated, payment.amount):
             stated, note = None, f"the answer names a higher price ({stated} micro-USDC), which is not believed"
         transaction = read_settlement(answer.headers, body).transaction
         return self.deal.ledger.settle(payment.id, transaction, note, witness=Witness.DELIVERY, charged=stated)
