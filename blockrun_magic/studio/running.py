@@ -13,7 +13,6 @@ from blockrun_magic.studio.results.result import ImageResult
 __all__ = ["RunningPurchases"]
 
 _POLL_INTERVAL = 0.1
-_CANCEL_TIMEOUT = 0.3
 _Key = tuple[str, str, int | None]
 
 
@@ -82,8 +81,8 @@ class RunningPurchases:
         except asyncio.CancelledError:
             if running.waiting == 1 and not running.progress.sent:
                 running.task.cancel()
-                # What is then said of the money is what became of it.
-                await asyncio.wait([running.task], timeout=_CANCEL_TIMEOUT)
+                # It ends at the step it is at, all of which come before anything is sent.
+                running.progress.running = False
             raise
         finally:
             running.waiting -= 1

@@ -236,33 +236,35 @@ class Studio:
                         return await run_cpu(self._shelf.load, purchase)
                 except StoreError as error:
                     purchase = await run_io(self._reopened, purchase, error)
-            await run_io(self.ledger.check_guards, realm)
-            if options.cache_only:
-                raise StoreError(
-                    "This image is not stored, and only stored images are allowed here.",
-                    "Buy it where that is allowed, or switch the cache mode off.",
-                    Money.nothing_sent(),
-                )
-            await run_cpu(self.check_payer, gateway)  # no key: say so before anything is written or sent
+            await self._check_spending(gateway, options)
             if purchase is None:
                 record = await run_cpu(request_to_record, request, self.store)
-                purchase = await run_io(
-                    self.ledger.create_purchase,
-                    realm,
-                    gateway.name,
-                    request.digest,
-                    take,
-                    record,
-                    private=options.private,
-                )
+                create = partial(self.ledger.create_purchase, private=options.private)
+                purchase = await run_io(create, realm, gateway.name, request.digest, take, record)
             elif purchase.gateway != gateway.name:
                 purchase = await run_io(self._purchaser.begin_here, purchase, gateway)
-            try:
-                async with self.catalogs.explain_unavailable_model(gateway, request):
-                    return await self._purchaser.buy(request, gateway, purchase, options, progress)
-            except LedgerError as error:
-                if progress.sent:
-                    error.money = Money.unknown(progress.price or 0)
-                raise
-            finally:
-                await run_io(append_settled, self.ledger)
+            return await self._buy(request, gateway, purchase, options, progress)
+
+    async def _check_spending(self, gateway: Gateway, options: Options) -> None:
+        """Raise an error of ours where nothing may be bought, or by nobody, before anything is written or sent."""
+        await run_io(self.ledger.check_guards, gateway.realm)
+        if options.cache_only:
+            raise StoreError(
+                "This image is not stored, and only stored images may be used here.",
+                "Buy it where that is allowed, or switch the cache mode off.",
+                Money.nothing_sent(),
+            )
+        await run_cpu(self.check_payer, gateway)
+
+    async def _buy(
+        self, request: ImageRequest, gateway: Gateway, purchase: Purchase, options: Options, progress: Progress
+    ) -> ImageResult:
+        try:
+            async with self.catalogs.explain_unavailable_model(gateway, request):
+                return await self._purchaser.buy(request, gateway, purchase, options, progress)
+        except LedgerError as error:
+            if progress.sent:
+                error.money = Money.unknown(progress.price or 0)
+            raise
+        finally:
+            await run_io(append_settled, self.ledger)
