@@ -13,6 +13,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from blockrun_magic.notebook.commands.arguments import walk
+from blockrun_magic.notebook.commands.registry import COMMANDS
 from blockrun_magic.practice.server.server import PracticeServer
 from harness import ROOT
 from harness.kernel import Kernel, clean_environ, made, running_kernel
@@ -22,10 +24,13 @@ READY = "%load_ext blockrun_magic\n%blockrun use practice"
 PICTURE = "%%imagegen --model cogview --size 512x512\na fox in the snow"
 
 REFUSED = {
-    "%blockrun use": "UsageError",  # said of all that it can do
-    "%blockrun reuse": "UsageError",
-    "%blockrun wallet use": "UsageError",
+    f"%blockrun {path}": "UsageError"  # named without the argument that it needs
+    for path, command in walk(tuple(COMMANDS.values()))
+    if any(argument.required for argument in command.arguments)
+} | {
+    "%blockrun store prune": "UsageError",
     "%blockrun wallet import key": "WalletError",  # nobody types it here
+    "%blockrun wallet unlock": "WalletMissing",
 }
 """What cannot go well here, and by which error."""
 _TYPED = ("%blockrun", "%config ", "make ", "pip ", "python ", "voila ", ".venv/")

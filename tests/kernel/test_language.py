@@ -267,7 +267,7 @@ def test_help_is_a_page_for_people(kernel: Kernel) -> None:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("", "cap per image"),
+        ("", "limit per image"),
         ("help", "%blockrun history"),
         ("models grok", "xai/grok-imagine-image-pro"),
         ("price --model banana-pro -n 2", "$0.21 play money (2 x $0.105)"),
@@ -275,7 +275,7 @@ def test_help_is_a_page_for_people(kernel: Kernel) -> None:
         ("spend all", "since the beginning"),
         ("budget --image 0.40", "$0.40"),
         ("wallet", "worthless"),
-        ("wallet balance", "play money, says"),
+        ("wallet balance", "play money"),
         ("jobs", "Open payments"),
         ("resume", "content policy"),
         ("store", "files"),
@@ -314,6 +314,8 @@ def test_a_mistake_is_told_with_its_way_out(kernel: Kernel, code: str, name: str
     """Two lines, no traceback, and the second one says what to do."""
     made(kernel, "animals = ['fox', 'owl']")
     cell = kernel.run(code)
+
+    made(kernel, "%blockrun use practice")  # after a gateway that does not exist, no other takes its place
 
     assert (name, 2) == (cell.error_name, len(cell.error)), cell.error
     assert advice in cell.error[1]

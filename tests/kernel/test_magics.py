@@ -196,21 +196,21 @@ def test_a_dry_run_says_the_price_and_signs_nothing(kernel: Kernel, gateway: Pra
 
 
 @pytest.mark.parametrize(
-    ("flags", "words"),
+    ("flags", "amounts"),
     [
-        (f"{QUICK} --max-price 0.01", "This costs $0.01575, more than --max-price $0.01."),
-        ("--model gpt-image-2.5-sunburst --size 1536x1024", "This costs $0.588, more than the cap of $0.50 an image."),
+        (f"{QUICK} --max-price 0.01", ("$0.01575", "$0.01")),
+        ("--model gpt-image-2.5-sunburst --size 1536x1024", ("$0.588", "$0.50")),
     ],
     ids=["max-price", "default-cap"],
 )
 def test_a_price_above_the_cap_is_refused_before_signing(
-    kernel: Kernel, gateway: PracticeServer, flags: str, words: str
+    kernel: Kernel, gateway: PracticeServer, flags: str, amounts: tuple[str, str]
 ) -> None:
     """A cell above --max-price, or above 50 cents an image, signs nothing and says how to allow it."""
     before = paid_to(gateway.url)
     what, to_do = refused(kernel, f"%%imagegen {flags}\na image too dear", "BudgetError")
 
-    assert words == what
+    assert all(amount in what for amount in amounts)
     assert to_do.startswith("→ Nothing was signed. Allow")
     assert "--max-price $" in to_do
     assert before == paid_to(gateway.url)
@@ -417,6 +417,7 @@ def test_a_wrong_word_is_answered_with_the_right_one(kernel: Kernel, code: str, 
     if name:
         assert (name, 2) == (cell.error_name, len(cell.error)), cell.error
         assert advice in cell.error[1] or advice in cell.error[0]
+    made(kernel, "%blockrun use practice")  # after a gateway that does not exist, no other takes its place
 
 
 # -- spend

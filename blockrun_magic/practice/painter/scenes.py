@@ -117,7 +117,7 @@ _SUBJECTS: dict[str, str] = {
     "planet": "planet planets saturn jupiter",
 }
 _PLAIN_WORDS = """
-go goes going come comes coming slow fast stopped quick really why did does
+prompt go goes going come comes coming slow fast stopped quick really why did does
 the and with from into onto over under above below near next behind between beside along across around through
 its his her their your our this that these those there here all some any each every more most many few one two
 three four five six seven eight nine ten very quite rather like while where when which who whose what how not
