@@ -24,10 +24,12 @@ from solders.transaction import VersionedTransaction
 
 from blockrun_magic.errors import (
     BlockrunError,
-    FlagError,
+    Fate,
     GatewayUnreachable,
+    JobFailed,
     PaymentOutcomeUnknown,
     TermsRefused,
+    UsageError,
     WalletError,
     WalletMissing,
 )
@@ -135,6 +137,45 @@ def test_what_was_signed_says_what_was_agreed_on(gate: SolanaGate, tmp_path: Pat
     asyncio.run(buy())
 
 
+@pytest.mark.parametrize("takes_proof", [True, False])
+def test_a_job_is_charged_when_it_is_ordered_and_its_polls_are_proved(
+    cluster: LocalCluster, gate: SolanaGate, tmp_path: Path, takes_proof: bool
+) -> None:
+    """One payment for the job; polls carry a signature of its id, or the same payment where that is refused."""
+    gate.slow, gate.takes_proof = 2, takes_proof
+
+    async def buy() -> None:
+        async with studio_over(tmp_path, wallet=solana_payer()) as studio:
+            result = await studio.make(REQUEST, gate.gateway)
+
+            assert (PRICE, True) == (result.receipt.amount, result.receipt.settled)
+
+    asyncio.run(buy())
+
+    assert (PRICE, 1) == (cluster.balance(PAYEE), len(gate.shown))
+    assert ([True, True] if takes_proof else [True, False, True, False]) == gate.proved
+
+
+def test_a_job_that_fails_on_solana_was_charged_all_the_same(
+    cluster: LocalCluster, gate: SolanaGate, tmp_path: Path
+) -> None:
+    """The ledger and the error say so; the cell that is run again pays nothing more."""
+    gate.slow, gate.job_fails = 1, True
+
+    async def buy() -> None:
+        async with studio_over(tmp_path, wallet=solana_payer()) as studio:
+            with pytest.raises(JobFailed) as caught:
+                await studio.make(REQUEST, gate.gateway)
+
+            assert caught.value.money is not None
+            assert (Fate.PAID, PRICE) == (caught.value.money.fate, caught.value.money.amount)
+            assert [State.SETTLED] == [payment.state for payment in payments(studio)]
+
+    asyncio.run(buy())
+
+    assert PRICE == cluster.balance(PAYEE)
+
+
 def test_a_transaction_is_taken_once(cluster: LocalCluster, gate: SolanaGate, tmp_path: Path) -> None:
     """The same payment shown again moves nothing more."""
 
@@ -203,7 +244,7 @@ def test_what_was_not_cashed_is_given_back_when_its_blockhash_is_over(
             await studio.reconcile(gate.gateway)
 
             assert [State.RELEASED] == [payment.state for payment in payments(studio)]
-            gate.loses = None
+            gate.loses, clock.ahead = None, 0.0
             await studio.make(REQUEST, gate.gateway)
 
             assert PRICE == cluster.balance(PAYEE) == spending_summary(studio.ledger, "real", "all").settled
@@ -385,8 +426,8 @@ def test_a_key_is_read_in_every_form_that_is_usual(tmp_path: Path) -> None:
     ("text", "why"),
     [
         ("0x" + "ab" * 32, "Ethereum key"),
-        ("not a key", "no Solana key"),
-        (json.dumps([300] * 64), "no Solana key"),
+        ("not a key", "not a Solana key"),
+        (json.dumps([300] * 64), "not a Solana key"),
         (json.dumps([1] * 64), "two halves"),
     ],
 )
@@ -421,5 +462,5 @@ def test_the_servers_are_of_your_choice() -> None:
 
     assert ("https://a.example", "https://b.example/key") == chosen.networks[0].rpc_urls
     for wrong in ("https://a.example", "https://a.example,https://a.example", "https://a.example,http://b.example"):
-        with pytest.raises(FlagError):
+        with pytest.raises(UsageError):
             gateway_named("solana", {"BLOCKRUN_SOLANA_RPC": wrong})

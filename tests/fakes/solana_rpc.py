@@ -209,7 +209,11 @@ class _Signer:
 
 
 class SolanaGate(Served):
-    """A gateway that wants `price` micro-dollars on the cluster; `loses` says when it hangs up."""
+    """A gateway that wants `price` micro-dollars on the cluster; `loses` says when it hangs up.
+
+    With `slow`, an order is charged at once and becomes a job of so many polls, as at `sol.blockrun.ai`; a poll is
+    proved by a signature of the job, or by the payment where `takes_proof` is False. `job_fails` ends it badly.
+    """
 
     def __init__(self, cluster: LocalCluster, rpc_urls: tuple[str, ...], price: int) -> None:
         super().__init__()
@@ -218,6 +222,9 @@ class SolanaGate(Served):
         self.entry = entry_of(price)
         self.shown: list[str] = []
         self.loses: str | None = None
+        self.slow, self.takes_proof, self.job_fails = 0, True, False
+        self.proved: list[bool] = []
+        """One entry a poll: whether it was proved by a signature."""
 
     @property
     def gateway(self) -> Gateway:
@@ -226,7 +233,32 @@ class SolanaGate(Served):
 
     def app(self) -> Starlette:
         """Return the application."""
-        return Starlette(routes=[Route("/v1/images/generations", self._generate, methods=["POST"])])
+        return Starlette(
+            routes=[
+                Route("/v1/images/generations", self._generate, methods=["POST"]),
+                Route("/v1/images/generations/{job}", self._polled),
+            ]
+        )
+
+    async def _polled(self, request: Request) -> Response:
+        names = ("x-poll-wallet", "x-poll-timestamp", "x-poll-signature")
+        wallet, at, signature = (request.headers.get(name, "") for name in names)
+        proved = bool(wallet)
+        self.proved.append(proved)
+        if proved:
+            message = f"blockrun-poll:v1:image:{request.path_params['job']}:{at}".encode()
+            right = Signature.from_string(signature).verify(Pubkey.from_string(wallet), message)
+            if not self.takes_proof or not right or wallet != str(PAYER.pubkey()) or abs(time.time() - int(at)) > 300:
+                return JSONResponse({"error": "Job not found"}, 404)
+        elif request.headers.get("payment-signature") not in self.shown:
+            return JSONResponse({"error": "Payment Required"}, 402)
+        self.slow -= 1
+        if self.slow > 0:
+            return JSONResponse({"status": "in_progress"}, 202)
+        if self.job_fails:
+            return JSONResponse({"status": "failed", "error": "No paint"})
+        url = "data:image/png;base64," + base64.b64encode(picture(1, "PNG")).decode()
+        return JSONResponse({"status": "completed", "data": [{"url": url}]})
 
     async def _generate(self, request: Request) -> Response:
         header = request.headers.get("payment-signature")
@@ -245,5 +277,8 @@ class SolanaGate(Served):
             return JSONResponse({"error": "Payment verification failed", "details": settled.error_reason}, 402)
         receipt = {"success": True, "transaction": settled.transaction, "network": SOLANA.id, "payer": settled.payer}
         encoded = base64.b64encode(json.dumps(receipt).encode()).decode()
+        if self.slow:
+            about = {"id": "img_1", "status": "queued", "poll_url": "/v1/images/generations/img_1"}
+            return JSONResponse(about, 202, {"PAYMENT-RESPONSE": encoded})
         url = "data:image/png;base64," + base64.b64encode(picture(1, "PNG")).decode()
         return JSONResponse({"created": 1, "data": [{"url": url}]}, 200, {"PAYMENT-RESPONSE": encoded})

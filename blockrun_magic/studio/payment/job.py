@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from blockrun_magic.errors import BlockrunError, UpstreamFailed
-from blockrun_magic.gateway.responses import CompletedJob
+from blockrun_magic.gateway.responses import CompletedJob, Response
 from blockrun_magic.payments.ledger.records import Payment
 from blockrun_magic.payments.ledger.states import State
+from blockrun_magic.payments.secrets import SecretHeaders
 from blockrun_magic.studio.payment.method import PurchaseContext
 from blockrun_magic.studio.payment.sender import Sender, header_of
 from blockrun_magic.studio.payment.settlement import SettlementTracker
@@ -18,6 +19,8 @@ from blockrun_magic.studio.reconciliation import accepted_until, resolve_expired
 from blockrun_magic.threads import run_io
 
 __all__ = ["X402Job"]
+
+_PROOF_REFUSED = frozenset({401, 402, 403, 404})
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,8 @@ class X402Job:
     tracker: SettlementTracker
     sender: Sender
     authorize_again: Callable[[Payment, str], Awaitable[Payment]]
+    prove_poll: Callable[[str, int], Awaitable[SecretHeaders]]
+    """Gives headers that prove a poll without a payment, where the gateway takes them: on Solana."""
 
     async def poll(self, payment: Payment, address: str) -> tuple[Payment, CompletedJob]:
         """Return the answer of the finished job at `address`, and the payment that it came for."""
@@ -38,7 +43,7 @@ class X402Job:
             await asyncio.sleep(wait)
             wait = deal.patience.next_poll(wait)
             payment = await self._valid_payment(payment, address)
-            answer = await self.sender.send(payment, partial(deal.ask, address, header_of(payment.payload)))
+            answer = await self.sender.send(payment, partial(self._ask, payment, address))
             found = await self.sender.read(payment, answer)
             if isinstance(found, CompletedJob):
                 return payment, found
@@ -50,6 +55,15 @@ class X402Job:
         )
         payment, used = await self.tracker.look_up_quickly(payment)
         raise self.tracker.explain(payment, error, used=used)
+
+    async def _ask(self, payment: Payment, address: str) -> Response:
+        """Return the answer to one poll: proved by a signature of the job where that works, else by the payment."""
+        proof = await self.prove_poll(address, int(self.deal.clock()))
+        if proof:
+            answer = await self.deal.ask(address, proof)
+            if answer.status not in _PROOF_REFUSED:
+                return answer
+        return await self.deal.ask(address, header_of(payment.payload))
 
     def _begin(self, payment: Payment, address: str) -> Payment:
         deal = self.deal
@@ -66,11 +80,12 @@ class X402Job:
         """Return the payment to poll with.
 
         A job may outlive its authorization. Another one is signed only after a witness has said that the first one
-        was not cashed and cannot be any more; without a witness the first one is shown for as long as it takes.
+        was not cashed and cannot be any more; without a witness the first one is shown for as long as it takes. On
+        Solana the order was charged already, and no other payment is signed for its job (gateway protocol, section 9).
         """
         deal = self.deal
         payment = await run_io(deal.ledger.payment, payment.id)  # it may have been settled meanwhile
-        if payment.state is State.SETTLED or deal.clock() < accepted_until(payment):
+        if payment.state is State.SETTLED or deal.gateway.on_solana or deal.clock() < accepted_until(payment):
             return payment
         payment = await resolve_expired(deal.client, deal.ledger, deal.gateway, payment, deal.clock)
         if payment.state is not State.RELEASED:

@@ -8,11 +8,13 @@ from typing import Protocol
 from blockrun_magic.errors import ClockError, Money
 from blockrun_magic.gateway.chain.solana import recent_blockhash
 from blockrun_magic.gateway.client import Client
+from blockrun_magic.payments.secrets import SecretHeaders
 from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.payments.wallets.solana import SolanaWallet
 from blockrun_magic.payments.x402.networks import SolanaNetwork
 from blockrun_magic.payments.x402.protocol import PaymentPayload, PaymentRequirements, sign_payment
 from blockrun_magic.payments.x402.solana import sign_transfer
+from blockrun_magic.payments.x402.solana_polls import poll_proof
 from blockrun_magic.threads import run_cpu
 
 __all__ = ["Signer", "check_clock", "is_clock_right", "signer_of"]
@@ -35,6 +37,9 @@ class Signer(Protocol):
     async def sign(self, requirements: PaymentRequirements, now: int, nonce: bytes | None = None) -> PaymentPayload:
         """Return `requirements` signed at the Unix time `now`, with a random nonce unless one is given."""
 
+    async def prove_poll(self, address: str, now: int) -> SecretHeaders:
+        """Return headers that prove a poll of the job at `address` without a payment; none where there is no such."""
+
 
 @dataclass(frozen=True, slots=True)
 class _EvmSigner:
@@ -47,6 +52,9 @@ class _EvmSigner:
 
     async def sign(self, requirements: PaymentRequirements, now: int, nonce: bytes | None = None) -> PaymentPayload:
         return await run_cpu(sign_payment, requirements, self.wallet, now, nonce)
+
+    async def prove_poll(self, address: str, now: int) -> SecretHeaders:  # noqa: ARG002
+        return SecretHeaders()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +71,9 @@ class _SolanaSigner:
         assert isinstance(requirements.network, SolanaNetwork)  # noqa: S101  the wallet was chosen by the network
         recent = await recent_blockhash(self.client, requirements.network)
         return await run_cpu(sign_transfer, requirements, self.wallet, recent, now, nonce)
+
+    async def prove_poll(self, address: str, now: int) -> SecretHeaders:
+        return await run_cpu(poll_proof, self.wallet, address, now)
 
 
 def signer_of(wallet: Wallet | SolanaWallet, client: Client) -> Signer:

@@ -18,6 +18,7 @@ from blockrun_magic.gateway.responses import CompletedJob
 from blockrun_magic.payments.ledger.price_cache import drop_quote, keep_quote
 from blockrun_magic.payments.ledger.records import Payload, Payment
 from blockrun_magic.payments.ledger.states import State
+from blockrun_magic.payments.secrets import SecretHeaders
 from blockrun_magic.payments.x402.protocol import PaymentRequirements, read_challenge, select_requirements
 from blockrun_magic.studio.payment.job import X402Job
 from blockrun_magic.studio.payment.method import PurchaseContext
@@ -120,7 +121,7 @@ class X402Method:
         """Return the images' answer to `payment`, sent for the first time or once more."""
         deal = self.deal
         deal.progress.price = payment.amount
-        job = X402Job(deal, self.tracker, self.sender, self._authorize_again)
+        job = X402Job(deal, self.tracker, self.sender, self._authorize_again, self._prove_poll)
         if deal.purchase.poll_url is not None:
             return await job.poll(payment, deal.purchase.poll_url)
         resumed = payment.state is not State.SIGNED
@@ -218,6 +219,11 @@ class X402Method:
         await run_io(keep_quote, deal.ledger, deal.gateway.name, str(deal.request.price_key), terms)
         deal.progress.price = payment.amount
         return payment
+
+    async def _prove_poll(self, address: str, now: int) -> SecretHeaders:
+        if not self.deal.gateway.on_solana:  # elsewhere the wallet is not needed to collect a job
+            return SecretHeaders()
+        return await self.signer().prove_poll(address, now)
 
     async def _authorize_again(self, released: Payment, address: str) -> Payment:
         """Return a new payment for the job at `address`, in place of one that a witness has released."""
