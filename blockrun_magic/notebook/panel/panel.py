@@ -117,13 +117,17 @@ class Panel:
         if go.disabled or (abs(press.at - at) < _ECHO and words == self._words(go, press)):
             return
         self._pressed[go] = press.at, self._words(go, press)
-        notice = self._notice_of(go)
+        form = self._form_of(go)
+        notice = form.notice if form else self.images.actions.notice
         notice.clear()
         go.disabled = True
         try:
             self.jobs.start(await order(press))
         except BlockrunError as error:
-            notice.error(error, error.hint)
+            if form is None:
+                notice.error(error, error.hint)
+            else:
+                form.refuse(error)
         finally:
             go.disabled = False
 
@@ -137,13 +141,12 @@ class Panel:
         return Order(flags, plan, press.agreed, self.sources.parent if form is self.edit else None)
 
     def _words(self, go: GoButton, press: Press) -> Hashable:
-        form = next((form for form in (self.generate, self.edit) if form.offer.button is go), None)
+        form = self._form_of(go)
         sources = self.sources.words() if form is self.edit else None
         return press.prompt, press.agreed, form.words() if form else self.images.shown, sources
 
-    def _notice_of(self, go: GoButton) -> Notice:
-        form = next((form for form in (self.generate, self.edit) if form.offer.button is go), None)
-        return form.notice if form else self.images.actions.notice
+    def _form_of(self, go: GoButton) -> Form | None:
+        return next((form for form in (self.generate, self.edit) if form.offer.button is go), None)
 
     # -- what happens
 

@@ -52,6 +52,7 @@ class Form:
         self._prices = prices
         self._home = home
         self._refreshing = 0
+        self._refused: Hashable = None
         self.with_sources: Callable[[Flags], Flags] = lambda flags: flags
         """Adds to the flags what a cell would say about the sources; the Edit tab sets it."""
         self.notice = Notice()
@@ -156,6 +157,11 @@ class Form:
         known = [model for name in models if (model := catalog.find(name)) is not None]
         return tuple(size for size in sizes if all(model.allows_size(size) for model in known))
 
+    def refuse(self, error: BlockrunError) -> None:
+        """Show why a press was refused, until the form has changed."""
+        self._refused = self.words()
+        self.notice.error(error, error.hint)
+
     def plan(self, *, priced_only: bool = False) -> tuple[Flags, RequestPlan]:
         """Return the flags and what they ask for; raises FlagError, RequestError or SourceError.
 
@@ -203,11 +209,13 @@ class Form:
             flags, plan = await run_foreign(self.plan, priced_only=True)
         except BlockrunError as error:
             self.offer.withdraw()
+            self._refused = None
             self.notice.error(error, error.hint)
             return
         if number != self._refreshing:
             return
-        self.notice.clear()
+        if self._refused != self.words():  # what was refused has changed
+            self.notice.clear()
         self._show_cell(self.with_sources(flags))
         await self.offer.show(plan, again=again)
         self._show_plan(plan)
