@@ -16,7 +16,7 @@ from blockrun_magic.images.detection import IMAGE_SUFFIXES, extract_stream, is_a
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["DATA_URI", "URL", "Subject", "find_source", "subject_of"]
+__all__ = ["DATA_URI", "URL", "Subject", "find_source", "kind_of", "subject_of"]
 
 URL = re.compile(r"https?://", re.IGNORECASE)
 DATA_URI = re.compile(r"data:[^,]*+,", re.IGNORECASE)
@@ -96,11 +96,11 @@ def _location(source: str | os.PathLike[str]) -> str:
     return f"{scheme}//{host.rpartition('@')[2]}{slash}{path}"[:_MAX_NAME]
 
 
-def find_source(text: str, namespace: Mapping[str, object]) -> object:
+def find_source(text: str, namespace: Mapping[str, object], role: str = "image") -> object:
     """Return what `text` refers to: the URL or data URI itself, a variable's value, or a Path that exists.
 
     `name`, `name[3]`, `name.attribute` and `name["key"]`, in any combination, are looked up, and nothing is called.
-    A variable that is not an image gives way to a file of that name. Raises SourceError.
+    A variable that is not an image gives way to a file of that name. Raises SourceError, which calls it by its `role`.
     """
     if URL.match(text) or DATA_URI.match(text):
         return text
@@ -109,7 +109,7 @@ def find_source(text: str, namespace: Mapping[str, object]) -> object:
     if name is None or not _is_reference(text) or name[0] not in namespace:
         if path is not None:
             return path
-        raise SourceError(f"There is no image {text[:_MAX_NAME]!r} here.", _suggest(text, namespace))
+        raise SourceError(f"There is no {role} {text[:_MAX_NAME]!r} here.", _suggest(text, namespace))
     steps = list(_STEP.finditer(text, name.end()))
     try:
         value = _usable(_look_up(namespace[name[0]], name[0], steps))
@@ -122,7 +122,8 @@ def find_source(text: str, namespace: Mapping[str, object]) -> object:
     if path is not None:
         return path
     value = _look_up(namespace[name[0]], name[0], steps)
-    raise SourceError(f"{text} is {_kind(value)}, not an image.", _what_to_name(text, value))
+    article = "an" if role == "image" else "a"
+    raise SourceError(f"{text} is {kind_of(value)}, not {article} {role}.", _what_to_name(text, value))
 
 
 def _look_up(value: Any, name: str, steps: list[re.Match[str]]) -> object:
@@ -170,7 +171,8 @@ def _existing(text: str | bytes) -> Path | None:
         return None
 
 
-def _kind(value: object) -> str:
+def kind_of(value: object) -> str:
+    """Return what a value is, with its article: "an int", "None"."""
     if isinstance(value, os.PathLike):
         return "the path of a file that does not exist"
     if value is None:

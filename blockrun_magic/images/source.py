@@ -35,7 +35,7 @@ from blockrun_magic.images.detection import (
 )
 from blockrun_magic.images.formats import MAX_FILE_BYTES, MAX_PIXELS, load, open_lazy, too_large
 from blockrun_magic.images.masks import check_mask_shape, mask_from, scale_mask
-from blockrun_magic.images.references import DATA_URI, URL, Subject, find_source, subject_of
+from blockrun_magic.images.references import DATA_URI, URL, Subject, find_source, kind_of, subject_of
 from blockrun_magic.threads import run_cpu, run_foreign
 
 if TYPE_CHECKING:
@@ -228,7 +228,7 @@ def _content(  # noqa: PLR0911  one kind of value a line
         return drawn if isinstance(drawn, bytes) else _decode_base64(drawn, subject.words)
     if is_array(source):
         return array_to_image(source, subject, max_pixels)
-    raise SourceError(f"A {type(source).__name__} is not an image.", _KINDS)
+    raise SourceError(f"{subject.words} is {kind_of(source)}, not an image.", _KINDS)
 
 
 def _decode_data_uri(uri: str, name: str) -> bytes:
@@ -254,7 +254,7 @@ def _read_file(source: str | os.PathLike[str], name: str) -> bytes:
             raise SourceError(f"{name} is a directory.", "Name a file in it.")
         data = read_bounded(path, MAX_FILE_BYTES)
     except FileNotFoundError:
-        raise SourceError(f"There is no file {name}.", _PATH_ADVICE) from None
+        raise SourceError(f"{name} does not exist.", _PATH_ADVICE) from None
     except (OSError, ValueError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise SourceError(f"{name} cannot be read: {reason}.", _PATH_ADVICE) from error

@@ -220,8 +220,8 @@ def test_loading_black_clears(pad: MaskPad) -> None:
     [
         (Image.new("L", (13, 21), 255), "The mask is 13 x 21, but the image, upright, is 21 x 13"),
         ("https://example.org/mask.png", "URLs are not supported"),
-        ("no such file", "There is no file"),
-        (7, "A int is not an image"),
+        ("no such file", "The mask no such file does not exist"),
+        (7, "The mask is an int, not an image"),
     ],
 )
 def test_a_mask_that_does_not_fit_is_refused(pad: MaskPad, mask: object, why: str) -> None:

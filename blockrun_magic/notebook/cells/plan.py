@@ -89,7 +89,7 @@ def plan_requests(
         quality=flags.quality,
         n=flags.n or 1,
         sources=tuple(find_source(text, namespace) for text in flags.images),
-        mask=find_source(flags.mask, namespace) if flags.mask else None,
+        mask=find_source(flags.mask, namespace, "mask") if flags.mask else None,
         facets=tuple(variants.values()),
         size_note=_size_note(sizes, models, catalog),
         shrink=flags.shrink,

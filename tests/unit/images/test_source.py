@@ -244,7 +244,7 @@ def test_paths_that_lead_nowhere_are_said(tmp_path: Path) -> None:
         " is a directory.",
         "/pipe cannot be read: not a regular file.",
     ]
-    assert whats[0] == f"There is no file {tmp_path}/none.png."
+    assert whats[0] == f"{tmp_path}/none.png does not exist."
     assert "cannot be read" in whats[3]
 
 
@@ -438,8 +438,8 @@ def test_objects_that_draw_themselves_are_read() -> None:
             return None
 
     assert encoded("PNG") == upload(Drawing()).data
-    assert refusal(Silent()).message == "A Silent is not an image."
-    assert refusal(5).message == "A int is not an image."
+    assert refusal(Silent()).message == "The image is a Silent, not an image."
+    assert refusal(5).message == "The image is an int, not an image."
 
 
 def test_numpy_and_pil_are_not_imported_to_look_at_values() -> None:
@@ -547,6 +547,15 @@ def test_a_mask_that_lets_nothing_change_is_refused(source: object) -> None:
     """All black would be paid for and change nothing."""
     with pytest.raises(SourceError):
         mask(source)
+
+
+def test_a_mask_that_is_not_there_is_called_a_mask(tmp_path: Path) -> None:
+    """Whatever is wrong with a mask, its error does not speak of the image."""
+    for source in (tmp_path / "none.png", 5, b"text", "https:/typo"):
+        with pytest.raises(SourceError, match=r"^The mask"):
+            mask(source)
+    with pytest.raises(SourceError, match="no mask"):
+        find_source("unknown", {}, "mask")
 
 
 def test_a_mask_from_a_file_is_called_by_its_name(tmp_path: Path) -> None:
