@@ -182,7 +182,7 @@ class PrepaidMethod:
             payment = deal.mark_unknown(payment, fault.message)
             raise fault.with_money(money_of(payment))
         try:
-            found = read_answer(answer, deal.request.n)
+            found = read_answer(answer)
         except GatewayError as error:
             payment = deal.mark_unknown(payment, error.message)
             if job_failed(answer):

@@ -72,7 +72,7 @@ class Sender:
         try:
             if answer.status not in (200, ACCEPTED):
                 raise error_from_response(answer, self.deal.gateway)
-            return read_answer(answer, self.deal.request.n)
+            return read_answer(answer)
         except GatewayError as error:
             refused = not isinstance(error, InvalidResponse) and not is_replay(answer)
             explained = await self.tracker.explain_failure(payment, error, refused=refused)
