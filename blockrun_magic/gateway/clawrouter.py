@@ -1,6 +1,6 @@
-"""What a ClawRouter says of itself: that it runs, and what its wallet holds.
+"""Health of a ClawRouter: whether it runs, its wallet and its balance.
 
-Source: gateway protocol, section 7. Everything it says is cut short and freed of control characters.
+Source: gateway protocol, section 7. Its texts are shortened and freed of control characters.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ADDRESS = re.compile(r"[0-9A-Za-z]{32,64}")
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """A running ClawRouter: its wallet and chain, None where an API key pays, and its balance if it is told."""
+    """A running ClawRouter: its wallet and chain (None if an API key pays), and its balance if it is known."""
 
     wallet: str | None
     chain: str | None
@@ -32,7 +32,7 @@ class Health:
 
 
 async def clawrouter_health(client: Client, gateway: Gateway, *, full: bool = False) -> Health | None:
-    """Return how the ClawRouter at `gateway` is, or None when there is none that answers within seconds.
+    """Return the health of the ClawRouter at `gateway`, or None if none answers within seconds.
 
     `full` asks for the balance, too, in micro-USDC.
     """

@@ -1,4 +1,4 @@
-"""Key files: readable by their owner alone from the first byte, whole or not there, never written over."""
+"""Key files: readable by their owner only from the first byte, complete or absent, never overwritten."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from blockrun_magic.payments.secrets import Secret, with_secrets
 __all__ = ["check_absent", "create_private_dir", "create_private_file", "display_path", "read_keyfile"]
 
 _LIMIT = 65_536
-_ADVICE = "Nothing was changed. Choose another name or place, or move that file yourself."
+_ADVICE = "Nothing was changed. Choose another name or path, or move that file yourself."
 
 
 def display_path(path: Path, home: Path) -> str:
-    """Return `path` as people write it, with ~ for `home`."""
+    """Return `path` with ~ for `home`."""
     return f"~/{path.relative_to(home).as_posix()}" if path.is_relative_to(home) else str(path)
 
 
 def read_keyfile(path: Path, source: str) -> tuple[Secret, str | None] | WalletError | None:
-    """Return the file's text and a warning; None where there is no file or nothing in it."""
+    """Return the file's text and a warning; None if there is no file or it is empty."""
     advice = f"Put the key alone into {source}, as text, readable by you only (chmod 600)."
     try:
         # A directory cannot be read as a file, and opening a pipe would wait for its writer.
@@ -45,15 +45,15 @@ def read_keyfile(path: Path, source: str) -> tuple[Secret, str | None] | WalletE
 
 
 def check_absent(path: Path, source: str) -> None:
-    """Raise WalletError when there is something at `path` already, be it a link to nothing."""
+    """Raise WalletError if `path` exists, even as a broken link."""
     if os.path.lexists(path):
         raise WalletError(_exists(source), _ADVICE)
 
 
 def create_private_file(path: Path, content: Secret, source: str) -> None:
-    """Write a file that only its owner can read, and that lasts; raises WalletError, also where one is already.
+    """Write a durable file that only its owner can read; raises WalletError, also if the file exists.
 
-    Another process sees it whole or not at all, also after a power cut.
+    Another process sees it complete or not at all, also after a power cut.
     """
     with_secrets(
         lambda value: write_atomically(path, _encoded(value), mode=0o600, exclusive=True),
@@ -63,14 +63,14 @@ def create_private_file(path: Path, content: Secret, source: str) -> None:
 
 
 def create_private_dir(folder: Path) -> None:
-    """Make `folder` and what is missing above it, each for its owner alone; raises WalletError."""
+    """Create `folder` and its missing parents, each for its owner only; raises WalletError."""
     problem = None
     try:
         create_folder(folder)
     except OSError as error:
-        problem = f"The folder {folder} cannot be made: {error.strerror or type(error).__name__}."
+        problem = f"The folder {folder} cannot be created: {error.strerror or type(error).__name__}."
     if problem is not None:
-        raise WalletError(problem, "Make it yourself, or set BLOCKRUN_HOME to a folder that you can write to.")
+        raise WalletError(problem, "Create it yourself, or set BLOCKRUN_HOME to a folder that you can write to.")
 
 
 def _encoded(value: str | bytes) -> bytes:
@@ -78,7 +78,7 @@ def _encoded(value: str | bytes) -> bytes:
 
 
 def _exists(source: str) -> str:
-    return f"{source} exists already; key files are never written over."
+    return f"{source} exists already; key files are never overwritten."
 
 
 def _not_written(error: Exception, source: str) -> WalletError:

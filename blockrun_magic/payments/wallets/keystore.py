@@ -1,6 +1,6 @@
-"""Key files that a passphrase opens: Web3 Secret Storage, version 3, as geth, MetaMask and eth-account write it.
+"""Encrypted key files: Web3 Secret Storage, version 3, as geth, MetaMask and eth-account write it.
 
-Opening one takes about a second and a quarter of a gigabyte, on purpose; so it is done once per process.
+Opening one takes about a second and 256 MB, on purpose; so it is done once per process.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Keystore:
                     passphrase,
                     blame=lambda _: WalletLocked(
                         f"The passphrase {place}does not open {source}.",
-                        "Try again. Nobody can open it without its passphrase, nor find out what it was.",
+                        "Try again. Without the passphrase nobody can open it, and neither can we.",
                     ),
                 )
                 self._remember(found, source)
@@ -78,8 +78,8 @@ class Keystore:
             raise read
         if self.address is not None and address_of(key, source) != self.address:
             raise WalletError(
-                f"The key in {source} is not that of {self.address}, which the file says it is.",
-                "Do not use this file: somebody changed it, or it is damaged.",
+                f"The key in {source} does not belong to {self.address}, the address in the file.",
+                "Do not use this file: it was changed or is damaged.",
             )
         _OPENED[self._digest] = read
 
@@ -176,7 +176,7 @@ def _address(text: object) -> str | None:
 
 
 def unusable(source: str) -> Callable[[Exception], WalletError]:
-    """Return who is to blame when eth-account fails with the key of `source`, for `shielded`."""
+    """Return a function that turns an eth-account exception into a WalletError, for `with_secrets`."""
     return lambda error: WalletError(
         f"The key from {source} could not be used ({type(error).__name__}).",
         "Check that eth-account is installed in a current version, then try again.",

@@ -1,6 +1,6 @@
-"""Passphrases: out of the environment, out of the system's keyring, or typed by somebody who is there.
+"""Passphrases: from the environment, from the system's keyring, or typed.
 
-Nobody is waited for who cannot answer: a notebook that runs without a keyboard is told so at once.
+Never waits for input that cannot come: without an interactive front end, prompting fails immediately.
 """
 
 from __future__ import annotations

@@ -299,7 +299,7 @@ def test_it_is_opened_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_another_address_than_the_keys_is_refused() -> None:
     """A file that was changed to name somebody else's address is not used."""
     found = stored(light(address="5a" * 20))
-    with pytest.raises(WalletError, match=f"is not that of {found.address}"):
+    with pytest.raises(WalletError, match=str(found.address)):
         found.open(Secret(PHRASE), "a file")
 
     assert None is found.opened
