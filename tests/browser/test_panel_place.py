@@ -262,7 +262,7 @@ def test_the_painters_tools_are_exact(browser: Browser, lab: Server, scale: floa
     with open_practice(browser, lab, scale=scale) as notebook:
         painter = output_of(notebook.run(PAINTER)).locator(".brm-maskpad")
         canvas, mouse = painter.locator("canvas"), notebook.page.mouse
-        expect(painter.get_by_role("img")).to_be_visible()
+        expect(painter.get_by_alt_text("The image")).to_be_visible()
         box = canvas.bounding_box()
         assert box is not None
 
@@ -284,7 +284,7 @@ def test_the_painters_tools_are_exact(browser: Browser, lab: Server, scale: floa
         painter.get_by_role("button", name="Clear the mask").click()
         painter.get_by_text("Select by brightness").click()
         painter.get_by_role("button", name="at least as bright").click()
-        expect(painter.get_by_role("status")).to_contain_text("25.0% painted")
+        expect(painter.locator(".brm-maskpad-status")).to_contain_text("25.0% painted")
 
         assert all(
             abs(seen - wanted) <= 1

@@ -111,6 +111,7 @@ class View {
     this.outline = document.createElementNS("http://www.w3.org/2000/svg", "svg");
     this.outline.setAttribute("viewBox", `0 0 ${mask.width} ${mask.height}`);
     this.outline.setAttribute("class", "brm-maskpad-outline");
+    this.outline.setAttribute("aria-hidden", "true");
     this.outline.append(document.createElementNS("http://www.w3.org/2000/svg", "polygon"));
     this.paper = make("div", { class: "brm-maskpad-paper" }, this.picture, this.canvas, this.outline, this.cursor);
     this.paper.style.setProperty("--brm-shape", `${this.width} / ${this.height}`);
