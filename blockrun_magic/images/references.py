@@ -116,6 +116,8 @@ def find_source(text: str, namespace: Mapping[str, object], role: str = "image")
     except SourceError:
         if path is not None:
             return path
+        if Path(text).suffix.lower() in IMAGE_SUFFIXES:  # meant as a file, although a variable is called like it
+            raise SourceError(f"There is no image {text[:_MAX_NAME]!r} here.", _suggest(text, namespace)) from None
         raise
     if value is not None:
         return value

@@ -401,4 +401,4 @@ def test_a_batch_shows_a_bar_that_moves(kernel: Kernel) -> None:
     counts = [text.split("] ")[1].split(" of 3")[0] for text in shown if " of 3" in text and "] " in text]
 
     assert sorted(set(counts)) == ["0", "1", "2"] or sorted(set(counts)) == ["1", "2"], shown
-    assert any("left" in text for text in shown)
+    assert any("to go" in text for text in shown)

@@ -434,7 +434,7 @@ def test_spend_draws_the_models_and_writes_a_table(kernel: Kernel, tmp_path: Pat
     rows = list(csv.DictReader(io.StringIO(path.read_text("utf-8"))))
 
     assert "by model" in drawn.text
-    assert "background:currentColor" in drawn.html
+    assert "background:#5b8def" in drawn.html
     assert "<script" not in drawn.html
     assert f"{len(rows)} payments, this session" in written.text
     assert 2 == len(again.error)
