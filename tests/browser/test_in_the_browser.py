@@ -79,7 +79,7 @@ def test_an_error_is_two_lines_and_ends_run_all(browser: Browser, lab: Server) -
         error = output_of(notebook.finish(notebook.cells.nth(1))).inner_text().strip()
 
         happened, advice = error.splitlines()
-        assert "There is no model called 'cogveiw'." == happened
+        assert "'cogveiw'" in happened
         assert advice.startswith("→ Did you mean cogview")
         expect(notebook.cells.nth(2).locator(".jp-InputPrompt")).to_have_text("[ ]:")
         assert "False" == notebook.value("'reached' in globals()")
