@@ -34,6 +34,8 @@ REFUSED = {
 }
 """What cannot go well here, and by which error."""
 _TYPED = ("%blockrun", "%config ", "make ", "pip ", "python ", "voila ", ".venv/")
+_PROMPT = re.compile(r"make (it|the|a|an|him|her|them)\b")
+"""A prompt that starts like a call of make."""
 _FENCE = re.compile(r"^```(text|console)?\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 _SYNTAX = re.compile(r"\[[A-Za-z-]+ ?[^\]]*\]$|\[\w+\||\\\||\b(FILE|ID|IMAGE|NOTEBOOK|NAME)\b")
@@ -49,7 +51,11 @@ def lines_of(page: Path) -> list[str]:
         found += [(block.start(), re.split(r"\s{2,}", line)[0]) for line in lines]
     prose = re.sub(r"^```.*?^```", lambda match: " " * len(match[0]), text, flags=re.DOTALL | re.MULTILINE)
     found += [(span.start(), span[1]) for span in _SPAN.finditer(prose)]
-    typed = [line for _, line in sorted(found, key=lambda entry: entry[0]) if line.startswith(_TYPED)]
+    typed = [
+        line
+        for _, line in sorted(found, key=lambda entry: entry[0])
+        if line.startswith(_TYPED) and not _PROMPT.match(line)
+    ]
     return [line for line in dict.fromkeys(typed) if not _SYNTAX.search(line)]
 
 
