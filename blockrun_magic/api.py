@@ -1,7 +1,7 @@
 """The Python API: `generate` and `edit`, their `async` twins, and `list_payments`.
 
 In a notebook with the extension, calls use the studio, gateway, lessons and modes of its cells. In a script they use
-the gateway that is remembered, else Base. Limits, ledger and store are the same everywhere.
+the gateway that is remembered, else Base; beside a lesson, practice. Limits, ledger and store are the same everywhere.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.money import parse_usd
 from blockrun_magic.studio import ImageResult, Options, Studio
 from blockrun_magic.text import sanitize
+from blockrun_magic.threads import run_io
 from blockrun_magic.unexpected import translated
 from blockrun_magic.wiring import (
     Notebook,
@@ -209,18 +210,25 @@ async def _as_coroutine(work: Awaitable[T]) -> T:
 @asynccontextmanager
 async def _place(gateway: str | None, studio: Studio | None) -> AsyncIterator[tuple[Studio, Gateway]]:
     """Yield the studio and the gateway of one call, and close what was opened for it."""
-    name = gateway or os.environ.get("BLOCKRUN_API_URL") or remembered_gateway(blockrun_home()) or "base"
-    where, end = open_practice() if name.lower() == "practice" else (gateway_named(name), None)
+    ours = studio or open_studio()
     try:
-        ours = studio or open_studio()
+        name = gateway or os.environ.get("BLOCKRUN_API_URL") or ""
+        name = name or await run_io(_default_gateway, ours)
+        where, end = open_practice() if name.lower() == "practice" else (gateway_named(name), None)
         try:
             yield ours, where
         finally:
-            if studio is None:
-                await ours.close()
+            if end is not None:
+                end()
     finally:
-        if end is not None:
-            end()
+        if studio is None:
+            await ours.close()
+
+
+def _default_gateway(studio: Studio) -> str:
+    """Return where a request goes that names no gateway: practice beside a lesson, as in a notebook."""
+    studio.find_lessons()
+    return "practice" if studio.lessons else remembered_gateway(blockrun_home()) or "base"
 
 
 def _is_cache_only() -> bool:

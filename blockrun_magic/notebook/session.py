@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from blockrun_magic.notebook.config_file import remembered_gateway
@@ -40,7 +39,6 @@ class Session:
         settings.observe(self._on_config_change, "gateway")
         self._practice: tuple[Gateway, Callable[[], None]] | None = None
         self._reconciled_realms: set[str] = set()
-        self._looked_for_lessons = False
         self._pid = os.getpid()
         self._inherited: list[object] = []
         """What belongs to the parent of a forked process: never used, and never finalized here."""
@@ -95,22 +93,13 @@ class Session:
             self._practice = (self._practice[0], lambda: None)
         if parents is not None:
             self._studio = open_studio()
-            self._studio.lessons = list(parents.lessons)
-
-    def _look_for_lessons(self, studio: Studio) -> None:
-        """Open the lessons beside the notebook; while one cannot be read, every cell fails with its error."""
-        if not self._looked_for_lessons:
-            if any(Path().glob("*.pictures")):
-                from blockrun_magic.studio.lessons.lesson import lessons_in
-
-                studio.lessons += lessons_in(Path())
-            self._looked_for_lessons = True
+            self._studio.lessons, self._studio.lessons_found = list(parents.lessons), parents.lessons_found
 
     def close_lessons(self) -> list[str]:
         """Close every lesson, also one that cannot be read, and return the names of those that were open."""
         names = [lesson.name for lesson in self.studio.lessons]
         self.studio.lessons = []
-        self._looked_for_lessons = True
+        self.studio.lessons_found = True
         return names
 
     def studio_and_gateway(self, name: str | None = None) -> tuple[Studio, Gateway]:
@@ -119,7 +108,7 @@ class Session:
         The first time at a gateway, what an earlier kernel left open is looked up in the background.
         """
         studio = self.studio
-        self._look_for_lessons(studio)
+        studio.find_lessons()
         gateway = self.gateway if name is None else self.gateway_named(name)
         caps = self.settings.caps()
         if caps != self._caps_set:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from blockrun_magic.errors import (
     LedgerError,
+    LessonError,
     Money,
     StoreError,
 )
@@ -24,7 +25,7 @@ from blockrun_magic.payments.ledger.records import Purchase
 from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.payments.wallets.solana import SolanaWallet
-from blockrun_magic.studio.lessons.lesson import Lesson, answer_from, check_strict
+from blockrun_magic.studio.lessons.lesson import Lesson, answer_from, check_strict, lessons_in
 from blockrun_magic.studio.locks import PurchaseLocks
 from blockrun_magic.studio.options import Options
 from blockrun_magic.studio.payment.pricing import Price, cached_price, fetch_price, list_price
@@ -68,12 +69,30 @@ class Studio:
         """Lessons that are open: their images answer before anything is bought."""
         self.delivered: dict[tuple[str, str, int], None] = {}
         """Realm, digest and take of everything that was delivered, in order, whether bought now or before."""
-        services.ledger.guards.append(lambda _realm: check_strict(self.lessons))
+        self.lessons_found = False
+        """Whether the lessons in the working folder were opened, or closed by the user."""
+        services.ledger.guards.append(self._check_lessons)
 
     @property
     def catalog(self) -> Catalog:
         """The built-in list of models."""
         return SNAPSHOT
+
+    def find_lessons(self) -> None:
+        """Open the lessons in the working folder, once; raises LessonError while one of them cannot be read."""
+        if self.lessons_found:
+            return
+        try:
+            known = {lesson.name for lesson in self.lessons}
+            self.lessons += [lesson for lesson in lessons_in(Path()) if lesson.name not in known]
+        except LessonError as error:
+            raise error.with_money(Money.nothing_signed()) from None
+        self.lessons_found = True
+
+    def _check_lessons(self, _realm: str) -> None:
+        """Raise LessonError where a lesson allows no purchase: a strict one, or one that cannot be read."""
+        self.find_lessons()
+        check_strict(self.lessons)
 
     def wallet_for(self, gateway: Gateway) -> Wallet | SolanaWallet:
         """Return the wallet that pays at `gateway`; raises WalletError."""
@@ -146,6 +165,8 @@ class Studio:
         goes on by itself to its end, so that nothing paid for is lost. Raises every error of ours.
         """
         options, progress = options or Options(), progress or Progress()
+        if not self.lessons_found:
+            await run_io(self.find_lessons)
         if self.lessons:
             answer = await run_cpu(answer_from, self.lessons, request.digest, options.take, fresh=options.fresh)
             if answer is not None:

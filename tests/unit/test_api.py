@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+import json
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from blockrun_magic.api import agenerate, generate, list_payments
-from blockrun_magic.errors import BlockrunError, BudgetError, StoreError, UsageError
+from blockrun_magic.errors import BlockrunError, BudgetError, LessonError, Money, StoreError, UsageError
 from blockrun_magic.gateway.gateways import Gateway
 from blockrun_magic.notebook.config_file import remember_gateway
 from blockrun_magic.notebook.loop import LoopThread
@@ -20,6 +22,17 @@ from blockrun_magic.wiring import blockrun_home, open_practice, open_studio, set
 
 SMALL: dict[str, Any] = {"model": "cogview", "size": "512x512"}
 PRICE = 15_750
+RECORD: dict[str, Any] = {
+    "endpoint": "/v1/images/generations",
+    "uploads": [],
+    "prompt": "a fox",
+    "model": "zai/cogview-4",
+    "size": "512x512",
+    "quality": None,
+    "n": 1,
+    "image": [],
+    "mask": None,
+}
 
 
 class FakeNotebook:
@@ -142,3 +155,77 @@ def test_usage_errors_have_a_hint() -> None:
         generate("a fox", gateway="practice", max_price="ten")
 
     assert caught.value.hint
+
+
+def _damaged(folder: Path) -> None:
+    (folder / "fox.pictures").mkdir()
+    (folder / "fox.pictures" / "lesson.json").write_text("{", "utf-8")
+
+
+def _without_index(folder: Path) -> None:
+    (folder / "fox.pictures").mkdir()
+    (folder / "fox.pictures" / f"{'ab' * 32}.png").write_bytes(b"")
+
+
+def _strict(folder: Path) -> None:
+    (folder / "fox.pictures").mkdir()
+    index = {"format": 1, "name": "fox", "missing": "error", "answers": []}
+    (folder / "fox.pictures" / "lesson.json").write_text(json.dumps(index), "utf-8")
+
+
+LESSONS = {"damaged": _damaged, "without an index": _without_index, "strict": _strict}
+
+
+@pytest.mark.parametrize("lesson", LESSONS.values(), ids=LESSONS)
+@pytest.mark.parametrize("gateway", ["practice", None])
+def test_a_lesson_stops_a_script(
+    lesson: Callable[[Path], None],
+    gateway: str | None,
+    practice: PracticeServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A strict lesson, and one that cannot be read, forbid purchases wherever they come from."""
+    lesson(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(LessonError) as refused:
+        generate("a fox", gateway=gateway, **SMALL)
+
+    assert Money.nothing_signed() == refused.value.money
+    assert [] == list(list_payments(money="practice"))
+
+
+@pytest.mark.parametrize("lesson", LESSONS.values(), ids=LESSONS)
+def test_a_lesson_stops_a_notebook(
+    lesson: Callable[[Path], None], notebook: FakeNotebook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call, `resume` and a reservation are refused alike, until the lesson is closed."""
+    purchase = notebook.studio.ledger.create_purchase("practice", "practice", "sha256:00", 1, RECORD, private=False)
+    lesson(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    at = notebook.studio_and_gateway()[1]
+    with pytest.raises(LessonError):
+        generate("a fox", **SMALL)
+    with pytest.raises(LessonError):
+        notebook.run(notebook.studio.resume(purchase, at))
+    with pytest.raises(LessonError):
+        notebook.studio.ledger.reserve(purchase, PRICE)
+    with pytest.raises(LessonError):
+        notebook.studio.ledger.hold("practice", PRICE)
+    assert [] == list(list_payments(money="practice"))
+
+    notebook.studio.lessons, notebook.studio.lessons_found = [], True
+    assert "practice" == generate("a fox", **SMALL).receipt.realm
+
+
+def test_beside_a_lesson_a_script_practices(
+    practice: PracticeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a lesson does not hold is made by practice, unless a gateway is named."""
+    _strict(tmp_path)
+    path = tmp_path / "fox.pictures" / "lesson.json"
+    path.write_text(path.read_text("utf-8").replace("error", "practice"), "utf-8")
+    monkeypatch.chdir(tmp_path)
+
+    assert practice.url
+    assert "practice" == generate("a fox", **SMALL).receipt.realm

@@ -108,7 +108,18 @@ class FlatStore(Store):
 
 def lessons_in(folder: Path) -> list[Lesson]:
     """Return every lesson that has its images in `folder`; raises LessonError for one that cannot be read."""
-    return [open_lesson(path.parent) for path in sorted(folder.glob(f"*{FOLDER}/{INDEX}"))]
+    return [open_lesson(path) for path in sorted(folder.glob(f"*{FOLDER}")) if _holds_lesson(path)]
+
+
+def _holds_lesson(folder: Path) -> bool:
+    """Return whether `folder` is a lesson's, also where its index is lost or may not be read."""
+    try:
+        names = [path.name for path in folder.iterdir()]
+    except NotADirectoryError:
+        return False
+    except OSError:
+        return True  # opening it says why
+    return any(name == INDEX or _FILE.fullmatch(name.partition(".")[0]) for name in names)
 
 
 def open_lesson(folder: Path) -> Lesson:
