@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections import deque
 from dataclasses import dataclass
 
@@ -59,7 +58,7 @@ class RateGate:
 
     async def enter(self) -> None:
         """Wait until a request may begin, and count it."""
-        while (wait := self._wait(time.monotonic())) > 0:  # noqa: ASYNC110  it may be closed again meanwhile
+        while (wait := self._wait(_now())) > 0:  # noqa: ASYNC110  it may be closed again meanwhile
             await asyncio.sleep(wait)
         self._begun += 1
 
@@ -75,14 +74,14 @@ class RateGate:
 
     def taken(self) -> None:
         """Note that the gateway took a request."""
-        now = time.monotonic()
+        now = _now()
         self._taken.append(now)
         if self._allowed is not None and now < self._opens_at:
             self._allowed += 1  # it was under way when another one was refused
 
     def refused(self, seconds: float) -> None:
         """Note that the gateway refused a request and wants none for `seconds`."""
-        now = self._refused_at = time.monotonic()
+        now = self._refused_at = _now()
         if now < self._opens_at:
             return  # several were under way: the first refusal counts
         lately = [when for when in self._taken if when > now - seconds]
@@ -90,3 +89,7 @@ class RateGate:
         self._period = seconds + (now - lately[0] if lately else 0.0)
         self._opens_at = self._period_at = now + seconds
         self._begun = 0
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

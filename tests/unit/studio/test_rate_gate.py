@@ -29,7 +29,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     """Return the clock of the gate."""
     made = Clock()
-    monkeypatch.setattr(retry, "time", made)
+    monkeypatch.setattr(retry, "_now", made.monotonic)
     monkeypatch.setattr(retry, "asyncio", made)
     return made
 
