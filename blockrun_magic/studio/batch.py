@@ -37,6 +37,8 @@ class BatchProgress:
     stage: str = "asking the price"
     hint: str = ""
     """What the user should know before it is too late: that the wallet holds less than this costs."""
+    failed_at_risk: int = 0
+    """What failed requests may have cost, or have cost, in micro-USDC, as the ledger has it."""
     parts: list[Progress] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
@@ -55,6 +57,11 @@ class BatchProgress:
     def in_flight(self) -> list[Progress]:
         """The parts whose payment has been sent and whose images have not come yet."""
         return [part for part in self.parts if part.sent]
+
+    @property
+    def undecided(self) -> int:
+        """How many parts are still at work, so that nobody knows yet whether their payment is sent."""
+        return sum(part.running and not part.sent for part in self.parts)
 
 
 async def make_all(
@@ -169,6 +176,7 @@ async def _side_by_side(
                 result = await studio.make(request, gateway, replace(its_options, slot=slot), part)
             except BlockrunError as error:
                 progress.failed += 1
+                progress.failed_at_risk += error.money.amount if error.money is not None else 0
                 progress.parts.remove(part)
                 return error
         progress.done += 1

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from blockrun_magic.errors import BlockrunError, UsageError
 from blockrun_magic.notebook.commands.arguments import Argument, Arguments, Command
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Card, Message, Table, format_amount
+from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.records import Payment, Purchase
 from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.money import format_usd
@@ -17,13 +19,11 @@ __all__ = ["JOBS", "RESOLVE", "RESUME", "jobs", "resolve", "resume"]
 
 
 def jobs(context: Context, _arguments: Arguments) -> Card:
-    """Return what is paid or at risk and has no image yet, after asking what became of it."""
+    """Return what is paid or at risk and lacks an image, after asking what became of it."""
     studio, gateway = context.session.studio_and_gateway()
     decided = context.session.run(studio.reconcile(gateway))
-    rows = []
-    for purchase in studio.ledger.open_purchases():
-        payment = [p for p in studio.ledger.payments(purchase.id) if p.state is not State.RELEASED][-1]
-        rows.append(_job_row(purchase, payment))
+    ledger = studio.ledger
+    rows = [_job_row(purchase, ledger.payments(purchase.id)) for purchase in _collectable(ledger)]
     said = [f"{decided} found settled or released just now."] if decided else []
     running = [repr(handle) for handle in context.session.backgrounds if not handle.done()]
     said += [f"In the background: {', '.join(running)}."] if running else []
@@ -37,11 +37,20 @@ def jobs(context: Context, _arguments: Arguments) -> Card:
     return Table(header, rows, title="Open payments", note=note, left=5)
 
 
-def _job_row(purchase: Purchase, payment: Payment) -> tuple[str, ...]:
+def _collectable(ledger: Ledger) -> list[Purchase]:
+    """Return what `resume` collects: what has no image yet, and what was delivered without some of them."""
+    return ledger.open_purchases() + ledger.incomplete_purchases()
+
+
+def _job_row(purchase: Purchase, payments: Sequence[Payment]) -> tuple[str, ...]:
+    payment = next((p for p in reversed(payments) if p.state is not State.RELEASED), payments[-1])
     begun = time.strftime("%Y-%m-%d %H:%M", time.localtime(purchase.purchased_at))
     prompt = " ".join(str(purchase.request["prompt"]).split())
     state = str(payment.state)
-    if payment.state is State.SETTLED:
+    if purchase.finished_at is not None:
+        missing = sum(bool(entry.get("missing")) for entry in purchase.answer or ())
+        state = f"delivered, {missing} of {purchase.request['n']} missing"
+    elif payment.state is State.SETTLED:
         state = f"paid, image to be fetched{f' ({payment.note})' if payment.note else ''}"
     elif payment.note:
         state = f"{state}: {payment.note}"
@@ -74,7 +83,7 @@ def resume(context: Context, arguments: Arguments) -> Card:
 def _wanted(context: Context, name: str | None) -> list[Purchase]:
     ledger = context.session.studio_and_gateway()[0].ledger
     if name is None:
-        return ledger.open_purchases()
+        return _collectable(ledger)
     purchase = ledger.purchase_by_id(name)
     if purchase is None:
         raise UsageError(f"There is no open payment {quoted(name)}.", "`%blockrun jobs` lists them.")

@@ -174,8 +174,16 @@ class BatchProgressLine(ProgressLine):
     def payment_status_text(self) -> str:
         """Say how far the batch came, and what had been sent."""
         progress = self._progress
-        at_risk = sum(part.price or 0 for part in progress.in_flight)
-        words = f"{progress.done} of {progress.count} are done and paid ({format_amount(progress.spent, self._realm)})."
-        if at_risk:
-            words += f" {format_amount(at_risk, self._realm)} had been sent for others, which are kept when they come."
-        return f"{words} Run the cell again to finish what is missing; nothing is paid twice."
+        in_flight = sum(part.price or 0 for part in progress.in_flight)
+        words = [
+            f"{progress.done} of {progress.count} are done and paid ({format_amount(progress.spent, self._realm)})."
+        ]
+        if in_flight:
+            words.append(
+                f"{format_amount(in_flight, self._realm)} was sent for others, which are stored when they come."
+            )
+        if progress.failed_at_risk:
+            words.append(f"{format_amount(progress.failed_at_risk, self._realm)} was sent for requests that failed.")
+        if progress.undecided:
+            words.append(f"{progress.undecided} have not ended yet: see `%blockrun jobs` for what became of them.")
+        return " ".join([*words, "Run the cell again to finish what is missing; nothing is paid twice."])

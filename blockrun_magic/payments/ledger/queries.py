@@ -121,6 +121,14 @@ class LedgerReader:
             ) ORDER BY created_at"""
         return [purchase_of(row) for row in self._read(query, OPEN)]
 
+    def incomplete_purchases(self) -> list[Purchase]:
+        """Return what was delivered without all of its images, oldest first."""
+        query = """
+            SELECT * FROM purchases WHERE finished_at IS NOT NULL AND instr(answer, '"missing"') AND EXISTS (
+                SELECT 1 FROM json_each(answer) WHERE json_extract(value, '$.missing')
+            ) ORDER BY created_at"""
+        return [purchase_of(row) for row in self._read(query, ())]
+
     def search_finished(self, realm: str, words: str, limit: int, offset: int) -> list[Purchase]:
         """Return finished purchases whose prompt or model mentions `words`, newest first."""
         query = """

@@ -18,6 +18,7 @@ from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.wallets.evm import practice_wallet
 from blockrun_magic.practice.server.server import PracticeServer
 from blockrun_magic.studio import BatchProgress, ImageResults, Options, RetryPolicy, Studio, make_all
+from blockrun_magic.studio.progress import Progress
 from blockrun_magic.studio.services import Wallets, purchase_services
 
 COGVIEW = 15_750
@@ -99,6 +100,23 @@ def test_a_failing_one_does_not_stop_the_rest(tmp_path: Path, gateway: Gateway) 
     assert 0 == again.cost_micros
     assert COGVIEW == progress.total
     assert before + 2 == settled(gateway)
+
+
+def test_a_failed_request_that_was_sent_is_in_the_progress(tmp_path: Path, gateway: Gateway) -> None:
+    """What a stopped batch says of the money is what the ledger has at risk."""
+    _, progress = batch(tmp_path, gateway, ["fine", "practice:403 refused", "practice:403 refused, too"])
+    ledger = Ledger(tmp_path / "magic" / "ledger.sqlite", "session")
+
+    assert 2 * COGVIEW == sum(payment.amount for payment in ledger.open_payments())
+    assert (2, 2 * COGVIEW) == (progress.failed, progress.failed_at_risk)
+    ledger.close()
+
+
+def test_a_part_that_is_at_work_is_undecided() -> None:
+    """Neither "nothing was sent" nor "it was sent" is said of it."""
+    parts = [Progress(running=True), Progress(running=True, sent=True), Progress(), Progress(sent=True)]
+
+    assert 1 == BatchProgress(4, parts=parts).undecided
 
 
 def test_the_total_is_held_first(tmp_path: Path, gateway: Gateway) -> None:

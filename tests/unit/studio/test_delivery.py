@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 import struct
 import time
 import zlib
+from collections.abc import Coroutine
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -16,6 +19,7 @@ import pytest
 from blockrun_magic.errors import InvalidResponse, Money, StoreError
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.images.store import Store
+from blockrun_magic.notebook.commands.jobs import jobs
 from blockrun_magic.studio import ImageResult, Options
 from fakes.gateway import Act, Merchant, change, picture_for, reset, studio_over
 
@@ -71,11 +75,14 @@ def test_three_good_images_of_four_are_delivered(tmp_path: Path, bad: Any) -> No
         first = make(tmp_path, merchant)
         again = make(tmp_path, merchant)
         asked = merchant.requests
+        listed = job_ids(tmp_path)
         merchant.heal()
         healed = asyncio.run(resume(tmp_path, merchant))
         stored = make(tmp_path, merchant)
 
     assert (3, 3) == (len(first.images), len(again.images))
+    assert [first.receipt.purchase_id] == listed
+    assert [] == job_ids(tmp_path)
     assert first.notes
     assert again.receipt.cached
     assert again.notes
@@ -83,6 +90,22 @@ def test_three_good_images_of_four_are_delivered(tmp_path: Path, bad: Any) -> No
     assert 0 == len(stored.notes)
     assert merchant.requests == asked + 1
     assert 1 == len(merchant.chain.moved)
+
+
+def job_ids(folder: Path) -> list[str]:
+    """Return the ids that `%blockrun jobs` lists."""
+
+    async def run() -> list[str]:
+        async with studio_over(folder) as studio:
+            session = SimpleNamespace(studio_and_gateway=lambda: (studio, None), backgrounds=[], run=decided_none)
+            card = jobs(SimpleNamespace(session=session), {})  # type: ignore[arg-type]
+            return re.findall(r"^\s*([0-9a-f]{10})\b", card.text, re.MULTILINE)
+
+    def decided_none(work: Coroutine[Any, Any, int]) -> int:
+        work.close()
+        return 0
+
+    return asyncio.run(run())
 
 
 async def resume(folder: Path, merchant: Merchant) -> ImageResult:
