@@ -21,6 +21,7 @@ from blockrun_magic.notebook.config_file import remembered_gateway
 from blockrun_magic.payments.ledger import reports
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.money import parse_usd
+from blockrun_magic.payments.realm import Realm
 from blockrun_magic.studio import ImageResult, Options, Studio
 from blockrun_magic.text import sanitize
 from blockrun_magic.threads import run_io
@@ -277,10 +278,10 @@ def list_payments(when: str = "all", money: str | None = None) -> reports.Paymen
     `money` is "real", "testnet" or "practice"; they are never added up. By default it is that of the notebook's
     gateway, else "real". Raises ValueError for another value, and LedgerError.
     """
-    if when not in ("today", "all") or money not in (None, "real", "testnet", "practice"):
+    if when not in ("today", "all") or money not in (None, *Realm):
         raise ValueError('list_payments takes "today" or "all", and "real", "testnet" or "practice"')
     notebook = current_notebook()
     if money is None:
-        money = "real" if notebook is None else notebook.studio_and_gateway()[1].realm
+        money = Realm.REAL if notebook is None else notebook.studio_and_gateway()[1].realm
     with closing(Ledger(blockrun_home() / "magic" / "ledger.sqlite", process_session())) as ledger:
         return reports.list_payments(ledger, money, when)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from blockrun_magic.errors import LedgerError, Money, StoreError, UsageError
+from blockrun_magic.payments.realm import Realm
 from blockrun_magic.payments.secrets import RedactedEnviron
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def wallet_for(gateway: Gateway, environ: Mapping[str, str] = ENVIRON) -> Wallet
 
     if any(isinstance(network, SolanaNetwork) for network in gateway.networks):
         return find_solana_wallet(environ, Path.home())
-    return practice_wallet() if gateway.realm == "practice" else find_wallet(environ, Path.home())
+    return practice_wallet() if gateway.realm == Realm.PRACTICE else find_wallet(environ, Path.home())
 
 
 def open_practice(environ: Mapping[str, str] = ENVIRON, *, reset: bool = False) -> tuple[Gateway, Callable[[], None]]:

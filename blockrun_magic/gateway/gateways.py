@@ -16,6 +16,7 @@ from urllib.parse import urljoin, urlsplit
 from blockrun_magic.errors import UsageError
 from blockrun_magic.gateway.request import ENDPOINTS
 from blockrun_magic.gateway.urls import checked_url, is_loopback, origin_of
+from blockrun_magic.payments.realm import Realm
 from blockrun_magic.payments.x402.networks import ARC, BASE, BASE_SEPOLIA, PRACTICE, SOLANA, Network, SolanaNetwork
 from blockrun_magic.text import did_you_mean, quoted
 
@@ -76,9 +77,9 @@ class Gateway:
     path: str | None = None
 
     @property
-    def realm(self) -> str:
-        """The kind of money this gateway takes: "real", "testnet" or "practice"."""
-        return self.networks[0].realm if self.networks else "real"
+    def realm(self) -> Realm:
+        """The kind of money this gateway takes."""
+        return self.networks[0].realm if self.networks else Realm.REAL
 
     @property
     def prepaid(self) -> bool:

@@ -23,6 +23,7 @@ from blockrun_magic.notebook.cells.plan import RequestPlan, apply_defaults, plan
 from blockrun_magic.notebook.display.cards import Card, Table, format_amount
 from blockrun_magic.notebook.settings import Settings
 from blockrun_magic.payments.money import format_usd
+from blockrun_magic.payments.realm import Realm
 from blockrun_magic.practice.server.triggers import Triggers, UnknownTrigger
 from blockrun_magic.safejson import read_json
 
@@ -61,7 +62,7 @@ class Forecast:
     """The price of Run All: one price for each cell that makes images."""
 
     gateway: str
-    realm: str
+    realm: Realm
     cells: list[CellPrice] = field(default_factory=list)
 
     @property
@@ -223,7 +224,7 @@ class _NotebookPricer:
 
 
 def _is_refused(prompt: str, gateway: Gateway) -> bool:
-    if gateway.realm != "practice":
+    if gateway.realm != Realm.PRACTICE:
         return False
     try:
         triggers = Triggers.read(prompt)

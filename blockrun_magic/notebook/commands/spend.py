@@ -14,6 +14,7 @@ from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Bars, Card, CardGroup, Message, Table
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.money import format_usd
+from blockrun_magic.payments.realm import Realm
 from blockrun_magic.wiring import blockrun_home
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def spend(context: Context, arguments: Arguments) -> Card:
     ]
     total = spending_summary(ledger, realm, when)
     rows.append(("total", str(total.payments), format_usd(total.settled), format_usd(total.at_risk)))
-    kind = {"practice": "Play money", "testnet": "Test money"}.get(realm, "Real USDC")
+    kind = {Realm.PRACTICE: "Play money", Realm.TESTNET: "Test money"}.get(realm, "Real USDC")
     others = [
         f"{words}: {format_usd(spending_summary(ledger, realm, name).settled)}"
         for name, words in _PERIODS.items()

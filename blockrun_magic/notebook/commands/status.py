@@ -15,6 +15,7 @@ from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Card
 from blockrun_magic.notebook.display.overview import Overview, Spend, overview_card
 from blockrun_magic.payments.money import format_usd
+from blockrun_magic.payments.realm import Realm
 from blockrun_magic.wiring import ENVIRON, blockrun_home, wallet_for
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _next_steps(gateway: Gateway, balance: int | None, at_risk: int) -> list[str
             return ["`%blockrun wallet create` makes a wallet; `%blockrun use practice` is free."]
         except WalletError as error:
             return [error.hint]
-        if balance == 0 and gateway.realm != "practice":
+        if balance == 0 and gateway.realm != Realm.PRACTICE:
             steps.append(f"`%blockrun wallet qr` shows where to send {gateway.money}.")
     if at_risk:
         steps.append("`%blockrun jobs` checks what became of the money at risk.")

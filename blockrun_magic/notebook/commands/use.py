@@ -12,6 +12,7 @@ from blockrun_magic.notebook.commands.arguments import Argument, Arguments, Comm
 from blockrun_magic.notebook.config_file import remember_gateway, remembered_gateway
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Card, Message, Table
+from blockrun_magic.payments.realm import Realm
 from blockrun_magic.wiring import ENVIRON, blockrun_home, wallet_for
 
 if TYPE_CHECKING:
@@ -64,9 +65,9 @@ def _with_path(name: str, path: str | None) -> str:
 
 
 def _money_words(gateway: Gateway) -> str:
-    if gateway.realm == _PRACTICE:
+    if gateway.realm == Realm.PRACTICE:
         return "play money only. Nothing here costs anything, and every image is stamped PRACTICE"
-    kind = "test money" if gateway.realm == "testnet" else "real money"
+    kind = "test money" if gateway.realm == Realm.TESTNET else "real money"
     return f"{kind}, {gateway.money}"
 
 
@@ -95,9 +96,9 @@ def _preset(context: Context, name: str) -> Gateway:
 
 
 def _short_money(gateway: Gateway) -> str:
-    if gateway.realm == _PRACTICE:
+    if gateway.realm == Realm.PRACTICE:
         return "play money"
-    return f"test money, {gateway.money}" if gateway.realm == "testnet" else gateway.money
+    return f"test money, {gateway.money}" if gateway.realm == Realm.TESTNET else gateway.money
 
 
 def _found(context: Context, *, confirmed: bool) -> tuple[str, str, list[str]]:

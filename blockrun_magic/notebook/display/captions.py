@@ -17,6 +17,7 @@ from blockrun_magic.errors import (
 )
 from blockrun_magic.notebook.display.cards import _QUIET, Card, Message, Table, format_amount, short, to_html
 from blockrun_magic.payments.money import format_usd
+from blockrun_magic.payments.realm import Realm
 from blockrun_magic.studio.results.batch import ImageResults
 from blockrun_magic.studio.results.result import ImageResult, Quote
 
@@ -60,7 +61,7 @@ def caption_of(result: ImageResult, saved: Sequence[str] = (), note: str = "") -
     lines += [f"Saved to {path}" for path in saved]
     lines += [note] if note else []
     lines += _practice_note(receipt.realm, result.prompt)
-    badge = f' <span style="{_BADGE}">PRACTICE</span>' if receipt.realm == "practice" else ""
+    badge = f' <span style="{_BADGE}">PRACTICE</span>' if receipt.realm == Realm.PRACTICE else ""
     first, *others = (to_html(line) for line in lines)
     html = "<br>".join([f"{first}{badge}", *others])
     return Card("\n".join(lines), f'<div style="{_QUIET}">{html}</div>')
@@ -68,7 +69,7 @@ def caption_of(result: ImageResult, saved: Sequence[str] = (), note: str = "") -
 
 def _practice_note(realm: str, prompt: str) -> list[str]:
     """Return a line on words that practice does not draw, so that nobody thinks that a model ignored them."""
-    if realm != "practice":
+    if realm != Realm.PRACTICE:
         return []
     from blockrun_magic.practice.painter.scenes import undrawn_words
 

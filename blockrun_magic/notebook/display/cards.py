@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from html import escape
 
 from blockrun_magic.payments.money import format_usd
+from blockrun_magic.payments.realm import Realm
 
 __all__ = [
     "Bars",
@@ -119,7 +120,8 @@ def with_code(text: str) -> str:
 
 def format_amount(micros: int, realm: str) -> str:
     """Return an amount with the kind of its money, where that is not real: "$0.04 play money"."""
-    kind = {"practice": " play money", "testnet": " test money"}.get(realm, "")
+    kinds: dict[str, str] = {Realm.PRACTICE: " play money", Realm.TESTNET: " test money"}
+    kind = kinds.get(realm, "")
     return f"{format_usd(micros)}{kind}"
 
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from blockrun_magic.notebook.display.cards import Card, to_html, with_code
 from blockrun_magic.payments.money import format_usd
+from blockrun_magic.payments.realm import Realm
 
 __all__ = ["Overview", "Spend", "overview_card"]
 
 _KINDS = {
-    "practice": ("PRACTICE: play money", "#2f6fde"),
-    "testnet": ("TEST MONEY", "#6d4fc0"),
-    "real": ("REAL MONEY", "#b3470b"),
+    Realm.PRACTICE: ("PRACTICE: play money", "#2f6fde"),
+    Realm.TESTNET: ("TEST MONEY", "#6d4fc0"),
+    Realm.REAL: ("REAL MONEY", "#b3470b"),
 }
 _BADGE = "display:inline-block;color:#ffffff;border-radius:4px;padding:1px 8px;font-weight:bold;font-size:0.9em"
 _LEFT = "text-align:left;vertical-align:top;padding:2px 14px 2px 0;white-space:nowrap"
@@ -38,7 +39,7 @@ class Spend:
 class Overview:
     """What `%blockrun` shows; `rows` are names and values, `steps` what to do next."""
 
-    realm: str
+    realm: Realm
     rows: Sequence[tuple[str, str]]
     spend: Sequence[Spend]
     steps: Sequence[str]
@@ -46,7 +47,7 @@ class Overview:
 
 def overview_card(overview: Overview) -> Card:
     """Return the overview as text and as HTML."""
-    kind, color = _KINDS.get(overview.realm, _KINDS["real"])
+    kind, color = _KINDS.get(overview.realm, _KINDS[Realm.REAL])
     rows = [*overview.rows, *((each.label, _amounts(each)) for each in overview.spend)]
     width = max(len(name) for name, _ in rows)
     bars = {each.label: _text_bar(each) for each in overview.spend}

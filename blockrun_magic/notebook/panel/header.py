@@ -15,6 +15,7 @@ from blockrun_magic.notebook.panel.hints import panel_lines
 from blockrun_magic.notebook.panel.widgets import button, close_tree, html, row
 from blockrun_magic.payments.ledger.reports import spending_summary
 from blockrun_magic.payments.money import format_usd
+from blockrun_magic.payments.realm import Realm
 from blockrun_magic.threads import run_io
 
 if TYPE_CHECKING:
@@ -24,9 +25,9 @@ __all__ = ["Header"]
 
 _PRACTICE, _REAL = "Practice", "Real money"
 _SENTENCES = {
-    "practice": "PRACTICE: play money. Nothing costs anything, and every image is stamped PRACTICE.",
-    "testnet": "TEST MONEY: worth nothing.",
-    "real": "Real money: each image is paid in USDC from your wallet, within your limits.",
+    Realm.PRACTICE: "PRACTICE: play money. Nothing costs anything, and every image is stamped PRACTICE.",
+    Realm.TESTNET: "TEST MONEY: worth nothing.",
+    Realm.REAL: "Real money: each image is paid in USDC from your wallet, within your limits.",
 }
 
 
@@ -67,7 +68,7 @@ class Header:
     async def _choose(self) -> None:
         session = self._context.session
         wanted = "practice" if self._switch.value == _PRACTICE else self._real_gateway
-        if (session.gateway.realm == "practice") == (wanted == "practice"):
+        if (session.gateway.realm == Realm.PRACTICE) == (wanted == "practice"):
             return
         try:
             # The practice gateway may have to be started, which takes a moment.
@@ -97,9 +98,9 @@ class Header:
         return gateway, self._wallet_html() if wallet else "", bars
 
     def _render(self, gateway: Gateway, wallet: str, bars: str) -> None:
-        if gateway.realm != "practice":
+        if gateway.realm != Realm.PRACTICE:
             self._real_gateway = gateway.name
-        self._switch.value = _PRACTICE if gateway.realm == "practice" else _REAL
+        self._switch.value = _PRACTICE if gateway.realm == Realm.PRACTICE else _REAL
         self._sentence.value = f'<div class="brm-{gateway.realm}">{escape(_SENTENCES[gateway.realm])}</div>'
         self._wallet.value = wallet
         self._bars.value = bars

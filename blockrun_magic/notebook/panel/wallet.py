@@ -22,6 +22,7 @@ from blockrun_magic.notebook.panel.widgets import Notice, button, field, html, r
 from blockrun_magic.notebook.subshells import route_to_subshell
 from blockrun_magic.notebook.web.module import script
 from blockrun_magic.payments.money import format_usd
+from blockrun_magic.payments.realm import Realm
 from blockrun_magic.payments.secrets import Secret
 from blockrun_magic.payments.wallets.private_key import read_key
 from blockrun_magic.payments.wallets.registry import DEFAULT, WalletRegistry, new_key
@@ -118,7 +119,7 @@ class WalletTab:
             values = sorted({*_LIMITS[name][1], current})
             slider.options = [(format_usd(value), value) for value in values]
             slider.value = current
-        ours = gateway.realm != "practice" and not gateway.prepaid
+        ours = gateway.realm != Realm.PRACTICE and not gateway.prepaid
         show_if(self._create, ours)
         show_if(self._import, ours)
         if not ours:
@@ -162,7 +163,7 @@ class WalletTab:
             for _ in range(_POLLS):
                 await asyncio.sleep(_POLL_INTERVAL)
                 studio, gateway = self._context.session.studio_and_gateway()
-                if gateway.realm == "practice" or self._context.session.studio is not studio:
+                if gateway.realm == Realm.PRACTICE or self._context.session.studio is not studio:
                     return
                 try:
                     found = await studio.balance(gateway)

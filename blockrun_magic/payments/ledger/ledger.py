@@ -19,11 +19,11 @@ from blockrun_magic.payments.ledger.limits import check_caps
 from blockrun_magic.payments.ledger.purchases import PurchaseLedger, wipe_headers
 from blockrun_magic.payments.ledger.records import Payment, Purchase
 from blockrun_magic.payments.ledger.states import SENT, TRANSITIONS, UNSIGNED_TRANSITIONS, State, Witness
+from blockrun_magic.payments.realm import Realm
 from blockrun_magic.payments.x402.requirements import PaymentPayload
 
 __all__ = ["Ledger"]
 
-_REAL = "real"
 _LOST = "ledger.lost"
 """The setting that says that the ledger was empty beside a store with images, until a user has read that."""
 _REPORT = "Nothing more was done with it. Please report this with `%blockrun jobs`."
@@ -47,7 +47,7 @@ class Ledger(PurchaseLedger):
         """Raise the error of a mode that forbids spending money of `realm`, or that of a lost ledger."""
         for guard in self.guards:
             guard(realm)
-        if realm == _REAL and self.setting(_LOST):
+        if realm == Realm.REAL and self.setting(_LOST):
             self.set_setting(_LOST, "")
             raise LedgerError(
                 f"The ledger {self.path} is empty, but images were bought before: it was lost or replaced.",

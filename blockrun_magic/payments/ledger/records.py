@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from blockrun_magic.payments.ledger.states import SENT, State
+from blockrun_magic.payments.realm import Realm
 
 __all__ = [
     "ImageFilter",
@@ -112,7 +113,7 @@ class Purchase:
 
     id: str
     purchased_at: float
-    realm: str
+    realm: Realm
     gateway: str
     digest: str
     take: int
@@ -170,7 +171,7 @@ def purchase_of(row: sqlite3.Row) -> Purchase:
     return Purchase(
         id=row["id"],
         purchased_at=row["created_at"],
-        realm=row["realm"],
+        realm=Realm(row["realm"]),
         gateway=row["gateway"],
         digest=row["digest"],
         take=row["take"],

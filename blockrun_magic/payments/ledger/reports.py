@@ -14,6 +14,7 @@ from blockrun_magic.payments.ledger.connection import placeholders
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.states import AT_RISK, State
 from blockrun_magic.payments.money import parse_usd, to_decimal
+from blockrun_magic.payments.realm import Realm
 from blockrun_magic.text import format_usd
 
 __all__ = [
@@ -188,7 +189,7 @@ def stored_files(ledger: Ledger) -> dict[str, dict[str, int]]:
     )
     files: dict[str, dict[str, int]] = {}
     for row in rows:
-        files.setdefault(row["file"], {})[row["id"]] = row["paid"] if row["realm"] == "real" else 0
+        files.setdefault(row["file"], {})[row["id"]] = row["paid"] if row["realm"] == Realm.REAL else 0
     uploads = ledger.query(
         """SELECT json_extract(value, '$.file') AS file, min(finished_at IS NOT NULL) AS done
         FROM purchases, json_each(request, '$.uploads') GROUP BY 1""",

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from blockrun_magic.payments.realm import Realm
+
 __all__ = ["ARC", "BASE", "BASE_SEPOLIA", "NETWORKS", "PRACTICE", "SOLANA", "Network", "SolanaNetwork", "network_named"]
 
 
@@ -25,8 +27,8 @@ class Network:
     asset: str
     domain_name: str
     domain_version: str
-    realm: str
-    """"real", "testnet" or "practice": sums and images of different realms are never mixed."""
+    realm: Realm
+    """The kind of money that its USDC is."""
     rpc_urls: tuple[str, ...] = ()
     """Public JSON-RPC servers of the chain, which know what moved."""
 
@@ -52,7 +54,7 @@ class SolanaNetwork:
     label: str
     asset: str
     """The mint's address, base58."""
-    realm: str
+    realm: Realm
     """As for `Network`."""
     rpc_urls: tuple[str, ...] = ()
     """Public JSON-RPC servers of the cluster, each of another operator and none of the gateway's."""
@@ -66,7 +68,7 @@ BASE = Network(
     asset="0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913",
     domain_name="USD Coin",
     domain_version="2",
-    realm="real",
+    realm=Realm.REAL,
     rpc_urls=("https://mainnet.base.org", "https://base-rpc.publicnode.com", "https://base.drpc.org"),
 )
 BASE_SEPOLIA = Network(
@@ -77,7 +79,7 @@ BASE_SEPOLIA = Network(
     asset="0x036CbD53842c5426634e7929541eC2318f3dCF7e",
     domain_name="USDC",
     domain_version="2",
-    realm="testnet",
+    realm=Realm.TESTNET,
     rpc_urls=("https://sepolia.base.org", "https://base-sepolia-rpc.publicnode.com"),
 )
 ARC = Network(
@@ -89,7 +91,7 @@ ARC = Network(
     asset="0x3600000000000000000000000000000000000000",
     domain_name="USDC",
     domain_version="2",
-    realm="real",
+    realm=Realm.REAL,
     rpc_urls=("https://rpc.mainnet.arc.io", "https://arc.drpc.org", "https://rpc.blockdaemon.mainnet.arc.io"),
 )
 PRACTICE = Network(
@@ -101,14 +103,14 @@ PRACTICE = Network(
     asset="0x505241435449434520504C4159204d4F4E455921",
     domain_name="Practice USDC",
     domain_version="1",
-    realm="practice",
+    realm=Realm.PRACTICE,
 )
 SOLANA = SolanaNetwork(
     id="solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp",
     v1_name="solana",
     label="Solana",
     asset="EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v",
-    realm="real",
+    realm=Realm.REAL,
     rpc_urls=(
         "https://api.mainnet-beta.solana.com",
         "https://solana-rpc.publicnode.com",

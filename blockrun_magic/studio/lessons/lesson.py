@@ -24,6 +24,7 @@ from blockrun_magic.images.formats import decode
 from blockrun_magic.images.media_types import media_type_of
 from blockrun_magic.images.store import Store
 from blockrun_magic.payments.ledger.records import StoredImage
+from blockrun_magic.payments.realm import Realm
 from blockrun_magic.safejson import read_json
 from blockrun_magic.studio.results.images import StoredImages
 from blockrun_magic.studio.results.result import ImageResult, Receipt
@@ -85,8 +86,9 @@ class Lesson:
             )
             for kept in pictures
         ]
+        fields: dict[str, Any] = {field: entry["receipt"][key] for key, field in _RECEIPT.items()}
         receipt = Receipt(
-            **{field: entry["receipt"][key] for key, field in _RECEIPT.items()},
+            **{**fields, "realm": Realm(fields["realm"])},
             payer=None,
             request_digest=digest,
             take=take,
@@ -153,6 +155,7 @@ def _check_entry(entry: Mapping[str, Any]) -> None:
         raise ValueError("a request is incomplete")
     receipt = entry["receipt"]
     _check_types(receipt, amount=int, realm=str, gateway=str)
+    Realm(receipt["realm"])  # or ValueError
     if {*_RECEIPT} - receipt.keys() or not _is_number(receipt["bought_at"]) or not _is_number(entry["seconds"]):
         raise ValueError("a receipt is incomplete")
     if not all(isinstance(receipt[name], str | None) for name in ("network", "transaction")):

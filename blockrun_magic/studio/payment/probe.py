@@ -15,6 +15,7 @@ from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import PRESETS, Gateway
 from blockrun_magic.gateway.request import ENDPOINTS
 from blockrun_magic.payments.ledger.ledger import Ledger
+from blockrun_magic.payments.realm import Realm
 from blockrun_magic.threads import run_io
 
 __all__ = ["check_quotes", "refuse_seller", "remember_quotes"]
@@ -29,7 +30,7 @@ _MARKS = frozenset({"wallet", "paymentChain", "authMode", "solana", "status", "b
 
 async def check_quotes(client: Client, ledger: Ledger, gateway: Gateway) -> None:
     """Raise UsageError unless `gateway` is known to quote, or proves it; nothing that could buy is sent."""
-    if gateway.realm != "real" or _is_preset(gateway):
+    if gateway.realm != Realm.REAL or _is_preset(gateway):
         return
     known = await run_io(ledger.setting, _name(gateway))
     if known == _QUOTES:
@@ -49,7 +50,7 @@ async def check_quotes(client: Client, ledger: Ledger, gateway: Gateway) -> None
 
 def remember_quotes(ledger: Ledger, gateway: Gateway) -> None:
     """Record that `gateway` has asked for a payment, as ClawRouter never does."""
-    if gateway.realm == "real" and not _is_preset(gateway) and ledger.setting(_name(gateway)) != _QUOTES:
+    if gateway.realm == Realm.REAL and not _is_preset(gateway) and ledger.setting(_name(gateway)) != _QUOTES:
         ledger.set_setting(_name(gateway), _QUOTES)
 
 

@@ -16,6 +16,7 @@ from blockrun_magic.errors import SourceError
 from blockrun_magic.files import write_atomically
 from blockrun_magic.images.media_types import suffix_of
 from blockrun_magic.payments.money import format_usd, to_decimal
+from blockrun_magic.payments.realm import Realm
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -37,7 +38,7 @@ class Quote:
     list_price: int | None
     n: int
     network: str
-    realm: str
+    realm: Realm
     gateway: str
     cached: bool = False
     """Whether the image is kept already, so that the cell would cost nothing."""
@@ -57,7 +58,7 @@ class Receipt:
     """
 
     amount: int
-    realm: str
+    realm: Realm
     gateway: str
     network: str | None
     transaction: str | None

@@ -10,6 +10,7 @@ from blockrun_magic.notebook.commands.wallet.importing import import_key
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Card, Message, Table, format_amount
 from blockrun_magic.notebook.unlock import paying_wallet
+from blockrun_magic.payments.realm import Realm
 from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.payments.wallets.private_key import contains_secret
 from blockrun_magic.payments.wallets.solana import SolanaWallet
@@ -47,7 +48,7 @@ def _summary(context: Context, _arguments: Arguments) -> Card:
         rows = [("pays here", found.address), ("key from", found.source)]
         rows += [("because", found.why)] if found.why else []
         rows += [("encrypted", describe_lock(found))] if found.encrypted else []
-        rows += [("careful", _PRACTICE)] if gateway.realm == "practice" else [("takes", gateway.money)]
+        rows += [("careful", _PRACTICE)] if gateway.realm == Realm.PRACTICE else [("takes", gateway.money)]
         rows += [("careful", found.warning)] if found.warning else []
     others = [f"{name} {_address_words(kept)}" for name, kept in keys.wallets_here()]
     rows += [("wallets", ", ".join(others) or "none yet")]
@@ -81,7 +82,7 @@ def _address(context: Context, _arguments: Arguments) -> Card:
         return _not_ours(context)
     found = _payer(context)
     how = f"Key from {found.source}. To fund it, send {gateway.money} to this address."
-    if gateway.realm == "practice":
+    if gateway.realm == Realm.PRACTICE:
         how = _PRACTICE
     return Message("\n".join([found.address, how, *([found.warning] if found.warning else [])]))
 
@@ -106,7 +107,7 @@ def _qr(context: Context, arguments: Arguments) -> Card:
 
     gateway = context.session.gateway
     micros = arguments["AMOUNT"]
-    if gateway.realm == "practice":
+    if gateway.realm == Realm.PRACTICE:
         return Message("Play money is free and refills automatically. Do not send real funds to this address.")
     if gateway.prepaid:
         return _not_ours(context)

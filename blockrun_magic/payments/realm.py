@@ -1,0 +1,15 @@
+"""Realms: the kinds of money, whose sums and images are never mixed."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+__all__ = ["Realm"]
+
+
+class Realm(StrEnum):
+    """The kind of money that is paid with; the values stand in the ledger, in receipts and in lessons."""
+
+    REAL = "real"
+    TESTNET = "testnet"
+    PRACTICE = "practice"
