@@ -19,6 +19,7 @@ MAX_VALUES = 100_000
 """Commas that the answer of a server may hold. Base64 has none, so that images do not count."""
 # Possessive, and a string that never ends is matched to the end: one pass, whatever is read.
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
+_RARE = 200
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -36,7 +37,7 @@ def read_json(raw: bytes, *, max_values: int | None = None) -> Any:
 
 def check_bounds(raw: bytes, *, max_values: int | None = MAX_VALUES) -> None:
     """Raise ValueError for a JSON text that is nested too deep, or has more than `max_values` values."""
-    if max_values is not None and raw.count(b",") > max_values:
+    if max_values is not None and _count(raw, b",") > max_values:
         raise ValueError("JSON has too many values")
     if too_deep(raw):
         raise ValueError("JSON is nested too deep")
@@ -45,7 +46,7 @@ def check_bounds(raw: bytes, *, max_values: int | None = MAX_VALUES) -> None:
 def too_deep(raw: bytes) -> bool:
     """Return whether a JSON text is nested deeper than `MAX_DEPTH`."""
     # Most texts open few brackets, so that nobody has to look where they are.
-    if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
+    if _count(raw, b"[") + _count(raw, b"{") <= MAX_DEPTH:
         return False
     depth = 0
     for token in _TOKEN.finditer(raw):
@@ -57,6 +58,14 @@ def too_deep(raw: bytes) -> bool:
         elif first in b"]}":
             depth -= 1
     return False
+
+
+def _count(raw: bytes, mark: bytes) -> int:
+    """Return `raw.count(mark)`, several times as fast where `mark` is rare, as in megabytes of base64."""
+    count, place = 0, raw.find(mark)
+    while place >= 0 and count < _RARE:
+        count, place = count + 1, raw.find(mark, place + 1)
+    return count if place < 0 else count + raw.count(mark, place)
 
 
 @contextmanager

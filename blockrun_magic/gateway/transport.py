@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+from typing import Any
 
+import httpcore
 import httpx
 
 from blockrun_magic.errors import GatewayUnreachable
@@ -20,6 +22,7 @@ from blockrun_magic.threads import run_cpu
 __all__ = ["Transports"]
 
 _MAX_POOLS = 32
+_PIECE = 1024 * 1024
 _LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=120)
 _ONCE = httpx.Limits(max_connections=None, max_keepalive_connections=0)
 
@@ -50,7 +53,9 @@ class Transports:
         context = await self._certificates() if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         if key not in self._pools:
             through = httpx.Proxy(proxy, ssl_context=context if proxy.startswith("https") else None) if proxy else None
-            self._pools[key] = httpx.AsyncHTTPTransport(verify=context, limits=limits, proxy=through, trust_env=False)
+            pool = httpx.AsyncHTTPTransport(verify=context, limits=limits, proxy=through, trust_env=False)
+            _read_in_large_pieces(pool)
+            self._pools[key] = pool
         return self._pools[key]
 
     async def aclose(self) -> None:
@@ -64,6 +69,58 @@ class Transports:
             if self._context is None:
                 self._context = await run_cpu(_load_certificates)
             return self._context
+
+
+def _read_in_large_pieces(transport: httpx.AsyncHTTPTransport) -> None:
+    """Give the connections of `transport` larger reads; where httpx keeps its pool elsewhere, it stays as it is."""
+    pool = getattr(transport, "_pool", None)
+    backend = getattr(pool, "_network_backend", None)
+    if pool is not None and isinstance(backend, httpcore.AsyncNetworkBackend):
+        pool._network_backend = _LargeReads(backend)  # noqa: SLF001  httpx has no option for it
+
+
+class _LargeReads(httpcore.AsyncNetworkBackend):
+    """Opens the connections of another backend, which are read a megabyte at a time.
+
+    httpcore asks for 64 kB, and asyncio brings up to 256 kB: each piece is split and awaited four times.
+    """
+
+    def __init__(self, backend: httpcore.AsyncNetworkBackend) -> None:
+        self._backend = backend
+
+    async def connect_tcp(self, *args: Any, **kwargs: Any) -> httpcore.AsyncNetworkStream:
+        return _LargeReadStream(await self._backend.connect_tcp(*args, **kwargs))
+
+    async def connect_unix_socket(self, *args: Any, **kwargs: Any) -> httpcore.AsyncNetworkStream:
+        return _LargeReadStream(await self._backend.connect_unix_socket(*args, **kwargs))
+
+    async def sleep(self, seconds: float) -> None:
+        await self._backend.sleep(seconds)
+
+
+class _LargeReadStream(httpcore.AsyncNetworkStream):
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  httpcore's
+        return await self._stream.read(max(max_bytes, _PIECE), timeout)
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109  httpcore's
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109  httpcore's
+    ) -> httpcore.AsyncNetworkStream:
+        return _LargeReadStream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
 
 
 def _load_certificates() -> ssl.SSLContext:

@@ -164,15 +164,18 @@ class Ledger(PurchaseLedger):
             self._advance(connection, payment_id, State.POLLING)
         return self.payment(payment_id)
 
-    def mark_unknown(self, payment_id: int, note: str, *, refused: bool = False) -> Payment:
+    def mark_unknown(self, payment_id: int, note: str, *, refused: bool = False, durable: bool = True) -> Payment:
         """Record that the money may have moved: → unknown. `refused`: the gateway answered that it did not."""
-        with self._changing(payment_id) as connection:
+        with self._changing(payment_id, durable=durable) as connection:
             self._advance(connection, payment_id, State.UNKNOWN, note=note, refused=int(refused))
         return self.payment(payment_id)
 
     def claim(self, payment_id: int, transaction: str) -> Payment:
-        """Record the transaction that the gateway names; it proves nothing until a witness has seen it."""
-        with self.transaction() as connection:
+        """Record the transaction that the gateway names; it proves nothing until a witness has seen it.
+
+        It is on the disk with the next durable change: a witness finds the payment by its nonce, which is there.
+        """
+        with self.transaction(durable=False) as connection:
             connection.execute(
                 "UPDATE authorizations SET transaction_hash = ? WHERE id = ? AND state NOT IN (?, ?)",
                 (transaction, payment_id, State.SETTLED, State.RELEASED),
@@ -208,7 +211,8 @@ class Ledger(PurchaseLedger):
                         SELECT max(id) FROM payloads WHERE authorization_id = ?1 AND amount = ?2) WHERE id = ?1""",
                     (payment_id, moved),
                 )
-            wipe_headers(connection, row["purchase_id"])
+            wiped = wipe_headers(connection, row["purchase_id"])
+        self._empty_log(wiped)
         return self.payment(payment_id)
 
     def release(self, payment_id: int, note: str, *, witness: Witness | None = None) -> Payment:
@@ -221,7 +225,9 @@ class Ledger(PurchaseLedger):
             if witness is None and row["state"] in SENT:
                 raise LedgerError(f"Payment {payment_id} was sent, and no witness has released it.", _REPORT)
             self._advance(connection, payment_id, State.RELEASED, note=note, witness=witness)
-            connection.execute("UPDATE payloads SET header_value = NULL WHERE authorization_id = ?", (payment_id,))
+            where = "WHERE header_value IS NOT NULL AND authorization_id = ?"
+            wiped = connection.execute(f"UPDATE payloads SET header_value = NULL {where}", (payment_id,)).rowcount
+        self._empty_log(wiped)
         return self.payment(payment_id)
 
     # -- the inside

@@ -22,6 +22,9 @@ __all__ = ["PurchaseLedger", "wipe_headers"]
 class PurchaseLedger(LedgerReader):
     """The part of the ledger that writes purchases, settings and limits."""
 
+    _wiped = False
+    """Whether the write-ahead log may hold a header that was wiped."""
+
     def create_purchase(
         self, realm: str, gateway: str, digest: str, take: int, request: Mapping[str, Any], *, private: bool
     ) -> Purchase:
@@ -79,8 +82,8 @@ class PurchaseLedger(LedgerReader):
                 "UPDATE purchases SET finished_at = ?, seconds = ?, answer = ? WHERE id = ?",
                 (self.clock(), seconds, json.dumps(list(answer)) if answer else None, purchase_id),
             )
-            wipe_headers(connection, purchase_id)
-        self._empty_log()
+            wiped = wipe_headers(connection, purchase_id)
+        self._empty_log(wiped)
 
     def reopen(self, purchase_id: str) -> None:
         """Make a finished purchase unfinished again: its stored image cannot be used any more."""
@@ -153,22 +156,30 @@ class PurchaseLedger(LedgerReader):
                     self._connection.execute("ROLLBACK")
                 raise
 
-    def _empty_log(self) -> None:
-        """Empty the write-ahead log, which may hold a wiped header, unless another kernel reads it right now."""
+    def _empty_log(self, wiped: int) -> None:
+        """Empty the write-ahead log where it may hold a wiped header, unless another kernel reads it right now.
+
+        Without a `wiped` header nothing in it has to go, and emptying it waits for the disk three times.
+        """
+        self._wiped = self._wiped or bool(wiped)
+        if not self._wiped:
+            return
         with translate_errors(self.path), self._lock:
             self._connection.execute("PRAGMA busy_timeout = 0")
             try:
-                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                [busy, _, _] = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                self._wiped = bool(busy)  # then with the next purchase
             finally:
                 self._connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
 
 
-def wipe_headers(connection: sqlite3.Connection, purchase_id: str) -> None:
-    """Wipe the headers of the settled payments of a purchase, once it has all its images."""
-    connection.execute(
-        """UPDATE payloads SET header_value = NULL WHERE authorization_id IN (
+def wipe_headers(connection: sqlite3.Connection, purchase_id: str) -> int:
+    """Wipe the headers of the settled payments of a purchase, once it has all its images; return their number."""
+    cursor = connection.execute(
+        """UPDATE payloads SET header_value = NULL WHERE header_value IS NOT NULL AND authorization_id IN (
             SELECT authorizations.id FROM authorizations JOIN purchases ON purchases.id = purchase_id
             WHERE purchase_id = ? AND state = ? AND finished_at IS NOT NULL AND NOT EXISTS (
                 SELECT 1 FROM json_each(answer) WHERE json_extract(value, '$.missing')))""",
         (purchase_id, State.SETTLED),
     )
+    return cursor.rowcount

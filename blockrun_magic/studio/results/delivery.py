@@ -105,7 +105,7 @@ class ImageDownload:
         try:
             if payment.state in (State.SUBMITTED, State.POLLING):
                 # Images prove nothing about the money.
-                self.ledger.mark_unknown(payment.id, "delivered; no witness has seen the payment yet")
+                self.ledger.mark_unknown(payment.id, "delivered; no witness has seen the payment yet", durable=False)
             if any(each.note for each in delivered):
                 self.ledger.save_image_urls(self.purchase.id, record)
             else:
