@@ -1,4 +1,4 @@
-"""The studio: the one order in which a request becomes an image."""
+"""The studio: it turns requests into images, always in the same order of steps."""
 
 from blockrun_magic.studio.batch import BatchProgress, make_all
 from blockrun_magic.studio.payment.retry import RetryPolicy

@@ -1,4 +1,4 @@
-"""Many requests at once: priced together, held together, made side by side."""
+"""Batches: many requests that are priced and reserved together, and made in parallel."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DEFAULT_JOBS = 8
 
 @dataclass(slots=True)
 class BatchProgress:
-    """A batch on its way; `total` and `spent` are in micro-USDC, `started` on the monotonic clock."""
+    """A running batch; `total` and `spent` are in micro-USDC, `started` on the monotonic clock."""
 
     count: int
     total: int | None = None
@@ -36,9 +36,9 @@ class BatchProgress:
     spent: int = 0
     stage: str = "asking the price"
     hint: str = ""
-    """What the user should know before it is too late: that the wallet holds less than this costs."""
+    """A warning that the wallet holds less than the batch costs, or an empty string."""
     failed_at_risk: int = 0
-    """What failed requests may have cost, or have cost, in micro-USDC, as the ledger has it."""
+    """Micro-USDC that failed requests cost or may have cost, according to the ledger."""
     parts: list[Progress] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
@@ -49,18 +49,18 @@ class BatchProgress:
 
     @property
     def eta(self) -> float | None:
-        """Seconds to go at the speed so far, or None before the first result."""
+        """Estimated seconds left at the current speed, or None before the first result."""
         ended = self.done + self.failed
         return self.elapsed / ended * (self.count - ended) if ended else None
 
     @property
     def in_flight(self) -> list[Progress]:
-        """The parts whose payment has been sent and whose images have not come yet."""
+        """The parts whose payment was sent and whose images have not arrived."""
         return [part for part in self.parts if part.sent]
 
     @property
     def undecided(self) -> int:
-        """How many parts are still at work, so that nobody knows yet whether their payment is sent."""
+        """Number of running parts whose payment may not have been sent yet."""
         return sum(part.running and not part.sent for part in self.parts)
 
 
@@ -74,9 +74,9 @@ async def make_all(
 ) -> ImageResults:
     """Return the results of all `requests`, at most `jobs` at a time.
 
-    The total is priced and held against the caps first: raises BudgetError, RequestError or
-    GatewayError before anything is signed. Afterwards one that fails does not stop the rest. Kept
-    images cost nothing, so that running a batch again pays only for what is missing.
+    The total is checked against the limits first: raises BudgetError, RequestError or GatewayError before
+    anything is signed. Afterwards a failed request does not stop the others. Stored images cost nothing, so that
+    running a batch again pays only for the missing images.
     """
     if not options.unchecked:
         for request in requests:
@@ -84,7 +84,7 @@ async def make_all(
     prices = await _priced(studio, requests, gateway, options)
     total = sum(prices)
     progress.total, progress.stage = total, "making"
-    warning = asyncio.create_task(_warn(studio, gateway, progress, total))  # nobody waits for it
+    warning = asyncio.create_task(_warn(studio, gateway, progress, total))  # not awaited: it is only a hint
     hold = await run_io(studio.ledger.hold, gateway.realm, total) if total else None
     parts = [_part(options, hold, price) for price in prices]
     try:
@@ -103,7 +103,7 @@ async def make_all(
 
 
 def _part(options: Options, hold: int | None, price: int) -> Options:
-    """Return the options of one request: no part may use what another leaves, should its price rise by then."""
+    """Return the options of one request; its limit is its own price, so that it cannot use the others' share."""
     max_price = None if options.max_price is None else price
     return replace(options, hold=hold, max_price=max_price, agreed=None if options.agreed is None else price)
 
@@ -111,34 +111,34 @@ def _part(options: Options, hold: int | None, price: int) -> Options:
 async def quote_all(
     studio: Studio, requests: Sequence[ImageRequest], gateway: Gateway, options: Options, *, ahead: bool = False
 ) -> list[Quote]:
-    """Return the quote of each request, each kind asked once; raises RequestError or GatewayError.
+    """Return the quote of each request, asking once for each kind; raises RequestError or GatewayError.
 
-    With `ahead`, what the gateway quoted within the hour is not asked again.
+    With `ahead`, quotes of the last hour are used again.
     """
     kinds = {request.price_key: request for request in requests}
     asked = (studio.quote(request, gateway, options, ahead=ahead) for request in kinds.values())
-    found = dict(zip(kinds, await asyncio.gather(*asked), strict=True))
+    quotes = dict(zip(kinds, await asyncio.gather(*asked), strict=True))
     return [
-        replace(found[request.price_key], cached=await run_io(studio.is_stored, request, gateway, options))
+        replace(quotes[request.price_key], cached=await run_io(studio.is_stored, request, gateway, options))
         for request in requests
     ]
 
 
 async def _warn(studio: Studio, gateway: Gateway, progress: BatchProgress, total: int) -> None:
-    """Say it in `progress` when the wallet holds less than `total` micro-USDC."""
+    """Set the hint of `progress` when the wallet holds less than `total` micro-USDC."""
     with suppress(BlockrunError):
-        found = await studio.balance(gateway)
-        if found is not None and found.micros < total:
-            held = format_usd(found.micros)
-            progress.hint = f"the wallet holds {held} only: fund it, or some of these will be refused"
+        balance = await studio.balance(gateway)
+        if balance is not None and balance.micros < total:
+            held = format_usd(balance.micros)
+            progress.hint = f"the wallet holds only {held}: fund it, or some of these will be refused"
 
 
 async def _priced(studio: Studio, requests: Sequence[ImageRequest], gateway: Gateway, options: Options) -> list[int]:
-    """Return what each request costs in micro-USDC, kept ones nothing; each kind is asked once. Raises BudgetError."""
-    kept = [await run_io(studio.is_stored, request, gateway, options) for request in requests]
-    missing = [request for request, is_kept in zip(requests, kept, strict=True) if not is_kept]
+    """Return the price of each request in micro-USDC, zero for stored images; raises BudgetError."""
+    stored = [await run_io(studio.is_stored, request, gateway, options) for request in requests]
+    missing = [request for request, is_stored in zip(requests, stored, strict=True) if not is_stored]
     if missing:
-        await run_cpu(studio.check_payer, gateway)  # no key: say so once, before anything is sent
+        await run_cpu(studio.check_payer, gateway)  # a missing key fails once, before anything is sent
     quotes = await quote_all(studio, missing, gateway, options, ahead=True)
     caps = await run_io(studio.ledger.caps)
     for request, quote in zip(missing, quotes, strict=True):
@@ -154,7 +154,7 @@ async def _priced(studio: Studio, requests: Sequence[ImageRequest], gateway: Gat
             Money.nothing_signed(),
         )
     costs = iter(quotes)
-    return [0 if is_kept else next(costs).total for is_kept in kept]
+    return [0 if is_stored else next(costs).total for is_stored in stored]
 
 
 async def _side_by_side(
@@ -165,7 +165,7 @@ async def _side_by_side(
     progress: BatchProgress,
     jobs: int,
 ) -> list[ImageResult | BlockrunError]:
-    # The gateway is never kept waiting: while it makes `jobs` images, as many more are prepared, or being kept.
+    # The gateway never waits for us: while it makes `jobs` images, as many more are being prepared or stored.
     turn, slot = asyncio.Semaphore(2 * jobs), asyncio.Semaphore(jobs)
 
     async def one(request: ImageRequest, its_options: Options) -> ImageResult | BlockrunError:

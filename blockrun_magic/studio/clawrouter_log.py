@@ -2,7 +2,7 @@
 
 One JSON object a line in `usage-YYYY-MM-DD.jsonl` (UTC): `{timestamp, model, tier: "IMAGE", cost, latencyMs}`.
 `cost` is the last quote that ClawRouter signed, not the settlement. A failed request has no line, so a missing line
-proves nothing; a slow edit has a line although nothing was settled, so the line of an edit that brought no image
+proves nothing; a slow edit has a line although nothing was settled, so the line of an edit without an image
 proves nothing either (gateway protocol, sections 7 and 9).
 """
 
@@ -36,7 +36,7 @@ _LOG_DELAY = 60.0
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """One image that ClawRouter paid for: when it was done (Unix seconds), and micro-USDC."""
+    """One image that ClawRouter paid for: the time (Unix seconds), the model and the amount."""
 
     at: float
     model: str
@@ -45,7 +45,7 @@ class LogEntry:
 
 @dataclass(frozen=True, slots=True)
 class ProxyPayment:
-    """One payment of ours that somebody else made, with the model and the endpoint of its request."""
+    """One payment that ClawRouter made for us, with the model and the endpoint of its request."""
 
     payment: Payment
     model: str
@@ -63,13 +63,13 @@ class ProxyPayment:
         return min(ended, self.payment.created_at + _SLOWEST) + _LOG_DELAY
 
     def fits(self, entry: LogEntry) -> bool:
-        """Return whether `entry` may be of this payment: the same model, within its time."""
+        """Return whether `entry` may belong to this payment: same model, within its time."""
         return entry.model == self.model and self.payment.created_at - _CLOCK_SKEW <= entry.at <= self.until
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The two books side by side: what is in both, in one only, or in both with different amounts."""
+    """The ledger and the log compared: entries in both, and entries in only one of them."""
 
     agreed: tuple[tuple[ProxyPayment, LogEntry], ...]
     only_ours: tuple[ProxyPayment, ...]
@@ -84,7 +84,7 @@ class Comparison:
 def read_usage(folder: Path, since: float, until: float) -> list[LogEntry]:
     """Return the images in the logs of `folder` from `since` to `until` (Unix seconds), oldest first.
 
-    Files that are missing or too large, and lines that are no entry, are passed over.
+    Missing files, files that are too large, and lines that are not entries are skipped.
     """
     first = int((since - _CLOCK_SKEW) // _DAY)
     days = range(max(first, int(until // _DAY) - 400), int((until + _LOG_DELAY) // _DAY) + 1)
@@ -123,10 +123,11 @@ def _entry(value: Any) -> LogEntry | None:
 
 
 def compare(ours: Sequence[ProxyPayment], theirs: Sequence[LogEntry]) -> Comparison:
-    """Return what is in both books, and what in one only.
+    """Return the entries in both the ledger and the log, and those in only one of them.
 
-    A settled payment takes its line first: one of its amount, then the nearest in time. An open payment takes a line
-    only if no other line and no other open payment fits, and never if a line proves nothing about it.
+    Settled payments are matched first: with a line of the same amount, otherwise with the nearest in time. An open
+    payment takes a line only if no other line and no other open payment fits, and never if a line proves nothing
+    about it.
     """
     left = list(theirs)
     agreed: list[tuple[ProxyPayment, LogEntry]] = []

@@ -1,4 +1,4 @@
-"""The images of all sessions and gateways: pages, thumbnails, stars, and which image came from which."""
+"""Gallery of all sessions and gateways: pages, thumbnails, stars, and chains of edits."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Step:
 
 
 class ImageIndex:
-    """Finds images in the ledger; keeps thumbnails and marks (starred, hidden) in `folder`."""
+    """Images of the ledger; thumbnails and marks (starred, hidden) are stored in `folder`."""
 
     def __init__(self, ledger: LedgerReader, store: Store, folder: Path) -> None:
         self._ledger = ledger
@@ -70,7 +70,7 @@ class ImageIndex:
         return self._ledger.recent_prompts(limit)
 
     def find(self, key: str) -> ListedImage | None:
-        """Return the image of that key, or None."""
+        """Return the image with this key, or None."""
         purchase, _, position = key.rpartition(":")
         entries = self._ledger.listed_images(ImageFilter(purchase=purchase), _MAX_IMAGES) if purchase else []
         if position == str(_SOURCE) and entries:
@@ -136,7 +136,7 @@ class ImageIndex:
         return found[0] if found else None
 
     def link(self, purchase_id: str, parent: str) -> None:
-        """Note that a purchase edits the image whose key is `parent`: what is sent is not its very file."""
+        """Record that a purchase edits the image with the key `parent`, although a clean copy of it is sent."""
         self._change(lambda marks: {**marks, _PARENTS: {**self._links(marks), purchase_id: parent}})
 
     def _links(self, marks: Mapping[str, Any] | None = None) -> dict[str, str]:
@@ -156,7 +156,7 @@ class ImageIndex:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, data, durable=False)
         except OSError:
-            pass  # a full disk costs time only
+            pass  # on a full disk, it is made again the next time
         return data
 
     def preview(self, entry: ListedImage, side: int) -> bytes:
@@ -191,11 +191,11 @@ class ImageIndex:
         return self._marked(_STARRED)
 
     def star(self, key: str, *, wanted: bool) -> None:
-        """Star an image, or take its star away; raises StoreError."""
+        """Star an image, or remove its star; raises StoreError."""
         self._mark(_STARRED, key, wanted=wanted)
 
     def hide(self, key: str, *, wanted: bool = True) -> None:
-        """Take an image out of the gallery, or bring it back; its file and receipt stay. Raises StoreError."""
+        """Hide an image from the gallery, or show it again; its file and receipt stay. Raises StoreError."""
         self._mark(_HIDDEN, key, wanted=wanted)
 
     def _marked(self, mark: str) -> frozenset[str]:
@@ -217,7 +217,7 @@ class ImageIndex:
         self._change(change)
 
     def _change(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-        """Write the marks anew, while no other kernel does; raises StoreError."""
+        """Rewrite the marks under their lock; raises StoreError."""
         try:
             self._marks_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with FileLock(self._marks_file.with_suffix(".lock"), timeout=_LOCK_TIMEOUT):

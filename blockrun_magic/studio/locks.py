@@ -1,7 +1,7 @@
-"""Which take of a request is meant, and the right to buy it: one kernel at a time.
+"""Takes of a request, and the lock that lets one kernel at a time buy one.
 
-The lock is the operating system's and ends with its process, so a killed kernel leaves nothing to
-clean up, and the next one finds in the ledger where it stopped.
+The operating system releases a lock when its process ends, so a killed kernel leaves nothing to clean up. The next
+kernel reads the state of the purchase from the ledger.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class PurchaseLocks:
         self._folder = folder
 
     def resolve_take(self, realm: str, digest: str, *, take: int | None, fresh: bool) -> int:
-        """Return the take that is meant: the named one, a new one, else the first that was finished."""
+        """Return the take to use: `take` if given, the next free one if `fresh`, otherwise the first finished one."""
         if take is not None:
             return take
         takes = self._ledger.takes(realm, digest)
@@ -47,10 +47,10 @@ class PurchaseLocks:
     async def acquire(
         self, realm: str, digest: str, progress: Progress, *, take: int | None, fresh: bool, gateway: str
     ) -> AsyncIterator[int]:
-        """Hold the lock of the take that is meant, and yield the take; waits for other kernels.
+        """Hold the lock of the take to use, and yield the take; waits for other kernels.
 
-        `gateway` is the name of the one that will be asked: a fresh take does not go on with what was paid
-        for elsewhere.
+        `gateway` is the name of the gateway to ask: a fresh take does not continue a purchase that was paid for
+        elsewhere.
         """
         if fresh and take is None:
             resolved, lock = await run_io(self._claim_fresh, realm, digest, gateway)
@@ -68,7 +68,7 @@ class PurchaseLocks:
 
     @asynccontextmanager
     async def try_acquire(self, purchase: Purchase) -> AsyncIterator[bool]:
-        """Hold the lock of `purchase` if nobody has it; yield whether that is so."""
+        """Hold the lock of `purchase` if it is free; yield whether it was."""
         lock = self._lock(purchase.realm, purchase.digest, purchase.take)
         held = await run_io(_try, lock)
         try:
@@ -78,10 +78,10 @@ class PurchaseLocks:
                 lock.release()
 
     def _claim_fresh(self, realm: str, digest: str, gateway: str) -> tuple[int, FileLock]:
-        """Return a take that nobody has, locked: one that was begun and abandoned, else a new one."""
+        """Return a free take, locked: an abandoned one if there is one, otherwise a new one."""
         takes = self._ledger.takes(realm, digest)
         newest = max((known.take for known in takes), default=0)
-        candidates = [known.take for known in takes if known.finished_at is None and self._can_go_on(known, gateway)]
+        candidates = [known.take for known in takes if known.finished_at is None and self._can_continue(known, gateway)]
         while True:
             take = candidates.pop(0) if candidates else (newest := newest + 1)
             lock = self._lock(realm, digest, take)
@@ -92,10 +92,10 @@ class PurchaseLocks:
                 return take, lock
             lock.release()
 
-    def _can_go_on(self, purchase: Purchase, gateway: str) -> bool:
-        """Return whether an unfinished take is worth going on with: its payment is not in doubt.
+    def _can_continue(self, purchase: Purchase, gateway: str) -> bool:
+        """Return whether an unfinished take can be continued: its payment is not in doubt.
 
-        One that somebody else makes cannot be made once more, unless it has become a job.
+        A prepaid request cannot be repeated unless it has become a job.
         """
         payments = [p for p in self._ledger.payments(purchase.id) if p.state is not State.RELEASED]
         stuck = {State.UNKNOWN, State.SUBMITTED, State.SETTLED}
@@ -113,7 +113,7 @@ class PurchaseLocks:
 
 
 def _try(lock: FileLock) -> bool:
-    """Return whether the lock is ours now; raises LedgerError where the file system allows no lock."""
+    """Return whether this call took the lock; raises LedgerError where the file system allows no lock."""
     path = Path(lock.lock_file)
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -1,4 +1,4 @@
-"""How one request may be answered."""
+"""Options of one request."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Options"]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How one request may be answered; `max_price` is in micro-USDC for all of its images."""
+    """Options of one request; `max_price` is in micro-USDC for all of its images."""
 
     max_price: int | None = None
     fresh: bool = False
@@ -21,8 +21,8 @@ class Options:
     collect: bool = False
     """Ask the gateway again for the images that a finished purchase lacks; nothing is paid for them."""
     hold: int | None = None
-    """The ledger's hold that a batch reserves its parts out of."""
+    """The ledger's hold from which a batch reserves its parts."""
     agreed: int | None = None
-    """What was agreed to when a purchase that is resumed was begun, in micro-USDC: it may not cost more."""
+    """The price that was agreed to when a resumed purchase was started, in micro-USDC; it may not cost more."""
     slot: AbstractAsyncContextManager[object] = field(default_factory=nullcontext)
-    """Held while the gateway is at work for this request: a batch has so many of them."""
+    """Held while the gateway works on this request; a batch has a limited number of slots."""

@@ -1,4 +1,4 @@
-"""What a waiting cell can show: written by the studio as it goes, read by whoever waits."""
+"""Progress of a request: written by the studio, read by the waiting cell."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["Progress"]
 
 @dataclass(slots=True)
 class Progress:
-    """One request on its way; `price` is in micro-USDC, `started` on the monotonic clock."""
+    """One running request; `price` is in micro-USDC, `started` on the monotonic clock."""
 
     stage: str = "starting"
     price: int | None = None
     sent: bool = False
     """Whether a signature may have left this machine: from then on stopping cannot undo the payment."""
     running: bool = False
-    """Whether the purchase is still at work, also after its cell was stopped."""
+    """Whether the purchase is still running, even after its cell was stopped."""
     started: float = field(default_factory=time.monotonic)
 
     @property

@@ -1,4 +1,4 @@
-"""What may be removed from the store: only what the ledger holds the receipt of."""
+"""Files that may be removed from the store: only those with a receipt in the ledger."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["PrunePlan", "plan_pruning"]
 
 @dataclass(frozen=True, slots=True)
 class PrunePlan:
-    """The files that may go, what they cost in real micro-USDC, and how many must stay unasked."""
+    """The files to remove, what they cost in real micro-USDC, and the number of files without a receipt, which stay."""
 
     files: tuple[StoredFile, ...]
     paid: int
@@ -23,7 +23,7 @@ class PrunePlan:
 def plan_pruning(
     ledger: Ledger, store: Store, now: float, *, older_than: float | None, larger_than: int | None
 ) -> PrunePlan:
-    """Return what to remove: files older than `older_than` seconds, then the oldest above a total size.
+    """Return the files to remove: those older than `older_than` seconds, then the oldest above a total size.
 
     `larger_than` is in bytes. A file the ledger does not know, or one that an open purchase still
     needs, stays.

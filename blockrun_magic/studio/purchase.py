@@ -1,6 +1,6 @@
 """One purchase from its first step to the stored image: open? price? limits? authorize, send, wait, store.
 
-How it is paid for is the payment method's affair; see `payment/method.py`.
+The payment method does the paying; see `payment/method.py`.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class Purchaser:
 
     services: PurchaseServices
     look_up: Callable[[Payment, Gateway], Awaitable[Payment]]
-    """Asks the witness of a payment that somebody else made."""
+    """Asks the witness of a prepaid payment."""
     turns: defaultdict[tuple[str, PriceKey], asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
-    """Each price is asked by one purchase at a time: the others then know it."""
+    """One purchase at a time asks for a price; the others then use its answer."""
     gates: defaultdict[str, RateGate] = field(default_factory=lambda: defaultdict(RateGate))
     """The rate limit of each gateway, by its name."""
 
@@ -74,7 +74,7 @@ class Purchaser:
         options: Options,
         progress: Progress,
     ) -> ImageResult:
-        """Return the images of an unfinished purchase, whose open payment continues, or which is paid for now."""
+        """Return the images of an unfinished purchase; continue its open payment, or pay for it now."""
         started = time.monotonic()
         services, gate = self.services, self.gates[gateway.name]
         deal = PurchaseContext(
@@ -82,7 +82,7 @@ class Purchaser:
             *(services.retry, services.clock, gate),
         )
         method = self._method(deal, options)
-        async with options.slot:  # nothing is signed before its turn: a signature that waits grows old
+        async with options.slot:  # nothing is signed while it waits for a slot, since signatures expire
             await gate.enter()
             payment = await method.open_payment()
             if payment is None:
@@ -91,7 +91,7 @@ class Purchaser:
                 items = await run_io(items_from_record, purchase.answer)
                 if items is not None:
                     progress.stage = "fetching the image"
-                    with suppress(GatewayError):  # the address may have lapsed: the gateway is asked for another
+                    with suppress(GatewayError):  # the address may have expired: the gateway is asked for a new one
                         return await self._deliver(method, purchase, payment, gateway, items, started)
                 if not payment.prepaid and not (payment.payload and payment.payload.header_value):
                     raise StoreError(
@@ -148,7 +148,7 @@ class Purchaser:
         started: float,
     ) -> ImageResult:
         payment = await run_io(self.services.ledger.payment, payment.id)
-        # What the gateway says of the money is a claim: the witness is asked while the images are fetched.
+        # The gateway's settlement is only a claim: the witness is asked while the images are fetched.
         download = ImageDownload(
             self.services.client,
             self.services.ledger,

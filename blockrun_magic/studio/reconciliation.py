@@ -1,4 +1,4 @@
-"""Reconciliation: the fate of payments that are open, asked of their witnesses."""
+"""Reconciliation: open payments are settled or released as their witnesses say."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ _SLOWEST_IMAGE, _LONGEST_SIGNATURE = 900.0, 3600.0
 
 
 async def reconcile_payment(client: Client, ledger: Ledger, gateway: Gateway, payment: Payment) -> bool | None:
-    """Return whether `payment` was cashed, or None when nobody can say; settle or release it accordingly.
+    """Return whether `payment` was cashed, or None when that is unknown; settle or release it accordingly.
 
     It is released only when a witness says both that it was not cashed and that its time is over by the witness's own
     clock. It is settled when a witness says how much moved. Our clock and the gateway's answers prove nothing.
     """
     if not payment.sent:
         return {State.SETTLED: True, State.RELEASED: False}.get(payment.state)
-    may_be_over = ledger.clock() >= (payment.valid_before or 0) - _CLOCK_SKEW  # before that nobody needs to be asked
+    may_be_over = ledger.clock() >= (payment.valid_before or 0) - _CLOCK_SKEW  # it cannot have expired yet
     witness = Witness.PRACTICE if payment.network == PRACTICE.id else Witness.CHAIN
     finding = await find_payment(client, gateway, payment)
     if finding.used and finding.amount is not None:
         transaction = finding.transaction or payment.transaction
         await run_io(
-            ledger.settle, payment.id, transaction, "seen by the witness", witness=witness, charged=finding.amount
+            ledger.settle, payment.id, transaction, "confirmed by the witness", witness=witness, charged=finding.amount
         )
     elif finding.used is False and may_be_over and await is_expired_unused(client, gateway, payment):
         await run_io(ledger.release, payment.id, "expired unused", witness=witness)
@@ -61,7 +61,7 @@ async def reconcile_payment(client: Client, ledger: Ledger, gateway: Gateway, pa
 async def resolve_expired(
     client: Client, ledger: Ledger, gateway: Gateway, payment: Payment, clock: Callable[[], float]
 ) -> Payment:
-    """Return a payment that is not accepted any more, after its witness was asked; waits for its last seconds."""
+    """Ask the witness of an expired payment, and return the payment; waits for its last seconds."""
     if clock() < expires_at(payment):
         await asyncio.sleep(expires_at(payment) - clock())
     await reconcile_payment(client, ledger, gateway, await run_io(ledger.payment, payment.id))
@@ -102,7 +102,7 @@ class Reconciler:
             if purchase is None or purchase.realm != gateway.realm:
                 continue
             async with self.claims.try_acquire(purchase) as free:
-                if free:  # otherwise a kernel is at work on it
+                if free:  # otherwise a kernel is working on it
                     decided += await self._decide(await run_io(self.ledger.payment, payment.id), gateway)
         await run_io(append_settled, self.ledger)
         return decided
@@ -120,7 +120,7 @@ class Reconciler:
         return (await run_io(self.ledger.payment, payment.id)).decided
 
     async def reconcile_prepaid(self, payment: Payment, gateway: Gateway) -> Payment:
-        """Return an unknown payment that somebody else made, after its witness was asked.
+        """Ask the witness of a prepaid payment with an unknown outcome, and return the payment.
 
         A line of ClawRouter's log or of an account's usage counts if it can only be this payment's. An account that
         lists every request of that time, but not this one, did not charge for it; nor did a ClawRouter whose wallet
@@ -138,7 +138,7 @@ class Reconciler:
     async def _ask_clawrouter(self, payment: Payment) -> None:
         entry = _line_of(payment, self.compare(payment.created_at - _HOUR))
         if entry is not None:
-            note = f"ClawRouter's log has it, at {format_usd(entry.micros)}"
+            note = f"listed in ClawRouter's log, at {format_usd(entry.micros)}"
             await run_io(self.ledger.settle, payment.id, None, note, witness=Witness.LOG)
             return
         transfers = await transfers_of_clawrouter(self.client, payment)
@@ -161,7 +161,7 @@ class Reconciler:
     async def _ask_account(self, payment: Payment, account: Gateway) -> None:
         try:
             headers = self.headers_for(account)
-        except BlockrunError:  # no key: nobody to ask
+        except BlockrunError:  # without a key, the account cannot be asked
             return
         since, now = payment.created_at - _HOUR, self.clock()
         usage = await account_usage(self.client, account, headers, since, min(now, payment.created_at + _HOUR))
@@ -180,25 +180,27 @@ class Reconciler:
                 self.ledger.settle,
                 payment.id,
                 None,
-                "the account's usage has it",
+                "listed in the account's usage",
                 witness=witness,
                 charged=charge.micros,
             )
         elif charge is not None and charge.decided:
-            await run_io(self.ledger.release, payment.id, "the account's usage has it, free of charge", witness=witness)
+            await run_io(
+                self.ledger.release, payment.id, "listed in the account's usage, free of charge", witness=witness
+            )
         elif not listed and usage.complete and now >= payment.created_at + _HOUR:
             await run_io(self.ledger.release, payment.id, "not in the account's usage", witness=witness)
 
     def compare(self, since: float) -> Comparison:
-        """Return our payments through ClawRouter from `since` (Unix seconds) beside the lines of its log."""
+        """Compare our payments through ClawRouter since `since` (Unix seconds) with the lines of its log."""
         ours = [ProxyPayment(*row) for row in self.ledger.payments_via(_PROXY, since)]
         theirs = [] if self.logs is None else read_usage(self.logs, since, self.clock())
         return compare(ours, theirs)
 
     async def resolve(self, purchase: Purchase, *, charged: bool, amount: int | None = None) -> list[Payment]:
-        """Record the user's word on the open prepaid payments of `purchase`; return them as they are then.
+        """Record the user's answer about the open prepaid payments of `purchase`, and return them.
 
-        `amount` is what was charged in micro-USDC, if that is known. Raises LedgerError while a kernel is at work on
+        `amount` is what was charged in micro-USDC, if that is known. Raises LedgerError while a kernel is working on
         the purchase.
         """
         async with self.claims.try_acquire(purchase) as free:
@@ -217,13 +219,13 @@ class Reconciler:
 
     def _resolved(self, payment: Payment, *, charged: bool, amount: int | None) -> Payment:
         if payment.state is State.RESERVED or not charged:
-            return self.ledger.release(payment.id, "you said that it was not charged", witness=Witness.USER)
-        note = "you said that it was charged"
+            return self.ledger.release(payment.id, "recorded by you: not charged", witness=Witness.USER)
+        note = "recorded by you: charged"
         return self.ledger.settle(payment.id, None, note, witness=Witness.USER, charged=amount)
 
 
 async def transfers_of_clawrouter(client: Client, payment: Payment) -> tuple[Transfer, ...] | None:
-    """Return the transfers out of ClawRouter's wallet in the time of a request; None while nobody can say."""
+    """Return the transfers out of ClawRouter's wallet in the time of a request, or None while that is unknown."""
     network = NETWORKS.get(payment.network or "")
     if network is None or not payment.payer:
         return None

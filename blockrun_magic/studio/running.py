@@ -1,4 +1,4 @@
-"""Purchases of this process on their way: shielded once a payment was sent, and joined by whoever asks for the same."""
+"""Running purchases of this process: shielded once a payment was sent, and shared by equal requests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Running:
 
 
 class RunningPurchases:
-    """Every purchase that was begun and has not ended, of one event loop."""
+    """The running purchases of one event loop."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[ImageResult]] = set()
@@ -35,9 +35,9 @@ class RunningPurchases:
     async def run(
         self, key: _Key | None, making: Callable[[], Coroutine[Any, Any, ImageResult]], progress: Progress
     ) -> ImageResult:
-        """Return what `making` brings, or the running purchase with the same `key`, at no further cost.
+        """Return the result of `making`, or join the running purchase with the same `key` at no further cost.
 
-        When every caller is cancelled before a payment was sent, so is the purchase; afterwards it goes on to its
+        When every caller is cancelled before a payment was sent, so is the purchase. After that it continues to its
         end, so that nothing paid for is lost.
         """
         running = None if key is None else self._by_key.get(key)
@@ -81,7 +81,7 @@ class RunningPurchases:
         except asyncio.CancelledError:
             if running.waiting == 1 and not running.progress.sent:
                 running.task.cancel()
-                # It ends at the step it is at, all of which come before anything is sent.
+                # It ends at its current step, before anything is sent.
                 running.progress.running = False
             raise
         finally:
@@ -90,7 +90,7 @@ class RunningPurchases:
     def _on_done(self, task: asyncio.Task[ImageResult]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # seen: a purchase whose cell was stopped has nobody else to ask
+            task.exception()  # retrieved, so that asyncio does not log it: nobody waits for a stopped cell's purchase
 
     def _forget(self, key: _Key, running: _Running) -> None:
         if self._by_key.get(key) is running:

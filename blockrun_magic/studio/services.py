@@ -1,4 +1,4 @@
-"""Services that every purchase uses, opened once and handed to the studio."""
+"""Services that every purchase uses, opened once and passed to the studio."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ class Wallets:
     api_key: Callable[[], ApiKey] | None = None
 
     def check(self, gateway: Gateway) -> None:
-        """Raise WalletError when there is no key to pay with at `gateway`, or it stays locked; nothing is sent."""
+        """Raise WalletError when there is no key to pay with at `gateway`, or when it stays locked; sends nothing."""
         if gateway.paid_by is Payer.SIGNATURE:
             self.wallet_for(gateway).unlock()
         else:
             self.headers(gateway)
 
     def prepare(self, gateway: Gateway) -> None:
-        """Load what the first signature needs; a wallet that cannot be used says so when it has to pay."""
+        """Load the libraries of the first signature; errors of the wallet are raised when it has to pay."""
         with suppress(BlockrunError):
             self.wallet_for(gateway).prepare()
 
     def headers(self, gateway: Gateway) -> SecretHeaders:
-        """Return the headers that authorize a request where we do not sign: an account's key, else none."""
+        """Return the headers that authorize a prepaid request: an account's key, otherwise none."""
         if gateway.paid_by is not Payer.CREDIT:
             return SecretHeaders()
         if self.api_key is None:
@@ -85,11 +85,11 @@ def purchase_services(
 
 
 async def balance_of(services: PurchaseServices, gateway: Gateway) -> Balance | None:
-    """Return the balance of the wallet or account that pays at `gateway`, or None when nobody can say."""
+    """Return the balance of the wallet or account that pays at `gateway`, or None when it is unknown."""
     if gateway.paid_by is Payer.PROXY:
         health = await clawrouter_health(services.client, gateway, full=True)
         known = None if health is None else health.balance
-        return None if known is None else Balance(known, "ClawRouter, of its own wallet")
+        return None if known is None else Balance(known, "ClawRouter, about its own wallet")
     if gateway.paid_by is Payer.CREDIT:
         try:
             headers = services.wallets.headers(gateway)

@@ -1,6 +1,6 @@
 """The order of a request: stored? open? price? limits? sign, send, wait, store.
 
-Magics, panel, scripts and the endpoint all go through `Studio.make`, which is given the services that it uses.
+Magics, panel, scripts and the endpoint all go through `Studio.make`, which receives its services from outside.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from blockrun_magic.threads import run_cpu, run_io
 __all__ = ["Options", "Studio"]
 
 _FAREWELL = 1.0
-"""Seconds that the end of a kernel waits for what is already paid."""
+"""Seconds that the end of a kernel waits for purchases that are already paid."""
 
 
 class Studio:
@@ -66,9 +66,9 @@ class Studio:
         self._purchaser = Purchaser(services, self.books.reconcile_prepaid)
         self._running = RunningPurchases()
         self.lessons: list[Lesson] = []
-        """Lessons that are open: their images answer before anything is bought."""
+        """Open lessons; their images are used before anything is bought."""
         self.delivered: dict[tuple[str, str, int], None] = {}
-        """Realm, digest and take of everything that was delivered, in order, whether bought now or before."""
+        """Realm, digest and take of every delivered result, in order, newly bought or stored."""
         self.lessons_found = False
         """Whether the lessons in the working folder were opened, or closed by the user."""
         services.ledger.guards.append(self._check_lessons)
@@ -99,11 +99,11 @@ class Studio:
         return self._services.wallets.wallet_for(gateway)
 
     def check_payer(self, gateway: Gateway) -> None:
-        """Raise WalletError when there is no key to pay with at `gateway`, or it stays locked; nothing is sent."""
+        """Raise WalletError when there is no key to pay with at `gateway`, or when it stays locked; sends nothing."""
         self._services.wallets.check(gateway)
 
     def catalog_at(self, gateway: Gateway) -> Catalog:
-        """Return the models at `gateway`: the snapshot, with what its live list last said."""
+        """Return the models at `gateway`: the snapshot, updated from its live list."""
         return self.catalogs.at(gateway)
 
     async def prewarm(self, gateway: Gateway) -> None:
@@ -118,7 +118,7 @@ class Studio:
     ) -> Quote:
         """Return what `request` costs at `gateway`, asked without signing anything, or estimated.
 
-        With `ahead`, what the gateway quoted within the hour is not asked again. Raises RequestError,
+        With `ahead`, quotes of the last hour are used again. Raises RequestError,
         TermsRefused or GatewayError.
         """
         options = options or Options()
@@ -145,7 +145,7 @@ class Studio:
         )
 
     def is_stored(self, request: ImageRequest, gateway: Gateway, options: Options) -> bool:
-        """Return whether the take of `request` that is meant was bought before, and so costs nothing."""
+        """Return whether the take of `request` to use is stored, and so costs nothing."""
         if not options.fresh and any(lesson.take_of(request.digest, options.take) for lesson in self.lessons):
             return True
         take = self._locks.resolve_take(gateway.realm, request.digest, take=options.take, fresh=options.fresh)
@@ -162,7 +162,7 @@ class Studio:
         """Return the images of `request`: stored ones at no cost, else bought at `gateway`.
 
         When the caller is cancelled before a signature has left, so is the purchase; afterwards it
-        goes on by itself to its end, so that nothing paid for is lost. Raises every error of ours.
+        continues in the background to its end, so that nothing paid for is lost. Raises BlockrunError.
         """
         options, progress = options or Options(), progress or Progress()
         if not self.lessons_found:
@@ -178,7 +178,7 @@ class Studio:
         return await self._run(key, request, gateway, options, progress)
 
     async def resume(self, purchase: Purchase, gateway: Gateway, progress: Progress | None = None) -> ImageResult:
-        """Return the images of a purchase that was left open, paid for with its own payment."""
+        """Return the images of an open purchase, continuing with its own payment."""
         progress = progress or Progress()
         request = await run_cpu(request_from_record, purchase.request, self.store)
         agreed = max((payment.amount for payment in await run_io(self.ledger.payments, purchase.id)), default=None)
@@ -186,15 +186,15 @@ class Studio:
         return await self._run(None, request, gateway, options, progress)
 
     async def reconcile(self, gateway: Gateway) -> int:
-        """Ask what became of every open payment in the gateway's realm; return how many were decided."""
+        """Ask the witness of every open payment in the gateway's realm; return how many were decided."""
         return await self.books.reconcile(gateway)
 
     async def balance(self, gateway: Gateway) -> Balance | None:
-        """Return the balance of the wallet or account that pays at `gateway`, or None when nobody can say."""
+        """Return the balance of the wallet or account that pays at `gateway`, or None when it is unknown."""
         return await balance_of(self._services, gateway)
 
     def prunable(self, *, older_than: float | None = None, larger_than: int | None = None) -> PrunePlan:
-        """Return what may be removed from the store: by age in seconds, by total size in bytes."""
+        """Return the files that may be removed from the store: by age in seconds, by total size in bytes."""
         return plan_pruning(
             self.ledger, self.store, self._services.clock(), older_than=older_than, larger_than=larger_than
         )
@@ -205,11 +205,11 @@ class Studio:
             file.path.unlink(missing_ok=True)
 
     async def wait_idle(self) -> None:
-        """Wait until what goes on by itself now, its cell stopped or not, has come home."""
+        """Wait until every running purchase has ended, including those of stopped cells."""
         await self._running.wait_idle()
 
     async def close(self) -> None:
-        """Let what is already paid for come home (briefly), then close connections and ledger."""
+        """Wait up to a second for purchases that are already paid, then close the client and the ledger."""
         await self._running.close(_FAREWELL)
         await self.client.aclose()
         self.ledger.close()
@@ -236,7 +236,7 @@ class Studio:
         return result
 
     def _reopened(self, purchase: Purchase, error: StoreError) -> Purchase:
-        """Return a purchase whose stored image cannot be used as an unfinished one; raises `error` if nothing paid."""
+        """Reopen and return a purchase whose stored image cannot be used; raises `error` if it was never paid for."""
         if all(payment.state is State.RELEASED for payment in self.ledger.payments(purchase.id)):
             raise error
         self.ledger.reopen(purchase.id)
@@ -267,12 +267,12 @@ class Studio:
             return await self._buy(request, gateway, purchase, options, progress)
 
     async def _check_spending(self, gateway: Gateway, options: Options) -> None:
-        """Raise an error of ours where nothing may be bought, or by nobody, before anything is written or sent."""
+        """Raise BlockrunError where buying is forbidden or no key can pay, before anything is written or sent."""
         await run_io(self.ledger.check_guards, gateway.realm)
         if options.cache_only:
             raise StoreError(
                 "This image is not stored, and only stored images may be used here.",
-                "Buy it where that is allowed, or switch the cache mode off.",
+                "Buy it where that is allowed, or turn off the cache-only mode.",
                 Money.nothing_sent(),
             )
         await run_cpu(self.check_payer, gateway)

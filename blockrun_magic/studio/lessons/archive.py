@@ -32,7 +32,7 @@ _CHUNK = 1024 * 1024
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _NAME = r"[^/\\:.\0][^/\\:\0]*"
 _ENTRY = re.compile(rf"{_NAME}\.ipynb|{_NAME}{re.escape(FOLDER)}/(?:{INDEX}|[0-9a-f]{{64}}\.(?:png|jpg|webp))")
-_AGAIN = "Get the lesson again from where it came."
+_AGAIN = "Get a new copy of the lesson."
 
 
 def pack_lesson(target: Path, notebook: Path, folder: Path) -> None:
@@ -56,8 +56,8 @@ def pack_lesson(target: Path, notebook: Path, folder: Path) -> None:
 def unpack_lesson(archive: Path) -> tuple[Path, list[str]]:
     """Unpack a lesson beside its ZIP file; return its folder, and notes about files that were there before.
 
-    Every entry is checked before any is put in place: size, name, hash, format, and the index that names them. An
-    existing file is never overwritten. Raises LessonError, and then nothing has been written.
+    Every entry is checked before any is moved into place: size, name, hash, format and index. An existing file is
+    never overwritten. Raises LessonError; then nothing has been written.
     """
     archive = archive.absolute()
     draft = archive.parent / f".{archive.name[:100]}.{secrets.token_hex(4)}"
@@ -91,7 +91,7 @@ def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def _names(packed: zipfile.ZipFile, archive: Path) -> list[str]:
-    """Return the names of the entries; raises LessonError for an archive that no export has made."""
+    """Return the names of the entries; raises LessonError for an archive that no export could have made."""
     entries = packed.infolist()
     names = [entry.filename for entry in entries]
     for entry in entries:
@@ -123,7 +123,7 @@ def _extract(packed: zipfile.ZipFile, names: list[str], draft: Path) -> None:
 
 
 def _copy(source: IO[bytes], target: IO[bytes], limit: int) -> int:
-    """Copy at most `limit` bytes and return their number; raises ValueError for more, whatever the archive says."""
+    """Copy at most `limit` bytes and return their number; raises ValueError for more, whatever the declared size."""
     count = 0
     while part := source.read(_CHUNK):
         count += len(part)
@@ -134,7 +134,7 @@ def _copy(source: IO[bytes], target: IO[bytes], limit: int) -> int:
 
 
 def _check_entry(name: str, place: Path) -> None:
-    """Raise ValueError unless an extracted file is what its name says: a notebook, an index or that very image."""
+    """Raise ValueError unless an extracted file matches its name: a notebook, an index, or the image with this hash."""
     data = place.read_bytes()
     if name.endswith(".ipynb"):
         notebook = read_json(data)
@@ -147,7 +147,7 @@ def _check_entry(name: str, place: Path) -> None:
             or media_type is None
             or suffix_of(media_type) != place.suffix
         ):
-            raise ValueError("an image is not the one that its name says")
+            raise ValueError("an image does not match the hash in its name")
         try:
             verify(data)
         except SourceError as error:
@@ -155,7 +155,7 @@ def _check_entry(name: str, place: Path) -> None:
 
 
 def _put_in_place(draft: Path, folder: Path, names: list[str]) -> list[str]:
-    """Move the files to `folder`, the index last; take all of them back if one cannot be moved."""
+    """Move the files to `folder`, the index last; undo all moves if one fails."""
     notes, moved = [], []
     try:
         for name in sorted(names, key=lambda name: name.endswith(INDEX)):

@@ -1,11 +1,11 @@
-"""Lessons: pictures and receipts in a folder beside a notebook, which answer its cells for nothing, offline.
+"""Lessons: images and receipts in a folder beside a notebook, which answer its cells offline and at no cost.
 
     fox.ipynb
     fox.pictures/
-    ├── lesson.json     what was asked, what it cost, which file answers it
-    └── 3f2a....png     the pictures, named by the SHA-256 of their bytes
+    ├── lesson.json     requests, receipts, and the file of each image
+    └── 3f2a....png     the images, named by the SHA-256 of their bytes
 
-There is neither a key nor a payment header in it: a receipt names the payer's transaction, which is public.
+The folder contains no key and no payment header. A receipt names the payer's transaction, which is public.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ __all__ = ["FOLDER", "INDEX", "MAX_IMAGE", "MAX_INDEX", "Lesson", "lessons_in", 
 
 _MAX_IMAGE = 256_000_000
 FOLDER = ".pictures"
-"""What the name of a lesson's folder ends with."""
+"""End of the name of a lesson's folder."""
 INDEX = "lesson.json"
 _FORMAT = 1
 _KINDS = ("image/png", "image/jpeg", "image/webp")
 MAX_INDEX = 50 * 1024 * 1024
 MAX_IMAGE = 64 * 1024 * 1024
 _MAX_SIDE = 100_000
-_CLOSE = "`%blockrun lesson close` continues without it; until then nothing is bought."
+_CLOSE = "To continue without the lesson, run `%blockrun lesson close`. Until then nothing is bought."
 _FILE = re.compile(r"[0-9a-f]{64}")
 _RECEIPT = {
     "amount": "amount",
@@ -79,12 +79,12 @@ class Lesson:
         pictures = [StoredImage(**image) for image in entry["pictures"]]
         images = [
             decode(
-                self._store.get(kept.file, kept.media_type),
+                self._store.get(stored.file, stored.media_type),
                 StoreError,
                 "The lesson's image",
                 "Unpack the lesson again.",
             )
-            for kept in pictures
+            for stored in pictures
         ]
         fields: dict[str, Any] = {field: entry["receipt"][key] for key, field in _RECEIPT.items()}
         receipt = Receipt(
@@ -96,7 +96,7 @@ class Lesson:
             cached=True,
             lesson=self.name,
         )
-        files = [self._store.path(kept.file, kept.media_type) for kept in pictures]
+        files = [self._store.path(stored.file, stored.media_type) for stored in pictures]
         return ImageResult(entry["request"], receipt, pictures, files, entry["seconds"], StoredImages(files, images))
 
 
@@ -129,7 +129,7 @@ def open_lesson(folder: Path) -> Lesson:
     folder = folder.absolute()
     path = folder / INDEX
     try:
-        content = read_json(read_bounded(path, MAX_INDEX))  # cut short, a longer one is no JSON
+        content = read_json(read_bounded(path, MAX_INDEX))  # a longer file is cut, and then is not valid JSON
         if content["format"] != _FORMAT:
             raise LessonError(f"{path} was written by a newer version.", f"Upgrade blockrun-magic. {_CLOSE}")
         answers = {}
@@ -184,9 +184,9 @@ def _is_number(value: object) -> bool:
 
 
 def write_lesson(folder: Path, results: Sequence[ImageResult], *, strict: bool) -> Lesson:
-    """Write `results` into `folder`, and return them as a lesson; raises LessonError when that cannot be done.
+    """Write `results` into `folder`, and return them as a lesson; raises LessonError.
 
-    What is in the folder already, and not among the results, stays.
+    Existing entries of the folder that are not among the results stay.
     """
     folder = folder.absolute()
     store = FlatStore(folder)
@@ -232,7 +232,7 @@ def _entry(result: ImageResult) -> dict[str, Any]:
 
 
 def answer_from(lessons: Sequence[Lesson], digest: str, take: int | None, *, fresh: bool) -> ImageResult | None:
-    """Return what one of `lessons` has for a request, or None; raises LessonError where only lessons may answer."""
+    """Return the answer of one of `lessons` to a request, or None; raises LessonError where only lessons may answer."""
     for lesson in () if fresh else lessons:
         found = lesson.take_of(digest, take)
         if found is not None:
@@ -242,11 +242,11 @@ def answer_from(lessons: Sequence[Lesson], digest: str, take: int | None, *, fre
 
 
 def check_strict(lessons: Sequence[Lesson]) -> None:
-    """Raise LessonError when one of `lessons` makes no images of its own."""
+    """Raise LessonError when one of `lessons` is strict."""
     strict = next((lesson for lesson in lessons if lesson.strict), None)
     if strict is not None:
         raise LessonError(
-            f"The lesson {strict.name} has no image for this cell, and makes no others.",
-            "Run the cell as it was handed out, or `%blockrun lesson close` to make images of your own.",
+            f"The lesson {strict.name} has no image for this cell, and no other images may be made.",
+            "Run the cell unchanged, or run `%blockrun lesson close` to make your own images.",
             Money.nothing_signed(),
         )

@@ -1,7 +1,7 @@
-"""Secrets in a notebook: what must not leave the machine with a lesson.
+"""Search for secrets in a notebook before it is exported as a lesson.
 
-Searched are the texts of the parsed notebook, for every key and passphrase that this user has, in every usual
-spelling, and for anything that looks like a key or a payment header.
+The texts of the parsed notebook are searched for every key and passphrase of this user, in every usual encoding,
+and for anything that looks like a key or a payment header.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ _HARMLESS = re.compile(r"(?:sha256[:=/-]\s*|transaction\W{1,20}|tx(?:_hash)?\W{1
 
 
 def secrets_of_user(environ: Mapping[str, str], home: Path, blockrun_home: Path) -> list[Secret]:
-    """Return every key, passphrase and API key of this user: those of all variables and of all key files."""
+    """Return every key, passphrase and API key of this user, from environment variables and key files."""
     values = (value.strip() for name, value in environ.items() if _NAMES.search(name))
-    found = [Secret(value) for value in values if not value.startswith(("/", "~", "http"))]
+    secrets = [Secret(value) for value in values if not value.startswith(("/", "~", "http"))]
     paths = [path for pattern in _KEY_FILES for path in _glob(blockrun_home, pattern)]
     paths += [path for pattern in _FOREIGN_FILES for path in _glob(home, pattern)]
     for path in dict.fromkeys(paths):
         with suppress(OSError):
             text = read_bounded(path, _MAX_KEY_FILE).decode("utf-8", "replace")
-            found += [Secret(word) for word in _KEY_WORD.findall(text)]
-            found += [Secret(_numbers(match[0])) for match in _BYTES.finditer(text)]
-    return [secret for secret in found if len(secret.reveal()) >= _MIN_SECRET]
+            secrets += [Secret(word) for word in _KEY_WORD.findall(text)]
+            secrets += [Secret(_numbers(match[0])) for match in _BYTES.finditer(text)]
+    return [secret for secret in secrets if len(secret.reveal()) >= _MIN_SECRET]
 
 
 def _glob(folder: Path, pattern: str) -> list[Path]:
@@ -63,7 +63,7 @@ def check_no_secrets(notebook: Path, secrets: Collection[Secret], allowed: Colle
     `allowed` are the 64 hex digits of the lesson's own transactions and digests.
     """
     try:
-        content = read_json(read_bounded(notebook, _MAX_NOTEBOOK))  # cut short, a longer one is no JSON
+        content = read_json(read_bounded(notebook, _MAX_NOTEBOOK))  # a longer file is cut, and then is not valid JSON
         cells = content["cells"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LessonError(f"{notebook} is not a notebook that can be read: {error}.", "Save it again.") from error
@@ -74,7 +74,7 @@ def check_no_secrets(notebook: Path, secrets: Collection[Secret], allowed: Colle
             if what is not None:
                 raise LessonError(
                     f"The notebook contains {what} in {place}.",
-                    "Remove it, save the notebook and export it again. Move the money of a key that others have seen.",
+                    "Remove it, save the notebook and export it again. If others have seen a key, move its funds.",
                 )
 
 
@@ -119,7 +119,7 @@ def _secret_in(text: str, secrets: Collection[Secret], allowed: Collection[str])
 
 
 def _raw_forms(secret: Secret) -> list[bytes]:
-    """Return the bytes of a secret: its text's, and its key's where the text is one."""
+    """Return the bytes of a secret: of its text, and of the key if the text encodes one."""
     value = secret.reveal()
     if isinstance(value, bytes):
         return [value]
@@ -133,7 +133,7 @@ def _raw_forms(secret: Secret) -> list[bytes]:
 
 
 def _spellings(secret: Secret) -> Iterator[str]:
-    """Yield how a secret may be written: as it is, in base64, in base58, as a number."""
+    """Yield the usual encodings of a secret: plain, base64, base58, as a number."""
     value = secret.reveal()
     if isinstance(value, str):
         yield value

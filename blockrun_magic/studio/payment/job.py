@@ -1,4 +1,4 @@
-"""A slow job that is paid for with a signature: polled with the same payment until it ends."""
+"""Slow jobs paid for with a signature, polled with the same payment until they end."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _PROOF_REFUSED = frozenset({401, 402, 403, 404})
 
 @dataclass(frozen=True, slots=True)
 class X402Job:
-    """Polls the job of one purchase; `authorize_again` signs for it anew, once a witness has released a payment."""
+    """Poller of one purchase's job; `authorize_again` signs a new payment once a witness has released the last one."""
 
     deal: PurchaseContext
     tracker: SettlementTracker
     sender: Sender
     authorize_again: Callable[[Payment, str], Awaitable[Payment]]
     prove_poll: Callable[[str, int], Awaitable[SecretHeaders]]
-    """Gives headers that prove a poll without a payment, where the gateway takes them: on Solana."""
+    """Returns headers that prove a poll without a payment, where the gateway accepts them: on Solana."""
 
     async def poll(self, payment: Payment, address: str) -> tuple[Payment, CompletedJob]:
-        """Return the answer of the finished job at `address`, and the payment that it came for."""
+        """Return the answer of the finished job at `address`, and the payment that bought it."""
         deal = self.deal
         payment = await run_io(self._begin, payment, address)
         started, wait = deal.clock(), 0.0
@@ -44,10 +44,10 @@ class X402Job:
             wait = deal.patience.next_poll(wait)
             payment = await self._valid_payment(payment, address)
             answer = await self.sender.send(payment, partial(self._ask, payment, address))
-            found = await self.sender.read(payment, answer)
-            if isinstance(found, CompletedJob):
-                return payment, found
-            deal.progress.stage = found.status.replace("_", " ")
+            job = await self.sender.read(payment, answer)
+            if isinstance(job, CompletedJob):
+                return payment, job
+            deal.progress.stage = job.status.replace("_", " ")
             wait = answer.retry_after or wait
         error = UpstreamFailed(
             f"The image is not ready after {deal.patience.job / 60:.0f} minutes.",
@@ -57,7 +57,7 @@ class X402Job:
         raise self.tracker.explain(payment, error, used=used)
 
     async def _ask(self, payment: Payment, address: str) -> Response:
-        """Return the answer to one poll: proved by a signature of the job where that works, else by the payment."""
+        """Poll once, proved by a signature of the job if possible, otherwise by the payment; return the response."""
         proof = await self.prove_poll(address, int(self.deal.clock()))
         if proof:
             answer = await self.deal.ask(address, proof)
@@ -80,8 +80,8 @@ class X402Job:
         """Return the payment to poll with.
 
         A job may outlive its authorization. Another one is signed only after a witness has said that the first one
-        was not cashed and cannot be any more; without a witness the first one is shown for as long as it takes. On
-        Solana the order was charged already, and no other payment is signed for its job (gateway protocol, section 9).
+        was not cashed and no longer can be; until then the first one is used. On Solana the order is already
+        charged, and no other payment is signed for its job (gateway protocol, section 9).
         """
         deal = self.deal
         payment = await run_io(deal.ledger.payment, payment.id)  # it may have been settled meanwhile

@@ -1,7 +1,7 @@
-"""One purchase on its way, and the steps that every payment method has.
+"""Context of one running purchase, and the interface of payment methods.
 
-`X402Method` signs an authorization here; `PrepaidMethod` sends a request that somebody else pays for. The studio knows
-neither: it asks for a price, has it authorized, submits it.
+`X402Method` signs an authorization here; `PrepaidMethod` sends a request that ClawRouter or an account pays
+for. The studio uses only the interface: ask for a price, authorize it, submit it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["PaymentMethod", "PurchaseContext", "money_of"]
 
 @dataclass(slots=True)
 class PurchaseContext:
-    """One purchase on its way, and the services it uses; the caller holds the purchase's lock."""
+    """One running purchase, and the services it uses; the caller holds the purchase's lock."""
 
     client: Client
     ledger: Ledger
@@ -43,12 +43,12 @@ class PurchaseContext:
     """Shared by all requests to the gateway."""
 
     def mark_unknown(self, payment: Payment, note: str, *, refused: bool = False) -> Payment:
-        """Record that nobody has said whether `payment` moved money, unless a witness has; return it."""
+        """Mark the outcome of `payment` as unknown, unless a witness has decided it; return the payment."""
         payment = self.ledger.payment(payment.id)
         return payment if payment.decided else self.ledger.mark_unknown(payment.id, note, refused=refused)
 
     async def post(self, headers: Mapping[str, str]) -> Response:
-        """Return the gateway's answer to the request, sent with `headers`: the one place where it is paid for."""
+        """Send the request with `headers`, the only place where it is paid for; return the response."""
         return await send(self.client, self.ledger, self.gateway, self.request, headers)
 
     async def ask(self, address: str, headers: Mapping[str, str]) -> Response:
@@ -56,7 +56,7 @@ class PurchaseContext:
         return await self.client.get(self.gateway, address, headers)
 
     def job_address(self, payment: Payment, job: PendingJob) -> str:
-        """Return the address of a job, once the ledger knows it too; raises InvalidResponse."""
+        """Record the address of a job in the ledger, and return it; raises InvalidResponse."""
         address = self.gateway.relative(poll_address(self.gateway, job.poll_url))
         if not self.ledger.payment(payment.id).decided:
             self.ledger.poll(payment.id, self.purchase.id, address)
@@ -64,7 +64,7 @@ class PurchaseContext:
 
 
 def money_of(payment: Payment, *, unused_until: float | None = None) -> Money:
-    """Return the fate of a payment, as the ledger has it.
+    """Return the fate of a payment, as recorded in the ledger.
 
     `unused_until`: a witness has just said that it was not cashed, and this is the Unix time until which it can be.
     """
@@ -93,7 +93,7 @@ class PaymentMethod(Protocol):
         """Return a payment of `offer`: reserved, out of `hold` if given, on record, and not yet sent."""
 
     async def submit(self, payment: Payment) -> tuple[Payment, CompletedJob]:
-        """Return the answer with the images, and the payment that they came for."""
+        """Submit `payment`; return the response with the images, and the payment that bought them."""
 
     async def confirm(self, payment: Payment) -> Payment:
-        """Return a payment whose images have come, after its witness was asked for some seconds at most."""
+        """Ask the witness of a delivered payment, for a few seconds at most; return the payment."""

@@ -1,7 +1,7 @@
-"""Paying through somebody else: ClawRouter's wallet, or the prepaid credit of an account.
+"""Prepaid payments: ClawRouter's wallet, or the credit of an account.
 
-Nothing is signed here, so that nothing can be shown twice: a request leaves at most once, whatever comes back. Unless
-it brings its images, its sum stays at risk until a witness or the user says what became of it.
+Nothing is signed here, so a retry could be charged twice: a request is sent at most once. If its images do not arrive,
+its amount stays at risk until a witness or the user says whether it was charged.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _COLLECT = "The job continues: run the cell again to collect the image."
 
 @dataclass(frozen=True, slots=True)
 class PrepaidMethod:
-    """Has a purchase paid for by somebody else; a `PaymentMethod`.
+    """The `PaymentMethod` of prepaid gateways.
 
     `headers` authorize a request (none at ClawRouter), `max_price` is what the user allows at most, and `look_up` asks
     the witness of a payment.
@@ -82,7 +82,7 @@ class PrepaidMethod:
             payment = await run_io(deal.ledger.mark_unknown, payment.id, "its kernel ended before an answer came")
         if payment is None or payment.state is not State.UNKNOWN or deal.purchase.poll_url is not None:
             return payment
-        deal.progress.stage = "asking what became of the last payment"
+        deal.progress.stage = "checking the last payment"
         payment = await self.look_up(payment)
         if payment.state is State.UNKNOWN:
             self._refuse_twice(payment)
@@ -132,14 +132,14 @@ class PrepaidMethod:
         return (health.wallet, network.id) if health and network else (None, None)
 
     async def submit(self, payment: Payment) -> tuple[Payment, CompletedJob]:
-        """Return the images' answer: to the request, sent once, or to a poll of the job that it became."""
+        """Return the response with the images: to the request, sent once, or to a poll of its job."""
         deal = self.deal
         deal.progress.price = payment.amount
         if deal.purchase.poll_url is not None:
             return await self._poll(payment, deal.purchase.poll_url)
         if payment.state is State.SETTLED:
             raise InvalidResponse(
-                "The image was paid for, and cannot be fetched any more.",
+                "The image was paid for, but its address no longer works.",
                 "Run the cell again to try its address once more, or buy another take with --fresh.",
                 money_of(payment),
             )
@@ -160,7 +160,7 @@ class PrepaidMethod:
         return payment
 
     async def _send_once(self, payment: Payment) -> Response:
-        """Return the answer to the request, which counts as sent from here on."""
+        """Send the request, which counts as sent from here on; return the response."""
         deal = self.deal
         await run_io(deal.ledger.submit, payment.id)
         deal.progress.sent = True
@@ -173,7 +173,7 @@ class PrepaidMethod:
             await run_io(self._unknown, payment, error.message, error)
 
     def _read(self, payment: Payment, answer: Response) -> tuple[Payment, CompletedJob | PendingJob]:
-        """Return what an answer brings, recorded. A refusal is a note: the request may have been charged."""
+        """Record and return the content of a response. A refusal is only noted: it may have been charged."""
         deal = self.deal
         if answer.status not in (200, ACCEPTED):
             fault = error_from_response(answer, deal.gateway)
@@ -190,13 +190,13 @@ class PrepaidMethod:
                 raise error.with_money(money_of(payment)) from None
             self._unknown(payment, error.message, error)
         if isinstance(found, CompletedJob):
-            # First: from the moment that it is paid, only the addresses can bring the image.
+            # First: once it is paid, the image can only be fetched from these addresses.
             deal.ledger.save_image_urls(deal.purchase.id, items_to_record(found.items))
             payment = self._settled(payment, answer)
         return payment, found
 
     def _settled(self, payment: Payment, answer: Response) -> Payment:
-        """Return a payment whose images have come: charged, at the stated price unless that is far above ours."""
+        """Mark a payment as charged, at the stated price unless that is far above ours; return it."""
         payment = self.deal.ledger.payment(payment.id)
         if payment.decided:
             return payment
@@ -204,12 +204,12 @@ class PrepaidMethod:
         stated = stated_price(body)
         note = None
         if stated is not None and not is_credible(stated, payment.amount):
-            stated, note = None, f"the answer names a higher price ({stated} micro-USDC), which is not believed"
+            stated, note = None, f"the answer names a higher price ({stated} micro-USDC), which is not credible"
         transaction = read_settlement(answer.headers, body).transaction
         return self.deal.ledger.settle(payment.id, transaction, note, witness=Witness.DELIVERY, charged=stated)
 
     async def _poll(self, payment: Payment, address: str) -> tuple[Payment, CompletedJob]:
-        """Return the images of the job at `address`: asking costs nothing, however often."""
+        """Return the images of the job at `address`: polling is free."""
         deal = self.deal
         if not payment.decided:
             payment = await run_io(deal.ledger.poll, payment.id, deal.purchase.id, address)
@@ -229,7 +229,7 @@ class PrepaidMethod:
         )
 
     async def _ask_patiently(self, payment: Payment, address: str) -> Response:
-        """Return an answer about the job; raises the fault that did not pass, with the fate of the money."""
+        """Poll the job and return the response; raises the last error, with the fate of the money."""
         deal, stage = self.deal, self.deal.progress.stage
         for attempt in range(deal.patience.attempts):
             try:
@@ -249,7 +249,7 @@ class PrepaidMethod:
     def _poll_fault(self, payment: Payment, answer: Response) -> GatewayError:
         if answer.status in GONE:
             self.deal.ledger.forget_job(self.deal.purchase.id)
-            self._unknown(payment, f"{self.deal.gateway.name} does not know the job any more")
+            self._unknown(payment, f"{self.deal.gateway.name} no longer knows the job")
         return error_from_response(answer, self.deal.gateway)
 
     def _unknown(self, payment: Payment, why: str, error: GatewayError | None = None) -> NoReturn:

@@ -36,7 +36,7 @@ _PAYMENT_REQUIRED = 402
 class Price:
     """What a request will cost, in micro-USDC: the gateway's `terms`, or an estimate where it quotes none.
 
-    `money` says what it is paid with: "Base", "prepaid credit of the account".
+    `money` names the means of payment: "Base", "prepaid credit of the account".
     """
 
     amount: int
@@ -45,14 +45,14 @@ class Price:
 
     @property
     def estimated(self) -> bool:
-        """Whether the amount is our list price and not the gateway's word."""
+        """Whether the amount is our list price instead of the gateway's quote."""
         return self.terms is None
 
 
 def list_price(gateway: Gateway, request: ImageRequest, catalog: Catalog, max_price: int | None) -> Price:
     """Return the list price of `request` where the gateway quotes none, else the most that it may cost.
 
-    Raises RequestError for a model without a list price, unless `max_price` says what to reserve.
+    Raises RequestError for a model without a list price, unless `max_price` is the amount to reserve.
     """
     price = catalog.list_price(request.price_key)
     if price is None:
@@ -60,7 +60,7 @@ def list_price(gateway: Gateway, request: ImageRequest, catalog: Catalog, max_pr
     if price is None:
         raise RequestError(
             f"{gateway.name} quotes no price, and {request.model} at {request.size} has no list price.",
-            "Say with --max-price what to reserve for it, or choose a model of `%blockrun models`.",
+            "Set the amount to reserve with --max-price, or choose a model from `%blockrun models`.",
         )
     return Price(price, gateway.money)
 
@@ -77,7 +77,7 @@ async def fetch_price(
 ) -> PaymentRequirements:
     """Return the gateway's price for `request` as validated terms, and cache it; nothing is signed to learn it.
 
-    `job` is the address of a slow job: if it asks for a payment, its price counts. With a `payer`, who is to sign the
+    `job` is the address of a slow job: if it asks for a payment, its price counts. If a `payer` will sign the
     terms, our clock has to agree with the gateway's. Raises TermsRefused for terms that we do not sign, ClockError,
     GatewayError for any other answer than a 402, UsageError for an address that may be a ClawRouter.
     """
@@ -103,9 +103,9 @@ async def fetch_price(
 
 
 def cached_price(ledger: Ledger, gateway: Gateway, request: ImageRequest, payer: str) -> PaymentRequirements | None:
-    """Return what the gateway asked for such a request within the hour, pinned; None where it has to be asked.
+    """Return the gateway's terms for such a request from the last hour, validated; None where it must be asked.
 
-    On Solana a signature is dated, and a second one in its place could be cashed beside it: there it is always asked.
+    On Solana the gateway is always asked: a second signature could be cashed in addition to the first.
     """
     kept = kept_quote(ledger, gateway.name, str(request.price_key))
     if kept is None:
@@ -118,10 +118,10 @@ def cached_price(ledger: Ledger, gateway: Gateway, request: ImageRequest, payer:
 
 
 async def _send_unpaid(client: Client, ledger: Ledger, gateway: Gateway, request: ImageRequest) -> Response:
-    """Return the answer to `request` without a payment, for which tiny images stand in for its own.
+    """Send `request` without a payment, its images replaced by tiny ones; return the response.
 
-    The price does not depend on them (gateway protocol, section 3), and megabytes need not travel twice. A gateway
-    that looks closer, and refuses them, is asked with the real ones.
+    The price does not depend on them (gateway protocol, section 3), and megabytes are sent only once. A gateway
+    that refuses the tiny images is asked with the real ones.
     """
     if request.images:
         answer = await send(client, ledger, gateway, _with_tiny_images(request))
@@ -137,7 +137,7 @@ def _with_tiny_images(request: ImageRequest) -> ImageRequest:
 
 @cache
 def placeholder_image(mode: str = "RGB") -> Upload:
-    """Return a white image of 64x64, which stands in for a real one where only a price is asked."""
+    """Return a white image of 64x64, sent instead of a real one to ask for a price."""
     from PIL import Image
 
     from blockrun_magic.images.conversion import to_upload

@@ -1,7 +1,7 @@
-"""The question before a price, whether an address quotes or would buy at once.
+"""Probe that decides whether a new gateway quotes prices or would buy at once.
 
-ClawRouter has no quotes: it pays for every request that it is sent. So an address that has not asked for a payment yet
-is first asked what cannot buy anything. When the answers do not prove that it quotes, it is not asked for a price.
+ClawRouter has no quotes: it pays for every request. So a new address first gets requests that cannot buy anything.
+Unless the answers prove that it quotes, it is not asked for a price.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MARKS = frozenset({"wallet", "paymentChain", "authMode", "solana", "status", "b
 
 
 async def check_quotes(client: Client, ledger: Ledger, gateway: Gateway) -> None:
-    """Raise UsageError unless `gateway` is known to quote, or proves it; nothing that could buy is sent."""
+    """Raise UsageError unless `gateway` is known to quote, or proves it; sends nothing that could buy."""
     if gateway.realm != Realm.REAL or _is_preset(gateway):
         return
     known = await run_io(ledger.setting, _name(gateway))
@@ -59,7 +59,7 @@ def refuse_seller(ledger: Ledger, gateway: Gateway) -> InvalidResponse:
     if not _is_preset(gateway):
         ledger.set_setting(_name(gateway), _BUYS)
     return InvalidResponse(
-        f"{gateway.name} answered without asking for a payment: it may have paid by itself.",
+        f"{gateway.name} answered without asking for a payment: it may have paid on its own.",
         "Choose another gateway with `%blockrun use`; a ClawRouter is `%blockrun use clawrouter`.",
         Money.nothing_signed(),
     )
@@ -92,7 +92,7 @@ def _name(gateway: Gateway) -> str:
 
 def _unclear(gateway: Gateway) -> UsageError:
     return UsageError(
-        f"{gateway.name} does not say whether it quotes prices or buys at once, as ClawRouter does.",
+        f"{gateway.name} does not show whether it quotes prices or buys at once like ClawRouter.",
         "For a ClawRouter set BLOCKRUN_PROXY_PORT to its port, then `%blockrun use clawrouter`; for an x402 gateway,"
         " make it answer GET on its image endpoint with 402.",
         Money.nothing_signed(),

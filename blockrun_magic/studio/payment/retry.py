@@ -1,4 +1,4 @@
-"""Retries: how long and how often, with backoff and jitter; and the gate that a gateway's rate limit closes."""
+"""Retries with backoff and jitter, and the gate for gateways that limit their rate."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class RetryPolicy:
     poll_every: float = 2.0
     poll_at_most_every: float = 5.0
     job: float = 900.0
-    """How long a cell waits for a slow job before it hands back; the job stays in the ledger."""
+    """Seconds that a cell waits for a slow job; afterwards the job stays in the ledger."""
 
     @property
     def in_progress(self) -> float:
-        """Seconds to ask again while a gateway may still be at work on a request of an earlier run."""
+        """Seconds to repeat a request of an earlier run while the gateway may still be working on it."""
         return min(60.0, 8 * self.longest_wait)
 
     def wait(self, attempt: int) -> float:
@@ -36,15 +36,15 @@ class RetryPolicy:
         return full * random.uniform(0.75, 1.25)  # noqa: S311  jitter keeps no secret
 
     def next_poll(self, last: float) -> float:
-        """Return the seconds until the poll after one that had waited `last`: a little longer each time."""
+        """Return the seconds until the next poll, a little longer than `last`."""
         return min(self.poll_at_most_every, max(last * 1.25, self.poll_every))
 
 
 class RateGate:
-    """Lets new requests through as fast as a gateway that limits its rate takes them; all requests to it share one.
+    """Gate that all requests to a gateway pass, and that follows the gateway's rate limit.
 
-    It stands open until the gateway answers 429. Then nothing new begins until the time that the gateway named, and in
-    each period after that no more requests begin than the gateway took in the one that ended with the refusal.
+    It is open until the gateway answers 429. Then no request starts before the time that the gateway named, and in
+    each later period no more requests start than the gateway accepted in the period before the refusal.
     """
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class RateGate:
         self._begun = 0
 
     async def enter(self) -> None:
-        """Wait until a request may begin, and count it."""
+        """Wait until a request may start, and count it."""
         while (wait := self._wait(_now())) > 0:  # noqa: ASYNC110  it may be closed again meanwhile
             await asyncio.sleep(wait)
         self._begun += 1
@@ -73,17 +73,17 @@ class RateGate:
         return 0.0 if self._begun < self._allowed else self._period_at + self._period - now
 
     def taken(self) -> None:
-        """Note that the gateway took a request."""
+        """Record that the gateway accepted a request."""
         now = _now()
         self._taken.append(now)
         if self._allowed is not None and now < self._opens_at:
-            self._allowed += 1  # it was under way when another one was refused
+            self._allowed += 1  # it was running when another one was refused
 
     def refused(self, seconds: float) -> None:
-        """Note that the gateway refused a request and wants none for `seconds`."""
+        """Record that the gateway refused a request and asks to wait for `seconds`."""
         now = self._refused_at = _now()
         if now < self._opens_at:
-            return  # several were under way: the first refusal counts
+            return  # of several running requests, the first refusal counts
         lately = [when for when in self._taken if when > now - seconds]
         self._allowed = max(1, len(lately))
         self._period = seconds + (now - lately[0] if lately else 0.0)

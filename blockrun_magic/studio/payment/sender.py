@@ -1,4 +1,4 @@
-"""Sending a payment: the same header with every attempt, claims recorded, answers read."""
+"""Sender of a payment: each attempt has the same header, and claims in responses are recorded."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ GONE = frozenset({404, 410})
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Sends the payment of one purchase. From its first attempt on it counts as sent, whatever comes back."""
+    """Sender of one purchase's payment, which counts as sent from the first attempt on."""
 
     deal: PurchaseContext
     tracker: SettlementTracker
 
     async def send(self, payment: Payment, ask: Callable[[], Awaitable[Response]]) -> Response:
-        """Return the first answer of `ask` that is not a passing fault; raises the fault that did not pass."""
+        """Return the first response of `ask` that is not a transient error; raises the last error."""
         deal = self.deal
         stage = deal.progress.stage
         for attempt in range(deal.patience.attempts):
@@ -49,7 +49,7 @@ class Sender:
                 await run_io(self.tracker.note_claim, payment, read_settlement(error.headers, None, payment.network))
                 fault: GatewayError = error
             except GatewayError as error:
-                # An answer beyond all bounds was not read to its end, but the header has left.
+                # A response that is too large was not read to its end, but the header was sent.
                 raise await self.tracker.explain_failure(payment, error) from error
             else:
                 await run_io(self.tracker.record_claim, payment, answer)
@@ -68,7 +68,7 @@ class Sender:
         raise await self.tracker.explain_failure(payment, fault) from fault
 
     async def read(self, payment: Payment, answer: Response) -> CompletedJob | PendingJob:
-        """Return what a final answer brings; raises its error, with the fate of the money."""
+        """Return the content of a final response; raises its error, with the fate of the money."""
         try:
             if answer.status not in (200, ACCEPTED):
                 raise error_from_response(answer, self.deal.gateway)
@@ -77,13 +77,13 @@ class Sender:
             refused = not isinstance(error, InvalidResponse) and not is_replay(answer)
             explained = await self.tracker.explain_failure(payment, error, refused=refused)
             if isinstance(error, JobFailed) or answer.status in GONE:
-                # Last: a payment that still polls and has no job could not go on.
+                # Last: a payment that polls without a job could not continue.
                 await run_io(self.deal.ledger.forget_job, self.deal.purchase.id)
             raise explained from error
 
 
 def header_of(payload: Payload | None) -> SecretHeaders:
-    """Return the header that carries `payload`; none where it was wiped."""
+    """Return the header that carries `payload`; empty where it was deleted."""
     if payload is None or payload.header_value is None:
         return SecretHeaders()
     return SecretHeaders({payload.header_name: payload.header_value})

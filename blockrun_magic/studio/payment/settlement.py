@@ -1,4 +1,4 @@
-"""The fate of a signed payment: claims of the gateway are recorded, and witnesses are asked."""
+"""Settlement of signed payments: claims of the gateway are recorded, and witnesses are asked."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BLOCK = 1.0
 
 @dataclass(frozen=True, slots=True)
 class SettlementTracker:
-    """The payments of one signed purchase, and what its errors say of them."""
+    """Tracker of one purchase's payments, which also adds their fate to errors."""
 
     deal: PurchaseContext
 
@@ -32,14 +32,14 @@ class SettlementTracker:
         self.note_claim(payment, read_settlement(answer.headers, answer.json(), payment.network))
 
     def note_claim(self, payment: Payment, settlement: Settlement) -> None:
-        """Record the transaction that the gateway names, unless it says itself that it failed."""
+        """Record the transaction that the gateway names, unless the gateway reports it as failed."""
         if settlement.transaction is not None and settlement.success is not False:
             self.deal.ledger.claim(payment.id, settlement.transaction)
 
     async def explain_failure(self, payment: Payment, error: GatewayError, *, refused: bool = False) -> BlockrunError:
-        """Return `error` with the fate of the money, which is on record then.
+        """Record the fate of the money, and return `error` with it.
 
-        `refused`: the gateway turned the payment or the request down. It may have cashed it all the same.
+        `refused`: the gateway refused the payment or the request. It may have cashed the payment anyway.
         """
         payment = await run_io(self.deal.mark_unknown, payment, error.message, refused=refused)
         payment, used = await self.look_up_quickly(payment)
@@ -50,12 +50,12 @@ class SettlementTracker:
         return self.explain(payment, PaymentOutcomeUnknown(error.message, hint), used=used)
 
     def explain(self, payment: Payment, error: BlockrunError, *, used: bool | None) -> BlockrunError:
-        """Return `error` with the fate of `payment`; `used` is what a witness has just said."""
+        """Return `error` with the fate of `payment`; `used` is the latest answer of a witness."""
         until = expires_at(payment) if used is False and self.deal.clock() < expires_at(payment) else None
         return error.with_money(money_of(payment, unused_until=until))
 
     async def look_up_quickly(self, payment: Payment) -> tuple[Payment, bool | None]:
-        """Return `payment` after its witness was asked, and whether it was cashed, if that is known within seconds."""
+        """Ask the witness of `payment` for a few seconds; return the payment, and whether it was cashed, if known."""
         deal, used = self.deal, None
         with suppress(TimeoutError):
             async with asyncio.timeout(_QUICK):
@@ -65,9 +65,9 @@ class SettlementTracker:
         return await run_io(deal.ledger.payment, payment.id), used
 
     async def confirm(self, payment: Payment) -> Payment:
-        """Return a payment after its witness was asked, again while a transaction of the gateway is not there yet.
+        """Ask the witness of a payment, again while the gateway's transaction is not on the chain; return the payment.
 
-        A ledger that fails now costs no image: the payment stays at risk until it is asked about again.
+        An error of the ledger here does not lose the image: the payment stays at risk until it is asked about again.
         """
         with suppress(TimeoutError, LedgerError):
             async with asyncio.timeout(_QUICK):

@@ -20,11 +20,11 @@ from blockrun_magic.threads import run_cpu
 __all__ = ["Signer", "check_clock", "is_clock_right", "signer_of"]
 
 _MAX_SKEW = 120.0
-"""Seconds by which our clock may differ from the gateway's: a signature is valid for a time that begins now."""
+"""Seconds by which our clock may differ from the gateway's: a signature is valid for a limited time from now."""
 
 
 class Signer(Protocol):
-    """Signs payments of one wallet."""
+    """Signer of one wallet's payments."""
 
     @property
     def address(self) -> str:
@@ -38,7 +38,7 @@ class Signer(Protocol):
         """Return `requirements` signed at the Unix time `now`, with a random nonce unless one is given."""
 
     async def prove_poll(self, address: str, now: int) -> SecretHeaders:
-        """Return headers that prove a poll of the job at `address` without a payment; none where there is no such."""
+        """Return headers that prove a poll of the job at `address` without a payment; empty except on Solana."""
 
 
 @dataclass(frozen=True, slots=True)

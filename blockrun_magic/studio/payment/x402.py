@@ -1,8 +1,8 @@
-"""Paying with our own signature: authorize, submit, wait; the ledger is always a step ahead.
+"""Payments signed by our wallet: authorize, submit, wait; the ledger records each step before it happens.
 
 The rules that protect the payer (gateway protocol, sections 3, 4 and 8) are here. Every retry carries the same
-authorization. Another payload of it is signed only for a price that was refused; another authorization only after a
-witness has released the first one.
+authorization. A second payload for it is signed only after its price was refused, and a new authorization only
+after a witness has released the first one.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ __all__ = ["X402Method"]
 
 _PAYMENT_REQUIRED = 402
 _PROGRESS_WINDOW = 600.0
-"""Seconds after a request was sent within which the gateway may still be at work on it."""
+"""Seconds that a gateway may still be working on a request after it was sent."""
 
 
 @dataclass(slots=True)
 class X402Method:
-    """Pays for a purchase with the wallet of `signer`; a `PaymentMethod`."""
+    """The `PaymentMethod` that pays with the wallet of `signer`."""
 
     deal: PurchaseContext
     signer: Callable[[], Signer]
     agree: Callable[[Price], None]
     """Raises BudgetError where a price is above what the user allowed."""
     turn: asyncio.Lock
-    """Held while a price like this one is asked."""
+    """Held while a price of this kind is requested."""
     tracker: SettlementTracker = field(init=False)
     sender: Sender = field(init=False)
     _ahead: PaymentRequirements | None = field(init=False, default=None)
-    """The terms that were signed without asking, while it is not known whether they still hold."""
+    """Cached terms that were signed without asking again, until the gateway accepts or refuses them."""
 
     def __post_init__(self) -> None:
         self.tracker = SettlementTracker(self.deal)
@@ -58,8 +58,8 @@ class X402Method:
     async def open_payment(self) -> Payment | None:
         """Return the payment to continue with, or None when a new one may be signed.
 
-        One that expired is asked about first. While no witness releases it, it is the one to continue with: it may
-        still fetch what it paid for.
+        The witness of an expired payment is asked first. Unless it releases the payment, the payment continues: it
+        may still fetch its images.
         """
         deal = self.deal
         payment = await run_io(deal.ledger.open_payment, deal.purchase.id)
@@ -69,20 +69,20 @@ class X402Method:
             payment = await run_io(deal.ledger.open_payment, deal.purchase.id)
         if payment is None or payment.state is State.SETTLED or deal.clock() < accepted_until(payment):
             return payment
-        deal.progress.stage = "asking what became of the last payment"
+        deal.progress.stage = "checking the last payment"
         payment = await resolve_expired(deal.client, deal.ledger, deal.gateway, payment, deal.clock)
         return None if payment.state is State.RELEASED else payment
 
     async def price(self) -> Price:
-        """Return what the gateway asks for this request, or for its slow job, as validated terms.
+        """Return the gateway's validated terms for this request, or for its slow job.
 
-        It is not asked again within the hour. Raises TermsRefused, ClockError or GatewayError.
+        Terms of the last hour are used again. Raises TermsRefused, ClockError or GatewayError.
         """
         deal = self.deal
         payer = await run_cpu(lambda: self.signer().address)
         if deal.purchase.poll_url is not None:
             return await self.ask_price(deal.purchase.poll_url)
-        async with self.turn:  # a purchase that waits for another's question has its answer
+        async with self.turn:  # another purchase may have asked meanwhile
             terms = await run_io(cached_price, deal.ledger, deal.gateway, deal.request, payer)
             if terms is None or not self._within_limits(terms):
                 return await self.ask_price(None)
@@ -118,7 +118,7 @@ class X402Method:
             raise
 
     async def submit(self, payment: Payment) -> tuple[Payment, CompletedJob]:
-        """Return the images' answer to `payment`, sent for the first time or once more."""
+        """Send `payment`, for the first time or again; return the response with the images."""
         deal = self.deal
         deal.progress.price = payment.amount
         job = X402Job(deal, self.tracker, self.sender, self._authorize_again, self._prove_poll)
@@ -142,14 +142,14 @@ class X402Method:
         return await job.poll(payment, address)
 
     async def confirm(self, payment: Payment) -> Payment:
-        """Return a payment whose images have come, after its witness was asked for some seconds at most."""
+        """Ask the witness of a delivered payment, for a few seconds at most; return the payment."""
         return await self.tracker.confirm(payment)
 
     async def _show(self, payment: Payment, payload: Payload | None) -> Response:
         return await self.sender.send(payment, partial(self.deal.post, header_of(payload)))
 
     async def _after_refusal(self, payment: Payment, answer: Response, *, resumed: bool) -> tuple[Payment, Response]:
-        """Return the payment and the last answer after a 402: cashed already, re-priced, or still in progress."""
+        """Return the payment and the last response after a 402: already cashed, repriced, or still in progress."""
         shown = payment.payload
         payment, _ = await self.tracker.look_up_quickly(payment)
         if payment.decided:
@@ -166,9 +166,9 @@ class X402Method:
         return payment, answer
 
     async def _ask_again(self, payment: Payment, answer: Response) -> Response:
-        """Return the answer to a payment that an earlier run sent, whose request the gateway may still be at work on.
+        """Repeat a payment of an earlier run, whose request the gateway may still be working on; return the response.
 
-        Each header is shown once more, then the newest with growing waits, a minute in all.
+        Each header is sent once more, then the newest with growing waits, for a minute in all.
         """
         deal = self.deal
         for payload in reversed(payment.payloads[:-1]):
@@ -177,15 +177,15 @@ class X402Method:
         waited, wait = 0.0, deal.patience.first_wait
         recent = deal.clock() - (payment.sent_at or 0.0) < _PROGRESS_WINDOW
         while recent and answer.status == _PAYMENT_REQUIRED and waited < deal.patience.in_progress:
-            await deal.progress.pause("The gateway may still be at work on this", wait, deal.progress.stage)
+            await deal.progress.pause("The gateway may still be working on this", wait, deal.progress.stage)
             waited, wait = waited + wait, wait * 2
             answer = await self._show(payment, payment.payload)
         return answer
 
     def _changed_requirements(self, payment: Payment, answer: Response) -> PaymentRequirements | None:
-        """Return what a refusal asks for where that is not what was signed; None where the payment was refused.
+        """Return the new terms of a refusal if they differ from the signed ones, or None if the payment was refused.
 
-        On Solana a payment has no nonce that a second one could share: there it stays refused.
+        On Solana two payments cannot share a nonce, so that a refused payment stays refused.
         """
         deal, ahead, self._ahead = self.deal, self._ahead, None
         signer, payload = self.signer(), payment.payload
@@ -197,12 +197,12 @@ class X402Method:
         except TermsRefused:
             return None
         same = terms.amount == payload.amount and (ahead is None or terms.accepted == ahead.accepted)
-        # A gateway that speaks another version of x402 by now has not even seen the payment.
+        # A gateway that has changed its version of x402 has not even read the payment.
         same = same and terms.header_name == payload.header_name
         return None if same or terms.network.id != payment.network else terms
 
     async def _sign_again(self, payment: Payment, terms: PaymentRequirements, answer: Response) -> Payment:
-        """Return `payment` with a payload for other terms and the same nonce, so that only one can be cashed."""
+        """Add a payload for new terms with the same nonce, so that only one can be cashed; return the payment."""
         deal, now = self.deal, self.deal.clock()
         await run_io(drop_quote, deal.ledger, deal.gateway.name, str(deal.request.price_key))
         deal.progress.stage = "signing the new price"
@@ -221,12 +221,12 @@ class X402Method:
         return payment
 
     async def _prove_poll(self, address: str, now: int) -> SecretHeaders:
-        if not self.deal.gateway.on_solana:  # elsewhere the wallet is not needed to collect a job
+        if not self.deal.gateway.on_solana:  # other networks do not need the wallet to collect a job
             return SecretHeaders()
         return await self.signer().prove_poll(address, now)
 
     async def _authorize_again(self, released: Payment, address: str) -> Payment:
-        """Return a new payment for the job at `address`, in place of one that a witness has released."""
+        """Sign a new payment for the job at `address`, replacing one that a witness has released; return it."""
         offer = await self.ask_price(address)
         if offer.amount > released.amount:
             raise TermsRefused("The price rose while the image was being made.", "Run the cell again to agree to it.")

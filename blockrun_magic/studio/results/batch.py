@@ -1,4 +1,4 @@
-"""Many results at once: a sequence of images, with what failed beside it."""
+"""Results of a batch: a sequence of ImageResult, and the failures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Failure", "ImageResults"]
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One request of a batch that brought no image: its place, what was asked, and why."""
+    """One failed request of a batch: its index, the request and the error."""
 
     index: int
     request: Mapping[str, Any]
@@ -41,7 +41,7 @@ class ImageResults(Sequence[ImageResult]):
         self._results = tuple(results)
         self.failures = tuple(failures)
         self.facets = tuple(facets)
-        """What varies in each request, by name; empty where that is to be read from the requests."""
+        """The varying values of each request, by name; if empty, they are derived from the requests."""
 
     @overload
     def __getitem__(self, index: int) -> ImageResult: ...
@@ -81,9 +81,9 @@ class ImageResults(Sequence[ImageResult]):
         return sum(result.cost_micros for result in self._results)
 
     def to_records(self) -> list[dict[str, Any]]:
-        """Return one plain dict a request: what was asked, what it cost (dollars), where it is, or why not.
+        """Return one plain dict per request: its fields, its cost in dollars, its file or its error.
 
-        Failures stand in their places, with `error` set and `file` None.
+        Failures are in their positions, with `error` set and `file` None.
         """
         records = [_record(result) for result in self._results]
         for failure in self.failures:
@@ -99,7 +99,7 @@ class ImageResults(Sequence[ImageResult]):
         return pd.DataFrame(self.to_records())
 
     def save(self, path: str | Path) -> list[Path]:
-        """Write every original into the folder `path`, numbered in order, and return where.
+        """Write every original into the folder `path`, numbered in order, and return the paths.
 
         A path with a suffix numbers the files beside it. Raises SourceError.
         """
@@ -129,7 +129,7 @@ class ImageResults(Sequence[ImageResult]):
         return self.mimebundle()
 
     def mimebundle(self, side: int = 768, form: str = "jpeg") -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the images for display: an HTML grid, numbered like the results, with the failures in their places.
+        """Return the images for display: an HTML grid, numbered like the results, with the failures in their positions.
 
         `form` is "jpeg" or "png"; an image has at most `side` pixels a side.
         """

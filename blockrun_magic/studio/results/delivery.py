@@ -1,7 +1,7 @@
-"""Delivery: from a paid answer to stored images, each of which stands for itself.
+"""Delivery: from a paid response to stored images, each one independent of the others.
 
-Good images are stored and returned. The bytes of a bad one are kept aside, the result says so, and the purchase stays
-collectable. Bytes that were paid for are returned even if neither the store nor the ledger can be written.
+Good images are stored and returned. The bytes of a bad image are set aside, a note says so, and the image can be
+requested again. Paid images are returned even if neither the store nor the ledger can be written.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _MAX_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class _Delivered:
-    """One image: where its file is, and a note if that is not the store."""
+    """One image: its file, and a note if that is outside the store."""
 
     stored: StoredImage
     image: Image.Image
@@ -50,7 +50,7 @@ class _Delivered:
 
 @dataclass(frozen=True, slots=True)
 class ImageDownload:
-    """Delivers the images of an answer, for one purchase and the payment that bought it."""
+    """Delivery of a response's images, for one purchase and the payment that bought it."""
 
     client: Client
     ledger: Ledger
@@ -59,14 +59,14 @@ class ImageDownload:
     purchase: Purchase
     payment: Payment
     confirm: Callable[[Payment], Awaitable[Payment]]
-    """Asks the witness of the payment for some seconds, and returns the payment as it is then."""
+    """Asks the witness of the payment for a few seconds, and returns the payment."""
     started: float = field(default_factory=time.monotonic)
-    """When the purchase began, on the monotonic clock."""
+    """Start of the purchase, on the monotonic clock."""
 
     async def deliver(self, items: Sequence[ImagePayload]) -> ImageResult:
-        """Return the images of `items` that are good, stored and recorded; raises the first error if none is.
+        """Store, record and return the good images of `items`; raises the first error if there are none.
 
-        Of more images than were requested, the first n are used.
+        If there are more images than requested, the first n are used.
         """
         wanted = items[: self.purchase.request["n"]]
         notes = _count_notes(self.purchase.request["n"], len(items))
@@ -99,7 +99,7 @@ class ImageDownload:
     def _record(
         self, payment: Payment, items: Sequence[ImagePayload], outcomes: Sequence[_Delivered | BlockrunError]
     ) -> list[str]:
-        """Record what came: the purchase is finished once every delivered image is in the store; return notes."""
+        """Record the delivery, and return notes; the purchase is finished once every image is in the store."""
         delivered = [outcome for outcome in outcomes if isinstance(outcome, _Delivered)]
         record = items_to_record(items, outcomes)
         try:
@@ -125,12 +125,12 @@ class ImageDownload:
             return error
 
     def _inline(self, item: ImagePayload) -> bytes | None:
-        """Return the bytes that came along; what is not base64 is kept aside as it came."""
+        """Return the embedded bytes; invalid base64 is set aside unchanged."""
         try:
             return item.data
         except InvalidResponse as error:
             if item.encoded is not None:
-                error.hint = f"{error.hint} What came is in {self._quarantine(bytes(item.encoded))}.".strip()
+                error.hint = f"{error.hint} The data is in {self._quarantine(bytes(item.encoded))}.".strip()
             raise
 
     def _store(self, index: int, data: bytes, revised_prompt: str | None) -> _Delivered:
@@ -144,7 +144,7 @@ class ImageDownload:
         if not self.purchase.private:
             record = receipt_record(self.purchase, self.payment, index, revised_prompt)
             attach(image, record)
-            with suppress(StoreError):  # an image that takes no receipt is stored without one
+            with suppress(StoreError):  # an image that cannot hold a receipt is stored without one
                 data = embed(data, media_type, record)
         note = ""
         try:
@@ -171,7 +171,7 @@ def _count_notes(wanted: int, count: int) -> list[str]:
 
 
 def receipt_record(purchase: Purchase, payment: Payment, index: int, revised_prompt: str | None) -> dict[str, Any]:
-    """Return what is written inside an image: how it was made and how it was paid for."""
+    """Return the metadata of an image: its request and its receipt."""
     request = purchase.request
     record = {
         "prompt": request["prompt"],
@@ -199,7 +199,7 @@ def receipt_record(purchase: Purchase, payment: Payment, index: int, revised_pro
 def items_to_record(
     items: Sequence[ImagePayload], outcomes: Sequence[_Delivered | BlockrunError] = ()
 ) -> list[dict[str, Any]]:
-    """Return where the images of an answer are, for the ledger: nothing if there is nothing to fetch.
+    """Return the files and addresses of a response's images for the ledger, or an empty list if there are none.
 
     With `outcomes`, an image that is missing is marked, and one that is not in the store has the path of its file.
     """
@@ -216,7 +216,7 @@ def items_to_record(
 
 
 def has_missing_images(purchase: Purchase) -> bool:
-    """Return whether a finished purchase lacks an image that can be asked for again."""
+    """Return whether a finished purchase lacks an image that can be requested again."""
     return any(entry.get("missing") for entry in purchase.answer or ())
 
 

@@ -20,12 +20,12 @@ __all__ = ["MAX_CELLS", "GridCell", "axes_of", "grid_html", "varying"]
 
 MAX_CELLS = 100
 _MAX_BYTES = 44_000
-"""Of one image; base64 makes 59 KB of it."""
+"""Bytes of one image; 59 KB in base64."""
 _SIDES = ((2, 512), (4, 448), (9, 352), (25, 256), (MAX_CELLS, 176))
 """The longest side of an image by the number of images."""
 _MAX_SHOWN = 320
 _SQUARE = 4
-"""So many are shown two by two."""
+"""Number of images that are shown two by two."""
 _TEXT = "font-size:0.85em;line-height:1.35;text-align:left;overflow-wrap:anywhere"
 _QUIET = f"{_TEXT};opacity:0.75"
 _FAILED = "border:1px solid #8a8a8a;border-radius:4px;padding:8px;box-sizing:border-box"
@@ -34,9 +34,9 @@ _LABEL = "text-align:left;vertical-align:top;padding:4px 10px 4px 0;font-size:0.
 
 @dataclass(frozen=True, slots=True)
 class GridCell:
-    """One place of the grid: its images and caption, or the reason why there is none.
+    """One cell of the grid: its images and caption, or the reason why there is no image.
 
-    `number` is the index of the result, "" for one that failed; `facets` is what differs from the others.
+    `number` is the index of the result, "" for one that failed; `facets` holds the values that differ between cells.
     """
 
     images: Sequence[Image.Image]
@@ -54,7 +54,7 @@ def varying(facets: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def axes_of(facets: Sequence[Mapping[str, str]]) -> tuple[str, str] | None:
-    """Return the two names that make rows and columns, where exactly two vary and every combination is there once."""
+    """Return the names for rows and columns if exactly two vary and every combination occurs once."""
     names = varying(facets)
     if len(names) != 2:
         return None
@@ -125,7 +125,7 @@ def _image(image: Image.Image, alt: str, side: int, form: str) -> str:
 
 
 def _small(image: Image.Image, side: int, form: str) -> tuple[bytes, int, int]:
-    """Return a preview that fits the budget of one image: smaller where it must be."""
+    """Return a preview that fits the budget of one image: reduced if necessary."""
     from blockrun_magic.images.preview import preview_bytes
 
     while True:

@@ -1,6 +1,6 @@
 """Images of results as sequences that open a stored image when it is used, so that many results fit into memory.
 
-An image stays the same object as long as somebody holds it; the latest ones are also held here.
+An image stays the same object while it is referenced; the latest ones are also cached here.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 __all__ = ["ChainedImages", "StoredImages"]
 
 _MAX_HELD = 24_000_000
-"""Bytes of the images that are held although nobody else holds them."""
+"""Maximum bytes of cached images."""
 _tokens = itertools.count()
 _lock = threading.Lock()
 _held: OrderedDict[tuple[int, int], Image.Image] = OrderedDict()
 
 
 class StoredImages(Sequence["Image.Image"]):
-    """The images of `files`, opened when they are used; `opened` are those that are in memory already.
+    """The images of `files`, opened on use; `opened` are those that are already in memory.
 
     Raises StoreError on use where a file is gone or damaged.
     """
@@ -75,7 +75,7 @@ class StoredImages(Sequence["Image.Image"]):
         return decode(data, StoreError, f"The stored image {path}", "Run its cell with --fresh to buy another take.")
 
     def _keep(self, place: int, image: Image.Image) -> None:
-        """Hold `image`, and let go of those that were used longest ago."""
+        """Cache `image`, and drop the least recently used ones."""
         self._alive[place] = image
         with _lock:
             _held[self._token, place] = image

@@ -1,4 +1,4 @@
-"""A request as the ledger keeps it, and back: any kernel can go on with what another began."""
+"""Requests as records of the ledger and back, so that any kernel can continue the purchase of another."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["request_from_record", "request_to_record"]
 
 
 def request_to_record(request: ImageRequest, store: Store) -> dict[str, Any]:
-    """Return `request` as JSON values, its images kept in `store`; raises StoreError."""
+    """Return `request` as JSON values, its images put into `store`; raises StoreError."""
     uploads = [*request.images, *([request.mask] if request.mask else [])]
     files = [{"file": store.put(upload.data, upload.media_type), "media_type": upload.media_type} for upload in uploads]
     return {**request.to_record(), "uploads": files}

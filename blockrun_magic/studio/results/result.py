@@ -1,4 +1,4 @@
-"""What a cell gives back: the images, what they cost, and the receipt that proves it."""
+"""Results of cells: images, their cost and their receipt."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _WRITABLE = frozenset({"", ".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".t
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """What a request would cost, in micro-USDC; nothing was signed to learn it."""
+    """The price of a request, in micro-USDC, obtained without signing anything."""
 
     total: int
     list_price: int | None
@@ -41,7 +41,7 @@ class Quote:
     realm: Realm
     gateway: str
     cached: bool = False
-    """Whether the image is kept already, so that the cell would cost nothing."""
+    """Whether the image is already stored, so that the cell would cost nothing."""
     estimated: bool = False
     """Whether `total` is our list price, because the gateway quotes none."""
 
@@ -51,10 +51,10 @@ class Quote:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """How one request was paid: what was charged when, and where it can be looked up.
+    """How one request was paid: amount, time, and transaction.
 
     `amount` is in micro-USDC and is what the purchase cost when it was made, or our list price where it is
-    `estimated`; `transaction` is None while no answer has named one. `purchased_at` is in Unix seconds.
+    `estimated`; `transaction` is None until a response names one. `purchased_at` is in Unix seconds.
     """
 
     amount: int
@@ -71,7 +71,7 @@ class Receipt:
     cached: bool = False
     estimated: bool = False
     lesson: str | None = None
-    """The lesson that the image comes from: then somebody else has paid for it."""
+    """The lesson that the image comes from, whose author paid for it."""
 
 
 @dataclass(frozen=True, repr=False, slots=True)
@@ -86,10 +86,10 @@ class ImageResult:
     receipt: Receipt
     stored: Sequence[StoredImage]
     files: Sequence[Path]
-    """Where each original is kept."""
+    """The file of each original."""
     seconds: float
     images: Sequence[Image.Image]
-    """Every image as a PIL image, yours to change: the stored original stays as it is."""
+    """Every image as a PIL image; changing it does not change the stored original."""
     notes: Sequence[str] = ()
     """What you should know: an image that is missing, or one that could not be stored."""
 
@@ -114,7 +114,7 @@ class ImageResult:
         return str(self.request["prompt"])
 
     def save(self, path: str | Path) -> list[Path]:
-        """Write the original files and return where: `path`, or numbered beside it when several.
+        """Write the original files to `path`, numbered if there are several; return the paths.
 
         A folder takes files named by time; a suffix that differs from the original's converts. An existing file is
         never changed: a different image is written beside it, as `name-2.png`. Raises SourceError when a file cannot
@@ -139,7 +139,7 @@ class ImageResult:
         except (OSError, ValueError) as error:
             raise SourceError(
                 f"{destination} cannot be written: {error}.",
-                "The image is stored all the same; choose another path for --save or .save().",
+                "The image is in the store. Choose another path for --save or .save().",
             ) from error
 
     def _encoded(self, index: int, stored: StoredImage, suffix: str) -> bytes:
@@ -157,7 +157,7 @@ class ImageResult:
         return buffer.getvalue()
 
     def __repr__(self) -> str:
-        sizes = ", ".join(f"{kept.width}x{kept.height}" for kept in self.stored)
+        sizes = ", ".join(f"{image.width}x{image.height}" for image in self.stored)
         return f"<ImageResult {self.request['model']} {sizes} {format_usd(self.cost_micros)}>"
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -182,7 +182,7 @@ class ImageResult:
 
 
 def check_save_path(path: str | Path) -> None:
-    """Raise SourceError unless an image can be written to `path`; asked before anything is paid."""
+    """Raise SourceError unless an image can be written to `path`; called before anything is paid."""
     try:
         _check_target(Path(path).expanduser())
     except (OSError, ValueError, RuntimeError) as error:
@@ -191,7 +191,7 @@ def check_save_path(path: str | Path) -> None:
 
 def _check_target(target: Path) -> None:
     if "\0" in str(target):
-        raise SourceError("The file name has a NUL character in it.", "Choose another path for --save.")
+        raise SourceError("The file name contains a NUL character.", "Choose another path for --save.")
     if len(os.fsencode(target.name)) > _MAX_NAME:
         raise SourceError("The file name is too long.", f"Use at most {_MAX_NAME} bytes.")
     if not target.is_dir() and target.suffix.lower() not in _WRITABLE:
@@ -199,11 +199,11 @@ def _check_target(target: Path) -> None:
     folder = target if target.is_dir() else target.parent
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise SourceError(f"{existing} is not a folder that can be written to.", "Choose another path for --save.")
+        raise SourceError(f"{existing} is not a writable folder.", "Choose another path for --save.")
 
 
 def _write_beside(path: Path, data: bytes) -> Path:
-    """Write `data` to `path`, or beside it where another file has that name; return where it is."""
+    """Write `data` to `path`, or beside it if another file has that name; return the path."""
     for number in range(1, _MAX_COPIES):
         place = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
         try:

@@ -22,14 +22,14 @@ __all__ = ["Shelf", "result_of"]
 
 
 class Shelf:
-    """The ledger's receipts and the store's files, put together."""
+    """Finished purchases, loaded from the ledger's receipts and the store's files."""
 
     def __init__(self, ledger: Ledger, store: Store) -> None:
         self._ledger = ledger
         self._store = store
 
     def is_complete(self, purchase: Purchase) -> bool:
-        """Return whether a finished purchase has all its files; their contents are not read."""
+        """Return whether a finished purchase has all its files; does not read them."""
         images = self._ledger.images(purchase.id)
         return bool(images) and all(self._store.has(image.file, image.media_type) for image in images)
 
