@@ -268,14 +268,14 @@ def test_the_catalog_has_every_image_model(payer: Payer) -> None:
 
 
 def test_a_witness_tells_what_was_cashed(payer: Payer) -> None:
-    """The lookup of an authorization says used or not, and the transaction."""
+    """The lookup of an authorization says used or not, the transaction, and the micro-USDC that moved."""
     place = f"{payer.url}/practice/authorization/{payer.account.address}/0x{nonce(7).hex()}"
     before = payer.http.get(place).json()
     answer = payer.pay(BODY, payer.sign(payer.ask(BODY), nonce(7)))
     after = payer.http.get(place).json()
 
     assert {"used": False, "transaction": None} == before
-    assert {"used": True, "transaction": answer.headers["X-Payment-Receipt"]} == after
+    assert {"used": True, "transaction": answer.headers["X-Payment-Receipt"], "value": 15_750} == after
 
 
 def test_the_books_survive_a_restart(tmp_path: Path) -> None:
