@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import uvicorn
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["LOOPBACK_HOSTS", "BodyLimit", "listening_socket", "serve_until"]
+__all__ = ["LOOPBACK_HOSTS", "BodyLimit", "BodyTooLarge", "listening_socket", "serve_until"]
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost")
 """The names under which a server on loopback is reached; any other `Host` is a web page's own name for it."""
@@ -42,7 +42,8 @@ def listening_socket(port: int, host: str = "127.0.0.1") -> socket.socket:
 class BodyLimit:
     """ASGI middleware that answers with `too_large` when a request's body is longer than `max_bytes`.
 
-    The bytes are counted as they arrive, whatever the headers say.
+    The bytes are counted as they arrive, whatever the headers say. An application that turns exceptions into responses
+    itself has to do so for BodyTooLarge.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int, too_large: ASGIApp) -> None:
@@ -66,7 +67,7 @@ class BodyLimit:
             message = await receive()
             received += len(message.get("body", b""))
             if received > self._max_bytes:
-                raise _BodyTooLargeError
+                raise BodyTooLarge
             return message
 
         async def noted(message: Message) -> None:
@@ -76,12 +77,12 @@ class BodyLimit:
 
         try:
             await self.app(scope, bounded, noted)
-        except _BodyTooLargeError:
+        except BodyTooLarge:
             if not started:
                 await self._too_large(scope, receive, send)
 
 
-class _BodyTooLargeError(Exception):
+class BodyTooLarge(Exception):
     """More bytes arrived than a body may have."""
 
 

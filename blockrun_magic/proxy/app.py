@@ -21,7 +21,7 @@ from blockrun_magic.proxy.requests import build_request, read_choices, read_fiel
 from blockrun_magic.proxy.responses import image_file, images_response, model_list
 from blockrun_magic.proxy.sources import read_sources
 from blockrun_magic.proxy.takes import FreshTakes
-from blockrun_magic.serving import BodyLimit
+from blockrun_magic.serving import BodyLimit, BodyTooLarge
 from blockrun_magic.studio import Options
 from blockrun_magic.threads import run_cpu, run_io
 
@@ -40,6 +40,7 @@ __all__ = ["Access", "build_app"]
 
 _MAX_BODY = 100_000_000
 _LOG = logging.getLogger(__name__)
+_TOO_LARGE = BadRequest("The body is larger than 100 MB.", status=413, code="body_too_large")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,10 @@ async def _bad_request(_: Request, error: Exception) -> Response:
     return error.response()
 
 
+async def _too_large(_: Request, __: Exception) -> Response:
+    return _TOO_LARGE.response()
+
+
 async def _failure(_: Request, error: Exception) -> Response:
     assert isinstance(error, BlockrunError)  # noqa: S101  registered for it
     return failure_response(error)
@@ -171,10 +176,10 @@ def build_app(studio: Studio, gateway: Gateway, access: Access) -> ASGIApp:
             404: _not_found,
             405: _wrong_method,
             BadRequest: _bad_request,
+            BodyTooLarge: _too_large,
             BlockrunError: _failure,
             Exception: _internal,
         },
     )
-    too_large = BadRequest("The body is larger than 100 MB.", status=413, code="body_too_large").response()
-    guarded = Guard(BodyLimit(app, _MAX_BODY, too_large), access.hosts, access.key)
+    guarded = Guard(BodyLimit(app, _MAX_BODY, _TOO_LARGE.response()), access.hosts, access.key)
     return AccessLog(guarded, access.log)

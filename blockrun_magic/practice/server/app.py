@@ -17,7 +17,7 @@ from blockrun_magic.practice.server.challenge import price_of
 from blockrun_magic.practice.server.handlers import Options, PaidEndpoints
 from blockrun_magic.practice.server.hook import DropConnection, Exchange
 from blockrun_magic.practice.server.images import ImageCache
-from blockrun_magic.serving import LOOPBACK_HOSTS, BodyLimit
+from blockrun_magic.serving import LOOPBACK_HOSTS, BodyLimit, BodyTooLarge
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -30,6 +30,7 @@ __all__ = ["build_app"]
 
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 _MAX_BODY = 96_000_000
+_TOO_LARGE = JSONResponse({"error": "Payload too large", "details": "Send at most 96 MB."}, 413)
 
 
 class _ConnectionMiddleware:
@@ -49,6 +50,10 @@ class _AbortResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  ASGI's signature
         scope["connection"].abort()
+
+
+async def _too_large(_request: Request, _error: Exception) -> Response:
+    return _TOO_LARGE
 
 
 async def _hang_up(_request: Request, _dropped: Exception) -> Response:
@@ -162,7 +167,8 @@ def build_app(state: Database, catalog: Catalog, options: Options | None = None)
     # DNS rebinding: a web page must not reach the server under a host name of its own.
     own_hosts = Middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK_HOSTS])
     gateway = Starlette(
-        routes=[Mount("/api", routes=paths)], middleware=[own_hosts], exception_handlers={DropConnection: _hang_up}
+        routes=[Mount("/api", routes=paths)],
+        middleware=[own_hosts],
+        exception_handlers={DropConnection: _hang_up, BodyTooLarge: _too_large},
     )
-    too_large = JSONResponse({"error": "Payload too large", "details": "Send at most 96 MB."}, 413)
-    return _ConnectionMiddleware(BodyLimit(gateway, _MAX_BODY, too_large))
+    return _ConnectionMiddleware(BodyLimit(gateway, _MAX_BODY, _TOO_LARGE))
