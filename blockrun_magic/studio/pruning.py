@@ -34,11 +34,11 @@ def plan_pruning(
     chosen = [file for file in known if older_than is not None and now - file.written_at > older_than]
     if larger_than is not None:
         left = sum(file.size for file in files) - sum(file.size for file in chosen)
-        going = {file.path for file in chosen}
+        going = {file.digest for file in chosen}
         for file in known:
             if left <= larger_than:
                 break
-            if file.path not in going:
+            if file.digest not in going:
                 chosen.append(file)
                 left -= file.size
     paid = {purchase: amount for file in chosen for purchase, amount in receipts[file.digest].items()}

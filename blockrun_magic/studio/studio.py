@@ -6,6 +6,8 @@ Magics, panel, scripts and the endpoint all go through `Studio.make`, which rece
 from __future__ import annotations
 
 import asyncio
+import os
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -202,7 +204,8 @@ class Studio:
     def prune(self, plan: PrunePlan) -> None:
         """Remove the files of `plan`; their receipts stay in the ledger."""
         for file in plan.files:
-            file.path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                os.unlink(file.path)  # noqa: PTH108  for 100,000 files, pathlib takes a second more
 
     async def wait_idle(self) -> None:
         """Wait until every running purchase has ended, including those of stopped cells."""

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from blockrun_magic.errors import WalletError, WalletLocked, WalletMissing
 from blockrun_magic.payments.secrets import Secret, SecretHolder, with_secrets
-from blockrun_magic.payments.signing_library import load_account, load_encode_typed_data
+from blockrun_magic.payments.signing_library import address_of, load_account, load_encode_typed_data
 from blockrun_magic.payments.wallets.key_files import read_keyfile
 from blockrun_magic.payments.wallets.keystore import Keystore, read_keystore, unusable
 from blockrun_magic.payments.wallets.passphrase import VARIABLE, from_environment, from_keyring
@@ -74,8 +74,7 @@ class Wallet(SecretHolder):
     def address(self) -> str:
         """The EIP-55 address, computed once."""
         if self._address is None:
-            account = load_account()
-            self._address = self._with_key(lambda key: str(account.from_key(key).address))
+            self._address = self._with_key(address_of)
         return self._address
 
     @property
