@@ -10,8 +10,9 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Protocol
 
 from blockrun_magic.errors import BlockrunError, GatewayError, Money, PaymentOutcomeUnknown, StoreError
 from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
@@ -27,6 +28,7 @@ from blockrun_magic.studio.payment.prepaid import PrepaidMethod
 from blockrun_magic.studio.payment.pricing import Price
 from blockrun_magic.studio.payment.retry import RateGate
 from blockrun_magic.studio.payment.signers import signer_of
+from blockrun_magic.studio.payment.unasked import AnsweredUnasked
 from blockrun_magic.studio.payment.x402 import X402Method
 from blockrun_magic.studio.progress import Progress
 from blockrun_magic.studio.results.delivery import ImageDownload, items_from_record
@@ -35,6 +37,21 @@ from blockrun_magic.studio.services import PurchaseServices
 from blockrun_magic.threads import run_io
 
 __all__ = ["Purchaser"]
+
+
+class _Confirms(Protocol):
+    """The part of a payment method that delivery needs."""
+
+    async def confirm(self, payment: Payment) -> Payment:
+        """Return a payment whose images have come, after its witness was asked for some seconds at most."""
+
+
+class _Booked:
+    """A payment that was booked after the fact, which no witness knows."""
+
+    async def confirm(self, payment: Payment) -> Payment:
+        """Return it as it is."""
+        return payment
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +103,10 @@ class Purchaser:
             await gate.enter()
             payment = await method.open_payment()
             if payment is None:
-                payment = await self._authorized(method, deal, options)
+                try:
+                    payment = await self._authorized(method, deal, options)
+                except AnsweredUnasked as error:
+                    return await self._deliver_unasked(deal, error, started)
             elif payment.state is State.SETTLED:
                 items = await run_io(items_from_record, purchase.answer)
                 if items is not None:
@@ -102,6 +122,17 @@ class Purchaser:
             payment, completed = await method.submit(payment)
         progress.stage = "fetching the image"
         return await self._deliver(method, purchase, payment, gateway, list(completed.items), started)
+
+    async def _deliver_unasked(self, deal: PurchaseContext, error: AnsweredUnasked, started: float) -> ImageResult:
+        """Return the images of an answer that nobody asked to pay for; raises `error` where they are not these.
+
+        An edit was asked about with tiny images in the place of its own.
+        """
+        items = [] if deal.request.images else await run_io(lambda: error.items)
+        if error.payment is None or not items:
+            raise error
+        result = await self._deliver(_Booked(), deal.purchase, error.payment, deal.gateway, items, started)
+        return replace(result, notes=(f"{error.message} {error.money}", *result.notes))
 
     def _method(self, deal: PurchaseContext, options: Options) -> PaymentMethod:
         gateway, wallets = deal.gateway, self.services.wallets
@@ -140,7 +171,7 @@ class Purchaser:
 
     async def _deliver(
         self,
-        method: PaymentMethod,
+        method: _Confirms,
         purchase: Purchase,
         payment: Payment,
         gateway: Gateway,

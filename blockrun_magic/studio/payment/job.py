@@ -15,6 +15,7 @@ from blockrun_magic.payments.secrets import SecretHeaders
 from blockrun_magic.studio.payment.method import PurchaseContext
 from blockrun_magic.studio.payment.sender import Sender, header_of
 from blockrun_magic.studio.payment.settlement import SettlementTracker
+from blockrun_magic.studio.payment.unasked import AnsweredUnasked
 from blockrun_magic.studio.reconciliation import accepted_until, resolve_expired
 from blockrun_magic.threads import run_io
 
@@ -92,6 +93,8 @@ class X402Job:
             return payment
         try:
             fresh = await self.authorize_again(payment, address)
+        except AnsweredUnasked:
+            raise  # its money is another payment's
         except BlockrunError as error:
             raise self.tracker.explain(payment, error, used=None) from None
         await run_io(deal.ledger.submit, fresh.id)

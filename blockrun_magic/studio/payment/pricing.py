@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 
-from blockrun_magic.errors import RequestError, TermsRefused
-from blockrun_magic.gateway.catalog.catalog import Catalog
+from blockrun_magic.errors import InvalidResponse, Money, RequestError, TermsRefused
+from blockrun_magic.gateway.catalog.catalog import SNAPSHOT, Catalog
 from blockrun_magic.gateway.chain.status import chain_time
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import Gateway
@@ -19,8 +19,9 @@ from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.price_cache import keep_quote, kept_quote
 from blockrun_magic.payments.x402.networks import SolanaNetwork
 from blockrun_magic.payments.x402.protocol import PaymentRequirements, read_challenge, select_requirements
-from blockrun_magic.studio.payment.probe import check_quotes, refuse_seller, remember_quotes
+from blockrun_magic.studio.payment.probe import check_quotes, may_buy, remember_quotes, remember_seller
 from blockrun_magic.studio.payment.signers import check_clock, is_clock_right
+from blockrun_magic.studio.payment.unasked import AnsweredUnasked
 from blockrun_magic.threads import run_io
 
 __all__ = ["Price", "cached_price", "fetch_price", "list_price", "placeholder_image"]
@@ -98,8 +99,23 @@ async def fetch_price(
             await run_io(keep_quote, ledger, gateway.name, str(request.price_key), terms)
         return terms
     if answer.status in (200, _ACCEPTED):
-        raise await run_io(refuse_seller, ledger, gateway)
+        raise await run_io(_answered_unasked, ledger, gateway, request, answer)
     raise error_from_response(answer, gateway)
+
+
+def _answered_unasked(ledger: Ledger, gateway: Gateway, request: ImageRequest, answer: Response) -> InvalidResponse:
+    """Return the error for an unpaid request that was answered; an address that may have bought is not asked again."""
+    message = f"{gateway.name} answered without asking for a payment"
+    if not may_buy(gateway):
+        hint = "This is the gateway's fault; try again later or use another gateway."
+        return InvalidResponse(f"{message}.", hint, Money.nothing_signed())
+    remember_seller(ledger, gateway)
+    return AnsweredUnasked(
+        f"{message}: it may have paid on its own.",
+        "Choose another gateway with `%blockrun use`; a ClawRouter is `%blockrun use clawrouter`.",
+        Money.unknown(SNAPSHOT.list_price(request.price_key) or 0, estimated=True),
+        answer,
+    )
 
 
 def cached_price(ledger: Ledger, gateway: Gateway, request: ImageRequest, payer: str) -> PaymentRequirements | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from blockrun_magic.errors import GatewayError, GatewayUnreachable, InvalidResponse, Money, UsageError
+from blockrun_magic.errors import GatewayError, GatewayUnreachable, Money, UsageError
 from blockrun_magic.gateway.bodies import Response
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import PRESETS, Gateway
@@ -18,7 +18,7 @@ from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.realm import Realm
 from blockrun_magic.threads import run_io
 
-__all__ = ["check_quotes", "refuse_seller", "remember_quotes"]
+__all__ = ["check_quotes", "may_buy", "remember_quotes", "remember_seller"]
 
 _SECONDS = 5.0
 _QUOTES, _BUYS = "quotes", "buys"
@@ -30,7 +30,7 @@ _MARKS = frozenset({"wallet", "paymentChain", "authMode", "solana", "status", "b
 
 async def check_quotes(client: Client, ledger: Ledger, gateway: Gateway) -> None:
     """Raise UsageError unless `gateway` is known to quote, or proves it; sends nothing that could buy."""
-    if gateway.realm != Realm.REAL or _is_preset(gateway):
+    if not may_buy(gateway):
         return
     known = await run_io(ledger.setting, _name(gateway))
     if known == _QUOTES:
@@ -48,21 +48,20 @@ async def check_quotes(client: Client, ledger: Ledger, gateway: Gateway) -> None
         raise _unclear(gateway)
 
 
+def may_buy(gateway: Gateway) -> bool:
+    """Return whether something at the address of `gateway` may spend real money that is not signed for here."""
+    return gateway.realm == Realm.REAL and not _is_preset(gateway)
+
+
 def remember_quotes(ledger: Ledger, gateway: Gateway) -> None:
     """Record that `gateway` has asked for a payment, as ClawRouter never does."""
-    if gateway.realm == Realm.REAL and not _is_preset(gateway) and ledger.setting(_name(gateway)) != _QUOTES:
+    if may_buy(gateway) and ledger.setting(_name(gateway)) != _QUOTES:
         ledger.set_setting(_name(gateway), _QUOTES)
 
 
-def refuse_seller(ledger: Ledger, gateway: Gateway) -> InvalidResponse:
-    """Return the error for a gateway that answered a request without asking for a payment; it is not asked again."""
-    if not _is_preset(gateway):
-        ledger.set_setting(_name(gateway), _BUYS)
-    return InvalidResponse(
-        f"{gateway.name} answered without asking for a payment: it may have paid on its own.",
-        "Choose another gateway with `%blockrun use`; a ClawRouter is `%blockrun use clawrouter`.",
-        Money.nothing_signed(),
-    )
+def remember_seller(ledger: Ledger, gateway: Gateway) -> None:
+    """Record that `gateway` answered a request without asking for a payment; it is not asked again."""
+    ledger.set_setting(_name(gateway), _BUYS)
 
 
 async def _get(client: Client, gateway: Gateway, path: str) -> Response | None:

@@ -26,6 +26,8 @@ from blockrun_magic.studio.payment.pricing import Price, cached_price, fetch_pri
 from blockrun_magic.studio.payment.sender import Sender, header_of
 from blockrun_magic.studio.payment.settlement import SettlementTracker
 from blockrun_magic.studio.payment.signers import Signer, check_clock
+from blockrun_magic.studio.payment.unasked import AnsweredUnasked
+from blockrun_magic.studio.payment.unpaid import book, refuse_twice
 from blockrun_magic.studio.reconciliation import accepted_until, resolve_expired
 from blockrun_magic.threads import run_cpu, run_io
 
@@ -67,6 +69,8 @@ class X402Method:
             # Its kernel is gone (we hold the lock), and the header never left the ledger.
             await run_io(deal.ledger.release, payment.id, "never sent")
             payment = await run_io(deal.ledger.open_payment, deal.purchase.id)
+        if payment is not None and payment.prepaid and payment.state is not State.SETTLED:
+            refuse_twice(payment)
         if payment is None or payment.state is State.SETTLED or deal.clock() < accepted_until(payment):
             return payment
         deal.progress.stage = "checking the last payment"
@@ -101,7 +105,12 @@ class X402Method:
         deal = self.deal
         deal.progress.stage = "asking the price"
         payer = await run_cpu(lambda: self.signer().address)
-        terms = await fetch_price(deal.client, deal.ledger, deal.gateway, deal.request, payer, job, clock=deal.clock)
+        try:
+            terms = await fetch_price(
+                deal.client, deal.ledger, deal.gateway, deal.request, payer, job, clock=deal.clock
+            )
+        except AnsweredUnasked as error:
+            raise await run_io(book, deal, error) from None
         return _price_of(terms)
 
     async def authorize(self, offer: Price, hold: int | None = None) -> Payment:
@@ -120,6 +129,8 @@ class X402Method:
     async def submit(self, payment: Payment) -> tuple[Payment, CompletedJob]:
         """Send `payment`, for the first time or again; return the response with the images."""
         deal = self.deal
+        if payment.prepaid:
+            refuse_twice(payment)
         deal.progress.price = payment.amount
         job = X402Job(deal, self.tracker, self.sender, self._authorize_again, self._prove_poll)
         if deal.purchase.poll_url is not None:

@@ -1,0 +1,40 @@
+"""The ledger's side of an unpaid request that was answered: its list price counts, until the user resolves it."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from blockrun_magic.errors import BlockrunError, PaymentOutcomeUnknown
+from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
+from blockrun_magic.payments.ledger.records import Payment
+from blockrun_magic.studio.payment.method import PurchaseContext, money_of
+from blockrun_magic.studio.payment.unasked import AnsweredUnasked
+
+__all__ = ["book", "refuse_twice"]
+
+
+def book(deal: PurchaseContext, error: AnsweredUnasked) -> AnsweredUnasked:
+    """Return `error`, once the ledger counts the list price as a payment that may have been made elsewhere.
+
+    Where a limit forbids that, the limit's error is raised, and the money is unknown all the same.
+    """
+    amount = SNAPSHOT.list_price(deal.request.price_key) or deal.ledger.caps().image
+    try:
+        payment = deal.ledger.reserve(deal.purchase, amount, prepaid=True)
+    except BlockrunError as refused:
+        raise refused.with_money(error.money) if error.money else refused from error
+    deal.ledger.submit(payment.id)
+    deal.progress.sent = True
+    error.payment = deal.ledger.mark_unknown(payment.id, "may have been charged by a proxy")
+    error.money = money_of(error.payment)
+    return error
+
+
+def refuse_twice(payment: Payment) -> NoReturn:
+    """Raise PaymentOutcomeUnknown for a payment that may have been made elsewhere: its request is not sent again."""
+    raise PaymentOutcomeUnknown(
+        f"{payment.gateway} answered this request without asking for a payment: it may have paid on its own.",
+        "Buy another take with --fresh at another gateway, or record the outcome with"
+        f" `%blockrun resolve {payment.purchase_id} --charged` or `--not-charged`.",
+        money_of(payment),
+    )

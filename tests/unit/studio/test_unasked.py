@@ -1,0 +1,83 @@
+"""An unpaid request that is answered: its image is delivered, its price counts, and the address is not asked again."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from blockrun_magic.errors import BlockrunError, Fate, PaymentOutcomeUnknown
+from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
+from blockrun_magic.gateway.request import ImageRequest
+from blockrun_magic.payments.ledger.states import State
+from blockrun_magic.payments.x402.networks import BASE
+from blockrun_magic.studio import ImageResult
+from fakes.gateway import Merchant, picture_for, say, studio_over
+
+CAT = ImageRequest("generate", "a cat", "google/nano-banana")
+DOG = ImageRequest("generate", "a dog", "google/nano-banana")
+IMAGE = {"data": [{"b64_json": base64.b64encode(picture_for("x")).decode()}]}
+LISTED = SNAPSHOT.list_price(CAT.price_key)
+
+
+@pytest.fixture
+def merchant() -> Iterator[Merchant]:
+    """Return an address that takes real money, and answers what nobody has paid for."""
+    with Merchant(time.time, {"challenge": say(200, IMAGE)}, network=BASE) as merchant:
+        yield merchant
+
+
+def make(folder: Path, merchant: Merchant, request: ImageRequest = CAT) -> ImageResult:
+    """Return the result of `request` in a new studio."""
+
+    async def run() -> ImageResult:
+        async with studio_over(folder) as studio:
+            return await studio.make(request, merchant.gateway)
+
+    return asyncio.run(run())
+
+
+def booked(folder: Path) -> list[tuple[State, int | None, bool]]:
+    """Return the payments of the ledger that count."""
+
+    async def run() -> list[tuple[State, int | None, bool]]:
+        async with studio_over(folder) as studio:
+            return [(p.state, p.amount, p.prepaid) for p in studio.ledger.open_payments()]
+
+    return asyncio.run(run())
+
+
+def test_the_image_is_delivered_and_its_price_counts(tmp_path: Path, merchant: Merchant) -> None:
+    """Nothing was signed; what a proxy may have paid is bounded by the list price, and is not asked for again."""
+    first = make(tmp_path, merchant)
+    asked = merchant.requests
+    again = make(tmp_path, merchant)
+
+    assert 1 == len(first.images)
+    assert first.notes
+    assert again.receipt.cached
+    assert [(State.UNKNOWN, LISTED, True)] == booked(tmp_path)
+    with pytest.raises(BlockrunError):
+        make(tmp_path, merchant, DOG)
+    assert asked == merchant.requests
+    assert [] == merchant.shown
+
+
+@pytest.mark.parametrize("answer", [say(200, {"data": []}), say(202, {"id": "1", "poll_url": "/v1/jobs/1"})])
+def test_an_answer_without_an_image_counts_as_well(tmp_path: Path, merchant: Merchant, answer: object) -> None:
+    """The error says that the money is unknown, and the same cell is not sent again."""
+    merchant.acts["challenge"] = answer  # type: ignore[assignment]
+    with pytest.raises(BlockrunError) as first:
+        make(tmp_path, merchant)
+    asked = merchant.requests
+    with pytest.raises(PaymentOutcomeUnknown):
+        make(tmp_path, merchant)
+
+    assert first.value.money is not None
+    assert (Fate.UNKNOWN, LISTED) == (first.value.money.fate, first.value.money.amount)
+    assert asked == merchant.requests
+    assert [(State.UNKNOWN, LISTED, True)] == booked(tmp_path)
