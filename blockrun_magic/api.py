@@ -1,7 +1,7 @@
 """The Python API: `generate` and `edit`, their `async` twins, and `list_payments`.
 
 In a notebook with the extension, calls use the studio, gateway, lessons and modes of its cells. In a script they use
-the gateway that is remembered, else Base; beside a lesson, practice. Limits, ledger and store are the same everywhere.
+the remembered gateway, otherwise Base; beside a lesson, practice. Limits, ledger and store are the same everywhere.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ __all__ = ["aedit", "agenerate", "edit", "generate", "list_payments"]
 
 T = TypeVar("T")
 _Work = Callable[[Studio, Gateway, bool], Awaitable[ImageResult]]
-"""What one call does with a studio and a gateway; the flag says that only stored images may be used."""
+"""Work of one call, given a studio, a gateway, and whether only stored images may be used."""
 
 
 async def agenerate(
@@ -58,11 +58,12 @@ async def agenerate(
     gateway: str | None = None,
     studio: Studio | None = None,
 ) -> ImageResult:
-    """Return images made from `prompt`: stored ones at no cost, others bought.
+    """Return images for `prompt`: stored ones at no cost, otherwise newly bought.
 
     `model` is an id or a shorthand, `size` "WIDTHxHEIGHT" in pixels, `max_price` dollars for the whole request
-    ("0.10"). `gateway` is "base", "testnet", "solana", "clawrouter", "account", "practice" or a URL; by default it is
-    the notebook's, else the remembered one, else Base. `studio` is one of yours, for many calls on one event loop.
+    ("0.10"). `gateway` is "base", "testnet", "solana", "clawrouter", "account", "practice" or a URL; the default is
+    the notebook's gateway, then the remembered one, then Base. `studio` is your own studio, for many calls on one
+    event loop.
     Raises BlockrunError.
     """
 
@@ -87,11 +88,11 @@ async def aedit(
     gateway: str | None = None,
     studio: Studio | None = None,
 ) -> ImageResult:
-    """Return `image` edited as `prompt` says; a list of images is fused; only white in `mask` changes.
+    """Return `image` edited as `prompt` describes; a list of images is fused; only white areas of `mask` change.
 
     An image is a PIL image, an array, a path, bytes, a file, a URL, a data URI, a figure or a result; a mask is one of
-    the same shape. With `shrink`, an image of more than 16.8 megapixels is made smaller, and `notes` of the result say
-    so. The other parameters are those of `agenerate`. Raises BlockrunError.
+    the same shape. With `shrink`, an image of more than 16.8 megapixels is reduced, which `notes` of the result
+    mention. The other parameters are those of `agenerate`. Raises BlockrunError.
     """
 
     async def work(where: Studio, at: Gateway, cache_only: bool) -> ImageResult:
@@ -117,7 +118,7 @@ def generate(
     fresh: bool = False,
     gateway: str | None = None,
 ) -> ImageResult:
-    """Return images made from `prompt`: stored ones at no cost, others bought.
+    """Return images for `prompt`: stored ones at no cost, otherwise newly bought.
 
     The parameters are those of `agenerate`. Raises BlockrunError, and RuntimeError where an event loop runs outside
     of a notebook with the extension: await `agenerate` there.
@@ -149,7 +150,7 @@ def edit(
     fresh: bool = False,
     gateway: str | None = None,
 ) -> ImageResult:
-    """Return `image` edited as `prompt` says: a stored image at no cost, else bought.
+    """Return `image` edited as `prompt` describes: stored ones at no cost, otherwise newly bought.
 
     The parameters are those of `aedit`. Raises BlockrunError, and RuntimeError where an event loop runs outside of a
     notebook with the extension: await `aedit` there.
@@ -183,9 +184,9 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def _call(work: _Work, gateway: str | None, studio: Studio | None) -> ImageResult:
-    """Return what `work` does in the studio of the notebook, in `studio`, or in one that is opened for it.
+    """Run `work` in the studio of the notebook, in `studio`, or in a new one; return its result.
 
-    Every exception that is not ours becomes two lines here.
+    Unexpected exceptions become a BlockrunError here.
     """
     notebook = current_notebook()
     try:
@@ -210,7 +211,7 @@ async def _as_coroutine(work: Awaitable[T]) -> T:
 
 @asynccontextmanager
 async def _place(gateway: str | None, studio: Studio | None) -> AsyncIterator[tuple[Studio, Gateway]]:
-    """Yield the studio and the gateway of one call, and close what was opened for it."""
+    """Yield the studio and the gateway of one call, and close those that were opened for it."""
     ours = studio or open_studio()
     try:
         name = gateway or os.environ.get("BLOCKRUN_API_URL") or ""
@@ -275,8 +276,8 @@ def _options(max_price: str | None, fresh: bool, cache_only: bool) -> Options:
 def list_payments(when: str = "all", money: str | None = None) -> reports.PaymentList:
     """Return the payments of all kernels, of "today" (UTC) or "all", as records, a DataFrame or CSV.
 
-    `money` is "real", "testnet" or "practice"; they are never added up. By default it is that of the notebook's
-    gateway, else "real". Raises ValueError for another value, and LedgerError.
+    `money` is "real", "testnet" or "practice"; they are never added up. The default is that of the
+    notebook's gateway, otherwise "real". Raises ValueError for another value, and LedgerError.
     """
     if when not in ("today", "all") or money not in (None, *Realm):
         raise ValueError('list_payments takes "today" or "all", and "real", "testnet" or "practice"')

@@ -15,7 +15,7 @@ BlockrunError
 ├── LedgerError                 the ledger cannot be read or written
 ├── StoreError                  a stored image that is damaged, or missing where nothing may be bought
 ├── LessonError                 a lesson that cannot be read or written, or that has no such image
-├── PaymentOutcomeUnknown       a payment has left, and nobody has said yet whether it moved money
+├── PaymentOutcomeUnknown       a payment was sent, and its outcome is unknown
 └── GatewayError                the gateway answered with an error, or not at all
     ├── GatewayUnreachable      no connection, or a broken one
     ├── RequestRejected         400, 404, 413, 422: the gateway does not accept this request
@@ -124,7 +124,7 @@ class Money:
 
     @classmethod
     def unknown(cls, amount: int, *, estimated: bool = False) -> Self:
-        """Return the fate of a sent payment of which no witness has said anything yet."""
+        """Return the fate of a sent payment whose outcome is unknown."""
         return cls(Fate.UNKNOWN, amount, None, None, estimated)
 
     def __str__(self) -> str:
@@ -208,7 +208,7 @@ class WalletError(BlockrunError):
 
 
 class WalletMissing(WalletError):
-    """No key was found."""
+    """There is no key to pay with."""
 
 
 class WalletLocked(WalletError):
@@ -240,7 +240,7 @@ class StoreError(BlockrunError):
 
 
 class PaymentOutcomeUnknown(BlockrunError):
-    """A payment has left this machine, and nobody has said yet whether it moved money."""
+    """A payment was sent, and its outcome is unknown."""
 
 
 class GatewayError(BlockrunError):

@@ -91,7 +91,7 @@ async def serve_until(app: ASGIApp, listener: socket.socket, stop: threading.Eve
 
     Afterwards open connections are closed and what still runs is cancelled.
     """
-    # Imported here, so that whoever starts a thread for this does not wait for it.
+    # Imported here, so that the caller that starts a thread does not wait for it.
     import uvicorn
 
     config = uvicorn.Config(

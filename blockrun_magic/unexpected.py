@@ -1,6 +1,6 @@
 """Exceptions that are not ours, as two lines: magics, commands, callbacks, background jobs and the API go through here.
 
-With BLOCKRUN_TRACEBACKS=1 they keep their tracebacks, for whoever looks for a bug.
+With BLOCKRUN_TRACEBACKS=1 they keep their tracebacks, for debugging.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What is said to BlockRun: requests, the catalog, gateways and the HTTP client."""
+"""Gateways: requests, the catalog of models, and the HTTP client."""

@@ -1,6 +1,6 @@
-"""What a person asks for, as a value: frozen, with canonical JSON and a hash that names it.
+"""Image requests: immutable values with canonical JSON and a hash.
 
-Two requests with the same hash are the same purchase: that is how a notebook is paid for once.
+Two requests with the same hash are the same purchase, so that a notebook is paid for only once.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ ENDPOINTS: dict[Operation, str] = {
 class Upload:
     """An image to send: encoded bytes (PNG, JPEG or WebP), their media type and a digest.
 
-    The digest names its algorithm. Files are hashed as they are ("sha256:..."); what was in
-    memory only is hashed by its pixels ("pixels-sha256:..."), so that the same image is the same
-    request whatever encoder wrote it.
+    The digest names its algorithm. Files are hashed byte by byte ("sha256:..."). Images
+    in memory are hashed by their pixels ("pixels-sha256:..."), so that the same image is the same
+    request with every encoder.
     """
 
     data: bytes
     media_type: str
     digest: str
     note: str = field(default="", compare=False)
-    """What was changed for the upload and the user should know, in a sentence."""
+    """A sentence for the user about a change that was made for the upload, or an empty string."""
 
     @classmethod
     def from_file_bytes(cls, data: bytes, media_type: str) -> Upload:
@@ -53,7 +53,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class PriceKey:
-    """All that the price of a request depends on (gateway protocol, section 3)."""
+    """The fields that the price of a request depends on (gateway protocol, section 3)."""
 
     endpoint: str
     model: str
@@ -70,7 +70,7 @@ class ImageRequest:
     """One request to make or edit images.
 
     `model` is a full id ("google/nano-banana"), `size` is "WIDTHxHEIGHT" in pixels, `n` counts
-    images. `images` and `mask` belong to edits; in the mask white marks what may change.
+    images. `images` and `mask` belong to edits; white areas of the mask may change.
     """
 
     operation: Operation
@@ -89,7 +89,7 @@ class ImageRequest:
 
     @property
     def price_key(self) -> PriceKey:
-        """What decides the price of this request."""
+        """The fields that decide the price of this request."""
         return PriceKey(self.endpoint, self.model, self.size, self.quality, self.n)
 
     def to_record(self) -> dict[str, Any]:
@@ -106,7 +106,7 @@ class ImageRequest:
         }
 
     def canonical_json(self) -> str:
-        """Return the one JSON text of this request: sorted keys, no spaces, UTF-8 as it is."""
+        """Return the canonical JSON of this request: sorted keys, no spaces, unescaped UTF-8."""
         return json.dumps(self.to_record(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
     @property
@@ -116,19 +116,19 @@ class ImageRequest:
         return f"sha256:{hashlib.sha256(text).hexdigest()}"
 
     def fields(self) -> dict[str, Any]:
-        """Return all but the images, as the gateway names it (gateway protocol, section 2)."""
+        """Return all fields but the images, with the gateway's names (gateway protocol, section 2)."""
         fields: dict[str, Any] = {"model": self.model, "prompt": self.prompt, "size": self.size, "n": self.n}
         if self.quality is not None:
             fields["quality"] = self.quality
         return fields
 
     def files(self) -> list[tuple[str, Upload]]:
-        """Return the images with the names that their form fields have (gateway protocol, section 8)."""
+        """Return the images with the names of their form fields (gateway protocol, section 8)."""
         files = [("image[]", image) for image in self.images]
         return files if self.mask is None else [*files, ("mask", self.mask)]
 
     def body(self) -> dict[str, Any]:
-        """Return the JSON body the gateway takes (gateway protocol, section 2)."""
+        """Return the JSON body of the request (gateway protocol, section 2)."""
         body = self.fields()
         if self.images:
             uris = [image.data_uri for image in self.images]

@@ -1,4 +1,4 @@
-"""What a gateway's answer means, without a network: images, a job, or an error of ours.
+"""Interpretation of a gateway's response: images, a job, or an error.
 
 Shapes and statuses are those of the gateway protocol, sections 2, 4 and 5. Text from a server is
 cut short and freed of control characters before anybody reads it.
@@ -46,7 +46,7 @@ TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, 522, 524})
 _MAX_URL = 2048
 _MAX_DETAILS = 5
 _MAX_IMAGES = 16
-"""Images of a response where nobody says how many were asked for."""
+"""Maximum images of a response if the number of requested images is unknown."""
 _REFUSING = frozenset({400, 401, 402, 403, 404, 405, 413, 415, 422, 429})
 """Statuses of a gateway that did not take the request, or not the payment."""
 _NEVER_SIGNED = "payment creation aborted"
@@ -73,7 +73,7 @@ def read_answer(answer: Response, n: int = _MAX_IMAGES) -> CompletedJob | Pendin
     """Return what a 200 or 202 to a request for `n` images brings; raises JobFailed or InvalidResponse.
 
     At most `n` images are taken. An image that cannot be read raises its error when its data are asked for: the
-    others stand for themselves.
+    others are independent of it.
     """
     body = answer.json()
     fields = body if isinstance(body, Mapping) else {}
@@ -114,7 +114,7 @@ def poll_address(gateway: Gateway, poll_url: str | None) -> str:
         url = gateway.job_address(poll_url)
     except ValueError:
         url = ""
-    # What cannot be opened must not stand in the ledger as the place to ask.
+    # An address that cannot be opened must not be recorded in the ledger.
     if not gateway.same_origin(url) or not url.isprintable() or len(url) > _MAX_URL:
         raise InvalidResponse(
             f"The gateway sent us elsewhere to collect the image ({public_url(poll_url)}).",

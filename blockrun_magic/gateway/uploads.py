@@ -1,7 +1,7 @@
-"""Sending a request in the form that its gateway takes: files as they are, or inside JSON.
+"""Uploads of images, as form files or inside JSON, depending on the gateway.
 
-A file in JSON is a third larger, and has to be built and read as one text. The gateways that we sign for take
-`multipart/form-data` (gateway protocol, section 8); where one does not, that is found out once and remembered.
+In JSON a file is a third larger, and has to be built and parsed as one text. The gateways that we sign for accept
+`multipart/form-data` (gateway protocol, section 8). A gateway that does not is detected once and remembered.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from blockrun_magic.threads import run_io
 __all__ = ["UNSUPPORTED_BODY_STATUSES", "send"]
 
 UNSUPPORTED_BODY_STATUSES = frozenset({400, 413, 415, 422})
-"""What a gateway answers to a body that it does not understand, among other things."""
+"""Statuses with which a gateway may refuse a body that it does not understand."""
 _UNSUPPORTED = 415
 _ACCEPTED = (200, 202)
 _FILES, _JSON = "files", "json"
@@ -28,10 +28,10 @@ _FILES, _JSON = "files", "json"
 async def send(
     client: Client, ledger: Ledger, gateway: Gateway, request: ImageRequest, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Return the gateway's answer to `request`; raises GatewayUnreachable or AnswerUnusable.
+    """Send `request` and return the gateway's response; raises GatewayUnreachable or InvalidResponse.
 
-    A form that is not understood is sent again as JSON. With a payment only a 415 says so: anything else may be
-    about the request itself, and a payment is not shown for another body without need.
+    A form that the gateway does not understand is sent again as JSON. With a payment, only a 415 counts as that:
+    another status may concern the request itself, and a payment is not sent twice without need.
     """
     if gateway.prepaid or not request.images:
         return await client.post(gateway, request.endpoint, request.body(), headers)

@@ -24,7 +24,7 @@ _BYTE = 255
 _WORD = 65535
 _ROUNDING = 1.001
 _DARKEST = 16
-"""Floats up to here may be 0..1 with an overshoot, or an almost black image in 0..255: nobody can tell."""
+"""Floats up to here may be 0..1 with an overshoot, or an almost black image in 0..255; both look alike."""
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _EXPECTED = "Give HxW, HxWx3 or HxWx4 of uint8, bool, or floats in 0..1."
 

@@ -239,7 +239,7 @@ def _heif_opener(name: str) -> Callable[..., Image.Image]:
 def _damaged(name: str, error: Exception) -> SourceError:
     reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
     return SourceError(
-        f"{name} is damaged or cut short ({reason}).", "Get the file again, or open it and save it anew."
+        f"{name} is damaged or cut short ({reason}).", "Get the file again, or open it and save it again."
     )
 
 

@@ -1,1 +1,1 @@
-"""What the user touches: magics, cards and the bridge between a cell and the studio."""
+"""Notebook front end: magics, cards, the panel and the bridge between a cell and the studio."""

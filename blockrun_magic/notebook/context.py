@@ -18,7 +18,7 @@ __all__ = ["Closable", "Context"]
 
 
 class Closable(Protocol):
-    """What can be closed when the extension is unloaded."""
+    """A resource that is closed when the extension is unloaded."""
 
     def close(self) -> None:
         """End it; safe to call twice."""
@@ -47,6 +47,6 @@ class Context:
 
     @property
     def catalog(self) -> Catalog:
-        """The models of the gateway in use, as far as they are known; raises LedgerError or FlagError."""
+        """The models of the gateway in use, as far as known; raises LedgerError or FlagError."""
         studio, gateway = self.session.studio_and_gateway()
         return studio.catalog_at(gateway)

@@ -43,7 +43,7 @@ class LoopThread:
     def run(self, work: Coroutine[Any, Any, T], tick: Callable[[], None] | None = None) -> T:
         """Return what `work` returns, or raise what it raises; `tick` is called while waiting.
 
-        On KeyboardInterrupt (Stop) the work is cancelled and the interrupt goes on to the cell.
+        On KeyboardInterrupt (Stop) the work is cancelled and the interrupt continues to the cell.
         """
         stop = _Cancellation()
         try:
@@ -122,7 +122,7 @@ class _Loop:
         return asyncio.run_coroutine_threadsafe(self._noted(work), self._loop)
 
     def close(self, farewell: Coroutine[Any, Any, None] | None) -> None:
-        # What was paid for is in the ledger: the next start goes on with it.
+        # What was paid for is in the ledger: the next start continues with it.
         with suppress(concurrent.futures.TimeoutError):
             asyncio.run_coroutine_threadsafe(self._end(farewell), self._loop).result(_SHUTDOWN_TIMEOUT)
         self._loop.call_soon_threadsafe(self._loop.stop)

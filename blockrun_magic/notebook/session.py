@@ -45,7 +45,7 @@ class Session:
 
     @property
     def gateway(self) -> Gateway:
-        """Where requests go, raising FlagError for a place that is none.
+        """The gateway of requests; raises FlagError for an invalid one.
 
         Chosen with `use` or `%config`, whichever was said last, else by `BLOCKRUN_API_URL`, else by what is
         remembered, else Base.

@@ -1,4 +1,4 @@
-"""How what the user does with a widget reaches the kernel while a cell runs."""
+"""Delivery of widget events to the kernel while a cell runs."""
 
 from __future__ import annotations
 

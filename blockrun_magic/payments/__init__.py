@@ -1,1 +1,1 @@
-"""What moves money: amounts, wallets, x402, caps and the ledger."""
+"""Payments: amounts, wallets, x402, limits and the ledger."""

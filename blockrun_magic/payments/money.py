@@ -1,7 +1,7 @@
-"""USDC as whole micro-dollars (`int`): parse what people write, print what they read.
+"""Amounts of USDC as whole micro-dollars (`int`): parsing and formatting.
 
 USDC has six decimals on every network we pay on, so one micro-dollar is the token's own
-unit. Floats never enter: 0.1 + 0.2 is nobody's idea of a price.
+unit. Floats are never used, because they are not exact.
 """
 
 from __future__ import annotations

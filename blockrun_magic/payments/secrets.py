@@ -14,7 +14,7 @@ _T = TypeVar("_T")
 
 
 class Secret:
-    """32 bytes or a text that only `reveal()` gives out."""
+    """32 bytes or a text that only `reveal()` returns."""
 
     __slots__ = ("reveal",)
 
@@ -31,7 +31,7 @@ class Secret:
 
 
 class SecretHolder:
-    """What holds a key: shown by its `source`, itself when copied, and never pickled."""
+    """Base of objects that hold a key: the repr shows `source`, a copy is the object itself, pickling fails."""
 
     __slots__ = ()
 
@@ -54,7 +54,7 @@ class SecretHolder:
 
 
 class RedactedEnviron(Mapping[str, str]):
-    """An environment, with whatever keys are in it; a traceback that prints local variables shows none."""
+    """An environment whose repr hides its values, also in tracebacks that print local variables."""
 
     __slots__ = ("_environ",)
 
@@ -77,13 +77,13 @@ class RedactedEnviron(Mapping[str, str]):
 
 
 def with_secrets(use: Callable[..., _T], *secrets: Secret, blame: Callable[[Exception], WalletError]) -> _T:
-    """Return what `use` makes of the secrets' values; what it raises comes out without the frames that saw them.
+    """Call `use` with the secrets' values; its exceptions lose the frames that hold those values.
 
-    `blame` says which WalletError stands for an exception of `use`, whose own words may hold a secret.
+    `blame` turns an exception of `use`, whose text may contain a secret, into a WalletError.
     """
     try:
         return use(*(secret.reveal() for secret in secrets))
-    except Exception as error:  # noqa: BLE001  whatever it says, it may say the key
+    except Exception as error:  # noqa: BLE001  its text may contain the key
         failure: BaseException = blame(error)
     except BaseException as stop:  # noqa: BLE001  KeyboardInterrupt, in the middle of signing
         stop.__context__ = stop.__cause__ = None
@@ -99,4 +99,4 @@ class SecretHeaders(dict[str, str]):
         return f"<{', '.join(self) or 'no'} header>"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("these headers are money: they are not copied into files")
+        raise TypeError("payment headers are never pickled")

@@ -47,7 +47,7 @@ _KINDS: tuple[tuple[type[BlockrunError], int, str, str, bool], ...] = (
     (LedgerError, 503, "server_error", "ledger", False),
     (PaymentOutcomeUnknown, 502, "server_error", "payment_outcome_unknown", True),
 )
-"""Error class, status, type, code, and whether a client may repeat the request by itself."""
+"""Error class, status, type, code, and whether a client may repeat the request automatically."""
 
 _OTHER = (502, "server_error", "gateway_error", True)
 _TYPES = {401: "authentication_error", 403: "permission_error"}
@@ -72,7 +72,7 @@ class BadRequest(Exception):
 def error_response(
     status: int, message: str, kind: str, code: str | None = None, param: str | None = None, *, retry: bool = False
 ) -> JSONResponse:
-    """Return an error in OpenAI's shape; `retry` says whether the client may repeat the request by itself."""
+    """Return an error in OpenAI's shape; `retry` says whether the client may repeat the request automatically."""
     error: dict[str, Any] = {"message": message, "type": kind, "param": param, "code": code}
     return JSONResponse({"error": error}, status, {"x-should-retry": "true" if retry else "false"})
 

@@ -1,4 +1,4 @@
-"""Who may use the local endpoint: the machine's own clients, with the key; never a web page.
+"""Access to the local endpoint: only this machine's clients, with the key; never a web page.
 
 A page in a browser can send requests to loopback. It cannot hide its `Origin`, and where it reaches this server under
 a name of its own (DNS rebinding), the `Host` gives it away. No CORS header is ever sent.

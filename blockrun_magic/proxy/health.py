@@ -1,4 +1,4 @@
-"""What `/health` reports, in ClawRouter's words: who pays, on which chain, and what is left."""
+"""Report of `/health`, in ClawRouter's format: payer, chain and balance."""
 
 from __future__ import annotations
 

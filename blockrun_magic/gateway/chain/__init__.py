@@ -1,1 +1,1 @@
-"""What is asked of chains: balances and authorization states."""
+"""Chains: balances and authorization states."""

@@ -42,7 +42,7 @@ _REORG_MARGIN = 30
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """USDC of a wallet in micro-USDC, and who said so."""
+    """Balance of a wallet in micro-USDC, and its source."""
 
     micros: int
     source: str
@@ -50,7 +50,7 @@ class Balance:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A witness's word about a payment: whether it was cashed (None: nobody can say), how much moved, and where."""
+    """A witness's report on a payment: whether it was cashed (None: unknown), the amount, and the transaction."""
 
     used: bool | None
     transaction: str | None = None
@@ -58,7 +58,7 @@ class Finding:
 
 
 async def find_payment(client: Client, gateway: Gateway, payment: Payment) -> Finding:
-    """Return what the witness of a payment says; `amount` is None where nobody says which of its payloads moved."""
+    """Ask the witness of a payment; `amount` is None if it is unknown which of its payloads was cashed."""
     used, transaction = await is_authorization_used(client, gateway, payment)
     if not used:
         return Finding(used)
@@ -85,7 +85,7 @@ async def chain_time(client: Client, gateway: Gateway) -> float | None:
 
 
 async def is_authorization_used(client: Client, gateway: Gateway, payment: Payment) -> tuple[bool | None, str | None]:
-    """Return whether a payment was cashed (None: nobody can say) and its transaction if known."""
+    """Return whether a payment was cashed (None: unknown) and its transaction if known."""
     if not (payment.network and payment.payer and payment.nonce):
         return None, None
     chain = _solana_of(gateway, payment)
@@ -121,7 +121,7 @@ def _evm_network(gateway: Gateway, network_id: str) -> Network | None:
 async def authorization_used(
     client: Client, gateway: Gateway, network_id: str, payer: str, nonce: str
 ) -> tuple[bool | None, str | None]:
-    """Return whether an EIP-3009 authorization was cashed (None: nobody can say) and its transaction if known."""
+    """Return whether an EIP-3009 authorization was cashed (None: unknown) and its transaction if known."""
     network = _evm_network(gateway, network_id)
     if network is None:
         return None, None
@@ -157,7 +157,7 @@ async def expired_unused(
 
 
 async def balance(client: Client, gateway: Gateway, payer: str) -> Balance | None:
-    """Return the wallet's USDC on the gateway's network, or None when nobody can say."""
+    """Return the wallet's USDC on the gateway's network, or None when it is unknown."""
     network = gateway.networks[0]
     if network is PRACTICE:
         answer = await client.get(gateway, f"/v1/balance?address={payer}")

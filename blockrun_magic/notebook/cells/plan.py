@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["RequestPlan", "apply_defaults", "build_requests", "notes_of", "plan_requests"]
 
 _OPERATIONS: Mapping[str, Operation] = {"imagegen": "generate", "img2img": "edit"}
-_VARY = "Make a variation of this picture: the same subject, mood and style, composed anew."
+_VARY = "Make a variation of this image: the same subject, mood and style, in a new composition."
 
 
 @dataclass(frozen=True, slots=True)

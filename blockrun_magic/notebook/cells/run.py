@@ -242,7 +242,7 @@ def _ask_if_expensive(cell: _Cell) -> Flags:
         answer = Secret("n")
     if answer is None:
         raise BudgetError(
-            f"This cell costs {amount}; above {format_usd(limit)} it needs your consent, and nobody can be asked here.",
+            f"This cell costs {amount}. Above {format_usd(limit)} it needs your consent, which cannot be asked here.",
             f"Add --max-price {format_usd(total)} or --yes.",
             Money.nothing_signed(),
         )
@@ -274,9 +274,9 @@ def _copies(images: Sequence[Image.Image]) -> Sequence[Image.Image]:
     return [image.copy() for image in images]
 
 
-def bind_results(context: Context, flags: Flags, pictures: Sequence[Image.Image]) -> None:
+def bind_results(context: Context, flags: Flags, originals: Sequence[Image.Image]) -> None:
     """Bind `img`, `imgs` and the name of `--as` to copies: drawing on them leaves the result whole."""
-    images = _copies(pictures)
+    images = _copies(originals)
     settings = context.session.settings
     names: dict[str, object] = {settings.image_name: images[0], settings.images_name: images}
     if flags.name:

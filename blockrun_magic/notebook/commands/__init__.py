@@ -1,1 +1,1 @@
-"""What the words of `%blockrun` do, a module for each part of the house they ask."""
+"""Commands of `%blockrun`, one module for each subject."""

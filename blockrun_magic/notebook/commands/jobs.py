@@ -24,14 +24,14 @@ def jobs(context: Context, _arguments: Arguments) -> Card:
     decided = context.session.run(studio.reconcile(gateway))
     ledger = studio.ledger
     rows = [_job_row(purchase, ledger.payments(purchase.id)) for purchase in _collectable(ledger)]
-    said = [f"{decided} found settled or released just now."] if decided else []
+    said = [f"{decided} settled or released just now."] if decided else []
     running = [repr(handle) for handle in context.session.backgrounds if not handle.done()]
     said += [f"In the background: {', '.join(running)}."] if running else []
     if not rows:
         return Message(" ".join(["No open payments.", *said]))
     advice = "`%blockrun resume ID` collects one, `%blockrun resume` all of them."
     if any(p.prepaid and p.state is State.UNKNOWN for p in studio.ledger.open_payments()):
-        advice += " What nobody can tell, you can: `%blockrun resolve ID --charged` or `--not-charged`."
+        advice += " If you know the outcome, record it: `%blockrun resolve ID --charged` or `--not-charged`."
     note = " ".join([advice, *said])
     header = ("id", "begun", "model", "prompt", "gateway", "amount", "state")
     return Table(header, rows, title="Open payments", note=note, left=5)
@@ -91,7 +91,7 @@ def _wanted(context: Context, name: str | None) -> list[Purchase]:
 
 
 def resolve(context: Context, arguments: Arguments) -> Card:
-    """Book what the user knows of a payment that nobody else can tell of."""
+    """Record the user's answer about a payment whose outcome is unknown."""
     studio, _ = context.session.studio_and_gateway()
     name, charged, amount = _decision(arguments)
     purchase = studio.ledger.purchase_by_id(name)
@@ -104,7 +104,7 @@ def resolve(context: Context, arguments: Arguments) -> Card:
             " see `%blockrun jobs`."
         )
     total = format_usd(sum(payment.amount for payment in booked))
-    after = "--fresh buys the image anew." if charged else "Its cell buys the image when it is run again."
+    after = "--fresh buys the image again." if charged else "Its cell buys the image when it is run again."
     return Message(f"{purchase.id}: {total} booked as {'charged' if charged else 'not charged'}. {after}")
 
 

@@ -116,7 +116,7 @@ def reconciliation_report(context: Context, when: str) -> Card:
         f"{len(found.agreed)} payments are in both books. Ours: {format_usd(ours)}, at risk included; ClawRouter's log:"
         f" {format_usd(theirs)}. Its log holds the price that it signed, and no requests that failed."
     )
-    note += f" {decided} found settled or released just now." if decided else ""
+    note += f" {decided} settled or released just now." if decided else ""
     if not rows:
         return Message(f"No differences. {note}")
     header = ("when", "model", "difference", "ours", "ClawRouter's")

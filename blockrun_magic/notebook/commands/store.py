@@ -1,4 +1,4 @@
-"""What is kept: the images on disk, and the receipt inside one of them."""
+"""Stored images on disk, and the receipt inside an image file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`%blockrun use`: choose the gateway by name, by URL, or from what is found on this machine."""
+"""`%blockrun use`: choose the gateway by name, by URL, or automatically."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _Candidate:
 
 
 def use(context: Context, arguments: Arguments) -> Card:
-    """Send requests to the named gateway, or with `auto` to one that is found; without a name, list the choices."""
+    """Send requests to the named gateway, or with `auto` to a detected one; without a name, list the choices."""
     name = arguments[_GATEWAY]
     if name is None:
         return _choices(context)
@@ -102,7 +102,7 @@ def _short_money(gateway: Gateway) -> str:
 
 
 def _found(context: Context, *, confirmed: bool) -> tuple[str, str, list[str]]:
-    """Return the gateway to use, the reason, and what was found.
+    """Return the gateway to use, the reason, and the detected key.
 
     Real money is used only if the user has saved that choice, or confirms it with `--yes`.
     """
@@ -113,9 +113,9 @@ def _found(context: Context, *, confirmed: bool) -> tuple[str, str, list[str]]:
         return saved, "the saved choice of `%blockrun use auto`", lines
     best = next((candidate for candidate in found if candidate.usable), None)
     if best is None:
-        return _PRACTICE, "chosen by `%blockrun use auto`, which found nothing to pay with", lines
+        return _PRACTICE, "chosen by `%blockrun use auto`: no wallet, ClawRouter or API key was detected", lines
     if confirmed:
-        return best.name, f"found by `%blockrun use auto` and confirmed: {best.reason}", lines
+        return best.name, f"detected by `%blockrun use auto` and confirmed: {best.reason}", lines
     lines.append(f"To spend real money, run `%blockrun use {best.name}`, or `%blockrun use auto --yes`.")
     return _PRACTICE, "chosen by `%blockrun use auto` until you confirm real money", lines
 

@@ -1,1 +1,1 @@
-"""What cells and commands show."""
+"""Output of cells and commands."""

@@ -109,7 +109,7 @@ def _table_html(header: Sequence[str], rows: Sequence[Sequence[str]], title: str
 
 
 def to_html(text: str) -> str:
-    """Return `text` as HTML; JupyterLab would read what stands between two dollars of one element as a formula."""
+    """Return `text` as HTML; JupyterLab would read text between two dollars of one element as a formula."""
     return escape(text).replace("$", "<span>$</span>")
 
 

@@ -1,4 +1,4 @@
-"""What a waiting cell shows: one line that changes, and then becomes the image.
+"""Progress of a waiting cell: one line that changes, and is replaced by the image.
 
 The whole cell has one display id, updated from the cell's own thread while it waits. A terminal
 gets a line that is overwritten, and nothing at all when nobody looks at it.

@@ -67,7 +67,7 @@ class ResultDisplay:
     def _as_value(self, result: ImageResult | ImageResults) -> None:
         """Show a result that is a cell's value or was given to `display`.
 
-        In the cell that made it, it stands there already.
+        In the cell that made it, it is already there.
         """
         if self._in_terminal:
             print(repr(result))  # noqa: T201  a terminal has no other display

@@ -86,7 +86,7 @@ class PurchaseLedger(LedgerReader):
         self._empty_log(wiped)
 
     def reopen(self, purchase_id: str) -> None:
-        """Make a finished purchase unfinished again: its stored image cannot be used any more."""
+        """Make a finished purchase unfinished again: its stored image can no longer be used."""
         with self.transaction() as connection:
             connection.execute("UPDATE purchases SET finished_at = NULL WHERE id = ?", (purchase_id,))
 

@@ -114,7 +114,7 @@ class LedgerReader:
         return [purchase_of(row) for row in self._read(query, (realm, digest))]
 
     def open_purchases(self) -> list[Purchase]:
-        """Return what is paid or at risk and has no picture yet, oldest first."""
+        """Return the purchases that are paid or at risk and have no image yet, oldest first."""
         query = f"""
             SELECT * FROM purchases WHERE finished_at IS NULL AND EXISTS (
                 SELECT 1 FROM authorizations WHERE purchase_id = purchases.id AND state IN ({placeholders(OPEN)})
@@ -140,7 +140,7 @@ class LedgerReader:
         return [purchase_of(row) for row in self._read(query, (realm, words, limit, offset))]
 
     def count_finished(self, realm: str, record: Mapping[str, Any]) -> int:
-        """Return how many purchases were finished that `record` describes, whatever their pictures."""
+        """Return how many purchases were finished that `record` describes, whatever their images."""
         names = ("endpoint", "model", "n", "prompt", "quality", "size")
         conditions = " AND ".join(f"json_extract(request, '$.{name}') IS ?" for name in names)
         query = f"SELECT count(*) FROM purchases WHERE realm = ? AND finished_at IS NOT NULL AND {conditions}"
@@ -156,7 +156,7 @@ class LedgerReader:
         return [purchase_of(row) for row in self._read(query, (session, realm))]
 
     def usual_seconds(self, model: str, size: str) -> float | None:
-        """Return the median seconds of the last pictures of this kind, or None before there are three."""
+        """Return the median seconds of the last images of this kind, or None before there are three."""
         query = """
             SELECT seconds FROM purchases WHERE finished_at IS NOT NULL
             AND json_extract(request, '$.model') = ? AND json_extract(request, '$.size') = ?
@@ -172,7 +172,7 @@ class LedgerReader:
         return int(self._read(query, (purchase_id, *counted))[0][0])
 
     def images(self, purchase_id: str) -> list[StoredImage]:
-        """Return the pictures of a purchase, in the gateway's order."""
+        """Return the images of a purchase, in the gateway's order."""
         query = "SELECT * FROM pictures WHERE purchase_id = ? ORDER BY position"
         return [
             StoredImage(row["file"], row["media_type"], row["width"], row["height"], row["revised_prompt"])

@@ -56,14 +56,14 @@ def save_to_keyring(address: str, passphrase: Secret) -> None:
         keep = lambda phrase: keyring.set_password(_SERVICE, address, phrase)  # noqa: E731
     if keep is None:
         raise WalletError(
-            "The passphrase was not kept: the keyring library is not installed.",
+            "The passphrase was not stored: the keyring library is not installed.",
             'Run `pip install "blockrun-magic[keyring]"`, then %blockrun wallet unlock --keyring.',
         )
     with_secrets(
         keep,
         passphrase,
         blame=lambda error: WalletError(
-            f"The passphrase was not kept: this machine's keyring does not take it ({type(error).__name__}).",
+            f"The passphrase was not stored: this machine's keyring refused it ({type(error).__name__}).",
             f"Set {VARIABLE} instead, or type it once per session.",
         ),
     )

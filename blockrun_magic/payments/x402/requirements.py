@@ -1,4 +1,4 @@
-"""What a 402 asks for and what is signed for it: the values of x402, on whatever chain."""
+"""Payment requirements and payloads of x402, on any chain."""
 
 from __future__ import annotations
 

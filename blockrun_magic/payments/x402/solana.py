@@ -4,7 +4,7 @@ The transaction is our own from its first byte to its last: mint, program, compu
 come from the gateway, which names payee, amount and fee payer. Before it is signed it is read back from its
 bytes, and has to say exactly what was agreed on.
 
-It is a cheque like those on EVM chains. The cluster takes one message once, whoever signs it beside us, and
+It is a cheque like those on EVM chains. The cluster takes one message once, whoever else signs it, and
 takes none whose blockhash is more than 150 blocks old. A random nonce in its memo says which of our payments it
 is, to anybody who lists the transactions of our token account (x402's scheme_exact_svm.md; gateway protocol,
 sections 3 and 8).

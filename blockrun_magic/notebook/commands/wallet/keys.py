@@ -68,33 +68,33 @@ def export(_context: Context, arguments: Arguments) -> Card:
     wallet = paying_wallet()
     show(
         Message(
-            f"CAREFUL: whoever reads that file has the money of {wallet.address}.\n"
-            f"{where} will hold its key{' under a passphrase' if arguments['--encrypt'] else ', as it is'}."
+            f"CAREFUL: anyone who can read that file can spend the funds of {wallet.address}.\n"
+            f"{where} will contain its key{', encrypted' if arguments['--encrypt'] else ', unencrypted'}."
             " Keep it out of notebooks, repositories and synchronized folders."
         )
     )
-    answer = prompt_visible("Type the word export to go on: ")
+    answer = prompt_visible("Type the word export to continue: ")
     if answer is None:
         raise WalletError(
-            "An export has to be confirmed, and there is nobody to do so.",
-            f"Nothing was written. Run it where there is a keyboard; the key is kept in {wallet.source}.",
+            "An export has to be confirmed, but this front end has no keyboard input.",
+            f"Run the command in an interactive notebook. The key is in {wallet.source}.",
         )
     if str(answer.reveal()).strip().lower() != "export":
         return Message("Nothing was written.")
     unlock_by_asking(wallet)
     key = wallet.sealed_key()
     create_private_file(path, Secret(lock_key(key, _new_passphrase(where)).text) if encrypt else key, where)
-    return Message(f"The key of {wallet.address} is in {where} now, readable by you only.")
+    return Message(f"The key of {wallet.address} is now in {where}, readable only by you.")
 
 
 def use(_context: Context, arguments: Arguments) -> Card:
-    """Let the wallet that is named pay from now on."""
+    """Select the named wallet for payments."""
     name = arguments["NAME"]
-    kept = dict(wallets_here()).get(name)
-    if isinstance(kept, WalletError):
-        raise kept
+    wallet = dict(wallets_here()).get(name)
+    if isinstance(wallet, WalletError):
+        raise wallet
     places_here().select(name)
-    address = f": {kept.address}" if kept is not None else ""
+    address = f": {wallet.address}" if wallet is not None else ""
     return Message(
         "\n".join([f"The wallet {name} pays from now on, in every kernel{address}.", *_other_payer_note(name)])
     )
@@ -106,32 +106,34 @@ def unlock(_context: Context, arguments: Arguments) -> Card:
     if not wallet.encrypted:
         return Message(f"{wallet.address} is not encrypted: it needs no passphrase.")
     if not wallet.locked and not arguments["--keyring"]:
-        return Message(f"{wallet.address} is open already, for this session.")
+        return Message(f"{wallet.address} is already unlocked for this session.")
     passphrase = prompt_passphrase(wallet, no_input_error())
     wallet.unlock(passphrase)
-    kept = [_into_keyring(wallet.address, passphrase)] if arguments["--keyring"] else []
-    return Message("\n".join([f"{wallet.address} is open for this session.", *kept]))
+    notes = [_into_keyring(wallet.address, passphrase)] if arguments["--keyring"] else []
+    return Message("\n".join([f"{wallet.address} is unlocked for this session.", *notes]))
 
 
 def wallets_here() -> list[tuple[str, Wallet | WalletError]]:
-    """Return every wallet there is under its name, or what is wrong with it."""
+    """Return every wallet, or its error, by name."""
     return all_wallets(ENVIRON, Path.home())
 
 
 def places_here() -> WalletRegistry:
-    """Return where this user's keys are kept."""
+    """Return the registry of this user's wallets."""
     return WalletRegistry.of(ENVIRON, Path.home())
 
 
-def save_wallet(name: str, found: ImportedKey, arguments: Arguments, what: str) -> Card:
-    """Write a key into a new file, select it if it is the first wallet, and return what was done."""
+def save_wallet(name: str, imported: ImportedKey, arguments: Arguments, what: str) -> Card:
+    """Write a key into a new file, select it if it is the first wallet, and return a message."""
     places, first = places_here(), _nobody_pays()
-    keystore, passphrase = found.keystore, found.passphrase
+    keystore, passphrase = imported.keystore, imported.passphrase
     if keystore is None and (arguments["--encrypt"] or arguments["--keyring"]):
         passphrase = _new_passphrase(f"the wallet {name}")
-        keystore = lock_key(found.key, passphrase)
-    address = address_of(found.key, f"the wallet {name}")  # before anything is written: a file always has its address
-    path = places.keep_key(name, found.key) if keystore is None else places.keep_keystore(name, keystore)
+        keystore = lock_key(imported.key, passphrase)
+    address = address_of(
+        imported.key, f"the wallet {name}"
+    )  # before anything is written: a file always has its address
+    path = places.keep_key(name, imported.key) if keystore is None else places.keep_keystore(name, keystore)
     if first and name != DEFAULT:
         places.select(name)
     lines = [f"{what}: {address}", *_saved_hints(places, path)]
@@ -142,8 +144,8 @@ def save_wallet(name: str, found: ImportedKey, arguments: Arguments, what: str) 
 
 def _saved_hints(places: WalletRegistry, path: Path) -> list[str]:
     lines = [
-        f"Its key is in {places.display_path(path)}, readable by you only.",
-        "Back up that file in a safe place. Whoever has the key has the funds, and a lost key cannot be recovered.",
+        f"Its key is in {places.display_path(path)}, readable only by you.",
+        "Back up that file in a safe place. Anyone with the key can spend the funds; a lost key cannot be recovered.",
     ]
     if path.suffix == ".json":
         lines.append("You enter its passphrase once per session. BlockRun's own SDKs cannot read such a file.")
@@ -173,15 +175,15 @@ def _nobody_pays() -> bool:
 
 
 def _other_payer_note(name: str) -> list[str]:
-    """Return a line about who pays, if that is not the wallet `name`."""
+    """Return a line about the paying wallet, if that is not `name`."""
     try:
-        found = paying_wallet()
+        payer = paying_wallet()
     except WalletError as error:
         return [f"{error.message} {error.hint}"]
-    if found.name == name:
+    if payer.name == name:
         return []
-    other = f"{found.address} from {found.source} pays in this process ({found.why})"
-    return [f"{other}." if found.name is None else f"{other}; `%blockrun wallet use {name}` changes that."]
+    other = f"{payer.address} from {payer.source} pays in this process ({payer.why})"
+    return [f"{other}." if payer.name is None else f"{other}; `%blockrun wallet use {name}` changes that."]
 
 
 def _new_passphrase(whose: str) -> Secret:
@@ -193,8 +195,8 @@ def _new_passphrase(whose: str) -> Secret:
 
 
 def no_input_error() -> WalletLocked:
-    """Return the error to raise where a passphrase is needed and nobody can be asked."""
+    """Return the error for a missing passphrase without keyboard input."""
     return WalletLocked(
-        "A passphrase is typed unseen, and there is nobody to type it.",
-        f"Nothing was changed. Run it where there is a keyboard, or set {VARIABLE}.",
+        "A passphrase is needed, but this front end has no keyboard input.",
+        f"Run the command in an interactive notebook, or set {VARIABLE}.",
     )

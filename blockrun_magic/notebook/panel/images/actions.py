@@ -1,4 +1,4 @@
-"""What can be done with the image on the stage: its next steps, each one click away."""
+"""Actions for the image on the stage, each one click away."""
 
 from __future__ import annotations
 
