@@ -96,6 +96,13 @@ def test_the_record_is_whole(run: Run) -> None:
     assert {"ledger.sqlite", "ledger.sqlite-wal"} <= {Path(event.path).name for event in run.events}
 
 
+def test_few_waits_for_the_disk(run: Run) -> None:
+    """Once before the payment leaves; then for the file, its folders, the witness, the end and the emptied log."""
+    waits = [Path(event.path).name for event in run.events[run.paid_at :] if event.kind == "sync"]
+
+    assert len(waits) <= 8, waits
+
+
 @pytest.mark.parametrize("fate", ["cut", "kill", "luck 1", "luck 2"])
 def test_power_fails_at_any_moment(run: Run, tmp_path: Path, fate: str) -> None:
     """Whatever survives, running the cell again ends with one payment and one image."""

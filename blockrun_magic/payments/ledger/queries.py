@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +37,7 @@ from blockrun_magic.payments.ledger.states import AT_RISK, OPEN, State
 __all__ = ["LedgerReader"]
 
 
+_PLAIN = re.compile(r"[A-Za-z0-9.-]+")
 _COUNTED = (*AT_RISK, State.SETTLED)
 _LISTED = "FROM purchases CROSS JOIN pictures ON purchase_id = purchases.id WHERE finished_at IS NOT NULL"
 """In this order, so that the newest are found by the index on `finished_at`."""
@@ -105,7 +107,8 @@ class LedgerReader:
 
     def purchase_by_id(self, prefix: str) -> Purchase | None:
         """Return the one purchase whose id starts with `prefix`, or None."""
-        rows = self._read("SELECT * FROM purchases WHERE substr(id, 1, length(?1)) = ?1 LIMIT 2", (prefix,))
+        # A range, which the index on ids answers.
+        rows = self._read("SELECT * FROM purchases WHERE id >= ?1 AND id < ?1 || char(1114111) LIMIT 2", (prefix,))
         return purchase_of(rows[0]) if len(rows) == 1 else None
 
     def takes(self, realm: str, digest: str) -> list[Purchase]:
@@ -133,11 +136,15 @@ class LedgerReader:
         """Return finished purchases whose prompt or model mentions `words`, newest first."""
         query = """
             SELECT * FROM purchases WHERE realm = ?1 AND finished_at IS NOT NULL
-            AND instr(
+            AND (request LIKE ?5 OR instr(request, '\\u')) AND instr(
                 casefold(json_extract(request, '$.prompt') || ' ' || json_extract(request, '$.model')), casefold(?2)
             )
             ORDER BY created_at DESC LIMIT ?3 OFFSET ?4"""
-        return [purchase_of(row) for row in self._read(query, (realm, words, limit, offset))]
+        # Most requests lack the longest plain part of the words, which SQLite sees without reading their JSON. What
+        # JSON escapes may fold into plain letters.
+        part = max(_PLAIN.findall(words), key=len, default="")
+        rows = self._read(query, (realm, words, limit, offset, f"%{part[:100]}%"))
+        return [purchase_of(row) for row in rows]
 
     def count_finished(self, realm: str, record: Mapping[str, Any]) -> int:
         """Return how many purchases were finished that `record` describes, whatever their images."""

@@ -388,6 +388,14 @@ def test_the_history_is_searched_in_any_language(ledger: Ledger, clock: Clock, w
     assert [] == ledger.search_finished("practice", words, 10, 0)
 
 
+@pytest.mark.parametrize("words", ["strasse", "KELVIN", 'a "', "sea openai", "\\ sky", "x" * 60_000])
+def test_a_search_misses_nothing_that_json_writes_in_another_way(ledger: Ledger, clock: Clock, words: str) -> None:
+    """Letters that fold into plain ones, quotes, backslashes, prompt and model together; any length of words."""
+    finished(ledger, clock, 1, prompt='Stra\xdfe, \u212aelvin, A "\\ sky, sea', model="openai/gpt-image-1")
+
+    assert [1] * (len(words) < 100) == [known.take for known in ledger.search_finished("real", words, 10, 0)]
+
+
 def test_the_history_comes_in_pages(ledger: Ledger, clock: Clock) -> None:
     """Newest first, so many at a time."""
     for take in range(1, 6):

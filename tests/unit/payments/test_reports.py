@@ -370,8 +370,9 @@ def test_the_days_add_up(ledger: Ledger, clock: Clock, when: str, days: int) -> 
         (lambda ledger: ledger.open_payments(), "by_open_state"),
         (lambda ledger: ledger.open_purchases(), "unfinished"),
         (lambda ledger: ledger.search_finished("real", "", 20, 0), "by_age"),
+        (lambda ledger: ledger.purchase_by_id("0123"), "sqlite_autoindex_purchases_1"),
     ],
-    ids=["spend all", "spend today", "spend session", "caps", "open payments", "open purchases", "history"],
+    ids=["spend all", "spend today", "spend session", "caps", "open payments", "open purchases", "history", "an id"],
 )
 def test_no_question_reads_every_receipt(ledger: Ledger, ask: Callable[[Ledger], object], index: str) -> None:
     """Each goes through an index, so that years of receipts do not slow it down."""

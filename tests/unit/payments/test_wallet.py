@@ -347,3 +347,18 @@ def test_eth_account_waits_for_the_first_signature() -> None:
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
     assert out == "<Wallet from practice> False\n"
+
+
+@pytest.mark.parametrize("library", ["coincurve", "eth_keys"])
+def test_an_address_needs_no_eth_account(library: str) -> None:
+    """It is the same with and without coincurve, and eth-account, which takes a second, is not imported."""
+    program = f"""
+import sys
+if {library == "eth_keys"}:
+    sys.modules["coincurve"] = None
+from blockrun_magic.payments.signing_library import address_of
+print(address_of({KEY!r}), address_of({KEY.hex()!r}), "eth_account" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert [ADDRESS, ADDRESS, "False"] == done.stdout.split()

@@ -366,3 +366,17 @@ def test_a_notebook_that_is_none_is_two_lines(tmp_path: Path, content: bytes) ->
     (tmp_path / "x.ipynb").write_bytes(content)
     with pytest.raises(BlockrunError):
         check_no_secrets(tmp_path / "x.ipynb", (), ())
+
+
+def test_images_are_packed_as_they_are(tmp_path: Path) -> None:
+    """An image is compressed already: it is stored, and only the text beside it is deflated."""
+    folder = tmp_path / "fox.pictures"
+    folder.mkdir()
+    for name, content in lesson().items():
+        (tmp_path / name).write_bytes(content)
+
+    pack_lesson(tmp_path / "out.zip", tmp_path / "fox.ipynb", folder)
+
+    with zipfile.ZipFile(tmp_path / "out.zip") as archive:
+        methods = {Path(entry.filename).suffix: entry.compress_type for entry in archive.infolist()}
+    assert {".ipynb": zipfile.ZIP_DEFLATED, ".png": zipfile.ZIP_STORED, ".json": zipfile.ZIP_DEFLATED} == methods
