@@ -33,6 +33,8 @@ _ACCEPTANCE_MARGIN = 8
 _PROXY = PRESETS["clawrouter"].name
 _ACCOUNT = PRESETS["account"].name
 _HOUR = 3600.0
+_LOOK_UPS = 4
+"""How many payments are asked about at the same time."""
 _SLOWEST_IMAGE, _LONGEST_SIGNATURE = 900.0, 3600.0
 """Seconds within which a request through ClawRouter can be charged."""
 
@@ -96,16 +98,19 @@ class Reconciler:
 
     async def reconcile(self, gateway: Gateway) -> int:
         """Ask about every open payment in the gateway's realm; return how many were decided."""
-        decided = 0
-        for payment in await run_io(self.ledger.open_payments):
-            purchase = await run_io(self.ledger.purchase_by_id, payment.purchase_id)
-            if purchase is None or purchase.realm != gateway.realm:
-                continue
-            async with self.claims.try_acquire(purchase) as free:
-                if free:  # otherwise a kernel is working on it
-                    decided += await self._decide(await run_io(self.ledger.payment, payment.id), gateway)
+        turn = asyncio.Semaphore(_LOOK_UPS)
+
+        async def look_up(payment: Payment) -> bool:
+            async with turn:
+                purchase = await run_io(self.ledger.purchase_by_id, payment.purchase_id)
+                if purchase is None or purchase.realm != gateway.realm:
+                    return False
+                async with self.claims.try_acquire(purchase) as free:  # otherwise a kernel is at work on it
+                    return free and await self._decide(await run_io(self.ledger.payment, payment.id), gateway)
+
+        decided = await asyncio.gather(*map(look_up, await run_io(self.ledger.open_payments)))
         await run_io(append_settled, self.ledger)
-        return decided
+        return sum(decided)
 
     async def _decide(self, payment: Payment, gateway: Gateway) -> bool:
         """Settle or release an open payment of a purchase whose lock we hold, if its witness decides."""
