@@ -24,10 +24,30 @@ _KILLS = int(os.environ.get("KILLS", "12"))
 _SEED = 402
 _DRAWS = 20
 _STEPS = (
-    "put 1", "put 3", "create_purchase 1", "create_purchase 4", "reserve 1", "sign 1", "sign 4", "submit 1", "submit 2", "post 2", "post 4",
-    "poll 1", "get 1", "get 2", "settle 1", "settle 2", "save_image_urls 1", "save_image_urls 2", "download 1", "finish 1", "finish 2",
-    "finish 3", "finish 4",
-)  # fmt: skip
+    "put 1",
+    "put 3",
+    "create_purchase 1",
+    "create_purchase 4",
+    "reserve 1",
+    "sign 1",
+    "sign 4",
+    "submit 1",
+    "submit 2",
+    "post 2",
+    "post 4",
+    "poll 1",
+    "get 1",
+    "get 2",
+    "settle 1",
+    "settle 2",
+    "save_image_urls 1",
+    "save_image_urls 2",
+    "download 1",
+    "finish 1",
+    "finish 2",
+    "finish 3",
+    "finish 4",
+)
 """Before each of these calls of the ledger, the client or the store: a cell's every two steps are parted once."""
 
 
