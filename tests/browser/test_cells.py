@@ -13,7 +13,7 @@ SMALL = "--model cogview --size 512x512"
 
 
 def test_an_output_widget_shows_the_image_and_no_waiting_line(browser: Browser, lab: Server) -> None:
-    """What was paid for is in the widget, once, with its caption, and nothing else."""
+    """The widget holds the paid image with its caption, once, and nothing else."""
     with open_practice(browser, lab) as notebook:
         notebook.run("import ipywidgets as widgets; out = widgets.Output()")
         cell = notebook.run(f"display(out)\nwith out:\n    %imagegen {SMALL} practice:slow=1 a boat")

@@ -1,4 +1,4 @@
-"""What a person does in JupyterLab and Voilà, in a real Chromium."""
+"""User actions in JupyterLab and Voilà, in a real Chromium."""
 
 from __future__ import annotations
 

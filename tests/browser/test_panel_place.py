@@ -258,7 +258,7 @@ pad"""
 
 @pytest.mark.parametrize("scale", [1.0, 2.0])
 def test_the_painters_tools_are_exact(browser: Browser, lab: Server, scale: float) -> None:
-    """What is drawn on the page is the same part of the image, at a device pixel ratio of 2 as well."""
+    """A stroke on the page marks the same part of the image, also at a device pixel ratio of 2."""
     with open_practice(browser, lab, scale=scale) as notebook:
         painter = output_of(notebook.run(PAINTER)).locator(".brm-maskpad")
         canvas, mouse = painter.locator("canvas"), notebook.page.mouse

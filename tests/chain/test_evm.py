@@ -63,7 +63,7 @@ def payments(studio: Studio) -> list[Payment]:
 def test_our_signature_moves_the_money_and_the_ledger_has_the_transaction(
     chain: LocalChain, merchant: Merchant, tmp_path: Path
 ) -> None:
-    """What left the payer is what came to the payee and what the ledger calls settled, to the unit."""
+    """The payer's debit, the payee's credit and the ledger's settled amount are equal, to the unit."""
 
     async def buy() -> None:
         async with studio_over(tmp_path) as studio:
@@ -105,7 +105,7 @@ def test_a_signature_is_cashed_once_and_only_as_it_is(chain: LocalChain, merchan
 def test_of_two_prices_signed_for_one_picture_one_can_be_cashed(
     chain: LocalChain, merchant: Merchant, tmp_path: Path
 ) -> None:
-    """What is signed again at another price has the nonce of what was refused: the contract takes either, once."""
+    """A payload for another price has the nonce of the refused one: the contract accepts either, once."""
 
     async def buy() -> None:
         async with studio_over(tmp_path) as studio:

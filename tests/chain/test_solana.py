@@ -98,7 +98,7 @@ def message_of(header: str) -> bytes:
 def test_our_signature_moves_the_token_and_the_ledger_has_the_transaction(
     cluster: LocalCluster, gate: SolanaGate, tmp_path: Path
 ) -> None:
-    """What left the payer is what came to the payee and what the ledger calls settled, to the unit."""
+    """The payer's debit, the payee's credit and the ledger's settled amount are equal, to the unit."""
 
     async def buy() -> None:
         async with studio_over(tmp_path, wallet=solana_payer()) as studio:

@@ -48,7 +48,7 @@ class Account(Served):
         self.pictures_at: str | None = None
         self.served = [model.id for model in SNAPSHOT.models]
         self.usage: list[dict[str, Any]] = []
-        """What `/v1/usage` lists; a test may add to it."""
+        """Entries of `/v1/usage`; a test may add some."""
         self.cost_state = "priced"
         self.unavailable_days: list[str] = []
         self.blocked: str | None = None

@@ -37,7 +37,7 @@ _CHAT_MODELS = ("auto", "eco", "openai/gpt-5.2", "google/gemini-3-pro", "anthrop
 
 @dataclass(frozen=True)
 class Charge:
-    """What really moved: for which model, in micro-USDC."""
+    """Real transfers: the model, and the amount in micro-USDC."""
 
     model: str
     micros: int

@@ -170,7 +170,7 @@ class Exchange:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     fields: Mapping[str, Any] = field(default_factory=dict)
-    """What is ordered, and the endpoint it was ordered at."""
+    """An order, and its endpoint."""
     reply: Reply | None = None
     cheque: Cheque | None = None
     read: Callable[[int], Awaitable[bytes]] | None = None

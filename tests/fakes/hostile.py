@@ -70,7 +70,7 @@ class HostileMerchant:
     moved: dict[str, int] = field(default_factory=dict)
     """Micro-USDC that moved, by nonce."""
     charges: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
-    """What ClawRouter charged, by prompt."""
+    """ClawRouter's charges, by prompt."""
     shut: int = 0
     """So many of the next connections are refused."""
     flattery: float = 0

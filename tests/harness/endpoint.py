@@ -41,7 +41,7 @@ class Endpoint:
 
     @property
     def settlements(self) -> list[dict[str, Any]]:
-        """What the practice gateway was paid, oldest first."""
+        """Payments to the practice gateway, oldest first."""
         settlements: list[dict[str, Any]] = httpx.get(f"{self.gateway.url}/practice/ledger").json()["settlements"]
         return settlements
 

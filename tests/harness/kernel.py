@@ -67,7 +67,7 @@ class Cell:
 
     @property
     def text(self) -> str:
-        """What was printed, and the plain face of every output."""
+        """The printed text, and the plain text of every output."""
         printed = "".join(content["text"] for content in self.of_type("stream"))
         return printed + "\n".join(output["data"].get("text/plain", "") for output in self.outputs)
 

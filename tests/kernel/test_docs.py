@@ -20,7 +20,7 @@ PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md"))]
 SCRIPTS = {"python.md", "local-endpoint.md"}
 """Pages whose Python is not for cells; other tests run it."""
 PAINTED = "from PIL import Image\nmask.load_mask(Image.new('L', city.size, 255))"
-"""What a person would do with the mouse."""
+"""Code in place of mouse strokes."""
 _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 _FENCE = re.compile(r"^ *```.*?^ *```$", re.DOTALL | re.MULTILINE)
 _CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)

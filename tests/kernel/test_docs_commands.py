@@ -1,4 +1,4 @@
-"""Every line that README and docs tell somebody to type is typed here, in a real kernel or a real shell."""
+"""Every command in README and docs runs in a real kernel or a real shell."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ REFUSED = {
     "%blockrun wallet import key": "WalletError",  # nobody types it here
     "%blockrun wallet unlock": "WalletMissing",
 }
-"""What cannot go well here, and by which error."""
+"""Commands that must fail here, and their errors."""
 _TYPED = ("%blockrun", "%config ", "make ", "pip ", "python ", "voila ", ".venv/")
 _PROMPT = re.compile(r"make (it|the|a|an|him|her|them)\b")
 """A prompt that starts like a call of make."""
@@ -100,7 +100,7 @@ def test_make_knows_its_targets(line: str) -> None:
 
 @pytest.mark.parametrize("line", [line for line in SHELL if re.match(r"pip install .*\[", line)])
 def test_extras_that_are_named_exist(line: str) -> None:
-    """What stands in the brackets of a `pip install` is an extra of ours."""
+    """Every extra in the brackets of a `pip install` exists."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
 
     assert line.partition("[")[2].partition("]")[0] in extras
@@ -108,7 +108,7 @@ def test_extras_that_are_named_exist(line: str) -> None:
 
 @pytest.mark.parametrize("line", [line for line in SHELL if "blockrun_magic price" in line])
 def test_a_price_is_told_in_a_shell(kernel: Kernel, gateway: PracticeServer, tmp_path: Path, line: str) -> None:
-    """Of a notebook; without one it says what it wants."""
+    """The price of a notebook; without a notebook, the usage."""
     (tmp_path / "notebook.ipynb").write_bytes((tmp_path / "winter.ipynb").read_bytes())
     command, environ = (
         [sys.executable, *shlex.split(line)[1:]],

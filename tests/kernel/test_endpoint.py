@@ -90,7 +90,7 @@ def test_an_image_comes_as_a_url(endpoint: Endpoint) -> None:
 
 
 def test_a_repeated_request_is_free(endpoint: Endpoint) -> None:
-    """What was bought comes from the disk, also where one asks for the shorthand of the model, or for other bytes."""
+    """A bought image comes from the disk, also for the short name of the model, or for other bytes."""
     first = endpoint.generate("an owl", model="nano-banana").json()
     count = len(endpoint.settlements)
 
@@ -505,7 +505,7 @@ def test_images_stay_when_the_server_starts_again(gateway: PracticeServer, tmp_p
 
 
 def test_stopping_lets_a_running_request_end(gateway: PracticeServer, tmp_path: Path) -> None:
-    """What is being paid for is delivered before the server ends."""
+    """A purchase that is being paid for is delivered before the server ends."""
     answers: list[httpx.Response] = []
     paid = httpx.get(f"{gateway.url}/practice/ledger").json()["paid_requests"]
     with running_endpoint(tmp_path, gateway) as running:

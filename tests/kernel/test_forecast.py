@@ -1,4 +1,4 @@
-"""What Run All would cost, read from the cells: to the micro-dollar, and nothing of it is run."""
+"""The price of Run All, read from the cells without running them, to the micro-dollar."""
 
 from __future__ import annotations
 

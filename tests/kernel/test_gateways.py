@@ -289,7 +289,7 @@ def test_the_models_card_says_where_its_list_comes_from(kernel: Kernel, account:
     assert "account's own list" in text
     assert "acme/brush-9" in text
     assert "by quote" in text
-    assert "not served here any more" in made(kernel, "%blockrun models flux").text
+    assert "no longer served here" in made(kernel, "%blockrun models flux").text
     refused = kernel.run("%imagegen --model flux a fox that nobody paints")
     assert "nano-banana" in refused.error[1]
 

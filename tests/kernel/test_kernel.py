@@ -14,7 +14,7 @@ from harness.kernel import Cell, Kernel, paid_to, running_kernel
 
 QUICK = "--model cogview --size 512x512"
 PRICE = 15_750
-"""What an image costs with these flags, in micro-dollars."""
+"""The price of an image with these flags, in micro-dollars."""
 PATIENCE = 30
 
 
@@ -123,7 +123,7 @@ def test_stop_before_anything_was_sent_costs_nothing(kernel: Kernel) -> None:
 
 @pytest.mark.parametrize("trigger", ["html", "truncated", "bomb", "svg", "file-url", "foreign-url", "no-data"])
 def test_an_answer_that_is_no_picture_ends_in_two_lines(kernel: Kernel, gateway: PracticeServer, trigger: str) -> None:
-    """What was wrong, and what it cost: no traceback, no image, and the same cell pays nothing more."""
+    """An error shows its reason and its cost: no traceback, no image, and the same cell pays nothing more."""
     code = f"%imagegen {QUICK} a trap practice:{trigger}"
     before = paid_to(gateway.url)
     cell, again = kernel.run(code), kernel.run(code)

@@ -165,7 +165,7 @@ def test_the_preview_can_be_png(kernel: Kernel) -> None:
 
 
 def test_cache_only_refuses_what_is_not_kept(kernel: Kernel, gateway: PracticeServer) -> None:
-    """Kept images show, anything else is an error and no request."""
+    """Stored images are shown; anything else is an error without a request."""
     made(kernel, f"%imagegen {SMALL} a kept one")
     made(kernel, "%config BlockrunMagics.cache_only = True")
     before = paid_to(gateway.url)

@@ -26,7 +26,7 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
 
 
 def test_loading_imports_nothing_heavy(kernel: Kernel) -> None:
-    """What a first image needs is imported by the first image."""
+    """The first image imports its own dependencies."""
     new = ast.literal_eval(kernel.value("sorted(name.partition('.')[0] for name in new)"))
 
     assert "blockrun_magic" in new
@@ -75,7 +75,7 @@ def test_unloading_takes_everything_back_and_loading_again_works(kernel: Kernel)
 
 
 def test_unloading_lets_nothing_be_paid_that_is_not_paid_yet(tmp_path: Path) -> None:
-    """What waits in the background for its price is stopped, not bought in the last moment."""
+    """A background job that waits for its price is cancelled, not bought at the last moment."""
     cell = """
 %load_ext blockrun_magic
 %blockrun use practice

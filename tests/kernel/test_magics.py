@@ -124,7 +124,7 @@ def test_the_picture_is_bound_under_its_names(kernel: Kernel) -> None:
 
 
 def test_drawing_on_the_picture_leaves_the_result_whole(kernel: Kernel) -> None:
-    """What is painted over img is not painted over the image in the result, nor over what is kept."""
+    """Painting over img changes neither the image in the result nor the stored file."""
     made(kernel, f"one = %imagegen {QUICK} an image to draw on")
     made(kernel, "img.paste('red', (0, 0, 512, 512))")
 
@@ -269,7 +269,7 @@ def test_words_from_outside_cannot_become_html(kernel: Kernel) -> None:
     ],
 )
 def test_words_on_the_line_cannot_become_html_either(kernel: Kernel, code: str) -> None:
-    """What was typed wrongly is repeated as text, in an error or in a table."""
+    """Wrong input is quoted as text, in an error or in a table."""
     cell = kernel.run(code)
 
     assert "<script" not in cell.html

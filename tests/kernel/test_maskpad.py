@@ -91,7 +91,7 @@ def test_nothing_is_painted_at_first(pad: MaskPad) -> None:
 
 
 def test_the_mask_is_a_copy(pad: MaskPad) -> None:
-    """Whoever draws on the mask changes nothing but what they hold."""
+    """Drawing on the returned mask changes only that copy."""
     pad.mask.paste(255, (0, 0, 21, 13))
 
     assert [(21 * 13, 0)] == pad.mask.getcolors()
@@ -274,7 +274,7 @@ def test_the_page_gets_a_small_picture() -> None:
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA", "I;16", "F", "CMYK"])
 def test_a_picture_of_any_mode_can_be_painted_on(mode: str) -> None:
-    """What PIL can hold can be shown."""
+    """Every mode of PIL can be shown."""
     pad = MaskPad(Image.new(mode, (8, 4)))
 
     assert (8, 4) == pad.mask.size
@@ -311,7 +311,7 @@ def test_closing_leaves_nothing_behind() -> None:
 
 
 def test_a_picture_in_memory_or_on_disk_is_a_source(tmp_path: Path) -> None:
-    """What `--image` takes can be painted on: PIL images, arrays, bytes, paths, data URIs, results."""
+    """Every source that `--image` takes can be painted on: PIL images, arrays, bytes, paths, data URIs, results."""
     image = Image.linear_gradient("L").convert("RGB").crop((0, 0, 6, 4))
     image.save(tmp_path / "a.png")
     content = (tmp_path / "a.png").read_bytes()

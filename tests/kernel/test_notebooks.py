@@ -60,7 +60,7 @@ def test_every_cell_runs(first_run: list[Cell]) -> None:
 
 
 def test_the_gateway_and_the_bill_agree(gateway: PracticeServer, first_run: list[Cell]) -> None:
-    """What the gateway was paid is what the notebook says was spent, to the micro-dollar."""
+    """The notebook reports exactly what the gateway was paid, to the micro-dollar."""
     assert f"{paid_to(gateway.url) / 1_000_000:.6f}".rstrip("0") == total_said(first_run)
 
 

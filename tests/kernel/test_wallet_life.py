@@ -110,7 +110,7 @@ def _chain_at(*urls: str) -> str:
     ],
 )
 def test_the_code_asks_for_usdc_on_the_right_chain(life: Kernel, gateway: str, words: str, asks: str) -> None:
-    """What a phone would read: token, chain, our address in EIP-55, the amount in micro-USDC."""
+    """A phone reads token, chain, our address in EIP-55, and the amount in micro-USDC."""
     address = address_in(made(life, "%blockrun wallet create"))
     cell = made(life, f"%blockrun use {gateway}\n%blockrun wallet qr {words}")
     [picture] = cell.pictures

@@ -34,7 +34,7 @@ _SECRETS = {
     "a token of GitHub or PyPI": re.compile(r"((?:gh[pousr]|github_pat)_[0-9A-Za-z_]{30,}|pypi-[0-9A-Za-z_-]{40,})"),
 }
 _PUBLIC = re.compile(r"(?:sha256:|transaction\b.{0,120})$", re.DOTALL)
-"""What stands before a digest, and before a transaction on a chain, which everybody may see."""
+"""Text before a digest or a transaction, which are public."""
 _PICTURE = re.compile(r'"image/[a-z+]+": "[^"]*"|data:image/[^"\')\s]*')
 
 

@@ -1,4 +1,4 @@
-"""What the public names promise to a type checker: mypy reads this file, nobody runs it."""
+"""Types of the public names: mypy checks this file, and it is never run."""
 
 from __future__ import annotations
 

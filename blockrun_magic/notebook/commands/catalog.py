@@ -47,7 +47,7 @@ def _model_row(model: Model) -> tuple[str, ...]:
     cost = " to ".join(format_usd(price) for price in dict.fromkeys((prices[0], prices[-1]))) if prices else "by quote"
     edits = f"up to {model.max_images}{', mask' if model.takes_mask else ''}" if model.edits else "no"
     edits = "not known" if model.unverified else edits
-    good_for = model.good_for if model.served else "not served here any more"
+    good_for = model.good_for if model.served else "no longer served here"
     return model.name, model.id, good_for, ", ".join(model.sizes[:3]), edits, cost
 
 

@@ -249,7 +249,7 @@ class Ledger(PurchaseLedger):
         if row is not None:
             raise PaymentOutcomeUnknown(
                 f"A payment for this image is open already, at {row['gateway']}.",
-                "Another kernel may be at work on it: wait for it, then run the cell again.",
+                "Another kernel may be working on it: wait for it, then run the cell again.",
                 Money.unknown(row["amount"]),
             )
 

@@ -113,9 +113,9 @@ def check_entry(entry: Mapping[str, Any], network: SolanaNetwork, payer: str) ->
     if payee in ours:
         raise terms_refused("The gateway asks for a payment to your own wallet.")
     if not isinstance(extra, Mapping) or not _can_sign(extra.get("feePayer")):
-        raise terms_refused("The gateway names nobody who can pay the transaction's fee.")
+        raise terms_refused("The gateway names no account that can pay the transaction's fee.")
     if extra["feePayer"] in (*ours, network.asset, *_PROGRAM_IDS):
-        raise terms_refused("The gateway wants the transaction's fee to be paid by you, or by nobody.")
+        raise terms_refused("The gateway must pay the transaction's fee itself, but names another account or none.")
     if extra.get("memo"):
         # Without a nonce of ours nobody could tell later which payment was made.
         raise terms_refused("The gateway wants a text of its own to be signed beside the payment.")

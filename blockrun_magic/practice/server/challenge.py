@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MERCHANT", "PaymentRequirements", "from_base64_json", "price_of", "to_base64_json"]
 
-# As with the token, nobody holds the key: it spells "PRACTICE MERCHANT :)" in ASCII.
+# As with the token, there is no key for it: it spells "PRACTICE MERCHANT :)" in ASCII.
 MERCHANT = "0x5052414354494345204d45524348414E54203A29"
 EXTENSIONS = {"practice": {"info": {"money": "play"}}}
 _WINDOW_SECONDS = 300

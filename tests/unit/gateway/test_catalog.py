@@ -162,7 +162,7 @@ def test_rows_are_whole(model: Model) -> None:
 
 
 def test_the_id_without_its_provider_is_a_name() -> None:
-    """What is after the slash is enough to find a model."""
+    """The part after the slash is enough to find a model."""
     assert SNAPSHOT.resolve("flux-1.1-pro") == "black-forest/flux-1.1-pro"
 
 
