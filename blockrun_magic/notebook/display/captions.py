@@ -54,7 +54,7 @@ def caption_of(result: ImageResult, saved: Sequence[str] = (), note: str = "") -
         doubt = " (estimated)" if receipt.estimated else ""
         facts.append(f"{paid}{doubt}" if receipt.settled else f"{paid} (not confirmed yet)")
         facts.append(f"{result.seconds:.1f} s")
-    revised = list(dict.fromkeys(kept.revised_prompt for kept in result.stored if kept.revised_prompt))
+    revised = list(dict.fromkeys(image.revised_prompt for image in result.stored if image.revised_prompt))
     lines = [" · ".join(facts)]
     lines += result.notes
     lines += [f"The model read: {text}" for text in revised]
@@ -81,7 +81,7 @@ def _practice_note(realm: str, prompt: str) -> list[str]:
 
 
 def describe_size(result: ImageResult) -> str:
-    sizes = list(dict.fromkeys(f"{kept.width}x{kept.height}" for kept in result.stored))
+    sizes = list(dict.fromkeys(f"{image.width}x{image.height}" for image in result.stored))
     count = len(result.stored)
     return (f"{count} x " if count > 1 else "") + ", ".join(sizes)
 
@@ -113,7 +113,7 @@ def _quote_card(request: ImageRequest, quote: Quote) -> Card:
     if quote.list_price is not None and quote.list_price != quote.total:
         lines.append(f"The list price is {format_usd(quote.list_price)}.")
     if quote.cached:
-        lines.append("This image is kept already: running the cell costs $0.00.")
+        lines.append("This image is already stored: running the cell costs $0.00.")
     lines.append("Nothing was signed.")
     return Message("\n".join(lines))
 
@@ -139,10 +139,10 @@ def results_card(results: ImageResults, note: str = "") -> Card:
         rows.insert(failure.index, row)
     summary = "\n".join([_summary(results, len(rows), note), *(line for result in results for line in result.notes)])
     header = ("", "model", "size", "prompt", "price", "seconds", "why it failed")
-    kept = [column for column in range(len(header)) if column == 0 or any(row[column] for row in rows)]
+    columns = [column for column in range(len(header)) if column == 0 or any(row[column] for row in rows)]
     table = Table(
-        [header[column] for column in kept],
-        [[row[column] for column in kept] for row in rows[:_MAX_TABLE]],
+        [header[column] for column in columns],
+        [[row[column] for column in columns] for row in rows[:_MAX_TABLE]],
         note=summary,
         left=4,
     )

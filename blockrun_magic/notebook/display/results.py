@@ -109,6 +109,6 @@ class _Original(_Image):
         # A sheet of several has no original, and nbconvert shows no WebP.
         if len(images) != 1 or images[0].media_type == "image/webp":
             return super()._repr_mimebundle_()
-        kept, file = images[0], result.files[0]
-        shape = {"width": min(kept.width, 1024), "alt": result.prompt}
-        return {kept.media_type: file.read_bytes(), "text/plain": repr(result)}, {kept.media_type: shape}
+        image, file = images[0], result.files[0]
+        shape = {"width": min(image.width, 1024), "alt": result.prompt}
+        return {image.media_type: file.read_bytes(), "text/plain": repr(result)}, {image.media_type: shape}

@@ -1,4 +1,4 @@
-"""Small images of what is kept, as data URIs for our HTML."""
+"""Thumbnails of stored images, as data URIs for our HTML."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ if TYPE_CHECKING:
     from blockrun_magic.images.store import Store
     from blockrun_magic.payments.ledger.records import StoredImage
 
-__all__ = ["data_uri", "kept_image", "thumbnail"]
+__all__ = ["data_uri", "stored_image", "thumbnail"]
 
 
-def thumbnail(store: Store, kept: StoredImage, side: int) -> str | None:
+def thumbnail(store: Store, stored: StoredImage, side: int) -> str | None:
     """Return a JPEG of at most `side` pixels a side as a data URI; None when the original is gone or damaged."""
     try:
-        return data_uri(kept_image(store, kept), side)
+        return data_uri(stored_image(store, stored), side)
     except BlockrunError:
         return None
 
 
-def kept_image(store: Store, kept: StoredImage) -> Image.Image:
-    """Return a kept image, decoded; raises StoreError."""
+def stored_image(store: Store, stored: StoredImage) -> Image.Image:
+    """Return a stored image, decoded; raises StoreError."""
     from blockrun_magic.images.formats import decode
 
-    return decode(store.get(kept.file, kept.media_type), StoreError, "The kept image", "")
+    return decode(store.get(stored.file, stored.media_type), StoreError, "The stored image", "")
 
 
 def data_uri(image: Image.Image, side: int) -> str:

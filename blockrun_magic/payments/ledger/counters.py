@@ -88,11 +88,13 @@ def wrong_counters(connection: sqlite3.Connection) -> dict[tuple[str, ...], tupl
     """Return the counters that differ from the payments: what they say, and what the payments add up to."""
     query = "SELECT owner, realm, period, key, sum(amount) FROM counted GROUP BY 1, 2, 3, 4"
     true: dict[tuple[str, ...], int] = {tuple(row[:4]): row[4] for row in connection.execute(query)}
-    kept: dict[tuple[str, ...], int] = {tuple(row[:4]): row[4] for row in connection.execute("SELECT * FROM counters")}
+    stored: dict[tuple[str, ...], int] = {
+        tuple(row[:4]): row[4] for row in connection.execute("SELECT * FROM counters")
+    }
     return {
-        key: (kept.get(key, 0), true.get(key, 0))
-        for key in true.keys() | kept.keys()
-        if kept.get(key, 0) != true.get(key, 0)
+        key: (stored.get(key, 0), true.get(key, 0))
+        for key in true.keys() | stored.keys()
+        if stored.get(key, 0) != true.get(key, 0)
     }
 
 

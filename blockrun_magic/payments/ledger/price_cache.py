@@ -13,14 +13,14 @@ from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.x402.requirements import PaymentRequired, PaymentRequirements
 from blockrun_magic.safejson import read_json
 
-__all__ = ["drop_quote", "keep_quote", "kept_quote"]
+__all__ = ["cache_quote", "cached_quote", "drop_quote"]
 
 _LIFETIME = 3600
 _MAX_DRIFT = 60.0
 """Seconds by which the clock may have been changed since: then the price is asked again, and the clock checked."""
 
 
-def keep_quote(
+def cache_quote(
     ledger: Ledger,
     gateway: str,
     price_key: str,
@@ -41,7 +41,7 @@ def keep_quote(
         )
 
 
-def kept_quote(
+def cached_quote(
     ledger: Ledger, gateway: str, price_key: str, monotonic: Callable[[], float] = time.monotonic
 ) -> PaymentRequired | None:
     """Return what `gateway` asked for such requests within the hour, or None.

@@ -98,8 +98,8 @@ class Wallet(SecretHolder):
             self._held.open(passphrase, self.source)
         elif self._passphrase is not None:
             self._held.open(self._passphrase, self.source, f"in {VARIABLE} ", anew=False)
-        elif (kept := from_keyring(self.address)) is not None:
-            self._held.open(kept, self.source, "in the system's keyring ", anew=False)
+        elif (passphrase := from_keyring(self.address)) is not None:
+            self._held.open(passphrase, self.source, "in the system's keyring ", anew=False)
         else:
             raise WalletLocked(
                 f"The wallet {self.address} is locked: its key is encrypted ({self.source}).",

@@ -59,7 +59,7 @@ class ImageCache:
     """Paints at most two images at a time, outside the event loop, and caches the last few."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[str, int], bytes] = OrderedDict()
+        self._cached: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         self._easels = asyncio.Semaphore(_AT_ONCE)
 
     async def image(self, settlement: Settlement, request: ImageRequest, position: int) -> tuple[bytes, str]:
@@ -77,9 +77,9 @@ class ImageCache:
     async def _png(self, request: ImageRequest, index: int) -> bytes:
         key = (request.digest, index)
         async with self._easels:
-            if key not in self._kept:
-                self._kept[key] = await asyncio.to_thread(_paint, request, index)
-                while len(self._kept) > _KEPT:
-                    self._kept.popitem(last=False)
-            self._kept.move_to_end(key)
-            return self._kept[key]
+            if key not in self._cached:
+                self._cached[key] = await asyncio.to_thread(_paint, request, index)
+                while len(self._cached) > _KEPT:
+                    self._cached.popitem(last=False)
+            self._cached.move_to_end(key)
+            return self._cached[key]

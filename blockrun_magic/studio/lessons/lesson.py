@@ -194,11 +194,11 @@ def write_lesson(folder: Path, results: Sequence[ImageResult], *, strict: bool) 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for result in results:
-            for kept, path in zip(result.stored, result.files, strict=True):
+            for stored, path in zip(result.stored, result.files, strict=True):
                 data = read_file(path, _MAX_IMAGE)
                 if media_type_of(data) is None:
                     raise LessonError(f"{path} is not an image.", "Run its cell again, then export.")
-                store.put(data, kept.media_type)
+                store.put(data, stored.media_type)
         answers = [_entry(result) for result in results]
         content = {"format": _FORMAT, "name": name, "missing": "error" if strict else "practice", "answers": answers}
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
@@ -220,13 +220,13 @@ def _entry(result: ImageResult) -> dict[str, Any]:
         "receipt": {key: getattr(receipt, field) for key, field in _RECEIPT.items()},
         "pictures": [
             {
-                "file": kept.file,
-                "media_type": kept.media_type,
-                "width": kept.width,
-                "height": kept.height,
-                "revised_prompt": kept.revised_prompt,
+                "file": stored.file,
+                "media_type": stored.media_type,
+                "width": stored.width,
+                "height": stored.height,
+                "revised_prompt": stored.revised_prompt,
             }
-            for kept in result.stored
+            for stored in result.stored
         ],
     }
 

@@ -16,7 +16,7 @@ from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.gateway.responses import Response, error_from_response
 from blockrun_magic.gateway.uploads import UNSUPPORTED_BODY_STATUSES, send
 from blockrun_magic.payments.ledger.ledger import Ledger
-from blockrun_magic.payments.ledger.price_cache import keep_quote, kept_quote
+from blockrun_magic.payments.ledger.price_cache import cache_quote, cached_quote
 from blockrun_magic.payments.x402.networks import SolanaNetwork
 from blockrun_magic.payments.x402.protocol import PaymentRequirements, read_challenge, select_requirements
 from blockrun_magic.studio.payment.probe import check_quotes, may_buy, remember_quotes, remember_seller
@@ -96,7 +96,7 @@ async def fetch_price(
         if payer:
             check_clock(gateway.name, date, started, clock())
         if not of_job and is_clock_right(date, started, clock()):  # a job's price is its own
-            await run_io(keep_quote, ledger, gateway.name, str(request.price_key), terms)
+            await run_io(cache_quote, ledger, gateway.name, str(request.price_key), terms)
         return terms
     if answer.status in (200, _ACCEPTED):
         raise await run_io(_answered_unasked, ledger, gateway, request, answer)
@@ -123,11 +123,11 @@ def cached_price(ledger: Ledger, gateway: Gateway, request: ImageRequest, payer:
 
     On Solana the gateway is always asked: a second signature could be cashed in addition to the first.
     """
-    kept = kept_quote(ledger, gateway.name, str(request.price_key))
-    if kept is None:
+    quoted = cached_quote(ledger, gateway.name, str(request.price_key))
+    if quoted is None:
         return None
     try:
-        terms = select_requirements(kept, gateway.networks, gateway.base_url, payer)
+        terms = select_requirements(quoted, gateway.networks, gateway.base_url, payer)
     except TermsRefused:
         return None
     return None if isinstance(terms.network, SolanaNetwork) else terms

@@ -15,7 +15,7 @@ from functools import partial
 from blockrun_magic.errors import BudgetError, ClockError, InvalidResponse, TermsRefused
 from blockrun_magic.gateway.bodies import Response
 from blockrun_magic.gateway.responses import CompletedJob
-from blockrun_magic.payments.ledger.price_cache import drop_quote, keep_quote
+from blockrun_magic.payments.ledger.price_cache import cache_quote, drop_quote
 from blockrun_magic.payments.ledger.records import Payload, Payment
 from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.secrets import SecretHeaders
@@ -227,7 +227,7 @@ class X402Method:
             payment = await run_io(deal.mark_unknown, payment, "refused, because its price had changed", refused=True)
             payment, used = await self.tracker.look_up_quickly(payment)
             raise self.tracker.explain(payment, error, used=used) from None
-        await run_io(keep_quote, deal.ledger, deal.gateway.name, str(deal.request.price_key), terms)
+        await run_io(cache_quote, deal.ledger, deal.gateway.name, str(deal.request.price_key), terms)
         deal.progress.price = payment.amount
         return payment
 

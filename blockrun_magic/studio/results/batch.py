@@ -195,5 +195,5 @@ def _record(result: ImageResult) -> dict[str, Any]:
 
 def _label(result: ImageResult) -> str:
     model = str(result.request["model"]).rpartition("/")[2]
-    price = "kept, $0.00" if result.receipt.cached else format_usd(result.receipt.amount)
+    price = "stored, $0.00" if result.receipt.cached else format_usd(result.receipt.amount)
     return f"{model} {result.request['size']}\n{price}  {result.seconds:.1f} s"

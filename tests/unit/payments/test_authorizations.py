@@ -17,7 +17,7 @@ from blockrun_magic.errors import BlockrunError, BudgetError, LedgerError, Lesso
 from blockrun_magic.images.store import Store
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.limits import Caps
-from blockrun_magic.payments.ledger.price_cache import keep_quote, kept_quote
+from blockrun_magic.payments.ledger.price_cache import cache_quote, cached_quote
 from blockrun_magic.payments.ledger.records import Payment
 from blockrun_magic.payments.ledger.reports import stored_files
 from blockrun_magic.payments.ledger.states import State, Witness
@@ -339,11 +339,11 @@ def test_a_price_is_not_signed_ahead_after_the_clock_was_changed(ledger: Ledger,
     """A jump of our clock, or a sleep, means that the gateway is asked, and the clocks compared, once more."""
     accepted = {"scheme": "exact", "network": BASE.id, "amount": "1"}
     terms = PaymentRequirements(2, BASE, 1, "0x" + "5a" * 20, 300, accepted)
-    keep_quote(ledger, "base", "key", terms, monotonic=lambda: 100.0)
+    cache_quote(ledger, "base", "key", terms, monotonic=lambda: 100.0)
     clock.now += 600
 
-    assert kept_quote(ledger, "base", "key", monotonic=lambda: 700.0)
-    assert kept_quote(ledger, "base", "key", monotonic=lambda: 130.0) is None
+    assert cached_quote(ledger, "base", "key", monotonic=lambda: 700.0)
+    assert cached_quote(ledger, "base", "key", monotonic=lambda: 130.0) is None
 
 
 # -- a home of an earlier version

@@ -50,7 +50,7 @@ def _summary(context: Context, _arguments: Arguments) -> Card:
         rows += [("encrypted", describe_lock(found))] if found.encrypted else []
         rows += [("careful", _PRACTICE)] if gateway.realm == Realm.PRACTICE else [("takes", gateway.money)]
         rows += [("careful", found.warning)] if found.warning else []
-    others = [f"{name} {_address_words(kept)}" for name, kept in keys.wallets_here()]
+    others = [f"{name} {_address_words(wallet)}" for name, wallet in keys.wallets_here()]
     rows += [("wallets", ", ".join(others) or "none yet")]
     return Table(
         ("", ""),
@@ -64,12 +64,14 @@ def _summary(context: Context, _arguments: Arguments) -> Card:
 def _list(_context: Context, _arguments: Arguments) -> Card:
     payer = _paying_source()
     rows = []
-    for name, kept in keys.wallets_here():
-        if isinstance(kept, WalletError):
-            rows.append(("", name, "-", kept.message))
+    for name, wallet in keys.wallets_here():
+        if isinstance(wallet, WalletError):
+            rows.append(("", name, "-", wallet.message))
             continue
-        mark = "pays" if kept.source == payer else ""
-        rows.append((mark, name, kept.address, f"{kept.source}{', ' + describe_lock(kept) if kept.encrypted else ''}"))
+        mark = "pays" if wallet.source == payer else ""
+        rows.append(
+            (mark, name, wallet.address, f"{wallet.source}{', ' + describe_lock(wallet) if wallet.encrypted else ''}")
+        )
     if not rows:
         return Message("No wallets yet. Create one with `%blockrun wallet create`, or copy a key with `wallet import`.")
     note = "`%blockrun wallet use NAME` selects the paying wallet. Wallets are never deleted from here."
@@ -140,8 +142,8 @@ def describe_lock(found: Wallet | SolanaWallet) -> str:
     return "locked until its passphrase is given" if found.locked else "open in this session"
 
 
-def _address_words(kept: Wallet | WalletError) -> str:
-    return "(cannot be used)" if isinstance(kept, WalletError) else f"{kept.address[:6]}…{kept.address[-4:]}"
+def _address_words(wallet: Wallet | WalletError) -> str:
+    return "(cannot be used)" if isinstance(wallet, WalletError) else f"{wallet.address[:6]}…{wallet.address[-4:]}"
 
 
 _ENCRYPT = Argument("--encrypt", "switch", "Protect the key file by a passphrase.")

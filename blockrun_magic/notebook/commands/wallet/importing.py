@@ -126,7 +126,7 @@ def _import_solana(source: str, arguments: Arguments) -> Card:
 
 def _offers() -> Card:
     home = Path.home()
-    ours = {kept.address for _, kept in wallets_here() if isinstance(kept, Wallet)}
+    ours = {wallet.address for _, wallet in wallets_here() if isinstance(wallet, Wallet)}
     keys = {address_of(key, str(path)): path for path, key in find_external_keys(home)}
     rows = [("EVM", address, display_path(path, home)) for address, path in keys.items() if address not in ours]
     solana = {SolanaWallet(key, str(path)).address: path for path, key in find_external_solana_keys(home)}
