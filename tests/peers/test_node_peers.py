@@ -1,4 +1,4 @@
-"""The newest x402 servers and SDK from npm: `make peers` installs them into build/peers, and runs this."""
+"""The newest x402 servers and SDKs from npm: `make peers` installs them into build/peers, and runs this."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.payments.wallets.keystore import address_of
 from blockrun_magic.payments.wallets.registry import WalletRegistry, new_key
 from blockrun_magic.payments.x402.networks import BASE
+from blockrun_magic.practice.server.server import PracticeServer
 from fakes.facilitator import PAYEE, Facilitator
 from fakes.gateway import studio_over
 from fakes.x402_servers import IMAGE, PRICE, SHAPES
+from harness.endpoint import KEY, running_endpoint
 
 PEERS = Path(__file__).parents[2] / "build" / "peers"
-pytestmark = pytest.mark.skipif(not (PEERS / "node_modules").is_dir(), reason="`make peers` installs them")
 _PIXELS = Image.open(io.BytesIO(IMAGE)).tobytes()
 
 
@@ -101,3 +102,23 @@ def test_the_typescript_sdk_pays_with_the_wallet_that_we_create(tmp_path: Path, 
 
     said = json.loads(run.stdout.splitlines()[-1])
     assert (address_of(key, ""), False, 0.042) == (said["address"], said["isNew"], said["total"])
+
+
+def test_openais_sdk_uses_the_local_endpoint(tmp_path: Path) -> None:
+    """OpenAI's SDK for JavaScript makes, edits and lists through the endpoint; its own retry pays once."""
+    (tmp_path / "photo.png").write_bytes(IMAGE)
+    with PracticeServer() as gateway, running_endpoint(tmp_path / "home", gateway) as endpoint:
+        done = subprocess.run(
+            ["node", "openai.mjs", endpoint.url, KEY, str(tmp_path / "photo.png")],
+            cwd=PEERS,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )
+        settled = len(endpoint.settlements)
+
+    report = json.loads(done.stdout)
+    assert report["generated"].startswith("http://127.0.0.1:")
+    assert [True, True, True] == [report["edited"], report["listed"], report["refused"] == 402]
+    assert 3 == settled  # the image, the edit, and one take in spite of a retry
