@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blockrun_magic.errors import Money, StoreError
-from blockrun_magic.files import create_folder, read_file, write_atomically
+from blockrun_magic.files import create_folder, read_file, sync_folder, write_atomically
 from blockrun_magic.images.media_types import suffix_of
 
 __all__ = ["Store", "StoredFile", "write_temporary"]
@@ -39,6 +39,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._has_folders = False
 
     def path(self, digest: str, media_type: str) -> Path:
         """Return where the file with this SHA-256 (hex) is, or would be."""
@@ -62,9 +63,10 @@ class Store:
             with tempfile.TemporaryFile(dir=self.root) as probe:
                 probe.write(bytes(4096))
                 probe.flush()
-            for folder in self.root.iterdir():
-                if len(folder.name) == 2 and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
-                    raise PermissionError(f"{folder} is not a folder that can be written to")
+            with os.scandir(self.root) as entries:
+                for entry in entries:
+                    if len(entry.name) == 2 and not (entry.is_dir() and os.access(entry.path, os.W_OK | os.X_OK)):
+                        raise PermissionError(f"{entry.path} is not a folder that can be written to")
             free = shutil.disk_usage(self.root).free
         except OSError as error:
             raise StoreError(
@@ -87,6 +89,18 @@ class Store:
         if not _holds(path, data):
             self._keep(path, data)
         return digest
+
+    def _create_folders(self) -> None:
+        """Create every folder that an image may need, and wait for the disk once instead of once for each.
+
+        A process does this with its first image, too: it cannot know whether an earlier one came to the wait.
+        """
+        create_folder(self.root, 0o777)
+        for number in range(256):
+            with suppress(FileExistsError):
+                (self.root / f"{number:02x}").mkdir(0o777)
+        sync_folder(self.root)
+        self._has_folders = True
 
     def files(self) -> list[StoredFile]:
         """Return every stored file, oldest first."""
@@ -126,7 +140,11 @@ class Store:
 
     def _keep(self, path: Path, data: bytes) -> None:
         try:
-            create_folder(path.parent, 0o777)
+            if path.parent.parent == self.root and len(path.parent.name) == 2:
+                if not (self._has_folders and path.parent.exists()):
+                    self._create_folders()
+            else:
+                create_folder(path.parent, 0o777)
             write_atomically(path, data)
         except OSError as error:
             raise StoreError(

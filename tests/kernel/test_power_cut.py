@@ -67,9 +67,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def _moments(run: Run) -> Iterator[int]:
-    """Yield the events after which the disk may be in another state than before: syncs, names and sends."""
-    for number, event in enumerate(run.events):
-        if event.kind in ("sync", "rename", "link", "unlink", "mkdir", "send"):
+    """Yield the events after which the disk may be in another state than before: syncs, names and sends.
+
+    Of folders that are created in a row, as the store's are, the first, the second and the last.
+    """
+    folders = 0
+    for number, (event, following) in enumerate(zip(run.events, [*run.events[1:], None], strict=True)):
+        folders = folders + 1 if event.kind == "mkdir" else 0
+        in_between = folders > 2 and following is not None and following.kind == "mkdir"
+        if event.kind in ("sync", "rename", "link", "unlink", "mkdir", "send") and not in_between:
             yield number
     yield len(run.events) - 1
 
