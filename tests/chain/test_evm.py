@@ -49,7 +49,8 @@ def servers(chain: LocalChain, monkeypatch: pytest.MonkeyPatch) -> Iterator[list
 @pytest.fixture
 def merchant(chain: LocalChain, servers: list[RpcServer]) -> Iterator[Merchant]:
     """Return a gateway that is paid on that chain and cashes there; it keeps what it knows to itself."""
-    with Merchant(lambda: float(chain.now), network=BASE, witness=False) as running:
+    network = replace(BASE, rpc_urls=tuple(server.url for server in servers))
+    with Merchant(lambda: float(chain.now), network=network, witness=False) as running:
         running.chain = OnChain(chain)
         yield running
 

@@ -104,12 +104,40 @@ class LocalChain:
             latest = self._tester.get_block_by_number("latest")
         return {name: hex(latest[name]) for name in ("number", "timestamp")}
 
+    def logs(self, question: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the events that `question` is about, as JSON-RPC shows them."""
+        with self._lock:
+            found = self._tester.get_logs(
+                from_block=int(question["fromBlock"], 16),
+                to_block=min(int(question["toBlock"], 16), self._tester.get_block_by_number("latest")["number"]),
+                address=question["address"],
+                topics=question["topics"],
+            )
+        return [_shown(log) for log in found]
+
+    def receipt(self, transaction: str) -> dict[str, Any]:
+        """Return the receipt of a transaction, with its events."""
+        with self._lock:
+            logs = self._tester.get_transaction_receipt(transaction)["logs"]
+        return {"logs": [_shown(log) for log in logs]}
+
     def _send(self, signature: str, kinds: list[str], values: list[Any]) -> str:
         data = "0x" + (keccak(text=signature)[:4] + encode(kinds, values)).hex()
         with self._lock:
             order = {"from": self._sender, "to": BASE.asset, "data": data, "gas": 1_000_000}
             self._tester.call(order)  # a transaction that fails only says so in its receipt
             return str(self._tester.send_transaction(order))
+
+
+def _shown(log: Any) -> dict[str, Any]:
+    return {
+        "address": log["address"],
+        "topics": list(log["topics"]),
+        "data": log["data"],
+        "transactionHash": log["transaction_hash"],
+        "logIndex": hex(log["log_index"]),
+        "blockNumber": hex(log["block_number"]),
+    }
 
 
 class OnChain(Chain):
@@ -164,4 +192,8 @@ class RpcServer(Served):
             return {**self._chain.block(), "hash": "0x" + hashlib.sha256(b"a block").hexdigest()}
         if method == "eth_call":
             return self._chain.call(params[0]["to"], params[0]["data"], params[1])
+        if method == "eth_getLogs":
+            return self._chain.logs(params[0])
+        if method == "eth_getTransactionReceipt":
+            return self._chain.receipt(params[0])
         raise AssertionError(f"nobody asks a chain for {method} here")

@@ -46,7 +46,7 @@ def test_without_a_wallet_a_cell_says_what_is_missing_and_run_all_stops(kernel: 
     what, to_do = cell.error
 
     assert "no wallet" in what
-    assert to_do.startswith("→ Either `%blockrun use practice`")
+    assert "`%blockrun use practice`" in to_do
     assert "BLOCKRUN_WALLET_KEY" in to_do
     assert "~/.blockrun/.session" in to_do
     assert "aborted" == behind.status
@@ -92,7 +92,6 @@ import time; time.sleep(0.2)
         paid = paid_to(gateway.url)
 
     assert "ok" == done.status
-    assert "Nothing was sent" in done.text
     assert "blockrun-magic" not in threads
     assert 0 == paid
 

@@ -88,7 +88,7 @@ def test_three_lines_from_no_wallet_to_address_code_and_balance(life: Kernel, tm
     assert "%blockrun wallet qr" in created.text
     assert address in code.text
     assert "on Base" in code.text
-    assert "$4.32, says Base, two public RPC servers agreeing." in balance.text
+    assert "$4.32, according to Base, two public RPC servers agreeing." in balance.text
     assert address[2:].lower() in one.seen[0].body.decode()
 
 
