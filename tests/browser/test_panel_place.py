@@ -65,8 +65,7 @@ def test_the_image_is_beside_the_form(browser: Browser, lab: Server, theme: Them
 
         assert in_view(image)
         assert in_view(panel.locator("button.brm-go:visible").first)
-        if not AXE.exists():
-            pytest.skip("axe-core is not installed: run `npm ci`")
+        assert AXE.exists(), "axe-core is not installed. Run: npm ci"
         notebook.page.evaluate(AXE.read_text("utf-8"))
         for tab in ("Generate", "Edit", "Gallery", "Wallet"):
             panel.get_by_role("tab", name=tab).click()
