@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import importlib
 import io
 import tempfile
 from collections.abc import Iterator
@@ -244,7 +245,7 @@ def test_a_value_arrives_as_it_is_shown(name: str, value: object, sent: Any) -> 
 
 def test_a_figure_arrives_as_it_is_shown(sent: Any) -> None:
     """A matplotlib figure is drawn as a PNG."""
-    figure_module = pytest.importorskip("matplotlib.figure")
+    figure_module = importlib.import_module("matplotlib.figure")
     figure = figure_module.Figure(figsize=(0.48, 0.64), dpi=100)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.imshow(np.asarray(card()), aspect="auto")
@@ -259,7 +260,7 @@ def test_modern_formats_arrive_as_they_are_shown(form: str, orientation: int, se
     """HEIC needs pillow-heif, AVIF a Pillow that has it."""
     Image.init()
     if form == "HEIF":
-        pytest.importorskip("pillow_heif").register_heif_opener()
+        importlib.import_module("pillow_heif").register_heif_opener()
     elif form not in Image.SAVE:
         pytest.skip("this Pillow has no AVIF")
     stored = turned(card(), orientation)
