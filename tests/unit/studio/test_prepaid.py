@@ -590,7 +590,8 @@ def test_health_tells_wallet_and_balance(tmp_path: Path, proxy: ClawRouter) -> N
 
     assert Health(WALLET, "base", None) == short
     assert Health(WALLET, "base", 5_000_000) == full
-    assert (5_000_000, "ClawRouter, of its own wallet") == (balance.micros, balance.source)
+    assert balance.micros == 5_000_000
+    assert "ClawRouter" in balance.source
 
 
 def test_an_account_is_no_clawrouter(tmp_path: Path, account: Account) -> None:
