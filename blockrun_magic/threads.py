@@ -36,8 +36,11 @@ async def run_io(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> 
     """Return what `call` returns, run in the pool for waiting: the ledger, files, locks.
 
     A call that was begun is finished, and its value is not lost: a cancellation takes effect at the caller's next
-    `await`, where the caller can undo what the call has done.
+    `await`, where the caller can undo what the call has done. The next call here does not begin any more.
     """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        await asyncio.sleep(0)  # raises what came during the last call; nothing while the caller cleans up
     running = asyncio.wrap_future(_submit("io", _IO_THREADS, partial(call, *args, **kwargs)))
     try:
         return await asyncio.shield(running)
@@ -45,7 +48,6 @@ async def run_io(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> 
         while not running.done():
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([running])
-        task = asyncio.current_task()
         if task is not None:
             task.uncancel()
             task.cancel()

@@ -102,6 +102,7 @@ class Purchaser:
         async with options.slot:  # nothing is signed while it waits for a slot, since signatures expire
             await gate.enter()
             payment = await method.open_payment()
+            progress.sent = payment is not None and payment.state not in (State.RESERVED, State.SIGNED)
             if payment is None:
                 try:
                     payment = await self._authorized(method, deal, options)

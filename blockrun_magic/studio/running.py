@@ -67,11 +67,14 @@ class RunningPurchases:
         await asyncio.gather(*late, return_exceptions=True)
 
     async def _join(self, running: _Running, progress: Progress) -> ImageResult:
+        progress.running = True
+        running.task.add_done_callback(lambda _: setattr(progress, "running", False))
         watching = asyncio.create_task(_mirror(running, progress))
         try:
             result = await self._wait(running)
         finally:
             watching.cancel()
+            _copy(running, progress)
         return replace(result, receipt=replace(result.receipt, cached=True))
 
     async def _wait(self, running: _Running) -> ImageResult:
@@ -81,7 +84,7 @@ class RunningPurchases:
         except asyncio.CancelledError:
             if running.waiting == 1 and not running.progress.sent:
                 running.task.cancel()
-                # It ends at its current step, before anything is sent.
+                # It ends at its current step: `mark_sent` records no payment as sent after this.
                 running.progress.running = False
             raise
         finally:
@@ -100,6 +103,11 @@ class RunningPurchases:
 async def _mirror(running: _Running, progress: Progress) -> None:
     """Show the progress of a purchase that another cell has begun."""
     while True:
-        progress.stage, progress.price = running.progress.stage, running.progress.price
-        progress.sent = running.progress.sent
+        _copy(running, progress)
         await asyncio.sleep(_POLL_INTERVAL)
+
+
+def _copy(running: _Running, progress: Progress) -> None:
+    source = running.progress
+    progress.stage, progress.price, progress.sent = source.stage, source.price, source.sent
+    progress.running = source.running

@@ -176,6 +176,32 @@ def test_a_stop_while_signing_releases_the_reservation(tmp_path: Path, monkeypat
         assert 0 == ledger.committed("practice").day
 
 
+def test_a_stop_while_the_signature_is_recorded_releases_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Stop that comes while the ledger writes a signature is heard before the payment counts as sent."""
+    writing, go_on = threading.Event(), threading.Event()
+    sign = Ledger.sign
+
+    def slowly(*args: Any) -> Any:
+        writing.set()
+        go_on.wait()
+        return sign(*args)
+
+    async def cell(merchant: Merchant) -> None:
+        async with studio_over(tmp_path) as studio:
+            await _stopped(studio, merchant, writing, go_on.set)
+
+    monkeypatch.setattr(Ledger, "sign", slowly)
+    with Merchant(time.time) as merchant:
+        asyncio.run(cell(merchant))
+
+        assert [] == merchant.shown
+    with closing(Ledger(tmp_path / "ledger.sqlite", "later")) as ledger:
+        [payment] = ledger.open_payments(tuple(State))
+
+        assert State.RELEASED is payment.state
+        assert 0 == ledger.committed("practice").day
+
+
 def test_a_stop_after_the_signature_lets_the_purchase_go_on(tmp_path: Path) -> None:
     """The cell ends at once, the purchase ends by itself, and the next run finds its image at $0."""
     gate = _Gate()

@@ -111,6 +111,36 @@ def test_what_the_ledger_has_begun_is_not_lost() -> None:
     assert [7] == undone
 
 
+def test_a_cancellation_keeps_the_next_call_from_beginning() -> None:
+    """What was cancelled during one call begins no other, though it can still clean up in these threads."""
+    begun, release = threading.Event(), threading.Event()
+    done: list[str] = []
+
+    def reserve() -> None:
+        begun.set()
+        release.wait(PATIENCE)
+        done.append("reserve")
+
+    async def purchase() -> None:
+        await run_io(reserve)
+        try:
+            await run_io(done.append, "send")
+        except asyncio.CancelledError:
+            await run_io(done.append, "release")
+            raise
+
+    async def main() -> bool:
+        task = asyncio.ensure_future(purchase())
+        await run_io(begun.wait, PATIENCE)
+        task.cancel()
+        release.set()
+        await asyncio.wait([task])
+        return task.cancelled()
+
+    assert asyncio.run(main())
+    assert done == ["reserve", "release"]
+
+
 def test_a_timeout_around_the_ledger_is_a_timeout() -> None:
     """The time limit of the caller is still told apart from a cancellation."""
     release = threading.Event()

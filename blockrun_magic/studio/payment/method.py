@@ -6,6 +6,7 @@ for. The studio uses only the interface: ask for a price, authorize it, submit i
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -19,10 +20,11 @@ from blockrun_magic.gateway.responses import CompletedJob, PendingJob, poll_addr
 from blockrun_magic.gateway.uploads import send
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.records import Payment, Purchase
-from blockrun_magic.payments.ledger.states import State
+from blockrun_magic.payments.ledger.states import SENT, State
 from blockrun_magic.studio.payment.pricing import Price
 from blockrun_magic.studio.payment.retry import RateGate, RetryPolicy
 from blockrun_magic.studio.progress import Progress
+from blockrun_magic.threads import run_io
 
 __all__ = ["PaymentMethod", "PurchaseContext", "money_of"]
 
@@ -46,6 +48,20 @@ class PurchaseContext:
         """Mark the outcome of `payment` as unknown, unless a witness has decided it; return the payment."""
         payment = self.ledger.payment(payment.id)
         return payment if payment.decided else self.ledger.mark_unknown(payment.id, note, refused=refused)
+
+    async def mark_sent(self, payment: Payment) -> Payment:
+        """Record that `payment` may leave from now on, and return it.
+
+        A Stop that comes before that releases it; from then on the purchase goes on to its end.
+        """
+        self.progress.sent = True
+        try:
+            return await run_io(self.ledger.submit, payment.id)
+        except BaseException as error:
+            self.progress.sent = payment.state in SENT
+            if isinstance(error, asyncio.CancelledError) and not self.progress.sent:
+                await run_io(self.ledger.release, payment.id, "stopped before it was sent")
+            raise
 
     async def post(self, headers: Mapping[str, str]) -> Response:
         """Send the request with `headers`, the only place where it is paid for; return the response."""

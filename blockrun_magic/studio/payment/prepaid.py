@@ -162,8 +162,7 @@ class PrepaidMethod:
     async def _send_once(self, payment: Payment) -> Response:
         """Send the request, which counts as sent from here on; return the response."""
         deal = self.deal
-        await run_io(deal.ledger.submit, payment.id)
-        deal.progress.sent = True
+        await deal.mark_sent(payment)
         deal.progress.stage = "waiting for the image"
         try:
             return await deal.post(self.headers())

@@ -137,7 +137,7 @@ class X402Method:
             return await job.poll(payment, deal.purchase.poll_url)
         resumed = payment.state is not State.SIGNED
         if payment.state is not State.SETTLED:
-            payment = await run_io(deal.ledger.submit, payment.id)
+            payment = await deal.mark_sent(payment)
         deal.progress.sent = True
         deal.progress.stage = "waiting for the image"
         answer = await self._show(payment, payment.payload)
