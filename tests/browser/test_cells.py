@@ -13,25 +13,26 @@ SMALL = "--model cogview --size 512x512"
 
 
 def test_an_output_widget_shows_the_image_and_no_waiting_line(browser: Browser, lab: Server) -> None:
-    """The widget holds the paid image with its caption, once, and nothing else."""
+    """`with`, `interact`, `interact_manual` and a button's callback show each paid image once, and nothing else."""
+    slow = f"{SMALL} practice:slow=1"
     with open_practice(browser, lab) as notebook:
-        notebook.run("import ipywidgets as widgets; out = widgets.Output()")
-        cell = notebook.run(f"display(out)\nwith out:\n    %imagegen {SMALL} practice:slow=1 a boat")
-        output = output_of(cell)
+        notebook.run("import ipywidgets as widgets; out, clicked = widgets.Output(), widgets.Output()")
+        within = output_of(notebook.run(f"display(out)\nwith out:\n    %imagegen {slow} a boat"))
+        draw = f"def draw(color):\n    %imagegen {slow} --fill a {{color}} boat\n"
+        interact = output_of(notebook.run(f"{draw}widgets.interact(draw, color=['red', 'blue']);"))
+        manual = output_of(notebook.run("widgets.interact_manual(draw, color=['green', 'blue']);"))
+        go = f"@clicked.capture()\ndef go(_):\n    %imagegen {slow} a clicked boat\n"
+        button = output_of(
+            notebook.run(f"{go}press = widgets.Button(description='Go'); press.on_click(go); display(press, clicked)")
+        )
+        manual.get_by_role("button", name="Run Interact").click()
+        button.get_by_role("button", name="Go").click()
 
-        expect(output.locator("img")).to_have_count(1)
-        expect(output).to_contain_text("$0.01575 play money")
-        expect(output).not_to_contain_text("in progress")
-        expect(output).not_to_contain_text("starting")
-
-
-def test_a_callback_of_interact_shows_its_image(browser: Browser, lab: Server) -> None:
-    """`interact` captures its function's output, and shows the image of each call."""
-    with open_practice(browser, lab) as notebook:
-        code = f"import ipywidgets as widgets\ndef draw(color):\n    %imagegen {SMALL} --fill a {{color}} boat\n"
-        output = output_of(notebook.run(f"{code}widgets.interact(draw, color=['red', 'blue']);"))
-
-        expect(output.locator("img")).to_have_count(1)
+        for output in (within, interact, manual, button):
+            expect(output.locator("img")).to_have_count(1)
+            expect(output).to_contain_text("$0.01575 play money")
+            expect(output).not_to_contain_text("in progress")
+            expect(output).not_to_contain_text("starting")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
