@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Coroutine
+from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from blockrun_magic.notebook.config_file import remembered_gateway
@@ -23,6 +24,9 @@ __all__ = ["Session"]
 
 T = TypeVar("T")
 
+_FIRST_PAUSE, _LONGEST_PAUSE = 60.0, 3600.0
+"""Seconds before open payments are looked up again; each pause is twice the one before."""
+
 
 class Session:
     """What the magics of one kernel share."""
@@ -38,7 +42,8 @@ class Session:
         # What is said last counts: `%config` after `use` takes its place.
         settings.observe(self._on_config_change, "gateway")
         self._practice: tuple[Gateway, Callable[[], None]] | None = None
-        self._reconciled_realms: set[str] = set()
+        self._look_ups: dict[str, tuple[float, float]] = {}
+        """For each realm, the monotonic time of the next look-up of open payments, and the pause after it."""
         self._pid = os.getpid()
         self._inherited: list[object] = []
         """What belongs to the parent of a forked process: never used, and never finalized here."""
@@ -105,7 +110,7 @@ class Session:
     def studio_and_gateway(self, name: str | None = None) -> tuple[Studio, Gateway]:
         """Return the studio and the gateway, or the one called `name`; raises LedgerError or FlagError.
 
-        The first time at a gateway, what an earlier kernel left open is looked up in the background.
+        Payments that are still open, here or from an earlier kernel, are looked up in the background now and then.
         """
         studio = self.studio
         studio.find_lessons()
@@ -114,11 +119,15 @@ class Session:
         if caps != self._caps_set:
             studio.ledger.set_caps(**caps)
             self._caps_set = caps
-        if gateway.realm not in self._reconciled_realms:
-            self._reconciled_realms.add(gateway.realm)
+        self._look_up_open_payments(studio, gateway)
+        return studio, gateway
+
+    def _look_up_open_payments(self, studio: Studio, gateway: Gateway) -> None:
+        due, pause = self._look_ups.get(gateway.realm, (0.0, _FIRST_PAUSE))
+        if monotonic() >= due:
+            self._look_ups[gateway.realm] = monotonic() + pause, min(2 * pause, _LONGEST_PAUSE)
             if studio.ledger.open_payments():
                 self.bridge.submit(studio.reconcile(gateway))
-        return studio, gateway
 
     def use(self, name: str, why: str | None = None, *, reset_book: bool = False) -> Gateway:
         """Send requests to the gateway `name` from now on, and return it; raises BlockrunError.

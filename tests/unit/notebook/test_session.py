@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from blockrun_magic.errors import BlockrunError, LedgerError, LessonError
+from blockrun_magic.gateway.gateways import Gateway
 from blockrun_magic.notebook.session import Session
 from blockrun_magic.notebook.settings import Settings
+from blockrun_magic.studio import Studio
 from blockrun_magic.wiring import blockrun_home
 
 
@@ -64,3 +67,22 @@ def test_practice_stays_chosen_when_its_ledger_is_damaged(session: Session) -> N
     gateway = session.use("practice", reset_book=True)
 
     assert gateway is session.studio_and_gateway()[1]
+
+
+def test_open_payments_are_looked_up_again(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a witness could not say at first is asked again in the same session, ever more rarely."""
+    now, asked = [1000.0], []
+
+    async def reconcile(_: Studio, gateway: Gateway) -> int:
+        asked.append((now[0], gateway.name))
+        return 0
+
+    monkeypatch.setattr(Studio, "reconcile", reconcile)
+    monkeypatch.setattr(session.studio.ledger, "open_payments", lambda: ["a payment"])
+    monkeypatch.setattr("blockrun_magic.notebook.session.monotonic", lambda: now[0])
+    for _ in range(400):
+        session.studio_and_gateway("practice")
+        now[0] += 1
+    session.run(asyncio.sleep(0))
+
+    assert [at for at, _ in asked] == [1000.0, 1060.0, 1180.0]
