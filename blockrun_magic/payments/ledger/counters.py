@@ -134,14 +134,14 @@ def drop_dead_holds(connection: sqlite3.Connection, ledger: Path, session: str) 
             connection.execute("DELETE FROM holds WHERE session = ?", (name,))
 
 
-def read_caps(connection: sqlite3.Connection) -> Caps:
-    """Return the limits in force."""
+def read_caps(connection: sqlite3.Connection, defaults: Caps = DEFAULT_CAPS) -> Caps:
+    """Return the limits in force: those that were set, else `defaults`."""
     rows = connection.execute("SELECT period, amount FROM limits WHERE owner = ?", (_ALL,)).fetchall()
     limits = {row["period"]: row["amount"] for row in rows}
     return Caps(
-        image=limits.get("image", DEFAULT_CAPS.image),
-        session=limits.get("session", DEFAULT_CAPS.session),
-        day=limits.get("day", DEFAULT_CAPS.day),
+        image=limits.get("image", defaults.image),
+        session=limits.get("session", defaults.session),
+        day=limits.get("day", defaults.day),
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from blockrun_magic.errors import LedgerError, Money, PaymentOutcomeUnknown
 from blockrun_magic.payments.ledger import counters
-from blockrun_magic.payments.ledger.limits import check_caps
+from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, NO_CAPS, Caps, check_caps
 from blockrun_magic.payments.ledger.purchases import PurchaseLedger, wipe_headers
 from blockrun_magic.payments.ledger.records import Payment, Purchase
 from blockrun_magic.payments.ledger.states import SENT, TRANSITIONS, UNSIGNED_TRANSITIONS, State, Witness
@@ -55,7 +55,7 @@ class Ledger(PurchaseLedger):
                 Money.nothing_signed(),
             )
 
-    def hold(self, realm: str, amount: int) -> int:
+    def hold(self, realm: str, amount: int, defaults: Caps = DEFAULT_CAPS) -> int:
         """Hold `amount` micro-USDC of the limits for a batch, and return the hold's id.
 
         The batch's payments are then reserved out of it. It ends with this process at the latest. Raises BudgetError.
@@ -63,7 +63,7 @@ class Ledger(PurchaseLedger):
         self.check_guards(realm)
         now = self.clock()
         with self._reserving() as connection:
-            check_caps(amount, self._usage(connection, realm, now), counters.read_caps(connection))
+            check_caps(amount, self._usage(connection, realm, now), counters.read_caps(connection, defaults))
             cursor = connection.execute(
                 "INSERT INTO holds (session, realm, amount, expires_at) VALUES (?, ?, ?, ?)",
                 (self.session, realm, amount, now),
@@ -84,12 +84,14 @@ class Ledger(PurchaseLedger):
         prepaid: bool = False,
         payer: str | None = None,
         network: str | None = None,
+        order: str | None = None,
     ) -> Payment:
         """Reserve `amount` micro-USDC for `purchase`, out of `hold` if given.
 
         `prepaid`: somebody else will pay, from the wallet `payer` on `network` if that is known, and the amount is a
-        list price. One transaction over all kernels looks for an open payment of the purchase and checks the limits.
-        Raises PaymentOutcomeUnknown for an open payment, BudgetError, or what a guard raises; then nothing is reserved.
+        list price unless there is an `order`: the key of one at a classroom, where our default limits do not apply. One
+        transaction over all kernels looks for an open payment of the purchase and checks the limits. Raises
+        PaymentOutcomeUnknown for an open payment, BudgetError, or what a guard raises; then nothing is reserved.
         """
         self.check_guards(purchase.realm)
         now = self.clock()
@@ -97,14 +99,15 @@ class Ledger(PurchaseLedger):
             self._check_no_open_payment(connection, purchase.id)
             if hold is not None:
                 connection.execute("UPDATE holds SET amount = max(0, amount - ?) WHERE id = ?", (amount, hold))
-            check_caps(amount, self._usage(connection, purchase.realm, now), counters.read_caps(connection))
+            caps = counters.read_caps(connection, DEFAULT_CAPS if order is None else NO_CAPS)
+            check_caps(amount, self._usage(connection, purchase.realm, now), caps)
             cursor = connection.execute(
                 """INSERT INTO authorizations (purchase_id, session, realm, created_at, updated_at, state, amount,
-                    gateway, prepaid, estimated, payer, network)
-                SELECT id, ?, realm, ?, ?, ?, ?, gateway, ?, ?, ?, ? FROM purchases WHERE id = ?""",
+                    gateway, prepaid, estimated, payer, network, nonce)
+                SELECT id, ?, realm, ?, ?, ?, ?, gateway, ?, ?, ?, ?, ? FROM purchases WHERE id = ?""",
                 (
                     *(self.session, now, now, State.RELEASED, amount),  # until it is counted
-                    *(int(prepaid), int(prepaid), payer, network, purchase.id),
+                    *(int(prepaid), int(prepaid and order is None), payer, network, order, purchase.id),
                 ),
             )
             payment_id = int(cursor.lastrowid or 0)

@@ -13,6 +13,7 @@ from blockrun_magic.payments.money import format_usd
 
 __all__ = [
     "DEFAULT_CAPS",
+    "NO_CAPS",
     "Caps",
     "Usage",
     "check_agreed",
@@ -37,6 +38,8 @@ class Caps:
 
 
 DEFAULT_CAPS = Caps()
+NO_CAPS = Caps(image=2**60, session=2**60, day=2**60)
+"""The default where somebody else sets the limits, as in a classroom: only what the user has set applies."""
 
 
 @dataclass(frozen=True, slots=True)

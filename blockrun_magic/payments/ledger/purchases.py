@@ -11,7 +11,7 @@ from typing import Any
 
 from blockrun_magic.payments.ledger import counters
 from blockrun_magic.payments.ledger.connection import BUSY_SECONDS, translate_errors
-from blockrun_magic.payments.ledger.limits import Caps, Usage
+from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, Caps, Usage
 from blockrun_magic.payments.ledger.queries import LedgerReader
 from blockrun_magic.payments.ledger.records import Purchase, StoredImage
 from blockrun_magic.payments.ledger.states import State
@@ -113,10 +113,10 @@ class PurchaseLedger(LedgerReader):
         with self.transaction() as connection:
             connection.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, value))
 
-    def caps(self) -> Caps:
-        """Return the limits in force, which all kernels share."""
+    def caps(self, defaults: Caps = DEFAULT_CAPS) -> Caps:
+        """Return the limits in force, which all kernels share: those that were set, else `defaults`."""
         with translate_errors(self.path), self._lock:
-            return counters.read_caps(self._connection)
+            return counters.read_caps(self._connection, defaults)
 
     def set_caps(self, **caps: int) -> Caps:
         """Change some of the limits (`image`, `session`, `day`, micro-USDC); return all of them."""

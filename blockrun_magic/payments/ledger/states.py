@@ -45,6 +45,8 @@ class Witness(StrEnum):
     """ClawRouter's own log has a line that can only be of this payment."""
     DELIVERY = "delivery"
     """A prepaid request brought its images: it counts as charged, by its list price."""
+    CLASSROOM = "classroom"
+    """The order at a classroom says what was charged for it."""
     USER = "user"
 
 
