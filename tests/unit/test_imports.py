@@ -22,7 +22,7 @@ MAX_LINES = 300
 MAX_FUNCTION_LINES = 40
 
 FLOORS = (
-    ("errors", "text", "safejson", "files", "threads", "unexpected"),
+    ("errors", "text", "safejson", "files", "threads", "unexpected", "database"),
     ("payments",),
     ("gateway",),
     ("images", "serving"),
@@ -58,7 +58,8 @@ ONLY_IN = {
     "starlette": ("serving", "practice", "proxy"),
     "uvicorn": ("serving",),
     "eth_account": ("payments", "practice"),
-    "sqlite3": ("payments", "practice"),
+    "sqlite3": ("database", "payments", "practice"),
+    "psycopg": ("database",),
 }
 """Whoever else would import these would have taken over another's subject."""
 

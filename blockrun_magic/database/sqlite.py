@@ -1,0 +1,268 @@
+"""SQLite: a file opened for its owner only, checked, its errors turned into ours."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import Timeout
+
+from blockrun_magic.database.engine import Connection, Database, Migration, NotUnique, UnknownLayout
+from blockrun_magic.database.locks import FileLocks, Lock
+from blockrun_magic.database.migrations import apply_missing, missing_migrations
+from blockrun_magic.errors import LedgerError, Money
+from blockrun_magic.files import create_folder
+
+__all__ = ["BUSY_SECONDS", "SqliteDatabase", "translate_errors"]
+
+BUSY_SECONDS = 10.0
+"""How long to wait for another process that is writing."""
+_MAX_CHECKED_BYTES = 8 * 1024 * 1024
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_RESTORE = "Restore it from a backup, or move it aside: the payments that are open in it would be forgotten."
+_NOT_UNIQUE = (sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
+
+
+class SqliteDatabase(Database):
+    """The database in the file at `path`, shared by the processes of one machine."""
+
+    row_lock = ""
+
+    def __init__(self, path: Path) -> None:
+        self.path: Path = path
+        self.name = str(path)
+        self._lock = _ProcessLock()
+        self._locks = FileLocks(path.parent / "locks")
+        self._overwritten = False
+        with translate_errors(path):
+            self.was_empty = not path.is_file() or path.stat().st_size == 0
+            self._connection = _connect(path)
+        self._opened = self._identity()
+
+    @contextmanager
+    def transaction(self, *, durable: bool = True, new_ids: bool = False) -> Iterator[Connection]:  # noqa: ARG002
+        """Yield a transaction that all processes wait for; a file loses ids only with the process that has them."""
+        with translate_errors(self.path), self._lock:
+            self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            with self._changes("IMMEDIATE"):
+                yield self._connection
+
+    @contextmanager
+    def _changes(self, kind: str) -> Iterator[None]:
+        self._connection.execute(f"BEGIN {kind}")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            # A full disk ends the transaction; a second end would hide the first error.
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Yield the connection; it sees what this thread's transaction has changed."""
+        with translate_errors(self.path), self._lock:
+            yield self._connection
+
+    def migrate(self, room: str, migrations: Sequence[Migration]) -> None:
+        """Run the migrations of `room` that have not run yet, in one transaction that all processes wait for."""
+        with translate_errors(self.path), self._lock:
+            tables = "SELECT count(*) FROM sqlite_schema WHERE name = 'migrations'"
+            known = bool(self._connection.execute(tables).fetchone()[0])
+            if known and not missing_migrations(self._connection, room, migrations):
+                return
+            # Tables are rebuilt with foreign keys off, as SQLite's manual says; what refers to nothing is an error.
+            self._connection.execute("PRAGMA foreign_keys = OFF")
+            try:
+                with self._changes("EXCLUSIVE"):
+                    self._check_owner()
+                    apply_missing(self._connection, room, migrations)
+                    if broken := self._connection.execute("PRAGMA foreign_key_check").fetchone():
+                        raise UnknownLayout(f"a row of {broken[0]} belongs to none of {broken[2]}")
+            finally:
+                self._connection.execute("PRAGMA foreign_keys = ON")
+
+    def _check_owner(self) -> None:
+        """Raise UnknownLayout for a database of another program: tables without a version."""
+        tables = {row[0] for row in self._connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+        if tables and "migrations" not in tables and self.layout(self._connection) == 0:
+            raise UnknownLayout("it is a database of another program, or its version is missing")
+
+    def layout(self, connection: Connection) -> int:
+        """Return `user_version`."""
+        return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+    def set_layout(self, connection: Connection, number: int) -> None:
+        """Change `user_version`."""
+        connection.execute(f"PRAGMA user_version = {number}")
+
+    def forbid_changes(self, connection: Connection, table: str) -> None:
+        """Make `table` append-only, by triggers."""
+        for action in ("UPDATE", "DELETE"):
+            connection.execute(
+                f"CREATE TRIGGER {table}_refuses_{action.lower()} BEFORE {action} ON {table}"
+                f" BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+            )
+
+    def lock(self, name: str, *, shared: bool = False) -> Lock:
+        """Return the file lock called `name`, in the folder `locks` beside the database."""
+        return self._locks.lock(name, shared=shared)
+
+    def is_locked(self, name: str) -> bool:
+        """Return whether a process holds the file lock called `name`."""
+        return self._locks.is_locked(name)
+
+    def now(self) -> float:
+        """Return the time of this machine."""
+        return time.time()
+
+    def verify(self) -> None:
+        """Raise LedgerError unless the file at the path is the one that is open."""
+        if self._opened is None or self._identity() != self._opened:
+            raise LedgerError(
+                f"The ledger {self.path} was moved, removed or replaced while it was open.",
+                "Put it back, or restart the kernel to continue with the file that is there now.",
+                Money.nothing_sent(),
+            )
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            status = self.path.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def erase(self) -> bool:
+        """Empty the write-ahead log, unless another process reads it right now."""
+        with translate_errors(self.path), self._lock:
+            self._connection.execute("PRAGMA busy_timeout = 0")
+            try:
+                [busy, _, _] = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                return not busy
+            finally:
+                self._connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+
+    def another(self) -> SqliteDatabase:
+        """Return the same file, opened once more."""
+        return SqliteDatabase(self.path)
+
+    def close(self) -> None:
+        """Close the file; in a forked child the parent's stays open."""
+        if self._lock.is_own:
+            with self._lock:
+                self._connection.close()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Return a connection to the file at `path`, created for its owner only."""
+    create_folder(path.parent)
+    # Created by us with 0600 before SQLite sees it: never readable by others, not for a moment.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    connection.row_factory = sqlite3.Row
+    # SQLite's own lower() knows only ASCII letters, and prompts are in any language.
+    connection.create_function("casefold", 1, str.casefold, deterministic=True)
+    try:
+        _use_write_ahead_log(connection)
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA secure_delete = ON")
+        _check_pages(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _check_pages(connection: sqlite3.Connection, path: Path) -> None:
+    if path.stat().st_size <= _MAX_CHECKED_BYTES:
+        complaint = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+        if complaint != "ok":
+            error = sqlite3.DatabaseError(complaint.splitlines()[-1])
+            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            raise error
+
+
+def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+    # SQLite does not wait for this change when several kernels start together: so we do.
+    end = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+@contextmanager
+def translate_errors(path: Path) -> Iterator[None]:
+    """Turn SQLite's and the file system's errors into ours, which say what is wrong and what to do."""
+    try:
+        yield
+    except UnknownLayout as error:
+        raise LedgerError(
+            f"The ledger {path} cannot be used: {error}.",
+            "Install the version of blockrun-magic that wrote it, or restore it from a backup.",
+            Money.nothing_sent(),
+        ) from None
+    except (sqlite3.Error, OSError, Timeout) as error:
+        kind = NotUnique if getattr(error, "sqlite_errorcode", None) in _NOT_UNIQUE else LedgerError
+        raise kind(f"The ledger {path} {_complaint(error)}.", _remedy(error), Money.nothing_sent()) from error
+
+
+def _complaint(error: Exception) -> str:
+    if _code(error) in _DAMAGE or "no such table" in str(error):
+        return f"is damaged: {error}"
+    return f"cannot be used: {error}"
+
+
+def _remedy(error: Exception) -> str:
+    code = _code(error)
+    if code in _DAMAGE or "no such table" in str(error) or isinstance(error, IsADirectoryError):
+        return _RESTORE
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return "Another kernel is writing to it. Run the cell again in a moment."
+    if code == sqlite3.SQLITE_FULL:
+        return "Free some space, then run the cell again."
+    return "Check its free space and permissions, then run the cell again."
+
+
+def _code(error: Exception) -> int:
+    return int(getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+
+
+class _ProcessLock:
+    """A lock between the threads of one process; in a forked child it raises LedgerError.
+
+    SQLite forbids to use a connection in a child. The lock may also be held there for ever, by a thread of the parent.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._pid = os.getpid()
+
+    @property
+    def is_own(self) -> bool:
+        """Whether this is the process that opened the database."""
+        return self._pid == os.getpid()
+
+    def __enter__(self) -> None:
+        if not self.is_own:
+            raise LedgerError(
+                "This studio was opened by the parent of this process.",
+                "Open one in this process with open_studio(), or call generate() without a studio.",
+                Money.nothing_sent(),
+            )
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()

@@ -1,0 +1,167 @@
+"""The interface of a database, on each engine."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from blockrun_magic.database.engine import Connection, Database, NotUnique
+from blockrun_magic.database.opening import open_database
+from blockrun_magic.errors import LedgerError
+
+TABLE = "CREATE TABLE things (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, weight REAL, data BLOB) STRICT;"
+SELECT = "SELECT name FROM things WHERE "
+WEIGHT = "SELECT weight FROM things WHERE name = 'a'"
+INSERT = "INSERT INTO things (name, weight) VALUES (?, ?) RETURNING id"
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    """Return an empty database with one table."""
+    with closing(open_database(tmp_path / "a" / "things.sqlite")) as opened:
+        opened.migrate("test", [("things", TABLE)])
+        yield opened
+
+
+def names(database: Database) -> list[str]:
+    """Return the names of all things, in order."""
+    with database.reading() as connection:
+        return [row["name"] for row in connection.execute("SELECT name FROM things ORDER BY id")]
+
+
+def add(connection: Connection, name: str) -> int:
+    """Add a thing and return its id."""
+    return int(connection.execute(INSERT, (name, 1.5)).fetchone()[0])
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_transaction_is_whole_or_nothing(database: Database, durable: bool) -> None:
+    """What is done before an error is undone, and what is not is there for another connection."""
+    with database.transaction(durable=durable) as connection:
+        first = add(connection, "a")
+    with pytest.raises(ZeroDivisionError), database.transaction(durable=durable) as connection:
+        raise ZeroDivisionError(add(connection, "b"))
+
+    with closing(database.another()) as other:
+        assert ["a"] == names(other)
+        with other.reading() as connection:
+            [row] = connection.execute("SELECT * FROM things WHERE id = ?", (first,)).fetchall()
+    assert (first, "a", 1.5, None) == tuple(row)
+    assert (first, "a") == (row["id"], row[1])
+    assert ["id", "name", "weight", "data"] == list(row.keys())
+
+
+def test_values_have_marks_of_three_kinds(database: Database) -> None:
+    """`?` in order, `?1` by number and `:name` by name; a mark inside quotes is text."""
+    with database.transaction() as connection:
+        for name in ("a", "b", "what?", ":x"):
+            add(connection, name)
+        connection.executemany("UPDATE things SET weight = ? WHERE name = ?", [(2, "a"), (3, "b")])
+
+        def found(sql: str, values: object) -> list[str]:
+            return [row[0] for row in connection.execute(SELECT + sql, values)]
+
+        assert ["a"] == found("name = ?", ("a",))
+        assert ["b"] == found("weight > ?2 AND weight < ?1 AND name <> ?3 AND weight <> ?1", (4, 2, ":x"))
+        assert ["a"] == found("name = :one AND weight = :two AND name = :one", {"one": "a", "two": 2})
+        assert ["what?"] == found("name = 'what?' AND name <> ?", ("b",))
+        assert [":x"] == found("name = ':x' AND name <> :y", {"y": "b"})
+
+
+def test_a_duplicate_has_an_error_of_its_own(database: Database) -> None:
+    """A second row of a name is refused, and the whole transaction with it."""
+    with database.transaction() as connection:
+        add(connection, "a")
+
+    with pytest.raises(NotUnique), database.transaction() as connection:
+        [add(connection, name) for name in ("b", "a")]
+
+    assert ["a"] == names(database)
+
+
+def test_migrations_run_once_and_in_order(database: Database) -> None:
+    """A new one runs where the earlier ones have; a database of a newer version is not touched."""
+    first = ("things", TABLE)
+    more = (
+        "more",
+        "ALTER TABLE things ADD COLUMN size INTEGER NOT NULL DEFAULT 7;\nCREATE INDEX by_size ON things (size);",
+    )
+    database.migrate("test", [first, more])
+    with closing(database.another()) as other:
+        other.migrate("test", [first, more])
+        other.migrate("another room", [("things", "CREATE TABLE others (id INTEGER PRIMARY KEY);")])
+
+    with pytest.raises(LedgerError):
+        database.migrate("test", [first])
+
+
+def test_a_migration_is_whole_or_nothing(database: Database) -> None:
+    """A migration that fails leaves the tables as they were."""
+
+    def fail(connection: Connection) -> None:
+        connection.execute("DROP TABLE things")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        database.migrate("test", [("things", TABLE), ("fails", fail)])
+
+    assert [] == names(database)
+
+
+def test_a_table_is_append_only(database: Database) -> None:
+    """The database itself refuses to change and to delete."""
+    database.migrate(
+        "test", [("things", TABLE), ("fixed", lambda connection: database.forbid_changes(connection, "things"))]
+    )
+    with database.transaction() as connection:
+        add(connection, "a")
+
+    for statement in ("UPDATE things SET name = 'b'", "DELETE FROM things"):
+        with pytest.raises(LedgerError), database.transaction() as connection:
+            connection.execute(statement)
+
+    assert ["a"] == names(database)
+
+
+def test_a_lock_has_one_holder(database: Database) -> None:
+    """Neither another database object nor this one takes it twice; a shared one counts its holders."""
+    with closing(database.another()) as other:
+        lock, same, theirs = database.lock("a b"), database.lock("a b"), other.lock("a b")
+        assert lock.try_acquire()
+        assert [False, False] == [same.try_acquire(), theirs.try_acquire()]
+        assert other.is_locked("a b")
+        lock.release()
+        assert not other.is_locked("a b")
+        assert theirs.try_acquire()
+
+        shared = [database.lock("s", shared=True) for _ in range(2)]
+        assert [True, True] == [lock.try_acquire() for lock in shared]
+        shared[0].release()
+        assert database.is_locked("s")
+        shared[1].release()
+        assert not database.is_locked("s")
+
+
+def test_threads_wait_for_each_other(database: Database) -> None:
+    """Twenty threads that add to one row at once lose nothing."""
+    with database.transaction() as connection:
+        add(connection, "a")
+
+    def work() -> None:
+        for _ in range(5):
+            with database.transaction(durable=False) as connection:
+                weight = connection.execute(WEIGHT + database.row_lock).fetchone()["weight"]
+                connection.execute("UPDATE things SET weight = ? WHERE name = 'a'", (weight + 1,))
+
+    threads = [threading.Thread(target=work) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    with database.reading() as connection:
+        assert 101.5 == connection.execute("SELECT weight FROM things").fetchone()[0]
