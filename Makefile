@@ -43,7 +43,7 @@ demo: .make/demo
 check: lint types unit
 
 # One half for each worker, in order, so that servers and kernels start about once; a worker that is done takes from the other.
-test: lint types .make/chromium
+test: lint types .make/chromium .make/proxy
 	$(BIN)/pytest -n 2 --dist worksteal
 
 lint: .make/test $(NODE_TOOLS)
@@ -118,7 +118,11 @@ node_modules/.package-lock.json: package.json package-lock.json
 
 # A link to the browser that was found or installed. When the browser is removed, the target is out of date.
 .make/chromium: | .make/test
-	@path=$$($(BIN)/python tests/harness/chromium.py) && ln -sf "$$path" $@
+	@path=$$(PYTHONPATH=tests $(BIN)/python -m harness.chromium) && ln -sf "$$path" $@
+
+# The same for JupyterHub's proxy, which needs Node.
+.make/proxy: package-lock.json | .make/test
+	@path=$$(PYTHONPATH=tests $(BIN)/python -m harness.node) && ln -sf "$$path" $@
 
 # Dependency groups need pip 25.1; Python may include an older one.
 .make/pip: .venv/pyvenv.cfg

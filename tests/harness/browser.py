@@ -55,7 +55,7 @@ def running_browser(home: Path) -> Iterator[Browser]:
     """Yield a headless Chromium; raises AssertionError when there is none on this machine."""
     chromium = find_chromium()
 
-    assert chromium, "no Chromium: `python tests/chromium.py` installs one, and `make test` does it by itself"
+    assert chromium, "no Chromium: `make test` installs one"
     expect.set_options(timeout=_PATIENCE * 1000)
     with sync_playwright() as playwright:
         environ = dict(clean_environ(home))

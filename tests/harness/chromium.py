@@ -1,7 +1,7 @@
 """Find the Chromium that the browser tests drive, or install one.
 
 Usage:
-    python tests/chromium.py    print the path of a Chromium that starts; install it first if there is none
+    PYTHONPATH=tests python -m harness.chromium    print the path of a Chromium that starts; install one if needed
 
 The variable CHROMIUM may name one. Otherwise it is the system's, or the one that playwright has downloaded. On Debian
 and Ubuntu it is installed with apt-get, as root or with sudo that asks nothing; elsewhere playwright downloads it.
@@ -17,11 +17,12 @@ from collections.abc import Iterator
 
 from playwright.sync_api import sync_playwright
 
+from harness.apt import apt_install, as_root, ran
+
 __all__ = ["find_chromium", "install_chromium"]
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _PACKAGES = ("chromium", "fonts-dejavu-core")
-_APT = ("apt-get", "-qq", "-o", "Acquire::Retries=3", "-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Use-Pty=0")
 _PLAYWRIGHT = (sys.executable, "-m", "playwright", "install")
 _ADVICE = """There is no Chromium that starts, so the browser tests cannot run.
 Install one (Debian: apt-get install chromium; elsewhere: .venv/bin/python -m playwright install chromium),
@@ -35,15 +36,10 @@ def find_chromium() -> str | None:
 
 def install_chromium() -> None:
     """Install Chromium and a font with apt-get where that may be done, otherwise with playwright."""
-    root = _as_root()
-    if root is not None:
-        if not _ran(*root, *_APT, "install", "-y", "--no-install-recommends", *_PACKAGES):
-            _ran(*root, *_APT, "update")  # the lists were missing or old
-            _ran(*root, *_APT, "install", "-y", "--no-install-recommends", *_PACKAGES)
-        if find_chromium():
-            return
+    if apt_install(*_PACKAGES) and find_chromium():
+        return
     # Ubuntu's package is a stub for a snap, and other systems have no apt-get.
-    _ran(*_PLAYWRIGHT, *(["--with-deps"] if root is not None else []), "chromium")
+    ran(*_PLAYWRIGHT, *(["--with-deps"] if as_root() is not None else []), "chromium")
 
 
 def _candidates() -> Iterator[str]:
@@ -63,22 +59,6 @@ def _starts(path: str) -> bool:
     except (OSError, subprocess.TimeoutExpired):
         return False
     return asked.returncode == 0 and "Chrom" in asked.stdout
-
-
-def _as_root() -> list[str] | None:
-    """Return what goes before a command that only root may run; None where there is no apt-get or no way to be root."""
-    if not shutil.which("apt-get"):
-        return None
-    if os.geteuid() == 0:
-        return ["env", "DEBIAN_FRONTEND=noninteractive"]
-    if shutil.which("sudo") and _ran("sudo", "-n", "true"):
-        return ["sudo", "-n", "env", "DEBIAN_FRONTEND=noninteractive"]
-    return None
-
-
-def _ran(*command: str) -> bool:
-    """Return whether a command went well; what it says goes to stderr, where one looks when it did not."""
-    return subprocess.run(command, stdout=sys.stderr, check=False).returncode == 0
 
 
 def main() -> int:

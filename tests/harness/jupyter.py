@@ -18,7 +18,7 @@ import psutil
 
 from harness.kernel import clean_environ
 
-__all__ = ["Server", "running_lab", "running_voila"]
+__all__ = ["Server", "behind_us", "end_family", "running_lab", "running_voila"]
 
 _PATIENCE = 60
 _LAB = (
@@ -43,6 +43,11 @@ del sys.argv[0]
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
 """Runs a module until its stdin is closed, which happens also when whoever started it is killed."""
+
+
+def behind_us(*command: str) -> list[str]:
+    """Return the command line that runs a module, and ends with whoever holds its stdin."""
+    return [sys.executable, "-c", _BEHIND_US, *command]
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ def _running(home: Path, command: Sequence[str], environ: Mapping[str, str] | No
     with tempfile.TemporaryDirectory(prefix="j") as sockets, log.open("wb") as written:
         own = {"JUPYTER_RUNTIME_DIR": sockets, "BLOCKRUN_HOME": ".blockrun"}
         process = subprocess.Popen(
-            [sys.executable, "-c", _BEHIND_US, *command, "--KernelManager.transport=ipc", str(folder)],
+            behind_us(*command, "--KernelManager.transport=ipc", str(folder)),
             stdin=subprocess.PIPE,
             stdout=written,
             stderr=written,
@@ -89,7 +94,7 @@ def _running(home: Path, command: Sequence[str], environ: Mapping[str, str] | No
         try:
             yield Server(_address(process, log), folder)
         finally:
-            _end(process)
+            end_family(process)
 
 
 def _address(process: subprocess.Popen[bytes], log: Path) -> str:
@@ -105,7 +110,7 @@ def _address(process: subprocess.Popen[bytes], log: Path) -> str:
     raise AssertionError(f"the server did not start:\n{log.read_text(encoding='utf-8')}")
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end_family(process: subprocess.Popen[bytes]) -> None:
     """End a server, and then whatever is left of what it has started: a kernel has a process group of its own."""
     family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
     with suppress(subprocess.TimeoutExpired):

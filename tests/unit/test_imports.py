@@ -30,7 +30,7 @@ FLOORS = (
     ("studio",),
     ("wiring",),
     ("proxy",),
-    ("notebook", "api"),
+    ("notebook", "api", "classroom"),
     ("__init__", "__main__"),
 )
 """From the cellar up: a room may use its own floor and those below it."""
@@ -49,13 +49,15 @@ DOWNSTAIRS = {
 """Rooms that may use less than the floors below them: practice plays the merchant, so it is no client."""
 
 ONLY_IN = {
-    "httpx": ("gateway.client", "gateway.reading", "gateway.transport"),
+    "httpx": ("gateway.client", "gateway.reading", "gateway.transport", "classroom.hub"),
     "IPython": ("notebook", "__init__"),
     "ipywidgets": ("notebook",),
     "anywidget": ("notebook",),
     "traitlets": ("notebook",),
     "nest_asyncio2": ("notebook",),
-    "starlette": ("serving", "practice", "proxy"),
+    "starlette": ("serving", "practice", "proxy", "classroom"),
+    "jinja2": ("classroom.page",),
+    "prometheus_client": ("classroom.metrics",),
     "uvicorn": ("serving",),
     "eth_account": ("payments", "practice"),
     "sqlite3": ("database", "payments", "practice"),

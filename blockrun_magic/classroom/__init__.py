@@ -1,0 +1,1 @@
+"""The classroom: one wallet for many."""

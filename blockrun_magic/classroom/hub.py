@@ -1,0 +1,217 @@
+"""What the classroom asks of JupyterHub: whose token a kernel has, and who logs in to the teacher's page.
+
+A kernel's token is good when the hub says that it belongs to a user and opens this service. A token that was given to
+another service for logging somebody in does not. The hub is asked at most once for a token, and its answer is
+remembered for a few minutes, so that a kernel that joins again after a lost answer is no second question.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import httpx
+import msgspec
+
+from blockrun_magic.errors import BlockrunError
+from blockrun_magic.payments.secrets import Secret
+
+__all__ = ["Hub", "HubRefused", "HubSettings", "HubUnavailable", "HubUser"]
+
+_REMEMBERED_SECONDS = 300.0
+_MOST_REMEMBERED = 10_000
+_QUESTIONS_AT_ONCE = 16
+"""A hub answers in 20 ms; many questions at once only wait in its queue."""
+_MAX_ANSWER = 256 * 1024
+_MAX_TOKEN = 512
+_TIMEOUT = httpx.Timeout(20.0, connect=5.0)
+
+
+class HubRefused(BlockrunError):
+    """The hub does not know the token, or it does not open this service."""
+
+
+class HubUnavailable(BlockrunError):
+    """The hub gave no usable answer; the same question may succeed later."""
+
+
+@dataclass(frozen=True, slots=True)
+class HubUser:
+    """A user of the hub, and the hub's groups that they are in."""
+
+    name: str
+    groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HubSettings:
+    """The hub's addresses and this service's name and token, from the variables that the hub or a recipe sets.
+
+    `prefix` is the path below which the hub's proxy forwards to this service, with a slash at both ends. `host` is the
+    hub's own address where servers have domains of their own, else empty: pages and hub then share one origin.
+    """
+
+    api_url: str
+    token: Secret
+    prefix: str
+    name: str
+    host: str = ""
+    client_id: str = ""
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> HubSettings | None:
+        """Return the settings, or None outside of a hub: without a prefix this process is no service of one."""
+        api_url, token = environ.get("JUPYTERHUB_API_URL", ""), environ.get("JUPYTERHUB_API_TOKEN", "")
+        prefix = environ.get("JUPYTERHUB_SERVICE_PREFIX", "").strip("/")
+        if not (api_url and token and "services/" in f"{prefix}/"):
+            return None
+        name = environ.get("JUPYTERHUB_SERVICE_NAME") or prefix.rpartition("/")[2]
+        return cls(
+            api_url=api_url.rstrip("/"),
+            token=Secret(token),
+            prefix=f"/{prefix}/",
+            name=name,
+            host=environ.get("JUPYTERHUB_HOST", "").rstrip("/"),
+            client_id=environ.get("JUPYTERHUB_CLIENT_ID") or f"service-{name}",
+        )
+
+    @property
+    def scope(self) -> str:
+        """The scope that a token needs in order to use this service."""
+        return f"access:services!service={self.name}"
+
+    @property
+    def callback(self) -> str:
+        """The path to which the hub sends a browser back after the login."""
+        return f"{self.prefix}oauth_callback"
+
+    @property
+    def hub_prefix(self) -> str:
+        """The path of the hub's own pages, with a slash at both ends."""
+        return self.prefix.partition("services/")[0] + "hub/"
+
+    def login_url(self, state: str) -> str:
+        """Return the hub's page that logs somebody in and sends them back with a code and `state`."""
+        query = {"client_id": self.client_id, "redirect_uri": self.callback, "response_type": "code", "state": state}
+        return f"{self.host}{self.hub_prefix}api/oauth2/authorize?{urlencode(query, quote_via=quote)}"
+
+
+@dataclass
+class _Remembered:
+    """One question to the hub, which all who ask it wait for."""
+
+    answer: asyncio.Task[HubUser]
+    until: float = field(default_factory=lambda: time.monotonic() + _REMEMBERED_SECONDS)
+
+    @property
+    def usable(self) -> bool:
+        """Whether the answer is still to come, or came, was good and is fresh."""
+        if not self.answer.done():
+            return True
+        good = not self.answer.cancelled() and self.answer.exception() is None
+        return good and time.monotonic() < self.until
+
+
+class Hub:
+    """One hub, asked from one event loop."""
+
+    def __init__(self, settings: HubSettings, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self.settings = settings
+        self._client = httpx.AsyncClient(timeout=_TIMEOUT, transport=transport, trust_env=False)
+        self._free = asyncio.Semaphore(_QUESTIONS_AT_ONCE)
+        self._known: dict[str, _Remembered] = {}
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        for known in self._known.values():
+            known.answer.cancel()
+        await self._client.aclose()
+
+    async def user_of_kernel(self, token: str) -> HubUser:
+        """Return the user to whom a notebook server's token belongs; raises HubRefused or HubUnavailable."""
+        _checked(token)
+        key = hashlib.sha256(token.encode()).hexdigest()
+        known = self._known.get(key)
+        if known is None or not known.usable:
+            self._forget_old()
+            question = asyncio.create_task(self._user(token))
+            question.add_done_callback(lambda done: done.cancelled() or done.exception())  # also when nobody waits
+            known = self._known[key] = _Remembered(question)
+        return await asyncio.shield(known.answer)
+
+    async def user_of_code(self, code: str) -> HubUser:
+        """Return the user whom the hub has logged in and sent back with `code`; raises HubRefused or HubUnavailable."""
+        form = {
+            "client_id": self.settings.client_id,
+            "client_secret": str(self.settings.token.reveal()),
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": self.settings.callback,
+        }
+        answer = await self._ask("POST", "/oauth2/token", data=form)
+        token = answer.get("access_token")
+        if not isinstance(token, str):
+            raise _unusable()
+        return await self._user(token)
+
+    async def whoami(self, token: str | None = None) -> dict[str, Any]:
+        """Return what the hub says of a token, or of this service's own; raises HubRefused or HubUnavailable."""
+        shown = str(self.settings.token.reveal()) if token is None else token
+        return await self._ask("GET", "/user", headers={"Authorization": f"token {shown}"})
+
+    async def _user(self, token: str) -> HubUser:
+        answer = await self.whoami(token)
+        name, groups, scopes = answer.get("name"), answer.get("groups", []), answer.get("scopes", [])
+        if answer.get("kind") != "user" or not isinstance(name, str) or not name:
+            raise HubRefused("The hub's token belongs to a service, not to a person.", _RESTART)
+        if not isinstance(scopes, list) or self.settings.scope not in scopes:
+            raise HubRefused(
+                f"The token of this notebook server lacks the scope {self.settings.scope}.",
+                "Ask whoever runs the hub to add it to c.Spawner.server_token_scopes and to the role `user`, "
+                "then stop your server and start it again.",
+            )
+        if not isinstance(groups, list):
+            raise _unusable()
+        return HubUser(name, tuple(sorted({group for group in groups if isinstance(group, str)})))
+
+    async def _ask(self, method: str, path: str, **content: Any) -> dict[str, Any]:
+        try:
+            async with self._free, self._client.stream(method, self.settings.api_url + path, **content) as response:
+                body = b""
+                async for piece in response.aiter_bytes():
+                    body += piece
+                    if len(body) > _MAX_ANSWER:
+                        raise _unusable()
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            reason = type(error).__name__
+            raise HubUnavailable(f"JupyterHub did not answer ({reason}).", "Wait a minute, then try again.") from None
+        if response.status_code in (400, 401, 403, 404):
+            raise HubRefused("JupyterHub does not accept this login.", _RESTART)
+        if response.status_code != 200:
+            raise HubUnavailable(f"JupyterHub answered {response.status_code}.", "Wait a minute, then try again.")
+        try:
+            return msgspec.json.decode(body, type=dict[str, Any])
+        except (msgspec.DecodeError, msgspec.ValidationError):
+            raise _unusable() from None
+
+    def _forget_old(self) -> None:
+        if len(self._known) >= _MOST_REMEMBERED:
+            self._known = {key: known for key, known in self._known.items() if not known.answer.done()}
+        self._known = {key: known for key, known in self._known.items() if known.usable}
+
+
+_RESTART = "Stop your server on the hub's control panel and start it again, then run the cell again."
+
+
+def _checked(token: str) -> None:
+    if not token or len(token) > _MAX_TOKEN or not token.isascii() or not token.isprintable():
+        raise HubRefused("That is not a token of JupyterHub.", _RESTART)
+
+
+def _unusable() -> HubUnavailable:
+    return HubUnavailable("JupyterHub gave an answer that cannot be read.", "Check JUPYTERHUB_API_URL.")
