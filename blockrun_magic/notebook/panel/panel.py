@@ -51,6 +51,7 @@ class Panel:
         self._context = context
         self._painter_open = self._painter_shown = False
         self._pressed: dict[GoButton, tuple[float, Hashable]] = {}
+        self._preparing: dict[GoButton, asyncio.Lock] = {}
         context.session.studio_and_gateway()  # problems of ledger or gateway come before anything is shown
         self._notice = Notice()
         dispatcher = self._dispatcher = Dispatcher(context.session.bridge, self._notice.error)
@@ -63,7 +64,7 @@ class Panel:
         self.edit = Form("img2img", context, prices, dispatcher, home)
         self.sources = Sources(context, dispatcher, self.edit.refresh, self._paint)
         self._swap = button("Show the image", "Switch between the painter and the image")
-        self.edit.with_sources = self.sources.with_sources
+        self.edit.with_sources, self.edit.sources = self.sources.with_sources, self.sources.words
         self.images.actions.edit_model = lambda: str(self.edit.model.value)
         self._tabs = widgets.Tab(
             [
@@ -114,9 +115,14 @@ class Panel:
     async def _start(self, go: GoButton, press: Press, order: Callable[[Press], Awaitable[Order]]) -> None:
         """Make what a press asks for; the second half of a double click is no press of its own."""
         at, words = self._pressed.get(go, (-_ECHO, None))
-        if go.disabled or (abs(press.at - at) < _ECHO and words == self._words(go, press)):
+        if not press.changed and abs(press.at - at) < _ECHO and words == self._words(go, press):
             return
         self._pressed[go] = press.at, self._words(go, press)
+        async with self._preparing.setdefault(go, asyncio.Lock()):  # a press that was sent before is first in line
+            await self._prepare(go, press, order)
+
+    async def _prepare(self, go: GoButton, press: Press, order: Callable[[Press], Awaitable[Order]]) -> None:
+        """Start the job of a press, or say why there is none."""
         form = self._form_of(go)
         notice = form.notice if form else self.images.actions.notice
         notice.clear()
@@ -142,8 +148,7 @@ class Panel:
 
     def _words(self, go: GoButton, press: Press) -> Hashable:
         form = self._form_of(go)
-        sources = self.sources.words() if form is self.edit else None
-        return press.prompt, press.agreed, form.words() if form else self.images.shown, sources
+        return press.prompt, press.agreed, form.words() if form else self.images.shown
 
     def _form_of(self, go: GoButton) -> Form | None:
         return next((form for form in (self.generate, self.edit) if form.offer.button is go), None)

@@ -24,14 +24,14 @@ _MAX_PROMPT = 40_000
 class Press:
     """One press of a button.
 
-    `id` is its own, `at` is when it happened in the browser (Unix seconds) and `received_at` when it reached the
-    kernel (monotonic). `agreed` is the price that stood on the button, in micro-USDC, or None. `prompt` is what the
-    prompt said.
+    `id` is its own, and `at` is when it happened in the browser (Unix seconds). `changed` is true if the page's form
+    was another one at the press before. `agreed` is the price on the button, in micro-USDC, or None. `prompt` is the
+    text in the prompt.
     """
 
     id: str
     at: float
-    received_at: float
+    changed: bool = False
     agreed: int | None = None
     prompt: str | None = None
 
@@ -71,7 +71,7 @@ def _press(content: Any) -> Press | None:
     return Press(
         id=str(name)[:40],
         at=at / 1000 if isinstance(at, int | float) else time.time(),
-        received_at=time.monotonic(),
+        changed=content.get("changed") is True,
         agreed=agreed if isinstance(agreed, int) and not isinstance(agreed, bool) else None,
         prompt=prompt if isinstance(prompt, str) and len(prompt) <= _MAX_PROMPT else None,
     )

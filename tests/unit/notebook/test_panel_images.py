@@ -214,11 +214,12 @@ def test_a_press_counts_once_and_carries_its_price() -> None:
     go, presses = GoButton("Generate", ""), list[Press]()
     go.on_press(presses.append)
     message = {"type": "press", "id": "one", "at": 1000.0, "agreed": 21_000, "prompt": "a fox"}
-    for content in (message, message, {**message, "id": "two", "agreed": True}, {"type": "other"}, "press", None):
+    other = {**message, "id": "two", "agreed": True, "changed": True}
+    for content in (message, message, other, {"type": "other"}, "press", None):
         go._handle_custom_msg(content, [])
     go.close()
 
-    assert [("one", 21_000, "a fox"), ("two", None, "a fox")] == [(p.id, p.agreed, p.prompt) for p in presses]
+    assert [Press("one", 1.0, False, 21_000, "a fox"), Press("two", 1.0, True, None, "a fox")] == presses
 
 
 @pytest.mark.parametrize("kind", [WalletMissing, BudgetError])

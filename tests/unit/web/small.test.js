@@ -6,8 +6,19 @@ import { pressFilter } from "../../../blockrun_magic/notebook/web/go.js";
 import { bounded, zoomed } from "../../../blockrun_magic/notebook/web/zoom.js";
 
 test("the second half of a double click is no press of its own", () => {
-  const own = pressFilter(600);
-  assert.deepEqual([0, 200, 599, 600, 900, 1300].map(own), [true, false, false, true, false, true]);
+  const judge = pressFilter(600);
+  const own = [0, 200, 599, 600, 900, 1300].map((time) => judge(time, "a fox").own);
+  assert.deepEqual(own, [true, false, false, true, false, true]);
+});
+
+test("a press of a changed form is never lost", () => {
+  const judge = pressFilter(600);
+  assert.deepEqual(judge(0, "a fox"), { own: true, changed: true });
+  assert.deepEqual(judge(100, "a crane"), { own: true, changed: true });
+  assert.deepEqual(judge(150, "a crane"), { own: false, changed: false });
+  assert.deepEqual(judge(900, "a crane", true), { own: false, changed: false }); // the last one is being prepared
+  assert.deepEqual(judge(950, "a snail", true), { own: true, changed: true });
+  assert.deepEqual(judge(1600, "a snail"), { own: true, changed: false });
 });
 
 test("arrows move in rows and columns and stop at the ends", () => {

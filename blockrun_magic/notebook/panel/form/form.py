@@ -55,6 +55,8 @@ class Form:
         self._refused: Hashable = None
         self.with_sources: Callable[[Flags], Flags] = lambda flags: flags
         """Adds to the flags what a cell would say about the sources; the Edit tab sets it."""
+        self.sources: Callable[[], Hashable] = tuple
+        """Returns the sources and the mask, to be compared; the Edit tab sets it."""
         self.notice = Notice()
         self.offer = Offer(_VERBS[magic], "Shift-Enter in the prompt does the same", context, prices)
         self._add_inputs(context.catalog, home, dispatcher)
@@ -124,7 +126,7 @@ class Form:
     def words(self) -> Hashable:
         """Return everything in the form, to be compared."""
         values = tuple(widget.value for widget in (self.model, self.prompt, *self._others))
-        return values, self.helping.values, self.choices.models, self.choices.sizes
+        return values, self.helping.values, self.choices.models, self.choices.sizes, self.sources()
 
     def flags(self) -> Flags:
         """Return what form and flags line say together; the line overrides the form. Raises FlagError."""
