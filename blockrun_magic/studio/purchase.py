@@ -100,7 +100,7 @@ class Purchaser:
         )
         method = self._method(deal, options)
         async with options.slot:  # nothing is signed while it waits for a slot, since signatures expire
-            await gate.enter()
+            await gate.opened()
             payment = await method.open_payment()
             progress.sent = payment is not None and payment.state not in (State.RESERVED, State.SIGNED)
             if payment is None:

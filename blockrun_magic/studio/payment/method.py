@@ -50,12 +50,13 @@ class PurchaseContext:
         return payment if payment.decided else self.ledger.mark_unknown(payment.id, note, refused=refused)
 
     async def mark_sent(self, payment: Payment) -> Payment:
-        """Record that `payment` may leave from now on, and return it.
+        """Record that `payment` may leave from now on, as soon as the gateway allows a request, and return it.
 
         A Stop that comes before that releases it; from then on the purchase goes on to its end.
         """
-        self.progress.sent = True
         try:
+            await self.gate.enter()
+            self.progress.sent = True
             return await run_io(self.ledger.submit, payment.id)
         except BaseException as error:
             self.progress.sent = payment.state in SENT

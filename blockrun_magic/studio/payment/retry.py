@@ -11,6 +11,11 @@ __all__ = ["RateGate", "RetryPolicy"]
 
 _RATE_MEMORY = 60.0
 """Seconds after the last refusal until a gateway's limit is forgotten."""
+_TRIAL = 0.25
+"""Seconds in which a refusal of a period's first request would come; images take longer."""
+_TRIAL_STEP = 0.02
+_MARGIN = 0.05
+"""Seconds by which a request may be faster than the one that began the period."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,24 +48,35 @@ class RetryPolicy:
 class RateGate:
     """Gate that all requests to a gateway pass, and that follows the gateway's rate limit.
 
-    It is open until the gateway answers 429. Then no request starts before the time that the gateway named, and in
-    each later period no more requests start than the gateway accepted in the period before the refusal.
+    It is open until the gateway answers 429. Then no request starts before the time that the gateway named. In each
+    later period one request goes first, and no more follow than the gateway accepted in the period of the refusal.
     """
 
     def __init__(self) -> None:
-        self._taken: deque[float] = deque(maxlen=1000)
-        self._opens_at = 0.0
-        self._refused_at = 0.0
+        self._started: deque[float] = deque(maxlen=1000)
+        """When the requests of the last minute started."""
         self._allowed: int | None = None
+        self._opens_at = 0.0
         self._period = 0.0
-        self._period_at = 0.0
-        self._begun = 0
+        self._count = 0
+        """Requests that started in this period."""
+        self._trusted_at = 0.0
+        """When the others follow the first request of a period, if the gateway has not answered it before."""
+        self._refused_at = 0.0
+
+    async def opened(self) -> None:
+        """Wait until a request may start; it starts with `enter`."""
+        while (wait := self._wait(_now())) > 0:  # noqa: ASYNC110  it may be closed again meanwhile
+            await asyncio.sleep(wait)
 
     async def enter(self) -> None:
         """Wait until a request may start, and count it."""
-        while (wait := self._wait(_now())) > 0:  # noqa: ASYNC110  it may be closed again meanwhile
-            await asyncio.sleep(wait)
-        self._begun += 1
+        await self.opened()
+        now = _now()
+        if self._allowed is not None and self._count == 0:
+            self._trusted_at = now + _TRIAL
+        self._count += 1
+        self._started.append(now)
 
     def _wait(self, now: float) -> float:
         if now < self._opens_at:
@@ -68,27 +84,46 @@ class RateGate:
         if self._allowed is None or now - self._refused_at > _RATE_MEMORY:
             self._allowed = None
             return 0.0
-        if now >= self._period_at + self._period:
-            self._period_at, self._begun = now, 0
-        return 0.0 if self._begun < self._allowed else self._period_at + self._period - now
+        if now >= self._opens_at + self._period:
+            self._opens_at, self._count = now, 0
+        if self._count >= self._allowed:
+            return self._opens_at + self._period - now
+        return min(_TRIAL_STEP, self._trusted_at - now) if self._count else 0.0
 
     def taken(self) -> None:
         """Record that the gateway accepted a request."""
-        now = _now()
-        self._taken.append(now)
-        if self._allowed is not None and now < self._opens_at:
-            self._allowed += 1  # it was running when another one was refused
+        self._trusted_at = 0.0
 
     def refused(self, seconds: float) -> None:
         """Record that the gateway refused a request and asks to wait for `seconds`."""
         now = self._refused_at = _now()
-        if now < self._opens_at:
-            return  # of several running requests, the first refusal counts
-        lately = [when for when in self._taken if when > now - seconds]
-        self._allowed = max(1, len(lately))
-        self._period = seconds + (now - lately[0] if lately else 0.0)
-        self._opens_at = self._period_at = now + seconds
-        self._begun = 0
+        if self._allowed is not None and now < self._opens_at:
+            self._allowed = max(1, self._allowed - 1)  # it was on its way when another one was refused
+            return
+        if self._allowed is None:
+            period, count = self._densest(now + seconds)
+        else:
+            period, count = now + seconds - self._opens_at, self._count - 1
+        if count > 0 or self._allowed is None:
+            self._allowed = max(1, count)
+        else:
+            period += self._period  # the first request of a period was refused: it came too early
+        self._period = _whole(period) + _MARGIN
+        self._opens_at, self._count = now + seconds, 0
+
+    def _densest(self, end: float) -> tuple[float, int]:
+        """Return the length of the period that ends at `end`, and how many requests were accepted in it.
+
+        It began with one of the requests: the one for which the gateway allows the most.
+        """
+        recent = [when for when in self._started if when > end - _RATE_MEMORY] or [end]
+        periods = [(end - when, len(recent) - index - 1) for index, when in enumerate(recent)]
+        return max(periods, key=lambda each: each[1] / _whole(each[0]))
+
+
+def _whole(seconds: float) -> int:
+    """Return a period in whole seconds, as gateways have them; the wait that they name is rounded up."""
+    return max(1, int(seconds))
 
 
 def _now() -> float:
