@@ -10,8 +10,9 @@ import os
 import shutil
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
+from typing import NamedTuple
 
 from blockrun_magic.errors import Money, StoreError
 from blockrun_magic.files import create_folder, read_file, sync_folder, write_atomically
@@ -24,11 +25,10 @@ _MAX_FILE = 256 * 1024 * 1024
 _SPACE_PER_IMAGE = 16 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class StoredFile:
-    """One stored file: its SHA-256 (hex), bytes and the Unix time it was written."""
+class StoredFile(NamedTuple):
+    """One stored file: its SHA-256 (hex), bytes and the Unix time it was written; a store may have 100,000 of them."""
 
-    path: Path
+    path: str
     digest: str
     size: int
     written_at: float
@@ -108,12 +108,16 @@ class Store:
         for folder in self.root.glob("[0-9a-f][0-9a-f]"):
             with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
                 for entry in entries:
-                    if entry.name[0] in "0123456789abcdef":
-                        with suppress(FileNotFoundError):  # another kernel removed it just now
-                            stat = entry.stat()
-                            name = os.path.splitext(entry.name)[0]  # noqa: PTH122  for 100,000 files
-                            files.append(StoredFile(folder / entry.name, name, stat.st_size, stat.st_mtime))
-        return sorted(files, key=lambda file: file.written_at)
+                    name, path = entry.name, entry.path
+                    if name[0] not in "0123456789abcdef":
+                        continue
+                    try:
+                        stat = entry.stat()
+                    except FileNotFoundError:  # another kernel removed it just now
+                        continue
+                    files.append(StoredFile(path, name.partition(".")[0], stat.st_size, stat.st_mtime))
+        files.sort(key=attrgetter("written_at"))
+        return files
 
     def quarantine(self, data: bytes) -> Path:
         """Keep bytes that were paid for and are not an image; return where they are, or raise StoreError."""

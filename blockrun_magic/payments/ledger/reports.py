@@ -181,15 +181,15 @@ def stored_files(ledger: Ledger) -> dict[str, dict[str, int]]:
     The files of an edit's images are among them, unless an unfinished purchase still needs them; they cost nothing.
     """
     rows = ledger.query(
-        """SELECT file, purchases.id, purchases.realm, coalesce(
-            (SELECT sum(amount) FROM authorizations WHERE purchase_id = purchases.id AND state = 'settled'), 0
-        ) AS paid
+        """SELECT file, purchase_id, CASE realm WHEN ? THEN coalesce((
+            SELECT sum(amount) FROM authorizations WHERE purchase_id = pictures.purchase_id AND state = 'settled'
+        ), 0) ELSE 0 END
         FROM pictures JOIN purchases ON purchases.id = purchase_id WHERE finished_at IS NOT NULL""",
-        (),
+        (Realm.REAL,),
     )
     files: dict[str, dict[str, int]] = {}
-    for row in rows:
-        files.setdefault(row["file"], {})[row["id"]] = row["paid"] if row["realm"] == Realm.REAL else 0
+    for file, purchase, paid in rows:
+        files.setdefault(file, {})[purchase] = paid
     uploads = ledger.query(
         """SELECT json_extract(value, '$.file') AS file, min(finished_at IS NOT NULL) AS done
         FROM purchases, json_each(request, '$.uploads') GROUP BY 1""",
