@@ -13,13 +13,13 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["run_cpu", "run_foreign", "run_io"]
+__all__ = ["run_cpu", "run_foreign", "run_io", "run_within"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -52,6 +52,26 @@ async def run_io(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> 
             task.uncancel()
             task.cancel()
         return running.result()
+
+
+async def run_within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
+    """Return what `work` returns, in a task of its own that is cancelled after `seconds`; raises TimeoutError.
+
+    Use this for work that calls `run_io`. That call ends before the cancellation does, and before Python 3.13 the
+    cancellation by `asyncio.timeout` would then reach whatever its caller awaits next.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait([task], timeout=seconds)
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # retrieved, also where this call itself was cancelled
+    if task.cancelled():
+        raise TimeoutError
+    return task.result()
 
 
 async def run_cpu(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

@@ -30,6 +30,8 @@ _CLOCK_SKEW = 60
 """Seconds after `validBefore` before the witness is asked whether an authorization has expired: clocks differ."""
 _ACCEPTANCE_MARGIN = 8
 """Seconds before `validBefore` when a verifier begins to refuse a signature (it wants six)."""
+_LAST_SECONDS = _CLOCK_SKEW + _ACCEPTANCE_MARGIN
+"""How long a purchase waits for its payment to expire."""
 _PROXY = PRESETS["clawrouter"].name
 _ACCOUNT = PRESETS["account"].name
 _HOUR = 3600.0
@@ -63,9 +65,10 @@ async def reconcile_payment(client: Client, ledger: Ledger, gateway: Gateway, pa
 async def resolve_expired(
     client: Client, ledger: Ledger, gateway: Gateway, payment: Payment, clock: Callable[[], float]
 ) -> Payment:
-    """Ask the witness of an expired payment, and return the payment; waits for its last seconds."""
-    if clock() < expires_at(payment):
-        await asyncio.sleep(expires_at(payment) - clock())
+    """Ask the witness of an expired payment, and return the payment; waits for its last seconds, if it has few."""
+    left = expires_at(payment) - clock()
+    if 0 < left <= _LAST_SECONDS:
+        await asyncio.sleep(left)
     await reconcile_payment(client, ledger, gateway, await run_io(ledger.payment, payment.id))
     return await run_io(ledger.payment, payment.id)
 

@@ -234,6 +234,7 @@ class Merchant:
         self.slow, self.witness, self.form, self.network = slow, witness, form, network
         self.hands_out_again = True
         self.surcharge = 0
+        self.window = _WINDOW
         self.urls_lapse = False
         self.takes_files = self.looks_before_paid = True
         self.requests = 0
@@ -494,7 +495,7 @@ class Merchant:
             "amount": str(amount),
             "asset": self.network.asset,
             "payTo": PAYEE,
-            "maxTimeoutSeconds": _WINDOW,
+            "maxTimeoutSeconds": self.window,
             "extra": {"name": self.network.domain_name, "version": self.network.domain_version},
         }
 

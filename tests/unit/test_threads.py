@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 
-from blockrun_magic.threads import run_cpu, run_foreign, run_io
+from blockrun_magic.threads import run_cpu, run_foreign, run_io, run_within
 
 PATIENCE = 30.0
 RUNNERS: list[Callable[..., Coroutine[Any, Any, Any]]] = [run_io, run_cpu, run_foreign]
@@ -47,6 +48,39 @@ def test_an_exception_reaches_the_task(
         return task.exception()
 
     assert isinstance(asyncio.run(main()), LookupError if error is LookupError else RuntimeError)
+
+
+@pytest.mark.parametrize("work", [lambda: run_io(time.sleep, 0.1), lambda: asyncio.sleep(PATIENCE)])
+def test_a_limit_of_time_cancels_nothing_else(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """The caller gets a TimeoutError, and is not cancelled at its next step, as it would be by asyncio.timeout."""
+
+    async def main() -> None:
+        with pytest.raises(TimeoutError):
+            await run_within(0.01, work())
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_caller_cancels_what_has_a_limit_of_time() -> None:
+    """The inner work does not outlive the task that waits for it."""
+    ended: list[str] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(PATIENCE)
+        finally:
+            ended.append("work")
+
+    async def main() -> bool:
+        task = asyncio.ensure_future(run_within(PATIENCE, work()))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait([task])
+        return task.cancelled()
+
+    assert asyncio.run(main())
+    assert ["work"] == ended
 
 
 def test_waiting_never_takes_the_last_worker() -> None:

@@ -23,7 +23,7 @@ from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.gateway.responses import error_from_response
 from blockrun_magic.payments.x402.networks import PRACTICE
 from blockrun_magic.safejson import read_json
-from blockrun_magic.threads import run_io
+from blockrun_magic.threads import run_io, run_within
 
 __all__ = ["CatalogCache"]
 
@@ -88,8 +88,7 @@ class CatalogCache:
             yield
         except RequestRejected as error:
             with suppress(TimeoutError):
-                async with asyncio.timeout(_QUICK):
-                    await self.refresh_if_stale(gateway)
+                await run_within(_QUICK, self.refresh_if_stale(gateway))
             catalog = self.at(gateway)
             model = catalog.find(request.model)
             if model is None:

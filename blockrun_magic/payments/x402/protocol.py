@@ -29,6 +29,7 @@ from blockrun_magic.payments.x402.requirements import (
 from blockrun_magic.safejson import read_json
 
 __all__ = [
+    "MAX_WINDOW",
     "Authorization",
     "PaymentPayload",
     "PaymentRequired",
@@ -42,6 +43,7 @@ __all__ = [
 
 DEFAULT_WINDOW = 300
 MAX_WINDOW = 3600
+"""The longest validity of a signature, in seconds."""
 _MAX_HEADER = 64 * 1024
 _MAX_ECHO = 11 * 1024
 """Bytes of JSON that a payment sends back: as base64, and with a signature, its header stays below 16 KB."""

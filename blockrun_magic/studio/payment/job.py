@@ -39,17 +39,17 @@ class X402Job:
         """Return the answer of the finished job at `address`, and the payment that bought it."""
         deal = self.deal
         payment = await run_io(self._begin, payment, address)
-        started, wait = deal.clock(), 0.0
-        while deal.clock() - started < deal.patience.job:
+        now, wait = asyncio.get_running_loop().time, 0.0
+        end = now() + deal.patience.job
+        while now() < end:
             await asyncio.sleep(wait)
-            wait = deal.patience.next_poll(wait)
             payment = await self._valid_payment(payment, address)
             answer = await self.sender.send(payment, partial(self._ask, payment, address))
             job = await self.sender.read(payment, answer)
             if isinstance(job, CompletedJob):
                 return payment, job
             deal.progress.stage = job.status.replace("_", " ")
-            wait = answer.retry_after or wait
+            wait = max(answer.retry_after or 0.0, deal.patience.next_poll(wait))
         error = UpstreamFailed(
             f"The image is not ready after {deal.patience.job / 60:.0f} minutes.",
             "Run the cell again, or `%blockrun resume`, to continue waiting.",

@@ -214,15 +214,16 @@ class PrepaidMethod:
             payment = await run_io(deal.ledger.poll, payment.id, deal.purchase.id, address)
         deal.progress.sent = True
         deal.progress.stage = "queued"
-        started, wait = deal.clock(), 0.0
-        while deal.clock() - started < deal.patience.job:
+        now, wait = asyncio.get_running_loop().time, 0.0
+        end = now() + deal.patience.job
+        while now() < end:
             await asyncio.sleep(wait)
             answer = await self._ask_patiently(payment, address)
             payment, found = await run_io(self._read, payment, answer)
             if isinstance(found, CompletedJob):
                 return payment, found
             deal.progress.stage = found.status.replace("_", " ")
-            wait = answer.retry_after or deal.patience.next_poll(wait)
+            wait = max(answer.retry_after or 0.0, deal.patience.next_poll(wait))
         raise UpstreamFailed(
             f"The image is not ready after {deal.patience.job / 60:.0f} minutes.", _COLLECT, money_of(payment)
         )

@@ -12,7 +12,7 @@ from blockrun_magic.payments.ledger.records import Payment
 from blockrun_magic.payments.x402.protocol import Settlement, read_settlement
 from blockrun_magic.studio.payment.method import PurchaseContext, money_of
 from blockrun_magic.studio.reconciliation import expires_at, reconcile_payment
-from blockrun_magic.threads import run_io
+from blockrun_magic.threads import run_io, run_within
 
 __all__ = ["SettlementTracker"]
 
@@ -57,11 +57,9 @@ class SettlementTracker:
     async def look_up_quickly(self, payment: Payment) -> tuple[Payment, bool | None]:
         """Ask the witness of `payment` for a few seconds; return the payment, and whether it was cashed, if known."""
         deal, used = self.deal, None
+        known = await run_io(deal.ledger.payment, payment.id)
         with suppress(TimeoutError):
-            async with asyncio.timeout(_QUICK):
-                used = await reconcile_payment(
-                    deal.client, deal.ledger, deal.gateway, await run_io(deal.ledger.payment, payment.id)
-                )
+            used = await run_within(_QUICK, reconcile_payment(deal.client, deal.ledger, deal.gateway, known))
         return await run_io(deal.ledger.payment, payment.id), used
 
     async def confirm(self, payment: Payment) -> Payment:
@@ -70,10 +68,14 @@ class SettlementTracker:
         An error of the ledger here does not lose the image: the payment stays at risk until it is asked about again.
         """
         with suppress(TimeoutError, LedgerError):
-            async with asyncio.timeout(_QUICK):
-                while True:
-                    payment, used = await self.look_up_quickly(payment)
-                    if payment.decided or used is not False or payment.transaction is None:
-                        break
-                    await asyncio.sleep(_BLOCK)
+            await run_within(_QUICK, self._look_up_repeatedly(payment))
+        with suppress(LedgerError):
+            return await run_io(self.deal.ledger.payment, payment.id)
         return payment
+
+    async def _look_up_repeatedly(self, payment: Payment) -> None:
+        while True:
+            payment, used = await self.look_up_quickly(payment)
+            if payment.decided or used is not False or payment.transaction is None:
+                return
+            await asyncio.sleep(_BLOCK)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from blockrun_magic.errors import BudgetError, ClockError, InvalidResponse, TermsRefused
@@ -19,7 +19,12 @@ from blockrun_magic.payments.ledger.price_cache import cache_quote, drop_quote
 from blockrun_magic.payments.ledger.records import Payload, Payment
 from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.secrets import SecretHeaders
-from blockrun_magic.payments.x402.protocol import PaymentRequirements, read_challenge, select_requirements
+from blockrun_magic.payments.x402.protocol import (
+    MAX_WINDOW,
+    PaymentRequirements,
+    read_challenge,
+    select_requirements,
+)
 from blockrun_magic.studio.payment.job import X402Job
 from blockrun_magic.studio.payment.method import PurchaseContext
 from blockrun_magic.studio.payment.pricing import Price, cached_price, fetch_price
@@ -221,7 +226,8 @@ class X402Method:
         try:
             check_clock(deal.gateway.name, answer.date, now, now)
             self.agree(_price_of(terms))
-            signed = await self.signer().sign(terms, int(now), bytes.fromhex(payment.nonce[2:]))
+            lasting = _lasting_as(payment, terms, int(now))
+            signed = await self.signer().sign(lasting, int(now), bytes.fromhex(payment.nonce[2:]))
             payment = await run_io(deal.ledger.add_payload, payment.id, signed)
         except (BudgetError, ClockError) as error:
             payment = await run_io(deal.mark_unknown, payment, "refused, because its price had changed", refused=True)
@@ -243,6 +249,16 @@ class X402Method:
             raise TermsRefused("The price rose while the image was being made.", "Run the cell again to agree to it.")
         self.agree(offer)
         return await self.authorize(offer)
+
+
+def _lasting_as(payment: Payment, terms: PaymentRequirements, now: int) -> PaymentRequirements:
+    """Return new terms whose signature stays valid as long as the earlier ones of the same nonce.
+
+    The money is at risk that long anyway. A newest payload that expired first could not be shown any more, and the
+    others would be refused for their price.
+    """
+    left = (payment.valid_before or 0) - now
+    return replace(terms, window=min(max(terms.window, left), MAX_WINDOW))
 
 
 def _price_of(terms: PaymentRequirements) -> Price:

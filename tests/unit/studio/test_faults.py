@@ -12,6 +12,7 @@ import errno
 import io
 import json
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -49,6 +50,7 @@ from blockrun_magic.payments.ledger.connection import translate_errors
 from blockrun_magic.payments.ledger.reports import spending_summary
 from blockrun_magic.payments.x402.networks import BASE, PRACTICE
 from blockrun_magic.studio import BatchProgress, ImageResult, Options, RetryPolicy, Studio, make_all
+from blockrun_magic.studio.payment import settlement
 from fakes.gateway import (
     QUICK,
     Act,
@@ -782,3 +784,47 @@ def test_an_echoed_payment_header_is_not_repeated(point: str, tmp_path: Path) ->
 
     assert said
     assert [] == [text for text in said if shown.header[-120:] in text or signature[2:66] in text]
+
+
+def test_a_job_is_polled_no_faster_than_we_like(tmp_path: Path) -> None:
+    """A `Retry-After` of next to nothing does not make a storm of polls."""
+    times: list[float] = []
+    patience = replace(QUICK, poll_every=0.1, poll_at_most_every=0.1)
+
+    async def busy(exchange: Exchange) -> Reply | None:
+        times.append(time.monotonic())
+        return Reply.of(202, _RUNNING, Retry_After="0.000001") if len(times) < 4 else None
+
+    async def main() -> None:
+        async with studio_over(tmp_path, patience=patience) as studio:
+            await studio.make(ImageRequest("generate", "a cat", "black-forest/flux-1.1-pro"), merchant.gateway)
+
+    with Merchant(time.time, {"poll": busy}, slow=True) as merchant:
+        asyncio.run(main())
+
+    assert 4 <= len(times)
+    assert 0.09 < min(later - earlier for earlier, later in pairwise(times))
+
+
+def test_a_slow_ledger_does_not_cancel_a_purchase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The look-up after a failure has a limit of time, which ends the look-up and nothing else."""
+    monkeypatch.setattr(settlement, "_QUICK", 0.05)
+
+    async def main() -> UpstreamFailed:
+        async with studio_over(tmp_path, patience=_TWO) as studio:
+            settle = studio.ledger.settle
+
+            def slowly(*args: Any, **kwargs: Any) -> Any:
+                time.sleep(0.3)
+                return settle(*args, **kwargs)
+
+            monkeypatch.setattr(studio.ledger, "settle", slowly)
+            with pytest.raises(UpstreamFailed) as caught:
+                await studio.make(ImageRequest("generate", "a cat", "black-forest/flux-1.1-pro"), merchant.gateway)
+            return caught.value
+
+    with Merchant(time.time, {"paid": cashing(say(500)), "settled": say(500)}) as merchant:
+        error = asyncio.run(main())
+
+    assert error.money is not None
+    assert (Fate.PAID, 42_000) == (error.money.fate, error.money.amount)

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from blockrun_magic.errors import BudgetError, Fate, PaymentRejected
+from blockrun_magic.errors import BlockrunError, BudgetError, Fate, PaymentRejected
 from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.payments.ledger.reports import spending_summary
 from blockrun_magic.studio import Options, Studio
-from fakes.gateway import Clock, Exchange, Merchant, Rejected, Reply, studio_over
+from fakes.gateway import Clock, Exchange, Merchant, Rejected, Reply, say, studio_over
 
 
 @pytest.fixture
@@ -120,6 +120,28 @@ def test_a_price_that_changed_is_signed_with_the_same_nonce(tmp_path: Path, merc
     in_studio(tmp_path, lambda studio: studio.make(fox(3), merchant.gateway))
 
     assert 1 == merchant.requests - before
+
+
+def test_a_new_price_is_signed_for_as_long_as_the_first_one(tmp_path: Path, clock: Clock, merchant: Merchant) -> None:
+    """The newest payload can be shown until all have expired; the next run does not wait for the old one to end."""
+    merchant.window = 3600
+    in_studio(tmp_path, lambda studio: studio.make(fox(1), merchant.gateway), clock=clock)
+    merchant.window, merchant.surcharge = 300, -1_000
+    merchant.acts["paid"] = say(500)
+
+    async def buy(studio: Studio) -> Any:
+        return await asyncio.wait_for(studio.make(fox(2), merchant.gateway), 60)
+
+    with pytest.raises(BlockrunError):
+        in_studio(tmp_path, buy, clock=clock)
+    clock.ahead = 1_000
+    merchant.heal()
+    result = in_studio(tmp_path, buy, "second", clock)
+    first, *_, last = (shown.cheque for shown in merchant.shown[1:])
+
+    assert (first.nonce, 41_000, 41_000) == (last.nonce, last.value, result.receipt.amount)
+    assert first.valid_before <= last.valid_before <= first.valid_before + 1
+    assert 83_000 == merchant.chain.total
 
 
 def test_a_price_that_rose_above_what_was_allowed_is_not_signed(tmp_path: Path, merchant: Merchant) -> None:
