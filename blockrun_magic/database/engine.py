@@ -94,6 +94,10 @@ class Database(ABC):
         """Yield a connection for reading."""
 
     @abstractmethod
+    def serialize(self, connection: Connection, name: str) -> None:
+        """Let one transaction at a time do what is called `name`: the others wait here until it has ended."""
+
+    @abstractmethod
     def migrate(self, room: str, migrations: Sequence[Migration]) -> None:
         """Run the migrations of a room that have not run yet, in one transaction; safe with many processes.
 

@@ -26,7 +26,11 @@ class Lock(Protocol):
         """Return whether this call took the lock; raises LedgerError where no lock can be taken."""
 
     def release(self) -> None:
-        """Give the lock back."""
+        """Give the lock back, unless it is not held."""
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this holds the lock, as far as is known here."""
 
 
 class Locks(Protocol):
@@ -45,6 +49,7 @@ class _OneFile:
     def __init__(self, path: Path, *, shared: bool) -> None:
         self._path = path
         self._shared = shared
+        self._held = False
         self._lock = FileLock(path, thread_local=False, is_singleton=shared)
 
     def try_acquire(self) -> bool:
@@ -60,9 +65,17 @@ class _OneFile:
                 " or set BLOCKRUN_HOME to a folder on a local disk.",
                 Money.nothing_sent(),
             ) from error
+        self._held = True
         return True
 
+    @property
+    def is_held(self) -> bool:
+        return self._held
+
     def release(self) -> None:
+        if not self._held:
+            return
+        self._held = False
         self._lock.release()
         if self._shared and not self._lock.is_locked:
             with suppress(OSError):

@@ -70,6 +70,9 @@ class SqliteDatabase(Database):
         with translate_errors(self.path), self._lock:
             yield self._connection
 
+    def serialize(self, connection: Connection, name: str) -> None:
+        """Do nothing: one transaction writes at a time."""
+
     def migrate(self, room: str, migrations: Sequence[Migration]) -> None:
         """Run the migrations of `room` that have not run yet, in one transaction that all processes wait for."""
         with translate_errors(self.path), self._lock:

@@ -1,7 +1,7 @@
 """Takes of a request, and the lock that lets one kernel at a time buy one.
 
-The operating system releases a lock when its process ends, so a killed kernel leaves nothing to clean up. The next
-kernel reads the state of the purchase from the ledger.
+A lock ends with its process, so a killed kernel leaves nothing to clean up. The next kernel reads the state of the
+purchase from the ledger, which is also the fence: a lock alone allows nothing to be signed or sent.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from blockrun_magic.errors import LedgerError, Money
+from blockrun_magic.database.locks import FileLocks, Lock, Locks
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.records import Purchase
 from blockrun_magic.payments.ledger.states import State
@@ -27,11 +25,11 @@ _POLL_INTERVAL = 0.1
 
 
 class PurchaseLocks:
-    """The takes of all requests, and a folder of locks for them."""
+    """The takes of all requests, and locks for them: in a folder, or those of a database."""
 
-    def __init__(self, ledger: Ledger, folder: Path) -> None:
+    def __init__(self, ledger: Ledger, locks: Path | Locks) -> None:
         self._ledger = ledger
-        self._folder = folder
+        self._locks = FileLocks(locks) if isinstance(locks, Path) else locks
 
     def resolve_take(self, realm: str, digest: str, *, take: int | None, fresh: bool) -> int:
         """Return the take to use: `take` if given, the next free one if `fresh`, otherwise the first finished one."""
@@ -57,7 +55,7 @@ class PurchaseLocks:
         else:
             resolved = await run_io(self.resolve_take, realm, digest, take=take, fresh=False)
             lock = self._lock(realm, digest, resolved)
-            while not await run_io(_try, lock):
+            while not await run_io(lock.try_acquire):
                 progress.stage = "waiting: another kernel is buying the same image"
                 await asyncio.sleep(_POLL_INTERVAL)
         progress.stage = "starting"
@@ -70,14 +68,14 @@ class PurchaseLocks:
     async def try_acquire(self, purchase: Purchase) -> AsyncIterator[bool]:
         """Hold the lock of `purchase` if it is free; yield whether it was."""
         lock = self._lock(purchase.realm, purchase.digest, purchase.take)
-        held = await run_io(_try, lock)
+        held = await run_io(lock.try_acquire)
         try:
             yield held
         finally:
             if held:
                 lock.release()
 
-    def _claim_fresh(self, realm: str, digest: str, gateway: str) -> tuple[int, FileLock]:
+    def _claim_fresh(self, realm: str, digest: str, gateway: str) -> tuple[int, Lock]:
         """Return a free take, locked: an abandoned one if there is one, otherwise a new one."""
         takes = self._ledger.takes(realm, digest)
         newest = max((known.take for known in takes), default=0)
@@ -85,7 +83,7 @@ class PurchaseLocks:
         while True:
             take = candidates.pop(0) if candidates else (newest := newest + 1)
             lock = self._lock(realm, digest, take)
-            if not _try(lock):
+            if not lock.try_acquire():
                 continue
             purchase = self._ledger.purchase(realm, digest, take)
             if purchase is None or purchase.finished_at is None:
@@ -107,23 +105,6 @@ class PurchaseLocks:
         )
         return here and not lost and all(p.state not in (stuck if p.prepaid else {State.UNKNOWN}) for p in payments)
 
-    def _lock(self, realm: str, digest: str, take: int) -> FileLock:
-        name = hashlib.sha256(f"{realm} {digest} {take}".encode()).hexdigest()[:32]
-        return FileLock(self._folder / f"{name}.lock", thread_local=False)
-
-
-def _try(lock: FileLock) -> bool:
-    """Return whether this call took the lock; raises LedgerError where the file system allows no lock."""
-    path = Path(lock.lock_file)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock.acquire(timeout=0)
-    except Timeout:
-        return False
-    except (OSError, NotImplementedError) as error:
-        raise LedgerError(
-            f"The lock file {path} cannot be used: {getattr(error, 'strerror', None) or error}.",
-            f"Check the owner and the permissions of {path.parent}, or set BLOCKRUN_HOME to a folder on a local disk.",
-            Money.nothing_sent(),
-        ) from error
-    return True
+    def _lock(self, realm: str, digest: str, take: int) -> Lock:
+        owner = f"{self._ledger.owner} " if self._ledger.owner else ""
+        return self._locks.lock(hashlib.sha256(f"{owner}{realm} {digest} {take}".encode()).hexdigest()[:32])

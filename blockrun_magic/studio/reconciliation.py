@@ -13,7 +13,7 @@ from blockrun_magic.gateway.chain.evm import Transfer, outgoing_transfers
 from blockrun_magic.gateway.chain.status import find_payment, is_expired_unused
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import PRESETS, Gateway, gateway_named
-from blockrun_magic.payments.ledger.cost_log import append_settled
+from blockrun_magic.payments.cost_log import append_settled
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.limits import is_credible
 from blockrun_magic.payments.ledger.records import Payment, Purchase

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from blockrun_magic.database.locks import Locks
 from blockrun_magic.errors import (
     LedgerError,
     LessonError,
@@ -20,7 +21,7 @@ from blockrun_magic.gateway.catalog.catalog import SNAPSHOT, Catalog
 from blockrun_magic.gateway.chain.status import Balance
 from blockrun_magic.gateway.gateways import Gateway, Payer
 from blockrun_magic.gateway.request import ImageRequest
-from blockrun_magic.payments.ledger.cost_log import append_settled
+from blockrun_magic.payments.cost_log import append_settled
 from blockrun_magic.payments.ledger.records import Purchase
 from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.wallets.evm import Wallet
@@ -50,11 +51,11 @@ _FAREWELL = 1.0
 class Studio:
     """Makes and edits images: each is bought at most once, within the limits, and stored.
 
-    `locks` is the folder of the locks of purchases, `usage_logs` that of ClawRouter's logs. All coroutines run on one
-    event loop, the client's.
+    `locks` are those of purchases: a folder, or the database of the ledger. `usage_logs` is the folder of ClawRouter's
+    logs. All coroutines run on one event loop, the client's.
     """
 
-    def __init__(self, services: PurchaseServices, locks: Path, usage_logs: Path | None = None) -> None:
+    def __init__(self, services: PurchaseServices, locks: Path | Locks, usage_logs: Path | None = None) -> None:
         self.client, self.ledger, self.store = services.client, services.ledger, services.store
         self.catalogs = services.catalogs
         self._services = services

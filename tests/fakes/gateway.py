@@ -674,7 +674,7 @@ async def studio_over(
     purse = wallet or payer()
     ledger = Ledger(folder / "ledger.sqlite", session, clock)
     # No power fails here: what is written has to outlive its process, not the machine.
-    ledger._connection.execute("PRAGMA synchronous = OFF")
+    ledger.database._connection.execute("PRAGMA synchronous = OFF")
     with mock.patch.object(ssl, "create_default_context", _tls_context):
         client = Client(timeouts or Timeouts(connect=5, answer=20, image=20))
     services = purchase_services(

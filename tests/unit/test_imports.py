@@ -60,7 +60,7 @@ ONLY_IN = {
     "prometheus_client": ("classroom.metrics",),
     "uvicorn": ("serving",),
     "eth_account": ("payments", "practice"),
-    "sqlite3": ("database", "payments", "practice"),
+    "sqlite3": ("database", "practice"),
     "psycopg": ("database",),
 }
 """Whoever else would import these would have taken over another's subject."""

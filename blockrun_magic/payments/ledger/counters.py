@@ -1,76 +1,101 @@
 """Counters of the limits: they change in the transaction that changes a payment.
 
-The view `counted` says what each payment counts for: its reservations in the sessions that made them; while it is at
-risk, in every day that passes; once it is settled, in the day on which that was recorded. A counter is a sum over it.
+The view `counted` says what each payment counts for. A notebook's: its reservations in the sessions that made them;
+while it is at risk, in every day that passes; once it is settled, in the day on which that was recorded. A member's:
+its reservations, for every subject and window in which they were made. A counter is a sum over it.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
-from blockrun_magic.payments.ledger.connection import is_session_alive
+from blockrun_magic.database.engine import Connection, Database, placeholders
+from blockrun_magic.errors import LedgerError
 from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, Caps, Usage
+from blockrun_magic.payments.ledger.windows import EACH, Standing, Window, limit_reached, rank, standings_of
 
 __all__ = [
+    "Counts",
     "add_reservation",
+    "check_limits",
     "counted",
     "drop_dead_holds",
     "read_caps",
+    "read_limits",
+    "read_standings",
     "read_usage",
+    "session_lock",
     "set_total",
-    "write_caps",
+    "write_limit",
     "wrong_counters",
 ]
 
 _DAY = 86_400
-_ALL = "all"
-"""The owner of the limits that every payment falls under; a classroom has more owners."""
+_NOTEBOOK = ""
+"""The subject of a single user's limits: per image, session and day."""
 
 _COUNTED = """
-    SELECT owner, realm, period, key, sum(amount) AS amount FROM counted
+    SELECT subject, realm, period, key, sum(amount) AS amount FROM counted
     WHERE authorization_id = ? GROUP BY 1, 2, 3, 4"""
-_ADD = """
-    INSERT INTO counters VALUES (?, ?, ?, ?, ?)
-    ON CONFLICT DO UPDATE SET amount = amount + excluded.amount"""
 
-_Counts = dict[tuple[str, str, str, str], int]
+Counts = dict[tuple[str, str, str, str], int]
+"""Micro-USDC by subject, realm, period and key."""
 
 
 @contextmanager
-def counted(connection: sqlite3.Connection, payment_id: int) -> Iterator[None]:
-    """Bring the counters up to date with what is done to a payment inside."""
+def counted(connection: Connection, payment_id: int) -> Iterator[Counts]:
+    """Bring the counters up to date with what is done to a payment inside.
+
+    What is yielded has, afterwards, the counters that have changed, as they are now.
+    """
+    changed: Counts = {}
     before = _counts_of(connection, payment_id)
-    yield
+    yield changed
     after = _counts_of(connection, payment_id)
-    for key in before.keys() | after.keys():
-        change = after.get(key, 0) - before.get(key, 0)
-        if change > 0:
-            connection.execute(_ADD, (*key, change))
-        elif change:
-            connection.execute(
-                "UPDATE counters SET amount = amount + ? WHERE owner = ? AND realm = ? AND period = ? AND key = ?",
-                (change, *key),
-            )
+    changes = {key: after.get(key, 0) - before.get(key, 0) for key in before.keys() | after.keys()}
+    # All transactions lock the counters in one order, so that none waits for another in a circle.
+    rows = [(*key, changes[key]) for key in sorted(changes, key=lambda key: (rank(key[0]), key)) if changes[key]]
+    if rows:
+        marks = ", ".join(["(?, ?, ?, ?, ?)"] * len(rows))
+        found = connection.execute(
+            f"""INSERT INTO counters (subject, realm, period, key, amount) VALUES {marks}
+            ON CONFLICT (subject, realm, period, key) DO UPDATE SET amount = counters.amount + excluded.amount
+            RETURNING subject, realm, period, key, amount""",
+            [value for row in rows for value in row],
+        ).fetchall()
+        changed.update((tuple(row)[:4], row["amount"]) for row in found)
+        if min(changed.values()) < 0:
+            raise LedgerError("A counter of the ledger fell below zero.", "Please report this with `%blockrun jobs`.")
 
 
-def _counts_of(connection: sqlite3.Connection, payment_id: int) -> _Counts:
-    return {tuple(row[:4]): row[4] for row in connection.execute(_COUNTED, (payment_id,))}
+def _counts_of(connection: Connection, payment_id: int) -> Counts:
+    return {tuple(row)[:4]: row[4] for row in connection.execute(_COUNTED, (payment_id,))}
 
 
 def add_reservation(
-    connection: sqlite3.Connection, payment_id: int, session: str, reserved_at: float, amount: int
+    connection: Connection,
+    payment_id: int,
+    session: str,
+    reserved_at: float,
+    amount: int,
+    subjects: Sequence[str] = (),
+    windows: Sequence[Window] = (),
 ) -> None:
-    """Reserve `amount` more micro-USDC for a payment, in the limits of `session`."""
+    """Reserve `amount` more micro-USDC for a payment: in the limits of `session`, or of `subjects` in `windows`."""
     connection.execute(
-        "INSERT INTO reservations (authorization_id, session, reserved_at, amount) VALUES (?, ?, ?, ?)",
-        (payment_id, session, reserved_at, amount),
+        """INSERT INTO reservations (authorization_id, session, reserved_at, amount, subjects, windows)
+        VALUES (?, ?, ?, ?, ?, ?)""",
+        (
+            *(payment_id, session, reserved_at, amount),
+            json.dumps(subjects) if subjects else None,
+            json.dumps({window.period: window.key for window in windows}) if windows else None,
+        ),
     )
 
 
-def set_total(connection: sqlite3.Connection, payment_id: int, amount: int) -> None:
+def set_total(connection: Connection, payment_id: int, amount: int) -> None:
     """Make the reservations of a payment add up to `amount`: what is too much goes from the newest."""
     query = "SELECT id, amount FROM reservations WHERE authorization_id = ? ORDER BY id"
     left = amount
@@ -84,13 +109,12 @@ def set_total(connection: sqlite3.Connection, payment_id: int, amount: int) -> N
     connection.execute("UPDATE authorizations SET amount = ? WHERE id = ?", (amount, payment_id))
 
 
-def wrong_counters(connection: sqlite3.Connection) -> dict[tuple[str, ...], tuple[int, int]]:
+def wrong_counters(connection: Connection) -> dict[tuple[str, ...], tuple[int, int]]:
     """Return the counters that differ from the payments: what they say, and what the payments add up to."""
-    query = "SELECT owner, realm, period, key, sum(amount) FROM counted GROUP BY 1, 2, 3, 4"
-    true: dict[tuple[str, ...], int] = {tuple(row[:4]): row[4] for row in connection.execute(query)}
-    stored: dict[tuple[str, ...], int] = {
-        tuple(row[:4]): row[4] for row in connection.execute("SELECT * FROM counters")
-    }
+    query = "SELECT subject, realm, period, key, sum(amount) FROM counted GROUP BY 1, 2, 3, 4"
+    true: dict[tuple[str, ...], int] = {tuple(row)[:4]: row[4] for row in connection.execute(query)}
+    query = "SELECT subject, realm, period, key, amount FROM counters"
+    stored: dict[tuple[str, ...], int] = {tuple(row)[:4]: row[4] for row in connection.execute(query)}
     return {
         key: (stored.get(key, 0), true.get(key, 0))
         for key in true.keys() | stored.keys()
@@ -98,16 +122,19 @@ def wrong_counters(connection: sqlite3.Connection) -> dict[tuple[str, ...], tupl
     }
 
 
-def read_usage(connection: sqlite3.Connection, ledger: Path, realm: str, session: str, now: float) -> Usage:
+# -- the limits of a notebook
+
+
+def read_usage(connection: Connection, database: Database, realm: str, session: str, now: float) -> Usage:
     """Return what a session and the UTC day of `now` have spent, put at risk or hold, in micro-USDC."""
-    own, held = _held(connection, ledger, realm, session)
+    own, held = _held(connection, database, realm, session)
     today = str(int(now // _DAY))
     counters = {
         (row["period"], row["key"]): row["amount"]
         for row in connection.execute(
-            """SELECT period, key, amount FROM counters WHERE owner = ? AND realm = ? AND (
+            """SELECT period, key, amount FROM counters WHERE subject = ? AND realm = ? AND (
                 (period = 'session' AND key = ?) OR (period = 'day' AND key = ?) OR period = 'at risk')""",
-            (_ALL, realm, session, today),
+            (_NOTEBOOK, realm, session, today),
         )
     }
     at_risk = counters.get(("at risk", ""), 0)
@@ -119,33 +146,104 @@ def read_usage(connection: sqlite3.Connection, ledger: Path, realm: str, session
     )
 
 
-def _held(connection: sqlite3.Connection, ledger: Path, realm: str, session: str) -> tuple[int, int]:
+def session_lock(session: str) -> str:
+    """Return the name of the lock that a process holds while it lives."""
+    name = "".join(letter for letter in session if letter.isalnum() or letter in "-_")[:80]
+    return f"session-{name}"
+
+
+def _held(connection: Connection, database: Database, realm: str, session: str) -> tuple[int, int]:
     """Return what `session` holds, and what all sessions do whose process lives; a hold ends with its process."""
     rows = connection.execute("SELECT session, amount FROM holds WHERE realm = ?", (realm,)).fetchall()
-    alive = {name for name in {row["session"] for row in rows} if name == session or is_session_alive(ledger, name)}
+    alive = {
+        name for name in {row["session"] for row in rows} if name == session or database.is_locked(session_lock(name))
+    }
     own = sum(row["amount"] for row in rows if row["session"] == session)
     return own, sum(row["amount"] for row in rows if row["session"] in alive)
 
 
-def drop_dead_holds(connection: sqlite3.Connection, ledger: Path, session: str) -> None:
+def drop_dead_holds(connection: Connection, database: Database, session: str) -> None:
     """Remove the holds of sessions whose process has ended."""
     for (name,) in connection.execute("SELECT session FROM holds GROUP BY session").fetchall():
-        if name != session and not is_session_alive(ledger, name):
+        if name != session and not database.is_locked(session_lock(name)):
             connection.execute("DELETE FROM holds WHERE session = ?", (name,))
 
 
-def read_caps(connection: sqlite3.Connection, defaults: Caps = DEFAULT_CAPS) -> Caps:
-    """Return the limits in force: those that were set, else `defaults`."""
-    rows = connection.execute("SELECT period, amount FROM limits WHERE owner = ?", (_ALL,)).fetchall()
-    limits = {row["period"]: row["amount"] for row in rows}
+def read_caps(connection: Connection, defaults: Caps = DEFAULT_CAPS) -> Caps:
+    """Return the limits of a notebook that are in force: those that were set, else `defaults`."""
+    limits = read_limits(connection, [_NOTEBOOK])
     return Caps(
-        image=limits.get("image", defaults.image),
-        session=limits.get("session", defaults.session),
-        day=limits.get("day", defaults.day),
+        image=limits.get((_NOTEBOOK, "image"), defaults.image),
+        session=limits.get((_NOTEBOOK, "session"), defaults.session),
+        day=limits.get((_NOTEBOOK, "day"), defaults.day),
     )
 
 
-def write_caps(connection: sqlite3.Connection, limits: dict[str, int]) -> None:
-    """Change some of the limits."""
-    for period, amount in limits.items():
-        connection.execute("INSERT OR REPLACE INTO limits VALUES (?, ?, ?)", (_ALL, period, amount))
+# -- the limits of many people
+
+
+def read_limits(connection: Connection, subjects: Sequence[str] | None = None) -> dict[tuple[str, str], int]:
+    """Return the limits in force of `subjects`, or of all, by subject and period."""
+    query = "SELECT subject, period, amount FROM limits"
+    if subjects is not None:
+        query += f" WHERE subject IN ({placeholders(subjects)})"
+    return {(row[0], row[1]): row[2] for row in connection.execute(query, subjects or ())}
+
+
+def write_limit(connection: Connection, subject: str, period: str, amount: int | None) -> None:
+    """Set a limit, or remove it with None."""
+    if amount is None:
+        connection.execute("DELETE FROM limits WHERE subject = ? AND period = ?", (subject, period))
+        return
+    connection.execute(
+        """INSERT INTO limits (subject, period, amount) VALUES (?, ?, ?)
+        ON CONFLICT (subject, period) DO UPDATE SET amount = excluded.amount""",
+        (subject, period, amount),
+    )
+
+
+def check_limits(
+    connection: Connection, counts: Counts, amount: int, subjects: Sequence[str], windows: Sequence[Window]
+) -> None:
+    """Raise LimitReached where one of `counts`, which contain `amount` more, passes its limit."""
+    limits = read_limits(connection, [*subjects, EACH])
+    if not limits:
+        return
+    before = {(subject, period): sum_ - amount for (subject, _, period, _), sum_ in counts.items()}
+    for standing in standings_of(subjects, windows, limits, before, {}):
+        if standing.left is not None and amount > standing.left:
+            raise limit_reached(amount, standing)
+
+
+def read_standings(
+    connection: Connection, realm: str, subjects: Sequence[str], windows: Sequence[Window]
+) -> list[Standing]:
+    """Return where each of `subjects` stands in each of `windows`."""
+    keys = {window.period: window.key for window in windows}
+    current = " OR ".join(["(period = ? AND key = ?)"] * len(keys))
+    query = f"""
+        SELECT subject, period, amount FROM counters
+        WHERE subject IN ({placeholders(subjects)}) AND realm = ? AND ({current})"""
+    values = [*subjects, realm, *(value for pair in keys.items() for value in pair)]
+    used = {(row["subject"], row["period"]): row["amount"] for row in connection.execute(query, values)}
+    return standings_of(
+        subjects, windows, read_limits(connection, [*subjects, EACH]), used, _at_risk(connection, realm, keys)
+    )
+
+
+def _at_risk(connection: Connection, realm: str, keys: dict[str, str]) -> dict[tuple[str, str], int]:
+    """Return what is at risk by subject and period, in the windows called `keys`."""
+    sums: dict[tuple[str, str], int] = {}
+    rows = connection.execute(
+        """SELECT reservations.amount AS amount, subjects, windows FROM authorizations
+        JOIN reservations ON authorization_id = authorizations.id
+        WHERE state NOT IN ('settled', 'released') AND realm = ? AND subjects IS NOT NULL""",
+        (realm,),
+    )
+    for row in rows:
+        windows = json.loads(row["windows"])
+        for subject in json.loads(row["subjects"]):
+            for period, key in windows.items():
+                if keys.get(period) == key:
+                    sums[subject, period] = sums.get((subject, period), 0) + row["amount"]
+    return sums

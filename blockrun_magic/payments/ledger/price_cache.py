@@ -36,7 +36,9 @@ def cache_quote(
     }
     with ledger.transaction(durable=False) as connection:
         connection.execute(
-            "INSERT OR REPLACE INTO quotes (gateway, price_key, challenge, seen_at, monotonic) VALUES (?, ?, ?, ?, ?)",
+            """INSERT INTO quotes (gateway, price_key, challenge, seen_at, monotonic) VALUES (?, ?, ?, ?, ?)
+            ON CONFLICT (gateway, price_key) DO UPDATE SET
+                challenge = excluded.challenge, seen_at = excluded.seen_at, monotonic = excluded.monotonic""",
             (gateway, price_key, json.dumps(challenge), ledger.clock(), monotonic()),
         )
 

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import json
 import secrets
-import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
+from blockrun_magic.database.engine import Connection, Row
 from blockrun_magic.payments.ledger import counters
-from blockrun_magic.payments.ledger.connection import BUSY_SECONDS, translate_errors
 from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, Caps, Usage
 from blockrun_magic.payments.ledger.queries import LedgerReader
 from blockrun_magic.payments.ledger.records import Purchase, StoredImage
 from blockrun_magic.payments.ledger.states import State
+from blockrun_magic.payments.ledger.windows import Standing, Window, check_subject, find_zone, in_order, windows_of
 
 __all__ = ["PurchaseLedger", "wipe_headers"]
+
+_ZONE = "class.timezone"
 
 
 class PurchaseLedger(LedgerReader):
     """The part of the ledger that writes purchases, settings and limits."""
 
     _wiped = False
-    """Whether the write-ahead log may hold a header that was wiped."""
+    """Whether the database's files may hold a header that was wiped."""
 
     def create_purchase(
         self, realm: str, gateway: str, digest: str, take: int, request: Mapping[str, Any], *, private: bool
@@ -32,9 +34,9 @@ class PurchaseLedger(LedgerReader):
         record = json.dumps(request, sort_keys=True)
         with self.transaction(durable=False) as connection:
             connection.execute(
-                """INSERT INTO purchases (id, created_at, realm, gateway, digest, take, request, private)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (realm, digest, take) DO NOTHING""",
-                (secrets.token_hex(5), self.clock(), realm, gateway, digest, take, record, int(private)),
+                """INSERT INTO purchases (id, owner, created_at, realm, gateway, digest, take, request, private)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (owner, realm, digest, take) DO NOTHING""",
+                (secrets.token_hex(5), self.owner, self.clock(), realm, gateway, digest, take, record, int(private)),
             )
         purchase = self.purchase(realm, digest, take)
         assert purchase is not None  # noqa: S101  it was written two lines above
@@ -77,20 +79,24 @@ class PurchaseLedger(LedgerReader):
         ]
         with self.transaction() as connection:
             connection.execute("DELETE FROM pictures WHERE purchase_id = ?", (purchase_id,))
-            connection.executemany("INSERT INTO pictures VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            connection.executemany(
+                """INSERT INTO pictures (purchase_id, position, file, media_type, width, height, revised_prompt)
+                VALUES (?, ?, ?, ?, ?, ?, ?)""",
+                rows,
+            )
             connection.execute(
                 "UPDATE purchases SET finished_at = ?, seconds = ?, answer = ? WHERE id = ?",
                 (self.clock(), seconds, json.dumps(list(answer)) if answer else None, purchase_id),
             )
             wiped = wipe_headers(connection, purchase_id)
-        self._empty_log(wiped)
+        self._erase(wiped)
 
     def reopen(self, purchase_id: str) -> None:
         """Make a finished purchase unfinished again: its stored image can no longer be used."""
         with self.transaction() as connection:
             connection.execute("UPDATE purchases SET finished_at = NULL WHERE id = ?", (purchase_id,))
 
-    def log_settled(self, realm: str, write: Callable[[Sequence[sqlite3.Row]], None]) -> None:
+    def log_settled(self, realm: str, write: Callable[[Sequence[Row]], None]) -> None:
         """Pass the settled payments of `realm` that are not in the cost log to `write`: each once, of all kernels.
 
         Estimated ones are left out: the log has no field for them.
@@ -102,84 +108,117 @@ class PurchaseLedger(LedgerReader):
         if not self._read(query, (State.SETTLED, realm)):
             return
         with self.transaction(durable=False) as connection:  # the log itself is not more durable than that
+            self.database.serialize(connection, "cost log")
             rows = connection.execute(query, (State.SETTLED, realm)).fetchall()
             write(rows)
             connection.executemany("UPDATE authorizations SET logged = 1 WHERE id = ?", [(row["id"],) for row in rows])
 
     # -- settings and limits
 
+    def setting(self, name: str) -> str | None:
+        """Return a setting that all kernels share, or None."""
+        rows = self._read("SELECT value FROM settings WHERE name = ?", (name,))
+        return str(rows[0]["value"]) if rows else None
+
     def set_setting(self, name: str, value: str) -> None:
         """Change a setting that all kernels share."""
         with self.transaction() as connection:
-            connection.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, value))
+            connection.execute(
+                """INSERT INTO settings (name, value) VALUES (?, ?)
+                ON CONFLICT (name) DO UPDATE SET value = excluded.value""",
+                (name, value),
+            )
 
     def caps(self, defaults: Caps = DEFAULT_CAPS) -> Caps:
         """Return the limits in force, which all kernels share: those that were set, else `defaults`."""
-        with translate_errors(self.path), self._lock:
-            return counters.read_caps(self._connection, defaults)
+        with self.database.reading() as connection:
+            return counters.read_caps(connection, defaults)
 
     def set_caps(self, **caps: int) -> Caps:
         """Change some of the limits (`image`, `session`, `day`, micro-USDC); return all of them."""
         with self.transaction() as connection:
-            counters.write_caps(connection, caps)
+            for period, amount in caps.items():
+                counters.write_limit(connection, "", period, amount)
             return counters.read_caps(connection)
 
     def committed(self, realm: str) -> Usage:
         """Return what counts against the limits of this session and this UTC day."""
-        with translate_errors(self.path), self._lock:
-            return self._usage(self._connection, realm, self.clock())
+        with self.database.reading() as connection:
+            return self._usage(connection, realm, self.clock())
+
+    # -- limits of many people
+
+    def set_limit(self, subject: str, period: str, micros: int | None) -> None:
+        """Set a limit in micro-USDC, or remove it with None.
+
+        `subject` is all, class, group:NAME, member:ID, or each: every member without one of their own. `period` is
+        total, month, week or day. Raises UsageError.
+        """
+        check_subject(subject, period)
+        with self.transaction() as connection:
+            counters.write_limit(connection, subject, period, micros)
+
+    def limits(self) -> dict[tuple[str, str], int]:
+        """Return the limits of all subjects, by subject and period, in micro-USDC."""
+        with self.database.reading() as connection:
+            return {place: amount for place, amount in counters.read_limits(connection).items() if place[0]}
+
+    def standing(self, realm: str, subjects: Sequence[str]) -> list[Standing]:
+        """Return where each of `subjects` stands in each period: the most particular first, the shortest first."""
+        with self.database.reading() as connection:
+            windows = self._windows(connection, self.clock())
+            return counters.read_standings(connection, realm, in_order(subjects), windows)
+
+    def owners_of_open_payments(self) -> list[str]:
+        """Return the owners of payments whose sum is at risk, without the notebook."""
+        query = """
+            SELECT DISTINCT owner FROM authorizations
+            WHERE state NOT IN ('settled', 'released') AND owner <> '' ORDER BY 1"""
+        return [str(row[0]) for row in self._read(query, ())]
+
+    def set_timezone(self, name: str) -> None:
+        """Let days, weeks and months begin at midnight of a time zone like Europe/Berlin; raises LedgerError."""
+        find_zone(name)
+        self.set_setting(_ZONE, name)
+
+    def _windows(self, connection: Connection, now: float) -> list[Window]:
+        row = connection.execute("SELECT value FROM settings WHERE name = ?", (_ZONE,)).fetchone()
+        return windows_of(now, find_zone(row[0] if row else None))
 
     def check(self) -> dict[tuple[str, ...], tuple[int, int]]:
         """Return the counters that differ from what the payments add up to: none, unless there is a bug."""
-        with translate_errors(self.path), self._lock:
-            return counters.wrong_counters(self._connection)
+        with self.database.reading() as connection:
+            return counters.wrong_counters(connection)
 
-    def _usage(self, connection: sqlite3.Connection, realm: str, now: float) -> Usage:
-        return counters.read_usage(connection, self.path, realm, self.session, now)
+    def _usage(self, connection: Connection, realm: str, now: float) -> Usage:
+        return counters.read_usage(connection, self.database, realm, self.session, now)
 
-    @contextmanager
-    def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+    def transaction(self, *, durable: bool = True, new_ids: bool = False) -> AbstractContextManager[Connection]:
         """Yield a transaction that all kernels wait for: all of it holds afterwards, or nothing has changed.
 
         With `durable`, the transaction and all earlier ones are on disk afterwards. Without it, a power cut may undo
         the transaction; use that only for changes that do not yet allow anything to be sent.
         """
-        with translate_errors(self.path), self._lock:
-            self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-                self._connection.execute("COMMIT")
-            except BaseException:
-                # A full disk ends the transaction; a second end would hide the first error.
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
+        return self.database.transaction(durable=durable, new_ids=new_ids)
 
-    def _empty_log(self, wiped: int) -> None:
-        """Empty the write-ahead log where it may hold a wiped header, unless another kernel reads it right now.
+    def _erase(self, wiped: int) -> None:
+        """Remove headers that were wiped from the files, unless another kernel reads them right now.
 
-        Without a `wiped` header nothing in it has to go, and emptying it waits for the disk three times.
+        Without a `wiped` header nothing in them has to go, and that waits for the disk three times.
         """
         self._wiped = self._wiped or bool(wiped)
-        if not self._wiped:
-            return
-        with translate_errors(self.path), self._lock:
-            self._connection.execute("PRAGMA busy_timeout = 0")
-            try:
-                [busy, _, _] = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-                self._wiped = bool(busy)  # then with the next purchase
-            finally:
-                self._connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+        if self._wiped:
+            self._wiped = not self.database.erase()  # or else with the next purchase
 
 
-def wipe_headers(connection: sqlite3.Connection, purchase_id: str) -> int:
+def wipe_headers(connection: Connection, purchase_id: str) -> int:
     """Wipe the headers of the settled payments of a purchase, once it has all its images; return their number."""
     cursor = connection.execute(
         """UPDATE payloads SET header_value = NULL WHERE header_value IS NOT NULL AND authorization_id IN (
             SELECT authorizations.id FROM authorizations JOIN purchases ON purchases.id = purchase_id
             WHERE purchase_id = ? AND state = ? AND finished_at IS NOT NULL AND NOT EXISTS (
-                SELECT 1 FROM json_each(answer) WHERE json_extract(value, '$.missing')))""",
+                SELECT 1 FROM json_each(answer)
+                WHERE CAST(json_extract(value, '$.missing') AS TEXT) IN ('1', 'true')))""",
         (purchase_id, State.SETTLED),
     )
     return cursor.rowcount

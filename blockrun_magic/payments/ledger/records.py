@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from blockrun_magic.database.engine import Row
 from blockrun_magic.payments.ledger.states import SENT, State
 from blockrun_magic.payments.realm import Realm
 
@@ -123,6 +123,7 @@ class Purchase:
     answer: Sequence[Mapping[str, Any]] | None
     finished_at: float | None
     seconds: float | None
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +167,7 @@ class ImageFilter:
     source: str | None = None
 
 
-def purchase_of(row: sqlite3.Row) -> Purchase:
+def purchase_of(row: Row) -> Purchase:
     """Return the purchase in a row of `purchases`."""
     return Purchase(
         id=row["id"],
@@ -181,16 +182,17 @@ def purchase_of(row: sqlite3.Row) -> Purchase:
         answer=json.loads(row["answer"]) if row["answer"] else None,
         finished_at=row["finished_at"],
         seconds=row["seconds"],
+        owner=row["owner"],
     )
 
 
-def payload_of(row: sqlite3.Row) -> Payload:
+def payload_of(row: Row) -> Payload:
     """Return the payload in a row of `payloads`."""
     names = ("id", "amount", "pay_to", "valid_before", "last_height", "signed_at", "header_name", "header_value")
     return Payload(*(row[name] for name in names))
 
 
-def payment_of(row: sqlite3.Row, payloads: Sequence[Payload] = ()) -> Payment:
+def payment_of(row: Row, payloads: Sequence[Payload] = ()) -> Payment:
     """Return the payment in a row of `authorizations`, with its payloads."""
     return Payment(
         id=row["id"],

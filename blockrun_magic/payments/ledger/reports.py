@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TextIO, overload
 
-from blockrun_magic.payments.ledger.connection import placeholders
+from blockrun_magic.database.engine import Row, placeholders
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.states import AT_RISK, State
 from blockrun_magic.payments.money import parse_usd, to_decimal
@@ -49,7 +48,7 @@ def spending_summary(ledger: Ledger, realm: str, when: str) -> Spending:
             coalesce(sum(payments) FILTER (WHERE state = ?), 0) AS payments,
             coalesce(sum(amount) FILTER (WHERE state IN ({placeholders(AT_RISK)})), 0) AS at_risk,
             coalesce(sum(amount) FILTER (WHERE state = ? AND estimated), 0) AS estimated
-        FROM ({rows})""",  # noqa: S608  marks and fixed words only
+        FROM ({rows})""",
         (State.SETTLED, State.SETTLED, *AT_RISK, State.SETTLED, *values),
     )
     return Spending(row["settled"], row["payments"], row["at_risk"], row["estimated"])
@@ -65,7 +64,7 @@ def spending_by_model(ledger: Ledger, realm: str, when: str) -> list[tuple[str, 
             coalesce(sum(amount) FILTER (WHERE state = ?), 0) AS settled,
             coalesce(sum(amount) FILTER (WHERE state IN ({placeholders(AT_RISK)})), 0) AS at_risk
         FROM ({rows}) WHERE payments > 0 AND state <> ?
-        GROUP BY 1 ORDER BY settled DESC, 1""",  # noqa: S608  marks and fixed words only
+        GROUP BY 1 ORDER BY settled DESC, 1""",
         (State.SETTLED, State.SETTLED, *AT_RISK, *values, State.RELEASED),
     )
     return [(row["model"], row["payments"], row["settled"], row["at_risk"]) for row in found]
@@ -134,13 +133,13 @@ def list_payments(ledger: Ledger, realm: str, when: str) -> PaymentList:
     rows = ledger.query(
         f"""SELECT authorizations.*, request FROM authorizations JOIN purchases ON purchases.id = purchase_id
         WHERE authorizations.realm = ? AND authorizations.{condition} AND state <> ?
-        ORDER BY authorizations.created_at""",  # noqa: S608  fixed words only
+        ORDER BY authorizations.created_at""",
         (realm, value, State.RELEASED),
     )
     return PaymentList([_record(row, json.loads(row["request"])) for row in rows])
 
 
-def _record(row: sqlite3.Row, request: Mapping[str, Any]) -> Mapping[str, Any]:
+def _record(row: Row, request: Mapping[str, Any]) -> Mapping[str, Any]:
     return {
         "time": datetime.fromtimestamp(row["created_at"], UTC).isoformat(timespec="seconds"),
         "model": request.get("model"),
@@ -162,7 +161,7 @@ def spending_by_day(ledger: Ledger, realm: str, when: str) -> list[tuple[float, 
     rows = ledger.query(
         f"""SELECT CAST(created_at / {_DAY} AS INTEGER) * {_DAY} AS at, sum(amount) AS spent
         FROM authorizations WHERE realm = ? AND state = ? AND {condition}
-        GROUP BY 1 HAVING spent > 0 ORDER BY 1""",  # noqa: S608  fixed words only
+        GROUP BY 1 HAVING spent > 0 ORDER BY 1""",
         (realm, State.SETTLED, value),
     )
     return [(row["at"], row["spent"]) for row in rows]

@@ -1,85 +1,62 @@
-"""Tables of the ledger: one schema, and the named migrations that came after it.
+"""Tables of the ledger, and the named migrations that came after them.
 
-`user_version` counts them; the table `migrations` has their names and dates. Never edit a migration that was
-released: add another one.
+The SQL is for both engines. Files of 0.1 (`user_version` 6 and 7) are SQLite's, and are brought to the same tables.
+Never edit a migration that was released: add another one.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable
-from datetime import UTC, datetime
+from functools import partial
 
+from blockrun_magic.database.engine import Connection, Database, Migration, UnknownLayout
+from blockrun_magic.database.migrations import statements
 from blockrun_magic.payments.ledger.states import State
 
-__all__ = ["UnknownLayout", "migrate"]
+__all__ = ["migrate"]
 
-Migration = Callable[[sqlite3.Connection], None]
-_MIGRATIONS: dict[str, Migration] = {}
-_SCHEMA_VERSION = 6
-"""The version of `_create`: ledgers of 0.1.0's development have it already."""
+_LAYOUT = 8
+"""The `user_version` of these tables: 0.1 does not open them. It never changes again; migrations have names."""
 
 
-class UnknownLayout(Exception):
-    """The file is a database that this version does not know how to read."""
+def migrate(database: Database) -> None:
+    """Bring the tables of the ledger up to date; safe while other processes do the same. Raises LedgerError."""
+    first: Migration = ("owners", partial(_create_or_convert, database))
+    database.migrate("ledger", [first, *_MIGRATIONS])
+    with database.reading() as connection:
+        if (layout := database.layout(connection)) not in (0, _LAYOUT):
+            raise _unknown_version(layout)
+        query = "SELECT DISTINCT state FROM authorizations WHERE state NOT IN ('settled', 'released')"
+        unknown = {row[0] for row in connection.execute(query)} - set(State)
+        if unknown:
+            raise UnknownLayout(f"it holds payments in a state that this version does not know ({min(unknown)!r:.40})")
 
 
-def migration(function: Migration) -> Migration:
-    """Add `function` to the migrations, in the order of this file, under its own name."""
-    _MIGRATIONS[function.__name__] = function
-    return function
-
-
-def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the database up to date; safe while other kernels do the same. Raises UnknownLayout."""
-    if _version(connection) != _newest():
-        connection.execute("BEGIN EXCLUSIVE")
-        try:
-            _apply_all(connection)
-            connection.execute("COMMIT")
-        except BaseException:
-            # A full disk ends the transaction; a second end would hide the first error.
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-    query = "SELECT DISTINCT state FROM authorizations WHERE state NOT IN ('settled', 'released')"
-    unknown = {row[0] for row in connection.execute(query)} - set(State)
-    if unknown:
-        raise UnknownLayout(f"it holds payments in a state that this version does not know ({min(unknown)!r:.40})")
-
-
-def _apply_all(connection: sqlite3.Connection) -> None:
-    # Read inside the lock: another kernel may have been faster.
-    version = _version(connection)
-    if version == 0:
-        if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-            raise UnknownLayout("it is a database of another program, or its version is missing")
-        _create(connection)
-    elif not _SCHEMA_VERSION <= version <= _newest():
-        raise UnknownLayout(f"it has version {version}, and this version of blockrun-magic reads {_newest()}")
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    for name, step in list(_MIGRATIONS.items())[max(0, version - _SCHEMA_VERSION) :]:
-        step(connection)
-        connection.execute("INSERT INTO migrations VALUES (?, ?)", (name, now))
-    connection.execute(f"PRAGMA user_version = {_newest()}")
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("PRAGMA user_version").fetchone()[0])
-
-
-def _newest() -> int:
-    return _SCHEMA_VERSION + len(_MIGRATIONS)
-
-
-def _create(connection: sqlite3.Connection) -> None:
-    for statement in _SCHEMA.split(";"):
+def _create_or_convert(database: Database, connection: Connection) -> None:
+    match database.layout(connection):
+        case 0:
+            script = _TABLES + _INDEXES + _COUNTERS
+        case 6:
+            script = _FROM_6_TO_7 + _FROM_7
+        case 7:
+            script = _FROM_7
+        case version:
+            raise _unknown_version(version)
+    for statement in statements(script):
         connection.execute(statement)
+    database.set_layout(connection, _LAYOUT)
 
 
-_SCHEMA = """
-CREATE TABLE purchases (
+def _unknown_version(version: int) -> UnknownLayout:
+    return UnknownLayout(f"it has version {version}, and this version of blockrun-magic reads {_LAYOUT}")
+
+
+_MIGRATIONS: list[Migration] = []
+"""What came after the tables below; the newest last."""
+
+_PURCHASES = """
+CREATE TABLE {name} (
     id TEXT PRIMARY KEY,
+    owner TEXT NOT NULL DEFAULT '',
     created_at REAL NOT NULL,
     realm TEXT NOT NULL,
     gateway TEXT NOT NULL,
@@ -91,8 +68,12 @@ CREATE TABLE purchases (
     answer TEXT,
     finished_at REAL,
     seconds REAL,
-    UNIQUE (realm, digest, take)
+    UNIQUE (realm, digest, take, owner)
 ) STRICT;
+"""
+_TABLES = (
+    _PURCHASES.format(name="purchases")
+    + """
 CREATE TABLE authorizations (
     id INTEGER PRIMARY KEY,
     purchase_id TEXT NOT NULL REFERENCES purchases (id),
@@ -116,7 +97,34 @@ CREATE TABLE authorizations (
     prepaid INTEGER NOT NULL DEFAULT 0,
     estimated INTEGER NOT NULL DEFAULT 0,
     gateway TEXT,
-    last_height INTEGER
+    last_height INTEGER,
+    witness TEXT,
+    sent_at REAL,
+    cashed_payload INTEGER,
+    superseded INTEGER NOT NULL DEFAULT 0,
+    owner TEXT NOT NULL DEFAULT ''
+) STRICT;
+CREATE TABLE payloads (
+    id INTEGER PRIMARY KEY,
+    authorization_id INTEGER NOT NULL REFERENCES authorizations (id),
+    session TEXT NOT NULL,
+    signed_at REAL NOT NULL,
+    amount INTEGER NOT NULL CHECK (amount >= 0),
+    pay_to TEXT,
+    valid_after INTEGER,
+    valid_before INTEGER,
+    last_height INTEGER,
+    header_name TEXT NOT NULL,
+    header_value TEXT
+) STRICT;
+CREATE TABLE reservations (
+    id INTEGER PRIMARY KEY,
+    authorization_id INTEGER NOT NULL REFERENCES authorizations (id),
+    session TEXT NOT NULL,
+    reserved_at REAL NOT NULL,
+    amount INTEGER NOT NULL CHECK (amount >= 0),
+    subjects TEXT,
+    windows TEXT
 ) STRICT;
 CREATE TABLE pictures (
     purchase_id TEXT NOT NULL REFERENCES purchases (id),
@@ -141,27 +149,65 @@ CREATE TABLE quotes (
     price_key TEXT NOT NULL,
     challenge TEXT NOT NULL,
     seen_at REAL NOT NULL,
+    monotonic REAL,
     PRIMARY KEY (gateway, price_key)
 ) STRICT;
+"""
+)
+_INDEXES_OF_PURCHASES = """
+CREATE INDEX by_age ON purchases (realm, created_at) WHERE finished_at IS NOT NULL;
+CREATE INDEX by_end ON purchases (finished_at) WHERE finished_at IS NOT NULL;
+CREATE INDEX unfinished ON purchases (created_at) WHERE finished_at IS NULL;
+"""
+_INDEXES = (
+    _INDEXES_OF_PURCHASES
+    + """
 CREATE INDEX by_purchase ON authorizations (purchase_id);
 CREATE INDEX by_session ON authorizations (session, realm);
 CREATE INDEX by_day ON authorizations (realm, created_at);
 CREATE INDEX by_open_state ON authorizations (state) WHERE state NOT IN ('settled', 'released');
-CREATE INDEX by_age ON purchases (realm, created_at) WHERE finished_at IS NOT NULL;
-CREATE INDEX by_end ON purchases (finished_at) WHERE finished_at IS NOT NULL;
-CREATE INDEX unfinished ON purchases (created_at) WHERE finished_at IS NULL
+CREATE UNIQUE INDEX one_open_authorization ON authorizations (purchase_id)
+    WHERE state <> 'released' AND superseded = 0;
+CREATE INDEX by_authorization ON payloads (authorization_id);
+CREATE INDEX reserved_for ON reservations (authorization_id);
+"""
+)
+_COUNTERS = """
+CREATE TABLE limits (
+    subject TEXT NOT NULL,
+    period TEXT NOT NULL CHECK (period IN ('image', 'session', 'day', 'week', 'month', 'total')),
+    amount INTEGER NOT NULL CHECK (amount >= 0),
+    PRIMARY KEY (subject, period)
+) STRICT, WITHOUT ROWID;
+CREATE VIEW counted AS
+    SELECT authorizations.id AS authorization_id, '' AS subject, realm, 'session' AS period,
+        reservations.session AS key, reservations.amount AS amount
+    FROM authorizations JOIN reservations ON authorization_id = authorizations.id
+    WHERE state <> 'released' AND owner = ''
+    UNION ALL
+    SELECT id, '', realm, 'day', CAST(CAST(updated_at / 86400 AS INTEGER) AS TEXT), amount
+    FROM authorizations WHERE state = 'settled' AND owner = ''
+    UNION ALL
+    SELECT id, '', realm, 'at risk', '', amount
+    FROM authorizations WHERE state NOT IN ('settled', 'released') AND owner = ''
+    UNION ALL
+    SELECT authorizations.id, subject.value, realm, period.key, period.value, reservations.amount
+    FROM authorizations JOIN reservations ON authorization_id = authorizations.id
+    CROSS JOIN json_each(reservations.subjects) AS subject CROSS JOIN json_each(reservations.windows) AS period
+    WHERE state <> 'released' AND owner <> '';
+CREATE TABLE counters (
+    subject TEXT NOT NULL,
+    realm TEXT NOT NULL,
+    period TEXT NOT NULL,
+    key TEXT NOT NULL,
+    amount INTEGER NOT NULL,
+    PRIMARY KEY (subject, realm, period, key)
+) STRICT, WITHOUT ROWID;
+INSERT INTO counters (subject, realm, period, key, amount)
+    SELECT subject, realm, period, key, sum(amount) FROM counted GROUP BY 1, 2, 3, 4;
 """
 
-
-@migration
-def payloads_and_limits(connection: sqlite3.Connection) -> None:
-    """Give every signature, every reservation and every limit a row of its own."""
-    for statement in _PAYLOADS_AND_LIMITS.split(";"):
-        connection.execute(statement)
-
-
-_PAYLOADS_AND_LIMITS = """
-CREATE TABLE migrations (name TEXT PRIMARY KEY, applied_at TEXT NOT NULL) STRICT;
+_FROM_6_TO_7 = """
 DROP TRIGGER IF EXISTS summed;
 DROP TRIGGER IF EXISTS moved;
 DROP TABLE IF EXISTS sums;
@@ -204,33 +250,35 @@ CREATE TABLE reservations (
 CREATE INDEX reserved_for ON reservations (authorization_id);
 INSERT INTO reservations (authorization_id, session, reserved_at, amount)
     SELECT id, session, created_at, amount FROM authorizations;
-CREATE TABLE limits (
-    owner TEXT NOT NULL,
-    period TEXT NOT NULL CHECK (period IN ('image', 'session', 'day')),
-    amount INTEGER NOT NULL CHECK (amount >= 0),
-    PRIMARY KEY (owner, period)
-) STRICT, WITHOUT ROWID;
+CREATE TABLE limits (owner TEXT NOT NULL, period TEXT NOT NULL, amount INTEGER NOT NULL) STRICT;
 INSERT INTO limits SELECT 'all', substr(name, 5), CAST(value AS INTEGER) FROM settings
     WHERE name IN ('cap.image', 'cap.session', 'cap.day');
 DELETE FROM settings WHERE name LIKE 'cap.%';
 DELETE FROM holds;
 ALTER TABLE quotes ADD COLUMN monotonic REAL;
-CREATE VIEW counted AS
-    SELECT authorizations.id AS authorization_id, 'all' AS owner, realm, 'session' AS period,
-        reservations.session AS key, reservations.amount AS amount
-    FROM authorizations JOIN reservations ON authorization_id = authorizations.id WHERE state <> 'released'
-    UNION ALL
-    SELECT id, 'all', realm, 'day', CAST(CAST(updated_at / 86400 AS INTEGER) AS TEXT), amount
-    FROM authorizations WHERE state = 'settled'
-    UNION ALL
-    SELECT id, 'all', realm, 'at risk', '', amount FROM authorizations WHERE state NOT IN ('settled', 'released');
-CREATE TABLE counters (
-    owner TEXT NOT NULL,
-    realm TEXT NOT NULL,
-    period TEXT NOT NULL,
-    key TEXT NOT NULL,
-    amount INTEGER NOT NULL CHECK (amount >= 0),
-    PRIMARY KEY (owner, realm, period, key)
-) STRICT, WITHOUT ROWID;
-INSERT INTO counters SELECT owner, realm, period, key, sum(amount) FROM counted GROUP BY 1, 2, 3, 4
 """
+_FROM_7 = (
+    """
+DROP VIEW IF EXISTS counted;
+DROP TABLE IF EXISTS counters;
+ALTER TABLE limits RENAME TO limits_of_0_1;
+ALTER TABLE authorizations ADD COLUMN owner TEXT NOT NULL DEFAULT '';
+ALTER TABLE reservations ADD COLUMN subjects TEXT;
+ALTER TABLE reservations ADD COLUMN windows TEXT;
+"""
+    + _PURCHASES.format(name="purchases_with_owners")
+    + """
+INSERT INTO purchases_with_owners (id, created_at, realm, gateway, digest, take, request, private, poll_url, answer,
+    finished_at, seconds)
+    SELECT id, created_at, realm, gateway, digest, take, request, private, poll_url, answer, finished_at, seconds
+    FROM purchases;
+DROP TABLE purchases;
+ALTER TABLE purchases_with_owners RENAME TO purchases;
+"""
+    + _INDEXES_OF_PURCHASES
+    + _COUNTERS
+    + """
+INSERT INTO limits (subject, period, amount) SELECT '', period, amount FROM limits_of_0_1;
+DROP TABLE limits_of_0_1;
+"""
+)

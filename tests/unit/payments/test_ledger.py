@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
+from blockrun_magic.database import sqlite as database
 from blockrun_magic.errors import BudgetError, LedgerError, Money
-from blockrun_magic.payments.ledger import connection as database
 from blockrun_magic.payments.ledger import schema
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, Caps, Usage
@@ -722,12 +722,12 @@ def test_what_lets_something_leave_is_on_the_disk_before(ledger: Ledger) -> None
             synchronous[0] = statement.rpartition(" ")[2]
         committed.extend((state, synchronous[0]) for state in State if f"SET state = '{state}'" in statement)
 
-    ledger._connection.set_trace_callback(trace)
+    ledger.database._connection.set_trace_callback(trace)
     payment_in(ledger, State.SUBMITTED, of=purchase(ledger, take=1))
     payment_in(ledger, State.SETTLED, of=purchase(ledger, take=2))
     payment_in(ledger, State.UNKNOWN, of=purchase(ledger, take=3))
     payment_in(ledger, State.POLLING, of=purchase(ledger, take=4))
-    ledger._connection.set_trace_callback(None)
+    ledger.database._connection.set_trace_callback(None)
 
     assert ["wal"] == [row[0] for row in ledger.query("PRAGMA journal_mode")]
     assert {"NORMAL"} == {how for state, how in committed if state == State.SIGNED}
@@ -759,7 +759,7 @@ def test_a_migration_that_fails_is_undone(path: Path, monkeypatch: pytest.Monkey
         connection.execute("this is no SQL")
 
     with monkeypatch.context() as patch:
-        patch.setattr(schema, "_MIGRATIONS", {**schema._MIGRATIONS, "broken": broken})
+        patch.setattr(schema, "_MIGRATIONS", [*schema._MIGRATIONS, ("broken", broken)])
         with pytest.raises(LedgerError, match="syntax"):
             Ledger(path, "newer")
 

@@ -21,8 +21,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blockrun_magic.payments.ledger import cost_log
-from blockrun_magic.payments.ledger.cost_log import append_settled
+from blockrun_magic.payments import cost_log
+from blockrun_magic.payments.cost_log import append_settled
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.records import Purchase
 from blockrun_magic.payments.ledger.reports import (
@@ -377,9 +377,9 @@ def test_the_days_add_up(ledger: Ledger, clock: Clock, when: str, days: int) -> 
 def test_no_question_reads_every_receipt(ledger: Ledger, ask: Callable[[Ledger], object], index: str) -> None:
     """Each goes through an index, so that years of receipts do not slow it down."""
     asked: list[str] = []
-    ledger._connection.set_trace_callback(asked.append)
+    ledger.database._connection.set_trace_callback(asked.append)
     ask(ledger)
-    ledger._connection.set_trace_callback(None)
+    ledger.database._connection.set_trace_callback(None)
     plans = [row["detail"] for sql in asked for row in ledger.query(f"EXPLAIN QUERY PLAN {sql}")]
 
     assert any(index in plan for plan in plans), plans

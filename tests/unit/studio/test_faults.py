@@ -25,6 +25,7 @@ from unittest import mock
 import pytest
 from PIL import Image
 
+from blockrun_magic.database.sqlite import translate_errors
 from blockrun_magic.errors import (
     BlockrunError,
     BudgetError,
@@ -46,7 +47,6 @@ from blockrun_magic.errors import (
 from blockrun_magic.gateway.client import Timeouts
 from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.images import store as store_module
-from blockrun_magic.payments.ledger.connection import translate_errors
 from blockrun_magic.payments.ledger.reports import spending_summary
 from blockrun_magic.payments.x402.networks import BASE, PRACTICE
 from blockrun_magic.studio import BatchProgress, ImageResult, Options, RetryPolicy, Studio, make_all
@@ -251,7 +251,7 @@ def _ledger_fails(method: str) -> Callable[[Studio, Merchant], AbstractContextMa
 
 @contextmanager
 def _locked(studio: Studio, _: Merchant) -> Iterator[None]:
-    studio.ledger._connection.execute("PRAGMA busy_timeout = 20")
+    studio.ledger.database._connection.execute("PRAGMA busy_timeout = 20")
     other = sqlite3.connect(studio.ledger.path, isolation_level=None)
     try:
         other.execute("BEGIN IMMEDIATE")

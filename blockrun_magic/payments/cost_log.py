@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from blockrun_magic.database.engine import Row
 from blockrun_magic.errors import LedgerError
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.x402.networks import BASE, BASE_SEPOLIA, NETWORKS, SOLANA
@@ -32,6 +32,8 @@ def append_settled(ledger: Ledger) -> None:
 
     Failures are ignored; the entries are written next time.
     """
+    if ledger.path is None:
+        return  # the SDK knows the log of one machine
     log = _log_path(ledger.path.parent.parent)
     with suppress(LedgerError):
         ledger.log_settled(BASE.realm, lambda rows: _append(log, rows))
@@ -47,7 +49,7 @@ def _log_path(folder: Path, environ: Mapping[str, str] = os.environ) -> Path:
     return folder / "cost_log.jsonl"
 
 
-def _append(path: Path, rows: Sequence[sqlite3.Row]) -> None:
+def _append(path: Path, rows: Sequence[Row]) -> None:
     """Write the lines of `rows` that are missing, all of them whole or none; raises OSError."""
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
     try:
@@ -80,7 +82,7 @@ def _write_whole(descriptor: int, data: bytes, size: int) -> None:
     raise OSError(f"{count} of {len(data)} bytes were written")
 
 
-def _line(row: sqlite3.Row) -> dict[str, Any]:
+def _line(row: Row) -> dict[str, Any]:
     request = json.loads(row["request"])
     network = row["network"]
     known = NETWORKS.get(network)

@@ -1,0 +1,116 @@
+"""Transactions that change a payment: its state, its counters and its limits, together or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from blockrun_magic.database.engine import Connection, Database, Row
+from blockrun_magic.errors import LedgerError, Money, PaymentOutcomeUnknown
+from blockrun_magic.payments.ledger import counters
+from blockrun_magic.payments.ledger.limits import Caps, check_caps
+from blockrun_magic.payments.ledger.purchases import PurchaseLedger
+from blockrun_magic.payments.ledger.states import TRANSITIONS, UNSIGNED_TRANSITIONS, State
+from blockrun_magic.payments.ledger.windows import in_order
+from blockrun_magic.payments.x402.requirements import PaymentPayload
+
+__all__ = ["REPORT", "PaymentLedger"]
+
+REPORT = "Nothing more was done with it. Please report this with `%blockrun jobs`."
+
+
+class PaymentLedger(PurchaseLedger):
+    """The part of the ledger in which a payment changes."""
+
+    def __init__(self, place: Path | Database, session: str, clock: Callable[[], float] | None = None) -> None:
+        super().__init__(place, session, clock)
+        self._subjects: Callable[[], Sequence[str]] = list
+
+    @contextmanager
+    def _reserving(self) -> Iterator[Connection]:
+        """Yield a transaction that may reserve money: in the database that was opened, by a process that others see."""
+        with self.transaction(durable=False, new_ids=True) as connection:
+            self.database.verify()
+            if not self._alive.is_held and not self._alive.try_acquire():
+                raise LedgerError(f"Another process has the name of this session, {self.session}.", REPORT)
+            if not self.owner:
+                self.database.serialize(connection, "reservations of notebooks")
+                counters.drop_dead_holds(connection, self.database, self.session)
+            yield connection
+
+    @contextmanager
+    def _counting_more(
+        self, connection: Connection, payment_id: int, realm: str, amount: int, defaults: Caps
+    ) -> Iterator[None]:
+        """Reserve `amount` more for a payment within every limit that holds; raises BudgetError."""
+        now = self.clock()
+        if not self.owner:
+            check_caps(amount, self._usage(connection, realm, now), counters.read_caps(connection, defaults))
+            with counters.counted(connection, payment_id):
+                counters.add_reservation(connection, payment_id, self.session, now, amount)
+                yield
+            return
+        subjects, windows = in_order(self._subjects()), self._windows(connection, now)
+        with counters.counted(connection, payment_id) as counts:
+            counters.add_reservation(connection, payment_id, self.session, now, amount, subjects, windows)
+            yield
+        counters.check_limits(connection, counts, amount, subjects, windows)
+
+    def _check_no_open_payment(self, connection: Connection, purchase_id: str) -> None:
+        row = connection.execute(
+            "SELECT amount, gateway FROM authorizations WHERE purchase_id = ? AND state <> ?",
+            (purchase_id, State.RELEASED),
+        ).fetchone()
+        if row is not None:
+            raise PaymentOutcomeUnknown(
+                f"A payment for this image is open already, at {row['gateway']}.",
+                "Another kernel may be working on it: wait for it, then run the cell again.",
+                Money.unknown(row["amount"]),
+            )
+
+    @contextmanager
+    def _changing(self, payment_id: int, *, durable: bool = True) -> Iterator[tuple[Connection, Row]]:
+        """Yield a transaction in which nobody else changes a payment, and the payment's row."""
+        with self.transaction(durable=durable) as connection:
+            row = self._row(connection, payment_id)
+            with counters.counted(connection, payment_id):
+                yield connection, row
+
+    def _row(self, connection: Connection, payment_id: int) -> Row:
+        query = f"SELECT * FROM authorizations WHERE id = ?{self.database.row_lock}"
+        row: Row | None = connection.execute(query, (payment_id,)).fetchone()
+        if row is None:
+            raise LedgerError(f"The ledger has no payment {payment_id}.", REPORT)
+        return row
+
+    def _advance(self, connection: Connection, row: Row, to: State, **fields: Any) -> None:
+        """Change the state of a payment, and `fields`, which never hold a secret."""
+        state, payment_id = State(row["state"]), row["id"]
+        if state is to:
+            return
+        if to not in (UNSIGNED_TRANSITIONS if row["prepaid"] else TRANSITIONS)[state]:
+            raise LedgerError(f"Payment {payment_id} is {state} in the ledger, and cannot become {to}.", REPORT)
+        columns = {"state": to, "updated_at": self.clock(), **fields}
+        assignments = ", ".join(f"{name} = ?" for name in columns)
+        query = f"UPDATE authorizations SET {assignments} WHERE id = ? AND state = ?"
+        if connection.execute(query, (*columns.values(), payment_id, state)).rowcount != 1:
+            raise LedgerError(f"Payment {payment_id} is no longer {state} in the ledger.", REPORT)
+
+    def _add_payload(self, connection: Connection, payment_id: int, signed: PaymentPayload) -> None:
+        authorization = signed.authorization
+        connection.execute(
+            """INSERT INTO payloads (authorization_id, session, signed_at, amount, pay_to, valid_after, valid_before,
+                last_height, header_name, header_value) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+            (
+                *(payment_id, self.session, self.clock(), authorization.value, authorization.pay_to),
+                *(authorization.valid_after, authorization.valid_before, authorization.last_height),
+                *(signed.header_name, signed.header_value),
+            ),
+        )
+        connection.execute(
+            """UPDATE authorizations SET pay_to = ?2, header_name = ?3, (valid_before, last_height) = (
+                SELECT max(valid_before), max(last_height) FROM payloads WHERE authorization_id = ?1) WHERE id = ?1""",
+            (payment_id, authorization.pay_to, signed.header_name),
+        )
