@@ -1,4 +1,4 @@
-"""Commands for a shell: `python -m blockrun_magic price NOTEBOOK.ipynb` and `python -m blockrun_magic serve`."""
+"""Commands for a shell: `python -m blockrun_magic price NOTEBOOK.ipynb`, `serve` and `classroom`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from blockrun_magic.errors import BlockrunError
 
 def main() -> int:
     """Run the command that the arguments name; return the exit status."""
+    if sys.argv[1:2] == ["classroom"]:
+        from blockrun_magic.classroom.commands import run
+
+        return run(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m blockrun_magic", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     price = commands.add_parser("price", help="what Run All of a notebook would cost, without running it")
@@ -19,6 +23,7 @@ def main() -> int:
     price.set_defaults(run=_price)
     endpoint = commands.add_parser("serve", help="a local endpoint for clients of OpenAI's image API")
     _add_serve_arguments(endpoint)
+    commands.add_parser("classroom", help="one wallet for a class: a service with limits, and its owner's commands")
     options = parser.parse_args()
     status: int = options.run(options)
     return status

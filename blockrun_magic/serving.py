@@ -9,10 +9,20 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     import uvicorn
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["LOOPBACK_HOSTS", "BodyLimit", "BodyTooLarge", "listening_socket", "serve_until"]
+__all__ = [
+    "LOOPBACK_HOSTS",
+    "BodyLimit",
+    "BodyTooLarge",
+    "HostGuard",
+    "listening_socket",
+    "serve_until",
+    "without_port",
+]
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost")
 """The names under which a server on loopback is reached; any other `Host` is a web page's own name for it."""
@@ -37,6 +47,32 @@ def listening_socket(port: int, host: str = "127.0.0.1") -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def without_port(host: str) -> str:
+    """Return a `Host` header in lower case, without its port."""
+    name, _, port = host.lower().rpartition(":")
+    return name if name and port.isdigit() and not (name.startswith("[") and not name.endswith("]")) else host.lower()
+
+
+class HostGuard:
+    """ASGI middleware that answers with `refusal` where a request names another host than `hosts`.
+
+    Where a page reaches this server under a name of its own (DNS rebinding), that name gives it away.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str], refusal: ASGIApp) -> None:
+        self.app = app
+        self._hosts = frozenset(host.lower() for host in hosts)
+        self._refusal = refusal
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or refuse it."""
+        if scope["type"] != "http":
+            return
+        names = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+        known = len(names) == 1 and without_port(names[0]) in self._hosts
+        await (self.app if known else self._refusal)(scope, receive, send)
 
 
 class BodyLimit:

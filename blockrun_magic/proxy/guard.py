@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 
 from blockrun_magic.proxy.errors import BadRequest
+from blockrun_magic.serving import without_port
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -44,7 +45,7 @@ class Guard:
 
     def _check(self, request: Request) -> None:
         host = request.headers.get("host", "")
-        if _without_port(host) not in self._hosts:
+        if without_port(host) not in self._hosts:
             raise BadRequest("This server does not go by that name. Use its own address.", status=403, code="bad_host")
         origin = request.headers.get("origin")
         foreign = origin is not None and origin.lower() != f"http://{host.lower()}"
@@ -59,8 +60,3 @@ class Guard:
         scheme, _, value = request.headers.get("authorization", "").partition(" ")
         given = value.strip() if scheme.lower() == "bearer" else request.headers.get("api-key", "")
         return secrets.compare_digest(given.encode(), (self._key or "").encode())
-
-
-def _without_port(host: str) -> str:
-    name, _, port = host.lower().rpartition(":")
-    return name if name and port.isdigit() and not (name.startswith("[") and not name.endswith("]")) else host.lower()

@@ -19,6 +19,7 @@ from blockrun_magic.payments.ledger.windows import Standing, Window, check_subje
 __all__ = ["PurchaseLedger", "wipe_headers"]
 
 _ZONE = "class.timezone"
+_FIELDS = ("endpoint", "model", "size", "quality", "n", "mask")
 
 
 class PurchaseLedger(LedgerReader):
@@ -95,6 +96,28 @@ class PurchaseLedger(LedgerReader):
         """Make a finished purchase unfinished again: its stored image can no longer be used."""
         with self.transaction() as connection:
             connection.execute("UPDATE purchases SET finished_at = NULL WHERE id = ?", (purchase_id,))
+
+    def erase(self, purchase_id: str) -> bool:
+        """Erase the request and the images of a purchase, and keep its payments; False while one of them is open."""
+        erased = json.dumps({**dict.fromkeys(_FIELDS), "prompt": "", "image": [], "uploads": []}, sort_keys=True)
+        with self.transaction() as connection:
+            done = connection.execute(
+                """UPDATE purchases SET request = ?, digest = ?, answer = NULL, poll_url = NULL,
+                    finished_at = coalesce(finished_at, created_at)
+                WHERE id = ? AND NOT EXISTS (SELECT 1 FROM authorizations WHERE purchase_id = purchases.id
+                    AND state NOT IN ('settled', 'released'))""",
+                (erased, f"erased:{purchase_id}", purchase_id),
+            ).rowcount
+            if done:
+                connection.execute("DELETE FROM pictures WHERE purchase_id = ?", (purchase_id,))
+            wiped = wipe_headers(connection, purchase_id) if done else 0
+        self._erase(wiped + done)
+        return bool(done)
+
+    def is_stored_file_used(self, file: str) -> bool:
+        """Return whether a purchase has the file with this SHA-256 (hex), as an image or as a source."""
+        query = "SELECT 1 FROM pictures WHERE file = ?1 UNION ALL SELECT 1 FROM purchases WHERE instr(request, ?1) > 0"
+        return bool(self._read(f"{query} LIMIT 1", (file,)))
 
     def log_settled(self, realm: str, write: Callable[[Sequence[Row]], None]) -> None:
         """Pass the settled payments of `realm` that are not in the cost log to `write`: each once, of all kernels.

@@ -22,6 +22,7 @@ __all__ = [
     "list_payments",
     "spending_by_day",
     "spending_by_model",
+    "spending_by_owner",
     "spending_summary",
     "stored_files",
 ]
@@ -68,6 +69,20 @@ def spending_by_model(ledger: Ledger, realm: str, when: str) -> list[tuple[str, 
         (State.SETTLED, State.SETTLED, *AT_RISK, *values, State.RELEASED),
     )
     return [(row["model"], row["payments"], row["settled"], row["at_risk"]) for row in found]
+
+
+def spending_by_owner(ledger: Ledger, realm: str) -> dict[str, Spending]:
+    """Return what the purchases of each owner cost in all."""
+    found = ledger.query(
+        f"""SELECT
+            owner,
+            coalesce(sum(amount) FILTER (WHERE state = ?), 0) AS settled,
+            count(*) FILTER (WHERE state = ?) AS payments,
+            coalesce(sum(amount) FILTER (WHERE state IN ({placeholders(AT_RISK)})), 0) AS at_risk
+        FROM authorizations WHERE realm = ? GROUP BY owner""",
+        (State.SETTLED, State.SETTLED, *AT_RISK, realm),
+    )
+    return {row["owner"]: Spending(row["settled"], row["payments"], row["at_risk"]) for row in found}
 
 
 def _rows(ledger: Ledger, realm: str, when: str) -> tuple[str, tuple[str | float, ...]]:

@@ -1,0 +1,123 @@
+"""The owner's commands: limits, invitations, the report, revoking, pausing and forgetting."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from blockrun_magic.classroom.cli.settings import LimitSetting, moment_of, read_setting
+from blockrun_magic.classroom.storage.actions import Actions
+from blockrun_magic.classroom.storage.forgetting import forget_member
+from blockrun_magic.classroom.storage.members import STUDENT, TEACHER
+from blockrun_magic.classroom.storage.reports import report_rows, write_report
+from blockrun_magic.errors import UsageError
+from blockrun_magic.payments.ledger.windows import find_zone
+from blockrun_magic.payments.money import format_usd
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable
+
+    from blockrun_magic.classroom.storage.records import Records
+
+__all__ = ["change_limits", "doctor", "forget", "invite", "pause", "report", "resume", "revoke"]
+
+_TIMEZONE = "timezone="
+
+
+def change_limits(records: Records, options: argparse.Namespace) -> int:
+    """Set limits and rules, all of them or none, and print the limits."""
+    actions = Actions(records)
+    texts = [text for text in options.settings if not text.startswith(_TIMEZONE)]
+    zones = [text.removeprefix(_TIMEZONE) for text in options.settings if text.startswith(_TIMEZONE)]
+    zone = find_zone(zones[-1] if zones else records.ledger.setting("class.timezone"))
+    settings = [read_setting(text, zone) for text in texts]
+    numbered = [(subject, setting) for setting in settings for subject in _subjects(actions, setting.subject)]
+    for name in zones:
+        actions.set_timezone(name)
+    for subject, setting in numbered:
+        if isinstance(setting, LimitSetting):
+            actions.set_limit(subject, setting.period, setting.micros)
+        else:
+            actions.set_policy(subject, **{setting.name: setting.value})
+    _print(f"{subject}/{period}={format_usd(micros)}" for (subject, period), micros in records.ledger.limits().items())
+    return 0
+
+
+def _subjects(actions: Actions, subject: str) -> list[str]:
+    """Return the subjects that a limit is for: a member is named on the command line, and numbered in the ledger."""
+    kind, _, name = subject.partition(":")
+    return [member.subject for member in actions.people_named(name)] if kind == "member" else [subject]
+
+
+def invite(records: Records, options: argparse.Namespace) -> int:
+    """Print a join code, alone."""
+    if (options.name is None) == (options.people is None):
+        raise UsageError("An invitation is for one name or for a number of people.", "Give a NAME, or --people N.")
+    actions = Actions(records)
+    role = TEACHER if options.teacher else STUDENT
+    expires_at = moment_of(options.expires, records.database.now())
+    if options.people is None:
+        code = actions.invite(options.name, role=role, groups=options.group, expires_at=expires_at)
+    else:
+        code = actions.invite_people(options.people, role=role, groups=options.group, expires_at=expires_at)
+    _print([code])
+    return 0
+
+
+def report(records: Records, options: argparse.Namespace) -> int:
+    """Print what everybody spent, or write it to a CSV file."""
+    rows = report_rows(records)
+    if options.csv is None:
+        _print(
+            f"{row.name}  {format_usd(row.spent)} spent, {format_usd(row.at_risk)} at risk, {row.orders} orders"
+            for row in rows
+        )
+        return 0
+    try:
+        with options.csv.open("w", encoding="utf-8", newline="") as file:
+            write_report(rows, file)
+    except OSError as error:
+        raise UsageError(
+            f"{options.csv} cannot be written: {error.strerror}.", "Name another file with --csv."
+        ) from None
+    return 0
+
+
+def revoke(records: Records, options: argparse.Namespace) -> int:
+    """Refuse a person from now on."""
+    actions = Actions(records)
+    for member in actions.people_named(options.name):
+        actions.revoke(member)
+    return 0
+
+
+def forget(records: Records, options: argparse.Namespace) -> int:
+    """Erase the name, the prompts and the images of a person."""
+    actions = Actions(records)
+    for member in actions.people_named(options.name):
+        forget_member(records, actions, member)
+    return 0
+
+
+def pause(records: Records, _: argparse.Namespace) -> int:
+    """Refuse new orders of the class."""
+    Actions(records).pause(paused=True)
+    return 0
+
+
+def resume(records: Records, _: argparse.Namespace) -> int:
+    """Let the class continue."""
+    Actions(records).pause(paused=False)
+    return 0
+
+
+def doctor(records: Records, _: argparse.Namespace) -> int:
+    """Check the counters of the limits against the payments, and say what is served."""
+    wrong = records.ledger.check()
+    _print([f"database: {records.database.name}", f"counters: {'agree' if not wrong else f'{len(wrong)} differ'}"])
+    return 1 if wrong else 0
+
+
+def _print(lines: Iterable[str]) -> None:
+    sys.stdout.writelines(f"{line}\n" for line in lines)

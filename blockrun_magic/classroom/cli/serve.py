@@ -1,0 +1,96 @@
+"""`classroom serve`: the service as a process of its own, until SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from blockrun_magic.classroom.room import Settings
+from blockrun_magic.classroom.service import serve_classroom
+from blockrun_magic.wiring import blockrun_home, open_practice
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from blockrun_magic.gateway.gateways import Gateway
+
+__all__ = ["home_of", "serve"]
+
+
+def home_of(options: argparse.Namespace) -> Path:
+    """Return the folder of wallet and records: `--home`, else BLOCKRUN_HOME or ~/.blockrun."""
+    if options.home is not None:
+        os.environ["BLOCKRUN_HOME"] = str(Path(options.home).expanduser().absolute())
+    return blockrun_home()
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Print one line of JSON when the service is ready, serve until told to end, and return the exit status."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    outcome: list[BaseException] = []
+    # Not in the main thread: there uvicorn would take the signals, and end the process by one.
+    thread = threading.Thread(target=_run, args=(options, stop, outcome), name="blockrun-magic-classroom")
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.2)
+    if outcome:
+        raise outcome[0]
+    return 0
+
+
+def _run(options: argparse.Namespace, stop: threading.Event, outcome: list[BaseException]) -> None:
+    try:
+        home = home_of(options)
+        gateway, close_gateway = _gateway(options.gateway)
+        settings = Settings(
+            home=home,
+            gateway=gateway,
+            port=options.port,
+            host=options.host,
+            database_url=options.database,
+            teachers=options.teachers,
+            public_url=options.public_url,
+        )
+        try:
+            asyncio.run(serve_classroom(settings, stop, _announce))
+        finally:
+            close_gateway()
+    except BaseException as error:  # noqa: BLE001  the main thread reports it
+        outcome.append(error)
+
+
+def _announce(addresses: dict[str, str]) -> None:
+    sys.stdout.write(f"{json.dumps(addresses)}\n")
+    sys.stdout.flush()
+
+
+def _gateway(name: str) -> tuple[Gateway, Callable[[], None]]:
+    from blockrun_magic.gateway.gateways import gateway_named, practice_at
+
+    if name == "practice":
+        return open_practice()
+    gateway = gateway_named(name)
+    if gateway.on_loopback and _is_practice(gateway.base_url):
+        gateway = practice_at(gateway.base_url)
+    return gateway, lambda: None
+
+
+def _is_practice(url: str) -> bool:
+    """Return whether a practice gateway answers at a URL of this machine: it is paid in play money only."""
+    import urllib.request
+
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"{url}/practice/ledger", timeout=5) as response:
+            return isinstance(json.loads(response.read(10_000_000)).get("settlements"), list)
+    except (OSError, ValueError, AttributeError):
+        return False

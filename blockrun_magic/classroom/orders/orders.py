@@ -1,0 +1,205 @@
+"""Orders: a key to one `studio.make`; the work belongs to the service, whatever becomes of a connection."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from functools import partial
+
+from blockrun_magic.classroom.orders.studios import MemberStudios
+from blockrun_magic.classroom.orders.work import Work, Workshop
+from blockrun_magic.classroom.policy import Policy, check_policy
+from blockrun_magic.classroom.refusals import Refusal
+from blockrun_magic.classroom.storage.members import Member
+from blockrun_magic.classroom.storage.order_records import NewOrder, Order, OrderState, TooMany
+from blockrun_magic.classroom.storage.orders import OrderRows
+from blockrun_magic.database.engine import Database, NotUnique
+from blockrun_magic.errors import RequestError
+from blockrun_magic.gateway.request import ImageRequest
+from blockrun_magic.studio.results.requests import request_to_record
+from blockrun_magic.threads import run_cpu, run_io
+
+__all__ = ["MAX_WAIT", "Orders", "Wanted"]
+
+MAX_WAIT = 25.0
+"""Seconds that a request waits for an order at most."""
+_MAX_WAITING = 400
+_MAX_MARKS = 200
+_HOUR = 3600.0
+_POLL_INTERVAL = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An order as it arrives; `body_hash` names everything that may not change under its key."""
+
+    key: str
+    request: ImageRequest
+    take: int
+    max_price: int | None
+    student_digest: str | None
+    body_hash: str
+
+
+class Orders:
+    """The orders of one process; all coroutines run on one event loop."""
+
+    def __init__(
+        self, database: Database, rows: OrderRows, studios: MemberStudios, workshop: Workshop, worker: str
+    ) -> None:
+        self.rows = rows
+        self._database = database
+        self._studios = studios
+        self._workshop = workshop
+        self._worker = worker
+        self._holding = 0
+        self._stops_at: float | None = None
+
+    @property
+    def stopping(self) -> bool:
+        """Whether new orders are refused, because the process ends."""
+        return self._stops_at is not None
+
+    def stop(self, seconds: float) -> None:
+        """Refuse new orders, and end every wait within `seconds`."""
+        self._stops_at = time.monotonic() + seconds
+
+    async def put(self, member: Member, policy: Policy, wanted: Wanted, seconds: float) -> Order:
+        """Return the order with this key after waiting up to `seconds` for it; raises Refusal.
+
+        A new one is on record before the work begins. A repeated one is never carried out a second time.
+        """
+        deadline = time.monotonic() + seconds
+        known = await run_io(self.rows.find, member.id, wanted.key)
+        if known is None or known.state is OrderState.REFUSED:
+            known = await self._accept(member, policy, wanted, deadline)
+        if known.state is OrderState.CANCELLED:
+            raise _cancelled()
+        if known.body_hash != wanted.body_hash:
+            raise Refusal(
+                422, "other_body", "This order has another request under the same key.", "Use a new key for it."
+            )
+        order = await self.wait(known, deadline - time.monotonic())
+        if order.state is OrderState.REFUSED:
+            raise _stored_refusal(order)
+        return order
+
+    async def wait(self, order: Order, seconds: float) -> Order:
+        """Return the order as it is when it has ended, or after `seconds`; raises Refusal where it was refused."""
+        deadline = time.monotonic() + max(0.0, min(seconds, MAX_WAIT))
+        work: Work | None = None
+        while True:
+            work = self._workshop.running.get(order.id, work)
+            left = min(deadline, self._stops_at or deadline) - time.monotonic()
+            if work is not None and not work.task.done() and left > 0:
+                await asyncio.wait({work.task}, timeout=min(left, 1.0))
+            elif left > 0 and not order.is_final:
+                await asyncio.sleep(min(left, _POLL_INTERVAL))
+            current = await run_io(self.rows.by_id, order.id)
+            if current is None:
+                raise _refusal_in(work)
+            if current.is_final:
+                return current
+            if left <= 0:
+                if await run_io(self.rows.defer, order.id):
+                    return current
+                raise _refusal_in(work)
+            order = current
+
+    async def cancel(self, member: Member, key: str) -> tuple[Order | None, bool]:
+        """Cancel an order of which nothing is signed; return it, and whether it is cancelled.
+
+        An unknown key is marked, so that a late order with it is refused; then the order is None.
+        """
+        order = await run_io(self.rows.find, member.id, key)
+        if order is None:
+            if await run_io(self.rows.marks, member.id, _HOUR) >= _MAX_MARKS:
+                raise Refusal(429, "rate", "Too many orders were cancelled.", "Try again later.", retry_after=60)
+            if await run_io(self.rows.mark_cancelled, member.id, key, self._studios.gateway.realm):
+                return None, True
+            order = await run_io(self.rows.find, member.id, key)
+            assert order is not None  # noqa: S101  the mark was refused because it is there
+        if order.state is OrderState.REFUSED:
+            await run_io(self.rows.cancel_refused, order.id)
+        elif order.state in (OrderState.QUEUED, OrderState.WORKING):
+            await self._workshop.cancel(order)
+        current = await run_io(self.rows.find, member.id, key)
+        return (current, current.state is OrderState.CANCELLED) if current else (None, True)
+
+    # -- acceptance
+
+    async def _accept(self, member: Member, policy: Policy, wanted: Wanted, deadline: float) -> Order:
+        """Return a new order, on record and started; raises Refusal, and then there is none."""
+        self._check_load()
+        check_policy(policy, wanted.request, self._database.now())
+        try:
+            self._studios.catalog.check(wanted.request)
+        except RequestError as error:
+            raise Refusal(422, "bad_request", error.message, error.hint) from None
+        record = await run_cpu(request_to_record, wanted.request, self._studios.store)
+        new = NewOrder(
+            key=wanted.key,
+            body_hash=wanted.body_hash,
+            request=record,
+            digest=wanted.request.digest,
+            student_digest=wanted.student_digest,
+            realm=self._studios.gateway.realm,
+            take=wanted.take,
+            max_price_micros=wanted.max_price,
+        )
+        while True:
+            try:
+                order = await run_io(
+                    partial(self.rows.accept, rate=policy.rate, at_a_time=policy.at_a_time),
+                    *(member.id, new, self._worker),
+                )
+            except NotUnique:
+                known = await run_io(self.rows.find, member.id, wanted.key)
+                if known is not None:
+                    return known
+            except TooMany as error:
+                await self._await_turn(member, error.seconds, deadline)
+            else:
+                self._workshop.start(order, wanted.request)
+                return order
+
+    def _check_load(self) -> None:
+        if self.stopping:
+            raise Refusal(
+                503, "stopping", "The classroom is restarting.", "The order is sent again by itself.", retry_after=2
+            )
+        if self._workshop.waiting + self._holding >= _MAX_WAITING:
+            raise Refusal(503, "busy", "The classroom has too many orders.", "Try again in a moment.", retry_after=5)
+
+    async def _await_turn(self, member: Member, seconds: float | None, deadline: float) -> None:
+        """Wait until another order of the person has ended; raises Refusal (429) where that takes too long."""
+        if seconds is not None:
+            raise Refusal(429, "rate", "You have ordered too fast.", "Wait a little.", retry_after=seconds)
+        self._check_load()
+        left = min(deadline, self._stops_at or deadline) - time.monotonic()
+        if left <= 0:
+            message = "Two of your orders are in progress."
+            raise Refusal(429, "rate", message, "Wait until one of them has ended.", retry_after=2)
+        self._holding += 1
+        try:
+            await self._workshop.wait_for_member(member.id, min(left, _POLL_INTERVAL))
+        finally:
+            self._holding -= 1
+
+
+def _cancelled() -> Refusal:
+    return Refusal(409, "cancelled", "This order was cancelled.", "Run the cell again: it then has a new key.")
+
+
+def _refusal_in(work: Work | None) -> Refusal:
+    """Return why an order is gone: a refusal of which nobody was told leaves no record."""
+    if work is not None and work.refusal is not None:
+        return work.refusal
+    return Refusal(404, "unknown_order", "There is no order with this key.", "Send it again.")
+
+
+def _stored_refusal(order: Order) -> Refusal:
+    details = dict(order.error or {})
+    status, code = int(details.pop("status", 402)), str(details.pop("code", "limit"))
+    return Refusal(status, code, str(details.pop("message", "")), str(details.pop("hint", "")), **details)

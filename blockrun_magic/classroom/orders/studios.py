@@ -1,0 +1,96 @@
+"""Studios of the members: one wallet, one store and one gateway, and a view of the ledger for each person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from blockrun_magic.classroom.storage.members import Member
+from blockrun_magic.database.locks import Locks
+from blockrun_magic.gateway.catalog.catalog import Catalog
+from blockrun_magic.gateway.gateways import Gateway
+from blockrun_magic.gateway.request import ImageRequest
+from blockrun_magic.payments.ledger.ledger import Ledger
+from blockrun_magic.payments.ledger.records import Payment
+from blockrun_magic.studio import ImageResult, Options, Studio
+from blockrun_magic.studio.progress import Progress
+from blockrun_magic.studio.results.result import Quote
+from blockrun_magic.studio.services import PurchaseServices
+
+__all__ = ["MemberStudios"]
+
+
+class MemberStudios:
+    """Makes images for members; each has purchases of their own, paid by the one wallet.
+
+    `member` returns a person by their id: the groups that they are in count at each reservation.
+    """
+
+    def __init__(
+        self, services: PurchaseServices, locks: Locks, gateway: Gateway, member: Callable[[int], Member | None]
+    ) -> None:
+        self.gateway = gateway
+        self.store = services.store
+        self.client = services.client
+        self._services = services
+        self._locks = locks
+        self._member = member
+        self._owner = self._studio(services.ledger)
+        self._studios: dict[int, Studio] = {}
+
+    @property
+    def catalog(self) -> Catalog:
+        """The models of the gateway."""
+        return self._owner.catalog_at(self.gateway)
+
+    async def make(
+        self, member_id: int, request: ImageRequest, take: int, max_price: int | None, progress: Progress
+    ) -> ImageResult:
+        """Return the images of a person's request, bought at most once; raises BlockrunError."""
+        options = Options(take=take, max_price=max_price, private=True)
+        return await self._of(member_id).make(request, self.gateway, options, progress)
+
+    async def quote(self, member_id: int, request: ImageRequest, take: int | None) -> Quote:
+        """Return what a request costs; nothing is signed."""
+        return await self._of(member_id).quote(request, self.gateway, Options(take=take), ahead=True)
+
+    def payments(self, member_id: int, digest: str, take: int) -> tuple[str | None, list[Payment]]:
+        """Return the purchase's id and its payments, oldest first."""
+        ledger = self.ledger(member_id)
+        purchase = ledger.purchase(self.gateway.realm, digest, take)
+        return (None, []) if purchase is None else (purchase.id, ledger.payments(purchase.id))
+
+    def ledger(self, member_id: int) -> Ledger:
+        """Return a person's view of the ledger."""
+        return self._of(member_id).ledger
+
+    async def prepare(self) -> None:
+        """Read the gateway's models and open a connection."""
+        await self._owner.catalogs.refresh_if_stale(self.gateway)
+        self._owner.check_payer(self.gateway)
+
+    async def reconcile(self) -> int:
+        """Ask the witness of every open payment; return how many were decided."""
+        return await self._owner.reconcile(self.gateway)
+
+    async def close(self) -> None:
+        """Close the client and the ledger."""
+        for studio in self._studios.values():
+            await studio.wait_idle()
+        await self._owner.close()
+
+    def _of(self, member_id: int) -> Studio:
+        studio = self._studios.get(member_id)
+        if studio is None:
+            ledger = self._services.ledger.for_owner(f"member:{member_id}", lambda: self._subjects(member_id))
+            studio = self._studios[member_id] = self._studio(ledger)
+        return studio
+
+    def _subjects(self, member_id: int) -> tuple[str, ...]:
+        member = self._member(member_id)
+        return (f"member:{member_id}", "class", "all") if member is None else member.subjects
+
+    def _studio(self, ledger: Ledger) -> Studio:
+        studio = Studio(replace(self._services, ledger=ledger), self._locks)
+        studio.lessons_found = True  # lessons in the folder of the service are nobody's
+        return studio

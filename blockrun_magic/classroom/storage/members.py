@@ -1,0 +1,208 @@
+"""People: names, roles and groups; the passes by which they are known; revoking and forgetting."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from blockrun_magic.database.engine import Connection, Database, Row, placeholders
+from blockrun_magic.errors import UsageError
+from blockrun_magic.text import quoted
+
+__all__ = ["STUDENT", "TEACHER", "Holder", "Member", "Members", "check_name", "secret_hash"]
+
+STUDENT, TEACHER = "student", "teacher"
+MAX_NAME = 64
+_BIDIRECTIONAL = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A person; `name` is None once it is forgotten, `origin` is "code" or "hub", times are Unix seconds."""
+
+    id: int
+    name: str | None
+    origin: str
+    role: str
+    created_at: float
+    revoked_at: float | None
+    forgotten_at: float | None
+    groups: tuple[str, ...] = ()
+
+    @property
+    def subject(self) -> str:
+        """The name that the person has in the ledger and in the audit."""
+        return f"member:{self.id}"
+
+    @property
+    def label(self) -> str:
+        """The name to show to a teacher."""
+        return self.name or f"(forgotten {self.id})"
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """The subjects whose limits apply, from the most particular to the widest."""
+        return (self.subject, *(f"group:{name}" for name in self.groups), "class", "all")
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The person to whom a pass belongs, and what became of the pass."""
+
+    member: Member
+    expires_at: float
+    revoked: bool
+
+
+def secret_hash(secret: str) -> str:
+    """Return the SHA-256 (hex) under which a pass, a code or a ticket is stored."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def check_name(name: str, kind: str = "name") -> str:
+    """Return the name of a person or a group as it is stored; raises UsageError for one that cannot be shown."""
+    plain = unicodedata.normalize("NFC", name).strip()
+    hidden = any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in plain)
+    if not plain or len(plain) > MAX_NAME or hidden or _BIDIRECTIONAL & set(plain):
+        raise UsageError(
+            f"{quoted(name)} is not a {kind} that can be used.",
+            f"Use 1 to {MAX_NAME} letters, digits and signs, without line breaks and marks of direction.",
+        )
+    return plain
+
+
+class Members:
+    """The people of the class."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, connection: Connection, name: str, origin: str, role: str, groups: Iterable[str] = ()) -> Member:
+        """Add a person, and return them; raises NotUnique where the name is taken."""
+        row = connection.execute(
+            "INSERT INTO members (name, origin, role, created_at) VALUES (?, ?, ?, ?) RETURNING *",
+            (name, origin, role, self._database.now()),
+        ).fetchone()
+        self.set_groups(connection, row["id"], groups)
+        return _member(row, sorted(set(groups)))
+
+    def set_groups(self, connection: Connection, member_id: int, groups: Iterable[str]) -> None:
+        """Make `groups` the groups of a person."""
+        connection.execute("DELETE FROM member_groups WHERE member_id = ?", (member_id,))
+        for name in sorted(set(groups)):
+            connection.execute("INSERT INTO member_groups (member_id, name) VALUES (?, ?)", (member_id, name))
+
+    def set_role(self, connection: Connection, member_id: int, role: str) -> None:
+        """Change the role of a person."""
+        connection.execute("UPDATE members SET role = ? WHERE id = ?", (role, member_id))
+
+    def by_id(self, member_id: int) -> Member | None:
+        """Return the person with this id, or None."""
+        return next(iter(self._select("WHERE id = ?", (member_id,))), None)
+
+    def by_name(self, name: str, origin: str | None = None) -> list[Member]:
+        """Return the people of this name: at most one who joined by a code, and one whom a hub knows."""
+        found = self._select("WHERE name = ? ORDER BY id", (unicodedata.normalize("NFC", name).strip(),))
+        return [member for member in found if origin in (None, member.origin)]
+
+    def all(self) -> list[Member]:
+        """Return everybody, oldest first."""
+        return self._select("ORDER BY id", ())
+
+    def groups(self) -> list[str]:
+        """Return the names of all groups."""
+        with self._database.reading() as connection:
+            rows = connection.execute("SELECT DISTINCT name FROM member_groups ORDER BY name")
+            return [str(row["name"]) for row in rows]
+
+    # -- passes
+
+    def add_pass(
+        self,
+        connection: Connection,
+        member_id: int,
+        secret: str,
+        expires_at: float,
+        invitation_id: int | None = None,
+        attempt: str | None = None,
+    ) -> None:
+        """Store the SHA-256 of a new pass."""
+        connection.execute(
+            """INSERT INTO passes (hash, member_id, created_at, expires_at, invitation_id, attempt_hash)
+            VALUES (?, ?, ?, ?, ?, ?)""",
+            (
+                *(secret_hash(secret), member_id, self._database.now(), expires_at, invitation_id),
+                secret_hash(attempt) if attempt else None,
+            ),
+        )
+
+    def holder(self, secret: str) -> Holder | None:
+        """Return the holder of a pass, or None where nobody has it; one indexed row."""
+        query = """
+            SELECT members.*, passes.expires_at AS pass_expires_at, passes.revoked_at AS pass_revoked_at
+            FROM passes JOIN members ON members.id = member_id WHERE hash = ?"""
+        with self._database.reading() as connection:
+            row = connection.execute(query, (secret_hash(secret),)).fetchone()
+            if row is None:
+                return None
+            member = _member(row, self._groups_of(connection, [row["id"]]).get(row["id"], ()))
+        revoked = row["pass_revoked_at"] is not None or member.revoked_at is not None
+        return Holder(member, row["pass_expires_at"], revoked)
+
+    def revoke_attempt(self, connection: Connection, invitation_id: int, attempt: str) -> None:
+        """End the pass of an attempt to join whose answer was lost."""
+        connection.execute(
+            """UPDATE passes SET revoked_at = ?, attempt_hash = NULL WHERE invitation_id = ? AND attempt_hash = ?""",
+            (self._database.now(), invitation_id, secret_hash(attempt)),
+        )
+
+    def revoke_passes(self, connection: Connection, member_id: int) -> None:
+        """End every pass of a person."""
+        connection.execute(
+            "UPDATE passes SET revoked_at = ? WHERE member_id = ? AND revoked_at IS NULL",
+            (self._database.now(), member_id),
+        )
+
+    def revoke(self, connection: Connection, member_id: int) -> None:
+        """Refuse a person from now on, with every pass and code that they have."""
+        now = self._database.now()
+        connection.execute("UPDATE members SET revoked_at = coalesce(revoked_at, ?) WHERE id = ?", (now, member_id))
+        self.revoke_passes(connection, member_id)
+        connection.execute(
+            "UPDATE invitations SET revoked_at = ? WHERE member_id = ? AND revoked_at IS NULL", (now, member_id)
+        )
+
+    def readmit(self, connection: Connection, member_id: int) -> None:
+        """Let a revoked person in again; their old passes stay void."""
+        connection.execute("UPDATE members SET revoked_at = NULL WHERE id = ?", (member_id,))
+
+    def erase_name(self, connection: Connection, member_id: int) -> None:
+        """Erase the name and the groups of a person; their id stays, and with it their amounts."""
+        connection.execute(
+            "UPDATE members SET name = NULL, forgotten_at = ? WHERE id = ?", (self._database.now(), member_id)
+        )
+        self.set_groups(connection, member_id, ())
+
+    # -- the inside
+
+    def _select(self, condition: str, values: Sequence[object]) -> list[Member]:
+        with self._database.reading() as connection:
+            rows = connection.execute(f"SELECT * FROM members {condition}", values).fetchall()
+            groups = self._groups_of(connection, [row["id"] for row in rows])
+        return [_member(row, groups.get(row["id"], ())) for row in rows]
+
+    def _groups_of(self, connection: Connection, ids: Sequence[int]) -> dict[int, list[str]]:
+        found: dict[int, list[str]] = {}
+        for start in range(0, len(ids), 500):
+            part = ids[start : start + 500]
+            query = f"SELECT * FROM member_groups WHERE member_id IN ({placeholders(part)}) ORDER BY name"
+            for row in connection.execute(query, part):
+                found.setdefault(row["member_id"], []).append(row["name"])
+        return found
+
+
+def _member(row: Row, groups: Iterable[str]) -> Member:
+    names = ("id", "name", "origin", "role", "created_at", "revoked_at", "forgotten_at")
+    return Member(**{name: row[name] for name in names}, groups=tuple(groups))

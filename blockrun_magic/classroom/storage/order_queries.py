@@ -1,0 +1,129 @@
+"""Questions about orders, and what is erased of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from blockrun_magic.classroom.storage.order_records import Order, OrderImage, image_of_row, order_of_row
+from blockrun_magic.database.engine import Database
+
+__all__ = ["OPEN_SQL", "OrderQueries"]
+
+OPEN_SQL = "state IN ('queued', 'working', 'unknown')"
+"""The words of the index of open orders."""
+
+
+class OrderQueries:
+    """The orders of one database, for reading."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def find(self, member_id: int, key: str) -> Order | None:
+        """Return the order of a person with this key, or None; another's is unknown."""
+        return next(iter(self._select("WHERE member_id = ? AND key = ?", (member_id, key))), None)
+
+    def by_id(self, order_id: int) -> Order | None:
+        """Return the order with this id, or None."""
+        return next(iter(self._select("WHERE id = ?", (order_id,))), None)
+
+    def marks(self, member_id: int, seconds: float) -> int:
+        """Return how many unknown keys a person has cancelled within the last `seconds`."""
+        query = "SELECT count(*) FROM orders WHERE member_id = ? AND body_hash = '' AND created_at > ?"
+        with self._database.reading() as connection:
+            return int(connection.execute(query, (member_id, self._database.now() - seconds)).fetchone()[0])
+
+    def unfinished(self) -> list[Order]:
+        """Return the open orders, oldest first."""
+        return self._select(f"WHERE {OPEN_SQL} ORDER BY created_at", ())
+
+    def images(self, order_id: int) -> list[OrderImage]:
+        """Return the images of an order, in the gateway's order."""
+        query = "SELECT * FROM order_images WHERE order_id = ? ORDER BY position"
+        with self._database.reading() as connection:
+            return [image_of_row(row) for row in connection.execute(query, (order_id,))]
+
+    def image_of(self, member_id: int, file: str) -> OrderImage | None:
+        """Return an image of a person's own orders by the SHA-256 of its file, or None."""
+        query = """
+            SELECT order_images.* FROM order_images JOIN orders ON orders.id = order_id
+            WHERE file = ? AND member_id = ? LIMIT 1"""
+        with self._database.reading() as connection:
+            row = connection.execute(query, (file, member_id)).fetchone()
+        return None if row is None else image_of_row(row)
+
+    def shared(self, realm: str, digest: str, take: int) -> Order | None:
+        """Return an order of a teacher that has the images of this request, or None."""
+        condition = """WHERE realm = ? AND digest = ? AND take = ? AND state = 'done' AND request IS NOT NULL
+            AND member_id IN (SELECT id FROM members WHERE role = 'teacher') ORDER BY id LIMIT 1"""
+        return next(iter(self._select(condition, (realm, digest, take))), None)
+
+    def listed(self, member_id: int | None = None, limit: int = 200, offset: int = 0) -> list[Order]:
+        """Return orders, newest first: everybody's, or one person's."""
+        mine = "" if member_id is None else " AND member_id = ?"
+        values = [] if member_id is None else [member_id]
+        condition = f"WHERE body_hash <> ''{mine} ORDER BY id DESC LIMIT ? OFFSET ?"
+        return self._select(condition, [*values, limit, offset])
+
+    def open_for(self, member_id: int) -> list[Order]:
+        """Return what a kernel without its disk has to collect: orders in progress, and images never sent."""
+        condition = f"""WHERE member_id = ? AND ({OPEN_SQL} OR (state = 'done' AND delivered_at IS NULL))
+            ORDER BY id"""
+        return self._select(condition, (member_id,))
+
+    def counts(self) -> dict[int, tuple[int, int, float | None]]:
+        """Return the finished orders, their images and the time of the last order of each person."""
+        query = """
+            SELECT member_id, count(*) FILTER (WHERE state = 'done') AS done, max(created_at) AS last,
+                coalesce(sum((SELECT count(*) FROM order_images WHERE order_id = orders.id)), 0) AS images
+            FROM orders WHERE body_hash <> '' GROUP BY member_id"""
+        with self._database.reading() as connection:
+            rows = connection.execute(query).fetchall()
+        return {row["member_id"]: (int(row["done"]), int(row["images"]), row["last"]) for row in rows}
+
+    # -- erasing
+
+    def with_content(self, *, member_id: int | None = None, before: float | None = None) -> list[Order]:
+        """Return the orders with a request: a person's, or those older than `before` and of forgotten people."""
+        if member_id is not None:
+            return self._select("WHERE request IS NOT NULL AND member_id = ? ORDER BY id", (member_id,))
+        condition = """WHERE request IS NOT NULL AND (created_at < ? OR member_id IN (
+            SELECT id FROM members WHERE forgotten_at IS NOT NULL)) ORDER BY id"""
+        return self._select(condition, (before,))
+
+    def shares_purchase(self, order: Order) -> bool:
+        """Return whether another order with content has the purchase of `order`."""
+        query = "SELECT 1 FROM orders WHERE purchase_id = ? AND id <> ? AND request IS NOT NULL LIMIT 1"
+        with self._database.reading() as connection:
+            return connection.execute(query, (order.purchase_id, order.id)).fetchone() is not None
+
+    def erase(self, order_id: int) -> list[tuple[str, str]]:
+        """Erase the request and the images of an order; return the SHA-256 and the media type of each file."""
+        with self._database.transaction() as connection:
+            row = connection.execute("SELECT request FROM orders WHERE id = ?", (order_id,)).fetchone()
+            record = json.loads(row["request"] or "{}")
+            files = [(upload["file"], upload["media_type"]) for upload in record.get("uploads", ())]
+            images = connection.execute("SELECT file, media_type FROM order_images WHERE order_id = ?", (order_id,))
+            files += [(image["file"], image["media_type"]) for image in images.fetchall()]
+            connection.execute("DELETE FROM order_images WHERE order_id = ?", (order_id,))
+            connection.execute(
+                """UPDATE orders SET request = NULL, error = NULL, student_digest = NULL,
+                    digest = ?, body_hash = ? WHERE id = ?""",
+                (f"erased:{order_id}", f"erased:{order_id}", order_id),
+            )
+        return files
+
+    def is_file_used(self, file: str) -> bool:
+        """Return whether an order has the file with this SHA-256 (hex), as an image or as a source."""
+        query = """
+            SELECT 1 FROM order_images WHERE file = ?1
+            UNION ALL SELECT 1 FROM orders WHERE request IS NOT NULL AND instr(request, ?1) > 0 LIMIT 1"""
+        with self._database.reading() as connection:
+            return connection.execute(query, (file,)).fetchone() is not None
+
+    def _select(self, condition: str, values: Sequence[object]) -> list[Order]:
+        with self._database.reading() as connection:
+            return [
+                order_of_row(row) for row in connection.execute(f"SELECT * FROM orders {condition}", values).fetchall()
+            ]

@@ -1,0 +1,216 @@
+"""Orders as rows: written before the work begins, with all that any process needs to take them over."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from blockrun_magic.classroom.storage.order_queries import OPEN_SQL, OrderQueries
+from blockrun_magic.classroom.storage.order_records import (
+    NewOrder,
+    Order,
+    OrderImage,
+    OrderState,
+    TooMany,
+    order_of_row,
+)
+from blockrun_magic.database.engine import Connection, NotUnique
+
+__all__ = ["OrderRows"]
+
+_ALONE = """NOT EXISTS (
+    SELECT 1 FROM orders AS other WHERE other.member_id = orders.member_id AND other.realm = orders.realm
+    AND other.digest = orders.digest AND other.take = orders.take AND other.pays = 1 AND other.id <> orders.id)"""
+
+
+class OrderRows(OrderQueries):
+    """The orders of one database."""
+
+    def accept(self, member_id: int, new: NewOrder, worker: str, *, rate: int, at_a_time: int) -> Order:
+        """Return a new order of `worker`: one transaction counts it against the person's rate and writes it.
+
+        Raises TooMany, and then nothing is written; NotUnique where a request with the same key was faster.
+        """
+        now = self._database.now()
+        with self._database.transaction() as connection:
+            self._take_token(connection, member_id, rate, now)
+            query = "SELECT count(*) FROM orders WHERE member_id = ? AND state IN ('queued', 'working')"
+            if connection.execute(query, (member_id,)).fetchone()[0] >= at_a_time:
+                raise TooMany(None)
+            connection.execute(
+                "DELETE FROM orders WHERE member_id = ? AND key = ? AND state = 'refused'", (member_id, new.key)
+            )
+            row = connection.execute(
+                """INSERT INTO orders (member_id, key, state, created_at, updated_at, body_hash, request, digest,
+                    student_digest, realm, take, max_price_micros, worker)
+                VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *""",
+                (
+                    *(member_id, new.key, now, now, new.body_hash, json.dumps(new.request), new.digest),
+                    *(new.student_digest, new.realm, new.take, new.max_price_micros, worker),
+                ),
+            ).fetchone()
+            return order_of_row(row)
+
+    def _take_token(self, connection: Connection, member_id: int, rate: int, now: float) -> None:
+        """Take a token from a person's bucket, whose row is locked from now on; raises TooMany."""
+        query = f"SELECT tokens, tokens_at FROM members WHERE id = ?{self._database.row_lock}"
+        row = connection.execute(query, (member_id,)).fetchone()
+        stored, since = row["tokens"], row["tokens_at"]
+        tokens = float(rate) if stored is None else min(rate, stored + max(0.0, now - since) * rate / 60)
+        if tokens < 1:
+            raise TooMany((1 - tokens) * 60 / max(rate, 1))
+        connection.execute("UPDATE members SET tokens = ?, tokens_at = ? WHERE id = ?", (tokens - 1, now, member_id))
+
+    def mark_cancelled(self, member_id: int, key: str, realm: str) -> bool:
+        """Mark an unknown key as cancelled, so that a late order with it is refused; return False if it is known."""
+        now = self._database.now()
+        try:
+            with self._database.transaction() as connection:
+                connection.execute(
+                    """INSERT INTO orders (member_id, key, state, created_at, updated_at, body_hash, digest, realm,
+                        take, finished_at) VALUES (?, ?, 'cancelled', ?, ?, '', '', ?, 1, ?)""",
+                    (member_id, key, now, now, realm, now),
+                )
+        except NotUnique:
+            return False
+        return True
+
+    def begin(self, order_id: int, worker: str) -> Order | None:
+        """Return the order in work, or None when it is not this worker's any more, or was cancelled.
+
+        The first order of a purchase pays for it.
+        """
+        try:
+            return self._begin(order_id, worker, _ALONE)
+        except NotUnique:  # another order of the same purchase was faster
+            return self._begin(order_id, worker, "0 = 1")
+
+    def _begin(self, order_id: int, worker: str, alone: str) -> Order | None:
+        with self._database.transaction(durable=False) as connection:
+            row = connection.execute(
+                f"""UPDATE orders SET state = 'working', updated_at = ?, tries = tries + 1,
+                    pays = CASE WHEN pays = 1 OR {alone} THEN 1 ELSE 0 END
+                WHERE id = ? AND worker = ? AND cancel_asked = 0 AND {OPEN_SQL} RETURNING *""",
+                (self._database.now(), order_id, worker),
+            ).fetchone()
+        return None if row is None else order_of_row(row)
+
+    def finish(
+        self,
+        order_id: int,
+        state: OrderState,
+        *,
+        images: Sequence[OrderImage] = (),
+        error: Mapping[str, Any] | None = None,
+        purchase_id: str | None = None,
+        price: int | None = None,
+        pays: bool | None = None,
+    ) -> Order | None:
+        """End an open order, and return it; None when it has ended already.
+
+        `pays` says whether its purchase is paid for by this order, as far as no other order does.
+        """
+        try:
+            return self._finish(order_id, state, images, error, purchase_id, price, pays, _ALONE)
+        except NotUnique:
+            return self._finish(order_id, state, images, error, purchase_id, price, pays, "0 = 1")
+
+    def _finish(
+        self,
+        order_id: int,
+        state: OrderState,
+        images: Sequence[OrderImage],
+        error: Mapping[str, Any] | None,
+        purchase_id: str | None,
+        price: int | None,
+        pays: bool | None,
+        alone: str,
+    ) -> Order | None:
+        now = self._database.now()
+        paying = "pays" if pays is None else f"CASE WHEN pays = 1 OR {alone} THEN 1 ELSE 0 END" if pays else "0"
+        with self._database.transaction() as connection:
+            row = connection.execute(
+                f"""UPDATE orders SET state = ?, updated_at = ?, finished_at = ?, error = ?, worker = NULL,
+                    purchase_id = coalesce(?, purchase_id), price_micros = coalesce(?, price_micros), pays = {paying}
+                WHERE id = ? AND {OPEN_SQL} RETURNING *""",
+                (state, now, now, json.dumps(error) if error else None, purchase_id, price, order_id),
+            ).fetchone()
+            if row is None:
+                return None
+            for position, image in enumerate(images):
+                connection.execute(
+                    """INSERT INTO order_images (order_id, position, file, media_type, width, height, revised_prompt)
+                    VALUES (?, ?, ?, ?, ?, ?, ?)""",
+                    (
+                        *(order_id, position, image.file, image.media_type),
+                        *(image.width, image.height, image.revised_prompt),
+                    ),
+                )
+        return order_of_row(row)
+
+    def postpone(
+        self, order_id: int, error: Mapping[str, Any], seconds: float, purchase_id: str | None, price: int | None
+    ) -> None:
+        """Record that the outcome of an order is unknown, and when it is tried again."""
+        now = self._database.now()
+        with self._database.transaction() as connection:
+            connection.execute(
+                f"""UPDATE orders SET state = 'unknown', updated_at = ?, error = ?, next_try_at = ?,
+                    purchase_id = coalesce(?, purchase_id), price_micros = coalesce(?, price_micros)
+                WHERE id = ? AND {OPEN_SQL}""",
+                (now, json.dumps(error), now + seconds, purchase_id, price, order_id),
+            )
+
+    def discard(self, order_id: int) -> bool:
+        """Remove a refused order of which nobody was told; return False where somebody was."""
+        with self._database.transaction() as connection:
+            gone = connection.execute(f"DELETE FROM orders WHERE id = ? AND deferred = 0 AND {OPEN_SQL}", (order_id,))
+            return gone.rowcount == 1
+
+    def defer(self, order_id: int) -> bool:
+        """Record that somebody is told that the order is in progress; return False where it is gone."""
+        with self._database.transaction(durable=False) as connection:
+            return connection.execute("UPDATE orders SET deferred = 1 WHERE id = ?", (order_id,)).rowcount == 1
+
+    def mark_delivered(self, order_id: int) -> None:
+        """Record that the images of an order were sent."""
+        with self._database.transaction(durable=False) as connection:
+            connection.execute(
+                "UPDATE orders SET delivered_at = ? WHERE id = ? AND delivered_at IS NULL",
+                (self._database.now(), order_id),
+            )
+
+    def ask_cancel(self, order_id: int) -> None:
+        """Ask whoever works on an order to cancel it, if nothing is signed yet."""
+        with self._database.transaction() as connection:
+            connection.execute(f"UPDATE orders SET cancel_asked = 1 WHERE id = ? AND {OPEN_SQL}", (order_id,))
+
+    def refuse_cancel(self, order_id: int) -> None:
+        """Record that an order cannot be cancelled any more: it goes on."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                f"UPDATE orders SET cancel_asked = 0, worker = NULL WHERE id = ? AND {OPEN_SQL}", (order_id,)
+            )
+
+    def cancel_refused(self, order_id: int) -> None:
+        """Cancel an order that was refused, so that it is not sent again."""
+        with self._database.transaction() as connection:
+            connection.execute("UPDATE orders SET state = 'cancelled' WHERE id = ? AND state = 'refused'", (order_id,))
+
+    # -- take-over
+
+    def take(self, order: Order, worker: str) -> bool:
+        """Return whether `worker` has the order from now on; False when another process was faster."""
+        with self._database.transaction(durable=False) as connection:
+            taken = connection.execute(
+                f"UPDATE orders SET worker = ? WHERE id = ? AND coalesce(worker, '') = ? AND {OPEN_SQL}",
+                (worker, order.id, order.worker or ""),
+            )
+            return taken.rowcount == 1
+
+    def give_back(self, worker: str) -> int:
+        """Leave the open orders of a worker that ends to the others; return how many there were."""
+        with self._database.transaction() as connection:
+            given = connection.execute(f"UPDATE orders SET worker = NULL WHERE worker = ? AND {OPEN_SQL}", (worker,))
+            return given.rowcount

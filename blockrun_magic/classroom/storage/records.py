@@ -1,0 +1,68 @@
+"""The records of a classroom: its people, orders and rules beside the ledger, in one database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from blockrun_magic.classroom.storage.audit import Audit
+from blockrun_magic.classroom.storage.invitations import Invitations
+from blockrun_magic.classroom.storage.members import Members
+from blockrun_magic.classroom.storage.orders import OrderRows
+from blockrun_magic.classroom.storage.policies import Policies
+from blockrun_magic.classroom.storage.schema import create_tables
+from blockrun_magic.database.engine import Database
+from blockrun_magic.database.opening import open_database
+from blockrun_magic.images.store import Store
+from blockrun_magic.payments.ledger.ledger import Ledger
+from blockrun_magic.wiring import process_session
+
+__all__ = ["REALM", "Records", "open_records"]
+
+REALM = "classroom.realm"
+"""The setting that holds the kind of money of the gateway that was served last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Everything that a classroom stores; `home` is the owner's BLOCKRUN_HOME."""
+
+    home: Path
+    database: Database
+    ledger: Ledger
+    store: Store
+    members: Members
+    invitations: Invitations
+    orders: OrderRows
+    policies: Policies
+    audit: Audit
+
+    @property
+    def realm(self) -> str:
+        """The kind of money that the class is served with: amounts of others are never mixed with it."""
+        return self.ledger.setting(REALM) or "real"
+
+    def close(self) -> None:
+        """Close the ledger and the database."""
+        self.ledger.close()
+        self.database.close()
+
+
+def open_records(home: Path, database_url: str | None = None) -> Records:
+    """Return the records in `home`, or in the PostgreSQL database at `database_url`; raises BlockrunError."""
+    folder = home / "magic"
+    ledger = Ledger(open_database(database_url or folder / "ledger.sqlite"), process_session())
+    database = ledger.database
+    create_tables(database)
+    members = Members(database)
+    return Records(
+        home=home,
+        database=database,
+        ledger=ledger,
+        store=Store(folder / "pictures"),
+        members=members,
+        invitations=Invitations(database, members),
+        orders=OrderRows(database),
+        policies=Policies(database),
+        audit=Audit(database),
+    )
