@@ -16,9 +16,11 @@ __all__ = ["MAX_DEPTH", "MAX_VALUES", "check_bounds", "read_json", "same_recursi
 
 MAX_DEPTH = 100
 MAX_VALUES = 100_000
-"""Commas that the answer of a server may hold. Base64 has none, so that images do not count."""
+"""Commas, brackets or quotes that the answer of a server may hold. Base64 has none, so that images do not count."""
 # Possessive, and a string that never ends is matched to the end: one pass, whatever is read.
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
+_MARKS = ((b",", 1), (b"[", 1), (b"{", 1), (b'"', 8))
+"""What marks values, and how many of it a value may have: a name and a text have four quotes, and may quote."""
 _RARE = 200
 _BOM = b"\xef\xbb\xbf"
 
@@ -37,7 +39,8 @@ def read_json(raw: bytes, *, max_values: int | None = None) -> Any:
 
 def check_bounds(raw: bytes, *, max_values: int | None = MAX_VALUES) -> None:
     """Raise ValueError for a JSON text that is nested too deep, or has more than `max_values` values."""
-    if max_values is not None and _count(raw, b",") > max_values:
+    # Not valid without commas, but read to its end all the same: `[][][]`, `"" "" ""`.
+    if max_values is not None and any(_count(raw, mark) > most * max_values for mark, most in _MARKS):
         raise ValueError("JSON has too many values")
     if too_deep(raw):
         raise ValueError("JSON is nested too deep")

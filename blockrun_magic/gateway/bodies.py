@@ -9,6 +9,7 @@ import binascii
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from functools import cached_property
@@ -31,10 +32,12 @@ _MAX_JSON = 1024 * 1024
 _SHORTEST_IMAGE = 64
 """Characters of base64 below which a text is no image: the smallest PNG has 67 bytes."""
 _BARE_BASE64 = re.compile(r"[A-Za-z0-9+/\s]++={0,2}+\s*+")
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8")
-_OTHER_SHAPES = ("images", "image", "output", "url")
-_BASE64_FIELDS = ("b64_json", "b64", "base64")
-_URL_FIELDS = ("url", "image", "image_url", "uri")
+_CONTAINERS = ("data", "images", "image", "output", "outputs", "result", "results", "artifacts")
+_BASE64_FIELDS = ("b64_json", "b64", "base64", "image_base64")
+_URL_FIELDS = ("url", "image", "image_url", "imageUrl", "uri")
+_MAX_SHAPE_DEPTH = 4
 _Fields = dict[str, msgspec.Raw]
 _decode_fields = msgspec.json.Decoder(_Fields).decode
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -59,15 +62,16 @@ class Response:
         """Return the first `most` images of the body, each as it came; none where there are none.
 
         BlockRun's gateways and OpenAI have them in the list `data`. With `any_shape` the shapes of other x402 endpoints
-        count, too: the bytes of an image, `image`, `images`, `output` and `url` (gateway protocol, section 9).
+        count, too: the bytes of an image, and `image`, `images`, `output`, `url` and the like, also inside one another
+        (gateway protocol, section 9).
         """
         if any_shape and _is_image(self.headers.get("content-type", ""), self.body):
             return [ImagePayload(_data=self.body)]
         images = [_read_entry(entry) for entry in _read_list(self._fields.get("data"))[:most]]
         if not any_shape or any(image.has_image for image in images):
             return images
-        shapes = (_read_images(self._fields[name], most) for name in _OTHER_SHAPES if name in self._fields)
-        return next((others for others in shapes if any(image.has_image for image in others)), images)
+        others = _read_images(self.body, most) if self._is_bounded else []
+        return others if any(image.has_image for image in others) else images
 
     @cached_property
     def _json(self) -> Any:
@@ -81,10 +85,17 @@ class Response:
             return None
 
     @cached_property
-    def _fields(self) -> _Fields:
+    def _is_bounded(self) -> bool:
         try:
             check_bounds(self.body)
-            return _split(self.body)
+        except ValueError:
+            return False
+        return True
+
+    @cached_property
+    def _fields(self) -> _Fields:
+        try:
+            return _split(self.body) if self._is_bounded else {}
         except ValueError:
             return {}
 
@@ -146,12 +157,15 @@ class ImagePayload:
 
 
 def _decode(encoded: memoryview) -> bytes:
-    try:
+    with suppress(binascii.Error, ValueError):
         return pybase64.b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError):
-        pass
-    try:  # JSON may write any character as an escape, above all / as \/
-        return pybase64.b64decode(read_json(b'"%b"' % bytes(encoded)).encode("ascii"), validate=True)
+    try:
+        # JSON may write any character as an escape, above all / as \/, and servers break lines, drop the padding, or
+        # write a whole data URI.
+        text = read_json(b'"%b"' % bytes(encoded)).encode("ascii").strip()
+        text = text.partition(b",")[2] if text[:5].lower() == b"data:" else text
+        text = b"".join(text.split()).translate(_URL_SAFE).rstrip(b"=")
+        return pybase64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise InvalidResponse(
             "The gateway's image is not readable (bad base64).", "Try again later or use another model."
@@ -178,20 +192,36 @@ def _is_image(media_type: str, body: bytes) -> bool:
     return kind.startswith("image/") or body.startswith(_SIGNATURES) or body[:4] + body[8:12] == b"RIFFWEBP"
 
 
-def _read_list(raw: msgspec.Raw | None) -> list[msgspec.Raw]:
+def _read_list(raw: bytes | msgspec.Raw | None) -> list[msgspec.Raw]:
     try:
         return _decode_list(b"null" if raw is None else raw)
     except msgspec.DecodeError:
         return []
 
 
-def _read_images(raw: msgspec.Raw, most: int) -> list[ImagePayload]:
-    """Return the images of one value: a list of texts or objects, or a single one."""
-    entries = _read_list(raw)[:most] or [raw]
-    return [_read_text(entry) if bytes(memoryview(entry)[:1]) == b'"' else _read_entry(entry) for entry in entries]
+def _read_images(raw: bytes | msgspec.Raw, most: int, depth: int = _MAX_SHAPE_DEPTH) -> list[ImagePayload]:
+    """Return the images of a value: a text, an object that is or contains images, or a list of them."""
+    if entries := _read_list(raw)[:most]:
+        found = (_read_images(entry, most, depth - 1) for entry in entries if depth)
+        return [image for images in found for image in images or [ImagePayload()]][:most]
+    if bytes(memoryview(raw)[:1]) == b'"':
+        image = _read_text(raw)
+        return [image if image.url is None or "://" in image.url else ImagePayload()]
+    try:
+        fields = _split(raw) if depth else {}
+    except ValueError:  # a number, or null
+        fields = {}
+    for name in _CONTAINERS:
+        others = _read_images(fields[name], most, depth - 1) if name in fields else []
+        if any(each.has_image for each in others):
+            return others
+    image = _read_entry(raw)
+    if not image.has_image and "url" in fields:  # a list of them
+        return _read_images(fields["url"], most, depth - 1)
+    return [image]
 
 
-def _read_entry(raw: msgspec.Raw) -> ImagePayload:
+def _read_entry(raw: bytes | msgspec.Raw) -> ImagePayload:
     """Return the image of an object that holds a URL, a data URI or base64."""
     try:
         entry = _split(raw)
@@ -211,18 +241,18 @@ def _read_entry(raw: msgspec.Raw) -> ImagePayload:
     return ImagePayload(revised_prompt=revised)
 
 
-def _read_text(raw: msgspec.Raw) -> ImagePayload:
+def _read_text(raw: bytes | msgspec.Raw) -> ImagePayload:
     """Return the image that a JSON string is: a data URI, a URL, or else base64."""
     encoded = _base64(raw, is_uri=True)
     if encoded is not None:
         return ImagePayload(encoded=encoded)
-    text = _text(raw)
+    text = (_text(raw) or "").strip() or None
     if text is not None and (not _BARE_BASE64.fullmatch(text) or len(text) < _SHORTEST_IMAGE):
         return ImagePayload(url=text if text and text[:5].lower() != "data:" else None)
     return ImagePayload(encoded=_base64(raw, is_uri=False))
 
 
-def _base64(raw: msgspec.Raw | None, *, is_uri: bool) -> memoryview | None:
+def _base64(raw: bytes | msgspec.Raw | None, *, is_uri: bool) -> memoryview | None:
     """Return the base64 of a JSON string, or of the data URI in it; None where there is none."""
     view = memoryview(b"" if raw is None else raw)
     if view.nbytes <= 2 or view[0] != ord('"'):
@@ -232,10 +262,10 @@ def _base64(raw: msgspec.Raw | None, *, is_uri: bool) -> memoryview | None:
         return view
     head, comma, _ = bytes(view[:_MAX_HEAD]).partition(b",")
     kind = head.replace(b"\\/", b"/").lower()
-    return view[len(head) + 1 :] if comma and kind.startswith(b"data:") and kind.endswith(b";base64") else None
+    return view[len(head) + 1 :] if comma and kind.lstrip().startswith(b"data:") and kind.endswith(b";base64") else None
 
 
-def _text(raw: msgspec.Raw | None) -> str | None:
+def _text(raw: bytes | msgspec.Raw | None) -> str | None:
     if raw is None or _size(raw) > _MAX_FIELD:
         return None
     try:
@@ -245,9 +275,9 @@ def _text(raw: msgspec.Raw | None) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _value(raw: msgspec.Raw) -> Any:
+def _value(raw: bytes | msgspec.Raw) -> Any:
     return read_json(bytes(raw))
 
 
-def _size(raw: msgspec.Raw) -> int:
+def _size(raw: bytes | msgspec.Raw) -> int:
     return memoryview(raw).nbytes

@@ -21,13 +21,14 @@ from blockrun_magic.payments.x402.protocol import read_settlement
 from blockrun_magic.studio.payment.method import PurchaseContext
 from blockrun_magic.studio.payment.settlement import SettlementTracker
 from blockrun_magic.studio.reconciliation import accepted_until
-from blockrun_magic.threads import run_io
+from blockrun_magic.threads import run_cpu, run_io
 
 __all__ = ["ACCEPTED", "GONE", "Sender", "header_of"]
 
 ACCEPTED = 202
 TOO_MANY_REQUESTS = 429
 GONE = frozenset({404, 410})
+_LARGE = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,8 @@ class Sender:
         try:
             if answer.status not in (200, ACCEPTED):
                 raise error_from_response(answer, self.deal.gateway)
-            return read_answer(answer)
+            # msgspec reads a megabyte in less than a millisecond; the loop awaits what takes longer.
+            return read_answer(answer) if len(answer.body) < _LARGE else await run_cpu(read_answer, answer)
         except GatewayError as error:
             refused = not isinstance(error, InvalidResponse) and not is_replay(answer)
             explained = await self.tracker.explain_failure(payment, error, refused=refused)

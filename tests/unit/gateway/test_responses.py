@@ -102,7 +102,7 @@ def test_several_pictures_keep_their_order() -> None:
         {"url": None, "b64_json": ""},
         {"url": "data:image/png,plain"},
         {"url": "data:image/png;base64,not base64!"},
-        {"b64_json": "AAA"},
+        {"b64_json": "AAAAA"},
         {"b64_json": "\u00e9\u00e9\u00e9\u00e9"},
     ],
 )
@@ -172,8 +172,10 @@ def test_an_image_is_decoded_once() -> None:
         b'{"status":[' + b"0," * 4_000_000 + b"0]}",
         b'{"data":' + b"[" * 2_000_000,
         b"{" + b'"a":1,' * 2_000_000 + b'"b":2}',
+        b'{"data":' + b"[]" * 4_000_000 + b"}",
+        b'{"data":' + b"[]" * 200 + b'""' * 4_000_000 + b"}",
     ],
-    ids=["marks", "lists", "images", "a status", "depth", "fields"],
+    ids=["marks", "lists", "images", "a status", "depth", "fields", "no commas", "texts"],
 )
 def test_a_body_of_many_values_is_not_built(body: bytes) -> None:
     """Megabytes of anything but images are refused before a value of them exists."""
@@ -656,6 +658,18 @@ _URL = "https://cdn.example.com/1.png"
         ({"data": [{"url": _URL}], "url": "https://example.com/page"}, [_URL]),
         ({"data": [], "images": [{"b64_json": _BARE}]}, [_PNG]),
         ({"success": True, "image": _BARE, "url": _URL}, [_PNG]),
+        ({"data": {"url": _URL}}, [_URL]),
+        ({"data": {"images": [{"url": _URL}]}}, [_URL]),
+        ({"data": [_URI, _BARE]}, [_PNG, _PNG]),
+        ({"output": {"images": [_URL]}}, [_URL]),
+        ({"output": [{"image": {"url": _URL}}]}, [_URL]),
+        ({"result": {"url": f" {_URL} "}}, [_URL]),
+        ({"results": [{"image_url": _URI}]}, [_PNG]),
+        ({"b64_json": _BARE}, [_PNG]),
+        ({"artifacts": [{"base64": _BARE, "seed": 1}]}, [_PNG]),
+        ([{"url": _URL}], [_URL]),
+        (_URI, [_PNG]),
+        (_URL, [_URL]),
     ],
 )
 def test_images_of_other_endpoints_are_read(content: Any, expected: list[Any]) -> None:
@@ -664,6 +678,25 @@ def test_images_of_other_endpoints_are_read(content: Any, expected: list[Any]) -
 
     assert isinstance(found, CompletedJob)
     assert expected == [item.url or item.data for item in found.items]
+
+
+@pytest.mark.parametrize(
+    "encoded",
+    [
+        _URI,
+        f" {_URI}",
+        "\r\n".join(_BARE[start : start + 20] for start in range(0, len(_BARE), 20)),
+        _BARE.rstrip("="),
+        _BARE.replace("+", "-").replace("/", "_"),
+        _URI.replace("png;", "png;charset=utf-8;"),
+    ],
+)
+def test_base64_is_read_however_it_is_written(encoded: str) -> None:
+    """A field for base64 may hold a data URI, and any base64 broken lines, no padding, or the letters of URLs."""
+    found = read_answer(Response(200, {}, json.dumps({"data": [{"b64_json": encoded}]}).encode()), 1)
+
+    assert isinstance(found, CompletedJob)
+    assert [_PNG] == [item.data for item in found.items]
 
 
 @pytest.mark.parametrize("media_type", ["image/png", "IMAGE/PNG; x=1", "application/octet-stream", ""])
@@ -683,6 +716,10 @@ def test_the_bytes_of_an_image_are_an_answer(media_type: str) -> None:
         {"images": []},
         {"images": [None, 7, {}]},
         {"output": [[]]},
+        {"output": "done"},
+        {"data": "x"},
+        ["x", 7, None],
+        {"result": {"result": {"result": {"result": {"result": {"url": _URL}}}}}},
         {"url": None},
         {"url": "data:text/plain,hello"},
     ],
