@@ -73,6 +73,7 @@ def taken() -> dict[str, Image.Image]:
         "white-paint": _painted((255, 255, 255, 255)),
         "brush": _painted((235, 40, 90, 120)),
         "color-on-black": _colored((220, 30, 40), (0, 0, 0)),
+        "painted-photo": Image.composite(Image.new("RGB", SIZE, (235, 40, 90)), photo(), sky()),
     }
 
 

@@ -13,6 +13,8 @@ from blockrun_magic.images.formats import check_decodable
 from blockrun_magic.images.references import Subject
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from PIL import Image
 
 __all__ = ["array_to_image"]
@@ -29,11 +31,12 @@ _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _EXPECTED = "Give HxW, HxWx3 or HxWx4 of uint8, bool, or floats in 0..1."
 
 
-def array_to_image(value: Any, subject: Subject, max_pixels: int) -> Image.Image:
+def array_to_image(value: Any, subject: Subject, check: Callable[[tuple[int, int]], None]) -> Image.Image:
     """Return an array as an L, RGB or RGBA image.
 
     Takes HxW and HxWx1, x3, x4 of bool (False black, True white), integers in 0..255, uint16 in 0..65535, or
-    floats in 0..1 or 0..255; as a mask, also any two values. Raises SourceError for anything else.
+    floats in 0..1 or 0..255; as a mask, also any two values. Raises SourceError for anything else; `check` may raise
+    for a size, before anything is converted.
     """
     from PIL import Image
 
@@ -43,10 +46,12 @@ def array_to_image(value: Any, subject: Subject, max_pixels: int) -> Image.Image
             return eight_bit(Image.fromarray(value), subject.words)
         except (TypeError, ValueError) as error:
             raise SourceError(f"{subject.words} is an array that cannot be read ({error}).", _EXPECTED) from error
-    pixels = _as_numpy(value, subject)
+    pixels = _single(_as_numpy(value, subject))
     mode = _array_mode(pixels.shape, subject)
-    check_decodable((pixels.shape[1], pixels.shape[0]), subject.words, max_pixels)
-    return Image.frombytes(mode, (pixels.shape[1], pixels.shape[0]), _to_bytes(pixels, subject))
+    size = (int(pixels.shape[1]), int(pixels.shape[0]))
+    check_decodable(size, subject.words, max(1, size[0] * size[1]))
+    check(size)
+    return Image.frombytes(mode, size, _to_bytes(pixels, subject))
 
 
 def _as_numpy(value: Any, subject: Subject) -> Any:
@@ -57,6 +62,17 @@ def _as_numpy(value: Any, subject: Subject) -> Any:
             f"{subject.words} is a {type(value).__name__} that cannot be read as an array ({_reason(error)}).",
             f"Run `{subject.variable} = {subject.reference}.detach().cpu().float().numpy()` if it is a torch tensor.",
         ) from error
+
+
+def _single(pixels: Any) -> Any:
+    """Return the image of a batch of one, and any other array as it is."""
+    inner = pixels
+    while len(inner.shape) > _GRAY_DIMENSIONS and inner.shape[0] == 1:
+        if len(inner.shape) == _COLOR_DIMENSIONS and inner.shape[2] in _MODES:
+            return inner
+        inner = inner[0]
+    is_image = len(inner.shape) == _GRAY_DIMENSIONS or inner.shape[2:] in {(count,) for count in _MODES}
+    return inner if is_image else pixels
 
 
 def _reason(error: Exception) -> str:

@@ -158,6 +158,8 @@ def _converted(image: Image.Image, name: str, *, stretch: bool) -> Image.Image:
         return _in_srgb(_narrowed(image, name, stretch=stretch), profile)
     if image.mode in {"CMYK", "LAB"}:
         return _in_srgb(image, profile)
+    if image.mode == "La":
+        image = image.convert("LA")
     if image.has_transparency_data:
         image = image.convert("RGBA")
     elif image.mode in {"1", "L"}:

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "can_be_bundled",
     "display_image_content",
     "extract_image",
     "extract_stream",
+    "extract_widget",
     "is_array",
-    "is_figure",
     "is_image_like",
     "is_pil",
     "rich_representation",
@@ -33,7 +34,7 @@ IMAGE_SUFFIXES = frozenset(
 
 def is_image_like(value: object) -> bool:  # noqa: PLR0911  one kind of value a line
     """Return whether `value` can be read as an image; looks, but calls nothing of the value's own."""
-    if extract_image(value) is not None or is_figure(value):
+    if extract_image(value) is not None or _figure_of(value) is not None or extract_widget(value) is not None:
         return True
     if is_array(value):
         shape: Any = getattr(value, "shape", ())
@@ -82,10 +83,26 @@ def extract_stream(value: object) -> io.IOBase | None:
     return stream if isinstance(stream, io.IOBase) else None
 
 
-def is_figure(value: object) -> bool:
-    """Return whether `value` is a matplotlib figure; does not import matplotlib to know."""
+def _figure_of(value: object) -> Any | None:
+    """Return the matplotlib figure that `value` is or, as axes do, belongs to; does not import matplotlib to know."""
     module = sys.modules.get("matplotlib.figure")
-    return module is not None and isinstance(value, module.FigureBase)
+    while module is not None and not isinstance(value, module.Figure):
+        inner = None if inspect.getattr_static(value, "figure", None) is None else getattr(value, "figure", None)
+        if not isinstance(inner, module.FigureBase) or inner is value:
+            return None
+        value = inner
+    return None if module is None else value
+
+
+def extract_widget(value: object) -> bytes | None:
+    """Return the image that a widget of ipywidgets shows, or the one file that was uploaded to it; else None."""
+    widgets = sys.modules.get("ipywidgets")
+    if widgets is None or not isinstance(value, widgets.Image | widgets.FileUpload):
+        return None
+    content: Any = value.value
+    if isinstance(value, widgets.FileUpload):
+        content = content[0].get("content") if isinstance(content, tuple) and len(content) == 1 else None
+    return bytes(content) if content else None
 
 
 def extract_image(value: object) -> Image.Image | None:
@@ -118,16 +135,31 @@ def display_image_content(value: object) -> bytes | Path | str | None:
 
 def rich_representation(value: Any) -> bytes | str | None:
     """Return the PNG or JPEG by which a notebook shows `value`, as bytes or base64; None if it has none."""
-    if is_figure(value):
+    figure = _figure_of(value)
+    if figure is not None:
         file = io.BytesIO()
-        value.savefig(file, format="png")
+        figure.savefig(file, format="png")
         return file.getvalue()
     for name in _representations(value):
-        content = getattr(value, name)()
-        content = content[0] if isinstance(content, tuple) and content else content
+        content = _first(getattr(value, name)())
         if isinstance(content, bytes | str):
             return content
+    if can_be_bundled(value):
+        bundle = _first(value._repr_mimebundle_())
+        for kind in ("image/png", "image/jpeg"):
+            if isinstance(bundle, dict) and isinstance(bundle.get(kind), bytes | str):
+                return bundle[kind]  # type: ignore[no-any-return]
     return None
+
+
+def can_be_bundled(value: object) -> bool:
+    """Return whether a notebook asks `value` for all its forms at once, one of which may be an image."""
+    return not isinstance(value, type) and callable(inspect.getattr_static(type(value), "_repr_mimebundle_", None))
+
+
+def _first(content: Any) -> Any:
+    """Return what an object shows, without the metadata that may come with it."""
+    return content[0] if isinstance(content, tuple) and content else content
 
 
 def _representations(value: object) -> list[str]:

@@ -60,7 +60,7 @@ _PREFIXES = (
 )
 _PREAMBLES = ((b"<!--", b"-->"), (b"<?xml", b">"), (b"<!doctype svg", b">"))
 _PAGE = (b"<!doctype html", b"<html", b"<head", b"<body")
-_ADVICE = "Give a PNG, JPEG or WebP file, or open it with PIL and pass that image."
+_ADVICE = "Export it as PNG, JPEG or WebP; or open it with PIL, if PIL reads it, and pass that image."
 
 
 def is_image(data: bytes) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import difflib
 import os
 import re
@@ -9,14 +11,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from blockrun_magic.errors import SourceError
-from blockrun_magic.images.detection import IMAGE_SUFFIXES, extract_stream, is_array, is_image_like, is_pil
+from blockrun_magic.images.detection import (
+    IMAGE_SUFFIXES,
+    can_be_bundled,
+    extract_stream,
+    is_array,
+    is_image_like,
+    is_pil,
+)
+from blockrun_magic.images.formats import is_image
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["DATA_URI", "URL", "Subject", "find_source", "kind_of", "subject_of"]
+__all__ = ["DATA_URI", "URL", "Subject", "as_link", "find_source", "from_base64", "kind_of", "local_path", "subject_of"]
 
 URL = re.compile(r"https?://", re.IGNORECASE)
 DATA_URI = re.compile(r"data:[^,]*+,", re.IGNORECASE)
@@ -28,6 +39,9 @@ _SUGGESTIONS = 4
 _MAX_NAME = 200
 _MAX_DIMENSIONS = 4
 _PLAIN_MODES = frozenset({"1", "L", "RGB", "RGBA"})
+_PREFIX = 64
+"""Characters of base64 that are enough to recognize an image."""
+_FILE_URL = re.compile(r"file://", re.IGNORECASE)
 _OPENER = "from blockrun_magic.images.source import open_source; "
 
 
@@ -70,6 +84,34 @@ def subject_of(value: object, text: str = "", *, is_mask: bool = False) -> Subje
     variable = reference if _NAME.fullmatch(reference) else role
     opened = is_pil(value) and getattr(value, "mode", "") in _PLAIN_MODES
     return Subject(words, reference, variable, is_mask, opened)
+
+
+def as_link(text: str) -> str | None:
+    """Return a URL or a data URI without the white space around it; None for any other text."""
+    link = text.strip() if text[:1].isspace() or text[-1:].isspace() else text
+    return link if URL.match(link) or DATA_URI.match(link) else None
+
+
+def local_path(text: str | os.PathLike[str]) -> Path:
+    """Return the path that `text` is, `~` and file: URLs included; raises RuntimeError for a home nobody has."""
+    name = os.fspath(text)
+    if _FILE_URL.match(name):
+        from urllib.request import url2pathname
+
+        name = url2pathname(urlsplit(name).path)
+    return Path(name).expanduser()
+
+
+def from_base64(text: str | bytes) -> bytes | None:
+    """Return the image that `text` is in base64, as OpenAI's `b64_json`; None for any other text."""
+    start = text[:_MAX_NAME].lstrip()
+    try:
+        if len(start) < _PREFIX or not is_image(base64.b64decode(start[:_PREFIX], validate=True)):
+            return None
+        joined = b"".join(text.split()) if isinstance(text, bytes) else "".join(text.split())
+        return base64.b64decode(joined, validate=True)
+    except (binascii.Error, ValueError):
+        return None
 
 
 def _is_reference(text: str) -> bool:
@@ -156,18 +198,20 @@ def _missing(value: object, name: str, step: re.Match[str]) -> SourceError:
 def _usable(value: object) -> object | None:
     """Return what can be read of a variable's value, or None: its shape and contents are judged by the reader."""
     if isinstance(value, str):
-        return value if URL.match(value) or DATA_URI.match(value) else _existing(value)
+        path = None if as_link(value) else _existing(value)
+        return as_link(value) or path or (value if from_base64(value) is not None else None)
     if is_array(value):
         dimensions = len(getattr(value, "shape", ()))
         return value if 1 < dimensions <= _MAX_DIMENSIONS else None
     if isinstance(value, os.PathLike):
         return value if _existing(os.fspath(value)) is not None else None
-    return value if extract_stream(value) is not None or is_image_like(value) else None
+    is_one = extract_stream(value) is not None or is_image_like(value) or can_be_bundled(value)
+    return value if is_one or (isinstance(value, bytes) and from_base64(value) is not None) else None
 
 
 def _existing(text: str | bytes) -> Path | None:
     try:
-        path = Path(os.fsdecode(text)).expanduser()
+        path = local_path(os.fsdecode(text))
         return path if text and path.exists() else None
     except (OSError, ValueError, RuntimeError):  # not a name that a file could have
         return None

@@ -6,19 +6,14 @@ converted: first frame, eight bits, sRGB, upright.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import os
-import urllib.parse
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from blockrun_magic.errors import SourceError
-from blockrun_magic.files import read_bounded
 from blockrun_magic.gateway.request import Upload
-from blockrun_magic.images.arrays import array_to_image
+from blockrun_magic.images.contents import read_content
 from blockrun_magic.images.conversion import (
     eight_bit,
     to_upload,
@@ -26,16 +21,18 @@ from blockrun_magic.images.conversion import (
 )
 from blockrun_magic.images.detection import (
     display_image_content,
-    extract_image,
-    extract_stream,
-    is_array,
     is_image_like,
     is_pil,
-    rich_representation,
 )
-from blockrun_magic.images.formats import MAX_FILE_BYTES, MAX_PIXELS, load, open_lazy, too_large
-from blockrun_magic.images.masks import check_mask_shape, mask_from, scale_mask
-from blockrun_magic.images.references import DATA_URI, URL, Subject, find_source, kind_of, subject_of
+from blockrun_magic.images.formats import MAX_FILE_BYTES, MAX_PIXELS, check_decodable, load, open_lazy
+from blockrun_magic.images.masks.reading import check_mask_shape, mask_from, scale_mask
+from blockrun_magic.images.references import (
+    URL,
+    Subject,
+    as_link,
+    find_source,
+    subject_of,
+)
 from blockrun_magic.threads import run_cpu, run_foreign
 
 if TYPE_CHECKING:
@@ -61,9 +58,7 @@ MAX_UPLOAD_PIXELS = MAX_UPLOAD_SIDE**2
 """The most pixels that are sent, whatever holds them: a file, a variable or a URL."""
 
 _MAX_SHRINKABLE_PIXELS = 150_000_000
-_KINDS = "Give a path, a URL, a data URI, bytes, a PIL image, an array, a figure or a result of these magics."
 _SHRINK = "Add --shrink, or set it for all cells with `%config BlockrunMagics.shrink = True`"
-_PATH_ADVICE = "Check the path; `~` is your home, and relative paths start in the folder of the notebook's kernel."
 
 
 async def read_upload(source: object, fetch: Fetch, *, text: str = "", shrink: bool = False) -> Upload:
@@ -93,7 +88,7 @@ async def read_mask(source: object, image: Upload, fetch: Fetch, *, text: str = 
 def open_source(source: object) -> Image.Image:
     """Return `source`, in memory or on disk, as an eight-bit upright image; raises SourceError, also for a URL."""
     content, subject = _local(source), subject_of(source)
-    return eight_bit(_opened(_content(content, subject, MAX_PIXELS), subject), subject.words)
+    return eight_bit(_opened(read_content(content, subject, _check_readable(subject)), subject), subject.words)
 
 
 def open_mask(source: object, size: tuple[int, int]) -> Image.Image:
@@ -114,6 +109,7 @@ async def _fetch(source: object, fetch: Fetch) -> object:
     """Return `source` with a URL, its own or that of an `IPython.display.Image`, replaced by what it names."""
     shown = display_image_content(source)
     source = source if shown is None else shown
+    source = as_link(source) or source if isinstance(source, str) else source
     return await fetch(source) if isinstance(source, str) and URL.match(source) else source
 
 
@@ -125,6 +121,7 @@ def _is_plain(content: object) -> bool:
 def _local(source: object) -> object:
     shown = display_image_content(source)
     source = source if shown is None else shown
+    source = as_link(source) or source if isinstance(source, str) else source
     if isinstance(source, str) and URL.match(source):
         raise SourceError(
             f"URLs are not supported here: {subject_of(source).words}", "Download the file, and give its path."
@@ -137,7 +134,7 @@ def _local(source: object) -> object:
 
 def _upload(source: object, subject: Subject, *, shrink: bool) -> Upload:
     readable = _MAX_SHRINKABLE_PIXELS if shrink else MAX_PIXELS
-    content = _content(source, subject, readable)
+    content = read_content(source, subject, lambda size: _check_size(size, subject, shrink=shrink))
     if not isinstance(content, bytes):
         _check_size(content.size, subject, shrink=shrink)
         return _shrunk_upload(eight_bit(content, subject.words), content.size)
@@ -196,94 +193,13 @@ def _mask(source: object, image: Upload, subject: Subject) -> Upload:
 
 
 def _mask_pixels(source: object, subject: Subject) -> Image.Image:
-    image = _opened(_content(source, subject, MAX_PIXELS), subject)
+    image = _opened(read_content(source, subject, _check_readable(subject)), subject)
     return eight_bit(image, subject.words, MAX_PIXELS, stretch=True)
 
 
-# Contents
+def _check_readable(subject: Subject) -> Callable[[tuple[int, int]], None]:
+    return lambda size: check_decodable(size, subject.words)
 
 
 def _opened(content: bytes | Image.Image, subject: Subject) -> Image.Image:
     return load(content, subject.words) if isinstance(content, bytes) else content
-
-
-def _content(  # noqa: PLR0911  one kind of value a line
-    source: object, subject: Subject, max_pixels: int
-) -> bytes | Image.Image:
-    """Return what `source` holds: a file's bytes, or an image in memory."""
-    image = extract_image(source)
-    if image is not None:
-        return image
-    if isinstance(source, bytes | bytearray | memoryview):
-        return bytes(source)
-    if isinstance(source, str) and DATA_URI.match(source):
-        return _decode_data_uri(source, subject.words)
-    if isinstance(source, str | os.PathLike):
-        return _read_file(source, subject.words)
-    stream = extract_stream(source)
-    if stream is not None:
-        return _read_stream(stream, subject.words)
-    drawn = None if hasattr(type(source), "__array_interface__") else rich_representation(source)
-    if drawn is not None:
-        return drawn if isinstance(drawn, bytes) else _decode_base64(drawn, subject.words)
-    if is_array(source):
-        return array_to_image(source, subject, max_pixels)
-    raise SourceError(f"{subject.words} is {kind_of(source)}, not an image.", _KINDS)
-
-
-def _decode_data_uri(uri: str, name: str) -> bytes:
-    head, _, payload = uri.partition(",")
-    if len(payload) > MAX_FILE_BYTES * 3:
-        raise too_large(len(payload) * 3 // 4, name)
-    if not head.lower().rstrip().endswith(";base64"):
-        return urllib.parse.unquote_to_bytes(payload)
-    return _decode_base64(urllib.parse.unquote(payload), name)
-
-
-def _decode_base64(text: str, name: str) -> bytes:
-    try:
-        return base64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise SourceError(f"{name} is not valid base64 ({error}).", "Copy all of it, up to its end.") from error
-
-
-def _read_file(source: str | os.PathLike[str], name: str) -> bytes:
-    try:
-        path = Path(source).expanduser()
-        if path.is_dir():
-            raise SourceError(f"{name} is a directory.", "Name a file in it.")
-        data = read_bounded(path, MAX_FILE_BYTES)
-    except FileNotFoundError:
-        raise SourceError(f"{name} does not exist.", _PATH_ADVICE) from None
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise SourceError(f"{name} cannot be read: {reason}.", _PATH_ADVICE) from error
-    if len(data) > MAX_FILE_BYTES:
-        raise too_large(len(data), name)
-    return data
-
-
-def _read_stream(stream: Any, name: str) -> bytes:
-    """Return all that an open file holds, from its beginning if it can go there; its position stays as it was."""
-    try:
-        if stream.closed:
-            raise SourceError(f"{name} is a file that is closed.", "Open it again, or give its path.")
-        if not stream.seekable():
-            return _bounded(stream, name)
-        position = stream.tell()
-        stream.seek(0)
-        try:
-            return _bounded(stream, name)
-        finally:
-            stream.seek(position)
-    except (OSError, ValueError) as error:
-        raise SourceError(f"{name} cannot be read: {error}.", "Open it again, or give its path.") from error
-
-
-def _bounded(file: Any, name: str) -> bytes:
-    data = file.read(MAX_FILE_BYTES + 1)
-    if not isinstance(data, bytes):
-        raise SourceError(f"{name} is a file opened as text.", 'Open it as bytes: open(path, "rb").')
-    if len(data) > MAX_FILE_BYTES:
-        raise too_large(len(data), name)
-    return data

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from blockrun_magic.images.references import from_base64, local_path
 from blockrun_magic.images.source import read_mask, read_upload
 from blockrun_magic.proxy.errors import BadRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from blockrun_magic.gateway.request import Upload
     from blockrun_magic.images.source import Fetch
@@ -36,11 +37,13 @@ async def read_sources(
 def _checked(source: Source, field: str, *, paths: bool) -> bytes | str | Path:
     if isinstance(source, bytes) or source[:8].lower().startswith(_SCHEMES):
         return source
+    content = from_base64(source)
+    if content is not None:
+        return content
     if not paths:
         raise BadRequest(f"`{field}` must be an uploaded file, a URL or a data URI here.", field)
-    path = Path(source)
     try:
-        path = path.expanduser()
+        path = local_path(source)
     except RuntimeError:
         raise BadRequest(f"`{field}`: there is no home folder for {source[:80]!r}.", field) from None
     if "\0" in source or not path.is_absolute():

@@ -181,11 +181,11 @@ def test_several_sources(endpoint: Endpoint) -> None:
     assert answer.data[0].url
 
 
-@pytest.mark.parametrize("form", ["path", "home", "data URI", "URL"])
+@pytest.mark.parametrize("form", ["path", "home", "data URI", "URL", "file URL", "base64"])
 def test_sources_as_clawrouter_takes_them(
     endpoint: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
-    """A path, ~, a URL and a data URI are read by the server."""
+    """A path, ~, URLs, a data URI and plain base64 are read by the server."""
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "photo.png").write_bytes(png((1, len(form), 3)))
     stored = endpoint.generate("a source").json()["data"][0]["url"]
@@ -194,6 +194,8 @@ def test_sources_as_clawrouter_takes_them(
         "home": "~/photo.png",
         "data URI": uri(png("olive")),
         "URL": stored,
+        "file URL": (tmp_path / "photo.png").as_uri(),
+        "base64": base64.b64encode(png("teal")).decode(),
     }[form]
 
     answer = endpoint.post("/images/image2image", prompt="add a hat", image=image)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import datetime as dt
 import importlib
 import io
 import tempfile
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import ipywidgets as widgets
 import numpy as np
 import pytest
 from IPython.display import Image as DisplayImage
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 SAMPLES = list(samples())
 _TOLERANCE = 14
+_TAKEN = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 
 class Recorder:
@@ -154,6 +157,26 @@ def holders() -> Iterator[tuple[str, object]]:
     yield "PIL upright", ImageOps.exif_transpose(Image.open(path))
     yield "IPython data", DisplayImage(data=data)
     yield "IPython file", DisplayImage(filename=str(path))
+    text = base64.b64encode(data).decode()
+    yield "base64, as OpenAI's b64_json", text
+    yield "base64 as bytes", base64.encodebytes(data)
+    yield "data URI that is not padded", f"\n data:image/jpeg;base64,{text.rstrip('=')}\n"
+    yield "file URL", path.as_uri()
+    yield "image widget", widgets.Image(value=data)
+    upload = widgets.FileUpload()
+    upload.value = ({"name": "a.jpg", "type": "image/jpeg", "size": 1, "content": data, "last_modified": _TAKEN},)
+    yield "upload widget", upload
+    yield "bundle", Bundle(data)
+
+
+class Bundle:
+    """An object that a notebook asks for all its forms at once."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, object]:
+        return {"text/plain": "a photo", "image/jpeg": self._data}
 
 
 HOLDERS = list(holders())
@@ -244,14 +267,26 @@ def test_a_value_arrives_as_it_is_shown(name: str, value: object, sent: Any) -> 
 
 
 def test_a_figure_arrives_as_it_is_shown(sent: Any) -> None:
-    """A matplotlib figure is drawn as a PNG."""
+    """A matplotlib figure is drawn as a PNG; axes, as pandas and seaborn return them, mean their figure."""
     figure_module = importlib.import_module("matplotlib.figure")
     figure = figure_module.Figure(figsize=(0.48, 0.64), dpi=100)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.imshow(np.asarray(card()), aspect="auto")
     axes.axis("off")
 
-    assert_shows(card(), sent(figure))
+    for holder in (figure, axes, axes.images[0], figure.subfigures()):
+        assert_shows(card(), sent(holder))
+
+
+def test_an_object_that_cannot_be_drawn_is_our_error(sent: Any) -> None:
+    """The user's own code may raise anything."""
+
+    class Broken:
+        def _repr_png_(self) -> bytes:
+            raise ZeroDivisionError
+
+    with pytest.raises(SourceError):
+        sent(Broken())
 
 
 @pytest.mark.parametrize("form", ["HEIF", "AVIF"])

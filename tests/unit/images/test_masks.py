@@ -52,9 +52,9 @@ def refusal(mask: object, source: Image.Image | None = None) -> SourceError:
     return caught.value
 
 
-def layer(color: tuple[int, ...], hidden: tuple[int, int, int] = (0, 0, 0)) -> Image.Image:
-    """Return a transparent layer on which the upper half is painted."""
-    image = Image.new("RGBA", SIZE, (*hidden, 0))
+def layer(color: tuple[int, ...], hidden: tuple[int, int, int] = (0, 0, 0), below: int = 0) -> Image.Image:
+    """Return a transparent layer on which the upper half is painted; `below` is the alpha of the lower half."""
+    image = Image.new("RGBA", SIZE, (*hidden, below))
     image.paste(color, (0, 0, SIZE[0], SIZE[1] // 2))
     return image
 
@@ -64,6 +64,18 @@ def holed(image: Image.Image) -> Image.Image:
     image = image.convert("RGB").convert("RGBA")
     image.putalpha(Image.fromarray(~TOP).convert("L"))
     return image
+
+
+def faint_black() -> Image.Image:
+    """Return the mask of OpenAI's cookbook, which is opaque with an alpha of 1 of 255."""
+    image = Image.new("RGBA", SIZE, (0, 0, 0, 1))
+    image.paste((0, 0, 0, 0), (0, 0, SIZE[0], SIZE[1] // 2))
+    return image
+
+
+def painted(color: str) -> Image.Image:
+    """Return the photo with its upper half painted over."""
+    return Image.composite(Image.new("RGB", SIZE, color), photo(), Image.fromarray(TOP))
 
 
 def palette(*colors: tuple[int, int, int]) -> Image.Image:
@@ -109,6 +121,12 @@ ALIKE: dict[str, Any] = {
     "half-transparent red brush on hidden white": layer((255, 0, 0, 110), hidden=(255, 255, 255)),
     "OpenAI: the photo with a hole": holed(photo()),
     "OpenAI: black with a hole": holed(Image.new("RGB", SIZE)),
+    "OpenAI's cookbook: black of alpha 1 with a hole": faint_black(),
+    "black of alpha 254 with a hole": layer((0, 0, 0, 0), (0, 0, 0), below=254),
+    "one mask as a batch": TOP[None],
+    "one mask as a batch of one channel": TOP[None, None],
+    "the photo, painted red": painted("red"),
+    "the photo, painted white": painted("white"),
     "OpenAI: another photo with a hole": holed(photo().rotate(180)),
     "half the size": Image.fromarray(TOP).resize((SIZE[0] // 2, SIZE[1] // 2)),
     "OpenAI, half the size": holed(photo()).resize((SIZE[0] // 2, SIZE[1] // 2), Image.Resampling.NEAREST),
@@ -141,6 +159,27 @@ def test_soft_edges_stay_soft() -> None:
     assert soft.tobytes() == sent(soft).tobytes()
 
 
+def magenta() -> Image.Image:
+    """Return one color on black."""
+    return Image.composite(Image.new("RGB", SIZE, "magenta"), Image.new("RGB", SIZE), Image.fromarray(TOP))
+
+
+SOFT: dict[str, Any] = {
+    "a good JPEG": encoded(magenta(), "JPEG", quality=95),
+    "a small JPEG": encoded(magenta(), "JPEG", quality=60),
+    "smooth edges": magenta().resize((20, 20), Image.Resampling.BICUBIC).resize(SIZE),
+    "the photo, painted, as JPEG": encoded(painted("blue"), "JPEG", quality=90),
+}
+
+
+@pytest.mark.parametrize("mask", SOFT.values(), ids=SOFT)
+def test_a_colored_mask_may_have_soft_edges(mask: object) -> None:
+    """Only the edge is neither white nor black."""
+    values, edge = np.asarray(sent(mask)), SIZE[1] // 2
+
+    assert [True] * 2 == [bool((values[: edge - 6] >= 230).all()), bool((values[edge + 6 :] <= 5).all())]
+
+
 def upper(color: str, lower: str) -> Image.Image:
     """Return an image of two colors."""
     return Image.composite(Image.new("RGB", SIZE, color), Image.new("RGB", SIZE, lower), Image.fromarray(TOP))
@@ -160,6 +199,10 @@ REFUSED: dict[str, Any] = {
     "one dark level": Image.new("L", SIZE, 1),
     "labels of three classes": labels(0, 1, 2),
     "labels with a border class": labels(0, 1, 2, 255),
+    "labels of COCO": labels(0, 17, 141),
+    "pink and gray classes": Image.composite(upper("pink", "gray"), Image.new("RGB", SIZE), labels(255, 255, 255, 0)),
+    "red on white, with soft edges": upper("red", "white").resize((20, 20), Image.Resampling.BICUBIC).resize(SIZE),
+    "dark red on a little blue": upper("darkred", "navy"),
     "labels of three classes in a palette": labels(0, 1, 2).convert("P", palette=Image.Palette.ADAPTIVE),
     "logits": np.linspace(-3, 4, TOP.size).reshape(TOP.shape),
     "all red": Image.new("RGB", SIZE, "red"),
@@ -194,6 +237,7 @@ def test_the_source_is_no_mask_of_itself() -> None:
 def test_both_readings_are_named() -> None:
     """A mask of two meanings comes with a line of Python for each."""
     both = ("labels of three classes", "red and blue", "red on white", "opaque red paint on nothing", "another photo")
+    both += ("labels of COCO", "red on white, with soft edges")
 
     assert [2] * len(both) == [len(ADVICE.findall(refusal(REFUSED[name]).hint)) for name in both]
 
@@ -212,8 +256,8 @@ def bad_sources() -> dict[str, Any]:
     return {
         "channels first": np.moveaxis(values, -1, 0),
         "channels first as floats": np.moveaxis(values / 255, -1, 0),
-        "a batch": values[None],
-        "a batch, channels first": np.moveaxis(values, -1, 0)[None],
+        "a batch": np.stack([values] * 2),
+        "a batch, channels first": np.stack([np.moveaxis(values, -1, 0)] * 2),
         "over 255": values.astype("int32") * 2,
         "below 0": values.astype("float32") / 255 - 0.2,
         "NaN": np.full((8, 8), np.nan),

@@ -409,7 +409,7 @@ def test_an_array_becomes_png(array: np.ndarray, mode: str, first: object) -> No
         (np.zeros(5), "shape (5,); an image has HxW", "Give HxW"),
         (np.zeros((4, 6, 2)), "shape (4, 6, 2)", "Give HxW"),
         (np.zeros((3, 8, 6)), "shape (3, 8, 6)", "np.moveaxis(np.asarray(image), 0, -1)"),
-        (np.zeros((1, 4, 6, 3)), "shape (1, 4, 6, 3)", "np.asarray(image)[0]"),
+        (np.zeros((2, 4, 6, 3)), "shape (2, 4, 6, 3)", "np.asarray(image)[0]"),
         (np.zeros((0, 6)), "no pixels: it is 6 x 0", "content"),
         (np.full((4, 6), np.nan), "NaN", "nan_to_num"),
         (np.full((4, 6), 1.2), "values from 1.2 to 1.2: it can mean 0..1", "np.asarray(image).clip(0, 1)"),

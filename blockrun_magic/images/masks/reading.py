@@ -10,6 +10,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from blockrun_magic.errors import SourceError
+from blockrun_magic.images.masks.colors import (
+    DARK,
+    MAX_SPREAD,
+    Color,
+    brightness,
+    color_on_black,
+    is_one_color,
+    nearer_code,
+    paint_on_photo,
+    spread_of,
+    two_colors,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,20 +34,16 @@ __all__ = ["check_mask_shape", "mask_from", "scale_mask"]
 
 _WHITE = 255
 _HALF = 128
-_BRIGHT, _DARK = 224, 31
-_MAX_SPREAD = 24
-"""How far the channels of a gray may be apart: lossy formats leave a tint."""
+_BRIGHT = 224
 _MAX_DEVIATION = 8
 """How far a copy of the image may be from it, on average: lossy formats change it a little."""
 _MAX_ARTIFACT, _MAX_LOSS = 48, 2
 """How far a copy of the image may be from it, at most and on average, to be the image itself."""
-_VISIBLE_FROM = 32
+_VISIBLE_FROM, _OPAQUE_FROM = 32, 250
 _MAX_DISTORTION = 0.01
 _CLASSES = 32
 _MAX_COLORS = 65_536
 _SHOWN = 4
-
-_Color = tuple[int, int, int]
 
 
 def check_mask_shape(mask: tuple[int, int], size: tuple[int, int], subject: Subject) -> None:
@@ -86,16 +94,14 @@ def mask_from(
     if levels == [0]:
         raise SourceError(f"{subject.words} is all black: nothing is painted yet.", "Paint white what is to be edited.")
     if len(levels) == 2:
-        low = levels[0]
-        return gray.point([0 if level <= low else _WHITE for level in range(256)])
+        return gray.point([0 if level <= levels[0] else _WHITE for level in range(256)])
     _check_levels(levels, subject)
     return gray
 
 
 def _beside(photo: Image.Image, mask: Image.Image) -> Image.Image:
     """Return the photo as RGB in the mask's size."""
-    rgb = photo.convert("RGB")
-    return rgb if rgb.size == mask.size else rgb.resize(mask.size)
+    return photo.convert("RGB") if photo.size == mask.size else photo.convert("RGB").resize(mask.size)
 
 
 def _levels(gray: Image.Image) -> list[int]:
@@ -104,8 +110,12 @@ def _levels(gray: Image.Image) -> list[int]:
 
 def _check_levels(levels: Sequence[int], subject: Subject) -> None:
     """Raise SourceError for class labels of several classes, and for a mask without anything bright."""
-    labels = [level for level in levels if 0 < level < _CLASSES]
-    if len(levels) > 2 and labels and all(level < _CLASSES or level == _WHITE for level in levels):
+    labels = [level for level in levels if level]
+    are_small = labels[0] < _CLASSES and all(level < _CLASSES or level == _WHITE for level in levels)
+    are_few = (
+        levels[0] == 0 and len(levels) <= _CLASSES and _HALF <= levels[-1] < _BRIGHT
+    )  # COCO and ADE20K have up to 150
+    if len(levels) > 2 and (are_small or are_few):
         shown = ", ".join(map(str, levels[:_SHOWN])) + (", …" if len(levels) > _SHOWN else "")
         single, every = (
             subject.pil_code(f"{{}}.convert('L').point(lambda level: 255 * (level {test}))")
@@ -140,7 +150,7 @@ class _Reading:
                 raise self._two_readings(
                     "is transparent everywhere",
                     ("everything may change", "Image.new('L', {}.size, 255)"),
-                    ("nothing is painted yet, paint", "Image.new('L', {}.size, 0)"),
+                    ("nothing is painted yet", "Image.new('L', {}.size, 0)"),
                     paint=True,
                 )
             if lowest != highest:
@@ -158,9 +168,9 @@ class _Reading:
         if self._shows_photo(alpha):
             return transparent
         colors = self._visible_colors()
-        if colors is not None and _is_one_color(colors):
+        if colors is not None and is_one_color(colors):
             return self._from_paint(colors, alpha, highest)
-        if colors is None or any(_spread(color) > _MAX_SPREAD for color in colors):
+        if colors is None or any(spread_of(color) > MAX_SPREAD for color in colors):
             return transparent  # another photo with holes
         raise self._two_readings(
             "is gray and partly transparent",
@@ -168,15 +178,19 @@ class _Reading:
             ("what is transparent may change", "ImageChops.invert({}.getchannel('A'))"),
         )
 
-    def _from_paint(self, colors: list[_Color], alpha: Image.Image, highest: int) -> Image.Image:
+    def _from_paint(self, colors: list[Color], alpha: Image.Image, highest: int) -> Image.Image:
         """Return the meaning of one color under a varying alpha: a brush, or black with holes."""
         from PIL import ImageChops
 
-        if highest < _WHITE:  # a half-transparent brush
-            return alpha.point([min(_WHITE, round(level * _WHITE / highest)) for level in range(256)])
+        is_black = max(map(max, colors)) <= DARK
+        if highest < _WHITE:
+            alpha = alpha.point([min(_WHITE, round(level * _WHITE / highest)) for level in range(256)])
+            is_brush = highest < _OPAQUE_FROM and not (is_black and highest < _VISIBLE_FROM)
+            if is_brush:  # half-transparent; OpenAI's cookbook has black of alpha 1, which nobody can see
+                return alpha
         if min(map(min, colors)) >= _BRIGHT:
             return ImageChops.multiply(alpha, self.mask.convert("RGB").convert("L"))
-        if max(map(max, colors)) <= _DARK:
+        if is_black:
             return ImageChops.invert(alpha)
         raise self._two_readings(
             "is of one color and partly transparent",
@@ -202,9 +216,9 @@ class _Reading:
         from PIL import ImageStat
 
         extrema = ImageStat.Stat(photo, visible).extrema
-        return not (all(low >= _BRIGHT for low, _ in extrema) or all(high <= _DARK for _, high in extrema))
+        return not (all(low >= _BRIGHT for low, _ in extrema) or all(high <= DARK for _, high in extrema))
 
-    def _visible_colors(self) -> list[_Color] | None:
+    def _visible_colors(self) -> list[Color] | None:
         """Return the colors that can be seen, faint ones only if there are no others; None for very many."""
         colors = cast("list[tuple[int, tuple[int, int, int, int]]] | None", self.mask.getcolors(_MAX_COLORS))
         if colors is None:
@@ -224,24 +238,17 @@ class _Reading:
                 "A mask is black, with white where the image may change; or the image, transparent where it may.",
             )
         red, green, blue = rgb.split()
-        spread = ImageChops.subtract(
-            ImageChops.lighter(ImageChops.lighter(red, green), blue),
-            ImageChops.darker(ImageChops.darker(red, green), blue),
-        )
-        if cast("tuple[int, int]", spread.getextrema())[1] <= _MAX_SPREAD:
+        darkest = ImageChops.darker(ImageChops.darker(red, green), blue)
+        spread = ImageChops.subtract(brightness(rgb), darkest)
+        if cast("tuple[int, int]", spread.getextrema())[1] <= MAX_SPREAD:
             return rgb.convert("L")
-        colors = cast("list[tuple[int, _Color]] | None", rgb.getcolors(_MAX_COLORS)) or []
-        if len(colors) == 2:
-            dark = [color for _, color in colors if max(color) <= _DARK]
-            if dark:
-                return ImageChops.lighter(ImageChops.lighter(red, green), blue).point(
-                    [0] * (_DARK + 1) + [_WHITE] * (255 - _DARK)
-                )
-            first, second = (color for _, color in colors)
-            raise self._two_readings(
-                "has two colors", *((f"{color} may change", _equals(color)) for color in (first, second)), numpy=True
-            )
-        raise self._colored([color for _, color in colors])
+        colors = cast("list[tuple[int, Color]] | None", rgb.getcolors(2))
+        if colors is not None and any(max(color) <= DARK for _, color in colors):
+            return brightness(rgb).point([0] * (DARK + 1) + [_WHITE] * (255 - DARK))
+        read = color_on_black(rgb) or (self.photo and paint_on_photo(rgb, self.photo))
+        if read:
+            return read
+        raise self._colored(rgb)
 
     def _is_photo(self, rgb: Image.Image) -> bool:
         """Return whether the mask is the photo, in color or gray, scaled or saved again; a photo has two colors."""
@@ -256,14 +263,21 @@ class _Reading:
         )
         return lowest < highest and largest <= _MAX_ARTIFACT and max(ImageStat.Stat(difference).mean) <= _MAX_LOSS
 
-    def _colored(self, colors: Sequence[_Color]) -> SourceError:
-        bright = self.subject.pil_code("{}.convert('L').point(lambda level: 255 * (level > 127))")
-        if len(colors) == 1:
+    def _colored(self, rgb: Image.Image) -> SourceError:
+        """Return the error for a mask in color that is neither of one color on black nor a painted photo."""
+        colors = rgb.getcolors(1)
+        if colors is not None:
             white = self.subject.pil_code("Image.new('L', {}.size, 255)", "from PIL import Image; ")
             return SourceError(
-                f"{self.subject.words} is {colors[0]} everywhere; a mask is gray, or has transparency.",
+                f"{self.subject.words} is {colors[0][1]} everywhere; a mask is gray, or has transparency.",
                 f"If everything may change: `{white}`",
             )
+        pair = two_colors(rgb)
+        if pair is not None:
+            readings = ((f"{color} may change", nearer_code(color, other)) for color, other in (pair, pair[::-1]))
+            return self._two_readings("has two colors", *readings, numpy=True)
+        half = cast("tuple[int, int]", rgb.convert("L").getextrema())[1] // 2
+        bright = self.subject.pil_code(f"{{}}.convert('L').point(lambda level: 255 * (level > {half}))")
         every = self.subject.pil_code("{}.convert('L').point(lambda level: 255 * (level > 0))")
         return SourceError(
             f"{self.subject.words} is in color: what is bright may change, or everything but black.",
@@ -284,16 +298,3 @@ class _Reading:
             f"The first: `{self.subject.pil_code(one_code, imports)}`. "
             f"The second: `{self.subject.pil_code(other_code, imports)}`",
         )
-
-
-def _is_one_color(colors: Sequence[_Color]) -> bool:
-    """Return whether these differ no more than the rounding of faint paint makes them."""
-    return all(max(values) - min(values) <= _MAX_SPREAD for values in zip(*colors, strict=True))
-
-
-def _spread(color: _Color) -> int:
-    return max(color) - min(color)
-
-
-def _equals(color: _Color) -> str:
-    return f"(np.asarray({{}}.convert('RGB')) == {list(color)}).all(-1)"
