@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -16,6 +17,11 @@ settings.register_profile(
     "fuzz", deadline=None, suppress_health_check=_SLOW, max_examples=int(os.environ.get("EXAMPLES", "2000"))
 )
 settings.load_profile("any machine")
+
+# Folders of tests are in memory where there is room (TMPDIR decides otherwise): power cuts are simulated.
+_MEMORY, _ROOM = Path("/dev/shm"), 4 * 2**30  # noqa: S108  pytest makes a folder there that only its owner reads
+if "TMPDIR" not in os.environ and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
 
 # A background job of a shell ignores SIGINT, and so would every process that a test starts and interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-import ipywidgets as widgets
-
 from blockrun_magic.errors import BlockrunError
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import format_amount
+from blockrun_magic.notebook.panel import light
 from blockrun_magic.notebook.panel.dispatcher import Callback, Dispatcher
 from blockrun_magic.notebook.panel.hints import panel_lines
 from blockrun_magic.notebook.panel.widgets import button, close_tree, html, row
@@ -39,7 +38,7 @@ class Header:
         self._changed = changed
         self._balance = ""
         self._real_gateway = "base"
-        self._switch = widgets.ToggleButtons(options=[_PRACTICE, _REAL])
+        self._switch = light.ToggleButtons(options=[_PRACTICE, _REAL])
         self._switch.add_class("brm-switch")
         self._sentence = html("", "brm-band")
         self._wallet = html("", "brm-wallet")
@@ -48,7 +47,7 @@ class Header:
         self._render(*self._read(wallet=False))  # reading a key loads the signing library: that comes later
         dispatcher.on_change(self._switch, self._choose)
         dispatcher.on_click(self._again, self.refresh)
-        self.box = widgets.VBox(
+        self.box = light.VBox(
             [row(self._switch, self._sentence), row(self._wallet, self._again, self._bars, classes=("brm-money",))]
         )
         self.box.add_class("brm-header")

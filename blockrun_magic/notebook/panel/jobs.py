@@ -15,6 +15,7 @@ from blockrun_magic.notebook.cells.run import bind_results, request_options
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import format_amount, short
 from blockrun_magic.notebook.display.progress import BatchProgressLine, ProgressLine
+from blockrun_magic.notebook.panel import light
 from blockrun_magic.notebook.panel.dispatcher import Dispatcher
 from blockrun_magic.notebook.panel.form.offer import Order
 from blockrun_magic.notebook.panel.widgets import Notice, button, close_tree, html, row, show_if
@@ -51,7 +52,7 @@ class Jobs:
         index: Callable[[], ImageIndex],
     ) -> None:
         self.index = index
-        self.box = widgets.VBox()
+        self.box = light.VBox()
         self.box.add_class("brm-jobs")
         self._context = context
         self._dispatcher = dispatcher

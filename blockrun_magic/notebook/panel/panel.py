@@ -12,6 +12,7 @@ import ipywidgets as widgets
 
 from blockrun_magic.errors import BlockrunError
 from blockrun_magic.notebook.context import Context
+from blockrun_magic.notebook.panel import light
 from blockrun_magic.notebook.panel.dispatcher import Dispatcher
 from blockrun_magic.notebook.panel.form.form import Form
 from blockrun_magic.notebook.panel.form.offer import Order
@@ -66,7 +67,7 @@ class Panel:
         self._swap = button("Show the image", "Switch between the painter and the image")
         self.edit.with_sources, self.edit.sources = self.sources.with_sources, self.sources.words
         self.images.actions.edit_model = lambda: str(self.edit.model.value)
-        self._tabs = widgets.Tab(
+        self._tabs = light.Tab(
             [
                 _form(self.generate.box),
                 _form(self.sources.box, self.edit.box),
@@ -81,15 +82,15 @@ class Panel:
 
     def _layout(self) -> widgets.VBox:
         left, right = (
-            widgets.VBox([self._tabs]),
-            widgets.VBox([self.jobs.box, self.images.dropped, row(self._swap), self.sources.pad_box, self.images.box]),
+            light.VBox([self._tabs]),
+            light.VBox([self.jobs.box, self.images.dropped, row(self._swap), self.sources.pad_box, self.images.box]),
         )
         left.add_class("brm-left")
         right.add_class("brm-right")
-        columns = widgets.Box([left, right])
+        columns = light.Box([left, right])
         columns.add_class("brm-columns")
         styles = html(f"<style>{style('panel.css', 'images.css')}</style>", "brm-page-parts")
-        box = widgets.VBox([styles, self.header.box, self._notice.box, columns])
+        box = light.VBox([styles, self.header.box, self._notice.box, columns])
         box.add_class("brm-panel")
         return box
 
@@ -256,9 +257,10 @@ class Panel:
         for part in (self.jobs, self.sources, self.wallet, self.images.actions):
             part.close()
         close_tree(self.box)
+        light.close_shared()
 
 
 def _form(*boxes: widgets.Widget) -> widgets.VBox:
-    box = widgets.VBox(boxes)
+    box = light.VBox(boxes)
     box.add_class("brm-form")
     return box

@@ -17,6 +17,7 @@ import traitlets
 from blockrun_magic.errors import BlockrunError
 from blockrun_magic.gateway.gateways import PRESETS
 from blockrun_magic.notebook.context import Context
+from blockrun_magic.notebook.panel import light
 from blockrun_magic.notebook.panel.dispatcher import Dispatcher
 from blockrun_magic.notebook.panel.widgets import Notice, button, field, html, row, section, show_if
 from blockrun_magic.notebook.subshells import route_to_subshell
@@ -66,7 +67,7 @@ class WalletTab:
         self._changed = changed
         self._watching: asyncio.Task[None] | None = None
         self.notice = Notice()
-        self._gateway = field(widgets.Dropdown(description="Gateway", options=self._names()))
+        self._gateway = field(light.Dropdown(description="Gateway", options=self._names()))
         self._create = button("Create a wallet", "Make a new key on this machine")
         self._secret = _SecretField("Private key of a wallet that you have", self._typed)
         self._import = section("Import a wallet", self._secret)
@@ -74,7 +75,7 @@ class WalletTab:
         self._limits = {name: self._limit(name) for name in _LIMITS}
         dispatcher.on_change(self._gateway, self._choose_gateway)
         dispatcher.on_click(self._create, self._create_wallet)
-        self.box = widgets.VBox(
+        self.box = light.VBox(
             [
                 self._gateway,
                 row(self._create),
@@ -94,7 +95,7 @@ class WalletTab:
         current = getattr(self._context.session.studio.ledger.caps(), name)
         values = sorted({*steps, current})
         slider = field(
-            widgets.SelectionSlider(
+            light.SelectionSlider(
                 description=label,
                 options=[(format_usd(value), value) for value in values],
                 value=current,

@@ -9,11 +9,13 @@ from typing import Any, TypeVar
 import ipywidgets as widgets
 
 from blockrun_magic.errors import BlockrunError
+from blockrun_magic.notebook.panel import light
 from blockrun_magic.notebook.panel.hints import panel_lines
 
 __all__ = ["Notice", "button", "close_tree", "field", "html", "row", "section", "show_if"]
 
 W = TypeVar("W", bound=widgets.DOMWidget)
+_HIDDEN = "brm-hidden"
 
 
 class Notice:
@@ -48,36 +50,40 @@ class Notice:
 
 def html(value: str = "", *classes: str) -> widgets.HTML:
     """Return an HTML widget; `value` is ours or escaped."""
-    return _classed(widgets.HTML(value), classes)
+    return light.HTML(value, _dom_classes=classes)
 
 
 def button(text: str, tooltip: str = "", *classes: str) -> widgets.Button:
     """Return a button as wide as its text."""
-    return _classed(widgets.Button(description=text, tooltip=tooltip or text), ("brm-button", *classes))
+    return light.Button(description=text, tooltip=tooltip or text, _dom_classes=("brm-button", *classes))
 
 
 def field(widget: W, *classes: str) -> W:
     """Return an input with its label above it."""
-    return _classed(widget, ("brm-field", *classes))
+    widget._dom_classes = ("brm-field", *classes)  # noqa: SLF001  add_class sends a message for each class
+    return widget
 
 
 def row(*children: widgets.Widget, classes: tuple[str, ...] = ()) -> widgets.Box:
     """Return widgets in a row that wraps where it is narrow."""
-    return _classed(widgets.Box(children), ("brm-row", *classes))
+    return light.Box(children, _dom_classes=("brm-row", *classes))
 
 
 def section(title: str, *children: widgets.Widget, open_now: bool = False) -> widgets.Accordion:
     """Return widgets under a title that folds."""
-    return widgets.Accordion([widgets.VBox(children)], titles=(title,), selected_index=0 if open_now else None)
+    return light.Accordion([light.VBox(children)], titles=(title,), selected_index=0 if open_now else None)
 
 
 def show_if(widget: widgets.DOMWidget, wanted: bool) -> None:
     """Show `widget`, or take it out of the page."""
-    widget.layout.display = None if wanted else "none"
+    if wanted:
+        widget.remove_class(_HIDDEN)
+    else:
+        widget.add_class(_HIDDEN)
 
 
 def close_tree(widget: widgets.Widget) -> None:
-    """Close `widget`, all that is in it, and its layout and style: nothing of it stays in the kernel."""
+    """Close `widget`, all that is in it, and a layout or style of its own: nothing of it stays in the kernel."""
     for part in {part.model_id: part for part in _tree(widget)}.values():
         part.unobserve_all()
         part.close()
@@ -89,13 +95,7 @@ def _tree(widget: widgets.Widget) -> Iterator[widgets.Widget]:
     yield widget
     for name in ("layout", "style"):
         part: Any = getattr(widget, name, None)
-        if isinstance(part, widgets.Widget):
+        if isinstance(part, widgets.Widget) and not light.is_shared(part):
             yield part
     for child in getattr(widget, "children", ()):
         yield from _tree(child)
-
-
-def _classed(widget: W, classes: tuple[str, ...]) -> W:
-    for name in classes:
-        widget.add_class(name)
-    return widget

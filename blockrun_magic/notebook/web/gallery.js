@@ -45,14 +45,28 @@ class Gallery {
     this.at = 0;
     this.number = 0;
     this.build();
-    this.changed = () => this.load();
+    this.visible = false;
+    this.stale = true; // nothing is asked for while the gallery's tab is closed
+    this.changed = () => {
+      this.stale = true;
+      this.loadIfVisible();
+    };
+    this.watcher = new IntersectionObserver((seen) => {
+      this.visible = seen[seen.length - 1].isIntersecting;
+      this.loadIfVisible();
+    });
     this.chosen = () => this.mark();
     model.on("change:_revision", this.changed);
     model.on("change:_chosen", this.chosen);
-    this.load();
+    this.watcher.observe(el);
+  }
+
+  loadIfVisible() {
+    if (this.visible && this.stale) this.load();
   }
 
   close() {
+    this.watcher.disconnect();
     this.model.off("change:_revision", this.changed);
     this.model.off("change:_chosen", this.chosen);
     this.images.close();
@@ -111,6 +125,7 @@ class Gallery {
 
   async load(focus = false) {
     const number = ++this.number;
+    this.stale = false;
     const { content, blobs } = await this.images.ask("page", {
       offset: this.offset,
       words: this.words?.value.trim(),

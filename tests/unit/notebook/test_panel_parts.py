@@ -13,6 +13,7 @@ from blockrun_magic.errors import BlockrunError, FlagError
 from blockrun_magic.notebook.loop import LoopThread
 from blockrun_magic.notebook.panel.dispatcher import Dispatcher
 from blockrun_magic.notebook.panel.form.prices import price_words
+from blockrun_magic.notebook.panel.light import close_shared
 from blockrun_magic.notebook.panel.widgets import Notice, button, close_tree, html, row
 
 
@@ -47,12 +48,13 @@ def test_play_money_is_said_with_the_price() -> None:
 
 
 def test_closing_takes_every_widget_of_a_tree() -> None:
-    """Children, layouts and styles are gone from the kernel, and closing twice does nothing."""
+    """Children, layouts and styles, shared ones too, are gone from the kernel, and closing twice does nothing."""
     before = len(alive)
     tree = ipywidgets.VBox([row(html("a"), button("b")), ipywidgets.Accordion([ipywidgets.Text()])])
     assert before + 10 < len(alive)
     close_tree(tree)
     close_tree(tree)
+    close_shared()
 
     assert before == len(alive)
 
@@ -74,7 +76,7 @@ def test_callbacks_run_in_order_on_the_loop_and_errors_are_said(bridge: LoopThre
     assert done.wait(20)
     assert ["blockrun-magic"] == seen
     assert "&lt;b&gt;No&lt;/b&gt;.</b><br>Do &amp; try." in notice.box.value
-    assert None is notice.box.layout.display
+    assert "brm-hidden" not in notice.box._dom_classes
 
 
 def test_a_bug_is_said_without_its_values(bridge: LoopThread) -> None:

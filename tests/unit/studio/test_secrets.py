@@ -42,6 +42,7 @@ from IPython.terminal.interactiveshell import TerminalInteractiveShell
 from blockrun_magic.studio import RetryPolicy
 
 RetryPolicy.wait = lambda self, attempt: 0.01
+RetryPolicy.in_progress = property(lambda self: 0.2)  # a minute of repetitions would show nothing new
 
 shell = TerminalInteractiveShell.instance()
 for cell in Path(sys.argv[1]).read_text().split("\n# ---\n"):

@@ -5,9 +5,8 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-import ipywidgets as widgets
-
 from blockrun_magic.errors import SourceError
+from blockrun_magic.notebook.panel import light
 from blockrun_magic.notebook.panel.dispatcher import Callback, Dispatcher
 from blockrun_magic.notebook.panel.widgets import button, field, html, row
 
@@ -25,13 +24,13 @@ class CanvasEdges:
 
     def __init__(self, dispatcher: Dispatcher, apply_now: Callback) -> None:
         self._sides = [
-            field(widgets.BoundedIntText(description=side, value=0, min=-_MOST, max=_MOST, step=64), "brm-short")
+            field(light.BoundedIntText(description=side, value=0, min=-_MOST, max=_MOST, step=64), "brm-short")
             for side in _SIDES
         ]
         self._apply = button("Apply", "Crop or extend the image; nothing is paid yet")
         dispatcher.on_click(self._apply, apply_now)
         words = "Pixels to add on each side; a negative number crops. The price is on the Edit button before you pay."
-        self.box = widgets.VBox([html(f'<div class="brm-quiet">{words}</div>'), row(*self._sides, self._apply)])
+        self.box = light.VBox([html(f'<div class="brm-quiet">{words}</div>'), row(*self._sides, self._apply)])
 
     def apply(self, image: Image.Image) -> tuple[bytes, Image.Image | None]:
         """Return the new image as a PNG, and the mask of what was added or None; raises SourceError."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
 
+from blockrun_magic.notebook.panel import light
 from blockrun_magic.notebook.panel.widgets import close_tree, html, row
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class BatchChoices:
         self._size_row = row(classes=("brm-checks",))
         for box in self._models.values():
             dispatcher.on_change(box, changed)
-        self.box = widgets.VBox(
+        self.box = light.VBox(
             [
                 html('<div class="brm-quiet">Also with these models:</div>'),
                 row(*self._models.values(), classes=("brm-checks",)),
@@ -63,4 +64,4 @@ class BatchChoices:
 
 
 def _checkbox(text: str) -> widgets.Checkbox:
-    return widgets.Checkbox(description=text, indent=False)
+    return light.Checkbox(description=text, indent=False)

@@ -19,6 +19,7 @@ from blockrun_magic.notebook.cells.parser import parse_flags, render
 from blockrun_magic.notebook.cells.plan import RequestPlan, plan_requests
 from blockrun_magic.notebook.cells.styles import load_styles
 from blockrun_magic.notebook.context import Context
+from blockrun_magic.notebook.panel import light
 from blockrun_magic.notebook.panel.dispatcher import Dispatcher
 from blockrun_magic.notebook.panel.form.choices import BatchChoices
 from blockrun_magic.notebook.panel.form.helpers import PromptHelp
@@ -62,7 +63,7 @@ class Form:
         self._add_inputs(context.catalog, home, dispatcher)
         self._cell = html("", "brm-cell")
         self._plan = html("", "brm-plan")
-        self.box = widgets.VBox(self._rows())
+        self.box = light.VBox(self._rows())
         self._choose_sizes()
         self._connect(dispatcher)
 
@@ -83,25 +84,25 @@ class Form:
 
     def _add_inputs(self, catalog: Catalog, home: Path, dispatcher: Dispatcher) -> None:
         self.prompt = field(
-            widgets.Textarea(description="Prompt", placeholder=_EXAMPLES[self.magic], rows=3, continuous_update=False),
+            light.Textarea(description="Prompt", placeholder=_EXAMPLES[self.magic], rows=3, continuous_update=False),
             "brm-prompt",
         )
         models = [model for model in catalog.models if self.magic == "imagegen" or model.edits]
         self.model = field(
-            widgets.Dropdown(
+            light.Dropdown(
                 description="Model",
                 options=[(_model_label(model), model.id) for model in models],
                 value=self._default_model(catalog),
             ),
             "brm-model",
         )
-        self.size = field(widgets.Dropdown(description="Size"), "brm-size")
-        self.count = field(widgets.BoundedIntText(description="Images", value=1, min=1, max=MAX_N), "brm-short")
-        self.quality = field(widgets.Dropdown(description="Quality"), "brm-short")
+        self.size = field(light.Dropdown(description="Size"), "brm-size")
+        self.count = field(light.BoundedIntText(description="Images", value=1, min=1, max=MAX_N), "brm-short")
+        self.quality = field(light.Dropdown(description="Quality"), "brm-short")
         self.helping = PromptHelp(self.prompt, list(load_styles(home).values()))
         self.choices = BatchChoices(models, dispatcher, self._choices_changed)
-        self.name = field(widgets.Text(description="Variable", placeholder="img", continuous_update=False), "brm-short")
-        self.line = field(widgets.Text(description="Flags (they override the form)", placeholder="--max-price 0.10"))
+        self.name = field(light.Text(description="Variable", placeholder="img", continuous_update=False), "brm-short")
+        self.line = field(light.Text(description="Flags (they override the form)", placeholder="--max-price 0.10"))
         self.line.continuous_update = False
 
     def _default_model(self, catalog: Catalog) -> str:

@@ -11,6 +11,7 @@ import ipywidgets as widgets
 from blockrun_magic.errors import FlagError
 from blockrun_magic.notebook.cells.prompts import fill
 from blockrun_magic.notebook.display.cards import short
+from blockrun_magic.notebook.panel import light
 from blockrun_magic.notebook.panel.widgets import field, row, show_if
 
 if TYPE_CHECKING:
@@ -35,14 +36,14 @@ class PromptHelp:
         self, prompt: widgets.Textarea, styles: Sequence[Style], templates: Sequence[str] = _TEMPLATES
     ) -> None:
         self.prompt = prompt
-        self.style = widgets.ToggleButtons(
+        self.style = light.ToggleButtons(
             options=[("no style", ""), *((style.name, style.name) for style in styles)],
             tooltips=["Send the prompt as it is", *(style.look for style in styles)],
         )
         self.style.add_class("brm-chips")
-        self.recent = field(widgets.Dropdown(description="Used lately", options=[("choose …", "")]))
+        self.recent = field(light.Dropdown(description="Used lately", options=[("choose …", "")]))
         self.template = field(
-            widgets.Dropdown(description="Templates", options=[("choose …", ""), *((t, t) for t in templates)])
+            light.Dropdown(description="Templates", options=[("choose …", ""), *((t, t) for t in templates)])
         )
         self._fields: dict[str, widgets.Text] = {}
         self.fields_box = row(classes=("brm-fields",))
@@ -89,7 +90,7 @@ class PromptHelp:
 
 
 def _input(name: str) -> widgets.Text:
-    return field(widgets.Text(description=name, placeholder="one, or several, with commas", continuous_update=False))
+    return field(light.Text(description=name, placeholder="one, or several, with commas", continuous_update=False))
 
 
 def _items(text: str) -> list[str]:

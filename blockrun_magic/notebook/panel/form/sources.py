@@ -18,6 +18,7 @@ from blockrun_magic.notebook.cells.flags import Flags
 from blockrun_magic.notebook.cells.plan import RequestPlan
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.mask.widget import MaskPad
+from blockrun_magic.notebook.panel import light
 from blockrun_magic.notebook.panel.dispatcher import Dispatcher
 from blockrun_magic.notebook.panel.form.canvas import CanvasEdges
 from blockrun_magic.notebook.panel.form.variables import check_room, find_image, image_names, source_html
@@ -70,12 +71,12 @@ class Sources:
         self._looking = asyncio.Lock()
         self._add_inputs()
         self._list = row(classes=("brm-sources",))
-        self.pad_box = widgets.VBox()
+        self.pad_box = light.VBox()
         self.notice = Notice()
         self.edges = CanvasEdges(dispatcher, self._resize_canvas)
         self._edges_box = section("Crop or extend the canvas", self.edges.box)
         show_if(self._edges_box, wanted=False)
-        self.box = widgets.VBox(
+        self.box = light.VBox(
             [
                 row(self._upload, self._variable, self._text, self._add, classes=("brm-drop",)),
                 self._list,
@@ -87,13 +88,13 @@ class Sources:
         self.box.add_class("brm-edit-sources")
 
     def _add_inputs(self) -> None:
-        self._upload = widgets.FileUpload(accept=_FILES, multiple=True, description="Upload or drop")
+        self._upload = light.FileUpload(accept=_FILES, multiple=True, description="Upload or drop")
         self._upload.add_class("brm-upload")
-        self._variable = field(widgets.Dropdown(description="Variable", options=[("choose …", "")]), "brm-short")
-        self._text = field(widgets.Text(description="Path or URL", placeholder="photo.png", continuous_update=False))
+        self._variable = field(light.Dropdown(description="Variable", options=[("choose …", "")]), "brm-short")
+        self._text = field(light.Text(description="Path or URL", placeholder="photo.png", continuous_update=False))
         self._add = button("Add")
-        self._mask = field(widgets.Dropdown(description="Mask (white may change)", options=[_NO_MASK]))
-        self._mask_upload = widgets.FileUpload(accept=_FILES, multiple=False, description="Upload the mask")
+        self._mask = field(light.Dropdown(description="Mask (white may change)", options=[_NO_MASK]))
+        self._mask_upload = light.FileUpload(accept=_FILES, multiple=False, description="Upload the mask")
         show_if(self._mask_upload, wanted=False)
         on_change = self._dispatcher.on_change
         on_change(self._upload, self._take_uploads)

@@ -18,6 +18,7 @@ from blockrun_magic.notebook.cells.plan import RequestPlan, plan_requests
 from blockrun_magic.notebook.cells.rerun import cell_notes, cell_of
 from blockrun_magic.notebook.display.cards import Table
 from blockrun_magic.notebook.display.receipts import receipt_rows
+from blockrun_magic.notebook.panel import light
 from blockrun_magic.notebook.panel.form.offer import Offer, Order
 from blockrun_magic.notebook.panel.widgets import Notice, button, close_tree, field, html, row, show_if
 from blockrun_magic.threads import run_io
@@ -61,13 +62,13 @@ class Actions:
         self.compare: Callable[[ListedImage, ListedImage], Awaitable[None]] | None = None
         self.vary = Offer("Vary", "Make a variation of this image", context, prices)
         self.apply = Offer("Apply", "Edit this image with the words on the left", context, prices)
-        self._follow = field(widgets.Text(description="Change this image", placeholder="make it night"), "brm-prompt")
+        self._follow = field(light.Text(description="Change this image", placeholder="make it night"), "brm-prompt")
         self._follow.continuous_update = False
-        self._size = field(widgets.Dropdown(description="Size", options=[(_SAME_SIZE, "")]), "brm-short")
+        self._size = field(light.Dropdown(description="Size", options=[(_SAME_SIZE, "")]), "brm-short")
         self._star = button("☆ Star", "Star this image")
         self.notice = Notice()
         self._detail = html("", "brm-detail")
-        self.box = widgets.VBox(
+        self.box = light.VBox(
             [
                 row(self._follow, self._size, self.apply.button, classes=("brm-follow", "brm-form")),
                 row(self.vary.button, *self._free_buttons(), self._star, classes=("brm-actions",)),

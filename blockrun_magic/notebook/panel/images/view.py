@@ -6,8 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import ipywidgets as widgets
-
+from blockrun_magic.notebook.panel import light
 from blockrun_magic.notebook.panel.images.actions import Actions
 from blockrun_magic.notebook.panel.images.dropped import FileSettings, settings_of
 from blockrun_magic.notebook.panel.images.gallery import Gallery
@@ -53,8 +52,8 @@ class ImageView:
         show_if(self._settings, wanted=False)
         dispatcher.on_click(self._settings, self._take_settings)
         self._notice = Notice()
-        self.box = widgets.VBox([self.stage, self.actions.box])
-        self.dropped = widgets.VBox([self._notice.box, row(self._settings)])
+        self.box = light.VBox([self.stage, self.actions.box])
+        self.dropped = light.VBox([self._notice.box, row(self._settings)])
         self.box.add_class("brm-images")
 
     def index(self) -> ImageIndex:
