@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from blockrun_magic.errors import RequestError, UsageError
-from blockrun_magic.gateway.gateways import Gateway, gateway_named
+from blockrun_magic.gateway.gateways import CLASSROOM, Gateway, gateway_named
 from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.images.source import read_mask, read_upload
 from blockrun_magic.notebook.config_file import remembered_gateway
@@ -30,6 +30,7 @@ from blockrun_magic.wiring import (
     Notebook,
     blockrun_home,
     current_notebook,
+    find_classroom,
     open_practice,
     open_studio,
     process_session,
@@ -61,10 +62,9 @@ async def agenerate(
     """Return images for `prompt`: stored ones at no cost, otherwise newly bought.
 
     `model` is an id or a shorthand, `size` "WIDTHxHEIGHT" in pixels, `max_price` dollars for the whole request
-    ("0.10"). `gateway` is "base", "testnet", "solana", "clawrouter", "account", "practice" or a URL; the default is
-    the notebook's gateway, then the remembered one, then Base. `studio` is your own studio, for many calls on one
-    event loop.
-    Raises BlockrunError.
+    ("0.10"). `gateway` is "base", "testnet", "solana", "clawrouter", "account", "practice", "classroom" or a URL; the
+    default is the notebook's gateway, then the remembered one, then Base. `studio` is your own studio, for many calls
+    on one event loop. Raises BlockrunError.
     """
 
     async def work(where: Studio, at: Gateway, cache_only: bool) -> ImageResult:
@@ -216,7 +216,7 @@ async def _place(gateway: str | None, studio: Studio | None) -> AsyncIterator[tu
     try:
         name = gateway or os.environ.get("BLOCKRUN_API_URL") or ""
         name = name or await run_io(_default_gateway, ours)
-        where, end = open_practice() if name.lower() == "practice" else (gateway_named(name), None)
+        where, end = await _gateway(name, ours)
         try:
             yield ours, where
         finally:
@@ -225,6 +225,12 @@ async def _place(gateway: str | None, studio: Studio | None) -> AsyncIterator[tu
     finally:
         if studio is None:
             await ours.close()
+
+
+async def _gateway(name: str, studio: Studio) -> tuple[Gateway, Callable[[], None] | None]:
+    if name.lower() == CLASSROOM:
+        return await find_classroom(studio), None
+    return open_practice() if name.lower() == "practice" else (gateway_named(name), None)
 
 
 def _default_gateway(studio: Studio) -> str:

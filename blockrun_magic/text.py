@@ -54,18 +54,18 @@ def quoted(text: str) -> str:
 
 # From the start of a run and possessive: each run is read once, however long it is.
 _CIPHER = re.compile(r"(?<![A-Za-z0-9+/=_-])[A-Za-z0-9+/=_-]{100,}+")
-_KEY = re.compile(r"brk_[A-Za-z0-9_-]+")
+_KEY = re.compile(r"br([ck])_[A-Za-z0-9_-]+")
 
 
 def sanitize(value: Any, limit: int) -> str:
     """Return `value` as one line of printable text of at most `limit` characters.
 
-    Anything as long as a signature that may be one, in hex or base64, is left out, and so is an API key: a
+    Anything as long as a signature that may be one, in hex or base64, is left out, and so is an API key or a pass: a
     server could send a payment header back. Lists and maps become "": they may be of any size.
     """
     text = value if isinstance(value, str) else "" if isinstance(value, list | dict | tuple) else str(value)
     text = "".join(character if unicodedata.category(character)[0] != "C" else " " for character in text[: limit * 4])
-    text = _KEY.sub("brk_…", _CIPHER.sub(_hide, " ".join(text.split())))
+    text = _KEY.sub(r"br\1_…", _CIPHER.sub(_hide, " ".join(text.split())))
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

@@ -8,17 +8,21 @@ from __future__ import annotations
 import os
 import secrets
 import time
+import tomllib
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from blockrun_magic.errors import LedgerError, Money, StoreError, UsageError
+from blockrun_magic.files import read_file
 from blockrun_magic.payments.realm import Realm
 from blockrun_magic.payments.secrets import RedactedEnviron
 
 if TYPE_CHECKING:
+    from blockrun_magic.gateway.classroom.account import ClassroomAccount
+    from blockrun_magic.gateway.client import Client
     from blockrun_magic.gateway.gateways import Gateway
     from blockrun_magic.payments.wallets.evm import Wallet
     from blockrun_magic.payments.wallets.solana import SolanaWallet
@@ -29,6 +33,8 @@ __all__ = [
     "Notebook",
     "blockrun_home",
     "current_notebook",
+    "find_classroom",
+    "joined_address",
     "open_practice",
     "open_studio",
     "process_session",
@@ -41,7 +47,7 @@ T = TypeVar("T")
 ENVIRON = RedactedEnviron(os.environ)
 """The environment of this process, as it is at each moment; it may hold keys."""
 
-
+_MAX_CONFIG = 1_000_000
 _homes: dict[str, Path] = {}
 """The folder that each value of `BLOCKRUN_HOME` means since it was first read: `cd` does not move it."""
 _sessions: dict[int, str] = {}
@@ -118,14 +124,50 @@ def open_studio(environ: Mapping[str, str] = ENVIRON) -> Studio:
     folder = blockrun_home(environ) / "magic"
     ledger = Ledger(folder / "ledger.sqlite", process_session())
     ledger.guards.append(partial(_forbid_in_cache_mode, environ))
+    client = Client()
     services = purchase_services(
-        client=Client(),
+        client=client,
         ledger=ledger,
         store=Store(folder / "pictures"),
-        wallets=Wallets(lambda gateway: wallet_for(gateway, environ), lambda: find_api_key(environ, Path.home())),
+        wallets=Wallets(
+            lambda gateway: wallet_for(gateway, environ),
+            lambda: find_api_key(environ, Path.home()),
+            _classroom_account(client, folder / "classroom.json", environ),
+        ),
         catalogs=folder / "catalogs",  # the name on disk  codespell:ignore catalogs
     )
     return Studio(services, folder / "locks", Path.home() / ".openclaw" / "blockrun" / "logs")
+
+
+def _classroom_account(client: Client, passes: Path, environ: Mapping[str, str]) -> Callable[[], ClassroomAccount]:
+    @cache
+    def account() -> ClassroomAccount:
+        from blockrun_magic.gateway.classroom.account import ClassroomAccount
+        from blockrun_magic.payments.wallets.classroom_pass import PassFile, hub_proof
+
+        return ClassroomAccount(client, PassFile(passes), hub_proof(environ))
+
+    return account
+
+
+async def find_classroom(studio: Studio, environ: Mapping[str, str] = ENVIRON) -> Gateway:
+    """Return the classroom of this kernel: that of its hub, else the one that was joined; raises BlockrunError.
+
+    On a hub it is joined now if it never was; otherwise nothing is asked.
+    """
+    return await studio.wallets.account().find(joined_address(environ))
+
+
+def joined_address(environ: Mapping[str, str] = ENVIRON) -> str | None:
+    """Return the address that `%blockrun join` has written, or None."""
+    path = blockrun_home(environ) / "magic" / "config.toml"
+    try:
+        value = tomllib.loads(read_file(path, _MAX_CONFIG).decode()).get("classroom")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read: {error}.", "Correct it, or remove it.") from None
+    return value if isinstance(value, str) and value else None
 
 
 def _forbid_in_cache_mode(environ: Mapping[str, str], _realm: str) -> None:

@@ -126,6 +126,21 @@ class Client:
             raise InvalidResponse(f"{public_url(address)} is not on the gateway.", "Report this to the gateway.")
         return await self._answer(self._request("GET", address, headers=headers or {}), gateway)
 
+    async def call(
+        self, method: str, gateway: Gateway, path: str, headers: Mapping[str, str], *, silence: float, **content: Any
+    ) -> Response:
+        """Return the response to `method` at a path of a classroom; `content` is a JSON `body`, or a form for httpx.
+
+        `silence` bounds the seconds without a byte. Raises GatewayUnreachable, InvalidResponse or RequestError.
+        """
+        if (body := content.pop("body", None)) is not None:
+            content["content"] = _encode(body)
+            headers = {"Content-Type": "application/json", **headers}
+        shortest = min(silence, self._timeouts.answer)
+        named = SecretHeaders(headers)
+        request = self._request(method, gateway.base_url + path, headers=named, silence=shortest, **content)
+        return await self._answer(request, gateway)
+
     async def connect(self, gateway: Gateway) -> None:
         """Open a connection that the next request will use; nothing is asked, and no failure is reported."""
         with suppress(BlockrunError):

@@ -21,10 +21,12 @@ from blockrun_magic.payments.x402.networks import ARC, BASE, BASE_SEPOLIA, PRACT
 from blockrun_magic.text import did_you_mean, quoted
 
 __all__ = [
+    "CLASSROOM",
     "PRESETS",
     "RPC_QUORUM",
     "Gateway",
     "Payer",
+    "classroom_at",
     "gateway_at",
     "gateway_named",
     "practice_at",
@@ -35,6 +37,8 @@ __all__ = [
 _IMAGE_PATHS = frozenset(ENDPOINTS.values())
 _PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[\w.~:@+-]+)+/?", re.ASCII)
 
+CLASSROOM = "classroom"
+"""The name of the classroom's gateway; like practice, it has no address of its own."""
 RPC_QUORUM = 2
 """How many RPC servers of a chain must agree before money is booked."""
 
@@ -48,12 +52,15 @@ class Payer(StrEnum):
     """A ClawRouter on this machine, from its own wallet."""
     CREDIT = "credit"
     """The prepaid credit of an account, which an API key opens."""
+    CLASSROOM = "classroom"
+    """A class: its teacher's service buys for everybody, within limits."""
 
 
 _ABILITIES = {
     Payer.SIGNATURE: frozenset({"quote", "poll", "balance", "catalog"}),
     Payer.PROXY: frozenset({"balance", "catalog"}),
     Payer.CREDIT: frozenset({"poll", "balance", "catalog"}),
+    Payer.CLASSROOM: frozenset({"quote", "poll", "balance", "catalog"}),
 }
 _LIMITATIONS = {
     "quote": "it quotes no prices: the list price is reserved, and booked as estimated unless the response has a price",
@@ -67,7 +74,7 @@ class Gateway:
     """A service that answers image requests; `base_url` has no trailing slash.
 
     `networks` are those that we may sign for (none where somebody else pays). `path` replaces the OpenAI-like
-    paths where an endpoint has one of its own.
+    paths where an endpoint has one of its own. `class_money` is the kind of money that a classroom pays with.
     """
 
     name: str
@@ -75,11 +82,12 @@ class Gateway:
     networks: tuple[Network | SolanaNetwork, ...]
     paid_by: Payer = Payer.SIGNATURE
     path: str | None = None
+    class_money: Realm = Realm.REAL
 
     @property
     def realm(self) -> Realm:
         """The kind of money this gateway takes."""
-        return self.networks[0].realm if self.networks else Realm.REAL
+        return self.networks[0].realm if self.networks else self.class_money
 
     @property
     def prepaid(self) -> bool:
@@ -107,6 +115,8 @@ class Gateway:
             return "USDC of ClawRouter's own wallet"
         if self.paid_by is Payer.CREDIT:
             return "prepaid credit of the account"
+        if self.paid_by is Payer.CLASSROOM:
+            return "the money of the class"
         return f"USDC on {', '.join(network.label for network in self.networks)}"
 
     def address(self, path: str) -> str:
@@ -217,13 +227,13 @@ def _at_port(gateway: Gateway, port: str) -> Gateway:
 def gateway_named(name: str, environ: Mapping[str, str] = os.environ) -> Gateway:
     """Return the gateway called `name`, or the x402 endpoint at the URL `name`.
 
-    Raises UsageError for anything else. Practice needs a server first: see `practice_at`.
+    Raises UsageError for anything else. Practice and a classroom need more than a name: `practice_at`, `classroom_at`.
     """
     if name.lower() in PRESETS:
         return preset(name.lower(), environ)
     if "://" in name:
         return gateway_at(name, environ)
-    names = ("practice", *PRESETS)
+    names = ("practice", CLASSROOM, *PRESETS)
     raise UsageError(
         f"Unknown gateway: {quoted(name)}.",
         f"{did_you_mean(name, names)}Use {', '.join(names)}, or the https URL of an x402 image endpoint.",
@@ -252,6 +262,11 @@ def gateway_at(url: str, environ: Mapping[str, str] = os.environ) -> Gateway:
 def practice_at(url: str) -> Gateway:
     """Return the practice gateway at `url`; it is only ever paid in play money."""
     return Gateway("practice", checked_url(url), (PRACTICE,))
+
+
+def classroom_at(url: str, money: Realm) -> Gateway:
+    """Return the classroom at `url`, a checked address, which pays with `money`."""
+    return Gateway(CLASSROOM, url, (), Payer.CLASSROOM, class_money=money)
 
 
 def _checked_path(path: str) -> str:

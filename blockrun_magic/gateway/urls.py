@@ -26,8 +26,11 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def checked_url(url: str) -> str:
-    """Return a gateway's URL without a trailing slash; raises UsageError for one that we do not pay at."""
+def checked_url(url: str, *, plain_http: bool = False) -> str:
+    """Return a gateway's URL without a trailing slash; raises UsageError for one that we do not pay at.
+
+    `plain_http` allows it: in the network of a hub, where the operator has set the address.
+    """
     try:
         parts = urlsplit(url.strip().rstrip("/"))
         host, port = parts.hostname, parts.port
@@ -38,9 +41,9 @@ def checked_url(url: str) -> str:
             "A gateway's address is a plain URL, without a user name, query or fragment.",
             "Write it like https://blockrun.ai/api.",
         )
-    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(host)):
+    if parts.scheme != "https" and not (parts.scheme == "http" and (plain_http or is_loopback(host))):
         raise UsageError(
-            f"{parts.scheme}://{host} is not encrypted, so no payment is sent there.",
+            f"{parts.scheme}://{host} is not encrypted, so nothing is sent there.",
             "Use https. Plain http works only on this machine (localhost).",
         )
     shown_host = f"[{host}]" if ":" in host else host

@@ -58,9 +58,9 @@ def candidates(
 
 
 def _gateways() -> list[Candidate]:
-    from blockrun_magic.gateway.gateways import PRESETS
+    from blockrun_magic.gateway.gateways import CLASSROOM, PRESETS
 
-    return of_type("gateway", ["practice", *PRESETS])
+    return of_type("gateway", ["practice", CLASSROOM, *PRESETS])
 
 
 def _styles() -> list[Candidate]:

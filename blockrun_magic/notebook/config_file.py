@@ -10,7 +10,7 @@ from blockrun_magic.errors import UsageError
 from blockrun_magic.files import read_file, write_atomically
 from blockrun_magic.payments.money import format_usd, parse_usd
 
-__all__ = ["ask_above", "remember_ask_above", "remember_gateway", "remembered_gateway"]
+__all__ = ["ask_above", "remember_ask_above", "remember_classroom", "remember_gateway", "remembered_gateway"]
 
 _MAX_BYTES = 1_000_000
 _NAME = re.compile(r"[\w.:/\[\]#~@+-]{1,400}", re.ASCII)
@@ -29,6 +29,13 @@ def remember_gateway(home: Path, name: str) -> Path:
     if not _NAME.fullmatch(name):
         raise UsageError("This is not the name of a gateway.", "Use the name of a gateway or a URL.")
     return _write(home, "gateway", name)
+
+
+def remember_classroom(home: Path, url: str) -> None:
+    """Write the address of the classroom that was joined; raises UsageError."""
+    if not _NAME.fullmatch(url):
+        raise UsageError("This is not the address of a classroom.", "Write it like https://class.example.")
+    _write(home, "classroom", url)
 
 
 def ask_above(home: Path) -> int | None:

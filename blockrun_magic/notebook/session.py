@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from blockrun_magic.notebook.config_file import remembered_gateway
 from blockrun_magic.notebook.loop import LoopThread
-from blockrun_magic.wiring import blockrun_home, open_practice, open_studio
+from blockrun_magic.wiring import blockrun_home, find_classroom, joined_address, open_practice, open_studio
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,6 +56,11 @@ class Session:
         remembered, else Base.
         """
         return self.gateway_named(self._selection()[0])
+
+    @property
+    def gateway_name(self) -> str:
+        """The name of the gateway of requests, which is not opened for that."""
+        return self._selection()[0].lower()
 
     @property
     def gateway_reason(self) -> str:
@@ -143,13 +148,22 @@ class Session:
 
     def gateway_named(self, name: str) -> Gateway:
         """Return the gateway called `name`, or at that URL; raises FlagError."""
-        from blockrun_magic.gateway.gateways import gateway_named
+        from blockrun_magic.gateway.gateways import CLASSROOM, gateway_named
 
         if name.lower() == "practice":
             return self.practice()
+        if name.lower() == CLASSROOM:
+            if CLASSROOM not in self._known:
+                known = self.studio.wallets.account().known(joined_address())  # on the disk, without the network
+                self._known[CLASSROOM] = known or self.bridge.run(find_classroom(self.studio))
+            return self._known[CLASSROOM]
         if name not in self._known:
             self._known[name] = gateway_named(name)
         return self._known[name]
+
+    def set_classroom(self, gateway: Gateway) -> None:
+        """Make `gateway` the classroom of this kernel, which was joined or has other money than before."""
+        self._known[gateway.name] = gateway
 
     def practice(self, *, reset: bool = False) -> Gateway:
         """Return the practice gateway; with `reset`, on a new ledger. Raises LedgerError."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from blockrun_magic.gateway.gateways import Gateway
+    from blockrun_magic.studio import Studio
 
 __all__ = ["add_arguments", "serve"]
 
@@ -74,9 +75,10 @@ async def _serve(options: argparse.Namespace, stop: threading.Event) -> None:
     from blockrun_magic.wiring import open_studio
 
     key, log = _key(options), _open_log(options.log)
-    gateway, close_gateway = _gateway(options.gateway)
     studio = open_studio()
+    close_gateway: Callable[[], None] = lambda: None  # noqa: E731
     try:
+        gateway, close_gateway = await _gateway(options.gateway, studio)
         endpoint = LocalEndpoint(
             studio,
             gateway,
@@ -109,10 +111,12 @@ def _open_log(path: Path | None) -> TextIO:
         raise UsageError(f"{path} cannot be written: {error.strerror}.", "Name another file with --log.") from None
 
 
-def _gateway(name: str) -> tuple[Gateway, Callable[[], None]]:
-    from blockrun_magic.gateway.gateways import gateway_named
-    from blockrun_magic.wiring import open_practice
+async def _gateway(name: str, studio: Studio) -> tuple[Gateway, Callable[[], None]]:
+    from blockrun_magic.gateway.gateways import CLASSROOM, gateway_named
+    from blockrun_magic.wiring import find_classroom, open_practice
 
+    if name == CLASSROOM:
+        return await find_classroom(studio), lambda: None
     return open_practice() if name == "practice" else (gateway_named(name), lambda: None)
 
 

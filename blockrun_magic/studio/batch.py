@@ -9,11 +9,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from blockrun_magic.errors import BlockrunError, BudgetError, Money
-from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
-from blockrun_magic.gateway.gateways import Gateway
+from blockrun_magic.gateway.gateways import Gateway, Payer
 from blockrun_magic.gateway.request import ImageRequest
-from blockrun_magic.payments.ledger.limits import check_agreed, check_offer
+from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, NO_CAPS, check_agreed, check_offer
 from blockrun_magic.payments.money import format_usd
+from blockrun_magic.studio.payment.pricing import bounds
 from blockrun_magic.studio.progress import Progress
 from blockrun_magic.studio.results.batch import Failure, ImageResults
 from blockrun_magic.studio.results.result import ImageResult, Quote
@@ -85,7 +85,8 @@ async def make_all(
     total = sum(prices)
     progress.total, progress.stage = total, "making"
     warning = asyncio.create_task(_warn(studio, gateway, progress, total))  # not awaited: it is only a hint
-    hold = await run_io(studio.ledger.hold, gateway.realm, total) if total else None
+    defaults = NO_CAPS if gateway.paid_by is Payer.CLASSROOM else DEFAULT_CAPS
+    hold = await run_io(studio.ledger.hold, gateway.realm, total, defaults) if total else None
     parts = [_part(options, hold, price) for price in prices]
     try:
         outcomes = await _side_by_side(studio, requests, gateway, parts, progress, jobs)
@@ -130,7 +131,11 @@ async def _warn(studio: Studio, gateway: Gateway, progress: BatchProgress, total
         balance = await studio.balance(gateway)
         if balance is not None and balance.micros < total:
             held = format_usd(balance.micros)
-            progress.hint = f"the wallet holds only {held}: fund it, or some of these will be refused"
+            progress.hint = (
+                f"only {held} is left of your limits: some of these will be refused"
+                if gateway.paid_by is Payer.CLASSROOM
+                else f"the wallet holds only {held}: fund it, or some of these will be refused"
+            )
 
 
 async def _priced(studio: Studio, requests: Sequence[ImageRequest], gateway: Gateway, options: Options) -> list[int]:
@@ -140,9 +145,8 @@ async def _priced(studio: Studio, requests: Sequence[ImageRequest], gateway: Gat
     if missing:
         await run_cpu(studio.check_payer, gateway)  # a missing key fails once, before anything is sent
     quotes = await quote_all(studio, missing, gateway, options, ahead=True)
-    caps = await run_io(studio.ledger.caps)
     for request, quote in zip(missing, quotes, strict=True):
-        listed = SNAPSHOT.list_price(request.price_key)
+        caps, listed = await run_io(bounds, studio.ledger, gateway, request)
         check_offer(quote.total, quote.n, caps=caps, list_price=listed, max_price=options.max_price, agreed=None)
     total = sum(quote.total for quote in quotes)
     check_agreed(total, options.agreed)

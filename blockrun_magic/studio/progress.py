@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 __all__ = ["Progress"]
@@ -20,6 +21,8 @@ class Progress:
     running: bool = False
     """Whether the purchase is still running, even after its cell was stopped."""
     started: float = field(default_factory=time.monotonic)
+    stop: Callable[[], None] | None = field(default=None, repr=False)
+    """Asks for what was sent to be cancelled, where that is still possible: an order at a classroom."""
 
     @property
     def elapsed(self) -> float:

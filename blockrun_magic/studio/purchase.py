@@ -15,8 +15,7 @@ from functools import partial
 from typing import Protocol
 
 from blockrun_magic.errors import BlockrunError, GatewayError, Money, PaymentOutcomeUnknown, StoreError
-from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
-from blockrun_magic.gateway.gateways import Gateway
+from blockrun_magic.gateway.gateways import Gateway, Payer
 from blockrun_magic.gateway.request import ImageRequest, PriceKey
 from blockrun_magic.gateway.responses import ImagePayload
 from blockrun_magic.payments.ledger.limits import check_offer
@@ -25,7 +24,7 @@ from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.studio.options import Options
 from blockrun_magic.studio.payment.method import PaymentMethod, PurchaseContext, money_of
 from blockrun_magic.studio.payment.prepaid import PrepaidMethod
-from blockrun_magic.studio.payment.pricing import Price
+from blockrun_magic.studio.payment.pricing import Price, bounds
 from blockrun_magic.studio.payment.retry import RateGate
 from blockrun_magic.studio.payment.signers import signer_of
 from blockrun_magic.studio.payment.unasked import AnsweredUnasked
@@ -141,6 +140,10 @@ class Purchaser:
             agree = partial(self._check_offer, deal=deal, options=options)
             turn = self.turns[gateway.name, deal.request.price_key]
             return X402Method(deal, lambda: signer_of(wallets.wallet_for(gateway), self.services.client), agree, turn)
+        if gateway.paid_by is Payer.CLASSROOM:
+            from blockrun_magic.studio.payment.classroom.method import ClassroomMethod  # for classes only
+
+            return ClassroomMethod(deal, wallets.account())
         return PrepaidMethod(
             deal,
             self.services.catalogs.at(gateway),
@@ -161,11 +164,12 @@ class Purchaser:
         return await method.authorize(offer, options.hold)
 
     def _check_offer(self, offer: Price, deal: PurchaseContext, options: Options) -> None:
+        caps, list_price = bounds(self.services.ledger, deal.gateway, deal.request)
         check_offer(
             offer.amount,
             deal.request.n,
-            caps=self.services.ledger.caps(),
-            list_price=SNAPSHOT.list_price(deal.request.price_key),
+            caps=caps,
+            list_price=list_price,
             max_price=options.max_price,
             agreed=options.agreed,
         )

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from blockrun_magic.errors import BlockrunError, LedgerError
 from blockrun_magic.gateway.chain.account import account_usage
 from blockrun_magic.gateway.chain.evm import Transfer, outgoing_transfers
 from blockrun_magic.gateway.chain.status import find_payment, is_expired_unused
 from blockrun_magic.gateway.client import Client
-from blockrun_magic.gateway.gateways import PRESETS, Gateway, gateway_named
+from blockrun_magic.gateway.gateways import CLASSROOM, PRESETS, Gateway, gateway_named
 from blockrun_magic.payments.cost_log import append_settled
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.limits import is_credible
@@ -23,6 +25,9 @@ from blockrun_magic.payments.x402.networks import NETWORKS, PRACTICE
 from blockrun_magic.studio.clawrouter_log import Comparison, LogEntry, ProxyPayment, compare, read_usage
 from blockrun_magic.studio.locks import PurchaseLocks
 from blockrun_magic.threads import run_io
+
+if TYPE_CHECKING:
+    from blockrun_magic.gateway.classroom.account import ClassroomAccount
 
 __all__ = ["Reconciler", "accepted_until", "expires_at", "reconcile_payment", "resolve_expired"]
 
@@ -98,6 +103,7 @@ class Reconciler:
     clock: Callable[[], float]
     logs: Path | None
     headers_for: Callable[[Gateway], Mapping[str, str]]
+    classroom: Callable[[], ClassroomAccount] | None = None
 
     async def reconcile(self, gateway: Gateway) -> int:
         """Ask about every open payment in the gateway's realm; return how many were decided."""
@@ -135,12 +141,27 @@ class Reconciler:
         moved nothing in that time.
         """
         payment = await run_io(self.ledger.payment, payment.id)
+        if payment.gateway == CLASSROOM and payment.sent:
+            return await self._ask_classroom(payment)
         if payment.state is not State.UNKNOWN:
             return payment
         if payment.gateway == _PROXY:
             await self._ask_clawrouter(payment)
         elif payment.gateway == _ACCOUNT:
             await self._ask_account(payment, gateway if gateway.name == _ACCOUNT else gateway_named(_ACCOUNT))
+        return await run_io(self.ledger.payment, payment.id)
+
+    async def _ask_classroom(self, payment: Payment) -> Payment:
+        """Ask the order of a payment at the classroom where it was made; an error leaves the payment as it is."""
+        from blockrun_magic.studio.payment.classroom.orders import OrderCalls, ask_about
+
+        if self.classroom is None or payment.nonce is None:
+            return payment
+        with suppress(BlockrunError):
+            account = self.classroom()
+            gateway = await run_io(account.gateway, payment.payer or "")
+            if gateway is not None:
+                return await ask_about(OrderCalls(account, gateway), self.ledger, payment)
         return await run_io(self.ledger.payment, payment.id)
 
     async def _ask_clawrouter(self, payment: Payment) -> None:

@@ -13,6 +13,8 @@ from blockrun_magic.studio.results.result import ImageResult
 __all__ = ["RunningPurchases"]
 
 _POLL_INTERVAL = 0.1
+_CANCEL_TIMEOUT = 0.15
+"""Seconds that Stop waits for an order to be cancelled, so that what it says of the money is true."""
 _Key = tuple[str, str, int | None]
 
 
@@ -82,10 +84,14 @@ class RunningPurchases:
         try:
             return await asyncio.shield(running.task)
         except asyncio.CancelledError:
-            if running.waiting == 1 and not running.progress.sent:
+            progress = running.progress
+            if running.waiting == 1 and not progress.sent:
                 running.task.cancel()
                 # It ends at its current step: `mark_sent` records no payment as sent after this.
-                running.progress.running = False
+                progress.running = False
+            elif running.waiting == 1 and progress.stop is not None:
+                progress.stop()
+                await asyncio.wait([running.task], timeout=_CANCEL_TIMEOUT)
             raise
         finally:
             running.waiting -= 1

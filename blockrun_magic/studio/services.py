@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from blockrun_magic.errors import BlockrunError, WalletError, WalletMissing
 from blockrun_magic.gateway.catalog.cache import CatalogCache
@@ -25,20 +26,29 @@ from blockrun_magic.payments.wallets.solana import SolanaWallet
 from blockrun_magic.studio.payment.retry import RetryPolicy
 from blockrun_magic.threads import run_cpu
 
+if TYPE_CHECKING:
+    from blockrun_magic.gateway.classroom.account import ClassroomAccount
+
 __all__ = ["PurchaseServices", "Wallets", "balance_of", "purchase_services"]
 
 
 @dataclass(frozen=True, slots=True)
 class Wallets:
-    """The keys that pay: a wallet where we sign, an API key at an account. Both raise WalletError when missing."""
+    """What pays: a wallet where we sign, an API key at an account, a pass in a classroom.
+
+    All raise WalletError when missing.
+    """
 
     wallet_for: Callable[[Gateway], Wallet | SolanaWallet]
     api_key: Callable[[], ApiKey] | None = None
+    classroom: Callable[[], ClassroomAccount] | None = None
 
     def check(self, gateway: Gateway) -> None:
         """Raise WalletError when there is no key to pay with at `gateway`, or when it stays locked; sends nothing."""
         if gateway.paid_by is Payer.SIGNATURE:
             self.wallet_for(gateway).unlock()
+        elif gateway.paid_by is Payer.CLASSROOM:
+            self.account().check(gateway)
         else:
             self.headers(gateway)
 
@@ -48,12 +58,20 @@ class Wallets:
             self.wallet_for(gateway).prepare()
 
     def headers(self, gateway: Gateway) -> SecretHeaders:
-        """Return the headers that authorize a prepaid request: an account's key, otherwise none."""
+        """Return the headers that authorize a prepaid request: an account's key, a pass, otherwise none."""
+        if gateway.paid_by is Payer.CLASSROOM:
+            return self.account().headers(gateway)
         if gateway.paid_by is not Payer.CREDIT:
             return SecretHeaders()
         if self.api_key is None:
             raise WalletMissing("There is no API key to pay with.", "Open the studio with one.")
         return self.api_key().headers()
+
+    def account(self) -> ClassroomAccount:
+        """Return the student's account at the classroom."""
+        if self.classroom is None:
+            raise WalletMissing("There is no classroom account.", "Open the studio with one.")
+        return self.classroom()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +109,30 @@ async def balance_of(services: PurchaseServices, gateway: Gateway) -> Balance | 
         known = None if health is None else health.balance
         return None if known is None else Balance(known, "ClawRouter, about its own wallet")
     if gateway.paid_by is Payer.CREDIT:
-        try:
-            headers = services.wallets.headers(gateway)
-        except WalletError:
-            return None
-        credit = await account_credit(services.client, gateway, headers)
-        if credit is None:
-            return None
-        blocked = f" (blocked: {credit.blocked})" if credit.blocked else ""
-        return Balance(credit.remaining, f"the account{blocked}")
+        return await _credit(services, gateway)
+    if gateway.paid_by is Payer.CLASSROOM:
+        return await _class_balance(services, gateway)
     if not gateway.can("balance"):
         return None
     address = await run_cpu(lambda: services.wallets.wallet_for(gateway).address)
     return await balance(services.client, gateway, address)
+
+
+async def _class_balance(services: PurchaseServices, gateway: Gateway) -> Balance | None:
+    """Return the least that is left of a student's limits, or None where none is known."""
+    membership = await services.wallets.account().membership(gateway)
+    left = min((limit.left for limit in membership.limits if limit.left is not None), default=None)
+    return None if left is None else Balance(left, "your class, about your limits")
+
+
+async def _credit(services: PurchaseServices, gateway: Gateway) -> Balance | None:
+    """Return what an account's credit is, or None where it is unknown."""
+    try:
+        headers = services.wallets.headers(gateway)
+    except WalletError:
+        return None
+    credit = await account_credit(services.client, gateway, headers)
+    if credit is None:
+        return None
+    blocked = f" (blocked: {credit.blocked})" if credit.blocked else ""
+    return Balance(credit.remaining, f"the account{blocked}")

@@ -29,7 +29,7 @@ from blockrun_magic.payments.wallets.solana import SolanaWallet
 from blockrun_magic.studio.lessons.lesson import Lesson, answer_from, check_strict, lessons_in
 from blockrun_magic.studio.locks import PurchaseLocks
 from blockrun_magic.studio.options import Options
-from blockrun_magic.studio.payment.pricing import Price, cached_price, fetch_price, list_price
+from blockrun_magic.studio.payment.pricing import Price, cached_price, classroom_price, fetch_price, list_price
 from blockrun_magic.studio.progress import Progress
 from blockrun_magic.studio.pruning import PrunePlan, plan_pruning, remove_files
 from blockrun_magic.studio.purchase import Purchaser
@@ -57,11 +57,12 @@ class Studio:
 
     def __init__(self, services: PurchaseServices, locks: Path | Locks, usage_logs: Path | None = None) -> None:
         self.client, self.ledger, self.store = services.client, services.ledger, services.store
-        self.catalogs = services.catalogs
+        self.catalogs, self.wallets = services.catalogs, services.wallets
         self._services = services
         self._locks = PurchaseLocks(services.ledger, locks)
         self.books = Reconciler(
-            services.client, services.ledger, self._locks, services.clock, usage_logs, services.wallets.headers
+            *(services.client, services.ledger, self._locks, services.clock),
+            *(usage_logs, self.wallets.headers, self.wallets.classroom),
         )
         self._shelf = Shelf(services.ledger, services.store)
         self._purchaser = Purchaser(services, self.books.reconcile_prepaid)
@@ -97,11 +98,11 @@ class Studio:
 
     def wallet_for(self, gateway: Gateway) -> Wallet | SolanaWallet:
         """Return the wallet that pays at `gateway`; raises WalletError."""
-        return self._services.wallets.wallet_for(gateway)
+        return self.wallets.wallet_for(gateway)
 
     def check_payer(self, gateway: Gateway) -> None:
         """Raise WalletError when there is no key to pay with at `gateway`, or when it stays locked; sends nothing."""
-        self._services.wallets.check(gateway)
+        self.wallets.check(gateway)
 
     def catalog_at(self, gateway: Gateway) -> Catalog:
         """Return the models at `gateway`: the snapshot, updated from its live list."""
@@ -112,7 +113,7 @@ class Studio:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.client.connect(gateway))
             if gateway.paid_by is Payer.SIGNATURE:
-                tasks.create_task(run_cpu(self._services.wallets.prepare, gateway))
+                tasks.create_task(run_cpu(self.wallets.prepare, gateway))
 
     async def quote(
         self, request: ImageRequest, gateway: Gateway, options: Options | None = None, *, ahead: bool = False
@@ -126,7 +127,9 @@ class Studio:
         catalog = self.catalog_at(gateway)
         if not options.unchecked:
             catalog.check(request)
-        if gateway.can("quote"):
+        if gateway.paid_by is Payer.CLASSROOM:
+            offer = await classroom_price(self.wallets.account(), gateway, request, ahead=ahead)
+        elif gateway.can("quote"):
             terms = await run_io(cached_price, self.ledger, gateway, request, payer="") if ahead else None
             if terms is None:
                 async with self.catalogs.explain_unavailable_model(gateway, request):

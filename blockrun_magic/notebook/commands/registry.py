@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from blockrun_magic.errors import UsageError
 from blockrun_magic.notebook.commands import catalog, history, info, jobs, serve, spend, status, store, use
 from blockrun_magic.notebook.commands.arguments import Argument, Arguments, Command, parse_arguments
+from blockrun_magic.notebook.commands.classroom.join import JOIN
 from blockrun_magic.notebook.commands.lesson import LESSON
 from blockrun_magic.notebook.commands.wallet.commands import WALLET, check_secret
 from blockrun_magic.notebook.context import Context
@@ -101,6 +102,7 @@ COMMANDS: dict[str, Command] = {
     command.name: command
     for command in (
         use.USE,
+        JOIN,
         catalog.MODELS,
         catalog.PRICE,
         spend.SPEND,

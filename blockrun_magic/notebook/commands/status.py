@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blockrun_magic.errors import BlockrunError, WalletError, WalletMissing
+from blockrun_magic.gateway.gateways import Payer
 from blockrun_magic.notebook.commands.arguments import Arguments
+from blockrun_magic.notebook.commands.classroom.card import classroom_card
 from blockrun_magic.notebook.config_file import ask_above
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Card
@@ -33,6 +35,8 @@ def overview(context: Context, _arguments: Arguments) -> Card:
     from blockrun_magic.payments.ledger.reports import spending_summary
 
     studio, gateway = context.session.studio_and_gateway()
+    if gateway.paid_by is Payer.CLASSROOM:
+        return classroom_card(context, gateway)
     realm, caps = gateway.realm, studio.ledger.caps()
     now, day = (spending_summary(studio.ledger, realm, when) for when in ("session", "today"))
     at_risk = spending_summary(studio.ledger, realm, "all").at_risk
@@ -97,12 +101,13 @@ def _next_steps(gateway: Gateway, balance: int | None, at_risk: int) -> list[str
 
 def describe_payer(context: Context) -> str:
     """Return who pays at the gateway: a wallet of ours, ClawRouter's, or an account."""
-    from blockrun_magic.gateway.gateways import Payer
     from blockrun_magic.payments.wallets.api_key import find_api_key
 
     gateway = context.session.gateway
     if gateway.paid_by is Payer.PROXY:
         return _proxy_words(context, gateway)
+    if gateway.paid_by is Payer.CLASSROOM:
+        return f"your class at {gateway.base_url}"
     try:
         if gateway.paid_by is Payer.CREDIT:
             return f"the account of the API key in {find_api_key(ENVIRON, Path.home()).source}"

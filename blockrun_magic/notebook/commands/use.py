@@ -7,20 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blockrun_magic.errors import UsageError, WalletError, WalletMissing
-from blockrun_magic.gateway.gateways import PRESETS
+from blockrun_magic.gateway.gateways import CLASSROOM, PRESETS, Payer
 from blockrun_magic.notebook.commands.arguments import Argument, Arguments, Command
+from blockrun_magic.notebook.commands.classroom.card import enter
 from blockrun_magic.notebook.config_file import remember_gateway, remembered_gateway
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Card, Message, Table
 from blockrun_magic.payments.realm import Realm
-from blockrun_magic.wiring import ENVIRON, blockrun_home, wallet_for
+from blockrun_magic.wiring import ENVIRON, blockrun_home, joined_address, wallet_for
 
 if TYPE_CHECKING:
     from blockrun_magic.gateway.gateways import Gateway
 
 __all__ = ["USE", "use"]
 
-_GATEWAY = "|".join(("practice", *PRESETS, "auto", "URL"))
+_GATEWAY = "|".join(("practice", CLASSROOM, *PRESETS, "auto", "URL"))
 _PRACTICE = "practice"
 
 
@@ -46,6 +47,9 @@ def use(context: Context, arguments: Arguments) -> Card:
     if reset and name.lower() != "practice":
         raise UsageError("Only practice has a ledger of its own.", "Write: %blockrun use practice --reset-book.")
     gateway = context.session.use(_with_path(name, arguments["--path"]), why, reset_book=reset)
+    if gateway.paid_by is Payer.CLASSROOM:
+        gateway, more = enter(context, gateway)
+        lines += more
     lines.append(f"Requests go to {gateway.label}: {_money_words(gateway)}.")
     lines += [f"{clause[0].upper()}{clause[1:]}." for clause in gateway.limitations]
     if arguments["--remember"]:
@@ -65,6 +69,9 @@ def _with_path(name: str, path: str | None) -> str:
 
 
 def _money_words(gateway: Gateway) -> str:
+    if gateway.paid_by is Payer.CLASSROOM:
+        kind = "play" if gateway.realm == Realm.PRACTICE else "test" if gateway.realm == Realm.TESTNET else "real"
+        return f"your class pays for you, with {kind} money and within your limits (`%blockrun` shows them)"
     if gateway.realm == Realm.PRACTICE:
         return "play money only. Nothing here costs anything, and every image is stamped PRACTICE"
     kind = "test money" if gateway.realm == Realm.TESTNET else "real money"
@@ -77,6 +84,8 @@ def _choices(context: Context) -> Card:
     rows = [("in use", current.name, current.base_url, _short_money(current))]
     if current.name != _PRACTICE:
         rows.append(("", _PRACTICE, "this machine, started when it is used", "play money"))
+    if current.name != CLASSROOM:
+        rows.append(("", CLASSROOM, joined_address() or "`%blockrun join URL` first", "the money of your class"))
     others = (_preset(context, name) for name in PRESETS if name != current.name)
     rows += [("", gateway.name, gateway.base_url, _short_money(gateway)) for gateway in others]
     return Table(
@@ -96,6 +105,8 @@ def _preset(context: Context, name: str) -> Gateway:
 
 
 def _short_money(gateway: Gateway) -> str:
+    if gateway.paid_by is Payer.CLASSROOM:
+        return gateway.money
     if gateway.realm == Realm.PRACTICE:
         return "play money"
     return f"test money, {gateway.money}" if gateway.realm == Realm.TESTNET else gateway.money
@@ -165,7 +176,7 @@ USE = Command(
         Argument(
             _GATEWAY,
             "gateway",
-            "The gateway: practice, base, another name, the URL of an x402 image endpoint, or auto to look for one.",
+            "The gateway: practice, classroom, base, another name, the URL of an x402 endpoint, or auto to look for one.",
         ),
         Argument("--path", "text", "The path of an endpoint that is not at /v1/images/generations.", "PATH"),
         Argument("--yes", "switch", "Let auto choose real money."),

@@ -27,12 +27,13 @@ _WIDTH = 20
 
 @dataclass(frozen=True, slots=True)
 class Spend:
-    """Spend of one period against its limit, in micro-USDC; `at_risk` can still be charged."""
+    """Spend of one period against its limit, in micro-USDC; `at_risk` can still be charged, `more` is said after it."""
 
     label: str
     settled: int
     at_risk: int
     limit: int
+    more: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ def overview_card(overview: Overview) -> Card:
 
 def _amounts(spend: Spend) -> str:
     risk = f", {format_usd(spend.at_risk)} at risk" if spend.at_risk else ""
-    return f"{format_usd(spend.settled)} of {format_usd(spend.limit)}{risk}"
+    return f"{format_usd(spend.settled)} of {format_usd(spend.limit)}{risk}{spend.more}"
 
 
 def _shares(spend: Spend) -> tuple[float, float]:

@@ -6,16 +6,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import TYPE_CHECKING
 
 from blockrun_magic.errors import InvalidResponse, Money, RequestError, TermsRefused
 from blockrun_magic.gateway.catalog.catalog import SNAPSHOT, Catalog
 from blockrun_magic.gateway.chain.status import chain_time
 from blockrun_magic.gateway.client import Client
-from blockrun_magic.gateway.gateways import Gateway
+from blockrun_magic.gateway.gateways import Gateway, Payer
 from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.gateway.responses import Response, error_from_response
 from blockrun_magic.gateway.uploads import UNSUPPORTED_BODY_STATUSES, send
 from blockrun_magic.payments.ledger.ledger import Ledger
+from blockrun_magic.payments.ledger.limits import NO_CAPS, Caps
 from blockrun_magic.payments.ledger.price_cache import cache_quote, cached_quote
 from blockrun_magic.payments.x402.networks import SolanaNetwork
 from blockrun_magic.payments.x402.protocol import PaymentRequirements, read_challenge, select_requirements
@@ -24,7 +26,18 @@ from blockrun_magic.studio.payment.signers import check_clock, is_clock_right
 from blockrun_magic.studio.payment.unasked import AnsweredUnasked
 from blockrun_magic.threads import run_io
 
-__all__ = ["Price", "cached_price", "fetch_price", "list_price", "placeholder_image"]
+if TYPE_CHECKING:
+    from blockrun_magic.gateway.classroom.account import ClassroomAccount
+
+__all__ = [
+    "Price",
+    "bounds",
+    "cached_price",
+    "classroom_price",
+    "fetch_price",
+    "list_price",
+    "placeholder_image",
+]
 
 
 _ACCEPTED = 202
@@ -43,11 +56,13 @@ class Price:
     amount: int
     money: str
     terms: PaymentRequirements | None = None
+    exact: bool = False
+    """Whether it is a classroom's price, which has no terms."""
 
     @property
     def estimated(self) -> bool:
         """Whether the amount is our list price instead of the gateway's quote."""
-        return self.terms is None
+        return self.terms is None and not self.exact
 
 
 def list_price(gateway: Gateway, request: ImageRequest, catalog: Catalog, max_price: int | None) -> Price:
@@ -64,6 +79,21 @@ def list_price(gateway: Gateway, request: ImageRequest, catalog: Catalog, max_pr
             "Set the amount to reserve with --max-price, or choose a model from `%blockrun models`.",
         )
     return Price(price, gateway.money)
+
+
+async def classroom_price(
+    account: ClassroomAccount, gateway: Gateway, request: ImageRequest, *, ahead: bool = False
+) -> Price:
+    """Return what the class pays for `request`; with `ahead`, as it was a few minutes ago. Raises BlockrunError."""
+    asked = _with_tiny_images(request) if request.images else request
+    return Price(await account.price(gateway, asked, ahead=ahead), gateway.money, exact=True)
+
+
+def bounds(ledger: Ledger, gateway: Gateway, request: ImageRequest) -> tuple[Caps, int | None]:
+    """Return the limits for a request, and the list price to compare with; in a class its own limits decide."""
+    if gateway.paid_by is Payer.CLASSROOM:
+        return ledger.caps(NO_CAPS), None
+    return ledger.caps(), SNAPSHOT.list_price(request.price_key)
 
 
 async def fetch_price(

@@ -1,0 +1,1 @@
+"""The protocol of a classroom, from the student's side."""

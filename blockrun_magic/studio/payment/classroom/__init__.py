@@ -1,0 +1,1 @@
+"""Payment by a classroom: orders instead of signatures."""

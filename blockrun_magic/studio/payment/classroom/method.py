@@ -1,0 +1,140 @@
+"""Payment by a classroom: an order under a key that is in the ledger before it leaves.
+
+Every repetition carries the same key, so that lost answers and killed kernels never make a second payment. Stop cancels
+an order that is not signed.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from blockrun_magic.errors import BlockrunError, GatewayError, InvalidResponse, Money, PaymentOutcomeUnknown
+from blockrun_magic.gateway.bodies import Response
+from blockrun_magic.gateway.classroom.account import ClassroomAccount
+from blockrun_magic.gateway.classroom.protocol import Order, OrderState, read_order
+from blockrun_magic.gateway.classroom.refusals import refusal
+from blockrun_magic.gateway.responses import CompletedJob
+from blockrun_magic.payments.ledger.records import Payment
+from blockrun_magic.payments.ledger.states import State
+from blockrun_magic.studio.payment.classroom.following import OrderFollower
+from blockrun_magic.studio.payment.classroom.orders import OrderCalls, record_order
+from blockrun_magic.studio.payment.method import PurchaseContext, money_of
+from blockrun_magic.studio.payment.pricing import Price, classroom_price
+from blockrun_magic.threads import run_io
+
+__all__ = ["ClassroomMethod"]
+
+
+@dataclass(slots=True)
+class ClassroomMethod:
+    """The `PaymentMethod` of a classroom."""
+
+    deal: PurchaseContext
+    account: ClassroomAccount
+    calls: OrderCalls = field(init=False)
+    _found: Response | None = field(init=False, default=None)
+    """The answer about an order of an earlier run, until it is read."""
+
+    def __post_init__(self) -> None:
+        self.calls = OrderCalls(self.account, self.deal.gateway)
+
+    async def open_payment(self) -> Payment | None:
+        """Return the payment to continue with, or None when a new one may be made.
+
+        The order of an earlier run is asked about first: what ended without a charge is released.
+        """
+        deal = self.deal
+        payment = await run_io(deal.ledger.open_payment, deal.purchase.id)
+        if payment is not None and payment.state is State.RESERVED:  # its kernel is gone: we hold the lock
+            await run_io(deal.ledger.release, payment.id, "never sent")
+            payment = await run_io(deal.ledger.open_payment, deal.purchase.id)
+        if payment is None or payment.state is State.SETTLED:
+            return payment
+        if payment.nonce is None or payment.payer != deal.gateway.base_url:
+            _refuse_elsewhere(payment)
+        deal.progress.stage = "checking the last order"
+        try:
+            answer = await self.calls.get(payment.nonce, wait=0)
+        except BlockrunError as error:
+            raise error.with_money(money_of(payment)) from None
+        order = read_order(answer, payment.nonce)
+        if order is None:
+            return payment
+        self._found = answer
+        payment = await run_io(record_order, deal.ledger, payment, order)
+        return None if payment.state is State.RELEASED else payment
+
+    async def price(self) -> Price:
+        """Return what the class pays for the request; raises BlockrunError."""
+        self.deal.progress.stage = "asking the price"
+        try:
+            return await classroom_price(self.account, self.deal.gateway, self.deal.request, ahead=True)
+        except BlockrunError as error:
+            raise error.with_money(Money.nothing_sent()) from None
+
+    async def authorize(self, offer: Price, hold: int | None = None) -> Payment:
+        """Return a payment of `offer`: reserved under the key of a new order, which has not left."""
+        deal = self.deal
+        return await run_io(
+            deal.ledger.reserve,
+            deal.purchase,
+            offer.amount,
+            hold,
+            prepaid=True,
+            payer=deal.gateway.base_url,
+            order=secrets.token_hex(16),
+        )
+
+    async def submit(self, payment: Payment) -> tuple[Payment, CompletedJob]:
+        """Order under the key of `payment`, for the first time or again; return the answer with the images."""
+        deal = self.deal
+        deal.progress.price = payment.amount
+        found, self._found = self._found, None
+        if payment.state is State.SETTLED:
+            if payment.nonce is None or payment.payer != deal.gateway.base_url:
+                _refuse_elsewhere(payment)
+            found = found or await self._collect(payment)
+        else:
+            follower = OrderFollower(deal, self.calls)
+            async with follower.its_turn(payment):
+                found = await follower.follow(payment, found)
+        order = read_order(found, payment.nonce)
+        payment = await run_io(deal.ledger.payment, payment.id)
+        if order is None or order.state is not OrderState.DONE:
+            raise self._explained(payment, found, order)
+        items = await run_io(found.images, deal.request.n)
+        if not any(item.has_image for item in items):
+            raise InvalidResponse(
+                "The classroom's answer has no image.", "Run the cell again to collect it.", money_of(payment)
+            )
+        return payment, CompletedJob(tuple(items))
+
+    async def confirm(self, payment: Payment) -> Payment:
+        """Return the payment: its order has said what it knows."""
+        return payment
+
+    async def _collect(self, payment: Payment) -> Response:
+        """Return the answer about an order that was paid for, whose images are needed once more."""
+        try:
+            return await self.calls.get(str(payment.nonce))
+        except GatewayError as error:
+            raise error.with_money(money_of(payment)) from None
+
+    def _explained(self, payment: Payment, answer: Response, order: Order | None) -> BlockrunError:
+        """Return the error of an order that brought no image."""
+        error = refusal(answer)
+        if payment.state is State.SETTLED and order is None:
+            error.hint = "Your classroom no longer has this image: buy another take with --fresh."
+        self.account.forget_price(self.deal.request)
+        return error.with_money(money_of(payment))
+
+
+def _refuse_elsewhere(payment: Payment) -> NoReturn:
+    raise PaymentOutcomeUnknown(
+        "This image was ordered at another classroom.",
+        f"Join that one again, buy another take here with --fresh, or record the outcome with"
+        f" `%blockrun resolve {payment.purchase_id} --charged` or `--not-charged`.",
+        money_of(payment),
+    )

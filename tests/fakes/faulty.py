@@ -1,0 +1,81 @@
+"""A network that loses, delays and repeats: an ASGI application around another one.
+
+`faults` holds what happens to the next requests that fit, oldest first: "lose the request" (it never arrives), "lose the
+answer" (it is carried out), "repeat" (it arrives twice, the first answer counts), "late" (the answer is lost, and the
+request arrives once more after the next one), or a number of seconds that the answer is late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+__all__ = ["Faulty"]
+
+
+class Faulty:
+    """Carries requests to `app` as a bad network would; `seen` lists method and path of every one that arrived."""
+
+    def __init__(self, app: ASGIApp, only: str = "") -> None:
+        self.app = app
+        self.only = only
+        """A prefix, such as "PUT ": other requests arrive as they should."""
+        self.faults: deque[str | float] = deque()
+        self.seen: list[str] = []
+        self._late: list[tuple[Scope, bytes]] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        name, body = f"{scope['method']} {scope['path']}", await _body(receive)
+        fault = self.faults.popleft() if self.faults and name.startswith(self.only) else None
+        if fault == "lose the request":
+            scope["connection"].abort()
+            return
+        answer = await self._carried(scope, body)
+        if fault == "repeat":
+            await self._carried(scope, body)
+        late, self._late = self._late, []
+        for each in late:
+            await self._carried(*each)
+        if fault == "late":
+            self._late.append((scope, body))
+        if fault in ("lose the answer", "late"):
+            scope["connection"].abort()
+            return
+        if isinstance(fault, float):
+            await asyncio.sleep(fault)
+        for message in answer:
+            await send(message)
+
+    async def _carried(self, scope: Scope, body: bytes) -> list[Message]:
+        """Return the messages of the answer to one request."""
+        self.seen.append(f"{scope['method']} {scope['path']}")
+        messages: list[Message] = []
+        parts: deque[Message] = deque([{"type": "http.request", "body": body, "more_body": False}])
+
+        async def receive() -> Message:
+            return parts.popleft() if parts else await asyncio.Future()
+
+        async def send(message: Message) -> None:
+            messages.append(message)
+
+        try:
+            await self.app({**scope, "state": {}}, receive, send)
+        except Exception:  # noqa: BLE001  as a server does
+            await Response(status_code=500)(scope, receive, send)
+        return messages
+
+
+async def _body(receive: Receive) -> bytes:
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message["type"] == "http.request" and message.get("more_body", False)
+    return body
