@@ -60,7 +60,7 @@ def candidates(
 def _gateways() -> list[Candidate]:
     from blockrun_magic.gateway.gateways import CLASSROOM, PRESETS
 
-    return of_type("gateway", ["practice", CLASSROOM, *PRESETS])
+    return of_type("gateway", ["practice", *PRESETS, CLASSROOM])
 
 
 def _styles() -> list[Candidate]:

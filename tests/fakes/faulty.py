@@ -1,8 +1,8 @@
 """A network that loses, delays and repeats: an ASGI application around another one.
 
-`faults` holds what happens to the next requests that fit, oldest first: "lose the request" (it never arrives), "lose the
-answer" (it is carried out), "repeat" (it arrives twice, the first answer counts), "late" (the answer is lost, and the
-request arrives once more after the next one), or a number of seconds that the answer is late.
+`faults` holds what happens to the next requests that fit, oldest first: "lose the request" (it never arrives), "lose
+the answer" (it is carried out), "repeat" (it arrives twice, the first answer counts), "late" (the answer is lost, and
+the request arrives once more after the next one), or a number of seconds that the answer is late.
 """
 
 from __future__ import annotations

@@ -677,11 +677,13 @@ async def studio_over(
     ledger.database._connection.execute("PRAGMA synchronous = OFF")
     with mock.patch.object(ssl, "create_default_context", _tls_context):
         client = Client(timeouts or Timeouts(connect=5, answer=20, image=20))
+    joined = more.get("account")
+    account = joined(client) if joined else None
     services = purchase_services(
         client=client,
         ledger=ledger,
         store=Store(folder / "pictures"),
-        wallets=Wallets(lambda _: purse, more.get("api_key")),
+        wallets=Wallets(lambda _: purse, more.get("api_key"), (lambda: account) if account else None),
         catalogs=more.get("catalogs"),
         retry=patience,
         clock=clock,

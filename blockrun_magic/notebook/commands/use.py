@@ -176,7 +176,7 @@ USE = Command(
         Argument(
             _GATEWAY,
             "gateway",
-            "The gateway: practice, classroom, base, another name, the URL of an x402 endpoint, or auto to look for one.",
+            "The gateway: practice, classroom, base, a URL, another name, or auto to look for one.",
         ),
         Argument("--path", "text", "The path of an endpoint that is not at /v1/images/generations.", "PATH"),
         Argument("--yes", "switch", "Let auto choose real money."),
