@@ -11,6 +11,7 @@ import base64
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Self
@@ -133,12 +134,11 @@ class Client:
 
         `silence` bounds the seconds without a byte. Raises GatewayUnreachable, InvalidResponse or RequestError.
         """
-        if (body := content.pop("body", None)) is not None:
-            content["content"] = _encode(body)
-            headers = {"Content-Type": "application/json", **headers}
-        shortest = min(silence, self._timeouts.answer)
-        named = SecretHeaders(headers)
-        request = self._request(method, gateway.base_url + path, headers=named, silence=shortest, **content)
+        body, shortest = content.pop("body", None), min(silence, self._timeouts.answer)
+        kind = {} if body is None else {"Content-Type": "application/json"}
+        built = partial(self._request, method, gateway.base_url + path, headers=SecretHeaders({**kind, **headers}))
+        # No variable holds the encoded body, which may be a secret: a traceback would show it.
+        request = built(silence=shortest, **content) if body is None else built(silence=shortest, content=_encode(body))
         return await self._answer(request, gateway)
 
     async def connect(self, gateway: Gateway) -> None:

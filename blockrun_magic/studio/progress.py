@@ -18,6 +18,8 @@ class Progress:
     price: int | None = None
     sent: bool = False
     """Whether a signature may have left this machine: from then on stopping cannot undo the payment."""
+    cancelled: bool = False
+    """Whether what was sent was cancelled in time, so that it costs nothing."""
     running: bool = False
     """Whether the purchase is still running, even after its cell was stopped."""
     started: float = field(default_factory=time.monotonic)

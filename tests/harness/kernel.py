@@ -105,6 +105,12 @@ class Kernel:
         self._cells[cell_id] = Cell()
         return cell_id
 
+    def type(self, text: str) -> dict[str, Any]:
+        """Answer the question that a running cell asks, and return the question."""
+        question: dict[str, Any] = self._client.get_stdin_msg(timeout=_PATIENCE)["content"]
+        self._client.input(text)
+        return question
+
     def finish(self, cell_id: str) -> Cell:
         """Return a started cell once it has ended and shown all it shows."""
         return self.wait_for(cell_id, lambda cell: bool(cell.status))
@@ -132,6 +138,10 @@ class Kernel:
     def interrupt(self) -> None:
         """Press Stop."""
         self._manager.interrupt_kernel()
+
+    def kill(self) -> None:
+        """End the process at once, as a machine that fails does."""
+        self._manager.shutdown_kernel(now=True)
 
     def click(self, model_id: str) -> None:
         """Click a button widget, as the page would."""

@@ -77,7 +77,7 @@ class ClassroomAccount:
     async def join(self, url: str, code: Secret) -> tuple[Gateway, Membership]:
         """Join the classroom at `url` with a code, and keep the pass in the file; raises BlockrunError."""
         # The same attempt joins once more, where the answer to the first was lost and the code is used up.
-        typed = {"code": str(code.reveal()).strip(), "attempt": secrets.token_hex(16)}
+        typed = SecretHeaders(code=str(code.reveal()).strip(), attempt=secrets.token_hex(16))
         return await self._join(url, typed, keep=True)
 
     async def join_on_hub(self) -> tuple[Gateway, Membership]:
@@ -85,13 +85,13 @@ class ClassroomAccount:
         url = self.hub_url
         if self._proof is None or url is None:
             raise _not_joined()
-        return await self._join(url, {"hub_token": str(self._proof.token.reveal())}, keep=False)
+        return await self._join(url, SecretHeaders(hub_token=str(self._proof.token.reveal())), keep=False)
 
-    async def _join(self, url: str, proof: Mapping[str, str], *, keep: bool) -> tuple[Gateway, Membership]:
+    async def _join(self, url: str, proof: SecretHeaders, *, keep: bool) -> tuple[Gateway, Membership]:
         where = classroom_at(url, Realm.REAL)
-        named, hidden = SecretHeaders(), SecretHeaders(proof)
+        named = SecretHeaders()
         answer = await _politely(
-            lambda: self._client.call("POST", where, "/v1/join", named, silence=_JOIN_SILENCE, body=hidden)
+            lambda: self._client.call("POST", where, "/v1/join", named, silence=_JOIN_SILENCE, body=proof)
         )
         if answer.status != 200:
             error = refusal(answer)
@@ -217,7 +217,7 @@ def _pass_in(answer: Response) -> ClassroomPass:
     return ClassroomPass(value, float(expires_at) if isinstance(expires_at, int | float) else None)
 
 
-def _without(text: str, proof: Mapping[str, str]) -> str:
+def _without(text: str, proof: SecretHeaders) -> str:
     for secret in proof.values():
         text = text.replace(secret, "…") if secret else text
     return text

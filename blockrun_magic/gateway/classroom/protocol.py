@@ -9,6 +9,7 @@ from typing import Any
 
 from blockrun_magic.errors import InvalidResponse
 from blockrun_magic.gateway.bodies import Response
+from blockrun_magic.payments.money import parse_usd
 from blockrun_magic.payments.realm import Realm
 from blockrun_magic.text import sanitize
 
@@ -77,6 +78,7 @@ class Order:
     charged: int = 0
     at_risk: int = 0
     transaction: str | None = None
+    price: int = 0
     request: Mapping[str, Any] | None = None
     """The fields that were ordered, where the answer has them: for a kernel without its ledger."""
 
@@ -135,6 +137,7 @@ def _order(body: Any, key: str | None) -> Order | None:
         charged=_micros(fields.get("charged_micros")) or 0,
         at_risk=_micros(fields.get("at_risk_micros")) or 0,
         transaction=sanitize(transaction, 90) if isinstance(transaction, str) and transaction else None,
+        price=_dollars(fields.get("price")),
         request=request if isinstance(request, Mapping) else None,
     )
 
@@ -158,6 +161,13 @@ def _limit(value: Any) -> ClassLimit | None:
 def _micros(value: Any) -> int | None:
     plain = isinstance(value, int) and not isinstance(value, bool)
     return value if plain and 0 <= value <= _MAX_MICROS else None
+
+
+def _dollars(text: Any) -> int:
+    try:
+        return parse_usd(text) if isinstance(text, str) else 0
+    except ValueError:
+        return 0
 
 
 def _map(value: Any) -> Mapping[str, Any]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from blockrun_magic.errors import BlockrunError, UsageError
+from blockrun_magic.gateway.gateways import Payer
 from blockrun_magic.notebook.commands.arguments import Argument, Arguments, Command
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Card, Message, Table, format_amount
@@ -21,6 +23,8 @@ __all__ = ["JOBS", "RESOLVE", "RESUME", "jobs", "resolve", "resume"]
 def jobs(context: Context, _arguments: Arguments) -> Card:
     """Return what is paid or at risk and lacks an image, after asking what became of it."""
     studio, gateway = context.session.studio_and_gateway()
+    with suppress(BlockrunError):  # the classroom's answer may be had later
+        _adopt_orders(context)
     decided = context.session.run(studio.reconcile(gateway))
     ledger = studio.ledger
     rows = [_job_row(purchase, ledger.payments(purchase.id)) for purchase in _collectable(ledger)]
@@ -35,6 +39,15 @@ def jobs(context: Context, _arguments: Arguments) -> Card:
     note = " ".join([advice, *said])
     header = ("id", "begun", "model", "prompt", "gateway", "amount", "state")
     return Table(header, rows, title="Open payments", note=note, left=5)
+
+
+def _adopt_orders(context: Context) -> None:
+    """Take over the orders at a classroom that this ledger does not know: those of a kernel whose disk is gone."""
+    studio, gateway = context.session.studio_and_gateway()
+    if gateway.paid_by is Payer.CLASSROOM:
+        from blockrun_magic.studio.payment.classroom.adoption import adopt_orders
+
+        context.session.run(adopt_orders(studio.wallets.account(), studio.ledger, gateway))
 
 
 def _collectable(ledger: Ledger) -> list[Purchase]:
@@ -65,6 +78,7 @@ def resume(context: Context, arguments: Arguments) -> Card:
     from blockrun_magic.notebook.cells.run import resume_purchase
 
     _, gateway = context.session.studio_and_gateway()
+    _adopt_orders(context)
     wanted = _wanted(context, arguments["ID"])
     lines = []
     for purchase in wanted:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blockrun_magic.errors import UsageError
+from blockrun_magic.gateway.gateways import Payer
 from blockrun_magic.notebook.commands.arguments import Argument, Arguments, Command
 from blockrun_magic.notebook.config_file import ask_above, remember_ask_above
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Bars, Card, CardGroup, Message, Table
 from blockrun_magic.payments.ledger.ledger import Ledger
+from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, NO_CAPS
 from blockrun_magic.payments.money import format_usd
 from blockrun_magic.payments.realm import Realm
 from blockrun_magic.wiring import blockrun_home
@@ -89,15 +91,21 @@ def _write_csv(ledger: Ledger, realm: str, when: str, target: Path) -> Card:
 
 def budget(context: Context, arguments: Arguments) -> Card:
     """Return the limits, after changing those that are given."""
-    ledger = context.session.studio_and_gateway()[0].ledger
+    studio, gateway = context.session.studio_and_gateway()
+    ledger, in_class = studio.ledger, gateway.paid_by is Payer.CLASSROOM
+    defaults = NO_CAPS if in_class else DEFAULT_CAPS
     changes = {name: arguments[f"--{name}"] for name in _CAPS if f"--{name}" in arguments}
-    caps = ledger.set_caps(**changes) if changes else ledger.caps()
+    if changes:
+        ledger.set_caps(**changes)
+    caps = ledger.caps(defaults)
     if "--ask" in arguments:
         remember_ask_above(blockrun_home(), arguments["--ask"])
     ask = ask_above(blockrun_home())
-    rows = [(name, format_usd(getattr(caps, name))) for name in _CAPS]
+    unset = {name for name in _CAPS if getattr(caps, name) == getattr(NO_CAPS, name)}
+    rows = [(name, "not set" if name in unset else format_usd(getattr(caps, name))) for name in _CAPS]
     rows.append(("a cell asks above", "never" if ask is None else format_usd(ask)))
     note = "Shared by all kernels; a day is a UTC day."
+    note += " The limits of your class hold besides: `%blockrun` shows them." if in_class else ""
     return Table(("limit", "dollars"), rows, title="Never more than", note=note)
 
 

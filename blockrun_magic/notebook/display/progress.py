@@ -123,6 +123,8 @@ class ProgressLine:
         """Say what a stop at this moment does and does not undo."""
         progress = self._progress
         assert isinstance(progress, Progress)  # noqa: S101  a batch has a line of its own
+        if progress.cancelled:
+            return "The order was cancelled, nothing is charged."
         if not progress.sent and progress.running:
             return "The work has not ended yet: see `%blockrun jobs` for what became of the payment."
         if not progress.sent:

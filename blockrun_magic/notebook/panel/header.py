@@ -6,9 +6,11 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from blockrun_magic.errors import BlockrunError
+from blockrun_magic.gateway.gateways import Payer
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import format_amount
 from blockrun_magic.notebook.panel import light
+from blockrun_magic.notebook.panel.classroom import SENTENCE, class_parts
 from blockrun_magic.notebook.panel.dispatcher import Callback, Dispatcher
 from blockrun_magic.notebook.panel.hints import panel_lines
 from blockrun_magic.notebook.panel.widgets import button, close_tree, html, row
@@ -19,6 +21,7 @@ from blockrun_magic.threads import run_io
 
 if TYPE_CHECKING:
     from blockrun_magic.gateway.gateways import Gateway
+    from blockrun_magic.notebook.display.overview import Spend
 
 __all__ = ["Header"]
 
@@ -37,6 +40,7 @@ class Header:
         self._context = context
         self._changed = changed
         self._balance = ""
+        self._class: tuple[str, list[Spend]] | None = None
         self._real_gateway = "base"
         self._switch = light.ToggleButtons(options=[_PRACTICE, _REAL])
         self._switch.add_class("brm-switch")
@@ -80,12 +84,23 @@ class Header:
             await doing
 
     async def show(self) -> None:
-        """Show what the ledger says now, of this kernel and of all."""
+        """Show what the ledger says now, of this kernel and of all; in a class, what the class says."""
+        self._class = await class_parts(self._context.session)
         self._render(*await run_io(self._read))
 
     def _read(self, *, wallet: bool = True) -> tuple[Gateway, str, str]:
         """Return the gateway, the wallet and the bars; it reads the ledger and, with `wallet`, key files."""
         studio, gateway = self._context.session.studio_and_gateway()
+        if gateway.paid_by is Payer.CLASSROOM:
+            who, spends = self._class or ("", [])
+            return (
+                gateway,
+                who,
+                "".join(
+                    _bar(each.label, each.settled, each.at_risk, each.limit, gateway.realm, each.more)
+                    for each in spends
+                ),
+            )
         caps = studio.ledger.caps()
         bars = "".join(
             _bar(words, sums.settled, sums.at_risk, cap, gateway.realm)
@@ -100,7 +115,8 @@ class Header:
         if gateway.realm != Realm.PRACTICE:
             self._real_gateway = gateway.name
         self._switch.value = _PRACTICE if gateway.realm == Realm.PRACTICE else _REAL
-        self._sentence.value = f'<div class="brm-{gateway.realm}">{escape(_SENTENCES[gateway.realm])}</div>'
+        sentence = SENTENCE if gateway.paid_by is Payer.CLASSROOM else _SENTENCES[gateway.realm]
+        self._sentence.value = f'<div class="brm-{gateway.realm}">{escape(sentence)}</div>'
         self._wallet.value = wallet
         self._bars.value = bars
 
@@ -123,11 +139,12 @@ class Header:
         close_tree(self.box)
 
 
-def _bar(words: str, settled: int, at_risk: int, cap: int, realm: str) -> str:
+def _bar(words: str, settled: int, at_risk: int, cap: int, realm: str, more: str = "") -> str:
     """Return a bar of what is spent (full) and at risk (striped) of a limit, with the sums in words."""
     text = f"{words}: {format_amount(settled, realm)} of {format_usd(cap)}"
     if at_risk:
         text += f", {format_usd(at_risk)} at risk"
+    text += more
     done, risk = (min(100.0, 100 * part / cap) if cap else 100.0 for part in (settled, at_risk))
     return (
         f'<div class="brm-meter"><div role="meter" aria-label="{escape(text)}" aria-valuemin="0" aria-valuemax="{cap}"'

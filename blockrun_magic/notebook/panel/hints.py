@@ -20,6 +20,7 @@ from blockrun_magic.errors import (
     WalletLocked,
     WalletMissing,
 )
+from blockrun_magic.gateway.classroom.refusals import ClassLimitReached, ClassRefusal, PassRefused
 
 __all__ = ["panel_hint", "panel_lines"]
 
@@ -40,8 +41,13 @@ _HINTS: Mapping[type[BlockrunError], str] = {
 }
 
 
+_OWN = (ClassLimitReached, ClassRefusal, PassRefused)
+
+
 def panel_hint(error: BlockrunError) -> str:
-    """Return what to do about `error` in the panel."""
+    """Return what to do about `error` in the panel; a class says itself what to do."""
+    if isinstance(error, _OWN):
+        return error.hint
     return next((_HINTS[kind] for kind in type(error).__mro__ if kind in _HINTS), error.hint)
 
 

@@ -15,7 +15,7 @@ import ipywidgets as widgets
 import traitlets
 
 from blockrun_magic.errors import BlockrunError
-from blockrun_magic.gateway.gateways import PRESETS
+from blockrun_magic.gateway.gateways import CLASSROOM, PRESETS
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.panel import light
 from blockrun_magic.notebook.panel.dispatcher import Dispatcher
@@ -28,7 +28,7 @@ from blockrun_magic.payments.secrets import Secret
 from blockrun_magic.payments.wallets.private_key import read_key
 from blockrun_magic.payments.wallets.registry import DEFAULT, WalletRegistry, new_key
 from blockrun_magic.threads import run_io
-from blockrun_magic.wiring import ENVIRON
+from blockrun_magic.wiring import ENVIRON, joined_address
 
 __all__ = ["WalletTab"]
 
@@ -88,7 +88,8 @@ class WalletTab:
         self.box.add_class("brm-wallet-tab")
 
     def _names(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(("practice", *PRESETS, self._context.session.gateway.name)))
+        joined = (CLASSROOM,) if ENVIRON.get("BLOCKRUN_CLASSROOM_URL") or joined_address() else ()
+        return tuple(dict.fromkeys(("practice", *joined, *PRESETS, self._context.session.gateway.name)))
 
     def _limit(self, name: str) -> widgets.SelectionSlider:
         label, steps = _LIMITS[name]

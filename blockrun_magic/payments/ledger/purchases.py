@@ -53,6 +53,10 @@ class PurchaseLedger(LedgerReader):
         assert changed is not None  # noqa: S101  purchases are never removed
         return changed
 
+    def has_order(self, key: str) -> bool:
+        """Return whether a payment has the key of this order."""
+        return bool(self._read("SELECT 1 FROM authorizations WHERE nonce = ?", (key,)))
+
     def forget_job(self, purchase_id: str) -> None:
         """Forget a job that ended without an image, so that the request is sent again."""
         with self.transaction() as connection:

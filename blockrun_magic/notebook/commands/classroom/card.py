@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["classroom_card", "enter", "limit_spends"]
 
-_PERIODS = {"total": "", "day": " today", "week": " this week", "month": " this month"}
+_PERIODS = {"total": "", "day": ", today", "week": ", this week", "month": ", this month"}
 
 
 def enter(context: Context, gateway: Gateway) -> tuple[Gateway, list[str]]:

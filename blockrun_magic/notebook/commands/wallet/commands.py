@@ -109,10 +109,10 @@ def _qr(context: Context, arguments: Arguments) -> Card:
 
     gateway = context.session.gateway
     micros = arguments["AMOUNT"]
-    if gateway.realm == Realm.PRACTICE:
-        return Message("Play money is free and refills automatically. Do not send real funds to this address.")
     if gateway.prepaid:
         return _not_ours(context)
+    if gateway.realm == Realm.PRACTICE:
+        return Message("Play money is free and refills automatically. Do not send real funds to this address.")
     network = gateway.networks[0]
     found = _payer(context)
     display(QrCode(funding_uri(network, found.address, micros)))

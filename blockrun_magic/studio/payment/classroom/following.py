@@ -244,6 +244,7 @@ class OrderFollower:
         self._stop.clear()
         self.deal.progress.sent = False  # for the sentence about Stop: it is not known yet
         if await self._is_cancelled(payment):
+            self.deal.progress.cancelled = True
             raise asyncio.CancelledError
         self.deal.progress.sent = True
         self._put = False

@@ -1,0 +1,174 @@
+"""A student's kernel in a classroom: join, use, buy, reach the limit, Stop, be killed, and collect."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fakes.classroom import CODE, PRICE, TOKEN, FakeClassroom
+from harness.kernel import Kernel, made, running_kernel
+
+_LIMIT = {"subject": "you", "period": "day", "limit": 500_000, "spent": 52_500, "at_risk": 0, "left": 447_500}
+
+
+@pytest.fixture
+def room() -> Iterator[FakeClassroom]:
+    """Return a classroom that answers at once."""
+    with FakeClassroom() as room:
+        room.limits = [_LIMIT | {"resets_at": time.time() + 3600}]
+        yield room
+
+
+@pytest.fixture
+def kernel(tmp_path: Path) -> Iterator[Kernel]:
+    """Return a kernel without a wallet that has loaded the extension."""
+    with running_kernel(tmp_path) as running:
+        made(running, "%load_ext blockrun_magic")
+        yield running
+
+
+def joined(kernel: Kernel, room: FakeClassroom) -> None:
+    """Join with a code that is typed where nobody sees it, and use the classroom."""
+    cell = kernel.start(f"%blockrun join {room.url}")
+    question = kernel.type(CODE)
+
+    assert question["password"]
+    assert "ok" == kernel.finish(cell).status
+    made(kernel, "%blockrun use classroom")
+
+
+def test_a_lesson_without_a_wallet(kernel: Kernel, room: FakeClassroom, tmp_path: Path) -> None:
+    """The code is asked for, the class pays, the card shows the limit, and nothing secret is written but the pass."""
+    joined(kernel, room)
+    fox = made(kernel, "%%imagegen --as fox\na fox in snow")
+    card = made(kernel, "%blockrun")
+    spend = made(kernel, "%blockrun spend")
+    made(kernel, "%%imagegen\na fox in snow")
+    made(kernel, "from PIL import Image\nmask = Image.new('L', fox.size, 255)")
+    made(kernel, "%%img2img --image fox --mask mask\nat night")
+
+    assert 1 == len(fox.pictures)
+    assert "$0.4475 left" in card.text
+    assert "width:" in card.html
+    assert "$0.0525" in spend.text
+    assert [PRICE, PRICE] == [order.charged for order in room.orders.values()]
+    assert "[]" == kernel.value("[name for name in __import__('sys').modules if name.startswith('eth_account')]")
+    made(kernel, "%history -g -f all.py")
+    file = tmp_path / ".blockrun" / "magic" / "classroom.json"
+    assert 0o600 == stat.S_IMODE(file.stat().st_mode)
+    [secret] = room.passes
+    for path in (path for path in tmp_path.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        assert CODE.encode() not in content, path
+        assert path == file or secret.encode() not in content, path
+
+
+def test_a_code_on_the_line_is_forgotten(kernel: Kernel, room: FakeClassroom, tmp_path: Path) -> None:
+    """It leaves the history and the variables of the session, and the front end gets the cell without it."""
+    cell = made(kernel, f"%blockrun join {room.url} {CODE}")
+    made(kernel, "%history -g -f all.py")
+
+    assert CODE not in kernel.value("[In, globals().get('_i'), globals().get('_ii'), _ih]")
+    assert CODE not in cell.text
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and CODE.encode() in path.read_bytes()]
+
+
+def test_the_limit_and_the_way_out(kernel: Kernel, room: FakeClassroom) -> None:
+    """Two lines, and the next run works once the teacher has raised it."""
+    joined(kernel, room)
+    left = {"code": "limit", "subject": "you", "period": "day", "left_micros": 2_000, "resets_at": time.time() + 3600}
+    room.refusals.append((402, left))
+    refused = kernel.run("%%imagegen\na fox in snow")
+    open_payments = made(kernel, "%blockrun jobs").text
+
+    assert ("ClassLimitReached", 2) == (refused.error_name, len(refused.error))
+    assert "ok" == kernel.run("%%imagegen\na fox in snow").status
+    assert "id" not in open_payments.split()
+
+
+def test_stop(kernel: Kernel, room: FakeClassroom) -> None:
+    """What is not signed is cancelled before the cell ends, and its money is free again."""
+    joined(kernel, room)
+    room.hold = 60.0
+    cell = kernel.start("%%imagegen\na fox in snow")
+    kernel.wait_for(cell, lambda _: bool(room.orders))
+    kernel.interrupt()
+    stopped = kernel.finish(cell)
+
+    assert "KeyboardInterrupt" == stopped.error_name
+    assert ["cancelled"] == [order.state for order in room.orders.values()]
+    at_risk = kernel.value(
+        "get_ipython().magics_manager.registry['BlockrunMagics'].session.studio.ledger.open_payments()"
+    )
+    assert "[]" == at_risk
+
+
+def test_a_killed_kernel(room: FakeClassroom, tmp_path: Path) -> None:
+    """The next one collects the image under the same key, and so does one whose disk is gone."""
+    room.hold, room.signed = 3.0, True
+    with running_kernel(tmp_path) as kernel:
+        made(kernel, "%load_ext blockrun_magic")
+        joined(kernel, room)
+        cell = kernel.start("%%imagegen\na fox in snow")
+        kernel.wait_for(cell, lambda _: bool(room.orders))
+        kernel.kill()
+    with running_kernel(tmp_path) as kernel:
+        made(kernel, "%load_ext blockrun_magic")
+        made(kernel, "%blockrun use classroom")
+        assert 1 == len(made(kernel, "%%imagegen\na fox in snow").pictures)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with running_kernel(elsewhere) as kernel:
+        made(kernel, "%load_ext blockrun_magic")
+        joined(kernel, room)
+        assert 1 == len(made(kernel, "%blockrun resume").pictures)
+        assert "ok" == kernel.run("%%imagegen --max-price 0\na fox in snow").status
+
+    assert [PRICE] == [order.charged for order in room.orders.values()]
+
+
+def test_on_a_hub(room: FakeClassroom, tmp_path: Path) -> None:
+    """`use classroom` is all: the token of the server joins, and stays where it is."""
+    environ = {"BLOCKRUN_CLASSROOM_URL": room.url, "JUPYTERHUB_API_TOKEN": TOKEN}
+    with running_kernel(tmp_path, environ) as kernel, FakeClassroom() as other:
+        made(kernel, "%load_ext blockrun_magic")
+        welcome = made(kernel, "%blockrun use classroom")
+        made(kernel, "%%imagegen\na fox in snow")
+        result = made(kernel, "import blockrun_magic\nblockrun_magic.generate('a dog', gateway='classroom')")
+        typed = kernel.run(f"%blockrun join {other.url}")
+
+        assert "Your teacher can see the images you make here." in welcome.text
+        assert 1 == len(result.pictures)
+        assert ("UsageError", []) == (typed.error_name, other.joined)
+    assert [{"hub_token": TOKEN}] == room.joined
+    for path in (path for path in tmp_path.rglob("*") if path.is_file()):
+        assert not re.search(rb"brc_|" + TOKEN.encode(), path.read_bytes()), path
+
+
+def test_what_went_wrong_holds_no_secret(room: FakeClassroom, tmp_path: Path) -> None:
+    """Not in errors, in verbose tracebacks, or in the log of the client."""
+    environ = {"BLOCKRUN_CLASSROOM_URL": room.url, "JUPYTERHUB_API_TOKEN": TOKEN, "BLOCKRUN_TRACEBACKS": "1"}
+    with running_kernel(tmp_path, environ) as kernel:
+        made(
+            kernel, "%load_ext blockrun_magic\nimport logging\nlogging.basicConfig(level=logging.DEBUG)\n%xmode Verbose"
+        )
+        made(kernel, "%blockrun use classroom")
+        room.passes = dict.fromkeys(room.passes, "revoked")
+        cells = [kernel.run("%blockrun use classroom"), kernel.run("%%imagegen\na fox")]
+        session = "get_ipython().magics_manager.registry['BlockrunMagics'].session"
+        made(kernel, f"studio = {session}.studio\nstudio.wallets.account()._client = object()")
+        cells += [kernel.run("%blockrun"), kernel.run("%%imagegen\na goat"), kernel.run("%blockrun join")]
+
+        for cell in cells:
+            shown = json.dumps([message["content"] for message in cell.messages])
+            assert "error" in cell.status or "note" in cell.text
+            assert TOKEN not in shown
+            assert "brc_" not in shown
+    assert TOKEN not in os.environ.values()
