@@ -6,19 +6,24 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blockrun_magic.classroom.joining import HubProof, Joining
 from blockrun_magic.classroom.orders.orders import Orders
 from blockrun_magic.classroom.orders.studios import MemberStudios
-from blockrun_magic.classroom.orders.work import Workshop
+from blockrun_magic.classroom.orders.work import Workshop, worker_lock
+from blockrun_magic.classroom.storage.forgetting import erase_old
 from blockrun_magic.classroom.storage.records import REALM, Records, open_records
-from blockrun_magic.errors import BlockrunError
+from blockrun_magic.database.engine import Database
+from blockrun_magic.database.locks import Lock
+from blockrun_magic.errors import BlockrunError, LedgerError
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import Gateway
 from blockrun_magic.payments.wallets.api_key import find_api_key
 from blockrun_magic.studio.services import Wallets, purchase_services
+from blockrun_magic.threads import run_io
 from blockrun_magic.wiring import ENVIRON, process_session, wallet_for
 
 if TYPE_CHECKING:
@@ -28,6 +33,7 @@ __all__ = ["Classroom", "Settings", "open_classroom"]
 
 _TAKE_OVER_EVERY = 2.0
 _RECONCILE_ROUNDS = 15
+_ERASE_ROUNDS = 1800
 _LOG = logging.getLogger(__name__)
 
 
@@ -54,21 +60,44 @@ class Classroom:
     workshop: Workshop
     orders: Orders
     joining: Joining
-    worker: str
+    locks: Sequence[Lock]
+    """Held as long as this process serves: its own name, and on SQLite that of the only service."""
     pages: Sequence[BaseRoute] = field(default=())
 
     async def take_over_for_ever(self) -> None:
-        """Take over what nobody works on, at once and every few seconds, and ask about open payments."""
+        """Take over what nobody works on, at once and every few seconds; ask about open payments, and erase old things.
+
+        What fails is tried again in the next round.
+        """
         rounds = 0
+        erase = partial(run_io, erase_old, self.records)
+        refresh = self.studios.refresh_models
+        steps = (
+            (self.workshop.take_over, 1),
+            (self.studios.reconcile, _RECONCILE_ROUNDS),
+            (erase, _ERASE_ROUNDS),
+            (refresh, _ERASE_ROUNDS),
+        )
         while True:
-            for step, every in ((self.workshop.take_over, 1), (self.studios.reconcile, _RECONCILE_ROUNDS)):
+            await run_io(self.hold_locks)
+            for step, every in steps:
                 if rounds % every == 0:
                     try:
                         await step()
-                    except BlockrunError as error:  # the next round tries again
-                        _LOG.warning("Nothing could be taken over: %s", type(error).__name__)
+                    except BlockrunError as error:
+                        _LOG.warning("A background step failed: %s", type(error).__name__)
             rounds += 1
             await asyncio.sleep(_TAKE_OVER_EVERY)
+
+    def hold_locks(self) -> bool:
+        """Return whether this process holds its locks; those that a database lost with its server are taken again."""
+        held = True
+        for lock in self.locks:
+            try:
+                held = (lock.is_held or lock.try_acquire()) and held
+            except LedgerError:
+                held = False
+        return held
 
     async def end(self, seconds: float) -> None:
         """Let what is in work end within `seconds`, and leave the rest to others."""
@@ -99,5 +128,11 @@ def open_classroom(settings: Settings, hub: HubProof | None = None) -> Classroom
         workshop=workshop,
         orders=Orders(records.database, records.orders, studios, workshop, worker),
         joining=Joining(records.database, records.members, records.invitations, records.audit, hub, settings.teachers),
-        worker=worker,
+        locks=_locks(records.database, worker),
     )
+
+
+def _locks(database: Database, worker: str) -> list[Lock]:
+    """Return the locks of this process: a file on one machine is served by one process, a server by many."""
+    names = [worker_lock(worker)] if database.path is None else [worker_lock(worker), "classroom-service"]
+    return [database.lock(name) for name in names]

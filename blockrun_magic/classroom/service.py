@@ -14,12 +14,11 @@ from urllib.parse import urlsplit
 
 from blockrun_magic.classroom.app import build_app
 from blockrun_magic.classroom.joining import HubProof
-from blockrun_magic.classroom.orders.work import worker_lock
-from blockrun_magic.classroom.room import Classroom, Settings, open_classroom
+from blockrun_magic.classroom.room import Settings, open_classroom
 from blockrun_magic.errors import UsageError
 from blockrun_magic.files import create_folder, write_atomically
 from blockrun_magic.serving import LOOPBACK_HOSTS, listening_socket, serve_until
-from blockrun_magic.threads import run_io
+from blockrun_magic.threads import run_cpu, run_io
 
 if TYPE_CHECKING:
     import socket
@@ -36,7 +35,12 @@ async def serve_classroom(
     """Serve a class until `stop` is set; `ready` gets the addresses once it answers. Raises BlockrunError."""
     room = open_classroom(settings, hub)
     try:
-        lock = _hold_locks(room)
+        if not room.hold_locks():
+            raise UsageError(
+                f"Another service has {settings.home} open.",
+                "Stop it, or use --database with PostgreSQL to run several.",
+            )
+        await run_cpu(room.studios.check_payer)
         listener = _bind(settings)
         origin = _origin(settings, listener)
         hosts = _hosts(settings, origin)
@@ -54,7 +58,8 @@ async def serve_classroom(
         finally:
             background.cancel()
             listener.close()
-            lock()
+            for lock in room.locks:
+                lock.release()
     finally:
         await room.studios.close()
         await run_io(room.records.close)
@@ -63,26 +68,6 @@ async def serve_classroom(
 async def _until(stop: threading.Event, serving: asyncio.Task[None]) -> None:
     while not stop.is_set() and not serving.done():  # noqa: ASYNC110  the event is a thread's
         await asyncio.sleep(0.05)
-
-
-def _hold_locks(room: Classroom) -> Callable[[], None]:
-    """Hold the lock of this worker, and on SQLite that of the only service; return how to give them back."""
-    database = room.records.database
-    locks = [database.lock(worker_lock(room.worker))]
-    if database.path is not None:
-        locks.append(database.lock("classroom-service"))
-    for lock in locks:
-        if not lock.try_acquire():
-            raise UsageError(
-                f"Another service has {room.settings.home} open.",
-                "Stop it, or use --database with PostgreSQL to run several.",
-            )
-
-    def release() -> None:
-        for lock in locks:
-            lock.release()
-
-    return release
 
 
 def _bind(settings: Settings) -> socket.socket:

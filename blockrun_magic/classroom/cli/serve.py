@@ -34,22 +34,23 @@ def home_of(options: argparse.Namespace) -> Path:
 def serve(options: argparse.Namespace) -> int:
     """Print one line of JSON when the service is ready, serve until told to end, and return the exit status."""
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    home = home_of(options)
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
     outcome: list[BaseException] = []
     # Not in the main thread: there uvicorn would take the signals, and end the process by one.
-    thread = threading.Thread(target=_run, args=(options, stop, outcome), name="blockrun-magic-classroom")
+    thread = threading.Thread(target=_run, args=(home, options, stop, outcome), name="blockrun-magic-classroom")
     thread.start()
     while thread.is_alive():
         thread.join(0.2)
+    for number, handler in before.items():
+        signal.signal(number, handler)
     if outcome:
         raise outcome[0]
     return 0
 
 
-def _run(options: argparse.Namespace, stop: threading.Event, outcome: list[BaseException]) -> None:
+def _run(home: Path, options: argparse.Namespace, stop: threading.Event, outcome: list[BaseException]) -> None:
     try:
-        home = home_of(options)
         gateway, close_gateway = _gateway(options.gateway)
         settings = Settings(
             home=home,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -16,8 +17,11 @@ from blockrun_magic.studio import ImageResult, Options, Studio
 from blockrun_magic.studio.progress import Progress
 from blockrun_magic.studio.results.result import Quote
 from blockrun_magic.studio.services import PurchaseServices
+from blockrun_magic.threads import run_io
 
 __all__ = ["MemberStudios"]
+
+_FAREWELL = 1.0
 
 
 class MemberStudios:
@@ -64,20 +68,29 @@ class MemberStudios:
         """Return a person's view of the ledger."""
         return self._of(member_id).ledger
 
-    async def prepare(self) -> None:
-        """Read the gateway's models and open a connection."""
-        await self._owner.catalogs.refresh_if_stale(self.gateway)
+    def check_payer(self) -> None:
+        """Raise WalletError when there is no key to pay with, or when it stays locked; sends nothing."""
         self._owner.check_payer(self.gateway)
 
+    async def refresh_models(self) -> None:
+        """Read the gateway's models again when they are older than a day."""
+        await self._owner.catalogs.refresh_if_stale(self.gateway)
+
     async def reconcile(self) -> int:
-        """Ask the witness of every open payment; return how many were decided."""
-        return await self._owner.reconcile(self.gateway)
+        """Ask the witness of every open payment on which nobody works; return how many were decided."""
+        decided = 0
+        for owner in await run_io(self._services.ledger.owners_of_open_payments):
+            kind, _, number = owner.partition(":")
+            if kind == "member":
+                decided += await self._of(int(number)).reconcile(self.gateway)
+        return decided
 
     async def close(self) -> None:
-        """Close the client and the ledger."""
-        for studio in self._studios.values():
-            await studio.wait_idle()
-        await self._owner.close()
+        """Wait a moment for what is sent, then close the client."""
+        idle = [asyncio.ensure_future(studio.wait_idle()) for studio in self._studios.values()]
+        if idle:
+            await asyncio.wait(idle, timeout=_FAREWELL)
+        await self.client.aclose()
 
     def _of(self, member_id: int) -> Studio:
         studio = self._studios.get(member_id)

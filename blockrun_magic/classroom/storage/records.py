@@ -13,12 +13,16 @@ from blockrun_magic.classroom.storage.policies import Policies
 from blockrun_magic.classroom.storage.schema import create_tables
 from blockrun_magic.database.engine import Database
 from blockrun_magic.database.opening import open_database
+from blockrun_magic.errors import UsageError
 from blockrun_magic.images.store import Store
 from blockrun_magic.payments.ledger.ledger import Ledger
+from blockrun_magic.text import public_url
 from blockrun_magic.wiring import process_session
 
 __all__ = ["REALM", "Records", "open_records"]
 
+_SCHEMES = ("postgresql://", "postgres://")
+_ADDRESS = "Write it like postgresql://user@host/name, or leave out --database to use SQLite."
 REALM = "classroom.realm"
 """The setting that holds the kind of money of the gateway that was served last."""
 
@@ -51,6 +55,8 @@ class Records:
 def open_records(home: Path, database_url: str | None = None) -> Records:
     """Return the records in `home`, or in the PostgreSQL database at `database_url`; raises BlockrunError."""
     folder = home / "magic"
+    if database_url is not None and not database_url.startswith(_SCHEMES):
+        raise UsageError(f"{public_url(database_url)} is not the address of a PostgreSQL database.", _ADDRESS)
     ledger = Ledger(open_database(database_url or folder / "ledger.sqlite"), process_session())
     database = ledger.database
     create_tables(database)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import secrets
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,34 +13,11 @@ from typing import Any
 import httpx
 import pytest
 
-from blockrun_magic.practice.server.hook import DropConnection, Exchange
 from blockrun_magic.practice.server.server import PracticeServer
 from harness.classroom import PRICE, Class, order_of, running_class
+from harness.gates import Gate
 
 PROMPT = "a fox in snow"
-
-
-class Gate:
-    """A hook that holds requests to the gateway at a point until it is opened, and counts them."""
-
-    def __init__(self, point: str = "") -> None:
-        self.point = point
-        self.opened = threading.Event()
-        self.seen = threading.Event()
-        self.lost: list[str] = []
-
-    async def __call__(self, point: str, exchange: Exchange) -> Any:
-        """Hold a request, or lose its answer."""
-        import asyncio
-
-        if point in self.lost:
-            self.lost.remove(point)
-            raise DropConnection
-        if point == self.point:
-            self.seen.set()
-            while not self.opened.is_set():  # noqa: ASYNC110  the event is a thread's
-                await asyncio.sleep(0.01)
-        return None
 
 
 @pytest.fixture
@@ -274,40 +250,42 @@ def test_rules(room: Class, rules: dict[str, Any], more: dict[str, Any], code: s
     assert 1 == len(room.settlements)
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"[]",
-        b"{",
-        b'{"prompt": 3}',
-        b'{"prompt": "a\\u0000b"}',
-        b'{"prompt": "\\ud800"}',
-        b'{"prompt": "x", "take": 0}',
-        b'{"prompt": "x", "take": true}',
-        b'{"prompt": "x", "max_price_micros": -1}',
-        b'{"prompt": "x", "max_price_micros": 1.5}',
-        b'{"prompt": "x", "digest": "sha256:x"}',
-        b'{"prompt": "x", "path": "/etc/passwd"}',
-        b'{"prompt": "x", "model": "no such model"}',
-        b'{"prompt": "x", "n": 99}',
-        b'{"prompt": "x", "size": "1x1"}',
-        b'{"prompt": "x", "fields": "unknown"}',
-        b'{"prompt": "x", "path": "/v1/images/image2image", "image": "/etc/passwd"}',
-        b'{"prompt": "x", "path": "/v1/images/image2image", "image": "http://127.0.0.1/x.png"}',
-        b'{"prompt": "x", "path": "/v1/images/image2image", "image": "data:image/png;base64,AAAA"}',
-        b'{"prompt": "x", "path": "/v1/images/image2image"}',
-    ],
-)
-def test_a_bad_body(room: Class, body: bytes) -> None:
-    """What cannot be an order is refused in two lines, and nothing is recorded."""
-    ada, key = room.student("ada"), secrets.token_hex(16)
-    answer = ada.call("PUT", f"/v1/orders/{key}", 5, content=body, headers={"Content-Type": "application/json"})
+BAD_BODIES = [
+    b"",
+    b"[]",
+    b"{",
+    b'{"prompt": 3}',
+    b'{"prompt": "a\\u0000b"}',
+    b'{"prompt": "\\ud800"}',
+    b'{"prompt": "x", "take": 0}',
+    b'{"prompt": "x", "take": true}',
+    b'{"prompt": "x", "max_price_micros": -1}',
+    b'{"prompt": "x", "max_price_micros": 1.5}',
+    b'{"prompt": "x", "digest": "sha256:x"}',
+    b'{"prompt": "x", "path": "/etc/passwd"}',
+    b'{"prompt": "x", "model": "no such model"}',
+    b'{"prompt": "x", "n": 99}',
+    b'{"prompt": "x", "size": "1x1"}',
+    b'{"prompt": "x", "fields": "unknown"}',
+    b'{"prompt": "x", "path": "/v1/images/image2image", "image": "/etc/passwd"}',
+    b'{"prompt": "x", "path": "/v1/images/image2image", "image": "http://127.0.0.1/x.png"}',
+    b'{"prompt": "x", "path": "/v1/images/image2image", "image": "data:image/png;base64,AAAA"}',
+    b'{"prompt": "x", "path": "/v1/images/image2image"}',
+]
 
-    assert (422, "bad_request") == (answer.status_code, answer.json()["error"]["code"])
-    assert answer.json()["error"]["message"]
-    assert answer.json()["error"]["hint"]
-    assert 404 == ada.get(key).status_code
+
+def test_a_bad_body(room: Class) -> None:
+    """What cannot be an order is refused in two lines, and nothing is recorded."""
+    ada = room.student("ada")
+    for body in BAD_BODIES:
+        key = secrets.token_hex(16)
+        headers = {"Content-Type": "application/json"}
+        answer = ada.call("PUT", f"/v1/orders/{key}", 5, content=body, headers=headers)
+
+        assert (422, "bad_request") == (answer.status_code, answer.json()["error"]["code"]), body
+        assert answer.json()["error"]["message"]
+        assert answer.json()["error"]["hint"]
+        assert 404 == ada.get(key).status_code
     assert [] == room.settlements
 
 

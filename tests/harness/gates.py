@@ -1,0 +1,32 @@
+"""A hook of the practice gateway that holds requests at a point, and loses answers."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+from blockrun_magic.practice.server.hook import DropConnection, Exchange
+
+__all__ = ["Gate"]
+
+
+class Gate:
+    """A hook that holds requests to the gateway at a point until it is opened, and counts them."""
+
+    def __init__(self, point: str = "") -> None:
+        self.point = point
+        self.opened = threading.Event()
+        self.seen = threading.Event()
+        self.lost: list[str] = []
+
+    async def __call__(self, point: str, exchange: Exchange) -> Any:
+        """Hold a request, or lose its answer."""
+        if point in self.lost:
+            self.lost.remove(point)
+            raise DropConnection
+        if point == self.point:
+            self.seen.set()
+            while not self.opened.is_set():  # noqa: ASYNC110  the event is a thread's
+                await asyncio.sleep(0.01)
+        return None

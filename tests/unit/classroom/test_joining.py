@@ -1,0 +1,174 @@
+"""Joining, and what a pass opens: only what is one's own, until it is revoked or expires."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from blockrun_magic.classroom.storage.members import secret_hash
+from blockrun_magic.practice.server.server import PracticeServer
+from harness.classroom import Class, Student, running_class
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Class]:
+    """Yield a running classroom."""
+    with PracticeServer() as gateway, running_class(tmp_path_factory.mktemp("class"), gateway) as running:
+        yield running
+
+
+def invite(room: Class, name: str, seconds: float = 3600.0) -> str:
+    """Return a join code for a name."""
+    return room.owner.invite(name, groups=[], expires_at=room.records.database.now() + seconds)
+
+
+def join(room: Class, code: object, **more: object) -> tuple[int, str]:
+    """Return the status of joining with a code, and the code of the refusal."""
+    answer = room.client.post(f"{room.url}/v1/join", json={"code": code} | more)
+    return answer.status_code, answer.json().get("error", {}).get("code", "")
+
+
+def test_a_code_joins_once(room: Class) -> None:
+    """A code is typed in any case and with any separators, and is used up; what it was is not stored."""
+    code = invite(room, "once")
+    typed = code.lower().replace("-", " ")
+
+    assert (16, 3) == (len(code.replace("-", "")), code.count("-"))
+    assert (200, "") == join(room, typed)
+    assert (401, "code_used") == join(room, code)
+    assert (401, "bad_code") == join(room, "0000-0000-0000-0000")
+    assert (401, "bad_code") == join(room, "x" * 5000)
+    assert (401, "bad_code") == join(room, "\0")
+    assert 422 == join(room, 7)[0]
+    assert code.encode() not in Path(str(room.records.database.path)).read_bytes()
+
+
+def test_an_expired_code(room: Class) -> None:
+    """A code ends with its time, and when its person is revoked."""
+    code = invite(room, "late")
+    with room.records.database.transaction() as connection:
+        connection.execute("UPDATE invitations SET expires_at = 1 WHERE member_id = ?", (room.member("late").id,))
+    assert (401, "code_expired") == join(room, code)
+
+    code = invite(room, "gone")
+    room.owner.revoke(room.member("gone"))
+    assert (401, "bad_code") == join(room, code)
+
+
+def test_a_code_for_several_people(room: Class) -> None:
+    """Each takes a name of their own; nobody takes another's, and no more join than were invited."""
+    code = room.owner.invite_people(3, groups=["blue"], expires_at=room.records.database.now() + 60)
+
+    assert (200, "") == join(room, code, name="dora")
+    assert (422, "name_taken") == join(room, code, name="dora")
+    assert (422, "bad_request") == join(room, code, name="\u202eevil")
+    assert (200, "") == join(room, code)
+    assert (200, "") == join(room, code, name="=cmd()")
+    assert (401, "code_used") == join(room, code, name="emil")
+    assert ("blue",) == room.member("dora").groups
+
+
+def test_a_lost_answer_to_joining(room: Class) -> None:
+    """The same attempt with the same code joins again, and the pass of the lost answer ends."""
+    code, attempt = invite(room, "lost"), secrets.token_hex(16)
+    answers = [room.client.post(f"{room.url}/v1/join", json={"code": code, "attempt": attempt}) for _ in range(2)]
+
+    first, second = (Student(room.url, answer.json()["pass"], room.client) for answer in answers)
+    assert [401, 200] == [student.call("GET", "/v1/me").status_code for student in (first, second)]
+    assert (401, "code_used") == join(room, code, attempt=secrets.token_hex(16))
+
+
+def test_passes(room: Class) -> None:
+    """No pass, another's, an expired and a revoked one open nothing."""
+    ada = room.student("ada")
+    paths = ["/v1/me", "/v1/models", "/v1/orders", f"/v1/orders/{secrets.token_hex(16)}", f"/v1/images/{'0' * 64}"]
+    stranger = Student(room.url, f"brc_{secrets.token_urlsafe(32)}", room.client)
+
+    for path in paths:
+        assert (401, "no_pass") == (
+            stranger.call("GET", path).status_code,
+            stranger.call("GET", path).json()["error"]["code"],
+        )
+        assert 401 == room.client.get(room.url + path, headers={"Cookie": f"session={ada.secret}"}).status_code
+        assert 401 == room.client.get(room.url + path, headers={"Authorization": ada.secret}).status_code
+    with room.records.database.transaction() as connection:
+        connection.execute("UPDATE passes SET expires_at = 1 WHERE hash = ?", (secret_hash(ada.secret),))
+    assert "expired" == ada.call("GET", "/v1/me").json()["error"]["code"]
+    again = room.student("ada")
+    assert room.member("ada").id == again.joined["member"]["id"]
+    room.owner.revoke(room.member("ada"))
+    assert "revoked" == again.call("GET", "/v1/me").json()["error"]["code"]
+    assert "revoked" == again.put("a fox").json()["error"]["code"]
+
+
+def test_another_persons_things(room: Class) -> None:
+    """An order and an image of somebody else do not exist for one; a teacher's image does once it is one's own."""
+    eve, bob, key = room.student("eve"), room.student("bob"), secrets.token_hex(16)
+    bob.put("bob's", key)
+    [image] = room.records.orders.images(room.records.orders.listed(room.member("bob").id)[0].id)
+
+    assert 200 == bob.call("GET", f"/v1/images/{image.file}").status_code
+    assert 404 == eve.call("GET", f"/v1/images/{image.file}").status_code
+    assert 404 == eve.get(key).status_code
+    assert [] == eve.call("GET", "/v1/orders").json()["orders"]
+    assert "cancelled" == eve.delete(key).json()["state"]
+    assert 200 == bob.get(key).status_code
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/images/../../etc/passwd",
+        "/v1/images/..%2f..%2fetc%2fpasswd",
+        "/v1/images/%00",
+        f"/v1/images/{'0' * 63}%00",
+        f"/v1/images/{'0' * 64}.png",
+        "/v1/orders/..",
+        "/v1/orders/%00",
+        "/v1/orders/%2e%2e%2fjoin",
+        f"/v1/orders/{'A' * 32}",
+        "/v1/../v1/me%00",
+    ],
+)
+def test_odd_paths(room: Class, path: str) -> None:
+    """No path reaches a file or an error of ours; it is sent as it is, without a client's own cleaning."""
+    frank = room.student("frank")
+    for method in ("GET", "PUT", "DELETE"):
+        answer = raw(room, f"{method} {path} HTTP/1.1", f"Host: {urlsplit(room.url).netloc}", *pass_lines(frank))
+        assert answer.split(b" ")[1] in (b"404", b"405", b"422"), (method, answer)
+        assert b"root:" not in answer
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost@evil.example", ""])
+def test_a_forged_host(room: Class, host: str) -> None:
+    """Another name is refused, also with a pass; so is a request with two names."""
+    grace = room.student("grace")
+
+    assert raw(room, "GET /v1/me HTTP/1.1", f"Host: {host}", *pass_lines(grace)).split(b" ")[1] in (b"403", b"400")
+    good = f"Host: {urlsplit(room.url).netloc}"
+    assert raw(room, "GET /v1/me HTTP/1.1", good, "Host: evil.example", *pass_lines(grace)).split(b" ")[1] in (
+        b"400",
+        b"403",
+    )
+    assert b"access-control" not in raw(room, "GET /v1/me HTTP/1.1", good, "Origin: null", *pass_lines(grace)).lower()
+
+
+def pass_lines(student: Student) -> list[str]:
+    """Return the header line that shows a pass, and that of an empty body."""
+    return [f"Authorization: Bearer {student.secret}", "Content-Length: 0"]
+
+
+def raw(room: Class, *lines: str) -> bytes:
+    """Return the answer to a request that is sent word for word."""
+    address = urlsplit(room.url)
+    with socket.create_connection((address.hostname, address.port), timeout=30) as connection:
+        connection.sendall("\r\n".join([*lines, "Connection: close", "", ""]).encode())
+        answer = b""
+        while piece := connection.recv(65536):
+            answer += piece
+    return answer

@@ -1,0 +1,174 @@
+"""The service as a process: it ends in order, and what a killed one leaves is taken over by the next."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from blockrun_magic.classroom.commands import run
+from blockrun_magic.practice.server.server import PracticeServer
+from harness.classroom import PRICE, run_command, served_class
+from harness.gates import Gate
+
+_PATIENCE = 60
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    """Yield the hook of the gateway."""
+    held = Gate()
+    yield held
+    held.opened.set()
+
+
+@pytest.fixture
+def gateway(gate: Gate) -> Iterator[PracticeServer]:
+    """Yield a practice gateway."""
+    with PracticeServer(hook=gate) as running:
+        yield running
+
+
+def test_the_end_lets_orders_end(tmp_path: Path, gateway: PracticeServer, gate: Gate) -> None:
+    """SIGTERM refuses new orders, lets what is in work end, and is a clean exit; no second service has the folder."""
+    with served_class(tmp_path, gateway) as (room, process):
+        ada, key = room.student("ada"), secrets.token_hex(16)
+        gate.point = "paid"
+        assert 202 == ada.put("a fox", key, wait=0).status_code
+        assert gate.seen.wait(30)
+        second = run_command(room.home, "serve", "--gateway", gateway.url, "--port", "0")
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        try:
+            refused = ada.put("a cat", wait=0)
+        except httpx.TransportError:
+            refused = None  # the connection was closed: no order either
+        gate.opened.set()
+
+        assert 0 == process.wait(_PATIENCE)
+        assert refused is None or (503, "stopping") == (refused.status_code, refused.json()["error"]["code"])
+        assert (2, "", 2) == (second.returncode, second.stdout, len(second.stderr.splitlines()))
+        [order] = room.records.orders.listed()
+        assert (key, "done") == (order.key, order.state)
+    assert 1 == len(httpx.get(f"{gateway.url}/practice/ledger").json()["settlements"])
+
+
+@pytest.mark.parametrize("point", ["challenge", "received", "paid", "settled"])
+def test_killed_between_two_messages(tmp_path: Path, gateway: PracticeServer, gate: Gate, point: str) -> None:
+    """A killed service is taken over by the next one in under twenty seconds: one settlement, and the image."""
+    with served_class(tmp_path, gateway) as (room, process):
+        ada, key = room.student("ada"), secrets.token_hex(16)
+        gate.point = point
+        assert 202 == ada.put("a fox", key, wait=0).status_code
+        assert gate.seen.wait(30)
+        process.kill()
+        process.wait(_PATIENCE)
+    gate.opened.set()
+    with served_class(tmp_path, gateway) as (room, _):
+        started = time.monotonic()
+        ada.url, ada.client = room.url, room.client
+        while (done := ada.get(key, wait=20)).status_code == 202:
+            assert time.monotonic() - started < 20
+
+        assert (200, "done", PRICE) == (
+            done.status_code,
+            *(done.json()[name] for name in ("state", "charged_micros")),
+        )
+        assert 1 == len(room.settlements)
+        assert room.agrees
+
+
+def test_commands(tmp_path: Path, gateway: PracticeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """The owner's commands work beside the service, and change what it does at once."""
+    with served_class(tmp_path, gateway) as (room, _):
+
+        def command(*arguments: str) -> tuple[int, str]:
+            status = run(["--home", str(room.home), *arguments])
+            return status, capsys.readouterr().out
+
+        assert {"url", "pid"} == set(json.loads((room.home / "classroom" / "ready.json").read_text()))
+        assert 0o600 == (room.home / "classroom" / "ready.json").stat().st_mode & 0o777
+        limits = command("limits", "class=1.00", "each=0.20", "each/day=0.10", "group:red=10", "all=5")
+        code = run_command(room.home, "invite", "ada", "--group", "red")
+        joined = room.client.post(f"{room.url}/v1/join", json={"code": code.stdout.strip()})
+        headers = {"Authorization": f"Bearer {joined.json()['pass']}"}
+        personal = run_command(
+            room.home, "limits", "member:ada/day=0.06", "each/day=none", "see=amounts", "models=nano-banana"
+        )
+        report = command("report", "--csv", str(tmp_path / "spend.csv"))
+        for name, code_of in (("pause", "paused"), ("resume", "")):
+            assert 0 == command(name)[0]
+            me = room.client.get(f"{room.url}/v1/me", headers=headers).json()
+            assert (code_of == "paused") is me["policy"]["paused"]
+        assert 0 == command("revoke", "ada")[0]
+        gone = room.client.get(f"{room.url}/v1/me", headers=headers)
+        forgotten = command("forget", "ada")
+        again = command("forget", "ada")
+        audit = room.records.audit.entries()
+
+    assert (0, 0, 0, 0) == (limits[0], personal[0], report[0], forgotten[0])
+    assert {"class/total=$1.00", "each/total=$0.20", "each/day=$0.10", "group:red/total=$10.00", "all/total=$5.00"} == {
+        *limits[1].split()
+    }
+    assert ["red"] == joined.json()["groups"]
+    assert ["google/nano-banana"] == me["policy"]["models"]
+    assert [("you", "day", 60_000)] == [
+        (limit["subject"], limit["period"], limit["limit"]) for limit in me["limits"] if limit["period"] == "day"
+    ]
+    assert (401, "revoked") == (gone.status_code, gone.json()["error"]["code"])
+    assert 2 == again[0]
+    assert "ada" not in "".join(str(entry) for entry in audit)
+    assert {"owner", "service"} == {entry.actor for entry in audit}
+    assert ["name", "role", "groups"] == (tmp_path / "spend.csv").read_text().split(",")[:3]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["limits", "clas=1"],
+        ["limits", "class"],
+        ["limits", "class=1,50"],
+        ["limits", "class=-1"],
+        ["limits", "each/dy=1"],
+        ["limits", "member:nobody=1"],
+        ["limits", "group:=1"],
+        ["limits", "class=1", "max_size=big"],
+        ["limits", "timezone=Mars/Olympus"],
+        ["invite"],
+        ["invite", ""],
+        ["invite", "a\nb"],
+        ["invite", "\u202eada"],
+        ["invite", "ada", "--people", "3"],
+        ["invite", "--people", "0"],
+        ["invite", "ada", "--expires", "yesterday"],
+        ["invite", "ada", "--expires", "2020-01-01"],
+        ["revoke", "nobody"],
+        ["forget", "nobody"],
+        ["report", "--csv", "/nowhere/at/all.csv"],
+        ["serve", "--port", "99999", "--gateway", "practice"],
+        ["serve", "--gateway", "nowhere"],
+        ["serve", "--database", "mysql://x", "--gateway", "practice"],
+        ["serve"],
+        ["bogus"],
+        [],
+    ],
+)
+def test_bad_input_of_the_owner(tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    """Two lines and an exit status of 1 or 2; nothing is changed."""
+    home = ["--home", str(tmp_path / "home")]
+    try:
+        status = run([*home, *arguments])
+    except SystemExit as end:  # argparse's own
+        status = int(str(end.code))
+    written = capsys.readouterr()
+
+    assert (True, "", 2) == (status in (1, 2), written.out, len(written.err.splitlines())), written.err
+    if arguments[:1] == ["limits"]:
+        assert 0 == run([*home, "limits"])
+        assert "" == capsys.readouterr().out
