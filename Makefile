@@ -43,7 +43,7 @@ demo: .make/demo
 check: lint types unit
 
 # One half for each worker, in order, so that servers and kernels start about once; a worker that is done takes from the other.
-test: lint types .make/chromium .make/proxy
+test: lint types .make/chromium .make/proxy .make/postgresql
 	$(BIN)/pytest -n 2 --dist worksteal
 
 lint: .make/test $(NODE_TOOLS)
@@ -61,11 +61,11 @@ types: .make/test $(NODE_TOOLS)
 	$(BIN)/mypy
 	$(if $(NODE),$(NODE)tsc)
 
-unit: .make/test
+unit: .make/test .make/postgresql
 	$(BIN)/pytest -q -n 2 tests/unit
 	$(if $(NODE),node --test --test-reporter=dot tests/unit/web/)
 
-fuzz: .make/test
+fuzz: .make/test .make/postgresql
 	EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n 2 -m "hypothesis or fuzz" --hypothesis-profile=fuzz tests/unit
 
 docs: .make/docs
@@ -78,7 +78,7 @@ notebooks: .make/lab
 bench: .make/test
 	$(BIN)/python benchmarks
 
-soak: .make/test
+soak: .make/test .make/postgresql
 	KILLS=$(KILLS) $(BIN)/pytest tests/kernel/test_kill.py
 	STORIES=$(STORIES) $(BIN)/pytest -n 2 tests/unit/studio/test_hostile_merchant.py
 
@@ -123,6 +123,10 @@ node_modules/.package-lock.json: package.json package-lock.json
 # The same for JupyterHub's proxy, which needs Node.
 .make/proxy: package-lock.json | .make/test
 	@path=$$(PYTHONPATH=tests $(BIN)/python -m harness.node) && ln -sf "$$path" $@
+
+# The same for the programs of PostgreSQL.
+.make/postgresql: | .make/test
+	@path=$$(PYTHONPATH=tests $(BIN)/python -m harness.postgresql) && ln -sfn "$$path" $@
 
 # Dependency groups need pip 25.1; Python may include an older one.
 .make/pip: .venv/pyvenv.cfg

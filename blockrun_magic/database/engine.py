@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -78,6 +79,8 @@ class Database(ABC):
     """The name of the database in messages; it holds no password."""
     row_lock: str
     """The end of a SELECT whose rows nobody else may change before the transaction ends."""
+    lost_locks: AbstractSet[str] = frozenset()
+    """The locks that this process held until their connection broke, and that another process has now."""
     was_empty: bool
     """Whether it was a new file when it was opened."""
 
@@ -133,7 +136,7 @@ class Database(ABC):
 
     @abstractmethod
     def verify(self) -> None:
-        """Raise LedgerError unless this is still the database that was opened, with its locks still held."""
+        """Raise LedgerError unless this is still the database that was opened; find out which locks were lost."""
 
     @abstractmethod
     def erase(self) -> bool:

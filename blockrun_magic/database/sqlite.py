@@ -126,7 +126,7 @@ class SqliteDatabase(Database):
         return time.time()
 
     def verify(self) -> None:
-        """Raise LedgerError unless the file at the path is the one that is open."""
+        """Raise LedgerError unless the file at the path is the one that is open; its locks cannot be lost."""
         if self._opened is None or self._identity() != self._opened:
             raise LedgerError(
                 f"The ledger {self.path} was moved, removed or replaced while it was open.",

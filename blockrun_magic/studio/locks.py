@@ -7,14 +7,13 @@ purchase from the ledger, which is also the fence: a lock alone allows nothing t
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from blockrun_magic.database.locks import FileLocks, Lock, Locks
 from blockrun_magic.payments.ledger.ledger import Ledger
-from blockrun_magic.payments.ledger.records import Purchase
+from blockrun_magic.payments.ledger.records import Purchase, purchase_lock
 from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.studio.progress import Progress
 from blockrun_magic.threads import run_io
@@ -106,5 +105,4 @@ class PurchaseLocks:
         return here and not lost and all(p.state not in (stuck if p.prepaid else {State.UNKNOWN}) for p in payments)
 
     def _lock(self, realm: str, digest: str, take: int) -> Lock:
-        owner = f"{self._ledger.owner} " if self._ledger.owner else ""
-        return self._locks.lock(hashlib.sha256(f"{owner}{realm} {digest} {take}".encode()).hexdigest()[:32])
+        return self._locks.lock(purchase_lock(self._ledger.owner, realm, digest, take))

@@ -15,6 +15,10 @@ from blockrun_magic.payments.ledger.records import Payment, Purchase
 from blockrun_magic.payments.ledger.states import State, Witness
 from blockrun_magic.payments.x402.protocol import Authorization, PaymentPayload
 
+ON_A_FILE = pytest.mark.parametrize("ledger", ["sqlite"], indirect=True)
+"""For a test about the file of the ledger, which a server does not have."""
+
+
 NOON = 1_800_014_400.0 - 1_800_014_400 % 86_400 + 43_200
 
 
@@ -51,16 +55,29 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def ledger(path: Path, clock: Clock) -> Iterator[Ledger]:
-    """Return an empty ledger of session "one"."""
+def file_ledger(path: Path, clock: Clock) -> Iterator[Ledger]:
+    """Return an empty ledger of session "one", in a file."""
     with closing(Ledger(path, "one", clock)) as ledger:
+        yield ledger
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger(request: pytest.FixtureRequest, clock: Clock) -> Iterator[Ledger]:
+    """Return an empty ledger of session "one", on each engine."""
+    if request.param == "sqlite":
+        yield request.getfixturevalue("file_ledger")
+        return
+    with closing(Ledger(request.getfixturevalue("server"), "one", clock)) as ledger:
         yield ledger
 
 
 @contextmanager
 def another(ledger: Ledger, session: str = "two") -> Iterator[Ledger]:
     """Yield the same ledger as another kernel has it open."""
-    with closing(Ledger(ledger.path, session, ledger.clock)) as opened:
+    with (
+        closing(ledger.database.another()) as database,
+        closing(Ledger(database, session, ledger.clock)) as opened,
+    ):
         yield opened
 
 

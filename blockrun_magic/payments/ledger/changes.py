@@ -12,6 +12,7 @@ from blockrun_magic.errors import LedgerError, Money, PaymentOutcomeUnknown
 from blockrun_magic.payments.ledger import counters
 from blockrun_magic.payments.ledger.limits import Caps, check_caps
 from blockrun_magic.payments.ledger.purchases import PurchaseLedger
+from blockrun_magic.payments.ledger.records import purchase_of
 from blockrun_magic.payments.ledger.states import TRANSITIONS, UNSIGNED_TRANSITIONS, State
 from blockrun_magic.payments.ledger.windows import in_order
 from blockrun_magic.payments.x402.requirements import PaymentPayload
@@ -29,16 +30,32 @@ class PaymentLedger(PurchaseLedger):
         self._subjects: Callable[[], Sequence[str]] = list
 
     @contextmanager
-    def _reserving(self) -> Iterator[Connection]:
+    def _reserving(self, purchase_id: str = "") -> Iterator[Connection]:
         """Yield a transaction that may reserve money: in the database that was opened, by a process that others see."""
         with self.transaction(durable=False, new_ids=True) as connection:
-            self.database.verify()
+            self._verify(connection, purchase_id)
             if not self._alive.is_held and not self._alive.try_acquire():
                 raise LedgerError(f"Another process has the name of this session, {self.session}.", REPORT)
             if not self.owner:
                 self.database.serialize(connection, "reservations of notebooks")
                 counters.drop_dead_holds(connection, self.database, self.session)
             yield connection
+
+    def _verify(self, connection: Connection, purchase_id: str) -> None:
+        """Raise LedgerError unless what is recorded here is what all see, and nobody has taken the purchase over.
+
+        The fence is the state of the payment, which changes once; this only saves the attempt.
+        """
+        self.database.verify()
+        if self.database.lost_locks:
+            query = "SELECT * FROM purchases WHERE id = ?"
+            for row in connection.execute(query, (purchase_id,)).fetchall():
+                if purchase_of(row).lock in self.database.lost_locks:
+                    raise LedgerError(
+                        "The connection to the database broke, and another process has taken this purchase over.",
+                        "Run it again: what that process buys is found.",
+                        Money.nothing_sent(),
+                    )
 
     @contextmanager
     def _counting_more(

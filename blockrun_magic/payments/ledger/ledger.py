@@ -102,7 +102,7 @@ class Ledger(PaymentLedger):
         """
         self.check_guards(purchase.realm)
         now = self.clock()
-        with self._reserving() as connection:
+        with self._reserving(purchase.id) as connection:
             self._check_no_open_payment(connection, purchase.id)
             if hold is not None:
                 less = "CASE WHEN amount > ?1 THEN amount - ?1 ELSE 0 END"
@@ -128,6 +128,7 @@ class Ledger(PaymentLedger):
         # `submit` is durable, and nothing leaves before.
         with self._changing(payment_id, durable=False) as (connection, row):
             if row["state"] != State.SIGNED:
+                self._verify(connection, row["purchase_id"])
                 self._advance(connection, row, State.SIGNED)
                 authorization = signed.authorization
                 connection.execute(
@@ -145,7 +146,7 @@ class Ledger(PaymentLedger):
         """
         payment = self.payment(payment_id)
         assert payment.nonce == signed.authorization.nonce  # noqa: S101  another nonce would be a second payment
-        with self._reserving() as connection:
+        with self._reserving(payment.purchase_id) as connection:
             row = self._row(connection, payment_id)
             more = max(0, signed.authorization.value - row["amount"])
             adding = self._counting_more(connection, payment_id, row["realm"], more, DEFAULT_CAPS)
@@ -160,7 +161,7 @@ class Ledger(PaymentLedger):
     def submit(self, payment_id: int) -> Payment:
         """Record that the payment may leave from now on: → submitted. Only a witness takes that back."""
         with self._changing(payment_id) as (connection, row):
-            self.database.verify()
+            self._verify(connection, row["purchase_id"])
             self._advance(connection, row, State.SUBMITTED)
             connection.execute(
                 "UPDATE authorizations SET sent_at = coalesce(sent_at, ?) WHERE id = ?", (self.clock(), payment_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ __all__ = [
     "StoredImage",
     "payload_of",
     "payment_of",
+    "purchase_lock",
     "purchase_of",
 ]
 
@@ -125,6 +127,11 @@ class Purchase:
     seconds: float | None
     owner: str = ""
 
+    @property
+    def lock(self) -> str:
+        """The name of the lock of whoever buys it."""
+        return purchase_lock(self.owner, self.realm, self.digest, self.take)
+
 
 @dataclass(frozen=True, slots=True)
 class ListedImage:
@@ -165,6 +172,12 @@ class ImageFilter:
     purchase: str | None = None
     file: str | None = None
     source: str | None = None
+
+
+def purchase_lock(owner: str, realm: str, digest: str, take: int) -> str:
+    """Return the name of the lock of whoever buys this take of a request for `owner`."""
+    parts = (*([owner] if owner else []), realm, digest, str(take))
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:32]
 
 
 def purchase_of(row: Row) -> Purchase:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,6 +13,7 @@ import pytest
 
 from blockrun_magic.database.engine import Connection, Database, NotUnique
 from blockrun_magic.database.opening import open_database
+from blockrun_magic.database.postgresql import PostgresDatabase
 from blockrun_magic.errors import LedgerError
 
 TABLE = "CREATE TABLE things (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, weight REAL, data BLOB) STRICT;"
@@ -19,10 +22,14 @@ WEIGHT = "SELECT weight FROM things WHERE name = 'a'"
 INSERT = "INSERT INTO things (name, weight) VALUES (?, ?) RETURNING id"
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    """Return an empty database with one table."""
-    with closing(open_database(tmp_path / "a" / "things.sqlite")) as opened:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """Return an empty database with one table, on each engine."""
+    if request.param == "sqlite":
+        opened: Database = open_database(tmp_path / "a" / "things.sqlite")
+    else:
+        opened = PostgresDatabase(request.getfixturevalue("cluster").address(), f"test {secrets.token_hex(4)}")
+    with closing(opened):
         opened.migrate("test", [("things", TABLE)])
         yield opened
 
@@ -165,3 +172,49 @@ def test_threads_wait_for_each_other(database: Database) -> None:
 
     with database.reading() as connection:
         assert 101.5 == connection.execute("SELECT weight FROM things").fetchone()[0]
+
+
+def test_a_closed_database_is_our_error(database: Database) -> None:
+    """Who comes late is told so in our words."""
+    database.close()
+
+    with pytest.raises(LedgerError):
+        names(database)
+    with pytest.raises(LedgerError), database.transaction():
+        pass
+
+
+def test_json_and_any_language(database: Database) -> None:
+    """The functions that our SQL uses give the same on both engines, whatever a prompt holds."""
+    document = json.dumps({"prompt": "Stra\xdfe \u212a \0", "n": 1, "no": None, "is": True, "list": ["a", {"b": 2}]})
+    lists = json.dumps(["one", "two"])
+    with database.reading() as connection:
+
+        def ask(expression: str, *values: object) -> object:
+            return connection.execute(f"SELECT {expression}", values).fetchone()[0]
+
+        assert ask("json_extract(?, '$.no')", document) is None
+        assert ["1", "1"] == [
+            str(ask("CAST(json_extract(?, '$.n') AS TEXT)", document)),
+            {"true": "1"}.get(str(ask("CAST(json_extract(?, '$.is') AS TEXT)", document)), "1"),
+        ]
+        assert 1 == ask("instr(casefold(json_extract(?, '$.prompt')), casefold(?))", document, "STRASSE")
+        assert ask("instr(casefold(json_extract(?, '$.prompt')), casefold(?))", document, "K") > 0
+        assert ["one", "two"] == [row[0] for row in connection.execute("SELECT value FROM json_each(?)", (lists,))]
+        assert 2 == ask("count(*) FROM json_each(?, '$.list')", document)
+        assert 0 == ask("count(*) FROM json_each(?)", None)
+        assert [("a", "x"), ("b", "y")] == sorted(
+            tuple(row) for row in connection.execute("SELECT key, value FROM json_each(?)", ('{"a": "x", "b": "y"}',))
+        )
+        assert (2, -2) == (ask("CAST(? / 2.0 AS INTEGER)", 5.9), ask("CAST(? / 2.0 AS INTEGER)", -5.9))
+        assert 3 == ask("sum(id) FROM (SELECT 1 AS id UNION ALL SELECT 2) AS ids")
+        assert isinstance(ask("sum(id) FROM (SELECT 1 AS id) AS ids"), int)
+        assert 1 == ask("count(*) WHERE 'ABC' LIKE ?", "a%")
+
+
+def test_text_that_a_server_cannot_store_is_stored_nearly(database: Database) -> None:
+    """PostgreSQL has no NUL: a text with one is not refused."""
+    with database.transaction() as connection:
+        add(connection, "a\0b")
+
+    assert names(database) in (["a\0b"], ["a\ufffdb"])

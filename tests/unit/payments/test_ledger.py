@@ -9,14 +9,16 @@ import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from blockrun_magic.database import sqlite as database
+from blockrun_magic.database.engine import Connection
+from blockrun_magic.database.postgresql import PostgresDatabase
 from blockrun_magic.errors import BudgetError, LedgerError, Money
 from blockrun_magic.payments.ledger import schema
 from blockrun_magic.payments.ledger.ledger import Ledger
@@ -27,6 +29,7 @@ from harness.ledgers import (
     HASH,
     JOB,
     NOON,
+    ON_A_FILE,
     REQUEST,
     STEPS,
     WAYS,
@@ -709,6 +712,7 @@ def test_the_files_are_their_owners_alone(path: Path) -> None:
     assert 0o700 == stat.S_IMODE(path.parent.stat().st_mode)
 
 
+@ON_A_FILE
 def test_what_lets_something_leave_is_on_the_disk_before(ledger: Ledger) -> None:
     """Write-ahead log; what comes before a payment leaves, and what came of it, is committed with an fsync.
 
@@ -737,13 +741,36 @@ def test_what_lets_something_leave_is_on_the_disk_before(ledger: Ledger) -> None
     }
 
 
-def test_a_ledger_is_opened_again(ledger: Ledger, path: Path) -> None:
+def test_a_server_has_it_on_the_disk_before(server: PostgresDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same on PostgreSQL, where a reservation is durable too: a lost one would give its id to another payment."""
+    committed: list[tuple[str, bool]] = []
+    transaction = server.transaction
+
+    @contextmanager
+    def watched(*, durable: bool = True, new_ids: bool = False) -> Iterator[Connection]:
+        with transaction(durable=durable, new_ids=new_ids) as connection:
+            yield connection
+            [setting] = connection.execute("SHOW synchronous_commit").fetchone()
+            states = connection.execute("SELECT state FROM authorizations WHERE xmin = pg_current_xact_id()::xid")
+            committed.extend((row[0], setting == "on") for row in states)
+
+    monkeypatch.setattr(server, "transaction", watched)
+    with closing(Ledger(server, "one", Clock())) as ledger:
+        for state in (State.SUBMITTED, State.SETTLED, State.UNKNOWN, State.POLLING):
+            payment_in(ledger, state)
+
+    assert {False} == {durable for state, durable in committed if state == State.SIGNED}
+    assert {True} == {durable for state, durable in committed if state != State.SIGNED}
+    assert {*State} - {State.RELEASED} == {state for state, _ in committed}
+
+
+def test_a_ledger_is_opened_again(ledger: Ledger) -> None:
     """Closing loses nothing, and opening an up-to-date ledger changes nothing."""
     payment = payment_in(ledger, State.UNKNOWN)
     before = rows(ledger)
     ledger.close()
 
-    with closing(Ledger(path, "later")) as again:
+    with another(ledger, "later") as again:
         assert before == rows(again)
         assert payment == payment_of(again, payment.id)
 
@@ -826,6 +853,7 @@ FILLED: dict[str, Callable[[Ledger, Payment, str], object]] = {
 }
 
 
+@ON_A_FILE
 @pytest.mark.parametrize("write", FILLED)
 def test_a_full_disk_changes_nothing(ledger: Ledger, write: str) -> None:
     """Without room the whole step fails with our error, no half of it stays, and later it works."""
@@ -883,6 +911,7 @@ def test_a_place_that_cannot_be_is_our_error(tmp_path: Path) -> None:
         Ledger(tmp_path / "magic" / "ledger.sqlite", "one")
 
 
+@ON_A_FILE
 def test_a_closed_ledger_is_our_error(ledger: Ledger) -> None:
     """Who comes late is told so in our words."""
     ledger.close()

@@ -1,0 +1,154 @@
+"""Connections to PostgreSQL: a few for each process, opened when they are needed, replaced when they break."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from psycopg.types.numeric import Int8Dumper
+from psycopg.types.string import StrDumperUnknown
+
+from blockrun_magic.database.dialect import row_class
+from blockrun_magic.errors import LedgerError, Money
+
+__all__ = ["MAX_CONNECTIONS", "PATIENCE", "ConnectionPool", "open_connection"]
+
+MAX_CONNECTIONS = 8
+"""How many connections a process has for transactions; its locks have one more."""
+PATIENCE = 10.0
+"""How long to wait for a connection, for another process that is writing, and for a server that starts again."""
+_PAUSE = 0.1
+_SETTINGS = f"""
+SET synchronous_commit = on;
+SET lock_timeout = {int(PATIENCE * 1000)};
+SET statement_timeout = 30000;
+SET idle_in_transaction_session_timeout = 8000;
+SET timezone = 'UTC';
+"""
+_PROMPT_END = "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 3; SET tcp_keepalives_count = 3"
+"""The server notices within 14 seconds that a machine is gone."""
+
+
+class _Text(StrDumperUnknown):
+    """Text for PostgreSQL, which has no NUL."""
+
+    def dump(self, obj: str) -> Any:
+        return super().dump(obj.replace("\0", "\ufffd"))
+
+
+class _Number(psycopg.adapt.Loader):
+    """A sum of integers is an integer, as in SQLite."""
+
+    def load(self, data: Any) -> int | float:
+        text = bytes(data).decode()
+        return int(text) if text.lstrip("-").isdigit() else float(text)
+
+
+def open_connection(address: str, schema: str) -> psycopg.Connection[Any]:
+    """Return a new connection; raises psycopg.Error."""
+    connection: psycopg.Connection[Any] = psycopg.connect(
+        address,
+        autocommit=True,
+        connect_timeout=5,
+        tcp_user_timeout=20_000,
+        application_name="blockrun-magic",
+        cursor_factory=psycopg.RawCursor,
+        row_factory=_rows,
+        prepare_threshold=3,
+    )
+    try:
+        connection.adapters.register_dumper(int, Int8Dumper)
+        connection.adapters.register_dumper(str, _Text)
+        connection.adapters.register_loader("numeric", _Number)
+        name = schema.replace('"', '""')
+        connection.execute(f'{_SETTINGS} {_PROMPT_END}; SET search_path TO "{name}"'.encode(), prepare=False)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _rows(cursor: psycopg.Cursor[Any]) -> Callable[[Any], Any]:
+    names = tuple(column.name for column in cursor.description or ())
+    return row_class(names)
+
+
+class ConnectionPool:
+    """The connections of this process; a forked child has to open its own."""
+
+    def __init__(self, connect: Callable[[], psycopg.Connection[Any]]) -> None:
+        self._connect = connect
+        self._idle: list[psycopg.Connection[Any]] = []
+        self._free = threading.Semaphore(MAX_CONNECTIONS)
+        self._pid = os.getpid()
+        self._closed = False
+
+    @contextmanager
+    def connection(self, begin: str | None = None) -> Iterator[psycopg.Connection[Any]]:
+        """Yield a connection that this thread alone has, inside a transaction that `begin` begins.
+
+        A broken one is replaced, and a server that starts again is waited for. Raises psycopg.Error or TimeoutError.
+        """
+        self._check()
+        if not self._free.acquire(timeout=PATIENCE):
+            raise TimeoutError(f"all {MAX_CONNECTIONS} connections of this process are busy")
+        connection = None
+        try:
+            connection = self._begun(begin)
+            yield connection
+        finally:
+            if connection is not None:
+                self._put_back(connection)
+            self._free.release()
+
+    def _begun(self, begin: str | None) -> psycopg.Connection[Any]:
+        end = time.monotonic() + PATIENCE
+        while True:
+            connection = None
+            try:
+                connection = self._idle.pop() if self._idle else self._connect()
+                if begin is not None:
+                    connection.execute(begin.encode(), prepare=False)
+            except psycopg.OperationalError:
+                if connection is not None:
+                    connection.close()
+                    continue  # the others that were idle may have broken with it
+                if time.monotonic() > end:
+                    raise
+                time.sleep(_PAUSE)
+            else:
+                return connection
+
+    def _put_back(self, connection: psycopg.Connection[Any]) -> None:
+        if self._closed or connection.info.transaction_status is not TransactionStatus.IDLE:
+            connection.close()  # the server undoes what was begun
+        else:
+            self._idle.append(connection)
+
+    def replace(self, broken: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
+        """Return a connection that works in place of one that a thread has."""
+        broken.close()
+        return self._begun("SELECT 1")
+
+    def close(self) -> None:
+        """Close all connections; in a forked child the parent's stay open."""
+        if self._pid == os.getpid():
+            self._closed = True
+            while self._idle:
+                self._idle.pop().close()
+
+    def _check(self) -> None:
+        if self._closed:
+            raise psycopg.OperationalError("it was closed")
+        if self._pid != os.getpid():
+            raise LedgerError(
+                "This database was opened by the parent of this process.",
+                "Open it in this process.",
+                Money.nothing_sent(),
+            )

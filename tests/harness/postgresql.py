@@ -1,0 +1,198 @@
+"""A PostgreSQL of the tests' own: its programs are found or installed, its cluster lives in a temporary folder.
+
+Usage:
+    PYTHONPATH=tests python -m harness.postgresql    print the folder of the programs; install them if needed
+
+The variable POSTGRESQL may name that folder. On Debian and Ubuntu they are installed with apt-get, on macOS with brew.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import pwd
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from blockrun_magic.database.postgresql import PostgresDatabase
+from blockrun_magic.payments.ledger.schema import migrate
+from harness.apt import apt_install, ran
+
+__all__ = ["Cluster", "cluster", "find_programs", "install_programs", "server", "server_of_the_tests"]
+
+_FOLDERS = ("/usr/lib/postgresql/*/bin", "/opt/homebrew/opt/postgresql*/bin", "/usr/local/opt/postgresql*/bin")
+_ADVICE = """There is no PostgreSQL, so its tests cannot run.
+Install it (Debian: apt-get install postgresql; macOS: brew install postgresql@17; elsewhere from postgresql.org),
+or let the variable POSTGRESQL name the folder of initdb and postgres."""
+_SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "max_connections": "150",
+    "shared_buffers": "64MB",
+    # No power fails here: what is written has to outlive its processes, not the machine.
+    "fsync": "off",
+    "full_page_writes": "off",
+    "log_min_messages": "fatal",
+}
+
+
+def find_programs() -> Path | None:
+    """Return the folder of initdb and postgres, the newest there is, or None."""
+    return next((folder for folder in _candidates() if (folder / "initdb").exists()), None)
+
+
+def _candidates() -> Iterator[Path]:
+    named = os.environ.get("POSTGRESQL")
+    if named:
+        yield Path(named)
+        return
+    found = [folder for pattern in _FOLDERS for folder in Path("/").glob(pattern[1:])]
+    yield from sorted(found, key=lambda folder: [int(part) for part in folder.parts if part.isdigit()], reverse=True)
+    initdb = shutil.which("initdb")
+    if initdb:
+        yield Path(initdb).resolve().parent
+
+
+def install_programs() -> None:
+    """Install PostgreSQL with apt-get or brew, where that may be done."""
+    if not apt_install("postgresql") and shutil.which("brew"):
+        ran("brew", "install", "--quiet", "postgresql@17")
+
+
+class Cluster:
+    """A running server; `address` of a database in it, with the password of the tests' user.
+
+    PostgreSQL does not run as root: as root, it runs as an unprivileged user.
+    """
+
+    def __init__(self) -> None:
+        programs = find_programs()
+        if programs is None:
+            raise RuntimeError(_ADVICE)
+        self._programs = programs
+        atexit.register(self.close)  # also where a test ends in an error
+        self._user = _unprivileged()
+        self._folder = Path(tempfile.mkdtemp(prefix="blockrun-postgresql-"))
+        self._server: subprocess.Popen[bytes] | None = None
+        self.password = secrets.token_urlsafe(12)
+        self.port = _free_port()
+        secret = self._folder / "password"
+        secret.write_text(self.password)
+        for path in (self._folder, secret):
+            if self._user:
+                os.chown(path, self._user, -1)
+        options = ("--no-sync", "--encoding=UTF8", "--locale=C", "--auth=scram-sha-256", "--username=tests")
+        command = [programs / "initdb", *options, f"--pwfile={secret}", "--pgdata", self._data]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, user=self._user, env=self._environ(), cwd="/")
+        self.start()
+
+    @property
+    def _data(self) -> Path:
+        return self._folder / "data"
+
+    def _environ(self) -> dict[str, str]:
+        return {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"}
+
+    def address(self, database: str = "postgres") -> str:
+        """Return the address of a database."""
+        return f"postgresql://tests:{self.password}@127.0.0.1:{self.port}/{database}"
+
+    def start(self) -> None:
+        """Start the server, and wait until it takes connections."""
+        settings = _SETTINGS | {"port": str(self.port), "unix_socket_directories": str(self._folder)}
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        self._server = subprocess.Popen(
+            [self._programs / "postgres", "-D", self._data, *options], user=self._user, env=self._environ(), cwd="/"
+        )
+        ready = [self._programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        end = time.monotonic() + 60
+        while subprocess.run(ready, check=False, env=self._environ()).returncode != 0:
+            if self._server.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"PostgreSQL in {self._folder} did not start.")
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """Stop the server as `pg_ctl stop -m immediate` does: at once, without a checkpoint."""
+        if self._server is not None:
+            self._server.send_signal(3)  # SIGQUIT
+            self._server.wait(30)
+            self._server = None
+
+    def dump(self, database: str = "postgres") -> str:
+        """Return all of a database as SQL."""
+        command = [self._programs / "pg_dump", self.address(database)]
+        return subprocess.run(command, check=True, capture_output=True, text=True, env=self._environ()).stdout
+
+    def close(self) -> None:
+        """Stop the server and remove its files."""
+        self.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """Return the server of this test process, which starts when the first test needs it."""
+    running = Cluster()
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="session")
+def server_of_the_tests(cluster: Cluster) -> Iterator[PostgresDatabase]:
+    """Return a database with the tables of the ledger, which the tests use in turns."""
+    with closing(PostgresDatabase(cluster.address())) as database:
+        migrate(database)
+        yield database
+
+
+@pytest.fixture
+def server(server_of_the_tests: PostgresDatabase) -> PostgresDatabase:
+    """Return that database, empty."""
+    with server_of_the_tests.transaction(durable=False) as connection:
+        for table in _TABLES:
+            connection.execute(f"DELETE FROM {table}")  # noqa: S608
+    return server_of_the_tests
+
+
+_TABLES = ("payloads", "reservations", "authorizations", "pictures", "purchases", "counters", "limits", "holds")
+_TABLES += ("quotes", "settings")
+
+
+def _unprivileged() -> int | None:
+    """Return the user to run the server as, or None where this process is not root."""
+    if os.geteuid() != 0:
+        return None
+    names = {entry.pw_name: entry.pw_uid for entry in pwd.getpwall()}
+    return names.get("postgres") or names["nobody"]
+
+
+def _free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+def main() -> int:
+    """Return 0 when there is a PostgreSQL in the end; the folder of its programs is what is printed."""
+    folder = find_programs()
+    if folder is None and not os.environ.get("POSTGRESQL"):
+        sys.stderr.write("Installing PostgreSQL for the tests ...\n")
+        install_programs()
+        folder = find_programs()
+    if folder is None:
+        sys.exit(_ADVICE)
+    sys.stdout.write(f"{folder}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
