@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 
 # No deadlines: the speed of the machine is not a property of the code. `make fuzz` selects the second profile.
 _SLOW = (HealthCheck.too_slow,)
-settings.register_profile("any machine", deadline=None, suppress_health_check=_SLOW)
+settings.register_profile("any machine", deadline=None, suppress_health_check=_SLOW, max_examples=50)
 settings.register_profile(
     "fuzz", deadline=None, suppress_health_check=_SLOW, max_examples=int(os.environ.get("EXAMPLES", "2000"))
 )

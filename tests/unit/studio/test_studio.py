@@ -423,7 +423,7 @@ def test_a_kernel_reconciles_what_another_left(tmp_path: Path, merchant: Merchan
 
 def test_a_job_is_collected_when_its_gateway_has_moved_to_another_port(tmp_path: Path) -> None:
     """The practice gateway listens elsewhere at every start: a job that was begun before is found all the same."""
-    request = replace(_REQUEST, prompt="a snail practice:slow=3")
+    request = replace(_REQUEST, prompt="a snail practice:slow=1")
     books = tmp_path / "practice.sqlite"
 
     async def begin(studio: Studio, gateway: Gateway) -> None:
