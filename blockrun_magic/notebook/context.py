@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
     from blockrun_magic.notebook.display.results import ResultDisplay
     from blockrun_magic.notebook.session import Session
 
-__all__ = ["Closable", "Context"]
+__all__ = ["Closable", "Context", "outer_variables"]
+
+_MAGIC_CALLS = ("run_line_magic", "run_cell_magic")
+_LOCALS = ".<locals>."
 
 
 class Closable(Protocol):
@@ -50,3 +54,27 @@ class Context:
         """The models of the gateway in use, as far as known; raises LedgerError or FlagError."""
         studio, gateway = self.session.studio_and_gateway()
         return studio.catalog_at(gateway)
+
+
+def outer_variables() -> list[Mapping[str, object]]:
+    """Return the variables of the functions around the one that runs this magic, innermost first.
+
+    Python keeps only those outer variables that a function's code mentions, and a magic mentions none. Their
+    functions are found by name among those that are running.
+    """
+    frame = sys._getframe()  # noqa: SLF001  as IPython itself finds the variables of the caller
+    while frame is not None and frame.f_code.co_name not in _MAGIC_CALLS:
+        frame = frame.f_back  # type: ignore[assignment]
+    caller = None if frame is None else frame.f_back
+    if caller is None:
+        return []
+    name, file, found = caller.f_code.co_qualname, caller.f_code.co_filename, list[Mapping[str, object]]()
+    while _LOCALS in name:
+        name = name.rpartition(_LOCALS)[0]
+        outer = caller.f_back
+        while outer is not None and (outer.f_code.co_qualname, outer.f_code.co_filename) != (name, file):
+            outer = outer.f_back
+        if outer is not None:
+            found.append(outer.f_locals)
+            caller = outer
+    return found

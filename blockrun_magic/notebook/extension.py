@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from IPython.core.magic import (
 )
 
 from blockrun_magic.notebook.completion import Completion
-from blockrun_magic.notebook.context import Context
+from blockrun_magic.notebook.context import Context, outer_variables
 from blockrun_magic.notebook.display.output import render_as
 from blockrun_magic.notebook.display.results import ResultDisplay
 from blockrun_magic.notebook.session import Session
@@ -86,7 +87,9 @@ class BlockrunMagics(Settings, Magics):
     @contextmanager
     def _running(self, local_ns: Mapping[str, object] | None) -> Iterator[None]:
         """Let a line see the variables of its function, and end with one sentence when it is stopped."""
-        outer, self.context.local_ns = self.context.local_ns, local_ns or {}
+        around = outer_variables()
+        variables = ChainMap(dict(local_ns or {}), *map(dict, around)) if around else local_ns or {}
+        outer, self.context.local_ns = self.context.local_ns, variables
         try:
             yield
         except KeyboardInterrupt as stop:

@@ -21,6 +21,8 @@ __all__ = ["PromptLine", "add_transforms", "call_for_help", "remove_transforms"]
 
 _OURS = "imagegen|img2img|blockrun"
 _CALL = re.compile(rf"(?P<before>\s*+(?:[^%\n]*[^%=!<>\n]=\s*+)?)%(?P<magic>{_OURS})(?=\s)(?P<rest>.*)", re.DOTALL)
+_BARE = re.compile(rf"(?P<before>\s*)(?P<magic>{_OURS})\s+(?P<rest>[^\s=(\[.,:].*)", re.DOTALL)
+"""A line without %, which IPython's automagic takes."""
 _INSIDE = re.compile(rf"(?P<before>\s*)%(?P<magic>\w+)\s(?=[^\n]*%(?:{_OURS})\s)(?P<rest>.*)", re.DOTALL)
 _HELP = re.compile(r"\s*%%(imagegen|img2img)(?=\s)(.*)")
 _INDENTS = (tokenize.INDENT, tokenize.DEDENT)
@@ -42,7 +44,7 @@ class PromptLine(TokenTransformBase):
             tokens = [token for token in line if token.type not in _INDENTS]
             if not tokens or not line[-1].line.rstrip().endswith("?"):
                 continue
-            if any(token.string == "%" for token in tokens) and _match(tokens[0].line):
+            if _match(tokens[0].line):
                 return cls(tokens[0].start)
         return None
 
@@ -57,7 +59,7 @@ class PromptLine(TokenTransformBase):
 
 
 def _match(line: str) -> re.Match[str] | None:
-    return _CALL.match(line) or _INSIDE.match(line)
+    return _CALL.match(line) or _INSIDE.match(line) or _BARE.match(line)
 
 
 def call_for_help(lines: list[str]) -> list[str]:

@@ -79,6 +79,7 @@ def test_a_captured_cell_has_one_image(kernel: Kernel) -> None:
         (f"if True:\n    %imagegen {SMALL} who's that?", "who's that?"),
         (f"%imagegen {SMALL} really??\nafter = 'ran'", "really??"),
         (f"%time %imagegen {SMALL} when is it?", "when is it?"),
+        (f"imagegen {SMALL} is this automagic?", "is this automagic?"),
     ],
 )
 def test_a_prompt_keeps_its_question_mark(kernel: Kernel, code: str, prompt: str) -> None:
@@ -118,12 +119,28 @@ def test_a_function_sees_its_own_variables_first(kernel: Kernel) -> None:
     assert "'make it blue by the sea'" == kernel.value("r.prompt")
 
 
+def test_a_function_sees_the_variables_of_the_functions_around_it(kernel: Kernel) -> None:
+    """Python does not pass them on, because the function's own code does not mention them."""
+    made(
+        kernel,
+        "def around(animal):\n"
+        "    def inner():\n"
+        f"        r = %imagegen {SMALL} --fill a {{animal}}\n"
+        "        return r\n"
+        "    return [inner() for _ in range(1)]\n"
+        "[r] = around('nested horse')",
+    )
+
+    assert "'a nested horse'" == kernel.value("r.prompt")
+
+
 # -- what a phone, a body or another tool writes
 
 
 @pytest.mark.parametrize(
     "code",
     [
+        "%%imagegen\na cat --help",
         "%imagegen a kite \u2014size 1216x832",
         "%imagegen a kite --save \u201cmy kite.png\u201d",
         "%%imagegen\n--model flux\na cat",
@@ -150,7 +167,9 @@ def test_prompts_from_elsewhere_are_checked_too(kernel: Kernel) -> None:
     assert "FlagError" == kernel.run("%imagegen --prompts lines").error_name
 
 
-@pytest.mark.parametrize("code", ["%%imagegen --help", "%%imagegen -h\na cat", "%imagegen --help", "%img2img -h"])
+@pytest.mark.parametrize(
+    "code", ["%%imagegen --help", "%%imagegen -h\na cat", "%imagegen --help", "%img2img -h", "%%imagegen\n--help"]
+)
 def test_help_is_shown(kernel: Kernel, gateway: PracticeServer, code: str) -> None:
     """--help and -h show the flags and pay for nothing."""
     before = paid_to(gateway.url)
@@ -175,6 +194,14 @@ def test_two_things_that_vary_make_a_table(kernel: Kernel) -> None:
     assert all(len(uri) < 60_000 for uri in re.findall(r'src="([^"]+)"', html))
     assert "1360x768" in cell.text
     assert "1216x832" in cell.text
+
+
+def test_the_images_of_one_request_are_numbered_like_the_grid(kernel: Kernel) -> None:
+    """`results[2]` is the image with number 2, also where one request made them all."""
+    made(kernel, f"four = %imagegen -n 4 {SMALL} four numbered foxes")
+
+    assert "(4, True)" == kernel.value("len(four), four[2] is four.images[2]")
+    made(kernel, "%img2img --image four[3] --dry-run in snow")
 
 
 def test_a_failed_image_keeps_its_place(kernel: Kernel) -> None:

@@ -165,7 +165,7 @@ async def balance(client: Client, gateway: Gateway, payer: str) -> Balance | Non
         if answer.status != 200 or not isinstance(body, dict):
             return None
         try:
-            return Balance(parse_usd(str(body.get("balance"))), "the practice gateway, play money")
+            return Balance(parse_usd(str(body.get("balance"))), "the practice gateway")
         except ValueError:
             return None
     if isinstance(network, SolanaNetwork):

@@ -101,6 +101,8 @@ def _whole(text: str) -> int | None:
 def _variable(text: str) -> str:
     # Python reads identifiers in this normal form, so an image bound in another could not be found.
     name = normalize("NFKC", text)
+    if not name.strip("_"):
+        raise FlagError(f"{quoted(text)} belongs to IPython, for the last result.", "Choose a name: --as image.")
     if name.isidentifier() and not iskeyword(name):
         return name
     likely = re.sub(r"\W+", "_", name).strip("_")[:_SUGGESTED_NAME]

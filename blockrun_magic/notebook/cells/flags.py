@@ -122,7 +122,8 @@ The body of the cell is the prompt. Flags go on the first line.
     %%imagegen --model flux --as city
     a futuristic city at sunset, seen from the harbor
 
-On one line, flags can go anywhere; the other words are the prompt. Everything after -- is prompt.
+On one line, flags can go anywhere; the other words are the prompt. Everything after -- is prompt;
+a first line that ends in -- sends the body as it is.
 
     %imagegen a red fox in fresh snow --size 1216x832
     %imagegen -- a sign that says --model""",
@@ -133,7 +134,8 @@ The body of the cell says what to change. Flags go on the first line.
     %%img2img --image city --mask sky
     replace the sky with an aurora
 
-On one line, flags can go anywhere; the other words are the prompt. Everything after -- is prompt.
+On one line, flags can go anywhere; the other words are the prompt. Everything after -- is prompt;
+a first line that ends in -- sends the body as it is.
 
     %img2img --image photo.png make it winter
     %img2img -i img a little warmer""",

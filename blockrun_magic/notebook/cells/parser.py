@@ -22,16 +22,21 @@ __all__ = ["asks_for_help", "parse", "parse_flags", "render"]
 _HELP = ("--help", "-h")
 
 
-def asks_for_help(line: str) -> bool:
-    """Return whether a line of a magic asks for its help page."""
+def asks_for_help(line: str, cell: str | None = None) -> bool:
+    """Return whether a line of a magic, or a body that is nothing else, asks for its help page."""
     words = line.split()
+    if cell is not None and cell.strip() in _HELP:
+        return True
+    if cell is None and words == ["?"]:
+        return True
     return any(word in _HELP for word in (words[: words.index("--")] if "--" in words else words))
 
 
 def parse(magic: str, line: str, cell: str | None) -> Flags:
     """Return the flags and the prompt of a cell; raises FlagError, and nothing else.
 
-    `cell` is the body of a cell magic, or None for a line magic.
+    `cell` is the body of a cell magic, or None for a line magic. A first line that ends in `--` says that the body
+    is prompt as it stands, flags included.
     """
     flags = parse_flags(magic, line)
     if cell is not None:
@@ -40,7 +45,8 @@ def parse(magic: str, line: str, cell: str | None) -> Flags:
                 f"The first line of %%{magic} is for flags, but it contains {quoted(flags.prompt)}.",
                 f"Write the prompt below that line, or use %{magic} for flags and prompt on one line.",
             )
-        check_body(magic, cell)
+        if line.split()[-1:] != ["--"]:
+            check_body(magic, cell)
         flags = replace(flags, prompt=cell.strip())
     if magic == "img2img" and not flags.images:
         raise FlagError(
@@ -99,6 +105,7 @@ def render(magic: str, flags: Flags) -> str:
     except FlagError:
         if len(flags.prompt.splitlines()) == 1:
             return " ".join([f"%{magic}", *words, "--", flags.prompt])
+        words.append("--")
     return f"{' '.join([f'%%{magic}', *words])}\n{flags.prompt}"
 
 

@@ -6,9 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from types import ModuleType
 from typing import Any
 
 from blockrun_magic.errors import FlagError
+from blockrun_magic.images.detection import is_image_like
+from blockrun_magic.images.references import kind_of
 from blockrun_magic.text import did_you_mean, quoted
 
 __all__ = ["MAX_COMBINATIONS", "Variant", "fill", "fill_variants", "prompts_from", "prompts_of_lines", "values_of"]
@@ -37,16 +40,16 @@ def prompts_from(text: str, namespace: Mapping[str, object]) -> list[str]:
         )
     name, column = match["name"], match["column"] or match["key"]
     if name not in namespace:
-        known = [known for known in namespace if not known.startswith("_")]
-        raise FlagError(f"There is no variable {quoted(name)}.", f"{did_you_mean(name, known)}Set it in a cell above.")
+        known = did_you_mean(name, _variables(namespace))
+        raise FlagError(f"There is no variable {quoted(name)}.", f"{known}Set it in a cell above.")
     value: Any = namespace[name]
     if column is not None:
         value = _column(value, name, column)
     values = values_of(value)
     if values is None:
         raise FlagError(
-            f"{text} is of type {type(value).__name__}, which is no list of prompts.",
-            "--prompts takes a list or tuple of texts, a pandas or polars Series, or a column: df.prompt.",
+            f"{text} is of type {type(value).__name__}, not a list of prompts.",
+            "--prompts takes a list or tuple of texts, an array, a pandas or polars Series, or a column: df.prompt.",
         )
     return _bounded(_checked(values, text), "--prompts")
 
@@ -118,11 +121,13 @@ def fill_variants(prompt: str, namespace: Mapping[str, object]) -> list[Variant]
 
 
 def values_of(value: object) -> Sequence[Any] | None:
-    """Return the items of a list, tuple, range or Series (pandas, polars), or None for a single value."""
+    """Return the items of a list, tuple, range, array, Series or Index (pandas, polars); None for a single value."""
     if isinstance(value, list | tuple | range):
         return value
-    items = getattr(value, "to_list", None)
-    if callable(items) and type(value).__name__ == "Series":
+    kind = type(value).__name__
+    is_array = kind == "ndarray" and len(getattr(value, "shape", ())) == 1
+    items = getattr(value, "tolist" if is_array else "to_list", None)
+    if callable(items) and (is_array or kind in {"Series", "Index"}):
         found = items()
         return found if isinstance(found, list) else None
     return None
@@ -143,17 +148,39 @@ def _name_of(match: re.Match[str]) -> str:
 
 def _choices(name: str, namespace: Mapping[str, object]) -> Sequence[Any]:
     if name not in namespace:
-        known = [known for known in namespace if not known.startswith("_")]
+        known = did_you_mean(name, _variables(namespace))
         raise FlagError(
             f"--fill finds no variable {quoted(name)}.",
-            f"{did_you_mean(name, known)}Set it in a cell above, or write {{{{...}}}} for braces that mean themselves.",
+            f"{known}Set it in a cell above, or write {{{{...}}}} for braces that mean themselves.",
         )
     values = values_of(namespace[name])
     if values is None:
-        return (namespace[name],)
+        values = (namespace[name],)
     if not values:
         raise FlagError(f"{name} is empty, so there is nothing to fill in.", "Put something into it.")
+    for value in values:
+        if not _is_text(value):
+            advice = "Give it with --image" if is_image_like(value) else "Fill in a text or a number"
+            raise FlagError(f"{name} is {kind_of(value)}, which would be sent as {quoted(str(value))}.", f"{advice}.")
     return values
+
+
+def _is_text(value: object) -> bool:
+    """Return whether a value makes sense as part of a prompt: no None, function, image or object without a text."""
+    if isinstance(value, str | int | float):
+        return True
+    if value is None or callable(value) or isinstance(value, ModuleType | bytes) or is_image_like(value):
+        return False
+    return type(value).__str__ is not object.__str__ or type(value).__repr__ is not object.__repr__
+
+
+def _variables(namespace: Mapping[str, object]) -> list[str]:
+    """Return the names that a user may have meant: those of values, not of functions and modules."""
+    return [
+        name
+        for name, value in namespace.items()
+        if name[:1] != "_" and name not in {"In", "Out"} and not callable(value) and not isinstance(value, ModuleType)
+    ]
 
 
 def _filled(prompt: str, values: Mapping[str, Any]) -> str:

@@ -45,6 +45,7 @@ T = TypeVar("T")
 
 _POLL_INTERVAL = 0.25
 _MAX_COPIES = 8
+_STOPPED_SHOWING = "Stopped. The image is made and stored; run the cell again to see it for $0.00."
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def run_cell(
     """
     from blockrun_magic.studio.results.result import check_save_path
 
-    if asks_for_help(line):
+    if asks_for_help(line, cell):
         show(Preformatted(help_text(magic)))
         return None
     flags = parse(magic, line, cell)
@@ -145,15 +146,24 @@ def _make_many(cell: _Cell) -> ImageResults | BackgroundJob:
 
 def _finish(context: Context, live: ProgressLine, work: Callable[[], Coroutine[Any, Any, T]], flags: Flags) -> T:
     """Wait for `work` with a live line, then bind, save and show what it made."""
+    result: Any = None
     try:
-        result: Any = run_with_unlock(context.session, work, live.update)
+        result = run_with_unlock(context.session, work, live.update)
+        _deliver(context, live, result, flags)
     except KeyboardInterrupt as stop:
         live.finish()
-        render_as(stop, live.interrupted_text())
+        render_as(stop, live.interrupted_text() if result is None else _STOPPED_SHOWING)
         raise
     except Exception:
-        live.finish()
+        if result is None:
+            live.finish()
         raise
+    made: T = result
+    return made
+
+
+def _deliver(context: Context, live: ProgressLine, result: Any, flags: Flags) -> None:
+    """Bind, save and show what was made."""
     bind_results(context, flags, result.images)
     record_cell(blockrun_home(), _purchase_ids(result), flags)
     saved: list[str] = []
@@ -162,8 +172,6 @@ def _finish(context: Context, live: ProgressLine, work: Callable[[], Coroutine[A
     finally:
         # Shown even when it cannot be saved: it was paid for.
         context.showing.show(live, result, saved, full=flags.full, quiet=flags.quiet)
-    made: T = result
-    return made
 
 
 def _purchase_ids(result: Any) -> list[str]:

@@ -26,13 +26,22 @@ _SHAPES = {
 }
 _AREAS = {"small": 512 * 512, "hd": 2048 * 2048, "2k": 2048 * 2048, "4k": 4096 * 4096}
 SIZE_WORDS = (*_SHAPES, "16:9", "4:3", "3:4", "9:16", *_AREAS)
-_ALIASES = {"horizontal": "landscape", "vertical": "portrait", "widescreen": "wide", "1080p": "hd", "fullhd": "hd"}
+_DEFAULT = "auto"
+_ALIKE = 1.1
+_ALIASES = {
+    "large": "hd",
+    "horizontal": "landscape",
+    "vertical": "portrait",
+    "widescreen": "wide",
+    "1080p": "hd",
+    "fullhd": "hd",
+}
 _MAX_UNLIKENESS = log(1.36)
 
 
 def is_size_word(text: str) -> bool:
     """Return whether `text`, in lower case, is a ratio or one of the words for a size."""
-    if _ratio(text) is not None:
+    if text == _DEFAULT or _ratio(text) is not None:
         return True
     return _ALIASES.get(text, text) in _AREAS
 
@@ -44,6 +53,8 @@ def resolve_size(text: str, model_id: str, catalog: Catalog) -> str:
     """
     if dimensions(text) is not None:
         return text
+    if text == _DEFAULT:
+        return catalog.default_size(model_id)
     model = catalog.find(model_id)
     if model is None or model.unverified:
         raise FlagError(
@@ -69,11 +80,17 @@ def _sold(model: Model) -> list[tuple[str, int, int]]:
 
 
 def _by_area(area: int, model: Model) -> str:
-    """Return the largest size of at most `area` pixels, else the smallest; an upright one only if all are."""
+    """Return the largest size of at most `area` pixels, else the smallest; an upright one only if all are.
+
+    Of sizes with about as many pixels as the smallest, it is the first in the model's list.
+    """
     sold = _sold(model)
     sizes = sorted([size for size in sold if size[1] >= size[2]] or sold, key=lambda size: size[1] * size[2])
     fitting = [size for size in sizes if size[1] * size[2] <= area]
-    return (fitting[-1] if fitting else sizes[0])[0]
+    if fitting:
+        return fitting[-1][0]
+    smallest = sizes[0][1] * sizes[0][2] * _ALIKE
+    return next(size for size in sold if size in sizes and size[1] * size[2] <= smallest)[0]
 
 
 def _by_ratio(text: str, ratio: float, model: Model) -> str:

@@ -24,6 +24,10 @@ _REFERENCE = "Use %%img2img with --image: a path, a URL or a variable."
 _COUNT = "Use -n: -n 4 makes four images."
 _FORMAT = "The original is stored as the model delivers it; --save photo.jpg writes a JPEG."
 _VERSION = "Choose a model with --model; `%blockrun models` lists them."
+_ADAPTER = "Models here take no adapters. Describe the look in the prompt, or use --style or %%img2img."
+_OPENAI = "This is a parameter of OpenAI's API. Leave it out."
+_HELP = "Write it on the first line."
+_LITERAL = "To send it as words, end the first line with --."
 _MIDJOURNEY = "This is a flag of Midjourney. Leave it out."
 
 _ELSEWHERE: dict[str, tuple[str, str]] = {
@@ -44,6 +48,11 @@ _ELSEWHERE: dict[str, tuple[str, str]] = {
         ("q", "Use --quality standard or --quality hd.", "value"),
         ("prompt p", "Write the prompt without a flag.", "value"),
         ("stop profile personalize quality-level", _MIDJOURNEY, "value"),
+        ("lora loras embedding controlnet ip-adapter adapter vae", _ADAPTER, "value"),
+        ("upscale upscaler hires hr-scale scale", "Ask for a larger --size; there is no separate upscaler.", "value"),
+        ("provider", _VERSION, "value"),
+        ("moderation response-format input-fidelity output-compression partial-images", _OPENAI, "value"),
+        ("transparent transparency", "Say it in the prompt; no model here takes it as a flag.", ""),
         ("tile raw fast relax turbo draft video test testp hd uplight upbeta upanime public stealth", _MIDJOURNEY, ""),
         ("var variable name", "Use --as NAME.", "value"),
         ("budget max-cost price cost", "Use --max-price, as in --max-price 0.05.", "value"),
@@ -56,10 +65,13 @@ _ELSEWHERE: dict[str, tuple[str, str]] = {
 """Flags of other tools by name: the answer, and whether a value, several words or nothing follows."""
 
 _JARGON = frozenset(
-    {"seed", "steps", "ar", "aspect", "cfg", "cfg-scale", "niji", "v", "stylize", "chaos", "iw", "sref"}
+    {"seed", "steps", "ar", "aspect", "cfg", "cfg-scale", "niji", "v", "stylize", "chaos", "iw", "sref", "help"}
 )
 _TAIL = re.compile(r"""(?<!\S)(?P<name>-{1,2}[^\W\d_][\w-]*|[\u2010-\u2015\u2212]{1,2}[^\W\d_][\w-]*)""")
 _REST = re.compile(r"""[ \t]*=?[ \t]*(?:"[^"]*"|'[^']*'|(?!-)\S+)?""")
+_JOINED_COUNT = re.compile(r"--?n(\d{1,3})", re.ASCII)
+_SETTINGS = re.compile(r"\s*(?:Negative prompt:|Steps: \d+, )", re.ASCII)
+"""How lines begin in which AUTOMATIC1111 stores the settings of an image."""
 _MAX_TAIL = 400
 _SHORTEST_GUESS = 3
 
@@ -67,9 +79,12 @@ _SHORTEST_GUESS = 3
 def unknown_flag(magic: str, spelling: str) -> FlagError:
     """Return the error for a flag that `magic` does not have, with what to write instead."""
     name = spelling.lstrip("-")
-    entry = _ELSEWHERE.get(name.lower())
+    entry = _ELSEWHERE.get(_plain(spelling))
     if entry is not None:
         return FlagError(f"%%{magic} has no flag {quoted(spelling)}.", entry[0])
+    count = _JOINED_COUNT.fullmatch(spelling)
+    if count is not None:
+        return FlagError(f"%%{magic} has no flag {quoted(spelling)}.", f"Leave a space: -n {count[1]}.")
     known = [other for flag in FLAGS for other in flag.spellings]
     guess = did_you_mean(spelling, known) if len(name) >= _SHORTEST_GUESS or name in "nmsi" else ""
     return FlagError(
@@ -80,11 +95,12 @@ def unknown_flag(magic: str, spelling: str) -> FlagError:
 
 def is_flag_elsewhere(spelling: str) -> bool:
     """Return whether other image tools have a flag of that name that is not a plain word, as "--ar"."""
-    return spelling.lstrip("-").lower() in _JARGON
+    return _plain(spelling) in _JARGON
 
 
 def check_body(magic: str, body: str) -> None:
     """Raise FlagError for a body with a line that begins with one of our flags, or ends in a flag of any tool."""
+    _check_settings(body)
     for line in body.splitlines():
         first = line.split(maxsplit=1)[0] if line.strip() else ""
         flag = _our_flag(first.partition("=")[0])
@@ -99,8 +115,19 @@ def check_body(magic: str, body: str) -> None:
 def check_prompts(magic: str, prompts: Sequence[str]) -> None:
     """Raise FlagError for a prompt that ends in a flag."""
     for prompt in prompts:
+        _check_settings(prompt)
         for line in prompt.splitlines():
             _check_end(magic, line)
+
+
+def _check_settings(prompt: str) -> None:
+    for line in prompt.splitlines():
+        match = _SETTINGS.match(line)
+        if match is not None:
+            raise FlagError(
+                f"A line of the prompt begins with {quoted(match[0].strip())}, a setting of AUTOMATIC1111.",
+                f"{_NEGATIVE if 'Negative' in match[0] else _STEPS} {_LITERAL}",
+            )
 
 
 def _check_end(magic: str, line: str) -> None:
@@ -111,8 +138,10 @@ def _check_end(magic: str, line: str) -> None:
     if ours is not None:
         advice = f"Move it to the first line: %%{magic} {ours.name}{f' {ours.metavar}' if ours.metavar else ''}."
     else:
-        advice = _ELSEWHERE[_plain(names[0])][0]
-    raise FlagError(f"The prompt ends in the flag {quoted(names[0])}, which would be sent as words.", advice)
+        advice = _HELP if _plain(names[0]) == "help" else _ELSEWHERE[_plain(names[0])][0]
+    raise FlagError(
+        f"The prompt ends in the flag {quoted(names[0])}, which would be sent as words.", f"{advice} {_LITERAL}"
+    )
 
 
 def _flags_at_end(line: str) -> list[str]:
@@ -157,6 +186,8 @@ def _shape(name: str) -> str | None:
     if flag is not None:
         return "value" if flag.metavar else ""
     short = name.startswith("-") and not name.startswith("--")
+    if _plain(name) == "help":
+        return ""
     entry = None if short else _ELSEWHERE.get(_plain(name))
     return entry[1] if entry else None
 
@@ -166,4 +197,4 @@ def _our_flag(name: str) -> Flag | None:
 
 
 def _plain(name: str) -> str:
-    return (long_dash(name) or name).lstrip("-").lower()
+    return (long_dash(name) or name).lstrip("-").lower().replace("_", "-")

@@ -20,6 +20,7 @@ Kind = Literal[
     "switch",
     "text",
     "usd",
+    "threshold",
     "count",
     "age",
     "bytes",
@@ -252,8 +253,13 @@ def _day(text: str) -> date:
     return named.get(text.lower()) or date.fromisoformat(text)
 
 
+def _usd(text: str) -> int:
+    return parse_usd(text if len(text) <= _MAX_AMOUNT else "")
+
+
 _CONVERTERS: dict[str, tuple[tuple[str, str], Callable[[str], Any]]] = {
-    "usd": (("an amount in dollars", "0.50"), lambda text: parse_usd(text if len(text) <= _MAX_AMOUNT else "")),
+    "usd": (("an amount in dollars", "0.50"), _usd),
+    "threshold": (("an amount in dollars", "0.50 or never"), lambda text: 0 if text.lower() == "never" else _usd(text)),
     "count": (("a whole number from 1", "2"), _count),
     "age": (("a number of days", "90d"), _age),
     "bytes": (("an amount of storage", "2GB"), _bytes),

@@ -29,6 +29,8 @@ _PAGE = 20
 _BATCH = 200
 _THUMBNAIL = 88
 _MAX_THUMBNAILS = 4
+_SHORTEST_ID = 4
+"""Fewer characters of an id would often name another image by chance."""
 
 
 def history(context: Context, arguments: Arguments) -> Card:
@@ -108,7 +110,8 @@ def _purchase_of(context: Context, studio: Studio, text: str) -> Purchase:
     from blockrun_magic.images.provenance import read
     from blockrun_magic.images.source import find_source
 
-    purchase = studio.ledger.purchase_by_id(text) if text not in context.namespace else None
+    is_id = len(text) >= _SHORTEST_ID and text not in context.namespace
+    purchase = studio.ledger.purchase_by_id(text) if is_id else None
     if purchase is not None:
         return purchase
     source: Any = find_source(text, context.namespace)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from blockrun_magic.errors import UsageError
+from blockrun_magic.gateway.gateways import PRESETS
 from blockrun_magic.notebook.commands import catalog, history, info, jobs, serve, spend, status, store, use
 from blockrun_magic.notebook.commands.arguments import Argument, Arguments, Command, parse_arguments
 from blockrun_magic.notebook.commands.classroom.join import JOIN
@@ -33,10 +34,7 @@ def run_command(context: Context, line: str) -> None:
         name = "help"
     command = COMMANDS.get(name)
     if command is None:
-        raise UsageError(
-            f"Unknown command: {quoted(f'%blockrun {name}')}.",
-            f"{did_you_mean(name, COMMANDS)}`%blockrun help` lists all commands.",
-        )
+        raise UsageError(f"Unknown command: {quoted(f'%blockrun {name}')}.", _advice(name))
     if command.secret:
         check_secret(rest)
     path, command, rest = _descend(command, rest)
@@ -80,11 +78,15 @@ def _help(_context: Context, arguments: Arguments) -> Card:
         return Table(("command", "what it does"), rows, note="`%blockrun help COMMAND` explains one.", left=2)
     command = COMMANDS.get(words[0])
     if command is None:
-        raise UsageError(
-            f"Unknown command: {quoted(words[0])}.",
-            f"{did_you_mean(words[0], COMMANDS)}`%blockrun help` lists all commands.",
-        )
+        raise UsageError(f"Unknown command: {quoted(words[0])}.", _advice(words[0]))
     return _help_for(*_descend(command, " ".join(words[1:]))[:2])
+
+
+def _advice(name: str) -> str:
+    """Return what to write instead of an unknown command."""
+    if name in ("practice", *PRESETS):
+        return f"Write `%blockrun use {name}` to choose that gateway."
+    return f"{did_you_mean(name, COMMANDS)}`%blockrun help` lists all commands."
 
 
 def _help_for(path: str, command: Command) -> Card:

@@ -174,6 +174,6 @@ BUDGET = Command(
         Argument("--image", "usd", "At most this much for one image.", "USD"),
         Argument("--session", "usd", "At most this much in one session.", "USD"),
         Argument("--day", "usd", "At most this much in one UTC day.", "USD"),
-        Argument("--ask", "usd", "A cell that costs more asks first; 0 turns that off.", "USD"),
+        Argument("--ask", "threshold", "A cell that costs more asks first; never turns that off.", "USD"),
     ),
 )

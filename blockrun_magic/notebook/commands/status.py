@@ -14,7 +14,7 @@ from blockrun_magic.notebook.commands.arguments import Arguments
 from blockrun_magic.notebook.commands.classroom.card import classroom_card
 from blockrun_magic.notebook.config_file import ask_above
 from blockrun_magic.notebook.context import Context
-from blockrun_magic.notebook.display.cards import Card
+from blockrun_magic.notebook.display.cards import Card, format_amount
 from blockrun_magic.notebook.display.overview import Overview, Spend, overview_card
 from blockrun_magic.payments.money import format_usd
 from blockrun_magic.payments.realm import Realm
@@ -70,7 +70,7 @@ def _balance(context: Context, gateway: Gateway) -> tuple[int | None, str]:
     balance = context.session.run(ask())
     if balance is None:
         return None, ""
-    return balance.micros, f"{format_usd(balance.micros)}, says {balance.source}"
+    return balance.micros, f"{format_amount(balance.micros, gateway.realm)}, according to {balance.source}"
 
 
 def _at_risk(studio: Studio, at_risk: int) -> str:

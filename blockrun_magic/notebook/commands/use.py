@@ -80,18 +80,23 @@ def _money_words(gateway: Gateway) -> str:
 
 def _choices(context: Context) -> Card:
     """Return the current gateway and the choices; nothing is started or asked for it."""
-    current = context.session.gateway
-    rows = [("in use", current.name, current.base_url, _short_money(current))]
-    if current.name != _PRACTICE:
+    try:
+        current = context.session.gateway
+    except UsageError as error:  # chosen with a name that is not one; cells end in the same error
+        rows, title, name = [], f"No gateway is in use. {error.message}", ""
+    else:
+        rows = [("in use", current.name, current.base_url, _short_money(current))]
+        title, name = f"Requests go to {current.label}, {context.session.gateway_reason}", current.name
+    if name != _PRACTICE:
         rows.append(("", _PRACTICE, "this machine, started when it is used", "play money"))
-    if current.name != CLASSROOM:
+    if name != CLASSROOM:
         rows.append(("", CLASSROOM, joined_address() or "`%blockrun join URL` first", "the money of your class"))
-    others = (_preset(context, name) for name in PRESETS if name != current.name)
+    others = (_preset(context, other) for other in PRESETS if other != name)
     rows += [("", gateway.name, gateway.base_url, _short_money(gateway)) for gateway in others]
     return Table(
         ("", "gateway", "address", "paid with"),
         rows,
-        title=f"Requests go to {current.label}, {context.session.gateway_reason}",
+        title=title,
         note="`%blockrun use NAME` changes that. A URL names any x402 image endpoint; `use auto` looks for a wallet.",
         left=4,
     )

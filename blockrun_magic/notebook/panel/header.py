@@ -65,7 +65,8 @@ class Header:
         except BlockrunError as error:
             self._balance = error.message
         else:
-            self._balance = "balance unknown" if found is None else f"{format_usd(found.micros)}, says {found.source}"
+            amount = "" if found is None else format_amount(found.micros, gateway.realm)
+            self._balance = "balance unknown" if found is None else f"{amount}, says {found.source}"
         await self.show()
 
     async def _choose(self) -> None:

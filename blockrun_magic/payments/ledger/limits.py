@@ -73,7 +73,8 @@ def check_price(total: int, n: int, caps: Caps, max_price: int | None) -> None:
         each = "" if n == 1 else f" for {n} images"
         raise BudgetError(
             f"This costs {format_usd(total)}{each}, more than the limit of {format_usd(caps.image)} an image.",
-            f"Allow this one with --max-price {format_usd(total)}, or raise the limit with `%blockrun budget --image`.",
+            f"Allow this one with --max-price {format_usd(total)}, "
+            f"or raise the limit with `%blockrun budget --image {format_usd(-(-total // n))}`.",
             Money.nothing_signed(),
         )
 

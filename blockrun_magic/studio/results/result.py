@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from blockrun_magic.errors import SourceError
 from blockrun_magic.files import write_atomically
@@ -92,6 +92,20 @@ class ImageResult:
     """Every image as a PIL image; changing it does not change the stored original."""
     notes: Sequence[str] = ()
     """What you should know: an image that is missing, or one that could not be stored."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.images)
+
+    @overload
+    def __getitem__(self, number: int) -> Image.Image: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[Image.Image]: ...
+
+    def __getitem__(self, number: int | slice) -> Image.Image | Sequence[Image.Image]:
+        """Return the image with that number, as the grid below the cell counts them: from 0."""
+        return self.images[number]
 
     @property
     def image(self) -> Image.Image:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import string
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from blockrun_magic.errors import FlagError
 from blockrun_magic.notebook.cells.prompts import fill
@@ -36,6 +41,24 @@ def test_a_series_is_a_list() -> None:
     import pandas as pd
 
     assert ["a 1", "a 2"] == fill("a {x}", {"x": pd.Series([1, 2])})
+    assert ["a 1", "a 2"] == fill("a {x}", {"x": pd.Index([1, 2])})
+    assert ["a 1", "a 2"] == fill("a {x}", {"x": np.array([1, 2])})
+
+
+def test_values_with_a_text_of_their_own_are_filled_in() -> None:
+    """Dates, decimals and paths read well in a prompt."""
+    values = [date(2026, 1, 2), Decimal("1.5"), Path("sea")]
+
+    assert ["a 2026-01-02", "a 1.5", "a sea"] == fill("a {x}", {"x": values})
+
+
+def test_functions_are_not_suggested() -> None:
+    """A kernel's namespace has functions of its own."""
+    with pytest.raises(FlagError) as error:
+        fill("{opem}", {"open": open, "opera": "Carmen"})
+
+    assert "opera" in error.value.hint
+    assert "open" not in error.value.hint
 
 
 @pytest.mark.parametrize(
@@ -48,6 +71,11 @@ def test_a_series_is_a_list() -> None:
         ("{x:d}", {"x": "fox"}, "does not fit"),
         ("{x}", {"x": []}, "is empty"),
         ("{x} {y}", {"x": range(100), "y": range(11)}, "1100 prompts"),
+        ("a {x}", {"x": Image.new("RGB", (2, 2))}, "x is an Image"),
+        ("a {x}", {"x": ["fox", None]}, "x is None"),
+        ("a {x}", {"x": object()}, "x is an object"),
+        ("a {x}", {"x": len}, "x is a builtin_function"),
+        ("a {opn}", {"open": open, "In": [], "_x": 1}, "no variable 'opn'"),
     ],
 )
 def test_what_cannot_be_filled_is_refused(prompt: str, namespace: dict[str, object], what: str) -> None:

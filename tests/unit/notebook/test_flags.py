@@ -345,6 +345,7 @@ def test_sizes_as_people_write_them(text: str, expected: tuple[str, ...]) -> Non
         ("--as 2x x", ("'2x'", "--as image")),
         ("--as my-cat x", ("'my-cat'", "--as my_cat")),
         ("--as class x", ("'class'", "--as class_")),
+        ("--as _ x", ("'_'", "--as image")),
         ("--max-price cheap x", ("'cheap'", "--max-price 0.05")),
         ("--max-price -1 x", ("'-1'", "--max-price 0.05")),
         (f"--max-price {'9' * 40} x", ("--max-price 0.05",)),
@@ -376,6 +377,13 @@ def test_a_mistake_names_the_thing_and_what_to_write(text: str, names: tuple[str
         ("--v 6", "--model"),
         ("--stylize 100", "--style"),
         ("--Seed=42", "--fresh"),
+        ("--cfg_scale 3", "Leave it out"),
+        ("--num_inference_steps 3", "Leave it out"),
+        ("--num_images 3", "-n 4"),
+        ("--negative_prompt dogs", "prompt"),
+        ("--lora x", "--style"),
+        ("--provider openai", "--model"),
+        ("-n4", "-n 4"),
     ],
 )
 def test_flags_of_other_tools_have_an_honest_answer(flag: str, instead: str) -> None:
@@ -432,6 +440,10 @@ def test_dashes_and_quotes_of_a_prompt_stay(text: str) -> None:
         "a cat \u2014ar 16:9",
         "\u2014size 1216x832\na cat",
         "a cat --seed 7 --ar 3:2\nin the snow",
+        "a cat --help",
+        "a cat --cfg_scale 7",
+        "a cat\nNegative prompt: dogs\nSteps: 20, Sampler: Euler a, CFG scale: 7",
+        "a cat\nSteps: 20, Sampler: DPM++ 2M, Seed: 1",
     ],
 )
 def test_flags_in_a_body_are_refused(body: str) -> None:
@@ -455,6 +467,20 @@ def test_flags_in_a_body_are_refused(body: str) -> None:
 def test_other_dashes_in_a_body_are_prompt(body: str) -> None:
     """Two hyphens that are no flag with its value stay as they are."""
     assert body == parse("imagegen", "", body).prompt
+
+
+@pytest.mark.parametrize(
+    "body", ["a terminal with git push --force", "--model flux\nis written on a wall", "-h --help"]
+)
+def test_two_hyphens_at_the_end_of_the_first_line_make_the_body_literal(body: str) -> None:
+    """What the body says is the prompt, and so it is in the cell that is written for it."""
+    flags = parse("imagegen", "--fresh --", body)
+    header, _, again = render("imagegen", flags).partition("\n")
+
+    assert (body, True) == (flags.prompt, flags.fresh)
+    assert again or " -- " in header
+    if again:
+        assert flags == parse("imagegen", header.removeprefix("%%imagegen"), again)
 
 
 def test_words_on_the_first_line_of_a_cell_are_no_prompt() -> None:
@@ -545,6 +571,11 @@ def test_a_size_in_words_is_one_that_the_model_sells(model: str, text: str, size
     assert size == resolve_size(text, SNAPSHOT.resolve(model), SNAPSHOT)
 
 
+def test_small_and_auto_are_the_usual_size_where_nothing_smaller_is_sold() -> None:
+    """A landscape with a few pixels less than the square is not what small means."""
+    assert ["1024x1024"] * 2 == [resolve_size(text, "google/nano-banana", SNAPSHOT) for text in ("small", "auto")]
+
+
 def test_a_shape_that_the_model_does_not_sell_is_refused() -> None:
     """A square-only model makes no wide image; the error names its sizes."""
     with pytest.raises(FlagError) as caught:
@@ -573,3 +604,11 @@ def test_every_size_word_gives_a_sold_size_or_an_error(model: str, text: str) ->
 def test_help_is_asked_for_like_anywhere(text: str, wanted: bool) -> None:
     """--help and -h ask for help, unless they are prompt."""
     assert wanted == asks_for_help(text)
+
+
+def test_help_is_asked_for_in_a_body_or_by_a_question_mark() -> None:
+    """A body that is nothing but --help, and a line that is nothing but a question mark, are not prompts."""
+    assert asks_for_help("", "--help\n")
+    assert asks_for_help(" ? ")
+    assert not asks_for_help("", "?")
+    assert not asks_for_help("", "a cat --help")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from blockrun_magic.errors import FlagError
@@ -21,7 +22,7 @@ def test_no_line_is_an_error() -> None:
         prompts_of_lines("\n \n")
 
 
-@pytest.mark.parametrize("value", [["a fox", "a cat"], ("a fox", "a cat")])
+@pytest.mark.parametrize("value", [["a fox", "a cat"], ("a fox", "a cat"), np.array(["a fox", "a cat"])])
 def test_a_list_and_a_tuple_hold_prompts(value: Any) -> None:
     """Plain Python lists need no library."""
     assert ["a fox", "a cat"] == prompts_from("animals", {"animals": value})
