@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=_port, default=_DEFAULT_PORT, help="0 takes a free one (default 8765)")
     serve.add_argument("--host", default="127.0.0.1", help="listen on another address")
     serve.add_argument("--public-url", metavar="URL", help="the address for others, where a proxy stands before it")
+    serve.add_argument("--name", action="append", default=[], metavar="HOST", help="another name of its host")
     serve.add_argument("--teachers", metavar="GROUP", help="the hub's group of teachers")
     limits = _command(commands, "limits", "set limits, or show them", _limits)
     limits.add_argument("settings", nargs="*", metavar="SUBJECT[/PERIOD]=USD", help="such as class=50 each/day=0.50")
@@ -77,6 +78,8 @@ def _parser() -> argparse.ArgumentParser:
     _command(commands, "resume", "let the class continue", _resume)
     doctor = _command(commands, "doctor", "check the service, its wallet and its settings", _doctor)
     doctor.add_argument("--gateway", help="check the wallet that pays there")
+    doctor.add_argument("--hub-config", type=Path, metavar="FILE", help="check a jupyterhub_config.py, too")
+    _command(commands, "link", "print a new one-time link to the teacher's page", _link)
     return parser
 
 
@@ -131,3 +134,4 @@ _forget = _owner("forget")
 _pause = _owner("pause")
 _resume = _owner("resume")
 _doctor = _owner("doctor")
+_link = _owner("link")

@@ -53,7 +53,8 @@ class HubSettings:
     """The hub's addresses and this service's name and token, from the variables that the hub or a recipe sets.
 
     `prefix` is the path below which the hub's proxy forwards to this service, with a slash at both ends. `host` is the
-    hub's own address where servers have domains of their own, else empty: pages and hub then share one origin.
+    hub's own address where servers and services have domains of their own, else "": then all share one origin.
+    `callback` is the address to which the hub sends a browser back after the login.
     """
 
     api_url: str
@@ -62,6 +63,7 @@ class HubSettings:
     name: str
     host: str = ""
     client_id: str = ""
+    callback: str = ""
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> HubSettings | None:
@@ -71,24 +73,23 @@ class HubSettings:
         if not (api_url and token and "services/" in f"{prefix}/"):
             return None
         name = environ.get("JUPYTERHUB_SERVICE_NAME") or prefix.rpartition("/")[2]
+        host = environ.get("JUPYTERHUB_HOST", "").rstrip("/")
+        scheme, _, domain = host.partition("//")
+        own = f"{scheme}//{name}--service.{domain}" if host else ""  # as the hub names a service's domain
         return cls(
             api_url=api_url.rstrip("/"),
             token=Secret(token),
             prefix=f"/{prefix}/",
             name=name,
-            host=environ.get("JUPYTERHUB_HOST", "").rstrip("/"),
+            host=host,
             client_id=environ.get("JUPYTERHUB_CLIENT_ID") or f"service-{name}",
+            callback=environ.get("JUPYTERHUB_OAUTH_CALLBACK_URL") or f"{own}/{prefix}/oauth_callback",
         )
 
     @property
     def scope(self) -> str:
         """The scope that a token needs in order to use this service."""
         return f"access:services!service={self.name}"
-
-    @property
-    def callback(self) -> str:
-        """The path to which the hub sends a browser back after the login."""
-        return f"{self.prefix}oauth_callback"
 
     @property
     def hub_prefix(self) -> str:

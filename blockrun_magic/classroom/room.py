@@ -39,7 +39,10 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Settings of one process; `public_url` is its address for others, where a proxy stands before it."""
+    """Settings of one process.
+
+    `public_url` is its address for others, where a proxy stands before it; `names` are further names of its host.
+    """
 
     home: Path
     gateway: Gateway
@@ -48,6 +51,7 @@ class Settings:
     database_url: str | None = None
     teachers: str | None = None
     public_url: str | None = None
+    names: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)

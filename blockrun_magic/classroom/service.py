@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from blockrun_magic.classroom.app import build_app
-from blockrun_magic.classroom.joining import HubProof
+from blockrun_magic.classroom.front import build_front, teacher_url
+from blockrun_magic.classroom.hub import Hub
 from blockrun_magic.classroom.room import Settings, open_classroom
 from blockrun_magic.errors import UsageError
 from blockrun_magic.files import create_folder, write_atomically
@@ -30,7 +30,7 @@ _GRACE = 25.0
 
 
 async def serve_classroom(
-    settings: Settings, stop: threading.Event, ready: Callable[[dict[str, str]], None], hub: HubProof | None = None
+    settings: Settings, stop: threading.Event, ready: Callable[[dict[str, str]], None], hub: Hub | None = None
 ) -> None:
     """Serve a class until `stop` is set; `ready` gets the addresses once it answers. Raises BlockrunError."""
     room = open_classroom(settings, hub)
@@ -44,8 +44,8 @@ async def serve_classroom(
         listener = _bind(settings)
         origin = _origin(settings, listener)
         hosts = _hosts(settings, origin)
-        app = build_app(room, hosts, room.pages)
-        addresses = {"url": origin, "teacher_url": f"{origin}/teacher"}
+        app = build_front(room, hosts, hub, room.pages)
+        addresses = {"url": origin, "teacher_url": teacher_url(room, origin, hub)}
         await _write_ready(settings.home, addresses["url"])
         background = asyncio.create_task(room.take_over_for_ever())
         try:
@@ -61,6 +61,8 @@ async def serve_classroom(
             for lock in room.locks:
                 lock.release()
     finally:
+        if hub is not None:
+            await hub.aclose()
         await room.studios.close()
         await run_io(room.records.close)
 
@@ -91,7 +93,7 @@ def _origin(settings: Settings, listener: socket.socket) -> str:
 def _hosts(settings: Settings, origin: str) -> set[str]:
     """Return the names by which the service may be called."""
     named = urlsplit(origin).hostname or ""
-    return {*LOOPBACK_HOSTS, "[::1]", settings.host, f"[{named}]" if ":" in named else named}
+    return {*LOOPBACK_HOSTS, "[::1]", settings.host, f"[{named}]" if ":" in named else named, *settings.names}
 
 
 async def _write_ready(home: Path, url: str) -> None:

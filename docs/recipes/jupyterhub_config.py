@@ -5,7 +5,15 @@ import os
 c = get_config()  # noqa: F821  JupyterHub provides it
 
 HUB = os.environ.get("HUB_URL", "https://hub.example.edu")
-CLASSROOM = os.environ.get("CLASSROOM_ADDRESS", "http://127.0.0.1:8765")
+CLASSROOM = os.environ.get("CLASSROOM_ADDRESS", "http://127.0.0.1:8765")  # where the service listens
+
+# Each student's server, and the classroom, has a domain of its own (wildcard DNS and certificate), so that no page in
+# a notebook can use the teacher's page. Leave it out only on a hub where you trust every notebook.
+if HUB.startswith("https://"):
+    c.JupyterHub.subdomain_host = HUB
+    PUBLIC = HUB.replace("https://", "https://classroom--service.")
+else:
+    PUBLIC = HUB
 
 # 1. The service: the hub forwards /services/classroom/ to it, and recognizes it by this token.
 c.JupyterHub.services = [
@@ -30,12 +38,7 @@ c.Spawner.server_token_scopes = [
 ]
 
 # 4. The address: each notebook server knows where the classroom is.
-c.Spawner.environment = {"BLOCKRUN_CLASSROOM_URL": f"{HUB}/services/classroom"}
+c.Spawner.environment = {"BLOCKRUN_CLASSROOM_URL": f"{PUBLIC}/services/classroom"}
 
 # The teacher's page opens for the members of one group of the hub: `serve --teachers teachers`.
 c.JupyterHub.load_groups = {"teachers": {"users": ["grace"]}}
-
-# Each student's server has a domain of its own (wildcard DNS and certificate), so that no page in a notebook can
-# use the teacher's page. Leave this out only on a hub where you trust every notebook.
-if HUB.startswith("https://"):
-    c.JupyterHub.subdomain_host = HUB

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
     from blockrun_magic.classroom.storage.records import Records
 
-__all__ = ["change_limits", "doctor", "forget", "invite", "pause", "report", "resume", "revoke"]
+__all__ = ["change_limits", "doctor", "forget", "invite", "link", "pause", "report", "resume", "revoke"]
 
 _TIMEZONE = "timezone="
 
@@ -112,11 +115,29 @@ def resume(records: Records, _: argparse.Namespace) -> int:
     return 0
 
 
-def doctor(records: Records, _: argparse.Namespace) -> int:
-    """Check the counters of the limits against the payments, and say what is served."""
+def link(records: Records, _: argparse.Namespace) -> int:
+    """Print a link that opens the teacher's page once, alone."""
+    from blockrun_magic.classroom.page.sessions import new_ticket
+
+    try:
+        ready = json.loads((records.home / "classroom" / "ready.json").read_bytes())
+        address = str(ready["url"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UsageError("The service has not run here yet.", "Start it with `serve`, which prints a link.") from None
+    _print([f"{address}/teacher?ticket={new_ticket(records.database)}"])
+    return 0
+
+
+def doctor(records: Records, options: argparse.Namespace) -> int:
+    """Check the counters of the limits against the payments, and the settings of a hub; return 1 if one is wrong."""
+    from blockrun_magic.classroom.hub_doctor import check_config, check_live, read_config
+
     wrong = records.ledger.check()
     _print([f"database: {records.database.name}", f"counters: {'agree' if not wrong else f'{len(wrong)} differ'}"])
-    return 1 if wrong else 0
+    checks = [] if options.hub_config is None else check_config(read_config(options.hub_config))
+    checks += asyncio.run(check_live(os.environ))
+    _print(map(str, checks))
+    return 1 if wrong or any(check.good is False for check in checks) else 0
 
 
 def _print(lines: Iterable[str]) -> None:

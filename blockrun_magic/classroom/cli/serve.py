@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from blockrun_magic.classroom.hub import Hub, HubSettings
 from blockrun_magic.classroom.room import Settings
 from blockrun_magic.classroom.service import serve_classroom
 from blockrun_magic.wiring import blockrun_home, open_practice
@@ -60,9 +61,12 @@ def _run(home: Path, options: argparse.Namespace, stop: threading.Event, outcome
             database_url=options.database,
             teachers=options.teachers,
             public_url=options.public_url,
+            names=tuple(options.name),
         )
+        hub_settings = HubSettings.from_environ(os.environ)
+        hub = None if hub_settings is None else Hub(hub_settings)
         try:
-            asyncio.run(serve_classroom(settings, stop, _announce))
+            asyncio.run(serve_classroom(settings, stop, _announce, hub))
         finally:
             close_gateway()
     except BaseException as error:  # noqa: BLE001  the main thread reports it

@@ -41,7 +41,17 @@ def test_settings_come_from_the_environment_of_a_service_only() -> None:
     assert ("classroom", "service-classroom", "/hub/") == (found.name, found.client_id, found.hub_prefix)
     assert "/services/classroom/oauth_callback" == found.callback
     assert "token-of-the-service" not in repr(found)
+    assert "" == found.host
     assert "&state=a%26b" in found.login_url("a&b")
+
+
+def test_a_hub_with_domains_has_one_for_the_service() -> None:
+    """The login is on the hub's domain, and the way back on the service's own."""
+    found = HubSettings.from_environ(ENVIRON | {"JUPYTERHUB_HOST": "https://hub.example.edu"})
+
+    assert found is not None
+    assert found.login_url("state").startswith("https://hub.example.edu/hub/api/oauth2/authorize?")
+    assert "https://classroom--service.hub.example.edu/services/classroom/oauth_callback" == found.callback
 
 
 class HubDouble:

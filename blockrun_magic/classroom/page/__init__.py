@@ -1,0 +1,1 @@
+"""The teacher's page: rendered on the server, without JavaScript."""

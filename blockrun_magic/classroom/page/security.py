@@ -1,0 +1,139 @@
+"""Who opens the teacher's page: cookies, the token of each form, the origin of each change, and the headers of a page.
+
+A session's cookie opens the page and nothing else; a student's pass opens nothing here. A form holds a token that only
+the session's own pages know, and a browser says from which site a form was sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from starlette.responses import HTMLResponse, Response
+
+from blockrun_magic.classroom.page.sessions import SESSION_SECONDS, PageSession, Sessions
+from blockrun_magic.classroom.storage.members import TEACHER, Members
+from blockrun_magic.errors import BlockrunError
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+__all__ = ["FORM_TOKEN", "Door", "NotAllowed", "Visitor", "page_response"]
+
+FORM_TOKEN = "form_token"  # noqa: S105  the name of a field
+_COOKIE, _STATE = "classroom", "classroom-login"
+_STATE_SECONDS = 600
+_MAX_COOKIE = 200
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; img-src 'self'; style-src 'self'; form-action 'self'; "
+        "frame-ancestors 'none'; base-uri 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",  # with no-referrer, a browser would hide the origin of our own forms
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+class NotAllowed(BlockrunError):
+    """A change that was not sent by a form of this session."""
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """A teacher with an open session; `form_token` is what the forms of their pages send back."""
+
+    session: PageSession
+    form_token: str
+
+
+def page_response(html: str, status: int = 200) -> HTMLResponse:
+    """Return a page with the headers that all pages have."""
+    return HTMLResponse(html, status, headers=_HEADERS)
+
+
+class Door:
+    """The way in; `on_hub` is whether other services and notebook servers share the page's domain.
+
+    There the cookie is for this service's path: notebook servers, which run what students write, never get to see it.
+    Elsewhere the whole host is ours, and a cookie over https is bound to it by its name.
+    """
+
+    def __init__(self, sessions: Sessions, members: Members, *, on_hub: bool) -> None:
+        self._sessions = sessions
+        self._members = members
+        self._on_hub = on_hub
+
+    def visitor(self, request: Request) -> Visitor | None:
+        """Return who sends a request, or None without a session; blocks on the database."""
+        secret = request.cookies.get(self._name(request, _COOKIE), "")
+        session = self._sessions.find(secret) if 0 < len(secret) <= _MAX_COOKIE else None
+        if session is None or not self._still_a_teacher(session):
+            return None
+        return Visitor(session, hashlib.sha256(f"form:{secret}".encode()).hexdigest())
+
+    def let_in(self, request: Request, response: Response, actor: str) -> None:
+        """Open a session; blocks on the database."""
+        self._set(request, response, _COOKIE, self._sessions.open(actor), int(SESSION_SECONDS))
+
+    def let_out(self, request: Request, response: Response, session: PageSession) -> None:
+        """End a session; blocks on the database."""
+        self._sessions.close(session)
+        self._set(request, response, _COOKIE, "", 0)
+
+    def remember_state(self, request: Request, response: Response, state: str) -> None:
+        """Give a browser the state with which a hub must send it back."""
+        self._set(request, response, _STATE, state, _STATE_SECONDS)
+
+    def forget_state(self, request: Request, response: Response) -> None:
+        """Take the state back: it is good once."""
+        self._set(request, response, _STATE, "", 0)
+
+    def is_state(self, request: Request, state: str) -> bool:
+        """Return whether a browser comes back with the state that it was given."""
+        known = request.cookies.get(self._name(request, _STATE), "")
+        return bool(known) and hmac.compare_digest(known.encode(), state.encode())
+
+    def check_form(self, request: Request, visitor: Visitor, form: Mapping[str, object]) -> None:
+        """Raise NotAllowed unless a form of this session, on this site, was sent."""
+        origin, host = request.headers.get("origin", ""), request.headers.get("host", "")
+        if not origin or urlsplit(origin).netloc.lower() != host.lower():
+            raise NotAllowed("This change came from another site.", "Open the page itself, and change it there.")
+        given = form.get(FORM_TOKEN)
+        if not isinstance(given, str) or not hmac.compare_digest(given.encode(), visitor.form_token.encode()):
+            raise NotAllowed("This form is not of this session.", "Load the page again, and send the form again.")
+
+    def _still_a_teacher(self, session: PageSession) -> bool:
+        if session.member_id is None:
+            return True
+        member = self._members.by_id(session.member_id)
+        return member is not None and member.role == TEACHER and member.revoked_at is None
+
+    def _name(self, request: Request, name: str) -> str:
+        if not _is_secure(request):
+            return name
+        return f"__Secure-{name}" if self._on_hub else f"__Host-{name}"
+
+    def _set(self, request: Request, response: Response, name: str, value: str, seconds: int) -> None:
+        response.set_cookie(
+            self._name(request, name),
+            value,
+            max_age=seconds,
+            path=f"{request.scope.get('root_path', '')}/" if self._on_hub else "/",
+            secure=_is_secure(request),
+            httponly=True,
+            samesite="lax",
+        )
+
+
+def _is_secure(request: Request) -> bool:
+    """Return whether the browser uses https, as the proxy before this service says; it decides about cookies only."""
+    forwarded = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip()
+    return (forwarded or request.url.scheme) == "https"

@@ -1,0 +1,297 @@
+"""The teacher's page: who gets in, what it shows, and what it changes; on a real socket, over a practice gateway."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from blockrun_magic.classroom.page.sessions import new_ticket
+from blockrun_magic.practice.server.server import PracticeServer
+from harness.classroom import PRICE, Class, Student, run_command, running_class
+
+PAGES = ("", "people", "people/1", "orders", "gallery", "limits", "invitations", "audit")
+FOREIGN = ("<script>alert(1)</script>", "javascript:alert(1)", "=cmd()", "\u202eright to left")
+HEADERS = {
+    "content-security-policy": "default-src 'none'; img-src 'self'; style-src 'self'; form-action 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'",
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-store",
+}
+
+
+@dataclass
+class Teacher:
+    """A browser that has opened the page."""
+
+    room: Class
+    browser: httpx.Client
+
+    @property
+    def base(self) -> str:
+        """Where the page is."""
+        return self.room.teacher_url.partition("?")[0]
+
+    def get(self, path: str) -> httpx.Response:
+        """Open a page."""
+        return self.browser.get(f"{self.base}/{path}")
+
+    @property
+    def form_token(self) -> str:
+        """What the forms of this session send back."""
+        found = re.search(r'name="form_token" value="([0-9a-f]{64})"', self.get("").text)
+
+        assert found
+        return found[1]
+
+    def post(self, path: str, **fields: object) -> httpx.Response:
+        """Send a form of the page, and return the page that comes of it."""
+        data = {"form_token": self.form_token} | {name: str(value) for name, value in fields.items()}
+        return self.browser.post(f"{self.base}/{path}", data=data, headers={"Origin": self.room.url})
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Class]:
+    """Return a classroom."""
+    with PracticeServer() as gateway, running_class(tmp_path_factory.mktemp("class") / "home", gateway) as room:
+        room.owner.set_limit("all", "total", 20_000_000)
+        yield room
+
+
+@pytest.fixture(scope="module")
+def teacher(room: Class) -> Iterator[Teacher]:
+    """Return a teacher who has opened the link that `serve` prints."""
+    with httpx.Client(follow_redirects=True, timeout=60) as browser:
+        opened = browser.get(room.teacher_url)
+
+        assert (200, "/teacher/") == (opened.status_code, opened.url.path)
+        yield Teacher(room, browser)
+
+
+@pytest.fixture(scope="module")
+def ada(room: Class) -> Student:
+    """Return a student who has an image."""
+    student = room.student("ada", groups=("red",))
+
+    assert 200 == student.put("a fox in snow").status_code
+    return student
+
+
+def test_a_link_opens_one_session(room: Class, teacher: Teacher) -> None:
+    """The link of `teacher` was used; a browser without a session gets in nowhere."""
+    with httpx.Client(follow_redirects=True) as stranger:
+        assert 401 == stranger.get(room.teacher_url).status_code
+        assert {401} == {stranger.get(f"{teacher.base}/{path}").status_code for path in (*PAGES, "people.csv")}
+        assert {} == dict(stranger.cookies)
+
+
+def test_the_cookie_is_bound_to_its_host(room: Class) -> None:
+    """No script reads it, no other site sends it along with a form; over https its name binds it to the host."""
+    url = f"{room.url}/teacher?ticket={new_ticket(room.records.database)}"
+    over_https = httpx.get(url, headers={"X-Forwarded-Proto": "https"}).headers["set-cookie"].lower()
+
+    assert over_https.startswith("__host-classroom=")
+    assert {"httponly", "secure", "samesite=lax", "path=/", "max-age=28800"} <= set(over_https.split("; "))
+
+
+def test_a_pass_and_a_cookie_open_one_door_each(teacher: Teacher, ada: Student) -> None:
+    """The cookie is nothing to the students' calls, and a pass is nothing to the page."""
+    assert 401 == teacher.browser.get(f"{teacher.room.url}/v1/me").status_code
+    assert 401 == httpx.get(f"{teacher.base}/people", headers=ada.headers).status_code
+    assert 401 == httpx.get(f"{teacher.base}/people", headers={"Cookie": f"classroom={ada.secret}"}).status_code
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_has_its_headers(teacher: Teacher, ada: Student, path: str) -> None:
+    """Nothing may run, load from elsewhere, be framed or be stored."""
+    page = teacher.get(path)
+
+    assert 200 == page.status_code
+    assert HEADERS == {name: page.headers[name] for name in HEADERS}
+    assert "access-control-allow-origin" not in page.headers
+    assert "<script" not in page.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "headers"),
+    [
+        ({"form_token": "0" * 64}, {}),
+        ({"form_token": ""}, {}),
+        ({}, {"Origin": "https://evil.example"}),
+        ({}, {"Origin": "null"}),
+        ({}, {"Origin": None}),
+        ({}, {"Host": "evil.example", "Origin": "http://evil.example"}),
+    ],
+    ids=["another token", "no token", "another site", "no site", "no origin", "another host"],
+)
+def test_a_forged_form_changes_nothing(
+    teacher: Teacher, changes: dict[str, str], headers: dict[str, str | None]
+) -> None:
+    """A change needs the token of this session's forms, and comes from this site."""
+    before = teacher.room.records.ledger.limits()
+    data = {"form_token": teacher.form_token, "subject": "class", "period": "total", "amount": "1"} | changes
+    sent = {name: value for name, value in ({"Origin": teacher.room.url} | headers).items() if value is not None}
+
+    assert 403 == teacher.browser.post(f"{teacher.base}/limits", data=data, headers=sent).status_code
+    assert before == teacher.room.records.ledger.limits()
+
+
+def test_a_teacher_sets_limits_below_the_ceiling(teacher: Teacher) -> None:
+    """The ceiling itself, and what is above it, stay the owner's; a text that is no amount is kept in its field."""
+    limits = teacher.room.records.ledger.limits
+    before = limits()
+    for subject, amount in (("all", "50"), ("class", "20.000001"), ("class", "much"), ("class", "-1")):
+        refused = teacher.post("limits", subject=subject, period="total", amount=amount, back="limits")
+
+        assert 422 == refused.status_code
+        assert f'value="{amount}"' in refused.text
+    assert before == limits()
+    assert 404 == teacher.post("limits", subject="group:nobody", period="total", amount="1").status_code
+    assert 200 == teacher.post("limits", subject="class", period="total", amount="19.50", back="limits").status_code
+    assert 19_500_000 == limits()["class", "total"]
+    assert 200 == teacher.post("limits", subject="class", period="total", amount="", back="limits").status_code
+    assert before == limits()
+
+
+def test_a_student_at_the_limit_continues_when_it_is_raised(room: Class, teacher: Teacher) -> None:
+    """The page names who is stuck; the raised limit holds for the next order."""
+    bob = room.student("bob")
+    own = f"member:{room.member('bob').id}"
+    teacher.post("limits", subject=own, period="total", amount="0.06", back="people")
+
+    assert [200, 402] == [bob.put("a cat").status_code, bob.put("a dog").status_code]
+    assert "$0.0075 left of $0.06 in total" in teacher.get("").text
+
+    teacher.post("limits", subject=own, period="total", amount="0.12", back="people")
+
+    assert 200 == bob.put("a dog").status_code
+    assert room.agrees
+    entry = room.records.audit.entries(1)[0]
+    assert ("teacher", f"{own}/total", "$0.06", "$0.12") == (
+        entry.actor,
+        entry.subject,
+        entry.old_value,
+        entry.new_value,
+    )
+
+
+def test_a_teacher_pauses_and_revokes(room: Class, teacher: Teacher) -> None:
+    """A person, or the whole class, is paused and continues; a revoked pass stays void."""
+    carla = room.student("carla", groups=("blue",))
+    id_ = room.member("carla").id
+    for scope in (f"member:{id_}", "group:blue", "class"):
+        teacher.post("pause", scope=scope, paused=1)
+        assert ["paused"] == [carla.put("a cat").json()["error"]["code"]]
+        teacher.post("pause", scope=scope, paused=0)
+        assert 200 == carla.put("a cat").status_code
+
+    teacher.post(f"people/{id_}/revoke")
+
+    assert 401 == carla.put("a cat").status_code
+
+
+def test_an_invitation_is_shown_once(room: Class, teacher: Teacher) -> None:
+    """The code lets the named person in, into the groups that were typed, and is on no later page."""
+    made = teacher.post("invitations", name="dora", groups="red, green", days=7)
+    found = re.search(r"[0-9A-Z]{4}(-[0-9A-Z]{4}){3}", made.text)
+
+    assert found
+    assert found[0] not in teacher.get("invitations").text
+    joined = httpx.post(f"{room.url}/v1/join", json={"code": found[0]}).json()
+    assert ("dora", ["green", "red"]) == (joined["member"]["name"], joined["groups"])
+    assert 422 == teacher.post("invitations", name="both", people=3).status_code
+    assert 422 == teacher.post("invitations", people="many").status_code
+
+
+def test_rules_are_saved_and_what_cannot_be_saved_is_kept(teacher: Teacher, ada: Student) -> None:
+    """A rule holds at once; a form with a mistake comes back as it was sent."""
+    sent = {"scope": "group:red", "models": "zai/cogview-4", "max_n": 2, "edits": 1}
+    refused = teacher.post("rules", **sent, max_size="huge", starts_at="2027-01-31T08:00")
+
+    assert 422 == refused.status_code
+    assert 'value="huge"' in refused.text
+    assert 'value="2027-01-31T08:00"' in refused.text
+    assert 200 == teacher.post("rules", **sent).status_code
+    assert ["model"] == [ada.put("a cat").json()["error"]["code"]]
+    assert {"models": ["zai/cogview-4"], "max_n": 2}.items() <= ada.call("GET", "/v1/me").json()["policy"].items()
+    teacher.room.owner.set_policy("group:red", models=None, max_n=None)
+
+
+@pytest.mark.parametrize("text", FOREIGN)
+def test_foreign_text_is_shown_as_text(room: Class, teacher: Teacher, text: str) -> None:
+    """A prompt, a name or a group is never markup, a link, a formula, or the direction of what follows."""
+    name = text.replace("\u202e", "") + " person"
+    student = room.student(name, groups=(text.replace("\u202e", "") + " group",))
+
+    assert 200 == student.put(text).status_code
+    for path in (*PAGES, f"people/{room.member(name).id}"):
+        html = teacher.get(path).text
+        assert "<script" not in html
+        assert 'href="javascript' not in html
+        assert "\u202e" not in html
+    for path in ("people.csv", "orders.csv"):
+        cells = [cell for row in csv.reader(io.StringIO(teacher.get(path).content.decode("utf-8-sig"))) for cell in row]
+        assert [] == [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]
+        assert any(text in cell or name in cell for cell in cells)
+
+
+def test_the_tables_agree_with_the_payments(room: Class, teacher: Teacher, ada: Student) -> None:
+    """To the micro-dollar: people, orders and what the gateway was paid."""
+    sums = []
+    for path, column in (("people.csv", "spent_usd"), ("orders.csv", "charged_usd")):
+        rows = csv.DictReader(io.StringIO(teacher.get(path).content.decode("utf-8-sig")))
+        sums.append(sum(Decimal(row[column]) for row in rows))
+
+    assert [Decimal(len(room.settlements) * PRICE).scaleb(-6)] * 2 == sums
+
+
+def test_images_are_the_class_s_own(room: Class, teacher: Teacher, ada: Student) -> None:
+    """A small and a whole image of an order; names of other files lead nowhere."""
+    found = re.search(r"/teacher/images/([0-9a-f]{64})", teacher.get(f"people/{room.member('ada').id}").text)
+
+    assert found
+    thumbnail, image = teacher.get(f"thumbnails/{found[1]}"), teacher.get(f"images/{found[1]}")
+    assert ("image/jpeg", "image/png") == (thumbnail.headers["content-type"], image.headers["content-type"])
+    assert len(thumbnail.content) < len(image.content)
+    assert {404} == {teacher.get(f"images/{name}").status_code for name in ("0" * 64, "..%2F..%2Fledger", "%00")}
+
+
+def test_names_prompts_and_images_can_be_hidden(room: Class, teacher: Teacher, ada: Student) -> None:
+    """A teacher hides names for a session; the rule `see` hides what was made from every teacher."""
+    teacher.post("names")
+    hidden = [teacher.get(path).text for path in ("", "people", "orders", "people.csv")]
+    teacher.post("names")
+    room.owner.set_policy("class", see="amounts")
+    amounts = [teacher.get(path).text for path in ("", "orders", "gallery", "orders.csv")]
+    room.owner.set_policy("class", see="all")
+
+    assert [] == [page for page in hidden if re.search(r"\bada\b", page)]
+    assert [] == [page for page in amounts if "a fox in snow" in page or "/images/" in page]
+    assert "a fox in snow" in teacher.get("gallery").text
+
+
+def test_log_out_ends_the_session(room: Class, teacher: Teacher) -> None:
+    """The same cookie opens nothing afterwards."""
+    with httpx.Client(follow_redirects=True) as browser:
+        other = Teacher(room, browser)
+        browser.get(f"{room.url}/teacher?ticket={new_ticket(room.records.database)}")
+        cookie = browser.cookies["classroom"]
+        assert 200 == other.post("logout").status_code
+        assert 401 == httpx.get(f"{other.base}/people", headers={"Cookie": f"classroom={cookie}"}).status_code
+    assert 200 == teacher.get("people").status_code
+
+
+def test_a_link_is_printed_again(room: Class, teacher: Teacher, tmp_path: Path) -> None:
+    """A session lasts eight hours: its owner prints another link."""
+    printed = run_command(room.home, "link").stdout.strip()
+
+    assert urlsplit(room.url).netloc == urlsplit(printed).netloc
+    assert 303 == httpx.get(printed).status_code
