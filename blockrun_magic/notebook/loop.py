@@ -89,15 +89,17 @@ class LoopThread:
             raise
         return made
 
-    def close(self, farewell: Coroutine[Any, Any, None] | None = None) -> None:
-        """Cancel what was submitted, then run `farewell` and end the thread; safe to call twice.
+    def close(self, farewell: Coroutine[Any, Any, None] | None = None, patience: float = 0.0) -> None:
+        """Cancel what was submitted, then run `farewell`, which may take `patience`, and end the thread.
+
+        Safe to call twice.
 
         In this order nothing opens a connection any more when `farewell` closes them.
         """
         with self._lock:
             worker, self._worker = self._worker, None
         if worker is not None:
-            worker.close(farewell)
+            worker.close(farewell, patience)
         elif farewell is not None:
             farewell.close()
 
@@ -121,10 +123,10 @@ class _Loop:
     def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         return asyncio.run_coroutine_threadsafe(self._noted(work), self._loop)
 
-    def close(self, farewell: Coroutine[Any, Any, None] | None) -> None:
+    def close(self, farewell: Coroutine[Any, Any, None] | None, patience: float) -> None:
         # What was paid for is in the ledger: the next start continues with it.
         with suppress(concurrent.futures.TimeoutError):
-            asyncio.run_coroutine_threadsafe(self._end(farewell), self._loop).result(_SHUTDOWN_TIMEOUT)
+            asyncio.run_coroutine_threadsafe(self._end(farewell), self._loop).result(_SHUTDOWN_TIMEOUT + patience)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self.thread.join(_SHUTDOWN_TIMEOUT)
 

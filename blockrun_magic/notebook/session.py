@@ -202,8 +202,10 @@ class Session:
         if self._pid != os.getpid():
             return
         studio, self._studio = self._studio, None
-        self.bridge.close(studio.close() if studio is not None else None)
-        if studio is not None:
+        if studio is None:
+            self.bridge.close()
+        else:
+            self.bridge.close(studio.close(), studio.running.patience)
             studio.ledger.close()
         practice, self._practice = self._practice, None
         if practice is not None:

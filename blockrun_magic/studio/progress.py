@@ -20,6 +20,8 @@ class Progress:
     """Whether a signature may have left this machine: from then on stopping cannot undo the payment."""
     cancelled: bool = False
     """Whether what was sent was cancelled in time, so that it costs nothing."""
+    once: bool = False
+    """Whether the request was sent and cannot be sent again: without its response, its image is lost."""
     running: bool = False
     """Whether the purchase is still running, even after its cell was stopped."""
     started: float = field(default_factory=time.monotonic)

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
@@ -21,13 +21,15 @@ from blockrun_magic.gateway.responses import ImagePayload
 from blockrun_magic.payments.ledger.limits import check_offer
 from blockrun_magic.payments.ledger.records import Payment, Purchase
 from blockrun_magic.payments.ledger.states import State
+from blockrun_magic.payments.x402.requirements import PaymentRequirements
 from blockrun_magic.studio.options import Options
 from blockrun_magic.studio.payment.method import PaymentMethod, PurchaseContext, money_of
 from blockrun_magic.studio.payment.prepaid import PrepaidMethod
-from blockrun_magic.studio.payment.pricing import Price, bounds
+from blockrun_magic.studio.payment.pricing import Price, bounds, fetch_price
 from blockrun_magic.studio.payment.retry import RateGate
 from blockrun_magic.studio.payment.signers import signer_of
 from blockrun_magic.studio.payment.unasked import AnsweredUnasked
+from blockrun_magic.studio.payment.unpaid import book
 from blockrun_magic.studio.payment.x402 import X402Method
 from blockrun_magic.studio.progress import Progress
 from blockrun_magic.studio.results.delivery import ImageDownload, items_from_record
@@ -92,14 +94,10 @@ class Purchaser:
     ) -> ImageResult:
         """Return the images of an unfinished purchase; continue its open payment, or pay for it now."""
         started = time.monotonic()
-        services, gate = self.services, self.gates[gateway.name]
-        deal = PurchaseContext(
-            *(services.client, services.ledger, gateway, request, purchase, progress),
-            *(services.retry, services.clock, gate),
-        )
+        deal = self._context(request, gateway, purchase, progress)
         method = self._method(deal, options)
         async with options.slot:  # nothing is signed while it waits for a slot, since signatures expire
-            await gate.opened()
+            await deal.gate.opened()
             payment = await method.open_payment()
             progress.sent = payment is not None and payment.state not in (State.RESERVED, State.SIGNED)
             if payment is None:
@@ -122,6 +120,37 @@ class Purchaser:
             payment, completed = await method.submit(payment)
         progress.stage = "fetching the image"
         return await self._deliver(method, purchase, payment, gateway, list(completed.items), started)
+
+    async def ask_price(
+        self,
+        request: ImageRequest,
+        gateway: Gateway,
+        fresh_take: Callable[[], AbstractAsyncContextManager[Purchase]],
+    ) -> PaymentRequirements:
+        """Return the gateway's terms for `request`, without a payer.
+
+        An address that answers with an image may have bought it: the `fresh_take` has it then, and its price counts.
+        """
+        services, started = self.services, time.monotonic()
+        try:
+            async with services.catalogs.explain_unavailable_model(gateway, request):
+                return await fetch_price(services.client, services.ledger, gateway, request, payer="")
+        except AnsweredUnasked as error:
+            async with fresh_take() as purchase:
+                deal = self._context(request, gateway, purchase, Progress())
+                await run_io(book, deal, error)
+                with suppress(BlockrunError):
+                    await self._deliver_unasked(deal, error, started)
+            raise
+
+    def _context(
+        self, request: ImageRequest, gateway: Gateway, purchase: Purchase, progress: Progress
+    ) -> PurchaseContext:
+        services, gate = self.services, self.gates[gateway.name]
+        return PurchaseContext(
+            *(services.client, services.ledger, gateway, request, purchase, progress),
+            *(services.retry, services.clock, gate),
+        )
 
     async def _deliver_unasked(self, deal: PurchaseContext, error: AnsweredUnasked, started: float) -> ImageResult:
         """Return the images of an answer that nobody asked to pay for; raises `error` where they are not these.

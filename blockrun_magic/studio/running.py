@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +13,12 @@ from blockrun_magic.studio.results.result import ImageResult
 
 __all__ = ["RunningPurchases"]
 
+_LOG = logging.getLogger(__name__)
 _POLL_INTERVAL = 0.1
+_FAREWELL = 1.0
+"""Seconds that the end of a session waits for purchases that are already paid."""
+_LONG_FAREWELL = 60.0
+"""Seconds that it waits for a response that can come only once."""
 _CANCEL_TIMEOUT = 0.15
 """Seconds that Stop waits for an order to be cancelled, so that what it says of the money is true."""
 _Key = tuple[str, str, int | None]
@@ -31,7 +37,7 @@ class RunningPurchases:
     """The running purchases of one event loop."""
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[ImageResult]] = set()
+        self._tasks: dict[asyncio.Task[ImageResult], Progress] = {}
         self._by_key: dict[_Key, _Running] = {}
 
     async def run(
@@ -47,7 +53,7 @@ class RunningPurchases:
             return await self._join(running, progress)
         running = _Running(asyncio.create_task(making()), progress)
         progress.running = True
-        self._tasks.add(running.task)
+        self._tasks[running.task] = progress
         running.task.add_done_callback(lambda _: setattr(progress, "running", False))
         running.task.add_done_callback(self._on_done)
         if key is not None:
@@ -55,15 +61,27 @@ class RunningPurchases:
             running.task.add_done_callback(lambda _: self._forget(key, running))
         return await self._wait(running)
 
+    @property
+    def patience(self) -> float:
+        """The most seconds that `close` waits."""
+        return _FAREWELL + (_LONG_FAREWELL if any(progress.once for progress in list(self._tasks.values())) else 0.0)
+
     async def wait_idle(self, seconds: float | None = None) -> set[asyncio.Task[ImageResult]]:
         """Wait until every purchase has ended, its cell stopped or not; return those that have not within `seconds`."""
         if not self._tasks:
             return set()
         return (await asyncio.wait(self._tasks, timeout=seconds))[1]
 
-    async def close(self, seconds: float) -> None:
-        """Wait up to `seconds` for every purchase, then cancel the rest."""
-        late = await self.wait_idle(seconds)
+    async def close(self) -> None:
+        """Wait a moment for every purchase, longer for one whose request cannot be repeated, then cancel the rest."""
+        await self.wait_idle(_FAREWELL)
+        once = [task for task, progress in self._tasks.items() if progress.once]
+        if once:
+            _LOG.warning(
+                "Waiting up to %.0f s for %d image(s) whose request cannot be sent again.", _LONG_FAREWELL, len(once)
+            )
+            await asyncio.wait(once, timeout=_LONG_FAREWELL)
+        late = list(self._tasks)
         for task in late:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
@@ -97,7 +115,7 @@ class RunningPurchases:
             running.waiting -= 1
 
     def _on_done(self, task: asyncio.Task[ImageResult]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if not task.cancelled():
             task.exception()  # retrieved, so that asyncio does not log it: nobody waits for a stopped cell's purchase
 

@@ -6,17 +6,14 @@ Magics, panel, scripts and the endpoint all go through `Studio.make`, which rece
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from blockrun_magic.database.locks import Locks
-from blockrun_magic.errors import (
-    LedgerError,
-    LessonError,
-    Money,
-    StoreError,
-)
+from blockrun_magic.errors import LedgerError, LessonError, Money, StoreError
 from blockrun_magic.gateway.catalog.catalog import SNAPSHOT, Catalog
 from blockrun_magic.gateway.chain.status import Balance
 from blockrun_magic.gateway.gateways import Gateway, Payer
@@ -29,7 +26,7 @@ from blockrun_magic.payments.wallets.solana import SolanaWallet
 from blockrun_magic.studio.lessons.lesson import Lesson, answer_from, check_strict, lessons_in
 from blockrun_magic.studio.locks import PurchaseLocks
 from blockrun_magic.studio.options import Options
-from blockrun_magic.studio.payment.pricing import Price, cached_price, classroom_price, fetch_price, list_price
+from blockrun_magic.studio.payment.pricing import Price, cached_price, classroom_price, list_price
 from blockrun_magic.studio.progress import Progress
 from blockrun_magic.studio.pruning import PrunePlan, plan_pruning, remove_files
 from blockrun_magic.studio.purchase import Purchaser
@@ -43,9 +40,6 @@ from blockrun_magic.studio.services import PurchaseServices, balance_of
 from blockrun_magic.threads import run_cpu, run_io
 
 __all__ = ["Options", "Studio"]
-
-_FAREWELL = 1.0
-"""Seconds that the end of a kernel waits for purchases that are already paid."""
 
 
 class Studio:
@@ -66,7 +60,7 @@ class Studio:
         )
         self._shelf = Shelf(services.ledger, services.store)
         self._purchaser = Purchaser(services, self.books.reconcile_prepaid)
-        self._running = RunningPurchases()
+        self.running = RunningPurchases()
         self.lessons: list[Lesson] = []
         """Open lessons; their images are used before anything is bought."""
         self.delivered: dict[tuple[str, str, int], None] = {}
@@ -132,8 +126,8 @@ class Studio:
         elif gateway.can("quote"):
             terms = await run_io(cached_price, self.ledger, gateway, request, payer="") if ahead else None
             if terms is None:
-                async with self.catalogs.explain_unavailable_model(gateway, request):
-                    terms = await fetch_price(self.client, self.ledger, gateway, request, payer="")
+                fresh_take = partial(self._fresh_take, request, gateway, options)
+                terms = await self._purchaser.ask_price(request, gateway, fresh_take)
             offer = Price(terms.amount, terms.network.label, terms)
         else:
             offer = list_price(gateway, request, catalog, options.max_price)
@@ -209,11 +203,11 @@ class Studio:
 
     async def wait_idle(self) -> None:
         """Wait until every running purchase has ended, including those of stopped cells."""
-        await self._running.wait_idle()
+        await self.running.wait_idle()
 
     async def close(self) -> None:
-        """Wait up to a second for purchases that are already paid, then close the client and the ledger."""
-        await self._running.close(_FAREWELL)
+        """Wait a moment for purchases that are already paid, then close the client and the ledger."""
+        await self.running.close()
         await self.client.aclose()
         self.ledger.close()
 
@@ -221,8 +215,6 @@ class Studio:
         """Return a finished purchase from the store at no cost, or None; raises StoreError where it is damaged."""
         purchase = self.ledger.purchase(realm, digest, take)
         return None if purchase is None or purchase.finished_at is None else self._shelf.load(purchase)
-
-    # -- one purchase
 
     async def _run(
         self,
@@ -233,7 +225,7 @@ class Studio:
         progress: Progress,
     ) -> ImageResult:
         making = partial(self._claim_and_make, request, gateway, options, progress)
-        result = await self._running.run(key, making, progress)
+        result = await self.running.run(key, making, progress)
         receipt = result.receipt
         self.delivered[receipt.realm, receipt.request_digest, receipt.take] = None
         return result
@@ -261,13 +253,27 @@ class Studio:
                 except StoreError as error:
                     purchase = await run_io(self._reopened, purchase, error)
             await self._check_spending(gateway, options)
-            if purchase is None:
-                record = await run_cpu(request_to_record, request, self.store)
-                create = partial(self.ledger.create_purchase, private=options.private)
-                purchase = await run_io(create, realm, gateway.name, request.digest, take, record)
-            elif purchase.gateway != gateway.name:
-                purchase = await run_io(self._purchaser.begin_here, purchase, gateway)
+            purchase = await self._begun(purchase, request, gateway, take, options)
             return await self._buy(request, gateway, purchase, options, progress)
+
+    async def _begun(
+        self, purchase: Purchase | None, request: ImageRequest, gateway: Gateway, take: int, options: Options
+    ) -> Purchase:
+        if purchase is None:
+            record = await run_cpu(request_to_record, request, self.store)
+            create = partial(self.ledger.create_purchase, private=options.private)
+            return await run_io(create, gateway.realm, gateway.name, request.digest, take, record)
+        here = purchase.gateway == gateway.name
+        return purchase if here else await run_io(self._purchaser.begin_here, purchase, gateway)
+
+    @asynccontextmanager
+    async def _fresh_take(
+        self, request: ImageRequest, gateway: Gateway, options: Options
+    ) -> AsyncGenerator[Purchase, None]:
+        realm, digest = gateway.realm, request.digest
+        async with self._locks.acquire(realm, digest, Progress(), take=None, fresh=True, gateway=gateway.name) as take:
+            purchase = await run_io(self.ledger.purchase, realm, digest, take)
+            yield await self._begun(purchase, request, gateway, take, options)
 
     async def _check_spending(self, gateway: Gateway, options: Options) -> None:
         """Raise BlockrunError where buying is forbidden or no key can pay, before anything is written or sent."""

@@ -59,12 +59,16 @@ class PaymentLedger(PurchaseLedger):
 
     @contextmanager
     def _counting_more(
-        self, connection: Connection, payment_id: int, realm: str, amount: int, defaults: Caps
+        self, connection: Connection, payment_id: int, realm: str, amount: int, defaults: Caps, *, spent: bool = False
     ) -> Iterator[None]:
-        """Reserve `amount` more for a payment within every limit that holds; raises BudgetError."""
+        """Reserve `amount` more for a payment within every limit that holds; raises BudgetError.
+
+        What may be `spent` already counts beyond the limits, too.
+        """
         now = self.clock()
         if not self.owner:
-            check_caps(amount, self._usage(connection, realm, now), counters.read_caps(connection, defaults))
+            if not spent:
+                check_caps(amount, self._usage(connection, realm, now), counters.read_caps(connection, defaults))
             with counters.counted(connection, payment_id):
                 counters.add_reservation(connection, payment_id, self.session, now, amount)
                 yield
@@ -73,7 +77,8 @@ class PaymentLedger(PurchaseLedger):
         with counters.counted(connection, payment_id) as counts:
             counters.add_reservation(connection, payment_id, self.session, now, amount, subjects, windows)
             yield
-        counters.check_limits(connection, counts, amount, subjects, windows)
+        if not spent:
+            counters.check_limits(connection, counts, amount, subjects, windows)
 
     def _check_no_open_payment(self, connection: Connection, purchase_id: str) -> None:
         row = connection.execute(

@@ -27,6 +27,8 @@ __all__ = ["Ledger"]
 _LOST = "ledger.lost"
 """The setting that says that the ledger was empty beside a store with images, until a user has read that."""
 
+_TAKE_FROM_HOLD = "UPDATE holds SET amount = CASE WHEN amount > ?1 THEN amount - ?1 ELSE 0 END WHERE id = ?2"
+
 
 class Ledger(PaymentLedger):
     """The one writer of money's records; safe from several threads and processes.
@@ -92,21 +94,22 @@ class Ledger(PaymentLedger):
         payer: str | None = None,
         network: str | None = None,
         order: str | None = None,
+        spent: bool = False,
     ) -> Payment:
-        """Reserve `amount` micro-USDC for `purchase`, out of `hold` if given.
+        """Reserve `amount` micro-USDC for `purchase`, out of `hold` if given, within the limits of all kernels.
 
         `prepaid`: somebody else will pay, from the wallet `payer` on `network` if that is known, and the amount is a
-        list price unless there is an `order`: the key of one at a classroom, where our default limits do not apply. One
-        transaction over all kernels looks for an open payment of the purchase and checks the limits. Raises
-        PaymentOutcomeUnknown for an open payment, BudgetError, or what a guard raises; then nothing is reserved.
+        list price unless there is an `order`: the key of one at a classroom, where our default limits do not apply.
+        `spent`: it may be paid already, and counts whatever limits and guards say. Raises BudgetError, what a guard
+        raises, or PaymentOutcomeUnknown for an open payment; then nothing is reserved.
         """
-        self.check_guards(purchase.realm)
+        if not spent:
+            self.check_guards(purchase.realm)
         now = self.clock()
         with self._reserving(purchase.id) as connection:
             self._check_no_open_payment(connection, purchase.id)
             if hold is not None:
-                less = "CASE WHEN amount > ?1 THEN amount - ?1 ELSE 0 END"
-                connection.execute(f"UPDATE holds SET amount = {less} WHERE id = ?2", (amount, hold))
+                connection.execute(_TAKE_FROM_HOLD, (amount, hold))
             cursor = connection.execute(
                 """INSERT INTO authorizations (purchase_id, owner, session, realm, created_at, updated_at, state,
                     amount, gateway, prepaid, estimated, payer, network, nonce)
@@ -117,9 +120,8 @@ class Ledger(PaymentLedger):
                     *(int(prepaid), int(prepaid and order is None), payer, network, order, purchase.id),
                 ),
             )
-            payment_id = int(cursor.fetchone()["id"])
-            defaults = DEFAULT_CAPS if order is None else NO_CAPS
-            with self._counting_more(connection, payment_id, purchase.realm, amount, defaults):
+            payment_id, caps = int(cursor.fetchone()["id"]), DEFAULT_CAPS if order is None else NO_CAPS
+            with self._counting_more(connection, payment_id, purchase.realm, amount, caps, spent=spent):
                 connection.execute("UPDATE authorizations SET state = ? WHERE id = ?", (State.RESERVED, payment_id))
         return self.payment(payment_id)
 

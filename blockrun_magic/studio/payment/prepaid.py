@@ -163,6 +163,7 @@ class PrepaidMethod:
         """Send the request, which counts as sent from here on; return the response."""
         deal = self.deal
         await deal.mark_sent(payment)
+        deal.progress.once = True
         deal.progress.stage = "waiting for the image"
         try:
             return await deal.post(self.headers())
@@ -212,7 +213,7 @@ class PrepaidMethod:
         deal = self.deal
         if not payment.decided:
             payment = await run_io(deal.ledger.poll, payment.id, deal.purchase.id, address)
-        deal.progress.sent = True
+        deal.progress.sent, deal.progress.once = True, False
         deal.progress.stage = "queued"
         now, wait = asyncio.get_running_loop().time, 0.0
         end = now() + deal.patience.job

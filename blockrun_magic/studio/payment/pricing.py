@@ -21,7 +21,7 @@ from blockrun_magic.payments.ledger.limits import NO_CAPS, Caps
 from blockrun_magic.payments.ledger.price_cache import cache_quote, cached_quote
 from blockrun_magic.payments.x402.networks import SolanaNetwork
 from blockrun_magic.payments.x402.protocol import PaymentRequirements, read_challenge, select_requirements
-from blockrun_magic.studio.payment.probe import check_quotes, may_buy, remember_quotes, remember_seller
+from blockrun_magic.studio.payment.probe import asking, may_buy, remember_quotes, remember_seller
 from blockrun_magic.studio.payment.signers import check_clock, is_clock_right
 from blockrun_magic.studio.payment.unasked import AnsweredUnasked
 from blockrun_magic.threads import run_io
@@ -112,25 +112,25 @@ async def fetch_price(
     terms, our clock has to agree with the gateway's. Raises TermsRefused for terms that we do not sign, ClockError,
     GatewayError for any other answer than a 402, UsageError for an address that may be a ClawRouter.
     """
-    await check_quotes(client, ledger, gateway)
-    started = clock()
-    answer = None if job is None else await client.get(gateway, job)
-    of_job = answer is not None and answer.status == _PAYMENT_REQUIRED
-    if answer is None or not of_job:
-        answer = await _send_unpaid(client, ledger, gateway, request)
-    if answer.status == _PAYMENT_REQUIRED:
+    async with asking(client, ledger, gateway):
+        started = clock()
+        answer = None if job is None else await client.get(gateway, job)
+        of_job = answer is not None and answer.status == _PAYMENT_REQUIRED
+        if answer is None or not of_job:
+            answer = await _send_unpaid(client, ledger, gateway, request)
+        if answer.status in (200, _ACCEPTED):
+            raise await run_io(_answered_unasked, ledger, gateway, request, answer)
+        if answer.status != _PAYMENT_REQUIRED:
+            raise error_from_response(answer, gateway)
         challenge = read_challenge(answer.headers, answer.body)
         terms = select_requirements(challenge, gateway.networks, gateway.base_url, payer)
         await run_io(remember_quotes, ledger, gateway)
-        date = answer.date if answer.date is not None or not payer else await chain_time(client, gateway)
-        if payer:
-            check_clock(gateway.name, date, started, clock())
-        if not of_job and is_clock_right(date, started, clock()):  # a job's price is its own
-            await run_io(cache_quote, ledger, gateway.name, str(request.price_key), terms)
-        return terms
-    if answer.status in (200, _ACCEPTED):
-        raise await run_io(_answered_unasked, ledger, gateway, request, answer)
-    raise error_from_response(answer, gateway)
+    date = answer.date if answer.date is not None or not payer else await chain_time(client, gateway)
+    if payer:
+        check_clock(gateway.name, date, started, clock())
+    if not of_job and is_clock_right(date, started, clock()):  # a job's price is its own
+        await run_io(cache_quote, ledger, gateway.name, str(request.price_key), terms)
+    return terms
 
 
 def _answered_unasked(ledger: Ledger, gateway: Gateway, request: ImageRequest, answer: Response) -> InvalidResponse:

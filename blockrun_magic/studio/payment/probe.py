@@ -7,7 +7,10 @@ Unless the answers prove that it quotes, it is not asked for a price.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from weakref import WeakKeyDictionary
 
 from blockrun_magic.errors import GatewayError, GatewayUnreachable, Money, UsageError
 from blockrun_magic.gateway.bodies import Response
@@ -18,7 +21,7 @@ from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.realm import Realm
 from blockrun_magic.threads import run_io
 
-__all__ = ["check_quotes", "may_buy", "remember_quotes", "remember_seller"]
+__all__ = ["asking", "check_quotes", "may_buy", "remember_quotes", "remember_seller"]
 
 _SECONDS = 5.0
 _QUOTES, _BUYS = "quotes", "buys"
@@ -26,6 +29,22 @@ _PAYMENT_REQUIRED = 402
 _ABSENT = frozenset({404, 405, 410, 501})
 _MARKS = frozenset({"wallet", "paymentChain", "authMode", "solana", "status", "balance", "isEmpty", "isLow"})
 """Fields of ClawRouter's `/health`, in one version or another."""
+_turns: WeakKeyDictionary[Ledger, defaultdict[str, asyncio.Lock]] = WeakKeyDictionary()
+"""Of each studio, by the addresses that have not asked for a payment yet."""
+
+
+@asynccontextmanager
+async def asking(client: Client, ledger: Ledger, gateway: Gateway) -> AsyncIterator[None]:
+    """Allow an unpaid request to `gateway` inside; raises UsageError unless it quotes.
+
+    Until an address has asked for a payment, one question at a time is sent there: each might buy.
+    """
+    if not may_buy(gateway) or await run_io(ledger.setting, _name(gateway)) == _QUOTES:
+        yield
+        return
+    async with _turns.setdefault(ledger, defaultdict(asyncio.Lock))[gateway.base_url]:
+        await check_quotes(client, ledger, gateway)
+        yield
 
 
 async def check_quotes(client: Client, ledger: Ledger, gateway: Gateway) -> None:

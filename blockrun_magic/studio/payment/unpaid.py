@@ -16,11 +16,11 @@ __all__ = ["book", "refuse_twice"]
 def book(deal: PurchaseContext, error: AnsweredUnasked) -> AnsweredUnasked:
     """Return `error`, once the ledger counts the list price as a payment that may have been made elsewhere.
 
-    Where a limit forbids that, the limit's error is raised, and the money is unknown all the same.
+    It counts beyond the limits, too: it may have been charged already.
     """
     amount = SNAPSHOT.list_price(deal.request.price_key) or deal.ledger.caps().image
     try:
-        payment = deal.ledger.reserve(deal.purchase, amount, prepaid=True)
+        payment = deal.ledger.reserve(deal.purchase, amount, prepaid=True, spent=True)
     except BlockrunError as refused:
         raise refused.with_money(error.money) if error.money else refused from error
     deal.ledger.submit(payment.id)

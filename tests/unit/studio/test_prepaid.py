@@ -41,7 +41,7 @@ from blockrun_magic.images.provenance import read
 from blockrun_magic.payments.ledger.reports import spending_summary
 from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.wallets.api_key import find_api_key
-from blockrun_magic.studio import Options, Progress, Studio, make_all
+from blockrun_magic.studio import Options, Progress, Studio, make_all, running
 from blockrun_magic.studio.batch import BatchProgress, quote_all
 from fakes.account_api import KEY, Account
 from fakes.clawrouter import WALLET, ClawRouter
@@ -912,3 +912,28 @@ def test_no_wallet_is_needed_where_somebody_else_pays(tmp_path: Path, proxy: Cla
     _in_studio(tmp_path, work, wallet=Nobody())
 
     assert (1, 1) == (len(proxy.books), len(account.books))
+
+
+def test_a_session_that_ends_waits_for_an_image_that_comes_only_once(
+    tmp_path: Path, proxy: ClawRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A caller may give up (a timeout, `%reload_ext`); what ClawRouter has paid for is stored all the same."""
+    monkeypatch.setattr(running, "_FAREWELL", 0.01)
+    proxy.fail("held")
+    progress = Progress()
+
+    async def give_up(studio: Studio) -> float:
+        making = asyncio.ensure_future(studio.make(_REQUEST, proxy.gateway, progress=progress))
+        while not proxy.books:  # noqa: ASYNC110  the proxy is another thread
+            await asyncio.sleep(0.01)
+        making.cancel()
+        asyncio.get_running_loop().call_later(0.3, proxy.let_go.set)
+        return studio.running.patience
+
+    patience = _in_studio(tmp_path, give_up, timeouts=Timeouts(answer=20))
+    again = _make(tmp_path, proxy.gateway)
+
+    assert 60 <= patience
+    assert again.receipt.cached
+    assert 1 == len(proxy.books) == len(proxy.bodies)
+    assert [("settled", 52_500, True)] == _payments(tmp_path)

@@ -108,7 +108,7 @@ def test_stop_ends_a_purchase_that_nobody_waits_for(sent: bool) -> None:
         await asyncio.wait([second])
         goes_on = bool(await running.wait_idle(0.01))
         purchase.may_end.set()
-        await running.close(PATIENCE)
+        await running.close()
         return alive, goes_on
 
     assert (True, sent) == asyncio.run(main())

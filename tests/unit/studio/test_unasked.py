@@ -6,6 +6,7 @@ import asyncio
 import base64
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.x402.networks import BASE
 from blockrun_magic.studio import ImageResult
+from blockrun_magic.studio.results.result import Quote
 from fakes.gateway import Merchant, picture_for, say, studio_over
 
 CAT = ImageRequest("generate", "a cat", "google/nano-banana")
@@ -81,3 +83,24 @@ def test_an_answer_without_an_image_counts_as_well(tmp_path: Path, merchant: Mer
     assert (Fate.UNKNOWN, LISTED) == (first.value.money.fate, first.value.money.amount)
     assert asked == merchant.requests
     assert [(State.UNKNOWN, LISTED, True)] == booked(tmp_path)
+
+
+def test_a_question_for_the_price_that_bought_is_on_record(tmp_path: Path, merchant: Merchant) -> None:
+    """What a price cost counts, beyond a limit, too; the cell gets the image, and a second kind is not asked about."""
+
+    async def ask() -> tuple[list[BaseException | Quote], int]:
+        async with studio_over(tmp_path) as studio:
+            studio.ledger.set_caps(session=1)
+            kinds = (CAT, replace(CAT, size="1216x832"))
+            asked = (studio.quote(request, merchant.gateway) for request in kinds)
+            return await asyncio.gather(*asked, return_exceptions=True), studio.ledger.committed("real").session
+
+    outcomes, counted = asyncio.run(ask())
+    errors = [outcome for outcome in outcomes if isinstance(outcome, BlockrunError)]
+    asked = merchant.requests
+
+    assert [Fate.UNKNOWN, Fate.NOTHING_SIGNED] == [error.money.fate for error in errors if error.money]
+    assert LISTED == counted
+    assert [(State.UNKNOWN, LISTED, True)] == booked(tmp_path)
+    assert make(tmp_path, merchant).receipt.cached
+    assert asked == merchant.requests
