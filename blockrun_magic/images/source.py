@@ -25,6 +25,7 @@ from blockrun_magic.images.detection import (
     is_pil,
 )
 from blockrun_magic.images.formats import MAX_FILE_BYTES, MAX_PIXELS, check_decodable, load, open_lazy
+from blockrun_magic.images.masks.colors import transparency
 from blockrun_magic.images.masks.reading import check_mask_shape, mask_from, scale_mask
 from blockrun_magic.images.references import (
     URL,
@@ -73,16 +74,17 @@ async def read_upload(source: object, fetch: Fetch, *, text: str = "", shrink: b
     return await run(_upload, content, subject, shrink=shrink)
 
 
-async def read_mask(source: object, image: Upload, fetch: Fetch, *, text: str = "") -> Upload:
+async def read_mask(source: object, image: Upload, fetch: Fetch, *, text: str = "", holes: bool = False) -> Upload:
     """Return `source` as the mask of `image`: a gray PNG of its size, in which white is what may change.
 
+    With `holes`, as OpenAI's API has it, transparent is what may change, whatever the colors.
     `docs/images-and-masks.md` lists what is understood. Raises SourceError, before anything is at stake, for a mask
     of another shape, one with two possible meanings, one that changes nothing, and the image itself.
     """
     subject = subject_of(source, text, is_mask=True)
     content = await _fetch(source, fetch)
     run = run_cpu if _is_plain(content) else run_foreign
-    return await run(_mask, content, image, subject)
+    return await run(_mask, content, image, subject, holes=holes)
 
 
 def open_source(source: object) -> Image.Image:
@@ -185,10 +187,11 @@ def _shrunk_upload(image: Image.Image, size: tuple[int, int], *, photo: bool = F
 # Masks
 
 
-def _mask(source: object, image: Upload, subject: Subject) -> Upload:
+def _mask(source: object, image: Upload, subject: Subject, *, holes: bool) -> Upload:
     photo = eight_bit(load(image.data, "The image"), "The image")
     mask = _mask_pixels(source, subject)
     check_mask_shape(mask.size, photo.size, subject)
+    mask = (transparency(mask) if holes else None) or mask
     return to_upload(scale_mask(mask_from(mask, subject, photo), photo.size))
 
 

@@ -14,6 +14,7 @@ from starlette.routing import Route
 from blockrun_magic.errors import BlockrunError
 from blockrun_magic.payments.money import to_decimal
 from blockrun_magic.proxy.access_log import AccessLog, note
+from blockrun_magic.proxy.checks import check_request
 from blockrun_magic.proxy.errors import BadRequest, error_response, failure_response, internal_error
 from blockrun_magic.proxy.guard import Guard
 from blockrun_magic.proxy.health import Health
@@ -109,9 +110,12 @@ class _Routes:
         mask: Upload | None = None
         if operation == "edit":
             images, painted = sources_in(fields)
-            build_request(fields, operation, catalog)  # a bad field is reported before a source is fetched
-            uploads, mask = await read_sources(images, painted, self._studio.client.fetch, paths=self._access.paths)
+            # A bad field is reported before a source is fetched.
+            check_request(build_request(fields, operation, catalog), catalog, sources=len(images), masked=bool(painted))
+            fetch, holes = self._studio.client.fetch, http.url.path.endswith("/edits")
+            uploads, mask = await read_sources(images, painted, fetch, paths=self._access.paths, holes=holes)
         request = build_request(fields, operation, catalog, uploads, mask)
+        check_request(request, catalog)
         note(http.scope, model=request.model, size=request.size, n=request.n, prompt_chars=len(request.prompt))
         result = await self._buy(http, request, choices)
         note(http.scope, cost_usd=f"{to_decimal(result.cost_micros):f}", cached=result.receipt.cached)
@@ -149,8 +153,11 @@ async def _not_found(_: Request, __: Exception) -> Response:
     return error_response(404, message, "invalid_request_error", "not_found")
 
 
-async def _wrong_method(_: Request, __: Exception) -> Response:
-    return error_response(405, "This path takes another method.", "invalid_request_error", "method_not_allowed")
+async def _wrong_method(request: Request, error: Exception) -> Response:
+    if request.url.path.startswith("/images/"):  # the base URL of a client lacks its /v1
+        return await _not_found(request, error)
+    allowed = (getattr(error, "headers", None) or {}).get("Allow", "GET")
+    return error_response(405, f"This path takes {allowed}.", "invalid_request_error", "method_not_allowed")
 
 
 async def _internal(_: Request, error: Exception) -> Response:

@@ -49,6 +49,12 @@ _KINDS: tuple[tuple[type[BlockrunError], int, str, str, bool], ...] = (
 )
 """Error class, status, type, code, and whether a client may repeat the request automatically."""
 
+_ADVICE: tuple[tuple[type[BlockrunError], str], ...] = (
+    (BudgetError, "Allow more with `max_price`, or raise the limits where the server runs."),
+    (RequestRejected, "Change the request as the answer says; GET /v1/models lists the models."),
+)
+"""What a client can do where our own advice is about cells."""
+
 _OTHER = (502, "server_error", "gateway_error", True)
 _TYPES = {401: "authentication_error", 403: "permission_error"}
 
@@ -78,9 +84,11 @@ def error_response(
 
 
 def failure_response(error: BlockrunError) -> JSONResponse:
-    """Return `error` in OpenAI's shape, with its hint and what became of the money in the message."""
+    """Return `error` in OpenAI's shape, with what to do and what became of the money in the message."""
+    advice = next((text for each, text in _ADVICE if isinstance(error, each)), error.hint)
     status, kind, code, retry = next((row[1:] for row in _KINDS if isinstance(error, row[0])), _OTHER)
-    return error_response(status, " ".join(str(error).split("\n")), kind, code, retry=retry)
+    message = " ".join(str(part) for part in (error.message, error.money, advice) if part)
+    return error_response(status, message, kind, code, retry=retry)
 
 
 def internal_error() -> JSONResponse:

@@ -10,10 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from blockrun_magic.errors import RequestError
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.payments.money import parse_usd
 from blockrun_magic.proxy.errors import BadRequest
 from blockrun_magic.safejson import read_json
+from blockrun_magic.text import did_you_mean
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -31,20 +33,20 @@ _MAX_IMAGES = 16
 _FORMATS = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 _OPENAI = frozenset(
     (
-        *("background", "input_fidelity", "image", "image[]", "mask", "model", "moderation", "n"),
+        *("background", "input_fidelity", "image", "image[]", "images", "mask", "model", "moderation", "n"),
         *("output_compression", "output_format", "partial_images", "prompt", "quality"),
         *("response_format", "size", "stream", "style", "user"),
     )
 )
 _OURS = frozenset({"fresh", "take", "max_price"})
 _UNSUPPORTED = {
-    "stream": (False, "Images are not streamed in parts: leave `stream` out."),
-    "partial_images": (0, "Images are not streamed in parts: leave `partial_images` out."),
-    "background": ("auto", "No model here takes `background`: say it in the prompt."),
-    "input_fidelity": ("low", "No model here takes `input_fidelity`: leave it out."),
-    "style": ("vivid", "No model here takes `style`: say it in the prompt."),
+    "stream": ((False,), "Images are not streamed in parts: leave `stream` out."),
+    "partial_images": ((0,), "Images are not streamed in parts: leave `partial_images` out."),
+    "background": ((), "No model here takes `background`: say it in the prompt."),
+    "input_fidelity": (("low",), "No model here takes `input_fidelity`: leave it out."),
+    "style": (("vivid", "natural"), "No model here takes `style`: say it in the prompt."),
 }
-"""Fields that would change the image and that no gateway takes: their neutral value, and what to do."""
+"""Fields that would change the image and that no gateway takes: what is ignored, and what to do otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,17 +109,22 @@ async def _read_form(request: Request) -> dict[str, Any]:
 
 def sources_in(fields: Mapping[str, Any]) -> tuple[list[Source], Source | None]:
     """Return the images and the mask of an edit; raises BadRequest."""
-    given = fields.get("image", fields.get("image[]"))
-    images = given if isinstance(given, list) else [] if given is None else [given]
+    given = fields.get("image", fields.get("image[]", fields.get("images")))
+    images = [_reference(each) for each in (given if isinstance(given, list) else [] if given is None else [given])]
+    mask = _reference(fields.get("mask"))
     if not images:
         raise BadRequest("`image` is missing: a file, a path, a URL or a data URI.", "image")
     if len(images) > _MAX_IMAGES:
         raise BadRequest(f"Send at most {_MAX_IMAGES} images.", "image")
-    for name, value in [*(("image", image) for image in images), ("mask", fields.get("mask"))]:
+    for name, value in [*(("image", image) for image in images), ("mask", mask)]:
         if not isinstance(value, str | bytes) and not (name == "mask" and value is None):
             raise BadRequest(f"`{name}` must be a file, or a string with a path, a URL or a data URI.", name)
-    mask = fields.get("mask")
     return images, mask or None
+
+
+def _reference(value: Any) -> Any:
+    """Return what a source names: OpenAI's JSON wraps a URL or a data URI in an object with `image_url`."""
+    return value.get("image_url", value) if isinstance(value, dict) else value
 
 
 def build_request(
@@ -129,15 +136,15 @@ def build_request(
 ) -> ImageRequest:
     """Return the request that `fields` describe, with the catalog's defaults; raises BadRequest."""
     for name in sorted(fields.keys() - _OPENAI - _OURS):
-        raise BadRequest(f"Unknown parameter: `{name:.40}`.", name[:40], code="unknown_parameter")
+        raise BadRequest(f"Unknown parameter: `{name:.40}`. Leave it out.", name[:40], code="unknown_parameter")
     for name, (neutral, advice) in _UNSUPPORTED.items():
-        if fields.get(name) not in (None, neutral, "auto", "", str(neutral).lower()):
+        if fields.get(name) not in (None, *neutral, "auto", "", "false", "0"):
             raise BadRequest(advice, name, code="unsupported_parameter")
     prompt = _text(fields, "prompt")
     if not prompt or not prompt.strip():
         raise BadRequest("`prompt` is missing: describe the image.", "prompt")
     model = _text(fields, "model")
-    full = catalog.resolve(model) if model else catalog.default_model(operation)
+    full = _resolved(model, catalog) if model else catalog.default_model(operation)
     size, quality = _text(fields, "size"), _text(fields, "quality")
     return ImageRequest(
         operation=operation,
@@ -149,6 +156,15 @@ def build_request(
         images=images,
         mask=mask,
     )
+
+
+def _resolved(model: str, catalog: Catalog) -> str:
+    try:
+        return catalog.resolve(model)
+    except RequestError as error:
+        names = (name for known in catalog.models for name in known.names)
+        advice = f"{error.message} {did_you_mean(model, names)}GET /v1/models lists them."
+        raise BadRequest(advice, "model", code="model_not_found") from None
 
 
 def read_choices(fields: Mapping[str, Any]) -> Choices:

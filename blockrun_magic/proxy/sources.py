@@ -22,16 +22,17 @@ _SCHEMES = ("http://", "https://", "data:")
 
 
 async def read_sources(
-    images: Sequence[Source], mask: Source | None, fetch: Fetch, *, paths: bool
+    images: Sequence[Source], mask: Source | None, fetch: Fetch, *, paths: bool, holes: bool
 ) -> tuple[tuple[Upload, ...], Upload | None]:
     """Return the images and the mask as uploads; `paths` says whether files of this machine may be named.
 
+    With `holes`, transparent is what may change in the mask. An image that is too large to be sent is scaled down.
     Raises BadRequest and SourceError.
     """
-    uploads = tuple([await read_upload(_checked(image, "image", paths=paths), fetch) for image in images])
+    uploads = tuple([await read_upload(_checked(image, "image", paths=paths), fetch, shrink=True) for image in images])
     if mask is None:
         return uploads, None
-    return uploads, await read_mask(_checked(mask, "mask", paths=paths), uploads[0], fetch)
+    return uploads, await read_mask(_checked(mask, "mask", paths=paths), uploads[0], fetch, holes=holes)
 
 
 def _checked(source: Source, field: str, *, paths: bool) -> bytes | str | Path:

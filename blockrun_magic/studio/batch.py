@@ -152,8 +152,8 @@ async def _priced(studio: Studio, requests: Sequence[ImageRequest], gateway: Gat
     check_agreed(total, options.agreed)
     if options.max_price is not None and total > options.max_price:
         raise BudgetError(
-            f"These {len(missing)} requests cost {format_usd(total)}, more than --max-price"
-            f" {format_usd(options.max_price)}.",
+            f"These {len(missing)} requests cost {format_usd(total)}, more than the {format_usd(options.max_price)}"
+            " that you allowed.",
             f"Allow it with --max-price {format_usd(total)}, or ask for fewer.",
             Money.nothing_signed(),
         )

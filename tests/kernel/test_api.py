@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 import blockrun_magic
-from blockrun_magic import BlockrunError, aedit, agenerate, edit, generate, open_studio
+from blockrun_magic import aedit, agenerate, edit, generate, open_studio
+from blockrun_magic.errors import BudgetError
 from blockrun_magic.practice.server.server import PracticeServer
 from harness.kernel import paid_to
 
@@ -71,7 +72,7 @@ def test_inside_an_event_loop_the_way_out_is_named() -> None:
 def test_a_bad_price_is_refused_before_anything_is_sent(gateway: PracticeServer) -> None:
     """`max_price` bounds the request as in a cell."""
     before = paid_to(gateway.url)
-    with pytest.raises(BlockrunError, match="more than --max-price"):
+    with pytest.raises(BudgetError):
         generate("a fox", gateway="practice", max_price="0.001", fresh=True, **SMALL)
 
     assert before == paid_to(gateway.url)

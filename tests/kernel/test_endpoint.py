@@ -169,6 +169,27 @@ def test_a_mask_in_openais_manner(endpoint: Endpoint) -> None:
     assert (False, True) == (form.json()["cached"], again.json()["cached"])
 
 
+@pytest.mark.parametrize(("color", "opaque"), [((255, 255, 255), 255), ((200, 0, 0), 255), ((0, 0, 0), 1)])
+def test_transparent_may_change_whatever_the_color(endpoint: Endpoint, color: tuple[int, ...], opaque: int) -> None:
+    """OpenAI's API looks at alpha only; its cookbook has an alpha of 1 for what stays."""
+    mask = Image.new("RGBA", (1024, 1024), (*color, opaque))
+    mask.paste((*color, 0), (0, 0, 1024, 512))
+    file = io.BytesIO()
+    mask.save(file, "PNG")
+    source = png("gray", (1024, 1024))
+    answer = httpx.post(
+        f"{endpoint.url}/images/edits",
+        headers={"Authorization": f"Bearer {KEY}"},
+        data={"prompt": f"stripes {color} {opaque}", "model": "gpt-image-1", "response_format": "b64_json"},
+        files={"image": ("a.png", source, "image/png"), "mask": ("m.png", file.getvalue(), "image/png")},
+        timeout=60,
+    )
+    image = opened(base64.b64decode(answer.json()["data"][0]["b64_json"])).convert("RGB")
+
+    assert (128, 128, 128) == image.getpixel((40, 700))
+    assert (128, 128, 128) != image.getpixel((40, 300))
+
+
 def test_several_sources(endpoint: Endpoint) -> None:
     """`image[]` given again fuses images, as OpenAI's SDK sends a list."""
     client = openai.OpenAI(base_url=endpoint.url, api_key=KEY)
@@ -236,7 +257,10 @@ def test_a_pipe_is_not_waited_for(endpoint: Endpoint, tmp_path: Path) -> None:
         ({"prompt": 5}, "prompt"),
         ({"prompt": "a cat", "n": 0}, "n"),
         ({"prompt": "a cat", "n": True}, "n"),
-        ({"prompt": "a cat", "size": "3x3"}, None),
+        ({"prompt": "a cat", "size": "3x3"}, "size"),
+        ({"prompt": "a cat", "quality": "high", "model": "flux"}, "quality"),
+        ({"prompt": "a cat", "model": "flux-9000"}, "model"),
+        ({"prompt": "a cat", "style": "cubist"}, "style"),
         ({"prompt": "a cat", "size": 5}, "size"),
         ({"prompt": "a cat", "model": "nobody/nothing"}, None),
         ({"prompt": "a cat", "steps": 20}, "steps"),
@@ -306,9 +330,36 @@ def test_bodies_are_bounded(endpoint: Endpoint) -> None:
     assert (413, 413) == (announced, streamed)
 
 
+def test_what_a_model_does_not_do_is_said_without_flags(endpoint: Endpoint) -> None:
+    """A client cannot type the flags of cells: the message names fields and values."""
+    bodies: list[dict[str, Any]] = [
+        {"size": "3x3"},
+        {"model": "flux-9000"},
+        {"model": "flux", "quality": "high"},
+        {"max_price": "0.001"},
+        {"model": "nobody/nothing"},
+    ]
+    messages = [error_of(endpoint.post("/images/generations", prompt="a cat", **body))["message"] for body in bodies]
+    edits: list[dict[str, Any]] = [{"model": "dall-e-2"}, {"mask": uri(png())}]
+    messages += [
+        error_of(endpoint.post("/images/edits", prompt="x", image=[uri(png())] * 2, **body))["message"]
+        for body in edits
+    ]
+
+    assert [] == [message for message in messages if re.search(r"--\w|%blockrun", message)]
+
+
+def test_images_may_be_named_as_openais_json_does(endpoint: Endpoint) -> None:
+    """A list of objects with `image_url`; `style` has OpenAI's values and changes nothing."""
+    body = {"images": [{"image_url": uri(png("coral"))}], "style": "natural"}
+
+    assert 200 == endpoint.post("/images/edits", prompt="add a hat", **body).status_code
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", "/v1/images/generations", 405), ("GET", "/v1/nothing", 404), ("GET", "/images/x.png", 404),
+    [("POST", "/images/generations", 404),
+     ("GET", "/v1/images/generations", 405), ("GET", "/v1/nothing", 404), ("GET", "/images/x.png", 404),
      ("GET", "/images/" + "0" * 64 + ".png", 404), ("POST", "/v1/images/variations", 404),
      ("GET", "/v1/models/nobody/nothing", 404), ("GET", "/images/..%2f..%2fledger.sqlite", 404)],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Colors of masks: one color on black, paint on the photo, two colors; with edges and the noise of lossy files.
+"""Colors of masks: one color on black, paint on the photo, two colors, holes; with edges and the noise of lossy files.
 
 The functions that look for a pattern return None for an image without it.
 """
@@ -22,6 +22,7 @@ __all__ = [
     "nearer_code",
     "paint_on_photo",
     "spread_of",
+    "transparency",
     "two_colors",
 ]
 
@@ -48,6 +49,22 @@ def brightness(rgb: Image.Image) -> Image.Image:
 
     red, green, blue = rgb.split()
     return ImageChops.lighter(ImageChops.lighter(red, green), blue)
+
+
+def transparency(mask: Image.Image) -> Image.Image | None:
+    """Return how transparent each pixel of an RGBA mask is, 255 for a hole; None for a mask without a hole.
+
+    The most opaque pixels count as opaque: OpenAI's cookbook gives them an alpha of 1.
+    """
+    from PIL import ImageChops
+
+    if mask.mode != "RGBA":
+        return None
+    alpha = mask.getchannel("A")
+    lowest, highest = cast("tuple[int, int]", alpha.getextrema())
+    if lowest == highest:
+        return ImageChops.invert(alpha) if highest == 0 else None
+    return ImageChops.invert(alpha.point([min(_WHITE, round(level * _WHITE / highest)) for level in range(256)]))
 
 
 def color_on_black(rgb: Image.Image) -> Image.Image | None:

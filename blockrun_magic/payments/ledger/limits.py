@@ -64,7 +64,7 @@ def check_price(total: int, n: int, caps: Caps, max_price: int | None) -> None:
     if max_price is not None:
         if total > max_price:
             raise BudgetError(
-                f"This costs {format_usd(total)}, more than --max-price {format_usd(max_price)}.",
+                f"This costs {format_usd(total)}, more than the {format_usd(max_price)} that you allowed.",
                 f"Allow it with --max-price {format_usd(total)}, or choose another model or size.",
                 Money.nothing_signed(),
             )

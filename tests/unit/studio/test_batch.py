@@ -153,7 +153,7 @@ def test_a_batch_that_just_fits_its_cap_is_made(tmp_path: Path, gateway: Gateway
 
 def test_max_price_bounds_the_whole_batch(tmp_path: Path, gateway: Gateway) -> None:
     """Four images above the sum are refused, though each of them is below it."""
-    with pytest.raises(BudgetError, match="more than --max-price"):
+    with pytest.raises(BudgetError):
         batch(tmp_path, gateway, ["a", "b", "c", "d"], options=Options(max_price=3 * COGVIEW))
 
 
