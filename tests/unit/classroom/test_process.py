@@ -98,9 +98,7 @@ def test_commands(tmp_path: Path, gateway: PracticeServer, capsys: pytest.Captur
         code = run_command(room.home, "invite", "ada", "--group", "red")
         joined = room.client.post(f"{room.url}/v1/join", json={"code": code.stdout.strip()})
         headers = {"Authorization": f"Bearer {joined.json()['pass']}"}
-        personal = run_command(
-            room.home, "limits", "member:ada/day=0.06", "each/day=none", "see=amounts", "models=nano-banana"
-        )
+        personal = command("limits", "member:ada/day=0.06", "each/day=none", "see=amounts", "models=nano-banana")
         report = command("report", "--csv", str(tmp_path / "spend.csv"))
         for name, code_of in (("pause", "paused"), ("resume", "")):
             assert 0 == command(name)[0]
