@@ -81,6 +81,8 @@ class Orders:
                 422, "other_body", "This order has another request under the same key.", "Use a new key for it."
             )
         order = await self.wait(known, deadline - time.monotonic())
+        if order.state is OrderState.CANCELLED:
+            raise _cancelled()
         if order.state is OrderState.REFUSED:
             raise _stored_refusal(order)
         return order
