@@ -78,8 +78,7 @@ class Joining:
     def join_with_code(self, code: str, name: str | None, attempt: str | None = None) -> Joined:
         """Return a person and a pass for a join code; raises Refusal (401, or 422 for a name).
 
-        `attempt` is a random text of the caller: where the answer was lost, the same attempt joins once more, and the
-        pass of the lost answer ends.
+        `attempt` is a random text of the caller: where the answer was lost, the same attempt joins once more.
         """
         if len(code) > _MAX_CODE:
             raise _refused("bad_code")
@@ -101,7 +100,6 @@ class Joining:
             again = self._invitations.joined_before(connection, invitation.id, attempt)
             member = None if again is None else self._members.by_id(again)
             if member is not None and member.revoked_at is None:
-                self._members.revoke_attempt(connection, invitation.id, attempt)
                 return self._admit(connection, member, _PASS_DAYS, invitation.id, attempt)
         invitation = self._invitations.use(connection, code)
         if invitation.member_id is not None:

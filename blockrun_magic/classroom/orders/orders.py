@@ -7,8 +7,9 @@ import time
 from dataclasses import dataclass
 from functools import partial
 
+from blockrun_magic.classroom.orders.buying import Work
 from blockrun_magic.classroom.orders.studios import MemberStudios
-from blockrun_magic.classroom.orders.work import Work, Workshop
+from blockrun_magic.classroom.orders.work import Workshop
 from blockrun_magic.classroom.policy import Policy, check_policy
 from blockrun_magic.classroom.refusals import Refusal
 from blockrun_magic.classroom.storage.members import Member
@@ -101,7 +102,7 @@ class Orders:
             current = await run_io(self.rows.by_id, order.id)
             if current is None:
                 raise _refusal_in(work)
-            if current.is_final:
+            if current.is_final or (current.state is OrderState.UNKNOWN and order.state is not OrderState.UNKNOWN):
                 return current
             if left <= 0:
                 if await run_io(self.rows.defer, order.id):

@@ -76,13 +76,17 @@ class MemberStudios:
         """Read the gateway's models again when they are older than a day."""
         await self._owner.catalogs.refresh_if_stale(self.gateway)
 
+    async def reconcile_member(self, member_id: int) -> int:
+        """Ask the witness of a person's open payments; return how many were decided."""
+        return await self._of(member_id).reconcile(self.gateway)
+
     async def reconcile(self) -> int:
         """Ask the witness of every open payment on which nobody works; return how many were decided."""
         decided = 0
         for owner in await run_io(self._services.ledger.owners_of_open_payments):
             kind, _, number = owner.partition(":")
             if kind == "member":
-                decided += await self._of(int(number)).reconcile(self.gateway)
+                decided += await self.reconcile_member(int(number))
         return decided
 
     async def close(self) -> None:

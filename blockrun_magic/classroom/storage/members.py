@@ -151,13 +151,6 @@ class Members:
         revoked = row["pass_revoked_at"] is not None or member.revoked_at is not None
         return Holder(member, row["pass_expires_at"], revoked)
 
-    def revoke_attempt(self, connection: Connection, invitation_id: int, attempt: str) -> None:
-        """End the pass of an attempt to join whose answer was lost."""
-        connection.execute(
-            """UPDATE passes SET revoked_at = ?, attempt_hash = NULL WHERE invitation_id = ? AND attempt_hash = ?""",
-            (self._database.now(), invitation_id, secret_hash(attempt)),
-        )
-
     def revoke_passes(self, connection: Connection, member_id: int) -> None:
         """End every pass of a person."""
         connection.execute(

@@ -156,7 +156,7 @@ class OrderRows(OrderQueries):
         now = self._database.now()
         with self._database.transaction() as connection:
             connection.execute(
-                f"""UPDATE orders SET state = 'unknown', updated_at = ?, error = ?, next_try_at = ?,
+                f"""UPDATE orders SET state = 'unknown', deferred = 1, updated_at = ?, error = ?, next_try_at = ?,
                     purchase_id = coalesce(?, purchase_id), price_micros = coalesce(?, price_micros)
                 WHERE id = ? AND {OPEN_SQL}""",
                 (now, json.dumps(error), now + seconds, purchase_id, price, order_id),
