@@ -22,7 +22,7 @@ class Faulty:
     def __init__(self, app: ASGIApp, only: str = "") -> None:
         self.app = app
         self.only = only
-        """A prefix, such as "PUT ": other requests arrive as they should."""
+        """A part of method and path, such as "PUT ": other requests arrive as they should."""
         self.faults: deque[str | float] = deque()
         self.seen: list[str] = []
         self._late: list[tuple[Scope, bytes]] = []
@@ -33,7 +33,7 @@ class Faulty:
             await self.app(scope, receive, send)
             return
         name, body = f"{scope['method']} {scope['path']}", await _body(receive)
-        fault = self.faults.popleft() if self.faults and name.startswith(self.only) else None
+        fault = self.faults.popleft() if self.faults and self.only in name else None
         if fault == "lose the request":
             scope["connection"].abort()
             return

@@ -104,7 +104,7 @@ class Orders:
                 raise _refusal_in(work)
             if current.is_final or (current.state is OrderState.UNKNOWN and order.state is not OrderState.UNKNOWN):
                 return current
-            if left <= 0:
+            if left <= 0 or _is_refused(current):
                 if await run_io(self.rows.defer, order.id):
                     return current
                 raise _refusal_in(work)
@@ -189,6 +189,11 @@ class Orders:
             await self._workshop.wait_for_member(member.id, min(left, _POLL_INTERVAL))
         finally:
             self._holding -= 1
+
+
+def _is_refused(order: Order) -> bool:
+    """Return whether the gateway has refused an order whose payment is not decided yet: waiting brings no image."""
+    return order.state is OrderState.UNKNOWN and (order.error or {}).get("code") in ("content_policy", "rejected")
 
 
 def _cancelled() -> Refusal:

@@ -15,7 +15,7 @@ from typing import Any
 from blockrun_magic.errors import BlockrunError, GatewayError, GatewayUnreachable, InvalidResponse, WalletMissing
 from blockrun_magic.gateway.bodies import Response
 from blockrun_magic.gateway.classroom.protocol import Membership, read_membership
-from blockrun_magic.gateway.classroom.refusals import code_of, refusal
+from blockrun_magic.gateway.classroom.refusals import PassRefused, code_of, refusal
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import Gateway, classroom_at
 from blockrun_magic.gateway.request import ImageRequest, PriceKey
@@ -74,11 +74,23 @@ class ClassroomAccount:
 
     # -- joining
 
-    async def join(self, url: str, code: Secret) -> tuple[Gateway, Membership]:
-        """Join the classroom at `url` with a code, and keep the pass in the file; raises BlockrunError."""
+    async def join(self, url: str, code: Secret, name: str | None = None) -> tuple[Gateway, Membership]:
+        """Join the classroom at `url` with a code, and keep the pass in the file; raises BlockrunError.
+
+        `name` is the student's, where the code is for several people.
+        """
         # The same attempt joins once more, where the answer to the first was lost and the code is used up.
         typed = SecretHeaders(code=str(code.reveal()).strip(), attempt=secrets.token_hex(16))
-        return await self._join(url, typed, keep=True)
+        if name:
+            typed["name"] = name
+        for _ in range(_ATTEMPTS):
+            gateway, _membership = await self._join(url, typed, keep=True)
+            try:
+                return gateway, await self.membership(gateway)
+            except PassRefused:
+                # A network that repeated the request has ended this pass: only the newest of an attempt counts.
+                continue
+        raise InvalidResponse("The classroom gives passes that do not count.", "Ask your teacher for a new code.")
 
     async def join_on_hub(self) -> tuple[Gateway, Membership]:
         """Join the classroom of the hub with the token of this kernel's server; raises BlockrunError."""
@@ -218,7 +230,7 @@ def _pass_in(answer: Response) -> ClassroomPass:
 
 
 def _without(text: str, proof: SecretHeaders) -> str:
-    for secret in proof.values():
+    for secret in (proof.get("code"), proof.get("hub_token")):
         text = text.replace(secret, "…") if secret else text
     return text
 

@@ -151,6 +151,10 @@ def _words(code: str, error: Mapping[str, Any]) -> tuple[str, str] | None:
         "code_used": ("This code has been used already.", f"{_ASK} for a new one."),
         "code_expired": ("This code has expired.", f"{_ASK} for a new one."),
         "cancelled": ("This order was cancelled.", "Run the cell again to order the image."),
+        "name_taken": (
+            "Somebody in this class has that name already.",
+            "Join with another one: `%blockrun join URL --name NAME`.",
+        ),
         "image_gone": ("The classroom no longer has this image.", "Buy another take with --fresh."),
         "no_hub": ("This classroom is not part of a hub.", f"{_ASK} for a code, then `%blockrun join URL`."),
         "too_large": ("The images are too large for the classroom.", "Add --shrink, or use smaller images."),
@@ -163,18 +167,23 @@ _PASS = frozenset({"revoked", "expired", "no_pass", "bad_code", "code_used", "co
 def _other(status: int, code: str, said: str, hint: str) -> BlockrunError:
     """Return the error of a code that is not known here, in the words of the service."""
     words = f": {said.rstrip('.')}." if said else "."
+    change = hint or "Change the prompt or the image, or use another --model."
     if code == "content_policy":
-        change = "Change the prompt or the image, or use another --model."
-        return ContentPolicyViolation(said or "The content policy refused this.", hint or change)
+        return ContentPolicyViolation(said or "The content policy refused this.", change)
+    if code == "rejected":
+        return RequestRejected(said or "The gateway refused this.", change)
     if status == 401:
         return PassRefused(f"The classroom does not let you in{words}", hint or f"{_ASK} for a new code.", code)
-    if status == 429:
-        return RateLimited(f"You order faster than your class allows{words}", hint or "Run the cell again in a minute.")
+    again = hint or "Run the cell again in a minute."
+    kinds: dict[int, BlockrunError] = {
+        429: RateLimited(f"You order faster than your class allows{words}", again),
+        200: JobFailed(said or "No image was made.", change),
+        202: JobFailed(said or "No image was made.", change),
+    }
     if status in (408, 425) or status >= 500:
-        return UpstreamFailed(f"The classroom answered {status}{words}", hint or "Run the cell again in a minute.")
-    if status in (200, 202):
-        return JobFailed(said or "No image was made.", hint or "Change the prompt, or use another --model.")
-    return ClassRefusal(f"The classroom answered {status}{words}", hint or f"{_ASK}, or change the request.", code)
+        return UpstreamFailed(f"The classroom answered {status}{words}", again)
+    asked = hint or f"{_ASK}, or change the request."
+    return kinds.get(status) or ClassRefusal(said or f"The classroom answered {status}.", asked, code)
 
 
 def _error(answer: Response) -> Mapping[str, Any]:

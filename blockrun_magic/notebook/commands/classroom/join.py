@@ -35,7 +35,7 @@ def join(context: Context, arguments: Arguments) -> Card:
         return _joined(context, *session.run(account.join_on_hub()))
     url = _address(url)
     code = typed if typed.reveal() else _asked()
-    gateway, membership = session.run(account.join(url, code))
+    gateway, membership = session.run(account.join(url, code, arguments["--name"]))
     remember_classroom(blockrun_home(), url)
     notes = forget_typed(context.shell, typed)
     return _joined(context, gateway, membership, notes)
@@ -85,6 +85,7 @@ JOIN = Command(
     (
         Argument("URL", "text", "The address of the classroom; without it, the one that you joined last."),
         Argument("CODE", "text", "The code; without it, you are asked and nothing is shown.", many=True),
+        Argument("--name", "text", "Your name in the class, where the code is for several people.", "NAME"),
     ),
     secret=True,
 )

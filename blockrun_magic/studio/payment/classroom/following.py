@@ -35,7 +35,15 @@ _LONG_POLL = 5.0
 _AGAIN = "Run the cell again to continue with the same order; `%blockrun jobs` shows it."
 _LATER = frozenset({"rate", "busy", "stopping"})
 """Codes of a service that works, and wants to be asked later."""
-_STAGES = {OrderState.QUEUED: "waiting in the queue of the class", OrderState.WORKING: "waiting for the image"}
+_FINAL = frozenset({"content_policy", "rejected"})
+"""Codes of an order that brings no image, however long it is waited for."""
+_UNKNOWN_PATIENCE = 60.0
+"""Seconds that a cell waits while the class itself does not know what became of its payment."""
+_STAGES = {
+    OrderState.QUEUED: "waiting in the queue of the class",
+    OrderState.WORKING: "waiting for the image",
+    OrderState.UNKNOWN: "waiting: the class checks its payment",
+}
 
 
 class _Stopped(Exception):
@@ -55,6 +63,7 @@ class OrderFollower:
     """Whether the next request sends the order; otherwise it only asks."""
     _failures: int = 0
     _started: float = 0.0
+    _unknown_since: float | None = None
 
     @asynccontextmanager
     async def its_turn(self, payment: Payment) -> AsyncIterator[None]:
@@ -139,9 +148,8 @@ class OrderFollower:
                 deal.gate.taken()
             self._put, self._failures = False, 0
             await run_io(self._note, payment, order)
-            if not order.state.ended and deal.clock() - self._started > deal.patience.job:
-                late = UpstreamFailed(f"The image is not ready after {deal.patience.job / 60:.0f} minutes.", _AGAIN)
-                raise await self._at_risk(payment, late)
+            if not order.state.ended:
+                await self._check_patience(payment, order, answer)
             return order.state.ended
         code = code_of(answer)
         if code == "unknown_order" and not self._put:
@@ -158,6 +166,22 @@ class OrderFollower:
             await self._failed(payment, refusal(answer), answer.retry_after)
             return False
         return await self._refused(payment, answer)
+
+    async def _check_patience(self, payment: Payment, order: Order, answer: Response) -> None:
+        """Raise what keeps an order from its end: a refusal of the gateway, whose money is not decided yet, or time."""
+        deal, now = self.deal, self.deal.clock()
+        if order.state is not OrderState.UNKNOWN:
+            self._unknown_since = None
+        elif code_of(answer) in _FINAL:
+            await run_io(deal.mark_unknown, payment, refusal(answer).message, refused=True)
+            raise refusal(answer).with_money(money_of(await run_io(deal.ledger.payment, payment.id)))
+        else:
+            self._unknown_since = self._unknown_since or now
+            if now - self._unknown_since > _UNKNOWN_PATIENCE:
+                raise await self._at_risk(payment, refusal(answer))
+        if now - self._started > deal.patience.job:
+            late = UpstreamFailed(f"The image is not ready after {deal.patience.job / 60:.0f} minutes.", _AGAIN)
+            raise await self._at_risk(payment, late)
 
     def _note(self, payment: Payment, order: Order) -> None:
         deal = self.deal

@@ -1,0 +1,46 @@
+"""A bad network in front of a server that runs: requests go on to it, unless they are lost on the way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from fakes.faulty import Faulty
+from fakes.http_server import Served
+
+__all__ = ["Between"]
+
+_OF_THE_CONNECTION = frozenset({"host", "content-length", "transfer-encoding", "connection", "accept-encoding"})
+
+
+class Between(Served):
+    """An address at which the server at `target` is reached through `network`."""
+
+    def __init__(self, target: str) -> None:
+        super().__init__()
+        self.target = target
+        self.network = Faulty(self._forward)
+
+    @property
+    def url(self) -> str:
+        """The address."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def app(self) -> Any:
+        """Return the application."""
+        return self.network
+
+    async def _forward(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        headers = [(name, value) for name, value in request.headers.items() if name not in _OF_THE_CONNECTION]
+        query = f"?{scope['query_string'].decode()}" if scope["query_string"] else ""
+        async with httpx.AsyncClient(timeout=60) as client:
+            answer = await client.request(
+                request.method, f"{self.target}{request.url.path}{query}", headers=headers, content=await request.body()
+            )
+        kept = {name: value for name, value in answer.headers.items() if name not in _OF_THE_CONNECTION}
+        await Response(answer.content, answer.status_code, kept)(scope, receive, send)
