@@ -118,6 +118,8 @@ def _price_changed(error: Mapping[str, Any]) -> BlockrunError:
 
 def _words(code: str, error: Mapping[str, Any]) -> tuple[str, str] | None:
     """Return the two lines of a code that is known, with what the answer says about it."""
+    if code in _KNOWN:
+        return _KNOWN[code]
     allowed = error.get("models")
     these = sanitize(", ".join(map(str, allowed[:20])), 300) if isinstance(allowed, list) else ""
     starts = _number(error.get("starts_at"))
@@ -137,30 +139,34 @@ def _words(code: str, error: Mapping[str, Any]) -> tuple[str, str] | None:
             "This is more images at once than your class allows.",
             f"Use -n {most:.0f} or less." if most else "Use a smaller -n, or ask your teacher.",
         ),
-        "edits": ("Your class does not allow edits.", f"Make a new image with %%imagegen, or {_ASK.lower()}."),
-        "paused": (
-            "Your teacher has paused the class.",
-            "Run the cell again when it goes on; stored images still work.",
-        ),
         "not_started": ("Your class has not started.", f"{when}Run the cell again then; stored images work now."),
-        "ended": ("Your class has ended.", f"Stored images still work. {_ASK} if you need more."),
-        "revoked": ("Your teacher has withdrawn your pass.", f"{_ASK} for a new code, then `%blockrun join`."),
-        "expired": ("Your pass for the classroom has expired.", f"{_ASK} for a new code, then `%blockrun join`."),
-        "no_pass": ("The classroom does not know your pass.", f"{_ASK} for a new code, then `%blockrun join`."),
-        "bad_code": ("This is not a code of this classroom.", "Compare it with what your teacher gave you, and retry."),
-        "code_used": ("This code has been used already.", f"{_ASK} for a new one."),
-        "code_expired": ("This code has expired.", f"{_ASK} for a new one."),
-        "cancelled": ("This order was cancelled.", "Run the cell again to order the image."),
-        "name_taken": (
-            "Somebody in this class has that name already.",
-            "Join with another one: `%blockrun join URL --name NAME`.",
-        ),
-        "image_gone": ("The classroom no longer has this image.", "Buy another take with --fresh."),
-        "no_hub": ("This classroom is not part of a hub.", f"{_ASK} for a code, then `%blockrun join URL`."),
-        "too_large": ("The images are too large for the classroom.", "Add --shrink, or use smaller images."),
     }.get(code)
 
 
+_NEW_CODE = f"{_ASK} for a new code, then `%blockrun join`."
+_KNOWN: Mapping[str, tuple[str, str]] = {
+    "edits": ("Your class does not allow edits.", f"Make a new image with %%imagegen, or {_ASK.lower()}."),
+    "paused": (
+        "Your teacher has paused the class.",
+        "Run the cell again when it continues; stored images still work.",
+    ),
+    "ended": ("Your class has ended.", f"Stored images still work. {_ASK} if you need more."),
+    "revoked": ("Your teacher has withdrawn your pass.", _NEW_CODE),
+    "expired": ("Your pass for the classroom has expired.", _NEW_CODE),
+    "no_pass": ("The classroom does not know your pass.", _NEW_CODE),
+    "bad_code": ("This is not a code of this classroom.", "Compare it with what your teacher gave you, and retry."),
+    "code_used": ("This code has been used already.", f"{_ASK} for a new one."),
+    "code_expired": ("This code has expired.", f"{_ASK} for a new one."),
+    "cancelled": ("This order was cancelled.", "Run the cell again to order the image."),
+    "name_taken": (
+        "Somebody in this class has that name already.",
+        "Join with another one: `%blockrun join URL --name NAME`.",
+    ),
+    "image_gone": ("The classroom no longer has this image.", "Buy another take with --fresh."),
+    "no_hub": ("This classroom is not part of a hub.", f"{_ASK} for a code, then `%blockrun join URL`."),
+    "too_large": ("The images are too large for the classroom.", "Add --shrink, or use smaller images."),
+}
+"""The two lines of the codes that need no details."""
 _PASS = frozenset({"revoked", "expired", "no_pass", "bad_code", "code_used", "code_expired"})
 
 
