@@ -18,7 +18,7 @@ import psutil
 
 from harness.kernel import clean_environ
 
-__all__ = ["Server", "behind_us", "end_family", "running_lab", "running_voila"]
+__all__ = ["SETTINGS", "Server", "behind_us", "end_family", "running_lab", "running_voila"]
 
 _PATIENCE = 60
 _LAB = (
@@ -26,11 +26,12 @@ _LAB = (
     *("--IdentityProvider.token=", "--ServerApp.password=", "--ServerApp.disable_check_xsrf=True"),
 )
 _VOILA = ("voila", "--no-browser", "--Voila.ip=127.0.0.1")  # it takes the first free port from 8866 on
-_SETTINGS = {
+SETTINGS = {
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
     "@jupyterlab/apputils-extension:themes": {"adaptive-theme": True},  # the page's color scheme decides
     "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},  # all cells are in the page
 }
+"""JupyterLab's settings for tests."""
 _BEHIND_US = """
 import os, runpy, signal, sys, threading
 
@@ -63,7 +64,7 @@ def running_lab(home: Path, environ: Mapping[str, str] | None = None) -> Iterato
     """Yield a JupyterLab whose kernels have nothing of the machine's owner; `environ` is added."""
     settings = home / ".jupyter" / "labconfig" / "default_setting_overrides.json"
     settings.parent.mkdir(parents=True)
-    settings.write_text(json.dumps(_SETTINGS))
+    settings.write_text(json.dumps(SETTINGS))
     with _running(home, _LAB, environ) as server:
         yield server
 
