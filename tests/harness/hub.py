@@ -48,7 +48,7 @@ c.JupyterHub.services.append({{"name": "tests", "api_token": {tests_token!r}}})
 c.JupyterHub.spawner_class = "simple"
 c.SimpleLocalProcessSpawner.home_dir_template = {folder!r} + "/homes/{{username}}"
 c.Spawner.cmd = [sys.executable, "-m", "jupyterhub.singleuser"]
-c.Spawner.args = ["--allow-root", "--KernelManager.transport=ipc"]
+c.Spawner.args = ["--allow-root"]
 c.Spawner.start_timeout = c.Spawner.http_timeout = {patience}
 c.Spawner.environment.update({environ!r})
 c.Spawner.env_keep = ["PATH", "LANG", "TERM", "PYTHONPATH"]
