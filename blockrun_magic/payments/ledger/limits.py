@@ -94,9 +94,13 @@ def check_markup(total: int, list_price: int | None, max_price: int | None) -> N
         )
 
 
-def is_credible(charged: int, reserved: int) -> bool:
-    """Return whether a charge that somebody names can be of a payment for which `reserved` was its list price."""
-    return 0 < charged and charged * 10 <= reserved * MAX_MARKUP_TENTHS
+def is_credible(charged: int, reserved: int, listed: int | None = None) -> bool:
+    """Return whether a charge that somebody names can be of a payment for which `reserved` was set aside.
+
+    It may be at most half as much again, and the list price `listed` at most half as much again as the charge.
+    """
+    tenths = MAX_MARKUP_TENTHS
+    return 0 < charged and charged * 10 <= reserved * tenths and (listed or 0) * 10 <= charged * tenths
 
 
 def check_agreed(total: int, agreed: int | None) -> None:

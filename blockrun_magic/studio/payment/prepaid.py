@@ -21,7 +21,7 @@ from blockrun_magic.errors import (
     UpstreamFailed,
 )
 from blockrun_magic.gateway.bodies import Response
-from blockrun_magic.gateway.catalog.catalog import Catalog
+from blockrun_magic.gateway.catalog.catalog import SNAPSHOT, Catalog
 from blockrun_magic.gateway.clawrouter import clawrouter_health
 from blockrun_magic.gateway.gateways import Payer
 from blockrun_magic.gateway.responses import (
@@ -196,15 +196,15 @@ class PrepaidMethod:
         return payment, found
 
     def _settled(self, payment: Payment, answer: Response) -> Payment:
-        """Mark a payment as charged, at the stated price unless that is far above ours; return it."""
+        """Mark a payment as charged, at the stated price unless that is far from ours; return it."""
         payment = self.deal.ledger.payment(payment.id)
         if payment.decided:
             return payment
         body = answer.json()
-        stated = stated_price(body)
+        stated, listed = stated_price(body), SNAPSHOT.list_price(self.deal.request.price_key)
         note = None
-        if stated is not None and not is_credible(stated, payment.amount):
-            stated, note = None, f"the answer names a higher price ({stated} micro-USDC), which is not credible"
+        if stated is not None and not is_credible(stated, payment.amount, listed):
+            stated, note = None, f"the answer names another price ({stated} micro-USDC), which is not credible"
         transaction = read_settlement(answer.headers, body).transaction
         return self.deal.ledger.settle(payment.id, transaction, note, witness=Witness.DELIVERY, charged=stated)
 

@@ -68,11 +68,11 @@ class Price:
 def list_price(gateway: Gateway, request: ImageRequest, catalog: Catalog, max_price: int | None) -> Price:
     """Return the list price of `request` where the gateway quotes none, else the most that it may cost.
 
-    Raises RequestError for a model without a list price, unless `max_price` is the amount to reserve.
+    The higher price of the gateway's own list and of our snapshot is reserved. Raises RequestError for a model
+    without a list price, unless `max_price` is the amount to reserve.
     """
-    price = catalog.list_price(request.price_key)
-    if price is None:
-        price = max_price
+    prices = (catalog.list_price(request.price_key), SNAPSHOT.list_price(request.price_key))
+    price = max((price for price in prices if price is not None), default=max_price)
     if price is None:
         raise RequestError(
             f"{gateway.name} quotes no price, and {request.model} at {request.size} has no list price.",

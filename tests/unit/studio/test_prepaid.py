@@ -33,6 +33,8 @@ from blockrun_magic.errors import (
     WalletError,
     WalletMissing,
 )
+from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
+from blockrun_magic.gateway.catalog.snapshot import PriceRule
 from blockrun_magic.gateway.clawrouter import Health, clawrouter_health
 from blockrun_magic.gateway.client import Timeouts
 from blockrun_magic.gateway.gateways import Gateway, gateway_at
@@ -43,6 +45,7 @@ from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.wallets.api_key import find_api_key
 from blockrun_magic.studio import Options, Progress, Studio, make_all, running
 from blockrun_magic.studio.batch import BatchProgress, quote_all
+from blockrun_magic.studio.payment.pricing import list_price
 from fakes.account_api import KEY, Account
 from fakes.clawrouter import WALLET, ClawRouter
 from fakes.gateway import QUICK, Clock, studio_over
@@ -175,6 +178,36 @@ def test_a_model_without_a_price_needs_the_users_word(tmp_path: Path, proxy: Cla
     _make(tmp_path, proxy.gateway, new, max_price=100_000)
 
     assert [("settled", 70_000, False)] == _payments(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("stated", "booked"),
+    [
+        (0.05, (50_000, False)),
+        (0.07, (70_000, False)),
+        (0.09, (_LISTED, True)),
+        (0.000001, (_LISTED, True)),
+        ("0.02", (_LISTED, True)),
+        ("1e-5", (_LISTED, True)),
+        (-1, (_LISTED, True)),
+    ],
+)
+def test_a_price_in_the_answer_is_believed_near_the_list_price(
+    tmp_path: Path, proxy: ClawRouter, stated: Any, booked: tuple[int, bool]
+) -> None:
+    """Neither a much higher nor a much lower one changes what counts."""
+    proxy.fail((200, {"data": [{"url": _data_uri()}], "price": {"amount": stated, "currency": "USD"}}))
+    _make(tmp_path, proxy.gateway)
+
+    assert [("settled", *booked)] == _payments(tmp_path)
+
+
+@pytest.mark.parametrize("listed", [1, 60_000])
+def test_the_higher_of_two_list_prices_is_reserved(proxy: ClawRouter, listed: int) -> None:
+    """A gateway's own list may ask for more than our snapshot, and not for less."""
+    live = replace(SNAPSHOT, models=tuple(replace(model, prices=(PriceRule(listed),)) for model in SNAPSHOT.models))
+
+    assert max(_LISTED, listed) == list_price(proxy.gateway, _REQUEST, live, None).amount
 
 
 def test_a_second_run_is_free(tmp_path: Path, proxy: ClawRouter) -> None:
