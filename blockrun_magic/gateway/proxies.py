@@ -32,17 +32,18 @@ def proxy_for(url: str) -> str | None:
         return None
     proxies = urllib.request.getproxies()
     kind = parts.scheme if proxies.get(parts.scheme) else "all"
-    proxy = proxies.get(kind)
+    proxy = proxies.get(kind, "").strip()
     if not proxy or _is_excluded(host, parts.port, proxies.get("no", "")):
         return None
-    return _checked(proxy.strip(), f"{kind}_proxy")
+    return _checked(proxy, f"{kind}_proxy")
 
 
 def _checked(proxy: str, name: str) -> str:
     address = proxy if "://" in proxy else f"http://{proxy}"
     try:
         parts = urlsplit(address)
-        usable = parts.scheme.lower() in _SCHEMES and bool(parts.hostname) and (parts.port or 1) > 0
+        usable = parts.scheme.lower() in _SCHEMES and bool(parts.hostname) and parts.port != 0
+        usable = usable and address.isprintable() and " " not in address
     except ValueError:
         usable = False
     variable = next((each for each in (name, name.upper()) if os.environ.get(each)), name.upper())

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from blockrun_magic.errors import (
@@ -24,7 +23,7 @@ from blockrun_magic.errors import (
 )
 from blockrun_magic.gateway.bodies import ImagePayload, Response
 from blockrun_magic.gateway.gateways import Gateway, Payer
-from blockrun_magic.payments.money import scaled
+from blockrun_magic.payments.money import read_micros
 from blockrun_magic.text import public_url, sanitize
 
 __all__ = [
@@ -169,14 +168,7 @@ def stated_price(body: Any) -> int | None:
     price = body.get("price") if isinstance(body, Mapping) else None
     if not isinstance(price, Mapping) or str(price.get("currency", "USD")).upper() not in ("USD", "USDC"):
         return None
-    amount = price.get("amount")
-    if isinstance(amount, bool) or not isinstance(amount, str | int | float):
-        return None
-    try:
-        micros = scaled(Decimal(str(amount).strip()[:40].removeprefix("$")), 6)
-    except InvalidOperation:
-        return None
-    return int(micros.to_integral_value()) if micros.is_finite() and 1 <= micros <= _MAX_PRICE else None
+    return read_micros(price.get("amount"), _MAX_PRICE, 1)
 
 
 def error_from_response(answer: Response, gateway: Gateway) -> GatewayError:

@@ -128,6 +128,13 @@ def _load_certificates() -> ssl.SSLContext:
         return httpx.create_ssl_context(trust_env=True)
     except (OSError, ValueError) as error:
         names = [name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)]
+        log = os.environ.get("SSLKEYLOGFILE", "")
+        if log and getattr(error, "filename", None) == log:
+            raise GatewayUnreachable(
+                f"The file that SSLKEYLOGFILE names cannot be written: {sanitize(error, 100).rstrip('.')}.",
+                "Correct SSLKEYLOGFILE or unset it, then run the cell again.",
+                sent=False,
+            ) from error
         variable = " or ".join(names) or "the certificates of certifi"
         raise GatewayUnreachable(
             f"The certificates that {variable} names cannot be read: {sanitize(error, 100).rstrip('.')}."

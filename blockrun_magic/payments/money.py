@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from decimal import Context, Decimal
+from typing import Any
 
 from blockrun_magic.text import MICROS_PER_USD, format_usd
 
-__all__ = ["MICROS_PER_USD", "format_usd", "parse_usd", "scaled", "to_decimal"]
+__all__ = ["MICROS_PER_USD", "format_usd", "parse_usd", "read_micros", "scaled", "to_decimal"]
 
 _CONTEXT = Context(prec=100, Emin=-999_999, Emax=999_999)
+_LENIENT = Context(prec=100, traps=[])
 _AMOUNT = re.compile(r"\$?\s*(\d{1,15}(?:\.\d{0,18})?|\.\d{1,18})\s*(?:usd|usdc|\$)?", re.IGNORECASE | re.ASCII)
 
 
@@ -37,6 +39,21 @@ def parse_usd(text: str | int | Decimal) -> int:
     if micros != micros.to_integral_value():
         raise ValueError(f"{text!r} is finer than a micro-dollar (six decimals)")
     return int(micros)
+
+
+def read_micros(dollars: Any, most: int, least: int = 0) -> int | None:
+    """Return an amount of dollars that somebody else wrote, in micro-dollars, if it is from `least` to `most`.
+
+    None for anything else, whatever its type: never raises, and fractions of a micro-dollar are rounded.
+    """
+    if isinstance(dollars, bool) or not isinstance(dollars, str | int | float):
+        return None
+    try:
+        text = str(dollars).strip()[:40].removeprefix("$")
+    except ValueError:  # an int of thousands of digits
+        return None
+    micros = _LENIENT.create_decimal(text).scaleb(6, _LENIENT)
+    return round(micros) if micros.is_finite() and least <= micros <= most else None
 
 
 def to_decimal(micros: int) -> Decimal:

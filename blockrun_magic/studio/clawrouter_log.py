@@ -11,14 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from blockrun_magic.files import read_file
 from blockrun_magic.payments.ledger.records import Payment
 from blockrun_magic.payments.ledger.states import State
-from blockrun_magic.payments.money import scaled
+from blockrun_magic.payments.money import read_micros
 from blockrun_magic.safejson import read_json
 
 __all__ = ["Comparison", "LogEntry", "ProxyPayment", "compare", "read_usage"]
@@ -113,13 +112,11 @@ def _entry(value: Any) -> LogEntry | None:
     if not isinstance(value, Mapping) or value.get("tier") != "IMAGE":
         return None
     cost, model, time = value.get("cost"), value.get("model"), value.get("timestamp")
-    if isinstance(cost, bool) or not isinstance(cost, int | float) or not isinstance(model, str):
-        return None
-    micros = scaled(Decimal(str(cost)), 6)
-    if not micros.is_finite() or not 0 <= micros < 10**12 or not isinstance(time, str):
+    micros = None if isinstance(cost, str) else read_micros(cost, 10**12)
+    if micros is None or not isinstance(model, str) or not isinstance(time, str):
         return None
     at = datetime.fromisoformat(time)
-    return LogEntry((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp(), model[:200], round(micros))
+    return LogEntry((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp(), model[:200], micros)
 
 
 def compare(ours: Sequence[ProxyPayment], theirs: Sequence[LogEntry]) -> Comparison:

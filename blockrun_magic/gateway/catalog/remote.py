@@ -9,12 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from blockrun_magic.gateway.catalog.catalog import DEFAULT_SIZE, Catalog
 from blockrun_magic.gateway.catalog.snapshot import Model, PriceRule, dimensions
-from blockrun_magic.payments.money import scaled, to_decimal
+from blockrun_magic.payments.money import read_micros, to_decimal
 from blockrun_magic.text import sanitize
 
 __all__ = ["LiveModel", "overlay", "read_models", "to_record"]
@@ -82,8 +81,12 @@ def _read_model(entry: Any, all_images: bool) -> LiveModel | None:
         provider=sanitize(entry.get("owned_by") or entry.get("provider") or name.partition("/")[0], 40),
         sizes=_sizes(sizes),
         edits=edits if isinstance(edits, bool) else None,
-        price=next((micros for price in flat if (micros := _micros(price)) is not None), None),
-        by_size=tuple((size, micros) for size in _sizes(list(prices)) if (micros := _micros(prices[size])) is not None),
+        price=next((micros for price in flat if (micros := read_micros(price, _MAX_PRICE, 1)) is not None), None),
+        by_size=tuple(
+            (size, micros)
+            for size in _sizes(list(prices))
+            if (micros := read_micros(prices[size], _MAX_PRICE, 1)) is not None
+        ),
         qualities=_words(qualities),
     )
 
@@ -97,16 +100,6 @@ def _words(values: Any) -> tuple[str, ...]:
 def _sizes(values: Sequence[Any]) -> tuple[str, ...]:
     sizes = (value for value in values if isinstance(value, str) and dimensions(value))
     return tuple(dict.fromkeys(sizes))[:_MAX_SIZES]
-
-
-def _micros(dollars: Any) -> int | None:
-    if isinstance(dollars, bool) or not isinstance(dollars, str | int | float):
-        return None
-    try:
-        micros = scaled(Decimal(str(dollars)[:40]), 6)
-    except InvalidOperation:
-        return None
-    return int(micros.to_integral_value()) if micros.is_finite() and 1 <= micros <= _MAX_PRICE else None
 
 
 def to_record(models: Sequence[LiveModel]) -> list[dict[str, Any]]:

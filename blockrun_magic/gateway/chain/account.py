@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
 from typing import Any
 from urllib.parse import urlencode
 
 from blockrun_magic.errors import GatewayError
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import Gateway
-from blockrun_magic.payments.money import scaled
+from blockrun_magic.payments.money import read_micros
 from blockrun_magic.text import sanitize
 
 __all__ = ["Charge", "Credit", "Usage", "account_credit", "account_usage"]
@@ -61,7 +60,7 @@ class Usage:
 async def account_credit(client: Client, gateway: Gateway, headers: Mapping[str, str]) -> Credit | None:
     """Return the credit of the account that `headers` open, or None if the account does not answer."""
     body = await _get(client, gateway, "/v1/credits", headers)
-    remaining = None if body is None else _micros(body.get("remaining_usd"), lowest=-_MAX_MICROS)
+    remaining = None if body is None else read_micros(body.get("remaining_usd"), _MAX_MICROS, -_MAX_MICROS)
     if body is None or remaining is None:
         return None
     reason = sanitize(body.get("blocked_reason") or "no reason given", 80)
@@ -105,7 +104,7 @@ def _charges(entries: Iterable[Any]) -> list[Charge]:
 
 def _charge(entry: Mapping[str, Any]) -> Charge | None:
     at, model, state = _time(entry.get("timestamp")), entry.get("model"), entry.get("cost_state")
-    micros = 0 if state == _FREE else _micros(entry.get("cost_usd"))
+    micros = 0 if state == _FREE else read_micros(entry.get("cost_usd"), _MAX_MICROS)
     if at is None or not isinstance(model, str):
         return None
     decided = state in (_CHARGED, _FREE) and micros is not None
@@ -124,13 +123,3 @@ def _time(value: Any) -> float | None:
 
 def _iso(seconds: float) -> str:
     return f"{datetime.fromtimestamp(max(seconds, 0.0), UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
-def _micros(dollars: Any, lowest: int = 0) -> int | None:
-    if isinstance(dollars, bool) or not isinstance(dollars, str | int | float):
-        return None
-    try:
-        micros = scaled(Decimal(str(dollars)[:40]), 6)
-    except InvalidOperation:
-        return None
-    return round(micros) if micros.is_finite() and lowest <= micros < _MAX_MICROS else None

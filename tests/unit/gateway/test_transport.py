@@ -32,7 +32,7 @@ T = TypeVar("T")
 PUBLIC = Gateway("base", "https://blockrun.example/api", (BASE,))
 PATH = "/v1/images/generations"
 HASTY = Timeouts(connect=5, answer=5, image=5, pace=Pace(grace=0.3, rate=1_000_000, total=1))
-VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
+VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
 
 
 def run(use: Callable[[Client], Awaitable[T]], timeouts: Timeouts | None = None) -> T:
@@ -68,6 +68,10 @@ BROKEN = [
     ("HTTPS_PROXY", "http://proxy:port"),
     ("HTTPS_PROXY", "ftp://proxy:21"),
     ("HTTPS_PROXY", "http://"),
+    ("HTTPS_PROXY", "http://\x01:3128"),
+    ("HTTPS_PROXY", "http://my proxy:3128"),
+    ("HTTPS_PROXY", "proxy:0"),
+    ("SSLKEYLOGFILE", "/nowhere/keys.log"),
     ("SSL_CERT_FILE", "/nowhere/ca.pem"),
     ("SSL_CERT_FILE", "/"),
     ("SSL_CERT_FILE", __file__),
@@ -153,6 +157,13 @@ def test_who_goes_through_the_proxy(environ: pytest.MonkeyPatch, listed: str, ur
     environ.setenv("NO_PROXY", listed)
 
     assert (PROXY if proxied else None) == proxy_for(url)
+
+
+def test_a_blank_proxy_is_none(environ: pytest.MonkeyPatch) -> None:
+    """A variable that holds only blanks is like one that is not set."""
+    environ.setenv("HTTPS_PROXY", "  ")
+
+    assert proxy_for("https://blockrun.ai/api") is None
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "localhost", "gateway.localhost", "[::1]", "LOCALHOST"])

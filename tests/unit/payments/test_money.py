@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, localcontext
+from decimal import Decimal, Inexact, localcontext
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blockrun_magic.payments.money import format_usd, parse_usd, to_decimal
+from blockrun_magic.payments.money import format_usd, parse_usd, read_micros, to_decimal
 
 micros = st.integers(min_value=0, max_value=10**18)
 
@@ -108,3 +108,37 @@ def test_amounts_do_not_depend_on_the_callers_decimal_context() -> None:
         assert 15_751 == parse_usd("0.015751")
         assert Decimal("0.015751") == to_decimal(15_751)
         assert 123_456_789_012_345_123_456 == parse_usd("123456789012345.123456")
+
+
+@pytest.mark.parametrize(
+    ("dollars", "expected"),
+    [
+        ("0.0525", 52_500),
+        (" $0.05", 50_000),
+        (0.042, 42_000),
+        (1, 1_000_000),
+        ("1e-6", 1),
+        ("1e-999999999", 0),
+        (1e-300, 0),
+        ("1e999999999", None),
+        ("-1", None),
+        (10**6, None),
+        pytest.param(10**5000, None, id="thousands of digits"),
+        (float("nan"), None),
+        (float("inf"), None),
+        ("NaN", None),
+        ("sNaN123", None),
+        ("five", None),
+        ("", None),
+        (True, None),
+        (None, None),
+        ([1], None),
+    ],
+)
+def test_an_amount_of_a_stranger_is_read_or_none(dollars: object, expected: int | None) -> None:
+    """Nothing that a server writes as an amount raises, whatever the caller's decimal context is."""
+    with localcontext() as context:
+        context.prec = 1
+        context.traps[Inexact] = True
+
+        assert expected == read_micros(dollars, 999_999_999_999)

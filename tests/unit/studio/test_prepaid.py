@@ -189,6 +189,7 @@ def test_a_model_without_a_price_needs_the_users_word(tmp_path: Path, proxy: Cla
         (0.000001, (_LISTED, True)),
         ("0.02", (_LISTED, True)),
         ("1e-5", (_LISTED, True)),
+        ("1e999999999", (_LISTED, True)),
         (-1, (_LISTED, True)),
     ],
 )
