@@ -16,7 +16,7 @@ ROOT = HERE.parent
 TUTORIALS = HERE / "tutorials"
 PROJECT = HERE / "project"
 PAGES = ("CONTRIBUTING.md", "CODE_OF_CONDUCT.md", "SECURITY.md", "CHANGELOG.md")
-"""Pages that stand at the top of the repository, where people look for them."""
+"""Pages at the top of the repository, where people look for them."""
 
 project = "blockrun-magic"
 author = "The blockrun-magic authors"

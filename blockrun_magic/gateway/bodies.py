@@ -30,7 +30,7 @@ _MAX_HEAD = 200
 _MAX_JSON = 1024 * 1024
 """Bytes of a body that are read as plain JSON; of a longer one only short fields are, and its images."""
 _SHORTEST_IMAGE = 64
-"""Characters of base64 below which a text is no image: the smallest PNG has 67 bytes."""
+"""Characters of base64 below which a text is not an image: the smallest PNG has 67 bytes."""
 _BARE_BASE64 = re.compile(r"[A-Za-z0-9+/\s]++={0,2}+\s*+")
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8")

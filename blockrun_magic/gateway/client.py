@@ -50,6 +50,7 @@ _MAX_REDIRECTS = 3
 _MAX_SOURCE_REDIRECTS = 10
 _HEADERS = {"User-Agent": USER_AGENT, "Accept": "application/json", "Accept-Encoding": "identity"}
 _IMAGE_HEADERS = {**_HEADERS, "Accept": "image/*"}
+_ELSEWHERE = "Check the address, or download the image and give its path."
 _NOT_SENT_ERRORS = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 # A port above 65535 comes back from the connection as a group of errors.
 _TRANSPORT_ERRORS = (httpx.TransportError, httpx.DecodingError, httpx.InvalidURL, ExceptionGroup)
@@ -181,15 +182,13 @@ class Client:
         except SourceError:
             raise
         except GatewayError as error:  # a proxy or certificates that cannot be used, a response beyond the limits
-            raise SourceError(f"{shown} could not be fetched: {error.message}", error.hint) from error
+            hint = _ELSEWHERE if isinstance(error, InvalidResponse) else error.hint
+            raise SourceError(f"{shown} could not be fetched: {error.message}", hint) from error
         except _TRANSPORT_ERRORS as error:
             reason = sanitize(error, 120).rstrip(".") or type(error).__name__
             if isinstance(error, ExceptionGroup):
                 reason = "no connection could be made"
-            raise SourceError(
-                f"{shown} could not be fetched: {reason}.",
-                "Check the address, or download the image and give its path.",
-            ) from error
+            raise SourceError(f"{shown} could not be fetched: {reason}.", _ELSEWHERE) from error
 
     async def _fetch(self, url: str, shown: str) -> bytes:
         for _ in range(_MAX_SOURCE_REDIRECTS + 1):

@@ -63,6 +63,14 @@ _PAGE = (b"<!doctype html", b"<html", b"<head", b"<body")
 _ADVICE = "Export it as PNG, JPEG or WebP; or open it with PIL, if PIL reads it, and pass that image."
 
 
+_EMPTY, _TEXT, _WEB_PAGE = "it is empty", "it looks like text", "a web page"
+_HINTS = {
+    _EMPTY: "Get the file again.",
+    _TEXT: "Get the file again; a repository with Git LFS has texts in place of images until they are pulled.",
+    f"it looks like {_WEB_PAGE}": "Give the address or the file of the image itself, not of a page that shows it.",
+}
+
+
 def is_image(data: bytes) -> bool:
     """Return whether `data` starts like one of the formats that can be read."""
     return media_type_of(data) is not None or _OTHERS.match(data) is not None
@@ -77,7 +85,8 @@ def open_lazy(data: bytes, name: str, *, max_bytes: int = MAX_FILE_BYTES, max_pi
     if len(data) > max_bytes:
         raise too_large(len(data), name)
     if not is_image(data):
-        raise SourceError(f"{name} is not an image: {describe(data)}.", _ADVICE)
+        kind = describe(data)
+        raise SourceError(f"{name} is not an image: {kind}.", _HINTS.get(kind, _ADVICE))
     with strict_pillow():
         image = _match(data, name)
     check_decodable(image.size, name, max_pixels)
@@ -246,7 +255,7 @@ def _damaged(name: str, error: Exception) -> SourceError:
 def describe(data: bytes) -> str:
     """Return what bytes that are not an image look like: "it looks like a web page"."""
     if not data:
-        return "it is empty"
+        return _EMPTY
     start = data[:_START].removeprefix(b"\xef\xbb\xbf")
     label = _markup(start) or next((label for prefix, label in _PREFIXES if start.startswith(prefix)), None)
     if label is None and start.lstrip()[:1] in {b"{", b"["}:
@@ -258,7 +267,7 @@ def describe(data: bytes) -> str:
     whole_characters = start.decode("utf-8", "ignore").encode()
     # The cut at 2000 bytes may go through a character: that alone does not make it binary.
     is_text = len(start) - len(whole_characters) < _MAX_CHARACTER and b"\0" not in start
-    return "it looks like text" if is_text else "its format is not known"
+    return _TEXT if is_text else "its format is not known"
 
 
 def _markup(start: bytes) -> str | None:
@@ -273,5 +282,5 @@ def _markup(start: bytes) -> str | None:
     if text.startswith(b"<svg"):
         return "SVG"
     if text.startswith(_PAGE):
-        return "a web page"
+        return _WEB_PAGE
     return "XML" if start.lstrip().startswith(b"<") else None

@@ -41,6 +41,7 @@ _MAX_DIMENSIONS = 4
 _PLAIN_MODES = frozenset({"1", "L", "RGB", "RGBA"})
 _PREFIX = 64
 """Characters of base64 that are enough to recognize an image."""
+_OTHER_URL = re.compile(r"(?:[a-z][a-z0-9+.-]*+://|www\.[^/\s]+/)", re.IGNORECASE)
 _FILE_URL = re.compile(r"file://", re.IGNORECASE)
 _OPENER = "from blockrun_magic.images.source import open_source; "
 
@@ -130,7 +131,7 @@ def _location(source: str | os.PathLike[str]) -> str:
         return str(source)
     if DATA_URI.match(source[:_MAX_NAME]):
         return "The data URI"
-    if not URL.match(source):
+    if not URL.match(source) and "://" not in source[:_MAX_NAME]:
         return source[:_MAX_NAME]
     bare = re.split(r"[?#]", source, maxsplit=1)[0]
     scheme, _, rest = bare.partition("//")
@@ -148,6 +149,10 @@ def find_source(text: str, namespace: Mapping[str, object], role: str = "image")
         return text
     path = _existing(text)
     name = _NAME.match(text)
+    if path is None and _OTHER_URL.match(text):
+        raise SourceError(
+            f"{_location(text)} is not an http or https URL.", "Download the image, and give its path or a variable."
+        )
     if name is None or not _is_reference(text) or name[0] not in namespace:
         if path is not None:
             return path

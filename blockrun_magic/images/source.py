@@ -82,7 +82,10 @@ async def read_mask(source: object, image: Upload, fetch: Fetch, *, text: str = 
     of another shape, one with two possible meanings, one that changes nothing, and the image itself.
     """
     subject = subject_of(source, text, is_mask=True)
-    content = await _fetch(source, fetch)
+    try:
+        content = await _fetch(source, fetch)
+    except SourceError as error:
+        raise SourceError(f"The mask was not fetched: {error.message}", error.hint) from error
     run = run_cpu if _is_plain(content) else run_foreign
     return await run(_mask, content, image, subject, holes=holes)
 

@@ -14,7 +14,7 @@ __all__ = ["call"]
 async def call(client: Client, url: str, method: str, params: list[Any]) -> Any:
     """Return the `result` of a JSON-RPC call, or None when there is none."""
     body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-    # An RPC server is no gateway of ours: it is asked as one that may never be paid.
+    # An RPC server is not a gateway: it is asked as one that may never be paid.
     server = Gateway("the RPC server", url, ())
     try:
         answer = (await client.post(server, "", body)).json()

@@ -89,7 +89,7 @@ _FEATURES: dict[str, str] = {
     "water": "sea ocean harbor harbor lake river bay water coast beach waves shore fjord island port pond lagoon "
     "boat sailboat ship sail sailing lighthouse",
     "mountains": "mountain mountains peak peaks alps alpine himalaya volcano summit fuji cliff cliffs fjord valley",
-    "forest": "forest wood woods woodland pine pines jungle trees taiga grove cabin",
+    "forest": "forest wood woods woodland pine pines jungle tree trees taiga grove cabin",
     "hills": "hill hills meadow field fields countryside farm valley pasture landscape grass tuscany vineyard "
     "house cottage castle savanna savannah",
     "desert": "desert dune dunes sahara mars sand canyon",
@@ -108,6 +108,7 @@ _SUBJECTS: dict[str, str] = {
     "bear": "bear bears teddy panda",
     "sailboat": "boat boats sailboat sailboats ship ships sail yacht sailing",
     "balloon": "balloon balloons",
+    "kite": "kite kites",
     "lighthouse": "lighthouse lighthouses",
     "house": "house cabin cottage hut home",
     "castle": "castle palace fortress",

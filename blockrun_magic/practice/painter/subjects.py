@@ -107,6 +107,24 @@ def _balloon(canvas: Canvas, scene: Scene, rng: random.Random, horizon: float) -
         canvas.stamp(sprite.reduce(2), (spot[0], spot[1] * (0.42, 0.3, 0.66)[number]))
 
 
+def _kite(canvas: Canvas, scene: Scene, rng: random.Random, horizon: float) -> None:
+    first = tint((scene.colors or ((214, 52, 48),))[0], _DIM.get(scene.time, 1.0))
+    sprite, draw, step = _sprite(360 * canvas.unit, first)
+    top, left, right, low = ((x * step, y * step) for x, y in ((62, 6), (34, 26), (90, 30), (52, 66)))
+    middle = (60 * step, 28 * step)
+    for corners, shade in (((top, left, middle), 1.1), ((top, right, middle), 0.94), ((left, low, middle), 0.84)):
+        draw.polygon(corners, fill=(*tint(first, shade), 255))
+    draw.polygon((right, low, middle), fill=(*tint(first, 0.72), 255))
+    tail = [(52 * step - index * 3.4 * step, 66 * step + (index + (index % 2) * 3) * 3 * step) for index in range(10)]
+    draw.line(tail, fill=(*tint(first, 0.6), 255), width=max(1, int(1.4 * step)), joint="curve")
+    for x, y in tail[2::3]:
+        draw.ellipse(
+            (x - 3 * step, y - 2 * step, x + 3 * step, y + 2 * step), fill=(*mix(first, (255, 250, 240), 0.5), 255)
+        )
+    place = (canvas.width * rng.uniform(0.34, 0.66), canvas.height * horizon * 0.5)
+    canvas.stamp(sprite.reduce(2), place)
+
+
 def _lighthouse(canvas: Canvas, scene: Scene, rng: random.Random, horizon: float) -> None:
     x, foot = canvas.width * rng.choice((0.2, 0.8)), canvas.height * (horizon + 0.03)
     unit, dim = canvas.unit, _DIM.get(scene.time, 1.0)
@@ -260,6 +278,7 @@ _PLACED: dict[str, Drawer] = {
     "house": _house,
     "sailboat": _sailboat,
     "balloon": _balloon,
+    "kite": _kite,
     "rocket": _rocket,
     "birds": _birds,
 }

@@ -106,7 +106,7 @@ class Triggers:
         for match in _WORD.finditer(prompt):
             name = match[1].lower().rstrip("-")
             if name not in TRIGGERS:
-                raise UnknownTrigger(f"practice:{name} is no trigger; there are: {', '.join(TRIGGERS)}")
+                raise UnknownTrigger(f"practice:{name} is not a trigger. Use one of: {', '.join(TRIGGERS)}")
             names.append(name)
             if name in _LONG_JOBS:
                 seconds = float(match[2]) if match[2] else (seconds or 1.0)

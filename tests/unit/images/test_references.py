@@ -114,6 +114,16 @@ def test_what_cannot_be_resolved_suggests_no_other_image(text: str, namespace: d
     assert "Did you mean" not in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["s3://bucket/a.png", "ftp://me:pw@example.org/a.png?x=1", "www.example.org/a.png"])
+def test_an_address_of_another_kind_is_named(text: str, namespace: dict[str, object]) -> None:
+    """It is an address, but not one that is fetched; its secrets are not repeated."""
+    with pytest.raises(SourceError) as caught:
+        find_source(text, namespace)
+
+    assert "http" in caught.value.message
+    assert "pw" not in str(caught.value)
+
+
 def test_nothing_is_called(namespace: dict[str, object]) -> None:
     """A call in the text does not happen, however it is written."""
     called: list[int] = []

@@ -149,6 +149,18 @@ def test_a_url_is_fetched_by_the_caller() -> None:
     assert asked == ["HTTPS://example.org/a.png", "https://example.org/m.png", "https://example.org/down"]
 
 
+def test_a_mask_that_cannot_be_fetched_is_called_one() -> None:
+    """The error says which of the two addresses it is about."""
+
+    async def fetch(url: str) -> bytes:
+        raise SourceError(f"{url} answered 404.", "Check the address in a browser.")
+
+    with pytest.raises(SourceError) as caught:
+        asyncio.run(read_mask("https://example.org/m.png", upload(picture("RGB")), fetch))
+
+    assert "mask" in caught.value.message
+
+
 def test_an_error_leaves_the_secrets_of_a_url_out() -> None:
     """User, password and query are not repeated when a URL answers with a web page."""
 

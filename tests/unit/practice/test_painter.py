@@ -8,8 +8,11 @@ import pytest
 from PIL import Image, ImageChops, ImageStat
 
 from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
+from blockrun_magic.practice.painter.canvas import Canvas
 from blockrun_magic.practice.painter.editor import edit
 from blockrun_magic.practice.painter.painter import encode_png, paint
+from blockrun_magic.practice.painter.scenes import read_scene
+from blockrun_magic.practice.painter.subjects import paint_subjects
 
 SMALL = (256, 256)
 
@@ -64,6 +67,18 @@ def test_a_image_is_stamped() -> None:
 def test_every_size_is_painted(size: tuple[int, int]) -> None:
     """Large and odd sizes come out as asked."""
     assert size == paint("a meadow", "bytedance/seedream-5-pro", size).size
+
+
+def test_the_nouns_of_the_first_pages_are_drawn() -> None:
+    """The README's kites are seen."""
+    scene = read_scene("a magenta kite", 1)
+    sky = Canvas(SMALL, 1)
+    before = sky.image.copy()
+    paint_subjects(sky, scene, 0.6)
+    changed = ImageChops.difference(before, sky.image).convert("L").point(lambda level: 255 * (level > 0))
+
+    assert ("kite",) == scene.subjects
+    assert changed.histogram()[255] > 1000
 
 
 @pytest.mark.parametrize("prompt", ["", "\0\ud800", "夜の街", "🦊" * 500, "practice:script <b>"])
