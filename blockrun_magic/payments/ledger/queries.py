@@ -31,7 +31,9 @@ from blockrun_magic.payments.ledger.states import AT_RISK, OPEN, State
 __all__ = ["LedgerReader"]
 
 
-_PLAIN = re.compile(r"[A-Za-z0-9.-]+")
+_PLAIN = re.compile(r"[^\s\x00-\x1f\x7f-\U0010ffff\"\\%_]+")
+"""What JSON writes as it is, within a word, without SQLite's own marks."""
+_FOREIGN = re.compile(r"[\x7f-\U0010ffff]+")
 _COUNTED = (*AT_RISK, State.SETTLED)
 _LISTED = """FROM purchases CROSS JOIN pictures
     WHERE purchase_id = purchases.id AND finished_at IS NOT NULL AND owner = :owner"""
@@ -140,9 +142,10 @@ class LedgerReader:
             ) > 0
             ORDER BY created_at DESC LIMIT ?3 OFFSET ?4"""
         # Most requests lack the longest plain part of the words, which SQLite sees without reading their JSON. What
-        # JSON escapes may fold into plain letters.
-        part = max(_PLAIN.findall(words), key=len, default="")
-        rows = self._read(query, (realm, words, limit, offset, f"%{part[:100]}%", self.owner))
+        # JSON escapes may fold into plain letters; a word of nothing else is only in requests with an escape.
+        part = max(_PLAIN.findall(words.casefold()), key=len, default="")
+        like = "" if _FOREIGN.fullmatch(words.casefold()) else f"%{part[:100]}%"
+        rows = self._read(query, (realm, words, limit, offset, like, self.owner))
         return [purchase_of(row) for row in rows]
 
     def count_finished(self, realm: str, record: Mapping[str, Any]) -> int:

@@ -378,13 +378,16 @@ def finished(ledger: Ledger, clock: Clock, take: int, seconds: float = 1.0, **re
 
 @pytest.mark.parametrize(
     ("words", "takes"),
-    [("", [3, 2, 1]), ("sea", [2]), ("SEA", [2]), ("ÜBER DEM M", [3]), ("flux", [1]), ("a%sea", []), ("sky", [])],
+    [
+        *[("", [3, 2, 1]), ("sea", [2]), ("SEA", [2]), ("ÜBER DEM M", [3]), ("flux", [1]), ("a%sea", []), ("sky", [])],
+        *[("sea openai", [2]), ('"', [2]), ("日本", [3]), ("%", [1]), ("_", [1]), (" ", [3, 2, 1]), ("m日", [])],
+    ],
 )
 def test_the_history_is_searched_in_any_language(ledger: Ledger, clock: Clock, words: str, takes: list[int]) -> None:
     """Prompt and model are searched whatever the case of their letters; what is not finished is no history."""
-    finished(ledger, clock, 1, model="black-forest/flux-1.1-pro")
-    finished(ledger, clock, 2, prompt="The Sea at night")
-    finished(ledger, clock, 3, prompt="Über dem Meer")
+    finished(ledger, clock, 1, model="black-forest/flux-1.1-pro", prompt="100%_fox")
+    finished(ledger, clock, 2, prompt='The "night" Sea', model="openai/gpt-image-1")
+    finished(ledger, clock, 3, prompt="Über dem Meer 日本")
     purchase(ledger, take=4)
 
     assert takes == [known.take for known in ledger.search_finished("real", words, 10, 0)]
