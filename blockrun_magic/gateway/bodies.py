@@ -140,6 +140,11 @@ class ImagePayload:
         return bool(self.url or self.encoded is not None or self._data)
 
     @property
+    def needs_download(self) -> bool:
+        """Whether there is only a URL."""
+        return bool(self.url) and self.encoded is None and self._data is None
+
+    @property
     def data(self) -> bytes | None:
         """The bytes that came along, None for a URL; raises InvalidResponse where there is neither.
 

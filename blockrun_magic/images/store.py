@@ -59,14 +59,12 @@ class Store:
     def check_writable(self, count: int = 1) -> None:
         """Raise StoreError unless `count` more images can be written; asked before anything is signed."""
         try:
-            create_folder(self.root, 0o777)
+            if not (self._has_folders and self.root.exists()):
+                self._create_folders()
+                self._check_folders()
             with tempfile.TemporaryFile(dir=self.root) as probe:
                 probe.write(bytes(4096))
                 probe.flush()
-            with os.scandir(self.root) as entries:
-                for entry in entries:
-                    if len(entry.name) == 2 and not (entry.is_dir() and os.access(entry.path, os.W_OK | os.X_OK)):
-                        raise PermissionError(f"{entry.path} is not a folder that can be written to")
             free = shutil.disk_usage(self.root).free
         except OSError as error:
             raise StoreError(
@@ -93,7 +91,7 @@ class Store:
     def _create_folders(self) -> None:
         """Create every folder that an image may need, and wait for the disk once instead of once for each.
 
-        A process does this with its first image, too: it cannot know whether an earlier one came to the wait.
+        A process does this before its first image, too: it cannot know whether an earlier one came to the wait.
         """
         create_folder(self.root, 0o777)
         for number in range(256):
@@ -101,6 +99,13 @@ class Store:
                 (self.root / f"{number:02x}").mkdir(0o777)
         sync_folder(self.root)
         self._has_folders = True
+
+    def _check_folders(self) -> None:
+        with os.scandir(self.root) as entries:
+            for entry in entries:
+                if len(entry.name) == 2 and not (entry.is_dir() and os.access(entry.path, os.W_OK | os.X_OK)):
+                    self._has_folders = False
+                    raise PermissionError(f"{entry.path} is not a folder that can be written to")
 
     def files(self) -> list[StoredFile]:
         """Return every stored file, oldest first."""

@@ -52,11 +52,11 @@ class PurchaseLocks:
         if fresh and take is None:
             resolved, lock = await run_io(self._claim_fresh, realm, digest, gateway)
         else:
-            resolved = await run_io(self.resolve_take, realm, digest, take=take, fresh=False)
-            lock = self._lock(realm, digest, resolved)
-            while not await run_io(lock.try_acquire):
+            resolved, lock, held = await run_io(self._claim, realm, digest, take)
+            while not held:
                 progress.stage = "waiting: another kernel is buying the same image"
                 await asyncio.sleep(_POLL_INTERVAL)
+                held = await run_io(lock.try_acquire)
         progress.stage = "starting"
         try:
             yield resolved
@@ -73,6 +73,12 @@ class PurchaseLocks:
         finally:
             if held:
                 lock.release()
+
+    def _claim(self, realm: str, digest: str, take: int | None) -> tuple[int, Lock, bool]:
+        """Return the take to use, its lock, and whether this call took it."""
+        resolved = self.resolve_take(realm, digest, take=take, fresh=False)
+        lock = self._lock(realm, digest, resolved)
+        return resolved, lock, lock.try_acquire()
 
     def _claim_fresh(self, realm: str, digest: str, gateway: str) -> tuple[int, Lock]:
         """Return a free take, locked: an abandoned one if there is one, otherwise a new one."""

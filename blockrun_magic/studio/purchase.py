@@ -188,9 +188,13 @@ class Purchaser:
             error.money = error.money or Money.nothing_signed()
             raise
         deal.progress.price = offer.amount
-        self._check_offer(offer, deal, options)
-        await run_io(self.services.store.check_writable, deal.request.n)
+        await run_io(self._check_purchase, offer, deal, options)
         return await method.authorize(offer, options.hold)
+
+    def _check_purchase(self, offer: Price, deal: PurchaseContext, options: Options) -> None:
+        """Raise BudgetError or StoreError before anything is signed."""
+        self._check_offer(offer, deal, options)
+        self.services.store.check_writable(deal.request.n)
 
     def _check_offer(self, offer: Price, deal: PurchaseContext, options: Options) -> None:
         caps, list_price = bounds(self.services.ledger, deal.gateway, deal.request)

@@ -231,7 +231,7 @@ class Studio:
         return result
 
     def _reopened(self, purchase: Purchase, error: StoreError) -> Purchase:
-        """Reopen and return a purchase whose stored image cannot be used; raises `error` if it was never paid for."""
+        """Return a purchase whose stored image cannot be used, open again; raises `error` if it was never paid for."""
         if all(payment.state is State.RELEASED for payment in self.ledger.payments(purchase.id)):
             raise error
         self.ledger.reopen(purchase.id)
@@ -245,26 +245,34 @@ class Studio:
             realm, request.digest, progress, take=options.take, fresh=options.fresh, gateway=gateway.name
         )
         async with claim as take:
-            purchase = await run_io(self.ledger.purchase, realm, request.digest, take)
-            if purchase is not None and purchase.finished_at is not None:
+            purchase = await run_io(self._finished_or_begun, request, gateway, take, options)
+            if purchase.finished_at is not None:
                 try:
                     if not (options.collect and has_missing_images(purchase)):
                         return await run_cpu(self._shelf.load, purchase)
                 except StoreError as error:
                     purchase = await run_io(self._reopened, purchase, error)
-            await self._check_spending(gateway, options)
-            purchase = await self._begun(purchase, request, gateway, take, options)
+                await run_io(self._check_spending, gateway, options)
+                purchase = await run_io(self._begun, purchase, request, gateway, take, options)
             return await self._buy(request, gateway, purchase, options, progress)
 
-    async def _begun(
+    def _finished_or_begun(self, request: ImageRequest, gateway: Gateway, take: int, options: Options) -> Purchase:
+        """Return the purchase of this take: a finished one as it is, else one to buy at `gateway`."""
+        purchase = self.ledger.purchase(gateway.realm, request.digest, take)
+        if purchase is not None and purchase.finished_at is not None:
+            return purchase
+        self._check_spending(gateway, options)
+        return self._begun(purchase, request, gateway, take, options)
+
+    def _begun(
         self, purchase: Purchase | None, request: ImageRequest, gateway: Gateway, take: int, options: Options
     ) -> Purchase:
-        if purchase is None:
-            record = await run_cpu(request_to_record, request, self.store)
-            create = partial(self.ledger.create_purchase, private=options.private)
-            return await run_io(create, gateway.realm, gateway.name, request.digest, take, record)
-        here = purchase.gateway == gateway.name
-        return purchase if here else await run_io(self._purchaser.begin_here, purchase, gateway)
+        if purchase is not None:
+            return purchase if purchase.gateway == gateway.name else self._purchaser.begin_here(purchase, gateway)
+        record = request_to_record(request, self.store)
+        return self.ledger.create_purchase(
+            gateway.realm, gateway.name, request.digest, take, record, private=options.private
+        )
 
     @asynccontextmanager
     async def _fresh_take(
@@ -273,18 +281,18 @@ class Studio:
         realm, digest = gateway.realm, request.digest
         async with self._locks.acquire(realm, digest, Progress(), take=None, fresh=True, gateway=gateway.name) as take:
             purchase = await run_io(self.ledger.purchase, realm, digest, take)
-            yield await self._begun(purchase, request, gateway, take, options)
+            yield await run_io(self._begun, purchase, request, gateway, take, options)
 
-    async def _check_spending(self, gateway: Gateway, options: Options) -> None:
+    def _check_spending(self, gateway: Gateway, options: Options) -> None:
         """Raise BlockrunError where buying is forbidden or no key can pay, before anything is written or sent."""
-        await run_io(self.ledger.check_guards, gateway.realm)
+        self.ledger.check_guards(gateway.realm)
         if options.cache_only:
             raise StoreError(
                 "This image is not stored, and only stored images may be used here.",
                 "Buy it where that is allowed, or turn off the cache-only mode.",
                 Money.nothing_sent(),
             )
-        await run_cpu(self.check_payer, gateway)
+        self.check_payer(gateway)
 
     async def _buy(
         self, request: ImageRequest, gateway: Gateway, purchase: Purchase, options: Options, progress: Progress

@@ -56,26 +56,32 @@ class SettlementTracker:
 
     async def look_up_quickly(self, payment: Payment) -> tuple[Payment, bool | None]:
         """Ask the witness of `payment` for a few seconds; return the payment, and whether it was cashed, if known."""
+        return await self._look_up(await run_io(self.deal.ledger.payment, payment.id))
+
+    async def _look_up(self, known: Payment) -> tuple[Payment, bool | None]:
+        """Do the same for a payment that was read just now."""
         deal, used = self.deal, None
-        known = await run_io(deal.ledger.payment, payment.id)
         with suppress(TimeoutError):
             used = await run_within(_QUICK, reconcile_payment(deal.client, deal.ledger, deal.gateway, known))
-        return await run_io(deal.ledger.payment, payment.id), used
+            if used is None:
+                return known, None
+        return await run_io(deal.ledger.payment, known.id), used
 
     async def confirm(self, payment: Payment) -> Payment:
         """Ask the witness of a payment, again while the gateway's transaction is not on the chain; return the payment.
 
-        An error of the ledger here does not lose the image: the payment stays at risk until it is asked about again.
+        `payment` was read just now. An error of the ledger here does not lose the image: the payment stays at risk until
+        it is asked about again.
         """
         with suppress(TimeoutError, LedgerError):
-            await run_within(_QUICK, self._look_up_repeatedly(payment))
+            return await run_within(_QUICK, self._look_up_repeatedly(payment))
         with suppress(LedgerError):
             return await run_io(self.deal.ledger.payment, payment.id)
         return payment
 
-    async def _look_up_repeatedly(self, payment: Payment) -> None:
+    async def _look_up_repeatedly(self, payment: Payment) -> Payment:
         while True:
-            payment, used = await self.look_up_quickly(payment)
+            payment, used = await self._look_up(payment)
             if payment.decided or used is not False or payment.transaction is None:
-                return
+                return payment
             await asyncio.sleep(_BLOCK)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from blockrun_magic.errors import ClockError, Money
@@ -34,8 +36,13 @@ class Signer(Protocol):
     def shares_nonces(self) -> bool:
         """Whether several payloads can have one nonce, so that the chain takes only one of them."""
 
-    async def sign(self, requirements: PaymentRequirements, now: int, nonce: bytes | None = None) -> PaymentPayload:
-        """Return `requirements` signed at the Unix time `now`, with a random nonce unless one is given."""
+    async def signing(
+        self, requirements: PaymentRequirements, now: int, nonce: bytes | None = None
+    ) -> Callable[[], PaymentPayload]:
+        """Return the function that signs `requirements` at the Unix time `now`, to be called in a thread.
+
+        The nonce is random unless one is given.
+        """
 
     async def prove_poll(self, address: str, now: int) -> SecretHeaders:
         """Return headers that prove a poll of the job at `address` without a payment; empty except on Solana."""
@@ -50,8 +57,10 @@ class _EvmSigner:
     def address(self) -> str:
         return self.wallet.address
 
-    async def sign(self, requirements: PaymentRequirements, now: int, nonce: bytes | None = None) -> PaymentPayload:
-        return await run_cpu(sign_payment, requirements, self.wallet, now, nonce)
+    async def signing(
+        self, requirements: PaymentRequirements, now: int, nonce: bytes | None = None
+    ) -> Callable[[], PaymentPayload]:
+        return partial(sign_payment, requirements, self.wallet, now, nonce)
 
     async def prove_poll(self, address: str, now: int) -> SecretHeaders:  # noqa: ARG002
         return SecretHeaders()
@@ -67,10 +76,12 @@ class _SolanaSigner:
     def address(self) -> str:
         return self.wallet.address
 
-    async def sign(self, requirements: PaymentRequirements, now: int, nonce: bytes | None = None) -> PaymentPayload:
+    async def signing(
+        self, requirements: PaymentRequirements, now: int, nonce: bytes | None = None
+    ) -> Callable[[], PaymentPayload]:
         assert isinstance(requirements.network, SolanaNetwork)  # noqa: S101  the wallet was chosen by the network
         recent = await recent_blockhash(self.client, requirements.network)
-        return await run_cpu(sign_transfer, requirements, self.wallet, recent, now, nonce)
+        return partial(sign_transfer, requirements, self.wallet, recent, now, nonce)
 
     async def prove_poll(self, address: str, now: int) -> SecretHeaders:
         return await run_cpu(poll_proof, self.wallet, address, now)

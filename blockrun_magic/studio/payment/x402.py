@@ -21,6 +21,7 @@ from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.secrets import SecretHeaders
 from blockrun_magic.payments.x402.protocol import (
     MAX_WINDOW,
+    PaymentPayload,
     PaymentRequirements,
     read_challenge,
     select_requirements,
@@ -69,11 +70,7 @@ class X402Method:
         may still fetch its images.
         """
         deal = self.deal
-        payment = await run_io(deal.ledger.open_payment, deal.purchase.id)
-        if payment is not None and payment.state in (State.RESERVED, State.SIGNED):
-            # Its kernel is gone (we hold the lock), and the header never left the ledger.
-            await run_io(deal.ledger.release, payment.id, "never sent")
-            payment = await run_io(deal.ledger.open_payment, deal.purchase.id)
+        payment = await run_io(self._find_payment)
         if payment is not None and payment.prepaid and payment.state is not State.SETTLED:
             refuse_twice(payment)
         if payment is None or payment.state is State.SETTLED or deal.clock() < accepted_until(payment):
@@ -82,28 +79,43 @@ class X402Method:
         payment = await resolve_expired(deal.client, deal.ledger, deal.gateway, payment, deal.clock)
         return None if payment.state is State.RELEASED else payment
 
+    def _find_payment(self) -> Payment | None:
+        """Return the payment of this purchase that was sent, or None; then the cached price is looked up, too."""
+        deal = self.deal
+        while (payment := deal.ledger.open_payment(deal.purchase.id)) is not None:
+            if payment.state not in (State.RESERVED, State.SIGNED):
+                return payment
+            # Its kernel is gone (we hold the lock), and the header never left the ledger.
+            deal.ledger.release(payment.id, "never sent")
+        self._ahead = self._cached_terms()
+        return None
+
     async def price(self) -> Price:
         """Return the gateway's validated terms for this request, or for its slow job.
 
         Terms of the last hour are used again. Raises TermsRefused, ClockError or GatewayError.
         """
         deal = self.deal
-        payer = await run_cpu(lambda: self.signer().address)
         if deal.purchase.poll_url is not None:
+            self._ahead = None
             return await self.ask_price(deal.purchase.poll_url)
-        async with self.turn:  # another purchase may have asked meanwhile
-            terms = await run_io(cached_price, deal.ledger, deal.gateway, deal.request, payer)
-            if terms is None or not self._within_limits(terms):
-                return await self.ask_price(None)
-        self._ahead = terms
-        return _price_of(terms)
+        if self._ahead is None:
+            async with self.turn:  # another purchase may have asked meanwhile
+                self._ahead = await run_io(self._cached_terms)
+                if self._ahead is None:
+                    return await self.ask_price(None)
+        return _price_of(self._ahead)
 
-    def _within_limits(self, terms: PaymentRequirements) -> bool:
+    def _cached_terms(self) -> PaymentRequirements | None:
+        """Return terms of the last hour that are within the limits, or None."""
+        deal = self.deal
+        terms = cached_price(deal.ledger, deal.gateway, deal.request, self.signer().address)
         try:
-            self.agree(_price_of(terms))
+            if terms is not None:
+                self.agree(_price_of(terms))
         except BudgetError:
-            return False
-        return True
+            return None
+        return terms
 
     async def ask_price(self, job: str | None) -> Price:
         """Return the gateway's price for the request, or for the job at the address `job`."""
@@ -123,12 +135,16 @@ class X402Method:
         deal, terms = self.deal, offer.terms
         assert terms is not None  # noqa: S101  our own prices have them
         deal.progress.stage = "signing"
-        payment = await run_io(deal.ledger.reserve, deal.purchase, terms.amount, hold)
+        sign = await self.signer().signing(terms, int(deal.clock()))
+        return await run_io(self._authorize, terms, hold, sign)
+
+    def _authorize(self, terms: PaymentRequirements, hold: int | None, sign: Callable[[], PaymentPayload]) -> Payment:
+        ledger = self.deal.ledger
+        payment = ledger.reserve(self.deal.purchase, terms.amount, hold)
         try:
-            signed = await self.signer().sign(terms, int(deal.clock()))
-            return await run_io(deal.ledger.sign, payment.id, terms.network.id, signed)
+            return ledger.sign(payment.id, terms.network.id, sign())
         except BaseException:
-            await run_io(deal.ledger.release, payment.id, "never signed")
+            ledger.release(payment.id, "never signed")
             raise
 
     async def submit(self, payment: Payment) -> tuple[Payment, CompletedJob]:
@@ -227,8 +243,8 @@ class X402Method:
             check_clock(deal.gateway.name, answer.date, now, now)
             self.agree(_price_of(terms))
             lasting = _lasting_as(payment, terms, int(now))
-            signed = await self.signer().sign(lasting, int(now), bytes.fromhex(payment.nonce[2:]))
-            payment = await run_io(deal.ledger.add_payload, payment.id, signed)
+            sign = await self.signer().signing(lasting, int(now), bytes.fromhex(payment.nonce[2:]))
+            payment = await run_io(lambda: deal.ledger.add_payload(payment.id, sign()))
         except (BudgetError, ClockError) as error:
             payment = await run_io(deal.mark_unknown, payment, "refused, because its price had changed", refused=True)
             payment, used = await self.tracker.look_up_quickly(payment)

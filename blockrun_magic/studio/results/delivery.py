@@ -117,21 +117,23 @@ class ImageDownload:
 
     async def _try(self, index: int, item: ImagePayload) -> _Delivered | BlockrunError:
         try:
-            data = await run_cpu(self._inline, item)
-            if data is None:
+            if item.needs_download:
                 data = await self.client.download(item.url or "", self.gateway)
-            return await run_cpu(self._store, index, data, item.revised_prompt)
+                return await run_cpu(self._store, index, data, item.revised_prompt)
+            return await run_cpu(lambda: self._store(index, self._inline(item), item.revised_prompt))
         except BlockrunError as error:
             return error
 
-    def _inline(self, item: ImagePayload) -> bytes | None:
+    def _inline(self, item: ImagePayload) -> bytes:
         """Return the embedded bytes; invalid base64 is set aside unchanged."""
         try:
-            return item.data
+            data = item.data
         except InvalidResponse as error:
             if item.encoded is not None:
                 error.hint = f"{error.hint} The data is in {self._quarantine(bytes(item.encoded))}.".strip()
             raise
+        assert data is not None  # noqa: S101  it needs no download
+        return data
 
     def _store(self, index: int, data: bytes, revised_prompt: str | None) -> _Delivered:
         try:
