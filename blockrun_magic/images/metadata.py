@@ -18,6 +18,7 @@ __all__ = [
     "MAX_JPEG_SCANS",
     "PngChunk",
     "check_png",
+    "check_png_pixels",
     "count_jpeg_scans",
     "itxt",
     "jpeg_segments",
@@ -60,8 +61,11 @@ class PngChunk(NamedTuple):
     whole: memoryview
 
 
-def png_chunks(data: bytes) -> Iterator[PngChunk]:
-    """Yield the chunks of a PNG up to IEND; raises ValueError if it is not one, or is incomplete."""
+def png_chunks(data: bytes, *, checked: bool = False) -> Iterator[PngChunk]:
+    """Yield the chunks of a PNG up to IEND; raises ValueError if it is not one, or is incomplete.
+
+    `checked`: the checksums are known to be right.
+    """
     if not data.startswith(_PNG):
         raise ValueError("not a PNG")
     view, at, kind = memoryview(data), len(_PNG), b""
@@ -72,16 +76,22 @@ def png_chunks(data: bytes) -> Iterator[PngChunk]:
         end = at + 12 + length
         if end > len(data) or (at == len(_PNG)) != (kind == b"IHDR"):
             raise ValueError("a PNG whose chunks do not add up")
-        if zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
+        if not checked and zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
             raise ValueError("a PNG with a checksum that does not match")
         yield PngChunk(kind, view[at + 8 : end - 4], view[at:end])
         at = end
 
 
 def check_png(data: bytes) -> None:
-    """Raise ValueError unless every checksum of a PNG is right and its pixel data are as long as its size demands."""
+    """Raise ValueError unless every checksum of a PNG is right."""
+    for _ in png_chunks(data):
+        pass
+
+
+def check_png_pixels(data: bytes) -> None:
+    """Raise ValueError unless the pixel data of a checked PNG are as long as its size demands."""
     stream, missing = zlib.decompressobj(), 0
-    for chunk in png_chunks(data):
+    for chunk in png_chunks(data, checked=True):
         if chunk.kind == b"IHDR":
             missing = _pixel_bytes(chunk.content)
         elif chunk.kind == b"IDAT":
@@ -122,10 +132,10 @@ def png_text(chunk: PngChunk) -> tuple[str, str] | None:
     return keyword.decode("latin-1"), fields[2].decode("utf-8", "replace")
 
 
-def png_with_text(data: bytes, texts: dict[str, str], replaced: frozenset[str]) -> bytes:
+def png_with_text(data: bytes, texts: dict[str, str], replaced: frozenset[str], *, checked: bool = False) -> bytes:
     """Return the PNG with `texts` as iTXt before its pixels, in place of any text with a `replaced` keyword."""
     parts: list[bytes | memoryview] = [_PNG]
-    for chunk in png_chunks(data):
+    for chunk in png_chunks(data, checked=checked):
         text = png_text(chunk)
         if text is None or text[0] not in replaced:
             parts.append(chunk.whole)

@@ -57,8 +57,10 @@ _PACKET = (
 _UNWRITABLE = re.compile("[\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
-def embed(data: bytes, media_type: str, record: Mapping[str, Any]) -> bytes:
+def embed(data: bytes, media_type: str, record: Mapping[str, Any], *, decoded: bool = False) -> bytes:
     """Return the file with `record` inside, in place of an older one; the pixels are not changed.
+
+    `decoded`: the image was decoded already, and its checksums were right.
 
     `record` holds JSON values; its "prompt", "size" and "model" also become a PNG's "parameters". If it does
     not fit into the 64 KB of a JPEG segment, the prompt is cut and "prompt_truncated" is added. Raises StoreError
@@ -67,7 +69,7 @@ def embed(data: bytes, media_type: str, record: Mapping[str, Any]) -> bytes:
     try:
         if media_type == "image/png":
             texts = {KEY: _to_json(record), **_parameters(record)}
-            return png_with_text(data, texts, _OURS)
+            return png_with_text(data, texts, _OURS, checked=decoded)
         if media_type == "image/jpeg":
             return _jpeg_with_xmp(data, _fitting_xmp(_jpeg_xmp(data), record))
         if media_type == "image/webp":

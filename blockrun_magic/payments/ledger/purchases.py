@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from blockrun_magic.database.engine import Connection, Row
+from blockrun_magic.database.engine import Connection, Database, Row
 from blockrun_magic.payments.ledger import counters
 from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, Caps, Usage
 from blockrun_magic.payments.ledger.queries import LedgerReader
@@ -22,8 +24,19 @@ _ZONE = "class.timezone"
 _FIELDS = ("endpoint", "model", "size", "quality", "n", "mask")
 
 
+class _Running(threading.local):
+    """The transaction of this thread."""
+
+    connection: Connection | None = None
+    durable = new_ids = False
+
+
 class PurchaseLedger(LedgerReader):
     """The part of the ledger that writes purchases, settings and limits."""
+
+    def __init__(self, place: Path | Database, session: str, clock: Callable[[], float] | None = None) -> None:
+        super().__init__(place, session, clock)
+        self._running = _Running()
 
     _wiped = False
     """Whether the database's files may hold a header that was wiped."""
@@ -220,13 +233,25 @@ class PurchaseLedger(LedgerReader):
     def _usage(self, connection: Connection, realm: str, now: float) -> Usage:
         return counters.read_usage(connection, self.database, realm, self.session, now)
 
-    def transaction(self, *, durable: bool = True, new_ids: bool = False) -> AbstractContextManager[Connection]:
+    @contextmanager
+    def transaction(self, *, durable: bool = True, new_ids: bool = False) -> Iterator[Connection]:
         """Yield a transaction that all kernels wait for: all of it holds afterwards, or nothing has changed.
 
         With `durable`, the transaction and all earlier ones are on disk afterwards. Without it, a power cut may undo
-        the transaction; use that only for changes that do not yet allow anything to be sent.
+        the transaction; use that only for changes that do not yet allow anything to be sent. Inside another one, it is
+        a part of that: what this thread writes there holds with the whole, or not at all.
         """
-        return self.database.transaction(durable=durable, new_ids=new_ids)
+        outer = self._running
+        if outer.connection is not None:
+            assert outer.durable >= durable and outer.new_ids >= new_ids  # noqa: S101, PT018  a part is not safer
+            yield outer.connection
+            return
+        with self.database.transaction(durable=durable, new_ids=new_ids) as connection:
+            outer.connection, outer.durable, outer.new_ids = connection, durable, new_ids
+            try:
+                yield connection
+            finally:
+                outer.connection = None
 
     def _erase(self, wiped: int) -> None:
         """Remove headers that were wiped from the files, unless another kernel reads them right now.

@@ -70,8 +70,8 @@ class SettlementTracker:
     async def confirm(self, payment: Payment) -> Payment:
         """Ask the witness of a payment, again while the gateway's transaction is not on the chain; return the payment.
 
-        `payment` was read just now. An error of the ledger here does not lose the image: the payment stays at risk until
-        it is asked about again.
+        `payment` was read just now. An error of the ledger here does not lose the image: the payment stays at risk
+        until it is asked about again.
         """
         with suppress(TimeoutError, LedgerError):
             return await run_within(_QUICK, self._look_up_repeatedly(payment))

@@ -36,6 +36,9 @@ class Signer(Protocol):
     def shares_nonces(self) -> bool:
         """Whether several payloads can have one nonce, so that the chain takes only one of them."""
 
+    def prepare(self) -> None:
+        """Load the libraries that sign."""
+
     async def signing(
         self, requirements: PaymentRequirements, now: int, nonce: bytes | None = None
     ) -> Callable[[], PaymentPayload]:
@@ -57,6 +60,9 @@ class _EvmSigner:
     def address(self) -> str:
         return self.wallet.address
 
+    def prepare(self) -> None:
+        self.wallet.prepare()
+
     async def signing(
         self, requirements: PaymentRequirements, now: int, nonce: bytes | None = None
     ) -> Callable[[], PaymentPayload]:
@@ -75,6 +81,9 @@ class _SolanaSigner:
     @property
     def address(self) -> str:
         return self.wallet.address
+
+    def prepare(self) -> None:
+        self.wallet.prepare()
 
     async def signing(
         self, requirements: PaymentRequirements, now: int, nonce: bytes | None = None

@@ -135,17 +135,19 @@ class X402Method:
         deal, terms = self.deal, offer.terms
         assert terms is not None  # noqa: S101  our own prices have them
         deal.progress.stage = "signing"
-        sign = await self.signer().signing(terms, int(deal.clock()))
-        return await run_io(self._authorize, terms, hold, sign)
+        signer = self.signer()
+        sign = await signer.signing(terms, int(deal.clock()))
+        return await run_io(self._authorize, terms, hold, signer, sign)
 
-    def _authorize(self, terms: PaymentRequirements, hold: int | None, sign: Callable[[], PaymentPayload]) -> Payment:
+    def _authorize(
+        self, terms: PaymentRequirements, hold: int | None, signer: Signer, sign: Callable[[], PaymentPayload]
+    ) -> Payment:
+        """Reserve and sign in one transaction: other kernels see both or nothing."""
         ledger = self.deal.ledger
-        payment = ledger.reserve(self.deal.purchase, terms.amount, hold)
-        try:
+        signer.prepare()  # may import for a second, and nobody shall wait for that
+        with ledger.transaction(durable=False, new_ids=True):
+            payment = ledger.reserve(self.deal.purchase, terms.amount, hold)
             return ledger.sign(payment.id, terms.network.id, sign())
-        except BaseException:
-            ledger.release(payment.id, "never signed")
-            raise
 
     async def submit(self, payment: Payment) -> tuple[Payment, CompletedJob]:
         """Send `payment`, for the first time or again; return the response with the images."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,12 +103,13 @@ class ImageDownload:
         delivered = [outcome for outcome in outcomes if isinstance(outcome, _Delivered)]
         record = items_to_record(items, outcomes)
         try:
-            if payment.state in (State.SUBMITTED, State.POLLING):
-                # Images prove nothing about the money.
-                self.ledger.mark_unknown(payment.id, "delivered; no witness has seen the payment yet", durable=False)
-            if any(each.note for each in delivered):
-                self.ledger.save_image_urls(self.purchase.id, record)
-            else:
+            unseen = payment.state in (State.SUBMITTED, State.POLLING)
+            with self.ledger.transaction() if unseen else nullcontext():
+                if unseen:  # images prove nothing about the money
+                    self.ledger.mark_unknown(payment.id, "delivered; no witness has seen the payment yet")
+                if any(each.note for each in delivered):
+                    self.ledger.save_image_urls(self.purchase.id, record)
+                    return []
                 seconds = time.monotonic() - self.started
                 self.ledger.finish(self.purchase.id, [each.stored for each in delivered], seconds, record)
         except LedgerError as error:
@@ -147,7 +148,7 @@ class ImageDownload:
             record = receipt_record(self.purchase, self.payment, index, revised_prompt)
             attach(image, record)
             with suppress(StoreError):  # an image that cannot hold a receipt is stored without one
-                data = embed(data, media_type, record)
+                data = embed(data, media_type, record, decoded=True)
         note = ""
         try:
             file = self.store.put(data, media_type)
