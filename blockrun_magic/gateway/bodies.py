@@ -8,7 +8,7 @@ from __future__ import annotations
 import binascii
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -41,6 +41,7 @@ _MAX_SHAPE_DEPTH = 4
 _Fields = dict[str, msgspec.Raw]
 _decode_fields = msgspec.json.Decoder(_Fields).decode
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_objects = msgspec.json.Decoder(list[_Fields]).decode
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Response:
         """
         if any_shape and _is_image(self.headers.get("content-type", ""), self.body):
             return [ImagePayload(_data=self.body)]
-        images = [_read_entry(entry) for entry in _read_list(self._fields.get("data"))[:most]]
+        images = [_read_entry(entry) for entry in _read_objects(self._fields.get("data"))[:most]]
         if not any_shape or any(image.has_image for image in images):
             return images
         others = _read_images(self.body, most) if self._is_bounded else []
@@ -226,10 +227,18 @@ def _read_images(raw: bytes | msgspec.Raw, most: int, depth: int = _MAX_SHAPE_DE
     return [image]
 
 
-def _read_entry(raw: bytes | msgspec.Raw) -> ImagePayload:
+def _read_objects(raw: msgspec.Raw | None) -> Sequence[msgspec.Raw | _Fields]:
+    """Return the entries of a list: all as objects, read in one pass, or each as it is."""
+    try:
+        return _decode_objects(b"null" if raw is None else raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _read_list(raw)
+
+
+def _read_entry(raw: bytes | msgspec.Raw | _Fields) -> ImagePayload:
     """Return the image of an object that holds a URL, a data URI or base64."""
     try:
-        entry = _split(raw)
+        entry = raw if isinstance(raw, dict) else _split(raw)
     except ValueError:
         return ImagePayload()
     revised = _text(entry.get("revised_prompt"))
