@@ -30,6 +30,7 @@ __all__ = [
     "is_image",
     "load",
     "open_lazy",
+    "size_of_png",
     "strict_pillow",
     "too_large",
     "verify",
@@ -144,6 +145,17 @@ def decode(data: bytes, error: type[BlockrunError], subject: str, hint: str) -> 
         raise error(problem.message, hint) from problem
 
 
+def size_of_png(data: bytes) -> tuple[int, int] | None:
+    """Return the size of a PNG whose pixels can all be read; None for any other, and where only decoding can tell."""
+    if media_type_of(data) != "image/png":
+        return None
+    try:
+        image = open_lazy(data, "The image", max_bytes=sys.maxsize)
+        return image.size if check_png_pixels(data) else None
+    except Exception:  # noqa: BLE001  decoding it will say what is wrong
+        return None
+
+
 def check_decodable(size: tuple[int, int], name: str, max_pixels: int = MAX_PIXELS) -> None:
     """Raise SourceError for an image without pixels, or with more than `max_pixels`."""
     width, height = size
@@ -201,10 +213,7 @@ def strict_pillow() -> Iterator[None]:
 
 
 def _may_lack_rows(image: Image.Image) -> bool:
-    """Return whether the pixel data of a PNG may have ended early, which Pillow does not report.
-
-    It decodes row by row into zeros, so that data for a last row which is not black were complete.
-    """
+    """Return whether a PNG may have ended early, which Pillow does not report: it decodes rows into black ones."""
     last = image.crop((0, image.height - 1, image.width, image.height)).tobytes()
     return "interlace" in image.info or not any(last)
 

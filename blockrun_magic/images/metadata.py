@@ -41,6 +41,7 @@ _PIECE = 1 << 20
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """The passes of an interlaced PNG: first column and row, steps across and down."""
+_LAST_FILTER = 4
 _ALPHA_FLAG, _ANIMATION_FLAG = 0x10, 0x02
 
 # What shows the image: pixels, palette, transparency, color and resolution. The rest is about something else.
@@ -62,10 +63,7 @@ class PngChunk(NamedTuple):
 
 
 def png_chunks(data: bytes, *, checked: bool = False) -> Iterator[PngChunk]:
-    """Yield the chunks of a PNG up to IEND; raises ValueError if it is not one, or is incomplete.
-
-    `checked`: the checksums are known to be right.
-    """
+    """Yield the chunks of a PNG up to IEND; raises ValueError if one is damaged. `checked`: none was, before."""
     if not data.startswith(_PNG):
         raise ValueError("not a PNG")
     view, at, kind = memoryview(data), len(_PNG), b""
@@ -88,19 +86,27 @@ def check_png(data: bytes) -> None:
         pass
 
 
-def check_png_pixels(data: bytes) -> None:
-    """Raise ValueError unless the pixel data of a checked PNG are as long as its size demands."""
-    stream, missing = zlib.decompressobj(), 0
-    for chunk in png_chunks(data, checked=True):
-        if chunk.kind == b"IHDR":
-            missing = _pixel_bytes(chunk.content)
-        elif chunk.kind == b"IDAT":
-            waiting: bytes | memoryview = chunk.content
-            while waiting and missing > 0 and not stream.eof:
-                missing -= len(stream.decompress(waiting, _PIECE))
-                waiting = stream.unconsumed_tail
-    if missing > 0:
+def check_png_pixels(data: bytes) -> bool:
+    """Raise ValueError unless a PNG has the pixel data that its size demands; return whether they can surely be read.
+
+    They can if they are in one run, not interlaced, and filtered in ways that exist.
+    """
+    stream, at, end, row, plain, kinds = zlib.decompressobj(), 0, 0, 1, True, [b""]
+    for kind, content, _ in png_chunks(data):
+        if kind == b"IHDR":
+            end = _pixel_bytes(content)
+            row, plain = max(1, end // int.from_bytes(content[4:8], "big")), not content[12]
+        elif kind == b"IDAT":
+            packed: bytes | memoryview = content
+            while packed and at < end and not stream.eof:
+                piece = stream.decompress(packed, _PIECE)
+                plain = plain and max(piece[-at % row :: row], default=0) <= _LAST_FILTER
+                at, packed = at + len(piece), stream.unconsumed_tail
+        if kind != kinds[-1]:
+            kinds.append(kind)
+    if at < end:
         raise ValueError("a PNG without all of its pixels")
+    return plain and kinds[-2:] == [b"IDAT", b"IEND"] and kinds.count(b"IDAT") == 1
 
 
 def _pixel_bytes(header: memoryview) -> int:

@@ -18,7 +18,7 @@ from blockrun_magic.errors import BlockrunError, InvalidResponse, LedgerError, S
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import Gateway
 from blockrun_magic.gateway.responses import ImagePayload
-from blockrun_magic.images.formats import decode
+from blockrun_magic.images.formats import decode, size_of_png
 from blockrun_magic.images.media_types import media_type_of
 from blockrun_magic.images.provenance import attach, embed
 from blockrun_magic.images.store import Store, write_temporary
@@ -40,10 +40,10 @@ _MAX_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class _Delivered:
-    """One image: its file, and a note if that is outside the store."""
+    """One image: its file, and a note if that is outside the store; `image` if it had to be decoded."""
 
     stored: StoredImage
-    image: Image.Image
+    image: Image.Image | None
     file: Path
     note: str = ""
 
@@ -137,16 +137,14 @@ class ImageDownload:
         return data
 
     def _store(self, index: int, data: bytes, revised_prompt: str | None) -> _Delivered:
-        try:
-            image = decode(data, InvalidResponse, "The gateway's image", "")
-        except InvalidResponse as error:
-            error.hint = f"{error.hint} Its bytes are in {self._quarantine(data)}.".strip()
-            raise
-        media_type = media_type_of(data)
-        assert media_type is not None  # noqa: S101  decode has just told
+        size, image, media_type = size_of_png(data), None, "image/png"
+        if size is None:
+            image = self._decoded(data)
+            size, media_type = image.size, media_type_of(data) or media_type
         if not self.purchase.private:
             record = receipt_record(self.purchase, self.payment, index, revised_prompt)
-            attach(image, record)
+            if image is not None:
+                attach(image, record)
             with suppress(StoreError):  # an image that cannot hold a receipt is stored without one
                 data = embed(data, media_type, record, decoded=True)
         note = ""
@@ -155,8 +153,17 @@ class ImageDownload:
             path = self.store.path(file, media_type)
         except StoreError as error:
             file, path = self.store.name_of(data), write_temporary(data, media_type)
+            image = image or self._decoded(data)  # there may be no file
             note = f"{error.message} The image is in {path}; run the cell again to store it."
-        return _Delivered(StoredImage(file, media_type, image.width, image.height, revised_prompt), image, path, note)
+        return _Delivered(StoredImage(file, media_type, *size, revised_prompt), image, path, note)
+
+    def _decoded(self, data: bytes) -> Image.Image:
+        """Return the image, every pixel read; the bytes of a bad one are set aside."""
+        try:
+            return decode(data, InvalidResponse, "The gateway's image", "")
+        except InvalidResponse as error:
+            error.hint = f"{error.hint} Its bytes are in {self._quarantine(data)}.".strip()
+            raise
 
     def _quarantine(self, data: bytes) -> Path:
         try:

@@ -28,17 +28,18 @@ _held: OrderedDict[tuple[int, int], Image.Image] = OrderedDict()
 
 
 class StoredImages(Sequence["Image.Image"]):
-    """The images of `files`, opened on use; `opened` are those that are already in memory.
+    """The images of `files`, opened on use; `opened` has those that are already in memory, None for the others.
 
     Raises StoreError on use where a file is gone or damaged.
     """
 
-    def __init__(self, files: Sequence[Path], opened: Sequence[Image.Image] = ()) -> None:
+    def __init__(self, files: Sequence[Path], opened: Sequence[Image.Image | None] = ()) -> None:
         self._files = tuple(files)
         self._token = next(_tokens)
         self._alive: WeakValueDictionary[int, Image.Image] = WeakValueDictionary()
         for index, image in enumerate(opened):
-            self._keep(index, image)
+            if image is not None:
+                self._keep(index, image)
 
     def __len__(self) -> int:
         return len(self._files)

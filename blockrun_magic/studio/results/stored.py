@@ -63,12 +63,12 @@ def result_of(
     stored: Sequence[StoredImage],
     files: Sequence[Path],
     seconds: float,
-    images: Sequence[Image],
+    images: Sequence[Image | None],
     *,
     cached: bool = False,
     notes: Sequence[str] = (),
 ) -> ImageResult:
-    """Return `images` with the receipt of the payment that bought them."""
+    """Return `images` with the receipt of the payment that bought them; one that is None is opened when it is used."""
     receipt = Receipt(
         amount=paid.amount,
         realm=purchase.realm,

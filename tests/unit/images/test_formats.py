@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
 from blockrun_magic.errors import InvalidResponse, SourceError, StoreError
-from blockrun_magic.images.formats import decode, load, verify
+from blockrun_magic.images.formats import decode, load, size_of_png, verify
 from blockrun_magic.images.media_types import media_type_of, suffix_of
 
 FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
@@ -206,6 +206,47 @@ HALF: dict[str, bytes] = {
     "wrong checksum of the pixels": png_of(zlib.compress(bytes(193 * 64))[:-4] + b"abcd"),
     **{f"half a {form}": encoded(form, size=(200, 150))[:-200] for form in (*FORMATS, "GIF", "TIFF", "BMP")},
 }
+
+
+ROWS = b"".join(bytes([1 + number % 3]) + bytes(range(192)) for number in range(64))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "size"),
+    [
+        (ROWS, (64, 64)),
+        (ROWS[:-1], None),
+        (ROWS[:193] + b"\5" + ROWS[194:], None),
+        (ROWS[: 193 * 32] + bytes(193 * 31), None),
+        (ROWS[: 193 * 63] + bytes(193), (64, 64)),
+    ],
+    ids=["good", "a byte less", "no such filter", "a row less, and black", "a black row"],
+)
+def test_pixels_that_can_be_read_are_known_without_an_image(pixels: bytes, size: tuple[int, int] | None) -> None:
+    """The size of a PNG is known if and only if it can be decoded."""
+    data = png_of(zlib.compress(pixels))
+
+    assert size == size_of_png(data)
+    if size is None:
+        refusal_of(data)
+    else:
+        assert size == read(data).size
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "I;16"])
+def test_a_png_of_every_mode_is_read(mode: str, interlaced: bool) -> None:
+    """Plain ones are known without decoding; black ones and interlaced ones are decoded."""
+    file = io.BytesIO()
+    Image.new(mode, (33, 7)).save(file, "PNG")
+    data = file.getvalue()
+    if interlaced:
+        at = data.index(b"IHDR")
+        header = data[at : at + 16] + b"\1"
+        data = data[:at] + header + struct.pack(">I", zlib.crc32(header)) + data[at + 21 :]
+        assert size_of_png(data) is None
+    else:
+        assert (33, 7) == size_of_png(data) == read(data).size
 
 
 @pytest.fixture(params=[(False, 89_478_485), (True, None), (True, 10)], ids=["as usual", "lenient", "narrow"])
