@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from blockrun_magic.gateway.gateways import Gateway, Payer
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.payments.cost_log import append_settled
 from blockrun_magic.payments.ledger.records import Purchase
-from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.payments.wallets.solana import SolanaWallet
 from blockrun_magic.studio.lessons.lesson import Lesson, answer_from, check_strict, lessons_in
@@ -230,13 +228,6 @@ class Studio:
         self.delivered[receipt.realm, receipt.request_digest, receipt.take] = None
         return result
 
-    def _reopened(self, purchase: Purchase, error: StoreError) -> Purchase:
-        """Return a purchase whose stored image cannot be used, open again; raises `error` if it was never paid for."""
-        if all(payment.state is State.RELEASED for payment in self.ledger.payments(purchase.id)):
-            raise error
-        self.ledger.reopen(purchase.id)
-        return replace(purchase, finished_at=None)
-
     async def _claim_and_make(
         self, request: ImageRequest, gateway: Gateway, options: Options, progress: Progress
     ) -> ImageResult:
@@ -251,7 +242,7 @@ class Studio:
                     if not (options.collect and has_missing_images(purchase)):
                         return await run_cpu(self._shelf.load, purchase)
                 except StoreError as error:
-                    purchase = await run_io(self._reopened, purchase, error)
+                    purchase = await run_io(self._shelf.reopen, purchase, error)
                 await run_io(self._check_spending, gateway, options)
                 purchase = await run_io(self._begun, purchase, request, gateway, take, options)
             return await self._buy(request, gateway, purchase, options, progress)

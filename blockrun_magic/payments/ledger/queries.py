@@ -30,9 +30,7 @@ from blockrun_magic.payments.ledger.states import AT_RISK, OPEN, State
 
 __all__ = ["LedgerReader"]
 
-
-_PLAIN = re.compile(r"[^\s\x00-\x1f\x7f-\U0010ffff\"\\%_]+")
-"""What JSON writes as it is, within a word, without SQLite's own marks."""
+_PLAIN = re.compile(r"[^\s\x00-\x1f\x7f-\U0010ffff\"\\%_]+")  # as JSON writes it, without the marks of LIKE
 _FOREIGN = re.compile(r"[\x7f-\U0010ffff]+")
 _COUNTED = (*AT_RISK, State.SETTLED)
 _LISTED = """FROM purchases CROSS JOIN pictures

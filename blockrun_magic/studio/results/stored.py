@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,13 @@ class Shelf:
         if any(entry.get("missing") for entry in purchase.answer or ()):
             notes.append(f"`%blockrun resume {purchase.id}` asks for missing images again and pays nothing.")
         return result_of(purchase, paid, stored, files, purchase.seconds or 0.0, images, cached=True, notes=notes)
+
+    def reopen(self, purchase: Purchase, error: StoreError) -> Purchase:
+        """Return a purchase whose stored image cannot be used, open again; raises `error` if it was never paid for."""
+        if all(payment.state is State.RELEASED for payment in self._ledger.payments(purchase.id)):
+            raise error
+        self._ledger.reopen(purchase.id)
+        return replace(purchase, finished_at=None)
 
     def _open(self, stored: StoredImage) -> Image:
         data = self._store.get(stored.file, stored.media_type)
