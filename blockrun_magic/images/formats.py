@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from blockrun_magic.errors import BlockrunError, SourceError
 from blockrun_magic.images.media_types import media_type_of
-from blockrun_magic.images.metadata import MAX_JPEG_SCANS, check_png, check_png_pixels, count_jpeg_scans
+from blockrun_magic.images.metadata import MAX_JPEG_SCANS, check_png, check_png_pixels, count_jpeg_scans, may_lack_rows
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -117,7 +117,7 @@ def load(
             if image.format == "PNG":
                 check_png(data)
             image.load()
-            if image.format == "PNG" and _may_lack_rows(image):
+            if image.format == "PNG" and may_lack_rows(image):
                 check_png_pixels(data)
     except SourceError:
         raise
@@ -210,12 +210,6 @@ def strict_pillow() -> Iterator[None]:
             if _Strictness.running == 0:
                 ImageFile.LOAD_TRUNCATED_IMAGES = _Strictness.truncated
                 Image.MAX_IMAGE_PIXELS = _Strictness.max_pixels
-
-
-def _may_lack_rows(image: Image.Image) -> bool:
-    """Return whether a PNG may have ended early, which Pillow does not report: it decodes rows into black ones."""
-    last = image.crop((0, image.height - 1, image.width, image.height)).tobytes()
-    return "interlace" in image.info or not any(last)
 
 
 def _reduce(image: Image.Image, pixels: int) -> None:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from PIL import Image
+
 __all__ = [
     "MAX_JPEG_SCANS",
     "PngChunk",
@@ -22,6 +24,7 @@ __all__ = [
     "count_jpeg_scans",
     "itxt",
     "jpeg_segments",
+    "may_lack_rows",
     "png_chunks",
     "png_text",
     "png_with_text",
@@ -107,6 +110,12 @@ def check_png_pixels(data: bytes) -> bool:
     if at < end:
         raise ValueError("a PNG without all of its pixels")
     return plain and kinds[-2:] == [b"IDAT", b"IEND"] and kinds.count(b"IDAT") == 1
+
+
+def may_lack_rows(image: Image.Image) -> bool:
+    """Return whether a PNG may have ended early, which Pillow does not report: it decodes rows into black ones."""
+    last = image.crop((0, image.height - 1, image.width, image.height)).tobytes()
+    return "interlace" in image.info or not any(last)
 
 
 def _pixel_bytes(header: memoryview) -> int:
