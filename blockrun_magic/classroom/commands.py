@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from blockrun_magic.errors import BlockrunError, UsageError
+from blockrun_magic.errors import BlockrunError, MissingDependency, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -103,6 +104,11 @@ def _port(text: str) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    missing = [name for name in ("jinja2", "prometheus_client") if find_spec(name) is None]
+    if missing:
+        raise MissingDependency(
+            f"A classroom needs {' and '.join(missing)}.", 'Run `pip install "blockrun-magic[classroom]"`.'
+        )
     from blockrun_magic.classroom.cli.serve import serve
 
     return serve(options)

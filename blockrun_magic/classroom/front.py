@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from blockrun_magic.classroom.app import build_app
 from blockrun_magic.classroom.hub import Hub, HubUser
+from blockrun_magic.classroom.metrics import Metrics
 from blockrun_magic.classroom.page.context import PageSettings, base_of
 from blockrun_magic.classroom.page.routes import page_routes
 from blockrun_magic.classroom.page.sessions import new_ticket
@@ -40,8 +41,9 @@ def build_front(room: Classroom, hosts: Collection[str], hub: Hub | None, pages:
         address=room.settings.public_url or "",
         shares_domain=hub is not None and not hub.settings.host,
     )
-    routes = [*page_routes(settings), Route("/", _to_the_page, methods=["GET"]), *pages]
-    app = build_app(room, hosts, routes)
+    metrics = Metrics(room.records)
+    routes = [*page_routes(settings), Route("/", _to_the_page, methods=["GET"]), metrics.route, *pages]
+    app = metrics.observed(build_app(room, hosts, routes))
     return app if hub is None else _Prefixed(app, hub.settings.prefix.rstrip("/"))
 
 

@@ -115,6 +115,13 @@ class Overview:
             rows = connection.execute(query, values).fetchall()
         return [Booked(row["updated_at"], int(row["amount"]), row["state"] == "settled") for row in rows]
 
+    def states(self) -> dict[str, int]:
+        """Return how many orders are in each state."""
+        query = f"SELECT state, count(*) AS orders FROM orders WHERE realm = ? AND {_MADE} GROUP BY state"
+        with self._database.reading() as connection:
+            rows = connection.execute(query, (self._realm,)).fetchall()
+        return {row["state"]: int(row["orders"]) for row in rows}
+
     def waiting(self) -> list[OrderRow]:
         """Return the orders that have not ended, oldest first."""
         return self._orders("WHERE state IN ('queued', 'working', 'unknown') ORDER BY created_at", ())

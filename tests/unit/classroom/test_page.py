@@ -295,3 +295,15 @@ def test_a_link_is_printed_again(room: Class, teacher: Teacher, tmp_path: Path) 
 
     assert urlsplit(room.url).netloc == urlsplit(printed).netloc
     assert 303 == httpx.get(printed).status_code
+
+
+def test_metrics_hold_sums_and_no_names(room: Class, ada: Student) -> None:
+    """Money, orders by state and requests by kind: nothing from which a person could be told."""
+    report = httpx.get(f"{room.url}/metrics")
+    values = dict(line.rsplit(" ", 1) for line in report.text.splitlines() if not line.startswith("#"))
+
+    assert "text/plain" in report.headers["content-type"]
+    assert len(room.settlements) * PRICE == round(float(values["blockrun_classroom_spent_usd_total"]) * 1_000_000)
+    assert len(room.settlements) <= float(values['blockrun_classroom_orders{state="done"}'])
+    assert 0 < float(values['blockrun_classroom_requests_total{kind="orders",status="200"}'])
+    assert not re.search(r"\bada\b|member|fox|group:", report.text)
