@@ -24,14 +24,15 @@ MAX_CONNECTIONS = 8
 PATIENCE = 10.0
 """How long to wait for a connection, for another process that is writing, and for a server that starts again."""
 _PAUSE = 0.1
-_SETTINGS = f"""
+_SETTINGS = """
 SET synchronous_commit = on;
-SET lock_timeout = {int(PATIENCE * 1000)};
-SET statement_timeout = 30000;
-SET idle_in_transaction_session_timeout = 8000;
+SET lock_timeout = {patience};
+SET statement_timeout = {longest};
+SET idle_in_transaction_session_timeout = {idle};
 SET timezone = 'UTC';
+SET search_path TO "{schema}";
 """
-_PROMPT_END = "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 3; SET tcp_keepalives_count = 3"
+_PROMPT_END = "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 3; SET tcp_keepalives_count = 3;"
 """The server notices within 14 seconds that a machine is gone."""
 
 
@@ -66,8 +67,11 @@ def open_connection(address: str, schema: str) -> psycopg.Connection[Any]:
         connection.adapters.register_dumper(int, Int8Dumper)
         connection.adapters.register_dumper(str, _Text)
         connection.adapters.register_loader("numeric", _Number)
-        name = schema.replace('"', '""')
-        connection.execute(f'{_SETTINGS} {_PROMPT_END}; SET search_path TO "{name}"'.encode(), prepare=False)
+        patience = int(PATIENCE * 1000)
+        settings = _SETTINGS.format(
+            patience=patience, longest=3 * patience, idle=patience * 4 // 5, schema=schema.replace('"', '""')
+        )
+        connection.execute((_PROMPT_END + settings).encode(), prepare=False)
     except BaseException:
         connection.close()
         raise

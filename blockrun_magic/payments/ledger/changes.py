@@ -14,7 +14,7 @@ from blockrun_magic.payments.ledger.limits import Caps, check_caps
 from blockrun_magic.payments.ledger.purchases import PurchaseLedger
 from blockrun_magic.payments.ledger.records import purchase_of
 from blockrun_magic.payments.ledger.states import TRANSITIONS, UNSIGNED_TRANSITIONS, State
-from blockrun_magic.payments.ledger.windows import in_order
+from blockrun_magic.payments.ledger.windows import EACH, in_order
 from blockrun_magic.payments.x402.requirements import PaymentPayload
 
 __all__ = ["REPORT", "PaymentLedger"]
@@ -59,7 +59,15 @@ class PaymentLedger(PurchaseLedger):
 
     @contextmanager
     def _counting_more(
-        self, connection: Connection, payment_id: int, realm: str, amount: int, defaults: Caps, *, spent: bool = False
+        self,
+        connection: Connection,
+        payment_id: int,
+        realm: str,
+        amount: int,
+        defaults: Caps,
+        *,
+        new: bool = False,
+        spent: bool = False,
     ) -> Iterator[None]:
         """Reserve `amount` more for a payment within every limit that holds; raises BudgetError.
 
@@ -69,16 +77,18 @@ class PaymentLedger(PurchaseLedger):
         if not self.owner:
             if not spent:
                 check_caps(amount, self._usage(connection, realm, now), counters.read_caps(connection, defaults))
-            with counters.counted(connection, payment_id):
+            with counters.counted(connection, payment_id, new=new):
                 counters.add_reservation(connection, payment_id, self.session, now, amount)
                 yield
             return
         subjects, windows = in_order(self._subjects()), self._windows(connection, now)
-        with counters.counted(connection, payment_id) as counts:
+        # Read before the counters are locked: nobody waits for more than what has to be done meanwhile.
+        limits = counters.read_limits(connection, [*subjects, EACH])
+        with counters.counted(connection, payment_id, new=new) as counts:
             counters.add_reservation(connection, payment_id, self.session, now, amount, subjects, windows)
             yield
         if not spent:
-            counters.check_limits(connection, counts, amount, subjects, windows)
+            counters.check_limits(limits, counts, amount, subjects, windows)
 
     def _check_no_open_payment(self, connection: Connection, purchase_id: str) -> None:
         row = connection.execute(

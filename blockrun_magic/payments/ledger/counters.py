@@ -8,7 +8,7 @@ its reservations, for every subject and window in which they were made. A counte
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from blockrun_magic.database.engine import Connection, Database, placeholders
@@ -45,13 +45,13 @@ Counts = dict[tuple[str, str, str, str], int]
 
 
 @contextmanager
-def counted(connection: Connection, payment_id: int) -> Iterator[Counts]:
-    """Bring the counters up to date with what is done to a payment inside.
+def counted(connection: Connection, payment_id: int, *, new: bool = False) -> Iterator[Counts]:
+    """Bring the counters up to date with what is done to a payment inside; a `new` one is in none of them.
 
     What is yielded has, afterwards, the counters that have changed, as they are now.
     """
     changed: Counts = {}
-    before = _counts_of(connection, payment_id)
+    before = {} if new else _counts_of(connection, payment_id)
     yield changed
     after = _counts_of(connection, payment_id)
     changes = {key: after.get(key, 0) - before.get(key, 0) for key in before.keys() | after.keys()}
@@ -111,15 +111,13 @@ def set_total(connection: Connection, payment_id: int, amount: int) -> None:
 
 def wrong_counters(connection: Connection) -> dict[tuple[str, ...], tuple[int, int]]:
     """Return the counters that differ from the payments: what they say, and what the payments add up to."""
-    query = "SELECT subject, realm, period, key, sum(amount) FROM counted GROUP BY 1, 2, 3, 4"
-    true: dict[tuple[str, ...], int] = {tuple(row)[:4]: row[4] for row in connection.execute(query)}
-    query = "SELECT subject, realm, period, key, amount FROM counters"
-    stored: dict[tuple[str, ...], int] = {tuple(row)[:4]: row[4] for row in connection.execute(query)}
-    return {
-        key: (stored.get(key, 0), true.get(key, 0))
-        for key in true.keys() | stored.keys()
-        if stored.get(key, 0) != true.get(key, 0)
-    }
+    # One statement, and so one moment, whatever other processes write.
+    rows = connection.execute("""
+        SELECT subject, realm, period, key, sum(stored), sum(added_up) FROM (
+            SELECT subject, realm, period, key, amount AS stored, 0 AS added_up FROM counters
+            UNION ALL SELECT subject, realm, period, key, 0, amount FROM counted
+        ) AS both_sums GROUP BY 1, 2, 3, 4 HAVING sum(stored) <> sum(added_up)""")
+    return {tuple(row)[:4]: (row[4], row[5]) for row in rows}
 
 
 # -- the limits of a notebook
@@ -203,10 +201,13 @@ def write_limit(connection: Connection, subject: str, period: str, amount: int |
 
 
 def check_limits(
-    connection: Connection, counts: Counts, amount: int, subjects: Sequence[str], windows: Sequence[Window]
+    limits: Mapping[tuple[str, str], int],
+    counts: Counts,
+    amount: int,
+    subjects: Sequence[str],
+    windows: Sequence[Window],
 ) -> None:
     """Raise LimitReached where one of `counts`, which contain `amount` more, passes its limit."""
-    limits = read_limits(connection, [*subjects, EACH])
     if not limits:
         return
     before = {(subject, period): sum_ - amount for (subject, _, period, _), sum_ in counts.items()}

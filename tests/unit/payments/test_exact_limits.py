@@ -1,0 +1,180 @@
+"""Limits hold exactly: many processes and many clients reserve, release, raise and settle at once.
+
+`make test` runs a short version; `make soak` sets ROOM to 400: eight processes with 25 clients each on PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from blockrun_magic.database import pool
+from blockrun_magic.database.engine import Database
+from blockrun_magic.database.opening import open_database
+from blockrun_magic.database.postgresql import PostgresDatabase
+from blockrun_magic.payments.ledger.ledger import Ledger
+from blockrun_magic.payments.ledger.records import Payment
+from blockrun_magic.payments.ledger.states import Witness
+from blockrun_magic.payments.ledger.windows import LimitReached
+from harness.ledgers import another_purchase, signed
+from harness.postgresql import Cluster
+
+ROOM = int(os.environ.get("ROOM", "40"))
+PROCESSES, CLIENTS = (8, 25) if ROOM >= 400 else (3, 7)
+MEMBERS = PROCESSES * CLIENTS
+PRICE = 52_500
+PATIENCE = 300.0
+ROUNDS = 3
+SCHEMA = "exact limits"
+
+
+def subjects_of(member: int) -> tuple[str, ...]:
+    """Return the five limits that a member falls under."""
+    return f"member:{member}", f"group:table {member % 4}", f"group:half {member % 2}", "class", "all"
+
+
+def set_limits(ledger: Ledger) -> None:
+    """Set five limits, each a little wider than the next; the last has room for ROOM images."""
+    ledger.set_limit("each", "total", PRICE * (ROOM * 3 // MEMBERS + 1))
+    for table in range(4):
+        ledger.set_limit(f"group:table {table}", "day", PRICE * (ROOM * 9 // 32))
+    for half in range(2):
+        ledger.set_limit(f"group:half {half}", "month", PRICE * (ROOM * 21 // 40))
+    ledger.set_limit("class", "week", PRICE * (ROOM + 1))
+    ledger.set_limit("all", "total", PRICE * ROOM)
+
+
+def be_a_client(ledger: Ledger, member: int, together: Any) -> None:
+    """Order as one member: first at random, then until there is no room."""
+    own = ledger.for_owner(f"member:{member}", lambda: subjects_of(member))
+    dice = random.Random(member)  # noqa: S311  dice, not secrets
+    for _ in range(ROUNDS):
+        with suppress(LimitReached):
+            change(own, own.reserve(another_purchase(own), PRICE), dice)
+    together.wait(PATIENCE)
+    with suppress(LimitReached):
+        while True:
+            own.reserve(another_purchase(own), PRICE)
+
+
+def change(ledger: Ledger, payment: Payment, dice: random.Random) -> None:
+    """Release a payment, or settle it for its price, perhaps after a raise that is taken back."""
+    if dice.random() < 0.4:
+        ledger.release(payment.id, "never sent")
+        return
+    first = signed()
+    ledger.sign(payment.id, "eip155:8453", first)
+    ledger.submit(payment.id)
+    if dice.random() < 0.6:
+        dearer = replace(first, authorization=replace(first.authorization, value=PRICE * 6 // 5))
+        with suppress(LimitReached):
+            ledger.add_payload(payment.id, dearer)
+    if dice.random() < 0.3:
+        ledger.release(payment.id, "expired unused", witness=Witness.CHAIN)
+    else:
+        ledger.settle(payment.id, None, witness=Witness.CHAIN, charged=PRICE)
+
+
+def be_a_process(number: int, address: str, together: Any, answers: Any) -> None:
+    """Run the clients of one process; answer with the errors that are not refusals."""
+    # On a crowded machine, clients that never rest may have to wait long for each other.
+    pool.PATIENCE = PATIENCE
+    try:
+        with closing(PostgresDatabase(address, SCHEMA)) as database:
+            members = range(number * CLIENTS, (number + 1) * CLIENTS)
+            answers.put(run_clients(Ledger(database, f"process {number}"), members, together))
+    except BaseException as error:  # noqa: BLE001  whatever it is, the test shall show it
+        together.abort()
+        answers.put([repr(error)])
+
+
+def run_clients(ledger: Ledger, members: Iterable[int], together: Any) -> list[str]:
+    """Run a client for each member as a thread; return the errors that are not refusals."""
+    errors: list[str] = []
+
+    def client(member: int) -> None:
+        try:
+            be_a_client(ledger, member, together)
+        except BaseException as error:  # noqa: BLE001
+            errors.append(repr(error))
+            together.abort()
+
+    threads = [threading.Thread(target=client, args=(member,)) for member in members]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return errors
+
+
+@contextmanager
+def watched(database: Database) -> Iterator[None]:
+    """Meanwhile, compare the counters with the payments and with the limits, again and again."""
+    wrong: list[str] = []
+    end = threading.Event()
+    everybody = sorted({subject for member in range(MEMBERS) for subject in subjects_of(member)})
+
+    def watch() -> None:
+        with closing(database.another()) as other, closing(Ledger(other, "watch")) as ledger:
+            while not (end.wait(0.05) or wrong):
+                wrong.extend(str(found) for found in ledger.check().items())
+                standings = ledger.standing("real", everybody)
+                wrong.extend(str(one) for one in standings if one.limit is not None and one.used > one.limit)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        end.set()
+        watcher.join()
+    assert [] == wrong
+
+
+def check_outcome(database: Database) -> None:
+    """Assert that exactly ROOM payments were granted, and that their counters say so."""
+    ledger = Ledger(database, "after")
+    amounts = [row["amount"] for row in ledger.query("SELECT amount FROM authorizations WHERE state <> 'released'")]
+    assert [PRICE] * ROOM == amounts
+    assert {} == ledger.check()
+    assert [PRICE * ROOM] == [one.used for one in ledger.standing("real", ["all"]) if one.period == "total"]
+
+
+def test_processes_grant_exactly_what_there_is_room_for(cluster: Cluster) -> None:
+    """However many processes order at once, all five limits hold at every moment, and nothing is left over."""
+    spawn = multiprocessing.get_context("spawn")
+    together, answers = spawn.Barrier(MEMBERS), spawn.SimpleQueue()
+    with closing(PostgresDatabase(cluster.address(), SCHEMA)) as database:
+        set_limits(Ledger(database, "before"))
+        with watched(database):
+            processes = [
+                spawn.Process(target=be_a_process, args=(number, cluster.address(), together, answers))
+                for number in range(PROCESSES)
+            ]
+            for process in processes:
+                process.start()
+            errors = [answers.get() for _ in processes]
+            for process in processes:
+                process.join()
+                process.close()
+            answers.close()
+        assert [[]] * PROCESSES == errors
+        check_outcome(database)
+
+
+def test_clients_of_one_process_grant_exactly_what_there_is_room_for(tmp_path: Path) -> None:
+    """The same on SQLite, where one process has all clients."""
+    with closing(open_database(tmp_path / "ledger.sqlite")) as database:
+        ledger = Ledger(database, "one")
+        set_limits(ledger)
+        with watched(database):
+            errors = run_clients(ledger, range(MEMBERS), threading.Barrier(MEMBERS))
+        assert [] == errors
+        check_outcome(database)
