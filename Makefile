@@ -79,7 +79,8 @@ bench: .make/test
 	$(BIN)/python benchmarks
 
 soak: .make/test .make/postgresql
-	KILLS=$(KILLS) $(BIN)/pytest tests/kernel/test_kill.py
+	KILLS=$(KILLS) $(BIN)/pytest tests/kernel/test_kill.py tests/kernel/test_kill_on_a_server.py
+	ROOM=400 $(BIN)/pytest tests/unit/payments/test_exact_limits.py
 	STORIES=$(STORIES) $(BIN)/pytest -n 2 tests/unit/studio/test_hostile_merchant.py
 
 # Publishing is manual: after a tag, a maintainer runs `twine upload dist/*`.

@@ -20,7 +20,7 @@ from blockrun_magic.database.migrations import apply_missing, missing_migrations
 from blockrun_magic.database.pool import ConnectionPool, open_connection
 from blockrun_magic.database.server_errors import translate_errors
 
-__all__ = ["PostgresDatabase"]
+__all__ = ["PostgresDatabase", "ServerConnection"]
 
 _SCHEMA = "blockrun"
 _SYNC_SECONDS = 30.0
@@ -50,8 +50,9 @@ class PostgresDatabase(Database):
         self._clock = _ServerClock()
         self._pool = ConnectionPool(self._connect)
         self._locks = AdvisoryLocks(self._connect, schema)
-        with self._errors(), self._pool.connection() as connection:
-            _create_schema(connection, schema)
+        with self.reading() as connection:
+            if not connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = ?", (schema,)).fetchall():
+                connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_quoted(schema)}")
 
     def _connect(self) -> psycopg.Connection[Any]:
         return open_connection(self._address, self._schema)
@@ -67,11 +68,11 @@ class PostgresDatabase(Database):
             yield connection
 
     @contextmanager
-    def _begun(self, begin: str) -> Iterator[_ServerConnection]:
+    def _begun(self, begin: str) -> Iterator[ServerConnection]:
         if getattr(self._local, "connection", None) is not None:
             raise psycopg.ProgrammingError("a transaction inside a transaction")
         with self._pool.connection(begin) as raw:
-            self._local.connection = _ServerConnection(raw)
+            self._local.connection = ServerConnection(raw)
             try:
                 yield self._local.connection
                 _commit(raw)
@@ -176,7 +177,7 @@ class PostgresDatabase(Database):
 _OPEN = (psycopg.pq.TransactionStatus.INTRANS, psycopg.pq.TransactionStatus.INERROR)
 
 
-class _ServerConnection:
+class ServerConnection:
     """A connection that reads SQLite's dialect."""
 
     def __init__(self, raw: psycopg.Connection[Any]) -> None:
@@ -196,7 +197,7 @@ class _ServerConnection:
         return cursor
 
 
-class _ReadingConnection(_ServerConnection):
+class _ReadingConnection(ServerConnection):
     """A connection whose statements change nothing, so that they run again where it turns out to be broken."""
 
     def __init__(self, raw: psycopg.Connection[Any], pool: ConnectionPool) -> None:
@@ -271,11 +272,8 @@ def _commit(connection: psycopg.Connection[Any]) -> None:
         raise psycopg.ProgrammingError("a statement of the transaction had failed, so nothing was changed")
 
 
-def _create_schema(connection: psycopg.Connection[Any], schema: str) -> None:
-    row = connection.execute(b"SELECT 1 FROM pg_namespace WHERE nspname = $1", (schema,)).fetchone()
-    if row is None:
-        name = schema.replace('"', '""')
-        connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{name}"'.encode())
+def _quoted(name: str) -> str:
+    return '"{}"'.format(name.replace('"', '""'))
 
 
 def _name(address: str) -> str:

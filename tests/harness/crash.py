@@ -26,6 +26,7 @@ from typing import Any, Self
 
 from PIL import Image
 
+from blockrun_magic.database.postgresql import PostgresDatabase, ServerConnection
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import practice_at
 from blockrun_magic.gateway.request import ImageRequest, Upload
@@ -35,7 +36,18 @@ from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.studio import Options, RetryPolicy, Studio
 from blockrun_magic.studio.services import Wallets, purchase_services
 
-__all__ = ["Job", "Nursery", "Run", "cells", "nursery", "payer_of", "practice_gateway", "settlements_of"]
+__all__ = [
+    "OWNER",
+    "SUBJECTS",
+    "Job",
+    "Nursery",
+    "Run",
+    "cells",
+    "nursery",
+    "payer_of",
+    "practice_gateway",
+    "settlements_of",
+]
 
 _BRISK = RetryPolicy(first_wait=0.05, longest_wait=0.2, poll_every=0.05, poll_at_most_every=0.1)
 _STEPS: Mapping[type, tuple[str, ...]] = {
@@ -53,7 +65,11 @@ _STEPS: Mapping[type, tuple[str, ...]] = {
     ),
     Client: ("post", "get", "download"),
     Store: ("put",),
+    ServerConnection: ("execute",),
 }
+OWNER = "member:ada"
+SUBJECTS = (OWNER, "group:red", "class", "all")
+"""Whose purchases are those on a server, and the limits they fall under."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +88,8 @@ class Job:
     """Whether the cells run side by side; else one after the other."""
     fatal: str = ""
     session: str = "a session"
+    server: tuple[str, str] | None = None
+    """The address and the schema of a PostgreSQL that has the ledger and the locks of one owner, in place of files."""
 
 
 @dataclass
@@ -204,14 +222,16 @@ def _count_steps(fatal: str) -> list[str]:
 
 async def _run_cells(job: Job) -> list[dict[str, Any]]:
     folder, wallet = Path(job.folder), payer_of(job.payer)
+    server = PostgresDatabase(*job.server) if job.server else None
+    ledger = Ledger(server or folder / "ledger.sqlite", job.session)
     services = purchase_services(
         client=Client(),
-        ledger=Ledger(folder / "ledger.sqlite", job.session),
+        ledger=ledger.for_owner(OWNER, lambda: SUBJECTS) if server else ledger,
         store=Store(folder / "pictures"),
         wallets=Wallets(lambda _: wallet),
         retry=_BRISK,
     )
-    studio = Studio(services, folder / "locks")
+    studio = Studio(services, server or folder / "locks")
     requests, options = cells(), Options(fresh=job.fresh)
 
     async def one(number: int) -> dict[str, Any]:
@@ -229,7 +249,9 @@ async def _run_cells(job: Job) -> list[dict[str, Any]]:
         return [await one(number) for number in job.cells]
     finally:
         await studio.close()
-        studio.ledger.close()
+        ledger.close()
+        if server:
+            server.close()
 
 
 def _child(job: Job) -> None:
@@ -274,7 +296,17 @@ class _Parent:
                 _, status = os.waitpid(asked["wait"], 0)
                 answer = {"code": os.waitstatus_to_exitcode(status)}
             else:
-                answer = {"pid": _fork(Job(**{**asked, "cells": tuple(asked["cells"])}))}
+                answer = {
+                    "pid": _fork(
+                        Job(
+                            **{
+                                **asked,
+                                "cells": tuple(asked["cells"]),
+                                "server": asked["server"] and tuple(asked["server"]),
+                            }
+                        )
+                    )
+                }
             sys.stdout.write(json.dumps(answer) + "\n")
             sys.stdout.flush()
 
