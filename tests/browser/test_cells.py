@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Browser, expect
 
-from harness.browser import Theme, open_practice, output_of
+from harness.browser import Theme, open_practice, output_of, share_practice
 from harness.contrast import LEGIBLE, least_contrast
 from harness.jupyter import Server
 
@@ -15,7 +15,7 @@ SMALL = "--model cogview --size 512x512"
 def test_an_output_widget_shows_the_image_and_no_waiting_line(browser: Browser, lab: Server) -> None:
     """`with`, `interact`, `interact_manual` and a button's callback show each paid image once, and nothing else."""
     slow = f"{SMALL} practice:slow=1"
-    with open_practice(browser, lab) as notebook:
+    with share_practice(browser, lab) as notebook:
         notebook.run("import ipywidgets as widgets; out, clicked = widgets.Output(), widgets.Output()")
         within = output_of(notebook.run(f"display(out)\nwith out:\n    %imagegen {slow} a boat"))
         draw = f"def draw(color):\n    %imagegen {slow} --fill a {{color}} boat\n"
@@ -48,7 +48,7 @@ def test_a_comparison_is_a_grid_that_reads_in_both_themes(browser: Browser, lab:
 
 def test_tab_shows_types(browser: Browser, lab: Server) -> None:
     """Beside each entry is what it is, and the common flags come first; after a dash JupyterLab sorts by itself."""
-    with open_practice(browser, lab) as notebook:
+    with share_practice(browser, lab) as notebook:
         notebook.type("%imagegen ")
         notebook.page.keyboard.press("Tab")
         entries = notebook.page.locator(".jp-Completer-item")

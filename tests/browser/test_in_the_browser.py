@@ -8,7 +8,16 @@ import nbformat
 import pytest
 from playwright.sync_api import Browser, Locator, expect
 
-from harness.browser import Notebook, Theme, open_app, open_notebook, open_practice, output_of, write_notebook
+from harness.browser import (
+    Notebook,
+    Theme,
+    open_app,
+    open_notebook,
+    open_practice,
+    output_of,
+    share_practice,
+    write_notebook,
+)
 from harness.contrast import LEGIBLE, least_contrast
 from harness.jupyter import Server
 
@@ -48,7 +57,7 @@ def every_card(browser: Browser, lab: Server) -> Path:
 
 def test_a_cell_shows_its_picture_and_the_next_cell_has_it(browser: Browser, lab: Server) -> None:
     """Below the cell is an image that the browser can show, with its price; its name is bound to it."""
-    with open_practice(browser, lab) as notebook:
+    with share_practice(browser, lab) as notebook:
         output = output_of(notebook.run(f"%%imagegen {QUICK} --as city\na city at sunset"))
 
         assert 512 == natural_width(output.locator("img"))
@@ -58,7 +67,7 @@ def test_a_cell_shows_its_picture_and_the_next_cell_has_it(browser: Browser, lab
 
 def test_tab_offers_models_and_enter_takes_one(browser: Browser, lab: Server) -> None:
     """TAB behind --model opens the list of models, typing narrows it down, and Enter writes the chosen one."""
-    with open_practice(browser, lab) as notebook:
+    with share_practice(browser, lab) as notebook:
         cell = notebook.type("%imagegen --model ")
         offered = notebook.page.locator(".jp-Completer-match")
         notebook.page.keyboard.press("Tab")
@@ -87,7 +96,7 @@ def test_an_error_is_two_lines_and_ends_run_all(browser: Browser, lab: Server) -
 
 def test_stop_ends_a_waiting_cell_and_the_next_one_runs(browser: Browser, lab: Server) -> None:
     """Stop ends a cell that waits for a slow job, which says what is true about the money; the kernel goes on."""
-    with open_practice(browser, lab) as notebook:
+    with share_practice(browser, lab) as notebook:
         cell = notebook.start(f"%%imagegen {QUICK} --as late\npractice:slow=600 a city at sunset")
         expect(output_of(cell)).to_contain_text("in progress")
         notebook.stop()

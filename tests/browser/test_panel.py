@@ -11,7 +11,7 @@ from PIL import Image, ImageChops
 from playwright.sync_api import Browser, Locator, expect
 
 from harness import ROOT
-from harness.browser import Notebook, Theme, open_app, open_in_notebook7, open_practice, output_of
+from harness.browser import Notebook, Theme, open_app, open_in_notebook7, open_practice, output_of, share_practice
 from harness.contrast import LEGIBLE, least_contrast
 from harness.jupyter import Server
 
@@ -85,7 +85,7 @@ def widgets_alive(notebook: Notebook) -> int:
 
 def test_a_person_makes_pictures_with_the_mouse(browser: Browser, lab: Server) -> None:
     """Type, choose, see the price, press: the images show in the gallery, and the next cell has them."""
-    with open_practice(browser, lab) as notebook:
+    with share_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         form = form_of(panel)
         form.get_by_label("Prompt").fill("a city at sunset")
@@ -126,7 +126,7 @@ def test_notebook_7_has_pictures_panel_and_painter(browser: Browser, lab: Server
 
 def test_shift_enter_generates_and_a_double_click_pays_once(browser: Browser, lab: Server) -> None:
     """Shift-Enter in the prompt is a press of the button and runs no cell; two clicks in a row are one."""
-    with open_practice(browser, lab) as notebook:
+    with share_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         form = form_of(panel)
         choose_small(form)
@@ -147,7 +147,7 @@ def test_shift_enter_generates_and_a_double_click_pays_once(browser: Browser, la
 
 def test_every_press_is_a_new_take(browser: Browser, lab: Server) -> None:
     """A click is an intention: the same form pressed again buys another image, and cells find the first."""
-    with open_practice(browser, lab) as notebook:
+    with share_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         form = form_of(panel)
         choose_small(form)
@@ -167,7 +167,7 @@ def test_every_press_is_a_new_take(browser: Browser, lab: Server) -> None:
 
 def test_what_cells_do_shows_in_the_panel(browser: Browser, lab: Server) -> None:
     """Cells and panel have one spend, one gallery and one set of caps, and the panel offers the cells' variables."""
-    with open_practice(browser, lab) as notebook:
+    with share_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         notebook.run("%%imagegen --model dall-e-2 --size 256x256 --as fox\na fox")
         picture_of(panel, "a fox")
@@ -180,7 +180,7 @@ def test_what_cells_do_shows_in_the_panel(browser: Browser, lab: Server) -> None
 
 def test_a_cap_is_said_in_the_panel_and_nothing_is_spent(browser: Browser, lab: Server) -> None:
     """An image above a cap is refused in two lines, in the panel and nowhere else."""
-    with open_practice(browser, lab) as notebook:
+    with share_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         cell = notebook.run("%blockrun budget --session 0.01")
         form = form_of(panel)
@@ -199,7 +199,7 @@ def test_a_cap_is_said_in_the_panel_and_nothing_is_spent(browser: Browser, lab: 
 
 def test_a_slow_job_can_be_cancelled_and_another_goes_on(browser: Browser, lab: Server) -> None:
     """Several images are made at once, each with its seconds; cancelling one says what became of the money."""
-    with open_practice(browser, lab) as notebook:
+    with share_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         form = form_of(panel)
         choose_small(form)
@@ -217,7 +217,7 @@ def test_a_slow_job_can_be_cancelled_and_another_goes_on(browser: Browser, lab: 
 
 def test_the_panel_works_while_a_cell_runs(browser: Browser, lab: Server) -> None:
     """Pressed while another cell sleeps, the button makes its image before that cell has ended."""
-    with open_practice(browser, lab) as notebook:
+    with share_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         form = form_of(panel)
         choose_small(form)
@@ -233,7 +233,7 @@ def test_the_panel_works_while_a_cell_runs(browser: Browser, lab: Server) -> Non
 
 def test_the_flags_line_has_the_last_word(browser: Browser, lab: Server) -> None:
     """Typed flags stand over the form and show in the price and in the cell; a wrong one is said at once."""
-    with open_practice(browser, lab) as notebook:
+    with share_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         form = form_of(panel)
         unfold(form)
@@ -256,7 +256,7 @@ def test_the_flags_line_has_the_last_word(browser: Browser, lab: Server) -> None
 
 def test_a_picture_of_the_gallery_can_be_copied_saved_and_looked_into(browser: Browser, lab: Server) -> None:
     """The copied cell makes the same image for nothing; the saved file is the original; the receipt opens."""
-    with open_practice(browser, lab) as notebook:
+    with share_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         form = form_of(panel)
         choose_small(form)
@@ -278,7 +278,7 @@ def test_a_picture_of_the_gallery_can_be_copied_saved_and_looked_into(browser: B
 
 def test_showing_it_again_and_closing_it_leak_nothing(browser: Browser, lab: Server) -> None:
     """Running the cell again shows the same panel with the same words in it; closing leaves no widget behind."""
-    with open_practice(browser, lab) as notebook:
+    with share_practice(browser, lab) as notebook:
         notebook.run("import ipywidgets, blockrun_magic")
         before = widgets_alive(notebook)
         panel = open_panel(notebook)
@@ -302,7 +302,7 @@ def test_a_picture_is_uploaded_painted_over_and_edited(browser: Browser, lab: Se
     """A file comes from the computer, a mask from the mouse, and only what was painted changes."""
     source = Image.effect_noise((1024, 1024), 60).convert("RGB")
     source.save(tmp_path / "noise.png")
-    with open_practice(browser, lab) as notebook:
+    with share_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         panel.get_by_role("tab", name="Edit").click()
         form = form_of(panel)
@@ -333,7 +333,7 @@ def test_a_picture_is_uploaded_painted_over_and_edited(browser: Browser, lab: Se
 def test_a_mask_comes_from_a_file_or_a_variable_and_must_fit(browser: Browser, lab: Server, tmp_path: Path) -> None:
     """An uploaded mask does what a painted one does; one of another size is refused, and nothing is paid."""
     Image.new("L", (256, 256), 255).save(tmp_path / "white.png")
-    with open_practice(browser, lab) as notebook:
+    with share_practice(browser, lab) as notebook:
         notebook.run(
             "from PIL import Image\ncat = Image.new('RGB', (256, 256), 'red')\nsmall = Image.new('L', (8, 5), 255)"
         )
@@ -362,7 +362,7 @@ def test_a_mask_comes_from_a_file_or_a_variable_and_must_fit(browser: Browser, l
 
 def test_a_file_is_dropped_and_a_mask_that_is_empty_costs_nothing(browser: Browser, lab: Server) -> None:
     """A file dragged onto the sources is a source; an unpainted mask is refused before anything is paid."""
-    with open_practice(browser, lab) as notebook:
+    with share_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         panel.get_by_role("tab", name="Edit").click()
         form = form_of(panel)
@@ -386,7 +386,7 @@ def test_a_file_is_dropped_and_a_mask_that_is_empty_costs_nothing(browser: Brows
 
 def test_sources_come_from_variables_paths_and_the_gallery_up_to_the_limit(browser: Browser, lab: Server) -> None:
     """Images are fused up to the model's limit; what cannot be read is said in two lines."""
-    with open_practice(browser, lab) as notebook:
+    with share_practice(browser, lab) as notebook:
         notebook.run("from PIL import Image\ncat = Image.new('RGB', (64, 64), 'red')\ncat.save('cat.png')")
         panel = open_panel(notebook)
         panel.get_by_role("tab", name="Edit").click()

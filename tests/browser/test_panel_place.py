@@ -10,7 +10,16 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, WebSocket, expect
 
 from harness import ROOT
-from harness.browser import Notebook, Theme, open_app, open_in_notebook7, open_practice, output_of, write_notebook
+from harness.browser import (
+    Notebook,
+    Theme,
+    open_app,
+    open_in_notebook7,
+    open_practice,
+    output_of,
+    share_practice,
+    write_notebook,
+)
 from harness.jupyter import Server
 
 AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
@@ -86,7 +95,7 @@ def test_notebook_7_and_voila_show_the_image_in_view(browser: Browser, lab: Serv
 
 def test_one_click_leads_from_an_image_to_its_next_version(browser: Browser, lab: Server) -> None:
     """A follow-up edits the image shown; the chain shows each step with its cost; before and after have a slider."""
-    with open_practice(browser, lab) as notebook:
+    with share_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         generate(panel, "a lighthouse")
         panel.get_by_label("Change this image").fill("make it night")
@@ -106,7 +115,7 @@ def test_one_click_leads_from_an_image_to_its_next_version(browser: Browser, lab
 
 def test_the_gallery_is_worked_with_the_keyboard(browser: Browser, lab: Server) -> None:
     """Arrows move, S stars, Enter opens large, Delete takes out; search and stars filter; a thumbnail is dragged."""
-    with open_practice(browser, lab) as notebook:
+    with share_practice(browser, lab) as notebook:
         for prompt in ("a fox", "a crane", "a snail"):
             notebook.run(f"{SMALL}{prompt}")
         panel = open_panel(notebook)
@@ -141,7 +150,7 @@ def test_the_gallery_is_worked_with_the_keyboard(browser: Browser, lab: Server) 
 
 def test_a_raised_price_is_shown_and_not_paid(browser: Browser, lab: Server) -> None:
     """A press agrees to what its button says: if the gateway asks for more by then, nothing is signed."""
-    with open_practice(browser, lab) as notebook:
+    with share_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         form = panel.locator(".brm-left .brm-form:visible")
         notebook.run(
@@ -158,7 +167,7 @@ def test_a_raised_price_is_shown_and_not_paid(browser: Browser, lab: Server) -> 
 
 def test_a_batch_has_a_plan_with_its_sum(browser: Browser, lab: Server) -> None:
     """Checked models make a table with prices; the button says the sum, and all of them arrive."""
-    with open_practice(browser, lab) as notebook:
+    with share_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         form = panel.locator(".brm-left .brm-form:visible")
         models = form.get_by_label("Model", exact=True)
@@ -177,7 +186,7 @@ def test_a_batch_has_a_plan_with_its_sum(browser: Browser, lab: Server) -> None:
 
 def test_a_wallet_is_made_with_the_mouse(browser: Browser, lab: Server) -> None:
     """Without a wallet the panel offers one; then it shows a QR code and waits for the first dollar."""
-    with open_practice(browser, lab) as notebook:
+    with share_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         panel.get_by_role("button", name="Real money").click()
         expect(panel.locator(".brm-wallet")).to_contain_text("Create a wallet")

@@ -12,8 +12,9 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -34,6 +35,7 @@ __all__ = [
     "open_notebook",
     "open_practice",
     "running_browser",
+    "share_practice",
     "write_notebook",
 ]
 
@@ -48,6 +50,14 @@ _KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "na
 _NOTEBOOK7 = "/static/notebook/"
 """Its own scripts: 7.6 has errors with an empty page, too."""
 _NUMBERS = itertools.count(1)
+_NEW_HOME = """%reset -f
+import os
+os.chdir({folder!r})
+os.environ["BLOCKRUN_HOME"] = os.path.abspath(".blockrun")
+%reload_ext blockrun_magic
+%blockrun use practice"""
+_shared: dict[Browser, tuple[ExitStack, Notebook]] = {}
+"""The page of each browser on which one test after the other works, and what closes it."""
 
 
 @contextmanager
@@ -63,7 +73,10 @@ def running_browser(home: Path) -> Iterator[Browser]:
         try:
             yield browser
         finally:
-            browser.close()
+            with ExitStack() as stack:
+                stack.callback(browser.close)
+                if (shared := _shared.pop(browser, None)) is not None:
+                    stack.enter_context(shared[0])
 
 
 class Notebook:
@@ -72,12 +85,20 @@ class Notebook:
     def __init__(self, page: Page, file: Path) -> None:
         self.page = page
         self.file = file
+        self.folder = file.parent
+        """The notebook's own folder: its kernel works there, and has its BLOCKRUN_HOME there."""
         self.cells: Locator = page.locator(".jp-Notebook .jp-CodeCell")
 
-    @property
-    def folder(self) -> Path:
-        """The notebook's own folder: its kernel works there, and has its BLOCKRUN_HOME there."""
-        return self.file.parent
+    def start_over(self) -> None:
+        """Remove all cells and variables, and go on in a new folder, with nothing bought."""
+        self.folder = self.file.parent / f"{next(_NUMBERS):03}"
+        self.folder.mkdir()
+        self.cells.last.locator(".cm-content").click()
+        for key in ("Escape", "Escape", "Control+a", "d", "d"):  # the first may close a list of completions
+            self.page.keyboard.press(key)
+        expect(self.cells).to_have_count(1)
+        cell = self.run(_NEW_HOME.format(folder=str(self.folder)))
+        expect(output_of(cell)).to_contain_text("play money only")
 
     def run(self, code: str) -> Locator:
         """Return the cell `code`, typed below all others and run to its end."""
@@ -202,6 +223,29 @@ def open_practice(
         cell = notebook.run("%load_ext blockrun_magic\n%blockrun use practice")
         expect(output_of(cell)).to_contain_text("play money only")
         yield notebook
+
+
+@contextmanager
+def share_practice(browser: Browser, lab: Server) -> Iterator[Notebook]:
+    """Yield a notebook as `open_practice` does, but on the page and the kernel of the test before.
+
+    It has no cells, no variables, and a new folder and home: opening another page takes some seconds more. A page on
+    which a test failed is not used again.
+    """
+    if browser in _shared:
+        stack, notebook = _shared[browser]
+    else:
+        stack = ExitStack()
+        notebook = stack.enter_context(open_practice(browser, lab))
+        _shared[browser] = stack, notebook
+    try:
+        notebook.start_over()
+        yield notebook
+    except BaseException:
+        del _shared[browser]
+        with suppress(AssertionError):  # the first error counts
+            stack.__exit__(*sys.exc_info())
+        raise
 
 
 @contextmanager

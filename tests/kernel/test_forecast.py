@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,10 +11,8 @@ import nbformat
 import pytest
 
 from blockrun_magic.practice.server.server import PracticeServer
-from harness import ROOT
+from harness.forecast import forecast
 from harness.kernel import clean_environ, made, paid_to, running_kernel
-
-LESSONS = sorted((ROOT / "notebooks").glob("0*.ipynb"))
 
 
 @pytest.fixture
@@ -23,44 +20,6 @@ def gateway() -> Iterator[PracticeServer]:
     """Return a practice gateway of its own, whose books say what was paid."""
     with PracticeServer() as server:
         yield server
-
-
-def forecast(path: Path, home: Path, url: str, *more: str) -> str:
-    """Return what `python -m blockrun_magic price` prints."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "blockrun_magic", "price", str(path), *more],
-        capture_output=True,
-        text=True,
-        env=clean_environ(home, BLOCKRUN_PRACTICE_URL=url),
-        check=False,
-    )
-
-    assert (0, "") == (done.returncode, done.stderr)
-    return done.stdout
-
-
-def micros(said: str) -> int:
-    """Return the sum of a forecast, in micro-dollars."""
-    match = re.search(r"Run All.*\$(\d+)\.(\d+)", said)
-
-    assert match is not None, said
-    return int(match[1]) * 1_000_000 + int(match[2].ljust(6, "0"))
-
-
-@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
-def test_the_forecast_is_what_run_all_then_costs(path: Path, tmp_path: Path, gateway: PracticeServer) -> None:
-    """First run and second run: the sums are the gateway's, and a lower bound where prompts come from variables."""
-    code = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-    for _ in range(2):
-        said = forecast(path, tmp_path, gateway.url)
-        before = paid_to(gateway.url)
-        with running_kernel(tmp_path, {"BLOCKRUN_PRACTICE_URL": gateway.url}) as kernel:
-            for source in code:
-                kernel.run(source)
-
-        paid = paid_to(gateway.url) - before
-        assert micros(said) <= paid
-        assert "at least" in said or micros(said) == paid
 
 
 def notebook(folder: Path, *cells: str) -> Path:

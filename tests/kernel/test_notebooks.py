@@ -18,6 +18,7 @@ import pytest
 
 from blockrun_magic.practice.server.server import PracticeServer
 from harness import ROOT
+from harness.forecast import forecast, micros
 from harness.kernel import Cell, Kernel, clean_environ, paid_to, running_kernel
 
 PATH = ROOT / "notebooks" / "01-first-picture.ipynb"
@@ -33,7 +34,13 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def first_run(gateway: PracticeServer, desk: Path) -> list[Cell]:
+def first_forecast(gateway: PracticeServer, desk: Path) -> int:
+    """Return what a first Run All will cost, in micro-dollars."""
+    return micros(forecast(PATH, desk, gateway.url))
+
+
+@pytest.fixture(scope="module")
+def first_run(gateway: PracticeServer, desk: Path, first_forecast: int) -> list[Cell]:
     """Return the cells of a first Run All."""
     with running_kernel(desk, {"BLOCKRUN_PRACTICE_URL": gateway.url}) as kernel:
         return run_all(kernel)
@@ -59,13 +66,17 @@ def test_every_cell_runs(first_run: list[Cell]) -> None:
     assert 5 <= sum(len(cell.pictures) for cell in first_run)
 
 
-def test_the_gateway_and_the_bill_agree(gateway: PracticeServer, first_run: list[Cell]) -> None:
-    """The notebook reports exactly what the gateway was paid, to the micro-dollar."""
+def test_the_gateway_the_bill_and_the_forecast_agree(
+    gateway: PracticeServer, first_run: list[Cell], first_forecast: int
+) -> None:
+    """The notebook reports exactly what the gateway was paid, and what the forecast said, to the micro-dollar."""
+    assert first_forecast == paid_to(gateway.url)
     assert f"{paid_to(gateway.url) / 1_000_000:.6f}".rstrip("0") == total_said(first_run)
 
 
 def test_a_second_run_costs_nothing(gateway: PracticeServer, desk: Path, first_run: list[Cell]) -> None:
     """Another kernel, another day: the same notebook shows the same images, and no money moves."""
+    assert 0 == micros(forecast(PATH, desk, gateway.url))
     before = paid_to(gateway.url), paid_requests_to(gateway.url)
     with running_kernel(desk, {"BLOCKRUN_PRACTICE_URL": gateway.url}) as kernel:
         cells = run_all(kernel)
