@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from blockrun_magic.database.postgresql import PostgresDatabase
@@ -105,6 +106,15 @@ class Cluster:
     def address(self, database: str = "postgres") -> str:
         """Return the address of a database."""
         return f"postgresql://tests:{self.password}@127.0.0.1:{self.port}/{database}"
+
+    def empty_database(self) -> str:
+        """Return the address of a database without tables; it is the same one, emptied, at each call."""
+        with psycopg.connect(self.address(), autocommit=True) as connection:
+            if connection.execute("SELECT 1 FROM pg_database WHERE datname = 'emptied'").fetchone() is None:
+                connection.execute("CREATE DATABASE emptied")
+        with psycopg.connect(self.address("emptied"), autocommit=True) as connection:
+            connection.execute("DROP SCHEMA IF EXISTS blockrun CASCADE")
+        return self.address("emptied")
 
     def start(self) -> None:
         """Start the server, and wait until it takes connections."""

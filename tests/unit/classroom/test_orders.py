@@ -19,6 +19,8 @@ from harness.gates import Gate
 
 PROMPT = "a fox in snow"
 
+on_both = pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+
 
 @pytest.fixture
 def gate() -> Gate:
@@ -27,16 +29,24 @@ def gate() -> Gate:
 
 
 @pytest.fixture
-def room(tmp_path: Path, gate: Gate) -> Iterator[Class]:
+def engine() -> str:
+    """Return the engine of the database; tests of what it decides run on both."""
+    return "sqlite"
+
+
+@pytest.fixture
+def room(request: pytest.FixtureRequest, tmp_path: Path, gate: Gate, engine: str) -> Iterator[Class]:
     """Yield a running classroom."""
+    database = request.getfixturevalue("cluster").empty_database() if engine == "postgresql" else None
     with PracticeServer(hook=gate) as gateway:
         try:
-            with running_class(tmp_path / "home", gateway) as running:
+            with running_class(tmp_path / "home", gateway, database=database) as running:
                 yield running
         finally:
             gate.opened.set()
 
 
+@on_both
 def test_an_order_is_paid_once(room: Class) -> None:
     """A repeated order brings the same images and charge; another request under its key is refused."""
     ada, key = room.student("ada"), secrets.token_hex(16)
@@ -54,6 +64,7 @@ def test_an_order_is_paid_once(room: Class) -> None:
     assert room.agrees
 
 
+@on_both
 def test_two_notebooks_and_one_purchase(room: Class, gate: Gate) -> None:
     """The same request under two keys, also at the same time, is one purchase; the second order costs nothing."""
     ada, gate.point = room.student("ada"), "paid"
@@ -69,6 +80,7 @@ def test_two_notebooks_and_one_purchase(room: Class, gate: Gate) -> None:
     assert 1 == len(room.settlements)
 
 
+@on_both
 def test_a_limit_leaves_no_record(room: Class) -> None:
     """An order above a limit is refused with what is left; once the limit is raised, the same key is good."""
     room.owner.set_limit("each", "total", PRICE - 1)
@@ -91,6 +103,7 @@ def test_a_limit_leaves_no_record(room: Class) -> None:
     assert room.agrees
 
 
+@on_both
 def test_every_limit_holds(room: Class) -> None:
     """Limits of a group, of the class and the ceiling hold beside a person's own."""
     room.owner.set_limit("each", "day", 10 * PRICE)
@@ -135,6 +148,7 @@ def test_a_teachers_image_is_free_for_all(room: Class) -> None:
     assert 3 == len(room.settlements)
 
 
+@on_both
 def test_a_dropped_connection_ends_nothing(room: Class, gate: Gate) -> None:
     """The work belongs to the service: a caller who is gone finds the images under the key."""
     ada, key, gate.point = room.student("ada"), secrets.token_hex(16), "paid"
@@ -157,6 +171,7 @@ def test_a_dropped_connection_ends_nothing(room: Class, gate: Gate) -> None:
     assert 1 == len(room.settlements)
 
 
+@on_both
 def test_cancelling(room: Class, gate: Gate) -> None:
     """An order is cancelled while nothing is signed; an unknown key is marked, so that a late order is refused."""
     ada, keys = room.student("ada"), [secrets.token_hex(16) for _ in range(3)]
@@ -189,6 +204,7 @@ def test_cancelling(room: Class, gate: Gate) -> None:
     assert room.agrees
 
 
+@on_both
 def test_two_at_a_time(room: Class, gate: Gate) -> None:
     """A third order of one person waits for its turn, and is refused without a record when that does not come."""
     ada, gate.point, third = room.student("ada"), "paid", secrets.token_hex(16)
@@ -210,6 +226,7 @@ def test_two_at_a_time(room: Class, gate: Gate) -> None:
     assert 3 == len(room.settlements)
 
 
+@on_both
 def test_ten_a_minute(room: Class) -> None:
     """More orders than the rate allows are refused until tokens have come back; repeated ones do not count."""
     room.owner.set_policy("class", rate=3)
