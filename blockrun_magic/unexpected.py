@@ -20,7 +20,7 @@ __all__ = ["BugError", "await_guarded", "guarded", "translated"]
 T = TypeVar("T")
 
 _VARIABLE = "BLOCKRUN_TRACEBACKS"
-_LEDGER = "Payments are safe in the ledger: see %blockrun jobs."
+_LEDGER = "Payments are safe in the ledger: see `%blockrun jobs`."
 _BY_NUMBER = {
     errno.ENOSPC: "Free some space, then run the cell again.",
     errno.EDQUOT: "Free some space, then run the cell again.",

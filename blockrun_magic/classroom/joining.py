@@ -66,11 +66,13 @@ class Joining:
         """Return the person who has a pass, and when it expires; raises Refusal (401)."""
         holder = self._members.holder(secret) if secret and len(secret) <= _MAX_PASS else None
         if holder is None:
-            raise Refusal(401, "no_pass", "This classroom does not know your pass.", "Join again with %blockrun join.")
+            raise Refusal(
+                401, "no_pass", "This classroom does not know your pass.", "Join again with `%blockrun join`."
+            )
         if holder.revoked:
             raise Refusal(401, "revoked", "Your access to this classroom was revoked.", "Ask your teacher.")
         if holder.expires_at <= self._database.now():
-            raise Refusal(401, "expired", "Your pass has expired.", "Join again with %blockrun join.")
+            raise Refusal(401, "expired", "Your pass has expired.", "Join again with `%blockrun join`.")
         return holder.member, holder.expires_at
 
     # -- with a code

@@ -46,7 +46,7 @@ def ask_above(home: Path) -> int | None:
     except ValueError:
         raise UsageError(
             f"The value of ask in {_path(home)} is not an amount in dollars.",
-            "Set it with %blockrun budget --ask 0.50.",
+            "Set it with `%blockrun budget --ask 0.50`.",
         ) from None
 
 

@@ -124,7 +124,7 @@ def parse_arguments(path: str, command: Command, text: str) -> Arguments:
         if option is None:
             raise _unknown_option(path, command, name)
         if option.name in values:
-            raise UsageError(f"{option.name} is given twice.", f"Give it once: %blockrun {path} {option.usage}.")
+            raise UsageError(f"{option.name} is given twice.", f"Give it once: `%blockrun {path} {option.usage}`.")
         start = word.start() + len(name) + 1 if equals else position
         values[option.name], position = _option_value(path, option, text, start, joined=bool(equals))
     _place(path, command, words, values)
@@ -140,7 +140,7 @@ def _option_value(path: str, option: Argument, text: str, start: int, *, joined:
         return "", start
     value, end = read_value(option.name, text, start, joined=joined)
     if not value.strip():
-        raise UsageError(f"{option.name} needs a value.", f"Write: %blockrun {path} {option.usage}.")
+        raise UsageError(f"{option.name} needs a value.", f"Write: `%blockrun {path} {option.usage}`.")
     return _converted(option, value), end
 
 
@@ -168,12 +168,12 @@ def _place(path: str, command: Command, words: Sequence[str], values: Arguments)
             values[argument.name] = _converted(argument, rest.pop(0), secret=command.secret)
         elif argument.required:
             raise UsageError(
-                f"%blockrun {path} needs {_description(argument)}.", f"Write: %blockrun {_full_usage(path, command)}."
+                f"%blockrun {path} needs {_description(argument)}.", f"Write: `%blockrun {_full_usage(path, command)}`."
             )
     if rest:
         what = "" if command.secret else f": {quoted(rest[0])}"
         raise UsageError(
-            f"%blockrun {path} has too many arguments{what}.", f"Write: %blockrun {_full_usage(path, command)}."
+            f"%blockrun {path} has too many arguments{what}.", f"Write: `%blockrun {_full_usage(path, command)}`."
         )
 
 
@@ -193,11 +193,11 @@ def _check_dash(command: Command, word: str) -> None:
 
 def _unknown_option(path: str, command: Command, name: str) -> UsageError:
     known = [each.name for each in command.arguments if each.is_option]
-    what = "this option" if command.secret else quoted(name)
+    what = "no such option" if command.secret else f"no option {quoted(name)}"
     guess = "" if command.secret else did_you_mean(name, known)
     return UsageError(
-        f"%blockrun {path} has no option {what}.".replace("no option this option", "no such option"),
-        f"{guess}Write: %blockrun {_full_usage(path, command)}.",
+        f"%blockrun {path} has {what}.",
+        f"{guess}Write: `%blockrun {_full_usage(path, command)}`.",
     )
 
 

@@ -63,7 +63,7 @@ def price(context: Context, arguments: Arguments) -> Card:
     if target is not None and target.lower().endswith(".ipynb"):
         return _notebook_price(context, arguments)
     if target is not None and arguments["--model"]:
-        raise UsageError("The model is given twice.", f"Write %blockrun price {target}, or use --model.")
+        raise UsageError("The model is given twice.", f"Write `%blockrun price {target}`, or use --model.")
     studio, gateway = context.session.studio_and_gateway(arguments["--gateway"])
     catalog = studio.catalog_at(gateway)
     names = target or arguments["--model"]
@@ -91,7 +91,7 @@ def _notebook_price(context: Context, arguments: Arguments) -> Card:
 
     path = arguments.pop("MODEL|NOTEBOOK")
     if arguments:
-        raise UsageError(f"{next(iter(arguments))} does not apply to a notebook.", f"Write: %blockrun price {path}.")
+        raise UsageError(f"{next(iter(arguments))} does not apply to a notebook.", f"Write: `%blockrun price {path}`.")
     return forecast_card(estimate_notebook(Path(path).expanduser(), context.session, blockrun_home()))
 
 

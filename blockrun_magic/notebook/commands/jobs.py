@@ -128,7 +128,7 @@ def _decision(arguments: Arguments) -> tuple[str, bool, int | None]:
     if charged == bool(arguments["--not-charged"]):
         raise UsageError(
             "`resolve` needs to know whether the payment was charged.",
-            "For example: %blockrun resolve 3fa9 --charged, --charged 0.0535, or --not-charged.",
+            "For example: `%blockrun resolve 3fa9 --charged 0.0535`, or `%blockrun resolve 3fa9 --not-charged`.",
         )
     return arguments["ID"], charged, arguments["--charged"] if charged and arguments["--charged"] != "" else None
 

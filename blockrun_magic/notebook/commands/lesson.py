@@ -60,7 +60,7 @@ def _export_arguments(arguments: Arguments) -> tuple[Path, Path, bool]:
     target = arguments["FILE.zip"]
     if not target.lower().endswith(".zip"):
         raise UsageError(
-            f"{quoted(target)} is not the name of a ZIP file.", "For example: %blockrun lesson export fox.zip."
+            f"{quoted(target)} is not the name of a ZIP file.", "For example: `%blockrun lesson export fox.zip`."
         )
     return _absolute_path(target), _notebook(arguments["--notebook"]), bool(arguments["--strict"])
 

@@ -25,7 +25,7 @@ def prune(context: Context, arguments: Arguments) -> Card:
     if age is None and limit is None:
         raise UsageError(
             "`store prune` needs a limit.",
-            "For example: %blockrun store prune --older-than 90d, or --larger-than 2GB (the oldest go first).",
+            "For example: `%blockrun store prune --older-than 90d`, or --larger-than 2GB; the oldest go first.",
         )
     studio, _ = context.session.studio_and_gateway()
     plan = studio.prunable(older_than=age, larger_than=limit)

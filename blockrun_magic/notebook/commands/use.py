@@ -45,7 +45,7 @@ def use(context: Context, arguments: Arguments) -> Card:
         name, why, lines = _found(context, confirmed=bool(arguments["--yes"]))
     reset = bool(arguments["--reset-book"])
     if reset and name.lower() != "practice":
-        raise UsageError("Only practice has a ledger of its own.", "Write: %blockrun use practice --reset-book.")
+        raise UsageError("Only practice has a ledger of its own.", "Write: `%blockrun use practice --reset-book`.")
     gateway = context.session.use(_with_path(name, arguments["--path"]), why, reset_book=reset)
     if gateway.paid_by is Payer.CLASSROOM:
         gateway, more = enter(context, gateway)
@@ -64,7 +64,9 @@ def _with_path(name: str, path: str | None) -> str:
     if path is None:
         return name
     if "://" not in name:
-        raise UsageError("--path belongs to a URL.", "For example: %blockrun use https://example.com --path /generate.")
+        raise UsageError(
+            "--path belongs to a URL.", "For example: `%blockrun use https://example.com --path /generate`."
+        )
     return f"{name.rstrip('/')}#{path}"
 
 

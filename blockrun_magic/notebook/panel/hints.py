@@ -26,7 +26,7 @@ __all__ = ["panel_hint", "panel_lines"]
 
 _HINTS: Mapping[type[BlockrunError], str] = {
     WalletMissing: "Press Create a wallet on the Wallet tab, or switch to Practice above.",
-    WalletLocked: "Run %blockrun wallet unlock in a cell: a passphrase is never typed into the panel.",
+    WalletLocked: "Run `%blockrun wallet unlock` in a cell: a passphrase is never typed into the panel.",
     WalletError: "Choose or import another wallet on the Wallet tab.",
     BudgetError: "Choose a smaller size or another model, or raise a limit on the Wallet tab.",
     RequestError: "Choose another model or size in the form.",

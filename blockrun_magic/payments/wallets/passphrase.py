@@ -57,7 +57,7 @@ def save_to_keyring(address: str, passphrase: Secret) -> None:
     if keep is None:
         raise WalletError(
             "The passphrase was not stored: the keyring library is not installed.",
-            'Run `pip install "blockrun-magic[keyring]"`, then %blockrun wallet unlock --keyring.',
+            'Run `pip install "blockrun-magic[keyring]"`, then `%blockrun wallet unlock --keyring`.',
         )
     with_secrets(
         keep,

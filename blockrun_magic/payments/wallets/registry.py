@@ -131,7 +131,7 @@ class WalletRegistry:
         if taken:
             raise WalletError(
                 f"The wallet {name} exists already ({self.display_path(taken[0])}); wallets are never overwritten.",
-                "Choose another name: %blockrun wallet create NAME, or import ... --as NAME.",
+                "Choose another name: `%blockrun wallet create NAME`, or `%blockrun wallet import ... --as NAME`.",
             )
 
     def keep_key(self, name: str, key: Secret) -> Path:

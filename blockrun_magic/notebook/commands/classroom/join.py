@@ -46,7 +46,8 @@ def _address(url: str | None) -> str:
     address = url or joined_address()
     if address is None:
         raise UsageError(
-            "`join` needs the address of your classroom.", "Write: %blockrun join https://class.example, as you got it."
+            "`join` needs the address of your classroom.",
+            "Write: `%blockrun join https://class.example`, with the address that you got.",
         )
     return checked_url(address)
 

@@ -108,7 +108,7 @@ def _import_solana(source: str, arguments: Arguments) -> Card:
     """Store the Solana key of a file where BlockRun's own SDKs read theirs."""
     if any(arguments[name] for name in ("--as", "--encrypt", "--keyring")):
         raise UsageError(
-            "There is one Solana wallet, in a plain file.", "Write: %blockrun wallet import FILE --solana."
+            "There is one Solana wallet, in a plain file.", "Write: `%blockrun wallet import FILE --solana`."
         )
     path = Path(source).expanduser().absolute()
     key = read_solana_file(path, display_path(path, Path.home()))
