@@ -43,6 +43,8 @@ class SqliteDatabase(Database):
             self.was_empty = not path.is_file() or path.stat().st_size == 0
             self._connection = _connect(path)
         self._opened = self._identity()
+        self._rooms: dict[str, Sequence[Migration]] = {}
+        self._version = self._read_version()
 
     @contextmanager
     def transaction(self, *, durable: bool = True, new_ids: bool = False) -> Iterator[Connection]:  # noqa: ARG002
@@ -76,20 +78,25 @@ class SqliteDatabase(Database):
     def migrate(self, room: str, migrations: Sequence[Migration]) -> None:
         """Run the migrations of `room` that have not run yet, in one transaction that all processes wait for."""
         with translate_errors(self.path), self._lock:
-            tables = "SELECT count(*) FROM sqlite_schema WHERE name = 'migrations'"
-            known = bool(self._connection.execute(tables).fetchone()[0])
-            if known and not missing_migrations(self._connection, room, migrations):
-                return
-            # Tables are rebuilt with foreign keys off, as SQLite's manual says; what refers to nothing is an error.
-            self._connection.execute("PRAGMA foreign_keys = OFF")
-            try:
-                with self._changes("EXCLUSIVE"):
-                    self._check_owner()
-                    apply_missing(self._connection, room, migrations)
-                    if broken := self._connection.execute("PRAGMA foreign_key_check").fetchone():
-                        raise UnknownLayout(f"a row of {broken[0]} belongs to none of {broken[2]}")
-            finally:
-                self._connection.execute("PRAGMA foreign_keys = ON")
+            self._migrate(room, migrations)
+            self._rooms[room] = migrations
+            self._version = self._read_version()
+
+    def _migrate(self, room: str, migrations: Sequence[Migration]) -> None:
+        tables = "SELECT count(*) FROM sqlite_schema WHERE name = 'migrations'"
+        known = bool(self._connection.execute(tables).fetchone()[0])
+        if known and not missing_migrations(self._connection, room, migrations):
+            return
+        # Tables are rebuilt with foreign keys off, as SQLite's manual says; what refers to nothing is an error.
+        self._connection.execute("PRAGMA foreign_keys = OFF")
+        try:
+            with self._changes("EXCLUSIVE"):
+                self._check_owner()
+                apply_missing(self._connection, room, migrations)
+                if broken := self._connection.execute("PRAGMA foreign_key_check").fetchone():
+                    raise UnknownLayout(f"a row of {broken[0]} belongs to none of {broken[2]}")
+        finally:
+            self._connection.execute("PRAGMA foreign_keys = ON")
 
     def _check_owner(self) -> None:
         """Raise UnknownLayout for a database of another program: tables without a version."""
@@ -126,20 +133,42 @@ class SqliteDatabase(Database):
         return time.time()
 
     def verify(self) -> None:
-        """Raise LedgerError unless the file at the path is the one that is open; its locks cannot be lost."""
-        if self._opened is None or self._identity() != self._opened:
+        """Raise LedgerError unless the file at the path is the one that is open, whole and of the version it had.
+
+        Nothing is opened for that: closing a file takes SQLite's locks of it away. Its locks cannot be lost.
+        """
+        found = self._identity()
+        if self._opened is None or found is None or found[:2] != self._opened[:2] or found[2] < self._opened[2]:
             raise LedgerError(
-                f"The ledger {self.path} was moved, removed or replaced while it was open.",
+                f"The ledger {self.path} was moved, removed, cut or replaced while it was open.",
                 "Put it back, or restart the kernel to continue with the file that is there now.",
                 Money.nothing_sent(),
             )
+        with translate_errors(self.path):
+            self._check_version()
 
-    def _identity(self) -> tuple[int, int] | None:
+    def _check_version(self) -> None:
+        """Raise UnknownLayout where a newer version has changed the tables since they were looked at."""
+        version = self._read_version()
+        if version == self._version:
+            return
+        if version[1] != self._version[1]:
+            raise UnknownLayout(f"it has version {version[1]} since a moment ago")
+        for room, migrations in self._rooms.items():
+            missing_migrations(self._connection, room, migrations)
+        self._version = version
+
+    def _read_version(self) -> tuple[int, int]:
+        """Return a number that changes with the tables, and `user_version`."""
+        with translate_errors(self.path):
+            return int(self._connection.execute("PRAGMA schema_version").fetchone()[0]), self.layout(self._connection)
+
+    def _identity(self) -> tuple[int, int, int] | None:
         try:
             status = self.path.stat()
         except OSError:
             return None
-        return status.st_dev, status.st_ino
+        return status.st_dev, status.st_ino, status.st_size
 
     def erase(self) -> bool:
         """Empty the write-ahead log, unless another process reads it right now."""

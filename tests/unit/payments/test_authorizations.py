@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import sqlite3
@@ -260,14 +261,21 @@ def at_risk_of(ledger: Ledger) -> int:
 
 
 @ON_A_FILE
-@pytest.mark.parametrize("loss", ["removed", "replaced"])
+@pytest.mark.parametrize("loss", ["removed", "replaced", "cut", "newer tables", "newer version"])
 def test_money_is_reserved_in_the_file_at_its_path(ledger: Ledger, path: Path, loss: str) -> None:
-    """A ledger that was removed or replaced under a running kernel takes no reservation and lets nothing leave."""
+    """A ledger that is not whole any more, or not of its version, takes no reservation and lets nothing leave."""
     ready = payment_in(ledger, State.SIGNED)
     begun = another_purchase(ledger)
-    path.unlink()
+    if loss in ("removed", "replaced"):
+        path.unlink()
     if loss == "replaced":
         path.touch()
+    elif loss == "cut":
+        os.truncate(path, 0)
+    elif loss.startswith("newer"):
+        change = "INSERT INTO migrations VALUES ('ledger/a_later_one', 'now'); CREATE TABLE later (id INTEGER)"
+        with closing(sqlite3.connect(path)) as other:
+            other.executescript(change if loss == "newer tables" else "PRAGMA user_version = 99")
 
     with pytest.raises(LedgerError):
         ledger.reserve(begun, 1)
