@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 
+from blockrun_magic.classroom.hub import Hub
 from blockrun_magic.classroom.room import Settings
 from blockrun_magic.classroom.service import serve_classroom
 from blockrun_magic.classroom.storage.actions import Actions
@@ -122,7 +123,12 @@ class Class:
 
 @contextmanager
 def running_class(
-    home: Path, gateway: PracticeServer, *, database: str | None = None, stop: threading.Event | None = None
+    home: Path,
+    gateway: PracticeServer,
+    *,
+    database: str | None = None,
+    stop: threading.Event | None = None,
+    hub: Hub | None = None,
 ) -> Iterator[Class]:
     """Yield a classroom in a thread of this process; `stop` ends it early."""
     ready, stop = threading.Event(), stop or threading.Event()
@@ -135,7 +141,7 @@ def running_class(
     def serve() -> None:
         settings = Settings(home=home, gateway=practice_at(gateway.url), port=0, database_url=database)
         try:
-            asyncio.run(serve_classroom(settings, stop, announce))
+            asyncio.run(serve_classroom(settings, stop, announce, hub))
         except BaseException as error:  # noqa: BLE001  the test reports it
             box.append(error)
         finally:
@@ -155,12 +161,13 @@ def running_class(
 
 @contextmanager
 def served_class(
-    home: Path, gateway: PracticeServer, *options: str, database: str | None = None
+    home: Path, gateway: PracticeServer | str, *options: str, database: str | None = None
 ) -> Iterator[tuple[Class, subprocess.Popen[str]]]:
     """Yield a classroom that is a process of its own, and the process; its errors go to `home/stderr`."""
     home.mkdir(parents=True, exist_ok=True)
+    url = gateway if isinstance(gateway, str) else gateway.url
     where = ["--home", str(home / "home"), *(["--database", database] if database else [])]
-    command = [sys.executable, "-m", "blockrun_magic", "classroom", "serve", "--gateway", gateway.url, *where]
+    command = [sys.executable, "-m", "blockrun_magic", "classroom", "serve", "--gateway", url, *where]
     with (home / "stderr").open("a") as errors:
         process = subprocess.Popen(
             [*command, "--port", "0", *options],
@@ -174,7 +181,7 @@ def served_class(
     try:
         ready = json.loads(process.stdout.readline() or "{}")
         assert ready, (home / "stderr").read_text()
-        with _opened(ready, home / "home", gateway.url, database) as room:
+        with _opened(ready, home / "home", url, database) as room:
             yield room, process
     finally:
         process.kill()
