@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from blockrun_magic.classroom.storage.records import Records
 
-__all__ = ["run"]
+__all__ = ["parser", "run"]
 
 _DEFAULT_PORT = 8765
 _EPILOG = "`COMMAND --help` says more about each."
@@ -32,7 +32,7 @@ class _Parser(argparse.ArgumentParser):
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command that the arguments name; return the exit status: 2 for a misuse, 1 for a failure."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         status: int = options.run(options)
     except UsageError as error:
@@ -49,10 +49,11 @@ def _complain(error: BlockrunError) -> None:
     print(" ".join(message.split()), " ".join(hint.split()), sep="\n", file=sys.stderr)  # noqa: T201
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m blockrun_magic classroom", description=__doc__, epilog=_EPILOG)
-    _add_place(parser, None)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    root = _Parser(prog="python -m blockrun_magic classroom", description=__doc__, epilog=_EPILOG)
+    _add_place(root, None)
+    commands = root.add_subparsers(required=True, metavar="COMMAND")
     serve = _command(commands, "serve", "serve a class", _serve)
     serve.add_argument("--gateway", default="base", help="where images are bought: a name or a URL (default base)")
     serve.add_argument("--port", type=_port, default=_DEFAULT_PORT, help="0 takes a free one (default 8765)")
@@ -81,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--gateway", help="check the wallet that pays there")
     doctor.add_argument("--hub-config", type=Path, metavar="FILE", help="check a jupyterhub_config.py, too")
     _command(commands, "link", "print a new one-time link to the teacher's page", _link)
-    return parser
+    return root
 
 
 def _command(commands: Any, name: str, text: str, call: Callable[[argparse.Namespace], int]) -> _Parser:

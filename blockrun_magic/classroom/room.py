@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -41,7 +41,8 @@ _LOG = logging.getLogger(__name__)
 class Settings:
     """Settings of one process.
 
-    `public_url` is its address for others, where a proxy stands before it; `names` are further names of its host.
+    `public_url` is its address for others, where a proxy stands before it; `names` are further names of its host;
+    `environ` has the wallet's key, where it is not in a file.
     """
 
     home: Path
@@ -52,6 +53,7 @@ class Settings:
     teachers: str | None = None
     public_url: str | None = None
     names: tuple[str, ...] = ()
+    environ: Mapping[str, str] = field(default_factory=lambda: ENVIRON)
 
 
 @dataclass(slots=True)
@@ -113,7 +115,7 @@ class Classroom:
 def open_classroom(settings: Settings, hub: HubProof | None = None) -> Classroom:
     """Return the service, with its records open and nothing started; raises BlockrunError."""
     records = open_records(settings.home, settings.database_url)
-    environ = ENVIRON
+    environ = settings.environ
     services = purchase_services(
         client=Client(),
         ledger=records.ledger,

@@ -8,6 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from blockrun_magic.classroom.cli.credentials import with_credentials
 from blockrun_magic.classroom.cli.settings import LimitSetting, moment_of, read_setting
 from blockrun_magic.classroom.storage.actions import Actions
 from blockrun_magic.classroom.storage.forgetting import forget_member
@@ -135,7 +136,7 @@ def doctor(records: Records, options: argparse.Namespace) -> int:
     wrong = records.ledger.check()
     _print([f"database: {records.database.name}", f"counters: {'agree' if not wrong else f'{len(wrong)} differ'}"])
     checks = [] if options.hub_config is None else check_config(read_config(options.hub_config))
-    checks += asyncio.run(check_live(os.environ))
+    checks += asyncio.run(check_live(with_credentials(os.environ)))
     _print(map(str, checks))
     return 1 if wrong or any(check.good is False for check in checks) else 0
 

@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from blockrun_magic.classroom.cli.credentials import with_credentials
 from blockrun_magic.classroom.hub import Hub, HubSettings
 from blockrun_magic.classroom.room import Settings
 from blockrun_magic.classroom.service import serve_classroom
@@ -52,6 +53,7 @@ def serve(options: argparse.Namespace) -> int:
 
 def _run(home: Path, options: argparse.Namespace, stop: threading.Event, outcome: list[BaseException]) -> None:
     try:
+        environ = with_credentials(os.environ)
         gateway, close_gateway = _gateway(options.gateway)
         settings = Settings(
             home=home,
@@ -62,8 +64,9 @@ def _run(home: Path, options: argparse.Namespace, stop: threading.Event, outcome
             teachers=options.teachers,
             public_url=options.public_url,
             names=tuple(options.name),
+            environ=environ,
         )
-        hub_settings = HubSettings.from_environ(os.environ)
+        hub_settings = HubSettings.from_environ(environ)
         hub = None if hub_settings is None else Hub(hub_settings)
         try:
             asyncio.run(serve_classroom(settings, stop, _announce, hub))
