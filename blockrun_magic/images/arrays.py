@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["array_to_image"]
 
-_GRAY_DIMENSIONS = 2
+_GRAY_DIMENSIONS = _GRAY_AND_ALPHA = 2
 _COLOR_DIMENSIONS = 3
 _BATCH_DIMENSIONS = 4
 _BYTE = 255
@@ -85,6 +85,8 @@ def _array_mode(shape: tuple[int, ...], subject: Subject) -> str:
     if len(shape) == _COLOR_DIMENSIONS and shape[2] in _MODES:
         return _MODES[shape[2]]
     hint, array = _EXPECTED, f"np.asarray({subject.reference})"
+    if len(shape) == _COLOR_DIMENSIONS and shape[2] == _GRAY_AND_ALPHA:
+        hint = f"If the first channel is the image: `{subject.numpy_code(f'{array}[..., 0]')}`"
     if len(shape) == _COLOR_DIMENSIONS and shape[0] in _MODES and min(shape[1:]) > max(_MODES):
         # Several masks of one image come as channels: a segmentation model's candidates.
         change = f"{array}[0]" if subject.is_mask else f"np.moveaxis({array}, 0, -1)"
@@ -125,8 +127,8 @@ def _out_of_range(pixels: Any, low: float, high: float, subject: Subject) -> Sou
     array = f"np.asarray({subject.reference})"
     if math.isnan(low) or math.isnan(high):
         code = subject.numpy_code(f"np.nan_to_num({array}, posinf=1).clip(0, 1)")
-        return SourceError(f"{subject.words} is an array with NaN in it.", f"Replace them: `{code}`")
-    message = f"{subject.words} is an array of {pixels.dtype} with values from {low:g} to {high:g}"
+        return SourceError(f"{subject.words} has values that are not numbers (NaN).", f"Replace them: `{code}`")
+    message = f"{subject.words} has {pixels.dtype} values from {low:g} to {high:g}"
     if subject.is_mask:
         change = f"{array} > 0"
         return SourceError(f"{message}.", f"To edit where it is positive: `{subject.numpy_code(change)}`")

@@ -7,12 +7,15 @@ converted: first frame, eight bits, sRGB, upright.
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from blockrun_magic.errors import SourceError
 from blockrun_magic.gateway.request import Upload
+from blockrun_magic.images.arrays import array_to_image
 from blockrun_magic.images.contents import read_content
 from blockrun_magic.images.conversion import (
     eight_bit,
@@ -142,7 +145,8 @@ def _upload(source: object, subject: Subject, *, shrink: bool) -> Upload:
     content = read_content(source, subject, lambda size: _check_size(size, subject, shrink=shrink))
     if not isinstance(content, bytes):
         _check_size(content.size, subject, shrink=shrink)
-        return _shrunk_upload(eight_bit(content, subject.words), content.size)
+        with _array_advice(content, subject):
+            return _shrunk_upload(eight_bit(content, subject.words), content.size)
     size = _check_header(content, subject, shrink=shrink)
     reduce_to = MAX_UPLOAD_PIXELS if shrink else None
     image = load(content, subject.words, max_pixels=readable, reduce_to=reduce_to)
@@ -199,8 +203,20 @@ def _mask(source: object, image: Upload, subject: Subject, *, holes: bool) -> Up
 
 
 def _mask_pixels(source: object, subject: Subject) -> Image.Image:
-    image = _opened(read_content(source, subject, _check_readable(subject)), subject)
-    return eight_bit(image, subject.words, MAX_PIXELS, stretch=True)
+    content = read_content(source, subject, _check_readable(subject))
+    with _array_advice(content, subject):
+        return eight_bit(_opened(content, subject), subject.words, MAX_PIXELS, stretch=True)
+
+
+@contextmanager
+def _array_advice(content: bytes | Image.Image, subject: Subject) -> Iterator[None]:
+    """Let the values of an I or F image that fit no range be refused like those of an array, with code that helps."""
+    try:
+        yield
+    except SourceError:
+        if not isinstance(content, bytes) and content.mode in {"I", "F"} and "numpy" in sys.modules:
+            array_to_image(sys.modules["numpy"].asarray(content), subject, lambda _: None)
+        raise
 
 
 def _check_readable(subject: Subject) -> Callable[[tuple[int, int]], None]:

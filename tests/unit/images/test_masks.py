@@ -258,6 +258,10 @@ def bad_sources() -> dict[str, Any]:
         "channels first as floats": np.moveaxis(values / 255, -1, 0),
         "a batch": np.stack([values] * 2),
         "a batch, channels first": np.stack([np.moveaxis(values, -1, 0)] * 2),
+        "gray and alpha": values[..., :2],
+        "PIL of floats over 255": Image.fromarray(values[..., 0].astype("float32") * 4),
+        "PIL of floats with NaN": Image.fromarray(np.full((8, 8), np.nan, "float32")),
+        "PIL of negative integers": Image.fromarray(values[..., 0].astype("int32") - 100),
         "over 255": values.astype("int32") * 2,
         "below 0": values.astype("float32") / 255 - 0.2,
         "NaN": np.full((8, 8), np.nan),
@@ -321,6 +325,17 @@ def test_advice_on_an_array_works_when_it_is_pasted(name: str) -> None:
     for line in advised(caught.value):
         exec(line, namespace)  # noqa: S102  that is what the user does
         assert SIZE == sent(namespace["mask"]).size
+
+
+def test_advice_on_scores_in_a_pil_image_works_when_it_is_pasted() -> None:
+    """A PIL image of any floats is advised like the array that it was made from."""
+    namespace: dict[str, Any] = {"mask": Image.fromarray(REFUSED["logits"].astype("float32"))}
+    lines = advised(refusal(namespace["mask"]))
+    for line in lines:
+        exec(line, namespace)  # noqa: S102  that is what the user does
+        assert SIZE == sent(namespace["mask"]).size
+
+    assert lines
 
 
 def test_a_mask_that_is_loaded_into_a_painter_may_be_empty() -> None:
