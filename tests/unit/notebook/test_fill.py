@@ -55,10 +55,10 @@ def test_values_with_a_text_of_their_own_are_filled_in() -> None:
 def test_functions_are_not_suggested() -> None:
     """A kernel's namespace has functions of its own."""
     with pytest.raises(FlagError) as error:
-        fill("{opem}", {"open": open, "opera": "Carmen"})
+        fill("{opers}", {"opener": open, "opera": "Carmen"})
 
     assert "opera" in error.value.hint
-    assert "open" not in error.value.hint
+    assert "opener" not in error.value.hint
 
 
 @pytest.mark.parametrize(
