@@ -44,6 +44,9 @@ def check_entry(entry: Mapping[str, Any], network: Network, payer: str) -> None:
 def _check_domain(extra: Any, network: Network) -> None:
     if not isinstance(extra, Mapping):
         return
+    method = extra.get("assetTransferMethod", "eip3009")
+    if method != "eip3009":
+        raise terms_refused(f"The gateway asks for a transfer by {method!r:.40}, which is not signed here.")
     named = (extra.get("name", network.domain_name), extra.get("version", network.domain_version))
     if named != (network.domain_name, network.domain_version):
         raise terms_refused(f"The gateway describes USDC on {network.label} as {named!r:.80}, which it is not.")

@@ -84,21 +84,24 @@ def read_challenge(headers: Mapping[str, str], body: bytes) -> PaymentRequired:
 def select_requirements(
     challenge: PaymentRequired, networks: Collection[Network | SolanaNetwork], base_url: str, payer: str
 ) -> PaymentRequirements:
-    """Return the first entry of `challenge` that we can pay on one of `networks`, checked.
+    """Return the cheapest entry of `challenge` that we can pay on one of `networks`, checked; of equals the first.
 
     `base_url` is the gateway's, `payer` our own address. Raises TermsRefused, with the reason of
     the entry that came nearest, and ExtraMissing where that is on Solana and its extra is not installed.
     """
     known = {name: network for network in networks for name in (network.id, network.v1_name)}
+    payable: list[PaymentRequirements] = []
     refusals: list[TermsRefused] = []
     for entry in challenge.accepts:
         network = known.get(str(entry.get("network")))
         if network is None:
             continue
         try:
-            return _pin_entry(challenge, entry, network, base_url, payer)
+            payable.append(_pin_entry(challenge, entry, network, base_url, payer))
         except TermsRefused as refusal:
             refusals.append(refusal)
+    if payable:
+        return min(payable, key=lambda terms: terms.amount)
     if refusals:
         raise refusals[0]
     asked = ", ".join(sorted({f"{entry.get('network')!r:.60}" for entry in challenge.accepts})[:4]) or "nothing"
@@ -136,8 +139,11 @@ def _pin_entry(
 
 
 def _check_echo(entry: Mapping[str, Any], challenge: PaymentRequired) -> None:
-    """Raise TermsRefused for terms whose echo would not fit into a header that servers accept."""
-    echo = json.dumps([entry, challenge.resource, challenge.extensions])
+    """Raise TermsRefused for terms whose echo would not be JSON, or not fit into a header that servers accept."""
+    try:
+        echo = json.dumps([entry, challenge.resource, challenge.extensions], allow_nan=False)
+    except ValueError:
+        raise terms_refused("The gateway's payment terms hold a number that JSON does not have.") from None
     if len(echo) > _MAX_ECHO:
         raise terms_refused("The gateway's payment terms are too long to be sent back with a payment.")
 

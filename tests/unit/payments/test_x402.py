@@ -557,6 +557,25 @@ def test_exact_is_chosen_beside_other_schemes() -> None:
     assert 53_500 == terms_of(body(*others, entry())).amount
 
 
+def test_the_cheapest_entry_is_chosen() -> None:
+    """Of several entries that can be paid the payer takes the cheapest, and the first of equal ones."""
+    dear, cheap = entry(amount="90000"), entry(maxTimeoutSeconds=600)
+
+    assert cheap == terms_of(body(dear, cheap, entry())).accepted
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"name": "USD Coin", "version": "2", "assetTransferMethod": "permit2"}, {"rate": float("nan")}, [float("inf")]],
+)
+def test_terms_that_a_signature_cannot_answer_are_refused(odd: Any) -> None:
+    """Another kind of transfer is not signed, and numbers that JSON does not have cannot be sent back."""
+    with pytest.raises(TermsRefused):
+        terms_of(body(entry(extra=odd)))
+
+    assert 53_500 == terms_of(body(entry(extra=odd, amount="1"), entry())).amount
+
+
 def test_extensions_are_echoed() -> None:
     """Extensions go back unchanged in v2, and are left out where there are none."""
     extensions = {"sign-in-with-x": {"info": {"a": "app"}}, "bazaar": [1, {"x": None}]}
