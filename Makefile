@@ -10,7 +10,8 @@
 #   make unit   the fast tests: no browser, no kernel
 #   make fuzz   random input for every parser (EXAMPLES=2000 a test)
 #   make soak   kill a paying kernel 200 times (KILLS=1000), then run 20,000 random stories of a
-#               hostile merchant (STORIES=100000); each counts the money
+#               hostile merchant (STORIES=100000), then let a class of 200 begin (CLASS=400); each
+#               counts the money
 #   make bench  measure the speed, beside other clients
 #   make docs   the documentation as a site in build/docs, without the network
 #   make notebooks  run all notebooks on the practice gateway and store their outputs
@@ -21,6 +22,7 @@
 PYTHON ?= python3
 KILLS ?= 200
 STORIES ?= 20000
+CLASS ?= 200
 EXAMPLES ?= 2000
 # The package to install: the source, or a wheel that was built from it.
 WHEEL ?=
@@ -82,6 +84,7 @@ soak: .make/test .make/postgresql
 	KILLS=$(KILLS) $(BIN)/pytest tests/kernel/test_kill.py tests/kernel/test_kill_on_a_server.py
 	ROOM=400 $(BIN)/pytest tests/unit/payments/test_exact_limits.py
 	STORIES=$(STORIES) $(BIN)/pytest -n 2 tests/unit/studio/test_hostile_merchant.py
+	STOPPED=60 CLASS=$(CLASS) $(BIN)/pytest -s tests/unit/classroom/test_class.py tests/unit/classroom/test_two_processes.py
 
 # Publishing is manual: after a tag, a maintainer runs `twine upload dist/*`.
 release: .make/test .make/release
