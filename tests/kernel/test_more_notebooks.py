@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import pytest
 
 from blockrun_magic.practice.server.server import PracticeServer
 from harness import ROOT
+from harness.classroom import running_class
 from harness.forecast import forecast, micros
-from harness.kernel import Cell, paid_to, running_kernel
+from harness.kernel import Cell, made, paid_to, running_kernel
 
 FOLDER = ROOT / "notebooks"
 ALL = sorted(path.name for path in FOLDER.glob("0*.ipynb"))
@@ -21,11 +23,19 @@ _EMBEDDED = re.compile(r"data:image/[^\"')]*")
 
 
 def run_all(name: str, desk: Path, gateway: PracticeServer) -> list[Cell]:
-    """Return the cells of one Run All, in a kernel of its own."""
+    """Return the cells of one Run All, in a kernel of its own, which joins a class where the notebook needs one."""
     notebook = nbformat.read(FOLDER / name, as_version=4)
-    with running_kernel(desk, {"BLOCKRUN_PRACTICE_URL": gateway.url}) as kernel:
-        started = [kernel.start(cell.source) for cell in notebook.cells if cell.cell_type == "code"]
-        return [kernel.finish(cell_id) for cell_id in started]
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    with running_kernel(desk, {"BLOCKRUN_PRACTICE_URL": gateway.url}) as kernel, ExitStack() as stack:
+        if any("%blockrun use classroom" in source for source in code):
+            room = stack.enter_context(running_class(desk / "class", gateway))
+            room.owner.set_limit("each", "total", 250_000)
+            later = room.records.database.now() + 3600
+            made(kernel, "%load_ext blockrun_magic")
+            join = kernel.start(f"%blockrun join {room.url}")
+            kernel.type(room.owner.invite("ada", groups=[], expires_at=later))
+            assert "ok" == kernel.finish(join).status
+        return [kernel.finish(cell_id) for cell_id in [kernel.start(source) for source in code]]
 
 
 @pytest.mark.parametrize("name", LATER)
