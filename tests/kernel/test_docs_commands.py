@@ -31,6 +31,11 @@ REFUSED = {
     "%blockrun store prune": "UsageError",
     "%blockrun wallet import key": "WalletError",  # nobody types it here
     "%blockrun wallet unlock": "WalletMissing",
+    "%blockrun join": "UsageError",  # there is no class here, and nobody types a code
+    "%blockrun join URL": "UsageError",
+    "%blockrun join https://class.example": "UsageError",
+    "%blockrun use classroom": "WalletMissing",
+    "%blockrun use classroom --remember": "WalletMissing",
 }
 """Commands that must fail here, and their errors."""
 _TYPED = ("%blockrun", "%config ", "make ", "pip ", "python ", "voila ", ".venv/")
