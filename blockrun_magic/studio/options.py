@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from blockrun_magic.studio.results.result import ImageResult
 
 __all__ = ["Options"]
 
@@ -26,3 +31,5 @@ class Options:
     """The price that was agreed to when a resumed purchase was started, in micro-USDC; it may not cost more."""
     slot: AbstractAsyncContextManager[object] = field(default_factory=nullcontext)
     """Held while the gateway works on this request; a batch has a limited number of slots."""
+    draw: Callable[[ImageResult], None] | None = None
+    """Called in a worker with the result: it draws the preview that will be shown."""

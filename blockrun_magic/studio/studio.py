@@ -224,8 +224,9 @@ class Studio:
     ) -> ImageResult:
         making = partial(self._claim_and_make, request, gateway, options, progress)
         result = await self.running.run(key, making, progress)
-        receipt = result.receipt
-        self.delivered[receipt.realm, receipt.request_digest, receipt.take] = None
+        self.delivered[result.receipt.realm, result.receipt.request_digest, result.receipt.take] = None
+        if options.draw is not None:
+            await run_cpu(options.draw, result)
         return result
 
     async def _claim_and_make(

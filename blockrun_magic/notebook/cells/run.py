@@ -61,7 +61,8 @@ class _Cell:
     @property
     def options(self) -> Options:
         """How its requests may be answered."""
-        return request_options(self.context, self.flags)
+        draw = None if self.flags.quiet else self.context.showing.drawing(len(self.plan.variants) * self.plan.n)
+        return replace(request_options(self.context, self.flags), draw=draw)
 
 
 def run_cell(

@@ -5,7 +5,7 @@ Loading the extension imports this module, so everything heavy waits inside the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from blockrun_magic.notebook.display.output import show
@@ -59,6 +59,13 @@ class ResultDisplay:
         else:
             live.finish(_Original(result, self._settings) if full else _Image(result, self._settings))
             live.show_below(_caption(result, saved, live.note))
+
+    def drawing(self, count: int) -> Callable[[ImageResult], None] | None:
+        """Return what draws the preview of one of `count` images, in a worker; None where no image is shown."""
+        if self._in_terminal:
+            return None
+        side, form = self._settings.preview_side, self._settings.preview_format
+        return lambda result: result.draw(side, form, count)
 
     @property
     def _in_terminal(self) -> bool:

@@ -13,10 +13,12 @@ from html import escape
 from itertools import product
 from typing import TYPE_CHECKING
 
+from blockrun_magic.studio.results.images import Preview, StoredImages
+
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["MAX_CELLS", "GridCell", "axes_of", "grid_html", "varying"]
+__all__ = ["MAX_CELLS", "GridCell", "axes_of", "grid_html", "grid_side", "small_image", "varying"]
 
 MAX_CELLS = 100
 _MAX_BYTES = 44_000
@@ -64,13 +66,17 @@ def axes_of(facets: Sequence[Mapping[str, str]]) -> tuple[str, str] | None:
     return (names[0], names[1]) if complete else None
 
 
+def grid_side(count: int, side: int) -> int:
+    """Return the longest side of an image in a grid of `count`."""
+    return min(side, next(size for most, size in _SIDES if count <= most or most == MAX_CELLS))
+
+
 def grid_html(cells: Sequence[GridCell], side: int, form: str = "jpeg") -> str:
     """Return the cells as HTML: with axes where two things vary, otherwise in rows that wrap.
 
     An image has at most `side` pixels a side, and fewer where there are many.
     """
-    count = sum(max(1, len(cell.images)) for cell in cells)
-    side = min(side, next(size for most, size in _SIDES if count <= most or most == MAX_CELLS))
+    side = grid_side(sum(max(1, len(cell.images)) for cell in cells), side)
     facets = [cell.facets for cell in cells]
     axes = axes_of(facets)
     if axes is not None:
@@ -107,7 +113,8 @@ def _cell(cell: GridCell, names: Sequence[str], side: int, form: str) -> str:
     if cell.failed:
         place = f'<div style="{_FAILED};width:{width}px;min-height:{width // 2}px;{_TEXT}">{_plain(cell.failed)}</div>'
     else:
-        place = "".join(_image(image, cell.alt, side, form) for image in cell.images)
+        small = (small_image(cell.images, index, side, form) for index in range(len(cell.images)))
+        place = "".join(_image(each, cell.alt, form) for each in small)
     number = f"<b>{_plain(cell.number)}</b> " if cell.number else ""
     lines = "<br>".join(_plain(line) for line in cell.lines)
     caption = f'<div style="{_TEXT}">{number}{_plain(differs)}</div><div style="{_QUIET}">{lines}</div>'
@@ -115,8 +122,8 @@ def _cell(cell: GridCell, names: Sequence[str], side: int, form: str) -> str:
     return f'<div style="max-width:{(width + 6) * min(inside, 2)}px">{place}{caption}</div>'
 
 
-def _image(image: Image.Image, alt: str, side: int, form: str) -> str:
-    data, width, height = _small(image, side, form)
+def _image(small: Preview, alt: str, form: str) -> str:
+    data, width, height = small
     scale = min(1.0, _MAX_SHOWN / max(width, height))
     text = escape(alt, quote=True).replace("$", "&#36;")
     source = f"data:image/{form};base64,{base64.b64encode(data).decode('ascii')}"
@@ -124,7 +131,14 @@ def _image(image: Image.Image, alt: str, side: int, form: str) -> str:
     return f'<img src="{source}" {size} alt="{text}" title="{text}" style="margin:0 6px 4px 0">'
 
 
-def _small(image: Image.Image, side: int, form: str) -> tuple[bytes, int, int]:
+def small_image(images: Sequence[Image.Image], index: int, side: int, form: str) -> Preview:
+    """Return one of `images` as a grid shows it; those of a result are drawn once."""
+    if isinstance(images, StoredImages):
+        return images.preview(index, side, form, _small)
+    return _small(images[index], side, form)
+
+
+def _small(image: Image.Image, side: int, form: str) -> Preview:
     """Return a preview that fits the budget of one image: reduced if necessary."""
     from blockrun_magic.images.preview import preview_bytes
 

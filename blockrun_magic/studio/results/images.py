@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 from weakref import WeakValueDictionary
@@ -18,8 +18,10 @@ from blockrun_magic.errors import StoreError
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["ChainedImages", "StoredImages"]
+__all__ = ["ChainedImages", "Preview", "StoredImages"]
 
+Preview = tuple[bytes, int, int]
+"""The bytes of a small image, its width and its height."""
 _MAX_HELD = 24_000_000
 """Maximum bytes of cached images."""
 _tokens = itertools.count()
@@ -37,6 +39,7 @@ class StoredImages(Sequence["Image.Image"]):
         self._files = tuple(files)
         self._token = next(_tokens)
         self._alive: WeakValueDictionary[int, Image.Image] = WeakValueDictionary()
+        self._previews: dict[tuple[Path, int, str], Preview] = {}
         for index, image in enumerate(opened):
             if image is not None:
                 self._keep(index, image)
@@ -57,6 +60,20 @@ class StoredImages(Sequence["Image.Image"]):
             image = self._open(self._files[place])
         self._keep(place, image)
         return image
+
+    def preview(self, index: int, side: int, form: str, draw: Callable[[Image.Image, int, str], Preview]) -> Preview:
+        """Return what `draw` makes of an image, in a format and of at most `side` pixels; it is drawn once."""
+        key = (self._files[index], side, form)
+        known = self._previews.get(key)
+        if known is None:
+            known = self._previews[key] = draw(self[index], side, form)
+        return known
+
+    def single(self, index: int) -> StoredImages:
+        """Return one of these images as a sequence, with what was drawn of it."""
+        part = StoredImages(self._files[index : index + 1])
+        part._previews = self._previews
+        return part
 
     def fresh(self) -> StoredImages:
         """Return the same images as objects of their own: a change to one is not seen here."""

@@ -12,11 +12,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from blockrun_magic.errors import SourceError
+from blockrun_magic.errors import BlockrunError, SourceError
 from blockrun_magic.files import write_atomically
 from blockrun_magic.images.media_types import suffix_of
 from blockrun_magic.payments.money import format_usd, to_decimal
 from blockrun_magic.payments.realm import Realm
+from blockrun_magic.studio.results.images import Preview, StoredImages
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -182,17 +183,38 @@ class ImageResult:
 
         `form` is "jpeg" or "png".
         """
-        from blockrun_magic.images.preview import display_bundle, preview
+        from blockrun_magic.images.preview import display_bundle
 
         if len(self.stored) > 1:
             from blockrun_magic.studio.results.grid import GridCell, grid_html
 
             cells = [
-                GridCell((image,), str(number), {}, (f"{image.width}x{image.height}",), self.prompt)
-                for number, image in enumerate(self.images)
+                GridCell(self._only(number), str(number), {}, (f"{image.width}x{image.height}",), self.prompt)
+                for number, image in enumerate(self.stored)
             ]
             return {"text/html": grid_html(cells, side, form), "text/plain": repr(self)}, {}
-        return display_bundle(preview(self.images, side, form=form), form, self.prompt, repr(self))
+        drawn = self.images.preview(0, side, form, _preview) if isinstance(self.images, StoredImages) else None
+        return display_bundle(drawn or _preview(self.image, side, form), form, self.prompt, repr(self))
+
+    def _only(self, index: int) -> Sequence[Image.Image]:
+        return self.images.single(index) if isinstance(self.images, StoredImages) else self.images[index : index + 1]
+
+    def draw(self, side: int, form: str, count: int) -> None:
+        """Draw the previews that an output of `count` images shows, so that it shows them at once."""
+        from blockrun_magic.studio.results.grid import grid_side, small_image
+
+        with suppress(BlockrunError):  # where a file is gone, showing it will say so
+            if count == 1:
+                self.mimebundle(side, form)
+                return
+            for index in range(len(self.images)):
+                small_image(self.images, index, grid_side(count, side), form)
+
+
+def _preview(image: Image.Image, side: int, form: str) -> Preview:
+    from blockrun_magic.images.preview import preview
+
+    return preview([image], side, form=form)
 
 
 def check_save_path(path: str | Path) -> None:

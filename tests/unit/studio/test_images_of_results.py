@@ -10,7 +10,7 @@ from PIL import Image
 
 from blockrun_magic.errors import StoreError
 from blockrun_magic.studio.results import images as module
-from blockrun_magic.studio.results.grid import GridCell, axes_of, grid_html, varying
+from blockrun_magic.studio.results.grid import GridCell, axes_of, grid_html, small_image, varying
 from blockrun_magic.studio.results.images import ChainedImages, StoredImages
 
 
@@ -113,3 +113,16 @@ def test_a_grid_shows_no_html_of_a_prompt() -> None:
     assert "<script" not in html
     assert "<b>x" not in html
     assert "<i>" not in html
+
+
+def test_a_preview_is_drawn_once(tmp_path: Path) -> None:
+    """What a worker has drawn is shown without its image, in the grid of several and of one request."""
+    file = tmp_path / "image.png"
+    noise(64).save(file)
+    images = StoredImages([file])
+    drawn = small_image(images, 0, 32, "jpeg")
+    file.unlink()
+
+    assert drawn is small_image(images, 0, 32, "jpeg") is small_image(images.single(0), 0, 32, "jpeg")
+    with pytest.raises(StoreError):
+        small_image(images.single(0), 0, 16, "jpeg")
