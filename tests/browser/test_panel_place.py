@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
+from itertools import pairwise, product
 from pathlib import Path
 
 import pytest
@@ -11,14 +13,12 @@ from playwright.sync_api import Browser, Locator, Page, WebSocket, expect
 
 from harness import ROOT
 from harness.browser import (
+    THEMES,
     Notebook,
-    Theme,
-    open_app,
-    open_in_notebook7,
+    choose_theme,
     open_practice,
     output_of,
     share_practice,
-    write_notebook,
 )
 from harness.jupyter import Server
 
@@ -65,10 +65,9 @@ def in_view(part: Locator) -> bool:
     )
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_image_is_beside_the_form(browser: Browser, lab: Server, theme: Theme) -> None:
+def test_the_image_is_beside_the_form(browser: Browser, lab: Server) -> None:
     """At 1280x900 the image is in view after the click, as is the button; axe finds nothing to complain about."""
-    with open_practice(browser, lab, theme=theme) as notebook:
+    with share_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         image = generate(panel, "a fox")
 
@@ -76,21 +75,12 @@ def test_the_image_is_beside_the_form(browser: Browser, lab: Server, theme: Them
         assert in_view(panel.locator("button.brm-go:visible").first)
         assert AXE.exists(), "axe-core is not installed. Run: npm ci"
         notebook.page.evaluate(AXE.read_text("utf-8"))
-        for tab in ("Generate", "Edit", "Gallery", "Wallet"):
+        for tab, theme in product(("Generate", "Edit", "Gallery", "Wallet"), THEMES):
+            choose_theme(notebook, theme)
             panel.get_by_role("tab", name=tab).click()
 
-            assert [] == notebook.page.evaluate(VIOLATIONS), tab
-
-
-def test_notebook_7_and_voila_show_the_image_in_view(browser: Browser, lab: Server, voila: Server) -> None:
-    """The same in the other two fronts."""
-    with open_in_notebook7(browser, lab) as notebook:
-        notebook.run("%load_ext blockrun_magic\n%blockrun use practice")
-
-        assert in_view(generate(open_panel(notebook), "a fox"))
-    cells = ["%load_ext blockrun_magic\n%blockrun use practice", "import blockrun_magic\nblockrun_magic.panel()"]
-    with open_app(browser, voila, write_notebook(voila.folder, cells)) as page:
-        assert in_view(generate(ready(page.locator(".brm-panel")), "a fox"))
+            assert [] == notebook.page.evaluate(VIOLATIONS), (tab, theme)
+        choose_theme(notebook, "light")
 
 
 def test_one_click_leads_from_an_image_to_its_next_version(browser: Browser, lab: Server) -> None:
@@ -209,20 +199,6 @@ def test_after_a_restart_the_panel_says_how_to_come_back(browser: Browser, lab: 
         assert "Run its cell again" in panel.evaluate("it => getComputedStyle(it, '::before').content")
 
 
-def test_two_tabs_show_the_same(browser: Browser, lab: Server) -> None:
-    """A second page on the same kernel has the same words and the same image."""
-    with open_practice(browser, lab) as notebook:
-        panel = open_panel(notebook)
-        generate(panel, "a fox")
-        notebook.save()
-        other = browser.new_page(viewport={"width": 1280, "height": 900})
-        other.goto(notebook.page.url)
-        twin = other.locator(".brm-panel")
-        expect(twin.locator(".brm-stage").get_by_alt_text("a fox", exact=True)).to_be_visible()
-        expect(twin.get_by_label("Prompt", exact=True).first).to_have_value("a fox")
-        other.close()
-
-
 def sent_by(page: Page) -> list[int]:
     """Return a list that grows by the bytes of each message that the page sends to its kernel."""
     sizes: list[int] = []
@@ -234,8 +210,11 @@ def sent_by(page: Page) -> list[int]:
     return sizes
 
 
-def test_a_click_is_small_and_so_is_the_saved_notebook(browser: Browser, lab: Server) -> None:
-    """A press sends less than 2 kB; an open panel with an image adds less than 20 kB to the file, and no image."""
+def test_a_click_is_small_and_so_is_the_saved_notebook_which_a_second_tab_shows(browser: Browser, lab: Server) -> None:
+    """A press sends less than 2 kB; an open panel with an image adds less than 20 kB to the file, and no image.
+
+    A second page on the same kernel has the same words and the same image.
+    """
     with open_practice(browser, lab) as notebook:
         sizes = sent_by(notebook.page)
         notebook.page.reload()
@@ -254,8 +233,36 @@ def test_a_click_is_small_and_so_is_the_saved_notebook(browser: Browser, lab: Se
         assert 0 < pressed < 2_000
         assert len(json.dumps([outputs, saved["metadata"]])) < 20_000
         assert "image/" not in json.dumps(outputs)
+        other = browser.new_page(viewport={"width": 1280, "height": 900})
+        other.goto(notebook.page.url)
+        twin = other.locator(".brm-panel")
+        expect(twin.locator(".brm-stage").get_by_alt_text("a fox", exact=True)).to_be_visible()
+        expect(twin.get_by_label("Prompt", exact=True).first).to_have_value("a fox")
+        other.close()
 
 
+KINDS_OF_POINTER = """() => {
+    window.kinds = new Set();
+    addEventListener("pointerdown", event => event.target.tagName === "CANVAS" && kinds.add(event.pointerType), true);
+}"""
+MOVING = """panel => [...panel.querySelectorAll("*")].filter(it => {
+    const style = getComputedStyle(it);
+    return style.animationName !== "none" || style.transitionDuration.split(", ").some(time => parseFloat(time) > 0);
+}).map(it => it.className)"""
+FOCUSED = """() => {
+    const it = document.activeElement;
+    const panel = it.closest(".brm-panel");
+    if (!panel) return null;
+    const style = getComputedStyle(it), box = it.getBoundingClientRect();
+    return {
+        name: (it.labels?.[0]?.textContent || it.getAttribute("aria-label") || it.textContent || it.title).trim(),
+        seen: (style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0) || style.boxShadow !== "none",
+        column: it.closest(".brm-left") ? 1 : it.closest(".brm-right") ? 2 : 0,
+        top: box.top + scrollY, bottom: box.bottom + scrollY,
+    };
+}"""
+IN_ORDER = ("Real money", "↻", "Generate", "Prompt", "Model", "Size", "Images", "Generate ·", "Several", "Change this")
+"""How the names of some stops begin, in the order in which TAB reaches them."""
 PAINTER = """import blockrun_magic
 from PIL import Image, ImageDraw
 source = Image.new("RGB", (400, 200), "black")
@@ -264,38 +271,110 @@ pad = blockrun_magic.paint_mask(source)
 pad"""
 
 
+Points = Sequence[tuple[float, float]]
+
+
+def with_mouse(page: Page, points: Points) -> None:
+    """Drag the mouse over these points of the page."""
+    page.mouse.move(*points[0])
+    page.mouse.down()
+    for point in points[1:]:
+        page.mouse.move(*point, steps=4)
+    page.mouse.up()
+
+
+def with_pen(page: Page, points: Points) -> None:
+    """Draw with a pen, as a tablet does."""
+    tablet = page.context.new_cdp_session(page)
+    kinds = ["mousePressed", *["mouseMoved"] * (len(points) - 1)]
+    for kind, (x, y) in [*zip(kinds, points, strict=True), ("mouseReleased", points[-1])]:
+        about = {"x": x, "y": y, "button": "left", "buttons": 1, "clickCount": 1, "pointerType": "pen"}
+        tablet.send("Input.dispatchMouseEvent", {"type": kind, **about})
+    tablet.detach()
+
+
+def with_finger(page: Page, points: Points) -> None:
+    """Draw with a finger."""
+    screen = page.context.new_cdp_session(page)
+    kinds = ["touchStart", *["touchMove"] * (len(points) - 1)]
+    for kind, (x, y) in zip(kinds, points, strict=True):
+        screen.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y}]})
+    screen.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    screen.detach()
+
+
 @pytest.mark.parametrize("scale", [1.0, 2.0])
 def test_the_painters_tools_are_exact(browser: Browser, lab: Server, scale: float) -> None:
-    """A stroke on the page marks the same part of the image, also at a device pixel ratio of 2."""
-    with open_practice(browser, lab, scale=scale) as notebook:
+    """A stroke of mouse, pen or finger marks the same part of the image, also at a device pixel ratio of 2."""
+    place = share_practice(browser, lab) if scale == 1 else open_practice(browser, lab, scale=scale)
+    with place as notebook:
         painter = output_of(notebook.run(PAINTER)).locator(".brm-maskpad")
-        canvas, mouse = painter.locator("canvas"), notebook.page.mouse
+        canvas = painter.locator("canvas")
         expect(painter.get_by_alt_text("The image")).to_be_visible()
-        box = canvas.bounding_box()
-        assert box is not None
 
-        def drag(*points: tuple[float, float]) -> None:
-            places = [(box["x"] + box["width"] * x, box["y"] + box["height"] * y) for x, y in points]
-            mouse.move(*places[0])
-            mouse.down()
-            for place in places[1:]:
-                mouse.move(*place, steps=4)
-            mouse.up()
+        def on_page(*points: tuple[float, float]) -> Points:
+            canvas.scroll_into_view_if_needed()
+            box = canvas.bounding_box()
+            assert box is not None
+            return [(box["x"] + box["width"] * x, box["y"] + box["height"] * y) for x, y in points]
 
+        notebook.page.evaluate(KINDS_OF_POINTER)
         painter.get_by_role("button", name="Paint a rectangle").click()
-        drag((0.25, 0.25), (0.75, 0.75))
-        left, top, right, bottom = json.loads(notebook.value("list(pad.mask.getbbox())").strip("'"))
-        painter.get_by_role("button", name="Undo").click()
+        undo = painter.get_by_role("button", name="Undo")
+        for draw in (with_mouse, with_pen, with_finger):
+            draw(notebook.page, on_page((0.25, 0.25), (0.75, 0.75)))
+            expect(painter.locator(".brm-maskpad-status")).to_contain_text("25.0% painted")
+            marked = json.loads(notebook.value("list(pad.mask.getbbox())").strip("'"))
+
+            assert all(abs(seen - wanted) <= 1 for seen, wanted in zip(marked, (100, 50, 300, 150), strict=True))
+            undo.click()
+            expect(painter.locator(".brm-maskpad-status")).not_to_contain_text("25.0% painted")
+        assert ["mouse", "pen", "touch"] == notebook.page.evaluate("[...window.kinds]")
         painter.get_by_role("button", name="Paint inside a line").click()
-        drag((0.5, 0.1), (0.9, 0.9), (0.1, 0.9))
+        with_mouse(notebook.page, on_page((0.5, 0.1), (0.9, 0.9), (0.1, 0.9)))
         lasso = float(notebook.value("pad.painted_fraction"))
         painter.get_by_role("button", name="Clear the mask").click()
         painter.get_by_text("Select by brightness").click()
         painter.get_by_role("button", name="at least as bright").click()
         expect(painter.locator(".brm-maskpad-status")).to_contain_text("25.0% painted")
 
-        assert all(
-            abs(seen - wanted) <= 1
-            for seen, wanted in zip((left, top, right, bottom), (100, 50, 300, 150), strict=True)
-        )
         assert abs(0.32 - lasso) < 0.01
+
+
+def test_the_keyboard_goes_through_the_panel_in_its_order(browser: Browser, lab: Server) -> None:
+    """TAB goes from the head to the form and on to the image, each step can be seen, and nothing moves unasked."""
+    with share_practice(browser, lab) as notebook:
+        notebook.page.emulate_media(reduced_motion="reduce")
+        panel = open_panel(notebook)
+        generate(panel, "a fox")
+        moving = panel.evaluate(MOVING)
+        panel.get_by_role("button", name="Practice").focus()
+        steps = [panel.page.evaluate(FOCUSED)]
+        while len(steps) < 100:
+            notebook.page.keyboard.press("Tab")
+            step = panel.page.evaluate(FOCUSED)
+            if step is None:
+                break
+            steps.append(step)
+        notebook.page.emulate_media(reduced_motion="no-preference")
+        names = [step["name"] for step in steps]
+        places = [next(i for i, name in enumerate(names) if name.startswith(part)) for part in IN_ORDER]
+
+        assert [] == moving
+        assert sorted(places) == places, names
+        assert [] == [step["name"] for step in steps[1:] if not step["seen"]]
+        panel.get_by_role("tab", name="Generate").focus()
+        notebook.page.keyboard.press("ArrowRight")
+        expect(panel.get_by_role("tab", name="Edit")).to_be_focused()
+        notebook.page.keyboard.press("Enter")
+        expect(panel.get_by_role("tab", name="Edit")).to_have_attribute("aria-selected", "true")
+        title = panel.get_by_role("button", name="Several models or sizes").locator("visible=true")
+        title.focus()
+        notebook.page.keyboard.press("Enter")
+        expect(title).to_have_attribute("aria-expanded", "true")
+        expect(panel.get_by_label("banana-2").locator("visible=true")).to_be_visible()
+        # The head is first, then the left column, then the right one; in a column, rows go down.
+        assert sorted(step["column"] for step in steps) == [step["column"] for step in steps], names
+        assert all(
+            after["bottom"] > before["top"] for before, after in pairwise(steps) if before["column"] == after["column"]
+        ), steps

@@ -28,8 +28,10 @@ from harness.jupyter import Server
 from harness.kernel import clean_environ
 
 __all__ = [
+    "THEMES",
     "Notebook",
     "Theme",
+    "choose_theme",
     "open_app",
     "open_in_notebook7",
     "open_notebook",
@@ -43,6 +45,7 @@ SCREENS = ROOT / "build" / "screens"
 """Where the screenshots of failed tests are."""
 
 Theme = Literal["light", "dark"]
+THEMES: tuple[Theme, ...] = ("light", "dark")
 
 _PATIENCE = 60
 _CHROMIUM = ("--disable-gpu", "--disable-quic", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
@@ -141,6 +144,13 @@ class Notebook:
         """Save the notebook, and wait until it is saved."""
         self.page.keyboard.press("Control+s")
         expect(self.page.locator(".jp-mod-current.jp-mod-dirty")).to_have_count(0)
+
+
+def choose_theme(notebook: Notebook, theme: Theme) -> None:
+    """Let the page have another color scheme, which JupyterLab follows."""
+    notebook.page.emulate_media(color_scheme=theme)
+    light = "true" if theme == "light" else "false"
+    expect(notebook.page.locator("body")).to_have_attribute("data-jp-theme-light", light)
 
 
 def output_of(cell: Locator) -> Locator:

@@ -60,9 +60,13 @@ class Jobs:
         self._refused = refused
         self._running: set[asyncio.Task[None]] = set()
 
-    def start(self, order: Order) -> None:
-        """Make what `order` asks for, as a new take; call it on the loop."""
-        job = _Job(self._context, self._dispatcher, order, self)
+    async def start(self, order: Order) -> None:
+        """Make what `order` asks for, as a new take."""
+        usual = None
+        if len(order.plan.variants) == 1:
+            [(_, model, size)] = order.plan.variants
+            usual = await run_io(self._context.session.studio.ledger.usual_seconds, model, size)
+        job = _Job(self._context, self._dispatcher, order, self, usual)
         self.box.children = (*self.box.children, job.box)
         self.follow(job)
 
@@ -95,7 +99,8 @@ class Jobs:
 class _Job:
     """One press of a button."""
 
-    def __init__(self, context: Context, dispatcher: Dispatcher, order: Order, jobs: Jobs) -> None:
+    def __init__(self, context: Context, dispatcher: Dispatcher, order: Order, jobs: Jobs, usual: float | None) -> None:
+        self._usual = usual
         self.error: BlockrunError | None = None
         self.failed: tuple[int, ...] = ()
         """The places of the requests of a batch that brought no image."""
@@ -136,9 +141,8 @@ class _Job:
         shell, progress, plan = self._context.shell, self._progress, self._order.plan
         if isinstance(progress, BatchProgress):
             return BatchProgressLine(plan.label, progress, self._realm, shell)
-        [(prompt, model, size)] = plan.variants
-        usual = self._context.session.studio.ledger.usual_seconds(model, size)
-        return ProgressLine(short(prompt, 40) or plan.label, progress, self._realm, shell, usual=usual)
+        [(prompt, _, _)] = plan.variants
+        return ProgressLine(short(prompt, 40) or plan.label, progress, self._realm, shell, usual=self._usual)
 
     # -- running
 
@@ -244,11 +248,11 @@ class _Job:
         for widget, wanted in (*shown, (self._retry, retry), (self._continue, resume)):
             show_if(widget, wanted)
 
-    def _retry_failed(self) -> None:
+    async def _retry_failed(self) -> None:
         plan = self._order.plan
         again = replace(plan, variants=tuple(plan.variants[index] for index in self.failed))
         self._jobs.remove(self.box)
-        self._jobs.start(replace(self._order, plan=again))
+        await self._jobs.start(replace(self._order, plan=again))
 
     def _resume(self) -> None:
         self.error = None

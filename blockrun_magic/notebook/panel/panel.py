@@ -129,7 +129,7 @@ class Panel:
         notice.clear()
         go.disabled = True
         try:
-            self.jobs.start(await order(press))
+            await self.jobs.start(await order(press))
         except BlockrunError as error:
             if form is None:
                 notice.error(error, error.hint)

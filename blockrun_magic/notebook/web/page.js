@@ -1,5 +1,7 @@
 // What core ipywidgets do not have: Shift-Enter in the prompt, dropped files, a Copy button, names for screen readers.
 
+const TITLE = ".jupyter-widget-Collapse-header";
+
 /**
  * @param {HTMLElement} root the panel
  * @param {(file: File) => void} dropped called with an image file that is dropped outside of the sources
@@ -72,6 +74,24 @@ export function wirePage(root, dropped) {
     { signal },
   );
 
+  // The titles that fold are no buttons in ipywidgets: they open on a click only.
+  const titleOf = (/** @type {Event} */ event) => {
+    const target = event.target instanceof Element ? event.target : null;
+    return /** @type {HTMLElement | null | undefined} */ (target?.closest(TITLE));
+  };
+  root.addEventListener(
+    "keydown",
+    (event) => {
+      const title = titleOf(event);
+      if (!title || title !== event.target || (event.key !== "Enter" && event.key !== " ")) return;
+      event.preventDefault();
+      event.stopPropagation();
+      title.click();
+    },
+    { signal },
+  );
+  root.addEventListener("click", (event) => sayFold(titleOf(event)), { signal });
+
   const names = new MutationObserver(() => giveNames(root));
   names.observe(root, { childList: true, subtree: true });
   giveNames(root);
@@ -79,6 +99,12 @@ export function wirePage(root, dropped) {
     own.abort();
     names.disconnect();
   };
+}
+
+/** @param {Element | null | undefined} title */
+function sayFold(title) {
+  const open = title?.closest(".jupyter-widget-Collapse")?.classList.contains("jupyter-widget-Collapse-open");
+  title?.setAttribute("aria-expanded", String(open ?? false));
 }
 
 /**
@@ -89,6 +115,11 @@ export function giveNames(root) {
   for (const handle of root.querySelectorAll(".noUi-handle:not([aria-label])")) {
     const label = handle.closest(".brm-field")?.querySelector("label");
     handle.setAttribute("aria-label", label?.textContent ?? "value");
+  }
+  for (const title of root.querySelectorAll(`${TITLE}:not([tabindex])`)) {
+    title.setAttribute("role", "button");
+    title.setAttribute("tabindex", "0");
+    sayFold(title);
   }
   for (const list of root.querySelectorAll(".lm-TabBar-tab:not([tabindex])")) list.setAttribute("tabindex", "0");
   for (const input of root.querySelectorAll(

@@ -12,6 +12,7 @@ from ipywidgets.widgets.widget import _instances as alive
 from blockrun_magic.errors import BlockrunError, FlagError
 from blockrun_magic.notebook.loop import LoopThread
 from blockrun_magic.notebook.panel.dispatcher import Dispatcher
+from blockrun_magic.notebook.panel.form.helpers import check_words
 from blockrun_magic.notebook.panel.form.prices import price_words
 from blockrun_magic.notebook.panel.light import close_shared
 from blockrun_magic.notebook.panel.widgets import Notice, button, close_tree, html, row
@@ -40,6 +41,16 @@ def bridge() -> Iterator[LoopThread]:
 def test_the_price_in_words(n: int, prices: list[int | None], words: str) -> None:
     """Images of one price are multiplied; other sums, and sums that do not divide, are just said."""
     assert words == price_words(n, prices, "real")
+
+
+@pytest.mark.parametrize("prompt", ["a fox --ar 16:9", "a fox -n 4", "--model flux\na fox", "a fox\nSteps: 20, CFG: 7"])
+def test_a_flag_in_a_prompt_is_refused_as_in_a_cell(prompt: str) -> None:
+    """It would be sent, and paid, as words; the advice is about the panel, not about a cell's first line."""
+    with pytest.raises(FlagError) as caught:
+        check_words("imagegen", prompt)
+
+    assert "first line" not in caught.value.hint
+    check_words("imagegen", "a fox -- a red one - with 16:9 written on it")
 
 
 def test_play_money_is_said_with_the_price() -> None:

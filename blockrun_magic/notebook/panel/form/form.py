@@ -22,7 +22,7 @@ from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.panel import light
 from blockrun_magic.notebook.panel.dispatcher import Dispatcher
 from blockrun_magic.notebook.panel.form.choices import BatchChoices
-from blockrun_magic.notebook.panel.form.helpers import PromptHelp
+from blockrun_magic.notebook.panel.form.helpers import PromptHelp, check_words
 from blockrun_magic.notebook.panel.form.offer import Offer
 from blockrun_magic.notebook.panel.form.plan_table import plan_html
 from blockrun_magic.notebook.panel.form.prices import Prices, price_keys
@@ -174,6 +174,8 @@ class Form:
         flags = self.flags()
         if not priced_only and not (flags.prompt or flags.prompts or flags.vary):
             raise FlagError("The prompt is empty.", "Describe the image in the field above.")
+        if not priced_only and self.line.value.split()[-1:] != ["--"]:
+            check_words(self.magic, flags.prompt, advice=" To send it as words, write -- into the field Flags.")
         asked = replace(flags, images=(), mask=None) if priced_only else flags
         namespace = self._context.shell.user_ns
         return flags, plan_requests(self.magic, asked, self._context.catalog, namespace, self._home)

@@ -10,6 +10,7 @@ import ipywidgets as widgets
 
 from blockrun_magic.errors import FlagError
 from blockrun_magic.notebook.cells.prompts import fill
+from blockrun_magic.notebook.cells.stray_flags import check_body
 from blockrun_magic.notebook.display.cards import short
 from blockrun_magic.notebook.panel import light
 from blockrun_magic.notebook.panel.widgets import field, row, show_if
@@ -17,7 +18,7 @@ from blockrun_magic.notebook.panel.widgets import field, row, show_if
 if TYPE_CHECKING:
     from blockrun_magic.notebook.cells.styles import Style
 
-__all__ = ["PromptHelp"]
+__all__ = ["PromptHelp", "check_words"]
 
 _FIELD = re.compile(r"(?<!\{)\{(\w{1,40})\}(?!\})")
 _MOST_FIELDS = 6
@@ -27,6 +28,14 @@ _TEMPLATES = (
     "a {animal} wearing {clothes}, studio portrait",
     "an isometric map of {place}, clean lines",
 )
+
+
+def check_words(magic: str, prompt: str, *, advice: str = "") -> None:
+    """Raise FlagError for a prompt with a flag of ours or of another tool in it, as a cell does."""
+    try:
+        check_body(magic, prompt)
+    except FlagError as error:
+        raise FlagError(error.message, f"Choose it in the form, or remove it.{advice}") from error
 
 
 class PromptHelp:

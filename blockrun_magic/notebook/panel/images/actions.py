@@ -19,6 +19,7 @@ from blockrun_magic.notebook.cells.rerun import cell_notes, cell_of
 from blockrun_magic.notebook.display.cards import Table
 from blockrun_magic.notebook.display.receipts import receipt_rows
 from blockrun_magic.notebook.panel import light
+from blockrun_magic.notebook.panel.form.helpers import check_words
 from blockrun_magic.notebook.panel.form.offer import Offer, Order
 from blockrun_magic.notebook.panel.widgets import Notice, button, close_tree, field, html, row, show_if
 from blockrun_magic.threads import run_io
@@ -114,7 +115,7 @@ class Actions:
         own = f"{entry.image.width}x{entry.image.height}"
         sizes = [size for size in (model.sizes if model else ()) if size != own]
         self._size.options = [(_SAME_SIZE, ""), *((size, size) for size in sizes)]
-        self.show_star()
+        await self.show_star()
         await self.refresh_prices()
 
     async def refresh_prices(self, *, again: bool = False) -> None:
@@ -136,6 +137,7 @@ class Actions:
         text = words.strip() or (_RECOMPOSE if self._size.value else "")
         if not text:
             raise FlagError("The field is empty.", "Write what to change, such as: make it night.")
+        check_words("img2img", text)
         flags = self._flags(text)
         return Order(flags, await run_io(self._plan, flags), agreed, self.entry.key if self.entry else None)
 
@@ -192,30 +194,36 @@ class Actions:
 
     async def _toggle_star(self) -> None:
         if self.entry is not None:
-            starred = self.entry.key in self._index().starred
+            starred = self.entry.key in await run_io(self._starred)
             await run_io(self._index().star, self.entry.key, wanted=not starred)
-            self.show_star()
+            await self.show_star()
 
-    def show_star(self) -> None:
+    async def show_star(self) -> None:
         """Show whether the image has a star."""
-        starred = self.entry is not None and self.entry.key in self._index().starred
+        starred = self.entry is not None and self.entry.key in await run_io(self._starred)
         self._star.description = "★ Starred" if starred else "☆ Star"
+
+    def _starred(self) -> frozenset[str]:
+        return frozenset(self._index().starred)
 
     async def _delete(self) -> None:
         if self.entry is not None:
             await run_io(self._index().hide, self.entry.key)
             await self._show(None)
 
-    def _show_cell(self) -> None:
+    async def _show_cell(self) -> None:
         if self.entry is None:
             return
-        recorded = cell_notes(blockrun_home()).get(self.entry.purchase.id, {})
-        text, note = cell_of(self._context, self._context.session.studio, self.entry.purchase, recorded)
+        text, note = await run_io(self._cell, self.entry)
         self._detail.value = (
             '<div class="brm-quiet">Copy this into a cell: it shows this image again and costs nothing.'
             ' <button type="button" class="brm-copy">Copy</button></div>'
             f'<pre class="brm-code" tabindex="0">{escape(text)}</pre><div class="brm-quiet">{escape(note)}</div>'
         )
+
+    def _cell(self, entry: ListedImage) -> tuple[str, str]:
+        recorded = cell_notes(blockrun_home()).get(entry.purchase.id, {})
+        return cell_of(self._context, self._context.session.studio, entry.purchase, recorded)
 
     async def _show_receipt(self) -> None:
         if self.entry is not None:

@@ -48,7 +48,7 @@ class Gallery(ImageWidget):
         dispatcher: Dispatcher,
         choose: Callable[[str, bool], Awaitable[None]],
         hidden: Callable[[str], Awaitable[None]],
-        starred: Callable[[], None],
+        starred: Callable[[], Awaitable[None]],
     ) -> None:
         self._choose = choose
         self._hidden = hidden
@@ -98,7 +98,7 @@ class Gallery(ImageWidget):
 
     async def _on_star(self, content: dict[str, Any], _: list[bytes]) -> Answer | None:
         await run_io(self._index().star, str(content.get("key")), wanted=content.get("wanted") is True)
-        self._starred()
+        await self._starred()
         return None
 
     async def _on_hide(self, content: dict[str, Any], _: list[bytes]) -> Answer | None:
