@@ -89,7 +89,8 @@ class Database(ABC):
         """Yield a transaction: all of it holds afterwards, or nothing has changed.
 
         With `durable`, this and all earlier transactions are on disk afterwards. Without it, a power cut may undo the
-        transaction. With `new_ids`, it hands out ids that must never be handed out again, whatever is undone.
+        transaction. With `new_ids`, it makes rows whose ids this process will use: they must be there as long as it
+        lives, whatever happens to a server.
         """
 
     @abstractmethod

@@ -30,6 +30,7 @@ SET lock_timeout = {patience};
 SET statement_timeout = {longest};
 SET idle_in_transaction_session_timeout = {idle};
 SET timezone = 'UTC';
+SET jit = off;
 SET search_path TO "{schema}";
 """
 _PROMPT_END = "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 3; SET tcp_keepalives_count = 3;"

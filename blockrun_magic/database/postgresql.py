@@ -50,12 +50,20 @@ class PostgresDatabase(Database):
         self._clock = _ServerClock()
         self._pool = ConnectionPool(self._connect)
         self._locks = AdvisoryLocks(self._connect, schema)
-        with self.reading() as connection:
-            if not connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = ?", (schema,)).fetchall():
-                connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_quoted(schema)}")
+        self._create_schema()
 
     def _connect(self) -> psycopg.Connection[Any]:
         return open_connection(self._address, self._schema)
+
+    def _create_schema(self) -> None:
+        query = "SELECT 1 FROM pg_namespace WHERE nspname = ?"
+        with self.reading() as reading:
+            if reading.execute(query, (self._schema,)).fetchall():
+                return
+        with self.transaction() as connection:
+            self.serialize(connection, "migrations")
+            if not connection.execute(query, (self._schema,)).fetchall():
+                connection.execute(f"CREATE SCHEMA {_quoted(self._schema)}")
 
     def _errors(self) -> AbstractContextManager[None]:
         return translate_errors(self.name)

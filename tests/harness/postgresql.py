@@ -137,9 +137,9 @@ class Cluster:
             self._server.wait(30)
             self._server = None
 
-    def dump(self, database: str = "postgres") -> str:
-        """Return all of a database as SQL."""
-        command = [self._programs / "pg_dump", self.address(database)]
+    def dump(self, database: str = "postgres", schema: str = "*") -> str:
+        """Return a database as SQL: all of it, or one schema."""
+        command = [self._programs / "pg_dump", f"--schema={schema}", self.address(database)]
         return subprocess.run(command, check=True, capture_output=True, text=True, env=self._environ()).stdout
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from blockrun_magic.database.engine import Connection, Database, Row
+from blockrun_magic.database.engine import Connection, Cursor, Database, Row
 from blockrun_magic.errors import LedgerError, Money, PaymentOutcomeUnknown
 from blockrun_magic.payments.ledger import counters
 from blockrun_magic.payments.ledger.limits import Caps, check_caps
@@ -109,6 +109,12 @@ class PaymentLedger(PurchaseLedger):
             row = self._row(connection, payment_id)
             with counters.counted(connection, payment_id):
                 yield connection, row
+
+    def _new_id(self, cursor: Cursor, purchase_id: str) -> int:
+        row = cursor.fetchone()
+        if row is None:
+            raise LedgerError(f"The ledger has no purchase {purchase_id}.", REPORT)
+        return int(row["id"])
 
     def _row(self, connection: Connection, payment_id: int) -> Row:
         query = f"SELECT * FROM authorizations WHERE id = ?{self.database.row_lock}"

@@ -120,7 +120,7 @@ class Ledger(PaymentLedger):
                     *(int(prepaid), int(prepaid and order is None), payer, network, order, purchase.id),
                 ),
             )
-            payment_id, caps = int(cursor.fetchone()["id"]), DEFAULT_CAPS if order is None else NO_CAPS
+            payment_id, caps = self._new_id(cursor, purchase.id), DEFAULT_CAPS if order is None else NO_CAPS
             with self._counting_more(connection, payment_id, purchase.realm, amount, caps, new=True, spent=spent):
                 connection.execute("UPDATE authorizations SET state = ? WHERE id = ?", (State.RESERVED, payment_id))
         return self.payment(payment_id)

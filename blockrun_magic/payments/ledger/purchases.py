@@ -46,7 +46,7 @@ class PurchaseLedger(LedgerReader):
     ) -> Purchase:
         """Return the purchase of this request and take, created now unless it exists."""
         record = json.dumps(request, sort_keys=True)
-        with self.transaction(durable=False) as connection:
+        with self.transaction(durable=False, new_ids=True) as connection:
             connection.execute(
                 """INSERT INTO purchases (id, owner, created_at, realm, gateway, digest, take, request, private)
                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (owner, realm, digest, take) DO NOTHING""",

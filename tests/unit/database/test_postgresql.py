@@ -1,0 +1,296 @@
+"""PostgreSQL: what happens when it stops, when it is busy, and when a lock's connection breaks."""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import closing
+
+import psycopg
+import pytest
+
+from blockrun_magic.database import pool
+from blockrun_magic.database.engine import Database
+from blockrun_magic.database.opening import open_database
+from blockrun_magic.database.postgresql import PostgresDatabase
+from blockrun_magic.errors import LedgerError, PaymentOutcomeUnknown
+from blockrun_magic.payments.ledger.ledger import Ledger
+from blockrun_magic.payments.ledger.records import StoredImage
+from blockrun_magic.payments.ledger.states import State, Witness
+from harness.ledgers import HASH, another_purchase, payment_in, purchase, signed
+from harness.postgresql import Cluster
+
+IMAGE = StoredImage("cd" * 32, "image/png", 1024, 1024)
+
+
+@pytest.fixture
+def database(cluster: Cluster) -> Iterator[PostgresDatabase]:
+    """Return a database in a new schema."""
+    with closing(PostgresDatabase(cluster.address(), secrets.token_hex(6))) as opened:
+        yield opened
+
+
+@pytest.fixture
+def other(database: PostgresDatabase) -> Iterator[PostgresDatabase]:
+    """Return the same database as another process has it open."""
+    with closing(database.another()) as opened:
+        yield opened
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for nobody longer than a moment."""
+    monkeypatch.setattr(pool, "PATIENCE", 0.3)
+
+
+def break_lock_connection(database: PostgresDatabase) -> None:
+    """End the connection that has the locks, as a broken network does."""
+    connection = database._locks._connection
+    assert connection is not None
+    with database.reading() as reading:
+        reading.execute(f"SELECT pg_terminate_backend({connection.info.backend_pid})")
+
+
+def test_many_processes_open_a_new_database_at_once(cluster: Cluster) -> None:
+    """The schema and the tables are made once, and all of them can use it."""
+    schema = f"new {secrets.token_hex(4)}"
+    errors: list[Exception] = []
+
+    def start() -> None:
+        try:
+            with closing(PostgresDatabase(cluster.address(), schema)) as database:
+                purchase(Ledger(database, secrets.token_hex(4)))
+        except LedgerError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=start) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [] == errors
+    with closing(PostgresDatabase(cluster.address(), schema)) as database:
+        assert 1 == len(Ledger(database, "after").takes("real", "sha256:1"))
+
+
+def test_a_server_that_starts_again_is_waited_for(cluster: Cluster, database: PostgresDatabase) -> None:
+    """Reading and writing go on with new connections; what was confirmed is there."""
+    ledger = Ledger(database, "one")
+    payment = payment_in(ledger, State.SUBMITTED)
+    cluster.stop()
+    starting = threading.Timer(0.5, cluster.start)
+    starting.start()
+
+    assert State.SUBMITTED is ledger.payment(payment.id).state
+    assert State.UNKNOWN is ledger.mark_unknown(payment.id, "no answer").state
+    assert ledger.reserve(another_purchase(ledger), 1)
+    assert {} == ledger.check()
+    starting.join()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_server_that_is_away_is_two_lines(cluster: Cluster, database: PostgresDatabase) -> None:
+    """Without it nothing is read or written, and neither password nor address of a user is told."""
+    ledger = Ledger(database, "one")
+    begun = another_purchase(ledger)
+    cluster.stop()
+    try:
+        for attempt in (lambda: ledger.reserve(begun, 1), lambda: ledger.takes("real", "x"), database.another):
+            with pytest.raises(LedgerError) as caught:
+                attempt()
+            assert cluster.password not in "".join(traceback.format_exception(caught.value))
+            assert caught.value.hint
+    finally:
+        cluster.start()
+
+    assert ledger.reserve(begun, 1)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_nobody_waits_for_ever(database: PostgresDatabase) -> None:
+    """A row that somebody else has for too long is an error; so is a transaction that does nothing for too long."""
+    ledger = Ledger(database, "one")
+    payment = payment_in(ledger, State.SUBMITTED)
+    with closing(database.another()) as other:
+        with pytest.raises(LedgerError), other.transaction() as connection:  # noqa: PT012
+            connection.execute("SELECT * FROM authorizations FOR UPDATE")
+            with pytest.raises(LedgerError):
+                ledger.mark_unknown(payment.id, "no answer")
+            time.sleep(0.5)
+            connection.execute("SELECT 1")
+        with other.reading() as connection:
+            assert 1 == connection.execute("SELECT 1").fetchone()[0]
+
+    assert State.UNKNOWN is ledger.mark_unknown(payment.id, "no answer").state
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_process_has_few_connections(database: PostgresDatabase) -> None:
+    """A thread that finds all of them in use waits, and is told in the end."""
+    started, end = threading.Barrier(pool.MAX_CONNECTIONS + 1), threading.Event()
+
+    def hold() -> None:
+        with database.reading():
+            started.wait(30)
+            end.wait(30)
+
+    threads = [threading.Thread(target=hold) for _ in range(pool.MAX_CONNECTIONS)]
+    for thread in threads:
+        thread.start()
+    started.wait(30)
+    with pytest.raises(LedgerError), database.reading():
+        pass
+    end.set()
+    for thread in threads:
+        thread.join()
+
+    with database.reading() as connection:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'blockrun-magic' AND state IS NOT NULL"
+        assert connection.execute(query).fetchone()[0] >= 1
+
+
+# -- locks
+
+
+def test_locks_are_taken_again_when_their_connection_breaks(
+    database: PostgresDatabase, other: PostgresDatabase
+) -> None:
+    """Nobody else took them meanwhile: they are held as before."""
+    lock = database.lock("a")
+    assert lock.try_acquire()
+    break_lock_connection(database)
+
+    database.verify()
+
+    assert lock.is_held
+    assert not other.lock("a").try_acquire()
+    lock.release()
+    assert other.lock("a").try_acquire()
+
+
+def test_a_lost_lock_lets_nothing_leave(database: PostgresDatabase, other: PostgresDatabase) -> None:
+    """Another process has taken the purchase over: the first neither signs nor sends, and reserves nothing."""
+    first, second = Ledger(database, "first"), Ledger(other, "second")
+    begun = {state: another_purchase(first) for state in (None, State.RESERVED, State.SIGNED)}
+    payments = {state: payment_in(first, state, of=begun[state]) for state in (State.RESERVED, State.SIGNED)}
+    locks = [database.lock(known.lock) for known in begun.values()]
+    assert [True] * 3 == [lock.try_acquire() for lock in locks]
+    break_lock_connection(database)
+    assert [True] * 3 == [other.lock(known.lock).try_acquire() for known in begun.values()]
+
+    with pytest.raises(LedgerError):
+        first.reserve(begun[None], 1)
+    with pytest.raises(LedgerError):
+        first.sign(payments[State.RESERVED].id, "eip155:8453", signed())
+    with pytest.raises(LedgerError):
+        first.submit(payments[State.SIGNED].id)
+
+    assert [False] * 3 == [lock.is_held for lock in locks]
+    assert payments == {state: second.payment(payment.id) for state, payment in payments.items()}
+    assert State.SUBMITTED is second.submit(payments[State.SIGNED].id).state
+    assert first.reserve(another_purchase(first), 1)  # what was not lost goes on
+
+
+def test_the_state_of_a_payment_is_the_fence(database: PostgresDatabase, other: PostgresDatabase) -> None:
+    """Also without any lock, a purchase has one open payment, and a step is taken once."""
+    first, second = Ledger(database, "first"), Ledger(other, "second")
+    begun = another_purchase(first)
+    outcomes: list[object] = []
+    together = threading.Barrier(2)
+
+    def reserve(ledger: Ledger) -> None:
+        together.wait(30)
+        try:
+            outcomes.append(ledger.reserve(begun, 1).id)
+        except (PaymentOutcomeUnknown, LedgerError):
+            outcomes.append(None)
+
+    threads = [threading.Thread(target=reserve, args=(ledger,)) for ledger in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    [payment_id] = [found for found in outcomes if found]
+    second.release(payment_id, "taken over")
+    with pytest.raises(LedgerError):
+        first.sign(payment_id, "eip155:8453", signed())
+    assert {} == first.check()
+
+
+def test_a_lock_ends_with_its_process(cluster: Cluster, database: PostgresDatabase) -> None:
+    """`kill -9` frees it at once, without any clean-up."""
+    script = f"""
+import sys
+from blockrun_magic.database.postgresql import PostgresDatabase
+database = PostgresDatabase({cluster.address()!r}, {database._schema!r})
+print(database.lock("a").try_acquire(), flush=True)
+sys.stdin.read()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert "True" == holder.stdout.readline().strip()
+        assert database.is_locked("a")
+        assert not database.lock("a").try_acquire()
+        holder.kill()
+        holder.wait(30)
+    end = time.monotonic() + 10
+    lock = database.lock("a")
+    while not lock.try_acquire():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+# -- what is stored
+
+
+def test_a_dump_of_the_database_has_no_header_of_a_finished_payment(
+    cluster: Cluster, database: PostgresDatabase
+) -> None:
+    """A header is there while it may be needed, and nowhere afterwards."""
+    ledger = Ledger(database, "one")
+    payment = payment_in(ledger, State.SUBMITTED)
+    assert payment.payload is not None
+    header = str(payment.payload.header_value)
+    assert header in cluster.dump(schema=database._schema)
+    ledger.settle(payment.id, HASH, witness=Witness.CHAIN)
+    ledger.finish(payment.purchase_id, [IMAGE], 1.0)
+
+    assert header not in cluster.dump(schema=database._schema)
+
+
+def test_the_clock_is_the_servers(database: PostgresDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine whose clock is an hour wrong counts in the same windows as the others."""
+    real = time.time
+    before = real()
+    monkeypatch.setattr(time, "time", lambda: real() - 3600)
+
+    assert before - 5 < database.now() < real() + 5
+    assert before - 5 < purchase(Ledger(database, "one")).purchased_at < real() + 5
+
+
+@pytest.mark.usefixtures("impatient")
+def test_an_address_that_is_none_is_our_error() -> None:
+    """It is told without the password in it."""
+    for address in ("postgresql://u:geheim@127.0.0.1:1/x", "postgresql://u:geheim@127.0.0.1:x/x?no=thing"):
+        with pytest.raises(LedgerError) as caught:
+            open_database(address)
+        assert "geheim" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_the_driver_has_the_engine_alone(database: Database) -> None:
+    """A statement's error is ours whatever it is, and the connection works afterwards."""
+    with pytest.raises(LedgerError) as caught, database.reading() as connection:
+        connection.execute("this is no SQL")
+    assert isinstance(caught.value.__cause__, psycopg.Error)
+
+    with database.reading() as connection:
+        assert 1 == connection.execute("SELECT 1").fetchone()[0]
