@@ -110,7 +110,7 @@ class Purchaser:
                 if items is not None:
                     progress.stage = "fetching the image"
                     with suppress(GatewayError):  # the address may have expired: the gateway is asked for a new one
-                        return await self._deliver(method, purchase, payment, gateway, items, started)
+                        return await self._deliver(method, deal, payment, items, started, options)
                 if not payment.prepaid and not (payment.payload and payment.payload.header_value):
                     raise StoreError(
                         "The stored image is missing or damaged, and its address no longer answers.",
@@ -119,7 +119,7 @@ class Purchaser:
                     )
             payment, completed = await method.submit(payment)
         progress.stage = "fetching the image"
-        return await self._deliver(method, purchase, payment, gateway, list(completed.items), started)
+        return await self._deliver(method, deal, payment, list(completed.items), started, options)
 
     async def ask_price(
         self,
@@ -160,7 +160,7 @@ class Purchaser:
         items = [] if deal.request.images else await run_io(lambda: error.items)
         if error.payment is None or not items:
             raise error
-        result = await self._deliver(_Booked(), deal.purchase, error.payment, deal.gateway, items, started)
+        result = await self._deliver(_Booked(), deal, error.payment, items, started, Options())
         return replace(result, notes=(f"{error.message} {error.money}", *result.notes))
 
     def _method(self, deal: PurchaseContext, options: Options) -> PaymentMethod:
@@ -210,11 +210,11 @@ class Purchaser:
     async def _deliver(
         self,
         method: _Confirms,
-        purchase: Purchase,
+        deal: PurchaseContext,
         payment: Payment,
-        gateway: Gateway,
         items: list[ImagePayload],
         started: float,
+        options: Options,
     ) -> ImageResult:
         payment = await run_io(self.services.ledger.payment, payment.id)
         # The gateway's settlement is only a claim: the witness is asked while the images are fetched.
@@ -222,11 +222,12 @@ class Purchaser:
             self.services.client,
             self.services.ledger,
             self.services.store,
-            gateway,
-            purchase,
+            deal.gateway,
+            deal.purchase,
             payment,
             method.confirm,
             started,
+            durable=options.hold is None,
         )
         try:
             return await download.deliver(items)

@@ -80,8 +80,8 @@ class Ledger(PaymentLedger):
             return int(connection.execute(query, (self.session, realm, amount, now)).fetchone()["id"])
 
     def drop_hold(self, hold: int) -> None:
-        """Give back what is left of a hold."""
-        with self.transaction(durable=False) as connection:
+        """Give back what is left of a hold; all that its batch has recorded is on disk then."""
+        with self.transaction() as connection:
             connection.execute("DELETE FROM holds WHERE id = ?", (hold,))
 
     def reserve(

@@ -75,9 +75,9 @@ class PurchaseLedger(LedgerReader):
         with self.transaction() as connection:
             connection.execute("UPDATE purchases SET poll_url = NULL WHERE id = ?", (purchase_id,))
 
-    def save_image_urls(self, purchase_id: str, items: Sequence[Mapping[str, Any]]) -> None:
+    def save_image_urls(self, purchase_id: str, items: Sequence[Mapping[str, Any]], *, durable: bool = True) -> None:
         """Store the addresses of the images of an answer that was paid for."""
-        with self.transaction() as connection:
+        with self.transaction(durable=durable) as connection:
             connection.execute("UPDATE purchases SET answer = ? WHERE id = ?", (json.dumps(items), purchase_id))
 
     def finish(
@@ -86,16 +86,19 @@ class PurchaseLedger(LedgerReader):
         images: Sequence[StoredImage],
         seconds: float,
         answer: Sequence[Mapping[str, Any]] = (),
+        *,
+        durable: bool = True,
     ) -> None:
         """Record the images of a purchase, which ends it; its settled headers are wiped unless an image is missing.
 
-        `answer` has the addresses of its images, and says which of them are missing.
+        `answer` has the addresses of its images, and says which of them are missing. Without `durable`, it is on disk
+        with the next payment that is sent: until then a power cut leaves a purchase whose images are asked for again.
         """
         rows = [
             (purchase_id, index, image.file, image.media_type, image.width, image.height, image.revised_prompt)
             for index, image in enumerate(images)
         ]
-        with self.transaction() as connection:
+        with self.transaction(durable=durable) as connection:
             connection.execute("DELETE FROM pictures WHERE purchase_id = ?", (purchase_id,))
             connection.executemany(
                 """INSERT INTO pictures (purchase_id, position, file, media_type, width, height, revised_prompt)

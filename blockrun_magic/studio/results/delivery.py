@@ -62,6 +62,8 @@ class ImageDownload:
     """Asks the witness of the payment for a few seconds, and returns the payment."""
     started: float = field(default_factory=time.monotonic)
     """Start of the purchase, on the monotonic clock."""
+    durable: bool = True
+    """Whether the delivery is on disk when it is returned; a batch waits for the disk once, at its end."""
 
     async def deliver(self, items: Sequence[ImagePayload]) -> ImageResult:
         """Store, record and return the good images of `items`; raises the first error if there are none.
@@ -104,14 +106,17 @@ class ImageDownload:
         record = items_to_record(items, outcomes)
         try:
             unseen = payment.state in (State.SUBMITTED, State.POLLING)
-            with self.ledger.transaction() if unseen else nullcontext():
+            with self.ledger.transaction(durable=self.durable) if unseen else nullcontext():
                 if unseen:  # images prove nothing about the money
-                    self.ledger.mark_unknown(payment.id, "delivered; no witness has seen the payment yet")
+                    self.ledger.mark_unknown(
+                        payment.id, "delivered; no witness has seen the payment yet", durable=self.durable
+                    )
                 if any(each.note for each in delivered):
-                    self.ledger.save_image_urls(self.purchase.id, record)
+                    self.ledger.save_image_urls(self.purchase.id, record, durable=self.durable)
                     return []
                 seconds = time.monotonic() - self.started
-                self.ledger.finish(self.purchase.id, [each.stored for each in delivered], seconds, record)
+                images = [each.stored for each in delivered]
+                self.ledger.finish(self.purchase.id, images, seconds, record, durable=self.durable)
         except LedgerError as error:
             return [f"The images are here, but the ledger could not record them: {error.message} {error.hint}"]
         return []
