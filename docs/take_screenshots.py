@@ -1,8 +1,9 @@
-"""Take the screenshots of the panel for README and docs, and more to look at.
+"""Take the screenshots of the panel and of the teacher's page for README and docs, and more to look at.
 
 Usage:
     .venv/bin/python docs/take_screenshots.py           every step, light and dark, into build/screenshots/
     .venv/bin/python docs/take_screenshots.py --update  and the steps of the tour into docs/images/
+    .venv/bin/python docs/take_screenshots.py --class   the teacher's page only; with --update, too
 
 In a real JupyterLab and Chromium, on the practice gateway, at 1280x900; and 545 pixels wide.
 """
@@ -14,11 +15,13 @@ import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "docs")]
 
+from class_screenshots import CLASS_TOUR, running_demo, take_class  # noqa: E402
 from PIL import Image  # noqa: E402
 from playwright.sync_api import Locator, expect  # noqa: E402
 
@@ -45,9 +48,10 @@ SETTINGS = "a red kite over the dunes\\nNegative prompt: blurry\\nSteps: 20, Sam
 
 
 def main() -> None:
-    """Take every step in light and dark, and the narrow one."""
+    """Take every step, and store those that the docs show with --update."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--update", action="store_true", help="replace the images in docs/images")
+    parser.add_argument("--class", action="store_true", dest="only_class", help="only the teacher's page")
     options = parser.parse_args()
     shutil.rmtree(TARGET, ignore_errors=True)
     TARGET.mkdir(parents=True)
@@ -58,6 +62,26 @@ def main() -> None:
     )
     with (
         tempfile.TemporaryDirectory() as folder,
+        running_browser(Path(folder)) as browser,
+        running_demo(Path(folder)) as room,
+    ):
+        take_class(browser, room, TARGET, "light")
+        take_class(browser, room, TARGET, "dark")
+    if not options.only_class:
+        take_panel(looks)
+    for step in (*(() if options.only_class else TOUR), *CLASS_TOUR) if options.update else ():
+        with Image.open(TARGET / f"{step}.png") as image:
+            small = image.convert("RGB").quantize(COLORS, dither=Image.Dither.FLOYDSTEINBERG)
+            panel = f"panel-{step.removesuffix('-light')}" if step != TOUR[0] else "panel"
+            name = panel if step in TOUR else step
+            small.save(ROOT / "docs" / "images" / f"{name}.png", optimize=True)
+    print(f"{len(list(TARGET.iterdir()))} images in {TARGET.relative_to(ROOT)}")
+
+
+def take_panel(looks: Sequence[tuple[str, Theme, int]]) -> None:
+    """Take every step of the panel in light and dark, and the narrow one."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
         running_lab(Path(folder) / "lab") as lab,
         running_browser(Path(folder)) as browser,
     ):
@@ -65,12 +89,6 @@ def main() -> None:
             with open_practice(browser, lab, theme=theme, width=width) as notebook:
                 notebook.page.set_viewport_size({"width": width, "height": 1150})
                 take(notebook, name)
-    for step in TOUR if options.update else ():
-        with Image.open(TARGET / f"{step}.png") as image:
-            small = image.convert("RGB").quantize(COLORS, dither=Image.Dither.FLOYDSTEINBERG)
-            name = f"panel-{step.removesuffix('-light')}" if step != TOUR[0] else "panel"
-            small.save(ROOT / "docs" / "images" / f"{name}.png", optimize=True)
-    print(f"{len(list(TARGET.iterdir()))} images in {TARGET.relative_to(ROOT)}")
 
 
 def take(notebook: Notebook, look: str) -> None:
