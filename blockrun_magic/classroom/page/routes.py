@@ -45,7 +45,7 @@ _MOST_THUMBNAILS = 400
 _MAX_FIELDS = 400
 _FILE_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "public, max-age=3600"}
 _IMAGE_HEADERS = {
-    "Cache-Control": "private, max-age=3600",
+    "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; sandbox",
     "Cross-Origin-Resource-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
@@ -201,8 +201,9 @@ class _Site:
 
     def image(self, request: Request, visitor: Visitor) -> Response:
         """Return an image of the class."""
-        content, media_type = self._stored(request, visitor)
-        return Response(content, media_type=media_type, headers=_IMAGE_HEADERS)
+        name = request.path_params["file"]
+        media_type = self._media_type(name, visitor)
+        return Response(self._stored(name, media_type), media_type=media_type, headers=_IMAGE_HEADERS)
 
     async def thumbnail(self, request: Request) -> Response:
         """Return a small JPEG of an image of the class."""
@@ -212,22 +213,27 @@ class _Site:
         name = request.path_params["file"]
 
         async def answer() -> Response:
-            if name not in self._thumbnails or not self.views.desk(visitor).sees_images:
-                content, _ = await run_io(self._stored, request, visitor)
-                self._thumbnails[name] = await run_cpu(_small, content)
+            media_type = await run_io(self._media_type, name, visitor)  # it may have been erased since
+            small = self._thumbnails.get(name)
+            if small is None:
+                small = await run_cpu(_small, await run_io(self._stored, name, media_type))
+                self._thumbnails[name] = small
                 while len(self._thumbnails) > _MOST_THUMBNAILS:
                     self._thumbnails.popitem(last=False)
-            return Response(self._thumbnails[name], media_type="image/jpeg", headers=_IMAGE_HEADERS)
+            return Response(small, media_type="image/jpeg", headers=_IMAGE_HEADERS)
 
         return await self._answer(request, answer)
 
-    def _stored(self, request: Request, visitor: Visitor) -> tuple[bytes, str]:
-        desk, name = self.views.desk(visitor), request.path_params["file"]
+    def _media_type(self, name: str, visitor: Visitor) -> str:
+        desk = self.views.desk(visitor)
         media_type = desk.overview.media_type(name) if desk.sees_images else None
         if media_type is None:
             raise NotHere("There is no such image in this class.", "Look at the gallery.")
+        return media_type
+
+    def _stored(self, name: str, media_type: str) -> bytes:
         try:
-            return self._settings.records.store.get(name, media_type), media_type
+            return self._settings.records.store.get(name, media_type)
         except StoreError:
             raise NotHere("This image is not stored any more.", "Its order stays, with its amount.") from None
 

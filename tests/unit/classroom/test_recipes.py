@@ -148,3 +148,18 @@ def test_the_doctor_is_a_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert [SUBDOMAINS] == [
         line.split(": ")[0].split(None, 1)[1] for line in bad.stdout.splitlines() if line.startswith("MISSING")
     ]
+
+
+def test_the_commands_of_the_documentation_are_understood() -> None:
+    """Every `python -m blockrun_magic classroom` on a page has a command and options that exist."""
+    pages = [path.read_text("utf-8").replace("\\\n", " ") for path in sorted((ROOT / "docs").glob("*.md"))]
+    found = {
+        line.strip()
+        for page in pages
+        for line in re.findall(r"python -m blockrun_magic classroom ([^`\n{]*[^`\n{ ])", page)
+        if "…" not in line and "COMMAND" not in line
+    }
+
+    assert len(found) >= 8
+    for line in found:
+        assert callable(parser().parse_args(shlex.split(line)).run)
