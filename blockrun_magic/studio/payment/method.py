@@ -7,11 +7,11 @@ for. The studio uses only the interface: ask for a price, authorize it, submit i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from blockrun_magic.errors import Money
+from blockrun_magic.errors import GatewayError, Money
 from blockrun_magic.gateway.bodies import Response
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import Gateway
@@ -49,17 +49,24 @@ class PurchaseContext:
         payment = self.ledger.payment(payment.id)
         return payment if payment.decided else self.ledger.mark_unknown(payment.id, note, refused=refused)
 
-    async def mark_sent(self, payment: Payment) -> Payment:
+    async def mark_sent(
+        self, payment: Payment, renew: Callable[[Payment], Awaitable[Payment]] | None = None
+    ) -> Payment:
         """Record that `payment` may leave from now on, as soon as the gateway allows a request, and return it.
 
-        A Stop that comes before that releases it; from then on the purchase goes on to its end.
+        `renew` replaces one that has expired meanwhile. A Stop that comes before that releases it; from then on the
+        purchase goes on to its end.
         """
         try:
             await self.gate.enter()
+            if renew is not None:
+                payment = await renew(payment)
             self.progress.sent = True
             return await run_io(self.ledger.submit, payment.id)
         except BaseException as error:
             self.progress.sent = payment.state in SENT
+            if isinstance(error, GatewayError) and not self.progress.sent:
+                error.money = error.money or Money.nothing_sent()
             if isinstance(error, asyncio.CancelledError) and not self.progress.sent:
                 await run_io(self.ledger.release, payment.id, "stopped before it was sent")
             raise

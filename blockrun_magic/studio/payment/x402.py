@@ -160,7 +160,7 @@ class X402Method:
             return await job.poll(payment, deal.purchase.poll_url)
         resumed = payment.state is not State.SIGNED
         if payment.state is not State.SETTLED:
-            payment = await deal.mark_sent(payment)
+            payment = await deal.mark_sent(payment, self._renew)
         deal.progress.sent = True
         deal.progress.stage = "waiting for the image"
         answer = await self._show(payment, payment.payload)
@@ -174,6 +174,16 @@ class X402Method:
         except InvalidResponse as error:
             raise await self.tracker.explain_failure(payment, error) from error
         return await job.poll(payment, address)
+
+    async def _renew(self, payment: Payment) -> Payment:
+        """Return `payment`, or a new one if it has expired before it could be sent."""
+        deal = self.deal
+        if payment.state is not State.SIGNED or deal.clock() < accepted_until(payment):
+            return payment
+        await run_io(deal.ledger.release, payment.id, "expired before it was sent")
+        offer = await self.price()
+        self.agree(offer)
+        return await self.authorize(offer)
 
     async def confirm(self, payment: Payment) -> Payment:
         """Ask the witness of a delivered payment, for a few seconds at most; return the payment."""

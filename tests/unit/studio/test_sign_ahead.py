@@ -16,6 +16,7 @@ from blockrun_magic.errors import BlockrunError, BudgetError, Fate, PaymentRejec
 from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.payments.ledger.reports import spending_summary
 from blockrun_magic.studio import Options, Studio
+from blockrun_magic.studio.payment.retry import RateGate
 from fakes.gateway import Clock, Exchange, Merchant, Rejected, Reply, say, studio_over
 
 
@@ -192,6 +193,27 @@ def test_a_batch_asks_each_price_once(tmp_path: Path, merchant: Merchant) -> Non
     in_studio(tmp_path, buy)
 
     assert 7 == merchant.requests - before
+
+
+def test_a_signature_that_expires_while_it_waits_its_turn_is_never_sent(
+    tmp_path: Path, clock: Clock, merchant: Merchant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rate limit may keep a signed request waiting for longer than it is valid: another one is signed then."""
+    enter = RateGate.enter
+
+    async def wait(gate: RateGate) -> None:
+        clock.ahead += 400
+        await enter(gate)
+
+    monkeypatch.setattr(RateGate, "enter", wait)
+
+    async def buy(studio: Studio) -> list[str]:
+        result = await studio.make(fox(1), merchant.gateway)
+        return [payment.state for payment in studio.ledger.payments(result.receipt.purchase_id)]
+
+    assert ["released", "settled"] == in_studio(tmp_path, buy, clock=clock)
+    assert 1 == len(merchant.shown)
+    assert 42_000 == merchant.chain.total
 
 
 # -- the files
