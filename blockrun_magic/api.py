@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from blockrun_magic.errors import RequestError, UsageError
+from blockrun_magic.gateway.catalog.sizes import read_size
 from blockrun_magic.gateway.gateways import CLASSROOM, Gateway, gateway_named
 from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.images.source import read_mask, read_upload
@@ -51,7 +52,7 @@ async def agenerate(
     prompt: str,
     *,
     model: str | None = None,
-    size: str | None = None,
+    size: str | tuple[int, int] | None = None,
     n: int = 1,
     quality: str | None = None,
     max_price: str | None = None,
@@ -81,7 +82,7 @@ async def aedit(
     mask: Any = None,
     shrink: bool = False,
     model: str | None = None,
-    size: str | None = None,
+    size: str | tuple[int, int] | None = None,
     n: int = 1,
     max_price: str | None = None,
     fresh: bool = False,
@@ -111,7 +112,7 @@ def generate(
     prompt: str,
     *,
     model: str | None = None,
-    size: str | None = None,
+    size: str | tuple[int, int] | None = None,
     n: int = 1,
     quality: str | None = None,
     max_price: str | None = None,
@@ -144,7 +145,7 @@ def edit(
     mask: Any = None,
     shrink: bool = False,
     model: str | None = None,
-    size: str | None = None,
+    size: str | tuple[int, int] | None = None,
     n: int = 1,
     max_price: str | None = None,
     fresh: bool = False,
@@ -248,7 +249,7 @@ def _request(
     operation: Operation,
     prompt: str,
     model: str | None,
-    size: str | None,
+    size: str | tuple[int, int] | None,
     n: int,
     quality: str | None,
     images: Sequence[Upload] = (),
@@ -261,7 +262,7 @@ def _request(
         operation=operation,
         prompt=prompt,
         model=full,
-        size=size or catalog.default_size(full),
+        size=read_size(size, full, catalog),
         quality=quality,
         n=n,
         images=tuple(images),

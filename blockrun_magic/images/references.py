@@ -249,14 +249,20 @@ def _suggest(text: str, namespace: Mapping[str, object]) -> str:
     folder, files = _images_beside(text)
     near = difflib.get_close_matches(text, variables, _SUGGESTIONS, 0.6)
     close = difflib.get_close_matches(Path(text).name, files, _SUGGESTIONS, 0.6)
-    near += [str(folder / name) for name in close]
+    near += [_typed(folder / name) for name in close]
     suffix = Path(text).suffix.lower()
     is_plain = not _CODE.search(text) and (not suffix or suffix in IMAGE_SUFFIXES)
     if near and is_plain:
         return f"Did you mean {' or '.join(near)}?"
-    some = variables[-_SUGGESTIONS:] + [str(folder / name) for name in files[:_SUGGESTIONS]]
+    some = variables[-_SUGGESTIONS:] + [_typed(folder / name) for name in files[:_SUGGESTIONS]]
     available = f" Images here: {', '.join(some)}." if some else ""
     return f"Give a path, a URL, or a variable that holds an image.{available}"
+
+
+def _typed(path: Path) -> str:
+    """Return a path as it is written after a flag."""
+    text = str(path)
+    return f'"{text}"' if any(character.isspace() for character in text) and '"' not in text else text
 
 
 def _images_beside(text: str) -> tuple[Path, list[str]]:

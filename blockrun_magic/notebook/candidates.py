@@ -87,7 +87,7 @@ def _price(model: Model, size: str | None = None) -> str:
 def _sizes(names: Sequence[str]) -> list[Candidate]:
     """Return the sizes that every chosen model makes, the first model's default first, then words for sizes."""
     from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
-    from blockrun_magic.notebook.cells.sizes import SIZE_WORDS
+    from blockrun_magic.gateway.catalog.sizes import SIZE_WORDS
 
     chosen = [model for name in names if (model := SNAPSHOT.find(name)) is not None] or [SNAPSHOT.models[0]]
     sizes = [size for size in chosen[0].sizes if all(model.allows_size(size) for model in chosen)]

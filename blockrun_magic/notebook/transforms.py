@@ -1,4 +1,4 @@
-"""Input of ours that IPython would misread: questions taken for help requests, and `--help` without a body.
+"""Input of ours that IPython would misread: questions taken for help, `--help` without a body, comments above a magic.
 
 `%imagegen who goes there?` is a prompt; `%imagegen?` asks for help, and so does `%%imagegen --help`.
 """
@@ -17,7 +17,7 @@ from blockrun_magic.notebook.cells.parser import asks_for_help
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-__all__ = ["PromptLine", "add_transforms", "call_for_help", "remove_transforms"]
+__all__ = ["PromptLine", "add_transforms", "call_for_help", "drop_comments", "remove_transforms"]
 
 _OURS = "imagegen|img2img|blockrun"
 _CALL = re.compile(rf"(?P<before>\s*+(?:[^%\n]*[^%=!<>\n]=\s*+)?)%(?P<magic>{_OURS})(?=\s)(?P<rest>.*)", re.DOTALL)
@@ -25,6 +25,7 @@ _BARE = re.compile(rf"(?P<before>\s*)(?P<magic>{_OURS})\s+(?P<rest>[^\s=(\[.,:].
 """A line without %, which IPython's automagic takes."""
 _INSIDE = re.compile(rf"(?P<before>\s*)%(?P<magic>\w+)\s(?=[^\n]*%(?:{_OURS})\s)(?P<rest>.*)", re.DOTALL)
 _HELP = re.compile(r"\s*%%(imagegen|img2img)(?=\s)(.*)")
+_CELL = re.compile(r"%%(?:imagegen|img2img)(?!\S)")
 _INDENTS = (tokenize.INDENT, tokenize.DEDENT)
 
 
@@ -70,14 +71,25 @@ def call_for_help(lines: list[str]) -> list[str]:
     return [first.lstrip()[1:]] if match and alone and asks_for_help(match[2]) else lines
 
 
+def drop_comments(lines: list[str]) -> list[str]:
+    """Return `lines` without the comments above a cell magic of ours, which IPython finds on the first line only."""
+    for number, line in enumerate(lines):
+        if _CELL.match(line):
+            return lines[number:]
+        if line.strip() and not line.lstrip().startswith("#"):
+            break
+    return lines
+
+
 def add_transforms(shell: InteractiveShell) -> None:
     """Let `shell` read our lines as they are meant."""
     shell.input_transformer_manager.token_transformers.append(PromptLine)
-    shell.input_transformer_manager.cleanup_transforms.insert(0, call_for_help)
+    shell.input_transformer_manager.cleanup_transforms[:0] = [drop_comments, call_for_help]
 
 
 def remove_transforms(shell: InteractiveShell) -> None:
     """Let `shell` read lines in its own way again."""
     manager = shell.input_transformer_manager
     manager.token_transformers = [each for each in manager.token_transformers if each is not PromptLine]
-    manager.cleanup_transforms = [each for each in manager.cleanup_transforms if each is not call_for_help]
+    ours = (drop_comments, call_for_help)
+    manager.cleanup_transforms = [each for each in manager.cleanup_transforms if each not in ours]

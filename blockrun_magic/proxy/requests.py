@@ -10,7 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from blockrun_magic.errors import RequestError
+from blockrun_magic.errors import FlagError, RequestError
+from blockrun_magic.gateway.catalog.sizes import read_size
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.payments.money import parse_usd
 from blockrun_magic.proxy.errors import BadRequest
@@ -150,7 +151,7 @@ def build_request(
         operation=operation,
         prompt=prompt,
         model=full,
-        size=catalog.default_size(full) if size in (None, "", "auto") else size,
+        size=_sized(size, full, catalog),
         quality=None if quality in (None, "", "auto", "standard") else quality,
         n=_whole(fields, "n", 1, MAX_N) or 1,
         images=images,
@@ -165,6 +166,13 @@ def _resolved(model: str, catalog: Catalog) -> str:
         names = (name for known in catalog.models for name in known.names)
         advice = f"{error.message} {did_you_mean(model, names)}GET /v1/models lists them."
         raise BadRequest(advice, "model", code="model_not_found") from None
+
+
+def _sized(size: str | None, model: str, catalog: Catalog) -> str:
+    try:
+        return read_size(size, model, catalog)
+    except FlagError as error:
+        raise BadRequest(f"{error.message} GET /v1/models lists the sizes.", "size", code="invalid_value") from None
 
 
 def read_choices(fields: Mapping[str, Any]) -> Choices:

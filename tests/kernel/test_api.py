@@ -11,7 +11,7 @@ from PIL import Image
 
 import blockrun_magic
 from blockrun_magic import aedit, agenerate, edit, generate, open_studio
-from blockrun_magic.errors import BudgetError
+from blockrun_magic.errors import BudgetError, RequestError
 from blockrun_magic.practice.server.server import PracticeServer
 from harness.kernel import paid_to
 
@@ -67,6 +67,18 @@ def test_inside_an_event_loop_the_way_out_is_named() -> None:
 
     with pytest.raises(RuntimeError, match="await agenerate"):
         asyncio.run(work())
+
+
+def test_sizes_are_taken_as_programs_have_them() -> None:
+    """A pair of sides, and a ratio as in cells; anything else is refused in two lines."""
+    paired, wide = (
+        generate("a sized fox", model="cogview", size=size, gateway="practice").image.size
+        for size in ((512, 512), "3:2")
+    )
+    with pytest.raises(RequestError):
+        generate("a sized fox", size={512}, gateway="practice")  # type: ignore[arg-type]
+
+    assert [(512, 512), (1248, 832)] == [paired, wide]
 
 
 def test_a_bad_price_is_refused_before_anything_is_sent(gateway: PracticeServer) -> None:

@@ -356,6 +356,15 @@ def test_images_may_be_named_as_openais_json_does(endpoint: Endpoint) -> None:
     assert 200 == endpoint.post("/images/edits", prompt="add a hat", **body).status_code
 
 
+def test_a_size_may_be_a_ratio(endpoint: Endpoint) -> None:
+    """As in cells; a shape that the model does not sell is a 400."""
+    assert 200 == endpoint.generate("a wide cat", model="cogview", size="16:9").status_code
+    assert (400, "size") == (
+        (answer := endpoint.generate("a wide cat", size="9:1")).status_code,
+        error_of(answer)["param"],
+    )
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [("POST", "/images/generations", 404),

@@ -102,6 +102,21 @@ def test_a_question_mark_alone_is_help(kernel: Kernel) -> None:
     assert "--model" in str(reply["payload"])
 
 
+def test_a_comment_may_stand_above_a_cell_magic(kernel: Kernel) -> None:
+    """Colab writes titles of cells like this; IPython alone ends in a SyntaxError."""
+    cell = made(kernel, f"\n# @title A kite\n# red\n%%imagegen {SMALL}\na kite under a title")
+
+    assert 1 == len(cell.pictures)
+
+
+def test_a_variable_in_braces_that_is_not_filled_in_is_named(kernel: Kernel) -> None:
+    """The prompt is literal; who meant --fill learns of it at the first image."""
+    made(kernel, "nested = 'fox'")
+
+    assert "--fill" in made(kernel, f"%imagegen {SMALL} a {{nested}} one").text
+    assert "--fill" not in made(kernel, f"%imagegen {SMALL} an {{unnamed}} one").text
+
+
 # -- variables of a function
 
 

@@ -10,7 +10,7 @@ from unicodedata import normalize
 
 from blockrun_magic.errors import FlagError
 from blockrun_magic.gateway.catalog.catalog import DEFAULT_SIZE, MAX_N
-from blockrun_magic.notebook.cells.sizes import SIZE_WORDS, is_size_word
+from blockrun_magic.gateway.catalog.sizes import SIZE_WORDS, is_size_word
 from blockrun_magic.payments.money import parse_usd
 from blockrun_magic.text import did_you_mean, quoted
 

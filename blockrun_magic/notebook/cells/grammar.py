@@ -9,13 +9,17 @@ import re
 
 from blockrun_magic.errors import FlagError
 
-__all__ = ["WORD", "long_dash", "looks_like_flag", "quote", "read_value"]
+__all__ = ["INVISIBLE", "WORD", "long_dash", "looks_like_flag", "quote", "read_value"]
 
 WORD = re.compile(r"\S+")
 _QUOTED = re.compile(r"""(?:"[^"]*+"|'[^']*+')++(?!\S)""")
 _SEGMENT = re.compile(r""""([^"]*)"|'([^']*)'""")
 _LINE_BREAK = re.compile("[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
-_LONG_DASH = re.compile("(-?[\u2010-\u2015\u2212\ufe58\ufe63\uff0d]{1,2}-?)([^\\W\\d_][\\w-]*)")
+INVISIBLE = "\u00ad\u200b-\u200f\u2060\ufeff"
+"""Characters that nobody sees, as the inside of a character class: they come with text from web pages."""
+_LONG_DASH = re.compile(
+    f"(?:[{INVISIBLE}]+-{{1,2}}|[{INVISIBLE}]*-?[\u2010-\u2015\u2212\ufe58\ufe63\uff0d]{{1,2}}-?)([^\\W\\d_][\\w-]*)"
+)
 _TYPOGRAPHIC_QUOTES = frozenset("\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u00ab\u00bb\u2039\u203a\u300c\u300e")
 
 
@@ -27,12 +31,13 @@ def looks_like_flag(word: str) -> bool:
 def long_dash(word: str) -> str | None:
     """Return the flag that a word would be with hyphens: "--size" for one that begins with an em dash; else None.
 
-    Phones and chat programs write such dashes. A name of one letter is that of a short flag.
+    Phones and chat programs write such dashes, and web pages put invisible characters before them. A name of one
+    letter is that of a short flag.
     """
     match = _LONG_DASH.match(word)
     if match is None:
         return None
-    return f"-{match[2]}" if len(match[2]) == 1 else f"--{match[2].lower()}"
+    return f"-{match[1]}" if len(match[1]) == 1 else f"--{match[1].lower()}"
 
 
 def read_value(name: str, line: str, start: int, *, joined: bool) -> tuple[str, int]:

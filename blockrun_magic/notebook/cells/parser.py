@@ -114,7 +114,8 @@ def _check_dash(word: str) -> None:
     spelling = long_dash(word)
     if spelling is not None and (find_flag(spelling) or is_flag_elsewhere(spelling)):
         raise FlagError(
-            f"{quoted(word)} begins with a typographic dash.", f"Type hyphens: {spelling}. A phone may replace them."
+            f"{quoted(word)} begins with a typographic dash or an invisible character.",
+            f"Type hyphens: {spelling}. A phone may replace them.",
         )
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from blockrun_magic.gateway.catalog.sizes import resolve_size
 from blockrun_magic.gateway.catalog.snapshot import dimensions
 from blockrun_magic.notebook.background import BackgroundJob
 from blockrun_magic.notebook.cells.flags import Flags
 from blockrun_magic.notebook.cells.prompts import Variant, fill_variants, prompts_from, prompts_of_lines
-from blockrun_magic.notebook.cells.sizes import resolve_size
 from blockrun_magic.notebook.cells.stray_flags import check_prompts
 from blockrun_magic.notebook.cells.styles import styled
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["RequestPlan", "apply_defaults", "build_requests", "notes_of", "plan_requests"]
 
 _OPERATIONS: Mapping[str, Operation] = {"imagegen": "generate", "img2img": "edit"}
+_BRACES = re.compile(r"\{([^\W\d]\w*)\}")
 _VARY = "Make a variation of this image: the same subject, mood and style, in a new composition."
 
 
@@ -43,6 +45,8 @@ class RequestPlan:
     """What varies in each request, by name: "model", "size", "prompt", or a name that `--fill` filled in."""
     size_note: str = ""
     """A sentence on sizes in words: what they are in pixels."""
+    fill_note: str = ""
+    """A sentence on a variable in braces that `--fill` would have filled in."""
     shrink: bool = False
     """Whether sources that are too large are made smaller."""
     source_names: tuple[str, ...] = ()
@@ -92,6 +96,7 @@ def plan_requests(
         mask=find_source(flags.mask, namespace, "mask") if flags.mask else None,
         facets=tuple(variants.values()),
         size_note=_size_note(sizes, models, catalog),
+        fill_note="" if flags.fill else _fill_note(prompts, namespace),
         shrink=flags.shrink,
         source_names=flags.images,
         mask_name=flags.mask or "",
@@ -110,6 +115,12 @@ def _size_note(sizes: Sequence[str], models: Sequence[str], catalog: Catalog) ->
         else:
             notes.append(f"{text} is {', '.join(f'{size} for {model}' for model, size in meant.items())}.")
     return " ".join(notes)
+
+
+def _fill_note(prompts: Sequence[Variant], namespace: Mapping[str, object]) -> str:
+    """Return a sentence on a variable in braces that is sent as it stands."""
+    names = [name for each in prompts for name in _BRACES.findall(each.prompt) if name in namespace]
+    return f"{{{names[0]}}} was sent as it is; --fill fills in variables." if names else ""
 
 
 def _prompts(magic: str, flags: Flags, namespace: Mapping[str, object], home: Path) -> list[Variant]:
@@ -172,5 +183,5 @@ async def _read_images(plan: RequestPlan, fetch: Fetch) -> tuple[tuple[Upload, .
 
 def notes_of(plan: RequestPlan, requests: Sequence[ImageRequest]) -> str:
     """Return what was changed between the cell and its requests, in sentences: sizes in words, shrunk sources."""
-    notes = [plan.size_note, *(image.note for image in requests[0].images)]
+    notes = [plan.size_note, plan.fill_note, *(image.note for image in requests[0].images)]
     return " ".join(note for note in notes if note)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from blockrun_magic.errors import FlagError
 from blockrun_magic.notebook.cells.flags import FLAGS, Flag, find_flag
-from blockrun_magic.notebook.cells.grammar import long_dash
+from blockrun_magic.notebook.cells.grammar import INVISIBLE, long_dash
 from blockrun_magic.text import did_you_mean, quoted
 
 __all__ = ["check_body", "check_prompts", "is_flag_elsewhere", "unknown_flag"]
@@ -67,7 +67,7 @@ _ELSEWHERE: dict[str, tuple[str, str]] = {
 _JARGON = frozenset(
     {"seed", "steps", "ar", "aspect", "cfg", "cfg-scale", "niji", "v", "stylize", "chaos", "iw", "sref", "help"}
 )
-_TAIL = re.compile(r"""(?<!\S)(?P<name>-{1,2}[^\W\d_][\w-]*|[\u2010-\u2015\u2212]{1,2}[^\W\d_][\w-]*)""")
+_TAIL = re.compile(rf"""(?<!\S)(?P<name>[{INVISIBLE}]*(?:-|[\u2010-\u2015\u2212]){{1,2}}[^\W\d_][\w-]*)""")
 _REST = re.compile(r"""[ \t]*=?[ \t]*(?:"[^"]*"|'[^']*'|(?!-)\S+)?""")
 _JOINED_COUNT = re.compile(r"--?n(\d{1,3})", re.ASCII)
 _SETTINGS = re.compile(r"\s*(?:Negative prompt:|Steps: \d+, )", re.ASCII)

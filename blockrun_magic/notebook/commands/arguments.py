@@ -188,7 +188,9 @@ def _full_usage(path: str, command: Command) -> str:
 def _check_dash(command: Command, word: str) -> None:
     spelling = long_dash(word)
     if spelling is not None and command.argument(spelling):
-        raise UsageError(f"{quoted(word)} begins with a typographic dash.", f"Type hyphens: {spelling}.")
+        raise UsageError(
+            f"{quoted(word)} begins with a typographic dash or an invisible character.", f"Type hyphens: {spelling}."
+        )
 
 
 def _unknown_option(path: str, command: Command, name: str) -> UsageError:

@@ -53,9 +53,9 @@ def _model_row(model: Model) -> tuple[str, ...]:
 
 def price(context: Context, arguments: Arguments) -> Card:
     """Return the price of a request, or of Run All of a notebook; asking is free."""
+    from blockrun_magic.gateway.catalog.sizes import resolve_size
     from blockrun_magic.gateway.request import ImageRequest
     from blockrun_magic.notebook.cells.flag_values import CONVERTERS
-    from blockrun_magic.notebook.cells.sizes import resolve_size
     from blockrun_magic.studio import Options
     from blockrun_magic.studio.batch import quote_all
 

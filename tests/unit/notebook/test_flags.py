@@ -15,9 +15,9 @@ from IPython.core.inputtransformer2 import TransformerManager
 
 from blockrun_magic.errors import FlagError
 from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
+from blockrun_magic.gateway.catalog.sizes import SIZE_WORDS, resolve_size
 from blockrun_magic.notebook.cells.flags import FLAGS, MAGICS, Flags, find_flag, help_text
 from blockrun_magic.notebook.cells.parser import asks_for_help, parse, parse_flags, render
-from blockrun_magic.notebook.cells.sizes import SIZE_WORDS, resolve_size
 from blockrun_magic.notebook.cells.stray_flags import check_body
 
 ANY = st.characters(exclude_categories=())
@@ -402,6 +402,8 @@ def test_flags_of_other_tools_have_an_honest_answer(flag: str, instead: str) -> 
         "a kite \u2013size=1216x832",
         "a kite \u2014\u2014model flux",
         "\u2014fresh a kite",
+        "a kite \u200b--size 1216x832",
+        "a kite \u2060\ufeff-n 4",
         "a kite \u2013n 4",
         "a kite \u2014ar 16:9",
         "--save \u201cmy kite.png\u201d a kite",
@@ -438,6 +440,8 @@ def test_dashes_and_quotes_of_a_prompt_stay(text: str) -> None:
         "a cat --tile",
         "a cat --stylize=100 --fresh",
         "a cat \u2014ar 16:9",
+        "a cat \u200b--size 1216x832",
+        "\ufeff--size 1216x832\na cat",
         "\u2014size 1216x832\na cat",
         "a cat --seed 7 --ar 3:2\nin the snow",
         "a cat --help",

@@ -6,15 +6,15 @@ import re
 from math import log
 from typing import TYPE_CHECKING
 
-from blockrun_magic.errors import FlagError
+from blockrun_magic.errors import FlagError, RequestError
 from blockrun_magic.gateway.catalog.snapshot import dimensions
-from blockrun_magic.text import any_of
+from blockrun_magic.text import any_of, quoted
 
 if TYPE_CHECKING:
     from blockrun_magic.gateway.catalog.catalog import Catalog
     from blockrun_magic.gateway.catalog.snapshot import Model
 
-__all__ = ["SIZE_WORDS", "is_size_word", "resolve_size"]
+__all__ = ["SIZE_WORDS", "is_size_word", "read_size", "resolve_size"]
 
 _RATIO = re.compile(r"(\d{1,4}(?:\.\d{1,3})?)[:/](\d{1,4}(?:\.\d{1,3})?)", re.ASCII)
 _SHAPES = {
@@ -44,6 +44,22 @@ def is_size_word(text: str) -> bool:
     if text == _DEFAULT or _ratio(text) is not None:
         return True
     return _ALIASES.get(text, text) in _AREAS
+
+
+def read_size(value: object, model_id: str, catalog: Catalog) -> str:
+    """Return a size as programs give it: pixels as text or as a pair, a ratio, a word, or None for the default.
+
+    Raises RequestError for anything else, and FlagError as `resolve_size`; pixels are not checked.
+    """
+    if not value:
+        return catalog.default_size(model_id)
+    if isinstance(value, tuple | list) and len(value) == 2 and all(isinstance(side, int) for side in value):
+        value = f"{value[0]}x{value[1]}"
+    if not isinstance(value, str):
+        raise RequestError(
+            f"{quoted(str(value))} is not a size.", "Use pixels, as in 1216x832, or a ratio, as in 16:9."
+        )
+    return resolve_size(value.lower(), model_id, catalog) if is_size_word(value.lower()) else value
 
 
 def resolve_size(text: str, model_id: str, catalog: Catalog) -> str:
