@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from blockrun_magic.practice.server.server import PracticeServer
 from fakes.classroom import CODE, PRICE, TOKEN, FakeClassroom
+from harness.classroom import running_class
 from harness.kernel import Kernel, made, running_kernel
 
 _LIMIT = {"subject": "you", "period": "day", "limit": 500_000, "spent": 52_500, "at_risk": 0, "left": 447_500}
@@ -30,44 +32,51 @@ def room() -> Iterator[FakeClassroom]:
 def kernel(tmp_path: Path) -> Iterator[Kernel]:
     """Return a kernel without a wallet that has loaded the extension."""
     with running_kernel(tmp_path) as running:
-        made(running, "%load_ext blockrun_magic")
+        made(running, "%load_ext blockrun_magic\nimport blockrun_magic")
         yield running
 
 
-def joined(kernel: Kernel, room: FakeClassroom) -> None:
+def joined(kernel: Kernel, url: str, code: str = CODE) -> None:
     """Join with a code that is typed where nobody sees it, and use the classroom."""
-    cell = kernel.start(f"%blockrun join {room.url}")
-    question = kernel.type(CODE)
+    cell = kernel.start(f"%blockrun join {url}")
+    question = kernel.type(code)
 
     assert question["password"]
     assert "ok" == kernel.finish(cell).status
     made(kernel, "%blockrun use classroom")
 
 
-def test_a_lesson_without_a_wallet(kernel: Kernel, room: FakeClassroom, tmp_path: Path) -> None:
-    """The code is asked for, the class pays, the card shows the limit, and nothing secret is written but the pass."""
-    joined(kernel, room)
-    fox = made(kernel, "%%imagegen --as fox\na fox in snow")
-    card = made(kernel, "%blockrun")
-    spend = made(kernel, "%blockrun spend")
-    made(kernel, "%%imagegen\na fox in snow")
-    made(kernel, "from PIL import Image\nmask = Image.new('L', fox.size, 255)")
-    made(kernel, "%%img2img --image fox --mask mask\nat night")
+def test_a_lesson_without_a_wallet(kernel: Kernel, gateway: PracticeServer, tmp_path: Path) -> None:
+    """The real class pays for every kind of cell; its limit stops one until it is raised; both ledgers say the same."""
+    with running_class(tmp_path / "class", gateway) as room:
+        later = room.records.database.now() + 3600
+        code = room.owner.invite("ada", groups=[], expires_at=later)
+        subject = room.member("ada").subject
+        room.owner.set_limit(subject, "day", 300_000)
+        joined(kernel, room.url, code)
+        fox = made(kernel, "%%imagegen --as fox\na fox in snow")
+        made(kernel, "%%imagegen\na fox in snow")
+        made(kernel, "from PIL import Image\nmask = Image.new('L', fox.size, 255)")
+        made(kernel, "%%img2img --image fox --mask mask --model gpt-image\nat night")
+        grid = made(kernel, "%%imagegen --model cogview,flux --size 1024x1024\na fox in spring")
+        refused = kernel.run("%%imagegen --size 1216x832 -n 4\na fox in summer")
+        card = made(kernel, "%blockrun")
+        room.owner.set_limit(subject, "day", 1_000_000)
+        raised = made(kernel, "%%imagegen --size 1216x832 -n 4\na fox in summer")
+        spent = kernel.value("sum(float(row['usd']) for row in blockrun_magic.list_payments().to_records())")
+        standing = room.records.ledger.standing("practice", (subject,))
+        secrets = [code.encode(), b"brc_"]
 
-    assert 1 == len(fox.pictures)
-    assert "$0.4475 left" in card.text
+    assert (1, 1, 1) == tuple(len(cell.pictures) for cell in (fox, grid, raised))
+    assert ("ClassLimitReached", 2) == (refused.error_name, len(refused.error))
     assert "width:" in card.html
-    assert "$0.0525" in spend.text
-    assert [PRICE, PRICE] == [order.charged for order in room.orders.values()]
+    assert [round(float(spent) * 1e6)] == [each.used for each in standing if each.period == "day"]
     assert "[]" == kernel.value("[name for name in __import__('sys').modules if name.startswith('eth_account')]")
     made(kernel, "%history -g -f all.py")
     file = tmp_path / ".blockrun" / "magic" / "classroom.json"
     assert 0o600 == stat.S_IMODE(file.stat().st_mode)
-    [secret] = room.passes
-    for path in (path for path in tmp_path.rglob("*") if path.is_file()):
-        content = path.read_bytes()
-        assert CODE.encode() not in content, path
-        assert path == file or secret.encode() not in content, path
+    mine = [path for path in tmp_path.rglob("*") if path.is_file() and "class" not in path.relative_to(tmp_path).parts]
+    assert [(file, b"brc_")] == [(path, secret) for path in mine for secret in secrets if secret in path.read_bytes()]
 
 
 def test_a_code_on_the_line_is_forgotten(kernel: Kernel, room: FakeClassroom, tmp_path: Path) -> None:
@@ -80,22 +89,9 @@ def test_a_code_on_the_line_is_forgotten(kernel: Kernel, room: FakeClassroom, tm
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and CODE.encode() in path.read_bytes()]
 
 
-def test_the_limit_and_the_way_out(kernel: Kernel, room: FakeClassroom) -> None:
-    """Two lines, and the next run works once the teacher has raised it."""
-    joined(kernel, room)
-    left = {"code": "limit", "subject": "you", "period": "day", "left_micros": 2_000, "resets_at": time.time() + 3600}
-    room.refusals.append((402, left))
-    refused = kernel.run("%%imagegen\na fox in snow")
-    open_payments = made(kernel, "%blockrun jobs").text
-
-    assert ("ClassLimitReached", 2) == (refused.error_name, len(refused.error))
-    assert "ok" == kernel.run("%%imagegen\na fox in snow").status
-    assert "id" not in open_payments.split()
-
-
 def test_stop(kernel: Kernel, room: FakeClassroom) -> None:
     """What is not signed is cancelled before the cell ends, and its money is free again."""
-    joined(kernel, room)
+    joined(kernel, room.url)
     room.hold = 60.0
     cell = kernel.start("%%imagegen\na fox in snow")
     kernel.wait_for(cell, lambda _: bool(room.orders))
@@ -115,7 +111,7 @@ def test_a_killed_kernel(room: FakeClassroom, tmp_path: Path) -> None:
     room.hold, room.signed = 3.0, True
     with running_kernel(tmp_path) as kernel:
         made(kernel, "%load_ext blockrun_magic")
-        joined(kernel, room)
+        joined(kernel, room.url)
         cell = kernel.start("%%imagegen\na fox in snow")
         kernel.wait_for(cell, lambda _: bool(room.orders))
         kernel.kill()
@@ -127,7 +123,7 @@ def test_a_killed_kernel(room: FakeClassroom, tmp_path: Path) -> None:
     elsewhere.mkdir()
     with running_kernel(elsewhere) as kernel:
         made(kernel, "%load_ext blockrun_magic")
-        joined(kernel, room)
+        joined(kernel, room.url)
         assert 1 == len(made(kernel, "%blockrun resume").pictures)
         assert "ok" == kernel.run("%%imagegen --max-price 0\na fox in snow").status
 
