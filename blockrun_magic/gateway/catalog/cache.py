@@ -17,6 +17,7 @@ from blockrun_magic.files import read_file, write_atomically
 from blockrun_magic.gateway.catalog.catalog import Catalog
 from blockrun_magic.gateway.catalog.remote import LiveModel, overlay, read_models, to_record
 from blockrun_magic.gateway.catalog.snapshot import with_qualities
+from blockrun_magic.gateway.classroom.refusals import ClassRefusal
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import Gateway, Payer
 from blockrun_magic.gateway.request import ImageRequest
@@ -86,6 +87,12 @@ class CatalogCache:
         """Let an error that refuses `request` say what the gateway no longer serves: the model, or its size."""
         try:
             yield
+        except ClassRefusal as error:
+            if error.code == "model":  # the teacher has changed the rules since the list was read
+                with suppress(TimeoutError, BlockrunError):
+                    async with asyncio.timeout(_QUICK):
+                        await self.refresh(gateway)
+            raise
         except RequestRejected as error:
             with suppress(TimeoutError):
                 await run_within(_QUICK, self.refresh_if_stale(gateway))
@@ -142,7 +149,8 @@ class CatalogCache:
         return self._snapshot
 
     def _merged(self, gateway: Gateway, models: tuple[LiveModel, ...], read_at: float) -> Catalog:
-        return overlay(self._base(gateway), models, time.strftime("%Y-%m-%d", time.gmtime(read_at)))
+        merged = overlay(self._base(gateway), models, time.strftime("%Y-%m-%d", time.gmtime(read_at)))
+        return _with_allowed_defaults(merged) if gateway.paid_by is Payer.CLASSROOM else merged
 
     def _load(self, gateway: Gateway) -> tuple[float, Catalog]:
         known = self._known.get(gateway.base_url)
@@ -174,3 +182,12 @@ class CatalogCache:
     def _path(self, gateway: Gateway) -> Path | None:
         name = hashlib.sha256(gateway.base_url.encode()).hexdigest()[:16]
         return None if self._folder is None else self._folder / f"{name}.json"
+
+
+def _with_allowed_defaults(catalog: Catalog) -> Catalog:
+    """Return the catalog of a class with defaults that the class allows."""
+    allowed = [model for model in catalog.models if model.served]
+    known = catalog.find(catalog.default)
+    if allowed and (known is None or not known.served):
+        catalog = replace(catalog, default=allowed[0].id)
+    return replace(catalog, edit_defaults=(*catalog.edit_defaults, *(model.id for model in allowed if model.edits)))

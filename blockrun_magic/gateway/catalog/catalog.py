@@ -37,13 +37,14 @@ _UNCHECKED_HINT = "--unchecked sends the request anyway."
 class Catalog:
     """The image models known on the day `as_of` (an ISO date), `live` if a gateway's own list was read then.
 
-    `edit_defaults` are the default models of an edit, in the order of preference.
+    `default` is the default model, and `edit_defaults` are those of an edit, in the order of preference.
     """
 
     models: tuple[Model, ...]
     as_of: str
     live: bool = False
     edit_defaults: tuple[str, ...] = EDIT_DEFAULTS
+    default: str = DEFAULT_MODEL
 
     def find(self, name: str) -> Model | None:
         """Return the model with that id or shorthand in any case, or None."""
@@ -93,7 +94,7 @@ class Catalog:
     def default_model(self, operation: Operation) -> str:
         """Return the id of the default model: for an edit, the first default that the gateway serves."""
         if operation == "generate":
-            return DEFAULT_MODEL
+            return self.default
         models = (self.find(name) for name in self.edit_defaults)
         return next((model.id for model in models if model is not None and model.served), self.edit_defaults[0])
 

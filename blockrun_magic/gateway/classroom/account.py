@@ -105,6 +105,10 @@ class ClassroomAccount:
         answer = await _politely(
             lambda: self._client.call("POST", where, "/v1/join", named, silence=_JOIN_SILENCE, body=proof)
         )
+        if answer.status != 200 and not code_of(answer):
+            raise InvalidResponse(
+                f"There is no classroom at {url}.", "Compare the address with what your teacher gave."
+            )
         if answer.status != 200:
             error = refusal(answer)
             error.message = _without(error.message, proof)

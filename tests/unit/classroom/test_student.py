@@ -290,6 +290,7 @@ def test_what_the_class_does_not_allow(pupil: Pupil) -> None:
             owner.pause(paused=False)
             owner.set_policy("class", models=("openai/dall-e-3",))
             await attempt(ClassRefusal)
+            assert "openai/dall-e-3" == studio.catalog_at(gateway).default_model("generate")
             owner.set_policy("class", models=None)
             await attempt(ContentPolicyViolation, "practice:403")
             owner.revoke(member)

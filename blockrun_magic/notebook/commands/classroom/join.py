@@ -12,6 +12,7 @@ from blockrun_magic.notebook.config_file import remember_classroom
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Card, Message
 from blockrun_magic.payments.secrets import Secret
+from blockrun_magic.text import quoted
 from blockrun_magic.wiring import blockrun_home, joined_address
 
 if TYPE_CHECKING:
@@ -48,6 +49,11 @@ def _address(url: str | None) -> str:
         raise UsageError(
             "`join` needs the address of your classroom.",
             "Write: `%blockrun join https://class.example`, with the address that you got.",
+        )
+    if "://" not in address:
+        raise UsageError(
+            f"{quoted(address)} is not the address of a classroom.",
+            "It begins with https://, as in `%blockrun join https://class.example`.",
         )
     return checked_url(address)
 
