@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute, Route
 
 from blockrun_magic.classroom.answers import image_items, limits_json, member_json, models_json, order_json, usd
 from blockrun_magic.classroom.orders.bodies import is_key, read_object, read_wanted, wait_of
+from blockrun_magic.classroom.orders.orders import image_gone
 from blockrun_magic.classroom.refusals import Refusal
 from blockrun_magic.classroom.storage.order_records import Order, OrderState
 from blockrun_magic.errors import BlockrunError, StoreError
@@ -151,6 +152,8 @@ class _Routes:
     async def _answer(self, order: Order) -> Response:
         """Return an order as it is: its images when it is done."""
         body = await self._order_json(order)
+        if order.is_erased:
+            raise image_gone()
         if not order.is_final:
             return JSONResponse(body, 202, {"Retry-After": "1"})
         if order.state is OrderState.DONE:
@@ -176,7 +179,7 @@ async def _too_large(_: Request, __: Exception) -> Response:
 
 async def _failed(_: Request, error: Exception) -> Response:
     if isinstance(error, StoreError):
-        return Refusal(410, "image_gone", "The image is not stored any more.", "Buy another take.").response()
+        return image_gone().response()
     assert isinstance(error, BlockrunError)  # noqa: S101  registered for it
     _LOG.warning("A call failed: %s", type(error).__name__)
     return Refusal(

@@ -21,7 +21,7 @@ from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.studio.results.requests import request_to_record
 from blockrun_magic.threads import run_cpu, run_io
 
-__all__ = ["MAX_WAIT", "Orders", "Wanted"]
+__all__ = ["MAX_WAIT", "Orders", "Wanted", "image_gone"]
 
 MAX_WAIT = 25.0
 """Seconds that a request waits for an order at most."""
@@ -77,6 +77,8 @@ class Orders:
             known = await self._accept(member, policy, wanted, deadline)
         if known.state is OrderState.CANCELLED:
             raise _cancelled()
+        if known.is_erased:
+            raise image_gone()
         if known.body_hash != wanted.body_hash:
             raise Refusal(
                 422, "other_body", "This order has another request under the same key.", "Use a new key for it."
@@ -194,6 +196,11 @@ class Orders:
 def _is_refused(order: Order) -> bool:
     """Return whether the gateway has refused an order whose payment is not decided yet: waiting brings no image."""
     return order.state is OrderState.UNKNOWN and (order.error or {}).get("code") in ("content_policy", "rejected")
+
+
+def image_gone() -> Refusal:
+    """Return the refusal of an order whose images were erased."""
+    return Refusal(410, "image_gone", "The image is not stored any more.", "Buy another take with `--fresh`.")
 
 
 def _cancelled() -> Refusal:

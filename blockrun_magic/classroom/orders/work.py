@@ -62,7 +62,12 @@ class Workshop:
         work = Work(order, request)
         self.running[order.id] = work
         work.task = asyncio.create_task(self._run(work))
-        work.task.add_done_callback(lambda _: self.running.pop(order.id, None))
+        work.task.add_done_callback(lambda done: self._ended(order.id, done))
+
+    def _ended(self, order_id: int, task: asyncio.Task[None]) -> None:
+        self.running.pop(order_id, None)
+        if not task.cancelled() and task.exception() is not None:  # retrieved, so that asyncio does not print it
+            _LOG.error("The work on order %s ended with %s.", order_id, type(task.exception()).__name__)
 
     async def take_over(self) -> None:
         """Start the open orders that nobody works on, and cancel those of ours that somebody wants cancelled."""

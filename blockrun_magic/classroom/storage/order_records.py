@@ -84,6 +84,11 @@ class Order:
     delivered_at: float | None
 
     @property
+    def is_erased(self) -> bool:
+        """Whether its request and its images were erased."""
+        return self.body_hash.startswith("erased:")
+
+    @property
     def is_final(self) -> bool:
         """Whether it has ended."""
         return self.state in FINAL

@@ -82,6 +82,7 @@ def test_what_is_old_is_deleted(room: Class) -> None:
 
     assert 0 == erase_old(room.records)
 
+    assert {410} == {ada.get(order.key).status_code for order in room.records.orders.listed() if order.is_erased}
     assert "'old'" not in everything(room)
     assert '"prompt": "old"' not in everything(room)
     assert 1 == len(images(room))

@@ -116,6 +116,9 @@ def test_another_persons_things(room: Class) -> None:
     assert 200 == bob.call("GET", f"/v1/images/{image.file}").status_code
     assert 404 == eve.call("GET", f"/v1/images/{image.file}").status_code
     assert 404 == eve.get(key).status_code
+    room.student("tess", role="teacher").put("the teacher's")
+    [shown] = room.records.orders.images(room.records.orders.listed(room.member("tess").id)[0].id)
+    assert 200 == eve.call("GET", f"/v1/images/{shown.file}").status_code
     assert [] == eve.call("GET", "/v1/orders").json()["orders"]
     assert "cancelled" == eve.delete(key).json()["state"]
     assert 200 == bob.get(key).status_code

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from blockrun_magic.classroom.orders import orders, work
 from blockrun_magic.practice.server.server import PracticeServer
 from harness.classroom import PRICE, Class, order_of, running_class
 from harness.gates import Gate
@@ -242,6 +243,27 @@ def test_ten_a_minute(room: Class) -> None:
     assert (429, "rate") == (refused.status_code, refused.json()["error"]["code"])
     assert 1 <= int(refused.headers["retry-after"]) <= 20
     assert 200 == room.student("bob").put("4").status_code
+
+
+def test_too_many_orders(tmp_path: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process works on a bounded number of orders, lets a bounded number wait, and sends the rest away."""
+    monkeypatch.setattr(work, "_AT_ONCE", 1)
+    monkeypatch.setattr(orders, "_MAX_WAITING", 1)
+    gate.point = "paid"
+    with PracticeServer(hook=gate) as gateway, running_class(tmp_path / "home", gateway) as room:
+        people, keys = [room.student(name) for name in ("ada", "bob", "cy")], [secrets.token_hex(16) for _ in range(3)]
+        first = people[0].put("1", keys[0], wait=0)
+        assert gate.seen.wait(30)
+        second, third = people[1].put("2", keys[1], wait=0), people[2].put("3", keys[2], wait=0)
+        gone = people[2].get(keys[2])
+        gate.opened.set()
+        done = [person.put(str(number), key) for number, (person, key) in enumerate(zip(people, keys, strict=True), 1)]
+
+        assert [202, 202, 503] == [answer.status_code for answer in (first, second, third)]
+        assert ("queued", "busy", 404) == (second.json()["state"], third.json()["error"]["code"], gone.status_code)
+        assert int(third.headers["retry-after"]) > 0
+        assert [200] * 3 == [answer.status_code for answer in done]
+        assert 3 == len(room.settlements)
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,22 @@ def test_a_killed_process(pair: Pair, gate: Gate, point: str) -> None:
     assert second.agrees
 
 
+def test_cancelled_at_the_other_process(pair: Pair, gate: Gate) -> None:
+    """An order that one works on is cancelled through the other, while nothing is signed."""
+    [(first, _), (second, _)] = pair
+    ada, key = first.student("ada"), secrets.token_hex(16)
+    gate.point = "challenge"
+    assert 202 == ada.put("a fox", key, wait=0).status_code
+    assert gate.seen.wait(30)
+
+    cancelled = at(second, ada).delete(key)
+    gate.opened.set()
+
+    assert (200, "cancelled") == (cancelled.status_code, cancelled.json()["state"])
+    assert 409 == ada.put("a fox", key).status_code
+    assert [] == first.settlements
+
+
 def test_a_process_that_ends(pair: Pair, gate: Gate) -> None:
     """One that is told to end leaves what it cannot finish; here the gateway answers when the other has it."""
     [(first, process), (second, _)] = pair
