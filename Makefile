@@ -82,6 +82,7 @@ bench: .make/test
 
 soak: .make/test .make/postgresql
 	KILLS=$(KILLS) $(BIN)/pytest tests/kernel/test_kill.py tests/kernel/test_kill_on_a_server.py
+	KILLS=$(KILLS) $(BIN)/pytest tests/unit/classroom/test_student.py -k killed
 	ROOM=400 $(BIN)/pytest tests/unit/payments/test_exact_limits.py
 	STORIES=$(STORIES) $(BIN)/pytest -n 2 tests/unit/studio/test_hostile_merchant.py
 	STOPPED=60 CLASS=$(CLASS) $(BIN)/pytest -s tests/unit/classroom/test_class.py tests/unit/classroom/test_two_processes.py

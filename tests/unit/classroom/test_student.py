@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from PIL import Image
@@ -34,6 +36,7 @@ from fakes.gateway import studio_over
 from harness.classroom import PRICE, Class, Student, running_class
 
 _REQUEST = ImageRequest("generate", "a heron in the reeds", "google/nano-banana")
+_STRIDE = 1 if os.environ.get("KILLS") else 5
 _FAULTS = ("lose the request", "lose the answer", "repeat", "late")
 
 
@@ -243,6 +246,92 @@ def test_the_next_kernel(pupil: Pupil, gate: Gate, tmp_path: Path, disk: str) ->
         pupil.folder = tmp_path / "elsewhere"
         pupil.folder.mkdir()
     run(collects)
+
+    assert PRICE == pupil.spent
+
+
+class Died(BaseException):
+    """The kernel has been killed: nothing it does any more has an effect."""
+
+
+class Death:
+    """Kills a kernel at its `at`-th step: a write of the ledger, or a message to the class, before or after it."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+        self.steps = 0
+
+    def step(self) -> None:
+        """Count a step; from the last one on, nothing goes on."""
+        self.steps += 1
+        if self.steps >= self.at:
+            raise Died
+
+    @contextmanager
+    def over(self, studio: Studio) -> Iterator[None]:
+        """Let `studio` die, until the block ends."""
+        transaction, call = studio.ledger.transaction, studio.client.call
+
+        @contextmanager
+        def writing(**options: Any) -> Iterator[Any]:
+            self.step()
+            with transaction(**options) as connection:
+                yield connection
+            self.step()
+
+        async def calling(*args: Any, **content: Any) -> Any:
+            self.step()
+            answer = await call(*args, **content)
+            self.step()
+            return answer
+
+        with (
+            mock.patch.object(studio.ledger, "transaction", writing),
+            mock.patch.object(studio.client, "call", calling),
+        ):
+            yield
+
+
+def test_a_kernel_that_is_killed_at_any_step(pupil: Pupil) -> None:
+    """The next one has the image, by one settlement, and both ledgers say the same; `make soak` tries every step."""
+
+    async def is_killed(at: int) -> bool:
+        request = ImageRequest("generate", f"death {at} of {pupil.name}", "google/nano-banana")
+        async with pupil.kernel(f"killed {at}") as (studio, gateway):
+            with Death(at).over(studio), suppress(Died):
+                await studio.make(request, gateway)
+                return False
+        async with pupil.kernel(f"after {at}") as (studio, gateway):
+            result = await studio.make(request, gateway)
+            assert (PRICE, True) == (result.receipt.amount, result.receipt.settled)
+            assert {} == studio.ledger.check()
+            assert {State.SETTLED} >= {state for state, _ in paid(studio)} - {State.RELEASED}
+            assert pupil.spent == sum(amount for state, amount in paid(studio) if state is State.SETTLED)
+        return True
+
+    pupil.room.owner.set_limit(pupil.room.member(pupil.name).subject, "total", 100 * PRICE)
+    before, at, runs = len(pupil.room.settlements), 1, 1
+    while asyncio.run(is_killed(at)):
+        at, runs = at + _STRIDE, runs + 1
+
+    assert 12 < at
+    assert runs == len(pupil.room.settlements) - before
+
+
+def test_a_lost_file_is_collected_again(pupil: Pupil) -> None:
+    """The class still has the image, and is not asked to pay for it."""
+
+    async def loses() -> None:
+        async with pupil.kernel() as (studio, gateway):
+            request = ImageRequest("generate", "a lost " + pupil.name, "google/nano-banana")
+            first = await studio.make(request, gateway)
+            for file in first.files:
+                file.unlink()
+            again = await studio.make(request, gateway)
+            assert first.image.tobytes() == again.image.tobytes()
+            assert [(State.SETTLED, PRICE)] == paid(studio)
+
+    run(loses)
 
     assert PRICE == pupil.spent
 
