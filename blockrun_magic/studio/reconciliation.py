@@ -192,8 +192,8 @@ class Reconciler:
             headers = self.headers_for(account)
         except BlockrunError:  # without a key, the account cannot be asked
             return
-        since, now = payment.created_at - _HOUR, self.clock()
-        usage = await account_usage(self.client, account, headers, since, min(now, payment.created_at + _HOUR))
+        since, until = payment.created_at - _HOUR, payment.created_at + _HOUR
+        usage = await account_usage(self.client, account, headers, since, until)
         if usage is None:
             return
         ours = [
@@ -217,7 +217,7 @@ class Reconciler:
             await run_io(
                 self.ledger.release, payment.id, "listed in the account's usage, free of charge", witness=witness
             )
-        elif not listed and usage.complete and now >= payment.created_at + _HOUR:
+        elif not listed and usage.complete and usage.now is not None and usage.now >= until:
             await run_io(self.ledger.release, payment.id, "not in the account's usage", witness=witness)
 
     def compare(self, since: float) -> Comparison:

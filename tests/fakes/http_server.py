@@ -6,13 +6,15 @@ import asyncio
 import io
 import socket
 import threading
+import time
+from email.utils import formatdate
 from typing import Self
 
 import uvicorn
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["HangUp", "Served", "picture"]
 
@@ -26,18 +28,28 @@ class HangUp(Response):
 
 
 class _Wired:
-    """Gives every request the connection it came on."""
+    """Gives every request the connection it came on, and every response the time of its server's clock."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, served: Served) -> None:
+        self.app, self.served = app, served
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["connection"] = getattr(getattr(send, "__self__", None), "transport", None)
-        await self.app(scope, receive, send)
+
+        async def dated(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                date = formatdate(time.time() + self.served.ahead, usegmt=True).encode()
+                message = {**message, "headers": [*message["headers"], (b"date", date)]}
+            await send(message)
+
+        await self.app(scope, receive, dated)
 
 
 class Served:
     """A server that runs while its `with` block does; `app` is what subclasses answer with."""
+
+    ahead: float = 0.0
+    """Seconds that its clock is ahead of this machine's."""
 
     def __init__(self, port: int = 0) -> None:
         self._socket = socket.create_server(("127.0.0.1", port))
@@ -49,7 +61,9 @@ class Served:
         raise NotImplementedError
 
     def __enter__(self) -> Self:
-        config = uvicorn.Config(_Wired(self.app()), http="h11", ws="none", lifespan="off", log_config=None)
+        config = uvicorn.Config(
+            _Wired(self.app(), self), http="h11", date_header=False, ws="none", lifespan="off", log_config=None
+        )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()

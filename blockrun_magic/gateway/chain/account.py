@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from blockrun_magic.errors import GatewayError
+from blockrun_magic.gateway.bodies import Response
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import Gateway
 from blockrun_magic.payments.money import read_micros
@@ -51,10 +52,14 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """An account's requests, oldest first; `complete` if every day that was asked for is in it."""
+    """An account's requests, oldest first; `complete` if every day that was asked for is in it.
+
+    `now` is the time of the list by the account's own clock (Unix seconds), or None where it does not say.
+    """
 
     charges: tuple[Charge, ...]
     complete: bool
+    now: float | None = None
 
 
 async def account_credit(client: Client, gateway: Gateway, headers: Mapping[str, str]) -> Credit | None:
@@ -73,28 +78,36 @@ async def account_usage(
     """Return the account's requests from `since` to `until` (Unix seconds), or None if it does not list them."""
     charges: list[Charge] = []
     complete = True
+    now: float | None = None
     cursor: str | None = None
     for _ in range(_MAX_PAGES):
         page: dict[str, str] = {"cursor": cursor} if cursor else {}
         asked = {"from": _iso(since), "to": _iso(until + _MARGIN), "limit": _PAGE, **page}
-        body = await _get(client, gateway, f"/v1/usage?{urlencode(asked)}", headers)
-        if body is None or not isinstance(body.get("data"), list):
+        answer = await _answer(client, gateway, f"/v1/usage?{urlencode(asked)}", headers)
+        body = None if answer is None else answer.json()
+        if answer is None or not isinstance(body, Mapping) or not isinstance(body.get("data"), list):
             return None
+        now = now or answer.date  # of the first page: later ones may be newer than what was listed before
         charges += _charges(body["data"])
         complete = complete and not body.get("unavailable_days")
         cursor = body.get("next_cursor")
         if not isinstance(cursor, str) or not cursor:
-            return Usage(tuple(sorted(charges, key=lambda charge: charge.at)), complete)
+            return Usage(tuple(sorted(charges, key=lambda charge: charge.at)), complete, now)
     return Usage(tuple(sorted(charges, key=lambda charge: charge.at)), complete=False)
 
 
 async def _get(client: Client, gateway: Gateway, path: str, headers: Mapping[str, str]) -> Mapping[str, Any] | None:
+    answer = await _answer(client, gateway, path, headers)
+    body = None if answer is None else answer.json()
+    return body if isinstance(body, Mapping) else None
+
+
+async def _answer(client: Client, gateway: Gateway, path: str, headers: Mapping[str, str]) -> Response | None:
     try:
         answer = await client.get(gateway, path, headers)
     except GatewayError:
         return None
-    body = answer.json()
-    return body if answer.status == 200 and isinstance(body, Mapping) else None
+    return answer if answer.status == 200 else None
 
 
 def _charges(entries: Iterable[Any]) -> list[Charge]:

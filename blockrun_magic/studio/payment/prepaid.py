@@ -43,6 +43,7 @@ from blockrun_magic.payments.x402.protocol import read_settlement
 from blockrun_magic.studio.payment.method import PurchaseContext, money_of
 from blockrun_magic.studio.payment.pricing import Price, list_price
 from blockrun_magic.studio.payment.sender import ACCEPTED, GONE
+from blockrun_magic.studio.payment.signers import check_chain_clock, check_clock
 from blockrun_magic.studio.results.delivery import items_to_record
 from blockrun_magic.threads import run_io
 
@@ -113,7 +114,7 @@ class PrepaidMethod:
         )
 
     async def _payer(self) -> tuple[str | None, str | None]:
-        deal = self.deal
+        deal, started = self.deal, self.deal.clock()
         path = "/health" if deal.gateway.paid_by is Payer.PROXY else "/v1/credits"
         try:
             answer = await deal.client.get(deal.gateway, path, self.headers())
@@ -125,11 +126,15 @@ class PrepaidMethod:
         else:
             if answer.status in _NO_ACCESS:
                 raise error_from_response(answer, deal.gateway).with_money(Money.nothing_sent())
+            # Its witness finds a request by its time.
+            check_clock(deal.gateway.name, answer.date, started, deal.clock())
         if deal.gateway.paid_by is not Payer.PROXY:
             return None, None
         health = await clawrouter_health(deal.client, deal.gateway)
         network = network_named(health.chain or "") if health else None
-        return (health.wallet, network.id) if health and network else (None, None)
+        if health is None or network is None or not await check_chain_clock(deal.client, network, deal.clock):
+            return None, None
+        return health.wallet, network.id
 
     async def submit(self, payment: Payment) -> tuple[Payment, CompletedJob]:
         """Return the response with the images: to the request, sent once, or to a poll of its job."""

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
 from blockrun_magic.errors import ClockError, Money
+from blockrun_magic.gateway.chain.evm import block_time
 from blockrun_magic.gateway.chain.solana import recent_blockhash
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.payments.secrets import SecretHeaders
 from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.payments.wallets.solana import SolanaWallet
-from blockrun_magic.payments.x402.networks import SolanaNetwork
+from blockrun_magic.payments.x402.networks import Network, SolanaNetwork
 from blockrun_magic.payments.x402.protocol import PaymentPayload, PaymentRequirements, sign_payment
 from blockrun_magic.payments.x402.solana import sign_transfer
 from blockrun_magic.payments.x402.solana_polls import poll_proof
 from blockrun_magic.threads import run_cpu
 
-__all__ = ["Signer", "check_clock", "is_clock_right", "signer_of"]
+__all__ = ["Signer", "check_chain_clock", "check_clock", "is_clock_right", "signer_of"]
 
 _MAX_SKEW = 120.0
 """Seconds by which our clock may differ from the gateway's: a signature is valid for a limited time from now."""
+_MAX_DRIFT = 60.0
+"""Seconds by which our clock may have been changed since it was compared with a chain's."""
+_SECONDS = 3.0
+"""How long a chain is asked for its time."""
+_compared: dict[str, tuple[float, float]] = {}
+"""Our clock, and the monotonic one, when they were compared with the clock of a network."""
 
 
 class Signer(Protocol):
@@ -114,6 +123,27 @@ def check_clock(gateway: str, date: float | None, started: float, ended: float) 
             "Set the clock of this machine, then run the cell again.",
             Money.nothing_signed(),
         )
+
+
+async def check_chain_clock(client: Client, network: Network, clock: Callable[[], float]) -> bool:
+    """Return whether our clock was compared with that of a chain; raises ClockError where they differ.
+
+    It is compared once, and again after our clock was changed or the machine slept.
+    """
+    started, monotonic = clock(), time.monotonic()
+    wall, then = _compared.get(network.id, (0.0, 0.0))
+    if abs((started - wall) - (monotonic - then)) < _MAX_DRIFT:
+        return True
+    try:
+        async with asyncio.timeout(_SECONDS):
+            date = await block_time(client, network)
+    except TimeoutError:
+        return False
+    if date is None:
+        return False
+    check_clock(network.label, date, started, clock())
+    _compared[network.id] = clock(), time.monotonic()
+    return True
 
 
 def is_clock_right(date: float | None, started: float, ended: float) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from PIL import Image
 from blockrun_magic.errors import (
     BlockrunError,
     BudgetError,
+    ClockError,
     ContentPolicyViolation,
     GatewayUnreachable,
     InsufficientCredit,
@@ -45,6 +47,7 @@ from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.wallets.api_key import find_api_key
 from blockrun_magic.studio import Options, Progress, Studio, make_all, running
 from blockrun_magic.studio.batch import BatchProgress, quote_all
+from blockrun_magic.studio.payment import signers
 from blockrun_magic.studio.payment.pricing import list_price
 from fakes.account_api import KEY, Account
 from fakes.clawrouter import WALLET, ClawRouter
@@ -108,6 +111,17 @@ def _payments(folder: Path) -> list[tuple[str, int, bool]]:
         return [(str(payment.state), payment.amount, payment.estimated) for payment in spending_summary]
 
     return list(_in_studio(folder, work))
+
+
+@pytest.fixture(autouse=True)
+def chain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the chain's clock be this machine's: no server of a chain is asked."""
+
+    async def block_time(*_: object) -> float:
+        return time.time()
+
+    monkeypatch.setattr(signers, "block_time", block_time)
+    monkeypatch.setattr(signers, "_compared", {})
 
 
 # -- an image through ClawRouter
@@ -829,10 +843,66 @@ def test_an_order_that_the_account_does_not_list_was_not_charged(
         _make(tmp_path, account.gateway)
 
     clock = Clock()
-    clock.ahead = ahead
+    clock.ahead = account.ahead = ahead
     _in_studio(tmp_path, lambda studio: _reconciled(studio, account.gateway), clock=clock)
 
     assert [expected] == [state for state, _, _ in _payments(tmp_path)]
+
+
+def test_our_clock_does_not_say_that_an_hour_is_over(tmp_path: Path, account: Account) -> None:
+    """The account's own clock does: an order that it has not listed yet is not sent a second time."""
+    account.fail("reset")
+    with pytest.raises(PaymentOutcomeUnknown):
+        _make(tmp_path, account.gateway)
+
+    clock = Clock()
+    clock.ahead = 86_400
+    _in_studio(tmp_path, lambda studio: _reconciled(studio, account.gateway), clock=clock)
+
+    assert ["unknown"] == [state for state, _, _ in _payments(tmp_path)]
+
+
+@pytest.mark.parametrize("ahead", [3600.0, -7200.0])
+def test_an_order_is_not_sent_while_our_clock_is_wrong(tmp_path: Path, account: Account, ahead: float) -> None:
+    """The list of usage is searched by time, so that a wrong one would hide a charge."""
+    account.ahead = ahead
+    with pytest.raises(ClockError) as caught:
+        _make(tmp_path, account.gateway)
+
+    assert caught.value.money is not None
+    assert 0 == account.posts
+    assert [] == _payments(tmp_path)
+
+
+@pytest.mark.parametrize("ahead", [None, 0.0, 20.0, 3600.0, -7200.0])
+def test_the_chain_witnesses_clawrouter_only_if_our_clock_is_right(
+    tmp_path: Path, proxy: ClawRouter, monkeypatch: pytest.MonkeyPatch, ahead: float | None
+) -> None:
+    """Transfers are searched by time: with a wrong clock nothing is sent; with an unknown one no chain is asked."""
+    asked = []
+
+    async def block_time(*_: object) -> float | None:
+        asked.append(1)
+        return None if ahead is None else time.time() + ahead
+
+    monkeypatch.setattr(signers, "block_time", block_time)
+    monkeypatch.setattr(signers, "_compared", {})
+    proxy.fail("drop", "drop")
+
+    async def twice(studio: Studio) -> list[str | None]:
+        for prompt in ("one", "two"):
+            with pytest.raises(ClockError if abs(ahead or 0) > 1000 else PaymentOutcomeUnknown):
+                await studio.make(replace(_REQUEST, prompt=prompt), proxy.gateway)
+        return [payment.payer for payment in studio.ledger.open_payments()]
+
+    payers = _in_studio(tmp_path, twice)
+
+    if ahead is None:
+        assert [None, None] == payers
+    elif abs(ahead) < 1000:
+        assert ([WALLET, WALLET], [1]) == (payers, asked)
+    else:
+        assert ([], []) == (payers, proxy.bodies)
 
 
 def test_two_lost_orders_and_one_line_decide_neither(tmp_path: Path, account: Account) -> None:
@@ -843,7 +913,7 @@ def test_two_lost_orders_and_one_line_decide_neither(tmp_path: Path, account: Ac
             _make(tmp_path, account.gateway, replace(_REQUEST, prompt=prompt))
 
     clock = Clock()
-    clock.ahead = 3700
+    clock.ahead = account.ahead = 3700
     _in_studio(tmp_path, lambda studio: _reconciled(studio, account.gateway), clock=clock)
 
     assert ["unknown", "unknown"] == [state for state, _, _ in _payments(tmp_path)]
