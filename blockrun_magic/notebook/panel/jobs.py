@@ -165,6 +165,7 @@ class _Job:
             if not self._cancelled:  # the panel is closing: what has not been sent is not sent
                 making.cancel()
                 raise
+            self._notice.info(self._money_after_cancel())
             # What is already paid still arrives, and belongs into the gallery.
             await self._context.session.studio.wait_idle()
             return None
@@ -218,17 +219,19 @@ class _Job:
             return
         self._cancelled = True
         self._making.cancel()
-        self._notice.info(self._money_after_cancel())
+        self._notice.info("Cancelling …")
         self._end()
 
     def _money_after_cancel(self) -> str:
         progress = self._progress
         if isinstance(progress, Progress):
-            sent = [progress] if progress.sent else []
+            sent, undecided = [progress] if progress.sent else [], progress.running
             begun = "Cancelled."
         else:
-            sent = progress.in_flight
+            sent, undecided = progress.in_flight, bool(progress.undecided)
             begun = f"Cancelled. {progress.done} of {progress.count} were made before."
+        if not sent and undecided:
+            return f"{begun} The work has not ended yet: the bars show whether it is paid for."
         if not sent:
             return f"{begun} Nothing more was sent, nothing more is charged."
         paid = format_amount(sum(part.price or 0 for part in sent), self._realm)
