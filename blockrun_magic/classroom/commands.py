@@ -61,6 +61,8 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument("--public-url", metavar="URL", help="the address for others, where a proxy stands before it")
     serve.add_argument("--name", action="append", default=[], metavar="HOST", help="another name of its host")
     serve.add_argument("--teachers", metavar="GROUP", help="the hub's group of teachers")
+    serve.add_argument("--doctor", action="store_true", help="only check the service and the settings of a hub")
+    serve.add_argument("--hub-config", type=Path, metavar="FILE", help="with --doctor: a jupyterhub_config.py, too")
     limits = _command(commands, "limits", "set limits, or show them", _limits)
     limits.add_argument("settings", nargs="*", metavar="SUBJECT[/PERIOD]=USD", help="such as class=50 each/day=0.50")
     invite = _command(commands, "invite", "print a join code", _invite)
@@ -105,6 +107,8 @@ def _port(text: str) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    if options.doctor:
+        return _doctor(options)
     missing = [name for name in ("jinja2", "prometheus_client") if find_spec(name) is None]
     if missing:
         raise MissingDependency(

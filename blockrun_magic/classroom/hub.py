@@ -18,11 +18,13 @@ from urllib.parse import quote, urlencode
 import httpx
 import msgspec
 
-from blockrun_magic.errors import BlockrunError
+from blockrun_magic.errors import BlockrunError, UsageError
 from blockrun_magic.payments.secrets import Secret
 
 __all__ = ["Hub", "HubRefused", "HubSettings", "HubUnavailable", "HubUser"]
 
+_NEEDED = ("JUPYTERHUB_API_URL", "JUPYTERHUB_API_TOKEN")
+_RECIPE = "Set it to what the hub has in c.JupyterHub.services, or unset JUPYTERHUB_SERVICE_PREFIX."
 _REMEMBERED_SECONDS = 300.0
 _MOST_REMEMBERED = 10_000
 _QUESTIONS_AT_ONCE = 16
@@ -67,11 +69,17 @@ class HubSettings:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> HubSettings | None:
-        """Return the settings, or None outside of a hub: without a prefix this process is no service of one."""
-        api_url, token = environ.get("JUPYTERHUB_API_URL", ""), environ.get("JUPYTERHUB_API_TOKEN", "")
+        """Return the settings, or None outside of a hub; raises UsageError where some are missing.
+
+        A process without the prefix of a service is none: that of a notebook server is such as /user/ada/.
+        """
         prefix = environ.get("JUPYTERHUB_SERVICE_PREFIX", "").strip("/")
-        if not (api_url and token and "services/" in f"{prefix}/"):
+        if "services/" not in f"{prefix}/":
             return None
+        api_url, token = (environ.get(name, "").strip() for name in ("JUPYTERHUB_API_URL", "JUPYTERHUB_API_TOKEN"))
+        missing = [name for name, value in zip(_NEEDED, (api_url, token), strict=True) if not value]
+        if missing:
+            raise UsageError(f"{' and '.join(missing)} must be set for a service of JupyterHub.", _RECIPE)
         name = environ.get("JUPYTERHUB_SERVICE_NAME") or prefix.rpartition("/")[2]
         host = environ.get("JUPYTERHUB_HOST", "").rstrip("/")
         scheme, _, domain = host.partition("//")

@@ -78,7 +78,10 @@ def check_config(config: Mapping[str, Any], name: str = "classroom") -> list[Che
 
 async def check_live(environ: Mapping[str, str]) -> list[Check]:
     """Return what can be seen from here: as the hub's service, or in a user's notebook server; else nothing."""
-    settings = HubSettings.from_environ(environ)
+    try:
+        settings = HubSettings.from_environ(environ)
+    except UsageError as error:
+        return [Check(ENTRY, False, error.message)]
     if settings is not None:
         return [await _live_entry(settings)]
     if environ.get("JUPYTERHUB_USER") and environ.get("JUPYTERHUB_API_TOKEN"):

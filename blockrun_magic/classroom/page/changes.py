@@ -124,7 +124,10 @@ class Changes:
 
     def withdraw(self, request: Request, visitor: Visitor, form: FormData) -> Response:
         """End an invitation."""
-        self._actions(visitor).revoke_invitation(request.path_params["id"])
+        number = request.path_params["id"]
+        if number not in {invitation.id for invitation in self._records.invitations.listed()}:
+            raise NotHere("There is no such invitation.", "Look at Invitations.")
+        self._actions(visitor).revoke_invitation(number)
         return self._done(request, visitor, form, "The invitation is withdrawn.", "invitations")
 
     def names(self, request: Request, visitor: Visitor, form: FormData) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -17,7 +18,7 @@ from blockrun_magic.classroom.hub import HubRefused, HubUnavailable
 from blockrun_magic.classroom.page.changes import Changes
 from blockrun_magic.classroom.page.context import PageSettings, base_of
 from blockrun_magic.classroom.page.rendering import render
-from blockrun_magic.classroom.page.security import Door, NotAllowed, Visitor, page_response
+from blockrun_magic.classroom.page.security import FILE_HEADERS, IMAGE_HEADERS, Door, NotAllowed, Visitor, page_response
 from blockrun_magic.classroom.page.sessions import TEACHER_BY_LINK, Sessions
 from blockrun_magic.classroom.page.views import NotHere, Views
 from blockrun_magic.classroom.refusals import Refusal
@@ -40,16 +41,10 @@ _View = Callable[..., Response]
 _Change = Callable[["Request", Visitor, "FormData"], Response]
 
 _LOG = logging.getLogger(__name__)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _THUMBNAIL_SIDE = 360
 _MOST_THUMBNAILS = 400
 _MAX_FIELDS = 400
-_FILE_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "public, max-age=3600"}
-_IMAGE_HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; sandbox",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-}
 _FILES = {"page.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"}
 
 
@@ -193,17 +188,21 @@ class _Site:
 
     # -- files
 
+    async def unknown(self, request: Request) -> Response:
+        """Return that there is no such page."""
+        return self._message(request, "There is no such page.", "", 404)
+
     async def file(self, request: Request) -> Response:
         """Return the style sheet or the icon, which hold nothing of the class."""
         name = request.url.path.rpartition("/")[2]
         content = files("blockrun_magic.classroom.page").joinpath(name).read_bytes()
-        return Response(content, media_type=_FILES[name], headers=_FILE_HEADERS)
+        return Response(content, media_type=_FILES[name], headers=FILE_HEADERS)
 
     def image(self, request: Request, visitor: Visitor) -> Response:
         """Return an image of the class."""
         name = request.path_params["file"]
         media_type = self._media_type(name, visitor)
-        return Response(self._stored(name, media_type), media_type=media_type, headers=_IMAGE_HEADERS)
+        return Response(self._stored(name, media_type), media_type=media_type, headers=IMAGE_HEADERS)
 
     async def thumbnail(self, request: Request) -> Response:
         """Return a small JPEG of an image of the class."""
@@ -220,13 +219,13 @@ class _Site:
                 self._thumbnails[name] = small
                 while len(self._thumbnails) > _MOST_THUMBNAILS:
                     self._thumbnails.popitem(last=False)
-            return Response(small, media_type="image/jpeg", headers=_IMAGE_HEADERS)
+            return Response(small, media_type="image/jpeg", headers=IMAGE_HEADERS)
 
         return await self._answer(request, answer)
 
     def _media_type(self, name: str, visitor: Visitor) -> str:
         desk = self.views.desk(visitor)
-        media_type = desk.overview.media_type(name) if desk.sees_images else None
+        media_type = desk.overview.media_type(name) if desk.sees_images and _SHA256.fullmatch(name) else None
         if media_type is None:
             raise NotHere("There is no such image in this class.", "Look at the gallery.")
         return media_type
@@ -266,6 +265,7 @@ def page_routes(settings: PageSettings) -> list[Route]:
                 ("images/{file}", site.image),
             )
         ),
+        Route("/teacher/{path:path}", site.unknown),
     ]
 
 

@@ -22,7 +22,7 @@ from blockrun_magic.errors import BlockrunError
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-__all__ = ["FORM_TOKEN", "Door", "NotAllowed", "Visitor", "page_response"]
+__all__ = ["FILE_HEADERS", "FORM_TOKEN", "IMAGE_HEADERS", "Door", "NotAllowed", "Visitor", "page_response"]
 
 FORM_TOKEN = "form_token"  # noqa: S105  the name of a field
 _COOKIE, _STATE = "classroom", "classroom-login"
@@ -40,6 +40,17 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+
+
+FILE_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "public, max-age=3600"}
+"""Headers of the style sheet and the icon, which hold nothing of the class."""
+IMAGE_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+"""Headers of images: shown as such and as nothing else, and never stored by a browser."""
 
 
 class NotAllowed(BlockrunError):

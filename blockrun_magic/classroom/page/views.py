@@ -33,6 +33,7 @@ __all__ = ["NotHere", "Views"]
 _PAGE_SIZE = 50
 _GALLERY_SIZE = 24
 _MOST_PAGES = 100_000
+_MOST_ROWS = 2**31
 _STATES = (("", "all"), *((str(state), str(state)) for state in OrderState))
 _Notices = Sequence[tuple[str, str]]
 _NOTHING_TYPED: Mapping[str, Any] = defaultdict(str)
@@ -185,7 +186,8 @@ class Views:
 
     def member(self, request: Request) -> Member:
         """Return the person whom the address names; raises NotHere."""
-        member = self._records.members.by_id(request.path_params["id"])
+        number = request.path_params["id"]
+        member = self._records.members.by_id(number) if number <= _MOST_ROWS else None
         if member is None:
             raise NotHere("There is no such person in this class.", "Look at People.")
         return member

@@ -13,7 +13,7 @@ from blockrun_magic.payments.money import to_decimal
 
 __all__ = ["Row", "cell", "report_rows", "write_report"]
 
-_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%", "＝", "＋", "－", "＠")  # noqa: RUF001  so does a spreadsheet
 _COLUMNS = ("name", "role", "groups", "orders", "images", "spent_usd", "at_risk_usd", "last_order_at", "member_id")
 
 
@@ -66,4 +66,6 @@ def write_report(rows: list[Row], file: TextIO) -> None:
 
 def cell(text: str) -> str:
     """Return a text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(_FORMULAS) else text
+    plain = text.replace("\x00", "")
+    starts = plain.startswith(_FORMULAS) or plain.lstrip("\ufeff\u00a0\u200b ").startswith(_FORMULAS)
+    return f"'{plain}" if starts else plain

@@ -10,7 +10,16 @@ import httpx
 import pytest
 
 from blockrun_magic.classroom.hub import Hub, HubRefused, HubSettings, HubUnavailable, HubUser
-from blockrun_magic.classroom.hub_doctor import ADDRESS, ENTRY, ROLE, SCOPE, SUBDOMAINS, check_config, read_config
+from blockrun_magic.classroom.hub_doctor import (
+    ADDRESS,
+    ENTRY,
+    ROLE,
+    SCOPE,
+    SUBDOMAINS,
+    check_config,
+    check_live,
+    read_config,
+)
 from blockrun_magic.errors import UsageError
 from harness import ROOT
 
@@ -43,6 +52,25 @@ def test_settings_come_from_the_environment_of_a_service_only() -> None:
     assert "token-of-the-service" not in repr(found)
     assert "" == found.host
     assert "&state=a%26b" in found.login_url("a&b")
+
+
+@pytest.mark.parametrize("name", ["JUPYTERHUB_API_URL", "JUPYTERHUB_API_TOKEN"])
+def test_a_missing_variable_is_named(name: str) -> None:
+    """A service that the hub cannot know does not start as if there were no hub."""
+    with pytest.raises(UsageError, match=name):
+        HubSettings.from_environ(ENVIRON | {name: ""})
+    [check] = asyncio.run(check_live(ENVIRON | {name: ""}))
+    assert (ENTRY, False) == (check.setting, check.good)
+    assert name in check.message
+
+
+def test_two_hundred_kernels_ask_two_hundred_times() -> None:
+    """Each once, however often it joins again while the hub is busy."""
+    double = HubDouble(ADA)
+    tokens = [f"token-{number}" for number in range(200)] * 3
+
+    assert {HubUser("ada", ("blue", "red"))} == set(ask(double, *tokens))
+    assert 200 == double.questions
 
 
 def test_a_hub_with_domains_has_one_for_the_service() -> None:
