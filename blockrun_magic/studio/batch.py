@@ -16,6 +16,7 @@ from blockrun_magic.payments.money import format_usd
 from blockrun_magic.studio.payment.pricing import bounds
 from blockrun_magic.studio.progress import Progress
 from blockrun_magic.studio.results.batch import Failure, ImageResults
+from blockrun_magic.studio.results.pixels import PixelBudget
 from blockrun_magic.studio.results.result import ImageResult, Quote
 from blockrun_magic.studio.studio import Options, Studio
 from blockrun_magic.threads import run_cpu, run_io
@@ -78,6 +79,7 @@ async def make_all(
     anything is signed. Afterwards a failed request does not stop the others. Stored images cost nothing, so that
     running a batch again pays only for the missing images.
     """
+    options = replace(options, pixels=PixelBudget((request.size, request.n) for request in requests))
     if not options.unchecked:
         for request in requests:
             studio.catalog_at(gateway).check(request)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from blockrun_magic.studio.results.pixels import PixelBudget
     from blockrun_magic.studio.results.result import ImageResult
 
 __all__ = ["Options"]
@@ -31,5 +32,7 @@ class Options:
     """The price that was agreed to when a resumed purchase was started, in micro-USDC; it may not cost more."""
     slot: AbstractAsyncContextManager[object] = field(default_factory=nullcontext)
     """Held while the gateway works on this request; a batch has a limited number of slots."""
+    pixels: PixelBudget | None = None
+    """Counts the pixels of all images of a cell; None for a request of its own."""
     draw: Callable[[ImageResult], None] | None = None
     """Called in a worker with the result: it draws the preview that will be shown."""

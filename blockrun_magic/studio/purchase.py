@@ -33,6 +33,7 @@ from blockrun_magic.studio.payment.unpaid import book
 from blockrun_magic.studio.payment.x402 import X402Method
 from blockrun_magic.studio.progress import Progress
 from blockrun_magic.studio.results.delivery import ImageDownload, items_from_record
+from blockrun_magic.studio.results.pixels import PixelBudget
 from blockrun_magic.studio.results.result import ImageResult
 from blockrun_magic.studio.services import PurchaseServices
 from blockrun_magic.threads import run_io
@@ -227,6 +228,7 @@ class Purchaser:
             payment,
             method.confirm,
             started,
+            options.pixels or PixelBudget([(deal.request.size, deal.request.n)]),
             durable=options.hold is None,
         )
         try:

@@ -7,10 +7,11 @@ requested again. Paid images are returned even if neither the store nor the ledg
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from blockrun_magic.errors import BlockrunError, InvalidResponse, LedgerError, S
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import Gateway
 from blockrun_magic.gateway.responses import ImagePayload
-from blockrun_magic.images.formats import decode, size_of_png
+from blockrun_magic.images.formats import decode, open_lazy, size_of_png
 from blockrun_magic.images.media_types import media_type_of
 from blockrun_magic.images.provenance import attach, embed
 from blockrun_magic.images.store import Store, write_temporary
@@ -26,6 +27,7 @@ from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.records import Payment, Purchase, StoredImage
 from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.money import to_decimal
+from blockrun_magic.studio.results.pixels import PixelBudget
 from blockrun_magic.studio.results.result import ImageResult
 from blockrun_magic.studio.results.stored import result_of
 from blockrun_magic.threads import run_cpu, run_io
@@ -60,8 +62,10 @@ class ImageDownload:
     payment: Payment
     confirm: Callable[[Payment], Awaitable[Payment]]
     """Asks the witness of the payment for a few seconds, and returns the payment."""
-    started: float = field(default_factory=time.monotonic)
+    started: float
     """Start of the purchase, on the monotonic clock."""
+    pixels: PixelBudget
+    """Counts every image before it is decoded."""
     durable: bool = True
     """Whether the delivery is on disk when it is returned; a batch waits for the disk once, at its end."""
 
@@ -142,6 +146,7 @@ class ImageDownload:
         return data
 
     def _store(self, index: int, data: bytes, revised_prompt: str | None) -> _Delivered:
+        self._check_budget(data)
         size, image, media_type = size_of_png(data), None, "image/png"
         if size is None:
             image = self._decoded(data)
@@ -161,6 +166,17 @@ class ImageDownload:
             image = image or self._decoded(data)  # there may be no file
             note = f"{error.message} The image is in {path}; run the cell again to store it."
         return _Delivered(StoredImage(file, media_type, *size, revised_prompt), image, path, note)
+
+    def _check_budget(self, data: bytes) -> None:
+        try:
+            width, height = open_lazy(data, "The gateway's image", max_bytes=sys.maxsize).size
+        except BlockrunError:
+            return  # decoding it will say what is wrong
+        try:
+            self.pixels.take(width, height)
+        except InvalidResponse as error:
+            error.hint = f"{error.hint} Its bytes are in {self._quarantine(data)}."
+            raise
 
     def _decoded(self, data: bytes) -> Image.Image:
         """Return the image, every pixel read; the bytes of a bad one are set aside."""

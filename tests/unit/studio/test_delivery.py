@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import re
 import struct
 import time
 import zlib
 from collections.abc import Coroutine
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import pytest
+from PIL import Image
 
 from blockrun_magic.errors import InvalidResponse, Money, StoreError
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.images.store import Store
 from blockrun_magic.notebook.commands.jobs import jobs
-from blockrun_magic.studio import ImageResult, Options
+from blockrun_magic.studio import BatchProgress, ImageResult, ImageResults, Options, make_all
+from blockrun_magic.studio.results import delivery
 from fakes.gateway import Act, Merchant, change, picture_for, reset, studio_over
 
 FOUR = ImageRequest("generate", "a cat", "google/nano-banana", n=4)
@@ -90,6 +94,42 @@ def test_three_good_images_of_four_are_delivered(tmp_path: Path, bad: Any) -> No
     assert 0 == len(stored.notes)
     assert merchant.requests == asked + 1
     assert 1 == len(merchant.chain.moved)
+
+
+def many_pixels(word: str) -> bytes:
+    """Return a PNG of 49 megapixels in some kilobytes."""
+    image = Image.new("1", (7000, 7000))
+    image.putpixel((len(word), 0), 1)
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def test_the_images_of_a_cell_share_a_pixel_budget(tmp_path: Path) -> None:
+    """What is beyond it is not decoded; its bytes are set aside, and another run reads it for the same money."""
+    one = replace(ONE, model="zai/cogview-4")
+    two = [replace(one, prompt=prompt) for prompt in ("a dog", "a horse")]
+    data = [entry(many_pixels(word)) for word in ("a", "bb")]
+    check = mock.patch.object(delivery, "size_of_png", wraps=delivery.size_of_png)
+
+    async def batch(merchant: Merchant) -> ImageResults:
+        async with studio_over(tmp_path / "batch") as studio:
+            return await make_all(studio, two, merchant.gateway, Options(), BatchProgress(2), 1)
+
+    with Merchant(time.time, sends(data[0], *GOOD[:2], data[1])) as merchant:
+        with check as decoded:
+            result = make(tmp_path / "one", merchant)
+        assert 3 == len(result.images) == decoded.call_count
+        assert 1 == len(list((tmp_path / "one").rglob("not-pictures/*")))
+    with Merchant(time.time, sends(data[0])) as merchant:
+        with check as decoded:
+            first = asyncio.run(batch(merchant))
+        again = asyncio.run(batch(merchant))
+
+    assert 1 == len(first) == len(first.failures) == decoded.call_count
+    assert isinstance(first.failures[0].error, InvalidResponse)
+    assert (2, 0) == (len(again), len(again.failures))
+    assert 2 == len(merchant.chain.moved)
 
 
 def job_ids(folder: Path) -> list[str]:
