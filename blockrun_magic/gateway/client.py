@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.metadata import version
+from importlib.metadata import metadata
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import unquote, urljoin, urlsplit
@@ -40,7 +40,15 @@ from blockrun_magic.threads import run_cpu
 
 __all__ = ["USER_AGENT", "Client", "Timeouts"]
 
-USER_AGENT = f"blockrun-magic/{version('blockrun-magic')} (+https://github.com/BlockRunAI/blockrun-magic)"
+
+def _user_agent() -> str:
+    """Return name, version and the first of the project's pages in pyproject.toml."""
+    about = metadata("blockrun-magic")
+    pages = [entry.partition(", ")[2] for entry in about.get_all("Project-URL") or ()]
+    return " ".join([f"blockrun-magic/{about['Version']}", *(f"(+{page})" for page in pages[:1])])
+
+
+USER_AGENT = _user_agent()
 """Sites want to know whom they can write to."""
 _MAX_ANSWER = 256 * 1024 * 1024
 _MAX_IMAGE = 64 * 1024 * 1024

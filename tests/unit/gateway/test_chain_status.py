@@ -11,16 +11,19 @@ from typing import Any
 
 import pytest
 
+from blockrun_magic.errors import GatewayUnreachable
+from blockrun_magic.gateway.chain import evm, solana
 from blockrun_magic.gateway.chain import status as truth
 from blockrun_magic.gateway.chain.status import Balance, authorization_used, balance, expired_unused
 from blockrun_magic.gateway.client import Client, Timeouts
 from blockrun_magic.gateway.gateways import Gateway, practice_at
-from blockrun_magic.payments.x402.networks import BASE, BASE_SEPOLIA, NETWORKS, PRACTICE, Network
+from blockrun_magic.payments.x402.networks import BASE, BASE_SEPOLIA, NETWORKS, PRACTICE, SOLANA, Network
 from fakes.raw_socket import RESET, RawServer, http, json_http, raw_server
 
 PAYER = "0xe9030014F5DAe217d0A152f02A043567b16c1aBf"
 NONCE = "0x" + "4e" * 32
 HASH = "0x" + "ab" * 32
+OWNER = "So11111111111111111111111111111111111111112"
 
 
 def result(number: int) -> bytes:
@@ -65,6 +68,35 @@ def test_two_that_agree_decide(monkeypatch: pytest.MonkeyPatch, number: int, cas
     """Two servers that give the same answer are believed; no transaction is known from them."""
     with chain(monkeypatch, result(number), result(number)) as (gateway, _):
         assert (cashed, None) == used(gateway)
+
+
+def test_an_empty_list_of_rpc_servers_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On both kinds of chain nothing is known, nothing is decided, and no request leaves."""
+    asked: list[object] = []
+    for name in ("get", "post"):
+        monkeypatch.setattr(Client, name, lambda *args, **_: asked.append(args))
+    base, chain = replace(BASE, rpc_urls=()), replace(SOLANA, rpc_urls=())
+    gateway = Gateway("base", "https://blockrun.example/api", (base,))
+
+    async def ask() -> list[object]:
+        async with Client(Timeouts(connect=2, answer=2)) as client:
+            said = [
+                await evm.block_time(client, base),
+                await evm.cashed_transfer(client, base, PAYER, NONCE, 0, 1),
+                await evm.outgoing_transfers(client, base, PAYER, 0, 1),
+                await authorization_used(client, gateway, base.id, PAYER, NONCE),
+                await expired_unused(client, gateway, base.id, PAYER, NONCE, 1),
+                await balance(client, gateway, PAYER),
+                await solana.transfer_made(client, chain, OWNER, NONCE, 0),
+                await solana.transfer_expired_unused(client, chain, OWNER, NONCE, 0, 1),
+                await solana.balance(client, chain, OWNER),
+            ]
+            with pytest.raises(GatewayUnreachable):
+                await solana.recent_blockhash(client, chain)
+            return said
+
+    assert [None, None, None, (None, None), False, None, (None, None), False, None] == asyncio.run(ask())
+    assert [] == asked
 
 
 GARBAGE = [

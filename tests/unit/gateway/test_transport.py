@@ -9,6 +9,7 @@ import logging
 import socket
 import threading
 import time
+import tomllib
 import tracemalloc
 import zlib
 from collections.abc import Awaitable, Callable, Iterator
@@ -26,9 +27,11 @@ from blockrun_magic.gateway.proxies import proxy_for
 from blockrun_magic.gateway.reading import Pace
 from blockrun_magic.payments.x402.networks import BASE
 from fakes.raw_socket import RawServer, http, json_http, raw_server
+from harness import ROOT
 
 T = TypeVar("T")
 
+PAGE = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["urls"]["Homepage"]
 PUBLIC = Gateway("base", "https://blockrun.example/api", (BASE,))
 PATH = "/v1/images/generations"
 HASTY = Timeouts(connect=5, answer=5, image=5, pace=Pace(grace=0.3, rate=1_000_000, total=1))
@@ -287,7 +290,7 @@ def test_every_request_says_who_asks() -> None:
     assert {USER_AGENT} == {seen.headers["user-agent"] for seen in server.seen}
     assert {"identity"} == {seen.headers["accept-encoding"] for seen in server.seen}
     assert USER_AGENT.startswith("blockrun-magic/")
-    assert "(+http" in USER_AGENT
+    assert f"(+{PAGE})" in USER_AGENT
 
 
 @pytest.mark.parametrize("status", [401, 403])

@@ -20,6 +20,7 @@ import pytest
 from PIL import Image
 
 from blockrun_magic.errors import InvalidResponse, Money, StoreError
+from blockrun_magic.gateway.gateways import practice_at
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.images.store import Store
 from blockrun_magic.notebook.commands.jobs import jobs
@@ -27,6 +28,7 @@ from blockrun_magic.studio import BatchProgress, ImageResult, ImageResults, Opti
 from blockrun_magic.studio.results import delivery
 from fakes.gateway import Act, Merchant, change, picture_for, reset, studio_over
 
+GATEWAY = practice_at("http://127.0.0.1:9/api")
 FOUR = ImageRequest("generate", "a cat", "google/nano-banana", n=4)
 ONE = ImageRequest("generate", "a dog", "google/nano-banana")
 
@@ -137,7 +139,7 @@ def job_ids(folder: Path) -> list[str]:
 
     async def run() -> list[str]:
         async with studio_over(folder) as studio:
-            session = SimpleNamespace(studio_and_gateway=lambda: (studio, None), backgrounds=[], run=decided_none)
+            session = SimpleNamespace(studio_and_gateway=lambda: (studio, GATEWAY), backgrounds=[], run=decided_none)
             card = jobs(SimpleNamespace(session=session), {})  # type: ignore[arg-type]
             return re.findall(r"^\s*([0-9a-f]{10})\b", card.text, re.MULTILINE)
 
