@@ -40,15 +40,8 @@ from blockrun_magic.threads import run_cpu
 
 __all__ = ["USER_AGENT", "Client", "Timeouts"]
 
-
-def _user_agent() -> str:
-    """Return name, version and the first of the project's pages in pyproject.toml."""
-    about = metadata("blockrun-magic")
-    pages = [entry.partition(", ")[2] for entry in about.get_all("Project-URL") or ()]
-    return " ".join([f"blockrun-magic/{about['Version']}", *(f"(+{page})" for page in pages[:1])])
-
-
-USER_AGENT = _user_agent()
+_ABOUT = metadata("blockrun-magic")
+USER_AGENT = f"blockrun-magic/{_ABOUT['Version']} (+{(_ABOUT['Project-URL'] or '').partition(', ')[2]})"
 """Sites want to know whom they can write to."""
 _MAX_ANSWER = 256 * 1024 * 1024
 _MAX_IMAGE = 64 * 1024 * 1024
