@@ -10,8 +10,8 @@
 #   make unit   the fast tests: no browser, no kernel
 #   make fuzz   random input for every parser (EXAMPLES=2000 a test)
 #   make soak   kill a paying kernel 200 times (KILLS=1000), then run 20,000 random stories of a
-#               hostile merchant (STORIES=100000), then let a class of 200 begin (CLASS=400); each
-#               counts the money
+#               hostile merchant (STORIES=100000), let a class of 200 begin (CLASS=400), and kill its
+#               service 500 times (SEEDS=1000); each counts the money
 #   make bench  measure the speed, beside other clients
 #   make docs   the documentation as a site in build/docs, without the network
 #   make notebooks  run all notebooks on the practice gateway and store their outputs
@@ -23,6 +23,7 @@ PYTHON ?= python3
 KILLS ?= 200
 STORIES ?= 20000
 CLASS ?= 200
+SEEDS ?= 500
 EXAMPLES ?= 2000
 # The package to install: the source, or a wheel that was built from it.
 WHEEL ?=
@@ -86,6 +87,7 @@ soak: .make/test .make/postgresql
 	ROOM=400 $(BIN)/pytest tests/unit/payments/test_exact_limits.py
 	STORIES=$(STORIES) $(BIN)/pytest -n 2 tests/unit/studio/test_hostile_merchant.py
 	STOPPED=60 CLASS=$(CLASS) $(BIN)/pytest -s tests/unit/classroom/test_class.py tests/unit/classroom/test_two_processes.py
+	SEEDS=$(SEEDS) $(BIN)/pytest -n 2 tests/unit/classroom/test_storm.py
 
 # Publishing is manual: after a tag, a maintainer runs `twine upload dist/*`.
 release: .make/test .make/release

@@ -19,12 +19,16 @@ class Gate:
         self.opened = threading.Event()
         self.seen = threading.Event()
         self.lost: list[str] = []
+        self.late: list[str] = []
 
     async def __call__(self, point: str, exchange: Exchange) -> Any:
-        """Hold a request, or lose its answer."""
+        """Hold a request, or lose or delay its answer."""
         if point in self.lost:
             self.lost.remove(point)
             raise DropConnection
+        if point in self.late:
+            self.late.remove(point)
+            await asyncio.sleep(1.5)
         if point == self.point:
             self.seen.set()
             while not self.opened.is_set():  # noqa: ASYNC110  the event is a thread's

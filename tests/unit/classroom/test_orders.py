@@ -346,15 +346,27 @@ def test_an_edit_as_a_form_and_as_json(room: Class) -> None:
     assert 2 == len(room.settlements)
 
 
-@pytest.mark.parametrize("point", ["challenge", "received", "paid", "settled", "witness"])
-def test_an_answer_lost_between_service_and_gateway(room: Class, gate: Gate, point: str) -> None:
-    """Whichever answer of the gateway is lost: one payment, one charge, and the image."""
-    gate.lost = [point]
-    done = room.student("ada").put(PROMPT)
+@pytest.mark.parametrize("fate", ["lost", "late"])
+@pytest.mark.parametrize(
+    ("point", "prompt"),
+    [
+        *((point, PROMPT) for point in ("challenge", "received", "paid", "settled", "witness")),
+        *((point, "practice:slow=0.2") for point in ("job", "poll", "polled")),
+        ("media", "practice:url"),
+    ],
+)
+def test_an_answer_between_service_and_gateway(room: Class, gate: Gate, point: str, prompt: str, fate: str) -> None:
+    """Whichever answer of the gateway is lost or late: one payment, one charge, and the image."""
+    gate.lost, gate.late = ([point], []) if fate == "lost" else ([], [point])
+    ada, key = room.student("ada"), secrets.token_hex(16)
+    done = ada.put(prompt, key)
+    while done.status_code == 202:
+        done = ada.get(key, wait=25)
 
     assert (200, "done", PRICE) == (
         done.status_code,
         *(done.json()[name] for name in ("state", "charged_micros")),
     )
+    assert [] == gate.lost + gate.late
     assert 1 == len(room.settlements)
     assert room.agrees
