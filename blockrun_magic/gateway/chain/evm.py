@@ -108,13 +108,29 @@ async def _logs(
     number, time = head
     first = max(0, number - int((time - since) / _BLOCK_SECONDS) - _MARGIN)
     last = min(number, number - int((time - until) / _BLOCK_SECONDS) + _MARGIN)
-    question = {"address": network.asset, "topics": topics, "fromBlock": hex(first), "toBlock": hex(max(first, last))}
+    last = max(first, last)
+    if over and not await _spans(client, url, (first, last), since, until):
+        return None  # this chain's blocks do not come every two seconds
+    question = {"address": network.asset, "topics": topics, "fromBlock": hex(first), "toBlock": hex(last)}
     logs = await rpc.call(client, url, "eth_getLogs", [question])
     return logs if isinstance(logs, list) and all(isinstance(log, dict) for log in logs) else None
 
 
+async def _spans(client: Client, url: str, blocks: tuple[int, int], since: float, until: float) -> bool:
+    """Return whether two blocks are outside of a window of Unix times, one on each side."""
+    first, last = [await _block(client, url, hex(number)) for number in blocks]
+    if first is None or last is None:
+        return False
+    return (first[0] == 0 or first[1] <= since) and last[1] >= until
+
+
 async def _head(client: Client, url: str) -> tuple[int, int] | None:
-    block = await rpc.call(client, url, "eth_getBlockByNumber", ["latest", False])
+    return await _block(client, url, "latest")
+
+
+async def _block(client: Client, url: str, which: str) -> tuple[int, int] | None:
+    """Return the number and the Unix time of a block."""
+    block = await rpc.call(client, url, "eth_getBlockByNumber", [which, False])
     number, time = (block.get("number"), block.get("timestamp")) if isinstance(block, dict) else (None, None)
     if not (isinstance(number, str) and _QUANTITY.fullmatch(number)):
         return None

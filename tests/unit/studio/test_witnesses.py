@@ -140,13 +140,17 @@ class Chain:
 
     def __init__(self, now: int = 2_000_000) -> None:
         self.now = now
+        self.pace = 2.0
+        """Seconds between two blocks."""
         self.logs: list[dict[str, Any]] = []
         self.lying: dict[str, list[dict[str, Any]]] = {}
 
     async def call(self, _client: Any, url: str, method: str, params: list[Any]) -> Any:
         """Answer one JSON-RPC question."""
         if method == "eth_getBlockByNumber":
-            return {"number": hex(self.now // 2), "timestamp": hex(self.now)}
+            head = int(self.now // 2)
+            number = head if params[0] == "latest" else int(params[0], 16)
+            return {"number": hex(number), "timestamp": hex(int(self.now - (head - number) * self.pace))}
         logs = self.lying.get(url, self.logs)
         if method == "eth_getTransactionReceipt":
             return {"logs": [log for log in logs if log["transactionHash"] == params[0]]}
@@ -205,6 +209,14 @@ def test_a_window_that_is_not_over_proves_nothing(chain: Chain) -> None:
     """Only blocks after the window say that nothing was transferred in it."""
     assert asyncio.run(outgoing_transfers(None, BASE, PAYER, 1_990_000, 1_999_000)) == ()  # type: ignore[arg-type]
     assert asyncio.run(outgoing_transfers(None, BASE, PAYER, 1_990_000, 2_000_000)) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("pace", [0.5, 3.0])
+def test_a_chain_with_blocks_of_another_pace_proves_nothing(chain: Chain, pace: float) -> None:
+    """The blocks of a window are estimated, and looked at: others would hide a transfer."""
+    chain.pace = pace
+
+    assert asyncio.run(outgoing_transfers(None, BASE, PAYER, 1_990_000, 1_999_000)) is None  # type: ignore[arg-type]
 
 
 def _through_clawrouter(ledger: Ledger, **known: Any) -> Payment:
