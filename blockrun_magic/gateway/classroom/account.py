@@ -7,6 +7,7 @@ the address that the server was given. Elsewhere a pass comes from a join code, 
 from __future__ import annotations
 
 import asyncio
+import random
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -24,7 +25,7 @@ from blockrun_magic.payments.realm import Realm
 from blockrun_magic.payments.secrets import Secret, SecretHeaders
 from blockrun_magic.payments.wallets.classroom_pass import ClassroomPass, HubProof, JoinedClassroom, PassFile
 
-__all__ = ["BUSY", "SILENCE", "ClassroomAccount"]
+__all__ = ["BUSY", "SILENCE", "ClassroomAccount", "spread"]
 
 BUSY = frozenset({429, 503})
 """Statuses that ask to come back later, and leave no record."""
@@ -204,6 +205,11 @@ class ClassroomAccount:
         return known
 
 
+def spread(seconds: float) -> float:
+    """Return a wait of `seconds` or up to half as much more, so that a whole class does not come back at once."""
+    return seconds * random.uniform(1.0, 1.5)  # noqa: S311  it keeps no secret
+
+
 async def _politely(ask: Callable[[], Awaitable[Response]]) -> Response:
     """Return an answer of `ask` that is not "busy": a whole class may begin in the same second."""
     started, attempt = time.monotonic(), 0
@@ -219,7 +225,7 @@ async def _politely(ask: Callable[[], Awaitable[Response]]) -> Response:
         else:
             if answer.status not in BUSY:
                 return answer
-            fault, wait = refusal(answer), min(answer.retry_after or 1.0, _LONGEST_WAIT)
+            fault, wait = refusal(answer), spread(min(answer.retry_after or 1.0, _LONGEST_WAIT))
         if time.monotonic() - started + wait > _JOIN_PATIENCE:
             raise fault
         await asyncio.sleep(wait)

@@ -167,6 +167,11 @@ _KNOWN: Mapping[str, tuple[str, str]] = {
     "too_large": ("The images are too large for the classroom.", "Add --shrink, or use smaller images."),
 }
 """The two lines of the codes that need no details."""
+_BUSY = {
+    "rate": "You order faster than your class allows.",
+    "busy": "Your class is ordering many images.",
+    "stopping": "The classroom is restarting.",
+}
 _PASS = frozenset({"revoked", "expired", "no_pass", "bad_code", "code_used", "code_expired"})
 
 
@@ -181,6 +186,8 @@ def _other(status: int, code: str, said: str, hint: str) -> BlockrunError:
     if status == 401:
         return PassRefused(f"The classroom does not let you in{words}", hint or f"{_ASK} for a new code.", code)
     again = hint or "Run the cell again in a minute."
+    if code in _BUSY:
+        return (RateLimited if status == 429 else UpstreamFailed)(_BUSY[code], "Run the cell again in a minute.")
     kinds: dict[int, BlockrunError] = {
         429: RateLimited(f"You order faster than your class allows{words}", again),
         200: JobFailed(said or "No image was made.", change),

@@ -142,12 +142,13 @@ class PurchaseLedger(LedgerReader):
     def log_settled(self, realm: str, write: Callable[[Sequence[Row]], None]) -> None:
         """Pass the settled payments of `realm` that are not in the cost log to `write`: each once, of all kernels.
 
-        Estimated ones are left out: the log has no field for them.
+        Estimated ones are left out, because the log has no field for them, and those of a class: it paid, not the user.
         """
         query = """
             SELECT authorizations.id, updated_at, amount, payer, network, request FROM authorizations
             JOIN purchases ON purchases.id = purchase_id
-            WHERE state = ? AND authorizations.realm = ? AND logged = 0 AND estimated = 0 ORDER BY updated_at"""
+            WHERE state = ? AND authorizations.realm = ? AND logged = 0 AND estimated = 0
+                AND coalesce(authorizations.gateway, '') <> 'classroom' ORDER BY updated_at"""
         if not self._read(query, (State.SETTLED, realm)):
             return
         with self.transaction(durable=False) as connection:  # the log itself is not more durable than that

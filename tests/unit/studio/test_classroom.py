@@ -99,6 +99,22 @@ def test_an_image_is_ordered_and_charged_once(tmp_path: Path, room: FakeClassroo
     assert 1 == sum(line.startswith("PUT") for line in room.network.seen)
 
 
+def test_the_money_of_the_class_is_not_the_students(tmp_path: Path) -> None:
+    """What a class paid with real money is in the student's ledger, and not in the cost log of their own wallet."""
+    folder = tmp_path / "home" / "magic"
+    folder.mkdir(parents=True)
+
+    async def buys(room: FakeClassroom) -> None:
+        async with student(folder, room) as (studio, gateway):
+            assert Realm.REAL == (await studio.make(_REQUEST, gateway)).receipt.realm
+            assert [(State.SETTLED, PRICE)] == await states(studio)
+
+    with FakeClassroom(realm="real") as room:
+        run(lambda: buys(room))
+
+    assert not (folder.parent / "cost_log.jsonl").exists()
+
+
 def test_an_answer_that_comes_too_late(tmp_path: Path, room: FakeClassroom) -> None:
     """After a silence the order is asked about, and not made a second time."""
     room.network.only, room.network.faults = "PUT ", type(room.network.faults)([1.5])

@@ -18,7 +18,7 @@ from blockrun_magic.errors import (
     WalletError,
 )
 from blockrun_magic.gateway.bodies import Response
-from blockrun_magic.gateway.classroom.account import BUSY
+from blockrun_magic.gateway.classroom.account import BUSY, spread
 from blockrun_magic.gateway.classroom.protocol import Order, OrderState, read_order
 from blockrun_magic.gateway.classroom.refusals import code_of, refusal
 from blockrun_magic.payments.ledger.records import Payment
@@ -194,7 +194,7 @@ class OrderFollower:
 
     async def _busy(self, payment: Payment, answer: Response) -> None:
         """Wait as the service asks: nothing was recorded there, and the key stays good."""
-        deal, wait = self.deal, answer.retry_after or _SOON
+        deal, wait = self.deal, spread(answer.retry_after or _SOON)
         error = refusal(answer)
         if answer.status == 429:
             deal.gate.refused(wait)
