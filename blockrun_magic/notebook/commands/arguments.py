@@ -108,15 +108,20 @@ class Command:
 def parse_arguments(path: str, command: Command, text: str) -> Arguments:
     """Return the values of `text` for `command`, which is written `path`; raises UsageError.
 
-    Options are written --page 2 or --page=2 and go anywhere. An unknown or superfluous word is an error.
+    Options are written --page 2 or --page=2 and go anywhere; after -- there are none. An unknown or superfluous word
+    is an error.
     """
     values, words = Arguments(), []
-    position = 0
+    position, literal = 0, False
     while word := WORD.search(text, position):
         position = word.end()
+        if word[0] == "--" and not literal:
+            literal = True
+            continue
         name, equals, _ = word[0].partition("=")
-        if not looks_like_flag(word[0]):
-            _check_dash(command, word[0])
+        if literal or not looks_like_flag(word[0]):
+            if not literal:
+                _check_dash(command, word[0])
             value, position = read_value(path, text, word.start(), joined=True)
             words.append(value)
             continue

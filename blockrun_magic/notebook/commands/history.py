@@ -16,7 +16,6 @@ from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Card, Message, Preformatted, format_amount
 from blockrun_magic.notebook.display.gallery import GalleryRow, gallery_card
 from blockrun_magic.notebook.display.thumbnails import thumbnail
-from blockrun_magic.text import quoted
 from blockrun_magic.wiring import blockrun_home
 
 if TYPE_CHECKING:
@@ -125,7 +124,8 @@ def _purchase_of(context: Context, studio: Studio, text: str) -> Purchase:
             purchase = studio.ledger.purchase(str(realm), str(digest), take if isinstance(take, int) else 1)
     if purchase is None:
         raise UsageError(
-            f"The ledger does not know how {quoted(text)} was made.", "`%blockrun history` lists its images."
+            f"{text} has no receipt of an image that the ledger knows.",
+            "Give its id from `%blockrun history`: an image made with --private, or changed since, has no receipt.",
         )
     return purchase
 

@@ -34,6 +34,7 @@ def values(line: str) -> dict[str, Any]:
         ("history --page=2", {"--page": 2}),
         ("history --page=2 red fox", {"--page": 2, "WORDS": "red fox"}),
         ("history red fox --page 2", {"--page": 2, "WORDS": "red fox"}),
+        ("history --page 2 -- --force --", {"--page": 2, "WORDS": "--force --"}),
         ("history it's -5 degrees", {"WORDS": "it's -5 degrees"}),
         ("models --refresh", {"--refresh": True}),
         ("models nano banana", {"WORDS": "nano banana"}),
