@@ -16,6 +16,7 @@ def main() -> int:
 
         return run(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m blockrun_magic", description=__doc__)
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     price = commands.add_parser("price", help="what Run All of a notebook would cost, without running it")
     price.add_argument("notebooks", nargs="+", type=Path, metavar="NOTEBOOK.ipynb")
@@ -27,6 +28,16 @@ def main() -> int:
     options = parser.parse_args()
     status: int = options.run(options)
     return status
+
+
+class _Version(argparse.Action):
+    """Prints the version, which is looked up only for this."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print it and end."""
+        from blockrun_magic import __version__
+
+        parser.exit(message=f"blockrun-magic {__version__}\n")
 
 
 def _price(options: argparse.Namespace) -> int:

@@ -37,11 +37,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 takes a free one (default 8402)")
     parser.add_argument("--home", type=Path, help="folder of wallet, ledger and images (default ~/.blockrun)")
     parser.add_argument("--host", default="127.0.0.1", help="listen on another address; clients then need the key")
+    parser.add_argument(
+        "--name", action="append", default=[], help="a further name that clients use for this machine; may be repeated"
+    )
     keys = parser.add_mutually_exclusive_group()
     keys.add_argument("--key-file", type=Path, help="keep the API key in this file (mode 0600), made if missing")
     keys.add_argument("--no-key", action="store_true", help="ask for no key: every program here can then spend")
-    parser.add_argument("--max-price", type=parse_usd, metavar="USD", help="the most that one request may cost")
+    parser.add_argument("--max-price", type=_usd, metavar="USD", help="the most that one request may cost")
     parser.add_argument("--log", type=Path, metavar="FILE", help="append the access log to this file, not to stderr")
+
+
+def _usd(text: str) -> int:
+    try:
+        return parse_usd(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def serve(options: argparse.Namespace) -> int:
@@ -87,6 +97,7 @@ async def _serve(options: argparse.Namespace, stop: threading.Event) -> None:
             key=key,
             max_price=options.max_price,
             log=log,
+            names=options.name,
             stop=stop,
         )
         ready = {"url": endpoint.url, "api_key": key, "health": f"{endpoint.origin}/health"}
@@ -136,7 +147,8 @@ def _key(options: argparse.Namespace) -> str | None:
             raise WalletError(f"{path} can be read by others.", f"Run: chmod 600 {path}")
         key = path.read_text("utf-8").strip()
     except (OSError, ValueError) as error:
-        raise WalletError(f"{path} cannot be used: {error}.", "Name a file in a folder of your own.") from None
+        reason = getattr(error, "strerror", None) or error
+        raise WalletError(f"{path} cannot be used: {reason}.", "Name a file in a folder of your own.") from None
     if not key:
         raise WalletError(f"{path} is empty.", "Remove it: the command then writes a new key into it.")
     return key

@@ -45,8 +45,9 @@ class Guard:
 
     def _check(self, request: Request) -> None:
         host = request.headers.get("host", "")
-        if without_port(host) not in self._hosts:
-            raise BadRequest("This server does not go by that name. Use its own address.", status=403, code="bad_host")
+        if without_port(host) not in {*self._hosts, _address_of(request)}:
+            message = "This server does not go by that name. Use its own address, or start it with `--name NAME`."
+            raise BadRequest(message, status=403, code="bad_host")
         origin = request.headers.get("origin")
         foreign = origin is not None and origin.lower() != f"http://{host.lower()}"
         if foreign or request.headers.get("sec-fetch-site") in _FOREIGN_SITES:
@@ -60,3 +61,9 @@ class Guard:
         scheme, _, value = request.headers.get("authorization", "").partition(" ")
         given = value.strip() if scheme.lower() == "bearer" else request.headers.get("api-key", "")
         return secrets.compare_digest(given.encode(), (self._key or "").encode())
+
+
+def _address_of(request: Request) -> str:
+    """Return the address of this machine that the connection came to, as a `Host` header has it."""
+    address = str((request.scope.get("server") or ("",))[0])
+    return f"[{address}]" if ":" in address else address

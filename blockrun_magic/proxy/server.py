@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import secrets
+import socket
 import threading
 from typing import TYPE_CHECKING, TextIO
 
@@ -13,7 +14,7 @@ from blockrun_magic.proxy.health import SERVER
 from blockrun_magic.serving import LOOPBACK_HOSTS, listening_socket, serve_until
 
 if TYPE_CHECKING:
-    import socket
+    from collections.abc import Sequence
 
     from blockrun_magic.gateway.gateways import Gateway
     from blockrun_magic.studio import Studio
@@ -24,6 +25,8 @@ DEFAULT_PORT = 8402
 """ClawRouter's port: what is set up for ClawRouter finds this server, too."""
 _GRACE = 25.0
 """Seconds that running requests have to end when the server is stopped."""
+_CONTAINER_HOSTS = ("host.docker.internal", "host.containers.internal")
+"""How programs in containers call the machine that they run on."""
 _LOOPBACK = (*LOOPBACK_HOSTS, "[::1]")
 
 
@@ -36,7 +39,8 @@ class LocalEndpoint:
     """The server of one studio and one gateway; it listens as soon as it is made.
 
     `port` 0 takes a free one; `key` None asks clients for none; `max_price` is in micro-USDC a request; `log` is a
-    text file for the access log; `stop` is an event that ends the server when it is set. Raises BlockrunError where
+    text file for the access log; `names` are further names that clients know this machine by; `stop` is an event that
+    ends the server when it is set. Raises BlockrunError where
     the address cannot be used.
     """
 
@@ -50,6 +54,7 @@ class LocalEndpoint:
         key: str | None = None,
         max_price: int | None = None,
         log: TextIO | None = None,
+        names: Sequence[str] = (),
         stop: threading.Event | None = None,
     ) -> None:
         self._studio = studio
@@ -59,6 +64,7 @@ class LocalEndpoint:
         self._log = log
         self.host = host
         self.key = key
+        self._names = tuple(names)
         if key is None and not self.on_loopback:
             raise BlockrunError("A server that others can reach needs a key.", "Leave out --no-key, or --host.")
         self._listener = _bind(port, host)
@@ -72,7 +78,8 @@ class LocalEndpoint:
     @property
     def origin(self) -> str:
         """The address without a path, such as "http://127.0.0.1:8402"."""
-        name = f"[{self.host}]" if ":" in self.host else self.host
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104  as it is reached from here
+        name = f"[{host}]" if ":" in host else host
         return f"http://{name}:{self.port}"
 
     @property
@@ -84,7 +91,9 @@ class LocalEndpoint:
         """Serve until `stop` is called, then let running requests end; runs on the studio's event loop."""
         from blockrun_magic.proxy.app import Access, build_app
 
-        hosts = (*_LOOPBACK, self.host)
+        hosts = [*_LOOPBACK, self.host, *self._names]
+        if not self.on_loopback:
+            hosts += [socket.gethostname(), *_CONTAINER_HOSTS]
         access = Access(hosts, self.key, paths=self.on_loopback, max_price=self._max_price, log=self._log)
         app = build_app(self._studio, self._gateway, access)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import http.client
@@ -24,6 +25,7 @@ from PIL import Image
 
 from blockrun_magic.errors import BlockrunError
 from blockrun_magic.practice.server.server import PracticeServer
+from blockrun_magic.proxy.guard import Guard
 from blockrun_magic.proxy.server import LocalEndpoint
 from harness.endpoint import KEY, Endpoint, running_endpoint
 
@@ -506,6 +508,43 @@ def test_others_may_not_name_files(gateway: PracticeServer, tmp_path: Path) -> N
         answer = local.post("/images/image2image", prompt="add a hat", image=str(tmp_path / "photo.png"))
 
     assert (400, "image") == (answer.status_code, error_of(answer)["param"])
+
+
+def test_a_shared_server_answers_to_its_names(gateway: PracticeServer, tmp_path: Path) -> None:
+    """A front end in a container calls this machine by a name of its own; other names are refused as ever."""
+    hosts = {"host.docker.internal:8402": 200, "images": 200, "evil.example": 403}
+    with running_endpoint(tmp_path, gateway, host="0.0.0.0", names=["images"]) as shared:  # noqa: S104
+        for host, status in hosts.items():
+            headers = {"Authorization": f"Bearer {KEY}", "Host": host}
+            assert status == httpx.get(f"{shared.url}/models", headers=headers).status_code
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "status"),
+    [("172.17.0.1", "172.17.0.1:8402", 204), ("fd00::1", "[fd00::1]:8402", 204), ("172.17.0.1", "172.17.0.2", 403)],
+)
+def test_the_address_that_a_client_came_to_is_a_name(address: str, host: str, status: int) -> None:
+    """Each of a machine's addresses is its own."""
+    sent: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 204})
+
+    async def note(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/health",
+        "query_string": b"",
+        "scheme": "http",
+        "server": (address, 8402),
+        "headers": [(b"host", host.encode())],
+    }
+    asyncio.run(Guard(app, [], None)(scope, note, note))
+
+    assert status == sent[0]["status"]
 
 
 def test_a_port_that_is_taken(endpoint: Endpoint) -> None:
