@@ -9,14 +9,17 @@ import sys
 from typing import TYPE_CHECKING
 
 from blockrun_magic.classroom.cli.credentials import with_credentials
+from blockrun_magic.classroom.cli.serve import gateway_of
 from blockrun_magic.classroom.cli.settings import LimitSetting, moment_of, read_setting
 from blockrun_magic.classroom.storage.actions import Actions
 from blockrun_magic.classroom.storage.forgetting import forget_member
 from blockrun_magic.classroom.storage.members import STUDENT, TEACHER
 from blockrun_magic.classroom.storage.reports import report_rows, write_report
 from blockrun_magic.errors import UsageError
+from blockrun_magic.gateway.gateways import Payer
 from blockrun_magic.payments.ledger.windows import find_zone
 from blockrun_magic.payments.money import format_usd
+from blockrun_magic.wiring import wallet_for
 
 if TYPE_CHECKING:
     import argparse
@@ -134,11 +137,32 @@ def doctor(records: Records, options: argparse.Namespace) -> int:
     from blockrun_magic.classroom.hub_doctor import check_config, check_live, read_config
 
     wrong = records.ledger.check()
-    _print([f"database: {records.database.name}", f"counters: {'agree' if not wrong else f'{len(wrong)} differ'}"])
+    ceiling = records.ledger.limits().get(("all", "total"))
+    _print(
+        [
+            f"database: {records.database.name}",
+            f"counters: {'agree with the payments' if not wrong else f'{len(wrong)} differ from the payments'}",
+            f"people: {len(records.members.all())}, orders in progress: {len(records.orders.unfinished())}",
+            f"ceiling: {'none; set one with `limits all=100`' if ceiling is None else format_usd(ceiling)}",
+        ]
+    )
+    if options.gateway is not None:
+        _print([_wallet_line(options.gateway)])
     checks = [] if options.hub_config is None else check_config(read_config(options.hub_config))
     checks += asyncio.run(check_live(with_credentials(os.environ)))
     _print(map(str, checks))
     return 1 if wrong or any(check.good is False for check in checks) else 0
+
+
+def _wallet_line(name: str) -> str:
+    """Return which wallet pays at a gateway; raises WalletError when none can."""
+    gateway, close_gateway = gateway_of(name)
+    close_gateway()
+    if gateway.paid_by is not Payer.SIGNATURE:
+        return f"wallet: none; {gateway.label} is paid from {gateway.money}"
+    wallet = wallet_for(gateway)
+    wallet.unlock()
+    return f"wallet: {wallet.address} pays {gateway.money} at {gateway.label}"
 
 
 def _print(lines: Iterable[str]) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from blockrun_magic.gateway.gateways import Gateway
 
-__all__ = ["home_of", "serve"]
+__all__ = ["gateway_of", "home_of", "serve"]
 
 
 def home_of(options: argparse.Namespace) -> Path:
@@ -54,7 +54,7 @@ def serve(options: argparse.Namespace) -> int:
 def _run(home: Path, options: argparse.Namespace, stop: threading.Event, outcome: list[BaseException]) -> None:
     try:
         environ = with_credentials(os.environ)
-        gateway, close_gateway = _gateway(options.gateway)
+        gateway, close_gateway = gateway_of(options.gateway)
         settings = Settings(
             home=home,
             gateway=gateway,
@@ -81,7 +81,8 @@ def _announce(addresses: dict[str, str]) -> None:
     sys.stdout.flush()
 
 
-def _gateway(name: str) -> tuple[Gateway, Callable[[], None]]:
+def gateway_of(name: str) -> tuple[Gateway, Callable[[], None]]:
+    """Return the gateway called `name`, or that at a URL, and a function that ends what was started for it."""
     from blockrun_magic.gateway.gateways import gateway_named, practice_at
 
     if name == "practice":
