@@ -80,9 +80,9 @@ class Store:
                 Money.nothing_signed(),
             )
 
-    def put(self, data: bytes, media_type: str) -> str:
-        """Store `data` and return its SHA-256 (hex); raises StoreError when it cannot be written."""
-        digest = hashlib.sha256(data).hexdigest()
+    def put(self, data: bytes, media_type: str, digest: str | None = None) -> str:
+        """Store `data` and return its SHA-256 (hex), computed unless it is given; raises StoreError."""
+        digest = digest or self.name_of(data)
         path = self.path(digest, media_type)
         if not _holds(path, data):
             self._keep(path, data)

@@ -14,8 +14,16 @@ __all__ = ["request_from_record", "request_to_record"]
 def request_to_record(request: ImageRequest, store: Store) -> dict[str, Any]:
     """Return `request` as JSON values, its images put into `store`; raises StoreError."""
     uploads = [*request.images, *([request.mask] if request.mask else [])]
-    files = [{"file": store.put(upload.data, upload.media_type), "media_type": upload.media_type} for upload in uploads]
+    files = [
+        {"file": store.put(upload.data, upload.media_type, _known_name(upload)), "media_type": upload.media_type}
+        for upload in uploads
+    ]
     return {**request.to_record(), "uploads": files}
+
+
+def _known_name(upload: Upload) -> str | None:
+    """Return the SHA-256 (hex) of an upload that is named by its bytes, None for one that is named by its pixels."""
+    return upload.digest.removeprefix("sha256:") if upload.digest.startswith("sha256:") else None
 
 
 def request_from_record(record: Mapping[str, Any], store: Store) -> ImageRequest:
