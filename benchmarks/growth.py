@@ -16,6 +16,7 @@ from blockrun_magic.images.store import Store
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.reports import spending_summary
 from blockrun_magic.payments.ledger.states import State
+from blockrun_magic.studio.pruning import plan_pruning, remove_files
 
 __all__ = ["ALL", "ledger_of", "store_of"]
 
@@ -71,11 +72,14 @@ def growth() -> Figures:
             "what this session and this day cost": lambda: ledger.committed("real"),
             "what all of it cost": lambda: spending_summary(ledger, "real", "all"),
             "a page of the history": lambda: ledger.search_finished("real", "", 20, 0),
+            "a word that is nowhere in the history": lambda: ledger.search_finished("real", "zeppelin", 20, 0),
             "what is open": ledger.open_payments,
         }
         for name, ask in questions.items():
             found |= row(f"ms with a million receipts: {name}", {Ours.name: _times(ask)}, 1000)
         ledger.close()
+        store, names = store_of(Path(folder) / "pictures", 100_000)
+        found |= row("seconds to remove 100,000 stored images", {Ours.name: [_prune(Path(folder), names)]})
         store, names = store_of(Path(folder) / "pictures", 100_000)
         picks = iter(names)
         found |= row(
@@ -84,6 +88,24 @@ def growth() -> Figures:
             1000,
         )
     return found
+
+
+def _prune(folder: Path, names: list[str]) -> float:
+    """Return the seconds of `store prune` for these images, each of which was bought."""
+    ledger = ledger_of(folder / "prune.sqlite", len(names))
+    with ledger.transaction() as connection:
+        connection.executemany(
+            "INSERT INTO pictures (purchase_id, position, file, media_type, width, height) VALUES (?, 0, ?, ?, 8, 8)",
+            ((f"{number:010x}", name, "image/png") for number, name in enumerate(names)),
+        )
+    begun = time.perf_counter()
+    plan = plan_pruning(ledger, Store(folder / "pictures"), time.time() + 60, older_than=0.0, larger_than=None)
+    remove_files(plan)
+    seconds = time.perf_counter() - begun
+    if len(plan.files) != len(names):
+        raise SystemExit(f"only {len(plan.files)} of {len(names)} files were removed")
+    ledger.close()
+    return seconds
 
 
 def _times(ask: Callable[[], object]) -> list[float]:

@@ -147,13 +147,13 @@ class PurchaseLedger(LedgerReader):
         query = """
             SELECT authorizations.id, updated_at, amount, payer, network, request FROM authorizations
             JOIN purchases ON purchases.id = purchase_id
-            WHERE state = ? AND authorizations.realm = ? AND logged = 0 AND estimated = 0
+            WHERE state = 'settled' AND logged = 0 AND authorizations.realm = ? AND estimated = 0
                 AND coalesce(authorizations.gateway, '') <> 'classroom' ORDER BY updated_at"""
-        if not self._read(query, (State.SETTLED, realm)):
+        if not self._read(f"{query} LIMIT 1", (realm,)):
             return
         with self.transaction(durable=False) as connection:  # the log itself is not more durable than that
             self.database.serialize(connection, "cost log")
-            rows = connection.execute(query, (State.SETTLED, realm)).fetchall()
+            rows = connection.execute(query, (realm,)).fetchall()
             write(rows)
             connection.executemany("UPDATE authorizations SET logged = 1 WHERE id = ?", [(row["id"],) for row in rows])
 

@@ -42,7 +42,7 @@ class Spending:
 
 def spending_summary(ledger: Ledger, realm: str, when: str) -> Spending:
     """Return what was spent in `realm` in this "session", "today" (UTC) or "all" the time."""
-    rows, values = _rows(ledger, realm, when)
+    rows, values = _rows(ledger, realm, when, "SELECT state, estimated, amount, 1 AS payments FROM authorizations")
     [row] = ledger.query(
         f"""SELECT
             coalesce(sum(amount) FILTER (WHERE state = ?), 0) AS settled,
@@ -57,7 +57,9 @@ def spending_summary(ledger: Ledger, realm: str, when: str) -> Spending:
 
 def spending_by_model(ledger: Ledger, realm: str, when: str) -> list[tuple[str, int, int, int]]:
     """Return (model, payments, settled micro-USDC, micro-USDC at risk), the dearest first."""
-    rows, values = _rows(ledger, realm, when)
+    query = """SELECT json_extract(request, '$.model') AS model, state, amount, 1 AS payments
+        FROM authorizations JOIN purchases ON purchases.id = purchase_id"""
+    rows, values = _rows(ledger, realm, when, query)
     found = ledger.query(
         f"""SELECT
             model,
@@ -85,17 +87,16 @@ def spending_by_owner(ledger: Ledger, realm: str) -> dict[str, Spending]:
     return {row["owner"]: Spending(row["settled"], row["payments"], row["at_risk"]) for row in found}
 
 
-def _rows(ledger: Ledger, realm: str, when: str) -> tuple[str, tuple[str | float, ...]]:
-    """Return the query for the payments of a period, and its values. At risk counts today, whenever it was signed."""
-    query = """
-        SELECT json_extract(request, '$.model') AS model, state, estimated, amount, 1 AS payments
-        FROM authorizations JOIN purchases ON purchases.id = purchase_id WHERE authorizations.realm = ? AND """
+def _rows(ledger: Ledger, realm: str, when: str, query: str) -> tuple[str, tuple[str | float, ...]]:
+    """Return `query` for the payments of a period, and its values. At risk counts today, whenever it was signed."""
+    query = f"{query} WHERE authorizations.realm = ? AND"
     if when == "session":
         return f"{query} session = ?", (realm, ledger.session)
     if when == "today":
         now = ledger.clock()
-        condition = "(state NOT IN ('settled', 'released') OR (state = 'settled' AND authorizations.updated_at >= ?))"
-        return query + condition, (realm, now - now % _DAY)
+        settled = f"{query} state = 'settled' AND authorizations.updated_at >= ?"
+        at_risk = f"{query} state NOT IN ('settled', 'released')"
+        return f"{settled} UNION ALL {at_risk}", (realm, now - now % _DAY, realm)
     return f"{query} TRUE", (realm,)
 
 

@@ -364,7 +364,9 @@ def test_the_days_add_up(ledger: Ledger, clock: Clock, when: str, days: int) -> 
     ("ask", "index"),
     [
         (lambda ledger: spending_summary(ledger, "real", "all"), "by_day"),
-        (lambda ledger: spending_by_model(ledger, "real", "today"), "by_day"),
+        (lambda ledger: spending_by_model(ledger, "real", "today"), "settled_by_time"),
+        (lambda ledger: spending_summary(ledger, "real", "today"), "settled_by_time"),
+        (lambda ledger: ledger.log_settled("real", list), "missing_in_log"),
         (lambda ledger: spending_summary(ledger, "real", "session"), "by_session"),
         (lambda ledger: ledger.committed("real"), "PRIMARY KEY"),
         (lambda ledger: ledger.open_payments(), "by_open_state"),
@@ -372,7 +374,18 @@ def test_the_days_add_up(ledger: Ledger, clock: Clock, when: str, days: int) -> 
         (lambda ledger: ledger.search_finished("real", "", 20, 0), "by_age"),
         (lambda ledger: ledger.purchase_by_id("0123"), "sqlite_autoindex_purchases_1"),
     ],
-    ids=["spend all", "spend today", "spend session", "caps", "open payments", "open purchases", "history", "an id"],
+    ids=[
+        "spend all",
+        "spend today",
+        "today",
+        "cost log",
+        "spend session",
+        "caps",
+        "open payments",
+        "open purchases",
+        "history",
+        "an id",
+    ],
 )
 def test_no_question_reads_every_receipt(ledger: Ledger, ask: Callable[[Ledger], object], index: str) -> None:
     """Each goes through an index, so that years of receipts do not slow it down."""
