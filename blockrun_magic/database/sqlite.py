@@ -7,25 +7,21 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from filelock import Timeout
-
-from blockrun_magic.database.engine import Connection, Database, Migration, NotUnique, UnknownLayout
+from blockrun_magic.database.engine import Connection, Database, Migration, UnknownLayout
+from blockrun_magic.database.file_errors import FOREIGN, in_our_words, translate_errors
 from blockrun_magic.database.locks import FileLocks, Lock
 from blockrun_magic.database.migrations import apply_missing, missing_migrations
 from blockrun_magic.errors import LedgerError, Money
 from blockrun_magic.files import create_folder
 
-__all__ = ["BUSY_SECONDS", "SqliteDatabase", "translate_errors"]
+__all__ = ["BUSY_SECONDS", "SqliteDatabase"]
 
 BUSY_SECONDS = 10.0
 """How long to wait for another process that is writing."""
 _MAX_CHECKED_BYTES = 8 * 1024 * 1024
-_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_RESTORE = "Restore it from a backup, or move it aside: the payments that are open in it would be forgotten."
-_NOT_UNIQUE = (sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
 
 
 class SqliteDatabase(Database):
@@ -42,6 +38,7 @@ class SqliteDatabase(Database):
         with translate_errors(path):
             self.was_empty = not path.is_file() or path.stat().st_size == 0
             self._connection = _connect(path)
+        self._turn = _Turn(path, self._connection, self._lock)
         self._opened = self._identity()
         self._rooms: dict[str, Sequence[Migration]] = {}
         self._version = self._read_version()
@@ -49,10 +46,10 @@ class SqliteDatabase(Database):
     @contextmanager
     def transaction(self, *, durable: bool = True, new_ids: bool = False) -> Iterator[Connection]:  # noqa: ARG002
         """Yield a transaction that all processes wait for; a file loses ids only with the process that has them."""
-        with translate_errors(self.path), self._lock:
-            self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+        with self._turn as connection:
+            connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             with self._changes("IMMEDIATE"):
-                yield self._connection
+                yield connection
 
     @contextmanager
     def _changes(self, kind: str) -> Iterator[None]:
@@ -66,18 +63,16 @@ class SqliteDatabase(Database):
                 self._connection.execute("ROLLBACK")
             raise
 
-    @contextmanager
-    def reading(self) -> Iterator[Connection]:
+    def reading(self) -> AbstractContextManager[Connection]:
         """Yield the connection; it sees what this thread's transaction has changed."""
-        with translate_errors(self.path), self._lock:
-            yield self._connection
+        return self._turn
 
     def serialize(self, connection: Connection, name: str) -> None:
         """Do nothing: one transaction writes at a time."""
 
     def migrate(self, room: str, migrations: Sequence[Migration]) -> None:
         """Run the migrations of `room` that have not run yet, in one transaction that all processes wait for."""
-        with translate_errors(self.path), self._lock:
+        with self._turn:
             self._migrate(room, migrations)
             self._rooms[room] = migrations
             self._version = self._read_version()
@@ -172,7 +167,7 @@ class SqliteDatabase(Database):
 
     def erase(self) -> bool:
         """Empty the write-ahead log, unless another process reads it right now."""
-        with translate_errors(self.path), self._lock:
+        with self._turn:
             self._connection.execute("PRAGMA busy_timeout = 0")
             try:
                 [busy, _, _] = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -235,41 +230,22 @@ def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
             return
 
 
-@contextmanager
-def translate_errors(path: Path) -> Iterator[None]:
-    """Turn SQLite's and the file system's errors into ours, which say what is wrong and what to do."""
-    try:
-        yield
-    except UnknownLayout as error:
-        raise LedgerError(
-            f"The ledger {path} cannot be used: {error}.",
-            "Install the version of blockrun-magic that wrote it, or restore it from a backup.",
-            Money.nothing_sent(),
-        ) from None
-    except (sqlite3.Error, OSError, Timeout) as error:
-        kind = NotUnique if getattr(error, "sqlite_errorcode", None) in _NOT_UNIQUE else LedgerError
-        raise kind(f"The ledger {path} {_complaint(error)}.", _remedy(error), Money.nothing_sent()) from error
+class _Turn:
+    """The connection while no other thread has it; its errors are ours. One object for all: this is done often."""
 
+    def __init__(self, path: Path, connection: sqlite3.Connection, lock: _ProcessLock) -> None:
+        self._path = path
+        self._connection = connection
+        self._lock = lock
 
-def _complaint(error: Exception) -> str:
-    if _code(error) in _DAMAGE or "no such table" in str(error):
-        return f"is damaged: {error}"
-    return f"cannot be used: {error}"
+    def __enter__(self) -> Connection:
+        self._lock.__enter__()
+        return self._connection
 
-
-def _remedy(error: Exception) -> str:
-    code = _code(error)
-    if code in _DAMAGE or "no such table" in str(error) or isinstance(error, IsADirectoryError):
-        return _RESTORE
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return "Another kernel is writing to it. Run the cell again in a moment."
-    if code == sqlite3.SQLITE_FULL:
-        return "Free some space, then run the cell again."
-    return "Check its free space and permissions, then run the cell again."
-
-
-def _code(error: Exception) -> int:
-    return int(getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._lock.__exit__()
+        if isinstance(error, FOREIGN):
+            raise in_our_words(self._path, error) from (None if isinstance(error, UnknownLayout) else error)
 
 
 class _ProcessLock:

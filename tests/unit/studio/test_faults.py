@@ -25,7 +25,7 @@ from unittest import mock
 import pytest
 from PIL import Image
 
-from blockrun_magic.database.sqlite import translate_errors
+from blockrun_magic.database.file_errors import translate_errors
 from blockrun_magic.errors import (
     BlockrunError,
     BudgetError,
