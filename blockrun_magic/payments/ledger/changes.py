@@ -42,11 +42,15 @@ class PaymentLedger(PurchaseLedger):
             yield connection
 
     def _verify(self, connection: Connection, purchase_id: str) -> None:
-        """Raise LedgerError unless what is recorded here is what all see, and nobody has taken the purchase over.
+        """Raise LedgerError unless what is recorded here is what all see, and nobody has taken the purchase over."""
+        self.database.verify()
+        self._check_lock(connection, purchase_id)
+
+    def _check_lock(self, connection: Connection, purchase_id: str) -> None:
+        """Raise LedgerError where another process has the lock of a purchase that this one had.
 
         The fence is the state of the payment, which changes once; this only saves the attempt.
         """
-        self.database.verify()
         if self.database.lost_locks:
             query = "SELECT * FROM purchases WHERE id = ?"
             for row in connection.execute(query, (purchase_id,)).fetchall():
@@ -83,12 +87,10 @@ class PaymentLedger(PurchaseLedger):
             return
         subjects, windows = in_order(self._subjects()), self._windows(connection, now)
         # Read before the counters are locked: nobody waits for more than what has to be done meanwhile.
-        limits = counters.read_limits(connection, [*subjects, EACH])
-        with counters.counted(connection, payment_id, new=new) as counts:
+        limits = {} if spent else counters.read_limits(connection, [*subjects, EACH])
+        with counters.counted_within(connection, payment_id, amount, limits, subjects, windows, new=new):
             counters.add_reservation(connection, payment_id, self.session, now, amount, subjects, windows)
             yield
-        if not spent:
-            counters.check_limits(limits, counts, amount, subjects, windows)
 
     def _check_no_open_payment(self, connection: Connection, purchase_id: str) -> None:
         row = connection.execute(

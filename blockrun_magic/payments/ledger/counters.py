@@ -10,17 +10,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from blockrun_magic.database.engine import Connection, Database, placeholders
-from blockrun_magic.errors import LedgerError
 from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, Caps, Usage
 from blockrun_magic.payments.ledger.windows import EACH, Standing, Window, limit_reached, rank, standings_of
 
 __all__ = [
-    "Counts",
     "add_reservation",
-    "check_limits",
     "counted",
+    "counted_within",
     "drop_dead_holds",
     "read_caps",
     "read_limits",
@@ -40,37 +39,70 @@ _COUNTED = """
     SELECT subject, realm, period, key, sum(amount) AS amount FROM counted
     WHERE authorization_id = ? GROUP BY 1, 2, 3, 4"""
 
-Counts = dict[tuple[str, str, str, str], int]
+_Counts = dict[tuple[str, str, str, str], int]
 """Micro-USDC by subject, realm, period and key."""
 
 
 @contextmanager
-def counted(connection: Connection, payment_id: int, *, new: bool = False) -> Iterator[Counts]:
-    """Bring the counters up to date with what is done to a payment inside; a `new` one is in none of them.
-
-    What is yielded has, afterwards, the counters that have changed, as they are now.
-    """
-    changed: Counts = {}
+def counted(connection: Connection, payment_id: int, *, new: bool = False) -> Iterator[None]:
+    """Bring the counters up to date with what is done to a payment inside; a `new` one is in none of them."""
     before = {} if new else _counts_of(connection, payment_id)
-    yield changed
-    after = _counts_of(connection, payment_id)
-    changes = {key: after.get(key, 0) - before.get(key, 0) for key in before.keys() | after.keys()}
+    yield
+    _change(connection, before, _counts_of(connection, payment_id))
+
+
+@contextmanager
+def counted_within(
+    connection: Connection,
+    payment_id: int,
+    amount: int,
+    limits: Mapping[tuple[str, str], int],
+    subjects: Sequence[str],
+    windows: Sequence[Window],
+    *,
+    new: bool = False,
+) -> Iterator[None]:
+    """Do the same where `amount` more is reserved; raises LimitReached where that passes one of `limits`.
+
+    The counters are locked by their change, so that nobody else reserves between it and the comparison.
+    """
+    before = {} if new else _counts_of(connection, payment_id)
+    yield
+    counts = _change(connection, before, _counts_of(connection, payment_id), "RETURNING *")
+    without = {(subject, period): sum_ - amount for (subject, _, period, _), sum_ in counts.items()}
+    for standing in standings_of(subjects, windows, limits, without, {}) if limits else ():
+        if standing.left is not None and amount > standing.left:
+            raise limit_reached(amount, standing)
+
+
+def _change(connection: Connection, before: _Counts, after: _Counts, returning: str = "") -> _Counts:
+    """Change the counters by the difference; return, on demand, those that have grown, as they are now."""
+    changes = [(key, after.get(key, 0) - before.get(key, 0)) for key in before.keys() | after.keys()]
     # All transactions lock the counters in one order, so that none waits for another in a circle.
-    rows = [(*key, changes[key]) for key in sorted(changes, key=lambda key: (rank(key[0]), key)) if changes[key]]
-    if rows:
-        marks = ", ".join(["(?, ?, ?, ?, ?)"] * len(rows))
-        found = connection.execute(
+    changes.sort(key=_order)
+    more = [(*key, change) for key, change in changes if change > 0]
+    found: _Counts = {}
+    if more:
+        marks = ", ".join(["(?, ?, ?, ?, ?)"] * len(more))
+        rows = connection.execute(
             f"""INSERT INTO counters (subject, realm, period, key, amount) VALUES {marks}
             ON CONFLICT (subject, realm, period, key) DO UPDATE SET amount = counters.amount + excluded.amount
-            RETURNING subject, realm, period, key, amount""",
-            [value for row in rows for value in row],
-        ).fetchall()
-        changed.update((tuple(row)[:4], row["amount"]) for row in found)
-        if min(changed.values()) < 0:
-            raise LedgerError("A counter of the ledger fell below zero.", "Please report this with `%blockrun jobs`.")
+            {returning}""",
+            [value for row in more for value in row],
+        )
+        found = {tuple(row)[:4]: row["amount"] for row in rows} if returning else {}
+    if less := [(change, *key) for key, change in changes if change < 0]:
+        connection.executemany(
+            "UPDATE counters SET amount = amount + ? WHERE subject = ? AND realm = ? AND period = ? AND key = ?", less
+        )
+    return found
 
 
-def _counts_of(connection: Connection, payment_id: int) -> Counts:
+def _order(change: tuple[tuple[str, str, str, str], int]) -> tuple[Any, ...]:
+    return rank(change[0][0]), change[0]
+
+
+def _counts_of(connection: Connection, payment_id: int) -> _Counts:
     return {tuple(row)[:4]: row[4] for row in connection.execute(_COUNTED, (payment_id,))}
 
 
@@ -198,22 +230,6 @@ def write_limit(connection: Connection, subject: str, period: str, amount: int |
         ON CONFLICT (subject, period) DO UPDATE SET amount = excluded.amount""",
         (subject, period, amount),
     )
-
-
-def check_limits(
-    limits: Mapping[tuple[str, str], int],
-    counts: Counts,
-    amount: int,
-    subjects: Sequence[str],
-    windows: Sequence[Window],
-) -> None:
-    """Raise LimitReached where one of `counts`, which contain `amount` more, passes its limit."""
-    if not limits:
-        return
-    before = {(subject, period): sum_ - amount for (subject, _, period, _), sum_ in counts.items()}
-    for standing in standings_of(subjects, windows, limits, before, {}):
-        if standing.left is not None and amount > standing.left:
-            raise limit_reached(amount, standing)
 
 
 def read_standings(

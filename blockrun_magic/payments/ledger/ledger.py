@@ -130,7 +130,7 @@ class Ledger(PaymentLedger):
         # `submit` is durable, and nothing leaves before.
         with self._changing(payment_id, durable=False) as (connection, row):
             if row["state"] != State.SIGNED:
-                self._verify(connection, row["purchase_id"])
+                self._check_lock(connection, row["purchase_id"])
                 self._advance(connection, row, State.SIGNED)
                 authorization = signed.authorization
                 connection.execute(

@@ -208,7 +208,7 @@ CREATE TABLE counters (
     realm TEXT NOT NULL,
     period TEXT NOT NULL,
     key TEXT NOT NULL,
-    amount INTEGER NOT NULL,
+    amount INTEGER NOT NULL CHECK (amount >= 0),
     PRIMARY KEY (subject, realm, period, key)
 ) STRICT, WITHOUT ROWID;
 INSERT INTO counters (subject, realm, period, key, amount)
