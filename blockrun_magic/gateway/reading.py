@@ -5,22 +5,26 @@ Bytes count after decompression, and are counted while a body is decompressed.
 
 from __future__ import annotations
 
+import asyncio
 import io
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import httpx
 
 from blockrun_magic.errors import InvalidResponse
 from blockrun_magic.text import sanitize
+from blockrun_magic.threads import run_cpu
 
 __all__ = ["Pace", "TooSlow", "read_body"]
 
 _GZIP_OR_ZLIB = 47
 _DECODED = frozenset({"gzip", "x-gzip", "deflate"})
 _PIECE = 1024 * 1024
+_SLICE = 0.01
+"""Seconds after which the loop gets its turn."""
 
 
 class TooSlow(httpx.TransportError):
@@ -47,9 +51,12 @@ async def read_body(response: httpx.Response, limit: int, pace: Pace, *, cut: bo
     """
     decoder = _Decoder(response.headers.get("content-encoding", ""))
     whole = io.BytesIO()  # unlike a list of pieces, it hands out its bytes without a second copy of them
-    began = time.monotonic()
+    began = awaited = time.monotonic()
     async for chunk in response.aiter_raw():
-        for piece in decoder.pieces(chunk):
+        if time.monotonic() - awaited > _SLICE:  # chunks that have come already are given without waiting
+            await asyncio.sleep(0)
+            awaited = time.monotonic()
+        async for piece in decoder.pieces(chunk):
             if whole.tell() + len(piece) > limit:
                 if cut:
                     whole.write(piece[: limit - whole.tell()])
@@ -79,20 +86,21 @@ class _Decoder:
         self._inflate = zlib.decompressobj(_GZIP_OR_ZLIB) if packed else None
         self._began = False
 
-    def pieces(self, chunk: bytes) -> Iterator[bytes]:
-        """Yield what `chunk` brings, at most a megabyte at a time."""
-        if self._inflate is None:
+    async def pieces(self, chunk: bytes) -> AsyncIterator[bytes]:
+        """Yield what `chunk` brings, at most a megabyte at a time; it is inflated in a worker."""
+        inflate = self._inflate
+        if inflate is None:
             yield chunk
             return
         self._began = self._began or bool(chunk)
         pending = bool(chunk)
-        while pending and not self._inflate.eof:
+        while pending and not inflate.eof:
             try:
-                piece = self._inflate.decompress(chunk, _PIECE)
+                piece = await run_cpu(inflate.decompress, chunk, _PIECE)
             except zlib.error as error:
                 raise httpx.DecodingError(str(error)) from error
             yield piece
-            chunk = self._inflate.unconsumed_tail
+            chunk = inflate.unconsumed_tail
             pending = bool(chunk) or len(piece) == _PIECE  # a full piece: more may be waiting inside
 
     def finish(self) -> None:

@@ -23,6 +23,9 @@ __all__ = ["Transports"]
 
 _MAX_POOLS = 32
 _PIECE = 1024 * 1024
+_FEW_LINES = 8 * 1024
+_MANY = 200
+"""Lines in what was read at once: headers, the chunks of a megabyte and the bytes of an image have fewer."""
 _LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=120)
 _ONCE = httpx.Limits(max_connections=None, max_keepalive_connections=0)
 
@@ -99,11 +102,24 @@ class _LargeReads(httpcore.AsyncNetworkBackend):
 
 
 class _LargeReadStream(httpcore.AsyncNetworkStream):
+    """A stream whose megabytes are read at once, but lines a few at a time.
+
+    Every line may be an event of HTTP, and httpcore handles the events that it has without awaiting anything.
+    """
+
     def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
         self._stream = stream
+        self._rest = b""
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  httpcore's
-        return await self._stream.read(max(max_bytes, _PIECE), timeout)
+        data, self._rest = self._rest, b""
+        if data:
+            await asyncio.sleep(0)
+        else:
+            data = await self._stream.read(max(max_bytes, _PIECE), timeout)
+        if len(data) > _FEW_LINES and max(data.count(b"\r\n"), data.count(b"HTTP/1.")) > _MANY:
+            data, self._rest = data[:_FEW_LINES], data[_FEW_LINES:]
+        return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109  httpcore's
         await self._stream.write(buffer, timeout)

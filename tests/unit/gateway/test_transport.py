@@ -6,6 +6,7 @@ import asyncio
 import builtins
 import gzip
 import logging
+import random
 import socket
 import threading
 import time
@@ -17,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import httpcore
 import httpx
 import pytest
 
@@ -25,6 +27,7 @@ from blockrun_magic.gateway.client import USER_AGENT, Client, Timeouts
 from blockrun_magic.gateway.gateways import Gateway, practice_at
 from blockrun_magic.gateway.proxies import proxy_for
 from blockrun_magic.gateway.reading import Pace
+from blockrun_magic.gateway.transport import _LargeReadStream
 from blockrun_magic.payments.x402.networks import BASE
 from fakes.raw_socket import RawServer, http, json_http, raw_server
 from harness import ROOT
@@ -475,3 +478,71 @@ def test_the_certificates_of_the_environment_are_used(environ: pytest.MonkeyPatc
 
     assert "SSL_CERT_FILE" in first
     assert "SSL_CERT_FILE" not in second
+
+
+# -- the loop gets its turn
+
+
+class Pieces(httpcore.AsyncNetworkStream):
+    """A stream that gives all that it has at once."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+        """Return everything the first time."""
+        data, self.data = self.data, b""
+        return data
+
+
+@pytest.mark.parametrize(
+    ("data", "largest"),
+    [
+        (b"1\r\na\r\n" * 100_000, 8192),
+        (b"HTTP/1.1 100 Continue\n\n" * 40_000, 8192),
+        (b"a" * 1_000_000, 1_000_000),
+        (random.Random(1).randbytes(1_000_000), 1_000_000),  # noqa: S311  no secret
+    ],
+    ids=["chunks", "informational", "base64", "an image"],
+)
+def test_a_flood_of_events_is_read_a_few_at_a_time(data: bytes, largest: int) -> None:
+    """Each line may be an event, which httpcore handles without waiting: the loop would stand still for seconds."""
+
+    async def main() -> list[bytes]:
+        stream = _LargeReadStream(Pieces(data))
+        pieces = []
+        while piece := await stream.read(65_536):
+            pieces.append(piece)
+        return pieces
+
+    pieces = asyncio.run(main())
+
+    assert data == b"".join(pieces)
+    assert largest == max(map(len, pieces))
+
+
+def test_a_bomb_is_inflated_outside_of_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few kilobytes become megabytes, a piece at a time, each in a worker."""
+    threads = []
+    make = zlib.decompressobj
+
+    class Watched:
+        def __init__(self, bits: int) -> None:
+            self.inflate = make(bits)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.inflate, name)
+
+        def decompress(self, data: bytes, most: int) -> bytes:
+            threads.append(threading.get_ident())
+            return self.inflate.decompress(data, most)
+
+    monkeypatch.setattr(zlib, "decompressobj", Watched)
+    packed = gzip.compress(b"0" * 5_000_000)
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed)
+    with raw_server(head + packed) as server:
+        answer = run(lambda client: client.get(at(server), PATH))
+
+    assert 5_000_000 == len(answer.body)
+    assert 5 <= len(threads)
+    assert threading.get_ident() not in threads
