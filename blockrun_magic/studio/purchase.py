@@ -5,18 +5,16 @@ The payment method does the paying; see `payment/method.py`.
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
 from blockrun_magic.errors import BlockrunError, GatewayError, Money, PaymentOutcomeUnknown, StoreError
 from blockrun_magic.gateway.gateways import Gateway, Payer
-from blockrun_magic.gateway.request import ImageRequest, PriceKey
+from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.gateway.responses import ImagePayload
 from blockrun_magic.payments.ledger.limits import check_offer
 from blockrun_magic.payments.ledger.records import Payment, Purchase
@@ -26,7 +24,6 @@ from blockrun_magic.studio.options import Options
 from blockrun_magic.studio.payment.method import PaymentMethod, PurchaseContext, money_of
 from blockrun_magic.studio.payment.prepaid import PrepaidMethod
 from blockrun_magic.studio.payment.pricing import Price, bounds, fetch_price
-from blockrun_magic.studio.payment.retry import RateGate
 from blockrun_magic.studio.payment.signers import signer_of
 from blockrun_magic.studio.payment.unasked import AnsweredUnasked
 from blockrun_magic.studio.payment.unpaid import book
@@ -63,10 +60,6 @@ class Purchaser:
     services: PurchaseServices
     look_up: Callable[[Payment, Gateway], Awaitable[Payment]]
     """Asks the witness of a prepaid payment."""
-    turns: defaultdict[tuple[str, PriceKey], asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
-    """One purchase at a time asks for a price; the others then use its answer."""
-    gates: defaultdict[str, RateGate] = field(default_factory=lambda: defaultdict(RateGate))
-    """The rate limit of each gateway, by its name."""
 
     def begin_here(self, purchase: Purchase, gateway: Gateway) -> Purchase:
         """Return a purchase that another gateway started as one of `gateway`.
@@ -147,7 +140,7 @@ class Purchaser:
     def _context(
         self, request: ImageRequest, gateway: Gateway, purchase: Purchase, progress: Progress
     ) -> PurchaseContext:
-        services, gate = self.services, self.gates[gateway.name]
+        services, gate = self.services, self.services.gates[gateway.name]
         return PurchaseContext(
             *(services.client, services.ledger, gateway, request, purchase, progress),
             *(services.retry, services.clock, gate),
@@ -168,7 +161,7 @@ class Purchaser:
         gateway, wallets = deal.gateway, self.services.wallets
         if not gateway.prepaid:
             agree = partial(self._check_offer, deal=deal, options=options)
-            turn = self.turns[gateway.name, deal.request.price_key]
+            turn = self.services.turns[gateway.name, deal.request.price_key]
             return X402Method(deal, lambda: signer_of(wallets.wallet_for(gateway), self.services.client), agree, turn)
         if gateway.paid_by is Payer.CLASSROOM:
             from blockrun_magic.studio.payment.classroom.method import ClassroomMethod  # for classes only

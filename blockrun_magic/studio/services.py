@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,13 +19,14 @@ from blockrun_magic.gateway.chain.status import Balance, balance
 from blockrun_magic.gateway.clawrouter import clawrouter_health
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import Gateway, Payer
+from blockrun_magic.gateway.request import PriceKey
 from blockrun_magic.images.store import Store
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.secrets import SecretHeaders
 from blockrun_magic.payments.wallets.api_key import ApiKey
 from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.payments.wallets.solana import SolanaWallet
-from blockrun_magic.studio.payment.retry import RetryPolicy
+from blockrun_magic.studio.payment.retry import RateGate, RetryPolicy
 from blockrun_magic.threads import run_cpu
 
 if TYPE_CHECKING:
@@ -85,6 +88,10 @@ class PurchaseServices:
     catalogs: CatalogCache
     retry: RetryPolicy
     clock: Callable[[], float]
+    turns: defaultdict[tuple[str, PriceKey], asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    """One purchase at a time asks for a price; the others then use its answer."""
+    gates: defaultdict[str, RateGate] = field(default_factory=lambda: defaultdict(RateGate))
+    """The rate limit of each gateway, by its name."""
 
 
 def purchase_services(
