@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from decimal import Decimal
 
@@ -74,6 +75,19 @@ def test_a_class_on_a_hub(room: HubClass, browser: Browser) -> None:
     assert {"ada": 2 * PRICE, "bob": PRICE} == {name: people[name] for name in ("ada", "bob")}
     assert [PRICE] * 3 == orders
     assert Decimal(paid_to(room.gateway.url)).scaleb(-6) == sum(orders) == sum(people.values())
+
+
+def test_no_secret_is_on_a_disk(room: HubClass) -> None:
+    """A pass that a hub's user got is in memory only; the service's token is in no home and no log of the service."""
+    found = [
+        str(path)
+        for folder in (room.hub.folder / "homes", room.home, room.hub.folder.parent / "classroom.log")
+        for path in (folder.rglob("*") if folder.is_dir() else [folder])
+        if path.is_file() and re.search(rf"brc_[\w-]{{20}}|{room.hub.service_token}".encode(), path.read_bytes())
+    ]
+
+    assert [] == found
+    assert len(list((room.hub.folder / "homes").rglob("*.png"))) >= 3
 
 
 def test_a_student_is_no_teacher(room: HubClass, browser: Browser) -> None:
