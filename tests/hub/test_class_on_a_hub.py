@@ -12,17 +12,10 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from harness.browser import output_of, running_browser
-from harness.hub_class import HubClass, running_hub_class
+from harness.hub_class import HubClass
 from harness.kernel import paid_to
 
 PRICE = Decimal("0.0525")
-
-
-@pytest.fixture(scope="module")
-def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubClass]:
-    """Return a class on a hub."""
-    with running_hub_class(tmp_path_factory.mktemp("class")) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
