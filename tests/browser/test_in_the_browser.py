@@ -104,7 +104,7 @@ def test_stop_ends_a_waiting_cell_and_the_next_one_runs(browser: Browser, lab: S
         notebook.stop()
         notebook.finish(cell)
 
-        expect(output_of(cell)).to_contain_text("had been sent already")
+        expect(output_of(cell)).to_contain_text("$0.01575 play money")
         assert "False" == notebook.value("'late' in globals()")
 
 

@@ -101,7 +101,7 @@ class Notebook:
             self.page.keyboard.press(key)
         expect(self.cells).to_have_count(1)
         cell = self.run(_NEW_HOME.format(folder=str(self.folder)))
-        expect(output_of(cell)).to_contain_text("play money only")
+        expect(output_of(cell)).to_contain_text("practice")
 
     def run(self, code: str) -> Locator:
         """Return the cell `code`, typed below all others and run to its end."""
@@ -231,7 +231,7 @@ def open_practice(
     """Yield a new notebook that has loaded the extension and uses a practice gateway of its own."""
     with open_notebook(browser, lab, theme=theme, width=width, scale=scale) as notebook:
         cell = notebook.run("%load_ext blockrun_magic\n%blockrun use practice")
-        expect(output_of(cell)).to_contain_text("play money only")
+        expect(output_of(cell)).to_contain_text("practice")
         yield notebook
 
 

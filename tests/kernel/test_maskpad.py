@@ -218,10 +218,10 @@ def test_loading_black_clears(pad: MaskPad) -> None:
 @pytest.mark.parametrize(
     ("mask", "why"),
     [
-        (Image.new("L", (13, 21), 255), "The mask is 13 x 21, but the image, upright, is 21 x 13"),
-        ("https://example.org/mask.png", "URLs are not supported"),
-        ("no such file", "The mask no such file does not exist"),
-        (7, "The mask is an int, not an image"),
+        (Image.new("L", (13, 21), 255), "13 x 21.* 21 x 13"),
+        ("https://example.org/mask.png", "https://example.org/mask.png"),
+        ("no such file", "no such file"),
+        (7, r"\bint\b"),
     ],
 )
 def test_a_mask_that_does_not_fit_is_refused(pad: MaskPad, mask: object, why: str) -> None:
@@ -254,7 +254,7 @@ def test_an_empty_pad_is_refused_before_money_is_at_stake(pad: MaskPad) -> None:
 def test_a_pad_of_another_picture_is_refused(pad: MaskPad) -> None:
     """Both sizes are named."""
     paint(pad, WHOLE)
-    with pytest.raises(SourceError, match="The mask is 21 x 13"):
+    with pytest.raises(SourceError, match=r"21 x 13.* 30 x 13"):
         masked(pad, (30, 13))
 
 

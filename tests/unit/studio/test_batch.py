@@ -18,8 +18,10 @@ from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.wallets.evm import practice_wallet
 from blockrun_magic.practice.server.server import PracticeServer
 from blockrun_magic.studio import BatchProgress, ImageResults, Options, RetryPolicy, Studio, make_all
+from blockrun_magic.studio.batch import _warn
 from blockrun_magic.studio.progress import Progress
 from blockrun_magic.studio.services import Wallets, purchase_services
+from fakes.gateway import studio_over
 
 COGVIEW = 15_750
 
@@ -119,25 +121,32 @@ def test_a_part_that_is_at_work_is_undecided() -> None:
     assert 1 == BatchProgress(4, parts=parts).undecided
 
 
-def test_the_total_is_held_first(tmp_path: Path, gateway: Gateway) -> None:
+def test_the_total_is_held_first(tmp_path: Path) -> None:
     """A batch that would pass the session's cap signs nothing, not even its first image."""
     caps_left(tmp_path, session=3 * COGVIEW).close()
-    before = settled(gateway)
-    with pytest.raises(BudgetError) as error:
-        batch(tmp_path, gateway, [f"held {index}" for index in range(4)])
+    with PracticeServer() as own:  # what other tests have bought may still be settled at theirs
+        with pytest.raises(BudgetError) as error:
+            batch(tmp_path, practice_at(own.url), [f"held {index}" for index in range(4)])
 
-    assert "$0.063 more would pass this session's limit" in error.value.message
-    assert before == settled(gateway)
+        assert 0 == settled(practice_at(own.url))
+    assert "$0.063" in error.value.message
 
 
 def test_an_empty_wallet_is_told_of_before_the_batch(tmp_path: Path) -> None:
     """A wallet that holds less than the batch costs gets a hint, and what it can pay for is made."""
     with PracticeServer(start_balance=COGVIEW * 2) as poor:
-        results, progress = batch(tmp_path, practice_at(poor.url), ["a", "b", "c"], jobs=1)
+        gateway, progress = practice_at(poor.url), BatchProgress(3)
 
+        async def warn() -> None:
+            async with studio_over(tmp_path / "hint", wallet=practice_wallet()) as studio:
+                await _warn(studio, gateway, progress, 3 * COGVIEW)
+
+        asyncio.run(warn())  # a batch does not wait for it
+        results, _ = batch(tmp_path, gateway, ["a", "b", "c"], jobs=1)
+
+    assert "$0.0315" in progress.hint
     assert 2 == len(results)
     assert 1 == len(results.failures)
-    assert progress.hint  # it names what the wallet holds when it is asked, which is while the first image is paid
 
 
 def test_a_batch_that_just_fits_its_cap_is_made(tmp_path: Path, gateway: Gateway) -> None:
