@@ -19,11 +19,12 @@ import cost
 import endpoint
 import growth
 import measures
+import opening
 from measures import Figures
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
-ALL = measures.ALL | cost.ALL | growth.ALL | {"endpoint": endpoint.hop}
+ALL = measures.ALL | cost.ALL | growth.ALL | opening.ALL | {"endpoint": endpoint.hop}
 
 
 def main() -> None:
