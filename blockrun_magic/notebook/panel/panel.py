@@ -123,7 +123,7 @@ class Panel:
             await self._prepare(go, press, order)
 
     async def _prepare(self, go: GoButton, press: Press, order: Callable[[Press], Awaitable[Order]]) -> None:
-        """Start the job of a press, or say why there is none."""
+        """Start the job of a press, or show why it cannot start."""
         form = self._form_of(go)
         notice = form.notice if form else self.images.actions.notice
         notice.clear()

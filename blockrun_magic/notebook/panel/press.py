@@ -37,7 +37,7 @@ class Press:
 
 
 class GoButton(anywidget.AnyWidget):
-    """A button whose presses say what it said: the price in `agreed` is the most that is signed."""
+    """A button whose presses carry its price: `agreed` is the most that is signed."""
 
     _esm = script("go.js")
 

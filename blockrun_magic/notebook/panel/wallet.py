@@ -42,7 +42,7 @@ _LIMITS = {
 
 
 class _SecretField(anywidget.AnyWidget):
-    """A field for a key: what is typed comes as one message and is never part of the widget's state."""
+    """A field for a key, which arrives as one message and never becomes part of the widget's state."""
 
     _esm = script("secret.js")
     description = traitlets.Unicode().tag(sync=True)

@@ -1,4 +1,4 @@
-"""Crop or extend the canvas of a source; what is added is painted, so that the edit fills it (outpainting)."""
+"""Crop or extend the canvas of a source; added areas are painted, so that the edit fills them (outpainting)."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def new_canvas(image: Image.Image, left: int, top: int, right: int, bottom: int)
     width, height = image.width + left + right, image.height + top + bottom
     if width < 1 or height < 1 or max(width, height) > 2 * _MOST:
         raise SourceError(f"A canvas of {width} x {height} pixels is not possible.", "Change the numbers.")
-    picture = image.convert("RGB")
+    rgb = image.convert("RGB")
     inner = (max(0, left), max(0, top), min(width, image.width + left), min(height, image.height + top))
     if inner[0] >= inner[2] or inner[1] >= inner[3]:
         raise SourceError("Nothing of the image would be left.", "Crop fewer pixels.")
-    part = picture.crop((inner[0] - left, inner[1] - top, inner[2] - left, inner[3] - top))
+    part = rgb.crop((inner[0] - left, inner[1] - top, inner[2] - left, inner[3] - top))
     canvas = PILImage.new("RGB", (width, height))
     _extend(canvas, part, inner)
     file = io.BytesIO()

@@ -151,8 +151,8 @@ class Form:
             name=_variable(self.name.value),
             style=self.helping.style.value or None,
         )
-        said = {f.name: getattr(typed, f.name) for f in fields(Flags)}
-        return replace(chosen, **{name: value for name, value in said.items() if value != getattr(_DEFAULTS, name)})
+        given = {f.name: getattr(typed, f.name) for f in fields(Flags)}
+        return replace(chosen, **{name: value for name, value in given.items() if value != getattr(_DEFAULTS, name)})
 
     def _sizes(self, catalog: Catalog, models: Sequence[str]) -> tuple[str, ...]:
         """Return the sizes that every model makes; none means that each model uses its default."""

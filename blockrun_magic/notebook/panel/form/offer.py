@@ -27,7 +27,7 @@ _PAUSE = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What one press buys: the flags, the plan, and the micro-USDC that the button said; None if it said none.
+    """One press's order: the flags, the plan, and the price on the button in micro-USDC, or None without one.
 
     `parent` is the key of the gallery's image that is edited.
     """

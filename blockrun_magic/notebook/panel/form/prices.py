@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 __all__ = ["LISTED", "Prices", "price_keys", "price_words"]
 
 LISTED = "list price"
-"""What is said of prices that the gateway itself has not confirmed."""
+"""The note beside prices that the gateway has not confirmed."""
 
 _HOUR = 3600.0
 
 
 class Prices:
-    """The prices that the panel has been told, each for an hour."""
+    """The prices that the gateway has given the panel, each for an hour."""
 
     def __init__(self) -> None:
         self._asked: dict[tuple[str, PriceKey], tuple[Quote, float]] = {}
 
     def known(self, studio: Studio, gateway: Gateway, keys: Sequence[PriceKey]) -> tuple[list[int | None], str]:
-        """Return the micro-USDC of each request as far as they are known, and what is to be said of them."""
+        """Return the micro-USDC of each request as far as they are known, and the note beside them."""
         catalog = studio.catalog_at(gateway)
         quotes = [self._remembered(gateway, key) for key in keys]
         prices = [
@@ -43,9 +43,9 @@ class Prices:
         return prices, "estimated" if any(quote.estimated for quote in quotes if quote) else ""
 
     async def ask(self, studio: Studio, gateway: Gateway, keys: Sequence[PriceKey]) -> None:
-        """Ask the gateway what it has not said within the hour; raises GatewayError, RequestError or TermsRefused.
+        """Ask the gateway for prices that it has not given within the hour.
 
-        The user's prompt and images stay here: the price does not depend on them.
+        Raises GatewayError, RequestError or TermsRefused. The user's prompt and images stay here: the price does not depend on them.
         """
         for key in keys:
             if self._remembered(gateway, key) is None:
@@ -61,10 +61,10 @@ class Prices:
         return quote if time.monotonic() - when < _HOUR else None
 
 
-def price_keys(wish: RequestPlan) -> list[PriceKey]:
-    """Return what decides the price of each request of `wish`."""
-    endpoint = ENDPOINTS[wish.operation]
-    return [PriceKey(endpoint, model, size, wish.quality, wish.n) for _, model, size in wish.variants]
+def price_keys(plan: RequestPlan) -> list[PriceKey]:
+    """Return what decides the price of each request of `plan`."""
+    endpoint = ENDPOINTS[plan.operation]
+    return [PriceKey(endpoint, model, size, plan.quality, plan.n) for _, model, size in plan.variants]
 
 
 def price_words(n: int, prices: Sequence[int | None], realm: str) -> str:

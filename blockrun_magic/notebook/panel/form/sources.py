@@ -266,7 +266,7 @@ class Sources:
         await self.refresh_variables()
 
     async def _resize_canvas(self) -> None:
-        """Crop or extend the only source; what is new around it is painted."""
+        """Crop or extend the only source; the new area around it is painted."""
         [source] = self._sources
         image = await self._read(source.name, source.data)
         data, mask = await run_cpu(self.edges.apply, image)

@@ -99,7 +99,7 @@ class Actions:
         return buttons
 
     def close(self) -> None:
-        """Remove what is not in the box."""
+        """Remove the widgets outside of the box."""
         for offer in (self.vary, self.apply):
             close_tree(offer.price)
 
@@ -177,7 +177,7 @@ class Actions:
     def _plan(self, flags: Flags) -> RequestPlan:
         return plan_requests("img2img", flags, self._context.catalog, {}, blockrun_home())
 
-    # -- what is free
+    # -- free of charge
 
     async def _to_edit(self, *, paint: bool) -> None:
         if self.entry is not None:

@@ -114,7 +114,7 @@ def _thumbnail(index: ImageIndex, entry: ListedImage) -> bytes:
 
 
 def _filter(content: dict[str, Any]) -> ImageFilter:
-    """Return the filter in a message of the page; what is not understood is left out."""
+    """Return the filter in a message of the page, without the parts that are not understood."""
     since, until = None, None
     try:
         start = float(calendar.timegm(time.strptime(str(content.get("day")), "%Y-%m-%d")))
