@@ -45,7 +45,8 @@ class Prices:
     async def ask(self, studio: Studio, gateway: Gateway, keys: Sequence[PriceKey]) -> None:
         """Ask the gateway for prices that it has not given within the hour.
 
-        Raises GatewayError, RequestError or TermsRefused. The user's prompt and images stay here: the price does not depend on them.
+        Raises GatewayError, RequestError or TermsRefused. The prompt and the images stay here:
+        the price does not depend on them.
         """
         for key in keys:
             if self._remembered(gateway, key) is None:
