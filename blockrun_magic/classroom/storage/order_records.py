@@ -5,25 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from enum import StrEnum
 from typing import Any
 
 from blockrun_magic.database.engine import Row
+from blockrun_magic.gateway.classroom.protocol import OrderState
 
 __all__ = ["FINAL", "OPEN", "NewOrder", "Order", "OrderImage", "OrderState", "TooMany", "image_of_row", "order_of_row"]
-
-
-class OrderState(StrEnum):
-    """The state of an order."""
-
-    QUEUED = "queued"
-    WORKING = "working"
-    DONE = "done"
-    REFUSED = "refused"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    UNKNOWN = "unknown"
-    """A payment was sent and its outcome is not known, or its images have not come: the order is tried again."""
 
 
 OPEN = (OrderState.QUEUED, OrderState.WORKING, OrderState.UNKNOWN)

@@ -111,10 +111,7 @@ class ClassroomAccount:
                 f"There is no classroom at {url}.", "Compare the address with what your teacher gave."
             )
         if answer.status != 200:
-            error = refusal(answer)
-            error.message = _without(error.message, proof)
-            error.hint = _without(error.hint, proof)
-            raise error
+            raise refusal(answer, proof)
         membership, ticket = read_membership(answer), _pass_in(answer)
         self._tickets[url] = ticket
         self._passes.write(JoinedClassroom(url, membership.money, ticket if keep else None))
@@ -237,12 +234,6 @@ def _pass_in(answer: Response) -> ClassroomPass:
     if not 1 <= len(value.reveal()) <= _MAX_PASS or not str(value.reveal()).isascii():
         raise InvalidResponse("The classroom's answer has no pass.", "Ask your teacher for a new code.")
     return ClassroomPass(value, float(expires_at) if isinstance(expires_at, int | float) else None)
-
-
-def _without(text: str, proof: SecretHeaders) -> str:
-    for secret in (proof.get("code"), proof.get("hub_token")):
-        text = text.replace(secret, "…") if secret else text
-    return text
 
 
 def _no_price() -> GatewayError:

@@ -22,7 +22,7 @@ _HINT = "Ask your teacher whether the service of the classroom is up to date."
 
 
 class OrderState(StrEnum):
-    """The state of an order, in the words of the service."""
+    """The state of an order, at the service and in its answers."""
 
     QUEUED = "queued"
     WORKING = "working"
@@ -31,6 +31,7 @@ class OrderState(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     UNKNOWN = "unknown"
+    """A payment was sent and its outcome is not known, or its images have not come: the order is tried again."""
 
     @property
     def ended(self) -> bool:

@@ -58,11 +58,13 @@ def code_of(answer: Response) -> str:
     return sanitize(code, 40) if isinstance(code, str) else ""
 
 
-def refusal(answer: Response) -> BlockrunError:
-    """Return the error that an answer other than an order means; what became of the money is not said here."""
+def refusal(answer: Response, proof: Mapping[str, str] | None = None) -> BlockrunError:
+    """Return the error that an answer other than an order means; what became of the money is not said here.
+
+    What the service says is shown without the values of `proof`, which it was sent.
+    """
     error, code = _error(answer), code_of(answer)
-    said = sanitize(error.get("message") or "", 300)
-    hint = sanitize(error.get("hint") or "", 300)
+    said, hint = (_without(error.get(name), proof or {}) for name in ("message", "hint"))
     if code == "limit":
         return _limit_reached(error)
     if code == "price":
@@ -72,6 +74,13 @@ def refusal(answer: Response) -> BlockrunError:
         kind = PassRefused if code in _PASS else ClassRefusal
         return kind(*known, code)
     return _other(answer.status, code, said, hint)
+
+
+def _without(value: Any, proof: Mapping[str, str]) -> str:
+    text = value if isinstance(value, str) else ""
+    for secret in filter(None, proof.values()):
+        text = text.replace(secret, "…")
+    return sanitize(text, 300)
 
 
 def limit_words(subject: str, period: str) -> str:

@@ -121,7 +121,7 @@ def test_a_service_that_repeats_what_it_was_sent(tmp_path: Path) -> None:
             for joining in (account.join(room.url, Secret(CODE)), account.join_on_hub()):
                 with pytest.raises(BlockrunError) as caught:
                     await joining
-                said.append(str(caught.value))
+                said.append(f"{caught.value}{caught.value.args}")
             assert CODE not in said[0]
             assert TOKEN not in said[1]
             return "".join(said)

@@ -10,7 +10,7 @@ import secrets
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from blockrun_magic.errors import BlockrunError, GatewayError, InvalidResponse, Money, PaymentOutcomeUnknown
+from blockrun_magic.errors import BlockrunError, GatewayError, InvalidResponse, JobFailed, Money, PaymentOutcomeUnknown
 from blockrun_magic.gateway.bodies import Response
 from blockrun_magic.gateway.classroom.account import ClassroomAccount
 from blockrun_magic.gateway.classroom.protocol import Order, OrderState, read_order
@@ -125,9 +125,10 @@ class ClassroomMethod:
     def _explained(self, payment: Payment, answer: Response, order: Order | None) -> BlockrunError:
         """Return the error of an order that brought no image."""
         error = refusal(answer)
-        if payment.state is State.SETTLED and order is None:
-            error.hint = "Your classroom no longer has this image: buy another take with --fresh."
         self.account.forget_price(self.deal.request)
+        if payment.state is State.SETTLED and order is not None and order.state.ended:
+            hint = "Buy another take with --fresh, or ask your teacher."
+            return JobFailed(error.message, hint, money_of(payment))
         return error.with_money(money_of(payment))
 
 
