@@ -1,4 +1,4 @@
-"""What the classroom asks of JupyterHub: whose token a kernel has, and who logs in to the teacher's page.
+"""Questions to JupyterHub: whose token a kernel has, and who logs in to the teacher's page.
 
 A kernel's token is good when the hub says that it belongs to a user and opens this service. A token that was given to
 another service for logging somebody in does not. The hub is asked at most once for a token, and its answer is

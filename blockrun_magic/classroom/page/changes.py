@@ -166,7 +166,7 @@ class Changes:
             return
         if subject in ("class", "each", "all") or (kind == "group" and name in self._records.members.groups()):
             return
-        raise NotHere(f"{quoted(subject)} is nobody in this class.", "Choose from the page.")
+        raise NotHere(f"This class has no {quoted(subject)}.", "Choose from the page.")
 
     def _words(self, visitor: Visitor, subject: str) -> str:
         kind, _, name = subject.partition(":")

@@ -40,7 +40,7 @@ class Columns:
 
     @property
     def base(self) -> int:
-        """Where the columns stand."""
+        """The height at which the columns stand."""
         return HEIGHT - _BOTTOM
 
 

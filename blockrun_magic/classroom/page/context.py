@@ -1,4 +1,4 @@
-"""What every page knows: its address, the class, the visitor, and how times are written."""
+"""The frame of every page: its address, the class, the visitor, and how times are written."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _nobody(user: HubUser) -> Member:
 
 @dataclass(frozen=True, slots=True)
 class PageSettings:
-    """What the pages are about: the records, the gateway and its models, and the hub, if there is one.
+    """The class of the pages: the records, the gateway and its models, and the hub, if there is one.
 
     `teachers` is the hub's group that may come in, and `admit` makes a user of the hub a person here. `address` is
     where students reach the class, or "" where it is that of the page. `shares_domain` is whether the notebook servers

@@ -27,7 +27,7 @@ _MADE = "body_hash <> ''"
 
 @dataclass(frozen=True, slots=True)
 class Amounts:
-    """What is spent, and what is at risk, in micro-USDC."""
+    """Sums that are spent and at risk, in micro-USDC."""
 
     spent: int = 0
     at_risk: int = 0
@@ -35,7 +35,7 @@ class Amounts:
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """What a person has ordered: `last_at` is in Unix seconds."""
+    """Counts of what a person has ordered; `last_at` is in Unix seconds."""
 
     orders: int = 0
     images: int = 0

@@ -1,4 +1,4 @@
-"""What the page shows: people with their limits, orders, days, all as plain values; money is in micro-USDC."""
+"""Values that the page shows: people with their limits, orders, days; money is in micro-USDC."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Bar:
 
     @property
     def left(self) -> int | None:
-        """What may still be spent; never below zero."""
+        """The amount that may still be spent; never below zero."""
         return None if self.limit is None else max(0, self.limit - self.used)
 
     @property
     def spent(self) -> int:
-        """What is used and not at risk."""
+        """The amount that is used and not at risk."""
         return self.used - self.at_risk
 
     @property
@@ -86,7 +86,7 @@ class OrderView:
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """What was spent on one day, and what is at risk from it."""
+    """One day: what was spent, and what is at risk from it."""
 
     label: str
     spent: int
@@ -95,7 +95,7 @@ class Day:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one group has spent."""
+    """One group, and what it has spent."""
 
     name: str
     people: int

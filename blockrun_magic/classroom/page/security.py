@@ -1,4 +1,4 @@
-"""Who opens the teacher's page: cookies, the token of each form, the origin of each change, and the headers of a page.
+"""Access to the teacher's page: cookies, the token of each form, the origin of each change, and the headers of a page.
 
 A session's cookie opens the page and nothing else; a student's pass opens nothing here. A form holds a token that only
 the session's own pages know, and a browser says from which site a form was sent.

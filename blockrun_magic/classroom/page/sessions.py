@@ -41,7 +41,7 @@ class PageSession:
     expires_at: float
     hides_names: bool
     notice: tuple[str, str] | None = None
-    """What the next page says: "good" or "bad", and the text."""
+    """The notice of the next page: "good" or "bad", and the text."""
 
     @property
     def member_id(self) -> int | None:

@@ -39,7 +39,7 @@ class Teacher:
 
     @property
     def base(self) -> str:
-        """Where the page is."""
+        """The address of the page."""
         return self.room.teacher_url.partition("?")[0]
 
     def get(self, path: str) -> httpx.Response:
@@ -48,7 +48,7 @@ class Teacher:
 
     @property
     def form_token(self) -> str:
-        """What the forms of this session send back."""
+        """The token that the forms of this session send back."""
         found = re.search(r'name="form_token" value="([0-9a-f]{64})"', self.get("").text)
 
         assert found
