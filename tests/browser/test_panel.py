@@ -247,7 +247,7 @@ def test_the_flags_line_has_the_last_word(browser: Browser, lab: Server) -> None
         flags.fill("--max-price 0.01")
         flags.press("Enter")
         form.get_by_role("button", name="Generate").click()
-        expect(panel.locator(".brm-job").get_by_role("alert")).to_contain_text("--max-price")
+        expect(panel.locator(".brm-job").get_by_role("alert")).to_contain_text("$0.01")
 
 
 def test_a_picture_of_the_gallery_can_be_copied_saved_and_looked_into(browser: Browser, lab: Server) -> None:
