@@ -27,6 +27,7 @@ from blockrun_magic.errors import (
     TermsRefused,
     WalletError,
 )
+from blockrun_magic.gateway.classroom.refusals import ClassLimitReached, ClassRefusal
 
 __all__ = ["BadRequest", "error_response", "failure_response", "internal_error"]
 
@@ -50,6 +51,8 @@ _KINDS: tuple[tuple[type[BlockrunError], int, str, str, bool], ...] = (
 """Error class, status, type, code, and whether a client may repeat the request automatically."""
 
 _ADVICE: tuple[tuple[type[BlockrunError], str], ...] = (
+    (ClassLimitReached, "Ask the teacher for more, or choose a cheaper model or size."),
+    (ClassRefusal, "Ask the teacher, or change the request; GET /v1/models lists the models."),
     (BudgetError, "Allow more with `max_price`, or raise the limits where the server runs."),
     (RequestRejected, "Change the request as the answer says; GET /v1/models lists the models."),
 )
