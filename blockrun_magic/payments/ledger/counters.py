@@ -157,16 +157,16 @@ def wrong_counters(connection: Connection) -> dict[tuple[str, ...], tuple[int, i
 
 def read_usage(connection: Connection, database: Database, realm: str, session: str, now: float) -> Usage:
     """Return what a session and the UTC day of `now` have spent, put at risk or hold, in micro-USDC."""
-    own, held = _held(connection, database, realm, session)
     today = str(int(now // _DAY))
-    counters = {
-        (row["period"], row["key"]): row["amount"]
-        for row in connection.execute(
-            """SELECT period, key, amount FROM counters WHERE subject = ? AND realm = ? AND (
-                (period = 'session' AND key = ?) OR (period = 'day' AND key = ?) OR period = 'at risk')""",
-            (_NOTEBOOK, realm, session, today),
-        )
-    }
+    # One statement, and so one moment: what is reserved out of a hold is in one of them.
+    rows = connection.execute(
+        """SELECT period, key, amount FROM counters WHERE subject = ? AND realm = ? AND (
+            (period = 'session' AND key = ?) OR (period = 'day' AND key = ?) OR period = 'at risk')
+        UNION ALL SELECT 'hold', session, amount FROM holds WHERE realm = ?""",
+        (_NOTEBOOK, realm, session, today, realm),
+    ).fetchall()
+    counters = {(row[0], row[1]): row[2] for row in rows if row[0] != "hold"}
+    own, held = _held([(row[1], row[2]) for row in rows if row[0] == "hold"], database, session)
     at_risk = counters.get(("at risk", ""), 0)
     return Usage(
         session=counters.get(("session", session), 0) + own,
@@ -182,14 +182,11 @@ def session_lock(session: str) -> str:
     return f"session-{name}"
 
 
-def _held(connection: Connection, database: Database, realm: str, session: str) -> tuple[int, int]:
+def _held(holds: Sequence[tuple[str, int]], database: Database, session: str) -> tuple[int, int]:
     """Return what `session` holds, and what all sessions do whose process lives; a hold ends with its process."""
-    rows = connection.execute("SELECT session, amount FROM holds WHERE realm = ?", (realm,)).fetchall()
-    alive = {
-        name for name in {row["session"] for row in rows} if name == session or database.is_locked(session_lock(name))
-    }
-    own = sum(row["amount"] for row in rows if row["session"] == session)
-    return own, sum(row["amount"] for row in rows if row["session"] in alive)
+    alive = {name for name in {name for name, _ in holds} if name == session or database.is_locked(session_lock(name))}
+    own = sum(amount for name, amount in holds if name == session)
+    return own, sum(amount for name, amount in holds if name in alive)
 
 
 def drop_dead_holds(connection: Connection, database: Database, session: str) -> None:
