@@ -20,11 +20,12 @@ import endpoint
 import growth
 import measures
 import opening
+import reservations
 from measures import Figures
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
-ALL = measures.ALL | cost.ALL | growth.ALL | opening.ALL | {"endpoint": endpoint.hop}
+ALL = measures.ALL | cost.ALL | growth.ALL | opening.ALL | reservations.ALL | {"endpoint": endpoint.hop}
 
 
 def main() -> None:

@@ -44,6 +44,7 @@ _SETTINGS = {
     "full_page_writes": "off",
     "log_min_messages": "fatal",
 }
+_DURABLE = {"fsync": "on", "full_page_writes": "on"}
 
 
 def find_programs() -> Path | None:
@@ -70,12 +71,13 @@ def install_programs() -> None:
 
 
 class Cluster:
-    """A running server; `address` of a database in it, with the password of the tests' user.
+    """A running server; a `durable` one waits for the disk, as one that is used does.
 
     PostgreSQL does not run as root: as root, it runs as an unprivileged user.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = False) -> None:
+        self._settings = {**_SETTINGS, **(_DURABLE if durable else {})}
         programs = find_programs()
         if programs is None:
             raise RuntimeError(_ADVICE)
@@ -118,7 +120,7 @@ class Cluster:
 
     def start(self) -> None:
         """Start the server, and wait until it takes connections."""
-        settings = _SETTINGS | {"port": str(self.port), "unix_socket_directories": str(self._folder)}
+        settings = self._settings | {"port": str(self.port), "unix_socket_directories": str(self._folder)}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         self._server = subprocess.Popen(
             [self._programs / "postgres", "-D", self._data, *options], user=self._user, env=self._environ(), cwd="/"

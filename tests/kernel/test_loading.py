@@ -12,6 +12,7 @@ from blockrun_magic.practice.server.server import PracticeServer
 from harness.kernel import Kernel, paid_to, running_kernel
 
 HEAVY = ("eth_account", "PIL", "ipywidgets", "httpx", "starlette", "uvicorn", "filelock", "numpy", "pandas")
+HEAVY += ("sqlite3", "psycopg", "jinja2", "prometheus_client", "jupyterhub")
 ELSEWHERE = "https://gateway.example/api"
 
 
@@ -31,6 +32,9 @@ def test_loading_imports_nothing_heavy(kernel: Kernel) -> None:
 
     assert "blockrun_magic" in new
     assert set() == set(HEAVY) & set(new)
+    rooms = ast.literal_eval(kernel.value("sorted(name for name in new if name.startswith('blockrun_magic.'))"))
+    lazy = ("blockrun_magic.classroom", "blockrun_magic.database", "blockrun_magic.payments.ledger")
+    assert [] == [name for name in rooms if name.startswith(lazy)]
 
 
 def test_loading_touches_no_file(kernel: Kernel) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import secrets
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -218,3 +220,16 @@ def test_text_that_a_server_cannot_store_is_stored_nearly(database: Database) ->
         add(connection, "a\0b")
 
     assert names(database) in (["a\0b"], ["a\ufffdb"])
+
+
+def test_a_file_needs_no_server(tmp_path: Path) -> None:
+    """A single user's ledger imports no driver of a server."""
+    script = f"""
+import sys, pathlib
+from blockrun_magic.payments.ledger.ledger import Ledger
+Ledger(pathlib.Path({str(tmp_path / "ledger.sqlite")!r}), "one").close()
+print([name for name in sys.modules if name.partition(".")[0] in ("psycopg", "starlette", "jinja2")])
+"""
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert "[]" == answer.stdout.strip()

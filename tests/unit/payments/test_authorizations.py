@@ -400,6 +400,27 @@ def test_a_home_of_an_earlier_version_opens_with_nothing_lost(old_home: Path) ->
         assert len(files) == 7
 
 
+def test_an_earlier_version_has_the_tables_of_a_new_ledger(old_home: Path, tmp_path: Path) -> None:
+    """Converted or new, each table has the same columns and the same indexes; the old version does not open it."""
+    shapes = []
+    for path in (old_home / "magic" / "ledger.sqlite", tmp_path / "new.sqlite"):
+        with closing(Ledger(path, "one")) as ledger:
+            tables = ledger.query("SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') ORDER BY 1")
+            shapes.append(
+                {
+                    name: [
+                        sorted(tuple(row)[1:] for row in ledger.query(f"PRAGMA table_info({name})")),
+                        sorted(tuple(row)[2:] for row in ledger.query(f"PRAGMA index_list({name})")),
+                        sorted(tuple(row)[2:] for row in ledger.query(f"PRAGMA foreign_key_list({name})")),
+                    ]
+                    for (name,) in tables
+                }
+            )
+            assert 8 == ledger.query("PRAGMA user_version")[0][0]
+
+    assert shapes[0] == shapes[1]
+
+
 def test_payments_of_an_earlier_version_continue(old_home: Path) -> None:
     """An unknown payment is settled or released by its witness; a signature that never left is given back."""
     clock = Clock(1_795_262_400.0 + 900)
