@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Self
 
@@ -124,6 +125,18 @@ class Ledger(PaymentLedger):
             with self._counting_more(connection, payment_id, purchase.realm, amount, caps, new=True, spent=spent):
                 connection.execute("UPDATE authorizations SET state = ? WHERE id = ?", (State.RESERVED, payment_id))
         return self.payment(payment_id)
+
+    def together(self, *, durable: bool = True) -> AbstractContextManager[object]:
+        """Make the changes inside one: all of them hold afterwards, or none."""
+        return self.transaction(durable=durable)
+
+    def authorize(
+        self, purchase: Purchase, amount: int, network: str, sign: Callable[[], PaymentPayload], hold: int | None = None
+    ) -> Payment:
+        """Reserve `amount` and record its signature in one transaction: other kernels see both or nothing."""
+        with self.transaction(durable=False, new_ids=True):
+            payment = self.reserve(purchase, amount, hold)
+            return self.sign(payment.id, network, sign())
 
     def sign(self, payment_id: int, network: str, signed: PaymentPayload) -> Payment:
         """Record a signature that has not left yet: reserved → signed."""

@@ -142,12 +142,8 @@ class X402Method:
     def _authorize(
         self, terms: PaymentRequirements, hold: int | None, signer: Signer, sign: Callable[[], PaymentPayload]
     ) -> Payment:
-        """Reserve and sign in one transaction: other kernels see both or nothing."""
-        ledger = self.deal.ledger
         signer.prepare()  # may import for a second, and nobody shall wait for that
-        with ledger.transaction(durable=False, new_ids=True):
-            payment = ledger.reserve(self.deal.purchase, terms.amount, hold)
-            return ledger.sign(payment.id, terms.network.id, sign())
+        return self.deal.ledger.authorize(self.deal.purchase, terms.amount, terms.network.id, sign, hold)
 
     async def submit(self, payment: Payment) -> tuple[Payment, CompletedJob]:
         """Send `payment`, for the first time or again; return the response with the images."""

@@ -110,7 +110,7 @@ class ImageDownload:
         record = items_to_record(items, outcomes)
         try:
             unseen = payment.state in (State.SUBMITTED, State.POLLING)
-            with self.ledger.transaction(durable=self.durable) if unseen else nullcontext():
+            with self.ledger.together(durable=self.durable) if unseen else nullcontext():
                 if unseen:  # images prove nothing about the money
                     self.ledger.mark_unknown(
                         payment.id, "delivered; no witness has seen the payment yet", durable=self.durable

@@ -660,9 +660,9 @@ def test_a_ledger_that_fails_before_the_sending_says_so(method: str, tmp_path: P
         assert [] == merchant.shown
 
 
-@pytest.mark.parametrize("method", ["sign", "submit"])
-def test_what_a_dead_kernel_never_sent_is_given_back(method: str, tmp_path: Path) -> None:
-    """A sum that was reserved or signed when its kernel died counts against no cap after the next start."""
+@pytest.mark.parametrize(("method", "counted"), [("sign", 0), ("submit", 52_500)])
+def test_what_a_dead_kernel_never_sent_is_given_back(method: str, counted: int, tmp_path: Path) -> None:
+    """A sum that was signed when its kernel died counts against no cap after the next start; unsigned, it never did."""
 
     async def lives(merchant: Merchant) -> None:
         async with studio_over(tmp_path / "magic") as dying:
@@ -671,9 +671,9 @@ def test_what_a_dead_kernel_never_sent_is_given_back(method: str, tmp_path: Path
             with failing[0], failing[1], pytest.raises(LedgerError):
                 await dying.make(_request("generate"), merchant.gateway)
 
-            assert 52_500 == dying.ledger.committed("practice").day
+            assert counted == dying.ledger.committed("practice").day
         async with studio_over(tmp_path / "magic", session="next") as studio:
-            assert 1 == await studio.reconcile(merchant.gateway)
+            assert (counted > 0) == await studio.reconcile(merchant.gateway)
             assert 0 == studio.ledger.committed("practice").day
 
     with Merchant(Clock()) as merchant:
