@@ -11,6 +11,7 @@ quartiles, because another program on the machine moves the slowest turns.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import sys
 from pathlib import Path
@@ -71,7 +72,9 @@ def _update(table: str) -> None:
     page = ROOT / "docs" / "performance.md"
     before, rest = page.read_text("utf-8").split(BEGIN)
     after = rest.split(END)[1]
-    where = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    where = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} processors"
+    if hasattr(os, "getloadavg"):
+        where += f"; {os.getloadavg()[2]:.0f} programs wanted to run at the same time, on average"
     page.write_text(f"{before}{BEGIN}\n\n{table}\n\n{where}.\n\n{END}{after}", "utf-8")
 
 

@@ -99,7 +99,8 @@ prompts = "\\n".join(f"prompt {number}" for number in range(int(sys.argv[1])))
 done = shell.run_cell("%%imagegen --each --yes --jobs 16 --max-price 100\\n" + prompts)
 assert done.success, done.error_in_exec
 main = time.thread_time() - begun
-sys.__stdout__.write("\n" + json.dumps({"memory": resident() - before, "main": main}) + "\n")
+print()
+print(json.dumps({"memory": resident() - before, "main": main}))
 """
 
 _STATUS = """
@@ -109,7 +110,7 @@ shell = InteractiveShell.instance()
 shell.run_cell("%load_ext blockrun_magic")
 begun = time.process_time()
 shell.run_cell("%blockrun")
-sys.__stdout__.write(f"\n{time.process_time() - begun}\n")
+print(time.process_time() - begun)
 """
 
 

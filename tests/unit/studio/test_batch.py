@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+from blockrun_magic.database.sqlite import SqliteDatabase
 from blockrun_magic.errors import BudgetError, RequestError
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import Gateway, practice_at
@@ -85,6 +88,31 @@ def test_results_keep_the_order_of_the_requests(tmp_path: Path, gateway: Gateway
     assert prompts == [result.prompt for result in results]
     assert 6 * COGVIEW == results.cost_micros
     assert (6, 0, 6 * COGVIEW) == (progress.done, progress.failed, progress.total)
+
+
+def test_a_batch_waits_for_the_disk_at_its_end(
+    tmp_path: Path, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each image waits three times for the ledger: before it is paid for, for its address and for its witness.
+
+    It waits twice for the store, for its file and its name; the end of all is waited for once.
+    """
+    durable: list[bool] = []
+    synced: list[int] = []
+    transaction, fsync = SqliteDatabase.transaction, os.fsync
+
+    def recorded(self: SqliteDatabase, **options: bool) -> Any:
+        durable.append(options.get("durable", True))
+        return transaction(self, **options)
+
+    batch(tmp_path, gateway, ["the first"])
+    monkeypatch.setattr(SqliteDatabase, "transaction", recorded)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (synced.append(descriptor), fsync(descriptor)))
+    batch(tmp_path, gateway, [f"waits {index}" for index in range(8)])
+
+    assert 3 * 8 + 1 == durable.count(True)
+    assert 2 * 8 <= len(synced) <= 2 * 8 + 2  # the folders of the store, once in a process
+    assert durable[-1]
 
 
 def test_a_failing_one_does_not_stop_the_rest(tmp_path: Path, gateway: Gateway) -> None:
