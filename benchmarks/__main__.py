@@ -36,14 +36,14 @@ def main() -> None:
     if unknown:
         raise SystemExit(f"Unknown measure: {unknown.pop()!r}. Choose from {', '.join(ALL)}.")
     figures: Figures = {}
+    target = ROOT / "build" / "bench.json"
+    target.parent.mkdir(exist_ok=True)
     for name in names or ALL:
         print(f"measuring {name} ...", file=sys.stderr, flush=True)
         figures |= ALL[name]()
+        target.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
     table = _table(figures)
     print(table)
-    target = ROOT / "build" / "bench.json"
-    target.parent.mkdir(exist_ok=True)
-    target.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
     if "--update" in sys.argv:
         _update(table)
 
