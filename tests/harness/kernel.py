@@ -135,6 +135,13 @@ class Kernel:
         answer = reply["content"]["user_expressions"]["value"]
         return str(answer["data"]["text/plain"] if answer["status"] == "ok" else answer["evalue"])
 
+    def wait_until(self, expression: str) -> None:
+        """Wait until an expression in the kernel's namespace is true."""
+        until = time.monotonic() + _PATIENCE
+        while self.value(f"bool({expression})") != "True":
+            assert time.monotonic() < until, expression
+            time.sleep(0.1)
+
     def interrupt(self) -> None:
         """Press Stop."""
         self._manager.interrupt_kernel()

@@ -99,6 +99,17 @@ def test_stored_images_outlive_the_class(kernel: Kernel, room: FakeClassroom) ->
     assert 1 == len(made(kernel, "%%imagegen\na fox in snow").pictures)
 
 
+def test_the_panel(kernel: Kernel, room: FakeClassroom) -> None:
+    """Its head has the limits as the class counts them, as meters with words, and no switch to other money."""
+    joined(kernel, room.url)
+    made(kernel, "panel = blockrun_magic.panel()\npanel")
+    kernel.wait_until('\'aria-valuemax="500000" aria-valuenow="52500"\' in panel.header._bars.value')
+
+    assert "$0.4475 left" in kernel.value("panel.header._bars.value")
+    assert "ada" in kernel.value("panel.header._wallet.value")
+    assert "True" == kernel.value("'brm-hidden' in panel.header._switch._dom_classes")
+
+
 def test_stop(kernel: Kernel, room: FakeClassroom) -> None:
     """What is not signed is cancelled before the cell ends, and its money is free again."""
     joined(kernel, room.url)

@@ -13,7 +13,7 @@ from blockrun_magic.notebook.panel import light
 from blockrun_magic.notebook.panel.classroom import SENTENCE, class_parts
 from blockrun_magic.notebook.panel.dispatcher import Callback, Dispatcher
 from blockrun_magic.notebook.panel.hints import panel_lines
-from blockrun_magic.notebook.panel.widgets import button, close_tree, html, row
+from blockrun_magic.notebook.panel.widgets import button, close_tree, html, row, show_if
 from blockrun_magic.payments.ledger.reports import spending_summary
 from blockrun_magic.payments.money import format_usd
 from blockrun_magic.payments.realm import Realm
@@ -115,8 +115,10 @@ class Header:
     def _render(self, gateway: Gateway, wallet: str, bars: str) -> None:
         if gateway.realm != Realm.PRACTICE:
             self._real_gateway = gateway.name
+        in_class = gateway.paid_by is Payer.CLASSROOM
         self._switch.value = _PRACTICE if gateway.realm == Realm.PRACTICE else _REAL
-        sentence = SENTENCE if gateway.paid_by is Payer.CLASSROOM else _SENTENCES[gateway.realm]
+        show_if(self._switch, not in_class)  # a student's money is the class's; the Wallet tab has other gateways
+        sentence = SENTENCE if in_class else _SENTENCES[gateway.realm]
         self._sentence.value = f'<div class="brm-{gateway.realm}">{escape(sentence)}</div>'
         self._wallet.value = wallet
         self._bars.value = bars
