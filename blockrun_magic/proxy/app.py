@@ -68,7 +68,7 @@ class _Routes:
         self._access = access
         self._takes = FreshTakes()
         self._started = int(time.time())
-        self._health = Health(studio, gateway)
+        self._health = Health(studio, gateway, shared=not access.paths)
 
     async def generate(self, request: Request) -> Response:
         return await self._answer(request, "generate")

@@ -24,17 +24,21 @@ _TIMEOUT = 3.0
 
 
 class Health:
-    """The report, whose balance is asked at most every half minute."""
+    """The report, whose balance is asked at most every half minute.
 
-    def __init__(self, studio: Studio, gateway: Gateway) -> None:
+    It needs no key: with `shared`, others than this machine can read it, and it names neither wallet nor balance.
+    """
+
+    def __init__(self, studio: Studio, gateway: Gateway, *, shared: bool = False) -> None:
         self._studio = studio
         self._gateway = gateway
+        self._shared = shared
         self._balance: str | None = None
         self._asked_at = -_MAX_AGE
 
     async def report(self) -> dict[str, Any]:
-        """Return the report; `wallet` and `balance` are None where they are not known."""
-        if time.monotonic() - self._asked_at >= _MAX_AGE:
+        """Return the report; `wallet` and `balance` are None where they are not known, or not told."""
+        if not self._shared and time.monotonic() - self._asked_at >= _MAX_AGE:
             self._asked_at = time.monotonic()
             self._balance = await self._ask_balance()
         return {
@@ -57,5 +61,5 @@ class Health:
 
     def _wallet(self) -> str | None:
         with suppress(BlockrunError):
-            return self._studio.wallet_for(self._gateway).address
+            return None if self._shared else self._studio.wallet_for(self._gateway).address
         return None

@@ -500,13 +500,15 @@ def test_without_a_key(gateway: PracticeServer, tmp_path: Path) -> None:
 
 
 def test_others_may_not_name_files(gateway: PracticeServer, tmp_path: Path) -> None:
-    """A server that other machines can reach reads no files of its own."""
+    """A server that other machines can reach reads no files of its own, and tells nobody about its wallet."""
     (tmp_path / "photo.png").write_bytes(png())
     with running_endpoint(tmp_path, gateway, host="0.0.0.0") as shared:  # noqa: S104
         local = Endpoint(shared.url.replace("0.0.0.0", "127.0.0.1"), "", gateway)  # noqa: S104
 
         answer = local.post("/images/image2image", prompt="add a hat", image=str(tmp_path / "photo.png"))
+        health = httpx.get(f"{local.origin}/health").json()
 
+    assert ("ok", None, None) == (health["status"], health["wallet"], health["balance"])
     assert (400, "image") == (answer.status_code, error_of(answer)["param"])
 
 

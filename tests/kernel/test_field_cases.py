@@ -88,9 +88,7 @@ def test_a_prompt_keeps_its_question_mark(kernel: Kernel, code: str, prompt: str
     cell = made(kernel, code)
 
     assert 1 == len(cell.pictures)
-    assert repr(prompt) == kernel.value("__import__('blockrun_magic').read_receipt(img)['prompt']") or prompt in str(
-        cell.pictures[0]["metadata"]
-    )
+    assert prompt in str(cell.pictures[0]["metadata"])
     if "after" in code:
         assert "'ran'" == kernel.value("after")
 
