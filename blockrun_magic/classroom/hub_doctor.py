@@ -7,9 +7,11 @@ running hub: as the service it sees the entry, and in a notebook server it sees 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +37,7 @@ from traitlets.config.loader import PyFileConfigLoader
 print(json.dumps(PyFileConfigLoader(sys.argv[1], path=None).load_config(), default=lambda value: None))
 """
 _TIMEOUT = 60
+_ELSEWHERE = "give --hub-config FILE, or run `doctor` in a terminal of a notebook server"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +80,18 @@ def check_config(config: Mapping[str, Any], name: str = "classroom") -> list[Che
 
 
 async def check_live(environ: Mapping[str, str]) -> list[Check]:
-    """Return what can be seen from here: as the hub's service, or in a user's notebook server; else nothing."""
+    """Return what can be seen from here: as the hub's service, or in a user's notebook server; else nothing.
+
+    A setting that only the hub's configuration shows is unknown.
+    """
     try:
         settings = HubSettings.from_environ(environ)
     except UsageError as error:
         return [Check(ENTRY, False, error.message)]
     if settings is not None:
-        return [await _live_entry(settings)]
+        return [await _live_entry(settings), *(Check(name, None, _ELSEWHERE) for name in (ROLE, SCOPE, ADDRESS))]
     if environ.get("JUPYTERHUB_USER") and environ.get("JUPYTERHUB_API_TOKEN"):
-        return [await _live_scope(environ), _address(environ)]
+        return [await _live_scope(environ), await _live_address(environ)]
     return []
 
 
@@ -151,7 +157,8 @@ async def _live_entry(settings: HubSettings) -> Check:
 
 
 async def _live_scope(environ: Mapping[str, str]) -> Check:
-    name = environ.get("BLOCKRUN_CLASSROOM_URL", "").rstrip("/").rpartition("/services/")[2] or "classroom"
+    _, is_service, name = environ.get("BLOCKRUN_CLASSROOM_URL", "").rstrip("/").rpartition("/services/")
+    name = name if is_service and name else "classroom"
     settings = HubSettings(environ.get("JUPYTERHUB_API_URL", ""), Secret(""), f"/services/{name}/", name)
     hub = Hub(settings)
     try:
@@ -163,3 +170,22 @@ async def _live_scope(environ: Mapping[str, str]) -> Check:
     finally:
         await hub.aclose()
     return Check(SCOPE, True, f"this server's token has {settings.scope}")
+
+
+async def _live_address(environ: Mapping[str, str]) -> Check:
+    check = _address(environ)
+    if not check.good:
+        return check
+    problem = await asyncio.to_thread(_problem_at, environ["BLOCKRUN_CLASSROOM_URL"].rstrip("/"))
+    if problem:
+        return Check(ADDRESS, False, f"no classroom answers at {check.message}: {problem}")
+    return Check(ADDRESS, True, f"a classroom answers at {check.message}")
+
+
+def _problem_at(address: str) -> str:
+    """Return why no classroom answers at an address, or "" when one does."""
+    try:
+        with urllib.request.urlopen(f"{address}/health", timeout=10) as response:  # noqa: S310  as the spawner set it
+            return "" if json.loads(response.read(1000)).get("status") == "ok" else "another service answers"
+    except (OSError, ValueError, AttributeError) as error:
+        return sanitize(error, 100) or type(error).__name__

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from blockrun_magic.classroom.hub import Hub, HubRefused, HubSettings, HubUser
-from blockrun_magic.classroom.hub_doctor import ADDRESS, ENTRY, SCOPE, Check, check_live
+from blockrun_magic.classroom.hub_doctor import ADDRESS, ENTRY, ROLE, SCOPE, Check, check_live
 from harness.hub import Hub as RunningHub
 from harness.hub import log_in
 from harness.hub_class import HubClass
@@ -75,8 +75,9 @@ def test_the_doctor_sees_the_running_hub(hub: RunningHub) -> None:
     weak = {"JUPYTERHUB_API_TOKEN": hub.token_of("ada", "access:servers!user=ada")}
 
     assert {} == seen({})
-    assert {ENTRY: True} == seen(hub.service_environ)
-    assert {ENTRY: False} == seen(hub.service_environ | {"JUPYTERHUB_API_TOKEN": "another"})
+    assert {ENTRY: True, ROLE: None, SCOPE: None, ADDRESS: None} == seen(hub.service_environ)
+    assert seen(hub.service_environ | {"JUPYTERHUB_API_TOKEN": "another"})[ENTRY] is False
     assert {SCOPE: True, ADDRESS: True} == seen(kernel | address)
     assert {SCOPE: True, ADDRESS: False} == seen(kernel)
     assert {SCOPE: False, ADDRESS: True} == seen(kernel | address | weak)
+    assert {SCOPE: True, ADDRESS: False} == seen(kernel | {"BLOCKRUN_CLASSROOM_URL": f"{hub.url}/hub"})
