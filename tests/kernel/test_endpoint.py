@@ -506,7 +506,7 @@ def test_others_may_not_name_files(gateway: PracticeServer, tmp_path: Path) -> N
         local = Endpoint(shared.url.replace("0.0.0.0", "127.0.0.1"), "", gateway)  # noqa: S104
 
         answer = local.post("/images/image2image", prompt="add a hat", image=str(tmp_path / "photo.png"))
-        health = httpx.get(f"{local.origin}/health").json()
+        health = httpx.get(local.url.removesuffix("/v1") + "/health").json()
 
     assert ("ok", None, None) == (health["status"], health["wallet"], health["balance"])
     assert (400, "image") == (answer.status_code, error_of(answer)["param"])
