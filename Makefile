@@ -86,7 +86,7 @@ soak: .make/test .make/postgresql
 	KILLS=$(KILLS) $(BIN)/pytest tests/unit/classroom/test_student.py -k killed
 	ROOM=400 $(BIN)/pytest tests/unit/payments/test_exact_limits.py
 	STORIES=$(STORIES) $(BIN)/pytest -n 2 tests/unit/studio/test_hostile_merchant.py
-	STOPPED=60 CLASS=$(CLASS) $(BIN)/pytest -s tests/unit/classroom/test_class.py tests/unit/classroom/test_two_processes.py
+	STOPPED=60 CLASS=$(CLASS) $(BIN)/pytest -s tests/kernel/test_class_begins.py tests/unit/classroom/test_class.py tests/unit/classroom/test_two_processes.py
 	SEEDS=$(SEEDS) $(BIN)/pytest -n 2 tests/unit/classroom/test_storm.py
 
 # Publishing is manual: after a tag, a maintainer runs `twine upload dist/*`.

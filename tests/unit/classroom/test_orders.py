@@ -346,13 +346,13 @@ def test_an_edit_as_a_form_and_as_json(room: Class) -> None:
     assert 2 == len(room.settlements)
 
 
-@pytest.mark.parametrize("fate", ["lost", "late"])
 @pytest.mark.parametrize(
-    ("point", "prompt"),
+    ("point", "prompt", "fate"),
     [
-        *((point, PROMPT) for point in ("challenge", "received", "paid", "settled", "witness")),
-        *((point, "practice:slow=0.2") for point in ("job", "poll", "polled")),
-        ("media", "practice:url"),
+        *((point, PROMPT, "lost") for point in ("challenge", "received", "paid", "settled", "witness")),
+        *((point, "practice:slow=0.2", "lost") for point in ("job", "poll", "polled")),
+        ("media", "practice:url", "lost"),
+        *((point, PROMPT, "late") for point in ("paid", "settled", "witness")),
     ],
 )
 def test_an_answer_between_service_and_gateway(room: Class, gate: Gate, point: str, prompt: str, fate: str) -> None:
