@@ -72,11 +72,14 @@ class Ledger(PaymentLedger):
         """Hold `amount` micro-USDC of the limits for a batch, and return the hold's id.
 
         The batch's payments are then reserved out of it. It ends with this process at the latest. Raises BudgetError.
+        A member's batch holds nothing: its payments are compared one by one.
         """
         self.check_guards(realm)
         now = self.clock()
+        amount = 0 if self.owner else amount
         with self._reserving() as connection:
-            check_caps(amount, self._usage(connection, realm, now), counters.read_caps(connection, defaults))
+            if not self.owner:
+                check_caps(amount, self._usage(connection, realm, now), counters.read_caps(connection, defaults))
             query = "INSERT INTO holds (session, realm, amount, expires_at) VALUES (?, ?, ?, ?) RETURNING id"
             return int(connection.execute(query, (self.session, realm, amount, now)).fetchone()["id"])
 

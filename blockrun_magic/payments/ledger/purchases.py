@@ -12,7 +12,7 @@ from typing import Any
 
 from blockrun_magic.database.engine import Connection, Database, Row
 from blockrun_magic.payments.ledger import counters
-from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, Caps, Usage
+from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, NO_CAPS, Caps, Usage
 from blockrun_magic.payments.ledger.queries import LedgerReader
 from blockrun_magic.payments.ledger.records import Purchase, StoredImage
 from blockrun_magic.payments.ledger.states import State
@@ -174,7 +174,12 @@ class PurchaseLedger(LedgerReader):
             )
 
     def caps(self, defaults: Caps = DEFAULT_CAPS) -> Caps:
-        """Return the limits in force, which all kernels share: those that were set, else `defaults`."""
+        """Return the limits of a notebook, which all kernels share: those that were set, else `defaults`.
+
+        They are none of a member's.
+        """
+        if self.owner:
+            return NO_CAPS
         with self.database.reading() as connection:
             return counters.read_caps(connection, defaults)
 

@@ -10,6 +10,7 @@ import pytest
 
 from blockrun_magic.errors import BudgetError, LedgerError, Money, UsageError
 from blockrun_magic.payments.ledger.ledger import Ledger
+from blockrun_magic.payments.ledger.limits import NO_CAPS
 from blockrun_magic.payments.ledger.states import State, Witness
 from blockrun_magic.payments.ledger.windows import LimitReached, Standing, windows_of
 from harness.ledgers import HASH, NOON, REQUEST, STEPS, Clock, another, another_purchase, payment_in, purchase, signed
@@ -72,8 +73,11 @@ def test_a_part_ends_with_its_ledger(ledger: Ledger) -> None:
 
 def test_a_notebook_and_a_class_do_not_share_limits(ledger: Ledger) -> None:
     """A member's payments are none of the notebook's, whose session and day limit nobody else."""
-    ledger.set_caps(session=0, day=0)
-    payment_in(part(ledger), State.SETTLED, amount=700)
+    ledger.set_caps(image=0, session=0, day=0)
+    ada = part(ledger)
+    payment_in(ada, State.SETTLED, amount=700)
+    ada.drop_hold(ada.hold("real", 10**9))
+    assert ada.caps() == NO_CAPS
 
     assert (0, 0, 0) == (
         ledger.committed("real").session,
