@@ -43,9 +43,14 @@ def test_loading_touches_no_file(kernel: Kernel) -> None:
 
 
 @pytest.mark.parametrize("code", ["%%imagegen\na cat", "%imagegen a cat", "%%imagegen --model flux -n 2\na cat"])
-def test_without_a_wallet_a_cell_says_what_is_missing_and_run_all_stops(kernel: Kernel, code: str) -> None:
+def test_without_a_wallet_a_cell_says_what_is_missing_and_run_all_stops(
+    kernel: Kernel, code: str, tmp_path: Path
+) -> None:
     """Two lines: what is missing, and the three ways to get it; the cells behind it do not run."""
+    queued = tmp_path / "queued"  # only a cell that waits already is one of the same Run All
+    kernel.start(f"import pathlib, time\nwhile not pathlib.Path({str(queued)!r}).exists(): time.sleep(0.1)")
     first, second = kernel.start(code), kernel.start("went_on = True")
+    queued.touch()
     cell, behind = kernel.finish(first), kernel.finish(second)
     what, to_do = cell.error
 
