@@ -70,7 +70,7 @@ class Page:
     base: str
     tab: str
     gateway: str
-    play_money: bool
+    money: str
     token_field: Markup
     hides_names: bool
     sees_images: bool
@@ -121,7 +121,7 @@ def page_frame(
         base=base,
         tab=tab,
         gateway=settings.gateway.name,
-        play_money=settings.gateway.realm is Realm.PRACTICE,
+        money=_MONEY[settings.gateway.realm],
         token_field=Markup('<input type="hidden" name="{}" value="{}">').format(FORM_TOKEN, visitor.form_token),
         hides_names=visitor.session.hides_names,
         sees_images=desk.sees_images,
@@ -133,6 +133,7 @@ def page_frame(
     )
 
 
+_MONEY = {Realm.REAL: "real", Realm.TESTNET: "test", Realm.PRACTICE: "play"}
 _SHARED_DOMAIN = (
     "This hub has no subdomain_host: a page in a student's notebook that you open can use this page as you would. "
     "Ask whoever runs the hub to set c.JupyterHub.subdomain_host. The ceiling cannot be raised from here."

@@ -54,7 +54,9 @@ class _Site:
     def __init__(self, settings: PageSettings) -> None:
         self._settings = settings
         self._sessions = Sessions(settings.records.database)
-        self._door = Door(self._sessions, settings.records.members, on_hub=settings.hub is not None)
+        self._door = Door(
+            self._sessions, settings.records.members, on_hub=settings.hub is not None, address=settings.address
+        )
         self.views = Views(settings)
         self.changes = Changes(settings, self.views, self._sessions)
         self._thumbnails: OrderedDict[str, bytes] = OrderedDict()

@@ -74,13 +74,15 @@ class Door:
     """The way in; `on_hub` is whether other services and notebook servers share the page's domain.
 
     There the cookie is for this service's path: notebook servers, which run what students write, never get to see it.
-    Elsewhere the whole host is ours, and a cookie over https is bound to it by its name.
+    Elsewhere the whole host is ours, and a cookie over https is bound to it by its name. `address` is the public one.
     """
 
-    def __init__(self, sessions: Sessions, members: Members, *, on_hub: bool) -> None:
+    def __init__(self, sessions: Sessions, members: Members, *, on_hub: bool, address: str = "") -> None:
         self._sessions = sessions
         self._members = members
         self._on_hub = on_hub
+        parts = urlsplit(address)
+        self._https_host = parts.netloc.lower() if parts.scheme == "https" else None
 
     def visitor(self, request: Request) -> Visitor | None:
         """Return who sends a request, or None without a session; blocks on the database."""
@@ -128,7 +130,7 @@ class Door:
         return member is not None and member.role == TEACHER and member.revoked_at is None
 
     def _name(self, request: Request, name: str) -> str:
-        if not _is_secure(request):
+        if not self._is_secure(request):
             return name
         return f"__Secure-{name}" if self._on_hub else f"__Host-{name}"
 
@@ -138,13 +140,13 @@ class Door:
             value,
             max_age=seconds,
             path=f"{request.scope.get('root_path', '')}/" if self._on_hub else "/",
-            secure=_is_secure(request),
+            secure=self._is_secure(request),
             httponly=True,
             samesite="lax",
         )
 
-
-def _is_secure(request: Request) -> bool:
-    """Return whether the browser uses https, as the proxy before this service says; it decides about cookies only."""
-    forwarded = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip()
-    return (forwarded or request.url.scheme) == "https"
+    def _is_secure(self, request: Request) -> bool:
+        """Return whether the browser uses https, by the public address or by the proxy's word; for cookies only."""
+        forwarded = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip()
+        by_address = request.headers.get("host", "").lower() == self._https_host
+        return by_address or (forwarded or request.url.scheme) == "https"

@@ -13,8 +13,11 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
 
-from blockrun_magic.classroom.page.sessions import new_ticket
+from blockrun_magic.classroom.page.security import Door
+from blockrun_magic.classroom.page.sessions import Sessions, new_ticket
 from blockrun_magic.classroom.storage.reports import cell
 from blockrun_magic.practice.server.server import PracticeServer
 from harness.classroom import PRICE, Class, Student, run_command, running_class
@@ -104,6 +107,23 @@ def test_the_cookie_is_bound_to_its_host(room: Class) -> None:
 
     assert over_https.startswith("__host-classroom=")
     assert {"httponly", "secure", "samesite=lax", "path=/", "max-age=28800"} <= set(over_https.split("; "))
+
+
+@pytest.mark.parametrize(
+    ("headers", "secure"),
+    [({}, True), ({"Host": "127.0.0.1:8765"}, False), ({"Host": "127.0.0.1", "X-Forwarded-Proto": "https"}, True)],
+    ids=["public address", "another address", "by the proxy"],
+)
+def test_a_cookie_is_secure_where_the_public_address_is(room: Class, headers: dict[str, str], secure: bool) -> None:
+    """Also where a proxy does not say that browsers use https."""
+    door = Door(Sessions(room.records.database), room.records.members, on_hub=False, address="https://class.example")
+    sent = [(name.lower().encode(), value.encode()) for name, value in ({"Host": "class.example"} | headers).items()]
+    request = Request({"type": "http", "scheme": "http", "path": "/teacher", "query_string": b"", "headers": sent})
+    response = Response()
+    door.let_in(request, response, "teacher")
+
+    assert secure == response.headers["set-cookie"].startswith("__Host-")
+    assert secure == ("; secure" in response.headers["set-cookie"].lower())
 
 
 def test_a_pass_and_a_cookie_open_one_door_each(teacher: Teacher, ada: Student) -> None:
