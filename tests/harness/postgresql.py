@@ -42,8 +42,17 @@ _SETTINGS = {
     # No power fails here: what is written has to outlive its processes, not the machine.
     "fsync": "off",
     "full_page_writes": "off",
-    "log_min_messages": "fatal",
+    "log_min_messages": "panic",
 }
+_GUARD = """
+exec 3<&0
+"$@" </dev/null &
+server=$!
+{ if read -r line <&3; then kill -QUIT $server; else kill -QUIT $server; sleep 1; rm -rf "$0"; fi; } &
+exec 3<&-
+wait $server
+"""
+"""A server that stops at once at a line of its input; also when its test process is gone, and then without a trace."""
 _DURABLE = {"fsync": "on", "full_page_writes": "on"}
 
 
@@ -122,8 +131,9 @@ class Cluster:
         """Start the server, and wait until it takes connections."""
         settings = self._settings | {"port": str(self.port), "unix_socket_directories": str(self._folder)}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        command = ["sh", "-c", _GUARD, self._folder, self._programs / "postgres", "-D", self._data, *options]
         self._server = subprocess.Popen(
-            [self._programs / "postgres", "-D", self._data, *options], user=self._user, env=self._environ(), cwd="/"
+            command, stdin=subprocess.PIPE, user=self._user, env=self._environ(), cwd="/", start_new_session=True
         )
         ready = [self._programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
         end = time.monotonic() + 60
@@ -135,8 +145,7 @@ class Cluster:
     def stop(self) -> None:
         """Stop the server as `pg_ctl stop -m immediate` does: at once, without a checkpoint."""
         if self._server is not None:
-            self._server.send_signal(3)  # SIGQUIT
-            self._server.wait(30)
+            self._server.communicate(b"stop\n", timeout=30)
             self._server = None
 
     def dump(self, database: str = "postgres", schema: str = "*") -> str:
