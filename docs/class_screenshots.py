@@ -16,7 +16,7 @@ from harness.classroom import Class, running_class
 
 __all__ = ["CLASS_TOUR", "running_demo", "take_class"]
 
-CLASS_TOUR = ("class-today", "class-people", "class-person", "class-limits", "class-gallery", "class-today-dark")
+CLASS_TOUR = ("class-today", "class-people", "class-person", "class-limits", "class-gallery")
 """The screenshots that the docs show."""
 _PEOPLE = {
     "Ada": ("red", 3),
