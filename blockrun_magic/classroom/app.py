@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
@@ -19,7 +18,7 @@ from blockrun_magic.classroom.refusals import Refusal
 from blockrun_magic.classroom.storage.order_records import Order, OrderState
 from blockrun_magic.errors import BlockrunError, StoreError
 from blockrun_magic.serving import BodyLimit, BodyTooLarge, HostGuard
-from blockrun_magic.threads import run_cpu, run_io
+from blockrun_magic.threads import run_io
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -110,7 +109,7 @@ class _Routes:
         if order is None:
             body = {"order": key, "state": "cancelled", "price": None, "charged_micros": 0, "at_risk_micros": 0}
             return JSONResponse({**body, "payment": None})
-        return JSONResponse(await self._order_json(order), 200 if cancelled else 409)
+        return JSONResponse(await run_io(self._order_json, order), 200 if cancelled else 409)
 
     async def list_orders(self, request: Request) -> Response:
         member, _ = await self._caller(request)
@@ -119,7 +118,7 @@ class _Routes:
             orders = await run_io(rows.open_for, member.id)
         else:
             orders = await run_io(rows.listed, member.id)
-        return JSONResponse({"orders": [await self._order_json(order) for order in orders]})
+        return JSONResponse({"orders": [await run_io(self._order_json, order) for order in orders]})
 
     async def image(self, request: Request) -> Response:
         member, _ = await self._caller(request)
@@ -145,24 +144,27 @@ class _Routes:
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
         return await run_io(self._room.joining.holder_of, secret.strip() if scheme.lower() == "bearer" else "")
 
-    async def _order_json(self, order: Order) -> dict[str, Any]:
-        _, payments = await run_io(self._room.studios.payments, order.member_id, order.digest, order.take)
+    def _order_json(self, order: Order) -> dict[str, Any]:
+        _, payments = self._room.studios.payments(order.member_id, order.digest, order.take)
         return order_json(order, payments)
 
     async def _answer(self, order: Order) -> Response:
         """Return an order as it is: its images when it is done."""
-        body = await self._order_json(order)
         if order.is_erased:
             raise image_gone()
+        return await run_io(self._answered, order)
+
+    def _answered(self, order: Order) -> Response:
+        """Return the answer, made in one go: each change of threads costs a loaded process some time."""
+        body = self._order_json(order)
         if not order.is_final:
             return JSONResponse(body, 202, {"Retry-After": "1"})
         if order.state is OrderState.DONE:
-            images = await run_io(self._room.records.orders.images, order.id)
-            body["data"] = await run_cpu(image_items, images, self._room.studios.store)
-            response = await run_cpu(partial(JSONResponse, body))
-            await run_io(self._room.records.orders.mark_delivered, order.id)
-            return response
-        return JSONResponse(body)
+            body["data"] = image_items(self._room.records.orders.images(order.id), self._room.studios.store)
+        response = JSONResponse(body)
+        if order.state is OrderState.DONE and order.delivered_at is None:
+            self._room.records.orders.mark_delivered(order.id)
+        return response
 
 
 _Handler = Callable[["Request"], Awaitable[Response]]

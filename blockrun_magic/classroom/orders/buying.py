@@ -56,13 +56,12 @@ class Buyer:
 
     async def carry_out(self, work: Work, order: Order) -> None:
         """Bring an order to its end, or to another try; what is recorded says which."""
-        member = await run_io(self._member, order.member_id)
+        member, shared = await run_io(lambda: (self._member(order.member_id), self._shared_images(order)))
         if member is None or member.revoked_at is not None:
             error = {"code": "revoked", "message": "Your access was revoked.", "hint": "Ask your teacher."}
             if not await self._sent(order):
                 await run_io(self._finish, order, OrderState.FAILED, error=error)
                 return
-        shared = await run_io(self._shared_images, order)
         if shared:
             await run_io(self._finish, order, OrderState.DONE, images=shared, price=0)
             return
