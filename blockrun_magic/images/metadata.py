@@ -40,7 +40,7 @@ _ADOBE_MARKER = 0xEE
 _JFIF_SIZE, _ADOBE_SIZE = 18, 16
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _MAX_SEGMENTS = 10_000
-_PIECE = 1 << 20
+_PIECE = 1 << 18
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """The passes of an interlaced PNG: first column and row, steps across and down."""
