@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 _DAY = 86_400
+_ANY_REALM = "coalesce(authorizations.realm, '')"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,8 @@ def _rows(ledger: Ledger, realm: str, when: str, query: str) -> tuple[str, tuple
     if when == "today":
         now = ledger.clock()
         settled = f"{query} state = 'settled' AND authorizations.updated_at >= ?"
-        at_risk = f"{query} state NOT IN ('settled', 'released')"
+        # So that the index of open payments is used, not that of the realm, which has all.
+        at_risk = f"{query} state NOT IN ('settled', 'released')".replace("authorizations.realm", _ANY_REALM)
         return f"{settled} UNION ALL {at_risk}", (realm, now - now % _DAY, realm)
     return f"{query} TRUE", (realm,)
 
