@@ -9,6 +9,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import threading
 from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
@@ -40,6 +41,7 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._has_folders = False
+        self._preparing = threading.Lock()
 
     def path(self, digest: str, media_type: str) -> Path:
         """Return where the file with this SHA-256 (hex) is, or would be."""
@@ -59,9 +61,10 @@ class Store:
     def check_writable(self, count: int = 1) -> None:
         """Raise StoreError unless `count` more images can be written; asked before anything is signed."""
         try:
-            if not (self._has_folders and self.root.exists()):
-                self._create_folders()
-                self._check_folders()
+            with self._preparing:
+                if not (self._has_folders and self.root.exists()):
+                    self._create_folders()
+                    self._check_folders()
             with tempfile.TemporaryFile(dir=self.root) as probe:
                 probe.write(bytes(4096))
                 probe.flush()

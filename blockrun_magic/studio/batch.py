@@ -86,10 +86,10 @@ async def make_all(
     prices = await _priced(studio, requests, gateway, options)
     total = sum(prices)
     progress.total, progress.stage = total, "making"
-    warning = asyncio.create_task(_warn(studio, gateway, progress, total))  # not awaited: it is only a hint
     defaults = NO_CAPS if gateway.paid_by is Payer.CLASSROOM else DEFAULT_CAPS
     hold = await run_io(studio.ledger.hold, gateway.realm, total, defaults) if total else None
     parts = [_part(options, hold, price) for price in prices]
+    warning = asyncio.create_task(_warn(studio, gateway, progress, total))  # not awaited: it is only a hint
     try:
         outcomes = await _side_by_side(studio, requests, gateway, parts, progress, jobs)
     finally:
@@ -131,7 +131,11 @@ async def _warn(studio: Studio, gateway: Gateway, progress: BatchProgress, total
     """Set the hint of `progress` when the wallet holds less than `total` micro-USDC."""
     with suppress(BlockrunError):
         balance = await studio.balance(gateway)
-        if balance is not None and balance.micros < total:
+        if balance is None:
+            return
+        # What is paid or on its way by now may be in the balance already.
+        paid = progress.spent + sum(part.price or 0 for part in progress.in_flight)
+        if balance.micros + paid < total:
             held = format_usd(balance.micros)
             progress.hint = (
                 f"only {held} is left of your limits: some of these will be refused"

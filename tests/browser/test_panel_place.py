@@ -122,11 +122,12 @@ def test_a_raised_price_is_shown_and_not_paid(browser: Browser, lab: Server) -> 
     with share_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         form = form_of(panel)
+        form.get_by_label("Prompt", exact=True).fill("a fox")
+        expect(form.get_by_role("button", name="Generate · $0.0525")).to_be_visible()
         notebook.run(
             "from blockrun_magic.notebook.extension import load\n"
             "form = load(get_ipython()).context.panel.generate\nform.offer.button.agreed = 1"
         )
-        form.get_by_label("Prompt", exact=True).fill("a fox")
         form.get_by_role("button", name="Generate").click()
 
         expect(panel.locator(".brm-job").get_by_role("alert")).to_be_visible()

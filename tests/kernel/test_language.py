@@ -250,6 +250,7 @@ def complete(kernel: Kernel, code: str) -> dict[str, Any]:
 )
 def test_tab_answers_in_a_notebook(kernel: Kernel, code: str, match: str, start: int) -> None:
     """The kernel's complete_request gives our answers and the span they replace."""
+    made(kernel, "from PIL import Image\nimg = Image.new('RGB', (8, 8))")
     answer = complete(kernel, code)
 
     assert match in answer["matches"]
