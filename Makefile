@@ -45,9 +45,10 @@ demo: .make/demo
 
 check: lint types unit
 
-# One half for each worker, in order, so that servers and kernels start about once; a worker that is done takes from the other.
+# A part for each worker, in order, so that servers and kernels start about once; a worker that is done takes from the
+# others. Three of them, because tests wait for servers, kernels and browsers.
 test: lint types .make/chromium .make/proxy .make/postgresql
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 3 --dist worksteal
 
 lint: .make/test $(NODE_TOOLS)
 	$(BIN)/ruff check

@@ -1,6 +1,6 @@
 """A hostile merchant: whatever it does, a take is paid once, the ledger never counts too little, limits hold.
 
-`make test` tells 150 stories, `make soak` 20,000. A failure names its seed: STORY=seed tells that one again.
+`make test` tells 300 stories, `make soak` 20,000. A failure names its seed: STORY=seed tells that one again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 
 from harness.stories import tell
 
-_STORIES = int(os.environ.get("STORIES", "150"))
+_STORIES = int(os.environ.get("STORIES", "300"))
 _ONE = os.environ.get("STORY")
 _BLOCK = max(10, _STORIES // 40)
 _FIRST = [int(_ONE)] if _ONE else range(0, _STORIES, _BLOCK)
