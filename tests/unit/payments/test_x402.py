@@ -620,11 +620,18 @@ def test_terms_and_payments_cannot_be_changed() -> None:
 
 # -- any JSON at all
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
-    max_leaves=8,
-)
+
+def json_with(floats: st.SearchStrategy[float]) -> st.SearchStrategy[Any]:
+    """Return any JSON whose fractions are `floats`."""
+    return st.recursive(
+        st.none() | st.booleans() | st.integers() | floats | st.text(max_size=8),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+        max_leaves=8,
+    )
+
+
+JSON = json_with(st.floats())
+FINITE = json_with(st.floats(allow_nan=False, allow_infinity=False))
 ODD = JSON | st.sampled_from(["0", "1", "eip155:8453", "base", "exact", PAYEE, BASE.asset, GATEWAY, "//x", 300])
 FIELDS = st.sampled_from([*entry(), "maxAmountRequired", "resource", "outputSchema"])
 NEAR = st.dictionaries(FIELDS, ODD, max_size=3).map(lambda changes: entry() | changes)
@@ -657,7 +664,7 @@ def test_any_challenge_is_pinned_within_the_rules_or_refused(challenge: Any, in_
 
 
 @settings(max_examples=20)
-@given(st.dictionaries(st.text(max_size=8), JSON, max_size=3), JSON, JSON)
+@given(st.dictionaries(st.text(max_size=8), FINITE, max_size=3), FINITE, FINITE)
 def test_what_is_pinned_can_be_signed(more: dict[str, Any], description: Any, extensions: Any) -> None:
     """Whatever else stands around honest terms, they are signed without a hitch and echoed to the letter."""
     accepted, resource = more | entry(), RESOURCE | {"description": description}
