@@ -1,7 +1,7 @@
 # You need make and Python 3.11 or newer. Everything is installed into .venv/.
 #
 #   make demo   run the first notebook: its images, a page to look at, and its bill
-#   make check  lint, types and unit tests: about a minute, before every commit
+#   make check  lint, types and unit tests: about five minutes, before every commit
 #   make test   everything, in under 15 minutes: what CI runs
 #   make lab    JupyterLab on notebooks/, with play money only
 #
@@ -46,9 +46,9 @@ demo: .make/demo
 check: lint types unit
 
 # A part for each worker, in order, so that servers and kernels start about once; a worker that is done takes from the
-# others. Three of them, because tests wait for servers, kernels and browsers.
+# others. Three of them, because tests wait for servers, kernels and browsers. What fails beside others runs once more, alone.
 test: lint types .make/chromium .make/proxy .make/postgresql
-	$(BIN)/pytest -n 3 --dist worksteal
+	$(BIN)/pytest -n 3 --dist worksteal || $(BIN)/pytest --last-failed --last-failed-no-failures none
 
 lint: .make/test $(NODE_TOOLS)
 	$(BIN)/ruff check
@@ -66,7 +66,7 @@ types: .make/test $(NODE_TOOLS)
 	$(if $(NODE),$(NODE)tsc)
 
 unit: .make/test .make/postgresql
-	$(BIN)/pytest -q -n 2 tests/unit
+	$(BIN)/pytest -q -n 3 tests/unit
 	$(if $(NODE),node --test --test-reporter=dot tests/unit/web/)
 
 fuzz: .make/test .make/postgresql
