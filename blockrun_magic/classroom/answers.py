@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from blockrun_magic.classroom.orders.failures import limit_subject
 from blockrun_magic.classroom.storage.order_records import Order, OrderImage, OrderState
+from blockrun_magic.gateway.classroom.protocol import NOTICE
 from blockrun_magic.payments.ledger.states import AT_RISK, State
 from blockrun_magic.payments.money import to_decimal
 
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
     from blockrun_magic.payments.ledger.records import Payment
     from blockrun_magic.payments.ledger.windows import Standing
 
-__all__ = ["NOTICE", "image_items", "limits_json", "member_json", "models_json", "order_json", "usd"]
-
-NOTICE = "Your teacher can see the images you make here."
+__all__ = ["image_items", "limits_json", "member_json", "models_json", "order_json", "usd"]
 
 
 def usd(micros: int | None) -> str | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from blockrun_magic.gateway.classroom.protocol import NOTICE
 from blockrun_magic.practice.server.server import PracticeServer
 from fakes.classroom import CODE, PRICE, TOKEN, FakeClassroom
 from harness.classroom import running_class
@@ -161,7 +162,7 @@ def test_on_a_hub(room: FakeClassroom, tmp_path: Path) -> None:
         result = made(kernel, "import blockrun_magic\nblockrun_magic.generate('a dog', gateway='classroom')")
         typed = kernel.run(f"%blockrun join {other.url}")
 
-        assert "Your teacher can see the images you make here." in welcome.text
+        assert NOTICE in welcome.text
         assert 1 == len(result.pictures)
         assert ("UsageError", []) == (typed.error_name, other.joined)
     assert [{"hub_token": TOKEN}] == room.joined

@@ -15,7 +15,6 @@ import pytest
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.states import AT_RISK, State
-from blockrun_magic.payments.x402.protocol import sign_payment
 from blockrun_magic.studio import Options, Progress, Studio
 from blockrun_magic.studio.payment import signers as signed_module
 from fakes.gateway import Exchange, Merchant, Reply, studio_over
@@ -150,20 +149,26 @@ def test_a_stop_before_the_signature_sends_nothing(tmp_path: Path) -> None:
         assert 0 == ledger.committed("practice").day
 
 
-def test_a_stop_while_signing_releases_the_reservation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A signature that was being made when the cell was stopped never leaves, and its sum is free again."""
-    signing, go_on = threading.Event(), threading.Event()
+@pytest.mark.parametrize(
+    ("place", "name"), [(signed_module, "sign_payment"), (Ledger, "sign")], ids=["made", "recorded"]
+)
+def test_a_stop_before_it_counts_as_sent_releases_the_reservation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: Any, name: str
+) -> None:
+    """A signature that is being made or recorded when the cell is stopped never leaves, and its sum is free again."""
+    working, go_on = threading.Event(), threading.Event()
+    work = getattr(place, name)
 
     def slowly(*args: Any) -> Any:
-        signing.set()
+        working.set()
         go_on.wait()
-        return sign_payment(*args)
+        return work(*args)
 
     async def cell(merchant: Merchant) -> None:
         async with studio_over(tmp_path) as studio:
-            await _stopped(studio, merchant, signing, go_on.set)
+            await _stopped(studio, merchant, working, go_on.set)
 
-    monkeypatch.setattr(signed_module, "sign_payment", slowly)
+    monkeypatch.setattr(place, name, slowly)
     with Merchant(time.time) as merchant:
         asyncio.run(cell(merchant))
 
@@ -173,32 +178,6 @@ def test_a_stop_while_signing_releases_the_reservation(tmp_path: Path, monkeypat
 
         assert State.RELEASED is payment.state
         assert payment.payload is None or payment.payload.header_value is None
-        assert 0 == ledger.committed("practice").day
-
-
-def test_a_stop_while_the_signature_is_recorded_releases_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Stop that comes while the ledger writes a signature is heard before the payment counts as sent."""
-    writing, go_on = threading.Event(), threading.Event()
-    sign = Ledger.sign
-
-    def slowly(*args: Any) -> Any:
-        writing.set()
-        go_on.wait()
-        return sign(*args)
-
-    async def cell(merchant: Merchant) -> None:
-        async with studio_over(tmp_path) as studio:
-            await _stopped(studio, merchant, writing, go_on.set)
-
-    monkeypatch.setattr(Ledger, "sign", slowly)
-    with Merchant(time.time) as merchant:
-        asyncio.run(cell(merchant))
-
-        assert [] == merchant.shown
-    with closing(Ledger(tmp_path / "ledger.sqlite", "later")) as ledger:
-        [payment] = ledger.open_payments(tuple(State))
-
-        assert State.RELEASED is payment.state
         assert 0 == ledger.committed("practice").day
 
 

@@ -13,7 +13,19 @@ from blockrun_magic.payments.money import parse_usd
 from blockrun_magic.payments.realm import Realm
 from blockrun_magic.text import sanitize
 
-__all__ = ["ClassLimit", "Membership", "Order", "OrderState", "read_membership", "read_order", "read_orders"]
+__all__ = [
+    "NOTICE",
+    "ClassLimit",
+    "Membership",
+    "Order",
+    "OrderState",
+    "read_membership",
+    "read_order",
+    "read_orders",
+]
+
+NOTICE = "Your teacher can see the images you make here."
+"""What a student reads on joining, and what a service that says nothing else means."""
 
 _MAX_LIMITS = 50
 _MAX_ORDERS = 200
@@ -110,7 +122,7 @@ def read_membership(answer: Response) -> Membership:
         money=Realm(body["realm"]),
         gateway=sanitize(body.get("gateway") or "", 80),
         paused=policy.get("paused") is True,
-        notice=sanitize(body.get("notice") or "", 200) or "Your teacher can see the images you make here.",
+        notice=sanitize(body.get("notice") or "", 200) or NOTICE,
     )
 
 

@@ -7,6 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from blockrun_magic.errors import BlockrunError, GatewayUnreachable
+from blockrun_magic.gateway.classroom.protocol import NOTICE
 from blockrun_magic.gateway.gateways import Payer
 from blockrun_magic.notebook.commands.classroom.card import limit_spends
 from blockrun_magic.notebook.panel.hints import panel_lines
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SENTENCE", "class_parts"]
 
-SENTENCE = "CLASSROOM: your class pays, within your limits. Your teacher can see the images you make here."
+SENTENCE = f"CLASSROOM: your class pays, within your limits. {NOTICE}"
 _TIMEOUT = 5.0
 
 

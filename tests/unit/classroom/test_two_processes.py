@@ -47,6 +47,15 @@ def at(room: Class, student: Student) -> Student:
     return Student(room.url, student.secret, room.client)
 
 
+def held_order(room: Class, gate: Gate, point: str) -> tuple[Student, str]:
+    """Return a student and the key of an order, which the gateway holds at `point`."""
+    ada, key = room.student("ada"), secrets.token_hex(16)
+    gate.point = point
+    assert 202 == ada.put("a fox", key, wait=0).status_code
+    assert gate.seen.wait(30)
+    return ada, key
+
+
 def outcome(student: Student, key: str) -> tuple[str, int]:
     """Return how an order ended, within the time that a take-over may need."""
     end = time.monotonic() + _TAKEN_OVER
@@ -80,10 +89,7 @@ def test_an_order_is_known_to_both(pair: Pair, gate: Gate) -> None:
 def test_a_killed_process(pair: Pair, gate: Gate, point: str) -> None:
     """The other one takes over in under twenty seconds: one settlement, and the image."""
     [(first, process), (second, _)] = pair
-    ada, key = first.student("ada"), secrets.token_hex(16)
-    gate.point = point
-    assert 202 == ada.put("a fox", key, wait=0).status_code
-    assert gate.seen.wait(30)
+    ada, key = held_order(first, gate, point)
     process.kill()
     gate.opened.set()
 
@@ -95,10 +101,7 @@ def test_a_killed_process(pair: Pair, gate: Gate, point: str) -> None:
 def test_cancelled_at_the_other_process(pair: Pair, gate: Gate) -> None:
     """An order that one works on is cancelled through the other, while nothing is signed."""
     [(first, _), (second, _)] = pair
-    ada, key = first.student("ada"), secrets.token_hex(16)
-    gate.point = "challenge"
-    assert 202 == ada.put("a fox", key, wait=0).status_code
-    assert gate.seen.wait(30)
+    ada, key = held_order(first, gate, "challenge")
 
     cancelled = at(second, ada).delete(key)
     gate.opened.set()
@@ -111,10 +114,7 @@ def test_cancelled_at_the_other_process(pair: Pair, gate: Gate) -> None:
 def test_a_process_that_ends(pair: Pair, gate: Gate) -> None:
     """One that is told to end leaves what it cannot finish; here the gateway answers when the other has it."""
     [(first, process), (second, _)] = pair
-    ada, key = first.student("ada"), secrets.token_hex(16)
-    gate.point = "challenge"
-    assert 202 == ada.put("a fox", key, wait=0).status_code
-    assert gate.seen.wait(30)
+    ada, key = held_order(first, gate, "challenge")
     process.send_signal(signal.SIGTERM)
     gate.opened.set()
 
@@ -126,10 +126,7 @@ def test_a_process_that_ends(pair: Pair, gate: Gate) -> None:
 def test_a_server_that_stops_at_once(pair: Pair, gate: Gate, cluster: Cluster) -> None:
     """PostgreSQL stopped with `immediate` in the middle of an order: one settlement, and the image."""
     [(first, _), (second, _)] = pair
-    ada, key = first.student("ada"), secrets.token_hex(16)
-    gate.point = "paid"
-    assert 202 == ada.put("a fox", key, wait=0).status_code
-    assert gate.seen.wait(30)
+    ada, key = held_order(first, gate, "paid")
     cluster.stop()
     gate.opened.set()
     time.sleep(0.5)
@@ -146,10 +143,7 @@ def test_a_server_that_stops_at_once(pair: Pair, gate: Gate, cluster: Cluster) -
 def test_a_stopped_process(pair: Pair, gate: Gate) -> None:
     """One that sleeps in the middle of an order and wakes up again: one settlement, and the image."""
     [(first, process), (second, _)] = pair
-    ada, key = first.student("ada"), secrets.token_hex(16)
-    gate.point = "paid"
-    assert 202 == ada.put("a fox", key, wait=0).status_code
-    assert gate.seen.wait(30)
+    ada, key = held_order(first, gate, "paid")
     process.send_signal(signal.SIGSTOP)
     gate.opened.set()
     time.sleep(_STOPPED)
