@@ -32,7 +32,7 @@ __all__ = ["build_app"]
 _MAX_BODY = 100_000_000
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LOG = logging.getLogger(__name__)
-_BAD_HOST = Refusal(403, "bad_host", "This server does not go by that name.", "Use the address that `serve` prints.")
+_BAD_HOST = Refusal(403, "bad_host", "This server does not use that host name.", "Use the address that `serve` prints.")
 _TOO_LARGE = Refusal(413, "too_large", "The body is larger than 100 MB.", "Send smaller images.")
 _IMAGE_HEADERS = {
     "Cache-Control": "private, max-age=86400, immutable",
@@ -53,7 +53,7 @@ class _Routes:
         code, token = fields.get("code"), fields.get("hub_token")
         name, attempt = fields.get("name"), fields.get("attempt")
         if not all(value is None or isinstance(value, str) for value in (code, token, name, attempt)):
-            raise Refusal(422, "bad_request", "`code`, `name` and `hub_token` are texts.", "Correct the request.")
+            raise Refusal(422, "bad_request", "`code`, `name` and `hub_token` must be strings.", "Correct the request.")
         if token is not None:
             joined = await self._room.joining.join_from_hub(token)
         elif code is not None:
@@ -104,7 +104,7 @@ class _Routes:
         member, _ = await self._caller(request)
         key = request.path_params["key"]
         if not is_key(key):
-            raise Refusal(422, "bad_request", "The key of an order is 32 hex digits.", "Correct the address.")
+            raise Refusal(422, "bad_request", "The key of an order must be 32 hex digits.", "Correct the address.")
         order, cancelled = await self._room.orders.cancel(member, key)
         if order is None:
             body = {"order": key, "state": "cancelled", "price": None, "charged_micros": 0, "at_risk_micros": 0}
@@ -127,7 +127,7 @@ class _Routes:
         if _SHA256.fullmatch(file):
             found = await run_io(self._room.records.orders.image_of, member.id, file)
         if found is None:
-            raise Refusal(404, "not_found", "There is no such image of yours.", "Check its name.")
+            raise Refusal(404, "not_found", "You have no image of this name.", "Check its name.")
         content = await run_io(self._room.studios.store.get, found.file, found.media_type)
         return Response(content, media_type=found.media_type, headers=_IMAGE_HEADERS)
 
@@ -185,7 +185,7 @@ async def _failed(_: Request, error: Exception) -> Response:
     assert isinstance(error, BlockrunError)  # noqa: S101  registered for it
     _LOG.warning("A call failed: %s", type(error).__name__)
     return Refusal(
-        503, "unavailable", "The classroom cannot answer.", "Try again in a moment.", retry_after=5
+        503, "unavailable", "The classroom cannot answer now.", "Try again in a moment.", retry_after=5
     ).response()
 
 
@@ -194,7 +194,7 @@ async def _not_found(_: Request, __: Exception) -> Response:
 
 
 async def _wrong_method(_: Request, __: Exception) -> Response:
-    return Refusal(405, "method", "This path takes another method.", "Check the call.").response()
+    return Refusal(405, "method", "This path does not accept this method.", "Check the method.").response()
 
 
 async def _internal(_: Request, error: Exception) -> Response:

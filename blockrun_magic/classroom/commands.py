@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["parser", "run"]
 
 _DEFAULT_PORT = 8765
-_EPILOG = "`COMMAND --help` says more about each."
+_EPILOG = "`COMMAND --help` explains a command."
 _GIVEN = argparse.SUPPRESS
 
 
@@ -56,33 +56,35 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(required=True, metavar="COMMAND")
     serve = _command(commands, "serve", "serve a class", _serve)
     serve.add_argument("--gateway", default="base", help="where images are bought: a name or a URL (default base)")
-    serve.add_argument("--port", type=_port, default=_DEFAULT_PORT, help="0 takes a free one (default 8765)")
+    serve.add_argument("--port", type=_port, default=_DEFAULT_PORT, help="0 picks a free one (default 8765)")
     serve.add_argument("--host", default="127.0.0.1", help="listen on another address")
-    serve.add_argument("--public-url", metavar="URL", help="the address for others, where a proxy stands before it")
-    serve.add_argument("--name", action="append", default=[], metavar="HOST", help="another name of its host")
+    serve.add_argument("--public-url", metavar="URL", help="the address that others use, if a proxy is in front")
+    serve.add_argument("--name", action="append", default=[], metavar="HOST", help="another host name of this service")
     serve.add_argument("--teachers", metavar="GROUP", help="the hub's group of teachers")
     serve.add_argument("--doctor", action="store_true", help="only check the service and the settings of a hub")
-    serve.add_argument("--hub-config", type=Path, metavar="FILE", help="with --doctor: a jupyterhub_config.py, too")
+    serve.add_argument(
+        "--hub-config", type=Path, metavar="FILE", help="with --doctor: also check this jupyterhub_config.py"
+    )
     limits = _command(commands, "limits", "set limits, or show them", _limits)
     limits.add_argument("settings", nargs="*", metavar="SUBJECT[/PERIOD]=USD", help="such as class=50 each/day=0.50")
     invite = _command(commands, "invite", "print a join code", _invite)
     invite.add_argument("name", nargs="?", help="for one person")
-    invite.add_argument("--people", type=int, metavar="N", help="for as many as N people, who choose their names")
+    invite.add_argument("--people", type=int, metavar="N", help="for up to N people, who choose their names")
     invite.add_argument("--expires", default="30d", metavar="WHEN", help="such as 7d, 12h or 2027-01-31 (default 30d)")
     invite.add_argument("--teacher", action="store_true", help="as a teacher")
     invite.add_argument("--group", action="append", default=[], metavar="GROUP", help="into a group")
     report = _command(commands, "report", "show what everybody spent", _report)
     report.add_argument("--csv", type=Path, metavar="FILE", help="write it to a file")
     for name, text, call in (
-        ("revoke", "refuse a person from now on", _revoke),
+        ("revoke", "revoke the access of a person", _revoke),
         ("forget", "erase the name, the prompts and the images of a person; amounts stay", _forget),
     ):
         _command(commands, name, text, call).add_argument("name")
     _command(commands, "pause", "refuse new orders", _pause)
     _command(commands, "resume", "let the class continue", _resume)
     doctor = _command(commands, "doctor", "check the service, its wallet and its settings", _doctor)
-    doctor.add_argument("--gateway", help="check the wallet that pays there")
-    doctor.add_argument("--hub-config", type=Path, metavar="FILE", help="check a jupyterhub_config.py, too")
+    doctor.add_argument("--gateway", help="check the wallet that pays at this gateway")
+    doctor.add_argument("--hub-config", type=Path, metavar="FILE", help="also check this jupyterhub_config.py")
     _command(commands, "link", "print a new one-time link to the teacher's page", _link)
     return root
 

@@ -219,8 +219,8 @@ _RESTART = "Stop your server on the hub's control panel and start it again, then
 
 def _checked(token: str) -> None:
     if not token or len(token) > _MAX_TOKEN or not token.isascii() or not token.isprintable():
-        raise HubRefused("That is not a token of JupyterHub.", _RESTART)
+        raise HubRefused("This is not a JupyterHub token.", _RESTART)
 
 
 def _unusable() -> HubUnavailable:
-    return HubUnavailable("JupyterHub gave an answer that cannot be read.", "Check JUPYTERHUB_API_URL.")
+    return HubUnavailable("The answer of JupyterHub cannot be read.", "Check JUPYTERHUB_API_URL.")

@@ -119,18 +119,18 @@ def _role(roles: Any, scope: str) -> Check:
 
 def _scopes(scopes: Any, scope: str) -> Check:
     if scopes is None:
-        return Check(SCOPE, None, f"a function decides; it must return {scope} among others")
+        return Check(SCOPE, None, f"a function sets it; its result must include {scope}")
     if scope not in scopes:
-        return Check(SCOPE, False, f"add {scope}, beside users:activity!user and access:servers!server")
+        return Check(SCOPE, False, f"add {scope}, next to users:activity!user and access:servers!server")
     return Check(SCOPE, True, f"it has {scope}")
 
 
 def _address(environment: Any) -> Check:
     given = environment.get("BLOCKRUN_CLASSROOM_URL", "") if isinstance(environment, Mapping) else ""
     if given is None:
-        return Check(ADDRESS, None, "a function decides")
+        return Check(ADDRESS, None, "a function sets it")
     if not given:
-        return Check(ADDRESS, False, "set it to the address of the classroom, as a notebook server reaches it")
+        return Check(ADDRESS, False, "set it to the address at which notebook servers reach the classroom")
     return Check(ADDRESS, True, str(given))
 
 

@@ -21,8 +21,8 @@ _DAY = 86_400.0
 _PASS_DAYS, _HUB_PASS_DAYS = 180, 1
 _MAX_PASS, _MAX_CODE, _MAX_TOKEN = 100, 100, 4096
 _REFUSALS = {
-    "bad_code": ("This join code is not known.", "Check its letters, or ask your teacher for a new one."),
-    "code_used": ("This join code was used already.", "Ask your teacher for a new one."),
+    "bad_code": ("This join code is not known.", "Check it for typing mistakes, or ask your teacher for a new one."),
+    "code_used": ("This join code has already been used.", "Ask your teacher for a new one."),
     "code_expired": ("This join code has expired.", "Ask your teacher for a new one."),
 }
 
@@ -91,7 +91,7 @@ class Joining:
             raise _refused(error.code) from None
         except NotUnique:
             raise Refusal(
-                422, "name_taken", "Somebody in this class has that name already.", "Join with another name."
+                422, "name_taken", "That name is already taken in this class.", "Join with another name."
             ) from None
         except UsageError as error:
             raise Refusal(422, "bad_request", error.message, error.hint) from None
@@ -121,7 +121,7 @@ class Joining:
     async def join_from_hub(self, token: str) -> Joined:
         """Return a person and a pass for the hub token of their kernel; raises Refusal."""
         if self._hub is None or not 0 < len(token) <= _MAX_TOKEN:
-            raise Refusal(401, "no_hub", "This classroom knows no such hub token.", "Join with a code.")
+            raise Refusal(401, "no_hub", "This classroom does not accept hub tokens.", "Join with a code.")
         try:
             user = await self._hub.user_of_kernel(token)
             return await run_io(self.admit_hub_user, user)

@@ -135,7 +135,7 @@ def check_policy(policy: Policy, request: ImageRequest, now: float) -> None:
             max_n=policy.max_n,
         )
     if request.operation == "edit" and not policy.edits:
-        raise Refusal(403, "edits", "This class makes images and edits none.", "Ask your teacher to allow edits.")
+        raise Refusal(403, "edits", "This class does not allow edits.", "Ask your teacher to allow edits.")
 
 
 def check_times(policy: Policy, now: float) -> None:

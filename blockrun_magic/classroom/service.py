@@ -37,7 +37,7 @@ async def serve_classroom(
     try:
         if not room.hold_locks():
             raise UsageError(
-                f"Another service has {settings.home} open.",
+                f"Another service is using {settings.home}.",
                 "Stop it, or use --database with PostgreSQL to run several.",
             )
         await run_cpu(room.studios.check_payer)
@@ -79,7 +79,7 @@ def _bind(settings: Settings) -> socket.socket:
         reason = getattr(error, "strerror", None) or "that is not a port"
         raise UsageError(
             f"The service cannot listen on {settings.host}, port {settings.port}: {reason}.",
-            "Choose another port with --port (0 takes a free one).",
+            "Choose another port with --port (0 picks a free one).",
         ) from None
 
 

@@ -15,7 +15,7 @@ from blockrun_magic.errors import LedgerError, Money
 __all__ = ["FOREIGN", "in_our_words", "translate_errors"]
 
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_RESTORE = "Restore it from a backup, or move it aside: the payments that are open in it would be forgotten."
+_RESTORE = "Restore it from a backup, or move it aside: its open payments are then forgotten."
 FOREIGN = (sqlite3.Error, OSError, Timeout, UnknownLayout)
 _NOT_UNIQUE = (sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
 

@@ -156,7 +156,7 @@ class ImagePayload:
             self.encoded = None
         if self._data is None and not self.url:
             raise InvalidResponse(
-                "The gateway's response names no image: neither a URL nor base64 bytes.",
+                "The gateway's response contains no image: neither a URL nor base64 data.",
                 "This is the gateway's fault; try again later or use another model.",
             )
         return self._data

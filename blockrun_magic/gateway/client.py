@@ -126,7 +126,7 @@ class Client:
         """
         address = gateway.base_url + url if url.startswith("/") else url
         if not gateway.same_origin(address):
-            raise InvalidResponse(f"{public_url(address)} is not on the gateway.", "Report this to the gateway.")
+            raise InvalidResponse(f"{public_url(address)} is not at the gateway.", "Report this to the gateway.")
         return await self._answer(self._request("GET", address, headers=headers or {}), gateway)
 
     async def call(
@@ -173,7 +173,7 @@ class Client:
                     return await read_body(response, _MAX_IMAGE, self._timeouts.pace)
             except _TRANSPORT_ERRORS as error:
                 raise _unreachable(gateway, error, {}) from error
-        raise InvalidResponse("The address of the image redirects without end.", "Report this to the gateway.")
+        raise InvalidResponse("The address of the image redirects endlessly.", "Report this to the gateway.")
 
     async def fetch(self, url: str) -> bytes:
         """Return the bytes of a URL that the user chose as a source; raises SourceError."""
@@ -201,13 +201,13 @@ class Client:
                     continue
                 if response.status_code in (401, 403):
                     raise SourceError(
-                        f"{shown} answered {response.status_code}: the site does not give it to programs.",
+                        f"{shown} answered {response.status_code}: the site does not allow downloads by programs.",
                         "Download it in a browser and give its path.",
                     )
                 if response.status_code != 200:
                     raise SourceError(f"{shown} answered {response.status_code}.", "Check the address in a browser.")
                 return await read_body(response, _MAX_IMAGE, self._timeouts.pace)
-        raise SourceError(f"{shown} redirects without end.", "Download the image and give its path.")
+        raise SourceError(f"{shown} redirects endlessly.", "Download the image and give its path.")
 
     def _request(self, method: str, url: str, *, silence: float | None = None, **content: Any) -> httpx.Request:
         timeout = httpx.Timeout(silence or self._timeouts.answer, connect=self._timeouts.connect, pool=None)
@@ -258,8 +258,8 @@ def _encode(body: Mapping[str, Any]) -> bytes:
         return msgspec.json.encode(body)
     except UnicodeEncodeError as error:
         raise RequestError(
-            "The prompt holds half of a character, which cannot be sent.",
-            "Type it again, or remove the characters that are shown as boxes.",
+            "The prompt contains half a character (a lone surrogate), which cannot be sent.",
+            "Type or paste the text again; an emoji was probably cut in two.",
         ) from error
 
 
@@ -291,7 +291,7 @@ def _unreachable(gateway: Gateway, error: Exception, headers: Mapping[str, str])
     reason = sanitize(error, 120) or type(error).__name__
     advice = "Check the connection and run the cell again."
     if gateway.paid_by is Payer.PROXY and not sent:
-        advice = f"Start ClawRouter; it is looked for at {gateway.base_url} (BLOCKRUN_PROXY_PORT changes the port)."
+        advice = f"Start ClawRouter at {gateway.base_url}; BLOCKRUN_PROXY_PORT changes the port."
     return GatewayUnreachable(
         f"The connection to {gateway.name} {what} ({reason}).",
         advice,

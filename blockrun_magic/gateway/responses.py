@@ -108,7 +108,7 @@ def _status(body: Mapping[str, Any]) -> str:
 def poll_address(gateway: Gateway, poll_url: str | None) -> str:
     """Return the absolute URL of a job; raises AnswerUnusable for none, or one off the gateway's origin."""
     if poll_url is None:
-        raise InvalidResponse("The gateway took the job and does not say where to collect it.", "")
+        raise InvalidResponse("The gateway accepted the job but does not say where to collect it.", "")
     try:
         url = gateway.job_address(poll_url)
     except ValueError:
@@ -116,8 +116,8 @@ def poll_address(gateway: Gateway, poll_url: str | None) -> str:
     # An address that cannot be opened must not be recorded in the ledger.
     if not gateway.same_origin(url) or not url.isprintable() or len(url) > _MAX_URL:
         raise InvalidResponse(
-            f"The gateway sent us elsewhere to collect the image ({public_url(poll_url)}).",
-            "The payment was not shown to that address. Report this to the gateway.",
+            f"The gateway named another host for collecting the image ({public_url(poll_url)}).",
+            "The payment was not sent there. Report this to the gateway.",
         )
     return url
 
@@ -206,16 +206,16 @@ def _payment_refusal(status: int, words: str, gateway: Gateway) -> GatewayError:
         )
     if gateway.paid_by is Payer.CREDIT:
         return RequestRejected(
-            f"The account does not take the API key{words}",
+            f"The account did not accept the API key{words}",
             "Check BLOCKRUN_API_KEY against the keys on BlockRun's dashboard (user.blockrun.ai).",
         )
     if gateway.paid_by is Payer.PROXY:
         return PaymentRejected(
-            f"ClawRouter's payment was not taken{words}",
-            "See what its wallet holds with `%blockrun`, and fund that address.",
+            f"ClawRouter's payment was not accepted{words}",
+            "Check its wallet with `%blockrun`, and fund that address.",
         )
     return PaymentRejected(
-        f"The gateway did not take the payment{words}",
+        f"The gateway did not accept the payment{words}",
         "See `%blockrun wallet balance`; fund the address from `%blockrun wallet address`.",
     )
 

@@ -67,7 +67,7 @@ _ADVICE = "Export it as PNG, JPEG or WebP; or open it with PIL, if PIL reads it,
 _EMPTY, _TEXT, _WEB_PAGE = "it is empty", "it looks like text", "a web page"
 _HINTS = {
     _EMPTY: "Get the file again.",
-    _TEXT: "Get the file again; a repository with Git LFS has texts in place of images until they are pulled.",
+    _TEXT: "Get the file again; a Git LFS repository has text files in place of images until `git lfs pull`.",
     f"it looks like {_WEB_PAGE}": "Give the address or the file of the image itself, not of a page that shows it.",
 }
 

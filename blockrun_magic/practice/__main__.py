@@ -14,7 +14,7 @@ __all__ = ["main"]
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m blockrun_magic.practice", description=__doc__)
-    parser.add_argument("--port", type=int, default=8403, help="0 takes a free one (default 8403)")
+    parser.add_argument("--port", type=int, default=8403, help="0 picks a free one (default 8403)")
     parser.add_argument("--db", default=":memory:", help="SQLite file that survives restarts")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds an image takes")
     parser.add_argument("--slow-seconds", type=float, default=3.0, help="seconds a slow model's job takes")

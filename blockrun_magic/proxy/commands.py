@@ -34,7 +34,7 @@ _NO_KEY = "No key is asked for: every program on this machine can spend from thi
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `serve` takes to `parser`."""
     parser.add_argument("--gateway", default="base", help="where images are bought: a name or a URL (default base)")
-    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 takes a free one (default 8402)")
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 picks a free one (default 8402)")
     parser.add_argument("--home", type=Path, help="folder of wallet, ledger and images (default ~/.blockrun)")
     parser.add_argument("--host", default="127.0.0.1", help="listen on another address; clients then need the key")
     parser.add_argument(

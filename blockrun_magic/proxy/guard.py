@@ -46,7 +46,7 @@ class Guard:
     def _check(self, request: Request) -> None:
         host = request.headers.get("host", "")
         if without_port(host) not in {*self._hosts, _address_of(request)}:
-            message = "This server does not go by that name. Use its own address, or start it with `--name NAME`."
+            message = "This server does not use that host name. Use its own address, or start it with `--name NAME`."
             raise BadRequest(message, status=403, code="bad_host")
         origin = request.headers.get("origin")
         foreign = origin is not None and origin.lower() != f"http://{host.lower()}"

@@ -116,7 +116,7 @@ def _bind(port: int, host: str) -> socket.socket:
         reason = holder or error.strerror or type(error).__name__
         raise BlockrunError(
             f"The server cannot listen on {host}, port {port}: {reason}.",
-            "Stop that program, or choose another port with --port (0 takes a free one).",
+            "Stop that program, or choose another port with --port (0 picks a free one).",
         ) from None
 
 

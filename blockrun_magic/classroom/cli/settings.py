@@ -81,7 +81,7 @@ def _amount(text: str, value: str) -> int | None:
     try:
         return parse_usd(value)
     except ValueError:
-        raise UsageError(f"{quoted(text)}: that is not an amount in US dollars.", _EXAMPLE) from None
+        raise UsageError(f"{quoted(text)} is not an amount in US dollars.", _EXAMPLE) from None
 
 
 def _models(value: str, _: tzinfo) -> tuple[str, ...] | None:
@@ -102,7 +102,7 @@ def _count(low: int, high: int) -> Callable[[str, tzinfo], int]:
     def read(value: str, _: tzinfo) -> int:
         if value.isascii() and value.isdigit() and low <= int(value[:9]) <= high:
             return int(value)
-        raise UsageError(f"{quoted(value)} is not a number that can be used.", f"Choose one from {low} to {high}.")
+        raise UsageError(f"{quoted(value)} is not a number in the allowed range.", f"Choose one from {low} to {high}.")
 
     return read
 
@@ -123,7 +123,7 @@ def _moment(value: str, zone: tzinfo) -> float | None:
 
 def _see(value: str, _: tzinfo) -> str:
     if value not in ("all", "amounts"):
-        raise UsageError(f"{quoted(value)} is not something to see.", "Write see=all or see=amounts.")
+        raise UsageError(f"{quoted(value)} is not a value of `see`.", "Write see=all or see=amounts.")
     return value
 
 

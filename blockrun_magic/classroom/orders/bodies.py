@@ -60,13 +60,13 @@ async def read_object(request: Request, limit: int = 100_000) -> dict[str, Any]:
 async def read_wanted(request: Request, key: str, catalog: Catalog) -> Wanted:
     """Return the order in a body; raises Refusal (422)."""
     if not is_key(key):
-        raise _bad("The key of an order is 32 hex digits.")
+        raise _bad("The key of an order must be 32 hex digits.")
     try:
         fields = await read_fields(request)
         own = {name: fields.pop(name) for name in _OF_AN_ORDER & fields.keys()}
         operation = _OPERATIONS.get(str(own.get("path", ENDPOINTS["generate"])))
         if operation is None:
-            raise _bad(f"`path` is one of {', '.join(_OPERATIONS)}.")
+            raise _bad(f"`path` must be one of {', '.join(_OPERATIONS)}.")
         _check_prompt(fields.get("prompt"))
         build_request({**fields}, operation, catalog)  # a bad field is reported before an image is decoded
         images, mask = await run_cpu(_uploads, fields) if operation == "edit" else ((), None)
@@ -79,7 +79,7 @@ async def read_wanted(request: Request, key: str, catalog: Catalog) -> Wanted:
     max_price = _whole(own, "max_price_micros", 0, _MAX_PRICE)
     digest = own.get("digest")
     if digest is not None and not (isinstance(digest, str) and _DIGEST.fullmatch(digest)):
-        raise _bad("`digest` is not a digest.")
+        raise _bad("`digest` is not a valid digest.")
     text = json.dumps([wanted.digest, take, max_price])
     return Wanted(key, wanted, take, max_price, digest, hashlib.sha256(text.encode()).hexdigest())
 
@@ -100,7 +100,7 @@ def _check_prompt(prompt: object) -> None:
             return
     except UnicodeEncodeError:
         pass
-    raise _bad("`prompt` is missing, too long, or holds characters that are none.")
+    raise _bad("`prompt` is missing, too long, or contains invalid characters.")
 
 
 def _uploads(fields: Mapping[str, Any]) -> tuple[tuple[Upload, ...], Upload | None]:

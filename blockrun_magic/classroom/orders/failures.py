@@ -74,7 +74,7 @@ def _limit_reached(error: LimitReached) -> Refusal:
     return Refusal(
         402,
         "limit",
-        f"{whose}{_PERIODS.get(error.period, '')} leaves {format_usd(left)}, which is less than this costs.",
+        f"{whose}{_PERIODS.get(error.period, '')} has {format_usd(left)} left, which is less than this costs.",
         "Choose a cheaper model or size, or ask your teacher to raise the limit.",
         subject=subject,
         period=error.period,

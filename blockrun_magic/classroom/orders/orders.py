@@ -80,9 +80,7 @@ class Orders:
         if known.is_erased:
             raise image_gone()
         if known.body_hash != wanted.body_hash:
-            raise Refusal(
-                422, "other_body", "This order has another request under the same key.", "Use a new key for it."
-            )
+            raise Refusal(422, "other_body", "Another request was already sent with this key.", "Use a new key.")
         order = await self.wait(known, deadline - time.monotonic())
         if order.state is OrderState.CANCELLED:
             raise _cancelled()
@@ -172,7 +170,7 @@ class Orders:
     def _check_load(self) -> None:
         if self.stopping:
             raise Refusal(
-                503, "stopping", "The classroom is restarting.", "The order is sent again by itself.", retry_after=2
+                503, "stopping", "The classroom is restarting.", "The order is sent again automatically.", retry_after=2
             )
         if self._workshop.waiting + self._holding >= _MAX_WAITING:
             raise Refusal(503, "busy", "The classroom has too many orders.", "Try again in a moment.", retry_after=5)
@@ -200,7 +198,7 @@ def _is_refused(order: Order) -> bool:
 
 def image_gone() -> Refusal:
     """Return the refusal of an order whose images were erased."""
-    return Refusal(410, "image_gone", "The image is not stored any more.", "Buy another take with `--fresh`.")
+    return Refusal(410, "image_gone", "The image is no longer stored.", "Buy another take with `--fresh`.")
 
 
 def _cancelled() -> Refusal:

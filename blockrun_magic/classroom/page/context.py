@@ -135,6 +135,6 @@ def page_frame(
 
 _MONEY = {Realm.REAL: "real", Realm.TESTNET: "test", Realm.PRACTICE: "play"}
 _SHARED_DOMAIN = (
-    "This hub has no subdomain_host: a page in a student's notebook that you open can use this page as you would. "
+    "This hub has no subdomain_host: a page in a student's notebook that you open can act on this page as you. "
     "Ask whoever runs the hub to set c.JupyterHub.subdomain_host. The ceiling cannot be raised from here."
 )

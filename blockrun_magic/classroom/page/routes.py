@@ -78,7 +78,7 @@ class _Site:
         """Let a teacher in whom the hub has logged in."""
         hub, query = self._settings.hub, request.query_params
         if hub is None:
-            return self._message(request, "There is no hub here.", "", 404)
+            return self._message(request, "This classroom is not part of a hub.", "", 404)
         if not self._door.is_state(request, query.get("state", "")):
             return self._message(request, "This login was not started here.", "Open the page again.", 400)
         try:
@@ -110,7 +110,7 @@ class _Site:
         if self._settings.hub is None:
             return self._message(request, "Open this page with a one-time link.", _NEW_LINK, 401)
         if request.method != "GET":
-            return self._message(request, "You are not logged in any more.", "Log in, then send the form again.", 401)
+            return self._message(request, "You are no longer logged in.", "Log in, then send the form again.", 401)
         state = secrets.token_urlsafe(32)
         response = RedirectResponse(self._settings.hub.settings.login_url(state), 302)
         response.headers["Cache-Control"] = "no-store"
@@ -236,7 +236,7 @@ class _Site:
         try:
             return self._settings.records.store.get(name, media_type)
         except StoreError:
-            raise NotHere("This image is not stored any more.", "Its order stays, with its amount.") from None
+            raise NotHere("This image is no longer stored.", "Its order stays, with its amount.") from None
 
 
 _NEW_LINK = "Get a new link with `python -m blockrun_magic classroom --home DIR link`."

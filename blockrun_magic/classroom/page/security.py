@@ -121,7 +121,7 @@ class Door:
             raise NotAllowed("This change came from another site.", "Open the page itself, and change it there.")
         given = form.get(FORM_TOKEN)
         if not isinstance(given, str) or not hmac.compare_digest(given.encode(), visitor.form_token.encode()):
-            raise NotAllowed("This form is not of this session.", "Load the page again, and send the form again.")
+            raise NotAllowed("This form belongs to another session.", "Load the page again, and send the form again.")
 
     def _still_a_teacher(self, session: PageSession) -> bool:
         if session.member_id is None:

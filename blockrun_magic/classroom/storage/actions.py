@@ -48,7 +48,7 @@ class Actions:
         """Raise UsageError for what only the owner may do: the ceiling, and limits above it."""
         ceiling = limits.get((CEILING, "total"))
         if subject == CEILING:
-            raise UsageError("The ceiling cannot be changed here.", "Its owner sets it on the command line.")
+            raise UsageError("The ceiling cannot be changed here.", "Change it on the command line of the service.")
         if ceiling is not None and micros is not None and micros > ceiling:
             raise UsageError(
                 f"{format_usd(micros)} is above the ceiling of {format_usd(ceiling)}.", "Choose a lower limit."
@@ -146,7 +146,9 @@ class Actions:
         found = self._records.members.by_name(name)
         if not found:
             names = [member.name for member in self._records.members.all() if member.name]
-            raise UsageError(f"Nobody here is called {quoted(name)}.", f"{did_you_mean(name, names)}See `report`.")
+            raise UsageError(
+                f"Unknown person: {quoted(name)}.", f"{did_you_mean(name, names)}`report` lists the people."
+            )
         return found
 
 

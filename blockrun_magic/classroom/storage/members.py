@@ -67,8 +67,8 @@ def check_name(name: str, kind: str = "name") -> str:
     hidden = any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in plain)
     if not plain or len(plain) > MAX_NAME or hidden or _BIDIRECTIONAL & set(plain):
         raise UsageError(
-            f"{quoted(name)} is not a {kind} that can be used.",
-            f"Use 1 to {MAX_NAME} letters, digits and signs, without line breaks and marks of direction.",
+            f"{quoted(name)} is not a {kind}.",
+            f"Use 1 to {MAX_NAME} characters, without line breaks or direction marks.",
         )
     return plain
 

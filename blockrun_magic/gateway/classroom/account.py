@@ -91,7 +91,7 @@ class ClassroomAccount:
             except PassRefused:
                 # A network that repeated the request has ended this pass: only the newest of an attempt counts.
                 continue
-        raise InvalidResponse("The classroom gives passes that do not count.", "Ask your teacher for a new code.")
+        raise InvalidResponse("The classroom issued an invalid pass.", "Ask your teacher for a new code.")
 
     async def join_on_hub(self) -> tuple[Gateway, Membership]:
         """Join the classroom of the hub with the token of this kernel's server; raises BlockrunError."""
@@ -108,7 +108,7 @@ class ClassroomAccount:
         )
         if answer.status != 200 and not code_of(answer):
             raise InvalidResponse(
-                f"There is no classroom at {url}.", "Compare the address with what your teacher gave."
+                f"There is no classroom at {url}.", "Compare the address with the one from your teacher."
             )
         if answer.status != 200:
             raise refusal(answer, proof)

@@ -113,7 +113,7 @@ def _limit_reached(error: Mapping[str, Any]) -> BlockrunError:
     resets = "" if resets_at is None else f"It resets in {time_left(resets_at)}. "
     cheaper = ", or choose a cheaper model or size" if left else ""
     return ClassLimitReached(
-        f"This would pass {words}{of}{rest}.",
+        f"This would exceed {words}{of}{rest}.",
         f"{resets}{_ASK} for more{cheaper}; `%blockrun` shows your limits.",
         limit,
     )
@@ -163,12 +163,12 @@ _KNOWN: Mapping[str, tuple[str, str]] = {
     "revoked": ("Your teacher has withdrawn your pass.", _NEW_CODE),
     "expired": ("Your pass for the classroom has expired.", _NEW_CODE),
     "no_pass": ("The classroom does not know your pass.", _NEW_CODE),
-    "bad_code": ("This is not a code of this classroom.", "Compare it with what your teacher gave you, and retry."),
+    "bad_code": ("This is not a code of this classroom.", "Compare it with the one from your teacher, then try again."),
     "code_used": ("This code has been used already.", f"{_ASK} for a new one."),
     "code_expired": ("This code has expired.", f"{_ASK} for a new one."),
     "cancelled": ("This order was cancelled.", "Run the cell again to order the image."),
     "name_taken": (
-        "Somebody in this class has that name already.",
+        "That name is already taken in your class.",
         "Join with another one: `%blockrun join URL --name NAME`.",
     ),
     "image_gone": ("The classroom no longer has this image.", "Buy another take with --fresh."),
@@ -193,7 +193,7 @@ def _other(status: int, code: str, said: str, hint: str) -> BlockrunError:
     if code == "rejected":
         return RequestRejected(said or "The gateway refused this.", change)
     if status == 401:
-        return PassRefused(f"The classroom does not let you in{words}", hint or f"{_ASK} for a new code.", code)
+        return PassRefused(f"The classroom refused access{words}", hint or f"{_ASK} for a new code.", code)
     again = hint or "Run the cell again in a minute."
     if code in _BUSY:
         return (RateLimited if status == 429 else UpstreamFailed)(_BUSY[code], "Run the cell again in a minute.")

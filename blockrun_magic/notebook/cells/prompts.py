@@ -70,7 +70,7 @@ def _checked(values: Sequence[Any], text: str) -> list[str]:
         if not isinstance(value, str) or not value.strip():
             raise FlagError(
                 f"Item {position} of {text} is {quoted(str(value))}, not a prompt.",
-                "Every item must be a text with something in it.",
+                "Every item must be a non-empty text.",
             )
     return [value.strip() for value in values]
 
@@ -137,7 +137,7 @@ def _is_field(match: re.Match[str]) -> bool:
     if match[0] in ("{", "}"):
         raise FlagError(
             "A brace in the prompt has no partner.",
-            "Write {{ or }} for a brace that means itself, or leave out --fill.",
+            "Write {{ or }} for a literal brace, or leave out --fill.",
         )
     return match[1] is not None
 
@@ -151,7 +151,7 @@ def _choices(name: str, namespace: Mapping[str, object]) -> Sequence[Any]:
         known = did_you_mean(name, _variables(namespace))
         raise FlagError(
             f"--fill finds no variable {quoted(name)}.",
-            f"{known}Set it in a cell above, or write {{{{...}}}} for braces that mean themselves.",
+            f"{known}Set it in a cell above, or write {{{{...}}}} for literal braces.",
         )
     values = values_of(namespace[name])
     if values is None:

@@ -251,7 +251,7 @@ def _ask_if_expensive(cell: _Cell) -> Flags:
         answer = Secret("n")
     if answer is None:
         raise BudgetError(
-            f"This cell costs {amount}. Above {format_usd(limit)} it needs your consent, which cannot be asked here.",
+            f"This cell costs {amount}. Above {format_usd(limit)} it needs your consent, and nobody can be asked here.",
             f"Add --max-price {format_usd(total)} or --yes.",
             Money.nothing_signed(),
         )

@@ -41,7 +41,7 @@ def load_styles(home: Path) -> dict[str, Style]:
         try:
             styles |= _styles(tomllib.loads(read_file(own, _MAX_BYTES).decode()), str(own))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise FlagError(f"{own} cannot be read: {error}.", "Mend the file, or move it away.") from error
+            raise FlagError(f"{own} cannot be read: {error}.", "Correct the file, or move it elsewhere.") from error
     return styles
 
 

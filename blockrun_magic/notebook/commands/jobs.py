@@ -83,7 +83,9 @@ def resume(context: Context, arguments: Arguments) -> Card:
     lines = []
     for purchase in wanted:
         if purchase.realm != gateway.realm:
-            lines.append(f"{purchase.id}: was begun with other money; `%blockrun use {purchase.gateway}` first.")
+            lines.append(
+                f"{purchase.id}: was started with another kind of money; `%blockrun use {purchase.gateway}` first."
+            )
             continue
         try:
             result = resume_purchase(context, purchase)
@@ -114,7 +116,7 @@ def resolve(context: Context, arguments: Arguments) -> Card:
     booked = context.session.run(studio.books.resolve(purchase, charged=charged, amount=amount))
     if not booked:
         return Message(
-            f"{purchase.id} has no payment that you could decide: what was signed here is decided by the chain;"
+            f"{purchase.id} has no payment to resolve: the chain decides payments that were signed here;"
             " see `%blockrun jobs`."
         )
     total = format_usd(sum(payment.amount for payment in booked))

@@ -128,7 +128,7 @@ def _running(context: Context) -> RunningEndpoint | None:
 
 def _port(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text[:6]) > _MAX_PORT:
-        raise UsageError(f"{text[:20]!r} is not a port.", "Give a number up to 65535; 0 takes a free port.")
+        raise UsageError(f"{text[:20]!r} is not a port.", "Give a number up to 65535; 0 picks a free port.")
     return int(text)
 
 

@@ -126,11 +126,13 @@ class ProgressLine:
         if progress.cancelled:
             return "The order was cancelled, nothing is charged."
         if not progress.sent and progress.running:
-            return "The work has not ended yet: see `%blockrun jobs` for what became of the payment."
+            return "The work has not ended yet: see `%blockrun jobs` for the outcome of the payment."
         if not progress.sent:
             return "Nothing was sent, nothing is charged."
         paid = "" if progress.price is None else f" of {format_amount(progress.price, self._realm)}"
-        return f"The payment{paid} had been sent already; run the cell again to collect the image, not paid twice."
+        return (
+            f"The payment{paid} had been sent already; run the cell again to collect the image; it is not paid twice."
+        )
 
     def _show_once(self, content: Any) -> None:
         """Show `content` as a display of its own, where the cell's output goes."""
@@ -182,10 +184,10 @@ class BatchProgressLine(ProgressLine):
         ]
         if in_flight:
             words.append(
-                f"{format_amount(in_flight, self._realm)} was sent for others, which are stored when they come."
+                f"{format_amount(in_flight, self._realm)} was sent for others, which are stored when they arrive."
             )
         if progress.failed_at_risk:
             words.append(f"{format_amount(progress.failed_at_risk, self._realm)} was sent for requests that failed.")
         if progress.undecided:
-            words.append(f"{progress.undecided} have not ended yet: see `%blockrun jobs` for what became of them.")
+            words.append(f"{progress.undecided} have not ended yet: see `%blockrun jobs` for their outcome.")
         return " ".join([*words, "Run the cell again to finish what is missing; nothing is paid twice."])

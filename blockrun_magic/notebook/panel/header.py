@@ -66,7 +66,7 @@ class Header:
             self._balance = error.message
         else:
             amount = "" if found is None else format_amount(found.micros, gateway.realm)
-            self._balance = "balance unknown" if found is None else f"{amount}, says {found.source}"
+            self._balance = "balance unknown" if found is None else f"{amount}, according to {found.source}"
         await self.show()
 
     async def _choose(self) -> None:

@@ -57,7 +57,7 @@ class PaymentLedger(PurchaseLedger):
                 if purchase_of(row).lock in self.database.lost_locks:
                     raise LedgerError(
                         "The connection to the database broke, and another process has taken this purchase over.",
-                        "Run it again: what that process buys is found.",
+                        "Run it again: it uses what that process has bought.",
                         Money.nothing_sent(),
                     )
 

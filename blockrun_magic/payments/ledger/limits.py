@@ -130,7 +130,7 @@ def check_caps(total: int, committed: Usage, caps: Caps) -> None:
     ):
         if spent + total > cap:
             raise BudgetError(
-                f"{format_usd(total)} more would pass this {name}'s limit of {format_usd(cap)}"
+                f"{format_usd(total)} more would exceed this {name}'s limit of {format_usd(cap)}"
                 f" ({format_usd(spent)} is spent, at risk or held).",
                 f"Raise the limit with `%blockrun budget --{name} {format_usd(spent + total)}`.",
                 Money.nothing_signed(),

@@ -71,12 +71,12 @@ class LimitReached(BudgetError):
 
 
 def limit_reached(amount: int, standing: Standing) -> LimitReached:
-    """Return the error that says that `amount` more would pass the limit of `standing`."""
+    """Return the error that says that `amount` more would exceed the limit of `standing`."""
     limit, left = standing.limit or 0, standing.left or 0
     span = "in all" if standing.period == "total" else f"a {standing.period}"
     reset = "" if standing.resets_at is None else f", or wait until {_time(standing.resets_at)}"
     error = LimitReached(
-        f"{format_usd(amount)} more would pass the limit of {format_usd(limit)} {span} for"
+        f"{format_usd(amount)} more would exceed the limit of {format_usd(limit)} {span} for"
         f" {_in_words(standing.subject)} ({format_usd(left)} is left).",
         f"Ask your teacher to raise the limit{reset}.",
         Money.nothing_signed(),
@@ -105,10 +105,10 @@ def check_subject(subject: str, period: str) -> None:
     kind, colon, name = subject.partition(":")
     if not (subject in _WHOLE or (kind in ("member", "group") and colon and name)):
         raise UsageError(
-            f"There is no limit for {subject!r}.", "Set one for class, each, group:NAME, member:ID or all."
+            f"Unknown subject of a limit: {subject!r}.", "Set one for class, each, group:NAME, member:ID or all."
         )
     if period not in PERIODS:
-        raise UsageError(f"There is no limit a {period!r}.", f"Choose one of {', '.join(PERIODS)}.")
+        raise UsageError(f"Unknown period: {period!r}.", f"Choose one of {', '.join(PERIODS)}.")
 
 
 def find_zone(name: str | None) -> tzinfo:

@@ -225,7 +225,9 @@ def _encrypted(
     if isinstance(keystore, WalletError):
         return keystore
     if keystore.address is None:
-        hint = f"Move it elsewhere, then `%blockrun wallet import FILE --as {name}`, which finds out by opening it."
+        hint = (
+            f"Move it elsewhere, then `%blockrun wallet import FILE --as {name}`, which reads the address from the key."
+        )
         return WalletError(f"{source} does not name the address of its key.", hint)
     return Wallet(keystore, source, warning, name=name, why=why, passphrase=passphrase)
 

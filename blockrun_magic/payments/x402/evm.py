@@ -46,7 +46,7 @@ def _check_domain(extra: Any, network: Network) -> None:
         return
     method = extra.get("assetTransferMethod", "eip3009")
     if method != "eip3009":
-        raise terms_refused(f"The gateway asks for a transfer by {method!r:.40}, which is not signed here.")
+        raise terms_refused(f"The gateway asks for a transfer by {method!r:.40}, which is not supported here.")
     named = (extra.get("name", network.domain_name), extra.get("version", network.domain_version))
     if named != (network.domain_name, network.domain_version):
         raise terms_refused(f"The gateway describes USDC on {network.label} as {named!r:.80}, which it is not.")
@@ -54,7 +54,7 @@ def _check_domain(extra: Any, network: Network) -> None:
 
 def _check_payee(pay_to: Any, network: Network, payer: str) -> None:
     if not isinstance(pay_to, str) or not _ADDRESS.fullmatch(pay_to):
-        raise terms_refused(f"The gateway names no readable payee ({pay_to!r:.60}).")
+        raise terms_refused(f"The gateway does not name a valid payee ({pay_to!r:.60}).")
     if int(pay_to, 16) == 0:
         raise terms_refused("The gateway asks for a payment to the zero address.")
     if pay_to.lower() == network.asset.lower():

@@ -116,7 +116,7 @@ def _pin_entry(
         raise terms_refused(f"The gateway asks for the payment scheme {entry.get('scheme')!r:.40}, not 'exact'.")
     amount = entry.get("amount" if challenge.version == 2 else "maxAmountRequired")
     if not isinstance(amount, str) or not _AMOUNT.fullmatch(amount) or int(amount) == 0:
-        raise terms_refused(f"The gateway names no readable amount ({amount!r:.40}).")
+        raise terms_refused(f"The gateway does not name a valid amount ({amount!r:.40}).")
     _check_resource(challenge.resource if challenge.version == 2 else entry.get("resource"), base_url)
     entry = _completed(entry, network)
     _check_echo(entry, challenge)
@@ -166,7 +166,7 @@ def _completed(entry: Mapping[str, Any], network: Network | SolanaNetwork) -> Ma
 
 def _checked_window(seconds: Any) -> int:
     if isinstance(seconds, bool) or not isinstance(seconds, int) or seconds <= 0:
-        raise terms_refused(f"The gateway names no readable time limit ({seconds!r:.40}).")
+        raise terms_refused(f"The gateway does not name a valid time limit ({seconds!r:.40}).")
     return min(max(seconds, DEFAULT_WINDOW), MAX_WINDOW)
 
 

@@ -106,7 +106,7 @@ def check_entry(entry: Mapping[str, Any], network: SolanaNetwork, payer: str) ->
         raise terms_refused(f"The gateway asks for a token that is not USDC on {network.label}.")
     payee, extra = entry.get("payTo"), entry.get("extra")
     if not _names_key(payee):
-        raise terms_refused(f"The gateway names no readable payee ({payee!r:.60}).")
+        raise terms_refused(f"The gateway does not name a valid payee ({payee!r:.60}).")
     if payee in _PROGRAM_IDS or payee == network.asset:
         raise terms_refused("The gateway asks for a payment to a program, or to the token itself.")
     ours = (payer, token_account(payer))
@@ -118,7 +118,7 @@ def check_entry(entry: Mapping[str, Any], network: SolanaNetwork, payer: str) ->
         raise terms_refused("The gateway must pay the transaction's fee itself, but names another account or none.")
     if extra.get("memo"):
         # Without a nonce of ours nobody could tell later which payment was made.
-        raise terms_refused("The gateway wants a text of its own to be signed beside the payment.")
+        raise terms_refused("The gateway wants a text of its own to be signed with the payment.")
     return str(extra["feePayer"])
 
 

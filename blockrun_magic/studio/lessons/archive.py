@@ -98,7 +98,9 @@ def _names(packed: zipfile.ZipFile, archive: Path) -> list[str]:
     names = [entry.filename for entry in entries]
     for entry in entries:
         if _ENTRY.fullmatch(entry.filename) is None or names.count(entry.filename) > 1:
-            raise LessonError(f"{archive} contains {quoted(entry.filename)}, which no lesson has.", _AGAIN)
+            raise LessonError(
+                f"{archive} contains {quoted(entry.filename)}, which does not belong in a lesson.", _AGAIN
+            )
         if entry.flag_bits & 1 or entry.compress_type not in _METHODS or stat.S_ISLNK(entry.external_attr >> 16):
             raise LessonError(f"{archive} contains an entry that is encrypted or packed in an unknown way.", _AGAIN)
         if len(entries) > _MAX_ENTRIES or entry.file_size > _limit(entry.filename):

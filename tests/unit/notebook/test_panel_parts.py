@@ -34,7 +34,7 @@ def bridge() -> Iterator[LoopThread]:
         (1, [21_000, 21_000, 21_000], "3 x $0.021 = $0.063"),
         (2, [42_000, 84_000], "$0.126"),
         (3, [100_000], "$0.10"),
-        (1, [None], "The gateway will say the price."),
+        (1, [None], "The gateway quotes the price."),
         (1, [], ""),
     ],
 )

@@ -175,7 +175,7 @@ class Form:
         if not priced_only and not (flags.prompt or flags.prompts or flags.vary):
             raise FlagError("The prompt is empty.", "Describe the image in the field above.")
         if not priced_only and self.line.value.split()[-1:] != ["--"]:
-            check_words(self.magic, flags.prompt, advice=" To send it as words, write -- into the field Flags.")
+            check_words(self.magic, flags.prompt, advice=" To send it as words, write -- in the Flags field.")
         asked = replace(flags, images=(), mask=None) if priced_only else flags
         namespace = self._context.shell.user_ns
         return flags, plan_requests(self.magic, asked, self._context.catalog, namespace, self._home)

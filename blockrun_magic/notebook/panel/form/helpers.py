@@ -50,7 +50,7 @@ class PromptHelp:
             tooltips=["Send the prompt as it is", *(style.look for style in styles)],
         )
         self.style.add_class("brm-chips")
-        self.recent = field(light.Dropdown(description="Used lately", options=[("choose …", "")]))
+        self.recent = field(light.Dropdown(description="Recently used", options=[("choose …", "")]))
         self.template = field(
             light.Dropdown(description="Templates", options=[("choose …", ""), *((t, t) for t in templates)])
         )

@@ -73,7 +73,7 @@ def price_words(n: int, prices: Sequence[int | None], realm: str) -> str:
     if not prices:
         return ""
     if None in prices:
-        return "The gateway will say the price."
+        return "The gateway quotes the price."
     total = sum(price or 0 for price in prices)
     count = n * len(prices)
     if count > 1 and total % count == 0 and len(set(prices)) == 1:

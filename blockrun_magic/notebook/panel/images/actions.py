@@ -62,7 +62,7 @@ class Actions:
         """Returns the id of the model for follow-ups; the panel sets it to that of the Edit tab."""
         self.compare: Callable[[ListedImage, ListedImage], Awaitable[None]] | None = None
         self.vary = Offer("Vary", "Make a variation of this image", context, prices)
-        self.apply = Offer("Apply", "Edit this image with the words on the left", context, prices)
+        self.apply = Offer("Apply", "Edit this image with the prompt on the left", context, prices)
         self._follow = field(light.Text(description="Change this image", placeholder="make it night"), "brm-prompt")
         self._follow.continuous_update = False
         self._size = field(light.Dropdown(description="Size", options=[(_SAME_SIZE, "")]), "brm-short")
@@ -85,7 +85,7 @@ class Actions:
             ("Edit", "Paint a mask over this image", lambda: self._to_edit(paint=True)),
             ("Before/after", "Compare with the image it was made from", self._before),
             ("Use as source", "Edit this image on the Edit tab", lambda: self._to_edit(paint=False)),
-            ("Save", "Write the original into the notebook's folder", self._save),
+            ("Save", "Save the original in the notebook's folder", self._save),
             ("Receipt", "How it was paid for", self._show_receipt),
             ("Copy as cell", "The cell that makes this image", self._show_cell),
             ("Delete", "Remove it from the gallery; file and receipt stay", self._delete),
