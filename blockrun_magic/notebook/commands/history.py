@@ -139,7 +139,7 @@ HISTORY = Command(
         Argument("--model", "model", "Only images of this model.", "NAME"),
         Argument("--day", "day", "Only images of this day: today, yesterday or 2026-11-26.", "DAY"),
         Argument("--starred", "switch", "Only images with a star."),
-        Argument("--page", "count", "An older page.", "K"),
+        Argument("--page", "count", "The page; page 1 has the newest images.", "K"),
     ),
 )
 _IMAGE = Argument(
@@ -149,6 +149,6 @@ STAR = Command(
     "star",
     "Give an image a star, to find it again with `%blockrun history --starred`.",
     star,
-    (_IMAGE, Argument("--off", "switch", "Take the star back.")),
+    (_IMAGE, Argument("--off", "switch", "Remove the star.")),
 )
 REUSE = Command("reuse", "Write the cell that made an image as the next cell.", reuse, (_IMAGE,))

@@ -146,8 +146,8 @@ def _address_words(wallet: Wallet | WalletError) -> str:
     return "(cannot be used)" if isinstance(wallet, WalletError) else f"{wallet.address[:6]}…{wallet.address[-4:]}"
 
 
-_ENCRYPT = Argument("--encrypt", "switch", "Protect the key file by a passphrase.")
-_KEYRING = Argument("--keyring", "switch", "Keep the passphrase in the system's keyring.")
+_ENCRYPT = Argument("--encrypt", "switch", "Protect the key file with a passphrase.")
+_KEYRING = Argument("--keyring", "switch", "Store the passphrase in the system's keyring.")
 
 WALLET = Command(
     "wallet",
