@@ -110,7 +110,13 @@ shell = InteractiveShell.instance()
 shell.run_cell("%load_ext blockrun_magic")
 begun = time.process_time()
 shell.run_cell("%blockrun")
-print(time.process_time() - begun)
+shown, idle = time.process_time() - begun, 0
+while idle < 30:  # longer than the two seconds in which a server may answer with the balance
+    before = time.process_time()
+    time.sleep(0.1)
+    idle = idle + 1 if time.process_time() - before < 0.005 else 0
+print()
+print(shown, time.process_time() - begun)
 """
 
 
@@ -127,12 +133,18 @@ def cell() -> Figures:
 
 
 def status() -> Figures:
-    """Milliseconds of processor time for the first `%blockrun` of a kernel, with a key and a ledger."""
-    taken = []
+    """Milliseconds of processor time for the first `%blockrun` of a kernel, with a key and a ledger.
+
+    First until the cell has ended with its card, then until the balance has been asked for and all is quiet.
+    """
     with gateway() as place, tempfile.TemporaryDirectory() as home:
         _in_a_shell(place.url, home, _STATUS)
-        taken = [float(_in_a_shell(place.url, home, _STATUS)) for _ in range(9)]
-    return row("ms of processor time for the first %blockrun of a kernel", {Ours.name: taken}, 1000)
+        turns = [_in_a_shell(place.url, home, _STATUS).split() for _ in range(9)]
+    cells, all_ = ([float(turn[number]) for turn in turns] for number in (0, 1))
+    name = "ms of processor time for the first %blockrun of a kernel"
+    return row(name, {Ours.name: cells}, 1000) | row(
+        f"{name}, and for what follows in the background", {Ours.name: all_}, 1000
+    )
 
 
 def _in_a_shell(url: str, home: str, program: str, *arguments: str) -> str:

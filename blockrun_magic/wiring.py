@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from blockrun_magic.gateway.classroom.account import ClassroomAccount
     from blockrun_magic.gateway.client import Client
     from blockrun_magic.gateway.gateways import Gateway
+    from blockrun_magic.payments.ledger.ledger import Ledger
     from blockrun_magic.payments.wallets.evm import Wallet
     from blockrun_magic.payments.wallets.solana import SolanaWallet
     from blockrun_magic.studio import Studio
@@ -35,6 +36,7 @@ __all__ = [
     "current_notebook",
     "find_classroom",
     "joined_address",
+    "open_ledger",
     "open_practice",
     "open_studio",
     "process_session",
@@ -109,25 +111,34 @@ def blockrun_home(environ: Mapping[str, str] = ENVIRON) -> Path:
     return _homes[moved]
 
 
-def open_studio(environ: Mapping[str, str] = ENVIRON) -> Studio:
+def open_ledger(environ: Mapping[str, str] = ENVIRON) -> Ledger:
+    """Return the user's ledger, opened by this process's session; raises LedgerError.
+
+    Nothing is imported for it that is only needed to buy.
+    """
+    from blockrun_magic.payments.ledger.ledger import Ledger
+
+    ledger = Ledger(blockrun_home(environ) / "magic" / "ledger.sqlite", process_session())
+    ledger.guards.append(partial(_forbid_in_cache_mode, environ))
+    return ledger
+
+
+def open_studio(environ: Mapping[str, str] = ENVIRON, ledger: Ledger | None = None) -> Studio:
     """Return a studio of this process: its ledger and store are the user's, its session is the process's.
 
-    Raises LedgerError when the ledger cannot be opened.
+    `ledger` is the user's where it is open already. Raises LedgerError when it cannot be opened.
     """
     from blockrun_magic.gateway.client import Client
     from blockrun_magic.images.store import Store
-    from blockrun_magic.payments.ledger.ledger import Ledger
     from blockrun_magic.payments.wallets.api_key import find_api_key
     from blockrun_magic.studio import Studio
     from blockrun_magic.studio.services import Wallets, purchase_services
 
     folder = blockrun_home(environ) / "magic"
-    ledger = Ledger(folder / "ledger.sqlite", process_session())
-    ledger.guards.append(partial(_forbid_in_cache_mode, environ))
     client = Client()
     services = purchase_services(
         client=client,
-        ledger=ledger,
+        ledger=ledger or open_ledger(environ),
         store=Store(folder / "pictures"),
         wallets=Wallets(
             lambda gateway: wallet_for(gateway, environ),
@@ -187,10 +198,10 @@ def wallet_for(gateway: Gateway, environ: Mapping[str, str] = ENVIRON) -> Wallet
     The practice gateway is paid by a key that is worthless everywhere; a real key never signs for it.
     """
     from blockrun_magic.payments.wallets.evm import find_wallet, practice_wallet
-    from blockrun_magic.payments.wallets.solana import find_solana_wallet
-    from blockrun_magic.payments.x402.networks import SolanaNetwork
 
-    if any(isinstance(network, SolanaNetwork) for network in gateway.networks):
+    if gateway.on_solana:
+        from blockrun_magic.payments.wallets.solana import find_solana_wallet
+
         return find_solana_wallet(environ, Path.home())
     return practice_wallet() if gateway.realm == Realm.PRACTICE else find_wallet(environ, Path.home())
 

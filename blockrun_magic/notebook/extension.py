@@ -71,10 +71,8 @@ class BlockrunMagics(Settings, Magics):
     @line_magic
     def blockrun(self, line: str, local_ns: Mapping[str, object] | None = None) -> None:
         """Show or change what the image magics work with: `%blockrun help` lists the commands."""
-        from blockrun_magic.notebook.commands.registry import run_command
-
         with self._running(local_ns):
-            guarded(lambda: run_command(self.context, line))
+            guarded(lambda: _run_command(self.context, line))
 
     def _run_cell(
         self, magic: str, line: str, cell: str | None, local_ns: Mapping[str, object] | None
@@ -98,6 +96,18 @@ class BlockrunMagics(Settings, Magics):
             raise
         finally:
             self.context.local_ns = outer
+
+
+def _run_command(context: Context, line: str) -> None:
+    """Run the command on `line`; the overview, which comes first in many notebooks, does not import the others."""
+    if not line.strip():
+        from blockrun_magic.notebook.commands.status import show_overview
+
+        show_overview(context)
+        return
+    from blockrun_magic.notebook.commands.registry import run_command
+
+    run_command(context, line)
 
 
 def _help_of(magic: str) -> Callable[[], str]:

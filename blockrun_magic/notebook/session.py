@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Coroutine
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from blockrun_magic.notebook.config_file import remembered_gateway
 from blockrun_magic.notebook.loop import LoopThread
-from blockrun_magic.wiring import blockrun_home, find_classroom, joined_address, open_practice, open_studio
+from blockrun_magic.wiring import (
+    blockrun_home,
+    find_classroom,
+    joined_address,
+    open_ledger,
+    open_practice,
+    open_studio,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +27,7 @@ if TYPE_CHECKING:
     from blockrun_magic.gateway.gateways import Gateway
     from blockrun_magic.notebook.background import BackgroundJob
     from blockrun_magic.notebook.settings import Settings
+    from blockrun_magic.payments.ledger.ledger import Ledger
     from blockrun_magic.studio import Studio
 
 __all__ = ["Session"]
@@ -26,6 +36,8 @@ T = TypeVar("T")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 60.0, 3600.0
 """Seconds before open payments are looked up again; each pause is twice the one before."""
+_LESSONS = "*.pictures"
+"""The folders in which lessons are."""
 
 
 class Session:
@@ -36,7 +48,9 @@ class Session:
         self.bridge = LoopThread()
         self.backgrounds: list[BackgroundJob] = []
         self._caps_set: dict[str, int] = {}
+        self._ledger: Ledger | None = None
         self._studio: Studio | None = None
+        self._opening = threading.RLock()
         self._chosen: tuple[str, str] | None = None
         self._known: dict[str, Gateway] = {}
         # What is said last counts: `%config` after `use` takes its place.
@@ -84,25 +98,46 @@ class Session:
         self._chosen = None
 
     @property
+    def ledger(self) -> Ledger:
+        """The ledger, opened at its first use, without what only a purchase needs; raises LedgerError."""
+        self._renew_after_fork()
+        with self._opening:
+            if self._ledger is None:
+                self._ledger = open_ledger()
+            return self._ledger
+
+    @property
     def studio(self) -> Studio:
         """The studio, opened at its first use; raises LedgerError."""
         self._renew_after_fork()
-        if self._studio is None:
-            self._studio = open_studio()
-        return self._studio
+        with self._opening:
+            if self._studio is None:
+                self._studio = open_studio(ledger=self.ledger)
+            return self._studio
+
+    @property
+    def needs_no_studio(self) -> bool:
+        """Whether the gateway in use and its payer are known without the studio, which is not open yet.
+
+        Not so with a lesson here, nor where a service has to be asked who pays, or to be started.
+        """
+        if self._studio is not None or any(Path().glob(_LESSONS)) or self.gateway_name in ("practice", "classroom"):
+            return False
+        return self.gateway.paid_by in ("signature", "credit")
 
     def _renew_after_fork(self) -> None:
         """Give a forked process a studio, connections and a loop of its own; choices and lessons stay."""
         if self._pid == os.getpid():
             return
         parents, self._studio, self._pid = self._studio, None, os.getpid()
-        self._inherited += [parents, self.bridge, self._practice]
+        self._inherited += [parents, self._ledger, self.bridge, self._practice]
+        self._ledger, self._opening = None, threading.RLock()
         self.bridge = LoopThread()
         self.backgrounds = []
         if self._practice is not None:  # the parent's server still listens on this machine
             self._practice = (self._practice[0], lambda: None)
         if parents is not None:
-            self._studio = open_studio()
+            self._studio = open_studio(ledger=self.ledger)
             self._studio.lessons, self._studio.lessons_found = list(parents.lessons), parents.lessons_found
 
     def close_lessons(self) -> list[str]:
@@ -117,15 +152,25 @@ class Session:
 
         Payments that are still open, here or from an earlier kernel, are looked up in the background now and then.
         """
-        studio = self.studio
-        studio.find_lessons()
-        gateway = self.gateway if name is None else self.gateway_named(name)
+        self._renew_after_fork()
+        with self._opening:  # the first time may be in the background, while a cell comes here, too
+            studio = self.studio
+            studio.find_lessons()
+            gateway = self.gateway if name is None else self.gateway_named(name)
+            self._set_caps(studio.ledger)
+            self._look_up_open_payments(studio, gateway)
+            return studio, gateway
+
+    def ledger_and_gateway(self) -> tuple[Ledger, Gateway]:
+        """Return the ledger and the gateway in use, where that needs no studio; raises LedgerError or FlagError."""
+        self._set_caps(self.ledger)
+        return self.ledger, self.gateway
+
+    def _set_caps(self, ledger: Ledger) -> None:
         caps = self.settings.caps()
         if caps != self._caps_set:
-            studio.ledger.set_caps(**caps)
+            ledger.set_caps(**caps)
             self._caps_set = caps
-        self._look_up_open_payments(studio, gateway)
-        return studio, gateway
 
     def _look_up_open_payments(self, studio: Studio, gateway: Gateway) -> None:
         due, pause = self._look_ups.get(gateway.realm, (0.0, _FIRST_PAUSE))
@@ -201,12 +246,15 @@ class Session:
         """End everything that runs in the background; safe to call twice, and in a forked process does nothing."""
         if self._pid != os.getpid():
             return
-        studio, self._studio = self._studio, None
+        with self._opening:
+            studio, self._studio = self._studio, None
+            ledger, self._ledger = self._ledger, None
         if studio is None:
             self.bridge.close()
         else:
             self.bridge.close(studio.close(), studio.running.patience)
-            studio.ledger.close()
+        if ledger is not None:
+            ledger.close()
         practice, self._practice = self._practice, None
         if practice is not None:
             practice[1]()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import json
 import re
@@ -90,6 +91,71 @@ def test_three_lines_from_no_wallet_to_address_code_and_balance(life: Kernel, tm
     assert "on Base" in code.text
     assert "$4.32, according to Base, two public RPC servers agreeing." in balance.text
     assert address[2:].lower() in one.seen[0].body.decode()
+
+
+HELD_BACK = """
+import sys
+before = set(sys.modules)
+session = get_ipython().magics_manager.registry["BlockrunMagics"].session
+later, submit = [], session.submit
+session.submit = later.append
+"""
+NETWORK = {"httpx", "httpcore", "anyio", "eth_account", "eth_keys", "pydantic", "msgspec", "PIL", "rich"}
+
+
+def test_the_first_overview_waits_for_no_network_and_the_balance_follows(tmp_path: Path) -> None:
+    """The card shows wallet and limits without a client being imported; the balance takes its place in it."""
+    answer = json_http({"jsonrpc": "2.0", "id": 1, "result": f"0x{4_320_000:064x}"})
+    key = {"BLOCKRUN_WALLET_KEY": KEY}
+    with raw_server(answer) as one, raw_server(answer) as two, running_kernel(tmp_path, key) as kernel:
+        made(kernel, "%load_ext blockrun_magic")
+        made(kernel, _chain_at(one.url, two.url) + HELD_BACK)
+        place = kernel.start("%blockrun")
+        first = kernel.finish(place).text
+        loaded = kernel.value("sorted({name.partition('.')[0] for name in set(sys.modules) - before})")
+        asked = len(one.seen) + len(two.seen)
+        made(kernel, "session.submit = submit; future = submit(later.pop())")
+        card = kernel.wait_for(place, lambda cell: "asking" not in cell.text)
+
+    assert ADDRESS in first
+    assert "asking" in first
+    assert 0 == asked
+    assert set() == NETWORK & set(ast.literal_eval(loaded))
+    assert "$4.32, according to Base" in card.text
+    assert 1 == len(card.outputs)
+
+
+def test_the_overview_is_complete_where_nothing_is_to_come(tmp_path: Path) -> None:
+    """Captured output cannot change, a second overview waits for the balance, and without a wallet there is none."""
+    answer = json_http({"jsonrpc": "2.0", "id": 1, "result": f"0x{4_320_000:064x}"})
+    with raw_server(answer) as one, raw_server(answer) as two, running_kernel(tmp_path) as kernel:
+        made(kernel, "%load_ext blockrun_magic")
+        made(kernel, _chain_at(one.url, two.url))
+        without = made(kernel, "%blockrun").text
+        made(kernel, f"%env BLOCKRUN_WALLET_KEY={KEY}")
+        captured = made(kernel, "%%capture shown\n%blockrun").text
+        repeated = made(kernel, "shown.show()").text
+        second = made(kernel, "%blockrun").text
+
+    assert "no wallet" in without
+    assert "balance" not in without
+    assert "" == captured
+    assert all("$4.32, according to Base" in text for text in (repeated, second)), (repeated, second)
+
+
+def test_a_terminal_prints_the_balance_below_the_overview(tmp_path: Path) -> None:
+    """What is printed cannot change: the line comes before the next prompt."""
+    answer = json_http({"jsonrpc": "2.0", "id": 1, "result": f"0x{4_320_000:064x}"})
+    terminal = Terminal(tmp_path)
+    with raw_server(answer) as one, raw_server(answer) as two:
+        for line in ("%load_ext blockrun_magic", f"%env BLOCKRUN_WALLET_KEY={KEY}"):
+            terminal.run(line)
+        terminal.run(_chain_at(one.url, two.url).replace("\n", "; "))
+        text = terminal.run("%blockrun")
+    terminal.close()
+
+    assert text.index(ADDRESS) < text.index("$4.32, according to Base")
+    assert "asking" not in text
 
 
 def _chain_at(*urls: str) -> str:

@@ -28,7 +28,7 @@ def run_command(context: Context, line: str) -> None:
     """Run the command on `line` and show its card; raises UsageError for unknown words."""
     name, rest = _first_word(line)
     if not name:
-        show(status.overview(context, Arguments()))
+        status.show_overview(context)
         return
     if name in _HELP_WORDS:
         name = "help"

@@ -4,50 +4,88 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from contextvars import copy_context
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from IPython.display import display
 
 from blockrun_magic.errors import BlockrunError, WalletError, WalletMissing
 from blockrun_magic.gateway.gateways import Payer
-from blockrun_magic.notebook.commands.arguments import Arguments
-from blockrun_magic.notebook.commands.classroom.card import classroom_card
 from blockrun_magic.notebook.config_file import ask_above
-from blockrun_magic.notebook.context import Context
-from blockrun_magic.notebook.display.cards import Card, format_amount
+from blockrun_magic.notebook.display.cards import Card, Message, format_amount
+from blockrun_magic.notebook.display.output import active_capture, show
 from blockrun_magic.notebook.display.overview import Overview, Spend, overview_card
 from blockrun_magic.payments.money import format_usd
 from blockrun_magic.payments.realm import Realm
+from blockrun_magic.threads import run_cpu, run_io
 from blockrun_magic.wiring import ENVIRON, blockrun_home, wallet_for
 
 if TYPE_CHECKING:
     from blockrun_magic.gateway.chain.status import Balance
     from blockrun_magic.gateway.gateways import Gateway
+    from blockrun_magic.notebook.context import Context
+    from blockrun_magic.payments.ledger.ledger import Ledger
     from blockrun_magic.studio import Studio
 
-__all__ = ["describe_payer", "overview"]
+__all__ = ["describe_payer", "overview", "show_overview"]
 
 _BALANCE_TIMEOUT = 2.0
 
 
-def overview(context: Context, _arguments: Arguments) -> Card:
-    """Return the gateway, the wallet, spend and limits at a glance."""
-    from blockrun_magic.payments.ledger.reports import spending_summary
+def show_overview(context: Context) -> None:
+    """Show the gateway, the wallet, spend and limits at a glance.
 
+    The first of a kernel shows at once what it knows without the network, and the balance when that has come.
+    """
+    if not context.session.needs_no_studio or active_capture(context.shell) is not None:
+        show(overview(context))
+        return
+    ledger, gateway = context.session.ledger_and_gateway()
+    card = partial(_card, context, ledger, gateway)
+    if not _has_payer(gateway):
+        show(card())
+    elif hasattr(context.shell, "interact"):  # a later line would get between the terminal's prompt and what is typed
+        show(card())
+        balance = _ask_balance(context)
+        if balance is not None:
+            show(Message(f"balance: {_in_words(balance, gateway)}"))
+    else:
+        place = display(card(waiting=True), display_id=True)
+        context.session.submit(_add_balance(context, gateway, card, place))
+
+
+def overview(context: Context, _arguments: Mapping[str, Any] = MappingProxyType({})) -> Card:
+    """Return the gateway, the wallet, spend and limits at a glance, with the balance if it comes within two seconds."""
     studio, gateway = context.session.studio_and_gateway()
     if gateway.paid_by is Payer.CLASSROOM:
+        from blockrun_magic.notebook.commands.classroom.card import classroom_card
+
         return classroom_card(context, gateway)
-    realm, caps = gateway.realm, studio.ledger.caps()
-    now, day = (spending_summary(studio.ledger, realm, when) for when in ("session", "today"))
-    at_risk = spending_summary(studio.ledger, realm, "all").at_risk
-    micros, balance = _balance(context, gateway)
+    return _card(context, studio.ledger, gateway, _ask_balance(context))
+
+
+def _card(
+    context: Context, ledger: Ledger, gateway: Gateway, balance: Balance | None = None, *, waiting: bool = False
+) -> Card:
+    """Return the overview of a gateway; with `waiting`, its balance is still to come."""
+    from blockrun_magic.payments.ledger.reports import spending_summary
+
+    realm, caps = gateway.realm, ledger.caps()
+    now, day = (spending_summary(ledger, realm, when) for when in ("session", "today"))
+    at_risk = day.at_risk  # which counts today, whenever it was signed
     ask = ask_above(blockrun_home())
     rows = [
         ("gateway", f"{gateway.label}, {context.session.gateway_reason}"),
         ("wallet", describe_payer(context)),
-        *([("balance", balance)] if balance else []),
+        *([("balance", _in_words(balance, gateway))] if balance else []),
+        *([("balance", "asking …")] if waiting else []),
         *(("note", clause) for clause in gateway.limitations),
-        *([("at risk", _at_risk(studio, at_risk))] if at_risk else []),
+        *([("at risk", _at_risk(ledger, at_risk))] if at_risk else []),
         ("limit per image", format_usd(caps.image)),
         *([("a cell asks above", format_usd(ask))] if ask is not None else []),
     ]
@@ -55,27 +93,42 @@ def overview(context: Context, _arguments: Arguments) -> Card:
         Spend("this session", now.settled, now.at_risk, caps.session),
         Spend("today (UTC)", day.settled, day.at_risk, caps.day),
     )
+    micros = None if balance is None else balance.micros
     return overview_card(Overview(realm, rows, spend, _next_steps(gateway, micros, at_risk)))
 
 
-def _balance(context: Context, gateway: Gateway) -> tuple[int | None, str]:
-    """Return the balance in micro-USDC and in words, if it is known within two seconds."""
-    studio = context.session.studio
-
-    async def ask() -> Balance | None:
-        with suppress(TimeoutError, BlockrunError):
-            return await asyncio.wait_for(studio.balance(gateway), _BALANCE_TIMEOUT)
-        return None
-
-    balance = context.session.run(ask())
-    if balance is None:
-        return None, ""
-    return balance.micros, f"{format_amount(balance.micros, gateway.realm)}, according to {balance.source}"
+def _in_words(balance: Balance, gateway: Gateway) -> str:
+    return f"{format_amount(balance.micros, gateway.realm)}, according to {balance.source}"
 
 
-def _at_risk(studio: Studio, at_risk: int) -> str:
+def _ask_balance(context: Context) -> Balance | None:
+    """Return the balance, if it is known within two seconds."""
+    studio, gateway = context.session.studio_and_gateway()
+    return context.session.run(_balance(studio, gateway))
+
+
+async def _balance(studio: Studio, gateway: Gateway) -> Balance | None:
+    with suppress(TimeoutError, BlockrunError):
+        return await asyncio.wait_for(studio.balance(gateway), _BALANCE_TIMEOUT)
+    return None
+
+
+async def _add_balance(context: Context, gateway: Gateway, card: Callable[[Balance | None], Card], place: Any) -> None:
+    """Open the studio, ask for the balance, and add it to the card that is shown at `place`."""
+    balance = None
+    with suppress(BlockrunError):  # the next cell says what is wrong with the studio
+        studio, _ = await run_io(context.session.studio_and_gateway, gateway.name)
+        balance = await _balance(studio, gateway)
+    if hasattr(context.shell, "kernel"):
+        # Output belongs to the cell that is in this task's context.
+        await run_cpu(copy_context().run, lambda: place.update(card(balance)))
+    elif balance is not None:
+        show(Message(f"balance: {_in_words(balance, gateway)}"))
+
+
+def _at_risk(ledger: Ledger, at_risk: int) -> str:
     """Return the sum at risk, and until when it can still be charged."""
-    until = [payment.valid_before for payment in studio.ledger.open_payments() if payment.valid_before]
+    until = [payment.valid_before for payment in ledger.open_payments() if payment.valid_before]
     amount = format_usd(at_risk)
     if not until:
         return f"{amount}; see `%blockrun jobs`"
@@ -97,6 +150,16 @@ def _next_steps(gateway: Gateway, balance: int | None, at_risk: int) -> list[str
     if at_risk:
         steps.append("`%blockrun jobs` checks what became of the money at risk.")
     return steps
+
+
+def _has_payer(gateway: Gateway) -> bool:
+    """Return whether there is a wallet or a key, so that there is a balance to ask for."""
+    from blockrun_magic.payments.wallets.api_key import find_api_key
+
+    try:
+        return bool(find_api_key(ENVIRON, Path.home()) if gateway.prepaid else wallet_for(gateway))
+    except WalletError:
+        return False
 
 
 def describe_payer(context: Context) -> str:

@@ -49,7 +49,7 @@ def classroom_card(context: Context, gateway: Gateway) -> Card:
 
     studio = context.session.studio
     account = studio.wallets.account()
-    at_risk = spending_summary(studio.ledger, gateway.realm, "all").at_risk
+    at_risk = spending_summary(studio.ledger, gateway.realm, "today").at_risk  # it counts today, whenever it was signed
     rows = [("gateway", f"{gateway.label}, {context.session.gateway_reason}"), ("paid by", gateway.money)]
     spends: list[Spend] = []
     try:
