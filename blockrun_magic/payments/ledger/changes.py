@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from blockrun_magic.database.engine import Connection, Cursor, Database, Row
+from blockrun_magic.database.engine import Connection, Database, Row
 from blockrun_magic.errors import LedgerError, Money, PaymentOutcomeUnknown
 from blockrun_magic.payments.ledger import counters
 from blockrun_magic.payments.ledger.limits import Caps, check_caps
 from blockrun_magic.payments.ledger.purchases import PurchaseLedger
-from blockrun_magic.payments.ledger.records import purchase_of
+from blockrun_magic.payments.ledger.records import Payment, payload_of, payment_of, purchase_of
 from blockrun_magic.payments.ledger.states import TRANSITIONS, UNSIGNED_TRANSITIONS, State
 from blockrun_magic.payments.ledger.windows import EACH, in_order
 from blockrun_magic.payments.x402.requirements import PaymentPayload
@@ -63,32 +63,27 @@ class PaymentLedger(PurchaseLedger):
 
     @contextmanager
     def _counting_more(
-        self,
-        connection: Connection,
-        payment_id: int,
-        realm: str,
-        amount: int,
-        defaults: Caps,
-        *,
-        new: bool = False,
-        spent: bool = False,
+        self, connection: Connection, row: Row, amount: int, defaults: Caps, *, new: bool = False, spent: bool = False
     ) -> Iterator[None]:
-        """Reserve `amount` more for a payment within every limit that holds; raises BudgetError.
+        """Reserve `amount` more for the payment in `row` within every limit that holds; raises BudgetError.
 
-        What may be `spent` already counts beyond the limits, too.
+        A `new` payment is counted for the first time. What may be `spent` already counts beyond the limits, too.
         """
-        now = self.clock()
+        now, payment_id, realm = self.clock(), row["id"], row["realm"]
         if not self.owner:
             if not spent:
                 check_caps(amount, self._usage(connection, realm, now), counters.read_caps(connection, defaults))
-            with counters.counted(connection, payment_id, new=new):
+            counts = counters.counts_of_new(realm, amount, self.session, None) if new else None
+            with counters.counted(connection, payment_id, counts):
                 counters.add_reservation(connection, payment_id, self.session, now, amount)
                 yield
             return
-        subjects, windows = in_order(self._subjects()), self._windows(connection, now)
+        subjects = in_order(self._subjects())
         # Read before the counters are locked: nobody waits for more than what has to be done meanwhile.
-        limits = {} if spent else counters.read_limits(connection, [*subjects, EACH])
-        with counters.counted_within(connection, payment_id, amount, limits, subjects, windows, new=new):
+        limits, windows = self._limits_and_windows(connection, [*subjects, EACH], now)
+        counts = counters.counts_of_new(realm, amount, self.session, subjects, windows) if new else None
+        within = {} if spent else limits
+        with counters.counted_within(connection, payment_id, amount, within, subjects, windows, counts):
             counters.add_reservation(connection, payment_id, self.session, now, amount, subjects, windows)
             yield
 
@@ -105,18 +100,17 @@ class PaymentLedger(PurchaseLedger):
             )
 
     @contextmanager
-    def _changing(self, payment_id: int, *, durable: bool = True) -> Iterator[tuple[Connection, Row]]:
-        """Yield a transaction in which nobody else changes a payment, and the payment's row."""
+    def _changing(
+        self, payment_id: int, *, durable: bool = True, counting: bool = True
+    ) -> Iterator[tuple[Connection, Row]]:
+        """Yield a transaction in which nobody else changes a payment, and the payment's row.
+
+        Without `counting`, what it counts for stays the same: it is at risk before and afterwards, with one amount.
+        """
         with self.transaction(durable=durable) as connection:
             row = self._row(connection, payment_id)
-            with counters.counted(connection, payment_id):
+            with counters.counted(connection, payment_id) if counting else nullcontext():
                 yield connection, row
-
-    def _new_id(self, cursor: Cursor, purchase_id: str) -> int:
-        row = cursor.fetchone()
-        if row is None:
-            raise LedgerError(f"The ledger has no purchase {purchase_id}.", REPORT)
-        return int(row["id"])
 
     def _row(self, connection: Connection, payment_id: int) -> Row:
         query = f"SELECT * FROM authorizations WHERE id = ?{self.database.row_lock}"
@@ -125,32 +119,62 @@ class PaymentLedger(PurchaseLedger):
             raise LedgerError(f"The ledger has no payment {payment_id}.", REPORT)
         return row
 
-    def _advance(self, connection: Connection, row: Row, to: State, **fields: Any) -> None:
-        """Change the state of a payment, and `fields`, which never hold a secret."""
+    def _advance(self, connection: Connection, row: Row, to: State, **fields: Any) -> Row:
+        """Change the state of a payment, and `fields`, which never hold a secret; return its row as it is then."""
         state, payment_id = State(row["state"]), row["id"]
         if state is to:
-            return
+            return row
         if to not in (UNSIGNED_TRANSITIONS if row["prepaid"] else TRANSITIONS)[state]:
             raise LedgerError(f"Payment {payment_id} is {state} in the ledger, and cannot become {to}.", REPORT)
         columns = {"state": to, "updated_at": self.clock(), **fields}
         assignments = ", ".join(f"{name} = ?" for name in columns)
-        query = f"UPDATE authorizations SET {assignments} WHERE id = ? AND state = ?"
-        if connection.execute(query, (*columns.values(), payment_id, state)).rowcount != 1:
+        query = f"UPDATE authorizations SET {assignments} WHERE id = ? AND state = ? RETURNING *"
+        changed: Row | None = connection.execute(query, (*columns.values(), payment_id, state)).fetchone()
+        if changed is None:
             raise LedgerError(f"Payment {payment_id} is no longer {state} in the ledger.", REPORT)
+        return changed
+
+    def _signed(self, connection: Connection, row: Row, network: str, signed: PaymentPayload) -> Payment:
+        """Record the first signature of a payment: reserved → signed."""
+        authorization = signed.authorization
+        changed = self._advance(
+            connection,
+            row,
+            State.SIGNED,
+            network=network,
+            payer=authorization.payer,
+            nonce=authorization.nonce,
+            pay_to=authorization.pay_to,
+            header_name=signed.header_name,
+            valid_before=authorization.valid_before,
+            last_height=authorization.last_height,
+        )
+        return payment_of(changed, [payload_of(self._insert_payload(connection, row["id"], signed))])
+
+    def _payment(self, connection: Connection, row: Row) -> Payment:
+        """Return the payment in `row`, with its payloads."""
+        query = "SELECT * FROM payloads WHERE authorization_id = ? ORDER BY id"
+        payloads = () if row["prepaid"] else connection.execute(query, (row["id"],)).fetchall()
+        return payment_of(row, [payload_of(payload) for payload in payloads])
 
     def _add_payload(self, connection: Connection, payment_id: int, signed: PaymentPayload) -> None:
-        authorization = signed.authorization
+        """Record one more signature of a payment."""
+        self._insert_payload(connection, payment_id, signed)
         connection.execute(
+            """UPDATE authorizations SET pay_to = ?2, header_name = ?3, (valid_before, last_height) = (
+                SELECT max(valid_before), max(last_height) FROM payloads WHERE authorization_id = ?1) WHERE id = ?1""",
+            (payment_id, signed.authorization.pay_to, signed.header_name),
+        )
+
+    def _insert_payload(self, connection: Connection, payment_id: int, signed: PaymentPayload) -> Row:
+        authorization = signed.authorization
+        row: Row = connection.execute(
             """INSERT INTO payloads (authorization_id, session, signed_at, amount, pay_to, valid_after, valid_before,
-                last_height, header_name, header_value) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+                last_height, header_name, header_value) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *""",
             (
                 *(payment_id, self.session, self.clock(), authorization.value, authorization.pay_to),
                 *(authorization.valid_after, authorization.valid_before, authorization.last_height),
                 *(signed.header_name, signed.header_value),
             ),
-        )
-        connection.execute(
-            """UPDATE authorizations SET pay_to = ?2, header_name = ?3, (valid_before, last_height) = (
-                SELECT max(valid_before), max(last_height) FROM payloads WHERE authorization_id = ?1) WHERE id = ?1""",
-            (payment_id, authorization.pay_to, signed.header_name),
-        )
+        ).fetchone()
+        return row

@@ -20,9 +20,11 @@ __all__ = [
     "add_reservation",
     "counted",
     "counted_within",
+    "counts_of_new",
     "drop_dead_holds",
     "read_caps",
     "read_limits",
+    "read_limits_and_setting",
     "read_standings",
     "read_usage",
     "session_lock",
@@ -44,11 +46,11 @@ _Counts = dict[tuple[str, str, str, str], int]
 
 
 @contextmanager
-def counted(connection: Connection, payment_id: int, *, new: bool = False) -> Iterator[None]:
-    """Bring the counters up to date with what is done to a payment inside; a `new` one is in none of them."""
-    before = {} if new else _counts_of(connection, payment_id)
+def counted(connection: Connection, payment_id: int, new: _Counts | None = None) -> Iterator[None]:
+    """Bring the counters up to date with what is done to a payment inside; a `new` one is in none of them yet."""
+    before = _counts_of(connection, payment_id) if new is None else {}
     yield
-    _change(connection, before, _counts_of(connection, payment_id))
+    _change(connection, before, _counts_of(connection, payment_id) if new is None else new)
 
 
 @contextmanager
@@ -59,16 +61,16 @@ def counted_within(
     limits: Mapping[tuple[str, str], int],
     subjects: Sequence[str],
     windows: Sequence[Window],
-    *,
-    new: bool = False,
+    new: _Counts | None = None,
 ) -> Iterator[None]:
     """Do the same where `amount` more is reserved; raises LimitReached where that passes one of `limits`.
 
     The counters are locked by their change, so that nobody else reserves between it and the comparison.
     """
-    before = {} if new else _counts_of(connection, payment_id)
+    before = _counts_of(connection, payment_id) if new is None else {}
     yield
-    counts = _change(connection, before, _counts_of(connection, payment_id), "RETURNING *")
+    after = _counts_of(connection, payment_id) if new is None else new
+    counts = _change(connection, before, after, "RETURNING *")
     without = {(subject, period): sum_ - amount for (subject, _, period, _), sum_ in counts.items()}
     for standing in standings_of(subjects, windows, limits, without, {}) if limits else ():
         if standing.left is not None and amount > standing.left:
@@ -100,6 +102,15 @@ def _change(connection: Connection, before: _Counts, after: _Counts, returning: 
 
 def _order(change: tuple[tuple[str, str, str, str], int]) -> tuple[Any, ...]:
     return rank(change[0][0]), change[0]
+
+
+def counts_of_new(
+    realm: str, amount: int, session: str, subjects: Sequence[str] | None, windows: Sequence[Window] = ()
+) -> _Counts:
+    """Return what a new reservation counts for, as the view `counted` says it; a notebook's has no `subjects`."""
+    if subjects is None:
+        return {(_NOTEBOOK, realm, "session", session): amount, (_NOTEBOOK, realm, "at risk", ""): amount}
+    return {(subject, realm, window.period, window.key): amount for subject in subjects for window in windows}
 
 
 def _counts_of(connection: Connection, payment_id: int) -> _Counts:
@@ -215,6 +226,18 @@ def read_limits(connection: Connection, subjects: Sequence[str] | None = None) -
     if subjects is not None:
         query += f" WHERE subject IN ({placeholders(subjects)})"
     return {(row[0], row[1]): row[2] for row in connection.execute(query, subjects or ())}
+
+
+def read_limits_and_setting(
+    connection: Connection, subjects: Sequence[str], setting: str
+) -> tuple[dict[tuple[str, str], int], str | None]:
+    """Return the limits in force of `subjects`, and the value of a setting: in one statement, for every reservation."""
+    query = f"""
+        SELECT subject, period, amount, NULL AS value FROM limits WHERE subject IN ({placeholders(subjects)})
+        UNION ALL SELECT '', '', 0, value FROM settings WHERE name = ?"""
+    rows = connection.execute(query, [*subjects, setting]).fetchall()
+    value = next((row[3] for row in rows if row[3] is not None), None)
+    return {(row[0], row[1]): row[2] for row in rows if row[3] is None}, value
 
 
 def write_limit(connection: Connection, subject: str, period: str, amount: int | None) -> None:

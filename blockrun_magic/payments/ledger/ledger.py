@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-from blockrun_magic.database.engine import Database
+from blockrun_magic.database.engine import Connection, Database, Row
 from blockrun_magic.errors import LedgerError, Money
 from blockrun_magic.payments.ledger import counters
 from blockrun_magic.payments.ledger.changes import REPORT, PaymentLedger
 from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, NO_CAPS, Caps, check_caps
 from blockrun_magic.payments.ledger.purchases import wipe_headers
-from blockrun_magic.payments.ledger.records import Payment, Purchase
+from blockrun_magic.payments.ledger.records import Payment, Purchase, payment_of
 from blockrun_magic.payments.ledger.states import SENT, State, Witness
 from blockrun_magic.payments.realm import Realm
 from blockrun_magic.payments.x402.requirements import PaymentPayload
@@ -109,25 +109,38 @@ class Ledger(PaymentLedger):
         """
         if not spent:
             self.check_guards(purchase.realm)
-        now = self.clock()
         with self._reserving(purchase.id) as connection:
+            caps = DEFAULT_CAPS if order is None else NO_CAPS
+            asked = (int(prepaid), int(prepaid and order is None), payer, network, order)
+            row = self._reserved(connection, purchase, amount, hold, asked)
+            with self._counting_more(connection, row, amount, caps, new=True, spent=spent):
+                return payment_of(row)
+
+    def _reserved(
+        self,
+        connection: Connection,
+        purchase: Purchase,
+        amount: int,
+        hold: int | None,
+        asked: tuple[int, int, str | None, str | None, str | None] = (0, 0, None, None, None),
+    ) -> Row:
+        """Write a reserved payment, which is not counted yet, and return its row; raises PaymentOutcomeUnknown."""
+        if hold is not None:
+            connection.execute(_TAKE_FROM_HOLD, (amount, hold))
+        now = self.clock()
+        row: Row | None = connection.execute(
+            """INSERT INTO authorizations (purchase_id, owner, session, realm, created_at, updated_at, state,
+                amount, gateway, prepaid, estimated, payer, network, nonce)
+            SELECT id, owner, ?, realm, ?, ?, ?, ?, gateway, ?, ?, ?, ?, ? FROM purchases
+            WHERE id = ? AND NOT EXISTS (
+                SELECT 1 FROM authorizations AS other WHERE other.purchase_id = purchases.id AND other.state <> ?)
+            RETURNING *""",
+            (self.session, now, now, State.RESERVED, amount, *asked, purchase.id, State.RELEASED),
+        ).fetchone()
+        if row is None:
             self._check_no_open_payment(connection, purchase.id)
-            if hold is not None:
-                connection.execute(_TAKE_FROM_HOLD, (amount, hold))
-            cursor = connection.execute(
-                """INSERT INTO authorizations (purchase_id, owner, session, realm, created_at, updated_at, state,
-                    amount, gateway, prepaid, estimated, payer, network, nonce)
-                SELECT id, owner, ?, realm, ?, ?, ?, ?, gateway, ?, ?, ?, ?, ? FROM purchases WHERE id = ?
-                RETURNING id""",
-                (
-                    *(self.session, now, now, State.RELEASED, amount),  # until it is counted
-                    *(int(prepaid), int(prepaid and order is None), payer, network, order, purchase.id),
-                ),
-            )
-            payment_id, caps = self._new_id(cursor, purchase.id), DEFAULT_CAPS if order is None else NO_CAPS
-            with self._counting_more(connection, payment_id, purchase.realm, amount, caps, new=True, spent=spent):
-                connection.execute("UPDATE authorizations SET state = ? WHERE id = ?", (State.RESERVED, payment_id))
-        return self.payment(payment_id)
+            raise LedgerError(f"The ledger has no purchase {purchase.id}.", REPORT)
+        return row
 
     def together(self, *, durable: bool = True) -> AbstractContextManager[object]:
         """Make the changes inside one: all of them hold afterwards, or none."""
@@ -137,24 +150,21 @@ class Ledger(PaymentLedger):
         self, purchase: Purchase, amount: int, network: str, sign: Callable[[], PaymentPayload], hold: int | None = None
     ) -> Payment:
         """Reserve `amount` and record its signature in one transaction: other kernels see both or nothing."""
-        with self.transaction(durable=False, new_ids=True):
-            payment = self.reserve(purchase, amount, hold)
-            return self.sign(payment.id, network, sign())
+        self.check_guards(purchase.realm)
+        with self._reserving(purchase.id) as connection:
+            row = self._reserved(connection, purchase, amount, hold)
+            with self._counting_more(connection, row, amount, DEFAULT_CAPS, new=True):
+                pass  # nothing is signed beyond a limit
+            return self._signed(connection, row, network, sign())
 
     def sign(self, payment_id: int, network: str, signed: PaymentPayload) -> Payment:
         """Record a signature that has not left yet: reserved → signed."""
         # `submit` is durable, and nothing leaves before.
-        with self._changing(payment_id, durable=False) as (connection, row):
-            if row["state"] != State.SIGNED:
-                self._check_lock(connection, row["purchase_id"])
-                self._advance(connection, row, State.SIGNED)
-                authorization = signed.authorization
-                connection.execute(
-                    "UPDATE authorizations SET network = ?, payer = ?, nonce = ? WHERE id = ?",
-                    (network, authorization.payer, authorization.nonce, payment_id),
-                )
-                self._add_payload(connection, payment_id, signed)
-        return self.payment(payment_id)
+        with self._changing(payment_id, durable=False, counting=False) as (connection, row):
+            if row["state"] == State.SIGNED:
+                return self._payment(connection, row)
+            self._check_lock(connection, row["purchase_id"])
+            return self._signed(connection, row, network, signed)
 
     def add_payload(self, payment_id: int, signed: PaymentPayload) -> Payment:
         """Record one more signature of a sent authorization, which may leave from now on: → submitted.
@@ -167,7 +177,7 @@ class Ledger(PaymentLedger):
         with self._reserving(payment.purchase_id) as connection:
             row = self._row(connection, payment_id)
             more = max(0, signed.authorization.value - row["amount"])
-            adding = self._counting_more(connection, payment_id, row["realm"], more, DEFAULT_CAPS)
+            adding = self._counting_more(connection, row, more, DEFAULT_CAPS)
             with adding if more else counters.counted(connection, payment_id):
                 if row["state"] != State.UNKNOWN:
                     self._advance(connection, row, State.UNKNOWN)
@@ -178,26 +188,22 @@ class Ledger(PaymentLedger):
 
     def submit(self, payment_id: int) -> Payment:
         """Record that the payment may leave from now on: → submitted. Only a witness takes that back."""
-        with self._changing(payment_id) as (connection, row):
+        with self._changing(payment_id, counting=False) as (connection, row):
             self._verify(connection, row["purchase_id"])
-            self._advance(connection, row, State.SUBMITTED)
-            connection.execute(
-                "UPDATE authorizations SET sent_at = coalesce(sent_at, ?) WHERE id = ?", (self.clock(), payment_id)
-            )
-        return self.payment(payment_id)
+            sent_at = self.clock() if row["sent_at"] is None else row["sent_at"]
+            return self._payment(connection, self._advance(connection, row, State.SUBMITTED, sent_at=sent_at))
 
     def poll(self, payment_id: int, purchase_id: str, poll_url: str) -> Payment:
         """Record the job that this payment is for: → polling."""
-        with self._changing(payment_id) as (connection, row):
+        with self._changing(payment_id, counting=False) as (connection, row):
             connection.execute("UPDATE purchases SET poll_url = ? WHERE id = ?", (poll_url, purchase_id))
-            self._advance(connection, row, State.POLLING)
-        return self.payment(payment_id)
+            return self._payment(connection, self._advance(connection, row, State.POLLING))
 
     def mark_unknown(self, payment_id: int, note: str, *, refused: bool = False, durable: bool = True) -> Payment:
         """Record that the money may have moved: → unknown. `refused`: the gateway answered that it did not."""
-        with self._changing(payment_id, durable=durable) as (connection, row):
-            self._advance(connection, row, State.UNKNOWN, note=note, refused=int(refused))
-        return self.payment(payment_id)
+        with self._changing(payment_id, durable=durable, counting=False) as (connection, row):
+            changed = self._advance(connection, row, State.UNKNOWN, note=note, refused=int(refused))
+            return self._payment(connection, changed)
 
     def claim(self, payment_id: int, transaction: str) -> Payment:
         """Record the transaction that the gateway names; it proves nothing until a witness has seen it.
@@ -205,11 +211,11 @@ class Ledger(PaymentLedger):
         It is on the disk with the next durable change: a witness finds the payment by its nonce, which is there.
         """
         with self.transaction(durable=False) as connection:
-            connection.execute(
-                "UPDATE authorizations SET transaction_hash = ? WHERE id = ? AND state NOT IN (?, ?)",
+            row = connection.execute(
+                "UPDATE authorizations SET transaction_hash = ? WHERE id = ? AND state NOT IN (?, ?) RETURNING *",
                 (transaction, payment_id, State.SETTLED, State.RELEASED),
-            )
-        return self.payment(payment_id)
+            ).fetchone()
+            return self.payment(payment_id) if row is None else self._payment(connection, row)
 
     def settle(
         self,
@@ -224,24 +230,42 @@ class Ledger(PaymentLedger):
 
         `charged` is how much, in micro-USDC; without it, what was reserved.
         """
-        with self._changing(payment_id) as (connection, row):
+        with self.transaction() as connection:
+            row = self._row(connection, payment_id)
             if row["state"] != State.SETTLED:
-                moved = row["amount"] if charged is None else charged
-                known = {} if charged is None else {"estimated": 0}
-                self._advance(connection, row, State.SETTLED, note=note, witness=witness, **known)
-                if transaction is not None:
-                    connection.execute(
-                        "UPDATE authorizations SET transaction_hash = ? WHERE id = ?", (transaction, payment_id)
-                    )
-                counters.set_total(connection, payment_id, moved)
-                connection.execute(
-                    """UPDATE authorizations SET cashed_payload = (
-                        SELECT max(id) FROM payloads WHERE authorization_id = ?1 AND amount = ?2) WHERE id = ?1""",
-                    (payment_id, moved),
-                )
+                row = self._settled(connection, row, charged, transaction, note, witness)
             wiped = wipe_headers(connection, row["purchase_id"])
+            payment = self._payment(connection, row)
         self._erase(wiped)
-        return self.payment(payment_id)
+        return payment
+
+    def _settled(
+        self,
+        connection: Connection,
+        row: Row,
+        charged: int | None,
+        transaction: str | None,
+        note: str | None,
+        witness: Witness,
+    ) -> Row:
+        payment_id, moved = row["id"], row["amount"] if charged is None else charged
+        query = "SELECT max(id) FROM payloads WHERE authorization_id = ? AND amount = ?"
+        fields: dict[str, Any] = {
+            "note": note,
+            "witness": witness,
+            "amount": moved,
+            "cashed_payload": connection.execute(query, (payment_id, moved)).fetchone()[0],
+        }
+        if charged is not None:
+            fields["estimated"] = 0
+        if transaction is not None:
+            fields["transaction_hash"] = transaction
+        # A member's payment counts in the windows in which it was reserved, settled or not.
+        unchanged = row["owner"] and moved == row["amount"]
+        with nullcontext() if unchanged else counters.counted(connection, payment_id):
+            if moved != row["amount"]:
+                counters.set_total(connection, payment_id, moved)
+            return self._advance(connection, row, State.SETTLED, **fields)
 
     def release(self, payment_id: int, note: str, *, witness: Witness | None = None) -> Payment:
         """Record that the money did not move and cannot any more: → released.

@@ -14,7 +14,7 @@ from blockrun_magic.database.engine import Connection, Database, Row
 from blockrun_magic.payments.ledger import counters
 from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, NO_CAPS, Caps, Usage
 from blockrun_magic.payments.ledger.queries import LedgerReader
-from blockrun_magic.payments.ledger.records import Purchase, StoredImage
+from blockrun_magic.payments.ledger.records import Purchase, StoredImage, purchase_of
 from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.ledger.windows import Standing, Window, check_subject, find_zone, in_order, windows_of
 
@@ -47,13 +47,13 @@ class PurchaseLedger(LedgerReader):
         """Return the purchase of this request and take, created now unless it exists."""
         record = json.dumps(request, sort_keys=True)
         with self.transaction(durable=False, new_ids=True) as connection:
-            connection.execute(
+            row = connection.execute(
                 """INSERT INTO purchases (id, owner, created_at, realm, gateway, digest, take, request, private)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (owner, realm, digest, take) DO NOTHING""",
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (owner, realm, digest, take) DO NOTHING RETURNING *""",
                 (secrets.token_hex(5), self.owner, self.clock(), realm, gateway, digest, take, record, int(private)),
-            )
-        purchase = self.purchase(realm, digest, take)
-        assert purchase is not None  # noqa: S101  it was written two lines above
+            ).fetchone()
+        purchase = self.purchase(realm, digest, take) if row is None else purchase_of(row)
+        assert purchase is not None  # noqa: S101  it is there, or was written just now
         return purchase
 
     def change_gateway(self, purchase: Purchase, gateway: str) -> Purchase:
@@ -233,6 +233,12 @@ class PurchaseLedger(LedgerReader):
     def _windows(self, connection: Connection, now: float) -> list[Window]:
         row = connection.execute("SELECT value FROM settings WHERE name = ?", (_ZONE,)).fetchone()
         return windows_of(now, find_zone(row[0] if row else None))
+
+    def _limits_and_windows(
+        self, connection: Connection, subjects: Sequence[str], now: float
+    ) -> tuple[dict[tuple[str, str], int], list[Window]]:
+        limits, zone = counters.read_limits_and_setting(connection, subjects, _ZONE)
+        return limits, windows_of(now, find_zone(zone))
 
     def check(self) -> dict[tuple[str, ...], tuple[int, int]]:
         """Return the counters that differ from what the payments add up to: none, unless there is a bug."""

@@ -727,7 +727,9 @@ def test_what_lets_something_leave_is_on_the_disk_before(ledger: Ledger) -> None
     def trace(statement: str) -> None:
         if statement.startswith("PRAGMA synchronous"):
             synchronous[0] = statement.rpartition(" ")[2]
-        committed.extend((state, synchronous[0]) for state in State if f"SET state = '{state}'" in statement)
+        new = [State.RESERVED] if statement.startswith("INSERT INTO authorizations") else []
+        changed = [state for state in State if f"SET state = '{state}'" in statement]
+        committed.extend((state, synchronous[0]) for state in new + changed)
 
     ledger.database._connection.set_trace_callback(trace)
     payment_in(ledger, State.SUBMITTED, of=purchase(ledger, take=1))
