@@ -81,7 +81,7 @@ class Response:
                 return read_json(self.body, max_values=MAX_VALUES)
             if not self._fields:
                 return None
-            return {name: _value(raw) for name, raw in self._fields.items() if _size(raw) <= _MAX_FIELD}
+            return {name: read_json(bytes(raw)) for name, raw in self._fields.items() if _size(raw) <= _MAX_FIELD}
         except ValueError:
             return None
 
@@ -103,10 +103,7 @@ class Response:
     @property
     def date(self) -> float | None:
         """The Unix time by the server's own clock, or None where the response does not say."""
-        try:
-            return parsedate_to_datetime(self.headers["date"]).timestamp()
-        except (KeyError, TypeError, ValueError, OverflowError):
-            return None
+        return _date(self.headers.get("date", ""))
 
     @property
     def retry_after(self) -> float | None:
@@ -114,14 +111,23 @@ class Response:
         body = self.json()
         asked = body.get("retry_after_seconds") if isinstance(body, Mapping) else None
         for value in (self.headers.get("retry-after"), asked):
-            if not isinstance(value, str | int | float):
-                continue
-            try:
-                seconds = float(str(value)[:40])
-            except ValueError:
-                continue
-            if 0 <= seconds < float("inf"):
+            seconds = self._seconds(str(value)[:40]) if isinstance(value, str | int | float) else None
+            if seconds is not None and 0 <= seconds < float("inf"):
                 return min(seconds, _MAX_WAIT)
+        return None
+
+    def _seconds(self, text: str) -> float | None:
+        """Return seconds as a number, or until a date by the server's own clock; None for anything else."""
+        with suppress(ValueError):
+            return float(text)
+        until, now = _date(text), self.date
+        return None if until is None or now is None else max(0.0, until - now)
+
+
+def _date(text: str) -> float | None:
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
@@ -283,14 +289,10 @@ def _text(raw: bytes | msgspec.Raw | None) -> str | None:
     if raw is None or _size(raw) > _MAX_FIELD:
         return None
     try:
-        value = _value(raw)
+        value = read_json(bytes(raw))
     except ValueError:
         return None
     return value if isinstance(value, str) else None
-
-
-def _value(raw: bytes | msgspec.Raw) -> Any:
-    return read_json(bytes(raw))
 
 
 def _size(raw: bytes | msgspec.Raw) -> int:

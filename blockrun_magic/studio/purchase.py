@@ -37,6 +37,9 @@ from blockrun_magic.threads import run_io
 
 __all__ = ["Purchaser"]
 
+_SIGN_AHEAD = 10.0
+"""Seconds before a gateway takes requests again in which they are signed."""
+
 
 class _Confirms(Protocol):
     """The part of a payment method that delivery needs."""
@@ -91,7 +94,7 @@ class Purchaser:
         deal = self._context(request, gateway, purchase, progress)
         method = self._method(deal, options)
         async with options.slot:  # nothing is signed while it waits for a slot, since signatures expire
-            await deal.gate.opened()
+            await deal.gate.opened(_SIGN_AHEAD)
             payment = await method.open_payment()
             progress.sent = payment is not None and payment.state not in (State.RESERVED, State.SIGNED)
             if payment is None:

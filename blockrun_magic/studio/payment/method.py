@@ -22,7 +22,7 @@ from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.records import Payment, Purchase
 from blockrun_magic.payments.ledger.states import SENT, State
 from blockrun_magic.studio.payment.pricing import Price
-from blockrun_magic.studio.payment.retry import RateGate, RetryPolicy
+from blockrun_magic.studio.payment.retry import Entry, RateGate, RetryPolicy
 from blockrun_magic.studio.progress import Progress
 from blockrun_magic.threads import run_io
 
@@ -43,6 +43,8 @@ class PurchaseContext:
     clock: Callable[[], float]
     gate: RateGate = field(default_factory=RateGate)
     """Shared by all requests to the gateway."""
+    entry: Entry | None = None
+    """The request that passed the gate last."""
 
     def mark_unknown(self, payment: Payment, note: str, *, refused: bool = False) -> Payment:
         """Mark the outcome of `payment` as unknown, unless a witness has decided it; return the payment."""
@@ -58,18 +60,22 @@ class PurchaseContext:
         purchase goes on to its end.
         """
         try:
-            await self.gate.enter()
+            self.entry = await self.gate.enter()
             if renew is not None:
                 payment = await renew(payment)
             self.progress.sent = True
-            return await run_io(self.ledger.submit, payment.id)
+            payment = await run_io(self.ledger.submit, payment.id)
+            await self.gate.leave(self.entry)
         except BaseException as error:
+            if self.entry is not None:
+                self.gate.withdrawn(self.entry)
             self.progress.sent = payment.state in SENT
             if isinstance(error, GatewayError) and not self.progress.sent:
                 error.money = error.money or Money.nothing_sent()
             if isinstance(error, asyncio.CancelledError) and not self.progress.sent:
                 await run_io(self.ledger.release, payment.id, "stopped before it was sent")
             raise
+        return payment
 
     async def post(self, headers: Mapping[str, str]) -> Response:
         """Send the request with `headers`, the only place where it is paid for; return the response."""

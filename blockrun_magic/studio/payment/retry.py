@@ -5,17 +5,23 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 
-__all__ = ["RateGate", "RetryPolicy"]
+__all__ = ["Entry", "RateGate", "RetryPolicy"]
 
 _RATE_MEMORY = 60.0
 """Seconds after the last refusal until a gateway's limit is forgotten."""
+_LONGEST_PERIOD = 3600.0
+_MOST = 1000
+"""Requests that are remembered; a gateway that allows more in a period is not slowed down."""
 _TRIAL = 0.25
 """Seconds in which a refusal of a period's first request would come; images take longer."""
-_TRIAL_STEP = 0.02
-_MARGIN = 0.05
-"""Seconds by which a request may be faster than the one that began the period."""
+_TRIAL_STEP = 0.01
+_TRANSIT = 0.1
+"""Seconds until a gateway has counted a request at the latest."""
+_MARGIN = 0.01
+_ROUNDING = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,85 +51,128 @@ class RetryPolicy:
         return min(self.poll_at_most_every, max(last * 1.25, self.poll_every))
 
 
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A request that passed a gate: when it left, and when the gateway has counted it at the latest."""
+
+    left: float = 0.0
+    counted: float = 0.0
+
+
 class RateGate:
     """Gate that all requests to a gateway pass, and that follows the gateway's rate limit.
 
-    It is open until the gateway answers 429. Then no request starts before the time that the gateway named. In each
-    later period one request goes first, and no more follow than the gateway accepted in the period of the refusal.
+    It is open until the gateway answers 429. Then no request starts before the time that the gateway named; one goes
+    first, and the others once it was accepted. What the gateway accepted before it refused is taken for its limit:
+    from then on no period has more requests, wherever it begins, so that neither a fixed nor a sliding window refuses
+    any more.
     """
 
     def __init__(self) -> None:
-        self._started: deque[float] = deque(maxlen=1000)
-        """When the requests of the last minute started."""
-        self._allowed: int | None = None
-        self._opens_at = 0.0
+        self._entries: deque[Entry] = deque(maxlen=_MOST)
+        """The requests that were not refused, in order."""
+        self._limit: int | None = None
         self._period = 0.0
-        self._count = 0
-        """Requests that started in this period."""
-        self._trusted_at = 0.0
-        """When the others follow the first request of a period, if the gateway has not answered it before."""
+        self._opens_at = 0.0
         self._refused_at = 0.0
+        self._first: Entry | None = None
+        """The first request after a pause, which the others follow once it was accepted."""
+        self._trusted_at = 0.0
+        """When they follow it, if the gateway has not answered it before."""
 
-    async def opened(self) -> None:
-        """Wait until a request may start; it starts with `enter`."""
-        while (wait := self._wait(_now())) > 0:  # noqa: ASYNC110  it may be closed again meanwhile
+    async def opened(self, ahead: float = 0.0) -> None:
+        """Wait until a request may start, or will be allowed to in `ahead` seconds; it starts with `enter`."""
+        while (wait := self._wait(_now()) - ahead) > 0:  # noqa: ASYNC110  it may be closed again meanwhile
             await asyncio.sleep(wait)
 
-    async def enter(self) -> None:
+    async def enter(self) -> Entry:
         """Wait until a request may start, and count it."""
         await self.opened()
+        return self._admit(Entry())
+
+    async def leave(self, entry: Entry) -> None:
+        """Record that the request leaves; wait once more where another one was refused after this one had passed."""
+        while _now() < self._opens_at:
+            self.withdrawn(entry)
+            await self.opened()
+            self._admit(entry)
+        self._leaves(entry)
+
+    def withdrawn(self, entry: Entry) -> None:
+        """Record that the request was not sent, or not accepted."""
+        with suppress(ValueError):
+            self._entries.remove(entry)
+            if self._limit is not None and _now() < self._opens_at:
+                self._limit = max(1, self._limit - 1)  # it was counted when another one was refused
+
+    def _admit(self, entry: Entry) -> Entry:
         now = _now()
-        if self._allowed is not None and self._count == 0:
-            self._trusted_at = now + _TRIAL
-        self._count += 1
-        self._started.append(now)
+        if self._limit is not None and (not self._entries or now - self._entries[-1].left > self._period / 4):
+            self._first, self._trusted_at = entry, now + _TRIAL
+        self._leaves(entry)
+        self._entries.append(entry)
+        return entry
+
+    def _leaves(self, entry: Entry) -> None:
+        entry.left = _now()
+        entry.counted = entry.left + _TRANSIT
+
+    def taken(self, entry: Entry | None = None) -> None:
+        """Record that the gateway accepted a request."""
+        if entry is not None:
+            entry.counted = min(_now(), entry.counted)
+        if entry is self._first:
+            self._first = None
+
+    def refused(self, seconds: float, entry: Entry | None = None) -> None:
+        """Record that the gateway refused a request and asks to wait for `seconds`."""
+        now = self._refused_at = _now()
+        entry = entry or (self._entries[-1] if self._entries else Entry())
+        self.withdrawn(entry)
+        self._first = None
+        end, whole = now + seconds, float(seconds).is_integer()
+        if self._limit is None:
+            self._limit, self._period = self._densest(end, whole=whole)
+        elif now < self._opens_at:  # it was on its way when another one was refused
+            end = end if end > self._opens_at + _ROUNDING else self._opens_at
+        else:
+            self._learn(end, whole=whole)
+        self._opens_at = end
 
     def _wait(self, now: float) -> float:
         if now < self._opens_at:
             return self._opens_at - now
-        if self._allowed is None or now - self._refused_at > _RATE_MEMORY:
-            self._allowed = None
+        if self._limit is None or now - self._refused_at > max(_RATE_MEMORY, 2 * self._period):
+            self._limit = None
             return 0.0
-        if now >= self._opens_at + self._period:
-            self._opens_at, self._count = now, 0
-        if self._count >= self._allowed:
-            return self._opens_at + self._period - now
-        return min(_TRIAL_STEP, self._trusted_at - now) if self._count else 0.0
+        if len(self._entries) >= self._limit:
+            wait = self._entries[-self._limit].counted + self._period + _MARGIN - now
+            if wait > 0:
+                return wait
+        return min(_TRIAL_STEP, self._trusted_at - now) if self._first is not None else 0.0
 
-    def taken(self) -> None:
-        """Record that the gateway accepted a request."""
-        self._trusted_at = 0.0
+    def _learn(self, end: float, *, whole: bool) -> None:
+        """Change the limit after a request was refused that should have been accepted: none is until `end`."""
+        accepted = list(self._entries)[-(self._limit or 1) :]
+        accepted = [entry for entry in accepted if entry.left >= self._opens_at] or accepted
+        if accepted:
+            self._limit = len(accepted)
+            self._period = max(self._period, _length(end - accepted[0].left, whole=whole))
 
-    def refused(self, seconds: float) -> None:
-        """Record that the gateway refused a request and asks to wait for `seconds`."""
-        now = self._refused_at = _now()
-        if self._allowed is not None and now < self._opens_at:
-            self._allowed = max(1, self._allowed - 1)  # it was on its way when another one was refused
-            return
-        if self._allowed is None:
-            period, count = self._densest(now + seconds)
-        else:
-            period, count = now + seconds - self._opens_at, self._count - 1
-        if count > 0 or self._allowed is None:
-            self._allowed = max(1, count)
-        else:
-            period += self._period  # the first request of a period was refused: it came too early
-        self._period = _whole(period) + _MARGIN
-        self._opens_at, self._count = now + seconds, 0
-
-    def _densest(self, end: float) -> tuple[float, int]:
-        """Return the length of the period that ends at `end`, and how many requests were accepted in it.
+    def _densest(self, end: float, *, whole: bool) -> tuple[int, float]:
+        """Return how many requests were accepted in a period that ends at `end`, and its length.
 
         It began with one of the requests: the one for which the gateway allows the most.
         """
-        recent = [when for when in self._started if when > end - _RATE_MEMORY] or [end]
-        periods = [(end - when, len(recent) - index - 1) for index, when in enumerate(recent)]
-        return max(periods, key=lambda each: each[1] / _whole(each[0]))
+        begun = [entry.left for entry in self._entries if entry.left > end - _LONGEST_PERIOD]
+        periods = [(len(begun) - index, end - left) for index, left in enumerate(begun)] or [(1, end - _now())]
+        count, length = max(periods, key=lambda each: each[0] / max(each[1], _MARGIN))
+        return count, _length(length, whole=whole)
 
 
-def _whole(seconds: float) -> int:
-    """Return a period in whole seconds, as gateways have them; the wait that they name is rounded up."""
-    return max(1, int(seconds))
+def _length(seconds: float, *, whole: bool) -> float:
+    """Return the length of a period: whole seconds where the gateway named them, which it rounds up."""
+    return float(max(1, int(seconds))) if whole else max(seconds, _MARGIN)
 
 
 def _now() -> float:

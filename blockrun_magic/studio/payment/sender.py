@@ -55,17 +55,17 @@ class Sender:
             else:
                 await run_io(self.tracker.record_claim, payment, answer)
                 if not is_transient(answer):
-                    deal.gate.taken()
+                    deal.gate.taken(deal.entry)
                     return answer
                 fault = error_from_response(answer, deal.gateway)
                 wait = answer.retry_after or wait
                 if answer.status == TOO_MANY_REQUESTS:
-                    deal.gate.refused(wait)
+                    deal.gate.refused(wait, deal.entry)
             if attempt + 1 == deal.patience.attempts or deal.clock() + wait >= accepted_until(payment):
                 break
             await deal.progress.pause(fault.message, wait, stage)
             if isinstance(fault, RateLimited):
-                await deal.gate.enter()
+                deal.entry = await deal.gate.enter()
         raise await self.tracker.explain_failure(payment, fault) from fault
 
     async def read(self, payment: Payment, answer: Response) -> CompletedJob | PendingJob:

@@ -493,6 +493,16 @@ def test_how_long_to_wait(header: str | None, body: Any, seconds: float | None) 
 
 
 @pytest.mark.parametrize(
+    ("until", "seconds"), [("08:00:07", 7.0), ("08:00:00", 0.0), ("07:59:00", 0.0), ("09:00:00", 120.0)]
+)
+def test_a_date_counts_from_the_date_of_the_answer(until: str, seconds: float) -> None:
+    """It is a time of the server's clock, whatever ours says."""
+    now = "Fri, 15 Jan 2027 08:00:00 GMT"
+
+    assert seconds == answer({}, 429, retry_after=f"Fri, 15 Jan 2027 {until} GMT", date=now).retry_after
+
+
+@pytest.mark.parametrize(
     ("header", "time"),
     [
         ("Thu, 01 Jan 1970 00:01:00 GMT", 60.0),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from blockrun_magic.studio.payment import retry
-from blockrun_magic.studio.payment.retry import RateGate
+from blockrun_magic.studio.payment.retry import Entry, RateGate
 
 
 class Clock:
@@ -34,16 +35,20 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     return made
 
 
-def enter(gate: RateGate, count: int, *, answered: bool = True) -> None:
-    """Let so many requests begin, each accepted at once if `answered`."""
+def enter(gate: RateGate, count: int, *, answered: bool = True) -> list[Entry]:
+    """Let so many requests begin, each accepted at once if `answered`; return them."""
 
-    async def run() -> None:
+    async def run() -> list[Entry]:
+        entries = []
         for _ in range(count):
-            await gate.enter()
+            entry = await gate.enter()
+            await gate.leave(entry)
             if answered:
-                gate.taken()
+                gate.taken(entry)
+            entries.append(entry)
+        return entries
 
-    asyncio.run(run())
+    return asyncio.run(run())
 
 
 def test_it_stands_open(clock: Clock) -> None:
@@ -57,11 +62,12 @@ def test_it_stands_open(clock: Clock) -> None:
 def test_nothing_begins_before_the_time_that_the_gateway_named(clock: Clock) -> None:
     """Also where several requests are refused, and one of them for longer."""
     gate = RateGate()
-    gate.refused(5)
-    gate.refused(5)
+    entries = enter(gate, 3, answered=False)
+    for entry, seconds in zip(entries, (5, 5, 30), strict=True):
+        gate.refused(seconds, entry)
     enter(gate, 1)
 
-    assert 1005.0 == clock.now
+    assert 1030.0 == clock.now
 
 
 def test_each_period_has_as_many_as_the_first(clock: Clock) -> None:
@@ -69,36 +75,34 @@ def test_each_period_has_as_many_as_the_first(clock: Clock) -> None:
     gate = RateGate()
     enter(gate, 20)
     clock.now += 1
-    enter(gate, 1, answered=False)
-    gate.refused(5)
+    gate.refused(5, *enter(gate, 1, answered=False))
 
     enter(gate, 20)
-    assert 1006.0 == clock.now
+    assert 1006.0 <= clock.now < 1006.1
     enter(gate, 20)
-    assert 1012.0 <= clock.now < 1012.1
+    assert 1012.0 <= clock.now < 1012.2
     enter(gate, 1)
-    assert 1018.0 <= clock.now < 1018.2
+    assert 1018.0 <= clock.now < 1018.3
 
 
 def test_refusals_of_requests_that_were_under_way_count_once(clock: Clock) -> None:
     """Of four requests at the end of a period, three are refused: nothing more waits, and none counts as accepted."""
     gate = RateGate()
     enter(gate, 20)
-    enter(gate, 3, answered=False)
-    for _ in range(3):
-        gate.refused(5)
+    for entry in enter(gate, 3, answered=False):
+        gate.refused(5, entry)
 
     enter(gate, 20)
-    assert 1005.0 == clock.now
+    assert 1005.0 <= clock.now < 1005.1
     enter(gate, 1)
-    assert 1010.0 <= clock.now < 1010.1
+    assert 1010.0 <= clock.now < 1010.2
 
 
 def test_images_that_take_longer_than_a_period_count(clock: Clock) -> None:
     """Twenty requests are on their way when one is refused, and their images come much later: twenty were accepted."""
     gate = RateGate()
-    enter(gate, 21, answered=False)
-    gate.refused(5)
+    entries = enter(gate, 21, answered=False)
+    gate.refused(5, entries[-1])
 
     enter(gate, 20, answered=False)
     assert 1005.0 <= clock.now < 1006.0
@@ -107,14 +111,94 @@ def test_images_that_take_longer_than_a_period_count(clock: Clock) -> None:
 def test_one_request_goes_first(clock: Clock) -> None:
     """The first request of a period is refused: no other begins before the time that it was told."""
     gate = RateGate()
-    enter(gate, 21)
-    gate.refused(5)
-    enter(gate, 1, answered=False)
-    assert 1005.0 == clock.now
-    gate.refused(2)
+    entries = enter(gate, 21)
+    gate.refused(5, entries[-1])
+    [first] = enter(gate, 1, answered=False)
+    assert 1005.0 <= clock.now < 1005.1
+    clock.now += 0.05
+    gate.refused(2, first)
     enter(gate, 20)
 
-    assert 1007.0 == clock.now
+    assert 1007.0 <= clock.now < 1007.2
+
+
+def test_a_request_that_has_not_left_waits_too(clock: Clock) -> None:
+    """Three had passed the gate, and were being recorded, when another one was refused: none of them counts."""
+    gate = RateGate()
+
+    async def run() -> list[float]:
+        entries = [await gate.enter() for _ in range(24)]
+        for entry in entries[:21]:
+            await gate.leave(entry)
+        gate.refused(5, entries[20])
+        left = []
+        for entry in entries[21:]:
+            await gate.leave(entry)
+            gate.taken(entry)
+            left.append(clock.now)
+        return left
+
+    assert all(1005.0 <= left < 1005.1 for left in asyncio.run(run()))
+    enter(gate, 17)
+    assert clock.now < 1005.1
+    enter(gate, 1)
+    assert 1010.0 <= clock.now < 1010.2
+
+
+class Window:
+    """A gateway that allows `count` requests in `seconds`: in windows that begin with a request, or in any period."""
+
+    def __init__(self, clock: Clock, count: int, seconds: float, kind: str) -> None:
+        self.clock, self.count, self.seconds, self.kind = clock, count, seconds, kind
+        self.accepted: list[float] = []
+        self.refusals = 0
+        self._begun = -1e9
+
+    def wait(self) -> float:
+        """Return the seconds until a request is allowed; zero counts one that is."""
+        now = self.clock.now
+        if self.kind == "fixed" and now >= self._begun + self.seconds:
+            self._begun = now
+        if self.kind == "aligned":
+            self._begun = now // self.seconds * self.seconds
+        recent = [at for at in self.accepted if at >= self._begun]
+        if self.kind == "sliding":
+            recent = [at for at in self.accepted if at > now - self.seconds]
+            self._begun = recent[0] if recent else now
+        if len(recent) < self.count:
+            self.accepted.append(now)
+            return 0.0
+        self.refusals += 1
+        return self._begun + self.seconds - now
+
+
+def buy(gate: RateGate, clock: Clock, gateway: Window, count: int, named: Callable[[float], float]) -> float:
+    """Buy so many images, one after the other with 30 ms between them; return the seconds that it takes."""
+    began, left = clock.now, count
+    while left:
+        [entry] = enter(gate, 1, answered=False)
+        clock.now += 0.01
+        if wait := gateway.wait():
+            gate.refused(named(wait), entry)
+        else:
+            gate.taken(entry)
+            left -= 1
+        clock.now += 0.02
+    return clock.now - began
+
+
+@pytest.mark.parametrize("kind", ["fixed", "aligned", "sliding"])
+@pytest.mark.parametrize(("count", "seconds"), [(20, 5.0), (7, 2.5), (1, 3.0), (100, 60.0)])
+@pytest.mark.parametrize("named", [math.ceil, float], ids=["whole", "exact"])
+def test_a_limit_is_learned_once(
+    clock: Clock, kind: str, count: int, seconds: float, named: Callable[[float], float]
+) -> None:
+    """Whichever window a gateway counts in, a second refusal is rare, and the time is what the limit takes."""
+    gateway, periods = Window(clock, count, seconds, kind), 4
+    took = buy(RateGate(), clock, gateway, periods * count, named)
+
+    assert gateway.refusals <= 3
+    assert took <= (periods - 1) * (seconds + 0.2) + 1 + 2 * 0.03 * count + 1.0
 
 
 def test_what_was_taken_long_ago_does_not_count(clock: Clock) -> None:
@@ -123,11 +207,10 @@ def test_what_was_taken_long_ago_does_not_count(clock: Clock) -> None:
     for _ in range(100):
         enter(gate, 1)
         clock.now += 36
-    enter(gate, 2)
-    gate.refused(5)
+    gate.refused(5, enter(gate, 2)[-1])
 
     enter(gate, 1)
-    assert 1000 + 3600 + 5 == clock.now
+    assert 1000 + 3600 + 5 <= clock.now < 1000 + 3600 + 5.1
     enter(gate, 1)
     assert clock.now >= 1000 + 3600 + 10
 
@@ -135,8 +218,7 @@ def test_what_was_taken_long_ago_does_not_count(clock: Clock) -> None:
 def test_a_limit_is_forgotten(clock: Clock) -> None:
     """A minute without a refusal opens it."""
     gate = RateGate()
-    enter(gate, 2)
-    gate.refused(1)
+    gate.refused(1, enter(gate, 2)[-1])
     clock.now += 61
     begun = clock.now
     enter(gate, 50)

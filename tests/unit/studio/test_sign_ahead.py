@@ -16,7 +16,7 @@ from blockrun_magic.errors import BlockrunError, BudgetError, Fate, PaymentRejec
 from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.payments.ledger.reports import spending_summary
 from blockrun_magic.studio import Options, Studio
-from blockrun_magic.studio.payment.retry import RateGate
+from blockrun_magic.studio.payment.retry import Entry, RateGate
 from fakes.gateway import Clock, Exchange, Merchant, Rejected, Reply, say, studio_over
 
 
@@ -201,9 +201,9 @@ def test_a_signature_that_expires_while_it_waits_its_turn_is_never_sent(
     """A rate limit may keep a signed request waiting for longer than it is valid: another one is signed then."""
     enter = RateGate.enter
 
-    async def wait(gate: RateGate) -> None:
+    async def wait(gate: RateGate) -> Entry:
         clock.ahead += 400
-        await enter(gate)
+        return await enter(gate)
 
     monkeypatch.setattr(RateGate, "enter", wait)
 

@@ -145,7 +145,7 @@ class OrderFollower:
         order = read_order(answer, payment.nonce)
         if order is not None:
             if self._put:
-                deal.gate.taken()
+                deal.gate.taken(deal.entry)
             self._put, self._failures = False, 0
             await run_io(self._note, payment, order)
             if not order.state.ended:
@@ -197,7 +197,7 @@ class OrderFollower:
         deal, wait = self.deal, spread(answer.retry_after or _SOON)
         error = refusal(answer)
         if answer.status == 429:
-            deal.gate.refused(wait)
+            deal.gate.refused(wait, deal.entry)
         if deal.clock() - self._started + wait > deal.patience.job:
             raise await self._at_risk(payment, error)
         deal.progress.stage = f"{error.message.rstrip('.')}; trying again in {wait:.0f} s"
