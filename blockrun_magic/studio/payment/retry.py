@@ -57,6 +57,8 @@ class Entry:
 
     left: float = 0.0
     counted: float = 0.0
+    gone: bool = False
+    """Whether it has left; until then it may still be stopped."""
 
 
 class RateGate:
@@ -97,12 +99,13 @@ class RateGate:
             await self.opened()
             self._admit(entry)
         self._leaves(entry)
+        entry.gone = True
 
     def withdrawn(self, entry: Entry) -> None:
         """Record that the request was not sent, or not accepted."""
         with suppress(ValueError):
             self._entries.remove(entry)
-            if self._limit is not None and _now() < self._opens_at:
+            if entry.gone and self._limit is not None and _now() < self._opens_at:
                 self._limit = max(1, self._limit - 1)  # it was counted when another one was refused
 
     def _admit(self, entry: Entry) -> Entry:
@@ -164,7 +167,7 @@ class RateGate:
 
         It began with one of the requests: the one for which the gateway allows the most.
         """
-        begun = [entry.left for entry in self._entries if entry.left > end - _LONGEST_PERIOD]
+        begun = [entry.left for entry in self._entries if entry.gone and entry.left > end - _LONGEST_PERIOD]
         periods = [(len(begun) - index, end - left) for index, left in enumerate(begun)] or [(1, end - _now())]
         count, length = max(periods, key=lambda each: each[0] / max(each[1], _MARGIN))
         return count, _length(length, whole=whole)

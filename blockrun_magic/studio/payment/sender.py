@@ -66,6 +66,7 @@ class Sender:
             await deal.progress.pause(fault.message, wait, stage)
             if isinstance(fault, RateLimited):
                 deal.entry = await deal.gate.enter()
+                await deal.gate.leave(deal.entry)
         raise await self.tracker.explain_failure(payment, fault) from fault
 
     async def read(self, payment: Payment, answer: Response) -> CompletedJob | PendingJob:
