@@ -20,6 +20,8 @@ __all__ = ["parser", "run"]
 _DEFAULT_PORT = 8765
 _EPILOG = "`COMMAND --help` explains a command."
 _GIVEN = argparse.SUPPRESS
+_FIRST = ("change_limits", "invite", "doctor")
+"""What may come before a class has any records."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -127,14 +129,21 @@ def _owner(call: str) -> Callable[[argparse.Namespace], int]:
     def run_command(options: argparse.Namespace) -> int:
         from blockrun_magic.classroom.cli import owner
         from blockrun_magic.classroom.cli.serve import home_of
-        from blockrun_magic.classroom.storage.records import open_records
+        from blockrun_magic.classroom.storage.records import has_records, open_records
 
-        records = open_records(home_of(options), options.database)
+        home = home_of(options)
+        is_new = options.database is None and not has_records(home)
+        if is_new and call not in _FIRST:
+            raise UsageError(f"There is no class in {home}.", "Name its folder with --home, or begin one with `serve`.")
+        records = open_records(home, options.database)
         try:
             command: Callable[[Records, argparse.Namespace], int] = getattr(owner, call)
-            return command(records, options)
+            status = command(records, options)
         finally:
             records.close()
+        if is_new:
+            sys.stderr.write(f"This began a new class in {home}.\n")
+        return status
 
     return run_command
 

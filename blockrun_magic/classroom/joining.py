@@ -99,7 +99,7 @@ class Joining:
     def _join(self, connection: Connection, code: str, name: str | None, attempt: str | None) -> Joined:
         invitation = self._invitations.find(connection, code)
         if invitation is not None and attempt:
-            again = self._invitations.joined_before(connection, invitation.id, attempt)
+            again = self._invitations.joined_before(connection, invitation, attempt)
             member = None if again is None else self._members.by_id(again)
             if member is not None and member.revoked_at is None:
                 return self._admit(connection, member, _PASS_DAYS, invitation.id, attempt)
@@ -137,6 +137,14 @@ class Joining:
         except UsageError as error:
             raise Refusal(422, "bad_request", error.message, error.hint) from None
         role = TEACHER if self._teachers in groups else STUDENT
+        try:
+            joined = self._admitted(name, groups, role)
+        except NotUnique:  # another kernel of the same person was faster
+            joined = self._admitted(name, groups, role)
+        current = self._members.by_id(joined.member.id)
+        return Joined(current or joined.member, joined.secret, joined.expires_at)
+
+    def _admitted(self, name: str, groups: list[str], role: str) -> Joined:
         with self._database.transaction() as connection:
             found = self._members.by_name(name, "hub")
             member = found[0] if found else self._members.add(connection, name, "hub", role, groups)
@@ -145,9 +153,7 @@ class Joining:
             if found and (member.role != role or member.groups != tuple(groups)):
                 self._members.set_role(connection, member.id, role)
                 self._members.set_groups(connection, member.id, groups)
-            joined = self._admit(connection, member, _HUB_PASS_DAYS)
-        current = self._members.by_id(member.id)
-        return Joined(current or member, joined.secret, joined.expires_at)
+            return self._admit(connection, member, _HUB_PASS_DAYS)
 
     def _admit(
         self,

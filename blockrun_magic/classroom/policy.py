@@ -14,11 +14,13 @@ from blockrun_magic.classroom.refusals import Refusal
 from blockrun_magic.gateway.catalog.catalog import dimensions
 from blockrun_magic.gateway.request import ImageRequest
 
-__all__ = ["CLASS", "MAX_N", "Policy", "check_policy", "combined", "policy_from_json", "policy_to_json"]
+__all__ = ["CLASS", "MAX_N", "OF_THE_CLASS", "Policy", "check_policy", "combined", "policy_from_json", "policy_to_json"]
 
 CLASS = "class"
 """The scope of the rules that hold for everybody; a group's is "group:NAME"."""
 MAX_N = 10
+OF_THE_CLASS = ("rate", "at_a_time", "keep_days", "see")
+"""The rules that hold for the whole class only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,9 @@ from blockrun_magic.classroom.storage.forgetting import erase_old
 from blockrun_magic.classroom.storage.records import REALM, Records, open_records
 from blockrun_magic.database.engine import Database
 from blockrun_magic.database.locks import Lock
-from blockrun_magic.errors import BlockrunError, LedgerError
+from blockrun_magic.errors import BlockrunError, LedgerError, WalletMissing
 from blockrun_magic.gateway.client import Client
-from blockrun_magic.gateway.gateways import Gateway
+from blockrun_magic.gateway.gateways import Gateway, Payer
 from blockrun_magic.payments.wallets.api_key import find_api_key
 from blockrun_magic.studio.services import Wallets, purchase_services
 from blockrun_magic.threads import run_io
@@ -95,6 +95,21 @@ class Classroom:
             rounds += 1
             await asyncio.sleep(_TAKE_OVER_EVERY)
 
+    def begin(self) -> None:
+        """Record with which money the class is served from now on; raises WalletError where there is no key to pay."""
+        try:
+            self.studios.check_payer()
+        except WalletMissing:
+            if self.settings.gateway.paid_by is not Payer.SIGNATURE:
+                raise
+            raise WalletMissing(
+                f"There is no wallet in {self.settings.home}.",
+                f"Create one with `BLOCKRUN_HOME={self.settings.home} ipython --ext blockrun_magic -c"
+                " '%blockrun wallet create'`, give its key in the environment, or serve play money with"
+                " `--gateway practice`.",
+            ) from None
+        self.records.ledger.set_setting(REALM, str(self.settings.gateway.realm))
+
     def hold_locks(self) -> bool:
         """Return whether this process holds its locks; those that a database lost with its server are taken again."""
         held = True
@@ -123,7 +138,6 @@ def open_classroom(settings: Settings, hub: HubProof | None = None) -> Classroom
         wallets=Wallets(lambda gateway: wallet_for(gateway, environ), lambda: find_api_key(environ, Path.home())),
         catalogs=settings.home / "magic" / "catalogs",  # the name on disk  codespell:ignore catalogs
     )
-    records.ledger.set_setting(REALM, str(settings.gateway.realm))
     studios = MemberStudios(services, records.database, settings.gateway, records.members.by_id)
     worker = process_session()
     workshop = Workshop(records.database, records.orders, studios, worker, records.members.by_id)

@@ -40,7 +40,7 @@ async def serve_classroom(
                 f"Another service is using {settings.home}.",
                 "Stop it, or use --database with PostgreSQL to run several.",
             )
-        await run_cpu(room.studios.check_payer)
+        await run_cpu(room.begin)
         listener = _bind(settings)
         origin = _origin(settings, listener)
         hosts = _hosts(settings, origin)

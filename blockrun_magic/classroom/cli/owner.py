@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from blockrun_magic.classroom.cli.credentials import with_credentials
 from blockrun_magic.classroom.cli.serve import gateway_of
-from blockrun_magic.classroom.cli.settings import LimitSetting, moment_of, read_setting
+from blockrun_magic.classroom.cli.settings import LimitSetting, moment_of, read_setting, rule_texts
 from blockrun_magic.classroom.storage.actions import Actions
 from blockrun_magic.classroom.storage.forgetting import forget_member
 from blockrun_magic.classroom.storage.members import STUDENT, TEACHER
@@ -23,17 +23,18 @@ from blockrun_magic.wiring import wallet_for
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from blockrun_magic.classroom.storage.records import Records
 
 __all__ = ["change_limits", "doctor", "forget", "invite", "link", "pause", "report", "resume", "revoke"]
 
 _TIMEZONE = "timezone="
+_WIDEST_FIRST = ("all", "class", "group", "each", "member")
 
 
 def change_limits(records: Records, options: argparse.Namespace) -> int:
-    """Set limits and rules, all of them or none, and print the limits."""
+    """Set limits and rules, all of them or none, and print what holds."""
     actions = Actions(records)
     texts = [text for text in options.settings if not text.startswith(_TIMEZONE)]
     zones = [text.removeprefix(_TIMEZONE) for text in options.settings if text.startswith(_TIMEZONE)]
@@ -47,8 +48,31 @@ def change_limits(records: Records, options: argparse.Namespace) -> int:
             actions.set_limit(subject, setting.period, setting.micros)
         else:
             actions.set_policy(subject, **{setting.name: setting.value})
-    _print(f"{subject}/{period}={format_usd(micros)}" for (subject, period), micros in records.ledger.limits().items())
+    _print(_limit_lines(records))
+    zone = find_zone(records.ledger.setting("class.timezone"))
+    rules = sorted(records.policies.all().items(), key=lambda item: _order(item[0]))
+    _print(line for scope, policy in rules for line in rule_texts(_named(records, scope), policy, zone))
     return 0
+
+
+def _limit_lines(records: Records) -> Iterator[str]:
+    """Yield the limits, the widest first, as they are set: a member by name."""
+    for (subject, period), micros in sorted(
+        records.ledger.limits().items(), key=lambda item: (*_order(item[0][0]), item)
+    ):
+        yield f"{_named(records, subject)}/{period}={format_usd(micros)}"
+
+
+def _order(subject: str) -> tuple[int, str]:
+    kind = subject.partition(":")[0]
+    return _WIDEST_FIRST.index(kind), subject
+
+
+def _named(records: Records, subject: str) -> str:
+    """Return a subject with the name of the member, where they have one."""
+    kind, _, number = subject.partition(":")
+    member = records.members.by_id(int(number)) if kind == "member" else None
+    return subject if member is None or member.name is None else f"member:{member.name}"
 
 
 def _subjects(actions: Actions, subject: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Settings on the command line: `class=50 each/day=0.50 group:red=10 class:models=a,b`."""
+"""Settings on the command line: `class=50 each/day=0.50 group:red=10 group:red/models=a,b`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
-from blockrun_magic.classroom.policy import MAX_N
+from blockrun_magic.classroom.policy import MAX_N, OF_THE_CLASS, Policy
+from blockrun_magic.classroom.storage.actions import MAX_LIMIT
+from blockrun_magic.classroom.storage.members import check_name
 from blockrun_magic.errors import UsageError
 from blockrun_magic.gateway.catalog.catalog import SNAPSHOT, dimensions
 from blockrun_magic.payments.ledger.windows import PERIODS
-from blockrun_magic.payments.money import parse_usd
+from blockrun_magic.payments.money import format_usd, parse_usd
 from blockrun_magic.text import did_you_mean, quoted
 
-__all__ = ["LimitSetting", "RuleSetting", "moment_of", "read_setting"]
+__all__ = ["LimitSetting", "RuleSetting", "moment_of", "read_setting", "rule_texts"]
 
 _EXAMPLE = "Write it like class=50, each/day=0.50, group:red=10 or member:ada=5."
 _NONE = ("none", "off")
@@ -44,14 +46,18 @@ class RuleSetting:
 
 def read_setting(text: str, zone: tzinfo = UTC) -> LimitSetting | RuleSetting:
     """Return the setting in one argument; raises UsageError."""
-    target, equals, value = text.partition("=")
-    subject, slash, period = target.strip().partition("/")
+    target, equals, value = text.rpartition("=")  # a name may have a sign of its own
+    subject, slash, period = target.strip().rpartition("/") if "/" in target else (target.strip(), "", "")
     if not equals or not subject:
         raise UsageError(f"{quoted(text)} is not a setting.", _EXAMPLE)
     if subject in _RULES and not slash:
         return RuleSetting("class", subject, _RULES[subject](value.strip(), zone))
     kind, colon, name = subject.partition(":")
+    if kind == "group" and name.strip():
+        subject = f"group:{check_name(name, 'group')}"
     if slash and period in _RULES and (kind in ("group", "member") or subject == "class"):
+        if subject != "class" and period in OF_THE_CLASS:
+            raise UsageError(f"{period} is a rule of the whole class.", f"Write {period}={value.strip()}.")
         return RuleSetting(subject, period, _RULES[period](value.strip(), zone))
     if not (subject in ("all", "class", "each") or (kind in ("group", "member") and colon and name.strip())):
         known = ("all", "class", "each", "group:NAME", "member:NAME", *_RULES)
@@ -79,15 +85,21 @@ def _amount(text: str, value: str) -> int | None:
     if value.lower() in _NONE:
         return None
     try:
-        return parse_usd(value)
+        micros = parse_usd(value)
     except ValueError:
         raise UsageError(f"{quoted(text)} is not an amount in US dollars.", _EXAMPLE) from None
+    if micros > MAX_LIMIT:
+        raise UsageError(f"{quoted(text)} is too much for a limit.", f"Use at most {format_usd(MAX_LIMIT)}.")
+    return micros
 
 
 def _models(value: str, _: tzinfo) -> tuple[str, ...] | None:
     if value.lower() == "all":
         return None
-    return tuple(dict.fromkeys(SNAPSHOT.resolve(name) for name in value.split(",") if name.strip()))
+    models = tuple(dict.fromkeys(SNAPSHOT.resolve(name) for name in value.split(",") if name.strip()))
+    if not models:
+        raise UsageError("models= names no model.", "Write models=nano-banana,cogview, or models=all.")
+    return models
 
 
 def _size(value: str, _: tzinfo) -> str | None:
@@ -139,3 +151,20 @@ _RULES: dict[str, Callable[[str, tzinfo], Any]] = {
     "keep_days": _count(1, _MAX_COUNT),
     "see": _see,
 }
+
+
+def rule_texts(scope: str, policy: Policy, zone: tzinfo) -> list[str]:
+    """Return the rules of a scope that differ from the usual ones, each as it is set; without a pause."""
+    usual = Policy()
+    changed = [(name, getattr(policy, name)) for name in _RULES if getattr(policy, name) != getattr(usual, name)]
+    return [f"{scope}/{name}={_rule_text(value, zone)}" for name, value in changed]
+
+
+def _rule_text(value: object, zone: tzinfo) -> str:
+    if isinstance(value, tuple):
+        return ",".join(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return datetime.fromtimestamp(value, zone).isoformat(timespec="minutes")
+    return str(value)

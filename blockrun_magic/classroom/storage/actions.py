@@ -16,10 +16,11 @@ from blockrun_magic.errors import UsageError
 from blockrun_magic.payments.money import format_usd
 from blockrun_magic.text import did_you_mean, quoted
 
-__all__ = ["Actions"]
+__all__ = ["MAX_LIMIT", "Actions"]
 
 CEILING = "all"
 MAX_LIMIT = 10**15
+"""The largest limit, in micro-USDC."""
 
 
 class Actions:

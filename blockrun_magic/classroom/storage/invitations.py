@@ -17,6 +17,8 @@ MAX_PEOPLE = 10_000
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 """32 letters and digits that nobody mistakes for another: five bits each."""
 _LENGTH, _GROUP = 16, 4
+_SAME_ATTEMPT = 3600.0
+"""Seconds in which a lost answer is asked for again; later, the same attempt is somebody else's."""
 _MISTAKEN = str.maketrans({"O": "0", "I": "1", "L": "1"})
 
 
@@ -98,16 +100,18 @@ class Invitations:
         raise CodeRefused(CODE_USED if found.uses_left == 0 else CODE_EXPIRED)
 
     def find(self, connection: Connection, code: str) -> Invitation | None:
-        """Return the invitation with this code, or None."""
-        query = "SELECT * FROM invitations WHERE code_hash = ?"
+        """Return the invitation with this code, or None; whoever joins with it at the same moment waits."""
+        query = f"SELECT * FROM invitations WHERE code_hash = ?{self._database.row_lock}"
         row = connection.execute(query, (secret_hash(normal_code(code)),)).fetchone()
         return None if row is None else _invitation(row)
 
-    def joined_before(self, connection: Connection, invitation_id: int, attempt: str) -> int | None:
-        """Return the id of the person who joined with this attempt: its answer was lost, and it comes again."""
+    def joined_before(self, connection: Connection, invitation: Invitation, attempt: str) -> int | None:
+        """Return the id of the person who has just joined with this attempt: its answer was lost, so it comes again."""
+        if invitation.revoked_at is not None:
+            return None
         row = connection.execute(
-            "SELECT member_id FROM passes WHERE invitation_id = ? AND attempt_hash = ?",
-            (invitation_id, secret_hash(attempt)),
+            "SELECT member_id FROM passes WHERE invitation_id = ? AND attempt_hash = ? AND created_at > ?",
+            (invitation.id, secret_hash(attempt), self._database.now() - _SAME_ATTEMPT),
         ).fetchone()
         return None if row is None else int(row["member_id"])
 

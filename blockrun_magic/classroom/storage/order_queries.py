@@ -73,14 +73,14 @@ class OrderQueries:
             ORDER BY id"""
         return self._select(condition, (member_id,))
 
-    def counts(self) -> dict[int, tuple[int, int, float | None]]:
+    def counts(self, realm: str) -> dict[int, tuple[int, int, float | None]]:
         """Return the finished orders, their images and the time of the last order of each person."""
         query = """
             SELECT member_id, count(*) FILTER (WHERE state = 'done') AS done, max(created_at) AS last,
                 coalesce(sum((SELECT count(*) FROM order_images WHERE order_id = orders.id)), 0) AS images
-            FROM orders WHERE body_hash <> '' GROUP BY member_id"""
+            FROM orders WHERE realm = ? AND body_hash <> '' GROUP BY member_id"""
         with self._database.reading() as connection:
-            rows = connection.execute(query).fetchall()
+            rows = connection.execute(query, (realm,)).fetchall()
         return {row["member_id"]: (int(row["done"]), int(row["images"]), row["last"]) for row in rows}
 
     # -- erasing

@@ -14,12 +14,13 @@ from blockrun_magic.classroom.storage.schema import create_tables
 from blockrun_magic.database.engine import Database
 from blockrun_magic.database.opening import open_database
 from blockrun_magic.errors import UsageError
+from blockrun_magic.files import create_folder
 from blockrun_magic.images.store import Store
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.text import public_url
 from blockrun_magic.wiring import process_session
 
-__all__ = ["REALM", "Records", "open_records"]
+__all__ = ["REALM", "Records", "has_records", "open_records"]
 
 _SCHEMES = ("postgresql://", "postgres://")
 _ADDRESS = "Write it like postgresql://user@host/name, or leave out --database to use SQLite."
@@ -52,12 +53,25 @@ class Records:
         self.database.close()
 
 
+def has_records(home: Path) -> bool:
+    """Return whether `home` has the records of a class, or of a notebook that may serve one."""
+    return _ledger_file(home).exists()
+
+
+def _ledger_file(home: Path) -> Path:
+    return home / "magic" / "ledger.sqlite"
+
+
 def open_records(home: Path, database_url: str | None = None) -> Records:
     """Return the records in `home`, or in the PostgreSQL database at `database_url`; raises BlockrunError."""
     folder = home / "magic"
     if database_url is not None and not database_url.startswith(_SCHEMES):
         raise UsageError(f"{public_url(database_url)} is not the address of a PostgreSQL database.", _ADDRESS)
-    ledger = Ledger(open_database(database_url or folder / "ledger.sqlite"), process_session())
+    try:
+        create_folder(folder)
+    except OSError as error:
+        raise UsageError(f"{home} cannot be used: {error.strerror}.", "Name another folder with --home.") from None
+    ledger = Ledger(open_database(database_url or _ledger_file(home)), process_session())
     database = ledger.database
     create_tables(database)
     members = Members(database)

@@ -37,7 +37,7 @@ class Row:
 def report_rows(records: Records) -> list[Row]:
     """Return everybody, oldest first."""
     spent = spending_by_owner(records.ledger, records.realm)
-    counts = records.orders.counts()
+    counts = records.orders.counts(records.realm)
     rows = []
     for member in records.members.all():
         orders, images, last = counts.get(member.id, (0, 0, None))

