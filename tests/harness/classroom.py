@@ -161,7 +161,7 @@ def running_class(
 
 @contextmanager
 def served_class(
-    home: Path, gateway: PracticeServer | str, *options: str, database: str | None = None
+    home: Path, gateway: PracticeServer | str, *options: str, database: str | None = None, **environ: str
 ) -> Iterator[tuple[Class, subprocess.Popen[str]]]:
     """Yield a classroom that is a process of its own, and the process; its errors go to `home/stderr`."""
     home.mkdir(parents=True, exist_ok=True)
@@ -171,7 +171,7 @@ def served_class(
     with (home / "stderr").open("a") as errors:
         process = subprocess.Popen(
             [*command, "--port", "0", *options],
-            env=clean_environ(home),
+            env=clean_environ(home, **environ),
             cwd=home,
             stdout=subprocess.PIPE,
             stderr=errors,

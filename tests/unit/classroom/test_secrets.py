@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+import secrets
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import httpx
+import pytest
 
+from blockrun_magic.classroom.storage.members import secret_hash
 from blockrun_magic.practice.server.server import PracticeServer
 from harness.classroom import Student, served_class
+from harness.postgresql import Cluster
 
 PAGES = ("", "people", "people/1", "orders", "gallery", "limits", "invitations", "audit", "people.csv", "orders.csv")
 CODE = re.compile(r"[0-9A-Z]{4}(?:-[0-9A-Z]{4}){3}")
@@ -26,8 +30,9 @@ CLOSED = """
 PROMPTS = ("a fox in snow", "practice:500 a cat", "practice:policy a dog", "practice:slow=1 a cow", "")
 
 
-def written(folder: Path) -> Iterator[tuple[str, str]]:
-    """Yield what is in the files below a folder: databases as dumps, and nothing of images."""
+def written(folder: Path, server: str) -> Iterator[tuple[str, str]]:
+    """Yield what is in the files below a folder, and the dump of a server: databases as dumps, and no images."""
+    yield "dump", server
     for path in folder.rglob("*"):
         if path.suffix == ".sqlite":
             with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
@@ -36,15 +41,16 @@ def written(folder: Path) -> Iterator[tuple[str, str]]:
             yield str(path), path.read_bytes().decode("utf-8", "replace")
 
 
-def answers_of(url: str, browser: httpx.Client, student: Student) -> Iterator[tuple[str, str]]:
+def answers_of(url: str, browser: httpx.Client, student: Student, name: str = "") -> Iterator[tuple[str, str]]:
     """Yield what the service answers to its teacher, to a student, and to somebody who is wrong."""
     for path in PAGES:
         answer = browser.get(f"{url}/teacher/{path}")
         yield path, answer.text
         yield f"headers of {path}", str(dict(answer.headers))
-    for number, prompt in enumerate(PROMPTS):
-        yield prompt, student.put(prompt, f"{number:032x}").text
-        yield f"again {prompt}", student.get(f"{number:032x}").text
+    for number, prompt in enumerate(PROMPTS[:1] if name else PROMPTS):
+        order = secret_hash(f"{name} {number}")[:32]
+        yield prompt, student.put(f"{prompt} {name}".strip(), order, wait=2).text
+        yield f"again {prompt}", student.get(order).text
     for path in ("/v1/me", "/v1/models", "/v1/orders", "/v1/orders?open=1", "/v1/nothing", "/metrics", "/ready"):
         yield path, student.call("GET", path).text
     for wrong in ("brc_wrong", student.secret + "x", student.secret[:-1]):
@@ -53,9 +59,18 @@ def answers_of(url: str, browser: httpx.Client, student: Student) -> Iterator[tu
     yield "no JSON", httpx.post(f"{url}/v1/join", content=f"{{{student.secret}").text
 
 
-def test_nothing_shows_a_secret(tmp_path: Path) -> None:
-    """Passes, codes, tickets, cookies and payment headers are in no file, log, page or answer."""
-    with PracticeServer() as gateway, served_class(tmp_path, gateway) as (room, _):
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+def test_nothing_shows_a_secret(tmp_path: Path, cluster: Cluster, engine: str) -> None:
+    """Keys, passes, codes, tickets, cookies and payment headers are in no dump, file, log, page or answer.
+
+    Also where a table is gone, so that calls and the work behind them fail in ways that nobody has foreseen.
+    """
+    database = cluster.empty_database() if engine == "postgresql" else None
+    key = "0x" + secrets.token_hex(32)
+    with (
+        PracticeServer() as gateway,
+        served_class(tmp_path, gateway, database=database, BLOCKRUN_WALLET_KEY=key) as (room, _),
+    ):
         student = room.student("ada", groups=("red",))
         with httpx.Client(follow_redirects=True, timeout=60) as browser:
             browser.get(room.teacher_url)
@@ -66,7 +81,12 @@ def test_nothing_shows_a_secret(tmp_path: Path) -> None:
             code = CODE.findall(made)[0]
             joined = httpx.post(f"{room.url}/v1/join", json={"code": code}).json()
             answers = list(answers_of(room.url, browser, student))
-            secrets = {
+            with room.records.database.transaction() as connection:
+                connection.execute("ALTER TABLE order_images RENAME TO elsewhere")
+            answers += answers_of(room.url, browser, student, "after")
+            hidden = {
+                "key": key,
+                "key without sign": key[2:],
                 "pass": student.secret,
                 "another pass": joined["pass"],
                 "code": code,
@@ -74,14 +94,15 @@ def test_nothing_shows_a_secret(tmp_path: Path) -> None:
                 "ticket": room.teacher_url.partition("ticket=")[2],
                 "cookie": browser.cookies["classroom"],
             }
-        files = list(written(tmp_path))
+        files = list(written(tmp_path, cluster.dump("emptied") if database else ""))
         with room.records.database.reading() as connection:
             closed = connection.execute(CLOSED).fetchall()
-        ledger = str(room.records.database.path)
+        ledger = "dump" if database else str(room.records.database.path)
 
-    assert all(len(secret) >= 16 for secret in secrets.values())
+    assert all(len(secret) >= 16 for secret in hidden.values())
+    assert {"elsewhere", "ada"} <= set(re.findall(r"\w+", dict(files)[ledger]))
     assert [] == [
-        (kind, where) for where, text in [*answers, *files] for kind, secret in secrets.items() if secret in text
+        (kind, where) for where, text in [*answers, *files] for kind, secret in hidden.items() if secret in text
     ]
     assert [] == [where for where, text in files if token in text]
     assert [] == [where for where, text in answers if "Traceback" in text or ".py" in text]
