@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable
 from typing import TextIO
 
 from blockrun_magic.classroom.page.records import OrderView
 from blockrun_magic.classroom.page.rendering import clock_time
-from blockrun_magic.classroom.storage.reports import cell
+from blockrun_magic.classroom.storage.reports import cell, line
 from blockrun_magic.payments.money import to_decimal
 
 __all__ = ["write_orders"]
@@ -21,14 +20,11 @@ _COLUMNS = (
 
 def write_orders(orders: Iterable[OrderView], file: TextIO, zone: str) -> None:
     """Write a line for each order; times are in the time zone `zone`."""
-    writer = csv.writer(file)
-    writer.writerow(_COLUMNS)
+    lines = [line(*_COLUMNS)]
     for order in orders:
-        writer.writerow(
-            (
-                *(order.id, order.person_id, cell(order.person), clock_time(order.created_at, zone), order.state),
-                *(order.kind, cell(order.model), cell(order.size), order.n),
-                *(f"{to_decimal(order.charged):f}", f"{to_decimal(order.at_risk):f}"),
-                *(cell(order.prompt or ""), cell(order.problem or "")),
-            )
-        )
+        who = order.id, order.person_id, cell(order.person)
+        what = order.state, order.kind, cell(order.model), cell(order.size), order.n
+        amounts = f"{to_decimal(order.charged):f}", f"{to_decimal(order.at_risk):f}"
+        texts = cell(order.prompt or ""), cell(order.problem or "")
+        lines.append(line(*who, clock_time(order.created_at, zone), *what, *amounts, *texts))
+    file.writelines(lines)

@@ -116,8 +116,9 @@ class Door:
 
     def check_form(self, request: Request, visitor: Visitor, form: Mapping[str, object]) -> None:
         """Raise NotAllowed unless a form of this session, on this site, was sent."""
-        origin, host = request.headers.get("origin", ""), request.headers.get("host", "")
-        if not origin or urlsplit(origin).netloc.lower() != host.lower():
+        origin, host = request.headers.get("origin", "").lower(), request.headers.get("host", "").lower()
+        schemes = ("https",) if self._is_secure(request) else ("http", "https")  # a proxy may not say that it has https
+        if not host or origin not in [f"{scheme}://{host}" for scheme in schemes]:
             raise NotAllowed("This change came from another site.", "Open the page itself, and change it there.")
         given = form.get(FORM_TOKEN)
         if not isinstance(given, str) or not hmac.compare_digest(given.encode(), visitor.form_token.encode()):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import unicodedata
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -11,9 +11,12 @@ from blockrun_magic.classroom.storage.records import Records
 from blockrun_magic.payments.ledger.reports import spending_by_owner
 from blockrun_magic.payments.money import to_decimal
 
-__all__ = ["Row", "cell", "report_rows", "write_report"]
+__all__ = ["Row", "cell", "line", "report_rows", "write_report"]
 
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%", "＝", "＋", "－", "＠")  # noqa: RUF001  so does a spreadsheet
+_SIGNS = frozenset(_FORMULAS)
+_BLANKS = ("Cc", "Cf", "Zl", "Zp", "Zs")
+_SEPARATORS = frozenset(',;|\t\r\n"')
 _COLUMNS = ("name", "role", "groups", "orders", "images", "spent_usd", "at_risk_usd", "last_order_at", "member_id")
 
 
@@ -51,21 +54,27 @@ def write_report(rows: list[Row], file: TextIO) -> None:
     """Write a CSV with a line for each person; amounts are exact dollars."""
     from datetime import UTC, datetime
 
-    writer = csv.writer(file)
-    writer.writerow(_COLUMNS)
+    lines = [line(*_COLUMNS)]
     for row in rows:
         last = row.last_order_at
         moment = "" if last is None else datetime.fromtimestamp(last, UTC).isoformat(timespec="seconds")
-        writer.writerow(
-            (
-                *(cell(row.name), row.member.role, cell(" ".join(row.member.groups)), row.orders, row.images),
-                *(f"{to_decimal(row.spent):f}", f"{to_decimal(row.at_risk):f}", moment, row.member.id),
-            )
-        )
+        who = cell(row.name), row.member.role, cell(" ".join(row.member.groups))
+        amounts = f"{to_decimal(row.spent):f}", f"{to_decimal(row.at_risk):f}"
+        lines.append(line(*who, row.orders, row.images, *amounts, moment, row.member.id))
+    file.writelines(lines)
 
 
 def cell(text: str) -> str:
-    """Return a text that no spreadsheet takes for a formula."""
+    """Return a text that no spreadsheet takes for a formula, whatever blanks it begins with."""
     plain = text.replace("\x00", "")
-    starts = plain.startswith(_FORMULAS) or plain.lstrip("\ufeff\u00a0\u200b ").startswith(_FORMULAS)
-    return f"'{plain}" if starts else plain
+    seen = next((letter for letter in plain if unicodedata.category(letter) not in _BLANKS), "")
+    return f"'{plain}" if plain.startswith(_FORMULAS) or seen in _SIGNS else plain
+
+
+def line(*values: object) -> str:
+    """Return a line of CSV; what holds a separator of any spreadsheet is quoted, so that it stays one cell."""
+    return ",".join(map(_quoted, map(str, values))) + "\r\n"
+
+
+def _quoted(text: str) -> str:
+    return '"{}"'.format(text.replace('"', '""')) if _SEPARATORS & set(text) else text
