@@ -193,7 +193,7 @@ def _forbid_in_cache_mode(environ: Mapping[str, str], _realm: str) -> None:
 
 
 def wallet_for(gateway: Gateway, environ: Mapping[str, str] = ENVIRON) -> Wallet | SolanaWallet:
-    """Return the wallet that pays at `gateway`; raises WalletError, or ExtraMissing where that is on Solana.
+    """Return the wallet that pays at `gateway`; raises WalletError, or MissingDependency where that is on Solana.
 
     The practice gateway is paid by a key that is worthless everywhere; a real key never signs for it.
     """

@@ -26,7 +26,7 @@ __all__ = ["Hub", "HubRefused", "HubSettings", "HubUnavailable", "HubUser"]
 _NEEDED = ("JUPYTERHUB_API_URL", "JUPYTERHUB_API_TOKEN")
 _RECIPE = "Set it to what the hub has in c.JupyterHub.services, or unset JUPYTERHUB_SERVICE_PREFIX."
 _REMEMBERED_SECONDS = 300.0
-_MOST_REMEMBERED = 10_000
+_MAX_REMEMBERED = 10_000
 _QUESTIONS_AT_ONCE = 16
 """A hub answers in 20 ms; many questions at once only wait in its queue."""
 _MAX_ANSWER = 256 * 1024
@@ -209,7 +209,7 @@ class Hub:
             raise _unusable() from None
 
     def _forget_old(self) -> None:
-        if len(self._known) >= _MOST_REMEMBERED:
+        if len(self._known) >= _MAX_REMEMBERED:
             self._known = {key: known for key, known in self._known.items() if not known.answer.done()}
         self._known = {key: known for key, known in self._known.items() if known.usable}
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from blockrun_magic.classroom.joining import HubProof, Joining
 from blockrun_magic.classroom.orders.orders import Orders
 from blockrun_magic.classroom.orders.studios import MemberStudios
-from blockrun_magic.classroom.orders.work import Workshop, worker_lock
+from blockrun_magic.classroom.orders.work import OrderWorkers, worker_lock
 from blockrun_magic.classroom.storage.forgetting import erase_old
 from blockrun_magic.classroom.storage.records import REALM, Records, open_records
 from blockrun_magic.database.engine import Database
@@ -63,7 +63,7 @@ class Classroom:
     settings: Settings
     records: Records
     studios: MemberStudios
-    workshop: Workshop
+    workshop: OrderWorkers
     orders: Orders
     joining: Joining
     locks: Sequence[Lock]
@@ -140,7 +140,7 @@ def open_classroom(settings: Settings, hub: HubProof | None = None) -> Classroom
     )
     studios = MemberStudios(services, records.database, settings.gateway, records.members.by_id)
     worker = process_session()
-    workshop = Workshop(records.database, records.orders, studios, worker, records.members.by_id)
+    workshop = OrderWorkers(records.database, records.orders, studios, worker, records.members.by_id)
     return Classroom(
         settings=settings,
         records=records,

@@ -26,7 +26,7 @@ PATIENCE = 10.0
 _PAUSE = 0.1
 _SETTINGS = """
 SET synchronous_commit = on;
-SET lock_timeout = {patience};
+SET lock_timeout = {limit};
 SET statement_timeout = {longest};
 SET idle_in_transaction_session_timeout = {idle};
 SET timezone = 'UTC';
@@ -68,9 +68,9 @@ def open_connection(address: str, schema: str) -> psycopg.Connection[Any]:
         connection.adapters.register_dumper(int, Int8Dumper)
         connection.adapters.register_dumper(str, _Text)
         connection.adapters.register_loader("numeric", _Number)
-        patience = int(PATIENCE * 1000)
+        limit = int(PATIENCE * 1000)
         settings = _SETTINGS.format(
-            patience=patience, longest=3 * patience, idle=patience * 4 // 5, schema=schema.replace('"', '""')
+            limit=limit, longest=3 * limit, idle=limit * 4 // 5, schema=schema.replace('"', '""')
         )
         connection.execute((_PROMPT_END + settings).encode(), prepare=False)
     except BaseException:

@@ -239,13 +239,13 @@ class Client:
         """Yield the response to `request` as soon as its headers have come; it is closed afterwards."""
         pool = await self._transports.pool(str(request.url), verified_for)
         timeout = request.extensions["timeout"]
-        patience = timeout["read"] + timeout["connect"]
-        patience += int(request.headers.get("content-length", 0)) / self._timeouts.pace.rate
+        limit = timeout["read"] + timeout["connect"]
+        limit += int(request.headers.get("content-length", 0)) / self._timeouts.pace.rate
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(limit):
                 response = await pool.handle_async_request(request)
         except TimeoutError:
-            raise TooSlow(f"no response within {patience:.0f} s") from None
+            raise TooSlow(f"no response within {limit:.0f} s") from None
         response.request = request
         try:
             yield response

@@ -106,7 +106,7 @@ def _status(body: Mapping[str, Any]) -> str:
 
 
 def poll_address(gateway: Gateway, poll_url: str | None) -> str:
-    """Return the absolute URL of a job; raises AnswerUnusable for none, or one off the gateway's origin."""
+    """Return the absolute URL of a job; raises InvalidResponse for none, or one off the gateway's origin."""
     if poll_url is None:
         raise InvalidResponse("The gateway accepted the job but does not say where to collect it.", "")
     try:

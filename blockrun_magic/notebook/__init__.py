@@ -1,1 +1,1 @@
-"""Notebook front end: magics, cards, the panel and the bridge between a cell and the studio."""
+"""Notebook front end: magics, cards, the panel and the event loop between a cell and the studio."""

@@ -29,16 +29,16 @@ class BackgroundJob:
 
     def __init__(
         self,
-        bridge: LoopThread,
+        loop_thread: LoopThread,
         work: Coroutine[Any, Any, ImageResult | ImageResults],
         label: str,
         sent: Callable[[], bool],
     ) -> None:
         self.label = label
-        self._bridge = bridge
+        self._loop_thread = loop_thread
         self._sent = sent
         self._task: asyncio.Task[Any] | None = None
-        self._future = bridge.submit(self._run(work))
+        self._future = loop_thread.submit(self._run(work))
 
     def done(self) -> bool:
         """Return whether it has ended: with images, an error, or by `cancel()`."""
@@ -49,7 +49,7 @@ class BackgroundJob:
 
         Stop ends the waiting only: the image goes on.
         """
-        if self._bridge.is_current_thread() and not self._future.done():
+        if self._loop_thread.is_current_thread() and not self._future.done():
             # The loop would wait for itself: whoever is on it awaits the job.
             raise BlockrunError(f"{self.label} is still on its way.", "Wait for it in a cell of its own first.")
         waited = 0.0
@@ -66,9 +66,9 @@ class BackgroundJob:
 
         What has been paid for goes on and is stored.
         """
-        if self._bridge.is_current_thread():
+        if self._loop_thread.is_current_thread():
             return self._cancel_on_loop() and not self._sent()
-        asked = self._bridge.submit(self._cancel())
+        asked = self._loop_thread.submit(self._cancel())
         return asked.result(_CANCEL_TIMEOUT)
 
     async def _cancel(self) -> bool:

@@ -1,8 +1,8 @@
 """Sync cells over the async studio: one event loop of our own, in one daemon thread.
 
-Widget callbacks and cells run on whatever loop and thread the kernel likes; so nobody but the
-bridge touches a loop. A cell submits its coroutine and polls for the result, which leaves Stop
-alive and loses no queued message (IPython's own loop is never entered a second time).
+Widget callbacks and cells run on any loop and thread of the kernel, so only `LoopThread` touches our
+loop. A cell submits its coroutine and polls for the result, which keeps Stop alive and loses no
+queued message. IPython's own loop is never entered a second time.
 """
 
 from __future__ import annotations
@@ -89,19 +89,19 @@ class LoopThread:
             raise
         return made
 
-    def close(self, farewell: Coroutine[Any, Any, None] | None = None, patience: float = 0.0) -> None:
-        """Cancel what was submitted, then run `farewell`, which may take `patience`, and end the thread.
+    def close(self, cleanup: Coroutine[Any, Any, None] | None = None, timeout: float = 0.0) -> None:
+        """Cancel what was submitted, then run `cleanup`, which may take `timeout`, and end the thread.
 
         Safe to call twice.
 
-        In this order nothing opens a connection any more when `farewell` closes them.
+        In this order nothing opens a connection any more when `cleanup` closes them.
         """
         with self._lock:
             worker, self._worker = self._worker, None
         if worker is not None:
-            worker.close(farewell, patience)
-        elif farewell is not None:
-            farewell.close()
+            worker.close(cleanup, timeout)
+        elif cleanup is not None:
+            cleanup.close()
 
     def _running(self) -> _Loop:
         with self._lock:
@@ -123,10 +123,10 @@ class _Loop:
     def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         return asyncio.run_coroutine_threadsafe(self._noted(work), self._loop)
 
-    def close(self, farewell: Coroutine[Any, Any, None] | None, patience: float) -> None:
+    def close(self, cleanup: Coroutine[Any, Any, None] | None, timeout: float) -> None:
         # What was paid for is in the ledger: the next start continues with it.
         with suppress(concurrent.futures.TimeoutError):
-            asyncio.run_coroutine_threadsafe(self._end(farewell), self._loop).result(_SHUTDOWN_TIMEOUT + patience)
+            asyncio.run_coroutine_threadsafe(self._end(cleanup), self._loop).result(_SHUTDOWN_TIMEOUT + timeout)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self.thread.join(_SHUTDOWN_TIMEOUT)
 
@@ -138,15 +138,15 @@ class _Loop:
         finally:
             self._tasks.discard(task)
 
-    async def _end(self, farewell: Coroutine[Any, Any, None] | None) -> None:
+    async def _end(self, cleanup: Coroutine[Any, Any, None] | None) -> None:
         # Only what was submitted: each piece of work ends the tasks that it has begun itself.
         try:
             await _cancel({task for task in self._tasks if task is not None})
-            if farewell is not None:
-                await farewell
+            if cleanup is not None:
+                await cleanup
         finally:
-            if farewell is not None:
-                farewell.close()
+            if cleanup is not None:
+                cleanup.close()
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)

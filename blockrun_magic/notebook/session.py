@@ -34,7 +34,7 @@ __all__ = ["Session"]
 
 T = TypeVar("T")
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 60.0, 3600.0
+_FIRST_PAUSE, _MAX_PAUSE = 60.0, 3600.0
 """Seconds before open payments are looked up again; each pause is twice the one before."""
 _LESSONS = "*.pictures"
 """The folders in which lessons are."""
@@ -45,7 +45,7 @@ class Session:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.bridge = LoopThread()
+        self.loop_thread = LoopThread()
         self.backgrounds: list[BackgroundJob] = []
         self._caps_set: dict[str, int] = {}
         self._ledger: Ledger | None = None
@@ -130,9 +130,9 @@ class Session:
         if self._pid == os.getpid():
             return
         parents, self._studio, self._pid = self._studio, None, os.getpid()
-        self._inherited += [parents, self._ledger, self.bridge, self._practice]
+        self._inherited += [parents, self._ledger, self.loop_thread, self._practice]
         self._ledger, self._opening = None, threading.RLock()
-        self.bridge = LoopThread()
+        self.loop_thread = LoopThread()
         self.backgrounds = []
         if self._practice is not None:  # the parent's server still listens on this machine
             self._practice = (self._practice[0], lambda: None)
@@ -175,9 +175,9 @@ class Session:
     def _look_up_open_payments(self, studio: Studio, gateway: Gateway) -> None:
         due, pause = self._look_ups.get(gateway.realm, (0.0, _FIRST_PAUSE))
         if monotonic() >= due:
-            self._look_ups[gateway.realm] = monotonic() + pause, min(2 * pause, _LONGEST_PAUSE)
+            self._look_ups[gateway.realm] = monotonic() + pause, min(2 * pause, _MAX_PAUSE)
             if studio.ledger.open_payments():
-                self.bridge.submit(studio.reconcile(gateway))
+                self.loop_thread.submit(studio.reconcile(gateway))
 
     def use(self, name: str, why: str | None = None, *, reset_book: bool = False) -> Gateway:
         """Send requests to the gateway `name` from now on, and return it; raises BlockrunError.
@@ -200,7 +200,7 @@ class Session:
         if name.lower() == CLASSROOM:
             if CLASSROOM not in self._known:
                 known = self.studio.wallets.account().known(joined_address())  # on the disk, without the network
-                self._known[CLASSROOM] = known or self.bridge.run(find_classroom(self.studio))
+                self._known[CLASSROOM] = known or self.loop_thread.run(find_classroom(self.studio))
             return self._known[CLASSROOM]
         if name not in self._known:
             self._known[name] = gateway_named(name)
@@ -225,22 +225,22 @@ class Session:
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Start `work` on the loop of the studio."""
-        return self.bridge.submit(work)
+        return self.loop_thread.submit(work)
 
     def prewarm(self, gateway: Gateway) -> None:
         """Get ready what the first image at `gateway` will need, in the background."""
-        self.bridge.submit(self.studio.prewarm(gateway))
+        self.loop_thread.submit(self.studio.prewarm(gateway))
 
     def refresh_catalog(self, gateway: Gateway) -> None:
         """Read the list of models at `gateway` in the background, unless that was done within a day."""
         if self.studio.catalogs.stale(gateway):
-            self.bridge.submit(self.studio.catalogs.refresh_if_stale(gateway))
+            self.loop_thread.submit(self.studio.catalogs.refresh_if_stale(gateway))
 
     def run(self, work: Coroutine[Any, Any, T], tick: Callable[[], None] | None = None) -> T:
         """Return what `work` returns, with Stop alive meanwhile."""
         if self.settings.keep_loop_running:
-            return self.bridge.run_nested(work, tick)
-        return self.bridge.run(work, tick)
+            return self.loop_thread.run_nested(work, tick)
+        return self.loop_thread.run(work, tick)
 
     def close(self) -> None:
         """End everything that runs in the background; safe to call twice, and in a forked process does nothing."""
@@ -250,9 +250,9 @@ class Session:
             studio, self._studio = self._studio, None
             ledger, self._ledger = self._ledger, None
         if studio is None:
-            self.bridge.close()
+            self.loop_thread.close()
         else:
-            self.bridge.close(studio.close(), studio.running.patience)
+            self.loop_thread.close(studio.close(), studio.running.max_wait)
         if ledger is not None:
             ledger.close()
         practice, self._practice = self._practice, None

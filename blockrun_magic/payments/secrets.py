@@ -76,15 +76,15 @@ class RedactedEnviron(Mapping[str, str]):
         return "<environment>"
 
 
-def with_secrets(use: Callable[..., _T], *secrets: Secret, blame: Callable[[Exception], WalletError]) -> _T:
+def with_secrets(use: Callable[..., _T], *secrets: Secret, on_error: Callable[[Exception], WalletError]) -> _T:
     """Call `use` with the secrets' values; its exceptions lose the frames that hold those values.
 
-    `blame` turns an exception of `use`, whose text may contain a secret, into a WalletError.
+    `on_error` turns an exception of `use`, whose text may contain a secret, into a WalletError.
     """
     try:
         return use(*(secret.reveal() for secret in secrets))
     except Exception as error:  # noqa: BLE001  its text may contain the key
-        failure: BaseException = blame(error)
+        failure: BaseException = on_error(error)
     except BaseException as stop:  # noqa: BLE001  KeyboardInterrupt, in the middle of signing
         stop.__context__ = stop.__cause__ = None
         failure = stop.with_traceback(None)

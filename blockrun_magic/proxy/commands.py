@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["add_arguments", "serve"]
 
 _MAX_KEY_FILE = 1000
-_FAREWELL = 25.0
+_SHUTDOWN_TIMEOUT = 25.0
 _NO_KEY = "No key is asked for: every program on this machine can spend from this wallet, within its limits."
 
 
@@ -105,7 +105,7 @@ async def _serve(options: argparse.Namespace, stop: threading.Event) -> None:
         if key is None:
             print(_NO_KEY, file=sys.stderr, flush=True)  # noqa: T201
         await endpoint.serve()
-        await asyncio.wait([asyncio.ensure_future(studio.wait_idle())], timeout=_FAREWELL)
+        await asyncio.wait([asyncio.ensure_future(studio.wait_idle())], timeout=_SHUTDOWN_TIMEOUT)
     finally:
         await studio.close()
         close_gateway()

@@ -91,23 +91,23 @@ class Purchaser:
     ) -> ImageResult:
         """Return the images of an unfinished purchase; continue its open payment, or pay for it now."""
         started = time.monotonic()
-        deal = self._context(request, gateway, purchase, progress)
-        method = self._method(deal, options)
+        context = self._context(request, gateway, purchase, progress)
+        method = self._method(context, options)
         async with options.slot:  # nothing is signed while it waits for a slot, since signatures expire
-            await deal.gate.opened(_SIGN_AHEAD)
+            await context.gate.opened(_SIGN_AHEAD)
             payment = await method.open_payment()
             progress.sent = payment is not None and payment.state not in (State.RESERVED, State.SIGNED)
             if payment is None:
                 try:
-                    payment = await self._authorized(method, deal, options)
+                    payment = await self._authorized(method, context, options)
                 except AnsweredUnasked as error:
-                    return await self._deliver_unasked(deal, error, started)
+                    return await self._deliver_unasked(context, error, started)
             elif payment.state is State.SETTLED:
                 items = await run_io(items_from_record, purchase.answer)
                 if items is not None:
                     progress.stage = "fetching the image"
                     with suppress(GatewayError):  # the address may have expired: the gateway is asked for a new one
-                        return await self._deliver(method, deal, payment, items, started, options)
+                        return await self._deliver(method, context, payment, items, started, options)
                 if not payment.prepaid and not (payment.payload and payment.payload.header_value):
                     raise StoreError(
                         "The stored image is missing or damaged, and its address no longer answers.",
@@ -116,7 +116,7 @@ class Purchaser:
                     )
             payment, completed = await method.submit(payment)
         progress.stage = "fetching the image"
-        return await self._deliver(method, deal, payment, list(completed.items), started, options)
+        return await self._deliver(method, context, payment, list(completed.items), started, options)
 
     async def ask_price(
         self,
@@ -134,10 +134,10 @@ class Purchaser:
                 return await fetch_price(services.client, services.ledger, gateway, request, payer="")
         except AnsweredUnasked as error:
             async with fresh_take() as purchase:
-                deal = self._context(request, gateway, purchase, Progress())
-                await run_io(book, deal, error)
+                context = self._context(request, gateway, purchase, Progress())
+                await run_io(book, context, error)
                 with suppress(BlockrunError):
-                    await self._deliver_unasked(deal, error, started)
+                    await self._deliver_unasked(context, error, started)
             raise
 
     def _context(
@@ -149,55 +149,57 @@ class Purchaser:
             *(services.retry, services.clock, gate),
         )
 
-    async def _deliver_unasked(self, deal: PurchaseContext, error: AnsweredUnasked, started: float) -> ImageResult:
+    async def _deliver_unasked(self, context: PurchaseContext, error: AnsweredUnasked, started: float) -> ImageResult:
         """Return the images of an answer that nobody asked to pay for; raises `error` where they are not these.
 
         An edit was asked about with tiny images in the place of its own.
         """
-        items = [] if deal.request.images else await run_io(lambda: error.items)
+        items = [] if context.request.images else await run_io(lambda: error.items)
         if error.payment is None or not items:
             raise error
-        result = await self._deliver(_Booked(), deal, error.payment, items, started, Options())
+        result = await self._deliver(_Booked(), context, error.payment, items, started, Options())
         return replace(result, notes=(f"{error.message} {error.money}", *result.notes))
 
-    def _method(self, deal: PurchaseContext, options: Options) -> PaymentMethod:
-        gateway, wallets = deal.gateway, self.services.wallets
+    def _method(self, context: PurchaseContext, options: Options) -> PaymentMethod:
+        gateway, wallets = context.gateway, self.services.wallets
         if not gateway.prepaid:
-            agree = partial(self._check_offer, deal=deal, options=options)
-            turn = self.services.turns[gateway.name, deal.request.price_key]
-            return X402Method(deal, lambda: signer_of(wallets.wallet_for(gateway), self.services.client), agree, turn)
+            agree = partial(self._check_offer, context=context, options=options)
+            turn = self.services.turns[gateway.name, context.request.price_key]
+            return X402Method(
+                context, lambda: signer_of(wallets.wallet_for(gateway), self.services.client), agree, turn
+            )
         if gateway.paid_by is Payer.CLASSROOM:
             from blockrun_magic.studio.payment.classroom.method import ClassroomMethod  # for classes only
 
-            return ClassroomMethod(deal, wallets.account())
+            return ClassroomMethod(context, wallets.account())
         return PrepaidMethod(
-            deal,
+            context,
             self.services.catalogs.at(gateway),
             headers=lambda: wallets.headers(gateway),
             max_price=options.max_price,
             look_up=lambda payment: self.look_up(payment, gateway),
         )
 
-    async def _authorized(self, method: PaymentMethod, deal: PurchaseContext, options: Options) -> Payment:
+    async def _authorized(self, method: PaymentMethod, context: PurchaseContext, options: Options) -> Payment:
         try:
             offer = await method.price()
         except GatewayError as error:
             error.money = error.money or Money.nothing_signed()
             raise
-        deal.progress.price = offer.amount
-        await run_io(self._check_purchase, offer, deal, options)
+        context.progress.price = offer.amount
+        await run_io(self._check_purchase, offer, context, options)
         return await method.authorize(offer, options.hold)
 
-    def _check_purchase(self, offer: Price, deal: PurchaseContext, options: Options) -> None:
+    def _check_purchase(self, offer: Price, context: PurchaseContext, options: Options) -> None:
         """Raise BudgetError or StoreError before anything is signed."""
-        self._check_offer(offer, deal, options)
-        self.services.store.check_writable(deal.request.n)
+        self._check_offer(offer, context, options)
+        self.services.store.check_writable(context.request.n)
 
-    def _check_offer(self, offer: Price, deal: PurchaseContext, options: Options) -> None:
-        caps, list_price = bounds(self.services.ledger, deal.gateway, deal.request)
+    def _check_offer(self, offer: Price, context: PurchaseContext, options: Options) -> None:
+        caps, list_price = bounds(self.services.ledger, context.gateway, context.request)
         check_offer(
             offer.amount,
-            deal.request.n,
+            context.request.n,
             caps=caps,
             list_price=list_price,
             max_price=options.max_price,
@@ -207,7 +209,7 @@ class Purchaser:
     async def _deliver(
         self,
         method: _Confirms,
-        deal: PurchaseContext,
+        context: PurchaseContext,
         payment: Payment,
         items: list[ImagePayload],
         started: float,
@@ -219,12 +221,12 @@ class Purchaser:
             self.services.client,
             self.services.ledger,
             self.services.store,
-            deal.gateway,
-            deal.purchase,
+            context.gateway,
+            context.purchase,
             payment,
             method.confirm,
             started,
-            options.pixels or PixelBudget([(deal.request.size, deal.request.n)]),
+            options.pixels or PixelBudget([(context.request.size, context.request.n)]),
             durable=options.hold is None,
         )
         try:

@@ -42,7 +42,7 @@ _ACCOUNT = PRESETS["account"].name
 _HOUR = 3600.0
 _LOOK_UPS = 4
 """How many payments are asked about at the same time."""
-_SLOWEST_IMAGE, _LONGEST_SIGNATURE = 900.0, 3600.0
+_SLOWEST_IMAGE, _MAX_SIGNATURE = 900.0, 3600.0
 """Seconds within which a request through ClawRouter can be charged."""
 
 
@@ -259,7 +259,7 @@ async def transfers_of_clawrouter(client: Client, payment: Payment) -> tuple[Tra
     if network is None or not payment.payer:
         return None
     sent = payment.sent_at or payment.created_at
-    until = max(sent, payment.updated_at) + _SLOWEST_IMAGE + _LONGEST_SIGNATURE
+    until = max(sent, payment.updated_at) + _SLOWEST_IMAGE + _MAX_SIGNATURE
     return await outgoing_transfers(client, network, payment.payer, sent - _CLOCK_SKEW, until)
 
 

@@ -15,9 +15,9 @@ __all__ = ["RunningPurchases"]
 
 _LOG = logging.getLogger(__name__)
 _POLL_INTERVAL = 0.1
-_FAREWELL = 1.0
+_SHUTDOWN_TIMEOUT = 1.0
 """Seconds that the end of a session waits for purchases that are already paid."""
-_LONG_FAREWELL = 60.0
+_LONG_TIMEOUT = 60.0
 """Seconds that it waits for a response that can come only once."""
 _CANCEL_TIMEOUT = 0.15
 """Seconds that Stop waits for an order to be cancelled, so that what it says of the money is true."""
@@ -62,9 +62,11 @@ class RunningPurchases:
         return await self._wait(running)
 
     @property
-    def patience(self) -> float:
+    def max_wait(self) -> float:
         """The most seconds that `close` waits."""
-        return _FAREWELL + (_LONG_FAREWELL if any(progress.once for progress in list(self._tasks.values())) else 0.0)
+        return _SHUTDOWN_TIMEOUT + (
+            _LONG_TIMEOUT if any(progress.once for progress in list(self._tasks.values())) else 0.0
+        )
 
     async def wait_idle(self, seconds: float | None = None) -> set[asyncio.Task[ImageResult]]:
         """Wait until every purchase has ended, its cell stopped or not; return those that have not within `seconds`."""
@@ -74,13 +76,13 @@ class RunningPurchases:
 
     async def close(self) -> None:
         """Wait a moment for every purchase, longer for one whose request cannot be repeated, then cancel the rest."""
-        await self.wait_idle(_FAREWELL)
+        await self.wait_idle(_SHUTDOWN_TIMEOUT)
         once = [task for task, progress in self._tasks.items() if progress.once]
         if once:
             _LOG.warning(
-                "Waiting up to %.0f s for %d image(s) whose request cannot be sent again.", _LONG_FAREWELL, len(once)
+                "Waiting up to %.0f s for %d image(s) whose request cannot be sent again.", _LONG_TIMEOUT, len(once)
             )
-            await asyncio.wait(once, timeout=_LONG_FAREWELL)
+            await asyncio.wait(once, timeout=_LONG_TIMEOUT)
         late = list(self._tasks)
         for task in late:
             task.cancel()

@@ -32,7 +32,7 @@ from blockrun_magic.studio.reconciliation import Reconciler
 from blockrun_magic.studio.results.delivery import has_missing_images
 from blockrun_magic.studio.results.requests import request_from_record, request_to_record
 from blockrun_magic.studio.results.result import ImageResult, Quote
-from blockrun_magic.studio.results.stored import Shelf
+from blockrun_magic.studio.results.stored import StoredResults
 from blockrun_magic.studio.running import RunningPurchases
 from blockrun_magic.studio.services import PurchaseServices, balance_of
 from blockrun_magic.threads import run_cpu, run_io
@@ -52,12 +52,12 @@ class Studio:
         self.catalogs, self.wallets = services.catalogs, services.wallets
         self._services = services
         self._locks = PurchaseLocks(services.ledger, locks)
-        self.books = Reconciler(
+        self.reconciler = Reconciler(
             *(services.client, services.ledger, self._locks, services.clock),
             *(usage_logs, self.wallets.headers, self.wallets.classroom),
         )
-        self._shelf = Shelf(services.ledger, services.store)
-        self._purchaser = Purchaser(services, self.books.reconcile_prepaid)
+        self._stored_results = StoredResults(services.ledger, services.store)
+        self._purchaser = Purchaser(services, self.reconciler.reconcile_prepaid)
         self.running = RunningPurchases()
         self.lessons: list[Lesson] = []
         """Open lessons; their images are used before anything is bought."""
@@ -146,7 +146,7 @@ class Studio:
             return True
         take = self._locks.resolve_take(gateway.realm, request.digest, take=options.take, fresh=options.fresh)
         purchase = self.ledger.purchase(gateway.realm, request.digest, take)
-        return purchase is not None and purchase.finished_at is not None and self._shelf.is_complete(purchase)
+        return purchase is not None and purchase.finished_at is not None and self._stored_results.is_complete(purchase)
 
     async def make(
         self,
@@ -183,7 +183,7 @@ class Studio:
 
     async def reconcile(self, gateway: Gateway) -> int:
         """Ask the witness of every open payment in the gateway's realm; return how many were decided."""
-        return await self.books.reconcile(gateway)
+        return await self.reconciler.reconcile(gateway)
 
     async def balance(self, gateway: Gateway) -> Balance | None:
         """Return the balance of the wallet or account that pays at `gateway`, or None when it is unknown."""
@@ -212,7 +212,7 @@ class Studio:
     def stored_result(self, realm: str, digest: str, take: int) -> ImageResult | None:
         """Return a finished purchase from the store at no cost, or None; raises StoreError where it is damaged."""
         purchase = self.ledger.purchase(realm, digest, take)
-        return None if purchase is None or purchase.finished_at is None else self._shelf.load(purchase)
+        return None if purchase is None or purchase.finished_at is None else self._stored_results.load(purchase)
 
     async def _run(
         self,
@@ -241,9 +241,9 @@ class Studio:
             if purchase.finished_at is not None:
                 try:
                     if not (options.collect and has_missing_images(purchase)):
-                        return await run_cpu(self._shelf.load, purchase)
+                        return await run_cpu(self._stored_results.load, purchase)
                 except StoreError as error:
-                    purchase = await run_io(self._shelf.reopen, purchase, error)
+                    purchase = await run_io(self._stored_results.reopen, purchase, error)
                 await run_io(self._check_spending, gateway, options)
                 purchase = await run_io(self._begun, purchase, request, gateway, take, options)
             return await self._buy(request, gateway, purchase, options, progress)

@@ -39,7 +39,7 @@ class Account(Served):
     def __init__(self, *, port: int = 0, slow: int = 0, names_price: bool = True, credit: int = 5_000_000) -> None:
         super().__init__(port)
         self.slow, self.names_price, self.credit = slow, names_price, credit
-        self.books: list[Charge] = []
+        self.charges: list[Charge] = []
         self.posts = 0
         self.polls = 0
         self.shown: list[tuple[str, str | None]] = []
@@ -68,7 +68,7 @@ class Account(Served):
     @property
     def total(self) -> int:
         """All that was charged, in micro-USDC."""
-        return sum(charge.micros for charge in self.books)
+        return sum(charge.micros for charge in self.charges)
 
     def fail(self, *faults: Any) -> None:
         """Let the next requests, polls included, end so, one each.
@@ -127,7 +127,7 @@ class Account(Served):
 
     def _charge(self, model: str, price: int) -> None:
         self.credit -= price
-        self.books.append(Charge(model, price))
+        self.charges.append(Charge(model, price))
         self.usage.append(self._usage_entry(model, price))
 
     def _queued(self, body: Mapping[str, Any], price: int) -> Response:
@@ -158,7 +158,7 @@ class Account(Served):
 
     def _completed(self, body: Mapping[str, Any], price: int) -> Response:
         place = self.pictures_at or f"{self.url}/media"
-        entries = [{"url": f"{place}/{len(self.books) + index}"} for index in range(body["n"])]
+        entries = [{"url": f"{place}/{len(self.charges) + index}"} for index in range(body["n"])]
         content: dict[str, Any] = {"created": int(time.time()), "status": "completed", "data": entries}
         if self.names_price:
             content["price"] = self._words(price)

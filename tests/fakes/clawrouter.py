@@ -52,7 +52,7 @@ class ClawRouter(Served):
     def __init__(self, logs: Path, *, port: int = 0, drop_after: float = 300.0, names_price: bool = False) -> None:
         super().__init__(port)
         self.logs, self.drop_after, self.names_price = logs, drop_after, names_price
-        self.books: list[Charge] = []
+        self.charges: list[Charge] = []
         self.bodies: list[dict[str, Any]] = []
         self.seen: list[tuple[str, str, Mapping[str, str]]] = []
         self.balance = 5_000_000
@@ -69,7 +69,7 @@ class ClawRouter(Served):
     @property
     def total(self) -> int:
         """All that moved, in micro-USDC."""
-        return sum(charge.micros for charge in self.books)
+        return sum(charge.micros for charge in self.charges)
 
     def fail(self, *faults: Any) -> None:
         """Let the next requests end so, one each.
@@ -135,7 +135,7 @@ class ClawRouter(Served):
         if price > self.balance:
             return JSONResponse({"error": {"message": "Insufficient balance", "type": "payment_error"}}, 402)
         self.balance -= price
-        self.books.append(Charge(body["model"], price))
+        self.charges.append(Charge(body["model"], price))
         if fault == "drop":
             return await self._silence()
         self._log(body["model"], price)

@@ -665,7 +665,7 @@ async def studio_over(
     *,
     clock: Callable[[], float] = time.time,
     session: str = "first",
-    patience: RetryPolicy = QUICK,
+    retry: RetryPolicy = QUICK,
     timeouts: Timeouts | None = None,
     wallet: Wallet | None = None,
     **more: Any,
@@ -685,7 +685,7 @@ async def studio_over(
         store=Store(folder / "pictures"),
         wallets=Wallets(lambda _: purse, more.get("api_key"), (lambda: account) if account else None),
         catalogs=more.get("catalogs"),
-        retry=patience,
+        retry=retry,
         clock=clock,
     )
     studio = Studio(services, folder / "locks", more.get("usage_logs"))

@@ -187,7 +187,7 @@ class HostileMerchant:
             return await self._honestly(exchange, kept)
         self._maybe_cash(kept)
         if self.rng.random() < 0.25:
-            self._state.keep_order(exchange.request)
+            self._state.save_order(exchange.request)
             job = self._state.open_job(payload, exchange.request, self.rng.choice((0, 5, 60, 500)))
             return self._queued(job.id)
         return self._paid_answer(exchange, payload)

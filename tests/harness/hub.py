@@ -25,7 +25,7 @@ from harness.node import PROXY_ADVICE, find_proxy
 __all__ = ["Hub", "free_ports", "log_in", "plan_hub", "running_hub"]
 
 RECIPE = ROOT / "docs" / "recipes" / "jupyterhub_config.py"
-_PATIENCE = 90
+_TIMEOUT = 90
 _CONFIG = """
 import os, sys
 
@@ -49,7 +49,7 @@ c.JupyterHub.spawner_class = "simple"
 c.SimpleLocalProcessSpawner.home_dir_template = {folder!r} + "/homes/{{username}}"
 c.Spawner.cmd = [sys.executable, "-m", "jupyterhub.singleuser"]
 c.Spawner.args = ["--allow-root"]
-c.Spawner.start_timeout = c.Spawner.http_timeout = {patience}
+c.Spawner.start_timeout = c.Spawner.http_timeout = {timeout}
 c.Spawner.environment.update({environ!r})
 c.Spawner.env_keep = ["PATH", "LANG", "TERM", "PYTHONPATH"]
 {more}
@@ -80,7 +80,7 @@ class Hub:
     def ask(self, method: str, path: str, **content: object) -> httpx.Response:
         """Return the answer of the hub's API to its administrator."""
         headers = {"Authorization": f"token {self.tests_token}"}
-        answer = httpx.request(method, f"{self.api_url}{path}", headers=headers, timeout=_PATIENCE, **content)  # type: ignore[arg-type]
+        answer = httpx.request(method, f"{self.api_url}{path}", headers=headers, timeout=_TIMEOUT, **content)  # type: ignore[arg-type]
         answer.raise_for_status()
         return answer
 
@@ -141,7 +141,7 @@ def running_hub(hub: Hub, environ: Mapping[str, str] | None = None, more: str = 
             folder=str(folder),
             tests_token=hub.tests_token,
             environ=dict(environ or {}),
-            patience=_PATIENCE,
+            timeout=_TIMEOUT,
             more=more,
         )
     )
@@ -171,7 +171,7 @@ def running_hub(hub: Hub, environ: Mapping[str, str] | None = None, more: str = 
 
 def _wait_for(hub: Hub, process: subprocess.Popen[bytes], log: Path) -> None:
     """Wait until the hub answers through its proxy; raises AssertionError with its log when it ends or stays silent."""
-    until = time.monotonic() + _PATIENCE
+    until = time.monotonic() + _TIMEOUT
     while time.monotonic() < until and process.poll() is None:
         with suppress(httpx.TransportError):
             if httpx.get(f"{hub.url}/hub/api/").status_code == 200:

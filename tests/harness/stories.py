@@ -85,7 +85,7 @@ class Story:
         clock = _Ahead(self.world, skew)
         # What is late ends with its kernel; closing it is part of the story.
         async with studio_over(
-            self.folder, clock=clock, session=f"kernel {kernel}", patience=_PATIENCE, usage_logs=self.folder / "logs"
+            self.folder, clock=clock, session=f"kernel {kernel}", retry=_PATIENCE, usage_logs=self.folder / "logs"
         ) as studio:
             studio.ledger.set_caps(image=_IMAGE, session=_SESSION, day=_DAY)
             for _ in range(self.rng.randint(1, 4)):

@@ -61,9 +61,9 @@ def run_notebook(home: Path, **environ: str) -> list[str]:
 def books(server: ClawRouter | Account) -> tuple[int, int, list[tuple[str, int]]]:
     """Return the server's story, in the ledger's words."""
     models: dict[str, int] = {}
-    for charge in server.books:
+    for charge in server.charges:
         models[charge.model] = models.get(charge.model, 0) + charge.micros
-    return len(server.books), server.total, sorted(models.items())
+    return len(server.charges), server.total, sorted(models.items())
 
 
 def test_the_notebook_on_practice(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_the_notebook_on_clawrouter(tmp_path: Path) -> None:
 
     assert books(server) == told(tmp_path, "real")
     assert "$0.00: bought" in cells[2]
-    assert 5 == len(server.books)
+    assert 5 == len(server.charges)
 
 
 @pytest.mark.parametrize("slow", [0, 2], ids=["at once", "jobs"])
@@ -185,12 +185,12 @@ def test_the_card_says_which_gateway_and_why(kernel: Kernel, proxy: ClawRouter) 
 def test_one_cell_may_go_elsewhere(kernel: Kernel, proxy: ClawRouter, account: Account) -> None:
     """--gateway is for its own cell: the next one goes where all the others go, and a misspelt name is refused."""
     made(kernel, "%blockrun use practice")
-    before = len(proxy.books), len(account.books)
+    before = len(proxy.charges), len(account.charges)
     cell = made(kernel, "%%imagegen --gateway clawrouter --model cogview --size 512x512\na boat elsewhere")
 
     assert "estimated" in cell.text
     assert "play money" not in cell.text
-    assert (before[0] + 1, before[1]) == (len(proxy.books), len(account.books))
+    assert (before[0] + 1, before[1]) == (len(proxy.charges), len(account.charges))
     assert "play money" in made(kernel, "%%imagegen --model cogview --size 512x512\na boat here").text
     assert "clawroute" in kernel.run("%imagegen --gateway clawroute a boat").error[0]
     assert "estimated" in made(kernel, "%%imagegen --gateway account --dry-run\na boat").text

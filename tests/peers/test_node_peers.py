@@ -86,7 +86,7 @@ def test_the_typescript_sdk_pays_with_the_wallet_that_we_create(tmp_path: Path, 
     """It finds the default wallet, in its usual place or below BLOCKRUN_HOME, and creates no other."""
     key = new_key()
     environ = {"BLOCKRUN_HOME": str(tmp_path / "moved")} if moved else {}
-    WalletRegistry.of(environ, tmp_path).keep_key("default", key)
+    WalletRegistry.of(environ, tmp_path).save_key("default", key)
     log = tmp_path / ".blockrun" / "cost_log.jsonl"
     log.parent.mkdir(exist_ok=True)
     log.write_text(json.dumps({"ts": 1.0, "endpoint": "/v1/images/generations", "cost_usd": 0.042}) + "\n")

@@ -39,7 +39,7 @@ class FakeNotebook:
     """A notebook whose cells use practice."""
 
     def __init__(self) -> None:
-        self.bridge = LoopThread()
+        self.loop_thread = LoopThread()
         self.studio = open_studio()
         self.cache_only = False
         self.names: list[str | None] = []
@@ -55,11 +55,11 @@ class FakeNotebook:
 
     def submit(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
         """Start it on the loop."""
-        return self.bridge.submit(work)
+        return self.loop_thread.submit(work)
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run it on the loop."""
-        return self.bridge.run(work)
+        return self.loop_thread.run(work)
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def notebook(practice: PracticeServer) -> Iterator[FakeNotebook]:
     set_notebook(fake)
     yield fake
     set_notebook(None)
-    fake.bridge.close(fake.studio.close())
+    fake.loop_thread.close(fake.studio.close())
 
 
 def test_calls_are_the_notebooks(notebook: FakeNotebook) -> None:

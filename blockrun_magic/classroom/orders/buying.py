@@ -25,7 +25,7 @@ from blockrun_magic.threads import run_cpu, run_io
 
 __all__ = ["Buyer", "Work"]
 
-_FIRST_RETRY, _LONGEST_RETRY = 2.0, 300.0
+_FIRST_RETRY, _MAX_RETRY = 2.0, 300.0
 _MAX_TRIES = 8
 """How often a paid request that brings no image is tried again."""
 _PRICE_RETRIES = (0.5, 2.0)
@@ -87,7 +87,7 @@ class Buyer:
         elif payment.state is not State.SETTLED:
             wait = max(_FIRST_RETRY, expires_at(payment) - time.time())
             error = order.error
-            await run_io(self._rows.postpone, order.id, error, min(wait, _LONGEST_RETRY), None, None)
+            await run_io(self._rows.postpone, order.id, error, min(wait, _MAX_RETRY), None, None)
         return payment is not None and payment.state is State.SETTLED
 
     async def _open_payment(self, order: Order) -> Payment | None:
@@ -148,7 +148,7 @@ class Buyer:
         sent = [payment for payment in payments if payment.state in _SENT]
         refusal = refusal_of(error, price)
         if sent and not (_all_settled(sent) and order.tries >= _MAX_TRIES):
-            wait = min(_LONGEST_RETRY, _FIRST_RETRY * 2.0 ** min(order.tries, 10))
+            wait = min(_MAX_RETRY, _FIRST_RETRY * 2.0 ** min(order.tries, 10))
             await run_io(self._rows.postpone, order.id, failure_of(error), wait, purchase_id, price)
         elif sent or refusal is None:
             await run_io(

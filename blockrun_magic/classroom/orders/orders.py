@@ -9,7 +9,7 @@ from functools import partial
 
 from blockrun_magic.classroom.orders.buying import Work
 from blockrun_magic.classroom.orders.studios import MemberStudios
-from blockrun_magic.classroom.orders.work import Workshop
+from blockrun_magic.classroom.orders.work import OrderWorkers
 from blockrun_magic.classroom.policy import Policy, check_policy
 from blockrun_magic.classroom.refusals import Refusal
 from blockrun_magic.classroom.storage.members import Member
@@ -47,7 +47,7 @@ class Orders:
     """The orders of one process; all coroutines run on one event loop."""
 
     def __init__(
-        self, database: Database, rows: OrderRows, studios: MemberStudios, workshop: Workshop, worker: str
+        self, database: Database, rows: OrderRows, studios: MemberStudios, workshop: OrderWorkers, worker: str
     ) -> None:
         self.rows = rows
         self._database = database

@@ -21,7 +21,7 @@ from blockrun_magic.threads import run_io
 
 __all__ = ["MemberStudios"]
 
-_FAREWELL = 1.0
+_SHUTDOWN_TIMEOUT = 1.0
 
 
 class MemberStudios:
@@ -93,7 +93,7 @@ class MemberStudios:
         """Wait a moment for what is sent, then close the client."""
         idle = [asyncio.ensure_future(studio.wait_idle()) for studio in self._studios.values()]
         if idle:
-            await asyncio.wait(idle, timeout=_FAREWELL)
+            await asyncio.wait(idle, timeout=_SHUTDOWN_TIMEOUT)
         await self.client.aclose()
 
     def _of(self, member_id: int) -> Studio:

@@ -18,7 +18,7 @@ from blockrun_magic.errors import BlockrunError
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.threads import run_io
 
-__all__ = ["Workshop", "worker_lock"]
+__all__ = ["OrderWorkers", "worker_lock"]
 
 _AT_ONCE = 64
 _PAUSE = 60.0
@@ -32,7 +32,7 @@ def worker_lock(worker: str) -> str:
     return f"classroom-{worker}"
 
 
-class Workshop:
+class OrderWorkers:
     """The orders that this process works on."""
 
     def __init__(

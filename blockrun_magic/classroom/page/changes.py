@@ -171,7 +171,7 @@ class Changes:
     def _words(self, visitor: Visitor, subject: str) -> str:
         kind, _, name = subject.partition(":")
         member = self._records.members.by_id(int(name)) if kind == "member" else None
-        return self._views.desk(visitor).name_of(member) if member else subject_words(subject)
+        return self._views.class_view(visitor).name_of(member) if member else subject_words(subject)
 
     def _moment(self, text: str) -> float | None:
         if not text:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from blockrun_magic.classroom.hub import Hub, HubUser
-    from blockrun_magic.classroom.page.desk import Desk
+    from blockrun_magic.classroom.page.class_view import ClassView
     from blockrun_magic.classroom.page.security import Visitor
     from blockrun_magic.classroom.storage.members import Member
     from blockrun_magic.classroom.storage.records import Records
@@ -109,7 +109,7 @@ def page_frame(
     request: Request,
     settings: PageSettings,
     visitor: Visitor,
-    desk: Desk,
+    view: ClassView,
     tab: str,
     notices: Sequence[tuple[str, str]],
 ) -> Page:
@@ -124,11 +124,11 @@ def page_frame(
         money=_MONEY[settings.gateway.realm],
         token_field=Markup('<input type="hidden" name="{}" value="{}">').format(FORM_TOKEN, visitor.form_token),
         hides_names=visitor.session.hides_names,
-        sees_images=desk.sees_images,
+        sees_images=view.sees_images,
         on_hub=settings.hub is not None,
         address=settings.address or here,
-        zone=desk.zone,
-        now=desk.now,
+        zone=view.zone,
+        now=view.now,
         notices=[*notices, *([("warn", _SHARED_DOMAIN)] if settings.shares_domain else [])],
     )
 

@@ -18,7 +18,14 @@ from blockrun_magic.classroom.hub import HubRefused, HubUnavailable
 from blockrun_magic.classroom.page.changes import Changes
 from blockrun_magic.classroom.page.context import PageSettings, base_of
 from blockrun_magic.classroom.page.rendering import render
-from blockrun_magic.classroom.page.security import FILE_HEADERS, IMAGE_HEADERS, Door, NotAllowed, Visitor, page_response
+from blockrun_magic.classroom.page.security import (
+    FILE_HEADERS,
+    IMAGE_HEADERS,
+    Access,
+    NotAllowed,
+    Visitor,
+    page_response,
+)
 from blockrun_magic.classroom.page.sessions import TEACHER_BY_LINK, Sessions
 from blockrun_magic.classroom.page.views import NotHere, Views
 from blockrun_magic.classroom.refusals import Refusal
@@ -43,8 +50,9 @@ _Change = Callable[["Request", Visitor, "FormData"], Response]
 _LOG = logging.getLogger(__name__)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _THUMBNAIL_SIDE = 360
-_MOST_THUMBNAILS = 400
+_MAX_THUMBNAILS = 400
 _MAX_FIELDS = 400
+_NEW_LINK = "Get a new link with `python -m blockrun_magic classroom --home DIR link`."
 _FILES = {"page.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"}
 
 
@@ -54,7 +62,7 @@ class _Site:
     def __init__(self, settings: PageSettings) -> None:
         self._settings = settings
         self._sessions = Sessions(settings.records.database)
-        self._door = Door(
+        self._access = Access(
             self._sessions, settings.records.members, on_hub=settings.hub is not None, address=settings.address
         )
         self.views = Views(settings)
@@ -79,7 +87,7 @@ class _Site:
         hub, query = self._settings.hub, request.query_params
         if hub is None:
             return self._message(request, "This classroom is not part of a hub.", "", 404)
-        if not self._door.is_state(request, query.get("state", "")):
+        if not self._access.is_state(request, query.get("state", "")):
             return self._message(request, "This login was not started here.", "Open the page again.", 400)
         try:
             user = await hub.user_of_code(query.get("code", "")[:500])
@@ -89,12 +97,12 @@ class _Site:
         except (HubRefused, NotAllowed, Refusal) as error:
             return self._message(request, error.message, error.hint, 403)
         response = await self._let_in(request, actor)
-        self._door.forget_state(request, response)
+        self._access.forget_state(request, response)
         return response
 
     async def _let_in(self, request: Request, actor: str) -> Response:
         response = RedirectResponse(f"{base_of(request)}/", 303, headers={"Cache-Control": "no-store"})
-        await run_io(self._door.let_in, request, response, actor)
+        await run_io(self._access.let_in, request, response, actor)
         return response
 
     def _teacher(self, user: HubUser) -> str:
@@ -114,20 +122,20 @@ class _Site:
         state = secrets.token_urlsafe(32)
         response = RedirectResponse(self._settings.hub.settings.login_url(state), 302)
         response.headers["Cache-Control"] = "no-store"
-        self._door.remember_state(request, response, state)
+        self._access.remember_state(request, response, state)
         return response
 
     async def leave(self, request: Request) -> Response:
         """End the session."""
-        visitor = await run_io(self._door.visitor, request)
+        visitor = await run_io(self._access.visitor, request)
         if visitor is None:
             return self._log_in(request)
         try:
-            self._door.check_form(request, visitor, await request.form(max_fields=_MAX_FIELDS, max_files=0))
+            self._access.check_form(request, visitor, await request.form(max_fields=_MAX_FIELDS, max_files=0))
         except NotAllowed as error:
             return self._message(request, error.message, error.hint, 403)
         response = self._message(request, "You are logged out.", "" if self._settings.hub else _NEW_LINK, 200)
-        await run_io(self._door.let_out, request, response, visitor.session)
+        await run_io(self._access.let_out, request, response, visitor.session)
         return response
 
     # -- pages and changes
@@ -136,7 +144,7 @@ class _Site:
         """Return the handler of a page, or of a file."""
 
         def look(request: Request) -> Response:
-            visitor = self._door.visitor(request)
+            visitor = self._access.visitor(request)
             if visitor is None:
                 return self._log_in(request)
             if visitor.session.notice is None or not shows_notices:
@@ -159,11 +167,11 @@ class _Site:
                 return self.changes.again(request, visitor, form, error)
 
         async def answer(request: Request) -> Response:
-            visitor = await run_io(self._door.visitor, request)
+            visitor = await run_io(self._access.visitor, request)
             if visitor is None:
                 return self._log_in(request)
             form = await request.form(max_fields=_MAX_FIELDS, max_files=0)
-            self._door.check_form(request, visitor, form)
+            self._access.check_form(request, visitor, form)
             return await run_io(carry_out, request, visitor, form)
 
         async def handle(request: Request) -> Response:
@@ -208,7 +216,7 @@ class _Site:
 
     async def thumbnail(self, request: Request) -> Response:
         """Return a small JPEG of an image of the class."""
-        visitor = await run_io(self._door.visitor, request)
+        visitor = await run_io(self._access.visitor, request)
         if visitor is None:
             return self._log_in(request)
         name = request.path_params["file"]
@@ -219,15 +227,15 @@ class _Site:
             if small is None:
                 small = await run_cpu(_small, await run_io(self._stored, name, media_type))
                 self._thumbnails[name] = small
-                while len(self._thumbnails) > _MOST_THUMBNAILS:
+                while len(self._thumbnails) > _MAX_THUMBNAILS:
                     self._thumbnails.popitem(last=False)
             return Response(small, media_type="image/jpeg", headers=IMAGE_HEADERS)
 
         return await self._answer(request, answer)
 
     def _media_type(self, name: str, visitor: Visitor) -> str:
-        desk = self.views.desk(visitor)
-        media_type = desk.overview.media_type(name) if desk.sees_images and _SHA256.fullmatch(name) else None
+        view = self.views.class_view(visitor)
+        media_type = view.overview.media_type(name) if view.sees_images and _SHA256.fullmatch(name) else None
         if media_type is None:
             raise NotHere("There is no such image in this class.", "Look at the gallery.")
         return media_type
@@ -239,25 +247,20 @@ class _Site:
             raise NotHere("This image is no longer stored.", "Its order stays, with its amount.") from None
 
 
-_NEW_LINK = "Get a new link with `python -m blockrun_magic classroom --home DIR link`."
-
-
 def _small(content: bytes) -> bytes:
-    image = decode(content, StoreError, "The stored image", "")
-    return preview_bytes(image, _THUMBNAIL_SIDE)[0]
+    return preview_bytes(decode(content, StoreError, "The stored image", ""), _THUMBNAIL_SIDE)[0]
 
 
 def page_routes(settings: PageSettings) -> list[Route]:
     """Return the routes of the teacher's page, below /teacher, and the hub's way back."""
     site = _Site(settings)
     return [
-        Route("/teacher", site.enter, methods=["GET"]),
-        Route("/teacher/", site.enter, methods=["GET"]),
+        *(Route(path, site.enter, methods=["GET"]) for path in ("/teacher", "/teacher/")),
         Route("/teacher/logout", site.leave, methods=["POST"]),
         Route("/teacher/thumbnails/{file}", site.thumbnail, methods=["GET"]),
         Route("/oauth_callback", site.come_back, methods=["GET"]),
         *(Route(f"/teacher/{name}", site.file, methods=["GET"]) for name in _FILES),
-        *(Route(f"/teacher/{path}", site.changed(change), methods=["POST"]) for path, change in _changes(site)),
+        *(Route(f"/teacher/{path}", site.changed(change), methods=["POST"]) for path, change in _changes(site.changes)),
         *(Route(f"/teacher/{path}", site.shown(view), methods=["GET"]) for path, view in _views(site.views)),
         *(
             Route(f"/teacher/{path}", site.shown(view, shows_notices=False), methods=["GET"])
@@ -283,8 +286,7 @@ def _views(views: Views) -> tuple[tuple[str, _View], ...]:
     )
 
 
-def _changes(site: _Site) -> tuple[tuple[str, _Change], ...]:
-    changes = site.changes
+def _changes(changes: Changes) -> tuple[tuple[str, _Change], ...]:
     return (
         ("limits", changes.limit),
         ("rules", changes.rules),

@@ -22,7 +22,7 @@ from blockrun_magic.errors import BlockrunError
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-__all__ = ["FILE_HEADERS", "FORM_TOKEN", "IMAGE_HEADERS", "Door", "NotAllowed", "Visitor", "page_response"]
+__all__ = ["FILE_HEADERS", "FORM_TOKEN", "IMAGE_HEADERS", "Access", "NotAllowed", "Visitor", "page_response"]
 
 FORM_TOKEN = "form_token"  # noqa: S105  the name of a field
 _COOKIE, _STATE = "classroom", "classroom-login"
@@ -70,8 +70,8 @@ def page_response(html: str, status: int = 200) -> HTMLResponse:
     return HTMLResponse(html, status, headers=_HEADERS)
 
 
-class Door:
-    """The way in; `on_hub` is whether other services and notebook servers share the page's domain.
+class Access:
+    """Access to the page; `on_hub` is whether other services and notebook servers share the page's domain.
 
     There the cookie is for this service's path: notebook servers, which run what students write, never get to see it.
     Elsewhere the whole host is ours, and a cookie over https is bound to it by its name. `address` is the public one.

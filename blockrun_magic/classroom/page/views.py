@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
+from blockrun_magic.classroom.page.class_view import ClassView
 from blockrun_magic.classroom.page.context import PageSettings, page_frame
-from blockrun_magic.classroom.page.desk import Desk
 from blockrun_magic.classroom.page.records import PersonView
 from blockrun_magic.classroom.page.rendering import render
 from blockrun_magic.classroom.page.report import write_orders
@@ -32,8 +32,8 @@ __all__ = ["NotHere", "Views"]
 
 _PAGE_SIZE = 50
 _GALLERY_SIZE = 24
-_MOST_PAGES = 100_000
-_MOST_ROWS = 2**31
+_MAX_PAGES = 100_000
+_MAX_ROWS = 2**31
 _STATES = (("", "all"), *((str(state), str(state)) for state in OrderState))
 _Notices = Sequence[tuple[str, str]]
 _NOTHING_TYPED: Mapping[str, Any] = defaultdict(str)
@@ -51,24 +51,24 @@ class Views:
         self._settings = settings
         self._records = settings.records
 
-    def desk(self, visitor: Visitor) -> Desk:
+    def class_view(self, visitor: Visitor) -> ClassView:
         """Return the class as a visitor sees it."""
-        return Desk(self._records, self._usual_price(), hides_names=visitor.session.hides_names)
+        return ClassView(self._records, self._usual_price(), hides_names=visitor.session.hides_names)
 
     def today(self, request: Request, visitor: Visitor, notices: _Notices = ()) -> Response:
         """Return the first page: money, who is stuck, the latest images."""
-        desk = self.desk(visitor)
-        latest = desk.orders(1, 6, with_images=True)[0] if desk.sees_images else []
-        return self._page(request, visitor, desk, "", notices, "today.html", state=desk.today(), latest=latest)
+        view = self.class_view(visitor)
+        latest = view.orders(1, 6, with_images=True)[0] if view.sees_images else []
+        return self._page(request, visitor, view, "", notices, "today.html", state=view.today(), latest=latest)
 
     def people(self, request: Request, visitor: Visitor, notices: _Notices = ()) -> Response:
         """Return everybody, or those whom a search finds."""
-        desk = self.desk(visitor)
+        view = self.class_view(visitor)
         search, group = request.query_params.get("q", "")[:64], request.query_params.get("group", "")[:64]
         sort = request.query_params.get("sort", "name")
-        found = _matching(desk.people(), search, group)
+        found = _matching(view.people(), search, group)
         return self._page(
-            *(request, visitor, desk, "people", notices, "people.html"),
+            *(request, visitor, view, "people", notices, "people.html"),
             people=_sorted(found, sort),
             search=search,
             group=group,
@@ -78,18 +78,18 @@ class Views:
 
     def person(self, request: Request, visitor: Visitor, notices: _Notices = ()) -> Response:
         """Return one person: limits, orders, images."""
-        desk = self.desk(visitor)
+        view = self.class_view(visitor)
         member = self.member(request)
-        person = next((one for one in desk.people() if one.id == member.id), None)
+        person = next((one for one in view.people() if one.id == member.id), None)
         if person is None:
             raise NotHere("That person's name was erased, and they have spent nothing.", "Look at People.")
         number = _page_number(request)
-        orders, more = desk.orders(number, _PAGE_SIZE, member_id=member.id)
+        orders, more = view.orders(number, _PAGE_SIZE, member_id=member.id)
         own = [period for subject, period in self._records.ledger.limits() if subject == member.subject]
         return self._page(
-            *(request, visitor, desk, "people", notices, "person.html"),
+            *(request, visitor, view, "people", notices, "person.html"),
             person=person,
-            spending=desk.days(member.id),
+            spending=view.days(member.id),
             orders=orders,
             number=number,
             more=more,
@@ -98,12 +98,12 @@ class Views:
 
     def orders(self, request: Request, visitor: Visitor, notices: _Notices = ()) -> Response:
         """Return orders, newest first."""
-        desk, number = self.desk(visitor), _page_number(request)
+        view, number = self.class_view(visitor), _page_number(request)
         chosen = request.query_params.get("state", "")
         chosen = chosen if chosen in dict(_STATES) else ""
-        orders, more = desk.orders(number, _PAGE_SIZE, state=chosen)
+        orders, more = view.orders(number, _PAGE_SIZE, state=chosen)
         return self._page(
-            *(request, visitor, desk, "orders", notices, "orders.html"),
+            *(request, visitor, view, "orders", notices, "orders.html"),
             orders=orders,
             states=_STATES,
             chosen=chosen,
@@ -113,21 +113,21 @@ class Views:
 
     def gallery(self, request: Request, visitor: Visitor, notices: _Notices = ()) -> Response:
         """Return the images, newest first."""
-        desk, number = self.desk(visitor), _page_number(request)
-        orders, more = desk.orders(number, _GALLERY_SIZE, with_images=True) if desk.sees_images else ([], False)
+        view, number = self.class_view(visitor), _page_number(request)
+        orders, more = view.orders(number, _GALLERY_SIZE, with_images=True) if view.sees_images else ([], False)
         return self._page(
-            *(request, visitor, desk, "gallery", notices, "gallery.html"), orders=orders, number=number, more=more
+            *(request, visitor, view, "gallery", notices, "gallery.html"), orders=orders, number=number, more=more
         )
 
     def limits(
         self, request: Request, visitor: Visitor, notices: _Notices = (), typed: Mapping[str, Any] | None = None
     ) -> Response:
         """Return limits and rules; `typed` is what was sent and could not be used."""
-        desk = self.desk(visitor)
+        view = self.class_view(visitor)
         return self._page(
-            *(request, visitor, desk, "limits", notices, "limits.html"),
-            limits=desk.limits(),
-            scopes=desk.scopes(),
+            *(request, visitor, view, "limits", notices, "limits.html"),
+            limits=view.limits(),
+            scopes=view.scopes(),
             models=[model.id for model in self._settings.catalog().models if model.served],
             all_groups=self._records.members.groups(),
             typed=typed or _NOTHING_TYPED,
@@ -144,11 +144,11 @@ class Views:
         typed: Mapping[str, Any] | None = None,
     ) -> Response:
         """Return the invitations; `code` is a new one, which is shown once."""
-        desk = self.desk(visitor)
-        names = {member.id: desk.name_of(member) for member in self._records.members.all()}
-        rows = [_invitation(one, names, desk.now) for one in self._records.invitations.listed()]
+        view = self.class_view(visitor)
+        names = {member.id: view.name_of(member) for member in self._records.members.all()}
+        rows = [_invitation(one, names, view.now) for one in self._records.invitations.listed()]
         return self._page(
-            *(request, visitor, desk, "invitations", notices, "invitations.html"),
+            *(request, visitor, view, "invitations", notices, "invitations.html"),
             invitations=rows,
             code=code,
             people=people,
@@ -157,10 +157,10 @@ class Views:
 
     def audit(self, request: Request, visitor: Visitor, notices: _Notices = ()) -> Response:
         """Return the changes, newest first."""
-        desk, number = self.desk(visitor), _page_number(request)
+        view, number = self.class_view(visitor), _page_number(request)
         entries = self._records.audit.entries(_PAGE_SIZE + 1, (number - 1) * _PAGE_SIZE)
         return self._page(
-            *(request, visitor, desk, "audit", notices, "audit.html"),
+            *(request, visitor, view, "audit", notices, "audit.html"),
             entries=entries[:_PAGE_SIZE],
             number=number,
             more=len(entries) > _PAGE_SIZE,
@@ -168,34 +168,41 @@ class Views:
 
     def people_csv(self, _: Request, visitor: Visitor) -> Response:
         """Return what everybody has spent, for a spreadsheet."""
-        desk = self.desk(visitor)
+        view = self.class_view(visitor)
         rows = report_rows(self._records)
         if visitor.session.hides_names:
-            rows = [replace(row, member=replace(row.member, name=desk.name_of(row.member))) for row in rows]
+            rows = [replace(row, member=replace(row.member, name=view.name_of(row.member))) for row in rows]
         file = io.StringIO()
         write_report(rows, file)
         return _csv("people.csv", file.getvalue())
 
     def orders_csv(self, _: Request, visitor: Visitor) -> Response:
         """Return all orders, for a spreadsheet."""
-        desk = self.desk(visitor)
+        view = self.class_view(visitor)
         members = {member.id: member for member in self._records.members.all()}
         file = io.StringIO()
-        write_orders((desk.order(row, members) for row in desk.overview.every_order()), file, desk.zone)
+        write_orders((view.order(row, members) for row in view.overview.every_order()), file, view.zone)
         return _csv("orders.csv", file.getvalue())
 
     def member(self, request: Request) -> Member:
         """Return the person whom the address names; raises NotHere."""
         number = request.path_params["id"]
-        member = self._records.members.by_id(number) if number <= _MOST_ROWS else None
+        member = self._records.members.by_id(number) if number <= _MAX_ROWS else None
         if member is None:
             raise NotHere("There is no such person in this class.", "Look at People.")
         return member
 
     def _page(
-        self, request: Request, visitor: Visitor, desk: Desk, tab: str, notices: _Notices, template: str, **values: Any
+        self,
+        request: Request,
+        visitor: Visitor,
+        view: ClassView,
+        tab: str,
+        notices: _Notices,
+        template: str,
+        **values: Any,
     ) -> Response:
-        frame = page_frame(request, self._settings, visitor, desk, tab, notices)
+        frame = page_frame(request, self._settings, visitor, view, tab, notices)
         status = 422 if any(kind == "bad" for kind, _ in notices) and request.method == "POST" else 200
         return page_response(render(template, page=frame, **values), status)
 
@@ -231,7 +238,7 @@ def _matching(people: list[PersonView], search: str, group: str) -> list[PersonV
 def _page_number(request: Request) -> int:
     text = request.query_params.get("page", "1")
     number = int(text) if text.isascii() and text.isdigit() and len(text) < 7 else 1
-    return min(max(1, number), _MOST_PAGES)
+    return min(max(1, number), _MAX_PAGES)
 
 
 def _invitation(invitation: Invitation, names: Mapping[int, str], now: float) -> dict[str, Any]:

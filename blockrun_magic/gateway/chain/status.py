@@ -103,8 +103,8 @@ async def is_expired_unused(client: Client, gateway: Gateway, payment: Payment) 
         ends = payment.last_height
         who, since = (payment.payer, payment.nonce), int(payment.created_at)
         return ends is not None and await solana.transfer_expired_unused(client, chain, *who, since, ends)
-    cheque = payment.network, payment.payer, payment.nonce, payment.valid_before or 0
-    return await expired_unused(client, gateway, *cheque)
+    authorization = payment.network, payment.payer, payment.nonce, payment.valid_before or 0
+    return await expired_unused(client, gateway, *authorization)
 
 
 def _solana_of(gateway: Gateway, payment: Payment) -> SolanaNetwork | None:

@@ -34,7 +34,7 @@ SILENCE = 60.0
 _JOIN_SILENCE = 20.0
 _JOIN_PATIENCE = 60.0
 _ATTEMPTS = 5
-_LONGEST_WAIT = 10.0
+_MAX_WAIT = 10.0
 _PRICE_MEMORY = 300.0
 _MAX_PASS = 200
 
@@ -222,7 +222,7 @@ async def _politely(ask: Callable[[], Awaitable[Response]]) -> Response:
         else:
             if answer.status not in BUSY:
                 return answer
-            fault, wait = refusal(answer), spread(min(answer.retry_after or 1.0, _LONGEST_WAIT))
+            fault, wait = refusal(answer), spread(min(answer.retry_after or 1.0, _MAX_WAIT))
         if time.monotonic() - started + wait > _JOIN_PATIENCE:
             raise fault
         await asyncio.sleep(wait)

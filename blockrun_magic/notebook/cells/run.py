@@ -214,7 +214,7 @@ def _in_background(
             live.finish(Message(live.interrupted_text()))
             raise
 
-    handle = BackgroundJob(context.session.bridge, watched(), live.label, sent)
+    handle = BackgroundJob(context.session.loop_thread, watched(), live.label, sent)
     context.session.backgrounds.append(handle)
     context.shell.push({flags.name or context.session.settings.image_name: handle})
     return handle

@@ -113,7 +113,7 @@ def resolve(context: Context, arguments: Arguments) -> Card:
     purchase = studio.ledger.purchase_by_id(name)
     if purchase is None:
         raise UsageError(f"There is no purchase {quoted(name)}.", "`%blockrun jobs` lists what is open.")
-    booked = context.session.run(studio.books.resolve(purchase, charged=charged, amount=amount))
+    booked = context.session.run(studio.reconciler.resolve(purchase, charged=charged, amount=amount))
     if not booked:
         return Message(
             f"{purchase.id} has no payment to resolve: the chain decides payments that were signed here;"

@@ -38,7 +38,7 @@ class RunningEndpoint:
         self._endpoint = LocalEndpoint(studio, gateway, port=port, key=self.key)
         self.url = self._endpoint.url
         self._pid = os.getpid()
-        self._serving: concurrent.futures.Future[None] = session.bridge.submit(self._endpoint.serve())
+        self._serving: concurrent.futures.Future[None] = session.loop_thread.submit(self._endpoint.serve())
 
     @property
     def running(self) -> bool:

@@ -116,7 +116,7 @@ def reconciliation_report(context: Context, when: str) -> Card:
     """Return where ClawRouter's log and our ledger differ, after it has decided what it can."""
     studio, gateway = context.session.studio_and_gateway()
     decided = context.session.run(studio.reconcile(gateway))
-    found = studio.books.compare(_since(studio.ledger, when))
+    found = studio.reconciler.compare(_since(studio.ledger, when))
     rows = _rows(found)
     theirs = sum(entry.micros for _, entry in found.agreed) + sum(entry.micros for entry in found.only_theirs)
     ours = sum(spent.payment.amount for spent, _ in found.agreed) + sum(s.payment.amount for s in found.only_ours)

@@ -27,14 +27,14 @@ class Dispatcher:
     images and variables belongs into `blockrun_magic.threads`.
     """
 
-    def __init__(self, bridge: LoopThread, report: Callable[[BlockrunError], None]) -> None:
-        self._bridge = bridge
+    def __init__(self, loop_thread: LoopThread, report: Callable[[BlockrunError], None]) -> None:
+        self._loop_thread = loop_thread
         self._report = report
 
     def schedule(self, do: Callback) -> None:
         """Run `do` on the loop."""
         with suppress(RuntimeError):  # the kernel is going down
-            self._bridge.submit(self.guarded(do))
+            self._loop_thread.submit(self.guarded(do))
 
     async def guarded(self, do: Callback) -> None:
         """Run `do` now, on the loop we are on."""

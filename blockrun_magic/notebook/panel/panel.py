@@ -55,7 +55,7 @@ class Panel:
         self._preparing: dict[GoButton, asyncio.Lock] = {}
         context.session.studio_and_gateway()  # problems of ledger or gateway come before anything is shown
         self._notice = Notice()
-        dispatcher = self._dispatcher = Dispatcher(context.session.bridge, self._notice.error)
+        dispatcher = self._dispatcher = Dispatcher(context.session.loop_thread, self._notice.error)
         home, prices = blockrun_home(), Prices()
         self.header = Header(context, dispatcher, self._money_changed)
         self.wallet = WalletTab(context, dispatcher, self._money_changed)

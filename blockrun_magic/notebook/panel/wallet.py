@@ -212,7 +212,7 @@ class WalletTab:
         registry = WalletRegistry.of(ENVIRON, Path.home())
         taken = set(registry.names())
         name = next(name for name in (DEFAULT, *(f"wallet-{n}" for n in range(2, 1000))) if name not in taken)
-        registry.keep_key(name, key)
+        registry.save_key(name, key)
         registry.select(name)
 
     async def _set_limit(self, name: str, value: int) -> None:

@@ -135,7 +135,7 @@ class Wallet(SecretHolder):
 
     def _with_key(self, use: Callable[[str | bytes], _T]) -> _T:
         """Return use(key); what it raises comes out without the frames that saw the key."""
-        return with_secrets(use, self._key(), blame=unusable(self.source))
+        return with_secrets(use, self._key(), on_error=unusable(self.source))
 
 
 def find_wallet(environ: Mapping[str, str], home: Path) -> Wallet:

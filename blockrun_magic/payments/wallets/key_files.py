@@ -58,7 +58,7 @@ def create_private_file(path: Path, content: Secret, source: str) -> None:
     with_secrets(
         lambda value: write_atomically(path, _encoded(value), mode=0o600, exclusive=True),
         content,
-        blame=lambda error: _not_written(error, source),
+        on_error=lambda error: _not_written(error, source),
     )
 
 

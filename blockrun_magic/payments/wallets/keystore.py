@@ -55,7 +55,7 @@ class Keystore:
                 found = with_secrets(
                     lambda phrase: Secret(bytes(account.decrypt(fields, phrase))),
                     passphrase,
-                    blame=lambda _: WalletLocked(
+                    on_error=lambda _: WalletLocked(
                         f"The passphrase {place}does not open {source}.",
                         "Try again. Without the passphrase nobody can open it, and neither can we.",
                     ),
@@ -91,7 +91,7 @@ class Keystore:
 def address_of(key: Secret, source: str) -> str:
     """Return the EIP-55 address of a key; raises WalletError when that cannot be worked out."""
     account = load_account()
-    return with_secrets(lambda value: str(account.from_key(value).address), key, blame=unusable(source))
+    return with_secrets(lambda value: str(account.from_key(value).address), key, on_error=unusable(source))
 
 
 def lock_key(key: Secret, passphrase: Secret) -> Keystore:
@@ -101,7 +101,7 @@ def lock_key(key: Secret, passphrase: Secret) -> Keystore:
         lambda value, phrase: json.dumps(account.encrypt(value, phrase, kdf="scrypt")),
         key,
         passphrase,
-        blame=unusable("the new wallet"),
+        on_error=unusable("the new wallet"),
     )
     keystore = Keystore(text, address_of(key, "the new wallet"))
     keystore._remember(key, "the new wallet")  # noqa: SLF001  our own

@@ -50,7 +50,7 @@ def _derived(derive: Callable[[str], Secret], phrase: Secret, source: str) -> Se
         f"The recovery phrase in {source} cannot be used.", "Check its words and their order, or import a private key."
     )
     try:
-        return with_secrets(derive, phrase, blame=lambda _: error)
+        return with_secrets(derive, phrase, on_error=lambda _: error)
     except WalletError as failure:
         return failure
 

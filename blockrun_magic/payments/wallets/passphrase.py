@@ -62,7 +62,7 @@ def save_to_keyring(address: str, passphrase: Secret) -> None:
     with_secrets(
         keep,
         passphrase,
-        blame=lambda error: WalletError(
+        on_error=lambda error: WalletError(
             f"The passphrase was not stored: this machine's keyring refused it ({type(error).__name__}).",
             f"Set {VARIABLE} instead, or type it once per session.",
         ),
@@ -78,7 +78,7 @@ def prompt_hidden(prompt: str) -> Secret | None:
 
 
 def prompt_visible(prompt: str) -> Secret | None:
-    """Return what is typed after `prompt` as it is shown; otherwise as `ask_unseen`."""
+    """Return what is typed after `prompt` as it is shown; otherwise as `prompt_hidden`."""
     return _typed(builtins.input, prompt)
 
 

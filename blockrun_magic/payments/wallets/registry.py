@@ -134,7 +134,7 @@ class WalletRegistry:
                 "Choose another name: `%blockrun wallet create NAME`, or `%blockrun wallet import ... --as NAME`.",
             )
 
-    def keep_key(self, name: str, key: Secret) -> Path:
+    def save_key(self, name: str, key: Secret) -> Path:
         """Write `key` as 0x and hex into a new file, and return the file; raises WalletError.
 
         The wallet `default` gets the file that BlockRun's own SDKs read.
@@ -142,7 +142,7 @@ class WalletRegistry:
         path = self.shared / _OFFICIAL[0] if name == DEFAULT else self.named / f"{name}.key"
         return self._keep(name, path, hex_of(key))
 
-    def keep_solana_key(self, text: Secret) -> Path:
+    def save_solana_key(self, text: Secret) -> Path:
         """Write a Solana key pair in base58 into the SDKs' file, and return the file; raises WalletError."""
         taken = next((path for path in self.solana_files if os.path.lexists(path)), None)
         if taken is not None:
@@ -155,7 +155,7 @@ class WalletRegistry:
         create_private_file(path, text, self.display_path(path))
         return path
 
-    def keep_keystore(self, name: str, keystore: Keystore) -> Path:
+    def save_keystore(self, name: str, keystore: Keystore) -> Path:
         """Write `keystore` into a new file, and return the file; raises WalletError."""
         return self._keep(name, self.named / f"{name}.json", Secret(keystore.text))
 
@@ -180,7 +180,7 @@ def new_key() -> Secret:
 
 def hex_of(key: Secret) -> Secret:
     """Return a key's 32 bytes as 0x and 64 hex digits."""
-    return with_secrets(lambda value: Secret(f"0x{value.hex()}"), key, blame=_no_key)
+    return with_secrets(lambda value: Secret(f"0x{value.hex()}"), key, on_error=_no_key)
 
 
 def _lower(text: str) -> str:

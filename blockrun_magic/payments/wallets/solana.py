@@ -30,7 +30,7 @@ _NUMBERS = re.compile(r"\[\s*[0-9]{1,3}(?:\s*,\s*[0-9]{1,3}){31}(?:(?:\s*,\s*[0-
 
 
 class SolanaWallet(SecretHolder):
-    """A Solana key that signs and says its address; `source`, `why` and `warning` as in `wallet.Wallet`."""
+    """A Solana key that signs and says its address; `source`, `why` and `warning` as in `evm.Wallet`."""
 
     __slots__ = ("_address", "_held", "source", "warning", "why")
 
@@ -69,7 +69,7 @@ class SolanaWallet(SecretHolder):
         return self._with_key(lambda key: bytes(_keypair(key).sign_message(message)))
 
     def _with_key(self, use: Callable[[str | bytes], _T]) -> _T:
-        return with_secrets(use, self._held, blame=lambda _error: _unusable(self.source))
+        return with_secrets(use, self._held, on_error=lambda _error: _unusable(self.source))
 
 
 def find_solana_wallet(environ: Mapping[str, str], home: Path) -> SolanaWallet:
@@ -146,7 +146,7 @@ def read_solana_key(secret: Secret, source: str) -> Secret | WalletError:
 def solana_text(key: Secret) -> Secret:
     """Return the 64 bytes of a key pair in base58, as BlockRun's own SDKs write it."""
     return with_secrets(
-        lambda value: Secret(str(_keypair(value))), key, blame=lambda _: WalletError("This is not a Solana key.", "")
+        lambda value: Secret(str(_keypair(value))), key, on_error=lambda _: WalletError("This is not a Solana key.", "")
     )
 
 

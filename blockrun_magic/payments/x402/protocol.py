@@ -87,7 +87,7 @@ def select_requirements(
     """Return the cheapest entry of `challenge` that we can pay on one of `networks`, checked; of equals the first.
 
     `base_url` is the gateway's, `payer` our own address. Raises TermsRefused, with the reason of
-    the entry that came nearest, and ExtraMissing where that is on Solana and its extra is not installed.
+    the entry that came nearest, and MissingDependency where that is on Solana and its extra is not installed.
     """
     known = {name: network for network in networks for name in (network.id, network.v1_name)}
     payable: list[PaymentRequirements] = []

@@ -64,7 +64,7 @@ class PaymentRequirements:
 
 @dataclass(frozen=True, slots=True)
 class Authorization:
-    """A signed transfer that others cash: a cheque, which moves its sum at most once.
+    """A signed transfer that others cash, like a check; it moves its amount at most once.
 
     `value` is in micro-USDC, the times are Unix seconds. On an EVM chain it is an EIP-3009
     `TransferWithAuthorization`, with a `nonce` of 0x and 64 hex digits. On Solana it is a transaction, with a

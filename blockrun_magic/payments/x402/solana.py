@@ -4,7 +4,7 @@ The transaction is our own from its first byte to its last: mint, program, compu
 come from the gateway, which names payee, amount and fee payer. Before it is signed it is read back from its
 bytes, and has to say exactly what was agreed on.
 
-It is a cheque like those on EVM chains. The cluster takes one message once, whoever else signs it, and
+It is an authorization like those on EVM chains. The cluster takes one message once, whoever else signs it, and
 takes none whose blockhash is more than 150 blocks old. A random nonce in its memo says which of our payments it
 is, to anybody who lists the transactions of our token account (x402's scheme_exact_svm.md; gateway protocol,
 sections 3 and 8).
@@ -99,7 +99,7 @@ class Transfer:
 def check_entry(entry: Mapping[str, Any], network: SolanaNetwork, payer: str) -> str:
     """Return the fee payer of a requirement whose token, payee and fee payer are ones that we sign for.
 
-    Raises TermsRefused, and ExtraMissing where solders is not installed.
+    Raises TermsRefused, and MissingDependency where solders is not installed.
     """
     require_solders()
     if entry.get("asset") != network.asset:

@@ -49,7 +49,7 @@ def seed_of(prompt: str, model: str, index: int) -> int:
 def paint(prompt: str, model: str, size: tuple[int, int], index: int = 0, quality: str | None = None) -> PaintedImage:
     """Return the image of `prompt` by `model`, `size` pixels, RGB; "hd" is a little crisper."""
     seed = seed_of(prompt, model, index)
-    image = paint_scene(read_scene(prompt, seed), _easel(size), seed)
+    image = paint_scene(read_scene(prompt, seed), _paint_size(size), seed)
     image = apply_look(image, model, seed, crisp=quality == "hd")
     if image.size != size:
         image = image.resize(size, Image.Resampling.BICUBIC)
@@ -57,7 +57,7 @@ def paint(prompt: str, model: str, size: tuple[int, int], index: int = 0, qualit
     return image
 
 
-def _easel(size: tuple[int, int]) -> tuple[int, int]:
+def _paint_size(size: tuple[int, int]) -> tuple[int, int]:
     """Return the size to paint at: large images are painted smaller and enlarged."""
     width, height = size
     scale = min(1.0, (_MAX_PIXELS / (width * height)) ** 0.5)

@@ -61,27 +61,27 @@ async def _hang_up(_request: Request, _dropped: Exception) -> Response:
 
 
 class _Routes:
-    """The handlers, over one desk."""
+    """The routes, over the paid endpoints."""
 
-    def __init__(self, desk: PaidEndpoints) -> None:
-        self.desk = desk
-        self.state = desk.state
+    def __init__(self, endpoints: PaidEndpoints) -> None:
+        self.endpoints = endpoints
+        self.state = endpoints.state
 
     async def generate(self, request: Request) -> Response:
-        return await self.desk.submit(request, "generate")
+        return await self.endpoints.submit(request, "generate")
 
     async def edit(self, request: Request) -> Response:
-        return await self.desk.submit(request, "edit")
+        return await self.endpoints.submit(request, "edit")
 
     async def job(self, request: Request) -> Response:
-        return await self.desk.poll(request, request.path_params["id"])
+        return await self.endpoints.poll(request, request.path_params["id"])
 
     async def models(self, _: Request) -> Response:
         chat = {"id": "practice/parrot", "object": "model", "owned_by": "practice", "categories": ["chat"]}
-        return JSONResponse({"object": "list", "data": [*model_entries(self.desk.catalog), chat]})
+        return JSONResponse({"object": "list", "data": [*model_entries(self.endpoints.catalog), chat]})
 
     async def image_models(self, _: Request) -> Response:
-        return JSONResponse({"models": model_entries(self.desk.catalog)})
+        return JSONResponse({"models": model_entries(self.endpoints.catalog)})
 
     async def balance(self, request: Request) -> Response:
         address = request.query_params.get("address", "")
@@ -95,7 +95,7 @@ class _Routes:
         position = request.path_params["position"]
         if settlement is None or order is None or position >= order.n:
             return JSONResponse({"error": "Not found"}, 404)
-        data, media_type = await self.desk.gallery.image(settlement, order, position)
+        data, media_type = await self.endpoints.images.image(settlement, order, position)
         return await self._hooked("media", request, Response(data, media_type=media_type))
 
     async def ledger(self, _: Request) -> Response:
@@ -127,7 +127,7 @@ class _Routes:
         return JSONResponse(self._balance(address, self.state.refill(address)))
 
     async def _hooked(self, point: str, request: Request, answer: Response) -> Response:
-        return await self.desk.options.hook(point, Exchange(request, response=answer)) or answer
+        return await self.endpoints.options.hook(point, Exchange(request, response=answer)) or answer
 
     def _balance(self, address: str, micros: int) -> dict[str, str]:
         price = price_of(micros)

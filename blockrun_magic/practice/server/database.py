@@ -165,7 +165,7 @@ class Database:
         row = self._one("SELECT value FROM counters WHERE name = ?", name)
         return 0 if row is None else int(row["value"])
 
-    def keep_order(self, request: ImageRequest) -> None:
+    def save_order(self, request: ImageRequest) -> None:
         """Store `request` with the bytes of its images, so that its result can be painted again."""
         with self._transaction() as db:
             row = (request.digest, json.dumps(request.to_record()))
@@ -217,7 +217,7 @@ class Database:
             rows = self._db.execute("SELECT * FROM settlements ORDER BY seq").fetchall()
         return [Settlement(**dict(row)) for row in rows]
 
-    def settle(self, cheque: PaymentPayload, request: ImageRequest, job: Job | None = None) -> tuple[Settlement, bool]:
+    def settle(self, payload: PaymentPayload, request: ImageRequest, job: Job | None = None) -> tuple[Settlement, bool]:
         """Move the money once; return the settlement, and whether it is new. Raises InvalidPayment.
 
         The same authorization for the same request, and a job that was already collected, return the
@@ -225,30 +225,30 @@ class Database:
         """
         with self._transaction():
             earlier = self.settlement_of(job.id) if job else None
-            earlier = earlier or self.settlement(cheque.payer, cheque.nonce)
+            earlier = earlier or self.settlement(payload.payer, payload.nonce)
             if earlier is not None:
                 if earlier.digest != request.digest or (job and earlier.job != job.id):
                     raise replayed()
                 return earlier, False
-            other = self.job_paid_by(cheque.payer, cheque.nonce)
+            other = self.job_paid_by(payload.payer, payload.nonce)
             if other is not None and (job is None or other.id != job.id):
                 raise replayed()
-            self.check_balance(cheque)
-            self._set_balance(cheque.payer, self.balance(cheque.payer) - cheque.value)
-            return self._record(cheque, request, job), True
+            self.check_balance(payload)
+            self._set_balance(payload.payer, self.balance(payload.payer) - payload.value)
+            return self._record(payload, request, job), True
 
-    def check_balance(self, cheque: PaymentPayload) -> None:
+    def check_balance(self, payload: PaymentPayload) -> None:
         """Raise InvalidPayment unless the payer's balance covers the amount."""
-        balance = self.balance(cheque.payer)
-        if balance < cheque.value:
-            details = f"The wallet holds {balance} micro-USDC; the price is {cheque.value}."
+        balance = self.balance(payload.payer)
+        if balance < payload.value:
+            details = f"The wallet holds {balance} micro-USDC; the price is {payload.value}."
             raise InvalidPayment(details, "insufficient_funds", "INSUFFICIENT_FUNDS")
 
-    def _record(self, cheque: PaymentPayload, request: ImageRequest, job: Job | None) -> Settlement:
+    def _record(self, payload: PaymentPayload, request: ImageRequest, job: Job | None) -> Settlement:
         take = self._one("SELECT COUNT(*) AS n FROM settlements WHERE digest = ?", request.digest)
         of_model = self._one("SELECT COUNT(*) AS n FROM settlements WHERE model = ?", request.model)
         values = (
-            transaction_of(cheque.payer, cheque.nonce), cheque.payer, cheque.nonce, cheque.value, request.digest,
+            transaction_of(payload.payer, payload.nonce), payload.payer, payload.nonce, payload.value, request.digest,
             take["n"] if take else 0, of_model["n"] if of_model else 0, request.model,
             job.id if job else None, time.time(),
         )  # fmt: skip
@@ -257,17 +257,17 @@ class Database:
         seq = int(self._db.execute(sql, values).lastrowid or 0)
         return Settlement(seq, *values)
 
-    def open_job(self, cheque: PaymentPayload, request: ImageRequest, seconds: float) -> Job:
+    def open_job(self, payload: PaymentPayload, request: ImageRequest, seconds: float) -> Job:
         """Return the job of this authorization, opened if necessary; raises InvalidPayment."""
         with self._transaction() as db:
-            known = self.job_paid_by(cheque.payer, cheque.nonce)
+            known = self.job_paid_by(payload.payer, payload.nonce)
             if known is not None:
                 return known
-            if self.settlement(cheque.payer, cheque.nonce) is not None:
+            if self.settlement(payload.payer, payload.nonce) is not None:
                 raise replayed()
             now = time.time()
-            job_id = "job_" + transaction_of(cheque.payer, "job " + cheque.nonce)[2:26]
-            row = (job_id, cheque.payer, cheque.nonce, request.digest, cheque.value, now, now + seconds)
+            job_id = "job_" + transaction_of(payload.payer, "job " + payload.nonce)[2:26]
+            row = (job_id, payload.payer, payload.nonce, request.digest, payload.value, now, now + seconds)
             db.execute("INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?)", row)
             return Job(*row)
 

@@ -16,7 +16,7 @@ from blockrun_magic.practice.server.hook import DropConnection, Exchange, Hook, 
 from blockrun_magic.practice.server.requests import InvalidRequest, order_from, read_fields
 from blockrun_magic.practice.server.responses import receipt_headers, result_body
 from blockrun_magic.practice.server.triggers import Triggers
-from blockrun_magic.practice.server.verification import InvalidPayment, PaymentPayload, read_cheque
+from blockrun_magic.practice.server.verification import InvalidPayment, PaymentPayload, read_payload
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -56,10 +56,10 @@ def origin_of(request: Request) -> str:
 class PaidEndpoints:
     """Answers the paid endpoints; all state is in `state`."""
 
-    def __init__(self, state: Database, catalog: Catalog, gallery: ImageCache, options: Options) -> None:
+    def __init__(self, state: Database, catalog: Catalog, images: ImageCache, options: Options) -> None:
         self.state = state
         self.catalog = catalog
-        self.gallery = gallery
+        self.images = images
         self.options = options
 
     async def submit(self, http: Request, operation: Operation) -> Response:
@@ -100,39 +100,39 @@ class PaidEndpoints:
             return self._challenge(exchange.terms, rejected)
 
     async def _poll(self, exchange: Exchange, job: Job) -> Response:
-        cheque = exchange.payload = self._cheque(exchange.http)
-        if cheque.payer != job.payer:
+        payload = exchange.payload = self._payload(exchange.http)
+        if payload.payer != job.payer:
             details = "Another wallet opened this job."
             return JSONResponse({"error": "Forbidden", "details": details, "code": "WALLET_MISMATCH"}, 403)
         answer = await self._hook("poll", exchange)
-        return answer or await self._polled(exchange, job, cheque)
+        return answer or await self._polled(exchange, job, payload)
 
     async def _paid(self, exchange: Exchange, order: ImageRequest, triggers: Triggers) -> Response:
-        cheque = exchange.payload = self._cheque(exchange.http)
-        repeated = await self._hook("received", exchange) or await self._repeated(exchange, order, cheque)
+        payload = exchange.payload = self._payload(exchange.http)
+        repeated = await self._hook("received", exchange) or await self._repeated(exchange, order, payload)
         if repeated is not None:
             return repeated
         assert exchange.terms is not None  # noqa: S101  `submit` has set them
-        cheque.check_terms(exchange.terms)
-        cheque.check_window(self.options.clock())
-        self.state.check_balance(cheque)
-        fault = await self._hook("paid", exchange) or self._fault(triggers, cheque)
+        payload.check_terms(exchange.terms)
+        payload.check_window(self.options.clock())
+        self.state.check_balance(payload)
+        fault = await self._hook("paid", exchange) or self._fault(triggers, payload)
         if fault is not None:
             return fault
-        self.state.keep_order(order)
+        self.state.save_order(order)
         seconds = self._job_seconds(order, triggers)
         if seconds is not None:
-            queued = self._queued(self.state.open_job(cheque, order, seconds), order)
+            queued = self._queued(self.state.open_job(payload, order, seconds), order)
             return await self._hooked("job", exchange, queued)
         await asyncio.sleep(self.options.latency * order.n)
-        settlement, _ = self.state.settle(cheque, order)
+        settlement, _ = self.state.settle(payload, order)
         return await self._hooked("settled", exchange, await self._deliver(exchange.http, order, settlement))
 
-    async def _repeated(self, exchange: Exchange, order: ImageRequest, cheque: PaymentPayload) -> Response | None:
+    async def _repeated(self, exchange: Exchange, order: ImageRequest, payload: PaymentPayload) -> Response | None:
         """Return the earlier answer to this authorization, or None if it is new; raises InvalidPayment."""
-        job = self.state.job_paid_by(cheque.payer, cheque.nonce)
+        job = self.state.job_paid_by(payload.payer, payload.nonce)
         settlement = self.state.settlement_of(job.id) if job else None
-        settlement = settlement or self.state.settlement(cheque.payer, cheque.nonce)
+        settlement = settlement or self.state.settlement(payload.payer, payload.nonce)
         used_for = settlement.digest if settlement else job.digest if job else None
         if used_for is None:
             return None
@@ -144,7 +144,7 @@ class PaidEndpoints:
             return await self._hooked("settled", exchange, answer)
         return self._queued(job, order) if job else None
 
-    async def _polled(self, exchange: Exchange, job: Job, cheque: PaymentPayload) -> Response:
+    async def _polled(self, exchange: Exchange, job: Job, payload: PaymentPayload) -> Response:
         order = self.state.order(job.digest)
         triggers = Triggers.read(order.prompt)
         about = {"id": job.id, "object": "image.job", "model": order.model}
@@ -154,8 +154,8 @@ class PaidEndpoints:
             answer = await self._deliver(exchange.http, order, settled, about | again)
             return await self._hooked("polled", exchange, answer)
         assert exchange.terms is not None  # noqa: S101  `poll` has set them
-        cheque.check_terms(exchange.terms)
-        cheque.check_window(self.options.clock())
+        payload.check_terms(exchange.terms)
+        payload.check_window(self.options.clock())
         if "poll-504" in triggers and self.state.count(f"poll-504 {job.id}") == 0:
             return JSONResponse({"error": "Gateway timeout", "message": "Ask again (practice)."}, 504)
         if self.options.clock() < job.ready_at:
@@ -163,7 +163,7 @@ class PaidEndpoints:
         if "fail-job" in triggers:
             error = "The model could not paint this (practice)."
             return JSONResponse(about | {"status": "failed", "payment_status": "not_charged", "error": error})
-        settlement, _ = self.state.settle(cheque, order, job)
+        settlement, _ = self.state.settle(payload, order, job)
         done = {"status": "completed", "payment_status": "settled"}
         return await self._hooked(
             "polled", exchange, await self._deliver(exchange.http, order, settlement, about | done)
@@ -185,19 +185,19 @@ class PaidEndpoints:
             payment = {"status": "settled", "tx_hash": settlement.tx, "network": network.id}
             problem = {"error": "Internal error", "details": "Paid, and then it broke.", "payment": payment}
             return JSONResponse(problem, 500, headers)
-        body = await result_body(order, settlement, self.gallery, origin_of(http), network)
+        body = await result_body(order, settlement, self.images, origin_of(http), network)
         return JSONResponse((extra or {}) | body, headers=headers)
 
-    def _fault(self, triggers: Triggers, cheque: PaymentPayload) -> Response | None:
+    def _fault(self, triggers: Triggers, payload: PaymentPayload) -> Response | None:
         """Return the error that a trigger requests before payment, or None; raises InvalidPayment, DropConnection."""
         if "402" in triggers:
             raise InvalidPayment("The facilitator refused the payment (practice).", "unexpected_verify_error")
-        if "lost-unpaid" in triggers and self.state.count(f"lost-unpaid {cheque.nonce}") == 0:
+        if "lost-unpaid" in triggers and self.state.count(f"lost-unpaid {payload.nonce}") == 0:
             raise DropConnection
         if "html-error" in triggers:
             return HTMLResponse("<html><body><h1>502 Bad Gateway</h1></body></html>", 502)
         for name, fault in triggers.faults:
-            if fault.once and self.state.count(f"{name} {cheque.nonce}") > 0:
+            if fault.once and self.state.count(f"{name} {payload.nonce}") > 0:
                 continue
             limited = {"Retry-After": "1", "X-RateLimit-Source": "upstream"} if fault.status == 429 else None
             return JSONResponse(fault.body, fault.status, limited)
@@ -237,8 +237,8 @@ class PaidEndpoints:
         name = "X-PAYMENT" if self.options.x402_version == 1 else "PAYMENT-SIGNATURE"
         return http.headers.get(name)
 
-    def _cheque(self, http: Request) -> PaymentPayload:
-        return read_cheque(self._header(http) or "", self.options.x402_version, self.options.network)
+    def _payload(self, http: Request) -> PaymentPayload:
+        return read_payload(self._header(http) or "", self.options.x402_version, self.options.network)
 
     async def _hook(self, point: str, exchange: Exchange) -> Response | None:
         return await self.options.hook(point, exchange)

@@ -60,7 +60,7 @@ class ImageCache:
 
     def __init__(self) -> None:
         self._cached: OrderedDict[tuple[str, int], bytes] = OrderedDict()
-        self._easels = asyncio.Semaphore(_AT_ONCE)
+        self._painters = asyncio.Semaphore(_AT_ONCE)
 
     async def image(self, settlement: Settlement, request: ImageRequest, position: int) -> tuple[bytes, str]:
         """Return the bytes and media type of the bought image at `position`."""
@@ -76,7 +76,7 @@ class ImageCache:
 
     async def _png(self, request: ImageRequest, index: int) -> bytes:
         key = (request.digest, index)
-        async with self._easels:
+        async with self._painters:
             if key not in self._cached:
                 self._cached[key] = await asyncio.to_thread(_paint, request, index)
                 while len(self._cached) > _KEPT:

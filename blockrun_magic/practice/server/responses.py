@@ -30,12 +30,12 @@ def _form(request: ImageRequest, settlement: Settlement, triggers: Triggers) -> 
 
 
 async def result_body(
-    request: ImageRequest, settlement: Settlement, gallery: ImageCache, origin: str, network: Network
+    request: ImageRequest, settlement: Settlement, images: ImageCache, origin: str, network: Network
 ) -> dict[str, Any]:
     """Return the body of the 200: created, data, price and payment."""
     triggers = Triggers.read(request.prompt)
     count = 0 if "no-data" in triggers else request.n
-    entries = [_entry(request, settlement, gallery, origin, position) for position in range(count)]
+    entries = [_entry(request, settlement, images, origin, position) for position in range(count)]
     body: dict[str, Any] = {
         "created": int(settlement.at),
         "data": list(await asyncio.gather(*entries)),
@@ -47,7 +47,7 @@ async def result_body(
 
 
 async def _entry(
-    request: ImageRequest, settlement: Settlement, gallery: ImageCache, origin: str, position: int
+    request: ImageRequest, settlement: Settlement, images: ImageCache, origin: str, position: int
 ) -> dict[str, Any]:
     triggers = Triggers.read(request.prompt)
     entry: dict[str, Any] = {}
@@ -60,7 +60,7 @@ async def _entry(
         url = f"{origin}/api/media/{settlement.tx[2:]}-{position}.png"
         entry |= {"url": url, "source_url": url, "backed_up": True}
     else:
-        data, media_type = await gallery.image(settlement, request, position)
+        data, media_type = await images.image(settlement, request, position)
         text = base64.b64encode(data).decode("ascii")
         entry |= {"b64_json": text} if form == "b64" else {"url": f"data:{media_type};base64,{text}"}
     if "script" in triggers:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from blockrun_magic.payments.x402.networks import Network
     from blockrun_magic.practice.server.challenge import PaymentRequirements
 
-__all__ = ["InvalidPayment", "PaymentPayload", "read_cheque"]
+__all__ = ["InvalidPayment", "PaymentPayload", "read_payload"]
 
 _TYPES = {
     "TransferWithAuthorization": [
@@ -93,7 +93,7 @@ class PaymentPayload:
             raise InvalidPayment("The authorization has expired.", reason, "PAYMENT_EXPIRED")
 
 
-def read_cheque(header: str, version: int, network: Network) -> PaymentPayload:
+def read_payload(header: str, version: int, network: Network) -> PaymentPayload:
     """Return the payload of a v1 or v2 payment header after verifying its signature; raises InvalidPayment."""
     try:
         envelope = from_base64_json(header)
@@ -110,7 +110,7 @@ def read_cheque(header: str, version: int, network: Network) -> PaymentPayload:
     if not isinstance(authorization, dict):
         raise _undecodable("payload.authorization is missing")
     _check_fields(authorization, signature)
-    cheque = PaymentPayload(
+    payload = PaymentPayload(
         payer=authorization["from"],
         payee=authorization["to"],
         value=int(authorization["value"]),
@@ -119,8 +119,8 @@ def read_cheque(header: str, version: int, network: Network) -> PaymentPayload:
         nonce=authorization["nonce"].lower(),
         accepted=accepted,
     )
-    _check_signature(cheque, str(signature), network)
-    return cheque
+    _check_signature(payload, str(signature), network)
+    return payload
 
 
 def _check_extensions(extensions: Any) -> None:
@@ -150,21 +150,21 @@ def _check_fields(authorization: dict[str, Any], signature: Any) -> None:
         raise _undecodable("payload.signature is malformed")
 
 
-def _check_signature(cheque: PaymentPayload, signature: str, network: Network) -> None:
+def _check_signature(payload: PaymentPayload, signature: str, network: Network) -> None:
     """Raise InvalidPayment unless the payer signed this under the network's own domain."""
     account, encode_typed_data = load_account(), load_encode_typed_data()
     message = {
-        "from": cheque.payer,
-        "to": cheque.payee,
-        "value": cheque.value,
-        "validAfter": cheque.valid_after,
-        "validBefore": cheque.valid_before,
-        "nonce": bytes.fromhex(cheque.nonce[2:]),
+        "from": payload.payer,
+        "to": payload.payee,
+        "value": payload.value,
+        "validAfter": payload.valid_after,
+        "validBefore": payload.valid_before,
+        "nonce": bytes.fromhex(payload.nonce[2:]),
     }
     try:
         signable = encode_typed_data(domain_data=network.domain, message_types=_TYPES, message_data=message)
         signer = account.recover_message(signable, signature=signature)
     except Exception:  # noqa: BLE001  whatever the curve objects to, it is a bad signature
         signer = None
-    if signer != cheque.payer:
+    if signer != payload.payer:
         raise InvalidPayment("The signature is not the payer's.", "invalid_exact_evm_payload_signature")

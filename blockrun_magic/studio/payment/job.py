@@ -28,7 +28,7 @@ _PROOF_REFUSED = frozenset({401, 402, 403, 404})
 class X402Job:
     """Poller of one purchase's job; `authorize_again` signs a new payment once a witness has released the last one."""
 
-    deal: PurchaseContext
+    context: PurchaseContext
     tracker: SettlementTracker
     sender: Sender
     authorize_again: Callable[[Payment, str], Awaitable[Payment]]
@@ -37,10 +37,10 @@ class X402Job:
 
     async def poll(self, payment: Payment, address: str) -> tuple[Payment, CompletedJob]:
         """Return the answer of the finished job at `address`, and the payment that bought it."""
-        deal = self.deal
+        context = self.context
         payment = await run_io(self._begin, payment, address)
         now, wait = asyncio.get_running_loop().time, 0.0
-        end = now() + deal.patience.job
+        end = now() + context.retry.job
         while now() < end:
             await asyncio.sleep(wait)
             payment = await self._valid_payment(payment, address)
@@ -48,10 +48,10 @@ class X402Job:
             job = await self.sender.read(payment, answer)
             if isinstance(job, CompletedJob):
                 return payment, job
-            deal.progress.stage = job.status.replace("_", " ")
-            wait = max(answer.retry_after or 0.0, deal.patience.next_poll(wait))
+            context.progress.stage = job.status.replace("_", " ")
+            wait = max(answer.retry_after or 0.0, context.retry.next_poll(wait))
         error = UpstreamFailed(
-            f"The image is not ready after {deal.patience.job / 60:.0f} minutes.",
+            f"The image is not ready after {context.retry.job / 60:.0f} minutes.",
             "Run the cell again, or `%blockrun resume`, to continue waiting.",
         )
         payment, used = await self.tracker.look_up_quickly(payment)
@@ -59,22 +59,22 @@ class X402Job:
 
     async def _ask(self, payment: Payment, address: str) -> Response:
         """Poll once, proved by a signature of the job if possible, otherwise by the payment; return the response."""
-        proof = await self.prove_poll(address, int(self.deal.clock()))
+        proof = await self.prove_poll(address, int(self.context.clock()))
         if proof:
-            answer = await self.deal.ask(address, proof)
+            answer = await self.context.ask(address, proof)
             if answer.status not in _PROOF_REFUSED:
                 return answer
-        return await self.deal.ask(address, header_of(payment.payload))
+        return await self.context.ask(address, header_of(payment.payload))
 
     def _begin(self, payment: Payment, address: str) -> Payment:
-        deal = self.deal
-        payment = deal.ledger.payment(payment.id)
+        context = self.context
+        payment = context.ledger.payment(payment.id)
         if payment.state is State.SIGNED:
-            payment = deal.ledger.submit(payment.id)
+            payment = context.ledger.submit(payment.id)
         if not payment.decided:
-            payment = deal.ledger.poll(payment.id, deal.purchase.id, address)
-        deal.progress.sent = True
-        deal.progress.stage = "queued"
+            payment = context.ledger.poll(payment.id, context.purchase.id, address)
+        context.progress.sent = True
+        context.progress.stage = "queued"
         return payment
 
     async def _valid_payment(self, payment: Payment, address: str) -> Payment:
@@ -84,11 +84,11 @@ class X402Job:
         was not cashed and no longer can be; until then the first one is used. On Solana the order is already
         charged, and no other payment is signed for its job (gateway protocol, section 9).
         """
-        deal = self.deal
-        payment = await run_io(deal.ledger.payment, payment.id)  # it may have been settled meanwhile
-        if payment.state is State.SETTLED or deal.gateway.on_solana or deal.clock() < accepted_until(payment):
+        context = self.context
+        payment = await run_io(context.ledger.payment, payment.id)  # it may have been settled meanwhile
+        if payment.state is State.SETTLED or context.gateway.on_solana or context.clock() < accepted_until(payment):
             return payment
-        payment = await resolve_expired(deal.client, deal.ledger, deal.gateway, payment, deal.clock)
+        payment = await resolve_expired(context.client, context.ledger, context.gateway, payment, context.clock)
         if payment.state is not State.RELEASED:
             return payment
         try:
@@ -97,5 +97,5 @@ class X402Job:
             raise  # its money is another payment's
         except BlockrunError as error:
             raise self.tracker.explain(payment, error, used=None) from None
-        await run_io(deal.ledger.submit, fresh.id)
-        return await run_io(deal.ledger.poll, fresh.id, deal.purchase.id, address)
+        await run_io(context.ledger.submit, fresh.id)
+        return await run_io(context.ledger.poll, fresh.id, context.purchase.id, address)

@@ -39,7 +39,7 @@ class PurchaseContext:
     request: ImageRequest
     purchase: Purchase
     progress: Progress
-    patience: RetryPolicy
+    retry: RetryPolicy
     clock: Callable[[], float]
     gate: RateGate = field(default_factory=RateGate)
     """Shared by all requests to the gateway."""

@@ -61,7 +61,7 @@ class PrepaidMethod:
     the witness of a payment.
     """
 
-    deal: PurchaseContext
+    context: PurchaseContext
     catalog: Catalog
     headers: Callable[[], SecretHeaders]
     max_price: int | None
@@ -72,18 +72,18 @@ class PrepaidMethod:
 
         Raises PaymentOutcomeUnknown for one that cannot be continued: its request is not sent a second time.
         """
-        deal = self.deal
-        payment = await run_io(deal.ledger.open_payment, deal.purchase.id)
+        context = self.context
+        payment = await run_io(context.ledger.open_payment, context.purchase.id)
         if payment is not None and payment.state is State.RESERVED:
-            await run_io(deal.ledger.release, payment.id, "never sent")
-            payment = await run_io(deal.ledger.open_payment, deal.purchase.id)
+            await run_io(context.ledger.release, payment.id, "never sent")
+            payment = await run_io(context.ledger.open_payment, context.purchase.id)
         if payment is not None and payment.state is State.SUBMITTED:
-            if await run_io(deal.ledger.is_alive, payment.session):
+            if await run_io(context.ledger.is_alive, payment.session):
                 self._refuse_twice(payment)
-            payment = await run_io(deal.ledger.mark_unknown, payment.id, "its kernel ended before an answer came")
-        if payment is None or payment.state is not State.UNKNOWN or deal.purchase.poll_url is not None:
+            payment = await run_io(context.ledger.mark_unknown, payment.id, "its kernel ended before an answer came")
+        if payment is None or payment.state is not State.UNKNOWN or context.purchase.poll_url is not None:
             return payment
-        deal.progress.stage = "checking the last payment"
+        context.progress.stage = "checking the last payment"
         payment = await self.look_up(payment)
         if payment.state is State.UNKNOWN:
             self._refuse_twice(payment)
@@ -100,24 +100,24 @@ class PrepaidMethod:
 
     async def price(self) -> Price:
         """Return the list price, which is reserved; raises RequestError for a model without one."""
-        return list_price(self.deal.gateway, self.deal.request, self.catalog, self.max_price)
+        return list_price(self.context.gateway, self.context.request, self.catalog, self.max_price)
 
     async def authorize(self, offer: Price, hold: int | None = None) -> Payment:
         """Return a payment of `offer`: reserved, out of `hold` if given, and not yet sent.
 
         The gateway has to answer first. The wallet that ClawRouter pays from is recorded: the chain is asked about it.
         """
-        deal = self.deal
+        context = self.context
         payer, network = await self._payer()
         return await run_io(
-            deal.ledger.reserve, deal.purchase, offer.amount, hold, prepaid=True, payer=payer, network=network
+            context.ledger.reserve, context.purchase, offer.amount, hold, prepaid=True, payer=payer, network=network
         )
 
     async def _payer(self) -> tuple[str | None, str | None]:
-        deal, started = self.deal, self.deal.clock()
-        path = "/health" if deal.gateway.paid_by is Payer.PROXY else "/v1/credits"
+        context, started = self.context, self.context.clock()
+        path = "/health" if context.gateway.paid_by is Payer.PROXY else "/v1/credits"
         try:
-            answer = await deal.client.get(deal.gateway, path, self.headers())
+            answer = await context.client.get(context.gateway, path, self.headers())
         except GatewayUnreachable as error:
             if not error.sent:
                 raise error.with_money(Money.nothing_sent()) from None
@@ -125,23 +125,23 @@ class PrepaidMethod:
             pass  # it answers, and that is enough
         else:
             if answer.status in _NO_ACCESS:
-                raise error_from_response(answer, deal.gateway).with_money(Money.nothing_sent())
+                raise error_from_response(answer, context.gateway).with_money(Money.nothing_sent())
             # Its witness finds a request by its time.
-            check_clock(deal.gateway.name, answer.date, started, deal.clock())
-        if deal.gateway.paid_by is not Payer.PROXY:
+            check_clock(context.gateway.name, answer.date, started, context.clock())
+        if context.gateway.paid_by is not Payer.PROXY:
             return None, None
-        health = await clawrouter_health(deal.client, deal.gateway)
+        health = await clawrouter_health(context.client, context.gateway)
         network = network_named(health.chain or "") if health else None
-        if health is None or network is None or not await check_chain_clock(deal.client, network, deal.clock):
+        if health is None or network is None or not await check_chain_clock(context.client, network, context.clock):
             return None, None
         return health.wallet, network.id
 
     async def submit(self, payment: Payment) -> tuple[Payment, CompletedJob]:
         """Return the response with the images: to the request, sent once, or to a poll of its job."""
-        deal = self.deal
-        deal.progress.price = payment.amount
-        if deal.purchase.poll_url is not None:
-            return await self._poll(payment, deal.purchase.poll_url)
+        context = self.context
+        context.progress.price = payment.amount
+        if context.purchase.poll_url is not None:
+            return await self._poll(payment, context.purchase.poll_url)
         if payment.state is State.SETTLED:
             raise InvalidResponse(
                 "The image was paid for, but its address no longer works.",
@@ -152,10 +152,10 @@ class PrepaidMethod:
         payment, found = await run_io(self._read, payment, answer)
         if isinstance(found, CompletedJob):
             return payment, found
-        if not deal.gateway.can("poll"):
-            await run_io(self._unknown, payment, f"{deal.gateway.name} started a slow job, and cannot collect it")
+        if not context.gateway.can("poll"):
+            await run_io(self._unknown, payment, f"{context.gateway.name} started a slow job, and cannot collect it")
         try:
-            address = await run_io(deal.job_address, payment, found)
+            address = await run_io(context.job_address, payment, found)
         except InvalidResponse as error:
             await run_io(self._unknown, payment, error.message, error)
         return await self._poll(payment, address)
@@ -166,12 +166,12 @@ class PrepaidMethod:
 
     async def _send_once(self, payment: Payment) -> Response:
         """Send the request, which counts as sent from here on; return the response."""
-        deal = self.deal
-        await deal.mark_sent(payment)
-        deal.progress.once = True
-        deal.progress.stage = "waiting for the image"
+        context = self.context
+        await context.mark_sent(payment)
+        context.progress.once = True
+        context.progress.stage = "waiting for the image"
         try:
-            return await deal.post(self.headers())
+            return await context.post(self.headers())
         except GatewayUnreachable as error:
             await run_io(self._unknown, payment, error.message, error)
         except GatewayError as error:
@@ -179,67 +179,67 @@ class PrepaidMethod:
 
     def _read(self, payment: Payment, answer: Response) -> tuple[Payment, CompletedJob | PendingJob]:
         """Record and return the content of a response. A refusal is only noted: it may have been charged."""
-        deal = self.deal
+        context = self.context
         if answer.status not in (200, ACCEPTED):
-            fault = error_from_response(answer, deal.gateway)
+            fault = error_from_response(answer, context.gateway)
             if not proves_no_charge(answer):
                 self._unknown(payment, fault.message, fault)
-            payment = deal.mark_unknown(payment, fault.message)
+            payment = context.mark_unknown(payment, fault.message)
             raise fault.with_money(money_of(payment))
         try:
             found = read_answer(answer)
         except GatewayError as error:
-            payment = deal.mark_unknown(payment, error.message)
+            payment = context.mark_unknown(payment, error.message)
             if job_failed(answer):
-                deal.ledger.forget_job(deal.purchase.id)
+                context.ledger.forget_job(context.purchase.id)
                 raise error.with_money(money_of(payment)) from None
             self._unknown(payment, error.message, error)
         if isinstance(found, CompletedJob):
             # First: once it is paid, the image can only be fetched from these addresses.
-            deal.ledger.save_image_urls(deal.purchase.id, items_to_record(found.items))
+            context.ledger.save_image_urls(context.purchase.id, items_to_record(found.items))
             payment = self._settled(payment, answer)
         return payment, found
 
     def _settled(self, payment: Payment, answer: Response) -> Payment:
         """Mark a payment as charged, at the stated price unless that is far from ours; return it."""
-        payment = self.deal.ledger.payment(payment.id)
+        payment = self.context.ledger.payment(payment.id)
         if payment.decided:
             return payment
         body = answer.json()
-        stated, listed = stated_price(body), SNAPSHOT.list_price(self.deal.request.price_key)
+        stated, listed = stated_price(body), SNAPSHOT.list_price(self.context.request.price_key)
         note = None
         if stated is not None and not is_credible(stated, payment.amount, listed):
             stated, note = None, f"the answer names another price ({stated} micro-USDC), which is not credible"
         transaction = read_settlement(answer.headers, body).transaction
-        return self.deal.ledger.settle(payment.id, transaction, note, witness=Witness.DELIVERY, charged=stated)
+        return self.context.ledger.settle(payment.id, transaction, note, witness=Witness.DELIVERY, charged=stated)
 
     async def _poll(self, payment: Payment, address: str) -> tuple[Payment, CompletedJob]:
         """Return the images of the job at `address`: polling is free."""
-        deal = self.deal
+        context = self.context
         if not payment.decided:
-            payment = await run_io(deal.ledger.poll, payment.id, deal.purchase.id, address)
-        deal.progress.sent, deal.progress.once = True, False
-        deal.progress.stage = "queued"
+            payment = await run_io(context.ledger.poll, payment.id, context.purchase.id, address)
+        context.progress.sent, context.progress.once = True, False
+        context.progress.stage = "queued"
         now, wait = asyncio.get_running_loop().time, 0.0
-        end = now() + deal.patience.job
+        end = now() + context.retry.job
         while now() < end:
             await asyncio.sleep(wait)
             answer = await self._ask_patiently(payment, address)
             payment, found = await run_io(self._read, payment, answer)
             if isinstance(found, CompletedJob):
                 return payment, found
-            deal.progress.stage = found.status.replace("_", " ")
-            wait = max(answer.retry_after or 0.0, deal.patience.next_poll(wait))
+            context.progress.stage = found.status.replace("_", " ")
+            wait = max(answer.retry_after or 0.0, context.retry.next_poll(wait))
         raise UpstreamFailed(
-            f"The image is not ready after {deal.patience.job / 60:.0f} minutes.", _COLLECT, money_of(payment)
+            f"The image is not ready after {context.retry.job / 60:.0f} minutes.", _COLLECT, money_of(payment)
         )
 
     async def _ask_patiently(self, payment: Payment, address: str) -> Response:
         """Poll the job and return the response; raises the last error, with the fate of the money."""
-        deal, stage = self.deal, self.deal.progress.stage
-        for attempt in range(deal.patience.attempts):
+        context, stage = self.context, self.context.progress.stage
+        for attempt in range(context.retry.attempts):
             try:
-                answer = await deal.ask(address, self.headers())
+                answer = await context.ask(address, self.headers())
             except GatewayUnreachable as error:
                 fault: GatewayError = error
             else:
@@ -248,18 +248,18 @@ class PrepaidMethod:
                 fault = await run_io(self._poll_fault, payment, answer)
                 if not is_transient(answer):
                     break
-            if attempt + 1 < deal.patience.attempts:
-                await deal.progress.pause(fault.message, deal.patience.wait(attempt), stage)
+            if attempt + 1 < context.retry.attempts:
+                await context.progress.pause(fault.message, context.retry.wait(attempt), stage)
         raise fault.with_money(money_of(payment))
 
     def _poll_fault(self, payment: Payment, answer: Response) -> GatewayError:
         if answer.status in GONE:
-            self.deal.ledger.forget_job(self.deal.purchase.id)
-            self._unknown(payment, f"{self.deal.gateway.name} no longer knows the job")
-        return error_from_response(answer, self.deal.gateway)
+            self.context.ledger.forget_job(self.context.purchase.id)
+            self._unknown(payment, f"{self.context.gateway.name} no longer knows the job")
+        return error_from_response(answer, self.context.gateway)
 
     def _unknown(self, payment: Payment, why: str, error: GatewayError | None = None) -> NoReturn:
-        payment = self.deal.mark_unknown(payment, why)
+        payment = self.context.mark_unknown(payment, why)
         if payment.state is State.SETTLED:
             raise InvalidResponse(
                 f"{why.rstrip('.')}.", "Run the cell again, or buy another take with --fresh.", money_of(payment)

@@ -35,15 +35,15 @@ _LARGE = 8 * 1024 * 1024
 class Sender:
     """Sender of one purchase's payment, which counts as sent from the first attempt on."""
 
-    deal: PurchaseContext
+    context: PurchaseContext
     tracker: SettlementTracker
 
     async def send(self, payment: Payment, ask: Callable[[], Awaitable[Response]]) -> Response:
         """Return the first response of `ask` that is not a transient error; raises the last error."""
-        deal = self.deal
-        stage = deal.progress.stage
-        for attempt in range(deal.patience.attempts):
-            wait = deal.patience.wait(attempt)
+        context = self.context
+        stage = context.progress.stage
+        for attempt in range(context.retry.attempts):
+            wait = context.retry.wait(attempt)
             try:
                 answer = await ask()
             except GatewayUnreachable as error:
@@ -55,25 +55,25 @@ class Sender:
             else:
                 await run_io(self.tracker.record_claim, payment, answer)
                 if not is_transient(answer):
-                    deal.gate.taken(deal.entry)
+                    context.gate.taken(context.entry)
                     return answer
-                fault = error_from_response(answer, deal.gateway)
+                fault = error_from_response(answer, context.gateway)
                 wait = answer.retry_after or wait
                 if answer.status == TOO_MANY_REQUESTS:
-                    deal.gate.refused(wait, deal.entry)
-            if attempt + 1 == deal.patience.attempts or deal.clock() + wait >= accepted_until(payment):
+                    context.gate.refused(wait, context.entry)
+            if attempt + 1 == context.retry.attempts or context.clock() + wait >= accepted_until(payment):
                 break
-            await deal.progress.pause(fault.message, wait, stage)
+            await context.progress.pause(fault.message, wait, stage)
             if isinstance(fault, RateLimited):
-                deal.entry = await deal.gate.enter()
-                await deal.gate.leave(deal.entry)
+                context.entry = await context.gate.enter()
+                await context.gate.leave(context.entry)
         raise await self.tracker.explain_failure(payment, fault) from fault
 
     async def read(self, payment: Payment, answer: Response) -> CompletedJob | PendingJob:
         """Return the content of a final response; raises its error, with the fate of the money."""
         try:
             if answer.status not in (200, ACCEPTED):
-                raise error_from_response(answer, self.deal.gateway)
+                raise error_from_response(answer, self.context.gateway)
             # msgspec reads a megabyte in less than a millisecond; the loop awaits what takes longer.
             return read_answer(answer) if len(answer.body) < _LARGE else await run_cpu(read_answer, answer)
         except GatewayError as error:
@@ -81,7 +81,7 @@ class Sender:
             explained = await self.tracker.explain_failure(payment, error, refused=refused)
             if isinstance(error, JobFailed) or answer.status in GONE:
                 # Last: a payment that polls without a job could not continue.
-                await run_io(self.deal.ledger.forget_job, self.deal.purchase.id)
+                await run_io(self.context.ledger.forget_job, self.context.purchase.id)
             raise explained from error
 
 

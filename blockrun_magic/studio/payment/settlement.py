@@ -25,7 +25,7 @@ _BLOCK = 1.0
 class SettlementTracker:
     """Tracker of one purchase's payments, which also adds their fate to errors."""
 
-    deal: PurchaseContext
+    context: PurchaseContext
 
     def record_claim(self, payment: Payment, answer: Response) -> None:
         """Record a transaction as soon as an answer names one."""
@@ -34,16 +34,16 @@ class SettlementTracker:
     def note_claim(self, payment: Payment, settlement: Settlement) -> None:
         """Record the transaction that the gateway names, unless the gateway reports it as failed."""
         if settlement.transaction is not None and settlement.success is not False:
-            self.deal.ledger.claim(payment.id, settlement.transaction)
+            self.context.ledger.claim(payment.id, settlement.transaction)
 
     async def explain_failure(self, payment: Payment, error: GatewayError, *, refused: bool = False) -> BlockrunError:
         """Record the fate of the money, and return `error` with it.
 
         `refused`: the gateway refused the payment or the request. It may have cashed the payment anyway.
         """
-        payment = await run_io(self.deal.mark_unknown, payment, error.message, refused=refused)
+        payment = await run_io(self.context.mark_unknown, payment, error.message, refused=refused)
         payment, used = await self.look_up_quickly(payment)
-        expired = self.deal.clock() >= expires_at(payment)
+        expired = self.context.clock() >= expires_at(payment)
         if payment.decided or (refused and not expired):
             return self.explain(payment, error, used=used)
         hint = "Run the cell again to continue with the same payment; `%blockrun jobs` shows it."
@@ -51,21 +51,21 @@ class SettlementTracker:
 
     def explain(self, payment: Payment, error: BlockrunError, *, used: bool | None) -> BlockrunError:
         """Return `error` with the fate of `payment`; `used` is the latest answer of a witness."""
-        until = expires_at(payment) if used is False and self.deal.clock() < expires_at(payment) else None
+        until = expires_at(payment) if used is False and self.context.clock() < expires_at(payment) else None
         return error.with_money(money_of(payment, unused_until=until))
 
     async def look_up_quickly(self, payment: Payment) -> tuple[Payment, bool | None]:
         """Ask the witness of `payment` for a few seconds; return the payment, and whether it was cashed, if known."""
-        return await self._look_up(await run_io(self.deal.ledger.payment, payment.id))
+        return await self._look_up(await run_io(self.context.ledger.payment, payment.id))
 
     async def _look_up(self, known: Payment) -> tuple[Payment, bool | None]:
         """Do the same for a payment that was read just now."""
-        deal, used = self.deal, None
+        context, used = self.context, None
         with suppress(TimeoutError):
-            used = await run_within(_QUICK, reconcile_payment(deal.client, deal.ledger, deal.gateway, known))
+            used = await run_within(_QUICK, reconcile_payment(context.client, context.ledger, context.gateway, known))
             if used is None:
                 return known, None
-        return await run_io(deal.ledger.payment, known.id), used
+        return await run_io(context.ledger.payment, known.id), used
 
     async def confirm(self, payment: Payment) -> Payment:
         """Ask the witness of a payment, again while the gateway's transaction is not on the chain; return the payment.
@@ -76,7 +76,7 @@ class SettlementTracker:
         with suppress(TimeoutError, LedgerError):
             return await run_within(_QUICK, self._look_up_repeatedly(payment))
         with suppress(LedgerError):
-            return await run_io(self.deal.ledger.payment, payment.id)
+            return await run_io(self.context.ledger.payment, payment.id)
         return payment
 
     async def _look_up_repeatedly(self, payment: Payment) -> Payment:

@@ -13,19 +13,19 @@ from blockrun_magic.studio.payment.unasked import AnsweredUnasked
 __all__ = ["book", "refuse_twice"]
 
 
-def book(deal: PurchaseContext, error: AnsweredUnasked) -> AnsweredUnasked:
+def book(context: PurchaseContext, error: AnsweredUnasked) -> AnsweredUnasked:
     """Return `error`, once the ledger counts the list price as a payment that may have been made elsewhere.
 
     It counts beyond the limits, too: it may have been charged already.
     """
-    amount = SNAPSHOT.list_price(deal.request.price_key) or deal.ledger.caps().image
+    amount = SNAPSHOT.list_price(context.request.price_key) or context.ledger.caps().image
     try:
-        payment = deal.ledger.reserve(deal.purchase, amount, prepaid=True, spent=True)
+        payment = context.ledger.reserve(context.purchase, amount, prepaid=True, spent=True)
     except BlockrunError as refused:
         raise refused.with_money(error.money) if error.money else refused from error
-    deal.ledger.submit(payment.id)
-    deal.progress.sent = True
-    error.payment = deal.ledger.mark_unknown(payment.id, "may have been charged by a proxy")
+    context.ledger.submit(payment.id)
+    context.progress.sent = True
+    error.payment = context.ledger.mark_unknown(payment.id, "may have been charged by a proxy")
     error.money = money_of(error.payment)
     return error
 

@@ -48,7 +48,7 @@ _PROGRESS_WINDOW = 600.0
 class X402Method:
     """The `PaymentMethod` that pays with the wallet of `signer`."""
 
-    deal: PurchaseContext
+    context: PurchaseContext
     signer: Callable[[], Signer]
     agree: Callable[[Price], None]
     """Raises BudgetError where a price is above what the user allowed."""
@@ -60,8 +60,8 @@ class X402Method:
     """Cached terms that were signed without asking again, until the gateway accepts or refuses them."""
 
     def __post_init__(self) -> None:
-        self.tracker = SettlementTracker(self.deal)
-        self.sender = Sender(self.deal, self.tracker)
+        self.tracker = SettlementTracker(self.context)
+        self.sender = Sender(self.context, self.tracker)
 
     async def open_payment(self) -> Payment | None:
         """Return the payment to continue with, or None when a new one may be signed.
@@ -69,24 +69,24 @@ class X402Method:
         The witness of an expired payment is asked first. Unless it releases the payment, the payment continues: it
         may still fetch its images.
         """
-        deal = self.deal
+        context = self.context
         payment = await run_io(self._find_payment)
         if payment is not None and payment.prepaid and payment.state is not State.SETTLED:
             refuse_twice(payment)
-        if payment is None or payment.state is State.SETTLED or deal.clock() < accepted_until(payment):
+        if payment is None or payment.state is State.SETTLED or context.clock() < accepted_until(payment):
             return payment
-        deal.progress.stage = "checking the last payment"
-        payment = await resolve_expired(deal.client, deal.ledger, deal.gateway, payment, deal.clock)
+        context.progress.stage = "checking the last payment"
+        payment = await resolve_expired(context.client, context.ledger, context.gateway, payment, context.clock)
         return None if payment.state is State.RELEASED else payment
 
     def _find_payment(self) -> Payment | None:
         """Return the payment of this purchase that was sent, or None; then the cached price is looked up, too."""
-        deal = self.deal
-        while (payment := deal.ledger.open_payment(deal.purchase.id)) is not None:
+        context = self.context
+        while (payment := context.ledger.open_payment(context.purchase.id)) is not None:
             if payment.state not in (State.RESERVED, State.SIGNED):
                 return payment
             # Its kernel is gone (we hold the lock), and the header never left the ledger.
-            deal.ledger.release(payment.id, "never sent")
+            context.ledger.release(payment.id, "never sent")
         self._ahead = self._cached_terms()
         return None
 
@@ -95,10 +95,10 @@ class X402Method:
 
         Terms of the last hour are used again. Raises TermsRefused, ClockError or GatewayError.
         """
-        deal = self.deal
-        if deal.purchase.poll_url is not None:
+        context = self.context
+        if context.purchase.poll_url is not None:
             self._ahead = None
-            return await self.ask_price(deal.purchase.poll_url)
+            return await self.ask_price(context.purchase.poll_url)
         if self._ahead is None:
             async with self.turn:  # another purchase may have asked meanwhile
                 self._ahead = await run_io(self._cached_terms)
@@ -108,8 +108,8 @@ class X402Method:
 
     def _cached_terms(self) -> PaymentRequirements | None:
         """Return terms of the last hour that are within the limits, or None."""
-        deal = self.deal
-        terms = cached_price(deal.ledger, deal.gateway, deal.request, self.signer().address)
+        context = self.context
+        terms = cached_price(context.ledger, context.gateway, context.request, self.signer().address)
         try:
             if terms is not None:
                 self.agree(_price_of(terms))
@@ -119,46 +119,46 @@ class X402Method:
 
     async def ask_price(self, job: str | None) -> Price:
         """Return the gateway's price for the request, or for the job at the address `job`."""
-        deal = self.deal
-        deal.progress.stage = "asking the price"
+        context = self.context
+        context.progress.stage = "asking the price"
         payer = await run_cpu(lambda: self.signer().address)
         try:
             terms = await fetch_price(
-                deal.client, deal.ledger, deal.gateway, deal.request, payer, job, clock=deal.clock
+                context.client, context.ledger, context.gateway, context.request, payer, job, clock=context.clock
             )
         except AnsweredUnasked as error:
-            raise await run_io(book, deal, error) from None
+            raise await run_io(book, context, error) from None
         return _price_of(terms)
 
     async def authorize(self, offer: Price, hold: int | None = None) -> Payment:
         """Return a payment of `offer`: reserved, out of `hold` if given, signed, on record, not yet sent."""
-        deal, terms = self.deal, offer.terms
+        context, terms = self.context, offer.terms
         assert terms is not None  # noqa: S101  our own prices have them
-        deal.progress.stage = "signing"
+        context.progress.stage = "signing"
         signer = self.signer()
-        sign = await signer.signing(terms, int(deal.clock()))
+        sign = await signer.signing(terms, int(context.clock()))
         return await run_io(self._authorize, terms, hold, signer, sign)
 
     def _authorize(
         self, terms: PaymentRequirements, hold: int | None, signer: Signer, sign: Callable[[], PaymentPayload]
     ) -> Payment:
         signer.prepare()  # may import for a second, and nobody shall wait for that
-        return self.deal.ledger.authorize(self.deal.purchase, terms.amount, terms.network.id, sign, hold)
+        return self.context.ledger.authorize(self.context.purchase, terms.amount, terms.network.id, sign, hold)
 
     async def submit(self, payment: Payment) -> tuple[Payment, CompletedJob]:
         """Send `payment`, for the first time or again; return the response with the images."""
-        deal = self.deal
+        context = self.context
         if payment.prepaid:
             refuse_twice(payment)
-        deal.progress.price = payment.amount
-        job = X402Job(deal, self.tracker, self.sender, self._authorize_again, self._prove_poll)
-        if deal.purchase.poll_url is not None:
-            return await job.poll(payment, deal.purchase.poll_url)
+        context.progress.price = payment.amount
+        job = X402Job(context, self.tracker, self.sender, self._authorize_again, self._prove_poll)
+        if context.purchase.poll_url is not None:
+            return await job.poll(payment, context.purchase.poll_url)
         resumed = payment.state is not State.SIGNED
         if payment.state is not State.SETTLED:
-            payment = await deal.mark_sent(payment, self._renew)
-        deal.progress.sent = True
-        deal.progress.stage = "waiting for the image"
+            payment = await context.mark_sent(payment, self._renew)
+        context.progress.sent = True
+        context.progress.stage = "waiting for the image"
         answer = await self._show(payment, payment.payload)
         if answer.status == _PAYMENT_REQUIRED:
             payment, answer = await self._after_refusal(payment, answer, resumed=resumed)
@@ -166,17 +166,17 @@ class X402Method:
         if isinstance(found, CompletedJob):
             return payment, found
         try:
-            address = await run_io(deal.job_address, payment, found)
+            address = await run_io(context.job_address, payment, found)
         except InvalidResponse as error:
             raise await self.tracker.explain_failure(payment, error) from error
         return await job.poll(payment, address)
 
     async def _renew(self, payment: Payment) -> Payment:
         """Return `payment`, or a new one if it has expired before it could be sent."""
-        deal = self.deal
-        if payment.state is not State.SIGNED or deal.clock() < accepted_until(payment):
+        context = self.context
+        if payment.state is not State.SIGNED or context.clock() < accepted_until(payment):
             return payment
-        await run_io(deal.ledger.release, payment.id, "expired before it was sent")
+        await run_io(context.ledger.release, payment.id, "expired before it was sent")
         offer = await self.price()
         self.agree(offer)
         return await self.authorize(offer)
@@ -186,7 +186,7 @@ class X402Method:
         return await self.tracker.confirm(payment)
 
     async def _show(self, payment: Payment, payload: Payload | None) -> Response:
-        return await self.sender.send(payment, partial(self.deal.post, header_of(payload)))
+        return await self.sender.send(payment, partial(self.context.post, header_of(payload)))
 
     async def _after_refusal(self, payment: Payment, answer: Response, *, resumed: bool) -> tuple[Payment, Response]:
         """Return the payment and the last response after a 402: already cashed, repriced, or still in progress."""
@@ -210,14 +210,14 @@ class X402Method:
 
         Each header is sent once more, then the newest with growing waits, for a minute in all.
         """
-        deal = self.deal
+        context = self.context
         for payload in reversed(payment.payloads[:-1]):
             if payload.header_value and answer.status == _PAYMENT_REQUIRED:
                 answer = await self._show(payment, payload)
-        waited, wait = 0.0, deal.patience.first_wait
-        recent = deal.clock() - (payment.sent_at or 0.0) < _PROGRESS_WINDOW
-        while recent and answer.status == _PAYMENT_REQUIRED and waited < deal.patience.in_progress:
-            await deal.progress.pause("The gateway may still be working on this", wait, deal.progress.stage)
+        waited, wait = 0.0, context.retry.first_wait
+        recent = context.clock() - (payment.sent_at or 0.0) < _PROGRESS_WINDOW
+        while recent and answer.status == _PAYMENT_REQUIRED and waited < context.retry.in_progress:
+            await context.progress.pause("The gateway may still be working on this", wait, context.progress.stage)
             waited, wait = waited + wait, wait * 2
             answer = await self._show(payment, payment.payload)
         return answer
@@ -227,13 +227,13 @@ class X402Method:
 
         On Solana two payments cannot share a nonce, so that a refused payment stays refused.
         """
-        deal, ahead, self._ahead = self.deal, self._ahead, None
+        context, ahead, self._ahead = self.context, self._ahead, None
         signer, payload = self.signer(), payment.payload
         if payload is None or not signer.shares_nonces or signer.address != payment.payer:
             return None
         try:
             challenge = read_challenge(answer.headers, answer.body)
-            terms = select_requirements(challenge, deal.gateway.networks, deal.gateway.base_url, signer.address)
+            terms = select_requirements(challenge, context.gateway.networks, context.gateway.base_url, signer.address)
         except TermsRefused:
             return None
         same = terms.amount == payload.amount and (ahead is None or terms.accepted == ahead.accepted)
@@ -243,26 +243,28 @@ class X402Method:
 
     async def _sign_again(self, payment: Payment, terms: PaymentRequirements, answer: Response) -> Payment:
         """Add a payload for new terms with the same nonce, so that only one can be cashed; return the payment."""
-        deal, now = self.deal, self.deal.clock()
-        await run_io(drop_quote, deal.ledger, deal.gateway.name, str(deal.request.price_key))
-        deal.progress.stage = "signing the new price"
+        context, now = self.context, self.context.clock()
+        await run_io(drop_quote, context.ledger, context.gateway.name, str(context.request.price_key))
+        context.progress.stage = "signing the new price"
         assert payment.nonce is not None  # noqa: S101  signed payments have one
         try:
-            check_clock(deal.gateway.name, answer.date, now, now)
+            check_clock(context.gateway.name, answer.date, now, now)
             self.agree(_price_of(terms))
             lasting = _lasting_as(payment, terms, int(now))
             sign = await self.signer().signing(lasting, int(now), bytes.fromhex(payment.nonce[2:]))
-            payment = await run_io(lambda: deal.ledger.add_payload(payment.id, sign()))
+            payment = await run_io(lambda: context.ledger.add_payload(payment.id, sign()))
         except (BudgetError, ClockError) as error:
-            payment = await run_io(deal.mark_unknown, payment, "refused, because its price had changed", refused=True)
+            payment = await run_io(
+                context.mark_unknown, payment, "refused, because its price had changed", refused=True
+            )
             payment, used = await self.tracker.look_up_quickly(payment)
             raise self.tracker.explain(payment, error, used=used) from None
-        await run_io(cache_quote, deal.ledger, deal.gateway.name, str(deal.request.price_key), terms)
-        deal.progress.price = payment.amount
+        await run_io(cache_quote, context.ledger, context.gateway.name, str(context.request.price_key), terms)
+        context.progress.price = payment.amount
         return payment
 
     async def _prove_poll(self, address: str, now: int) -> SecretHeaders:
-        if not self.deal.gateway.on_solana:  # other networks do not need the wallet to collect a job
+        if not self.context.gateway.on_solana:  # other networks do not need the wallet to collect a job
             return SecretHeaders()
         return await self.signer().prove_poll(address, now)
 

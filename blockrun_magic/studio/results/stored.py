@@ -19,10 +19,10 @@ from blockrun_magic.studio.results.result import ImageResult, Receipt
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Shelf", "result_of"]
+__all__ = ["StoredResults", "result_of"]
 
 
-class Shelf:
+class StoredResults:
     """Finished purchases, loaded from the ledger's receipts and the store's files."""
 
     def __init__(self, ledger: Ledger, store: Store) -> None:

@@ -16,7 +16,7 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
-from blockrun_magic.classroom.page.security import Door
+from blockrun_magic.classroom.page.security import Access
 from blockrun_magic.classroom.page.sessions import Sessions, new_ticket
 from blockrun_magic.classroom.storage.reports import cell, line
 from blockrun_magic.practice.server.server import PracticeServer
@@ -116,7 +116,7 @@ def test_the_cookie_is_bound_to_its_host(room: Class) -> None:
 )
 def test_a_cookie_is_secure_where_the_public_address_is(room: Class, headers: dict[str, str], secure: bool) -> None:
     """Also where a proxy does not say that browsers use https."""
-    door = Door(Sessions(room.records.database), room.records.members, on_hub=False, address="https://class.example")
+    door = Access(Sessions(room.records.database), room.records.members, on_hub=False, address="https://class.example")
     sent = [(name.lower().encode(), value.encode()) for name, value in ({"Host": "class.example"} | headers).items()]
     request = Request({"type": "http", "scheme": "http", "path": "/teacher", "query_string": b"", "headers": sent})
     response = Response()

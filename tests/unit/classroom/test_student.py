@@ -159,7 +159,7 @@ def test_each_answer_lost_late_or_repeated(pupil: Pupil, only: str, fault: str) 
 
     async def buys() -> None:
         pupil.lose(only, *faults)
-        async with pupil.kernel(patience=RetryPolicy(first_wait=0.01)) as (studio, gateway):
+        async with pupil.kernel(retry=RetryPolicy(first_wait=0.01)) as (studio, gateway):
             result = await studio.make(_REQUEST, gateway, Options(fresh=True))
             assert (PRICE, True) == (result.receipt.amount, result.receipt.settled)
             assert [(State.SETTLED, PRICE)] == paid(studio)

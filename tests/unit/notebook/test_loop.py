@@ -19,7 +19,7 @@ TESTS = Path(__file__).parent
 
 
 @pytest.fixture
-def bridge() -> Iterator[LoopThread]:
+def loop_thread() -> Iterator[LoopThread]:
     """Return a bridge, closed after the test."""
     made = LoopThread()
     yield made
@@ -56,29 +56,29 @@ class StoppedWhileSubmitting(LoopThread):
         raise KeyboardInterrupt
 
 
-def test_the_caller_gets_what_the_work_returns(bridge: LoopThread) -> None:
+def test_the_caller_gets_what_the_work_returns(loop_thread: LoopThread) -> None:
     """`run` returns the coroutine's value, and all work runs on one loop in one thread."""
 
     async def work() -> tuple[int, int]:
         return threading.get_ident(), id(asyncio.get_running_loop())
 
-    first, second = bridge.run(work()), bridge.run(work())
+    first, second = loop_thread.run(work()), loop_thread.run(work())
 
     assert first == second
     assert threading.get_ident() != first[0]
 
 
-def test_the_works_own_error_reaches_the_caller(bridge: LoopThread) -> None:
+def test_the_works_own_error_reaches_the_caller(loop_thread: LoopThread) -> None:
     """An exception of the coroutine is raised where it was waited for."""
 
     async def work() -> Never:
         raise LookupError("nothing there")
 
     with pytest.raises(LookupError, match="nothing there"):
-        bridge.run(work())
+        loop_thread.run(work())
 
 
-def test_the_works_own_timeout_is_not_taken_for_waiting(bridge: LoopThread) -> None:
+def test_the_works_own_timeout_is_not_taken_for_waiting(loop_thread: LoopThread) -> None:
     """A TimeoutError that the coroutine raises ends the waiting, as any other error does."""
 
     async def work() -> Never:
@@ -86,10 +86,10 @@ def test_the_works_own_timeout_is_not_taken_for_waiting(bridge: LoopThread) -> N
         raise TimeoutError("the model took too long")
 
     with pytest.raises(TimeoutError, match="the model took too long"):
-        bridge.run(work())
+        loop_thread.run(work())
 
 
-def test_the_caller_is_called_while_it_waits(bridge: LoopThread) -> None:
+def test_the_caller_is_called_while_it_waits(loop_thread: LoopThread) -> None:
     """`tick` is called in the waiting thread, again and again until the work has ended."""
     threads: list[int] = []
     enough = asyncio.Event()
@@ -104,13 +104,13 @@ def test_the_caller_is_called_while_it_waits(bridge: LoopThread) -> None:
     def tick() -> None:
         threads.append(threading.get_ident())
         if len(threads) == 3:
-            bridge.submit(end())
+            loop_thread.submit(end())
 
-    assert "done" == bridge.run(work(), tick)
+    assert "done" == loop_thread.run(work(), tick)
     assert {threading.get_ident()} == set(threads)
 
 
-def test_stop_cancels_the_work_and_goes_on_to_the_caller(bridge: LoopThread) -> None:
+def test_stop_cancels_the_work_and_goes_on_to_the_caller(loop_thread: LoopThread) -> None:
     """A KeyboardInterrupt while waiting is raised, and the coroutine's `finally` runs."""
     waiting = Waiting()
 
@@ -119,7 +119,7 @@ def test_stop_cancels_the_work_and_goes_on_to_the_caller(bridge: LoopThread) -> 
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        bridge.run(waiting.work(), stop)
+        loop_thread.run(waiting.work(), stop)
 
     assert waiting.ended.is_set()  # so that what the cell says of it is true
 
@@ -127,12 +127,12 @@ def test_stop_cancels_the_work_and_goes_on_to_the_caller(bridge: LoopThread) -> 
 def test_stop_while_the_work_is_handed_over_cancels_it() -> None:
     """There is no moment in which Stop ends the cell and leaves its work going on unseen."""
     waiting = Waiting()
-    bridge = StoppedWhileSubmitting(waiting)
+    loop_thread = StoppedWhileSubmitting(waiting)
     with pytest.raises(KeyboardInterrupt):
-        bridge.run(waiting.work())
+        loop_thread.run(waiting.work())
 
     assert waiting.ended.wait(PATIENCE)
-    bridge.close()
+    loop_thread.close()
 
 
 def test_the_same_beside_a_loop_of_the_callers_own() -> None:
@@ -154,7 +154,7 @@ bridge.close()
     assert "stopped True\n" == done.stdout, done.stderr
 
 
-def test_stop_before_the_work_begins_keeps_it_from_beginning(bridge: LoopThread) -> None:
+def test_stop_before_the_work_begins_keeps_it_from_beginning(loop_thread: LoopThread) -> None:
     """Work that was handed over, and whose turn on the loop has not come, never does anything."""
     waiting, held, free = Waiting(), threading.Event(), threading.Event()
 
@@ -165,18 +165,18 @@ def test_stop_before_the_work_begins_keeps_it_from_beginning(bridge: LoopThread)
     def stop() -> None:
         raise KeyboardInterrupt
 
-    holding = bridge.submit(hold_the_loop())
+    holding = loop_thread.submit(hold_the_loop())
     assert held.wait(PATIENCE)
     with pytest.raises(KeyboardInterrupt):
-        bridge.run(waiting.work(), stop)
+        loop_thread.run(waiting.work(), stop)
     free.set()
     holding.result(PATIENCE)
 
-    assert "next" == bridge.run(asyncio.sleep(0, "next"))
+    assert "next" == loop_thread.run(asyncio.sleep(0, "next"))
     assert not waiting.begun.is_set()
 
 
-def test_an_error_while_showing_cancels_the_work_too(bridge: LoopThread) -> None:
+def test_an_error_while_showing_cancels_the_work_too(loop_thread: LoopThread) -> None:
     """When the live line cannot be drawn, nothing goes on unseen."""
     waiting = Waiting()
 
@@ -185,12 +185,12 @@ def test_an_error_while_showing_cancels_the_work_too(bridge: LoopThread) -> None
         raise BrokenPipeError
 
     with pytest.raises(BrokenPipeError):
-        bridge.run(waiting.work(), broken)
+        loop_thread.run(waiting.work(), broken)
 
     assert waiting.ended.wait(PATIENCE)
 
 
-def test_work_after_a_stop_is_done(bridge: LoopThread) -> None:
+def test_work_after_a_stop_is_done(loop_thread: LoopThread) -> None:
     """A stopped cell leaves the loop ready for the next."""
     waiting = Waiting()
 
@@ -201,21 +201,21 @@ def test_work_after_a_stop_is_done(bridge: LoopThread) -> None:
         return "still here"
 
     with pytest.raises(KeyboardInterrupt):
-        bridge.run(waiting.work(), stop)
+        loop_thread.run(waiting.work(), stop)
 
-    assert "still here" == bridge.run(work())
+    assert "still here" == loop_thread.run(work())
 
 
 def test_closing_ends_what_is_left_and_says_farewell() -> None:
     """`close` cancels open work, then runs the farewell, and ends the thread."""
-    bridge, waiting, told = LoopThread(), Waiting(), []
-    bridge.submit(waiting.work())
+    loop_thread, waiting, told = LoopThread(), Waiting(), []
+    loop_thread.submit(waiting.work())
 
-    async def farewell() -> None:
+    async def cleanup() -> None:
         told.append(waiting.ended.is_set())
 
     assert waiting.begun.wait(PATIENCE)
-    bridge.close(farewell())
+    loop_thread.close(cleanup())
 
     assert [True] == told
     assert "blockrun-magic" not in {thread.name for thread in threading.enumerate()}
@@ -225,25 +225,25 @@ def test_closing_twice_or_before_any_work_is_harmless() -> None:
     """A second `close`, or one with nothing to close, does nothing; the farewell is not left unawaited."""
     unused, used = LoopThread(), LoopThread()
 
-    async def farewell() -> None:
+    async def cleanup() -> None:
         raise AssertionError("there is nothing to say farewell to")
 
     async def work() -> int:
         return 1
 
-    unused.close(farewell())
+    unused.close(cleanup())
     used.run(work())
     used.close()
-    used.close(farewell())
+    used.close(cleanup())
 
 
-def test_a_closed_bridge_can_be_used_again(bridge: LoopThread) -> None:
+def test_a_closed_bridge_can_be_used_again(loop_thread: LoopThread) -> None:
     """Work after `close` gets a new loop: unloading and loading the extension again works."""
 
     async def work() -> int:
         return id(asyncio.get_running_loop())
 
-    bridge.run(work())
-    bridge.close()
+    loop_thread.run(work())
+    loop_thread.close()
 
-    assert isinstance(bridge.run(work()), int)
+    assert isinstance(loop_thread.run(work()), int)

@@ -235,7 +235,7 @@ def test_the_panel_speaks_of_buttons_and_keeps_the_money(kind: type[BlockrunErro
 
 def test_an_image_on_its_way_blocks_nothing() -> None:
     """The loop goes on while a source is still being made, and its name is offered without looking into it."""
-    bridge, come = LoopThread(), asyncio.Event()
+    loop_thread, come = LoopThread(), asyncio.Event()
 
     class Result:
         image = "the image"
@@ -245,7 +245,7 @@ def test_an_image_on_its_way_blocks_nothing() -> None:
         return Result()
 
     async def look() -> object:
-        namespace = {"pic": BackgroundJob(bridge, make(), "a fox", lambda: False)}
+        namespace = {"pic": BackgroundJob(loop_thread, make(), "a fox", lambda: False)}
 
         assert ["pic"] == image_names(namespace)
         looking = asyncio.ensure_future(find_image("pic", namespace))
@@ -258,6 +258,6 @@ def test_an_image_on_its_way_blocks_nothing() -> None:
 
     try:
         # On the very loop that makes the image, as in the panel.
-        assert "the image" == bridge.submit(look()).result(30)
+        assert "the image" == loop_thread.submit(look()).result(30)
     finally:
-        bridge.close()
+        loop_thread.close()

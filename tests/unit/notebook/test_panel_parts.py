@@ -19,7 +19,7 @@ from blockrun_magic.notebook.panel.widgets import Notice, button, close_tree, ht
 
 
 @pytest.fixture
-def bridge() -> Iterator[LoopThread]:
+def loop_thread() -> Iterator[LoopThread]:
     """Return a loop in a thread of its own."""
     running = LoopThread()
     yield running
@@ -70,10 +70,10 @@ def test_closing_takes_every_widget_of_a_tree() -> None:
     assert before == len(alive)
 
 
-def test_callbacks_run_in_order_on_the_loop_and_errors_are_said(bridge: LoopThread) -> None:
+def test_callbacks_run_in_order_on_the_loop_and_errors_are_said(loop_thread: LoopThread) -> None:
     """What a click starts runs on the bridge's thread, first come first served; our errors reach the notice."""
     notice, seen, done = Notice(), [], threading.Event()
-    dispatcher = Dispatcher(bridge, notice.error)
+    dispatcher = Dispatcher(loop_thread, notice.error)
     pressed = button("press")
 
     def refuse() -> None:
@@ -90,11 +90,11 @@ def test_callbacks_run_in_order_on_the_loop_and_errors_are_said(bridge: LoopThre
     assert "brm-hidden" not in notice.box._dom_classes
 
 
-def test_a_bug_is_said_without_its_values(bridge: LoopThread) -> None:
+def test_a_bug_is_said_without_its_values(loop_thread: LoopThread) -> None:
     """A failure of our own names its place, and nothing that stood in its message."""
     said: list[BlockrunError] = []
     done = threading.Event()
-    dispatcher = Dispatcher(bridge, said.append)
+    dispatcher = Dispatcher(loop_thread, said.append)
 
     def fail() -> None:
         raise ValueError("0xsecret")

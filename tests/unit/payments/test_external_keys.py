@@ -121,10 +121,10 @@ def test_an_imported_solana_key_is_the_sdks_wallet(tmp_path: Path) -> None:
     """It is written in base58 into the SDKs' file, once."""
     pair = Keypair()
     registry = WalletRegistry.of({}, tmp_path)
-    path = registry.keep_solana_key(solana_text(Secret(bytes(pair))))
+    path = registry.save_solana_key(solana_text(Secret(bytes(pair))))
 
     assert tmp_path / ".blockrun" / ".solana-session" == path
     assert str(pair) == path.read_text()
     assert str(pair.pubkey()) == find_solana_wallet({}, tmp_path).address
     with pytest.raises(WalletError):
-        registry.keep_solana_key(solana_text(Secret(bytes(Keypair()))))
+        registry.save_solana_key(solana_text(Secret(bytes(Keypair()))))

@@ -187,7 +187,7 @@ def test_of_two_at_once_one_wins(folder: Path) -> None:
     def keep(key: Secret) -> None:
         start.wait()
         try:
-            places.keep_key("default", key)
+            places.save_key("default", key)
         except WalletError:
             return
         kept.append(key)
@@ -367,7 +367,7 @@ def test_the_official_sdk_loads_the_wallet_that_we_keep(tmp_path: Path) -> None:
     """The default wallet is at the same place in the same form: it sees the same address, and makes no other."""
     key = new_key()
     places = WalletRegistry.of({}, tmp_path)
-    path = places.keep_key("default", key)
+    path = places.save_key("default", key)
 
     assert places.folder / ".session" == path
     assert address_of(key, "") == official(tmp_path, "print(wallet.get_wallet_address())")

@@ -50,8 +50,8 @@ def address(name: str) -> str:
 def places(home: Path) -> WalletRegistry:
     """Return the places of a home with a default wallet and one called main."""
     found = WalletRegistry.of({}, home)
-    found.keep_key("default", key("default"))
-    found.keep_key("main", key("main"))
+    found.save_key("default", key("default"))
+    found.save_key("main", key("main"))
     return found
 
 
@@ -164,7 +164,7 @@ def test_only_what_is_there_can_be_chosen(places: WalletRegistry) -> None:
 def test_a_name_is_no_path(places: WalletRegistry, name: str) -> None:
     """Lower-case letters, digits, - and _: anything else is refused before a file is touched."""
     before = sorted(places.home.rglob("*"))
-    for refused in (places.check_available, places.select, lambda bad: places.keep_key(bad, key("x"))):
+    for refused in (places.check_available, places.select, lambda bad: places.save_key(bad, key("x"))):
         with pytest.raises(WalletError):
             refused(name)
 
@@ -190,7 +190,7 @@ def test_no_name_is_used_twice(places: WalletRegistry, home: Path) -> None:
     legacy.folder.mkdir()
     (legacy.folder / "wallet.key").write_text("an older SDK's")
     with pytest.raises(WalletError):
-        legacy.keep_key("default", key("x"))
+        legacy.save_key("default", key("x"))
 
 
 def test_all_of_them_are_listed(places: WalletRegistry) -> None:
@@ -465,12 +465,12 @@ def test_two_wallets_in_a_moved_home_are_named(home: Path) -> None:
 def test_a_new_wallet_in_a_moved_home_is_where_the_sdk_finds_it(home: Path) -> None:
     """It is written to $BLOCKRUN_HOME/.blockrun/.session, and never beside one that is there."""
     registry = _moved(home)
-    path = registry.keep_key("default", key("new"))
+    path = registry.save_key("default", key("new"))
 
     assert home / "moved" / ".blockrun" / ".session" == path
     assert address("new") == find_wallet({"BLOCKRUN_HOME": str(home / "moved")}, home).address
     with pytest.raises(WalletError):
-        registry.keep_key("default", key("another"))
+        registry.save_key("default", key("another"))
 
 
 # -- API keys in files

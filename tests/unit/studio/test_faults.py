@@ -112,7 +112,7 @@ class Fault:
     slow: bool = False
     witness: bool = True
     form: str = "data"
-    patience: RetryPolicy = QUICK
+    retry: RetryPolicy = QUICK
     timeouts: Timeouts | None = None
     skew: float = 0.0
     """How far our clock is ahead of the world's."""
@@ -288,7 +288,7 @@ def _unsigned() -> dict[str, Fault]:
     return {
         "server down": Fault(prepare=Merchant.shut, first=GatewayUnreachable),
         "reset at the price": Fault({"challenge": reset}, GatewayUnreachable),
-        "silent at the price": Fault({"challenge": stall}, GatewayUnreachable, timeouts=_HASTY, patience=_TWO),
+        "silent at the price": Fault({"challenge": stall}, GatewayUnreachable, timeouts=_HASTY, retry=_TWO),
         "half a price": Fault({"challenge": cut_off}, GatewayUnreachable),
         "junk at the price": Fault({"challenge": say_raw(_JUNK)}, GatewayUnreachable),
         "500 at the price": Fault({"challenge": say(500)}, UpstreamFailed),
@@ -311,7 +311,7 @@ def _before() -> dict[str, Fault]:
         ),
         "reset before settling": Fault({"paid": reset}),
         "reset before settling, once": Fault({"paid": once(reset)}, _PICTURE, moved=True),
-        "silent before settling": Fault({"paid": stall}, timeouts=_HASTY, patience=_TWO),
+        "silent before settling": Fault({"paid": stall}, timeouts=_HASTY, retry=_TWO),
         "half a body before settling": Fault({"paid": cut_off}),
         "junk before settling": Fault({"paid": say_raw(_JUNK)}),
         "reset, and cashed minutes later": Fault({"paid": reset}, meanwhile=Merchant.cash_what_it_holds),
@@ -375,7 +375,7 @@ def _after() -> dict[str, Fault]:
         },
         "paid, reset, once": Fault({"settled": once(reset)}, _PICTURE, moved=True),
         "paid, 500, once": Fault({"settled": once(_paid_for(500, "nowhere"))}, _PICTURE, moved=True),
-        "paid, silent": Fault({"settled": stall}, GatewayUnreachable, moved=True, timeouts=_HASTY, patience=_TWO),
+        "paid, silent": Fault({"settled": stall}, GatewayUnreachable, moved=True, timeouts=_HASTY, retry=_TWO),
         "paid, and never handed out again": Fault(
             {"settled": reset}, PaymentRejected, prepare=_hand_out_once, then=PaymentRejected, moved=True
         ),
@@ -420,11 +420,11 @@ def _jobs() -> dict[str, Fault]:
         "failed": Fault({"poll": say(200, _FAILED)}, JobFailed),
         "failed, and charged": Fault({"poll": cashing(say(200, _FAILED))}, JobFailed, moved=True),
         "404, and charged": Fault({"poll": cashing(say(404))}, RequestRejected, moved=True),
-        "never done": Fault({"poll": say(202, _RUNNING)}, UpstreamFailed, patience=brief),
+        "never done": Fault({"poll": say(202, _RUNNING)}, UpstreamFailed, retry=brief),
         "never done, and charged": Fault(
             {"poll": cashing(say(202, _RUNNING)), "polled": say(202, _RUNNING)},
             UpstreamFailed,
-            patience=brief,
+            retry=brief,
             moved=True,
         ),
         "elsewhere": Fault({"job": change(poll_url="https://elsewhere.example/api/v1/jobs/1")}),
@@ -519,9 +519,9 @@ class _Case:
     async def run(self, session: str, *, first: bool = False) -> ImageResult | BlockrunError:
         """Return what a kernel's cell returns or raises, once everything it says was checked."""
         shown_before = len(self.merchant.shown)
-        timeouts, patience = (self.fault.timeouts, self.fault.patience) if first else (None, QUICK)
+        timeouts, retry = (self.fault.timeouts, self.fault.retry) if first else (None, QUICK)
         async with studio_over(
-            self.folder, clock=self.clock, session=session, patience=patience, timeouts=timeouts
+            self.folder, clock=self.clock, session=session, retry=retry, timeouts=timeouts
         ) as studio:
             with self.fault.spoil(studio, self.merchant) if first else nullcontext():
                 try:
@@ -789,14 +789,14 @@ def test_an_echoed_payment_header_is_not_repeated(point: str, tmp_path: Path) ->
 def test_a_job_is_polled_no_faster_than_we_like(tmp_path: Path) -> None:
     """A `Retry-After` of next to nothing does not make a storm of polls."""
     times: list[float] = []
-    patience = replace(QUICK, poll_every=0.1, poll_at_most_every=0.1)
+    retry = replace(QUICK, poll_every=0.1, poll_at_most_every=0.1)
 
     async def busy(exchange: Exchange) -> Reply | None:
         times.append(time.monotonic())
         return Reply.of(202, _RUNNING, Retry_After="0.000001") if len(times) < 4 else None
 
     async def main() -> None:
-        async with studio_over(tmp_path, patience=patience) as studio:
+        async with studio_over(tmp_path, retry=retry) as studio:
             await studio.make(ImageRequest("generate", "a cat", "black-forest/flux-1.1-pro"), merchant.gateway)
 
     with Merchant(time.time, {"poll": busy}, slow=True) as merchant:
@@ -811,7 +811,7 @@ def test_a_slow_ledger_does_not_cancel_a_purchase(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(settlement, "_QUICK", 0.05)
 
     async def main() -> UpstreamFailed:
-        async with studio_over(tmp_path, patience=_TWO) as studio:
+        async with studio_over(tmp_path, retry=_TWO) as studio:
             settle = studio.ledger.settle
 
             def slowly(*args: Any, **kwargs: Any) -> Any:

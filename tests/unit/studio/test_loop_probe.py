@@ -166,8 +166,10 @@ def large_result(folder: Path) -> ImageResult:
 class Notebook:
     """As much of a notebook as a background job needs."""
 
-    def __init__(self, bridge: LoopThread) -> None:
-        self.session = SimpleNamespace(bridge=bridge, backgrounds=[], settings=SimpleNamespace(image_name="img"))
+    def __init__(self, loop_thread: LoopThread) -> None:
+        self.session = SimpleNamespace(
+            loop_thread=loop_thread, backgrounds=[], settings=SimpleNamespace(image_name="img")
+        )
         self.showing = SimpleNamespace(show=lambda *_, **__: time.sleep(1.5 * STANDSTILL))
         self.shell = SimpleNamespace(push=lambda _: None)
 
@@ -182,24 +184,24 @@ class Line:
 
 
 @pytest.fixture
-def bridge() -> Iterator[LoopThread]:
+def loop_thread() -> Iterator[LoopThread]:
     """Return a loop thread, closed after the test."""
-    bridge = LoopThread()
-    yield bridge
-    bridge.close()
+    loop_thread = LoopThread()
+    yield loop_thread
+    loop_thread.close()
 
 
 def in_background(
-    bridge: LoopThread, work: Callable[[], Coroutine[Any, Any, Any]], sent: bool = False, save: str = "out.png"
+    loop_thread: LoopThread, work: Callable[[], Coroutine[Any, Any, Any]], sent: bool = False, save: str = "out.png"
 ) -> BackgroundJob:
     """Start `work` as a cell with --background does."""
-    context: Any = Notebook(bridge)
+    context: Any = Notebook(loop_thread)
     line: Any = Line()
     return _in_background(context, line, work, Flags("a cat", save=save), lambda: sent)
 
 
 def test_a_large_image_is_saved_in_the_background(
-    bridge: LoopThread, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    loop_thread: LoopThread, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Saving 25 megapixels in another format, and showing them, are not the loop's work."""
     large, path = large_result(tmp_path), tmp_path / "out.png"
@@ -211,15 +213,15 @@ def test_a_large_image_is_saved_in_the_background(
 
     async def watch() -> Probe:
         async with probed() as probe:
-            await in_background(bridge, make, save=str(path))
+            await in_background(loop_thread, make, save=str(path))
         return probe
 
-    check(bridge.submit(watch()).result(PATIENCE))
+    check(loop_thread.submit(watch()).result(PATIENCE))
     with Image.open(path) as image:
         assert ("PNG", (5000, 5000)) == (image.format, image.size)
 
 
-def test_a_job_is_never_waited_for_on_the_loop(bridge: LoopThread) -> None:
+def test_a_job_is_never_waited_for_on_the_loop(loop_thread: LoopThread) -> None:
     """Whoever is on the loop awaits a job; waiting for it there would wait for ever."""
     release = threading.Event()
 
@@ -227,18 +229,18 @@ def test_a_job_is_never_waited_for_on_the_loop(bridge: LoopThread) -> None:
         await run_io(release.wait, PATIENCE)
         return SmallResult()
 
-    job = in_background(bridge, make)
+    job = in_background(loop_thread, make)
 
     async def ask() -> None:
         job.result()
 
     with pytest.raises(BlockrunError):
-        bridge.run(ask())
+        loop_thread.run(ask())
     release.set()
 
 
 @pytest.mark.parametrize("sent", [False, True])
-def test_a_job_that_was_not_sent_is_cancelled(bridge: LoopThread, sent: bool) -> None:
+def test_a_job_that_was_not_sent_is_cancelled(loop_thread: LoopThread, sent: bool) -> None:
     """The answer is true when it is given: a job that was sent goes on, another one has ended."""
     begun, ended = threading.Event(), threading.Event()
 
@@ -250,7 +252,7 @@ def test_a_job_that_was_not_sent_is_cancelled(bridge: LoopThread, sent: bool) ->
             ended.set()
         return SmallResult()
 
-    job = in_background(bridge, make, sent=sent)
+    job = in_background(loop_thread, make, sent=sent)
     begun.wait(PATIENCE)
 
     assert job.cancel() is not sent
@@ -277,7 +279,7 @@ class CountedCancellation(_Cancellation):
 
 
 @pytest.mark.parametrize("blocked", ["ledger", "image"])
-def test_stop_is_heard_at_once(bridge: LoopThread, blocked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stop_is_heard_at_once(loop_thread: LoopThread, blocked: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the work waits for, the interrupt reaches the cell: the waits on its way add up to less than 0.3 s."""
     monkeypatch.setattr(loop, "_Cancellation", CountedCancellation)
     monkeypatch.setattr(CountedCancellation, "waits", [])
@@ -295,7 +297,7 @@ def test_stop_is_heard_at_once(bridge: LoopThread, blocked: str, monkeypatch: py
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        bridge.run(work(), tick)
+        loop_thread.run(work(), tick)
 
     # The work is still blocked, for a minute if it must: nobody waited for its end.
     release.set()

@@ -231,7 +231,7 @@ def test_a_second_run_is_free(tmp_path: Path, proxy: ClawRouter) -> None:
     kept = _make(tmp_path, proxy.gateway)
 
     assert kept.receipt.cached
-    assert 1 == len(proxy.books)
+    assert 1 == len(proxy.charges)
 
 
 def test_a_batch_is_priced_without_asking(tmp_path: Path, proxy: ClawRouter) -> None:
@@ -246,7 +246,7 @@ def test_a_batch_is_priced_without_asking(tmp_path: Path, proxy: ClawRouter) -> 
     quotes, results = _in_studio(tmp_path, work)
 
     assert [(_LISTED, True)] * 3 == [(quote.total, quote.estimated) for quote in quotes]
-    assert 3 == len(results) == len(proxy.books)
+    assert 3 == len(results) == len(proxy.charges)
 
 
 def _data_uri() -> str:
@@ -314,7 +314,7 @@ def test_the_log_line_of_a_slow_edit_proves_nothing(tmp_path: Path, proxy: ClawR
         _make(tmp_path, proxy.gateway, _EDIT)
 
     async def reconcile(studio: Studio) -> Any:
-        return await studio.reconcile(proxy.gateway), studio.books.compare(0)
+        return await studio.reconcile(proxy.gateway), studio.reconciler.compare(0)
 
     decided, found = _in_studio(tmp_path, reconcile)
 
@@ -449,7 +449,7 @@ def test_a_released_purchase_is_free_to_go_elsewhere(tmp_path: Path, proxy: Claw
 
     async def resolve(studio: Studio) -> None:
         [purchase] = studio.ledger.open_purchases()
-        await studio.books.resolve(purchase, charged=False)
+        await studio.reconciler.resolve(purchase, charged=False)
 
     _in_studio(tmp_path, resolve)
 
@@ -542,7 +542,7 @@ def test_the_user_decides(
 
     async def resolve(studio: Studio) -> Any:
         [purchase] = studio.ledger.open_purchases()
-        return await studio.books.resolve(purchase, charged=charged, amount=amount)
+        return await studio.reconciler.resolve(purchase, charged=charged, amount=amount)
 
     [payment] = _in_studio(tmp_path, resolve)
 
@@ -563,7 +563,7 @@ def test_the_books_are_laid_beside_each_other(tmp_path: Path, proxy: ClawRouter)
     proxy._log("openai/dall-e-3", 43_000)
 
     async def compare(studio: Studio) -> Any:
-        return studio.books.compare(0)
+        return studio.reconciler.compare(0)
 
     found = _in_studio(tmp_path, compare)
 
@@ -596,7 +596,7 @@ def test_a_strange_log_is_passed_over(tmp_path: Path, proxy: ClawRouter, line: b
     log.write_bytes(line + b"\n" + log.read_bytes())
 
     async def compare(studio: Studio) -> Any:
-        return studio.books.compare(0)
+        return studio.reconciler.compare(0)
 
     found = _in_studio(tmp_path, compare)
 
@@ -678,7 +678,7 @@ def test_a_202_on_the_first_post_is_polled_with_the_key(tmp_path: Path, account:
     account.slow = 3
     _make(tmp_path, account.gateway)
 
-    assert (1, 3, 1) == (account.posts, account.polls, len(account.books))
+    assert (1, 3, 1) == (account.posts, account.polls, len(account.charges))
     assert {f"Bearer {KEY}"} == {key for path, key in account.shown if not path.startswith("/media")}
 
 
@@ -693,7 +693,7 @@ def test_a_job_is_resumed_by_the_next_kernel(tmp_path: Path, account: Account) -
 
     result = _make(tmp_path, account.gateway)
 
-    assert (1, 1) == (account.posts, len(account.books))
+    assert (1, 1) == (account.posts, len(account.charges))
     assert account.total == result.receipt.amount
 
 
@@ -703,7 +703,7 @@ def test_passing_faults_of_a_poll_pass(tmp_path: Path, account: Account) -> None
     account.fail(None, "reset", (504, {}), None, "charged")
     _make(tmp_path, account.gateway)
 
-    assert (1, 1) == (account.posts, len(account.books))
+    assert (1, 1) == (account.posts, len(account.charges))
 
 
 @pytest.mark.parametrize("gone", [404, 410])
@@ -759,7 +759,7 @@ def test_credit_that_ends_while_a_job_runs_loses_nothing(tmp_path: Path, account
         _make(tmp_path, account.gateway)
     _make(tmp_path, account.gateway)
 
-    assert (1, 1) == (account.posts, len(account.books))
+    assert (1, 1) == (account.posts, len(account.charges))
 
 
 @pytest.mark.parametrize("absolute", [False, True])
@@ -772,7 +772,7 @@ def test_a_jobs_api_address_is_asked_where_the_account_serves_it(
         account.poll_url = f"{account.url}/api/v1/images/generations/job0"
     _make(tmp_path, account.gateway)
 
-    assert (1, 2, 1) == (account.posts, account.polls, len(account.books))
+    assert (1, 2, 1) == (account.posts, account.polls, len(account.charges))
     assert {"/v1/images/generations", "/v1/images/generations/job0"} == {
         path for path, _ in account.shown if not path.startswith(("/media", "/v1/credits"))
     }
@@ -1015,7 +1015,7 @@ def test_no_wallet_is_needed_where_somebody_else_pays(tmp_path: Path, proxy: Cla
 
     _in_studio(tmp_path, work, wallet=Nobody())
 
-    assert (1, 1) == (len(proxy.books), len(account.books))
+    assert (1, 1) == (len(proxy.charges), len(account.charges))
 
 
 def test_a_session_that_ends_waits_for_an_image_that_comes_only_once(
@@ -1028,16 +1028,16 @@ def test_a_session_that_ends_waits_for_an_image_that_comes_only_once(
 
     async def give_up(studio: Studio) -> float:
         making = asyncio.ensure_future(studio.make(_REQUEST, proxy.gateway, progress=progress))
-        while not proxy.books:  # noqa: ASYNC110  the proxy is another thread
+        while not proxy.charges:  # noqa: ASYNC110  the proxy is another thread
             await asyncio.sleep(0.01)
         making.cancel()
         asyncio.get_running_loop().call_later(0.3, proxy.let_go.set)
-        return studio.running.patience
+        return studio.running.max_wait
 
-    patience = _in_studio(tmp_path, give_up, timeouts=Timeouts(answer=20))
+    retry = _in_studio(tmp_path, give_up, timeouts=Timeouts(answer=20))
     again = _make(tmp_path, proxy.gateway)
 
-    assert 60 <= patience
+    assert 60 <= retry
     assert again.receipt.cached
-    assert 1 == len(proxy.books) == len(proxy.bodies)
+    assert 1 == len(proxy.charges) == len(proxy.bodies)
     assert [("settled", 52_500, True)] == _payments(tmp_path)

@@ -115,7 +115,7 @@ def _import_solana(source: str, arguments: Arguments) -> Card:
     if isinstance(key, WalletError):
         raise key
     registry = places_here()
-    file = registry.keep_solana_key(solana_text(key))
+    file = registry.save_solana_key(solana_text(key))
     stored = registry.display_path(file)
     return Message(
         f"Imported: {SolanaWallet(key, stored).address}\n"

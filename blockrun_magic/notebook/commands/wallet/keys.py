@@ -133,7 +133,7 @@ def save_wallet(name: str, imported: ImportedKey, arguments: Arguments, what: st
     address = address_of(
         imported.key, f"the wallet {name}"
     )  # before anything is written: a file always has its address
-    path = places.keep_key(name, imported.key) if keystore is None else places.keep_keystore(name, keystore)
+    path = places.save_key(name, imported.key) if keystore is None else places.save_keystore(name, keystore)
     if first and name != DEFAULT:
         places.select(name)
     lines = [f"{what}: {address}", *_saved_hints(places, path)]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["PromptHelp", "check_words"]
 
 _FIELD = re.compile(r"(?<!\{)\{(\w{1,40})\}(?!\})")
-_MOST_FIELDS = 6
+_MAX_FIELDS = 6
 _TEMPLATES = (
     "a {subject} in the style of {style}, {light}",
     "product photo of {product} on {background}, soft light",
@@ -72,7 +72,7 @@ class PromptHelp:
 
     def new_fields(self) -> list[widgets.Text]:
         """Show an input for each {field} of the prompt, and return those that are new."""
-        names = list(dict.fromkeys(_FIELD.findall(self.prompt.value)))[:_MOST_FIELDS]
+        names = list(dict.fromkeys(_FIELD.findall(self.prompt.value)))[:_MAX_FIELDS]
         if names == list(self._fields):
             return []
         created = {name: _input(name) for name in names if name not in self._fields}

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["plan_html"]
 
-_MOST_ROWS = 12
+_MAX_ROWS = 12
 
 
 def plan_html(plan: RequestPlan, prices: Sequence[int | None], realm: str) -> str:
@@ -21,7 +21,7 @@ def plan_html(plan: RequestPlan, prices: Sequence[int | None], realm: str) -> st
     rows = [
         f"<tr><td>{escape(short(prompt, 40))}</td><td>{escape(model)}</td><td>{escape(size)}</td>"
         f"<td>{'?' if price is None else escape(format_amount(price, realm))}</td></tr>"
-        for (prompt, model, size), price in list(zip(plan.variants, prices, strict=True))[:_MOST_ROWS]
+        for (prompt, model, size), price in list(zip(plan.variants, prices, strict=True))[:_MAX_ROWS]
     ]
     hidden = len(plan.variants) - len(rows)
     if hidden:

@@ -54,7 +54,7 @@ class _Stopped(Exception):
 class OrderFollower:
     """Follows one order of a purchase whose lock we hold."""
 
-    deal: PurchaseContext
+    context: PurchaseContext
     calls: OrderCalls
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _uncertain: bool = True
@@ -68,13 +68,13 @@ class OrderFollower:
     @asynccontextmanager
     async def its_turn(self, payment: Payment) -> AsyncIterator[None]:
         """Hold one of the few places of this kernel; a payment that is stopped before is released."""
-        self.deal.progress.stage = "waiting for its turn"
+        self.context.progress.stage = "waiting for its turn"
         turn = self.calls.account.turn
         try:
             await turn.acquire()
         except asyncio.CancelledError:
             if payment.state is State.RESERVED:
-                await run_io(self.deal.ledger.release, payment.id, "never sent")
+                await run_io(self.context.ledger.release, payment.id, "never sent")
             raise
         try:
             yield
@@ -87,40 +87,42 @@ class OrderFollower:
         `found` is what is known of it already. The ledger says what the answer means for the money. Raises
         BlockrunError with the fate of the money where no such answer came, and CancelledError where Stop cancelled it.
         """
-        deal = self.deal
-        self._started = deal.clock()
+        context = self.context
+        self._started = context.clock()
         self._put = payment.state is State.RESERVED
         self._uncertain = not self._put
         payment = await self._begin(payment)
-        deal.progress.stop = self._stop.set
+        context.progress.stop = self._stop.set
         try:
             answer = found
             while answer is None or not await self._is_over(payment, answer):
                 answer = await self._next(payment)
         finally:
-            deal.progress.stop = None
+            context.progress.stop = None
         return answer
 
     async def _begin(self, payment: Payment) -> Payment:
         """Record that the order may leave from now on, before it does."""
-        deal = self.deal
-        payment = await run_io(deal.ledger.payment, payment.id)
+        context = self.context
+        payment = await run_io(context.ledger.payment, payment.id)
         if payment.state is State.RESERVED:
-            payment = await deal.mark_sent(payment)
+            payment = await context.mark_sent(payment)
         elif not payment.decided:
-            payment = await run_io(deal.ledger.poll, payment.id, deal.purchase.id, f"{ORDERS}/{payment.nonce}")
-        deal.progress.sent = True
-        deal.progress.stage = "waiting for the image"
+            payment = await run_io(context.ledger.poll, payment.id, context.purchase.id, f"{ORDERS}/{payment.nonce}")
+        context.progress.sent = True
+        context.progress.stage = "waiting for the image"
         return payment
 
     async def _next(self, payment: Payment) -> Response | None:
         """Ask once more; return the answer, or None where none came. Raises BlockrunError after too many failures."""
-        deal, key = self.deal, str(payment.nonce)
+        context, key = self.context, str(payment.nonce)
         put, began = self._put, time.monotonic()
         if self._stop.is_set():
             await self._cancel(payment)
             return None
-        asking = self.calls.put(key, deal.request, deal.purchase.take, payment.amount) if put else self.calls.get(key)
+        asking = (
+            self.calls.put(key, context.request, context.purchase.take, payment.amount) if put else self.calls.get(key)
+        )
         try:
             answer = await self._unless_stopped(asking)
         except _Stopped:
@@ -141,11 +143,11 @@ class OrderFollower:
 
     async def _is_over(self, payment: Payment, answer: Response) -> bool:
         """Take note of an answer; return whether the order has ended, or was refused."""
-        deal = self.deal
+        context = self.context
         order = read_order(answer, payment.nonce)
         if order is not None:
             if self._put:
-                deal.gate.taken(deal.entry)
+                context.gate.taken(context.entry)
             self._put, self._failures = False, 0
             await run_io(self._note, payment, order)
             if not order.state.ended:
@@ -169,73 +171,73 @@ class OrderFollower:
 
     async def _check_patience(self, payment: Payment, order: Order, answer: Response) -> None:
         """Raise what keeps an order from its end: a refusal of the gateway, whose money is not decided yet, or time."""
-        deal, now = self.deal, self.deal.clock()
+        context, now = self.context, self.context.clock()
         if order.state is not OrderState.UNKNOWN:
             self._unknown_since = None
         elif code_of(answer) in _FINAL:
-            await run_io(deal.mark_unknown, payment, refusal(answer).message, refused=True)
-            raise refusal(answer).with_money(money_of(await run_io(deal.ledger.payment, payment.id)))
+            await run_io(context.mark_unknown, payment, refusal(answer).message, refused=True)
+            raise refusal(answer).with_money(money_of(await run_io(context.ledger.payment, payment.id)))
         else:
             self._unknown_since = self._unknown_since or now
             if now - self._unknown_since > _UNKNOWN_PATIENCE:
                 raise await self._at_risk(payment, refusal(answer))
-        if now - self._started > deal.patience.job:
-            late = UpstreamFailed(f"The image is not ready after {deal.patience.job / 60:.0f} minutes.", _AGAIN)
+        if now - self._started > context.retry.job:
+            late = UpstreamFailed(f"The image is not ready after {context.retry.job / 60:.0f} minutes.", _AGAIN)
             raise await self._at_risk(payment, late)
 
     def _note(self, payment: Payment, order: Order) -> None:
-        deal = self.deal
-        if not deal.progress.sent:
-            deal.progress.sent = True
-        deal.progress.stage = _STAGES.get(order.state, deal.progress.stage)
-        payment = record_order(deal.ledger, payment, order)
+        context = self.context
+        if not context.progress.sent:
+            context.progress.sent = True
+        context.progress.stage = _STAGES.get(order.state, context.progress.stage)
+        payment = record_order(context.ledger, payment, order)
         if not payment.decided and not order.state.ended and payment.state is not State.POLLING:
-            deal.ledger.poll(payment.id, deal.purchase.id, f"{ORDERS}/{order.key}")
+            context.ledger.poll(payment.id, context.purchase.id, f"{ORDERS}/{order.key}")
 
     async def _busy(self, payment: Payment, answer: Response) -> None:
         """Wait as the service asks: nothing was recorded there, and the key stays good."""
-        deal, wait = self.deal, spread(answer.retry_after or _SOON)
+        context, wait = self.context, spread(answer.retry_after or _SOON)
         error = refusal(answer)
         if answer.status == 429:
-            deal.gate.refused(wait, deal.entry)
-        if deal.clock() - self._started + wait > deal.patience.job:
+            context.gate.refused(wait, context.entry)
+        if context.clock() - self._started + wait > context.retry.job:
             raise await self._at_risk(payment, error)
-        deal.progress.stage = f"{error.message.rstrip('.')}; trying again in {wait:.0f} s"
+        context.progress.stage = f"{error.message.rstrip('.')}; trying again in {wait:.0f} s"
         await self._pause(wait)
 
     async def _failed(self, payment: Payment, error: BlockrunError, wait: float | None) -> None:
         """Wait before the next attempt; raises `error` after the last."""
-        deal = self.deal
+        context = self.context
         self._put = self._put and not self._uncertain  # a question is cheaper than the images once more
         self._failures += 1
-        if self._failures >= deal.patience.attempts:
+        if self._failures >= context.retry.attempts:
             raise await self._at_risk(payment, error) from error
-        wait = wait or deal.patience.wait(self._failures - 1)
-        deal.progress.stage = f"{error.message.rstrip('.')}; trying again in {wait:.0f} s"
+        wait = wait or context.retry.wait(self._failures - 1)
+        context.progress.stage = f"{error.message.rstrip('.')}; trying again in {wait:.0f} s"
         await self._pause(wait)
-        deal.progress.stage = "waiting for the image"
+        context.progress.stage = "waiting for the image"
 
     async def _refused(self, payment: Payment, answer: Response) -> bool:
         """Release the payment of a refused order, and return True; one that may have been taken is cancelled first."""
         if self._uncertain and not await self._is_cancelled(payment):
             raise await self._at_risk(payment, refusal(answer))
-        payment = await run_io(self.deal.ledger.payment, payment.id)
+        payment = await run_io(self.context.ledger.payment, payment.id)
         if not payment.decided:
             note = f"refused: {code_of(answer)}"
-            await run_io(self.deal.ledger.release, payment.id, note, witness=Witness.CLASSROOM)
-        self.deal.progress.sent = False
+            await run_io(self.context.ledger.release, payment.id, note, witness=Witness.CLASSROOM)
+        self.context.progress.sent = False
         return True
 
     async def _at_risk(self, payment: Payment, error: BlockrunError) -> BlockrunError:
         """Return `error` with the fate of the money: nothing, if the order cannot have arrived."""
-        deal = self.deal
+        context = self.context
         if not self._uncertain:
-            released = await run_io(deal.ledger.payment, payment.id)
+            released = await run_io(context.ledger.payment, payment.id)
             if not released.decided:
-                await run_io(deal.ledger.release, payment.id, error.message, witness=Witness.CLASSROOM)
-            deal.progress.sent = False
+                await run_io(context.ledger.release, payment.id, error.message, witness=Witness.CLASSROOM)
+            context.progress.sent = False
             return error.with_money(Money.nothing_sent())
-        payment = await run_io(deal.mark_unknown, payment, error.message)
+        payment = await run_io(context.mark_unknown, payment, error.message)
         if payment.decided or isinstance(error, WalletError):
             return error.with_money(money_of(payment))
         return PaymentOutcomeUnknown(error.message, _AGAIN, money_of(payment))
@@ -266,11 +268,11 @@ class OrderFollower:
     async def _cancel(self, payment: Payment) -> None:
         """Cancel the order; raises CancelledError where that was in time, otherwise it is followed to its end."""
         self._stop.clear()
-        self.deal.progress.sent = False  # for the sentence about Stop: it is not known yet
+        self.context.progress.sent = False  # for the sentence about Stop: it is not known yet
         if await self._is_cancelled(payment):
-            self.deal.progress.cancelled = True
+            self.context.progress.cancelled = True
             raise asyncio.CancelledError
-        self.deal.progress.sent = True
+        self.context.progress.sent = True
         self._put = False
 
     async def _is_cancelled(self, payment: Payment) -> bool:
@@ -282,4 +284,4 @@ class OrderFollower:
         if order is None:
             return False
         self._uncertain = True
-        return (await run_io(record_order, self.deal.ledger, payment, order)).state is State.RELEASED
+        return (await run_io(record_order, self.context.ledger, payment, order)).state is State.RELEASED

@@ -31,30 +31,30 @@ __all__ = ["ClassroomMethod"]
 class ClassroomMethod:
     """The `PaymentMethod` of a classroom."""
 
-    deal: PurchaseContext
+    context: PurchaseContext
     account: ClassroomAccount
     calls: OrderCalls = field(init=False)
     _found: Response | None = field(init=False, default=None)
     """The answer about an order of an earlier run, until it is read."""
 
     def __post_init__(self) -> None:
-        self.calls = OrderCalls(self.account, self.deal.gateway)
+        self.calls = OrderCalls(self.account, self.context.gateway)
 
     async def open_payment(self) -> Payment | None:
         """Return the payment to continue with, or None when a new one may be made.
 
         The order of an earlier run is asked about first: what ended without a charge is released.
         """
-        deal = self.deal
-        payment = await run_io(deal.ledger.open_payment, deal.purchase.id)
+        context = self.context
+        payment = await run_io(context.ledger.open_payment, context.purchase.id)
         if payment is not None and payment.state is State.RESERVED:  # its kernel is gone: we hold the lock
-            await run_io(deal.ledger.release, payment.id, "never sent")
-            payment = await run_io(deal.ledger.open_payment, deal.purchase.id)
+            await run_io(context.ledger.release, payment.id, "never sent")
+            payment = await run_io(context.ledger.open_payment, context.purchase.id)
         if payment is None or payment.state is State.SETTLED:
             return payment
-        if payment.nonce is None or payment.payer != deal.gateway.base_url:
+        if payment.nonce is None or payment.payer != context.gateway.base_url:
             _refuse_elsewhere(payment)
-        deal.progress.stage = "checking the last order"
+        context.progress.stage = "checking the last order"
         try:
             answer = await self.calls.get(payment.nonce, wait=0)
         except BlockrunError as error:
@@ -63,48 +63,48 @@ class ClassroomMethod:
         if order is None:
             return payment
         self._found = answer
-        payment = await run_io(record_order, deal.ledger, payment, order)
+        payment = await run_io(record_order, context.ledger, payment, order)
         return None if payment.state is State.RELEASED else payment
 
     async def price(self) -> Price:
         """Return what the class pays for the request; raises BlockrunError."""
-        self.deal.progress.stage = "asking the price"
+        self.context.progress.stage = "asking the price"
         try:
-            return await classroom_price(self.account, self.deal.gateway, self.deal.request, ahead=True)
+            return await classroom_price(self.account, self.context.gateway, self.context.request, ahead=True)
         except BlockrunError as error:
             raise error.with_money(Money.nothing_sent()) from None
 
     async def authorize(self, offer: Price, hold: int | None = None) -> Payment:
         """Return a payment of `offer`: reserved under the key of a new order, which has not left."""
-        deal = self.deal
+        context = self.context
         return await run_io(
-            deal.ledger.reserve,
-            deal.purchase,
+            context.ledger.reserve,
+            context.purchase,
             offer.amount,
             hold,
             prepaid=True,
-            payer=deal.gateway.base_url,
+            payer=context.gateway.base_url,
             order=secrets.token_hex(16),
         )
 
     async def submit(self, payment: Payment) -> tuple[Payment, CompletedJob]:
         """Order under the key of `payment`, for the first time or again; return the answer with the images."""
-        deal = self.deal
-        deal.progress.price = payment.amount
+        context = self.context
+        context.progress.price = payment.amount
         found, self._found = self._found, None
         if payment.state is State.SETTLED:
-            if payment.nonce is None or payment.payer != deal.gateway.base_url:
+            if payment.nonce is None or payment.payer != context.gateway.base_url:
                 _refuse_elsewhere(payment)
             found = found or await self._collect(payment)
         else:
-            follower = OrderFollower(deal, self.calls)
+            follower = OrderFollower(context, self.calls)
             async with follower.its_turn(payment):
                 found = await follower.follow(payment, found)
         order = read_order(found, payment.nonce)
-        payment = await run_io(deal.ledger.payment, payment.id)
+        payment = await run_io(context.ledger.payment, payment.id)
         if order is None or order.state is not OrderState.DONE:
             raise self._explained(payment, found, order)
-        items = await run_io(found.images, deal.request.n)
+        items = await run_io(found.images, context.request.n)
         if not any(item.has_image for item in items):
             raise InvalidResponse(
                 "The classroom's answer has no image.", "Run the cell again to collect it.", money_of(payment)
@@ -125,7 +125,7 @@ class ClassroomMethod:
     def _explained(self, payment: Payment, answer: Response, order: Order | None) -> BlockrunError:
         """Return the error of an order that brought no image."""
         error = refusal(answer)
-        self.account.forget_price(self.deal.request)
+        self.account.forget_price(self.context.request)
         if payment.state is State.SETTLED and order is not None and order.state.ended:
             hint = "Buy another take with --fresh, or ask your teacher."
             return JobFailed(error.message, hint, money_of(payment))

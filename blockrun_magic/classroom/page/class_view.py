@@ -17,11 +17,11 @@ from blockrun_magic.classroom.storage.records import Records
 from blockrun_magic.gateway.request import ENDPOINTS
 from blockrun_magic.payments.money import format_usd
 
-__all__ = ["Desk", "LimitRow", "person_scope"]
+__all__ = ["ClassView", "LimitRow", "person_scope"]
 
 _DAYS = 14
 _WAITING_TOO_LONG = 60.0
-_MOST_STUCK = 12
+_MAX_STUCK = 12
 _SUBJECTS = {"all": 0, "class": 1, "each": 2, "group": 3, "member": 4}
 
 
@@ -39,8 +39,8 @@ def person_scope(member_id: int) -> str:
     return f"member:{member_id}"
 
 
-class Desk:
-    """Reads for one page; `hides_names` puts numbers in the place of names."""
+class ClassView:
+    """Reader of the class for one page; `hides_names` puts numbers in the place of names."""
 
     def __init__(self, records: Records, usual_price: int, *, hides_names: bool = False) -> None:
         self._records = records
@@ -155,7 +155,7 @@ class Desk:
                 whose = "" if bar.subject.startswith("member:") else f" for {subject_words(bar.subject)}"
                 left, limit = format_usd(bar.left or 0), format_usd(bar.limit or 0)
                 found.append(Stuck(person.id, person.name, f"has {left} left of {limit} {PERIODS[bar.period]}{whose}"))
-        return found[:_MOST_STUCK]
+        return found[:_MAX_STUCK]
 
     def limits(self) -> list[LimitRow]:
         """Return every limit: the ceiling, the class, each person, groups, and people with their own."""
