@@ -11,6 +11,7 @@ from blockrun_magic.practice.server.server import PracticeServer
 from harness.kernel import Cell, Kernel, made, paid_to, running_kernel
 
 SMALL = "-m cogview -s 512x512"
+OPEN = "get_ipython().magics_manager.registry['BlockrunMagics'].session.studio.ledger.open_payments()"
 PRICE = 15_750
 
 
@@ -287,17 +288,21 @@ def test_a_refusal_says_what_is_true_about_the_money(kernel: Kernel) -> None:
     shown = made(kernel, "%blockrun")
 
     assert "ContentPolicyViolation" == cell.error_name
-    assert "Nothing was charged" not in "".join(cell.error)
     assert "$0.01575" in "".join(cell.error)
-    assert "at risk" in shown.text
+    assert f"${int(kernel.value(f'sum(payment.amount for payment in {OPEN})')) / 1_000_000:.7g}" in shown.text
+    assert "15750" == kernel.value(f"{OPEN}[-1].amount")
 
 
 def test_a_batch_advises_what_fits_its_failures(kernel: Kernel) -> None:
-    """A policy refusal is not to be run again as it is; a failure of the gateway is."""
-    refused = made(kernel, f"%%imagegen --each {SMALL}\na quiet lake\npractice:403 no")
+    """A refused request gets other advice than one that may succeed when it is run again."""
+    advice = []
+    for fault, error in (("403", "ContentPolicyViolation"), ("fail-job", "JobFailed")):
+        cell = made(kernel, f"%%imagegen --each {SMALL}\na quiet lake {fault}\npractice:{fault} no")
+        advice.append({line for line in cell.text.splitlines() if "1 of 2" in line})
 
-    assert "run the cell again" not in refused.text
-    assert "why it failed" in refused.text
+        assert repr(error) == kernel.value("type(_.failures[0].error).__name__")
+        assert 1 == cell.html.count("<img ")
+    assert advice[0] != advice[1]
 
 
 def test_practice_names_the_words_that_it_does_not_draw(kernel: Kernel) -> None:

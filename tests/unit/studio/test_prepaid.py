@@ -1022,7 +1022,7 @@ def test_a_session_that_ends_waits_for_an_image_that_comes_only_once(
     tmp_path: Path, proxy: ClawRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A caller may give up (a timeout, `%reload_ext`); what ClawRouter has paid for is stored all the same."""
-    monkeypatch.setattr(running, "_FAREWELL", 0.01)
+    monkeypatch.setattr(running, "_SHUTDOWN_TIMEOUT", 0.01)
     proxy.fail("held")
     progress = Progress()
 
