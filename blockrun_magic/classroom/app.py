@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp
 
+    from blockrun_magic.classroom.policy import Policy
     from blockrun_magic.classroom.room import Classroom
     from blockrun_magic.classroom.storage.members import Member
 
@@ -47,6 +50,8 @@ class _Routes:
 
     def __init__(self, classroom: Classroom) -> None:
         self._room = classroom
+        self._delivered: set[int] = set()
+        """The orders whose images were sent, until that is on record."""
 
     async def join(self, request: Request) -> Response:
         fields = await read_object(request)
@@ -87,10 +92,17 @@ class _Routes:
         return JSONResponse({"price": usd(quote.total), "price_micros": quote.total, "stored": stored})
 
     async def put_order(self, request: Request) -> Response:
-        member, _ = await self._caller(request)
-        wanted = await read_wanted(request, request.path_params["key"], self._room.studios.catalog)
-        policy = await run_io(self._room.records.policies.for_member, member)
-        return await self._answer(await self._room.orders.put(member, policy, wanted, wait_of(request)))
+        key, secret = request.path_params["key"], _pass_in(request)
+        member, policy, known = await run_io(self._known, secret, key)
+        wanted = await read_wanted(request, key, self._room.studios.catalog)
+        return await self._answer(await self._room.orders.put(member, policy, wanted, wait_of(request), known))
+
+    def _known(self, secret: str, key: str) -> tuple[Member, Policy, Order | None]:
+        """Return the holder of a pass, the rules for them, and their order with this key; raises Refusal (401)."""
+        records = self._room.records
+        member, _ = self._room.joining.holder_of(secret)
+        known = records.orders.find(member.id, key) if is_key(key) else None
+        return member, records.policies.for_member(member), known
 
     async def get_order(self, request: Request) -> Response:
         member, _ = await self._caller(request)
@@ -115,7 +127,8 @@ class _Routes:
         member, _ = await self._caller(request)
         rows = self._room.records.orders
         if request.query_params.get("open") == "1":
-            orders = await run_io(rows.open_for, member.id)
+            sent = frozenset(self._delivered)
+            orders = [order for order in await run_io(rows.open_for, member.id) if order.id not in sent]
         else:
             orders = await run_io(rows.listed, member.id)
         return JSONResponse({"orders": [await run_io(self._order_json, order) for order in orders]})
@@ -141,12 +154,10 @@ class _Routes:
     # -- the inside
 
     async def _caller(self, request: Request) -> tuple[Member, float]:
-        scheme, _, secret = request.headers.get("authorization", "").partition(" ")
-        return await run_io(self._room.joining.holder_of, secret.strip() if scheme.lower() == "bearer" else "")
+        return await run_io(self._room.joining.holder_of, _pass_in(request))
 
     def _order_json(self, order: Order) -> dict[str, Any]:
-        _, payments = self._room.studios.payments(order.member_id, order.digest, order.take)
-        return order_json(order, payments)
+        return order_json(order, self._room.studios.paid_for(order))
 
     async def _answer(self, order: Order) -> Response:
         """Return an order as it is: its images when it is done."""
@@ -163,8 +174,23 @@ class _Routes:
             body["data"] = image_items(self._room.records.orders.images(order.id), self._room.studios.store)
         response = JSONResponse(body)
         if order.state is OrderState.DONE and order.delivered_at is None:
-            self._room.records.orders.mark_delivered(order.id)
+            self._delivered.add(order.id)
+            response.background = BackgroundTask(self._record_delivery, order.id)
         return response
+
+    async def _record_delivery(self, order_id: int) -> None:
+        """Record that the images were sent, for which nobody waits; if that fails, they are offered once more."""
+        try:
+            with suppress(BlockrunError):
+                await run_io(self._room.records.orders.mark_delivered, order_id)
+        finally:
+            self._delivered.discard(order_id)
+
+
+def _pass_in(request: Request) -> str:
+    """Return the pass that a caller shows, or an empty text."""
+    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+    return secret.strip() if scheme.lower() == "bearer" else ""
 
 
 _Handler = Callable[["Request"], Awaitable[Response]]

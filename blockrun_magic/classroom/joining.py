@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from blockrun_magic.classroom.hub import HubRefused, HubUnavailable, HubUser
-from blockrun_magic.classroom.refusals import Refusal
+from blockrun_magic.classroom.refusals import Refusal, revoked
 from blockrun_magic.classroom.storage.audit import Audit
 from blockrun_magic.classroom.storage.invitations import CodeRefused, Invitation, Invitations
 from blockrun_magic.classroom.storage.members import STUDENT, TEACHER, Member, Members, check_name
@@ -70,7 +70,7 @@ class Joining:
                 401, "no_pass", "This classroom does not know your pass.", "Join again with `%blockrun join`."
             )
         if holder.revoked:
-            raise Refusal(401, "revoked", "Your access to this classroom was revoked.", "Ask your teacher.")
+            raise revoked()
         if holder.expires_at <= self._database.now():
             raise Refusal(401, "expired", "Your pass has expired.", "Join again with `%blockrun join`.")
         return holder.member, holder.expires_at
@@ -149,7 +149,7 @@ class Joining:
             found = self._members.by_name(name, "hub")
             member = found[0] if found else self._members.add(connection, name, "hub", role, groups)
             if member.revoked_at is not None:
-                raise Refusal(401, "revoked", "Your access to this classroom was revoked.", "Ask your teacher.")
+                raise revoked()
             if found and (member.role != role or member.groups != tuple(groups)):
                 self._members.set_role(connection, member.id, role)
                 self._members.set_groups(connection, member.id, groups)

@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
-__all__ = ["Refusal"]
+__all__ = ["Refusal", "revoked"]
 
 
 class Refusal(Exception):
@@ -39,3 +39,8 @@ class Refusal(Exception):
         """Return the response that says so."""
         headers = {} if self.retry_after is None else {"Retry-After": str(max(1, math.ceil(self.retry_after)))}
         return JSONResponse({"error": self.body()}, self.status, headers)
+
+
+def revoked() -> Refusal:
+    """Return the refusal of a person who is not let in any more."""
+    return Refusal(401, "revoked", "Your access to this classroom was revoked.", "Ask your teacher.")

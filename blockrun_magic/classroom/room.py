@@ -146,7 +146,7 @@ def open_classroom(settings: Settings, hub: HubProof | None = None) -> Classroom
         records=records,
         studios=studios,
         workshop=workshop,
-        orders=Orders(records.database, records.orders, studios, workshop, worker),
+        orders=Orders(records.database, records.orders, studios, workshop),
         joining=Joining(records.database, records.members, records.invitations, records.audit, hub, settings.teachers),
         locks=_locks(records.database, worker),
     )

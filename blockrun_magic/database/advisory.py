@@ -43,8 +43,7 @@ class AdvisoryLocks:
                 if shared:
                     self._held[name] += 1
                 return shared
-            self._alive()
-            taken = self._take(name)
+            taken = self._try(name)
             if taken:
                 self._held[name] = 1
                 self.lost.discard(name)
@@ -79,9 +78,17 @@ class AdvisoryLocks:
         """Close the connection, which releases all locks."""
         with self._mutex:
             self._held.clear()
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+            self._close()
+
+    def _try(self, name: str) -> bool:
+        """Return whether the lock is ours now; over a new connection where the old one has broken."""
+        if self._connection is not None:
+            try:
+                return self._take(name)
+            except psycopg.OperationalError:
+                self._close()
+        self._reconnect()
+        return self._take(name)
 
     def _alive(self) -> None:
         """Have a connection that works and holds our locks."""
@@ -89,9 +96,17 @@ class AdvisoryLocks:
             try:
                 self._connection.execute("SELECT 1")
             except psycopg.OperationalError:
-                self._connection.close()
+                self._close()
             else:
                 return
+        self._reconnect()
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _reconnect(self) -> None:
         self._connection = self._connect()
         for name in [*self._held]:
             if not self._take(name):
@@ -99,7 +114,7 @@ class AdvisoryLocks:
                 self.lost.add(name)
 
     def _take(self, name: str) -> bool:
-        assert self._connection is not None  # noqa: S101  `_alive` has just opened it
+        assert self._connection is not None  # noqa: S101  it was opened just now, or looked for
         row = self._connection.execute(_TAKE, (lock_key(self._scope, name),)).fetchone()
         return bool(row and row[0])
 

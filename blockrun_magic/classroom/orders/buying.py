@@ -35,15 +35,20 @@ _CANCEL_POLLS, _CANCEL_INTERVAL = 100, 0.05
 
 @dataclass(slots=True)
 class Work:
-    """One order in this process; `refusal` is why it ended without a record."""
+    """One order in this process; `refusal` is why it ended without a record, `ended` how it ended with one.
+
+    `shared`: what a teacher has bought of it, where that was looked up when the order was accepted and begun.
+    """
 
     order: Order
     request: ImageRequest | None
+    shared: list[OrderImage] | None = None
     task: asyncio.Task[None] = field(init=False)
     progress: Progress = field(default_factory=Progress)
     begun: bool = False
     cancelling: bool = False
     refusal: Refusal | None = None
+    ended: Order | None = None
 
 
 class Buyer:
@@ -56,14 +61,16 @@ class Buyer:
 
     async def carry_out(self, work: Work, order: Order) -> None:
         """Bring an order to its end, or to another try; what is recorded says which."""
-        member, shared = await run_io(lambda: (self._member(order.member_id), self._shared_images(order)))
-        if member is None or member.revoked_at is not None:
-            error = {"code": "revoked", "message": "Your access was revoked.", "hint": "Ask your teacher."}
-            if not await self._sent(order):
-                await run_io(self._finish, order, OrderState.FAILED, error=error)
-                return
+        shared = work.shared
+        if order is not work.order or shared is None:  # it had to wait, or was begun before
+            member, shared = await run_io(lambda: (self._member(order.member_id), self.shared_images(order)))
+            if member is None or member.revoked_at is not None:
+                error = {"code": "revoked", "message": "Your access was revoked.", "hint": "Ask your teacher."}
+                if not await self._sent(order):
+                    await run_io(self._finish, order, OrderState.FAILED, error=error)
+                    return
         if shared:
-            await run_io(self._finish, order, OrderState.DONE, images=shared, price=0)
+            work.ended = await run_io(self._finish, order, OrderState.DONE, images=shared, price=0)
             return
         if order.tries == 1 or await self._may_go_on(order):
             await self._buy(work, order)
@@ -105,7 +112,7 @@ class Buyer:
             for image in result.stored
         ]
         receipt = result.receipt
-        await run_io(
+        work.ended = await run_io(
             self._finish,
             *(order, OrderState.DONE, images),
             purchase_id=receipt.purchase_id,
@@ -138,8 +145,10 @@ class Buyer:
         price: int | None = None,
         *,
         pays: bool = False,
-    ) -> None:
-        self._rows.finish(order.id, state, images=images, error=error, purchase_id=purchase_id, price=price, pays=pays)
+    ) -> Order | None:
+        return self._rows.finish(
+            order.id, state, images=images, error=error, purchase_id=purchase_id, price=price, pays=pays
+        )
 
     async def _failed(self, work: Work, order: Order, error: BlockrunError) -> None:
         """Record how an order failed: the ledger says whether money may have moved."""
@@ -184,7 +193,7 @@ class Buyer:
         _, payments = await run_io(self._studios.payments, order.member_id, order.digest, order.take)
         return any(payment.state in _SENT for payment in payments)
 
-    def _shared_images(self, order: Order) -> list[OrderImage]:
+    def shared_images(self, order: Order) -> list[OrderImage]:
         """Return the images that a teacher has bought for the same request, or none."""
         shared = self._rows.shared(order.realm, order.digest, order.take)
         images = [] if shared is None or shared.member_id == order.member_id else self._rows.images(shared.id)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
-from functools import partial
+from typing import Any
 
 from blockrun_magic.classroom.orders.buying import Work
 from blockrun_magic.classroom.orders.studios import MemberStudios
 from blockrun_magic.classroom.orders.work import OrderWorkers
 from blockrun_magic.classroom.policy import Policy, check_policy
-from blockrun_magic.classroom.refusals import Refusal
+from blockrun_magic.classroom.refusals import Refusal, revoked
 from blockrun_magic.classroom.storage.members import Member
-from blockrun_magic.classroom.storage.order_records import NewOrder, Order, OrderState, TooMany
+from blockrun_magic.classroom.storage.order_records import NewOrder, Order, OrderState, Revoked, TooMany
 from blockrun_magic.classroom.storage.orders import OrderRows
 from blockrun_magic.database.engine import Database, NotUnique
 from blockrun_magic.errors import RequestError
@@ -46,14 +46,11 @@ class Wanted:
 class Orders:
     """The orders of one process; all coroutines run on one event loop."""
 
-    def __init__(
-        self, database: Database, rows: OrderRows, studios: MemberStudios, workshop: OrderWorkers, worker: str
-    ) -> None:
+    def __init__(self, database: Database, rows: OrderRows, studios: MemberStudios, workshop: OrderWorkers) -> None:
         self.rows = rows
         self._database = database
         self._studios = studios
         self._workshop = workshop
-        self._worker = worker
         self._holding = 0
         self._stops_at: float | None = None
 
@@ -66,15 +63,15 @@ class Orders:
         """Refuse new orders, and end every wait within `seconds`."""
         self._stops_at = time.monotonic() + seconds
 
-    async def put(self, member: Member, policy: Policy, wanted: Wanted, seconds: float) -> Order:
+    async def put(self, member: Member, policy: Policy, wanted: Wanted, seconds: float, known: Order | None) -> Order:
         """Return the order with this key after waiting up to `seconds` for it; raises Refusal.
 
-        A new one is on record before the work begins. A repeated one is never carried out a second time.
+        `known` is the one that has the key already. A new one is on record before the work begins. A repeated one is
+        never carried out a second time.
         """
         deadline = time.monotonic() + seconds
-        known = await run_io(self.rows.find, member.id, wanted.key)
         if known is None or known.state is OrderState.REFUSED:
-            known = await self._accept(member, policy, wanted, deadline)
+            known = await self._accept(member, policy, wanted, deadline, again=known is not None)
         if known.state is OrderState.CANCELLED:
             raise _cancelled()
         if known.is_erased:
@@ -99,7 +96,9 @@ class Orders:
                 await asyncio.wait({work.task}, timeout=min(left, 1.0))
             elif left > 0 and not order.is_final:
                 await asyncio.sleep(min(left, _POLL_INTERVAL))
-            current = await run_io(self.rows.by_id, order.id)
+            current = work.ended if work is not None else None
+            if current is None:
+                current = await run_io(self.rows.by_id, order.id)
             if current is None:
                 raise _refusal_in(work)
             if current.is_final or (current.state is OrderState.UNKNOWN and order.state is not OrderState.UNKNOWN):
@@ -132,7 +131,7 @@ class Orders:
 
     # -- acceptance
 
-    async def _accept(self, member: Member, policy: Policy, wanted: Wanted, deadline: float) -> Order:
+    async def _accept(self, member: Member, policy: Policy, wanted: Wanted, deadline: float, *, again: bool) -> Order:
         """Return a new order, on record and started; raises Refusal, and then there is none."""
         self._check_load()
         check_policy(policy, wanted.request, self._database.now())
@@ -140,11 +139,10 @@ class Orders:
             self._studios.catalog.check(wanted.request)
         except RequestError as error:
             raise Refusal(422, "bad_request", error.message, error.hint) from None
-        record = await run_cpu(request_to_record, wanted.request, self._studios.store)
         new = NewOrder(
             key=wanted.key,
             body_hash=wanted.body_hash,
-            request=record,
+            request=await self._record(wanted.request),
             digest=wanted.request.digest,
             student_digest=wanted.student_digest,
             realm=self._studios.gateway.realm,
@@ -153,19 +151,21 @@ class Orders:
         )
         while True:
             try:
-                order = await run_io(
-                    partial(self.rows.accept, rate=policy.rate, at_a_time=policy.at_a_time),
-                    *(member.id, new, self._worker),
-                )
+                return await self._workshop.accept(member.id, new, policy, wanted.request, again=again)
             except NotUnique:
                 known = await run_io(self.rows.find, member.id, wanted.key)
                 if known is not None:
                     return known
+            except Revoked:
+                raise revoked() from None
             except TooMany as error:
                 await self._await_turn(member, error.seconds, deadline)
-            else:
-                self._workshop.start(order, wanted.request)
-                return order
+
+    async def _record(self, request: ImageRequest) -> dict[str, Any]:
+        """Return the record of a request, whose images are in the store then; without any, that takes no time."""
+        if request.images:
+            return await run_cpu(request_to_record, request, self._studios.store)
+        return request_to_record(request, self._studios.store)
 
     def _check_load(self) -> None:
         if self.stopping:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from blockrun_magic.classroom.storage.members import Member
+from blockrun_magic.classroom.storage.order_records import Order
 from blockrun_magic.database.locks import Locks
 from blockrun_magic.gateway.catalog.catalog import Catalog
 from blockrun_magic.gateway.gateways import Gateway
@@ -63,6 +64,14 @@ class MemberStudios:
         ledger = self.ledger(member_id)
         purchase = ledger.purchase(self.gateway.realm, digest, take)
         return (None, []) if purchase is None else (purchase.id, ledger.payments(purchase.id))
+
+    def paid_for(self, order: Order) -> list[Payment]:
+        """Return the payments of an order's purchase without their signatures, oldest first."""
+        ledger, purchase_id = self.ledger(order.member_id), order.purchase_id
+        if purchase_id is None:
+            purchase = ledger.purchase(self.gateway.realm, order.digest, order.take)
+            purchase_id = None if purchase is None else purchase.id
+        return [] if purchase_id is None else ledger.payments(purchase_id, signatures=False)
 
     def ledger(self, member_id: int) -> Ledger:
         """Return a person's view of the ledger."""

@@ -10,8 +10,9 @@ from contextlib import suppress
 from blockrun_magic.classroom.orders.buying import Buyer, Work
 from blockrun_magic.classroom.orders.failures import failure_of
 from blockrun_magic.classroom.orders.studios import MemberStudios
+from blockrun_magic.classroom.policy import Policy
 from blockrun_magic.classroom.storage.members import Member
-from blockrun_magic.classroom.storage.order_records import Order
+from blockrun_magic.classroom.storage.order_records import NewOrder, Order, OrderImage
 from blockrun_magic.classroom.storage.orders import OrderRows
 from blockrun_magic.database.engine import Database
 from blockrun_magic.errors import BlockrunError
@@ -55,11 +56,26 @@ class OrderWorkers:
         """How many orders wait for their turn."""
         return sum(not work.begun for work in self.running.values())
 
-    def start(self, order: Order, request: ImageRequest | None = None) -> None:
+    async def accept(
+        self, member_id: int, new: NewOrder, policy: Policy, request: ImageRequest, *, again: bool
+    ) -> Order:
+        """Return a new order: on record, in work, and begun at once where there is room; raises as the rows do."""
+        begun = not self._slots.locked()
+        rules = {"rate": policy.rate, "at_a_time": policy.at_a_time}
+
+        def accepted() -> tuple[Order, list[OrderImage] | None]:
+            order = self._rows.accept(member_id, new, self._worker, again=again, begun=begun, **rules)
+            return order, self._buyer.shared_images(order) if begun else None
+
+        order, shared = await run_io(accepted)
+        self.start(order, request, shared)
+        return order
+
+    def start(self, order: Order, request: ImageRequest | None = None, shared: list[OrderImage] | None = None) -> None:
         """Work on an order, unless this process does already."""
         if order.id in self.running:
             return
-        work = Work(order, request)
+        work = Work(order, request, shared)
         self.running[order.id] = work
         work.task = asyncio.create_task(self._run(work))
         work.task.add_done_callback(lambda done: self._ended(order.id, done))
@@ -130,9 +146,10 @@ class OrderWorkers:
 
     async def _run(self, work: Work) -> None:
         try:
+            at_once = work.shared is not None and not self._slots.locked()
             async with self._slots:
                 work.begun = True
-                order = await run_io(self._rows.begin, work.order.id, self._worker)
+                order = work.order if at_once else await run_io(self._rows.begin, work.order.id, self._worker)
                 if order is None:
                     await self._buyer.settle_cancel(work.order)
                 else:

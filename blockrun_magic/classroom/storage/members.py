@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from blockrun_magic.database.engine import Connection, Database, Row, placeholders
+from blockrun_magic.database.engine import Connection, Database, Row
 from blockrun_magic.errors import UsageError
 from blockrun_magic.text import quoted
 
@@ -100,16 +100,16 @@ class Members:
 
     def by_id(self, member_id: int) -> Member | None:
         """Return the person with this id, or None."""
-        return next(iter(self._select("WHERE id = ?", (member_id,))), None)
+        return next(iter(self._select("WHERE members.id = ?", (member_id,))), None)
 
     def by_name(self, name: str, origin: str | None = None) -> list[Member]:
         """Return the people of this name: at most one who joined by a code, and one whom a hub knows."""
-        found = self._select("WHERE name = ? ORDER BY id", (unicodedata.normalize("NFC", name).strip(),))
+        found = self._select("WHERE members.name = ?", (unicodedata.normalize("NFC", name).strip(),))
         return [member for member in found if origin in (None, member.origin)]
 
     def all(self) -> list[Member]:
         """Return everybody, oldest first."""
-        return self._select("ORDER BY id", ())
+        return self._select("", ())
 
     def groups(self) -> list[str]:
         """Return the names of all groups."""
@@ -139,15 +139,15 @@ class Members:
         )
 
     def holder(self, secret: str) -> Holder | None:
-        """Return the holder of a pass, or None where nobody has it; one indexed row."""
-        query = """
-            SELECT members.*, passes.expires_at AS pass_expires_at, passes.revoked_at AS pass_revoked_at
-            FROM passes JOIN members ON members.id = member_id WHERE hash = ?"""
+        """Return the holder of a pass, or None where nobody has it; one indexed row, and those of their groups."""
+        query = f"""
+            SELECT {_COLUMNS}, passes.expires_at AS pass_expires_at, passes.revoked_at AS pass_revoked_at
+            FROM passes JOIN members ON members.id = passes.member_id {_GROUPS} WHERE hash = ? ORDER BY group_name"""
         with self._database.reading() as connection:
-            row = connection.execute(query, (secret_hash(secret),)).fetchone()
-            if row is None:
-                return None
-            member = _member(row, self._groups_of(connection, [row["id"]]).get(row["id"], ()))
+            rows = connection.execute(query, (secret_hash(secret),)).fetchall()
+        if not rows:
+            return None
+        [member], row = _members(rows), rows[0]
         revoked = row["pass_revoked_at"] is not None or member.revoked_at is not None
         return Holder(member, row["pass_expires_at"], revoked)
 
@@ -181,21 +181,26 @@ class Members:
     # -- the inside
 
     def _select(self, condition: str, values: Sequence[object]) -> list[Member]:
+        query = f"SELECT {_COLUMNS} FROM members {_GROUPS} {condition} ORDER BY members.id, group_name"
         with self._database.reading() as connection:
-            rows = connection.execute(f"SELECT * FROM members {condition}", values).fetchall()
-            groups = self._groups_of(connection, [row["id"] for row in rows])
-        return [_member(row, groups.get(row["id"], ())) for row in rows]
+            return _members(connection.execute(query, values).fetchall())
 
-    def _groups_of(self, connection: Connection, ids: Sequence[int]) -> dict[int, list[str]]:
-        found: dict[int, list[str]] = {}
-        for start in range(0, len(ids), 500):
-            part = ids[start : start + 500]
-            query = f"SELECT * FROM member_groups WHERE member_id IN ({placeholders(part)}) ORDER BY name"
-            for row in connection.execute(query, part):
-                found.setdefault(row["member_id"], []).append(row["name"])
-        return found
+
+_NAMES = ("id", "name", "origin", "role", "created_at", "revoked_at", "forgotten_at")
+_COLUMNS = ", ".join([*(f"members.{name} AS {name}" for name in _NAMES), "member_groups.name AS group_name"])
+_GROUPS = "LEFT JOIN member_groups ON member_groups.member_id = members.id"
+"""A person has a row for each of their groups, or one without."""
+
+
+def _members(rows: Iterable[Row]) -> list[Member]:
+    """Return the people in these rows, in their order."""
+    people: dict[int, tuple[Row, list[str]]] = {}
+    for row in rows:
+        _, groups = people.setdefault(row["id"], (row, []))
+        if row["group_name"] is not None:
+            groups.append(row["group_name"])
+    return [_member(row, groups) for row, groups in people.values()]
 
 
 def _member(row: Row, groups: Iterable[str]) -> Member:
-    names = ("id", "name", "origin", "role", "created_at", "revoked_at", "forgotten_at")
-    return Member(**{name: row[name] for name in names}, groups=tuple(groups))
+    return Member(**{name: row[name] for name in _NAMES}, groups=tuple(groups))

@@ -10,7 +10,18 @@ from typing import Any
 from blockrun_magic.database.engine import Row
 from blockrun_magic.gateway.classroom.protocol import OrderState
 
-__all__ = ["FINAL", "OPEN", "NewOrder", "Order", "OrderImage", "OrderState", "TooMany", "image_of_row", "order_of_row"]
+__all__ = [
+    "FINAL",
+    "OPEN",
+    "NewOrder",
+    "Order",
+    "OrderImage",
+    "OrderState",
+    "Revoked",
+    "TooMany",
+    "image_of_row",
+    "order_of_row",
+]
 
 
 OPEN = (OrderState.QUEUED, OrderState.WORKING, OrderState.UNKNOWN)
@@ -23,6 +34,10 @@ class TooMany(Exception):
     def __init__(self, seconds: float | None) -> None:
         self.seconds = seconds
         super().__init__()
+
+
+class Revoked(Exception):
+    """A person is not let in any more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from blockrun_magic.classroom.storage.order_records import (
     Order,
     OrderImage,
     OrderState,
+    Revoked,
     TooMany,
     order_of_row,
 )
@@ -23,44 +24,81 @@ _ALONE = """NOT EXISTS (
     SELECT 1 FROM orders AS other WHERE other.member_id = orders.member_id AND other.realm = orders.realm
     AND other.digest = orders.digest AND other.take = orders.take AND other.pays = 1 AND other.id <> orders.id)"""
 
+_ACCEPT = """
+    INSERT INTO orders (member_id, key, state, created_at, updated_at, body_hash, request, digest, student_digest,
+        realm, take, max_price_micros, worker, tries, pays)
+    SELECT :member_id, :key, :state, :now, :now, :body_hash, :request, :digest, :student_digest, :realm,
+        :take, :max_price, :worker, :begun, CASE WHEN :begun = 1 AND NOT EXISTS (
+            SELECT 1 FROM orders WHERE member_id = :member_id AND realm = :realm AND digest = :digest AND take = :take
+            AND pays = 1) THEN 1 ELSE 0 END
+    WHERE (SELECT count(*) FROM orders WHERE member_id = :member_id AND state IN ('queued', 'working')) < :at_a_time
+    RETURNING *"""
+_ADDED = "tokens + CASE WHEN :now > tokens_at THEN (:now - tokens_at) * :rate / 60 ELSE 0 END"
+_TOKENS = f"CASE WHEN tokens IS NULL OR {_ADDED} > :rate THEN :rate ELSE {_ADDED} END"
+"""What is in a person's bucket: it fills up at their rate a minute, to as many."""
+_TAKE_TOKEN = f"""
+    UPDATE members SET tokens = {_TOKENS} - 1, tokens_at = :now
+    WHERE id = :id AND revoked_at IS NULL AND {_TOKENS} >= 1 RETURNING id"""
+
 
 class OrderRows(OrderQueries):
     """The orders of one database."""
 
-    def accept(self, member_id: int, new: NewOrder, worker: str, *, rate: int, at_a_time: int) -> Order:
+    def accept(
+        self,
+        member_id: int,
+        new: NewOrder,
+        worker: str,
+        *,
+        rate: int,
+        at_a_time: int,
+        again: bool = False,
+        begun: bool = False,
+    ) -> Order:
         """Return a new order of `worker`: one transaction counts it against the person's rate and writes it.
 
-        Raises TooMany, and then nothing is written; NotUnique where a request with the same key was faster.
+        `again`: the key may be that of a refused order, whose place it takes. `begun`: it is in work from now on.
+        Raises TooMany or Revoked, and then nothing is written; NotUnique where a request with the same key was
+        faster, or one for the same purchase.
         """
         now = self._database.now()
         with self._database.transaction() as connection:
             self._take_token(connection, member_id, rate, now)
-            query = "SELECT count(*) FROM orders WHERE member_id = ? AND state IN ('queued', 'working')"
-            if connection.execute(query, (member_id,)).fetchone()[0] >= at_a_time:
+            if again:
+                connection.execute(
+                    "DELETE FROM orders WHERE member_id = ? AND key = ? AND state = 'refused'", (member_id, new.key)
+                )
+            values = {
+                "member_id": member_id,
+                "key": new.key,
+                "state": OrderState.WORKING if begun else OrderState.QUEUED,
+                "now": now,
+                "body_hash": new.body_hash,
+                "request": json.dumps(new.request),
+                "digest": new.digest,
+                "student_digest": new.student_digest,
+                "realm": new.realm,
+                "take": new.take,
+                "max_price": new.max_price_micros,
+                "worker": worker,
+                "begun": int(begun),
+                "at_a_time": at_a_time,
+            }
+            row = connection.execute(_ACCEPT, values).fetchone()
+            if row is None:
                 raise TooMany(None)
-            connection.execute(
-                "DELETE FROM orders WHERE member_id = ? AND key = ? AND state = 'refused'", (member_id, new.key)
-            )
-            row = connection.execute(
-                """INSERT INTO orders (member_id, key, state, created_at, updated_at, body_hash, request, digest,
-                    student_digest, realm, take, max_price_micros, worker)
-                VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *""",
-                (
-                    *(member_id, new.key, now, now, new.body_hash, json.dumps(new.request), new.digest),
-                    *(new.student_digest, new.realm, new.take, new.max_price_micros, worker),
-                ),
-            ).fetchone()
             return order_of_row(row)
 
     def _take_token(self, connection: Connection, member_id: int, rate: int, now: float) -> None:
-        """Take a token from a person's bucket, whose row is locked from now on; raises TooMany."""
-        query = f"SELECT tokens, tokens_at FROM members WHERE id = ?{self._database.row_lock}"
-        row = connection.execute(query, (member_id,)).fetchone()
-        stored, since = row["tokens"], row["tokens_at"]
-        tokens = float(rate) if stored is None else min(rate, stored + max(0.0, now - since) * rate / 60)
-        if tokens < 1:
-            raise TooMany((1 - tokens) * 60 / max(rate, 1))
-        connection.execute("UPDATE members SET tokens = ?, tokens_at = ? WHERE id = ?", (tokens - 1, now, member_id))
+        """Take a token from a person's bucket, whose row is locked from now on; raises TooMany or Revoked."""
+        values = {"id": member_id, "rate": float(rate), "now": now}
+        if connection.execute(_TAKE_TOKEN, values).fetchone() is not None:
+            return
+        query = f"SELECT revoked_at, {_TOKENS} AS tokens_now FROM members WHERE id = :id"
+        row = connection.execute(query, values).fetchone()
+        if row is None or row["revoked_at"] is not None:
+            raise Revoked
+        raise TooMany((1 - row["tokens_now"]) * 60 / max(rate, 1))
 
     def mark_cancelled(self, member_id: int, key: str, realm: str) -> bool:
         """Mark an unknown key as cancelled, so that a late order with it is refused; return False if it is known."""

@@ -226,9 +226,12 @@ class LedgerReader:
             WHERE finished_at IS NOT NULL AND owner = ? ORDER BY finished_at DESC LIMIT ?"""
         return list(dict.fromkeys(str(row["prompt"]) for row in self._read(query, (self.owner, limit))))
 
-    def payments(self, purchase_id: str) -> list[Payment]:
-        """Return every authorization signed for a purchase, oldest first."""
-        return self._payments("SELECT * FROM authorizations WHERE purchase_id = ? ORDER BY id", (purchase_id,))
+    def payments(self, purchase_id: str, *, signatures: bool = True) -> list[Payment]:
+        """Return every authorization signed for a purchase, oldest first; `signatures`: with its payloads."""
+        query = "SELECT * FROM authorizations WHERE purchase_id = ? ORDER BY id"
+        if not signatures:
+            return [payment_of(row) for row in self._read(query, (purchase_id,))]
+        return self._payments(query, (purchase_id,))
 
     def open_payment(self, purchase_id: str) -> Payment | None:
         """Return the newest payment of a purchase that was not released, or None."""
