@@ -229,9 +229,7 @@ class LedgerReader:
     def payments(self, purchase_id: str, *, signatures: bool = True) -> list[Payment]:
         """Return every authorization signed for a purchase, oldest first; `signatures`: with its payloads."""
         query = "SELECT * FROM authorizations WHERE purchase_id = ? ORDER BY id"
-        if not signatures:
-            return [payment_of(row) for row in self._read(query, (purchase_id,))]
-        return self._payments(query, (purchase_id,))
+        return self._payments(query, (purchase_id,), signatures=signatures)
 
     def open_payment(self, purchase_id: str) -> Payment | None:
         """Return the newest payment of a purchase that was not released, or None."""
@@ -277,10 +275,10 @@ class LedgerReader:
         """Return the rows of a reading query, for the other modules of this folder."""
         return self._read(sql, parameters)
 
-    def _payments(self, sql: str, parameters: Sequence[Any]) -> list[Payment]:
+    def _payments(self, sql: str, parameters: Sequence[Any], *, signatures: bool = True) -> list[Payment]:
         rows = self._read(sql, parameters)
         payloads: dict[int, list[Payload]] = {row["id"]: [] for row in rows}
-        if rows:
+        if rows and signatures:
             query = f"SELECT * FROM payloads WHERE authorization_id IN ({placeholders(rows)}) ORDER BY id"
             for row in self._read(query, list(payloads)):
                 payloads[row["authorization_id"]].append(payload_of(row))
