@@ -27,7 +27,7 @@ _ALONE = """NOT EXISTS (
 _ACCEPT = """
     INSERT INTO orders (member_id, key, state, created_at, updated_at, body_hash, request, digest, student_digest,
         realm, take, max_price_micros, worker, tries, pays)
-    SELECT :member_id, :key, :state, :now, :now, :body_hash, :request, :digest, :student_digest, :realm,
+    SELECT :member_id, :key, CASE WHEN :begun = 1 THEN 'working' ELSE 'queued' END, :now, :now, :body_hash, :request, :digest, :student_digest, :realm,
         :take, :max_price, :worker, :begun, CASE WHEN :begun = 1 AND NOT EXISTS (
             SELECT 1 FROM orders WHERE member_id = :member_id AND realm = :realm AND digest = :digest AND take = :take
             AND pays = 1) THEN 1 ELSE 0 END
@@ -68,23 +68,8 @@ class OrderRows(OrderQueries):
                 connection.execute(
                     "DELETE FROM orders WHERE member_id = ? AND key = ? AND state = 'refused'", (member_id, new.key)
                 )
-            values = {
-                "member_id": member_id,
-                "key": new.key,
-                "state": OrderState.WORKING if begun else OrderState.QUEUED,
-                "now": now,
-                "body_hash": new.body_hash,
-                "request": json.dumps(new.request),
-                "digest": new.digest,
-                "student_digest": new.student_digest,
-                "realm": new.realm,
-                "take": new.take,
-                "max_price": new.max_price_micros,
-                "worker": worker,
-                "begun": int(begun),
-                "at_a_time": at_a_time,
-            }
-            row = connection.execute(_ACCEPT, values).fetchone()
+            values = {"member_id": member_id, "now": now, "worker": worker, "at_a_time": at_a_time, "begun": int(begun)}
+            row = connection.execute(_ACCEPT, values | _values_of(new)).fetchone()
             if row is None:
                 raise TooMany(None)
             return order_of_row(row)
@@ -252,3 +237,16 @@ class OrderRows(OrderQueries):
         with self._database.transaction() as connection:
             given = connection.execute(f"UPDATE orders SET worker = NULL WHERE worker = ? AND {OPEN_SQL}", (worker,))
             return given.rowcount
+
+
+def _values_of(new: NewOrder) -> dict[str, Any]:
+    return {
+        "key": new.key,
+        "body_hash": new.body_hash,
+        "request": json.dumps(new.request),
+        "digest": new.digest,
+        "student_digest": new.student_digest,
+        "realm": new.realm,
+        "take": new.take,
+        "max_price": new.max_price_micros,
+    }
