@@ -27,8 +27,8 @@ _ALONE = """NOT EXISTS (
 _ACCEPT = """
     INSERT INTO orders (member_id, key, state, created_at, updated_at, body_hash, request, digest, student_digest,
         realm, take, max_price_micros, worker, tries, pays)
-    SELECT :member_id, :key, CASE WHEN :begun = 1 THEN 'working' ELSE 'queued' END, :now, :now, :body_hash, :request, :digest, :student_digest, :realm,
-        :take, :max_price, :worker, :begun, CASE WHEN :begun = 1 AND NOT EXISTS (
+    SELECT :member_id, :key, CASE WHEN :begun = 1 THEN 'working' ELSE 'queued' END, :now, :now, :body_hash, :request,
+        :digest, :student_digest, :realm, :take, :max_price, :worker, :begun, CASE WHEN :begun = 1 AND NOT EXISTS (
             SELECT 1 FROM orders WHERE member_id = :member_id AND realm = :realm AND digest = :digest AND take = :take
             AND pays = 1) THEN 1 ELSE 0 END
     WHERE (SELECT count(*) FROM orders WHERE member_id = :member_id AND state IN ('queued', 'working')) < :at_a_time
