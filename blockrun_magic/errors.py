@@ -128,8 +128,7 @@ class Money:
         return cls(Fate.UNKNOWN, amount, None, None, estimated)
 
     def __str__(self) -> str:
-        amount = f"{'about ' if self.estimated else ''}{format_usd(self.amount)}"
-        amount = amount[0].upper() + amount[1:]
+        amount = f"{'About ' if self.estimated else ''}{format_usd(self.amount)}"
         match self.fate:
             case Fate.NOTHING_SIGNED:
                 return "Nothing was signed."
@@ -155,19 +154,21 @@ def _moment(until: float | None) -> str:
 class BlockrunError(Exception):
     """The root of our errors: `message` says what failed, `hint` what to do, `money` what became of the money.
 
-    `money` is None where no money was involved.
+    `money` is None where no money was involved. `data_file` is the path of the data that failed, if it was stored.
     """
 
     def __init__(self, message: str, hint: str, money: Money | None = None) -> None:
         self.message = message
         self.hint = hint
         self.money = money
+        self.data_file: object = None
         super().__init__(message, hint)
 
     @property
     def lines(self) -> tuple[str, str]:
         """The two lines to show: what failed, then the fate of the money and the hint."""
-        return self.message, " ".join(str(part) for part in (self.money, self.hint) if part)
+        stored = self.data_file and f"The data is in {self.data_file}."
+        return self.message, " ".join(str(part) for part in (self.money, self.hint, stored) if part)
 
     def with_money(self, money: Money) -> Self:
         """Set the fate of the money, and return the error."""

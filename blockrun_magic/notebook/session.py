@@ -1,4 +1,4 @@
-"""One kernel's run: which gateway, which studio, and the bridge to it; each opened when needed."""
+"""Session of one kernel: its gateway, its studio and its event loop; each is opened when needed."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from blockrun_magic.notebook.background import BackgroundJob
     from blockrun_magic.notebook.settings import Settings
     from blockrun_magic.payments.ledger.ledger import Ledger
+    from blockrun_magic.payments.user_records import UserRecords
     from blockrun_magic.studio import Studio
 
 __all__ = ["Session"]
@@ -157,26 +158,29 @@ class Session:
             studio = self.studio
             studio.find_lessons()
             gateway = self.gateway if name is None else self.gateway_named(name)
-            self._set_caps(studio.ledger)
+            self._set_limits(studio.records)
             self._look_up_open_payments(studio, gateway)
             return studio, gateway
 
-    def ledger_and_gateway(self) -> tuple[Ledger, Gateway]:
-        """Return the ledger and the gateway in use, where that needs no studio; raises LedgerError or FlagError."""
-        self._set_caps(self.ledger)
-        return self.ledger, self.gateway
+    def records_and_gateway(self) -> tuple[UserRecords, Gateway]:
+        """Return the records and the gateway in use, where that needs no studio; raises LedgerError or FlagError."""
+        from blockrun_magic.payments.user_records import UserRecords
 
-    def _set_caps(self, ledger: Ledger) -> None:
+        records = UserRecords(self.ledger)
+        self._set_limits(records)
+        return records, self.gateway
+
+    def _set_limits(self, records: UserRecords) -> None:
         caps = self.settings.caps()
         if caps != self._caps_set:
-            ledger.set_caps(**caps)
+            records.set_limits(**caps)
             self._caps_set = caps
 
     def _look_up_open_payments(self, studio: Studio, gateway: Gateway) -> None:
         due, pause = self._look_ups.get(gateway.realm, (0.0, _FIRST_PAUSE))
         if monotonic() >= due:
             self._look_ups[gateway.realm] = monotonic() + pause, min(2 * pause, _MAX_PAUSE)
-            if studio.ledger.open_payments():
+            if studio.records.open_payments():
                 self.loop_thread.submit(studio.reconcile(gateway))
 
     def use(self, name: str, why: str | None = None, *, reset_book: bool = False) -> Gateway:

@@ -21,7 +21,9 @@ from blockrun_magic.payments.ledger.records import ImageFilter, ListedImage, Sto
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["THUMBNAIL_SIDE", "ImageIndex", "Step"]
+    from blockrun_magic.studio.studio import Studio
+
+__all__ = ["THUMBNAIL_SIDE", "ImageIndex", "Step", "image_index"]
 
 _MAX_MARKS = 50_000_000
 _MAX_THUMBNAIL = 5_000_000
@@ -41,6 +43,11 @@ class Step:
 
     entry: ListedImage
     parent: str | None
+
+
+def image_index(studio: Studio, folder: Path) -> ImageIndex:
+    """Return the images that the studio has made; thumbnails and marks are stored in `folder`."""
+    return ImageIndex(studio.ledger, studio.store, folder)
 
 
 class ImageIndex:

@@ -35,6 +35,6 @@ class Progress:
 
     async def pause(self, why: str, seconds: float, stage: str) -> None:
         """Wait `seconds` before another try, visibly, then go back to `stage`."""
-        self.stage = f"{why.rstrip('.')}; trying again in {seconds:.0f} s"
+        self.stage = f"{why} Trying again in {seconds:.0f} s."
         await asyncio.sleep(seconds)
         self.stage = stage

@@ -105,6 +105,12 @@ class Reconciler:
     headers_for: Callable[[Gateway], Mapping[str, str]]
     classroom: Callable[[], ClassroomAccount] | None = None
 
+    async def adopt_orders(self, gateway: Gateway) -> list[Purchase]:
+        """Take over the orders at a classroom that the ledger does not know: those of a kernel whose disk is gone."""
+        from blockrun_magic.studio.payment.classroom.adoption import adopt_orders  # for classes only
+
+        return [] if self.classroom is None else await adopt_orders(self.classroom(), self.ledger, gateway)
+
     async def reconcile(self, gateway: Gateway) -> int:
         """Ask about every open payment in the gateway's realm; return how many were decided."""
         turn = asyncio.Semaphore(_LOOK_UPS)

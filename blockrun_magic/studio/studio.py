@@ -19,6 +19,7 @@ from blockrun_magic.gateway.gateways import Gateway, Payer
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.payments.cost_log import append_settled
 from blockrun_magic.payments.ledger.records import Purchase
+from blockrun_magic.payments.user_records import UserRecords
 from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.payments.wallets.solana import SolanaWallet
 from blockrun_magic.studio.lessons.lesson import Lesson, answer_from, check_strict, lessons_in
@@ -49,7 +50,7 @@ class Studio:
 
     def __init__(self, services: PurchaseServices, locks: Path | Locks, usage_logs: Path | None = None) -> None:
         self.client, self.ledger, self.store = services.client, services.ledger, services.store
-        self.catalogs, self.wallets = services.catalogs, services.wallets
+        self.catalogs, self.wallets, self.records = services.catalogs, services.wallets, UserRecords(services.ledger)
         self._services = services
         self._locks = PurchaseLocks(services.ledger, locks)
         self.reconciler = Reconciler(
@@ -112,8 +113,7 @@ class Studio:
     ) -> Quote:
         """Return what `request` costs at `gateway`, asked without signing anything, or estimated.
 
-        With `ahead`, quotes of the last hour are used again. Raises RequestError,
-        TermsRefused or GatewayError.
+        With `ahead`, quotes of the last hour are used again. Raises RequestError, TermsRefused or GatewayError.
         """
         options = options or Options()
         catalog = self.catalog_at(gateway)

@@ -206,17 +206,16 @@ class _NotebookPricer:
             # The source is not known, so the finished edits with the same words count for these.
             self._begun[f"{gateway.realm} {request.canonical_json()}"] += 1
             before = self._begun[f"{gateway.realm} {request.canonical_json()}"]
-            return before <= self._studio.ledger.count_finished(gateway.realm, request.to_record())
+            return before <= self._studio.records.count_finished(gateway.realm, request.to_record())
         if self._studio.is_stored(request, gateway, Options(take=flags.take, fresh=flags.fresh)):
             return True
-        takes = self._takes.setdefault(f"{gateway.realm} {request.digest}", self._taken(gateway.realm, request.digest))
+        takes = self._takes.setdefault(
+            f"{gateway.realm} {request.digest}", self._studio.records.finished_takes(gateway.realm, request.digest)
+        )
         take = flags.take or (max(takes, default=0) + 1 if flags.fresh or not takes else min(takes))
         stored = take in takes
         takes.add(take)
         return stored
-
-    def _taken(self, realm: str, digest: str) -> set[int]:
-        return {known.take for known in self._studio.ledger.takes(realm, digest) if known.finished_at is not None}
 
     def _price(self, request: ImageRequest, gateway: Gateway) -> int:
         from blockrun_magic.studio import Options

@@ -115,7 +115,7 @@ def _make_one(cell: _Cell) -> ImageResult | BackgroundJob:
         return await cell.studio.make(request, cell.gateway, cell.options, progress)
 
     [(_, model, size)] = plan.variants
-    usual = cell.studio.ledger.usual_seconds(model, size)
+    usual = cell.studio.records.usual_seconds(model, size)
     shell = cell.context.shell
     live = ProgressLine(plan.label, progress, cell.gateway.realm, shell, quiet=flags.quiet, usual=usual)
     if flags.background:

@@ -74,7 +74,7 @@ def _matches(
     known = studio.catalog.find(arguments["--model"]) if arguments["--model"] else None
     model = known.id if known else (arguments["--model"] or "").lower()
     offset = 0
-    while purchases := studio.ledger.search_finished(realm, arguments["WORDS"] or "", _BATCH, offset):
+    while purchases := studio.records.search(realm, arguments["WORDS"] or "", _BATCH, offset):
         offset += len(purchases)
         for purchase in purchases:
             if model and model not in str(purchase.request["model"]).lower():
@@ -91,13 +91,13 @@ def _day(purchase: Purchase) -> date:
 
 
 def _row(studio: Studio, purchase: Purchase, note: Mapping[str, Any]) -> GalleryRow:
-    images = studio.ledger.images(purchase.id)
+    images = studio.records.images_of(purchase)
     return GalleryRow(
         id=purchase.id,
         prompt=" ".join(str(purchase.request["prompt"]).split()),
         model=str(purchase.request["model"]).rpartition("/")[2],
         size=str(purchase.request["size"]),
-        price=format_amount(studio.ledger.amount_paid(purchase.id), purchase.realm),
+        price=format_amount(studio.records.cost_of(purchase), purchase.realm),
         made=time.strftime("%Y-%m-%d %H:%M", time.localtime(purchase.purchased_at)),
         thumbnails=[thumbnail(studio.store, image, _THUMBNAIL * 2) for image in images[:_MAX_THUMBNAILS]],
         starred=bool(note.get("star")),
@@ -110,18 +110,18 @@ def _purchase_of(context: Context, studio: Studio, text: str) -> Purchase:
     from blockrun_magic.images.source import find_source
 
     is_id = len(text) >= _SHORTEST_ID and text not in context.namespace
-    purchase = studio.ledger.purchase_by_id(text) if is_id else None
+    purchase = studio.records.find(text) if is_id else None
     if purchase is not None:
         return purchase
     source: Any = find_source(text, context.namespace)
     receipt = getattr(source, "receipt", None)
     if receipt is not None:
-        purchase = studio.ledger.purchase_by_id(receipt.purchase_id)
+        purchase = studio.records.find(receipt.purchase_id)
     else:
         record = read(source) if isinstance(source, Path | bytes) or hasattr(source, "info") else None
         if record is not None:
             realm, digest, take = (record.get(name) for name in ("money", "request", "take"))
-            purchase = studio.ledger.purchase(str(realm), str(digest), take if isinstance(take, int) else 1)
+            purchase = studio.records.purchase(str(realm), str(digest), take if isinstance(take, int) else 1)
     if purchase is None:
         raise UsageError(
             f"{text} has no receipt of an image that the ledger knows.",

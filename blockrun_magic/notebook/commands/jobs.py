@@ -11,7 +11,6 @@ from blockrun_magic.gateway.gateways import Payer
 from blockrun_magic.notebook.commands.arguments import Argument, Arguments, Command
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Card, Message, Table, format_amount
-from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.records import Payment, Purchase
 from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.money import format_usd
@@ -26,15 +25,14 @@ def jobs(context: Context, _arguments: Arguments) -> Card:
     with suppress(BlockrunError):  # the classroom's answer may be had later
         _adopt_orders(context)
     decided = context.session.run(studio.reconcile(gateway))
-    ledger = studio.ledger
-    rows = [_job_row(purchase, ledger.payments(purchase.id)) for purchase in _collectable(ledger)]
+    rows = [_job_row(purchase, studio.records.payments_of(purchase)) for purchase in studio.records.resumable()]
     said = [f"{decided} settled or released just now."] if decided else []
     running = [repr(handle) for handle in context.session.backgrounds if not handle.done()]
     said += [f"In the background: {', '.join(running)}."] if running else []
     if not rows:
         return Message(" ".join(["No open payments.", *said]))
     advice = "`%blockrun resume ID` collects one, `%blockrun resume` all of them."
-    if any(p.prepaid and p.state is State.UNKNOWN for p in studio.ledger.open_payments()):
+    if any(p.prepaid and p.state is State.UNKNOWN for p in studio.records.open_payments()):
         advice += " If you know the outcome, record it: `%blockrun resolve ID --charged` or `--not-charged`."
     note = " ".join([advice, *said])
     header = ("id", "begun", "model", "prompt", "gateway", "amount", "state")
@@ -45,14 +43,7 @@ def _adopt_orders(context: Context) -> None:
     """Take over the orders at a classroom that this ledger does not know: those of a kernel whose disk is gone."""
     studio, gateway = context.session.studio_and_gateway()
     if gateway.paid_by is Payer.CLASSROOM:
-        from blockrun_magic.studio.payment.classroom.adoption import adopt_orders
-
-        context.session.run(adopt_orders(studio.wallets.account(), studio.ledger, gateway))
-
-
-def _collectable(ledger: Ledger) -> list[Purchase]:
-    """Return what `resume` collects: what has no image yet, and what was delivered without some of them."""
-    return ledger.open_purchases() + ledger.incomplete_purchases()
+        context.session.run(studio.reconciler.adopt_orders(gateway))
 
 
 def _job_row(purchase: Purchase, payments: Sequence[Payment]) -> tuple[str, ...]:
@@ -97,10 +88,10 @@ def resume(context: Context, arguments: Arguments) -> Card:
 
 
 def _wanted(context: Context, name: str | None) -> list[Purchase]:
-    ledger = context.session.studio_and_gateway()[0].ledger
+    records = context.session.studio_and_gateway()[0].records
     if name is None:
-        return _collectable(ledger)
-    purchase = ledger.purchase_by_id(name)
+        return records.resumable()
+    purchase = records.find(name)
     if purchase is None:
         raise UsageError(f"There is no open payment {quoted(name)}.", "`%blockrun jobs` lists them.")
     return [purchase]
@@ -110,7 +101,7 @@ def resolve(context: Context, arguments: Arguments) -> Card:
     """Record the user's answer about a payment whose outcome is unknown."""
     studio, _ = context.session.studio_and_gateway()
     name, charged, amount = _decision(arguments)
-    purchase = studio.ledger.purchase_by_id(name)
+    purchase = studio.records.find(name)
     if purchase is None:
         raise UsageError(f"There is no purchase {quoted(name)}.", "`%blockrun jobs` lists what is open.")
     booked = context.session.run(studio.reconciler.resolve(purchase, charged=charged, amount=amount))

@@ -13,10 +13,10 @@ from blockrun_magic.notebook.commands.arguments import Argument, Arguments, Comm
 from blockrun_magic.notebook.config_file import ask_above, remember_ask_above
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Bars, Card, CardGroup, Message, Table
-from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, NO_CAPS
 from blockrun_magic.payments.money import format_usd
 from blockrun_magic.payments.realm import Realm
+from blockrun_magic.payments.user_records import UserRecords
 from blockrun_magic.wiring import blockrun_home
 
 if TYPE_CHECKING:
@@ -34,25 +34,23 @@ def spend(context: Context, arguments: Arguments) -> Card:
 
     `--csv FILE` writes its payments to a file; `--reconcile` compares them with ClawRouter's own log.
     """
-    from blockrun_magic.payments.ledger.reports import spending_by_model, spending_summary
-
     reconcile, target = arguments["--reconcile"], arguments["--csv"]
     when = arguments["PERIOD"] or ("today" if reconcile else "session")
     if reconcile:
         return reconciliation_report(context, when)
     studio, gateway = context.session.studio_and_gateway()
-    ledger, realm = studio.ledger, gateway.realm
+    records, realm = studio.records, gateway.realm
     if target is not None:
-        return _write_csv(ledger, realm, when, Path(target).expanduser())
-    by_model = spending_by_model(ledger, realm, when)
+        return _write_csv(records, realm, when, Path(target).expanduser())
+    by_model = records.spending_by_model(realm, when)
     rows = [
         (model, str(count), format_usd(settled), format_usd(at_risk)) for model, count, settled, at_risk in by_model
     ]
-    total = spending_summary(ledger, realm, when)
+    total = records.spending(realm, when)
     rows.append(("total", str(total.payments), format_usd(total.settled), format_usd(total.at_risk)))
     kind = {Realm.PRACTICE: "Play money", Realm.TESTNET: "Test money"}.get(realm, "Real USDC")
     others = [
-        f"{words}: {format_usd(spending_summary(ledger, realm, name).settled)}"
+        f"{words}: {format_usd(records.spending(realm, name).settled)}"
         for name, words in _PERIODS.items()
         if name != when
     ]
@@ -60,25 +58,23 @@ def spend(context: Context, arguments: Arguments) -> Card:
         others.append(f"{format_usd(total.estimated)} of it is estimated: no answer named the price")
     header = ("model", "payments", "spent", "at risk")
     table = Table(header, rows, title=f"{kind} spent {_PERIODS[when]}", note=" · ".join(others))
-    return CardGroup(table, *_charts(ledger, realm, when, by_model))
+    return CardGroup(table, *_charts(records, realm, when, by_model))
 
 
-def _charts(ledger: Ledger, realm: str, when: str, by_model: Sequence[tuple[str, int, int, int]]) -> Iterator[Card]:
+def _charts(
+    records: UserRecords, realm: str, when: str, by_model: Sequence[tuple[str, int, int, int]]
+) -> Iterator[Card]:
     """Yield bar charts: by model if there are several, and by day if there are several."""
-    from blockrun_magic.payments.ledger.reports import spending_by_day
-
     models = [(model, settled) for model, _, settled, _ in by_model if settled]
     if len(models) > 1:
         yield Bars("by model", models)
-    days = [(time.strftime("%Y-%m-%d", time.gmtime(at)), micros) for at, micros in spending_by_day(ledger, realm, when)]
+    days = [(time.strftime("%Y-%m-%d", time.gmtime(at)), micros) for at, micros in records.spending_by_day(realm, when)]
     if len(days) > 1:
         yield Bars("by day (UTC)", days[-_MAX_BARS:])
 
 
-def _write_csv(ledger: Ledger, realm: str, when: str, target: Path) -> Card:
-    from blockrun_magic.payments.ledger.reports import list_payments
-
-    found = list_payments(ledger, realm, when)
+def _write_csv(records: UserRecords, realm: str, when: str, target: Path) -> Card:
+    found = records.payment_list(realm, when)
     try:
         with target.open("x", encoding="utf-8", newline="") as file:
             found.to_csv(file)
@@ -92,12 +88,12 @@ def _write_csv(ledger: Ledger, realm: str, when: str, target: Path) -> Card:
 def budget(context: Context, arguments: Arguments) -> Card:
     """Return the limits, after changing those that are given."""
     studio, gateway = context.session.studio_and_gateway()
-    ledger, in_class = studio.ledger, gateway.paid_by is Payer.CLASSROOM
+    records, in_class = studio.records, gateway.paid_by is Payer.CLASSROOM
     defaults = NO_CAPS if in_class else DEFAULT_CAPS
     changes = {name: arguments[f"--{name}"] for name in _CAPS if f"--{name}" in arguments}
     if changes:
-        ledger.set_caps(**changes)
-    caps = ledger.caps(defaults)
+        records.set_limits(**changes)
+    caps = records.limits(defaults)
     if "--ask" in arguments:
         remember_ask_above(blockrun_home(), arguments["--ask"])
     ask = ask_above(blockrun_home())
@@ -109,14 +105,11 @@ def budget(context: Context, arguments: Arguments) -> Card:
     return Table(("limit", "dollars"), rows, title="Never more than", note=note)
 
 
-_DAY = 86_400
-
-
 def reconciliation_report(context: Context, when: str) -> Card:
     """Return where ClawRouter's log and our ledger differ, after it has decided what it can."""
     studio, gateway = context.session.studio_and_gateway()
     decided = context.session.run(studio.reconcile(gateway))
-    found = studio.reconciler.compare(_since(studio.ledger, when))
+    found = studio.reconciler.compare(studio.records.start_of(when))
     rows = _rows(found)
     theirs = sum(entry.micros for _, entry in found.agreed) + sum(entry.micros for entry in found.only_theirs)
     ours = sum(spent.payment.amount for spent, _ in found.agreed) + sum(s.payment.amount for s in found.only_ours)
@@ -129,13 +122,6 @@ def reconciliation_report(context: Context, when: str) -> Card:
         return Message(f"No differences. {note}")
     header = ("when", "model", "difference", "ours", "ClawRouter's")
     return Table(header, rows, title="Where the books differ", note=note, left=3)
-
-
-def _since(ledger: Ledger, when: str) -> float:
-    now = ledger.clock()
-    if when == "session":
-        return ledger.session_started_at() or now
-    return now - now % _DAY if when == "today" else 0.0
 
 
 def _rows(found: Comparison) -> list[tuple[str, str, str, str, str]]:

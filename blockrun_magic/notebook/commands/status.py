@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from blockrun_magic.gateway.chain.status import Balance
     from blockrun_magic.gateway.gateways import Gateway
     from blockrun_magic.notebook.context import Context
-    from blockrun_magic.payments.ledger.ledger import Ledger
+    from blockrun_magic.payments.user_records import UserRecords
     from blockrun_magic.studio import Studio
 
 __all__ = ["describe_payer", "overview", "show_overview"]
@@ -45,8 +45,8 @@ def show_overview(context: Context) -> None:
     if not context.session.needs_no_studio or active_capture(context.shell) is not None:
         show(overview(context))
         return
-    ledger, gateway = context.session.ledger_and_gateway()
-    card = partial(_card, context, ledger, gateway)
+    records, gateway = context.session.records_and_gateway()
+    card = partial(_card, context, records, gateway)
     if not _has_payer(gateway):
         show(card())
     elif hasattr(context.shell, "interact"):  # a later line would get between the terminal's prompt and what is typed
@@ -66,17 +66,15 @@ def overview(context: Context, _arguments: Mapping[str, Any] = MappingProxyType(
         from blockrun_magic.notebook.commands.classroom.card import classroom_card
 
         return classroom_card(context, gateway)
-    return _card(context, studio.ledger, gateway, _ask_balance(context))
+    return _card(context, studio.records, gateway, _ask_balance(context))
 
 
 def _card(
-    context: Context, ledger: Ledger, gateway: Gateway, balance: Balance | None = None, *, waiting: bool = False
+    context: Context, records: UserRecords, gateway: Gateway, balance: Balance | None = None, *, waiting: bool = False
 ) -> Card:
     """Return the overview of a gateway; with `waiting`, its balance is still to come."""
-    from blockrun_magic.payments.ledger.reports import spending_summary
-
-    realm, caps = gateway.realm, ledger.caps()
-    now, day = (spending_summary(ledger, realm, when) for when in ("session", "today"))
+    realm, caps = gateway.realm, records.limits()
+    now, day = (records.spending(realm, when) for when in ("session", "today"))
     at_risk = day.at_risk  # which counts today, whenever it was signed
     ask = ask_above(blockrun_home())
     rows = [
@@ -85,7 +83,7 @@ def _card(
         *([("balance", _in_words(balance, gateway))] if balance else []),
         *([("balance", "asking …")] if waiting else []),
         *(("note", clause) for clause in gateway.limitations),
-        *([("at risk", _at_risk(ledger, at_risk))] if at_risk else []),
+        *([("at risk", _at_risk(records, at_risk))] if at_risk else []),
         ("limit per image", format_usd(caps.image)),
         *([("a cell asks above", format_usd(ask))] if ask is not None else []),
     ]
@@ -126,9 +124,9 @@ async def _add_balance(context: Context, gateway: Gateway, card: Callable[[Balan
         show(Message(f"balance: {_in_words(balance, gateway)}"))
 
 
-def _at_risk(ledger: Ledger, at_risk: int) -> str:
+def _at_risk(records: UserRecords, at_risk: int) -> str:
     """Return the sum at risk, and until when it can still be charged."""
-    until = [payment.valid_before for payment in ledger.open_payments() if payment.valid_before]
+    until = [payment.valid_before for payment in records.open_payments() if payment.valid_before]
     amount = format_usd(at_risk)
     if not until:
         return f"{amount}; see `%blockrun jobs`"

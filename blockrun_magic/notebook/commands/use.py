@@ -125,7 +125,7 @@ def _found(context: Context, *, confirmed: bool) -> tuple[str, str, list[str]]:
     Real money is used only if the user has saved that choice, or confirms it with `--yes`.
     """
     found = _look_around(context)
-    lines = [f"{candidate.name}: {candidate.reason}." for candidate in found]
+    lines = [f"{candidate.name}: {candidate.reason}" for candidate in found]
     saved = remembered_gateway(blockrun_home())
     if saved is not None:
         return saved, "the saved choice of `%blockrun use auto`", lines
@@ -149,7 +149,7 @@ def _wallet(context: Context) -> _Candidate:
     except WalletMissing:
         return _Candidate("base", False, "no wallet found")
     except WalletError as error:
-        return _Candidate("base", False, error.message.rstrip("."))
+        return _Candidate("base", False, error.message)
     return _Candidate("base", True, f"a wallet, from {wallet.source}; prices are quoted, charges proven")
 
 
@@ -161,7 +161,7 @@ def _account() -> _Candidate:
     except WalletMissing:
         return _Candidate("account", False, "no API key found")
     except WalletError as error:
-        return _Candidate("account", False, error.message.rstrip("."))
+        return _Candidate("account", False, error.message)
     return _Candidate("account", True, f"an API key, from {key.source}; prices are estimated")
 
 

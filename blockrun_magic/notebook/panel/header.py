@@ -14,7 +14,6 @@ from blockrun_magic.notebook.panel.classroom import SENTENCE, class_parts
 from blockrun_magic.notebook.panel.dispatcher import Callback, Dispatcher
 from blockrun_magic.notebook.panel.hints import panel_lines
 from blockrun_magic.notebook.panel.widgets import button, close_tree, html, row, show_if
-from blockrun_magic.payments.ledger.reports import spending_summary
 from blockrun_magic.payments.money import format_usd
 from blockrun_magic.payments.realm import Realm
 from blockrun_magic.threads import run_io
@@ -102,12 +101,12 @@ class Header:
                     for each in spends
                 ),
             )
-        caps = studio.ledger.caps()
+        caps = studio.records.limits()
         bars = "".join(
             _bar(words, sums.settled, sums.at_risk, cap, gateway.realm)
             for words, sums, cap in (
-                ("This session", spending_summary(studio.ledger, gateway.realm, "session"), caps.session),
-                ("Today (UTC)", spending_summary(studio.ledger, gateway.realm, "today"), caps.day),
+                ("This session", studio.records.spending(gateway.realm, "session"), caps.session),
+                ("Today (UTC)", studio.records.spending(gateway.realm, "today"), caps.day),
             )
         )
         return gateway, self._wallet_html() if wallet else "", bars

@@ -65,7 +65,7 @@ class Jobs:
         usual = None
         if len(order.plan.variants) == 1:
             [(_, model, size)] = order.plan.variants
-            usual = await run_io(self._context.session.studio.ledger.usual_seconds, model, size)
+            usual = await run_io(self._context.session.studio.records.usual_seconds, model, size)
         job = _Job(self._context, self._dispatcher, order, self, usual)
         self.box.children = (*self.box.children, job.box)
         self.follow(job)
@@ -239,8 +239,7 @@ class _Job:
 
     async def _fail(self, error: BlockrunError) -> None:
         self.error = error
-        ledger = self._context.session.studio.ledger
-        still_open = await run_io(ledger.open_purchases)
+        still_open = await run_io(self._context.session.studio.records.open_purchases)
         mine = [purchase for purchase in still_open if purchase.digest in self._digests]
         self._open = mine[-1] if mine and isinstance(self._progress, Progress) else None
         self._notice.error(error)

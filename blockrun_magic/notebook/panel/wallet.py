@@ -93,7 +93,7 @@ class WalletTab:
 
     def _limit(self, name: str) -> widgets.SelectionSlider:
         label, steps = _LIMITS[name]
-        current = getattr(self._context.session.studio.ledger.caps(), name)
+        current = getattr(self._context.session.studio.records.limits(), name)
         values = sorted({*steps, current})
         slider = field(
             light.SelectionSlider(
@@ -115,7 +115,7 @@ class WalletTab:
         studio, gateway = session.studio_and_gateway()
         self._gateway.options = self._names()
         self._gateway.value = gateway.name
-        caps = await run_io(studio.ledger.caps)
+        caps = await run_io(studio.records.limits)
         for name, slider in self._limits.items():
             current = getattr(caps, name)
             values = sorted({*_LIMITS[name][1], current})
@@ -216,9 +216,9 @@ class WalletTab:
         registry.select(name)
 
     async def _set_limit(self, name: str, value: int) -> None:
-        ledger = self._context.session.studio.ledger
-        if getattr(await run_io(ledger.caps), name) != value:
-            await run_io(ledger.set_caps, **{name: value})
+        records = self._context.session.studio.records
+        if getattr(await run_io(records.limits), name) != value:
+            await run_io(records.set_limits, **{name: value})
             await self._changed()
 
     def close(self) -> None:

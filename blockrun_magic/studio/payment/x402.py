@@ -217,7 +217,7 @@ class X402Method:
         waited, wait = 0.0, context.retry.first_wait
         recent = context.clock() - (payment.sent_at or 0.0) < _PROGRESS_WINDOW
         while recent and answer.status == _PAYMENT_REQUIRED and waited < context.retry.in_progress:
-            await context.progress.pause("The gateway may still be working on this", wait, context.progress.stage)
+            await context.progress.pause("The gateway may still be working on this.", wait, context.progress.stage)
             waited, wait = waited + wait, wait * 2
             answer = await self._show(payment, payment.payload)
         return answer

@@ -86,7 +86,7 @@ class ImageDownload:
             raise next(outcome for outcome in outcomes if isinstance(outcome, BlockrunError))
         for index, outcome in enumerate(outcomes):
             if isinstance(outcome, BlockrunError):
-                notes.append(f"Image {index + 1} is missing: {outcome.message} {outcome.hint}".strip())
+                notes.append(f"Image {index + 1} is missing: {' '.join(outcome.lines)}".strip())
             elif outcome.note:
                 notes.append(outcome.note)
         if any(isinstance(outcome, BlockrunError) for outcome in outcomes):
@@ -140,7 +140,7 @@ class ImageDownload:
             data = item.data
         except InvalidResponse as error:
             if item.encoded is not None:
-                error.hint = f"{error.hint} The data is in {self._quarantine(bytes(item.encoded))}.".strip()
+                error.data_file = self._quarantine(bytes(item.encoded))
             raise
         assert data is not None  # noqa: S101  it needs no download
         return data
@@ -175,7 +175,7 @@ class ImageDownload:
         try:
             self.pixels.take(width, height)
         except InvalidResponse as error:
-            error.hint = f"{error.hint} Its bytes are in {self._quarantine(data)}."
+            error.data_file = self._quarantine(data)
             raise
 
     def _decoded(self, data: bytes) -> Image.Image:
@@ -183,7 +183,7 @@ class ImageDownload:
         try:
             return decode(data, InvalidResponse, "The gateway's image", "")
         except InvalidResponse as error:
-            error.hint = f"{error.hint} Its bytes are in {self._quarantine(data)}.".strip()
+            error.data_file = self._quarantine(data)
             raise
 
     def _quarantine(self, data: bytes) -> Path:

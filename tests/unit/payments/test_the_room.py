@@ -46,3 +46,45 @@ def test_no_error_is_rebuilt() -> None:
     ]
 
     assert [] == rebuilt
+
+
+def test_no_text_of_an_error_is_searched_or_changed() -> None:
+    """What code has to know about an error is its type and its fields; `message` and `hint` are for people."""
+    texts = {"message", "hint"}
+
+    def is_text(node: ast.AST) -> bool:
+        return isinstance(node, ast.Attribute) and node.attr in texts
+
+    uses = [
+        f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}"
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if (isinstance(node, ast.Compare) and any(is_text(each) for each in (node.left, *node.comparators)))
+        or (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and is_text(node.func.value))
+        or (
+            isinstance(node, ast.Assign | ast.AugAssign)
+            and any(
+                is_text(target) and ast.unparse(target) not in ("self.message", "self.hint", "progress.hint")
+                for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+            )
+        )
+    ]
+
+    assert [] == uses
+
+
+def test_the_notebook_asks_the_studio_and_not_its_ledger() -> None:
+    """Cells, commands and panel use `studio.records`; only the session opens the ledger."""
+    asks = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in sorted((ROOT / "notebook").rglob("*.py"))
+        if path.name != "session.py"
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if (isinstance(node, ast.Attribute) and node.attr == "ledger")
+        or (isinstance(node, ast.ImportFrom) and node.module in _LEDGER_MODULES)
+    ]
+
+    assert [] == asks
+
+
+_LEDGER_MODULES = {f"blockrun_magic.payments.ledger.{name}" for name in ("ledger", "queries", "reports", "purchases")}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from blockrun_magic.gateway.gateways import Gateway
     from blockrun_magic.notebook.context import Context
     from blockrun_magic.notebook.display.cards import Card
-    from blockrun_magic.payments.ledger.ledger import Ledger
+    from blockrun_magic.payments.user_records import UserRecords
 
 __all__ = ["classroom_card", "enter", "limit_spends"]
 
@@ -45,11 +45,9 @@ def enter(context: Context, gateway: Gateway) -> tuple[Gateway, list[str]]:
 
 def classroom_card(context: Context, gateway: Gateway) -> Card:
     """Return the overview of a student: the limits as the class counts them, and what this ledger has at risk."""
-    from blockrun_magic.payments.ledger.reports import spending_summary
-
     studio = context.session.studio
     account = studio.wallets.account()
-    at_risk = spending_summary(studio.ledger, gateway.realm, "today").at_risk  # it counts today, whenever it was signed
+    at_risk = studio.records.spending(gateway.realm, "today").at_risk  # it counts today, whenever it was signed
     rows = [("gateway", f"{gateway.label}, {context.session.gateway_reason}"), ("paid by", gateway.money)]
     spends: list[Spend] = []
     try:
@@ -60,10 +58,10 @@ def classroom_card(context: Context, gateway: Gateway) -> Card:
         rows += _who(membership)
         spends += limit_spends(membership)
     if not spends:
-        sums = ((words, spending_summary(studio.ledger, gateway.realm, when)) for words, when in _SUMS)
+        sums = ((words, studio.records.spending(gateway.realm, when)) for words, when in _SUMS)
         rows += [(words, format_usd(spent.settled)) for words, spent in sums]
     rows += [("at risk", f"{format_usd(at_risk)}; see `%blockrun jobs`")] if at_risk else []
-    spends += _own_limits(studio.ledger, gateway)
+    spends += _own_limits(studio.records, gateway)
     steps = ["`%blockrun jobs` checks what became of the money at risk."] if at_risk else []
     return overview_card(Overview(gateway.realm, rows, spends, steps))
 
@@ -93,18 +91,17 @@ def _who(membership: Membership) -> list[tuple[str, str]]:
     return rows + [("note", line) for line in membership_lines(membership) if not line.startswith("You are ")]
 
 
-def _own_limits(ledger: Ledger, gateway: Gateway) -> list[Spend]:
+def _own_limits(records: UserRecords, gateway: Gateway) -> list[Spend]:
     """Return the limits that the student has set with `%blockrun budget`, which hold beside those of the class."""
     from blockrun_magic.payments.ledger.limits import NO_CAPS
-    from blockrun_magic.payments.ledger.reports import spending_summary
 
-    caps = ledger.caps(NO_CAPS)
+    caps = records.limits(NO_CAPS)
     spends = []
     for words, when, cap, none in (
         ("your own, this session", "session", caps.session, NO_CAPS.session),
         ("your own, today (UTC)", "today", caps.day, NO_CAPS.day),
     ):
         if cap != none:
-            sums = spending_summary(ledger, gateway.realm, when)
+            sums = records.spending(gateway.realm, when)
             spends.append(Spend(words, sums.settled, sums.at_risk, cap))
     return spends

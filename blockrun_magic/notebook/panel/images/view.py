@@ -13,7 +13,7 @@ from blockrun_magic.notebook.panel.images.gallery import Gallery
 from blockrun_magic.notebook.panel.images.stage import MOST_COMPARED, Stage
 from blockrun_magic.notebook.panel.widgets import Notice, button, row, show_if
 from blockrun_magic.payments.ledger.records import ImageFilter
-from blockrun_magic.studio.gallery import ImageIndex
+from blockrun_magic.studio.gallery import ImageIndex, image_index
 from blockrun_magic.threads import run_cpu, run_io
 from blockrun_magic.wiring import blockrun_home
 
@@ -59,7 +59,7 @@ class ImageView:
     def index(self) -> ImageIndex:
         """Return the images of the studio in use."""
         studio = self._context.session.studio
-        return ImageIndex(studio.ledger, studio.store, blockrun_home() / "magic")
+        return image_index(studio, blockrun_home() / "magic")
 
     @property
     def shown(self) -> tuple[str, ...]:

@@ -202,7 +202,7 @@ class OrderFollower:
             context.gate.refused(wait, context.entry)
         if context.clock() - self._started + wait > context.retry.job:
             raise await self._at_risk(payment, error)
-        context.progress.stage = f"{error.message.rstrip('.')}; trying again in {wait:.0f} s"
+        context.progress.stage = f"{error.message} Trying again in {wait:.0f} s."
         await self._pause(wait)
 
     async def _failed(self, payment: Payment, error: BlockrunError, wait: float | None) -> None:
@@ -213,7 +213,7 @@ class OrderFollower:
         if self._failures >= context.retry.attempts:
             raise await self._at_risk(payment, error) from error
         wait = wait or context.retry.wait(self._failures - 1)
-        context.progress.stage = f"{error.message.rstrip('.')}; trying again in {wait:.0f} s"
+        context.progress.stage = f"{error.message} Trying again in {wait:.0f} s."
         await self._pause(wait)
         context.progress.stage = "waiting for the image"
 
