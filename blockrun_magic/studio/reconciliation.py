@@ -46,11 +46,14 @@ _SLOWEST_IMAGE, _MAX_SIGNATURE = 900.0, 3600.0
 """Seconds within which a request through ClawRouter can be charged."""
 
 
-async def reconcile_payment(client: Client, ledger: Ledger, gateway: Gateway, payment: Payment) -> bool | None:
+async def reconcile_payment(
+    client: Client, ledger: Ledger, gateway: Gateway, payment: Payment, *, durable: bool = True
+) -> bool | None:
     """Return whether `payment` was cashed, or None when that is unknown; settle or release it accordingly.
 
     It is released only when a witness says both that it was not cashed and that its time is over by the witness's own
     clock. It is settled when a witness says how much moved. Our clock and the gateway's answers prove nothing.
+    Without `durable`, the next change of the ledger that is takes the settlement to the disk.
     """
     if not payment.sent:
         return {State.SETTLED: True, State.RELEASED: False}.get(payment.state)
@@ -59,9 +62,8 @@ async def reconcile_payment(client: Client, ledger: Ledger, gateway: Gateway, pa
     finding = await find_payment(client, gateway, payment)
     if finding.used and finding.amount is not None:
         transaction = finding.transaction or payment.transaction
-        await run_io(
-            ledger.settle, payment.id, transaction, "confirmed by the witness", witness=witness, charged=finding.amount
-        )
+        note, charged = "confirmed by the witness", finding.amount
+        await run_io(ledger.settle, payment.id, transaction, note, witness=witness, charged=charged, durable=durable)
     elif finding.used is False and may_be_over and await is_expired_unused(client, gateway, payment):
         await run_io(ledger.release, payment.id, "expired unused", witness=witness)
     return finding.used

@@ -675,6 +675,7 @@ async def studio_over(
     ledger = Ledger(folder / "ledger.sqlite", session, clock)
     # No power fails here: what is written has to outlive its process, not the machine.
     ledger.database._connection.execute("PRAGMA synchronous = OFF")
+    ledger.database._log = None
     with mock.patch.object(ssl, "create_default_context", _tls_context):
         client = Client(timeouts or Timeouts(connect=5, answer=20, image=20))
     joined = more.get("account")

@@ -84,9 +84,10 @@ class Ledger(PaymentLedger):
             return int(connection.execute(query, (self.session, realm, amount, now)).fetchone()["id"])
 
     def drop_hold(self, hold: int) -> None:
-        """Give back what is left of a hold; all that its batch has recorded is on disk then."""
+        """Give back what is left of a hold; all that its batch has recorded is on disk then, its headers are gone."""
         with self.transaction() as connection:
             connection.execute("DELETE FROM holds WHERE id = ?", (hold,))
+        self._erase()
 
     def reserve(
         self,
@@ -225,18 +226,20 @@ class Ledger(PaymentLedger):
         *,
         witness: Witness,
         charged: int | None = None,
+        durable: bool = True,
     ) -> Payment:
         """Record the word of a witness that the money moved: → settled.
 
-        `charged` is how much, in micro-USDC; without it, what was reserved.
+        `charged` is how much, in micro-USDC; without it, what was reserved. Without `durable`, it is on disk with the
+        next change that is: until then a power cut leaves a payment whose witness is asked again.
         """
-        with self.transaction() as connection:
+        with self.transaction(durable=durable) as connection:
             row = self._row(connection, payment_id)
             if row["state"] != State.SETTLED:
                 row = self._settled(connection, row, charged, transaction, note, witness)
             wiped = wipe_headers(connection, row["purchase_id"])
             payment = self._payment(connection, row)
-        self._erase(wiped)
+        self._erase(wiped, now=durable)
         return payment
 
     def _settled(

@@ -110,7 +110,7 @@ class PurchaseLedger(LedgerReader):
                 (self.clock(), seconds, json.dumps(list(answer)) if answer else None, purchase_id),
             )
             wiped = wipe_headers(connection, purchase_id)
-        self._erase(wiped)
+        self._erase(wiped, now=durable)
 
     def reopen(self, purchase_id: str) -> None:
         """Make a finished purchase unfinished again: its stored image can no longer be used."""
@@ -268,13 +268,13 @@ class PurchaseLedger(LedgerReader):
             finally:
                 outer.connection = None
 
-    def _erase(self, wiped: int) -> None:
-        """Remove headers that were wiped from the files, unless another kernel reads them right now.
+    def _erase(self, wiped: int = 0, *, now: bool = True) -> None:
+        """Remove headers that were wiped from the files, `now` or with the end of a batch, which may have many.
 
-        Without a `wiped` header nothing in them has to go, and that waits for the disk three times.
+        That waits for the disk three times, and is not done while another kernel reads the files.
         """
         self._wiped = self._wiped or bool(wiped)
-        if self._wiped:
+        if self._wiped and now:
             self._wiped = not self.database.erase()  # or else with the next purchase
 
 

@@ -62,7 +62,8 @@ class SettlementTracker:
         """Do the same for a payment that was read just now."""
         context, used = self.context, None
         with suppress(TimeoutError):
-            used = await run_within(_QUICK, reconcile_payment(context.client, context.ledger, context.gateway, known))
+            asking = reconcile_payment(context.client, context.ledger, context.gateway, known, durable=False)
+            used = await run_within(_QUICK, asking)
             if used is None:
                 return known, None
         return await run_io(context.ledger.payment, known.id), used

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from blockrun_magic.database import log
 from blockrun_magic.database import sqlite as database
 from blockrun_magic.database.engine import Connection
 from blockrun_magic.database.postgresql import PostgresDatabase
@@ -716,21 +717,25 @@ def test_the_files_are_their_owners_alone(path: Path) -> None:
 
 
 @ON_A_FILE
-def test_what_lets_something_leave_is_on_the_disk_before(ledger: Ledger) -> None:
-    """Write-ahead log; what comes before a payment leaves, and what came of it, is committed with an fsync.
+def test_what_lets_something_leave_is_on_the_disk_before(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write-ahead log; what comes before a payment leaves, and what came of it, is committed, and then synced.
 
     A reservation and a signature that is still here are on record for all, and go to the disk with the next.
     """
-    committed: list[tuple[str, str]] = []
-    synchronous = ["FULL"]
+    commits: list[tuple[set[State], bool]] = []
+    changing: set[State] = set()
 
     def trace(statement: str) -> None:
-        if statement.startswith("PRAGMA synchronous"):
-            synchronous[0] = statement.rpartition(" ")[2]
-        new = [State.RESERVED] if statement.startswith("INSERT INTO authorizations") else []
-        changed = [state for state in State if f"SET state = '{state}'" in statement]
-        committed.extend((state, synchronous[0]) for state in new + changed)
+        new = {State.RESERVED} if statement.startswith("INSERT INTO authorizations") else set()
+        changing.update(new, (state for state in State if f"SET state = '{state}'" in statement))
+        if statement == "COMMIT":
+            commits.append(({*changing}, False))
+            changing.clear()
 
+    def sync(_: int) -> None:
+        commits[-1] = (commits[-1][0], True)
+
+    monkeypatch.setattr(log, "_sync", sync)
     ledger.database._connection.set_trace_callback(trace)
     payment_in(ledger, State.SUBMITTED, of=purchase(ledger, take=1))
     payment_in(ledger, State.SETTLED, of=purchase(ledger, take=2))
@@ -738,11 +743,12 @@ def test_what_lets_something_leave_is_on_the_disk_before(ledger: Ledger) -> None
     payment_in(ledger, State.POLLING, of=purchase(ledger, take=4))
     ledger.database._connection.set_trace_callback(None)
 
+    early = {State.RESERVED, State.SIGNED}
     assert ["wal"] == [row[0] for row in ledger.query("PRAGMA journal_mode")]
-    assert {"NORMAL"} == {how for state, how in committed if state == State.SIGNED}
-    assert {"FULL"} == {how for state, how in committed if state not in (State.SIGNED, State.RESERVED)}
+    assert {False} == {lasts for states, lasts in commits if states & early}
+    assert {True} == {lasts for states, lasts in commits if states - early}
     assert {State.RESERVED, State.SIGNED, State.SUBMITTED, State.SETTLED, State.UNKNOWN, State.POLLING} == {
-        state for state, _ in committed
+        state for states, _ in commits for state in states
     }
 
 

@@ -93,7 +93,7 @@ def test_results_keep_the_order_of_the_requests(tmp_path: Path, gateway: Gateway
 def test_a_batch_waits_for_the_disk_at_its_end(
     tmp_path: Path, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each image waits three times for the ledger: before it is paid for, for its address and for its witness.
+    """Each image waits twice for the ledger: before it is paid for, and for its address; waits at once are shared.
 
     It waits twice for the store, for its file and its name; the end of all is waited for once.
     """
@@ -110,7 +110,7 @@ def test_a_batch_waits_for_the_disk_at_its_end(
     monkeypatch.setattr(os, "fsync", lambda descriptor: (synced.append(descriptor), fsync(descriptor)))
     batch(tmp_path, gateway, [f"waits {index}" for index in range(8)])
 
-    assert 3 * 8 + 1 == durable.count(True)
+    assert 2 * 8 + 1 == durable.count(True)
     assert 2 * 8 <= len(synced) <= 2 * 8 + 2  # the folders of the store, once in a process
     assert durable[-1]
 
