@@ -36,6 +36,7 @@ def patterns() -> Iterator[Found]:
     """Yield every module's compiled patterns, also those inside its tables and those written where they are used."""
     trees = {path: ast.parse(path.read_text("utf-8")) for path in sorted(ROOT.rglob("*.py"))}
     calls = {path: list(_method_calls(tree)) for path, tree in trees.items()}
+    imports = {path: set(_imported(tree)) for path, tree in trees.items()}
     for path, tree in trees.items():
         name = ".".join(("blockrun_magic", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
         if path.name == "__main__.py":
@@ -43,7 +44,7 @@ def patterns() -> Iterator[Found]:
         module = importlib.import_module(name)
         for attribute, value in vars(module).items():
             for pattern in _inside(value):
-                users = [other for other in trees if other == path or _imports(trees[other], name, attribute)]
+                users = [other for other in trees if other == path or (name, attribute) in imports[other]]
                 used = {method for user in users for variable, method in calls[user] if variable == attribute}
                 # One in a table is used under another name.
                 yield Found(f"{name}.{attribute}", pattern, tuple(sorted(used or {"match"})))
@@ -53,11 +54,10 @@ def patterns() -> Iterator[Found]:
                 yield Found(f"{name}:{inline[0]}", inline[1], (inline[2],))
 
 
-def _imports(tree: ast.AST, module: str, name: str) -> bool:
-    return any(
-        isinstance(node, ast.ImportFrom) and node.module == module and any(alias.name == name for alias in node.names)
-        for node in ast.walk(tree)
-    )
+def _imported(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield from ((node.module, alias.name) for alias in node.names)
 
 
 def _inside(value: Any) -> Iterator[re.Pattern[Any]]:
