@@ -1,13 +1,13 @@
 # You need make and Python 3.11 or newer. Everything is installed into .venv/.
 #
 #   make demo   run the first notebook: its images, a page to look at, and its bill
-#   make check  lint, types and unit tests: about five minutes, before every commit
+#   make check  lint, types and unit tests: about a minute, before every commit
 #   make test   everything, in under 15 minutes: what CI runs
 #   make lab    JupyterLab on notebooks/, with play money only
 #
 #   make lint   style, spelling, workflows and hooks; no keys in files
 #   make types  the type checks
-#   make unit   the fast tests: no browser, no kernel
+#   make unit   the fast tests: no browser, no kernel, no server
 #   make fuzz   random input for every parser (EXAMPLES=2000 a test)
 #   make soak   kill a paying kernel 200 times (KILLS=1000), then run 20,000 random stories of a
 #               hostile merchant (STORIES=100000), let a class of 200 begin (CLASS=400), and kill its
@@ -65,12 +65,12 @@ types: .make/test $(NODE_TOOLS)
 	$(BIN)/mypy
 	$(if $(NODE),$(NODE)tsc)
 
-unit: .make/test .make/postgresql
-	$(BIN)/pytest -q -n 3 tests/unit
+unit: .make/test
+	$(BIN)/pytest -q -n 2 -m "not postgresql" tests/unit
 	$(if $(NODE),node --test --test-reporter=dot tests/unit/web/)
 
 fuzz: .make/test .make/postgresql
-	EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n 2 -m "hypothesis or fuzz" --hypothesis-profile=fuzz tests/unit
+	EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n 2 -m "hypothesis or fuzz" --hypothesis-profile=fuzz tests/unit tests/integration
 
 docs: .make/docs
 	$(BIN)/python -m sphinx -q -W --keep-going -E -b html docs build/docs
@@ -84,11 +84,11 @@ bench: .make/test
 
 soak: .make/test .make/postgresql
 	KILLS=$(KILLS) $(BIN)/pytest tests/kernel/test_kill.py tests/kernel/test_kill_on_a_server.py
-	KILLS=$(KILLS) $(BIN)/pytest tests/unit/classroom/test_student.py -k killed
-	ROOM=400 $(BIN)/pytest tests/unit/payments/test_exact_limits.py
-	STORIES=$(STORIES) $(BIN)/pytest -n 2 tests/unit/studio/test_hostile_merchant.py
-	STOPPED=60 CLASS=$(CLASS) $(BIN)/pytest -s tests/kernel/test_class_begins.py tests/unit/classroom/test_class.py tests/unit/classroom/test_two_processes.py
-	SEEDS=$(SEEDS) $(BIN)/pytest -n 2 tests/unit/classroom/test_storm.py
+	KILLS=$(KILLS) $(BIN)/pytest tests/integration/classroom/test_student.py -k killed
+	ROOM=400 $(BIN)/pytest tests/integration/payments/test_exact_limits.py
+	STORIES=$(STORIES) $(BIN)/pytest -n 2 tests/integration/studio/test_hostile_merchant.py
+	STOPPED=60 CLASS=$(CLASS) $(BIN)/pytest -s tests/kernel/test_class_begins.py tests/integration/classroom/test_class.py tests/integration/classroom/test_two_processes.py
+	SEEDS=$(SEEDS) $(BIN)/pytest -n 2 tests/integration/classroom/test_storm.py
 
 # Publishing is manual: after a tag, a maintainer runs `twine upload dist/*`.
 release: .make/test .make/release
@@ -106,7 +106,7 @@ peers: .make/test
 	mkdir -p build/peers
 	cp tests/peers/*.mjs tests/peers/package.json build/peers/
 	npm --prefix build/peers install --silent --no-audit --no-fund --ignore-scripts --no-package-lock
-	$(BIN)/pytest tests/peers tests/unit/studio/test_peers.py tests/unit/payments/test_official_x402.py
+	$(BIN)/pytest tests/peers tests/integration/studio/test_peers.py tests/unit/payments/test_official_x402.py
 
 clean:
 	rm -rf .venv node_modules .make build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

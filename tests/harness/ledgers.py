@@ -15,6 +15,9 @@ from blockrun_magic.payments.ledger.records import Payment, Purchase
 from blockrun_magic.payments.ledger.states import State, Witness
 from blockrun_magic.payments.x402.protocol import Authorization, PaymentPayload
 
+ENGINES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
+"""The engines of a database. `make check` does without the second, which needs a server."""
+
 ON_A_FILE = pytest.mark.parametrize("ledger", ["sqlite"], indirect=True)
 """For a test about the file of the ledger, which a server does not have."""
 
@@ -61,7 +64,7 @@ def file_ledger(path: Path, clock: Clock) -> Iterator[Ledger]:
         yield ledger
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=ENGINES)
 def ledger(request: pytest.FixtureRequest, clock: Clock) -> Iterator[Ledger]:
     """Return an empty ledger of session "one", on each engine."""
     if request.param == "sqlite":

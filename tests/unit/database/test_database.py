@@ -17,6 +17,7 @@ from blockrun_magic.database.engine import Connection, Database, NotUnique
 from blockrun_magic.database.opening import open_database
 from blockrun_magic.database.postgresql import PostgresDatabase
 from blockrun_magic.errors import LedgerError
+from harness.ledgers import ENGINES
 
 TABLE = "CREATE TABLE things (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, weight REAL, data BLOB) STRICT;"
 SELECT = "SELECT name FROM things WHERE "
@@ -24,7 +25,7 @@ WEIGHT = "SELECT weight FROM things WHERE name = 'a'"
 INSERT = "INSERT INTO things (name, weight) VALUES (?, ?) RETURNING id"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=ENGINES)
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """Return an empty database with one table, on each engine."""
     if request.param == "sqlite":

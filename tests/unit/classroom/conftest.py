@@ -1,5 +1,0 @@
-"""The server of the tests."""
-
-from harness.postgresql import cluster
-
-__all__ = ["cluster"]
