@@ -14,13 +14,16 @@ from measures import TURNS, Figures, row
 
 from blockrun_magic.images.store import Store
 from blockrun_magic.payments.ledger.ledger import Ledger
-from blockrun_magic.payments.ledger.reports import spending_summary
+from blockrun_magic.payments.ledger.reports import spending_by_day, spending_by_model, spending_summary
 from blockrun_magic.payments.ledger.states import State
+from blockrun_magic.payments.ledger.years.search import HistorySearch
+from blockrun_magic.payments.ledger.years.sums import add_up
 from blockrun_magic.studio.pruning import plan_pruning, remove_files
 
 __all__ = ["ALL", "ledger_of", "store_of"]
 
 _SECONDS_BETWEEN = 60
+_REPORTS = (spending_summary, spending_by_model, spending_by_day)
 
 
 def ledger_of(path: Path, count: int) -> Ledger:
@@ -68,13 +71,19 @@ def growth() -> Figures:
     found: Figures = {}
     with tempfile.TemporaryDirectory() as folder:
         ledger = ledger_of(Path(folder) / "ledger.sqlite", 1_000_000)
+        nowhere = HistorySearch("real", "zeppelin")
         questions = {
             "what this session and this day cost": lambda: ledger.committed("real"),
-            "what all of it cost": lambda: spending_summary(ledger, "real", "all"),
-            "a page of the history": lambda: ledger.search_finished("real", "", 20, 0),
-            "a word that is nowhere in the history": lambda: ledger.search_finished("real", "zeppelin", 20, 0),
+            "what all of it cost, by model and by day": lambda: [ask(ledger, "real", "all") for ask in _REPORTS],
+            "a page of the history": lambda: ledger.search_finished(HistorySearch("real"), 20),
+            "a word in many prompts": lambda: ledger.search_finished(HistorySearch("real", "lighthouse"), 20),
+            "a word that is nowhere in the history": lambda: ledger.search_finished(nowhere, 20),
             "what is open": ledger.open_payments,
         }
+        begun = time.process_time()
+        add_up(ledger)
+        name = "seconds of processor time to add a million receipts up, once and in the background"
+        found |= row(name, {Ours.name: [time.process_time() - begun]})
         for name, ask in questions.items():
             found |= row(f"ms with a million receipts: {name}", {Ours.name: _times(ask)}, 1000)
         ledger.close()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections.abc import Coroutine
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from blockrun_magic.errors import LedgerError
 from blockrun_magic.notebook.config_file import remembered_gateway
 from blockrun_magic.notebook.loop import LoopThread
+from blockrun_magic.threads import run_io
 from blockrun_magic.wiring import (
     blockrun_home,
     find_classroom,
@@ -37,6 +41,8 @@ T = TypeVar("T")
 
 _FIRST_PAUSE, _MAX_PAUSE = 60.0, 3600.0
 """Seconds before open payments are looked up again; each pause is twice the one before."""
+_BREATH = 0.02
+"""Seconds in which other kernels may write."""
 _LESSONS = "*.pictures"
 """The folders in which lessons are."""
 
@@ -180,6 +186,7 @@ class Session:
         due, pause = self._look_ups.get(gateway.realm, (0.0, _FIRST_PAUSE))
         if monotonic() >= due:
             self._look_ups[gateway.realm] = monotonic() + pause, min(2 * pause, _MAX_PAUSE)
+            self.loop_thread.submit(_add_up(studio.records))
             if studio.records.open_payments():
                 self.loop_thread.submit(studio.reconcile(gateway))
 
@@ -262,3 +269,12 @@ class Session:
         practice, self._practice = self._practice, None
         if practice is not None:
             practice[1]()
+
+
+async def _add_up(records: UserRecords) -> None:
+    """Add up what was settled since the last time, so that `spend all` finds it done."""
+    more = True
+    with suppress(LedgerError):
+        while more:
+            more = await run_io(records.add_up)
+            await asyncio.sleep(_BREATH)

@@ -10,6 +10,8 @@ from blockrun_magic.payments.ledger import reports
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, Caps
 from blockrun_magic.payments.ledger.records import Payment, Purchase, StoredImage
+from blockrun_magic.payments.ledger.years.search import HistorySearch
+from blockrun_magic.payments.ledger.years.sums import add_some
 
 __all__ = ["UserRecords"]
 
@@ -38,6 +40,10 @@ class UserRecords:
     def spending_by_day(self, realm: str, when: str) -> list[tuple[float, int]]:
         """Return (Unix time, settled micro-USDC) of each UTC day that had any."""
         return reports.spending_by_day(self._ledger, realm, when)
+
+    def add_up(self) -> bool:
+        """Add up some of what was settled, so that all of it need not be read; return whether more may be left."""
+        return add_some(self._ledger)
 
     def payment_list(self, realm: str, when: str) -> reports.PaymentList:
         """Return every payment that was settled or is at risk, as plain values."""
@@ -94,9 +100,9 @@ class UserRecords:
         """Return how many finished purchases have these fields, whatever their images."""
         return self._ledger.count_finished(realm, request)
 
-    def search(self, realm: str, words: str, limit: int, offset: int) -> Sequence[Purchase]:
-        """Return finished purchases whose prompt or model mentions `words`, newest first."""
-        return self._ledger.search_finished(realm, words, limit, offset)
+    def search(self, search: HistorySearch, limit: int, offset: int = 0) -> Sequence[Purchase]:
+        """Return the finished purchases that `search` describes, newest first."""
+        return self._ledger.search_finished(search, limit, offset)
 
     def images_of(self, purchase: Purchase) -> list[StoredImage]:
         """Return the images of a purchase, in the gateway's order."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from datetime import date
-from itertools import islice
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
+from datetime import time as clock_time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +20,12 @@ from blockrun_magic.wiring import blockrun_home
 
 if TYPE_CHECKING:
     from blockrun_magic.payments.ledger.records import Purchase
+    from blockrun_magic.payments.ledger.years.search import HistorySearch
     from blockrun_magic.studio import Studio
 
 __all__ = ["HISTORY", "REUSE", "STAR", "history", "reuse", "star"]
 
 _PAGE = 20
-_BATCH = 200
 _THUMBNAIL = 88
 _MAX_THUMBNAILS = 4
 _SHORTEST_ID = 4
@@ -37,8 +37,8 @@ def history(context: Context, arguments: Arguments) -> Card:
     studio, gateway = context.session.studio_and_gateway()
     page = arguments["--page"] or 1
     notes = cell_notes(blockrun_home())
-    matches = _matches(studio, gateway.realm, arguments, notes)
-    found = list(islice(matches, (page - 1) * _PAGE, page * _PAGE + 1))
+    search = _search(studio, gateway.realm, arguments, notes)
+    found = studio.records.search(search, _PAGE + 1, (page - 1) * _PAGE)
     if not found:
         asked = any(name != "--page" for name in arguments) or page > 1
         return Message("No image matches." if asked else "No images yet.")
@@ -67,27 +67,25 @@ def star(context: Context, arguments: Arguments) -> Card:
     )
 
 
-def _matches(
-    studio: Studio, realm: str, arguments: Arguments, notes: Mapping[str, Mapping[str, Any]]
-) -> Iterator[Purchase]:
-    """Yield the purchases that the arguments ask for, newest first."""
+def _search(studio: Studio, realm: str, arguments: Arguments, notes: Mapping[str, Mapping[str, Any]]) -> HistorySearch:
+    """Return what the arguments ask for."""
+    from blockrun_magic.payments.ledger.years.search import HistorySearch
+
     known = studio.catalog.find(arguments["--model"]) if arguments["--model"] else None
-    model = known.id if known else (arguments["--model"] or "").lower()
-    offset = 0
-    while purchases := studio.records.search(realm, arguments["WORDS"] or "", _BATCH, offset):
-        offset += len(purchases)
-        for purchase in purchases:
-            if model and model not in str(purchase.request["model"]).lower():
-                continue
-            if arguments["--day"] and arguments["--day"] != _day(purchase):
-                continue
-            if arguments["--starred"] and not notes.get(purchase.id, {}).get("star"):
-                continue
-            yield purchase
+    model = known.id if known else (arguments["--model"] or "")
+    day, starred = arguments["--day"], [name for name, note in notes.items() if note.get("star")]
+    return HistorySearch(
+        realm,
+        words=arguments["WORDS"] or "",
+        model=model.lower(),
+        since=day and _midnight(day),
+        until=day and _midnight(day + timedelta(days=1)),
+        only=starred if arguments["--starred"] else None,
+    )
 
 
-def _day(purchase: Purchase) -> date:
-    return date.fromtimestamp(purchase.purchased_at)  # noqa: DTZ012  days are the user's own
+def _midnight(day: date) -> float:
+    return datetime.combine(day, clock_time()).timestamp()  # days are the user's own
 
 
 def _row(studio: Studio, purchase: Purchase, note: Mapping[str, Any]) -> GalleryRow:

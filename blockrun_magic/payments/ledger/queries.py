@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -27,11 +26,10 @@ from blockrun_magic.payments.ledger.records import (
 )
 from blockrun_magic.payments.ledger.schema import migrate
 from blockrun_magic.payments.ledger.states import AT_RISK, OPEN, State
+from blockrun_magic.payments.ledger.years.search import HistorySearch, history_queries
 
 __all__ = ["LedgerReader"]
 
-_PLAIN = re.compile(r"[^\s\x00-\x1f\x7f-\U0010ffff\"\\%_]+")  # as JSON writes it, without the marks of LIKE
-_FOREIGN = re.compile(r"[\x7f-\U0010ffff]+")
 _COUNTED = (*AT_RISK, State.SETTLED)
 _LISTED = """FROM purchases CROSS JOIN pictures
     WHERE purchase_id = purchases.id AND finished_at IS NOT NULL AND owner = :owner"""
@@ -131,19 +129,13 @@ class LedgerReader:
             ) AND owner = ? ORDER BY created_at"""
         return [purchase_of(row) for row in self._read(query, (self.owner,))]
 
-    def search_finished(self, realm: str, words: str, limit: int, offset: int) -> list[Purchase]:
-        """Return finished purchases whose prompt or model mentions `words`, newest first."""
-        query = """
-            SELECT * FROM purchases WHERE realm = ?1 AND finished_at IS NOT NULL AND owner = ?6
-            AND (request LIKE ?5 OR instr(request, '\\u') > 0) AND instr(
-                casefold(json_extract(request, '$.prompt') || ' ' || json_extract(request, '$.model')), casefold(?2)
-            ) > 0
-            ORDER BY created_at DESC LIMIT ?3 OFFSET ?4"""
-        # Most requests lack the longest plain part of the words, which SQLite sees without reading their JSON. What
-        # JSON escapes may fold into plain letters; a word of nothing else is only in requests with an escape.
-        part = max(_PLAIN.findall(words.casefold()), key=len, default="")
-        like = "" if _FOREIGN.fullmatch(words.casefold()) else f"%{part[:100]}%"
-        rows = self._read(query, (realm, words, limit, offset, like, self.owner))
+    def search_finished(self, search: HistorySearch, limit: int, offset: int = 0) -> list[Purchase]:
+        """Return the finished purchases that `search` describes, newest first."""
+        rows: list[Row] = []
+        for query, values in history_queries(search, self.owner, limit, offset):
+            rows = self._read(query, values)
+            if len(rows) == limit:
+                break
         return [purchase_of(row) for row in rows]
 
     def count_finished(self, realm: str, record: Mapping[str, Any]) -> int:

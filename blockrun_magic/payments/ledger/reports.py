@@ -12,6 +12,7 @@ from typing import Any, TextIO, overload
 from blockrun_magic.database.engine import Row, placeholders
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.states import AT_RISK, State
+from blockrun_magic.payments.ledger.years.sums import DAY, add_up, payment_lines, settled_lines
 from blockrun_magic.payments.money import parse_usd, to_decimal
 from blockrun_magic.payments.realm import Realm
 from blockrun_magic.text import format_usd
@@ -27,8 +28,7 @@ __all__ = [
     "stored_files",
 ]
 
-_DAY = 86_400
-_ANY_REALM = "coalesce(authorizations.realm, '')"
+_SUMS = ", ".join(f"coalesce(sum({name}), 0) AS {name}" for name in ("settled", "payments", "at_risk", "estimated"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,35 +43,18 @@ class Spending:
 
 def spending_summary(ledger: Ledger, realm: str, when: str) -> Spending:
     """Return what was spent in `realm` in this "session", "today" (UTC) or "all" the time."""
-    rows, values = _rows(ledger, realm, when, "SELECT state, estimated, amount, 1 AS payments FROM authorizations")
-    [row] = ledger.query(
-        f"""SELECT
-            coalesce(sum(amount) FILTER (WHERE state = ?), 0) AS settled,
-            coalesce(sum(payments) FILTER (WHERE state = ?), 0) AS payments,
-            coalesce(sum(amount) FILTER (WHERE state IN ({placeholders(AT_RISK)})), 0) AS at_risk,
-            coalesce(sum(amount) FILTER (WHERE state = ? AND estimated), 0) AS estimated
-        FROM ({rows})""",
-        (State.SETTLED, State.SETTLED, *AT_RISK, State.SETTLED, *values),
-    )
+    lines, values = _lines(ledger, realm, when)
+    [row] = ledger.query(f"SELECT {_SUMS} FROM ({lines}) AS lines", values)
     return Spending(row["settled"], row["payments"], row["at_risk"], row["estimated"])
 
 
 def spending_by_model(ledger: Ledger, realm: str, when: str) -> list[tuple[str, int, int, int]]:
     """Return (model, payments, settled micro-USDC, micro-USDC at risk), the dearest first."""
-    query = """SELECT json_extract(request, '$.model') AS model, state, amount, 1 AS payments
-        FROM authorizations JOIN purchases ON purchases.id = purchase_id"""
-    rows, values = _rows(ledger, realm, when, query)
-    found = ledger.query(
-        f"""SELECT
-            model,
-            coalesce(sum(payments) FILTER (WHERE state = ?), 0) AS payments,
-            coalesce(sum(amount) FILTER (WHERE state = ?), 0) AS settled,
-            coalesce(sum(amount) FILTER (WHERE state IN ({placeholders(AT_RISK)})), 0) AS at_risk
-        FROM ({rows}) WHERE payments > 0 AND state <> ?
-        GROUP BY 1 ORDER BY settled DESC, 1""",
-        (State.SETTLED, State.SETTLED, *AT_RISK, *values, State.RELEASED),
-    )
-    return [(row["model"], row["payments"], row["settled"], row["at_risk"]) for row in found]
+    if when == "all":
+        add_up(ledger)
+    lines, values = _lines(ledger, realm, when, model=True)
+    query = f"SELECT model, {_SUMS} FROM ({lines}) AS lines GROUP BY 1 ORDER BY settled DESC, 1"
+    return [(row["model"], row["payments"], row["settled"], row["at_risk"]) for row in ledger.query(query, values)]
 
 
 def spending_by_owner(ledger: Ledger, realm: str) -> dict[str, Spending]:
@@ -88,18 +71,18 @@ def spending_by_owner(ledger: Ledger, realm: str) -> dict[str, Spending]:
     return {row["owner"]: Spending(row["settled"], row["payments"], row["at_risk"]) for row in found}
 
 
-def _rows(ledger: Ledger, realm: str, when: str, query: str) -> tuple[str, tuple[str | float, ...]]:
-    """Return `query` for the payments of a period, and its values. At risk counts today, whenever it was signed."""
-    query = f"{query} WHERE authorizations.realm = ? AND"
+def _lines(ledger: Ledger, realm: str, when: str, *, model: bool = False) -> tuple[str, tuple[str | float, ...]]:
+    """Return the query for what a period is made of, and its values. At risk counts today, whenever it was signed."""
+    if when == "all":
+        return settled_lines(ledger, realm, model=model)
     if when == "session":
-        return f"{query} session = ?", (realm, ledger.session)
-    if when == "today":
-        now = ledger.clock()
-        settled = f"{query} state = 'settled' AND authorizations.updated_at >= ?"
-        # So that the index of open payments is used, not that of the realm, which has all.
-        at_risk = f"{query} state NOT IN ('settled', 'released')".replace("authorizations.realm", _ANY_REALM)
-        return f"{settled} UNION ALL {at_risk}", (realm, now - now % _DAY, realm)
-    return f"{query} TRUE", (realm,)
+        return payment_lines("authorizations.realm = ? AND session = ?", model=model), (realm, ledger.session)
+    now = ledger.clock()
+    today = "authorizations.realm = ? AND state = 'settled' AND authorizations.updated_at >= ?"
+    # So that the index of open payments is used, not that of the realm, which has all.
+    at_risk = "coalesce(authorizations.realm, '') = ? AND state NOT IN ('settled', 'released')"
+    lines = (payment_lines(condition, model=model) for condition in (today, at_risk))
+    return " UNION ALL ".join(lines), (realm, now - now % DAY, realm)
 
 
 class PaymentList(Sequence[Mapping[str, Any]]):
@@ -175,21 +158,19 @@ def _record(row: Row, request: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def spending_by_day(ledger: Ledger, realm: str, when: str) -> list[tuple[float, int]]:
     """Return (Unix time, settled micro-USDC) of each UTC day of a period that had any."""
-    condition, value = _since(ledger, when)
-    rows = ledger.query(
-        f"""SELECT CAST(created_at / {_DAY} AS INTEGER) * {_DAY} AS at, sum(amount) AS spent
-        FROM authorizations WHERE realm = ? AND state = ? AND {condition}
-        GROUP BY 1 HAVING spent > 0 ORDER BY 1""",
-        (realm, State.SETTLED, value),
-    )
-    return [(row["at"], row["spent"]) for row in rows]
+    lines, values = _lines(ledger, realm, when)
+    if when != "all":  # by the day on which it was signed
+        condition, since = _since(ledger, when)
+        lines, values = payment_lines(f"authorizations.realm = ? AND authorizations.{condition}"), (realm, since)
+    query = f"SELECT day, sum(settled) AS spent FROM ({lines}) AS lines GROUP BY 1 HAVING sum(settled) > 0 ORDER BY 1"
+    return [(row["day"], row["spent"]) for row in ledger.query(query, values)]
 
 
 def _since(ledger: Ledger, when: str) -> tuple[str, str | float]:
     if when == "session":
         return "session = ?", ledger.session
     now = ledger.clock()
-    return "created_at >= ?", now - now % _DAY if when == "today" else 0.0
+    return "created_at >= ?", now - now % DAY if when == "today" else 0.0
 
 
 def stored_files(ledger: Ledger) -> dict[str, dict[str, int]]:

@@ -58,7 +58,14 @@ def _index_settled_payments(connection: Connection) -> None:
     )
 
 
-_MIGRATIONS: list[Migration] = [("settled payments", _index_settled_payments)]
+_SUMS = """
+CREATE TABLE sums (
+    realm TEXT NOT NULL, model TEXT NOT NULL, day INTEGER NOT NULL,
+    payments INTEGER NOT NULL, settled INTEGER NOT NULL, estimated INTEGER NOT NULL,
+    PRIMARY KEY (realm, model, day)
+) STRICT, WITHOUT ROWID;
+"""
+_MIGRATIONS: list[Migration] = [("settled payments", _index_settled_payments), ("sums of payments", _SUMS)]
 """What came after the tables below; the newest last."""
 
 _PURCHASES = """

@@ -23,6 +23,7 @@ from blockrun_magic.payments.ledger.price_cache import cache_quote, cached_quote
 from blockrun_magic.payments.ledger.records import Payment
 from blockrun_magic.payments.ledger.reports import stored_files
 from blockrun_magic.payments.ledger.states import State, Witness
+from blockrun_magic.payments.ledger.years.search import HistorySearch
 from blockrun_magic.payments.x402.networks import BASE
 from blockrun_magic.payments.x402.protocol import PaymentPayload, PaymentRequirements
 from harness.ledgers import HASH, JOB, NOON, ON_A_FILE, Clock, another, another_purchase, payment_in, signed
@@ -438,7 +439,9 @@ def test_the_images_of_an_earlier_version_are_there(old_home: Path) -> None:
     """Each recorded image is read back by its hash."""
     store = Store(old_home / "magic" / "pictures")
     with closing(Ledger(old_home / "magic" / "ledger.sqlite", "new")) as ledger:
-        finished = ledger.search_finished("real", "", 100, 0) + ledger.search_finished("practice", "", 100, 0)
+        finished = ledger.search_finished(HistorySearch("real"), 100) + ledger.search_finished(
+            HistorySearch("practice"), 100
+        )
         images = [image for purchase in finished for image in ledger.images(purchase.id)]
 
         assert 5 == len(finished)

@@ -26,6 +26,7 @@ from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, Caps, Usage
 from blockrun_magic.payments.ledger.records import Payment, Purchase, StoredImage
 from blockrun_magic.payments.ledger.states import AT_RISK, OPEN, TRANSITIONS, UNSIGNED_TRANSITIONS, State, Witness
+from blockrun_magic.payments.ledger.years.search import HistorySearch, history_queries
 from harness.ledgers import (
     HASH,
     JOB,
@@ -391,8 +392,8 @@ def test_the_history_is_searched_in_any_language(ledger: Ledger, clock: Clock, w
     finished(ledger, clock, 3, prompt="Über dem Meer 日本")
     purchase(ledger, take=4)
 
-    assert takes == [known.take for known in ledger.search_finished("real", words, 10, 0)]
-    assert [] == ledger.search_finished("practice", words, 10, 0)
+    assert takes == [known.take for known in ledger.search_finished(HistorySearch("real", words), 10)]
+    assert [] == ledger.search_finished(HistorySearch("practice", words), 10)
 
 
 @pytest.mark.parametrize("words", ["strasse", "KELVIN", 'a "', "sea openai", "\\ sky", "x" * 60_000])
@@ -400,7 +401,45 @@ def test_a_search_misses_nothing_that_json_writes_in_another_way(ledger: Ledger,
     """Letters that fold into plain ones, quotes, backslashes, prompt and model together; any length of words."""
     finished(ledger, clock, 1, prompt='Stra\xdfe, \u212aelvin, A "\\ sky, sea', model="openai/gpt-image-1")
 
-    assert [1] * (len(words) < 100) == [known.take for known in ledger.search_finished("real", words, 10, 0)]
+    assert [1] * (len(words) < 100) == [
+        known.take for known in ledger.search_finished(HistorySearch("real", words), 10)
+    ]
+
+
+def test_a_search_misses_nothing_whatever_folds_into_what(ledger: Ledger, clock: Clock) -> None:
+    """It finds the same in the newest purchases, in the whole table, and where every prompt is folded and compared."""
+    choose = random.Random(21)  # noqa: S311  the same letters every time
+    letters = 'sSß\u017f\u1e9ekK\u212ai\u0130\ufb01fF\u00f6\u00d6\u03c9\u03a9\u65e5\U0001f98a\u0307%_"\\ '
+    texts = ["".join(choose.choices(letters, k=choose.randrange(1, 9))) for _ in range(40)]
+    for take, text in enumerate(texts, 1):
+        finished(ledger, clock, take, prompt=text)
+    plainly = """SELECT take FROM purchases WHERE
+        instr(casefold(json_extract(request, '$.prompt') || ' ' || json_extract(request, '$.model')), casefold(?)) > 0
+        ORDER BY take DESC"""
+    for _ in range(150):
+        words = "".join(choose.choices(letters, k=choose.randrange(1, 4)))
+        queries = history_queries(HistorySearch("real", words), "", 50, 0)
+        found = [[row["take"] for row in ledger.query(sql, values)] for sql, values in queries]
+        expected = [row["take"] for row in ledger.query(plainly, (words,))]
+
+        assert [expected] * 3 == found, words
+
+
+def test_the_history_of_a_model_a_day_or_some_ids(ledger: Ledger, clock: Clock) -> None:
+    """Every condition holds at once."""
+    begun = [
+        finished(ledger, clock, take, model=model)
+        for take, model in enumerate(("black-forest/flux-1.1-pro", "openai/gpt-image-1"), 1)
+    ]
+
+    def takes(**conditions: Any) -> list[int]:
+        return [known.take for known in ledger.search_finished(HistorySearch("real", **conditions), 10)]
+
+    assert [2] == takes(model="gpt-image")
+    assert [1] == takes(since=0.0, until=begun[1].purchased_at)
+    assert [1] == takes(only=[begun[0].id, "another"])
+    assert [] == takes(only=[])
+    assert [] == takes(only=[begun[0].id], model="gpt-image")
 
 
 def test_the_history_comes_in_pages(ledger: Ledger, clock: Clock) -> None:
@@ -408,7 +447,7 @@ def test_the_history_comes_in_pages(ledger: Ledger, clock: Clock) -> None:
     for take in range(1, 6):
         finished(ledger, clock, take)
 
-    assert [4, 3] == [known.take for known in ledger.search_finished("real", "", 2, 1)]
+    assert [4, 3] == [known.take for known in ledger.search_finished(HistorySearch("real"), 2, 1)]
 
 
 def test_how_long_a_picture_usually_takes(ledger: Ledger, clock: Clock) -> None:

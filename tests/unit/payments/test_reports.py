@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from blockrun_magic.payments import cost_log
 from blockrun_magic.payments.cost_log import append_settled
 from blockrun_magic.payments.ledger.ledger import Ledger
-from blockrun_magic.payments.ledger.records import Purchase
+from blockrun_magic.payments.ledger.records import Payment, Purchase
 from blockrun_magic.payments.ledger.reports import (
     Spending,
     list_payments,
@@ -33,6 +33,8 @@ from blockrun_magic.payments.ledger.reports import (
     spending_summary,
 )
 from blockrun_magic.payments.ledger.states import AT_RISK, State, Witness
+from blockrun_magic.payments.ledger.years import sums
+from blockrun_magic.payments.ledger.years.search import HistorySearch
 from harness.ledgers import HASH, NOON, Clock, another, payment_in
 
 FLUX, BANANA = "black-forest/flux-1.1-pro", "google/nano-banana"
@@ -341,6 +343,55 @@ def test_payments_are_values_a_table_and_csv(ledger: Ledger, clock: Clock) -> No
     assert [] == list(list_payments(ledger, "testnet", "all").to_dataframe()["usd"])
 
 
+def test_what_was_added_up_is_the_sum_of_the_payments(
+    ledger: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever was open when it was added up, and whatever came of it since; each payment counts once."""
+    monkeypatch.setattr(sums, "_ENOUGH", 4)
+    monkeypatch.setattr(sums, "_STEP", 3)
+    waiting: list[Payment] = []
+    for number in range(24):
+        clock.now += 30_000
+        state = [State.SETTLED, State.UNKNOWN, State.RELEASED, State.SETTLED, State.POLLING][number % 5]
+        model, realm = (BANANA, FLUX)[number % 2], REALMS[number % 3 // 2]
+        payment = payment_in(ledger, state, number + 1, purchase(ledger, model, realm))
+        waiting += [payment] * (state in AT_RISK)
+        if number % 7 == 6:
+            ledger.settle(waiting.pop(0).id, HASH, witness=Witness.CHAIN)
+        for money in ("real", "practice"):
+            assert spent_in(ledger, money) == (
+                spending_summary(ledger, money, "all"),
+                spending_by_model(ledger, money, "all"),
+                spending_by_day(ledger, money, "all"),
+            )
+
+    added = ledger.query("SELECT sum(payments) AS payments FROM sums")[0]["payments"]
+    assert 8 <= added <= ledger.query("SELECT count(*) FROM authorizations WHERE state = 'settled'")[0][0]
+
+
+def spent_in(ledger: Ledger, realm: str) -> tuple[Spending, list[tuple[str, int, int, int]], list[tuple[float, int]]]:
+    """Return what the three reports have to say of all payments of a realm, from the payments themselves."""
+    models: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    days: defaultdict[float, int] = defaultdict(int)
+    for row in ledger.query(
+        "SELECT authorizations.*, request FROM authorizations JOIN purchases ON purchases.id = purchase_id"
+        " WHERE authorizations.realm = ? AND state <> 'released'",
+        (realm,),
+    ):
+        settled, amount = row["state"] == "settled", row["amount"]
+        counted = (1, amount, 0) if settled else (0, 0, amount)
+        model = json.loads(row["request"])["model"]
+        models[model] = [one + more for one, more in zip(models[model], counted, strict=True)]
+        days[row["created_at"] // 86_400 * 86_400] += amount * settled
+    payments, spent, at_risk = (sum(found[place] for found in models.values()) for place in range(3))
+    listed = [(model, *found) for model, found in models.items()]
+    return (
+        Spending(spent, payments, at_risk),
+        sorted(listed, key=lambda line: (-line[2], line[0])),  # type: ignore[arg-type]
+        sorted((day, amount) for day, amount in days.items() if amount),
+    )
+
+
 @pytest.mark.parametrize(("when", "days"), [("session", 5), ("today", 1), ("all", 5)])
 def test_the_days_add_up(ledger: Ledger, clock: Clock, when: str, days: int) -> None:
     """The days are those with settled payments, and their sum is the total of the period."""
@@ -363,7 +414,9 @@ def test_the_days_add_up(ledger: Ledger, clock: Clock, when: str, days: int) -> 
 @pytest.mark.parametrize(
     ("ask", "index"),
     [
-        (lambda ledger: spending_summary(ledger, "real", "all"), "by_day"),
+        (lambda ledger: spending_summary(ledger, "real", "all"), "SEARCH authorizations USING INTEGER PRIMARY KEY"),
+        (lambda ledger: spending_by_model(ledger, "real", "all"), "SEARCH sums USING PRIMARY KEY"),
+        (lambda ledger: spending_by_day(ledger, "real", "all"), "SEARCH sums USING PRIMARY KEY"),
         (lambda ledger: spending_by_model(ledger, "real", "today"), "settled_by_time"),
         (lambda ledger: spending_summary(ledger, "real", "today"), "settled_by_time"),
         (lambda ledger: ledger.log_settled("real", list), "missing_in_log"),
@@ -371,11 +424,13 @@ def test_the_days_add_up(ledger: Ledger, clock: Clock, when: str, days: int) -> 
         (lambda ledger: ledger.committed("real"), "PRIMARY KEY"),
         (lambda ledger: ledger.open_payments(), "by_open_state"),
         (lambda ledger: ledger.open_purchases(), "unfinished"),
-        (lambda ledger: ledger.search_finished("real", "", 20, 0), "by_age"),
+        (lambda ledger: ledger.search_finished(HistorySearch("real"), 20), "by_age"),
         (lambda ledger: ledger.purchase_by_id("0123"), "sqlite_autoindex_purchases_1"),
     ],
     ids=[
         "spend all",
+        "models of all",
+        "days of all",
         "spend today",
         "today",
         "cost log",
@@ -399,6 +454,19 @@ def test_no_question_reads_every_receipt(ledger: Ledger, ask: Callable[[Ledger],
     assert [] == [
         plan for plan in plans if plan.startswith(("SCAN authorizations", "SCAN purchases")) and "INDEX" not in plan
     ]
+
+
+def test_a_rare_word_is_looked_for_in_the_order_of_the_file(ledger: Ledger) -> None:
+    """First among the newest, by the index; then in the table itself, whose text is compared before all else."""
+    asked: list[str] = []
+    ledger.database._connection.set_trace_callback(asked.append)
+    ledger.search_finished(HistorySearch("real", "zeppelin"), 20)
+    ledger.database._connection.set_trace_callback(None)
+    plans = [[row["detail"] for row in ledger.query(f"EXPLAIN QUERY PLAN {sql}")] for sql in asked]
+
+    assert all(any("by_age" in step for step in plan) for plan in plans[:-1]), plans
+    assert "SCAN purchases" == plans[-1][0]
+    assert asked[-1].index("LIKE") < asked[-1].index("json_extract")
 
 
 def test_the_cost_log_is_where_the_sdks_read_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,1 @@
+"""Questions that stay quick after years of receipts."""
