@@ -47,6 +47,9 @@ _FOLDED = {
     "\ufb06": "st",
 }
 """Letters that JSON escapes, and the plain letters into which they fold when the case of words is ignored."""
+_NEWEST = """created_at >= coalesce((
+    SELECT created_at FROM purchases WHERE realm = ? AND finished_at IS NOT NULL
+    ORDER BY created_at DESC LIMIT 1 OFFSET ?), 0)"""
 _TEXT = "casefold(json_extract(request, '$.prompt') || ' ' || json_extract(request, '$.model'))"
 
 
@@ -72,21 +75,18 @@ def history_queries(search: HistorySearch, owner: str, limit: int, offset: int) 
     The last one has the answer whatever it fills.
     """
     where, values = _conditions(search)
-    finished, order, page = (
-        "finished_at IS NOT NULL",
-        "ORDER BY created_at DESC, id DESC LIMIT ? OFFSET ?",
-        (limit, offset),
+    order, page = "ORDER BY created_at DESC, id DESC LIMIT ? OFFSET ?", (limit, offset)
+    by_time = "FROM purchases WHERE realm = ? AND finished_at IS NOT NULL AND owner = ?"
+    # Written so that no index is used: neither that of the realm nor that of the end.
+    by_place = (
+        f"FROM purchases WHERE {where} AND coalesce(finished_at, -1) > 0 AND coalesce(realm, '') = ? AND owner = ?"
     )
-    by_time = f"FROM purchases WHERE realm = ? AND {finished} AND owner = ?"
-    # Written so that the index of the realm is not used.
-    by_place = f"FROM purchases WHERE {where} AND {finished} AND coalesce(realm, '') = ? AND owner = ?"
     if search.since is not None or not (search.words or search.model or search.only is not None):
         yield f"SELECT * {by_time} AND {where} {order}", (search.realm, owner, *values, *page)
         return
     for window in _WINDOWS if search.only is None else ():
-        newest = f"SELECT * {by_time} ORDER BY created_at DESC, id DESC LIMIT ?"
-        count = window + 2 * (limit + offset)
-        yield f"SELECT * FROM ({newest}) AS newest WHERE {where} {order}", (search.realm, owner, count, *values, *page)
+        newest = (search.realm, window + 2 * (limit + offset))
+        yield f"SELECT * {by_time} AND {_NEWEST} AND {where} {order}", (search.realm, owner, *newest, *values, *page)
     yield f"SELECT * {by_place} {order}", (*values, search.realm, owner, *page)
 
 
