@@ -29,7 +29,7 @@ class Statement:
     """A statement for PostgreSQL, and how its values are put in order."""
 
     def __init__(self, sql: str, order: Sequence[int | str] | None) -> None:
-        self.sql = sql
+        self.sql = sql.encode()
         self._order = order
 
     def arrange(self, values: Sequence[Any] | Mapping[str, Any]) -> Sequence[Any]:
@@ -81,8 +81,9 @@ class _Row(tuple[Any, ...]):
 
 
 @lru_cache(maxsize=256)
-def row_class(names: tuple[str, ...]) -> Callable[[Sequence[Any]], _Row]:
+def row_class(columns: tuple[bytes | None, ...]) -> Callable[[Sequence[Any]], _Row]:
     """Return the class of the rows that have these columns."""
+    names = tuple((name or b"").decode() for name in columns)
     places = {name: index for index, name in reversed([*enumerate(names)])}
     return type("Row", (_Row,), {"__slots__": (), "names": names, "places": places})
 

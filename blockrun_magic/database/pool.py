@@ -80,8 +80,8 @@ def open_connection(address: str, schema: str) -> psycopg.Connection[Any]:
 
 
 def _rows(cursor: psycopg.Cursor[Any]) -> Callable[[Any], Any]:
-    names = tuple(column.name for column in cursor.description or ())
-    return row_class(names)
+    result = cursor.pgresult  # its description is an object for each column, made for every statement
+    return row_class(() if result is None else tuple(map(result.fname, range(result.nfields))))
 
 
 class ConnectionPool:

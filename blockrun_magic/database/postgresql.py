@@ -195,13 +195,13 @@ class ServerConnection:
         """Run one statement."""
         statement = translate(sql)
         values = statement.arrange(parameters)
-        return self._raw.execute(statement.sql.encode(), values or None)
+        return self._raw.execute(statement.sql, values or None)
 
     def executemany(self, sql: str, parameters: Iterable[Any], /) -> Cursor:
         """Run one statement for each of `parameters`."""
         statement = translate(sql)
         cursor = self._raw.cursor()
-        cursor.executemany(statement.sql.encode(), [statement.arrange(values) for values in parameters])
+        cursor.executemany(statement.sql, [statement.arrange(values) for values in parameters])
         return cursor
 
 
