@@ -114,6 +114,12 @@ class Cluster:
     def _environ(self) -> dict[str, str]:
         return {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"}
 
+    @property
+    def pid(self) -> int:
+        """The id of the process whose children are the server's."""
+        assert self._server is not None
+        return self._server.pid
+
     def address(self, database: str = "postgres") -> str:
         """Return the address of a database."""
         return f"postgresql://tests:{self.password}@127.0.0.1:{self.port}/{database}"

@@ -15,7 +15,7 @@ from blockrun_magic.practice.__main__ import main
 from blockrun_magic.practice.server import images
 from harness import ROOT
 
-__all__ = ["quick_gateway", "send_small_images"]
+__all__ = ["gateway_process", "quick_gateway", "send_small_images"]
 
 
 def send_small_images() -> None:
@@ -28,12 +28,19 @@ def send_small_images() -> None:
 @contextmanager
 def quick_gateway(latency: float) -> Iterator[str]:
     """Yield the URL of a gateway that takes `latency` seconds for an image."""
+    with gateway_process(latency) as (url, _):
+        yield url
+
+
+@contextmanager
+def gateway_process(latency: float) -> Iterator[tuple[str, int]]:
+    """Yield the URL of such a gateway, and the id of its process."""
     environ = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
     command = [sys.executable, "-m", "harness.quick_gateway", "--port", "0", "--latency", str(latency)]
     with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
-            yield process.stdout.readline().strip()
+            yield process.stdout.readline().strip(), process.pid
         finally:
             process.kill()
 

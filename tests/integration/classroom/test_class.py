@@ -12,7 +12,7 @@ import secrets
 import sys
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -33,14 +33,18 @@ from blockrun_magic.practice.server.server import PracticeServer
 from blockrun_magic.studio import Options, Studio
 from blockrun_magic.studio.services import Wallets, purchase_services
 from harness.classroom import PRICE, Class, Student, order_of, running_class, served_class
+from harness.meter import Meter
 from harness.postgresql import Cluster
-from harness.quick_gateway import quick_gateway, send_small_images
+from harness.quick_gateway import gateway_process, send_small_images
 
 PEOPLE = int(os.environ.get("CLASS", "16"))
 _MEASURED = "CLASS" in os.environ
 _CHANCE = random.Random(402)  # noqa: S311  a spread of starts
 _LATENCY = 2.0 if _MEASURED else 0.2
 _TURNS = 3 if _MEASURED else 1
+_MAX_TAKES = 8 if _MEASURED else 1
+_BUSY = 0.7
+"""How busy the machine may be while something is measured."""
 
 
 @pytest.fixture(autouse=True)
@@ -140,21 +144,62 @@ class Course:
     people: list[Student]
     direct: list[Direct]
     client: httpx.AsyncClient
+    processes: dict[str, list[int]]
+    seconds: float = PEOPLE / 20
+    """The time within which everybody orders once: a class makes about 20 orders a second."""
+    waits: dict[str, list[float]] = field(default_factory=lambda: {"direct": [], "service": []})
+    takes: int = 0
 
-    async def turn(self, name: str, *, directly: bool) -> list[float]:
-        """Let everybody order once, within the time in which a class does; return how long each waited."""
-        return await asyncio.gather(*(self._order(number, name, directly) for number in range(len(self.people))))
+    async def take_turns(self) -> None:
+        """Let everybody order once directly and once from the class, at the same moments of both turns.
 
-    async def _order(self, number: int, name: str, directly: bool) -> float:
-        await asyncio.sleep(_CHANCE.uniform(0, len(self.people) / 20))
-        started = time.monotonic()
-        if directly:
-            assert PRICE == await self.direct[number].order(name)
+        What was measured counts only where the machine was not too busy to measure anything; otherwise the next orders
+        come half as often.
+        """
+        self.takes += 1
+        owner = self.rooms[0].owner
+        owner.set_limit("each", "total", PRICE * self.takes)
+        owner.set_limit("class", "total", PRICE * self.takes * PEOPLE)
+        moments, waits, busy = [_CHANCE.uniform(0, self.seconds) for _ in self.people], {}, []
+        for way in self.waits:
+            meter = Meter(self.processes)
+            orders = (self._order(number, moment, way) for number, moment in enumerate(moments))
+            waits[way] = await asyncio.gather(*orders)
+            busy.append(meter.busy)
+            _tell(way, waits[way], meter)
+        if max(busy) <= _BUSY or not _MEASURED:
+            for way, found in waits.items():
+                self.waits[way] += found
+        else:
+            self.seconds *= 2
+
+    async def _order(self, number: int, moment: float, way: str) -> float:
+        await asyncio.sleep(moment)
+        started, prompt = time.monotonic(), f"fox {self.takes}"
+        if way == "direct":
+            assert PRICE == await self.direct[number].order(prompt)
         else:
             url = self.rooms[number % 2].url
-            answer = await _ordered(self.client, url, self.people[number].secret, name)
+            answer = await _ordered(self.client, url, self.people[number].secret, prompt)
             assert (200, PRICE) == (answer.status_code, answer.json()["charged_micros"]), answer.text
         return time.monotonic() - started
+
+    @property
+    def repetitions(self) -> int:
+        """How many repetitions count."""
+        return len(self.waits["service"]) // len(self.people)
+
+
+def _tell(way: str, waits: list[float], meter: Meter) -> None:
+    times = ", ".join(f"{name} {1000 * seconds / PEOPLE:.1f}" for name, seconds in meter.seconds.items())
+    sys.stdout.write(
+        f"{way}: p50 {_percentile(waits, 50):.3f} s, p95 {_percentile(waits, 95):.3f} s, machine {meter.busy:.0%} busy,"
+        f" ms of processor time an order: {times}\n"
+    )
+
+
+def _percentile(values: list[float], percent: int) -> float:
+    return sorted(values)[len(values) * percent // 100]
 
 
 def test_load(tmp_path: Path, cluster: Cluster) -> None:
@@ -163,40 +208,43 @@ def test_load(tmp_path: Path, cluster: Cluster) -> None:
     As many orders as purchases as settlements, and the last order that a limit allows is the last that is paid.
     """
     database = cluster.empty_database()
-    with quick_gateway(_LATENCY) as url, ExitStack() as stack:
-        rooms = [stack.enter_context(served_class(tmp_path, url, database=database))[0] for _ in range(2)]
-        owner = rooms[0].owner
-        owner.set_policy("class", rate=1000)
-        owner.set_limit("each", "total", PRICE * _TURNS)
-        owner.set_limit("class", "total", PRICE * _TURNS * PEOPLE)
+    with gateway_process(_LATENCY) as (url, gateway), ExitStack() as stack:
+        served = [stack.enter_context(served_class(tmp_path, url, database=database)) for _ in range(2)]
+        rooms = [room for room, _ in served]
+        rooms[0].owner.set_policy("class", rate=1000)
         people = [rooms[0].student(f"student {number}") for number in range(PEOPLE)]
-        waits = asyncio.run(_take_turns(tmp_path, url, rooms, people))
+        processes = {"service": [process.pid for _, process in served], "gateway": [gateway]}
+        processes |= {"PostgreSQL": [cluster.pid], "clients": [os.getpid()]}
+        course = asyncio.run(_take_turns(tmp_path, url, rooms, people, processes))
         refused = people[0].put("one too many")
 
         orders = rooms[0].records.orders.listed(limit=10_000)
-        assert _TURNS * PEOPLE == len(orders) == len({order.purchase_id for order in orders})
-        assert 2 * _TURNS * PEOPLE == len(rooms[0].settlements)
+        assert course.takes * PEOPLE == len(orders) == len({order.purchase_id for order in orders})
+        assert 2 * course.takes * PEOPLE == len(rooms[0].settlements)
         assert {"done"} == {str(order.state) for order in orders}
         assert 402 == refused.status_code
         [whole] = [standing for standing in _standings(rooms[0]) if standing.period == "total"]
-        assert (PRICE * _TURNS * PEOPLE, 0, 0) == (whole.used, whole.at_risk, whole.left)
+        assert (PRICE * course.takes * PEOPLE, 0, 0) == (whole.used, whole.at_risk, whole.left)
         assert rooms[0].agrees
-    p95 = {name: sorted(found)[int(len(found) * 0.95)] for name, found in waits.items()}
-    sys.stdout.write(f"p95 in seconds: {p95}\n")
-    assert not _MEASURED or p95["service"] - p95["direct"] < 0.05
+    if _MEASURED:
+        assert course.repetitions == _TURNS, "other programs keep the machine too busy to measure anything"
+        p95 = {way: _percentile(waits, 95) for way, waits in course.waits.items()}
+        sys.stdout.write(f"p95: direct {p95['direct']:.3f} s, service {p95['service']:.3f} s\n")
+        assert p95["service"] - p95["direct"] < 0.05
 
 
-async def _take_turns(home: Path, url: str, rooms: list[Class], people: list[Student]) -> dict[str, list[float]]:
-    async with httpx.AsyncClient(timeout=120, limits=httpx.Limits(max_connections=None)) as client:
+async def _take_turns(
+    home: Path, url: str, rooms: list[Class], people: list[Student], processes: dict[str, list[int]]
+) -> Course:
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=120)
+    async with httpx.AsyncClient(timeout=120, limits=limits) as client:
         direct = [Direct.at(home / f"direct-{number}", url) for number in range(PEOPLE)]
-        course = Course(rooms, people, direct, client)
-        waits: dict[str, list[float]] = {"direct": [], "service": []}
-        for turn in range(_TURNS):
-            for name in waits:
-                waits[name] += await course.turn(f"fox {turn}", directly=name == "direct")
+        course = Course(rooms, people, direct, client, processes)
+        while course.repetitions < _TURNS and course.takes < _MAX_TAKES:
+            await course.take_turns()
         for notebook in direct:
             await notebook.studio.close()
-        return waits
+        return course
 
 
 def _standings(room: Class) -> list[Standing]:

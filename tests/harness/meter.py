@@ -1,0 +1,48 @@
+"""A meter of processor time: what the machine and some of its processes use between two looks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+
+import psutil
+
+__all__ = ["Meter"]
+
+
+class Meter:
+    """Counts from when it was made; `processes` are named groups of process ids, with all that they have started."""
+
+    def __init__(self, processes: Mapping[str, Iterable[int]]) -> None:
+        self._processes = {name: [psutil.Process(number) for number in ids] for name, ids in processes.items()}
+        self._machine = _machine()
+        self._began = self._seconds()
+
+    @property
+    def busy(self) -> float:
+        """The share of the machine's processor time that was used, by whatever program."""
+        used, whole = (now - then for now, then in zip(_machine(), self._machine, strict=True))
+        return used / whole if whole else 0.0
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Seconds of processor time of each group."""
+        return {name: seconds - self._began[name] for name, seconds in self._seconds().items()}
+
+    def _seconds(self) -> dict[str, float]:
+        return {name: sum(map(_seconds_of, processes)) for name, processes in self._processes.items()}
+
+
+def _machine() -> tuple[float, float]:
+    times = psutil.cpu_times()._asdict()
+    whole = sum(times.values()) - times.get("guest", 0.0) - times.get("guest_nice", 0.0)  # they are in others
+    return whole - times["idle"] - times.get("iowait", 0.0), whole
+
+
+def _seconds_of(process: psutil.Process) -> float:
+    found = 0.0
+    for one in [process, *process.children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess):
+            times = one.cpu_times()
+            found += times.user + times.system
+    return found
