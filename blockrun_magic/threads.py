@@ -41,17 +41,17 @@ async def run_io(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> 
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         await asyncio.sleep(0)  # raises what came during the last call; nothing while the caller cleans up
-    running = asyncio.wrap_future(_submit("io", _IO_THREADS, partial(call, *args, **kwargs)))
+    running = _submit("io", _IO_THREADS, partial(call, *args, **kwargs))
     try:
-        return await asyncio.shield(running)
+        await _end_of(running)
     except asyncio.CancelledError:
         while not running.done():
             with suppress(asyncio.CancelledError):
-                await asyncio.wait([running])
+                await _end_of(running)
         if task is not None:
             task.uncancel()
             task.cancel()
-        return running.result()
+    return running.result()
 
 
 async def run_within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
@@ -76,7 +76,13 @@ async def run_within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
 
 async def run_cpu(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Return what `call` returns, run in the pool for work: decoding, encoding, signing."""
-    return await asyncio.wrap_future(_submit("cpu", _CPU_THREADS, partial(call, *args, **kwargs)))
+    running = _submit("cpu", _CPU_THREADS, partial(call, *args, **kwargs))
+    try:
+        await _end_of(running)
+    except asyncio.CancelledError:
+        running.cancel()  # unless it has begun
+        raise
+    return running.result()
 
 
 async def run_foreign(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -96,6 +102,23 @@ def _submit(name: str, threads: int, call: Callable[[], T]) -> Future[T]:
         if pool is None:
             pool = _pools[name] = ThreadPoolExecutor(threads, f"blockrun-{name}")
         return pool.submit(call)
+
+
+async def _end_of(running: Future[Any]) -> None:
+    """Wait for a call in another thread: the loop is woken once, where `asyncio.wrap_future` takes three steps."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    def tell(_: Future[Any]) -> None:
+        with suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(wake)
+
+    running.add_done_callback(tell)
+    await ended
 
 
 def _settle(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], call: Callable[[], Any]) -> None:

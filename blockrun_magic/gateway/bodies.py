@@ -42,6 +42,8 @@ _Fields = dict[str, msgspec.Raw]
 _decode_fields = msgspec.json.Decoder(_Fields).decode
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_objects = msgspec.json.Decoder(list[_Fields]).decode
+_decode_common = msgspec.json.Decoder(dict[str, list[_Fields] | _Fields | str | int | float | bool | None]).decode
+_START = 1024
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Response:
         """
         if any_shape and _is_image(self.headers.get("content-type", ""), self.body):
             return [ImagePayload(_data=self.body)]
-        images = [_read_entry(entry) for entry in _read_objects(self._fields.get("data"))[:most]]
+        images = [_read_entry(entry) for entry in self._entries[:most]]
         if not any_shape or any(image.has_image for image in images):
             return images
         others = _read_images(self.body, most) if self._is_bounded else []
@@ -95,10 +97,21 @@ class Response:
 
     @cached_property
     def _fields(self) -> _Fields:
+        return self._parts[0]
+
+    @property
+    def _entries(self) -> Sequence[msgspec.Raw | _Fields]:
+        return self._parts[1]
+
+    @cached_property
+    def _parts(self) -> tuple[_Fields, Sequence[msgspec.Raw | _Fields]]:
+        """The fields of the body, and the entries of its list `data`; none of either where it cannot be read."""
         try:
-            return _split(self.body) if self._is_bounded else {}
+            if not self._is_bounded:
+                return {}, []
+            return _split_common(self.body) or _split_in_two(self.body)
         except ValueError:
-            return {}
+            return {}, []
 
     @property
     def date(self) -> float | None:
@@ -196,6 +209,29 @@ def _split(raw: bytes | msgspec.Raw) -> _Fields:
         if not isinstance(value, dict):
             raise ValueError("not an object") from None  # noqa: TRY004  of JSON, not of an argument
         return {name: msgspec.Raw(json.dumps(each).encode()) for name, each in value.items()}
+
+
+def _split_common(raw: bytes) -> tuple[_Fields, Sequence[_Fields]] | None:
+    """Return the fields and the entries of `data` in one pass over megabytes, or None for another shape than that."""
+    if b'"data"' not in raw[:_START]:
+        return None
+    try:
+        values = _decode_common(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    entries = values.get("data")
+    if not isinstance(entries, list):
+        return None
+    short = sum(map(_size, (text for entry in entries for text in entry.values()))) <= _MAX_FIELD
+    return {
+        name: msgspec.Raw(msgspec.json.encode(value)) for name, value in values.items() if name != "data" or short
+    }, entries
+
+
+def _split_in_two(raw: bytes) -> tuple[_Fields, Sequence[msgspec.Raw | _Fields]]:
+    """Return the same of any object; raises ValueError for anything else."""
+    fields = _split(raw)
+    return fields, _read_objects(fields.get("data"))
 
 
 def _is_image(media_type: str, body: bytes) -> bool:

@@ -30,10 +30,10 @@ from blockrun_magic.errors import (
 )
 from blockrun_magic.gateway.addresses import checked_address
 from blockrun_magic.gateway.gateways import Gateway, Payer
+from blockrun_magic.gateway.network.transport import Transports
 from blockrun_magic.gateway.reading import Pace, TooSlow, read_body
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.gateway.responses import Response
-from blockrun_magic.gateway.transport import Transports
 from blockrun_magic.payments.secrets import SecretHeaders
 from blockrun_magic.text import public_url, sanitize
 from blockrun_magic.threads import run_cpu

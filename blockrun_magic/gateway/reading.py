@@ -23,6 +23,8 @@ __all__ = ["Pace", "TooSlow", "read_body"]
 _GZIP_OR_ZLIB = 47
 _DECODED = frozenset({"gzip", "x-gzip", "deflate"})
 _PIECE = 1024 * 1024
+_MOST_ROOM = 16 * 1024 * 1024
+_DIGITS = 12
 _SLICE = 0.01
 """Seconds after which the loop gets its turn."""
 
@@ -51,6 +53,8 @@ async def read_body(response: httpx.Response, limit: int, pace: Pace, *, cut: bo
     """
     decoder = _Decoder(response.headers.get("content-encoding", ""))
     whole = io.BytesIO()  # unlike a list of pieces, it hands out its bytes without a second copy of them
+    if not decoder.unpacks:
+        _make_room(whole, response.headers.get("content-length", ""), limit)
     began = awaited = time.monotonic()
     async for chunk in response.aiter_raw():
         if time.monotonic() - awaited > _SLICE:  # chunks that have come already are given without waiting
@@ -60,6 +64,7 @@ async def read_body(response: httpx.Response, limit: int, pace: Pace, *, cut: bo
             if whole.tell() + len(piece) > limit:
                 if cut:
                     whole.write(piece[: limit - whole.tell()])
+                    whole.truncate()
                     return whole.getvalue()
                 raise InvalidResponse(
                     f"The response is larger than {limit / 1024 / 1024:.3g} MB.",
@@ -69,7 +74,17 @@ async def read_body(response: httpx.Response, limit: int, pace: Pace, *, cut: bo
         if time.monotonic() - began > pace.allowed(whole.tell()):
             raise TooSlow(f"{whole.tell()} bytes in {time.monotonic() - began:.0f} s")
     decoder.finish()
+    whole.truncate()
     return whole.getvalue()
+
+
+def _make_room(whole: io.BytesIO, length: str, limit: int) -> None:
+    """Let `whole` have the size at once that a response says, within reason, rather than grow a piece at a time."""
+    size = int(length) if length.isdecimal() and len(length) < _DIGITS else 0
+    if size > 1:
+        whole.seek(min(size, limit, _MOST_ROOM) - 1)
+        whole.write(b"\0")
+        whole.seek(0)
 
 
 class _Decoder:
@@ -83,6 +98,7 @@ class _Decoder:
                 f"The response is compressed in a way that was not asked for ({sanitize(encoding, 40)}).",
                 "It was not read. Report this to the gateway.",
             )
+        self.unpacks = bool(packed)
         self._inflate = zlib.decompressobj(_GZIP_OR_ZLIB) if packed else None
         self._began = False
 

@@ -22,6 +22,7 @@ import httpx
 
 from blockrun_magic.errors import BlockrunError
 from blockrun_magic.gateway.gateways import Gateway
+from blockrun_magic.gateway.network.transport import Transport
 from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.studio import Options, RetryPolicy, Studio
 from blockrun_magic.studio.batch import BatchProgress, make_all
@@ -244,7 +245,7 @@ def tell(seed: int, folder: Path) -> None:
         return await story.merchant.answer(request)
 
     try:
-        with mock.patch.object(httpx.AsyncHTTPTransport, "handle_async_request", answer):
+        with mock.patch.object(Transport, "handle_async_request", answer):
             run_virtually(story.world, story.run())
     except Exception as error:
         happened = "\n".join(story.log[-80:])

@@ -55,6 +55,7 @@ _BASE64 = re.compile(rb"[A-Za-z0-9+/]{300,}={0,2}")
 _BREAK = """
 import eth_account, httpcore, httpx
 import blockrun_magic.payments.ledger.ledger as ledger
+from blockrun_magic.gateway.network import streams, transport
 
 def breaking(owner, name, paid=False):
     real = getattr(owner, name)
@@ -69,7 +70,7 @@ def breaking(owner, name, paid=False):
 _BUGS = {
     "signing": "eth_account.Account, 'sign_message'",
     "recording": "ledger.Ledger, 'sign'",
-    "sending": "httpx.AsyncHTTPTransport, 'handle_async_request', paid=True",
+    "sending": "transport.Transport, 'handle_async_request', paid=True",
     "pooling": "httpcore.AsyncConnectionPool, 'handle_async_request', paid=True",
     "connecting": "httpcore.AsyncHTTP11Connection, 'handle_async_request', paid=True",
     "reading": "httpx.Response, 'aiter_raw', paid=True",

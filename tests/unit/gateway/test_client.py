@@ -17,6 +17,7 @@ from blockrun_magic.errors import GatewayUnreachable, InvalidResponse, SourceErr
 from blockrun_magic.gateway import client as client_module
 from blockrun_magic.gateway.client import Client, Timeouts
 from blockrun_magic.gateway.gateways import Gateway, practice_at
+from blockrun_magic.gateway.network.transport import Transport
 from blockrun_magic.gateway.responses import Response
 from blockrun_magic.payments.x402.networks import BASE
 from fakes.raw_socket import RESET, RawServer, http, json_http, raw_server
@@ -49,11 +50,11 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the hosts that somebody tried to connect to; no connection is made."""
     tried: list[str] = []
 
-    async def refuse(self: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
+    async def refuse(self: Transport, request: httpx.Request) -> httpx.Response:
         tried.append(request.url.host)
         raise httpx.ConnectError("no connection leaves this test", request=request)
 
-    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", refuse)
+    monkeypatch.setattr(Transport, "handle_async_request", refuse)
     return tried
 
 
@@ -457,13 +458,13 @@ def test_a_redirect_to_a_private_address_is_not_followed(
     names |= {"cdn.example": ["8.8.8.8"], "inside.example": ["192.168.1.1"]}
     opened: list[str] = []
 
-    async def redirect(self: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
+    async def redirect(self: Transport, request: httpx.Request) -> httpx.Response:
         opened.append(request.url.host)
         assert "cdn.example" == request.headers["host"]
         assert "cdn.example" == request.extensions["sni_hostname"]
         return httpx.Response(302, headers={"location": "https://inside.example/admin"}, request=request)
 
-    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", redirect)
+    monkeypatch.setattr(Transport, "handle_async_request", redirect)
 
     with pytest.raises(InvalidResponse):
         run(lambda client: client.download("https://cdn.example/x.png", PUBLIC))

@@ -1,0 +1,1 @@
+"""Connections: opened, read and written below httpx."""

@@ -1,0 +1,168 @@
+"""HTTP connections: opened when they are first needed, directly or through the user's proxy.
+
+Below httpx's client there are no cookies, no redirects, no log of requests, and nothing of the environment is read
+unless a request needs it. A connection is used again only for the host name that it was verified for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import httpcore
+import httpx
+
+from blockrun_magic.errors import GatewayUnreachable
+from blockrun_magic.gateway.network.streams import Backend
+from blockrun_magic.gateway.proxies import proxy_for
+from blockrun_magic.text import sanitize
+from blockrun_magic.threads import run_cpu
+
+__all__ = ["Transport", "Transports"]
+
+_MAX_POOLS = 32
+_LIMITS = {"max_connections": None, "max_keepalive_connections": 32, "keepalive_expiry": 120}
+_ONCE = {"max_connections": None, "max_keepalive_connections": 0}
+_ERRORS = (
+    *(httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError),
+    *(httpcore.ProxyError, httpcore.UnsupportedProtocol),
+)
+
+
+class Transports:
+    """Pools of connections, to be used from one event loop only."""
+
+    def __init__(self) -> None:
+        self._pools: dict[tuple[str, str, str], httpx.AsyncBaseTransport] = {}
+        self._context: ssl.SSLContext | None = None
+        self._lock = asyncio.Lock()
+
+    async def pool(self, url: str, verified_for: str = "") -> httpx.AsyncBaseTransport:
+        """Return the pool for `url`: its connections are shared with requests for the same `verified_for` only.
+
+        Raises GatewayUnreachable where the environment names a proxy or certificates that cannot be used.
+        """
+        scheme, proxy = httpx.URL(url).scheme, proxy_for(url) or ""
+        key = (scheme, proxy, verified_for)
+        known = self._pools.get(key)
+        if known is not None:
+            return known
+        if len(self._pools) >= _MAX_POOLS:
+            key, limits = (scheme, proxy, "\n"), _ONCE  # one for all further names, which keeps no connection
+        else:
+            limits = _LIMITS
+        secure = scheme == "https" or proxy.startswith("https")
+        context = await self._certificates() if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if key not in self._pools:
+            self._pools[key] = Transport(_pool_through(proxy, context, limits))
+        return self._pools[key]
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        pools, self._pools = list(self._pools.values()), {}
+        for pool in pools:
+            await pool.aclose()
+
+    async def _certificates(self) -> ssl.SSLContext:
+        async with self._lock:
+            if self._context is None:
+                self._context = await run_cpu(_load_certificates)
+            return self._context
+
+
+class Transport(httpx.AsyncBaseTransport):
+    """A pool of httpcore's for httpx, like httpx's own, which takes no other network than httpcore's."""
+
+    def __init__(self, pool: httpcore.AsyncConnectionPool) -> None:
+        self._pool = pool
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Return the response to `request` once its headers have come; raises httpx.TransportError."""
+        assert isinstance(request.stream, httpx.AsyncByteStream)  # noqa: S101  ours are bytes and forms
+        url = request.url
+        target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+        with _errors_of_httpx():
+            answer = await self._pool.handle_async_request(
+                httpcore.Request(
+                    request.method,
+                    target,
+                    headers=request.headers.raw,
+                    content=request.stream,
+                    extensions=request.extensions,
+                )
+            )
+        assert isinstance(answer.stream, AsyncIterable)  # noqa: S101  of an asynchronous pool
+        return httpx.Response(
+            answer.status, headers=answer.headers, stream=_Body(answer.stream), extensions=answer.extensions
+        )
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._pool.aclose()
+
+
+class _Body(httpx.AsyncByteStream):
+    """The body of a response, as it comes."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        with _errors_of_httpx():
+            async for piece in self._stream:
+                yield piece
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+@contextmanager
+def _errors_of_httpx() -> Iterator[None]:
+    """Turn httpcore's errors into those of httpx, which have the same names."""
+    try:
+        yield
+    except _ERRORS as error:
+        kind: type[httpx.TransportError] = getattr(httpx, type(error).__name__)
+        raise kind(str(error)) from error
+
+
+def _pool_through(proxy: str, context: ssl.SSLContext, limits: Mapping[str, Any]) -> httpcore.AsyncConnectionPool:
+    """Return a pool of connections through the proxy at the address `proxy`, or direct ones without it."""
+    if not proxy:
+        return httpcore.AsyncConnectionPool(ssl_context=context, network_backend=Backend(), **limits)
+    known = httpx.Proxy(proxy)
+    url = httpcore.URL(scheme=known.url.raw_scheme, host=known.url.raw_host, port=known.url.port, target=b"/")
+    kind, more = httpcore.AsyncHTTPProxy, {"proxy_headers": known.headers.raw}
+    if known.url.scheme.startswith("socks"):
+        kind, more = httpcore.AsyncSOCKSProxy, {}
+    elif known.url.scheme == "https":
+        more["proxy_ssl_context"] = context
+    return kind(url, known.raw_auth, ssl_context=context, network_backend=Backend(), **more, **limits)
+
+
+def _load_certificates() -> ssl.SSLContext:
+    try:
+        return httpx.create_ssl_context(trust_env=True)
+    except (OSError, ValueError) as error:
+        names = [name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)]
+        log = os.environ.get("SSLKEYLOGFILE", "")
+        if log and getattr(error, "filename", None) == log:
+            raise GatewayUnreachable(
+                f"The file that SSLKEYLOGFILE names cannot be written: {sanitize(error, 100).rstrip('.')}.",
+                "Correct SSLKEYLOGFILE or unset it, then run the cell again.",
+                sent=False,
+            ) from error
+        variable = " or ".join(names) or "the certificates of certifi"
+        raise GatewayUnreachable(
+            f"The certificates that {variable} names cannot be read: {sanitize(error, 100).rstrip('.')}."
+            if names
+            else f"The certificates of certifi cannot be read: {sanitize(error, 100).rstrip('.')}.",
+            f"Correct {variable} or unset it, then run the cell again."
+            if names
+            else "Run `%pip install --force-reinstall certifi`.",
+            sent=False,
+        ) from error
