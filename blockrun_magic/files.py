@@ -63,6 +63,8 @@ def create_folder(folder: Path, mode: int = 0o700) -> None:
 
     A file in a folder whose own name is lost is lost with it, however well it was synced.
     """
+    if folder.is_dir():
+        return
     for missing in reversed([place for place in (folder, *folder.parents) if not place.exists()]):
         missing.mkdir(mode=mode, exist_ok=True)
         sync_folder(missing.parent)
