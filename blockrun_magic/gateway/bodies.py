@@ -6,7 +6,6 @@ msgspec hands out slices of the body without a copy, so that megabytes of base64
 from __future__ import annotations
 
 import binascii
-import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -19,13 +18,13 @@ import msgspec
 import pybase64
 
 from blockrun_magic.errors import InvalidResponse
+from blockrun_magic.gateway.slices import MAX_FIELD, Fields, read_list, read_value, size_of, split, split_body
 from blockrun_magic.safejson import MAX_VALUES, check_bounds, read_json
 from blockrun_magic.text import sanitize
 
 __all__ = ["ImagePayload", "Response"]
 
 _MAX_WAIT = 120.0
-_MAX_FIELD = 64 * 1024
 _MAX_HEAD = 200
 _MAX_JSON = 1024 * 1024
 """Bytes of a body that are read as plain JSON; of a longer one only short fields are, and its images."""
@@ -38,12 +37,6 @@ _CONTAINERS = ("data", "images", "image", "output", "outputs", "result", "result
 _BASE64_FIELDS = ("b64_json", "b64", "base64", "image_base64")
 _URL_FIELDS = ("url", "image", "image_url", "imageUrl", "uri")
 _MAX_SHAPE_DEPTH = 4
-_Fields = dict[str, msgspec.Raw]
-_decode_fields = msgspec.json.Decoder(_Fields).decode
-_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_decode_objects = msgspec.json.Decoder(list[_Fields]).decode
-_decode_common = msgspec.json.Decoder(dict[str, list[_Fields] | _Fields | str | int | float | bool | None]).decode
-_START = 1024
 
 
 @dataclass(frozen=True)
@@ -83,7 +76,7 @@ class Response:
                 return read_json(self.body, max_values=MAX_VALUES)
             if not self._fields:
                 return None
-            return {name: read_json(bytes(raw)) for name, raw in self._fields.items() if _size(raw) <= _MAX_FIELD}
+            return {name: read_value(raw) for name, raw in self._fields.items() if size_of(raw) <= MAX_FIELD}
         except ValueError:
             return None
 
@@ -96,20 +89,20 @@ class Response:
         return True
 
     @cached_property
-    def _fields(self) -> _Fields:
+    def _fields(self) -> Fields:
         return self._parts[0]
 
     @property
-    def _entries(self) -> Sequence[msgspec.Raw | _Fields]:
+    def _entries(self) -> Sequence[msgspec.Raw | Fields]:
         return self._parts[1]
 
     @cached_property
-    def _parts(self) -> tuple[_Fields, Sequence[msgspec.Raw | _Fields]]:
+    def _parts(self) -> tuple[Fields, Sequence[msgspec.Raw | Fields]]:
         """The fields of the body, and the entries of its list `data`; none of either where it cannot be read."""
         try:
             if not self._is_bounded:
                 return {}, []
-            return _split_common(self.body) or _split_in_two(self.body)
+            return split_body(self.body)
         except ValueError:
             return {}, []
 
@@ -197,66 +190,22 @@ def _decode(encoded: memoryview) -> bytes:
         ) from None
 
 
-def _split(raw: bytes | msgspec.Raw) -> _Fields:
-    """Return the fields of a JSON object as slices of `raw`; raises ValueError for anything else."""
-    try:
-        return _decode_fields(raw)
-    except msgspec.ValidationError:
-        raise ValueError("not an object") from None
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        # Python writes NaN and Infinity, which JSON does not have: what was paid for is read all the same.
-        value = read_json(bytes(raw))
-        if not isinstance(value, dict):
-            raise ValueError("not an object") from None  # noqa: TRY004  of JSON, not of an argument
-        return {name: msgspec.Raw(json.dumps(each).encode()) for name, each in value.items()}
-
-
-def _split_common(raw: bytes) -> tuple[_Fields, Sequence[_Fields]] | None:
-    """Return the fields and the entries of `data` in one pass over megabytes, or None for another shape than that."""
-    if b'"data"' not in raw[:_START]:
-        return None
-    try:
-        values = _decode_common(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-    entries = values.get("data")
-    if not isinstance(entries, list):
-        return None
-    short = sum(map(_size, (text for entry in entries for text in entry.values()))) <= _MAX_FIELD
-    return {
-        name: msgspec.Raw(msgspec.json.encode(value)) for name, value in values.items() if name != "data" or short
-    }, entries
-
-
-def _split_in_two(raw: bytes) -> tuple[_Fields, Sequence[msgspec.Raw | _Fields]]:
-    """Return the same of any object; raises ValueError for anything else."""
-    fields = _split(raw)
-    return fields, _read_objects(fields.get("data"))
-
-
 def _is_image(media_type: str, body: bytes) -> bool:
     """Return whether a body is an image and not JSON, by its media type or its first bytes."""
     kind = media_type.partition(";")[0].strip().lower()
     return kind.startswith("image/") or body.startswith(_SIGNATURES) or body[:4] + body[8:12] == b"RIFFWEBP"
 
 
-def _read_list(raw: bytes | msgspec.Raw | None) -> list[msgspec.Raw]:
-    try:
-        return _decode_list(b"null" if raw is None else raw)
-    except msgspec.DecodeError:
-        return []
-
-
 def _read_images(raw: bytes | msgspec.Raw, most: int, depth: int = _MAX_SHAPE_DEPTH) -> list[ImagePayload]:
     """Return the images of a value: a text, an object that is or contains images, or a list of them."""
-    if entries := _read_list(raw)[:most]:
+    if entries := read_list(raw)[:most]:
         found = (_read_images(entry, most, depth - 1) for entry in entries if depth)
         return [image for images in found for image in images or [ImagePayload()]][:most]
     if bytes(memoryview(raw)[:1]) == b'"':
         image = _read_text(raw)
         return [image if image.url is None or "://" in image.url else ImagePayload()]
     try:
-        fields = _split(raw) if depth else {}
+        fields = split(raw) if depth else {}
     except ValueError:  # a number, or null
         fields = {}
     for name in _CONTAINERS:
@@ -269,18 +218,10 @@ def _read_images(raw: bytes | msgspec.Raw, most: int, depth: int = _MAX_SHAPE_DE
     return [image]
 
 
-def _read_objects(raw: msgspec.Raw | None) -> Sequence[msgspec.Raw | _Fields]:
-    """Return the entries of a list: all as objects, read in one pass, or each as it is."""
-    try:
-        return _decode_objects(b"null" if raw is None else raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return _read_list(raw)
-
-
-def _read_entry(raw: bytes | msgspec.Raw | _Fields) -> ImagePayload:
+def _read_entry(raw: bytes | msgspec.Raw | Fields) -> ImagePayload:
     """Return the image of an object that holds a URL, a data URI or base64."""
     try:
-        entry = raw if isinstance(raw, dict) else _split(raw)
+        entry = raw if isinstance(raw, dict) else split(raw)
     except ValueError:
         return ImagePayload()
     revised = _text(entry.get("revised_prompt"))
@@ -322,14 +263,10 @@ def _base64(raw: bytes | msgspec.Raw | None, *, is_uri: bool) -> memoryview | No
 
 
 def _text(raw: bytes | msgspec.Raw | None) -> str | None:
-    if raw is None or _size(raw) > _MAX_FIELD:
+    if raw is None or size_of(raw) > MAX_FIELD:
         return None
     try:
-        value = read_json(bytes(raw))
+        value = read_value(raw)
     except ValueError:
         return None
     return value if isinstance(value, str) else None
-
-
-def _size(raw: bytes | msgspec.Raw) -> int:
-    return memoryview(raw).nbytes

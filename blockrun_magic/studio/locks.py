@@ -7,9 +7,11 @@ purchase from the ledger, which is also the fence: a lock alone allows nothing t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from blockrun_magic.database.locks import FileLocks, Lock, Locks
 from blockrun_magic.payments.ledger.ledger import Ledger
@@ -19,6 +21,8 @@ from blockrun_magic.studio.progress import Progress
 from blockrun_magic.threads import run_io
 
 __all__ = ["PurchaseLocks"]
+
+T = TypeVar("T")
 
 _POLL_INTERVAL = 0.1
 
@@ -42,24 +46,32 @@ class PurchaseLocks:
 
     @asynccontextmanager
     async def acquire(
-        self, realm: str, digest: str, progress: Progress, *, take: int | None, fresh: bool, gateway: str
-    ) -> AsyncIterator[int]:
-        """Hold the lock of the take to use, and yield the take; waits for other kernels.
+        self,
+        realm: str,
+        digest: str,
+        progress: Progress,
+        begin: Callable[[int], T],
+        *,
+        take: int | None,
+        fresh: bool,
+        gateway: str,
+    ) -> AsyncIterator[T]:
+        """Hold the lock of the take to use, and yield what `begin` returns for it; waits for other kernels.
 
-        `gateway` is the name of the gateway to ask: a fresh take does not continue a purchase that was paid for
-        elsewhere.
+        `begin` is called once the lock is held, in the same thread if it is free. `gateway` is the name of the gateway
+        to ask: a fresh take does not continue a purchase that was paid for elsewhere.
         """
-        if fresh and take is None:
-            resolved, lock = await run_io(self._claim_fresh, realm, digest, gateway)
-        else:
-            resolved, lock, held = await run_io(self._claim, realm, digest, take)
-            while not held:
-                progress.stage = "waiting: another kernel is buying the same image"
-                await asyncio.sleep(_POLL_INTERVAL)
-                held = await run_io(lock.try_acquire)
+        claim = partial(self._claim_fresh, realm, digest, gateway)
+        if not fresh or take is not None:
+            claim = partial(self._claim, realm, digest, take)
+        resolved, lock, begun = await run_io(_begun, claim, begin)
+        while begun is None:
+            progress.stage = "waiting: another kernel is buying the same image"
+            await asyncio.sleep(_POLL_INTERVAL)
+            begun = await run_io(_begun_at, resolved, lock, begin)
         progress.stage = "starting"
         try:
-            yield resolved
+            yield begun
         finally:
             lock.release()
 
@@ -74,11 +86,12 @@ class PurchaseLocks:
             if held:
                 lock.release()
 
-    def _claim(self, realm: str, digest: str, take: int | None) -> tuple[int, Lock, bool]:
-        """Return the take to use, its lock, and whether this call took it."""
+    def _claim(self, realm: str, digest: str, take: int | None) -> tuple[int, Lock]:
+        """Return the take to use, and its lock, if it is free in the hand of this call."""
         resolved = self.resolve_take(realm, digest, take=take, fresh=False)
         lock = self._lock(realm, digest, resolved)
-        return resolved, lock, lock.try_acquire()
+        lock.try_acquire()
+        return resolved, lock
 
     def _claim_fresh(self, realm: str, digest: str, gateway: str) -> tuple[int, Lock]:
         """Return a free take, locked: an abandoned one if there is one, otherwise a new one."""
@@ -112,3 +125,20 @@ class PurchaseLocks:
 
     def _lock(self, realm: str, digest: str, take: int) -> Lock:
         return self._locks.lock(purchase_lock(self._ledger.owner, realm, digest, take))
+
+
+def _begun(claim: Callable[[], tuple[int, Lock]], begin: Callable[[int], T]) -> tuple[int, Lock, T | None]:
+    """Return the take to use, its lock, and what `begin` returns; None in its place while another has the lock."""
+    take, lock = claim()
+    return take, lock, _begun_at(take, lock, begin)
+
+
+def _begun_at(take: int, lock: Lock, begin: Callable[[int], T]) -> T | None:
+    """Return what `begin` returns once the lock is held, None while another has it."""
+    if not (lock.is_held or lock.try_acquire()):
+        return None
+    try:
+        return begin(take)
+    except BaseException:
+        lock.release()
+        raise

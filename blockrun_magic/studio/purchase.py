@@ -187,8 +187,7 @@ class Purchaser:
             error.money = error.money or Money.nothing_signed()
             raise
         context.progress.price = offer.amount
-        await run_io(self._check_purchase, offer, context, options)
-        return await method.authorize(offer, options.hold)
+        return await method.authorize(offer, options.hold, partial(self._check_purchase, offer, context, options))
 
     def _check_purchase(self, offer: Price, context: PurchaseContext, options: Options) -> None:
         """Raise BudgetError or StoreError before anything is signed."""
@@ -215,7 +214,6 @@ class Purchaser:
         started: float,
         options: Options,
     ) -> ImageResult:
-        payment = await run_io(self.services.ledger.payment, payment.id)
         # The gateway's settlement is only a claim: the witness is asked while the images are fetched.
         download = ImageDownload(
             self.services.client,

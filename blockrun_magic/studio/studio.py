@@ -6,10 +6,10 @@ Magics, panel, scripts and the endpoint all go through `Studio.make`, which rece
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from blockrun_magic.database.locks import Locks
 from blockrun_magic.errors import LedgerError, LessonError, Money, StoreError
@@ -232,12 +232,10 @@ class Studio:
     async def _claim_and_make(
         self, request: ImageRequest, gateway: Gateway, options: Options, progress: Progress
     ) -> ImageResult:
-        realm = gateway.realm
-        claim = self._locks.acquire(
-            realm, request.digest, progress, take=options.take, fresh=options.fresh, gateway=gateway.name
-        )
-        async with claim as take:
-            purchase = await run_io(self._finished_or_begun, request, gateway, take, options)
+        begin = partial(self._finished_or_begun, request, gateway, options)
+        wanted: dict[str, Any] = {"take": options.take, "fresh": options.fresh, "gateway": gateway.name}
+        async with self._locks.acquire(gateway.realm, request.digest, progress, begin, **wanted) as known:
+            purchase = known
             if purchase.finished_at is not None:
                 try:
                     if not (options.collect and has_missing_images(purchase)):
@@ -245,10 +243,10 @@ class Studio:
                 except StoreError as error:
                     purchase = await run_io(self._stored_results.reopen, purchase, error)
                 await run_io(self._check_spending, gateway, options)
-                purchase = await run_io(self._begun, purchase, request, gateway, take, options)
+                purchase = await run_io(self._begun, purchase, request, gateway, purchase.take, options)
             return await self._buy(request, gateway, purchase, options, progress)
 
-    def _finished_or_begun(self, request: ImageRequest, gateway: Gateway, take: int, options: Options) -> Purchase:
+    def _finished_or_begun(self, request: ImageRequest, gateway: Gateway, options: Options, take: int) -> Purchase:
         """Return the purchase of this take: a finished one as it is, else one to buy at `gateway`."""
         purchase = self.ledger.purchase(gateway.realm, request.digest, take)
         if purchase is not None and purchase.finished_at is not None:
@@ -266,14 +264,15 @@ class Studio:
             gateway.realm, gateway.name, request.digest, take, record, private=options.private
         )
 
-    @asynccontextmanager
-    async def _fresh_take(
+    def _fresh_take(
         self, request: ImageRequest, gateway: Gateway, options: Options
-    ) -> AsyncGenerator[Purchase, None]:
+    ) -> AbstractAsyncContextManager[Purchase]:
         realm, digest = gateway.realm, request.digest
-        async with self._locks.acquire(realm, digest, Progress(), take=None, fresh=True, gateway=gateway.name) as take:
-            purchase = await run_io(self.ledger.purchase, realm, digest, take)
-            yield await run_io(self._begun, purchase, request, gateway, take, options)
+
+        def begin(take: int) -> Purchase:
+            return self._begun(self.ledger.purchase(realm, digest, take), request, gateway, take, options)
+
+        return self._locks.acquire(realm, digest, Progress(), begin, take=None, fresh=True, gateway=gateway.name)
 
     def _check_spending(self, gateway: Gateway, options: Options) -> None:
         """Raise BlockrunError where buying is forbidden or no key can pay, before anything is written or sent."""
@@ -292,9 +291,8 @@ class Studio:
         try:
             async with self.catalogs.explain_unavailable_model(gateway, request):
                 return await self._purchaser.buy(request, gateway, purchase, options, progress)
-        except LedgerError as error:
-            if progress.sent:
+        except BaseException as error:
+            if isinstance(error, LedgerError) and progress.sent:
                 error.money = Money.unknown(progress.price or 0)
+            await run_io(append_settled, self.ledger)  # a delivery does it, too
             raise
-        finally:
-            await run_io(append_settled, self.ledger)

@@ -49,7 +49,7 @@ DOWNSTAIRS = {
 """Rooms that may use less than the floors below them: practice plays the merchant, so it is no client."""
 
 ONLY_IN = {
-    "httpx": ("gateway.client", "gateway.reading", "gateway.transport", "classroom.hub"),
+    "httpx": ("gateway.client", "gateway.reading", "gateway.network", "classroom.hub"),
     "IPython": ("notebook", "__init__"),
     "ipywidgets": ("notebook",),
     "anywidget": ("notebook",),

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypedDict
 
 import httpcore
 import httpx
@@ -25,12 +25,23 @@ from blockrun_magic.threads import run_cpu
 __all__ = ["Transport", "Transports"]
 
 _MAX_POOLS = 32
-_LIMITS = {"max_connections": None, "max_keepalive_connections": 32, "keepalive_expiry": 120}
-_ONCE = {"max_connections": None, "max_keepalive_connections": 0}
+_OTHERS = "\n"
+"""The pool of all further names, which keeps no connection."""
+_MAX_IDLE, _SECONDS_IDLE = 32, 120.0
 _ERRORS = (
     *(httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError),
     *(httpcore.ProxyError, httpcore.UnsupportedProtocol),
 )
+
+
+class _Shared(TypedDict):
+    """What all pools have in common."""
+
+    ssl_context: ssl.SSLContext
+    max_connections: None
+    max_keepalive_connections: int
+    keepalive_expiry: float
+    network_backend: Backend
 
 
 class Transports:
@@ -52,13 +63,11 @@ class Transports:
         if known is not None:
             return known
         if len(self._pools) >= _MAX_POOLS:
-            key, limits = (scheme, proxy, "\n"), _ONCE  # one for all further names, which keeps no connection
-        else:
-            limits = _LIMITS
+            key = (scheme, proxy, _OTHERS)
         secure = scheme == "https" or proxy.startswith("https")
         context = await self._certificates() if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         if key not in self._pools:
-            self._pools[key] = Transport(_pool_through(proxy, context, limits))
+            self._pools[key] = Transport(_pool_through(proxy, context, 0 if key[2] == _OTHERS else _MAX_IDLE))
         return self._pools[key]
 
     async def aclose(self) -> None:
@@ -130,18 +139,26 @@ def _errors_of_httpx() -> Iterator[None]:
         raise kind(str(error)) from error
 
 
-def _pool_through(proxy: str, context: ssl.SSLContext, limits: Mapping[str, Any]) -> httpcore.AsyncConnectionPool:
-    """Return a pool of connections through the proxy at the address `proxy`, or direct ones without it."""
+def _pool_through(proxy: str, context: ssl.SSLContext, idle: int) -> httpcore.AsyncConnectionPool:
+    """Return a pool of connections through the proxy at the address `proxy`, or direct ones without it.
+
+    `idle` is how many connections stay open when they are not used.
+    """
+    shared = _Shared(
+        ssl_context=context,
+        max_connections=None,
+        max_keepalive_connections=idle,
+        keepalive_expiry=_SECONDS_IDLE,
+        network_backend=Backend(),
+    )
     if not proxy:
-        return httpcore.AsyncConnectionPool(ssl_context=context, network_backend=Backend(), **limits)
+        return httpcore.AsyncConnectionPool(**shared)
     known = httpx.Proxy(proxy)
     url = httpcore.URL(scheme=known.url.raw_scheme, host=known.url.raw_host, port=known.url.port, target=b"/")
-    kind, more = httpcore.AsyncHTTPProxy, {"proxy_headers": known.headers.raw}
     if known.url.scheme.startswith("socks"):
-        kind, more = httpcore.AsyncSOCKSProxy, {}
-    elif known.url.scheme == "https":
-        more["proxy_ssl_context"] = context
-    return kind(url, known.raw_auth, ssl_context=context, network_backend=Backend(), **more, **limits)
+        return httpcore.AsyncSOCKSProxy(url, known.raw_auth, **shared)
+    secure = context if known.url.scheme == "https" else None
+    return httpcore.AsyncHTTPProxy(url, known.raw_auth, known.headers.raw, proxy_ssl_context=secure, **shared)
 
 
 def _load_certificates() -> ssl.SSLContext:

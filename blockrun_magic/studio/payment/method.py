@@ -119,8 +119,13 @@ class PaymentMethod(Protocol):
     async def price(self) -> Price:
         """Return what the request will cost; raises TermsRefused, RequestError or GatewayError."""
 
-    async def authorize(self, offer: Price, hold: int | None = None) -> Payment:
-        """Return a payment of `offer`: reserved, out of `hold` if given, on record, and not yet sent."""
+    async def authorize(
+        self, offer: Price, hold: int | None = None, check: Callable[[], None] = lambda: None
+    ) -> Payment:
+        """Return a payment of `offer`: reserved, out of `hold` if given, on record, and not yet sent.
+
+        `check` is called in another thread before anything is reserved or asked for, and raises where it must not be.
+        """
 
     async def submit(self, payment: Payment) -> tuple[Payment, CompletedJob]:
         """Submit `payment`; return the response with the images, and the payment that bought them."""

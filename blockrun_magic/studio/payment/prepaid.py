@@ -102,12 +102,15 @@ class PrepaidMethod:
         """Return the list price, which is reserved; raises RequestError for a model without one."""
         return list_price(self.context.gateway, self.context.request, self.catalog, self.max_price)
 
-    async def authorize(self, offer: Price, hold: int | None = None) -> Payment:
+    async def authorize(
+        self, offer: Price, hold: int | None = None, check: Callable[[], None] = lambda: None
+    ) -> Payment:
         """Return a payment of `offer`: reserved, out of `hold` if given, and not yet sent.
 
         The gateway has to answer first. The wallet that ClawRouter pays from is recorded: the chain is asked about it.
         """
         context = self.context
+        await run_io(check)
         payer, network = await self._payer()
         return await run_io(
             context.ledger.reserve, context.purchase, offer.amount, hold, prepaid=True, payer=payer, network=network

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from blockrun_magic.errors import BlockrunError, GatewayError, LedgerError, PaymentOutcomeUnknown
 from blockrun_magic.gateway.bodies import Response
@@ -26,6 +26,8 @@ class SettlementTracker:
     """Tracker of one purchase's payments, which also adds their fate to errors."""
 
     context: PurchaseContext
+    latest: dict[int, Payment] = field(default_factory=dict)
+    """Payments by their ids, as they were after their last response."""
 
     def record_claim(self, payment: Payment, answer: Response) -> None:
         """Record a transaction as soon as an answer names one."""
@@ -33,8 +35,11 @@ class SettlementTracker:
 
     def note_claim(self, payment: Payment, settlement: Settlement) -> None:
         """Record the transaction that the gateway names, unless the gateway reports it as failed."""
-        if settlement.transaction is not None and settlement.success is not False:
-            self.context.ledger.claim(payment.id, settlement.transaction)
+        claims = settlement.transaction is not None and settlement.success is not False
+        ledger = self.context.ledger
+        self.latest[payment.id] = (
+            ledger.claim(payment.id, settlement.transaction or "") if claims else ledger.payment(payment.id)
+        )
 
     async def explain_failure(self, payment: Payment, error: GatewayError, *, refused: bool = False) -> BlockrunError:
         """Record the fate of the money, and return `error` with it.

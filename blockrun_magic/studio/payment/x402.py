@@ -21,7 +21,6 @@ from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.secrets import SecretHeaders
 from blockrun_magic.payments.x402.protocol import (
     MAX_WINDOW,
-    PaymentPayload,
     PaymentRequirements,
     read_challenge,
     select_requirements,
@@ -130,23 +129,31 @@ class X402Method:
             raise await run_io(book, context, error) from None
         return _price_of(terms)
 
-    async def authorize(self, offer: Price, hold: int | None = None) -> Payment:
+    async def authorize(
+        self, offer: Price, hold: int | None = None, check: Callable[[], None] = lambda: None
+    ) -> Payment:
         """Return a payment of `offer`: reserved, out of `hold` if given, signed, on record, not yet sent."""
         context, terms = self.context, offer.terms
         assert terms is not None  # noqa: S101  our own prices have them
         context.progress.stage = "signing"
         signer = self.signer()
+        if context.gateway.on_solana:  # which is asked for a block first
+            await run_io(check)
         sign = await signer.signing(terms, int(context.clock()))
-        return await run_io(self._authorize, terms, hold, signer, sign)
 
-    def _authorize(
-        self, terms: PaymentRequirements, hold: int | None, signer: Signer, sign: Callable[[], PaymentPayload]
-    ) -> Payment:
-        signer.prepare()  # may import for a second, and nobody shall wait for that
-        return self.context.ledger.authorize(self.context.purchase, terms.amount, terms.network.id, sign, hold)
+        def reserve_and_sign() -> Payment:
+            check()
+            signer.prepare()  # may import for a second, and nobody shall wait for that
+            return context.ledger.authorize(context.purchase, terms.amount, terms.network.id, sign, hold)
+
+        return await run_io(reserve_and_sign)
 
     async def submit(self, payment: Payment) -> tuple[Payment, CompletedJob]:
         """Send `payment`, for the first time or again; return the response with the images."""
+        payment, completed = await self._submit(payment)
+        return self.tracker.latest.get(payment.id, payment), completed
+
+    async def _submit(self, payment: Payment) -> tuple[Payment, CompletedJob]:
         context = self.context
         if payment.prepaid:
             refuse_twice(payment)

@@ -23,6 +23,7 @@ from blockrun_magic.images.formats import decode, open_lazy, size_of_png
 from blockrun_magic.images.media_types import media_type_of
 from blockrun_magic.images.provenance import attach, embed
 from blockrun_magic.images.store import Store, write_temporary
+from blockrun_magic.payments.cost_log import append_settled
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.records import Payment, Purchase, StoredImage
 from blockrun_magic.payments.ledger.states import State
@@ -106,6 +107,13 @@ class ImageDownload:
         self, payment: Payment, items: Sequence[ImagePayload], outcomes: Sequence[_Delivered | BlockrunError]
     ) -> list[str]:
         """Record the delivery, and return notes; the purchase is finished once every image is in the store."""
+        notes = self._record_images(payment, items, outcomes)
+        append_settled(self.ledger)
+        return notes
+
+    def _record_images(
+        self, payment: Payment, items: Sequence[ImagePayload], outcomes: Sequence[_Delivered | BlockrunError]
+    ) -> list[str]:
         delivered = [outcome for outcome in outcomes if isinstance(outcome, _Delivered)]
         record = items_to_record(items, outcomes)
         try:

@@ -7,6 +7,7 @@ an order that is not signed.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -74,9 +75,12 @@ class ClassroomMethod:
         except BlockrunError as error:
             raise error.with_money(Money.nothing_sent()) from None
 
-    async def authorize(self, offer: Price, hold: int | None = None) -> Payment:
+    async def authorize(
+        self, offer: Price, hold: int | None = None, check: Callable[[], None] = lambda: None
+    ) -> Payment:
         """Return a payment of `offer`: reserved under the key of a new order, which has not left."""
         context = self.context
+        await run_io(check)
         return await run_io(
             context.ledger.reserve,
             context.purchase,
