@@ -15,6 +15,7 @@ from blockrun_magic.files import create_folder
 
 __all__ = ["FileLocks", "Lock", "Locks"]
 
+_MODE = 0o600
 _MAX_NAME = 80
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 
@@ -50,7 +51,7 @@ class _OneFile:
         self._path = path
         self._shared = shared
         self._held = False
-        self._lock = FileLock(path, thread_local=False, is_singleton=shared)
+        self._lock = FileLock(path, _MODE, thread_local=False, is_singleton=shared)
 
     def try_acquire(self) -> bool:
         try:
@@ -97,7 +98,7 @@ class FileLocks:
         path = self._path(name)
         if not path.exists():
             return False
-        lock = FileLock(path, thread_local=False)
+        lock = FileLock(path, _MODE, thread_local=False)
         try:
             lock.acquire(timeout=0)
         except (Timeout, OSError):

@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
@@ -23,6 +24,8 @@ __all__ = ["Store", "StoredFile", "write_temporary"]
 
 _MAX_BYTES = 256 * 1024 * 1024
 _MAX_FILE = 256 * 1024 * 1024
+_TRUST = 1.0
+"""Seconds for which a store that could be written to is taken to be writable."""
 _SPACE_PER_IMAGE = 16 * 1024 * 1024
 
 
@@ -41,6 +44,7 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._has_folders = False
+        self._written_until = 0.0
         self._preparing = threading.Lock()
 
     def path(self, digest: str, media_type: str) -> Path:
@@ -65,9 +69,7 @@ class Store:
                 if not (self._has_folders and self.root.exists()):
                     self._create_folders()
                     self._check_folders()
-            with tempfile.TemporaryFile(dir=self.root) as probe:
-                probe.write(bytes(4096))
-                probe.flush()
+            self._write_something()
             free = shutil.disk_usage(self.root).free
         except OSError as error:
             raise StoreError(
@@ -82,6 +84,15 @@ class Store:
                 "Free some space, or set BLOCKRUN_HOME to another folder.",
                 Money.nothing_signed(),
             )
+
+    def _write_something(self) -> None:
+        """Write a file that has no name; once a second is enough, since file systems avoid the places of such files."""
+        if time.monotonic() < self._written_until:
+            return
+        with tempfile.TemporaryFile(dir=self.root) as probe:
+            probe.write(bytes(4096))
+            probe.flush()
+        self._written_until = time.monotonic() + _TRUST
 
     def put(self, data: bytes, media_type: str, digest: str | None = None) -> str:
         """Store `data` and return its SHA-256 (hex), computed unless it is given; raises StoreError."""

@@ -94,16 +94,16 @@ class Transport(httpx.AsyncBaseTransport):
         assert isinstance(request.stream, httpx.AsyncByteStream)  # noqa: S101  ours are bytes and forms
         url = request.url
         target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+        # Apart from the call that may fail: a traceback that prints variables shows those of its statement.
+        built = httpcore.Request(
+            request.method,
+            target,
+            headers=request.headers.raw,
+            content=request.stream,
+            extensions=request.extensions,
+        )
         with _errors_of_httpx():
-            answer = await self._pool.handle_async_request(
-                httpcore.Request(
-                    request.method,
-                    target,
-                    headers=request.headers.raw,
-                    content=request.stream,
-                    extensions=request.extensions,
-                )
-            )
+            answer = await self._pool.handle_async_request(built)
         assert isinstance(answer.stream, AsyncIterable)  # noqa: S101  of an asynchronous pool
         return httpx.Response(
             answer.status, headers=answer.headers, stream=_Body(answer.stream), extensions=answer.extensions
