@@ -51,7 +51,7 @@ class _OneFile:
         self._path = path
         self._shared = shared
         self._held = False
-        self._lock = FileLock(path, _MODE, thread_local=False, is_singleton=shared)
+        self._lock = FileLock(path, mode=_MODE, thread_local=False, is_singleton=shared)
 
     def try_acquire(self) -> bool:
         try:
@@ -98,7 +98,7 @@ class FileLocks:
         path = self._path(name)
         if not path.exists():
             return False
-        lock = FileLock(path, _MODE, thread_local=False)
+        lock = FileLock(path, mode=_MODE, thread_local=False)
         try:
             lock.acquire(timeout=0)
         except (Timeout, OSError):
