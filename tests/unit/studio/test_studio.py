@@ -72,8 +72,7 @@ def _watched(studio: Studio, stack: ExitStack) -> list[str]:
 
     ledger = (
         "create_purchase",
-        "reserve",
-        "sign",
+        "authorize",
         "submit",
         "poll",
         "settle",
@@ -103,14 +102,14 @@ def _steps_of(folder: Path, request: ImageRequest, merchant: Merchant) -> list[s
 
 
 def test_every_step_is_on_record_before_it_is_taken(tmp_path: Path, merchant: Merchant) -> None:
-    """Price, reservation, signature, sending: the ledger knows of each first, and of the money before the image.
+    """Price, reservation with signature, sending: the ledger knows of each first, and of the money before the image.
 
     Its address, too, where it has one; this one comes inside the answer.
     """
     steps = _steps_of(tmp_path, _REQUEST, merchant)
 
-    assert ["create_purchase", "post", "reserve", "sign", "submit", "post"] == steps[:6]
-    assert {"get", "settle", "put"} == set(steps[6:-1])  # the witness is asked while the image is read
+    assert ["create_purchase", "post", "authorize", "submit", "post"] == steps[:5]
+    assert {"get", "settle", "put"} == set(steps[5:-1])  # the witness is asked while the image is read
     assert "finish" == steps[-1]
 
 
@@ -124,7 +123,7 @@ def test_a_slow_job_is_on_record_before_it_is_polled(tmp_path: Path, merchant: M
     merchant.slow = True
     steps = _steps_of(tmp_path, _REQUEST, merchant)
 
-    assert ["create_purchase", "post", "reserve", "sign", "submit", "post", "poll"] == steps[:7]
+    assert ["create_purchase", "post", "authorize", "submit", "post", "poll"] == steps[:6]
     assert steps.index("poll") < steps.index("get") < steps.index("settle")
 
 
