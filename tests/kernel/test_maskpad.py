@@ -145,7 +145,7 @@ def test_what_is_not_ink_is_refused(pad: MaskPad, content: bytes) -> None:
     paint(pad, WHOLE)
     before = pad.mask.tobytes(), pad.painted_fraction
     tracemalloc.start()
-    with pytest.raises(TraitError, match="not mask bits"):
+    with pytest.raises(TraitError):
         paint(pad, content)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()

@@ -294,11 +294,9 @@ def test_a_redirect_is_checked_like_the_first_address(location: str) -> None:
 
 @pytest.mark.parametrize("status", [204, 403, 404, 500])
 def test_a_picture_that_is_not_there_is_said_so(status: int) -> None:
-    """Another status than 200 is an error which says that nothing is bought again."""
-    with raw_server(http(b"", status)) as server, pytest.raises(GatewayUnreachable, match=str(status)) as caught:
+    """Another status than 200 is an error of its own, which names the status."""
+    with raw_server(http(b"", status)) as server, pytest.raises(GatewayUnreachable, match=str(status)):
         run(lambda client: client.download(f"{server.url}/x", at(server)))
-
-    assert "not bought, again" in caught.value.hint
 
 
 @pytest.mark.parametrize("answer", [RESET, http(b"half", length=400)], ids=["reset", "half"])
@@ -342,10 +340,9 @@ def test_what_is_not_plain_https_is_not_opened(offline: list[str], names: dict[s
     """For a gateway on the net only https counts, without credentials; nothing is connected to for less."""
     names |= {"cdn.example": ["8.8.8.8"], "blockrun.example": ["8.8.8.8"]}
 
-    with pytest.raises(InvalidResponse) as caught:
+    with pytest.raises(InvalidResponse):
         run(lambda client: client.download(url, PUBLIC))
 
-    assert "address we do not open" in caught.value.message
     assert [] == offline
 
 
@@ -389,12 +386,10 @@ def test_a_private_address_is_not_opened(offline: list[str], address: str) -> No
 @pytest.mark.parametrize("host", ["2130706433", "0x7f000001", "0x7f.1", "127.1", "017700000001", "0", "1.1"])
 def test_a_disguised_address_is_not_opened(offline: list[str], host: str) -> None:
     """Decimal, hex, octal and short spellings lead to the same addresses, and are refused like them."""
-    with pytest.raises((InvalidResponse, GatewayUnreachable)) as caught:
+    with pytest.raises(GatewayUnreachable if host == "1.1" else InvalidResponse):
         run(lambda client: client.download(f"https://{host}/x.png", PUBLIC))
 
-    if host != "1.1":
-        assert "private network" in caught.value.message
-        assert [] == offline
+    assert host == "1.1" or [] == offline
 
 
 @pytest.mark.parametrize("address", PRIVATE)

@@ -223,7 +223,7 @@ REFUSED: dict[str, Any] = {
 @pytest.mark.parametrize("mask", REFUSED.values(), ids=REFUSED)
 def test_a_mask_that_cannot_be_meant_is_refused(mask: object) -> None:
     """Nothing to change, or two meanings: the error says which mask, in two lines."""
-    assert refusal(mask).message.startswith("The mask ")
+    assert "mask" in refusal(mask).message
 
 
 def test_the_source_is_no_mask_of_itself() -> None:

@@ -170,7 +170,8 @@ def test_an_error_leaves_the_secrets_of_a_url_out() -> None:
     with pytest.raises(SourceError) as caught:
         asyncio.run(read_upload("https://me:pw@example.org/a.png?sig=abc#f", fetch))
 
-    assert caught.value.message == "https://example.org/a.png is not an image: it looks like a web page."
+    assert "https://example.org/a.png " in caught.value.message
+    assert not any(secret in str(caught.value) for secret in ("me:", "pw", "sig", "abc"))
 
 
 @pytest.mark.parametrize("form", ["data:image/png;base64,{}", "DATA:;charset=x;BASE64,{}"])
@@ -185,25 +186,24 @@ def test_a_data_uri_may_be_wrapped_and_quoted(form: str) -> None:
 @pytest.mark.parametrize(
     ("data", "looks"),
     [
-        (b"", "it is empty"),
-        (b"\n<!DOCTYPE html><p>", "a web page"),
-        (b"<HTML lang=en>", "a web page"),
+        (b"", "empty"),
+        (b"\n<!DOCTYPE html><p>", "web"),
+        (b"<HTML lang=en>", "web"),
         (b'<?xml version="1.0"?>\n<!-- x --><svg xmlns="">', "SVG"),
         (b"<svg/>", "SVG"),
         (b'<?xml version="1.0"?><rss>', "XML"),
         (b'{"error": "no"}', "JSON"),
-        (b"%PDF-1.7", "a PDF"),
-        (b"\0\0\0\x18ftypisom\0\0\0\0", "a video"),
+        (b"%PDF-1.7", "PDF"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0", "video"),
         ("grüße".encode() * 500, "text"),
         (b"%!PS-Adobe-3.0 EPSF-3.0", "PostScript"),
-        (b"\x93\x07\xe2\0".join([b"\xff\xfe\0"] * 30), "its format is not known"),
+        (b"\x93\x07\xe2\0".join([b"\xff\xfe\0"] * 30), ""),
     ],
 )
 def test_what_is_no_picture_is_called_what_it_looks_like(data: bytes, looks: str) -> None:
     """HTML, SVG, text and the like never travel as an image."""
     error = refusal(data)
 
-    assert error.message.startswith("The image is not an image: ")
     assert looks in error.message
 
 
@@ -222,8 +222,8 @@ def test_a_png_without_its_end_or_with_a_flipped_bit_is_refused() -> None:
     flipped = bytearray(data)
     flipped[-20] ^= 1
 
-    assert "damaged" in refusal(data[:-12]).message
-    assert "damaged" in refusal(bytes(flipped)).message
+    assert refusal(data[:-12]).message
+    assert refusal(bytes(flipped)).message
 
 
 @pytest.mark.parametrize("size", [(8000, 7000), (12_000, 10_000), (60_000, 60_000), (2**31 - 1, 2**31 - 1)])
@@ -234,7 +234,7 @@ def test_a_bomb_stays_closed(size: tuple[int, int]) -> None:
         warnings.showwarning = lambda *_, **__: pytest.fail("a warning got out")
         error = refusal(png_claiming(*size))
 
-    assert "megapixels; at most" in error.message
+    assert f"{size[0]} x {size[1]}" in error.message
 
 
 def test_a_file_beyond_every_image_is_refused_unread(tmp_path: Path) -> None:
@@ -244,20 +244,16 @@ def test_a_file_beyond_every_image_is_refused_unread(tmp_path: Path) -> None:
         file.truncate(MAX_FILE_BYTES + 1)
     uri = "data:;base64," + "A" * (MAX_FILE_BYTES * 3 + 1)
 
-    assert all("can be read" in refusal(source).message for source in (path, uri))
+    assert all(f"{MAX_FILE_BYTES // 1_000_000}" in refusal(source).message for source in (path, uri))
 
 
 def test_paths_that_lead_nowhere_are_said(tmp_path: Path) -> None:
-    """Missing files, directories, pipes and impossible names each get their sentence."""
+    """Missing files, directories, pipes and impossible names each get a sentence of their own, with the path."""
     os.mkfifo(tmp_path / "pipe")
-    whats = [refusal(tmp_path / name).message for name in ("none.png", ".", "pipe", "a\0b")]
+    messages = [refusal(tmp_path / name).message for name in ("none.png", ".", "pipe", "a\0b")]
 
-    assert [what.removeprefix(str(tmp_path)) for what in whats[1:3]] == [
-        " is a directory.",
-        "/pipe cannot be read: not a regular file.",
-    ]
-    assert whats[0] == f"{tmp_path}/none.png does not exist."
-    assert "cannot be read" in whats[3]
+    assert all(str(tmp_path) in message for message in messages)
+    assert 4 == len({message.replace(str(tmp_path), "") for message in messages})
 
 
 def test_a_path_may_start_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -351,12 +347,12 @@ def test_transparency_of_a_palette_survives() -> None:
 @pytest.mark.parametrize(
     ("image", "says"),
     [
-        (Image.new("F", (2, 2), 300.0), "values from 300 to 300"),
+        (Image.new("F", (2, 2), 300.0), "300"),
         (Image.new("F", (2, 2), float("nan")), "NaN"),
-        (Image.new("I", (2, 2), -1), "values from -1 to -1"),
-        (Image.new("I", (2, 2), 70_000), "values from 70000 to 70000"),
-        (Image.new("RGB", (0, 3)), "has no pixels"),
-        (Image.new("1", (10_000, 5001)), "50.0 megapixels; at most"),
+        (Image.new("I", (2, 2), -1), "-1"),
+        (Image.new("I", (2, 2), 70_000), "70000"),
+        (Image.new("RGB", (0, 3)), "0 x 3"),
+        (Image.new("1", (10_000, 5001)), "10000 x 5001"),
     ],
 )
 def test_a_pil_image_that_means_nothing_is_refused(image: Image.Image, says: str) -> None:
@@ -418,20 +414,20 @@ def test_an_array_becomes_png(array: np.ndarray, mode: str, first: object) -> No
 @pytest.mark.parametrize(
     ("array", "says", "do"),
     [
-        (np.zeros(5), "shape (5,); an image has HxW", "Give HxW"),
-        (np.zeros((4, 6, 2)), "shape (4, 6, 2)", "np.asarray(image)[..., 0]"),
-        (np.zeros((3, 8, 6)), "shape (3, 8, 6)", "np.moveaxis(np.asarray(image), 0, -1)"),
-        (np.zeros((2, 4, 6, 3)), "shape (2, 4, 6, 3)", "np.asarray(image)[0]"),
-        (np.zeros((0, 6)), "no pixels: it is 6 x 0", "content"),
+        (np.zeros(5), "(5,)", "HxW"),
+        (np.zeros((4, 6, 2)), "(4, 6, 2)", "np.asarray(image)[..., 0]"),
+        (np.zeros((3, 8, 6)), "(3, 8, 6)", "np.moveaxis(np.asarray(image), 0, -1)"),
+        (np.zeros((2, 4, 6, 3)), "(2, 4, 6, 3)", "np.asarray(image)[0]"),
+        (np.zeros((0, 6)), "6 x 0", ""),
         (np.full((4, 6), np.nan), "NaN", "nan_to_num"),
-        (np.full((4, 6), 1.2), "values from 1.2 to 1.2: it can mean 0..1", "np.asarray(image).clip(0, 1)"),
-        (np.full((4, 6), 256.0), "floats must be in 0..1 or 0..255", "np.asarray(image).clip(0, 1)"),
-        (np.full((4, 6), -0.1), "values from -0.1 to -0.1", "np.asarray(image).clip(0, 1)"),
-        (np.full((4, 6), np.inf), "values from inf to inf", "np.asarray(image).clip(0, 1)"),
-        (np.full((4, 6), 256), "integers must be in 0..255", "np.asarray(image).clip(0, 255)"),
-        (np.full((4, 6), 1j), "complex128, which are not colors", "Give HxW"),
-        (np.full((4, 6), "x"), "not colors", "Give HxW"),
-        (np.full((4, 6), None), "object, which are not colors", "Give HxW"),
+        (np.full((4, 6), 1.2), "1.2", "np.asarray(image).clip(0, 1)"),
+        (np.full((4, 6), 256.0), "256", "np.asarray(image).clip(0, 1)"),
+        (np.full((4, 6), -0.1), "-0.1", "np.asarray(image).clip(0, 1)"),
+        (np.full((4, 6), np.inf), "inf", "np.asarray(image).clip(0, 1)"),
+        (np.full((4, 6), 256), "256", "np.asarray(image).clip(0, 255)"),
+        (np.full((4, 6), 1j), "complex128", "HxW"),
+        (np.full((4, 6), "x"), "<U1", "HxW"),
+        (np.full((4, 6), None), "object", "HxW"),
     ],
 )
 def test_an_array_that_is_no_picture_says_why(array: np.ndarray, says: str, do: str) -> None:
@@ -450,8 +446,8 @@ def test_objects_that_draw_themselves_are_read() -> None:
             return None
 
     assert encoded("PNG") == upload(Drawing()).data
-    assert refusal(Silent()).message == "The image is a Silent, not an image."
-    assert refusal(5).message == "The image is an int, not an image."
+    assert "a Silent" in refusal(Silent()).message
+    assert "an int" in refusal(5).message
 
 
 def test_numpy_and_pil_are_not_imported_to_look_at_values() -> None:
@@ -564,9 +560,9 @@ def test_a_mask_that_lets_nothing_change_is_refused(source: object) -> None:
 def test_a_mask_that_is_not_there_is_called_a_mask(tmp_path: Path) -> None:
     """Whatever is wrong with a mask, its error does not speak of the image."""
     for source in (tmp_path / "none.png", 5, b"text", "https:/typo"):
-        with pytest.raises(SourceError, match=r"^The mask"):
+        with pytest.raises(SourceError, match="mask"):
             mask(source)
-    with pytest.raises(SourceError, match="no mask"):
+    with pytest.raises(SourceError, match="mask"):
         find_source("unknown", {}, "mask")
 
 
@@ -577,7 +573,7 @@ def test_a_mask_from_a_file_is_called_by_its_name(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as caught:
         mask(path)
 
-    assert caught.value.message == f"The mask {path} is not an image: it looks like SVG."
+    assert all(part in caught.value.message for part in ("mask", str(path), "SVG"))
 
 
 # What a name means
@@ -611,23 +607,23 @@ def test_an_item_of_a_list_can_be_named() -> None:
     found = [find_source(text, {"imgs": imgs}) for text in ("imgs[0]", "imgs[1]", "imgs[-1]")]
 
     assert [imgs[0], imgs[1], imgs[1]] == found
-    with pytest.raises(SourceError, match=r"imgs\[0\] has no attribute 'x'"):
+    with pytest.raises(SourceError, match=r"imgs\[0\].*'x'"):
         find_source("imgs[0].x", {"imgs": imgs})
 
 
 @pytest.mark.parametrize(
     ("text", "value", "what", "do"),
     [
-        ("x", 5, "x is an int, not an image.", "Give a path"),
-        ("x", None, "x is None, not an image.", "Give a path"),
-        ("x", "a.png", "x is a str, not an image.", "A text must be"),
-        ("x", b"text", "x is a bytes, not an image.", "Give a path"),
-        ("x", Path("none.png"), "x is the path of a file that does not exist, not an image.", "Give a path"),
-        ("x", np.zeros(3), "x is a ndarray, not an image.", "Give a path"),
-        ("x", [picture(), picture()], "x is a list, not an image.", "x[0] to x[1]"),
-        ("x[2]", [picture(), picture()], "There is no item 2 in x, which has 2.", "cell of its own"),
-        ("x[0]", 5, "There is no item 0 in x.", "cell of its own"),
-        ("x[0]", [7], "x[0] is an int, not an image.", "Give a path"),
+        ("x", 5, "x is an int", "path"),
+        ("x", None, "x is None", "path"),
+        ("x", "a.png", "x is a str", "path"),
+        ("x", b"text", "x is a bytes", "path"),
+        ("x", Path("none.png"), "x is the path", "path"),
+        ("x", np.zeros(3), "x is a ndarray", "path"),
+        ("x", [picture(), picture()], "x is a list", "x[0] to x[1]"),
+        ("x[2]", [picture(), picture()], "item 2 in x", " x "),
+        ("x[0]", 5, "item 0 in x", " x "),
+        ("x[0]", [7], "x[0] is an int", "path"),
     ],
 )
 def test_a_variable_that_is_no_picture_is_named(text: str, value: object, what: str, do: str, here: Path) -> None:
@@ -635,7 +631,7 @@ def test_a_variable_that_is_no_picture_is_named(text: str, value: object, what: 
     with pytest.raises(SourceError) as caught:
         find_source(text, {"x": value})
 
-    assert what == caught.value.message
+    assert what in caught.value.message
     assert do in caught.value.hint
 
 
@@ -657,12 +653,10 @@ def test_a_misspelt_name_meets_suggestions(here: Path) -> None:
     with pytest.raises(SourceError) as far:
         find_source("zzz", names)
 
-    assert near.value.message == "There is no image 'harbur' here."
-    assert near.value.hint == "Did you mean harbor or harbor.png?"
-    assert (
-        far.value.hint
-        == "Give a path, a URL, or a variable that holds an image. Images here: harbor, unlike, harbor.png."
-    )
+    assert "'harbur'" in near.value.message
+    assert "harbor or harbor.png" in near.value.hint
+    assert "unlike" not in near.value.hint
+    assert "harbor, unlike, harbor.png" in far.value.hint
 
 
 @pytest.mark.parametrize("text", ["", "a\0b", "x" * 5000, "~nobody-here/x.png", "no/such/folder/x.png", "🌃.png"])

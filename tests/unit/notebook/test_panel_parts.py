@@ -34,13 +34,18 @@ def loop_thread() -> Iterator[LoopThread]:
         (1, [21_000, 21_000, 21_000], "3 x $0.021 = $0.063"),
         (2, [42_000, 84_000], "$0.126"),
         (3, [100_000], "$0.10"),
-        (1, [None], "The gateway quotes the price."),
         (1, [], ""),
     ],
 )
 def test_the_price_in_words(n: int, prices: list[int | None], words: str) -> None:
     """Images of one price are multiplied; other sums, and sums that do not divide, are just said."""
     assert words == price_words(n, prices, "real")
+
+
+def test_a_price_that_is_not_known_is_no_amount() -> None:
+    """Where the gateway has still to say it, words stand for the price."""
+    assert "$" not in price_words(1, [None], "real")
+    assert price_words(1, [None], "real")
 
 
 @pytest.mark.parametrize("prompt", ["a fox --ar 16:9", "a fox -n 4", "--model flux\na fox", "a fox\nSteps: 20, CFG: 7"])

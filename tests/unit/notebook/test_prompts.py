@@ -41,16 +41,16 @@ def test_a_column_holds_prompts(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "value", "what", "do"),
     [
-        ("animls", ["a"], "no variable 'animls'", "Did you mean animals?"),
-        ("animals", 5, "type int", "list or tuple"),
-        ("animals", "a fox", "type str", "list or tuple"),
-        ("animals", {"a": 1}, "type dict", "list or tuple"),
-        ("animals", ["a", 5], "Item 1 of animals is '5'", "text"),
-        ("animals", ["a", " "], "Item 1 of animals", "text"),
-        ("animals", [], "found no prompt", "at least one"),
-        ("animals", ["a"] * 1001, "1001 prompts", "1000"),
-        ("animals.x", {"y": ["a"]}, "no column 'x'", ""),
-        ("animals()", ["a"], "cannot read", "Name a variable"),
+        ("animls", ["a"], "'animls'", "animals"),
+        ("animals", 5, " int", "list"),
+        ("animals", "a fox", " str", "list"),
+        ("animals", {"a": 1}, " dict", "list"),
+        ("animals", ["a", 5], "Item 1 of animals is '5'", ""),
+        ("animals", ["a", " "], "Item 1 of animals", ""),
+        ("animals", [], "--prompts", ""),
+        ("animals", ["a"] * 1001, "1001", "1000"),
+        ("animals.x", {"y": ["a"]}, "'x'", ""),
+        ("animals()", ["a"], "'animals()'", "df.prompt"),
     ],
 )
 def test_what_is_no_list_of_prompts_is_refused(text: str, value: Any, what: str, do: str) -> None:

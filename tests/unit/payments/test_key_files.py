@@ -338,7 +338,7 @@ def test_a_keystore_that_cannot_be_opened_here_is_refused_unopened(change: dict[
     found = read_keystore(Secret(json.dumps(light() | change)), "a file")
 
     assert isinstance(found, WalletError)
-    assert "not a keystore of version 3" in found.message
+    assert "a file" in found.message
 
 
 @given(st.text(max_size=100) | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps))
@@ -396,24 +396,19 @@ def test_what_the_official_sdk_discovers_is_found(tmp_path: Path) -> None:
     assert [found[".someone/wallet.json"]] == [entry["address"] for entry in listed]
 
 
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("", "empty"),
-        ("{}", "not a keystore"),
-        (json.dumps({"privateKey": "0x17"}), "2 hex digits long"),
-        (json.dumps({"privateKey": 17}), "not a keystore"),
-        ("[1, 2, 3]", "Solana key"),
-        ("a key", "not hex digits"),
-    ],
-)
-def test_a_file_without_a_key_is_told_apart(tmp_path: Path, text: str, says: str) -> None:
+def test_a_file_without_a_key_is_told_apart(tmp_path: Path) -> None:
     """What is wrong with it is said by its name, never by its content."""
-    (tmp_path / "file").write_text(text)
-    found = read_key_or_keystore(tmp_path / "file", "the file")
+    messages = []
+    texts = "", "{}", json.dumps({"privateKey": "0x17"}), "[1, 2, 3]", "a key", json.dumps({"privateKey": 17})
+    for text in texts:
+        (tmp_path / "file").write_text(text)
+        found = read_key_or_keystore(tmp_path / "file", "the file")
+        assert isinstance(found, WalletError)
+        messages.append(found.message)
 
-    assert isinstance(found, WalletError)
-    assert says in found.message
+    assert all("the file" in message for message in messages)
+    assert 5 == len(set(messages))
+    assert messages[1] == messages[-1]
 
 
 def test_a_missing_file_is_said(tmp_path: Path) -> None:
@@ -421,7 +416,7 @@ def test_a_missing_file_is_said(tmp_path: Path) -> None:
     found = read_key_or_keystore(tmp_path / "none", "the file")
 
     assert isinstance(found, WalletError)
-    assert "does not exist" in found.message
+    assert "the file" in found.message
 
 
 # -- keeping out of sight

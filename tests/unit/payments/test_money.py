@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal, Inexact, localcontext
 
 import pytest
@@ -48,14 +49,14 @@ def test_amounts_are_read(text: str | int | Decimal, expected: int) -> None:
 )
 def test_what_is_no_amount_is_refused(text: str) -> None:
     """Signs, commas, exponents, other currencies and fractions of a micro-dollar are refused."""
-    with pytest.raises(ValueError, match=r"amount in dollars|finer than a micro-dollar"):
+    with pytest.raises(ValueError, match=re.escape(repr(text))):
         parse_usd(text)
 
 
 @pytest.mark.parametrize("value", [True, 0.1, None, b"1"])
 def test_floats_and_strangers_are_refused(value: object) -> None:
     """A float is never money, nor is a bool, bytes or nothing."""
-    with pytest.raises(ValueError, match="not an amount"):
+    with pytest.raises(ValueError, match=re.escape(repr(value))):
         parse_usd(value)  # type: ignore[arg-type]
 
 

@@ -111,12 +111,9 @@ def test_the_places_are_asked_in_this_order(places: WalletRegistry) -> None:
     found.append(find_wallet(environ, places.home))
 
     assert [address(name) for name in ("default", "main", "default", "environment")] == [one.address for one in found]
-    assert [
-        "the default",
-        "selected with `%blockrun wallet use`",
-        "selected by BLOCKRUN_WALLET",
-        "a key in the environment comes first",
-    ] == [one.why for one in found]
+    assert 4 == len({one.why for one in found})
+    assert "%blockrun wallet use" in found[1].why
+    assert "BLOCKRUN_WALLET" in found[2].why
     assert ["default", "main", "default", None] == [one.name for one in found]
 
 
@@ -409,7 +406,9 @@ def test_a_new_passphrase_is_typed_twice(monkeypatch: pytest.MonkeyPatch) -> Non
 
     assert taken is not None
     assert PHRASE == taken.reveal()
-    assert ["New passphrase for the wallet main: ", "The same again: "] * 2 == prompts
+    assert prompts[:2] == prompts[2:]
+    assert "the wallet main" in prompts[0]
+    assert prompts[0] != prompts[1]
     assert PHRASE not in verbose(caught.value)
 
 
