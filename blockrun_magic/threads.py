@@ -19,13 +19,14 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["run_cpu", "run_foreign", "run_io", "run_within"]
+__all__ = ["run_cpu", "run_foreign", "run_io", "run_within", "start_threads"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _IO_THREADS = 64
 """Threads are started as they are needed: a high number costs nothing until many calls wait at once."""
+_START_SECONDS = 1.0
 _CPU_THREADS = min(8, (os.cpu_count() or 1) + 1)
 
 _pools: dict[str, ThreadPoolExecutor] = {}
@@ -85,6 +86,14 @@ async def run_cpu(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) ->
     return running.result()
 
 
+async def start_threads(count: int) -> None:
+    """Start so many threads of the pool for waiting, unless they run: in a thread, since a start waits for its thread.
+
+    A batch needs them at once, and the loop would stand still for all of these starts.
+    """
+    await run_cpu(_start, min(count, _IO_THREADS))
+
+
 async def run_foreign(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Return what `call` returns, run in a daemon thread of its own: code that is not ours and may never end."""
     loop = asyncio.get_running_loop()
@@ -94,6 +103,14 @@ async def run_foreign(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     )
     thread.start()
     return await future
+
+
+def _start(count: int) -> None:
+    together = threading.Barrier(count + 1)
+    for _ in range(count):
+        _submit("io", _IO_THREADS, partial(together.wait, _START_SECONDS))
+    with suppress(threading.BrokenBarrierError):  # the others are busy with what will end
+        together.wait(_START_SECONDS)
 
 
 def _submit(name: str, threads: int, call: Callable[[], T]) -> Future[T]:

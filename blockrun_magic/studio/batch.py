@@ -9,8 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from blockrun_magic.errors import BlockrunError, BudgetError, Money
+from blockrun_magic.garbage import only_new_garbage
 from blockrun_magic.gateway.gateways import Gateway, Payer
-from blockrun_magic.gateway.request import ImageRequest
+from blockrun_magic.gateway.request import ImageRequest, PriceKey
 from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, NO_CAPS, check_agreed, check_offer
 from blockrun_magic.payments.money import format_usd
 from blockrun_magic.studio.payment.pricing import bounds
@@ -19,7 +20,7 @@ from blockrun_magic.studio.results.batch import Failure, ImageResults
 from blockrun_magic.studio.results.pixels import PixelBudget
 from blockrun_magic.studio.results.result import ImageResult, Quote
 from blockrun_magic.studio.studio import Options, Studio
-from blockrun_magic.threads import run_cpu, run_io
+from blockrun_magic.threads import run_cpu, run_io, start_threads
 
 __all__ = ["DEFAULT_JOBS", "BatchProgress", "make_all", "quote_all"]
 
@@ -91,7 +92,8 @@ async def make_all(
     parts = [_part(options, hold, price) for price in prices]
     warning = asyncio.create_task(_warn(studio, gateway, progress, total))  # not awaited: it is only a hint
     try:
-        outcomes = await _side_by_side(studio, requests, gateway, parts, progress, jobs)
+        with only_new_garbage():
+            outcomes = await _side_by_side(studio, requests, gateway, parts, progress, jobs)
     finally:
         warning.cancel()
         if hold is not None:
@@ -118,13 +120,25 @@ async def quote_all(
 
     With `ahead`, quotes of the last hour are used again.
     """
+    quotes = await _quotes(studio, requests, gateway, options, ahead=ahead)
+    stored = await run_io(_are_stored, studio, requests, gateway, options)
+    return [
+        replace(quotes[request.price_key], cached=is_stored)
+        for request, is_stored in zip(requests, stored, strict=True)
+    ]
+
+
+async def _quotes(
+    studio: Studio, requests: Sequence[ImageRequest], gateway: Gateway, options: Options, *, ahead: bool
+) -> dict[PriceKey, Quote]:
+    """Return a quote of each kind among `requests`, asked for once."""
     kinds = {request.price_key: request for request in requests}
     asked = (studio.quote(request, gateway, options, ahead=ahead) for request in kinds.values())
-    quotes = dict(zip(kinds, await asyncio.gather(*asked), strict=True))
-    return [
-        replace(quotes[request.price_key], cached=await run_io(studio.is_stored, request, gateway, options))
-        for request in requests
-    ]
+    return dict(zip(kinds, await asyncio.gather(*asked), strict=True))
+
+
+def _are_stored(studio: Studio, requests: Sequence[ImageRequest], gateway: Gateway, options: Options) -> list[bool]:
+    return [studio.is_stored(request, gateway, options) for request in requests]
 
 
 async def _warn(studio: Studio, gateway: Gateway, progress: BatchProgress, total: int) -> None:
@@ -146,15 +160,15 @@ async def _warn(studio: Studio, gateway: Gateway, progress: BatchProgress, total
 
 async def _priced(studio: Studio, requests: Sequence[ImageRequest], gateway: Gateway, options: Options) -> list[int]:
     """Return the price of each request in micro-USDC, zero for stored images; raises BudgetError."""
-    stored = [await run_io(studio.is_stored, request, gateway, options) for request in requests]
+    stored = await run_io(_are_stored, studio, requests, gateway, options)
     missing = [request for request, is_stored in zip(requests, stored, strict=True) if not is_stored]
     if missing:
         await run_cpu(studio.check_payer, gateway)  # a missing key fails once, before anything is sent
-    quotes = await quote_all(studio, missing, gateway, options, ahead=True)
-    for request, quote in zip(missing, quotes, strict=True):
-        caps, listed = await run_io(bounds, studio.ledger, gateway, request)
+    quotes = await _quotes(studio, missing, gateway, options, ahead=True)
+    for request in {request.price_key: request for request in missing}.values():
+        quote, (caps, listed) = quotes[request.price_key], await run_io(bounds, studio.ledger, gateway, request)
         check_offer(quote.total, quote.n, caps=caps, list_price=listed, max_price=options.max_price, agreed=None)
-    total = sum(quote.total for quote in quotes)
+    total = sum(quotes[request.price_key].total for request in missing)
     check_agreed(total, options.agreed)
     if options.max_price is not None and total > options.max_price:
         raise BudgetError(
@@ -163,8 +177,8 @@ async def _priced(studio: Studio, requests: Sequence[ImageRequest], gateway: Gat
             f"Allow it with --max-price {format_usd(total)}, or ask for fewer.",
             Money.nothing_signed(),
         )
-    costs = iter(quotes)
-    return [0 if is_stored else next(costs).total for is_stored in stored]
+    prices = zip(requests, stored, strict=True)
+    return [0 if is_stored else quotes[request.price_key].total for request, is_stored in prices]
 
 
 async def _side_by_side(
@@ -176,6 +190,7 @@ async def _side_by_side(
     jobs: int,
 ) -> list[ImageResult | BlockrunError]:
     # The gateway never waits for us: while it makes `jobs` images, as many more are being prepared or stored.
+    await start_threads(min(2 * jobs, len(requests)))
     turn, slot = asyncio.Semaphore(2 * jobs), asyncio.Semaphore(jobs)
 
     async def one(request: ImageRequest, its_options: Options) -> ImageResult | BlockrunError:

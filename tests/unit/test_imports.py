@@ -22,7 +22,7 @@ MAX_LINES = 300
 MAX_FUNCTION_LINES = 40
 
 FLOORS = (
-    ("errors", "text", "safejson", "files", "threads", "unexpected", "database"),
+    ("errors", "text", "safejson", "files", "threads", "garbage", "unexpected", "database"),
     ("payments",),
     ("gateway",),
     ("images", "serving"),

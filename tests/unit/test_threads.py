@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 import time
@@ -11,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from blockrun_magic.threads import run_cpu, run_foreign, run_io, run_within
+from blockrun_magic import threads
+from blockrun_magic.garbage import only_new_garbage
+from blockrun_magic.threads import run_cpu, run_foreign, run_io, run_within, start_threads
 
 PATIENCE = 30.0
 RUNNERS: list[Callable[..., Coroutine[Any, Any, Any]]] = [run_io, run_cpu, run_foreign]
@@ -208,3 +211,46 @@ def test_a_child_has_pools_of_its_own() -> None:
     _, status = os.waitpid(child, 0)
 
     assert 0 == os.waitstatus_to_exitcode(status)
+
+
+def test_threads_are_started_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch needs many at once, and each start waits for its thread: the loop starts none of them."""
+    monkeypatch.setattr(threads, "_pools", {})
+    started: list[int] = []
+    start = threading.Thread.start
+
+    def recorded(thread: threading.Thread) -> None:
+        started.append(threading.get_ident())
+        start(thread)
+
+    async def main() -> None:
+        await run_cpu(int)
+        monkeypatch.setattr(threading.Thread, "start", recorded)
+        await start_threads(8)
+        await asyncio.gather(*(run_io(time.sleep, 0.01) for _ in range(8)))
+
+    asyncio.run(main())
+
+    assert 8 == len(started)
+    assert threading.get_ident() not in started
+
+
+def test_the_collector_looks_only_at_what_is_new() -> None:
+    """Everything that was there is left alone while batches run, and looked at again after the last."""
+    with only_new_garbage():
+        frozen = gc.get_freeze_count()
+        with only_new_garbage():
+            assert gc.get_freeze_count() >= frozen > 0
+        assert gc.get_freeze_count() > 0
+    assert 0 == gc.get_freeze_count()
+
+
+def test_what_the_user_has_frozen_stays_frozen() -> None:
+    """It was not frozen by us."""
+    gc.freeze()
+    try:
+        with only_new_garbage():
+            pass
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
