@@ -1,4 +1,4 @@
-"""The bridge: a blocking caller gets what a coroutine gives, Stop ends both, nothing is left behind."""
+"""The loop thread: a blocking caller gets what a coroutine gives, Stop ends both, nothing is left behind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TESTS = Path(__file__).parent
 
 @pytest.fixture
 def loop_thread() -> Iterator[LoopThread]:
-    """Return a bridge, closed after the test."""
+    """Return a loop thread, closed after the test."""
     made = LoopThread()
     yield made
     made.close()
@@ -83,9 +83,9 @@ def test_the_works_own_timeout_is_not_taken_for_waiting(loop_thread: LoopThread)
 
     async def work() -> Never:
         await asyncio.sleep(0)
-        raise TimeoutError("the model took too long")
+        raise TimeoutError("the work took far too long")
 
-    with pytest.raises(TimeoutError, match="the model took too long"):
+    with pytest.raises(TimeoutError, match="the work took far too long"):
         loop_thread.run(work())
 
 

@@ -76,7 +76,7 @@ def test_closing_takes_every_widget_of_a_tree() -> None:
 
 
 def test_callbacks_run_in_order_on_the_loop_and_errors_are_said(loop_thread: LoopThread) -> None:
-    """What a click starts runs on the bridge's thread, first come first served; our errors reach the notice."""
+    """What a click starts runs on our own thread, first come first served; our errors reach the notice."""
     notice, seen, done = Notice(), [], threading.Event()
     dispatcher = Dispatcher(loop_thread, notice.error)
     pressed = button("press")
