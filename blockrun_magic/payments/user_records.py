@@ -60,8 +60,8 @@ class UserRecords:
         """Return the limits that hold: those that were set, otherwise `defaults`."""
         return self._ledger.caps(defaults)
 
-    def set_limits(self, **micros: int) -> Caps:
-        """Change some of the limits (`image`, `session`, `day`, micro-USDC); return all of them."""
+    def set_limits(self, **micros: int | None) -> Caps:
+        """Change some of the limits (`image`, `session`, `day`, micro-USDC; None removes one); return all of them."""
         return self._ledger.set_caps(**micros)
 
     # -- open payments

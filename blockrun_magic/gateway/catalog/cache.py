@@ -190,4 +190,5 @@ def _with_allowed_defaults(catalog: Catalog) -> Catalog:
     known = catalog.find(catalog.default)
     if allowed and (known is None or not known.served):
         catalog = replace(catalog, default=allowed[0].id)
-    return replace(catalog, edit_defaults=(*catalog.edit_defaults, *(model.id for model in allowed if model.edits)))
+    edit_defaults = (*catalog.edit_defaults, *(model.id for model in allowed if model.edits))
+    return replace(catalog, edit_defaults=edit_defaults, only_served=bool(allowed))

@@ -38,6 +38,7 @@ class Catalog:
     """The image models known on the day `as_of` (an ISO date), `live` if a gateway's own list was read then.
 
     `default` is the default model, and `edit_defaults` are those of an edit, in the order of preference.
+    `only_served`: a class allows what it lists, and nothing else is of use there.
     """
 
     models: tuple[Model, ...]
@@ -45,6 +46,12 @@ class Catalog:
     live: bool = False
     edit_defaults: tuple[str, ...] = EDIT_DEFAULTS
     default: str = DEFAULT_MODEL
+    only_served: bool = False
+
+    @property
+    def offered(self) -> tuple[Model, ...]:
+        """The models to choose from."""
+        return tuple(model for model in self.models if model.served or not self.only_served)
 
     def find(self, name: str) -> Model | None:
         """Return the model with that id or shorthand in any case, or None."""
@@ -73,7 +80,7 @@ class Catalog:
         wanted = word.strip().casefold()
         return tuple(
             model
-            for model in self.models
+            for model in self.offered
             if any(wanted in text.casefold() for text in (*model.names, model.provider, model.good_for))
         )
 

@@ -28,7 +28,7 @@ def models(context: Context, arguments: Arguments) -> Card:
     else:
         context.session.refresh_catalog(gateway)
     catalog = studio.catalog_at(gateway)
-    found = catalog.search(words) if words else catalog.models
+    found = catalog.search(words) if words else catalog.offered
     source = f"{gateway.name}'s own list" if catalog.live else "List prices"
     quoted = "the gateway's quote decides and is shown before you pay"
     if not gateway.can("quote"):

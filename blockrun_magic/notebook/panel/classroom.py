@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from blockrun_magic.errors import BlockrunError, GatewayUnreachable
 from blockrun_magic.gateway.classroom.protocol import NOTICE
 from blockrun_magic.gateway.gateways import Payer
-from blockrun_magic.notebook.commands.classroom.card import limit_spends
+from blockrun_magic.notebook.commands.classroom.card import limit_spends, own_limits
 from blockrun_magic.notebook.panel.hints import panel_lines
+from blockrun_magic.threads import run_io
 
 if TYPE_CHECKING:
     from blockrun_magic.notebook.display.overview import Spend
@@ -38,6 +39,7 @@ async def class_parts(session: Session) -> tuple[str, list[Spend]] | None:
         groups = f" ({', '.join(membership.groups)})" if membership.groups else ""
         who = f"<div><b>{escape(membership.name + groups)}</b>"
         paused = '<span class="brm-quiet" role="status"> paused by your teacher</span>' if membership.paused else ""
-        return f"{who}{paused}</div>", limit_spends(membership)
+        own = await run_io(own_limits, session.studio.records, gateway)
+        return f"{who}{paused}</div>", limit_spends(membership) + own
     message, advice = panel_lines(error)
     return f'<div class="brm-error"><b>{escape(message)}</b><br>{escape(advice)}</div>', []

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import anywidget
-import ipywidgets as widgets
 import traitlets
 
 from blockrun_magic.errors import BlockrunError
@@ -19,6 +18,7 @@ from blockrun_magic.gateway.gateways import CLASSROOM, PRESETS
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.panel import light
 from blockrun_magic.notebook.panel.dispatcher import Dispatcher
+from blockrun_magic.notebook.panel.limits import LimitSliders
 from blockrun_magic.notebook.panel.widgets import Notice, button, field, html, row, section, show_if
 from blockrun_magic.notebook.subshells import route_to_subshell
 from blockrun_magic.notebook.web.module import script
@@ -34,11 +34,6 @@ __all__ = ["WalletTab"]
 
 _POLL_INTERVAL = 5.0
 _POLLS = 360
-_LIMITS = {
-    "image": ("At most for one image", (50_000, 100_000, 250_000, 500_000, 1_000_000, 2_000_000)),
-    "session": ("At most in this session", (500_000, 1_000_000, 2_000_000, 5_000_000, 10_000_000, 50_000_000)),
-    "day": ("At most in a day (UTC)", (1_000_000, 5_000_000, 10_000_000, 20_000_000, 50_000_000, 200_000_000)),
-}
 
 
 class _SecretField(anywidget.AnyWidget):
@@ -72,7 +67,7 @@ class WalletTab:
         self._secret = _SecretField("Private key of a wallet that you have", self._typed)
         self._import = section("Import a wallet", self._secret)
         self._fund = html("", "brm-fund")
-        self._limits = {name: self._limit(name) for name in _LIMITS}
+        self._limits = LimitSliders(context, dispatcher, changed)
         dispatcher.on_change(self._gateway, self._choose_gateway)
         dispatcher.on_click(self._create, self._create_wallet)
         self.box = light.VBox(
@@ -82,7 +77,7 @@ class WalletTab:
                 self._import,
                 self.notice.box,
                 self._fund,
-                *self._limits.values(),
+                *self._limits.parts,
             ]
         )
         self.box.add_class("brm-wallet-tab")
@@ -90,22 +85,6 @@ class WalletTab:
     def _names(self) -> tuple[str, ...]:
         joined = (CLASSROOM,) if ENVIRON.get("BLOCKRUN_CLASSROOM_URL") or joined_address() else ()
         return tuple(dict.fromkeys(("practice", *joined, *PRESETS, self._context.session.gateway.name)))
-
-    def _limit(self, name: str) -> widgets.SelectionSlider:
-        label, steps = _LIMITS[name]
-        current = getattr(self._context.session.studio.records.limits(), name)
-        values = sorted({*steps, current})
-        slider = field(
-            light.SelectionSlider(
-                description=label,
-                options=[(format_usd(value), value) for value in values],
-                value=current,
-                continuous_update=False,
-            ),
-            "brm-limit",
-        )
-        self._dispatcher.on_change(slider, lambda: self._set_limit(name, slider.value))
-        return slider
 
     # -- what is shown
 
@@ -115,12 +94,7 @@ class WalletTab:
         studio, gateway = session.studio_and_gateway()
         self._gateway.options = self._names()
         self._gateway.value = gateway.name
-        caps = await run_io(studio.records.limits)
-        for name, slider in self._limits.items():
-            current = getattr(caps, name)
-            values = sorted({*_LIMITS[name][1], current})
-            slider.options = [(format_usd(value), value) for value in values]
-            slider.value = current
+        await self._limits.refresh()
         ours = gateway.realm != Realm.PRACTICE and not gateway.prepaid
         show_if(self._create, ours)
         show_if(self._import, ours)
@@ -214,12 +188,6 @@ class WalletTab:
         name = next(name for name in (DEFAULT, *(f"wallet-{n}" for n in range(2, 1000))) if name not in taken)
         registry.save_key(name, key)
         registry.select(name)
-
-    async def _set_limit(self, name: str, value: int) -> None:
-        records = self._context.session.studio.records
-        if getattr(await run_io(records.limits), name) != value:
-            await run_io(records.set_limits, **{name: value})
-            await self._changed()
 
     def close(self) -> None:
         """Stop watching the balance."""

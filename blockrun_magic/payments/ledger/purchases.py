@@ -183,8 +183,8 @@ class PurchaseLedger(LedgerReader):
         with self.database.reading() as connection:
             return counters.read_caps(connection, defaults)
 
-    def set_caps(self, **caps: int) -> Caps:
-        """Change some of the limits (`image`, `session`, `day`, micro-USDC); return all of them."""
+    def set_caps(self, **caps: int | None) -> Caps:
+        """Change some of the limits (`image`, `session`, `day`, micro-USDC; None removes one); return all of them."""
         with self.transaction() as connection:
             for period, amount in caps.items():
                 counters.write_limit(connection, "", period, amount)

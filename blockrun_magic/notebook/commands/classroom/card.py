@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from blockrun_magic.notebook.display.cards import Card
     from blockrun_magic.payments.user_records import UserRecords
 
-__all__ = ["classroom_card", "enter", "limit_spends"]
+__all__ = ["classroom_card", "enter", "limit_spends", "own_limits"]
 
 _PERIODS = {"total": "", "day": ", today", "week": ", this week", "month": ", this month"}
 
@@ -61,7 +61,7 @@ def classroom_card(context: Context, gateway: Gateway) -> Card:
         sums = ((words, studio.records.spending(gateway.realm, when)) for words, when in _SUMS)
         rows += [(words, format_usd(spent.settled)) for words, spent in sums]
     rows += [("at risk", f"{format_usd(at_risk)}; see `%blockrun jobs`")] if at_risk else []
-    spends += _own_limits(studio.records, gateway)
+    spends += own_limits(studio.records, gateway)
     steps = ["`%blockrun jobs` checks what became of the money at risk."] if at_risk else []
     return overview_card(Overview(gateway.realm, rows, spends, steps))
 
@@ -91,7 +91,7 @@ def _who(membership: Membership) -> list[tuple[str, str]]:
     return rows + [("note", line) for line in membership_lines(membership) if not line.startswith("You are ")]
 
 
-def _own_limits(records: UserRecords, gateway: Gateway) -> list[Spend]:
+def own_limits(records: UserRecords, gateway: Gateway) -> list[Spend]:
     """Return the limits that the student has set with `%blockrun budget`, which hold beside those of the class."""
     from blockrun_magic.payments.ledger.limits import NO_CAPS
 

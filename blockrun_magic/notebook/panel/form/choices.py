@@ -20,18 +20,16 @@ __all__ = ["BatchChoices"]
 class BatchChoices:
     """Checkboxes for more models than the one in the menu, and for sizes that all of them make."""
 
-    def __init__(self, models: Sequence[Model], dispatcher: Dispatcher, changed: Callback) -> None:
+    def __init__(self, dispatcher: Dispatcher, changed: Callback) -> None:
         self._dispatcher = dispatcher
         self._changed = changed
-        self._models = {model.name: _checkbox(model.name) for model in models}
+        self._models: dict[str, widgets.Checkbox] = {}
         self._sizes: dict[str, widgets.Checkbox] = {}
-        self._size_row = row(classes=("brm-checks",))
-        for box in self._models.values():
-            dispatcher.on_change(box, changed)
+        self._model_row, self._size_row = row(classes=("brm-checks",)), row(classes=("brm-checks",))
         self.box = light.VBox(
             [
                 html('<div class="brm-quiet">Also with these models:</div>'),
-                row(*self._models.values(), classes=("brm-checks",)),
+                self._model_row,
                 html('<div class="brm-quiet">Also in these sizes:</div>'),
                 self._size_row,
             ]
@@ -47,20 +45,29 @@ class BatchChoices:
         """The sizes that are checked."""
         return tuple(size for size, box in self._sizes.items() if box.value)
 
-    def offer(self, catalog: Catalog, model: str) -> None:
+    def offer_models(self, models: Sequence[Model]) -> None:
+        """Offer these models."""
+        self._models = self._changed_boxes(self._models, [model.name for model in models])
+        self._model_row.children = tuple(self._models.values())
+
+    def offer_sizes(self, catalog: Catalog, model: str) -> None:
         """Offer the sizes that `model` and all checked models make."""
         chosen = [known for name in (model, *self.models) if (known := catalog.find(name)) is not None]
         sizes = [size for size in (chosen[0].sizes if chosen else ()) if all(m.allows_size(size) for m in chosen)]
         if sizes == list(self._sizes):
             return
-        for size in sizes:
-            if size not in self._sizes:
-                self._sizes[size] = _checkbox(size)
-                self._dispatcher.on_change(self._sizes[size], self._changed)
-        for size in set(self._sizes) - set(sizes):
-            close_tree(self._sizes.pop(size))
-        self._sizes = {size: self._sizes[size] for size in sizes}
+        self._sizes = self._changed_boxes(self._sizes, sizes)
         self._size_row.children = tuple(self._sizes.values())
+
+    def _changed_boxes(self, boxes: dict[str, widgets.Checkbox], wanted: Sequence[str]) -> dict[str, widgets.Checkbox]:
+        """Return a box for each of `wanted`, those that there are as they are; the others are removed."""
+        for text in wanted:
+            if text not in boxes:
+                boxes[text] = _checkbox(text)
+                self._dispatcher.on_change(boxes[text], self._changed)
+        for text in set(boxes) - set(wanted):
+            close_tree(boxes.pop(text))
+        return {text: boxes[text] for text in wanted}
 
 
 def _checkbox(text: str) -> widgets.Checkbox:

@@ -87,12 +87,10 @@ class Form:
             light.Textarea(description="Prompt", placeholder=_EXAMPLES[self.magic], rows=3, continuous_update=False),
             "brm-prompt",
         )
-        models = [model for model in catalog.models if self.magic == "imagegen" or model.edits]
+        self._models = self._offered(catalog)
         self.model = field(
             light.Dropdown(
-                description="Model",
-                options=[(_model_label(model), model.id) for model in models],
-                value=self._default_model(catalog),
+                description="Model", options=_model_options(self._models), value=self._default_model(catalog)
             ),
             "brm-model",
         )
@@ -100,10 +98,28 @@ class Form:
         self.count = field(light.BoundedIntText(description="Images", value=1, min=1, max=MAX_N), "brm-short")
         self.quality = field(light.Dropdown(description="Quality"), "brm-short")
         self.helping = PromptHelp(self.prompt, list(load_styles(home).values()))
-        self.choices = BatchChoices(models, dispatcher, self._choices_changed)
+        self.choices = BatchChoices(dispatcher, self._choices_changed)
+        self.choices.offer_models(self._models)
         self.name = field(light.Text(description="Variable", placeholder="img", continuous_update=False), "brm-short")
         self.line = field(light.Text(description="Flags (they override the form)", placeholder="--max-price 0.10"))
         self.line.continuous_update = False
+
+    def _offered(self, catalog: Catalog) -> list[Model]:
+        """Return the models to choose from: those that edit, on the Edit tab; all of them where there is none."""
+        fitting = [model for model in catalog.models if self.magic == "imagegen" or model.edits]
+        return [model for model in fitting if model in catalog.offered] or fitting
+
+    def _offer_models(self) -> None:
+        """Offer the models of the gateway in use, which may have changed; what was chosen stays where it can."""
+        models, chosen = self._offered(self._context.catalog), self.model.value
+        if models != self._models:
+            self._models = models
+            self.model.options = _model_options(models)
+            known = {model.id for model in models}
+            self.model.value = next(
+                (name for name in (chosen, self._default_model(self._context.catalog)) if name in known), models[0].id
+            )
+            self.choices.offer_models(models)
 
     def _default_model(self, catalog: Catalog) -> str:
         settings = self._context.session.settings
@@ -187,7 +203,7 @@ class Form:
         await self.refresh()
 
     async def _choices_changed(self) -> None:
-        self.choices.offer(self._context.catalog, self.model.value)
+        self.choices.offer_sizes(self._context.catalog, self.model.value)
         await self.refresh()
 
     async def _prompt_changed(self, dispatcher: Dispatcher) -> None:
@@ -205,11 +221,12 @@ class Form:
         qualities = model.qualities if model else ()
         self.quality.options = qualities
         show_if(self.quality, bool(qualities))
-        self.choices.offer(self._context.catalog, self.model.value)
+        self.choices.offer_sizes(self._context.catalog, self.model.value)
 
     async def refresh(self, *, again: bool = False) -> None:
         """Show the price of what the form says now; with `again`, the gateway is asked again."""
         self._refreshing = number = self._refreshing + 1
+        self._offer_models()
         try:
             flags, plan = await run_foreign(self.plan, priced_only=True)
         except BlockrunError as error:
@@ -238,6 +255,10 @@ class Form:
     def close(self) -> None:
         """Remove the form's widgets."""
         close_tree(self.box)
+
+
+def _model_options(models: Sequence[Model]) -> list[tuple[str, str]]:
+    return [(_model_label(model), model.id) for model in models]
 
 
 def _model_label(model: Model) -> str:
