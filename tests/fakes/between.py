@@ -43,4 +43,5 @@ class Between(Served):
                 request.method, f"{self.target}{request.url.path}{query}", headers=headers, content=await request.body()
             )
         kept = {name: value for name, value in answer.headers.items() if name not in _OF_THE_CONNECTION}
-        await Response(answer.content, answer.status_code, kept)(scope, receive, send)
+        content = answer.content.replace(self.target.encode(), self.url.encode())  # what it names is reached here, too
+        await Response(content, answer.status_code, kept)(scope, receive, send)

@@ -1,8 +1,9 @@
 """A network that loses, delays and repeats: an ASGI application around another one.
 
 `faults` holds what happens to the next requests that fit, oldest first: "lose the request" (it never arrives), "lose
-the answer" (it is carried out), "repeat" (it arrives twice, the first answer counts), "late" (the answer is lost, and
-the request arrives once more after the next one), or a number of seconds that the answer is late.
+the answer" (it is carried out), "cut the answer" (its second half is lost), "only the head" (its body is lost),
+"repeat" (it arrives twice, the first answer counts), "twice at once" (at the same moment), "late" (the answer is lost,
+and the request arrives once more after the next one), or a number of seconds that the answer is late.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class Faulty:
         if fault == "lose the request":
             scope["connection"].abort()
             return
-        answer = await self._carried(scope, body)
+        times = 2 if fault == "twice at once" else 1
+        answer = (await asyncio.gather(*(self._carried(scope, body) for _ in range(times))))[-1]
         if fault == "repeat":
             await self._carried(scope, body)
         late, self._late = self._late, []
@@ -50,6 +52,10 @@ class Faulty:
             return
         if isinstance(fault, float):
             await asyncio.sleep(fault)
+        if fault in ("cut the answer", "only the head"):
+            await _send_a_part(answer, send, half=fault == "cut the answer")
+            scope["connection"].abort()
+            return
         for message in answer:
             await send(message)
 
@@ -70,6 +76,15 @@ class Faulty:
         except Exception:  # noqa: BLE001  as a server does
             await Response(status_code=500)(scope, receive, send)
         return messages
+
+
+async def _send_a_part(answer: list[Message], send: Send, *, half: bool) -> None:
+    """Send the head of an answer, which promises all of its body, and perhaps a half of that."""
+    head, *parts = answer
+    content = b"".join(part.get("body", b"") for part in parts)
+    await send(head)
+    await send({"type": "http.response.body", "body": content[: len(content) // 2 if half else 0], "more_body": True})
+    await asyncio.sleep(0.05)  # so that it leaves before the connection ends
 
 
 async def _body(receive: Receive) -> bytes:

@@ -7,15 +7,29 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import httpx
 import pytest
 
 from blockrun_magic.practice.server.server import PracticeServer
+from fakes.between import Between
 from harness.classroom import PRICE, Class, Student, order_of, run_command, running_class, served_class
 from harness.gates import Gate
+from harness.postgresql import Cluster
 
+GATEWAY_FAULTS = (
+    "lose the request",
+    "lose the answer",
+    "cut the answer",
+    "only the head",
+    "repeat",
+    "twice at once",
+    "late",
+    1.0,
+)
 FATES = ("lost", "late", "twice", "twice at once", "broken off")
 
 
@@ -114,6 +128,32 @@ def test_every_call_of_an_order(room: Class, fate: str) -> None:
     assert 1 == len(room.records.orders.listed())
     assert 1 == len(room.records.members.all())
     assert room.agrees
+
+
+@dataclass
+class _At:
+    url: str
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+def test_every_answer_of_the_gateway(tmp_path: Path, cluster: Cluster, engine: str) -> None:
+    """The first asks for the price, the others pay: whatever becomes of an answer, one payment and one charge."""
+    database = cluster.empty_database() if engine == "postgresql" else None
+    with PracticeServer() as gateway, Between(gateway.url.removesuffix("/api")) as between:
+        between.network.only = "POST "
+        at = cast("PracticeServer", _At(f"{between.url}/api"))
+        with running_class(tmp_path / "home", at, database=database) as room:
+            ada = room.student("ada")
+            for number, fault in enumerate(GATEWAY_FAULTS[database is None :: 2]):
+                between.network.faults.append(fault)
+                done = ada.put(f"fox {number}")
+                while done.status_code == 202:
+                    done = ada.get(done.json()["order"], wait=25)
+
+                assert ("done", PRICE) == (done.json()["state"], done.json()["charged_micros"]), fault
+                assert number + 1 == len(room.settlements), fault
+                assert not between.network.faults
+            assert room.agrees
 
 
 @pytest.mark.parametrize("again", [False, True])

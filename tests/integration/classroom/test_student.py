@@ -9,6 +9,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -38,6 +39,7 @@ from harness.classroom import PRICE, Class, Student, running_class
 _REQUEST = ImageRequest("generate", "a heron in the reeds", "google/nano-banana")
 _STRIDE = 1 if os.environ.get("KILLS") else 5
 _FAULTS = ("lose the request", "lose the answer", "repeat", "late")
+_BROKEN_FAULTS = ("cut the answer", "only the head", "twice at once")
 
 
 @dataclass
@@ -150,8 +152,10 @@ def paid(studio: Studio) -> list[tuple[State, int]]:
     return [(State(row["state"]), row["amount"]) for row in rows]
 
 
-@pytest.mark.parametrize("fault", _FAULTS)
-@pytest.mark.parametrize("only", ["POST /v1/", "PUT ", "/v1/orders/"])
+@pytest.mark.parametrize(
+    ("only", "fault"),
+    [*product(("POST /v1/", "PUT ", "/v1/orders/"), _FAULTS), *product(("PUT ",), _BROKEN_FAULTS)],
+)
 def test_each_answer_lost_late_or_repeated(pupil: Pupil, only: str, fault: str) -> None:
     """One settlement, and one charge in both ledgers: joining, price, order and question, each hit twice in a row."""
     before = len(pupil.room.settlements)
