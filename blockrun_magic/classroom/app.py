@@ -171,7 +171,8 @@ class _Routes:
         if not order.is_final:
             return JSONResponse(body, 202, {"Retry-After": "1"})
         if order.state is OrderState.DONE:
-            body["data"] = image_items(self._room.records.orders.images(order.id), self._room.studios.store)
+            images = self._room.records.orders.images(order.id) if order.images is None else order.images
+            body["data"] = image_items(images, self._room.studios.store)
         response = JSONResponse(body)
         if order.state is OrderState.DONE and order.delivered_at is None:
             self._delivered.add(order.id)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,25 +49,26 @@ _SLOWEST_IMAGE, _MAX_SIGNATURE = 900.0, 3600.0
 
 async def reconcile_payment(
     client: Client, ledger: Ledger, gateway: Gateway, payment: Payment, *, durable: bool = True
-) -> bool | None:
-    """Return whether `payment` was cashed, or None when that is unknown; settle or release it accordingly.
+) -> tuple[Payment, bool | None]:
+    """Settle or release `payment` as its witness says; return it, and whether it was cashed, None while unknown.
 
     It is released only when a witness says both that it was not cashed and that its time is over by the witness's own
     clock. It is settled when a witness says how much moved. Our clock and the gateway's answers prove nothing.
     Without `durable`, the next change of the ledger that is takes the settlement to the disk.
     """
     if not payment.sent:
-        return {State.SETTLED: True, State.RELEASED: False}.get(payment.state)
+        return payment, {State.SETTLED: True, State.RELEASED: False}.get(payment.state)
     may_be_over = ledger.clock() >= (payment.valid_before or 0) - _CLOCK_SKEW  # it cannot have expired yet
     witness = Witness.PRACTICE if payment.network == PRACTICE.id else Witness.CHAIN
     finding = await find_payment(client, gateway, payment)
     if finding.used and finding.amount is not None:
         transaction = finding.transaction or payment.transaction
         note, charged = "confirmed by the witness", finding.amount
-        await run_io(ledger.settle, payment.id, transaction, note, witness=witness, charged=charged, durable=durable)
+        settled = partial(ledger.settle, witness=witness, charged=charged, durable=durable)
+        payment = await run_io(settled, payment.id, transaction, note)
     elif finding.used is False and may_be_over and await is_expired_unused(client, gateway, payment):
-        await run_io(ledger.release, payment.id, "expired unused", witness=witness)
-    return finding.used
+        payment = await run_io(ledger.release, payment.id, "expired unused", witness=witness)
+    return payment, finding.used
 
 
 async def resolve_expired(

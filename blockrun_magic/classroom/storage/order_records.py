@@ -84,6 +84,8 @@ class Order:
     error: Mapping[str, Any] | None
     finished_at: float | None
     delivered_at: float | None
+    images: tuple[OrderImage, ...] | None = None
+    """Its images where they are at hand, as when it has just ended."""
 
     @property
     def is_erased(self) -> bool:
@@ -107,7 +109,7 @@ class OrderImage:
     revised_prompt: str | None = None
 
 
-_COLUMNS = tuple(column.name for column in fields(Order))
+_COLUMNS = tuple(column.name for column in fields(Order) if column.name != "images")
 
 
 def order_of_row(row: Row) -> Order:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from blockrun_magic.classroom.storage.order_queries import OPEN_SQL, OrderQueries
@@ -170,7 +171,7 @@ class OrderRows(OrderQueries):
                         *(image.width, image.height, image.revised_prompt),
                     ),
                 )
-        return order_of_row(row)
+        return replace(order_of_row(row), images=tuple(images))
 
     def postpone(
         self, order_id: int, error: Mapping[str, Any], seconds: float, purchase_id: str | None, price: int | None

@@ -12,7 +12,7 @@ from blockrun_magic.errors import LedgerError, Money, PaymentOutcomeUnknown
 from blockrun_magic.payments.ledger import counters
 from blockrun_magic.payments.ledger.limits import Caps, check_caps
 from blockrun_magic.payments.ledger.purchases import PurchaseLedger
-from blockrun_magic.payments.ledger.records import Payment, payload_of, payment_of, purchase_of
+from blockrun_magic.payments.ledger.records import Payload, Payment, payload_of, payment_of, purchase_of
 from blockrun_magic.payments.ledger.states import TRANSITIONS, UNSIGNED_TRANSITIONS, State
 from blockrun_magic.payments.ledger.windows import EACH, in_order
 from blockrun_magic.payments.x402.requirements import PaymentPayload
@@ -153,9 +153,13 @@ class PaymentLedger(PurchaseLedger):
 
     def _payment(self, connection: Connection, row: Row) -> Payment:
         """Return the payment in `row`, with its payloads."""
+        return payment_of(row, self._payloads(connection, row))
+
+    def _payloads(self, connection: Connection, row: Row) -> list[Payload]:
+        """Return the signatures of the payment in `row`, oldest first; where somebody else pays, there are none."""
         query = "SELECT * FROM payloads WHERE authorization_id = ? ORDER BY id"
-        payloads = () if row["prepaid"] else connection.execute(query, (row["id"],)).fetchall()
-        return payment_of(row, [payload_of(payload) for payload in payloads])
+        rows = () if row["prepaid"] else connection.execute(query, (row["id"],)).fetchall()
+        return [payload_of(payload) for payload in rows]
 
     def _add_payload(self, connection: Connection, payment_id: int, signed: PaymentPayload) -> None:
         """Record one more signature of a payment."""

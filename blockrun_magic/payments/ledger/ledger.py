@@ -235,40 +235,25 @@ class Ledger(PaymentLedger):
         """
         with self.transaction(durable=durable) as connection:
             row = self._row(connection, payment_id)
+            payloads = self._payloads(connection, row)
             if row["state"] != State.SETTLED:
-                row = self._settled(connection, row, charged, transaction, note, witness)
+                moved = row["amount"] if charged is None else charged
+                fields: dict[str, Any] = {} if transaction is None else {"transaction_hash": transaction}
+                fields |= {} if charged is None else {"estimated": 0}
+                fields["cashed_payload"] = max((one.id for one in payloads if one.amount == moved), default=None)
+                row = self._settled(connection, row, moved, note=note, witness=witness, **fields)
             wiped = wipe_headers(connection, row["purchase_id"])
-            payment = self._payment(connection, row)
+            payment = self._payment(connection, row) if wiped else payment_of(row, payloads)
         self._erase(wiped, now=durable)
         return payment
 
-    def _settled(
-        self,
-        connection: Connection,
-        row: Row,
-        charged: int | None,
-        transaction: str | None,
-        note: str | None,
-        witness: Witness,
-    ) -> Row:
-        payment_id, moved = row["id"], row["amount"] if charged is None else charged
-        query = "SELECT max(id) FROM payloads WHERE authorization_id = ? AND amount = ?"
-        fields: dict[str, Any] = {
-            "note": note,
-            "witness": witness,
-            "amount": moved,
-            "cashed_payload": connection.execute(query, (payment_id, moved)).fetchone()[0],
-        }
-        if charged is not None:
-            fields["estimated"] = 0
-        if transaction is not None:
-            fields["transaction_hash"] = transaction
+    def _settled(self, connection: Connection, row: Row, moved: int, **fields: Any) -> Row:
         # A member's payment counts in the windows in which it was reserved, settled or not.
         unchanged = row["owner"] and moved == row["amount"]
-        with nullcontext() if unchanged else counters.counted(connection, payment_id):
+        with nullcontext() if unchanged else counters.counted(connection, row["id"]):
             if moved != row["amount"]:
-                counters.set_total(connection, payment_id, moved)
-            return self._advance(connection, row, State.SETTLED, **fields)
+                counters.set_total(connection, row["id"], moved)
+            return self._advance(connection, row, State.SETTLED, amount=moved, **fields)
 
     def release(self, payment_id: int, note: str, *, witness: Witness | None = None) -> Payment:
         """Record that the money did not move and cannot any more: → released.

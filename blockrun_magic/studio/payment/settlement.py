@@ -65,13 +65,11 @@ class SettlementTracker:
 
     async def _look_up(self, known: Payment) -> tuple[Payment, bool | None]:
         """Do the same for a payment that was read just now."""
-        context, used = self.context, None
+        context = self.context
         with suppress(TimeoutError):
             asking = reconcile_payment(context.client, context.ledger, context.gateway, known, durable=False)
-            used = await run_within(_QUICK, asking)
-            if used is None:
-                return known, None
-        return await run_io(context.ledger.payment, known.id), used
+            return await run_within(_QUICK, asking)
+        return await run_io(context.ledger.payment, known.id), None
 
     async def confirm(self, payment: Payment) -> Payment:
         """Ask the witness of a payment, again while the gateway's transaction is not on the chain; return the payment.
