@@ -193,8 +193,8 @@ async def _call(work: _Work, gateway: str | None, studio: Studio | None) -> Imag
     try:
         if notebook is not None and studio is None:
             return await _in_notebook(notebook, work, gateway)
-        async with _place(gateway, studio) as (ours, where):
-            return await work(ours, where, _is_cache_only())
+        async with _place(gateway, studio, notebook) as (ours, where):
+            return await work(ours, where, _is_cache_only(notebook))
     except Exception as error:  # noqa: BLE001  this entrance is one of the door's
         failure = translated(error)
     raise failure
@@ -211,9 +211,14 @@ async def _as_coroutine(work: Awaitable[T]) -> T:
 
 
 @asynccontextmanager
-async def _place(gateway: str | None, studio: Studio | None) -> AsyncIterator[tuple[Studio, Gateway]]:
+async def _place(
+    gateway: str | None, studio: Studio | None, notebook: Notebook | None
+) -> AsyncIterator[tuple[Studio, Gateway]]:
     """Yield the studio and the gateway of one call, and close those that were opened for it."""
     ours = studio or open_studio()
+    if gateway is None and notebook is not None:
+        yield ours, (await run_io(notebook.studio_and_gateway))[1]
+        return
     try:
         name = gateway or os.environ.get("BLOCKRUN_API_URL") or ""
         name = name or await run_io(_default_gateway, ours)
@@ -236,12 +241,12 @@ async def _gateway(name: str, studio: Studio) -> tuple[Gateway, Callable[[], Non
 
 def _default_gateway(studio: Studio) -> str:
     """Return where a request goes that names no gateway: practice beside a lesson, as in a notebook."""
-    studio.find_lessons()
+    studio.lessons.find()
     return "practice" if studio.lessons else remembered_gateway(blockrun_home()) or "base"
 
 
-def _is_cache_only() -> bool:
-    return os.environ.get("BLOCKRUN_CACHE_ONLY", "") not in ("", "0")
+def _is_cache_only(notebook: Notebook | None) -> bool:
+    return os.environ.get("BLOCKRUN_CACHE_ONLY", "") not in ("", "0") if notebook is None else notebook.is_cache_only()
 
 
 def _request(

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from blockrun_magic.payments.wallets.evm import Wallet
     from blockrun_magic.payments.wallets.solana import SolanaWallet
     from blockrun_magic.studio import Studio
+    from blockrun_magic.studio.lessons.open_lessons import OpenLessons
 
 __all__ = [
     "ENVIRON",
@@ -56,7 +57,11 @@ _sessions: dict[int, str] = {}
 
 
 class Notebook(Protocol):
-    """The session of the notebook in this process: its studio and gateway serve the Python API, too."""
+    """The session of the notebook in this process: its studio, gateway and lessons serve the Python API, too."""
+
+    @property
+    def lessons(self) -> OpenLessons:
+        """The lessons that are open, for every studio of the session."""
 
     def studio_and_gateway(self, name: str | None = None) -> tuple[Studio, Gateway]:
         """Return the studio and the gateway in use, or the one called `name`; raises BlockrunError."""
@@ -123,10 +128,13 @@ def open_ledger(environ: Mapping[str, str] = ENVIRON) -> Ledger:
     return ledger
 
 
-def open_studio(environ: Mapping[str, str] = ENVIRON, ledger: Ledger | None = None) -> Studio:
+def open_studio(
+    environ: Mapping[str, str] = ENVIRON, ledger: Ledger | None = None, lessons: OpenLessons | None = None
+) -> Studio:
     """Return a studio of this process: its ledger and store are the user's, its session is the process's.
 
-    `ledger` is the user's where it is open already. Raises LedgerError when it cannot be opened.
+    `ledger` is the user's where it is open already; `lessons` are those of the notebook, if there is one. Raises
+    LedgerError when the ledger cannot be opened.
     """
     from blockrun_magic.gateway.client import Client
     from blockrun_magic.images.store import Store
@@ -135,6 +143,9 @@ def open_studio(environ: Mapping[str, str] = ENVIRON, ledger: Ledger | None = No
     from blockrun_magic.studio.services import Wallets, purchase_services
 
     folder = blockrun_home(environ) / "magic"
+    notebook = current_notebook()
+    if lessons is None and notebook is not None:
+        lessons = notebook.lessons
     client = Client()
     services = purchase_services(
         client=client,
@@ -147,7 +158,7 @@ def open_studio(environ: Mapping[str, str] = ENVIRON, ledger: Ledger | None = No
         ),
         catalogs=folder / "catalogs",  # the name on disk  codespell:ignore catalogs
     )
-    return Studio(services, folder / "locks", Path.home() / ".openclaw" / "blockrun" / "logs")
+    return Studio(services, folder / "locks", Path.home() / ".openclaw" / "blockrun" / "logs", lessons)
 
 
 def _classroom_account(client: Client, passes: Path, environ: Mapping[str, str]) -> Callable[[], ClassroomAccount]:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from blockrun_magic.payments.ledger.ledger import Ledger
     from blockrun_magic.payments.user_records import UserRecords
     from blockrun_magic.studio import Studio
+    from blockrun_magic.studio.lessons.open_lessons import OpenLessons
 
 __all__ = ["Session"]
 
@@ -96,8 +97,9 @@ class Session:
             return self.settings.gateway, "from %config BlockrunMagics.gateway"
         if url:
             return url, "from BLOCKRUN_API_URL"
-        if self._studio is not None and self._studio.lessons:
-            return "practice", f"for what the lesson {self._studio.lessons[0].name} does not hold"
+        lesson = next(iter(self._studio.lessons), None) if self._studio is not None else None
+        if lesson is not None:
+            return "practice", f"for what the lesson {lesson.name} does not hold"
         remembered = remembered_gateway(blockrun_home())
         return (remembered, "remembered in magic/config.toml") if remembered else ("base", "the default")
 
@@ -119,8 +121,15 @@ class Session:
         self._renew_after_fork()
         with self._opening:
             if self._studio is None:
-                self._studio = open_studio(ledger=self.ledger)
+                from blockrun_magic.studio.lessons.open_lessons import OpenLessons
+
+                self._studio = open_studio(ledger=self.ledger, lessons=OpenLessons())
             return self._studio
+
+    @property
+    def lessons(self) -> OpenLessons:
+        """The lessons that are open, for every studio of this session."""
+        return self.studio.lessons
 
     @property
     def needs_no_studio(self) -> bool:
@@ -144,15 +153,11 @@ class Session:
         if self._practice is not None:  # the parent's server still listens on this machine
             self._practice = (self._practice[0], lambda: None)
         if parents is not None:
-            self._studio = open_studio(ledger=self.ledger)
-            self._studio.lessons, self._studio.lessons_found = list(parents.lessons), parents.lessons_found
+            self._studio = open_studio(ledger=self.ledger, lessons=parents.lessons.copy())
 
     def close_lessons(self) -> list[str]:
         """Close every lesson, also one that cannot be read, and return the names of those that were open."""
-        names = [lesson.name for lesson in self.studio.lessons]
-        self.studio.lessons = []
-        self.studio.lessons_found = True
-        return names
+        return self.lessons.close()
 
     def studio_and_gateway(self, name: str | None = None) -> tuple[Studio, Gateway]:
         """Return the studio and the gateway, or the one called `name`; raises LedgerError or FlagError.
@@ -162,7 +167,7 @@ class Session:
         self._renew_after_fork()
         with self._opening:  # the first time may be in the background, while a cell comes here, too
             studio = self.studio
-            studio.find_lessons()
+            studio.lessons.find()
             gateway = self.gateway if name is None else self.gateway_named(name)
             self._set_limits(studio.records)
             self._look_up_open_payments(studio, gateway)

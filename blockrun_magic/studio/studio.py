@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from blockrun_magic.database.locks import Locks
-from blockrun_magic.errors import LedgerError, LessonError, Money, StoreError
+from blockrun_magic.errors import LedgerError, Money, StoreError
 from blockrun_magic.gateway.catalog.catalog import SNAPSHOT, Catalog
 from blockrun_magic.gateway.chain.status import Balance
 from blockrun_magic.gateway.gateways import Gateway, Payer
@@ -22,7 +22,7 @@ from blockrun_magic.payments.ledger.records import Purchase
 from blockrun_magic.payments.user_records import UserRecords
 from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.payments.wallets.solana import SolanaWallet
-from blockrun_magic.studio.lessons.lesson import Lesson, answer_from, check_strict, lessons_in
+from blockrun_magic.studio.lessons.open_lessons import OpenLessons
 from blockrun_magic.studio.locks import PurchaseLocks
 from blockrun_magic.studio.options import Options
 from blockrun_magic.studio.payment.pricing import Price, cached_price, classroom_price, list_price
@@ -48,7 +48,13 @@ class Studio:
     logs. All coroutines run on one event loop, the client's.
     """
 
-    def __init__(self, services: PurchaseServices, locks: Path | Locks, usage_logs: Path | None = None) -> None:
+    def __init__(
+        self,
+        services: PurchaseServices,
+        locks: Path | Locks,
+        usage_logs: Path | None = None,
+        lessons: OpenLessons | None = None,
+    ) -> None:
         self.client, self.ledger, self.store = services.client, services.ledger, services.store
         self.catalogs, self.wallets, self.records = services.catalogs, services.wallets, UserRecords(services.ledger)
         self._services = services
@@ -60,34 +66,14 @@ class Studio:
         self._stored_results = StoredResults(services.ledger, services.store)
         self._purchaser = Purchaser(services, self.reconciler.reconcile_prepaid)
         self.running = RunningPurchases()
-        self.lessons: list[Lesson] = []
+        self.lessons = OpenLessons() if lessons is None else lessons
         """Open lessons; their images are used before anything is bought."""
-        self.delivered: dict[tuple[str, str, int], None] = {}
-        """Realm, digest and take of every delivered result, in order, newly bought or stored."""
-        self.lessons_found = False
-        """Whether the lessons in the working folder were opened, or closed by the user."""
-        services.ledger.guards.append(self._check_lessons)
+        services.ledger.guards.append(self.lessons.check)
 
     @property
     def catalog(self) -> Catalog:
         """The built-in list of models."""
         return SNAPSHOT
-
-    def find_lessons(self) -> None:
-        """Open the lessons in the working folder, once; raises LessonError while one of them cannot be read."""
-        if self.lessons_found:
-            return
-        try:
-            known = {lesson.name for lesson in self.lessons}
-            self.lessons += [lesson for lesson in lessons_in(Path()) if lesson.name not in known]
-        except LessonError as error:
-            raise error.with_money(Money.nothing_signed()) from None
-        self.lessons_found = True
-
-    def _check_lessons(self, _realm: str) -> None:
-        """Raise LessonError where a lesson allows no purchase: a strict one, or one that cannot be read."""
-        self.find_lessons()
-        check_strict(self.lessons)
 
     def wallet_for(self, gateway: Gateway) -> Wallet | SolanaWallet:
         """Return the wallet that pays at `gateway`; raises WalletError."""
@@ -142,7 +128,7 @@ class Studio:
 
     def is_stored(self, request: ImageRequest, gateway: Gateway, options: Options) -> bool:
         """Return whether the take of `request` to use is stored, and so costs nothing."""
-        if not options.fresh and any(lesson.take_of(request.digest, options.take) for lesson in self.lessons):
+        if not options.fresh and self.lessons.has(request.digest, options.take):
             return True
         take = self._locks.resolve_take(gateway.realm, request.digest, take=options.take, fresh=options.fresh)
         purchase = self.ledger.purchase(gateway.realm, request.digest, take)
@@ -161,10 +147,10 @@ class Studio:
         continues in the background to its end, so that nothing paid for is lost. Raises BlockrunError.
         """
         options, progress = options or Options(), progress or Progress()
-        if not self.lessons_found:
-            await run_io(self.find_lessons)
+        if not self.lessons.found:
+            await run_io(self.lessons.find)
         if self.lessons:
-            answer = await run_cpu(answer_from, self.lessons, request.digest, options.take, fresh=options.fresh)
+            answer = await run_cpu(self.lessons.answer, request.digest, options.take, fresh=options.fresh)
             if answer is not None:
                 return answer
         if not options.unchecked:
@@ -224,7 +210,7 @@ class Studio:
     ) -> ImageResult:
         making = partial(self._claim_and_make, request, gateway, options, progress)
         result = await self.running.run(key, making, progress)
-        self.delivered[result.receipt.realm, result.receipt.request_digest, result.receipt.take] = None
+        self.lessons.note(result)
         if options.draw is not None:
             await run_cpu(options.draw, result)
         return result

@@ -18,6 +18,8 @@ from blockrun_magic.notebook.config_file import remember_gateway
 from blockrun_magic.notebook.loop import LoopThread
 from blockrun_magic.practice.server.server import PracticeServer
 from blockrun_magic.studio import ImageResult, Studio
+from blockrun_magic.studio.lessons.lesson import open_lesson
+from blockrun_magic.studio.lessons.open_lessons import OpenLessons
 from blockrun_magic.wiring import blockrun_home, open_practice, open_studio, set_notebook
 
 SMALL: dict[str, Any] = {"model": "cogview", "size": "512x512"}
@@ -43,6 +45,11 @@ class FakeNotebook:
         self.studio = open_studio()
         self.cache_only = False
         self.names: list[str | None] = []
+
+    @property
+    def lessons(self) -> OpenLessons:
+        """Return the lessons of the one studio."""
+        return self.studio.lessons
 
     def studio_and_gateway(self, name: str | None = None) -> tuple[Studio, Gateway]:
         """Return the one studio, and practice."""
@@ -108,6 +115,28 @@ def test_the_mode_of_the_notebook_holds(notebook: FakeNotebook) -> None:
     notebook.cache_only = True
     with pytest.raises(StoreError):
         generate("a fox", **SMALL)
+
+
+def test_a_studio_of_your_own_belongs_to_the_session(notebook: FakeNotebook, tmp_path: Path) -> None:
+    """In a notebook it has the gateway, the open lessons and the mode of the cells."""
+    _strict(tmp_path)
+    own = open_studio()
+
+    async def call(prompt: str) -> str:
+        return (await agenerate(prompt, studio=own, **SMALL)).receipt.realm
+
+    async def calls() -> None:
+        notebook.lessons.open(open_lesson(tmp_path / "fox.pictures"))
+        with pytest.raises(LessonError):
+            await call("a fox")
+        notebook.lessons.close()
+        assert "practice" == await call("a fox")
+        notebook.cache_only = True
+        with pytest.raises(StoreError):
+            await call("a hen")
+        await own.close()
+
+    asyncio.run(calls())
 
 
 def test_a_script_uses_the_remembered_gateway(practice: PracticeServer) -> None:
@@ -214,7 +243,7 @@ def test_a_lesson_stops_a_notebook(
         notebook.studio.ledger.hold("practice", PRICE)
     assert [] == list(list_payments(money="practice"))
 
-    notebook.studio.lessons, notebook.studio.lessons_found = [], True
+    notebook.studio.lessons.close()
     assert "practice" == generate("a fox", **SMALL).receipt.realm
 
 

@@ -118,5 +118,5 @@ class MemberStudios:
 
     def _studio(self, ledger: Ledger) -> Studio:
         studio = Studio(replace(self._services, ledger=ledger), self._locks)
-        studio.lessons_found = True  # lessons in the folder of the service are nobody's
+        studio.lessons.close()  # lessons in the folder of the service are nobody's
         return studio

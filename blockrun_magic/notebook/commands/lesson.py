@@ -38,7 +38,7 @@ def _export(context: Context, arguments: Arguments) -> Card:
     if target.exists():
         raise UsageError(f"{target} exists already.", "Choose another name, or remove the file.")
     studio, _ = context.session.studio_and_gateway()
-    results = [result for key in list(studio.delivered) if (result := studio.stored_result(*key)) is not None]
+    results = [result for key in list(studio.lessons.delivered) if (result := studio.stored_result(*key)) is not None]
     if not results:
         raise LessonError(
             "This kernel has made no image yet.", "Run the notebook's cells first; stored images cost nothing."
@@ -104,7 +104,7 @@ def _open(context: Context, arguments: Arguments) -> Card:
         path, lines = unpack_lesson(path)
     studio = context.session.studio
     found = open_lesson(path)
-    studio.lessons = [found, *(known for known in studio.lessons if known.name != found.name)]
+    studio.lessons.open(found)
     context.session.use("practice", f"for what the lesson {found.name} does not hold")
     rest = "Cells that it does not answer are errors." if found.strict else "Practice makes what it does not hold."
     lines.insert(0, f"The lesson {found.name} is open: {len(found)} answers, each for $0. {rest}")
