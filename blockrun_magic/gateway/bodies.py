@@ -18,7 +18,17 @@ import msgspec
 import pybase64
 
 from blockrun_magic.errors import InvalidResponse
-from blockrun_magic.gateway.slices import MAX_FIELD, Fields, read_list, read_value, size_of, split, split_body
+from blockrun_magic.gateway.slices import (
+    MAX_FIELD,
+    Fields,
+    Slice,
+    read_list,
+    read_value,
+    size_of,
+    split,
+    split_body,
+    split_common,
+)
 from blockrun_magic.safejson import MAX_VALUES, check_bounds, read_json
 from blockrun_magic.text import sanitize
 
@@ -100,9 +110,7 @@ class Response:
     def _parts(self) -> tuple[Fields, Sequence[msgspec.Raw | Fields]]:
         """The fields of the body, and the entries of its list `data`; none of either where it cannot be read."""
         try:
-            if not self._is_bounded:
-                return {}, []
-            return split_body(self.body)
+            return split_common(self.body) or (split_body(self.body) if self._is_bounded else ({}, []))
         except ValueError:
             return {}, []
 
@@ -196,7 +204,7 @@ def _is_image(media_type: str, body: bytes) -> bool:
     return kind.startswith("image/") or body.startswith(_SIGNATURES) or body[:4] + body[8:12] == b"RIFFWEBP"
 
 
-def _read_images(raw: bytes | msgspec.Raw, most: int, depth: int = _MAX_SHAPE_DEPTH) -> list[ImagePayload]:
+def _read_images(raw: Slice, most: int, depth: int = _MAX_SHAPE_DEPTH) -> list[ImagePayload]:
     """Return the images of a value: a text, an object that is or contains images, or a list of them."""
     if entries := read_list(raw)[:most]:
         found = (_read_images(entry, most, depth - 1) for entry in entries if depth)
@@ -218,10 +226,10 @@ def _read_images(raw: bytes | msgspec.Raw, most: int, depth: int = _MAX_SHAPE_DE
     return [image]
 
 
-def _read_entry(raw: bytes | msgspec.Raw | Fields) -> ImagePayload:
+def _read_entry(raw: Slice | Fields) -> ImagePayload:
     """Return the image of an object that holds a URL, a data URI or base64."""
     try:
-        entry = raw if isinstance(raw, dict) else split(raw)
+        entry = raw if isinstance(raw, Mapping) else split(raw)
     except ValueError:
         return ImagePayload()
     revised = _text(entry.get("revised_prompt"))
@@ -238,7 +246,7 @@ def _read_entry(raw: bytes | msgspec.Raw | Fields) -> ImagePayload:
     return ImagePayload(revised_prompt=revised)
 
 
-def _read_text(raw: bytes | msgspec.Raw) -> ImagePayload:
+def _read_text(raw: Slice) -> ImagePayload:
     """Return the image that a JSON string is: a data URI, a URL, or else base64."""
     encoded = _base64(raw, is_uri=True)
     if encoded is not None:
@@ -249,7 +257,7 @@ def _read_text(raw: bytes | msgspec.Raw) -> ImagePayload:
     return ImagePayload(encoded=_base64(raw, is_uri=False))
 
 
-def _base64(raw: bytes | msgspec.Raw | None, *, is_uri: bool) -> memoryview | None:
+def _base64(raw: Slice | None, *, is_uri: bool) -> memoryview | None:
     """Return the base64 of a JSON string, or of the data URI in it; None where there is none."""
     view = memoryview(b"" if raw is None else raw)
     if view.nbytes <= 2 or view[0] != ord('"'):
@@ -262,7 +270,7 @@ def _base64(raw: bytes | msgspec.Raw | None, *, is_uri: bool) -> memoryview | No
     return view[len(head) + 1 :] if comma and kind.lstrip().startswith(b"data:") and kind.endswith(b";base64") else None
 
 
-def _text(raw: bytes | msgspec.Raw | None) -> str | None:
+def _text(raw: Slice | None) -> str | None:
     if raw is None or size_of(raw) > MAX_FIELD:
         return None
     try:

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import secrets
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from blockrun_magic.safejson import read_json
+from blockrun_magic.safejson import check_bounds, read_json
 
-__all__ = ["MAX_FIELD", "Fields", "read_list", "read_value", "size_of", "split", "split_body"]
+__all__ = ["MAX_FIELD", "Fields", "Slice", "read_list", "read_value", "size_of", "split", "split_body", "split_common"]
 
 MAX_FIELD = 64 * 1024
 """Bytes of a field that is read as a value; longer ones are images."""
-_START = 1024
-Fields = dict[str, msgspec.Raw]
-_decode_fields = msgspec.json.Decoder(Fields).decode
+_MOST_QUOTES, _MARK_SIZE = 4096, 32
+Slice = bytes | msgspec.Raw | memoryview
+"""JSON of one value."""
+Fields = Mapping[str, msgspec.Raw | memoryview]
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_decode_objects = msgspec.json.Decoder(list[Fields]).decode
-_decode_common = msgspec.json.Decoder(dict[str, list[Fields] | Fields | str | int | float | bool | None]).decode
+_decode_objects = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
+_Objects = list[dict[str, msgspec.Raw]]
+_decode_common = msgspec.json.Decoder(
+    dict[str, _Objects | dict[str, msgspec.Raw] | str | int | float | bool | None]
+).decode
 
 
-def split(raw: bytes | msgspec.Raw) -> Fields:
+def split(raw: Slice) -> Fields:
     """Return the fields of a JSON object as slices of `raw`; raises ValueError for anything else."""
     try:
         return _decode_fields(raw)
@@ -38,31 +44,58 @@ def split(raw: bytes | msgspec.Raw) -> Fields:
 
 def split_body(raw: bytes) -> tuple[Fields, Sequence[msgspec.Raw | Fields]]:
     """Return the fields of an object, and the entries of its list `data`; raises ValueError for anything else."""
-    common = _split_common(raw)
-    if common is not None:
-        return common
     fields = split(raw)
     return fields, _read_objects(fields.get("data"))
 
 
-def _split_common(raw: bytes) -> tuple[Fields, Sequence[Fields]] | None:
-    """Return the fields and the entries of `data` in one pass over megabytes, or None for another shape than that."""
-    if b'"data"' not in raw[:_START]:
+def split_common(raw: bytes) -> tuple[Fields, Sequence[Fields]] | None:
+    """Return the fields and the entries of `data` without reading long strings, or None for another shape than that."""
+    outline, strings = _outline(raw)
+    if not strings:
         return None
     try:
-        values = _decode_common(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        check_bounds(outline)
+        values = _decode_common(outline)
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError):
         return None
-    entries = values.get("data")
+    entries = values.pop("data", None)
     if not isinstance(entries, list):
         return None
-    short = sum(map(size_of, (text for entry in entries for text in entry.values()))) <= MAX_FIELD
-    return {
-        name: msgspec.Raw(msgspec.json.encode(value)) for name, value in values.items() if name != "data" or short
-    }, entries
+    found = [{name: _restored(text, strings) for name, text in entry.items()} for entry in entries]
+    if strings:  # something else than a field of an image, or nothing that is a string
+        return None
+    return {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in values.items()}, found
 
 
-def read_list(raw: bytes | msgspec.Raw | None) -> list[msgspec.Raw]:
+def _outline(raw: bytes) -> tuple[bytes, dict[bytes, memoryview]]:
+    """Return a JSON text with marks in place of long strings without an escape, and these strings by their marks.
+
+    What lies between two quotes may also lie between two strings. Then a mark is no value, and the outline no JSON.
+    """
+    name, view = secrets.token_hex(8), memoryview(raw)
+    parts: list[bytes] = []
+    strings: dict[bytes, memoryview] = {}
+    begin, quote = 0, raw.find(b'"')
+    for _ in range(_MOST_QUOTES):
+        if quote < 0:
+            break
+        following = raw.find(b'"', quote + 1)
+        if following - quote > MAX_FIELD and raw.find(b"\\", quote, following) < 0:
+            mark = f'"{name}-{len(strings)}"'.encode()
+            strings[mark] = view[quote : following + 1]
+            parts += [raw[begin:quote], mark]
+            begin = following + 1
+            following = raw.find(b'"', begin)
+        quote = following
+    return b"".join([*parts, raw[begin:]]), strings
+
+
+def _restored(text: msgspec.Raw, strings: dict[bytes, memoryview]) -> msgspec.Raw | memoryview:
+    """Return the string of a mark, anything else as it is."""
+    return strings.pop(bytes(text), text) if size_of(text) <= _MARK_SIZE else text
+
+
+def read_list(raw: Slice | None) -> list[msgspec.Raw]:
     """Return the entries of a list, none for anything else."""
     try:
         return _decode_list(b"null" if raw is None else raw)
@@ -70,7 +103,7 @@ def read_list(raw: bytes | msgspec.Raw | None) -> list[msgspec.Raw]:
         return []
 
 
-def _read_objects(raw: msgspec.Raw | None) -> Sequence[msgspec.Raw | Fields]:
+def _read_objects(raw: Slice | None) -> Sequence[msgspec.Raw | Fields]:
     """Return the entries of a list: all as objects, read in one pass, or each as it is."""
     try:
         return _decode_objects(b"null" if raw is None else raw)
@@ -78,11 +111,11 @@ def _read_objects(raw: msgspec.Raw | None) -> Sequence[msgspec.Raw | Fields]:
         return read_list(raw)
 
 
-def read_value(raw: bytes | msgspec.Raw) -> Any:
+def read_value(raw: Slice) -> Any:
     """Return the value; raises ValueError."""
     return read_json(bytes(raw))
 
 
-def size_of(raw: bytes | msgspec.Raw) -> int:
+def size_of(raw: Slice) -> int:
     """Return the bytes that it has."""
     return memoryview(raw).nbytes

@@ -1,4 +1,4 @@
-"""TCP and TLS connections of asyncio for httpcore, which are read a quarter of a megabyte at a time.
+"""TCP and TLS connections of asyncio for httpcore, which are read up to a megabyte at a time.
 
 httpcore's own backend asks for 64 kB and stops the connection between two reads: an image takes forty of them.
 """
@@ -16,8 +16,12 @@ import httpcore
 
 __all__ = ["Backend", "Incoming", "Stream"]
 
+_SMALL, _LARGE = 64 * 1024, 1024 * 1024
+_MOST_SPARE = 4
 _PIECE = 256 * 1024
-"""Bytes that are read at once: memory that was used a moment ago is the fastest."""
+"""Bytes that are handed on at once: memory that was used a moment ago is the fastest."""
+_spare: list[memoryview] = []
+"""Large buffers that no connection uses."""
 _FEW_LINES = 8 * 1024
 _MANY = 200
 """Lines in what was read at once: headers, the chunks of a megabyte and the bytes of an image have fewer."""
@@ -55,11 +59,14 @@ class Backend(httpcore.AsyncNetworkBackend):
 
 
 class Incoming(asyncio.BufferedProtocol):
-    """Bytes of a connection that have come and are not taken yet: as many as the buffer holds, then it waits."""
+    """Bytes of a connection that have come and are not taken yet: as many as the buffer holds, then it waits.
+
+    A buffer that was filled is followed by a large one, which is given back once it is not filled any more.
+    """
 
     def __init__(self) -> None:
-        self._buffer = memoryview(bytearray(_PIECE))
-        self.size = 0
+        self._small = self._buffer = memoryview(bytearray(_SMALL))
+        self._start = self._end = 0
         self.ended = False
         self._error: Exception | None = None
         self._transport: asyncio.Transport | None = None
@@ -67,19 +74,30 @@ class Incoming(asyncio.BufferedProtocol):
         self._writable = asyncio.Event()
         self._writable.set()
 
+    @property
+    def size(self) -> int:
+        """How many bytes have come and are not taken yet."""
+        return self._end - self._start
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether what was written has left."""
+        return self._writable.is_set() and not self.ended
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin; also called for the TLS that a connection is wrapped in."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  TCP
+        transport.set_write_buffer_limits(0)
         self._transport = transport
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  asyncio's
         """Return the place for the next bytes."""
-        return self._buffer[self.size :]
+        return self._buffer[self._end :]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Count bytes that have come."""
-        self.size += nbytes
-        if self.size == _PIECE and self._transport is not None:
+        self._end += nbytes
+        if self._end == len(self._buffer) and self._transport is not None:
             self._transport.pause_reading()
         self._readable.set()
 
@@ -102,24 +120,38 @@ class Incoming(asyncio.BufferedProtocol):
         """Let it go on."""
         self._writable.set()
 
-    async def take(self) -> bytes:
-        """Return the bytes that have come, and wait for the first; none at the end. Raises OSError."""
+    async def arrived(self) -> None:
+        """Wait until bytes have come, or no more will."""
         while not (self.size or self.ended):
             self._readable.clear()
             await self._readable.wait()
+
+    def take(self) -> bytes:
+        """Return bytes that have come, none at the end; raises OSError where the connection broke."""
         if self._error is not None and not self.size:
             raise self._error
-        data, full = bytes(self._buffer[: self.size]), self.size == _PIECE
-        self.size = 0
-        if full and self._transport is not None and not self.ended:
-            self._transport.resume_reading()
+        data = bytes(self._buffer[self._start : min(self._end, self._start + _PIECE)])
+        self._start += len(data)
+        if self._start == self._end:
+            self._begin_again(was_full=self._end == len(self._buffer))
         return data
 
+    def _begin_again(self, *, was_full: bool) -> None:
+        self._start = self._end = 0
+        if was_full and self._buffer is self._small:
+            self._buffer = _spare.pop() if _spare else memoryview(bytearray(_LARGE))
+        elif not was_full and self._buffer is not self._small:
+            if len(_spare) < _MOST_SPARE:
+                _spare.append(self._buffer)
+            self._buffer = self._small
+        if was_full and self._transport is not None and not self.ended:
+            self._transport.resume_reading()
+
     async def written(self) -> None:
-        """Wait until more may be written; raises OSError."""
+        """Wait until what was written has left; raises OSError."""
+        await self._writable.wait()
         if self.ended:
             raise self._error or ConnectionResetError("the connection is closed")
-        await self._writable.wait()
 
 
 class Stream(httpcore.AsyncNetworkStream):
@@ -139,24 +171,25 @@ class Stream(httpcore.AsyncNetworkStream):
         if data:
             await asyncio.sleep(0)
         else:
+            incoming = self._incoming
             with _errors(httpcore.ReadError, httpcore.ReadTimeout):
-                if self._incoming.size or timeout is None:
-                    data = await self._incoming.take()
-                else:
+                if not incoming.size:
                     async with asyncio.timeout(timeout):
-                        data = await self._incoming.take()
+                        await incoming.arrived()
+                data = incoming.take()
         if len(data) > _FEW_LINES and _has_many_lines(data):
             data, self._rest = data[:_FEW_LINES], data[_FEW_LINES:]
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109  httpcore's
-        """Send `buffer`; raises httpcore.WriteError or httpcore.WriteTimeout."""
-        if not buffer:
-            return
+        """Send `buffer`, a piece at a time, which asyncio need not copy; raises httpcore.WriteError or WriteTimeout."""
+        view = memoryview(buffer)
         with _errors(httpcore.WriteError, httpcore.WriteTimeout):
-            self._transport.write(buffer)
-            async with asyncio.timeout(timeout):
-                await self._incoming.written()
+            for start in range(0, len(view), _PIECE):
+                self._transport.write(view[start : start + _PIECE])
+                if not self._incoming.is_writable:
+                    async with asyncio.timeout(timeout):
+                        await self._incoming.written()
 
     async def aclose(self) -> None:
         """Close the connection at once: nothing that matters is on its way."""

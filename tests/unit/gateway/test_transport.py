@@ -506,6 +506,8 @@ def test_a_flood_of_events_is_read_a_few_at_a_time(data: bytes, largest: int) ->
     async def main() -> list[bytes]:
         incoming, pieces = Incoming(), []
         stream = Stream(mock.create_autospec(asyncio.Transport), incoming)
+        fill(incoming, bytes(len(incoming.get_buffer(-1))))
+        await stream.read(65_536)  # a buffer that was filled is followed by a larger one
         fill(incoming, data)
         incoming.eof_received()
         while piece := await stream.read(65_536):
