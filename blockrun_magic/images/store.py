@@ -24,6 +24,8 @@ __all__ = ["Store", "StoredFile", "write_temporary"]
 
 _MAX_BYTES = 256 * 1024 * 1024
 _MAX_FILE = 256 * 1024 * 1024
+_MOST_SEEN = 1000
+_Status = tuple[int, int, int, int]
 _TRUST = 1.0
 """Seconds for which a store that could be written to is taken to be writable."""
 _SPACE_PER_IMAGE = 16 * 1024 * 1024
@@ -46,6 +48,7 @@ class Store:
         self._has_folders = False
         self._written_until = 0.0
         self._preparing = threading.Lock()
+        self._seen: dict[Path, _Status] = {}
 
     def path(self, digest: str, media_type: str) -> Path:
         """Return where the file with this SHA-256 (hex) is, or would be."""
@@ -98,9 +101,19 @@ class Store:
         """Store `data` and return its SHA-256 (hex), computed unless it is given; raises StoreError."""
         digest = digest or self.name_of(data)
         path = self.path(digest, media_type)
-        if not _holds(path, data):
-            self._keep(path, data)
+        status = _status(path)
+        if status is None or self._seen.get(path) != status:
+            if status is None or not _holds(path, data):
+                self._keep(path, data)
+            self._remember(path)
         return digest
+
+    def _remember(self, path: Path) -> None:
+        """Remember a file that was written or compared just now, so that it is not read again until it changes."""
+        while len(self._seen) >= _MOST_SEEN:
+            self._seen.pop(next(iter(self._seen)), None)
+        if (status := _status(path)) is not None:
+            self._seen[path] = status
 
     def _create_folders(self) -> None:
         """Create every folder that an image may need, and wait for the disk once instead of once for each.
@@ -174,6 +187,15 @@ class Store:
                 f"The image could not be stored in {self.root}: {error.strerror or error}.",
                 "Check the free space and the permissions of that folder.",
             ) from error
+
+
+def _status(path: Path) -> _Status | None:
+    """Return what changes with the bytes of a file, or None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _holds(path: Path, data: bytes) -> bool:
