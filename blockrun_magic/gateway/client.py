@@ -7,15 +7,14 @@ and a redirect is never followed with one.
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from importlib.metadata import metadata
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import urljoin
 
 import httpx
 import msgspec
@@ -34,6 +33,7 @@ from blockrun_magic.gateway.network.transport import Transports
 from blockrun_magic.gateway.reading import Pace, TooSlow, read_body
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.gateway.responses import Response
+from blockrun_magic.gateway.urls import basic_authorization
 from blockrun_magic.payments.secrets import SecretHeaders
 from blockrun_magic.text import public_url, sanitize
 from blockrun_magic.threads import run_cpu
@@ -193,7 +193,7 @@ class Client:
 
     async def _fetch(self, url: str, shown: str) -> bytes:
         for _ in range(_MAX_SOURCE_REDIRECTS + 1):
-            headers = SecretHeaders({**_IMAGE_HEADERS, **_basic_authorization(url)})
+            headers = SecretHeaders({**_IMAGE_HEADERS, **basic_authorization(url)})
             request = self._request("GET", url, headers=headers, silence=self._timeouts.image)
             async with self._opened(request) as response:
                 if response.has_redirect_location:
@@ -214,7 +214,8 @@ class Client:
         extensions = {"timeout": timeout.as_dict(), **content.pop("extensions", {})}
         headers = SecretHeaders({**_HEADERS, **content.pop("headers", {})})
         try:
-            return httpx.Request(method, url, headers=headers, extensions=extensions, **content)
+            target = _read_url(url) if method == "POST" else url  # a gateway's: there are few of them
+            return httpx.Request(method, target, headers=headers, extensions=extensions, **content)
         except (httpx.InvalidURL, UnicodeError) as error:
             raise InvalidResponse(
                 f"{public_url(url)} is not an address that can be opened ({sanitize(error, 80)}).",
@@ -237,7 +238,7 @@ class Client:
     @asynccontextmanager
     async def _opened(self, request: httpx.Request, verified_for: str = "") -> AsyncIterator[httpx.Response]:
         """Yield the response to `request` as soon as its headers have come; it is closed afterwards."""
-        pool = await self._transports.pool(str(request.url), verified_for)
+        pool = await self._transports.pool(request.url, verified_for)
         timeout = request.extensions["timeout"]
         limit = timeout["read"] + timeout["connect"]
         limit += int(request.headers.get("content-length", 0)) / self._timeouts.pace.rate
@@ -253,6 +254,11 @@ class Client:
             await response.aclose()
 
 
+@lru_cache(32)
+def _read_url(url: str) -> httpx.URL:
+    return httpx.URL(url)
+
+
 def _encode(body: Mapping[str, Any]) -> bytes:
     try:
         return msgspec.json.encode(body)
@@ -261,17 +267,6 @@ def _encode(body: Mapping[str, Any]) -> bytes:
             "The prompt contains half a character (a lone surrogate), which cannot be sent.",
             "Type or paste the text again; an emoji was probably cut in two.",
         ) from error
-
-
-def _basic_authorization(url: str) -> dict[str, str]:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return {}
-    if parts.username is None:
-        return {}
-    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-    return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
 
 
 def _joined(url: str, response: httpx.Response) -> str:

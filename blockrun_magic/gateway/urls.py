@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from blockrun_magic.errors import UsageError
 
-__all__ = ["checked_url", "is_loopback", "origin_of"]
+__all__ = ["basic_authorization", "checked_url", "is_loopback", "origin_of"]
 
 
 def origin_of(url: str) -> tuple[str, str | None, int | None]:
@@ -48,3 +49,15 @@ def checked_url(url: str, *, plain_http: bool = False) -> str:
         )
     shown_host = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{shown_host}{f':{port}' if port else ''}{parts.path}"
+
+
+def basic_authorization(url: str) -> dict[str, str]:
+    """Return the header for the user and the password in a URL, none without them."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return {}
+    if parts.username is None:
+        return {}
+    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}

@@ -24,7 +24,7 @@ from blockrun_magic.studio.options import Options
 from blockrun_magic.studio.payment.method import PaymentMethod, PurchaseContext, money_of
 from blockrun_magic.studio.payment.prepaid import PrepaidMethod
 from blockrun_magic.studio.payment.pricing import Price, bounds, fetch_price
-from blockrun_magic.studio.payment.signers import signer_of
+from blockrun_magic.studio.payment.signers import Signer, signer_of
 from blockrun_magic.studio.payment.unasked import AnsweredUnasked
 from blockrun_magic.studio.payment.unpaid import book
 from blockrun_magic.studio.payment.x402 import X402Method
@@ -165,9 +165,9 @@ class Purchaser:
         if not gateway.prepaid:
             agree = partial(self._check_offer, context=context, options=options)
             turn = self.services.turns[gateway.name, context.request.price_key]
-            return X402Method(
-                context, lambda: signer_of(wallets.wallet_for(gateway), self.services.client), agree, turn
-            )
+            check = partial(self._check_purchase, context=context, options=options)
+            signer = partial(self._signer, gateway)
+            return X402Method(context, signer, agree, turn, check, options.hold)
         if gateway.paid_by is Payer.CLASSROOM:
             from blockrun_magic.studio.payment.classroom.method import ClassroomMethod  # for classes only
 
@@ -179,6 +179,9 @@ class Purchaser:
             max_price=options.max_price,
             look_up=lambda payment: self.look_up(payment, gateway),
         )
+
+    def _signer(self, gateway: Gateway) -> Signer:
+        return signer_of(self.services.wallets.wallet_for(gateway), self.services.client)
 
     async def _authorized(self, method: PaymentMethod, context: PurchaseContext, options: Options) -> Payment:
         try:

@@ -52,12 +52,12 @@ class Transports:
         self._context: ssl.SSLContext | None = None
         self._lock = asyncio.Lock()
 
-    async def pool(self, url: str, verified_for: str = "") -> httpx.AsyncBaseTransport:
+    async def pool(self, url: httpx.URL, verified_for: str = "") -> httpx.AsyncBaseTransport:
         """Return the pool for `url`: its connections are shared with requests for the same `verified_for` only.
 
         Raises GatewayUnreachable where the environment names a proxy or certificates that cannot be used.
         """
-        scheme, proxy = httpx.URL(url).scheme, proxy_for(url) or ""
+        scheme, proxy = url.scheme, proxy_for(str(url)) or ""
         key = (scheme, proxy, verified_for)
         known = self._pools.get(key)
         if known is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from blockrun_magic.payments.wallets.evm import Wallet
@@ -95,6 +96,7 @@ def sign_payment(terms: PaymentRequirements, wallet: Wallet, now: int, nonce: by
     return encode_payload(terms, authorization, {"signature": signature, "authorization": texts})
 
 
+@lru_cache(64)
 def _checksummed(address: str) -> str:
     from eth_utils.address import to_checksum_address
 

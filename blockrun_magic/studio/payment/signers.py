@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -13,16 +13,17 @@ from blockrun_magic.errors import ClockError, Money
 from blockrun_magic.gateway.chain.evm import block_time
 from blockrun_magic.gateway.chain.solana import recent_blockhash
 from blockrun_magic.gateway.client import Client
+from blockrun_magic.payments.ledger.records import Payment
 from blockrun_magic.payments.secrets import SecretHeaders
 from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.payments.wallets.solana import SolanaWallet
 from blockrun_magic.payments.x402.networks import Network, SolanaNetwork
-from blockrun_magic.payments.x402.protocol import PaymentPayload, PaymentRequirements, sign_payment
+from blockrun_magic.payments.x402.protocol import MAX_WINDOW, PaymentPayload, PaymentRequirements, sign_payment
 from blockrun_magic.payments.x402.solana import sign_transfer
 from blockrun_magic.payments.x402.solana_polls import poll_proof
 from blockrun_magic.threads import run_cpu
 
-__all__ = ["Signer", "check_chain_clock", "check_clock", "is_clock_right", "signer_of"]
+__all__ = ["Signer", "check_chain_clock", "check_clock", "is_clock_right", "lasting_as", "signer_of"]
 
 _MAX_SKEW = 120.0
 """Seconds by which our clock may differ from the gateway's: a signature is valid for a limited time from now."""
@@ -48,6 +49,9 @@ class Signer(Protocol):
     def prepare(self) -> None:
         """Load the libraries that sign."""
 
+    def signing_at_once(self, requirements: PaymentRequirements, now: int) -> Callable[[], PaymentPayload] | None:
+        """Return the same as `signing`, or None where a chain has to be asked first."""
+
     async def signing(
         self, requirements: PaymentRequirements, now: int, nonce: bytes | None = None
     ) -> Callable[[], PaymentPayload]:
@@ -72,6 +76,9 @@ class _EvmSigner:
     def prepare(self) -> None:
         self.wallet.prepare()
 
+    def signing_at_once(self, requirements: PaymentRequirements, now: int) -> Callable[[], PaymentPayload] | None:
+        return partial(sign_payment, requirements, self.wallet, now)
+
     async def signing(
         self, requirements: PaymentRequirements, now: int, nonce: bytes | None = None
     ) -> Callable[[], PaymentPayload]:
@@ -93,6 +100,9 @@ class _SolanaSigner:
 
     def prepare(self) -> None:
         self.wallet.prepare()
+
+    def signing_at_once(self, requirements: PaymentRequirements, now: int) -> None:  # noqa: ARG002
+        return None
 
     async def signing(
         self, requirements: PaymentRequirements, now: int, nonce: bytes | None = None
@@ -156,3 +166,13 @@ def _duration(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds / 60:.0f} minutes"
+
+
+def lasting_as(payment: Payment, terms: PaymentRequirements, now: int) -> PaymentRequirements:
+    """Return new terms whose signature stays valid as long as the earlier ones of the same nonce.
+
+    The money is at risk that long anyway. A newest payload that expired first could not be shown any more, and the
+    others would be refused for their price.
+    """
+    left = (payment.valid_before or 0) - now
+    return replace(terms, window=min(max(terms.window, left), MAX_WINDOW))

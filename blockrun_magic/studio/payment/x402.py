@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 from blockrun_magic.errors import BudgetError, ClockError, InvalidResponse, TermsRefused
@@ -20,7 +20,7 @@ from blockrun_magic.payments.ledger.records import Payload, Payment
 from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.secrets import SecretHeaders
 from blockrun_magic.payments.x402.protocol import (
-    MAX_WINDOW,
+    PaymentPayload,
     PaymentRequirements,
     read_challenge,
     select_requirements,
@@ -30,7 +30,7 @@ from blockrun_magic.studio.payment.method import PurchaseContext
 from blockrun_magic.studio.payment.pricing import Price, cached_price, fetch_price
 from blockrun_magic.studio.payment.sender import Sender, header_of
 from blockrun_magic.studio.payment.settlement import SettlementTracker
-from blockrun_magic.studio.payment.signers import Signer, check_clock
+from blockrun_magic.studio.payment.signers import Signer, check_clock, lasting_as
 from blockrun_magic.studio.payment.unasked import AnsweredUnasked
 from blockrun_magic.studio.payment.unpaid import book, refuse_twice
 from blockrun_magic.studio.reconciliation import accepted_until, resolve_expired
@@ -53,6 +53,10 @@ class X402Method:
     """Raises BudgetError where a price is above what the user allowed."""
     turn: asyncio.Lock
     """Held while a price of this kind is requested."""
+    check: Callable[[Price], None]
+    """Raises BudgetError or StoreError where nothing may be signed for a price."""
+    hold: int | None
+    """What the first payment is reserved out of, if anything."""
     tracker: SettlementTracker = field(init=False)
     sender: Sender = field(init=False)
     _ahead: PaymentRequirements | None = field(init=False, default=None)
@@ -63,7 +67,7 @@ class X402Method:
         self.sender = Sender(self.context, self.tracker)
 
     async def open_payment(self) -> Payment | None:
-        """Return the payment to continue with, or None when a new one may be signed.
+        """Return the payment to continue with, a new one for a price that is known, or None when the price is not.
 
         The witness of an expired payment is asked first. Unless it releases the payment, the payment continues: it
         may still fetch its images.
@@ -79,7 +83,7 @@ class X402Method:
         return None if payment.state is State.RELEASED else payment
 
     def _find_payment(self) -> Payment | None:
-        """Return the payment of this purchase that was sent, or None; then the cached price is looked up, too."""
+        """Return the payment of this purchase that was sent, or one that was signed for the cached price, or None."""
         context = self.context
         while (payment := context.ledger.open_payment(context.purchase.id)) is not None:
             if payment.state not in (State.RESERVED, State.SIGNED):
@@ -87,7 +91,22 @@ class X402Method:
             # Its kernel is gone (we hold the lock), and the header never left the ledger.
             context.ledger.release(payment.id, "never sent")
         self._ahead = self._cached_terms()
-        return None
+        if self._ahead is None or context.purchase.poll_url is not None:
+            return None
+        sign = self.signer().signing_at_once(self._ahead, int(context.clock()))
+        check = partial(self.check, _price_of(self._ahead))
+        return sign and self._reserve_and_sign(self._ahead, sign, self.hold, check)
+
+    def _reserve_and_sign(
+        self,
+        terms: PaymentRequirements,
+        sign: Callable[[], PaymentPayload],
+        hold: int | None,
+        check: Callable[[], None],
+    ) -> Payment:
+        check()
+        self.signer().prepare()  # may import for a second, and nobody shall wait for that
+        return self.context.ledger.authorize(self.context.purchase, terms.amount, terms.network.id, sign, hold)
 
     async def price(self) -> Price:
         """Return the gateway's validated terms for this request, or for its slow job.
@@ -133,20 +152,13 @@ class X402Method:
         self, offer: Price, hold: int | None = None, check: Callable[[], None] = lambda: None
     ) -> Payment:
         """Return a payment of `offer`: reserved, out of `hold` if given, signed, on record, not yet sent."""
-        context, terms = self.context, offer.terms
+        terms = offer.terms
         assert terms is not None  # noqa: S101  our own prices have them
-        context.progress.stage = "signing"
-        signer = self.signer()
-        if context.gateway.on_solana:  # which is asked for a block first
+        self.context.progress.stage = "signing"
+        if self.context.gateway.on_solana:  # which is asked for a block first
             await run_io(check)
-        sign = await signer.signing(terms, int(context.clock()))
-
-        def reserve_and_sign() -> Payment:
-            check()
-            signer.prepare()  # may import for a second, and nobody shall wait for that
-            return context.ledger.authorize(context.purchase, terms.amount, terms.network.id, sign, hold)
-
-        return await run_io(reserve_and_sign)
+        sign = await self.signer().signing(terms, int(self.context.clock()))
+        return await run_io(self._reserve_and_sign, terms, sign, hold, check)
 
     async def submit(self, payment: Payment) -> tuple[Payment, CompletedJob]:
         """Send `payment`, for the first time or again; return the response with the images."""
@@ -257,7 +269,7 @@ class X402Method:
         try:
             check_clock(context.gateway.name, answer.date, now, now)
             self.agree(_price_of(terms))
-            lasting = _lasting_as(payment, terms, int(now))
+            lasting = lasting_as(payment, terms, int(now))
             sign = await self.signer().signing(lasting, int(now), bytes.fromhex(payment.nonce[2:]))
             payment = await run_io(lambda: context.ledger.add_payload(payment.id, sign()))
         except (BudgetError, ClockError) as error:
@@ -282,16 +294,6 @@ class X402Method:
             raise TermsRefused("The price rose while the image was being made.", "Run the cell again to agree to it.")
         self.agree(offer)
         return await self.authorize(offer)
-
-
-def _lasting_as(payment: Payment, terms: PaymentRequirements, now: int) -> PaymentRequirements:
-    """Return new terms whose signature stays valid as long as the earlier ones of the same nonce.
-
-    The money is at risk that long anyway. A newest payload that expired first could not be shown any more, and the
-    others would be refused for their price.
-    """
-    left = (payment.valid_before or 0) - now
-    return replace(terms, window=min(max(terms.window, left), MAX_WINDOW))
 
 
 def _price_of(terms: PaymentRequirements) -> Price:
