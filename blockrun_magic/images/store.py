@@ -28,6 +28,7 @@ _MOST_SEEN = 1000
 _Status = tuple[int, int, int, int]
 _TRUST = 1.0
 """Seconds for which a store that could be written to is taken to be writable."""
+_HEX_DIGITS = frozenset("0123456789abcdef")
 _SPACE_PER_IMAGE = 16 * 1024 * 1024
 
 
@@ -140,14 +141,14 @@ class Store:
         for folder in self.root.glob("[0-9a-f][0-9a-f]"):
             with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
                 for entry in entries:
-                    name, path = entry.name, entry.path
-                    if name[0] not in "0123456789abcdef":
+                    digest = entry.name.partition(".")[0]
+                    if digest[:1] not in _HEX_DIGITS:
                         continue
                     try:
                         stat = entry.stat()
                     except FileNotFoundError:  # another kernel removed it just now
                         continue
-                    files.append(StoredFile(path, name.partition(".")[0], stat.st_size, stat.st_mtime))
+                    files.append(StoredFile(entry.path, digest, stat.st_size, stat.st_mtime))
         files.sort(key=attrgetter("written_at"))
         return files
 

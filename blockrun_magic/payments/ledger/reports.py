@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TextIO, overload
@@ -21,6 +22,7 @@ __all__ = [
     "PaymentList",
     "Spending",
     "list_payments",
+    "paid_for",
     "spending_by_day",
     "spending_by_model",
     "spending_by_owner",
@@ -173,29 +175,35 @@ def _since(ledger: Ledger, when: str) -> tuple[str, str | float]:
     return "created_at >= ?", now - now % DAY if when == "today" else 0.0
 
 
-def stored_files(ledger: Ledger) -> dict[str, dict[str, int]]:
-    """Return the digest of each stored file whose purchase is finished, and what each purchase cost for real.
+def stored_files(ledger: Ledger) -> dict[str, tuple[str, ...]]:
+    """Return the digest of each stored file whose purchase is finished, and the ids of its purchases.
 
-    The files of an edit's images are among them, unless an unfinished purchase still needs them; they cost nothing.
+    The files of an edit's images are among them, unless an unfinished purchase still needs them.
     """
     rows = ledger.query(
-        """SELECT file, purchase_id, CASE realm WHEN ? THEN coalesce((
-            SELECT sum(amount) FROM authorizations WHERE purchase_id = pictures.purchase_id AND state = 'settled'
-        ), 0) ELSE 0 END
-        FROM pictures JOIN purchases ON purchases.id = purchase_id WHERE finished_at IS NOT NULL""",
-        (Realm.REAL,),
+        """SELECT file, purchase_id FROM purchases CROSS JOIN pictures
+        WHERE purchase_id = purchases.id AND finished_at IS NOT NULL"""
     )
-    files: dict[str, dict[str, int]] = {}
-    for file, purchase, paid in rows:
-        files.setdefault(file, {})[purchase] = paid
+    files: dict[str, tuple[str, ...]] = {}
+    for file, purchase in rows:
+        files[file] = (*files[file], purchase) if file in files else (purchase,)
     uploads = ledger.query(
         """SELECT json_extract(value, '$.file') AS file, min(finished_at IS NOT NULL) AS done
-        FROM purchases, json_each(request, '$.uploads') GROUP BY 1""",
-        (),
+        FROM purchases, json_each(request, '$.uploads') GROUP BY 1"""
     )
     for row in uploads:
         if row["done"]:
-            files.setdefault(row["file"], {})
+            files.setdefault(row["file"], ())
         else:
             files.pop(row["file"], None)
     return files
+
+
+def paid_for(ledger: Ledger, purchases: AbstractSet[str]) -> int:
+    """Return the real micro-USDC that these purchases cost."""
+    rows = ledger.query(
+        """SELECT purchase_id, amount FROM authorizations
+        WHERE coalesce(state, '') = 'settled' AND coalesce(realm, '') = ?""",
+        (Realm.REAL,),
+    )
+    return sum(amount for purchase, amount in rows if purchase in purchases)
