@@ -87,21 +87,19 @@ class OrderWorkers:
 
     async def take_over(self) -> None:
         """Start the open orders that nobody works on, and cancel those of ours that somebody wants cancelled."""
-        now = self._database.now()
+        now, free = self._database.now(), {None: True, self._worker: True}
         for order in await run_io(self._rows.unfinished):
             work = self.running.get(order.id)
             if work is not None:
                 if order.cancel_asked and not work.cancelling:
                     self._interrupt(work)
                 continue
-            due = (order.next_try_at or 0) <= now and await self._is_free(order)
-            if due and await run_io(self._rows.take, order, self._worker):
+            if (order.next_try_at or 0) > now:
+                continue
+            if order.worker is not None and order.worker not in free:  # asked once for all orders of a process
+                free[order.worker] = not await run_io(self._database.is_locked, worker_lock(order.worker))
+            if free[order.worker] and await run_io(self._rows.take, order, self._worker):
                 self.start(order)
-
-    async def _is_free(self, order: Order) -> bool:
-        if order.worker in (None, self._worker):
-            return True
-        return not await run_io(self._database.is_locked, worker_lock(order.worker))
 
     async def wait_for_member(self, member_id: int, seconds: float) -> None:
         """Wait until an order of a person has ended here, or `seconds`."""
