@@ -18,9 +18,11 @@ def read_bounded(path: Path, limit: int) -> bytes:
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
-        return file.read(limit + 1)
+        # Memory for all of `limit` would be taken first. Files of the kernel say that they are empty.
+        return file.read(min(status.st_size or limit, limit) + 1)
 
 
 def read_file(path: Path, limit: int) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from blockrun_magic.errors import LessonError, UsageError, WalletError
 from blockrun_magic.notebook.commands.arguments import Argument, Arguments, Command
@@ -14,7 +13,7 @@ from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Card, Message
 from blockrun_magic.payments.secrets import Secret
 from blockrun_magic.studio.lessons.archive import pack_lesson, unpack_lesson
-from blockrun_magic.studio.lessons.lesson import FOLDER, open_lesson, write_lesson
+from blockrun_magic.studio.lessons.lesson import open_lesson
 from blockrun_magic.studio.lessons.secret_scan import check_no_secrets, secrets_of_user
 from blockrun_magic.studio.results.result import ImageResult
 from blockrun_magic.text import quoted
@@ -44,13 +43,10 @@ def _export(context: Context, arguments: Arguments) -> Card:
             "This kernel has made no image yet.", "Run the notebook's cells first; stored images cost nothing."
         )
     check_no_secrets(notebook, _own_secrets(), _own_digests(results))
-    with TemporaryDirectory() as place:
-        folder = Path(place) / f"{target.stem}{FOLDER}"
-        lesson = write_lesson(folder, results, strict=strict)
-        pack_lesson(target, notebook, folder)
+    answers = pack_lesson(target, notebook, results, strict=strict)
     size = target.stat().st_size / 1e6
     lines = [
-        f"{target}: {notebook.name} with {len(lesson)} answers, {size:.1f} MB.",
+        f"{target}: {notebook.name} with {answers} answers, {size:.1f} MB.",
         "Unpack it, or run `%blockrun lesson open`: its images cost $0, offline and without a wallet.",
     ]
     return Message("\n".join(lines))

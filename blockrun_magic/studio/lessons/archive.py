@@ -10,17 +10,19 @@ import shutil
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from blockrun_magic.errors import LessonError, SourceError
-from blockrun_magic.files import write_atomically
+from blockrun_magic.files import read_file, write_atomically
 from blockrun_magic.images.formats import verify
 from blockrun_magic.images.media_types import media_type_of, suffix_of
 from blockrun_magic.safejson import read_json
-from blockrun_magic.studio.lessons.lesson import FOLDER, INDEX, MAX_IMAGE, MAX_INDEX, open_lesson
+from blockrun_magic.studio.lessons.lesson import FOLDER, INDEX, MAX_IMAGE, MAX_INDEX, lesson_index, open_lesson
+from blockrun_magic.studio.results.result import ImageResult
 from blockrun_magic.text import quoted, sanitize
 
 __all__ = ["pack_lesson", "unpack_lesson"]
@@ -32,20 +34,24 @@ _CHUNK = 1024 * 1024
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _NAME = r"[^/\\:.\0][^/\\:\0]*"
 _ENTRY = re.compile(rf"{_NAME}\.ipynb|{_NAME}{re.escape(FOLDER)}/(?:{INDEX}|[0-9a-f]{{64}}\.(?:png|jpg|webp))")
+_MAKE_AGAIN = "Run its cell again, then export."
 _AGAIN = "Get a new copy of the lesson."
 
 
-def pack_lesson(target: Path, notebook: Path, folder: Path) -> None:
-    """Write `notebook` and the lesson in `folder` as the new ZIP file `target`; raises LessonError."""
+def pack_lesson(target: Path, notebook: Path, results: Sequence[ImageResult], *, strict: bool) -> int:
+    """Write `notebook` and a lesson with `results` as the new ZIP file `target`; return how many answers it has.
+
+    One image is in memory at a time. Raises LessonError; then nothing is left behind.
+    """
     draft = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}")
+    folder = f"{target.stem}{FOLDER}"
+    index, count = lesson_index(target.stem, results, strict=strict)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with zipfile.ZipFile(draft, "x", zipfile.ZIP_DEFLATED) as archive:
             archive.write(notebook, f"{target.stem}.ipynb")
-            for path in sorted(folder.iterdir()):
-                # Images are compressed already: packing them again costs 40 ms each and saves nothing.
-                method = zipfile.ZIP_DEFLATED if path.name == INDEX else zipfile.ZIP_STORED
-                archive.write(path, f"{target.stem}{FOLDER}/{path.name}", method)
+            _pack_images(archive, folder, results)
+            archive.writestr(f"{folder}/{INDEX}", index)
         if os.path.lexists(target):
             raise LessonError(f"{target} exists already.", "Choose another name, or remove the file.")
         draft.replace(target)
@@ -53,6 +59,23 @@ def pack_lesson(target: Path, notebook: Path, folder: Path) -> None:
         raise LessonError(f"{target} cannot be written: {error}.", "Choose another path.") from error
     finally:
         draft.unlink(missing_ok=True)
+    return count
+
+
+def _pack_images(archive: zipfile.ZipFile, folder: str, results: Sequence[ImageResult]) -> None:
+    pairs = (pair for each in results for pair in zip(each.stored, each.files, strict=True))
+    images = {stored.file: (stored, path) for stored, path in pairs}
+    with ThreadPoolExecutor(1, "blockrun-lesson") as pool:
+        for digest, (stored, path) in images.items():
+            try:
+                data = read_file(path, MAX_IMAGE)
+            except OSError as error:
+                raise LessonError(f"{path} cannot be read: {error.strerror or error}.", _MAKE_AGAIN) from error
+            found = pool.submit(hashlib.sha256, data)  # while it is written
+            # Images are compressed already: packing them again costs 40 ms each and saves nothing.
+            archive.writestr(f"{folder}/{digest}{suffix_of(stored.media_type)}", data, zipfile.ZIP_STORED)
+            if found.result().hexdigest() != digest or media_type_of(data) != stored.media_type:
+                raise LessonError(f"{path} is damaged: its bytes do not match its name.", _MAKE_AGAIN)
 
 
 def unpack_lesson(archive: Path) -> tuple[Path, list[str]]:

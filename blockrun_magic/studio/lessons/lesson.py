@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from blockrun_magic.errors import LessonError, Money, StoreError
-from blockrun_magic.files import read_bounded, read_file, write_atomically
+from blockrun_magic.files import read_bounded
 from blockrun_magic.images.formats import decode
-from blockrun_magic.images.media_types import media_type_of
 from blockrun_magic.images.store import Store
 from blockrun_magic.payments.ledger.records import StoredImage
 from blockrun_magic.payments.realm import Realm
@@ -30,9 +29,8 @@ from blockrun_magic.studio.results.images import StoredImages
 from blockrun_magic.studio.results.result import ImageResult, Receipt
 from blockrun_magic.text import sanitize
 
-__all__ = ["FOLDER", "INDEX", "MAX_IMAGE", "MAX_INDEX", "Lesson", "lessons_in", "open_lesson", "write_lesson"]
+__all__ = ["FOLDER", "INDEX", "MAX_IMAGE", "MAX_INDEX", "Lesson", "lesson_index", "lessons_in", "open_lesson"]
 
-_MAX_IMAGE = 256_000_000
 FOLDER = ".pictures"
 """End of the name of a lesson's folder."""
 INDEX = "lesson.json"
@@ -183,29 +181,18 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def write_lesson(folder: Path, results: Sequence[ImageResult], *, strict: bool) -> Lesson:
-    """Write `results` into `folder`, and return them as a lesson; raises LessonError.
-
-    Existing entries of the folder that are not among the results stay.
-    """
-    folder = folder.absolute()
-    store = FlatStore(folder)
-    name = folder.name.removesuffix(FOLDER)
+def lesson_index(name: str, results: Sequence[ImageResult], *, strict: bool) -> tuple[bytes, int]:
+    """Return the index of a lesson with `results`, and how many answers it has; raises LessonError."""
+    answers = [_entry(result) for result in results]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for result in results:
-            for stored, path in zip(result.stored, result.files, strict=True):
-                data = read_file(path, _MAX_IMAGE)
-                if media_type_of(data) is None:
-                    raise LessonError(f"{path} is not an image.", "Run its cell again, then export.")
-                store.put(data, stored.media_type)
-        answers = [_entry(result) for result in results]
-        content = {"format": _FORMAT, "name": name, "missing": "error" if strict else "practice", "answers": answers}
-        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-        write_atomically(folder / INDEX, text.encode("utf-8", "backslashreplace"), durable=False)
-    except OSError as error:
-        raise LessonError(f"The lesson cannot be written: {error}.", "Choose another place for it.") from error
-    return open_lesson(folder)
+        for answer in answers:
+            _check_entry(answer)
+    except (ValueError, KeyError, TypeError) as error:
+        raise LessonError(f"The lesson cannot be written: {error}.", "Please report this.") from error
+    content = {"format": _FORMAT, "name": name, "missing": "error" if strict else "practice", "answers": answers}
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    count = len({(answer["request_digest"], answer["take"]) for answer in answers})
+    return text.encode("utf-8", "backslashreplace"), count
 
 
 def _entry(result: ImageResult) -> dict[str, Any]:

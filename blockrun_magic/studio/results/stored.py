@@ -34,12 +34,15 @@ class StoredResults:
         images = self._ledger.images(purchase.id)
         return bool(images) and all(self._store.has(image.file, image.media_type) for image in images)
 
-    def load(self, purchase: Purchase) -> ImageResult:
-        """Return a finished purchase from the store; every file is read and checked now. Raises StoreError."""
+    def load(self, purchase: Purchase, *, checked: bool = True) -> ImageResult:
+        """Return a finished purchase from the store; raises StoreError.
+
+        With `checked`, every file is read and checked now, otherwise when it is used.
+        """
         stored = self._ledger.images(purchase.id)
         if not stored:
             raise StoreError(f"The images of {purchase.id} are not in the ledger.", "Buy another take with --fresh.")
-        images = [self._open(image) for image in stored]
+        images = [self._open(image) if checked else None for image in stored]
         files = [self._store.path(image.file, image.media_type) for image in stored]
         payments = self._ledger.payments(purchase.id)
         paid = next((p for p in reversed(payments) if p.state is not State.RELEASED), payments[-1])

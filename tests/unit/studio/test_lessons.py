@@ -6,19 +6,23 @@ import base64
 import hashlib
 import json
 import os
+import tracemalloc
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from blockrun_magic.errors import BlockrunError, LessonError, StoreError
+from blockrun_magic.payments.ledger.records import StoredImage
 from blockrun_magic.payments.secrets import Secret
 from blockrun_magic.studio.lessons import archive as archive_module
 from blockrun_magic.studio.lessons.archive import pack_lesson, unpack_lesson
 from blockrun_magic.studio.lessons.lesson import INDEX, open_lesson
 from blockrun_magic.studio.lessons.secret_scan import check_no_secrets, secrets_of_user
+from blockrun_magic.studio.results.result import ImageResult
 from fakes.gateway import picture_for
 
 IMAGE = picture_for("a fox")
@@ -231,10 +235,10 @@ def test_packing_never_overwrites(tmp_path: Path) -> None:
     """An archive that exists stays; nothing else is left behind."""
     (tmp_path / "fox.zip").write_text("mine")
     (tmp_path / "fox.ipynb").write_text(json.dumps(NOTEBOOK))
-    (tmp_path / "fox.pictures").mkdir()
+    results = [answered(tmp_path)]
     before = listing(tmp_path)
     with pytest.raises(LessonError):
-        pack_lesson(tmp_path / "fox.zip", tmp_path / "fox.ipynb", tmp_path / "fox.pictures")
+        pack_lesson(tmp_path / "fox.zip", tmp_path / "fox.ipynb", results, strict=False)
 
     assert before == listing(tmp_path)
     assert "mine" == (tmp_path / "fox.zip").read_text()
@@ -368,15 +372,57 @@ def test_a_notebook_that_is_none_is_two_lines(tmp_path: Path, content: bytes) ->
         check_no_secrets(tmp_path / "x.ipynb", (), ())
 
 
-def test_images_are_packed_as_they_are(tmp_path: Path) -> None:
-    """An image is compressed already: it is stored, and only the text beside it is deflated."""
-    folder = tmp_path / "fox.pictures"
-    folder.mkdir()
+def answered(folder: Path) -> ImageResult:
+    """Return a result whose image is in a lesson in `folder`."""
     for name, content in lesson().items():
-        (tmp_path / name).write_bytes(content)
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content)
+    return open_lesson(folder / "fox.pictures").answer(DIGEST, 1)
 
-    pack_lesson(tmp_path / "out.zip", tmp_path / "fox.ipynb", folder)
+
+def test_images_are_packed_as_they_are(tmp_path: Path) -> None:
+    """An image is compressed already: it is stored, once, and only the text beside it is deflated."""
+    result = answered(tmp_path)
+    count = pack_lesson(tmp_path / "out.zip", tmp_path / "fox.ipynb", [result, result], strict=True)
 
     with zipfile.ZipFile(tmp_path / "out.zip") as archive:
         methods = {Path(entry.filename).suffix: entry.compress_type for entry in archive.infolist()}
     assert {".ipynb": zipfile.ZIP_DEFLATED, ".png": zipfile.ZIP_STORED, ".json": zipfile.ZIP_DEFLATED} == methods
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out.zip").rename(tmp_path / "elsewhere" / "out.zip")
+    opened = open_lesson(unpack_lesson(tmp_path / "elsewhere" / "out.zip")[0])
+    assert (1, True, 1) == (count, opened.strict, len(opened))
+    assert IMAGE == opened.answer(DIGEST, 1).files[0].read_bytes()
+
+
+def test_one_image_is_in_memory_at_a_time(tmp_path: Path) -> None:
+    """Twenty images of a megabyte are packed with the memory of two."""
+    megabyte, result = 1 << 20, answered(tmp_path)
+    results = []
+    for number in range(20):
+        data = IMAGE + bytes([number]) * megabyte
+        name = hashlib.sha256(data).hexdigest()
+        path = tmp_path / f"{name}.png"
+        path.write_bytes(data)
+        results.append(replace(result, stored=[StoredImage(name, "image/png", 24, 16)], files=[path]))
+    tracemalloc.start()
+    pack_lesson(tmp_path / "out.zip", tmp_path / "fox.ipynb", results, strict=False)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < 3 * megabyte
+
+
+@pytest.mark.parametrize("content", [b"not an image", IMAGE[:-1], None])
+def test_a_damaged_image_is_not_packed(tmp_path: Path, content: bytes | None) -> None:
+    """Nothing is left behind: a lesson whose images cannot be opened would be found out by the class."""
+    result = answered(tmp_path)
+    path = tmp_path / "fox.pictures" / f"{FILE}.png"
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    before = listing(tmp_path)
+    with pytest.raises(LessonError):
+        pack_lesson(tmp_path / "out.zip", tmp_path / "fox.ipynb", [result], strict=False)
+
+    assert before == listing(tmp_path)
