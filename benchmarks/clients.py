@@ -8,11 +8,15 @@ import json
 import os
 import secrets
 import sqlite3
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
+from harness.probe import Probe, probed
 
 __all__ = ["CLIENTS", "SIZE", "Client", "Kept", "Limit", "Official", "Ours", "Sdk", "Upload"]
 
@@ -78,12 +82,25 @@ class Ours:
 
     def many(self, count: int, at_once: int) -> None:
         """Get images for `count` prompts."""
+        self._run(self._many(count, at_once))
+
+    def probed(self, count: int, at_once: int) -> Probe:
+        """Get images for `count` prompts; return how long the event loop stood still meanwhile."""
+
+        async def watched() -> Probe:
+            async with probed() as probe:
+                await self._many(count, at_once)
+            return probe
+
+        return self._run(watched())
+
+    async def _many(self, count: int, at_once: int) -> None:
         from blockrun_magic.gateway.request import ImageRequest
         from blockrun_magic.studio import BatchProgress, Options, make_all
 
         name = secrets.token_hex(4)
         requests = [ImageRequest("generate", f"{name} {number}", MODEL, SIZE) for number in range(count)]
-        results = self._run(make_all(self.studio, requests, self.gateway, Options(), BatchProgress(count), at_once))
+        results = await make_all(self.studio, requests, self.gateway, Options(), BatchProgress(count), at_once)
         if len(results) != count:
             raise SystemExit(f"only {len(results)} images came")
 

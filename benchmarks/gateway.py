@@ -36,8 +36,9 @@ class Gateway:
         self.requests = self.received = 0
         self.answer = b""
         self.limit: tuple[int, float] | None = None
+        self.sliding = False
         self.refused = 0
-        self._window = (0.0, 0)
+        self._accepted: list[float] = []
 
     async def image(self, request: Request) -> Response:
         """Answer a request for an image, paid or not, `wait` seconds after it was read."""
@@ -60,18 +61,22 @@ class Gateway:
         """Return how long a paid request has to wait under the limit, None where it need not."""
         if self.limit is None:
             return None
-        count, seconds = self.limit
-        begun, used = self._window
-        if time.monotonic() - begun >= seconds:
-            begun, used = time.monotonic(), 0
-        self._window = begun, used + 1
-        return None if used < count else seconds - (time.monotonic() - begun)
+        (count, seconds), now = self.limit, time.monotonic()
+        if self.sliding or (self._accepted and now - self._accepted[0] >= seconds):
+            self._accepted = [at for at in self._accepted if self.sliding and now - at < seconds]
+        if len(self._accepted) < count:
+            self._accepted.append(now)
+            return None
+        return seconds - (now - self._accepted[0])
 
     async def set_limit(self, request: Request) -> Response:
-        """Take how many paid requests are answered in how many seconds from now on: "20 5"."""
-        count, seconds = (await request.body()).decode().split()
-        self.limit = int(count), float(seconds)
-        self._window, self.refused = (0.0, 0), 0
+        """Take how many paid requests are answered in how many seconds from now on: "20 5".
+
+        They are counted in windows that begin with a request, or, for "20 5 sliding", in all of that length.
+        """
+        count, seconds, *kind = (await request.body()).decode().split()
+        self.limit, self.sliding = (int(count), float(seconds)), kind == ["sliding"]
+        self._accepted, self.refused = [], 0
         return JSONResponse({})
 
     async def put_image(self, request: Request) -> Response:

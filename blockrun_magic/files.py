@@ -6,9 +6,12 @@ import errno
 import os
 import secrets
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 
-__all__ = ["create_folder", "read_bounded", "read_file", "sync_folder", "write_atomically"]
+__all__ = ["create_folder", "open_regular", "read_bounded", "read_file", "sync_folder", "write_atomically"]
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
@@ -16,13 +19,19 @@ def read_bounded(path: Path, limit: int) -> bytes:
 
     Raises OSError, also for a directory, a pipe or a device, which are never waited for.
     """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file")
+    with open_regular(path) as file:
         # Memory for all of `limit` would be taken first. Files of the kernel say that they are empty.
-        return file.read(min(status.st_size or limit, limit) + 1)
+        return file.read(min(os.fstat(file.fileno()).st_size or limit, limit) + 1)
+
+
+@contextmanager
+def open_regular(path: Path) -> Iterator[FileIO]:
+    """Yield a regular file, unbuffered; raises OSError, also for a directory, a pipe or a device."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with FileIO(descriptor) as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        yield file
 
 
 def read_file(path: Path, limit: int) -> bytes:

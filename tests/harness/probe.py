@@ -15,21 +15,26 @@ _TICK = 0.005
 
 @dataclass
 class Probe:
-    """The longest time between two steps of the loop: by the clock, and in processor time of its own thread.
+    """The longest time between two steps of the loop: by the clock, and in processor time.
 
-    The clock also counts what other processes and threads take; the processor time is the loop's alone.
+    The clock also counts what other processes take.
     """
 
     seconds: float = 0.0
     computing: float = 0.0
+    """Of the loop's own thread."""
+    working: float = 0.0
+    """Of all threads of this process, at most the time by the clock."""
 
     async def watch(self) -> None:
         """Look at the clocks again and again."""
         while True:
-            wall, own = time.perf_counter(), time.thread_time()
+            wall, own, everything = time.perf_counter(), time.thread_time(), time.process_time()
             await asyncio.sleep(_TICK)
-            self.seconds = max(self.seconds, time.perf_counter() - wall - _TICK)
+            seconds = time.perf_counter() - wall - _TICK
+            self.seconds = max(self.seconds, seconds)
             self.computing = max(self.computing, time.thread_time() - own)
+            self.working = max(self.working, min(seconds, time.process_time() - everything))
 
 
 @asynccontextmanager

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import IO
 
 from blockrun_magic.errors import LessonError, SourceError
-from blockrun_magic.files import read_file, write_atomically
+from blockrun_magic.files import open_regular, write_atomically
 from blockrun_magic.images.formats import verify
 from blockrun_magic.images.media_types import media_type_of, suffix_of
+from blockrun_magic.payments.ledger.records import StoredImage
 from blockrun_magic.safejson import read_json
 from blockrun_magic.studio.lessons.lesson import FOLDER, INDEX, MAX_IMAGE, MAX_INDEX, lesson_index, open_lesson
 from blockrun_magic.studio.results.result import ImageResult
@@ -31,10 +32,10 @@ _MAX_ENTRIES = 5000
 _MAX_TOTAL = 1024 * 1024 * 1024
 _MAX_NOTEBOOK = 100 * 1024 * 1024
 _CHUNK = 1024 * 1024
+_HEAD = 64
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _NAME = r"[^/\\:.\0][^/\\:\0]*"
 _ENTRY = re.compile(rf"{_NAME}\.ipynb|{_NAME}{re.escape(FOLDER)}/(?:{INDEX}|[0-9a-f]{{64}}\.(?:png|jpg|webp))")
-_MAKE_AGAIN = "Run its cell again, then export."
 _AGAIN = "Get a new copy of the lesson."
 
 
@@ -65,17 +66,28 @@ def pack_lesson(target: Path, notebook: Path, results: Sequence[ImageResult], *,
 def _pack_images(archive: zipfile.ZipFile, folder: str, results: Sequence[ImageResult]) -> None:
     pairs = (pair for each in results for pair in zip(each.stored, each.files, strict=True))
     images = {stored.file: (stored, path) for stored, path in pairs}
+    largest = max((path.stat().st_size for _, path in images.values() if path.is_file()), default=0)
+    memory = memoryview(bytearray(min(largest, MAX_IMAGE)))
     with ThreadPoolExecutor(1, "blockrun-lesson") as pool:
-        for digest, (stored, path) in images.items():
+        for stored, path in images.values():
+            name = f"{folder}/{stored.file}{suffix_of(stored.media_type)}"
             try:
-                data = read_file(path, MAX_IMAGE)
-            except OSError as error:
-                raise LessonError(f"{path} cannot be read: {error.strerror or error}.", _MAKE_AGAIN) from error
-            found = pool.submit(hashlib.sha256, data)  # while it is written
-            # Images are compressed already: packing them again costs 40 ms each and saves nothing.
-            archive.writestr(f"{folder}/{digest}{suffix_of(stored.media_type)}", data, zipfile.ZIP_STORED)
-            if found.result().hexdigest() != digest or media_type_of(data) != stored.media_type:
-                raise LessonError(f"{path} is damaged: its bytes do not match its name.", _MAKE_AGAIN)
+                with open_regular(path) as file:
+                    data = memory[: file.readinto(memory)]
+                _pack_image(archive, name, stored, data, pool)
+            except (OSError, ValueError) as error:
+                raise LessonError(f"{path} cannot be packed: {error}.", "Run its cell again, then export.") from error
+
+
+def _pack_image(
+    archive: zipfile.ZipFile, name: str, stored: StoredImage, data: memoryview, pool: ThreadPoolExecutor
+) -> None:
+    """Write an image, which `pool` hashes meanwhile; raises ValueError unless it is the one that was stored."""
+    digest = pool.submit(hashlib.sha256, data)
+    # Images are compressed already: packing them again costs 40 ms each and saves nothing.
+    archive.writestr(name, data, zipfile.ZIP_STORED)
+    if digest.result().hexdigest() != stored.file or media_type_of(bytes(data[:_HEAD])) != stored.media_type:
+        raise ValueError("it is damaged: its bytes do not match its name")
 
 
 def unpack_lesson(archive: Path) -> tuple[Path, list[str]]:

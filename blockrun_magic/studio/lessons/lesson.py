@@ -189,8 +189,9 @@ def lesson_index(name: str, results: Sequence[ImageResult], *, strict: bool) -> 
             _check_entry(answer)
     except (ValueError, KeyError, TypeError) as error:
         raise LessonError(f"The lesson cannot be written: {error}.", "Please report this.") from error
-    content = {"format": _FORMAT, "name": name, "missing": "error" if strict else "practice", "answers": answers}
-    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    head = json.dumps({"format": _FORMAT, "name": name, "missing": "error" if strict else "practice"})
+    lines = ",\n".join(json.dumps(answer, ensure_ascii=False) for answer in answers)
+    text = f'{head[:-1]}, "answers": [\n{lines}\n]}}\n'
     count = len({(answer["request_digest"], answer["take"]) for answer in answers})
     return text.encode("utf-8", "backslashreplace"), count
 
