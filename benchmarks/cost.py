@@ -1,4 +1,4 @@
-"""What an image costs this machine: processor time, disk waits, and memory that stays."""
+"""Costs of an image on this machine: processor time, disk waits, and memory that stays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the local endpoint adds to an image: one hop on this machine, beside the studio called directly."""
+"""Time that the local endpoint adds to an image: one hop on this machine, compared with the studio called directly."""
 
 from __future__ import annotations
 

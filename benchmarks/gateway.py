@@ -29,7 +29,7 @@ BASE_USDC = "0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913"
 
 
 class Gateway:
-    """What is counted, and the answer to a paid request."""
+    """Counters, and the answer to a paid request."""
 
     def __init__(self, wait: float) -> None:
         self.wait = wait

@@ -1,4 +1,4 @@
-"""What is measured, one function a row or two: its name, and a figure for each client."""
+"""Measurements, one function for a row or two: its name, and a figure for each client."""
 
 from __future__ import annotations
 

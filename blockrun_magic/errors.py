@@ -73,7 +73,7 @@ __all__ = [
 
 
 class Fate(StrEnum):
-    """What has become of the money of a request that failed."""
+    """Fate of the money of a request that failed."""
 
     NOTHING_SIGNED = "nothing signed"
     NOTHING_SENT = "nothing sent"
@@ -217,7 +217,7 @@ class WalletLocked(WalletError):
 
 
 class BudgetError(BlockrunError):
-    """A payment would pass a limit."""
+    """A payment would exceed a limit."""
 
 
 class TermsRefused(BlockrunError):

@@ -48,7 +48,7 @@ def check_bounds(raw: bytes, *, max_values: int | None = MAX_VALUES) -> None:
 
 def too_deep(raw: bytes) -> bool:
     """Return whether a JSON text is nested deeper than `MAX_DEPTH`."""
-    # Most texts open few brackets, so that nobody has to look where they are.
+    # Most texts open few brackets, so that their places need not be checked.
     if _count(raw, b"[") + _count(raw, b"{") <= MAX_DEPTH:
         return False
     depth = 0

@@ -96,7 +96,7 @@ def limits_json(standings: Sequence[Standing]) -> list[dict[str, Any]]:
 def member_json(
     member: Member, expires_at: float, policy: Policy, limits: list[dict[str, Any]], realm: str, gateway: str
 ) -> dict[str, Any]:
-    """Return what a person is told about themselves."""
+    """Return the facts about a person that they may know."""
     return {
         "expires_at": expires_at,
         "member": {"id": member.id, "name": member.name, "role": member.role},

@@ -1,4 +1,4 @@
-"""The service as an ASGI application: routes, who may call them, and how errors are told."""
+"""The service as an ASGI application: routes, access, and errors."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _IMAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; sandbox",
     "X-Content-Type-Options": "nosniff",
 }
-"""An image is shown as one and nothing else, whatever its bytes are."""
+"""Headers by which a browser shows an image only as an image, whatever its bytes are."""
 
 
 class _Routes:

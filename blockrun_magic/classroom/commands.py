@@ -99,7 +99,7 @@ def _command(commands: Any, name: str, text: str, call: Callable[[argparse.Names
 
 
 def _add_place(parser: argparse.ArgumentParser, default: str | None) -> None:
-    """Add where the records are; both may stand before and after the command."""
+    """Add the options for the place of the records; they can come before or after the command."""
     parser.add_argument("--home", default=default, metavar="DIR", help="folder of wallet and records (~/.blockrun)")
     parser.add_argument("--database", default=default, metavar="URL", help="postgresql://…, for several processes")
 

@@ -71,7 +71,7 @@ class HubSettings:
     def from_environ(cls, environ: Mapping[str, str]) -> HubSettings | None:
         """Return the settings, or None outside of a hub; raises UsageError where some are missing.
 
-        A process without the prefix of a service is none: that of a notebook server is such as /user/ada/.
+        A process without the prefix of a service is not one: the prefix of a notebook server is like /user/ada/.
         """
         prefix = environ.get("JUPYTERHUB_SERVICE_PREFIX", "").strip("/")
         if "services/" not in f"{prefix}/":
@@ -112,14 +112,14 @@ class HubSettings:
 
 @dataclass
 class _Remembered:
-    """One question to the hub, which all who ask it wait for."""
+    """One question to the hub, shared by all who ask it."""
 
     answer: asyncio.Task[HubUser]
     until: float = field(default_factory=lambda: time.monotonic() + _REMEMBERED_SECONDS)
 
     @property
     def usable(self) -> bool:
-        """Whether the answer is still to come, or came, was good and is fresh."""
+        """Whether the answer is pending, or arrived, was good and is still fresh."""
         if not self.answer.done():
             return True
         good = not self.answer.cancelled() and self.answer.exception() is None

@@ -28,7 +28,7 @@ _REFUSALS = {
 
 
 class HubProof(Protocol):
-    """What is asked of a hub."""
+    """Questions that a hub answers."""
 
     async def user_of_kernel(self, token: str) -> HubUser:
         """Return the user to whom a notebook server's token belongs; raises HubRefused or HubUnavailable."""

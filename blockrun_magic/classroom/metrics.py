@@ -95,7 +95,7 @@ class _ClassCollector(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the sums of now."""
+        """Yield the current sums."""
         records = self._records
         overview = Overview(records.database, records.realm)
         amounts = overview.amounts().values()

@@ -1,4 +1,4 @@
-"""PostgreSQL's advisory locks: the server gives them back when the connection of their process ends.
+"""PostgreSQL's advisory locks: the server releases them when the connection of their process ends.
 
 A process has one connection for all its locks. When that breaks, it takes them again; a lock that another process got
 meanwhile is lost.
@@ -136,7 +136,7 @@ class AdvisoryLock:
         return False
 
     def release(self) -> None:
-        """Give the lock back, unless it is not held."""
+        """Release the lock, if it is held."""
         if self._taken:
             self._taken = False
             self._locks.give_back(self._name)

@@ -1,6 +1,6 @@
 """The interface of a database: transactions, named migrations, locks, and the SQL that both engines read.
 
-The SQL is SQLite's, as far as PostgreSQL can be told the same: `?`, `?1` or `:name` for values, INTEGER, REAL, TEXT and
+The SQL is SQLite's, as far as PostgreSQL has the same: `?`, `?1` or `:name` for values, INTEGER, REAL, TEXT and
 BLOB, `RETURNING`, `ON CONFLICT`. A row is read by name and by index.
 """
 

@@ -30,7 +30,7 @@ def translate_errors(path: Path) -> Iterator[None]:
 
 
 def in_our_words(path: Path, error: Exception) -> LedgerError:
-    """Return the error of ours for one of `FOREIGN` about the file at `path`."""
+    """Return our error for one of `FOREIGN` about the file at `path`."""
     if isinstance(error, UnknownLayout):
         return LedgerError(
             f"The ledger {path} cannot be used: {error}.",

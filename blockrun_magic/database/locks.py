@@ -1,4 +1,4 @@
-"""Locks between processes: a file each, which the operating system gives back when the process ends."""
+"""Locks between processes: one file each, which the operating system releases when the process ends."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Lock(Protocol):
         """Return whether this call took the lock; raises LedgerError where no lock can be taken."""
 
     def release(self) -> None:
-        """Give the lock back, unless it is not held."""
+        """Release the lock, if it is held."""
 
     @property
     def is_held(self) -> bool:

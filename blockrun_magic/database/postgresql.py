@@ -70,7 +70,7 @@ class PostgresDatabase(Database):
 
     @contextmanager
     def transaction(self, *, durable: bool = True, new_ids: bool = False) -> Iterator[Connection]:
-        """Yield a transaction at READ COMMITTED; a sequence may hand out an id again that was lost with the server."""
+        """Yield a transaction at READ COMMITTED; a sequence may return an id again that was lost with the server."""
         begin = "BEGIN" if durable or new_ids else "BEGIN; SET LOCAL synchronous_commit = off"
         with self._errors(), self._begun(begin) as connection:
             yield connection

@@ -269,7 +269,7 @@ class _Turn:
 class _ProcessLock:
     """A lock between the threads of one process; in a forked child it raises LedgerError.
 
-    SQLite forbids to use a connection in a child. The lock may also be held there for ever, by a thread of the parent.
+    SQLite forbids using a connection in a child, and there a thread of the parent may hold the lock forever.
     """
 
     def __init__(self) -> None:

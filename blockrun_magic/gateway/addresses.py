@@ -25,7 +25,7 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 @dataclass(frozen=True, slots=True)
 class CheckedAddress:
-    """Where to connect: a URL, the Host header, httpx extensions, and the host that the connection is verified for."""
+    """Target of a connection: a URL, the Host header, httpx extensions, and the host that is verified."""
 
     url: str
     host: str

@@ -1,6 +1,6 @@
 """HTTP responses as values: status, headers, and a JSON body whose images are decoded where they are.
 
-msgspec hands out slices of the body without a copy, so that megabytes of base64 are neither copied nor read as text.
+msgspec returns slices of the body without a copy, so that megabytes of base64 are neither copied nor read as text.
 """
 
 from __future__ import annotations

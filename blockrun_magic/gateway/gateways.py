@@ -44,7 +44,7 @@ RPC_QUORUM = 2
 
 
 class Payer(StrEnum):
-    """Who pays at a gateway."""
+    """Payer at a gateway."""
 
     SIGNATURE = "signature"
     """You: each payment is signed on this machine."""

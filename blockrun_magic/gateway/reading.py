@@ -30,12 +30,12 @@ _SLICE = 0.01
 
 
 class TooSlow(httpx.TransportError):
-    """A response that keeps on coming, too slowly."""
+    """A response that arrives too slowly."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast a body has to come: `rate` bytes a second after `grace` seconds, and within `total` seconds."""
+    """Minimum speed of a body: `rate` bytes a second after `grace` seconds, and at most `total` seconds."""
 
     grace: float = 60.0
     rate: float = 8 * 1024
@@ -52,7 +52,7 @@ async def read_body(response: httpx.Response, limit: int, pace: Pace, *, cut: bo
     Raises InvalidResponse for a longer body or an encoding that nobody asked for, TooSlow, and httpx's own errors.
     """
     decoder = _Decoder(response.headers.get("content-encoding", ""))
-    whole = io.BytesIO()  # unlike a list of pieces, it hands out its bytes without a second copy of them
+    whole = io.BytesIO()  # unlike a list of pieces, it returns its bytes without a second copy of them
     if not decoder.unpacks:
         _make_room(whole, response.headers.get("content-length", ""), limit)
     began = awaited = time.monotonic()

@@ -144,7 +144,7 @@ def job_failed(answer: Response) -> bool:
 
 
 def proves_no_charge(answer: Response) -> bool:
-    """Return whether an answer proves that nobody was charged for the request, where another pays for us.
+    """Return whether a response proves that the request was not charged, where another party pays for us.
 
     A 4xx refuses the request or the payment, unless that was used already; a job says "not_charged";
     ClawRouter says that it signed nothing. Any other failure may come after a payment (gateway protocol,

@@ -1,4 +1,4 @@
-"""Slices of a JSON body, handed out by msgspec without a copy."""
+"""Slices of a JSON body, from msgspec, without a copy."""
 
 from __future__ import annotations
 

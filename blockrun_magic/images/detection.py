@@ -1,4 +1,4 @@
-"""Which values are images, decided without importing PIL or NumPy: a value of theirs has already imported them."""
+"""Detection of values that are images, without importing PIL or NumPy: whoever made their values has imported them."""
 
 from __future__ import annotations
 

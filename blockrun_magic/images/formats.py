@@ -178,7 +178,7 @@ def too_large(size: int, name: str) -> SourceError:
 
 
 class _Strictness:
-    """How many decodes run now, and what the notebook's own settings of Pillow were before them."""
+    """Number of running decodes, and the notebook's own settings of Pillow from before them."""
 
     lock = threading.Lock()
     running = 0

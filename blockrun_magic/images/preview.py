@@ -1,4 +1,4 @@
-"""What a notebook shows: a small JPEG of each image, or one sheet of several.
+"""Previews for a notebook: a small JPEG of each image, or one sheet of several.
 
 A 1024x1024 PNG embeds as two megabytes of base64; a preview of at most 768 pixels a side takes a
 few dozen kilobytes, and every notebook viewer shows JPEG. The original stays in the store.

@@ -67,7 +67,7 @@ class Store:
             return False
 
     def check_writable(self, count: int = 1) -> None:
-        """Raise StoreError unless `count` more images can be written; asked before anything is signed."""
+        """Raise StoreError unless `count` more images can be written; called before anything is signed."""
         try:
             with self._preparing:
                 if not (self._has_folders and self.root.exists()):

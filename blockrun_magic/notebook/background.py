@@ -1,4 +1,4 @@
-"""`--background`: the cell returns at once, its placeholder becomes the image when that has come."""
+"""`--background`: the cell returns at once, its placeholder becomes the image when that arrives."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ def load(shell: InteractiveShell) -> BlockrunMagics:
 
 
 def unload(shell: InteractiveShell) -> None:
-    """Take the magics back and end their session."""
+    """Unregister the magics and end their session."""
     magics = _loaded(shell)
     if magics is None:
         return

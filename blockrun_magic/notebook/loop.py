@@ -159,7 +159,7 @@ class _Loop:
 
 
 class _Cancellation:
-    """Ends one piece of work, also when Stop is pressed before anybody holds its future.
+    """Cancels one coroutine, even if the interrupt arrives before the caller has its future.
 
     The interrupt may come at any step of submitting, when the work has begun on its thread already.
     """
@@ -170,7 +170,7 @@ class _Cancellation:
         self._ended = threading.Event()
 
     async def over(self, work: Coroutine[Any, Any, T]) -> T:
-        """Return what `work` returns; it is cancelled by `now`, be that called before, during or after this."""
+        """Return what `work` returns; `now` cancels it, whether it is called before, during or after this."""
         self._task = asyncio.current_task()
         if self._asked:
             work.close()

@@ -49,7 +49,7 @@ _LESSONS = "*.pictures"
 
 
 class Session:
-    """What the magics of one kernel share."""
+    """State that the magics of one kernel share."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

@@ -32,7 +32,7 @@ _INDENTS = (tokenize.INDENT, tokenize.DEDENT)
 class PromptLine(TokenTransformBase):
     """Turns one of our lines that ends in a question mark into a call, before IPython reads it as a help request.
 
-    A line of another magic that runs one of ours, such as `%time %imagegen who?`, is such a line, too.
+    The line of another magic that runs one of ours counts, too: `%time %imagegen who?`.
     """
 
     priority = 1
@@ -82,7 +82,7 @@ def drop_comments(lines: list[str]) -> list[str]:
 
 
 def add_transforms(shell: InteractiveShell) -> None:
-    """Let `shell` read our lines as they are meant."""
+    """Let `shell` read our lines as intended."""
     shell.input_transformer_manager.token_transformers.append(PromptLine)
     shell.input_transformer_manager.cleanup_transforms[:0] = [drop_comments, call_for_help]
 

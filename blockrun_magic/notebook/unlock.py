@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def run_with_unlock(session: Session, work: Callable[[], Coroutine[Any, Any, T]], tick: Callable[[], None]) -> T:
-    """Return what `work` returns; where that needs the passphrase of the wallet, ask for it and begin again.
+    """Return what `work` returns; where that needs the passphrase of the wallet, ask for it and start again.
 
     A locked wallet is found out before anything is written or sent. Raises WalletLocked when there is nobody
     to ask, or the answer is wrong.

@@ -8,7 +8,7 @@ __all__ = ["Realm"]
 
 
 class Realm(StrEnum):
-    """The kind of money that is paid with; the values stand in the ledger, in receipts and in lessons."""
+    """The kind of money that is paid with; the values are in the ledger, in receipts and in lessons."""
 
     REAL = "real"
     TESTNET = "testnet"

@@ -46,7 +46,7 @@ _TOO_LARGE = BadRequest("The body is larger than 100 MB.", status=413, code="bod
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may use the server, and how.
+    """Rules of access to the server.
 
     `hosts` are the names it goes by, `key` the API key or None, `paths` whether clients may name files of this
     machine, `max_price` the most that one request may cost, in micro-USDC, `log` the file of the access log.

@@ -1,4 +1,4 @@
-"""What the models of the catalog do not make, said as OpenAI's API does: the field, and values that work."""
+"""Checks against the catalog, reported as OpenAI's API does: the field, and values that work."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Errors as OpenAI's API sends them: a status and `{"error": {message, type, param, code}}`.
 
-The official clients retry 408, 409, 429 and 5xx by themselves, unless the response says `x-should-retry: false`.
+The official clients retry 408, 409, 429 and 5xx automatically, unless the response says `x-should-retry: false`.
 """
 
 from __future__ import annotations

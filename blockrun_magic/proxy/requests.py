@@ -52,7 +52,7 @@ _UNSUPPORTED = {
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """How an image is bought and returned.
+    """Choices about buying and returning an image.
 
     `max_price` is in micro-USDC for the whole request; `response_format` is "url", "b64_json" or None where the
     client leaves it open; `media_type` is None for the image as the gateway made it; `compression` is 0 to 100.

@@ -152,7 +152,7 @@ class Purchaser:
     async def _deliver_unasked(self, context: PurchaseContext, error: AnsweredUnasked, started: float) -> ImageResult:
         """Return the images of an answer that nobody asked to pay for; raises `error` where they are not these.
 
-        An edit was asked about with tiny images in the place of its own.
+        The price of an edit was asked with tiny images instead of its own.
         """
         items = [] if context.request.images else await run_io(lambda: error.items)
         if error.payment is None or not items:

@@ -37,7 +37,7 @@ __all__ = ["PurchaseServices", "Wallets", "balance_of", "purchase_services"]
 
 @dataclass(frozen=True, slots=True)
 class Wallets:
-    """What pays: a wallet where we sign, an API key at an account, a pass in a classroom.
+    """Means of payment: a wallet where we sign, an API key at an account, a pass in a classroom.
 
     All raise WalletError when missing.
     """

@@ -97,7 +97,7 @@ class Shown:
 
 
 class Chain:
-    """Where money really moves: once a nonce, and only inside the window of its signature."""
+    """The chain that really moves the money: once a nonce, and only inside the window of its signature."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock

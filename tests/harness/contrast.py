@@ -1,4 +1,4 @@
-"""How well text on a page can be read: the contrast of WCAG 2, of the colors that are really there."""
+"""Legibility of text on a page: the contrast of WCAG 2, of the colors that are really there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the time of a call grows with its input: the worst input of an alphabet is searched, then doubled."""
+"""Growth of the time of a call with its input: the worst input of an alphabet is searched, then doubled."""
 
 from __future__ import annotations
 

@@ -64,3 +64,18 @@ def test_no_test_asserts_a_sentence_of_ours() -> None:
 def test_the_search_finds_a_sentence() -> None:
     """The test is no test if it finds nothing."""
     assert KNOWN in messages()
+
+
+def test_a_docstring_names_the_thing() -> None:
+    """The docstring of a module or class begins with a noun or a verb, not with a question word."""
+    questions = ("What", "Whether", "Where", "Who", "Which", "How", "When")
+    begins = [
+        f"{path}: {first}"
+        for root in (PACKAGE, TESTS)
+        for path in sorted(root.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Module | ast.ClassDef)
+        if (first := (ast.get_docstring(node) or "").partition("\n")[0]).startswith(questions)
+    ]
+
+    assert [] == begins

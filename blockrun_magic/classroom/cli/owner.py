@@ -82,7 +82,7 @@ def _subjects(actions: Actions, subject: str) -> list[str]:
 
 
 def invite(records: Records, options: argparse.Namespace) -> int:
-    """Print a join code, alone."""
+    """Print a join code and nothing else."""
     if (options.name is None) == (options.people is None):
         raise UsageError("An invitation is for one name or for a number of people.", "Give a NAME, or --people N.")
     actions = Actions(records)
@@ -116,7 +116,7 @@ def report(records: Records, options: argparse.Namespace) -> int:
 
 
 def revoke(records: Records, options: argparse.Namespace) -> int:
-    """Refuse a person from now on."""
+    """Revoke the access of a person."""
     actions = Actions(records)
     for member in actions.people_named(options.name):
         actions.revoke(member)
@@ -144,7 +144,7 @@ def resume(records: Records, _: argparse.Namespace) -> int:
 
 
 def link(records: Records, _: argparse.Namespace) -> int:
-    """Print a link that opens the teacher's page once, alone."""
+    """Print a link that opens the teacher's page once, and nothing else."""
     from blockrun_magic.classroom.page.sessions import new_ticket
 
     try:

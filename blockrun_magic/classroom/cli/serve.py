@@ -34,7 +34,7 @@ def home_of(options: argparse.Namespace) -> Path:
 
 
 def serve(options: argparse.Namespace) -> int:
-    """Print one line of JSON when the service is ready, serve until told to end, and return the exit status."""
+    """Print one line of JSON when the service is ready, serve until it is stopped, and return the exit status."""
     stop = threading.Event()
     home = home_of(options)
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}

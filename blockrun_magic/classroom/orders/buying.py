@@ -76,7 +76,7 @@ class Buyer:
             await self._buy(work, order)
 
     async def _may_go_on(self, order: Order) -> bool:
-        """Return whether an order of an earlier try goes on with its own payment, or with none.
+        """Return whether an order of an earlier try continues with its own payment, or with none.
 
         One that has failed signs no second payment when its first is over: then it has failed for good.
         """
@@ -175,7 +175,7 @@ class Buyer:
                 await run_io(self._finish, order, OrderState.REFUSED, error=refused, price=price)
 
     async def settle_cancel(self, order: Order) -> None:
-        """End an order as cancelled unless a payment of it was sent; then the order goes on."""
+        """End an order as cancelled unless a payment of it was sent; then the order continues."""
         for _ in range(_CANCEL_POLLS):
             current = await run_io(self._rows.by_id, order.id)
             if current is None or current.is_final or not current.cancel_asked:

@@ -1,4 +1,4 @@
-"""Our errors as a student is told them: a refusal that leaves no record, or an order that failed."""
+"""Our errors as a student sees them: a refusal that leaves no record, or an order that failed."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ class Orders:
     async def cancel(self, member: Member, key: str) -> tuple[Order | None, bool]:
         """Cancel an order of which nothing is signed; return it, and whether it is cancelled.
 
-        An unknown key is marked, so that a late order with it is refused; then the order is None.
+        An unknown key is marked, so that a late order with it is refused; the order is then None.
         """
         order = await run_io(self.rows.find, member.id, key)
         if order is None:
@@ -206,7 +206,7 @@ def _cancelled() -> Refusal:
 
 
 def _refusal_in(work: Work | None) -> Refusal:
-    """Return why an order is gone: a refusal of which nobody was told leaves no record."""
+    """Return why an order is gone: a refusal that nobody has seen leaves no record."""
     if work is not None and work.refusal is not None:
         return work.refusal
     return Refusal(404, "unknown_order", "There is no order with this key.", "Send it again.")

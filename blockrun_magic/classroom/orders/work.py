@@ -123,7 +123,7 @@ class OrderWorkers:
         await run_io(self._rows.give_back, self._worker)
 
     async def cancel(self, order: Order) -> None:
-        """Cancel an order if nothing of it is signed; waits a few seconds for whoever works on it."""
+        """Cancel an order if nothing of it is signed; waits a few seconds for the process that works on it."""
         await run_io(self._rows.ask_cancel, order.id)
         for _ in range(_CANCEL_POLLS):
             work = self.running.get(order.id)

@@ -73,7 +73,7 @@ class Changes:
         return self._done(request, visitor, form, f"{_capital(whose)} {'is paused' if paused else 'may order again'}.")
 
     def revoke(self, request: Request, visitor: Visitor, form: FormData) -> Response:
-        """Refuse a person from now on."""
+        """Revoke the access of a person."""
         member = self._views.member(request)
         self._actions(visitor).revoke(member)
         text = f"The pass of {self._words(visitor, member.subject)} is revoked."

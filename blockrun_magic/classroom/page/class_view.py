@@ -40,7 +40,7 @@ def person_scope(member_id: int) -> str:
 
 
 class ClassView:
-    """Reader of the class for one page; `hides_names` puts numbers in the place of names."""
+    """Reader of the class for one page; `hides_names` shows numbers instead of names."""
 
     def __init__(self, records: Records, usual_price: int, *, hides_names: bool = False) -> None:
         self._records = records

@@ -1,6 +1,6 @@
-"""What owners and teachers change: limits, rules, people; each change is in the audit.
+"""Changes by owners and teachers: limits, rules, people; each one is in the audit.
 
-The command line acts for the owner; the page acts for a teacher, who cannot raise or pass the ceiling.
+The command line acts for the owner; the page acts for a teacher, who cannot raise or exceed the ceiling.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Actions:
             self._records.audit.add(connection, self._actor, "revoke invitation", f"invitation:{invitation_id}")
 
     def revoke(self, member: Member) -> None:
-        """Refuse a person from now on."""
+        """Revoke the access of a person."""
         with self._records.database.transaction() as connection:
             self._records.members.revoke(connection, member.id)
             self._records.audit.add(connection, self._actor, "revoke", member.subject)

@@ -15,7 +15,7 @@ __all__ = ["BAD_CODE", "CODE_EXPIRED", "CODE_USED", "CodeRefused", "Invitation",
 BAD_CODE, CODE_USED, CODE_EXPIRED = "bad_code", "code_used", "code_expired"
 MAX_PEOPLE = 10_000
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-"""32 letters and digits that nobody mistakes for another: five bits each."""
+"""32 letters and digits that look different from each other: five bits each."""
 _LENGTH, _GROUP = 16, 4
 _SAME_ATTEMPT = 3600.0
 """Seconds in which a lost answer is asked for again; later, the same attempt is somebody else's."""
@@ -46,7 +46,7 @@ class Invitation:
 
 
 def normal_code(text: str) -> str:
-    """Return a typed code without its separators, and with what is easily mistaken set right."""
+    """Return a typed code without its separators, and with confusable characters corrected."""
     return "".join(text.upper().translate(_MISTAKEN).replace("-", "").split())
 
 

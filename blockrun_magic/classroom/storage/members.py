@@ -159,7 +159,7 @@ class Members:
         )
 
     def revoke(self, connection: Connection, member_id: int) -> None:
-        """Refuse a person from now on, with every pass and code that they have."""
+        """Revoke every pass and code of a person."""
         now = self._database.now()
         connection.execute("UPDATE members SET revoked_at = coalesce(revoked_at, ?) WHERE id = ?", (now, member_id))
         self.revoke_passes(connection, member_id)

@@ -187,13 +187,13 @@ class OrderRows(OrderQueries):
             )
 
     def discard(self, order_id: int) -> bool:
-        """Remove a refused order of which nobody was told; return False where somebody was."""
+        """Remove a refused order that nobody has seen; return False if somebody has."""
         with self._database.transaction() as connection:
             gone = connection.execute(f"DELETE FROM orders WHERE id = ? AND deferred = 0 AND {OPEN_SQL}", (order_id,))
             return gone.rowcount == 1
 
     def defer(self, order_id: int) -> bool:
-        """Record that somebody is told that the order is in progress; return False where it is gone."""
+        """Record that a caller has seen the order in progress; return False if it is gone."""
         with self._database.transaction(durable=False) as connection:
             return connection.execute("UPDATE orders SET deferred = 1 WHERE id = ?", (order_id,)).rowcount == 1
 
@@ -206,12 +206,12 @@ class OrderRows(OrderQueries):
             )
 
     def ask_cancel(self, order_id: int) -> None:
-        """Ask whoever works on an order to cancel it, if nothing is signed yet."""
+        """Ask the process that works on an order to cancel it, if nothing is signed yet."""
         with self._database.transaction() as connection:
             connection.execute(f"UPDATE orders SET cancel_asked = 1 WHERE id = ? AND {OPEN_SQL}", (order_id,))
 
     def refuse_cancel(self, order_id: int) -> None:
-        """Record that an order cannot be cancelled any more: it goes on."""
+        """Record that an order can no longer be cancelled: it continues."""
         with self._database.transaction() as connection:
             connection.execute(
                 f"UPDATE orders SET cancel_asked = 0, worker = NULL WHERE id = ? AND {OPEN_SQL}", (order_id,)

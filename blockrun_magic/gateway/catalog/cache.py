@@ -77,7 +77,7 @@ class CatalogCache:
         return self.at(gateway)
 
     async def refresh_if_stale(self, gateway: Gateway) -> None:
-        """Refresh a list that is older than a day; one that cannot be had now stays as it is."""
+        """Refresh a list that is older than a day; one that is not available now stays as it is."""
         if await run_io(self.stale, gateway):
             with suppress(BlockrunError):
                 await self.refresh(gateway)

@@ -1,4 +1,4 @@
-"""JSON-RPC servers of a chain: asked over the same client as a gateway, believed two at a time."""
+"""JSON-RPC servers of a chain: asked over the same client as a gateway; two have to agree."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ _HISTORY_MARGIN = 120
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
-    """What one server lists of a token account: our payment's transaction, if it is there, and whether all is."""
+    """List of a token account at one server: our payment's transaction, if listed, and whether the list is complete."""
 
     transaction: str | None
     complete: bool

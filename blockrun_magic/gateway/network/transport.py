@@ -35,7 +35,7 @@ _ERRORS = (
 
 
 class _Shared(TypedDict):
-    """What all pools have in common."""
+    """Settings that all pools share."""
 
     ssl_context: ssl.SSLContext
     max_connections: None

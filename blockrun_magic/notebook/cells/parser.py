@@ -36,7 +36,7 @@ def parse(magic: str, line: str, cell: str | None) -> Flags:
     """Return the flags and the prompt of a cell; raises FlagError, and nothing else.
 
     `cell` is the body of a cell magic, or None for a line magic. A first line that ends in `--` says that the body
-    is prompt as it stands, flags included.
+    is the prompt, unchanged, flags included.
     """
     flags = parse_flags(magic, line)
     if cell is not None:

@@ -32,7 +32,7 @@ _VARY = "Make a variation of this image: the same subject, mood and style, in a 
 
 @dataclass(frozen=True, slots=True)
 class RequestPlan:
-    """What a cell asks for, before its images are read: one request for each of its variants."""
+    """Plan of a cell, before its images are read: one request for each of its variants."""
 
     operation: Operation
     variants: tuple[tuple[str, str, str], ...]
@@ -118,7 +118,7 @@ def _size_note(sizes: Sequence[str], models: Sequence[str], catalog: Catalog) ->
 
 
 def _fill_note(prompts: Sequence[Variant], namespace: Mapping[str, object]) -> str:
-    """Return a sentence on a variable in braces that is sent as it stands."""
+    """Return a sentence on a variable in braces that is sent unchanged."""
     names = [name for each in prompts for name in _BRACES.findall(each.prompt) if name in namespace]
     return f"{{{names[0]}}} was sent as it is; --fill fills in variables." if names else ""
 

@@ -32,7 +32,7 @@ def record_cell(home: Path, purchase_ids: Iterable[str], flags: Flags) -> None:
 
 
 def set_star(home: Path, purchase_id: str, *, starred: bool) -> None:
-    """Give an image a star, or take it back."""
+    """Star an image, or remove its star."""
     _append(home, [{"id": purchase_id, "star": starred}])
 
 

@@ -1,6 +1,6 @@
 """Flags where they do not belong: in the body of a cell, or those of other image tools.
 
-What people bring from Midjourney, AUTOMATIC1111 and OpenAI's API gets an honest answer before anything is bought.
+Flags of Midjourney, AUTOMATIC1111 and OpenAI's API get an answer before anything is bought.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def reuse(context: Context, arguments: Arguments) -> Card:
 
 
 def star(context: Context, arguments: Arguments) -> Card:
-    """Give an image a star, or take it back."""
+    """Star an image, or remove its star."""
     studio = context.session.studio_and_gateway()[0]
     purchase = _purchase_of(context, studio, arguments["IMAGE|ID"])
     starred = not arguments["--off"]

@@ -73,5 +73,5 @@ def _output_widget(message_id: str | None) -> Any:
 
 
 def render_as(error: BaseException, sentence: str) -> None:
-    """Let IPython show `sentence` in the place of the traceback of `error`."""
+    """Let IPython show `sentence` instead of the traceback of `error`."""
     error._render_traceback_ = lambda: [sentence]  # type: ignore[attr-defined]

@@ -38,7 +38,7 @@ class Spend:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """What `%blockrun` shows; `rows` are names and values, `steps` what to do next."""
+    """Contents of `%blockrun`; `rows` are names and values, `steps` the next things to do."""
 
     realm: Realm
     rows: Sequence[tuple[str, str]]

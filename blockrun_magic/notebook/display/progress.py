@@ -57,7 +57,7 @@ class ProgressLine:
         """Whether the cell has ended before its image came."""
 
     def detach(self) -> None:
-        """Take the cell's place now, with room for a caption: what comes will come after the cell has ended."""
+        """Show the line now, with room for a caption: the image arrives after the cell has ended."""
         self.detached = True
         self._quiet = self._quiet or self._terminal
         if self._quiet or self._capture:
@@ -90,7 +90,7 @@ class ProgressLine:
         self._update(card)
 
     def finish(self, final: Any = None) -> None:
-        """Put `final` in the place of the line, or nothing."""
+        """Replace the line by `final`, or remove it."""
         if self._terminal:
             if self.detached:
                 return
@@ -112,7 +112,7 @@ class ProgressLine:
         return f"Stopped after {self._progress.elapsed:.0f} s. {self.payment_status_text()}"
 
     def card(self) -> Card:
-        """Return the line as it stands now."""
+        """Return the current line."""
         progress = self._progress
         assert isinstance(progress, Progress)  # noqa: S101  a batch has a line of its own
         cost = "" if progress.price is None else f" · {format_amount(progress.price, self._realm)}"
@@ -157,7 +157,7 @@ class BatchProgressLine(ProgressLine):
     _progress: BatchProgress
 
     def card(self) -> Card:
-        """Return the bar as it stands now."""
+        """Return the current bar."""
         progress = self._progress
         if progress.total is None:
             return Message(f"{progress.count} requests to {self.label} · {progress.stage}")

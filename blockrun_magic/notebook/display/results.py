@@ -49,7 +49,7 @@ class ResultDisplay:
     def show(
         self, live: ProgressLine, result: ImageResult | ImageResults, saved: Sequence[str], *, full: bool, quiet: bool
     ) -> None:
-        """Put the image in the place of the cell's live line, and the caption under it."""
+        """Replace the cell's live line by the image, with the caption below it."""
         if not live.detached:
             self._shown = (id(result), self._shell.execution_count)
         if quiet:

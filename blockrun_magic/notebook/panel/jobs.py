@@ -37,7 +37,7 @@ Made = ImageResult | ImageResults
 
 
 class Jobs:
-    """What the panel is making now.
+    """Jobs that the panel is running.
 
     `came` is called after each job with what it brought, and `refused` with the error that ended one. `index` notes
     which image was edited.

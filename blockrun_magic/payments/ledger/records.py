@@ -111,7 +111,7 @@ class StoredImage:
 
 @dataclass(frozen=True, slots=True)
 class Purchase:
-    """One take of one request: the request, and what has come of it so far."""
+    """One take of one request: the request, and its outcome so far."""
 
     id: str
     purchased_at: float
@@ -129,7 +129,7 @@ class Purchase:
 
     @property
     def lock(self) -> str:
-        """The name of the lock of whoever buys it."""
+        """The name of the lock for buying it."""
         return purchase_lock(self.owner, self.realm, self.digest, self.take)
 
 
@@ -175,7 +175,7 @@ class ImageFilter:
 
 
 def purchase_lock(owner: str, realm: str, digest: str, take: int) -> str:
-    """Return the name of the lock of whoever buys this take of a request for `owner`."""
+    """Return the name of the lock for buying this take of a request for `owner`."""
     parts = (*([owner] if owner else []), realm, digest, str(take))
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:32]
 

@@ -51,7 +51,7 @@ def spending_summary(ledger: Ledger, realm: str, when: str) -> Spending:
 
 
 def spending_by_model(ledger: Ledger, realm: str, when: str) -> list[tuple[str, int, int, int]]:
-    """Return (model, payments, settled micro-USDC, micro-USDC at risk), the dearest first."""
+    """Return (model, payments, settled micro-USDC, micro-USDC at risk), the most expensive first."""
     if when == "all":
         add_up(ledger)
     lines, values = _lines(ledger, realm, when, model=True)

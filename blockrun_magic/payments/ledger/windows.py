@@ -48,7 +48,7 @@ class Window:
 class Standing:
     """One limit and what counts against it, in micro-USDC; `limit` and `left` are None without one.
 
-    `used` includes `at_risk`, which is what nobody knows the fate of yet.
+    `used` includes `at_risk`, whose outcome is not known yet.
     """
 
     subject: str
@@ -61,7 +61,7 @@ class Standing:
 
 
 class LimitReached(BudgetError):
-    """A reservation would pass a limit; nothing was reserved. Amounts are in micro-USDC."""
+    """A reservation would exceed a limit; nothing was reserved. Amounts are in micro-USDC."""
 
     subject: str = ""
     period: str = ""

@@ -23,7 +23,7 @@ _TOKEN = "JUPYTERHUB_API_TOKEN"  # noqa: S105  the name of a variable
 
 
 class ClassroomPass:
-    """What a student shows to one classroom, and is never shown itself; `expires_at` is Unix seconds or None."""
+    """Pass of a student for one classroom, which is never displayed; `expires_at` is Unix seconds or None."""
 
     __slots__ = ("_reveal", "expires_at")
 
@@ -60,7 +60,7 @@ class JoinedClassroom:
 
 @dataclass(frozen=True, slots=True)
 class HubProof:
-    """What a kernel on JupyterHub joins with: the token of its server, for the address that its server was given."""
+    """Proof of a kernel on JupyterHub: the token of its server, for the address that its server was given."""
 
     url: str
     token: Secret

@@ -97,9 +97,9 @@ class Wallet(SecretHolder):
         if passphrase is not None:
             self._held.open(passphrase, self.source)
         elif self._passphrase is not None:
-            self._held.open(self._passphrase, self.source, f"in {VARIABLE} ", anew=False)
+            self._held.open(self._passphrase, self.source, f"in {VARIABLE} ", reopen=False)
         elif (passphrase := from_keyring(self.address)) is not None:
-            self._held.open(passphrase, self.source, "in the system's keyring ", anew=False)
+            self._held.open(passphrase, self.source, "in the system's keyring ", reopen=False)
         else:
             raise WalletLocked(
                 f"The wallet {self.address} is locked: its key is encrypted ({self.source}).",

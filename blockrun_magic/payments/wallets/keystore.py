@@ -40,8 +40,8 @@ class Keystore:
         """The key, when this process has opened the file before."""
         return _OPENED.get(self._digest)
 
-    def open(self, passphrase: Secret, source: str, place: str = "", *, anew: bool = True) -> Secret:
-        """Return the key, opened with `passphrase` and remembered; not `anew`: unless it is open by now.
+    def open(self, passphrase: Secret, source: str, place: str = "", *, reopen: bool = True) -> Secret:
+        """Return the key, opened with `passphrase` and remembered; unless `reopen`, an open key is returned.
 
         `place` says in an error where the passphrase came from, with a blank behind it.
 
@@ -49,7 +49,7 @@ class Keystore:
         """
         account = load_account()
         with _ONE_AT_A_TIME:  # eight requests at once need it opened once
-            found = None if anew else self.opened
+            found = None if reopen else self.opened
             if found is None:
                 fields = json.loads(self.text)
                 found = with_secrets(

@@ -94,7 +94,7 @@ def ask_new_passphrase(source: str) -> Secret | None:
 
 
 def _typed(reader: Callable[[str], str], prompt: str) -> Secret | None:
-    # A kernel puts its own readers in the place of Python's while a cell runs, and they know whether
+    # A kernel replaces Python's readers by its own while a cell runs, and they know whether
     # somebody is there. Python's own would wait at a terminal, or for a line that never comes.
     if getattr(reader, "__module__", None) in ("getpass", "builtins") and not _at_a_terminal():
         return None

@@ -31,7 +31,7 @@ def contains_secret(words: str) -> bool:
 
 
 def read_key(secret: Secret, source: str) -> Secret | WalletError:
-    """Return the 32 bytes that are meant, or the error to raise, from a frame without the key."""
+    """Return the 32 bytes of the key, or the error to raise, from a frame without the key."""
     value = secret.reveal()
     if isinstance(value, bytes):
         if len(value) == 32:

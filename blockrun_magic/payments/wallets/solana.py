@@ -30,7 +30,7 @@ _NUMBERS = re.compile(r"\[\s*[0-9]{1,3}(?:\s*,\s*[0-9]{1,3}){31}(?:(?:\s*,\s*[0-
 
 
 class SolanaWallet(SecretHolder):
-    """A Solana key that signs and says its address; `source`, `why` and `warning` as in `evm.Wallet`."""
+    """A Solana key that signs and has an address; `source`, `why` and `warning` as in `evm.Wallet`."""
 
     __slots__ = ("_address", "_held", "source", "warning", "why")
 

@@ -54,7 +54,7 @@ _EVM_TRANSACTION = re.compile(r"0x(?!0{64})[0-9a-fA-F]{64}")
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What an answer says about the money; only a `transaction` hash means that it moved."""
+    """Statement of a response about the money; only a `transaction` hash means that it moved."""
 
     transaction: str | None
     success: bool | None = None

@@ -29,7 +29,7 @@ _OFF = ("0", "off", "no", "false")
 
 @dataclass(frozen=True, slots=True)
 class PaymentRequired:
-    """What a 402 says, before any of it is believed."""
+    """Contents of a 402, not validated yet."""
 
     version: int
     accepts: tuple[Mapping[str, Any], ...]

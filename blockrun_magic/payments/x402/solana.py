@@ -1,4 +1,4 @@
-"""The `exact` payment on Solana: a USDC transfer that we sign, and somebody else pays the fee for and sends.
+"""The `exact` payment on Solana: a USDC transfer that we sign; the facilitator pays its fee and sends it.
 
 The transaction is our own from its first byte to its last: mint, program, compute budget and blockhash never
 come from the gateway, which names payee, amount and fee payer. Before it is signed it is read back from its

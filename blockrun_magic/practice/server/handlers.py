@@ -35,7 +35,7 @@ _PRICE_UP = 10
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a practice gateway behaves: waits in seconds, x402 version, network."""
+    """Behavior of a practice gateway: waits in seconds, x402 version, network."""
 
     latency: float = 0.0
     """Seconds an image takes on a model that answers at once."""

@@ -48,7 +48,7 @@ _PAYMENT_REQUIRED = 402
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What a request will cost, in micro-USDC: the gateway's `terms`, or an estimate where it quotes none.
+    """Price of a request, in micro-USDC: the gateway's `terms`, or an estimate if it quotes none.
 
     `money` names the means of payment: "Base", "prepaid credit of the account".
     """

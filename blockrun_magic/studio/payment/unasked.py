@@ -1,4 +1,4 @@
-"""An address that answers an unpaid request: something there may have paid, as ClawRouter does."""
+"""An address that answers an unpaid request: something there may have paid, as ClawRouter would."""
 
 from __future__ import annotations
 

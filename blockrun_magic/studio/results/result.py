@@ -52,7 +52,7 @@ class Quote:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """How one request was paid: amount, time, and transaction.
+    """Receipt of one request: amount, time, and transaction.
 
     `amount` is in micro-USDC and is what the purchase cost when it was made, or our list price where it is
     `estimated`; `transaction` is None until a response names one. `purchased_at` is in Unix seconds.

@@ -1,4 +1,4 @@
-"""What an order costs the service in statements to PostgreSQL and in calls in other threads, whatever the machine."""
+"""Costs of an order for the service: statements to PostgreSQL and calls in other threads, on any machine."""
 
 from __future__ import annotations
 

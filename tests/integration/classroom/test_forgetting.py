@@ -1,4 +1,4 @@
-"""What is erased, and what stays: by name, by age, and never from the audit."""
+"""Erasing and keeping: by name, by age, and never from the audit."""
 
 from __future__ import annotations
 

@@ -211,7 +211,7 @@ def test_a_folder_without_a_class(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_a_rehearsal_is_in_no_report(tmp_path: Path, gateway: PracticeServer) -> None:
-    """A service that cannot pay changes no report; with another kind of money the report begins anew."""
+    """A service that cannot pay changes no report; with another kind of money the report starts again."""
     with served_class(tmp_path, gateway) as (room, _):
         assert 200 == room.student("ada").put("a fox").status_code
         home = room.home

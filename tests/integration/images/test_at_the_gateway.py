@@ -255,7 +255,7 @@ class Drawing:
 
 
 class Result:
-    """What the magics return, as far as it matters here."""
+    """A result of the magics, as far as it matters here."""
 
     image = card()
 

@@ -105,7 +105,7 @@ _CELLS = [
 
 @dataclass(frozen=True)
 class Secrets:
-    """What may not be seen: by name, as text; in any case, and with or without base64 around it."""
+    """Secrets that must not be seen: by name, as text; in any case, and with or without base64 around them."""
 
     texts: Mapping[str, str]
 
@@ -156,7 +156,7 @@ def _hex_key(name: str) -> str:
 
 @dataclass(frozen=True)
 class Session:
-    """What a session of IPython wrote: to its outputs, and to the files of its home."""
+    """Everything that a session of IPython wrote: to its outputs, and to the files of its home."""
 
     output: bytes
     home: Path

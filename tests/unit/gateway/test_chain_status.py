@@ -1,4 +1,4 @@
-"""Who decides whether a signature was cashed: the practice gateway, or two servers of the chain that agree."""
+"""The witness of a signature that was cashed: the practice gateway, or two servers of the chain that agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where requests go: names, URLs, and what is too unsafe to send a payment to."""
+"""Destinations of requests: names, URLs, and addresses that are too unsafe for a payment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What answers mean: images, jobs and errors, and that no server's text does harm."""
+"""The meaning of answers: images, jobs and errors, and that no server's text does harm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What counts as an image, and what an answer that is none is said to be."""
+"""Files that count as images, and the names for those that do not."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def png_claiming(width: int, height: int) -> bytes:
 
 @dataclass
 class Result:
-    """What the magics return, as far as it matters here."""
+    """A result of the magics, as far as it matters here."""
 
     image: Image.Image
 

@@ -19,7 +19,7 @@ SURVIVES_SANITISING = {"div", "span", "b", "br", "table", "tr", "th", "td"}
 
 
 class Reader(HTMLParser):
-    """What a browser would make of some HTML: its tags, their attributes, and the words."""
+    """A browser's view of some HTML: its tags, their attributes, and the words."""
 
     def __init__(self, html: str) -> None:
         super().__init__()

@@ -279,12 +279,13 @@ def test_a_wrong_passphrase_is_said_and_nothing_shown() -> None:
 
 
 def test_it_is_opened_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight requests at a time derive the key once between them; a passphrase that is typed is checked anew."""
+    """Eight requests at a time derive the key once between them; a passphrase that is typed is checked again."""
     found = stored(light())
     real, calls = Account.decrypt, []
     monkeypatch.setattr(Account, "decrypt", lambda *given: calls.append(1) or real(*given))
     threads = [
-        threading.Thread(target=lambda: found.open(Secret(PHRASE), "a file", anew=False), daemon=True) for _ in range(8)
+        threading.Thread(target=lambda: found.open(Secret(PHRASE), "a file", reopen=False), daemon=True)
+        for _ in range(8)
     ]
     for thread in threads:
         thread.start()

@@ -54,7 +54,7 @@ VERSIONS = pytest.mark.parametrize("version", [1, 2], ids="v{}".format)
 
 
 class Chain:
-    """What the verifier asks a chain: the token is a contract, the payer is none and has `balance`."""
+    """Answers of a chain for the verifier: the token is a contract; the payer is not, and has `balance`."""
 
     def __init__(self, balance: int = 10_000_000) -> None:
         self.balance = balance

@@ -1,4 +1,4 @@
-"""What was spent, as the reports add it up, and the lines that the official SDK's billing reads."""
+"""Spend, as the reports add it up, and the lines that the official SDK's billing reads."""
 
 from __future__ import annotations
 

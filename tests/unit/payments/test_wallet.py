@@ -1,4 +1,4 @@
-"""Where a key comes from, what is said about a bad one, and that no way of looking shows it."""
+"""The sources of a key, the error for a bad one, and that no way of looking shows it."""
 
 from __future__ import annotations
 

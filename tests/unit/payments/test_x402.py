@@ -1,4 +1,4 @@
-"""Which terms are signed and which are refused, what is signed, and what proves that money moved."""
+"""Terms that are signed or refused, the payload that is signed, and the proof that money moved."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _PERIODS = {"total": "", "day": ", today", "week": ", this week", "month": ", th
 def enter(context: Context, gateway: Gateway) -> tuple[Gateway, list[str]]:
     """Return the classroom as it is now, and what to say to the student.
 
-    One that does not answer, or does not let the student in any more, is used all the same: for stored images.
+    One that does not answer, or no longer accepts the student, is still used: for stored images.
     """
     from blockrun_magic.gateway.gateways import classroom_at
 

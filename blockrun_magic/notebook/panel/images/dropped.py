@@ -23,7 +23,7 @@ _PROMPT_NODES = ("CLIPTextEncode", "CLIPTextEncodeSDXL", "CLIPTextEncodeFlux")
 
 @dataclass(frozen=True, slots=True)
 class FileSettings:
-    """What a file says about how it was made: by whom, the prompt, and what else is known."""
+    """Settings in an image file: the program that made it, the prompt, and what else is known."""
 
     program: str
     prompt: str

@@ -1,4 +1,4 @@
-"""Orders at a classroom: sent under a key of the kernel's own, waited for, cancelled, and believed about the money.
+"""Orders at a classroom: sent under a key of the kernel, awaited, cancelled, and used as the witness for the money.
 
 The order is the witness of the student's ledger: what is done is settled with its charge; what was refused, has failed
 without a charge or was cancelled is released; everything else is at risk.
