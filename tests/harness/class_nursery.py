@@ -34,7 +34,7 @@ __all__ = ["STEPS", "ClassNursery", "class_nursery"]
 
 _STEPS: Mapping[type, tuple[str, ...]] = {
     OrderRows: ("accept", "begin", "finish", "defer"),
-    Ledger: ("create_purchase", "reserve", "sign", "submit", "settle", "finish"),
+    Ledger: ("create_purchase", "authorize", "submit", "settle", "finish"),
     Client: ("post",),
     Store: ("put",),
 }

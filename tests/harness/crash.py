@@ -55,6 +55,7 @@ _STEPS: Mapping[type, tuple[str, ...]] = {
         "create_purchase",
         "reserve",
         "sign",
+        "authorize",
         "submit",
         "poll",
         "settle",

@@ -150,7 +150,7 @@ def test_a_stop_before_the_signature_sends_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "name"), [(signed_module, "sign_payment"), (Ledger, "sign")], ids=["made", "recorded"]
+    ("place", "name"), [(signed_module, "sign_payment"), (Ledger, "authorize")], ids=["made", "recorded"]
 )
 def test_a_stop_before_it_counts_as_sent_releases_the_reservation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: Any, name: str

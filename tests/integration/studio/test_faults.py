@@ -469,7 +469,7 @@ def _ours() -> dict[str, Fault]:
         "the ledger is locked": Fault(first=LedgerError, spoil=_locked),
         **{
             f"the ledger fails to {method}": Fault(first=LedgerError, spoil=_ledger_fails(method))
-            for method in ("reserve", "sign", "submit")
+            for method in ("authorize", "submit")
         },
         "the ledger fails to settle": Fault(first=_PICTURE, spoil=_ledger_fails("settle"), moved=True),
         "the ledger fails to finish": Fault(first=_PICTURE, spoil=_ledger_fails("finish"), moved=True),
@@ -645,7 +645,7 @@ def test_fault(name: str, operation: str, tmp_path: Path, *, expired: bool) -> N
     asyncio.run(_play(_faults()[name], operation, tmp_path / "magic", expired=expired))
 
 
-@pytest.mark.parametrize("method", ["create_purchase", "reserve", "sign", "submit"])
+@pytest.mark.parametrize("method", ["create_purchase", "authorize", "submit"])
 def test_a_ledger_that_fails_before_the_sending_says_so(method: str, tmp_path: Path) -> None:
     """What could not be recorded was not sent, and the words say it."""
 
@@ -660,7 +660,7 @@ def test_a_ledger_that_fails_before_the_sending_says_so(method: str, tmp_path: P
         assert [] == merchant.shown
 
 
-@pytest.mark.parametrize(("method", "counted"), [("sign", 0), ("submit", 52_500)])
+@pytest.mark.parametrize(("method", "counted"), [("authorize", 0), ("submit", 52_500)])
 def test_what_a_dead_kernel_never_sent_is_given_back(method: str, counted: int, tmp_path: Path) -> None:
     """A sum that was signed when its kernel died counts against no cap after the next start; unsigned, it never did."""
 

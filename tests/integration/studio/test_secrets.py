@@ -69,7 +69,7 @@ def breaking(owner, name, paid=False):
 """
 _BUGS = {
     "signing": "eth_account.Account, 'sign_message'",
-    "recording": "ledger.Ledger, 'sign'",
+    "recording": "ledger.Ledger, 'authorize'",
     "sending": "transport.Transport, 'handle_async_request', paid=True",
     "pooling": "httpcore.AsyncConnectionPool, 'handle_async_request', paid=True",
     "connecting": "httpcore.AsyncHTTP11Connection, 'handle_async_request', paid=True",
