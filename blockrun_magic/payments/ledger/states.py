@@ -36,7 +36,7 @@ class State(StrEnum):
 
 
 class Witness(StrEnum):
-    """Whose word settles or releases a payment that was sent."""
+    """Witness of a payment that was sent: its word settles or releases it."""
 
     CHAIN = "chain"
     PRACTICE = "practice"

@@ -1,4 +1,4 @@
-"""Whatever is given as an image or a mask ends in an upload or in our error, and never in another."""
+"""Any value as an image or a mask ends in an upload or in our error, and never in another one."""
 
 from __future__ import annotations
 
