@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import select
 import ssl
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +26,8 @@ _spare: list[memoryview] = []
 _FEW_LINES = 8 * 1024
 _MANY = 200
 """Lines in what was read at once: headers, the chunks of a megabyte and the bytes of an image have fewer."""
+_PEEK_AGAIN = 0.005
+"""Seconds for which an idle connection that had nothing to read is not asked again."""
 _MAX_PORT = 65535
 _NEXT_ADDRESS = 0.25
 """Seconds after which the next address of a host is tried, too."""
@@ -164,6 +167,7 @@ class Stream(httpcore.AsyncNetworkStream):
         self._transport = transport
         self._incoming = incoming
         self._rest = b""
+        self._peeked_at = 0.0
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002, ASYNC109  httpcore's
         """Return the bytes that have come, more than `max_bytes` where there are; none at the end."""
@@ -221,10 +225,19 @@ class Stream(httpcore.AsyncNetworkStream):
     def get_extra_info(self, info: str) -> Any:
         """Return what httpcore asks for: above all whether an idle connection was closed by the other side."""
         if info == "is_readable":
-            closed = self._incoming.ended or self._incoming.size or self._transport.is_closing()
-            return bool(closed) or _is_readable(self._transport.get_extra_info("socket").fileno())
+            return bool(self._incoming.ended or self._incoming.size or self._transport.is_closing()) or self._peek()
         name = {"client_addr": "sockname", "server_addr": "peername"}.get(info, info)
         return self._transport.get_extra_info(name)
+
+    def _peek(self) -> bool:
+        """Return whether the socket has anything to read; of idle connections httpcore asks all, at every request."""
+        now = time.monotonic()
+        if now - self._peeked_at < _PEEK_AGAIN:
+            return False
+        readable = _is_readable(self._transport.get_extra_info("socket").fileno())
+        if not readable:
+            self._peeked_at = now
+        return readable
 
 
 def _has_many_lines(data: bytes) -> bool:

@@ -25,6 +25,7 @@ import pytest
 from blockrun_magic.errors import BlockrunError, GatewayUnreachable, InvalidResponse, RequestError, SourceError
 from blockrun_magic.gateway.client import USER_AGENT, Client, Timeouts
 from blockrun_magic.gateway.gateways import Gateway, practice_at
+from blockrun_magic.gateway.network import streams
 from blockrun_magic.gateway.network.streams import Incoming, Stream
 from blockrun_magic.gateway.network.transport import Transport
 from blockrun_magic.gateway.proxies import proxy_for
@@ -545,3 +546,28 @@ def test_a_bomb_is_inflated_outside_of_the_loop(monkeypatch: pytest.MonkeyPatch)
     assert 5_000_000 == len(answer.body)
     assert 5 <= len(threads)
     assert threading.get_ident() not in threads
+
+
+def test_an_idle_connection_is_not_asked_at_every_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them are looked at, twice a request; one that has ended is never taken for an idle one."""
+    asked: list[int] = []
+    monkeypatch.setattr(streams, "_PEEK_AGAIN", 60.0)
+
+    def nothing(descriptor: int) -> bool:
+        asked.append(descriptor)
+        return False
+
+    monkeypatch.setattr(streams, "_is_readable", nothing)
+
+    async def main(port: int) -> list[bool]:
+        stream = await streams.Backend().connect_tcp("127.0.0.1", port)
+        idle = [stream.get_extra_info("is_readable") for _ in range(3)]
+        assert isinstance(stream, Stream)
+        stream._incoming.eof_received()
+        ended = stream.get_extra_info("is_readable")
+        await stream.aclose()
+        return [*idle, ended]
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert [False, False, False, True] == asyncio.run(main(server.getsockname()[1]))
+    assert 1 == len(asked)
