@@ -92,13 +92,13 @@ def test_a_signature_is_cashed_once_and_only_as_it_is(chain: LocalChain, merchan
                 await studio.make(REQUEST, merchant.gateway)
 
     asyncio.run(buy())
-    cheque = merchant.shown[0].cheque
+    payload = merchant.shown[0].payload
     for change in ({"value": PRICE + 1}, {"payer": PAYEE}, {"nonce": "0x" + "77" * 32}, {"valid_before": 2**40}):
         with pytest.raises(Rejected, match="invalid signature"):
-            chain.transfer(replace(cheque, **change))
-    chain.transfer(cheque)
+            chain.transfer(replace(payload, **change))
+    chain.transfer(payload)
     with pytest.raises(Rejected, match="used"):
-        chain.transfer(cheque)
+        chain.transfer(payload)
 
     assert PRICE == chain.balance(PAYEE)
 
@@ -117,7 +117,7 @@ def test_of_two_prices_signed_for_one_picture_one_can_be_cashed(
             assert PRICE + 1000 == chain.balance(PAYEE) == spending_summary(studio.ledger, "real", "all").settled
 
     asyncio.run(buy())
-    refused, cashed = (shown.cheque for shown in merchant.shown)
+    refused, cashed = (shown.payload for shown in merchant.shown)
 
     assert (PRICE, PRICE + 1000) == (refused.value, cashed.value)
     with pytest.raises(Rejected, match="used"):
@@ -180,7 +180,7 @@ def test_what_was_not_cashed_is_given_back_when_the_chain_says_that_its_time_is_
 
     asyncio.run(buy())
     with pytest.raises(Rejected, match="expired"):
-        chain.transfer(merchant.shown[0].cheque)
+        chain.transfer(merchant.shown[0].payload)
 
     assert FUNDS == chain.balance(ME)
 

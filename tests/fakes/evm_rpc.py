@@ -25,7 +25,7 @@ from starlette.routing import Route
 from vyper import compile_code
 
 from blockrun_magic.payments.x402.networks import BASE
-from fakes.gateway import PAYEE, Chain, Cheque, Rejected
+from fakes.gateway import PAYEE, Chain, PaymentPayload, Rejected
 from fakes.http_server import HangUp, Served
 
 __all__ = ["LocalChain", "OnChain", "RpcServer"]
@@ -66,17 +66,17 @@ class LocalChain:
         """Give `receiver` so many micro-dollars."""
         self._send(_MINT, ["address", "uint256"], [receiver, micros])
 
-    def transfer(self, cheque: Cheque) -> str:
-        """Cash a cheque; return the transaction's hash, or raise Rejected with what the contract says."""
-        signature = bytes.fromhex(cheque.signature.removeprefix("0x"))
+    def transfer(self, payload: PaymentPayload) -> str:
+        """Cash a payload; return the transaction's hash, or raise Rejected with what the contract says."""
+        signature = bytes.fromhex(payload.signature.removeprefix("0x"))
         kinds = ["address", "address", *["uint256"] * 3, "bytes32", "uint8", "bytes32", "bytes32"]
         values = [
-            cheque.payer,
+            payload.payer,
             PAYEE,
-            cheque.value,
-            cheque.valid_after,
-            cheque.valid_before,
-            bytes.fromhex(cheque.nonce[2:]),
+            payload.value,
+            payload.valid_after,
+            payload.valid_before,
+            bytes.fromhex(payload.nonce[2:]),
             signature[64],
             signature[:32],
             signature[32:64],
@@ -141,19 +141,19 @@ def _shown(log: Any) -> dict[str, Any]:
 
 
 class OnChain(Chain):
-    """A merchant's way to its money: every cheque is cashed on a LocalChain."""
+    """A merchant's way to its money: every payload is cashed on a LocalChain."""
 
     def __init__(self, chain: LocalChain) -> None:
         super().__init__(lambda: chain.now)
         self._real = chain
         self._transactions: dict[str, str] = {}
 
-    def cash(self, cheque: Cheque) -> str:
+    def cash(self, payload: PaymentPayload) -> str:
         """Move the money for real."""
-        if cheque.nonce not in self.moved:
-            self._transactions[cheque.nonce] = self._real.transfer(cheque)
-            self.moved[cheque.nonce] = cheque
-        return self._transactions[cheque.nonce]
+        if payload.nonce not in self.moved:
+            self._transactions[payload.nonce] = self._real.transfer(payload)
+            self.moved[payload.nonce] = payload
+        return self._transactions[payload.nonce]
 
     def transaction(self, nonce: str) -> str:
         """Return the hash of the transaction that cashed a nonce."""

@@ -46,21 +46,12 @@ from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.payments.x402.networks import PRACTICE, Network
 from blockrun_magic.studio import RetryPolicy, Studio
 from blockrun_magic.studio.services import Wallets, purchase_services
+from harness.wallets import TYPES
 
 PAYEE = "0x" + "5a" * 20
 QUICK = RetryPolicy(attempts=3, first_wait=0.01, longest_wait=0.05, poll_every=0.01, poll_at_most_every=0.02)
 _WINDOW = 300
 _SECONDS_TO_SETTLE = 6
-_TYPES = {
-    "TransferWithAuthorization": [
-        {"name": "from", "type": "address"},
-        {"name": "to", "type": "address"},
-        {"name": "value", "type": "uint256"},
-        {"name": "validAfter", "type": "uint256"},
-        {"name": "validBefore", "type": "uint256"},
-        {"name": "nonce", "type": "bytes32"},
-    ]
-}
 
 
 @dataclass
@@ -75,7 +66,7 @@ class Clock:
 
 
 @dataclass(frozen=True)
-class Cheque:
+class PaymentPayload:
     """An authorization whose signature was verified; `value` in micro-USDC."""
 
     payer: str
@@ -93,7 +84,7 @@ class Shown:
     at: float
     order: str
     header: str
-    cheque: Cheque
+    payload: PaymentPayload
 
 
 class Chain:
@@ -101,15 +92,15 @@ class Chain:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self.moved: dict[str, Cheque] = {}
+        self.moved: dict[str, PaymentPayload] = {}
 
-    def cash(self, cheque: Cheque) -> str:
+    def cash(self, payload: PaymentPayload) -> str:
         """Move the money and return the transaction; cashing twice moves it once."""
-        if cheque.nonce not in self.moved:
-            if not cheque.valid_after < self._clock() < cheque.valid_before:
+        if payload.nonce not in self.moved:
+            if not payload.valid_after < self._clock() < payload.valid_before:
                 raise Rejected("the authorization is outside its window")
-            self.moved[cheque.nonce] = cheque
-        return self.transaction(cheque.nonce)
+            self.moved[payload.nonce] = payload
+        return self.transaction(payload.nonce)
 
     def transaction(self, nonce: str) -> str:
         """Return the hash of the transaction that cashed a nonce."""
@@ -118,7 +109,7 @@ class Chain:
     @property
     def total(self) -> int:
         """All that moved, in micro-USDC."""
-        return sum(cheque.value for cheque in self.moved.values())
+        return sum(payload.value for payload in self.moved.values())
 
 
 def transaction_of(nonce: str) -> str:
@@ -172,7 +163,7 @@ class Exchange:
     fields: Mapping[str, Any] = field(default_factory=dict)
     """An order, and its endpoint."""
     reply: Reply | None = None
-    cheque: Cheque | None = None
+    payload: PaymentPayload | None = None
     read: Callable[[int], Awaitable[bytes]] | None = None
 
     @property
@@ -289,10 +280,10 @@ class Merchant:
             self._server = None
 
     def cash_what_it_holds(self) -> None:
-        """Cash every cheque it was ever shown and that the chain still takes."""
+        """Cash every payload it was ever shown and that the chain still takes."""
         for shown in self.shown:
             with suppress(Rejected):
-                self.chain.cash(shown.cheque)
+                self.chain.cash(shown.payload)
 
     def _run(self, ready: threading.Event) -> None:
         async def serve() -> None:
@@ -396,21 +387,21 @@ class Merchant:
             challenge = self._challenge(exchange)
             return await self._act("challenge", exchange, challenge) or challenge
         order = hashlib.sha256(exchange.body).hexdigest()
-        cheque = exchange.cheque = self._cheque(exchange, order)
-        known = self.orders.get(cheque.nonce)
+        payload = exchange.payload = self._payload(exchange, order)
+        known = self.orders.get(payload.nonce)
         if known is not None and known != order:
             raise Rejected("the authorization was used for another request", "PAYMENT_REPLAY")
-        if cheque.nonce in self.chain.moved:
-            return await self._hand_out(exchange, fields, cheque.nonce, again=True)
-        self._check_terms(cheque, self._amount(fields))
-        self.orders[cheque.nonce] = order
+        if payload.nonce in self.chain.moved:
+            return await self._hand_out(exchange, fields, payload.nonce, again=True)
+        self._check_terms(payload, self._amount(fields))
+        self.orders[payload.nonce] = order
         early = await self._act("paid", exchange)
         if early is not None:
             return early
         if self.slow:
             return await self._queued(exchange, fields, order)
-        self.chain.cash(cheque)
-        return await self._hand_out(exchange, fields, cheque.nonce, again=False)
+        self.chain.cash(payload)
+        return await self._hand_out(exchange, fields, payload.nonce, again=False)
 
     async def _hand_out(
         self, exchange: Exchange, fields: Mapping[str, Any], nonce: str, *, again: bool, **more: Any
@@ -442,9 +433,9 @@ class Merchant:
         return await self._act("media", exchange, picture) or picture
 
     async def _queued(self, exchange: Exchange, fields: Mapping[str, Any], order: str) -> Reply:
-        assert exchange.cheque is not None
-        name = "job" + exchange.cheque.nonce[2:18]
-        job = self.jobs.setdefault(name, Job(name, order, fields, exchange.cheque.value, polls_left=2))
+        assert exchange.payload is not None
+        name = "job" + exchange.payload.nonce[2:18]
+        job = self.jobs.setdefault(name, Job(name, order, fields, exchange.payload.value, polls_left=2))
         reply = self._job_reply(job, "queued")
         return await self._act("job", exchange, reply) or reply
 
@@ -460,21 +451,21 @@ class Merchant:
         if exchange.payment is None:
             challenge = self._challenge(exchange, amount=job.amount)
             return await self._act("job price", exchange, challenge) or challenge
-        cheque = exchange.cheque = self._cheque(exchange, job.order)
+        payload = exchange.payload = self._payload(exchange, job.order)
         done = {"id": job.id, "status": "completed"}
-        paid_by = cheque.nonce if cheque.nonce in self.chain.moved else job.paid_by
+        paid_by = payload.nonce if payload.nonce in self.chain.moved else job.paid_by
         if paid_by is not None:
             return await self._hand_out(exchange, job.fields, paid_by, again=True, **done)
-        self._check_terms(cheque, job.amount)
+        self._check_terms(payload, job.amount)
         early = await self._act("poll", exchange)
         if early is not None:
             return early
         job.polls_left -= 1
         if job.polls_left > 0:
             return self._job_reply(job, "in_progress")
-        self.chain.cash(cheque)
-        job.paid_by = cheque.nonce
-        return await self._hand_out(exchange, job.fields, cheque.nonce, again=False, **done)
+        self.chain.cash(payload)
+        job.paid_by = payload.nonce
+        return await self._hand_out(exchange, job.fields, payload.nonce, again=False, **done)
 
     async def _witnessed(self, exchange: Exchange, nonce: str) -> Reply:
         used = nonce in self.chain.moved
@@ -510,7 +501,7 @@ class Merchant:
             headers["PAYMENT-RESPONSE"] = to_header({"success": False, "errorReason": rejected.code})
         return Reply(402, json.dumps(body).encode(), headers)
 
-    def _cheque(self, exchange: Exchange, order: str) -> Cheque:
+    def _payload(self, exchange: Exchange, order: str) -> PaymentPayload:
         header = exchange.payment or ""
         envelope = json.loads(base64.b64decode(header, validate=True))
         words = envelope["payload"]["authorization"]
@@ -519,21 +510,21 @@ class Merchant:
             **{name: int(words[name]) for name in ("value", "validAfter", "validBefore")},
             "nonce": bytes.fromhex(words["nonce"][2:]),
         }
-        signable = encode_typed_data(self.network.domain, _TYPES, message)
+        signable = encode_typed_data(self.network.domain, TYPES, message)
         signer = Account.recover_message(signable, signature=envelope["payload"]["signature"])
         if signer != words["from"] or words["to"].lower() != PAYEE:
             raise Rejected("the signature is not the payer's")
         sums = message["value"], message["validAfter"], message["validBefore"]
-        cheque = Cheque(signer, *sums, words["nonce"].lower(), envelope["payload"]["signature"])
-        self.shown.append(Shown(self.clock(), order, header, cheque))
-        if envelope["accepted"] != self._offer(cheque.value):
+        payload = PaymentPayload(signer, *sums, words["nonce"].lower(), envelope["payload"]["signature"])
+        self.shown.append(Shown(self.clock(), order, header, payload))
+        if envelope["accepted"] != self._offer(payload.value):
             raise Rejected("accepted is not what was offered")
-        return cheque
+        return payload
 
-    def _check_terms(self, cheque: Cheque, amount: int) -> None:
-        if cheque.value != amount:
+    def _check_terms(self, payload: PaymentPayload, amount: int) -> None:
+        if payload.value != amount:
             raise Rejected(f"the price is {amount}")
-        if not cheque.valid_after < self.clock() < cheque.valid_before - _SECONDS_TO_SETTLE:
+        if not payload.valid_after < self.clock() < payload.valid_before - _SECONDS_TO_SETTLE:
             raise Rejected("the authorization has expired or is not valid yet")
 
 
@@ -637,11 +628,11 @@ def after(number: int, act: Act) -> Act:
 
 
 def cashing(act: Act) -> Act:
-    """Cash the cheque, then do `act`: the merchant takes the money and says what it likes."""
+    """Cash the payload, then do `act`: the merchant takes the money and says what it likes."""
 
     async def cash_first(exchange: Exchange) -> Reply | None:
-        assert exchange.cheque is not None
-        exchange.merchant.chain.cash(exchange.cheque)
+        assert exchange.payload is not None
+        exchange.merchant.chain.cash(exchange.payload)
         return await act(exchange)
 
     return cash_first

@@ -12,18 +12,9 @@ from typing import Any
 import httpx
 from eth_account import Account
 
-__all__ = ["Payer", "ledger", "unpack"]
+from harness.wallets import TYPES
 
-_TYPES = {
-    "TransferWithAuthorization": [
-        {"name": "from", "type": "address"},
-        {"name": "to", "type": "address"},
-        {"name": "value", "type": "uint256"},
-        {"name": "validAfter", "type": "uint256"},
-        {"name": "validBefore", "type": "uint256"},
-        {"name": "nonce", "type": "bytes32"},
-    ]
-}
+__all__ = ["Payer", "ledger", "unpack"]
 
 
 def unpack(header: str) -> Any:
@@ -86,7 +77,7 @@ class Payer:
         }
         echoed = {**terms, **changes.pop("accepted", {})}
         message |= changes
-        signed = Account.sign_typed_data(self.account.key, domain, _TYPES, message)
+        signed = Account.sign_typed_data(self.account.key, domain, TYPES, message)
         texts = {name: str(value) for name, value in message.items()}
         payload = {"signature": "0x" + signed.signature.hex().removeprefix("0x"), "authorization": texts}
         if version == 1:

@@ -151,11 +151,11 @@ def _lapse(merchant: Merchant) -> None:
 
 
 def _paid_for(status: int, where: str) -> Act:
-    """Answer `status` to a cashed cheque, with the transaction in the "body", in the "header" or nowhere."""
+    """Answer `status` to a cashed payload, with the transaction in the "body", in the "header" or nowhere."""
 
     async def act(exchange: Exchange) -> Reply:
-        assert exchange.cheque is not None
-        transaction = transaction_of(exchange.cheque.nonce)
+        assert exchange.payload is not None
+        transaction = transaction_of(exchange.payload.nonce)
         receipt = {"PAYMENT_RESPONSE": to_header({"success": True, "transaction": transaction})}
         payment = {"payment": {"status": "settled", "tx_hash": transaction}}
         content = {"error": "It broke."} | (payment if where == "body" else {})
@@ -565,20 +565,20 @@ class _Case:
             assert header.header not in text
 
     def check_cheques(self) -> None:
-        """Check that one image was paid for once, and that never two cheques for it could be cashed.
+        """Check that one image was paid for once, and that never two payloads for it could be cashed.
 
         Two with one nonce exclude each other: that is how another price is signed.
         """
-        cheques = {shown.cheque.nonce: shown for shown in reversed(self.merchant.shown)}
-        prices = {(shown.cheque.nonce, shown.cheque.value) for shown in self.merchant.shown}
-        headers = {(shown.cheque.nonce, shown.header) for shown in self.merchant.shown}
-        first_shown = sorted(cheques.values(), key=lambda shown: shown.at)
+        payloads = {shown.payload.nonce: shown for shown in reversed(self.merchant.shown)}
+        prices = {(shown.payload.nonce, shown.payload.value) for shown in self.merchant.shown}
+        headers = {(shown.payload.nonce, shown.header) for shown in self.merchant.shown}
+        first_shown = sorted(payloads.values(), key=lambda shown: shown.at)
 
         assert len(prices) == len(headers)
         assert len(self.merchant.chain.moved) <= 1
         for older, newer in pairwise(first_shown):
-            assert older.cheque.valid_before <= newer.at
-            assert older.cheque.nonce not in self.merchant.chain.moved
+            assert older.payload.valid_before <= newer.at
+            assert older.payload.nonce not in self.merchant.chain.moved
 
 
 async def _play(fault: Fault, operation: str, folder: Path, *, expired: bool) -> None:
@@ -641,7 +641,7 @@ def test_fault_before_the_signature(name: str, operation: str, tmp_path: Path) -
 
 @pytest.mark.parametrize(("name", "operation", "expired"), _PAIRWISE)
 def test_fault(name: str, operation: str, tmp_path: Path, *, expired: bool) -> None:
-    """Whatever fails, the books hold what moved, one cheque at most can be cashed, and the words are true."""
+    """Whatever fails, the books hold what moved, one payload at most can be cashed, and the words are true."""
     asyncio.run(_play(_faults()[name], operation, tmp_path / "magic", expired=expired))
 
 
@@ -700,7 +700,7 @@ def test_a_price_that_rises_during_a_batch_stays_within_its_bound(tmp_path: Path
     with Merchant(Clock(), {"challenge": dearer}) as merchant:
         asyncio.run(batch(merchant))
 
-        assert {52_500} == {shown.cheque.value for shown in merchant.shown}
+        assert {52_500} == {shown.payload.value for shown in merchant.shown}
         assert {} == merchant.chain.moved
 
 
@@ -721,7 +721,7 @@ def test_a_resumed_purchase_costs_no_more_than_was_agreed(tmp_path: Path) -> Non
             shown = len(merchant.shown)
             result = await studio.make(_request("generate"), merchant.gateway)
 
-            assert {52_500} == {one.cheque.value for one in merchant.shown[:shown]}
+            assert {52_500} == {one.payload.value for one in merchant.shown[:shown]}
             assert 53_500 == result.cost_micros
 
     with Merchant(world, {"paid": reset}) as merchant:

@@ -27,7 +27,7 @@ T = TypeVar("T")
 PATH = "/v1/images/generations"
 PUBLIC = Gateway("base", "https://blockrun.example/api", (BASE,))
 HASH = "0x" + "ab" * 32
-PAYMENT = {"PAYMENT-SIGNATURE": "the cheque"}
+PAYMENT = {"PAYMENT-SIGNATURE": "the payload"}
 
 
 def run(use: Callable[[Client], Awaitable[T]], timeouts: Timeouts | None = None) -> T:
@@ -88,7 +88,7 @@ def test_a_post_brings_the_body_and_the_answer() -> None:
 
     assert ("POST", "/api" + PATH) == (seen.method, seen.target)
     assert {"prompt": "море 🌊"} == json.loads(seen.body)
-    assert "the cheque" == seen.headers["payment-signature"]
+    assert "the payload" == seen.headers["payment-signature"]
     assert (402, "terms", {"data": []}) == (answer.status, answer.headers["payment-required"], answer.json())
 
 
@@ -101,7 +101,7 @@ def test_a_get_takes_a_path_or_an_address_of_the_gateway() -> None:
 
     assert ["/api/v1/models", "/api/v1/jobs/1"] == [seen.target for seen in server.seen]
     assert "payment-signature" not in server.seen[0].headers
-    assert "the cheque" == server.seen[1].headers["payment-signature"]
+    assert "the payload" == server.seen[1].headers["payment-signature"]
 
 
 @pytest.mark.parametrize(

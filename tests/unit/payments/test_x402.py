@@ -27,6 +27,7 @@ from blockrun_magic.payments.x402.protocol import (
     select_requirements,
     sign_payment,
 )
+from harness.wallets import TYPES
 
 GATEWAY = "https://blockrun.ai/api"
 RESOURCE = {"url": f"{GATEWAY}/v1/images/generations", "description": "an image", "mimeType": "application/json"}
@@ -452,23 +453,13 @@ def test_the_signature_is_the_wallets(network: Network) -> None:
     """Under our own table's domain the signature recovers to the wallet's address."""
     content, authorization = payment_of(terms_of(body(entry(network)), network))
     numbers = {name: int(authorization[name]) for name in ("value", "validAfter", "validBefore")}
-    types = {
-        "TransferWithAuthorization": [
-            {"name": "from", "type": "address"},
-            {"name": "to", "type": "address"},
-            {"name": "value", "type": "uint256"},
-            {"name": "validAfter", "type": "uint256"},
-            {"name": "validBefore", "type": "uint256"},
-            {"name": "nonce", "type": "bytes32"},
-        ]
-    }
-    signable = encode_typed_data(network.domain, types, authorization | numbers)
+    signable = encode_typed_data(network.domain, TYPES, authorization | numbers)
 
     assert WALLET.address == Account.recover_message(signable, signature=content["payload"]["signature"])
 
 
 def test_nonces_are_never_the_same() -> None:
-    """Two payments of the same terms are two cheques, unless the nonce is given."""
+    """Two payments of the same terms are two payloads, unless the nonce is given."""
     terms = terms_of(body(entry()))
     nonce = b"n" * 32
 

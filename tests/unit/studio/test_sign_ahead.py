@@ -100,7 +100,7 @@ def test_after_an_hour_the_price_is_asked_again(tmp_path: Path, clock: Clock, me
 
 @pytest.mark.parametrize("surcharge", [1_000, -1_000])
 def test_a_price_that_changed_is_signed_with_the_same_nonce(tmp_path: Path, merchant: Merchant, surcharge: int) -> None:
-    """The refused cheque and the new one exclude each other; the new price is in the ledger, and kept."""
+    """The refused payload and the new one exclude each other; the new price is in the ledger, and kept."""
     in_studio(tmp_path, lambda studio: studio.make(fox(1), merchant.gateway))
     merchant.surcharge = surcharge
     before = merchant.requests
@@ -110,7 +110,7 @@ def test_a_price_that_changed_is_signed_with_the_same_nonce(tmp_path: Path, merc
         return result.receipt.amount, spending_summary(studio.ledger, "practice", "all").settled
 
     amount, spent = in_studio(tmp_path, buy)
-    first, second = (shown.cheque for shown in merchant.shown[1:])
+    first, second = (shown.payload for shown in merchant.shown[1:])
 
     assert 2 == merchant.requests - before
     assert (42_000, 42_000 + surcharge) == (first.value, second.value)
@@ -138,7 +138,7 @@ def test_a_new_price_is_signed_for_as_long_as_the_first_one(tmp_path: Path, cloc
     clock.ahead = 1_000
     merchant.heal()
     result = in_studio(tmp_path, buy, "second", clock)
-    first, *_, last = (shown.cheque for shown in merchant.shown[1:])
+    first, *_, last = (shown.payload for shown in merchant.shown[1:])
 
     assert (first.nonce, 41_000, 41_000) == (last.nonce, last.value, result.receipt.amount)
     assert first.valid_before <= last.valid_before <= first.valid_before + 1
@@ -166,7 +166,7 @@ def test_a_price_that_rose_above_what_was_allowed_is_not_signed(tmp_path: Path, 
 
 
 def test_a_payment_that_is_refused_at_its_price_is_not_signed_again(tmp_path: Path, merchant: Merchant) -> None:
-    """A 402 that asks for the same is a rejection of the payment: one cheque, and the truth about it."""
+    """A 402 that asks for the same is a rejection of the payment: one payload, and the truth about it."""
     in_studio(tmp_path, lambda studio: studio.make(fox(1), merchant.gateway))
 
     async def broke(exchange: Exchange) -> Reply | None:
