@@ -23,11 +23,13 @@ import growth
 import measures
 import opening
 import reservations
+import starting
 from measures import Figures
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
-ALL = measures.ALL | cost.ALL | batches.ALL | growth.ALL | opening.ALL | reservations.ALL | {"endpoint": endpoint.hop}
+ROOMS = (measures, cost, batches, growth, opening, starting, reservations)
+ALL = {name: ask for room in ROOMS for name, ask in room.ALL.items()} | {"endpoint": endpoint.hop}
 
 
 def main() -> None:

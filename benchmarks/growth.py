@@ -31,7 +31,8 @@ def ledger_of(path: Path, count: int) -> Ledger:
     """Return a ledger with so many settled and finished purchases, a minute apart, the last of them now."""
     ledger = Ledger(path, "now")
     begun = time.time() - count * _SECONDS_BETWEEN
-    request = json.dumps({"prompt": "a lighthouse", "model": "black-forest/flux-1.1-pro", "image": [], "mask": None})
+    model, endpoint = "black-forest/flux-1.1-pro", "/v1/images/generations"
+    request = json.dumps({"endpoint": endpoint, "prompt": "a lighthouse", "model": model, "image": [], "mask": None})
     with ledger.transaction() as connection:
         connection.executemany(
             """INSERT INTO purchases (id, created_at, realm, gateway, digest, take, request, finished_at, seconds)
@@ -43,8 +44,8 @@ def ledger_of(path: Path, count: int) -> Ledger:
             ),
         )
         connection.executemany(
-            """INSERT INTO authorizations (purchase_id, session, realm, created_at, updated_at, state, amount, gateway)
-            VALUES (?, ?, 'real', ?, ?, ?, 42000, 'base')""",
+            """INSERT INTO authorizations (purchase_id, session, realm, created_at, updated_at, state, amount, gateway,
+                logged) VALUES (?, ?, 'real', ?, ?, ?, 42000, 'base', 1)""",
             (
                 (f"{number:010x}", f"session {number // 100}", when, when, State.SETTLED)
                 for number in range(count)

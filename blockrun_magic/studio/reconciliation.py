@@ -60,14 +60,14 @@ async def reconcile_payment(
         return payment, {State.SETTLED: True, State.RELEASED: False}.get(payment.state)
     may_be_over = ledger.clock() >= (payment.valid_before or 0) - _CLOCK_SKEW  # it cannot have expired yet
     witness = Witness.PRACTICE if payment.network == PRACTICE.id else Witness.CHAIN
+    if may_be_over and await is_expired_unused(client, gateway, payment):  # which tells all about most old payments
+        return await run_io(ledger.release, payment.id, "expired unused", witness=witness), False
     finding = await find_payment(client, gateway, payment)
     if finding.used and finding.amount is not None:
         transaction = finding.transaction or payment.transaction
         note, charged = "confirmed by the witness", finding.amount
         settled = partial(ledger.settle, witness=witness, charged=charged, durable=durable)
         payment = await run_io(settled, payment.id, transaction, note)
-    elif finding.used is False and may_be_over and await is_expired_unused(client, gateway, payment):
-        payment = await run_io(ledger.release, payment.id, "expired unused", witness=witness)
     return payment, finding.used
 
 
@@ -119,29 +119,31 @@ class Reconciler:
         """Ask about every open payment in the gateway's realm; return how many were decided."""
         turn = asyncio.Semaphore(_LOOK_UPS)
 
-        async def look_up(payment: Payment) -> bool:
-            async with turn:
-                purchase = await run_io(self.ledger.purchase_by_id, payment.purchase_id)
-                if purchase is None or purchase.realm != gateway.realm:
-                    return False
-                async with self.claims.try_acquire(purchase) as free:  # otherwise a kernel is at work on it
-                    return free and await self._decide(await run_io(self.ledger.payment, payment.id), gateway)
+        async def look_up(payment: Payment, purchase: Purchase) -> bool:
+            async with turn, self.claims.try_acquire(purchase) as free:  # otherwise a kernel is at work on it
+                return free and await self._decide(await run_io(self.ledger.payment, payment.id), gateway)
 
-        decided = await asyncio.gather(*map(look_up, await run_io(self.ledger.open_payments)))
+        opened = await run_io(self._open_payments, gateway.realm)
+        decided = await asyncio.gather(*(look_up(payment, purchase) for payment, purchase in opened))
         await run_io(append_settled, self.ledger)
         return sum(decided)
 
     async def _decide(self, payment: Payment, gateway: Gateway) -> bool:
         """Settle or release an open payment of a purchase whose lock we hold, if its witness decides."""
         if payment.state in (State.RESERVED, State.SIGNED):
-            await run_io(self.ledger.release, payment.id, "never sent")
+            payment = await run_io(self.ledger.release, payment.id, "never sent")
         elif not payment.prepaid:
-            await reconcile_payment(self.client, self.ledger, gateway, payment)
+            payment, _ = await reconcile_payment(self.client, self.ledger, gateway, payment)
         else:
             if payment.state is State.SUBMITTED:
                 payment = await run_io(self.ledger.mark_unknown, payment.id, "its kernel ended before an answer came")
-            await self.reconcile_prepaid(payment, gateway)
-        return (await run_io(self.ledger.payment, payment.id)).decided
+            payment = await self.reconcile_prepaid(payment, gateway)
+        return payment.decided
+
+    def _open_payments(self, realm: str) -> list[tuple[Payment, Purchase]]:
+        """Return the open payments of a realm, oldest first, each with its purchase."""
+        found = [(payment, self.ledger.purchase_by_id(payment.purchase_id)) for payment in self.ledger.open_payments()]
+        return [(payment, purchase) for payment, purchase in found if purchase is not None and purchase.realm == realm]
 
     async def reconcile_prepaid(self, payment: Payment, gateway: Gateway) -> Payment:
         """Ask the witness of a prepaid payment with an unknown outcome, and return the payment.

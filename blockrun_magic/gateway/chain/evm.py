@@ -10,7 +10,9 @@ import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from blockrun_magic.gateway.chain import rpc
 from blockrun_magic.gateway.client import Client
@@ -24,6 +26,10 @@ _AUTHORIZATION_USED = "0x98de503528ee59b575ef0c0a2576a82497bfc029a5685b209e9ec33
 _BLOCK_SECONDS = 2
 _MARGIN = 30
 """Blocks on each side of a window: its ends are estimates, and clocks differ."""
+_HEAD_SECONDS = 10.0
+"""How long the latest block that a server named is asked about: servers forget the states of older ones."""
+_heads: WeakKeyDictionary[Client, dict[str, tuple[float, tuple[int, int]]]] = WeakKeyDictionary()
+"""By client and server, the latest block, and when it was named."""
 _RESULT = re.compile(r"0x[0-9a-fA-F]{64}")
 _QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,16}")
 
@@ -145,10 +151,15 @@ def _value(log: Mapping[str, Any]) -> int:
 
 
 async def _state_after(client: Client, url: str, contract: str, data: str, time: float) -> int | None:
-    """Return the state at the server's latest block, or None when that is not younger than `time`."""
-    head = await _head(client, url)
-    if head is None or head[1] < time:
-        return None
+    """Return the state at a late block of the server, or None when its latest is not younger than `time`."""
+    known = _heads.setdefault(client, {})
+    seen, head = known.get(url, (-_HEAD_SECONDS, (0, 0)))
+    if head[1] < time or monotonic() - seen > _HEAD_SECONDS:
+        latest = await _head(client, url)
+        if latest is None or latest[1] < time:
+            return None
+        head = latest
+        known[url] = monotonic(), head
     return await _call(client, url, contract, data, hex(head[0]))
 
 

@@ -218,6 +218,23 @@ def test_two_say_that_it_was_unused_at_a_block_after_its_time(monkeypatch: pytes
     assert "0x1f" == json.loads(servers[0].seen[1].body)["params"][1]
 
 
+def test_a_thousand_payments_ask_for_the_latest_block_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a server named a moment ago is late enough for all of its time or before; not for a later one."""
+
+    async def ask(gateway: Gateway) -> list[bool]:
+        async with Client(Timeouts(connect=2, answer=2)) as client:
+            ends = (OVER, OVER, OVER - 9, OVER + 1)
+            return [await expired_unused(client, gateway, BASE.id, PAYER, NONCE, end) for end in ends]
+
+    answers = [LATER, result(0), result(0), result(0), LATER]
+    with chain(monkeypatch, answers, answers) as (gateway, servers):
+        assert [True, True, True, False] == asyncio.run(ask(gateway))
+
+    for server in servers:
+        asked = [json.loads(seen.body)["method"] for seen in server.seen]
+        assert ["eth_getBlockByNumber", "eth_call", "eth_call", "eth_call", "eth_getBlockByNumber"] == asked
+
+
 @pytest.mark.parametrize(
     "others",
     [
