@@ -145,13 +145,13 @@ def decode(data: bytes, error: type[BlockrunError], subject: str, hint: str) -> 
         raise error(problem.message, hint) from problem
 
 
-def size_of_png(data: bytes) -> tuple[int, int] | None:
-    """Return the size of a PNG whose pixels can all be read; None for any other, and where only decoding can tell."""
+def size_of_png(data: bytes, size: tuple[int, int] | None = None) -> tuple[int, int] | None:
+    """Return the `size` of a PNG whose pixels can all be read; None for any other, and where only decoding can tell."""
     if media_type_of(data) != "image/png":
         return None
     try:
-        image = open_lazy(data, "The image", max_bytes=sys.maxsize)
-        return image.size if check_png_pixels(data) else None
+        size = size or open_lazy(data, "The image", max_bytes=sys.maxsize).size
+        return size if check_png_pixels(data) else None
     except Exception:  # noqa: BLE001  decoding it will say what is wrong
         return None
 

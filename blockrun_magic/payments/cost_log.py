@@ -34,9 +34,9 @@ def append_settled(ledger: Ledger) -> None:
     """
     if ledger.path is None:
         return  # the SDK knows the log of one machine
-    log = _log_path(ledger.path.parent.parent)
+    folder = ledger.path.parent.parent
     with suppress(LedgerError):
-        ledger.log_settled(BASE.realm, lambda rows: _append(log, rows))
+        ledger.log_settled(BASE.realm, lambda rows: _append(_log_path(folder), rows))
 
 
 def _log_path(folder: Path, environ: Mapping[str, str] = os.environ) -> Path:

@@ -165,9 +165,8 @@ class Purchaser:
         if not gateway.prepaid:
             agree = partial(self._check_offer, context=context, options=options)
             turn = self.services.turns[gateway.name, context.request.price_key]
-            check = partial(self._check_purchase, context=context, options=options)
-            signer = partial(self._signer, gateway)
-            return X402Method(context, signer, agree, turn, check, options.hold)
+            ready = partial(self.services.store.check_writable, context.request.n)
+            return X402Method(context, partial(self._signer, gateway), agree, turn, ready, options.hold)
         if gateway.paid_by is Payer.CLASSROOM:
             from blockrun_magic.studio.payment.classroom.method import ClassroomMethod  # for classes only
 

@@ -53,8 +53,8 @@ class X402Method:
     """Raises BudgetError where a price is above what the user allowed."""
     turn: asyncio.Lock
     """Held while a price of this kind is requested."""
-    check: Callable[[Price], None]
-    """Raises BudgetError or StoreError where nothing may be signed for a price."""
+    ready: Callable[[], None]
+    """Raises StoreError where the images could not be stored."""
     hold: int | None
     """What the first payment is reserved out of, if anything."""
     tracker: SettlementTracker = field(init=False)
@@ -94,8 +94,7 @@ class X402Method:
         if self._ahead is None or context.purchase.poll_url is not None:
             return None
         sign = self.signer().signing_at_once(self._ahead, int(context.clock()))
-        check = partial(self.check, _price_of(self._ahead))
-        return sign and self._reserve_and_sign(self._ahead, sign, self.hold, check)
+        return sign and self._reserve_and_sign(self._ahead, sign, self.hold, self.ready)
 
     def _reserve_and_sign(
         self,

@@ -154,8 +154,8 @@ class ImageDownload:
         return data
 
     def _store(self, index: int, data: bytes, revised_prompt: str | None) -> _Delivered:
-        self._check_budget(data)
-        size, image, media_type = size_of_png(data), None, "image/png"
+        opened = self._check_budget(data)
+        size, image, media_type = opened and size_of_png(data, opened), None, "image/png"
         if size is None:
             image = self._decoded(data)
             size, media_type = image.size, media_type_of(data) or media_type
@@ -175,16 +175,18 @@ class ImageDownload:
             note = f"{error.message} The image is in {path}; run the cell again to store it."
         return _Delivered(StoredImage(file, media_type, *size, revised_prompt), image, path, note)
 
-    def _check_budget(self, data: bytes) -> None:
+    def _check_budget(self, data: bytes) -> tuple[int, int] | None:
+        """Return the size of an image for which there is room, None for one that cannot be opened."""
         try:
             width, height = open_lazy(data, "The gateway's image", max_bytes=sys.maxsize).size
         except BlockrunError:
-            return  # decoding it will say what is wrong
+            return None  # decoding it will say what is wrong
         try:
             self.pixels.take(width, height)
         except InvalidResponse as error:
             error.data_file = self._quarantine(data)
             raise
+        return width, height
 
     def _decoded(self, data: bytes) -> Image.Image:
         """Return the image, every pixel read; the bytes of a bad one are set aside."""
