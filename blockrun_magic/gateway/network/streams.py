@@ -6,6 +6,7 @@ httpcore's own backend asks for 64 kB and stops the connection between two reads
 from __future__ import annotations
 
 import asyncio
+import os
 import select
 import ssl
 import time
@@ -90,7 +91,8 @@ class Incoming(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin; also called for the TLS that a connection is wrapped in."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  TCP
-        transport.set_write_buffer_limits(0)
+        if transport.get_extra_info("sslcontext") is None:  # with a limit of 0, asyncio's TLS never goes on
+            transport.set_write_buffer_limits(0)
         self._transport = transport
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  asyncio's
@@ -271,4 +273,6 @@ def _errors(broken: type[Exception], late: type[Exception]) -> Iterator[None]:
     except TimeoutError as error:
         raise late(str(error)) from error
     except (OSError, UnicodeError) as error:  # no such name
-        raise broken(getattr(error, "strerror", None) or str(error)) from error
+        # asyncio puts an address in the place of the reason.
+        reason = os.strerror(error.errno) if isinstance(error, ConnectionError) and error.errno else ""
+        raise broken(reason or getattr(error, "strerror", None) or str(error)) from error
