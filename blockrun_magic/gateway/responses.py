@@ -174,11 +174,11 @@ def stated_price(body: Any) -> int | None:
 def error_from_response(answer: Response, gateway: Gateway) -> GatewayError:
     """Return the error that an answer other than 200 and 202 means, in two lines.
 
-    Whether money moved is not said here: the caller knows what was sent.
+    The caller knows the fate of the money, because it knows what was sent.
     """
     status = answer.status
-    said = _error_text(answer.json())
-    words = f": {said.rstrip('.')}." if said else "."
+    text = _error_text(answer.json())
+    words = f": {text.rstrip('.')}." if text else "."
     if status == 402 or (status == 401 and gateway.paid_by is Payer.CREDIT):
         return _payment_refusal(status, words, gateway)
     if status == 403:

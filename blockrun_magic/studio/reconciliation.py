@@ -103,7 +103,7 @@ class Reconciler:
 
     client: Client
     ledger: Ledger
-    claims: PurchaseLocks
+    locks: PurchaseLocks
     clock: Callable[[], float]
     logs: Path | None
     headers_for: Callable[[Gateway], Mapping[str, str]]
@@ -120,7 +120,7 @@ class Reconciler:
         turn = asyncio.Semaphore(_LOOK_UPS)
 
         async def look_up(payment: Payment, purchase: Purchase) -> bool:
-            async with turn, self.claims.try_acquire(purchase) as free:  # otherwise a kernel is at work on it
+            async with turn, self.locks.try_acquire(purchase) as free:  # otherwise a kernel is at work on it
                 return free and await self._decide(await run_io(self.ledger.payment, payment.id), gateway)
 
         opened = await run_io(self._open_payments, gateway.realm)
@@ -244,7 +244,7 @@ class Reconciler:
         `amount` is what was charged in micro-USDC, if that is known. Raises LedgerError while a kernel is working on
         the purchase.
         """
-        async with self.claims.try_acquire(purchase) as free:
+        async with self.locks.try_acquire(purchase) as free:
             if not free:
                 raise LedgerError(
                     "This image is being bought right now.", "Wait until its cell has ended, then try again."

@@ -93,8 +93,8 @@ async def balance(client: Client, network: SolanaNetwork, payer: str) -> int | N
     """Return the wallet's USDC in micro-USDC, once two servers gave the same; else None."""
     account = token_account(payer)
     asked = [call(client, url, "getTokenAccountBalance", [account, _CONFIRMED]) for url in network.rpc_urls]
-    said = [_amount(answer) for answer in await asyncio.gather(*asked)]
-    return _agreed(amount for amount in said if amount is not None)
+    amounts = [_amount(answer) for answer in await asyncio.gather(*asked)]
+    return _agreed(amount for amount in amounts if amount is not None)
 
 
 async def _list_after(client: Client, url: str, payer: str, nonce: str, since: int, last_height: int) -> _Listed | None:
@@ -150,6 +150,6 @@ def _amount(answer: Any) -> int | None:
 
 
 def _agreed(answers: Iterable[_T]) -> _T | None:
-    said = list(answers)
-    agreed = {answer for answer in said if said.count(answer) >= RPC_QUORUM}
+    given = list(answers)
+    agreed = {answer for answer in given if given.count(answer) >= RPC_QUORUM}
     return agreed.pop() if len(agreed) == 1 else None

@@ -152,8 +152,8 @@ async def expired_unused(
             return False
         return (await _asked_practice(client, gateway, payer, nonce))[0] is False
     data = _AUTHORIZATION_STATE + _abi_word(payer) + nonce.removeprefix("0x")
-    said = await asyncio.gather(*(_state_after(client, url, network.asset, data, over) for url in network.rpc_urls))
-    return said.count(0) >= RPC_QUORUM and said.count(0) == sum(state is not None for state in said)
+    states = await asyncio.gather(*(_state_after(client, url, network.asset, data, over) for url in network.rpc_urls))
+    return states.count(0) >= RPC_QUORUM and states.count(0) == sum(state is not None for state in states)
 
 
 async def balance(client: Client, gateway: Gateway, payer: str) -> Balance | None:

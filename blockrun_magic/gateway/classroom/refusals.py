@@ -59,12 +59,12 @@ def code_of(answer: Response) -> str:
 
 
 def refusal(answer: Response, proof: Mapping[str, str] | None = None) -> BlockrunError:
-    """Return the error that an answer other than an order means; what became of the money is not said here.
+    """Return the error that an answer other than an order means; the caller knows the fate of the money.
 
     What the service says is shown without the values of `proof`, which it was sent.
     """
     error, code = _error(answer), code_of(answer)
-    said, hint = (_without(error.get(name), proof or {}) for name in ("message", "hint"))
+    message, hint = (_without(error.get(name), proof or {}) for name in ("message", "hint"))
     if code == "limit":
         return _limit_reached(error)
     if code == "price":
@@ -73,7 +73,7 @@ def refusal(answer: Response, proof: Mapping[str, str] | None = None) -> Blockru
     if known is not None:
         kind = PassRefused if code in _PASS else ClassRefusal
         return kind(*known, code)
-    return _other(answer.status, code, said, hint)
+    return _other(answer.status, code, message, hint)
 
 
 def _without(value: Any, proof: Mapping[str, str]) -> str:
@@ -184,14 +184,14 @@ _BUSY = {
 _PASS = frozenset({"revoked", "expired", "no_pass", "bad_code", "code_used", "code_expired"})
 
 
-def _other(status: int, code: str, said: str, hint: str) -> BlockrunError:
+def _other(status: int, code: str, message: str, hint: str) -> BlockrunError:
     """Return the error of a code that is not known here, in the words of the service."""
-    words = f": {said.rstrip('.')}." if said else "."
+    words = f": {message.rstrip('.')}." if message else "."
     change = hint or "Change the prompt or the image, or use another --model."
     if code == "content_policy":
-        return ContentPolicyViolation(said or "The content policy refused this.", change)
+        return ContentPolicyViolation(message or "The content policy refused this.", change)
     if code == "rejected":
-        return RequestRejected(said or "The gateway refused this.", change)
+        return RequestRejected(message or "The gateway refused this.", change)
     if status == 401:
         return PassRefused(f"The classroom refused access{words}", hint or f"{_ASK} for a new code.", code)
     again = hint or "Run the cell again in a minute."
@@ -199,13 +199,13 @@ def _other(status: int, code: str, said: str, hint: str) -> BlockrunError:
         return (RateLimited if status == 429 else UpstreamFailed)(_BUSY[code], "Run the cell again in a minute.")
     kinds: dict[int, BlockrunError] = {
         429: RateLimited(f"You order faster than your class allows{words}", again),
-        200: JobFailed(said or "No image was made.", change),
-        202: JobFailed(said or "No image was made.", change),
+        200: JobFailed(message or "No image was made.", change),
+        202: JobFailed(message or "No image was made.", change),
     }
     if status in (408, 425) or status >= 500:
         return UpstreamFailed(f"The classroom answered {status}{words}", again)
     asked = hint or f"{_ASK}, or change the request."
-    return kinds.get(status) or ClassRefusal(said or f"The classroom answered {status}.", asked, code)
+    return kinds.get(status) or ClassRefusal(message or f"The classroom answered {status}.", asked, code)
 
 
 def _error(answer: Response) -> Mapping[str, Any]:

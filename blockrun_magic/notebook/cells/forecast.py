@@ -20,7 +20,7 @@ from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.notebook.cells.flags import Flags
 from blockrun_magic.notebook.cells.parser import parse
 from blockrun_magic.notebook.cells.plan import RequestPlan, apply_defaults, plan_requests
-from blockrun_magic.notebook.display.cards import Card, Table, format_amount
+from blockrun_magic.notebook.display.cards import Card, Table, format_amount, short
 from blockrun_magic.notebook.settings import Settings
 from blockrun_magic.payments.money import format_usd
 from blockrun_magic.payments.realm import Realm
@@ -97,11 +97,6 @@ def forecast_card(forecast: Forecast) -> Card:
     return Table(("cell", "", "images", "price"), rows, title=title, note=" ".join(notes), left=2)
 
 
-def _short(words: str) -> str:
-    words = " ".join(words.split())
-    return words if len(words) <= 60 else f"{words[:59]}…"
-
-
 def _price_text(cell: CellPrice) -> str:
     return f"{'at least ' if cell.unknown else ''}{format_usd(cell.cost)}"
 
@@ -170,10 +165,10 @@ class _NotebookPricer:
             self._gateway = self._session.practice()
 
     def _priced(self, number: int, magic: str, line: str, body: str | None) -> CellPrice:
-        cell = CellPrice(number, _short(body or line))
+        cell = CellPrice(number, short(body or line))
         try:
             flags = parse(magic, line, body)
-            cell.words = _short(flags.prompt or body or line)
+            cell.words = short(flags.prompt or body or line)
             if flags.dry_run:
                 return cell
             if flags.prompts or flags.fill:

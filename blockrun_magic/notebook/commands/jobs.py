@@ -10,7 +10,7 @@ from blockrun_magic.errors import BlockrunError, UsageError
 from blockrun_magic.gateway.gateways import Payer
 from blockrun_magic.notebook.commands.arguments import Argument, Arguments, Command
 from blockrun_magic.notebook.context import Context
-from blockrun_magic.notebook.display.cards import Card, Message, Table, format_amount
+from blockrun_magic.notebook.display.cards import Card, Message, Table, format_amount, short
 from blockrun_magic.payments.ledger.records import Payment, Purchase
 from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.money import format_usd
@@ -26,15 +26,15 @@ def jobs(context: Context, _arguments: Arguments) -> Card:
         _adopt_orders(context)
     decided = context.session.run(studio.reconcile(gateway))
     rows = [_job_row(purchase, studio.records.payments_of(purchase)) for purchase in studio.records.resumable()]
-    said = [f"{decided} settled or released just now."] if decided else []
+    news = [f"{decided} settled or released just now."] if decided else []
     running = [repr(handle) for handle in context.session.backgrounds if not handle.done()]
-    said += [f"In the background: {', '.join(running)}."] if running else []
+    news += [f"In the background: {', '.join(running)}."] if running else []
     if not rows:
-        return Message(" ".join(["No open payments.", *said]))
+        return Message(" ".join(["No open payments.", *news]))
     advice = "`%blockrun resume ID` collects one, `%blockrun resume` all of them."
     if any(p.prepaid and p.state is State.UNKNOWN for p in studio.records.open_payments()):
         advice += " If you know the outcome, record it: `%blockrun resolve ID --charged` or `--not-charged`."
-    note = " ".join([advice, *said])
+    note = " ".join([advice, *news])
     header = ("id", "begun", "model", "prompt", "gateway", "amount", "state")
     return Table(header, rows, title="Open payments", note=note, left=5)
 
@@ -49,7 +49,6 @@ def _adopt_orders(context: Context) -> None:
 def _job_row(purchase: Purchase, payments: Sequence[Payment]) -> tuple[str, ...]:
     payment = next((p for p in reversed(payments) if p.state is not State.RELEASED), payments[-1])
     begun = time.strftime("%Y-%m-%d %H:%M", time.localtime(purchase.purchased_at))
-    prompt = " ".join(str(purchase.request["prompt"]).split())
     state = str(payment.state)
     if purchase.finished_at is not None:
         missing = sum(bool(entry.get("missing")) for entry in purchase.answer or ())
@@ -58,10 +57,10 @@ def _job_row(purchase: Purchase, payments: Sequence[Payment]) -> tuple[str, ...]
         state = f"paid, image to be fetched{f' ({payment.note})' if payment.note else ''}"
     elif payment.note:
         state = f"{state}: {payment.note}"
-    short = prompt if len(prompt) <= 40 else f"{prompt[:39]}…"
+    prompt = short(str(purchase.request["prompt"]), 40)
     model = str(purchase.request["model"])
     amount = f"about {format_usd(payment.amount)}" if payment.estimated else format_usd(payment.amount)
-    return purchase.id, begun, model, short, purchase.gateway, amount, state[:90]
+    return purchase.id, begun, model, prompt, purchase.gateway, amount, state[:90]
 
 
 def resume(context: Context, arguments: Arguments) -> Card:

@@ -70,9 +70,9 @@ class PaymentRequirements:
 
     def challenge(self, problem: dict[str, Any] | None = None) -> tuple[dict[str, Any], dict[str, str]]:
         """Return body and headers of a 402; `problem` is what the body says about a rejected payment."""
-        said = problem or {"error": "Payment Required", "message": "This endpoint is paid for with x402."}
+        body = problem or {"error": "Payment Required", "message": "This endpoint is paid for with x402."}
         if self.version == 1:
-            return said | {"x402Version": 1, "accepts": [self.requirement]}, {}
+            return body | {"x402Version": 1, "accepts": [self.requirement]}, {}
         required = {
             "x402Version": 2,
             "error": "PAYMENT-SIGNATURE header is required",
@@ -80,4 +80,4 @@ class PaymentRequirements:
             "accepts": [self.requirement],
             "extensions": EXTENSIONS,
         }
-        return said | {"price": price_of(self.amount)}, {"PAYMENT-REQUIRED": to_base64_json(required)}
+        return body | {"price": price_of(self.amount)}, {"PAYMENT-REQUIRED": to_base64_json(required)}
