@@ -1,4 +1,4 @@
-"""HTTP serving for the practice gateway and the local endpoint: sockets, bounds, and servers that stop when told."""
+"""HTTP serving for the practice gateway and the local endpoint: sockets, bounds, and servers that can be stopped."""
 
 from __future__ import annotations
 

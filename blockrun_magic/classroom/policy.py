@@ -43,7 +43,7 @@ class Policy:
     see: str = "all"
 
     def public(self) -> dict[str, Any]:
-        """Return what a student is told."""
+        """Return the rules that a student sees."""
         return {
             "models": None if self.models is None else list(self.models),
             "max_size": self.max_size,

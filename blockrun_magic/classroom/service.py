@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["serve_classroom"]
 
 _GRACE = 25.0
-"""Seconds that the work in progress has to end when the process is told to."""
+"""Seconds for the work in progress when the process is stopped."""
 
 
 async def serve_classroom(

@@ -94,7 +94,7 @@ class FileLocks:
         return _OneFile(self._path(name), shared=shared)
 
     def is_locked(self, name: str) -> bool:
-        """Return whether a process holds the lock; where that cannot be told, it does."""
+        """Return whether a process holds the lock; where that is unknown, it does."""
         path = self._path(name)
         if not path.exists():
             return False

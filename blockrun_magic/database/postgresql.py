@@ -93,7 +93,7 @@ class PostgresDatabase(Database):
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Yield a connection: this thread's transaction, or one on which each statement stands alone."""
+        """Yield a connection: this thread's transaction, or one on which each statement is a transaction of its own."""
         current = getattr(self._local, "connection", None)
         with self._errors():
             if current is not None:

@@ -16,7 +16,7 @@ _STEPS = (1, 2, 5)
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: what is spent stands below what is at risk."""
+    """One column: the spent amount below the amount at risk."""
 
     day: Day
     x: float
@@ -40,7 +40,7 @@ class Columns:
 
     @property
     def base(self) -> int:
-        """The height at which the columns stand."""
+        """The height of the base line of the columns."""
         return HEIGHT - _BOTTOM
 
 

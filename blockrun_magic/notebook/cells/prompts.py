@@ -84,7 +84,7 @@ def _bounded(prompts: list[str], flag: str) -> list[str]:
 
 
 def fill(prompt: str, namespace: Mapping[str, object]) -> list[str]:
-    """Return the prompts that `prompt` stands for, its names filled in from `namespace`; see `fill_variants`."""
+    """Return the prompts that `prompt` becomes, its names filled in from `namespace`; see `fill_variants`."""
     return [variant.prompt for variant in fill_variants(prompt, namespace)]
 
 
@@ -97,7 +97,7 @@ class Variant:
 
 
 def fill_variants(prompt: str, namespace: Mapping[str, object]) -> list[Variant]:
-    """Return the prompts that `prompt` stands for, its names filled in from `namespace`, with the values that vary.
+    """Return the prompts that `prompt` becomes, its names filled in from `namespace`, with the values that vary.
 
     `{{` and `}}` are braces. A name whose value is a list, tuple, range or Series stands for each of
     its items in turn; several such names give every combination, the first one slowest. Raises

@@ -255,7 +255,7 @@ def write_limit(connection: Connection, subject: str, period: str, amount: int |
 def read_standings(
     connection: Connection, realm: str, subjects: Sequence[str], windows: Sequence[Window]
 ) -> list[Standing]:
-    """Return where each of `subjects` stands in each of `windows`."""
+    """Return the standing of each of `subjects` in each of `windows`."""
     keys = {window.period: window.key for window in windows}
     current = " OR ".join(["(period = ? AND key = ?)"] * len(keys))
     query = f"""

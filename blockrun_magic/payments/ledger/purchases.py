@@ -213,7 +213,7 @@ class PurchaseLedger(LedgerReader):
             return {place: amount for place, amount in counters.read_limits(connection).items() if place[0]}
 
     def standing(self, realm: str, subjects: Sequence[str]) -> list[Standing]:
-        """Return where each of `subjects` stands in each period: the most particular first, the shortest first."""
+        """Return the standing of each of `subjects` in each period: the most particular first, the shortest first."""
         with self.database.reading() as connection:
             windows = self._windows(connection, self.clock())
             return counters.read_standings(connection, realm, in_order(subjects), windows)

@@ -150,7 +150,7 @@ def standings_of(
     used: Mapping[tuple[str, str], int],
     at_risk: Mapping[tuple[str, str], int],
 ) -> list[Standing]:
-    """Return where each subject stands in each period: the most particular subject first, then the shortest period."""
+    """Return the standing of each subject in each period: the most particular subject first, then the shortest period."""
     found = []
     for subject in subjects:
         for window in windows:

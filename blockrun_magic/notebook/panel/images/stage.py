@@ -81,7 +81,7 @@ def caption(entry: ListedImage) -> str:
 
 
 def _steps(steps: Sequence[Step]) -> list[dict[str, Any]]:
-    """Return a chain as the page shows it: each step with its depth, so that branches stand apart."""
+    """Return a chain as the page shows it: each step with its depth, so that branches are apart."""
     depths: dict[str, int] = {}
     shown = []
     for step in steps:

@@ -35,7 +35,7 @@ async def adopt_orders(account: ClassroomAccount, ledger: Ledger, gateway: Gatew
 
 
 def _adopt(ledger: Ledger, gateway: Gateway, order: Order) -> Purchase | None:
-    """Return the new purchase of an order, or None where it is known, has ended, or cannot be told."""
+    """Return the new purchase of an order, or None where it is known, has ended, or cannot be read."""
     request = None if order.request is None else _request(order.request)
     if request is None or order.unpaid or ledger.has_order(order.key):
         return None

@@ -58,7 +58,7 @@ class OrderFollower:
     calls: OrderCalls
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _uncertain: bool = True
-    """Whether an order may be under way that no answer has told of."""
+    """Whether an order may be under way that no answer has confirmed."""
     _put: bool = False
     """Whether the next request sends the order; otherwise it only asks."""
     _failures: int = 0
