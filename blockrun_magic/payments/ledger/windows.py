@@ -150,7 +150,7 @@ def standings_of(
     used: Mapping[tuple[str, str], int],
     at_risk: Mapping[tuple[str, str], int],
 ) -> list[Standing]:
-    """Return the standing of each subject in each period: the most particular subject first, then the shortest period."""
+    """Return the standing of each subject in each period: the most particular and shortest first."""
     found = []
     for subject in subjects:
         for window in windows:
