@@ -66,11 +66,11 @@ class Changes:
         """Pause the class, a group or a person, or let them continue."""
         scope, paused = _text(form, "scope"), _text(form, "paused") == "1"
         self._check_subject(scope)
-        if scope == "each":
+        if scope in ("each", "all"):
             raise UsageError("Pause the class to pause everybody.", "Use the button on Today.")
         self._actions(visitor).pause(paused=paused, scope=scope)
-        whose = self._words(visitor, scope)
-        return self._done(request, visitor, form, f"{_capital(whose)} {'is paused' if paused else 'may order again'}.")
+        whose = self._words(visitor, scope, first=True)
+        return self._done(request, visitor, form, f"{whose} {'is paused' if paused else 'may order again'}.")
 
     def revoke(self, request: Request, visitor: Visitor, form: FormData) -> Response:
         """Revoke the access of a person."""
@@ -84,7 +84,7 @@ class Changes:
         member = self._views.member(request)
         self._actions(visitor).readmit(member)
         how = "use the class again" if member.origin == "hub" else "join again with a new invitation"
-        text = f"{_capital(self._words(visitor, member.subject))} may {how}."
+        text = f"{self._words(visitor, member.subject, first=True)} may {how}."
         return self._done(request, visitor, form, text, f"people/{member.id}")
 
     def rules(self, request: Request, visitor: Visitor, form: FormData) -> Response:
@@ -95,6 +95,8 @@ class Changes:
         self._check_subject(scope)
         known = [model.id for model in self._settings.catalog().models if model.served]
         chosen = [value for value in form.getlist("models") if value in known]
+        if not chosen:
+            raise UsageError("No model is chosen.", "Choose at least one, or pause the class.")
         rules = {
             "models": None if len(chosen) == len(known) else tuple(str(value) for value in chosen),
             "max_size": _size(_text(form, "max_size")),
@@ -168,10 +170,14 @@ class Changes:
             return
         raise NotHere(f"This class has no {quoted(subject)}.", "Choose from the page.")
 
-    def _words(self, visitor: Visitor, subject: str) -> str:
+    def _words(self, visitor: Visitor, subject: str, *, first: bool = False) -> str:
+        """Return whose a limit or a rule is, as the `first` words of a sentence or not; a name is never changed."""
         kind, _, name = subject.partition(":")
         member = self._records.members.by_id(int(name)) if kind == "member" else None
-        return self._views.class_view(visitor).name_of(member) if member else subject_words(subject)
+        if member is not None:
+            return self._views.class_view(visitor).name_of(member)
+        words = subject_words(subject)
+        return words[:1].upper() + words[1:] if first else words
 
     def _moment(self, text: str) -> float | None:
         if not text:
@@ -214,7 +220,3 @@ def _count(text: str, most: int) -> int | None:
     if not (text.isascii() and text.isdigit() and len(text) < 9 and 1 <= int(text) <= most):
         raise UsageError(f"{quoted(text)} is not a number from 1 to {most}.", "Write it in digits.")
     return int(text)
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -233,6 +233,7 @@ def test_a_teacher_pauses_and_revokes(room: Class, teacher: Teacher) -> None:
         teacher.post("pause", scope=scope, paused=0)
         assert 200 == carla.put("a cat").status_code
 
+    assert 422 == teacher.post("pause", scope="all", paused=1).status_code
     teacher.post(f"people/{id_}/revoke")
 
     assert 401 == carla.put("a cat").status_code
@@ -259,6 +260,8 @@ def test_rules_are_saved_and_what_cannot_be_saved_is_kept(teacher: Teacher, ada:
     assert 422 == refused.status_code
     assert 'value="huge"' in refused.text
     assert 'value="2027-01-31T08:00"' in refused.text
+    for rules in ({"scope": "class", "edits": 1}, {"scope": "class", "models": "no/model", "edits": 1}):
+        assert 422 == teacher.post("rules", **rules).status_code
     assert 200 == teacher.post("rules", **sent).status_code
     assert ["model"] == [ada.put("a cat").json()["error"]["code"]]
     assert {"models": ["zai/cogview-4"], "max_n": 2}.items() <= ada.call("GET", "/v1/me").json()["policy"].items()
