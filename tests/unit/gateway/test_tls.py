@@ -66,35 +66,42 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 @asynccontextmanager
 async def _served(handler: _Handler, context: ssl.SSLContext | None) -> AsyncIterator[str]:
     """Yield host and port of a server."""
-    running: set[asyncio.Task[Any] | None] = set()
+    writers: list[asyncio.StreamWriter] = []
+    running: list[asyncio.Future[None]] = []
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        running.add(asyncio.current_task())
-        with suppress(asyncio.CancelledError):
+        writers.append(writer)
+        running.append(asyncio.get_running_loop().create_future())
+        with suppress(asyncio.IncompleteReadError, OSError):
             await handler(reader, writer)
-        writer.close()
+        await _end(writer)
+        running[writers.index(writer)].set_result(None)
 
     server = await asyncio.start_server(handle, _HOST, 0, ssl=context)
     try:
         yield f"{_HOST}:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
-        ended = [task for task in running if task is not None]
-        for task in ended:
-            task.cancel()
-        await asyncio.gather(*ended)
+        for writer in writers:
+            writer.transport.abort()
+        await asyncio.gather(*running)
+
+
+async def _end(writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
+    with suppress(OSError):
+        await writer.wait_closed()
 
 
 async def _gateway(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Answer every request of a connection that brought the source with the answer."""
-    with suppress(asyncio.IncompleteReadError, OSError):
-        while True:
-            head = await reader.readuntil(b"\r\n\r\n")
-            [length] = [int(line[15:]) for line in head.lower().splitlines() if line.startswith(b"content-length:")]
-            body = await reader.readexactly(length)
-            status = b"200 OK" if _SOURCE in body else b"400 Bad Request"
-            writer.write(b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n" % (status, len(_ANSWER)) + _ANSWER)
-            await writer.drain()
+    while True:
+        head = await reader.readuntil(b"\r\n\r\n")
+        [length] = [int(line[15:]) for line in head.lower().splitlines() if line.startswith(b"content-length:")]
+        body = await reader.readexactly(length)
+        status = b"200 OK" if _SOURCE in body else b"400 Bad Request"
+        writer.write(b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n" % (status, len(_ANSWER)) + _ANSWER)
+        await writer.drain()
 
 
 async def _proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -108,7 +115,7 @@ async def _proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
             while piece := await source.read(65_536):
                 target.write(piece)
                 await target.drain()
-        target.close()
+        await _end(target)
 
     await asyncio.gather(pipe(reader, back), pipe(further, writer))
 
