@@ -75,6 +75,7 @@ def run_virtually(world: World, work: Coroutine[Any, Any, T]) -> T:
     """Return what `work` returns, run on the time of `world`."""
     with (
         mock.patch.object(ThreadPoolExecutor, "submit", _submit),
+        mock.patch("blockrun_magic.threads._start"),  # there are no threads to start
         asyncio.Runner(loop_factory=lambda: _VirtualLoop(world)) as runner,
     ):
         return runner.run(work)
