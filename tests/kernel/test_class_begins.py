@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import httpx
+from jupyter_core.utils import ensure_event_loop
 
 from blockrun_magic.practice.server.server import PracticeServer
 from harness.classroom import running_class
@@ -28,7 +30,8 @@ def test_the_class_begins(gateway: PracticeServer, tmp_path: Path) -> None:
         def kernel(code: str) -> str:
             folder = tmp_path / code
             folder.mkdir()
-            with running_kernel(folder) as running:
+            # The client of a kernel makes a loop for each thread, and closes none.
+            with closing(ensure_event_loop()), running_kernel(folder) as running:
                 made(running, f"%load_ext blockrun_magic\n%blockrun join {room.url} {code}\n%blockrun use classroom")
                 cell = "%%imagegen --model cogview --size 512x512 --as fox\na fox in the snow"
                 first, again = made(running, cell), made(running, cell)
