@@ -65,6 +65,15 @@ def processor() -> Figures:
     return figures
 
 
+def processor_by_default() -> Figures:
+    """The same where coincurve is not installed: eth-account signs on its own, for all clients."""
+    environ = os.environ | {"ECC_BACKEND_CLASS": "eth_keys.backends.NativeECCBackend"}
+    program = f"import sys; sys.path.insert(0, {str(HERE)!r}); import cost, json; print(json.dumps(cost.processor()))"
+    done = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=True)
+    found: Figures = json.loads(done.stdout.splitlines()[-1])
+    return {f"{name}, without coincurve": figures for name, figures in found.items()}
+
+
 def noise(size: int) -> bytes:
     """Return a PNG of about `size` bytes: noise does not compress."""
     import io
@@ -222,6 +231,7 @@ def rate_limit() -> Figures:
 
 ALL: dict[str, Callable[[], Figures]] = {
     "cpu": processor,
+    "default": processor_by_default,
     "cell": cell,
     "status": status,
     "disk": disk,
