@@ -66,7 +66,7 @@ def processor() -> Figures:
 
 
 def processor_by_default() -> Figures:
-    """The same where coincurve is not installed: eth-account signs on its own, for all clients."""
+    """Measure the same where coincurve is not installed: eth-account signs on its own, for all clients."""
     environ = os.environ | {"ECC_BACKEND_CLASS": "eth_keys.backends.NativeECCBackend"}
     program = f"import sys; sys.path.insert(0, {str(HERE)!r}); import cost, json; print(json.dumps(cost.processor()))"
     done = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=True)
