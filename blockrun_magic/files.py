@@ -11,7 +11,15 @@ from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 
-__all__ = ["create_folder", "open_regular", "read_bounded", "read_file", "sync_folder", "write_atomically"]
+__all__ = [
+    "create_folder",
+    "create_private",
+    "open_regular",
+    "read_bounded",
+    "read_file",
+    "sync_folder",
+    "write_atomically",
+]
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
@@ -79,6 +87,19 @@ def create_folder(folder: Path, mode: int = 0o700) -> None:
     for missing in reversed([place for place in (folder, *folder.parents) if not place.exists()]):
         missing.mkdir(mode=mode, exist_ok=True)
         sync_folder(missing.parent)
+
+
+def create_private(path: Path) -> None:
+    """Create a file that only its owner can read, unless it exists; raises OSError.
+
+    An existing file is not opened: closing a database would take away the locks of this process's other connections,
+    and the next process that leaves it would remove the log in which they still write.
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        if not path.exists():  # a link to a file that is not there yet
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
 
 
 def sync_folder(folder: Path) -> None:

@@ -16,7 +16,7 @@ from blockrun_magic.database.locks import FileLocks, Lock
 from blockrun_magic.database.log import WriteAheadLog
 from blockrun_magic.database.migrations import apply_missing, missing_migrations
 from blockrun_magic.errors import LedgerError, Money
-from blockrun_magic.files import create_folder
+from blockrun_magic.files import create_folder, create_private
 
 __all__ = ["BUSY_SECONDS", "SqliteDatabase"]
 
@@ -200,8 +200,7 @@ class SqliteDatabase(Database):
 def _connect(path: Path) -> sqlite3.Connection:
     """Return a connection to the file at `path`, created for its owner only."""
     create_folder(path.parent)
-    # Created by us with 0600 before SQLite sees it: never readable by others, not for a moment.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    create_private(path)
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     connection.row_factory = sqlite3.Row
     # SQLite's own lower() knows only ASCII letters, and prompts are in any language.

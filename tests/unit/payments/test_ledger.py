@@ -979,3 +979,24 @@ def test_the_clock_is_the_worlds_unless_given(path: Path) -> None:
         begun = purchase(ledger)
 
     assert before <= begun.purchased_at <= time.time()
+
+
+def _use_elsewhere(path: Path) -> None:
+    """Open a ledger, write to it and close it, in a process of its own."""
+    with closing(Ledger(path, "another process")) as ledger:
+        ledger.set_setting("seen", "yes")
+
+
+def test_a_second_ledger_in_a_process_leaves_the_locks_of_the_first(tmp_path: Path) -> None:
+    """Another process that closes the file does not take the log away in which the first still writes."""
+    path = tmp_path / "ledger.sqlite"
+    with closing(Ledger(path, "first")) as first:
+        first.set_setting("x", "before")
+        with closing(Ledger(path, "second")):
+            process = multiprocessing.get_context("spawn").Process(target=_use_elsewhere, args=(path,))
+            process.start()
+            process.join(PATIENCE)
+        assert 0 == process.exitcode
+        first.set_setting("x", "after")
+        with closing(Ledger(path, "third")) as third:
+            assert "after" == third.setting("x")
