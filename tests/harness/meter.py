@@ -30,7 +30,11 @@ class Meter:
         return {name: seconds - self._began[name] for name, seconds in self._seconds().items()}
 
     def _seconds(self) -> dict[str, float]:
-        return {name: sum(map(_seconds_of, processes)) for name, processes in self._processes.items()}
+        named = {process.pid for processes in self._processes.values() for process in processes}
+        return {
+            name: sum(_seconds_of(process, named) for process in processes)
+            for name, processes in self._processes.items()
+        }
 
 
 def _machine() -> tuple[float, float]:
@@ -39,10 +43,11 @@ def _machine() -> tuple[float, float]:
     return whole - times["idle"] - times.get("iowait", 0.0), whole
 
 
-def _seconds_of(process: psutil.Process) -> float:
+def _seconds_of(process: psutil.Process, named: set[int]) -> float:
+    """Return the seconds of a process and of all that it has started, without those that are `named` themselves."""
     found = 0.0
-    for one in [process, *process.children(recursive=True)]:
-        with suppress(psutil.NoSuchProcess):
-            times = one.cpu_times()
-            found += times.user + times.system
+    with suppress(psutil.NoSuchProcess):
+        times = process.cpu_times()
+        found += times.user + times.system
+        found += sum(_seconds_of(child, named) for child in process.children() if child.pid not in named)
     return found
