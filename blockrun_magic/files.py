@@ -98,7 +98,7 @@ def create_private(path: Path) -> None:
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
-        if not path.exists():  # a link to a file that is not there yet
+        if not path.is_file():  # a link to a file that is not there yet, or a folder, which is an error
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
 
 
