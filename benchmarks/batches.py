@@ -81,7 +81,7 @@ def _export(ours: Ours, notebook: Path, clock: Callable[[], float]) -> float:
     """Return the seconds an image that it takes to pack every image of this session."""
     studio = ours.studio
     begun = clock()
-    results = [result for key in list(studio.delivered) if (result := studio.stored_result(*key)) is not None]
+    results = [result for key in list(studio.lessons.delivered) if (result := studio.stored_result(*key)) is not None]
     target = notebook.with_name(f"{secrets.token_hex(4)}.zip")
     count = pack_lesson(target, notebook, results, strict=False)
     seconds = clock() - begun
