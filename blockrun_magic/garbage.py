@@ -1,4 +1,4 @@
-"""Python's garbage collector, kept from looking at everything while many images are made."""
+"""Memory while many images are made: the garbage collector looks at little, and what was freed is given back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["only_new_garbage"]
+__all__ = ["give_back_memory", "only_new_garbage"]
 
 _lock = threading.Lock()
 _inside = [0]
@@ -33,3 +33,17 @@ def only_new_garbage() -> Iterator[None]:
                 _inside[0] -= 1
                 if not _inside[0]:
                     gc.unfreeze()
+
+
+def give_back_memory() -> bool:
+    """Give memory that is free back to the system, where the C library can: tens of megabytes after many images.
+
+    Its pools of threads would keep it. Return whether there was any.
+    """
+    import ctypes
+
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):  # only glibc has it
+        return False
+    return bool(trim(0))

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from blockrun_magic.errors import BlockrunError, BudgetError, Money
-from blockrun_magic.garbage import only_new_garbage
+from blockrun_magic.garbage import give_back_memory, only_new_garbage
 from blockrun_magic.gateway.gateways import Gateway, Payer
 from blockrun_magic.gateway.request import ImageRequest, PriceKey
 from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, NO_CAPS, check_agreed, check_offer
@@ -25,6 +25,8 @@ from blockrun_magic.threads import run_cpu, run_io, start_threads
 __all__ = ["DEFAULT_JOBS", "BatchProgress", "make_all", "quote_all"]
 
 DEFAULT_JOBS = 8
+_FEW = 8
+"""Images after which there is little memory to give back."""
 
 
 @dataclass(slots=True)
@@ -209,4 +211,7 @@ async def _side_by_side(
         progress.parts.remove(part)
         return result
 
-    return list(await asyncio.gather(*map(one, requests, options)))
+    outcomes = await asyncio.gather(*map(one, requests, options))
+    if len(requests) > _FEW:
+        await run_cpu(give_back_memory)
+    return list(outcomes)

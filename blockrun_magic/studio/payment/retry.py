@@ -15,7 +15,7 @@ _RATE_MEMORY = 60.0
 _LONGEST_PERIOD = 3600.0
 _MOST = 1000
 """Requests that are remembered; a gateway that allows more in a period is not slowed down."""
-_TRIAL = 0.25
+_TRIAL = 0.15
 """Seconds in which a refusal of a period's first request would come; images take longer."""
 _TRIAL_STEP = 0.01
 _TRANSIT = 0.1
