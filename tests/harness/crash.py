@@ -53,8 +53,6 @@ _BRISK = RetryPolicy(first_wait=0.05, longest_wait=0.2, poll_every=0.05, poll_at
 _STEPS: Mapping[type, tuple[str, ...]] = {
     Ledger: (
         "create_purchase",
-        "reserve",
-        "sign",
         "authorize",
         "submit",
         "poll",

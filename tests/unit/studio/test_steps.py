@@ -1,4 +1,4 @@
-"""What an image costs in steps: statements, calls in other threads, and readings of its source."""
+"""The steps of an image: statements, calls in other threads, and readings of its source."""
 
 from __future__ import annotations
 
