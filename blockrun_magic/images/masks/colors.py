@@ -77,6 +77,8 @@ def color_on_black(rgb: Image.Image) -> Image.Image | None:
         return None
     color = ImageStat.Stat(rgb, value.point(_above(high * 3 // 4))).median
     peak = max(color)
+    if not peak:  # red here, green there and blue elsewhere have black in the middle
+        return None
     shades = [value.point([min(_WHITE, level * part // peak) for level in range(256)]) for part in color]
     if not _is_close(rgb, Image.merge("RGB", shades)):
         return None

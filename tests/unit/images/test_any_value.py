@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
@@ -77,6 +77,7 @@ def test_any_pil_image_is_an_upload_or_our_error(image: Image.Image, mask: bool)
     arrays.arrays(st.sampled_from(DTYPES), st.sampled_from([(4, 6), (4, 6, 1), (4, 6, 3), (4, 6, 4), (3, 4, 6), (4,)])),
     st.booleans(),
 )
+@example(np.eye(4, 3, dtype="bool")[np.arange(24).reshape(4, 6) % 4], True)  # red, green, blue and black
 def test_any_array_is_an_upload_or_our_error(array: np.ndarray, mask: bool) -> None:
     """NaN, infinities and negative values included."""
     arrived = seen(read(array, mask=mask))
