@@ -19,11 +19,8 @@ import httpcore
 __all__ = ["Backend", "Incoming", "Stream"]
 
 _SMALL, _LARGE = 64 * 1024, 1024 * 1024
-_MOST_SPARE = 4
-_PIECE = 256 * 1024
+_PIECE = 128 * 1024
 """Bytes that are handed on at once: memory that was used a moment ago is the fastest."""
-_spare: list[memoryview] = []
-"""Large buffers that no connection uses."""
 _FEW_LINES = 8 * 1024
 _MANY = 200
 """Lines in what was read at once: headers, the chunks of a megabyte and the bytes of an image have fewer."""
@@ -144,11 +141,9 @@ class Incoming(asyncio.BufferedProtocol):
     def _begin_again(self, *, was_full: bool) -> None:
         self._start = self._end = 0
         if was_full and self._buffer is self._small:
-            self._buffer = _spare.pop() if _spare else memoryview(bytearray(_LARGE))
+            self._buffer = memoryview(bytearray(_LARGE))
         elif not was_full and self._buffer is not self._small:
-            if len(_spare) < _MOST_SPARE:
-                _spare.append(self._buffer)
-            self._buffer = self._small
+            self._buffer = self._small  # the large one is not there while an image is decoded
         if was_full and self._transport is not None and not self.ended:
             self._transport.resume_reading()
 
