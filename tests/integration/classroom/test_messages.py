@@ -34,12 +34,6 @@ FATES = ("lost", "late", "twice", "twice at once", "broken off")
 
 
 @pytest.fixture
-def gate() -> Gate:
-    """Return the hook of the gateway."""
-    return Gate()
-
-
-@pytest.fixture
 def room(tmp_path: Path, gate: Gate) -> Iterator[Class]:
     """Yield a running classroom."""
     with PracticeServer(hook=gate) as gateway, running_class(tmp_path / "home", gateway) as running:

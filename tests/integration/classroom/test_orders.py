@@ -24,12 +24,6 @@ on_both = pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
 
 
 @pytest.fixture
-def gate() -> Gate:
-    """Return the hook of the gateway."""
-    return Gate()
-
-
-@pytest.fixture
 def engine() -> str:
     """Return the engine of the database; tests of what it decides run on both."""
     return "sqlite"

@@ -26,14 +26,6 @@ _PATIENCE = 60
 
 
 @pytest.fixture
-def gate() -> Iterator[Gate]:
-    """Yield the hook of the gateway."""
-    held = Gate()
-    yield held
-    held.opened.set()
-
-
-@pytest.fixture
 def gateway(gate: Gate) -> Iterator[PracticeServer]:
     """Yield a practice gateway."""
     with PracticeServer(hook=gate) as running:

@@ -27,14 +27,6 @@ Pair = list[tuple[Class, "Popen[str]"]]
 
 
 @pytest.fixture
-def gate() -> Iterator[Gate]:
-    """Yield the hook of the gateway."""
-    held = Gate()
-    yield held
-    held.opened.set()
-
-
-@pytest.fixture
 def pair(tmp_path: Path, gate: Gate, cluster: Cluster) -> Iterator[Pair]:
     """Yield two processes that serve one class: one database, and one folder of images."""
     database = cluster.empty_database()
