@@ -23,7 +23,7 @@ __all__ += ["__version__", "load_ipython_extension", "unload_ipython_extension"]
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
-    """Register the magics; what they need is imported when they first need it."""
+    """Register the magics; their modules are imported at first use."""
     from blockrun_magic.notebook.extension import load
 
     load(shell)

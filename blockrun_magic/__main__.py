@@ -18,9 +18,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m blockrun_magic", description=__doc__)
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    price = commands.add_parser("price", help="what Run All of a notebook would cost, without running it")
+    price = commands.add_parser("price", help="show what Run All of a notebook would cost, without running it")
     price.add_argument("notebooks", nargs="+", type=Path, metavar="NOTEBOOK.ipynb")
-    price.add_argument("--gateway", help="gateway of the cells for which the notebook names none (default base)")
+    price.add_argument("--gateway", help="gateway for cells whose notebook selects none (default: base)")
     price.set_defaults(run=_price)
     endpoint = commands.add_parser("serve", help="a local endpoint for clients of OpenAI's image API")
     _add_serve_arguments(endpoint)
@@ -31,7 +31,7 @@ def main() -> int:
 
 
 class _Version(argparse.Action):
-    """Prints the version, which is looked up only for this."""
+    """The option `--version`, which looks the version up only when it is given."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         """Print it and end."""

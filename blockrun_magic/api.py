@@ -214,7 +214,7 @@ async def _as_coroutine(work: Awaitable[T]) -> T:
 async def _place(
     gateway: str | None, studio: Studio | None, notebook: Notebook | None
 ) -> AsyncIterator[tuple[Studio, Gateway]]:
-    """Yield the studio and the gateway of one call, and close those that were opened for it."""
+    """Yield the studio and the gateway of one call; close them if they were opened for it."""
     ours = studio or open_studio()
     if gateway is None and notebook is not None:
         yield ours, (await run_io(notebook.studio_and_gateway))[1]
@@ -240,7 +240,7 @@ async def _gateway(name: str, studio: Studio) -> tuple[Gateway, Callable[[], Non
 
 
 def _default_gateway(studio: Studio) -> str:
-    """Return where a request goes that names no gateway: practice beside a lesson, as in a notebook."""
+    """Return the gateway of a request that names none: practice beside a lesson, as in a notebook."""
     studio.lessons.find()
     return "practice" if studio.lessons else remembered_gateway(blockrun_home()) or "base"
 

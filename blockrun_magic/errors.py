@@ -109,12 +109,12 @@ class Money:
 
     @classmethod
     def not_charged(cls) -> Self:
-        """Return the fate of a payment of which a witness says that it did not and cannot move money."""
+        """Return the fate of a payment that moved no money and cannot do so later, as a witness confirms."""
         return cls(Fate.NOT_CHARGED)
 
     @classmethod
     def reserved(cls, amount: int, until: float) -> Self:
-        """Return the fate of a sent payment that is not charged so far, and can be until the Unix time `until`."""
+        """Return the fate of a sent payment that has not been charged, but can be until the Unix time `until`."""
         return cls(Fate.RESERVED, amount, until)
 
     @classmethod
@@ -152,7 +152,7 @@ def _moment(until: float | None) -> str:
 
 
 class BlockrunError(Exception):
-    """The root of our errors: `message` says what failed, `hint` what to do, `money` what became of the money.
+    """The root of our errors: `message` says what failed, `hint` what to do, `money` the fate of the money.
 
     `money` is None where no money was involved. `data_file` is the path of the data that failed, if it was stored.
     """

@@ -25,7 +25,7 @@ __all__ = [
 def read_bounded(path: Path, limit: int) -> bytes:
     """Return the bytes of a regular file, at most `limit` + 1 of them: more than `limit` means that it is too large.
 
-    Raises OSError, also for a directory, a pipe or a device, which are never waited for.
+    Raises OSError, also for a directory, a pipe or a device: it never waits for those.
     """
     with open_regular(path) as file:
         # Memory for all of `limit` would be taken first. Files of the kernel say that they are empty.
@@ -80,7 +80,7 @@ def write_atomically(
 def create_folder(folder: Path, mode: int = 0o700) -> None:
     """Create `folder` and what is missing above it, so that they survive a power cut; raises OSError.
 
-    A file in a folder whose own name is lost is lost with it, however well it was synced.
+    Syncing a file does not sync the name of its folder: without that name, the file is lost as well.
     """
     if folder.is_dir():
         return
@@ -92,13 +92,13 @@ def create_folder(folder: Path, mode: int = 0o700) -> None:
 def create_private(path: Path) -> None:
     """Create a file that only its owner can read, unless it exists; raises OSError.
 
-    An existing file is not opened: closing a database would take away the locks of this process's other connections,
-    and the next process that leaves it would remove the log in which they still write.
+    An existing file is not opened: closing a database would release the locks of this process's other connections,
+    and the next process that closes it would remove the log to which they still write.
     """
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
-        if not path.is_file():  # a link to a file that is not there yet, or a folder, which is an error
+        if not path.is_file():  # a link to a missing file, or a folder, which is an error
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
 
 

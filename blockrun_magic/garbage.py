@@ -1,4 +1,4 @@
-"""Memory while many images are made: the garbage collector looks at little, and what was freed is given back."""
+"""Memory use while many images are made: fewer objects to collect, and freed memory returned to the system."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _inside = [0]
 
 @contextmanager
 def only_new_garbage() -> Iterator[None]:
-    """Let the collector look only at objects that are made inside: all threads stand still while it looks.
+    """Limit the garbage collector to objects that are made inside: all threads stop while it runs.
 
-    In a notebook with a million objects that takes a tenth of a second each time. Nothing changes where the process
-    has frozen objects itself.
+    In a notebook with a million objects, a full collection takes a tenth of a second. If the process has frozen objects
+    itself, nothing changes.
     """
     with _lock:
         ours = bool(_inside[0]) or not gc.get_freeze_count()
@@ -36,9 +36,9 @@ def only_new_garbage() -> Iterator[None]:
 
 
 def give_back_memory() -> bool:
-    """Give memory that is free back to the system, where the C library can: tens of megabytes after many images.
+    """Return free memory to the system, where the C library can: tens of megabytes after many images.
 
-    Its pools of threads would keep it. Return whether there was any.
+    The library's pools for threads would keep it. Return whether any was freed.
     """
     import ctypes
 

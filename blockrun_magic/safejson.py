@@ -1,6 +1,6 @@
 """JSON from outside: bounded in depth and in the number of its values before any of it is built.
 
-Python's own parser ends the process, not the call, where the recursion limit was raised and the text is nested deep.
+With a raised recursion limit, Python's own parser crashes the process on a deeply nested text.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ __all__ = ["MAX_DEPTH", "MAX_VALUES", "check_bounds", "read_json", "same_recursi
 
 MAX_DEPTH = 100
 MAX_VALUES = 100_000
-"""Commas, brackets or quotes that the answer of a server may hold. Base64 has none, so that images do not count."""
+"""The most commas, brackets or quotes in a server's answer. Base64 has none, so images do not count."""
 # Possessive, and a string that never ends is matched to the end: one pass, whatever is read.
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
 _MARKS = ((b",", 1), (b"[", 1), (b"{", 1), (b'"', 8))
-"""What marks values, and how many of it a value may have: a name and a text have four quotes, and may quote."""
+"""Characters that mark values, and the most of each per value: a name and its text have four quotes, or more inside."""
 _RARE = 200
 _BOM = b"\xef\xbb\xbf"
 
@@ -28,7 +28,8 @@ _BOM = b"\xef\xbb\xbf"
 def read_json(raw: bytes, *, max_values: int | None = None) -> Any:
     """Return the value of a UTF-8 JSON text; raises ValueError for another text, or one beyond the bounds.
 
-    No text may be nested deeper than `MAX_DEPTH`. `max_values` limits its values, where the text is a stranger's.
+    No text may be nested deeper than `MAX_DEPTH`. `max_values` limits the number of values, for text
+    from outside.
     """
     check_bounds(raw, max_values=max_values)
     try:
@@ -39,7 +40,7 @@ def read_json(raw: bytes, *, max_values: int | None = None) -> Any:
 
 def check_bounds(raw: bytes, *, max_values: int | None = MAX_VALUES) -> None:
     """Raise ValueError for a JSON text that is nested too deep, or has more than `max_values` values."""
-    # Not valid without commas, but read to its end all the same: `[][][]`, `"" "" ""`.
+    # Without commas these are invalid, but a parser reads them to the end: `[][][]`, `"" "" ""`.
     if max_values is not None and any(_count(raw, mark) > most * max_values for mark, most in _MARKS):
         raise ValueError("JSON has too many values")
     if too_deep(raw):
@@ -48,7 +49,7 @@ def check_bounds(raw: bytes, *, max_values: int | None = MAX_VALUES) -> None:
 
 def too_deep(raw: bytes) -> bool:
     """Return whether a JSON text is nested deeper than `MAX_DEPTH`."""
-    # Most texts open few brackets, so that their places need not be checked.
+    # Most texts open few brackets, so their nesting need not be checked.
     if _count(raw, b"[") + _count(raw, b"{") <= MAX_DEPTH:
         return False
     depth = 0

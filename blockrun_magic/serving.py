@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost")
-"""The names under which a server on loopback is reached; any other `Host` is a web page's own name for it."""
+"""The hosts of a server on loopback; any other `Host` comes from a web page with a name of its own for it."""
 
 _POLL_INTERVAL = 0.05
 
@@ -58,7 +58,7 @@ def without_port(host: str) -> str:
 class HostGuard:
     """ASGI middleware that answers with `refusal` where a request names another host than `hosts`.
 
-    Where a page reaches this server under a name of its own (DNS rebinding), that name gives it away.
+    A page that reaches this server under a name of its own (DNS rebinding) is recognized by that name.
     """
 
     def __init__(self, app: ASGIApp, hosts: Collection[str], refusal: ASGIApp) -> None:
@@ -125,9 +125,9 @@ class BodyTooLarge(Exception):
 async def serve_until(app: ASGIApp, listener: socket.socket, stop: threading.Event, *, grace: float = 0.0) -> None:
     """Serve `app` on `listener` until `stop` is set; then wait up to `grace` seconds for running requests.
 
-    Afterwards open connections are closed and what still runs is cancelled.
+    Afterwards, open connections are closed and running requests are cancelled.
     """
-    # Imported here, so that the caller that starts a thread does not wait for it.
+    # Imported here, in the server's thread, so that the caller does not wait for the import.
     import uvicorn
 
     config = uvicorn.Config(

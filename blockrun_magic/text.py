@@ -60,8 +60,8 @@ _KEY = re.compile(r"br([ck])_[A-Za-z0-9_-]+")
 def sanitize(value: Any, limit: int) -> str:
     """Return `value` as one line of printable text of at most `limit` characters.
 
-    Anything as long as a signature that may be one, in hex or base64, is left out, and so is an API key or a pass: a
-    server could send a payment header back. Lists and maps become "": they may be of any size.
+    Hex or base64 that is long enough to be a signature is left out, and so are API keys and passes: a server could send
+    a payment header back. Lists and maps become "", because they may be of any size.
     """
     text = value if isinstance(value, str) else "" if isinstance(value, list | dict | tuple) else str(value)
     text = "".join(character if unicodedata.category(character)[0] != "C" else " " for character in text[: limit * 4])
@@ -80,5 +80,5 @@ def public_url(url: str, limit: int = 80) -> str:
 
 
 def _hide(run: re.Match[str]) -> str:
-    """Return "…" for what may be a signature, and a run of letters only, which cannot be one, as it is."""
+    """Return "…" for a possible signature; a run of letters only, which cannot be one, is returned unchanged."""
     return run[0] if run[0].isalpha() else "…"

@@ -1,6 +1,6 @@
 """Threads for everything that blocks, so that the event loop only awaits.
 
-`run_io` is for what waits: the ledger, files, locks. `run_cpu` is for what computes: images, signatures.
+`run_io` is for calls that wait (the ledger, files, locks), `run_cpu` for calls that compute (images, signatures).
 They have pools of their own, so that waiting never takes the last worker. `run_foreign` is for the user's own
 code (properties, `_repr_png_`, `__array__`), which may take any time: each call has a daemon thread to itself.
 
@@ -36,8 +36,8 @@ _lock = threading.Lock()
 async def run_io(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Return what `call` returns, run in the pool for waiting: the ledger, files, locks.
 
-    A call that was begun is finished, and its value is not lost: a cancellation takes effect at the caller's next
-    `await`, where the caller can undo what the call has done. The next call here does not begin any more.
+    A call that has started always finishes, and its value is not lost: a cancellation takes effect at the caller's next
+    `await`, where the caller can undo the call. The next `run_io` then does not start.
     """
     task = asyncio.current_task()
     if task is not None and task.cancelling():
@@ -69,7 +69,7 @@ async def run_within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
             task.cancel()
             await asyncio.wait([task])
         if not task.cancelled():
-            task.exception()  # retrieved, also where this call itself was cancelled
+            task.exception()  # its exception is retrieved even if this call was cancelled
     if task.cancelled():
         raise TimeoutError
     return task.result()
@@ -87,9 +87,9 @@ async def run_cpu(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) ->
 
 
 async def start_threads(count: int) -> None:
-    """Start so many threads of the pool for waiting, unless they run: in a thread, since a start waits for its thread.
+    """Start threads of the `run_io` pool until `count` run, away from the loop: each start waits for its thread.
 
-    A batch needs them at once, and the loop would stand still for all of these starts.
+    A batch needs them at once, and starting them on the loop would block it.
     """
     await run_cpu(_start, min(count, _IO_THREADS))
 
@@ -109,7 +109,7 @@ def _start(count: int) -> None:
     together = threading.Barrier(count + 1)
     for _ in range(count):
         _submit("io", _IO_THREADS, partial(together.wait, _START_SECONDS))
-    with suppress(threading.BrokenBarrierError):  # the others are busy with what will end
+    with suppress(threading.BrokenBarrierError):  # the other threads are busy with calls that will end
         together.wait(_START_SECONDS)
 
 
@@ -122,7 +122,7 @@ def _submit(name: str, threads: int, call: Callable[[], T]) -> Future[T]:
 
 
 async def _end_of(running: Future[Any]) -> None:
-    """Wait for a call in another thread: the loop is woken once, where `asyncio.wrap_future` takes three steps."""
+    """Wait for a call in another thread; the loop wakes once, instead of three times as with `asyncio.wrap_future`."""
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[None] = loop.create_future()
 
@@ -143,7 +143,7 @@ def _settle(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], call: 
     try:
         value = call()
     except BaseException as raised:  # noqa: BLE001  it belongs to the task that awaits it
-        # A future takes no StopIteration, and an interrupt in this thread is not the loop's.
+        # A future cannot hold StopIteration, and an interrupt in this thread is not meant for the loop.
         error = raised if isinstance(raised, Exception) and not isinstance(raised, StopIteration) else None
         error = error or RuntimeError(f"{type(raised).__name__} in a thread")
 

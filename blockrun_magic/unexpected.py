@@ -33,7 +33,7 @@ _BY_NUMBER = {
 
 
 class BugError(BlockrunError):
-    """An exception that nobody expected: a bug of ours, or of the user's own code that we called."""
+    """An unexpected exception: a bug of ours, or one in the user's own code that we called."""
 
 
 def guarded(call: Callable[[], T]) -> T:
@@ -55,7 +55,7 @@ async def await_guarded(work: Awaitable[T]) -> T:
 
 
 def translated(error: Exception) -> BlockrunError:
-    """Return `error` if it is ours, else two lines about it: where it was, and no values, which might be secret."""
+    """Return `error` if it is ours, else two lines about it: its location, but no values, which might be secret."""
     if isinstance(error, BlockrunError):
         _forget_groups(error)
         return error

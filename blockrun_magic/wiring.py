@@ -1,4 +1,4 @@
-"""The real parts, put together: the one place that knows where everything is stored.
+"""Wiring of the real parts: the one module that knows where everything is stored.
 
 A session is the process: every studio that is opened here has the same one, which a forked child does not share.
 """
@@ -52,7 +52,7 @@ ENVIRON = RedactedEnviron(os.environ)
 
 _MAX_CONFIG = 1_000_000
 _homes: dict[str, Path] = {}
-"""The folder that each value of `BLOCKRUN_HOME` means since it was first read: `cd` does not move it."""
+"""The folder for each value of `BLOCKRUN_HOME`, fixed when it is first read: `cd` does not move it."""
 _sessions: dict[int, str] = {}
 
 
@@ -119,7 +119,7 @@ def blockrun_home(environ: Mapping[str, str] = ENVIRON) -> Path:
 def open_ledger(environ: Mapping[str, str] = ENVIRON) -> Ledger:
     """Return the user's ledger, opened by this process's session; raises LedgerError.
 
-    Nothing is imported for it that is only needed to buy.
+    Imports nothing that only a purchase needs.
     """
     from blockrun_magic.payments.ledger.ledger import Ledger
 
@@ -133,7 +133,7 @@ def open_studio(
 ) -> Studio:
     """Return a studio of this process: its ledger and store are the user's, its session is the process's.
 
-    `ledger` is the user's where it is open already; `lessons` are those of the notebook, if there is one. Raises
+    `ledger` is the user's, if it is open already; `lessons` are the notebook's, if there is one. Raises
     LedgerError when the ledger cannot be opened.
     """
     from blockrun_magic.gateway.client import Client
@@ -175,7 +175,7 @@ def _classroom_account(client: Client, passes: Path, environ: Mapping[str, str])
 async def find_classroom(studio: Studio, environ: Mapping[str, str] = ENVIRON) -> Gateway:
     """Return the classroom of this kernel: that of its hub, else the one that was joined; raises BlockrunError.
 
-    On a hub it is joined now if it never was; otherwise nothing is asked.
+    On a hub, it is joined now if it never was; otherwise no request is sent.
     """
     return await studio.wallets.account().find(joined_address(environ))
 

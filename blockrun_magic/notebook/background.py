@@ -1,4 +1,4 @@
-"""`--background`: the cell returns at once, its placeholder becomes the image when that arrives."""
+"""`--background`: the cell returns at once, and its placeholder becomes the image later."""
 
 from __future__ import annotations
 
@@ -41,30 +41,30 @@ class BackgroundJob:
         self._future = loop_thread.submit(self._run(work))
 
     def done(self) -> bool:
-        """Return whether it has ended: with images, an error, or by `cancel()`."""
+        """Return whether the job has ended: with images, with an error, or by `cancel()`."""
         return self._future.done()
 
     def result(self, timeout: float | None = None) -> ImageResult | ImageResults:
         """Return the result, waiting up to `timeout` seconds; raises its error, or TimeoutError.
 
-        Stop ends the waiting only: the image goes on.
+        Stop ends only the waiting: the job continues.
         """
         if self._loop_thread.is_current_thread() and not self._future.done():
-            # The loop would wait for itself: whoever is on it awaits the job.
+            # On the loop, the job must be awaited: `result()` would make the loop wait for itself.
             raise BlockrunError(f"{self.label} is still on its way.", "Wait for it in a cell of its own first.")
         waited = 0.0
         while not self._future.done():
             if timeout is not None and waited >= timeout:
                 raise TimeoutError(f"{self.label} is still on its way")
-            # In small steps, so that Stop is heard.
+            # In small steps, so that Stop takes effect.
             concurrent.futures.wait([self._future], _POLL_INTERVAL)
             waited += _POLL_INTERVAL
         return self._future.result()
 
     def cancel(self) -> bool:
-        """Stop it if nothing was sent yet, and return whether that was so, once it has ended.
+        """Stop the job unless something was sent already; return, once it has ended, whether it was stopped.
 
-        What has been paid for goes on and is stored.
+        A paid image still arrives and is stored.
         """
         if self._loop_thread.is_current_thread():
             return self._cancel_on_loop() and not self._sent()
@@ -72,7 +72,7 @@ class BackgroundJob:
         return asked.result(_CANCEL_TIMEOUT)
 
     async def _cancel(self) -> bool:
-        # On the loop, between two steps of the work: nothing can be sent between the question and the cancellation.
+        # On the loop, between two steps of the work: nothing can be sent between this check and the cancellation.
         if not self._cancel_on_loop():
             return False
         assert self._task is not None  # noqa: S101  it has just been cancelled
@@ -93,7 +93,7 @@ class BackgroundJob:
 
     @property
     def image(self) -> Image.Image:
-        """The first image, waited for."""
+        """The first image; waits until it is made."""
         return self.result().image
 
     def __repr__(self) -> str:

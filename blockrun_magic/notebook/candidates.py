@@ -22,7 +22,7 @@ _MAX_FILES = 200
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One text that TAB offers: its type ("flag", "model", "variable"), and a hint such as a price."""
+    """One completion: its text, its type ("flag", "model", "variable"), and a hint such as a price."""
 
     text: str
     type: str
@@ -37,7 +37,7 @@ def of_type(kind: str, texts: Iterable[str]) -> list[Candidate]:
 def candidates(
     kind: str, value: str, namespace: Mapping[str, object], models: Sequence[str] = ()
 ) -> tuple[str, list[Candidate]]:
-    """Return the part of `value` to replace, and what a value of `kind` may be; `models` are those chosen already."""
+    """Return the part of `value` to replace, and the values of `kind` that fit; `models` are already chosen."""
     if kind in ("model", "size"):
         head, comma, last = value.rpartition(",")
         taken = head.split(",") if comma else []

@@ -1,7 +1,7 @@
-"""TAB in our cells and lines, from the same tables that parse them.
+"""Completion (TAB) in our cells and lines, from the same tables that parse them.
 
-A matcher must never fail and never touch the network: whatever goes wrong, it has no answer, and
-IPython's own completions stand.
+A matcher must never fail and never touch the network: on any error it offers nothing, and IPython's own completions
+remain.
 """
 
 from __future__ import annotations
@@ -80,12 +80,12 @@ class Completion:
 
 
 def _in_body(context: CompletionContext) -> bool:
-    """Return whether the line is below a cell magic: there it is prompt, whatever it looks like."""
+    """Return whether the line is below a cell magic: every line there is prompt."""
     return context.full_text.lstrip().startswith("%%")
 
 
 def _flag_answers(magic: str, before: list[str], word: str, namespace: Mapping[str, object]) -> Answers:
-    """Return the fragment to replace and what may replace it; None leaves it to IPython."""
+    """Return the fragment to replace and its completions, or None to leave it to IPython."""
     from blockrun_magic.notebook.cells.flags import FLAGS, find_flag
 
     if "--" in before:
@@ -105,7 +105,7 @@ def _flag_answers(magic: str, before: list[str], word: str, namespace: Mapping[s
 
 
 def _chosen_models(before: Sequence[str]) -> list[str]:
-    """Return the names after --model in what was typed before."""
+    """Return the names after --model in the text before the cursor."""
     names = ""
     for index, text in enumerate(before):
         name, equals, value = text.partition("=")
@@ -136,7 +136,7 @@ def _command_answers(before: list[str], word: str, namespace: Mapping[str, objec
 
 
 def _argument_answers(command: Command, before: Sequence[str], word: str, namespace: Mapping[str, object]) -> Answers:
-    """Return the subcommands, words and options that may come next."""
+    """Return the subcommands, words and options that can come next."""
     options = of_type("flag", (each.name for each in command.arguments if each.is_option and each.name not in before))
     if word.startswith("-"):
         return word, options

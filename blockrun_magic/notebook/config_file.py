@@ -1,4 +1,4 @@
-"""Settings that stay between kernels, in `magic/config.toml`: the gateway, and the sum above which a cell asks."""
+"""Settings for all kernels, in `magic/config.toml`: the gateway, and the sum above which a cell asks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def remembered_gateway(home: Path) -> str | None:
 
 
 def remember_gateway(home: Path, name: str) -> Path:
-    """Write `name` as the gateway of new kernels, and return the file; its other lines stay.
+    """Write `name` as the gateway of new kernels, and return the file; its other lines are unchanged.
 
     Raises UsageError for a file that cannot be written, or a name that is not valid there.
     """

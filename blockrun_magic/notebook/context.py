@@ -32,7 +32,7 @@ class Closable(Protocol):
 class Context:
     """One kernel's session, shell and display.
 
-    `local_ns` holds the variables of the function that the running line is in, if it is in one.
+    `local_ns` holds the variables of the function around the running line, if there is one.
     """
 
     session: Session
@@ -51,7 +51,7 @@ class Context:
 
     @property
     def catalog(self) -> Catalog:
-        """The models of the gateway in use, as far as known; raises LedgerError or FlagError."""
+        """The known models of the gateway in use; raises LedgerError or FlagError."""
         studio, gateway = self.session.studio_and_gateway()
         return studio.catalog_at(gateway)
 
@@ -59,8 +59,8 @@ class Context:
 def outer_variables() -> list[Mapping[str, object]]:
     """Return the variables of the functions around the one that runs this magic, innermost first.
 
-    Python keeps only those outer variables that a function's code mentions, and a magic mentions none. Their
-    functions are found by name among those that are running.
+    Python keeps only the outer variables that a function's code mentions, and a magic mentions none. The outer
+    functions are found by name on the call stack.
     """
     frame = sys._getframe()  # noqa: SLF001  as IPython itself finds the variables of the caller
     while frame is not None and frame.f_code.co_name not in _MAGIC_CALLS:

@@ -1,4 +1,4 @@
-"""The magics: text becomes a request, the studio answers it, the answer is shown and bound."""
+"""The magics: a cell becomes a request, the studio answers it, and the answer is shown and bound."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class BlockrunMagics(Settings, Magics):
     @needs_local_scope
     @line_magic
     def blockrun(self, line: str, local_ns: Mapping[str, object] | None = None) -> None:
-        """Show or change what the image magics work with: `%blockrun help` lists the commands."""
+        """Show or change the gateway, the wallet and the limits; `%blockrun help` lists the commands."""
         with self._running(local_ns):
             guarded(lambda: _run_command(self.context, line))
 
@@ -84,7 +84,7 @@ class BlockrunMagics(Settings, Magics):
 
     @contextmanager
     def _running(self, local_ns: Mapping[str, object] | None) -> Iterator[None]:
-        """Let a line see the variables of its function, and end with one sentence when it is stopped."""
+        """Let a line see the variables of its function; if it is stopped, show one sentence instead of a traceback."""
         around = outer_variables()
         variables = ChainMap(dict(local_ns or {}), *map(dict, around)) if around else local_ns or {}
         outer, self.context.local_ns = self.context.local_ns, variables
@@ -119,7 +119,7 @@ def _help_of(magic: str) -> Callable[[], str]:
     return getdoc
 
 
-# IPython asks an object's `getdoc` before its docstring: `%%imagegen?` reads the flag table, and only then.
+# IPython calls an object's `getdoc` before it reads the docstring: only `%%imagegen?` renders the flag table.
 for _name in ("imagegen", "img2img"):
     vars(getattr(BlockrunMagics, _name))["getdoc"] = _help_of(_name)
 
@@ -149,7 +149,7 @@ def unload(shell: InteractiveShell) -> None:
     remove_transforms(shell)
     magics.completion.close()
     magics.showing.close()
-    if magics.context.panel is not None:  # at the kernel's own end no front end is left
+    if magics.context.panel is not None:  # when the kernel exits, no front end is left
         magics.context.panel.close()
     set_notebook(None)
     if magics.context.endpoint is not None:
@@ -166,8 +166,8 @@ def _loaded(shell: InteractiveShell) -> BlockrunMagics | None:
 def panel() -> Panel:
     """Return this notebook's panel, which shows itself as the value of a cell.
 
-    There is one for all cells: what is shown twice is the same panel twice. Loads the extension if that
-    has not been done. Raises BlockrunError where there is no notebook to show it in.
+    All cells share one panel: shown twice, it is the same panel. Loads the extension if necessary. Raises BlockrunError
+    where there is no notebook to show it in.
     """
     from IPython.core.getipython import get_ipython
 
@@ -182,7 +182,7 @@ def panel() -> Panel:
 def openai_client() -> OpenAI:
     """Return an `openai.OpenAI` for the local endpoint of this process, which is started if it is not running.
 
-    In a notebook it buys at the gateway of the cells, elsewhere at the remembered one, else at Base. Raises
+    In a notebook, it buys at the gateway of the cells; elsewhere, at the remembered one, else at Base. Raises
     MissingDependency where the package `openai` is not installed, and BlockrunError where no port can be used.
     """
     from IPython.core.getipython import get_ipython
@@ -194,9 +194,9 @@ def openai_client() -> OpenAI:
 
 
 def paint_mask(source: object) -> MaskPad:
-    """Return a pad to paint a mask on, which shows itself as the value of a cell and is what `--mask` takes.
+    """Return a pad to paint a mask on: it shows itself as the value of a cell, and `--mask` takes it.
 
-    `source` is an image in memory or on disk: whatever `--image` takes but a URL. Raises SourceError,
+    `source` is an image in memory or on disk: anything that `--image` takes except a URL. Raises SourceError,
     and BlockrunError where there is no notebook to paint in.
     """
     from blockrun_magic.notebook.mask.paint import open_pad

@@ -1,4 +1,4 @@
-"""Sync cells over the async studio: one event loop of our own, in one daemon thread.
+"""An event loop of our own in a daemon thread: synchronous cells use it to run the async studio.
 
 Widget callbacks and cells run on any loop and thread of the kernel, so only `LoopThread` touches our
 loop. A cell submits its coroutine and polls for the result, which keeps Stop alive and loses no
@@ -21,18 +21,18 @@ T = TypeVar("T")
 _POLL_INTERVAL = 0.05
 _SHUTDOWN_TIMEOUT = 2.0
 _CANCEL_TIMEOUT = 0.2
-"""Seconds that Stop waits for the work to end: what is said of it afterwards should be true, and Stop heard at once."""
+"""Seconds that Stop waits for the work to end: long enough for a true report, short enough to seem immediate."""
 
 
 class LoopThread:
-    """The loop thread, started at its first use."""
+    """The loop thread, which starts at its first use."""
 
     def __init__(self) -> None:
         self._worker: _Loop | None = None
         self._lock = threading.Lock()
 
     def is_current_thread(self) -> bool:
-        """Return whether the caller is on the loop, where it must not wait for anything."""
+        """Return whether the caller is on the loop, where it must not block."""
         worker = self._worker
         return worker is not None and worker.thread is threading.current_thread()
 
@@ -52,7 +52,7 @@ class LoopThread:
                 try:
                     return future.result(_POLL_INTERVAL)
                 except concurrent.futures.TimeoutError:
-                    # The work's own TimeoutError is the same class: a finished future tells.
+                    # The work may raise TimeoutError itself: then the future is done.
                     if future.done():
                         return future.result()
                 if tick is not None:
@@ -71,7 +71,7 @@ class LoopThread:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            return self.run(work, tick)  # no tasks of the caller's to keep running
+            return self.run(work, tick)  # the caller has no tasks to keep running
         nest_asyncio2.apply(loop)
         stop = _Cancellation()
 
@@ -90,11 +90,11 @@ class LoopThread:
         return made
 
     def close(self, cleanup: Coroutine[Any, Any, None] | None = None, timeout: float = 0.0) -> None:
-        """Cancel what was submitted, then run `cleanup`, which may take `timeout`, and end the thread.
+        """Cancel all submitted work, run `cleanup` for at most `timeout`, and end the thread.
 
         Safe to call twice.
 
-        In this order nothing opens a connection any more when `cleanup` closes them.
+        In this order, nothing can open a connection after `cleanup` has closed them.
         """
         with self._lock:
             worker, self._worker = self._worker, None
@@ -105,7 +105,7 @@ class LoopThread:
 
     def _running(self) -> _Loop:
         with self._lock:
-            # A thread that Stop kept from starting would leave a loop that nobody runs.
+            # If Stop prevented the thread from starting, no thread would run the loop.
             if self._worker is None or not self._worker.thread.is_alive():
                 self._worker = _Loop()
                 self._worker.thread.start()
@@ -113,7 +113,7 @@ class LoopThread:
 
 
 class _Loop:
-    """An event loop, the thread that runs it, and what was submitted to it."""
+    """An event loop, its thread, and the work submitted to it."""
 
     def __init__(self) -> None:
         self.thread = threading.Thread(target=self._serve, name="blockrun-magic", daemon=True)
@@ -124,7 +124,7 @@ class _Loop:
         return asyncio.run_coroutine_threadsafe(self._noted(work), self._loop)
 
     def close(self, cleanup: Coroutine[Any, Any, None] | None, timeout: float) -> None:
-        # What was paid for is in the ledger: the next start continues with it.
+        # Paid requests are in the ledger: the next start continues with them.
         with suppress(concurrent.futures.TimeoutError):
             asyncio.run_coroutine_threadsafe(self._end(cleanup), self._loop).result(_SHUTDOWN_TIMEOUT + timeout)
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -139,7 +139,7 @@ class _Loop:
             self._tasks.discard(task)
 
     async def _end(self, cleanup: Coroutine[Any, Any, None] | None) -> None:
-        # Only what was submitted: each piece of work ends the tasks that it has begun itself.
+        # Only submitted work: it ends the tasks that it has started itself.
         try:
             await _cancel({task for task in self._tasks if task is not None})
             if cleanup is not None:
@@ -161,7 +161,7 @@ class _Loop:
 class _Cancellation:
     """Cancels one coroutine, even if the interrupt arrives before the caller has its future.
 
-    The interrupt may come at any step of submitting, when the work has begun on its thread already.
+    The interrupt may come at any step of submitting, even after the work has started on its thread.
     """
 
     def __init__(self) -> None:
@@ -170,7 +170,7 @@ class _Cancellation:
         self._ended = threading.Event()
 
     async def over(self, work: Coroutine[Any, Any, T]) -> T:
-        """Return what `work` returns; `now` cancels it, whether it is called before, during or after this."""
+        """Return what `work` returns; `now` cancels it, even if called before or after this."""
         self._task = asyncio.current_task()
         if self._asked:
             work.close()
@@ -181,10 +181,10 @@ class _Cancellation:
             self._ended.set()
 
     def now(self) -> None:
-        """Cancel the work from another thread, and wait a moment for its end: what is said of it then is true."""
-        self._asked = True  # first: whichever of the two threads is later sees what the other has set
+        """Cancel the work from another thread, and wait a moment for its end, so that the report about it is true."""
+        self._asked = True  # set first: whichever thread is later sees the other's value
         if self._task is not None:
-            with suppress(RuntimeError):  # the loop is closed, and the work with it
+            with suppress(RuntimeError):  # the loop is closed, and the work has ended with it
                 self._task.get_loop().call_soon_threadsafe(self._task.cancel)
                 self._ended.wait(_CANCEL_TIMEOUT)
 

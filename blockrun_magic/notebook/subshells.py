@@ -8,10 +8,10 @@ __all__ = ["route_to_subshell"]
 
 
 def route_to_subshell(widget: Any) -> None:
-    """Let what the user does with `widget` arrive on the subshell that JupyterLab sends it over.
+    """Let the events of `widget` arrive on the subshell over which JupyterLab sends them.
 
-    ipykernel 7.4 sends it to the main shell instead, where it waits for the running cell, if the widget was made
-    there. All inputs go the same way, so that a click never overtakes what was done before it.
+    If the widget was made on the main shell, ipykernel 7.4 sends its events there, where they wait for the running
+    cell. All inputs take the same way, so that a click never overtakes an earlier input.
     """
     if hasattr(widget.comm, "_reply_subshell_for"):
         widget.comm._reply_subshell_for = lambda _data, subshell: subshell  # noqa: SLF001

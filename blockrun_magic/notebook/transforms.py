@@ -1,4 +1,4 @@
-"""Input of ours that IPython would misread: questions taken for help, `--help` without a body, comments above a magic.
+"""Transformations of input that IPython would misread: questions, `--help` without a body, comments above a magic.
 
 `%imagegen who goes there?` is a prompt; `%imagegen?` asks for help, and so does `%%imagegen --help`.
 """
@@ -22,7 +22,7 @@ __all__ = ["PromptLine", "add_transforms", "call_for_help", "drop_comments", "re
 _OURS = "imagegen|img2img|blockrun"
 _CALL = re.compile(rf"(?P<before>\s*+(?:[^%\n]*[^%=!<>\n]=\s*+)?)%(?P<magic>{_OURS})(?=\s)(?P<rest>.*)", re.DOTALL)
 _BARE = re.compile(rf"(?P<before>\s*)(?P<magic>{_OURS})\s+(?P<rest>[^\s=(\[.,:].*)", re.DOTALL)
-"""A line without %, which IPython's automagic takes."""
+"""A line without %, which IPython's automagic would run."""
 _INSIDE = re.compile(rf"(?P<before>\s*)%(?P<magic>\w+)\s(?=[^\n]*%(?:{_OURS})\s)(?P<rest>.*)", re.DOTALL)
 _HELP = re.compile(r"\s*%%(imagegen|img2img)(?=\s)(.*)")
 _CELL = re.compile(r"%%(?:imagegen|img2img)(?!\S)")
@@ -32,11 +32,11 @@ _INDENTS = (tokenize.INDENT, tokenize.DEDENT)
 class PromptLine(TokenTransformBase):
     """Turns one of our lines that ends in a question mark into a call, before IPython reads it as a help request.
 
-    The line of another magic that runs one of ours counts, too: `%time %imagegen who?`.
+    It also handles the line of another magic that runs one of ours: `%time %imagegen who?`.
     """
 
     priority = 1
-    """Before IPython's own help, which has 5."""
+    """Before IPython's own help, which has priority 5."""
 
     @classmethod
     def find(cls, tokens_by_line: Sequence[Sequence[Any]]) -> PromptLine | None:
@@ -64,7 +64,7 @@ def _match(line: str) -> re.Match[str] | None:
 
 
 def call_for_help(lines: list[str]) -> list[str]:
-    """Return `lines` as a one-line magic where they are `%%imagegen --help` without a body, which IPython refuses."""
+    """Return `%%imagegen --help` without a body, which IPython refuses, as a one-line magic; other lines unchanged."""
     first = next((line for line in lines if line.strip()), "")
     match = _HELP.match(first)
     alone = all(line is first or not line.strip() for line in lines)
@@ -72,7 +72,7 @@ def call_for_help(lines: list[str]) -> list[str]:
 
 
 def drop_comments(lines: list[str]) -> list[str]:
-    """Return `lines` without the comments above a cell magic of ours, which IPython finds on the first line only."""
+    """Return `lines` without the comments above a cell magic of ours: IPython finds a magic only on the first line."""
     for number, line in enumerate(lines):
         if _CELL.match(line):
             return lines[number:]
@@ -88,7 +88,7 @@ def add_transforms(shell: InteractiveShell) -> None:
 
 
 def remove_transforms(shell: InteractiveShell) -> None:
-    """Let `shell` read lines in its own way again."""
+    """Remove our transformations from `shell`."""
     manager = shell.input_transformer_manager
     manager.token_transformers = [each for each in manager.token_transformers if each is not PromptLine]
     ours = (drop_comments, call_for_help)

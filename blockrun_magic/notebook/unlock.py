@@ -1,4 +1,4 @@
-"""An encrypted wallet is opened when it is first needed, by a passphrase that is asked for in the cell."""
+"""Unlocking of an encrypted wallet when it is first needed: the cell asks for the passphrase."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ T = TypeVar("T")
 
 
 def run_with_unlock(session: Session, work: Callable[[], Coroutine[Any, Any, T]], tick: Callable[[], None]) -> T:
-    """Return what `work` returns; where that needs the passphrase of the wallet, ask for it and start again.
+    """Return what `work` returns; if it needs the passphrase of the wallet, ask for it and start again.
 
-    A locked wallet is found out before anything is written or sent. Raises WalletLocked when there is nobody
-    to ask, or the answer is wrong.
+    A locked wallet is detected before anything is written or sent. Raises WalletLocked if the session has no keyboard,
+    or the passphrase is wrong.
     """
     try:
         return session.run(work(), tick)
@@ -42,7 +42,7 @@ def paying_wallet() -> Wallet:
 
 
 def unlock_by_asking(wallet: Wallet) -> None:
-    """Open `wallet` with a passphrase that is known, else with one that is asked for; raises WalletError."""
+    """Open `wallet` with a stored passphrase, or else ask for one; raises WalletError."""
     try:
         wallet.unlock()
     except WalletLocked as error:
@@ -53,7 +53,7 @@ def unlock_by_asking(wallet: Wallet) -> None:
 
 
 def prompt_passphrase(wallet: Wallet, locked: WalletLocked) -> Secret:
-    """Return the passphrase of `wallet` as it is typed; raises `locked` when there is nobody to type it."""
+    """Ask for the passphrase of `wallet` and return it; raises `locked` if the session has no keyboard."""
     from blockrun_magic.payments.wallets.passphrase import prompt_hidden
 
     passphrase = prompt_hidden(f"Passphrase of {wallet.source}: ")

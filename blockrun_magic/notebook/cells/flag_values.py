@@ -1,4 +1,4 @@
-"""Values of flags: what was typed becomes a value, or an error that shows how to write it."""
+"""Values of flags, converted from text; an error shows how to write the value."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _variable(text: str) -> str:
 
 def _amount(text: str) -> int:
     try:
-        # Longer ones are above every limit, and past the precision of decimals.
+        # Longer amounts are above every limit, and beyond the precision of decimals.
         return parse_usd(text if len(text) <= _MAX_AMOUNT else "")
     except ValueError:
         raise FlagError(

@@ -41,7 +41,7 @@ class Flag:
 
 @dataclass(frozen=True, slots=True)
 class Flags:
-    """The prompt and the flags of one cell or line; None and () leave the choice to us.
+    """The prompt and the flags of one cell or line; None and () stand for our defaults.
 
     `max_price` is micro-USDC; `sizes` are "WIDTHxHEIGHT", ratios or words; `images` and `mask` are as typed.
     """

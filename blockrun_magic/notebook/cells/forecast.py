@@ -77,7 +77,7 @@ class Forecast:
 
 
 def estimate_notebook(path: Path, session: Session, home: Path, gateway: str | None = None) -> Forecast:
-    """Return what Run All of the notebook at `path` would cost now; nothing is signed.
+    """Return the price of Run All for the notebook at `path`; nothing is signed.
 
     The gateway is the notebook's (`%blockrun use`), else `gateway`, else this session's. Raises FlagError if the file
     is not a notebook, and GatewayError if prices are not available.
@@ -124,9 +124,9 @@ class _NotebookPricer:
         self._settings = Settings(**{name: getattr(session.settings, name) for name in _SET_BY_CELLS})
         self._studio, self._gateway = session.studio_and_gateway(gateway)
         self._begun: Counter[str] = Counter()
-        """How many edits of each kind the cells so far have."""
+        """The number of edits of each kind in the cells so far."""
         self._takes: dict[str, set[int]] = {}
-        """The takes of each request that are bought, or will be by then."""
+        """The takes of each request that are bought already, or by an earlier cell."""
 
     def of(self, sources: Sequence[str]) -> Forecast:
         """Return the price of the cells with these sources."""
@@ -161,7 +161,7 @@ class _NotebookPricer:
             return
         try:
             self._gateway = self._session.studio_and_gateway(name)[1]
-        except WalletMissing:  # a class that was not joined here: a teacher asks, who needs the list prices
+        except WalletMissing:  # a class that was not joined here: a teacher is asking, and needs list prices
             self._gateway = self._session.practice()
 
     def _priced(self, number: int, magic: str, line: str, body: str | None) -> CellPrice:
@@ -198,7 +198,7 @@ class _NotebookPricer:
         from blockrun_magic.studio import Options
 
         if request.operation == "edit" and not flags.fresh:
-            # The source is not known, so the finished edits with the same words count for these.
+            # The sources are unknown, so finished edits with the same prompt and settings are counted instead.
             self._begun[f"{gateway.realm} {request.canonical_json()}"] += 1
             before = self._begun[f"{gateway.realm} {request.canonical_json()}"]
             return before <= self._studio.records.count_finished(gateway.realm, request.to_record())
@@ -235,7 +235,7 @@ def _calls_python(code: str) -> bool:
     """Return whether `code` calls `blockrun_magic.generate` or one of its siblings."""
     try:
         tree = ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # a stranger's cell may be nested very deeply
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # cells of others may be nested very deeply
         return False
     return any(
         isinstance(step, ast.Call)

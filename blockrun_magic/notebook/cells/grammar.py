@@ -16,7 +16,7 @@ _QUOTED = re.compile(r"""(?:"[^"]*+"|'[^']*+')++(?!\S)""")
 _SEGMENT = re.compile(r""""([^"]*)"|'([^']*)'""")
 _LINE_BREAK = re.compile("[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 INVISIBLE = "\u00ad\u200b-\u200f\u2060\ufeff"
-"""Characters that nobody sees, as the inside of a character class: they come with text from web pages."""
+"""Invisible characters, which come with text from web pages, as the inside of a character class."""
 _LONG_DASH = re.compile(
     f"(?:[{INVISIBLE}]+-{{1,2}}|[{INVISIBLE}]*-?[\u2010-\u2015\u2212\ufe58\ufe63\uff0d]{{1,2}}-?)([^\\W\\d_][\\w-]*)"
 )
@@ -24,15 +24,15 @@ _TYPOGRAPHIC_QUOTES = frozenset("\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201
 
 
 def looks_like_flag(word: str) -> bool:
-    """Return whether a word is a dash or two and then a letter: "-5", "--5" and "-" are prompt."""
+    """Return whether a word begins with one or two dashes and a letter: "-5", "--5" and "-" are prompt."""
     return word.startswith("-") and word.removeprefix("-").removeprefix("-")[:1].isalpha()
 
 
 def long_dash(word: str) -> str | None:
-    """Return the flag that a word would be with hyphens: "--size" for one that begins with an em dash; else None.
+    """Return the flag that `word` spells with another kind of dash: "--size" for "—size"; otherwise None.
 
-    Phones and chat programs write such dashes, and web pages put invisible characters before them. A name of one
-    letter is that of a short flag.
+    Phones and chat programs write such dashes, and web pages put invisible characters before them. A single letter is a
+    short flag.
     """
     match = _LONG_DASH.match(word)
     if match is None:
@@ -41,7 +41,7 @@ def long_dash(word: str) -> str | None:
 
 
 def read_value(name: str, line: str, start: int, *, joined: bool) -> tuple[str, int]:
-    """Return the value of the flag `name` that begins at `start`, and where it ends; "" where there is none.
+    """Return the value of the flag `name` that begins at `start` ("" if it has none), and its end.
 
     `joined`: the value begins right after "=". Raises FlagError for quotes that do not pair up or are not straight.
     """
@@ -63,7 +63,7 @@ def read_value(name: str, line: str, start: int, *, joined: bool) -> tuple[str, 
 
 
 def _read_quoted(name: str, line: str, start: int) -> tuple[str, int]:
-    """Return the text in the quotes at `start`, and where they end; 'a'"b" is one value, ab."""
+    """Return the text in the quotes at `start`, and its end; 'a'"b" is one value, ab."""
     match = _QUOTED.match(line, start)
     if match is None:
         raise FlagError(
@@ -74,7 +74,7 @@ def _read_quoted(name: str, line: str, start: int) -> tuple[str, int]:
 
 
 def quote(value: str) -> str:
-    """Return a value as it is written after its flag: in quotes only where it needs them."""
+    """Return a value as it is written after its flag, with quotes only if it needs them."""
     straight = value[:1] not in _TYPOGRAPHIC_QUOTES and value[:1] not in "\"'"
     if WORD.fullmatch(value) and straight and value != "--" and not looks_like_flag(value):
         return value

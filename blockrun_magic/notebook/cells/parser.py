@@ -23,7 +23,7 @@ _HELP = ("--help", "-h")
 
 
 def asks_for_help(line: str, cell: str | None = None) -> bool:
-    """Return whether a line of a magic, or a body that is nothing else, asks for its help page."""
+    """Return whether the line, or the whole body, of a magic asks for its help page."""
     words = line.split()
     if cell is not None and cell.strip() in _HELP:
         return True
@@ -35,8 +35,8 @@ def asks_for_help(line: str, cell: str | None = None) -> bool:
 def parse(magic: str, line: str, cell: str | None) -> Flags:
     """Return the flags and the prompt of a cell; raises FlagError, and nothing else.
 
-    `cell` is the body of a cell magic, or None for a line magic. A first line that ends in `--` says that the body
-    is the prompt, unchanged, flags included.
+    `cell` is the body of a cell magic, or None for a line magic. After a first line that ends in `--`, the body is the
+    prompt as it is, flags included.
     """
     flags = parse_flags(magic, line)
     if cell is not None:
@@ -89,7 +89,7 @@ def parse_flags(magic: str, line: str) -> Flags:
 
 
 def render(magic: str, flags: Flags) -> str:
-    """Return the cell that says `flags`: `parse` of its parts gives them back."""
+    """Return the cell for `flags`: `parse` turns it into the same flags."""
     words = []
     for flag in FLAGS:
         value = getattr(flags, flag.field)
@@ -110,7 +110,7 @@ def render(magic: str, flags: Flags) -> str:
 
 
 def _check_dash(word: str) -> None:
-    """Raise FlagError for a flag that begins with a typographic dash: it would be bought as a prompt."""
+    """Raise FlagError for a flag with a typographic dash, which would otherwise be bought as part of the prompt."""
     spelling = long_dash(word)
     if spelling is not None and (find_flag(spelling) or is_flag_elsewhere(spelling)):
         raise FlagError(
@@ -120,7 +120,7 @@ def _check_dash(word: str) -> None:
 
 
 def _recognize(magic: str, word: str) -> tuple[Flag, int]:
-    """Return the flag that `word` is, and the offset of its value; 0 when there is no "="."""
+    """Return the flag in `word`, and the offset of its value, or 0 without "="."""
     spelling, equals, _ = word.partition("=")
     flag = find_flag(spelling)
     if flag is None:
@@ -135,7 +135,7 @@ def _recognize(magic: str, word: str) -> tuple[Flag, int]:
 
 
 def _value_of(flag: Flag, line: str, start: int, *, joined: bool) -> tuple[str, int]:
-    """Return the value that begins at `start` (`joined`: right after "="), and where it ends."""
+    """Return the value that begins at `start` (`joined`: right after "="), and its end."""
     if flag.metavar is None:
         if joined:
             raise FlagError(f"{flag.name} takes no value.", f"Write {flag.name} without a value.")
@@ -156,7 +156,7 @@ def _enter(values: dict[str, Any], flag: Flag, text: str) -> None:
 
 
 def _as_text(flag: Flag, value: Any) -> str:
-    """Return a field's value as one would type it, unquoted."""
+    """Return a field's value as a user would type it, unquoted."""
     if flag.kind == "usd":
         return format_usd(value)
     return ",".join(value) if isinstance(value, tuple) else str(value)

@@ -1,4 +1,4 @@
-"""Plans: the flags of a cell become requests, every name resolved before money is at stake."""
+"""Plans of cells: flags become requests, and every name is resolved before money is at stake."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ class RequestPlan:
     sources: tuple[object, ...]
     mask: object | None
     facets: tuple[Mapping[str, str], ...] = ()
-    """What varies in each request, by name: "model", "size", "prompt", or a name that `--fill` filled in."""
+    """The values that vary in each request, by name: "model", "size", "prompt", or a name that `--fill` filled in."""
     size_note: str = ""
-    """A sentence on sizes in words: what they are in pixels."""
+    """A sentence that gives sizes in words as pixels."""
     fill_note: str = ""
-    """A sentence on a variable in braces that `--fill` would have filled in."""
+    """A sentence about a variable in braces that was not filled in, because `--fill` is missing."""
     shrink: bool = False
-    """Whether sources that are too large are made smaller."""
+    """Whether sources that are too large are scaled down."""
     source_names: tuple[str, ...] = ()
     mask_name: str = ""
-    """How the user named the sources and the mask, for errors."""
+    """The names of the sources and the mask as the user typed them, for errors."""
 
     @property
     def label(self) -> str:
-        """What is being made, in a few words."""
+        """A short label for progress lines: the model, or the number of models."""
         models = list(dict.fromkeys(model for _, model, _ in self.variants))
         return models[0] if len(models) == 1 else f"{len(models)} models"
 
@@ -75,7 +75,7 @@ def apply_defaults(magic: str, flags: Flags, settings: Settings, catalog: Catalo
 def plan_requests(
     magic: str, flags: Flags, catalog: Catalog, namespace: Mapping[str, object], home: Path
 ) -> RequestPlan:
-    """Return what `flags` ask of `magic`; raises FlagError, RequestError or SourceError."""
+    """Return the plan for `flags` of `magic`; raises FlagError, RequestError or SourceError."""
     from blockrun_magic.images.source import find_source
 
     operation = _OPERATIONS[magic]
@@ -104,7 +104,7 @@ def plan_requests(
 
 
 def _size_note(sizes: Sequence[str], models: Sequence[str], catalog: Catalog) -> str:
-    """Return what sizes in words became: "16:9 is 1216x832." or, for several models, each with its size."""
+    """Return sizes in words as pixels: "16:9 is 1216x832." or, for several models, each with its size."""
     notes = []
     for text in sizes:
         if not text or dimensions(text):
@@ -118,7 +118,7 @@ def _size_note(sizes: Sequence[str], models: Sequence[str], catalog: Catalog) ->
 
 
 def _fill_note(prompts: Sequence[Variant], namespace: Mapping[str, object]) -> str:
-    """Return a sentence on a variable in braces that is sent unchanged."""
+    """Return a sentence about a variable in braces that is sent unchanged."""
     names = [name for each in prompts for name in _BRACES.findall(each.prompt) if name in namespace]
     return f"{{{names[0]}}} was sent as it is; --fill fills in variables." if names else ""
 
@@ -182,6 +182,6 @@ async def _read_images(plan: RequestPlan, fetch: Fetch) -> tuple[tuple[Upload, .
 
 
 def notes_of(plan: RequestPlan, requests: Sequence[ImageRequest]) -> str:
-    """Return what was changed between the cell and its requests, in sentences: sizes in words, shrunk sources."""
+    """Return sentences about what the requests changed: sizes in words, shrunk sources."""
     notes = [plan.size_note, plan.fill_note, *(image.note for image in requests[0].images)]
     return " ".join(note for note in notes if note)

@@ -29,7 +29,7 @@ def prompts_of_lines(body: str) -> list[str]:
 
 
 def prompts_from(text: str, namespace: Mapping[str, object]) -> list[str]:
-    """Return the prompts that `--prompts TEXT` means: a list, a tuple, a Series, `df.column` or `df["column"]`.
+    """Return the prompts of `--prompts TEXT`: a list, a tuple, a Series, `df.column` or `df["column"]`.
 
     Raises FlagError for anything else, and for an item that is not a text.
     """
@@ -84,20 +84,20 @@ def _bounded(prompts: list[str], flag: str) -> list[str]:
 
 
 def fill(prompt: str, namespace: Mapping[str, object]) -> list[str]:
-    """Return the prompts that `prompt` becomes, its names filled in from `namespace`; see `fill_variants`."""
+    """Return `prompt` with its names filled in from `namespace`, once for each combination; see `fill_variants`."""
     return [variant.prompt for variant in fill_variants(prompt, namespace)]
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One prompt, and by name the values in it that vary."""
+    """One prompt, and the values that vary in it by name."""
 
     prompt: str
     values: Mapping[str, str] = field(default_factory=dict)
 
 
 def fill_variants(prompt: str, namespace: Mapping[str, object]) -> list[Variant]:
-    """Return the prompts that `prompt` becomes, its names filled in from `namespace`, with the values that vary.
+    """Return `prompt` with its names filled in from `namespace`, once for each combination, with the values that vary.
 
     `{{` and `}}` are braces. A name whose value is a list, tuple, range or Series stands for each of
     its items in turn; several such names give every combination, the first one slowest. Raises
@@ -157,7 +157,7 @@ def _choices(name: str, namespace: Mapping[str, object]) -> Sequence[Any]:
     if values is None:
         values = (namespace[name],)
     if not values:
-        raise FlagError(f"{name} is empty, so there is nothing to fill in.", "Put something into it.")
+        raise FlagError(f"{name} is empty, so there is nothing to fill in.", "Put at least one item into it.")
     for value in values:
         if not _is_text(value):
             advice = "Give it with --image" if is_image_like(value) else "Fill in a text or a number"
@@ -166,7 +166,7 @@ def _choices(name: str, namespace: Mapping[str, object]) -> Sequence[Any]:
 
 
 def _is_text(value: object) -> bool:
-    """Return whether a value makes sense as part of a prompt: no None, function, image or object without a text."""
+    """Return whether a value can be part of a prompt: None, functions, images and objects without a text cannot."""
     if isinstance(value, str | int | float):
         return True
     if value is None or callable(value) or isinstance(value, ModuleType | bytes) or is_image_like(value):
@@ -175,7 +175,7 @@ def _is_text(value: object) -> bool:
 
 
 def _variables(namespace: Mapping[str, object]) -> list[str]:
-    """Return the names that a user may have meant: those of values, not of functions and modules."""
+    """Return the names of values, for suggestions; functions and modules are left out."""
     return [
         name
         for name, value in namespace.items()

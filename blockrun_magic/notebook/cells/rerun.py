@@ -1,4 +1,4 @@
-"""Making an image again: what a cell was called with besides its request, stars, and the cell for `%blockrun reuse`.
+"""Notes on cells: flags that are not part of a request, stars, and the cell that `%blockrun reuse` writes.
 
 A line of `magic/cells.jsonl` belongs to a purchase; the last line for a name counts.
 """
@@ -37,7 +37,7 @@ def set_star(home: Path, purchase_id: str, *, starred: bool) -> None:
 
 
 def cell_notes(home: Path) -> dict[str, dict[str, Any]]:
-    """Return what was recorded, by the id of the purchase."""
+    """Return the recorded notes by the id of the purchase."""
     path = _path(home)
     try:
         with path.open("rb") as file:
@@ -56,7 +56,7 @@ def cell_notes(home: Path) -> dict[str, dict[str, Any]]:
 
 
 def cell_of(context: Context, studio: Studio, purchase: Purchase, note: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the cell that makes `purchase` again, and a sentence about sources that are gone, or "".
+    """Return the cell that makes `purchase` again, and a sentence about missing sources, or "".
 
     A source is written as it was typed if that is still the same image; otherwise it is bound to a new variable.
     """
@@ -80,7 +80,7 @@ def cell_of(context: Context, studio: Studio, purchase: Purchase, note: Mapping[
 
 
 def _sources(context: Context, studio: Studio, request: Any, note: Mapping[str, Any]) -> tuple[list[str], int]:
-    """Return what to write for each source and the mask, and how many are gone."""
+    """Return the text for each source and for the mask, and the number of missing ones."""
     uploads = request.get("uploads", ())
     images, mask = note.get("images"), note.get("mask")
     typed = [*(images if isinstance(images, list) else []), *([mask] if request["mask"] else [])]
@@ -102,7 +102,7 @@ def _sources(context: Context, studio: Studio, request: Any, note: Mapping[str, 
 def _is_same(context: Context, studio: Studio, text: str, digest: str | None) -> bool:
     """Return whether `text` still names the image that was sent; without a digest, whether it names an image.
 
-    An image on the web is not fetched for that.
+    An image on the web is not fetched.
     """
     from blockrun_magic.errors import BlockrunError
     from blockrun_magic.images.source import find_source, read_upload
@@ -118,9 +118,9 @@ def _is_same(context: Context, studio: Studio, text: str, digest: str | None) ->
 
 
 def _bind(context: Context, store: Store, upload: Mapping[str, str], *, pixels: bool) -> str | None:
-    """Bind a stored source to a new variable and return its name, or None when it is gone.
+    """Bind a stored source to a new variable and return its name, or None if it is no longer stored.
 
-    `pixels`: it was an image in memory. As such, and otherwise as a file, it is the same request as before.
+    With `pixels`, the source was an image in memory; as one, and otherwise as a file, it gives the same request.
     """
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""One cell of `%%imagegen` or `%%img2img`: parse, plan, run, show, bind."""
+"""Running of one cell of `%%imagegen` or `%%img2img`: parse, plan, run, show, bind."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _STOPPED_SHOWING = "Stopped. The image is made and stored; run the cell again to
 
 @dataclass(frozen=True, slots=True)
 class _Cell:
-    """One cell that runs: its flags, its plan, and the studio and gateway that answer it."""
+    """A running cell: its flags, its plan, and the studio and gateway that answer it."""
 
     context: Context
     flags: Flags
@@ -60,7 +60,7 @@ class _Cell:
 
     @property
     def options(self) -> Options:
-        """How its requests may be answered."""
+        """The options of its requests."""
         draw = None if self.flags.quiet else self.context.showing.drawing(len(self.plan.variants) * self.plan.n)
         return replace(request_options(self.context, self.flags), draw=draw)
 
@@ -70,7 +70,7 @@ def run_cell(
 ) -> ImageResult | ImageResults | BackgroundJob | None:
     """Run one image cell and return its result, shown and bound; None for a dry run or a request for help.
 
-    Raises every error of ours, and KeyboardInterrupt when it was stopped.
+    Raises BlockrunError, and KeyboardInterrupt when it was stopped.
     """
     from blockrun_magic.studio.results.result import check_save_path
 
@@ -94,7 +94,7 @@ def run_cell(
 
 
 def resume_purchase(context: Context, purchase: Purchase) -> ImageResult:
-    """Return the result of a purchase that was left open, shown and bound; raises every error of ours."""
+    """Return the result of a purchase that was left open, shown and bound; raises BlockrunError."""
     studio, gateway = context.session.studio_and_gateway(purchase.gateway)
     progress = Progress()
 
@@ -146,7 +146,7 @@ def _make_many(cell: _Cell) -> ImageResults | BackgroundJob:
 
 
 def _finish(context: Context, live: ProgressLine, work: Callable[[], Coroutine[Any, Any, T]], flags: Flags) -> T:
-    """Wait for `work` with a live line, then bind, save and show what it made."""
+    """Wait for `work` with a live line, then bind, save and show its images."""
     result: Any = None
     try:
         result = run_with_unlock(context.session, work, live.update)
@@ -164,7 +164,7 @@ def _finish(context: Context, live: ProgressLine, work: Callable[[], Coroutine[A
 
 
 def _deliver(context: Context, live: ProgressLine, result: Any, flags: Flags) -> None:
-    """Bind, save and show what was made."""
+    """Bind, save and show the images."""
     bind_results(context, flags, result.images)
     record_cell(blockrun_home(), _purchase_ids(result), flags)
     saved: list[str] = []
@@ -197,7 +197,7 @@ def _in_background(
         result = task.result()
         await run_io(record_cell, blockrun_home(), _purchase_ids(result), flags)
         saved = await run_cpu(result.save, flags.save) if flags.save else []
-        # Previews take time, and output belongs to the cell that is in the task's context.
+        # Previews take time, and output goes to the cell in the task's context.
         show_result = partial(context.showing.show, live, result, [str(path) for path in saved])
         await run_cpu(copy_context().run, partial(show_result, full=flags.full, quiet=flags.quiet))
         return result
@@ -221,7 +221,7 @@ def _in_background(
 
 
 def _prices(cell: _Cell, *, ahead: bool) -> tuple[list[ImageRequest], list[Quote]]:
-    """Return the requests of a cell and their prices; with `ahead`, prices of the last hour are good enough."""
+    """Return the requests of a cell and their prices; with `ahead`, prices of the last hour are accepted."""
     from blockrun_magic.studio.batch import quote_all
 
     async def ask() -> tuple[list[ImageRequest], list[Quote]]:
@@ -232,7 +232,7 @@ def _prices(cell: _Cell, *, ahead: bool) -> tuple[list[ImageRequest], list[Quote
 
 
 def _ask_if_expensive(cell: _Cell) -> Flags:
-    """Return the flags to run with: the user agrees to the price of a cell above the sum of `budget --ask`.
+    """Return the flags to run with, after asking for consent if the cell costs more than the sum of `budget --ask`.
 
     Raises BudgetError where the user declines, or cannot be asked.
     """
@@ -247,11 +247,11 @@ def _ask_if_expensive(cell: _Cell) -> Flags:
     amount = format_amount(total, cell.gateway.realm)
     try:
         answer = prompt_visible(f"This cell costs {amount}. Run it? [y/n] ")
-    except WalletError:  # nothing was typed, or Stop
+    except WalletError:  # no input, or Stop
         answer = Secret("n")
     if answer is None:
         raise BudgetError(
-            f"This cell costs {amount}. Above {format_usd(limit)} it needs your consent, and nobody can be asked here.",
+            f"This cell costs {amount}. Above {format_usd(limit)}, cells ask first, but this session has no keyboard.",
             f"Add --max-price {format_usd(total)} or --yes.",
             Money.nothing_signed(),
         )
@@ -261,7 +261,7 @@ def _ask_if_expensive(cell: _Cell) -> Flags:
 
 
 def request_options(context: Context, flags: Flags) -> Options:
-    """Return how `flags` allow their requests to be answered."""
+    """Return the request options that `flags` set."""
     from blockrun_magic.studio import Options
 
     return Options(
@@ -275,7 +275,7 @@ def request_options(context: Context, flags: Flags) -> Options:
 
 
 def _copies(images: Sequence[Image.Image]) -> Sequence[Image.Image]:
-    """Return copies of a few images, and for many a sequence that opens each when it is used."""
+    """Return copies of a few images; for many, a sequence that opens each image at first use."""
     from blockrun_magic.studio.results.images import ChainedImages, StoredImages
 
     if len(images) > _MAX_COPIES and isinstance(images, ChainedImages | StoredImages):
@@ -284,7 +284,7 @@ def _copies(images: Sequence[Image.Image]) -> Sequence[Image.Image]:
 
 
 def bind_results(context: Context, flags: Flags, originals: Sequence[Image.Image]) -> None:
-    """Bind `img`, `imgs` and the name of `--as` to copies: drawing on them leaves the result whole."""
+    """Bind `img`, `imgs` and the name of `--as` to copies: drawing on them does not change the result."""
     images = _copies(originals)
     settings = context.session.settings
     names: dict[str, object] = {settings.image_name: images[0], settings.images_name: images}

@@ -1,4 +1,4 @@
-"""Flags where they do not belong: in the body of a cell, or those of other image tools.
+"""Misplaced flags: ours in the body of a cell, and those of other image tools.
 
 Flags of Midjourney, AUTOMATIC1111 and OpenAI's API get an answer before anything is bought.
 """
@@ -62,7 +62,7 @@ _ELSEWHERE: dict[str, tuple[str, str]] = {
     )
     for name in names.split()
 }
-"""Flags of other tools by name: the answer, and whether a value, several words or nothing follows."""
+"""Flags of other tools by name: our advice, and whether a value, several words or nothing follows."""
 
 _JARGON = frozenset(
     {"seed", "steps", "ar", "aspect", "cfg", "cfg-scale", "niji", "v", "stylize", "chaos", "iw", "sref", "help"}
@@ -71,7 +71,7 @@ _TAIL = re.compile(rf"""(?<!\S)(?P<name>[{INVISIBLE}]*(?:-|[\u2010-\u2015\u2212]
 _REST = re.compile(r"""[ \t]*=?[ \t]*(?:"[^"]*"|'[^']*'|(?!-)\S+)?""")
 _JOINED_COUNT = re.compile(r"--?n(\d{1,3})", re.ASCII)
 _SETTINGS = re.compile(r"\s*(?:Negative prompt:|Steps: \d+, )", re.ASCII)
-"""How lines begin in which AUTOMATIC1111 stores the settings of an image."""
+"""The beginnings of the lines in which AUTOMATIC1111 stores the settings of an image."""
 _MAX_TAIL = 400
 _SHORTEST_GUESS = 3
 
@@ -94,7 +94,7 @@ def unknown_flag(magic: str, spelling: str) -> FlagError:
 
 
 def is_flag_elsewhere(spelling: str) -> bool:
-    """Return whether other image tools have a flag of that name that is not a plain word, as "--ar"."""
+    """Return whether other image tools have a flag of this spelling that is not a plain word, as "--ar"."""
     return _plain(spelling) in _JARGON
 
 
@@ -145,7 +145,7 @@ def _check_end(magic: str, line: str) -> None:
 
 
 def _flags_at_end(line: str) -> list[str]:
-    """Return the names of the flags after which nothing but flags and their values follows."""
+    """Return the names of the flags at the end of a line: only flags and their values follow them."""
     tail = line.rstrip()[-_MAX_TAIL:]
     for match in _TAIL.finditer(tail):
         names = list(_only_flags(tail, match.start()))
@@ -181,7 +181,7 @@ def _only_flags(text: str, start: int) -> Iterator[str]:
 
 
 def _shape(name: str) -> str | None:
-    """Return what follows a flag ("value", "words" or ""), or None where no tool has it."""
+    """Return what follows a flag ("value", "words" or ""), or None if no tool has the flag."""
     flag = _our_flag(name)
     if flag is not None:
         return "value" if flag.metavar else ""

@@ -1,4 +1,4 @@
-"""Named styles: words that `--style NAME` appends to a prompt, shipped and the user's own."""
+"""Named styles, shipped and the user's own: words that `--style NAME` appends to a prompt."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Style:
 
 
 def styles_file(home: Path) -> Path:
-    """Return where the user's own styles are, or would be; `home` is the folder of `blockrun_home`."""
+    """Return the path of the user's own styles, which may not exist; `home` is the folder of `blockrun_home`."""
     return home / "magic" / "styles.toml"
 
 

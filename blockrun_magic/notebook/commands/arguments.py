@@ -36,7 +36,7 @@ Kind = Literal[
 
 
 class Arguments(dict[str, Any]):
-    """The values of a command by argument; what was not given is None."""
+    """The values of a command by argument; None for an argument that was not given."""
 
     def __missing__(self, name: str) -> None:
         return None
@@ -46,8 +46,8 @@ class Arguments(dict[str, Any]):
 class Argument:
     """One argument of a command: an option such as "--page", or a word such as "ID".
 
-    `metavar` is how the value of an option is written; None is a switch. `optional` lets the value be left out: then
-    it is "". A word that is `required` must be given; one that is `many` takes all remaining words, joined by spaces.
+    `metavar` shows how the value of an option is written; None is a switch. The value of an `optional` one may be left
+    out, and is then "". A `required` word must be given; `many` takes all remaining words, joined by spaces.
     """
 
     name: str
@@ -61,12 +61,12 @@ class Argument:
 
     @property
     def is_option(self) -> bool:
-        """Whether it is named on the line."""
+        """Whether the argument is an option, such as "--page"."""
         return self.name.startswith("-")
 
     @property
     def usage(self) -> str:
-        """How it is written: "[--page K]", "ID", "[session|today|all]"."""
+        """How the argument is written: "[--page K]", "ID", "[session|today|all]"."""
         text = "|".join(self.choices) if self.choices and not self.is_option else self.name
         if self.metavar:
             text += f" [{self.metavar}]" if self.optional else f" {self.metavar}"
@@ -79,7 +79,7 @@ class Argument:
 class Command:
     """One command of %blockrun: its name, a sentence of help, the function that runs it, and its arguments.
 
-    `hidden` commands are not listed. `secret`: what was typed may be a key, so that no error quotes it.
+    `hidden` commands are not listed. The arguments of a `secret` one may hold a key, so no error quotes them.
     """
 
     name: str
@@ -92,7 +92,7 @@ class Command:
 
     @property
     def usage(self) -> str:
-        """How it is written, with all its arguments."""
+        """The command as it is written, with all its arguments."""
         names = "|".join(command.name for command in self.subcommands if not command.hidden)
         return " ".join([self.name, *([f"[{names}]"] if names else []), *(each.usage for each in self.arguments)])
 
@@ -106,7 +106,7 @@ class Command:
 
 
 def parse_arguments(path: str, command: Command, text: str) -> Arguments:
-    """Return the values of `text` for `command`, which is written `path`; raises UsageError.
+    """Return the values of `text` for `command`, whose full name is `path`; raises UsageError.
 
     Options are written --page 2 or --page=2 and go anywhere; after -- there are none. An unknown or superfluous word
     is an error.
@@ -150,7 +150,7 @@ def _option_value(path: str, option: Argument, text: str, start: int, *, joined:
 
 
 def _follows(option: Argument, text: str, start: int) -> bool:
-    """Return whether a value of `option` comes next, where it may be left out."""
+    """Return whether the optional value of `option` comes next."""
     word = WORD.search(text, start)
     if word is None:
         return False
@@ -162,7 +162,7 @@ def _follows(option: Argument, text: str, start: int) -> bool:
 
 
 def _place(path: str, command: Command, words: Sequence[str], values: Arguments) -> None:
-    """Give the words of a line to the arguments that take words, in order."""
+    """Assign the words of a line to the arguments that take words, in order."""
     rest = list(words)
     for argument in command.arguments:
         if argument.is_option:
@@ -209,7 +209,7 @@ def _unknown_option(path: str, command: Command, name: str) -> UsageError:
 
 
 def _converted(argument: Argument, text: str, *, secret: bool = False) -> Any:
-    """Return the value that `text` means for `argument`; raises UsageError."""
+    """Return `text` converted to the type of `argument`; raises UsageError."""
     shown = "This value" if secret else quoted(text)
     if argument.choices:
         if text.lower() in argument.choices:
@@ -275,7 +275,7 @@ _CONVERTERS: dict[str, tuple[tuple[str, str], Callable[[str], Any]]] = {
 
 
 def walk(commands: Sequence[Command], before: str = "") -> Iterator[tuple[str, Command]]:
-    """Yield every command that is listed with the words that name it, subcommands after their command."""
+    """Yield every listed command with its full name, subcommands after their command."""
     for command in commands:
         if command.hidden:
             continue

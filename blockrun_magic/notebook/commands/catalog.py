@@ -20,7 +20,7 @@ __all__ = ["MODELS", "PRICE", "STYLES", "models", "price", "styles"]
 
 
 def models(context: Context, arguments: Arguments) -> Card:
-    """Return the catalog, or its models that mention the words; `--refresh` asks the gateway for its own list."""
+    """Return the catalog, or its models that mention the words; `--refresh` asks the gateway for its list."""
     studio, gateway = context.session.studio_and_gateway()
     words = arguments["WORDS"]
     if arguments["--refresh"]:
@@ -30,9 +30,9 @@ def models(context: Context, arguments: Arguments) -> Card:
     catalog = studio.catalog_at(gateway)
     found = catalog.search(words) if words else catalog.offered
     source = f"{gateway.name}'s own list" if catalog.live else "List prices"
-    quoted = "the gateway's quote decides and is shown before you pay"
+    quoted = "the gateway's quote decides, and is shown before you pay"
     if not gateway.can("quote"):
-        quoted = "they are reserved, and booked as estimated unless the answer names its own"
+        quoted = "they are reserved, and booked as estimates unless the answer names a price"
     return Table(
         ("--model", "id", "good for", "sizes", "edits", "an image"),
         [_model_row(model) for model in found],

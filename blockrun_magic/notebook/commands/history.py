@@ -29,7 +29,7 @@ _PAGE = 20
 _THUMBNAIL = 88
 _MAX_THUMBNAILS = 4
 _SHORTEST_ID = 4
-"""Fewer characters of an id would often name another image by chance."""
+"""Fewer characters of an id would often match another image by chance."""
 
 
 def history(context: Context, arguments: Arguments) -> Card:
@@ -68,7 +68,7 @@ def star(context: Context, arguments: Arguments) -> Card:
 
 
 def _search(studio: Studio, realm: str, arguments: Arguments, notes: Mapping[str, Mapping[str, Any]]) -> HistorySearch:
-    """Return what the arguments ask for."""
+    """Return the images that match the arguments."""
     from blockrun_magic.payments.ledger.years.search import HistorySearch
 
     known = studio.catalog.find(arguments["--model"]) if arguments["--model"] else None
@@ -85,7 +85,7 @@ def _search(studio: Studio, realm: str, arguments: Arguments, notes: Mapping[str
 
 
 def _midnight(day: date) -> float:
-    return datetime.combine(day, clock_time()).timestamp()  # days are the user's own
+    return datetime.combine(day, clock_time()).timestamp()  # days are in local time
 
 
 def _row(studio: Studio, purchase: Purchase, note: Mapping[str, Any]) -> GalleryRow:
@@ -103,7 +103,7 @@ def _row(studio: Studio, purchase: Purchase, note: Mapping[str, Any]) -> Gallery
 
 
 def _purchase_of(context: Context, studio: Studio, text: str) -> Purchase:
-    """Return the purchase that `text` means: its id, or the image that carries its receipt."""
+    """Return the purchase with the id `text`, or of the image `text` with its receipt."""
     from blockrun_magic.images.provenance import read
     from blockrun_magic.images.source import find_source
 
@@ -122,7 +122,7 @@ def _purchase_of(context: Context, studio: Studio, text: str) -> Purchase:
             purchase = studio.records.purchase(str(realm), str(digest), take if isinstance(take, int) else 1)
     if purchase is None:
         raise UsageError(
-            f"{text} has no receipt of an image that the ledger knows.",
+            f"{text} has no receipt of an image in the ledger.",
             "Give its id from `%blockrun history`: an image made with --private, or changed since, has no receipt.",
         )
     return purchase

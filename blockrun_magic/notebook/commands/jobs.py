@@ -20,9 +20,9 @@ __all__ = ["JOBS", "RESOLVE", "RESUME", "jobs", "resolve", "resume"]
 
 
 def jobs(context: Context, _arguments: Arguments) -> Card:
-    """Return what is paid or at risk and lacks an image, after asking what became of it."""
+    """Return the payments without an image, after checking whether they were charged."""
     studio, gateway = context.session.studio_and_gateway()
-    with suppress(BlockrunError):  # the classroom's answer may be had later
+    with suppress(BlockrunError):  # the classroom may answer later
         _adopt_orders(context)
     decided = context.session.run(studio.reconcile(gateway))
     rows = [_job_row(purchase, studio.records.payments_of(purchase)) for purchase in studio.records.resumable()]
@@ -40,7 +40,7 @@ def jobs(context: Context, _arguments: Arguments) -> Card:
 
 
 def _adopt_orders(context: Context) -> None:
-    """Take over the orders at a classroom that this ledger does not know: those of a kernel whose disk is gone."""
+    """Add a classroom's orders that are missing in this ledger: those of a kernel whose disk was lost."""
     studio, gateway = context.session.studio_and_gateway()
     if gateway.paid_by is Payer.CLASSROOM:
         context.session.run(studio.reconciler.adopt_orders(gateway))
@@ -64,7 +64,7 @@ def _job_row(purchase: Purchase, payments: Sequence[Payment]) -> tuple[str, ...]
 
 
 def resume(context: Context, arguments: Arguments) -> Card:
-    """Collect one open purchase, or all; show each image, and return how it went."""
+    """Collect one open purchase, or all; show each image, and return a report."""
     from blockrun_magic.notebook.cells.run import resume_purchase
 
     _, gateway = context.session.studio_and_gateway()
@@ -115,7 +115,7 @@ def resolve(context: Context, arguments: Arguments) -> Card:
 
 
 def _decision(arguments: Arguments) -> tuple[str, bool, int | None]:
-    """Return the purchase's id, whether it was charged, and how much if that was given."""
+    """Return the purchase's id, whether it was charged, and the amount if it was given."""
     charged = "--charged" in arguments
     if charged == bool(arguments["--not-charged"]):
         raise UsageError(
@@ -125,7 +125,7 @@ def _decision(arguments: Arguments) -> tuple[str, bool, int | None]:
     return arguments["ID"], charged, arguments["--charged"] if charged and arguments["--charged"] != "" else None
 
 
-JOBS = Command("jobs", "List payments without an image, after checking what became of them.", jobs)
+JOBS = Command("jobs", "List payments without an image, after checking whether they were charged.", jobs)
 RESUME = Command(
     "resume",
     "Download paid images that have not arrived; nothing is paid twice.",
@@ -138,7 +138,7 @@ RESOLVE = Command(
     resolve,
     (
         Argument("ID", "id", "The id of the purchase.", required=True),
-        Argument("--charged", "usd", "It was charged, this much if you know.", "USD", optional=True),
+        Argument("--charged", "usd", "It was charged; give the amount if you know it.", "USD", optional=True),
         Argument("--not-charged", "switch", "It was not charged."),
     ),
 )

@@ -62,7 +62,7 @@ def _export_arguments(arguments: Arguments) -> tuple[Path, Path, bool]:
 
 
 def _notebook(named: str | None) -> Path:
-    """Return the notebook to pack: the one that is named, the one that runs, or the only one here."""
+    """Return the notebook to pack: the named one, the running one, or the only one in this folder."""
     if named is not None:
         path = _absolute_path(named)
         if not path.is_file():
@@ -87,7 +87,7 @@ def _own_secrets() -> list[Secret]:
 
 
 def _own_digests(results: Sequence[ImageResult]) -> set[str]:
-    """Return the transactions and digests that a notebook with `results` may show."""
+    """Return the transactions and digests that may appear in a notebook with `results`."""
     texts = {text for result in results for text in (result.receipt.transaction, result.receipt.request_digest) if text}
     files = {stored.file for result in results for stored in result.stored}
     return {text.removeprefix("sha256:") for text in texts | files}
@@ -102,7 +102,7 @@ def _open(context: Context, arguments: Arguments) -> Card:
     found = open_lesson(path)
     studio.lessons.open(found)
     context.session.use("practice", f"for what the lesson {found.name} does not hold")
-    rest = "Cells that it does not answer are errors." if found.strict else "Practice makes what it does not hold."
+    rest = "Cells that it does not answer are errors." if found.strict else "Practice makes the rest."
     lines.insert(0, f"The lesson {found.name} is open: {len(found)} answers, each for $0. {rest}")
     return Message("\n".join(lines))
 
@@ -113,7 +113,7 @@ def _close(context: Context, _arguments: Arguments) -> Card:
 
 
 def _absolute_path(text: str) -> Path:
-    """Return the absolute path of `text`, as typed; raises UsageError for one that no file can have."""
+    """Return the absolute path of `text`, as typed; raises UsageError for an impossible path."""
     try:
         path = Path(text).expanduser().absolute()
         path.exists()

@@ -50,7 +50,7 @@ def _first_word(text: str) -> tuple[str, str]:
 
 
 def _descend(command: Command, text: str) -> tuple[str, Command, str]:
-    """Return the subcommand that `text` begins with, if `command` has any: its path, itself, the remaining text."""
+    """Return the path of the subcommand at the beginning of `text`, the subcommand, and the remaining text."""
     name, rest = _first_word(text)
     if not command.subcommands or not name or name.startswith("-"):
         return command.name, command, text
@@ -83,7 +83,7 @@ def _help(_context: Context, arguments: Arguments) -> Card:
 
 
 def _advice(name: str) -> str:
-    """Return what to write instead of an unknown command."""
+    """Return a hint for an unknown command."""
     if name in ("practice", *PRESETS):
         return f"Write `%blockrun use {name}` to choose that gateway."
     return f"{did_you_mean(name, COMMANDS)}`%blockrun help` lists all commands."

@@ -26,9 +26,9 @@ _MAX_PORT = 65_535
 
 
 class RunningEndpoint:
-    """A server on the session's event loop, which sends requests to the gateway that is in use when it starts.
+    """A server on the session's event loop; it sends requests to the gateway in use when it starts.
 
-    `port` 0 takes a free one. Raises BlockrunError where the port is taken.
+    `port` 0 takes a free one. Raises BlockrunError if the port is taken.
     """
 
     def __init__(self, session: Session, port: int = DEFAULT_PORT) -> None:
@@ -42,7 +42,7 @@ class RunningEndpoint:
 
     @property
     def running(self) -> bool:
-        """Whether it serves; the copy in a forked child does not."""
+        """Whether the server is running; the copy in a forked child is not."""
         return self._pid == os.getpid() and not self._serving.done()
 
     def close(self) -> None:
@@ -68,7 +68,7 @@ def serve(context: Context, arguments: Arguments) -> Card:
         ("gateway", endpoint.gateway.label),
         ("in Python", "client = blockrun_magic.openai_client()"),
     ]
-    note = "For clients of OpenAI's image API on this machine. `%blockrun serve stop` ends it; the key is then void."
+    note = "For clients of OpenAI's image API on this machine. `%blockrun serve stop` ends it and invalidates the key."
     return Table(("local endpoint", ""), rows, note=note, left=2)
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BUDGET", "SPEND", "budget", "reconciliation_report", "spend"]
 
-_PERIODS = {"session": "this session", "today": "today (UTC)", "all": "since the beginning"}
+_PERIODS = {"session": "this session", "today": "today (UTC)", "all": "since the first payment"}
 _MAX_BARS = 31
 _CAPS = ("image", "session", "day")
 
@@ -55,7 +55,7 @@ def spend(context: Context, arguments: Arguments) -> Card:
         if name != when
     ]
     if total.estimated:
-        others.append(f"{format_usd(total.estimated)} of it is estimated: no answer named the price")
+        others.append(f"{format_usd(total.estimated)} of it is estimated: the answers named no price")
     header = ("model", "payments", "spent", "at risk")
     table = Table(header, rows, title=f"{kind} spent {_PERIODS[when]}", note=" · ".join(others))
     return CardGroup(table, *_charts(records, realm, when, by_model))
@@ -79,9 +79,9 @@ def _write_csv(records: UserRecords, realm: str, when: str, target: Path) -> Car
         with target.open("x", encoding="utf-8", newline="") as file:
             found.to_csv(file)
     except FileExistsError:
-        raise UsageError(f"{target} exists already.", "Nothing was written over. Choose another name.") from None
+        raise UsageError(f"{target} exists already.", "Nothing was overwritten. Choose another name.") from None
     except OSError as error:
-        raise UsageError(f"{target} cannot be written: {error.strerror}.", "Choose another place.") from error
+        raise UsageError(f"{target} cannot be written: {error.strerror}.", "Choose another folder.") from error
     return Message(f"{target}: {len(found)} payments, {_PERIODS[when]}.")
 
 
@@ -101,12 +101,12 @@ def budget(context: Context, arguments: Arguments) -> Card:
     rows = [(name, "not set" if name in unset else format_usd(getattr(caps, name))) for name in _CAPS]
     rows.append(("a cell asks above", "never" if ask is None else format_usd(ask)))
     note = "Shared by all kernels; a day is a UTC day."
-    note += " The limits of your class hold besides: `%blockrun` shows them." if in_class else ""
+    note += " The limits of your class also apply: `%blockrun` shows them." if in_class else ""
     return Table(("limit", "dollars"), rows, title="Never more than", note=note)
 
 
 def reconciliation_report(context: Context, when: str) -> Card:
-    """Return where ClawRouter's log and our ledger differ, after it has decided what it can."""
+    """Return the differences between ClawRouter's log and our ledger, after settling payments that the log decides."""
     studio, gateway = context.session.studio_and_gateway()
     decided = context.session.run(studio.reconcile(gateway))
     found = studio.reconciler.compare(studio.records.start_of(when))
@@ -115,7 +115,7 @@ def reconciliation_report(context: Context, when: str) -> Card:
     ours = sum(spent.payment.amount for spent, _ in found.agreed) + sum(s.payment.amount for s in found.only_ours)
     note = (
         f"{len(found.agreed)} payments are in both books. Ours: {format_usd(ours)}, at risk included; ClawRouter's log:"
-        f" {format_usd(theirs)}. Its log holds the price that it signed, and no requests that failed."
+        f" {format_usd(theirs)}. Its log has the prices that it signed, but no failed requests."
     )
     note += f" {decided} settled or released just now." if decided else ""
     if not rows:

@@ -40,7 +40,7 @@ _BALANCE_TIMEOUT = 2.0
 def show_overview(context: Context) -> None:
     """Show the gateway, the wallet, spend and limits at a glance.
 
-    The first of a kernel shows at once what it knows without the network, and the balance when that has come.
+    The first one in a kernel shows at once everything that needs no network, and adds the balance later.
     """
     if not context.session.needs_no_studio or active_capture(context.shell) is not None:
         show(overview(context))
@@ -49,7 +49,7 @@ def show_overview(context: Context) -> None:
     card = partial(_card, context, records, gateway)
     if not _has_payer(gateway):
         show(card())
-    elif hasattr(context.shell, "interact"):  # a later line would get between the terminal's prompt and what is typed
+    elif hasattr(context.shell, "interact"):  # a later line would appear in the middle of what the user types
         show(card())
         balance = _ask_balance(context)
         if balance is not None:
@@ -72,10 +72,10 @@ def overview(context: Context, _arguments: Mapping[str, Any] = MappingProxyType(
 def _card(
     context: Context, records: UserRecords, gateway: Gateway, balance: Balance | None = None, *, waiting: bool = False
 ) -> Card:
-    """Return the overview of a gateway; with `waiting`, its balance is still to come."""
+    """Return the overview of a gateway; with `waiting`, its balance is added later."""
     realm, caps = gateway.realm, records.limits()
     now, day = (records.spending(realm, when) for when in ("session", "today"))
-    at_risk = day.at_risk  # which counts today, whenever it was signed
+    at_risk = day.at_risk  # it counts today, regardless of when it was signed
     ask = ask_above(blockrun_home())
     rows = [
         ("gateway", f"{gateway.label}, {context.session.gateway_reason}"),
@@ -114,18 +114,18 @@ async def _balance(studio: Studio, gateway: Gateway) -> Balance | None:
 async def _add_balance(context: Context, gateway: Gateway, card: Callable[[Balance | None], Card], place: Any) -> None:
     """Open the studio, ask for the balance, and add it to the card that is shown at `place`."""
     balance = None
-    with suppress(BlockrunError):  # the next cell says what is wrong with the studio
+    with suppress(BlockrunError):  # the next cell shows the studio's error
         studio, _ = await run_io(context.session.studio_and_gateway, gateway.name)
         balance = await _balance(studio, gateway)
     if hasattr(context.shell, "kernel"):
-        # Output belongs to the cell that is in this task's context.
+        # Output goes to the cell in this task's context.
         await run_cpu(copy_context().run, lambda: place.update(card(balance)))
     elif balance is not None:
         show(Message(f"balance: {_in_words(balance, gateway)}"))
 
 
 def _at_risk(records: UserRecords, at_risk: int) -> str:
-    """Return the sum at risk, and until when it can still be charged."""
+    """Return the sum at risk, and the time until which it can be charged."""
     until = [payment.valid_before for payment in records.open_payments() if payment.valid_before]
     amount = format_usd(at_risk)
     if not until:
@@ -134,7 +134,7 @@ def _at_risk(records: UserRecords, at_risk: int) -> str:
 
 
 def _next_steps(gateway: Gateway, balance: int | None, at_risk: int) -> list[str]:
-    """Return what to do next where something is missing."""
+    """Return the next steps, such as creating or funding a wallet."""
     steps = []
     if not gateway.prepaid:
         try:
@@ -146,12 +146,12 @@ def _next_steps(gateway: Gateway, balance: int | None, at_risk: int) -> list[str
         if balance == 0 and gateway.realm != Realm.PRACTICE:
             steps.append(f"`%blockrun wallet qr` shows where to send {gateway.money}.")
     if at_risk:
-        steps.append("`%blockrun jobs` checks what became of the money at risk.")
+        steps.append("`%blockrun jobs` checks whether the money at risk was charged.")
     return steps
 
 
 def _has_payer(gateway: Gateway) -> bool:
-    """Return whether there is a wallet or a key, so that there is a balance to ask for."""
+    """Return whether there is a wallet or a key whose balance can be asked for."""
     from blockrun_magic.payments.wallets.api_key import find_api_key
 
     try:
@@ -161,7 +161,7 @@ def _has_payer(gateway: Gateway) -> bool:
 
 
 def describe_payer(context: Context) -> str:
-    """Return who pays at the gateway: a wallet of ours, ClawRouter's, or an account."""
+    """Return the payer at the gateway: a wallet of ours, ClawRouter's, or an account."""
     from blockrun_magic.payments.wallets.api_key import find_api_key
 
     gateway = context.session.gateway

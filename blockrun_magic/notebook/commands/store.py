@@ -32,7 +32,7 @@ def prune(context: Context, arguments: Arguments) -> Card:
     total = sum(file.size for file in plan.files)
     lines = [
         f"{len(plan.files)} files, {_megabytes(total)}, bought for {format_usd(plan.paid)} of real money.",
-        "Their receipts stay in the ledger. Running their cells again does not buy them a second time automatically.",
+        "Their receipts stay in the ledger. Running their cells again does not buy them again automatically.",
     ]
     if plan.without_receipt:
         lines.append(
@@ -59,9 +59,9 @@ STORE = Command(
             "Remove stored images; without --yes, show which.",
             prune,
             (
-                Argument("--older-than", "age", "Images older than this.", "90d"),
-                Argument("--larger-than", "bytes", "The oldest images, until the store is not larger.", "2GB"),
-                Argument("--yes", "switch", "Remove them."),
+                Argument("--older-than", "age", "Remove images older than this.", "90d"),
+                Argument("--larger-than", "bytes", "Remove the oldest images until the store is this small.", "2GB"),
+                Argument("--yes", "switch", "Remove the files instead of listing them."),
             ),
         ),
     ),

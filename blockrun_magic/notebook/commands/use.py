@@ -27,7 +27,7 @@ _PRACTICE = "practice"
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A gateway that real money could be spent at, and the reason why or why not."""
+    """A gateway for real money, and the reason to use it or not."""
 
     name: str
     usable: bool
@@ -81,10 +81,10 @@ def _money_words(gateway: Gateway) -> str:
 
 
 def _choices(context: Context) -> Card:
-    """Return the current gateway and the choices; nothing is started or asked for it."""
+    """Return the current gateway and the choices; starts nothing and sends nothing."""
     try:
         current = context.session.gateway
-    except UsageError as error:  # chosen with a name that is not one; cells end in the same error
+    except UsageError as error:  # an invalid name was chosen; cells raise the same error
         rows, title, name = [], f"No gateway is in use. {error.message}", ""
     else:
         rows = [("in use", current.name, current.base_url, _short_money(current))]
@@ -99,7 +99,7 @@ def _choices(context: Context) -> Card:
         ("", "gateway", "address", "paid with"),
         rows,
         title=title,
-        note="`%blockrun use NAME` changes that. A URL names any x402 image endpoint; `use auto` looks for a wallet.",
+        note="`use NAME` selects another. A URL names any x402 image endpoint; `use auto` looks for a wallet.",
         left=4,
     )
 
@@ -107,7 +107,7 @@ def _choices(context: Context) -> Card:
 def _preset(context: Context, name: str) -> Gateway:
     try:
         return context.session.gateway_named(name)
-    except UsageError:  # a variable that moves it is not usable
+    except UsageError:  # the variable that sets its URL is invalid
         return PRESETS[name]
 
 
@@ -139,7 +139,7 @@ def _found(context: Context, *, confirmed: bool) -> tuple[str, str, list[str]]:
 
 
 def _look_around(context: Context) -> list[_Candidate]:
-    """Return the gateways for real money in the order of preference: what is signed here can be proven."""
+    """Return the gateways for real money in order of preference: first those whose payments can be proven."""
     return [_wallet(context), _account(), _proxy(context)]
 
 

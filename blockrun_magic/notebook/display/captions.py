@@ -30,14 +30,14 @@ __all__ = ["caption_of", "quotes_card", "results_card"]
 _MAX_TABLE = 100
 _MAX_WORDS = 5
 _FINAL = (ContentPolicyViolation, RequestRejected, RequestError, SourceError, BudgetError, WalletError, TermsRefused)
-"""Errors that the same request meets again."""
+"""Errors that the same request would raise again."""
 
 
 _BADGE = "border:1px solid #8a8a8a;border-radius:3px;padding:0 4px;font-size:0.85em"
 
 
 def caption_of(result: ImageResult, saved: Sequence[str] = (), note: str = "") -> Card:
-    """Return the line under an image: model, size, price, seconds, and what else is worth knowing."""
+    """Return the line under an image: model, size, price, seconds, and remarks."""
     receipt, request = result.receipt, result.request
     facts = [str(request["model"]), describe_size(result)]
     if request["quality"]:
@@ -68,7 +68,7 @@ def caption_of(result: ImageResult, saved: Sequence[str] = (), note: str = "") -
 
 
 def _practice_note(realm: str, prompt: str) -> list[str]:
-    """Return a line on words that practice does not draw, so that nobody thinks that a model ignored them."""
+    """Return a line about words that practice does not draw: a user could think that a model ignored them."""
     if realm != Realm.PRACTICE:
         return []
     from blockrun_magic.practice.painter.scenes import undrawn_words
@@ -87,7 +87,7 @@ def describe_size(result: ImageResult) -> str:
 
 
 def quotes_card(requests: Sequence[ImageRequest], quotes: Sequence[Quote]) -> Card:
-    """Return what requests would cost, in words for one and in a table for several."""
+    """Return a card with the price of requests: a sentence for one, a table for several."""
     if len(requests) == 1:
         return _quote_card(requests[0], quotes[0])
     realm = quotes[0].realm
@@ -119,7 +119,7 @@ def _quote_card(request: ImageRequest, quote: Quote) -> Card:
 
 
 def results_card(results: ImageResults, note: str = "") -> Card:
-    """Return what is below the images of a batch: a sentence in HTML, and as text a row for each request."""
+    """Return the card below the images of a batch: a sentence in HTML; as text, a row for each request."""
     rows = [
         [
             str(number),
@@ -150,7 +150,7 @@ def results_card(results: ImageResults, note: str = "") -> Card:
 
 
 def _summary(results: ImageResults, count: int, note: str) -> str:
-    """Return a sentence on what was made, for how much, and what to do about failures."""
+    """Return a sentence about the images made, their cost, and what to do about failures."""
     realm = results[0].receipt.realm
     cost = format_amount(results.cost_micros, realm)
     sentences = [f"{len(results)} of {count} made for {cost}."]

@@ -1,4 +1,4 @@
-"""Every output of ours: one object with a text face and an escaped HTML face.
+"""Cards, the objects of all our output: each has a text face and an escaped HTML face.
 
 The HTML uses inline styles. Its text has the theme's color; bars and borders have literal colors that read on light
 and dark, because the sanitizer of an untrusted notebook drops `currentColor`.
@@ -48,7 +48,7 @@ class Card:
 
 
 class Message(Card):
-    """A few lines of plain words."""
+    """A few lines of plain text."""
 
     def __init__(self, text: str) -> None:
         lines = "<br>".join(with_code(line) for line in text.splitlines())
@@ -56,7 +56,7 @@ class Message(Card):
 
 
 class Preformatted(Card):
-    """A text whose spaces and line breaks stay."""
+    """A text that keeps its spaces and line breaks."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text, f'<pre style="margin:0">{to_html(text)}</pre>')
@@ -114,21 +114,21 @@ def to_html(text: str) -> str:
 
 
 def with_code(text: str) -> str:
-    """Return `text` as HTML, what is between backticks as code."""
+    """Return `text` as HTML, with text between backticks as code."""
     return _CODE.sub(r"<code>\1</code>", to_html(text))
 
 
 def format_amount(micros: int, realm: str) -> str:
-    """Return an amount with the kind of its money, where that is not real: "$0.04 play money"."""
+    """Return an amount, with the kind of money if it is not real: "$0.04 play money"."""
     kinds: dict[str, str] = {Realm.PRACTICE: " play money", Realm.TESTNET: " test money"}
     kind = kinds.get(realm, "")
     return f"{format_usd(micros)}{kind}"
 
 
 class Bars(Card):
-    """Amounts as bars, a line each: a label, a bar in proportion to the largest, the amount.
+    """A bar chart of amounts: each line has a label, a bar in proportion to the largest, and the amount.
 
-    Inline styles only, so that it survives in a notebook that is not trusted.
+    It uses inline styles only, which untrusted notebooks keep.
     """
 
     def __init__(self, title: str, amounts: Sequence[tuple[str, int]]) -> None:
@@ -155,7 +155,7 @@ class CardGroup(Card):
 
 
 def bar(part: float, text: str) -> Card:
-    """Return a progress bar filled to `part` (0 to 1), with words beside it."""
+    """Return a progress bar filled to `part` (0 to 1), with `text` beside it."""
     filled = round(part * 20)
     html = (
         '<div style="display:inline-block;width:200px;height:10px;border:1px solid #8a8a8a;border-radius:5px;'

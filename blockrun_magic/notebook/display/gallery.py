@@ -19,7 +19,7 @@ _STAR = "color:#c98a00"
 
 @dataclass(frozen=True, slots=True)
 class GalleryRow:
-    """One request: its id, prompt, facts and thumbnails (data URIs, None for an image that is gone)."""
+    """One request: its id, prompt, facts and thumbnails (data URIs, None for an image that is no longer stored)."""
 
     id: str
     prompt: str

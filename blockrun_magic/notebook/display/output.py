@@ -1,4 +1,4 @@
-"""Output under the running cell: displaying it, and telling where it goes."""
+"""Output under the running cell: displaying it, and finding out where it goes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def is_terminal(shell: InteractiveShell) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Capture:
-    """Output that goes elsewhere than under the cell; `widget` is the ipywidgets.Output that takes it, if one does."""
+    """Output that does not go under the cell; `widget` is the ipywidgets.Output that takes it, if there is one."""
 
     widget: Any = None
 
@@ -37,7 +37,7 @@ class Capture:
 
 
 def active_capture(shell: InteractiveShell) -> Capture | None:
-    """Return what takes the output of the running cell, or None where it goes under the cell.
+    """Return the capture of the running cell's output, or None if the output goes under the cell.
 
     A captured display cannot be updated: an Output widget ignores the update, and `%%capture` repeats the display.
     """
@@ -60,7 +60,7 @@ def _parent_header(shell: InteractiveShell) -> dict[str, Any]:
 
 
 def _output_widget(message_id: str | None) -> Any:
-    """Return the Output widget that has been entered in the running cell, or None."""
+    """Return the Output widget that the running cell has entered, or None."""
     module = sys.modules.get("ipywidgets.widgets.widget_output")
     if module is None or not message_id:
         return None

@@ -27,7 +27,7 @@ _WIDTH = 20
 
 @dataclass(frozen=True, slots=True)
 class Spend:
-    """Spend of one period against its limit, in micro-USDC; `at_risk` can still be charged, `more` is said after it."""
+    """Spend of one period against its limit, in micro-USDC; `at_risk` can still be charged, `more` is appended."""
 
     label: str
     settled: int

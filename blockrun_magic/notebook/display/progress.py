@@ -1,7 +1,7 @@
 """Progress of a waiting cell: one line that changes, and is replaced by the image.
 
-The whole cell has one display id, updated from the cell's own thread while it waits. A terminal
-gets a line that is overwritten, and nothing at all when nobody looks at it.
+The whole cell has one display id, updated from the cell's own thread while it waits. A terminal gets a line that is
+overwritten; output that is not a terminal gets none.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _NOTHING: Mapping[str, str] = {"text/plain": ""}
 
 
 class ProgressLine:
-    """The line of one cell; `label` says what is being made, `realm` whose money it costs.
+    """The line of one cell; `label` names the image being made, `realm` the kind of money.
 
-    `usual` is how many seconds this kind of image has taken before.
+    `usual` is the number of seconds that such images took before.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class ProgressLine:
             self._show_once(card)
 
     def update(self) -> None:
-        """Show how far it is, if that has changed since the last time and it takes long enough to look."""
+        """Show the progress, if it has changed and the cell has been waiting long enough for a line."""
         if self._quiet or self._capture or self._progress.elapsed < _SHOW_DELAY:
             return
         card = self.card()
@@ -108,7 +108,7 @@ class ProgressLine:
             self._handle.update(_NOTHING, raw=True)
 
     def interrupted_text(self) -> str:
-        """Return a sentence on what Stop did and did not undo."""
+        """Return a sentence about what Stop did and did not undo."""
         return f"Stopped after {self._progress.elapsed:.0f} s. {self.payment_status_text()}"
 
     def card(self) -> Card:
@@ -120,7 +120,7 @@ class ProgressLine:
         return Message(f"{self.label}{cost} · {progress.stage} · {progress.elapsed:.0f}{usually} s")
 
     def payment_status_text(self) -> str:
-        """Say what a stop at this moment does and does not undo."""
+        """Return a sentence about what a stop at this moment does and does not undo."""
         progress = self._progress
         assert isinstance(progress, Progress)  # noqa: S101  a batch has a line of its own
         if progress.cancelled:
@@ -135,7 +135,7 @@ class ProgressLine:
         )
 
     def _show_once(self, content: Any) -> None:
-        """Show `content` as a display of its own, where the cell's output goes."""
+        """Show `content` as a separate display in the cell's output."""
         if self._capture is not None and self.detached:
             self._capture.append(content)
         else:
@@ -152,7 +152,7 @@ class ProgressLine:
 
 
 class BatchProgressLine(ProgressLine):
-    """The line of a batch: a bar with count, spent and what is still to come."""
+    """The line of a batch: a bar with the count, the spend and the remaining time."""
 
     _progress: BatchProgress
 
@@ -176,7 +176,7 @@ class BatchProgressLine(ProgressLine):
         return bar(ended / progress.count, " · ".join(facts))
 
     def payment_status_text(self) -> str:
-        """Say how far the batch came, and what had been sent."""
+        """Return sentences about the progress of the batch and the payments that were sent."""
         progress = self._progress
         in_flight = sum(part.price or 0 for part in progress.in_flight)
         words = [
@@ -190,4 +190,4 @@ class BatchProgressLine(ProgressLine):
             words.append(f"{format_amount(progress.failed_at_risk, self._realm)} was sent for requests that failed.")
         if progress.undecided:
             words.append(f"{progress.undecided} have not ended yet: see `%blockrun jobs` for their outcome.")
-        return " ".join([*words, "Run the cell again to finish what is missing; nothing is paid twice."])
+        return " ".join([*words, "Run the cell again to make the missing images; nothing is paid twice."])

@@ -39,7 +39,7 @@ class QrCode:
 
     @property
     def text(self) -> str:
-        """The code as half blocks, light ones drawn, as it must be on a dark terminal."""
+        """The code as half blocks; the light modules are drawn, for a dark terminal."""
         file = io.StringIO()
         self._code.terminal(file, compact=True)
         return file.getvalue().rstrip("\n")

@@ -11,7 +11,7 @@ __all__ = ["receipt_rows"]
 
 
 def receipt_rows(path: Path) -> list[tuple[str, str]]:
-    """Return the receipt inside the image at `path` as names and words; nothing when it carries none."""
+    """Return the receipt inside the image at `path` as rows of names and values; no rows if it has none."""
     from blockrun_magic.images.provenance import read
 
     return _rows(read(path) or {})

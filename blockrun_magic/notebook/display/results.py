@@ -1,6 +1,6 @@
-"""A result on the screen: the image, and its caption below it; in a terminal, words and a path.
+"""Results on the screen: the image and its caption; in a terminal, text and a path.
 
-Loading the extension imports this module, so everything heavy waits inside the functions.
+Loading the extension imports this module, so heavy imports are inside the functions.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class ResultDisplay:
         self._shown: tuple[int, int] | None = None
         self._formatter = shell.display_formatter.ipython_display_formatter  # type: ignore[union-attr]
         for module, name in _RESULTS:
-            # By name: the class is not imported before there is a result.
+            # Registered by name: the class is not imported before there is a result.
             self._formatter.for_type_by_name(module, name, self._as_value)
 
     def close(self) -> None:
-        """Let IPython show results in its own way again."""
+        """Restore IPython's own display of results."""
         for place in _RESULTS:
             self._formatter.deferred_printers.pop(place, None)
         ours = [kind for kind, printer in self._formatter.type_printers.items() if printer == self._as_value]
@@ -49,7 +49,7 @@ class ResultDisplay:
     def show(
         self, live: ProgressLine, result: ImageResult | ImageResults, saved: Sequence[str], *, full: bool, quiet: bool
     ) -> None:
-        """Replace the cell's live line by the image, with the caption below it."""
+        """Replace the cell's live line with the image and its caption."""
         if not live.detached:
             self._shown = (id(result), self._shell.execution_count)
         if quiet:
@@ -61,7 +61,7 @@ class ResultDisplay:
             live.show_below(_caption(result, saved, live.note))
 
     def drawing(self, count: int) -> Callable[[ImageResult], None] | None:
-        """Return what draws the preview of one of `count` images, in a worker; None where no image is shown."""
+        """Return a function that draws one of `count` previews, for a worker; None if no image is shown."""
         if self._in_terminal:
             return None
         side, form = self._settings.preview_side, self._settings.preview_format
@@ -72,9 +72,9 @@ class ResultDisplay:
         return not hasattr(self._shell, "kernel")
 
     def _as_value(self, result: ImageResult | ImageResults) -> None:
-        """Show a result that is a cell's value or was given to `display`.
+        """Show a result that is the value of a cell or was passed to `display`.
 
-        In the cell that made it, it is already there.
+        The cell that made it already shows it.
         """
         if self._in_terminal:
             print(repr(result))  # noqa: T201  a terminal has no other display
@@ -113,7 +113,7 @@ class _Original(_Image):
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         result: Any = self._result
         images = getattr(result, "stored", [])
-        # A sheet of several has no original, and nbconvert shows no WebP.
+        # A sheet of several images has no original, and nbconvert does not show WebP.
         if len(images) != 1 or images[0].media_type == "image/webp":
             return super()._repr_mimebundle_()
         image, file = images[0], result.files[0]

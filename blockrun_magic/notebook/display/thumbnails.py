@@ -17,7 +17,7 @@ __all__ = ["data_uri", "stored_image", "thumbnail"]
 
 
 def thumbnail(store: Store, stored: StoredImage, side: int) -> str | None:
-    """Return a JPEG of at most `side` pixels a side as a data URI; None when the original is gone or damaged."""
+    """Return a JPEG of at most `side` pixels a side as a data URI; None if the original is missing or damaged."""
     try:
         return data_uri(stored_image(store, stored), side)
     except BlockrunError:

@@ -1,4 +1,4 @@
-"""`paint_mask`: a mask painted by hand, for notebooks."""
+"""Masks painted by hand in a notebook: `paint_mask`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["open_pad"]
 
 
 def open_pad(source: object) -> MaskPad:
-    """Return a pad to paint a mask on, which shows itself as the value of a cell and is what `--mask` takes.
+    """Return a pad to paint a mask on: it shows itself as the value of a cell, and `--mask` takes it.
 
-    `source` is an image in memory or on disk: whatever `--image` takes except a URL.
+    `source` is an image in memory or on disk: anything that `--image` takes except a URL.
     Raises SourceError, and BlockrunError where there is no notebook to paint in.
     """
     from IPython.core.getipython import get_ipython
@@ -28,6 +28,6 @@ def open_pad(source: object) -> MaskPad:
     if shell is None or is_terminal(shell):
         raise BlockrunError(
             "Painting a mask needs a notebook with widgets.",
-            "Open JupyterLab, Notebook, VS Code or Colab; here, give --mask an image in which white may change.",
+            "Open JupyterLab, Notebook, VS Code or Colab; here, use an image as the mask: white areas may change.",
         )
     return MaskPad(open_source(source))

@@ -1,4 +1,4 @@
-"""Masks from the image itself: by brightness, or by the color of a pixel."""
+"""Masks computed from the image: by brightness, or by the color of a pixel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["select_bright", "select_color"]
 
 
 def select_bright(image: Image.Image, threshold: int, *, dark: bool = False) -> Image.Image:
-    """Return a mask of what is at least as bright as `threshold` (0 to 255); with `dark`, at most as bright."""
+    """Return a mask of pixels with a brightness of at least `threshold` (0 to 255); with `dark`, at most."""
     table = [255 if (level <= threshold if dark else level >= threshold) else 0 for level in range(256)]
     return image.convert("RGB").convert("L").point(table)
 

@@ -1,8 +1,7 @@
-"""The mask painter: one widget, whose other half is web/maskpad.js.
+"""The mask painter: one widget; its half in the browser is web/maskpad.js.
 
-What is painted is the trait `_mask_bits`, which both halves write: one bit a pixel, in rows of whole bytes,
-compressed by zlib; no bytes at all is an empty mask. It has the image's size, or where that is larger, 2048 pixels
-on its longer side.
+The mask is the trait `_mask_bits`, which both halves write: one bit a pixel, in rows of whole bytes,
+compressed by zlib; no bytes at all is an empty mask. It has the image's size, at most 2048 pixels on its longer side.
 """
 
 from __future__ import annotations
@@ -36,24 +35,24 @@ _WHITE_FROM = 128
 
 
 class MaskPad(anywidget.AnyWidget):
-    """An image to paint a mask on: its `mask` is white where something was painted.
+    """A pad to paint a mask on an image: `mask` is white where you paint.
 
     `source` is a PIL image of any mode; `namespace` holds the variables that a mask can be loaded from. Show the pad as
     the value of a cell, or as a child of other widgets, as often as you like. Observe `painted_fraction` for changes.
     """
 
-    # As text: anywidget would watch a path, and keep every pad that was ever made.
+    # As text: given a path, anywidget would watch the file and never release a pad.
     _esm = script("maskpad.js")
     _css = style("maskpad.css")
 
     _size = traitlets.List(traitlets.Int()).tag(sync=True)
     _bits_size = traitlets.List(traitlets.Int()).tag(sync=True)
-    # Without the deserializer the memoryview that comes from the page is refused, and the mask stays empty.
+    # Without the deserializer, the trait refuses the memoryview from the page, and the mask stays empty.
     _mask_bits = traitlets.Bytes().tag(sync=True, **ipywidgets.widgets.trait_types.bytes_serialization)
     _variables = traitlets.List(traitlets.Unicode()).tag(sync=True)
     _message = traitlets.Unicode().tag(sync=True)
-    feather = traitlets.Int(0, min=0, max=_MAX_FEATHER, help="pixels over which the mask's edge is soft").tag(sync=True)
-    painted_fraction = traitlets.Float(0.0, read_only=True, help="the part of the image that is painted, 0 to 1")
+    feather = traitlets.Int(0, min=0, max=_MAX_FEATHER, help="width of the mask's soft edge, in pixels").tag(sync=True)
+    painted_fraction = traitlets.Float(0.0, read_only=True, help="painted part of the image, 0 to 1")
 
     def __init__(self, source: Image.Image, namespace: Mapping[str, object] | None = None) -> None:
         self._image = eight_bit(source, "The image")
@@ -83,22 +82,22 @@ class MaskPad(anywidget.AnyWidget):
 
     @property
     def image(self) -> Image.Image:
-        """The mask, under the name that every image source is read by."""
+        """The mask, under the attribute that `--mask` reads."""
         return self.mask
 
     def load_mask(self, image: object) -> None:
-        """Replace what is painted by `image`: whatever `--mask` takes except a URL, in the image's size.
+        """Replace the mask with `image`: anything that `--mask` takes except a URL, in the size of the source.
 
-        What is half white or more counts as painted. Raises SourceError.
+        Pixels that are at least half white count as painted. Raises SourceError.
         """
         self._set_mask(open_mask(image, (self._size[0], self._size[1])))
 
     def select_bright(self, threshold: int, *, dark: bool = False) -> None:
-        """Paint what is at least as bright as `threshold` (0 to 255), or with `dark`, at most as bright."""
+        """Paint the pixels that are at least as bright as `threshold` (0 to 255); with `dark`, at most as bright."""
         self._set_mask(select_bright(self._image, threshold, dark=dark))
 
     def select_color(self, x: int, y: int, tolerance: int) -> None:
-        """Paint what differs from the color of the pixel at `x`, `y` by at most `tolerance` (0 to 255)."""
+        """Paint the pixels that differ from the color at `x`, `y` by at most `tolerance` (0 to 255)."""
         self._set_mask(select_color(self._image, x, y, tolerance))
 
     def _set_mask(self, mask: Image.Image) -> None:
@@ -114,17 +113,18 @@ class MaskPad(anywidget.AnyWidget):
             self.unobserve_all()
             self.layout.close()
             super().close()
-            self.__dict__.pop("_repr_mimebundle_", None)  # ipywidgets hides closed widgets; a closed pad is its mask
+            # ipywidgets hides closed widgets; a closed pad still shows its mask
+            self.__dict__.pop("_repr_mimebundle_", None)
 
     def __repr__(self) -> str:
         width, height = self._size
         return f"MaskPad({width} x {height}, {self.painted_fraction:.1%} painted)"
 
-    # -- what comes from the page
+    # -- messages from the page
 
     @traitlets.validate("_mask_bits")
     def _checked(self, proposal: Any) -> bytes:
-        """Refuse what is not a mask, and keep the last one: whoever reaches the kernel's socket can send anything."""
+        """Refuse bytes that are not a mask, and keep the last one: any client of the kernel's socket can send them."""
         _unpacked(proposal.value, self._bits_size)
         return bytes(proposal.value)
 
@@ -137,7 +137,7 @@ class MaskPad(anywidget.AnyWidget):
         if not isinstance(content, dict):
             return
         kind = content.get("type")
-        if kind == "image":  # by message: a saved notebook does not hold it
+        if kind == "image":  # as a message: a saved notebook does not contain the image
             self.send({"type": "image"}, buffers=[self._jpeg])
             return
         try:
@@ -156,7 +156,7 @@ class MaskPad(anywidget.AnyWidget):
             x, y = content["at"]
             self.select_color(int(x), int(y), int(content["threshold"]))
 
-    # -- how it is shown
+    # -- display
 
     def _repr_mimebundle_(self, **_: Any) -> Any:
         """Return the widget and, for viewers without widgets, the mask itself as an image."""

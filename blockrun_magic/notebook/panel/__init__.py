@@ -1,1 +1,1 @@
-"""The panel: the studio with the mouse, made of core ipywidgets."""
+"""The panel: the studio for the mouse, built from core ipywidgets."""

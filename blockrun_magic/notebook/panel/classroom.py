@@ -1,4 +1,4 @@
-"""The head of the panel in a classroom: who the student is, and the limits as the class counts them."""
+"""The head of the panel in a classroom: the student's name, and the limits as the class counts them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TIMEOUT = 5.0
 
 
 async def class_parts(session: Session) -> tuple[str, list[Spend]] | None:
-    """Return who the student is, as HTML, and the limits; None where the gateway is not a classroom."""
+    """Return the student's name, as HTML, and the limits; None if the gateway is not a classroom."""
     gateway = session.gateway
     if gateway.paid_by is not Payer.CLASSROOM:
         return None

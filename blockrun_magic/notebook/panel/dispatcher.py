@@ -23,8 +23,8 @@ class Dispatcher:
     """Runs the panel's callbacks on the loop, in the order in which they came.
 
     The kernel may call back on any thread; after the panel is built, only this loop changes its widgets.
-    What a callback raises goes to `report` and is never printed. A callback must not block the loop: work on files,
-    images and variables belongs into `blockrun_magic.threads`.
+    Exceptions of a callback go to `report` and are never printed. A callback must not block the loop: work on files,
+    images and variables belongs in `blockrun_magic.threads`.
     """
 
     def __init__(self, loop_thread: LoopThread, report: Callable[[BlockrunError], None]) -> None:
@@ -33,11 +33,11 @@ class Dispatcher:
 
     def schedule(self, do: Callback) -> None:
         """Run `do` on the loop."""
-        with suppress(RuntimeError):  # the kernel is going down
+        with suppress(RuntimeError):  # the kernel is shutting down
             self._loop_thread.submit(self.guarded(do))
 
     async def guarded(self, do: Callback) -> None:
-        """Run `do` now, on the loop we are on."""
+        """Run `do` now, on the current loop."""
         try:
             doing = do()
             if inspect.isawaitable(doing):

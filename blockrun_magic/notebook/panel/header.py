@@ -1,4 +1,4 @@
-"""The head of the panel: practice or real money, who pays, and what was spent of the limits."""
+"""The head of the panel: practice or real money, the payer, and the spend against the limits."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Header:
         self._wallet = html("", "brm-wallet")
         self._again = button("↻", "Refresh the balance", "brm-small")
         self._bars = html("", "brm-bars")
-        self._render(*self._read(wallet=False))  # reading a key loads the signing library: that comes later
+        self._render(*self._read(wallet=False))  # reading a key loads the signing library, so it is done later
         dispatcher.on_change(self._switch, self._choose)
         dispatcher.on_click(self._again, self.refresh)
         self.box = light.VBox(
@@ -84,7 +84,7 @@ class Header:
             await doing
 
     async def show(self) -> None:
-        """Show what the ledger says now, of this kernel and of all; in a class, what the class says."""
+        """Show the current spend of this kernel and of all, from the ledger or, in a class, from the class."""
         self._class = await class_parts(self._context.session)
         self._render(*await run_io(self._read))
 
@@ -116,7 +116,7 @@ class Header:
             self._real_gateway = gateway.name
         in_class = gateway.paid_by is Payer.CLASSROOM
         self._switch.value = _PRACTICE if gateway.realm == Realm.PRACTICE else _REAL
-        show_if(self._switch, not in_class)  # a student's money is the class's; the Wallet tab has other gateways
+        show_if(self._switch, not in_class)  # the class pays for a student; the Wallet tab has other gateways
         sentence = SENTENCE if in_class else _SENTENCES[gateway.realm]
         self._sentence.value = f'<div class="brm-{gateway.realm}">{escape(sentence)}</div>'
         self._wallet.value = wallet
@@ -142,7 +142,7 @@ class Header:
 
 
 def _bar(words: str, settled: int, at_risk: int, cap: int, realm: str, more: str = "") -> str:
-    """Return a bar of what is spent (full) and at risk (striped) of a limit, with the sums in words."""
+    """Return a bar of a limit, with the spend (full), the money at risk (striped), and the sums as text."""
     text = f"{words}: {format_amount(settled, realm)} of {format_usd(cap)}"
     if at_risk:
         text += f", {format_usd(at_risk)} at risk"

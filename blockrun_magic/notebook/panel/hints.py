@@ -1,4 +1,4 @@
-"""Errors as the panel shows them: the second line speaks of buttons, not of cells."""
+"""Errors as the panel shows them: the second line names buttons instead of cells."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _OWN = (ClassLimitReached, ClassRefusal, PassRefused)
 
 
 def panel_hint(error: BlockrunError) -> str:
-    """Return what to do about `error` in the panel; a class says itself what to do."""
+    """Return the panel's hint for `error`; errors of a class keep their own."""
     if isinstance(error, _OWN):
         return error.hint
     return next((_HINTS[kind] for kind in type(error).__mro__ if kind in _HINTS), error.hint)

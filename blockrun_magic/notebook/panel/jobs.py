@@ -1,4 +1,4 @@
-"""Images on their way: a line for each with its stage, its seconds and a way to cancel it."""
+"""Running jobs: a line for each, with its stage, its seconds and a button to cancel it."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ Made = ImageResult | ImageResults
 class Jobs:
     """Jobs that the panel is running.
 
-    `came` is called after each job with what it brought, and `refused` with the error that ended one. `index` notes
-    which image was edited.
+    `came` is called after each job with its images, and `refused` with the error that ended one. `index` notes which
+    image was edited.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Jobs:
         self._running: set[asyncio.Task[None]] = set()
 
     async def start(self, order: Order) -> None:
-        """Make what `order` asks for, as a new take."""
+        """Make the images of `order`, as a new take."""
         usual = None
         if len(order.plan.variants) == 1:
             [(_, model, size)] = order.plan.variants
@@ -103,7 +103,7 @@ class _Job:
         self._usual = usual
         self.error: BlockrunError | None = None
         self.failed: tuple[int, ...] = ()
-        """The places of the requests of a batch that brought no image."""
+        """The indexes of the requests of a batch that made no image."""
         self._cancelled = False
         self._context = context
         self._jobs = jobs
@@ -147,7 +147,7 @@ class _Job:
     # -- running
 
     async def run(self) -> Made | None:
-        """Return what came, bound and saved, or None when nothing did: the line says why."""
+        """Return the images, bound and saved, or None if there are none: the line says why."""
         self._making = making = asyncio.get_running_loop().create_task(
             self._collect(self._open) if self._open is not None else self._make()
         )
@@ -162,11 +162,11 @@ class _Job:
             await self._fail(error)
             return None
         except asyncio.CancelledError:
-            if not self._cancelled:  # the panel is closing: what has not been sent is not sent
+            if not self._cancelled:  # the panel is closing: no further request is sent
                 making.cancel()
                 raise
             self._notice.info(self._money_after_cancel())
-            # What is already paid still arrives, and belongs into the gallery.
+            # Paid images still arrive, and belong in the gallery.
             await self._context.session.studio.wait_idle()
             return None
         self._note_failures(made)
@@ -231,7 +231,7 @@ class _Job:
             sent, undecided = progress.in_flight, bool(progress.undecided)
             begun = f"Cancelled. {progress.done} of {progress.count} were made before."
         if not sent and undecided:
-            return f"{begun} The work has not ended yet: the bars show whether it is paid for."
+            return f"{begun} The work has not ended yet: the bars show whether it was paid."
         if not sent:
             return f"{begun} Nothing more was sent, nothing more is charged."
         paid = format_amount(sum(part.price or 0 for part in sent), self._realm)

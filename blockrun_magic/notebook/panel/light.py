@@ -1,7 +1,7 @@
-"""The widgets of ipywidgets that the panel uses, with one layout and one style for all of a kind.
+"""Lightweight versions of the ipywidgets that the panel uses: one layout and one style for all of a kind.
 
-A widget of ipywidgets brings a layout and mostly a style, each a widget with messages of its own. Style sheets do
-that work here, so that the panel has half as many widgets, and opens in half the time.
+A widget of ipywidgets creates a layout and usually a style, each a widget with its own messages. Style sheets replace
+them here, so that the panel has half as many widgets and opens in half the time.
 """
 
 from __future__ import annotations

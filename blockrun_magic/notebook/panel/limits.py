@@ -23,14 +23,14 @@ _STEPS = {
     "session": ("At most in this session", (500_000, 1_000_000, 2_000_000, 5_000_000, 10_000_000, 50_000_000)),
     "day": ("At most in a day (UTC)", (1_000_000, 5_000_000, 10_000_000, 20_000_000, 50_000_000, 200_000_000)),
 }
-_NOTE = "The limits of your class are above. These are your own, and hold besides."
+_NOTE = "The limits of your class are above. These are your own, and apply as well."
 _NOT_SET = "not set"
 
 
 class LimitSliders:
-    """Three sliders; `changed` is called when a limit is another one.
+    """Three sliders; `changed` is called when a limit has changed.
 
-    A class has limits of its own, so there only what the student has set applies, and nothing is set at first.
+    A class has limits of its own, so there the sliders show only limits that the student has set: at first, none.
     """
 
     def __init__(self, context: Context, dispatcher: Dispatcher, changed: Callable[[], Awaitable[None]]) -> None:

@@ -1,4 +1,4 @@
-"""Open the panel. A kernel has at most one."""
+"""Opening of the panel; a kernel has at most one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["no_notebook", "open_panel"]
 
 
 def open_panel(context: Context) -> Panel:
-    """Return the panel of the kernel's session, opened now if there is none; raises BlockrunError in a terminal."""
+    """Return the panel of the kernel's session, opening it if necessary; raises BlockrunError in a terminal."""
     from blockrun_magic.notebook.display.output import is_terminal
     from blockrun_magic.notebook.panel.panel import Panel
 
@@ -27,7 +27,7 @@ def open_panel(context: Context) -> Panel:
 
 
 def no_notebook() -> BlockrunError:
-    """Return the error of a shell that can show no widgets."""
+    """Return the error for a shell that cannot show widgets."""
     return BlockrunError(
         "The panel needs a notebook.",
         "Open JupyterLab, Notebook, VS Code or Colab; here, %imagegen and %img2img do the same.",

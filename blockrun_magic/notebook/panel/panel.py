@@ -1,4 +1,4 @@
-"""The panel as a whole: its parts in two columns, what happens between them, and its end."""
+"""The whole panel: its parts in two columns, the events between them, and closing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Panel"]
 
 _ECHO = 0.6
-"""Seconds between two presses that are one double click, if the form is unchanged."""
+"""Seconds within which two presses are one double click, if the form is unchanged."""
 _LAST_WORDS = 0.15
 """Seconds to wait for what was typed before a press: the browser holds an input's changes back while the kernel has
 not answered the one before, and a press overtakes them."""
@@ -53,7 +53,7 @@ class Panel:
         self._painter_open = self._painter_shown = False
         self._pressed: dict[GoButton, tuple[float, Hashable]] = {}
         self._preparing: dict[GoButton, asyncio.Lock] = {}
-        context.session.studio_and_gateway()  # problems of ledger or gateway come before anything is shown
+        context.session.studio_and_gateway()  # errors of the ledger or the gateway are raised before anything is shown
         self._notice = Notice()
         dispatcher = self._dispatcher = Dispatcher(context.session.loop_thread, self._notice.error)
         home, prices = blockrun_home(), Prices()
@@ -114,7 +114,7 @@ class Panel:
         go.on_press(lambda press: self._dispatcher.schedule(lambda: self._start(go, press, order)))
 
     async def _start(self, go: GoButton, press: Press, order: Callable[[Press], Awaitable[Order]]) -> None:
-        """Make what a press asks for; the second half of a double click is no press of its own."""
+        """Make the images of a press; the second half of a double click does not count."""
         at, words = self._pressed.get(go, (-_ECHO, None))
         if not press.changed and abs(press.at - at) < _ECHO and words == self._words(go, press):
             return
@@ -154,7 +154,7 @@ class Panel:
     def _form_of(self, go: GoButton) -> Form | None:
         return next((form for form in (self.generate, self.edit) if form.offer.button is go), None)
 
-    # -- what happens
+    # -- events
 
     async def _initial_refresh(self) -> None:
         await self._edit_model_changed()
@@ -175,7 +175,7 @@ class Panel:
             form.helping.offer_recent(prompts)
 
     async def _on_result(self, made: Made | None) -> None:
-        """Show what a job brought, and what it cost."""
+        """Show the images of a job, and the spend."""
         await self.header.show()
         if made is not None:
             self.images.actions.clear_words()
@@ -187,7 +187,7 @@ class Panel:
         )
 
     async def _on_refusal(self, _: BlockrunError) -> None:
-        """Ask for the prices again: what was refused may cost more by now, and the buttons say so."""
+        """Ask for the prices again: a refused request may cost more by now, and the buttons show it."""
         for form in (self.generate, self.edit):
             await form.refresh(again=True)
         await self.images.actions.refresh_prices(again=True)
@@ -227,7 +227,7 @@ class Panel:
         await self._initial_refresh()
 
     def _cell_ran(self, *_: Any) -> None:
-        # It may have spent, made images, changed limits or gateway.
+        # The cell may have spent money, made images, or changed limits or the gateway.
         self._dispatcher.schedule(self._refresh_light)
 
     async def _refresh_light(self) -> None:
@@ -236,7 +236,7 @@ class Panel:
         await self.images.show_newest(only_if_empty=True)
         await self.sources.refresh_variables()
 
-    # -- how it is shown
+    # -- display
 
     def _ipython_display_(self) -> None:
         from IPython.display import display

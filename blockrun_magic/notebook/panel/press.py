@@ -24,8 +24,8 @@ _MAX_PROMPT = 40_000
 class Press:
     """One press of a button.
 
-    `id` is its own, and `at` is when it happened in the browser (Unix seconds). `changed` is true if the page's form
-    was another one at the press before. `agreed` is the price on the button, in micro-USDC, or None. `prompt` is the
+    `id` is unique, and `at` is the time of the press in the browser (Unix seconds). `changed` is true if the page's
+    form has changed since the last press. `agreed` is the price on the button, in micro-USDC, or None. `prompt` is the
     text in the prompt.
     """
 

@@ -1,4 +1,4 @@
-"""The Wallet tab: the gateway, a wallet to create or import, the way to fund it, and the limits."""
+"""The Wallet tab: the gateway, creating, importing and funding a wallet, and the limits."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class _SecretField(anywidget.AnyWidget):
 
 
 class WalletTab:
-    """Everything about money; `changed` is called when the gateway, the wallet or a limit is another one."""
+    """The tab about money; `changed` is called when the gateway, the wallet or a limit has changed."""
 
     def __init__(self, context: Context, dispatcher: Dispatcher, changed: Callable[[], Awaitable[None]]) -> None:
         self._context = context
@@ -86,10 +86,10 @@ class WalletTab:
         joined = (CLASSROOM,) if ENVIRON.get("BLOCKRUN_CLASSROOM_URL") or joined_address() else ()
         return tuple(dict.fromkeys(("practice", *joined, *PRESETS, self._context.session.gateway.name)))
 
-    # -- what is shown
+    # -- display
 
     async def refresh(self) -> None:
-        """Show the wallet of the gateway in use, and wait for its first dollar where it is empty."""
+        """Show the wallet of the gateway in use; if it is empty, wait for its first dollar."""
         session = self._context.session
         studio, gateway = session.studio_and_gateway()
         self._gateway.options = self._names()
@@ -112,7 +112,7 @@ class WalletTab:
     async def _show_funding(self, address: str) -> None:
         studio, gateway = self._context.session.studio_and_gateway()
         found = None
-        with suppress(BlockrunError):  # the header says why
+        with suppress(BlockrunError):  # the header shows the reason
             found = await studio.balance(gateway)
         micros = None if found is None else found.micros
         waiting = not micros
@@ -134,7 +134,7 @@ class WalletTab:
         return f'<img class="brm-qr" alt="QR code of the wallet\'s address" src="data:image/png;base64,{png}">'
 
     async def _watch(self, address: str) -> None:
-        """Refresh the balance until the first dollar has come."""
+        """Refresh the balance until the first dollar has arrived."""
         try:
             for _ in range(_POLLS):
                 await asyncio.sleep(_POLL_INTERVAL)
@@ -152,7 +152,7 @@ class WalletTab:
         finally:
             self._watching = None
 
-    # -- what is done
+    # -- actions
 
     async def _choose_gateway(self) -> None:
         session = self._context.session

@@ -1,4 +1,4 @@
-"""Small widgets that the panel is made of."""
+"""Small widgets from which the panel is built."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HIDDEN = "brm-hidden"
 
 
 class Notice:
-    """Shows an error's two lines, or a confirmation; when empty, it takes no room."""
+    """An error's two lines, or a confirmation; it takes no room when empty."""
 
     def __init__(self) -> None:
         self.box = html("", "brm-notice")
@@ -31,7 +31,7 @@ class Notice:
         show_if(self.box, False)
 
     def error(self, error: BlockrunError, hint: str = "") -> None:
-        """Show what failed and what to do: `hint`, or what the panel advises."""
+        """Show the error, with `hint` or the panel's own."""
         self.problem(*panel_lines(error, hint))
 
     def problem(self, message: str, hint: str) -> None:
@@ -65,7 +65,7 @@ def field(widget: W, *classes: str) -> W:
 
 
 def row(*children: widgets.Widget, classes: tuple[str, ...] = ()) -> widgets.Box:
-    """Return widgets in a row that wraps where it is narrow."""
+    """Return widgets in a row that wraps in a narrow panel."""
     return light.Box(children, _dom_classes=("brm-row", *classes))
 
 
@@ -83,7 +83,7 @@ def show_if(widget: widgets.DOMWidget, wanted: bool) -> None:
 
 
 def close_tree(widget: widgets.Widget) -> None:
-    """Close `widget`, all that is in it, and a layout or style of its own: nothing of it stays in the kernel."""
+    """Close `widget`, its children, and any layout or style of its own: nothing of it remains in the kernel."""
     for part in {part.model_id: part for part in _tree(widget)}.values():
         part.unobserve_all()
         part.close()

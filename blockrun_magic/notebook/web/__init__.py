@@ -1,1 +1,1 @@
-"""The page's half of the widgets: JavaScript and CSS that anywidget loads."""
+"""The browser's half of the widgets: JavaScript and CSS that anywidget loads."""

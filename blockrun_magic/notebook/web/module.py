@@ -16,8 +16,8 @@ _EXPORT = re.compile(r"^export (?!default)", re.MULTILINE)
 def script(name: str) -> str:
     """Return the module `name` of this folder with the modules that it imports, as one module.
 
-    Modules share one scope afterwards: their names must differ. The text is passed to anywidget, because
-    anywidget watches files that it is given by path and never lets go of their widgets.
+    Modules share one scope afterwards: their names must differ. Anywidget gets the text and no path: it would watch the
+    file and never release its widgets.
     """
     order: list[str] = []
     _visit(name, order)

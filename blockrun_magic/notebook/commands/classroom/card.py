@@ -1,4 +1,4 @@
-"""`%blockrun` in a classroom: who you are, and your limits as bars with spent, at risk, left and reset."""
+"""`%blockrun` in a classroom: your name, and your limits as bars with spent, at risk, left and reset."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _PERIODS = {"total": "", "day": ", today", "week": ", this week", "month": ", th
 
 
 def enter(context: Context, gateway: Gateway) -> tuple[Gateway, list[str]]:
-    """Return the classroom as it is now, and what to say to the student.
+    """Return the classroom as it is now, and a message for the student.
 
-    One that does not answer, or no longer accepts the student, is still used: for stored images.
+    A classroom that does not answer, or no longer accepts the student, remains in use for stored images.
     """
     from blockrun_magic.gateway.gateways import classroom_at
 
@@ -44,10 +44,10 @@ def enter(context: Context, gateway: Gateway) -> tuple[Gateway, list[str]]:
 
 
 def classroom_card(context: Context, gateway: Gateway) -> Card:
-    """Return the overview of a student: the limits as the class counts them, and what this ledger has at risk."""
+    """Return the overview of a student: the limits as the class counts them, and the money at risk in this ledger."""
     studio = context.session.studio
     account = studio.wallets.account()
-    at_risk = studio.records.spending(gateway.realm, "today").at_risk  # it counts today, whenever it was signed
+    at_risk = studio.records.spending(gateway.realm, "today").at_risk  # it counts today, even if signed earlier
     rows = [("gateway", f"{gateway.label}, {context.session.gateway_reason}"), ("paid by", gateway.money)]
     spends: list[Spend] = []
     try:
@@ -62,7 +62,7 @@ def classroom_card(context: Context, gateway: Gateway) -> Card:
         rows += [(words, format_usd(spent.settled)) for words, spent in sums]
     rows += [("at risk", f"{format_usd(at_risk)}; see `%blockrun jobs`")] if at_risk else []
     spends += own_limits(studio.records, gateway)
-    steps = ["`%blockrun jobs` checks what became of the money at risk."] if at_risk else []
+    steps = ["`%blockrun jobs` checks whether the money at risk was charged."] if at_risk else []
     return overview_card(Overview(gateway.realm, rows, spends, steps))
 
 
@@ -70,7 +70,7 @@ _SUMS = (("this session", "session"), ("today (UTC)", "today"))
 
 
 def limit_spends(membership: Membership) -> list[Spend]:
-    """Return the limits that a student falls under, the student's own first."""
+    """Return the limits that apply to a student, the student's own first."""
     return [_spend(limit) for limit in membership.limits if limit.limit is not None]
 
 
@@ -92,7 +92,7 @@ def _who(membership: Membership) -> list[tuple[str, str]]:
 
 
 def own_limits(records: UserRecords, gateway: Gateway) -> list[Spend]:
-    """Return the limits that the student has set with `%blockrun budget`, which hold beside those of the class."""
+    """Return the limits that the student has set with `%blockrun budget`, in addition to those of the class."""
     from blockrun_magic.payments.ledger.limits import NO_CAPS
 
     caps = records.limits(NO_CAPS)

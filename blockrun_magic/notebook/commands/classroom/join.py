@@ -23,7 +23,7 @@ __all__ = ["JOIN", "join", "membership_lines"]
 
 
 def join(context: Context, arguments: Arguments) -> Card:
-    """Join the classroom at an address; the code is asked for without being shown, unless it is on the line."""
+    """Join the classroom at an address; unless the code is on the line, a hidden prompt asks for it."""
     session = context.session
     account = session.studio.wallets.account()
     url, typed = arguments["URL"], Secret(arguments.pop("CODE", None) or "")
@@ -43,7 +43,7 @@ def join(context: Context, arguments: Arguments) -> Card:
 
 
 def _address(url: str | None) -> str:
-    """Return the address to join: the one on the line, which must be encrypted or local, or the one of last time."""
+    """Return the address to join: the one on the line, which must use https or be local, or the last one joined."""
     address = url or joined_address()
     if address is None:
         raise UsageError(
@@ -78,7 +78,7 @@ def _joined(context: Context, gateway: Gateway, membership: Membership, notes: t
 
 
 def membership_lines(membership: Membership) -> list[str]:
-    """Return who a student is in a class, and what the teacher can see."""
+    """Return a student's name in the class, and what the teacher can see."""
     groups = f", in {' and '.join(membership.groups)}" if membership.groups else ""
     known = [f"You are {membership.name}{groups}."] if membership.name else []
     paused = ["Your teacher has paused the class: stored images still work."] if membership.paused else []

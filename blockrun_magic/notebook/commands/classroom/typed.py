@@ -1,4 +1,4 @@
-"""A secret that was typed on a line: taken out of IPython's history, and out of the cell where the front end allows."""
+"""Removal of a secret that was typed on a line: from IPython's history and, where possible, from the cell."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ __all__ = ["forget_typed"]
 
 
 def forget_typed(shell: InteractiveShell, secret: Secret) -> tuple[str, ...]:
-    """Remove `secret` from what this session has recorded as typed; return a note about the cell, if it was there."""
+    """Remove `secret` from the recorded input of this session; return a note about the cell, if it was there."""
     text = str(secret.reveal())
     if not text:
         return ()
     history = shell.history_manager
     cell = str(history.input_hist_raw[-1]) if history is not None and history.input_hist_raw else ""
     _forget_in_memory(shell, history, text)
-    with suppress(Exception):  # a history that cannot be changed must not undo what was joined
+    with suppress(Exception):  # if the history cannot be changed, the class is joined all the same
         _forget_on_disk(history, text)
     if text not in cell or is_terminal(shell):
         return ()
-    with suppress(Exception):  # only notebooks can have their cell replaced
+    with suppress(Exception):  # only notebooks can replace a cell
         shell.set_next_input("\n".join(line.rstrip() for line in cell.replace(text, "").split("\n")), replace=True)
-    return ("The code was taken out of this cell; `%blockrun join URL` asks for it without showing it.",)
+    return ("The code was removed from this cell; `%blockrun join URL` asks for it at a hidden prompt.",)
 
 
 def _forget_in_memory(shell: InteractiveShell, history: Any, text: str) -> None:
@@ -43,7 +43,7 @@ def _forget_in_memory(shell: InteractiveShell, history: Any, text: str) -> None:
 
 
 def _forget_on_disk(history: Any, text: str) -> None:
-    """Take `text` out of the rows of this session, also those that are not written yet."""
+    """Remove `text` from the rows of this session, including those not yet written."""
     with history.db_input_cache_lock:
         history.db_input_cache[:] = [
             (line, parsed.replace(text, ""), raw.replace(text, "")) for line, parsed, raw in history.db_input_cache

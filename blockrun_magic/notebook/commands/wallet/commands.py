@@ -1,4 +1,4 @@
-"""`%blockrun wallet`: the wallets, the one that pays, and how to fund it."""
+"""`%blockrun wallet`: the wallets, the one that pays, and its funding."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ WALLET = Command(
             secret=True,
         ),
         Command("unlock", "Ask for the wallet's passphrase, once per session.", keys.unlock, (_KEYRING,), secret=True),
-        Command("address", "Show the address that pays here.", _address, secret=True),
+        Command("address", "Show the paying address.", _address, secret=True),
         Command(
             "qr",
             "Show a QR code for funding the wallet.",

@@ -88,7 +88,7 @@ def _key_of(address: str) -> Secret | WalletError:
 
 
 def _opened(keystore: Keystore, source: str) -> ImportedKey:
-    """Return the key of a keystore file, opened with the passphrase of the variable or a typed one."""
+    """Return the key of a keystore file, opened with the passphrase from the environment or a typed one."""
     passphrase, wrong = from_environment(ENVIRON), None
     if passphrase is not None:
         try:

@@ -60,7 +60,7 @@ def create(_context: Context, arguments: Arguments) -> Card:
 
 
 def export(_context: Context, arguments: Arguments) -> Card:
-    """Write the key that pays into a new file, once the user has confirmed it."""
+    """Write the paying key into a new file, after the user has confirmed it."""
     encrypt = bool(arguments["--encrypt"])
     path = Path(arguments["FILE"]).expanduser().absolute()
     where = display_path(path, Path.home())
@@ -132,7 +132,7 @@ def save_wallet(name: str, imported: ImportedKey, arguments: Arguments, what: st
         keystore = lock_key(imported.key, passphrase)
     address = address_of(
         imported.key, f"the wallet {name}"
-    )  # before anything is written: a file always has its address
+    )  # derived before the file is written, so that no file lacks its address
     path = places.save_key(name, imported.key) if keystore is None else places.save_keystore(name, keystore)
     if first and name != DEFAULT:
         places.select(name)
@@ -175,7 +175,7 @@ def _nobody_pays() -> bool:
 
 
 def _other_payer_note(name: str) -> list[str]:
-    """Return a line about the paying wallet, if that is not `name`."""
+    """Return a line about the paying wallet, if it is not `name`."""
     try:
         payer = paying_wallet()
     except WalletError as error:
@@ -187,7 +187,7 @@ def _other_payer_note(name: str) -> list[str]:
 
 
 def _new_passphrase(whose: str) -> Secret:
-    """Return the passphrase for a new file: that of the variable, else typed twice; raises WalletError."""
+    """Return the passphrase for a new file, from the environment or typed twice; raises WalletError."""
     passphrase = from_environment(ENVIRON) or ask_new_passphrase(whose)
     if passphrase is None:
         raise no_input_error()

@@ -1,4 +1,4 @@
-"""Crop or extend the canvas of a source; added areas are painted, so that the edit fills them (outpainting)."""
+"""Cropping and extending of a source's canvas; added areas are painted, so that the edit fills them (outpainting)."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class CanvasEdges:
         self.box = light.VBox([html(f'<div class="brm-quiet">{words}</div>'), row(*self._sides, self._apply)])
 
     def apply(self, image: Image.Image) -> tuple[bytes, Image.Image | None]:
-        """Return the new image as a PNG, and the mask of what was added or None; raises SourceError."""
+        """Return the new image as a PNG, and the mask of the added areas or None; raises SourceError."""
         left, top, right, bottom = (side.value for side in self._sides)
         return new_canvas(image, left, top, right, bottom)
 
 
 def new_canvas(image: Image.Image, left: int, top: int, right: int, bottom: int) -> tuple[bytes, Image.Image | None]:
-    """Return `image` with so many pixels more on each side as a PNG, and a mask that is white where it is new.
+    """Return `image` with added or cropped sides as a PNG, and a mask that is white in the added areas.
 
     The new area repeats the image's edge, which guides a model better than one color. Without a new area the mask
     is None. Raises SourceError for a canvas without pixels.

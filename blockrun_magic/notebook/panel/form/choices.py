@@ -1,4 +1,4 @@
-"""Batches by mouse: several models and sizes as checkboxes."""
+"""Checkboxes for batches: several models and sizes."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class BatchChoices:
         self._size_row.children = tuple(self._sizes.values())
 
     def _changed_boxes(self, boxes: dict[str, widgets.Checkbox], wanted: Sequence[str]) -> dict[str, widgets.Checkbox]:
-        """Return a box for each of `wanted`, those that there are as they are; the others are removed."""
+        """Return a box for each name in `wanted`: existing boxes are kept, the others are closed."""
         for text in wanted:
             if text not in boxes:
                 boxes[text] = _checkbox(text)

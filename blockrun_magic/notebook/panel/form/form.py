@@ -45,7 +45,7 @@ _DEFAULTS = Flags("")
 
 
 class Form:
-    """The inputs for `magic`; `flags()` returns what they say together."""
+    """The inputs for `magic`; `flags()` returns their values together."""
 
     def __init__(self, magic: str, context: Context, prices: Prices, dispatcher: Dispatcher, home: Path) -> None:
         self.magic = magic
@@ -55,7 +55,7 @@ class Form:
         self._refreshing = 0
         self._refused: Hashable = None
         self.with_sources: Callable[[Flags], Flags] = lambda flags: flags
-        """Adds to the flags what a cell would say about the sources; the Edit tab sets it."""
+        """Adds the sources to the flags, as a cell would; the Edit tab sets it."""
         self.sources: Callable[[], Hashable] = tuple
         """Returns the sources and the mask, to be compared; the Edit tab sets it."""
         self.notice = Notice()
@@ -71,7 +71,7 @@ class Form:
         helping = self.helping
         choices = [helping.style, row(self.model, self.size, self.count, self.quality)]
         buying = [row(self.offer.button, self.offer.price, classes=("brm-buy",)), self.notice.box, self._plan]
-        # The sources stand above the prompt of an edit: its button comes first, so that it needs no scrolling.
+        # On the Edit tab, the sources are above the prompt: the button comes first, so that it needs no scrolling.
         middle = [*choices, *buying] if self.magic == "imagegen" else [*buying, *choices]
         return [
             self.prompt,
@@ -105,12 +105,12 @@ class Form:
         self.line.continuous_update = False
 
     def _offered(self, catalog: Catalog) -> list[Model]:
-        """Return the models to choose from: those that edit, on the Edit tab; all of them where there is none."""
+        """Return the models to choose from: on the Edit tab, those that edit, or all if none does."""
         fitting = [model for model in catalog.models if self.magic == "imagegen" or model.edits]
         return [model for model in fitting if model in catalog.offered] or fitting
 
     def _offer_models(self) -> None:
-        """Offer the models of the gateway in use, which may have changed; what was chosen stays where it can."""
+        """Offer the models of the gateway in use, which may have changed; a choice that is still possible remains."""
         models, chosen = self._offered(self._context.catalog), self.model.value
         if models != self._models:
             self._models = models
@@ -138,7 +138,7 @@ class Form:
         for choice in (self.helping.recent, self.helping.template):
             dispatcher.on_change(choice, partial(self.helping.take, choice))
 
-    # -- what it says
+    # -- contents
 
     def words(self) -> Hashable:
         """Return everything in the form, to be compared."""
@@ -146,7 +146,7 @@ class Form:
         return values, self.helping.values, self.choices.models, self.choices.sizes, self.sources()
 
     def flags(self) -> Flags:
-        """Return what form and flags line say together; the line overrides the form. Raises FlagError."""
+        """Return the flags of the form and the flags line, which overrides the form. Raises FlagError."""
         typed = parse_flags(self.magic, self.line.value)
         if typed.prompt:
             raise FlagError(f"{typed.prompt[:60]!r} in the flags line is not a flag.", "Write the prompt in its field.")
@@ -160,7 +160,7 @@ class Form:
             prompt="\n".join(" ".join(prompt.split()) for prompt in prompts) if several else prompts[0],
             each=several,
             models=models,
-            # A model that is typed has sizes of its own.
+            # A typed model has its own sizes.
             sizes=() if typed.models else self._sizes(catalog, models),
             n=self.count.value if self.count.value > 1 else None,
             quality=None if typed.models else self.quality.value,
@@ -171,7 +171,7 @@ class Form:
         return replace(chosen, **{name: value for name, value in given.items() if value != getattr(_DEFAULTS, name)})
 
     def _sizes(self, catalog: Catalog, models: Sequence[str]) -> tuple[str, ...]:
-        """Return the sizes that every model makes; none means that each model uses its default."""
+        """Return the sizes that every model makes; without any, each model uses its default."""
         sizes = dict.fromkeys(filter(None, (self.size.value, *self.choices.sizes)))
         known = [model for name in models if (model := catalog.find(name)) is not None]
         return tuple(size for size in sizes if all(model.allows_size(size) for model in known))
@@ -182,7 +182,7 @@ class Form:
         self.notice.error(error, error.hint)
 
     def plan(self, *, priced_only: bool = False) -> tuple[Flags, RequestPlan]:
-        """Return the flags and what they ask for; raises FlagError, RequestError or SourceError.
+        """Return the flags and their plan; raises FlagError, RequestError or SourceError.
 
         It may read files and wait for variables: call it on a thread. With `priced_only`, sources are left out,
         because the price does not depend on them, and the prompt may be empty.
@@ -196,7 +196,7 @@ class Form:
         namespace = self._context.shell.user_ns
         return flags, plan_requests(self.magic, asked, self._context.catalog, namespace, self._home)
 
-    # -- what it shows
+    # -- display
 
     async def _model_changed(self) -> None:
         self._choose_sizes()
@@ -224,7 +224,7 @@ class Form:
         self.choices.offer_sizes(self._context.catalog, self.model.value)
 
     async def refresh(self, *, again: bool = False) -> None:
-        """Show the price of what the form says now; with `again`, the gateway is asked again."""
+        """Show the price of the form's current contents; with `again`, ask the gateway again."""
         self._refreshing = number = self._refreshing + 1
         self._offer_models()
         try:
@@ -236,7 +236,7 @@ class Form:
             return
         if number != self._refreshing:
             return
-        if self._refused != self.words():  # what was refused has changed
+        if self._refused != self.words():  # the refused form has changed
             self.notice.clear()
         self._show_cell(self.with_sources(flags))
         await self.offer.show(plan, again=again)

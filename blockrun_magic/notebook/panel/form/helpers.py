@@ -1,4 +1,4 @@
-"""Help with the prompt: styles as chips, the last prompts, and templates with {fields}."""
+"""Prompt helpers: styles as chips, the last prompts, and templates with {fields}."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _TEMPLATES = (
 
 
 def check_words(magic: str, prompt: str, *, advice: str = "") -> None:
-    """Raise FlagError for a prompt with a flag of ours or of another tool in it, as a cell does."""
+    """Raise FlagError for a prompt that contains a flag of ours or of another tool, as a cell does."""
     try:
         check_body(magic, prompt)
     except FlagError as error:
@@ -71,7 +71,7 @@ class PromptHelp:
             choice.value = ""
 
     def new_fields(self) -> list[widgets.Text]:
-        """Show an input for each {field} of the prompt, and return those that are new."""
+        """Show an input for each {field} of the prompt, and return the new ones."""
         names = list(dict.fromkeys(_FIELD.findall(self.prompt.value)))[:_MAX_FIELDS]
         if names == list(self._fields):
             return []
@@ -83,15 +83,15 @@ class PromptHelp:
 
     @property
     def values(self) -> tuple[str, ...]:
-        """What the fields hold, to be compared."""
+        """The contents of the fields, for comparison."""
         return tuple(text.value for text in self._fields.values())
 
     def prompts(self) -> list[str]:
-        """Return the prompts: one, or every combination of what the fields list; raises FlagError."""
+        """Return the prompts: one, or every combination of the fields' values; raises FlagError."""
         text = self.prompt.value.strip()
         filled = {name: _items(box.value) for name, box in self._fields.items() if _items(box.value)}
         if not filled:
-            return [text]  # braces are text, too
+            return [text]  # braces can be plain text
         missing = next((name for name in self._fields if name not in filled), None)
         if missing is not None:
             raise FlagError(f"The field {missing} is empty.", "Fill it in, or empty the other fields.")

@@ -1,4 +1,4 @@
-"""A button with its price: the price that it shows is the most that a press signs."""
+"""A buying button and its price, the most that a press signs."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 __all__ = ["Offer", "Order"]
 
 _PAUSE = 0.3
-"""Seconds of rest before the gateway is asked for a price: the user may still be choosing."""
+"""Seconds without a change before the gateway is asked for a price: the user may still be choosing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One press's order: the flags, the plan, and the price on the button in micro-USDC, or None without one.
+    """The order of one press: the flags, the plan, and the price on the button in micro-USDC, if it had one.
 
     `parent` is the key of the gallery's image that is edited.
     """
@@ -50,12 +50,12 @@ class Offer:
         self._asking = 0
 
     def withdraw(self) -> None:
-        """Show no price: what the form says cannot be bought."""
+        """Show no price: the form cannot be bought as it is."""
         self._asking += 1
         self._show((), "")
 
     async def show(self, plan: RequestPlan, *, again: bool = False) -> None:
-        """Show what `plan` costs: the list price at once, then the gateway's; with `again`, it is asked again."""
+        """Show the price of `plan`: the list price at once, then the gateway's; with `again`, ask it again."""
         self._asking = asking = self._asking + 1
         keys = price_keys(plan)
         studio, gateway = self._context.session.studio_and_gateway()
@@ -67,7 +67,7 @@ class Offer:
             return
         await asyncio.sleep(_PAUSE)
         if asking != self._asking:
-            return  # it has changed again
+            return  # the form has changed again
         try:
             await self._prices.ask(studio, gateway, keys)
         except BlockrunError as error:

@@ -1,4 +1,4 @@
-"""The plan of a batch as a table: what is made, what each part costs, and the sum."""
+"""The plan of a batch as a table: its requests, their prices, and the sum."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prices for the buttons: list prices at once, and the gateway's own as soon as it has answered."""
+"""Prices for the buttons: list prices at once, then the gateway's own when it has answered."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _HOUR = 3600.0
 
 
 class Prices:
-    """The prices that the gateway has given the panel, each for an hour."""
+    """Prices that gateways have quoted to the panel; each is valid for an hour."""
 
     def __init__(self) -> None:
         self._asked: dict[tuple[str, PriceKey], tuple[Quote, float]] = {}
 
     def known(self, studio: Studio, gateway: Gateway, keys: Sequence[PriceKey]) -> tuple[list[int | None], str]:
-        """Return the micro-USDC of each request as far as they are known, and the note beside them."""
+        """Return the known prices in micro-USDC, and the note beside them."""
         catalog = studio.catalog_at(gateway)
         quotes = [self._remembered(gateway, key) for key in keys]
         prices = [
@@ -43,7 +43,7 @@ class Prices:
         return prices, "estimated" if any(quote.estimated for quote in quotes if quote) else ""
 
     async def ask(self, studio: Studio, gateway: Gateway, keys: Sequence[PriceKey]) -> None:
-        """Ask the gateway for prices that it has not given within the hour.
+        """Ask the gateway for prices that it has not quoted within the last hour.
 
         Raises GatewayError, RequestError or TermsRefused. The prompt and the images stay here:
         the price does not depend on them.
@@ -53,7 +53,7 @@ class Prices:
                 self._asked[gateway.base_url, key] = await studio.quote(_probe(key), gateway), time.monotonic()
 
     def forget(self, gateway: Gateway, keys: Sequence[PriceKey]) -> None:
-        """Ask again for these prices: the gateway has just asked for more."""
+        """Ask for these prices again: the gateway has just demanded more."""
         for key in keys:
             self._asked.pop((gateway.base_url, key), None)
 
@@ -63,13 +63,13 @@ class Prices:
 
 
 def price_keys(plan: RequestPlan) -> list[PriceKey]:
-    """Return what decides the price of each request of `plan`."""
+    """Return the key of each request of `plan`: the fields that decide its price."""
     endpoint = ENDPOINTS[plan.operation]
     return [PriceKey(endpoint, model, size, plan.quality, plan.n) for _, model, size in plan.variants]
 
 
 def price_words(n: int, prices: Sequence[int | None], realm: str) -> str:
-    """Return the sum in words: "4 x $0.0525 = $0.21" for `n` images of one price."""
+    """Return the sum as text: "4 x $0.0525 = $0.21" for `n` images of one price."""
     if not prices:
         return ""
     if None in prices:

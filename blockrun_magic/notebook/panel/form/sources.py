@@ -1,4 +1,4 @@
-"""The sources of an edit: images, where they come from, and the mask."""
+"""The sources of an edit: the images and the mask."""
 
 from __future__ import annotations
 
@@ -104,10 +104,10 @@ class Sources:
         on_change(self._mask, self._mask_chosen)
         on_change(self._mask_upload, self._changed)
 
-    # -- what was chosen
+    # -- the choice
 
     async def apply_to(self, plan: RequestPlan) -> RequestPlan:
-        """Return `plan` with these images before its own; raises FlagError where there are none, and SourceError."""
+        """Return `plan` with these images before its own; raises FlagError if there are none, and SourceError."""
         namespace = self._context.shell.user_ns
         images = [await find_image(s.name, namespace) if s.data is None else s.data for s in self._sources]
         sources = (*images, *plan.sources)
@@ -117,7 +117,7 @@ class Sources:
         return replace(plan, sources=sources, mask=mask)
 
     def words(self) -> Hashable:
-        """Return all that is chosen now, to be compared."""
+        """Return the current choice, for comparison."""
         return tuple(self._sources), self._mask.value, len(self._mask_upload.value)
 
     def with_sources(self, flags: Flags) -> Flags:
@@ -138,10 +138,10 @@ class Sources:
             return bytes(self._mask_upload.value[0]["content"])
         return await find_image(choice, self._context.shell.user_ns)
 
-    # -- what the model takes
+    # -- limits of the model
 
     async def model_changed(self, model: Model | None) -> None:
-        """Offer what `model` takes: a number of images, and a mask or none."""
+        """Offer as many images as `model` takes, and a mask if it takes one."""
         self._max_images = max(1, model.max_images if model else 1)
         self._takes_mask = model is None or model.takes_mask
         self._offer_masks()
@@ -158,9 +158,9 @@ class Sources:
         show_if(self._edges_box, self._masks_allowed)
 
     async def refresh_variables(self) -> None:
-        """Offer the images that the notebook has now."""
+        """Offer the images that are in variables of the notebook now."""
         if self._looking.locked():
-            return  # another look is on its way; a property of a variable may take its time
+            return  # another refresh is running; a property of a variable may take a long time
         async with self._looking:
             names = await run_foreign(image_names, dict(self._context.shell.user_ns))
         options = (("choose …", ""), *((name, name) for name in names))

@@ -1,4 +1,4 @@
-"""Variables of the notebook that are images, and small views of sources."""
+"""Image variables of the notebook, and small views of sources."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _THUMB = 96
 
 
 def check_room(count: int, most: int) -> None:
-    """Raise SourceError if a model that takes `most` images has `count` already; one alone is replaced."""
+    """Raise SourceError if a model that takes `most` images already has `count`; a single image is replaced."""
     if count >= most > 1:
         raise SourceError(f"This model takes at most {most} images.", "Remove one, or choose another model.")
 
 
 async def find_image(name: str, namespace: Mapping[str, Any]) -> object:
-    """Return what `name` refers to; an image on its way is waited for without blocking anything."""
+    """Return the image that `name` refers to; waits for one that is still being made, without blocking."""
     value = namespace.get(name)
     if isinstance(value, BackgroundJob):
         return (await value).image

@@ -1,1 +1,1 @@
-"""The images of the panel: the stage, the gallery and what can be done with an image."""
+"""The images of the panel: the stage, the gallery and the actions."""

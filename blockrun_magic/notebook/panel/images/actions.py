@@ -119,7 +119,7 @@ class Actions:
         await self.refresh_prices()
 
     async def refresh_prices(self, *, again: bool = False) -> None:
-        """Show what Vary and Apply cost now; with `again`, the gateway is asked again."""
+        """Show the current prices of Vary and Apply; with `again`, ask the gateway again."""
         if self.entry is None:
             return
         for offer, flags in ((self.apply, self._flags("x")), (self.vary, self._vary_flags())):
@@ -130,7 +130,7 @@ class Actions:
             else:
                 self._dispatcher.schedule(partial(offer.show, plan, again=again))
 
-    # -- what costs
+    # -- actions that cost
 
     async def follow_up(self, agreed: int | None, words: str) -> Order:
         """Return the order of the follow-up box; raises FlagError without words."""
@@ -148,7 +148,7 @@ class Actions:
 
     @property
     def words(self) -> str:
-        """What the follow-up box says."""
+        """The text in the follow-up box."""
         return str(self._follow.value)
 
     def clear_words(self) -> None:

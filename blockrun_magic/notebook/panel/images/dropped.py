@@ -1,4 +1,4 @@
-"""A dropped image file: its receipt, or the settings that another program wrote into it."""
+"""Dropped image files: their receipts, or the settings that another program wrote into them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PROMPT_NODES = ("CLIPTextEncode", "CLIPTextEncodeSDXL", "CLIPTextEncodeFlux")
 
 @dataclass(frozen=True, slots=True)
 class FileSettings:
-    """Settings in an image file: the program that made it, the prompt, and what else is known."""
+    """Settings in an image file: the program that made it, the prompt, and other facts."""
 
     program: str
     prompt: str
@@ -39,7 +39,7 @@ class FileSettings:
 
 
 def settings_of(data: bytes) -> FileSettings | None:
-    """Return what the bytes of an image file say about how it was made, or None; nothing in them is trusted."""
+    """Return the settings in the bytes of an image file, or None; nothing in them is trusted."""
     receipt = read(data)
     if receipt is not None and isinstance(receipt.get("prompt"), str):
         return _from_receipt(receipt)
@@ -72,7 +72,7 @@ def _from_receipt(receipt: Mapping[str, Any]) -> FileSettings:
 
 
 def _from_parameters(text: str) -> FileSettings:
-    """Return what AUTOMATIC1111 wrote: the prompt, a negative prompt, and a line of settings."""
+    """Return the settings of AUTOMATIC1111: the prompt, a negative prompt, and a line of values."""
     head, found, facts = text.rpartition(_STEPS)
     if not found:
         head, _, facts = text.rpartition("\n")

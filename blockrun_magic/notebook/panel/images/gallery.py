@@ -31,7 +31,7 @@ _MAX_WORDS = 500
 class Gallery(ImageWidget):
     """All images, a page at a time.
 
-    `choose` is called with a key, and whether to add it to what is shown; `hidden` with one to hide; `starred` after a
+    `choose` is called with a key and whether to add it to the stage, `hidden` with a key to hide, and `starred` after a
     star was set or removed.
     """
 
@@ -56,7 +56,7 @@ class Gallery(ImageWidget):
         super().__init__(index, dispatcher)
 
     def refresh(self) -> None:
-        """Let every page that shows the gallery ask for its images again."""
+        """Make every page that shows the gallery request its images again."""
         self._revision += 1
 
     def mark(self, keys: list[str]) -> None:
@@ -110,11 +110,11 @@ def _thumbnail(index: ImageIndex, entry: ListedImage) -> bytes:
     try:
         return index.thumbnail(entry)
     except BlockrunError:
-        return b""  # the page says that it is gone
+        return b""  # the page shows that the image is no longer stored
 
 
 def _filter(content: dict[str, Any]) -> ImageFilter:
-    """Return the filter in a message of the page, without the parts that are not understood."""
+    """Return the filter in a message of the page, without invalid parts."""
     since, until = None, None
     try:
         start = float(calendar.timegm(time.strptime(str(content.get("day")), "%Y-%m-%d")))

@@ -22,7 +22,7 @@ _MAX_SIDE = 2048
 class ImageWidget(anywidget.AnyWidget):
     """A widget of the page that asks for images by key, at most `side` pixels a side.
 
-    A subclass has a method for every other type of message in `_MESSAGES`; what that returns is sent back.
+    A subclass has a method for every other type of message in `_MESSAGES`; its result is sent back.
     """
 
     _MESSAGES: ClassVar[tuple[str, ...]] = ()
@@ -53,7 +53,7 @@ class ImageWidget(anywidget.AnyWidget):
                 self.send({**answer, "id": content["id"]}, buffers=data)
 
     def _image(self, content: dict[str, Any]) -> Answer:
-        """Return a JPEG of an image, or with side 0 the original; nothing where it is gone."""
+        """Return a JPEG of an image, or the original if `side` is 0; nothing if it is no longer stored."""
         index, side = self._index(), content.get("side")
         entry = index.find(str(content.get("key")))
         if entry is None or not isinstance(side, int | float):

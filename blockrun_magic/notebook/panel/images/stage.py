@@ -1,4 +1,4 @@
-"""The stage: the image shown large, two or four compared, and the chain of edits below."""
+"""The stage: one large image, or up to four compared, and the chain of edits below."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ class Stage(ImageWidget):
         super().__init__(index, dispatcher)
 
     async def show(self, entries: Sequence[ListedImage], *, before: bool = False) -> None:
-        """Show `entries`: one alone, two with a slider (with `before`, an image and what became of it), or a grid."""
+        """Show `entries`: one alone, two with a slider (with `before`, an image and its edit), or a grid."""
         steps = await run_io(self._index().chain, entries[0]) if entries else []
-        with self.hold_sync():  # the page sees all of it at once
+        with self.hold_sync():  # the page gets all changes at once
             self._before = before
             self._chain = _steps(steps)
             self._shown = [
@@ -72,7 +72,7 @@ class Stage(ImageWidget):
 
 
 def caption(entry: ListedImage) -> str:
-    """Return the facts about an image and the beginning of its prompt, in one line."""
+    """Return the facts about an image and the beginning of its prompt, as one line."""
     purchase, image = entry.purchase, entry.image
     seconds = "" if purchase.seconds is None else f"{purchase.seconds:.1f} s"
     paid = format_amount(entry.paid, purchase.realm)

@@ -1,4 +1,4 @@
-"""The right column and the gallery: which images are shown, and what happens to them."""
+"""The right column and the gallery: the images on the stage and their actions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["ImageView"]
 
 
 class ImageView:
-    """The stage with its actions in `box`, what a dropped file says in `dropped`, and the gallery.
+    """The stage with its actions in `box`, the settings of a dropped file in `dropped`, and the gallery.
 
     `edit` puts an image on the Edit tab; `use_settings` puts the settings of a dropped file into the form.
     """
@@ -83,7 +83,7 @@ class ImageView:
         await self.show(entries)
 
     async def show_purchases(self, purchase_ids: Sequence[str]) -> None:
-        """Show what was just bought."""
+        """Show the images of these purchases."""
         entries = [
             entry
             for purchase_id in purchase_ids[:MOST_COMPARED]
