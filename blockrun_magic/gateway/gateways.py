@@ -17,7 +17,7 @@ from blockrun_magic.errors import UsageError
 from blockrun_magic.gateway.request import ENDPOINTS
 from blockrun_magic.gateway.urls import checked_url, is_loopback, origin_of
 from blockrun_magic.payments.realm import Realm
-from blockrun_magic.payments.x402.networks import ARC, BASE, BASE_SEPOLIA, PRACTICE, SOLANA, Network, SolanaNetwork
+from blockrun_magic.payments.x402.networks import ARC, BASE, BASE_SEPOLIA, PRACTICE, SOLANA, SVM, Network
 from blockrun_magic.text import did_you_mean, quoted
 
 __all__ = [
@@ -79,7 +79,7 @@ class Gateway:
 
     name: str
     base_url: str
-    networks: tuple[Network | SolanaNetwork, ...]
+    networks: tuple[Network, ...]
     paid_by: Payer = Payer.SIGNATURE
     path: str | None = None
     class_money: Realm = Realm.REAL
@@ -97,7 +97,7 @@ class Gateway:
     @property
     def on_solana(self) -> bool:
         """Whether it is paid on Solana, where an image is charged when it is ordered, not when it is done."""
-        return any(isinstance(network, SolanaNetwork) for network in self.networks)
+        return any(network.namespace == SVM for network in self.networks)
 
     def can(self, ability: str) -> bool:
         """Return whether it can "quote", "poll", report a "balance" or a "catalog"."""

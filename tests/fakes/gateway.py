@@ -43,7 +43,7 @@ from blockrun_magic.gateway.request import PriceKey
 from blockrun_magic.images.store import Store
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.wallets.evm import Wallet
-from blockrun_magic.payments.x402.networks import PRACTICE, Network
+from blockrun_magic.payments.x402.networks import PRACTICE, EvmNetwork
 from blockrun_magic.studio import RetryPolicy, Studio
 from blockrun_magic.studio.services import Wallets, purchase_services
 from harness.wallets import TYPES
@@ -217,7 +217,7 @@ class Merchant:
         slow: bool = False,
         witness: bool = True,
         form: str = "data",
-        network: Network = PRACTICE,
+        network: EvmNetwork = PRACTICE,
     ) -> None:
         self.clock = clock
         self.chain = Chain(clock)

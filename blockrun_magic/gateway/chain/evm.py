@@ -15,14 +15,20 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from blockrun_magic.gateway.chain import rpc
+from blockrun_magic.gateway.chain.chain import SignedTransfer
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import RPC_QUORUM
 from blockrun_magic.payments.x402.networks import Network
 
-__all__ = ["Transfer", "block_time", "cashed_transfer", "outgoing_transfers"]
+__all__ = ["EvmChain", "Transfer", "block_time", "cashed_transfer", "outgoing_transfers"]
 
 _TRANSFER = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
 _AUTHORIZATION_USED = "0x98de503528ee59b575ef0c0a2576a82497bfc029a5685b209e9ec333479b10a5"
+_AUTHORIZATION_STATE = "0xe94a0102"
+_BALANCE_OF = "0x70a08231"
+_CLOCK_SKEW = 600
+_REORG_MARGIN = 30
+"""Seconds: what a chain's last blocks say may still be reorganized, and servers differ."""
 _BLOCK_SECONDS = 2
 _MARGIN = 30
 """Blocks on each side of a window: its ends are estimates, and clocks differ."""
@@ -40,6 +46,54 @@ class Transfer:
 
     transaction: str
     amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class EvmChain:
+    """An EVM `Chain`: public servers of `network`, of which two must agree."""
+
+    client: Client
+    network: Network
+
+    @property
+    def source(self) -> str:
+        """The servers."""
+        return f"{self.network.label}, two public RPC servers agreeing"
+
+    async def time(self) -> float | None:
+        """Return the time of the latest block."""
+        return await block_time(self.client, self.network)
+
+    async def is_used(self, signed: SignedTransfer) -> tuple[bool | None, str | None]:
+        """Return whether an EIP-3009 authorization was cashed; its transaction is not in the contract's state."""
+        used = await _agreed_call(self.client, self.network, _state_of(signed))
+        return (None if used is None else used != 0), None
+
+    async def is_expired_unused(self, signed: SignedTransfer) -> bool:
+        """Return whether two servers say that the authorization was not cashed, and never can be.
+
+        Each server is asked about the state *at* a block of its own that is younger than the authorization, by so
+        much that no reorganization puts an older one in its place: no later block can hold a transfer of it, and a
+        server that lags behind has no such block.
+        """
+        over, data, contract = (signed.valid_before or 0) + _REORG_MARGIN, _state_of(signed), self.network.asset
+        asked = [_state_after(self.client, url, contract, data, over) for url in self.network.rpc_urls]
+        states = await asyncio.gather(*asked)
+        return states.count(0) >= RPC_QUORUM and states.count(0) == sum(state is not None for state in states)
+
+    async def cashed(self, signed: SignedTransfer) -> tuple[int | None, str | None]:
+        """Return amount and transaction of the transfer that cashed the authorization."""
+        since, until = signed.since - _CLOCK_SKEW, (signed.valid_before or signed.since) + _CLOCK_SKEW
+        transfer = await cashed_transfer(self.client, self.network, signed.payer, signed.nonce, since, until)
+        return (transfer.amount, transfer.transaction) if transfer else (None, None)
+
+    async def balance(self, payer: str) -> int | None:
+        """Return the token contract's balance of an address."""
+        return await _agreed_call(self.client, self.network, _BALANCE_OF + _abi_word(payer))
+
+
+def _state_of(signed: SignedTransfer) -> str:
+    return _AUTHORIZATION_STATE + _abi_word(signed.payer) + signed.nonce.removeprefix("0x")
 
 
 async def block_time(client: Client, network: Network) -> float | None:

@@ -1,43 +1,79 @@
-"""Authorization status at the practice gateway."""
+"""Play money: the practice gateway is its chain, too, and has its own clock."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 from blockrun_magic.errors import BlockrunError
+from blockrun_magic.gateway.chain.chain import SignedTransfer
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import Gateway
-from blockrun_magic.payments.x402.networks import PRACTICE
+from blockrun_magic.payments.money import parse_usd
 
-__all__ = ["cashed_amount"]
+__all__ = ["PracticeChain"]
 
-
-async def _practice_time(client: Client, gateway: Gateway) -> float | None:
-    if gateway.realm != PRACTICE.realm:
-        return None
-    try:
-        return (await client.get(gateway, "/v1/models")).date
-    except BlockrunError:
-        return None
+_REORG_MARGIN = 30
+"""Seconds: as on real chains."""
 
 
-async def _asked_practice(client: Client, gateway: Gateway, payer: str, nonce: str) -> tuple[bool | None, str | None]:
-    if gateway.realm != PRACTICE.realm:
-        return None, None
-    try:
-        answer = await client.get(gateway, f"/practice/authorization/{payer}/{nonce}")
-    except BlockrunError:
-        return None, None
-    body = answer.json()
-    if answer.status != 200 or not isinstance(body, dict) or not isinstance(body.get("used"), bool):
-        return None, None
-    transaction = body.get("transaction")
-    return body["used"], transaction if isinstance(transaction, str) else None
+@dataclass(frozen=True, slots=True)
+class PracticeChain:
+    """The `Chain` of the practice gateway."""
 
+    client: Client
+    gateway: Gateway
 
-async def cashed_amount(client: Client, gateway: Gateway, payer: str, nonce: str) -> int | None:
-    """Return the micro-USDC that the practice gateway moved for an authorization, or None."""
-    try:
-        body = (await client.get(gateway, f"/practice/authorization/{payer}/{nonce}")).json()
-    except BlockrunError:
-        return None
-    value = body.get("value") if isinstance(body, dict) else None
-    return int(value) if isinstance(value, int | str) and str(value).isdecimal() else None
+    @property
+    def source(self) -> str:
+        """The gateway."""
+        return "the practice gateway"
+
+    async def time(self) -> float | None:
+        """Return the time in the date of an answer."""
+        try:
+            return (await self.client.get(self.gateway, "/v1/models")).date
+        except BlockrunError:
+            return None
+
+    async def is_used(self, signed: SignedTransfer) -> tuple[bool | None, str | None]:
+        """Return whether an authorization was cashed, and its transaction."""
+        body = await self._authorization(signed)
+        if not isinstance(body.get("used"), bool):
+            return None, None
+        transaction = body.get("transaction")
+        return body["used"], transaction if isinstance(transaction, str) else None
+
+    async def is_expired_unused(self, signed: SignedTransfer) -> bool:
+        """Return whether an authorization was not cashed, and its time is over by the gateway's clock."""
+        there = await self.time()
+        if there is None or there < (signed.valid_before or 0) + _REORG_MARGIN:
+            return False
+        return (await self.is_used(signed))[0] is False
+
+    async def cashed(self, signed: SignedTransfer) -> tuple[int | None, str | None]:
+        """Return the micro-USDC that moved, and the transaction."""
+        body = await self._authorization(signed)
+        value, transaction = body.get("value"), body.get("transaction")
+        amount = int(value) if isinstance(value, int | str) and str(value).isdecimal() else None
+        return amount, transaction if isinstance(transaction, str) else None
+
+    async def balance(self, payer: str) -> int | None:
+        """Return the play money of an address; raises BlockrunError."""
+        answer = await self.client.get(self.gateway, f"/v1/balance?address={payer}")
+        body = answer.json()
+        if answer.status != 200 or not isinstance(body, dict):
+            return None
+        try:
+            return parse_usd(str(body.get("balance")))
+        except ValueError:
+            return None
+
+    async def _authorization(self, signed: SignedTransfer) -> dict[str, Any]:
+        """Return what the gateway knows of an authorization; empty where it does not answer."""
+        try:
+            answer = await self.client.get(self.gateway, f"/practice/authorization/{signed.payer}/{signed.nonce}")
+        except BlockrunError:
+            return {}
+        body = answer.json()
+        return body if answer.status == 200 and isinstance(body, dict) else {}

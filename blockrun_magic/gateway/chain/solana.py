@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from blockrun_magic.errors import GatewayUnreachable, Money
+from blockrun_magic.gateway.chain.chain import SignedTransfer
 from blockrun_magic.gateway.chain.rpc import call
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import RPC_QUORUM
-from blockrun_magic.payments.x402.networks import SolanaNetwork
+from blockrun_magic.payments.x402.networks import Network
 from blockrun_magic.payments.x402.solana import RecentBlockhash, names_transaction, token_account
 
-__all__ = ["balance", "recent_blockhash", "transfer_expired_unused", "transfer_made"]
+__all__ = ["SolanaChain", "balance", "recent_blockhash", "transfer_expired_unused", "transfer_made"]
 
 _T = TypeVar("_T")
 
@@ -40,7 +41,41 @@ class _Listed:
     complete: bool
 
 
-async def recent_blockhash(client: Client, network: SolanaNetwork) -> RecentBlockhash:
+@dataclass(frozen=True, slots=True)
+class SolanaChain:
+    """Solana as a `Chain`: public servers of `network`, of which two must agree."""
+
+    client: Client
+    network: Network
+
+    @property
+    def source(self) -> str:
+        """The servers."""
+        return f"{self.network.label}, two public RPC servers agreeing"
+
+    async def time(self) -> float | None:
+        """Return None: a transaction is dated by a blockhash, not by a time."""
+        return None
+
+    async def is_used(self, signed: SignedTransfer) -> tuple[bool | None, str | None]:
+        """Return whether the transaction is on the chain, and its name."""
+        return await transfer_made(self.client, self.network, signed.payer, signed.nonce, int(signed.since))
+
+    async def is_expired_unused(self, signed: SignedTransfer) -> bool:
+        """Return whether two servers that are past its last height list no such transaction."""
+        who, since, ends = (signed.payer, signed.nonce), int(signed.since), signed.last_height
+        return ends is not None and await transfer_expired_unused(self.client, self.network, *who, since, ends)
+
+    async def cashed(self, signed: SignedTransfer) -> tuple[int | None, str | None]:  # noqa: ARG002
+        """Return nothing: a nonce has one transaction here, so its amount is the one that was signed."""
+        return None, None
+
+    async def balance(self, payer: str) -> int | None:
+        """Return the balance of the payer's token account."""
+        return await balance(self.client, self.network, payer)
+
+
+async def recent_blockhash(client: Client, network: Network) -> RecentBlockhash:
     """Return a blockhash of these seconds, and the height that it ends at.
 
     A server that understates that height could make a payment look expired that is not: two have to name
@@ -65,7 +100,7 @@ async def recent_blockhash(client: Client, network: SolanaNetwork) -> RecentBloc
 
 
 async def transfer_made(
-    client: Client, network: SolanaNetwork, payer: str, nonce: str, since: int
+    client: Client, network: Network, payer: str, nonce: str, since: int
 ) -> tuple[bool | None, str | None]:
     """Return whether the payment with this nonce is on the chain (None: no two say), and its transaction.
 
@@ -81,7 +116,7 @@ async def transfer_made(
 
 
 async def transfer_expired_unused(
-    client: Client, network: SolanaNetwork, payer: str, nonce: str, since: int, last_height: int
+    client: Client, network: Network, payer: str, nonce: str, since: int, last_height: int
 ) -> bool:
     """Return whether two servers that are past `last_height` for good list no such payment, and none lists it."""
     asked = [_list_after(client, url, payer, nonce, since, last_height) for url in network.rpc_urls]
@@ -89,7 +124,7 @@ async def transfer_expired_unused(
     return sum(found.complete for found in lists) >= RPC_QUORUM and all(found.transaction is None for found in lists)
 
 
-async def balance(client: Client, network: SolanaNetwork, payer: str) -> int | None:
+async def balance(client: Client, network: Network, payer: str) -> int | None:
     """Return the wallet's USDC in micro-USDC, once two servers gave the same; else None."""
     account = token_account(payer)
     asked = [call(client, url, "getTokenAccountBalance", [account, _CONFIRMED]) for url in network.rpc_urls]

@@ -5,21 +5,9 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from blockrun_magic.payments.money import to_decimal
-from blockrun_magic.payments.x402.networks import Network, SolanaNetwork
-
-__all__ = ["QrCode", "funding_uri"]
+__all__ = ["QrCode"]
 
 _PIXELS_PER_MODULE = 5
-
-
-def funding_uri(network: Network | SolanaNetwork, address: str, micros: int | None) -> str:
-    """Return the request (EIP-681, Solana Pay) to send USDC to `address`; without an amount, the app asks for it."""
-    if isinstance(network, SolanaNetwork):
-        amount = "" if micros is None else f"amount={to_decimal(micros)}&"
-        return f"solana:{address}?{amount}spl-token={network.asset}"
-    amount = "" if micros is None else f"&uint256={micros}"
-    return f"ethereum:{network.asset}@{network.chain_id}/transfer?address={address}{amount}"
 
 
 class QrCode:

@@ -127,10 +127,10 @@ class WalletTab:
             self._watching = asyncio.get_running_loop().create_task(self._watch(address))
 
     def _qr(self, address: str) -> str:
-        from blockrun_magic.notebook.display.qr import QrCode, funding_uri
+        from blockrun_magic.notebook.display.qr import QrCode
 
         network = self._context.session.gateway.networks[0]
-        png = base64.b64encode(QrCode(funding_uri(network, address, None)).png).decode("ascii")
+        png = base64.b64encode(QrCode(network.payment_uri(address, None)).png).decode("ascii")
         return f'<img class="brm-qr" alt="QR code of the wallet\'s address" src="data:image/png;base64,{png}">'
 
     async def _watch(self, address: str) -> None:

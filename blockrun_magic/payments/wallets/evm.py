@@ -18,6 +18,7 @@ from blockrun_magic.payments.wallets.keystore import Keystore, read_keystore, un
 from blockrun_magic.payments.wallets.passphrase import VARIABLE, from_environment, from_keyring
 from blockrun_magic.payments.wallets.private_key import read_key
 from blockrun_magic.payments.wallets.registry import DEFAULT, WalletRegistry, hex_of
+from blockrun_magic.payments.x402.networks import EVM
 
 __all__ = ["Wallet", "all_wallets", "find_wallet", "practice_wallet"]
 
@@ -35,6 +36,7 @@ class Wallet(SecretHolder):
 
     __slots__ = ("_address", "_held", "_passphrase", "name", "source", "warning", "why")
 
+    namespace = EVM
     source: str
     why: str
     name: str | None

@@ -14,6 +14,7 @@ from blockrun_magic.errors import MissingDependency, WalletError, WalletMissing
 from blockrun_magic.payments.secrets import Secret, SecretHolder, with_secrets
 from blockrun_magic.payments.wallets.key_files import read_keyfile
 from blockrun_magic.payments.wallets.registry import WalletRegistry
+from blockrun_magic.payments.x402.networks import SVM
 
 if TYPE_CHECKING:
     from solders.keypair import Keypair
@@ -34,6 +35,7 @@ class SolanaWallet(SecretHolder):
 
     __slots__ = ("_address", "_held", "source", "warning", "why")
 
+    namespace = SVM
     source: str
     why: str
     warning: str | None

@@ -48,8 +48,10 @@ def _check_domain(extra: Any, network: Network) -> None:
     method = extra.get("assetTransferMethod", "eip3009")
     if method != "eip3009":
         raise terms_refused(f"The gateway asks for a transfer by {method!r:.40}, which is not supported here.")
-    named = (extra.get("name", network.domain_name), extra.get("version", network.domain_version))
-    if named != (network.domain_name, network.domain_version):
+    domain = network.domain
+    ours = (domain["name"], domain["version"])
+    named = (extra.get("name", ours[0]), extra.get("version", ours[1]))
+    if named != ours:
         raise terms_refused(f"The gateway describes USDC on {network.label} as {named!r:.80}, which it is not.")
 
 
@@ -73,8 +75,6 @@ def sign_payment(terms: PaymentRequirements, wallet: Wallet, now: int, nonce: by
     `now` is in Unix seconds; the nonce is 32 random bytes unless given. The window opens ten
     minutes in the past, because the chain's clock may be behind ours.
     """
-    network = terms.network
-    assert isinstance(network, Network)  # noqa: S101  `solana` signs for the others
     authorization = Authorization(
         payer=wallet.address,
         pay_to=_checksummed(terms.pay_to),
@@ -91,7 +91,7 @@ def sign_payment(terms: PaymentRequirements, wallet: Wallet, now: int, nonce: by
         "validBefore": authorization.valid_before,
         "nonce": authorization.nonce,
     }
-    signature = wallet.sign_typed_data(network.domain, _TRANSFER_TYPES, message)
+    signature = wallet.sign_typed_data(terms.network.domain, _TRANSFER_TYPES, message)
     texts = {name: value if isinstance(value, str) else str(value) for name, value in message.items()}
     return encode_payload(terms, authorization, {"signature": signature, "authorization": texts})
 

@@ -7,33 +7,78 @@ nothing signed for it can be settled.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from blockrun_magic.payments.realm import Realm
 
-__all__ = ["ARC", "BASE", "BASE_SEPOLIA", "NETWORKS", "PRACTICE", "SOLANA", "Network", "SolanaNetwork", "network_named"]
+__all__ = [
+    "ARC",
+    "BASE",
+    "BASE_SEPOLIA",
+    "EVM",
+    "NETWORKS",
+    "PRACTICE",
+    "SOLANA",
+    "SVM",
+    "EvmNetwork",
+    "Network",
+    "SolanaNetwork",
+    "network_named",
+]
+
+EVM = "eip155"
+"""The CAIP-2 namespace of the EVM chains."""
+SVM = "solana"
+"""The CAIP-2 namespace of Solana's clusters."""
 
 
-@dataclass(frozen=True, slots=True)
-class Network:
-    """One EVM chain and its USDC contract, with the EIP-712 domain to sign under."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network(ABC):
+    """One chain and its USDC, which has six decimals everywhere."""
+
+    namespace: ClassVar[str]
+    """The kind of chain, as CAIP-2 names it: `EVM` or `SVM`; what is signed and asked differs by it."""
+    shares_nonces: ClassVar[bool]
+    """Whether several signatures can have one nonce, so that the chain takes only one of them."""
 
     id: str
     """CAIP-2 identifier, as x402 v2 writes it: "eip155:8453"."""
     v1_name: str
     """The name x402 v1 uses for the same network: "base"."""
     label: str
-    chain_id: int
     asset: str
-    domain_name: str
-    domain_version: str
+    """The address of USDC there."""
     realm: Realm
     """The kind of money that its USDC is."""
     rpc_urls: tuple[str, ...] = ()
-    """Public JSON-RPC servers of the chain, which know what moved."""
+    """Public JSON-RPC servers of the chain, which know what moved: each of another operator, none the gateway's."""
 
     @property
-    def domain(self) -> dict[str, str | int]:
+    @abstractmethod
+    def domain(self) -> Mapping[str, str | int]:
+        """The EIP-712 domain of the token contract; empty where nothing is signed under one."""
+
+    @abstractmethod
+    def payment_uri(self, address: str, micros: int | None) -> str:
+        """Return the request to send USDC to `address`, for a wallet app, which asks for an amount of None."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvmNetwork(Network):
+    """One EVM chain and its USDC contract, with the EIP-712 domain to sign under."""
+
+    namespace: ClassVar[str] = EVM
+    shares_nonces: ClassVar[bool] = True
+
+    chain_id: int
+    domain_name: str
+    domain_version: str
+
+    @property
+    def domain(self) -> Mapping[str, str | int]:
         """The EIP-712 domain of the token contract."""
         return {
             "name": self.domain_name,
@@ -42,25 +87,33 @@ class Network:
             "verifyingContract": self.asset,
         }
 
-
-@dataclass(frozen=True, slots=True)
-class SolanaNetwork:
-    """One Solana cluster and its USDC mint, which has six decimals and belongs to the SPL Token program."""
-
-    id: str
-    """CAIP-2 identifier, as x402 v2 writes it: "solana:" and the start of the genesis block's hash."""
-    v1_name: str
-    """The name x402 v1 uses for the same network: "solana"."""
-    label: str
-    asset: str
-    """The mint's address, base58."""
-    realm: Realm
-    """As for `Network`."""
-    rpc_urls: tuple[str, ...] = ()
-    """Public JSON-RPC servers of the cluster, each of another operator and none of the gateway's."""
+    def payment_uri(self, address: str, micros: int | None) -> str:
+        """Return a request of EIP-681."""
+        amount = "" if micros is None else f"&uint256={micros}"
+        return f"ethereum:{self.asset}@{self.chain_id}/transfer?address={address}{amount}"
 
 
-BASE = Network(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SolanaNetwork(Network):
+    """One Solana cluster and its USDC mint, in base58, which belongs to the SPL Token program."""
+
+    namespace: ClassVar[str] = SVM
+    shares_nonces: ClassVar[bool] = False
+
+    @property
+    def domain(self) -> Mapping[str, str | int]:
+        """Nothing: a whole transaction is signed."""
+        return {}
+
+    def payment_uri(self, address: str, micros: int | None) -> str:
+        """Return a request of Solana Pay."""
+        from blockrun_magic.payments.money import to_decimal
+
+        amount = "" if micros is None else f"amount={to_decimal(micros)}&"
+        return f"solana:{address}?{amount}spl-token={self.asset}"
+
+
+BASE = EvmNetwork(
     id="eip155:8453",
     v1_name="base",
     label="Base",
@@ -71,7 +124,7 @@ BASE = Network(
     realm=Realm.REAL,
     rpc_urls=("https://mainnet.base.org", "https://base-rpc.publicnode.com", "https://base.drpc.org"),
 )
-BASE_SEPOLIA = Network(
+BASE_SEPOLIA = EvmNetwork(
     id="eip155:84532",
     v1_name="base-sepolia",
     label="Base Sepolia",
@@ -82,7 +135,7 @@ BASE_SEPOLIA = Network(
     realm=Realm.TESTNET,
     rpc_urls=("https://sepolia.base.org", "https://base-sepolia-rpc.publicnode.com"),
 )
-ARC = Network(
+ARC = EvmNetwork(
     id="eip155:5042",
     v1_name="arc",
     label="Arc",
@@ -94,7 +147,7 @@ ARC = Network(
     realm=Realm.REAL,
     rpc_urls=("https://rpc.mainnet.arc.io", "https://arc.drpc.org", "https://rpc.blockdaemon.mainnet.arc.io"),
 )
-PRACTICE = Network(
+PRACTICE = EvmNetwork(
     id="eip155:402402402402",
     v1_name="blockrun-practice",
     label="practice",
@@ -118,11 +171,11 @@ SOLANA = SolanaNetwork(
     ),
 )
 
-NETWORKS: dict[str, Network] = {network.id: network for network in (BASE, ARC, BASE_SEPOLIA, PRACTICE)}
+NETWORKS: dict[str, EvmNetwork] = {network.id: network for network in (BASE, ARC, BASE_SEPOLIA, PRACTICE)}
 """The EVM networks, by id."""
 
 
-def network_named(name: str) -> Network | None:
+def network_named(name: str) -> EvmNetwork | None:
     """Return the EVM network that x402 v1 or v2 calls `name`, or None when it is not ours."""
     known = NETWORKS.get(name)
     if known is not None:

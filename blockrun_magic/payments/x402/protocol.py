@@ -10,7 +10,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from blockrun_magic.errors import TermsRefused
 from blockrun_magic.payments.x402 import evm, solana
 from blockrun_magic.payments.x402.evm import sign_payment
-from blockrun_magic.payments.x402.networks import Network, SolanaNetwork
+from blockrun_magic.payments.x402.networks import EVM, SVM, Network
 from blockrun_magic.payments.x402.requirements import (
     Authorization,
     PaymentPayload,
@@ -50,6 +50,12 @@ _MAX_ECHO = 11 * 1024
 # Eighteen digits are a trillion dollars, and fit the ledger's 64-bit column.
 _AMOUNT = re.compile(r"[0-9]{1,18}")
 _EVM_TRANSACTION = re.compile(r"0x(?!0{64})[0-9a-fA-F]{64}")
+_CHECKS: Mapping[str, Callable[[Mapping[str, Any], Network, str], str | None]] = {
+    EVM: evm.check_entry,
+    SVM: solana.check_entry,
+}
+"""By the kind of chain, the check of token, payee and who else signs, which returns the fee payer where there is one.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +88,7 @@ def read_challenge(headers: Mapping[str, str], body: bytes) -> PaymentRequired:
 
 
 def select_requirements(
-    challenge: PaymentRequired, networks: Collection[Network | SolanaNetwork], base_url: str, payer: str
+    challenge: PaymentRequired, networks: Collection[Network], base_url: str, payer: str
 ) -> PaymentRequirements:
     """Return the cheapest entry of `challenge` that we can pay on one of `networks`, checked; of equals the first.
 
@@ -110,7 +116,7 @@ def select_requirements(
 
 
 def _pin_entry(
-    challenge: PaymentRequired, entry: Mapping[str, Any], network: Network | SolanaNetwork, base_url: str, payer: str
+    challenge: PaymentRequired, entry: Mapping[str, Any], network: Network, base_url: str, payer: str
 ) -> PaymentRequirements:
     if entry.get("scheme") != "exact":
         raise terms_refused(f"The gateway asks for the payment scheme {entry.get('scheme')!r:.40}, not 'exact'.")
@@ -120,11 +126,7 @@ def _pin_entry(
     _check_resource(challenge.resource if challenge.version == 2 else entry.get("resource"), base_url)
     entry = _completed(entry, network)
     _check_echo(entry, challenge)
-    fee_payer = None
-    if isinstance(network, SolanaNetwork):
-        fee_payer = solana.check_entry(entry, network, payer)
-    else:
-        evm.check_entry(entry, network, payer)
+    fee_payer = _CHECKS[network.namespace](entry, network, payer)
     return PaymentRequirements(
         version=challenge.version,
         network=network,
@@ -148,7 +150,7 @@ def _check_echo(entry: Mapping[str, Any], challenge: PaymentRequired) -> None:
         raise terms_refused("The gateway's payment terms are too long to be sent back with a payment.")
 
 
-def _completed(entry: Mapping[str, Any], network: Network | SolanaNetwork) -> Mapping[str, Any]:
+def _completed(entry: Mapping[str, Any], network: Network) -> Mapping[str, Any]:
     """Return an entry with the fields that BlockRun's documents leave out in their sample, and its SDKs fill in.
 
     A server that compares what is echoed with its own terms has these fields, so an echo without them is refused.
@@ -156,11 +158,11 @@ def _completed(entry: Mapping[str, Any], network: Network | SolanaNetwork) -> Ma
     missing: dict[str, Any] = {}
     if "maxTimeoutSeconds" not in entry:
         missing["maxTimeoutSeconds"] = DEFAULT_WINDOW
-    extra = entry.get("extra")
-    if isinstance(network, Network) and (extra is None or isinstance(extra, Mapping)):
-        domain = {"name": network.domain_name, "version": network.domain_version}
-        if extra is None or not domain.keys() <= extra.keys():
-            missing["extra"] = {**domain, **(extra or {})}
+    extra, domain = entry.get("extra"), network.domain
+    if domain and (extra is None or isinstance(extra, Mapping)):
+        described = {name: domain[name] for name in ("name", "version")}
+        if extra is None or not described.keys() <= extra.keys():
+            missing["extra"] = {**described, **(extra or {})}
     return {**entry, **missing} if missing else entry
 
 

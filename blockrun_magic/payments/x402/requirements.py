@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from blockrun_magic.errors import Money, TermsRefused
-from blockrun_magic.payments.x402.networks import Network, SolanaNetwork
+from blockrun_magic.payments.x402.networks import Network
 
 __all__ = [
     "Authorization",
@@ -47,7 +47,7 @@ class PaymentRequirements:
     """
 
     version: int
-    network: Network | SolanaNetwork
+    network: Network
     amount: int
     pay_to: str
     window: int

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from blockrun_magic.payments.wallets.solana import SolanaWallet, require_solders
-from blockrun_magic.payments.x402.networks import SOLANA, SolanaNetwork
+from blockrun_magic.payments.x402.networks import SOLANA, Network
 from blockrun_magic.payments.x402.requirements import (
     Authorization,
     PaymentPayload,
@@ -96,7 +96,7 @@ class Transfer:
     unit_price: int = _UNIT_PRICE
 
 
-def check_entry(entry: Mapping[str, Any], network: SolanaNetwork, payer: str) -> str:
+def check_entry(entry: Mapping[str, Any], network: Network, payer: str) -> str:
     """Return the fee payer of a requirement whose token, payee and fee payer are ones that we sign for.
 
     Raises TermsRefused, and MissingDependency where solders is not installed.

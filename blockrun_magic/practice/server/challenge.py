@@ -11,7 +11,7 @@ from blockrun_magic.payments.money import format_usd
 from blockrun_magic.safejson import read_json
 
 if TYPE_CHECKING:
-    from blockrun_magic.payments.x402.networks import Network
+    from blockrun_magic.payments.x402.networks import EvmNetwork
 
 __all__ = ["MERCHANT", "PaymentRequirements", "from_base64_json", "price_of", "to_base64_json"]
 
@@ -40,7 +40,7 @@ def price_of(amount: int) -> dict[str, str]:
 class PaymentRequirements:
     """The price of one request in micro-USDC, and its payee."""
 
-    network: Network
+    network: EvmNetwork
     amount: int
     resource: str
     """The URL that is paid for."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import HTMLResponse, JSONResponse
 
-from blockrun_magic.payments.x402.networks import PRACTICE, Network
+from blockrun_magic.payments.x402.networks import PRACTICE, EvmNetwork
 from blockrun_magic.practice.server.challenge import PaymentRequirements, price_of, to_base64_json
 from blockrun_magic.practice.server.hook import DropConnection, Exchange, Hook, no_hook
 from blockrun_magic.practice.server.requests import InvalidRequest, order_from, read_fields
@@ -42,7 +42,7 @@ class Options:
     slow_seconds: float = 3.0
     """Seconds a job takes on a model that answers 202."""
     x402_version: int = 2
-    network: Network = field(default=PRACTICE)
+    network: EvmNetwork = field(default=PRACTICE)
     hook: Hook = no_hook
     clock: Callable[[], float] = time.time
     """Returns the gateway's Unix time."""

@@ -11,7 +11,7 @@ from blockrun_magic.practice.server.triggers import Triggers
 
 if TYPE_CHECKING:
     from blockrun_magic.gateway.request import ImageRequest
-    from blockrun_magic.payments.x402.networks import Network
+    from blockrun_magic.payments.x402.networks import EvmNetwork
     from blockrun_magic.practice.server.database import Settlement
     from blockrun_magic.practice.server.images import ImageCache
 
@@ -30,7 +30,7 @@ def _form(request: ImageRequest, settlement: Settlement, triggers: Triggers) -> 
 
 
 async def result_body(
-    request: ImageRequest, settlement: Settlement, images: ImageCache, origin: str, network: Network
+    request: ImageRequest, settlement: Settlement, images: ImageCache, origin: str, network: EvmNetwork
 ) -> dict[str, Any]:
     """Return the body of the 200: created, data, price and payment."""
     triggers = Triggers.read(request.prompt)
@@ -70,7 +70,7 @@ async def _entry(
     return entry
 
 
-def receipt_headers(request: ImageRequest, settlement: Settlement, network: Network, version: int) -> dict[str, str]:
+def receipt_headers(request: ImageRequest, settlement: Settlement, network: EvmNetwork, version: int) -> dict[str, str]:
     """Return the headers that prove the payment, as this x402 version names them."""
     if "no-receipt" in Triggers.read(request.prompt):
         return {}

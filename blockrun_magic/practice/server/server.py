@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from blockrun_magic.payments.x402.networks import Network
+    from blockrun_magic.payments.x402.networks import EvmNetwork
     from blockrun_magic.practice.server.database import Database
     from blockrun_magic.practice.server.hook import Hook
 
@@ -43,7 +43,7 @@ class PracticeServer:
         slow_seconds: float = 3.0,
         start_balance: int = 100_000_000,
         x402_version: int = 2,
-        network: Network = PRACTICE,
+        network: EvmNetwork = PRACTICE,
         hook: Hook = no_hook,
     ) -> None:
         self._port = port

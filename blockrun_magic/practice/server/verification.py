@@ -10,7 +10,7 @@ from blockrun_magic.payments.signing_library import load_account, load_encode_ty
 from blockrun_magic.practice.server.challenge import EXTENSIONS, from_base64_json
 
 if TYPE_CHECKING:
-    from blockrun_magic.payments.x402.networks import Network
+    from blockrun_magic.payments.x402.networks import EvmNetwork
     from blockrun_magic.practice.server.challenge import PaymentRequirements
 
 __all__ = ["InvalidPayment", "PaymentPayload", "read_payload"]
@@ -93,7 +93,7 @@ class PaymentPayload:
             raise InvalidPayment("The authorization has expired.", reason, "PAYMENT_EXPIRED")
 
 
-def read_payload(header: str, version: int, network: Network) -> PaymentPayload:
+def read_payload(header: str, version: int, network: EvmNetwork) -> PaymentPayload:
     """Return the payload of a v1 or v2 payment header after verifying its signature; raises InvalidPayment."""
     try:
         envelope = from_base64_json(header)
@@ -150,7 +150,7 @@ def _check_fields(authorization: dict[str, Any], signature: Any) -> None:
         raise _undecodable("payload.signature is malformed")
 
 
-def _check_signature(payload: PaymentPayload, signature: str, network: Network) -> None:
+def _check_signature(payload: PaymentPayload, signature: str, network: EvmNetwork) -> None:
     """Raise InvalidPayment unless the payer signed this under the network's own domain."""
     account, encode_typed_data = load_account(), load_encode_typed_data()
     message = {

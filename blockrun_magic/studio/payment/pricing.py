@@ -19,7 +19,6 @@ from blockrun_magic.gateway.uploads import UNSUPPORTED_BODY_STATUSES, send
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.limits import NO_CAPS, Caps
 from blockrun_magic.payments.ledger.price_cache import cache_quote, cached_quote
-from blockrun_magic.payments.x402.networks import SolanaNetwork
 from blockrun_magic.payments.x402.protocol import PaymentRequirements, read_challenge, select_requirements
 from blockrun_magic.studio.payment.probe import asking, may_buy, remember_quotes, remember_seller
 from blockrun_magic.studio.payment.signers import check_clock, is_clock_right
@@ -160,7 +159,7 @@ def cached_price(ledger: Ledger, gateway: Gateway, request: ImageRequest, payer:
         terms = select_requirements(quoted, gateway.networks, gateway.base_url, payer)
     except TermsRefused:
         return None
-    return None if isinstance(terms.network, SolanaNetwork) else terms
+    return terms if terms.network.shares_nonces else None
 
 
 async def _send_unpaid(client: Client, ledger: Ledger, gateway: Gateway, request: ImageRequest) -> Response:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from blockrun_magic.errors import ClockError, Money
 from blockrun_magic.gateway.chain.evm import block_time
@@ -17,7 +17,7 @@ from blockrun_magic.payments.ledger.records import Payment
 from blockrun_magic.payments.secrets import SecretHeaders
 from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.payments.wallets.solana import SolanaWallet
-from blockrun_magic.payments.x402.networks import Network, SolanaNetwork
+from blockrun_magic.payments.x402.networks import EVM, SVM, Network
 from blockrun_magic.payments.x402.protocol import MAX_WINDOW, PaymentPayload, PaymentRequirements, sign_payment
 from blockrun_magic.payments.x402.solana import sign_transfer
 from blockrun_magic.payments.x402.solana_polls import poll_proof
@@ -67,6 +67,7 @@ class Signer(Protocol):
 @dataclass(frozen=True, slots=True)
 class _EvmSigner:
     wallet: Wallet
+    client: Client
     shares_nonces: bool = True
 
     @property
@@ -107,7 +108,6 @@ class _SolanaSigner:
     async def signing(
         self, requirements: PaymentRequirements, now: int, nonce: bytes | None = None
     ) -> Callable[[], PaymentPayload]:
-        assert isinstance(requirements.network, SolanaNetwork)  # noqa: S101  the wallet was chosen by the network
         recent = await recent_blockhash(self.client, requirements.network)
         return partial(sign_transfer, requirements, self.wallet, recent, now, nonce)
 
@@ -117,7 +117,11 @@ class _SolanaSigner:
 
 def signer_of(wallet: Wallet | SolanaWallet, client: Client) -> Signer:
     """Return the signer of `wallet`; `client` asks Solana for the block that dates a signature."""
-    return _SolanaSigner(wallet, client) if isinstance(wallet, SolanaWallet) else _EvmSigner(wallet)
+    return _SIGNERS[wallet.namespace](wallet, client)
+
+
+_SIGNERS: Mapping[str, Callable[[Any, Client], Signer]] = {EVM: _EvmSigner, SVM: _SolanaSigner}
+"""By the kind of chain that a wallet is for."""
 
 
 def check_clock(gateway: str, date: float | None, started: float, ended: float) -> None:

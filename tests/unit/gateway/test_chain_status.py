@@ -14,16 +14,22 @@ import pytest
 from blockrun_magic.errors import GatewayUnreachable
 from blockrun_magic.gateway.chain import evm, solana
 from blockrun_magic.gateway.chain import status as truth
-from blockrun_magic.gateway.chain.status import Balance, authorization_used, balance, expired_unused
+from blockrun_magic.gateway.chain.chain import SignedTransfer
+from blockrun_magic.gateway.chain.status import Balance, balance, chain_of
 from blockrun_magic.gateway.client import Client, Timeouts
 from blockrun_magic.gateway.gateways import Gateway, practice_at
-from blockrun_magic.payments.x402.networks import BASE, BASE_SEPOLIA, NETWORKS, PRACTICE, SOLANA, Network
+from blockrun_magic.payments.x402.networks import BASE, BASE_SEPOLIA, NETWORKS, PRACTICE, SOLANA, EvmNetwork
 from fakes.raw_socket import RESET, RawServer, http, json_http, raw_server
 
 PAYER = "0xe9030014F5DAe217d0A152f02A043567b16c1aBf"
 NONCE = "0x" + "4e" * 32
 HASH = "0x" + "ab" * 32
 OWNER = "So11111111111111111111111111111111111111112"
+
+
+def signed(valid_before: int | None = None) -> SignedTransfer:
+    """Return the one authorization that everybody is asked about."""
+    return SignedTransfer(PAYER, NONCE, 0.0, valid_before, None)
 
 
 def result(number: int) -> bytes:
@@ -43,12 +49,13 @@ def chain(monkeypatch: pytest.MonkeyPatch, *answers: Any) -> Iterator[tuple[Gate
         yield Gateway("base", "https://blockrun.example/api", (network,)), servers
 
 
-def used(gateway: Gateway, network: Network = BASE) -> tuple[bool | None, str | None]:
+def used(gateway: Gateway, network: EvmNetwork = BASE) -> tuple[bool | None, str | None]:
     """Return what is said about one authorization."""
 
     async def ask() -> tuple[bool | None, str | None]:
         async with Client(Timeouts(connect=2, answer=2)) as client:
-            return await authorization_used(client, gateway, network.id, PAYER, NONCE)
+            known = chain_of(client, gateway, network.id)
+            return await known.is_used(signed()) if known else (None, None)
 
     return asyncio.run(ask())
 
@@ -84,8 +91,8 @@ def test_an_empty_list_of_rpc_servers_asks_nobody(monkeypatch: pytest.MonkeyPatc
                 await evm.block_time(client, base),
                 await evm.cashed_transfer(client, base, PAYER, NONCE, 0, 1),
                 await evm.outgoing_transfers(client, base, PAYER, 0, 1),
-                await authorization_used(client, gateway, base.id, PAYER, NONCE),
-                await expired_unused(client, gateway, base.id, PAYER, NONCE, 1),
+                await evm.EvmChain(client, base).is_used(signed()),
+                await evm.EvmChain(client, base).is_expired_unused(signed(1)),
                 await balance(client, gateway, PAYER),
                 await solana.transfer_made(client, chain, OWNER, NONCE, 0),
                 await solana.transfer_expired_unused(client, chain, OWNER, NONCE, 0, 1),
@@ -199,12 +206,13 @@ def block(timestamp: Any, number: Any = "0x1f") -> bytes:
 LATER = block(hex(OVER + 30))
 
 
-def is_over(gateway: Gateway, network: Network = BASE) -> bool:
+def is_over(gateway: Gateway, network: EvmNetwork = BASE) -> bool:
     """Return whether the authorization is said to be unused for ever."""
 
     async def ask() -> bool:
         async with Client(Timeouts(connect=2, answer=2)) as client:
-            return await expired_unused(client, gateway, network.id, PAYER, NONCE, OVER)
+            known = chain_of(client, gateway, network.id)
+            return known is not None and await known.is_expired_unused(signed(OVER))
 
     return asyncio.run(ask())
 
@@ -224,7 +232,8 @@ def test_a_thousand_payments_ask_for_the_latest_block_once(monkeypatch: pytest.M
     async def ask(gateway: Gateway) -> list[bool]:
         async with Client(Timeouts(connect=2, answer=2)) as client:
             ends = (OVER, OVER, OVER - 9, OVER + 1)
-            return [await expired_unused(client, gateway, BASE.id, PAYER, NONCE, end) for end in ends]
+            known = evm.EvmChain(client, gateway.networks[0])
+            return [await known.is_expired_unused(signed(end)) for end in ends]
 
     answers = [LATER, result(0), result(0), result(0), LATER]
     with chain(monkeypatch, answers, answers) as (gateway, servers):

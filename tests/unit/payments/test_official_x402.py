@@ -22,7 +22,7 @@ from x402.schemas import PaymentPayload, PaymentRequired, PaymentRequirements, R
 from x402.schemas.v1 import PaymentPayloadV1, PaymentRequiredV1, PaymentRequirementsV1
 
 from blockrun_magic.payments.wallets.evm import Wallet
-from blockrun_magic.payments.x402.networks import BASE, BASE_SEPOLIA, Network
+from blockrun_magic.payments.x402.networks import BASE, BASE_SEPOLIA, EvmNetwork
 from blockrun_magic.payments.x402.protocol import (
     PaymentPayload as OurPayload,
 )
@@ -81,7 +81,7 @@ class Chain:
         raise AssertionError(f"a verification has no business with {name}")
 
 
-def official_challenge(network: Network, version: int) -> PaymentRequired | PaymentRequiredV1:
+def official_challenge(network: EvmNetwork, version: int) -> PaymentRequired | PaymentRequiredV1:
     """Return a challenge as a server that is built with the official package writes it."""
     domain = {"name": network.domain_name, "version": network.domain_version}
     if version == 1:
@@ -127,12 +127,12 @@ def received(required: PaymentRequired | PaymentRequiredV1) -> OurRequired:
     return read_challenge({"payment-required": encode_payment_required_header(required)}, b"{}")
 
 
-def pinned(required: PaymentRequired | PaymentRequiredV1, network: Network) -> OurRequirements:
+def pinned(required: PaymentRequired | PaymentRequiredV1, network: EvmNetwork) -> OurRequirements:
     """Return the terms of a challenge, checked as for a gateway on `network`."""
     return select_requirements(received(required), (network,), GATEWAY, WALLET.address)
 
 
-def paid(network: Network, version: int, wallet: Wallet = WALLET) -> tuple[Any, OurPayload]:
+def paid(network: EvmNetwork, version: int, wallet: Wallet = WALLET) -> tuple[Any, OurPayload]:
     """Return the official requirement and our signed payment of it."""
     required = official_challenge(network, version)
     terms = pinned(required, network)
@@ -155,7 +155,7 @@ def tampered(signed: OurPayload, **changes: str) -> Any:
 
 @NETWORKS
 @VERSIONS
-def test_our_signature_is_accepted(network: Network, version: int) -> None:
+def test_our_signature_is_accepted(network: EvmNetwork, version: int) -> None:
     """The official verifier recovers our address from our signature, and would make the transfer."""
     requirement, signed = paid(network, version)
     chain = Chain()
@@ -167,7 +167,7 @@ def test_our_signature_is_accepted(network: Network, version: int) -> None:
 
 
 @NETWORKS
-def test_a_v2_header_is_what_its_schema_wants(network: Network) -> None:
+def test_a_v2_header_is_what_its_schema_wants(network: EvmNetwork) -> None:
     """The v2 header decodes with the official schema; requirement, resource and extensions come back as sent."""
     required = official_challenge(network, 2)
     signed = sign_payment(pinned(required, network), WALLET, int(time.time()))
@@ -184,7 +184,7 @@ def test_a_v2_header_is_what_its_schema_wants(network: Network) -> None:
 
 
 @NETWORKS
-def test_a_v1_header_is_what_its_schema_wants(network: Network) -> None:
+def test_a_v1_header_is_what_its_schema_wants(network: EvmNetwork) -> None:
     """The v1 header decodes with the official schema, with scheme and network at its top."""
     _, signed = paid(network, 1)
 
@@ -209,7 +209,7 @@ def test_a_v1_header_is_what_its_schema_wants(network: Network) -> None:
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
-def test_a_changed_payment_is_refused(network: Network, version: int, changes: dict[str, str], reason: str) -> None:
+def test_a_changed_payment_is_refused(network: EvmNetwork, version: int, changes: dict[str, str], reason: str) -> None:
     """The verification is real: whatever is changed after the signature, the official verifier refuses."""
     requirement, signed = paid(network, version)
 
@@ -287,7 +287,7 @@ def test_the_window_counts(version: int, ago: int, reason: str) -> None:
 
 @NETWORKS
 @VERSIONS
-def test_their_challenge_is_read_by_us(network: Network, version: int) -> None:
+def test_their_challenge_is_read_by_us(network: EvmNetwork, version: int) -> None:
     """What the official encoder writes, we read: version, price, payee, window, and the entry verbatim."""
     required = official_challenge(network, version)
 
@@ -336,7 +336,7 @@ def test_the_gateways_own_sdk_reads_the_same_terms(blockrun_llm: Any, version: i
 
 
 @NETWORKS
-def test_the_gateways_own_sdk_signs_in_the_same_domain(blockrun_llm: Any, network: Network) -> None:
+def test_the_gateways_own_sdk_signs_in_the_same_domain(blockrun_llm: Any, network: EvmNetwork) -> None:
     """Our table of networks agrees with that of the official SDK: chain, token and EIP-712 domain."""
     theirs = blockrun_llm.evm_network(network.id)
 

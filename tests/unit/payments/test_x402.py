@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from blockrun_magic.errors import TermsRefused
 from blockrun_magic.payments.wallets.evm import Wallet
-from blockrun_magic.payments.x402.networks import BASE, BASE_SEPOLIA, NETWORKS, PRACTICE, Network, network_named
+from blockrun_magic.payments.x402.networks import BASE, BASE_SEPOLIA, NETWORKS, PRACTICE, EvmNetwork, network_named
 from blockrun_magic.payments.x402.protocol import (
     PaymentRequired,
     PaymentRequirements,
@@ -48,7 +48,7 @@ SOLANA = {
 }
 
 
-def entry(on: Network = BASE, /, **changes: Any) -> dict[str, Any]:
+def entry(on: EvmNetwork = BASE, /, **changes: Any) -> dict[str, Any]:
     """Return a v2 requirement that is in order, but for `changes`; MISSING takes a field away."""
     fields = {
         "scheme": "exact",
@@ -87,7 +87,7 @@ def encoded(value: Any) -> str:
     return base64.b64encode(json.dumps(value).encode()).decode()
 
 
-def terms_of(challenge: dict[str, Any], *networks: Network, base_url: str = GATEWAY) -> PaymentRequirements:
+def terms_of(challenge: dict[str, Any], *networks: EvmNetwork, base_url: str = GATEWAY) -> PaymentRequirements:
     """Return the pinned terms of a challenge that came in the header; BASE alone may be paid unless named."""
     read = read_challenge({"payment-required": encoded(challenge)}, b"")
     return select_requirements(read, networks or (BASE,), base_url, WALLET.address)
@@ -201,7 +201,7 @@ def test_terms_that_do_not_fit_into_a_header_are_refused(where: str) -> None:
 
 
 @pytest.mark.parametrize("network", list(NETWORKS.values()), ids=lambda network: network.label)
-def test_terms_in_order_are_pinned(network: Network) -> None:
+def test_terms_in_order_are_pinned(network: EvmNetwork) -> None:
     """Honest terms give their amount, payee and window, on our own network of that id."""
     terms = terms_of(body(entry(network), resource=RESOURCE), network)
 
@@ -449,7 +449,7 @@ def test_what_is_signed_is_what_was_pinned() -> None:
 
 
 @pytest.mark.parametrize("network", list(NETWORKS.values()), ids=lambda network: network.label)
-def test_the_signature_is_the_wallets(network: Network) -> None:
+def test_the_signature_is_the_wallets(network: EvmNetwork) -> None:
     """Under our own table's domain the signature recovers to the wallet's address."""
     content, authorization = payment_of(terms_of(body(entry(network)), network))
     numbers = {name: int(authorization[name]) for name in ("value", "validAfter", "validBefore")}

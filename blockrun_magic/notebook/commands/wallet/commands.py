@@ -105,7 +105,7 @@ def _balance(context: Context, _arguments: Arguments) -> Card:
 def _qr(context: Context, arguments: Arguments) -> Card:
     from IPython.display import display
 
-    from blockrun_magic.notebook.display.qr import QrCode, funding_uri
+    from blockrun_magic.notebook.display.qr import QrCode
 
     gateway = context.session.gateway
     micros = arguments["AMOUNT"]
@@ -115,7 +115,7 @@ def _qr(context: Context, arguments: Arguments) -> Card:
         return Message("Play money is free and refills automatically. Do not send real funds to this address.")
     network = gateway.networks[0]
     found = _payer(context)
-    display(QrCode(funding_uri(network, found.address, micros)))
+    display(QrCode(network.payment_uri(found.address, micros)))
     amount = "USDC" if micros is None else format_amount(micros, gateway.realm)
     lines = [found.address, f"Scan it with a wallet app to send {amount}. Send it on {network.label} only."]
     return Message("\n".join(lines))

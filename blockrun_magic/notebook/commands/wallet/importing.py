@@ -17,7 +17,6 @@ from blockrun_magic.notebook.commands.wallet.keys import (
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import Card, Message, Table
 from blockrun_magic.payments.secrets import Secret
-from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.payments.wallets.external import (
     find_external_keys,
     find_external_solana_keys,
@@ -126,7 +125,7 @@ def _import_solana(source: str, arguments: Arguments) -> Card:
 
 def _offers() -> Card:
     home = Path.home()
-    ours = {wallet.address for _, wallet in wallets_here() if isinstance(wallet, Wallet)}
+    ours = {wallet.address for _, wallet in wallets_here() if not isinstance(wallet, WalletError)}
     keys = {address_of(key, str(path)): path for path, key in find_external_keys(home)}
     rows = [("EVM", address, display_path(path, home)) for address, path in keys.items() if address not in ours]
     solana = {SolanaWallet(key, str(path)).address: path for path, key in find_external_solana_keys(home)}

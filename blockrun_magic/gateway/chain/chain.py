@@ -1,0 +1,49 @@
+"""Chains as they are asked about payments: what was cashed, what never can be, and balances."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+__all__ = ["Chain", "SignedTransfer"]
+
+
+@dataclass(frozen=True, slots=True)
+class SignedTransfer:
+    """A payment that was signed, as a chain is asked about it; `since` is when, in Unix seconds.
+
+    It is over after `valid_before` (Unix seconds), on Solana above the height `last_height`.
+    """
+
+    payer: str
+    nonce: str
+    since: float
+    valid_before: int | None
+    last_height: int | None
+
+
+class Chain(Protocol):
+    """The witness of payments: two servers of a chain that agree, or the practice gateway."""
+
+    @property
+    def source(self) -> str:
+        """What answers, for people."""
+
+    async def time(self) -> float | None:
+        """Return its own time (Unix seconds), or None where it is unknown."""
+
+    async def is_used(self, signed: SignedTransfer) -> tuple[bool | None, str | None]:
+        """Return whether a signed transfer was cashed (None: unknown), and its transaction if known."""
+
+    async def is_expired_unused(self, signed: SignedTransfer) -> bool:
+        """Return whether a signed transfer was not cashed, and never can be.
+
+        Time is the chain's own, never this machine's: while our clock is ahead, a signature that looks expired here
+        can still be cashed.
+        """
+
+    async def cashed(self, signed: SignedTransfer) -> tuple[int | None, str | None]:
+        """Return the micro-USDC that a cashed one moved (None: unknown), and its transaction if known."""
+
+    async def balance(self, payer: str) -> int | None:
+        """Return the USDC of an address in micro-USDC, or None when it is unknown."""
