@@ -28,12 +28,12 @@ from blockrun_magic.errors import (
     SourceError,
 )
 from blockrun_magic.gateway.addresses import checked_address
-from blockrun_magic.gateway.gateways import Gateway, Payer
+from blockrun_magic.gateway.gateways import Gateway
 from blockrun_magic.gateway.network.transport import Transports
 from blockrun_magic.gateway.reading import Pace, TooSlow, read_body
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.gateway.responses import Response
-from blockrun_magic.gateway.urls import basic_authorization
+from blockrun_magic.gateway.urls import CHECK_CONNECTION, Endpoint, basic_authorization
 from blockrun_magic.payments.secrets import SecretHeaders
 from blockrun_magic.text import public_url, sanitize
 from blockrun_magic.threads import run_cpu
@@ -94,13 +94,13 @@ class Client:
         await self.aclose()
 
     async def post(
-        self, gateway: Gateway, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
+        self, server: Endpoint, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
     ) -> Response:
-        """Return the gateway's response to a JSON `body`; raises GatewayUnreachable, InvalidResponse, RequestError."""
+        """Return the server's response to a JSON `body`; raises GatewayUnreachable, InvalidResponse, RequestError."""
         content = await run_cpu(_encode, body) if "image" in body else _encode(body)
         named = SecretHeaders({"Content-Type": "application/json", **(headers or {})})
-        request = self._request("POST", gateway.address(path), headers=named, content=content)
-        return await self._answer(request, gateway)
+        request = self._request("POST", server.address(path), headers=named, content=content)
+        return await self._answer(request, server)
 
     async def post_files(
         self, gateway: Gateway, request: ImageRequest, headers: Mapping[str, str] | None = None
@@ -222,7 +222,7 @@ class Client:
                 "Check the address.",
             ) from error
 
-    async def _answer(self, request: httpx.Request, gateway: Gateway) -> Response:
+    async def _answer(self, request: httpx.Request, server: Endpoint) -> Response:
         headers: dict[str, str] = {}
         try:
             async with self._opened(request) as response:
@@ -232,7 +232,7 @@ class Client:
                 limit = _MAX_REQUIREMENTS if status == 402 else limit
                 body = await read_body(response, limit, self._timeouts.pace, cut=limit < _MAX_ANSWER)
         except _TRANSPORT_ERRORS as error:
-            raise _unreachable(gateway, error, headers) from error
+            raise _unreachable(server, error, headers) from error
         return Response(status, headers, body)
 
     @asynccontextmanager
@@ -276,7 +276,7 @@ def _joined(url: str, response: httpx.Response) -> str:
         raise httpx.InvalidURL(str(error)) from error
 
 
-def _unreachable(gateway: Gateway, error: Exception, headers: Mapping[str, str]) -> GatewayUnreachable:
+def _unreachable(server: Endpoint, error: Exception, headers: Mapping[str, str]) -> GatewayUnreachable:
     sent = not isinstance(error, _NOT_SENT_ERRORS)
     what = "broke off" if sent else "could not be made"
     if isinstance(error, httpx.ReadTimeout):
@@ -284,12 +284,9 @@ def _unreachable(gateway: Gateway, error: Exception, headers: Mapping[str, str])
     if isinstance(error, TooSlow):
         what = "was too slow"
     reason = sanitize(error, 120) or type(error).__name__
-    advice = "Check the connection and run the cell again."
-    if gateway.paid_by is Payer.PROXY and not sent:
-        advice = f"Start ClawRouter at {gateway.base_url}; BLOCKRUN_PROXY_PORT changes the port."
     return GatewayUnreachable(
-        f"The connection to {gateway.name} {what} ({reason}).",
-        advice,
+        f"The connection to {server.name} {what} ({reason}).",
+        CHECK_CONNECTION if sent else server.connection_hint,
         sent=sent,
         headers=headers,
     )

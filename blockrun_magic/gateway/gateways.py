@@ -15,7 +15,7 @@ from urllib.parse import urljoin, urlsplit
 
 from blockrun_magic.errors import UsageError
 from blockrun_magic.gateway.request import ENDPOINTS
-from blockrun_magic.gateway.urls import checked_url, is_loopback, origin_of
+from blockrun_magic.gateway.urls import CHECK_CONNECTION, Endpoint, checked_url
 from blockrun_magic.payments.realm import Realm
 from blockrun_magic.payments.x402.networks import ARC, BASE, BASE_SEPOLIA, PRACTICE, SOLANA, SVM, Network
 from blockrun_magic.text import did_you_mean, quoted
@@ -70,15 +70,13 @@ _LIMITATIONS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Gateway:
-    """A service that answers image requests; `base_url` has no trailing slash.
+class Gateway(Endpoint):
+    """A service that answers image requests.
 
     `networks` are those that we may sign for (none where somebody else pays). `path` replaces the OpenAI-like
     paths where an endpoint has one of its own. `class_money` is the kind of money that a classroom pays with.
     """
 
-    name: str
-    base_url: str
     networks: tuple[Network, ...]
     paid_by: Payer = Payer.SIGNATURE
     path: str | None = None
@@ -102,6 +100,13 @@ class Gateway:
     def can(self, ability: str) -> bool:
         """Return whether it can "quote", "poll", report a "balance" or a "catalog"."""
         return ability in _ABILITIES[self.paid_by]
+
+    @property
+    def connection_hint(self) -> str:
+        """What to do when no connection can be made: a ClawRouter may not be running."""
+        if self.paid_by is Payer.PROXY:
+            return f"Start ClawRouter at {self.base_url}; BLOCKRUN_PROXY_PORT changes the port."
+        return CHECK_CONNECTION
 
     @property
     def limitations(self) -> tuple[str, ...]:
@@ -139,44 +144,6 @@ class Gateway:
     def label(self) -> str:
         """The gateway as people read it: "base (https://blockrun.ai/api)"."""
         return self.name if self.name == self.base_url else f"{self.name} ({self.base_url})"
-
-    @property
-    def origin(self) -> str:
-        """Scheme, host and port, as a URL without a path."""
-        parts = urlsplit(self.base_url)
-        return f"{parts.scheme}://{parts.netloc}"
-
-    def relative(self, url: str) -> str:
-        """Return `url` as a path below `base_url` where possible, which stays right when the port changes."""
-        path = url.removeprefix(self.base_url)
-        return path if path.startswith("/") and path != url else url
-
-    def same_origin(self, url: str) -> bool:
-        """Return whether `url` is on the gateway's own origin, however scheme, host and port are written."""
-        try:
-            return "@" not in urlsplit(url).netloc and origin_of(url) == origin_of(self.base_url)
-        except ValueError:
-            return False
-
-    def loopback_alias(self, url: str) -> str | None:
-        """Return `url` on the gateway's own host if it names this machine in another way, else None.
-
-        A ClawRouter reached at 127.0.0.1 names its images http://localhost:PORT/... (gateway protocol,
-        section 7). Scheme and port must be the gateway's.
-        """
-        try:
-            parts, own = urlsplit(url), urlsplit(self.base_url)
-            same = (parts.scheme, origin_of(url)[2]) == (own.scheme, origin_of(self.base_url)[2])
-        except ValueError:
-            return None
-        if not same or "@" in parts.netloc or not (self.on_loopback and is_loopback(parts.hostname or "")):
-            return None
-        return parts._replace(netloc=own.netloc).geturl()
-
-    @property
-    def on_loopback(self) -> bool:
-        """Whether the gateway is on this machine."""
-        return is_loopback(urlsplit(self.base_url).hostname or "")
 
 
 PRESETS: dict[str, Gateway] = {

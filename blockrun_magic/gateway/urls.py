@@ -1,14 +1,73 @@
-"""URLs of gateways: which URLs a payment may travel to, and which are on this machine."""
+"""URLs of servers: which URLs a payment may travel to, and which are on this machine."""
 
 from __future__ import annotations
 
 import base64
 import ipaddress
+from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from blockrun_magic.errors import UsageError
 
-__all__ = ["basic_authorization", "checked_url", "is_loopback", "origin_of"]
+__all__ = ["CHECK_CONNECTION", "Endpoint", "basic_authorization", "checked_url", "is_loopback", "origin_of"]
+
+
+CHECK_CONNECTION = "Check the connection and run the cell again."
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A server that can be asked; `base_url` has no trailing slash."""
+
+    name: str
+    base_url: str
+
+    def address(self, path: str) -> str:
+        """Return the URL of a path of this server."""
+        return self.base_url + path
+
+    @property
+    def connection_hint(self) -> str:
+        """What to do when no connection can be made."""
+        return CHECK_CONNECTION
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port, as a URL without a path."""
+        parts = urlsplit(self.base_url)
+        return f"{parts.scheme}://{parts.netloc}"
+
+    def relative(self, url: str) -> str:
+        """Return `url` as a path below `base_url` where possible, which stays right when the port changes."""
+        path = url.removeprefix(self.base_url)
+        return path if path.startswith("/") and path != url else url
+
+    def same_origin(self, url: str) -> bool:
+        """Return whether `url` is on the server's own origin, however scheme, host and port are written."""
+        try:
+            return "@" not in urlsplit(url).netloc and origin_of(url) == origin_of(self.base_url)
+        except ValueError:
+            return False
+
+    def loopback_alias(self, url: str) -> str | None:
+        """Return `url` on the server's own host if it names this machine in another way, else None.
+
+        A ClawRouter reached at 127.0.0.1 names its images http://localhost:PORT/... (gateway protocol,
+        section 7). Scheme and port must be the server's.
+        """
+        try:
+            parts, own = urlsplit(url), urlsplit(self.base_url)
+            same = (parts.scheme, origin_of(url)[2]) == (own.scheme, origin_of(self.base_url)[2])
+        except ValueError:
+            return None
+        if not same or "@" in parts.netloc or not (self.on_loopback and is_loopback(parts.hostname or "")):
+            return None
+        return parts._replace(netloc=own.netloc).geturl()
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether the server is on this machine."""
+        return is_loopback(urlsplit(self.base_url).hostname or "")
 
 
 def origin_of(url: str) -> tuple[str, str | None, int | None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import difflib
 import os
 import re
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from blockrun_magic.images.detection import (
     is_pil,
 )
 from blockrun_magic.images.formats import is_image
+from blockrun_magic.text import any_of, closest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -247,13 +247,11 @@ def _suggest(text: str, namespace: Mapping[str, object]) -> str:
     """Return names that are spelled like `text`, if it is a plain name; else what there is, without a guess."""
     variables = [name for name, value in namespace.items() if name[:1] != "_" and is_image_like(value)]
     folder, files = _images_beside(text)
-    near = difflib.get_close_matches(text, variables, _SUGGESTIONS, 0.6)
-    close = difflib.get_close_matches(Path(text).name, files, _SUGGESTIONS, 0.6)
-    near += [_typed(folder / name) for name in close]
+    near = [*closest(text, variables), *(_typed(folder / name) for name in closest(Path(text).name, files))]
     suffix = Path(text).suffix.lower()
     is_plain = not _CODE.search(text) and (not suffix or suffix in IMAGE_SUFFIXES)
     if near and is_plain:
-        return f"Did you mean {' or '.join(near)}?"
+        return f"Did you mean {any_of(near)}?"
     some = variables[-_SUGGESTIONS:] + [_typed(folder / name) for name in files[:_SUGGESTIONS]]
     available = f" Images here: {', '.join(some)}." if some else ""
     return f"Give a path, a URL, or a variable that holds an image.{available}"

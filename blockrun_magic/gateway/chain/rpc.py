@@ -6,7 +6,7 @@ from typing import Any
 
 from blockrun_magic.errors import BlockrunError
 from blockrun_magic.gateway.client import Client
-from blockrun_magic.gateway.gateways import Gateway
+from blockrun_magic.gateway.urls import Endpoint
 
 __all__ = ["call"]
 
@@ -14,10 +14,8 @@ __all__ = ["call"]
 async def call(client: Client, url: str, method: str, params: list[Any]) -> Any:
     """Return the `result` of a JSON-RPC call, or None when there is none."""
     body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-    # An RPC server is not a gateway: it is asked as one that may never be paid.
-    server = Gateway("the RPC server", url, ())
     try:
-        answer = (await client.post(server, "", body)).json()
+        answer = (await client.post(Endpoint("the RPC server", url), "", body)).json()
     except BlockrunError:
         return None
     return answer.get("result") if isinstance(answer, dict) else None
