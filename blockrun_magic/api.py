@@ -69,7 +69,7 @@ async def agenerate(
     """
 
     async def work(where: Studio, at: Gateway, cache_only: bool) -> ImageResult:
-        request = _request(where.catalog_at(at), "generate", prompt, model, size, n, quality)
+        request = _request(where.catalogs.at(at), "generate", prompt, model, size, n, quality)
         return await where.make(request, at, _options(max_price, fresh, cache_only))
 
     return await _call(work, gateway, studio)
@@ -97,11 +97,11 @@ async def aedit(
     """
 
     async def work(where: Studio, at: Gateway, cache_only: bool) -> ImageResult:
-        fetch = where.client.fetch
+        fetch = where.fetch
         sources = image if isinstance(image, list | tuple) else [image]
         uploads = tuple([await read_upload(source, fetch, shrink=shrink) for source in sources])
         white = None if mask is None else await read_mask(mask, uploads[0], fetch)
-        request = _request(where.catalog_at(at), "edit", prompt, model, size, n, None, uploads, white)
+        request = _request(where.catalogs.at(at), "edit", prompt, model, size, n, None, uploads, white)
         result = await where.make(request, at, _options(max_price, fresh, cache_only))
         return replace(result, notes=(*[upload.note for upload in uploads if upload.note], *result.notes))
 

@@ -53,7 +53,7 @@ class Context:
     def catalog(self) -> Catalog:
         """The known models of the gateway in use; raises LedgerError or FlagError."""
         studio, gateway = self.session.studio_and_gateway()
-        return studio.catalog_at(gateway)
+        return studio.catalogs.at(gateway)
 
 
 def outer_variables() -> list[Mapping[str, object]]:

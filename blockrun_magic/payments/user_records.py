@@ -92,6 +92,10 @@ class UserRecords:
         """Return the purchase of this request and take, or None."""
         return self._ledger.purchase(realm, digest, take)
 
+    def takes(self, realm: str, digest: str) -> Sequence[Purchase]:
+        """Return the purchases of this request, by their take."""
+        return self._ledger.takes(realm, digest)
+
     def finished_takes(self, realm: str, digest: str) -> set[int]:
         """Return the numbers of the takes of this request that are bought."""
         return {purchase.take for purchase in self._ledger.takes(realm, digest) if purchase.finished_at is not None}

@@ -77,12 +77,12 @@ class _Routes:
         return await self._answer(request, "edit")
 
     async def models(self, _: Request) -> Response:
-        entries = model_list(self._studio.catalog_at(self._gateway), self._started)
+        entries = model_list(self._studio.catalogs.at(self._gateway), self._started)
         return JSONResponse({"object": "list", "data": entries})
 
     async def model(self, request: Request) -> Response:
-        wanted = self._studio.catalog_at(self._gateway).resolve(request.path_params["id"])
-        entries = model_list(self._studio.catalog_at(self._gateway), self._started)
+        wanted = self._studio.catalogs.at(self._gateway).resolve(request.path_params["id"])
+        entries = model_list(self._studio.catalogs.at(self._gateway), self._started)
         found = next((entry for entry in entries if entry["id"] == wanted), None)
         if found is None:
             message = f"The model `{wanted[:80]}` is not in the catalog. GET /v1/models lists them."
@@ -90,7 +90,7 @@ class _Routes:
         return JSONResponse(found)
 
     async def image(self, request: Request) -> Response:
-        response = await run_io(image_file, self._studio.store, request.path_params["name"])
+        response = await run_io(image_file, self._studio.files, request.path_params["name"])
         if response is None:
             raise BadRequest("There is no such image here.", status=404, code="not_found")
         return response
@@ -105,14 +105,14 @@ class _Routes:
     async def _answer(self, http: Request, operation: Operation) -> Response:
         fields = await read_fields(http)
         choices = read_choices(fields)
-        catalog = self._studio.catalog_at(self._gateway)
+        catalog = self._studio.catalogs.at(self._gateway)
         uploads: tuple[Upload, ...] = ()
         mask: Upload | None = None
         if operation == "edit":
             images, painted = sources_in(fields)
             # A bad field is reported before a source is fetched.
             check_request(build_request(fields, operation, catalog), catalog, sources=len(images), masked=bool(painted))
-            fetch, holes = self._studio.client.fetch, http.url.path.endswith("/edits")
+            fetch, holes = self._studio.fetch, http.url.path.endswith("/edits")
             uploads, mask = await read_sources(images, painted, fetch, paths=self._access.paths, holes=holes)
         request = build_request(fields, operation, catalog, uploads, mask)
         check_request(request, catalog)

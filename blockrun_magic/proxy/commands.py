@@ -105,7 +105,7 @@ async def _serve(options: argparse.Namespace, stop: threading.Event) -> None:
         if key is None:
             print(_NO_KEY, file=sys.stderr, flush=True)  # noqa: T201
         await endpoint.serve()
-        await asyncio.wait([asyncio.ensure_future(studio.wait_idle())], timeout=_SHUTDOWN_TIMEOUT)
+        await asyncio.wait([asyncio.ensure_future(studio.running.wait_idle())], timeout=_SHUTDOWN_TIMEOUT)
     finally:
         await studio.close()
         close_gateway()

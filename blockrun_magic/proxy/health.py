@@ -61,5 +61,5 @@ class Health:
 
     def _wallet(self) -> str | None:
         with suppress(BlockrunError):
-            return None if self._shared else self._studio.wallet_for(self._gateway).address
+            return None if self._shared else self._studio.wallets.wallet_for(self._gateway).address
         return None

@@ -17,9 +17,9 @@ from blockrun_magic.payments.money import to_decimal
 
 if TYPE_CHECKING:
     from blockrun_magic.gateway.catalog.catalog import Catalog
-    from blockrun_magic.images.store import Store
     from blockrun_magic.proxy.requests import Choices
     from blockrun_magic.studio import ImageResult
+    from blockrun_magic.studio.results.stored_files import StoredFiles
 
 __all__ = ["image_file", "images_response", "model_list"]
 
@@ -74,14 +74,14 @@ def images_response(result: ImageResult, choices: Choices, origin: str) -> Respo
     return StreamingResponse(_json_pieces(head, items), media_type="application/json")
 
 
-def image_file(store: Store, name: str) -> Response | None:
+def image_file(files: StoredFiles, name: str) -> Response | None:
     """Return the stored image called `name` (`<sha256>.<suffix>`), converted where the suffix asks for it."""
     match = _NAME.fullmatch(name)
     if match is None:
         return None
     digest, wanted = match[1], _MEDIA_TYPES[match[2]]
     for media_type in (wanted, *(_PIL_FORMATS.keys() - {wanted})):
-        path = store.path(digest, media_type)
+        path = files.path(digest, media_type)
         if not path.is_file():
             continue
         if media_type == wanted:

@@ -53,7 +53,7 @@ class FreshTakes:
     def _next(self, studio: Studio, request: ImageRequest, gateway: Gateway, *, alone: bool) -> int:
         purchase = (gateway.realm, request.digest)
         given = [take for (realm, digest, _), take in self._takes.items() if (realm, digest) == purchase]
-        takes = studio.ledger.takes(*purchase)
+        takes = studio.records.takes(*purchase)
         if takes and takes[-1].finished_at is None and alone and takes[-1].take not in given:
             return takes[-1].take  # left unfinished by an earlier server
         return max([0, *given, *(known.take for known in takes)]) + 1

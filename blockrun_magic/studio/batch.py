@@ -82,10 +82,11 @@ async def make_all(
     anything is signed. Afterwards a failed request does not stop the others. Stored images cost nothing, so that
     running a batch again pays only for the missing images.
     """
-    options = replace(options, pixels=PixelBudget((request.size, request.n) for request in requests))
     if not options.unchecked:
         for request in requests:
-            studio.catalog_at(gateway).check(request)
+            studio.catalogs.at(gateway).check(request)
+    pixels = PixelBudget((request.size, request.n) for request in requests)
+    options = replace(options, pixels=pixels, unchecked=True)  # all of them are checked by now
     prices = await _priced(studio, requests, gateway, options)
     total = sum(prices)
     progress.total, progress.stage = total, "making"
@@ -165,7 +166,7 @@ async def _priced(studio: Studio, requests: Sequence[ImageRequest], gateway: Gat
     stored = await run_io(_are_stored, studio, requests, gateway, options)
     missing = [request for request, is_stored in zip(requests, stored, strict=True) if not is_stored]
     if missing:
-        await run_cpu(studio.check_payer, gateway)  # a missing key fails once, before anything is sent
+        await run_cpu(studio.wallets.check, gateway)  # a missing key fails once, before anything is sent
     quotes = await _quotes(studio, missing, gateway, options, ahead=True)
     for request in {request.price_key: request for request in missing}.values():
         quote, (caps, listed) = quotes[request.price_key], await run_io(bounds, studio.ledger, gateway, request)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
-from blockrun_magic.errors import BlockrunError, GatewayError, Money, PaymentOutcomeUnknown, StoreError
+from blockrun_magic.errors import BlockrunError, GatewayError, Money, StoreError
 from blockrun_magic.gateway.gateways import Gateway, Payer
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.gateway.responses import ImagePayload
@@ -63,23 +63,6 @@ class Purchaser:
     services: PurchaseServices
     look_up: Callable[[Payment, Gateway], Awaitable[Payment]]
     """Asks the witness of a prepaid payment."""
-
-    def begin_here(self, purchase: Purchase, gateway: Gateway) -> Purchase:
-        """Return a purchase that another gateway started as one of `gateway`.
-
-        Raises PaymentOutcomeUnknown if it was paid for, or may have been: a payment is shown only to its gateway.
-        """
-        payment = self.services.ledger.open_payment(purchase.id)
-        while payment is not None and payment.state in (State.RESERVED, State.SIGNED):
-            self.services.ledger.release(payment.id, "never sent")
-            payment = self.services.ledger.open_payment(purchase.id)
-        if payment is not None:
-            raise PaymentOutcomeUnknown(
-                f"This image was started at {purchase.gateway}.",
-                f"Continue there with `%blockrun resume {purchase.id}`, or buy another take here with --fresh.",
-                money_of(payment),
-            )
-        return self.services.ledger.change_gateway(purchase, gateway.name)
 
     async def buy(
         self,

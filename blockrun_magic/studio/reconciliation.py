@@ -24,7 +24,7 @@ from blockrun_magic.payments.ledger.states import AT_RISK, State, Witness
 from blockrun_magic.payments.money import format_usd
 from blockrun_magic.payments.x402.networks import NETWORKS, PRACTICE
 from blockrun_magic.studio.clawrouter_log import Comparison, LogEntry, ProxyPayment, compare, read_usage
-from blockrun_magic.studio.locks import PurchaseLocks
+from blockrun_magic.studio.takes.locks import PurchaseLocks
 from blockrun_magic.threads import run_io
 
 if TYPE_CHECKING:

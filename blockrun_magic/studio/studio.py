@@ -6,36 +6,33 @@ Magics, panel, scripts and the endpoint all go through `Studio.make`, which rece
 from __future__ import annotations
 
 import asyncio
-from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from blockrun_magic.database.locks import Locks
 from blockrun_magic.errors import LedgerError, Money, StoreError
-from blockrun_magic.gateway.catalog.catalog import SNAPSHOT, Catalog
 from blockrun_magic.gateway.chain.status import Balance
+from blockrun_magic.gateway.clawrouter import Health, clawrouter_health
 from blockrun_magic.gateway.gateways import Gateway, Payer
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.payments.cost_log import append_settled
 from blockrun_magic.payments.ledger.records import Purchase
 from blockrun_magic.payments.user_records import UserRecords
-from blockrun_magic.payments.wallets.evm import Wallet
-from blockrun_magic.payments.wallets.solana import SolanaWallet
 from blockrun_magic.studio.lessons.open_lessons import OpenLessons
-from blockrun_magic.studio.locks import PurchaseLocks
 from blockrun_magic.studio.options import Options
-from blockrun_magic.studio.payment.pricing import Price, cached_price, classroom_price, list_price
 from blockrun_magic.studio.progress import Progress
-from blockrun_magic.studio.pruning import PrunePlan, plan_pruning, remove_files
 from blockrun_magic.studio.purchase import Purchaser
+from blockrun_magic.studio.quoting import Quotes
 from blockrun_magic.studio.reconciliation import Reconciler
 from blockrun_magic.studio.results.delivery import has_missing_images
-from blockrun_magic.studio.results.requests import request_from_record, request_to_record
+from blockrun_magic.studio.results.requests import request_from_record
 from blockrun_magic.studio.results.result import ImageResult, Quote
 from blockrun_magic.studio.results.stored import StoredResults
+from blockrun_magic.studio.results.stored_files import StoredFiles
 from blockrun_magic.studio.running import RunningPurchases
 from blockrun_magic.studio.services import PurchaseServices, balance_of
+from blockrun_magic.studio.takes.locks import PurchaseLocks
+from blockrun_magic.studio.takes.takes import Takes
 from blockrun_magic.threads import run_cpu, run_io
 
 __all__ = ["Options", "Studio"]
@@ -45,7 +42,8 @@ class Studio:
     """Makes and edits images: each is bought at most once, within the limits, and stored.
 
     `locks` are those of purchases: a folder, or the database of the ledger. `usage_logs` is the folder of ClawRouter's
-    logs. All coroutines run on one event loop, the client's.
+    logs. All coroutines run on one event loop, the client's. What is not an order is asked of `records`, `catalogs`,
+    `wallets`, `files`, `lessons`, `reconciler` and `running`.
     """
 
     def __init__(
@@ -57,35 +55,21 @@ class Studio:
     ) -> None:
         self.client, self.ledger, self.store = services.client, services.ledger, services.store
         self.catalogs, self.wallets, self.records = services.catalogs, services.wallets, UserRecords(services.ledger)
-        self._services = services
-        self._locks = PurchaseLocks(services.ledger, locks)
-        self.reconciler = Reconciler(
-            *(services.client, services.ledger, self._locks, services.clock),
-            *(usage_logs, self.wallets.headers, self.wallets.classroom),
-        )
-        self._stored_results = StoredResults(services.ledger, services.store)
-        self._purchaser = Purchaser(services, self.reconciler.reconcile_prepaid)
+        self.files = StoredFiles(services.store, services.ledger, services.clock)
         self.running = RunningPurchases()
         self.lessons = OpenLessons() if lessons is None else lessons
         """Open lessons; their images are used before anything is bought."""
         services.ledger.guards.append(self.lessons.check)
-
-    @property
-    def catalog(self) -> Catalog:
-        """The built-in list of models."""
-        return SNAPSHOT
-
-    def wallet_for(self, gateway: Gateway) -> Wallet | SolanaWallet:
-        """Return the wallet that pays at `gateway`; raises WalletError."""
-        return self.wallets.wallet_for(gateway)
-
-    def check_payer(self, gateway: Gateway) -> None:
-        """Raise WalletError when there is no key to pay with at `gateway`, or when it stays locked; sends nothing."""
-        self.wallets.check(gateway)
-
-    def catalog_at(self, gateway: Gateway) -> Catalog:
-        """Return the models at `gateway`: the snapshot, updated from its live list."""
-        return self.catalogs.at(gateway)
+        self._services = services
+        purchase_locks = PurchaseLocks(services.ledger, locks)
+        self.reconciler = Reconciler(
+            *(services.client, services.ledger, purchase_locks, services.clock),
+            *(usage_logs, self.wallets.headers, self.wallets.classroom),
+        )
+        self._takes = Takes(services, purchase_locks)
+        self._stored = StoredResults(services.ledger, services.store)
+        self._purchaser = Purchaser(services, self.reconciler.reconcile_prepaid)
+        self._quotes = Quotes(services, self._purchaser, self._takes, self._stored, self.lessons)
 
     async def prewarm(self, gateway: Gateway) -> None:
         """Prepare the first image at `gateway`: load the signing library and open a connection."""
@@ -94,6 +78,10 @@ class Studio:
             if gateway.paid_by is Payer.SIGNATURE:
                 tasks.create_task(run_cpu(self.wallets.prepare, gateway))
 
+    async def fetch(self, url: str) -> bytes:
+        """Return the source image at `url`; raises SourceError."""
+        return await self.client.fetch(url)
+
     async def quote(
         self, request: ImageRequest, gateway: Gateway, options: Options | None = None, *, ahead: bool = False
     ) -> Quote:
@@ -101,38 +89,15 @@ class Studio:
 
         With `ahead`, quotes of the last hour are used again. Raises RequestError, TermsRefused or GatewayError.
         """
-        options = options or Options()
-        catalog = self.catalog_at(gateway)
-        if not options.unchecked:
-            catalog.check(request)
-        if gateway.paid_by is Payer.CLASSROOM:
-            offer = await classroom_price(self.wallets.account(), gateway, request, ahead=ahead)
-        elif gateway.can("quote"):
-            terms = await run_io(cached_price, self.ledger, gateway, request, payer="") if ahead else None
-            if terms is None:
-                fresh_take = partial(self._fresh_take, request, gateway, options)
-                terms = await self._purchaser.ask_price(request, gateway, fresh_take)
-            offer = Price(terms.amount, terms.network.label, terms)
-        else:
-            offer = list_price(gateway, request, catalog, options.max_price)
-        return Quote(
-            total=offer.amount,
-            list_price=catalog.list_price(request.price_key),
-            n=request.n,
-            network=offer.money,
-            realm=gateway.realm,
-            gateway=gateway.name,
-            cached=await run_io(self.is_stored, request, gateway, options),
-            estimated=offer.estimated,
-        )
+        return await self._quotes.quote(request, gateway, options or Options(), ahead=ahead)
 
     def is_stored(self, request: ImageRequest, gateway: Gateway, options: Options) -> bool:
         """Return whether the take of `request` to use is stored, and so costs nothing."""
-        if not options.fresh and self.lessons.has(request.digest, options.take):
-            return True
-        take = self._locks.resolve_take(gateway.realm, request.digest, take=options.take, fresh=options.fresh)
-        purchase = self.ledger.purchase(gateway.realm, request.digest, take)
-        return purchase is not None and purchase.finished_at is not None and self._stored_results.is_complete(purchase)
+        return self._quotes.is_stored(request, gateway, options)
+
+    def stored_result(self, realm: str, digest: str, take: int) -> ImageResult | None:
+        """Return a finished purchase at no cost, or None; its files are not looked at. Raises StoreError."""
+        return self._stored.find(realm, digest, take)
 
     async def make(
         self,
@@ -154,7 +119,7 @@ class Studio:
             if answer is not None:
                 return answer
         if not options.unchecked:
-            self.catalog_at(gateway).check(request)
+            self.catalogs.at(gateway).check(request)
         again = options.fresh or options.collect
         key = None if again else (gateway.realm, request.digest, options.take)
         return await self._run(key, request, gateway, options, progress)
@@ -175,32 +140,15 @@ class Studio:
         """Return the balance of the wallet or account that pays at `gateway`, or None when it is unknown."""
         return await balance_of(self._services, gateway)
 
-    def prunable(self, *, older_than: float | None = None, larger_than: int | None = None) -> PrunePlan:
-        """Return the files that may be removed from the store: by age in seconds, by total size in bytes."""
-        return plan_pruning(
-            self.ledger, self.store, self._services.clock(), older_than=older_than, larger_than=larger_than
-        )
-
-    def prune(self, plan: PrunePlan) -> None:
-        """Remove the files of `plan`; their receipts stay in the ledger."""
-        remove_files(plan)
-
-    async def wait_idle(self) -> None:
-        """Wait until every running purchase has ended, including those of stopped cells."""
-        await self.running.wait_idle()
+    async def clawrouter(self, gateway: Gateway) -> Health | None:
+        """Return the health of the ClawRouter at `gateway`, with its balance, or None if none answers."""
+        return await clawrouter_health(self.client, gateway, full=True)
 
     async def close(self) -> None:
         """Wait a moment for purchases that are already paid, then close the client and the ledger."""
         await self.running.close()
         await self.client.aclose()
         self.ledger.close()
-
-    def stored_result(self, realm: str, digest: str, take: int) -> ImageResult | None:
-        """Return a finished purchase at no cost, or None; its files are not looked at. Raises StoreError."""
-        purchase = self.ledger.purchase(realm, digest, take)
-        if purchase is None or purchase.finished_at is None:
-            return None
-        return self._stored_results.load(purchase, checked=False)
 
     async def _run(
         self,
@@ -210,68 +158,26 @@ class Studio:
         options: Options,
         progress: Progress,
     ) -> ImageResult:
-        making = partial(self._claim_and_make, request, gateway, options, progress)
+        making = partial(self._load_or_buy, request, gateway, options, progress)
         result = await self.running.run(key, making, progress)
         self.lessons.note(result)
         if options.draw is not None:
             await run_cpu(options.draw, result)
         return result
 
-    async def _claim_and_make(
+    async def _load_or_buy(
         self, request: ImageRequest, gateway: Gateway, options: Options, progress: Progress
     ) -> ImageResult:
-        begin = partial(self._finished_or_begun, request, gateway, options)
-        wanted: dict[str, Any] = {"take": options.take, "fresh": options.fresh, "gateway": gateway.name}
-        async with self._locks.acquire(gateway.realm, request.digest, progress, begin, **wanted) as known:
-            purchase = known
+        async with self._takes.start(request, gateway, options, progress) as started:
+            purchase = started
             if purchase.finished_at is not None:
                 try:
                     if not (options.collect and has_missing_images(purchase)):
-                        return await run_cpu(self._stored_results.load, purchase)
+                        return await run_cpu(self._stored.load, purchase)
                 except StoreError as error:
-                    purchase = await run_io(self._stored_results.reopen, purchase, error)
-                await run_io(self._check_spending, gateway, options)
-                purchase = await run_io(self._begun, purchase, request, gateway, purchase.take, options)
+                    purchase = await run_io(self._stored.reopen, purchase, error)
+                purchase = await run_io(self._takes.continue_at, gateway, purchase, options)
             return await self._buy(request, gateway, purchase, options, progress)
-
-    def _finished_or_begun(self, request: ImageRequest, gateway: Gateway, options: Options, take: int) -> Purchase:
-        """Return the purchase of this take: a finished one as it is, else one to buy at `gateway`."""
-        purchase = self.ledger.purchase(gateway.realm, request.digest, take)
-        if purchase is not None and purchase.finished_at is not None:
-            return purchase
-        self._check_spending(gateway, options)
-        return self._begun(purchase, request, gateway, take, options)
-
-    def _begun(
-        self, purchase: Purchase | None, request: ImageRequest, gateway: Gateway, take: int, options: Options
-    ) -> Purchase:
-        if purchase is not None:
-            return purchase if purchase.gateway == gateway.name else self._purchaser.begin_here(purchase, gateway)
-        record = request_to_record(request, self.store)
-        return self.ledger.create_purchase(
-            gateway.realm, gateway.name, request.digest, take, record, private=options.private
-        )
-
-    def _fresh_take(
-        self, request: ImageRequest, gateway: Gateway, options: Options
-    ) -> AbstractAsyncContextManager[Purchase]:
-        realm, digest = gateway.realm, request.digest
-
-        def begin(take: int) -> Purchase:
-            return self._begun(self.ledger.purchase(realm, digest, take), request, gateway, take, options)
-
-        return self._locks.acquire(realm, digest, Progress(), begin, take=None, fresh=True, gateway=gateway.name)
-
-    def _check_spending(self, gateway: Gateway, options: Options) -> None:
-        """Raise BlockrunError where buying is forbidden or no key can pay, before anything is written or sent."""
-        self.ledger.check_guards(gateway.realm)
-        if options.cache_only:
-            raise StoreError(
-                "This image is not stored, and only stored images may be used here.",
-                "Buy it where that is allowed, or turn off the cache-only mode.",
-                Money.nothing_sent(),
-            )
-        self.check_payer(gateway)
 
     async def _buy(
         self, request: ImageRequest, gateway: Gateway, purchase: Purchase, options: Options, progress: Progress

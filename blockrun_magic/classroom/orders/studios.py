@@ -46,13 +46,13 @@ class MemberStudios:
     @property
     def catalog(self) -> Catalog:
         """The models of the gateway."""
-        return self._owner.catalog_at(self.gateway)
+        return self._owner.catalogs.at(self.gateway)
 
     async def make(
         self, member_id: int, request: ImageRequest, take: int, max_price: int | None, progress: Progress
     ) -> ImageResult:
         """Return the images of a person's request, bought at most once; raises BlockrunError."""
-        options = Options(take=take, max_price=max_price, private=True)
+        options = Options(take=take, max_price=max_price, private=True, unchecked=True)  # checked when it was ordered
         return await self._of(member_id).make(request, self.gateway, options, progress)
 
     async def quote(self, member_id: int, request: ImageRequest, take: int | None) -> Quote:
@@ -79,7 +79,7 @@ class MemberStudios:
 
     def check_payer(self) -> None:
         """Raise WalletError when there is no key to pay with, or when it stays locked; sends nothing."""
-        self._owner.check_payer(self.gateway)
+        self._owner.wallets.check(self.gateway)
 
     async def refresh_models(self) -> None:
         """Read the gateway's models again when they are older than a day."""
@@ -100,7 +100,7 @@ class MemberStudios:
 
     async def close(self) -> None:
         """Wait a moment for what is sent, then close the client."""
-        idle = [asyncio.ensure_future(studio.wait_idle()) for studio in self._studios.values()]
+        idle = [asyncio.ensure_future(studio.running.wait_idle()) for studio in self._studios.values()]
         if idle:
             await asyncio.wait(idle, timeout=_SHUTDOWN_TIMEOUT)
         await self.client.aclose()

@@ -189,7 +189,7 @@ class _NotebookPricer:
         return cell
 
     def _planned(self, magic: str, flags: Flags) -> RequestPlan:
-        catalog = self._studio.catalog_at(self._gateway)
+        catalog = self._studio.catalogs.at(self._gateway)
         flags = apply_defaults(magic, flags, self._settings, catalog)
         # Prices do not depend on the images, which do not exist in a notebook that is not running.
         return plan_requests(magic, replace(flags, images=(), mask=None), catalog, {}, self._home)

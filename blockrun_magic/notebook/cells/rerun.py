@@ -14,10 +14,10 @@ from blockrun_magic.notebook.cells.flags import Flags
 from blockrun_magic.notebook.cells.parser import render
 
 if TYPE_CHECKING:
-    from blockrun_magic.images.store import Store
     from blockrun_magic.notebook.context import Context
     from blockrun_magic.payments.ledger.records import Purchase
     from blockrun_magic.studio import Studio
+    from blockrun_magic.studio.results.stored_files import StoredFiles
 
 __all__ = ["cell_notes", "cell_of", "record_cell", "set_star"]
 
@@ -60,8 +60,10 @@ def cell_of(context: Context, studio: Studio, purchase: Purchase, note: Mapping[
 
     A source is written as it was typed if that is still the same image; otherwise it is bound to a new variable.
     """
+    from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
+
     request = purchase.request
-    model = studio.catalog.find(request["model"])
+    model = SNAPSHOT.find(request["model"])
     names, gone = _sources(context, studio, request, note)
     mask = names.pop() if request["mask"] else None
     flags = Flags(
@@ -93,7 +95,7 @@ def _sources(context: Context, studio: Studio, request: Any, note: Mapping[str, 
         if isinstance(text, str) and _is_same(context, studio, text, None if is_mask else digests[place]):
             names.append(text)
             continue
-        name = _bind(context, studio.store, upload, pixels=digests[place].startswith("pixels"))
+        name = _bind(context, studio.files, upload, pixels=digests[place].startswith("pixels"))
         gone += name is None
         names.append(name or "img")
     return names, gone
@@ -111,20 +113,20 @@ def _is_same(context: Context, studio: Studio, text: str, digest: str | None) ->
         return True
     try:
         source = find_source(text, context.namespace)
-        upload = context.session.run(read_upload(source, studio.client.fetch))
+        upload = context.session.run(read_upload(source, studio.fetch))
     except BlockrunError:
         return False
     return digest is None or upload.digest == digest
 
 
-def _bind(context: Context, store: Store, upload: Mapping[str, str], *, pixels: bool) -> str | None:
+def _bind(context: Context, files: StoredFiles, upload: Mapping[str, str], *, pixels: bool) -> str | None:
     """Bind a stored source to a new variable and return its name, or None if it is no longer stored.
 
     With `pixels`, the source was an image in memory; as one, and otherwise as a file, it gives the same request.
     """
     from PIL import Image
 
-    path = store.path(upload["file"], upload["media_type"])
+    path = files.path(upload["file"], upload["media_type"])
     if not path.exists():
         return None
     taken = context.shell.user_ns

@@ -81,7 +81,7 @@ def run_cell(
     studio, gateway = context.session.studio_and_gateway(flags.gateway)
     if flags.save:
         check_save_path(flags.save)
-    catalog = studio.catalog_at(gateway)
+    catalog = studio.catalogs.at(gateway)
     flags = apply_defaults(magic, flags, context.session.settings, catalog)
     plan = plan_requests(magic, flags, catalog, context.namespace, blockrun_home())
     running = _Cell(context, flags, plan, studio, gateway)
@@ -110,7 +110,7 @@ def _make_one(cell: _Cell) -> ImageResult | BackgroundJob:
 
     async def work() -> ImageResult:
         progress.stage = "reading the image" if plan.sources else progress.stage
-        [request] = await build_requests(plan, cell.studio.client.fetch)
+        [request] = await build_requests(plan, cell.studio.fetch)
         live.note = notes_of(plan, [request])
         return await cell.studio.make(request, cell.gateway, cell.options, progress)
 
@@ -130,7 +130,7 @@ def _make_many(cell: _Cell) -> ImageResults | BackgroundJob:
     progress, flags, plan = BatchProgress(len(cell.plan.variants)), cell.flags, cell.plan
 
     async def work() -> ImageResults:
-        requests = await build_requests(plan, cell.studio.client.fetch)
+        requests = await build_requests(plan, cell.studio.fetch)
         live.note = notes_of(plan, requests)
         jobs = flags.jobs or cell.context.session.settings.jobs
         results = await make_all(cell.studio, requests, cell.gateway, cell.options, progress, jobs)
@@ -225,7 +225,7 @@ def _prices(cell: _Cell, *, ahead: bool) -> tuple[list[ImageRequest], list[Quote
     from blockrun_magic.studio.batch import quote_all
 
     async def ask() -> tuple[list[ImageRequest], list[Quote]]:
-        requests = await build_requests(cell.plan, cell.studio.client.fetch)
+        requests = await build_requests(cell.plan, cell.studio.fetch)
         return requests, await quote_all(cell.studio, requests, cell.gateway, cell.options, ahead=ahead)
 
     return cell.context.session.run(ask())

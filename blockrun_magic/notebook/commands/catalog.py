@@ -27,7 +27,7 @@ def models(context: Context, arguments: Arguments) -> Card:
         context.session.run(studio.catalogs.refresh(gateway))
     else:
         context.session.refresh_catalog(gateway)
-    catalog = studio.catalog_at(gateway)
+    catalog = studio.catalogs.at(gateway)
     found = catalog.search(words) if words else catalog.offered
     source = f"{gateway.name}'s own list" if catalog.live else "List prices"
     quoted = "the gateway's quote decides, and is shown before you pay"
@@ -65,7 +65,7 @@ def price(context: Context, arguments: Arguments) -> Card:
     if target is not None and arguments["--model"]:
         raise UsageError("The model is given twice.", f"Write `%blockrun price {target}`, or use --model.")
     studio, gateway = context.session.studio_and_gateway(arguments["--gateway"])
-    catalog = studio.catalog_at(gateway)
+    catalog = studio.catalogs.at(gateway)
     names = target or arguments["--model"]
     wanted: Any = CONVERTERS["model"](names) if names else ()
     chosen = [catalog.resolve(name) for name in wanted]

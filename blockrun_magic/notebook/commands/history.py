@@ -37,7 +37,7 @@ def history(context: Context, arguments: Arguments) -> Card:
     studio, gateway = context.session.studio_and_gateway()
     page = arguments["--page"] or 1
     notes = cell_notes(blockrun_home())
-    search = _search(studio, gateway.realm, arguments, notes)
+    search = _search(gateway.realm, arguments, notes)
     found = studio.records.search(search, _PAGE + 1, (page - 1) * _PAGE)
     if not found:
         asked = any(name != "--page" for name in arguments) or page > 1
@@ -67,11 +67,12 @@ def star(context: Context, arguments: Arguments) -> Card:
     )
 
 
-def _search(studio: Studio, realm: str, arguments: Arguments, notes: Mapping[str, Mapping[str, Any]]) -> HistorySearch:
+def _search(realm: str, arguments: Arguments, notes: Mapping[str, Mapping[str, Any]]) -> HistorySearch:
     """Return the images that match the arguments."""
+    from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
     from blockrun_magic.payments.ledger.years.search import HistorySearch
 
-    known = studio.catalog.find(arguments["--model"]) if arguments["--model"] else None
+    known = SNAPSHOT.find(arguments["--model"]) if arguments["--model"] else None
     model = known.id if known else (arguments["--model"] or "")
     day, starred = arguments["--day"], [name for name, note in notes.items() if note.get("star")]
     return HistorySearch(
@@ -97,7 +98,7 @@ def _row(studio: Studio, purchase: Purchase, note: Mapping[str, Any]) -> Gallery
         size=str(purchase.request["size"]),
         price=format_amount(studio.records.cost_of(purchase), purchase.realm),
         made=time.strftime("%Y-%m-%d %H:%M", time.localtime(purchase.purchased_at)),
-        thumbnails=[thumbnail(studio.store, image, _THUMBNAIL * 2) for image in images[:_MAX_THUMBNAILS]],
+        thumbnails=[thumbnail(studio.files, image, _THUMBNAIL * 2) for image in images[:_MAX_THUMBNAILS]],
         starred=bool(note.get("star")),
     )
 

@@ -179,9 +179,7 @@ def describe_payer(context: Context) -> str:
 
 
 def _proxy_words(context: Context, gateway: Gateway) -> str:
-    from blockrun_magic.gateway.clawrouter import clawrouter_health
-
-    health = context.session.run(clawrouter_health(context.session.studio.client, gateway, full=True))
+    health = context.session.run(context.session.studio.clawrouter(gateway))
     if health is None:
         return f"no ClawRouter answers at {gateway.base_url}"
     held = "" if health.balance is None else f", holds {format_usd(health.balance)}"

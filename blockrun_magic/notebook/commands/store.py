@@ -14,9 +14,9 @@ __all__ = ["STORE", "prune", "store"]
 def store(context: Context, _arguments: Arguments) -> Card:
     """Return the size of the store."""
     studio, _ = context.session.studio_and_gateway()
-    files = studio.store.files()
+    files = studio.files.all()
     size = sum(file.size for file in files)
-    return Message(f"{len(files)} files, {_megabytes(size)}, in {studio.store.root}.")
+    return Message(f"{len(files)} files, {_megabytes(size)}, in {studio.files.folder}.")
 
 
 def prune(context: Context, arguments: Arguments) -> Card:
@@ -28,7 +28,7 @@ def prune(context: Context, arguments: Arguments) -> Card:
             "For example: `%blockrun store prune --older-than 90d`, or --larger-than 2GB; the oldest go first.",
         )
     studio, _ = context.session.studio_and_gateway()
-    plan = studio.prunable(older_than=age, larger_than=limit)
+    plan = studio.files.prunable(older_than=age, larger_than=limit)
     total = sum(file.size for file in plan.files)
     lines = [
         f"{len(plan.files)} files, {_megabytes(total)}, bought for {format_usd(plan.paid)} of real money.",
@@ -41,7 +41,7 @@ def prune(context: Context, arguments: Arguments) -> Card:
         )
     if not arguments["--yes"]:
         return Message("\n".join([f"Would remove {lines[0]}", *lines[1:], "Add --yes to remove them."]))
-    studio.prune(plan)
+    studio.files.prune(plan)
     return Message("\n".join([f"Removed {lines[0]}", *lines[1:]]))
 
 

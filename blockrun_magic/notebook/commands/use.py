@@ -166,10 +166,8 @@ def _account() -> _Candidate:
 
 
 def _proxy(context: Context) -> _Candidate:
-    from blockrun_magic.gateway.clawrouter import clawrouter_health
-
     gateway = context.session.gateway_named("clawrouter")
-    health = context.session.run(clawrouter_health(context.session.studio.client, gateway, full=True))
+    health = context.session.run(context.session.studio.clawrouter(gateway))
     if health is None:
         return _Candidate("clawrouter", False, f"no ClawRouter answers at {gateway.base_url}")
     return _Candidate("clawrouter", True, f"a ClawRouter answers at {gateway.base_url}; prices are estimated")

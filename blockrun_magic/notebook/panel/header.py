@@ -125,7 +125,7 @@ class Header:
     def _wallet_html(self) -> str:
         gateway = self._context.session.gateway
         try:
-            address = self._context.session.studio.wallet_for(gateway).address
+            address = self._context.session.studio.wallets.wallet_for(gateway).address
         except BlockrunError as error:
             message, advice = panel_lines(error)
             return f'<div class="brm-error"><b>{escape(message)}</b><br>{escape(advice)}</div>'

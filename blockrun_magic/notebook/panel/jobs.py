@@ -167,7 +167,7 @@ class _Job:
                 raise
             self._notice.info(self._money_after_cancel())
             # Paid images still arrive, and belong in the gallery.
-            await self._context.session.studio.wait_idle()
+            await self._context.session.studio.running.wait_idle()
             return None
         self._note_failures(made)
         return made
@@ -187,7 +187,7 @@ class _Job:
         if self._order.agreed is None and flags.max_price is None:
             raise BudgetError("The price is not known yet.", "Wait until the button shows it, then press again.")
         options = replace(request_options(self._context, flags), agreed=self._order.agreed)
-        requests = await build_requests(plan, studio.client.fetch)
+        requests = await build_requests(plan, studio.fetch)
         self._digests = await run_cpu(_digests, requests)
         if isinstance(self._progress, BatchProgress):
             jobs = flags.jobs or self._context.session.settings.jobs

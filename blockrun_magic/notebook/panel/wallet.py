@@ -102,7 +102,7 @@ class WalletTab:
             self._fund.value = ""
             return
         try:
-            address = await run_io(lambda: studio.wallet_for(gateway).address)
+            address = await run_io(lambda: studio.wallets.wallet_for(gateway).address)
         except BlockrunError:
             self._fund.value = ""
             return

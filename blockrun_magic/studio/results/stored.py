@@ -34,6 +34,13 @@ class StoredResults:
         images = self._ledger.images(purchase.id)
         return bool(images) and all(self._store.has(image.file, image.media_type) for image in images)
 
+    def find(self, realm: str, digest: str, take: int) -> ImageResult | None:
+        """Return a finished purchase, or None; its files are not looked at. Raises StoreError."""
+        purchase = self._ledger.purchase(realm, digest, take)
+        if purchase is None or purchase.finished_at is None:
+            return None
+        return self.load(purchase, checked=False)
+
     def load(self, purchase: Purchase, *, checked: bool = True) -> ImageResult:
         """Return a finished purchase from the store; raises StoreError.
 

@@ -194,7 +194,7 @@ def test_stop_before_the_signature(pupil: Pupil, gate: Gate) -> None:
             making.cancel()
             with suppress(asyncio.CancelledError):
                 await making
-            await studio.wait_idle()
+            await studio.running.wait_idle()
             assert [(State.RELEASED, PRICE)] == paid(studio)
             assert progress.cancelled
             gate.opened.set()
@@ -217,7 +217,7 @@ def test_stop_after_the_signature(pupil: Pupil, gate: Gate) -> None:
             with suppress(asyncio.CancelledError):
                 await making
             gate.opened.set()
-            await studio.wait_idle()
+            await studio.running.wait_idle()
             assert [(State.SETTLED, PRICE)] == paid(studio)
 
     run(stopped)
@@ -383,7 +383,7 @@ def test_what_the_class_does_not_allow(pupil: Pupil) -> None:
             owner.pause(paused=False)
             owner.set_policy("class", models=("openai/dall-e-3",))
             await attempt(ClassRefusal)
-            assert "openai/dall-e-3" == studio.catalog_at(gateway).default_model("generate")
+            assert "openai/dall-e-3" == studio.catalogs.at(gateway).default_model("generate")
             owner.set_policy("class", models=None)
             await attempt(ContentPolicyViolation, "practice:403")
             owner.revoke(member)

@@ -61,10 +61,10 @@ class Recorder:
         async def run() -> None:
             async with studio_over(folder) as studio:
                 gateway = practice_at(self.server.url)
-                catalog = studio.catalog_at(gateway)
+                catalog = studio.catalogs.at(gateway)
                 flags = apply_defaults("img2img", parse("img2img", line, "at night"), Settings(), catalog)
                 plan = plan_requests("img2img", flags, catalog, namespace, folder)
-                [request] = await build_requests(plan, studio.client.fetch)
+                [request] = await build_requests(plan, studio.fetch)
                 self.notes = [image.note for image in request.images]
                 await studio.make(request, gateway)
 

@@ -483,7 +483,7 @@ def test_a_stopped_cell_does_not_stop_what_has_left(tmp_path: Path, proxy: ClawR
             await cell
         assert progress.sent
         proxy.let_go.set()
-        await studio.wait_idle()
+        await studio.running.wait_idle()
 
     _in_studio(tmp_path, stop)
 

@@ -215,7 +215,7 @@ def test_the_list_is_kept_for_a_day_and_over_kernels(tmp_path: Path, account: Ac
     _refreshed(tmp_path, account.gateway, clock=clock)
 
     async def look(studio: Studio) -> Any:
-        catalog = studio.catalog_at(account.gateway)
+        catalog = studio.catalogs.at(account.gateway)
         return studio.catalogs.stale(account.gateway), catalog.live, catalog.find("acme/brush-9") is not None
 
     assert (False, True, True) == _in_studio(tmp_path, look, clock=clock)
@@ -246,7 +246,7 @@ def test_a_damaged_file_is_no_catalog(tmp_path: Path, account: Account, damage: 
     file.write_bytes(damage)
 
     async def look(studio: Studio) -> Any:
-        return studio.catalogs.stale(account.gateway), studio.catalog_at(account.gateway) is SNAPSHOT
+        return studio.catalogs.stale(account.gateway), studio.catalogs.at(account.gateway) is SNAPSHOT
 
     assert (True, True) == _in_studio(tmp_path, look)
 
@@ -275,7 +275,7 @@ def test_clawrouters_chat_models_are_not_image_models(tmp_path: Path) -> None:
     async def ask(studio: Studio) -> Any:
         with pytest.raises(InvalidResponse):
             await studio.catalogs.refresh(proxy.gateway)
-        return studio.catalog_at(proxy.gateway)
+        return studio.catalogs.at(proxy.gateway)
 
     with ClawRouter(tmp_path / "logs") as proxy:
         catalog = _in_studio(tmp_path, ask)
@@ -291,7 +291,7 @@ def test_practice_serves_every_model_and_solana_offers_qualities(tmp_path: Path)
     """What a gateway is known for holds before its own list is read."""
 
     async def look(studio: Studio) -> Any:
-        return studio.catalog_at(practice_at("http://127.0.0.1:9")), studio.catalog_at(gateway_named("solana"))
+        return studio.catalogs.at(practice_at("http://127.0.0.1:9")), studio.catalogs.at(gateway_named("solana"))
 
     practice, solana = _in_studio(tmp_path, look)
 
@@ -342,11 +342,11 @@ def test_a_gateway_that_is_away_keeps_the_old_list(tmp_path: Path, account: Acco
     [file] = (tmp_path / "catalogs").iterdir()
 
     async def ask(studio: Studio) -> Any:
-        studio.catalogs._known[gone.base_url] = (0.0, studio.catalog_at(account.gateway))
+        studio.catalogs._known[gone.base_url] = (0.0, studio.catalogs.at(account.gateway))
         with pytest.raises(GatewayUnreachable):
             await studio.catalogs.refresh(gone)
         await studio.catalogs.refresh_if_stale(gone)
-        return studio.catalog_at(gone).live
+        return studio.catalogs.at(gone).live
 
     assert _in_studio(tmp_path, ask)
     assert [file] == list((tmp_path / "catalogs").iterdir())

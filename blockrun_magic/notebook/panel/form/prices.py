@@ -33,7 +33,7 @@ class Prices:
 
     def known(self, studio: Studio, gateway: Gateway, keys: Sequence[PriceKey]) -> tuple[list[int | None], str]:
         """Return the known prices in micro-USDC, and the note beside them."""
-        catalog = studio.catalog_at(gateway)
+        catalog = studio.catalogs.at(gateway)
         quotes = [self._remembered(gateway, key) for key in keys]
         prices = [
             catalog.list_price(key) if quote is None else quote.total for key, quote in zip(keys, quotes, strict=True)

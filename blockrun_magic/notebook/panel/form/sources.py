@@ -224,7 +224,7 @@ class Sources:
     async def _read(self, name: str, data: bytes | None) -> Image.Image:
         source = await find_image(name, self._context.shell.user_ns) if data is None else data
         session = self._context.session
-        upload = await read_upload(source, session.studio.client.fetch, shrink=session.settings.shrink)
+        upload = await read_upload(source, session.studio.fetch, shrink=session.settings.shrink)
         return await run_cpu(load, upload.data, name)
 
     async def _remove(self, source: _Source) -> None:
