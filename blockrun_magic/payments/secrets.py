@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import NoReturn, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 from blockrun_magic.errors import WalletError
 
@@ -14,13 +14,13 @@ _T = TypeVar("_T")
 
 
 class Secret:
-    """32 bytes or a text that only `reveal()` returns."""
+    """A key or a text that only `reveal()` returns."""
 
     __slots__ = ("reveal",)
 
-    reveal: Callable[[], str | bytes]
+    reveal: Callable[[], Any]
 
-    def __init__(self, value: str | bytes) -> None:
+    def __init__(self, value: object) -> None:
         self.reveal = lambda: value
 
     def __repr__(self) -> str:

@@ -1,7 +1,8 @@
-"""eth-account, imported when it is first needed: one thread at a time, and without its side effect.
+"""eth-account and what it builds on, imported when first needed: one thread at a time, and without a side effect.
 
-Two threads that import it at once can find it half imported. py_ecc, which comes with it, raises Python's recursion
-limit to 100,000, so that JSON or code nested deep would end the process instead of raising RecursionError.
+Two threads that import them at once can wait for each other, or find a module half imported. py_ecc, which comes with
+them, raises Python's recursion limit to 100,000, so that JSON or code nested deep would end the process instead of
+raising RecursionError.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from blockrun_magic.safejson import same_recursion_limit
 
 if TYPE_CHECKING:
     from eth_account import Account
+    from eth_keys.datatypes import PrivateKey
 
-__all__ = ["address_of", "load_account", "load_encode_typed_data"]
+__all__ = ["address_of", "checksum_address", "load_account", "load_encode_typed_data", "load_module", "parse_key"]
 
 _lock = threading.Lock()
 
@@ -27,7 +29,14 @@ def address_of(key: str | bytes) -> str:
     eth-account would take a second of this processor to import; its own parts do it in a tenth.
     """
     secret = bytes.fromhex(key.removeprefix("0x")) if isinstance(key, str) else key
-    digits = _keccak(_public_key(secret))[-20:].hex()
+    return checksum_address(_keccak(_public_key(secret))[-20:].hex())
+
+
+def checksum_address(address: str) -> str:
+    """Return an address in EIP-55's capitals: 40 hex digits of any case, 0x or not; raises ValueError for others."""
+    digits = address.removeprefix("0x").lower()
+    if len(bytes.fromhex(digits)) != 20 or len(digits) != 40:
+        raise ValueError("an address has 40 hex digits")
     marks = _keccak(digits.encode()).hex()
     letters = (digit.upper() if mark >= "8" else digit for digit, mark in zip(digits, marks, strict=False))
     return "0x" + "".join(letters)
@@ -48,17 +57,24 @@ def _keccak(data: bytes) -> bytes:
 
 def load_account() -> type[Account]:
     """Return eth-account's `Account`."""
-    account: type[Account] = _module("eth_account").Account
+    account: type[Account] = load_module("eth_account").Account
     return account
 
 
 def load_encode_typed_data() -> Callable[..., Any]:
     """Return eth-account's `encode_typed_data`."""
-    encode: Callable[..., Any] = _module("eth_account.messages").encode_typed_data
+    encode: Callable[..., Any] = load_module("eth_account.messages").encode_typed_data
     return encode
 
 
-def _module(name: str) -> Any:
+def parse_key(key: bytes) -> PrivateKey:
+    """Return the key as `Account.sign_message` takes it without working out its public key again."""
+    parsed: PrivateKey = _imported("eth_keys").keys.PrivateKey(key)
+    return parsed
+
+
+def load_module(name: str) -> Any:
+    """Return a module of eth-account, or of a library that it builds on."""
     return _imported("eth_account", name)  # eth_account first, whatever is needed: one order in every thread
 
 

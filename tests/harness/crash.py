@@ -27,6 +27,7 @@ from typing import Any, Self
 from PIL import Image
 
 from blockrun_magic.database.postgresql import PostgresDatabase, ServerConnection
+from blockrun_magic.errors import BlockrunError
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import practice_at
 from blockrun_magic.gateway.request import ImageRequest, Upload
@@ -244,8 +245,12 @@ async def _run_cells(job: Job) -> list[dict[str, Any]]:
 
     try:
         if job.at_once:
-            return list(await asyncio.gather(*(one(number) for number in job.cells)))
-        return [await one(number) for number in job.cells]
+            results = list(await asyncio.gather(*(one(number) for number in job.cells)))
+        else:
+            results = [await one(number) for number in job.cells]
+        with suppress(BlockrunError):  # a session does it in the background
+            await studio.reconcile(practice_at(job.url))
+        return results
     finally:
         await studio.close()
         ledger.close()

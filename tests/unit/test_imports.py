@@ -59,7 +59,7 @@ ONLY_IN = {
     "jinja2": ("classroom.page",),
     "prometheus_client": ("classroom.metrics",),
     "uvicorn": ("serving",),
-    "eth_account": ("payments", "practice"),
+    **dict.fromkeys(("eth_account", "eth_keys", "eth_utils", "coincurve", "Crypto"), ("payments.signing_library",)),
     "sqlite3": ("database", "practice"),
     "psycopg": ("database",),
 }

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from blockrun_magic.errors import WalletError, WalletLocked, WalletMissing
 from blockrun_magic.payments.secrets import Secret, SecretHolder, with_secrets
-from blockrun_magic.payments.signing_library import address_of, load_account, load_encode_typed_data
+from blockrun_magic.payments.signing_library import address_of, load_account, load_encode_typed_data, parse_key
 from blockrun_magic.payments.wallets.key_files import read_keyfile
 from blockrun_magic.payments.wallets.keystore import Keystore, read_keystore, unusable
 from blockrun_magic.payments.wallets.passphrase import VARIABLE, from_environment, from_keyring
@@ -34,7 +34,7 @@ class Wallet(SecretHolder):
     pays, `name` the wallet's name, if it has one; `warning` is what its owner should know about that place, or None.
     """
 
-    __slots__ = ("_address", "_held", "_passphrase", "name", "source", "warning", "why")
+    __slots__ = ("_address", "_held", "_parsed", "_passphrase", "name", "source", "warning", "why")
 
     namespace = EVM
     source: str
@@ -53,6 +53,7 @@ class Wallet(SecretHolder):
         passphrase: Secret | None = None,
     ) -> None:
         self._held = held
+        self._parsed: tuple[Secret, Secret] | None = None
         self._passphrase = passphrase
         self._address = held.address if isinstance(held, Keystore) else None
         self.source = source
@@ -128,14 +129,25 @@ class Wallet(SecretHolder):
         account, encode_typed_data = load_account(), load_encode_typed_data()
         self.unlock()
         signable = encode_typed_data(dict(domain), dict(types), dict(message))
-        return self._with_key(lambda key: "0x" + bytes(account.sign_message(signable, key).signature).hex())
+        return with_secrets(
+            lambda key: "0x" + bytes(account.sign_message(signable, key).signature).hex(),
+            self._parsed_key(),
+            on_error=unusable(self.source),
+        )
 
     def _key(self) -> Secret:
         key = self._held.opened if isinstance(self._held, Keystore) else self._held
         assert key is not None  # noqa: S101  who needs it unlocks first
         return key
 
-    def _with_key(self, use: Callable[[str | bytes], _T]) -> _T:
+    def _parsed_key(self) -> Secret:
+        """Return the key as eth-account wants it, which includes its public key: half the work of a signature."""
+        key = self._key()
+        if self._parsed is None or self._parsed[0] is not key:
+            self._parsed = key, self._with_key(lambda value: Secret(parse_key(value)))
+        return self._parsed[1]
+
+    def _with_key(self, use: Callable[[bytes], _T]) -> _T:
         """Return use(key); what it raises comes out without the frames that saw the key."""
         return with_secrets(use, self._key(), on_error=unusable(self.source))
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from blockrun_magic.errors import WalletError, WalletLocked
 from blockrun_magic.payments.secrets import Secret, with_secrets
-from blockrun_magic.payments.signing_library import load_account
+from blockrun_magic.payments.signing_library import checksum_address, load_account
 from blockrun_magic.payments.wallets.private_key import read_key
 from blockrun_magic.safejson import read_json
 
@@ -170,9 +170,7 @@ def _is_hex(text: object, digits: int | None = None) -> bool:
 
 
 def _address(text: object) -> str | None:
-    from eth_utils.address import to_checksum_address
-
-    return str(to_checksum_address(f"0x{text.removeprefix('0x')}")) if isinstance(text, str) and text else None
+    return checksum_address(text) if isinstance(text, str) and text else None
 
 
 def unusable(source: str) -> Callable[[Exception], WalletError]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from blockrun_magic.errors import WalletError
 from blockrun_magic.payments.secrets import Secret, with_secrets
+from blockrun_magic.payments.signing_library import load_module
 
 __all__ = ["evm_key_of", "holds_phrase", "solana_key_of"]
 
@@ -24,18 +25,18 @@ def holds_phrase(content: Secret) -> bool:
 
 def evm_key_of(phrase: Secret, source: str) -> Secret | WalletError:
     """Return the 32 bytes of the phrase's first EVM key, or the error to raise."""
-    from eth_account.hdaccount import key_from_seed, seed_from_mnemonic
-
+    wallets = load_module("eth_account.hdaccount")
     return _derived(
-        lambda text: Secret(bytes(key_from_seed(seed_from_mnemonic(_plain(text), ""), _EVM_PATH))), phrase, source
+        lambda text: Secret(bytes(wallets.key_from_seed(wallets.seed_from_mnemonic(_plain(text), ""), _EVM_PATH))),
+        *(phrase, source),
     )
 
 
 def solana_key_of(phrase: Secret, source: str) -> Secret | WalletError:
     """Return the 64 bytes of the phrase's first Solana key pair, or the error to raise; needs solders."""
-    from eth_account.hdaccount import seed_from_mnemonic
     from solders.keypair import Keypair
 
+    seed_from_mnemonic = load_module("eth_account.hdaccount").seed_from_mnemonic
     return _derived(
         lambda text: Secret(
             bytes(Keypair.from_seed_and_derivation_path(bytes(seed_from_mnemonic(_plain(text), "")), _SOLANA_PATH))

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from blockrun_magic.payments.signing_library import checksum_address
 from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.payments.x402.networks import Network
 from blockrun_magic.payments.x402.requirements import (
@@ -98,6 +99,4 @@ def sign_payment(terms: PaymentRequirements, wallet: Wallet, now: int, nonce: by
 
 @lru_cache(64)
 def _checksummed(address: str) -> str:
-    from eth_utils.address import to_checksum_address
-
-    return str(to_checksum_address(address))
+    return checksum_address(address)

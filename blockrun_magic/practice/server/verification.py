@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from blockrun_magic.payments.signing_library import load_account, load_encode_typed_data
+from blockrun_magic.payments.signing_library import load_account, load_encode_typed_data, load_module
 from blockrun_magic.practice.server.challenge import EXTENSIONS, from_base64_json
 
 if TYPE_CHECKING:
@@ -136,8 +136,7 @@ def _check_extensions(extensions: Any) -> None:
 
 def _check_fields(authorization: dict[str, Any], signature: Any) -> None:
     """Raise InvalidPayment unless every field is a string of the right form, with checksummed addresses."""
-    from eth_utils.address import is_checksum_address
-
+    is_checksum_address = load_module("eth_utils.address").is_checksum_address
     forms = {"from": _ADDRESS, "to": _ADDRESS, "nonce": _NONCE}
     forms |= dict.fromkeys(("value", "validAfter", "validBefore"), _NUMBER)
     for name, form in forms.items():
