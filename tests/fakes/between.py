@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from fakes.faulty import Faulty
 from fakes.http_server import Served
+from harness import PATIENCE
 
 __all__ = ["Between"]
 
@@ -38,7 +39,7 @@ class Between(Served):
         request = Request(scope, receive)
         headers = [(name, value) for name, value in request.headers.items() if name not in _OF_THE_CONNECTION]
         query = f"?{scope['query_string'].decode()}" if scope["query_string"] else ""
-        async with httpx.AsyncClient(timeout=60) as client:
+        async with httpx.AsyncClient(timeout=PATIENCE) as client:
             answer = await client.request(
                 request.method, f"{self.target}{request.url.path}{query}", headers=headers, content=await request.body()
             )

@@ -46,6 +46,7 @@ from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.payments.x402.networks import PRACTICE, EvmNetwork
 from blockrun_magic.studio import RetryPolicy, Studio
 from blockrun_magic.studio.services import Wallets, purchase_services
+from harness import PATIENCE
 from harness.wallets import TYPES
 
 PAYEE = "0x" + "5a" * 20
@@ -668,7 +669,7 @@ async def studio_over(
     ledger.database._connection.execute("PRAGMA synchronous = OFF")
     ledger.database._log = None
     with mock.patch.object(ssl, "create_default_context", _tls_context):
-        client = Client(timeouts or Timeouts(connect=5, answer=20, image=20))
+        client = Client(timeouts or Timeouts(connect=PATIENCE, answer=PATIENCE, image=PATIENCE))
     joined = more.get("account")
     account = joined(client) if joined else None
     services = purchase_services(

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 from eth_account import Account
 
+from harness import PATIENCE
 from harness.wallets import TYPES
 
 __all__ = ["Payer", "ledger", "unpack"]
@@ -29,7 +30,7 @@ def pack(content: Any) -> str:
 
 def ledger(url: str) -> Any:
     """Return what the gateway at `url` says has moved."""
-    return httpx.get(f"{url}/practice/ledger").json()
+    return httpx.get(f"{url}/practice/ledger", timeout=PATIENCE).json()
 
 
 @dataclass
@@ -38,7 +39,7 @@ class Payer:
 
     url: str
     name: str = "payer"
-    http: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=30))
+    http: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=PATIENCE))
 
     def __post_init__(self) -> None:
         self.account = Account.from_key(hashlib.sha256(f"throwaway {self.name}".encode()).digest())

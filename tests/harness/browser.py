@@ -22,7 +22,7 @@ import httpx
 import nbformat
 from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect, sync_playwright
 
-from harness import ROOT
+from harness import PATIENCE, ROOT
 from harness.chromium import find_chromium
 from harness.jupyter import Server
 from harness.kernel import clean_environ
@@ -47,7 +47,6 @@ SCREENS = ROOT / "build" / "screens"
 Theme = Literal["light", "dark"]
 THEMES: tuple[Theme, ...] = ("light", "dark")
 
-_PATIENCE = 60
 _CHROMIUM = ("--disable-gpu", "--disable-quic", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
 _KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 _NOTEBOOK7 = "/static/notebook/"
@@ -71,7 +70,7 @@ def running_browser(home: Path) -> Iterator[Browser]:
     chromium = find_chromium()
 
     assert chromium, "no Chromium: `make test` installs one"
-    expect.set_options(timeout=_PATIENCE * 1000)
+    expect.set_options(timeout=PATIENCE * 1000)
     with sync_playwright() as playwright:
         environ = dict(clean_environ(home))
         browser = playwright.chromium.launch(executable_path=chromium, args=_CHROMIUM, env=environ)
@@ -204,8 +203,12 @@ def open_in_notebook7(browser: Browser, lab: Server) -> Iterator[Notebook]:
 def _wait_for_its_kernel(page: Page, lab: Server, file: Path) -> None:
     """Notebook 7 looks idle before it has its kernel, and forgets a cell that is run then: the server knows better."""
     name = file.relative_to(lab.folder).as_posix()
-    for _ in range(_PATIENCE * 5):
-        kernels = [each["kernel"] for each in httpx.get(f"{lab.url}api/sessions").json() if each["path"] == name]
+    for _ in range(PATIENCE * 5):
+        kernels = [
+            each["kernel"]
+            for each in httpx.get(f"{lab.url}api/sessions", timeout=PATIENCE).json()
+            if each["path"] == name
+        ]
         if [("idle", True)] == [(kernel["execution_state"], kernel["connections"] > 0) for kernel in kernels]:
             break
         page.wait_for_timeout(200)
@@ -221,9 +224,9 @@ def _open_file(
         with _open_page(browser, lab.url + address.format(name), theme, width, scale) as page:
             yield page
     finally:
-        for session in httpx.get(f"{lab.url}api/sessions").json():
+        for session in httpx.get(f"{lab.url}api/sessions", timeout=PATIENCE).json():
             if session["path"] == name:
-                httpx.delete(f"{lab.url}api/sessions/{session['id']}", timeout=_PATIENCE)
+                httpx.delete(f"{lab.url}api/sessions/{session['id']}", timeout=PATIENCE)
 
 
 @contextmanager
@@ -274,7 +277,7 @@ def open_app(
 def _open_page(browser: Browser, url: str, theme: Theme, width: int, scale: float = 1.0) -> Iterator[Page]:
     viewport: ViewportSize = {"width": width, "height": 900}
     page = browser.new_page(color_scheme=theme, viewport=viewport, device_scale_factor=scale)
-    page.set_default_timeout(_PATIENCE * 1000)
+    page.set_default_timeout(PATIENCE * 1000)
     try:
         page.goto(url)
         yield page

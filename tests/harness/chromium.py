@@ -17,6 +17,7 @@ from collections.abc import Iterator
 
 from playwright.sync_api import sync_playwright
 
+from harness import PATIENCE
 from harness.apt import apt_install, as_root, ran
 
 __all__ = ["find_chromium", "install_chromium"]
@@ -55,7 +56,7 @@ def _candidates() -> Iterator[str]:
 def _starts(path: str) -> bool:
     """Return whether there is a browser at `path`, not only a stub that says how to get one."""
     try:
-        asked = subprocess.run([path, "--version"], capture_output=True, text=True, check=False, timeout=60)
+        asked = subprocess.run([path, "--version"], capture_output=True, text=True, check=False, timeout=PATIENCE)
     except (OSError, subprocess.TimeoutExpired):
         return False
     return asked.returncode == 0 and "Chrom" in asked.stdout

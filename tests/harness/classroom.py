@@ -24,13 +24,13 @@ from blockrun_magic.classroom.storage.members import Member
 from blockrun_magic.classroom.storage.records import Records, open_records
 from blockrun_magic.gateway.gateways import practice_at
 from blockrun_magic.practice.server.server import PracticeServer
+from harness import PATIENCE
 from harness.kernel import clean_environ
 
 __all__ = ["PRICE", "Class", "Student", "order_of", "run_command", "running_class", "served_class"]
 
 PRICE = 52_500
 """The price of an image of the default model, in micro-USDC."""
-_PATIENCE = 60
 
 
 def order_of(prompt: str, **more: Any) -> dict[str, Any]:
@@ -150,13 +150,13 @@ def running_class(
     thread = threading.Thread(target=serve)
     thread.start()
     try:
-        assert ready.wait(_PATIENCE)
+        assert ready.wait(PATIENCE)
         assert isinstance(box[0], dict), box
         with _opened(box[0], home, gateway.url, database) as room:
             yield room
     finally:
         stop.set()
-        thread.join(_PATIENCE)
+        thread.join(PATIENCE)
 
 
 @contextmanager
@@ -185,7 +185,7 @@ def served_class(
             yield room, process
     finally:
         process.kill()
-        process.wait(_PATIENCE)
+        process.wait(PATIENCE)
         process.stdout.close()
 
 
@@ -193,14 +193,14 @@ def run_command(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]
     """Run one of the owner's commands for the classroom in `home`."""
     command = [sys.executable, "-m", "blockrun_magic", "classroom", "--home", str(home), *arguments]
     environ: dict[str, str] = clean_environ(home.parent)
-    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=_PATIENCE, check=False)
+    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 @contextmanager
 def _opened(ready: dict[str, str], home: Path, gateway: str, database: str | None) -> Iterator[Class]:
     records = open_records(home, database)
     try:
-        with httpx.Client(timeout=_PATIENCE, limits=httpx.Limits(max_connections=None)) as client:
+        with httpx.Client(timeout=PATIENCE, limits=httpx.Limits(max_connections=None)) as client:
             yield Class(ready["url"], home, gateway, records, client, database, ready["teacher_url"])
     finally:
         records.close()

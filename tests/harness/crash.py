@@ -36,6 +36,7 @@ from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.studio import Options, RetryPolicy, Studio
 from blockrun_magic.studio.services import Wallets, purchase_services
+from harness import PATIENCE
 
 __all__ = [
     "OWNER",
@@ -146,7 +147,7 @@ def nursery() -> Iterator[Nursery]:
             yield Nursery(process)
             assert process.stdin is not None
             process.stdin.close()
-            process.wait(timeout=60)
+            process.wait(timeout=PATIENCE)
         finally:
             process.kill()
 
@@ -162,7 +163,7 @@ def practice_gateway(folder: Path) -> Iterator[str]:
         finally:
             process.terminate()
             with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=60)
+                process.wait(timeout=PATIENCE)
             process.kill()
 
 

@@ -16,11 +16,11 @@ from blockrun_magic.gateway.gateways import practice_at
 from blockrun_magic.practice.server.server import PracticeServer
 from blockrun_magic.proxy.server import LocalEndpoint
 from blockrun_magic.wiring import open_studio
+from harness import PATIENCE
 
 __all__ = ["KEY", "Endpoint", "running_endpoint"]
 
 KEY = "brm_test"
-_PATIENCE = 60
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Endpoint:
 
     def post(self, path: str, **body: Any) -> httpx.Response:
         """Return the response to JSON posted at `path`, with the key."""
-        return httpx.post(f"{self.url}{path}", json=body, headers={"Authorization": f"Bearer {KEY}"}, timeout=_PATIENCE)
+        return httpx.post(f"{self.url}{path}", json=body, headers={"Authorization": f"Bearer {KEY}"}, timeout=PATIENCE)
 
     def generate(self, prompt: str, **body: Any) -> httpx.Response:
         """Return the response to a request for an image of `prompt`."""
@@ -42,8 +42,8 @@ class Endpoint:
     @property
     def settlements(self) -> list[dict[str, Any]]:
         """Payments to the practice gateway, oldest first."""
-        settlements: list[dict[str, Any]] = httpx.get(f"{self.gateway.url}/practice/ledger").json()["settlements"]
-        return settlements
+        books = httpx.get(f"{self.gateway.url}/practice/ledger", timeout=PATIENCE).json()
+        return list(books["settlements"])
 
 
 @contextmanager
@@ -68,8 +68,8 @@ def running_endpoint(home: Path, gateway: PracticeServer, **options: Any) -> Ite
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
     try:
-        assert ready.wait(_PATIENCE)
+        assert ready.wait(PATIENCE)
         yield Endpoint(box[0].url, box[0].origin, gateway)
     finally:
         stop.set()
-        thread.join(_PATIENCE)
+        thread.join(PATIENCE)

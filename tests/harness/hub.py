@@ -17,7 +17,7 @@ from pathlib import Path
 
 import httpx
 
-from harness import ROOT
+from harness import PATIENCE, ROOT
 from harness.jupyter import behind_us, end_family
 from harness.kernel import clean_environ
 from harness.node import PROXY_ADVICE, find_proxy
@@ -25,7 +25,6 @@ from harness.node import PROXY_ADVICE, find_proxy
 __all__ = ["Hub", "free_ports", "log_in", "plan_hub", "running_hub"]
 
 RECIPE = ROOT / "docs" / "recipes" / "jupyterhub_config.py"
-_TIMEOUT = 90
 _CONFIG = """
 import os, sys
 
@@ -80,7 +79,7 @@ class Hub:
     def ask(self, method: str, path: str, **content: object) -> httpx.Response:
         """Return the answer of the hub's API to its administrator."""
         headers = {"Authorization": f"token {self.tests_token}"}
-        answer = httpx.request(method, f"{self.api_url}{path}", headers=headers, timeout=_TIMEOUT, **content)  # type: ignore[arg-type]
+        answer = httpx.request(method, f"{self.api_url}{path}", headers=headers, timeout=PATIENCE, **content)  # type: ignore[arg-type]
         answer.raise_for_status()
         return answer
 
@@ -141,7 +140,7 @@ def running_hub(hub: Hub, environ: Mapping[str, str] | None = None, more: str = 
             folder=str(folder),
             tests_token=hub.tests_token,
             environ=dict(environ or {}),
-            timeout=_TIMEOUT,
+            timeout=PATIENCE,
             more=more,
         )
     )
@@ -171,10 +170,10 @@ def running_hub(hub: Hub, environ: Mapping[str, str] | None = None, more: str = 
 
 def _wait_for(hub: Hub, process: subprocess.Popen[bytes], log: Path) -> None:
     """Wait until the hub answers through its proxy; raises AssertionError with its log when it ends or stays silent."""
-    until = time.monotonic() + _TIMEOUT
+    until = time.monotonic() + PATIENCE
     while time.monotonic() < until and process.poll() is None:
         with suppress(httpx.TransportError):
-            if httpx.get(f"{hub.url}/hub/api/").status_code == 200:
+            if httpx.get(f"{hub.url}/hub/api/", timeout=PATIENCE).status_code == 200:
                 return
         time.sleep(0.1)
     raise AssertionError(f"the hub did not start:\n{log.read_text(encoding='utf-8', errors='replace')}")

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from playwright.sync_api import Browser, Page, expect
 
 from blockrun_magic.practice.server.server import PracticeServer
+from harness import PATIENCE
 from harness.browser import Notebook, write_notebook
 from harness.classroom import run_command
 from harness.hub import Hub, plan_hub, running_hub
@@ -21,8 +22,6 @@ from harness.jupyter import SETTINGS
 from harness.kernel import clean_environ
 
 __all__ = ["HubClass", "running_hub_class"]
-
-_PATIENCE = 90_000
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class HubClass:
     def log_in(self, browser: Browser, name: str) -> Page:
         """Return a page of a browser of its own, in which somebody has logged in to the hub."""
         page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
-        page.set_default_timeout(_PATIENCE)
+        page.set_default_timeout(PATIENCE * 1000)
         page.goto(f"{self.hub.url}/hub/login?next=%2Fhub%2Fhome")
         page.get_by_label("Username").fill(name)
         page.get_by_label("Password").fill("any")
@@ -69,7 +68,7 @@ class HubClass:
         """Return the notebook on somebody's server, open in JupyterLab."""
         [file] = (self.hub.folder / "homes" / name).glob("*/notebook.ipynb")
         page.goto(f"{self.hub.url}/user/{name}/lab/tree/{file.parent.name}/{file.name}?reset")
-        expect(page.get_by_text("(ipykernel) | Idle")).to_be_visible(timeout=_PATIENCE)
+        expect(page.get_by_text("(ipykernel) | Idle")).to_be_visible(timeout=PATIENCE * 1000)
         page.keyboard.press("Control+b")
         return Notebook(page, file)
 
@@ -98,5 +97,5 @@ def running_hub_class(folder: Path) -> Iterator[HubClass]:
                 yield HubClass(hub, home, gateway)
         finally:
             process.terminate()
-            process.wait(_PATIENCE / 1000)
+            process.wait(PATIENCE)
             process.stdout.close()

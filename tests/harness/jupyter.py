@@ -16,11 +16,11 @@ from pathlib import Path
 import httpx
 import psutil
 
+from harness import PATIENCE
 from harness.kernel import clean_environ
 
 __all__ = ["SETTINGS", "Server", "behind_us", "end_family", "running_lab", "running_voila"]
 
-_PATIENCE = 60
 _LAB = (
     *("jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0"),
     *("--IdentityProvider.token=", "--ServerApp.password=", "--ServerApp.disable_check_xsrf=True"),
@@ -100,12 +100,12 @@ def _running(home: Path, command: Sequence[str], environ: Mapping[str, str] | No
 
 def _address(process: subprocess.Popen[bytes], log: Path) -> str:
     """Return where a server answers; raises AssertionError with its log when it ends or stays silent."""
-    until = time.monotonic() + _PATIENCE
+    until = time.monotonic() + PATIENCE
     while time.monotonic() < until and process.poll() is None:
         found = re.search(r"http://127\.0\.0\.1:[1-9]\d*/", log.read_text(encoding="utf-8"))
         if found:
             with suppress(httpx.TransportError):
-                httpx.get(found[0])
+                httpx.get(found[0], timeout=PATIENCE)
                 return found[0]
         time.sleep(0.05)
     raise AssertionError(f"the server did not start:\n{log.read_text(encoding='utf-8')}")
@@ -115,9 +115,9 @@ def end_family(process: subprocess.Popen[bytes]) -> None:
     """End a server, and then whatever is left of what it has started: a kernel has a process group of its own."""
     family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
     with suppress(subprocess.TimeoutExpired):
-        process.communicate(timeout=_PATIENCE)  # closes its stdin
+        process.communicate(timeout=PATIENCE)  # closes its stdin
     for left in (process, *family):
         with suppress(psutil.NoSuchProcess):
             left.kill()
     process.wait()
-    psutil.wait_procs(family, timeout=_PATIENCE)
+    psutil.wait_procs(family, timeout=PATIENCE)

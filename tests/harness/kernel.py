@@ -16,9 +16,9 @@ import httpx
 from jupyter_client.blocking import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
-__all__ = ["Cell", "Kernel", "clean_environ", "made", "paid_to", "running_kernel"]
+from harness import PATIENCE
 
-_PATIENCE = 60
+__all__ = ["Cell", "Kernel", "clean_environ", "made", "paid_to", "running_kernel"]
 
 
 def clean_environ(home: Path, **more: str) -> dict[str, str]:
@@ -33,7 +33,7 @@ def clean_environ(home: Path, **more: str) -> dict[str, str]:
 
 def paid_to(url: str) -> int:
     """Return what the practice gateway at `url` has been paid so far, in micro-dollars."""
-    return int(httpx.get(f"{url}/practice/ledger").json()["total"])
+    return int(httpx.get(f"{url}/practice/ledger", timeout=PATIENCE).json()["total"])
 
 
 @dataclass
@@ -107,7 +107,7 @@ class Kernel:
 
     def type(self, text: str) -> dict[str, Any]:
         """Answer the question that a running cell asks, and return the question."""
-        question: dict[str, Any] = self._client.get_stdin_msg(timeout=_PATIENCE)["content"]
+        question: dict[str, Any] = self._client.get_stdin_msg(timeout=PATIENCE)["content"]
         self._client.input(text)
         return question
 
@@ -118,7 +118,7 @@ class Kernel:
     def wait_for(self, cell_id: str, condition: Callable[[Cell], bool]) -> Cell:
         """Return a started cell as soon as `condition` holds of it."""
         cell = self._cells[cell_id]
-        until = time.monotonic() + _PATIENCE
+        until = time.monotonic() + PATIENCE
         while not condition(cell):
             try:
                 self._take(self._client.get_iopub_msg(timeout=0.2))
@@ -130,14 +130,14 @@ class Kernel:
     def value(self, expression: str) -> str:
         """Return the repr of an expression in the kernel's namespace."""
         reply = self._client.execute(
-            "", user_expressions={"value": expression}, store_history=False, reply=True, timeout=_PATIENCE
+            "", user_expressions={"value": expression}, store_history=False, reply=True, timeout=PATIENCE
         )
         answer = reply["content"]["user_expressions"]["value"]
         return str(answer["data"]["text/plain"] if answer["status"] == "ok" else answer["evalue"])
 
     def wait_until(self, expression: str) -> None:
         """Wait until an expression in the kernel's namespace is true."""
-        until = time.monotonic() + _PATIENCE
+        until = time.monotonic() + PATIENCE
         while self.value(f"bool({expression})") != "True":
             assert time.monotonic() < until, expression
             time.sleep(0.1)
@@ -178,14 +178,14 @@ class Kernel:
 
     def _wait_until_it_takes_cells(self) -> None:
         """After an error ipykernel refuses what was sent with it, and for a moment what comes next, too."""
-        until = time.monotonic() + _PATIENCE
+        until = time.monotonic() + PATIENCE
         while "ok" != self._reply(self._client.execute("", silent=True)):
             assert time.monotonic() < until, "the kernel refuses every cell"
         self._aborting = False
 
     def _reply(self, cell_id: str) -> str:
         while cell_id not in self._replies:
-            reply = self._client.get_shell_msg(timeout=_PATIENCE)
+            reply = self._client.get_shell_msg(timeout=PATIENCE)
             self._replies[reply["parent_header"].get("msg_id")] = str(reply["content"]["status"])
         return self._replies.pop(cell_id)
 
@@ -200,7 +200,7 @@ def running_kernel(home: Path, environ: Mapping[str, str] | None = None) -> Iter
         client = manager.blocking_client()
         client.start_channels()
         try:
-            client.wait_for_ready(timeout=_PATIENCE)
+            client.wait_for_ready(timeout=PATIENCE)
             yield Kernel(manager, client)
         finally:
             client.stop_channels()

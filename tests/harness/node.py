@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 
-from harness import ROOT
+from harness import PATIENCE, ROOT
 from harness.apt import apt_install
 
 __all__ = ["PROXY_ADVICE", "find_proxy", "install_proxy"]
@@ -23,7 +23,7 @@ Install Node 18 or newer (Debian: apt-get install nodejs npm), then run: npm ci"
 def find_proxy() -> str | None:
     """Return the path of a configurable-http-proxy that starts, or None."""
     try:
-        asked = subprocess.run([_PROXY, "--version"], capture_output=True, check=False, timeout=60)
+        asked = subprocess.run([_PROXY, "--version"], capture_output=True, check=False, timeout=PATIENCE)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return str(_PROXY) if asked.returncode == 0 else None

@@ -27,6 +27,7 @@ import pytest
 
 from blockrun_magic.database.postgresql import PostgresDatabase
 from blockrun_magic.payments.ledger.schema import migrate
+from harness import PATIENCE
 from harness.apt import apt_install, ran
 
 __all__ = ["Cluster", "cluster", "find_programs", "install_programs", "server", "server_of_the_tests"]
@@ -142,7 +143,7 @@ class Cluster:
             command, stdin=subprocess.PIPE, user=self._user, env=self._environ(), cwd="/", start_new_session=True
         )
         ready = [self._programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE
         while subprocess.run(ready, check=False, env=self._environ()).returncode != 0:
             if self._server.poll() is not None or time.monotonic() > end:
                 raise RuntimeError(f"PostgreSQL in {self._folder} did not start.")
@@ -151,7 +152,7 @@ class Cluster:
     def stop(self) -> None:
         """Stop the server as `pg_ctl stop -m immediate` does: at once, without a checkpoint."""
         if self._server is not None:
-            self._server.communicate(b"stop\n", timeout=30)
+            self._server.communicate(b"stop\n", timeout=PATIENCE)
             self._server = None
 
     def dump(self, database: str = "postgres", schema: str = "*") -> str:

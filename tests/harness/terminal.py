@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pexpect
 
+from harness import PATIENCE
 from harness.kernel import clean_environ
-
-PATIENCE = 60
 
 
 class Terminal:

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from unittest import mock
 
+from harness import PATIENCE
+
 __all__ = ["NOON", "World", "run_virtually"]
 
 T = TypeVar("T")
 
-_PATIENCE = 10.0
 NOON = 1_800_014_400.0 - 1_800_014_400 % 86_400 + 43_200
 
 
@@ -45,7 +46,7 @@ class _VirtualSelector(selectors.DefaultSelector):
         """Return the events that are there; without any, move the clock by `timeout` seconds."""
         events = super().select(0)
         if not events and timeout is None:  # no timer is left: only the true world can go on, if anything
-            events = super().select(_PATIENCE)
+            events = super().select(PATIENCE)
             if not events:
                 raise RuntimeError(f"the story stands still, waiting in\n{_stacks()}")
         if not events and timeout is not None and timeout > 0:

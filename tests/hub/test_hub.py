@@ -12,6 +12,7 @@ import pytest
 
 from blockrun_magic.classroom.hub import Hub, HubRefused, HubSettings, HubUser
 from blockrun_magic.classroom.hub_doctor import ADDRESS, ENTRY, ROLE, SCOPE, Check, check_live
+from harness import PATIENCE
 from harness.hub import Hub as RunningHub
 from harness.hub import log_in
 from harness.hub_class import HubClass
@@ -51,7 +52,7 @@ def test_a_teacher_logs_in(hub: RunningHub) -> None:
     """The hub sends the browser back with the state and a code, which tells once who it is."""
     settings = HubSettings.from_environ(hub.service_environ)
     assert settings is not None
-    with httpx.Client(base_url=hub.url, follow_redirects=True) as browser:
+    with httpx.Client(base_url=hub.url, follow_redirects=True, timeout=PATIENCE) as browser:
         log_in(browser, "grace")
         back = urlsplit(browser.get(settings.login_url("a state & more"), follow_redirects=False).headers["location"])
     query = {name: values[0] for name, values in parse_qs(back.query).items()}

@@ -14,6 +14,7 @@ import httpx
 from jupyter_core.utils import ensure_event_loop
 
 from blockrun_magic.practice.server.server import PracticeServer
+from harness import PATIENCE
 from harness.classroom import running_class
 from harness.kernel import made, running_kernel
 
@@ -49,5 +50,5 @@ def test_the_class_begins(gateway: PracticeServer, tmp_path: Path) -> None:
 
 
 def _settlements(gateway: PracticeServer) -> list[object]:
-    settlements: list[object] = httpx.get(f"{gateway.url}/practice/ledger").json()["settlements"]
+    settlements: list[object] = httpx.get(f"{gateway.url}/practice/ledger", timeout=PATIENCE).json()["settlements"]
     return settlements

@@ -27,6 +27,7 @@ from blockrun_magic.errors import BlockrunError
 from blockrun_magic.practice.server.server import PracticeServer
 from blockrun_magic.proxy.guard import Guard
 from blockrun_magic.proxy.server import LocalEndpoint
+from harness import PATIENCE
 from harness.endpoint import KEY, Endpoint, running_endpoint
 
 
@@ -80,7 +81,7 @@ def test_an_image_comes_as_a_url(endpoint: Endpoint) -> None:
 
     body = endpoint.generate("a fox", model="google/nano-banana", size="1024x1024", n=1).json()
 
-    image = httpx.get(body["data"][0]["url"])
+    image = httpx.get(body["data"][0]["url"], timeout=PATIENCE)
     assert body["data"][0]["url"].startswith(f"{endpoint.origin}/images/{hashlib.sha256(image.content).hexdigest()}")
     assert (1024, 1024) == opened(image.content).size
     assert "nosniff" == image.headers["x-content-type-options"]
@@ -99,7 +100,8 @@ def test_a_repeated_request_is_free(endpoint: Endpoint) -> None:
     again = endpoint.generate("an owl", response_format="b64_json", size="auto", quality="auto", user="me").json()
 
     assert (True, "0.000000") == (again["cached"], again["price"]["amount"])
-    assert httpx.get(first["data"][0]["url"]).content == base64.b64decode(again["data"][0]["b64_json"])
+    image = httpx.get(first["data"][0]["url"], timeout=PATIENCE).content
+    assert image == base64.b64decode(again["data"][0]["b64_json"])
     assert count == len(endpoint.settlements)
 
 
@@ -119,7 +121,7 @@ def test_clients_of_gpt_image_find_what_they_expect(endpoint: Endpoint) -> None:
     """OpenAI sends base64 for these models unasked; the URL is there as well."""
     [image] = endpoint.generate("a boat", model="gpt-image-1").json()["data"]
 
-    assert httpx.get(image["url"]).content == base64.b64decode(image["b64_json"])
+    assert httpx.get(image["url"], timeout=PATIENCE).content == base64.b64decode(image["b64_json"])
 
 
 def test_several_images(endpoint: Endpoint) -> None:
@@ -136,7 +138,7 @@ def test_the_output_format(endpoint: Endpoint, wanted: str, kind: str, response_
     body = endpoint.generate("a pear", output_format=wanted, response_format=response_format).json()
 
     [image] = body["data"]
-    data = httpx.get(image["url"]).content if "url" in image else base64.b64decode(image["b64_json"])
+    data = httpx.get(image["url"], timeout=PATIENCE).content if "url" in image else base64.b64decode(image["b64_json"])
     assert ({response_format}, kind) == (set(image), opened(data).format)
 
 
@@ -161,7 +163,7 @@ def test_a_mask_in_openais_manner(endpoint: Endpoint) -> None:
         data={"prompt": "add clouds", "model": "openai/gpt-image-1", "n": "1", "size": "1024x1024"},
         files=[("image", ("a.png", source, "image/png")), ("mask", ("m.png", files["openai"], "image/png"))],
         headers={"Authorization": f"Bearer {KEY}"},
-        timeout=60,
+        timeout=PATIENCE,
     )
     again = endpoint.post(
         "/images/image2image", prompt="add clouds", model="gpt-image", image=uri(source), mask=uri(files["ours"])
@@ -184,7 +186,7 @@ def test_transparent_may_change_whatever_the_color(endpoint: Endpoint, color: tu
         headers={"Authorization": f"Bearer {KEY}"},
         data={"prompt": f"stripes {color} {opaque}", "model": "gpt-image-1", "response_format": "b64_json"},
         files={"image": ("a.png", source, "image/png"), "mask": ("m.png", file.getvalue(), "image/png")},
-        timeout=60,
+        timeout=PATIENCE,
     )
     image = opened(base64.b64decode(answer.json()["data"][0]["b64_json"])).convert("RGB")
 
@@ -194,11 +196,10 @@ def test_transparent_may_change_whatever_the_color(endpoint: Endpoint, color: tu
 
 def test_several_sources(endpoint: Endpoint) -> None:
     """`image[]` given again fuses images, as OpenAI's SDK sends a list."""
-    client = openai.OpenAI(base_url=endpoint.url, api_key=KEY)
+    images = [("a.png", png("red")), ("b.png", png("blue"))]
 
-    answer = client.images.edit(
-        model="google/nano-banana", image=[("a.png", png("red")), ("b.png", png("blue"))], prompt="side by side"
-    )
+    with openai.OpenAI(base_url=endpoint.url, api_key=KEY) as client:
+        answer = client.images.edit(model="google/nano-banana", image=images, prompt="side by side")
 
     assert answer.data is not None
     assert answer.data[0].url
@@ -224,7 +225,7 @@ def test_sources_as_clawrouter_takes_them(
     answer = endpoint.post("/images/image2image", prompt="add a hat", image=image)
 
     assert 200 == answer.status_code, answer.text
-    assert (1024, 1024) == opened(httpx.get(answer.json()["data"][0]["url"]).content).size
+    assert (1024, 1024) == opened(httpx.get(answer.json()["data"][0]["url"], timeout=PATIENCE).content).size
 
 
 @pytest.mark.parametrize(
@@ -303,7 +304,7 @@ def test_bodies_that_are_none(endpoint: Endpoint, content: bytes, content_type: 
     """A body that cannot be read is a 4xx in OpenAI's shape."""
     headers = {"Authorization": f"Bearer {KEY}", "Content-Type": content_type}
 
-    answer = httpx.post(f"{endpoint.url}/images/generations", content=content, headers=headers)
+    answer = httpx.post(f"{endpoint.url}/images/generations", content=content, headers=headers, timeout=PATIENCE)
 
     assert status == answer.status_code
     assert error_of(answer)
@@ -317,7 +318,7 @@ def test_bodies_are_bounded(endpoint: Endpoint) -> None:
         for _ in range(120):
             yield b" " * 1_000_000
 
-    client = http.client.HTTPConnection(endpoint.origin.removeprefix("http://"), timeout=60)
+    client = http.client.HTTPConnection(endpoint.origin.removeprefix("http://"), timeout=PATIENCE)
     client.putrequest("POST", "/v1/images/generations")
     for name, value in (headers | {"Content-Length": "200000000"}).items():
         client.putheader(name, value)
@@ -325,7 +326,9 @@ def test_bodies_are_bounded(endpoint: Endpoint) -> None:
     announced = client.getresponse().status
     client.close()
     try:
-        streamed = httpx.post(f"{endpoint.url}/images/generations", headers=headers, content=endless()).status_code
+        streamed = httpx.post(
+            f"{endpoint.url}/images/generations", headers=headers, content=endless(), timeout=PATIENCE
+        ).status_code
     except httpx.TransportError:  # the server closed the connection before it had read everything
         streamed = 413
 
@@ -376,7 +379,9 @@ def test_a_size_may_be_a_ratio(endpoint: Endpoint) -> None:
 )  # fmt: skip
 def test_unknown_paths(endpoint: Endpoint, method: str, path: str, status: int) -> None:
     """Every answer has OpenAI's shape."""
-    answer = httpx.request(method, f"{endpoint.origin}{path}", headers={"Authorization": f"Bearer {KEY}"})
+    answer = httpx.request(
+        method, f"{endpoint.origin}{path}", headers={"Authorization": f"Bearer {KEY}"}, timeout=PATIENCE
+    )
 
     assert status == answer.status_code
     assert error_of(answer)
@@ -419,10 +424,10 @@ def test_fresh_buys_again(endpoint: Endpoint) -> None:
 
 def test_an_automatic_retry_of_a_fresh_request_pays_once(endpoint: Endpoint) -> None:
     """The official SDK repeats a failed request by itself: it gets the take that was paid for."""
-    client = openai.OpenAI(base_url=endpoint.url, api_key=KEY, max_retries=3)
     count = len(endpoint.settlements)
 
-    answer = client.images.generate(prompt="a lynx practice:500-charged", extra_body={"fresh": True})
+    with openai.OpenAI(base_url=endpoint.url, api_key=KEY, max_retries=3) as client:
+        answer = client.images.generate(prompt="a lynx practice:500-charged", extra_body={"fresh": True})
 
     assert answer.data
     assert count + 1 == len(endpoint.settlements)
@@ -432,10 +437,8 @@ def test_a_retry_says_so(endpoint: Endpoint) -> None:
     """A client that did not see the answer counts its retry in a header: that is the same take."""
 
     def take(**headers: str) -> int:
-        more = {"Authorization": f"Bearer {KEY}"} | headers
-        answer = httpx.post(
-            f"{endpoint.url}/images/generations", json={"prompt": "a bear", "fresh": True}, headers=more, timeout=60
-        )
+        more, body = {"Authorization": f"Bearer {KEY}"} | headers, {"prompt": "a bear", "fresh": True}
+        answer = httpx.post(f"{endpoint.url}/images/generations", json=body, headers=more, timeout=PATIENCE)
         return int(answer.json()["take"])
 
     assert [1, 1, 2] == [take(), take(**{"x-stainless-retry-count": "1"}), take()]
@@ -451,8 +454,8 @@ def test_a_client_that_hangs_up_loses_nothing(endpoint: Endpoint) -> None:
     with socket.create_connection((host, int(port))) as client:
         head = f"POST /v1/images/generations HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {KEY}\r\n"
         client.sendall(f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
-        deadline = time.monotonic() + 60
-        while httpx.get(f"{endpoint.gateway.url}/practice/ledger").json()["paid_requests"] == 0:
+        deadline = time.monotonic() + PATIENCE
+        while httpx.get(f"{endpoint.gateway.url}/practice/ledger", timeout=PATIENCE).json()["paid_requests"] == 0:
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
@@ -483,7 +486,7 @@ def test_a_client_that_hangs_up_loses_nothing(endpoint: Endpoint) -> None:
 )
 def test_who_may_ask(endpoint: Endpoint, headers: dict[str, str], status: int) -> None:
     """The key, a name of this machine, and no web page."""
-    answer = httpx.get(f"{endpoint.url}/models", headers=headers)
+    answer = httpx.get(f"{endpoint.url}/models", headers=headers, timeout=PATIENCE)
 
     assert status == answer.status_code
     assert status == 200 or error_of(answer)
@@ -493,8 +496,9 @@ def test_who_may_ask(endpoint: Endpoint, headers: dict[str, str], status: int) -
 def test_without_a_key(gateway: PracticeServer, tmp_path: Path) -> None:
     """As ClawRouter: any program of this machine may ask, a web page may not; beyond loopback it is not allowed."""
     with running_endpoint(tmp_path, gateway, key=None) as open_to_all:
-        assert 200 == httpx.get(f"{open_to_all.url}/models").status_code
-        assert 403 == httpx.get(f"{open_to_all.url}/models", headers={"Origin": "http://evil.example"}).status_code
+        for status, headers in ((200, {}), (403, {"Origin": "http://evil.example"})):
+            answer = httpx.get(f"{open_to_all.url}/models", headers=headers, timeout=PATIENCE)
+            assert status == answer.status_code
     with pytest.raises(BlockrunError):
         LocalEndpoint(None, None, port=0, host="0.0.0.0", key=None)  # type: ignore[arg-type]  # noqa: S104
 
@@ -506,7 +510,7 @@ def test_others_may_not_name_files(gateway: PracticeServer, tmp_path: Path) -> N
         local = Endpoint(shared.url.replace("0.0.0.0", "127.0.0.1"), "", gateway)  # noqa: S104
 
         answer = local.post("/images/image2image", prompt="add a hat", image=str(tmp_path / "photo.png"))
-        health = httpx.get(local.url.removesuffix("/v1") + "/health").json()
+        health = httpx.get(local.url.removesuffix("/v1") + "/health", timeout=PATIENCE).json()
 
     assert ("ok", None, None) == (health["status"], health["wallet"], health["balance"])
     assert (400, "image") == (answer.status_code, error_of(answer)["param"])
@@ -518,7 +522,7 @@ def test_a_shared_server_answers_to_its_names(gateway: PracticeServer, tmp_path:
     with running_endpoint(tmp_path, gateway, host="0.0.0.0", names=["images"]) as shared:  # noqa: S104
         for host, status in hosts.items():
             headers = {"Authorization": f"Bearer {KEY}", "Host": host}
-            assert status == httpx.get(f"{shared.url}/models", headers=headers).status_code
+            assert status == httpx.get(f"{shared.url}/models", headers=headers, timeout=PATIENCE).status_code
 
 
 @pytest.mark.parametrize(
@@ -564,7 +568,7 @@ def test_a_port_that_is_taken(endpoint: Endpoint) -> None:
 
 def test_health(endpoint: Endpoint) -> None:
     """As ClawRouter's, so that its clients see what they expect."""
-    report = httpx.get(f"{endpoint.origin}/health").json()
+    report = httpx.get(f"{endpoint.origin}/health", timeout=PATIENCE).json()
 
     assert ("ok", "practice") == (report["status"], report["realm"])
     assert re.fullmatch(r"0x[0-9a-fA-F]{40}", report["wallet"])
@@ -574,10 +578,9 @@ def test_health(endpoint: Endpoint) -> None:
 
 def test_models(endpoint: Endpoint) -> None:
     """OpenAI's list, with prices; a model is found by its shorthand, too."""
-    client = openai.OpenAI(base_url=endpoint.url, api_key=KEY)
-
-    assert "google/nano-banana" in [model.id for model in client.models.list()]
-    assert "google/nano-banana" == client.models.retrieve("nano-banana").id
+    with openai.OpenAI(base_url=endpoint.url, api_key=KEY) as client:
+        assert "google/nano-banana" in [model.id for model in client.models.list()]
+        assert "google/nano-banana" == client.models.retrieve("nano-banana").id
 
 
 def test_the_log_tells_no_secret(gateway: PracticeServer, tmp_path: Path) -> None:
@@ -585,7 +588,7 @@ def test_the_log_tells_no_secret(gateway: PracticeServer, tmp_path: Path) -> Non
     log = io.StringIO()
     with running_endpoint(tmp_path, gateway, log=log) as logged:
         logged.generate("a secret garden")
-        httpx.get(f"{logged.origin}/health?token=hush")
+        httpx.get(f"{logged.origin}/health?token=hush", timeout=PATIENCE)
 
     first, second = (json.loads(line) for line in log.getvalue().splitlines())
     assert ("POST", 200, 15, "0.052500") == (
@@ -603,19 +606,19 @@ def test_images_stay_when_the_server_starts_again(gateway: PracticeServer, tmp_p
     with running_endpoint(tmp_path, gateway) as first:
         name = first.generate("a raven").json()["data"][0]["url"].rpartition("/")[2]
     with running_endpoint(tmp_path, gateway) as second:
-        assert 200 == httpx.get(f"{second.origin}/images/{name}").status_code
+        assert 200 == httpx.get(f"{second.origin}/images/{name}", timeout=PATIENCE).status_code
         assert second.generate("a raven").json()["cached"]
 
 
 def test_stopping_lets_a_running_request_end(gateway: PracticeServer, tmp_path: Path) -> None:
     """A purchase that is being paid for is delivered before the server ends."""
     answers: list[httpx.Response] = []
-    paid = httpx.get(f"{gateway.url}/practice/ledger").json()["paid_requests"]
+    paid = httpx.get(f"{gateway.url}/practice/ledger", timeout=PATIENCE).json()["paid_requests"]
     with running_endpoint(tmp_path, gateway) as running:
         asking = threading.Thread(target=lambda: answers.append(running.generate("a swan practice:slow=2")))
         asking.start()
-        deadline = time.monotonic() + 60
-        while httpx.get(f"{gateway.url}/practice/ledger").json()["paid_requests"] == paid:
+        deadline = time.monotonic() + PATIENCE
+        while httpx.get(f"{gateway.url}/practice/ledger", timeout=PATIENCE).json()["paid_requests"] == paid:
             assert time.monotonic() < deadline
             time.sleep(0.05)
     asking.join(60)

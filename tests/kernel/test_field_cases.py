@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from blockrun_magic.practice.server.server import PracticeServer
+from harness import PATIENCE
 from harness.kernel import Cell, Kernel, made, paid_to, running_kernel
 
 SMALL = "-m cogview -s 512x512"
@@ -96,7 +97,7 @@ def test_a_prompt_keeps_its_question_mark(kernel: Kernel, code: str, prompt: str
 
 def test_a_question_mark_alone_is_help(kernel: Kernel) -> None:
     """`%imagegen?` pays for nothing and shows the flags."""
-    reply = kernel._client.execute("%imagegen?", reply=True, timeout=60)["content"]
+    reply = kernel._client.execute("%imagegen?", reply=True, timeout=PATIENCE)["content"]
 
     assert "--model" in str(reply["payload"])
 
@@ -241,7 +242,7 @@ def test_an_expensive_cell_asks(tmp_path: Path) -> None:
 
         def answering(answer: str) -> Cell:
             name = kernel.start(f"%imagegen {SMALL} -n 2 two foxes")
-            assert "0.0315" in client.get_stdin_msg(timeout=60)["content"]["prompt"]
+            assert "0.0315" in client.get_stdin_msg(timeout=PATIENCE)["content"]["prompt"]
             client.input(answer)
             return kernel.finish(name)
 

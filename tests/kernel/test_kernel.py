@@ -10,12 +10,12 @@ import pytest
 
 from blockrun_magic.payments.x402.networks import BASE
 from blockrun_magic.practice.server.server import PracticeServer
+from harness import PATIENCE
 from harness.kernel import Cell, Kernel, paid_to, running_kernel
 
 QUICK = "--model cogview --size 512x512"
 PRICE = 15_750
 """The price of an image with these flags, in micro-dollars."""
-PATIENCE = 30
 
 
 def waits_for_its_picture(cell: Cell) -> bool:
@@ -275,7 +275,7 @@ def test_a_key_that_pays_is_in_nothing_that_a_notebook_keeps(tmp_path: Path) -> 
                 )
             ]
         paid = paid_to(gateway.url)
-        [settlement] = httpx.get(f"{gateway.url}/practice/ledger").json()["settlements"]
+        [settlement] = httpx.get(f"{gateway.url}/practice/ledger", timeout=PATIENCE).json()["settlements"]
     shown = "\n".join(str(cell) for cell in cells)
 
     assert PRICE == paid

@@ -9,6 +9,7 @@ import pytest
 
 from blockrun_magic.notebook.cells.flags import FLAGS
 from blockrun_magic.practice.server.server import PracticeServer
+from harness import PATIENCE
 from harness.kernel import Kernel, made, paid_to, running_kernel
 
 SMALL = "--model cogview --size 512x512"
@@ -234,7 +235,7 @@ def test_a_reused_edit_names_its_kept_source(kernel: Kernel) -> None:
 
 def complete(kernel: Kernel, code: str) -> dict[str, Any]:
     """Return the kernel's answer to TAB at the end of `code`."""
-    answer: dict[str, Any] = kernel._client.complete(code, len(code), reply=True, timeout=30)["content"]
+    answer: dict[str, Any] = kernel._client.complete(code, len(code), reply=True, timeout=PATIENCE)["content"]
     return answer
 
 
@@ -261,7 +262,7 @@ def test_tab_answers_in_a_notebook(kernel: Kernel, code: str, match: str, start:
 
 def test_help_is_a_page_for_people(kernel: Kernel) -> None:
     """`%%imagegen?` shows the page that is generated from the flag table."""
-    payload = kernel._client.execute("%%imagegen?", reply=True, timeout=30)["content"]["payload"]
+    payload = kernel._client.execute("%%imagegen?", reply=True, timeout=PATIENCE)["content"]["payload"]
 
     assert all(f"{flag.name} " in payload[0]["data"]["text/plain"] for flag in FLAGS if "imagegen" in flag.magics)
 

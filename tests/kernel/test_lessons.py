@@ -16,7 +16,7 @@ import pytest
 from blockrun_magic.errors import LessonError
 from blockrun_magic.practice.server.server import PracticeServer
 from blockrun_magic.studio.lessons.lesson import lessons_in, open_lesson
-from harness import ROOT
+from harness import PATIENCE, ROOT
 from harness.kernel import Cell, Kernel, made, paid_to, running_kernel
 
 FIRST = nbformat.read(ROOT / "notebooks" / "01-first-picture.ipynb", as_version=4)
@@ -153,12 +153,12 @@ def test_the_first_notebook_is_a_lesson(tmp_path_factory: pytest.TempPathFactory
         theirs = [made(kernel, source) for source in code]
         made(kernel, "%blockrun lesson export one.zip")
     shutil.copy(teacher / "one.zip", home)
-    before = httpx.get(f"{gateway.url}/practice/ledger").json()
+    before = httpx.get(f"{gateway.url}/practice/ledger", timeout=PATIENCE).json()
     with running_kernel(home, {"BLOCKRUN_PRACTICE_URL": gateway.url}) as kernel:
         made(kernel, CUT_OFF)
         made(kernel, "%load_ext blockrun_magic\n%blockrun lesson open one.zip")
         ours = [made(kernel, source) for source in code]
-    after = httpx.get(f"{gateway.url}/practice/ledger").json()
+    after = httpx.get(f"{gateway.url}/practice/ledger", timeout=PATIENCE).json()
 
     assert (before["total"], before["paid_requests"]) == (after["total"], after["paid_requests"])
     assert before["requests"] + 1 == after["requests"]

@@ -17,7 +17,7 @@ import nbformat
 import pytest
 
 from blockrun_magic.practice.server.server import PracticeServer
-from harness import ROOT
+from harness import PATIENCE, ROOT
 from harness.forecast import forecast, micros
 from harness.kernel import Cell, Kernel, clean_environ, paid_to, running_kernel
 
@@ -88,7 +88,7 @@ def test_a_second_run_costs_nothing(gateway: PracticeServer, desk: Path, first_r
 
 def paid_requests_to(url: str) -> int:
     """Return how many requests with a payment the gateway at `url` has seen."""
-    return int(httpx.get(f"{url}/practice/ledger").json()["paid_requests"])
+    return int(httpx.get(f"{url}/practice/ledger", timeout=PATIENCE).json()["paid_requests"])
 
 
 def pictures_of(cells: list[Cell]) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.practice.server.server import PracticeServer
 from blockrun_magic.studio import BatchProgress, Options, Studio, make_all
 from blockrun_magic.wiring import open_studio
+from harness import PATIENCE
 from harness.kernel import clean_environ
 from harness.power_cut import Disk, Event, events_of, run_traced
 
@@ -113,7 +114,7 @@ def _collect(home: Path, server: PracticeServer, *, batch: bool) -> tuple[int, i
             await studio.close()
 
     images = asyncio.run(again())
-    return len(httpx.get(f"{server.url}/practice/ledger").json()["settlements"]), images
+    return len(httpx.get(f"{server.url}/practice/ledger", timeout=PATIENCE).json()["settlements"]), images
 
 
 def test_the_record_is_whole(run: Run) -> None:

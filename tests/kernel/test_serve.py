@@ -20,12 +20,11 @@ import pytest
 from PIL import Image
 
 from blockrun_magic.practice.server.server import PracticeServer
-from harness import ROOT
+from harness import PATIENCE, ROOT
 from harness.kernel import Kernel, clean_environ, made
 
 SEEDS = ROOT.parent / "shared" / "reference" / "seeds"
 """Documents that the project came from; where they lie beside the repository, their examples run as well."""
-_PATIENCE = 60
 _CURL = re.compile(
     r"""curl\ (?:-s\ )?-X\ POST\ http://localhost:8402\S+(?:(?!curl\ ).)*?-d\ (?:'[^']*'|"(?:[^"\\]|\\.)*")""",
     re.DOTALL | re.VERBOSE,
@@ -60,12 +59,12 @@ def test_the_ready_line_and_the_end(tmp_path: Path, number: signal.Signals) -> N
     """One line of JSON when it is ready; a signal ends it cleanly."""
     with served(tmp_path) as (process, ready):
         assert {"url", "api_key", "health"} == set(ready)
-        assert "ok" == httpx.get(ready["health"]).json()["status"]
-        assert 401 == httpx.get(f"{ready['url']}/models").status_code
-        assert 200 == httpx.get(f"{ready['url']}/models", headers={"api-key": ready["api_key"]}).status_code
+        assert "ok" == httpx.get(ready["health"], timeout=PATIENCE).json()["status"]
+        for status, headers in ((401, {}), (200, {"api-key": ready["api_key"]})):
+            assert status == httpx.get(f"{ready['url']}/models", headers=headers, timeout=PATIENCE).status_code
         process.send_signal(number)
 
-        assert 0 == process.wait(_PATIENCE)
+        assert 0 == process.wait(PATIENCE)
     assert (tmp_path / "home" / "magic" / "ledger.sqlite").is_file()
     assert ready["api_key"] not in (tmp_path / "stderr").read_text()
     if os.name == "posix":
@@ -82,7 +81,7 @@ def test_a_key_in_a_file(tmp_path: Path) -> None:
         assert first["api_key"] == second["api_key"]
     file.chmod(0o644)
     with served(tmp_path, "--key-file", str(file)) as (process, nothing):
-        assert (1, {}) == (process.wait(_PATIENCE), nothing)
+        assert (1, {}) == (process.wait(PATIENCE), nothing)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +98,7 @@ def test_a_key_in_a_file(tmp_path: Path) -> None:
 def test_what_cannot_be_served(tmp_path: Path, options: tuple[str, ...]) -> None:
     """Two lines, and an exit status."""
     with served(tmp_path, *options) as (process, ready):
-        assert (1, {}) == (process.wait(_PATIENCE), ready)
+        assert (1, {}) == (process.wait(PATIENCE), ready)
     assert 2 == len((tmp_path / "stderr").read_text().splitlines())
 
 
@@ -138,7 +137,7 @@ def clawrouter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path,
 def _here(example: str, home: Path, origin: str) -> str:
     """Return an example for this server: its port, an image that exists, and none from the web."""
     photo = base64.b64encode((home / "photo.png").read_bytes()).decode()
-    stored = httpx.post(f"{origin}/v1/images/generations", json={"prompt": "a photo"}, timeout=_PATIENCE).json()
+    stored = httpx.post(f"{origin}/v1/images/generations", json={"prompt": "a photo"}, timeout=PATIENCE).json()
     return (
         example.replace("http://localhost:8402", origin)
         .replace("data:image/png;base64,iVBOR...", f"data:image/png;base64,{photo}")
@@ -158,12 +157,12 @@ def test_a_command_of_the_documents(clawrouter: tuple[Path, str], example: str) 
         env=clean_environ(home, IMAGE_B64=photo),
         capture_output=True,
         text=True,
-        timeout=_PATIENCE,
+        timeout=PATIENCE,
         check=True,
     )
 
     [image, *_] = json.loads(done.stdout)["data"]
-    assert 200 == httpx.get(image["url"]).status_code
+    assert 200 == httpx.get(image["url"], timeout=PATIENCE).status_code
 
 
 @pytest.mark.parametrize("example", _python_examples())
@@ -176,13 +175,13 @@ def test_python_of_the_documents(clawrouter: tuple[Path, str], example: str) -> 
         env=clean_environ(home),
         capture_output=True,
         text=True,
-        timeout=_PATIENCE,
+        timeout=PATIENCE,
         check=True,
     )
 
     url = done.stdout.split()[0]
     assert re.fullmatch(r"http://(localhost|127\.0\.0\.1):\d+/images/[0-9a-f]{64}\.png", url)
-    assert 200 == httpx.get(url).status_code
+    assert 200 == httpx.get(url, timeout=PATIENCE).status_code
 
 
 def test_the_examples_are_found() -> None:
@@ -224,7 +223,7 @@ def test_the_endpoint_of_a_script(tmp_path: Path, gateway: PracticeServer) -> No
         env=clean_environ(tmp_path, BLOCKRUN_PRACTICE_URL=gateway.url),
         capture_output=True,
         text=True,
-        timeout=_PATIENCE,
+        timeout=PATIENCE,
         check=True,
     )
 

@@ -22,6 +22,7 @@ from blockrun_magic.payments.x402.networks import BASE, BASE_SEPOLIA, SOLANA
 from fakes.gateway import Merchant
 from fakes.raw_socket import json_http, raw_server
 from fakes.solana_rpc import PAYER
+from harness import PATIENCE
 from harness.kernel import Cell, Kernel, made, running_kernel
 from harness.qrcodes import in_blocks, in_picture, read
 from harness.terminal import Terminal
@@ -30,7 +31,6 @@ PHRASE = "a throwaway passphrase: correct horse"
 KEY = "0x" + "3d" * 32  # a throwaway, known to everybody
 ADDRESS = str(Account.from_key(KEY).address)
 QUICK = "--model cogview --size 512x512"
-PATIENCE = 60
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}\b")
 
 

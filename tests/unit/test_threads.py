@@ -16,8 +16,8 @@ import pytest
 from blockrun_magic import threads
 from blockrun_magic.garbage import give_back_memory, only_new_garbage
 from blockrun_magic.threads import run_cpu, run_foreign, run_io, run_within, start_threads
+from harness import PATIENCE
 
-PATIENCE = 30.0
 RUNNERS: list[Callable[..., Coroutine[Any, Any, Any]]] = [run_io, run_cpu, run_foreign]
 
 

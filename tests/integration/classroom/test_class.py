@@ -32,6 +32,7 @@ from blockrun_magic.practice.server import images
 from blockrun_magic.practice.server.server import PracticeServer
 from blockrun_magic.studio import Options, Studio
 from blockrun_magic.studio.services import Wallets, purchase_services
+from harness import PATIENCE
 from harness.classroom import PRICE, Class, Student, order_of, running_class, served_class
 from harness.meter import Meter
 from harness.postgresql import Cluster
@@ -90,7 +91,7 @@ def test_the_class_begins(tmp_path: Path) -> None:
 
 
 async def _begin(url: str, within: float) -> list[httpx.Response]:
-    async with httpx.AsyncClient(timeout=120, limits=httpx.Limits(max_connections=None)) as client:
+    async with httpx.AsyncClient(timeout=PATIENCE, limits=httpx.Limits(max_connections=None)) as client:
 
         async def kernel(number: int) -> httpx.Response:
             await asyncio.sleep(_CHANCE.uniform(0, within))
@@ -239,7 +240,7 @@ async def _take_turns(
     home: Path, url: str, rooms: list[Class], people: list[Student], processes: dict[str, list[int]]
 ) -> Course:
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=120)
-    async with httpx.AsyncClient(timeout=120, limits=limits) as client:
+    async with httpx.AsyncClient(timeout=PATIENCE, limits=limits) as client:
         direct = [Direct.at(home / f"direct-{number}", url) for number in range(PEOPLE)]
         course = Course(rooms, people, direct, client, processes)
         if _MEASURED:

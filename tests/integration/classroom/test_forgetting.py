@@ -13,6 +13,7 @@ from blockrun_magic.classroom.storage.forgetting import erase_old, forget_member
 from blockrun_magic.classroom.storage.reports import report_rows
 from blockrun_magic.errors import LedgerError
 from blockrun_magic.practice.server.server import PracticeServer
+from harness import PATIENCE
 from harness.classroom import PRICE, Class, order_of, running_class
 from harness.gates import Gate
 
@@ -97,7 +98,7 @@ def test_open_orders_are_not_erased(tmp_path: Path) -> None:
     with PracticeServer(hook=gate) as gateway, running_class(tmp_path / "home", gateway) as room:
         ada, key = room.student("ada"), secrets.token_hex(16)
         assert 202 == ada.put("unfinished", key, wait=0).status_code
-        assert gate.seen.wait(30)
+        assert gate.seen.wait(PATIENCE)
         assert 1 == forget_member(room.records, room.owner, room.member("ada"))
         gate.opened.set()
         [order] = room.records.orders.listed()

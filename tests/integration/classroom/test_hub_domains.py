@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from blockrun_magic.practice.server.server import PracticeServer
 from fakes.http_server import Served
+from harness import PATIENCE
 from harness.classroom import served_class
 
 HUB = "https://hub.example.edu:8443"
@@ -60,7 +61,7 @@ class Service:
     def ask(self, method: str, path: str, host: str = OWN, **content: Any) -> httpx.Response:
         """Return the answer to a browser's request."""
         headers = {"Host": host, "X-Forwarded-Proto": "https"} | content.pop("headers", {})
-        return httpx.request(method, f"{self.address}{PREFIX}{path}", headers=headers, timeout=60, **content)
+        return httpx.request(method, f"{self.address}{PREFIX}{path}", headers=headers, timeout=PATIENCE, **content)
 
     def log_in(self, code: str = "good", state: str | None = None) -> tuple[httpx.Response, httpx.Response]:
         """Return the answers to opening the page, and to coming back from the hub."""

@@ -17,6 +17,7 @@ from blockrun_magic.classroom.hub import HubUser
 from blockrun_magic.classroom.joining import Joining
 from blockrun_magic.classroom.storage.members import secret_hash
 from blockrun_magic.practice.server.server import PracticeServer
+from harness import PATIENCE
 from harness.classroom import Class, Student, running_class
 from harness.postgresql import Cluster
 
@@ -104,7 +105,7 @@ def test_a_code_at_once(room: Class, people: int | None) -> None:
         answers = [sent.result() for sent in posts]
         return [(sent.status_code, sent.json().get("member", {}).get("id", "")) for sent in answers]
 
-    post = partial(httpx.post, f"{room.url}/v1/join", timeout=60)
+    post = partial(httpx.post, f"{room.url}/v1/join", timeout=PATIENCE)
     by_chance, same = at_once(), at_once(attempt=secrets.token_hex(16))
 
     assert {200: people or 1, 401: 16 - (people or 1)} == Counter(status for status, _ in by_chance)
@@ -221,7 +222,7 @@ def pass_lines(student: Student) -> list[str]:
 def raw(room: Class, *lines: str) -> bytes:
     """Return the answer to a request that is sent word for word."""
     address = urlsplit(room.url)
-    with socket.create_connection((address.hostname, address.port), timeout=30) as connection:
+    with socket.create_connection((address.hostname, address.port), timeout=PATIENCE) as connection:
         connection.sendall("\r\n".join([*lines, "Connection: close", "", ""]).encode())
         answer = b""
         while piece := connection.recv(65536):

@@ -16,6 +16,7 @@ import pytest
 
 from blockrun_magic.practice.server.server import PracticeServer
 from fakes.between import Between
+from harness import PATIENCE
 from harness.classroom import PRICE, Class, Student, order_of, run_command, running_class, served_class
 from harness.gates import Gate
 from harness.postgresql import Cluster
@@ -99,7 +100,7 @@ def test_every_call_of_an_order(room: Class, fate: str) -> None:
     """Whatever becomes of any answer: one member, one payment, one charge, one image."""
     network, key, attempt = Unreliable(), secrets.token_hex(16), secrets.token_hex(16)
     code = room.owner.invite("ada", groups=[], expires_at=room.records.database.now() + 60)
-    with httpx.Client(transport=network, timeout=60) as client:
+    with httpx.Client(transport=network, timeout=PATIENCE) as client:
         network.fate = fate
         joined = persistent(client, "POST", f"{room.url}/v1/join", json={"code": code, "attempt": attempt})
         headers = {"Authorization": f"Bearer {joined.json()['pass']}", "Prefer": "wait=25"}

@@ -15,6 +15,7 @@ import pytest
 
 from blockrun_magic.classroom.orders import orders, work
 from blockrun_magic.practice.server.server import PracticeServer
+from harness import PATIENCE
 from harness.classroom import PRICE, Class, order_of, running_class
 from harness.gates import Gate
 
@@ -65,7 +66,7 @@ def test_two_notebooks_and_one_purchase(room: Class, gate: Gate) -> None:
     ada, gate.point = room.student("ada"), "paid"
     with ThreadPoolExecutor(2) as pool:
         answers = [pool.submit(ada.put, PROMPT) for _ in range(2)]
-        assert gate.seen.wait(30)
+        assert gate.seen.wait(PATIENCE)
         gate.opened.set()
         orders = [answer.result().json() for answer in answers]
 
@@ -172,13 +173,13 @@ def test_cancelling(room: Class, gate: Gate) -> None:
     ada, keys = room.student("ada"), [secrets.token_hex(16) for _ in range(3)]
     gate.point = "challenge"
     assert 202 == ada.put(PROMPT, keys[0], wait=0).status_code
-    assert gate.seen.wait(30)
+    assert gate.seen.wait(PATIENCE)
     unsigned = ada.delete(keys[0])
     unknown, late = ada.delete(keys[1]), ada.put(PROMPT, keys[1])
     gate.point = "paid"
     gate.seen.clear()
     assert 202 == ada.put("signed", keys[2], wait=0).status_code
-    assert gate.seen.wait(30)
+    assert gate.seen.wait(PATIENCE)
     signed = ada.delete(keys[2])
     gate.opened.set()
     done = ada.get(keys[2], wait=25)
@@ -247,7 +248,7 @@ def test_too_many_orders(tmp_path: Path, gate: Gate, monkeypatch: pytest.MonkeyP
     with PracticeServer(hook=gate) as gateway, running_class(tmp_path / "home", gateway) as room:
         people, keys = [room.student(name) for name in ("ada", "bob", "cy")], [secrets.token_hex(16) for _ in range(3)]
         first = people[0].put("1", keys[0], wait=0)
-        assert gate.seen.wait(30)
+        assert gate.seen.wait(PATIENCE)
         second, third = people[1].put("2", keys[1], wait=0), people[2].put("3", keys[2], wait=0)
         gone = people[2].get(keys[2])
         gate.opened.set()

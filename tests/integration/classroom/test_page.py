@@ -20,6 +20,7 @@ from blockrun_magic.classroom.page.security import Access
 from blockrun_magic.classroom.page.sessions import Sessions, new_ticket
 from blockrun_magic.classroom.storage.reports import cell, line
 from blockrun_magic.practice.server.server import PracticeServer
+from harness import PATIENCE
 from harness.classroom import PRICE, Class, Student, run_command, running_class
 from harness.postgresql import Cluster
 
@@ -76,7 +77,7 @@ def room(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(scope="module")
 def teacher(room: Class) -> Iterator[Teacher]:
     """Return a teacher who has opened the link that `serve` prints."""
-    with httpx.Client(follow_redirects=True, timeout=60) as browser:
+    with httpx.Client(follow_redirects=True, timeout=PATIENCE) as browser:
         opened = browser.get(room.teacher_url)
 
         assert (200, "/teacher/") == (opened.status_code, opened.url.path)
@@ -94,7 +95,7 @@ def ada(room: Class) -> Student:
 
 def test_a_link_opens_one_session(room: Class, teacher: Teacher) -> None:
     """The link of `teacher` was used; a browser without a session gets in nowhere."""
-    with httpx.Client(follow_redirects=True) as stranger:
+    with httpx.Client(follow_redirects=True, timeout=PATIENCE) as stranger:
         assert 401 == stranger.get(room.teacher_url).status_code
         assert {401} == {stranger.get(f"{teacher.base}/{path}").status_code for path in (*PAGES, "people.csv")}
         assert {} == dict(stranger.cookies)
@@ -103,7 +104,7 @@ def test_a_link_opens_one_session(room: Class, teacher: Teacher) -> None:
 def test_the_cookie_is_bound_to_its_host(room: Class) -> None:
     """No script reads it, no other site sends it along with a form; over https its name binds it to the host."""
     url = f"{room.url}/teacher?ticket={new_ticket(room.records.database)}"
-    over_https = httpx.get(url, headers={"X-Forwarded-Proto": "https"}).headers["set-cookie"].lower()
+    over_https = httpx.get(url, headers={"X-Forwarded-Proto": "https"}, timeout=PATIENCE).headers["set-cookie"].lower()
 
     assert over_https.startswith("__host-classroom=")
     assert {"httponly", "secure", "samesite=lax", "path=/", "max-age=28800"} <= set(over_https.split("; "))
@@ -129,8 +130,8 @@ def test_a_cookie_is_secure_where_the_public_address_is(room: Class, headers: di
 def test_a_pass_and_a_cookie_open_one_door_each(teacher: Teacher, ada: Student) -> None:
     """The cookie is nothing to the students' calls, and a pass is nothing to the page."""
     assert 401 == teacher.browser.get(f"{teacher.room.url}/v1/me").status_code
-    assert 401 == httpx.get(f"{teacher.base}/people", headers=ada.headers).status_code
-    assert 401 == httpx.get(f"{teacher.base}/people", headers={"Cookie": f"classroom={ada.secret}"}).status_code
+    for headers in (ada.headers, {"Cookie": f"classroom={ada.secret}"}):
+        assert 401 == httpx.get(f"{teacher.base}/people", headers=headers, timeout=PATIENCE).status_code
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -246,7 +247,7 @@ def test_an_invitation_is_shown_once(room: Class, teacher: Teacher) -> None:
 
     assert found
     assert found[0] not in teacher.get("invitations").text
-    joined = httpx.post(f"{room.url}/v1/join", json={"code": found[0]}).json()
+    joined = httpx.post(f"{room.url}/v1/join", json={"code": found[0]}, timeout=PATIENCE).json()
     assert ("dora", ["green", "red"]) == (joined["member"]["name"], joined["groups"])
     assert 422 == teacher.post("invitations", name="both", people=3).status_code
     assert 422 == teacher.post("invitations", people="many").status_code
@@ -364,12 +365,12 @@ def test_names_prompts_and_images_can_be_hidden(room: Class, teacher: Teacher, a
 
 def test_log_out_ends_the_session(room: Class, teacher: Teacher) -> None:
     """The same cookie opens nothing afterwards."""
-    with httpx.Client(follow_redirects=True) as browser:
+    with httpx.Client(follow_redirects=True, timeout=PATIENCE) as browser:
         other = Teacher(room, browser)
         browser.get(f"{room.url}/teacher?ticket={new_ticket(room.records.database)}")
-        cookie = browser.cookies["classroom"]
+        headers = {"Cookie": f"classroom={browser.cookies['classroom']}"}
         assert 200 == other.post("logout").status_code
-        assert 401 == httpx.get(f"{other.base}/people", headers={"Cookie": f"classroom={cookie}"}).status_code
+        assert 401 == httpx.get(f"{other.base}/people", headers=headers, timeout=PATIENCE).status_code
     assert 200 == teacher.get("people").status_code
 
 
@@ -379,12 +380,12 @@ def test_a_link_is_printed_again(room: Class, teacher: Teacher, tmp_path: Path) 
     printed = run_command(room.home, "link", *where).stdout.strip()
 
     assert urlsplit(room.url).netloc == urlsplit(printed).netloc
-    assert 303 == httpx.get(printed).status_code
+    assert 303 == httpx.get(printed, timeout=PATIENCE).status_code
 
 
 def test_metrics_hold_sums_and_no_names(room: Class, ada: Student) -> None:
     """Money, orders by state and requests by kind: nothing from which a person could be told."""
-    report = httpx.get(f"{room.url}/metrics")
+    report = httpx.get(f"{room.url}/metrics", timeout=PATIENCE)
     values = dict(line.rsplit(" ", 1) for line in report.text.splitlines() if not line.startswith("#"))
 
     assert "text/plain" in report.headers["content-type"]

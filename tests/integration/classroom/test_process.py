@@ -19,10 +19,9 @@ from blockrun_magic.classroom.room import Settings, open_classroom
 from blockrun_magic.errors import WalletMissing
 from blockrun_magic.gateway.gateways import gateway_named
 from blockrun_magic.practice.server.server import PracticeServer
+from harness import PATIENCE
 from harness.classroom import PRICE, run_command, served_class
 from harness.gates import Gate
-
-_PATIENCE = 60
 
 
 @pytest.fixture
@@ -38,7 +37,7 @@ def test_the_end_lets_orders_end(tmp_path: Path, gateway: PracticeServer, gate: 
         ada, key = room.student("ada"), secrets.token_hex(16)
         gate.point = "paid"
         assert 202 == ada.put("a fox", key, wait=0).status_code
-        assert gate.seen.wait(30)
+        assert gate.seen.wait(PATIENCE)
         second = run_command(room.home, "serve", "--gateway", gateway.url, "--port", "0")
         process.send_signal(signal.SIGTERM)
         time.sleep(0.5)
@@ -48,12 +47,12 @@ def test_the_end_lets_orders_end(tmp_path: Path, gateway: PracticeServer, gate: 
             refused = None  # the connection was closed: no order either
         gate.opened.set()
 
-        assert 0 == process.wait(_PATIENCE)
+        assert 0 == process.wait(PATIENCE)
         assert refused is None or (503, "stopping") == (refused.status_code, refused.json()["error"]["code"])
         assert (2, "", 2) == (second.returncode, second.stdout, len(second.stderr.splitlines()))
         [order] = room.records.orders.listed()
         assert (key, "done") == (order.key, order.state)
-    assert 1 == len(httpx.get(f"{gateway.url}/practice/ledger").json()["settlements"])
+    assert 1 == len(httpx.get(f"{gateway.url}/practice/ledger", timeout=PATIENCE).json()["settlements"])
 
 
 @pytest.mark.parametrize("point", ["challenge", "received", "paid", "settled"])
@@ -63,9 +62,9 @@ def test_killed_between_two_messages(tmp_path: Path, gateway: PracticeServer, ga
         ada, key = room.student("ada"), secrets.token_hex(16)
         gate.point = point
         assert 202 == ada.put("a fox", key, wait=0).status_code
-        assert gate.seen.wait(30)
+        assert gate.seen.wait(PATIENCE)
         process.kill()
-        process.wait(_PATIENCE)
+        process.wait(PATIENCE)
     gate.opened.set()
     with served_class(tmp_path, gateway) as (room, _):
         started = time.monotonic()

@@ -14,6 +14,7 @@ import pytest
 
 from blockrun_magic.classroom.storage.members import secret_hash
 from blockrun_magic.practice.server.server import PracticeServer
+from harness import PATIENCE
 from harness.classroom import Student, served_class
 from harness.postgresql import Cluster
 
@@ -54,9 +55,9 @@ def answers_of(url: str, browser: httpx.Client, student: Student, name: str = ""
     for path in ("/v1/me", "/v1/models", "/v1/orders", "/v1/orders?open=1", "/v1/nothing", "/metrics", "/ready"):
         yield path, student.call("GET", path).text
     for wrong in ("brc_wrong", student.secret + "x", student.secret[:-1]):
-        yield wrong, httpx.get(f"{url}/v1/me", headers={"Authorization": f"Bearer {wrong}"}).text
-    yield "a used code", httpx.post(f"{url}/v1/join", json={"code": "0000-0000-0000-0000"}).text
-    yield "no JSON", httpx.post(f"{url}/v1/join", content=f"{{{student.secret}").text
+        yield wrong, httpx.get(f"{url}/v1/me", headers={"Authorization": f"Bearer {wrong}"}, timeout=PATIENCE).text
+    yield "a used code", httpx.post(f"{url}/v1/join", json={"code": "0000-0000-0000-0000"}, timeout=PATIENCE).text
+    yield "no JSON", httpx.post(f"{url}/v1/join", content=f"{{{student.secret}", timeout=PATIENCE).text
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
@@ -72,14 +73,14 @@ def test_nothing_shows_a_secret(tmp_path: Path, cluster: Cluster, engine: str) -
         served_class(tmp_path, gateway, database=database, BLOCKRUN_WALLET_KEY=key) as (room, _),
     ):
         student = room.student("ada", groups=("red",))
-        with httpx.Client(follow_redirects=True, timeout=60) as browser:
+        with httpx.Client(follow_redirects=True, timeout=PATIENCE) as browser:
             browser.get(room.teacher_url)
             page = browser.get(f"{room.url}/teacher/invitations").text
             token = str(re.findall(r'name="form_token" value="(\w+)"', page)[0])
             form = {"form_token": token, "name": "bob", "days": "7"}
             made = browser.post(f"{room.url}/teacher/invitations", data=form, headers={"Origin": room.url}).text
             code = CODE.findall(made)[0]
-            joined = httpx.post(f"{room.url}/v1/join", json={"code": code}).json()
+            joined = httpx.post(f"{room.url}/v1/join", json={"code": code}, timeout=PATIENCE).json()
             answers = list(answers_of(room.url, browser, student))
             with room.records.database.transaction() as connection:
                 connection.execute("ALTER TABLE order_images RENAME TO elsewhere")

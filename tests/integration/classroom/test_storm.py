@@ -18,6 +18,7 @@ import pytest
 
 from blockrun_magic.classroom.storage.actions import Actions
 from blockrun_magic.classroom.storage.records import open_records
+from harness import PATIENCE
 from harness.class_nursery import STEPS, ClassNursery, class_nursery
 from harness.classroom import PRICE, order_of
 from harness.postgresql import Cluster
@@ -43,7 +44,7 @@ def test_a_storm(tmp_path: Path, cluster: Cluster, engine: str) -> None:
     with (
         quick_gateway(0.02) as url,
         class_nursery(tmp_path) as nursery,
-        httpx.Client(timeout=30) as client,
+        httpx.Client(timeout=PATIENCE) as client,
         closing(open_records(tmp_path / "home", database)) as records,
     ):
         Actions(records).set_policy("class", rate=10_000)
@@ -76,7 +77,7 @@ def _die(nursery: ClassNursery, place: Place, secret: str, orders: dict[str, str
 def _put(url: str, secret: str, key: str, prompt: str) -> httpx.Response | None:
     headers = {"Authorization": f"Bearer {secret}", "Prefer": "wait=25"}
     try:
-        return httpx.put(f"{url}/v1/orders/{key}", json=order_of(prompt), headers=headers, timeout=30)
+        return httpx.put(f"{url}/v1/orders/{key}", json=order_of(prompt), headers=headers, timeout=PATIENCE)
     except httpx.TransportError:
         return None
 

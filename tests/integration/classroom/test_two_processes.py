@@ -15,6 +15,7 @@ from subprocess import Popen
 import pytest
 
 from blockrun_magic.practice.server.server import PracticeServer
+from harness import PATIENCE
 from harness.classroom import PRICE, Class, Student, served_class
 from harness.gates import Gate
 from harness.postgresql import Cluster
@@ -44,7 +45,7 @@ def held_order(room: Class, gate: Gate, point: str) -> tuple[Student, str]:
     ada, key = room.student("ada"), secrets.token_hex(16)
     gate.point = point
     assert 202 == ada.put("a fox", key, wait=0).status_code
-    assert gate.seen.wait(30)
+    assert gate.seen.wait(PATIENCE)
     return ada, key
 
 
@@ -66,7 +67,7 @@ def test_an_order_is_known_to_both(pair: Pair, gate: Gate) -> None:
             pool.submit(student.put, "a fox", name)
             for student, name in ((ada, key), (at(second, ada), key), (at(second, ada), secrets.token_hex(16)))
         ]
-        assert gate.seen.wait(30)
+        assert gate.seen.wait(PATIENCE)
         gate.opened.set()
         orders = [answer.result().json() for answer in answers]
 

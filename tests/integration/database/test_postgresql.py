@@ -22,6 +22,7 @@ from blockrun_magic.errors import LedgerError, PaymentOutcomeUnknown
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.records import StoredImage
 from blockrun_magic.payments.ledger.states import State, Witness
+from harness import PATIENCE
 from harness.ledgers import HASH, another_purchase, payment_in, purchase, signed
 from harness.postgresql import Cluster
 
@@ -137,13 +138,13 @@ def test_a_process_has_few_connections(database: PostgresDatabase) -> None:
 
     def hold() -> None:
         with database.reading():
-            started.wait(30)
-            end.wait(30)
+            started.wait(PATIENCE)
+            end.wait(PATIENCE)
 
     threads = [threading.Thread(target=hold) for _ in range(pool.MAX_CONNECTIONS)]
     for thread in threads:
         thread.start()
-    started.wait(30)
+    started.wait(PATIENCE)
     with pytest.raises(LedgerError), database.reading():
         pass
     end.set()
@@ -205,7 +206,7 @@ def test_the_state_of_a_payment_is_the_fence(database: PostgresDatabase, other: 
     together = threading.Barrier(2)
 
     def reserve(ledger: Ledger) -> None:
-        together.wait(30)
+        together.wait(PATIENCE)
         try:
             outcomes.append(ledger.reserve(begun, 1).id)
         except (PaymentOutcomeUnknown, LedgerError):
@@ -241,7 +242,7 @@ sys.stdin.read()
         assert database.is_locked("a")
         assert not database.lock("a").try_acquire()
         holder.kill()
-        holder.wait(30)
+        holder.wait(PATIENCE)
     end = time.monotonic() + 10
     lock = database.lock("a")
     while not lock.try_acquire():

@@ -33,6 +33,7 @@ from blockrun_magic.studio import BatchProgress, Options, Studio, make_all
 from blockrun_magic.studio.results.result import ImageResult, Receipt
 from blockrun_magic.threads import run_cpu, run_io
 from fakes.gateway import studio_over
+from harness import PATIENCE
 from harness.probe import Probe, probed
 
 T = TypeVar("T")
@@ -42,7 +43,6 @@ STANDSTILL = 1.0
 COMPUTING = 0.05
 """Seconds of processor time between two steps of the loop."""
 LOCKED = 2.5
-PATIENCE = 60.0
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,7 @@ import pytest
 from blockrun_magic.database import log
 from blockrun_magic.database.sqlite import SqliteDatabase
 from blockrun_magic.errors import LedgerError
-
-PATIENCE = 60.0
+from harness import PATIENCE
 
 
 class Disk:

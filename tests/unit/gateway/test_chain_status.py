@@ -20,6 +20,7 @@ from blockrun_magic.gateway.client import Client, Timeouts
 from blockrun_magic.gateway.gateways import Gateway, practice_at
 from blockrun_magic.payments.x402.networks import BASE, BASE_SEPOLIA, NETWORKS, PRACTICE, SOLANA, EvmNetwork
 from fakes.raw_socket import RESET, RawServer, http, json_http, raw_server
+from harness import PATIENCE
 
 PAYER = "0xe9030014F5DAe217d0A152f02A043567b16c1aBf"
 NONCE = "0x" + "4e" * 32
@@ -53,7 +54,7 @@ def used(gateway: Gateway, network: EvmNetwork = BASE) -> tuple[bool | None, str
     """Return what is said about one authorization."""
 
     async def ask() -> tuple[bool | None, str | None]:
-        async with Client(Timeouts(connect=2, answer=2)) as client:
+        async with Client(Timeouts(connect=PATIENCE, answer=PATIENCE)) as client:
             known = chain_of(client, gateway, network.id)
             return await known.is_used(signed()) if known else (None, None)
 
@@ -64,7 +65,7 @@ def balance_of(gateway: Gateway) -> Balance | None:
     """Return the balance that is said to be PAYER's."""
 
     async def ask() -> Balance | None:
-        async with Client(Timeouts(connect=2, answer=2)) as client:
+        async with Client(Timeouts(connect=PATIENCE, answer=PATIENCE)) as client:
             return await balance(client, gateway, PAYER)
 
     return asyncio.run(ask())
@@ -86,7 +87,7 @@ def test_an_empty_list_of_rpc_servers_asks_nobody(monkeypatch: pytest.MonkeyPatc
     gateway = Gateway("base", "https://blockrun.example/api", (base,))
 
     async def ask() -> list[object]:
-        async with Client(Timeouts(connect=2, answer=2)) as client:
+        async with Client(Timeouts(connect=PATIENCE, answer=PATIENCE)) as client:
             said = [
                 await evm.block_time(client, base),
                 await evm.cashed_transfer(client, base, PAYER, NONCE, 0, 1),
@@ -210,7 +211,7 @@ def is_over(gateway: Gateway, network: EvmNetwork = BASE) -> bool:
     """Return whether the authorization is said to be unused for ever."""
 
     async def ask() -> bool:
-        async with Client(Timeouts(connect=2, answer=2)) as client:
+        async with Client(Timeouts(connect=PATIENCE, answer=PATIENCE)) as client:
             known = chain_of(client, gateway, network.id)
             return known is not None and await known.is_expired_unused(signed(OVER))
 
@@ -230,7 +231,7 @@ def test_a_thousand_payments_ask_for_the_latest_block_once(monkeypatch: pytest.M
     """What a server named a moment ago is late enough for all of its time or before; not for a later one."""
 
     async def ask(gateway: Gateway) -> list[bool]:
-        async with Client(Timeouts(connect=2, answer=2)) as client:
+        async with Client(Timeouts(connect=PATIENCE, answer=PATIENCE)) as client:
             ends = (OVER, OVER, OVER - 9, OVER + 1)
             known = evm.EvmChain(client, gateway.networks[0])
             return [await known.is_expired_unused(signed(end)) for end in ends]

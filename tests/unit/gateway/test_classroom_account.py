@@ -27,6 +27,7 @@ from blockrun_magic.payments.secrets import RedactedEnviron, Secret
 from blockrun_magic.payments.wallets.classroom_pass import ClassroomPass, HubProof, JoinedClassroom, PassFile, hub_proof
 from fakes.classroom import CODE, TOKEN, FakeClassroom
 from fakes.http_server import Served
+from harness import PATIENCE
 
 _PASS = "brc_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
 
@@ -60,7 +61,7 @@ def with_account(
     """Return what `work` returns, given the account of a new kernel."""
 
     async def begun() -> Any:
-        async with Client(Timeouts(connect=5, answer=10, image=10)) as client:
+        async with Client(Timeouts(connect=PATIENCE, answer=PATIENCE, image=PATIENCE)) as client:
             return await work(ClassroomAccount(client, PassFile(folder / "classroom.json"), proof))
 
     return asyncio.run(begun())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -13,8 +14,8 @@ from typing import Any, Never
 import pytest
 
 from blockrun_magic.notebook.loop import LoopThread
+from harness import PATIENCE, ROOT
 
-PATIENCE = 10.0
 TESTS = Path(__file__).parent
 
 
@@ -149,7 +150,10 @@ except KeyboardInterrupt:
     print("stopped", waiting.ended.wait(test_loop.PATIENCE))
 bridge.close()
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=TESTS, check=False)
+    environ = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, cwd=TESTS, check=False
+    )
 
     assert "stopped True\n" == done.stdout, done.stderr
 

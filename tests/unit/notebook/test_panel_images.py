@@ -24,6 +24,7 @@ from blockrun_magic.notebook.panel.press import GoButton, Press
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.records import ImageFilter, StoredImage
 from blockrun_magic.studio.gallery import ImageIndex
+from harness import PATIENCE
 
 
 def png(color: str = "red", size: tuple[int, int] = (64, 48), **texts: str) -> bytes:
@@ -258,6 +259,6 @@ def test_an_image_on_its_way_blocks_nothing() -> None:
 
     try:
         # On the very loop that makes the image, as in the panel.
-        assert "the image" == loop_thread.submit(look()).result(30)
+        assert "the image" == loop_thread.submit(look()).result(PATIENCE)
     finally:
         loop_thread.close()

@@ -16,6 +16,7 @@ from blockrun_magic.notebook.panel.form.helpers import check_words
 from blockrun_magic.notebook.panel.form.prices import price_words
 from blockrun_magic.notebook.panel.light import close_shared
 from blockrun_magic.notebook.panel.widgets import Notice, button, close_tree, html, row
+from harness import PATIENCE
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def test_callbacks_run_in_order_on_the_loop_and_errors_are_said(loop_thread: Loo
     dispatcher.on_click(pressed, done.set)
     pressed.click()
 
-    assert done.wait(20)
+    assert done.wait(PATIENCE)
     assert ["blockrun-magic"] == seen
     assert "&lt;b&gt;No&lt;/b&gt;.</b><br>Do &amp; try." in notice.box.value
     assert "brm-hidden" not in notice.box._dom_classes
@@ -107,6 +108,6 @@ def test_a_bug_is_said_without_its_values(loop_thread: LoopThread) -> None:
     dispatcher.schedule(fail)
     dispatcher.schedule(done.set)
 
-    assert done.wait(20)
+    assert done.wait(PATIENCE)
     assert "ValueError in test_panel_parts.py" in said[0].message
     assert "0xsecret" not in str(said[0])

@@ -27,6 +27,7 @@ from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, Caps, Usage
 from blockrun_magic.payments.ledger.records import Payment, Purchase, StoredImage
 from blockrun_magic.payments.ledger.states import AT_RISK, OPEN, TRANSITIONS, UNSIGNED_TRANSITIONS, State, Witness
 from blockrun_magic.payments.ledger.years.search import HistorySearch, history_queries
+from harness import PATIENCE
 from harness.ledgers import (
     HASH,
     JOB,
@@ -647,7 +648,6 @@ def test_threads_of_one_kernel_share_a_ledger(ledger: Ledger) -> None:
 
 KERNELS = 8
 FRESH = 4
-PATIENCE = 120.0
 DAY_CAP = 3_141_593
 
 

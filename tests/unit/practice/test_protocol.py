@@ -17,6 +17,7 @@ from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
 from blockrun_magic.payments.x402.networks import PRACTICE
 from blockrun_magic.practice.server.server import PracticeServer
 from fakes.signer import Payer, ledger, unpack
+from harness import PATIENCE
 
 BODY = {"model": "zai/cogview-4", "prompt": "a fox", "size": "512x512", "n": 1}
 PRICE = 15_750
@@ -115,7 +116,9 @@ def test_many_at_once_settle_once(url: str, payer: Payer) -> None:
     statuses: list[int] = []
 
     def send() -> None:
-        statuses.append(httpx.post(f"{url}/v1/images/generations", json=BODY, headers=header, timeout=30).status_code)
+        statuses.append(
+            httpx.post(f"{url}/v1/images/generations", json=BODY, headers=header, timeout=PATIENCE).status_code
+        )
 
     threads = [threading.Thread(target=send) for _ in range(8)]
     for thread in threads:

@@ -10,20 +10,21 @@ import httpx
 import pytest
 
 from blockrun_magic.practice.server.server import PracticeServer
+from harness import PATIENCE
 
 
 def test_it_serves_on_loopback_and_stops() -> None:
     """Started it answers at its URL, which ends in /api; stopped it does not."""
     server = PracticeServer()
     url = server.start()
-    status = httpx.get(f"{url}/v1/models").status_code
+    status = httpx.get(f"{url}/v1/models", timeout=PATIENCE).status_code
     server.stop()
 
     assert url.startswith("http://127.0.0.1:")
     assert url.endswith("/api")
     assert 200 == status
     with pytest.raises(httpx.ConnectError):
-        httpx.get(f"{url}/v1/models")
+        httpx.get(f"{url}/v1/models", timeout=PATIENCE)
 
 
 def test_starting_and_stopping_twice_is_once() -> None:
@@ -38,7 +39,7 @@ def test_starting_and_stopping_twice_is_once() -> None:
 
 def test_it_stops_while_a_connection_is_open() -> None:
     """A client that keeps its connection cannot hold the server."""
-    with httpx.Client() as client:
+    with httpx.Client(timeout=PATIENCE) as client:
         server = PracticeServer()
         client.get(f"{server.start()}/v1/models")
         server.stop()
@@ -55,9 +56,9 @@ def test_a_process_of_its_own_says_where_it_is() -> None:
             assert process.stdout is not None
             line = process.stdout.readline()
             url = next(word for word in line.split() if word.startswith("http"))
-            status = httpx.get(f"{url.rstrip('.,')}/v1/models").status_code
+            status = httpx.get(f"{url.rstrip('.,')}/v1/models", timeout=PATIENCE).status_code
             process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=60)
+            _, errors = process.communicate(timeout=PATIENCE)
         finally:
             process.kill()
 

@@ -25,6 +25,7 @@ from blockrun_magic.studio.batch import _warn
 from blockrun_magic.studio.progress import Progress
 from blockrun_magic.studio.services import Wallets, purchase_services
 from fakes.gateway import studio_over
+from harness import PATIENCE
 
 COGVIEW = 15_750
 
@@ -70,7 +71,7 @@ def batch(
 
 def settled(gateway: Gateway) -> int:
     """Return how many payments the gateway has settled."""
-    return len(httpx.get(f"{gateway.base_url}/practice/ledger").json()["settlements"])
+    return len(httpx.get(f"{gateway.base_url}/practice/ledger", timeout=PATIENCE).json()["settlements"])
 
 
 def caps_left(folder: Path, **caps: int) -> Ledger:

@@ -22,6 +22,7 @@ from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.practice.server.server import PracticeServer
 from blockrun_magic.unexpected import BugError, await_guarded
 from fakes.gateway import studio_over
+from harness import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def gateway() -> Iterator[Gateway]:
 
 def settled(gateway: Gateway) -> int:
     """Return how many payments the gateway has settled."""
-    return len(httpx.get(f"{gateway.base_url}/practice/ledger").json()["settlements"])
+    return len(httpx.get(f"{gateway.base_url}/practice/ledger", timeout=PATIENCE).json()["settlements"])
 
 
 def buy(folder: Path, gateway: Gateway, prompt: str) -> Any:

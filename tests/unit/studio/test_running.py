@@ -16,8 +16,8 @@ from blockrun_magic.practice.server.server import PracticeServer
 from blockrun_magic.studio.progress import Progress
 from blockrun_magic.studio.running import RunningPurchases
 from fakes.gateway import studio_over
+from harness import PATIENCE
 
-PATIENCE = 60.0
 KEY = ("practice", "sha256:0", None)
 
 
@@ -132,7 +132,7 @@ def test_a_cell_that_was_stopped_is_joined_by_the_next(tmp_path: Path) -> None:
                 return await studio.make(request, gateway)
 
         result = asyncio.run(main())
-        settlements = httpx.get(f"{gateway.base_url}/practice/ledger").json()["settlements"]
+        settlements = httpx.get(f"{gateway.base_url}/practice/ledger", timeout=PATIENCE).json()["settlements"]
 
     assert result.receipt.cached
     assert 1 == len(settlements)
