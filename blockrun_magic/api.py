@@ -19,10 +19,10 @@ from blockrun_magic.gateway.gateways import CLASSROOM, Gateway, gateway_named
 from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.images.source import read_mask, read_upload
 from blockrun_magic.notebook.config_file import remembered_gateway
-from blockrun_magic.payments.ledger import reports
-from blockrun_magic.payments.ledger.ledger import Ledger
+from blockrun_magic.payments.ledger.reports import PaymentList
 from blockrun_magic.payments.money import parse_usd
 from blockrun_magic.payments.realm import Realm
+from blockrun_magic.payments.user_records import UserRecords
 from blockrun_magic.studio import ImageResult, Options, Studio
 from blockrun_magic.text import sanitize
 from blockrun_magic.threads import run_io
@@ -32,9 +32,9 @@ from blockrun_magic.wiring import (
     blockrun_home,
     current_notebook,
     find_classroom,
+    open_ledger,
     open_practice,
     open_studio,
-    process_session,
 )
 
 if TYPE_CHECKING:
@@ -285,7 +285,7 @@ def _options(max_price: str | None, fresh: bool, cache_only: bool) -> Options:
     return Options(max_price=limit, fresh=fresh, cache_only=cache_only)
 
 
-def list_payments(when: str = "all", money: str | None = None) -> reports.PaymentList:
+def list_payments(when: str = "all", money: str | None = None) -> PaymentList:
     """Return the payments of all kernels, of "today" (UTC) or "all", as records, a DataFrame or CSV.
 
     `money` is "real", "testnet" or "practice"; they are never added up. The default is that of the
@@ -296,5 +296,5 @@ def list_payments(when: str = "all", money: str | None = None) -> reports.Paymen
     notebook = current_notebook()
     if money is None:
         money = Realm.REAL if notebook is None else notebook.studio_and_gateway()[1].realm
-    with closing(Ledger(blockrun_home() / "magic" / "ledger.sqlite", process_session())) as ledger:
-        return reports.list_payments(ledger, money, when)
+    with closing(open_ledger()) as ledger:
+        return UserRecords(ledger).payment_list(money, when)

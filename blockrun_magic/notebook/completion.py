@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
-from blockrun_magic.notebook.candidates import Candidate, candidates, of_type
+from blockrun_magic.notebook.cells.candidates import Candidate, candidates, of_type
 from blockrun_magic.notebook.display.output import is_terminal
 
 if TYPE_CHECKING:

@@ -133,7 +133,7 @@ def test_a_signed_gateway_of_either_version(tmp_path: Path, where: str, version:
 
 def chosen(kernel: Kernel) -> str:
     """Return the name of the gateway that the kernel's requests go to."""
-    return kernel.value("get_ipython().magics_manager.registry['BlockrunMagics'].session.gateway_name").strip("'")
+    return kernel.value("get_ipython().magics_manager.registry['BlockrunMagics'].session.selection.name").strip("'")
 
 
 @pytest.fixture(scope="module")

@@ -66,7 +66,7 @@ NOTEBOOK = """
 from blockrun_magic.notebook.session import Session
 from blockrun_magic.notebook.settings import Settings
 session = Session(Settings())
-session.use("practice")
+session.selection.use("practice")
 studio, gateway = session.studio_and_gateway()
 
 def child():

@@ -170,6 +170,21 @@ def test_a_library_has_its_place(library: str) -> None:
     assert [] == elsewhere
 
 
+def test_front_ends_ask_the_studio() -> None:
+    """Not what it works with: its ledger, store and client."""
+    reached = [
+        f"{name}:{node.lineno} {ast.unparse(node)}"
+        for name, tree in TREES.items()
+        if within(name, ("notebook", "proxy", "api", "wiring"))
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and node.attr in ("ledger", "store", "client")
+        and ast.unparse(node.value).rpartition(".")[2].strip("_") in ("studio", "where", "ours")
+    ]
+
+    assert [] == reached
+
+
 def test_no_imports_in_a_circle() -> None:
     """The modules can be put in an order in which each needs only those before it, lazy imports included."""
     needs = {name: {found.imported for found in OWN if found.importer == name} - {name} for name in MODULES}

@@ -162,7 +162,7 @@ class _NotebookPricer:
         try:
             self._gateway = self._session.studio_and_gateway(name)[1]
         except WalletMissing:  # a class that was not joined here: a teacher is asking, and needs list prices
-            self._gateway = self._session.practice()
+            self._gateway = self._session.selection.practice()
 
     def _priced(self, number: int, magic: str, line: str, body: str | None) -> CellPrice:
         cell = CellPrice(number, short(body or line))

@@ -101,14 +101,14 @@ def _open(context: Context, arguments: Arguments) -> Card:
     studio = context.session.studio
     found = open_lesson(path)
     studio.lessons.open(found)
-    context.session.use("practice", f"for what the lesson {found.name} does not hold")
+    context.session.selection.use("practice", f"for what the lesson {found.name} does not hold")
     rest = "Cells that it does not answer are errors." if found.strict else "Practice makes the rest."
     lines.insert(0, f"The lesson {found.name} is open: {len(found)} answers, each for $0. {rest}")
     return Message("\n".join(lines))
 
 
 def _close(context: Context, _arguments: Arguments) -> Card:
-    names = ", ".join(context.session.close_lessons())
+    names = ", ".join(context.session.lessons.close())
     return Message(f"Closed: {names}." if names else "No lesson is open.")
 
 

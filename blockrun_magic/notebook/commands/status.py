@@ -51,7 +51,8 @@ def show_overview(context: Context) -> None:
         show(card())
     elif hasattr(context.shell, "interact"):  # a later line would appear in the middle of what the user types
         show(card())
-        balance = _ask_balance(context)
+        studio, gateway = context.session.studio_and_gateway()
+        balance = context.session.run(_balance(studio, gateway))
         if balance is not None:
             show(Message(f"balance: {_in_words(balance, gateway)}"))
     else:
@@ -66,7 +67,7 @@ def overview(context: Context, _arguments: Mapping[str, Any] = MappingProxyType(
         from blockrun_magic.notebook.commands.classroom.card import classroom_card
 
         return classroom_card(context, gateway)
-    return _card(context, studio.records, gateway, _ask_balance(context))
+    return _card(context, studio.records, gateway, context.session.run(_balance(studio, gateway)))
 
 
 def _card(
@@ -78,8 +79,8 @@ def _card(
     at_risk = day.at_risk  # it counts today, regardless of when it was signed
     ask = ask_above(blockrun_home())
     rows = [
-        ("gateway", f"{gateway.label}, {context.session.gateway_reason}"),
-        ("wallet", describe_payer(context)),
+        ("gateway", f"{gateway.label}, {context.session.selection.reason}"),
+        ("wallet", describe_payer(context, gateway)),
         *([("balance", _in_words(balance, gateway))] if balance else []),
         *([("balance", "asking …")] if waiting else []),
         *(("note", clause) for clause in gateway.limitations),
@@ -99,13 +100,8 @@ def _in_words(balance: Balance, gateway: Gateway) -> str:
     return f"{format_amount(balance.micros, gateway.realm)}, according to {balance.source}"
 
 
-def _ask_balance(context: Context) -> Balance | None:
-    """Return the balance, if it is known within two seconds."""
-    studio, gateway = context.session.studio_and_gateway()
-    return context.session.run(_balance(studio, gateway))
-
-
 async def _balance(studio: Studio, gateway: Gateway) -> Balance | None:
+    """Return the balance, if it is known within two seconds."""
     with suppress(TimeoutError, BlockrunError):
         return await asyncio.wait_for(studio.balance(gateway), _BALANCE_TIMEOUT)
     return None
@@ -160,11 +156,10 @@ def _has_payer(gateway: Gateway) -> bool:
         return False
 
 
-def describe_payer(context: Context) -> str:
+def describe_payer(context: Context, gateway: Gateway) -> str:
     """Return the payer at the gateway: a wallet of ours, ClawRouter's, or an account."""
     from blockrun_magic.payments.wallets.api_key import find_api_key
 
-    gateway = context.session.gateway
     if gateway.paid_by is Payer.PROXY:
         return _proxy_words(context, gateway)
     if gateway.paid_by is Payer.CLASSROOM:

@@ -46,7 +46,7 @@ def use(context: Context, arguments: Arguments) -> Card:
     reset = bool(arguments["--reset-book"])
     if reset and name.lower() != "practice":
         raise UsageError("Only practice has a ledger of its own.", "Write: `%blockrun use practice --reset-book`.")
-    gateway = context.session.use(_with_path(name, arguments["--path"]), why, reset_book=reset)
+    gateway = context.session.selection.use(_with_path(name, arguments["--path"]), why, reset_book=reset)
     if gateway.paid_by is Payer.CLASSROOM:
         gateway, more = enter(context, gateway)
         lines += more
@@ -54,7 +54,7 @@ def use(context: Context, arguments: Arguments) -> Card:
     lines += [f"{clause[0].upper()}{clause[1:]}." for clause in gateway.limitations]
     if arguments["--remember"]:
         lines.append(f"Saved in {remember_gateway(blockrun_home(), gateway.name)} for new kernels.")
-    context.session.prewarm(gateway)
+    context.session.submit(context.session.studio.prewarm(gateway))
     context.session.refresh_catalog(gateway)
     return Message("\n".join(lines))
 
@@ -88,7 +88,7 @@ def _choices(context: Context) -> Card:
         rows, title, name = [], f"No gateway is in use. {error.message}", ""
     else:
         rows = [("in use", current.name, current.base_url, _short_money(current))]
-        title, name = f"Requests go to {current.label}, {context.session.gateway_reason}", current.name
+        title, name = f"Requests go to {current.label}, {context.session.selection.reason}", current.name
     if name != _PRACTICE:
         rows.append(("", _PRACTICE, "this machine, started when it is used", "play money"))
     if name != CLASSROOM:
@@ -106,7 +106,7 @@ def _choices(context: Context) -> Card:
 
 def _preset(context: Context, name: str) -> Gateway:
     try:
-        return context.session.gateway_named(name)
+        return context.session.selection.gateway_named(name)
     except UsageError:  # the variable that sets its URL is invalid
         return PRESETS[name]
 
@@ -145,7 +145,7 @@ def _look_around(context: Context) -> list[_Candidate]:
 
 def _wallet(context: Context) -> _Candidate:
     try:
-        wallet = wallet_for(context.session.gateway_named("base"))
+        wallet = wallet_for(context.session.selection.gateway_named("base"))
     except WalletMissing:
         return _Candidate("base", False, "no wallet found")
     except WalletError as error:
@@ -166,7 +166,7 @@ def _account() -> _Candidate:
 
 
 def _proxy(context: Context) -> _Candidate:
-    gateway = context.session.gateway_named("clawrouter")
+    gateway = context.session.selection.gateway_named("clawrouter")
     health = context.session.run(context.session.studio.clawrouter(gateway))
     if health is None:
         return _Candidate("clawrouter", False, f"no ClawRouter answers at {gateway.base_url}")

@@ -158,7 +158,7 @@ class WalletTab:
         session = self._context.session
         if self._gateway.value == session.gateway.name:
             return
-        await run_io(session.use, self._gateway.value)
+        await run_io(session.selection.use, self._gateway.value)
         await self._changed()
 
     async def _create_wallet(self) -> None:

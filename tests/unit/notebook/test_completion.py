@@ -163,7 +163,7 @@ def test_a_terminal_shows_prices_beside_models(shell: Any) -> None:
 
 def test_a_thousand_variables_cost_little(shell: Any) -> None:
     """Every variable is looked at a bounded number of times, whatever it holds."""
-    from blockrun_magic.notebook.candidates import candidates
+    from blockrun_magic.notebook.cells.candidates import candidates
 
     looks = 0
 

@@ -35,7 +35,7 @@ def test_a_damaged_lesson_stops_every_cell(session: Session) -> None:
         with pytest.raises(LessonError):
             session.studio_and_gateway()
 
-    session.close_lessons()
+    session.lessons.close()
     _, gateway = session.studio_and_gateway("practice")
 
     assert "practice" == gateway.realm
@@ -45,12 +45,12 @@ def test_a_damaged_lesson_stops_every_cell(session: Session) -> None:
 def test_a_gateway_that_cannot_be_used_is_not_replaced(session: Session, name: str) -> None:
     """After `use` has failed nothing is bought, until a gateway is chosen that works."""
     with pytest.raises(BlockrunError):
-        session.use(name)
+        session.selection.use(name)
     for _ in range(2):
         with pytest.raises(BlockrunError):
             session.studio_and_gateway()
 
-    session.use("practice")
+    session.selection.use("practice")
     assert "practice" == session.studio_and_gateway()[1].realm
 
 
@@ -60,11 +60,11 @@ def test_practice_stays_chosen_when_its_ledger_is_damaged(session: Session) -> N
     path.parent.mkdir(parents=True)
     path.write_bytes(os.urandom(5000))
     with pytest.raises(LedgerError):
-        session.use("practice")
+        session.selection.use("practice")
     with pytest.raises(LedgerError):
         session.studio_and_gateway()
 
-    gateway = session.use("practice", reset_book=True)
+    gateway = session.selection.use("practice", reset_book=True)
 
     assert gateway is session.studio_and_gateway()[1]
 

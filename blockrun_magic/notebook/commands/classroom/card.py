@@ -37,7 +37,7 @@ def enter(context: Context, gateway: Gateway) -> tuple[Gateway, list[str]]:
         return gateway, [error.message, f"Stored images still work. {error.hint}"]
     if membership.money != gateway.realm:
         gateway = classroom_at(gateway.base_url, membership.money)
-        session.set_classroom(gateway)
+        session.selection.set_classroom(gateway)
     with suppress(BlockrunError):  # the next cell uses the models that the class allows now
         session.run(session.studio.catalogs.refresh(gateway))
     return gateway, membership_lines(membership)
@@ -48,7 +48,7 @@ def classroom_card(context: Context, gateway: Gateway) -> Card:
     studio = context.session.studio
     account = studio.wallets.account()
     at_risk = studio.records.spending(gateway.realm, "today").at_risk  # it counts today, even if signed earlier
-    rows = [("gateway", f"{gateway.label}, {context.session.gateway_reason}"), ("paid by", gateway.money)]
+    rows = [("gateway", f"{gateway.label}, {context.session.selection.reason}"), ("paid by", gateway.money)]
     spends: list[Spend] = []
     try:
         membership = context.session.run(account.membership(gateway))

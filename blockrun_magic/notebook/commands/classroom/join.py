@@ -70,9 +70,9 @@ def _asked() -> Secret:
 
 
 def _joined(context: Context, gateway: Gateway, membership: Membership, notes: tuple[str, ...] = ()) -> Card:
-    context.session.set_classroom(gateway)
+    context.session.selection.set_classroom(gateway)
     lines = [f"You have joined the classroom at {gateway.base_url}.", *membership_lines(membership), *notes]
-    if context.session.gateway_name != gateway.name:
+    if context.session.selection.name != gateway.name:
         lines.append("Next: `%blockrun use classroom`, then make an image.")
     return Message("\n".join(lines))
 

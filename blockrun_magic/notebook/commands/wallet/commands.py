@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from blockrun_magic.errors import UsageError, WalletError, WalletMissing
+from blockrun_magic.gateway.gateways import Gateway
 from blockrun_magic.notebook.commands.arguments import Argument, Arguments, Command
 from blockrun_magic.notebook.commands.status import describe_payer
 from blockrun_magic.notebook.commands.wallet import keys
@@ -14,6 +15,7 @@ from blockrun_magic.payments.realm import Realm
 from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.payments.wallets.private_key import contains_secret
 from blockrun_magic.payments.wallets.solana import SolanaWallet
+from blockrun_magic.wiring import wallet_for
 
 __all__ = ["WALLET", "check_secret"]
 
@@ -39,10 +41,10 @@ def check_secret(text: str) -> None:
 
 def _summary(context: Context, _arguments: Arguments) -> Card:
     gateway = context.session.gateway
-    rows = [("pays here", describe_payer(context))]
+    rows = [("pays here", describe_payer(context, gateway))]
     if not gateway.prepaid:
         try:
-            found = _payer(context)
+            found = wallet_for(gateway)
         except WalletMissing as error:
             return Message(f"{error.message}\n{error.hint}")
         rows = [("pays here", found.address), ("key from", found.source)]
@@ -81,8 +83,8 @@ def _list(_context: Context, _arguments: Arguments) -> Card:
 def _address(context: Context, _arguments: Arguments) -> Card:
     gateway = context.session.gateway
     if gateway.prepaid:
-        return _not_ours(context)
-    found = _payer(context)
+        return _not_ours(context, gateway)
+    found = wallet_for(gateway)
     how = f"Key from {found.source}. To fund it, send {gateway.money} to this address."
     if gateway.realm == Realm.PRACTICE:
         how = _PRACTICE
@@ -95,7 +97,7 @@ def _balance(context: Context, _arguments: Arguments) -> Card:
         return Message(f"{gateway.name} does not report a balance.")
     found = context.session.run(studio.balance(gateway))
     if found is None:
-        asked = describe_payer(context) if gateway.prepaid else "two RPC servers that agree"
+        asked = describe_payer(context, gateway) if gateway.prepaid else "two RPC servers that agree"
         return Message(f"The balance is not available from {asked}.")
     text = f"{format_amount(found.micros, gateway.realm)}, according to {found.source}."
     empty = not found.micros and not gateway.prepaid
@@ -110,25 +112,19 @@ def _qr(context: Context, arguments: Arguments) -> Card:
     gateway = context.session.gateway
     micros = arguments["AMOUNT"]
     if gateway.prepaid:
-        return _not_ours(context)
+        return _not_ours(context, gateway)
     if gateway.realm == Realm.PRACTICE:
         return Message("Play money is free and refills automatically. Do not send real funds to this address.")
     network = gateway.networks[0]
-    found = _payer(context)
+    found = wallet_for(gateway)
     display(QrCode(network.payment_uri(found.address, micros)))
     amount = "USDC" if micros is None else format_amount(micros, gateway.realm)
     lines = [found.address, f"Scan it with a wallet app to send {amount}. Send it on {network.label} only."]
     return Message("\n".join(lines))
 
 
-def _not_ours(context: Context) -> Card:
-    return Message(f"{context.session.gateway.name} does not use a wallet of yours. Payer: {describe_payer(context)}")
-
-
-def _payer(context: Context) -> Wallet | SolanaWallet:
-    from blockrun_magic.wiring import wallet_for
-
-    return wallet_for(context.session.gateway)
+def _not_ours(context: Context, gateway: Gateway) -> Card:
+    return Message(f"{gateway.name} does not use a wallet of yours. Payer: {describe_payer(context, gateway)}")
 
 
 def _paying_source() -> str:
