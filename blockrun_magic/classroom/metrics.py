@@ -97,7 +97,7 @@ class _ClassCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the current sums."""
         records = self._records
-        overview = Overview(records.database, records.realm)
+        overview = Overview(records)
         amounts = overview.amounts().values()
         yield CounterMetricFamily(
             f"{_PREFIX}_spent_usd", "US dollars spent.", value=_usd(sum(one.spent for one in amounts))

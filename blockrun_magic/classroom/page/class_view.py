@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from blockrun_magic.classroom.page.overview import Activity, Amounts, Booked, OrderRow, Overview
+from blockrun_magic.classroom.page.overview import Activity, Amounts, OrderRow, Overview
 from blockrun_magic.classroom.page.records import Bar, ClassState, Day, OrderView, PersonView, Share, Stuck, tightest
 from blockrun_magic.classroom.page.rendering import PERIODS, subject_words
 from blockrun_magic.classroom.policy import CLASS, Policy
@@ -46,7 +46,7 @@ class ClassView:
         self._records = records
         self._usual_price = max(1, usual_price)
         self._hides_names = hides_names
-        self.overview = Overview(records.database, records.realm)
+        self.overview = Overview(records)
         self.now = records.database.now()
         self.zone = records.ledger.setting("class.timezone") or "UTC"
         self._policies: Mapping[str, Policy] = records.policies.all()
@@ -229,13 +229,10 @@ class ClassView:
 
     def days(self, member_id: int | None = None) -> list[Day]:
         """Return what was spent on each of the last days, by everybody or by one person."""
-        return self._days(self.overview.booked(self.midnight(_DAYS - 1), member_id))
-
-    def _days(self, booked: Iterable[Booked]) -> list[Day]:
         zone = ZoneInfo(self.zone)
         spent: dict[str, int] = defaultdict(int)
         risk: dict[str, int] = defaultdict(int)
-        for payment in booked:
+        for payment in self.overview.payments(self.midnight(_DAYS - 1), member_id):
             label = datetime.fromtimestamp(payment.at, zone).strftime("%b %d")
             (spent if payment.settled else risk)[label] += payment.amount
         labels = [

@@ -7,20 +7,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from blockrun_magic.database.engine import Database, Row, placeholders
+from blockrun_magic.classroom.storage.records import Records
+from blockrun_magic.database.engine import Row, placeholders
+from blockrun_magic.payments.ledger.reports import (
+    OwnedPayment,
+    payments_of_owners,
+    spending_by_owner,
+    spending_by_request,
+)
 
-__all__ = ["Activity", "Amounts", "Booked", "OrderRow", "Overview"]
+__all__ = ["Activity", "Amounts", "OrderRow", "Overview"]
 
-_OPEN = "state NOT IN ('settled', 'released')"
-_MONEY = f"""
-    coalesce(sum(CASE WHEN state = 'settled' THEN amount END), 0) AS spent,
-    coalesce(sum(CASE WHEN {_OPEN} THEN amount END), 0) AS at_risk"""
-_CHARGES = """(SELECT coalesce(sum(authorizations.amount), 0) FROM purchases
-    JOIN authorizations ON authorizations.purchase_id = purchases.id
-    WHERE orders.pays = 1 AND purchases.owner = 'member:' || orders.member_id AND purchases.realm = orders.realm
-    AND purchases.digest = orders.digest AND purchases.take = orders.take AND authorizations.{})"""
-_ORDERS = f"""SELECT orders.*, {_CHARGES.format("state = 'settled'")} AS charged,
-    {_CHARGES.format(_OPEN)} AS at_risk FROM orders"""
+_MEMBER = "member:"
 _MADE = "body_hash <> ''"
 """Not a mark of a key that was cancelled before its order came."""
 
@@ -43,15 +41,6 @@ class Activity:
 
 
 @dataclass(frozen=True, slots=True)
-class Booked:
-    """One payment in time."""
-
-    at: float
-    amount: int
-    settled: bool
-
-
-@dataclass(frozen=True, slots=True)
 class OrderRow:
     """One order as the page and the report show it; `request` is None once it is deleted."""
 
@@ -70,17 +59,17 @@ class OrderRow:
 class Overview:
     """Reads of the whole class; it writes nothing."""
 
-    def __init__(self, database: Database, realm: str) -> None:
-        self._database = database
-        self._realm = realm
+    def __init__(self, records: Records) -> None:
+        self._database, self._ledger, self._realm = records.database, records.ledger, records.realm
 
     def amounts(self, since: float = 0.0) -> dict[int, Amounts]:
         """Return what each person has spent since a moment, and has at risk."""
-        query = f"""SELECT owner, {_MONEY} FROM authorizations
-            WHERE realm = ? AND owner LIKE 'member:%' AND (updated_at >= ? OR {_OPEN}) GROUP BY owner"""
-        with self._database.reading() as connection:
-            rows = connection.execute(query, (self._realm, since)).fetchall()
-        return {int(row["owner"].partition(":")[2]): Amounts(int(row["spent"]), int(row["at_risk"])) for row in rows}
+        spending = spending_by_owner(self._ledger, self._realm, since)
+        return {
+            int(owner.removeprefix(_MEMBER)): Amounts(spent.settled, spent.at_risk)
+            for owner, spent in spending.items()
+            if owner.startswith(_MEMBER)
+        }
 
     def activity(self) -> dict[int, Activity]:
         """Return how much each person has ordered."""
@@ -105,15 +94,10 @@ class Overview:
         with self._database.reading() as connection:
             return int(connection.execute(query, (self._realm, since)).fetchone()[0])
 
-    def booked(self, since: float, member_id: int | None = None) -> list[Booked]:
+    def payments(self, since: float, member_id: int | None = None) -> list[OwnedPayment]:
         """Return the payments since a moment, of everybody or of one person."""
-        mine = "owner LIKE 'member:%'" if member_id is None else "owner = ?"
-        values = [self._realm, since, *([] if member_id is None else [f"member:{member_id}"])]
-        query = f"""SELECT updated_at, amount, state FROM authorizations
-            WHERE realm = ? AND updated_at >= ? AND state <> 'released' AND {mine}"""
-        with self._database.reading() as connection:
-            rows = connection.execute(query, values).fetchall()
-        return [Booked(row["updated_at"], int(row["amount"]), row["state"] == "settled") for row in rows]
+        owner = None if member_id is None else f"{_MEMBER}{member_id}"
+        return payments_of_owners(self._ledger, self._realm, since, owner)
 
     def states(self) -> dict[str, int]:
         """Return how many orders are in each state."""
@@ -163,7 +147,7 @@ class Overview:
 
     def _orders(self, condition: str, values: Iterable[object]) -> list[OrderRow]:
         with self._database.reading() as connection:
-            rows = connection.execute(f"{_ORDERS} {condition}", tuple(values)).fetchall()
+            rows = connection.execute(f"SELECT * FROM orders {condition}", tuple(values)).fetchall()
             images: dict[int, list[str]] = {}
             ids = [row["id"] for row in rows]
             if ids:
@@ -171,14 +155,27 @@ class Overview:
                     ORDER BY order_id, position"""
                 for row in connection.execute(query, ids):
                     images.setdefault(row["order_id"], []).append(row["file"])
-        return [_order(row, images.get(row["id"], [])) for row in rows]
+        charges = self._charges(rows)
+        return [_order(row, images.get(row["id"], []), charges.get(row["id"], (0, 0))) for row in rows]
+
+    def _charges(self, rows: list[Row]) -> dict[int, tuple[int, int]]:
+        """Return by order what it has cost and what is at risk: nothing for one that another order pays."""
+        digests: dict[str, dict[str, None]] = {}
+        for row in rows:
+            digests.setdefault(row["realm"], {})[row["digest"]] = None
+        spent = {realm: spending_by_request(self._ledger, realm, [*asked]) for realm, asked in digests.items()}
+        return {
+            row["id"]: spent[row["realm"]].get((f"{_MEMBER}{row['member_id']}", row["digest"], row["take"]), (0, 0))
+            for row in rows
+            if row["pays"] == 1
+        }
 
 
-def _order(row: Row, images: list[str]) -> OrderRow:
+def _order(row: Row, images: list[str], charge: tuple[int, int]) -> OrderRow:
     return OrderRow(
         *(row["id"], row["member_id"], row["state"], row["created_at"], row["finished_at"]),
         json.loads(row["request"]) if row["request"] else None,
         json.loads(row["error"]) if row["error"] else None,
-        *(int(row["charged"]), int(row["at_risk"])),
+        *charge,
         tuple(images),
     )

@@ -12,25 +12,31 @@ from typing import Any, TextIO, overload
 
 from blockrun_magic.database.engine import Row, placeholders
 from blockrun_magic.payments.ledger.ledger import Ledger
-from blockrun_magic.payments.ledger.states import AT_RISK, State
+from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.ledger.years.sums import DAY, add_up, payment_lines, settled_lines
 from blockrun_magic.payments.money import parse_usd, to_decimal
 from blockrun_magic.payments.realm import Realm
 from blockrun_magic.text import format_usd
 
 __all__ = [
+    "OwnedPayment",
     "PaymentList",
     "Spending",
     "list_payments",
     "paid_for",
+    "payments_of_owners",
     "spending_by_day",
     "spending_by_model",
     "spending_by_owner",
+    "spending_by_request",
     "spending_summary",
     "stored_files",
 ]
 
 _SUMS = ", ".join(f"coalesce(sum({name}), 0) AS {name}" for name in ("settled", "payments", "at_risk", "estimated"))
+
+
+_UNDECIDED = "state NOT IN ('settled', 'released')"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,16 @@ class Spending:
     payments: int
     at_risk: int
     estimated: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedPayment:
+    """Amount (micro-USDC) and time (Unix seconds) of the last change of an owner's payment."""
+
+    owner: str
+    at: float
+    amount: int
+    settled: bool
 
 
 def spending_summary(ledger: Ledger, realm: str, when: str) -> Spending:
@@ -59,18 +75,48 @@ def spending_by_model(ledger: Ledger, realm: str, when: str) -> list[tuple[str, 
     return [(row["model"], row["payments"], row["settled"], row["at_risk"]) for row in ledger.query(query, values)]
 
 
-def spending_by_owner(ledger: Ledger, realm: str) -> dict[str, Spending]:
-    """Return what the purchases of each owner cost in all."""
+def spending_by_owner(ledger: Ledger, realm: str, since: float = 0.0) -> dict[str, Spending]:
+    """Return what the purchases of each owner have cost since a moment (Unix seconds), and all that is at risk."""
     found = ledger.query(
         f"""SELECT
             owner,
-            coalesce(sum(amount) FILTER (WHERE state = ?), 0) AS settled,
-            count(*) FILTER (WHERE state = ?) AS payments,
-            coalesce(sum(amount) FILTER (WHERE state IN ({placeholders(AT_RISK)})), 0) AS at_risk
-        FROM authorizations WHERE realm = ? GROUP BY owner""",
-        (State.SETTLED, State.SETTLED, *AT_RISK, realm),
+            coalesce(sum(amount) FILTER (WHERE state = 'settled'), 0) AS settled,
+            count(*) FILTER (WHERE state = 'settled') AS payments,
+            coalesce(sum(amount) FILTER (WHERE {_UNDECIDED}), 0) AS at_risk
+        FROM authorizations WHERE realm = ? AND (updated_at >= ? OR {_UNDECIDED}) GROUP BY owner""",
+        (realm, since),
     )
     return {row["owner"]: Spending(row["settled"], row["payments"], row["at_risk"]) for row in found}
+
+
+def payments_of_owners(ledger: Ledger, realm: str, since: float, owner: str | None = None) -> list[OwnedPayment]:
+    """Return the payments since a moment (Unix seconds) that were not released: of everybody, or of one owner.
+
+    The payments of nobody in particular are not among them.
+    """
+    mine, values = ("owner <> ''", []) if owner is None else ("owner = ?", [owner])
+    rows = ledger.query(
+        f"""SELECT owner, updated_at, amount, state FROM authorizations
+        WHERE realm = ? AND updated_at >= ? AND state <> 'released' AND {mine}""",
+        (realm, since, *values),
+    )
+    return [OwnedPayment(row["owner"], row["updated_at"], row["amount"], row["state"] == "settled") for row in rows]
+
+
+def spending_by_request(
+    ledger: Ledger, realm: str, digests: Sequence[str]
+) -> dict[tuple[str, str, int], tuple[int, int]]:
+    """Return by (owner, digest, take) what these requests have cost, and what is at risk for them, in micro-USDC."""
+    rows = ledger.query(
+        f"""SELECT
+            purchases.owner AS owner, digest, take,
+            coalesce(sum(amount) FILTER (WHERE state = 'settled'), 0) AS settled,
+            coalesce(sum(amount) FILTER (WHERE {_UNDECIDED}), 0) AS at_risk
+        FROM purchases JOIN authorizations ON purchase_id = purchases.id
+        WHERE purchases.realm = ? AND digest IN ({placeholders(digests)}) GROUP BY 1, 2, 3""",
+        (realm, *digests),
+    )
+    return {(row["owner"], row["digest"], row["take"]): (int(row["settled"]), int(row["at_risk"])) for row in rows}
 
 
 def _lines(ledger: Ledger, realm: str, when: str, *, model: bool = False) -> tuple[str, tuple[str | float, ...]]:
