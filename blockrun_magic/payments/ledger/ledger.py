@@ -158,15 +158,6 @@ class Ledger(PaymentLedger):
                 pass  # nothing is signed beyond a limit
             return self._signed(connection, row, network, sign())
 
-    def sign(self, payment_id: int, network: str, signed: PaymentPayload) -> Payment:
-        """Record a signature that has not left yet: reserved → signed."""
-        # `submit` is durable, and nothing leaves before.
-        with self._changing(payment_id, durable=False, counting=False) as (connection, row):
-            if row["state"] == State.SIGNED:
-                return self._payment(connection, row)
-            self._check_lock(connection, row["purchase_id"])
-            return self._signed(connection, row, network, signed)
-
     def add_payload(self, payment_id: int, signed: PaymentPayload) -> Payment:
         """Record one more signature of a sent authorization, which may leave from now on: → submitted.
 

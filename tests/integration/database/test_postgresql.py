@@ -23,7 +23,7 @@ from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.records import StoredImage
 from blockrun_magic.payments.ledger.states import State, Witness
 from harness import PATIENCE
-from harness.ledgers import HASH, another_purchase, payment_in, purchase, signed
+from harness.ledgers import HASH, another_purchase, authorize, payment_in, purchase
 from harness.postgresql import Cluster
 
 IMAGE = StoredImage("cd" * 32, "image/png", 1024, 1024)
@@ -178,23 +178,24 @@ def test_locks_are_taken_again_when_their_connection_breaks(
 def test_a_lost_lock_lets_nothing_leave(database: PostgresDatabase, other: PostgresDatabase) -> None:
     """Another process has taken the purchase over: the first neither signs nor sends, and reserves nothing."""
     first, second = Ledger(database, "first"), Ledger(other, "second")
-    begun = {state: another_purchase(first) for state in (None, State.RESERVED, State.SIGNED)}
-    payments = {state: payment_in(first, state, of=begun[state]) for state in (State.RESERVED, State.SIGNED)}
-    locks = [database.lock(known.lock) for known in begun.values()]
-    assert [True] * 3 == [lock.try_acquire() for lock in locks]
+    new, begun = another_purchase(first), another_purchase(first)
+    payment = payment_in(first, State.SIGNED, of=begun)
+    locks = [database.lock(known.lock) for known in (new, begun)]
+    assert [True] * 2 == [lock.try_acquire() for lock in locks]
     break_lock_connection(database)
-    assert [True] * 3 == [other.lock(known.lock).try_acquire() for known in begun.values()]
+    assert [True] * 2 == [other.lock(known.lock).try_acquire() for known in (new, begun)]
 
     with pytest.raises(LedgerError):
-        first.reserve(begun[None], 1)
+        first.reserve(new, 1)
     with pytest.raises(LedgerError):
-        first.sign(payments[State.RESERVED].id, "eip155:8453", signed())
+        authorize(first, new, 1)
     with pytest.raises(LedgerError):
-        first.submit(payments[State.SIGNED].id)
+        first.submit(payment.id)
 
-    assert [False] * 3 == [lock.is_held for lock in locks]
-    assert payments == {state: second.payment(payment.id) for state, payment in payments.items()}
-    assert State.SUBMITTED is second.submit(payments[State.SIGNED].id).state
+    assert [False] * 2 == [lock.is_held for lock in locks]
+    assert [] == second.payments(new.id)
+    assert payment == second.payment(payment.id)
+    assert State.SUBMITTED is second.submit(payment.id).state
     assert first.reserve(another_purchase(first), 1)  # what was not lost goes on
 
 
@@ -221,7 +222,7 @@ def test_the_state_of_a_payment_is_the_fence(database: PostgresDatabase, other: 
     [payment_id] = [found for found in outcomes if found]
     second.release(payment_id, "taken over")
     with pytest.raises(LedgerError):
-        first.sign(payment_id, "eip155:8453", signed())
+        first.submit(payment_id)
     assert {} == first.check()
 
 

@@ -20,10 +20,10 @@ from blockrun_magic.database.engine import Database
 from blockrun_magic.database.opening import open_database
 from blockrun_magic.database.postgresql import PostgresDatabase
 from blockrun_magic.payments.ledger.ledger import Ledger
-from blockrun_magic.payments.ledger.records import Payment
 from blockrun_magic.payments.ledger.states import Witness
 from blockrun_magic.payments.ledger.windows import LimitReached
-from harness.ledgers import another_purchase, signed
+from blockrun_magic.payments.x402.protocol import PaymentPayload
+from harness.ledgers import another_purchase, authorize, signed
 from harness.postgresql import Cluster
 
 ROOM = int(os.environ.get("ROOM", "40"))
@@ -57,20 +57,19 @@ def be_a_client(ledger: Ledger, member: int, together: Any) -> None:
     dice = random.Random(member)  # noqa: S311  dice, not secrets
     for _ in range(ROUNDS):
         with suppress(LimitReached):
-            change(own, own.reserve(another_purchase(own), PRICE), dice)
+            change(own, signed(), dice)
     together.wait(PATIENCE)
     with suppress(LimitReached):
         while True:
             own.reserve(another_purchase(own), PRICE)
 
 
-def change(ledger: Ledger, payment: Payment, dice: random.Random) -> None:
-    """Release a payment, or settle it for its price, perhaps after a raise that is taken back."""
+def change(ledger: Ledger, first: PaymentPayload, dice: random.Random) -> None:
+    """Authorize a payment; release it, or settle it for its price, perhaps after a raise that is taken back."""
+    payment = authorize(ledger, another_purchase(ledger), PRICE, first)
     if dice.random() < 0.4:
         ledger.release(payment.id, "never sent")
         return
-    first = signed()
-    ledger.sign(payment.id, "eip155:8453", first)
     ledger.submit(payment.id)
     if dice.random() < 0.6:
         dearer = replace(first, authorization=replace(first.authorization, value=PRICE * 6 // 5))

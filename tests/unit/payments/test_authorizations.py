@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 from contextlib import closing, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,19 @@ from blockrun_magic.payments.ledger.states import State, Witness
 from blockrun_magic.payments.ledger.years.search import HistorySearch
 from blockrun_magic.payments.x402.networks import BASE
 from blockrun_magic.payments.x402.protocol import PaymentPayload, PaymentRequirements
-from harness.ledgers import HASH, JOB, NOON, ON_A_FILE, Clock, another, another_purchase, payment_in, signed
+from harness.ledgers import (
+    HASH,
+    JOB,
+    NOON,
+    ON_A_FILE,
+    STEPS,
+    Clock,
+    another,
+    another_purchase,
+    authorize,
+    payment_in,
+    signed,
+)
 
 HOME = Path(__file__).parents[2] / "fixtures" / "home_of_0_1"
 DAY = 86_400.0
@@ -100,11 +113,11 @@ def test_a_witness_says_which_payload_moved(ledger: Ledger) -> None:
 def test_one_purchase_has_one_open_authorization(ledger: Ledger) -> None:
     """A second one is refused in the transaction that would reserve it, and by the database itself."""
     begun = another_purchase(ledger)
-    payment = ledger.reserve(begun, 1)
-    for state in (State.SIGNED, State.SUBMITTED, State.UNKNOWN):
+    payment = authorize(ledger, begun, 1)
+    for state in (State.SUBMITTED, State.UNKNOWN):
         with another(ledger) as other, pytest.raises(PaymentOutcomeUnknown):
             other.reserve(begun, 1)
-        payment = payment_step(ledger, payment, state)
+        STEPS[state](ledger, payment)
     with pytest.raises(NotUnique), ledger.transaction() as connection:
         connection.execute(
             "INSERT INTO authorizations (purchase_id, session, realm, created_at, updated_at, state, amount)"
@@ -115,18 +128,6 @@ def test_one_purchase_has_one_open_authorization(ledger: Ledger) -> None:
     ledger.release(payment.id, "expired unused", witness=Witness.CHAIN)
 
     assert ledger.reserve(begun, 1)
-
-
-def payment_step(ledger: Ledger, payment: Payment, to: State) -> Payment:
-    """Return `payment` one step further."""
-    match to:
-        case State.SIGNED:
-            return ledger.sign(payment.id, BASE.id, signed())
-        case State.SUBMITTED:
-            return ledger.submit(payment.id)
-        case State.POLLING:
-            return ledger.poll(payment.id, payment.purchase_id, JOB)
-    return ledger.mark_unknown(payment.id, "no answer")
 
 
 @pytest.mark.parametrize("state", [State.SUBMITTED, State.POLLING, State.UNKNOWN], ids=str)
@@ -155,10 +156,9 @@ def test_a_header_hides_in_every_frame(ledger: Ledger) -> None:
     from harness.wallets import verbose
 
     secret = "b25lIGhlYWRlciB0aGF0IGlzIG1vbmV5" * 4
-    payment = payment_in(ledger, State.RESERVED)
     sent = payload(payment_in(ledger, State.UNKNOWN), -1, header=secret)  # a sum that the tables refuse
     with pytest.raises(LedgerError) as signing:
-        ledger.sign(payment.id, BASE.id, sent)
+        authorize(ledger, another_purchase(ledger), 52_500, sent)
 
     error = signing.value
     assert error.__traceback__ is not None
@@ -236,12 +236,12 @@ def test_counters_are_what_the_payments_add_up_to(tmp_path_factory: pytest.TempP
 def random_step(ledger: Ledger, payments: list[int], dice: random.Random) -> None:
     """Do something to a payment, legal or not."""
     if not payments or dice.random() < 0.3:
-        payments.append(ledger.reserve(another_purchase(ledger), dice.randrange(1, 90_000)).id)
+        begin = dice.choice((ledger.reserve, partial(authorize, ledger)))
+        payments.append(begin(another_purchase(ledger), dice.randrange(1, 90_000)).id)
         return
     payment = ledger.payment(dice.choice(payments))
     amount = dice.randrange(1, 90_000)
     steps = [
-        lambda: ledger.sign(payment.id, BASE.id, signed()),
         lambda: ledger.submit(payment.id),
         lambda: ledger.poll(payment.id, payment.purchase_id, JOB),
         lambda: ledger.mark_unknown(payment.id, "no answer"),
