@@ -89,8 +89,8 @@ class PaymentLedger(PurchaseLedger):
 
     def _check_no_open_payment(self, connection: Connection, purchase_id: str) -> None:
         row = connection.execute(
-            "SELECT amount, gateway FROM authorizations WHERE purchase_id = ? AND state <> ?",
-            (purchase_id, State.RELEASED),
+            "SELECT amount, gateway FROM authorizations WHERE purchase_id = ? AND state <> 'released'",
+            (purchase_id,),
         ).fetchone()
         if row is not None:
             raise PaymentOutcomeUnknown(
@@ -128,8 +128,9 @@ class PaymentLedger(PurchaseLedger):
             raise LedgerError(f"Payment {payment_id} is {state} in the ledger, and cannot become {to}.", REPORT)
         columns = {"state": to, "updated_at": self.clock(), **fields}
         assignments = ", ".join(f"{name} = ?" for name in columns)
-        query = f"UPDATE authorizations SET {assignments} WHERE id = ? AND state = ? RETURNING *"
-        changed: Row | None = connection.execute(query, (*columns.values(), payment_id, state)).fetchone()
+        # SQLite plans a statement anew whenever a parameter is bound that an index's WHERE is compared with.
+        query = f"UPDATE authorizations SET {assignments} WHERE id = ? AND state = '{state}' RETURNING *"
+        changed: Row | None = connection.execute(query, (*columns.values(), payment_id)).fetchone()
         if changed is None:
             raise LedgerError(f"Payment {payment_id} is no longer {state} in the ledger.", REPORT)
         return changed

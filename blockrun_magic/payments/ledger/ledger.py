@@ -134,9 +134,10 @@ class Ledger(PaymentLedger):
                 amount, gateway, prepaid, estimated, payer, network, nonce)
             SELECT id, owner, ?, realm, ?, ?, ?, ?, gateway, ?, ?, ?, ?, ? FROM purchases
             WHERE id = ? AND NOT EXISTS (
-                SELECT 1 FROM authorizations AS other WHERE other.purchase_id = purchases.id AND other.state <> ?)
+                SELECT 1 FROM authorizations AS other
+                WHERE other.purchase_id = purchases.id AND other.state <> 'released')
             RETURNING *""",
-            (self.session, now, now, State.RESERVED, amount, *asked, purchase.id, State.RELEASED),
+            (self.session, now, now, State.RESERVED, amount, *asked, purchase.id),
         ).fetchone()
         if row is None:
             self._check_no_open_payment(connection, purchase.id)
@@ -204,8 +205,9 @@ class Ledger(PaymentLedger):
         """
         with self.transaction(durable=False) as connection:
             row = connection.execute(
-                "UPDATE authorizations SET transaction_hash = ? WHERE id = ? AND state NOT IN (?, ?) RETURNING *",
-                (transaction, payment_id, State.SETTLED, State.RELEASED),
+                """UPDATE authorizations SET transaction_hash = ?
+                WHERE id = ? AND state NOT IN ('settled', 'released') RETURNING *""",
+                (transaction, payment_id),
             ).fetchone()
             return self.payment(payment_id) if row is None else self._payment(connection, row)
 

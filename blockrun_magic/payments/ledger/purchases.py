@@ -15,7 +15,6 @@ from blockrun_magic.payments.ledger import counters
 from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, NO_CAPS, Caps, Usage
 from blockrun_magic.payments.ledger.queries import LedgerReader
 from blockrun_magic.payments.ledger.records import Purchase, StoredImage, purchase_of
-from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.ledger.windows import Standing, Window, check_subject, find_zone, in_order, windows_of
 
 __all__ = ["PurchaseLedger", "wipe_headers"]
@@ -283,9 +282,9 @@ def wipe_headers(connection: Connection, purchase_id: str) -> int:
     cursor = connection.execute(
         """UPDATE payloads SET header_value = NULL WHERE header_value IS NOT NULL AND authorization_id IN (
             SELECT authorizations.id FROM authorizations JOIN purchases ON purchases.id = purchase_id
-            WHERE purchase_id = ? AND state = ? AND finished_at IS NOT NULL AND NOT EXISTS (
+            WHERE purchase_id = ? AND state = 'settled' AND finished_at IS NOT NULL AND NOT EXISTS (
                 SELECT 1 FROM json_each(answer)
                 WHERE CAST(json_extract(value, '$.missing') AS TEXT) IN ('1', 'true')))""",
-        (purchase_id, State.SETTLED),
+        (purchase_id,),
     )
     return cursor.rowcount
