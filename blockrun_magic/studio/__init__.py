@@ -1,22 +1,9 @@
-"""The studio: it turns requests into images, always in the same order of steps."""
+"""The studio: it turns requests into images, always in the same order of steps.
 
-from blockrun_magic.studio.batch import BatchProgress, make_all
-from blockrun_magic.studio.payment.retry import RetryPolicy
-from blockrun_magic.studio.progress import Progress
-from blockrun_magic.studio.results.batch import Failure, ImageResults
-from blockrun_magic.studio.results.result import ImageResult, Quote, Receipt
-from blockrun_magic.studio.studio import Options, Studio
+Its names are imported when they are first used. A package that imports its own modules while a thread imports one of
+them directly makes Python report a deadlock: the studio is opened in the background while cells run.
+"""
 
-__all__ = [
-    "BatchProgress",
-    "Failure",
-    "ImageResult",
-    "ImageResults",
-    "Options",
-    "Progress",
-    "Quote",
-    "Receipt",
-    "RetryPolicy",
-    "Studio",
-    "make_all",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

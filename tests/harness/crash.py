@@ -36,7 +36,7 @@ from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.studio import Options, RetryPolicy, Studio
 from blockrun_magic.studio.services import Wallets, purchase_services
-from harness import PATIENCE
+from harness import PATIENCE, ROOT
 
 __all__ = [
     "OWNER",
@@ -140,9 +140,8 @@ class Nursery:
 @contextmanager
 def nursery() -> Iterator[Nursery]:
     """Yield a nursery; it ends with the block."""
-    with subprocess.Popen(
-        [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    command, environ = [sys.executable, "-m", "harness.crash"], os.environ | {"PYTHONPATH": str(ROOT / "tests")}
+    with subprocess.Popen(command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield Nursery(process)
             assert process.stdin is not None

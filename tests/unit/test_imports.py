@@ -195,6 +195,14 @@ def test_no_imports_in_a_circle() -> None:
     assert {} == {name: sorted(found & needs.keys()) for name, found in needs.items()}
 
 
+def test_a_package_imports_none_of_its_own_modules() -> None:
+    """While a thread imports such a package, another that imports one of its modules makes Python report a deadlock."""
+    packages = {name for name, path in MODULES.items() if path.name == "__init__.py"}
+    own = [str(found) for found in OWN if found.importer in packages and within(found.imported, (found.importer,))]
+
+    assert [] == own
+
+
 def test_a_room_has_a_dozen_modules_at_most() -> None:
     """A folder that one can read at a glance."""
     rooms = Counter(path.parent for path in MODULES.values() if path.name != "__init__.py")

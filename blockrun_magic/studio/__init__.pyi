@@ -1,0 +1,11 @@
+from .batch import BatchProgress as BatchProgress
+from .batch import make_all as make_all
+from .payment.retry import RetryPolicy as RetryPolicy
+from .progress import Progress as Progress
+from .results.batch import Failure as Failure
+from .results.batch import ImageResults as ImageResults
+from .results.result import ImageResult as ImageResult
+from .results.result import Quote as Quote
+from .results.result import Receipt as Receipt
+from .studio import Options as Options
+from .studio import Studio as Studio
