@@ -117,11 +117,12 @@ def _chosen_models(before: Sequence[str]) -> list[str]:
 def _command_answers(before: list[str], word: str, namespace: Mapping[str, object]) -> Answers:
     from blockrun_magic.notebook.commands.registry import COMMANDS
 
-    if not before:
+    if before in ([], ["help"]):
         return word, of_type("command", COMMANDS)
     command, rest = COMMANDS.get(before[0]), before[1:]
     if command is not None and command.name == "help":
-        return word, of_type("command", COMMANDS) if not rest else []
+        explained = COMMANDS.get(rest[0]) if len(rest) == 1 else None
+        return word, [] if explained is None else of_type("command", _subcommands(explained))
     if command is not None and rest and (below := command.subcommand(rest[0])) is not None:
         command, rest = below, rest[1:]
     if command is None:
@@ -137,16 +138,21 @@ def _command_answers(before: list[str], word: str, namespace: Mapping[str, objec
 
 def _argument_answers(command: Command, before: Sequence[str], word: str, namespace: Mapping[str, object]) -> Answers:
     """Return the subcommands, words and options that can come next."""
-    options = of_type("flag", (each.name for each in command.arguments if each.is_option and each.name not in before))
+    given = {text.partition("=")[0] for text in before}
+    options = of_type("flag", (each.name for each in command.arguments if each.is_option and each.name not in given))
     if word.startswith("-"):
         return word, options
-    answers = of_type("command", (each.name for each in command.subcommands if not each.hidden and not before))
+    answers = of_type("command", [] if before else _subcommands(command))
     positional = next((each for each in command.arguments if not each.is_option), None)
     fragment = word
     if positional is not None:
         fragment, values = _argument_values(positional, word, namespace, before)
         answers += [value for value in values or [] if value.text not in before]
     return fragment, [*answers, *options]
+
+
+def _subcommands(command: Command) -> list[str]:
+    return [each.name for each in command.subcommands if not each.hidden]
 
 
 def _argument_values(argument: Argument, value: str, namespace: Mapping[str, object], before: Sequence[str]) -> Answers:

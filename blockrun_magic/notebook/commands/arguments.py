@@ -129,14 +129,15 @@ def parse_arguments(path: str, command: Command, text: str) -> Arguments:
         if option is None:
             raise _unknown_option(path, command, name)
         if option.name in values:
-            raise UsageError(f"{option.name} is given twice.", f"Give it once: `%blockrun {path} {option.usage}`.")
+            raise UsageError(f"{option.name} is given twice.", f"Write: `%blockrun {_full_usage(path, command)}`.")
         start = word.start() + len(name) + 1 if equals else position
-        values[option.name], position = _option_value(path, option, text, start, joined=bool(equals))
+        usage = _full_usage(path, command)
+        values[option.name], position = _option_value(usage, option, text, start, joined=bool(equals))
     _place(path, command, words, values)
     return values
 
 
-def _option_value(path: str, option: Argument, text: str, start: int, *, joined: bool) -> tuple[Any, int]:
+def _option_value(usage: str, option: Argument, text: str, start: int, *, joined: bool) -> tuple[Any, int]:
     if option.metavar is None:
         if joined:
             raise UsageError(f"{option.name} takes no value.", f"Write {option.name} without a value.")
@@ -145,20 +146,18 @@ def _option_value(path: str, option: Argument, text: str, start: int, *, joined:
         return "", start
     value, end = read_value(option.name, text, start, joined=joined)
     if not value.strip():
-        raise UsageError(f"{option.name} needs a value.", f"Write: `%blockrun {path} {option.usage}`.")
+        raise UsageError(f"{option.name} needs a value.", f"Write: `%blockrun {usage}`.")
     return _converted(option, value), end
 
 
 def _follows(option: Argument, text: str, start: int) -> bool:
     """Return whether the optional value of `option` comes next."""
-    word = WORD.search(text, start)
-    if word is None:
-        return False
     try:
-        _converted(option, word[0])
+        value, _ = read_value(option.name, text, start, joined=False)
+        _converted(option, value)
     except UsageError:
         return False
-    return not looks_like_flag(word[0])
+    return bool(value)
 
 
 def _place(path: str, command: Command, words: Sequence[str], values: Arguments) -> None:

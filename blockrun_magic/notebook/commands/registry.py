@@ -79,7 +79,14 @@ def _help(_context: Context, arguments: Arguments) -> Card:
     command = COMMANDS.get(words[0])
     if command is None:
         raise UsageError(f"Unknown command: {quoted(words[0])}.", _advice(words[0]))
-    return _help_for(*_descend(command, " ".join(words[1:]))[:2])
+    if command.secret:
+        check_secret(" ".join(words[1:]))
+    path, command, rest = _descend(command, " ".join(words[1:]))
+    if rest:
+        raise UsageError(
+            f"Unknown command: {quoted(f'%blockrun {path} {rest}')}.", "`%blockrun help` lists all commands."
+        )
+    return _help_for(path, command)
 
 
 def _advice(name: str) -> str:

@@ -45,6 +45,7 @@ def values(line: str) -> dict[str, Any]:
         ("resolve 3fa9 --charged", {"ID": "3fa9", "--charged": ""}),
         ("resolve 3fa9 --charged 0.05", {"ID": "3fa9", "--charged": 50_000}),
         ("resolve --charged=0.05 3fa9", {"ID": "3fa9", "--charged": 50_000}),
+        ('resolve --charged "0.05" 3fa9', {"ID": "3fa9", "--charged": 50_000}),
         ("resolve --charged 3fa9x", {"ID": "3fa9x", "--charged": ""}),
         ("resolve 3fa9 --not-charged", {"ID": "3fa9", "--not-charged": True}),
         ("lesson export a.zip --notebook=b.ipynb", {"FILE.zip": "a.zip", "--notebook": "b.ipynb"}),
@@ -114,7 +115,18 @@ def test_every_command_refuses_what_it_does_not_know(path: str, command: Command
 
 
 @pytest.mark.parametrize(
-    "line", ["hisotry", "wallet crate", "lesson exprot", "store purne", "help me", "--page", "jobs x"]
+    "line",
+    [
+        "hisotry",
+        "wallet crate",
+        "lesson exprot",
+        "store purne",
+        "help me",
+        "help use me",
+        "help store prune me",
+        "--page",
+        "jobs x",
+    ],
 )
 def test_an_unknown_command_is_refused(line: str) -> None:
     """Before anything is opened, a command that does not exist is an error."""
@@ -135,10 +147,10 @@ def test_a_secret_is_never_quoted() -> None:
 def test_a_key_on_the_line_is_refused() -> None:
     """A private key typed after `wallet` is an error that does not show it."""
     key = "0x" + "ab" * 32
-    with pytest.raises(UsageError) as caught:
-        run_command(None, f"wallet import {key}")  # type: ignore[arg-type]
-
-    assert key not in str(caught.value)
+    for line in (f"wallet import {key}", f"help wallet {key}", f"help wallet import {key}", key, f"help {key}"):
+        with pytest.raises(UsageError) as caught:
+            run_command(None, line)  # type: ignore[arg-type]
+        assert key not in str(caught.value)
 
 
 @pytest.mark.parametrize(("path", "command"), ALL)
@@ -162,3 +174,33 @@ def test_any_line_is_read_or_refused(entry: tuple[str, Command], text: str) -> N
 def test_an_optional_value_may_be_left_out() -> None:
     """The usage shows it."""
     assert "[--charged [USD]]" == Argument("--charged", "usd", "", "USD", optional=True).usage
+
+
+_EXAMPLES = {"usd": "0.50", "threshold": "never", "count": "2", "age": "90d", "bytes": "2GB", "day": "today"}
+OPTIONS = [(path, command, option) for path, command in ALL for option in command.arguments if option.is_option]
+
+
+@pytest.mark.parametrize(
+    ("path", "command", "option"), OPTIONS, ids=[f"{path} {option.name}" for path, _, option in OPTIONS]
+)
+def test_every_option_has_both_spellings(path: str, command: Command, option: Argument) -> None:
+    """With a space or with =, quoted or not, before the words or after them; a switch takes no value."""
+    words = " ".join(each.choices[0] if each.choices else "abcd" for each in command.arguments if each.required)
+    if option.metavar is None:
+        spellings, wrong = [option.name], [f"{option.name}=1", f"{option.name} {option.name}"]
+    else:
+        value = option.choices[0] if option.choices else _EXAMPLES.get(option.kind, "abc")
+        spellings = [
+            f"{option.name}{between}{value}{end}" for between, end in ((" ", ""), ("=", ""), (' "', '"'), ('="', '"'))
+        ]
+        wrong = [f"{option.name}=", *([] if option.optional else [option.name]), f"{spellings[0]} {spellings[1]}"]
+    read = [
+        parse_arguments(path, command, line)
+        for spelling in spellings
+        for line in (f"{spelling} {words}", f"{words} {spelling}")
+    ]
+
+    assert all(read[0] == other and other[option.name] is not None for other in read)
+    for line in wrong:
+        with pytest.raises(UsageError):
+            parse_arguments(path, command, f"{words} {line}")
