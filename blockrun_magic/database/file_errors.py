@@ -14,7 +14,8 @@ from blockrun_magic.errors import LedgerError, Money
 
 __all__ = ["FOREIGN", "in_our_words", "translate_errors"]
 
-_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+"""The last one means that the file lacks a table or column that our statements name."""
 _RESTORE = "Restore it from a backup, or move it aside: its open payments are then forgotten."
 FOREIGN = (sqlite3.Error, OSError, Timeout, UnknownLayout)
 _NOT_UNIQUE = (sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
@@ -42,14 +43,14 @@ def in_our_words(path: Path, error: Exception) -> LedgerError:
 
 
 def _complaint(error: Exception) -> str:
-    if _code(error) in _DAMAGE or "no such table" in str(error):
+    if _code(error) in _DAMAGE:
         return f"is damaged: {error}"
     return f"cannot be used: {error}"
 
 
 def _remedy(error: Exception) -> str:
     code = _code(error)
-    if code in _DAMAGE or "no such table" in str(error) or isinstance(error, IsADirectoryError):
+    if code in _DAMAGE or isinstance(error, IsADirectoryError):
         return _RESTORE
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return "Another kernel is writing to it. Run the cell again in a moment."

@@ -12,9 +12,9 @@ from blockrun_magic.errors import BlockrunError, BudgetError, Money
 from blockrun_magic.garbage import give_back_memory, only_new_garbage
 from blockrun_magic.gateway.gateways import Gateway, Payer
 from blockrun_magic.gateway.request import ImageRequest, PriceKey
-from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, NO_CAPS, check_agreed, check_offer
+from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, NO_CAPS, check_agreed
 from blockrun_magic.payments.money import format_usd
-from blockrun_magic.studio.payment.pricing import bounds
+from blockrun_magic.studio.payment.pricing import check_offer
 from blockrun_magic.studio.progress import Progress
 from blockrun_magic.studio.results.batch import Failure, ImageResults
 from blockrun_magic.studio.results.pixels import PixelBudget
@@ -169,8 +169,7 @@ async def _priced(studio: Studio, requests: Sequence[ImageRequest], gateway: Gat
         await run_cpu(studio.wallets.check, gateway)  # a missing key fails once, before anything is sent
     quotes = await _quotes(studio, missing, gateway, options, ahead=True)
     for request in {request.price_key: request for request in missing}.values():
-        quote, (caps, listed) = quotes[request.price_key], await run_io(bounds, studio.ledger, gateway, request)
-        check_offer(quote.total, quote.n, caps=caps, list_price=listed, max_price=options.max_price, agreed=None)
+        await run_io(check_offer, studio.ledger, gateway, request, quotes[request.price_key].total, options)
     total = sum(quotes[request.price_key].total for request in missing)
     check_agreed(total, options.agreed)
     if options.max_price is not None and total > options.max_price:

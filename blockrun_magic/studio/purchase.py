@@ -16,14 +16,13 @@ from blockrun_magic.errors import BlockrunError, GatewayError, Money, StoreError
 from blockrun_magic.gateway.gateways import Gateway, Payer
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.gateway.responses import ImagePayload
-from blockrun_magic.payments.ledger.limits import check_offer
 from blockrun_magic.payments.ledger.records import Payment, Purchase
 from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.x402.requirements import PaymentRequirements
 from blockrun_magic.studio.options import Options
 from blockrun_magic.studio.payment.method import PaymentMethod, PurchaseContext, money_of
 from blockrun_magic.studio.payment.prepaid import PrepaidMethod
-from blockrun_magic.studio.payment.pricing import Price, bounds, fetch_price
+from blockrun_magic.studio.payment.pricing import Price, check_offer, fetch_price
 from blockrun_magic.studio.payment.signers import Signer, signer_of
 from blockrun_magic.studio.payment.unasked import AnsweredUnasked
 from blockrun_magic.studio.payment.unpaid import book
@@ -180,15 +179,7 @@ class Purchaser:
         self.services.store.check_writable(context.request.n)
 
     def _check_offer(self, offer: Price, context: PurchaseContext, options: Options) -> None:
-        caps, list_price = bounds(self.services.ledger, context.gateway, context.request)
-        check_offer(
-            offer.amount,
-            context.request.n,
-            caps=caps,
-            list_price=list_price,
-            max_price=options.max_price,
-            agreed=options.agreed,
-        )
+        check_offer(self.services.ledger, context.gateway, context.request, offer.amount, options)
 
     async def _deliver(
         self,

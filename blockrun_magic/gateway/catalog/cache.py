@@ -104,14 +104,14 @@ class CatalogCache:
             if not model.served and served:
                 raise RequestRejected(
                     f"{gateway.name} no longer serves {request.model}.",
-                    f"Choose a model that it serves: {', '.join(served)}. {error.hint}",
+                    f"Choose a model that it serves: {', '.join(served)}.",
                     money=error.money,
                 ) from error
             if request.size not in model.older_sizes:
                 raise
             raise RequestRejected(
                 error.message,
-                f"Only older documents list {request.size} for {model.id}: use --size {model.sizes[0]}. {error.hint}",
+                f"Only older documents list {request.size} for {model.id}: use --size {model.sizes[0]}.",
                 money=error.money,
             ) from error
 

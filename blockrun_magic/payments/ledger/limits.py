@@ -19,7 +19,6 @@ __all__ = [
     "check_agreed",
     "check_caps",
     "check_markup",
-    "check_offer",
     "check_price",
     "is_credible",
 ]
@@ -111,15 +110,6 @@ def check_agreed(total: int, agreed: int | None) -> None:
             "Run it again to agree to the new price.",
             Money.nothing_signed(),
         )
-
-
-def check_offer(
-    total: int, n: int, *, caps: Caps, list_price: int | None, max_price: int | None, agreed: int | None
-) -> None:
-    """Raise BudgetError unless `total` for `n` images is within every bound that needs no sum of payments."""
-    check_price(total, n, caps, max_price)
-    check_markup(total, list_price, max_price)
-    check_agreed(total, agreed)
 
 
 def check_caps(total: int, committed: Usage, caps: Caps) -> None:

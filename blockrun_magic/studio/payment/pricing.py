@@ -17,9 +17,10 @@ from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.gateway.responses import Response, error_from_response
 from blockrun_magic.gateway.uploads import UNSUPPORTED_BODY_STATUSES, send
 from blockrun_magic.payments.ledger.ledger import Ledger
-from blockrun_magic.payments.ledger.limits import NO_CAPS, Caps
+from blockrun_magic.payments.ledger.limits import NO_CAPS, check_agreed, check_markup, check_price
 from blockrun_magic.payments.ledger.price_cache import cache_quote, cached_quote
 from blockrun_magic.payments.x402.protocol import PaymentRequirements, read_challenge, select_requirements
+from blockrun_magic.studio.options import Options
 from blockrun_magic.studio.payment.probe import asking, may_buy, remember_quotes, remember_seller
 from blockrun_magic.studio.payment.signers import check_clock, is_clock_right
 from blockrun_magic.studio.payment.unasked import AnsweredUnasked
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Price",
-    "bounds",
     "cached_price",
+    "check_offer",
     "classroom_price",
     "fetch_price",
     "list_price",
@@ -88,11 +89,15 @@ async def classroom_price(
     return Price(await account.price(gateway, asked, ahead=ahead), gateway.money, exact=True)
 
 
-def bounds(ledger: Ledger, gateway: Gateway, request: ImageRequest) -> tuple[Caps, int | None]:
-    """Return the limits for a request, and the list price to compare with; in a class its own limits decide."""
-    if gateway.paid_by is Payer.CLASSROOM:
-        return ledger.caps(NO_CAPS), None
-    return ledger.caps(), SNAPSHOT.list_price(request.price_key)
+def check_offer(ledger: Ledger, gateway: Gateway, request: ImageRequest, amount: int, options: Options) -> None:
+    """Raise BudgetError unless `amount` for `request` is within every bound that needs no sum of payments.
+
+    In a class, its own limits decide, and the list price is not compared.
+    """
+    in_class = gateway.paid_by is Payer.CLASSROOM
+    check_price(amount, request.n, ledger.caps(NO_CAPS) if in_class else ledger.caps(), options.max_price)
+    check_markup(amount, None if in_class else SNAPSHOT.list_price(request.price_key), options.max_price)
+    check_agreed(amount, options.agreed)
 
 
 async def fetch_price(
