@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from blockrun_magic.errors import RequestError, UsageError
 from blockrun_magic.gateway.catalog.sizes import read_size
-from blockrun_magic.gateway.gateways import CLASSROOM, Gateway, gateway_named
+from blockrun_magic.gateway.gateways import CLASSROOM, PRACTICE_NAME, Gateway, gateway_named
 from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.images.source import read_mask, read_upload
 from blockrun_magic.notebook.config_file import remembered_gateway
@@ -236,13 +236,13 @@ async def _place(
 async def _gateway(name: str, studio: Studio) -> tuple[Gateway, Callable[[], None] | None]:
     if name.lower() == CLASSROOM:
         return await find_classroom(studio), None
-    return open_practice() if name.lower() == "practice" else (gateway_named(name), None)
+    return open_practice() if name.lower() == PRACTICE_NAME else (gateway_named(name), None)
 
 
 def _default_gateway(studio: Studio) -> str:
     """Return the gateway of a request that names none: practice beside a lesson, as in a notebook."""
     studio.lessons.find()
-    return "practice" if studio.lessons else remembered_gateway(blockrun_home()) or "base"
+    return PRACTICE_NAME if studio.lessons else remembered_gateway(blockrun_home()) or "base"
 
 
 def _is_cache_only(notebook: Notebook | None) -> bool:

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
+from enum import Flag, StrEnum, auto
 from urllib.parse import urljoin, urlsplit
 
 from blockrun_magic.errors import UsageError
@@ -22,8 +22,10 @@ from blockrun_magic.text import did_you_mean, quoted
 
 __all__ = [
     "CLASSROOM",
+    "PRACTICE_NAME",
     "PRESETS",
     "RPC_QUORUM",
+    "Capability",
     "Gateway",
     "Payer",
     "classroom_at",
@@ -39,6 +41,8 @@ _PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[\w.~:@+-]+)+/?", re.ASCII)
 
 CLASSROOM = "classroom"
 """The name of the classroom's gateway; like practice, it has no address of its own."""
+PRACTICE_NAME = "practice"
+"""The name of the practice gateway."""
 RPC_QUORUM = 2
 """How many RPC servers of a chain must agree before money is booked."""
 
@@ -56,16 +60,27 @@ class Payer(StrEnum):
     """A class: its teacher's service buys for everybody, within limits."""
 
 
-_ABILITIES = {
-    Payer.SIGNATURE: frozenset({"quote", "poll", "balance", "catalog"}),
-    Payer.PROXY: frozenset({"balance", "catalog"}),
-    Payer.CREDIT: frozenset({"poll", "balance", "catalog"}),
-    Payer.CLASSROOM: frozenset({"quote", "poll", "balance", "catalog"}),
+class Capability(Flag):
+    """What a gateway can do beside selling images: quote a price, deliver a slow job, report a balance or a catalog."""
+
+    QUOTE = auto()
+    POLL = auto()
+    BALANCE = auto()
+    CATALOG = auto()
+
+
+_CAPABILITIES = {
+    Payer.SIGNATURE: ~Capability(0),
+    Payer.PROXY: Capability.BALANCE | Capability.CATALOG,
+    Payer.CREDIT: ~Capability.QUOTE,
+    Payer.CLASSROOM: ~Capability(0),
 }
 _LIMITATIONS = {
-    "quote": "it quotes no prices: the list price is reserved, and booked as estimated unless the response has a price",
-    "poll": "it cannot deliver a slow edit: the outcome of such a request stays unknown",
-    "balance": "it does not report a balance",
+    Capability.QUOTE: (
+        "it quotes no prices: the list price is reserved, and booked as estimated unless the response has a price"
+    ),
+    Capability.POLL: "it cannot deliver a slow edit: the outcome of such a request stays unknown",
+    Capability.BALANCE: "it does not report a balance",
 }
 
 
@@ -97,9 +112,10 @@ class Gateway(Endpoint):
         """Whether it is paid on Solana, where an image is charged when it is ordered, not when it is done."""
         return any(network.namespace == SVM for network in self.networks)
 
-    def can(self, ability: str) -> bool:
-        """Return whether it can "quote", "poll", report a "balance" or a "catalog"."""
-        return ability in _ABILITIES[self.paid_by]
+    @property
+    def capabilities(self) -> Capability:
+        """What it can do, by who pays there."""
+        return _CAPABILITIES[self.paid_by]
 
     @property
     def connection_hint(self) -> str:
@@ -111,7 +127,7 @@ class Gateway(Endpoint):
     @property
     def limitations(self) -> tuple[str, ...]:
         """The things it cannot do, one clause each."""
-        return tuple(words for ability, words in _LIMITATIONS.items() if not self.can(ability))
+        return tuple(words for ability, words in _LIMITATIONS.items() if ability not in self.capabilities)
 
     @property
     def money(self) -> str:
@@ -200,7 +216,7 @@ def gateway_named(name: str, environ: Mapping[str, str] = os.environ) -> Gateway
         return preset(name.lower(), environ)
     if "://" in name:
         return gateway_at(name, environ)
-    names = ("practice", CLASSROOM, *PRESETS)
+    names = (PRACTICE_NAME, CLASSROOM, *PRESETS)
     raise UsageError(
         f"Unknown gateway: {quoted(name)}.",
         f"{did_you_mean(name, names)}Use {', '.join(names)}, or the https URL of an x402 image endpoint.",
@@ -228,7 +244,7 @@ def gateway_at(url: str, environ: Mapping[str, str] = os.environ) -> Gateway:
 
 def practice_at(url: str) -> Gateway:
     """Return the practice gateway at `url`; it is only ever paid in play money."""
-    return Gateway("practice", checked_url(url), (PRACTICE,))
+    return Gateway(PRACTICE_NAME, checked_url(url), (PRACTICE,))
 
 
 def classroom_at(url: str, money: Realm) -> Gateway:

@@ -23,7 +23,7 @@ __all__ = ["Pace", "TooSlow", "read_body"]
 _GZIP_OR_ZLIB = 47
 _DECODED = frozenset({"gzip", "x-gzip", "deflate"})
 _PIECE = 1024 * 1024
-_MOST_ROOM = 16 * 1024 * 1024
+_MAX_ROOM = 16 * 1024 * 1024
 _DIGITS = 12
 _SLICE = 0.01
 """Seconds after which the loop gets its turn."""
@@ -82,7 +82,7 @@ def _make_room(whole: io.BytesIO, length: str, limit: int) -> None:
     """Let `whole` have the size at once that a response says, within reason, rather than grow a piece at a time."""
     size = int(length) if length.isdecimal() and len(length) < _DIGITS else 0
     if size > 1:
-        whole.seek(min(size, limit, _MOST_ROOM) - 1)
+        whole.seek(min(size, limit, _MAX_ROOM) - 1)
         whole.write(b"\0")
         whole.seek(0)
 

@@ -15,7 +15,7 @@ __all__ = ["MAX_FIELD", "Fields", "Slice", "read_list", "read_value", "size_of",
 
 MAX_FIELD = 64 * 1024
 """Bytes of a field that is read as a value; longer ones are images."""
-_MOST_QUOTES, _MARK_SIZE = 4096, 32
+_MAX_QUOTES, _MARK_SIZE = 4096, 32
 Slice = bytes | msgspec.Raw | memoryview
 """JSON of one value."""
 Fields = Mapping[str, msgspec.Raw | memoryview]
@@ -76,7 +76,7 @@ def _outline(raw: bytes) -> tuple[bytes, dict[bytes, memoryview]]:
     parts: list[bytes] = []
     strings: dict[bytes, memoryview] = {}
     begin, quote = 0, raw.find(b'"')
-    for _ in range(_MOST_QUOTES):
+    for _ in range(_MAX_QUOTES):
         if quote < 0:
             break
         following = raw.find(b'"', quote + 1)

@@ -24,7 +24,7 @@ __all__ = ["Store", "StoredFile", "write_temporary"]
 
 _MAX_BYTES = 256 * 1024 * 1024
 _MAX_FILE = 256 * 1024 * 1024
-_MOST_SEEN = 1000
+_MAX_SEEN = 1000
 _Status = tuple[int, int, int, int]
 _TRUST = 1.0
 """Seconds for which a store that could be written to is taken to be writable."""
@@ -111,7 +111,7 @@ class Store:
 
     def _remember(self, path: Path) -> None:
         """Remember a file that was written or compared just now, so that it is not read again until it changes."""
-        while len(self._seen) >= _MOST_SEEN:
+        while len(self._seen) >= _MAX_SEEN:
             self._seen.pop(next(iter(self._seen)), None)
         if (status := _status(path)) is not None:
             self._seen[path] = status

@@ -123,12 +123,12 @@ def _open_log(path: Path | None) -> TextIO:
 
 
 async def _gateway(name: str, studio: Studio) -> tuple[Gateway, Callable[[], None]]:
-    from blockrun_magic.gateway.gateways import CLASSROOM, gateway_named
+    from blockrun_magic.gateway.gateways import CLASSROOM, PRACTICE_NAME, gateway_named
     from blockrun_magic.wiring import find_classroom, open_practice
 
     if name == CLASSROOM:
         return await find_classroom(studio), lambda: None
-    return open_practice() if name == "practice" else (gateway_named(name), lambda: None)
+    return open_practice() if name == PRACTICE_NAME else (gateway_named(name), lambda: None)
 
 
 def _key(options: argparse.Namespace) -> str | None:

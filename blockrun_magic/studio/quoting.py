@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from blockrun_magic.gateway.catalog.catalog import Catalog
-from blockrun_magic.gateway.gateways import Gateway, Payer
+from blockrun_magic.gateway.gateways import Capability, Gateway, Payer
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.studio.lessons.open_lessons import OpenLessons
 from blockrun_magic.studio.options import Options
@@ -61,7 +61,7 @@ class Quotes:
         services = self.services
         if gateway.paid_by is Payer.CLASSROOM:
             return await classroom_price(services.wallets.account(), gateway, request, ahead=ahead)
-        if not gateway.can("quote"):
+        if Capability.QUOTE not in gateway.capabilities:
             return list_price(gateway, request, catalog, options.max_price)
         terms = await run_io(cached_price, services.ledger, gateway, request, payer="") if ahead else None
         if terms is None:

@@ -18,7 +18,7 @@ from blockrun_magic.gateway.chain.account import account_credit
 from blockrun_magic.gateway.chain.status import Balance, balance
 from blockrun_magic.gateway.clawrouter import clawrouter_health
 from blockrun_magic.gateway.client import Client
-from blockrun_magic.gateway.gateways import Gateway, Payer
+from blockrun_magic.gateway.gateways import Capability, Gateway, Payer
 from blockrun_magic.gateway.request import PriceKey
 from blockrun_magic.images.store import Store
 from blockrun_magic.payments.ledger.ledger import Ledger
@@ -119,7 +119,7 @@ async def balance_of(services: PurchaseServices, gateway: Gateway) -> Balance | 
         return await _credit(services, gateway)
     if gateway.paid_by is Payer.CLASSROOM:
         return await _class_balance(services, gateway)
-    if not gateway.can("balance"):
+    if Capability.BALANCE not in gateway.capabilities:
         return None
     address = await run_cpu(lambda: services.wallets.wallet_for(gateway).address)
     return await balance(services.client, gateway, address)

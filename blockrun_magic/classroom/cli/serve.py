@@ -83,9 +83,9 @@ def _announce(addresses: dict[str, str]) -> None:
 
 def gateway_of(name: str) -> tuple[Gateway, Callable[[], None]]:
     """Return the gateway called `name`, or that at a URL, and a function that ends what was started for it."""
-    from blockrun_magic.gateway.gateways import gateway_named, practice_at
+    from blockrun_magic.gateway.gateways import PRACTICE_NAME, gateway_named, practice_at
 
-    if name == "practice":
+    if name == PRACTICE_NAME:
         return open_practice()
     gateway = gateway_named(name)
     if gateway.on_loopback and _is_practice(gateway.base_url):

@@ -17,6 +17,7 @@ from blockrun_magic.errors import UsageError
 from blockrun_magic.files import create_folder
 from blockrun_magic.images.store import Store
 from blockrun_magic.payments.ledger.ledger import Ledger
+from blockrun_magic.payments.realm import Realm
 from blockrun_magic.text import public_url
 from blockrun_magic.wiring import process_session
 
@@ -43,9 +44,9 @@ class Records:
     audit: Audit
 
     @property
-    def realm(self) -> str:
+    def realm(self) -> Realm:
         """The kind of money that the class is served with: amounts of others are never mixed with it."""
-        return self.ledger.setting(REALM) or "real"
+        return Realm(self.ledger.setting(REALM) or Realm.REAL)
 
     def close(self) -> None:
         """Close the ledger and the database."""

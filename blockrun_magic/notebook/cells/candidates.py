@@ -58,9 +58,9 @@ def candidates(
 
 
 def _gateways() -> list[Candidate]:
-    from blockrun_magic.gateway.gateways import CLASSROOM, PRESETS
+    from blockrun_magic.gateway.gateways import CLASSROOM, PRACTICE_NAME, PRESETS
 
-    return of_type("gateway", ["practice", *PRESETS, CLASSROOM])
+    return of_type("gateway", [PRACTICE_NAME, *PRESETS, CLASSROOM])
 
 
 def _styles() -> list[Candidate]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blockrun_magic.errors import UsageError
+from blockrun_magic.gateway.gateways import Capability
 from blockrun_magic.notebook.commands.arguments import Argument, Arguments, Command
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.captions import quotes_card
@@ -31,7 +32,7 @@ def models(context: Context, arguments: Arguments) -> Card:
     found = catalog.search(words) if words else catalog.offered
     source = f"{gateway.name}'s own list" if catalog.live else "List prices"
     quoted = "the gateway's quote decides, and is shown before you pay"
-    if not gateway.can("quote"):
+    if Capability.QUOTE not in gateway.capabilities:
         quoted = "they are reserved, and booked as estimates unless the answer names a price"
     return Table(
         ("--model", "id", "good for", "sizes", "edits", "an image"),

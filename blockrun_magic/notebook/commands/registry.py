@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from blockrun_magic.errors import UsageError
-from blockrun_magic.gateway.gateways import PRESETS
+from blockrun_magic.gateway.gateways import PRACTICE_NAME, PRESETS
 from blockrun_magic.notebook.commands import catalog, history, info, jobs, serve, spend, status, store, use
 from blockrun_magic.notebook.commands.arguments import Argument, Arguments, Command, parse_arguments
 from blockrun_magic.notebook.commands.classroom.join import JOIN
@@ -91,7 +91,7 @@ def _help(_context: Context, arguments: Arguments) -> Card:
 
 def _advice(name: str) -> str:
     """Return a hint for an unknown command."""
-    if name in ("practice", *PRESETS):
+    if name in (PRACTICE_NAME, *PRESETS):
         return f"Write `%blockrun use {name}` to choose that gateway."
     return f"{did_you_mean(name, COMMANDS)}`%blockrun help` lists all commands."
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blockrun_magic.errors import UsageError, WalletError, WalletMissing
-from blockrun_magic.gateway.gateways import CLASSROOM, PRESETS, Payer
+from blockrun_magic.gateway.gateways import CLASSROOM, PRACTICE_NAME, PRESETS, Payer
 from blockrun_magic.notebook.commands.arguments import Argument, Arguments, Command
 from blockrun_magic.notebook.commands.classroom.card import enter
 from blockrun_magic.notebook.config_file import remember_gateway, remembered_gateway
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["USE", "use"]
 
-_GATEWAY = "|".join(("practice", CLASSROOM, *PRESETS, "auto", "URL"))
-_PRACTICE = "practice"
+_GATEWAY = "|".join((PRACTICE_NAME, CLASSROOM, *PRESETS, "auto", "URL"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ def use(context: Context, arguments: Arguments) -> Card:
     if name.lower() == "auto":
         name, why, lines = _found(context, confirmed=bool(arguments["--yes"]))
     reset = bool(arguments["--reset-book"])
-    if reset and name.lower() != "practice":
+    if reset and name.lower() != PRACTICE_NAME:
         raise UsageError("Only practice has a ledger of its own.", "Write: `%blockrun use practice --reset-book`.")
     gateway = context.session.selection.use(_with_path(name, arguments["--path"]), why, reset_book=reset)
     if gateway.paid_by is Payer.CLASSROOM:
@@ -89,8 +88,8 @@ def _choices(context: Context) -> Card:
     else:
         rows = [("in use", current.name, current.base_url, _short_money(current))]
         title, name = f"Requests go to {current.label}, {context.session.selection.reason}", current.name
-    if name != _PRACTICE:
-        rows.append(("", _PRACTICE, "this machine, started when it is used", "play money"))
+    if name != PRACTICE_NAME:
+        rows.append(("", PRACTICE_NAME, "this machine, started when it is used", "play money"))
     if name != CLASSROOM:
         rows.append(("", CLASSROOM, joined_address() or "`%blockrun join URL` first", "the money of your class"))
     others = (_preset(context, other) for other in PRESETS if other != name)
@@ -131,11 +130,11 @@ def _found(context: Context, *, confirmed: bool) -> tuple[str, str, list[str]]:
         return saved, "the saved choice of `%blockrun use auto`", lines
     best = next((candidate for candidate in found if candidate.usable), None)
     if best is None:
-        return _PRACTICE, "chosen by `%blockrun use auto`: no wallet, ClawRouter or API key was detected", lines
+        return PRACTICE_NAME, "chosen by `%blockrun use auto`: no wallet, ClawRouter or API key was detected", lines
     if confirmed:
         return best.name, f"detected by `%blockrun use auto` and confirmed: {best.reason}", lines
     lines.append(f"To spend real money, run `%blockrun use {best.name}`, or `%blockrun use auto --yes`.")
-    return _PRACTICE, "chosen by `%blockrun use auto` until you confirm real money", lines
+    return PRACTICE_NAME, "chosen by `%blockrun use auto` until you confirm real money", lines
 
 
 def _look_around(context: Context) -> list[_Candidate]:

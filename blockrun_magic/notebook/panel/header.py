@@ -6,7 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from blockrun_magic.errors import BlockrunError
-from blockrun_magic.gateway.gateways import Payer
+from blockrun_magic.gateway.gateways import PRACTICE_NAME, Payer
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.display.cards import format_amount
 from blockrun_magic.notebook.panel import light
@@ -70,8 +70,8 @@ class Header:
 
     async def _choose(self) -> None:
         session = self._context.session
-        wanted = "practice" if self._switch.value == _PRACTICE else self._real_gateway
-        if (session.gateway.realm == Realm.PRACTICE) == (wanted == "practice"):
+        wanted = PRACTICE_NAME if self._switch.value == _PRACTICE else self._real_gateway
+        if (session.gateway.realm == Realm.PRACTICE) == (wanted == PRACTICE_NAME):
             return
         try:
             # The practice gateway may have to be started, which takes a moment.

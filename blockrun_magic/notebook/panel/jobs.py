@@ -39,15 +39,15 @@ Made = ImageResult | ImageResults
 class Jobs:
     """Jobs that the panel is running.
 
-    `came` is called after each job with its images, and `refused` with the error that ended one. `index` notes which
-    image was edited.
+    `on_result` is called after each job with its images, and `refused` with the error that ended one. `index` notes
+    which image was edited.
     """
 
     def __init__(
         self,
         context: Context,
         dispatcher: Dispatcher,
-        came: Callable[[Made | None], Awaitable[None]],
+        on_result: Callable[[Made | None], Awaitable[None]],
         refused: Callable[[BlockrunError], Awaitable[None]],
         index: Callable[[], ImageIndex],
     ) -> None:
@@ -56,7 +56,7 @@ class Jobs:
         self.box.add_class("brm-jobs")
         self._context = context
         self._dispatcher = dispatcher
-        self._came = came
+        self._on_result = on_result
         self._refused = refused
         self._running: set[asyncio.Task[None]] = set()
 
@@ -80,7 +80,7 @@ class Jobs:
         made = await job.run()
         if made is not None and not job.failed:
             self.remove(job.box)
-        await self._came(made)
+        await self._on_result(made)
         if job.error is not None:
             await self._refused(job.error)
 
@@ -239,8 +239,8 @@ class _Job:
 
     async def _fail(self, error: BlockrunError) -> None:
         self.error = error
-        still_open = await run_io(self._context.session.studio.records.open_purchases)
-        mine = [purchase for purchase in still_open if purchase.digest in self._digests]
+        open_purchases = await run_io(self._context.session.studio.records.open_purchases)
+        mine = [purchase for purchase in open_purchases if purchase.digest in self._digests]
         self._open = mine[-1] if mine and isinstance(self._progress, Progress) else None
         self._notice.error(error)
         self._end(resume=self._open is not None)

@@ -14,7 +14,7 @@ import anywidget
 import traitlets
 
 from blockrun_magic.errors import BlockrunError
-from blockrun_magic.gateway.gateways import CLASSROOM, PRESETS
+from blockrun_magic.gateway.gateways import CLASSROOM, PRACTICE_NAME, PRESETS
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.panel import light
 from blockrun_magic.notebook.panel.dispatcher import Dispatcher
@@ -84,7 +84,7 @@ class WalletTab:
 
     def _names(self) -> tuple[str, ...]:
         joined = (CLASSROOM,) if ENVIRON.get("BLOCKRUN_CLASSROOM_URL") or joined_address() else ()
-        return tuple(dict.fromkeys(("practice", *joined, *PRESETS, self._context.session.gateway.name)))
+        return tuple(dict.fromkeys((PRACTICE_NAME, *joined, *PRESETS, self._context.session.gateway.name)))
 
     # -- display
 

@@ -12,7 +12,7 @@ from blockrun_magic.errors import LedgerError, Money, PaymentOutcomeUnknown
 from blockrun_magic.payments.ledger import counters
 from blockrun_magic.payments.ledger.limits import Caps, check_caps
 from blockrun_magic.payments.ledger.purchases import PurchaseLedger
-from blockrun_magic.payments.ledger.records import Payload, Payment, payload_of, payment_of, purchase_of
+from blockrun_magic.payments.ledger.records import Payload, Payment, Purchase
 from blockrun_magic.payments.ledger.states import TRANSITIONS, UNSIGNED_TRANSITIONS, State
 from blockrun_magic.payments.ledger.windows import EACH, in_order
 from blockrun_magic.payments.x402.requirements import PaymentPayload
@@ -54,7 +54,7 @@ class PaymentLedger(PurchaseLedger):
         if self.database.lost_locks:
             query = "SELECT * FROM purchases WHERE id = ?"
             for row in connection.execute(query, (purchase_id,)).fetchall():
-                if purchase_of(row).lock in self.database.lost_locks:
+                if Purchase.from_row(row).lock in self.database.lost_locks:
                     raise LedgerError(
                         "The connection to the database broke, and another process has taken this purchase over.",
                         "Run it again: it uses what that process has bought.",
@@ -150,17 +150,17 @@ class PaymentLedger(PurchaseLedger):
             valid_before=authorization.valid_before,
             last_height=authorization.last_height,
         )
-        return payment_of(changed, [payload_of(self._insert_payload(connection, row["id"], signed))])
+        return Payment.from_row(changed, [Payload.from_row(self._insert_payload(connection, row["id"], signed))])
 
     def _payment(self, connection: Connection, row: Row) -> Payment:
         """Return the payment in `row`, with its payloads."""
-        return payment_of(row, self._payloads(connection, row))
+        return Payment.from_row(row, self._payloads(connection, row))
 
     def _payloads(self, connection: Connection, row: Row) -> list[Payload]:
         """Return the signatures of the payment in `row`, oldest first; where somebody else pays, there are none."""
         query = "SELECT * FROM payloads WHERE authorization_id = ? ORDER BY id"
         rows = () if row["prepaid"] else connection.execute(query, (row["id"],)).fetchall()
-        return [payload_of(payload) for payload in rows]
+        return [Payload.from_row(payload) for payload in rows]
 
     def _add_payload(self, connection: Connection, payment_id: int, signed: PaymentPayload) -> None:
         """Record one more signature of a payment."""

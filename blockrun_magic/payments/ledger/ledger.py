@@ -18,7 +18,7 @@ from blockrun_magic.payments.ledger import counters
 from blockrun_magic.payments.ledger.changes import REPORT, PaymentLedger
 from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, NO_CAPS, Caps, check_caps
 from blockrun_magic.payments.ledger.purchases import wipe_headers
-from blockrun_magic.payments.ledger.records import Payment, Purchase, payment_of
+from blockrun_magic.payments.ledger.records import Payment, Purchase
 from blockrun_magic.payments.ledger.states import SENT, State, Witness
 from blockrun_magic.payments.realm import Realm
 from blockrun_magic.payments.x402.requirements import PaymentPayload
@@ -115,7 +115,7 @@ class Ledger(PaymentLedger):
             asked = (int(prepaid), int(prepaid and order is None), payer, network, order)
             row = self._reserved(connection, purchase, amount, hold, asked)
             with self._counting_more(connection, row, amount, caps, new=True, spent=spent):
-                return payment_of(row)
+                return Payment.from_row(row)
 
     def _reserved(
         self,
@@ -236,7 +236,7 @@ class Ledger(PaymentLedger):
                 fields["cashed_payload"] = max((one.id for one in payloads if one.amount == moved), default=None)
                 row = self._settled(connection, row, moved, note=note, witness=witness, **fields)
             wiped = wipe_headers(connection, row["purchase_id"])
-            payment = self._payment(connection, row) if wiped else payment_of(row, payloads)
+            payment = self._payment(connection, row) if wiped else Payment.from_row(row, payloads)
         self._erase(wiped, now=durable)
         return payment
 

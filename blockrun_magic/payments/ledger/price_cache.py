@@ -15,7 +15,7 @@ from blockrun_magic.safejson import read_json
 
 __all__ = ["cache_quote", "cached_quote", "drop_quote"]
 
-_LIFETIME = 3600
+_QUOTE_TTL = 3600
 _MAX_DRIFT = 60.0
 """Seconds by which the clock may have been changed since: then the price is asked again, and the clock checked."""
 
@@ -54,7 +54,7 @@ def cached_quote(
     rows = ledger.query(
         "SELECT challenge, seen_at, monotonic FROM quotes"
         " WHERE gateway = ? AND price_key = ? AND seen_at BETWEEN ? AND ?",
-        (gateway, price_key, now - _LIFETIME, now),
+        (gateway, price_key, now - _QUOTE_TTL, now),
     )
     if not rows or rows[0]["monotonic"] is None:
         return None

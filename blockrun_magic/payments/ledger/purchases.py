@@ -14,7 +14,7 @@ from blockrun_magic.database.engine import Connection, Database, Row
 from blockrun_magic.payments.ledger import counters
 from blockrun_magic.payments.ledger.limits import DEFAULT_CAPS, NO_CAPS, Caps, Usage
 from blockrun_magic.payments.ledger.queries import LedgerReader
-from blockrun_magic.payments.ledger.records import Purchase, StoredImage, purchase_of
+from blockrun_magic.payments.ledger.records import Purchase, StoredImage
 from blockrun_magic.payments.ledger.windows import Standing, Window, check_subject, find_zone, in_order, windows_of
 
 __all__ = ["PurchaseLedger", "wipe_headers"]
@@ -51,7 +51,7 @@ class PurchaseLedger(LedgerReader):
                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (owner, realm, digest, take) DO NOTHING RETURNING *""",
                 (secrets.token_hex(5), self.owner, self.clock(), realm, gateway, digest, take, record, int(private)),
             ).fetchone()
-        purchase = self.purchase(realm, digest, take) if row is None else purchase_of(row)
+        purchase = self.purchase(realm, digest, take) if row is None else Purchase.from_row(row)
         assert purchase is not None  # noqa: S101  it is there, or was written just now
         return purchase
 

@@ -20,13 +20,11 @@ from blockrun_magic.payments.ledger.records import (
     Payment,
     Purchase,
     StoredImage,
-    payload_of,
-    payment_of,
-    purchase_of,
 )
 from blockrun_magic.payments.ledger.schema import migrate
 from blockrun_magic.payments.ledger.states import AT_RISK, OPEN, State
 from blockrun_magic.payments.ledger.years.search import HistorySearch, history_queries
+from blockrun_magic.payments.realm import Realm
 
 __all__ = ["LedgerReader"]
 
@@ -37,7 +35,7 @@ _LISTED = """FROM purchases CROSS JOIN pictures
 _CONDITIONS = {
     "since": "created_at >= :since",
     "until": "created_at < :until",
-    "practice": "(realm = 'practice') = :practice",
+    "practice": f"(realm = '{Realm.PRACTICE}') = :practice",
     "model": "json_extract(request, '$.model') = :model",
     "purchase": "purchases.id = :purchase",
     "file": "file = :file",
@@ -99,19 +97,19 @@ class LedgerReader:
         """Return the purchase of this request and take, or None when it was never begun."""
         query = "SELECT * FROM purchases WHERE owner = ? AND realm = ? AND digest = ? AND take = ?"
         rows = self._read(query, (self.owner, realm, digest, take))
-        return purchase_of(rows[0]) if rows else None
+        return Purchase.from_row(rows[0]) if rows else None
 
     def purchase_by_id(self, prefix: str) -> Purchase | None:
         """Return the one purchase whose id starts with `prefix`, or None."""
         # A range, which the index on ids answers.
         query = "SELECT * FROM purchases WHERE id >= ? AND id < ? AND owner = ? LIMIT 2"
         rows = self._read(query, (prefix, prefix + chr(0x10FFFF), self.owner))
-        return purchase_of(rows[0]) if len(rows) == 1 else None
+        return Purchase.from_row(rows[0]) if len(rows) == 1 else None
 
     def takes(self, realm: str, digest: str) -> list[Purchase]:
         """Return every take of this request, oldest first."""
         query = "SELECT * FROM purchases WHERE owner = ? AND realm = ? AND digest = ? ORDER BY take"
-        return [purchase_of(row) for row in self._read(query, (self.owner, realm, digest))]
+        return [Purchase.from_row(row) for row in self._read(query, (self.owner, realm, digest))]
 
     def open_purchases(self) -> list[Purchase]:
         """Return the purchases that are paid or at risk and have no image yet, oldest first."""
@@ -119,7 +117,7 @@ class LedgerReader:
             SELECT * FROM purchases WHERE finished_at IS NULL AND EXISTS (
                 SELECT 1 FROM authorizations WHERE purchase_id = purchases.id AND state IN ({placeholders(OPEN)})
             ) AND owner = ? ORDER BY created_at"""
-        return [purchase_of(row) for row in self._read(query, (*OPEN, self.owner))]
+        return [Purchase.from_row(row) for row in self._read(query, (*OPEN, self.owner))]
 
     def incomplete_purchases(self) -> list[Purchase]:
         """Return what was delivered without all of its images, oldest first."""
@@ -127,7 +125,7 @@ class LedgerReader:
             SELECT * FROM purchases WHERE finished_at IS NOT NULL AND instr(answer, '"missing"') > 0 AND EXISTS (
                 SELECT 1 FROM json_each(answer) WHERE CAST(json_extract(value, '$.missing') AS TEXT) IN ('1', 'true')
             ) AND owner = ? ORDER BY created_at"""
-        return [purchase_of(row) for row in self._read(query, (self.owner,))]
+        return [Purchase.from_row(row) for row in self._read(query, (self.owner,))]
 
     def search_finished(self, search: HistorySearch, limit: int, offset: int = 0) -> list[Purchase]:
         """Return the finished purchases that `search` describes, newest first."""
@@ -136,7 +134,7 @@ class LedgerReader:
             rows = self._read(query, values)
             if len(rows) == limit:
                 break
-        return [purchase_of(row) for row in rows]
+        return [Purchase.from_row(row) for row in rows]
 
     def count_finished(self, realm: str, record: Mapping[str, Any]) -> int:
         """Return how many purchases were finished that `record` describes, whatever their images."""
@@ -153,7 +151,7 @@ class LedgerReader:
             JOIN authorizations ON purchase_id = purchases.id
             WHERE authorizations.session = ? AND purchases.realm = ? AND finished_at IS NOT NULL
             AND purchases.owner = ? ORDER BY finished_at DESC"""
-        return [purchase_of(row) for row in self._read(query, (session, realm, self.owner))]
+        return [Purchase.from_row(row) for row in self._read(query, (session, realm, self.owner))]
 
     def usual_seconds(self, model: str, size: str) -> float | None:
         """Return the median seconds of the last images of this kind, or None before there are three."""
@@ -191,7 +189,7 @@ class LedgerReader:
         rows = self._read(query, {**values, "limit": limit, "offset": offset})
         return [
             ListedImage(
-                purchase_of(row),
+                Purchase.from_row(row),
                 StoredImage(row["file"], row["media_type"], row["width"], row["height"], row["revised_prompt"]),
                 row["position"],
                 row["paid"],
@@ -249,7 +247,7 @@ class LedgerReader:
             WHERE authorizations.gateway = ? AND authorizations.created_at >= ? AND state <> ?
             AND authorizations.owner = ? ORDER BY authorizations.id"""
         rows = self._read(query, (gateway, since, State.RELEASED, self.owner))
-        return [(payment_of(row), row["model"], row["endpoint"]) for row in rows]
+        return [(Payment.from_row(row), row["model"], row["endpoint"]) for row in rows]
 
     def first_payment_via(self, gateway: str) -> float | None:
         """Return when the first payment at `gateway` was made (Unix seconds), or None without one."""
@@ -273,8 +271,8 @@ class LedgerReader:
         if rows and signatures:
             query = f"SELECT * FROM payloads WHERE authorization_id IN ({placeholders(rows)}) ORDER BY id"
             for row in self._read(query, list(payloads)):
-                payloads[row["authorization_id"]].append(payload_of(row))
-        return [payment_of(row, payloads[row["id"]]) for row in rows]
+                payloads[row["authorization_id"]].append(Payload.from_row(row))
+        return [Payment.from_row(row, payloads[row["id"]]) for row in rows]
 
     def _read(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any]) -> list[Row]:
         with self.database.reading() as connection:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 from blockrun_magic.database.engine import Row
 from blockrun_magic.payments.ledger.states import SENT, State
@@ -19,10 +19,7 @@ __all__ = [
     "Payment",
     "Purchase",
     "StoredImage",
-    "payload_of",
-    "payment_of",
     "purchase_lock",
-    "purchase_of",
 ]
 
 
@@ -41,6 +38,12 @@ class Payload:
     signed_at: float
     header_name: str
     header_value: str | None = field(repr=False)
+
+    @classmethod
+    def from_row(cls, row: Row) -> Self:
+        """Return the payload in a row of `payloads`."""
+        names = ("id", "amount", "pay_to", "valid_before", "last_height", "signed_at", "header_name", "header_value")
+        return cls(*(row[name] for name in names))
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a payment's header is money: it is not copied into files")
@@ -77,6 +80,33 @@ class Payment:
     sent_at: float | None = None
     cashed: int | None = None
     payloads: tuple[Payload, ...] = ()
+
+    @classmethod
+    def from_row(cls, row: Row, payloads: Sequence[Payload] = ()) -> Self:
+        """Return the payment in a row of `authorizations`, with its payloads."""
+        return cls(
+            id=row["id"],
+            purchase_id=row["purchase_id"],
+            session=row["session"],
+            state=State(row["state"]),
+            amount=row["amount"],
+            network=row["network"],
+            payer=row["payer"],
+            nonce=row["nonce"],
+            valid_before=row["valid_before"],
+            refused=bool(row["refused"]),
+            transaction=row["transaction_hash"],
+            note=row["note"],
+            last_height=row["last_height"],
+            prepaid=bool(row["prepaid"]),
+            estimated=bool(row["estimated"]),
+            gateway=row["gateway"],
+            created_at=row["created_at"],
+            updated_at=row["updated_at"],
+            sent_at=row["sent_at"],
+            cashed=row["cashed_payload"],
+            payloads=tuple(payloads),
+        )
 
     @property
     def sent(self) -> bool:
@@ -126,6 +156,25 @@ class Purchase:
     finished_at: float | None
     seconds: float | None
     owner: str = ""
+
+    @classmethod
+    def from_row(cls, row: Row) -> Self:
+        """Return the purchase in a row of `purchases`."""
+        return cls(
+            id=row["id"],
+            purchased_at=row["created_at"],
+            realm=Realm(row["realm"]),
+            gateway=row["gateway"],
+            digest=row["digest"],
+            take=row["take"],
+            request=json.loads(row["request"]),
+            private=bool(row["private"]),
+            poll_url=row["poll_url"],
+            answer=json.loads(row["answer"]) if row["answer"] else None,
+            finished_at=row["finished_at"],
+            seconds=row["seconds"],
+            owner=row["owner"],
+        )
 
     @property
     def lock(self) -> str:
@@ -178,55 +227,3 @@ def purchase_lock(owner: str, realm: str, digest: str, take: int) -> str:
     """Return the name of the lock for buying this take of a request for `owner`."""
     parts = (*([owner] if owner else []), realm, digest, str(take))
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:32]
-
-
-def purchase_of(row: Row) -> Purchase:
-    """Return the purchase in a row of `purchases`."""
-    return Purchase(
-        id=row["id"],
-        purchased_at=row["created_at"],
-        realm=Realm(row["realm"]),
-        gateway=row["gateway"],
-        digest=row["digest"],
-        take=row["take"],
-        request=json.loads(row["request"]),
-        private=bool(row["private"]),
-        poll_url=row["poll_url"],
-        answer=json.loads(row["answer"]) if row["answer"] else None,
-        finished_at=row["finished_at"],
-        seconds=row["seconds"],
-        owner=row["owner"],
-    )
-
-
-def payload_of(row: Row) -> Payload:
-    """Return the payload in a row of `payloads`."""
-    names = ("id", "amount", "pay_to", "valid_before", "last_height", "signed_at", "header_name", "header_value")
-    return Payload(*(row[name] for name in names))
-
-
-def payment_of(row: Row, payloads: Sequence[Payload] = ()) -> Payment:
-    """Return the payment in a row of `authorizations`, with its payloads."""
-    return Payment(
-        id=row["id"],
-        purchase_id=row["purchase_id"],
-        session=row["session"],
-        state=State(row["state"]),
-        amount=row["amount"],
-        network=row["network"],
-        payer=row["payer"],
-        nonce=row["nonce"],
-        valid_before=row["valid_before"],
-        refused=bool(row["refused"]),
-        transaction=row["transaction_hash"],
-        note=row["note"],
-        last_height=row["last_height"],
-        prepaid=bool(row["prepaid"]),
-        estimated=bool(row["estimated"]),
-        gateway=row["gateway"],
-        created_at=row["created_at"],
-        updated_at=row["updated_at"],
-        sent_at=row["sent_at"],
-        cashed=row["cashed_payload"],
-        payloads=tuple(payloads),
-    )

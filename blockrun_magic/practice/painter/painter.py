@@ -15,9 +15,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from blockrun_magic.practice.painter.abstract import paint_abstract
 from blockrun_magic.practice.painter.canvas import Canvas
+from blockrun_magic.practice.painter.city import paint_city
 from blockrun_magic.practice.painter.filters import apply_look
 from blockrun_magic.practice.painter.flowers import paint_flowers
-from blockrun_magic.practice.painter.land import (
+from blockrun_magic.practice.painter.landscape import (
     paint_forest,
     paint_ground,
     paint_mountains,
@@ -26,7 +27,6 @@ from blockrun_magic.practice.painter.land import (
 from blockrun_magic.practice.painter.scenes import read_scene
 from blockrun_magic.practice.painter.sky import paint_sky, paint_weather
 from blockrun_magic.practice.painter.subjects import paint_subjects
-from blockrun_magic.practice.painter.town import paint_city
 
 if TYPE_CHECKING:
     from blockrun_magic.practice.painter.scenes import Scene

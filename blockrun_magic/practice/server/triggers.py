@@ -74,15 +74,15 @@ _LIMITED: dict[str, object] = {
     "message": "The model behind this gateway takes no more requests for now.",
     "retry_after_seconds": 1,
 }
-_BROKEN = _typed("The model failed while it was painting (practice).", "server_error", "internal_error")
+_MODEL_FAILED = _typed("The model failed while it was painting (practice).", "server_error", "internal_error")
 FAULTS: dict[str, Fault] = {
     "400": Fault(400, _typed("The prompt is not acceptable (practice).", "invalid_request_error", "bad_prompt")),
     "403": Fault(403, {"error": "Content policy violation", "details": "The prompt was refused (practice)."}),
     "408": Fault(408, {"error": "Request timeout", "message": "The model took too long (practice)."}),
     "429": Fault(429, _LIMITED, once=True),
     "429-always": Fault(429, _LIMITED),
-    "500": Fault(500, _BROKEN),
-    "500-once": Fault(500, _BROKEN, once=True),
+    "500": Fault(500, _MODEL_FAILED),
+    "500-once": Fault(500, _MODEL_FAILED, once=True),
     "502": Fault(502, {"error": "Bad gateway", "details": "The model's host did not answer (practice)."}),
     "503": Fault(503, _typed("The model is not available (practice).", "server_error", "unavailable")),
     "504": Fault(504, {"error": "Gateway timeout", "details": "The model's host was too slow (practice)."}),

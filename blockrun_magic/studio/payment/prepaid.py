@@ -23,7 +23,7 @@ from blockrun_magic.errors import (
 from blockrun_magic.gateway.bodies import Response
 from blockrun_magic.gateway.catalog.catalog import SNAPSHOT, Catalog
 from blockrun_magic.gateway.clawrouter import clawrouter_health
-from blockrun_magic.gateway.gateways import Payer
+from blockrun_magic.gateway.gateways import Capability, Payer
 from blockrun_magic.gateway.responses import (
     CompletedJob,
     PendingJob,
@@ -155,7 +155,7 @@ class PrepaidMethod:
         payment, found = await run_io(self._read, payment, answer)
         if isinstance(found, CompletedJob):
             return payment, found
-        if not context.gateway.can("poll"):
+        if Capability.POLL not in context.gateway.capabilities:
             await run_io(self._unknown, payment, f"{context.gateway.name} started a slow job, and cannot collect it")
         try:
             address = await run_io(context.job_address, payment, found)

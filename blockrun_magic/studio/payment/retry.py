@@ -12,7 +12,7 @@ __all__ = ["Entry", "RateGate", "RetryPolicy"]
 
 _RATE_MEMORY = 60.0
 """Seconds after the last refusal until a gateway's limit is forgotten."""
-_LONGEST_PERIOD = 3600.0
+_MAX_PERIOD = 3600.0
 _MOST = 1000
 """Requests that are remembered; a gateway that allows more in a period is not slowed down."""
 _TRIAL = 0.15
@@ -167,7 +167,7 @@ class RateGate:
 
         It began with one of the requests: the one for which the gateway allows the most.
         """
-        begun = [entry.left for entry in self._entries if entry.gone and entry.left > end - _LONGEST_PERIOD]
+        begun = [entry.left for entry in self._entries if entry.gone and entry.left > end - _MAX_PERIOD]
         periods = [(len(begun) - index, end - left) for index, left in enumerate(begun)] or [(1, end - _now())]
         count, length = max(periods, key=lambda each: each[0] / max(each[1], _MARGIN))
         return count, _length(length, whole=whole)

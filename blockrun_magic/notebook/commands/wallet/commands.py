@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from blockrun_magic.errors import UsageError, WalletError, WalletMissing
-from blockrun_magic.gateway.gateways import Gateway
+from blockrun_magic.gateway.gateways import Capability, Gateway
 from blockrun_magic.notebook.commands.arguments import Argument, Arguments, Command
 from blockrun_magic.notebook.commands.status import describe_payer
 from blockrun_magic.notebook.commands.wallet import keys
@@ -93,7 +93,7 @@ def _address(context: Context, _arguments: Arguments) -> Card:
 
 def _balance(context: Context, _arguments: Arguments) -> Card:
     studio, gateway = context.session.studio_and_gateway()
-    if not gateway.can("balance"):
+    if Capability.BALANCE not in gateway.capabilities:
         return Message(f"{gateway.name} does not report a balance.")
     found = context.session.run(studio.balance(gateway))
     if found is None:

@@ -14,6 +14,7 @@ from blockrun_magic.notebook.panel.images.serving import Answer, ImageWidget
 from blockrun_magic.notebook.panel.images.stage import caption
 from blockrun_magic.notebook.web.module import script
 from blockrun_magic.payments.ledger.records import ImageFilter
+from blockrun_magic.payments.realm import Realm
 from blockrun_magic.threads import run_cpu, run_io
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ __all__ = ["Gallery"]
 
 _PAGE = 24
 _DAY = 86_400
+_IS_PRACTICE = {str(Realm.PRACTICE): True, str(Realm.REAL): False}
 _MAX_WORDS = 500
 
 
@@ -124,7 +126,7 @@ def _filter(content: dict[str, Any]) -> ImageFilter:
     return ImageFilter(
         words=str(content.get("words") or "")[:_MAX_WORDS],
         model=str(content.get("model") or "") or None,
-        practice={"practice": True, "real": False}.get(str(content.get("money"))),
+        practice=_IS_PRACTICE.get(str(content.get("money"))),
         since=since,
         until=until,
     )

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from blockrun_magic.payments.ledger.records import ListedImage
     from blockrun_magic.studio.gallery import ImageIndex, Step
 
-__all__ = ["MOST_COMPARED", "Stage", "caption"]
+__all__ = ["MAX_COMPARED", "Stage", "caption"]
 
-MOST_COMPARED = 4
+MAX_COMPARED = 4
 _EMPTY = "Your image appears here. Describe it on the left, and press the button."
 
 
@@ -59,7 +59,7 @@ class Stage(ImageWidget):
                     "width": entry.image.width,
                     "height": entry.image.height,
                 }
-                for entry in entries[:MOST_COMPARED]
+                for entry in entries[:MAX_COMPARED]
             ]
 
     async def _on_choose(self, content: dict[str, Any], _: list[bytes]) -> Answer | None:

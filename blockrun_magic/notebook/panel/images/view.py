@@ -10,7 +10,7 @@ from blockrun_magic.notebook.panel import light
 from blockrun_magic.notebook.panel.images.actions import Actions
 from blockrun_magic.notebook.panel.images.dropped import FileSettings, settings_of
 from blockrun_magic.notebook.panel.images.gallery import Gallery
-from blockrun_magic.notebook.panel.images.stage import MOST_COMPARED, Stage
+from blockrun_magic.notebook.panel.images.stage import MAX_COMPARED, Stage
 from blockrun_magic.notebook.panel.widgets import Notice, button, row, show_if
 from blockrun_magic.payments.ledger.records import ImageFilter
 from blockrun_magic.studio.gallery import ImageIndex, image_index
@@ -70,7 +70,7 @@ class ImageView:
 
     async def show(self, entries: Sequence[ListedImage], *, before: bool = False) -> None:
         """Show `entries` on the stage; the actions are for the last one."""
-        self._entries = list(entries[:MOST_COMPARED])
+        self._entries = list(entries[:MAX_COMPARED])
         self.gallery.mark([entry.key for entry in self._entries])
         await self.stage.show(self._entries, before=before)
         await self.actions.show(self._entries[-1] if self._entries else None)
@@ -86,7 +86,7 @@ class ImageView:
         """Show the images of these purchases."""
         entries = [
             entry
-            for purchase_id in purchase_ids[:MOST_COMPARED]
+            for purchase_id in purchase_ids[:MAX_COMPARED]
             for entry in await run_io(self.index().of_purchase, purchase_id)
         ]
         self.gallery.refresh()
@@ -103,7 +103,7 @@ class ImageView:
         if add and len(others) < len(self._entries):
             await self.show(others or [entry])  # a second click takes it out of the comparison
         else:
-            await self.show([*others[1 - MOST_COMPARED :], entry])
+            await self.show([*others[1 - MAX_COMPARED :], entry])
 
     async def _before_after(self, source: ListedImage, entry: ListedImage) -> None:
         await self.show([source, entry], before=True)
