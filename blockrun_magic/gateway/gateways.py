@@ -61,7 +61,7 @@ class Payer(StrEnum):
 
 
 class Capability(Flag):
-    """What a gateway can do beside selling images: quote a price, deliver a slow job, report a balance or a catalog."""
+    """Abilities of a gateway beside selling images: to quote a price, deliver a slow job, list a balance or models."""
 
     QUOTE = auto()
     POLL = auto()
