@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
-from blockrun_magic.errors import BlockrunError, GatewayError, Money, StoreError
+from blockrun_magic.errors import BlockrunError, GatewayError, LedgerError, Money, StoreError
 from blockrun_magic.gateway.gateways import Gateway, Payer
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.gateway.responses import ImagePayload
+from blockrun_magic.payments.cost_log import append_settled
 from blockrun_magic.payments.ledger.records import Payment, Purchase
 from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.x402.requirements import PaymentRequirements
@@ -72,6 +73,18 @@ class Purchaser:
         progress: Progress,
     ) -> ImageResult:
         """Return the images of an unfinished purchase; continue its open payment, or pay for it now."""
+        try:
+            async with self.services.catalogs.explain_unavailable_model(gateway, request):
+                return await self._buy(request, gateway, purchase, options, progress)
+        except BaseException as error:
+            if isinstance(error, LedgerError) and progress.sent:
+                error.money = Money.unknown(progress.price or 0)
+            await run_io(append_settled, self.services.ledger)  # a delivery does it, too
+            raise
+
+    async def _buy(
+        self, request: ImageRequest, gateway: Gateway, purchase: Purchase, options: Options, progress: Progress
+    ) -> ImageResult:
         started = time.monotonic()
         context = self._context(request, gateway, purchase, progress)
         method = self._method(context, options)

@@ -32,7 +32,7 @@ from blockrun_magic.threads import run_cpu
 if TYPE_CHECKING:
     from blockrun_magic.gateway.classroom.account import ClassroomAccount
 
-__all__ = ["PurchaseServices", "Wallets", "balance_of", "purchase_services"]
+__all__ = ["PurchaseServices", "Wallets", "balance_of", "prepare", "purchase_services"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +107,14 @@ def purchase_services(
     """Return the services over `client`, `ledger` and `store`; `catalogs` is the folder for live catalogs."""
     cache = CatalogCache(client, SNAPSHOT, catalogs, clock, wallets.headers)
     return PurchaseServices(client, ledger, store, wallets, cache, retry or RetryPolicy(), clock)
+
+
+async def prepare(services: PurchaseServices, gateway: Gateway) -> None:
+    """Prepare the first purchase at `gateway`: load the signing library and open a connection."""
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(services.client.connect(gateway))
+        if gateway.paid_by is Payer.SIGNATURE:
+            tasks.create_task(run_cpu(services.wallets.prepare, gateway))
 
 
 async def balance_of(services: PurchaseServices, gateway: Gateway) -> Balance | None:

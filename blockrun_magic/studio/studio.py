@@ -5,17 +5,15 @@ Magics, panel, scripts and the endpoint all go through `Studio.make`, which rece
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 from pathlib import Path
 
 from blockrun_magic.database.locks import Locks
-from blockrun_magic.errors import LedgerError, Money, StoreError
+from blockrun_magic.errors import StoreError
 from blockrun_magic.gateway.chain.status import Balance
 from blockrun_magic.gateway.clawrouter import Health, clawrouter_health
-from blockrun_magic.gateway.gateways import Gateway, Payer
+from blockrun_magic.gateway.gateways import Gateway
 from blockrun_magic.gateway.request import ImageRequest
-from blockrun_magic.payments.cost_log import append_settled
 from blockrun_magic.payments.ledger.records import Purchase
 from blockrun_magic.payments.user_records import UserRecords
 from blockrun_magic.studio.lessons.open_lessons import OpenLessons
@@ -30,7 +28,7 @@ from blockrun_magic.studio.results.result import ImageResult, Quote
 from blockrun_magic.studio.results.stored import StoredResults
 from blockrun_magic.studio.results.stored_files import StoredFiles
 from blockrun_magic.studio.running import RunningPurchases
-from blockrun_magic.studio.services import PurchaseServices, balance_of
+from blockrun_magic.studio.services import PurchaseServices, balance_of, prepare
 from blockrun_magic.studio.takes.locks import PurchaseLocks
 from blockrun_magic.studio.takes.takes import Takes
 from blockrun_magic.threads import run_cpu, run_io
@@ -56,6 +54,8 @@ class Studio:
         self.client, self.ledger, self.store = services.client, services.ledger, services.store
         self.catalogs, self.wallets, self.records = services.catalogs, services.wallets, UserRecords(services.ledger)
         self.files = StoredFiles(services.store, services.ledger, services.clock)
+        self.fetch = services.client.fetch
+        """Fetches the source image at a URL; raises SourceError."""
         self.running = RunningPurchases()
         self.lessons = OpenLessons() if lessons is None else lessons
         """Open lessons; their images are used before anything is bought."""
@@ -73,14 +73,7 @@ class Studio:
 
     async def prewarm(self, gateway: Gateway) -> None:
         """Prepare the first image at `gateway`: load the signing library and open a connection."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.client.connect(gateway))
-            if gateway.paid_by is Payer.SIGNATURE:
-                tasks.create_task(run_cpu(self.wallets.prepare, gateway))
-
-    async def fetch(self, url: str) -> bytes:
-        """Return the source image at `url`; raises SourceError."""
-        return await self.client.fetch(url)
+        await prepare(self._services, gateway)
 
     async def quote(
         self, request: ImageRequest, gateway: Gateway, options: Options | None = None, *, ahead: bool = False
@@ -177,16 +170,4 @@ class Studio:
                 except StoreError as error:
                     purchase = await run_io(self._stored.reopen, purchase, error)
                 purchase = await run_io(self._takes.continue_at, gateway, purchase, options)
-            return await self._buy(request, gateway, purchase, options, progress)
-
-    async def _buy(
-        self, request: ImageRequest, gateway: Gateway, purchase: Purchase, options: Options, progress: Progress
-    ) -> ImageResult:
-        try:
-            async with self.catalogs.explain_unavailable_model(gateway, request):
-                return await self._purchaser.buy(request, gateway, purchase, options, progress)
-        except BaseException as error:
-            if isinstance(error, LedgerError) and progress.sent:
-                error.money = Money.unknown(progress.price or 0)
-            await run_io(append_settled, self.ledger)  # a delivery does it, too
-            raise
+            return await self._purchaser.buy(request, gateway, purchase, options, progress)
