@@ -37,6 +37,9 @@ WALLETS := -u BLOCKRUN_WALLET_KEY -u BASE_CHAIN_WALLET_KEY -u SOLANA_WALLET_KEY 
 	-u BLOCKRUN_API_KEY -u BLOCKRUN_API_KEY_URL -u BLOCKRUN_PROXY_PORT -u BLOCKRUN_WALLET
 AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 
+# Every worker, and every process that a test starts, would compile all its modules again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DELETE_ON_ERROR:
 .PHONY: demo check test lint types unit fuzz soak peers bench docs lab notebooks release clean
 

@@ -59,13 +59,19 @@ def worst_growth(call: Callable[[str], object], candidates: Iterable[Input]) -> 
 
 def _growth(call: Callable[[str], object], candidate: Input) -> float:
     length = _FIRST
-    while _seconds(call, candidate.text(length)) < SLOW:
-        # In small steps at first: an exponential input is noticed before it takes for ever.
-        length = length + 4 if length < 64 else length * 2
-        if length > MAX_LENGTH:
+    while (seconds := _seconds(call, candidate.text(length))) < SLOW:
+        if length >= MAX_LENGTH:
             return 1.0
+        length = _longer(length, seconds)
     half, whole = candidate.text(max(1, length // 2)), candidate.text(length)
     return min(_ratio(call, half, whole) for _ in range(3))
+
+
+def _longer(length: int, seconds: float) -> int:
+    # In small steps at first: an exponential input is noticed before it takes for ever. Larger ones while it is quick.
+    if length < 64:
+        return length + (8 if seconds < SLOW / 1000 else 4)
+    return min(length * (4 if length >= 256 and seconds < SLOW / 64 else 2), MAX_LENGTH)
 
 
 def _ratio(call: Callable[[str], object], half: str, whole: str) -> float:

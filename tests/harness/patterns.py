@@ -20,6 +20,8 @@ ROOT = Path(blockrun_magic.__file__).parent
 METHODS = ("match", "search", "fullmatch", "finditer")
 _LIKE = {"sub": "finditer", "subn": "finditer", "findall": "finditer", "split": "finditer"}
 _MOST = 12
+_USES = re.compile(r"\bre\.")
+_WORD = re.compile(r"\w+")
 _META = re.compile(r"(?:\\\w|[()\[\]|*+?{}.^$\\])+")
 
 
@@ -33,31 +35,54 @@ class Found:
 
 
 def patterns() -> Iterator[Found]:
-    """Yield every module's compiled patterns, also those inside its tables and those written where they are used."""
-    trees = {path: ast.parse(path.read_text("utf-8")) for path in sorted(ROOT.rglob("*.py"))}
-    calls = {path: list(_method_calls(tree)) for path, tree in trees.items()}
-    imports = {path: set(_imported(tree)) for path, tree in trees.items()}
-    for path, tree in trees.items():
-        name = ".".join(("blockrun_magic", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
-        if path.name == "__main__.py":
-            continue
-        module = importlib.import_module(name)
-        for attribute, value in vars(module).items():
-            for pattern in _inside(value):
-                users = [other for other in trees if other == path or (name, attribute) in imports[other]]
-                used = {method for user in users for variable, method in calls[user] if variable == attribute}
-                # One in a table is used under another name.
-                yield Found(f"{name}.{attribute}", pattern, tuple(sorted(used or {"match"})))
-        for node in ast.walk(tree):
+    """Yield every pattern once, also those inside tables of modules and those written where they are used."""
+    texts = {path: path.read_text("utf-8") for path in sorted(ROOT.rglob("*.py")) if path.name != "__main__.py"}
+    known = [each for path in texts for each in _of_module(_name(path))]
+    variables = {variable for _, variable, _ in known}
+    # Only files that use one are parsed: this is done before every run of the tests.
+    files = [_File(_name(path), text) for path, text in texts.items() if _USES.search(text) or _words(text) & variables]
+    found: dict[re.Pattern[Any], tuple[str, set[str]]] = {}
+    for module, variable, pattern in known:
+        users = [file for file in files if file.module == module or (module, variable) in file.imports]
+        # One in a table is used under another name.
+        used = {method for file in users for name, method in file.calls if name == variable} or {"match"}
+        found.setdefault(pattern, (f"{module}.{variable}", set()))[1].update(used)
+    for file in files:
+        for line, pattern, method in file.inline:
+            found.setdefault(pattern, (f"{file.module}:{line}", set()))[1].add(method)
+    for pattern, (where, methods) in found.items():
+        yield Found(where, pattern, tuple(sorted(methods)))
+
+
+def _name(path: Path) -> str:
+    return ".".join((ROOT.name, *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
+
+
+def _words(text: str) -> set[str]:
+    return set(_WORD.findall(text))
+
+
+def _of_module(name: str) -> Iterator[tuple[str, str, re.Pattern[Any]]]:
+    """Yield the patterns of a module: its name, the variable, and the pattern."""
+    for variable, value in vars(importlib.import_module(name)).items():
+        yield from ((name, variable, pattern) for pattern in _inside(value))
+
+
+class _File:
+    """One module's imports, its calls of methods that patterns have, and its patterns without a name."""
+
+    def __init__(self, module: str, text: str) -> None:
+        self.module = module
+        self.imports: set[tuple[str, str]] = set()
+        self.calls: list[tuple[str, str]] = []
+        self.inline: list[tuple[int, re.Pattern[Any], str]] = []
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                self.imports.update((node.module, alias.name) for alias in node.names)
+            self.calls.extend(_method_calls(node))
             inline = _inline(node)
             if inline is not None:
-                yield Found(f"{name}:{inline[0]}", inline[1], (inline[2],))
-
-
-def _imported(tree: ast.AST) -> Iterator[tuple[str, str]]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            yield from ((node.module, alias.name) for alias in node.names)
+                self.inline.append(inline)
 
 
 def _inside(value: Any) -> Iterator[re.Pattern[Any]]:
@@ -71,12 +96,11 @@ def _inside(value: Any) -> Iterator[re.Pattern[Any]]:
             yield from _inside(each)
 
 
-def _method_calls(tree: ast.AST) -> Iterator[tuple[str, str]]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute):
-            method = _LIKE.get(node.attr, node.attr)
-            if method in METHODS and isinstance(node.value, ast.Name | ast.Attribute):
-                yield (node.value.id if isinstance(node.value, ast.Name) else node.value.attr), method
+def _method_calls(node: ast.AST) -> Iterator[tuple[str, str]]:
+    if isinstance(node, ast.Attribute):
+        method = _LIKE.get(node.attr, node.attr)
+        if method in METHODS and isinstance(node.value, ast.Name | ast.Attribute):
+            yield (node.value.id if isinstance(node.value, ast.Name) else node.value.attr), method
 
 
 def _inline(node: ast.AST) -> tuple[int, re.Pattern[Any], str] | None:

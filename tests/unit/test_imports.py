@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -88,21 +88,39 @@ def modules() -> dict[str, Path]:
 
 
 MODULES = modules()
-TREES = {name: ast.parse(path.read_text("utf-8"), str(path)) for name, path in MODULES.items()}
 
 
-def imports() -> Iterator[Import]:
-    """Yield every import of the package, those inside functions and for type checkers included."""
-    for name, tree in TREES.items():
+@dataclass
+class Sources:
+    """The sentences about the modules that the tests need, once their syntax trees have been read."""
+
+    own: list[Import] = field(default_factory=list)
+    foreign: list[Import] = field(default_factory=list)
+    functions: dict[str, int] = field(default_factory=dict)
+    silent: list[str] = field(default_factory=list)
+
+    def read(self, name: str, tree: ast.Module) -> None:
+        """Add one module."""
         for node in ast.walk(tree):
-            if isinstance(node, ast.Import):
-                yield from (Import(name, _inside(alias.name), node.lineno) for alias in node.names)
-            elif isinstance(node, ast.ImportFrom):
-                assert node.level == 0, f"{name}:{node.lineno} imports relatively"
-                module = node.module or ""
-                for alias in node.names:
-                    whole = _inside(f"{module}.{alias.name}")
-                    yield Import(name, whole if whole in MODULES else _inside(module), node.lineno)
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                self.functions[f"{name}.{node.name}"] = (node.end_lineno or 0) - node.lineno + 1
+            for found in imports(name, node):
+                (self.own if found.imported in MODULES else self.foreign).append(found)
+        offers = any(isinstance(node, ast.Assign) and "__all__" in ast.unparse(node.targets[0]) for node in tree.body)
+        if not offers and len(tree.body) > 1:
+            self.silent.append(name)
+
+
+def imports(name: str, node: ast.AST) -> Iterator[Import]:
+    """Yield the imports of a statement, those inside functions and for type checkers included."""
+    if isinstance(node, ast.Import):
+        yield from (Import(name, _inside(alias.name), node.lineno) for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        assert node.level == 0, f"{name}:{node.lineno} imports relatively"
+        module = node.module or ""
+        for alias in node.names:
+            whole = _inside(f"{module}.{alias.name}")
+            yield Import(name, whole if whole in MODULES else _inside(module), node.lineno)
 
 
 def _inside(module: str) -> str:
@@ -111,9 +129,13 @@ def _inside(module: str) -> str:
     return module.removeprefix(f"{PACKAGE}.")
 
 
-IMPORTS = list(imports())
-OWN = [found for found in IMPORTS if found.imported in MODULES]
-FOREIGN = [found for found in IMPORTS if found.imported not in MODULES]
+@pytest.fixture(scope="module")
+def sources() -> Sources:
+    """Return all modules, read once by the worker whose tests ask about them."""
+    read = Sources()
+    for name, path in MODULES.items():
+        read.read(name, ast.parse(path.read_text("utf-8"), str(path)))
+    return read
 
 
 def floor_of(module: str) -> int:
@@ -135,35 +157,37 @@ def test_every_module_has_a_floor() -> None:
     assert set() == known - {name.partition(".")[0] for name in MODULES} - {"api"}
 
 
-def test_the_walk_sees_imports() -> None:
+def test_the_walk_sees_imports(sources: Sources) -> None:
     """The test is no test if it finds nothing: the package's inner imports and those of others are there."""
-    assert len(OWN) > 100
-    assert {"httpx", "json", "PIL"} <= {found.imported.partition(".")[0] for found in FOREIGN}
+    assert len(sources.own) > 100
+    assert {"httpx", "json", "PIL"} <= {found.imported.partition(".")[0] for found in sources.foreign}
 
 
-def test_imports_go_downward() -> None:
+def test_imports_go_downward(sources: Sources) -> None:
     """Nobody imports from a floor above, not even for type checkers."""
-    upward = [str(found) for found in OWN if floor_of(found.imported) > floor_of(found.importer)]
+    upward = [str(found) for found in sources.own if floor_of(found.imported) > floor_of(found.importer)]
 
     assert [] == upward
 
 
 @pytest.mark.parametrize("room", DOWNSTAIRS)
-def test_a_room_that_keeps_to_itself(room: str) -> None:
+def test_a_room_that_keeps_to_itself(room: str, sources: Sources) -> None:
     """Such a room imports what it is allowed, and no more of the floors below it."""
     others = [
-        str(found) for found in OWN if within(found.importer, (room,)) and not within(found.imported, DOWNSTAIRS[room])
+        str(found)
+        for found in sources.own
+        if within(found.importer, (room,)) and not within(found.imported, DOWNSTAIRS[room])
     ]
 
     assert [] == others
 
 
 @pytest.mark.parametrize("library", ONLY_IN)
-def test_a_library_has_its_place(library: str) -> None:
+def test_a_library_has_its_place(library: str, sources: Sources) -> None:
     """What a library is for is one room's subject: HTTP the client's, IPython the notebook's, and so on."""
     elsewhere = [
         str(found)
-        for found in FOREIGN
+        for found in sources.foreign
         if within(found.imported, (library,)) and not within(found.importer, ONLY_IN[library])
     ]
 
@@ -174,9 +198,9 @@ def test_front_ends_ask_the_studio() -> None:
     """Not what it works with: its ledger, store and client."""
     reached = [
         f"{name}:{node.lineno} {ast.unparse(node)}"
-        for name, tree in TREES.items()
+        for name, path in MODULES.items()
         if within(name, ("notebook", "proxy", "api", "wiring"))
-        for node in ast.walk(tree)
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
         if isinstance(node, ast.Attribute)
         and node.attr in ("ledger", "store", "client")
         and ast.unparse(node.value).rpartition(".")[2].strip("_") in ("studio", "where", "ours")
@@ -185,9 +209,9 @@ def test_front_ends_ask_the_studio() -> None:
     assert [] == reached
 
 
-def test_no_imports_in_a_circle() -> None:
+def test_no_imports_in_a_circle(sources: Sources) -> None:
     """The modules can be put in an order in which each needs only those before it, lazy imports included."""
-    needs = {name: {found.imported for found in OWN if found.importer == name} - {name} for name in MODULES}
+    needs = {name: {found.imported for found in sources.own if found.importer == name} - {name} for name in MODULES}
     while free := [name for name, found in needs.items() if not found & needs.keys()]:
         for name in free:
             del needs[name]
@@ -195,10 +219,12 @@ def test_no_imports_in_a_circle() -> None:
     assert {} == {name: sorted(found & needs.keys()) for name, found in needs.items()}
 
 
-def test_a_package_imports_none_of_its_own_modules() -> None:
+def test_a_package_imports_none_of_its_own_modules(sources: Sources) -> None:
     """While a thread imports such a package, another that imports one of its modules makes Python report a deadlock."""
     packages = {name for name, path in MODULES.items() if path.name == "__init__.py"}
-    own = [str(found) for found in OWN if found.importer in packages and within(found.imported, (found.importer,))]
+    own = [
+        str(found) for found in sources.own if found.importer in packages and within(found.imported, (found.importer,))
+    ]
 
     assert [] == own
 
@@ -217,29 +243,14 @@ def test_a_file_has_300_lines_at_most() -> None:
     assert {} == {name: lines for name, lines in lengths.items() if lines > MAX_LINES}
 
 
-def test_a_function_has_40_lines_at_most() -> None:
+def test_a_function_has_40_lines_at_most(sources: Sources) -> None:
     """A function has one level of abstraction."""
-    functions = {
-        f"{name}.{node.name}": (node.end_lineno or 0) - node.lineno + 1
-        for name, tree in TREES.items()
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    }
-
-    assert {} == {name: lines for name, lines in functions.items() if lines > MAX_FUNCTION_LINES}
+    assert {} == {name: lines for name, lines in sources.functions.items() if lines > MAX_FUNCTION_LINES}
 
 
-def test_every_public_module_says_what_it_offers() -> None:
+def test_every_public_module_says_what_it_offers(sources: Sources) -> None:
     """A module has an `__all__` of names it really has; only packages without content and `__main__` have none."""
-    without = [
-        name
-        for name, tree in TREES.items()
-        if len(tree.body) > 1
-        and not name.endswith("__main__")
-        and not any(isinstance(node, ast.Assign) and "__all__" in ast.unparse(node.targets[0]) for node in tree.body)
-    ]
-
-    assert [] == without
+    assert [] == [name for name in sources.silent if not name.endswith("__main__")]
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if not name.endswith("__main__")])

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import blockrun_magic
 
 PACKAGE = Path(blockrun_magic.__file__).parent
@@ -22,11 +24,20 @@ def texts(tree: ast.AST) -> Iterator[ast.Constant]:
     yield from (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str))
 
 
-def messages() -> str:
+@pytest.fixture(scope="module")
+def trees() -> dict[Path, ast.Module]:
+    """Return the syntax trees of the package and the tests, read once for these tests."""
+    paths = [path for root in (PACKAGE, TESTS) for path in sorted(root.rglob("*.py"))]
+    return {path: ast.parse(path.read_text("utf-8")) for path in paths}
+
+
+@pytest.fixture(scope="module")
+def messages(trees: dict[Path, ast.Module]) -> str:
     """Return the messages of the package, one a line: its texts, but docstrings, pages of help and SQL."""
     found = []
-    for path in PACKAGE.rglob("*.py"):
-        tree = ast.parse(path.read_text("utf-8"))
+    for path, tree in trees.items():
+        if PACKAGE not in path.parents:
+            continue
         documentation = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
         found += [
             text.value for text in texts(tree) if id(text) not in documentation and not NO_MESSAGE.search(text.value)
@@ -34,46 +45,44 @@ def messages() -> str:
     return "\n".join(found)
 
 
-def asserted(path: Path) -> Iterator[ast.Constant]:
+def asserted(tree: ast.Module) -> Iterator[ast.Constant]:
     """Yield the texts that a test compares with: in `assert`, `match=` and its parameters."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Assert):
             yield from texts(node.test)
         elif isinstance(node, ast.keyword) and node.arg == "match":
             yield from texts(node.value)
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("mark.parametrize"):
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "parametrize":
             yield from (text for argument in node.args[1:] for text in texts(argument))
 
 
-def test_no_test_asserts_a_sentence_of_ours() -> None:
+def test_no_test_asserts_a_sentence_of_ours(trees: dict[Path, ast.Module], messages: str) -> None:
     """A test may check that a message names a command, a flag or a value; users look for the panel's labels."""
-    ours = messages()
     sentences = [
         f"{path.relative_to(TESTS)}:{text.lineno}: {text.value}"
-        for path in sorted(TESTS.rglob("*.py"))
-        if not {"browser", "fakes"} & set(path.parts)
-        for text in asserted(path)
+        for path, tree in trees.items()
+        if TESTS in path.parents and not {"browser", "fakes"} & set(path.parts)
+        for text in asserted(tree)
         if not set("%-") & set(text.value)
         and len(text.value.split()) >= FEWEST_WORDS
-        and text.value.strip(" .,:;") in ours
+        and text.value.strip(" .,:;") in messages
     ]
 
     assert [] == sentences
 
 
-def test_the_search_finds_a_sentence() -> None:
+def test_the_search_finds_a_sentence(messages: str) -> None:
     """The test is no test if it finds nothing."""
-    assert KNOWN in messages()
+    assert KNOWN in messages
 
 
-def test_a_docstring_names_the_thing() -> None:
+def test_a_docstring_names_the_thing(trees: dict[Path, ast.Module]) -> None:
     """The docstring of a module or class begins with a noun or a verb, not with a question word."""
     questions = ("What", "Whether", "Where", "Who", "Which", "How", "When")
     begins = [
         f"{path}: {first}"
-        for root in (PACKAGE, TESTS)
-        for path in sorted(root.rglob("*.py"))
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        for path, tree in trees.items()
+        for node in ast.walk(tree)
         if isinstance(node, ast.Module | ast.ClassDef)
         if (first := (ast.get_docstring(node) or "").partition("\n")[0]).startswith(questions)
     ]

@@ -219,8 +219,10 @@ def test_python_is_left_alone(shell: Any) -> None:
     head=st.sampled_from(["", "%imagegen ", "%blockrun "]),
 )
 def test_no_line_makes_it_fail(shell: Any, text: str, head: str) -> None:
-    """Whatever is typed, TAB answers or stays silent."""
-    complete(shell, head + text)
+    """Whatever is typed, TAB answers or stays silent; Jedi, which is slow, answers in the other tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shell.Completer, "use_jedi", False)
+        complete(shell, head + text)
 
 
 def test_the_terminals_own_completer_answers(shell: Any) -> None:
