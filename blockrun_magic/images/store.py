@@ -12,7 +12,6 @@ import tempfile
 import threading
 import time
 from contextlib import suppress
-from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -136,8 +135,8 @@ class Store:
                     raise PermissionError(f"{entry.path} is not a folder that can be written to")
 
     def files(self) -> list[StoredFile]:
-        """Return every stored file, oldest first."""
-        files = []
+        """Return every stored file, in no order."""
+        files: list[StoredFile] = []
         for folder in self.root.glob("[0-9a-f][0-9a-f]"):
             with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
                 for entry in entries:
@@ -149,7 +148,6 @@ class Store:
                     except FileNotFoundError:  # another kernel removed it just now
                         continue
                     files.append(StoredFile(entry.path, digest, stat.st_size, stat.st_mtime))
-        files.sort(key=attrgetter("written_at"))
         return files
 
     def quarantine(self, data: bytes) -> Path:

@@ -8,15 +8,17 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import inf
+from operator import attrgetter
 
+from blockrun_magic.garbage import no_garbage
 from blockrun_magic.images.store import Store, StoredFile
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.reports import paid_for, stored_files
 
 __all__ = ["PrunePlan", "plan_pruning", "remove_files"]
 
-_THREADS = 4
-"""Removing a file waits for the file system, which works on several folders at once."""
+_THREADS = 2
+"""Removing a file waits for the file system, which works on several folders at once; more than two get in its way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class PrunePlan:
     without_receipt: int
 
 
+@no_garbage()
 def plan_pruning(
     ledger: Ledger, store: Store, now: float, *, older_than: float | None, larger_than: int | None
 ) -> PrunePlan:
@@ -37,20 +40,22 @@ def plan_pruning(
     needs, stays.
     """
     receipts = stored_files(ledger)
+    digests = {digest for digest, _ in receipts}
     files = store.files()
-    known = [file for file in files if file.digest in receipts]
+    known = [file for file in files if file.digest in digests]
+    if larger_than is not None:
+        known.sort(key=attrgetter("written_at"))
     until = -inf if older_than is None else now - older_than
     chosen = [file for file in known if file.written_at < until]
     if larger_than is not None:
         left = sum(file.size for file in files) - sum(file.size for file in chosen)
-        going = {file.digest for file in chosen}
-        for file in known:
+        for file in known[len(chosen) :]:  # those that were chosen are the oldest
             if left <= larger_than:
                 break
-            if file.digest not in going:
-                chosen.append(file)
-                left -= file.size
-    purchases = {purchase for file in chosen for purchase in receipts[file.digest]}
+            chosen.append(file)
+            left -= file.size
+    going = {file.digest for file in chosen}
+    purchases = {purchase for digest, purchase in receipts if digest in going}
     return PrunePlan(tuple(chosen), paid_for(ledger, purchases) if purchases else 0, len(files) - len(known))
 
 

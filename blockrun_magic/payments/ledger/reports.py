@@ -221,28 +221,25 @@ def _since(ledger: Ledger, when: str) -> tuple[str, str | float]:
     return "created_at >= ?", now - now % DAY if when == "today" else 0.0
 
 
-def stored_files(ledger: Ledger) -> dict[str, tuple[str, ...]]:
-    """Return the digest of each stored file whose purchase is finished, and the ids of its purchases.
+def stored_files(ledger: Ledger) -> list[tuple[str, str]]:
+    """Return the digests of the stored files of finished purchases, each with the id of such a purchase.
 
-    The files of an edit's images are among them, unless an unfinished purchase still needs them.
+    The files of an edit's images are among them, with no id, unless an unfinished purchase still needs them.
     """
-    rows = ledger.query(
-        """SELECT file, purchase_id FROM purchases CROSS JOIN pictures
-        WHERE purchase_id = purchases.id AND finished_at IS NOT NULL"""
-    )
-    files: dict[str, tuple[str, ...]] = {}
-    for file, purchase in rows:
-        files[file] = (*files[file], purchase) if file in files else (purchase,)
+    files: list[tuple[str, str]] = [
+        (file, purchase)
+        for file, purchase in ledger.query(
+            "SELECT file, purchase_id FROM pictures"
+            " WHERE purchase_id NOT IN (SELECT id FROM purchases WHERE finished_at IS NULL)"
+        )
+    ]
     uploads = ledger.query(
         """SELECT json_extract(value, '$.file') AS file, min(finished_at IS NOT NULL) AS done
         FROM purchases, json_each(request, '$.uploads') GROUP BY 1"""
     )
-    for row in uploads:
-        if row["done"]:
-            files.setdefault(row["file"], ())
-        else:
-            files.pop(row["file"], None)
-    return files
+    if needed := {row["file"] for row in uploads if not row["done"]}:
+        files = [each for each in files if each[0] not in needed]
+    return files + [(row["file"], "") for row in uploads if row["done"]]
 
 
 def paid_for(ledger: Ledger, purchases: AbstractSet[str]) -> int:

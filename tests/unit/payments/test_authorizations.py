@@ -382,7 +382,7 @@ def test_a_home_of_an_earlier_version_opens_with_nothing_lost(old_home: Path) ->
             for table in counts
         }
         payments = [ledger.payment(number) for number, *_ in states]
-        files = set(stored_files(ledger))
+        files = {file for file, _ in stored_files(ledger)}
         unfinished = [purchase.request["prompt"] for purchase in ledger.open_purchases()]
 
         assert counts == after

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import closing
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from blockrun_magic.images.store import Store
+from blockrun_magic.images.store import Store, StoredFile
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.records import StoredImage
 from blockrun_magic.payments.ledger.states import State
@@ -18,6 +19,7 @@ from harness.ledgers import Clock, another_purchase, payment_in
 
 COUNT = 12
 PRICE = 42_000
+TEN = [b"image %d" % number for number in range(10)]
 
 
 @pytest.fixture
@@ -64,6 +66,50 @@ def test_the_oldest_go_until_the_store_is_small_enough(ledger: Ledger, store: St
     assert [1000.0] == [file.written_at for file in plan.files]
     assert (PRICE, 0) == (plan.paid, nothing.paid)
     assert () == nothing.files
+
+
+def test_both_limits_hold_together(ledger: Ledger, store: Store) -> None:
+    """What is too old goes in any case; then the oldest, in order."""
+    size = sum(file.size for file in store.files())
+    plan = plan_pruning(ledger, store, 1000 + COUNT, older_than=COUNT - 2, larger_than=size - sum(map(len, TEN[:4])))
+
+    assert [1000.0, 1001.0, 1002.0, 1003.0] == sorted(file.written_at for file in plan.files)
+    assert 4 * PRICE == plan.paid
+
+
+def test_a_source_stays_until_its_edit_is_finished(ledger: Ledger, store: Store) -> None:
+    """An uploaded source goes like an image, and one that an open purchase needs stays even if it was bought."""
+    before = plan_pruning(ledger, store, 2000.0, older_than=0.0, larger_than=None)
+    bought = before.files[0].digest
+    source = store.put(b"a photo", "image/png")
+    os.utime(store.path(source, "image/png"), (1, 1))
+    request = {"prompt": "a boat", "uploads": [{"file": source}, {"file": bought}]}
+    edit = ledger.create_purchase("real", "base", "sha256:edit", 1, request, private=False)
+    during = plan_pruning(ledger, store, 2000.0, older_than=0.0, larger_than=None)
+    ledger.finish(edit.id, [], 1.0)
+    after = plan_pruning(ledger, store, 2000.0, older_than=0.0, larger_than=None)
+
+    names = {file.digest for file in before.files}
+    assert names - {bought} == {file.digest for file in during.files}
+    assert names | {source} == {file.digest for file in after.files}
+    assert before.paid - PRICE == during.paid
+    assert before.paid == after.paid
+
+
+def test_the_collector_is_off_only_during_a_plan(ledger: Ledger, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is on again afterwards, also after an error."""
+    collecting = []
+
+    def unreadable() -> list[StoredFile]:
+        collecting.append(gc.isenabled())
+        raise PermissionError
+
+    monkeypatch.setattr(store, "files", unreadable)
+    with pytest.raises(PermissionError):
+        plan_pruning(ledger, store, 2000.0, older_than=0.0, larger_than=None)
+
+    assert [False] == collecting
+    assert gc.isenabled()
 
 
 def test_many_files_cost_few_questions(ledger: Ledger, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
