@@ -8,13 +8,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anywidget
 import traitlets
 
 from blockrun_magic.errors import BlockrunError
-from blockrun_magic.gateway.gateways import CLASSROOM, PRACTICE_NAME, PRESETS
+from blockrun_magic.gateway.gateways import CLASSROOM, PRACTICE_NAME, PRESETS, Gateway
 from blockrun_magic.notebook.context import Context
 from blockrun_magic.notebook.panel import light
 from blockrun_magic.notebook.panel.dispatcher import Dispatcher
@@ -29,6 +29,9 @@ from blockrun_magic.payments.wallets.private_key import read_key
 from blockrun_magic.payments.wallets.registry import DEFAULT, WalletRegistry, new_key
 from blockrun_magic.threads import run_io
 from blockrun_magic.wiring import ENVIRON, joined_address
+
+if TYPE_CHECKING:
+    from blockrun_magic.studio import Studio
 
 __all__ = ["WalletTab"]
 
@@ -107,17 +110,16 @@ class WalletTab:
             self._fund.value = ""
             return
         show_if(self._create, wanted=False)
-        await self._show_funding(address)
+        await self._show_funding(studio, gateway, address)
 
-    async def _show_funding(self, address: str) -> None:
-        studio, gateway = self._context.session.studio_and_gateway()
+    async def _show_funding(self, studio: Studio, gateway: Gateway, address: str) -> None:
         found = None
         with suppress(BlockrunError):  # the header shows the reason
             found = await studio.balance(gateway)
         micros = None if found is None else found.micros
         waiting = not micros
         status = "Waiting for your first dollar …" if waiting else f"Balance: {format_usd(micros or 0)}"
-        code = await run_io(self._qr, address) if waiting else ""
+        code = await run_io(_qr, gateway, address) if waiting else ""
         self._fund.value = (
             f"<p>Your wallet: <code>{escape(address)}</code></p>"
             f'<p role="status"><b>{escape(status)}</b></p>{code}'
@@ -125,13 +127,6 @@ class WalletTab:
         )
         if waiting and self._watching is None:
             self._watching = asyncio.get_running_loop().create_task(self._watch(address))
-
-    def _qr(self, address: str) -> str:
-        from blockrun_magic.notebook.display.qr import QrCode
-
-        network = self._context.session.gateway.networks[0]
-        png = base64.b64encode(QrCode(network.payment_uri(address, None)).png).decode("ascii")
-        return f'<img class="brm-qr" alt="QR code of the wallet\'s address" src="data:image/png;base64,{png}">'
 
     async def _watch(self, address: str) -> None:
         """Refresh the balance until the first dollar has arrived."""
@@ -146,7 +141,7 @@ class WalletTab:
                 except BlockrunError:
                     continue
                 if found is not None and found.micros:
-                    await self._show_funding(address)
+                    await self._show_funding(studio, gateway, address)
                     await self._changed()
                     return
         finally:
@@ -193,3 +188,10 @@ class WalletTab:
         """Stop watching the balance."""
         if self._watching is not None:
             self._watching.cancel()
+
+
+def _qr(gateway: Gateway, address: str) -> str:
+    from blockrun_magic.notebook.display.qr import QrCode
+
+    png = base64.b64encode(QrCode(gateway.networks[0].payment_uri(address, None)).png).decode("ascii")
+    return f'<img class="brm-qr" alt="QR code of the wallet\'s address" src="data:image/png;base64,{png}">'

@@ -111,13 +111,14 @@ class Form:
 
     def _offer_models(self) -> None:
         """Offer the models of the gateway in use, which may have changed; a choice that is still possible remains."""
-        models, chosen = self._offered(self._context.catalog), self.model.value
+        catalog, chosen = self._context.catalog, self.model.value
+        models = self._offered(catalog)
         if models != self._models:
             self._models = models
             self.model.options = _model_options(models)
             known = {model.id for model in models}
             self.model.value = next(
-                (name for name in (chosen, self._default_model(self._context.catalog)) if name in known), models[0].id
+                (name for name in (chosen, self._default_model(catalog)) if name in known), models[0].id
             )
             self.choices.offer_models(models)
 
