@@ -19,7 +19,7 @@ from blockrun_magic.payments.ledger.states import State
 from blockrun_magic.payments.x402.networks import BASE
 from blockrun_magic.studio import Studio
 from fakes.evm_rpc import LocalChain, OnChain, RpcServer
-from fakes.gateway import PAYEE, Clock, Merchant, Rejected, payer, reset, studio_over
+from fakes.gateway import PAYEE, Clock, InvalidPayment, Merchant, payer, reset, studio_over
 
 REQUEST = ImageRequest("generate", "a fox", "black-forest/flux-1.1-pro")
 FUNDS = 1_000_000
@@ -94,10 +94,10 @@ def test_a_signature_is_cashed_once_and_only_as_it_is(chain: LocalChain, merchan
     asyncio.run(buy())
     payload = merchant.shown[0].payload
     for change in ({"value": PRICE + 1}, {"payer": PAYEE}, {"nonce": "0x" + "77" * 32}, {"valid_before": 2**40}):
-        with pytest.raises(Rejected, match="invalid signature"):
+        with pytest.raises(InvalidPayment, match="invalid signature"):
             chain.transfer(replace(payload, **change))
     chain.transfer(payload)
-    with pytest.raises(Rejected, match="used"):
+    with pytest.raises(InvalidPayment, match="used"):
         chain.transfer(payload)
 
     assert PRICE == chain.balance(PAYEE)
@@ -120,7 +120,7 @@ def test_of_two_prices_signed_for_one_picture_one_can_be_cashed(
     refused, cashed = (shown.payload for shown in merchant.shown)
 
     assert (PRICE, PRICE + 1000) == (refused.value, cashed.value)
-    with pytest.raises(Rejected, match="used"):
+    with pytest.raises(InvalidPayment, match="used"):
         chain.transfer(refused)
 
 
@@ -179,7 +179,7 @@ def test_what_was_not_cashed_is_given_back_when_the_chain_says_that_its_time_is_
             assert [State.RELEASED] == [payment.state for payment in payments(studio)]
 
     asyncio.run(buy())
-    with pytest.raises(Rejected, match="expired"):
+    with pytest.raises(InvalidPayment, match="expired"):
         chain.transfer(merchant.shown[0].payload)
 
     assert FUNDS == chain.balance(ME)

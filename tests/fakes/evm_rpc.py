@@ -25,7 +25,7 @@ from starlette.routing import Route
 from vyper import compile_code
 
 from blockrun_magic.payments.x402.networks import BASE
-from fakes.gateway import PAYEE, Chain, PaymentPayload, Rejected
+from fakes.gateway import PAYEE, Chain, InvalidPayment, PaymentPayload
 from fakes.http_server import HangUp, Served
 
 __all__ = ["LocalChain", "OnChain", "RpcServer"]
@@ -67,7 +67,7 @@ class LocalChain:
         self._send(_MINT, ["address", "uint256"], [receiver, micros])
 
     def transfer(self, payload: PaymentPayload) -> str:
-        """Cash a payload; return the transaction's hash, or raise Rejected with what the contract says."""
+        """Cash a payload; return the transaction's hash, or raise InvalidPayment with what the contract says."""
         signature = bytes.fromhex(payload.signature.removeprefix("0x"))
         kinds = ["address", "address", *["uint256"] * 3, "bytes32", "uint8", "bytes32", "bytes32"]
         values = [
@@ -84,7 +84,7 @@ class LocalChain:
         try:
             return self._send(_TRANSFER, kinds, values)
         except TransactionFailed as failure:
-            raise Rejected(str(failure)) from failure
+            raise InvalidPayment(str(failure)) from failure
 
     def balance(self, owner: str) -> int:
         """Return the micro-dollars of `owner`."""

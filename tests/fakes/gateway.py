@@ -99,7 +99,7 @@ class Chain:
         """Move the money and return the transaction; cashing twice moves it once."""
         if payload.nonce not in self.moved:
             if not payload.valid_after < self._clock() < payload.valid_before:
-                raise Rejected("the authorization is outside its window")
+                raise InvalidPayment("the authorization is outside its window")
             self.moved[payload.nonce] = payload
         return self.transaction(payload.nonce)
 
@@ -118,7 +118,7 @@ def transaction_of(nonce: str) -> str:
     return "0x" + hashlib.sha256(f"settled {nonce}".encode()).hexdigest()
 
 
-class Rejected(Exception):
+class InvalidPayment(Exception):
     """A payment that is not taken."""
 
     def __init__(self, why: str, code: str = "PAYMENT_INVALID") -> None:
@@ -283,7 +283,7 @@ class Merchant:
     def cash_what_it_holds(self) -> None:
         """Cash every payload it was ever shown and that the chain still takes."""
         for shown in self.shown:
-            with suppress(Rejected):
+            with suppress(InvalidPayment):
                 self.chain.cash(shown.payload)
 
     def _run(self, ready: threading.Event) -> None:
@@ -376,7 +376,7 @@ class Merchant:
                 return await self._witnessed(exchange, match[2])
             if exchange.method == "POST":
                 return await self._ordered(exchange, path)
-        except Rejected as rejected:
+        except InvalidPayment as rejected:
             return self._challenge(exchange, rejected)
         return Reply.of(404, {"error": "Not found"})
 
@@ -391,7 +391,7 @@ class Merchant:
         payload = exchange.payload = self._payload(exchange, order)
         known = self.orders.get(payload.nonce)
         if known is not None and known != order:
-            raise Rejected("the authorization was used for another request", "PAYMENT_REPLAY")
+            raise InvalidPayment("the authorization was used for another request", "PAYMENT_REPLAY")
         if payload.nonce in self.chain.moved:
             return await self._hand_out(exchange, fields, payload.nonce, again=True)
         self._check_terms(payload, self._amount(fields))
@@ -408,7 +408,7 @@ class Merchant:
         self, exchange: Exchange, fields: Mapping[str, Any], nonce: str, *, again: bool, **more: Any
     ) -> Reply:
         if again and not self.hands_out_again:
-            raise Rejected("the authorization was used already", "PAYMENT_REPLAY")
+            raise InvalidPayment("the authorization was used already", "PAYMENT_REPLAY")
         self.handed_out += 1
         transaction = self.chain.transaction(nonce)
         receipt = {"success": True, "transaction": transaction, "network": self.network.id}
@@ -491,7 +491,9 @@ class Merchant:
             "extra": {"name": self.network.domain_name, "version": self.network.domain_version},
         }
 
-    def _challenge(self, exchange: Exchange, rejected: Rejected | None = None, *, amount: int | None = None) -> Reply:
+    def _challenge(
+        self, exchange: Exchange, rejected: InvalidPayment | None = None, *, amount: int | None = None
+    ) -> Reply:
         url = f"http://127.0.0.1:{self._port}{exchange.path}"
         offer = self._offer(self._amount(exchange.fields) if amount is None else amount)
         required = {"x402Version": 2, "accepts": [offer], "resource": {"url": url}}
@@ -514,19 +516,19 @@ class Merchant:
         signable = encode_typed_data(self.network.domain, TYPES, message)
         signer = Account.recover_message(signable, signature=envelope["payload"]["signature"])
         if signer != words["from"] or words["to"].lower() != PAYEE:
-            raise Rejected("the signature is not the payer's")
+            raise InvalidPayment("the signature is not the payer's")
         sums = message["value"], message["validAfter"], message["validBefore"]
         payload = PaymentPayload(signer, *sums, words["nonce"].lower(), envelope["payload"]["signature"])
         self.shown.append(Shown(self.clock(), order, header, payload))
         if envelope["accepted"] != self._offer(payload.value):
-            raise Rejected("accepted is not what was offered")
+            raise InvalidPayment("accepted is not what was offered")
         return payload
 
     def _check_terms(self, payload: PaymentPayload, amount: int) -> None:
         if payload.value != amount:
-            raise Rejected(f"the price is {amount}")
+            raise InvalidPayment(f"the price is {amount}")
         if not payload.valid_after < self.clock() < payload.valid_before - _SECONDS_TO_SETTLE:
-            raise Rejected("the authorization has expired or is not valid yet")
+            raise InvalidPayment("the authorization has expired or is not valid yet")
 
 
 def to_header(content: Mapping[str, Any]) -> str:

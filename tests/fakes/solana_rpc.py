@@ -43,7 +43,7 @@ __all__ = ["FEE_PAYER", "PAYEE", "PAYER", "ClusterRpc", "LocalCluster", "SolanaG
 
 _MINT = Pubkey.from_string(SOLANA.asset)
 _LAMPORTS = 10**9
-_LIFE = 150
+_BLOCKHASH_TTL = 150
 
 # Well-known keys: nobody may ever fund them.
 PAYER, _FEE_KEY, PAYEE = (Keypair.from_seed(bytes([number]) * 32) for number in (1, 2, 3))
@@ -91,7 +91,7 @@ class LocalCluster:
             self._open_account(owner.pubkey(), amount)
         self.height = 1000
         self.landed: list[_Landed] = []
-        self._last_height = self.height + _LIFE
+        self._last_height = self.height + _BLOCKHASH_TTL
 
     def _open_account(self, owner: Pubkey, amount: int) -> None:
         content = TokenAccount(_MINT, owner, amount, None, TokenAccountState.Initialized, None, 0, None)
@@ -111,7 +111,7 @@ class LocalCluster:
             self.height += blocks
             if self.height > self._last_height:
                 self._vm.expire_blockhash()
-                self._last_height = self.height + _LIFE
+                self._last_height = self.height + _BLOCKHASH_TTL
 
     @property
     def blockhash(self) -> tuple[str, int]:

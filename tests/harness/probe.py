@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 __all__ = ["Probe", "probed"]
 
-_TICK = 0.005
+_POLL_INTERVAL = 0.005
 
 
 @dataclass
@@ -30,8 +30,8 @@ class Probe:
         """Look at the clocks again and again."""
         while True:
             wall, own, everything = time.perf_counter(), time.thread_time(), time.process_time()
-            await asyncio.sleep(_TICK)
-            seconds = time.perf_counter() - wall - _TICK
+            await asyncio.sleep(_POLL_INTERVAL)
+            seconds = time.perf_counter() - wall - _POLL_INTERVAL
             self.seconds = max(self.seconds, seconds)
             self.computing = max(self.computing, time.thread_time() - own)
             self.working = max(self.working, min(seconds, time.process_time() - everything))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -246,6 +247,15 @@ def test_a_file_has_300_lines_at_most() -> None:
 def test_a_function_has_40_lines_at_most(sources: Sources) -> None:
     """A function has one level of abstraction."""
     assert {} == {name: lines for name, lines in sources.functions.items() if lines > MAX_FUNCTION_LINES}
+
+
+def test_only_the_ledger_asks_its_tables() -> None:
+    """Other rooms ask the ledger named questions; practice has tables of its own."""
+    names = "authorizations|purchases|payloads|pictures|reservations|holds|quotes|settings|limits|counters|sums"
+    asking = re.compile(rf"\b(FROM|JOIN|INTO|UPDATE)\s+({names})\b")
+    others = {name: path for name, path in MODULES.items() if not within(name, ("payments.ledger", "practice"))}
+
+    assert [] == [name for name, path in others.items() if asking.search(path.read_text("utf-8"))]
 
 
 def test_every_public_module_says_what_it_offers(sources: Sources) -> None:

@@ -15,7 +15,7 @@ PACKAGE = Path(blockrun_magic.__file__).parent
 TESTS = Path(__file__).parents[1]
 NO_MESSAGE = re.compile(r"\n|\bSELECT\b|\bFROM\b|\bWHERE\b")
 KNOWN = "There is no wallet to pay with."
-FEWEST_WORDS = 4
+MIN_WORDS = 4
 """So many words of ours in a row are a sentence."""
 
 
@@ -64,7 +64,7 @@ def test_no_test_asserts_a_sentence_of_ours(trees: dict[Path, ast.Module], messa
         if TESTS in path.parents and not {"browser", "fakes"} & set(path.parts)
         for text in asserted(tree)
         if not set("%-") & set(text.value)
-        and len(text.value.split()) >= FEWEST_WORDS
+        and len(text.value.split()) >= MIN_WORDS
         and text.value.strip(" .,:;") in messages
     ]
 

@@ -6,12 +6,14 @@ import json
 from collections.abc import Sequence
 
 from blockrun_magic.classroom.storage.order_records import Order, OrderImage, image_of_row, order_of_row
-from blockrun_magic.database.engine import Database
+from blockrun_magic.database.engine import Database, placeholders
 
 __all__ = ["OPEN_SQL", "OrderQueries"]
 
 OPEN_SQL = "state IN ('queued', 'working', 'unknown')"
 """The words of the index of open orders."""
+_MADE = "body_hash <> ''"
+"""Not a mark of a key that was cancelled before its order came."""
 
 
 class OrderQueries:
@@ -82,6 +84,83 @@ class OrderQueries:
         with self._database.reading() as connection:
             rows = connection.execute(query, (realm,)).fetchall()
         return {row["member_id"]: (int(row["done"]), int(row["images"]), row["last"]) for row in rows}
+
+    # -- the whole class
+
+    def activity(self, realm: str) -> dict[int, tuple[int, int, float | None]]:
+        """Return the orders, their images and the time of the last order of each person, whatever their states."""
+        orders = f"""SELECT member_id, count(*) AS orders, max(created_at) AS last_at FROM orders
+            WHERE realm = ? AND {_MADE} GROUP BY member_id"""
+        images = """SELECT member_id, count(*) AS images FROM orders JOIN order_images ON order_id = orders.id
+            WHERE realm = ? GROUP BY member_id"""
+        with self._database.reading() as connection:
+            rows = connection.execute(images, (realm,)).fetchall()
+            made = {row["member_id"]: int(row["images"]) for row in rows}
+            rows = connection.execute(orders, (realm,)).fetchall()
+        return {row["member_id"]: (int(row["orders"]), made.get(row["member_id"], 0), row["last_at"]) for row in rows}
+
+    def states(self, realm: str) -> dict[str, int]:
+        """Return how many orders are in each state."""
+        query = f"SELECT state, count(*) AS orders FROM orders WHERE realm = ? AND {_MADE} GROUP BY state"
+        with self._database.reading() as connection:
+            rows = connection.execute(query, (realm,)).fetchall()
+        return {row["state"]: int(row["orders"]) for row in rows}
+
+    def images_since(self, realm: str, since: float) -> int:
+        """Return how many images were made since a moment."""
+        query = """SELECT count(*) FROM orders JOIN order_images ON order_id = orders.id
+            WHERE realm = ? AND finished_at >= ?"""
+        with self._database.reading() as connection:
+            return int(connection.execute(query, (realm, since)).fetchone()[0])
+
+    def search(
+        self,
+        realm: str,
+        *,
+        member_id: int | None = None,
+        state: str = "",
+        with_images: bool = False,
+        limit: int,
+        offset: int = 0,
+    ) -> list[Order]:
+        """Return orders of a realm, newest first: of one person, in one state, or those with images."""
+        conditions = [f"realm = ? AND {_MADE}"]
+        values: list[object] = [realm]
+        if member_id is not None:
+            conditions.append("member_id = ?")
+            values.append(member_id)
+        if state:
+            conditions.append("state = ?")
+            values.append(state)
+        if with_images:
+            conditions.append("id IN (SELECT order_id FROM order_images) AND request IS NOT NULL")
+        condition = f"WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ? OFFSET ?"
+        return self._select(condition, (*values, limit, offset))
+
+    def after(self, realm: str, order_id: int, limit: int) -> list[Order]:
+        """Return the orders that follow one, oldest first."""
+        condition = f"WHERE realm = ? AND {_MADE} AND id > ? ORDER BY id LIMIT ?"
+        return self._select(condition, (realm, order_id, limit))
+
+    def files(self, orders: Sequence[Order]) -> dict[int, tuple[str, ...]]:
+        """Return the SHA-256 of each image's file by order, in the gateway's order."""
+        files: dict[int, tuple[str, ...]] = {}
+        if not orders:
+            return files
+        query = f"""SELECT order_id, file FROM order_images WHERE order_id IN ({placeholders(orders)})
+            ORDER BY order_id, position"""
+        with self._database.reading() as connection:
+            for row in connection.execute(query, [order.id for order in orders]):
+                files[row["order_id"]] = (*files.get(row["order_id"], ()), row["file"])
+        return files
+
+    def media_type(self, realm: str, file: str) -> str | None:
+        """Return the media type of an image of the class, or None where there is no such image."""
+        query = """SELECT media_type FROM order_images JOIN orders ON orders.id = order_id
+            WHERE file = ? AND realm = ? LIMIT 1"""
+        with self._database.reading() as connection:
+            row = connection.execute(query, (file, realm)).fetchone()
+        return None if row is None else str(row["media_type"])
 
     # -- erasing
 

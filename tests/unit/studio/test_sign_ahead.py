@@ -17,7 +17,7 @@ from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.payments.ledger.reports import spending_summary
 from blockrun_magic.studio import Options, Studio
 from blockrun_magic.studio.payment.retry import Entry, RateGate
-from fakes.gateway import Clock, Exchange, Merchant, Rejected, Reply, say, studio_over
+from fakes.gateway import Clock, Exchange, InvalidPayment, Merchant, Reply, say, studio_over
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ def test_a_payment_that_is_refused_at_its_price_is_not_signed_again(tmp_path: Pa
     in_studio(tmp_path, lambda studio: studio.make(fox(1), merchant.gateway))
 
     async def broke(exchange: Exchange) -> Reply | None:
-        raise Rejected("insufficient balance")
+        raise InvalidPayment("insufficient balance")
 
     merchant.acts["paid"] = broke
 

@@ -131,7 +131,7 @@ def test_a_slow_answer_is_no_wrong_clock() -> None:
 # -- transfers on a chain
 
 
-def _word(address: str) -> str:
+def _abi_word(address: str) -> str:
     return "0x" + address[2:].rjust(64, "0")
 
 
@@ -186,9 +186,9 @@ def chain(monkeypatch: pytest.MonkeyPatch) -> Chain:
 def test_the_log_says_which_payload_moved(chain: Chain) -> None:
     """The transfer right behind the mark of the nonce is the one that cashed it, among others of the transaction."""
     transaction = "0x" + "aa" * 32
-    chain.add([_TRANSFER, _word(PAYER), _word("0x" + "01" * 20)], 99, 1_999_000, transaction, 3)
-    chain.add([_USED, _word(PAYER), NONCE], 0, 1_999_000, transaction, 4)
-    chain.add([_TRANSFER, _word(PAYER), _word("0x" + "02" * 20)], 41_000, 1_999_000, transaction, 5)
+    chain.add([_TRANSFER, _abi_word(PAYER), _abi_word("0x" + "01" * 20)], 99, 1_999_000, transaction, 3)
+    chain.add([_USED, _abi_word(PAYER), NONCE], 0, 1_999_000, transaction, 4)
+    chain.add([_TRANSFER, _abi_word(PAYER), _abi_word("0x" + "02" * 20)], 41_000, 1_999_000, transaction, 5)
 
     found = asyncio.run(cashed_transfer(None, BASE, PAYER, NONCE, 1_998_000, 1_999_500))  # type: ignore[arg-type]
 
@@ -199,8 +199,8 @@ def test_one_server_alone_decides_nothing(chain: Chain) -> None:
     """Servers that differ about a transfer, or about none, are not believed."""
     transaction = "0x" + "aa" * 32
     chain.lying = {url: [] for url in BASE.rpc_urls[1:]}
-    chain.add([_USED, _word(PAYER), NONCE], 0, 1_999_000, transaction, 4)
-    chain.add([_TRANSFER, _word(PAYER), _word("0x" + "02" * 20)], 41_000, 1_999_000, transaction, 5)
+    chain.add([_USED, _abi_word(PAYER), NONCE], 0, 1_999_000, transaction, 4)
+    chain.add([_TRANSFER, _abi_word(PAYER), _abi_word("0x" + "02" * 20)], 41_000, 1_999_000, transaction, 5)
 
     assert asyncio.run(cashed_transfer(None, BASE, PAYER, NONCE, 1_998_000, 1_999_500)) is None  # type: ignore[arg-type]
 
@@ -231,7 +231,9 @@ def test_clawrouters_wallet_is_asked_about_its_transfers(ledger: Ledger, chain: 
     unknown = _through_clawrouter(ledger)
     assert known.sent_at is not None
     chain.now = int(known.sent_at) + 10_000
-    chain.add([_TRANSFER, _word(PAYER), _word("0x" + "02" * 20)], 53_500, int(known.sent_at) + 8, "0x" + "bb" * 32, 1)
+    chain.add(
+        [_TRANSFER, _abi_word(PAYER), _abi_word("0x" + "02" * 20)], 53_500, int(known.sent_at) + 8, "0x" + "bb" * 32, 1
+    )
 
     assert (Transfer("0x" + "bb" * 32, 53_500),) == asyncio.run(transfers_of_clawrouter(None, known))  # type: ignore[arg-type]
     assert asyncio.run(transfers_of_clawrouter(None, unknown)) is None  # type: ignore[arg-type]
