@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from blockrun_magic.errors import BudgetError
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.records import Payment, Purchase
 from blockrun_magic.payments.ledger.states import State, Witness
@@ -150,3 +151,16 @@ def payment_in(ledger: Ledger, state: State, amount: int = 52_500, of: Purchase 
     payment = ledger.payment(payment.id)
     assert state is payment.state
     return payment
+
+
+def fill_up(ledger: Ledger) -> int:
+    """Reserve ever smaller sums until not a micro-dollar fits any more; return what was reserved."""
+    total, amount = 0, 200_000
+    while amount:
+        try:
+            ledger.reserve(another_purchase(ledger), amount)
+        except BudgetError:
+            amount //= 2
+        else:
+            total += amount
+    return total

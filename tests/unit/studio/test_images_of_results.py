@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,14 +15,20 @@ from blockrun_magic.studio.results.grid import GridCell, axes_of, grid_html, sma
 from blockrun_magic.studio.results.images import ChainedImages, StoredImages
 
 
-@pytest.fixture
-def files(tmp_path: Path) -> list[Path]:
-    """Return twenty files, each of its own color."""
-    paths = []
+@pytest.fixture(scope="module")
+def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of twenty files, each of its own color."""
+    folder = tmp_path_factory.mktemp("painted")
     for number in range(20):
-        paths.append(tmp_path / f"{number}.png")
-        Image.new("RGB", (1024, 1024), (number, 0, 0)).save(paths[-1])
-    return paths
+        Image.new("RGB", (1024, 1024), (number, 0, 0)).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture
+def files(painted: Path, tmp_path: Path) -> list[Path]:
+    """Return copies of the twenty files, which a test may change."""
+    folder = shutil.copytree(painted, tmp_path / "images")
+    return [folder / f"{number}.png" for number in range(20)]
 
 
 def test_an_image_is_opened_when_it_is_used(files: list[Path]) -> None:
