@@ -217,12 +217,13 @@ def test_the_panel_works_while_a_cell_runs(browser: Browser, lab: Server) -> Non
         panel = open_panel(notebook)
         form = form_of(panel)
         choose_small(form)
-        cell = notebook.start("import time\ntime.sleep(5)")
+        cell = notebook.start("import pathlib, time\nwhile not pathlib.Path('end').exists(): time.sleep(0.1)")
         form.get_by_label("Prompt").fill("a fox")
         form.get_by_role("button", name="Generate").click()
         picture_of(panel, "a fox")
 
         expect(cell.locator(".jp-InputPrompt")).to_have_text("[*]:")
+        (notebook.folder / "end").touch()
         notebook.finish(cell)
         assert "(256, 256)" == notebook.value("img.size")
 

@@ -12,12 +12,13 @@ __all__ = ["Gate"]
 
 
 class Gate:
-    """A hook that holds requests to the gateway at a point until it is opened, and counts them."""
+    """A hook that holds requests to the gateway at a point until it is opened; `left` of them may pass before."""
 
     def __init__(self, point: str = "") -> None:
         self.point = point
         self.opened = threading.Event()
         self.seen = threading.Event()
+        self.left = 0
         self.lost: list[str] = []
         self.late: list[str] = []
 
@@ -31,6 +32,13 @@ class Gate:
             await asyncio.sleep(1.5)
         if point == self.point:
             self.seen.set()
-            while not self.opened.is_set():  # noqa: ASYNC110  the event is a thread's
+            while not (self.opened.is_set() or self.left):  # noqa: ASYNC110  the event is a thread's
                 await asyncio.sleep(0.01)
+            self.left = max(0, self.left - 1)
         return None
+
+    def hold(self, point: str, left: int = 0) -> None:
+        """Hold what comes to `point` from now on, but for the next `left`."""
+        self.opened.clear()
+        self.seen.clear()
+        self.point, self.left = point, left

@@ -8,13 +8,20 @@ from pathlib import Path
 import pytest
 
 from blockrun_magic.practice.server.server import PracticeServer
+from harness.gates import Gate
 from harness.kernel import Kernel, running_kernel
 
 
 @pytest.fixture(scope="module")
-def gateway() -> Iterator[PracticeServer]:
+def gate() -> Gate:
+    """Return the gateway's hook, with which a test may hold requests."""
+    return Gate()
+
+
+@pytest.fixture(scope="module")
+def gateway(gate: Gate) -> Iterator[PracticeServer]:
     """Return a practice gateway, whose ledger the tests may look into."""
-    with PracticeServer() as server:
+    with PracticeServer(hook=gate) as server:
         yield server
 
 

@@ -11,6 +11,7 @@ import pytest
 from blockrun_magic.payments.x402.networks import BASE
 from blockrun_magic.practice.server.server import PracticeServer
 from harness import PATIENCE
+from harness.gates import Gate
 from harness.kernel import Cell, Kernel, paid_to, running_kernel
 
 QUICK = "--model cogview --size 512x512"
@@ -20,7 +21,8 @@ PRICE = 15_750
 
 def waits_for_its_picture(cell: Cell) -> bool:
     """Return whether a cell's live line says that it is paid for and waits."""
-    return any("in progress" in output["data"]["text/plain"] for output in cell.outputs)
+    lines = [output["data"]["text/plain"] for output in cell.outputs]
+    return any(stage in line for line in lines for stage in ("queued", "in progress"))
 
 
 # -- the live line
@@ -77,14 +79,18 @@ def test_a_cell_that_fails_stops_what_is_queued_behind_it(kernel: Kernel) -> Non
 # -- Stop
 
 
-def test_stop_ends_the_waiting_and_the_picture_is_collected_later(kernel: Kernel, gateway: PracticeServer) -> None:
+def test_stop_ends_the_waiting_and_the_image_is_collected_later(
+    kernel: Kernel, gateway: PracticeServer, gate: Gate
+) -> None:
     """Stop raises KeyboardInterrupt, says truly that the payment had left, and the same cell then pays nothing more."""
-    code = f"%%imagegen {QUICK}\na stopped tree practice:slow=2"
+    code = f"%%imagegen {QUICK}\na stopped tree practice:slow=0"
+    gate.hold("polled")
     before = paid_to(gateway.url)
     name = kernel.start(code)
     kernel.wait_for(name, waits_for_its_picture)
     kernel.interrupt()
     stopped = kernel.finish(name)
+    gate.opened.set()
     after_stop = kernel.run("1 + 1")
     again = kernel.run(code)
 
@@ -238,12 +244,15 @@ def test_stop_hangs_up_on_a_source_that_does_not_come(kernel: Kernel, gateway: P
 
 def test_a_killed_kernel_leaves_a_payment_that_the_next_one_collects(tmp_path: Path) -> None:
     """A kernel that dies while its image is made has paid for it: the next kernel shows it, and pays nothing more."""
-    code = f"%%imagegen {QUICK}\npractice:slow=1 an image whose kernel dies"
-    with PracticeServer() as gateway:
+    code = f"%%imagegen {QUICK}\npractice:slow=0 an image whose kernel dies"
+    hook = Gate()
+    hook.hold("polled")
+    with PracticeServer(hook=hook) as gateway:
         environ = {"BLOCKRUN_PRACTICE_URL": gateway.url}
         with running_kernel(tmp_path, environ) as first:
             first.run("%load_ext blockrun_magic\n%blockrun use practice")
             first.wait_for(first.start(code), waits_for_its_picture)
+        hook.opened.set()
         with running_kernel(tmp_path, environ) as second:
             second.run("%load_ext blockrun_magic\n%blockrun use practice")
             cell = second.run(code)

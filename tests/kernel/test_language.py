@@ -10,6 +10,7 @@ import pytest
 from blockrun_magic.notebook.cells.flags import FLAGS
 from blockrun_magic.practice.server.server import PracticeServer
 from harness import PATIENCE
+from harness.gates import Gate
 from harness.kernel import Kernel, made, paid_to, running_kernel
 
 SMALL = "--model cogview --size 512x512"
@@ -98,12 +99,15 @@ def test_variations_need_no_prompt(kernel: Kernel) -> None:
     assert "'/v1/images/image2image'" == kernel.value("_.request['endpoint']")
 
 
-def test_a_background_cell_returns_at_once_and_shows_its_picture(kernel: Kernel) -> None:
+def test_a_background_cell_returns_at_once_and_shows_its_image(kernel: Kernel, gate: Gate) -> None:
     """The handle says how it stands; the cell's output becomes the image; who needs it waits."""
+    gate.hold("poll")
     cell_id = kernel.start(f"%imagegen {SMALL} --background --as later practice:slow=1 a kite")
     cell = kernel.finish(cell_id)
+    assert gate.seen.wait(PATIENCE)
     first = kernel.value("later.done()")
     jobs = made(kernel, "%blockrun jobs").text
+    gate.opened.set()
     made(kernel, "%img2img --image later make it winter")
     cell = kernel.wait_for(cell_id, lambda cell: bool(cell.pictures))
 
@@ -326,8 +330,10 @@ def test_a_mistake_is_told_with_its_way_out(kernel: Kernel, code: str, name: str
 
 def test_a_batch_killed_at_half_is_finished_by_running_it_again(tmp_path: Path) -> None:
     """After `kill -9` of the kernel, the next one pays for the rest and for nothing twice."""
-    code = f"%%imagegen {SMALL} --each --jobs 1\n" + "\n".join(f"practice:slow=0.4 half {k}" for k in range(6))
-    with PracticeServer() as server:
+    code = f"%%imagegen {SMALL} --each --jobs 1\n" + "\n".join(f"half {k}" for k in range(6))
+    hook = Gate()
+    hook.hold("paid", left=3)
+    with PracticeServer(hook=hook) as server:
         environ = {"BLOCKRUN_PRACTICE_URL": server.url}
         with running_kernel(tmp_path, environ) as first:
             first.run("%load_ext blockrun_magic\n%blockrun use practice")
@@ -336,6 +342,7 @@ def test_a_batch_killed_at_half_is_finished_by_running_it_again(tmp_path: Path) 
                 lambda cell: any("2 of 6" in str(m["content"]) for m in cell.messages),
             )
         half = paid_to(server.url)
+        hook.opened.set()
         with running_kernel(tmp_path, environ) as second:
             second.run("%load_ext blockrun_magic\n%blockrun use practice")
             cell = second.run(code)
@@ -398,11 +405,17 @@ def test_the_configuration_file_is_read(tmp_path: Path, gateway: PracticeServer)
     assert "zai/cogview-4" in cell.text
 
 
-def test_a_batch_shows_a_bar_that_moves(kernel: Kernel) -> None:
+def test_a_batch_shows_a_bar_that_moves(kernel: Kernel, gate: Gate) -> None:
     """While it runs, the cell's one line counts up, with what was spent and how long it may still take."""
-    cell = made(
-        kernel, f"%%imagegen {SMALL} --each --jobs 1\n" + "\n".join(f"practice:slow=0.3 bar {k}" for k in range(3))
-    )
+    gate.hold("paid")
+    cell_id = kernel.start(f"%%imagegen {SMALL} --each --jobs 1\n" + "\n".join(f"bar {k}" for k in range(3)))
+    for count in (1, 2):
+        gate.left = 1
+        kernel.wait_for(
+            cell_id, lambda cell, shown=f"{count} of 3": any(shown in str(m["content"]) for m in cell.messages)
+        )
+    gate.opened.set()
+    cell = kernel.finish(cell_id)
     shown = [content["data"].get("text/plain", "") for content in cell.of_type("update_display_data")]
     counts = [text.split("] ")[1].split(" of 3")[0] for text in shown if " of 3" in text and "] " in text]
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from blockrun_magic.practice.server.server import PracticeServer
-from harness.kernel import Kernel, paid_to, running_kernel
+from harness import PATIENCE
+from harness.gates import Gate
+from harness.kernel import Kernel, made, paid_to, running_kernel
 
 HEAVY = ("eth_account", "PIL", "ipywidgets", "httpx", "starlette", "uvicorn", "filelock", "numpy", "pandas")
 HEAVY += ("sqlite3", "psycopg", "jinja2", "prometheus_client", "jupyterhub")
@@ -90,14 +92,16 @@ def test_unloading_lets_nothing_be_paid_that_is_not_paid_yet(tmp_path: Path) -> 
 %load_ext blockrun_magic
 %blockrun use practice
 %imagegen --background --model cogview --size 512x512 a tree that nobody waits for
-import time; time.sleep(0.2)
-%unload_ext blockrun_magic
 """
+    gate = Gate("challenge")
     with (
-        PracticeServer(latency=0.4) as gateway,
+        PracticeServer(hook=gate) as gateway,
         running_kernel(tmp_path, {"BLOCKRUN_PRACTICE_URL": gateway.url}) as kernel,
     ):
-        done = kernel.run(cell.strip())
+        made(kernel, cell.strip())
+        assert gate.seen.wait(PATIENCE)
+        done = kernel.run("%unload_ext blockrun_magic")
+        gate.opened.set()
         threads = kernel.value("sorted(t.name for t in __import__('threading').enumerate())")
         paid = paid_to(gateway.url)
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
+import json
 import secrets
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-import httpx
 import pytest
 
 from blockrun_magic.classroom.orders import orders, work
@@ -148,8 +150,13 @@ def test_a_teachers_image_is_free_for_all(room: Class) -> None:
 def test_a_dropped_connection_ends_nothing(room: Class, gate: Gate) -> None:
     """The work belongs to the service: a caller who is gone finds the images under the key."""
     ada, key, gate.point = room.student("ada"), secrets.token_hex(16), "paid"
-    with pytest.raises(httpx.ReadTimeout):
-        ada.call("PUT", f"/v1/orders/{key}", 25, json=order_of(PROMPT), timeout=0.5)
+    body = json.dumps(order_of(PROMPT)).encode()
+    head = f"PUT /v1/orders/{key} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {ada.secret}\r\n"
+    head += f"Content-Type: application/json\r\nPrefer: wait=25\r\nContent-Length: {len(body)}\r\n\r\n"
+    address = urlsplit(room.url)
+    with socket.create_connection((address.hostname or "", address.port or 0), PATIENCE) as caller:
+        caller.sendall(head.encode() + body)
+        assert gate.seen.wait(PATIENCE)
     waiting = ada.get(key)
     listed = ada.call("GET", "/v1/orders?open=1").json()["orders"]
     gate.opened.set()

@@ -8,7 +8,7 @@ import secrets
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from pathlib import Path
 
 import httpx
@@ -20,7 +20,7 @@ from blockrun_magic.errors import WalletMissing
 from blockrun_magic.gateway.gateways import gateway_named
 from blockrun_magic.practice.server.server import PracticeServer
 from harness import PATIENCE
-from harness.classroom import PRICE, run_command, served_class
+from harness.classroom import PRICE, Class, run_command, served_class
 from harness.gates import Gate
 
 
@@ -40,24 +40,31 @@ def test_the_end_lets_orders_end(tmp_path: Path, gateway: PracticeServer, gate: 
         assert gate.seen.wait(PATIENCE)
         second = run_command(room.home, "serve", "--gateway", gateway.url, "--port", "0")
         process.send_signal(signal.SIGTERM)
-        time.sleep(0.5)
-        try:
+        _wait_until_it_stops(room)
+        with suppress(httpx.TransportError):  # the connection was closed: no order either
             refused = ada.put("a cat", wait=0)
-        except httpx.TransportError:
-            refused = None  # the connection was closed: no order either
+            assert (503, "stopping") == (refused.status_code, refused.json()["error"]["code"])
         gate.opened.set()
 
         assert 0 == process.wait(PATIENCE)
-        assert refused is None or (503, "stopping") == (refused.status_code, refused.json()["error"]["code"])
         assert (2, "", 2) == (second.returncode, second.stdout, len(second.stderr.splitlines()))
         [order] = room.records.orders.listed()
         assert (key, "done") == (order.key, order.state)
     assert 1 == len(httpx.get(f"{gateway.url}/practice/ledger", timeout=PATIENCE).json()["settlements"])
 
 
+def _wait_until_it_stops(room: Class) -> None:
+    """Wait until the service says that it takes no more orders, or does not answer any more."""
+    end = time.monotonic() + PATIENCE
+    with suppress(httpx.TransportError):
+        while room.client.get(f"{room.url}/ready").status_code == 200:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+
 @pytest.mark.parametrize("point", ["challenge", "received", "paid", "settled"])
 def test_killed_between_two_messages(tmp_path: Path, gateway: PracticeServer, gate: Gate, point: str) -> None:
-    """A killed service is taken over by the next one in under twenty seconds: one settlement, and the image."""
+    """A killed service is taken over by the next one: one settlement, and the image."""
     with served_class(tmp_path, gateway) as (room, process):
         ada, key = room.student("ada"), secrets.token_hex(16)
         gate.point = point
@@ -70,7 +77,7 @@ def test_killed_between_two_messages(tmp_path: Path, gateway: PracticeServer, ga
         started = time.monotonic()
         ada.url, ada.client = room.url, room.client
         while (done := ada.get(key, wait=20)).status_code == 202:
-            assert time.monotonic() - started < 20
+            assert time.monotonic() - started < PATIENCE
 
         assert (200, "done", PRICE) == (
             done.status_code,

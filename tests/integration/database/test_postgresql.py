@@ -9,7 +9,8 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
+from unittest import mock
 
 import psycopg
 import pytest
@@ -43,10 +44,9 @@ def other(database: PostgresDatabase) -> Iterator[PostgresDatabase]:
         yield opened
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait for nobody longer than a moment."""
-    monkeypatch.setattr(pool, "PATIENCE", 0.3)
+def impatient() -> AbstractContextManager[object]:
+    """Return a context in which nobody is waited for longer than a moment, also by connections that it opens."""
+    return mock.patch.object(pool, "PATIENCE", 0.3)
 
 
 def break_lock_connection(database: PostgresDatabase) -> None:
@@ -95,43 +95,46 @@ def test_a_server_that_starts_again_is_waited_for(cluster: Cluster, database: Po
     starting.join()
 
 
-@pytest.mark.usefixtures("impatient")
 def test_a_server_that_is_away_is_two_lines(cluster: Cluster, database: PostgresDatabase) -> None:
     """Without it nothing is read or written, and neither password nor address of a user is told."""
     ledger = Ledger(database, "one")
     begun = another_purchase(ledger)
     cluster.stop()
     try:
-        for attempt in (lambda: ledger.reserve(begun, 1), lambda: ledger.takes("real", "x"), database.another):
-            with pytest.raises(LedgerError) as caught:
-                attempt()
-            assert cluster.password not in "".join(traceback.format_exception(caught.value))
-            assert caught.value.hint
+        with impatient():
+            for attempt in (lambda: ledger.reserve(begun, 1), lambda: ledger.takes("real", "x"), database.another):
+                with pytest.raises(LedgerError) as caught:
+                    attempt()
+                assert cluster.password not in "".join(traceback.format_exception(caught.value))
+                assert caught.value.hint
     finally:
         cluster.start()
 
     assert ledger.reserve(begun, 1)
 
 
-@pytest.mark.usefixtures("impatient")
 def test_nobody_waits_for_ever(database: PostgresDatabase) -> None:
     """A row that somebody else has for too long is an error; so is a transaction that does nothing for too long."""
     ledger = Ledger(database, "one")
     payment = payment_in(ledger, State.SUBMITTED)
-    with closing(database.another()) as other:
-        with pytest.raises(LedgerError), other.transaction() as connection:  # noqa: PT012
-            connection.execute("SELECT * FROM authorizations FOR UPDATE")
-            with pytest.raises(LedgerError):
-                ledger.mark_unknown(payment.id, "no answer")
-            time.sleep(0.5)
-            connection.execute("SELECT 1")
-        with other.reading() as connection:
-            assert 1 == connection.execute("SELECT 1").fetchone()[0]
+    with closing(database.another()) as holder, holder.transaction() as connection:
+        connection.execute("SELECT * FROM authorizations FOR UPDATE")
+        with impatient(), closing(database.another()) as other, pytest.raises(LedgerError):
+            Ledger(other, "two").mark_unknown(payment.id, "no answer")
+    with (  # noqa: PT012
+        impatient(),
+        closing(database.another()) as other,
+        pytest.raises(LedgerError),
+        other.transaction() as connection,
+    ):
+        time.sleep(0.5)
+        connection.execute("SELECT 1")
+    with closing(database.another()) as other, other.reading() as connection:
+        assert 1 == connection.execute("SELECT 1").fetchone()[0]
 
     assert State.UNKNOWN is ledger.mark_unknown(payment.id, "no answer").state
 
 
-@pytest.mark.usefixtures("impatient")
 def test_a_process_has_few_connections(database: PostgresDatabase) -> None:
     """A thread that finds all of them in use waits, and is told in the end."""
     started, end = threading.Barrier(pool.MAX_CONNECTIONS + 1), threading.Event()
@@ -145,7 +148,7 @@ def test_a_process_has_few_connections(database: PostgresDatabase) -> None:
     for thread in threads:
         thread.start()
     started.wait(PATIENCE)
-    with pytest.raises(LedgerError), database.reading():
+    with impatient(), pytest.raises(LedgerError), database.reading():
         pass
     end.set()
     for thread in threads:
@@ -244,7 +247,7 @@ sys.stdin.read()
         assert not database.lock("a").try_acquire()
         holder.kill()
         holder.wait(PATIENCE)
-    end = time.monotonic() + 10
+    end = time.monotonic() + PATIENCE
     lock = database.lock("a")
     while not lock.try_acquire():
         assert time.monotonic() < end
@@ -279,11 +282,10 @@ def test_the_clock_is_the_servers(database: PostgresDatabase, monkeypatch: pytes
     assert before - 5 < purchase(Ledger(database, "one")).purchased_at < real() + 5
 
 
-@pytest.mark.usefixtures("impatient")
 def test_an_address_that_is_none_is_our_error() -> None:
     """It is told without the password in it."""
     for address in ("postgresql://u:geheim@127.0.0.1:1/x", "postgresql://u:geheim@127.0.0.1:x/x?no=thing"):
-        with pytest.raises(LedgerError) as caught:
+        with impatient(), pytest.raises(LedgerError) as caught:
             open_database(address)
         assert "geheim" not in "".join(traceback.format_exception(caught.value))
 

@@ -9,7 +9,6 @@ import logging
 import random
 import socket
 import threading
-import time
 import tomllib
 import tracemalloc
 import zlib
@@ -32,14 +31,14 @@ from blockrun_magic.gateway.proxies import proxy_for
 from blockrun_magic.gateway.reading import Pace
 from blockrun_magic.payments.x402.networks import BASE
 from fakes.raw_socket import RawServer, http, json_http, raw_server
-from harness import ROOT
+from harness import PATIENCE, ROOT
 
 T = TypeVar("T")
 
 PAGE = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["urls"]["Homepage"]
 PUBLIC = Gateway("base", "https://blockrun.example/api", (BASE,))
 PATH = "/v1/images/generations"
-HASTY = Timeouts(connect=5, answer=5, image=5, pace=Pace(grace=0.3, rate=1_000_000, total=1))
+HASTY = Timeouts(connect=PATIENCE, answer=PATIENCE, image=PATIENCE, pace=Pace(grace=0.3, rate=1_000_000, total=1))
 VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
 
 
@@ -436,7 +435,6 @@ def dripping(head: bytes, each: bytes) -> Iterator[Gateway]:
 )
 def test_a_response_that_drips_ends(use: Callable[[Client, Gateway], Awaitable[Any]]) -> None:
     """A byte now and then keeps no cell: the whole of a response has a least rate and a deadline."""
-    began = time.monotonic()
     with (
         dripping(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n", b"x") as gateway,
         pytest.raises((GatewayUnreachable, SourceError)) as caught,
@@ -444,12 +442,11 @@ def test_a_response_that_drips_ends(use: Callable[[Client, Gateway], Awaitable[A
         run(lambda client: use(client, gateway), HASTY)
 
     assert isinstance(caught.value, BlockrunError)
-    assert 60 > time.monotonic() - began
 
 
 def test_headers_that_drip_end() -> None:
     """Headers have a deadline, too."""
-    timeouts = Timeouts(connect=0.5, answer=0.5)
+    timeouts = Timeouts(connect=PATIENCE, answer=0.5)
     with (
         dripping(b"HTTP/1.1 200 OK\r\nx: ", b"x") as gateway,
         pytest.raises(GatewayUnreachable) as caught,

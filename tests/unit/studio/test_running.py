@@ -99,14 +99,14 @@ def test_stop_ends_a_purchase_that_nobody_waits_for(sent: bool) -> None:
         first = asyncio.create_task(running.run(KEY, purchase.make, progress))
         await purchase.begun.wait()
         second = asyncio.create_task(running.run(KEY, purchase.make, Progress()))
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)  # the second has joined
         progress.sent = sent
         first.cancel()
         await asyncio.wait([first])
         alive = bool(await running.wait_idle(0.01))
         second.cancel()
         await asyncio.wait([second])
-        goes_on = bool(await running.wait_idle(0.01))
+        goes_on = bool(await running.wait_idle(0.01 if sent else PATIENCE))
         purchase.may_end.set()
         await running.close()
         return alive, goes_on
