@@ -16,7 +16,7 @@ from PIL import Image
 from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
 from blockrun_magic.payments.x402.networks import PRACTICE
 from blockrun_magic.practice.server.server import PracticeServer
-from fakes.signer import Payer, ledger, unpack
+from fakes.signer import PLAIN, Payer, ledger, unpack
 from harness import PATIENCE
 
 BODY = {"model": "zai/cogview-4", "prompt": "a fox", "size": "512x512", "n": 1}
@@ -117,7 +117,9 @@ def test_many_at_once_settle_once(url: str, payer: Payer) -> None:
 
     def send() -> None:
         statuses.append(
-            httpx.post(f"{url}/v1/images/generations", json=BODY, headers=header, timeout=PATIENCE).status_code
+            httpx.post(
+                f"{url}/v1/images/generations", json=BODY, headers=header, timeout=PATIENCE, verify=PLAIN
+            ).status_code
         )
 
     threads = [threading.Thread(target=send) for _ in range(8)]

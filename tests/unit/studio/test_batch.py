@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from blockrun_magic.database.sqlite import SqliteDatabase
@@ -24,8 +23,8 @@ from blockrun_magic.studio import BatchProgress, ImageResults, Options, RetryPol
 from blockrun_magic.studio.batch import _warn
 from blockrun_magic.studio.progress import Progress
 from blockrun_magic.studio.services import Wallets, purchase_services
+from fakes import signer
 from fakes.gateway import studio_over
-from harness import PATIENCE
 
 COGVIEW = 15_750
 
@@ -71,7 +70,7 @@ def batch(
 
 def settled(gateway: Gateway) -> int:
     """Return how many payments the gateway has settled."""
-    return len(httpx.get(f"{gateway.base_url}/practice/ledger", timeout=PATIENCE).json()["settlements"])
+    return len(signer.ledger(gateway.base_url)["settlements"])
 
 
 def caps_left(folder: Path, **caps: int) -> Ledger:

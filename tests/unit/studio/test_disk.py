@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import httpx
 import pytest
 from filelock import FileLock
 
@@ -21,8 +20,8 @@ from blockrun_magic.gateway.gateways import Gateway, practice_at
 from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.practice.server.server import PracticeServer
 from blockrun_magic.unexpected import BugError, await_guarded
+from fakes import signer
 from fakes.gateway import studio_over
-from harness import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +33,7 @@ def gateway() -> Iterator[Gateway]:
 
 def settled(gateway: Gateway) -> int:
     """Return how many payments the gateway has settled."""
-    return len(httpx.get(f"{gateway.base_url}/practice/ledger", timeout=PATIENCE).json()["settlements"])
+    return len(signer.ledger(gateway.base_url)["settlements"])
 
 
 def buy(folder: Path, gateway: Gateway, prompt: str) -> Any:
