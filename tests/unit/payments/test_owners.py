@@ -12,6 +12,12 @@ import pytest
 from blockrun_magic.errors import BudgetError, LedgerError, Money, UsageError
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.ledger.limits import NO_CAPS
+from blockrun_magic.payments.ledger.reports import (
+    Spending,
+    payments_of_owners,
+    spending_by_owner,
+    spending_by_request,
+)
 from blockrun_magic.payments.ledger.states import State, Witness
 from blockrun_magic.payments.ledger.windows import LimitReached, Standing, windows_of
 from harness.ledgers import (
@@ -367,3 +373,29 @@ def test_the_request_is_the_same(ledger: Ledger) -> None:
     begun = purchase(part(ledger))
 
     assert (REQUEST, "base", 1) == (begun.request, begun.gateway, begun.take)
+
+
+def test_what_owners_have_paid_is_asked_by_person_time_and_request(ledger: Ledger, clock: Clock) -> None:
+    """Sums per owner and request, and single payments: settled ones since a moment, open ones whenever they began."""
+    ada, bob = part(ledger), part(ledger, BOB)
+    shared = [purchase(owner, "sha256:shared") for owner in (ada, bob)]
+    early = authorize(ada, shared[0], 300)
+    ada.submit(early.id)
+    ada.settle(early.id, HASH, witness=Witness.CHAIN)
+    clock.now += 1000
+    authorize(bob, shared[1], 500)
+    ada.release(authorize(ada, another_purchase(ada), 900).id, "never sent")
+    ledger.reserve(another_purchase(ledger), 7000)  # nobody's in particular
+    names = ada.owner, bob.owner
+
+    sums = [spending_by_owner(ledger, "real", since) for since in (0.0, clock.now)]
+    assert [(300, 0), (0, 500)] == [(sums[0][name].settled, sums[0][name].at_risk) for name in names]
+    assert (0, 500) == (sums[1].get(names[0], Spending(0, 0, 0)).settled, sums[1][names[1]].at_risk)
+    found = spending_by_request(ledger, "real", ["sha256:shared", "sha256:other"])
+    assert {(names[0], "sha256:shared", 1): (300, 0), (names[1], "sha256:shared", 1): (0, 500)} == found
+    assert {} == spending_by_request(ledger, "practice", ["sha256:shared"])
+    assert {(names[0], 300, True), (names[1], 500, False)} == {
+        (each.owner, each.amount, each.settled) for each in payments_of_owners(ledger, "real", 0.0)
+    }
+    assert [500] == [each.amount for each in payments_of_owners(ledger, "real", clock.now)]
+    assert [300] == [each.amount for each in payments_of_owners(ledger, "real", 0.0, names[0])]
