@@ -86,7 +86,7 @@ async def make_all(
         for request in requests:
             studio.catalogs.at(gateway).check(request)
     pixels = PixelBudget((request.size, request.n) for request in requests)
-    options = replace(options, pixels=pixels, unchecked=True)  # all of them are checked by now
+    options = replace(options, handling=replace(options.handling, pixels=pixels), unchecked=True)  # checked by now
     prices = await _priced(studio, requests, gateway, options)
     total = sum(prices)
     progress.total, progress.stage = total, "making"
@@ -113,7 +113,9 @@ async def make_all(
 def _part(options: Options, hold: int | None, price: int) -> Options:
     """Return the options of one request; its limit is its own price, so that it cannot use the others' share."""
     max_price = None if options.max_price is None else price
-    return replace(options, hold=hold, max_price=max_price, agreed=None if options.agreed is None else price)
+    handling = options.handling
+    handling = replace(handling, hold=hold, agreed=None if handling.agreed is None else price)
+    return replace(options, max_price=max_price, handling=handling)
 
 
 async def quote_all(
@@ -171,7 +173,7 @@ async def _priced(studio: Studio, requests: Sequence[ImageRequest], gateway: Gat
     for request in {request.price_key: request for request in missing}.values():
         await run_io(check_offer, studio.ledger, gateway, request, quotes[request.price_key].total, options)
     total = sum(quotes[request.price_key].total for request in missing)
-    check_agreed(total, options.agreed)
+    check_agreed(total, options.handling.agreed)
     if options.max_price is not None and total > options.max_price:
         raise BudgetError(
             f"These {len(missing)} requests cost {format_usd(total)}, more than the {format_usd(options.max_price)}"
@@ -200,7 +202,8 @@ async def _side_by_side(
             part = Progress()
             progress.parts.append(part)
             try:
-                result = await studio.make(request, gateway, replace(its_options, slot=slot), part)
+                handling = replace(its_options.handling, slot=slot)
+                result = await studio.make(request, gateway, replace(its_options, handling=handling), part)
             except BlockrunError as error:
                 progress.failed += 1
                 progress.failed_at_risk += error.money.amount if error.money is not None else 0

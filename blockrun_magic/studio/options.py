@@ -11,19 +11,13 @@ if TYPE_CHECKING:
     from blockrun_magic.studio.results.pixels import PixelBudget
     from blockrun_magic.studio.results.result import ImageResult
 
-__all__ = ["Options"]
+__all__ = ["Handling", "Options"]
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """Options of one request; `max_price` is in micro-USDC for all of its images."""
+class Handling:
+    """Handling of a request inside a cell, a batch or a resumed purchase: the studio and the notebook set it."""
 
-    max_price: int | None = None
-    fresh: bool = False
-    take: int | None = None
-    unchecked: bool = False
-    private: bool = False
-    cache_only: bool = False
     collect: bool = False
     """Ask the gateway again for the images that a finished purchase lacks; nothing is paid for them."""
     hold: int | None = None
@@ -36,3 +30,17 @@ class Options:
     """Counts the pixels of all images of a cell; None for a request of its own."""
     draw: Callable[[ImageResult], None] | None = None
     """Called in a worker with the result: it draws the preview that will be shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Options of one request; `max_price` is in micro-USDC for all of its images."""
+
+    max_price: int | None = None
+    fresh: bool = False
+    take: int | None = None
+    unchecked: bool = False
+    private: bool = False
+    cache_only: bool = False
+    handling: Handling = field(default_factory=Handling, repr=False)
+    """Not for callers: what a batch or a resumed purchase adds."""

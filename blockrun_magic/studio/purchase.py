@@ -88,7 +88,7 @@ class Purchaser:
         started = time.monotonic()
         context = self._context(request, gateway, purchase, progress)
         method = self._method(context, options)
-        async with options.slot:  # nothing is signed while it waits for a slot, since signatures expire
+        async with options.handling.slot:  # nothing is signed while it waits for a slot, since signatures expire
             await context.gate.opened(_SIGN_AHEAD)
             payment = await method.open_payment()
             progress.sent = payment is not None and payment.state not in (State.RESERVED, State.SIGNED)
@@ -161,7 +161,7 @@ class Purchaser:
             agree = partial(self._check_offer, context=context, options=options)
             turn = self.services.turns[gateway.name, context.request.price_key]
             ready = partial(self.services.store.check_writable, context.request.n)
-            return X402Method(context, partial(self._signer, gateway), agree, turn, ready, options.hold)
+            return X402Method(context, partial(self._signer, gateway), agree, turn, ready, options.handling.hold)
         if gateway.paid_by is Payer.CLASSROOM:
             from blockrun_magic.studio.payment.classroom.method import ClassroomMethod  # for classes only
 
@@ -184,7 +184,9 @@ class Purchaser:
             error.money = error.money or Money.nothing_signed()
             raise
         context.progress.price = offer.amount
-        return await method.authorize(offer, options.hold, partial(self._check_purchase, offer, context, options))
+        return await method.authorize(
+            offer, options.handling.hold, partial(self._check_purchase, offer, context, options)
+        )
 
     def _check_purchase(self, offer: Price, context: PurchaseContext, options: Options) -> None:
         """Raise BudgetError or StoreError before anything is signed."""
@@ -213,8 +215,8 @@ class Purchaser:
             payment,
             method.confirm,
             started,
-            options.pixels or PixelBudget([(context.request.size, context.request.n)]),
-            durable=options.hold is None,
+            options.handling.pixels or PixelBudget([(context.request.size, context.request.n)]),
+            durable=options.handling.hold is None,
         )
         try:
             return await download.deliver(items)

@@ -17,7 +17,7 @@ from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.payments.ledger.records import Purchase
 from blockrun_magic.payments.user_records import UserRecords
 from blockrun_magic.studio.lessons.open_lessons import OpenLessons
-from blockrun_magic.studio.options import Options
+from blockrun_magic.studio.options import Handling, Options
 from blockrun_magic.studio.progress import Progress
 from blockrun_magic.studio.purchase import Purchaser
 from blockrun_magic.studio.quoting import Quotes
@@ -113,7 +113,7 @@ class Studio:
                 return answer
         if not options.unchecked:
             self.catalogs.at(gateway).check(request)
-        again = options.fresh or options.collect
+        again = options.fresh or options.handling.collect
         key = None if again else (gateway.realm, request.digest, options.take)
         return await self._run(key, request, gateway, options, progress)
 
@@ -122,7 +122,8 @@ class Studio:
         progress = progress or Progress()
         request = await run_cpu(request_from_record, purchase.request, self.store)
         agreed = max((payment.amount for payment in await run_io(self.ledger.payments, purchase.id)), default=None)
-        options = Options(take=purchase.take, unchecked=True, private=purchase.private, agreed=agreed, collect=True)
+        handling = Handling(agreed=agreed, collect=True)
+        options = Options(take=purchase.take, unchecked=True, private=purchase.private, handling=handling)
         return await self._run(None, request, gateway, options, progress)
 
     async def reconcile(self, gateway: Gateway) -> int:
@@ -154,8 +155,8 @@ class Studio:
         making = partial(self._load_or_buy, request, gateway, options, progress)
         result = await self.running.run(key, making, progress)
         self.lessons.note(result)
-        if options.draw is not None:
-            await run_cpu(options.draw, result)
+        if options.handling.draw is not None:
+            await run_cpu(options.handling.draw, result)
         return result
 
     async def _load_or_buy(
@@ -165,7 +166,7 @@ class Studio:
             purchase = started
             if purchase.finished_at is not None:
                 try:
-                    if not (options.collect and has_missing_images(purchase)):
+                    if not (options.handling.collect and has_missing_images(purchase)):
                         return await run_cpu(self._stored.load, purchase)
                 except StoreError as error:
                     purchase = await run_io(self._stored.reopen, purchase, error)

@@ -62,7 +62,9 @@ class _Cell:
     def options(self) -> Options:
         """The options of its requests."""
         draw = None if self.flags.quiet else self.context.showing.drawing(len(self.plan.variants) * self.plan.n)
-        return replace(request_options(self.context, self.flags), draw=draw)
+        from blockrun_magic.studio.options import Handling
+
+        return replace(request_options(self.context, self.flags), handling=Handling(draw=draw))
 
 
 def run_cell(

@@ -21,6 +21,7 @@ from blockrun_magic.notebook.panel.form.offer import Order
 from blockrun_magic.notebook.panel.widgets import Notice, button, close_tree, html, row, show_if
 from blockrun_magic.studio import ImageResult, ImageResults
 from blockrun_magic.studio.batch import BatchProgress, make_all
+from blockrun_magic.studio.options import Handling
 from blockrun_magic.studio.progress import Progress
 from blockrun_magic.threads import run_cpu, run_io
 
@@ -186,7 +187,7 @@ class _Job:
         flags, plan = self._order.flags, self._order.plan
         if self._order.agreed is None and flags.max_price is None:
             raise BudgetError("The price is not known yet.", "Wait until the button shows it, then press again.")
-        options = replace(request_options(self._context, flags), agreed=self._order.agreed)
+        options = replace(request_options(self._context, flags), handling=Handling(agreed=self._order.agreed))
         requests = await build_requests(plan, studio.fetch)
         self._digests = await run_cpu(_digests, requests)
         if isinstance(self._progress, BatchProgress):

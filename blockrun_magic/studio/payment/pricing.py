@@ -97,7 +97,7 @@ def check_offer(ledger: Ledger, gateway: Gateway, request: ImageRequest, amount:
     in_class = gateway.paid_by is Payer.CLASSROOM
     check_price(amount, request.n, ledger.caps(NO_CAPS) if in_class else ledger.caps(), options.max_price)
     check_markup(amount, None if in_class else SNAPSHOT.list_price(request.price_key), options.max_price)
-    check_agreed(amount, options.agreed)
+    check_agreed(amount, options.handling.agreed)
 
 
 async def fetch_price(
