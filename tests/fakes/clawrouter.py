@@ -51,6 +51,7 @@ class ClawRouter(Served):
 
     def __init__(self, logs: Path, *, port: int = 0, drop_after: float = 300.0, names_price: bool = False) -> None:
         super().__init__(port)
+        self.silent = threading.Event()
         self.logs, self.drop_after, self.names_price = logs, drop_after, names_price
         self.charges: list[Charge] = []
         self.bodies: list[dict[str, Any]] = []
@@ -156,6 +157,7 @@ class ClawRouter(Served):
         return listed + _FEE
 
     async def _silence(self) -> Response:
+        self.silent.set()
         await asyncio.sleep(self.drop_after)
         return HangUp()
 

@@ -9,6 +9,7 @@ and the request arrives once more after the next one), or a number of seconds th
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 
 from starlette.responses import Response
@@ -26,6 +27,8 @@ class Faulty:
         """A part of method and path, such as "PUT ": other requests arrive as they should."""
         self.faults: deque[str | float] = deque()
         self.seen: list[str] = []
+        self.silent = threading.Event()
+        """Set while an answer is late."""
         self._late: list[tuple[Scope, bytes]] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,6 +54,7 @@ class Faulty:
             scope["connection"].abort()
             return
         if isinstance(fault, float):
+            self.silent.set()
             await asyncio.sleep(fault)
         if fault in ("cut the answer", "only the head"):
             await _send_a_part(answer, send, half=fault == "cut the answer")

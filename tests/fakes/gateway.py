@@ -234,6 +234,7 @@ class Merchant:
         self.orders: dict[str, str] = {}
         self.jobs: dict[str, Job] = {}
         self.handed_out = 0
+        self.silent = threading.Event()
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._halt = asyncio.Event()
@@ -574,6 +575,7 @@ async def reset(exchange: Exchange) -> Reply | None:
 
 async def stall(exchange: Exchange) -> Reply | None:
     """Say nothing until the client has gone."""
+    exchange.merchant.silent.set()
     if exchange.read is not None:
         await exchange.read(-1)
     raise HangUp

@@ -12,8 +12,9 @@ import errno
 import io
 import json
 import sqlite3
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -44,13 +45,13 @@ from blockrun_magic.errors import (
     TermsRefused,
     UpstreamFailed,
 )
-from blockrun_magic.gateway.client import Timeouts
 from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.images import store as store_module
 from blockrun_magic.payments.ledger.reports import spending_summary
 from blockrun_magic.payments.x402.networks import BASE, PRACTICE
 from blockrun_magic.studio import BatchProgress, ImageResult, Options, RetryPolicy, Studio, make_all
 from blockrun_magic.studio.payment import settlement
+from blockrun_magic.threads import run_io, run_within
 from fakes.gateway import (
     QUICK,
     Act,
@@ -73,11 +74,12 @@ from fakes.gateway import (
     to_header,
     transaction_of,
 )
+from fakes.silence import gives_up
+from harness import PATIENCE
 
 _LONG = 400
 """Seconds after which every signature of the first run has certainly expired."""
 _PICTURE = ImageResult
-_HASTY = Timeouts(connect=5, answer=0.5, image=0.5)
 _TWO = replace(QUICK, attempts=2)
 _JUNK = b"SSH-2.0-OpenSSH_9.6\r\n\r\n"
 _LIMITED = {"error": "Rate limit exceeded", "retry_after_seconds": 0.01}
@@ -113,7 +115,8 @@ class Fault:
     witness: bool = True
     form: str = "data"
     retry: RetryPolicy = QUICK
-    timeouts: Timeouts | None = None
+    hasty: bool = False
+    """Whether the first run gives up when the merchant says nothing."""
     skew: float = 0.0
     """How far our clock is ahead of the world's."""
 
@@ -288,7 +291,7 @@ def _unsigned() -> dict[str, Fault]:
     return {
         "server down": Fault(prepare=Merchant.shut, first=GatewayUnreachable),
         "reset at the price": Fault({"challenge": reset}, GatewayUnreachable),
-        "silent at the price": Fault({"challenge": stall}, GatewayUnreachable, timeouts=_HASTY, retry=_TWO),
+        "silent at the price": Fault({"challenge": stall}, GatewayUnreachable, hasty=True, retry=_TWO),
         "half a price": Fault({"challenge": cut_off}, GatewayUnreachable),
         "junk at the price": Fault({"challenge": say_raw(_JUNK)}, GatewayUnreachable),
         "500 at the price": Fault({"challenge": say(500)}, UpstreamFailed),
@@ -311,7 +314,7 @@ def _before() -> dict[str, Fault]:
         ),
         "reset before settling": Fault({"paid": reset}),
         "reset before settling, once": Fault({"paid": once(reset)}, _PICTURE, moved=True),
-        "silent before settling": Fault({"paid": stall}, timeouts=_HASTY, retry=_TWO),
+        "silent before settling": Fault({"paid": stall}, hasty=True, retry=_TWO),
         "half a body before settling": Fault({"paid": cut_off}),
         "junk before settling": Fault({"paid": say_raw(_JUNK)}),
         "reset, and cashed minutes later": Fault({"paid": reset}, meanwhile=Merchant.cash_what_it_holds),
@@ -375,7 +378,7 @@ def _after() -> dict[str, Fault]:
         },
         "paid, reset, once": Fault({"settled": once(reset)}, _PICTURE, moved=True),
         "paid, 500, once": Fault({"settled": once(_paid_for(500, "nowhere"))}, _PICTURE, moved=True),
-        "paid, silent": Fault({"settled": stall}, GatewayUnreachable, moved=True, timeouts=_HASTY, retry=_TWO),
+        "paid, silent": Fault({"settled": stall}, GatewayUnreachable, moved=True, hasty=True, retry=_TWO),
         "paid, and never handed out again": Fault(
             {"settled": reset}, PaymentRejected, prepare=_hand_out_once, then=PaymentRejected, moved=True
         ),
@@ -519,11 +522,12 @@ class _Case:
     async def run(self, session: str, *, first: bool = False) -> ImageResult | BlockrunError:
         """Return what a kernel's cell returns or raises, once everything it says was checked."""
         shown_before = len(self.merchant.shown)
-        timeouts, retry = (self.fault.timeouts, self.fault.retry) if first else (None, QUICK)
-        async with studio_over(
-            self.folder, clock=self.clock, session=session, retry=retry, timeouts=timeouts
-        ) as studio:
-            with self.fault.spoil(studio, self.merchant) if first else nullcontext():
+        hasty, retry = (self.fault.hasty, self.fault.retry) if first else (False, QUICK)
+        async with studio_over(self.folder, clock=self.clock, session=session, retry=retry) as studio:
+            with (
+                gives_up(self.merchant.silent) if hasty else nullcontext(),
+                self.fault.spoil(studio, self.merchant) if first else nullcontext(),
+            ):
                 try:
                     result: ImageResult | BlockrunError = await studio.make(self.request, self.merchant.gateway)
                 except BlockrunError as error:
@@ -808,13 +812,22 @@ def test_a_job_is_polled_no_faster_than_we_like(tmp_path: Path) -> None:
 
 def test_a_slow_ledger_does_not_cancel_a_purchase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The look-up after a failure has a limit of time, which ends the look-up and nothing else."""
-    monkeypatch.setattr(settlement, "_QUICK", 0.05)
+    settling = threading.Event()
+
+    async def limited(_: float, work: Coroutine[Any, Any, Any]) -> Any:
+        """End the look-up as soon as the ledger is at work."""
+        looking = asyncio.ensure_future(work)
+        await run_io(settling.wait, PATIENCE)
+        return await run_within(0, looking)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(settlement, "run_within", limited)
 
     async def main() -> UpstreamFailed:
         async with studio_over(tmp_path, retry=_TWO) as studio:
             settle = studio.ledger.settle
 
             def slowly(*args: Any, **kwargs: Any) -> Any:
+                settling.set()
                 time.sleep(0.3)
                 return settle(*args, **kwargs)
 

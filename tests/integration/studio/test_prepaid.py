@@ -52,6 +52,7 @@ from blockrun_magic.studio.payment.pricing import list_price
 from fakes.account_api import KEY, Account
 from fakes.clawrouter import WALLET, ClawRouter
 from fakes.gateway import QUICK, Clock, studio_over
+from fakes.silence import gives_up
 
 _LISTED = 52_500
 _SIGNED = 53_500
@@ -286,7 +287,8 @@ def test_a_silent_proxy_is_waited_for_and_then_unknown(tmp_path: Path, proxy: Cl
         with pytest.raises(PaymentOutcomeUnknown):
             await studio.make(_REQUEST, proxy.gateway)
 
-    _in_studio(tmp_path, work, timeouts=Timeouts(connect=5, answer=0.2, image=5))
+    with gives_up(proxy.silent):
+        _in_studio(tmp_path, work)
 
     assert 1 == len(proxy.bodies)
 
