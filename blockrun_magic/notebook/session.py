@@ -34,11 +34,11 @@ __all__ = ["Session"]
 T = TypeVar("T")
 
 _FIRST_PAUSE, _MAX_PAUSE = 60.0, 3600.0
-"""Seconds before open payments are looked up again; each pause is twice the one before."""
+"""Seconds until open payments are looked up again; each pause is twice as long as the last."""
 _BREATH = 0.02
 """Seconds in which other kernels may write."""
 _LESSONS = "*.pictures"
-"""The folders in which lessons are."""
+"""The folders of lessons."""
 
 
 class Session:
@@ -57,7 +57,7 @@ class Session:
         """For each realm, the monotonic time of the next look-up of open payments, and the pause after it."""
         self._pid = os.getpid()
         self._inherited: list[object] = []
-        """What belongs to the parent of a forked process: never used, and never finalized here."""
+        """Objects of a forked process's parent: never used, and never finalized here."""
 
     @property
     def gateway(self) -> Gateway:
@@ -74,7 +74,7 @@ class Session:
 
     @property
     def ledger(self) -> Ledger:
-        """The ledger, opened at its first use, without what only a purchase needs; raises LedgerError."""
+        """The ledger, opened at its first use without the parts that only a purchase needs; raises LedgerError."""
         self._renew_after_fork()
         with self._opening:
             if self._ledger is None:
@@ -94,21 +94,21 @@ class Session:
 
     @property
     def lessons(self) -> OpenLessons:
-        """The lessons that are open, for every studio of this session."""
+        """The open lessons, for every studio of this session."""
         return self.studio.lessons
 
     @property
     def needs_no_studio(self) -> bool:
-        """Whether the gateway in use and its payer are known without the studio, which is not open yet.
+        """Whether the gateway in use and its payer are known before the studio is opened.
 
-        Not so with a lesson here, nor where a service has to be asked who pays, or to be started.
+        False if there is a lesson here, or if a service must be started or asked for the payer.
         """
         if self._studio is not None or any(Path().glob(_LESSONS)) or self.selection.name in ("practice", "classroom"):
             return False
         return self.gateway.paid_by in ("signature", "credit")
 
     def _renew_after_fork(self) -> None:
-        """Give a forked process a studio, connections and a loop of its own; choices and lessons stay."""
+        """Give a forked process its own studio, connections and loop; choices and lessons are kept."""
         if self._pid == os.getpid():
             return
         parents, self._studio, self._pid = self._studio, None, os.getpid()
@@ -122,10 +122,10 @@ class Session:
     def studio_and_gateway(self, name: str | None = None) -> tuple[Studio, Gateway]:
         """Return the studio and the gateway, or the one called `name`; raises LedgerError or FlagError.
 
-        Payments that are still open, here or from an earlier kernel, are looked up in the background now and then.
+        Open payments of this and earlier kernels are looked up in the background from time to time.
         """
         self._renew_after_fork()
-        with self._opening:  # the first time may be in the background, while a cell comes here, too
+        with self._opening:  # the first call may run in the background while a cell calls it as well
             studio = self.studio
             studio.lessons.find()
             gateway = self.gateway if name is None else self.selection.gateway_named(name)
@@ -134,7 +134,7 @@ class Session:
             return studio, gateway
 
     def records_and_gateway(self) -> tuple[UserRecords, Gateway]:
-        """Return the records and the gateway in use, where that needs no studio; raises LedgerError or FlagError."""
+        """Return the records and the gateway in use, if `needs_no_studio`; raises LedgerError or FlagError."""
         from blockrun_magic.payments.user_records import UserRecords
 
         records = UserRecords(self.ledger)
@@ -169,7 +169,7 @@ class Session:
             self.loop_thread.submit(self.studio.catalogs.refresh_if_stale(gateway))
 
     def run(self, work: Coroutine[Any, Any, T], tick: Callable[[], None] | None = None) -> T:
-        """Return what `work` returns, with Stop alive meanwhile."""
+        """Return what `work` returns; Stop works meanwhile."""
         if self.settings.keep_loop_running:
             return self.loop_thread.run_nested(work, tick)
         return self.loop_thread.run(work, tick)
@@ -191,7 +191,7 @@ class Session:
 
 
 async def _add_up(records: UserRecords) -> None:
-    """Add up what was settled since the last time, so that `spend all` finds it done."""
+    """Add up the payments settled since the last time, so that `spend all` is quick."""
     more = True
     with suppress(LedgerError):
         while more:

@@ -1,4 +1,4 @@
-"""The official SDK's cost log, so that its billing command counts what was spent here too.
+"""The cost log of BlockRun's SDKs, so that their billing command includes our payments.
 
 One JSON object a line in `~/.blockrun/cost_log.jsonl` (gateway protocol, section 1). Only real money is written: play
 money and test networks would falsify the sum. Each line has the `id` of its payment, and a payment whose id is in the
@@ -24,7 +24,7 @@ __all__ = ["append_settled"]
 _SDK_NETWORKS = {BASE.id: "base-mainnet", BASE_SEPOLIA.id: "base-sepolia", SOLANA.id: "solana-mainnet"}
 """Networks by the names that the official SDK writes and filters by."""
 _MAX_SEARCHED = 16 * 1024 * 1024
-"""Bytes at the end of the log in which the ids of new lines are looked for."""
+"""Bytes at the end of the log that are searched for the ids of new lines."""
 
 
 def append_settled(ledger: Ledger) -> None:
@@ -50,7 +50,7 @@ def _log_path(folder: Path, environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def _append(path: Path, rows: Sequence[Row]) -> None:
-    """Write the lines of `rows` that are missing, all of them whole or none; raises OSError."""
+    """Write the missing lines of `rows`, either all or none; raises OSError."""
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
     try:
         size = os.fstat(descriptor).st_size
@@ -58,7 +58,7 @@ def _append(path: Path, rows: Sequence[Row]) -> None:
         entries = [entry for entry in map(_line, rows) if json.dumps(entry["id"]).encode() not in written]
         lines = "".join(f"{json.dumps(entry)}\n" for entry in entries).encode()
         if lines:
-            # A line that another program left unfinished must not swallow the first of ours.
+            # Another program may have left an unfinished line: our first line must not become a part of it.
             _write_whole(descriptor, (b"" if written[-1:] in (b"", b"\n") else b"\n") + lines, size)
     finally:
         os.close(descriptor)
@@ -73,7 +73,7 @@ def _tail(descriptor: int, size: int) -> bytes:
 
 
 def _write_whole(descriptor: int, data: bytes, size: int) -> None:
-    """Append `data` in one write, so that appends of several processes do not mix; take back a part of it."""
+    """Append `data` in one write, so that appends of several processes do not mix; undo an incomplete write."""
     count = os.write(descriptor, data)
     if count == len(data):
         return

@@ -20,7 +20,7 @@ _AMOUNT = re.compile(r"\$?\s*(\d{1,15}(?:\.\d{0,18})?|\.\d{1,18})\s*(?:usd|usdc|
 
 
 def scaled(amount: Decimal, places: int) -> Decimal:
-    """Return `amount` times a power of ten, exact whatever the caller's decimal context is."""
+    """Return `amount` times a power of ten, exact in every decimal context."""
     return amount.scaleb(places, _CONTEXT)
 
 
@@ -42,9 +42,9 @@ def parse_usd(text: str | int | Decimal) -> int:
 
 
 def read_micros(dollars: Any, most: int, least: int = 0) -> int | None:
-    """Return an amount of dollars that somebody else wrote, in micro-dollars, if it is from `least` to `most`.
+    """Return an external amount of dollars in micro-dollars, if it is from `least` to `most`.
 
-    None for anything else, whatever its type: never raises, and fractions of a micro-dollar are rounded.
+    Returns None for anything else of any type, and never raises; fractions of a micro-dollar are rounded.
     """
     if isinstance(dollars, bool) or not isinstance(dollars, str | int | float):
         return None

@@ -1,4 +1,4 @@
-"""Realms: the kinds of money, whose sums and images are never mixed."""
+"""Realms: kinds of money whose sums and images are never mixed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["Realm"]
 
 
 class Realm(StrEnum):
-    """The kind of money that is paid with; the values are in the ledger, in receipts and in lessons."""
+    """The kind of money of a payment; the values are in the ledger, in receipts and in lessons."""
 
     REAL = "real"
     TESTNET = "testnet"

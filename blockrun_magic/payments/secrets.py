@@ -54,7 +54,7 @@ class SecretHolder:
 
 
 class RedactedEnviron(Mapping[str, str]):
-    """An environment whose repr hides its values, also in tracebacks that print local variables."""
+    """An environment whose repr hides its values, even in tracebacks that print local variables."""
 
     __slots__ = ("_environ",)
 
@@ -93,7 +93,7 @@ def with_secrets(use: Callable[..., _T], *secrets: Secret, on_error: Callable[[E
 
 
 class SecretHeaders(dict[str, str]):
-    """Headers that carry a payment or a key; a traceback that prints local variables does not show them."""
+    """Headers that carry a payment or a key, hidden from tracebacks that print local variables."""
 
     def __repr__(self) -> str:
         return f"<{', '.join(self) or 'no'} header>"

@@ -1,4 +1,4 @@
-"""A user's records, as cells, commands and the panel ask for them: spend, limits, open payments and purchases."""
+"""A user's records for cells, commands and the panel: spend, limits, open payments and purchases."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DAY = 86_400
 
 @dataclass(frozen=True, slots=True)
 class UserRecords:
-    """The questions of a front end, over one ledger; every method raises LedgerError when that cannot be read.
+    """The queries of a front end over one ledger; every method raises LedgerError if it cannot be read.
 
     `when` is "session", "today" (UTC) or "all".
     """
@@ -30,7 +30,7 @@ class UserRecords:
     # -- spend and limits
 
     def spending(self, realm: str, when: str) -> reports.Spending:
-        """Return what was spent in `realm`, and what is at risk."""
+        """Return the spend in `realm`, and the sum at risk."""
         return reports.spending_summary(self._ledger, realm, when)
 
     def spending_by_model(self, realm: str, when: str) -> list[tuple[str, int, int, int]]:
@@ -42,7 +42,7 @@ class UserRecords:
         return reports.spending_by_day(self._ledger, realm, when)
 
     def add_up(self) -> bool:
-        """Add up some of what was settled, so that all of it need not be read; return whether more may be left."""
+        """Add up some settled payments, so that not all have to be read; return whether more may be left."""
         return add_some(self._ledger)
 
     def payment_list(self, realm: str, when: str) -> reports.PaymentList:
@@ -50,14 +50,14 @@ class UserRecords:
         return reports.list_payments(self._ledger, realm, when)
 
     def start_of(self, when: str) -> float:
-        """Return when a period began, in Unix seconds; a session begins with its first payment."""
+        """Return the start of a period in Unix seconds; a session begins with its first payment."""
         now = self._ledger.clock()
         if when == "session":
             return self._ledger.session_started_at() or now
         return now - now % _DAY if when == "today" else 0.0
 
     def limits(self, defaults: Caps = DEFAULT_CAPS) -> Caps:
-        """Return the limits that hold: those that were set, otherwise `defaults`."""
+        """Return the current limits: those that were set, otherwise `defaults`."""
         return self._ledger.caps(defaults)
 
     def set_limits(self, **micros: int | None) -> Caps:
@@ -75,7 +75,7 @@ class UserRecords:
         return self._ledger.open_purchases()
 
     def resumable(self) -> list[Purchase]:
-        """Return the purchases without an image, and those that were delivered without some of their images."""
+        """Return the purchases without an image, and the delivered ones that lack images."""
         return self._ledger.open_purchases() + self._ledger.incomplete_purchases()
 
     def payments_of(self, purchase: Purchase) -> list[Payment]:
@@ -97,15 +97,15 @@ class UserRecords:
         return self._ledger.takes(realm, digest)
 
     def finished_takes(self, realm: str, digest: str) -> set[int]:
-        """Return the numbers of the takes of this request that are bought."""
+        """Return the numbers of the bought takes of this request."""
         return {purchase.take for purchase in self._ledger.takes(realm, digest) if purchase.finished_at is not None}
 
     def count_finished(self, realm: str, request: Mapping[str, Any]) -> int:
-        """Return how many finished purchases have these fields, whatever their images."""
+        """Return the number of finished purchases with these fields and any images."""
         return self._ledger.count_finished(realm, request)
 
     def search(self, search: HistorySearch, limit: int, offset: int = 0) -> Sequence[Purchase]:
-        """Return the finished purchases that `search` describes, newest first."""
+        """Return the finished purchases that match `search`, newest first."""
         return self._ledger.search_finished(search, limit, offset)
 
     def images_of(self, purchase: Purchase) -> list[StoredImage]:

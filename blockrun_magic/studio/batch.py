@@ -26,7 +26,7 @@ __all__ = ["DEFAULT_JOBS", "BatchProgress", "make_all", "quote_all"]
 
 DEFAULT_JOBS = 8
 _FEW = 8
-"""Images after which there is little memory to give back."""
+"""Number of images below which little memory can be returned."""
 
 
 @dataclass(slots=True)
@@ -42,7 +42,7 @@ class BatchProgress:
     hint: str = ""
     """A warning that the wallet holds less than the batch costs, or an empty string."""
     failed_at_risk: int = 0
-    """Micro-USDC that failed requests cost or may have cost, according to the ledger."""
+    """Micro-USDC that failed requests have cost or may have cost, according to the ledger."""
     parts: list[Progress] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
@@ -136,7 +136,7 @@ async def quote_all(
 async def _quotes(
     studio: Studio, requests: Sequence[ImageRequest], gateway: Gateway, options: Options, *, ahead: bool
 ) -> dict[PriceKey, Quote]:
-    """Return a quote of each kind among `requests`, asked for once."""
+    """Return one quote for each kind of request."""
     kinds = {request.price_key: request for request in requests}
     asked = (studio.quote(request, gateway, options, ahead=ahead) for request in kinds.values())
     return dict(zip(kinds, await asyncio.gather(*asked), strict=True))
@@ -152,7 +152,7 @@ async def _warn(studio: Studio, gateway: Gateway, progress: BatchProgress, total
         balance = await studio.balance(gateway)
         if balance is None:
             return
-        # What is paid or on its way by now may be in the balance already.
+        # The balance may already include payments that were made or sent meanwhile.
         paid = progress.spent + sum(part.price or 0 for part in progress.in_flight)
         if balance.micros + paid < total:
             held = format_usd(balance.micros)
@@ -193,7 +193,7 @@ async def _side_by_side(
     progress: BatchProgress,
     jobs: int,
 ) -> list[ImageResult | BlockrunError]:
-    # The gateway never waits for us: while it makes `jobs` images, as many more are being prepared or stored.
+    # Twice as many parts as `jobs`: while the gateway makes images, others are prepared or stored.
     await start_threads(min(2 * jobs, len(requests)))
     turn, slot = asyncio.Semaphore(2 * jobs), asyncio.Semaphore(jobs)
 

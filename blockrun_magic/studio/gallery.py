@@ -143,7 +143,7 @@ class ImageIndex:
         return found[0] if found else None
 
     def link(self, purchase_id: str, parent: str) -> None:
-        """Record that a purchase edits the image with the key `parent`, although a clean copy of it is sent."""
+        """Record that a purchase edits the image with the key `parent`, of which it sends a copy without metadata."""
         self._change(lambda marks: {**marks, _PARENTS: {**self._links(marks), purchase_id: parent}})
 
     def _links(self, marks: Mapping[str, Any] | None = None) -> dict[str, str]:
@@ -163,7 +163,7 @@ class ImageIndex:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, data, durable=False)
         except OSError:
-            pass  # on a full disk, it is made again the next time
+            pass  # if the disk is full, the thumbnail is made again next time
         return data
 
     def preview(self, entry: ListedImage, side: int) -> bytes:

@@ -19,11 +19,11 @@ class Handling:
     """Handling of a request inside a cell, a batch or a resumed purchase: the studio and the notebook set it."""
 
     collect: bool = False
-    """Ask the gateway again for the images that a finished purchase lacks; nothing is paid for them."""
+    """Ask the gateway again for the missing images of a finished purchase, at no cost."""
     hold: int | None = None
     """The ledger's hold from which a batch reserves its parts."""
     agreed: int | None = None
-    """The price that was agreed to when a resumed purchase was started, in micro-USDC; it may not cost more."""
+    """The price that the user agreed to when a resumed purchase was started, in micro-USDC; it may not cost more."""
     slot: AbstractAsyncContextManager[object] = field(default_factory=nullcontext)
     """Held while the gateway works on this request; a batch has a limited number of slots."""
     pixels: PixelBudget | None = None

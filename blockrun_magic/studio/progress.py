@@ -19,14 +19,14 @@ class Progress:
     sent: bool = False
     """Whether a signature may have left this machine: from then on stopping cannot undo the payment."""
     cancelled: bool = False
-    """Whether what was sent was cancelled in time, so that it costs nothing."""
+    """Whether the sent order was cancelled in time, so that it costs nothing."""
     once: bool = False
     """Whether the request was sent and cannot be sent again: without its response, its image is lost."""
     running: bool = False
     """Whether the purchase is still running, even after its cell was stopped."""
     started: float = field(default_factory=time.monotonic)
     stop: Callable[[], None] | None = field(default=None, repr=False)
-    """Asks for what was sent to be cancelled, where that is still possible: an order at a classroom."""
+    """Requests the cancellation of a sent order at a classroom, if that is still possible."""
 
     @property
     def elapsed(self) -> float:
@@ -34,7 +34,7 @@ class Progress:
         return time.monotonic() - self.started
 
     async def pause(self, why: str, seconds: float, stage: str) -> None:
-        """Wait `seconds` before another try, visibly, then go back to `stage`."""
+        """Show the reason `why`, wait `seconds` before another try, then return to `stage`."""
         self.stage = f"{why} Trying again in {seconds:.0f} s."
         await asyncio.sleep(seconds)
         self.stage = stage

@@ -1,4 +1,4 @@
-"""Files that may be removed from the store: only those with a receipt in the ledger."""
+"""Removal of stored files: only those with a receipt in the ledger."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _THREADS = 2
 
 @dataclass(frozen=True, slots=True)
 class PrunePlan:
-    """The files to remove, what they cost in real micro-USDC, and the number of files without a receipt, which stay."""
+    """The files to remove, their cost in real micro-USDC, and the number of files without a receipt, which stay."""
 
     files: tuple[StoredFile, ...]
     paid: int
@@ -65,7 +65,7 @@ def remove_files(plan: PrunePlan) -> None:
     for file in plan.files:
         folders[os.path.dirname(file.path)].append(file.path)  # noqa: PTH120  as below
     with ThreadPoolExecutor(_THREADS) as threads:
-        # Two threads would wait for each other in one folder.
+        # One thread per folder: two would block each other.
         for _ in threads.map(_remove, folders.values()):
             pass
 

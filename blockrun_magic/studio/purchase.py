@@ -38,21 +38,21 @@ from blockrun_magic.threads import run_io
 __all__ = ["Purchaser"]
 
 _SIGN_AHEAD = 10.0
-"""Seconds before a gateway takes requests again in which they are signed."""
+"""Seconds by which requests are signed before the gateway takes requests again."""
 
 
 class _Confirms(Protocol):
     """The part of a payment method that delivery needs."""
 
     async def confirm(self, payment: Payment) -> Payment:
-        """Return a payment whose images have come, after its witness was asked for some seconds at most."""
+        """Return a delivered payment, after asking its witness for a few seconds at most."""
 
 
 class _Booked:
-    """A payment that was booked after the fact, which no witness knows."""
+    """A payment that was booked afterwards, without a witness."""
 
     async def confirm(self, payment: Payment) -> Payment:
-        """Return it as it is."""
+        """Return the payment unchanged."""
         return payment
 
 
@@ -101,7 +101,7 @@ class Purchaser:
                 items = await run_io(items_from_record, purchase.answer)
                 if items is not None:
                     progress.stage = "fetching the image"
-                    with suppress(GatewayError):  # the address may have expired: the gateway is asked for a new one
+                    with suppress(GatewayError):  # if the address has expired, ask the gateway for a new one
                         return await self._deliver(method, context, payment, items, started, options)
                 if not payment.prepaid and not (payment.payload and payment.payload.header_value):
                     raise StoreError(
@@ -121,7 +121,8 @@ class Purchaser:
     ) -> PaymentRequirements:
         """Return the gateway's terms for `request`, without a payer.
 
-        An address that answers with an image may have bought it: the `fresh_take` has it then, and its price counts.
+        An address that answers with an image may have bought it: then the image becomes the `fresh_take`, and its price
+        counts.
         """
         services, started = self.services, time.monotonic()
         try:
@@ -145,7 +146,7 @@ class Purchaser:
         )
 
     async def _deliver_unasked(self, context: PurchaseContext, error: AnsweredUnasked, started: float) -> ImageResult:
-        """Return the images of an answer that nobody asked to pay for; raises `error` where they are not these.
+        """Return the images of an answer without a payment; raises `error` if they are not the requested ones.
 
         The price of an edit was asked with tiny images instead of its own.
         """
@@ -163,7 +164,9 @@ class Purchaser:
             ready = partial(self.services.store.check_writable, context.request.n)
             return X402Method(context, partial(self._signer, gateway), agree, turn, ready, options.handling.hold)
         if gateway.paid_by is Payer.CLASSROOM:
-            from blockrun_magic.studio.payment.classroom.method import ClassroomMethod  # for classes only
+            from blockrun_magic.studio.payment.classroom.method import (
+                ClassroomMethod,
+            )  # for classes only
 
             return ClassroomMethod(context, wallets.account())
         return PrepaidMethod(
@@ -205,7 +208,7 @@ class Purchaser:
         started: float,
         options: Options,
     ) -> ImageResult:
-        # The gateway's settlement is only a claim: the witness is asked while the images are fetched.
+        # The gateway's settlement is only a claim, so the witness is asked while the images are fetched.
         download = ImageDownload(
             self.services.client,
             self.services.ledger,

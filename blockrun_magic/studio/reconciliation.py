@@ -37,12 +37,12 @@ _CLOCK_SKEW = 60
 _ACCEPTANCE_MARGIN = 8
 """Seconds before `validBefore` when a verifier begins to refuse a signature (it wants six)."""
 _LAST_SECONDS = _CLOCK_SKEW + _ACCEPTANCE_MARGIN
-"""How long a purchase waits for its payment to expire."""
+"""Seconds that a purchase waits for its payment to expire."""
 _PROXY = PRESETS["clawrouter"].name
 _ACCOUNT = PRESETS["account"].name
 _HOUR = 3600.0
 _LOOK_UPS = 4
-"""How many payments are asked about at the same time."""
+"""Number of payments that are checked at the same time."""
 _SLOWEST_IMAGE, _MAX_SIGNATURE = 900.0, 3600.0
 """Seconds within which a request through ClawRouter can be charged."""
 
@@ -50,17 +50,17 @@ _SLOWEST_IMAGE, _MAX_SIGNATURE = 900.0, 3600.0
 async def reconcile_payment(
     client: Client, ledger: Ledger, gateway: Gateway, payment: Payment, *, durable: bool = True
 ) -> tuple[Payment, bool | None]:
-    """Settle or release `payment` as its witness says; return it, and whether it was cashed, None while unknown.
+    """Settle or release `payment` by its witness; return it, and whether it was cashed, or None while that is unknown.
 
     It is released only when a witness says both that it was not cashed and that its time is over by the witness's own
     clock. It is settled when a witness says how much moved. Our clock and the gateway's answers prove nothing.
-    Without `durable`, the next change of the ledger that is takes the settlement to the disk.
+    Without `durable`, the settlement is on disk with the next durable change of the ledger.
     """
     if not payment.sent:
         return payment, {State.SETTLED: True, State.RELEASED: False}.get(payment.state)
     may_be_over = ledger.clock() >= (payment.valid_before or 0) - _CLOCK_SKEW  # it cannot have expired yet
     witness = Witness.PRACTICE if payment.network == PRACTICE.id else Witness.CHAIN
-    if may_be_over and await is_expired_unused(client, gateway, payment):  # which tells all about most old payments
+    if may_be_over and await is_expired_unused(client, gateway, payment):  # one answer decides most old payments
         return await run_io(ledger.release, payment.id, "expired unused", witness=witness), False
     finding = await find_payment(client, gateway, payment)
     if finding.used and finding.amount is not None:
@@ -89,7 +89,7 @@ def accepted_until(payment: Payment) -> float:
 
 
 def expires_at(payment: Payment) -> float:
-    """Return the Unix time after which none of its payloads can be cashed, by our clock."""
+    """Return the Unix time, by our clock, after which none of the payment's payloads can be cashed."""
     return (payment.valid_before or 0) + _CLOCK_SKEW
 
 
@@ -110,7 +110,7 @@ class Reconciler:
     classroom: Callable[[], ClassroomAccount] | None = None
 
     async def adopt_orders(self, gateway: Gateway) -> list[Purchase]:
-        """Take over the orders at a classroom that the ledger does not know: those of a kernel whose disk is gone."""
+        """Record a classroom's orders that are missing in the ledger: those of a kernel whose disk was lost."""
         from blockrun_magic.studio.payment.classroom.adoption import adopt_orders  # for classes only
 
         return [] if self.classroom is None else await adopt_orders(self.classroom(), self.ledger, gateway)
@@ -120,7 +120,7 @@ class Reconciler:
         turn = asyncio.Semaphore(_LOOK_UPS)
 
         async def look_up(payment: Payment, purchase: Purchase) -> bool:
-            async with turn, self.locks.try_acquire(purchase) as free:  # otherwise a kernel is at work on it
+            async with turn, self.locks.try_acquire(purchase) as free:  # otherwise, a kernel is working on it
                 return free and await self._decide(await run_io(self.ledger.payment, payment.id), gateway)
 
         opened = await run_io(self._open_payments, gateway.realm)
@@ -129,7 +129,7 @@ class Reconciler:
         return sum(decided)
 
     async def _decide(self, payment: Payment, gateway: Gateway) -> bool:
-        """Settle or release an open payment of a purchase whose lock we hold, if its witness decides."""
+        """Settle or release an open payment, if its witness decides; we hold the lock of its purchase."""
         if payment.state in (State.RESERVED, State.SIGNED):
             payment = await run_io(self.ledger.release, payment.id, "never sent")
         elif not payment.prepaid:
@@ -241,8 +241,8 @@ class Reconciler:
     async def resolve(self, purchase: Purchase, *, charged: bool, amount: int | None = None) -> list[Payment]:
         """Record the user's answer about the open prepaid payments of `purchase`, and return them.
 
-        `amount` is what was charged in micro-USDC, if that is known. Raises LedgerError while a kernel is working on
-        the purchase.
+        `amount` is the charge in micro-USDC, if it is known. Raises LedgerError while a kernel is working on the
+        purchase.
         """
         async with self.locks.try_acquire(purchase) as free:
             if not free:
@@ -276,5 +276,5 @@ async def transfers_of_clawrouter(client: Client, payment: Payment) -> tuple[Tra
 
 
 def _line_of(payment: Payment, comparison: Comparison) -> LogEntry | None:
-    """Return the line that can only be of `payment`, or None."""
+    """Return the log entry that can belong only to `payment`, or None."""
     return next((theirs for ours, theirs in comparison.agreed if ours.payment.id == payment.id), None)

@@ -16,17 +16,17 @@ __all__ = ["RunningPurchases"]
 _LOG = logging.getLogger(__name__)
 _POLL_INTERVAL = 0.1
 _SHUTDOWN_TIMEOUT = 1.0
-"""Seconds that the end of a session waits for purchases that are already paid."""
+"""Seconds that the end of a session waits for paid purchases."""
 _LONG_TIMEOUT = 60.0
-"""Seconds that it waits for a response that can come only once."""
+"""Seconds that it waits for a response that is sent only once."""
 _CANCEL_TIMEOUT = 0.15
-"""Seconds that Stop waits for an order to be cancelled, so that what it says of the money is true."""
+"""Seconds that Stop waits for an order to be cancelled, so that its report about the money is true."""
 _Key = tuple[str, str, int | None]
 
 
 @dataclass(slots=True)
 class _Running:
-    """One task, how far it is, and how many callers wait for it."""
+    """One task, its progress, and the number of callers that wait for it."""
 
     task: asyncio.Task[ImageResult]
     progress: Progress
@@ -119,7 +119,7 @@ class RunningPurchases:
     def _on_done(self, task: asyncio.Task[ImageResult]) -> None:
         self._tasks.pop(task, None)
         if not task.cancelled():
-            task.exception()  # retrieved, so that asyncio does not log it: nobody waits for a stopped cell's purchase
+            task.exception()  # retrieved, so that asyncio does not log it: no cell waits for it any more
 
     def _forget(self, key: _Key, running: _Running) -> None:
         if self._by_key.get(key) is running:

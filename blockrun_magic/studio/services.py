@@ -134,14 +134,14 @@ async def balance_of(services: PurchaseServices, gateway: Gateway) -> Balance | 
 
 
 async def _class_balance(services: PurchaseServices, gateway: Gateway) -> Balance | None:
-    """Return the least that is left of a student's limits, or None where none is known."""
+    """Return the smallest rest of a student's limits, or None if no limit is known."""
     membership = await services.wallets.account().membership(gateway)
     left = min((limit.left for limit in membership.limits if limit.left is not None), default=None)
     return None if left is None else Balance(left, "your class, about your limits")
 
 
 async def _credit(services: PurchaseServices, gateway: Gateway) -> Balance | None:
-    """Return what an account's credit is, or None where it is unknown."""
+    """Return an account's credit, or None if it is unknown."""
     try:
         headers = services.wallets.headers(gateway)
     except WalletError:

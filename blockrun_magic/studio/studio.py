@@ -1,4 +1,4 @@
-"""The order of a request: stored? open? price? limits? sign, send, wait, store.
+"""The studio's order of steps: stored? open? price? limits? sign, send, wait, store.
 
 Magics, panel, scripts and the endpoint all go through `Studio.make`, which receives its services from outside.
 """
@@ -78,7 +78,7 @@ class Studio:
     async def quote(
         self, request: ImageRequest, gateway: Gateway, options: Options | None = None, *, ahead: bool = False
     ) -> Quote:
-        """Return what `request` costs at `gateway`, asked without signing anything, or estimated.
+        """Return the price of `request` at `gateway`, quoted or estimated; signs nothing.
 
         With `ahead`, quotes of the last hour are used again. Raises RequestError, TermsRefused or GatewayError.
         """

@@ -280,8 +280,8 @@ class _Reading:
         bright = self.subject.pil_code(f"{{}}.convert('L').point(lambda level: 255 * (level > {half}))")
         every = self.subject.pil_code("{}.convert('L').point(lambda level: 255 * (level > 0))")
         return SourceError(
-            f"{self.subject.words} is in color: what is bright may change, or everything but black.",
-            f"What is bright: `{bright}`. All but black: `{every}`",
+            f"{self.subject.words} is in color: bright areas may change, or everything but black.",
+            f"Bright areas: `{bright}`. All but black: `{every}`",
         )
 
     def _two_readings(

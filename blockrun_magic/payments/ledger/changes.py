@@ -31,7 +31,7 @@ class PaymentLedger(PurchaseLedger):
 
     @contextmanager
     def _reserving(self, purchase_id: str = "") -> Iterator[Connection]:
-        """Yield a transaction that may reserve money: in the database that was opened, by a process that others see."""
+        """Yield a transaction that may reserve money, if other processes see this database and this process."""
         with self.transaction(durable=False, new_ids=True) as connection:
             self._verify(connection, purchase_id)
             if not self._alive.is_held and not self._alive.try_acquire():
@@ -42,14 +42,14 @@ class PaymentLedger(PurchaseLedger):
             yield connection
 
     def _verify(self, connection: Connection, purchase_id: str) -> None:
-        """Raise LedgerError unless what is recorded here is what all see, and nobody has taken the purchase over."""
+        """Raise LedgerError unless all processes see this database, and no other one has taken the purchase over."""
         self.database.verify()
         self._check_lock(connection, purchase_id)
 
     def _check_lock(self, connection: Connection, purchase_id: str) -> None:
-        """Raise LedgerError where another process has the lock of a purchase that this one had.
+        """Raise LedgerError if another process now has this process's lock of the purchase.
 
-        The fence is the state of the payment, which changes once; this only saves the attempt.
+        The state of the payment, which changes only once, is the real fence; this check only saves the attempt.
         """
         if self.database.lost_locks:
             query = "SELECT * FROM purchases WHERE id = ?"
@@ -65,9 +65,10 @@ class PaymentLedger(PurchaseLedger):
     def _counting_more(
         self, connection: Connection, row: Row, amount: int, defaults: Caps, *, new: bool = False, spent: bool = False
     ) -> Iterator[None]:
-        """Reserve `amount` more for the payment in `row` within every limit that holds; raises BudgetError.
+        """Reserve `amount` more for the payment in `row` within every limit that applies; raises BudgetError.
 
-        A `new` payment is counted for the first time. What may be `spent` already counts beyond the limits, too.
+        A `new` payment is counted for the first time. An amount that may be `spent` already counts even beyond the
+        limits.
         """
         now, payment_id, realm = self.clock(), row["id"], row["realm"]
         if not self.owner:
@@ -79,7 +80,7 @@ class PaymentLedger(PurchaseLedger):
                 yield
             return
         subjects = in_order(self._subjects())
-        # Read before the counters are locked: nobody waits for more than what has to be done meanwhile.
+        # Read before the counters are locked, so that the lock is short.
         limits, windows = self._limits_and_windows(connection, [*subjects, EACH], now)
         counts = counters.counts_of_new(realm, amount, self.session, subjects, windows) if new else None
         within = {} if spent else limits
@@ -103,9 +104,9 @@ class PaymentLedger(PurchaseLedger):
     def _changing(
         self, payment_id: int, *, durable: bool = True, counting: bool = True
     ) -> Iterator[tuple[Connection, Row]]:
-        """Yield a transaction in which nobody else changes a payment, and the payment's row.
+        """Yield a transaction in which no other process changes a payment, and the payment's row.
 
-        Without `counting`, what it counts for stays the same: it is at risk before and afterwards, with one amount.
+        Without `counting`, its counters stay the same: it is at risk before and afterwards, with the same amount.
         """
         with self.transaction(durable=durable) as connection:
             row = self._row(connection, payment_id)
@@ -120,7 +121,7 @@ class PaymentLedger(PurchaseLedger):
         return row
 
     def _advance(self, connection: Connection, row: Row, to: State, **fields: Any) -> Row:
-        """Change the state of a payment, and `fields`, which never hold a secret; return its row as it is then."""
+        """Change the state of a payment, and `fields`, which never hold a secret; return its new row."""
         state, payment_id = State(row["state"]), row["id"]
         if state is to:
             return row
@@ -157,7 +158,7 @@ class PaymentLedger(PurchaseLedger):
         return Payment.from_row(row, self._payloads(connection, row))
 
     def _payloads(self, connection: Connection, row: Row) -> list[Payload]:
-        """Return the signatures of the payment in `row`, oldest first; where somebody else pays, there are none."""
+        """Return the signatures of the payment in `row`, oldest first; payments by others have none."""
         query = "SELECT * FROM payloads WHERE authorization_id = ? ORDER BY id"
         rows = () if row["prepaid"] else connection.execute(query, (row["id"],)).fetchall()
         return [Payload.from_row(payload) for payload in rows]

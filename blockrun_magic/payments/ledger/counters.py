@@ -1,8 +1,8 @@
 """Counters of the limits: they change in the transaction that changes a payment.
 
-The view `counted` says what each payment counts for. A notebook's: its reservations in the sessions that made them;
-while it is at risk, in every day that passes; once it is settled, in the day on which that was recorded. A member's:
-its reservations, for every subject and window in which they were made. A counter is a sum over it.
+The view `counted` lists the counters of each payment. A notebook's payment counts in the sessions that reserved it; in
+every day while it is at risk; and in the day of its settlement. A member's counts for every subject and window in which
+it was reserved. A counter is a sum over this view.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _Counts = dict[tuple[str, str, str, str], int]
 
 @contextmanager
 def counted(connection: Connection, payment_id: int, new: _Counts | None = None) -> Iterator[None]:
-    """Bring the counters up to date with what is done to a payment inside; a `new` one is in none of them yet."""
+    """Update the counters with the changes of a payment inside the context; a `new` payment is in no counter yet."""
     before = _counts_of(connection, payment_id) if new is None else {}
     yield
     _change(connection, before, _counts_of(connection, payment_id) if new is None else new)
@@ -63,9 +63,9 @@ def counted_within(
     windows: Sequence[Window],
     new: _Counts | None = None,
 ) -> Iterator[None]:
-    """Do the same where `amount` more is reserved; raises LimitReached where that passes one of `limits`.
+    """Do the same for a reservation of `amount` more; raises LimitReached if that exceeds one of `limits`.
 
-    The counters are locked by their change, so that nobody else reserves between it and the comparison.
+    The change locks the counters, so that no other process reserves before the comparison.
     """
     before = _counts_of(connection, payment_id) if new is None else {}
     yield
@@ -78,9 +78,9 @@ def counted_within(
 
 
 def _change(connection: Connection, before: _Counts, after: _Counts, returning: str = "") -> _Counts:
-    """Change the counters by the difference; return, on demand, those that have grown, as they are now."""
+    """Change the counters by the difference; with `returning`, return the new values of those that have grown."""
     changes = [(key, after.get(key, 0) - before.get(key, 0)) for key in before.keys() | after.keys()]
-    # All transactions lock the counters in one order, so that none waits for another in a circle.
+    # All transactions lock the counters in the same order, so they cannot deadlock.
     changes.sort(key=_order)
     more = [(*key, change) for key, change in changes if change > 0]
     found: _Counts = {}
@@ -107,7 +107,7 @@ def _order(change: tuple[tuple[str, str, str, str], int]) -> tuple[Any, ...]:
 def counts_of_new(
     realm: str, amount: int, session: str, subjects: Sequence[str] | None, windows: Sequence[Window] = ()
 ) -> _Counts:
-    """Return what a new reservation counts for, as the view `counted` says it; a notebook's has no `subjects`."""
+    """Return the counters of a new reservation, as the view `counted` lists them; a notebook's has no `subjects`."""
     if subjects is None:
         return {(_NOTEBOOK, realm, "session", session): amount, (_NOTEBOOK, realm, "at risk", ""): amount}
     return {(subject, realm, window.period, window.key): amount for subject in subjects for window in windows}
@@ -139,7 +139,7 @@ def add_reservation(
 
 
 def set_total(connection: Connection, payment_id: int, amount: int) -> None:
-    """Make the reservations of a payment add up to `amount`: what is too much goes from the newest."""
+    """Make the reservations of a payment add up to `amount`, by reducing the newest ones."""
     query = "SELECT id, amount FROM reservations WHERE authorization_id = ? ORDER BY id"
     left = amount
     rows = connection.execute(query, (payment_id,)).fetchall()
@@ -153,8 +153,8 @@ def set_total(connection: Connection, payment_id: int, amount: int) -> None:
 
 
 def wrong_counters(connection: Connection) -> dict[tuple[str, ...], tuple[int, int]]:
-    """Return the counters that differ from the payments: what they say, and what the payments add up to."""
-    # One statement, and so one moment, whatever other processes write.
+    """Return the counters that differ from the payments, each with its value and the sum of the payments."""
+    # One statement sees one state of the database, even while other processes write.
     rows = connection.execute("""
         SELECT subject, realm, period, key, sum(stored), sum(added_up) FROM (
             SELECT subject, realm, period, key, amount AS stored, 0 AS added_up FROM counters
@@ -167,9 +167,9 @@ def wrong_counters(connection: Connection) -> dict[tuple[str, ...], tuple[int, i
 
 
 def read_usage(connection: Connection, database: Database, realm: str, session: str, now: float) -> Usage:
-    """Return what a session and the UTC day of `now` have spent, put at risk or hold, in micro-USDC."""
+    """Return the micro-USDC that a session and the UTC day of `now` have spent, at risk or held."""
     today = str(int(now // _DAY))
-    # One statement, and so one moment: what is reserved out of a hold is in one of them.
+    # One statement sees one state: an amount reserved from a hold is in exactly one of them.
     rows = connection.execute(
         """SELECT period, key, amount FROM counters WHERE subject = ? AND realm = ? AND (
             (period = 'session' AND key = ?) OR (period = 'day' AND key = ?) OR period = 'at risk')
@@ -194,7 +194,7 @@ def session_lock(session: str) -> str:
 
 
 def _held(holds: Sequence[tuple[str, int]], database: Database, session: str) -> tuple[int, int]:
-    """Return what `session` holds, and what all sessions do whose process lives; a hold ends with its process."""
+    """Return the holds of `session`, and of all sessions whose process lives; a hold ends with its process."""
     alive = {name for name in {name for name, _ in holds} if name == session or database.is_locked(session_lock(name))}
     own = sum(amount for name, amount in holds if name == session)
     return own, sum(amount for name, amount in holds if name in alive)
@@ -208,7 +208,7 @@ def drop_dead_holds(connection: Connection, database: Database, session: str) ->
 
 
 def read_caps(connection: Connection, defaults: Caps = DEFAULT_CAPS) -> Caps:
-    """Return the limits of a notebook that are in force: those that were set, else `defaults`."""
+    """Return the current limits of a notebook: those that were set, else `defaults`."""
     limits = read_limits(connection, [_NOTEBOOK])
     return Caps(
         image=limits.get((_NOTEBOOK, "image"), defaults.image),
@@ -231,7 +231,7 @@ def read_limits(connection: Connection, subjects: Sequence[str] | None = None) -
 def read_limits_and_setting(
     connection: Connection, subjects: Sequence[str], setting: str
 ) -> tuple[dict[tuple[str, str], int], str | None]:
-    """Return the limits in force of `subjects`, and the value of a setting: in one statement, for every reservation."""
+    """Return the current limits of `subjects` and the value of a setting, in one statement for speed."""
     query = f"""
         SELECT subject, period, amount, NULL AS value FROM limits WHERE subject IN ({placeholders(subjects)})
         UNION ALL SELECT '', '', 0, value FROM settings WHERE name = ?"""
@@ -269,7 +269,7 @@ def read_standings(
 
 
 def _at_risk(connection: Connection, realm: str, keys: dict[str, str]) -> dict[tuple[str, str], int]:
-    """Return what is at risk by subject and period, in the windows called `keys`."""
+    """Return the amounts at risk by subject and period, in the windows named `keys`."""
     sums: dict[tuple[str, str], int] = {}
     rows = connection.execute(
         """SELECT reservations.amount AS amount, subjects, windows FROM authorizations

@@ -1,7 +1,7 @@
-"""The ledger: every purchase and payment, on record before the action that it allows, on disk before one leaves.
+"""The ledger of purchases and payments: each is recorded before it allows an action, and on disk before it leaves.
 
-SQLite in `magic/ledger.sqlite`, mode 0600, shared by all kernels of a user; a class may have it in PostgreSQL. A
-signed header is money: it is stored here and nowhere else, and wiped once it is of no use.
+SQLite in `magic/ledger.sqlite`, mode 0600, shared by all kernels of a user; a class may have it in PostgreSQL. A signed
+header is money: it is stored only here, and wiped when it is no longer needed.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from blockrun_magic.payments.x402.requirements import PaymentPayload
 __all__ = ["Ledger"]
 
 _LOST = "ledger.lost"
-"""The setting that says that the ledger was empty beside a store with images, until a user has read that."""
+"""The setting of an empty ledger beside a store with images; it is removed when the user has read the warning."""
 
 _TAKE_FROM_HOLD = "UPDATE holds SET amount = CASE WHEN amount > ?1 THEN amount - ?1 ELSE 0 END WHERE id = ?2"
 
 
 class Ledger(PaymentLedger):
-    """The one writer of money's records; safe from several threads and processes.
+    """The only writer of payment records; safe to use from several threads and processes.
 
     Every method raises LedgerError when the file cannot be read or written, and then nothing has changed. Every
     change of a payment returns the payment as it is afterwards. `guards` are called with the realm before money is
@@ -47,9 +47,9 @@ class Ledger(PaymentLedger):
             self.set_setting(_LOST, "1")
 
     def for_owner(self, owner: str, subjects: Callable[[], Sequence[str]]) -> Self:
-        """Return the part of the ledger that is `owner`'s: it makes and finds the purchases of that owner.
+        """Return the ledger of one `owner`, which makes and finds only that owner's purchases.
 
-        `subjects` are asked at each reservation: those whose limits hold for it. A notebook's limits do not.
+        `subjects` returns, at each reservation, the subjects whose limits apply; a notebook's limits do not.
         """
         part = copy.copy(self)
         part.owner, part._subjects, part._process = owner, subjects, None  # noqa: SLF001  its own class
@@ -71,8 +71,8 @@ class Ledger(PaymentLedger):
     def hold(self, realm: str, amount: int, defaults: Caps = DEFAULT_CAPS) -> int:
         """Hold `amount` micro-USDC of the limits for a batch, and return the hold's id.
 
-        The batch's payments are then reserved out of it. It ends with this process at the latest. Raises BudgetError.
-        A member's batch holds nothing: its payments are compared one by one.
+        The batch's payments are then reserved from it. It ends with this process at the latest. Raises BudgetError. A
+        member's batch has no hold: its payments are checked one by one.
         """
         self.check_guards(realm)
         now = self.clock()
@@ -84,7 +84,7 @@ class Ledger(PaymentLedger):
             return int(connection.execute(query, (self.session, realm, amount, now)).fetchone()["id"])
 
     def drop_hold(self, hold: int) -> None:
-        """Give back what is left of a hold; all that its batch has recorded is on disk then, its headers are gone."""
+        """Release the rest of a hold; then the records of its batch are on disk, and its headers are wiped."""
         with self.transaction() as connection:
             connection.execute("DELETE FROM holds WHERE id = ?", (hold,))
         self._erase()
@@ -103,10 +103,10 @@ class Ledger(PaymentLedger):
     ) -> Payment:
         """Reserve `amount` micro-USDC for `purchase`, out of `hold` if given, within the limits of all kernels.
 
-        `prepaid`: somebody else will pay, from the wallet `payer` on `network` if that is known, and the amount is a
-        list price unless there is an `order`: the key of one at a classroom, where our default limits do not apply.
-        `spent`: it may be paid already, and counts whatever limits and guards say. Raises BudgetError, what a guard
-        raises, or PaymentOutcomeUnknown for an open payment; then nothing is reserved.
+        `prepaid`: others will pay, from the wallet `payer` on `network` if that is known, and the amount is a list
+        price unless there is an `order`: the key of one at a classroom, where our default limits do not apply. `spent`:
+        it may be paid already, and counts despite limits and guards. Raises BudgetError, the error of a guard, or
+        PaymentOutcomeUnknown for an open payment; then nothing is reserved.
         """
         if not spent:
             self.check_guards(purchase.realm)
@@ -125,7 +125,7 @@ class Ledger(PaymentLedger):
         hold: int | None,
         asked: tuple[int, int, str | None, str | None, str | None] = (0, 0, None, None, None),
     ) -> Row:
-        """Write a reserved payment, which is not counted yet, and return its row; raises PaymentOutcomeUnknown."""
+        """Write a reserved payment that is not counted yet, and return its row; raises PaymentOutcomeUnknown."""
         if hold is not None:
             connection.execute(_TAKE_FROM_HOLD, (amount, hold))
         now = self.clock()
@@ -145,7 +145,7 @@ class Ledger(PaymentLedger):
         return row
 
     def together(self, *, durable: bool = True) -> AbstractContextManager[object]:
-        """Make the changes inside one: all of them hold afterwards, or none."""
+        """Combine the changes inside the context into one transaction: all of them apply, or none."""
         return self.transaction(durable=durable)
 
     def authorize(
@@ -162,8 +162,8 @@ class Ledger(PaymentLedger):
     def add_payload(self, payment_id: int, signed: PaymentPayload) -> Payment:
         """Record one more signature of a sent authorization, which may leave from now on: → submitted.
 
-        It has the same nonce, so that the chain takes only one of them (EIP-3009). A larger amount is a reservation of
-        its own, in the limits of now. Raises BudgetError where it would pass one, or what a guard raises.
+        It has the same nonce, so that the chain takes only one of them (EIP-3009). A larger amount is a new
+        reservation, under the current limits. Raises BudgetError if it would exceed one, or the error of a guard.
         """
         payment = self.payment(payment_id)
         assert payment.nonce == signed.authorization.nonce  # noqa: S101  another nonce would be a second payment
@@ -180,7 +180,7 @@ class Ledger(PaymentLedger):
         return self.payment(payment_id)
 
     def submit(self, payment_id: int) -> Payment:
-        """Record that the payment may leave from now on: → submitted. Only a witness takes that back."""
+        """Record that the payment may leave from now on: → submitted. Only a witness can undo that."""
         with self._changing(payment_id, counting=False) as (connection, row):
             self._verify(connection, row["purchase_id"])
             sent_at = self.clock() if row["sent_at"] is None else row["sent_at"]
@@ -199,9 +199,9 @@ class Ledger(PaymentLedger):
             return self._payment(connection, changed)
 
     def claim(self, payment_id: int, transaction: str) -> Payment:
-        """Record the transaction that the gateway names; it proves nothing until a witness has seen it.
+        """Record the transaction that the gateway names, which proves nothing until a witness has seen it.
 
-        It is on the disk with the next durable change: a witness finds the payment by its nonce, which is there.
+        It is on disk with the next durable change; until then, a witness finds the payment by its nonce.
         """
         with self.transaction(durable=False) as connection:
             row = connection.execute(
@@ -223,8 +223,8 @@ class Ledger(PaymentLedger):
     ) -> Payment:
         """Record the word of a witness that the money moved: → settled.
 
-        `charged` is how much, in micro-USDC; without it, what was reserved. Without `durable`, it is on disk with the
-        next change that is: until then a power cut leaves a payment whose witness is asked again.
+        `charged` is the charge in micro-USDC, by default the reserved amount. Without `durable`, it is on disk with the
+        next durable change: until then, a power cut leaves a payment whose witness is asked again.
         """
         with self.transaction(durable=durable) as connection:
             row = self._row(connection, payment_id)
@@ -249,9 +249,9 @@ class Ledger(PaymentLedger):
             return self._advance(connection, row, State.SETTLED, amount=moved, **fields)
 
     def release(self, payment_id: int, note: str, *, witness: Witness | None = None) -> Payment:
-        """Record that the money did not move and cannot any more: → released.
+        """Record that the money did not move and can no longer move: → released.
 
-        Once the payment may have left, that takes a witness; raises LedgerError without one.
+        A payment that may have left needs a witness; raises LedgerError without one.
         """
         with self._changing(payment_id) as (connection, row):
             if witness is None and row["state"] in SENT:

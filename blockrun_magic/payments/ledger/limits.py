@@ -38,14 +38,14 @@ class Caps:
 
 DEFAULT_CAPS = Caps()
 NO_CAPS = Caps(image=2**60, session=2**60, day=2**60)
-"""The default where somebody else sets the limits, as in a classroom: only what the user has set applies."""
+"""The default in a classroom, which has its own limits: only those that the user has set apply."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Micro-USDC that count against the limits of a session and of a day: settled, at risk and held for batches.
 
-    `at_risk` and `held` are what they contain of all sessions.
+    `at_risk` and `held` are the parts of all sessions in them.
     """
 
     session: int
@@ -57,8 +57,7 @@ class Usage:
 def check_price(total: int, n: int, caps: Caps, max_price: int | None) -> None:
     """Raise BudgetError when `total` for `n` images is above the limit per image or `max_price`.
 
-    `max_price` bounds the whole request and, being the user's word for this one cell, stands
-    in place of the limit per image.
+    `max_price` limits the whole request. The user sets it for one cell, so it replaces the limit per image.
     """
     if max_price is not None:
         if total > max_price:
@@ -81,7 +80,7 @@ def check_price(total: int, n: int, caps: Caps, max_price: int | None) -> None:
 def check_markup(total: int, list_price: int | None, max_price: int | None) -> None:
     """Raise BudgetError for a quote suspiciously above the list price, unless `max_price` covers it.
 
-    Suspicious is more than half as much again, and by more than two cents.
+    A quote is suspicious if it is over 150 % of the list price and more than two cents above it.
     """
     if list_price is None or max_price is not None:
         return
@@ -94,9 +93,9 @@ def check_markup(total: int, list_price: int | None, max_price: int | None) -> N
 
 
 def is_credible(charged: int, reserved: int, listed: int | None = None) -> bool:
-    """Return whether a charge that somebody names can be of a payment for which `reserved` was set aside.
+    """Return whether a reported charge is plausible for a payment with `reserved` micro-USDC.
 
-    It may be at most half as much again, and the list price `listed` at most half as much again as the charge.
+    The charge may be at most 150 % of the reservation, and the list price `listed` at most 150 % of the charge.
     """
     tenths = MAX_MARKUP_TENTHS
     return 0 < charged and charged * 10 <= reserved * tenths and (listed or 0) * 10 <= charged * tenths
@@ -113,7 +112,7 @@ def check_agreed(total: int, agreed: int | None) -> None:
 
 
 def check_caps(total: int, committed: Usage, caps: Caps) -> None:
-    """Raise BudgetError when `total` more would pass the session's or the day's limit."""
+    """Raise BudgetError when `total` more would exceed the session's or the day's limit."""
     for name, spent, cap in (
         ("session", committed.session, caps.session),
         ("day", committed.day, caps.day),

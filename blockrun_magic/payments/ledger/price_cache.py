@@ -1,4 +1,4 @@
-"""Prices that gateways asked for within the hour: such a price may be signed ahead (gateway protocol, section 3).
+"""Cached prices of gateways: one of the last hour may be signed without asking (gateway protocol, section 3).
 
 The cache has the gateway's original terms, which are validated again before they are signed.
 """
@@ -17,7 +17,7 @@ __all__ = ["cache_quote", "cached_quote", "drop_quote"]
 
 _QUOTE_TTL = 3600
 _MAX_DRIFT = 60.0
-"""Seconds by which the clock may have been changed since: then the price is asked again, and the clock checked."""
+"""Change of the clock, in seconds, after which the price is requested again and the clock checked."""
 
 
 def cache_quote(
@@ -27,7 +27,7 @@ def cache_quote(
     terms: PaymentRequirements,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Cache what `gateway` asks for requests with this price key, seen now."""
+    """Cache the terms of `gateway` for requests with this price key, as of now."""
     challenge = {
         "version": terms.version,
         "accepts": terms.accepted,
@@ -46,9 +46,9 @@ def cache_quote(
 def cached_quote(
     ledger: Ledger, gateway: str, price_key: str, monotonic: Callable[[], float] = time.monotonic
 ) -> PaymentRequired | None:
-    """Return what `gateway` asked for such requests within the hour, or None.
+    """Return the terms of `gateway` for such requests from the last hour, or None.
 
-    None, too, where this machine slept, started again or had its clock changed since then.
+    Also None if this machine has slept, restarted or had its clock changed since then.
     """
     now = ledger.clock()
     rows = ledger.query(
@@ -68,6 +68,6 @@ def cached_quote(
 
 
 def drop_quote(ledger: Ledger, gateway: str, price_key: str) -> None:
-    """Remove a price that does not hold any more."""
+    """Remove a price that is no longer valid."""
     with ledger.transaction(durable=False) as connection:
         connection.execute("DELETE FROM quotes WHERE gateway = ? AND price_key = ?", (gateway, price_key))

@@ -38,7 +38,7 @@ class PurchaseLedger(LedgerReader):
         self._running = _Running()
 
     _wiped = False
-    """Whether the database's files may hold a header that was wiped."""
+    """Whether the database's files may still contain a wiped header."""
 
     def create_purchase(
         self, realm: str, gateway: str, digest: str, take: int, request: Mapping[str, Any], *, private: bool
@@ -56,7 +56,7 @@ class PurchaseLedger(LedgerReader):
         return purchase
 
     def change_gateway(self, purchase: Purchase, gateway: str) -> Purchase:
-        """Return an unpaid purchase as one at `gateway`: what another gateway answered is forgotten."""
+        """Move an unpaid purchase to `gateway`, without the answers of the other gateway, and return it."""
         with self.transaction() as connection:
             connection.execute(
                 "UPDATE purchases SET gateway = ?, poll_url = NULL, answer = NULL WHERE id = ?", (gateway, purchase.id)
@@ -75,7 +75,7 @@ class PurchaseLedger(LedgerReader):
             connection.execute("UPDATE purchases SET poll_url = NULL WHERE id = ?", (purchase_id,))
 
     def save_image_urls(self, purchase_id: str, items: Sequence[Mapping[str, Any]], *, durable: bool = True) -> None:
-        """Store the addresses of the images of an answer that was paid for."""
+        """Store the image addresses of a paid answer."""
         with self.transaction(durable=durable) as connection:
             connection.execute("UPDATE purchases SET answer = ? WHERE id = ?", (json.dumps(items), purchase_id))
 
@@ -90,8 +90,8 @@ class PurchaseLedger(LedgerReader):
     ) -> None:
         """Record the images of a purchase, which ends it; its settled headers are wiped unless an image is missing.
 
-        `answer` has the addresses of its images, and says which of them are missing. Without `durable`, it is on disk
-        with the next payment that is sent: until then a power cut leaves a purchase whose images are asked for again.
+        `answer` has the addresses of its images, and marks the missing ones. Without `durable`, it is on disk with the
+        next payment that is sent: until then, a power cut leaves a purchase whose images are requested again.
         """
         rows = [
             (purchase_id, index, image.file, image.media_type, image.width, image.height, image.revised_prompt)
@@ -141,7 +141,7 @@ class PurchaseLedger(LedgerReader):
     def log_settled(self, realm: str, write: Callable[[Sequence[Row]], None]) -> None:
         """Pass the settled payments of `realm` that are not in the cost log to `write`: each once, of all kernels.
 
-        Estimated ones are left out, because the log has no field for them, and those of a class: it paid, not the user.
+        It leaves out estimates, for which the log has no field, and payments of a class, because the class paid.
         """
         query = """
             SELECT authorizations.id, updated_at, amount, payer, network, request FROM authorizations
@@ -150,7 +150,7 @@ class PurchaseLedger(LedgerReader):
                 AND coalesce(authorizations.gateway, '') <> 'classroom' ORDER BY updated_at"""
         if not self._read(f"{query} LIMIT 1", (realm,)):
             return
-        with self.transaction(durable=False) as connection:  # the log itself is not more durable than that
+        with self.transaction(durable=False) as connection:  # the log itself is no more durable
             self.database.serialize(connection, "cost log")
             rows = connection.execute(query, (realm,)).fetchall()
             write(rows)
@@ -175,7 +175,7 @@ class PurchaseLedger(LedgerReader):
     def caps(self, defaults: Caps = DEFAULT_CAPS) -> Caps:
         """Return the limits of a notebook, which all kernels share: those that were set, else `defaults`.
 
-        They are none of a member's.
+        A member's payments ignore them.
         """
         if self.owner:
             return NO_CAPS
@@ -212,7 +212,7 @@ class PurchaseLedger(LedgerReader):
             return {place: amount for place, amount in counters.read_limits(connection).items() if place[0]}
 
     def standing(self, realm: str, subjects: Sequence[str]) -> list[Standing]:
-        """Return the standing of each of `subjects` in each period: the most particular first, the shortest first."""
+        """Return the standing of each of `subjects` in each period: members, groups, the class; short periods first."""
         with self.database.reading() as connection:
             windows = self._windows(connection, self.clock())
             return counters.read_standings(connection, realm, in_order(subjects), windows)
@@ -240,7 +240,7 @@ class PurchaseLedger(LedgerReader):
         return limits, windows_of(now, find_zone(zone))
 
     def check(self) -> dict[tuple[str, ...], tuple[int, int]]:
-        """Return the counters that differ from what the payments add up to: none, unless there is a bug."""
+        """Return the counters that differ from the sums of the payments: none, unless there is a bug."""
         with self.database.reading() as connection:
             return counters.wrong_counters(connection)
 
@@ -249,11 +249,11 @@ class PurchaseLedger(LedgerReader):
 
     @contextmanager
     def transaction(self, *, durable: bool = True, new_ids: bool = False) -> Iterator[Connection]:
-        """Yield a transaction that all kernels wait for: all of it holds afterwards, or nothing has changed.
+        """Yield a transaction for which all kernels wait: all of it applies, or nothing has changed.
 
         With `durable`, the transaction and all earlier ones are on disk afterwards. Without it, a power cut may undo
-        the transaction; use that only for changes that do not yet allow anything to be sent. Inside another one, it is
-        a part of that: what this thread writes there holds with the whole, or not at all.
+        the transaction; use that only for changes that do not yet allow anything to be sent. Inside another transaction
+        of this thread, it is a part of that one.
         """
         outer = self._running
         if outer.connection is not None:
@@ -268,13 +268,13 @@ class PurchaseLedger(LedgerReader):
                 outer.connection = None
 
     def _erase(self, wiped: int = 0, *, now: bool = True) -> None:
-        """Remove headers that were wiped from the files, `now` or with the end of a batch, which may have many.
+        """Remove wiped headers from the database's files: `now`, or once at the end of a batch.
 
-        That waits for the disk three times, and is not done while another kernel reads the files.
+        This waits for the disk three times, and is skipped while another kernel reads the files.
         """
         self._wiped = self._wiped or bool(wiped)
         if self._wiped and now:
-            self._wiped = not self.database.erase()  # or else with the next purchase
+            self._wiped = not self.database.erase()  # otherwise, the next purchase does it
 
 
 def wipe_headers(connection: Connection, purchase_id: str) -> int:

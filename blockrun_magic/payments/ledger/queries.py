@@ -50,7 +50,7 @@ _CONDITIONS = {
 
 
 class LedgerReader:
-    """The open file of the ledger, and the questions that it answers.
+    """The open ledger and its queries.
 
     `session` names the process, `clock` returns Unix seconds. Every method raises LedgerError when the file cannot be
     read.
@@ -74,7 +74,7 @@ class LedgerReader:
     def close(self) -> None:
         """Close the ledger, which is not used afterwards; a database that was passed in stays open.
 
-        In a forked child the parent's stays open, and so does the ledger of which this one is an owner's part.
+        In a forked child, the parent's stays open; so does the ledger of which this one is an owner's part.
         """
         if self._process != os.getpid():
             return
@@ -94,14 +94,14 @@ class LedgerReader:
         return payments[0]
 
     def purchase(self, realm: str, digest: str, take: int) -> Purchase | None:
-        """Return the purchase of this request and take, or None when it was never begun."""
+        """Return the purchase of this request and take, or None if it was never started."""
         query = "SELECT * FROM purchases WHERE owner = ? AND realm = ? AND digest = ? AND take = ?"
         rows = self._read(query, (self.owner, realm, digest, take))
         return Purchase.from_row(rows[0]) if rows else None
 
     def purchase_by_id(self, prefix: str) -> Purchase | None:
         """Return the one purchase whose id starts with `prefix`, or None."""
-        # A range, which the index on ids answers.
+        # A range, so that the index on ids is used.
         query = "SELECT * FROM purchases WHERE id >= ? AND id < ? AND owner = ? LIMIT 2"
         rows = self._read(query, (prefix, prefix + chr(0x10FFFF), self.owner))
         return Purchase.from_row(rows[0]) if len(rows) == 1 else None
@@ -120,7 +120,7 @@ class LedgerReader:
         return [Purchase.from_row(row) for row in self._read(query, (*OPEN, self.owner))]
 
     def incomplete_purchases(self) -> list[Purchase]:
-        """Return what was delivered without all of its images, oldest first."""
+        """Return the delivered purchases that lack images, oldest first."""
         query = """
             SELECT * FROM purchases WHERE finished_at IS NOT NULL AND instr(answer, '"missing"') > 0 AND EXISTS (
                 SELECT 1 FROM json_each(answer) WHERE CAST(json_extract(value, '$.missing') AS TEXT) IN ('1', 'true')
@@ -128,7 +128,7 @@ class LedgerReader:
         return [Purchase.from_row(row) for row in self._read(query, (self.owner,))]
 
     def search_finished(self, search: HistorySearch, limit: int, offset: int = 0) -> list[Purchase]:
-        """Return the finished purchases that `search` describes, newest first."""
+        """Return the finished purchases that match `search`, newest first."""
         rows: list[Row] = []
         for query, values in history_queries(search, self.owner, limit, offset):
             rows = self._read(query, values)
@@ -137,7 +137,7 @@ class LedgerReader:
         return [Purchase.from_row(row) for row in rows]
 
     def count_finished(self, realm: str, record: Mapping[str, Any]) -> int:
-        """Return how many purchases were finished that `record` describes, whatever their images."""
+        """Return the number of finished purchases that match `record`, with any images."""
         names = ("endpoint", "model", "n", "prompt", "quality", "size")
         same = " AND ".join(f"coalesce(CAST(json_extract(request, '$.{name}') AS TEXT), '') = ?" for name in names)
         query = f"SELECT count(*) FROM purchases WHERE realm = ? AND finished_at IS NOT NULL AND owner = ? AND {same}"
@@ -227,7 +227,8 @@ class LedgerReader:
 
     def open_payments(self, states: Sequence[State] = AT_RISK) -> list[Payment]:
         """Return every authorization whose sum is at risk, oldest first."""
-        # The words of the index of open payments: without them it is not used for a list of marks.
+        # The condition of the index of open payments: without it, SQLite does not use the index for a list of
+        # placeholders.
         some_are_decided = {State.SETTLED, State.RELEASED} & {*states}
         open_ones = "" if some_are_decided else "state NOT IN ('settled', 'released') AND"
         query = f"""
@@ -250,13 +251,13 @@ class LedgerReader:
         return [(Payment.from_row(row), row["model"], row["endpoint"]) for row in rows]
 
     def first_payment_via(self, gateway: str) -> float | None:
-        """Return when the first payment at `gateway` was made (Unix seconds), or None without one."""
+        """Return the time of the first payment at `gateway` (Unix seconds), or None without one."""
         query = "SELECT min(created_at) AS first FROM authorizations WHERE gateway = ?"
         first = self._read(query, (gateway,))[0]["first"]
         return None if first is None else float(first)
 
     def session_started_at(self) -> float | None:
-        """Return when this session made its first payment (Unix seconds), or None before that."""
+        """Return the time of this session's first payment (Unix seconds), or None without one."""
         query = "SELECT min(created_at) AS first FROM authorizations WHERE session = ?"
         first = self._read(query, (self.session,))[0]["first"]
         return None if first is None else float(first)

@@ -27,7 +27,7 @@ __all__ = [
 class Payload:
     """One signature of an authorization; `amount` is in micro-USDC, the times are Unix seconds.
 
-    The chain takes one payload of an authorization, once. `header_value` is None once it is of no use any more.
+    The chain takes one payload of an authorization, once. `header_value` is None when it is no longer needed.
     """
 
     id: int
@@ -51,11 +51,11 @@ class Payload:
 
 @dataclass(frozen=True, slots=True)
 class Payment:
-    """One payment as the ledger has it; `amount` is in micro-USDC: what moved once settled, else what is at risk.
+    """One payment in the ledger; `amount` is in micro-USDC: the sum that moved if settled, else the sum at risk.
 
     A signed one is an authorization: `payloads` are its signatures, oldest first, `valid_before` the latest Unix time
     at which one of them can be cashed, `last_height` the same as a height on Solana, and `cashed` the id of the one
-    that was. `prepaid`: somebody else pays, and there is no signature. `estimated`: the amount is our list price.
+    that was. `prepaid`: others pay, and there is no signature. `estimated`: the amount is our list price.
     `transaction` is a claim of the gateway until the payment is settled. `sent_at` is None until it may have left.
     """
 
@@ -110,17 +110,17 @@ class Payment:
 
     @property
     def sent(self) -> bool:
-        """Whether it may have left, and no witness has said yet what became of it."""
+        """Whether the payment may have left, and no witness has decided it yet."""
         return self.state in SENT
 
     @property
     def decided(self) -> bool:
-        """Whether it is settled or released."""
+        """Whether the payment is settled or released."""
         return self.state in (State.SETTLED, State.RELEASED)
 
     @property
     def payload(self) -> Payload | None:
-        """The signature to show: the one that was cashed if that is known, else the newest."""
+        """The signature to send: the cashed one if it is known, else the newest."""
         newest = self.payloads[-1] if self.payloads else None
         return next((payload for payload in self.payloads if payload.id == self.cashed), newest)
 
@@ -204,7 +204,7 @@ class ListedImage:
 
 @dataclass(frozen=True, slots=True)
 class ImageFilter:
-    """The images to list: all of them, or those to which every condition given here applies.
+    """A filter of images: those that meet every given condition, or all without one.
 
     `words` occur in the prompt or the model, `practice` selects play money or everything else, `since` and `until`
     bound the purchase's Unix time. `only` and `without` are keys of `ListedImage`, `file` is a SHA-256 (hex), and

@@ -41,7 +41,7 @@ _UNDECIDED = "state NOT IN ('settled', 'released')"
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """Sums in micro-USDC, and how many payments they are made of; `estimated` is part of `settled`."""
+    """Sums in micro-USDC, and the number of payments in them; `estimated` is part of `settled`."""
 
     settled: int
     payments: int
@@ -60,7 +60,7 @@ class OwnedPayment:
 
 
 def spending_summary(ledger: Ledger, realm: str, when: str) -> Spending:
-    """Return what was spent in `realm` in this "session", "today" (UTC) or "all" the time."""
+    """Return the spend in `realm` of this "session", of "today" (UTC), or of "all" time."""
     lines, values = _lines(ledger, realm, when)
     [row] = ledger.query(f"SELECT {_SUMS} FROM ({lines}) AS lines", values)
     return Spending(row["settled"], row["payments"], row["at_risk"], row["estimated"])
@@ -120,21 +120,21 @@ def spending_by_request(
 
 
 def _lines(ledger: Ledger, realm: str, when: str, *, model: bool = False) -> tuple[str, tuple[str | float, ...]]:
-    """Return the query for what a period is made of, and its values. At risk counts today, whenever it was signed."""
+    """Return the query for a period's payments, and its values; money at risk counts today, even if signed earlier."""
     if when == "all":
         return settled_lines(ledger, realm, model=model)
     if when == "session":
         return payment_lines("authorizations.realm = ? AND session = ?", model=model), (realm, ledger.session)
     now = ledger.clock()
     today = "authorizations.realm = ? AND state = 'settled' AND authorizations.updated_at >= ?"
-    # So that the index of open payments is used, not that of the realm, which has all.
+    # Written so that SQLite uses the index of open payments, not the larger one of the realm.
     at_risk = "coalesce(authorizations.realm, '') = ? AND state NOT IN ('settled', 'released')"
     lines = (payment_lines(condition, model=model) for condition in (today, at_risk))
     return " UNION ALL ".join(lines), (realm, now - now % DAY, realm)
 
 
 class PaymentList(Sequence[Mapping[str, Any]]):
-    """Payments as plain values, oldest first: when, for what, how much, and whether it is settled."""
+    """A list of payments as plain values, oldest first: time, request, amount and state."""
 
     def __init__(self, records: Sequence[Mapping[str, Any]]) -> None:
         self._records = records
@@ -177,7 +177,7 @@ _COLUMNS = ("time", "model", "size", "n", "prompt", "usd", "state", "estimated",
 
 
 def list_payments(ledger: Ledger, realm: str, when: str) -> PaymentList:
-    """Return every payment of a period that was settled or is at risk, as values."""
+    """Return every payment of a period that is settled or at risk, as values."""
     condition, value = _since(ledger, when)
     rows = ledger.query(
         f"""SELECT authorizations.*, request FROM authorizations JOIN purchases ON purchases.id = purchase_id
@@ -207,7 +207,7 @@ def _record(row: Row, request: Mapping[str, Any]) -> Mapping[str, Any]:
 def spending_by_day(ledger: Ledger, realm: str, when: str) -> list[tuple[float, int]]:
     """Return (Unix time, settled micro-USDC) of each UTC day of a period that had any."""
     lines, values = _lines(ledger, realm, when)
-    if when != "all":  # by the day on which it was signed
+    if when != "all":  # by the day of the signature
         condition, since = _since(ledger, when)
         lines, values = payment_lines(f"authorizations.realm = ? AND authorizations.{condition}"), (realm, since)
     query = f"SELECT day, sum(settled) AS spent FROM ({lines}) AS lines GROUP BY 1 HAVING sum(settled) > 0 ORDER BY 1"

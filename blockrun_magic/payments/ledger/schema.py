@@ -1,4 +1,4 @@
-"""Tables of the ledger, and the named migrations that came after them.
+"""Tables of the ledger, and their named migrations.
 
 The SQL is for both engines. Files of 0.1 (`user_version` 6 and 7) are SQLite's, and are brought to the same tables.
 Never edit a migration that was released: add another one.
@@ -51,7 +51,7 @@ def _unknown_version(version: int) -> UnknownLayout:
 
 
 def _index_settled_payments(connection: Connection) -> None:
-    """Find what was settled today, and what the cost log lacks, without reading what was settled in years."""
+    """Index settled payments, so that today's, and those missing in the cost log, are found without reading all."""
     connection.execute("CREATE INDEX settled_by_time ON authorizations (realm, updated_at) WHERE state = 'settled'")
     connection.execute(
         "CREATE INDEX missing_in_log ON authorizations (realm, updated_at) WHERE state = 'settled' AND logged = 0"
@@ -66,7 +66,7 @@ CREATE TABLE sums (
 ) STRICT, WITHOUT ROWID;
 """
 _MIGRATIONS: list[Migration] = [("settled payments", _index_settled_payments), ("sums of payments", _SUMS)]
-"""What came after the tables below; the newest last."""
+"""Migrations of the tables below, the newest last."""
 
 _PURCHASES = """
 CREATE TABLE {name} (

@@ -10,9 +10,9 @@
 
 `reserved` counts against the limits, and nothing is signed. `signed`: the header is in the ledger and has not left.
 `submitted`: it may have left. From then on only a witness settles or releases: the chain, the practice gateway, the
-usage list of an account, a classroom's order, or the user. What a gateway or an exception says is a note.
+usage list of an account, a classroom's order, or the user. Statements of a gateway and exceptions are only notes.
 
-Where somebody else pays (ClawRouter, an account) nothing is signed, and the request is sent once: `reserved` becomes
+If others pay (ClawRouter, an account), nothing is signed, and the request is sent once: `reserved` becomes
 `submitted`, and `unknown` never becomes `submitted` again.
 """
 
@@ -42,11 +42,11 @@ class Witness(StrEnum):
     PRACTICE = "practice"
     ACCOUNT = "account"
     LOG = "log"
-    """ClawRouter's own log has a line that can only be of this payment."""
+    """ClawRouter's own log has a line that can belong only to this payment."""
     DELIVERY = "delivery"
-    """A prepaid request brought its images: it counts as charged, by its list price."""
+    """A prepaid request delivered its images: it counts as charged, at its list price."""
     CLASSROOM = "classroom"
-    """The order at a classroom says what was charged for it."""
+    """The order at a classroom names its charge."""
     USER = "user"
 
 

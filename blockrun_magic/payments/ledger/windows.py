@@ -1,4 +1,4 @@
-"""Limits of many people: subjects, periods, and the windows of time that a reservation counts in.
+"""Limits of many people: subjects, periods, and the windows of time in which a reservation counts.
 
 A subject is `member:ID`, `group:NAME`, `class` or `all`; the row of `each` stands for every member without one of
 their own. Windows begin and end in the class's time zone.
@@ -71,7 +71,7 @@ class LimitReached(BudgetError):
 
 
 def limit_reached(amount: int, standing: Standing) -> LimitReached:
-    """Return the error that says that `amount` more would exceed the limit of `standing`."""
+    """Return the error for `amount` more than the limit of `standing` allows."""
     limit, left = standing.limit or 0, standing.left or 0
     span = "in all" if standing.period == "total" else f"a {standing.period}"
     reset = "" if standing.resets_at is None else f", or wait until {_time(standing.resets_at)}"
@@ -96,7 +96,7 @@ def _time(moment: float) -> str:
 
 
 def rank(subject: str) -> tuple[int, str]:
-    """Return the place of a subject in the order in which all reservations lock: the most particular first."""
+    """Return the rank of a subject in the locking order of all reservations: members first, then groups."""
     return _RANKS.get(subject.partition(":")[0], -1), subject
 
 
@@ -126,7 +126,7 @@ def find_zone(name: str | None) -> tzinfo:
 
 
 def windows_of(now: float, zone: tzinfo) -> list[Window]:
-    """Return the windows that the Unix time `now` lies in, the shortest first."""
+    """Return the windows that contain the Unix time `now`, the shortest first."""
     today = datetime.fromtimestamp(now, zone).date()
     monday = today - timedelta(days=today.weekday())
     year, week, _ = today.isocalendar()
@@ -150,7 +150,7 @@ def standings_of(
     used: Mapping[tuple[str, str], int],
     at_risk: Mapping[tuple[str, str], int],
 ) -> list[Standing]:
-    """Return the standing of each subject in each period: the most particular and shortest first."""
+    """Return the standing of each subject in each period: members first, then groups, and short periods first."""
     found = []
     for subject in subjects:
         for window in windows:
@@ -162,7 +162,7 @@ def standings_of(
 
 
 def _limit_of(limits: Mapping[tuple[str, str], int], subject: str, period: str) -> int | None:
-    """Return the limit that holds for a subject: a member without one of their own has that of `each`."""
+    """Return the limit of a subject; a member without their own has that of `each`."""
     limit = limits.get((subject, period))
     if limit is None and subject.startswith("member:"):
         limit = limits.get((EACH, period))
@@ -170,5 +170,5 @@ def _limit_of(limits: Mapping[tuple[str, str], int], subject: str, period: str) 
 
 
 def in_order(subjects: Sequence[str]) -> list[str]:
-    """Return different subjects in the order in which all reservations lock them."""
+    """Return the distinct subjects in the locking order of all reservations."""
     return sorted(set(subjects), key=rank)

@@ -48,7 +48,7 @@ def find_api_key(environ: Mapping[str, str], home: Path | None = None) -> ApiKey
     """Return the key in `BLOCKRUN_API_KEY`, else in a key file below `home`.
 
     The files are `.blockrun/.api-key` and ClawRouter's `.openclaw/blockrun/api-key`. Raises WalletMissing if there is
-    no key, and WalletError for the first place whose content is not a key; neither says what it holds.
+    no key, and WalletError for the first source whose content is not a key; neither quotes the content.
     """
     value = Secret(environ.get(_VARIABLE, ""))
     del environ  # a traceback that prints local variables must not find the key

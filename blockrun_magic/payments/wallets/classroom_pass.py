@@ -1,4 +1,4 @@
-"""Passes of classrooms: in a file of mode 0600, or in memory on a hub; each goes to its own classroom only."""
+"""Passes of classrooms: in a file of mode 0600, or in memory on a hub; each is sent only to its own classroom."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ClassroomPass:
         return SecretHeaders(Authorization=f"Bearer {self._reveal()}")
 
     def record(self) -> dict[str, Any]:
-        """Return what the file holds of it."""
+        """Return the pass as it is stored in the file."""
         return {"pass": self._reveal(), "expires_at": self.expires_at}
 
     def __repr__(self) -> str:
@@ -51,7 +51,7 @@ class ClassroomPass:
 
 @dataclass(frozen=True, slots=True)
 class JoinedClassroom:
-    """A classroom that was joined: its address, the kind of its money, and the pass, if that is on the disk."""
+    """A joined classroom: its address, its kind of money, and the pass, if it is stored on disk."""
 
     url: str
     money: Realm
@@ -73,7 +73,7 @@ def hub_proof(environ: Mapping[str, str]) -> HubProof | None:
 
 
 class PassFile:
-    """The classrooms that were joined, by address, in one file that only its owner can read."""
+    """The joined classrooms by address, in one file that only its owner can read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -30,8 +30,8 @@ _VARIABLES = ("BLOCKRUN_WALLET_KEY", "BASE_CHAIN_WALLET_KEY")
 class Wallet(SecretHolder):
     """A key that signs and has an address, and is never shown.
 
-    `source` is the place of the key ("BLOCKRUN_WALLET_KEY", "~/.blockrun/.session"), `why` the reason why this wallet
-    pays, `name` the wallet's name, if it has one; `warning` is what its owner should know about that place, or None.
+    `source` is the location of the key ("BLOCKRUN_WALLET_KEY", "~/.blockrun/.session"), `why` the reason why this
+    wallet pays, `name` the wallet's name, if it has one, and `warning` a remark about the location, or None.
     """
 
     __slots__ = ("_address", "_held", "_parsed", "_passphrase", "name", "source", "warning", "why")
@@ -174,7 +174,7 @@ def find_wallet(environ: Mapping[str, str], home: Path) -> Wallet:
 
 
 def all_wallets(environ: Mapping[str, str], home: Path) -> list[tuple[str, Wallet | WalletError]]:
-    """Return every wallet under its name, or what is wrong with it; the one in the environment first."""
+    """Return every wallet, or its error, by name; the one in the environment first."""
     registry, passphrase = WalletRegistry.of(environ, home), from_environment(environ)
     first = _in_variables(environ)
     del environ  # as in `find_wallet`

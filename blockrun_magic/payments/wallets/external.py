@@ -1,4 +1,4 @@
-"""Keys in other programs' files, read only on request: a key that is found here never pays until it is imported.
+"""Keys in other programs' files, read only on request; such a key never pays until it is imported.
 
 BlockRun's SDKs know `~/.PROGRAM/wallet.json` and `~/.PROGRAM/solana-wallet.json` with a "privateKey" in them, and keep
 the key that an import replaced in `~/.blockrun/.session.backup-TIME`. ClawRouter has `wallet.key` and `mnemonic` in
@@ -72,7 +72,7 @@ def _content(path: Path, source: str) -> Secret | WalletError:
 
 
 def read_key_or_keystore(path: Path, source: str) -> Secret | Keystore | WalletError:
-    """Return the EVM key in a file, or the keystore that the file is, or the error to raise.
+    """Return the EVM key in a file, the file as a keystore, or the error to raise.
 
     The file holds 64 hex digits, a keystore, JSON with a "privateKey", or a recovery phrase.
     """

@@ -24,13 +24,13 @@ __all__ = ["Keystore", "address_of", "lock_key", "read_keystore", "unusable"]
 _MAX_MEMORY = 1 << 30
 _MAX_ROUNDS = 10_000_000
 _OPENED: dict[str, Secret] = {}
-"""What this process has opened, by the digest of its file: a changed file has to be opened again."""
+"""Keys that this process has opened, by the digest of the file: a changed file has to be opened again."""
 _ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class Keystore:
-    """One such file: its `text`, and the EIP-55 address that it says is its key's (None: it says none)."""
+    """One keystore file: its `text`, and the EIP-55 address that it names, or None."""
 
     text: str
     address: str | None
@@ -43,12 +43,12 @@ class Keystore:
     def open(self, passphrase: Secret, source: str, place: str = "", *, reopen: bool = True) -> Secret:
         """Return the key, opened with `passphrase` and remembered; unless `reopen`, an open key is returned.
 
-        `place` says in an error where the passphrase came from, with a blank behind it.
+        `place` names the source of the passphrase in an error, with a trailing blank.
 
         Raises WalletLocked when it does not open, WalletError when the key is not that of the address.
         """
         account = load_account()
-        with _ONE_AT_A_TIME:  # eight requests at once need it opened once
+        with _ONE_AT_A_TIME:  # eight requests at once need to open it only once
             found = None if reopen else self.opened
             if found is None:
                 fields = json.loads(self.text)
@@ -64,7 +64,7 @@ class Keystore:
         return found
 
     def with_address(self, key: Secret, source: str) -> Keystore:
-        """Return this keystore saying whose `key` it holds; one from elsewhere may leave that out."""
+        """Return this keystore with the address of its `key`, which keystores of other programs may lack."""
         if self.address is not None:
             return self
         address = address_of(key, source)
@@ -89,13 +89,13 @@ class Keystore:
 
 
 def address_of(key: Secret, source: str) -> str:
-    """Return the EIP-55 address of a key; raises WalletError when that cannot be worked out."""
+    """Return the EIP-55 address of a key; raises WalletError if it cannot be derived."""
     account = load_account()
     return with_secrets(lambda value: str(account.from_key(value).address), key, on_error=unusable(source))
 
 
 def lock_key(key: Secret, passphrase: Secret) -> Keystore:
-    """Return a new keystore of `key`, which `passphrase` opens, and which this process has opened already."""
+    """Return a new keystore of `key` that `passphrase` opens; in this process, it is already open."""
     account = load_account()
     text = with_secrets(
         lambda value, phrase: json.dumps(account.encrypt(value, phrase, kdf="scrypt")),
@@ -111,7 +111,7 @@ def lock_key(key: Secret, passphrase: Secret) -> Keystore:
 def read_keystore(content: Secret, source: str) -> Keystore | WalletError:
     """Return the keystore in a file's text, or the error to raise, which says nothing of the text.
 
-    A file from elsewhere may ask for more memory than there is: such a one is an error, too.
+    A keystore that needs too much memory is an error as well.
     """
     text = str(content.reveal())
     try:
@@ -134,7 +134,7 @@ def _lower(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_sound(crypto: Mapping[str, Any]) -> bool:
-    """Return whether all is there that opening needs, in bounds; raises KeyError or TypeError if it is not."""
+    """Return whether all fields for opening are present and in bounds; raises KeyError or TypeError if not."""
     costs: dict[str, Callable[[Mapping[str, Any]], bool]] = {
         "scrypt": _scrypt_is_bearable,
         "pbkdf2": _pbkdf2_is_bearable,

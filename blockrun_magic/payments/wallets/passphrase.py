@@ -47,7 +47,7 @@ def from_keyring(address: str) -> Secret | None:
 
 
 def save_to_keyring(address: str, passphrase: Secret) -> None:
-    """Keep a wallet's passphrase in the system's keyring; raises WalletError when that cannot be done."""
+    """Store a wallet's passphrase in the system's keyring; raises WalletError if that fails."""
     try:
         import keyring
     except ImportError:
@@ -70,24 +70,24 @@ def save_to_keyring(address: str, passphrase: Secret) -> None:
 
 
 def prompt_hidden(prompt: str) -> Secret | None:
-    """Return what is typed after `prompt` without being shown, or None when there is nobody to type.
+    """Return the hidden input after `prompt`, or None in a session without a keyboard.
 
-    Raises WalletError when it is given up (Stop, end of input) or empty.
+    Raises WalletError if the input is cancelled (Stop, end of input) or empty.
     """
     return _typed(getpass.getpass, prompt)
 
 
 def prompt_visible(prompt: str) -> Secret | None:
-    """Return what is typed after `prompt` as it is shown; otherwise as `prompt_hidden`."""
+    """Return the visible input after `prompt`; otherwise the same as `prompt_hidden`."""
     return _typed(builtins.input, prompt)
 
 
 def ask_new_passphrase(source: str) -> Secret | None:
-    """Return a new passphrase, typed twice, or None when there is nobody to type; raises WalletError."""
+    """Return a new passphrase, typed twice, or None in a session without a keyboard; raises WalletError."""
     first = prompt_hidden(f"New passphrase for {source}: ")
     if first is None:
         return None
-    second = prompt_hidden("The same again: ")
+    second = prompt_hidden("Repeat it: ")
     if second is None or first.reveal() != second.reveal():
         raise WalletError("The two passphrases are not the same.", "Nothing was written. Try again.")
     return first
@@ -100,7 +100,7 @@ def _typed(reader: Callable[[str], str], prompt: str) -> Secret | None:
         return None
     try:
         typed = Secret(reader(prompt))
-    except NotImplementedError:  # ipykernel's word for a frontend that takes no input
+    except NotImplementedError:  # ipykernel's error for a front end without input
         return None
     except (KeyboardInterrupt, EOFError):
         typed = Secret("")

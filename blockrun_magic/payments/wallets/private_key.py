@@ -1,4 +1,4 @@
-"""Private keys as text: reading and checking them, and noticing one where none belongs."""
+"""Private keys as text: reading, checking, and detection in the wrong place."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _complaint(text: str, hex_match: re.Match[str] | None, source: str) -> Walle
             f"{source} holds a recovery phrase, not a private key.",
             "Export the private key of one account (64 hex digits) from your wallet, and put that there.",
         )
-    # A short run of hex digits is in base58's alphabet too, mostly: call it hex.
+    # Most short runs of hex digits are valid base58 as well; they are treated as hex.
     if text.startswith("[") or (hex_match is None and _BASE58.fullmatch(text)):
         return WalletError(f"{source} holds a Solana key; Base needs an Ethereum one.", _advice(source))
     if hex_match is None:

@@ -1,6 +1,6 @@
 """The wallet that pays on Solana: an Ed25519 key in the file of BlockRun's own SDKs.
 
-It has the rules of `evm.Wallet`: it gives its address and signatures, and is never shown.
+As with `evm.Wallet`, it offers its address and signatures, and never shows its key.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def solana_text(key: Secret) -> Secret:
 
 
 def _bytes_of(text: str) -> bytes | None:
-    """Return the seed or the pair that `text` spells, or None."""
+    """Return the seed or the pair in `text`, or None."""
     from solders.pubkey import Pubkey
     from solders.signature import Signature
 
@@ -163,7 +163,7 @@ def _bytes_of(text: str) -> bytes | None:
     if pair := _HEX_PAIR.fullmatch(text):
         return bytes.fromhex(pair[1])
     for kind in (Signature, Pubkey):
-        # Sixty-four bytes, or thirty-two, whatever they stand for.
+        # Sixty-four or thirty-two bytes; they are not checked here.
         try:
             return bytes(kind.from_string(text))
         except ValueError:

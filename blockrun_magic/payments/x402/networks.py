@@ -140,7 +140,7 @@ ARC = EvmNetwork(
     v1_name="arc",
     label="Arc",
     chain_id=5042,
-    # USDC is the chain's own coin; this contract gives it the interface of a token, with six decimals.
+    # USDC is the native coin; this contract gives it the interface of a token with six decimals.
     asset="0x3600000000000000000000000000000000000000",
     domain_name="USDC",
     domain_version="2",
@@ -152,7 +152,7 @@ PRACTICE = EvmNetwork(
     v1_name="blockrun-practice",
     label="practice",
     chain_id=402402402402,
-    # No key and no contract is behind it: it spells "PRACTICE PLAY MONEY!" in ASCII.
+    # No key or contract belongs to this address, which spells "PRACTICE PLAY MONEY!" in ASCII.
     asset="0x505241435449434520504C4159204d4F4E455921",
     domain_name="Practice USDC",
     domain_version="1",

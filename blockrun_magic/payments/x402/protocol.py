@@ -1,7 +1,7 @@
 """The x402 protocol as pure functions: read a 402, check its terms, read the settlement.
 
 A 402 only *chooses* from our own table of networks; the signing domain, the token and the scheme never come from a
-server (gateway protocol, sections 3, 8 and 9). What is signed on which kind of chain is in `evm` and `solana`.
+server (gateway protocol, sections 3, 8 and 9). The payloads for each kind of chain are in `evm` and `solana`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ MAX_WINDOW = 3600
 """The longest validity of a signature, in seconds."""
 _MAX_HEADER = 64 * 1024
 _MAX_ECHO = 11 * 1024
-"""Bytes of JSON that a payment sends back: as base64, and with a signature, its header stays below 16 KB."""
+"""Bytes of JSON that a payment echoes: in base64 and with a signature, its header stays below 16 KB."""
 # Eighteen digits are a trillion dollars, and fit the ledger's 64-bit column.
 _AMOUNT = re.compile(r"[0-9]{1,18}")
 _EVM_TRANSACTION = re.compile(r"0x(?!0{64})[0-9a-fA-F]{64}")
@@ -92,8 +92,8 @@ def select_requirements(
 ) -> PaymentRequirements:
     """Return the cheapest entry of `challenge` that we can pay on one of `networks`, checked; of equals the first.
 
-    `base_url` is the gateway's, `payer` our own address. Raises TermsRefused, with the reason of
-    the entry that came nearest, and MissingDependency where that is on Solana and its extra is not installed.
+    `base_url` is the gateway's, `payer` our own address. Raises TermsRefused, with the reason of the closest entry, and
+    MissingDependency if that is on Solana and its extra is not installed.
     """
     known = {name: network for network in networks for name in (network.id, network.v1_name)}
     payable: list[PaymentRequirements] = []
@@ -141,7 +141,7 @@ def _pin_entry(
 
 
 def _check_echo(entry: Mapping[str, Any], challenge: PaymentRequired) -> None:
-    """Raise TermsRefused for terms whose echo would not be JSON, or not fit into a header that servers accept."""
+    """Raise TermsRefused for terms whose echo would be invalid JSON or too long for a header."""
     try:
         echo = json.dumps([entry, challenge.resource, challenge.extensions], allow_nan=False)
     except ValueError:
@@ -153,7 +153,7 @@ def _check_echo(entry: Mapping[str, Any], challenge: PaymentRequired) -> None:
 def _completed(entry: Mapping[str, Any], network: Network) -> Mapping[str, Any]:
     """Return an entry with the fields that BlockRun's documents leave out in their sample, and its SDKs fill in.
 
-    A server that compares what is echoed with its own terms has these fields, so an echo without them is refused.
+    A server that compares the echo with its own terms has these fields, and refuses an echo without them.
     """
     missing: dict[str, Any] = {}
     if "maxTimeoutSeconds" not in entry:
@@ -187,11 +187,11 @@ def _check_resource(resource: Any, base_url: str) -> None:
 
 
 def read_settlement(headers: Mapping[str, str], body: Any, network: str | None = None) -> Settlement:
-    """Return what an answer says about the money, from its headers and its decoded JSON body.
+    """Return the settlement in an answer, from its headers and its decoded JSON body.
 
     Understands `PAYMENT-RESPONSE`, `X-PAYMENT-RESPONSE`, `X-Payment-Receipt` and the body's
-    `payment.tx_hash`, `transaction` and `txHash`; never raises. A transaction is told by the form
-    that it has on the network with the id `network`: on an EVM chain unless another is given.
+    `payment.tx_hash`, `transaction` and `txHash`; never raises. A transaction is recognized by its form on the network
+    with the id `network`, by default an EVM chain.
     """
     receipt: Any = None
     encoded = headers.get("payment-response") or headers.get("x-payment-response")

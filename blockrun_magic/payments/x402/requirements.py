@@ -41,7 +41,7 @@ class PaymentRequired:
 class PaymentRequirements:
     """A payment we are ready to sign: one entry of a challenge, checked against our own table.
 
-    `amount` is in micro-USDC; `window` is how long the signature may live, in seconds, where we choose that;
+    `amount` is in micro-USDC; `window` is the validity of the signature in seconds, if we choose it;
     `accepted` is the gateway's own entry, to be echoed verbatim; `fee_payer` is who adds the second signature
     and pays for the transaction, on Solana.
     """
@@ -64,12 +64,12 @@ class PaymentRequirements:
 
 @dataclass(frozen=True, slots=True)
 class Authorization:
-    """A signed transfer that others cash, like a check; it moves its amount at most once.
+    """A signed transfer that the payee cashes, like a check; it moves its amount at most once.
 
     `value` is in micro-USDC, the times are Unix seconds. On an EVM chain it is an EIP-3009
     `TransferWithAuthorization`, with a `nonce` of 0x and 64 hex digits. On Solana it is a transaction, with a
-    `nonce` of 32 hex digits in its memo: no block above the height `last_height` can hold it, which alone
-    decides when it is over; `valid_before` is an estimate of that.
+    `nonce` of 32 hex digits in its memo: no block above the height `last_height` can contain it, which alone decides
+    its end; `valid_before` is an estimate of that time.
     """
 
     payer: str
@@ -117,7 +117,7 @@ def _envelope(terms: PaymentRequirements, payload: Mapping[str, Any]) -> Mapping
 def with_builder_code(extensions: Any, environ: Mapping[str, str] = os.environ) -> Any:
     """Return a gateway's extensions with BlockRun's service code, where it offers the extension `builder-code`.
 
-    BlockRun's own clients send it, too: it marks a settlement as theirs on the chain and costs nothing.
+    BlockRun's own clients send it as well: it marks a settlement as theirs on the chain and costs nothing.
     `BLOCKRUN_BUILDER_CODE=off` leaves it out. Source: gateway protocol, section 9.
     """
     offered = extensions.get(_BUILDER_CODE) if isinstance(extensions, Mapping) else None
@@ -133,6 +133,6 @@ def with_builder_code(extensions: Any, environ: Mapping[str, str] = os.environ) 
 
 
 def terms_refused(what: str) -> TermsRefused:
-    """Return the error for terms that we do not sign, with what to do about it."""
+    """Return the error for terms that we do not sign, with a hint."""
     hint = "Check the gateway's address with `%blockrun`; if it is right, report this."
     return TermsRefused(what, hint, Money.nothing_signed())

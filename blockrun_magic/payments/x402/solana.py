@@ -1,13 +1,11 @@
 """The `exact` payment on Solana: a USDC transfer that we sign; the facilitator pays its fee and sends it.
 
-The transaction is our own from its first byte to its last: mint, program, compute budget and blockhash never
-come from the gateway, which names payee, amount and fee payer. Before it is signed it is read back from its
-bytes, and has to say exactly what was agreed on.
+We build the whole transaction: mint, program, compute budget and blockhash never come from the gateway, which names
+payee, amount and fee payer. Before it is signed, it is read back from its bytes and compared with the agreed terms.
 
-It is an authorization like those on EVM chains. The cluster takes one message once, whoever else signs it, and
-takes none whose blockhash is more than 150 blocks old. A random nonce in its memo says which of our payments it
-is, to anybody who lists the transactions of our token account (x402's scheme_exact_svm.md; gateway protocol,
-sections 3 and 8).
+It is an authorization like those on EVM chains. The cluster accepts a message once, and none whose blockhash is more
+than 150 blocks old. A random nonce in its memo identifies the payment in the list of our token account's transactions
+(x402's scheme_exact_svm.md; gateway protocol, sections 3 and 8).
 """
 
 from __future__ import annotations
@@ -53,15 +51,15 @@ _PROGRAM_IDS = {
     _MEMO,
     _COMPUTE_BUDGET,
 }
-"""Programs: nobody holds a key to them."""
+"""Addresses of programs, to which no key exists."""
 
 _DECIMALS = 6
 _UNIT_LIMIT = 20_000
-"""Compute units: what the official client asks for; the transfer and its memo take 19,300 of them at most."""
+"""Compute units, as in the official client; the transfer and its memo take at most 19,300."""
 _UNIT_PRICE = 1
 """Micro-lamports a unit: facilitators refuse more than five million."""
 BLOCKHASH_TTL = 60
-"""Seconds that 150 blocks take, about."""
+"""Approximate seconds for 150 blocks."""
 _NONCE_BYTES = 16
 _NONCE = re.compile(r"[0-9a-f]{32}")
 _SET_LIMIT, _SET_PRICE, _TRANSFER_CHECKED = b"\x02", b"\x03", b"\x0c"
@@ -70,7 +68,7 @@ _VERSION_0 = b"\x80"
 
 @dataclass(frozen=True, slots=True)
 class RecentBlockhash:
-    """A blockhash to date a transaction with; no block above the height `last_height` holds one that is."""
+    """A blockhash that dates a transaction; no block above the height `last_height` accepts such a transaction."""
 
     value: str
     last_height: int
@@ -78,7 +76,7 @@ class RecentBlockhash:
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """All that a transaction of ours says: whose tokens go where, who pays the fee, how much at most, and when.
+    """The contents of a transaction of ours: accounts, payee, fee payer, amounts and blockhash.
 
     Addresses are base58, `source` and `destination` those of token accounts; `amount` is in micro-USDC.
     """
@@ -117,7 +115,7 @@ def check_entry(entry: Mapping[str, Any], network: Network, payer: str) -> str:
     if extra["feePayer"] in (*ours, network.asset, *_PROGRAM_IDS):
         raise terms_refused("The gateway must pay the transaction's fee itself, but names another account or none.")
     if extra.get("memo"):
-        # Without a nonce of ours nobody could tell later which payment was made.
+        # Without our nonce, a payment could not be identified later.
         raise terms_refused("The gateway wants a text of its own to be signed with the payment.")
     return str(extra["feePayer"])
 
@@ -146,7 +144,7 @@ def sign_transfer(
     message = _compiled(wanted)
     raw = to_bytes_versioned(message)
     if _read_back(raw) != wanted:
-        raise terms_refused("The transaction that was made for this payment does not say what was agreed on.")
+        raise terms_refused("The transaction for this payment differs from the agreed terms.")
     # The first signature, which names the transaction, is the fee payer's to add.
     signatures = [Signature.default(), Signature.from_bytes(wallet.sign(raw))]
     transaction = bytes(VersionedTransaction.populate(message, signatures))
@@ -204,7 +202,7 @@ def _compiled(transfer: Transfer) -> MessageV0:
 
 
 def read_transfer(message: bytes) -> Transfer:
-    """Return what a versioned message says, when it is of our form and nothing else is in it; raises ValueError."""
+    """Return the transfer in a versioned message of exactly our form; raises ValueError for any other."""
     from solders.message import MessageV0, to_bytes_versioned
 
     if message[:1] != _VERSION_0:
@@ -236,7 +234,7 @@ def read_transfer(message: bytes) -> Transfer:
 
 
 def _transfer_accounts(message: MessageV0, keys: list[str]) -> tuple[str, str, str, str]:
-    """Return source, mint, destination and owner of the one transfer; raises ValueError where there is more."""
+    """Return source, mint, destination and owner of the only transfer; raises ValueError if there is more."""
     steps = message.instructions
     if any(index >= len(keys) for step in steps for index in (step.program_id_index, *step.accounts)):
         raise ValueError("accounts that it does not list")
@@ -260,7 +258,7 @@ def _transfer_accounts(message: MessageV0, keys: list[str]) -> tuple[str, str, s
 
 
 def names_transaction(text: str) -> bool:
-    """Return whether `text` is a transaction's name: its first signature, 64 bytes in base58, not all zero."""
+    """Return whether `text` is the id of a transaction: its first signature, 64 bytes in base58, not all zero."""
     from solders.signature import Signature
 
     try:

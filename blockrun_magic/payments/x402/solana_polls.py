@@ -1,6 +1,6 @@
-"""Proof that a job on Solana is ours: a signature of its id by the wallet that ordered it, and no payment.
+"""Proof that a job on Solana is ours: its id, signed by the wallet that ordered it, without a payment.
 
-A payment there is over after a minute, and an image is paid when it is ordered. A poll is proved by the headers
+A payment there expires after a minute, and an image is paid when it is ordered. A poll is proved by the headers
 `x-poll-wallet`, `x-poll-timestamp` and `x-poll-signature`, over `blockrun-poll:v1:image:<job id>:<Unix seconds>`; the
 gateway takes a timestamp that is at most five minutes off (gateway protocol, section 9).
 """
@@ -20,7 +20,7 @@ _ROUTE = ("v1", "images", "generations")
 def poll_proof(wallet: SolanaWallet, address: str, now: int) -> SecretHeaders:
     """Return the headers that prove a poll of the job at `address`, a URL or a path; none for another path.
 
-    `now` is in Unix seconds. Edits have the jobs of generations.
+    `now` is in Unix seconds. Edits use the same job addresses as generations.
     """
     *route, job = ["", *(segment for segment in urlsplit(address).path.split("/") if segment)]
     if tuple(route[-3:]) != _ROUTE:

@@ -82,7 +82,7 @@ def _pack_images(archive: zipfile.ZipFile, folder: str, results: Sequence[ImageR
 def _pack_image(
     archive: zipfile.ZipFile, name: str, stored: StoredImage, data: memoryview, pool: ThreadPoolExecutor
 ) -> None:
-    """Write an image, which `pool` hashes meanwhile; raises ValueError unless it is the one that was stored."""
+    """Write an image while `pool` hashes it; raises ValueError unless the hash matches its name."""
     digest = pool.submit(hashlib.sha256, data)
     # Images are compressed already: packing them again costs 40 ms each and saves nothing.
     archive.writestr(name, data, zipfile.ZIP_STORED)
@@ -91,7 +91,7 @@ def _pack_image(
 
 
 def unpack_lesson(archive: Path) -> tuple[Path, list[str]]:
-    """Unpack a lesson beside its ZIP file; return its folder, and notes about files that were there before.
+    """Unpack a lesson beside its ZIP file; return its folder, and notes about existing files.
 
     Every entry is checked before any is moved into place: size, name, hash, format and index. An existing file is
     never overwritten. Raises LessonError; then nothing has been written.
@@ -128,7 +128,7 @@ def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def _names(packed: zipfile.ZipFile, archive: Path) -> list[str]:
-    """Return the names of the entries; raises LessonError for an archive that no export could have made."""
+    """Return the names of the entries; raises LessonError for an archive that no export can have made."""
     entries = packed.infolist()
     names = [entry.filename for entry in entries]
     for entry in entries:
@@ -162,7 +162,7 @@ def _extract(packed: zipfile.ZipFile, names: list[str], draft: Path) -> None:
 
 
 def _copy(source: IO[bytes], target: IO[bytes], limit: int) -> int:
-    """Copy at most `limit` bytes and return their number; raises ValueError for more, whatever the declared size."""
+    """Copy at most `limit` bytes and return their number; raises ValueError for more, despite the declared size."""
     count = 0
     while part := source.read(_CHUNK):
         count += len(part)

@@ -112,13 +112,13 @@ def lessons_in(folder: Path) -> list[Lesson]:
 
 
 def _holds_lesson(folder: Path) -> bool:
-    """Return whether `folder` is a lesson's, also where its index is lost or may not be read."""
+    """Return whether `folder` belongs to a lesson, even if its index is lost or unreadable."""
     try:
         names = [path.name for path in folder.iterdir()]
     except NotADirectoryError:
         return False
     except OSError:
-        return True  # opening it says why
+        return True  # opening it raises the error
     return any(name == INDEX or _FILE.fullmatch(name.partition(".")[0]) for name in names)
 
 
@@ -127,7 +127,7 @@ def open_lesson(folder: Path) -> Lesson:
     folder = folder.absolute()
     path = folder / INDEX
     try:
-        content = read_json(read_bounded(path, MAX_INDEX))  # a longer file is cut, and then is not valid JSON
+        content = read_json(read_bounded(path, MAX_INDEX))  # a longer file is cut, which makes it invalid JSON
         if content["format"] != _FORMAT:
             raise LessonError(f"{path} was written by a newer version.", f"Upgrade blockrun-magic. {_CLOSE}")
         answers = {}
@@ -220,7 +220,7 @@ def _entry(result: ImageResult) -> dict[str, Any]:
 
 
 def answer_from(lessons: Sequence[Lesson], digest: str, take: int | None, *, fresh: bool) -> ImageResult | None:
-    """Return the answer of one of `lessons` to a request, or None; raises LessonError where only lessons may answer."""
+    """Return the answer of one of `lessons` to a request, or None; raises LessonError if a strict one has no answer."""
     for lesson in () if fresh else lessons:
         found = lesson.take_of(digest, take)
         if found is not None:

@@ -1,4 +1,4 @@
-"""Open lessons of a session: they answer requests before anything is bought, in every studio of the session."""
+"""The open lessons of a session, which answer requests before anything is bought."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["OpenLessons"]
 
 
 class OpenLessons:
-    """The lessons that are open, and the results that were delivered, which an export packs.
+    """The open lessons, and the delivered results, which an export packs.
 
     The lessons in the working folder are opened at the first use, once.
     """
@@ -50,19 +50,19 @@ class OpenLessons:
         self._lessons = [lesson, *(known for known in self._lessons if known.name != lesson.name)]
 
     def close(self) -> list[str]:
-        """Close every lesson, also one that cannot be read, and return the names of those that were open."""
+        """Close every lesson, including one that cannot be read, and return the names of those that were open."""
         names = [lesson.name for lesson in self._lessons]
         self._lessons, self.found = [], True
         return names
 
     def copy(self) -> OpenLessons:
-        """Return the same open lessons for a forked process, without what was delivered."""
+        """Return the same open lessons for a forked process, without the delivered results."""
         other = OpenLessons()
         other._lessons, other.found = list(self._lessons), self.found
         return other
 
     def check(self, _realm: str) -> None:
-        """Raise LessonError where a lesson allows no purchase: a strict one, or one that cannot be read."""
+        """Raise LessonError if a lesson forbids purchases: a strict one, or one that cannot be read."""
         self.find()
         check_strict(self._lessons)
 
@@ -71,7 +71,7 @@ class OpenLessons:
         return any(lesson.take_of(digest, take) for lesson in self._lessons)
 
     def answer(self, digest: str, take: int | None, *, fresh: bool) -> ImageResult | None:
-        """Return a lesson's answer to a request, or None; raises LessonError where only lessons may answer."""
+        """Return a lesson's answer to a request, or None; raises LessonError if a strict one has no answer."""
         return answer_from(self._lessons, digest, take, fresh=fresh)
 
     def note(self, result: ImageResult) -> None:

@@ -58,12 +58,12 @@ def _glob(folder: Path, pattern: str) -> list[Path]:
 
 
 def check_no_secrets(notebook: Path, secrets: Collection[Secret], allowed: Collection[str]) -> None:
-    """Raise LessonError where the notebook contains one of `secrets`, or what looks like a key or a payment header.
+    """Raise LessonError if the notebook contains one of `secrets`, or text that looks like a key or a payment header.
 
     `allowed` are the 64 hex digits of the lesson's own transactions and digests.
     """
     try:
-        content = read_json(read_bounded(notebook, _MAX_NOTEBOOK))  # a longer file is cut, and then is not valid JSON
+        content = read_json(read_bounded(notebook, _MAX_NOTEBOOK))  # a longer file is cut, which makes it invalid JSON
         cells = content["cells"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LessonError(f"{notebook} is not a notebook that can be read: {error}.", "Save it again.") from error
@@ -92,13 +92,13 @@ def _texts(value: Any) -> Iterator[str]:
                 yield from _texts(item)
     elif isinstance(value, dict):
         for name, item in value.items():
-            if name.startswith("image/"):  # megabytes of base64, which is an image
+            if name.startswith("image/"):  # megabytes of base64 are an image
                 continue
             yield from (f"{name}: {item}",) if isinstance(item, str | int) else _texts(item)
 
 
 def _secret_in(text: str, secrets: Collection[Secret], allowed: Collection[str]) -> str | None:
-    """Return what kind of secret is in `text`, or None."""
+    """Return the kind of secret in `text`, or None."""
     if _HEADER.search(text) or _ENVELOPE.search(text):
         return "a payment header"
     if _API_KEY.search(text):
@@ -114,12 +114,12 @@ def _secret_in(text: str, secrets: Collection[Secret], allowed: Collection[str])
     for match in _HEX_KEY.finditer(text):
         before = text[max(0, match.start(1) - 40) : match.start(1)]
         if match[1].lower() not in allowed and not _HARMLESS.search(before) and not _FILE.match(text, match.end()):
-            return "what looks like a private key"
+            return "a text that looks like a private key"
     return None
 
 
 def _raw_forms(secret: Secret) -> list[bytes]:
-    """Return the bytes of a secret: of its text, and of the key if the text encodes one."""
+    """Return the bytes of a secret's text, and of the key if the text encodes one."""
     value = secret.reveal()
     if isinstance(value, bytes):
         return [value]

@@ -80,12 +80,12 @@ class X402Job:
     async def _valid_payment(self, payment: Payment, address: str) -> Payment:
         """Return the payment to poll with.
 
-        A job may outlive its authorization. Another one is signed only after a witness has said that the first one
-        was not cashed and no longer can be; until then the first one is used. On Solana the order is already
-        charged, and no other payment is signed for its job (gateway protocol, section 9).
+        A job may outlive its authorization. Another one is signed only after a witness has said that the first one was
+        not cashed and can no longer be; until then the first one is used. On Solana the order is already charged, and
+        no other payment is signed for its job (gateway protocol, section 9).
         """
         context = self.context
-        payment = await run_io(context.ledger.payment, payment.id)  # it may have been settled meanwhile
+        payment = await run_io(context.ledger.payment, payment.id)  # it may have been settled in the meantime
         if payment.state is State.SETTLED or context.gateway.on_solana or context.clock() < accepted_until(payment):
             return payment
         payment = await resolve_expired(context.client, context.ledger, context.gateway, payment, context.clock)
@@ -94,7 +94,7 @@ class X402Job:
         try:
             fresh = await self.authorize_again(payment, address)
         except AnsweredUnasked:
-            raise  # its money is another payment's
+            raise  # another payment has replaced it
         except BlockrunError as error:
             raise self.tracker.explain(payment, error, used=None) from None
         await run_io(context.ledger.submit, fresh.id)

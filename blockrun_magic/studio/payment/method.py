@@ -56,8 +56,8 @@ class PurchaseContext:
     ) -> Payment:
         """Record that `payment` may leave from now on, as soon as the gateway allows a request, and return it.
 
-        `renew` replaces one that has expired meanwhile. A Stop that comes before that releases it; from then on the
-        purchase goes on to its end.
+        `renew` replaces one that has expired meanwhile. An earlier Stop releases it; from then on, the purchase
+        continues to its end.
         """
         try:
             self.entry = await self.gate.enter()
@@ -78,7 +78,7 @@ class PurchaseContext:
         return payment
 
     async def post(self, headers: Mapping[str, str]) -> Response:
-        """Send the request with `headers`, the only place where it is paid for; return the response."""
+        """Send the paid request with `headers`; return the response. No other function sends a payment."""
         return await send(self.client, self.ledger, self.gateway, self.request, headers)
 
     async def ask(self, address: str, headers: Mapping[str, str]) -> Response:
@@ -114,7 +114,7 @@ class PaymentMethod(Protocol):
     """The steps of paying for a purchase."""
 
     async def open_payment(self) -> Payment | None:
-        """Return the payment to continue with, or None when a new one may be made; raises PaymentOutcomeUnknown."""
+        """Return the payment to continue with, or None if a new one may be made; raises PaymentOutcomeUnknown."""
 
     async def price(self) -> Price:
         """Return what the request will cost; raises TermsRefused, RequestError or GatewayError."""
@@ -124,7 +124,7 @@ class PaymentMethod(Protocol):
     ) -> Payment:
         """Return a payment of `offer`: reserved, out of `hold` if given, on record, and not yet sent.
 
-        `check` is called in another thread before anything is reserved or asked for, and raises where it must not be.
+        `check` is called in another thread before anything is reserved or requested, and raises to prevent it.
         """
 
     async def submit(self, payment: Payment) -> tuple[Payment, CompletedJob]:

@@ -70,7 +70,7 @@ class PrepaidMethod:
     async def open_payment(self) -> Payment | None:
         """Return the payment to continue with, or None when a new one may be made.
 
-        Raises PaymentOutcomeUnknown for one that cannot be continued: its request is not sent a second time.
+        Raises PaymentOutcomeUnknown for a payment that cannot be continued, because its request is never sent twice.
         """
         context = self.context
         payment = await run_io(context.ledger.open_payment, context.purchase.id)
@@ -107,7 +107,8 @@ class PrepaidMethod:
     ) -> Payment:
         """Return a payment of `offer`: reserved, out of `hold` if given, and not yet sent.
 
-        The gateway has to answer first. The wallet that ClawRouter pays from is recorded: the chain is asked about it.
+        The gateway has to answer first. ClawRouter's paying wallet is recorded, so that the chain can be asked about
+        it.
         """
         context = self.context
         await run_io(check)
@@ -125,7 +126,7 @@ class PrepaidMethod:
             if not error.sent:
                 raise error.with_money(Money.nothing_sent()) from None
         except GatewayError:
-            pass  # it answers, and that is enough
+            pass  # any answer is enough
         else:
             if answer.status in _NO_ACCESS:
                 raise error_from_response(answer, context.gateway).with_money(Money.nothing_sent())
@@ -164,11 +165,11 @@ class PrepaidMethod:
         return await self._poll(payment, address)
 
     async def confirm(self, payment: Payment) -> Payment:
-        """Return the payment: a request that brought its images counts as charged."""
+        """Return the payment: a request that delivered its images counts as charged."""
         return payment
 
     async def _send_once(self, payment: Payment) -> Response:
-        """Send the request, which counts as sent from here on; return the response."""
+        """Send the request, which counts as sent from now on; return the response."""
         context = self.context
         await context.mark_sent(payment)
         context.progress.once = True
@@ -198,7 +199,7 @@ class PrepaidMethod:
                 raise error.with_money(money_of(payment)) from None
             self._unknown(payment, error.message, error)
         if isinstance(found, CompletedJob):
-            # First: once it is paid, the image can only be fetched from these addresses.
+            # Recorded first: a paid image can only be fetched from these addresses.
             context.ledger.save_image_urls(context.purchase.id, items_to_record(found.items))
             payment = self._settled(payment, answer)
         return payment, found

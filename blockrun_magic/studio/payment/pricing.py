@@ -57,7 +57,7 @@ class Price:
     money: str
     terms: PaymentRequirements | None = None
     exact: bool = False
-    """Whether it is a classroom's price, which has no terms."""
+    """Whether the price is a classroom's, which has no terms."""
 
     @property
     def estimated(self) -> bool:
@@ -66,7 +66,7 @@ class Price:
 
 
 def list_price(gateway: Gateway, request: ImageRequest, catalog: Catalog, max_price: int | None) -> Price:
-    """Return the list price of `request` where the gateway quotes none, else the most that it may cost.
+    """Return the list price of `request` if the gateway quotes none, else the most that it may cost.
 
     The higher price of the gateway's own list and of our snapshot is reserved. Raises RequestError for a model
     without a list price, unless `max_price` is the amount to reserve.
@@ -84,7 +84,7 @@ def list_price(gateway: Gateway, request: ImageRequest, catalog: Catalog, max_pr
 async def classroom_price(
     account: ClassroomAccount, gateway: Gateway, request: ImageRequest, *, ahead: bool = False
 ) -> Price:
-    """Return what the class pays for `request`; with `ahead`, as it was a few minutes ago. Raises BlockrunError."""
+    """Return the class's price for `request`; with `ahead`, one of the last minutes. Raises BlockrunError."""
     asked = _with_tiny_images(request) if request.images else request
     return Price(await account.price(gateway, asked, ahead=ahead), gateway.money, exact=True)
 
@@ -138,7 +138,7 @@ async def fetch_price(
 
 
 def _answered_unasked(ledger: Ledger, gateway: Gateway, request: ImageRequest, answer: Response) -> InvalidResponse:
-    """Return the error for an unpaid request that was answered; an address that may have bought is not asked again."""
+    """Return the error for an answered request without payment; an address that may have bought is not asked again."""
     message = f"{gateway.name} answered without asking for a payment"
     if not may_buy(gateway):
         hint = "This is the gateway's fault; try again later or use another gateway."
@@ -153,7 +153,7 @@ def _answered_unasked(ledger: Ledger, gateway: Gateway, request: ImageRequest, a
 
 
 def cached_price(ledger: Ledger, gateway: Gateway, request: ImageRequest, payer: str) -> PaymentRequirements | None:
-    """Return the gateway's terms for such a request from the last hour, validated; None where it must be asked.
+    """Return the gateway's terms of the last hour for such a request, validated, or None if it must be asked.
 
     On Solana the gateway is always asked: a second signature could be cashed in addition to the first.
     """

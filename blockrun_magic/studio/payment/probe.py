@@ -30,14 +30,14 @@ _ABSENT = frozenset({404, 405, 410, 501})
 _MARKS = frozenset({"wallet", "paymentChain", "authMode", "solana", "status", "balance", "isEmpty", "isLow"})
 """Fields of ClawRouter's `/health`, in one version or another."""
 _turns: WeakKeyDictionary[Ledger, defaultdict[str, asyncio.Lock]] = WeakKeyDictionary()
-"""Of each studio, by the addresses that have not asked for a payment yet."""
+"""Locks of each studio, by the addresses that have not asked for a payment yet."""
 
 
 @asynccontextmanager
 async def asking(client: Client, ledger: Ledger, gateway: Gateway) -> AsyncIterator[None]:
-    """Allow an unpaid request to `gateway` inside; raises UsageError unless it quotes.
+    """Allow unpaid requests to `gateway` inside the context; raises UsageError unless it quotes.
 
-    Until an address has asked for a payment, one question at a time is sent there: each might buy.
+    Until an address has asked for a payment, it gets one request at a time, because each might buy.
     """
     if not may_buy(gateway) or await run_io(ledger.setting, _name(gateway)) == _QUOTES:
         yield
@@ -68,7 +68,7 @@ async def check_quotes(client: Client, ledger: Ledger, gateway: Gateway) -> None
 
 
 def may_buy(gateway: Gateway) -> bool:
-    """Return whether something at the address of `gateway` may spend real money that is not signed for here."""
+    """Return whether a server at the address of `gateway` may spend real money without a signature of ours."""
     return gateway.realm == Realm.REAL and not _is_preset(gateway)
 
 

@@ -14,12 +14,12 @@ _RATE_MEMORY = 60.0
 """Seconds after the last refusal until a gateway's limit is forgotten."""
 _MAX_PERIOD = 3600.0
 _MOST = 1000
-"""Requests that are remembered; a gateway that allows more in a period is not slowed down."""
+"""Number of recorded requests; a gateway that allows more in a period is not slowed down."""
 _TRIAL = 0.15
-"""Seconds in which a refusal of a period's first request would come; images take longer."""
+"""Seconds within which the refusal of a period's first request would arrive; images take longer."""
 _TRIAL_STEP = 0.01
 _TRANSIT = 0.1
-"""Seconds until a gateway has counted a request at the latest."""
+"""Seconds until a gateway has certainly counted a request."""
 _MARGIN = 0.01
 _ROUNDING = 1.0
 
@@ -53,7 +53,7 @@ class RetryPolicy:
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """A request that passed a gate: when it left, and when the gateway has counted it at the latest."""
+    """A request that passed a gate: the time when it left, and the latest time when the gateway counted it."""
 
     left: float = 0.0
     counted: float = 0.0
@@ -65,9 +65,9 @@ class RateGate:
     """Gate that all requests to a gateway pass, and that follows the gateway's rate limit.
 
     It is open until the gateway answers 429. Then no request starts before the time that the gateway named; one goes
-    first, and the others once it was accepted. What the gateway accepted before it refused is taken for its limit:
-    from then on no period has more requests, wherever it begins, so that neither a fixed nor a sliding window refuses
-    any more.
+    first, and the others follow when it was accepted. The number of requests accepted before the refusal counts as the
+    limit: from then on, no period has more requests, wherever it begins, so that neither a fixed nor a sliding window
+    refuses any.
     """
 
     def __init__(self) -> None:
@@ -80,10 +80,10 @@ class RateGate:
         self._first: Entry | None = None
         """The first request after a pause, which the others follow once it was accepted."""
         self._trusted_at = 0.0
-        """When they follow it, if the gateway has not answered it before."""
+        """The time when they follow it, if the gateway has not answered it earlier."""
 
     async def opened(self, ahead: float = 0.0) -> None:
-        """Wait until a request may start, or will be allowed to in `ahead` seconds; it starts with `enter`."""
+        """Wait until a request may start, now or in `ahead` seconds; `enter` starts it."""
         while (wait := self._wait(_now()) - ahead) > 0:  # noqa: ASYNC110  it may be closed again meanwhile
             await asyncio.sleep(wait)
 
@@ -93,7 +93,7 @@ class RateGate:
         return self._admit(Entry())
 
     async def leave(self, entry: Entry) -> None:
-        """Record that the request leaves; wait once more where another one was refused after this one had passed."""
+        """Record that the request leaves; wait again if another one was refused after this one had passed."""
         while _now() < self._opens_at:
             self.withdrawn(entry)
             await self.opened()
@@ -106,7 +106,7 @@ class RateGate:
         with suppress(ValueError):
             self._entries.remove(entry)
             if entry.gone and self._limit is not None and _now() < self._opens_at:
-                self._limit = max(1, self._limit - 1)  # it was counted when another one was refused
+                self._limit = max(1, self._limit - 1)  # counted already when another one was refused
 
     def _admit(self, entry: Entry) -> Entry:
         now = _now()
@@ -136,7 +136,7 @@ class RateGate:
         end, whole = now + seconds, float(seconds).is_integer()
         if self._limit is None:
             self._limit, self._period = self._densest(end, whole=whole)
-        elif now < self._opens_at:  # it was on its way when another one was refused
+        elif now < self._opens_at:  # already sent when another one was refused
             end = end if end > self._opens_at + _ROUNDING else self._opens_at
         else:
             self._learn(end, whole=whole)
@@ -155,7 +155,7 @@ class RateGate:
         return min(_TRIAL_STEP, self._trusted_at - now) if self._first is not None else 0.0
 
     def _learn(self, end: float, *, whole: bool) -> None:
-        """Change the limit after a request was refused that should have been accepted: none is until `end`."""
+        """Lower the limit after a refusal that it should have prevented; no request is accepted until `end`."""
         accepted = list(self._entries)[-(self._limit or 1) :]
         accepted = [entry for entry in accepted if entry.left >= self._opens_at] or accepted
         if accepted:
@@ -165,7 +165,7 @@ class RateGate:
     def _densest(self, end: float, *, whole: bool) -> tuple[int, float]:
         """Return how many requests were accepted in a period that ends at `end`, and its length.
 
-        It began with one of the requests: the one for which the gateway allows the most.
+        The period begins with one of the requests: the one that allows the most.
         """
         begun = [entry.left for entry in self._entries if entry.gone and entry.left > end - _MAX_PERIOD]
         periods = [(len(begun) - index, end - left) for index, left in enumerate(begun)] or [(1, end - _now())]

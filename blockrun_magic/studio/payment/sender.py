@@ -74,13 +74,13 @@ class Sender:
         try:
             if answer.status not in (200, ACCEPTED):
                 raise error_from_response(answer, self.context.gateway)
-            # msgspec reads a megabyte in less than a millisecond; the loop awaits what takes longer.
+            # msgspec reads a megabyte in less than a millisecond; longer work runs in a thread.
             return read_answer(answer) if len(answer.body) < _LARGE else await run_cpu(read_answer, answer)
         except GatewayError as error:
             refused = not isinstance(error, InvalidResponse) and not is_replay(answer)
             explained = await self.tracker.explain_failure(payment, error, refused=refused)
             if isinstance(error, JobFailed) or answer.status in GONE:
-                # Last: a payment that polls without a job could not continue.
+                # Recorded last: a payment in the state `polling` without a job could not continue.
                 await run_io(self.context.ledger.forget_job, self.context.purchase.id)
             raise explained from error
 

@@ -18,7 +18,7 @@ __all__ = ["SettlementTracker"]
 
 _QUICK = 5.0
 _BLOCK = 1.0
-"""Seconds between questions while a transaction that the gateway names is not on the chain yet."""
+"""Seconds between questions while the transaction that the gateway names is not on the chain yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class SettlementTracker:
 
     context: PurchaseContext
     latest: dict[int, Payment] = field(default_factory=dict)
-    """Payments by their ids, as they were after their last response."""
+    """Payments by id, in their state after the last response."""
 
     def record_claim(self, payment: Payment, answer: Response) -> None:
         """Record a transaction as soon as an answer names one."""

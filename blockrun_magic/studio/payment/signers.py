@@ -28,11 +28,11 @@ __all__ = ["Signer", "check_chain_clock", "check_clock", "is_clock_right", "last
 _MAX_SKEW = 120.0
 """Seconds by which our clock may differ from the gateway's: a signature is valid for a limited time from now."""
 _MAX_DRIFT = 60.0
-"""Seconds by which our clock may have been changed since it was compared with a chain's."""
+"""Change of our clock, in seconds, after which it is compared with a chain's again."""
 _SECONDS = 3.0
-"""How long a chain is asked for its time."""
+"""Seconds to wait for a chain's time."""
 _compared: dict[str, tuple[float, float]] = {}
-"""Our clock, and the monotonic one, when they were compared with the clock of a network."""
+"""Our clock and the monotonic one at the time when they were compared with the clock of a network."""
 
 
 class Signer(Protocol):
@@ -50,7 +50,7 @@ class Signer(Protocol):
         """Load the libraries that sign."""
 
     def signing_at_once(self, requirements: PaymentRequirements, now: int) -> Callable[[], PaymentPayload] | None:
-        """Return the same as `signing`, or None where a chain has to be asked first."""
+        """Return the same as `signing`, or None if a chain has to be asked first."""
 
     async def signing(
         self, requirements: PaymentRequirements, now: int, nonce: bytes | None = None
@@ -125,7 +125,7 @@ _SIGNERS: Mapping[str, Callable[[Any, Client], Signer]] = {EVM: _EvmSigner, SVM:
 
 
 def check_clock(gateway: str, date: float | None, started: float, ended: float) -> None:
-    """Raise ClockError when a response dated `date` cannot have come between `started` and `ended` of our clock.
+    """Raise ClockError if a response dated `date` cannot have arrived between `started` and `ended` of our clock.
 
     All are Unix seconds. A date of None proves nothing.
     """
@@ -140,7 +140,7 @@ def check_clock(gateway: str, date: float | None, started: float, ended: float) 
 
 
 async def check_chain_clock(client: Client, network: Network, clock: Callable[[], float]) -> bool:
-    """Return whether our clock was compared with that of a chain; raises ClockError where they differ.
+    """Return whether our clock was compared with that of a chain; raises ClockError if they differ.
 
     It is compared once, and again after our clock was changed or the machine slept.
     """
@@ -175,7 +175,7 @@ def _duration(seconds: float) -> str:
 def lasting_as(payment: Payment, terms: PaymentRequirements, now: int) -> PaymentRequirements:
     """Return new terms whose signature stays valid as long as the earlier ones of the same nonce.
 
-    The money is at risk that long anyway. A newest payload that expired first could not be shown any more, and the
+    The money is at risk that long anyway. If the newest payload expired first, it could no longer be sent, and the
     others would be refused for their price.
     """
     left = (payment.valid_before or 0) - now

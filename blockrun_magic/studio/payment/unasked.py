@@ -1,4 +1,4 @@
-"""An address that answers an unpaid request: something there may have paid, as ClawRouter would."""
+"""Unpaid requests that were answered with images: a server may have paid, as ClawRouter does."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["AnsweredUnasked"]
 
 
 class AnsweredUnasked(InvalidResponse):
-    """An unpaid request was answered: `answer` may hold images, and `payment` is what it may have cost, once booked."""
+    """An unpaid request was answered: `answer` may hold images, and `payment` is the possible charge, once booked."""
 
     def __init__(self, message: str, hint: str, money: Money, answer: Response) -> None:
         super().__init__(message, hint, money)
@@ -20,7 +20,7 @@ class AnsweredUnasked(InvalidResponse):
 
     @property
     def items(self) -> list[ImagePayload]:
-        """The images that came, or none."""
+        """The images in the answer, if any."""
         try:
             completed = read_answer(self.answer)
         except GatewayError:

@@ -1,4 +1,4 @@
-"""The ledger's side of an unpaid request that was answered: its list price counts, until the user resolves it."""
+"""Ledger entries for unpaid requests that were answered: the list price counts until the user resolves it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["book", "refuse_twice"]
 def book(context: PurchaseContext, error: AnsweredUnasked) -> AnsweredUnasked:
     """Return `error`, once the ledger counts the list price as a payment that may have been made elsewhere.
 
-    It counts beyond the limits, too: it may have been charged already.
+    It counts even beyond the limits, because it may have been charged already.
     """
     amount = SNAPSHOT.list_price(context.request.price_key) or context.ledger.caps().image
     try:
@@ -31,7 +31,7 @@ def book(context: PurchaseContext, error: AnsweredUnasked) -> AnsweredUnasked:
 
 
 def refuse_twice(payment: Payment) -> NoReturn:
-    """Raise PaymentOutcomeUnknown for a payment that may have been made elsewhere: its request is not sent again."""
+    """Raise PaymentOutcomeUnknown for a payment that another server may have made: its request is not sent again."""
     raise PaymentOutcomeUnknown(
         f"{payment.gateway} answered this request without asking for a payment: it may have paid on its own.",
         "Buy another take with --fresh at another gateway, or record the outcome with"

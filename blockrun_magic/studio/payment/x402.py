@@ -50,13 +50,13 @@ class X402Method:
     context: PurchaseContext
     signer: Callable[[], Signer]
     agree: Callable[[Price], None]
-    """Raises BudgetError where a price is above what the user allowed."""
+    """Raises BudgetError if a price is above the user's limits."""
     turn: asyncio.Lock
     """Held while a price of this kind is requested."""
     ready: Callable[[], None]
-    """Raises StoreError where the images could not be stored."""
+    """Raises StoreError if the images could not be stored."""
     hold: int | None
-    """What the first payment is reserved out of, if anything."""
+    """The hold from which the first payment is reserved, if there is one."""
     tracker: SettlementTracker = field(init=False)
     sender: Sender = field(init=False)
     _ahead: PaymentRequirements | None = field(init=False, default=None)
@@ -67,7 +67,7 @@ class X402Method:
         self.sender = Sender(self.context, self.tracker)
 
     async def open_payment(self) -> Payment | None:
-        """Return the payment to continue with, a new one for a price that is known, or None when the price is not.
+        """Return the payment to continue with, a new one for a known price, or None if the price is unknown.
 
         The witness of an expired payment is asked first. Unless it releases the payment, the payment continues: it
         may still fetch its images.
@@ -104,7 +104,7 @@ class X402Method:
         check: Callable[[], None],
     ) -> Payment:
         check()
-        self.signer().prepare()  # may import for a second, and nobody shall wait for that
+        self.signer().prepare()  # in a thread, because imports may take a second
         return self.context.ledger.authorize(self.context.purchase, terms.amount, terms.network.id, sign, hold)
 
     async def price(self) -> Price:
@@ -154,7 +154,7 @@ class X402Method:
         terms = offer.terms
         assert terms is not None  # noqa: S101  our own prices have them
         self.context.progress.stage = "signing"
-        if self.context.gateway.on_solana:  # which is asked for a block first
+        if self.context.gateway.on_solana:  # the chain is asked for a block first
             await run_io(check)
         sign = await self.signer().signing(terms, int(self.context.clock()))
         return await run_io(self._reserve_and_sign, terms, sign, hold, check)
@@ -226,7 +226,7 @@ class X402Method:
     async def _ask_again(self, payment: Payment, answer: Response) -> Response:
         """Repeat a payment of an earlier run, whose request the gateway may still be working on; return the response.
 
-        Each header is sent once more, then the newest with growing waits, for a minute in all.
+        Each header is sent once more, then the newest at growing intervals, for a minute in all.
         """
         context = self.context
         for payload in reversed(payment.payloads[:-1]):
@@ -282,7 +282,7 @@ class X402Method:
         return payment
 
     async def _prove_poll(self, address: str, now: int) -> SecretHeaders:
-        if not self.context.gateway.on_solana:  # other networks do not need the wallet to collect a job
+        if not self.context.gateway.on_solana:  # only Solana needs the wallet to collect a job
             return SecretHeaders()
         return await self.signer().prove_poll(address, now)
 

@@ -30,7 +30,7 @@ class Failure:
 
 
 class ImageResults(Sequence[ImageResult]):
-    """The results of a batch, in the order they were asked for; `failures` are not among them."""
+    """The results of a batch, in the order of the requests; failed requests are in `failures` instead."""
 
     def __init__(
         self,
@@ -144,7 +144,7 @@ class ImageResults(Sequence[ImageResult]):
         return {"text/html": html, "text/plain": repr(self)}, {}
 
     def _cells(self) -> list[GridCell]:
-        """Return one cell a request, in the order they were asked for."""
+        """Return one cell for each request, in order."""
         from blockrun_magic.studio.results.grid import GridCell
 
         known = dict(enumerate(self.facets))
@@ -171,7 +171,7 @@ def _facets(request: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _cost_line(result: ImageResult) -> str:
-    """Return the size, the price and the state of a result in a few words."""
+    """Return the size, the price and the state of a result as a short line."""
     receipt = result.receipt
     size = "x".join(map(str, (result.stored[0].width, result.stored[0].height)))
     if receipt.lesson is not None or receipt.cached:

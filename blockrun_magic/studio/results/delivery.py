@@ -43,7 +43,7 @@ _MAX_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class _Delivered:
-    """One image: its file, and a note if that is outside the store; `image` if it had to be decoded."""
+    """One delivered image: its file, a note if the file is outside the store, and `image` if it had to be decoded."""
 
     stored: StoredImage
     image: Image.Image | None
@@ -119,7 +119,7 @@ class ImageDownload:
         try:
             unseen = payment.state in (State.SUBMITTED, State.POLLING)
             with self.ledger.together(durable=self.durable) if unseen else nullcontext():
-                if unseen:  # images prove nothing about the money
+                if unseen:  # images do not prove a payment
                     self.ledger.mark_unknown(
                         payment.id, "delivered; no witness has seen the payment yet", durable=self.durable
                     )
@@ -176,11 +176,11 @@ class ImageDownload:
         return _Delivered(StoredImage(file, media_type, *size, revised_prompt), image, path, note)
 
     def _check_budget(self, data: bytes) -> tuple[int, int] | None:
-        """Return the size of an image for which there is room, None for one that cannot be opened."""
+        """Return the size of an image if there is room for it, or None if it cannot be opened."""
         try:
             width, height = open_lazy(data, "The gateway's image", max_bytes=sys.maxsize).size
         except BlockrunError:
-            return None  # decoding it will say what is wrong
+            return None  # decoding it raises the error
         try:
             self.pixels.take(width, height)
         except InvalidResponse as error:

@@ -1,4 +1,4 @@
-"""Images of results as sequences that open a stored image when it is used, so that many results fit into memory.
+"""Sequences of a result's images, each opened when it is used, so that many results fit into memory.
 
 An image stays the same object while it is referenced; the latest ones are also cached here.
 """
@@ -32,7 +32,7 @@ _held: OrderedDict[tuple[int, int], Image.Image] = OrderedDict()
 class StoredImages(Sequence["Image.Image"]):
     """The images of `files`, opened on use; `opened` has those that are already in memory, None for the others.
 
-    Raises StoreError on use where a file is gone or damaged.
+    Using an image raises StoreError if its file is missing or damaged.
     """
 
     def __init__(self, files: Sequence[Path], opened: Sequence[Image.Image | None] = ()) -> None:
@@ -62,7 +62,7 @@ class StoredImages(Sequence["Image.Image"]):
         return image
 
     def preview(self, index: int, side: int, form: str, draw: Callable[[Image.Image, int, str], Preview]) -> Preview:
-        """Return what `draw` makes of an image, in a format and of at most `side` pixels; it is drawn once."""
+        """Return the preview of an image, which `draw` makes once, in a format and of at most `side` pixels a side."""
         key = (self._files[index], side, form)
         known = self._previews.get(key)
         if known is None:
@@ -70,13 +70,13 @@ class StoredImages(Sequence["Image.Image"]):
         return known
 
     def single(self, index: int) -> StoredImages:
-        """Return one of these images as a sequence, with what was drawn of it."""
+        """Return one of these images as a sequence, with its previews."""
         part = StoredImages(self._files[index : index + 1])
         part._previews = self._previews
         return part
 
     def fresh(self) -> StoredImages:
-        """Return the same images as objects of their own: a change to one is not seen here."""
+        """Return copies of these images: changing one does not change these."""
         return StoredImages(self._files)
 
     def __del__(self) -> None:
@@ -123,7 +123,7 @@ class ChainedImages(Sequence["Image.Image"]):
         return part[place]
 
     def fresh(self) -> ChainedImages:
-        """Return the same images as objects of their own: a change to one is not seen here."""
+        """Return copies of these images: changing one does not change these."""
         return ChainedImages([part.fresh() if isinstance(part, StoredImages) else part[:] for part in self._parts])
 
 

@@ -27,7 +27,7 @@ def _known_name(upload: Upload) -> str | None:
 
 
 def request_from_record(record: Mapping[str, Any], store: Store) -> ImageRequest:
-    """Return the request that `record` describes; raises StoreError when an image of it is gone."""
+    """Return the request that `record` describes; raises StoreError if one of its images is missing."""
     digests = [*record["image"], *([record["mask"]] if record["mask"] else [])]
     uploads = [
         Upload(store.get(entry["file"], entry["media_type"]), entry["media_type"], digest)

@@ -54,7 +54,7 @@ class Quote:
 class Receipt:
     """Receipt of one request: amount, time, and transaction.
 
-    `amount` is in micro-USDC and is what the purchase cost when it was made, or our list price where it is
+    `amount` is in micro-USDC: the cost of the purchase at its time, or our list price if
     `estimated`; `transaction` is None until a response names one. `purchased_at` is in Unix seconds.
     """
 
@@ -79,8 +79,8 @@ class Receipt:
 class ImageResult:
     """The images of one request.
 
-    `images` are PIL images, `cost` is what this call cost in dollars (zero when the images
-    were bought before), `request` is the request in plain values.
+    `images` are PIL images, `cost` is the cost of this call in dollars (zero for images that were bought before), and
+    `request` holds the request as plain values.
     """
 
     request: Mapping[str, Any]
@@ -92,7 +92,7 @@ class ImageResult:
     images: Sequence[Image.Image]
     """Every image as a PIL image; changing it does not change the stored original."""
     notes: Sequence[str] = ()
-    """What you should know: an image that is missing, or one that could not be stored."""
+    """Remarks, such as a missing image, or one that could not be stored."""
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -200,10 +200,10 @@ class ImageResult:
         return self.images.single(index) if isinstance(self.images, StoredImages) else self.images[index : index + 1]
 
     def draw(self, side: int, form: str, count: int) -> None:
-        """Draw the previews that an output of `count` images shows, so that it shows them at once."""
+        """Draw the previews for an output of `count` images in advance."""
         from blockrun_magic.studio.results.grid import grid_side, small_image
 
-        with suppress(BlockrunError):  # where a file is gone, showing it will say so
+        with suppress(BlockrunError):  # if a file is missing, showing it raises the error
             if count == 1:
                 self.mimebundle(side, form)
                 return

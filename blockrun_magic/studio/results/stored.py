@@ -44,7 +44,7 @@ class StoredResults:
     def load(self, purchase: Purchase, *, checked: bool = True) -> ImageResult:
         """Return a finished purchase from the store; raises StoreError.
 
-        With `checked`, every file is read and checked now, otherwise when it is used.
+        With `checked`, every file is read and checked now; otherwise, when it is used.
         """
         stored = self._ledger.images(purchase.id)
         if not stored:
@@ -61,7 +61,7 @@ class StoredResults:
         return result_of(purchase, paid, stored, files, purchase.seconds or 0.0, images, cached=True, notes=notes)
 
     def reopen(self, purchase: Purchase, error: StoreError) -> Purchase:
-        """Return a purchase whose stored image cannot be used, open again; raises `error` if it was never paid for."""
+        """Reopen a purchase whose stored image cannot be used, and return it; raises `error` if it was not paid."""
         if all(payment.state is State.RELEASED for payment in self._ledger.payments(purchase.id)):
             raise error
         self._ledger.reopen(purchase.id)

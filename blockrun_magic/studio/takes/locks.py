@@ -87,7 +87,7 @@ class PurchaseLocks:
                 lock.release()
 
     def _claim(self, realm: str, digest: str, take: int | None) -> tuple[int, Lock]:
-        """Return the take to use, and its lock, if it is free in the hand of this call."""
+        """Return the take to use, and its lock, which this call holds if it was free."""
         resolved = self.resolve_take(realm, digest, take=take, fresh=False)
         lock = self._lock(realm, digest, resolved)
         lock.try_acquire()
@@ -116,7 +116,7 @@ class PurchaseLocks:
         payments = [p for p in self._ledger.payments(purchase.id) if p.state is not State.RELEASED]
         stuck = {State.UNKNOWN, State.SUBMITTED, State.SETTLED}
         here = not payments or purchase.gateway == gateway
-        # The header of a finished purchase is wiped: once its file is lost, only an address can bring it back.
+        # The header of a finished purchase is wiped: if its file is lost, only the image's address can restore it.
         lost = (
             any(p.state is State.SETTLED and not (p.payload and p.payload.header_value) for p in payments)
             and not purchase.answer
@@ -128,13 +128,13 @@ class PurchaseLocks:
 
 
 def _begun(claim: Callable[[], tuple[int, Lock]], begin: Callable[[int], T]) -> tuple[int, Lock, T | None]:
-    """Return the take to use, its lock, and what `begin` returns; None in its place while another has the lock."""
+    """Return the take to use, its lock, and the result of `begin`, or None for that while another has the lock."""
     take, lock = claim()
     return take, lock, _begun_at(take, lock, begin)
 
 
 def _begun_at(take: int, lock: Lock, begin: Callable[[int], T]) -> T | None:
-    """Return what `begin` returns once the lock is held, None while another has it."""
+    """Return the result of `begin` if the lock could be taken, or None while another has it."""
     if not (lock.is_held or lock.try_acquire()):
         return None
     try:

@@ -1,1 +1,1 @@
-"""Questions that stay quick after years of receipts."""
+"""Queries that stay quick after years of receipts."""

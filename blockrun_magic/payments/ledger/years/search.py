@@ -1,7 +1,7 @@
 """The history's queries: finished purchases by words, model, day or id, newest first, among a million of them.
 
-Most pages are filled from the newest purchases, which an index finds. What is rare is looked for in the whole table
-instead: read in the order in which it is stored, it takes a third of the time that the index would take for it.
+The newest purchases, which an index finds, fill most pages. For a rare word, the whole table is read in the order in
+which it is stored, which takes a third of the time that the index would take.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 __all__ = ["HistorySearch", "history_queries"]
 
 Query = tuple[str, Sequence[Any]]
-"""SQL, and the values of its marks."""
+"""SQL, and the values of its placeholders."""
 
 _WINDOWS = (2_000, 50_000)
 _MAX_PART = 100
@@ -55,7 +55,7 @@ _TEXT = "casefold(json_extract(request, '$.prompt') || ' ' || json_extract(reque
 
 @dataclass(frozen=True, slots=True)
 class HistorySearch:
-    """The finished purchases to find: those of one kind of money to which every condition given here applies.
+    """A search of finished purchases: those of one kind of money that meet every given condition.
 
     `words` occur in the prompt or the model, `model` in the model's id; `since` and `until` bound the purchase's Unix
     time, `only` lists ids.
@@ -70,9 +70,9 @@ class HistorySearch:
 
 
 def history_queries(search: HistorySearch, owner: str, limit: int, offset: int) -> Iterator[Query]:
-    """Yield what to ask for the rows of a page, newest first: the first query that fills it has the answer.
+    """Yield queries for a page of rows, newest first: the first one that fills the page has the answer.
 
-    The last one has the answer whatever it fills.
+    The last one always has the answer.
     """
     where, values = _conditions(search)
     order, page = "ORDER BY created_at DESC, id DESC LIMIT ? OFFSET ?", (limit, offset)
@@ -99,9 +99,9 @@ def _conditions(search: HistorySearch) -> Query:
     if search.only is not None:
         conditions.append(("id IN (SELECT value FROM json_each(?))", (json.dumps([*search.only]),)))
     if search.words:
-        # What is cheap to find out comes first: most requests do not get further.
+        # Cheap conditions come first: they exclude most requests.
         conditions.append(_may_have(search.words.casefold()))
-        # Most requests that get here have the words as they are typed, which is seen without calling Python.
+        # Most remaining requests contain the words as typed, which SQL finds without calling Python.
         quick = "json_extract(request, '$.prompt') LIKE ? OR " if _TYPED.fullmatch(search.words) else ""
         typed = (f"%{search.words}%",) if quick else ()
         conditions.append((f"{quick}instr({_TEXT}, casefold(?)) > 0", (*typed, search.words)))
@@ -130,5 +130,5 @@ def _any_of(parts: Sequence[str]) -> str:
 
 
 def _is_written_as_is(letter: str) -> bool:
-    """Return whether a letter of folded words is in a request as it is: no other folds into it."""
+    """Return whether a letter is unchanged in a request, because no other letter folds into it."""
     return letter.upper() == letter.lower() == letter and unicodedata.category(letter) not in _MODIFIERS

@@ -1,8 +1,8 @@
-"""Sums of settled payments by model and day, so that a question about all of them does not read every receipt.
+"""Sums of settled payments by model and day, so that a query of all time does not read every receipt.
 
-What was settled never changes, so it is added up once, after the fact: a purchase writes nothing for it. A mark says up
-to which payment that was done, and which of those were still open then; they and all newer ones are read one by one.
-On a server, where payments become visible in another order than that of their ids, there are no sums.
+Settled payments never change, so they are added up once, afterwards: a purchase writes nothing for it. A mark records
+the last payment in the sums, and the earlier ones that were still open; those and all newer ones are read one by one. A
+server has no sums, because payments do not become visible in the order of their ids.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ DAY = 86_400
 _MARK = "sums"
 """The setting with the mark: {"until": ID, "open": [ID, ...]}."""
 _ENOUGH = 5_000
-"""So many payments are worth a change of the file; fewer are read one by one."""
+"""Number of payments from which an update of the sums is worthwhile; fewer are read one by one."""
 _STEP = 10_000
-"""So many are added up in one transaction: other kernels wait no longer than for these."""
+"""Number of payments added up in one transaction, for which other kernels have to wait."""
 
 _MARKED = f"FROM settings CROSS JOIN json_each(settings.value, '$.open') AS one WHERE name = '{_MARK}'"
 _IS_LEFT = f"""(authorizations.id > coalesce((
         SELECT json_extract(value, '$.until') FROM settings WHERE name = '{_MARK}'), 0)
     OR authorizations.id IN (SELECT one.value {_MARKED}))"""
 
-# Written so that no index of settled payments is used, which has all.
+# Written so that SQLite does not use the index of settled payments, which has all of them.
 _ADD = f"""
     INSERT INTO sums (realm, model, day, payments, settled, estimated)
     SELECT authorizations.realm, coalesce(json_extract(request, '$.model'), ''),
@@ -43,7 +43,7 @@ _SET_MARK = f"""INSERT INTO settings (name, value) VALUES ('{_MARK}', ?)
 
 
 def payment_lines(condition: str, *, model: bool = False) -> str:
-    """Return the query for one line a payment that was not released, with what it adds to each sum."""
+    """Return the query for one line per payment that was not released, with its part of each sum."""
     name, joined = "''", ""
     if model:
         name, joined = "json_extract(request, '$.model')", "CROSS JOIN purchases ON purchases.id = purchase_id"
@@ -59,20 +59,20 @@ def settled_lines(ledger: Ledger, realm: str, *, model: bool = False) -> tuple[s
     """Return the query for such lines of all payments in `realm`, most of them in sums, and its values."""
     if ledger.path is None:
         return payment_lines("authorizations.realm = ?", model=model), (realm,)
-    # Written so that the index of the realm is not used, which has all payments.
+    # Written so that SQLite does not use the index of the realm, which has all payments.
     left = payment_lines(f"{_IS_LEFT} AND coalesce(authorizations.realm, '') = ?", model=model)
     sums = "SELECT model, day, payments, settled, estimated, 0 AS at_risk FROM sums WHERE realm = ?"
     return f"{left} UNION ALL {sums}", (realm, realm)
 
 
 def add_up(ledger: Ledger) -> None:
-    """Bring the sums up to date where that is worth it; raises LedgerError."""
+    """Update the sums if enough payments are new; raises LedgerError."""
     while add_some(ledger):
         pass
 
 
 def add_some(ledger: Ledger) -> bool:
-    """Add up the next few thousand payments, and return whether there were so many; raises LedgerError."""
+    """Add up the next few thousand payments, and return whether there may be more; raises LedgerError."""
     if ledger.path is None or _newest(ledger) - _mark(ledger)[0] < _ENOUGH:
         return False
     with ledger.transaction(durable=False) as connection:

@@ -1,4 +1,4 @@
-"""Orders of a kernel whose disk is gone: its classroom still has them, and this ledger takes them over."""
+"""Orders of a kernel whose disk was lost: the classroom still has them, and this ledger records them again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MAX_TEXT, _MAX_COUNT = 200_000, 1_000_000
 
 
 async def adopt_orders(account: ClassroomAccount, ledger: Ledger, gateway: Gateway) -> list[Purchase]:
-    """Record the open orders of this student that the ledger does not know, and return their purchases.
+    """Record the student's open orders that are missing in the ledger, and return their purchases.
 
     Their images are collected like those of any other open purchase. Raises BlockrunError.
     """
@@ -35,13 +35,13 @@ async def adopt_orders(account: ClassroomAccount, ledger: Ledger, gateway: Gatew
 
 
 def _adopt(ledger: Ledger, gateway: Gateway, order: Order) -> Purchase | None:
-    """Return the new purchase of an order, or None where it is known, has ended, or cannot be read."""
+    """Return the new purchase of an order, or None if it is recorded already, has ended, or cannot be read."""
     request = None if order.request is None else _request(order.request)
     if request is None or order.unpaid or ledger.has_order(order.key):
         return None
     fields, digest, take = order.request or {}, request.digest, _count(order.request, "take")
     if isinstance(fields.get("digest"), str) and _DIGEST.fullmatch(fields["digest"]):
-        digest = fields["digest"]  # of the images, which are not here
+        digest = fields["digest"]  # the digest of the images, which are missing here
     known = ledger.purchase(gateway.realm, digest, take)
     if known is not None and (known.finished_at is not None or ledger.open_payment(known.id) is not None):
         return None
@@ -55,7 +55,7 @@ def _adopt(ledger: Ledger, gateway: Gateway, order: Order) -> Purchase | None:
 
 
 def _request(fields: Mapping[str, Any]) -> ImageRequest | None:
-    """Return the request of an order without its images, or None where the answer does not tell it."""
+    """Return the request of an order without its images, or None if the answer lacks it."""
     prompt, model, size, quality = (fields.get(name) for name in ("prompt", "model", "size", "quality"))
     texts = (prompt, model, size)
     if not all(isinstance(text, str) and 0 < len(text) <= _MAX_TEXT for text in texts):

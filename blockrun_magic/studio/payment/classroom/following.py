@@ -1,4 +1,4 @@
-"""An order from its first request to its end: repeated politely, with one key, until it ends or is cancelled."""
+"""Following of an order: it is repeated with one key, at growing intervals, until it ends or is cancelled."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from blockrun_magic.threads import run_io
 __all__ = ["OrderFollower"]
 
 _SOON = 1.0
-"""Seconds until an order is asked about again that was answered at once."""
+"""Seconds between questions about an order if the service answers at once."""
 _LONG_POLL = 5.0
 _AGAIN = "Run the cell again to continue with the same order; `%blockrun jobs` shows it."
 _LATER = frozenset({"rate", "busy", "stopping"})
-"""Codes of a service that works, and wants to be asked later."""
+"""Codes of a working service that asks for a later repetition."""
 _FINAL = frozenset({"content_policy", "rejected"})
-"""Codes of an order that brings no image, however long it is waited for."""
+"""Codes of an order that will never bring an image."""
 _UNKNOWN_PATIENCE = 60.0
-"""Seconds that a cell waits while the class itself does not know what became of its payment."""
+"""Seconds that a cell waits while the class does not know the outcome of its own payment."""
 _STAGES = {
     OrderState.QUEUED: "waiting in the queue of the class",
     OrderState.WORKING: "waiting for the image",
@@ -47,7 +47,7 @@ _STAGES = {
 
 
 class _Stopped(Exception):
-    """Stop was pressed while the order was waited for."""
+    """Stop was pressed while the cell waited for the order."""
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ class OrderFollower:
     calls: OrderCalls
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _uncertain: bool = True
-    """Whether an order may be under way that no answer has confirmed."""
+    """Whether an order may have been sent that no answer has confirmed."""
     _put: bool = False
     """Whether the next request sends the order; otherwise it only asks."""
     _failures: int = 0
@@ -67,7 +67,7 @@ class OrderFollower:
 
     @asynccontextmanager
     async def its_turn(self, payment: Payment) -> AsyncIterator[None]:
-        """Hold one of the few places of this kernel; a payment that is stopped before is released."""
+        """Hold one of the kernel's few slots; a payment that is stopped before that is released."""
         self.context.progress.stage = "waiting for its turn"
         turn = self.calls.account.turn
         try:
@@ -84,8 +84,8 @@ class OrderFollower:
     async def follow(self, payment: Payment, found: Response | None) -> Response:
         """Return the answer of the order under the key of `payment`, once it has ended, or of its refusal.
 
-        `found` is what is known of it already. The ledger says what the answer means for the money. Raises
-        BlockrunError with the fate of the money where no such answer came, and CancelledError where Stop cancelled it.
+        `found` is its answer, if there is one already. The ledger records the effect of the answer on the money. Raises
+        BlockrunError with the fate of the money if no such answer came, and CancelledError if Stop cancelled it.
         """
         context = self.context
         self._started = context.clock()
@@ -114,7 +114,7 @@ class OrderFollower:
         return payment
 
     async def _next(self, payment: Payment) -> Response | None:
-        """Ask once more; return the answer, or None where none came. Raises BlockrunError after too many failures."""
+        """Ask once more; return the answer, or None without one. Raises BlockrunError after too many failures."""
         context, key = self.context, str(payment.nonce)
         put, began = self._put, time.monotonic()
         if self._stop.is_set():
@@ -142,7 +142,7 @@ class OrderFollower:
         return answer
 
     async def _is_over(self, payment: Payment, answer: Response) -> bool:
-        """Take note of an answer; return whether the order has ended, or was refused."""
+        """Record an answer; return whether the order has ended or was refused."""
         context = self.context
         order = read_order(answer, payment.nonce)
         if order is not None:
@@ -170,7 +170,7 @@ class OrderFollower:
         return await self._refused(payment, answer)
 
     async def _check_patience(self, payment: Payment, order: Order, answer: Response) -> None:
-        """Raise what keeps an order from its end: a refusal of the gateway, whose money is not decided yet, or time."""
+        """Raise the error of an order that cannot end now: its gateway's refusal is undecided, or time is up."""
         context, now = self.context, self.context.clock()
         if order.state is not OrderState.UNKNOWN:
             self._unknown_since = None
@@ -195,7 +195,7 @@ class OrderFollower:
             context.ledger.poll(payment.id, context.purchase.id, f"{ORDERS}/{order.key}")
 
     async def _busy(self, payment: Payment, answer: Response) -> None:
-        """Wait as the service asks: nothing was recorded there, and the key stays good."""
+        """Wait as the service asks: it has recorded nothing, and the key stays valid."""
         context, wait = self.context, spread(answer.retry_after or _SOON)
         error = refusal(answer)
         if answer.status == 429:
@@ -208,7 +208,7 @@ class OrderFollower:
     async def _failed(self, payment: Payment, error: BlockrunError, wait: float | None) -> None:
         """Wait before the next attempt; raises `error` after the last."""
         context = self.context
-        self._put = self._put and not self._uncertain  # a question is cheaper than the images once more
+        self._put = self._put and not self._uncertain  # asking is cheaper than sending the images again
         self._failures += 1
         if self._failures >= context.retry.attempts:
             raise await self._at_risk(payment, error) from error
@@ -218,7 +218,7 @@ class OrderFollower:
         context.progress.stage = "waiting for the image"
 
     async def _refused(self, payment: Payment, answer: Response) -> bool:
-        """Release the payment of a refused order, and return True; one that may have been taken is cancelled first."""
+        """Release the payment of a refused order, and return True; a possibly accepted one is cancelled first."""
         if self._uncertain and not await self._is_cancelled(payment):
             raise await self._at_risk(payment, refusal(answer))
         payment = await run_io(self.context.ledger.payment, payment.id)
@@ -266,9 +266,9 @@ class OrderFollower:
             return
 
     async def _cancel(self, payment: Payment) -> None:
-        """Cancel the order; raises CancelledError where that was in time, otherwise it is followed to its end."""
+        """Cancel the order; raises CancelledError if that was in time, otherwise the order continues to its end."""
         self._stop.clear()
-        self.context.progress.sent = False  # for the sentence about Stop: it is not known yet
+        self.context.progress.sent = False  # for the sentence about Stop: the outcome is unknown yet
         if await self._is_cancelled(payment):
             self.context.progress.cancelled = True
             raise asyncio.CancelledError
@@ -276,7 +276,7 @@ class OrderFollower:
         self._put = False
 
     async def _is_cancelled(self, payment: Payment) -> bool:
-        """Cancel the order under the key of `payment`; return whether it is certain that it was not and is not paid."""
+        """Cancel the order under the key of `payment`; return whether it certainly was not and will not be paid."""
         try:
             order = await self.calls.cancel(str(payment.nonce))
         except BlockrunError:

@@ -1,4 +1,4 @@
-"""Payment by a classroom: an order under a key that is in the ledger before it leaves.
+"""Payment by a classroom: an order under a key that the ledger records before the order leaves.
 
 Every repetition carries the same key, so that lost answers and killed kernels never make a second payment. Stop cancels
 an order that is not signed.
@@ -44,11 +44,11 @@ class ClassroomMethod:
     async def open_payment(self) -> Payment | None:
         """Return the payment to continue with, or None when a new one may be made.
 
-        The order of an earlier run is asked about first: what ended without a charge is released.
+        The order of an earlier run is checked first; if it ended without a charge, its payment is released.
         """
         context = self.context
         payment = await run_io(context.ledger.open_payment, context.purchase.id)
-        if payment is not None and payment.state is State.RESERVED:  # its kernel is gone: we hold the lock
+        if payment is not None and payment.state is State.RESERVED:  # its kernel has ended, because we hold the lock
             await run_io(context.ledger.release, payment.id, "never sent")
             payment = await run_io(context.ledger.open_payment, context.purchase.id)
         if payment is None or payment.state is State.SETTLED:
@@ -116,11 +116,11 @@ class ClassroomMethod:
         return payment, CompletedJob(tuple(items))
 
     async def confirm(self, payment: Payment) -> Payment:
-        """Return the payment: its order has said what it knows."""
+        """Return the payment, which its order has decided already."""
         return payment
 
     async def _collect(self, payment: Payment) -> Response:
-        """Return the answer about an order that was paid for, whose images are needed once more."""
+        """Return the answer about a paid order whose images are needed again."""
         try:
             return await self.calls.get(str(payment.nonce))
         except GatewayError as error:

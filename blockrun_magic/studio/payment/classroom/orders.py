@@ -1,7 +1,7 @@
 """Orders at a classroom: sent under a key of the kernel, awaited, cancelled, and used as the witness for the money.
 
-The order is the witness of the student's ledger: what is done is settled with its charge; what was refused, has failed
-without a charge or was cancelled is released; everything else is at risk.
+The order is the witness of the student's ledger: a finished order settles its payment with its charge; one that was
+refused, cancelled, or failed without a charge releases it; any other leaves it at risk.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ class OrderCalls:
         return await self.account.call("GET", self.gateway, f"{ORDERS}/{key}?wait={wait}")
 
     async def cancel(self, key: str) -> Order | None:
-        """Cancel an order unless it is signed, and return it as it is now; None where the answer is no order."""
+        """Cancel an order unless it is signed, and return its new state; None if the answer is not an order."""
         answer = await self.account.call("DELETE", self.gateway, f"{ORDERS}/{key}", silence=20.0)
         return read_order(answer, key) if answer.status in (200, 409) else None
 
 
 def _content(request: ImageRequest, take: int, max_price: int) -> dict[str, Any]:
-    """Return the content of an order: a JSON body, or a form where there are images."""
+    """Return the content of an order: a JSON body, or a form if there are images."""
     fields = {
         "path": request.endpoint,
         "take": take,
@@ -72,7 +72,7 @@ def _content(request: ImageRequest, take: int, max_price: int) -> dict[str, Any]
 
 
 def record_order(ledger: Ledger, payment: Payment, order: Order) -> Payment:
-    """Record what `order` says about its payment, and return the payment."""
+    """Record the effect of `order` on its payment, and return the payment."""
     payment = ledger.payment(payment.id)
     if payment.decided:
         return payment
@@ -91,7 +91,7 @@ def record_order(ledger: Ledger, payment: Payment, order: Order) -> Payment:
 async def ask_about(calls: OrderCalls, ledger: Ledger, payment: Payment) -> Payment:
     """Ask the order of a sent payment what was charged; return the payment. Raises GatewayError.
 
-    An order that never arrived is cancelled first: then it cannot arrive any more, and its payment is released.
+    An order that never arrived is cancelled first, so that it cannot arrive later; then its payment is released.
     """
     key = str(payment.nonce)
     answer = await calls.get(key, wait=0)
