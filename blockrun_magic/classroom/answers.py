@@ -31,7 +31,7 @@ def usd(micros: int | None) -> str | None:
 def order_json(order: Order, payments: Sequence[Payment]) -> dict[str, Any]:
     """Return an order without its images; `payments` are those of its purchase, oldest first.
 
-    Only the order that pays for a purchase is charged; what is delivered counts as charged even before a witness has
+    Only the order that pays for a purchase is charged; a delivered image counts as charged even before a witness has
     seen the payment.
     """
     own = [payment for payment in payments if payment.state is not State.RELEASED] if order.pays else []
@@ -62,7 +62,7 @@ def _request_json(order: Order) -> dict[str, Any]:
 
 
 def image_items(images: Sequence[OrderImage], store: Store) -> list[dict[str, Any]]:
-    """Return images as a gateway sends them, in base64; raises StoreError where one is gone."""
+    """Return images in base64, as a gateway sends them; raises StoreError if one is missing."""
     items = []
     for image in images:
         item: dict[str, Any] = {"b64_json": base64.b64encode(store.get(image.file, image.media_type)).decode("ascii")}
@@ -73,7 +73,7 @@ def image_items(images: Sequence[OrderImage], store: Store) -> list[dict[str, An
 
 
 def limits_json(standings: Sequence[Standing]) -> list[dict[str, Any]]:
-    """Return the limits that a person falls under; the ceiling of the service appears as one of the class."""
+    """Return the limits that apply to a person; the ceiling of the service appears as one of the class."""
     tightest: dict[tuple[str, str], dict[str, Any]] = {}
     for standing in standings:
         if standing.limit is None or standing.left is None:
@@ -96,7 +96,7 @@ def limits_json(standings: Sequence[Standing]) -> list[dict[str, Any]]:
 def member_json(
     member: Member, expires_at: float, policy: Policy, limits: list[dict[str, Any]], realm: str, gateway: str
 ) -> dict[str, Any]:
-    """Return the facts about a person that they may know."""
+    """Return a person's own facts."""
     return {
         "expires_at": expires_at,
         "member": {"id": member.id, "name": member.name, "role": member.role},

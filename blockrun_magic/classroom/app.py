@@ -42,7 +42,7 @@ _IMAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; sandbox",
     "X-Content-Type-Options": "nosniff",
 }
-"""Headers by which a browser shows an image only as an image, whatever its bytes are."""
+"""Headers that make a browser treat the bytes only as an image."""
 
 
 class _Routes:
@@ -51,7 +51,7 @@ class _Routes:
     def __init__(self, classroom: Classroom) -> None:
         self._room = classroom
         self._delivered: set[int] = set()
-        """The orders whose images were sent, until that is on record."""
+        """The orders whose images were sent, until that is recorded."""
 
     async def join(self, request: Request) -> Response:
         fields = await read_object(request)
@@ -151,7 +151,7 @@ class _Routes:
         stopping = self._room.orders.stopping
         return JSONResponse({"status": "stopping" if stopping else "ok"}, 503 if stopping else 200)
 
-    # -- the inside
+    # -- helpers
 
     async def _caller(self, request: Request) -> tuple[Member, float]:
         return await run_io(self._room.joining.holder_of, _pass_in(request))
@@ -160,13 +160,13 @@ class _Routes:
         return order_json(order, self._room.studios.paid_for(order))
 
     async def _answer(self, order: Order) -> Response:
-        """Return an order as it is: its images when it is done."""
+        """Return the current state of an order, with its images when it is done."""
         if order.is_erased:
             raise image_gone()
         return await run_io(self._answered, order)
 
     def _answered(self, order: Order) -> Response:
-        """Return the answer, made in one go: each change of threads costs a loaded process some time."""
+        """Return the answer, made in one thread call, because thread changes are slow in a loaded process."""
         body = self._order_json(order)
         if not order.is_final:
             return JSONResponse(body, 202, {"Retry-After": "1"})
@@ -180,7 +180,7 @@ class _Routes:
         return response
 
     async def _record_delivery(self, order_id: int) -> None:
-        """Record that the images were sent, for which nobody waits; if that fails, they are offered once more."""
+        """Record in the background that the images were sent; if that fails, they are offered again."""
         try:
             with suppress(BlockrunError):
                 await run_io(self._room.records.orders.mark_delivered, order_id)
@@ -189,7 +189,7 @@ class _Routes:
 
 
 def _pass_in(request: Request) -> str:
-    """Return the pass that a caller shows, or an empty text."""
+    """Return the caller's pass, or an empty text."""
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
     return secret.strip() if scheme.lower() == "bearer" else ""
 
@@ -225,7 +225,7 @@ async def _wrong_method(_: Request, __: Exception) -> Response:
 
 
 async def _internal(_: Request, error: Exception) -> Response:
-    # Its text may hold anything, and is neither logged nor sent.
+    # Its text may contain anything, so it is neither logged nor sent.
     _LOG.error("A call failed with an unexpected %s.", type(error).__name__)
     return Refusal(500, "internal", "The classroom failed.", "Send the order again: it is not paid twice.").response()
 

@@ -21,11 +21,11 @@ _DEFAULT_PORT = 8765
 _EPILOG = "`COMMAND --help` explains a command."
 _GIVEN = argparse.SUPPRESS
 _FIRST = ("change_limits", "invite", "doctor")
-"""What may come before a class has any records."""
+"""The commands that work before a class has any records."""
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose complaints have two lines."""
+    """A parser whose errors have two lines."""
 
     def error(self, message: str) -> NoReturn:
         sys.stderr.write(f"{message[:1].upper()}{message[1:]}.\nRun `{self.prog} --help` to see how it is used.\n")
@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     _add_place(root, None)
     commands = root.add_subparsers(required=True, metavar="COMMAND")
     serve = _command(commands, "serve", "serve a class", _serve)
-    serve.add_argument("--gateway", default="base", help="where images are bought: a name or a URL (default base)")
+    serve.add_argument("--gateway", default="base", help="gateway to buy from: a name or a URL (default: base)")
     serve.add_argument("--port", type=_port, default=_DEFAULT_PORT, help="0 picks a free one (default 8765)")
     serve.add_argument("--host", default="127.0.0.1", help="listen on another address")
     serve.add_argument("--public-url", metavar="URL", help="the address that others use, if a proxy is in front")
@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
     invite.add_argument("--expires", default="30d", metavar="WHEN", help="such as 7d, 12h or 2027-01-31 (default 30d)")
     invite.add_argument("--teacher", action="store_true", help="as a teacher")
     invite.add_argument("--group", action="append", default=[], metavar="GROUP", help="into a group")
-    report = _command(commands, "report", "show what everybody spent", _report)
+    report = _command(commands, "report", "show each person's spend", _report)
     report.add_argument("--csv", type=Path, metavar="FILE", help="write it to a file")
     for name, text, call in (
         ("revoke", "revoke the access of a person", _revoke),
@@ -99,7 +99,7 @@ def _command(commands: Any, name: str, text: str, call: Callable[[argparse.Names
 
 
 def _add_place(parser: argparse.ArgumentParser, default: str | None) -> None:
-    """Add the options for the place of the records; they can come before or after the command."""
+    """Add the options for the location of the records; they can come before or after the command."""
     parser.add_argument("--home", default=default, metavar="DIR", help="folder of wallet and records (~/.blockrun)")
     parser.add_argument("--database", default=default, metavar="URL", help="postgresql://…, for several processes")
 
@@ -134,7 +134,7 @@ def _owner(call: str) -> Callable[[argparse.Namespace], int]:
         home = home_of(options)
         is_new = options.database is None and not has_records(home)
         if is_new and call not in _FIRST:
-            raise UsageError(f"There is no class in {home}.", "Name its folder with --home, or begin one with `serve`.")
+            raise UsageError(f"There is no class in {home}.", "Name its folder with --home, or start one with `serve`.")
         records = open_records(home, options.database)
         try:
             command: Callable[[Records, argparse.Namespace], int] = getattr(owner, call)
@@ -142,7 +142,7 @@ def _owner(call: str) -> Callable[[argparse.Namespace], int]:
         finally:
             records.close()
         if is_new:
-            sys.stderr.write(f"This began a new class in {home}.\n")
+            sys.stderr.write(f"Started a new class in {home}.\n")
         return status
 
     return run_command

@@ -1,4 +1,4 @@
-"""The front of the service: the teacher's page, the path and names under which it is reached, and the hub behind it."""
+"""The front of the service: the teacher's page, the public path and host names, and the hub."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["build_front", "teacher_url"]
 
 
 def build_front(room: Classroom, hosts: Collection[str], hub: Hub | None, pages: Sequence[BaseRoute] = ()) -> ASGIApp:
-    """Return the whole service: what students call, and what a teacher opens; `pages` are further routes."""
+    """Return the whole service: the students' calls and the teacher's page; `pages` are further routes."""
 
     def admit(user: HubUser) -> Member:
         return room.joining.admit_hub_user(user).member
@@ -60,7 +60,7 @@ async def _to_the_page(request: Request) -> Response:
 
 
 class _Prefixed:
-    """ASGI middleware that takes the prefix off the paths that a hub's proxy forwards; others stay as they are."""
+    """ASGI middleware that removes the prefix from paths that a hub's proxy forwards; others are unchanged."""
 
     def __init__(self, app: ASGIApp, prefix: str) -> None:
         self.app = app

@@ -1,8 +1,8 @@
-"""Questions to JupyterHub: whose token a kernel has, and who logs in to the teacher's page.
+"""Requests to JupyterHub: the owner of a kernel's token, and the person who logs in to the teacher's page.
 
-A kernel's token is good when the hub says that it belongs to a user and opens this service. A token that was given to
-another service for logging somebody in does not. The hub is asked at most once for a token, and its answer is
-remembered for a few minutes, so that a kernel that joins again after a lost answer is no second question.
+A kernel's token is valid if the hub confirms that it belongs to a user and has access to this service. A token that
+another service got for a login has no access. The hub is asked at most once about a token, and its answer is cached for
+a few minutes, so that a kernel that joins again after a lost answer causes no second request.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ _RECIPE = "Set it to what the hub has in c.JupyterHub.services, or unset JUPYTER
 _REMEMBERED_SECONDS = 300.0
 _MAX_REMEMBERED = 10_000
 _QUESTIONS_AT_ONCE = 16
-"""A hub answers in 20 ms; many questions at once only wait in its queue."""
+"""A hub answers in 20 ms; more requests at once would only wait in its queue."""
 _MAX_ANSWER = 256 * 1024
 _MAX_TOKEN = 512
 _TIMEOUT = httpx.Timeout(20.0, connect=5.0)
 
 
 class HubRefused(BlockrunError):
-    """The hub does not know the token, or it does not open this service."""
+    """The hub does not know the token, or the token has no access to this service."""
 
 
 class HubUnavailable(BlockrunError):
-    """The hub gave no usable answer; the same question may succeed later."""
+    """The hub gave no usable answer; the same request may succeed later."""
 
 
 @dataclass(frozen=True, slots=True)
 class HubUser:
-    """A user of the hub, and the hub's groups that they are in."""
+    """A user of the hub, and their groups there."""
 
     name: str
     groups: tuple[str, ...] = ()
@@ -55,8 +55,8 @@ class HubSettings:
     """The hub's addresses and this service's name and token, from the variables that the hub or a recipe sets.
 
     `prefix` is the path below which the hub's proxy forwards to this service, with a slash at both ends. `host` is the
-    hub's own address where servers and services have domains of their own, else "": then all share one origin.
-    `callback` is the address to which the hub sends a browser back after the login.
+    hub's own address if servers and services have their own domains, else "": then all share one origin. `callback` is
+    the address to which the hub sends a browser back after the login.
     """
 
     api_url: str
@@ -69,9 +69,9 @@ class HubSettings:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> HubSettings | None:
-        """Return the settings, or None outside of a hub; raises UsageError where some are missing.
+        """Return the settings, or None outside of a hub; raises UsageError if some are missing.
 
-        A process without the prefix of a service is not one: the prefix of a notebook server is like /user/ada/.
+        Without the prefix of a service, the process is not one: a notebook server's prefix is like /user/ada/.
         """
         prefix = environ.get("JUPYTERHUB_SERVICE_PREFIX", "").strip("/")
         if "services/" not in f"{prefix}/":
@@ -83,7 +83,7 @@ class HubSettings:
         name = environ.get("JUPYTERHUB_SERVICE_NAME") or prefix.rpartition("/")[2]
         host = environ.get("JUPYTERHUB_HOST", "").rstrip("/")
         scheme, _, domain = host.partition("//")
-        own = f"{scheme}//{name}--service.{domain}" if host else ""  # as the hub names a service's domain
+        own = f"{scheme}//{name}--service.{domain}" if host else ""  # the hub's name for a service's domain
         return cls(
             api_url=api_url.rstrip("/"),
             token=Secret(token),
@@ -96,7 +96,7 @@ class HubSettings:
 
     @property
     def scope(self) -> str:
-        """The scope that a token needs in order to use this service."""
+        """The scope that a token needs to use this service."""
         return f"access:services!service={self.name}"
 
     @property
@@ -105,21 +105,21 @@ class HubSettings:
         return self.prefix.partition("services/")[0] + "hub/"
 
     def login_url(self, state: str) -> str:
-        """Return the hub's page that logs somebody in and sends them back with a code and `state`."""
+        """Return the hub's login page, which sends the browser back with a code and `state`."""
         query = {"client_id": self.client_id, "redirect_uri": self.callback, "response_type": "code", "state": state}
         return f"{self.host}{self.hub_prefix}api/oauth2/authorize?{urlencode(query, quote_via=quote)}"
 
 
 @dataclass
 class _Remembered:
-    """One question to the hub, shared by all who ask it."""
+    """One request to the hub, shared by all callers."""
 
     answer: asyncio.Task[HubUser]
     until: float = field(default_factory=lambda: time.monotonic() + _REMEMBERED_SECONDS)
 
     @property
     def usable(self) -> bool:
-        """Whether the answer is pending, or arrived, was good and is still fresh."""
+        """Whether the answer is pending, or is a success that has not expired."""
         if not self.answer.done():
             return True
         good = not self.answer.cancelled() and self.answer.exception() is None
@@ -149,7 +149,7 @@ class Hub:
         if known is None or not known.usable:
             self._forget_old()
             question = asyncio.create_task(self._user(token))
-            question.add_done_callback(lambda done: done.cancelled() or done.exception())  # also when nobody waits
+            question.add_done_callback(lambda done: done.cancelled() or done.exception())  # even if no caller waits
             known = self._known[key] = _Remembered(question)
         return await asyncio.shield(known.answer)
 
@@ -169,7 +169,7 @@ class Hub:
         return await self._user(token)
 
     async def whoami(self, token: str | None = None) -> dict[str, Any]:
-        """Return what the hub says of a token, or of this service's own; raises HubRefused or HubUnavailable."""
+        """Return the hub's description of a token, or of this service's own; raises HubRefused or HubUnavailable."""
         shown = str(self.settings.token.reveal()) if token is None else token
         return await self._ask("GET", "/user", headers={"Authorization": f"token {shown}"})
 
@@ -181,7 +181,7 @@ class Hub:
         if not isinstance(scopes, list) or self.settings.scope not in scopes:
             raise HubRefused(
                 f"The token of this notebook server lacks the scope {self.settings.scope}.",
-                "Ask whoever runs the hub to add it to c.Spawner.server_token_scopes and to the role `user`, "
+                "Ask the hub's administrator to add it to c.Spawner.server_token_scopes and to the role `user`, "
                 "then stop your server and start it again.",
             )
         if not isinstance(groups, list):

@@ -1,6 +1,6 @@
-"""Checks of the four settings by which JupyterHub and the classroom know each other.
+"""Checks of the four settings that connect JupyterHub and the classroom.
 
-They are the service's entry, the role that lets everybody use it, the scope of the notebook servers' tokens, and the
+They are the service's entry, the role that lets everyone use it, the scope of the notebook servers' tokens, and the
 address in their environment. `check_config` reads all four from the hub's configuration file. `check_live` asks the
 running hub: as the service it sees the entry, and in a notebook server it sees the scope and the address.
 """
@@ -29,7 +29,7 @@ ROLE = "c.JupyterHub.load_roles"
 SCOPE = "c.Spawner.server_token_scopes"
 ADDRESS = "BLOCKRUN_CLASSROOM_URL in c.Spawner.environment"
 SUBDOMAINS = "c.JupyterHub.subdomain_host"
-"""The settings by the names that an administrator searches for."""
+"""The settings, by the names in the hub's documentation."""
 
 _READ = """
 import json, sys
@@ -42,7 +42,7 @@ _ELSEWHERE = "give --hub-config FILE, or run `doctor` in a terminal of a noteboo
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One setting: whether it is right (None: it cannot be seen from here), and what was found or is to do."""
+    """One setting: whether it is correct (None if unknown here), and its value or the missing step."""
 
     setting: str
     good: bool | None
@@ -54,7 +54,7 @@ class Check:
 
 
 def read_config(path: Path) -> Mapping[str, Any]:
-    """Return the settings in a jupyterhub_config.py, which runs in a process of its own; raises UsageError."""
+    """Return the settings in a jupyterhub_config.py, which runs in a separate process; raises UsageError."""
     command = [sys.executable, "-c", _READ, str(path.resolve())]
     try:
         read = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_TIMEOUT, cwd=path.parent)
@@ -67,7 +67,7 @@ def read_config(path: Path) -> Mapping[str, Any]:
 
 
 def check_config(config: Mapping[str, Any], name: str = "classroom") -> list[Check]:
-    """Return the four settings, and that of the domains, as a hub's configuration has them."""
+    """Return the checks of the four settings and of the domains in a hub's configuration."""
     hub, spawner = _section(config, "JupyterHub"), _section(config, "Spawner")
     scope = f"access:services!service={name}"
     return [
@@ -80,7 +80,7 @@ def check_config(config: Mapping[str, Any], name: str = "classroom") -> list[Che
 
 
 async def check_live(environ: Mapping[str, str]) -> list[Check]:
-    """Return what can be seen from here: as the hub's service, or in a user's notebook server; else nothing.
+    """Return the checks that are possible here: as the hub's service, or in a notebook server; else none.
 
     A setting that only the hub's configuration shows is unknown.
     """
@@ -183,7 +183,7 @@ async def _live_address(environ: Mapping[str, str]) -> Check:
 
 
 def _problem_at(address: str) -> str:
-    """Return why no classroom answers at an address, or "" when one does."""
+    """Return the reason why no classroom answers at an address, or "" if one does."""
     try:
         with urllib.request.urlopen(f"{address}/health", timeout=10) as response:  # noqa: S310  as the spawner set it
             return "" if json.loads(response.read(1000)).get("status") == "ok" else "another service answers"

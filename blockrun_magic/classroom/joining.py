@@ -1,4 +1,4 @@
-"""Joining: a join code or the proof of a hub becomes a pass of 256 random bits, stored only as its SHA-256."""
+"""Joining: exchange of a join code or a hub's proof for a pass of 256 random bits, stored only as its SHA-256."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _REFUSALS = {
 
 
 class HubProof(Protocol):
-    """Questions that a hub answers."""
+    """The requests to a hub for joining."""
 
     async def user_of_kernel(self, token: str) -> HubUser:
         """Return the user to whom a notebook server's token belongs; raises HubRefused or HubUnavailable."""
@@ -44,7 +44,7 @@ class Joined:
 
 
 class Joining:
-    """The door of the classroom; `hub` is None where there is none, `teachers` is its group of teachers."""
+    """Admission to the classroom; `hub` is None without a hub, `teachers` is its group of teachers."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Joining:
         self._teachers = teachers
 
     def holder_of(self, secret: str) -> tuple[Member, float]:
-        """Return the person who has a pass, and when it expires; raises Refusal (401)."""
+        """Return the owner of a pass, and its time of expiry; raises Refusal (401)."""
         holder = self._members.holder(secret) if secret and len(secret) <= _MAX_PASS else None
         if holder is None:
             raise Refusal(
@@ -80,7 +80,7 @@ class Joining:
     def join_with_code(self, code: str, name: str | None, attempt: str | None = None) -> Joined:
         """Return a person and a pass for a join code; raises Refusal (401, or 422 for a name).
 
-        `attempt` is a random text of the caller: where the answer was lost, the same attempt joins once more.
+        `attempt` is a random text of the caller: if the answer was lost, the same attempt may join once more.
         """
         if len(code) > _MAX_CODE:
             raise _refused("bad_code")
@@ -131,7 +131,7 @@ class Joining:
             raise Refusal(503, "hub_unavailable", error.message, error.hint, retry_after=10) from None
 
     def admit_hub_user(self, user: HubUser) -> Joined:
-        """Return a person whom the hub knows, with their groups and role of now, and a pass; raises Refusal."""
+        """Return a hub user as a person, with their current groups and role, and a pass; raises Refusal."""
         try:
             name, groups = check_name(user.name), sorted({check_name(group, "group") for group in user.groups})
         except UsageError as error:

@@ -1,6 +1,6 @@
-"""Metrics for Prometheus: requests, orders by state, money and limits of the class; no label holds a name.
+"""Metrics for Prometheus: requests, orders by state, money and limits of the class; no label contains a name.
 
-Sums are read from the database when they are asked for, so that every process of a service reports the same ones.
+Each scrape reads the sums from the database, so that all processes of a service report the same.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Metrics:
         )
         self._seconds = Histogram(
             f"{_PREFIX}_request_seconds",
-            "Seconds to a response, with those that an order was waited for.",
+            "Seconds to a response, including the wait for an order.",
             ("kind",),
             buckets=_BUCKETS,
             registry=self._registry,
@@ -91,7 +91,7 @@ class _ClassCollector(Collector):
         self._records = records
 
     def describe(self) -> list[Metric]:
-        """Return nothing: the database need not be asked in order to register."""
+        """Return nothing, so that registration does not read the database."""
         return []
 
     def collect(self) -> Iterator[Metric]:
@@ -104,7 +104,7 @@ class _ClassCollector(Collector):
         )
         yield GaugeMetricFamily(
             f"{_PREFIX}_at_risk_usd",
-            "US dollars paid and not decided.",
+            "US dollars at risk.",
             value=_usd(sum(one.at_risk for one in amounts)),
         )
         yield GaugeMetricFamily(f"{_PREFIX}_people", "People of the class.", value=len(records.members.all()))
@@ -121,7 +121,7 @@ class _ClassCollector(Collector):
 
 
 def _kind(scope: Scope) -> str:
-    """Return a word for the path of a request, one of a few."""
+    """Return the kind of a request's path, one of a few words."""
     parts = str(scope["path"]).removeprefix(str(scope.get("root_path", ""))).strip("/").split("/")
     if parts[0] == "v1" and len(parts) > 1 and parts[1] in _KINDS:
         return parts[1]

@@ -1,6 +1,6 @@
 """Rules of the class and of its groups: models, sizes, counts, edits, times, pause and rate.
 
-Every rule that applies must hold: those of the class, and those of each group that a person is in.
+All rules apply together: those of the class, and those of each of a person's groups.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from blockrun_magic.gateway.request import ImageRequest
 __all__ = ["CLASS", "MAX_N", "OF_THE_CLASS", "Policy", "check_policy", "combined", "policy_from_json", "policy_to_json"]
 
 CLASS = "class"
-"""The scope of the rules that hold for everybody; a group's is "group:NAME"."""
+"""The scope of the rules for everyone; a group's is "group:NAME"."""
 MAX_N = 10
 OF_THE_CLASS = ("rate", "at_a_time", "keep_days", "see")
-"""The rules that hold for the whole class only."""
+"""The rules that exist only for the whole class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def policy_from_json(text: str | None) -> Policy:
 
 
 def combined(policies: Iterable[Policy]) -> Policy:
-    """Return the rules under which all of `policies` hold; the first is that of the class."""
+    """Return the combination of all `policies`, the first of which is the class's."""
     first, *others = policies
     for other in others:
         first = replace(
@@ -97,7 +97,7 @@ def _common(first: tuple[str, ...] | None, other: tuple[str, ...] | None) -> tup
 
 
 def _smaller(first: str | None, other: str | None) -> str | None:
-    """Return the size in which both fit, whichever way an image is turned."""
+    """Return the size within both bounds, in either orientation."""
     if first is None or other is None:
         return other if first is None else first
     sides = [min(pair) for pair in zip(_sides(first), _sides(other), strict=True)]
@@ -109,7 +109,7 @@ def _sides(size: str) -> list[int]:
 
 
 def check_policy(policy: Policy, request: ImageRequest, now: float) -> None:
-    """Raise Refusal (403) where the rules do not allow a request; `now` is in Unix seconds."""
+    """Raise Refusal (403) if the rules do not allow a request; `now` is in Unix seconds."""
     check_times(policy, now)
     if policy.models is not None and request.model not in policy.models:
         allowed = ", ".join(policy.models) or "none"

@@ -1,4 +1,4 @@
-"""Refusals: a status, a code, a sentence and what to do; they leave no record."""
+"""Refusals: a status, a code, a message and a hint; they leave no record."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Refusal(Exception):
         return {"code": self.code, "message": self.message, "hint": self.hint, **self.details}
 
     def response(self) -> JSONResponse:
-        """Return the response that says so."""
+        """Return the response for this refusal."""
         headers = {} if self.retry_after is None else {"Retry-After": str(max(1, math.ceil(self.retry_after)))}
         return JSONResponse({"error": self.body()}, self.status, headers)
 
 
 def revoked() -> Refusal:
-    """Return the refusal of a person who is not let in any more."""
+    """Return the refusal of a person whose access was revoked."""
     return Refusal(401, "revoked", "Your access to this classroom was revoked.", "Ask your teacher.")

@@ -41,8 +41,8 @@ _LOG = logging.getLogger(__name__)
 class Settings:
     """Settings of one process.
 
-    `public_url` is its address for others, where a proxy stands before it; `names` are further names of its host;
-    `environ` has the wallet's key, where it is not in a file.
+    `public_url` is its address for others behind a proxy; `names` are further names of its host; `environ` has the
+    wallet's key if it is not in a file.
     """
 
     home: Path
@@ -67,13 +67,13 @@ class Classroom:
     orders: Orders
     joining: Joining
     locks: Sequence[Lock]
-    """Held as long as this process serves: its own name, and on SQLite that of the only service."""
+    """Held while this process serves: its own name, and on SQLite that of the only service."""
     pages: Sequence[BaseRoute] = field(default=())
 
     async def take_over_for_ever(self) -> None:
-        """Take over what nobody works on, at once and every few seconds; ask about open payments, and erase old things.
+        """Take over abandoned orders every few seconds; check open payments, and erase old records.
 
-        What fails is tried again in the next round.
+        Failed steps are repeated in the next round.
         """
         rounds = 0
         erase = partial(run_io, erase_old, self.records)
@@ -96,7 +96,7 @@ class Classroom:
             await asyncio.sleep(_TAKE_OVER_EVERY)
 
     def begin(self) -> None:
-        """Record with which money the class is served from now on; raises WalletError where there is no key to pay."""
+        """Record the kind of money of the class from now on; raises WalletError if there is no key to pay with."""
         try:
             self.studios.check_payer()
         except WalletMissing:
@@ -111,7 +111,7 @@ class Classroom:
         self.records.ledger.set_setting(REALM, str(self.settings.gateway.realm))
 
     def hold_locks(self) -> bool:
-        """Return whether this process holds its locks; those that a database lost with its server are taken again."""
+        """Return whether this process holds its locks, taking those again that a database server has lost."""
         held = True
         for lock in self.locks:
             try:
@@ -121,14 +121,14 @@ class Classroom:
         return held
 
     async def end(self, seconds: float) -> None:
-        """Let what is in work end within `seconds`, and leave the rest to others."""
+        """Give orders in progress `seconds` to end, and leave the rest to others."""
         self.orders.stop(seconds)
         await self.workshop.wait_idle(seconds)
         await self.workshop.give_back()
 
 
 def open_classroom(settings: Settings, hub: HubProof | None = None) -> Classroom:
-    """Return the service, with its records open and nothing started; raises BlockrunError."""
+    """Return the service with its records opened, but not started; raises BlockrunError."""
     records = open_records(settings.home, settings.database_url)
     environ = settings.environ
     services = purchase_services(
@@ -153,6 +153,6 @@ def open_classroom(settings: Settings, hub: HubProof | None = None) -> Classroom
 
 
 def _locks(database: Database, worker: str) -> list[Lock]:
-    """Return the locks of this process: a file on one machine is served by one process, a server by many."""
+    """Return the locks of this process: only one process may serve a SQLite file, but many a database server."""
     names = [worker_lock(worker)] if database.path is None else [worker_lock(worker), "classroom-service"]
     return [database.lock(name) for name in names]

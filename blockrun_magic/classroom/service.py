@@ -1,4 +1,4 @@
-"""The process that serves a class: start, addresses, locks, and its end."""
+"""The process that serves a class: start, addresses, locks, and shutdown."""
 
 from __future__ import annotations
 
@@ -91,13 +91,13 @@ def _origin(settings: Settings, listener: socket.socket) -> str:
 
 
 def _hosts(settings: Settings, origin: str) -> set[str]:
-    """Return the names by which the service may be called."""
+    """Return the host names that the service accepts."""
     named = urlsplit(origin).hostname or ""
     return {*LOOPBACK_HOSTS, "[::1]", settings.host, f"[{named}]" if ":" in named else named, *settings.names}
 
 
 async def _write_ready(home: Path, url: str) -> None:
-    """Write where the service is, for its owner's own commands."""
+    """Write the address of the service, for the owner's commands."""
     folder = home / "classroom"
     record = json.dumps({"url": url, "pid": os.getpid()}).encode()
     await run_io(create_folder, folder)

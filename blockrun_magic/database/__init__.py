@@ -1,1 +1,1 @@
-"""Databases behind one interface: SQLite for everybody, PostgreSQL where several machines share one."""
+"""Databases behind one interface: SQLite by default, PostgreSQL for one that several machines share."""

@@ -1,7 +1,7 @@
 """PostgreSQL's advisory locks: the server releases them when the connection of their process ends.
 
-A process has one connection for all its locks. When that breaks, it takes them again; a lock that another process got
-meanwhile is lost.
+A process has one connection for all its locks. If it breaks, the process takes them again; a lock that another process
+has taken meanwhile is lost.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _TAKE = "SELECT pg_try_advisory_lock($1)"
 
 
 def lock_key(scope: str, name: str) -> int:
-    """Return the 64 bits by which PostgreSQL knows a lock."""
+    """Return the 64-bit key of a lock for PostgreSQL."""
     return int.from_bytes(hashlib.sha256(f"{scope}\0{name}".encode()).digest()[:8], "big", signed=True)
 
 
@@ -32,9 +32,9 @@ class AdvisoryLocks:
         self._mutex = threading.Lock()
         self._connection: psycopg.Connection | None = None
         self._held: dict[str, int] = {}
-        """How many hold each lock here; more than one where it is shared."""
+        """The number of holders of each lock here; more than one if it is shared."""
         self.lost: set[str] = set()
-        """The locks that another process has taken since their connection broke, until they are released."""
+        """Locks that another process has taken since their connection broke, until they are released."""
 
     def take(self, name: str, *, shared: bool) -> bool:
         """Return whether the lock is ours now."""
@@ -50,7 +50,7 @@ class AdvisoryLocks:
             return taken
 
     def give_back(self, name: str) -> None:
-        """Release the lock once nobody here holds it any more."""
+        """Release the lock when its last holder here has released it."""
         with self._mutex:
             self.lost.discard(name)
             if name not in self._held:
@@ -59,7 +59,7 @@ class AdvisoryLocks:
             if self._held[name]:
                 return
             del self._held[name]
-            # Where the connection is broken, the server has released it already.
+            # If the connection is broken, the server has released it already.
             with suppress(psycopg.Error):
                 if self._connection is not None:
                     self._connection.execute("SELECT pg_advisory_unlock($1)", (lock_key(self._scope, name),))
@@ -69,7 +69,7 @@ class AdvisoryLocks:
         return name in self._held
 
     def verify(self) -> None:
-        """Take the locks again where their connection broke; those that another process has are `lost`."""
+        """Take the locks again if their connection broke; those that another process has are `lost`."""
         with self._mutex:
             if self._held:
                 self._alive()
@@ -81,7 +81,7 @@ class AdvisoryLocks:
             self._close()
 
     def _try(self, name: str) -> bool:
-        """Return whether the lock is ours now; over a new connection where the old one has broken."""
+        """Return whether the lock is ours now; uses a new connection if the old one is broken."""
         if self._connection is not None:
             try:
                 return self._take(name)
@@ -91,7 +91,7 @@ class AdvisoryLocks:
         return self._take(name)
 
     def _alive(self) -> None:
-        """Have a connection that works and holds our locks."""
+        """Ensure a working connection that holds our locks."""
         if self._connection is not None:
             try:
                 self._connection.execute("SELECT 1")
@@ -120,7 +120,7 @@ class AdvisoryLocks:
 
 
 class AdvisoryLock:
-    """A lock by its name; `shared`: all that this process takes by this name count as one."""
+    """A named lock; `shared`: all locks of this name in this process count as one."""
 
     def __init__(self, locks: AdvisoryLocks, name: str, *, shared: bool) -> None:
         self._locks = locks
@@ -143,5 +143,5 @@ class AdvisoryLock:
 
     @property
     def is_held(self) -> bool:
-        """Whether this holds the lock, as far as is known here."""
+        """Whether this object holds the lock, as far as known."""
         return self._taken and self._locks.holds(self._name)

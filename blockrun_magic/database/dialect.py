@@ -1,4 +1,4 @@
-"""SQLite's SQL as PostgreSQL reads it, rows as SQLite gives them, and the functions that PostgreSQL lacks."""
+"""Translation of SQLite's SQL for PostgreSQL, rows as in SQLite, and functions that PostgreSQL lacks."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _NAMES = {
     "INTEGER": "BIGINT",
     "REAL": "DOUBLE PRECISION",
     "BLOB": "BYTEA",
-    "TEXT": 'TEXT COLLATE "C"',  # in the order of their bytes, as in SQLite
+    "TEXT": 'TEXT COLLATE "C"',  # sorted by bytes, as in SQLite
 }
 
 
 class Statement:
-    """A statement for PostgreSQL, and how its values are put in order."""
+    """A statement for PostgreSQL, and the order of its values."""
 
     def __init__(self, sql: str, order: Sequence[int | str] | None) -> None:
         self.sql = sql.encode()
         self._order = order
 
     def arrange(self, values: Sequence[Any] | Mapping[str, Any]) -> Sequence[Any]:
-        """Return the values in the order of their marks."""
+        """Return the values in the order of their placeholders."""
         if self._order is None:
             return tuple(values)
         return [values[place] for place in self._order]  # type: ignore[index]
@@ -41,7 +41,7 @@ class Statement:
 
 @lru_cache(maxsize=1024)
 def translate(sql: str) -> Statement:
-    """Return a statement in SQLite's dialect as one in PostgreSQL's."""
+    """Translate a statement from SQLite's dialect to PostgreSQL's."""
     names: list[str] = []
     count = 0
 
@@ -58,7 +58,7 @@ def translate(sql: str) -> Statement:
         count += 1
         return f"${match['number'] or count}"
 
-    # SQLite's cast cuts; PostgreSQL's rounds.
+    # SQLite's cast truncates; PostgreSQL's rounds.
     translated = _TOKEN.sub(token, _CAST.sub(r"CAST(trunc(\1) AS BIGINT)", sql))
     if _TABLE.match(sql):
         translated = _TYPES.sub(lambda match: _NAMES.get(match[0], ""), translated)
@@ -66,7 +66,7 @@ def translate(sql: str) -> Statement:
 
 
 class _Row(tuple[Any, ...]):
-    """A row that is read by name and by index."""
+    """A row, read by name and by index."""
 
     __slots__ = ()
     names: tuple[str, ...] = ()
@@ -89,7 +89,7 @@ def row_class(columns: tuple[bytes | None, ...]) -> Callable[[Sequence[Any]], _R
 
 
 _DOCUMENT = r"replace(document, '\u0000', '\ufffd')::jsonb"
-"""PostgreSQL reads no NUL; JSON may have one."""
+"""PostgreSQL rejects NUL, which JSON may contain."""
 
 FUNCTIONS = (
     f"""

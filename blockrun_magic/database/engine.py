@@ -1,4 +1,4 @@
-"""The interface of a database: transactions, named migrations, locks, and the SQL that both engines read.
+"""Interface of a database: transactions, named migrations, locks, and SQL for both engines.
 
 The SQL is SQLite's, as far as PostgreSQL has the same: `?`, `?1` or `:name` for values, INTEGER, REAL, TEXT and
 BLOB, `RETURNING`, `ON CONFLICT`. A row is read by name and by index.
@@ -20,11 +20,11 @@ __all__ = ["Connection", "Cursor", "Database", "Migration", "NotUnique", "Row", 
 
 
 class NotUnique(LedgerError):
-    """A row that must be the only one of its kind is there already; the transaction has changed nothing."""
+    """A row that must be unique exists already; the transaction has changed nothing."""
 
 
 class UnknownLayout(Exception):
-    """The database has tables that this version does not know how to read."""
+    """The database has tables that this version cannot read."""
 
 
 class Row(Protocol):
@@ -42,13 +42,13 @@ class Cursor(Protocol):
 
     @property
     def rowcount(self) -> int:
-        """How many rows were changed."""
+        """The number of changed rows."""
 
     def fetchone(self) -> Any:
         """Return the next row, or None."""
 
     def fetchall(self) -> list[Any]:
-        """Return the rows that are left."""
+        """Return the remaining rows."""
 
     def __iter__(self) -> Iterator[Any]: ...
 
@@ -74,23 +74,23 @@ class Database(ABC):
     """
 
     path: Path | None
-    """The file, or None where a server has it."""
+    """The file, or None for a server."""
     name: str
     """The name of the database in messages; it holds no password."""
     row_lock: str
-    """The end of a SELECT whose rows nobody else may change before the transaction ends."""
+    """The end of a SELECT whose rows are locked until the transaction ends."""
     lost_locks: AbstractSet[str] = frozenset()
-    """The locks that this process held until their connection broke, and that another process has now."""
+    """Locks that this process held until their connection broke, and that another process holds now."""
     was_empty: bool
-    """Whether it was a new file when it was opened."""
+    """Whether opening it created a new file."""
 
     @abstractmethod
     def transaction(self, *, durable: bool = True, new_ids: bool = False) -> AbstractContextManager[Connection]:
-        """Yield a transaction: all of it holds afterwards, or nothing has changed.
+        """Yield a transaction: all of it applies, or nothing has changed.
 
         With `durable`, this and all earlier transactions are on disk afterwards. Without it, a power cut may undo the
-        transaction. With `new_ids`, it makes rows whose ids this process will use: they must be there as long as it
-        lives, whatever happens to a server.
+        transaction. With `new_ids`, it makes rows whose ids this process will use: they must survive a crash of the
+        server.
         """
 
     @abstractmethod
@@ -99,22 +99,22 @@ class Database(ABC):
 
     @abstractmethod
     def serialize(self, connection: Connection, name: str) -> None:
-        """Let one transaction at a time do what is called `name`: the others wait here until it has ended."""
+        """Let only one transaction at a time pass with `name`; the others wait here until it has ended."""
 
     @abstractmethod
     def migrate(self, room: str, migrations: Sequence[Migration]) -> None:
         """Run the migrations of a room that have not run yet, in one transaction; safe with many processes.
 
-        They are known by their names and never change. Raises LedgerError where the database knows a newer one.
+        They are identified by their names and never change. Raises LedgerError if the database has a newer one.
         """
 
     @abstractmethod
     def layout(self, connection: Connection) -> int:
-        """Return the number by which versions before named migrations know the tables of a file; 0 without one."""
+        """Return the version number that a file had before named migrations; 0 without one."""
 
     @abstractmethod
     def set_layout(self, connection: Connection, number: int) -> None:
-        """Change that number, so that such versions do not touch newer tables."""
+        """Change that number, so that older releases do not open newer tables."""
 
     @abstractmethod
     def forbid_changes(self, connection: Connection, table: str) -> None:
@@ -124,7 +124,7 @@ class Database(ABC):
     def lock(self, name: str, *, shared: bool = False) -> Lock:
         """Return the lock called `name`; it ends with its process.
 
-        With `shared`, all that this process takes by this name count as one.
+        With `shared`, all locks of this name in this process count as one.
         """
 
     @abstractmethod
@@ -137,11 +137,11 @@ class Database(ABC):
 
     @abstractmethod
     def verify(self) -> None:
-        """Raise LedgerError unless this is still the database that was opened; find out which locks were lost."""
+        """Raise LedgerError unless this is still the database that was opened; detects lost locks."""
 
     @abstractmethod
     def erase(self) -> bool:
-        """Remove what was overwritten from the files, as far as that can be done now; return whether it was."""
+        """Remove overwritten content from the files, if possible now; return whether it was removed."""
 
     @abstractmethod
     def another(self) -> Database:
@@ -149,7 +149,7 @@ class Database(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Close it; it is not used afterwards. In a forked child the parent's stays open."""
+        """Close the database for good. In a forked child, the parent's stays open."""
 
 
 def placeholders(values: Sequence[Any] | Mapping[Any, Any]) -> str:

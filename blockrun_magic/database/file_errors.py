@@ -1,4 +1,4 @@
-"""Errors of SQLite and of the file system, turned into ours, which say what is wrong and what to do."""
+"""Errors of SQLite and of the file system, translated into ours."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NOT_UNIQUE = (sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMA
 
 @contextmanager
 def translate_errors(path: Path) -> Iterator[None]:
-    """Turn SQLite's and the file system's errors into ours, which say what is wrong and what to do."""
+    """Translate errors of SQLite and the file system into ours."""
     try:
         yield
     except FOREIGN as error:

@@ -24,14 +24,14 @@ class Lock(Protocol):
     """A lock of one holder; it ends with its process."""
 
     def try_acquire(self) -> bool:
-        """Return whether this call took the lock; raises LedgerError where no lock can be taken."""
+        """Return whether this call took the lock; raises LedgerError if locks cannot be used."""
 
     def release(self) -> None:
         """Release the lock, if it is held."""
 
     @property
     def is_held(self) -> bool:
-        """Whether this holds the lock, as far as is known here."""
+        """Whether this object holds the lock, as far as known."""
 
 
 class Locks(Protocol):
@@ -45,7 +45,7 @@ class Locks(Protocol):
 
 
 class _OneFile:
-    """A lock file; a `shared` one is one lock for all that the process takes, and its last holder removes it."""
+    """A lock file; a `shared` one counts all locks of the process as one, and its last holder removes it."""
 
     def __init__(self, path: Path, *, shared: bool) -> None:
         self._path = path
@@ -90,11 +90,11 @@ class FileLocks:
         self._folder = folder
 
     def lock(self, name: str, *, shared: bool = False) -> Lock:
-        """Return the lock called `name`; with `shared`, all that this process takes by this name count as one."""
+        """Return the lock called `name`; with `shared`, all locks of this name in this process count as one."""
         return _OneFile(self._path(name), shared=shared)
 
     def is_locked(self, name: str) -> bool:
-        """Return whether a process holds the lock; where that is unknown, it does."""
+        """Return whether a process holds the lock, or whether that is unknown."""
         path = self._path(name)
         if not path.exists():
             return False

@@ -11,16 +11,16 @@ from pathlib import Path
 __all__ = ["WriteAheadLog"]
 
 _TOGETHER = 0.005
-"""Seconds that a wait for the disk lets others join that are being written."""
+"""Seconds that a wait for the disk is delayed, so that transactions being written can join."""
 _sync = getattr(os, "fdatasync", os.fsync)
 
 
 class WriteAheadLog:
     """The log of a database whose commits do not wait for the disk (`synchronous = NORMAL`).
 
-    A transaction is written while no other thread writes, and waits for the disk afterwards. Those that are written
-    until such a wait begins have it in common; it begins when no other is being written, a few milliseconds later at
-    the latest.
+    A transaction is written while no other thread writes, and then waits for the disk. All transactions that are
+    written before this wait begins share it; it begins when no other is being written, after a few milliseconds at
+    most.
     """
 
     def __init__(self, database: Path) -> None:
@@ -31,7 +31,7 @@ class WriteAheadLog:
 
     @contextmanager
     def lasting(self) -> Iterator[None]:
-        """Wait until what was written inside, and before, is on the disk, also by other processes; raises OSError."""
+        """Wait until everything written inside and before, even by other processes, is on disk; raises OSError."""
         with self._changed:
             self._begun += 1
         try:
@@ -48,11 +48,11 @@ class WriteAheadLog:
     def _sync(self, number: int) -> None:
         with self._waiting:
             if number <= self._synced:
-                return  # the wait of another thread has begun after it was written
+                return  # another thread's wait has begun after this was written
             with self._changed:
                 self._changed.wait_for(lambda: not self._begun, _TOGETHER)
                 reached = self._written
-            # Unlike that of the database, this file has no locks of SQLite's, which closing it would take away.
+            # Closing this file is safe: SQLite has locks only on the database file.
             descriptor = os.open(self._path, os.O_RDWR | getattr(os, "O_BINARY", 0))
             try:
                 _sync(descriptor)

@@ -24,7 +24,7 @@ def missing_migrations(connection: Connection, room: str, migrations: Sequence[M
 
 
 def apply_missing(connection: Connection, room: str, migrations: Sequence[Migration]) -> None:
-    """Run the migrations of `room` that have not run yet, inside a transaction that nobody else is in."""
+    """Run the migrations of `room` that have not run yet, inside an exclusive transaction."""
     connection.execute(_TABLE)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     for name, step in missing_migrations(connection, room, migrations):

@@ -1,4 +1,4 @@
-"""The database at a path or an address."""
+"""Opening of the database at a path or an address."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SERVERS = ("postgresql://", "postgres://")
 def open_database(place: Path | str) -> Database:
     """Return the database at a path (SQLite, created unless it exists) or an address (PostgreSQL).
 
-    Raises LedgerError, or MissingDependency where psycopg is not installed.
+    Raises LedgerError, or MissingDependency if psycopg is not installed.
     """
     if not str(place).startswith(_SERVERS):
         return SqliteDatabase(Path(place))

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: a few for each process, opened when they are needed, replaced when they break."""
+"""Connections to PostgreSQL: a few per process, opened at first use, and replaced when they break."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from blockrun_magic.errors import LedgerError, Money
 __all__ = ["MAX_CONNECTIONS", "PATIENCE", "ConnectionPool", "open_connection"]
 
 MAX_CONNECTIONS = 8
-"""How many connections a process has for transactions; its locks have one more."""
+"""Number of a process's connections for transactions; its locks use one more."""
 PATIENCE = 10.0
-"""How long to wait for a connection, for another process that is writing, and for a server that starts again."""
+"""Seconds to wait for a connection, for another process's transaction, and for a restarting server."""
 _PAUSE = 0.1
 _SETTINGS = """
 SET synchronous_commit = on;
@@ -34,7 +34,7 @@ SET jit = off;
 SET search_path TO "{schema}";
 """
 _PROMPT_END = "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 3; SET tcp_keepalives_count = 3;"
-"""The server notices within 14 seconds that a machine is gone."""
+"""The server detects within 14 seconds that a machine is gone."""
 
 
 class _Text(StrDumperUnknown):
@@ -80,7 +80,7 @@ def open_connection(address: str, schema: str) -> psycopg.Connection[Any]:
 
 
 def _rows(cursor: psycopg.Cursor[Any]) -> Callable[[Any], Any]:
-    result = cursor.pgresult  # its description is an object for each column, made for every statement
+    result = cursor.pgresult  # the description would create an object per column for every statement
     return row_class(() if result is None else tuple(map(result.fname, range(result.nfields))))
 
 
@@ -96,9 +96,9 @@ class ConnectionPool:
 
     @contextmanager
     def connection(self, begin: str | None = None) -> Iterator[psycopg.Connection[Any]]:
-        """Yield a connection that this thread alone has, inside a transaction that `begin` begins.
+        """Yield a connection for this thread only, inside a transaction that `begin` starts.
 
-        A broken one is replaced, and a server that starts again is waited for. Raises psycopg.Error or TimeoutError.
+        Replaces a broken one, and waits for a restarting server. Raises psycopg.Error or TimeoutError.
         """
         self._check()
         if not self._free.acquire(timeout=PATIENCE):
@@ -123,7 +123,7 @@ class ConnectionPool:
             except psycopg.OperationalError:
                 if connection is not None:
                     connection.close()
-                    continue  # the others that were idle may have broken with it
+                    continue  # other idle ones may be broken as well
                 if time.monotonic() > end:
                     raise
                 time.sleep(_PAUSE)
@@ -132,12 +132,12 @@ class ConnectionPool:
 
     def _put_back(self, connection: psycopg.Connection[Any]) -> None:
         if self._closed or connection.info.transaction_status is not TransactionStatus.IDLE:
-            connection.close()  # the server undoes what was begun
+            connection.close()  # the server rolls the transaction back
         else:
             self._idle.append(connection)
 
     def replace(self, broken: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
-        """Return a connection that works in place of one that a thread has."""
+        """Return a working connection in place of a thread's broken one."""
         broken.close()
         return self._begun("SELECT 1")
 

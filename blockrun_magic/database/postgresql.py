@@ -1,4 +1,4 @@
-"""PostgreSQL: several processes on several machines, with the same promises as a file."""
+"""PostgreSQL, for several processes on several machines, with the same promises as a file."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _FIRST: list[Migration] = [("functions", _create_functions)]
 
 
 class PostgresDatabase(Database):
-    """The tables in a schema of their own of the database at `address`."""
+    """Tables in a separate schema of the database at `address`."""
 
     path = None
     row_lock = " FOR UPDATE"
@@ -70,7 +70,7 @@ class PostgresDatabase(Database):
 
     @contextmanager
     def transaction(self, *, durable: bool = True, new_ids: bool = False) -> Iterator[Connection]:
-        """Yield a transaction at READ COMMITTED; a sequence may return an id again that was lost with the server."""
+        """Yield a transaction at READ COMMITTED; after a crash of the server, a sequence may repeat a lost id."""
         begin = "BEGIN" if durable or new_ids else "BEGIN; SET LOCAL synchronous_commit = off"
         with self._errors(), self._begun(begin) as connection:
             yield connection
@@ -93,7 +93,7 @@ class PostgresDatabase(Database):
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Yield a connection: this thread's transaction, or one on which each statement is a transaction of its own."""
+        """Yield a connection: this thread's transaction, or one in which each statement is a transaction."""
         current = getattr(self._local, "connection", None)
         with self._errors():
             if current is not None:
@@ -111,7 +111,7 @@ class PostgresDatabase(Database):
         connection.execute("SELECT pg_advisory_xact_lock(?)", (lock_key(self._schema, f"transaction {name}"),))
 
     def migrate(self, room: str, migrations: Sequence[Migration]) -> None:
-        """Run the migrations of `room` that have not run yet, in one transaction that all processes wait for."""
+        """Run the migrations of `room` that have not run yet, in one transaction for which all processes wait."""
         with self._errors():
             with self.reading() as reading:
                 known = reading.execute("SELECT to_regclass('migrations')").fetchone()[0] is not None
@@ -153,23 +153,23 @@ class PostgresDatabase(Database):
 
     @property
     def lost_locks(self) -> AbstractSet[str]:  # type: ignore[override]  # it changes only here
-        """The locks that another process has taken since their connection broke, until they are released."""
+        """Locks that another process has taken since their connection broke, until they are released."""
         return self._locks.lost
 
     def verify(self) -> None:
-        """Have a connection that holds our locks; where it broke, take them again. Raises LedgerError."""
+        """Ensure a connection that holds our locks; if it broke, take them again. Raises LedgerError."""
         with self._errors():
             self._locks.verify()
 
     def now(self) -> float:
-        """Return the time of the server, which is asked now and then."""
+        """Return the time of the server, which is asked from time to time."""
         if self._clock.is_old():
             with self.reading() as connection:
                 self._clock.set(connection)
         return self._clock.now()
 
     def erase(self) -> bool:
-        """Do nothing: the server overwrites what was deleted (autovacuum), and no user has its files."""
+        """Do nothing: the server overwrites deleted content (autovacuum), and users cannot read its files."""
         return True
 
     def another(self) -> PostgresDatabase:
@@ -177,7 +177,7 @@ class PostgresDatabase(Database):
         return PostgresDatabase(self._address, self._schema)
 
     def close(self) -> None:
-        """Close all connections; what this process had locked is free."""
+        """Close all connections, which releases this process's locks."""
         self._pool.close()
         self._locks.close()
 
@@ -206,7 +206,7 @@ class ServerConnection:
 
 
 class _ReadingConnection(ServerConnection):
-    """A connection whose statements change nothing, so that they run again where it turns out to be broken."""
+    """A read-only connection, whose statements are repeated if it turns out to be broken."""
 
     def __init__(self, raw: psycopg.Connection[Any], pool: ConnectionPool) -> None:
         super().__init__(raw)
@@ -224,7 +224,7 @@ class _ReadingConnection(ServerConnection):
             return super().execute(sql, parameters)
 
     def close_replacement(self) -> None:
-        """Close the connection that was taken in place of a broken one."""
+        """Close the connection that replaced a broken one."""
         if self._raw is not self._first:
             self._raw.close()
 
@@ -249,21 +249,21 @@ class _TranslatedLock:
 
 
 class _ServerClock:
-    """The clock of a server: how far it is ahead of this machine's, asked again after a while or a jump of time."""
+    """The clock of a server, as its offset from this machine's; asked again after a while, or after a clock change."""
 
     def __init__(self) -> None:
         self._ahead = 0.0
         self._set_at: tuple[float, float] | None = None
 
     def is_old(self) -> bool:
-        """Return whether the server has to be asked again."""
+        """Return whether the offset is outdated."""
         if self._set_at is None:
             return True
         passed = time.monotonic() - self._set_at[0]
         return passed > _SYNC_SECONDS or abs(time.time() - self._set_at[1] - passed) > _MAX_DRIFT
 
     def set(self, connection: Connection) -> None:
-        """Ask the server."""
+        """Ask the server for its time."""
         before = time.time()
         there = float(connection.execute("SELECT extract(epoch FROM clock_timestamp())").fetchone()[0])
         here = time.time()

@@ -1,4 +1,4 @@
-"""Errors of PostgreSQL, turned into ours, which say what is wrong and what to do."""
+"""Errors of PostgreSQL, translated into ours."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BUSY = (
 
 @contextmanager
 def translate_errors(name: str) -> Iterator[None]:
-    """Turn PostgreSQL's errors about the database called `name` into ours."""
+    """Translate PostgreSQL's errors about the database called `name` into ours."""
     try:
         yield
     except UnknownLayout as error:
@@ -36,7 +36,7 @@ def translate_errors(name: str) -> Iterator[None]:
     except (psycopg.Error, TimeoutError) as error:
         kind = NotUnique if isinstance(error, errors.UniqueViolation) else LedgerError
         complaint = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        # The details of an error hold the values of the row: they are not for tracebacks.
+        # The details of an error contain the row's values, which must not be in tracebacks.
         error.args = (complaint,)
         raise kind(f"The database {name} cannot be used: {complaint}.", _remedy(error), Money.nothing_sent()) from error
 

@@ -1,4 +1,4 @@
-"""SQLite: a file opened for its owner only, checked, its errors turned into ours."""
+"""SQLite: a checked file that only its owner can read, with errors translated into ours."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from blockrun_magic.files import create_folder, create_private
 __all__ = ["BUSY_SECONDS", "SqliteDatabase"]
 
 BUSY_SECONDS = 10.0
-"""How long to wait for another process that is writing."""
+"""Seconds to wait for another process that is writing."""
 _LOG_PAGES = 4000
-"""Pages of the log (of 4 kB) before they are moved to the file, which waits for the disk three times."""
+"""Pages of the log (of 4 kB) before they are moved to the file, which takes three waits for the disk."""
 _MAX_CHECKED_BYTES = 8 * 1024 * 1024
 
 
@@ -49,7 +49,7 @@ class SqliteDatabase(Database):
 
     @contextmanager
     def transaction(self, *, durable: bool = True, new_ids: bool = False) -> Iterator[Connection]:  # noqa: ARG002
-        """Yield a transaction that all processes wait for; a file loses ids only with the process that has them."""
+        """Yield a transaction for which all processes wait; a crash that loses ids also ends this process."""
         if durable and self._log is not None:
             with translate_errors(self.path), self._log.lasting(), self._transaction() as connection:
                 yield connection
@@ -69,20 +69,20 @@ class SqliteDatabase(Database):
             yield
             self._connection.execute("COMMIT")
         except BaseException:
-            # A full disk ends the transaction; a second end would hide the first error.
+            # A full disk ends the transaction; ending it again would hide the first error.
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
 
     def reading(self) -> AbstractContextManager[Connection]:
-        """Yield the connection; it sees what this thread's transaction has changed."""
+        """Yield the connection, which sees the changes of this thread's transaction."""
         return self._turn
 
     def serialize(self, connection: Connection, name: str) -> None:
         """Do nothing: one transaction writes at a time."""
 
     def migrate(self, room: str, migrations: Sequence[Migration]) -> None:
-        """Run the migrations of `room` that have not run yet, in one transaction that all processes wait for."""
+        """Run the migrations of `room` that have not run yet, in one transaction for which all processes wait."""
         with self._turn:
             self._migrate(room, migrations)
             self._rooms[room] = migrations
@@ -93,7 +93,7 @@ class SqliteDatabase(Database):
         known = bool(self._connection.execute(tables).fetchone()[0])
         if known and not missing_migrations(self._connection, room, migrations):
             return
-        # Tables are rebuilt with foreign keys off, as SQLite's manual says; what refers to nothing is an error.
+        # Tables are rebuilt with foreign keys off, as SQLite's manual says; dangling references are an error.
         self._connection.execute("PRAGMA foreign_keys = OFF")
         try:
             with self._changes("EXCLUSIVE"):
@@ -139,9 +139,9 @@ class SqliteDatabase(Database):
         return time.time()
 
     def verify(self) -> None:
-        """Raise LedgerError unless the file at the path is the one that is open, whole and of the version it had.
+        """Raise LedgerError unless the file at the path is the open one, complete, and of the same version.
 
-        Nothing is opened for that: closing a file takes SQLite's locks of it away. Its locks cannot be lost.
+        This opens nothing, because closing a file would release SQLite's locks of it. File locks cannot be lost.
         """
         found = self._identity()
         if self._opened is None or found is None or found[:2] != self._opened[:2] or found[2] < self._opened[2]:
@@ -154,7 +154,7 @@ class SqliteDatabase(Database):
             self._check_version()
 
     def _check_version(self) -> None:
-        """Raise UnknownLayout where a newer version has changed the tables since they were looked at."""
+        """Raise UnknownLayout if a newer version has changed the tables since the last check."""
         version = self._read_version()
         if version == self._version:
             return
@@ -203,7 +203,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     create_private(path)
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     connection.row_factory = sqlite3.Row
-    # SQLite's own lower() knows only ASCII letters, and prompts are in any language.
+    # SQLite's lower() handles only ASCII letters, and prompts are in any language.
     connection.create_function("casefold", 1, str.casefold, deterministic=True)
     try:
         _use_write_ahead_log(connection)
@@ -227,14 +227,14 @@ def _check_pages(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _log_of(connection: sqlite3.Connection, path: Path) -> WriteAheadLog | None:
-    """Return the write-ahead log; where a database cannot have one, each of its commits waits for the disk."""
+    """Return the write-ahead log; without one, each commit waits for the disk."""
     [mode] = connection.execute("PRAGMA journal_mode").fetchone()
     connection.execute(f"PRAGMA synchronous = {'NORMAL' if mode == 'wal' else 'FULL'}")
     return WriteAheadLog(path) if mode == "wal" else None
 
 
 def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
-    # SQLite does not wait for this change when several kernels start together: so we do.
+    # SQLite does not wait for this change when several kernels start together, so we wait.
     end = time.monotonic() + BUSY_SECONDS
     while True:
         try:
@@ -248,7 +248,7 @@ def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
 
 
 class _Turn:
-    """The connection while no other thread has it; its errors are ours. One object for all: this is done often."""
+    """A turn of this thread at the connection, with errors translated. One object for all turns, for speed."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection, lock: _ProcessLock) -> None:
         self._path = path
@@ -266,9 +266,9 @@ class _Turn:
 
 
 class _ProcessLock:
-    """A lock between the threads of one process; in a forked child it raises LedgerError.
+    """A lock between the threads of one process; in a forked child, it raises LedgerError.
 
-    SQLite forbids using a connection in a child, and there a thread of the parent may hold the lock forever.
+    SQLite forbids using a connection in a child, where a thread of the parent may hold the lock forever.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Addresses of images that a gateway names: only harmless ones are opened, and connected to as they were checked."""
+"""Image addresses from a gateway: only safe ones are opened, at the IP address that was checked."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 @dataclass(frozen=True, slots=True)
 class CheckedAddress:
-    """Target of a connection: a URL, the Host header, httpx extensions, and the host that is verified."""
+    """Target of a connection: a URL, the Host header, httpx extensions, and the host of the certificate."""
 
     url: str
     host: str
@@ -34,7 +34,7 @@ class CheckedAddress:
 
 
 async def checked_address(url: str, gateway: Gateway) -> CheckedAddress:
-    """Return where to connect for `url`; raises InvalidResponse for what is not opened, or GatewayUnreachable.
+    """Return the connection target of `url`; raises InvalidResponse for an unsafe URL, or GatewayUnreachable.
 
     A public host is connected to at the very address that was checked. Where a proxy resolves names, the proxy
     gets the name.
@@ -80,12 +80,12 @@ async def _resolve(host: str, port: int) -> list[_Address]:
 
 
 def _literal_address(host: str) -> _Address | None:
-    """Return the address that `host` spells out, also in decimal, hex or a short form; None for a name."""
+    """Return the address that `host` spells out, including decimal, hex and short forms; None for a name."""
     try:
         return ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         pass
-    try:  # the C library reads 2130706433 and 0x7f.1, too
+    try:  # the C library also reads 2130706433 and 0x7f.1
         return ipaddress.IPv4Address(socket.inet_aton(host)) if host.isascii() else None
     except (OSError, ValueError):
         return None
@@ -96,6 +96,6 @@ def _is_public(address: _Address) -> bool:
         return address.is_global and not address.is_multicast
     inside = address.ipv4_mapped or address.sixtofour
     if address in _NAT64:
-        # What every IPv4 host looks like on networks that have IPv6 only.
+        # The form of every IPv4 address on networks that have only IPv6.
         inside = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return _is_public(inside) if inside else address.is_global and address in _UNICAST

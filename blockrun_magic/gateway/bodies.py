@@ -37,7 +37,7 @@ __all__ = ["ImagePayload", "Response"]
 _MAX_WAIT = 120.0
 _MAX_HEAD = 200
 _MAX_JSON = 1024 * 1024
-"""Bytes of a body that are read as plain JSON; of a longer one only short fields are, and its images."""
+"""Bytes of a body that is read as plain JSON; a longer one is read only for its short fields and images."""
 _SHORTEST_IMAGE = 64
 """Characters of base64 below which a text is not an image: the smallest PNG has 67 bytes."""
 _BARE_BASE64 = re.compile(r"[A-Za-z0-9+/\s]++={0,2}+\s*+")
@@ -58,14 +58,14 @@ class Response:
     body: bytes = field(repr=False)
 
     def json(self) -> Any:
-        """Return the decoded JSON body, or None where it is not JSON, nested absurdly deep, or far too large.
+        """Return the decoded JSON body, or None if it is not JSON, nested too deep, or far too large.
 
-        Of a body with large images only the short fields are there; `images` has the others.
+        A body with large images is reduced to its short fields; `images` returns the images.
         """
         return self._json
 
     def images(self, most: int, *, any_shape: bool = False) -> list[ImagePayload]:
-        """Return the first `most` images of the body, each as it came; none where there are none.
+        """Return the first `most` images of the body, still encoded.
 
         BlockRun's gateways and OpenAI have them in the list `data`. With `any_shape` the shapes of other x402 endpoints
         count, too: the bytes of an image, and `image`, `images`, `output`, `url` and the like, also inside one another
@@ -108,7 +108,7 @@ class Response:
 
     @cached_property
     def _parts(self) -> tuple[Fields, Sequence[msgspec.Raw | Fields]]:
-        """The fields of the body, and the entries of its list `data`; none of either where it cannot be read."""
+        """The fields of the body, and the entries of its list `data`; both are empty if it cannot be read."""
         try:
             return split_common(self.body) or (split_body(self.body) if self._is_bounded else ({}, []))
         except ValueError:
@@ -116,7 +116,7 @@ class Response:
 
     @property
     def date(self) -> float | None:
-        """The Unix time by the server's own clock, or None where the response does not say."""
+        """The Unix time by the server's own clock, or None if the response lacks it."""
         return _date(self.headers.get("date", ""))
 
     @property
@@ -147,29 +147,29 @@ def _date(text: str) -> float | None:
 
 @dataclass(slots=True)
 class ImagePayload:
-    """One image of a response: base64 that came along, else the URL to download it from."""
+    """One image of a response: embedded base64, or the URL to download it from."""
 
     url: str | None = None
     encoded: memoryview | None = field(default=None, repr=False)
-    """Base64, a slice of the body as JSON has it, until `data` has decoded it."""
+    """Base64 as a slice of the JSON body, until `data` has decoded it."""
     revised_prompt: str | None = None
     _data: bytes | None = field(default=None, repr=False)
 
     @property
     def has_image(self) -> bool:
-        """Whether there is anything to read: bytes, base64 or a URL."""
+        """Whether there are bytes, base64 or a URL to read."""
         return bool(self.url or self.encoded is not None or self._data)
 
     @property
     def needs_download(self) -> bool:
-        """Whether there is only a URL."""
+        """Whether the image must be downloaded from its URL."""
         return bool(self.url) and self.encoded is None and self._data is None
 
     @property
     def data(self) -> bytes | None:
-        """The bytes that came along, None for a URL; raises InvalidResponse where there is neither.
+        """The embedded bytes, or None for a URL; raises InvalidResponse without either.
 
-        They are decoded at the first use, and the body is not needed afterwards: there is never a second copy.
+        They are decoded at the first use and then replace the slice, so that there is never a second copy.
         """
         if self.encoded is not None:
             self._data = _decode(self.encoded)
@@ -247,7 +247,7 @@ def _read_entry(raw: Slice | Fields) -> ImagePayload:
 
 
 def _read_text(raw: Slice) -> ImagePayload:
-    """Return the image that a JSON string is: a data URI, a URL, or else base64."""
+    """Return the image in a JSON string: a data URI, a URL, or else base64."""
     encoded = _base64(raw, is_uri=True)
     if encoded is not None:
         return ImagePayload(encoded=encoded)
@@ -258,7 +258,7 @@ def _read_text(raw: Slice) -> ImagePayload:
 
 
 def _base64(raw: Slice | None, *, is_uri: bool) -> memoryview | None:
-    """Return the base64 of a JSON string, or of the data URI in it; None where there is none."""
+    """Return the base64 of a JSON string, or of the data URI in it, or None."""
     view = memoryview(b"" if raw is None else raw)
     if view.nbytes <= 2 or view[0] != ord('"'):
         return None

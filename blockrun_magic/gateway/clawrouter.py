@@ -1,6 +1,6 @@
 """Health of a ClawRouter: whether it runs, its wallet and its balance.
 
-Source: gateway protocol, section 7. Its texts are shortened and freed of control characters.
+Source: gateway protocol, section 7. Its texts are shortened, and control characters are removed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Health:
 async def clawrouter_health(client: Client, gateway: Gateway, *, full: bool = False) -> Health | None:
     """Return the health of the ClawRouter at `gateway`, or None if none answers within seconds.
 
-    `full` asks for the balance, too, in micro-USDC.
+    `full` also asks for the balance, in micro-USDC.
     """
     try:
         async with asyncio.timeout(_SECONDS):

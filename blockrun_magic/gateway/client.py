@@ -1,7 +1,7 @@
 """The HTTP client: JSON and files to a gateway, downloads of images.
 
-It moves bytes and knows nothing of money. A payment header is sent with one request to the gateway's own origin,
-and a redirect is never followed with one.
+It transfers bytes and does not interpret payments. A payment header is sent with one request to the gateway's own
+origin, and a redirect is never followed with one.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = ["USER_AGENT", "Client", "Timeouts"]
 
 _ABOUT = metadata("blockrun-magic")
 USER_AGENT = f"blockrun-magic/{_ABOUT['Version']} (+{(_ABOUT['Project-URL'] or '').partition(', ')[2]})"
-"""Sites want to know whom they can write to."""
+"""A contact address, which websites require."""
 _MAX_ANSWER = 256 * 1024 * 1024
 _MAX_IMAGE = 64 * 1024 * 1024
 _MAX_REQUIREMENTS = 64 * 1024
@@ -53,7 +53,7 @@ _HEADERS = {"User-Agent": USER_AGENT, "Accept": "application/json", "Accept-Enco
 _IMAGE_HEADERS = {**_HEADERS, "Accept": "image/*"}
 _ELSEWHERE = "Check the address, or download the image and give its path."
 _NOT_SENT_ERRORS = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
-# A port above 65535 comes back from the connection as a group of errors.
+# A port above 65535 makes the connection raise an exception group.
 _TRANSPORT_ERRORS = (httpx.TransportError, httpx.DecodingError, httpx.InvalidURL, ExceptionGroup)
 
 
@@ -61,8 +61,8 @@ _TRANSPORT_ERRORS = (httpx.TransportError, httpx.DecodingError, httpx.InvalidURL
 class Timeouts:
     """Seconds to wait: for a connection, for the next byte of a response, for the next byte of an image.
 
-    ClawRouter holds a slow request for 300 s without a byte, so responses get longer than that. `pace` limits the
-    whole of a response.
+    ClawRouter holds a slow request for 300 s without a byte, so the limit for responses is longer. `pace` limits the
+    whole response.
     """
 
     connect: float = 10.0
@@ -74,7 +74,7 @@ class Timeouts:
 class Client:
     """Connections to gateways and to the hosts of images, to be used from one event loop only.
 
-    Nothing is opened, and nothing of the environment is read, before the first request.
+    It opens no connection and reads no environment variable before the first request.
     """
 
     def __init__(self, timeouts: Timeouts | None = None) -> None:
@@ -107,7 +107,7 @@ class Client:
     ) -> Response:
         """Return the gateway's response to `request` as multipart/form-data, its images as files; raises as `post`.
 
-        The boundary is the request's own, so that a request that is sent again is the same to the byte.
+        The boundary comes from the request, so that a repeated request is the same to the byte.
         """
         named = {"Content-Type": f"multipart/form-data; boundary={request.digest.removeprefix('sha256:')}"}
         built = self._request(
@@ -139,12 +139,12 @@ class Client:
         body, shortest = content.pop("body", None), min(silence, self._timeouts.answer)
         kind = {} if body is None else {"Content-Type": "application/json"}
         built = partial(self._request, method, gateway.base_url + path, headers=SecretHeaders({**kind, **headers}))
-        # No variable holds the encoded body, which may be a secret: a traceback would show it.
+        # No variable holds the encoded body, which may contain a secret: a traceback would show it.
         request = built(silence=shortest, **content) if body is None else built(silence=shortest, content=_encode(body))
         return await self._answer(request, gateway)
 
     async def connect(self, gateway: Gateway) -> None:
-        """Open a connection that the next request will use; nothing is asked, and no failure is reported."""
+        """Open a connection for the next request; sends nothing, and ignores failures."""
         with suppress(BlockrunError):
             await self._answer(self._request("HEAD", gateway.base_url), gateway)
 
@@ -182,7 +182,7 @@ class Client:
             return await self._fetch(url, shown)
         except SourceError:
             raise
-        except GatewayError as error:  # a proxy or certificates that cannot be used, a response beyond the limits
+        except GatewayError as error:  # an unusable proxy or certificate file, or a response beyond the limits
             hint = _ELSEWHERE if isinstance(error, InvalidResponse) else error.hint
             raise SourceError(f"{shown} could not be fetched: {error.message}", hint) from error
         except _TRANSPORT_ERRORS as error:
@@ -214,7 +214,7 @@ class Client:
         extensions = {"timeout": timeout.as_dict(), **content.pop("extensions", {})}
         headers = SecretHeaders({**_HEADERS, **content.pop("headers", {})})
         try:
-            target = _read_url(url) if method == "POST" else url  # a gateway's: there are few of them
+            target = _read_url(url) if method == "POST" else url  # the host of a gateway: there are few of them
             return httpx.Request(method, target, headers=headers, extensions=extensions, **content)
         except (httpx.InvalidURL, UnicodeError) as error:
             raise InvalidResponse(

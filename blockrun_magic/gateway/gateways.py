@@ -1,7 +1,7 @@
 """Gateways: the named ones, and any other x402 image endpoint by its URL.
 
-A gateway defines who pays there, what it can do and, where we sign, on which networks it may be paid; its 402
-can only choose among them. Source: gateway protocol, sections 1 and 9.
+A gateway defines who pays, its abilities, and the networks for which we sign; its 402 can only choose among them.
+Source: gateway protocol, sections 1 and 9.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ CLASSROOM = "classroom"
 PRACTICE_NAME = "practice"
 """The name of the practice gateway."""
 RPC_QUORUM = 2
-"""How many RPC servers of a chain must agree before money is booked."""
+"""Number of RPC servers of a chain that must agree before money is booked."""
 
 
 class Payer(StrEnum):
@@ -57,7 +57,7 @@ class Payer(StrEnum):
     CREDIT = "credit"
     """The prepaid credit of an account, which an API key opens."""
     CLASSROOM = "classroom"
-    """A class: its teacher's service buys for everybody, within limits."""
+    """A class: its teacher's service buys for everyone, within limits."""
 
 
 class Capability(Flag):
@@ -88,8 +88,8 @@ _LIMITATIONS = {
 class Gateway(Endpoint):
     """A service that answers image requests.
 
-    `networks` are those that we may sign for (none where somebody else pays). `path` replaces the OpenAI-like
-    paths where an endpoint has one of its own. `class_money` is the kind of money that a classroom pays with.
+    `networks` are those that we may sign for (none if others pay). `path` replaces the OpenAI-like paths of an endpoint
+    with its own path. `class_money` is the kind of money that a classroom pays with.
     """
 
     networks: tuple[Network, ...]
@@ -104,7 +104,7 @@ class Gateway(Endpoint):
 
     @property
     def prepaid(self) -> bool:
-        """Whether somebody else pays: nothing is signed here, so nothing on a chain can prove a charge."""
+        """Whether others pay: nothing is signed here, so no chain can prove a charge."""
         return self.paid_by is not Payer.SIGNATURE
 
     @property
@@ -131,7 +131,7 @@ class Gateway(Endpoint):
 
     @property
     def money(self) -> str:
-        """What it is paid with, in a few words: "USDC on Base"."""
+        """The means of payment, as a short text: "USDC on Base"."""
         if self.paid_by is Payer.PROXY:
             return "USDC of ClawRouter's own wallet"
         if self.paid_by is Payer.CREDIT:
@@ -189,7 +189,7 @@ def preset(name: str, environ: Mapping[str, str] = os.environ) -> Gateway:
         return _at_port(gateway, environ.get("BLOCKRUN_PROXY_PORT", ""))
     if gateway.paid_by is Payer.CREDIT:
         address = next((text for name in _ACCOUNT_VARIABLES if (text := environ.get(name, "").strip())), None)
-        # The SDKs' users write the address with or without its version.
+        # Users of the SDKs write the address with or without its version.
         return replace(gateway, base_url=checked_url(address).removesuffix("/v1")) if address else gateway
     network = gateway.networks[0]
     variable = _RPC_VARIABLES.get(network.id, "")

@@ -1,7 +1,7 @@
-"""Proxies of the environment: which one a URL goes through, read when the URL is opened.
+"""Proxies from the environment, selected when a URL is opened.
 
 `NO_PROXY` lists host names (with their subdomains), addresses, networks (`10.0.0.0/8`) and `*`, each with or without
-a port. An entry that cannot be read is ignored; the rest counts.
+a port. Invalid entries are ignored.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _SCHEMES = {"http": "http", "https": "https", "socks5": "socks5", "socks5h": "so
 
 
 def proxy_for(url: str) -> str | None:
-    """Return the URL of the proxy for `url`, None where it is opened directly; raises GatewayUnreachable.
+    """Return the URL of the proxy for `url`, or None if it is opened directly; raises GatewayUnreachable.
 
-    Nothing on this machine goes through a proxy.
+    URLs on this machine never use a proxy.
     """
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")

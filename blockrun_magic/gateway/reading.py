@@ -1,6 +1,6 @@
 """Bodies of HTTP responses, read within limits on size, rate and time.
 
-Bytes count after decompression, and are counted while a body is decompressed.
+The limits apply to decompressed bytes, which are counted during decompression.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PIECE = 1024 * 1024
 _MAX_ROOM = 16 * 1024 * 1024
 _DIGITS = 12
 _SLICE = 0.01
-"""Seconds after which the loop gets its turn."""
+"""Seconds after which other tasks on the loop may run."""
 
 
 class TooSlow(httpx.TransportError):
@@ -42,22 +42,22 @@ class Pace:
     total: float = 1800.0
 
     def allowed(self, size: int) -> float:
-        """Return the seconds in which `size` bytes have to come."""
+        """Return the seconds within which `size` bytes must arrive."""
         return min(self.total, self.grace + size / self.rate)
 
 
 async def read_body(response: httpx.Response, limit: int, pace: Pace, *, cut: bool = False) -> bytes:
     """Return the decompressed body of at most `limit` bytes; with `cut`, its first `limit` bytes.
 
-    Raises InvalidResponse for a longer body or an encoding that nobody asked for, TooSlow, and httpx's own errors.
+    Raises InvalidResponse for a longer body or an unrequested encoding, TooSlow, and httpx's own errors.
     """
     decoder = _Decoder(response.headers.get("content-encoding", ""))
-    whole = io.BytesIO()  # unlike a list of pieces, it returns its bytes without a second copy of them
+    whole = io.BytesIO()  # unlike a list of pieces, it returns its bytes without copying them
     if not decoder.unpacks:
         _make_room(whole, response.headers.get("content-length", ""), limit)
     began = awaited = time.monotonic()
     async for chunk in response.aiter_raw():
-        if time.monotonic() - awaited > _SLICE:  # chunks that have come already are given without waiting
+        if time.monotonic() - awaited > _SLICE:  # received chunks are yielded without waiting
             await asyncio.sleep(0)
             awaited = time.monotonic()
         async for piece in decoder.pieces(chunk):
@@ -79,7 +79,7 @@ async def read_body(response: httpx.Response, limit: int, pace: Pace, *, cut: bo
 
 
 def _make_room(whole: io.BytesIO, length: str, limit: int) -> None:
-    """Let `whole` have the size at once that a response says, within reason, rather than grow a piece at a time."""
+    """Give `whole` the size that the response announces, within limits, so that it does not grow piece by piece."""
     size = int(length) if length.isdecimal() and len(length) < _DIGITS else 0
     if size > 1:
         whole.seek(min(size, limit, _MAX_ROOM) - 1)
@@ -88,14 +88,14 @@ def _make_room(whole: io.BytesIO, length: str, limit: int) -> None:
 
 
 class _Decoder:
-    """Undoes one layer of compression, a bounded piece at a time."""
+    """Decoder of one layer of compression, in pieces of limited size."""
 
     def __init__(self, encoding: str) -> None:
         names = [name.strip().lower() for name in encoding.split(",")]
         packed = [name for name in names if name not in ("", "identity")]
         if len(packed) > 1 or not _DECODED.issuperset(packed):
             raise InvalidResponse(
-                f"The response is compressed in a way that was not asked for ({sanitize(encoding, 40)}).",
+                f"The response is compressed in a way that was not requested ({sanitize(encoding, 40)}).",
                 "It was not read. Report this to the gateway.",
             )
         self.unpacks = bool(packed)
@@ -103,7 +103,7 @@ class _Decoder:
         self._began = False
 
     async def pieces(self, chunk: bytes) -> AsyncIterator[bytes]:
-        """Yield what `chunk` brings, at most a megabyte at a time; it is inflated in a worker."""
+        """Yield the decompressed bytes of `chunk`, at most a megabyte at a time, inflated in a worker."""
         inflate = self._inflate
         if inflate is None:
             yield chunk
@@ -117,7 +117,7 @@ class _Decoder:
                 raise httpx.DecodingError(str(error)) from error
             yield piece
             chunk = inflate.unconsumed_tail
-            pending = bool(chunk) or len(piece) == _PIECE  # a full piece: more may be waiting inside
+            pending = bool(chunk) or len(piece) == _PIECE  # a full piece: the decoder may have more
 
     def finish(self) -> None:
         """Raise httpx.DecodingError where the compressed data ended too early."""

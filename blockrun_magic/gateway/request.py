@@ -1,6 +1,6 @@
 """Image requests: immutable values with canonical JSON and a hash.
 
-Two requests with the same hash are the same purchase, so that a notebook is paid for only once.
+Requests with the same hash are one purchase, so that running a notebook again costs nothing.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Upload:
 
     @classmethod
     def from_file_bytes(cls, data: bytes, media_type: str) -> Upload:
-        """Return the upload of a file's own bytes, named by their SHA-256."""
+        """Return the upload of a file's bytes, named by their SHA-256."""
         return cls(data, media_type, f"sha256:{hashlib.sha256(data).hexdigest()}")
 
     @cached_property

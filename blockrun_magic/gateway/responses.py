@@ -1,7 +1,7 @@
 """Interpretation of a gateway's response: images, a job, or an error.
 
-Shapes and statuses are those of the gateway protocol, sections 2, 4 and 5. Text from a server is
-cut short and freed of control characters before anybody reads it.
+Shapes and statuses are those of the gateway protocol, sections 2, 4 and 5. Text from a server is shortened, and control
+characters are removed, before it is shown.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _MAX_DETAILS = 5
 _MAX_IMAGES = 16
 """Maximum images of a response if the number of requested images is unknown."""
 _REFUSING = frozenset({400, 401, 402, 403, 404, 405, 413, 415, 422, 429})
-"""Statuses of a gateway that did not take the request, or not the payment."""
+"""Statuses of a gateway that has refused the request or the payment."""
 _NEVER_SIGNED = "payment creation aborted"
 _MAX_PRICE = 10_000_000_000
 _JOB_FAILURES = frozenset({"failed", "error", "cancelled", "canceled", "expired"})
@@ -62,17 +62,17 @@ class CompletedJob:
 
 @dataclass(frozen=True, slots=True)
 class PendingJob:
-    """A slow job; `poll_url` is where to ask for it, None when the answer names no new place."""
+    """A slow job; `poll_url` is its address, or None if the answer names no new one."""
 
     status: str
     poll_url: str | None
 
 
 def read_answer(answer: Response, n: int = _MAX_IMAGES) -> CompletedJob | PendingJob:
-    """Return what a 200 or 202 to a request for `n` images brings; raises JobFailed or InvalidResponse.
+    """Return the images or the job in a 200 or 202 to a request for `n` images; raises JobFailed or InvalidResponse.
 
-    At most `n` images are taken. An image that cannot be read raises its error when its data are asked for: the
-    others are independent of it.
+    It has at most `n` images. An unreadable image raises its error when its data are used, and does not affect the
+    others.
     """
     body = answer.json()
     fields = body if isinstance(body, Mapping) else {}
@@ -106,14 +106,14 @@ def _status(body: Mapping[str, Any]) -> str:
 
 
 def poll_address(gateway: Gateway, poll_url: str | None) -> str:
-    """Return the absolute URL of a job; raises InvalidResponse for none, or one off the gateway's origin."""
+    """Return the absolute URL of a job; raises InvalidResponse if it is missing or on another origin."""
     if poll_url is None:
         raise InvalidResponse("The gateway accepted the job but does not say where to collect it.", "")
     try:
         url = gateway.job_address(poll_url)
     except ValueError:
         url = ""
-    # An address that cannot be opened must not be recorded in the ledger.
+    # An unusable address must not be recorded in the ledger.
     if not gateway.same_origin(url) or not url.isprintable() or len(url) > _MAX_URL:
         raise InvalidResponse(
             f"The gateway named another host for collecting the image ({public_url(poll_url)}).",
@@ -128,7 +128,7 @@ def is_transient(answer: Response) -> bool:
 
 
 def is_replay(answer: Response) -> bool:
-    """Return whether the gateway says that this authorization was cashed already."""
+    """Return whether the gateway reports that this authorization was cashed already."""
     body = answer.json()
     if not isinstance(body, Mapping):
         return False
@@ -138,17 +138,16 @@ def is_replay(answer: Response) -> bool:
 
 
 def job_failed(answer: Response) -> bool:
-    """Return whether the answer is that of a job which ended without an image."""
+    """Return whether the answer is of a job that ended without an image."""
     body = answer.json()
     return isinstance(body, Mapping) and _status(body) in _JOB_FAILURES
 
 
 def proves_no_charge(answer: Response) -> bool:
-    """Return whether a response proves that the request was not charged, where another party pays for us.
+    """Return whether a response proves that a prepaid request was not charged.
 
-    A 4xx refuses the request or the payment, unless that was used already; a job says "not_charged";
-    ClawRouter says that it signed nothing. Any other failure may come after a payment (gateway protocol,
-    sections 3, 5 and 7).
+    Proof is a 4xx, unless the payment was used already; a job with "not_charged"; or ClawRouter's statement that it
+    signed nothing. Any other failure may come after a payment (gateway protocol, sections 3, 5 and 7).
     """
     body = answer.json()
     if answer.status in _REFUSING:
@@ -161,7 +160,7 @@ def proves_no_charge(answer: Response) -> bool:
 
 
 def stated_price(body: Any) -> int | None:
-    """Return what an answer says that the whole request cost, in micro-USDC; None when it says nothing credible.
+    """Return the price of the whole request that an answer names, in micro-USDC, or None if it is not credible.
 
     Credible is a positive sum of US dollars of at most ten thousand.
     """
@@ -172,9 +171,9 @@ def stated_price(body: Any) -> int | None:
 
 
 def error_from_response(answer: Response, gateway: Gateway) -> GatewayError:
-    """Return the error that an answer other than 200 and 202 means, in two lines.
+    """Return the error for an answer other than 200 and 202, in two lines.
 
-    The caller knows the fate of the money, because it knows what was sent.
+    The caller adds the fate of the money, because it knows whether a payment was sent.
     """
     status = answer.status
     text = _error_text(answer.json())
@@ -191,7 +190,7 @@ def error_from_response(answer: Response, gateway: Gateway) -> GatewayError:
         limit = f" ({source})" if source else ""
         return RateLimited(f"Too many requests{limit}{words}", "Wait a minute and run the cell again.")
     if is_transient(answer) or status >= 500:
-        return UpstreamFailed(f"{gateway.name} answered {status}{words}", "Run the cell again in a while.")
+        return UpstreamFailed(f"{gateway.name} answered {status}{words}", "Run the cell again in a few minutes.")
     return RequestRejected(
         f"{gateway.name} answered {status}{words}",
         "Change the request as the answer says; see `%blockrun models`.",
@@ -221,7 +220,7 @@ def _payment_refusal(status: int, words: str, gateway: Gateway) -> GatewayError:
 
 
 def _error_text(body: Any) -> str:
-    """Return the words of an error body, in either shape of the protocol's section 5."""
+    """Return the text of an error body, in either shape of the protocol's section 5."""
     if not isinstance(body, Mapping):
         return ""
     error = body.get("error")

@@ -35,7 +35,7 @@ def split(raw: Slice) -> Fields:
     except msgspec.ValidationError:
         raise ValueError("not an object") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
-        # Python writes NaN and Infinity, which JSON does not have: what was paid for is read all the same.
+        # Python writes NaN and Infinity, which are not JSON: a paid answer is read nevertheless.
         value = read_json(bytes(raw))
         if not isinstance(value, dict):
             raise ValueError("not an object") from None  # noqa: TRY004  of JSON, not of an argument
@@ -62,15 +62,16 @@ def split_common(raw: bytes) -> tuple[Fields, Sequence[Fields]] | None:
     if not isinstance(entries, list):
         return None
     found = [{name: _restored(text, strings) for name, text in entry.items()} for entry in entries]
-    if strings:  # something else than a field of an image, or nothing that is a string
+    if strings:  # not a field of an image, or not a string
         return None
     return {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in values.items()}, found
 
 
 def _outline(raw: bytes) -> tuple[bytes, dict[bytes, memoryview]]:
-    """Return a JSON text with marks in place of long strings without an escape, and these strings by their marks.
+    """Return a JSON text with marks in place of long strings without escapes, and the strings by their marks.
 
-    What lies between two quotes may also lie between two strings. Then a mark is no value, and the outline no JSON.
+    Text between two quotes may also be the gap between two strings. Then the mark is not a value, and the outline is
+    not JSON.
     """
     name, view = secrets.token_hex(8), memoryview(raw)
     parts: list[bytes] = []
@@ -91,7 +92,7 @@ def _outline(raw: bytes) -> tuple[bytes, dict[bytes, memoryview]]:
 
 
 def _restored(text: msgspec.Raw, strings: dict[bytes, memoryview]) -> msgspec.Raw | memoryview:
-    """Return the string of a mark, anything else as it is."""
+    """Return the string of a mark, and anything else unchanged."""
     return strings.pop(bytes(text), text) if size_of(text) <= _MARK_SIZE else text
 
 
@@ -104,7 +105,7 @@ def read_list(raw: Slice | None) -> list[msgspec.Raw]:
 
 
 def _read_objects(raw: Slice | None) -> Sequence[msgspec.Raw | Fields]:
-    """Return the entries of a list: all as objects, read in one pass, or each as it is."""
+    """Return the entries of a list: all as objects, read in one pass, or each unchanged."""
     try:
         return _decode_objects(b"null" if raw is None else raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -117,5 +118,5 @@ def read_value(raw: Slice) -> Any:
 
 
 def size_of(raw: Slice) -> int:
-    """Return the bytes that it has."""
+    """Return its size in bytes."""
     return memoryview(raw).nbytes

@@ -1,6 +1,6 @@
 """Uploads of images, as form files or inside JSON, depending on the gateway.
 
-In JSON a file is a third larger, and has to be built and parsed as one text. The gateways that we sign for accept
+In JSON, a file is a third larger, and has to be built and parsed as one text. The gateways that we sign for accept
 `multipart/form-data` (gateway protocol, section 8). A gateway that does not is detected once and remembered.
 """
 

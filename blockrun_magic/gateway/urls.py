@@ -71,7 +71,7 @@ class Endpoint:
 
 
 def origin_of(url: str) -> tuple[str, str | None, int | None]:
-    """Return scheme, host and port of a URL, with the scheme's own port where none is written."""
+    """Return scheme, host and port of a URL, by default the port of the scheme."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
 
@@ -87,9 +87,9 @@ def is_loopback(host: str) -> bool:
 
 
 def checked_url(url: str, *, plain_http: bool = False) -> str:
-    """Return a gateway's URL without a trailing slash; raises UsageError for one that we do not pay at.
+    """Return a gateway's URL without a trailing slash; raises UsageError for one at which we do not pay.
 
-    `plain_http` allows it: in the network of a hub, where the operator has set the address.
+    `plain_http` allows http, for an address in a hub's network that its operator has set.
     """
     try:
         parts = urlsplit(url.strip().rstrip("/"))
@@ -111,7 +111,7 @@ def checked_url(url: str, *, plain_http: bool = False) -> str:
 
 
 def basic_authorization(url: str) -> dict[str, str]:
-    """Return the header for the user and the password in a URL, none without them."""
+    """Return the header for the user and the password in a URL, or no header."""
     try:
         parts = urlsplit(url)
     except ValueError:

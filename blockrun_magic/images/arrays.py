@@ -1,4 +1,4 @@
-"""Arrays as images: NumPy, and whatever offers `__array_interface__` or `__array__` (torch, TensorFlow, JAX)."""
+"""Arrays as images: NumPy, and objects with `__array_interface__` or `__array__` (torch, TensorFlow, JAX)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _BYTE = 255
 _WORD = 65535
 _ROUNDING = 1.001
 _DARKEST = 16
-"""Floats up to here may be 0..1 with an overshoot, or an almost black image in 0..255; both look alike."""
+"""Floats up to this maximum may be 0..1 with an overshoot, or an almost black image in 0..255."""
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _EXPECTED = "Give HxW, HxWx3 or HxWx4 of uint8, bool, or floats in 0..1."
 
@@ -35,8 +35,8 @@ def array_to_image(value: Any, subject: Subject, check: Callable[[tuple[int, int
     """Return an array as an L, RGB or RGBA image.
 
     Takes HxW and HxWx1, x3, x4 of bool (False black, True white), integers in 0..255, uint16 in 0..65535, or
-    floats in 0..1 or 0..255; as a mask, also any two values. Raises SourceError for anything else; `check` may raise
-    for a size, before anything is converted.
+    floats in 0..1 or 0..255; a mask may also have any two values. Raises SourceError for anything else; `check` may
+    raise for a size before any pixel is converted.
     """
     from PIL import Image
 
@@ -88,7 +88,7 @@ def _array_mode(shape: tuple[int, ...], subject: Subject) -> str:
     if len(shape) == _COLOR_DIMENSIONS and shape[2] == _GRAY_AND_ALPHA:
         hint = f"If the first channel is the image: `{subject.numpy_code(f'{array}[..., 0]')}`"
     if len(shape) == _COLOR_DIMENSIONS and shape[0] in _MODES and min(shape[1:]) > max(_MODES):
-        # Several masks of one image come as channels: a segmentation model's candidates.
+        # Segmentation models return several candidate masks as channels.
         change = f"{array}[0]" if subject.is_mask else f"np.moveaxis({array}, 0, -1)"
         hint = f"{'Choose one' if subject.is_mask else 'Put the channels last'}: `{subject.numpy_code(change)}`"
     elif len(shape) == _BATCH_DIMENSIONS and shape[3] in _MODES:

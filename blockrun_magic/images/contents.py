@@ -1,4 +1,4 @@
-"""Contents of whatever holds an image: the bytes of a file, or an image in memory."""
+"""Contents of image sources: the bytes of a file, or an image in memory."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _PATH_ADVICE = "Check the path; `~` is your home, and relative paths start in th
 def read_content(  # noqa: PLR0911  one kind of value a line
     source: object, subject: Subject, check: Callable[[tuple[int, int]], None]
 ) -> bytes | Image.Image:
-    """Return what `source` holds: a file's bytes, or an image in memory; raises SourceError.
+    """Return the content of `source`: a file's bytes, or an image in memory; raises SourceError.
 
     `check` is called with the size of an array before its pixels are converted, and may raise.
     """
@@ -60,7 +60,7 @@ def read_content(  # noqa: PLR0911  one kind of value a line
 
 
 def _draw(source: object, name: str) -> bytes | str | None:
-    """Return the PNG or JPEG that `source` draws of itself, if it does."""
+    """Return the PNG or JPEG that `source` draws of itself, or None."""
     if hasattr(type(source), "__array_interface__"):
         return None
     try:
@@ -84,7 +84,8 @@ def _decode_data_uri(uri: str, name: str) -> bytes:
 def _decode_base64(text: str, name: str) -> bytes:
     try:
         joined = "".join(text.split())
-        return base64.b64decode(joined + "=" * (-len(joined) % 4), validate=True)  # browsers do without the padding
+        # browsers accept base64 without padding
+        return base64.b64decode(joined + "=" * (-len(joined) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
         raise SourceError(f"{name} is not valid base64 ({error}).", "Copy all of it, up to its end.") from error
 
@@ -106,7 +107,7 @@ def _read_file(source: str | os.PathLike[str], name: str) -> bytes:
 
 
 def _read_stream(stream: Any, name: str) -> bytes:
-    """Return all that an open file holds, from its beginning if it can go there; its position stays as it was."""
+    """Return the content of an open file, from its beginning if it is seekable; its position is restored."""
     try:
         if stream.closed:
             raise SourceError(f"{name} is a file that is closed.", "Open it again, or give its path.")

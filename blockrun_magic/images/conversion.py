@@ -1,4 +1,4 @@
-"""Images in memory as a gateway reads them: eight bits, sRGB, upright, without metadata; and uploads made of them."""
+"""Conversion of images for a gateway: eight bits, sRGB, upright, without metadata; and their uploads."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ _MAX_DIFFERENCE = 2
 def to_upload(image: Image.Image, *, photo: bool = False) -> Upload:
     """Return an eight-bit image as an upload.
 
-    It is a PNG, and named by its mode, size and pixels. A `photo`, which was a JPEG before, becomes a JPEG again above
-    four megapixels, and so does a PNG that would have more than 30 MB (a WebP if it is transparent).
+    It is a PNG, named by its mode, size and pixels. Above four megapixels, a `photo` (a former JPEG) becomes a JPEG
+    again; so does a PNG of more than 30 MB (a WebP if it is transparent).
     """
     pixels = hashlib.sha256(f"{image.mode} {image.width}x{image.height}\n".encode())
     pixels.update(image.tobytes())
@@ -48,14 +48,14 @@ def to_upload(image: Image.Image, *, photo: bool = False) -> Upload:
         data = _encoded(image, "PNG", compress_level=3)
         if len(data) <= MAX_UPLOAD_BYTES:
             return Upload(data, "image/png", digest)
-    # Named by their bytes: read back, a lossy file has other pixels, and it has to be the same request.
+    # Named by its bytes: a lossy file has other pixels when it is read again, but must be the same request.
     if image.mode == "RGBA":
         return Upload.from_file_bytes(_encoded(image, "WEBP", quality=_QUALITY, method=2), "image/webp")
     return Upload.from_file_bytes(_encoded(image, "JPEG", quality=_QUALITY, subsampling=0), "image/jpeg")
 
 
 def unconverted(content: bytes, image: Image.Image) -> Upload | None:
-    """Return the file as an upload with its pixels as they are encoded; None if it has to be converted.
+    """Return the file as an upload without encoding its pixels again; None if it has to be converted.
 
     It can be sent if it is a PNG, JPEG or WebP of eight bits and one frame, upright and in sRGB.
     """
@@ -89,7 +89,7 @@ def eight_bit(image: Image.Image, name: str, max_pixels: int | None = None, *, s
     """Return a copy of a PIL image of any mode as L, RGB or RGBA: upright, in sRGB, without metadata.
 
     Sixteen-bit grays are scaled down; I and F are taken as 0..255 (F also as 0..1) if their values fit. With
-    `stretch`, as for masks, an I, I;16 or F image of two values becomes 0 and 255, whatever they are. Raises
+    `stretch`, as for masks, an I, I;16 or F image of two values becomes 0 and 255, for any such values. Raises
     SourceError for values that fit no range, and for files that can no longer be read.
     """
     check_decodable(image.size, name, max_pixels or image.width * image.height)
@@ -97,7 +97,7 @@ def eight_bit(image: Image.Image, name: str, max_pixels: int | None = None, *, s
         orientation = orientation_of(image)
         with strict_pillow():
             image.load()
-        orientation = orientation_of(image) if orientation == 1 else orientation  # it may come after the pixels
+        orientation = orientation_of(image) if orientation == 1 else orientation  # the tag may follow the pixels
         converted = _upright(_converted(image, name, stretch=stretch), orientation)
     except SourceError:
         raise
@@ -125,7 +125,7 @@ def orientation_of(image: Image.Image) -> int:
 
 
 def _was_turned(image: Image.Image, exif: Image.Exif) -> bool:
-    """Return whether an image was turned by hand since its file was opened: PIL leaves the tag on such copies."""
+    """Return whether the user has turned an opened image: PIL keeps the orientation tag on such copies."""
     from PIL import ExifTags
 
     if getattr(image, "format", None) is not None:
@@ -179,7 +179,7 @@ def _narrowed(image: Image.Image, name: str, *, stretch: bool) -> Image.Image:
         factor = _BYTE / (high - low)
         return image.point(lambda value: value * factor + (0.5 - low * factor)).convert("L")
     scale = _BYTE / _WORD if is_deep_file and low >= 0 else _scale(image, name)
-    # Half a step up, because the conversion to L cuts fractions off.
+    # Half a step up, because the conversion to L truncates.
     return image.point(lambda value: value * scale + 0.5).convert("L")
 
 
@@ -219,7 +219,7 @@ def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def _transformed(image: Image.Image, profile: bytes | None) -> Image.Image | None:
-    """Return an L, RGB, CMYK or LAB image as RGB in sRGB, or None where `profile` does not fit or cannot be read."""
+    """Return an L, RGB, CMYK or LAB image as RGB in sRGB, or None if `profile` does not fit or cannot be read."""
     from PIL import ImageCms
 
     spaces = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK", "Lab": "LAB"}
@@ -245,7 +245,7 @@ def _transformed(image: Image.Image, profile: bytes | None) -> Image.Image | Non
 
 @lru_cache(maxsize=32)
 def _is_srgb(profile: bytes, mode: str) -> bool:
-    """Return whether colors look the same with `profile` as without it, for an image of mode L or RGB."""
+    """Return whether `profile` leaves the colors of an L or RGB image unchanged."""
     from PIL import Image, ImageChops
 
     if mode == "L":
@@ -263,7 +263,7 @@ def _is_srgb(profile: bytes, mode: str) -> bool:
 
 
 def _has_own_gamma(image: Image.Image) -> bool:
-    """Return whether a PNG says that its brightness is encoded in another way than sRGB's (its gAMA chunk)."""
+    """Return whether the gAMA chunk of a PNG differs from sRGB's brightness."""
     gamma = image.info.get("gamma")
     if not isinstance(gamma, float) or gamma <= 0 or "srgb" in image.info:
         return False

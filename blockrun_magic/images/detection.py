@@ -1,4 +1,4 @@
-"""Detection of values that are images, without importing PIL or NumPy: whoever made their values has imported them."""
+"""Detection of images without importing PIL or NumPy, which are already imported if a value is theirs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ IMAGE_SUFFIXES = frozenset(
 
 
 def is_image_like(value: object) -> bool:  # noqa: PLR0911  one kind of value a line
-    """Return whether `value` can be read as an image; looks, but calls nothing of the value's own."""
+    """Return whether `value` can be read as an image, without calling any code of the value."""
     if extract_image(value) is not None or _figure_of(value) is not None or extract_widget(value) is not None:
         return True
     if is_array(value):
@@ -55,15 +55,15 @@ def is_image_like(value: object) -> bool:  # noqa: PLR0911  one kind of value a 
 
 
 def is_pil(value: object) -> bool:
-    """Return whether `value` is a PIL image; does not import PIL to know."""
+    """Return whether `value` is a PIL image, without importing PIL."""
     pil = sys.modules.get("PIL.Image")
     return pil is not None and isinstance(value, pil.Image)
 
 
 def is_array(value: object) -> bool:
-    """Return whether `value` is a NumPy array or offers its pixels like one; does not import NumPy to know.
+    """Return whether `value` is a NumPy array or offers its pixels like one, without importing NumPy.
 
-    Tables, which offer their numbers in the same way, are not images.
+    Tables offer their numbers in the same way, but are not images.
     """
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, numpy.ndarray):
@@ -77,14 +77,14 @@ def is_array(value: object) -> bool:
 
 
 def extract_stream(value: object) -> io.IOBase | None:
-    """Return the file or stream that `value` is, or wraps as a named temporary file does; None if neither."""
+    """Return `value` if it is a file or stream, or the one that it wraps, as a named temporary file does; else None."""
     wrapped = inspect.getattr_static(value, "file", None)
     stream = value if isinstance(value, io.IOBase) else wrapped
     return stream if isinstance(stream, io.IOBase) else None
 
 
 def _figure_of(value: object) -> Any | None:
-    """Return the matplotlib figure that `value` is or, as axes do, belongs to; does not import matplotlib to know."""
+    """Return `value` if it is a matplotlib figure, or the figure of its axes, without importing matplotlib."""
     module = sys.modules.get("matplotlib.figure")
     while module is not None and not isinstance(value, module.Figure):
         inner = None if inspect.getattr_static(value, "figure", None) is None else getattr(value, "figure", None)
@@ -106,10 +106,10 @@ def extract_widget(value: object) -> bytes | None:
 
 
 def extract_image(value: object) -> Image.Image | None:
-    """Return the PIL image that `value` is, or has as `value.image`; None if neither."""
+    """Return `value` or `value.image` if it is a PIL image, else None."""
     if is_pil(value):
         return value  # type: ignore[return-value]
-    # Statically first: a look must not run the `__getattr__` of a stranger's class.
+    # Statically first, so that the check does not run `__getattr__` of an unknown class.
     if inspect.getattr_static(value, "image", None) is None:
         return None
     try:
@@ -158,7 +158,7 @@ def can_be_bundled(value: object) -> bool:
 
 
 def _first(content: Any) -> Any:
-    """Return what an object shows, without the metadata that may come with it."""
+    """Return the content of a representation, without its metadata."""
     return content[0] if isinstance(content, tuple) and content else content
 
 

@@ -37,12 +37,12 @@ __all__ = [
 ]
 
 MAX_FILE_BYTES = 150_000_000
-"""No file is read beyond this. It holds 16.8 megapixels in every format, uncompressed 16-bit RGBA included."""
+"""The most bytes that are read of a file: enough for 16.8 megapixels in every format, even uncompressed 16-bit RGBA."""
 
 MAX_PIXELS = 50_000_000
-"""The most pixels of an image that are decoded unasked."""
+"""The most pixels of an image that are decoded by default."""
 
-# Not all that Pillow reads: EPS would start Ghostscript, and some formats have no signature.
+# Some of Pillow's formats are left out: EPS would start Ghostscript, and others have no signature.
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "ICO", "PPM", "QOI", "PSD")
 _HEIC = re.compile(rb"....ftyp(?:hei[cxmsfv]|hev[cxms]|mif1|msf1)", re.DOTALL)
 _AVIF = re.compile(rb"....ftypavi[fs]", re.DOTALL)
@@ -78,7 +78,7 @@ def is_image(data: bytes) -> bool:
 
 
 def open_lazy(data: bytes, name: str, *, max_bytes: int = MAX_FILE_BYTES, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Return the image in `data` with its size known and its pixels not yet read.
+    """Return the image in `data` with its size, but without reading its pixels.
 
     Raises SourceError, with `name` as its subject, for anything but an image, more than `max_bytes` bytes or more
     than `max_pixels` pixels.
@@ -146,7 +146,7 @@ def decode(data: bytes, error: type[BlockrunError], subject: str, hint: str) -> 
 
 
 def size_of_png(data: bytes, size: tuple[int, int] | None = None) -> tuple[int, int] | None:
-    """Return the `size` of a PNG whose pixels can all be read; None for any other, and where only decoding can tell."""
+    """Return the `size` of a PNG whose pixels can all be read; None for any other, or if only decoding can tell."""
     if media_type_of(data) != "image/png":
         return None
     try:
@@ -188,10 +188,10 @@ class _Strictness:
 
 @contextmanager
 def strict_pillow() -> Iterator[None]:
-    """Decode by our rules inside, whatever global settings of Pillow the notebook has changed.
+    """Decode with our settings inside the context, regardless of Pillow's global settings in the notebook.
 
-    `ImageFile.LOAD_TRUNCATED_IMAGES` would fill half an image up with gray; a low `Image.MAX_IMAGE_PIXELS` would
-    refuse good images. Settings that do neither are not touched.
+    `ImageFile.LOAD_TRUNCATED_IMAGES` would fill missing pixels with gray; a low `Image.MAX_IMAGE_PIXELS` would refuse
+    good images. Other settings are not changed.
     """
     from PIL import Image, ImageFile
 
@@ -215,7 +215,7 @@ def strict_pillow() -> Iterator[None]:
 def _reduce(image: Image.Image, pixels: int) -> None:
     width, height = image.size
     scale = min(1.0, (pixels / (width * height)) ** 0.5)
-    image.draft(None, (int(width * scale), int(height * scale)))  # does nothing for other formats than JPEG
+    image.draft(None, (int(width * scale), int(height * scale)))  # has an effect only for JPEG
 
 
 def _match(data: bytes, name: str) -> Image.Image:
@@ -267,7 +267,7 @@ def _damaged(name: str, error: Exception) -> SourceError:
 
 
 def describe(data: bytes) -> str:
-    """Return what bytes that are not an image look like: "it looks like a web page"."""
+    """Return a description of bytes that are not an image: "it looks like a web page"."""
     if not data:
         return _EMPTY
     start = data[:_START].removeprefix(b"\xef\xbb\xbf")
@@ -279,13 +279,13 @@ def describe(data: bytes) -> str:
     if label is not None:
         return f"it looks like {label}"
     whole_characters = start.decode("utf-8", "ignore").encode()
-    # The cut at 2000 bytes may go through a character: that alone does not make it binary.
+    # The cut at 2000 bytes may split a character, which alone does not make the data binary.
     is_text = len(start) - len(whole_characters) < _MAX_CHARACTER and b"\0" not in start
     return _TEXT if is_text else "its format is not known"
 
 
 def _markup(start: bytes) -> str | None:
-    """Return what a text in angle brackets is; each step cuts a comment or a declaration off, so it is linear."""
+    """Return the kind of a markup text, in linear time: each step removes a comment or a declaration."""
     text = start.lower().lstrip()
     while True:
         preamble = next(((opens, closes) for opens, closes in _PREAMBLES if text.startswith(opens)), None)

@@ -47,14 +47,14 @@ _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), 
 _LAST_FILTER = 4
 _ALPHA_FLAG, _ANIMATION_FLAG = 0x10, 0x02
 
-# What shows the image: pixels, palette, transparency, color and resolution. The rest is about something else.
+# Chunks that are needed to show the image: pixels, palette, transparency, color and resolution.
 _PNG_KEPT = frozenset(
     {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"bKGD", b"hIST", b"pHYs"}
 )
 _WEBP_KEPT = frozenset({b"VP8X", b"VP8 ", b"VP8L", b"ALPH"})
 
 MAX_JPEG_SCANS = 100
-"""More scans than any encoder writes: each costs a pass over all pixels."""
+"""A limit above the scans of any encoder: each scan costs a pass over all pixels."""
 
 
 class PngChunk(NamedTuple):
@@ -92,7 +92,7 @@ def check_png(data: bytes) -> None:
 def check_png_pixels(data: bytes) -> bool:
     """Raise ValueError unless a PNG has the pixel data that its size demands; return whether they can surely be read.
 
-    They can if they are in one run, not interlaced, and filtered in ways that exist.
+    They can if they are in one run, not interlaced, and have valid filters.
     """
     stream, at, end, row, plain, kinds = zlib.decompressobj(), 0, 0, 1, True, [b""]
     for kind, content, _ in png_chunks(data):
@@ -113,13 +113,13 @@ def check_png_pixels(data: bytes) -> bool:
 
 
 def may_lack_rows(image: Image.Image) -> bool:
-    """Return whether a PNG may have ended early, which Pillow does not report: it decodes rows into black ones."""
+    """Return whether a PNG may lack rows, which Pillow silently decodes as black."""
     last = image.crop((0, image.height - 1, image.width, image.height)).tobytes()
     return "interlace" in image.info or not any(last)
 
 
 def _pixel_bytes(header: memoryview) -> int:
-    """Return how many bytes the pixels of a PNG have, filter bytes included, by its IHDR."""
+    """Return the number of pixel bytes of a PNG by its IHDR, filter bytes included."""
     width, height, depth, color, _, _, interlaced = struct.unpack(">IIBBBBB", header)
     bits = depth * _CHANNELS[color]
     passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
@@ -208,7 +208,7 @@ def _whole_jpeg(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def count_jpeg_scans(data: bytes) -> int:
-    """Return how many scans the first image of a JPEG has; for a malformed one, how many it has at most."""
+    """Return the number of scans of a JPEG's first image; for a malformed one, the most that it can have."""
     scans = 0
     try:
         for marker, _, _ in _whole_jpeg(data):
@@ -223,7 +223,7 @@ def count_jpeg_scans(data: bytes) -> int:
 def without_metadata(data: bytes, media_type: str) -> bytes:
     """Return the file with nothing but its first image: no EXIF, XMP, text, profile, comment or trailing bytes.
 
-    Pixels are not encoded again; a file without any of these is returned as it is. Raises ValueError for a file
+    Pixels are not encoded again; a file without any of these is returned unchanged. Raises ValueError for a file
     that is not well formed, and for an animated WebP.
     """
     if media_type == "image/png":

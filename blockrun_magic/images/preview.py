@@ -76,7 +76,7 @@ def _small(image: Image.Image, side: int) -> Image.Image:
 
 
 def sheet(images: Sequence[Image.Image], side: int, labels: Sequence[str] = ()) -> Image.Image:
-    """Return the images in rows, as square a grid as their number allows, at most `side` pixels wide.
+    """Return the images on a sheet, in a grid that is nearly square, at most `side` pixels wide.
 
     Up to three are in one row. A label of up to two lines is below its image, cut to the
     image's width; Pillow's own font has no more than Latin letters.

@@ -53,14 +53,14 @@ _PACKET = (
     '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"></rdf:RDF></x:xmpmeta>'
     '<?xpacket end="w"?>'
 )
-# Neither XML nor UTF-8 takes these; inside a JSON string each is escaped.
+# XML or UTF-8 forbids these; inside a JSON string, each is escaped.
 _UNWRITABLE = re.compile("[\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def embed(data: bytes, media_type: str, record: Mapping[str, Any], *, decoded: bool = False) -> bytes:
     """Return the file with `record` inside, in place of an older one; the pixels are not changed.
 
-    `decoded`: the image was decoded already, and its checksums were right.
+    `decoded`: the image was decoded already, with correct checksums.
 
     `record` holds JSON values; its "prompt", "size" and "model" also become a PNG's "parameters". If it does
     not fit into the 64 KB of a JPEG segment, the prompt is cut and "prompt_truncated" is added. Raises StoreError
@@ -83,7 +83,7 @@ def embed(data: bytes, media_type: str, record: Mapping[str, Any], *, decoded: b
 
 
 def attach(image: Image.Image, record: Mapping[str, Any]) -> None:
-    """Add `record` to an image in memory, where `read` finds it as in one opened from its file."""
+    """Add `record` to an image in memory, so that `read` finds it as in a file."""
     image.info.update({KEY: _to_json(record), **_parameters(record)})
 
 
@@ -108,7 +108,7 @@ def _to_json(record: Mapping[str, Any]) -> str:
 
 
 def _parameters(record: Mapping[str, Any]) -> dict[str, str]:
-    """Return the text in the manner of AUTOMATIC1111, which many programs read."""
+    """Return the record as text in AUTOMATIC1111's format, which many programs read."""
     prompt = record.get("prompt")
     if not isinstance(prompt, str):
         return {}
@@ -119,7 +119,7 @@ def _parameters(record: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _xmp(older: bytes | None, record: Mapping[str, Any]) -> bytes:
-    """Return an XMP packet with the record in it, and everything else that an older one contains."""
+    """Return an XMP packet with the record and the other contents of an older packet."""
     ours = f"{_OPEN}{html.escape(_to_json(record), quote=False)}{_CLOSE}"
     others = _without_record(_decoded(older))
     before, end, after = (others if _END in others else _PACKET).rpartition(_END)
@@ -127,7 +127,7 @@ def _xmp(older: bytes | None, record: Mapping[str, Any]) -> bytes:
 
 
 def _without_record(xmp: str) -> str:
-    """Return XMP without any record of ours, in one pass however often one is opened and never closed."""
+    """Return XMP without our records, in one pass even for many unclosed ones."""
     first, *parts = xmp.split(_OPEN)
     pieces = (part.partition(_CLOSE) for part in parts)
     return first + "".join(after if close else _OPEN + before for before, close, after in pieces)
@@ -182,7 +182,7 @@ def _text_of_info(info: Mapping[Any, Any]) -> str | None:
 
 
 def _text_of_xmp(xmp: bytes | None) -> str | None:
-    # Not an XML parser: nothing here may be expanded or fetched.
+    # Not an XML parser, so that nothing can be expanded or fetched.
     _, opened, rest = _decoded(xmp).partition("<blockrun:receipt>")
     text, closed, _ = rest.partition("</blockrun:receipt>")
     return html.unescape(text) if opened and closed else None
@@ -214,7 +214,7 @@ def _jpeg_with_xmp(data: bytes, xmp: bytes) -> bytes:
         raise ValueError("a JPEG without its end")
     parts = [data[start:end] for _, start, end in segments if not _is_xmp(data, start, end)]
     body = _XMP + xmp
-    # JFIF's own segment has to stay the first.
+    # JFIF's segment has to be the first.
     place = 1 if segments and segments[0][0] == _JFIF_MARKER else 0
     parts.insert(place, b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body)
     return b"".join([data[:2], *parts, data[scan:]])

@@ -1,4 +1,4 @@
-"""References to images: the text after `--image` and `--mask` is a URL, a variable or a file."""
+"""References to images, as text after `--image` and `--mask`: URLs, variables and files."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ _OPENER = "from blockrun_magic.images.source import open_source; "
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """An image as errors speak of it: `words` begin a sentence, and advice is Python that can be pasted."""
+    """The name of an image in errors: `words` begin a sentence, and hints are Python that can be pasted."""
 
     words: str
     reference: str
     """The Python expression of the image: a variable, or a path in quotes."""
     variable: str
-    """The variable that advice assigns to."""
+    """The variable to which hints assign."""
     is_mask: bool = False
     opened: bool = False
     """Whether `reference` is a PIL image already."""
@@ -72,7 +72,7 @@ class Subject:
 
 
 def subject_of(value: object, text: str = "", *, is_mask: bool = False) -> Subject:
-    """Return how errors speak of `value`, which the user named by `text`: short, without a URL's secrets."""
+    """Return the name of `value` for errors, from the user's `text`: short, without a URL's secrets."""
     role = "mask" if is_mask else "image"
     words, reference = f"The {role}", role
     if _is_reference(text) and str(value) != text:
@@ -94,7 +94,7 @@ def as_link(text: str) -> str | None:
 
 
 def local_path(text: str | os.PathLike[str]) -> Path:
-    """Return the path that `text` is, `~` and file: URLs included; raises RuntimeError for a home nobody has."""
+    """Return `text` as a path, with `~` and file: URLs resolved; raises RuntimeError for an unknown home."""
     name = os.fspath(text)
     if _FILE_URL.match(name):
         from urllib.request import url2pathname
@@ -104,7 +104,7 @@ def local_path(text: str | os.PathLike[str]) -> Path:
 
 
 def from_base64(text: str | bytes) -> bytes | None:
-    """Return the image that `text` is in base64, as OpenAI's `b64_json`; None for any other text."""
+    """Return the image of a base64 text, as in OpenAI's `b64_json`; None for any other text."""
     start = text[:_MAX_NAME].lstrip()
     try:
         if len(start) < _PREFIX or not is_image(base64.b64decode(start[:_PREFIX], validate=True)):
@@ -140,7 +140,7 @@ def _location(source: str | os.PathLike[str]) -> str:
 
 
 def find_source(text: str, namespace: Mapping[str, object], role: str = "image") -> object:
-    """Return what `text` refers to: the URL or data URI itself, a variable's value, or a Path that exists.
+    """Return the source for `text`: the URL or data URI itself, a variable's value, or an existing Path.
 
     `name`, `name[3]`, `name.attribute` and `name["key"]`, in any combination, are looked up, and nothing is called.
     A variable that is not an image gives way to a file of that name. Raises SourceError, which calls it by its `role`.
@@ -163,7 +163,7 @@ def find_source(text: str, namespace: Mapping[str, object], role: str = "image")
     except SourceError:
         if path is not None:
             return path
-        if Path(text).suffix.lower() in IMAGE_SUFFIXES:  # meant as a file, although a variable is called like it
+        if Path(text).suffix.lower() in IMAGE_SUFFIXES:  # meant as a file, although a variable has this name
             raise SourceError(f"There is no image {text[:_MAX_NAME]!r} here.", _suggest(text, namespace)) from None
         raise
     if value is not None:
@@ -201,7 +201,7 @@ def _missing(value: object, name: str, step: re.Match[str]) -> SourceError:
 
 
 def _usable(value: object) -> object | None:
-    """Return what can be read of a variable's value, or None: its shape and contents are judged by the reader."""
+    """Return the readable part of a variable's value, or None; the reader checks its shape and contents."""
     if isinstance(value, str):
         path = None if as_link(value) else _existing(value)
         return as_link(value) or path or (value if from_base64(value) is not None else None)
@@ -218,12 +218,12 @@ def _existing(text: str | bytes) -> Path | None:
     try:
         path = local_path(os.fsdecode(text))
         return path if text and path.exists() else None
-    except (OSError, ValueError, RuntimeError):  # not a name that a file could have
+    except (OSError, ValueError, RuntimeError):  # not a possible file name
         return None
 
 
 def kind_of(value: object) -> str:
-    """Return what a value is, with its article: "an int", "None"."""
+    """Return the type of a value with its article: "an int", "None"."""
     if isinstance(value, os.PathLike):
         return "the path of a file that does not exist"
     if value is None:
@@ -244,7 +244,7 @@ def _what_to_name(text: str, value: object) -> str:
 
 
 def _suggest(text: str, namespace: Mapping[str, object]) -> str:
-    """Return names that are spelled like `text`, if it is a plain name; else what there is, without a guess."""
+    """Return a hint with similar names if `text` is a plain name, else with the available images."""
     variables = [name for name, value in namespace.items() if name[:1] != "_" and is_image_like(value)]
     folder, files = _images_beside(text)
     near = [*closest(text, variables), *(_typed(folder / name) for name in closest(Path(text).name, files))]
@@ -264,7 +264,7 @@ def _typed(path: Path) -> str:
 
 
 def _images_beside(text: str) -> tuple[Path, list[str]]:
-    """Return the folder that `text` would be in, and the names of the image files there."""
+    """Return the folder of the path `text`, and the names of its image files."""
     try:
         folder = Path(text).expanduser().parent
         with os.scandir(folder) as entries:

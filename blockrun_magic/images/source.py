@@ -1,7 +1,7 @@
-"""Anything a user has that is an image, as an upload: files, URLs, bytes, PIL images, arrays, figures, results.
+"""Uploads from any image source: files, URLs, bytes, PIL images, arrays, figures, results.
 
-A PNG, JPEG or WebP that can be sent as it is keeps its pixels' bytes and loses its metadata; every other image is
-converted: first frame, eight bits, sRGB, upright.
+A PNG, JPEG or WebP that can be sent keeps its encoded pixels and loses its metadata; every other image is converted:
+first frame, eight bits, sRGB, upright.
 """
 
 from __future__ import annotations
@@ -55,21 +55,21 @@ __all__ = [
 ]
 
 Fetch = Callable[[str], Awaitable[bytes]]
-"""Downloads what a URL names; raises our errors."""
+"""Downloads a URL; raises our errors."""
 
 MAX_UPLOAD_SIDE = 4096
 MAX_UPLOAD_PIXELS = MAX_UPLOAD_SIDE**2
-"""The most pixels that are sent, whatever holds them: a file, a variable or a URL."""
+"""The most pixels that are sent from any source: a file, a variable or a URL."""
 
 _MAX_SHRINKABLE_PIXELS = 150_000_000
 _SHRINK = "Add --shrink, or set it for all cells with `%config BlockrunMagics.shrink = True`"
 
 
 async def read_upload(source: object, fetch: Fetch, *, text: str = "", shrink: bool = False) -> Upload:
-    """Return `source` as an upload; `text` is how the user named it.
+    """Return `source` as an upload; `text` is the user's name for it.
 
-    An image of more than 16.8 megapixels is refused; with `shrink` it is made smaller, and the upload's `note` says
-    so. Raises SourceError, and whatever `fetch` raises for a URL.
+    An image of more than 16.8 megapixels is refused; with `shrink`, it is scaled down, and the upload's `note` says so.
+    Raises SourceError, and the errors of `fetch` for a URL.
     """
     subject = subject_of(source, text)
     content = await _fetch(source, fetch)
@@ -78,11 +78,11 @@ async def read_upload(source: object, fetch: Fetch, *, text: str = "", shrink: b
 
 
 async def read_mask(source: object, image: Upload, fetch: Fetch, *, text: str = "", holes: bool = False) -> Upload:
-    """Return `source` as the mask of `image`: a gray PNG of its size, in which white is what may change.
+    """Return `source` as the mask of `image`: a gray PNG of its size, white where the image may change.
 
-    With `holes`, as OpenAI's API has it, transparent is what may change, whatever the colors.
-    `docs/images-and-masks.md` lists what is understood. Raises SourceError, before anything is at stake, for a mask
-    of another shape, one with two possible meanings, one that changes nothing, and the image itself.
+    With `holes`, as in OpenAI's API, transparent areas may change, in any color. `docs/images-and-masks.md` lists the
+    readable masks. Raises SourceError, before any money is at stake, for a mask of another shape, one with two possible
+    meanings, one that changes nothing, and the image itself.
     """
     subject = subject_of(source, text, is_mask=True)
     try:
@@ -94,13 +94,13 @@ async def read_mask(source: object, image: Upload, fetch: Fetch, *, text: str = 
 
 
 def open_source(source: object) -> Image.Image:
-    """Return `source`, in memory or on disk, as an eight-bit upright image; raises SourceError, also for a URL."""
+    """Return `source`, in memory or on disk, as an eight-bit upright image; raises SourceError, even for a URL."""
     content, subject = _local(source), subject_of(source)
     return eight_bit(_opened(read_content(content, subject, _check_readable(subject)), subject), subject.words)
 
 
 def open_mask(source: object, size: tuple[int, int]) -> Image.Image:
-    """Return `source` as a mask of `size`, mode L; it may be all black. Raises SourceError, also for a URL."""
+    """Return `source` as a mask of `size`, mode L; it may be all black. Raises SourceError, even for a URL."""
     content, subject = _local(source), subject_of(source, is_mask=True)
     mask = _mask_pixels(content, subject)
     check_mask_shape(mask.size, size, subject)
@@ -114,7 +114,7 @@ def upload_size(upload: Upload) -> tuple[int, int]:
 
 
 async def _fetch(source: object, fetch: Fetch) -> object:
-    """Return `source` with a URL, its own or that of an `IPython.display.Image`, replaced by what it names."""
+    """Return `source`; a URL, its own or that of an `IPython.display.Image`, is replaced by its content."""
     shown = display_image_content(source)
     source = source if shown is None else shown
     source = as_link(source) or source if isinstance(source, str) else source
@@ -122,7 +122,7 @@ async def _fetch(source: object, fetch: Fetch) -> object:
 
 
 def _is_plain(content: object) -> bool:
-    """Return whether reading `content` calls no code of the user's, which may take any time."""
+    """Return whether reading `content` calls no code of the user, which might take any time."""
     return isinstance(content, bytes | bytearray | str | os.PathLike) or is_pil(content)
 
 
@@ -210,7 +210,7 @@ def _mask_pixels(source: object, subject: Subject) -> Image.Image:
 
 @contextmanager
 def _array_advice(content: bytes | Image.Image, subject: Subject) -> Iterator[None]:
-    """Let the values of an I or F image that fit no range be refused like those of an array, with code that helps."""
+    """Refuse an I or F image whose values fit no range as an array, with a line of code."""
     try:
         yield
     except SourceError:

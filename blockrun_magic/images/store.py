@@ -1,4 +1,4 @@
-"""The store: images that were bought, as content-addressed files: named by the SHA-256 of their bytes.
+"""The store of bought images: content-addressed files, named by the SHA-256 of their bytes.
 
 A file is written whole or not at all, and read back only if its hash still matches its name.
 """
@@ -26,7 +26,7 @@ _MAX_FILE = 256 * 1024 * 1024
 _MAX_SEEN = 1000
 _Status = tuple[int, int, int, int]
 _TRUST = 1.0
-"""Seconds for which a store that could be written to is taken to be writable."""
+"""Seconds for which a store counts as writable after a successful write."""
 _HEX_DIGITS = frozenset("0123456789abcdef")
 _SPACE_PER_IMAGE = 16 * 1024 * 1024
 
@@ -51,7 +51,7 @@ class Store:
         self._seen: dict[Path, _Status] = {}
 
     def path(self, digest: str, media_type: str) -> Path:
-        """Return where the file with this SHA-256 (hex) is, or would be."""
+        """Return the path for the file with this SHA-256 (hex), which may not exist."""
         return self.root / digest[:2] / (digest + suffix_of(media_type))
 
     def name_of(self, data: bytes) -> str:
@@ -59,7 +59,7 @@ class Store:
         return hashlib.sha256(data).hexdigest()
 
     def has(self, digest: str, media_type: str) -> bool:
-        """Return whether the file is there and not empty; its bytes are not read."""
+        """Return whether the file exists and is not empty; its bytes are not read."""
         try:
             return self.path(digest, media_type).stat().st_size > 0
         except OSError:
@@ -89,7 +89,7 @@ class Store:
             )
 
     def _write_something(self) -> None:
-        """Write a file that has no name; once a second is enough, since file systems avoid the places of such files."""
+        """Write a file without a name; once a second is enough, because such files slow the file system down."""
         if time.monotonic() < self._written_until:
             return
         with tempfile.TemporaryFile(dir=self.root) as probe:
@@ -116,9 +116,9 @@ class Store:
             self._seen[path] = status
 
     def _create_folders(self) -> None:
-        """Create every folder that an image may need, and wait for the disk once instead of once for each.
+        """Create every folder that images may need, with one wait for the disk instead of one for each.
 
-        A process does this before its first image, too: it cannot know whether an earlier one came to the wait.
+        A process always does this before its first image: an earlier one may have ended before the wait.
         """
         create_folder(self.root, 0o777)
         for number in range(256):
@@ -151,7 +151,7 @@ class Store:
         return files
 
     def quarantine(self, data: bytes) -> Path:
-        """Keep bytes that were paid for and are not an image; return where they are, or raise StoreError."""
+        """Store paid bytes that are not an image, and return their path; raises StoreError."""
         path = self.root / "not-pictures" / hashlib.sha256(data).hexdigest()[:16]
         self._keep(path, data)
         return path
@@ -189,7 +189,7 @@ class Store:
 
 
 def _status(path: Path) -> _Status | None:
-    """Return what changes with the bytes of a file, or None where there is none."""
+    """Return the status of a file, which changes with its bytes, or None without a file."""
     try:
         found = path.stat()
     except OSError:
@@ -205,7 +205,7 @@ def _holds(path: Path, data: bytes) -> bool:
 
 
 def write_temporary(data: bytes, media_type: str) -> Path:
-    """Write bytes that the store does not take into a temporary folder, and return the path of the file.
+    """Write bytes that the store could not take into a temporary folder, and return the path of the file.
 
     The path is returned even if nothing could be written: the caller still has the bytes.
     """

@@ -1,4 +1,4 @@
-"""The access log: one JSON line a request, with the length of the prompt and never the prompt, a key or a query."""
+"""The access log: one JSON line for each request, with the length of the prompt, but no prompt, key or query."""
 
 from __future__ import annotations
 

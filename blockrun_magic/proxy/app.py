@@ -110,7 +110,7 @@ class _Routes:
         mask: Upload | None = None
         if operation == "edit":
             images, painted = sources_in(fields)
-            # A bad field is reported before a source is fetched.
+            # Invalid fields are reported before a source is fetched.
             check_request(build_request(fields, operation, catalog), catalog, sources=len(images), masked=bool(painted))
             fetch, holes = self._studio.fetch, http.url.path.endswith("/edits")
             uploads, mask = await read_sources(images, painted, fetch, paths=self._access.paths, holes=holes)

@@ -21,9 +21,9 @@ _SHOWN = 8
 def check_request(
     request: ImageRequest, catalog: Catalog, *, sources: int | None = None, masked: bool | None = None
 ) -> None:
-    """Raise BadRequest for what the request's model does not make, if the catalog knows the model.
+    """Raise BadRequest for a request that its model cannot answer, if the catalog has the model.
 
-    `sources` and `masked` stand for the images and the mask of a request that does not have them yet.
+    `sources` and `masked` replace the images and the mask of a request that does not have them yet.
     """
     model = catalog.find(request.model)
     if model is None or model.unverified:

@@ -1,4 +1,4 @@
-"""`python -m blockrun_magic serve`: the local endpoint as a process of its own."""
+"""`python -m blockrun_magic serve`: the local endpoint as a separate process."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ __all__ = ["add_arguments", "serve"]
 
 _MAX_KEY_FILE = 1000
 _SHUTDOWN_TIMEOUT = 25.0
-_NO_KEY = "No key is asked for: every program on this machine can spend from this wallet, within its limits."
+_NO_KEY = "No key is required: every program on this machine can spend from this wallet, within its limits."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what `serve` takes to `parser`."""
-    parser.add_argument("--gateway", default="base", help="where images are bought: a name or a URL (default base)")
+    """Add the arguments of `serve` to `parser`."""
+    parser.add_argument("--gateway", default="base", help="gateway to buy from: a name or a URL (default: base)")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 picks a free one (default 8402)")
     parser.add_argument("--home", type=Path, help="folder of wallet, ledger and images (default ~/.blockrun)")
     parser.add_argument("--host", default="127.0.0.1", help="listen on another address; clients then need the key")
@@ -41,8 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--name", action="append", default=[], help="a further name that clients use for this machine; may be repeated"
     )
     keys = parser.add_mutually_exclusive_group()
-    keys.add_argument("--key-file", type=Path, help="keep the API key in this file (mode 0600), made if missing")
-    keys.add_argument("--no-key", action="store_true", help="ask for no key: every program here can then spend")
+    keys.add_argument("--key-file", type=Path, help="store the API key in this file (mode 0600), created if missing")
+    keys.add_argument("--no-key", action="store_true", help="require no key: every program here can then spend")
     parser.add_argument("--max-price", type=_usd, metavar="USD", help="the most that one request may cost")
     parser.add_argument("--log", type=Path, metavar="FILE", help="append the access log to this file, not to stderr")
 
@@ -62,7 +62,7 @@ def serve(options: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     outcome: list[BaseException] = []
-    # Not in the main thread: there uvicorn would take the signals, and end the process by one.
+    # Not in the main thread, where uvicorn would handle the signals and end the process itself.
     thread = threading.Thread(target=_run, args=(options, stop, outcome), name="blockrun-magic-serve")
     thread.start()
     while thread.is_alive():
@@ -142,7 +142,7 @@ def _key(options: argparse.Namespace) -> str | None:
         if not path.exists():
             write_atomically(path, f"{new_key()}\n".encode(), mode=0o600, exclusive=True)
         if not path.is_file() or path.stat().st_size > _MAX_KEY_FILE:
-            raise WalletError(f"{path} is not a key file.", "Name a file that this command may make.")
+            raise WalletError(f"{path} is not a key file.", "Name a file that this command can create.")
         if os.name == "posix" and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise WalletError(f"{path} can be read by others.", f"Run: chmod 600 {path}")
         key = path.read_text("utf-8").strip()

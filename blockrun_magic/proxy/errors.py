@@ -56,14 +56,14 @@ _ADVICE: tuple[tuple[type[BlockrunError], str], ...] = (
     (BudgetError, "Allow more with `max_price`, or raise the limits where the server runs."),
     (RequestRejected, "Change the request as the answer says; GET /v1/models lists the models."),
 )
-"""What a client can do where our own advice is about cells."""
+"""Hints for clients, where our own are about cells."""
 
 _OTHER = (502, "server_error", "gateway_error", True)
 _TYPES = {401: "authentication_error", 403: "permission_error"}
 
 
 class BadRequest(Exception):
-    """A request that cannot be read: `message` says what to do, `param` names the field."""
+    """An invalid request: `message` says what to do, `param` names the field."""
 
     def __init__(self, message: str, param: str | None = None, *, status: int = 400, code: str | None = None) -> None:
         self.message = message
@@ -73,7 +73,7 @@ class BadRequest(Exception):
         super().__init__(message)
 
     def response(self) -> JSONResponse:
-        """Return the response that says so."""
+        """Return the response for this error."""
         kind = _TYPES.get(self.status, "invalid_request_error")
         return error_response(self.status, self.message, kind, self.code, self.param)
 
@@ -87,7 +87,7 @@ def error_response(
 
 
 def failure_response(error: BlockrunError) -> JSONResponse:
-    """Return `error` in OpenAI's shape, with what to do and what became of the money in the message."""
+    """Return `error` in OpenAI's shape, with the hint and the fate of the money in the message."""
     advice = next((text for each, text in _ADVICE if isinstance(error, each)), error.hint)
     status, kind, code, retry = next((row[1:] for row in _KINDS if isinstance(error, row[0])), _OTHER)
     message = " ".join(str(part) for part in (error.message, error.money, advice) if part)
@@ -95,6 +95,6 @@ def failure_response(error: BlockrunError) -> JSONResponse:
 
 
 def internal_error() -> JSONResponse:
-    """Return the response to an error that is not ours; its text may hold anything, and is not repeated."""
-    message = "The local endpoint failed. Repeat the request: what was paid for is in the ledger and is not paid again."
+    """Return the response to an error that is not ours, without its text, which may contain anything."""
+    message = "The local endpoint failed. Repeat the request: payments are in the ledger, and nothing is paid twice."
     return error_response(500, message, "server_error", "internal_error", retry=True)

@@ -1,7 +1,7 @@
 """Access to the local endpoint: only this machine's clients, with the key; never a web page.
 
-A page in a browser can send requests to loopback. It cannot hide its `Origin`, and where it reaches this server under
-a name of its own (DNS rebinding), the `Host` gives it away. No CORS header is ever sent.
+A page in a browser can send requests to loopback. It cannot hide its `Origin`, and if it reaches this server under a
+name of its own (DNS rebinding), its `Host` shows that. No CORS header is ever sent.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FOREIGN_SITES = ("cross-site", "same-site")
 
 
 class Guard:
-    """ASGI middleware that checks `Host`, `Origin` and, below /v1, the key; `key` None asks for none."""
+    """ASGI middleware that checks `Host`, `Origin` and, below /v1, the key; `key` None requires none."""
 
     def __init__(self, app: ASGIApp, hosts: Collection[str], key: str | None) -> None:
         self.app = app
@@ -64,6 +64,6 @@ class Guard:
 
 
 def _address_of(request: Request) -> str:
-    """Return the address of this machine that the connection came to, as a `Host` header has it."""
+    """Return the local address of the connection, in the form of a `Host` header."""
     address = str((request.scope.get("server") or ("",))[0])
     return f"[{address}]" if ":" in address else address

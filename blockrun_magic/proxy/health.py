@@ -24,9 +24,9 @@ _TIMEOUT = 3.0
 
 
 class Health:
-    """The report, whose balance is asked at most every half minute.
+    """The report; its balance is refreshed at most every half minute.
 
-    It needs no key: with `shared`, others than this machine can read it, and it names neither wallet nor balance.
+    It needs no key. With `shared`, other machines can read it, so it names neither wallet nor balance.
     """
 
     def __init__(self, studio: Studio, gateway: Gateway, *, shared: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Request bodies of OpenAI's image API and of ClawRouter's, read into what the studio takes.
+"""Request bodies of OpenAI's image API and of ClawRouter's, converted for the studio.
 
 Sources: OpenAI's API reference, "Images"; for `image2image`, the gateway protocol, section 2.
 """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Choices", "Source", "build_request", "read_choices", "read_fields", "sources_in"]
 
 Source = str | bytes
-"""An image as a client sends it: a path, a URL or a data URI; or the bytes of an uploaded file."""
+"""An image from a client: a path, a URL, a data URI, or the bytes of an uploaded file."""
 
 MAX_N = 10
 _MAX_IMAGES = 16
@@ -47,15 +47,15 @@ _UNSUPPORTED = {
     "input_fidelity": (("low",), "No model here takes `input_fidelity`: leave it out."),
     "style": (("vivid", "natural"), "No model here takes `style`: say it in the prompt."),
 }
-"""Fields that would change the image and that no gateway takes: what is ignored, and what to do otherwise."""
+"""Fields that would change the image but that no gateway takes: their ignored values, and advice for the others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choices:
     """Choices about buying and returning an image.
 
-    `max_price` is in micro-USDC for the whole request; `response_format` is "url", "b64_json" or None where the
-    client leaves it open; `media_type` is None for the image as the gateway made it; `compression` is 0 to 100.
+    `max_price` is in micro-USDC for the whole request; `response_format` is "url", "b64_json" or None if the client
+    does not choose; `media_type` is None for the image as the gateway made it; `compression` is 0 to 100.
     """
 
     fresh: bool = False
@@ -124,7 +124,7 @@ def sources_in(fields: Mapping[str, Any]) -> tuple[list[Source], Source | None]:
 
 
 def _reference(value: Any) -> Any:
-    """Return what a source names: OpenAI's JSON wraps a URL or a data URI in an object with `image_url`."""
+    """Return the text of a source: OpenAI's JSON wraps a URL or a data URI in an object with `image_url`."""
     return value.get("image_url", value) if isinstance(value, dict) else value
 
 
@@ -176,7 +176,7 @@ def _sized(size: str | None, model: str, catalog: Catalog) -> str:
 
 
 def read_choices(fields: Mapping[str, Any]) -> Choices:
-    """Return how the image is to be bought and returned; raises BadRequest."""
+    """Return the choices about buying and returning the image; raises BadRequest."""
     response_format = _text(fields, "response_format")
     if response_format not in (None, "url", "b64_json"):
         raise BadRequest('`response_format` is "url" or "b64_json".', "response_format")

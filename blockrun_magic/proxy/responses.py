@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["image_file", "images_response", "model_list"]
 
 _CHUNK = 3 * 65_536
-"""Bytes read at a time: a multiple of three, so that the base64 of the pieces is that of the whole."""
+"""Bytes read at a time: a multiple of three, so that the base64 of the pieces can be joined."""
 _NAME = re.compile(r"([0-9a-f]{64})\.(png|jpg|jpeg|webp)")
 _MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "webp": "image/webp"}
 _PIL_FORMATS = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP"}
@@ -46,8 +46,7 @@ _NO_TOKENS = {
 def images_response(result: ImageResult, choices: Choices, origin: str) -> Response:
     """Return the images of `result` as OpenAI's API does; `origin` is the server's own, for URLs.
 
-    Where the client leaves the format open it gets URLs, and for gpt-image models, whose clients expect it, base64
-    as well.
+    A client that does not choose a format gets URLs, and for gpt-image models, whose clients expect it, also base64.
     """
     given = choices.response_format
     with_url = given != "b64_json"
@@ -91,7 +90,7 @@ def image_file(files: StoredFiles, name: str) -> Response | None:
 
 
 def model_list(catalog: Catalog, created: int) -> list[dict[str, Any]]:
-    """Return the models as OpenAI lists them, with what an image costs in US dollars."""
+    """Return the models in OpenAI's format, with the price of an image in US dollars."""
     from blockrun_magic.gateway.request import ENDPOINTS, PriceKey
 
     entries = []

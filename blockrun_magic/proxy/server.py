@@ -1,4 +1,4 @@
-"""The local endpoint as a server: its socket, its key, and its end."""
+"""The local endpoint as a server: socket, key, and shutdown."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_PORT", "LocalEndpoint", "new_key"]
 
 DEFAULT_PORT = 8402
-"""ClawRouter's port: what is set up for ClawRouter finds this server, too."""
+"""ClawRouter's port, so that programs configured for ClawRouter find this server."""
 _GRACE = 25.0
 """Seconds that running requests have to end when the server is stopped."""
 _CONTAINER_HOSTS = ("host.docker.internal", "host.containers.internal")
-"""How programs in containers call the machine that they run on."""
+"""The name of the host machine in containers."""
 _LOOPBACK = (*LOOPBACK_HOSTS, "[::1]")
 
 
@@ -102,7 +102,7 @@ class LocalEndpoint:
             self._listener.close()
 
     def stop(self) -> None:
-        """Tell the server to end; callable from any thread and from a signal handler."""
+        """Make the server end; callable from any thread and from a signal handler."""
         self._stop.set()
 
 
@@ -121,7 +121,7 @@ def _bind(port: int, host: str) -> socket.socket:
 
 
 def _who_is_there(port: int, host: str) -> str | None:
-    """Return who answers at a port that is taken, or None where nobody says."""
+    """Return the name of the server at an occupied port, or None if it is unknown."""
     connection = http.client.HTTPConnection(host, port, timeout=2)
     try:
         connection.request("GET", "/health")

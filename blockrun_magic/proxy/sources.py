@@ -26,7 +26,7 @@ async def read_sources(
 ) -> tuple[tuple[Upload, ...], Upload | None]:
     """Return the images and the mask as uploads; `paths` says whether files of this machine may be named.
 
-    With `holes`, transparent is what may change in the mask. An image that is too large to be sent is scaled down.
+    With `holes`, transparent areas of the mask may change. An image that is too large to be sent is scaled down.
     Raises BadRequest and SourceError.
     """
     uploads = tuple([await read_upload(_checked(image, "image", paths=paths), fetch, shrink=True) for image in images])

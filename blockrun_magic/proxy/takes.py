@@ -31,7 +31,7 @@ class FreshTakes:
         self._delivered: set[tuple[str, str, str]] = set()
 
     def take_for(self, studio: Studio, request: ImageRequest, gateway: Gateway, headers: Mapping[str, str]) -> int:
-        """Return the take that this fresh request is about."""
+        """Return the take for this fresh request."""
         key = headers.get(_KEY, "")[:200]
         name = (gateway.realm, request.digest, key)
         known = self._takes.get(name)
@@ -47,7 +47,7 @@ class FreshTakes:
         return take
 
     def delivered(self, request: ImageRequest, gateway: Gateway, headers: Mapping[str, str]) -> None:
-        """Note that the images of a fresh take have reached the client."""
+        """Record that the images of a fresh take have reached the client."""
         self._delivered.add((gateway.realm, request.digest, headers.get(_KEY, "")[:200]))
 
     def _next(self, studio: Studio, request: ImageRequest, gateway: Gateway, *, alone: bool) -> int:
@@ -55,5 +55,5 @@ class FreshTakes:
         given = [take for (realm, digest, _), take in self._takes.items() if (realm, digest) == purchase]
         takes = studio.records.takes(*purchase)
         if takes and takes[-1].finished_at is None and alone and takes[-1].take not in given:
-            return takes[-1].take  # left unfinished by an earlier server
+            return takes[-1].take  # unfinished takes of an earlier server
         return max([0, *given, *(known.take for known in takes)]) + 1

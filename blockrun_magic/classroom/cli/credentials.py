@@ -1,4 +1,4 @@
-"""Secrets in files: what systemd's LoadCredential, Docker and Kubernetes put into a folder in place of variables."""
+"""Secrets in files, which systemd's LoadCredential, Docker and Kubernetes provide instead of variables."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ NAMES = (
     "SOLANA_WALLET_KEY",
     "JUPYTERHUB_API_TOKEN",
 )
-"""Files that are read; a file comes before a variable of the same name."""
+"""The files to read; a file takes precedence over a variable of the same name."""
 _MAX_BYTES = 64 * 1024
 
 
 def with_credentials(environ: Mapping[str, str]) -> RedactedEnviron:
-    """Return the environment, and with it the secrets that are in files; raises UsageError for one it cannot read."""
+    """Return the environment with the secrets from files; raises UsageError for an unreadable one."""
     folder = environ.get(FOLDER)
     found = {}
     for name in NAMES if folder else ():

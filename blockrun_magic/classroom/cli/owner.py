@@ -34,7 +34,7 @@ _WIDEST_FIRST = ("all", "class", "group", "each", "member")
 
 
 def change_limits(records: Records, options: argparse.Namespace) -> int:
-    """Set limits and rules, all of them or none, and print what holds."""
+    """Set limits and rules, all of them or none, and print the current ones."""
     actions = Actions(records)
     texts = [text for text in options.settings if not text.startswith(_TIMEZONE)]
     zones = [text.removeprefix(_TIMEZONE) for text in options.settings if text.startswith(_TIMEZONE)]
@@ -69,14 +69,14 @@ def _order(subject: str) -> tuple[int, str]:
 
 
 def _named(records: Records, subject: str) -> str:
-    """Return a subject with the name of the member, where they have one."""
+    """Return a subject, a member by their name if they have one."""
     kind, _, number = subject.partition(":")
     member = records.members.by_id(int(number)) if kind == "member" else None
     return subject if member is None or member.name is None else f"member:{member.name}"
 
 
 def _subjects(actions: Actions, subject: str) -> list[str]:
-    """Return the subjects that a limit is for: a member is named on the command line, and numbered in the ledger."""
+    """Return the ledger's subjects for one on the command line, which names a member instead of numbering them."""
     kind, _, name = subject.partition(":")
     return [member.subject for member in actions.people_named(name)] if kind == "member" else [subject]
 
@@ -97,7 +97,7 @@ def invite(records: Records, options: argparse.Namespace) -> int:
 
 
 def report(records: Records, options: argparse.Namespace) -> int:
-    """Print what everybody spent, or write it to a CSV file."""
+    """Print each person's spend, or write it to a CSV file."""
     rows = report_rows(records)
     if options.csv is None:
         _print(
@@ -181,7 +181,7 @@ def doctor(records: Records, options: argparse.Namespace) -> int:
 
 
 def _wallet_line(name: str) -> str:
-    """Return which wallet pays at a gateway; raises WalletError when none can."""
+    """Return a line about the wallet that pays at a gateway; raises WalletError if none can."""
     gateway, close_gateway = gateway_of(name)
     close_gateway()
     if gateway.paid_by is not Payer.SIGNATURE:

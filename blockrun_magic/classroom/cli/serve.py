@@ -1,4 +1,4 @@
-"""`classroom serve`: the service as a process of its own, until SIGTERM or Ctrl-C."""
+"""`classroom serve`: the service as a separate process, until SIGTERM or Ctrl-C."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def serve(options: argparse.Namespace) -> int:
     home = home_of(options)
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
     outcome: list[BaseException] = []
-    # Not in the main thread: there uvicorn would take the signals, and end the process by one.
+    # Not in the main thread, where uvicorn would handle the signals and end the process itself.
     thread = threading.Thread(target=_run, args=(home, options, stop, outcome), name="blockrun-magic-classroom")
     thread.start()
     while thread.is_alive():
@@ -94,7 +94,7 @@ def gateway_of(name: str) -> tuple[Gateway, Callable[[], None]]:
 
 
 def _is_practice(url: str) -> bool:
-    """Return whether a practice gateway answers at a URL of this machine: it is paid in play money only."""
+    """Return whether a practice gateway, which takes play money only, answers at a URL of this machine."""
     import urllib.request
 
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))

@@ -46,7 +46,7 @@ class RuleSetting:
 
 def read_setting(text: str, zone: tzinfo = UTC) -> LimitSetting | RuleSetting:
     """Return the setting in one argument; raises UsageError."""
-    target, equals, value = text.rpartition("=")  # a name may have a sign of its own
+    target, equals, value = text.rpartition("=")  # a name may contain the sign as well
     subject, slash, period = target.strip().rpartition("/") if "/" in target else (target.strip(), "", "")
     if not equals or not subject:
         raise UsageError(f"{quoted(text)} is not a setting.", _EXAMPLE)
@@ -154,7 +154,7 @@ _RULES: dict[str, Callable[[str, tzinfo], Any]] = {
 
 
 def rule_texts(scope: str, policy: Policy, zone: tzinfo) -> list[str]:
-    """Return the rules of a scope that differ from the usual ones, each as it is set; without a pause."""
+    """Return the rules of a scope that differ from the defaults, as they are typed; a pause is left out."""
     usual = Policy()
     changed = [(name, getattr(policy, name)) for name in _RULES if getattr(policy, name) != getattr(usual, name)]
     return [f"{scope}/{name}={_rule_text(value, zone)}" for name, value in changed]

@@ -1,1 +1,1 @@
-"""Orders in work: from the body of a request to images, whatever becomes of the connection."""
+"""Orders in progress: from the body of a request to images, independent of the connection."""

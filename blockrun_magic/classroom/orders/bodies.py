@@ -1,4 +1,4 @@
-"""Bodies of orders: JSON or a multipart form, with the gateway's names and those of an order."""
+"""Bodies of orders: JSON or a multipart form, with the fields of the gateway and of an order."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def read_wanted(request: Request, key: str, catalog: Catalog) -> Wanted:
         if operation is None:
             raise _bad(f"`path` must be one of {', '.join(_OPERATIONS)}.")
         _check_prompt(fields.get("prompt"))
-        build_request({**fields}, operation, catalog)  # a bad field is reported before an image is decoded
+        build_request({**fields}, operation, catalog)  # invalid fields are reported before an image is decoded
         images, mask = await run_cpu(_uploads, fields) if operation == "edit" else ((), None)
         wanted = build_request(fields, operation, catalog, images, mask)
     except BadRequest as error:
@@ -110,7 +110,7 @@ def _uploads(fields: Mapping[str, Any]) -> tuple[tuple[Upload, ...], Upload | No
 
 
 def _upload(source: Source, name: str) -> Upload:
-    """Return an image that came as a file or as a data URI: nothing is fetched, and no file of this machine is read."""
+    """Return an image from an uploaded file or a data URI; fetches nothing, and reads no file of this machine."""
     data = source if isinstance(source, bytes) else _decoded(source, name)
     media_type = media_type_of(data)
     if media_type is None:

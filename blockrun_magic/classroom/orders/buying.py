@@ -1,4 +1,4 @@
-"""Buying for an order: a teacher's images, or one `studio.make`; the ledger says how it ended."""
+"""Buying for an order: a teacher's images, or one `studio.make`; the ledger decides its outcome."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ __all__ = ["Buyer", "Work"]
 
 _FIRST_RETRY, _MAX_RETRY = 2.0, 300.0
 _MAX_TRIES = 8
-"""How often a paid request that brings no image is tried again."""
+"""Number of repetitions of a paid request that delivers no image."""
 _PRICE_RETRIES = (0.5, 2.0)
-"""Seconds before a gateway is asked for its price again."""
+"""Seconds until a gateway is asked for its price again."""
 _CANCEL_POLLS, _CANCEL_INTERVAL = 100, 0.05
 
 
 @dataclass(slots=True)
 class Work:
-    """One order in this process; `refusal` is why it ended without a record, `ended` how it ended with one.
+    """One order in this process; `refusal` is its end without a record, `ended` its recorded end.
 
-    `shared`: what a teacher has bought of it, where that was looked up when the order was accepted and begun.
+    `shared`: a teacher's images for it, if they were looked up when the order was accepted and started.
     """
 
     order: Order
@@ -60,9 +60,9 @@ class Buyer:
         self._member = member
 
     async def carry_out(self, work: Work, order: Order) -> None:
-        """Bring an order to its end, or to another try; what is recorded says which."""
+        """Carry an order to its end, or to another try; its record says which."""
         shared = work.shared
-        if order is not work.order or shared is None:  # it had to wait, or was begun before
+        if order is not work.order or shared is None:  # it had to wait, or was started earlier
             member, shared = await run_io(lambda: (self._member(order.member_id), self.shared_images(order)))
             if member is None or member.revoked_at is not None:
                 error = {"code": "revoked", "message": "Your access was revoked.", "hint": "Ask your teacher."}
@@ -76,9 +76,9 @@ class Buyer:
             await self._buy(work, order)
 
     async def _may_go_on(self, order: Order) -> bool:
-        """Return whether an order of an earlier try continues with its own payment, or with none.
+        """Return whether a repeated order may continue: with its own payment, or without one.
 
-        One that has failed signs no second payment when its first is over: then it has failed for good.
+        A failed order never signs a second payment: when its first is over, it has failed for good.
         """
         payment = await self._open_payment(order)
         if payment is None:
@@ -121,7 +121,7 @@ class Buyer:
         )
 
     async def _make(self, work: Work, order: Order) -> ImageResult:
-        """Return the images; a gateway that could not be asked for its price is asked again."""
+        """Return the images; repeats a failed request for the price."""
         request = work.request
         if request is None:
             request = await run_cpu(request_from_record, order.request or {}, self._studios.store)
@@ -151,7 +151,7 @@ class Buyer:
         )
 
     async def _failed(self, work: Work, order: Order, error: BlockrunError) -> None:
-        """Record how an order failed: the ledger says whether money may have moved."""
+        """Record the failure of an order; the ledger decides whether money may have moved."""
         price = work.progress.price
         purchase_id, payments = await run_io(self._studios.payments, order.member_id, order.digest, order.take)
         sent = [payment for payment in payments if payment.state in _SENT]

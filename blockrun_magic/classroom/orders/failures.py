@@ -1,4 +1,4 @@
-"""Our errors as a student sees them: a refusal that leaves no record, or an order that failed."""
+"""Errors for students: a refusal that leaves no record, or a failed order."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _CODES: tuple[tuple[type[BlockrunError], str], ...] = (
     (PaymentOutcomeUnknown, "unknown_outcome"),
 )
 _OURS = (WalletError, StoreError, LedgerError, MissingDependency, InsufficientCredit)
-"""Errors about the service itself: they may name its files and its wallet, which are no student's business."""
+"""Errors of the service itself, which may name its files and its wallet, and are hidden from students."""
 _UNAVAILABLE = ("The classroom cannot buy images right now.", "Tell your teacher, then run the cell again.")
 _PERIODS = {"total": "", "month": " this month", "week": " this week", "day": " today"}
 
 
 def refusal_of(error: BlockrunError, price: int | None) -> Refusal | None:
-    """Return the refusal for an error that came before anything was signed, or None where the order has failed."""
+    """Return the refusal for an error before anything was signed, or None if the order has failed."""
     if isinstance(error, LimitReached):
         return _limit_reached(error)
     if isinstance(error, BudgetError):
@@ -61,7 +61,7 @@ def failure_of(error: Exception) -> dict[str, Any]:
 
 
 def limit_subject(subject: str) -> str:
-    """Return the subject of a limit as a student knows it: "you", "group:NAME" or "class"."""
+    """Return the subject of a limit for a student: "you", "group:NAME" or "class"."""
     if subject.startswith("member:") or subject == "each":
         return "you"
     return subject if subject.startswith("group:") else "class"

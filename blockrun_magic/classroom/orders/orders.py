@@ -1,4 +1,4 @@
-"""Orders: a key to one `studio.make`; the work belongs to the service, whatever becomes of a connection."""
+"""Orders: each key stands for one `studio.make`, which the service finishes even if the connection drops."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from blockrun_magic.threads import run_cpu, run_io
 __all__ = ["MAX_WAIT", "Orders", "Wanted", "image_gone"]
 
 MAX_WAIT = 25.0
-"""Seconds that a request waits for an order at most."""
+"""The most seconds that a request waits for an order."""
 _MAX_WAITING = 400
 _MAX_MARKS = 200
 _HOUR = 3600.0
@@ -33,7 +33,7 @@ _POLL_INTERVAL = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """An order as it arrives; `body_hash` names everything that may not change under its key."""
+    """An incoming order; `body_hash` covers everything that may not change under its key."""
 
     key: str
     request: ImageRequest
@@ -56,7 +56,7 @@ class Orders:
 
     @property
     def stopping(self) -> bool:
-        """Whether new orders are refused, because the process ends."""
+        """Whether new orders are refused because the process is ending."""
         return self._stops_at is not None
 
     def stop(self, seconds: float) -> None:
@@ -66,8 +66,8 @@ class Orders:
     async def put(self, member: Member, policy: Policy, wanted: Wanted, seconds: float, known: Order | None) -> Order:
         """Return the order with this key after waiting up to `seconds` for it; raises Refusal.
 
-        `known` is the one that has the key already. A new one is on record before the work begins. A repeated one is
-        never carried out a second time.
+        `known` is the order that has the key already. A new one is recorded before its work starts. A repeated one is
+        never carried out twice.
         """
         deadline = time.monotonic() + seconds
         if known is None or known.state is OrderState.REFUSED:
@@ -86,7 +86,7 @@ class Orders:
         return order
 
     async def wait(self, order: Order, seconds: float) -> Order:
-        """Return the order as it is when it has ended, or after `seconds`; raises Refusal where it was refused."""
+        """Return the order when it has ended, or after `seconds`; raises Refusal if it was refused."""
         deadline = time.monotonic() + max(0.0, min(seconds, MAX_WAIT))
         work: Work | None = None
         while True:
@@ -110,7 +110,7 @@ class Orders:
             order = current
 
     async def cancel(self, member: Member, key: str) -> tuple[Order | None, bool]:
-        """Cancel an order of which nothing is signed; return it, and whether it is cancelled.
+        """Cancel an order unless its payment is signed; return it, and whether it is cancelled.
 
         An unknown key is marked, so that a late order with it is refused; the order is then None.
         """
@@ -132,7 +132,7 @@ class Orders:
     # -- acceptance
 
     async def _accept(self, member: Member, policy: Policy, wanted: Wanted, deadline: float, *, again: bool) -> Order:
-        """Return a new order, on record and started; raises Refusal, and then there is none."""
+        """Return a new order, recorded and started; raises Refusal, which leaves no order."""
         self._check_load()
         check_policy(policy, wanted.request, self._database.now())
         try:
@@ -162,7 +162,7 @@ class Orders:
                 await self._await_turn(member, error.seconds, deadline)
 
     async def _record(self, request: ImageRequest) -> dict[str, Any]:
-        """Return the record of a request, whose images are in the store then; without any, that takes no time."""
+        """Store the images of a request, and return its record."""
         if request.images:
             return await run_cpu(request_to_record, request, self._studios.store)
         return request_to_record(request, self._studios.store)
@@ -176,7 +176,7 @@ class Orders:
             raise Refusal(503, "busy", "The classroom has too many orders.", "Try again in a moment.", retry_after=5)
 
     async def _await_turn(self, member: Member, seconds: float | None, deadline: float) -> None:
-        """Wait until another order of the person has ended; raises Refusal (429) where that takes too long."""
+        """Wait until another order of the person has ended; raises Refusal (429) if that takes too long."""
         if seconds is not None:
             raise Refusal(429, "rate", "You have ordered too fast.", "Wait a little.", retry_after=seconds)
         self._check_load()
@@ -192,7 +192,7 @@ class Orders:
 
 
 def _is_refused(order: Order) -> bool:
-    """Return whether the gateway has refused an order whose payment is not decided yet: waiting brings no image."""
+    """Return whether the gateway has refused an order whose payment is undecided: waiting is useless."""
     return order.state is OrderState.UNKNOWN and (order.error or {}).get("code") in ("content_policy", "rejected")
 
 
@@ -206,7 +206,7 @@ def _cancelled() -> Refusal:
 
 
 def _refusal_in(work: Work | None) -> Refusal:
-    """Return why an order is gone: a refusal that nobody has seen leaves no record."""
+    """Return the refusal of an order without a record: one that no caller has seen."""
     if work is not None and work.refusal is not None:
         return work.refusal
     return Refusal(404, "unknown_order", "There is no order with this key.", "Send it again.")

@@ -26,9 +26,9 @@ _SHUTDOWN_TIMEOUT = 1.0
 
 
 class MemberStudios:
-    """Makes images for members; each has purchases of their own, paid by the one wallet.
+    """Makes images for members; each has separate purchases, paid by the one wallet.
 
-    `member` returns a person by their id: the groups that they are in count at each reservation.
+    `member` returns a person by id: each reservation uses their current groups.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class MemberStudios:
         return await self._of(member_id).make(request, self.gateway, options, progress)
 
     async def quote(self, member_id: int, request: ImageRequest, take: int | None) -> Quote:
-        """Return what a request costs; nothing is signed."""
+        """Return the price of a request; signs nothing."""
         return await self._of(member_id).quote(request, self.gateway, Options(take=take), ahead=True)
 
     def payments(self, member_id: int, digest: str, take: int) -> tuple[str | None, list[Payment]]:
@@ -82,7 +82,7 @@ class MemberStudios:
         self._owner.wallets.check(self.gateway)
 
     async def refresh_models(self) -> None:
-        """Read the gateway's models again when they are older than a day."""
+        """Read the gateway's models again if the list is older than a day."""
         await self._owner.catalogs.refresh_if_stale(self.gateway)
 
     async def reconcile_member(self, member_id: int) -> int:
@@ -90,7 +90,7 @@ class MemberStudios:
         return await self._of(member_id).reconcile(self.gateway)
 
     async def reconcile(self) -> int:
-        """Ask the witness of every open payment on which nobody works; return how many were decided."""
+        """Ask the witness of every open payment that no process is working on; return how many were decided."""
         decided = 0
         for owner in await run_io(self._services.ledger.owners_of_open_payments):
             kind, _, number = owner.partition(":")
@@ -118,5 +118,5 @@ class MemberStudios:
 
     def _studio(self, ledger: Ledger) -> Studio:
         studio = Studio(replace(self._services, ledger=ledger), self._locks)
-        studio.lessons.close()  # lessons in the folder of the service are nobody's
+        studio.lessons.close()  # lessons in the service's folder are ignored
         return studio

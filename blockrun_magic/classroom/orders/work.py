@@ -1,4 +1,4 @@
-"""The work on orders: 64 at a time in a process, taken over by another when the process ends."""
+"""The workers of orders: 64 at a time in a process; when it ends, another takes over."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ __all__ = ["OrderWorkers", "worker_lock"]
 
 _AT_ONCE = 64
 _PAUSE = 60.0
-"""Seconds until an order is tried again that met a bug of ours."""
+"""Seconds until an order is repeated after an unexpected exception."""
 _CANCEL_POLLS, _CANCEL_INTERVAL = 100, 0.05
 _LOG = logging.getLogger(__name__)
 
 
 def worker_lock(worker: str) -> str:
-    """Return the name of the lock that a worker holds as long as it lives."""
+    """Return the name of the lock that a worker holds while it lives."""
     return f"classroom-{worker}"
 
 
@@ -53,13 +53,13 @@ class OrderWorkers:
 
     @property
     def waiting(self) -> int:
-        """How many orders wait for their turn."""
+        """The number of orders that wait for their turn."""
         return sum(not work.begun for work in self.running.values())
 
     async def accept(
         self, member_id: int, new: NewOrder, policy: Policy, request: ImageRequest, *, again: bool
     ) -> Order:
-        """Return a new order: on record, in work, and begun at once where there is room; raises as the rows do."""
+        """Return a new order: recorded, and started at once if there is room; raises as `OrderRows.accept`."""
         begun = not self._slots.locked()
         rules = {"rate": policy.rate, "at_a_time": policy.at_a_time}
 
@@ -72,7 +72,7 @@ class OrderWorkers:
         return order
 
     def start(self, order: Order, request: ImageRequest | None = None, shared: list[OrderImage] | None = None) -> None:
-        """Work on an order, unless this process does already."""
+        """Start work on an order, unless this process works on it already."""
         if order.id in self.running:
             return
         work = Work(order, request, shared)
@@ -82,11 +82,11 @@ class OrderWorkers:
 
     def _ended(self, order_id: int, task: asyncio.Task[None]) -> None:
         self.running.pop(order_id, None)
-        if not task.cancelled() and task.exception() is not None:  # retrieved, so that asyncio does not print it
+        if not task.cancelled() and task.exception() is not None:  # so that asyncio does not print its exception
             _LOG.error("The work on order %s ended with %s.", order_id, type(task.exception()).__name__)
 
     async def take_over(self) -> None:
-        """Start the open orders that nobody works on, and cancel those of ours that somebody wants cancelled."""
+        """Start the open orders that no process is working on, and carry out requests to cancel ours."""
         now, free = self._database.now(), {None: True, self._worker: True}
         for order in await run_io(self._rows.unfinished):
             work = self.running.get(order.id)
@@ -96,7 +96,7 @@ class OrderWorkers:
                 continue
             if (order.next_try_at or 0) > now:
                 continue
-            if order.worker is not None and order.worker not in free:  # asked once for all orders of a process
+            if order.worker is not None and order.worker not in free:  # checked once for all orders of a process
                 free[order.worker] = not await run_io(self._database.is_locked, worker_lock(order.worker))
             if free[order.worker] and await run_io(self._rows.take, order, self._worker):
                 self.start(order)
@@ -110,7 +110,7 @@ class OrderWorkers:
             await asyncio.sleep(seconds)
 
     async def wait_idle(self, seconds: float) -> None:
-        """Wait until nothing is in work, or `seconds`."""
+        """Wait until no order is in progress, or `seconds`."""
         if self.running:
             await asyncio.wait([work.task for work in self.running.values()], timeout=seconds)
 
@@ -123,7 +123,7 @@ class OrderWorkers:
         await run_io(self._rows.give_back, self._worker)
 
     async def cancel(self, order: Order) -> None:
-        """Cancel an order if nothing of it is signed; waits a few seconds for the process that works on it."""
+        """Cancel an order unless its payment is signed; waits a few seconds for the process that works on it."""
         await run_io(self._rows.ask_cancel, order.id)
         for _ in range(_CANCEL_POLLS):
             work = self.running.get(order.id)

@@ -1,6 +1,6 @@
-"""The changes that the page makes: each is a function of a request, the visitor and the fields of a form.
+"""The changes of the page: functions of a request, the visitor and the fields of a form.
 
-A change that cannot be made is said on the page from which the form was sent, with what was typed still in it.
+If a change fails, the page of its form shows the reason, and keeps the typed values.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _EACH = {"total": "in total", "month": "a month", "week": "a week", "day": "a da
 
 
 class Changes:
-    """The changes of one class; every method blocks on the database, and raises UsageError for what cannot be done."""
+    """The changes of one class; every method blocks on the database, and raises UsageError for an impossible change."""
 
     def __init__(self, settings: PageSettings, views: Views, sessions: Sessions) -> None:
         self._settings = settings
@@ -51,7 +51,7 @@ class Changes:
         self._sessions = sessions
 
     def limit(self, request: Request, visitor: Visitor, form: FormData) -> Response:
-        """Change a limit, or remove it where the amount is empty."""
+        """Change a limit, or remove it if the amount is empty."""
         subject, period, amount = (_text(form, name) for name in ("subject", "period", "amount"))
         if period not in PERIODS:
             raise UsageError(f"{quoted(period)} is not a period.", "Choose one from the list.")
@@ -109,7 +109,7 @@ class Changes:
         return self._done(request, visitor, form, f"The rules of {subject_words(scope)} are saved.", "limits")
 
     def invite(self, request: Request, visitor: Visitor, form: FormData) -> Response:
-        """Make a join code, and show it once."""
+        """Create a join code, and show it once."""
         name, people = _text(form, "name"), _text(form, "people")
         groups = [group.strip() for group in _text(form, "groups").split(",") if group.strip()]
         days = _count(_text(form, "days"), _MAX_DAYS) or 7
@@ -138,7 +138,7 @@ class Changes:
         return RedirectResponse(f"{base_of(request)}/{_back(form)}", 303)
 
     def again(self, request: Request, visitor: Visitor, form: FormData, error: UsageError) -> Response:
-        """Return the page of a form that could not be used, with what was typed still in it."""
+        """Return the page of an invalid form, with the typed values."""
         notices = [("bad", f"{error.message} {error.hint}")]
         typed: dict[str, Any] = dict.fromkeys(_FIELDS, "") | {name: _text(form, name) for name in form}
         typed |= {"models": form.getlist("models")}
@@ -153,7 +153,7 @@ class Changes:
         view = self._views.people if _back(form) == "people" else self._views.today
         return view(request, visitor, notices)
 
-    # -- the inside
+    # -- helpers
 
     def _actions(self, visitor: Visitor) -> Actions:
         return Actions(self._records, visitor.session.actor)
@@ -171,7 +171,7 @@ class Changes:
         raise NotHere(f"This class has no {quoted(subject)}.", "Choose from the page.")
 
     def _words(self, visitor: Visitor, subject: str, *, first: bool = False) -> str:
-        """Return whose a limit or a rule is, as the `first` words of a sentence or not; a name is never changed."""
+        """Return the owner of a limit or rule as words, capitalized if they come `first`; a name is never changed."""
         kind, _, name = subject.partition(":")
         member = self._records.members.by_id(int(name)) if kind == "member" else None
         if member is not None:

@@ -1,4 +1,4 @@
-"""Geometry of the charts, which the templates draw as inline SVG: columns of days, and the scale beside them."""
+"""Geometry of the charts that the templates draw as inline SVG: columns of days, and their scale."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def columns(days: Sequence[Day]) -> Columns:
 
 
 def _step(most: int) -> int:
-    """Return a round distance between lines, of which at most five are needed."""
+    """Return a round distance between lines, for at most five lines."""
     size = 1000
     while True:
         for factor in _STEPS:

@@ -1,4 +1,4 @@
-"""The class as the page shows it, put together from the records; prompts and images only where the rules allow."""
+"""The class for the page, read from the records; with prompts and images only if the rules allow them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class ClassView:
     # -- people
 
     def people(self) -> list[PersonView]:
-        """Return everybody whose name is not erased, or who spent something."""
+        """Return everyone whose name is not erased, or who has spent money."""
         members = self._records.members.all()
         spent, today = self.overview.amounts(), self.overview.amounts(self.midnight())
         activity = self.overview.activity()
@@ -104,7 +104,7 @@ class ClassView:
         return "paused" if self._policies.get(person_scope(member.id), Policy()).paused else "active"
 
     def _bars(self, members: Iterable[Member]) -> dict[str, list[Bar]]:
-        """Return the limits that exist, with what is used, by subject."""
+        """Return the existing limits with their use, by subject."""
         subjects = dict.fromkeys(subject for member in members for subject in member.subjects)
         subjects |= dict.fromkeys(("class", "all"))
         found: dict[str, list[Bar]] = defaultdict(list)
@@ -198,7 +198,7 @@ class ClassView:
         return [self.order(row, members) for row in rows[:size]], len(rows) > size
 
     def order(self, row: OrderRow, members: Mapping[int, Member]) -> OrderView:
-        """Return one order as it is shown."""
+        """Return one order for display."""
         request = row.request or {}
         prompt = request.get("prompt") if self.sees_images else None
         error = row.error or {}
@@ -223,7 +223,7 @@ class ClassView:
     # -- time
 
     def midnight(self, days_ago: int = 0) -> float:
-        """Return when a day began in the class's time zone, in Unix seconds."""
+        """Return the start of a day in the class's time zone, in Unix seconds."""
         day = datetime.fromtimestamp(self.now, ZoneInfo(self.zone)).date() - timedelta(days=days_ago)
         return datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(self.zone)).timestamp()
 

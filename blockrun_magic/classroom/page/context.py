@@ -1,4 +1,4 @@
-"""The frame of every page: its address, the class, the visitor, and how times are written."""
+"""The frame of every page: its address, the class, the visitor, and the formats of times."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def _nobody(user: HubUser) -> Member:
 class PageSettings:
     """The class of the pages: the records, the gateway and its models, and the hub, if there is one.
 
-    `teachers` is the hub's group that may come in, and `admit` makes a user of the hub a person here. `address` is
-    where students reach the class, or "" where it is that of the page. `shares_domain` is whether the notebook servers
-    of a hub have no domains of their own.
+    `teachers` is the hub's group that may come in, and `admit` makes a user of the hub a person here. `address` is the
+    students' address of the class, or "" if it is that of the page. `shares_domain` is true if the notebook servers of
+    a hub share its domain.
     """
 
     records: Records
@@ -86,11 +86,11 @@ class Page:
         return clock_time(moment, self.zone)
 
     def ago(self, moment: float | None) -> str:
-        """Return how long ago a moment was."""
+        """Return the time since a moment as words."""
         return ago(moment, self.now)
 
     def field_time(self, moment: object) -> str:
-        """Return a moment as the value of a field for date and time; a text is what somebody typed."""
+        """Return a moment as the value of a field for date and time; a typed text is unchanged."""
         if isinstance(moment, int | float):
             return datetime.fromtimestamp(moment, ZoneInfo(self.zone)).strftime("%Y-%m-%dT%H:%M")
         return str(moment or "")
@@ -113,7 +113,7 @@ def page_frame(
     tab: str,
     notices: Sequence[tuple[str, str]],
 ) -> Page:
-    """Return the frame of a page; the missing domains of a hub are said on each."""
+    """Return the frame of a page, with a warning if a hub has no separate domains."""
     base = base_of(request)
     scheme = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip() or request.url.scheme
     here = f"{scheme}://{request.headers['host']}{request.scope.get('root_path', '')}"
@@ -136,5 +136,5 @@ def page_frame(
 _MONEY = {Realm.REAL: "real", Realm.TESTNET: "test", Realm.PRACTICE: "play"}
 _SHARED_DOMAIN = (
     "This hub has no subdomain_host: a page in a student's notebook that you open can act on this page as you. "
-    "Ask whoever runs the hub to set c.JupyterHub.subdomain_host. The ceiling cannot be raised from here."
+    "Ask the hub's administrator to set c.JupyterHub.subdomain_host. The ceiling cannot be raised from here."
 )

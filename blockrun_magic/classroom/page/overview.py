@@ -22,7 +22,7 @@ _MEMBER = "member:"
 
 @dataclass(frozen=True, slots=True)
 class Amounts:
-    """Sums that are spent and at risk, in micro-USDC."""
+    """Sums spent and at risk, in micro-USDC."""
 
     spent: int = 0
     at_risk: int = 0
@@ -54,7 +54,7 @@ class OrderRow:
 
 
 class Overview:
-    """Reads of the whole class; it writes nothing."""
+    """Queries of the whole class; it writes nothing."""
 
     def __init__(self, records: Records) -> None:
         self._queries, self._ledger, self._realm = records.orders, records.ledger, records.realm

@@ -1,4 +1,4 @@
-"""Values that the page shows: people with their limits, orders, days; money is in micro-USDC."""
+"""Values for the page: people with their limits, orders, days; money is in micro-USDC."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Bar", "ClassState", "Day", "OrderView", "PersonView", "Share", "Stuc
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One limit and what is used of it: `used` includes `at_risk`; `limit` and `left` are None without a limit."""
+    """One limit and its use: `used` includes `at_risk`; `limit` and `left` are None without a limit."""
 
     subject: str
     period: str
@@ -59,13 +59,13 @@ class PersonView:
 
     @property
     def bar(self) -> Bar | None:
-        """The limit of their own that is nearest to its end."""
+        """The person's own limit with the least left."""
         return tightest([bar for bar in self.bars if bar.subject == f"member:{self.id}"])
 
 
 @dataclass(frozen=True, slots=True)
 class OrderView:
-    """One order; `prompt` is None where it is hidden or deleted, `images` are SHA-256 in hex."""
+    """One order; `prompt` is None if it is hidden or deleted, `images` are SHA-256 in hex."""
 
     id: int
     person_id: int
@@ -86,7 +86,7 @@ class OrderView:
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """One day: what was spent, and what is at risk from it."""
+    """One day: its spend, and its money at risk."""
 
     label: str
     spent: int
@@ -95,7 +95,7 @@ class Day:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """One group, and what it has spent."""
+    """One group, and its spend."""
 
     name: str
     people: int
@@ -105,7 +105,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Stuck:
-    """A person who cannot go on, and why."""
+    """A person who cannot continue, and the reason."""
 
     person_id: int
     person: str
@@ -115,7 +115,7 @@ class Stuck:
 
 @dataclass(frozen=True, slots=True)
 class ClassState:
-    """The whole class: its limits, what is spent and at risk, and what happened today."""
+    """The whole class: its limits, its spend, its money at risk, and today's events."""
 
     spent: int
     at_risk: int
@@ -132,7 +132,7 @@ class ClassState:
 
     @property
     def bar(self) -> Bar | None:
-        """The limit of the class, or the ceiling, that is nearest to its end."""
+        """The limit of the class, or the ceiling, with the least left."""
         return tightest(self.bars)
 
 

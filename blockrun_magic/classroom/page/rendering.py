@@ -1,4 +1,4 @@
-"""Templates, escaped without exception, and the words in which times and foreign text are shown."""
+"""Templates, always escaped, and the formats of times and of text from outside."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def render(name: str, **values: Any) -> str:
 
 
 def visible(text: str) -> str:
-    """Return foreign text as it may be shown: what has no glyph or turns the direction of writing becomes its code."""
+    """Return text from outside for display: invisible characters and direction marks are replaced by their codes."""
     return "".join(_shown(character) for character in text)
 
 
@@ -59,7 +59,7 @@ def clock_time(at: float | None, zone: str) -> str:
 
 
 def ago(at: float | None, now: float) -> str:
-    """Return how long ago a moment was."""
+    """Return the time since a moment as words."""
     if at is None:
         return "never"
     seconds = max(0, int(now - at))
@@ -71,7 +71,7 @@ def ago(at: float | None, now: float) -> str:
 
 
 def subject_words(subject: str) -> str:
-    """Return whose limit it is, as people say it."""
+    """Return the subject of a limit as words."""
     kind, _, name = subject.partition(":")
     words = {"all": "the ceiling", "class": "the class", "each": "each person", "member": "this person"}
     return f"group {visible(name)}" if kind == "group" else words.get(kind, visible(subject))

@@ -1,4 +1,4 @@
-"""The table of all orders for spreadsheets: exact amounts, and no cell that is taken for a formula."""
+"""The table of all orders for spreadsheets, with exact amounts, and without cells that look like formulas."""
 
 from __future__ import annotations
 

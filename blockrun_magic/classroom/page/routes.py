@@ -1,4 +1,4 @@
-"""Routes of the teacher's page: the way in, the pages, the changes, and the files that pages need."""
+"""Routes of the teacher's page: login, pages, changes, and files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ __all__ = ["page_routes"]
 
 _Handler = Callable[["Request"], Awaitable[Response]]
 _View = Callable[..., Response]
-"""Of a request and a visitor, and for a page of the notices that it shows."""
+"""A handler of a request and a visitor; for a page, also of its notices."""
 _Change = Callable[["Request", Visitor, "FormData"], Response]
 
 _LOG = logging.getLogger(__name__)
@@ -69,21 +69,21 @@ class _Site:
         self.changes = Changes(settings, self.views, self._sessions)
         self._thumbnails: OrderedDict[str, bytes] = OrderedDict()
 
-    # -- the way in
+    # -- login
 
     async def enter(self, request: Request) -> Response:
-        """Open the first page: with a ticket, a session, or by the hub."""
+        """Open the first page: with a ticket, a session, or a login at the hub."""
         ticket = request.query_params.get("ticket")
         if ticket is not None and self._settings.hub is None:
             if not await run_io(self._sessions.redeem, ticket[:200]):
                 return self._message(request, "This link was used already, or has expired.", _NEW_LINK, 401)
             return await self._let_in(request, TEACHER_BY_LINK)
-        if request.url.path == base_of(request):  # relative to a folder, so that addresses are the same everywhere
+        if request.url.path == base_of(request):  # relative, so that the address is valid under every prefix
             return RedirectResponse(f"{base_of(request)}/", 307)
         return await self.shown(self.views.today)(request)
 
     async def come_back(self, request: Request) -> Response:
-        """Let a teacher in whom the hub has logged in."""
+        """Open a session for a teacher whom the hub has logged in."""
         hub, query = self._settings.hub, request.query_params
         if hub is None:
             return self._message(request, "This classroom is not part of a hub.", "", 404)
@@ -199,11 +199,11 @@ class _Site:
     # -- files
 
     async def unknown(self, request: Request) -> Response:
-        """Return that there is no such page."""
+        """Return the response for an unknown page."""
         return self._message(request, "There is no such page.", "", 404)
 
     async def file(self, request: Request) -> Response:
-        """Return the style sheet or the icon, which hold nothing of the class."""
+        """Return the style sheet or the icon, which contain nothing about the class."""
         name = request.url.path.rpartition("/")[2]
         content = files("blockrun_magic.classroom.page").joinpath(name).read_bytes()
         return Response(content, media_type=_FILES[name], headers=FILE_HEADERS)
@@ -222,7 +222,7 @@ class _Site:
         name = request.path_params["file"]
 
         async def answer() -> Response:
-            media_type = await run_io(self._media_type, name, visitor)  # it may have been erased since
+            media_type = await run_io(self._media_type, name, visitor)  # it may have been erased meanwhile
             small = self._thumbnails.get(name)
             if small is None:
                 small = await run_cpu(_small, await run_io(self._stored, name, media_type))
@@ -252,7 +252,7 @@ def _small(content: bytes) -> bytes:
 
 
 def page_routes(settings: PageSettings) -> list[Route]:
-    """Return the routes of the teacher's page, below /teacher, and the hub's way back."""
+    """Return the routes of the teacher's page, below /teacher, and the callback of the hub."""
     site = _Site(settings)
     return [
         *(Route(path, site.enter, methods=["GET"]) for path in ("/teacher", "/teacher/")),

@@ -1,7 +1,7 @@
 """Access to the teacher's page: cookies, the token of each form, the origin of each change, and the headers of a page.
 
-A session's cookie opens the page and nothing else; a student's pass opens nothing here. A form holds a token that only
-the session's own pages know, and a browser says from which site a form was sent.
+A session's cookie opens only the page, and a student's pass does not open it. A form has a token that only the
+session's own pages contain, and the browser reports the site that sent a form.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ _HEADERS = {
 
 
 FILE_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "public, max-age=3600"}
-"""Headers of the style sheet and the icon, which hold nothing of the class."""
+"""Headers of the style sheet and the icon, which contain nothing about the class."""
 IMAGE_HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; sandbox",
     "Cross-Origin-Resource-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
-"""Headers of images: shown as such and as nothing else, and never stored by a browser."""
+"""Headers that make a browser show the bytes only as an image, and never store them."""
 
 
 class NotAllowed(BlockrunError):
@@ -59,22 +59,23 @@ class NotAllowed(BlockrunError):
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """A teacher with an open session; `form_token` is what the forms of their pages send back."""
+    """A teacher with an open session; the forms of their pages send `form_token` back."""
 
     session: PageSession
     form_token: str
 
 
 def page_response(html: str, status: int = 200) -> HTMLResponse:
-    """Return a page with the headers that all pages have."""
+    """Return a page with the headers of all pages."""
     return HTMLResponse(html, status, headers=_HEADERS)
 
 
 class Access:
     """Access to the page; `on_hub` is whether other services and notebook servers share the page's domain.
 
-    There the cookie is for this service's path: notebook servers, which run what students write, never get to see it.
-    Elsewhere the whole host is ours, and a cookie over https is bound to it by its name. `address` is the public one.
+    There, the cookie is limited to this service's path, so that notebook servers, which run students' code, never get
+    it. Elsewhere the whole host is ours, and the name of a cookie over https binds it to the host. `address` is the
+    public one.
     """
 
     def __init__(self, sessions: Sessions, members: Members, *, on_hub: bool, address: str = "") -> None:
@@ -85,7 +86,7 @@ class Access:
         self._https_host = parts.netloc.lower() if parts.scheme == "https" else None
 
     def visitor(self, request: Request) -> Visitor | None:
-        """Return who sends a request, or None without a session; blocks on the database."""
+        """Return the visitor who sends a request, or None without a session; blocks on the database."""
         secret = request.cookies.get(self._name(request, _COOKIE), "")
         session = self._sessions.find(secret) if 0 < len(secret) <= _MAX_COOKIE else None
         if session is None or not self._still_a_teacher(session):
@@ -102,22 +103,22 @@ class Access:
         self._set(request, response, _COOKIE, "", 0)
 
     def remember_state(self, request: Request, response: Response, state: str) -> None:
-        """Give a browser the state with which a hub must send it back."""
+        """Give a browser the state that it must bring back from the hub."""
         self._set(request, response, _STATE, state, _STATE_SECONDS)
 
     def forget_state(self, request: Request, response: Response) -> None:
-        """Take the state back: it is good once."""
+        """Remove the state, which is valid only once."""
         self._set(request, response, _STATE, "", 0)
 
     def is_state(self, request: Request, state: str) -> bool:
-        """Return whether a browser comes back with the state that it was given."""
+        """Return whether a browser brings back the state that it was given."""
         known = request.cookies.get(self._name(request, _STATE), "")
         return bool(known) and hmac.compare_digest(known.encode(), state.encode())
 
     def check_form(self, request: Request, visitor: Visitor, form: Mapping[str, object]) -> None:
         """Raise NotAllowed unless a form of this session, on this site, was sent."""
         origin, host = request.headers.get("origin", "").lower(), request.headers.get("host", "").lower()
-        schemes = ("https",) if self._is_secure(request) else ("http", "https")  # a proxy may not say that it has https
+        schemes = ("https",) if self._is_secure(request) else ("http", "https")  # a proxy may not report https
         if not host or origin not in [f"{scheme}://{host}" for scheme in schemes]:
             raise NotAllowed("This change came from another site.", "Open the page itself, and change it there.")
         given = form.get(FORM_TOKEN)
@@ -147,7 +148,7 @@ class Access:
         )
 
     def _is_secure(self, request: Request) -> bool:
-        """Return whether the browser uses https, by the public address or by the proxy's word; for cookies only."""
+        """Return whether the browser uses https, by the public address or the proxy's header; for cookies only."""
         forwarded = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip()
         by_address = request.headers.get("host", "").lower() == self._https_host
         return by_address or (forwarded or request.url.scheme) == "https"

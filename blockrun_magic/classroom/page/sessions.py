@@ -1,4 +1,4 @@
-"""Sessions of the teacher's page and the one-time links that open them; of both only the SHA-256 is stored."""
+"""Sessions of the teacher's page and the one-time links that open them; only their SHA-256 is stored."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["SESSION_SECONDS", "TEACHER_BY_LINK", "PageSession", "Sessions", "new
 SESSION_SECONDS = 8 * 3600.0
 _TICKET_SECONDS = 24 * 3600.0
 TEACHER_BY_LINK = "teacher"
-"""The actor of a session that a one-time link has opened; one that a hub has opened is `member:ID`."""
+"""The actor of a session that a one-time link opened; after a hub's login, it is `member:ID`."""
 
 _TABLES = """
 CREATE TABLE page_sessions (
@@ -34,7 +34,7 @@ CREATE TABLE page_tickets (
 
 @dataclass(frozen=True, slots=True)
 class PageSession:
-    """One session: `hash` names it, and `hides_names` says whether its pages show numbers in place of names."""
+    """One session: `hash` identifies it, and with `hides_names` its pages show numbers in place of names."""
 
     hash: str
     actor: str
@@ -70,7 +70,7 @@ class Sessions:
         return secret
 
     def find(self, secret: str) -> PageSession | None:
-        """Return the session of a cookie, or None where there is none or it has ended."""
+        """Return the session of a cookie, or None if there is none or it has ended."""
         query = "SELECT * FROM page_sessions WHERE hash = ? AND expires_at > ?"
         with self._database.reading() as connection:
             row = connection.execute(query, (_hash(secret), self._database.now())).fetchone()
@@ -95,7 +95,7 @@ class Sessions:
         self._set_notice(session, json.dumps([kind, text]))
 
     def clear_notice(self, session: PageSession) -> None:
-        """Forget the notice: a page has shown it."""
+        """Remove the notice, which a page has shown."""
         self._set_notice(session, None)
 
     def _set_notice(self, session: PageSession, notice: str | None) -> None:
@@ -115,7 +115,7 @@ class Sessions:
         return ticket
 
     def redeem(self, ticket: str) -> bool:
-        """Return whether a ticket is good, and use it up."""
+        """Return whether a ticket is valid, and use it up."""
         with self._database.transaction() as connection:
             row = connection.execute(
                 "DELETE FROM page_tickets WHERE hash = ? RETURNING expires_at", (_hash(ticket),)

@@ -1,4 +1,4 @@
-"""The pages that only show: each is a function of a request, the visitor and the class, and returns HTML."""
+"""The read-only pages: functions of a request and the visitor that return HTML."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _MAX_ROWS = 2**31
 _STATES = (("", "all"), *((str(state), str(state)) for state in OrderState))
 _Notices = Sequence[tuple[str, str]]
 _NOTHING_TYPED: Mapping[str, Any] = defaultdict(str)
-"""Forms as they are at first."""
+"""Forms without typed values."""
 
 
 class NotHere(BlockrunError):
@@ -52,17 +52,17 @@ class Views:
         self._records = settings.records
 
     def class_view(self, visitor: Visitor) -> ClassView:
-        """Return the class as a visitor sees it."""
+        """Return the class in a visitor's view."""
         return ClassView(self._records, self._usual_price(), hides_names=visitor.session.hides_names)
 
     def today(self, request: Request, visitor: Visitor, notices: _Notices = ()) -> Response:
-        """Return the first page: money, who is stuck, the latest images."""
+        """Return the first page: money, people who are stuck, the latest images."""
         view = self.class_view(visitor)
         latest = view.orders(1, 6, with_images=True)[0] if view.sees_images else []
         return self._page(request, visitor, view, "", notices, "today.html", state=view.today(), latest=latest)
 
     def people(self, request: Request, visitor: Visitor, notices: _Notices = ()) -> Response:
-        """Return everybody, or those whom a search finds."""
+        """Return everyone, or the people whom a search finds."""
         view = self.class_view(visitor)
         search, group = request.query_params.get("q", "")[:64], request.query_params.get("group", "")[:64]
         sort = request.query_params.get("sort", "name")
@@ -122,7 +122,7 @@ class Views:
     def limits(
         self, request: Request, visitor: Visitor, notices: _Notices = (), typed: Mapping[str, Any] | None = None
     ) -> Response:
-        """Return limits and rules; `typed` is what was sent and could not be used."""
+        """Return limits and rules; `typed` holds the values of an invalid form."""
         view = self.class_view(visitor)
         return self._page(
             *(request, visitor, view, "limits", notices, "limits.html"),
@@ -167,7 +167,7 @@ class Views:
         )
 
     def people_csv(self, _: Request, visitor: Visitor) -> Response:
-        """Return what everybody has spent, for a spreadsheet."""
+        """Return each person's spend, for a spreadsheet."""
         view = self.class_view(visitor)
         rows = report_rows(self._records)
         if visitor.session.hides_names:
@@ -185,7 +185,7 @@ class Views:
         return _csv("orders.csv", file.getvalue())
 
     def member(self, request: Request) -> Member:
-        """Return the person whom the address names; raises NotHere."""
+        """Return the person in the address; raises NotHere."""
         number = request.path_params["id"]
         member = self._records.members.by_id(number) if number <= _MAX_ROWS else None
         if member is None:
@@ -207,7 +207,7 @@ class Views:
         return page_response(render(template, page=frame, **values), status)
 
     def _usual_price(self) -> int:
-        """Return what an image costs where nobody chooses a model."""
+        """Return the price of an image with the default model and size."""
         catalog = self._settings.catalog()
         model = catalog.default_model("generate")
         key = PriceKey(ENDPOINTS["generate"], model, catalog.default_size(model), None, 1)

@@ -33,7 +33,7 @@ class Actions:
     # -- limits and rules
 
     def set_limit(self, subject: str, period: str, micros: int | None) -> None:
-        """Change a limit, or remove it with None; raises UsageError where the actor may not."""
+        """Change a limit, or remove it with None; raises UsageError if the actor may not."""
         ledger = self._records.ledger
         limits = ledger.limits()
         if micros is not None and not 0 <= micros <= MAX_LIMIT:
@@ -46,7 +46,7 @@ class Actions:
         )
 
     def _check_ceiling(self, subject: str, micros: int | None, limits: dict[tuple[str, str], int]) -> None:
-        """Raise UsageError for what only the owner may do: the ceiling, and limits above it."""
+        """Raise UsageError for changes that only the owner may make: the ceiling, and limits above it."""
         ceiling = limits.get((CEILING, "total"))
         if subject == CEILING:
             raise UsageError("The ceiling cannot be changed here.", "Change it on the command line of the service.")
@@ -80,7 +80,7 @@ class Actions:
     # -- people
 
     def invite(self, name: str, *, role: str = STUDENT, groups: list[str], expires_at: float) -> str:
-        """Return a join code for one name; somebody who is there already keeps everything, and is let in again."""
+        """Return a join code for one name; an existing person keeps everything, and may join again."""
         name, groups = check_name(name), [check_name(group, "group") for group in groups]
         records = self._records
         with records.database.transaction() as connection:
@@ -100,7 +100,7 @@ class Actions:
         return code
 
     def invite_people(self, people: int, *, role: str = STUDENT, groups: list[str], expires_at: float) -> str:
-        """Return a join code for as many as `people`, who choose their names."""
+        """Return a join code for up to `people` persons, who choose their names."""
         groups = [check_name(group, "group") for group in groups]
         with self._records.database.transaction() as connection:
             code = self._records.invitations.create(
@@ -122,7 +122,7 @@ class Actions:
             self._records.audit.add(connection, self._actor, "revoke", member.subject)
 
     def readmit(self, member: Member) -> None:
-        """Let a revoked person in again, with a new code."""
+        """Allow a revoked person to join again, with a new code."""
         with self._records.database.transaction() as connection:
             self._records.members.readmit(connection, member.id)
             self._records.audit.add(connection, self._actor, "readmit", member.subject)
@@ -143,7 +143,7 @@ class Actions:
             self._records.audit.add(connection, self._actor, "forget", member.subject)
 
     def people_named(self, name: str) -> list[Member]:
-        """Return the people of this name; raises UsageError where there are none."""
+        """Return the people of this name; raises UsageError if there are none."""
         found = self._records.members.by_name(name)
         if not found:
             names = [member.name for member in self._records.members.all() if member.name]

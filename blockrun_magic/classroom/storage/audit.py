@@ -1,4 +1,4 @@
-"""The audit: who changed what, append only; it holds member ids, old and new values, and no names or prompts."""
+"""The audit: an append-only record of changes and their actors, with member ids and values, but no names or prompts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OWNER = "owner"
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One change: `at` is in Unix seconds, `subject` is such as "member:7" or "group:red"."""
+    """One change: `at` is in Unix seconds, `subject` is, for example, "member:7" or "group:red"."""
 
     id: int
     at: float
@@ -47,7 +47,7 @@ class Audit:
         )
 
     def record(self, actor: str, action: str, subject: str, old_value: object = None, new_value: object = None) -> None:
-        """Record a change in a transaction of its own."""
+        """Record a change in a separate transaction."""
         with self._database.transaction() as connection:
             self.add(connection, actor, action, subject, old_value, new_value)
 

@@ -1,4 +1,4 @@
-"""Forgetting: prompts, uploads and images are erased, by name or by age; amounts stay."""
+"""Erasure of prompts, uploads and images, by name or by age; amounts stay."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ _DAY = 86_400.0
 
 
 def forget_member(records: Records, actions: Actions, member: Member) -> int:
-    """Erase the name, the prompts, the uploads and the images of a person; return how many orders are left over.
+    """Erase a person's name, prompts, uploads and images; return the number of orders still in progress.
 
-    Those are orders in progress: what they hold is erased when they have ended, by `erase_old`.
+    When those have ended, `erase_old` erases their contents.
     """
     actions.forget(member)
     return _erase(records, records.orders.with_content(member_id=member.id))
 
 
 def erase_old(records: Records) -> int:
-    """Erase what is older than `keep_days`, and what is left of people who are forgotten; return what is left over."""
+    """Erase content older than `keep_days` and of forgotten people; return the number of orders in progress."""
     before = records.database.now() - records.policies.of().keep_days * _DAY
     return _erase(records, records.orders.with_content(before=before))
 
 
 def _erase(records: Records, orders: list[Order]) -> int:
-    """Erase ended orders and their purchases; return how many orders have not ended."""
+    """Erase ended orders and their purchases; return the number of orders that have not ended."""
     left = 0
     for order in orders:
         if not order.is_final or not _erase_purchase(records, order):

@@ -15,15 +15,15 @@ __all__ = ["BAD_CODE", "CODE_EXPIRED", "CODE_USED", "CodeRefused", "Invitation",
 BAD_CODE, CODE_USED, CODE_EXPIRED = "bad_code", "code_used", "code_expired"
 MAX_PEOPLE = 10_000
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-"""32 letters and digits that look different from each other: five bits each."""
+"""32 distinguishable letters and digits, five bits each."""
 _LENGTH, _GROUP = 16, 4
 _SAME_ATTEMPT = 3600.0
-"""Seconds in which a lost answer is asked for again; later, the same attempt is somebody else's."""
+"""Seconds within which the same attempt may repeat a join after a lost answer."""
 _MISTAKEN = str.maketrans({"O": "0", "I": "1", "L": "1"})
 
 
 class CodeRefused(Exception):
-    """A join code that admits nobody; `code` is one of `bad_code`, `code_used` and `code_expired`."""
+    """An invalid join code; `code` is one of `bad_code`, `code_used` and `code_expired`."""
 
     def __init__(self, code: str) -> None:
         self.code = code
@@ -32,7 +32,7 @@ class CodeRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """A join code as it is stored: `member_id` is None for one that several people use."""
+    """A stored join code: `member_id` is None for one that several people use."""
 
     id: int
     member_id: int | None
@@ -67,7 +67,7 @@ class Invitations:
         groups: list[str],
         expires: float,
     ) -> str:
-        """Return a new code: for `member`, or for as many as `people`; `expires` is in Unix seconds."""
+        """Return a new code for `member`, or for up to `people` persons; `expires` is in Unix seconds."""
         if not 1 <= people <= MAX_PEOPLE:
             raise UsageError(f"An invitation cannot be for {people} people.", f"Choose from 1 to {MAX_PEOPLE}.")
         now = self._database.now()
@@ -100,13 +100,13 @@ class Invitations:
         raise CodeRefused(CODE_USED if found.uses_left == 0 else CODE_EXPIRED)
 
     def find(self, connection: Connection, code: str) -> Invitation | None:
-        """Return the invitation with this code, or None; whoever joins with it at the same moment waits."""
+        """Return the invitation with this code, or None; locks it against others who join at the same moment."""
         query = f"SELECT * FROM invitations WHERE code_hash = ?{self._database.row_lock}"
         row = connection.execute(query, (secret_hash(normal_code(code)),)).fetchone()
         return None if row is None else _invitation(row)
 
     def joined_before(self, connection: Connection, invitation: Invitation, attempt: str) -> int | None:
-        """Return the id of the person who has just joined with this attempt: its answer was lost, so it comes again."""
+        """Return the id of the person who has just joined with this attempt, which repeats after a lost answer."""
         if invitation.revoked_at is not None:
             return None
         row = connection.execute(
@@ -116,12 +116,12 @@ class Invitations:
         return None if row is None else int(row["member_id"])
 
     def listed(self) -> list[Invitation]:
-        """Return every invitation, newest first; nobody can tell a code from it."""
+        """Return every invitation, newest first; the codes cannot be derived from them."""
         with self._database.reading() as connection:
             return [_invitation(row) for row in connection.execute("SELECT * FROM invitations ORDER BY id DESC")]
 
     def revoke(self, connection: Connection, invitation_id: int) -> None:
-        """End an invitation; who has joined with it stays."""
+        """End an invitation; the people who have joined with it stay."""
         connection.execute(
             "UPDATE invitations SET revoked_at = coalesce(revoked_at, ?) WHERE id = ?",
             (self._database.now(), invitation_id),

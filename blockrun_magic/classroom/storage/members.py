@@ -1,4 +1,4 @@
-"""People: names, roles and groups; the passes by which they are known; revoking and forgetting."""
+"""People: names, roles, groups and passes; revoking and forgetting."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ class Member:
 
     @property
     def subject(self) -> str:
-        """The name that the person has in the ledger and in the audit."""
+        """The person's subject in the ledger and in the audit."""
         return f"member:{self.id}"
 
     @property
     def label(self) -> str:
-        """The name to show to a teacher."""
+        """The name for the teacher's page."""
         return self.name or f"(forgotten {self.id})"
 
     @property
     def subjects(self) -> tuple[str, ...]:
-        """The subjects whose limits apply, from the most particular to the widest."""
+        """The subjects whose limits apply: the member, the groups, the class, all."""
         return (self.subject, *(f"group:{name}" for name in self.groups), "class", "all")
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The person to whom a pass belongs, and what became of the pass."""
+    """The owner of a pass, and the state of the pass."""
 
     member: Member
     expires_at: float
@@ -62,7 +62,7 @@ def secret_hash(secret: str) -> str:
 
 
 def check_name(name: str, kind: str = "name") -> str:
-    """Return the name of a person or a group as it is stored; raises UsageError for one that cannot be shown."""
+    """Return the name of a person or a group in its stored form; raises UsageError for one that cannot be shown."""
     plain = unicodedata.normalize("NFC", name).strip()
     hidden = any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in plain)
     if not plain or len(plain) > MAX_NAME or hidden or _BIDIRECTIONAL & set(plain):
@@ -80,7 +80,7 @@ class Members:
         self._database = database
 
     def add(self, connection: Connection, name: str, origin: str, role: str, groups: Iterable[str] = ()) -> Member:
-        """Add a person, and return them; raises NotUnique where the name is taken."""
+        """Add a person, and return them; raises NotUnique if the name is taken."""
         row = connection.execute(
             "INSERT INTO members (name, origin, role, created_at) VALUES (?, ?, ?, ?) RETURNING *",
             (name, origin, role, self._database.now()),
@@ -103,12 +103,12 @@ class Members:
         return next(iter(self._select("WHERE members.id = ?", (member_id,))), None)
 
     def by_name(self, name: str, origin: str | None = None) -> list[Member]:
-        """Return the people of this name: at most one who joined by a code, and one whom a hub knows."""
+        """Return the people of this name: at most one who joined with a code, and one from a hub."""
         found = self._select("WHERE members.name = ?", (unicodedata.normalize("NFC", name).strip(),))
         return [member for member in found if origin in (None, member.origin)]
 
     def all(self) -> list[Member]:
-        """Return everybody, oldest first."""
+        """Return everyone, oldest first."""
         return self._select("", ())
 
     def groups(self) -> list[str]:
@@ -139,7 +139,7 @@ class Members:
         )
 
     def holder(self, secret: str) -> Holder | None:
-        """Return the holder of a pass, or None where nobody has it; one indexed row, and those of their groups."""
+        """Return the holder of a pass, or None; reads one indexed row, and those of their groups."""
         query = f"""
             SELECT {_COLUMNS}, passes.expires_at AS pass_expires_at, passes.revoked_at AS pass_revoked_at
             FROM passes JOIN members ON members.id = passes.member_id {_GROUPS} WHERE hash = ? ORDER BY group_name"""
@@ -168,7 +168,7 @@ class Members:
         )
 
     def readmit(self, connection: Connection, member_id: int) -> None:
-        """Let a revoked person in again; their old passes stay void."""
+        """Allow a revoked person to join again; their old passes stay invalid."""
         connection.execute("UPDATE members SET revoked_at = NULL WHERE id = ?", (member_id,))
 
     def erase_name(self, connection: Connection, member_id: int) -> None:
@@ -178,7 +178,7 @@ class Members:
         )
         self.set_groups(connection, member_id, ())
 
-    # -- the inside
+    # -- helpers
 
     def _select(self, condition: str, values: Sequence[object]) -> list[Member]:
         query = f"SELECT {_COLUMNS} FROM members {_GROUPS} {condition} ORDER BY members.id, group_name"
@@ -189,11 +189,11 @@ class Members:
 _NAMES = ("id", "name", "origin", "role", "created_at", "revoked_at", "forgotten_at")
 _COLUMNS = ", ".join([*(f"members.{name} AS {name}" for name in _NAMES), "member_groups.name AS group_name"])
 _GROUPS = "LEFT JOIN member_groups ON member_groups.member_id = members.id"
-"""A person has a row for each of their groups, or one without."""
+"""A person has a row for each of their groups, or one row without a group."""
 
 
 def _members(rows: Iterable[Row]) -> list[Member]:
-    """Return the people in these rows, in their order."""
+    """Return the people in these rows, in order."""
     people: dict[int, tuple[Row, list[str]]] = {}
     for row in rows:
         _, groups = people.setdefault(row["id"], (row, []))

@@ -1,4 +1,4 @@
-"""Questions about orders, and what is erased of them."""
+"""Queries of orders, and their erasure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class OrderQueries:
         self._database = database
 
     def find(self, member_id: int, key: str) -> Order | None:
-        """Return the order of a person with this key, or None; another's is unknown."""
+        """Return the order of this person with this key, or None."""
         return next(iter(self._select("WHERE member_id = ? AND key = ?", (member_id, key))), None)
 
     def by_id(self, order_id: int) -> Order | None:
@@ -31,7 +31,7 @@ class OrderQueries:
         return next(iter(self._select("WHERE id = ?", (order_id,))), None)
 
     def marks(self, member_id: int, seconds: float) -> int:
-        """Return how many unknown keys a person has cancelled within the last `seconds`."""
+        """Return the number of unknown keys that a person has cancelled within the last `seconds`."""
         query = "SELECT count(*) FROM orders WHERE member_id = ? AND body_hash = '' AND created_at > ?"
         with self._database.reading() as connection:
             return int(connection.execute(query, (member_id, self._database.now() - seconds)).fetchone()[0])
@@ -63,14 +63,14 @@ class OrderQueries:
         return next(iter(self._select(condition, (realm, digest, take))), None)
 
     def listed(self, member_id: int | None = None, limit: int = 200, offset: int = 0) -> list[Order]:
-        """Return orders, newest first: everybody's, or one person's."""
+        """Return orders, newest first, of everyone or of one person."""
         mine = "" if member_id is None else " AND member_id = ?"
         values = [] if member_id is None else [member_id]
         condition = f"WHERE body_hash <> ''{mine} ORDER BY id DESC LIMIT ? OFFSET ?"
         return self._select(condition, [*values, limit, offset])
 
     def open_for(self, member_id: int) -> list[Order]:
-        """Return what a kernel without its disk has to collect: orders in progress, and images never sent."""
+        """Return the orders for a kernel that has lost its disk: in progress, or with unsent images."""
         condition = f"""WHERE member_id = ? AND ({OPEN_SQL} OR (state = 'done' AND delivered_at IS NULL))
             ORDER BY id"""
         return self._select(condition, (member_id,))

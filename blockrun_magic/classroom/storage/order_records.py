@@ -29,7 +29,7 @@ FINAL = (OrderState.DONE, OrderState.REFUSED, OrderState.FAILED, OrderState.CANC
 
 
 class TooMany(Exception):
-    """A person has used up their rate: `seconds` until the next order, or None while others of theirs run."""
+    """A person has used up their rate: `seconds` until the next order, or None while other orders of theirs run."""
 
     def __init__(self, seconds: float | None) -> None:
         self.seconds = seconds
@@ -37,12 +37,12 @@ class TooMany(Exception):
 
 
 class Revoked(Exception):
-    """A person is not let in any more."""
+    """A person's access was revoked."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewOrder:
-    """An order as it is accepted; `request` is the record of the request, with its uploads in the store."""
+    """An accepted order; `request` is the record of the request, with its uploads in the store."""
 
     key: str
     body_hash: str
@@ -58,7 +58,7 @@ class NewOrder:
 class Order:
     """One order; `request` is None once it is erased, times are Unix seconds.
 
-    `pays` marks the one order of a purchase to which its payments belong; the others cost nothing.
+    `pays` marks the only order of a purchase that has its payments; the others cost nothing.
     """
 
     id: int
@@ -85,7 +85,7 @@ class Order:
     finished_at: float | None
     delivered_at: float | None
     images: tuple[OrderImage, ...] | None = None
-    """Its images where they are at hand, as when it has just ended."""
+    """Its images, if they are in memory, as after its end."""
 
     @property
     def is_erased(self) -> bool:

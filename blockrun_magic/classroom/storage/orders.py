@@ -1,4 +1,4 @@
-"""Orders as rows: written before the work begins, with all that any process needs to take them over."""
+"""Orders as rows, written before their work starts, with everything that another process needs to take them over."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _ACCEPT = """
     RETURNING *"""
 _ADDED = "tokens + CASE WHEN :now > tokens_at THEN (:now - tokens_at) * :rate / 60 ELSE 0 END"
 _TOKENS = f"CASE WHEN tokens IS NULL OR {_ADDED} > :rate THEN :rate ELSE {_ADDED} END"
-"""What is in a person's bucket: it fills up at their rate a minute, to as many."""
+"""The tokens in a person's bucket, which refills at their rate per minute, up to that number."""
 _TAKE_TOKEN = f"""
     UPDATE members SET tokens = {_TOKENS} - 1, tokens_at = :now
     WHERE id = :id AND revoked_at IS NULL AND {_TOKENS} >= 1 RETURNING id"""
@@ -58,9 +58,9 @@ class OrderRows(OrderQueries):
     ) -> Order:
         """Return a new order of `worker`: one transaction counts it against the person's rate and writes it.
 
-        `again`: the key may be that of a refused order, whose place it takes. `begun`: it is in work from now on.
-        Raises TooMany or Revoked, and then nothing is written; NotUnique where a request with the same key was
-        faster, or one for the same purchase.
+        `again`: the key may be that of a refused order, which it replaces. `begun`: the work has started.
+        Raises TooMany or Revoked, and then nothing is written; NotUnique if a request with the same key or for the same
+        purchase was faster.
         """
         now = self._database.now()
         with self._database.transaction() as connection:
@@ -76,7 +76,7 @@ class OrderRows(OrderQueries):
             return order_of_row(row)
 
     def _take_token(self, connection: Connection, member_id: int, rate: int, now: float) -> None:
-        """Take a token from a person's bucket, whose row is locked from now on; raises TooMany or Revoked."""
+        """Take a token from a person's bucket, and lock its row; raises TooMany or Revoked."""
         values = {"id": member_id, "rate": float(rate), "now": now}
         if connection.execute(_TAKE_TOKEN, values).fetchone() is not None:
             return
@@ -101,7 +101,7 @@ class OrderRows(OrderQueries):
         return True
 
     def begin(self, order_id: int, worker: str) -> Order | None:
-        """Return the order in work, or None when it is not this worker's any more, or was cancelled.
+        """Return the started order, or None if it was cancelled or belongs to another worker now.
 
         The first order of a purchase pays for it.
         """
@@ -133,7 +133,7 @@ class OrderRows(OrderQueries):
     ) -> Order | None:
         """End an open order, and return it; None when it has ended already.
 
-        `pays` says whether its purchase is paid for by this order, as far as no other order does.
+        `pays`: this order pays for its purchase, unless another one does.
         """
         try:
             return self._finish(order_id, state, images, error, purchase_id, price, pays, _ALONE)
@@ -176,7 +176,7 @@ class OrderRows(OrderQueries):
     def postpone(
         self, order_id: int, error: Mapping[str, Any], seconds: float, purchase_id: str | None, price: int | None
     ) -> None:
-        """Record that the outcome of an order is unknown, and when it is tried again."""
+        """Record that the outcome of an order is unknown, and the time of the next try."""
         now = self._database.now()
         with self._database.transaction() as connection:
             connection.execute(
@@ -187,13 +187,13 @@ class OrderRows(OrderQueries):
             )
 
     def discard(self, order_id: int) -> bool:
-        """Remove a refused order that nobody has seen; return False if somebody has."""
+        """Remove a refused order that no caller has seen; return False if one has."""
         with self._database.transaction() as connection:
             gone = connection.execute(f"DELETE FROM orders WHERE id = ? AND deferred = 0 AND {OPEN_SQL}", (order_id,))
             return gone.rowcount == 1
 
     def defer(self, order_id: int) -> bool:
-        """Record that a caller has seen the order in progress; return False if it is gone."""
+        """Record that a caller has seen the order in progress; return False if it no longer exists."""
         with self._database.transaction(durable=False) as connection:
             return connection.execute("UPDATE orders SET deferred = 1 WHERE id = ?", (order_id,)).rowcount == 1
 
@@ -206,7 +206,7 @@ class OrderRows(OrderQueries):
             )
 
     def ask_cancel(self, order_id: int) -> None:
-        """Ask the process that works on an order to cancel it, if nothing is signed yet."""
+        """Request that the process working on an order cancels it, if nothing is signed yet."""
         with self._database.transaction() as connection:
             connection.execute(f"UPDATE orders SET cancel_asked = 1 WHERE id = ? AND {OPEN_SQL}", (order_id,))
 
@@ -218,14 +218,14 @@ class OrderRows(OrderQueries):
             )
 
     def cancel_refused(self, order_id: int) -> None:
-        """Cancel an order that was refused, so that it is not sent again."""
+        """Cancel a refused order, so that it is not repeated."""
         with self._database.transaction() as connection:
             connection.execute("UPDATE orders SET state = 'cancelled' WHERE id = ? AND state = 'refused'", (order_id,))
 
     # -- take-over
 
     def take(self, order: Order, worker: str) -> bool:
-        """Return whether `worker` has the order from now on; False when another process was faster."""
+        """Assign the order to `worker`; return False if another process was faster."""
         with self._database.transaction(durable=False) as connection:
             taken = connection.execute(
                 f"UPDATE orders SET worker = ? WHERE id = ? AND coalesce(worker, '') = ? AND {OPEN_SQL}",
@@ -234,7 +234,7 @@ class OrderRows(OrderQueries):
             return taken.rowcount == 1
 
     def give_back(self, worker: str) -> int:
-        """Leave the open orders of a worker that ends to the others; return how many there were."""
+        """Release the open orders of a worker that ends; return their number."""
         with self._database.transaction() as connection:
             given = connection.execute(f"UPDATE orders SET worker = NULL WHERE worker = ? AND {OPEN_SQL}", (worker,))
             return given.rowcount

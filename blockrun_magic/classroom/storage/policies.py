@@ -20,13 +20,13 @@ class Policies:
         return self.all().get(scope, Policy())
 
     def all(self) -> dict[str, Policy]:
-        """Return the rules of every scope that has some."""
+        """Return the rules of every scope that has any."""
         with self._database.reading() as connection:
             rows = connection.execute("SELECT scope, rules FROM policies ORDER BY scope").fetchall()
         return {row["scope"]: policy_from_json(row["rules"]) for row in rows}
 
     def for_member(self, member: Member) -> Policy:
-        """Return the rules that hold for a person; a teacher is bound by none but the rate."""
+        """Return the rules that apply to a person; for a teacher, only the rate."""
         known = self.all()
         whole = known.get(CLASS, Policy())
         if member.role == "teacher":

@@ -26,12 +26,12 @@ __all__ = ["REALM", "Records", "has_records", "open_records"]
 _SCHEMES = ("postgresql://", "postgres://")
 _ADDRESS = "Write it like postgresql://user@host/name, or leave out --database to use SQLite."
 REALM = "classroom.realm"
-"""The setting that holds the kind of money of the gateway that was served last."""
+"""The setting with the kind of money of the last gateway."""
 
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """Everything that a classroom stores; `home` is the owner's BLOCKRUN_HOME."""
+    """All records of a classroom; `home` is the owner's BLOCKRUN_HOME."""
 
     home: Path
     database: Database
@@ -55,7 +55,7 @@ class Records:
 
 
 def has_records(home: Path) -> bool:
-    """Return whether `home` has the records of a class, or of a notebook that may serve one."""
+    """Return whether `home` has the records of a class, or a notebook's, which can serve a class."""
     return _ledger_file(home).exists()
 
 

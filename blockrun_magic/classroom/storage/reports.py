@@ -1,4 +1,4 @@
-"""Reports: what everybody spent, for the page, for a table and for a CSV file."""
+"""Reports of each person's spend, for the page, for a table and for a CSV file."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Row:
 
 
 def report_rows(records: Records) -> list[Row]:
-    """Return everybody, oldest first."""
+    """Return a row for everyone, oldest first."""
     spent = spending_by_owner(records.ledger, records.realm)
     counts = records.orders.counts(records.realm)
     rows = []
@@ -65,14 +65,14 @@ def write_report(rows: list[Row], file: TextIO) -> None:
 
 
 def cell(text: str) -> str:
-    """Return a text that no spreadsheet takes for a formula, whatever blanks it begins with."""
+    """Return a text that no spreadsheet reads as a formula, even after leading blanks."""
     plain = text.replace("\x00", "")
     seen = next((letter for letter in plain if unicodedata.category(letter) not in _BLANKS), "")
     return f"'{plain}" if plain.startswith(_FORMULAS) or seen in _SIGNS else plain
 
 
 def line(*values: object) -> str:
-    """Return a line of CSV; what holds a separator of any spreadsheet is quoted, so that it stays one cell."""
+    """Return a line of CSV; cells with a separator of any spreadsheet are quoted."""
     return ",".join(map(_quoted, map(str, values))) + "\r\n"
 
 

@@ -107,7 +107,7 @@ CREATE TABLE audit (
 
 
 def create_tables(database: Database) -> None:
-    """Create the tables that are missing; raises LedgerError where a newer version has changed them."""
+    """Create missing tables; raises LedgerError if a newer version has changed them."""
 
     def append_only(connection: Connection) -> None:
         database.forbid_changes(connection, "audit")

@@ -1,4 +1,4 @@
-"""Catalogs of the gateways: the snapshot with each gateway's live list over it, cached for a day."""
+"""Cached catalogs of the gateways: the snapshot, updated with each gateway's live list for a day."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ _MAX_FILE_BYTES = 2 * 1024 * 1024
 
 
 class CatalogCache:
-    """The catalog of every gateway; `folder` keeps the live lists, or None keeps them in memory only.
+    """The catalog of every gateway; the live lists are stored in `folder`, or only in memory if it is None.
 
-    `headers_for` gives the headers that a gateway wants for its list, and raises WalletError.
+    `headers_for` returns the headers for a gateway's list, and raises WalletError.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class CatalogCache:
         self._known: dict[str, tuple[float, Catalog]] = {}
 
     def at(self, gateway: Gateway) -> Catalog:
-        """Return the catalog of `gateway` as it is known here; nothing is asked of the network."""
+        """Return the known catalog of `gateway`; uses no network."""
         return self._load(gateway)[1]
 
     def stale(self, gateway: Gateway) -> bool:
@@ -68,7 +68,7 @@ class CatalogCache:
     async def refresh(self, gateway: Gateway) -> Catalog:
         """Return the catalog after asking `gateway` for its list; raises GatewayError or WalletError.
 
-        A list without an image model, such as ClawRouter's of chat models, is an error: the snapshot stays.
+        A list without an image model, such as ClawRouter's of chat models, is an error, and the snapshot stays in use.
         """
         models = await self._fetch(gateway)
         read_at = self._clock()
@@ -77,14 +77,14 @@ class CatalogCache:
         return self.at(gateway)
 
     async def refresh_if_stale(self, gateway: Gateway) -> None:
-        """Refresh a list that is older than a day; one that is not available now stays as it is."""
+        """Refresh a list that is older than a day; if it is not available now, the old one stays in use."""
         if await run_io(self.stale, gateway):
             with suppress(BlockrunError):
                 await self.refresh(gateway)
 
     @asynccontextmanager
     async def explain_unavailable_model(self, gateway: Gateway, request: ImageRequest) -> AsyncIterator[None]:
-        """Let an error that refuses `request` say what the gateway no longer serves: the model, or its size."""
+        """Add to an error that refuses `request` the reason: a model or size that the gateway no longer serves."""
         try:
             yield
         except ClassRefusal as error:
@@ -138,7 +138,7 @@ class CatalogCache:
         raise fault
 
     def _base(self, gateway: Gateway) -> Catalog:
-        """Return the snapshot as it holds at `gateway` before its own list is known."""
+        """Return the snapshot for `gateway`, before its own list is known."""
         if gateway.paid_by is Payer.PROXY:
             return replace(self._snapshot, edit_defaults=tuple(reversed(self._snapshot.edit_defaults)))
         models = self._snapshot.models
@@ -175,7 +175,7 @@ class CatalogCache:
         if path is None:
             return
         record = {"gateway": gateway.base_url, "fetched_at": read_at, "models": to_record(models)}
-        with suppress(OSError):  # kept in memory all the same
+        with suppress(OSError):  # the list stays in memory
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             write_atomically(path, json.dumps(record).encode(), durable=False)
 

@@ -1,7 +1,6 @@
 """Catalog of image models: lookups by name, list prices, and checks of a request before it is sent.
 
-The table is in `snapshot`. A refusal costs nothing: it comes before any request and names the nearest thing that
-works.
+The table is in `snapshot`. A refusal costs nothing: it comes before any request, and names the nearest valid choice.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ class Catalog:
     """The image models known on the day `as_of` (an ISO date), `live` if a gateway's own list was read then.
 
     `default` is the default model, and `edit_defaults` are those of an edit, in the order of preference.
-    `only_served`: a class allows what it lists, and nothing else is of use there.
+    `only_served`: the catalog of a class, which allows only listed models.
     """
 
     models: tuple[Model, ...]
@@ -113,7 +112,7 @@ class Catalog:
     def check(self, request: ImageRequest) -> None:
         """Raise RequestError if no gateway would answer this request; the hint names what works.
 
-        For a model outside the catalog, only what holds for every model is checked.
+        For a model outside the catalog, only the rules for every model are checked.
         """
         _check_prompt(request.prompt)
         _check_count(request.n)
@@ -158,7 +157,7 @@ def nearest_size(model: Model, size: str) -> str:
 
 
 def _fit(wanted: tuple[int, int], sides: range) -> str:
-    """Scale a size into the allowed sides, keeping its shape as far as they let it."""
+    """Scale a size into the allowed sides, keeping its shape as far as possible."""
     scale = min(sides[-1] / max(wanted), max(1.0, sides[0] / min(wanted)))
     width, height = (min(sides, key=lambda side: abs(side - length * scale)) for length in wanted)
     return f"{width}x{height}"

@@ -1,7 +1,7 @@
 """A gateway's own list of models, merged over the snapshot.
 
-The list is untrusted: only image models with a plain id are taken, a bounded number of them, and a price counts only
-if an image can cost that much. Source: gateway protocol, sections 2 and 9.
+The list is untrusted: only a limited number of image models with a plain id are read, and only plausible prices.
+Source: gateway protocol, sections 2 and 9.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def to_record(models: Sequence[LiveModel]) -> list[dict[str, Any]]:
 
 
 def overlay(snapshot: Catalog, live: Sequence[LiveModel], as_of: str) -> Catalog:
-    """Return the snapshot with the live list's prices, sizes and new models; what is not listed is not served."""
+    """Return the snapshot with the live list's prices, sizes and new models; unlisted models are not served."""
     listed = {model.id.casefold(): model for model in live}
     models = []
     for model in snapshot.models:
@@ -131,7 +131,7 @@ def overlay(snapshot: Catalog, live: Sequence[LiveModel], as_of: str) -> Catalog
 
 
 def _updated(model: Model, live: LiveModel) -> Model:
-    """Return `model` as the list has it."""
+    """Return `model` updated from the list."""
     sizes = tuple(dict.fromkeys((*model.sizes, *live.sizes)))
     return replace(_with_prices(model, live), served=True, sizes=sizes, qualities=live.qualities or model.qualities)
 

@@ -1,4 +1,4 @@
-"""Sizes in words: `--size 16:9`, `portrait`, `square` or `hd` become a size that the model sells."""
+"""Sizes in words: `--size 16:9`, `portrait`, `square` or `hd`, translated into a size that the model sells."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def is_size_word(text: str) -> bool:
 
 
 def read_size(value: object, model_id: str, catalog: Catalog) -> str:
-    """Return a size as programs give it: pixels as text or as a pair, a ratio, a word, or None for the default.
+    """Return the size for a program's value: pixels as text or a pair, a ratio, a word, or None for the default.
 
     Raises RequestError for anything else, and FlagError as `resolve_size`; pixels are not checked.
     """
@@ -63,9 +63,9 @@ def read_size(value: object, model_id: str, catalog: Catalog) -> str:
 
 
 def resolve_size(text: str, model_id: str, catalog: Catalog) -> str:
-    """Return the size that `text` means for a model: "16:9" is "1216x832" where the model sells that.
+    """Return the size in pixels for `text`: "16:9" is "1216x832" for a model that sells this size.
 
-    A size in pixels stays as it is. Raises FlagError where the model sells nothing of that shape.
+    A size in pixels stays as it is. Raises FlagError if the model sells no such shape.
     """
     if dimensions(text) is not None:
         return text
@@ -125,7 +125,7 @@ def _by_ratio(text: str, ratio: float, model: Model) -> str:
 
 
 def _made_to_measure(ratio: float, sides: range, area: int) -> tuple[str, int, int]:
-    """Return a size of that shape and about `area` pixels, for a model that makes any side of `sides`."""
+    """Return a size of this ratio with about `area` pixels, for a model that makes any side in `sides`."""
 
     def side(length: float) -> int:
         step = max(sides.step, 1)

@@ -1,7 +1,7 @@
-"""BlockRun's image models as a table: a new model is a new row here and nothing else.
+"""BlockRun's image models as a table: to add a model, add a row.
 
 Prices are micro-USDC per image, as the gateway charges them (gateway protocol, sections 6 and 9). The gateway's own
-quote always wins; these prices serve for estimates and for doubting a strange quote.
+quote always wins; these prices are for estimates, and to detect implausible quotes.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ class PriceRule:
 class Model:
     """An image model: its names, sizes, prices and abilities.
 
-    The first of `sizes` and of `qualities` is the default. `sides`, where given, are the lengths that each side may
-    have besides. The first of `prices` that applies is the price. `max_images` counts the source images of one edit,
-    0 for a model that does not edit. `older_sizes` are sizes that only older documents list. `served` is False for a
-    model that the gateway no longer lists; `unverified` marks one that only a gateway's list knows, whose sizes and
-    abilities are the gateway's to check.
+    The first of `sizes` and of `qualities` is the default. `sides`, if given, are further allowed lengths of each side.
+    The first of `prices` that applies is the price. `max_images` counts the source images of one edit, 0 for a model
+    that does not edit. `older_sizes` are sizes that only older documents list. `served` is False for a model that the
+    gateway no longer lists; `unverified` marks one that is only in a gateway's list: the gateway checks its sizes and
+    abilities.
     """
 
     id: str
@@ -76,12 +76,12 @@ class Model:
 
     @property
     def name(self) -> str:
-        """The name that is shortest to type."""
+        """The shortest name of the model."""
         return self.shorthands[0] if self.shorthands else self.id
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All that the model answers to: id, shorthands, and the id without its provider."""
+        """All names of the model: id, shorthands, and the id without its provider."""
         return tuple(dict.fromkeys((self.id, *self.shorthands, self.id.rpartition("/")[2])))
 
     def allows_size(self, size: str) -> bool:
@@ -101,9 +101,9 @@ class Model:
 
 
 def with_qualities(model: Model) -> Model:
-    """Return the model as a gateway on Solana has it: `openai/gpt-image-*` are made in four qualities there.
+    """Return the model as Solana's gateway offers it: there, `openai/gpt-image-*` have four qualities.
 
-    The known prices are those of the default quality; the others are known from the gateway's quote only.
+    The known prices are for the default quality; the gateway's quote gives the others.
     """
     if not model.id.startswith("openai/gpt-image-"):
         return model

@@ -52,9 +52,9 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """An account's requests, oldest first; `complete` if every day that was asked for is in it.
+    """An account's requests, oldest first; `complete` if every requested day is included.
 
-    `now` is the time of the list by the account's own clock (Unix seconds), or None where it does not say.
+    `now` is the time of the list by the account's own clock (Unix seconds), or None if it is unknown.
     """
 
     charges: tuple[Charge, ...]
@@ -87,7 +87,7 @@ async def account_usage(
         body = None if answer is None else answer.json()
         if answer is None or not isinstance(body, Mapping) or not isinstance(body.get("data"), list):
             return None
-        now = now or answer.date  # of the first page: later ones may be newer than what was listed before
+        now = now or answer.date  # the time of the first page, since later pages may be newer than its entries
         charges += _charges(body["data"])
         complete = complete and not body.get("unavailable_days")
         cursor = body.get("next_cursor")

@@ -1,7 +1,7 @@
 """Authorizations and transfers of USDC on EVM chains.
 
-On an EVM chain the token contract's own `authorizationState` decides (EIP-3009), read through public
-RPC servers of which two must agree: one server's word does not decide about money.
+On an EVM chain, the token contract's own `authorizationState` decides (EIP-3009). Two public RPC servers must agree,
+because one server must not decide about money.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _BLOCK_SECONDS = 2
 _MARGIN = 30
 """Blocks on each side of a window: its ends are estimates, and clocks differ."""
 _HEAD_SECONDS = 10.0
-"""How long the latest block that a server named is asked about: servers forget the states of older ones."""
+"""Seconds for which a server's latest block is used: servers forget the states of older ones."""
 _heads: WeakKeyDictionary[Client, dict[str, tuple[float, tuple[int, int]]]] = WeakKeyDictionary()
-"""By client and server, the latest block, and when it was named."""
+"""The latest block by client and server, and the time when the server named it."""
 _RESULT = re.compile(r"0x[0-9a-fA-F]{64}")
 _QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,16}")
 
@@ -108,7 +108,7 @@ async def block_time(client: Client, network: Network) -> float | None:
 async def cashed_transfer(
     client: Client, network: Network, payer: str, nonce: str, since: float, until: float
 ) -> Transfer | None:
-    """Return the transfer that cashed an authorization between two Unix times, once two servers gave the same."""
+    """Return the transfer that cashed an authorization between two Unix times, if two servers agree."""
     topics = [_AUTHORIZATION_USED, "0x" + _abi_word(payer), nonce]
     asked = [_cashed_at(client, url, network, topics, payer, since, until) for url in network.rpc_urls]
     transfers = [transfer for transfer in await asyncio.gather(*asked) if transfer is not None]
@@ -119,9 +119,9 @@ async def cashed_transfer(
 async def outgoing_transfers(
     client: Client, network: Network, payer: str, since: float, until: float
 ) -> tuple[Transfer, ...] | None:
-    """Return the transfers of USDC out of `payer` between two Unix times, once two servers gave the same.
+    """Return the transfers of USDC out of `payer` between two Unix times, if two servers agree.
 
-    None while the window is not over by the blocks of two servers.
+    Returns None until the blocks of two servers are past the window.
     """
     topics = [_TRANSFER, "0x" + _abi_word(payer)]
     asked = [_logs(client, url, network, topics, since, until, over=True) for url in network.rpc_urls]
@@ -158,9 +158,9 @@ async def _cashed_at(
 async def _logs(
     client: Client, url: str, network: Network, topics: list[str], since: float, until: float, *, over: bool = False
 ) -> list[dict[str, Any]] | None:
-    """Return the token's logs with `topics` in a window of Unix times; None unless the server can tell.
+    """Return the token's logs with `topics` in a window of Unix times; None if the server cannot tell.
 
-    With `over`, None until a block after the window is there.
+    With `over`, None until there is a block after the window.
     """
     head = await _head(client, url)
     if head is None or (over and head[1] <= until + _MARGIN * _BLOCK_SECONDS):
@@ -205,7 +205,7 @@ def _value(log: Mapping[str, Any]) -> int:
 
 
 async def _state_after(client: Client, url: str, contract: str, data: str, time: float) -> int | None:
-    """Return the state at a late block of the server, or None when its latest is not younger than `time`."""
+    """Return the state at a recent block of the server, or None if its latest block is not after `time`."""
     known = _heads.setdefault(client, {})
     seen, head = known.get(url, (-_HEAD_SECONDS, (0, 0)))
     if head[1] < time or monotonic() - seen > _HEAD_SECONDS:
@@ -218,7 +218,7 @@ async def _state_after(client: Client, url: str, contract: str, data: str, time:
 
 
 async def _agreed_call(client: Client, network: Network, data: str) -> int | None:
-    """Return what the token contract answers, once two RPC servers gave the same; else None."""
+    """Return the answer of the token contract if two RPC servers agree, else None."""
     calls = [_call(client, url, network.asset, data) for url in network.rpc_urls]
     answers = [answer for answer in await asyncio.gather(*calls) if answer is not None]
     agreed = {answer for answer in answers if answers.count(answer) >= RPC_QUORUM}

@@ -1,4 +1,4 @@
-"""JSON-RPC servers of a chain: asked over the same client as a gateway; two have to agree."""
+"""Calls to a chain's JSON-RPC servers over the gateways' client; two servers have to agree."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["call"]
 
 
 async def call(client: Client, url: str, method: str, params: list[Any]) -> Any:
-    """Return the `result` of a JSON-RPC call, or None when there is none."""
+    """Return the `result` of a JSON-RPC call, or None without one."""
     body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
     try:
         answer = (await client.post(Endpoint("the RPC server", url), "", body)).json()

@@ -1,8 +1,8 @@
-"""Solana's public servers: a blockhash to sign with, what became of a payment, a balance.
+"""Queries to Solana's public servers: a blockhash to sign with, the outcome of a payment, a balance.
 
-A payment is found by the random nonce in its memo, in the list of transactions of our own token account. What
-decides about money, two servers have to say (Solana's JSON-RPC: getLatestBlockhash, getEpochInfo,
-getSignaturesForAddress, getTokenAccountBalance).
+A payment is found by the random nonce in its memo, in the transaction list of our own token account. For decisions
+about money, two servers have to agree (Solana's JSON-RPC: getLatestBlockhash, getEpochInfo, getSignaturesForAddress,
+getTokenAccountBalance).
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ __all__ = ["SolanaChain", "balance", "recent_blockhash", "transfer_expired_unuse
 _T = TypeVar("_T")
 
 BLOCKHASH_TTL = 150
-"""Blocks that a blockhash lives."""
+"""Blocks for which a blockhash is valid."""
 _CONFIRMED = {"commitment": "confirmed"}
 _FINALIZED = {"commitment": "finalized"}
 _MAX_LIST = 1000
 _HISTORY_MARGIN = 120
-"""Seconds: a list that reaches back so far before the signature cannot have missed its transaction."""
+"""Seconds before the signature to which a complete list must reach back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +78,8 @@ class SolanaChain:
 async def recent_blockhash(client: Client, network: Network) -> RecentBlockhash:
     """Return a blockhash of these seconds, and the height that it ends at.
 
-    A server that understates that height could make a payment look expired that is not: two have to name
-    heights less than a blockhash's life apart, and the higher one counts. Raises GatewayUnreachable.
+    A server that understates this height could make a valid payment look expired. So two servers must name heights that
+    differ by less than a blockhash's life, and the higher one counts. Raises GatewayUnreachable.
     """
     heard: list[RecentBlockhash] = []
     for answer in asyncio.as_completed(
@@ -102,7 +102,7 @@ async def recent_blockhash(client: Client, network: Network) -> RecentBlockhash:
 async def transfer_made(
     client: Client, network: Network, payer: str, nonce: str, since: int
 ) -> tuple[bool | None, str | None]:
-    """Return whether the payment with this nonce is on the chain (None: no two say), and its transaction.
+    """Return whether the payment with this nonce is on the chain (None if no two servers agree), and its transaction.
 
     `since` is the Unix time of its signature.
     """
@@ -118,7 +118,7 @@ async def transfer_made(
 async def transfer_expired_unused(
     client: Client, network: Network, payer: str, nonce: str, since: int, last_height: int
 ) -> bool:
-    """Return whether two servers that are past `last_height` for good list no such payment, and none lists it."""
+    """Return whether two servers past the final block `last_height` agree that no server lists such a payment."""
     asked = [_list_after(client, url, payer, nonce, since, last_height) for url in network.rpc_urls]
     lists = [found for found in await asyncio.gather(*asked) if found is not None]
     return sum(found.complete for found in lists) >= RPC_QUORUM and all(found.transaction is None for found in lists)
@@ -133,12 +133,12 @@ async def balance(client: Client, network: Network, payer: str) -> int | None:
 
 
 async def _list_after(client: Client, url: str, payer: str, nonce: str, since: int, last_height: int) -> _Listed | None:
-    """Return the server's list as of a final block above `last_height`, or None when it has none yet."""
+    """Return the server's list at a final block above `last_height`, or None without one yet."""
     epoch = await call(client, url, "getEpochInfo", [_FINALIZED])
     height, slot = (epoch.get("blockHeight"), epoch.get("absoluteSlot")) if isinstance(epoch, dict) else (None, None)
     if not (isinstance(height, int) and isinstance(slot, int) and height > last_height):
         return None
-    # Behind one address may be several servers: the one that lists must not be behind the one that counted.
+    # One address may have several servers: the one that lists must have the block of the one that counted.
     return await _list(client, url, payer, nonce, since, _FINALIZED | {"minContextSlot": slot})
 
 

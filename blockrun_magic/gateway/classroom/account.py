@@ -1,7 +1,7 @@
 """A student's account at a classroom: joining, the pass, and the calls that show it.
 
-On JupyterHub the kernel joins with the token of its server, again whenever the pass has expired; the token goes only to
-the address that the server was given. Elsewhere a pass comes from a join code, and is in a file.
+On JupyterHub, the kernel joins with the token of its server, and joins again when the pass has expired; the token is
+sent only to the address that the server was given. Elsewhere, a pass comes from a join code and is stored in a file.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from blockrun_magic.payments.wallets.classroom_pass import ClassroomPass, HubPro
 __all__ = ["BUSY", "SILENCE", "ClassroomAccount", "spread"]
 
 BUSY = frozenset({429, 503})
-"""Statuses that ask to come back later, and leave no record."""
+"""Statuses that ask for a later repetition, and leave no record."""
 SILENCE = 60.0
 """Seconds without a byte until an answer counts as lost; the service answers within half a minute."""
 _JOIN_SILENCE = 20.0
@@ -50,7 +50,7 @@ class ClassroomAccount:
         self._prices: dict[PriceKey, tuple[float, int]] = {}
         self._joining = asyncio.Lock()
         self.turn = asyncio.Semaphore(2)
-        """Two orders at a time: more would be refused."""
+        """At most two orders at a time; more would be refused."""
 
     @property
     def hub_url(self) -> str | None:
@@ -58,19 +58,19 @@ class ClassroomAccount:
         return None if self._proof is None else checked_url(self._proof.url, plain_http=True)
 
     def gateway(self, url: str) -> Gateway | None:
-        """Return the classroom at `url` as it was joined, or None if it never was; asks nothing. Raises WalletError."""
+        """Return the joined classroom at `url`, or None if it was never joined; sends nothing. Raises WalletError."""
         joined = self._passes.read(url)
         return None if joined is None else classroom_at(url, joined.money)
 
     def known(self, address: str | None) -> Gateway | None:
-        """Return the classroom of this kernel if it was joined: the hub's, or the one at `address`; asks nothing.
+        """Return the joined classroom of this kernel: the hub's, or the one at `address`; sends nothing.
 
         Raises UsageError for an address that cannot be used, and WalletError.
         """
         return self.gateway(self.hub_url or (checked_url(address) if address else ""))
 
     async def find(self, address: str | None) -> Gateway:
-        """Return the classroom of this kernel, as `known`; on a hub it is joined now if it never was."""
+        """Return the classroom of this kernel, as `known`; on a hub, joins it if necessary."""
         return self.known(address) or (await self.join_on_hub())[0]
 
     # -- joining
@@ -78,9 +78,9 @@ class ClassroomAccount:
     async def join(self, url: str, code: Secret, name: str | None = None) -> tuple[Gateway, Membership]:
         """Join the classroom at `url` with a code, and keep the pass in the file; raises BlockrunError.
 
-        `name` is the student's, where the code is for several people.
+        `name` is the student's, if the code is for several people.
         """
-        # The same attempt joins once more, where the answer to the first was lost and the code is used up.
+        # If the answer to the first attempt was lost and the code is used up, the same attempt may join once more.
         typed = SecretHeaders(code=str(code.reveal()).strip(), attempt=secrets.token_hex(16))
         if name:
             typed["name"] = name
@@ -89,7 +89,8 @@ class ClassroomAccount:
             try:
                 return gateway, await self.membership(gateway)
             except PassRefused:
-                # A network that repeated the request has ended this pass: only the newest of an attempt counts.
+                # The network may have repeated the request, which ended this pass: only the newest of an attempt is
+                # valid.
                 continue
         raise InvalidResponse("The classroom issued an invalid pass.", "Ask your teacher for a new code.")
 
@@ -120,7 +121,7 @@ class ClassroomAccount:
     # -- calls with the pass
 
     def check(self, gateway: Gateway) -> None:
-        """Raise WalletMissing where no pass can be shown at `gateway`; sends nothing."""
+        """Raise WalletMissing without a pass for `gateway`; sends nothing."""
         if self._ticket(gateway) is None and gateway.base_url != self.hub_url:
             raise _not_joined()
 
@@ -132,7 +133,7 @@ class ClassroomAccount:
         return ticket.headers()
 
     async def call(self, method: str, gateway: Gateway, path: str, **content: Any) -> Response:
-        """Return the answer to a call that shows the pass; on a hub, a pass that is refused is renewed once."""
+        """Return the answer to a call with the pass; on a hub, a refused pass is renewed once."""
         ticket = await self._current(gateway)
         more = content.pop("headers", {})
         content.setdefault("silence", SILENCE)
@@ -150,7 +151,7 @@ class ClassroomAccount:
         return await self._client.call(method, gateway, path, named, **content)
 
     async def membership(self, gateway: Gateway) -> Membership:
-        """Return who the student is at `gateway`, with the limits as they are now; raises BlockrunError."""
+        """Return the student's membership at `gateway`, with the current limits; raises BlockrunError."""
         answer = await self.call("GET", gateway, "/v1/me", silence=_JOIN_SILENCE)
         if answer.status != 200:
             raise refusal(answer)
@@ -164,9 +165,9 @@ class ClassroomAccount:
         return None if joined is None else joined.ticket
 
     async def price(self, gateway: Gateway, request: ImageRequest, *, ahead: bool = False) -> int:
-        """Return what the class pays for `request` in micro-USDC: nothing for what is stored there.
+        """Return the class's price for `request` in micro-USDC: zero if the image is stored there.
 
-        With `ahead`, what such a request costs as it was known a few minutes ago.
+        With `ahead`, a price of the last minutes for such a request is enough.
         """
         known = self._prices.get(request.price_key)
         if ahead and known is not None and time.monotonic() - known[0] < _PRICE_MEMORY:
@@ -185,7 +186,7 @@ class ClassroomAccount:
         self._prices.pop(request.price_key, None)
 
     async def _current(self, gateway: Gateway) -> ClassroomPass:
-        """Return the pass for `gateway`; on a hub, a missing one is asked for."""
+        """Return the pass for `gateway`; on a hub, requests a missing one."""
         if gateway.base_url != self.hub_url:
             self.check(gateway)
         async with self._joining:
@@ -203,12 +204,12 @@ class ClassroomAccount:
 
 
 def spread(seconds: float) -> float:
-    """Return a wait of `seconds` or up to half as much more, so that a whole class does not come back at once."""
+    """Return a wait from `seconds` to 1.5 times that, so that a whole class does not return at once."""
     return seconds * random.uniform(1.0, 1.5)  # noqa: S311  it keeps no secret
 
 
 async def _politely(ask: Callable[[], Awaitable[Response]]) -> Response:
-    """Return an answer of `ask` that is not "busy": a whole class may begin in the same second."""
+    """Return an answer of `ask` that is not "busy", waiting if a whole class starts in the same second."""
     started, attempt = time.monotonic(), 0
     while True:
         attempt += 1

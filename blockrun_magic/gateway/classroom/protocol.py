@@ -1,4 +1,4 @@
-"""Answers of a classroom as values: membership, limits and orders. What does not follow the protocol is refused."""
+"""Answers of a classroom as values: membership, limits and orders; others raise InvalidResponse."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 NOTICE = "Your teacher can see the images you make here."
-"""What a student reads on joining, and what a service that says nothing else means."""
+"""The notice that a student reads on joining, unless the service sends another one."""
 
 _MAX_LIMITS = 50
 _MAX_ORDERS = 200
@@ -43,17 +43,17 @@ class OrderState(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     UNKNOWN = "unknown"
-    """A payment was sent and its outcome is not known, or its images have not come: the order is tried again."""
+    """A payment was sent, and its outcome is unknown or its images have not arrived: the service repeats the order."""
 
     @property
     def ended(self) -> bool:
-        """Whether it stays as it is."""
+        """Whether the state is final."""
         return self in (OrderState.DONE, OrderState.REFUSED, OrderState.FAILED, OrderState.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True)
 class ClassLimit:
-    """One limit that a student falls under, in micro-USDC; `left` counts what is at risk as spent.
+    """One limit that applies to a student, in micro-USDC; `left` counts money at risk as spent.
 
     `subject` is "you", "group:NAME" or "class", `limit` and `left` are None without a limit, `resets_at` is Unix
     seconds.
@@ -70,7 +70,7 @@ class ClassLimit:
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """A student's place in a class: who they are, their groups and limits, and whose money pays."""
+    """A student's membership in a class: name, groups and limits, and the kind of money."""
 
     name: str
     role: str
@@ -93,22 +93,22 @@ class Order:
     transaction: str | None = None
     price: int = 0
     request: Mapping[str, Any] | None = None
-    """The fields that were ordered, where the answer has them: for a kernel without its ledger."""
+    """The ordered fields, if the answer has them: for a kernel that has lost its ledger."""
 
     @property
     def unpaid(self) -> bool:
-        """Whether it ended without a charge, and none can come any more."""
+        """Whether the order has ended without a charge, and cannot be charged later."""
         return self.state.ended and self.state is not OrderState.DONE and not self.charged and not self.at_risk
 
     @property
     def settled(self) -> bool:
-        """Whether it ended with a charge that is final, be it of nothing."""
+        """Whether the order has ended with a final charge, which may be zero."""
         paid = self.state is OrderState.DONE or bool(self.charged)
         return self.state.ended and paid and not self.at_risk
 
 
 def read_membership(answer: Response) -> Membership:
-    """Return what `join` and `me` report; raises InvalidResponse."""
+    """Return the membership in an answer to `join` or `me`; raises InvalidResponse."""
     body = answer.json()
     if not isinstance(body, Mapping) or body.get("realm") not in tuple(Realm):
         raise InvalidResponse("The classroom's answer does not say who you are there.", _HINT)
@@ -127,12 +127,12 @@ def read_membership(answer: Response) -> Membership:
 
 
 def read_order(answer: Response, key: str | None = None) -> Order | None:
-    """Return the order in an answer, or None where it holds none (of `key`, if given)."""
+    """Return the order in an answer (of `key`, if given), or None."""
     return _order(answer.json(), key)
 
 
 def read_orders(answer: Response) -> list[Order]:
-    """Return the orders of a list; those that cannot be read are left out."""
+    """Return the orders of a list, without those that cannot be read."""
     listed = _list(_map(answer.json()).get("orders"))[:_MAX_ORDERS]
     return [order for each in listed if (order := _order(each, None)) is not None]
 

@@ -28,7 +28,7 @@ _ASK = "Ask your teacher"
 
 
 class ClassLimitReached(BudgetError):
-    """A limit of the class would be passed: `subject`, `period`, `left` in micro-USDC, `resets_at` in Unix seconds."""
+    """A request would exceed a class limit: `subject`, `period`, `left` in micro-USDC, `resets_at` in Unix seconds."""
 
     def __init__(self, message: str, hint: str, limit: ClassLimit) -> None:
         super().__init__(message, hint)
@@ -59,9 +59,9 @@ def code_of(answer: Response) -> str:
 
 
 def refusal(answer: Response, proof: Mapping[str, str] | None = None) -> BlockrunError:
-    """Return the error that an answer other than an order means; the caller knows the fate of the money.
+    """Return the error for an answer that is not an order; the caller knows the fate of the money.
 
-    What the service says is shown without the values of `proof`, which it was sent.
+    Text of the service is shown without the values of `proof`, which it has received.
     """
     error, code = _error(answer), code_of(answer)
     message, hint = (_without(error.get(name), proof or {}) for name in ("message", "hint"))
@@ -95,7 +95,7 @@ def limit_words(subject: str, period: str) -> str:
 
 
 def time_left(resets_at: float) -> str:
-    """Return how long it is until a Unix time: "5 h 12 min", which needs no time zone."""
+    """Return the time until a Unix time, as "5 h 12 min", which needs no time zone."""
     seconds = max(_MINUTE, resets_at - time.time())
     days, hours, minutes = seconds // _DAY, seconds % _DAY // _HOUR, seconds % _HOUR // _MINUTE
     if days:
@@ -126,7 +126,7 @@ def _price_changed(error: Mapping[str, Any]) -> BlockrunError:
 
 
 def _words(code: str, error: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Return the two lines of a code that is known, with what the answer says about it."""
+    """Return the two lines for a known code, with details from the answer."""
     if code in _KNOWN:
         return _KNOWN[code]
     allowed = error.get("models")
@@ -185,7 +185,7 @@ _PASS = frozenset({"revoked", "expired", "no_pass", "bad_code", "code_used", "co
 
 
 def _other(status: int, code: str, message: str, hint: str) -> BlockrunError:
-    """Return the error of a code that is not known here, in the words of the service."""
+    """Return the error for an unknown code, with the text of the service."""
     words = f": {message.rstrip('.')}." if message else "."
     change = hint or "Change the prompt or the image, or use another --model."
     if code == "content_policy":

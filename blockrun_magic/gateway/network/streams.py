@@ -20,15 +20,15 @@ __all__ = ["Backend", "Incoming", "Stream"]
 
 _SMALL, _LARGE = 64 * 1024, 1024 * 1024
 _PIECE = 128 * 1024
-"""Bytes that are handed on at once: memory that was used a moment ago is the fastest."""
+"""Bytes passed on at once: recently used memory is the fastest."""
 _FEW_LINES = 8 * 1024
 _MANY = 200
 """Lines in what was read at once: headers, the chunks of a megabyte and the bytes of an image have fewer."""
 _PEEK_AGAIN = 0.005
-"""Seconds for which an idle connection that had nothing to read is not asked again."""
+"""Seconds for which an idle connection without data is not checked again."""
 _MAX_PORT = 65535
 _NEXT_ADDRESS = 0.25
-"""Seconds after which the next address of a host is tried, too."""
+"""Seconds after which the next address of a host is tried in parallel."""
 
 
 class Backend(httpcore.AsyncNetworkBackend):
@@ -60,9 +60,9 @@ class Backend(httpcore.AsyncNetworkBackend):
 
 
 class Incoming(asyncio.BufferedProtocol):
-    """Bytes of a connection that have come and are not taken yet: as many as the buffer holds, then it waits.
+    """Received bytes of a connection that are not read yet; if the buffer is full, receiving pauses.
 
-    A buffer that was filled is followed by a large one, which is given back once it is not filled any more.
+    A full buffer is replaced by a large one, which is released when it is no longer filled.
     """
 
     def __init__(self) -> None:
@@ -77,59 +77,59 @@ class Incoming(asyncio.BufferedProtocol):
 
     @property
     def size(self) -> int:
-        """How many bytes have come and are not taken yet."""
+        """The number of received bytes that are not read yet."""
         return self._end - self._start
 
     @property
     def is_writable(self) -> bool:
-        """Whether what was written has left."""
+        """Whether all written bytes were sent."""
         return self._writable.is_set() and not self.ended
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin; also called for the TLS that a connection is wrapped in."""
+        """Start; called again when TLS wraps the connection."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  TCP
-        if transport.get_extra_info("sslcontext") is None:  # with a limit of 0, asyncio's TLS never goes on
+        if transport.get_extra_info("sslcontext") is None:  # with a limit of 0, asyncio's TLS never resumes
             transport.set_write_buffer_limits(0)
         self._transport = transport
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  asyncio's
-        """Return the place for the next bytes."""
+        """Return the buffer for the next bytes."""
         return self._buffer[self._end :]
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Count bytes that have come."""
+        """Count received bytes."""
         self._end += nbytes
         if self._end == len(self._buffer) and self._transport is not None:
             self._transport.pause_reading()
         self._readable.set()
 
     def eof_received(self) -> None:
-        """End: the other side sends no more."""
+        """End: the other side sends nothing more."""
         self.ended = True
         self._readable.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End, for whatever reason."""
+        """End, with or without an error."""
         self.ended, self._error = True, exc
         self._readable.set()
         self._writable.set()
 
     def pause_writing(self) -> None:
-        """Let the next write wait."""
+        """Make the next write wait."""
         self._writable.clear()
 
     def resume_writing(self) -> None:
-        """Let it go on."""
+        """Let writes continue."""
         self._writable.set()
 
     async def arrived(self) -> None:
-        """Wait until bytes have come, or no more will."""
+        """Wait for bytes or the end."""
         while not (self.size or self.ended):
             self._readable.clear()
             await self._readable.wait()
 
     def take(self) -> bytes:
-        """Return bytes that have come, none at the end; raises OSError where the connection broke."""
+        """Return received bytes, none at the end; raises OSError if the connection broke."""
         if self._error is not None and not self.size:
             raise self._error
         data = bytes(self._buffer[self._start : min(self._end, self._start + _PIECE)])
@@ -143,21 +143,21 @@ class Incoming(asyncio.BufferedProtocol):
         if was_full and self._buffer is self._small:
             self._buffer = memoryview(bytearray(_LARGE))
         elif not was_full and self._buffer is not self._small:
-            self._buffer = self._small  # the large one is not there while an image is decoded
+            self._buffer = self._small  # the large buffer is released while an image is decoded
         if was_full and self._transport is not None and not self.ended:
             self._transport.resume_reading()
 
     async def written(self) -> None:
-        """Wait until what was written has left; raises OSError."""
+        """Wait until all written bytes were sent; raises OSError."""
         await self._writable.wait()
         if self.ended:
             raise self._error or ConnectionResetError("the connection is closed")
 
 
 class Stream(httpcore.AsyncNetworkStream):
-    """A connection whose megabytes are read at once, but lines a few at a time.
+    """A connection that reads bodies by the megabyte, but lines a few at a time.
 
-    Every line may be an event of HTTP, and httpcore handles the events that it has without awaiting anything.
+    Every line may be an event of HTTP, and httpcore handles all available events without awaiting anything.
     """
 
     def __init__(self, transport: asyncio.Transport, incoming: Incoming) -> None:
@@ -167,7 +167,7 @@ class Stream(httpcore.AsyncNetworkStream):
         self._peeked_at = 0.0
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002, ASYNC109  httpcore's
-        """Return the bytes that have come, more than `max_bytes` where there are; none at the end."""
+        """Return the received bytes, possibly more than `max_bytes`; none at the end."""
         data, self._rest = self._rest, b""
         if data:
             await asyncio.sleep(0)
@@ -193,7 +193,7 @@ class Stream(httpcore.AsyncNetworkStream):
                         await self._incoming.written()
 
     async def aclose(self) -> None:
-        """Close the connection at once: nothing that matters is on its way."""
+        """Close the connection at once: nothing important is in transit."""
         self._transport.abort()
         await asyncio.sleep(0)  # the socket is closed by the loop
 
@@ -220,14 +220,14 @@ class Stream(httpcore.AsyncNetworkStream):
         return Stream(secure, self._incoming)
 
     def get_extra_info(self, info: str) -> Any:
-        """Return what httpcore asks for: above all whether an idle connection was closed by the other side."""
+        """Return information for httpcore, mainly whether the other side has closed an idle connection."""
         if info == "is_readable":
             return bool(self._incoming.ended or self._incoming.size or self._transport.is_closing()) or self._peek()
         name = {"client_addr": "sockname", "server_addr": "peername"}.get(info, info)
         return self._transport.get_extra_info(name)
 
     def _peek(self) -> bool:
-        """Return whether the socket has anything to read; of idle connections httpcore asks all, at every request."""
+        """Return whether the socket has data; httpcore asks this of all idle connections at every request."""
         now = time.monotonic()
         if now - self._peeked_at < _PEEK_AGAIN:
             return False
@@ -238,14 +238,14 @@ class Stream(httpcore.AsyncNetworkStream):
 
 
 def _has_many_lines(data: bytes) -> bool:
-    # Base64 has none at all, and is looked through once; the bytes of an image have many, most of them alone.
+    # Base64 has no line ends, and is searched once; the bytes of an image have many, most of them single.
     if _count(data, b"\n", _MANY) <= _MANY:
         return False
     return max(data.count(b"\r\n"), data.count(b"HTTP/1.")) > _MANY
 
 
 def _count(data: bytes, mark: bytes, most: int) -> int:
-    """Return how often `mark` is in `data`, at most one more than `most`."""
+    """Return the number of `mark` in `data`, at most `most` + 1."""
     count, place = 0, data.find(mark)
     while place >= 0 and count <= most:
         count, place = count + 1, data.find(mark, place + 1)
@@ -268,6 +268,6 @@ def _errors(broken: type[Exception], late: type[Exception]) -> Iterator[None]:
     except TimeoutError as error:
         raise late(str(error)) from error
     except (OSError, UnicodeError) as error:  # no such name
-        # asyncio puts an address in the place of the reason.
+        # asyncio replaces the reason by an address.
         reason = os.strerror(error.errno) if isinstance(error, ConnectionError) and error.errno else ""
         raise broken(reason or getattr(error, "strerror", None) or str(error)) from error

@@ -1,7 +1,7 @@
-"""HTTP connections: opened when they are first needed, directly or through the user's proxy.
+"""HTTP connections, opened at their first use, directly or through the user's proxy.
 
-Below httpx's client there are no cookies, no redirects, no log of requests, and nothing of the environment is read
-unless a request needs it. A connection is used again only for the host name that it was verified for.
+Below httpx's client, there are no cookies, redirects or request logs, and the environment is read only if a request
+needs it. A connection is reused only for the host name for which it was verified.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["Transport", "Transports"]
 
 _MAX_POOLS = 32
 _OTHERS = "\n"
-"""The pool of all further names, which keeps no connection."""
+"""The pool of all other names, which keeps no connection."""
 _MAX_IDLE, _SECONDS_IDLE = 32, 120.0
 _ERRORS = (
     *(httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError),
@@ -55,7 +55,7 @@ class Transports:
     async def pool(self, url: httpx.URL, verified_for: str = "") -> httpx.AsyncBaseTransport:
         """Return the pool for `url`: its connections are shared with requests for the same `verified_for` only.
 
-        Raises GatewayUnreachable where the environment names a proxy or certificates that cannot be used.
+        Raises GatewayUnreachable if the environment names an unusable proxy or certificate file.
         """
         scheme, proxy = url.scheme, proxy_for(str(url)) or ""
         key = (scheme, proxy, verified_for)
@@ -84,7 +84,7 @@ class Transports:
 
 
 class Transport(httpx.AsyncBaseTransport):
-    """A pool of httpcore's for httpx, like httpx's own, which takes no other network than httpcore's."""
+    """An httpcore pool for httpx; unlike httpx's own transport, it accepts another network backend."""
 
     def __init__(self, pool: httpcore.AsyncConnectionPool) -> None:
         self._pool = pool
@@ -94,7 +94,7 @@ class Transport(httpx.AsyncBaseTransport):
         assert isinstance(request.stream, httpx.AsyncByteStream)  # noqa: S101  ours are bytes and forms
         url = request.url
         target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
-        # Apart from the call that may fail: a traceback that prints variables shows those of its statement.
+        # Separate from the call that may fail: a traceback with variables shows those of the failing statement.
         built = httpcore.Request(
             request.method,
             target,
@@ -115,7 +115,7 @@ class Transport(httpx.AsyncBaseTransport):
 
 
 class _Body(httpx.AsyncByteStream):
-    """The body of a response, as it comes."""
+    """The body of a response, streamed."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -142,7 +142,7 @@ def _errors_of_httpx() -> Iterator[None]:
 def _pool_through(proxy: str, context: ssl.SSLContext, idle: int) -> httpcore.AsyncConnectionPool:
     """Return a pool of connections through the proxy at the address `proxy`, or direct ones without it.
 
-    `idle` is how many connections stay open when they are not used.
+    `idle` is the number of unused connections that stay open.
     """
     shared = _Shared(
         ssl_context=context,

@@ -1,1 +1,1 @@
-"""Masks: what each kind means, and which are refused because they can mean two things."""
+"""Masks: the meaning of each kind, and the refusal of those with two meanings."""

@@ -1,4 +1,4 @@
-"""Colors of masks: one color on black, paint on the photo, two colors, holes; with edges and the noise of lossy files.
+"""Color patterns of masks: one color on black, paint on the photo, two colors, holes; even with edges and noise.
 
 The functions that look for a pattern return None for an image without it.
 """
@@ -31,13 +31,13 @@ Color = tuple[int, int, int]
 DARK = 31
 """The brightest level that counts as black."""
 MAX_SPREAD = 24
-"""How far the channels of a gray may be apart, and a pixel from its color: lossy formats leave a tint."""
+"""The largest difference between the channels of a gray, and of a pixel from its color: lossy formats leave a tint."""
 _CHANGED_FROM = 48
-"""How far a pixel is from the photo at least, where something is painted over it."""
+"""The smallest difference of a painted pixel from the photo."""
 _MAX_LOSS = 2
 _WHITE = 255
 _EDGE = 5
-"""The width in pixels of edges, where colors are mixed."""
+"""The width of edges in pixels, where colors are mixed."""
 _MIN_PAINTED, _MAX_PAINTED = 0.001, 0.99
 _SAME_COLOR = 12
 _SAMPLE = 128
@@ -52,7 +52,7 @@ def brightness(rgb: Image.Image) -> Image.Image:
 
 
 def transparency(mask: Image.Image) -> Image.Image | None:
-    """Return how transparent each pixel of an RGBA mask is, 255 for a hole; None for a mask without a hole.
+    """Return the transparency of each pixel of an RGBA mask, 255 for a hole; None for a mask without a hole.
 
     The most opaque pixels count as opaque: OpenAI's cookbook gives them an alpha of 1.
     """
@@ -68,7 +68,7 @@ def transparency(mask: Image.Image) -> Image.Image | None:
 
 
 def color_on_black(rgb: Image.Image) -> Image.Image | None:
-    """Return how much of its one color each pixel has, 0 to 255."""
+    """Return the share of the single color in each pixel, 0 to 255."""
     from PIL import Image, ImageStat
 
     value = brightness(rgb)
@@ -77,7 +77,7 @@ def color_on_black(rgb: Image.Image) -> Image.Image | None:
         return None
     color = ImageStat.Stat(rgb, value.point(_above(high * 3 // 4))).median
     peak = max(color)
-    if not peak:  # red here, green there and blue elsewhere have black in the middle
+    if not peak:  # red, green and blue in different places have black as their middle
         return None
     shades = [value.point([min(_WHITE, level * part // peak) for level in range(256)]) for part in color]
     if not _is_close(rgb, Image.merge("RGB", shades)):
@@ -86,9 +86,9 @@ def color_on_black(rgb: Image.Image) -> Image.Image | None:
 
 
 def paint_on_photo(rgb: Image.Image, photo: Image.Image) -> Image.Image | None:
-    """Return where one solid color was painted over the photo, which is otherwise unchanged.
+    """Return the area where one solid color was painted over the otherwise unchanged photo.
 
-    None also where the photo itself has much of that color, so that the edge of the paint cannot be known.
+    Also None if the photo itself has much of that color, so that the edge of the paint is unclear.
     """
     from PIL import Image, ImageChops, ImageFilter, ImageStat
 
@@ -111,7 +111,7 @@ def paint_on_photo(rgb: Image.Image, photo: Image.Image) -> Image.Image | None:
 
 
 def two_colors(rgb: Image.Image) -> tuple[Color, Color] | None:
-    """Return the two colors of an image that has no others but at edges."""
+    """Return the two colors of an image that has others only at edges."""
     from PIL import Image, ImageChops
 
     small = rgb.resize((min(rgb.width, _SAMPLE), min(rgb.height, _SAMPLE)), Image.Resampling.NEAREST)
@@ -125,17 +125,17 @@ def two_colors(rgb: Image.Image) -> tuple[Color, Color] | None:
 
 
 def is_one_color(colors: Sequence[Color]) -> bool:
-    """Return whether these differ no more than the rounding of faint paint makes them."""
+    """Return whether these colors differ only by the rounding of faint paint."""
     return all(max(values) - min(values) <= MAX_SPREAD for values in zip(*colors, strict=True))
 
 
 def spread_of(color: Color) -> int:
-    """Return how far the channels of a color are apart."""
+    """Return the difference between the highest and the lowest channel of a color."""
     return max(color) - min(color)
 
 
 def nearer_code(color: Color, other: Color) -> str:
-    """Return the expression that is true where {} is nearer to one color than to another."""
+    """Return the expression for the pixels of {} that are nearer to one color than to another."""
     one, two = (
         f"np.abs(np.asarray({{0}}.convert('RGB')).astype(int) - {list(each)}).sum(-1)" for each in (color, other)
     )
@@ -149,7 +149,7 @@ def _is_close(rgb: Image.Image, expected: Image.Image) -> bool:
 
 
 def _is_thin(difference: Image.Image) -> bool:
-    """Return whether pixels are far off nowhere but at edges."""
+    """Return whether only edges have large differences."""
     from PIL import ImageFilter
 
     return difference.point(_above(MAX_SPREAD)).filter(ImageFilter.MinFilter(_EDGE)).getbbox() is None

@@ -1,7 +1,7 @@
-"""Masks: anything that means "edit here" becomes gray, of the image's size, and white where the image may change.
+"""Reading of masks: each form of "edit here" becomes a gray mask, white where the image may change.
 
-Two conventions meet here. White means edit; and in OpenAI's manner, transparent means edit, over the image itself or
-over black. Where a mask can be read in two ways, it is refused, with both readings and a line of Python for each.
+There are two conventions: white means edit; or, as at OpenAI, transparent means edit, over the image itself or over
+black. A mask with two readings is refused, with a line of Python for each.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _WHITE = 255
 _HALF = 128
 _BRIGHT = 224
 _MAX_DEVIATION = 8
-"""How far a copy of the image may be from it, on average: lossy formats change it a little."""
+"""The largest average difference of a copy from the image: lossy formats change it a little."""
 _MAX_ARTIFACT, _MAX_LOSS = 48, 2
-"""How far a copy of the image may be from it, at most and on average, to be the image itself."""
+"""The largest and the average difference of a mask from the image that is the image itself."""
 _VISIBLE_FROM, _OPAQUE_FROM = 32, 250
 _MAX_DISTORTION = 0.01
 _CLASSES = 32
@@ -62,7 +62,7 @@ def check_mask_shape(mask: tuple[int, int], size: tuple[int, int], subject: Subj
 
 
 def _in_proportion(mask: tuple[int, int], size: tuple[int, int]) -> bool:
-    """Return whether one size is the other, scaled and rounded to whole pixels."""
+    """Return whether one size is the other one, scaled and rounded to whole pixels."""
     off = min(abs(mask[0] - size[0] * mask[1] / size[1]), abs(mask[1] - size[1] * mask[0] / size[0]))
     is_close = abs(mask[0] * size[1] / (mask[1] * size[0]) - 1) <= _MAX_DISTORTION
     return off < 0.5 or (off < 1 and is_close)
@@ -136,14 +136,14 @@ def _check_levels(levels: Sequence[int], subject: Subject) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """One mask, and what its transparency and its colors can mean."""
+    """One mask, and the possible meanings of its transparency and colors."""
 
     mask: Image.Image
     subject: Subject
     photo: Image.Image | None
 
     def gray(self) -> Image.Image:
-        """Return what may change, as gray levels."""
+        """Return the mask as gray levels, white where the image may change."""
         if self.mask.mode == "RGBA":
             lowest, highest = cast("tuple[int, int]", self.mask.getchannel("A").getextrema())
             if highest == 0:
@@ -186,7 +186,7 @@ class _Reading:
         if highest < _WHITE:
             alpha = alpha.point([min(_WHITE, round(level * _WHITE / highest)) for level in range(256)])
             is_brush = highest < _OPAQUE_FROM and not (is_black and highest < _VISIBLE_FROM)
-            if is_brush:  # half-transparent; OpenAI's cookbook has black of alpha 1, which nobody can see
+            if is_brush:  # half-transparent; OpenAI's cookbook has black of alpha 1, which is invisible
                 return alpha
         if min(map(min, colors)) >= _BRIGHT:
             return ImageChops.multiply(alpha, self.mask.convert("RGB").convert("L"))
@@ -199,7 +199,7 @@ class _Reading:
         )
 
     def _shows_photo(self, alpha: Image.Image) -> bool:
-        """Return whether the visible part of the mask is the photo: the manner of OpenAI's guide."""
+        """Return whether the visible part of the mask is the photo, as in OpenAI's guide."""
         from PIL import ImageChops, ImageStat
 
         if self.photo is None:
@@ -212,14 +212,14 @@ class _Reading:
 
     @staticmethod
     def _varies(photo: Image.Image, visible: Image.Image) -> bool:
-        """Return whether the photo is more than white or black there, which paint could be as well."""
+        """Return whether the photo has other colors there than white or black, which could be paint."""
         from PIL import ImageStat
 
         extrema = ImageStat.Stat(photo, visible).extrema
         return not (all(low >= _BRIGHT for low, _ in extrema) or all(high <= DARK for _, high in extrema))
 
     def _visible_colors(self) -> list[Color] | None:
-        """Return the colors that can be seen, faint ones only if there are no others; None for very many."""
+        """Return the visible colors, faint ones only if there are no others; None for very many."""
         colors = cast("list[tuple[int, tuple[int, int, int, int]]] | None", self.mask.getcolors(_MAX_COLORS))
         if colors is None:
             return None
@@ -229,7 +229,7 @@ class _Reading:
     # -- colors
 
     def _from_colors(self, rgb: Image.Image) -> Image.Image:
-        """Return the meaning of an opaque mask: gray as it is, or one color on black."""
+        """Return the meaning of an opaque mask: gray unchanged, or one color on black."""
         from PIL import ImageChops
 
         if self._is_photo(rgb):
@@ -287,7 +287,7 @@ class _Reading:
     def _two_readings(
         self, what: str, first: tuple[str, str], second: tuple[str, str], *, numpy: bool = False, paint: bool = False
     ) -> SourceError:
-        """Return the error for a mask that means one of two things, each with the code that settles it."""
+        """Return the error for a mask with two possible meanings, with code for each."""
         imports = "import numpy as np; " if numpy else "from PIL import Image, ImageChops; "
         (one, one_code), (other, other_code) = first, second
         message = f"{self.subject.words} {what}, so that it can mean two things: {one}, or {other}."

@@ -131,7 +131,7 @@ view shot close wide angle lens light lights shadow shadows color colors colorfu
 front back left right center edge edges grain paper texture visible washes fine lines line label standing
 sitting lying running walking looking sleeping flying playing wearing holding just same
 """
-"""Words that are not missed in an image, and words that describe a style."""
+"""Words that are not visible in an image, and words that describe a style."""
 _DEFAULT_TIMES = ("sunset", "dawn", "golden", "day", "sunset", "night")
 _WORD = re.compile(r"[^\W\d_]+")
 _TRIGGER = re.compile(r"practice:\S+", re.IGNORECASE)

@@ -40,7 +40,7 @@ class _ConnectionMiddleware:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # ASGI cannot hang up; uvicorn's `send` is a method of the object that can.
+        # ASGI cannot drop a connection; uvicorn's `send` is a method of the object that can.
         scope["connection"] = getattr(getattr(send, "__self__", None), "transport", None)
         await self.app(scope, receive, send)
 

@@ -1,4 +1,4 @@
-"""The catalog as the gateway publishes it at /v1/models."""
+"""The catalog in the format of /v1/models."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["model_entries"]
 
 
 def model_entries(catalog: Catalog) -> list[dict[str, Any]]:
-    """Return one entry a model: id, categories, sizes and what an image costs in US dollars."""
+    """Return one entry for each model: id, categories, sizes, and the price of an image in US dollars."""
     return [_entry(catalog, model) for model in catalog.models]
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MERCHANT", "PaymentRequirements", "from_base64_json", "price_of", "to_base64_json"]
 
-# As with the token, there is no key for it: it spells "PRACTICE MERCHANT :)" in ASCII.
+# No key exists for this address, which spells "PRACTICE MERCHANT :)" in ASCII.
 MERCHANT = "0x5052414354494345204d45524348414E54203A29"
 EXTENSIONS = {"practice": {"info": {"money": "play"}}}
 _WINDOW_SECONDS = 300
@@ -50,7 +50,7 @@ class PaymentRequirements:
 
     @property
     def requirement(self) -> dict[str, Any]:
-        """The one way to pay, as this x402 version writes it."""
+        """The only accepted requirement, in the format of this x402 version."""
         common = {
             "scheme": "exact",
             "asset": self.network.asset,

@@ -55,9 +55,9 @@ class Settlement:
     amount: int
     digest: str
     take: int
-    """How many times the same request was bought before: another take is another image."""
+    """The number of earlier purchases of the same request, since each take is a different image."""
     model_seq: int
-    """How many images of this model were bought before: some models alternate their result form."""
+    """The number of earlier images of this model, since some models alternate their result form."""
     model: str
     job: str | None
     at: float
@@ -65,7 +65,7 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A verified request that is paid for when its images are collected."""
+    """A verified request, which is paid when its images are collected."""
 
     id: str
     payer: str

@@ -14,7 +14,7 @@ None to let the gateway continue, or raises `DropConnection`.
 | `poll` | a job is polled, the signature was verified | `payload`, `job` |
 | `polled` | a job's money moved, the images are ready | `response` |
 | `media` | an image is downloaded | `response` |
-| `witness` | somebody asks whether an authorization was used | `response` |
+| `witness` | a client asks whether an authorization was used | `response` |
 """
 
 from __future__ import annotations

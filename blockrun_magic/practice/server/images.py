@@ -1,4 +1,4 @@
-"""Images that were bought, painted on request, and the damaged ones that triggers request."""
+"""Bought images, painted on request, and the damaged ones for triggers."""
 
 from __future__ import annotations
 

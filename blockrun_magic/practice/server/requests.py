@@ -84,7 +84,7 @@ async def _read_form(http: Request) -> dict[str, Any]:
 def open_image(data: bytes) -> Image.Image:
     """Return the PNG, JPEG or WebP in `data`, its pixels not read; raises ValueError and what Pillow raises.
 
-    Not by `Image.open`, whose limit of pixels is a setting of the notebook, where this server may run.
+    `Image.open` is not used: its pixel limit is a global setting of the notebook in which this server may run.
     """
     from PIL import Image
 

@@ -96,7 +96,7 @@ class Triggers:
 
     names: tuple[str, ...]
     seconds: float | None
-    """How long a forced job takes, or None when the model decides."""
+    """The seconds of a forced job, or None if the model decides."""
 
     @classmethod
     def read(cls, prompt: str) -> Triggers:

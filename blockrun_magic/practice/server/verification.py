@@ -78,7 +78,7 @@ class PaymentPayload:
             if given != wanted[name] or type(given) is not type(wanted[name]):
                 raise InvalidPayment(f"accepted.{name} is not what was offered.", "invalid_payment_requirements")
         if self.payee != wanted["payTo"]:
-            raise InvalidPayment("It pays somebody else.", "invalid_exact_evm_payload_recipient_mismatch")
+            raise InvalidPayment("It pays another address.", "invalid_exact_evm_payload_recipient_mismatch")
         if self.value != terms.amount:
             details = f"It is over {self.value} micro-USDC; the price is {terms.amount}."
             raise InvalidPayment(details, "invalid_exact_evm_payload_authorization_value_mismatch")
