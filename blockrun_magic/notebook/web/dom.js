@@ -1,4 +1,4 @@
-// Elements for every widget of ours.
+// Elements for all our widgets.
 
 /**
  * @template {keyof HTMLElementTagNameMap} K
@@ -17,7 +17,7 @@ export function make(name, properties = {}, ...children) {
 /**
  * Return a button. It is switched off by `enable`, which keeps the focus.
  * @param {string} text
- * @param {string} label what it does, for a tooltip and a screen reader
+ * @param {string} label its action, for a tooltip and a screen reader
  * @param {(event: MouseEvent) => void} press
  */
 export function button(text, label, press) {
@@ -29,7 +29,7 @@ export function button(text, label, press) {
 }
 
 /**
- * Switch a control on or off. `disabled` would drop the focus, and the next key would be the notebook's.
+ * Switch a control on or off. `disabled` would drop the focus, and the next key would go to the notebook.
  * @param {Element} control
  * @param {boolean} wanted
  */

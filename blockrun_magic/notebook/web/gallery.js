@@ -9,7 +9,7 @@ const PAUSE = 250; // milliseconds without a key before a search starts
 /** @typedef {{ key: string, alt: string, caption: string, starred: boolean, code: string }} Entry */
 
 /**
- * Return the place that a key of the keyboard moves to.
+ * Return the position to which a key of the keyboard moves.
  * @param {string} key
  * @param {number} at
  * @param {number} count
@@ -46,7 +46,7 @@ class Gallery {
     this.number = 0;
     this.build();
     this.visible = false;
-    this.stale = true; // nothing is asked for while the gallery's tab is closed
+    this.stale = true; // nothing is requested while the gallery's tab is closed
     this.changed = () => {
       this.stale = true;
       this.loadIfVisible();
@@ -212,7 +212,7 @@ class Gallery {
 
   /**
    * @param {Entry} entry
-   * @param {boolean} [add] to those that are chosen, for comparing
+   * @param {boolean} [add] to the chosen images, for comparison
    */
   choose(entry, add = false) {
     this.model.send({ type: "choose", key: entry.key, add });

@@ -1,9 +1,9 @@
-// The button that buys. A press says what the button said: the price that the user saw is the most that is signed.
+// The button that buys. A press carries the price on the button, which is the most that is signed.
 import { make } from "./dom.js";
 
 const ECHO = 600; // milliseconds: the second half of a double click
 
-/** @typedef {{ own: boolean, changed: boolean }} Judgment whether it counts, and whether the form is another one */
+/** @typedef {{ own: boolean, changed: boolean }} Judgment whether the press counts, and whether the form has changed */
 
 /**
  * Return a function that judges a press at `time` (milliseconds) of a form with the contents `words`. The second half

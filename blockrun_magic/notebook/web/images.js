@@ -7,7 +7,7 @@
 
 const MOST_CACHED = 200;
 
-/** Asks the kernel, and knows which answer belongs to which question. */
+/** Requests to the kernel, each matched with its answer. */
 export class ImageClient {
   /** @param {Model} model */
   constructor(model) {
@@ -38,7 +38,7 @@ export class ImageClient {
   }
 
   /**
-   * Return the address of an image, at most `side` pixels a side; 0 is the original. "" where it is gone.
+   * Return the address of an image, at most `side` pixels a side; 0 is the original. "" if it is no longer stored.
    * @param {string} key
    * @param {number} side
    */

@@ -5,7 +5,7 @@ import { button, make } from "./dom.js";
  * Show images large, one after the other.
  * @param {HTMLElement} host where the dialog is added; it is removed when it closes
  * @param {(step: number) => Promise<{ url: string, alt: string, caption: string } | null>} show
- *   returns the image `step` after the one that is shown; 0 is the first
+ *   returns the image `step` after the current one; 0 is the first
  * @param {(event: KeyboardEvent) => boolean} [onKey] returns whether it has used the key
  */
 export async function openLightbox(host, show, onKey = () => false) {

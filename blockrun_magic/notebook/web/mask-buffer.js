@@ -1,8 +1,8 @@
-// The pixels of a mask, and what can be done with them.
+// The pixels of a mask, and the operations on them.
 
 const TILE = 64; // pixels a side; the history keeps the tiles that a step has changed
 const HISTORY = 48_000_000; // bytes of tiles
-const TINTS = [0xff5000f0, 0xffa060ff]; // ABGR; two, in stripes, so that the mask shows on any image
+const TINTS = [0xff5000f0, 0xffa060ff]; // ABGR; two stripes, so that the mask is visible on any image
 
 /** @typedef {{ left: number, top: number, right: number, bottom: number }} Box */
 /** @typedef {{ box: Box, before: Uint8Array, after: Uint8Array }} Tile */
@@ -20,7 +20,7 @@ export const around = (one, other) => ({
   bottom: Math.max(one?.bottom ?? other.bottom, other.bottom),
 });
 
-/** What is painted: one byte a pixel, 1 where it is. All views of a pad share it. */
+/** The painted pixels: one byte each, 1 if painted. All views of a pad share it. */
 export class MaskBuffer {
   /**
    * @param {number} width
@@ -32,10 +32,10 @@ export class MaskBuffer {
     /** @type {Box} */
     this.whole = { left: 0, top: 0, right: width, bottom: height };
     this.stripe = Math.max(1, Math.max(width, height) / 96);
-    this.now = new Uint8Array(width * height); // with the stroke that is being painted
+    this.now = new Uint8Array(width * height); // with the current stroke
     this.committed = new Uint8Array(width * height); // up to the last step
     /** @type {Box | null} */
-    this.touched = null; // the box in which the two may differ
+    this.touched = null; // the box in which the two arrays may differ
     this.painted = 0;
     /** @type {Tile[][]} */
     this.done = [];
@@ -49,7 +49,7 @@ export class MaskBuffer {
   // -- painting
 
   /**
-   * Paint discs so close to each other that their edge is a line.
+   * Paint discs so close to each other that they form a line.
    * @param {Point} from
    * @param {Point} to
    * @param {number} radius
@@ -113,7 +113,7 @@ export class MaskBuffer {
   }
 
   /**
-   * Fill a closed line; where it crosses itself, what is inside twice is outside.
+   * Fill a closed line by the even-odd rule.
    * @param {Point[]} points
    * @param {number} value
    */
@@ -136,7 +136,7 @@ export class MaskBuffer {
   }
 
   /**
-   * Grow what is painted by `radius` pixels, or shrink it where that is negative.
+   * Grow the painted area by `radius` pixels, or shrink it if that is negative.
    * @param {number} radius
    */
   grow(radius) {
@@ -201,7 +201,7 @@ export class MaskBuffer {
     for (const view of this.views) view.mark(inside);
   }
 
-  /** Forget the stroke that is being painted. */
+  /** Discard the current stroke. */
   revert() {
     if (!this.touched) return;
     this.now.set(this.committed);
@@ -210,7 +210,7 @@ export class MaskBuffer {
   }
 
   /**
-   * Make what was painted since the last step one step.
+   * Combine everything painted since the last step into one step.
    * @param {boolean} [send]
    */
   commit(send = true) {
@@ -278,7 +278,7 @@ export class MaskBuffer {
   // -- other forms
 
   /**
-   * Return a box as pixels to look at.
+   * Return a box as pixels for display.
    * @param {Box} box
    */
   pixels({ left, top, right, bottom }) {
@@ -293,8 +293,8 @@ export class MaskBuffer {
     return image;
   }
 
-  // To and from what the kernel reads: a bit a pixel, the first in the highest bit, rows of whole bytes.
-  // Not by way of a canvas: browsers that guard against fingerprinting do not return what was drawn.
+  // Conversion for the kernel: a bit a pixel, the first in the highest bit, rows of whole bytes.
+  // Not with a canvas: browsers with fingerprinting protection change the pixels that they return.
   toBits() {
     const stride = (this.width + 7) >> 3;
     const bits = new Uint8Array(stride * this.height);
@@ -318,7 +318,7 @@ export class MaskBuffer {
 }
 
 /**
- * Return where a closed line crosses the height `y`, in order.
+ * Return the positions where a closed line crosses the height `y`, in order.
  * @param {Point[]} points
  * @param {number} y
  */

@@ -1,4 +1,4 @@
-// The page's side of MaskPad (mask/widget.py): tools to paint a mask over an image.
+// The browser's half of MaskPad (mask/widget.py): tools to paint a mask over an image.
 import { button, enable, group, make } from "./dom.js";
 import { around, MaskBuffer } from "./mask-buffer.js";
 
@@ -26,7 +26,7 @@ const through = async (bytes, stream) =>
   new Uint8Array(await new Response(new Blob([/** @type {any} */ (bytes)]).stream().pipeThrough(stream)).arrayBuffer());
 
 /**
- * Hosts differ in what they make of bytes: a DataView, a typed array, an ArrayBuffer, or nothing at all.
+ * Hosts pass bytes as a DataView, a typed array, an ArrayBuffer, or not at all.
  * @param {any} value
  */
 const bytesOf = (value) =>
@@ -45,7 +45,7 @@ const alike = (a, b) => a.length === b.length && a.every((value, i) => value ===
 async function openMask(model) {
   const [width, height] = model.get("_bits_size");
   const mask = new MaskBuffer(width, height);
-  let known = new Uint8Array(0); // what the kernel has, as far as we know
+  let known = new Uint8Array(0); // the kernel's mask, as far as known
   let newest = 0;
 
   mask.stepped = async () => {
@@ -66,11 +66,11 @@ async function openMask(model) {
   };
   model.on("change:_mask_bits", receive);
   await receive();
-  mask.done = []; // a mask that was there at the beginning is no step
+  mask.done = []; // the initial mask is not a step
   return mask;
 }
 
-/** One place on the page where a pad is shown. */
+/** One view of a pad on the page. */
 class View {
   /**
    * @param {MaskBuffer} mask
@@ -150,7 +150,7 @@ class View {
     this.root.remove();
   }
 
-  /** Follow the kernel: the image, the variables, what it says. */
+  /** Follow the kernel: the image, the variables, its messages. */
   follow() {
     const { model } = this;
     const receive = (/** @type {any} */ content, /** @type {DataView[]} */ buffers) => {
@@ -297,7 +297,7 @@ class View {
   }
 
   /**
-   * Return where an event is, in the mask's pixels.
+   * Return the position of an event in the mask's pixels.
    * @param {{ clientX: number, clientY: number }} event
    * @returns {Point}
    */
@@ -378,7 +378,7 @@ class View {
   }
 
   /**
-   * Return the outline of the rectangle or lasso that is being drawn.
+   * Return the outline of the current rectangle or lasso.
    * @param {Point[]} points
    * @returns {Point[]}
    */
@@ -427,7 +427,7 @@ class View {
   }
 
   /**
-   * Zoom, 1 being what fits; what is at the point `at` of the page stays there.
+   * Zoom (1 fits the stage); the point `at` of the page stays in place.
    * @param {number} zoom
    * @param {Point} [at]
    */
@@ -452,7 +452,7 @@ class View {
 
   /** @param {KeyboardEvent} event */
   key(event) {
-    // The notebook still saves; its other shortcuts are off while one paints.
+    // Saving still works; the notebook's other shortcuts are off while the user paints.
     if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "s") {
       this.root.removeAttribute("data-lm-suppress-shortcuts");
       setTimeout(() => this.root.setAttribute("data-lm-suppress-shortcuts", ""));
@@ -469,7 +469,7 @@ class View {
   /** @param {KeyboardEvent} event */
   shortcut(event) {
     const key = event.key.toLowerCase();
-    // With AltGr on many keyboards, which counts as Control and Alt.
+    // Many keyboards need AltGr, which counts as Control and Alt.
     if (key === "[") return () => this.resize(this.position - 4, true);
     if (key === "]") return () => this.resize(this.position + 4, true);
     if (event.altKey) return null;
@@ -483,7 +483,7 @@ class View {
     return key === "e" ? () => this.choose(this.tool === "eraser" ? "brush" : "eraser") : null;
   }
 
-  // -- what the mask says
+  // -- display of the mask
 
   /** @param {Box} box */
   mark(box) {

@@ -1,11 +1,11 @@
-// What core ipywidgets do not have: Shift-Enter in the prompt, dropped files, a Copy button, names for screen readers.
+// Additions to core ipywidgets: Shift-Enter in the prompt, dropped files, a Copy button, names for screen readers.
 
 const TITLE = ".jupyter-widget-Collapse-header";
 
 /**
  * @param {HTMLElement} root the panel
  * @param {(file: File) => void} dropped called with an image file that is dropped outside of the sources
- * @returns {() => void} what takes it all back
+ * @returns {() => void} removes all of it
  */
 export function wirePage(root, dropped) {
   const own = new AbortController();
@@ -74,7 +74,7 @@ export function wirePage(root, dropped) {
     { signal },
   );
 
-  // The titles that fold are no buttons in ipywidgets: they open on a click only.
+  // Folding titles are not buttons in ipywidgets: they open only on a click.
   const titleOf = (/** @type {Event} */ event) => {
     const target = event.target instanceof Element ? event.target : null;
     return /** @type {HTMLElement | null | undefined} */ (target?.closest(TITLE));
@@ -108,7 +108,7 @@ function sayFold(title) {
 }
 
 /**
- * Give names to the controls that ipywidgets leave without one.
+ * Name the controls that ipywidgets leave without a name.
  * @param {HTMLElement} root
  */
 export function giveNames(root) {
@@ -133,7 +133,7 @@ export function giveNames(root) {
 }
 
 /**
- * Return the file input of an upload button. It is not in the page: the button clicks it, and that is caught.
+ * Return the file input of an upload button. It is not in the page, so the click of the button on it is intercepted.
  * @param {Element | null} button
  */
 function inputOf(button) {

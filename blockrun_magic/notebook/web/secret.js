@@ -1,4 +1,4 @@
-// A field for a key. What is typed is sent once and never becomes a part of the widget's state.
+// A field for a key. The text is sent once and never becomes a part of the widget's state.
 import { button, make } from "./dom.js";
 
 /** @param {{ model: import("./images.js").Model, el: HTMLElement }} context */

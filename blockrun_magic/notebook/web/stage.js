@@ -1,4 +1,4 @@
-// The image shown large: alone, two with a slider, or four in a grid; below it the chain of edits it belongs to.
+// The stage: one large image, two with a slider, or four in a grid; below, the image's chain of edits.
 import { button, enable, group, make, whenAttached } from "./dom.js";
 import { ImageClient } from "./images.js";
 import { openLightbox } from "./lightbox.js";
@@ -6,7 +6,7 @@ import { wirePage } from "./page.js";
 import { Zoom } from "./zoom.js";
 
 const LARGE = 1280; // pixels a side; the original comes when the user zooms in
-const SMALL = 0.125; // pixels of the largest thumbnail a side, as a part of LARGE
+const SMALL = 0.125; // size of the largest thumbnail, as a part of LARGE
 const MOST_DROPPED = 50_000_000; // bytes
 
 /** @typedef {{ key: string, alt: string, caption: string, width: number, height: number }} Shown */
@@ -68,7 +68,7 @@ class Stage {
     const number = ++this.number;
     const shown = this.shown;
     const urls = await Promise.all(shown.map((one) => this.images.url(one.key, LARGE)));
-    if (number !== this.number) return; // another image has been chosen meanwhile
+    if (number !== this.number) return; // another image was chosen meanwhile
     this.zoom.reset();
     this.sharp = false;
     this.view.replaceChildren(...this.layers(shown, urls));
@@ -79,7 +79,7 @@ class Stage {
     this.markStep();
   }
 
-  /** Mark the step of the chain that is shown. */
+  /** Mark the current step of the chain. */
   markStep() {
     const keys = this.shown.map((one) => one.key);
     for (const step of this.chain.querySelectorAll("button")) {

@@ -27,7 +27,7 @@ export function bounded({ scale, x, y }) {
   return { scale, x: most(x), y: most(y) };
 }
 
-/** Lets the user zoom and pan everything in `root` whose class is "brm-pane". */
+/** Zoom and pan of all elements in `root` with the class "brm-pane". */
 export class Zoom {
   /** @param {HTMLElement} root */
   constructor(root) {
