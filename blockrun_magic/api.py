@@ -193,16 +193,16 @@ async def _call(work: _Work, gateway: str | None, studio: Studio | None) -> Imag
     try:
         if notebook is not None and studio is None:
             return await _in_notebook(notebook, work, gateway)
-        async with _place(gateway, studio, notebook) as (ours, where):
-            return await work(ours, where, _is_cache_only(notebook))
+        async with _place(gateway, studio, notebook) as (active_studio, where):
+            return await work(active_studio, where, _is_cache_only(notebook))
     except Exception as error:  # noqa: BLE001  this entrance is one of the door's
         failure = translated(error)
     raise failure
 
 
 async def _in_notebook(notebook: Notebook, work: _Work, gateway: str | None) -> ImageResult:
-    ours, where = notebook.studio_and_gateway(gateway)
-    running = notebook.submit(_as_coroutine(work(ours, where, notebook.is_cache_only())))
+    active_studio, where = notebook.studio_and_gateway(gateway)
+    running = notebook.submit(_as_coroutine(work(active_studio, where, notebook.is_cache_only())))
     return await asyncio.wrap_future(running)
 
 
@@ -215,22 +215,22 @@ async def _place(
     gateway: str | None, studio: Studio | None, notebook: Notebook | None
 ) -> AsyncIterator[tuple[Studio, Gateway]]:
     """Yield the studio and the gateway of one call; close them if they were opened for it."""
-    ours = studio or open_studio()
+    active_studio = studio or open_studio()
     if gateway is None and notebook is not None:
-        yield ours, (await run_io(notebook.studio_and_gateway))[1]
+        yield active_studio, (await run_io(notebook.studio_and_gateway))[1]
         return
     try:
         name = gateway or os.environ.get("BLOCKRUN_API_URL") or ""
-        name = name or await run_io(_default_gateway, ours)
-        where, end = await _gateway(name, ours)
+        name = name or await run_io(_default_gateway, active_studio)
+        where, end = await _gateway(name, active_studio)
         try:
-            yield ours, where
+            yield active_studio, where
         finally:
             if end is not None:
                 end()
     finally:
         if studio is None:
-            await ours.close()
+            await active_studio.close()
 
 
 async def _gateway(name: str, studio: Studio) -> tuple[Gateway, Callable[[], None] | None]:

@@ -21,15 +21,15 @@ def only_new_garbage() -> Iterator[None]:
     itself, nothing changes.
     """
     with _lock:
-        ours = bool(_inside[0]) or not gc.get_freeze_count()
-        if ours:
+        freezes = bool(_inside[0]) or not gc.get_freeze_count()
+        if freezes:
             _inside[0] += 1
             gc.freeze()
     try:
         yield
     finally:
         with _lock:
-            if ours:
+            if freezes:
                 _inside[0] -= 1
                 if not _inside[0]:
                     gc.unfreeze()

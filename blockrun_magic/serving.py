@@ -71,8 +71,8 @@ class HostGuard:
         if scope["type"] != "http":
             return
         names = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
-        known = len(names) == 1 and without_port(names[0]) in self._hosts
-        await (self.app if known else self._refusal)(scope, receive, send)
+        allowed = len(names) == 1 and without_port(names[0]) in self._hosts
+        await (self.app if allowed else self._refusal)(scope, receive, send)
 
 
 class BodyLimit:

@@ -15,22 +15,22 @@ MAX_NAME = 60
 MICROS_PER_USD = 1_000_000
 
 
-def closest(word: str, known: Iterable[str], limit: int = 3) -> tuple[str, ...]:
-    """Return up to `limit` names of `known` that begin with `word` or resemble it, whatever their case."""
+def closest(word: str, names: Iterable[str], limit: int = 3) -> tuple[str, ...]:
+    """Return up to `limit` of `names` that begin with `word` or resemble it, in upper or lower case."""
     from difflib import get_close_matches
 
-    wanted = word[:MAX_NAME].strip().casefold()
-    spelled = {name.casefold(): name for name in known}
-    if wanted in spelled:
-        return (spelled[wanted],)
-    begun = [name for name in spelled if wanted and name.startswith(wanted)]
-    matches = dict.fromkeys([*begun, *get_close_matches(wanted, spelled, n=limit)])
+    folded = word[:MAX_NAME].strip().casefold()
+    spelled = {name.casefold(): name for name in names}
+    if folded in spelled:
+        return (spelled[folded],)
+    begun = [name for name in spelled if folded and name.startswith(folded)]
+    matches = dict.fromkeys([*begun, *get_close_matches(folded, spelled, n=limit)])
     return tuple(spelled[match] for match in matches)[:limit]
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """Return "Did you mean flux or grok? " with its trailing space, or "" when nothing is close."""
-    names = closest(word, known)
+    names = closest(word, choices)
     return f"Did you mean {any_of(names)}? " if names else ""
 
 

@@ -41,8 +41,8 @@ def guarded(call: Callable[[], T]) -> T:
     try:
         return call()
     except Exception as error:  # noqa: BLE001  this is the door
-        ours = translated(error)
-    raise ours  # outside of the handler: what is raised has no other exception as its context
+        explained = translated(error)
+    raise explained  # outside of the handler: what is raised has no other exception as its context
 
 
 async def await_guarded(work: Awaitable[T]) -> T:
@@ -50,8 +50,8 @@ async def await_guarded(work: Awaitable[T]) -> T:
     try:
         return await work
     except Exception as error:  # noqa: BLE001  this is the door
-        ours = translated(error)
-    raise ours
+        explained = translated(error)
+    raise explained
 
 
 def translated(error: Exception) -> BlockrunError:
@@ -61,10 +61,10 @@ def translated(error: Exception) -> BlockrunError:
         return error
     if os.environ.get(_VARIABLE, "") not in ("", "0"):
         raise error
-    ours = _explained(error)
-    ours.__cause__ = error
-    _forget_groups(ours)
-    return ours
+    explained = _explained(error)
+    explained.__cause__ = error
+    _forget_groups(explained)
+    return explained
 
 
 def _explained(error: Exception) -> BlockrunError:

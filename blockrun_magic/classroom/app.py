@@ -85,24 +85,24 @@ class _Routes:
 
     async def price(self, request: Request) -> Response:
         member, _ = await self._caller(request)
-        wanted = await read_wanted(request, "0" * 32, self._room.studios.catalog)
-        quote = await self._room.studios.quote(member.id, wanted.request, wanted.take)
-        shared = await run_io(self._room.records.orders.shared, str(quote.realm), wanted.request.digest, wanted.take)
+        order = await read_wanted(request, "0" * 32, self._room.studios.catalog)
+        quote = await self._room.studios.quote(member.id, order.request, order.take)
+        shared = await run_io(self._room.records.orders.shared, str(quote.realm), order.request.digest, order.take)
         stored = quote.cached or shared is not None
         return JSONResponse({"price": usd(quote.total), "price_micros": quote.total, "stored": stored})
 
     async def put_order(self, request: Request) -> Response:
         key, secret = request.path_params["key"], _pass_in(request)
-        member, policy, known = await run_io(self._known, secret, key)
-        wanted = await read_wanted(request, key, self._room.studios.catalog)
-        return await self._answer(await self._room.orders.put(member, policy, wanted, wait_of(request), known))
+        member, policy, existing = await run_io(self._known, secret, key)
+        incoming = await read_wanted(request, key, self._room.studios.catalog)
+        return await self._answer(await self._room.orders.put(member, policy, incoming, wait_of(request), existing))
 
     def _known(self, secret: str, key: str) -> tuple[Member, Policy, Order | None]:
         """Return the holder of a pass, the rules for them, and their order with this key; raises Refusal (401)."""
         records = self._room.records
         member, _ = self._room.joining.holder_of(secret)
-        known = records.orders.find(member.id, key) if is_key(key) else None
-        return member, records.policies.for_member(member), known
+        order = records.orders.find(member.id, key) if is_key(key) else None
+        return member, records.policies.for_member(member), order
 
     async def get_order(self, request: Request) -> Response:
         member, _ = await self._caller(request)
@@ -136,13 +136,13 @@ class _Routes:
     async def image(self, request: Request) -> Response:
         member, _ = await self._caller(request)
         file = request.path_params["file"]
-        found = None
+        image = None
         if _SHA256.fullmatch(file):
-            found = await run_io(self._room.records.orders.image_of, member.id, file)
-        if found is None:
+            image = await run_io(self._room.records.orders.image_of, member.id, file)
+        if image is None:
             raise Refusal(404, "not_found", "You have no image of this name.", "Check its name.")
-        content = await run_io(self._room.studios.store.get, found.file, found.media_type)
-        return Response(content, media_type=found.media_type, headers=_IMAGE_HEADERS)
+        content = await run_io(self._room.studios.store.get, image.file, image.media_type)
+        return Response(content, media_type=image.media_type, headers=_IMAGE_HEADERS)
 
     async def health(self, _: Request) -> Response:
         return JSONResponse({"status": "ok"})

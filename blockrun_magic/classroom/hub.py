@@ -137,21 +137,21 @@ class Hub:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        for known in self._known.values():
-            known.answer.cancel()
+        for remembered in self._known.values():
+            remembered.answer.cancel()
         await self._client.aclose()
 
     async def user_of_kernel(self, token: str) -> HubUser:
         """Return the user to whom a notebook server's token belongs; raises HubRefused or HubUnavailable."""
         _checked(token)
         key = hashlib.sha256(token.encode()).hexdigest()
-        known = self._known.get(key)
-        if known is None or not known.usable:
+        remembered = self._known.get(key)
+        if remembered is None or not remembered.usable:
             self._forget_old()
             question = asyncio.create_task(self._user(token))
             question.add_done_callback(lambda done: done.cancelled() or done.exception())  # even if no caller waits
-            known = self._known[key] = _Remembered(question)
-        return await asyncio.shield(known.answer)
+            remembered = self._known[key] = _Remembered(question)
+        return await asyncio.shield(remembered.answer)
 
     async def user_of_code(self, code: str) -> HubUser:
         """Return the user whom the hub has logged in and sent back with `code`; raises HubRefused or HubUnavailable."""
@@ -210,8 +210,8 @@ class Hub:
 
     def _forget_old(self) -> None:
         if len(self._known) >= _MAX_REMEMBERED:
-            self._known = {key: known for key, known in self._known.items() if not known.answer.done()}
-        self._known = {key: known for key, known in self._known.items() if known.usable}
+            self._known = {key: remembered for key, remembered in self._known.items() if not remembered.answer.done()}
+        self._known = {key: remembered for key, remembered in self._known.items() if remembered.usable}
 
 
 _RESTART = "Stop your server on the hub's control panel and start it again, then run the cell again."

@@ -96,8 +96,8 @@ async def check_live(environ: Mapping[str, str]) -> list[Check]:
 
 
 def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = config.get(name)
-    return found if isinstance(found, Mapping) else {}
+    section = config.get(name)
+    return section if isinstance(section, Mapping) else {}
 
 
 def _entry(services: Any, name: str) -> Check:

@@ -146,11 +146,11 @@ class Joining:
 
     def _admitted(self, name: str, groups: list[str], role: str) -> Joined:
         with self._database.transaction() as connection:
-            found = self._members.by_name(name, "hub")
-            member = found[0] if found else self._members.add(connection, name, "hub", role, groups)
+            people = self._members.by_name(name, "hub")
+            member = people[0] if people else self._members.add(connection, name, "hub", role, groups)
             if member.revoked_at is not None:
                 raise revoked()
-            if found and (member.role != role or member.groups != tuple(groups)):
+            if people and (member.role != role or member.groups != tuple(groups)):
                 self._members.set_role(connection, member.id, role)
                 self._members.set_groups(connection, member.id, groups)
             return self._admit(connection, member, _HUB_PASS_DAYS)

@@ -100,12 +100,12 @@ class _ClassCollector(Collector):
         overview = Overview(records)
         amounts = overview.amounts().values()
         yield CounterMetricFamily(
-            f"{_PREFIX}_spent_usd", "US dollars spent.", value=_usd(sum(one.spent for one in amounts))
+            f"{_PREFIX}_spent_usd", "US dollars spent.", value=_usd(sum(person.spent for person in amounts))
         )
         yield GaugeMetricFamily(
             f"{_PREFIX}_at_risk_usd",
             "US dollars at risk.",
-            value=_usd(sum(one.at_risk for one in amounts)),
+            value=_usd(sum(person.at_risk for person in amounts)),
         )
         yield GaugeMetricFamily(f"{_PREFIX}_people", "People of the class.", value=len(records.members.all()))
         orders = GaugeMetricFamily(f"{_PREFIX}_orders", "Orders by state.", labels=("state",))

@@ -114,8 +114,8 @@ class PostgresDatabase(Database):
         """Run the migrations of `room` that have not run yet, in one transaction for which all processes wait."""
         with self._errors():
             with self.reading() as reading:
-                known = reading.execute("SELECT to_regclass('migrations')").fetchone()[0] is not None
-                if known and not missing_migrations(reading, room, migrations):
+                exists = reading.execute("SELECT to_regclass('migrations')").fetchone()[0] is not None
+                if exists and not missing_migrations(reading, room, migrations):
                     return
             with self._begun("BEGIN; SET LOCAL lock_timeout = 60000; SET LOCAL statement_timeout = 0") as connection:
                 self.serialize(connection, "migrations")

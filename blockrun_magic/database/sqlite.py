@@ -90,8 +90,8 @@ class SqliteDatabase(Database):
 
     def _migrate(self, room: str, migrations: Sequence[Migration]) -> None:
         tables = "SELECT count(*) FROM sqlite_schema WHERE name = 'migrations'"
-        known = bool(self._connection.execute(tables).fetchone()[0])
-        if known and not missing_migrations(self._connection, room, migrations):
+        exists = bool(self._connection.execute(tables).fetchone()[0])
+        if exists and not missing_migrations(self._connection, room, migrations):
             return
         # Tables are rebuilt with foreign keys off, as SQLite's manual says; dangling references are an error.
         self._connection.execute("PRAGMA foreign_keys = OFF")
@@ -143,8 +143,13 @@ class SqliteDatabase(Database):
 
         This opens nothing, because closing a file would release SQLite's locks of it. File locks cannot be lost.
         """
-        found = self._identity()
-        if self._opened is None or found is None or found[:2] != self._opened[:2] or found[2] < self._opened[2]:
+        identity = self._identity()
+        if (
+            self._opened is None
+            or identity is None
+            or identity[:2] != self._opened[:2]
+            or identity[2] < self._opened[2]
+        ):
             raise LedgerError(
                 f"The ledger {self.path} was moved, removed, cut or replaced while it was open.",
                 "Put it back, or restart the kernel to continue with the file that is there now.",

@@ -278,11 +278,11 @@ def _joined(url: str, response: httpx.Response) -> str:
 
 def _unreachable(server: Endpoint, error: Exception, headers: Mapping[str, str]) -> GatewayUnreachable:
     sent = not isinstance(error, _NOT_SENT_ERRORS)
-    what = "broke off" if sent else "could not be made"
+    outcome = "broke off" if sent else "could not be made"
     if isinstance(error, httpx.ReadTimeout):
-        what = "fell silent"
+        outcome = "fell silent"
     if isinstance(error, TooSlow):
-        what = "was too slow"
+        outcome = "was too slow"
     reason = sanitize(error, 120) or type(error).__name__
     return GatewayUnreachable(
         f"The connection to {server.name} {what} ({reason}).",

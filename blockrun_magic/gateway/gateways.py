@@ -233,9 +233,9 @@ def gateway_at(url: str, environ: Mapping[str, str] = os.environ) -> Gateway:
     base_url = checked_url(address)
     for ending in (*_IMAGE_PATHS, "/v1"):
         base_url = base_url.removesuffix(ending)
-    for known in (preset(name, environ) for name in PRESETS):
-        if base_url == known.base_url or (known.paid_by is Payer.PROXY and known.loopback_alias(base_url)):
-            return known
+    for named in (preset(name, environ) for name in PRESETS):
+        if base_url == named.base_url or (named.paid_by is Payer.PROXY and named.loopback_alias(base_url)):
+            return named
     if not path:
         return Gateway(base_url, base_url, (BASE,))
     path = _checked_path(path)

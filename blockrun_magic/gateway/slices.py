@@ -61,10 +61,10 @@ def split_common(raw: bytes) -> tuple[Fields, Sequence[Fields]] | None:
     entries = values.pop("data", None)
     if not isinstance(entries, list):
         return None
-    found = [{name: _restored(text, strings) for name, text in entry.items()} for entry in entries]
+    items = [{name: _restored(text, strings) for name, text in entry.items()} for entry in entries]
     if strings:  # not a field of an image, or not a string
         return None
-    return {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in values.items()}, found
+    return {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in values.items()}, items
 
 
 def _outline(raw: bytes) -> tuple[bytes, dict[bytes, memoryview]]:

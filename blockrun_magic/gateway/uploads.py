@@ -36,14 +36,14 @@ async def send(
     if gateway.prepaid or not request.images:
         return await client.post(gateway, request.endpoint, request.body(), headers)
     setting = f"uploads.{gateway.name}"
-    known = await run_io(ledger.setting, setting)
-    if known == _JSON:
+    body_format = await run_io(ledger.setting, setting)
+    if body_format == _JSON:
         return await client.post(gateway, request.endpoint, request.body(), headers)
     answer = await client.post_files(gateway, request, headers)
-    if known is None and answer.status in _ACCEPTED:
+    if body_format is None and answer.status in _ACCEPTED:
         await run_io(ledger.set_setting, setting, _FILES)
     unreadable = answer.status == _UNSUPPORTED if headers else answer.status in UNSUPPORTED_BODY_STATUSES
-    if known is None and unreadable and not _settled(answer):
+    if body_format is None and unreadable and not _settled(answer):
         in_json = await client.post(gateway, request.endpoint, request.body(), headers)
         if in_json.status not in UNSUPPORTED_BODY_STATUSES:
             await run_io(ledger.set_setting, setting, _JSON)

@@ -227,10 +227,10 @@ def _match(data: bytes, name: str) -> Image.Image:
         return _opened(_heif_opener(name), data, name)
     if _AVIF.match(data) and "AVIF" not in Image.OPEN:
         raise SourceError(f"{name} is an AVIF image, which this Pillow cannot read.", "Run `%pip install -U pillow`.")
-    for known in _FORMATS:
-        if known not in Image.OPEN:
+    for known_format in _FORMATS:
+        if known_format not in Image.OPEN:
             continue
-        factory, accepts = Image.OPEN[known]
+        factory, accepts = Image.OPEN[known_format]
         if accepts is not None and accepts(data[:16]) is not True:
             continue
         try:

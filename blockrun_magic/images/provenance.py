@@ -120,10 +120,10 @@ def _parameters(record: Mapping[str, Any]) -> dict[str, str]:
 
 def _xmp(older: bytes | None, record: Mapping[str, Any]) -> bytes:
     """Return an XMP packet with the record and the other contents of an older packet."""
-    ours = f"{_OPEN}{html.escape(_to_json(record), quote=False)}{_CLOSE}"
+    element = f"{_OPEN}{html.escape(_to_json(record), quote=False)}{_CLOSE}"
     others = _without_record(_decoded(older))
     before, end, after = (others if _END in others else _PACKET).rpartition(_END)
-    return f"{before}{ours}{end}{after}".encode()
+    return f"{before}{element}{end}{after}".encode()
 
 
 def _without_record(xmp: str) -> str:

@@ -67,8 +67,8 @@ class Completion:
             fragment, answers = _flag_answers(magic[2], before.split(), word, self._shell.user_ns)
         if answers is None:
             return SimpleMatcherResult(completions=[])
-        wanted = fragment.casefold()
-        completions = [self._shown(answer) for answer in answers if answer.text.casefold().startswith(wanted)]
+        folded = fragment.casefold()
+        completions = [self._shown(answer) for answer in answers if answer.text.casefold().startswith(folded)]
         result = SimpleMatcherResult(completions=completions, suppress=True, ordered=True)
         result["matched_fragment"] = fragment
         return result

@@ -68,13 +68,13 @@ def outer_variables() -> list[Mapping[str, object]]:
     caller = None if frame is None else frame.f_back
     if caller is None:
         return []
-    name, file, found = caller.f_code.co_qualname, caller.f_code.co_filename, list[Mapping[str, object]]()
+    name, file, namespaces = caller.f_code.co_qualname, caller.f_code.co_filename, list[Mapping[str, object]]()
     while _LOCALS in name:
         name = name.rpartition(_LOCALS)[0]
         outer = caller.f_back
         while outer is not None and (outer.f_code.co_qualname, outer.f_code.co_filename) != (name, file):
             outer = outer.f_back
         if outer is not None:
-            found.append(outer.f_locals)
+            namespaces.append(outer.f_locals)
             caller = outer
-    return found
+    return namespaces

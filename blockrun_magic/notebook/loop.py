@@ -83,11 +83,11 @@ class LoopThread:
             return future.result()
 
         try:
-            made: T = loop.run_until_complete(wait(self.submit(stop.over(work))))
+            returned: T = loop.run_until_complete(wait(self.submit(stop.over(work))))
         except BaseException:
             stop.now()
             raise
-        return made
+        return returned
 
     def close(self, cleanup: Coroutine[Any, Any, None] | None = None, timeout: float = 0.0) -> None:
         """Cancel all submitted work, run `cleanup` for at most `timeout`, and end the thread.

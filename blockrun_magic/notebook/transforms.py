@@ -91,5 +91,5 @@ def remove_transforms(shell: InteractiveShell) -> None:
     """Remove our transformations from `shell`."""
     manager = shell.input_transformer_manager
     manager.token_transformers = [each for each in manager.token_transformers if each is not PromptLine]
-    ours = (drop_comments, call_for_help)
-    manager.cleanup_transforms = [each for each in manager.cleanup_transforms if each not in ours]
+    added = (drop_comments, call_for_help)
+    manager.cleanup_transforms = [each for each in manager.cleanup_transforms if each not in added]

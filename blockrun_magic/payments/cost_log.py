@@ -85,14 +85,14 @@ def _write_whole(descriptor: int, data: bytes, size: int) -> None:
 def _line(row: Row) -> dict[str, Any]:
     request = json.loads(row["request"])
     network = row["network"]
-    known = NETWORKS.get(network)
+    named = NETWORKS.get(network)
     entry = {
         "ts": row["updated_at"],
         "endpoint": request["endpoint"],
         "cost_usd": row["amount"] / 1_000_000,
         "model": request["model"],
         "wallet": row["payer"],
-        "network": _SDK_NETWORKS.get(network, known.v1_name if known else network),
+        "network": _SDK_NETWORKS.get(network, named.v1_name if named else network),
         "client_kind": "blockrun-magic",
         "id": f"{row['id']}-{row['updated_at']:.6f}",
     }

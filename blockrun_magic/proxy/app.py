@@ -87,7 +87,7 @@ class _Routes:
         if found is None:
             message = f"The model `{wanted[:80]}` is not in the catalog. GET /v1/models lists them."
             raise BadRequest(message, "model", status=404, code="model_not_found")
-        return JSONResponse(found)
+        return JSONResponse(match)
 
     async def image(self, request: Request) -> Response:
         response = await run_io(image_file, self._studio.files, request.path_params["name"])

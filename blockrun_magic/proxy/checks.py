@@ -44,10 +44,10 @@ def check_request(
 
 def _check_edit(model: Model, catalog: Catalog, sources: int, *, masked: bool) -> None:
     if not model.edits:
-        able = any_of(known.id for known in catalog.models if known.edits)
+        able = any_of(each.id for each in catalog.models if each.edits)
         raise BadRequest(f"{model.id} does not edit images. Use {able}.", "model", code="invalid_value")
     if masked and not model.takes_mask:
-        able = any_of(known.id for known in catalog.models if known.takes_mask)
+        able = any_of(each.id for each in catalog.models if each.takes_mask)
         raise BadRequest(f"{model.id} does not take a mask. Use {able}.", "model", code="invalid_value")
     if masked and sources > 1:
         raise BadRequest("A mask works with one image. Send one image, or no mask.", "mask", code="invalid_value")

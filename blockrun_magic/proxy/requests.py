@@ -163,7 +163,7 @@ def _resolved(model: str, catalog: Catalog) -> str:
     try:
         return catalog.resolve(model)
     except RequestError as error:
-        names = (name for known in catalog.models for name in known.names)
+        names = (name for each in catalog.models for name in each.names)
         advice = f"{error.message} {did_you_mean(model, names)}GET /v1/models lists them."
         raise BadRequest(advice, "model", code="model_not_found") from None
 

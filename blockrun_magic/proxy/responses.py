@@ -83,9 +83,9 @@ def image_file(files: StoredFiles, name: str) -> Response | None:
         path = files.path(digest, media_type)
         if not path.is_file():
             continue
-        if media_type == wanted:
+        if media_type == target:
             return FileResponse(path, media_type=media_type, headers=_IMAGE_HEADERS)
-        return Response(_converted(path, wanted, None), media_type=wanted, headers=_IMAGE_HEADERS)
+        return Response(_converted(path, target, None), media_type=target, headers=_IMAGE_HEADERS)
     return None
 
 
@@ -112,8 +112,8 @@ def model_list(catalog: Catalog, created: int) -> list[dict[str, Any]]:
 
 
 def _content(file: Path, stored: str, choices: Choices) -> Path | bytes:
-    wanted = choices.media_type or stored
-    return file if wanted == stored else _converted(file, wanted, choices.compression)
+    target = choices.media_type or stored
+    return file if target == stored else _converted(file, target, choices.compression)
 
 
 def _converted(file: Path, media_type: str, compression: int | None) -> bytes:

@@ -34,10 +34,10 @@ class FreshTakes:
         """Return the take for this fresh request."""
         key = headers.get(_KEY, "")[:200]
         name = (gateway.realm, request.digest, key)
-        known = self._takes.get(name)
+        recorded = self._takes.get(name)
         repeated = bool(key) or name not in self._delivered or headers.get(_RETRY_COUNT, "0") != "0"
-        if known is not None and repeated:
-            return known
+        if recorded is not None and repeated:
+            return recorded
         take = self._next(studio, request, gateway, alone=not key)
         self._takes[name] = take
         self._delivered.discard(name)
@@ -56,4 +56,4 @@ class FreshTakes:
         takes = studio.records.takes(*purchase)
         if takes and takes[-1].finished_at is None and alone and takes[-1].take not in given:
             return takes[-1].take  # unfinished takes of an earlier server
-        return max([0, *given, *(known.take for known in takes)]) + 1
+        return max([0, *given, *(bought.take for bought in takes)]) + 1

@@ -77,7 +77,7 @@ class Comparison:
     @property
     def differing(self) -> tuple[tuple[ProxyPayment, LogEntry], ...]:
         """The pairs whose amounts differ."""
-        return tuple((ours, theirs) for ours, theirs in self.agreed if ours.payment.amount != theirs.micros)
+        return tuple((payment, entry) for payment, entry in self.agreed if payment.payment.amount != entry.micros)
 
 
 def read_usage(folder: Path, since: float, until: float) -> list[LogEntry]:

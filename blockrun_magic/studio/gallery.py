@@ -139,8 +139,8 @@ class ImageIndex:
         source = _first_source(entry)
         if source is None:
             return None
-        found = self._ledger.listed_images(ImageFilter(file=source, until=entry.purchase.purchased_at), 1)
-        return found[0] if found else None
+        parents = self._ledger.listed_images(ImageFilter(file=source, until=entry.purchase.purchased_at), 1)
+        return parents[0] if parents else None
 
     def link(self, purchase_id: str, parent: str) -> None:
         """Record that a purchase edits the image with the key `parent`, of which it sends a copy without metadata."""
@@ -197,13 +197,13 @@ class ImageIndex:
         """The keys of the starred images."""
         return self._marked(_STARRED)
 
-    def star(self, key: str, *, wanted: bool) -> None:
+    def star(self, key: str, *, starred: bool) -> None:
         """Star an image, or remove its star; raises StoreError."""
-        self._mark(_STARRED, key, wanted=wanted)
+        self._mark(_STARRED, key, marked=starred)
 
-    def hide(self, key: str, *, wanted: bool = True) -> None:
+    def hide(self, key: str, *, hidden: bool = True) -> None:
         """Hide an image from the gallery, or show it again; its file and receipt stay. Raises StoreError."""
-        self._mark(_HIDDEN, key, wanted=wanted)
+        self._mark(_HIDDEN, key, marked=hidden)
 
     def _marked(self, mark: str) -> frozenset[str]:
         keys = self._read_marks().get(mark)
@@ -216,10 +216,10 @@ class ImageIndex:
             return {}
         return marks if isinstance(marks, dict) else {}
 
-    def _mark(self, mark: str, key: str, *, wanted: bool) -> None:
+    def _mark(self, mark: str, key: str, *, marked: bool) -> None:
         def change(marks: dict[str, Any]) -> dict[str, Any]:
             keys = [other for other in self._marked(mark) if other != key]
-            return {**marks, mark: sorted([*keys, key] if wanted else keys)}
+            return {**marks, mark: sorted([*keys, key] if marked else keys)}
 
         self._change(change)
 

@@ -142,8 +142,12 @@ class Reconciler:
 
     def _open_payments(self, realm: str) -> list[tuple[Payment, Purchase]]:
         """Return the open payments of a realm, oldest first, each with its purchase."""
-        found = [(payment, self.ledger.purchase_by_id(payment.purchase_id)) for payment in self.ledger.open_payments()]
-        return [(payment, purchase) for payment, purchase in found if purchase is not None and purchase.realm == realm]
+        payments = [
+            (payment, self.ledger.purchase_by_id(payment.purchase_id)) for payment in self.ledger.open_payments()
+        ]
+        return [
+            (payment, purchase) for payment, purchase in payments if purchase is not None and purchase.realm == realm
+        ]
 
     async def reconcile_prepaid(self, payment: Payment, gateway: Gateway) -> Payment:
         """Ask the witness of a prepaid payment with an unknown outcome, and return the payment.
@@ -277,4 +281,4 @@ async def transfers_of_clawrouter(client: Client, payment: Payment) -> tuple[Tra
 
 def _line_of(payment: Payment, comparison: Comparison) -> LogEntry | None:
     """Return the log entry that can belong only to `payment`, or None."""
-    return next((theirs for ours, theirs in comparison.agreed if ours.payment.id == payment.id), None)
+    return next((entry for spent, entry in comparison.agreed if spent.payment.id == payment.id), None)

@@ -121,8 +121,8 @@ async def balance_of(services: PurchaseServices, gateway: Gateway) -> Balance | 
     """Return the balance of the wallet or account that pays at `gateway`, or None when it is unknown."""
     if gateway.paid_by is Payer.PROXY:
         health = await clawrouter_health(services.client, gateway, full=True)
-        known = None if health is None else health.balance
-        return None if known is None else Balance(known, "ClawRouter, about its own wallet")
+        micros = None if health is None else health.balance
+        return None if micros is None else Balance(micros, "ClawRouter, about its own wallet")
     if gateway.paid_by is Payer.CREDIT:
         return await _credit(services, gateway)
     if gateway.paid_by is Payer.CLASSROOM:

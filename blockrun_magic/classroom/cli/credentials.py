@@ -27,13 +27,13 @@ _MAX_BYTES = 64 * 1024
 def with_credentials(environ: Mapping[str, str]) -> RedactedEnviron:
     """Return the environment with the secrets from files; raises UsageError for an unreadable one."""
     folder = environ.get(FOLDER)
-    found = {}
+    secrets = {}
     for name in NAMES if folder else ():
         path = Path(str(folder)) / name
         try:
             if path.is_file():
-                found[name] = path.read_bytes()[:_MAX_BYTES].decode("utf-8").strip()
+                secrets[name] = path.read_bytes()[:_MAX_BYTES].decode("utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             reason = sanitize(getattr(error, "strerror", None) or "it is not text", 80)
             raise UsageError(f"{path} could not be read: {reason}.", "Correct the file or its permissions.") from None
-    return RedactedEnviron({**environ, **found})
+    return RedactedEnviron({**environ, **secrets})

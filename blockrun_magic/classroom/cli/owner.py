@@ -173,9 +173,9 @@ def doctor(records: Records, options: argparse.Namespace) -> int:
     if options.gateway is not None:
         _print([_wallet_line(options.gateway)])
     checks = [] if options.hub_config is None else check_config(read_config(options.hub_config))
-    known = {check.setting for check in checks}
+    settings = {check.setting for check in checks}
     live = asyncio.run(check_live(with_credentials(os.environ)))
-    checks += [check for check in live if check.good is not None or check.setting not in known]
+    checks += [check for check in live if check.good is not None or check.setting not in settings]
     _print(map(str, checks))
     return 1 if wrong or any(check.good is False for check in checks) else 0
 

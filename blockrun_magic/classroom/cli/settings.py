@@ -60,8 +60,8 @@ def read_setting(text: str, zone: tzinfo = UTC) -> LimitSetting | RuleSetting:
             raise UsageError(f"{period} is a rule of the whole class.", f"Write {period}={value.strip()}.")
         return RuleSetting(subject, period, _RULES[period](value.strip(), zone))
     if not (subject in ("all", "class", "each") or (kind in ("group", "member") and colon and name.strip())):
-        known = ("all", "class", "each", "group:NAME", "member:NAME", *_RULES)
-        raise UsageError(f"Unknown limit: {quoted(subject)}.", f"{did_you_mean(subject, known)}{_EXAMPLE}")
+        subjects = ("all", "class", "each", "group:NAME", "member:NAME", *_RULES)
+        raise UsageError(f"Unknown limit: {quoted(subject)}.", f"{did_you_mean(subject, subjects)}{_EXAMPLE}")
     if slash and period not in PERIODS:
         raise UsageError(
             f"Unknown period: {quoted(period)}.", f"{did_you_mean(period, PERIODS)}Use {', '.join(PERIODS)}."

@@ -70,7 +70,7 @@ async def read_wanted(request: Request, key: str, catalog: Catalog) -> Wanted:
         _check_prompt(fields.get("prompt"))
         build_request({**fields}, operation, catalog)  # invalid fields are reported before an image is decoded
         images, mask = await run_cpu(_uploads, fields) if operation == "edit" else ((), None)
-        wanted = build_request(fields, operation, catalog, images, mask)
+        image_request = build_request(fields, operation, catalog, images, mask)
     except BadRequest as error:
         raise _bad(error.message) from None
     except BlockrunError as error:
@@ -80,16 +80,16 @@ async def read_wanted(request: Request, key: str, catalog: Catalog) -> Wanted:
     digest = own.get("digest")
     if digest is not None and not (isinstance(digest, str) and _DIGEST.fullmatch(digest)):
         raise _bad("`digest` is not a valid digest.")
-    text = json.dumps([wanted.digest, take, max_price])
-    return Wanted(key, wanted, take, max_price, digest, hashlib.sha256(text.encode()).hexdigest())
+    text = json.dumps([image_request.digest, take, max_price])
+    return Wanted(key, image_request, take, max_price, digest, hashlib.sha256(text.encode()).hexdigest())
 
 
 def wait_of(request: Request) -> float:
     """Return the seconds that a caller wants to wait: `?wait=25` or `Prefer: wait=25`; 0 without."""
     text = request.query_params.get("wait")
     if text is None:
-        found = re.search(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,4})", request.headers.get("prefer", ""), re.IGNORECASE)
-        text = found[1] if found else "0"
+        preference = re.search(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,4})", request.headers.get("prefer", ""), re.IGNORECASE)
+        text = preference[1] if preference else "0"
     return float(text) if text.isascii() and text.isdigit() and len(text) <= 4 else 0.0
 
 
@@ -120,11 +120,11 @@ def _upload(source: Source, name: str) -> Upload:
 
 
 def _decoded(source: str, name: str) -> bytes:
-    found = _DATA_URI.match(source)
-    if found is None:
+    data_uri = _DATA_URI.match(source)
+    if data_uri is None:
         raise SourceError(f"The {name} is neither a file nor a data URI.", "Send its bytes.")
     try:
-        return base64.b64decode(source[found.end() :], validate=True)
+        return base64.b64decode(source[data_uri.end() :], validate=True)
     except (binascii.Error, ValueError):
         raise SourceError(f"The {name} is not valid base64.", "Send its bytes.") from None
 

@@ -93,12 +93,12 @@ class Changes:
         if scope != CLASS and not scope.startswith("group:"):
             raise UsageError("Rules are for the class or for a group.", "Choose one of them.")
         self._check_subject(scope)
-        known = [model.id for model in self._settings.catalog().models if model.served]
-        chosen = [value for value in form.getlist("models") if value in known]
+        served = [model.id for model in self._settings.catalog().models if model.served]
+        chosen = [value for value in form.getlist("models") if value in served]
         if not chosen:
             raise UsageError("No model is chosen.", "Choose at least one, or pause the class.")
         rules = {
-            "models": None if len(chosen) == len(known) else tuple(str(value) for value in chosen),
+            "models": None if len(chosen) == len(served) else tuple(str(value) for value in chosen),
             "max_size": _size(_text(form, "max_size")),
             "max_n": _count(_text(form, "max_n"), MAX_N),
             "edits": _text(form, "edits") == "1",
@@ -147,8 +147,8 @@ class Changes:
             return self._views.invitations(request, visitor, notices, typed=typed)
         if path == "rules" or _back(form) == "limits":
             return self._views.limits(request, visitor, notices, typed=typed)
-        if (found := re.fullmatch(r"people/(\d{1,12})", _back(form))) is not None:
-            request.scope["path_params"] = {"id": int(found[1])}
+        if (match := re.fullmatch(r"people/(\d{1,12})", _back(form))) is not None:
+            request.scope["path_params"] = {"id": int(match[1])}
             return self._views.person(request, visitor, notices)
         view = self._views.people if _back(form) == "people" else self._views.today
         return view(request, visitor, notices)

@@ -107,11 +107,11 @@ class ClassView:
         """Return the existing limits with their use, by subject."""
         subjects = dict.fromkeys(subject for member in members for subject in member.subjects)
         subjects |= dict.fromkeys(("class", "all"))
-        found: dict[str, list[Bar]] = defaultdict(list)
+        bars: dict[str, list[Bar]] = defaultdict(list)
         for at in self._records.ledger.standing(self._records.realm, list(subjects)):
             if at.limit is not None:
-                found[at.subject].append(Bar(at.subject, at.period, at.limit, at.used, at.at_risk, at.resets_at))
-        return found
+                bars[at.subject].append(Bar(at.subject, at.period, at.limit, at.used, at.at_risk, at.resets_at))
+        return bars
 
     # -- the class
 
@@ -136,7 +136,7 @@ class ClassView:
             bars=tuple(bars.get("class", ())) + tuple(bars.get("all", ())),
             days=self.days(),
             shares=[
-                Share(name, len(those), sum(one.spent for one in those), sum(one.at_risk for one in those))
+                Share(name, len(those), sum(each.spent for each in those), sum(each.at_risk for each in those))
                 for name, those in sorted(groups.items())
             ],
             stuck=self._stuck(people, waiting),
@@ -144,7 +144,7 @@ class ClassView:
 
     def _stuck(self, people: Sequence[PersonView], waiting: Sequence[OrderRow]) -> list[Stuck]:
         names = {person.id: person.name for person in people}
-        found = [
+        stuck = [
             Stuck(order.member_id, names[order.member_id], "waits for an image", order.created_at)
             for order in waiting
             if order.created_at < self.now - _WAITING_TOO_LONG and order.member_id in names
@@ -154,8 +154,8 @@ class ClassView:
             if person.state == "active" and bar is not None and (bar.left or 0) < self._usual_price:
                 whose = "" if bar.subject.startswith("member:") else f" for {subject_words(bar.subject)}"
                 left, limit = format_usd(bar.left or 0), format_usd(bar.limit or 0)
-                found.append(Stuck(person.id, person.name, f"has {left} left of {limit} {PERIODS[bar.period]}{whose}"))
-        return found[:_MAX_STUCK]
+                stuck.append(Stuck(person.id, person.name, f"has {left} left of {limit} {PERIODS[bar.period]}{whose}"))
+        return stuck[:_MAX_STUCK]
 
     def limits(self) -> list[LimitRow]:
         """Return every limit: the ceiling, the class, each person, groups, and people with their own."""

@@ -23,16 +23,16 @@ _DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
-    made = Environment(
+    environment = Environment(
         loader=PackageLoader("blockrun_magic.classroom.page"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(usd=format_usd, amount=_amount, visible=visible, subject=subject_words)
-    made.globals.update(columns=columns, periods=PERIODS)
-    return made
+    environment.filters.update(usd=format_usd, amount=_amount, visible=visible, subject=subject_words)
+    environment.globals.update(columns=columns, periods=PERIODS)
+    return environment
 
 
 def render(name: str, **values: Any) -> str:

@@ -23,8 +23,8 @@ def write_orders(orders: Iterable[OrderView], file: TextIO, zone: str) -> None:
     lines = [line(*_COLUMNS)]
     for order in orders:
         who = order.id, order.person_id, cell(order.person)
-        what = order.state, order.kind, cell(order.model), cell(order.size), order.n
+        facts = order.state, order.kind, cell(order.model), cell(order.size), order.n
         amounts = f"{to_decimal(order.charged):f}", f"{to_decimal(order.at_risk):f}"
         texts = cell(order.prompt or ""), cell(order.problem or "")
-        lines.append(line(*who, clock_time(order.created_at, zone), *what, *amounts, *texts))
+        lines.append(line(*who, clock_time(order.created_at, zone), *facts, *amounts, *texts))
     file.writelines(lines)

@@ -112,8 +112,8 @@ class Access:
 
     def is_state(self, request: Request, state: str) -> bool:
         """Return whether a browser brings back the state that it was given."""
-        known = request.cookies.get(self._name(request, _STATE), "")
-        return bool(known) and hmac.compare_digest(known.encode(), state.encode())
+        cookie = request.cookies.get(self._name(request, _STATE), "")
+        return bool(cookie) and hmac.compare_digest(cookie.encode(), state.encode())
 
     def check_form(self, request: Request, visitor: Visitor, form: Mapping[str, object]) -> None:
         """Raise NotAllowed unless a form of this session, on this site, was sent."""

@@ -66,10 +66,10 @@ class Views:
         view = self.class_view(visitor)
         search, group = request.query_params.get("q", "")[:64], request.query_params.get("group", "")[:64]
         sort = request.query_params.get("sort", "name")
-        found = _matching(view.people(), search, group)
+        people = _matching(view.people(), search, group)
         return self._page(
             *(request, visitor, view, "people", notices, "people.html"),
-            people=_sorted(found, sort),
+            people=_sorted(people, sort),
             search=search,
             group=group,
             sort=sort if sort.removeprefix("-") in _SORTS else "name",
@@ -80,7 +80,7 @@ class Views:
         """Return one person: limits, orders, images."""
         view = self.class_view(visitor)
         member = self.member(request)
-        person = next((one for one in view.people() if one.id == member.id), None)
+        person = next((each for each in view.people() if each.id == member.id), None)
         if person is None:
             raise NotHere("That person's name was erased, and they have spent nothing.", "Look at People.")
         number = _page_number(request)
@@ -146,7 +146,7 @@ class Views:
         """Return the invitations; `code` is a new one, which is shown once."""
         view = self.class_view(visitor)
         names = {member.id: view.name_of(member) for member in self._records.members.all()}
-        rows = [_invitation(one, names, view.now) for one in self._records.invitations.listed()]
+        rows = [_invitation(invitation, names, view.now) for invitation in self._records.invitations.listed()]
         return self._page(
             *(request, visitor, view, "invitations", notices, "invitations.html"),
             invitations=rows,
@@ -230,9 +230,9 @@ def _sorted(people: list[PersonView], sort: str) -> list[PersonView]:
 
 
 def _matching(people: list[PersonView], search: str, group: str) -> list[PersonView]:
-    wanted = search.casefold().strip()
-    found = [person for person in people if wanted in person.name.casefold()]
-    return [person for person in found if not group or group in person.groups]
+    term = search.casefold().strip()
+    matches = [person for person in people if term in person.name.casefold()]
+    return [person for person in matches if not group or group in person.groups]
 
 
 def _page_number(request: Request) -> int:

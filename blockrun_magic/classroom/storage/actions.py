@@ -84,9 +84,9 @@ class Actions:
         name, groups = check_name(name), [check_name(group, "group") for group in groups]
         records = self._records
         with records.database.transaction() as connection:
-            found = records.members.by_name(name, "code")
-            if found:
-                [member] = found
+            people = records.members.by_name(name, "code")
+            if people:
+                [member] = people
                 records.members.readmit(connection, member.id)
                 records.members.set_role(connection, member.id, role)
                 if groups:
@@ -144,13 +144,13 @@ class Actions:
 
     def people_named(self, name: str) -> list[Member]:
         """Return the people of this name; raises UsageError if there are none."""
-        found = self._records.members.by_name(name)
-        if not found:
+        people = self._records.members.by_name(name)
+        if not people:
             names = [member.name for member in self._records.members.all() if member.name]
             raise UsageError(
                 f"Unknown person: {quoted(name)}.", f"{did_you_mean(name, names)}`report` lists the people."
             )
-        return found
+        return people
 
 
 def _dollars(micros: int | None) -> str:

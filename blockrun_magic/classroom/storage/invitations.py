@@ -94,10 +94,10 @@ class Invitations:
         ).fetchone()
         if row is not None:
             return _invitation(row)
-        found = self.find(connection, code)
-        if found is None or found.revoked_at is not None:
+        invitation = self.find(connection, code)
+        if invitation is None or invitation.revoked_at is not None:
             raise CodeRefused(BAD_CODE)
-        raise CodeRefused(CODE_USED if found.uses_left == 0 else CODE_EXPIRED)
+        raise CodeRefused(CODE_USED if invitation.uses_left == 0 else CODE_EXPIRED)
 
     def find(self, connection: Connection, code: str) -> Invitation | None:
         """Return the invitation with this code, or None; locks it against others who join at the same moment."""

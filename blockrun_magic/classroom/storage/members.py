@@ -104,8 +104,8 @@ class Members:
 
     def by_name(self, name: str, origin: str | None = None) -> list[Member]:
         """Return the people of this name: at most one who joined with a code, and one from a hub."""
-        found = self._select("WHERE members.name = ?", (unicodedata.normalize("NFC", name).strip(),))
-        return [member for member in found if origin in (None, member.origin)]
+        people = self._select("WHERE members.name = ?", (unicodedata.normalize("NFC", name).strip(),))
+        return [member for member in people if origin in (None, member.origin)]
 
     def all(self) -> list[Member]:
         """Return everyone, oldest first."""

@@ -27,12 +27,12 @@ class Policies:
 
     def for_member(self, member: Member) -> Policy:
         """Return the rules that apply to a person; for a teacher, only the rate."""
-        known = self.all()
-        whole = known.get(CLASS, Policy())
+        policies = self.all()
+        whole = policies.get(CLASS, Policy())
         if member.role == "teacher":
             return Policy(rate=whole.rate, at_a_time=whole.at_a_time, keep_days=whole.keep_days, see=whole.see)
         scopes = [*(f"group:{name}" for name in member.groups), member.subject]
-        return combined([whole, *(known[scope] for scope in scopes if scope in known)])
+        return combined([whole, *(policies[scope] for scope in scopes if scope in policies)])
 
     def save(self, connection: Connection, scope: str, policy: Policy) -> None:
         """Change the rules of a scope."""

@@ -153,16 +153,16 @@ class CatalogCache:
         return _with_allowed_defaults(merged) if gateway.paid_by is Payer.CLASSROOM else merged
 
     def _load(self, gateway: Gateway) -> tuple[float, Catalog]:
-        known = self._known.get(gateway.base_url)
-        if known is None:
-            known = (float("-inf"), self._base(gateway))
+        entry = self._known.get(gateway.base_url)
+        if entry is None:
+            entry = (float("-inf"), self._base(gateway))
             with suppress(OSError, ValueError, TypeError, KeyError):
                 record = self._record(gateway)
                 models, read_at = read_models(record, all_images=True), float(record["fetched_at"])
                 if models:
-                    known = (read_at, self._merged(gateway, models, read_at))
-            self._known[gateway.base_url] = known
-        return known
+                    entry = (read_at, self._merged(gateway, models, read_at))
+            self._known[gateway.base_url] = entry
+        return entry
 
     def _record(self, gateway: Gateway) -> dict[str, Any]:
         path = self._path(gateway)
@@ -187,8 +187,8 @@ class CatalogCache:
 def _with_allowed_defaults(catalog: Catalog) -> Catalog:
     """Return the catalog of a class with defaults that the class allows."""
     allowed = [model for model in catalog.models if model.served]
-    known = catalog.find(catalog.default)
-    if allowed and (known is None or not known.served):
+    default = catalog.find(catalog.default)
+    if allowed and (default is None or not default.served):
         catalog = replace(catalog, default=allowed[0].id)
     edit_defaults = (*catalog.edit_defaults, *(model.id for model in allowed if model.edits))
     return replace(catalog, edit_defaults=edit_defaults, only_served=bool(allowed))

@@ -54,8 +54,8 @@ class Catalog:
 
     def find(self, name: str) -> Model | None:
         """Return the model with that id or shorthand in any case, or None."""
-        wanted = name.strip().casefold()
-        return next((model for model in self.models if wanted in map(str.casefold, model.names)), None)
+        folded = name.strip().casefold()
+        return next((model for model in self.models if folded in map(str.casefold, model.names)), None)
 
     def resolve(self, name: str) -> str:
         """Return the full id for an id or a shorthand; raises RequestError for an unknown name.
@@ -67,7 +67,7 @@ class Catalog:
             return model.id
         if _FOREIGN_ID.fullmatch(name.strip()):
             return name.strip()
-        names = [known for model in self.models for known in model.names]
+        names = [listed for model in self.models for listed in model.names]
         raise RequestError(
             f"Unknown model: {quoted(name)}.",
             f"{did_you_mean(name, names)}`%blockrun models` lists all of them."
@@ -76,11 +76,11 @@ class Catalog:
 
     def search(self, word: str) -> tuple[Model, ...]:
         """Return the models with `word` in a name, the provider or what they are good for."""
-        wanted = word.strip().casefold()
+        folded = word.strip().casefold()
         return tuple(
             model
             for model in self.offered
-            if any(wanted in text.casefold() for text in (*model.names, model.provider, model.good_for))
+            if any(folded in text.casefold() for text in (*model.names, model.provider, model.good_for))
         )
 
     def list_price(self, key: PriceKey) -> int | None:
@@ -106,8 +106,8 @@ class Catalog:
 
     def default_size(self, model: str) -> str:
         """Return the default size of a model: its first, or 1024x1024."""
-        known = self.find(model)
-        return known.sizes[0] if known else DEFAULT_SIZE
+        entry = self.find(model)
+        return entry.sizes[0] if entry else DEFAULT_SIZE
 
     def check(self, request: ImageRequest) -> None:
         """Raise RequestError if no gateway would answer this request; the hint names what works.
@@ -148,25 +148,25 @@ class Catalog:
 
 def nearest_size(model: Model, size: str) -> str:
     """Return the model's size that is closest to `size` in shape and area."""
-    wanted = dimensions(size) or dimensions(f"{size}x{size}")
-    if wanted is None:
+    target = dimensions(size) or dimensions(f"{size}x{size}")
+    if target is None:
         return next(iter(closest(size, model.sizes)), model.sizes[0])
     if model.sides is not None:
-        return _fit(wanted, model.sides)
-    return min(model.sizes, key=lambda known: _distance(wanted, dimensions(known) or (1, 1)))
+        return _fit(target, model.sides)
+    return min(model.sizes, key=lambda candidate: _distance(target, dimensions(candidate) or (1, 1)))
 
 
-def _fit(wanted: tuple[int, int], sides: range) -> str:
+def _fit(target: tuple[int, int], sides: range) -> str:
     """Scale a size into the allowed sides, keeping its shape as far as possible."""
-    scale = min(sides[-1] / max(wanted), max(1.0, sides[0] / min(wanted)))
-    width, height = (min(sides, key=lambda side: abs(side - length * scale)) for length in wanted)
+    scale = min(sides[-1] / max(target), max(1.0, sides[0] / min(target)))
+    width, height = (min(sides, key=lambda side: abs(side - length * scale)) for length in target)
     return f"{width}x{height}"
 
 
-def _distance(one: tuple[int, int], other: tuple[int, int]) -> float:
+def _distance(first: tuple[int, int], second: tuple[int, int]) -> float:
     """Return how different two sizes are; the shape weighs twice as much as the area."""
-    shape = abs(log(one[0] / one[1]) - log(other[0] / other[1]))
-    area = abs(log(one[0] * one[1]) - log(other[0] * other[1]))
+    shape = abs(log(first[0] / first[1]) - log(second[0] / second[1]))
+    area = abs(log(first[0] * first[1]) - log(second[0] * second[1]))
     return shape + area / 2
 
 
@@ -248,7 +248,7 @@ def _check_quality(model: Model, quality: str | None) -> None:
     if not model.qualities:
         raise RequestError(f"{model.id} does not offer a choice of quality.", f"Leave out --quality; {_UNCHECKED_HINT}")
     nearest = next(iter(closest(quality, model.qualities)), model.qualities[0])
-    others = any_of(known for known in model.qualities if known != nearest)
+    others = any_of(offered for offered in model.qualities if offered != nearest)
     raise RequestError(
         f"{model.id} has no quality {quoted(quality)}.",
         f"Use --quality {nearest} (nearest) or {others}; {_UNCHECKED_HINT}",

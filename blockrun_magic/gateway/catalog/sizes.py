@@ -117,8 +117,8 @@ def _by_ratio(text: str, ratio: float, model: Model) -> str:
 
     best = min(_sold(model), key=unlikeness)
     if model.sides is not None:
-        made = _made_to_measure(ratio, model.sides, best[1] * best[2])
-        best = min((best, made), key=unlikeness)
+        fitted = _made_to_measure(ratio, model.sides, best[1] * best[2])
+        best = min((best, fitted), key=unlikeness)
     if unlikeness(best) > _MAX_UNLIKENESS or (ratio - 1) * (best[1] - best[2]) < 0:
         raise FlagError(f"{model.id} has no size like {text}.", f"Choose {any_of(model.sizes)}, or another --model.")
     return best[0]

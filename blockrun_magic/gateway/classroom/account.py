@@ -169,9 +169,9 @@ class ClassroomAccount:
 
         With `ahead`, a price of the last minutes for such a request is enough.
         """
-        known = self._prices.get(request.price_key)
-        if ahead and known is not None and time.monotonic() - known[0] < _PRICE_MEMORY:
-            return known[1]
+        cached = self._prices.get(request.price_key)
+        if ahead and cached is not None and time.monotonic() - cached[0] < _PRICE_MEMORY:
+            return cached[1]
         body = {"path": request.endpoint, **request.body()}
         answer = await _politely(lambda: self.call("POST", gateway, "/v1/price", body=body))
         fields = answer.json()
@@ -197,10 +197,10 @@ class ClassroomAccount:
         return ticket
 
     def _ticket(self, gateway: Gateway) -> ClassroomPass | None:
-        known = self._tickets.get(gateway.base_url)
-        if known is None and (joined := self._passes.read(gateway.base_url)) is not None and joined.ticket is not None:
-            known = self._tickets[gateway.base_url] = joined.ticket
-        return known
+        ticket = self._tickets.get(gateway.base_url)
+        if ticket is None and (joined := self._passes.read(gateway.base_url)) is not None and joined.ticket is not None:
+            ticket = self._tickets[gateway.base_url] = joined.ticket
+        return ticket
 
 
 def spread(seconds: float) -> float:

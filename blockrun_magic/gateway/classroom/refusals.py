@@ -69,10 +69,10 @@ def refusal(answer: Response, proof: Mapping[str, str] | None = None) -> Blockru
         return _limit_reached(error)
     if code == "price":
         return _price_changed(error)
-    known = _words(code, error)
-    if known is not None:
+    lines = _words(code, error)
+    if lines is not None:
         kind = PassRefused if code in _PASS else ClassRefusal
-        return kind(*known, code)
+        return kind(*lines, code)
     return _other(answer.status, code, message, hint)
 
 

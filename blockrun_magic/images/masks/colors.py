@@ -136,10 +136,10 @@ def spread_of(color: Color) -> int:
 
 def nearer_code(color: Color, other: Color) -> str:
     """Return the expression for the pixels of {} that are nearer to one color than to another."""
-    one, two = (
+    near, far = (
         f"np.abs(np.asarray({{0}}.convert('RGB')).astype(int) - {list(each)}).sum(-1)" for each in (color, other)
     )
-    return f"{one} < {two}"
+    return f"{near} < {far}"
 
 
 def _is_close(rgb: Image.Image, expected: Image.Image) -> bool:

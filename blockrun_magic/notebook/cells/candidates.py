@@ -41,8 +41,8 @@ def candidates(
     if kind in ("model", "size"):
         head, comma, last = value.rpartition(",")
         taken = head.split(",") if comma else []
-        known = _models() if kind == "model" else _sizes(models)
-        return last, [each for each in known if each.text not in taken]
+        choices = _models() if kind == "model" else _sizes(models)
+        return last, [each for each in choices if each.text not in taken]
     sources: Mapping[str, Callable[[], list[Candidate]]] = {
         "quality": lambda: of_type("quality", ["standard", "hd"]),
         "style": _styles,

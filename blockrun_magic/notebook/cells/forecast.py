@@ -147,11 +147,11 @@ class _NotebookPricer:
                 self._use(used[1])
             elif set_to := _CONFIG.match(line):
                 setattr(self._settings, set_to[1], _value(set_to[2]) or "")
-            elif made := _MAGIC.match(line):
-                if made["indent"]:
-                    yield CellPrice(number, made["line"].strip(), unknown="it is in a loop or a function")
+            elif match := _MAGIC.match(line):
+                if match["indent"]:
+                    yield CellPrice(number, match["line"].strip(), unknown="it is in a loop or a function")
                 else:
-                    yield self._priced(number, made["magic"], made["line"], None)
+                    yield self._priced(number, match["magic"], match["line"], None)
             plain.append("" if line.lstrip().startswith(("%", "!")) else line)
         if _calls_python("\n".join(plain)):
             yield CellPrice(number, "a call from Python", unknown="calls of generate and edit are not read")

@@ -67,7 +67,7 @@ def apply_defaults(magic: str, flags: Flags, settings: Settings, catalog: Catalo
         flags = replace(flags, models=(model,))
     if not flags.sizes and settings.size:
         chosen = [catalog.find(name) for name in flags.models or (catalog.default_model(_OPERATIONS[magic]),)]
-        if all(known is None or known.allows_size(settings.size) for known in chosen):
+        if all(entry is None or entry.allows_size(settings.size) for entry in chosen):
             flags = replace(flags, sizes=(settings.size,))
     return replace(flags, shrink=flags.shrink or (magic == "img2img" and settings.shrink))
 

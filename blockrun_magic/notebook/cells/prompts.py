@@ -40,8 +40,8 @@ def prompts_from(text: str, namespace: Mapping[str, object]) -> list[str]:
         )
     name, column = match["name"], match["column"] or match["key"]
     if name not in namespace:
-        known = did_you_mean(name, _variables(namespace))
-        raise FlagError(f"There is no variable {quoted(name)}.", f"{known}Set it in a cell above.")
+        guess = did_you_mean(name, _variables(namespace))
+        raise FlagError(f"There is no variable {quoted(name)}.", f"{guess}Set it in a cell above.")
     value: Any = namespace[name]
     if column is not None:
         value = _column(value, name, column)
@@ -58,7 +58,7 @@ def _column(frame: Any, name: str, column: str) -> Any:
     try:
         return frame[column]
     except Exception:  # noqa: BLE001  every kind of table says "no such column" in its own way
-        columns = [str(known) for known in getattr(frame, "columns", ())]
+        columns = [str(label) for label in getattr(frame, "columns", ())]
         raise FlagError(
             f"{name} has no column {quoted(column)}.",
             f"{did_you_mean(column, columns)}Its columns: {', '.join(columns[:10]) or 'none'}.",
@@ -128,8 +128,8 @@ def values_of(value: object) -> Sequence[Any] | None:
     is_array = kind == "ndarray" and len(getattr(value, "shape", ())) == 1
     items = getattr(value, "tolist" if is_array else "to_list", None)
     if callable(items) and (is_array or kind in {"Series", "Index"}):
-        found = items()
-        return found if isinstance(found, list) else None
+        values = items()
+        return values if isinstance(values, list) else None
     return None
 
 
@@ -148,10 +148,10 @@ def _name_of(match: re.Match[str]) -> str:
 
 def _choices(name: str, namespace: Mapping[str, object]) -> Sequence[Any]:
     if name not in namespace:
-        known = did_you_mean(name, _variables(namespace))
+        guess = did_you_mean(name, _variables(namespace))
         raise FlagError(
             f"--fill finds no variable {quoted(name)}.",
-            f"{known}Set it in a cell above, or write {{{{...}}}} for literal braces.",
+            f"{guess}Set it in a cell above, or write {{{{...}}}} for literal braces.",
         )
     values = values_of(namespace[name])
     if values is None:

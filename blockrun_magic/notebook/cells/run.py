@@ -161,8 +161,8 @@ def _finish(context: Context, live: ProgressLine, work: Callable[[], Coroutine[A
         if result is None:
             live.finish()
         raise
-    made: T = result
-    return made
+    delivered: T = result
+    return delivered
 
 
 def _deliver(context: Context, live: ProgressLine, result: Any, flags: Flags) -> None:

@@ -85,8 +85,8 @@ def unknown_flag(magic: str, spelling: str) -> FlagError:
     count = _JOINED_COUNT.fullmatch(spelling)
     if count is not None:
         return FlagError(f"%%{magic} has no flag {quoted(spelling)}.", f"Leave a space: -n {count[1]}.")
-    known = [other for flag in FLAGS for other in flag.spellings]
-    guess = did_you_mean(spelling, known) if len(name) >= _SHORTEST_GUESS or name in "nmsi" else ""
+    spellings = [other for flag in FLAGS for other in flag.spellings]
+    guess = did_you_mean(spelling, spellings) if len(name) >= _SHORTEST_GUESS or name in "nmsi" else ""
     return FlagError(
         f"%%{magic} has no flag {quoted(spelling)}.",
         f"{guess}If it belongs to a one-line prompt, write -- before the prompt.",
@@ -134,9 +134,11 @@ def _check_end(magic: str, line: str) -> None:
     names = _flags_at_end(line)
     if not names:
         return
-    ours = next((flag for name in names if (flag := _our_flag(name)) is not None), None)
-    if ours is not None:
-        advice = f"Move it to the first line: %%{magic} {ours.name}{f' {ours.metavar}' if ours.metavar else ''}."
+    own_flag = next((flag for name in names if (flag := _our_flag(name)) is not None), None)
+    if own_flag is not None:
+        advice = (
+            f"Move it to the first line: %%{magic} {own_flag.name}{f' {own_flag.metavar}' if own_flag.metavar else ''}."
+        )
     else:
         advice = _HELP if _plain(names[0]) == "help" else _ELSEWHERE[_plain(names[0])][0]
     raise FlagError(

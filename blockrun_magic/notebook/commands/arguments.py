@@ -175,9 +175,9 @@ def _place(path: str, command: Command, words: Sequence[str], values: Arguments)
                 f"%blockrun {path} needs {_description(argument)}.", f"Write: `%blockrun {_full_usage(path, command)}`."
             )
     if rest:
-        what = "" if command.secret else f": {quoted(rest[0])}"
+        surplus = "" if command.secret else f": {quoted(rest[0])}"
         raise UsageError(
-            f"%blockrun {path} has too many arguments{what}.", f"Write: `%blockrun {_full_usage(path, command)}`."
+            f"%blockrun {path} has too many arguments{surplus}.", f"Write: `%blockrun {_full_usage(path, command)}`."
         )
 
 
@@ -198,11 +198,11 @@ def _check_dash(command: Command, word: str) -> None:
 
 
 def _unknown_option(path: str, command: Command, name: str) -> UsageError:
-    known = [each.name for each in command.arguments if each.is_option]
-    what = "no such option" if command.secret else f"no option {quoted(name)}"
-    guess = "" if command.secret else did_you_mean(name, known)
+    names = [each.name for each in command.arguments if each.is_option]
+    problem = "no such option" if command.secret else f"no option {quoted(name)}"
+    guess = "" if command.secret else did_you_mean(name, names)
     return UsageError(
-        f"%blockrun {path} has {what}.",
+        f"%blockrun {path} has {problem}.",
         f"{guess}Write: `%blockrun {_full_usage(path, command)}`.",
     )
 

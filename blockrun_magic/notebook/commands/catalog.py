@@ -36,8 +36,8 @@ def models(context: Context, arguments: Arguments) -> Card:
         quoted = "they are reserved, and booked as estimates unless the answer names a price"
     return Table(
         ("--model", "id", "good for", "sizes", "edits", "an image"),
-        [_model_row(model) for model in found],
-        title=f"{len(found)} image models",
+        [_model_row(model) for model in matches],
+        title=f"{len(matches)} image models",
         note=f"{source} of {catalog.as_of}; {quoted}.",
         left=5,
     )
@@ -68,8 +68,8 @@ def price(context: Context, arguments: Arguments) -> Card:
     studio, gateway = context.session.studio_and_gateway(arguments["--gateway"])
     catalog = studio.catalogs.at(gateway)
     names = target or arguments["--model"]
-    wanted: Any = CONVERTERS["model"](names) if names else ()
-    chosen = [catalog.resolve(name) for name in wanted]
+    requested: Any = CONVERTERS["model"](names) if names else ()
+    chosen = [catalog.resolve(name) for name in requested]
     sizes: Any = CONVERTERS["size"](arguments["--size"]) if arguments["--size"] else ()
     requests = [
         ImageRequest(
@@ -100,11 +100,11 @@ def styles(_context: Context, arguments: Arguments) -> Card:
     """Return the styles for `--style`, and where to add your own."""
     from blockrun_magic.notebook.cells.styles import load_styles, styles_file
 
-    wanted = (arguments["WORDS"] or "").lower()
+    term = (arguments["WORDS"] or "").lower()
     rows = [
         (style.name, style.look, style.words)
         for style in load_styles(blockrun_home()).values()
-        if wanted in f"{style.name} {style.look} {style.words}".lower()
+        if term in f"{style.name} {style.look} {style.words}".lower()
     ]
     note = f"Add your own in {styles_file(blockrun_home())}."
     return Table(("--style", "looks like", "adds to the prompt"), rows, note=note, left=3)

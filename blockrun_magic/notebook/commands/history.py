@@ -42,8 +42,8 @@ def history(context: Context, arguments: Arguments) -> Card:
     if not found:
         asked = any(name != "--page" for name in arguments) or page > 1
         return Message("No image matches." if asked else "No images yet.")
-    rows = [_row(studio, purchase, notes.get(purchase.id, {})) for purchase in found[:_PAGE]]
-    note = f"Older images: add --page {page + 1}." if len(found) > _PAGE else ""
+    rows = [_row(studio, purchase, notes.get(purchase.id, {})) for purchase in purchases[:_PAGE]]
+    note = f"Older images: add --page {page + 1}." if len(purchases) > _PAGE else ""
     return gallery_card(rows, note)
 
 

@@ -23,8 +23,8 @@ def info(context: Context, arguments: Arguments) -> Card:
     name = arguments["IMAGE"]
     source: Any = find_source(name, context.namespace)
     source = getattr(source, "image", source)
-    known = isinstance(source, str | Path | bytes | Image.Image)
-    record = read(source) if known and not _is_url(source) else None
+    readable = isinstance(source, str | Path | bytes | Image.Image)
+    record = read(source) if readable and not _is_url(source) else None
     if record is None:
         return Message(f"{name} has no receipt.")
     rows = _rows(record)

@@ -69,9 +69,9 @@ def resume(context: Context, arguments: Arguments) -> Card:
 
     _, gateway = context.session.studio_and_gateway()
     _adopt_orders(context)
-    wanted = _wanted(context, arguments["ID"])
+    purchases = _wanted(context, arguments["ID"])
     lines = []
-    for purchase in wanted:
+    for purchase in purchases:
         if purchase.realm != gateway.realm:
             lines.append(
                 f"{purchase.id}: was started with another kind of money; `%blockrun use {purchase.gateway}` first."

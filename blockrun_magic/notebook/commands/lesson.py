@@ -25,9 +25,9 @@ __all__ = ["LESSON"]
 def _which(context: Context, _arguments: Arguments) -> Card:
     studio, _ = context.session.studio_and_gateway()
     lines = [
-        f"{found.name}: {len(found)} answers, "
-        f"{'and nothing else is made' if found.strict else 'and practice makes the rest'}."
-        for found in studio.lessons
+        f"{lesson.name}: {len(lesson)} answers, "
+        f"{'and nothing else is made' if lesson.strict else 'and practice makes the rest'}."
+        for lesson in studio.lessons
     ]
     return Message("\n".join(lines) or "No lesson is open. `%blockrun lesson open FILE.zip` opens one.")
 
@@ -79,11 +79,11 @@ def _notebook(named: str | None) -> Path:
 
 def _own_secrets() -> list[Secret]:
     """Return every secret of this user: variables, key files, and the wallets that are unlocked."""
-    found = secrets_of_user(ENVIRON, Path.home(), blockrun_home())
+    secrets = secrets_of_user(ENVIRON, Path.home(), blockrun_home())
     for _, wallet in wallets_here():
         if not isinstance(wallet, WalletError) and not wallet.locked:
-            found.append(wallet.sealed_key())
-    return found
+            secrets.append(wallet.sealed_key())
+    return secrets
 
 
 def _own_digests(results: Sequence[ImageResult]) -> set[str]:

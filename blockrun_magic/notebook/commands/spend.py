@@ -74,15 +74,15 @@ def _charts(
 
 
 def _write_csv(records: UserRecords, realm: str, when: str, target: Path) -> Card:
-    found = records.payment_list(realm, when)
+    payments = records.payment_list(realm, when)
     try:
         with target.open("x", encoding="utf-8", newline="") as file:
-            found.to_csv(file)
+            payments.to_csv(file)
     except FileExistsError:
         raise UsageError(f"{target} exists already.", "Nothing was overwritten. Choose another name.") from None
     except OSError as error:
         raise UsageError(f"{target} cannot be written: {error.strerror}.", "Choose another folder.") from error
-    return Message(f"{target}: {len(found)} payments, {_PERIODS[when]}.")
+    return Message(f"{target}: {len(payments)} payments, {_PERIODS[when]}.")
 
 
 def budget(context: Context, arguments: Arguments) -> Card:
@@ -109,13 +109,17 @@ def reconciliation_report(context: Context, when: str) -> Card:
     """Return the differences between ClawRouter's log and our ledger, after settling payments that the log decides."""
     studio, gateway = context.session.studio_and_gateway()
     decided = context.session.run(studio.reconcile(gateway))
-    found = studio.reconciler.compare(studio.records.start_of(when))
-    rows = _rows(found)
-    theirs = sum(entry.micros for _, entry in found.agreed) + sum(entry.micros for entry in found.only_theirs)
-    ours = sum(spent.payment.amount for spent, _ in found.agreed) + sum(s.payment.amount for s in found.only_ours)
+    comparison = studio.reconciler.compare(studio.records.start_of(when))
+    rows = _rows(comparison)
+    log_total = sum(entry.micros for _, entry in comparison.agreed) + sum(
+        entry.micros for entry in comparison.only_theirs
+    )
+    ledger_total = sum(spent.payment.amount for spent, _ in comparison.agreed) + sum(
+        s.payment.amount for s in comparison.only_ours
+    )
     note = (
-        f"{len(found.agreed)} payments are in both books. Ours: {format_usd(ours)}, at risk included; ClawRouter's log:"
-        f" {format_usd(theirs)}. Its log has the prices that it signed, but no failed requests."
+        f"{len(comparison.agreed)} payments are in both books. Ours: {format_usd(ledger_total)}, at risk included; "
+        f"ClawRouter's log: {format_usd(log_total)}. Its log has the prices that it signed, but no failed requests."
     )
     note += f" {decided} settled or released just now." if decided else ""
     if not rows:
@@ -124,16 +128,16 @@ def reconciliation_report(context: Context, when: str) -> Card:
     return Table(header, rows, title="Where the books differ", note=note, left=3)
 
 
-def _rows(found: Comparison) -> list[tuple[str, str, str, str, str]]:
+def _rows(comparison: Comparison) -> list[tuple[str, str, str, str, str]]:
     rows = [
-        (ours.payment.created_at, ours.model, "other amounts", _ours(ours), format_usd(theirs.micros))
-        for ours, theirs in found.differing
+        (payment.payment.created_at, payment.model, "other amounts", _ours(payment), format_usd(log_entry.micros))
+        for payment, log_entry in comparison.differing
     ]
-    rows += [(s.payment.created_at, s.model, "not in its log", _ours(s), "-") for s in found.only_ours]
-    rows += [(entry.at, entry.model, "not in ours", "-", format_usd(entry.micros)) for entry in found.only_theirs]
+    rows += [(s.payment.created_at, s.model, "not in its log", _ours(s), "-") for s in comparison.only_ours]
+    rows += [(entry.at, entry.model, "not in ours", "-", format_usd(entry.micros)) for entry in comparison.only_theirs]
     return [
-        (time.strftime("%Y-%m-%d %H:%M", time.localtime(at)), model, what, ours, theirs)
-        for at, model, what, ours, theirs in sorted(rows)
+        (time.strftime("%Y-%m-%d %H:%M", time.localtime(at)), model, difference, payment, log_entry)
+        for at, model, difference, payment, log_entry in sorted(rows)
     ]
 
 

@@ -167,10 +167,10 @@ def describe_payer(context: Context, gateway: Gateway) -> str:
     try:
         if gateway.paid_by is Payer.CREDIT:
             return f"the account of the API key in {find_api_key(ENVIRON, Path.home()).source}"
-        found = wallet_for(gateway)
+        wallet = wallet_for(gateway)
     except WalletError as error:
         return error.message
-    return f"{found.address} ({found.source}{', locked' if found.locked else ''})"
+    return f"{wallet.address} ({wallet.source}{', locked' if wallet.locked else ''})"
 
 
 def _proxy_words(context: Context, gateway: Gateway) -> str:

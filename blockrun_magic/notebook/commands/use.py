@@ -123,12 +123,12 @@ def _found(context: Context, *, confirmed: bool) -> tuple[str, str, list[str]]:
 
     Real money is used only if the user has saved that choice, or confirms it with `--yes`.
     """
-    found = _look_around(context)
-    lines = [f"{candidate.name}: {candidate.reason}" for candidate in found]
+    candidates = _look_around(context)
+    lines = [f"{candidate.name}: {candidate.reason}" for candidate in candidates]
     saved = remembered_gateway(blockrun_home())
     if saved is not None:
         return saved, "the saved choice of `%blockrun use auto`", lines
-    best = next((candidate for candidate in found if candidate.usable), None)
+    best = next((candidate for candidate in candidates if candidate.usable), None)
     if best is None:
         return PRACTICE_NAME, "chosen by `%blockrun use auto`: no wallet, ClawRouter or API key was detected", lines
     if confirmed:

@@ -65,9 +65,11 @@ def _output_widget(message_id: str | None) -> Any:
     if module is None or not message_id:
         return None
     widgets = sys.modules["ipywidgets.widgets.widget"]
-    known = getattr(widgets, "_instances", None) or getattr(widgets.Widget, "widgets", {})
+    instances = getattr(widgets, "_instances", None) or getattr(widgets.Widget, "widgets", {})
     entered = [
-        widget for widget in list(known.values()) if isinstance(widget, module.Output) and widget.msg_id == message_id
+        widget
+        for widget in list(instances.values())
+        if isinstance(widget, module.Output) and widget.msg_id == message_id
     ]
     return entered[-1] if entered else None
 

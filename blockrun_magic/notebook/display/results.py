@@ -42,8 +42,8 @@ class ResultDisplay:
         """Restore IPython's own display of results."""
         for place in _RESULTS:
             self._formatter.deferred_printers.pop(place, None)
-        ours = [kind for kind, printer in self._formatter.type_printers.items() if printer == self._as_value]
-        for kind in ours:
+        kinds = [kind for kind, printer in self._formatter.type_printers.items() if printer == self._as_value]
+        for kind in kinds:
             self._formatter.pop(kind)
 
     def show(

@@ -23,7 +23,7 @@ def select_color(image: Image.Image, x: int, y: int, tolerance: int) -> Image.Im
 
     color = image.convert("RGB")
     x, y = min(max(0, x), color.width - 1), min(max(0, y), color.height - 1)
-    wanted = PILImage.new("RGB", color.size, color.getpixel((x, y)))
-    red, green, blue = ImageChops.difference(color, wanted).split()
+    target = PILImage.new("RGB", color.size, color.getpixel((x, y)))
+    red, green, blue = ImageChops.difference(color, target).split()
     distance = ImageChops.lighter(ImageChops.lighter(red, green), blue)
     return distance.point([255 if level <= tolerance else 0 for level in range(256)])

@@ -60,12 +60,12 @@ class Header:
         await self.show()
         studio, gateway = self._context.session.studio_and_gateway()
         try:
-            found = await studio.balance(gateway)
+            balance = await studio.balance(gateway)
         except BlockrunError as error:
             self._balance = error.message
         else:
-            amount = "" if found is None else format_amount(found.micros, gateway.realm)
-            self._balance = "balance unknown" if found is None else f"{amount}, according to {found.source}"
+            amount = "" if balance is None else format_amount(balance.micros, gateway.realm)
+            self._balance = "balance unknown" if balance is None else f"{amount}, according to {balance.source}"
         await self.show()
 
     async def _choose(self) -> None:

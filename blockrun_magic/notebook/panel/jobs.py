@@ -123,7 +123,7 @@ class _Job:
         self._continue = button("Continue", "Collect it with the same payment; nothing is paid twice")
         self._dismiss = button("Dismiss")
         for widget in (self._retry, self._continue, self._dismiss):
-            show_if(widget, wanted=False)
+            show_if(widget, visible=False)
         self.box = row(
             self._text,
             self._notice.box,
@@ -248,8 +248,8 @@ class _Job:
 
     def _end(self, *, retry: bool = False, resume: bool = False) -> None:
         shown = ((self._text, False), (self._cancel, False), (self._dismiss, True))
-        for widget, wanted in (*shown, (self._retry, retry), (self._continue, resume)):
-            show_if(widget, wanted)
+        for widget, shown_now in (*shown, (self._retry, retry), (self._continue, resume)):
+            show_if(widget, shown_now)
 
     async def _retry_failed(self) -> None:
         plan = self._order.plan
@@ -262,8 +262,8 @@ class _Job:
         self._progress = Progress()
         self._line = self._progress_line()
         self._notice.clear()
-        for widget, wanted in ((self._text, True), (self._continue, False), (self._dismiss, False)):
-            show_if(widget, wanted)
+        for widget, visible in ((self._text, True), (self._continue, False), (self._dismiss, False)):
+            show_if(widget, visible)
         self._jobs.follow(self)
 
 

@@ -103,8 +103,8 @@ class Panel:
             actions.apply.button, lambda press: actions.follow_up(press.agreed, press.prompt or actions.words)
         )
         dispatcher.on_change(self.edit.model, self._edit_model_changed)
-        dispatcher.on_click(self._swap, lambda: self._show_painter(wanted=not self._painter_shown))
-        self._show_painter(wanted=False)
+        dispatcher.on_click(self._swap, lambda: self._show_painter(shown=not self._painter_shown))
+        self._show_painter(shown=False)
         self._context.shell.events.register("post_run_cell", self._cell_ran)
         dispatcher.schedule(self._initial_refresh)
 
@@ -179,7 +179,7 @@ class Panel:
         await self.header.show()
         if made is not None:
             self.images.actions.clear_words()
-            self._show_painter(wanted=False)
+            self._show_painter(shown=False)
             results = made if isinstance(made, ImageResults) else [made]
             await self.images.show_purchases([result.receipt.purchase_id for result in results])
         await asyncio.gather(
@@ -192,18 +192,18 @@ class Panel:
             await form.refresh(again=True)
         await self.images.actions.refresh_prices(again=True)
 
-    def _paint(self, wanted: bool) -> None:
+    def _paint(self, shown: bool) -> None:
         if hasattr(self, "box"):
-            self._painter_open = wanted
-            self._show_painter(wanted=wanted)
+            self._painter_open = shown
+            self._show_painter(shown=shown)
 
-    def _show_painter(self, *, wanted: bool) -> None:
+    def _show_painter(self, *, shown: bool) -> None:
         """Show the painter in the right column, or the image."""
-        self._painter_shown = wanted
-        show_if(self.sources.pad_box, wanted)
-        show_if(self.images.box, not wanted)
+        self._painter_shown = shown
+        show_if(self.sources.pad_box, shown)
+        show_if(self.images.box, not shown)
         show_if(self._swap, self._painter_open)
-        self._swap.description = "Show the image" if wanted else "Back to the painter"
+        self._swap.description = "Show the image" if shown else "Back to the painter"
 
     async def _edit(self, entry: ListedImage, path: Path, paint: bool) -> None:
         self._tabs.selected_index = 1

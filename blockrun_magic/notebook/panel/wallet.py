@@ -98,10 +98,10 @@ class WalletTab:
         self._gateway.options = self._names()
         self._gateway.value = gateway.name
         await self._limits.refresh()
-        ours = gateway.realm != Realm.PRACTICE and not gateway.prepaid
-        show_if(self._create, ours)
-        show_if(self._import, ours)
-        if not ours:
+        signs_here = gateway.realm != Realm.PRACTICE and not gateway.prepaid
+        show_if(self._create, signs_here)
+        show_if(self._import, signs_here)
+        if not signs_here:
             self._fund.value = ""
             return
         try:
@@ -115,8 +115,8 @@ class WalletTab:
     async def _show_funding(self, studio: Studio, gateway: Gateway, address: str) -> None:
         found = None
         with suppress(BlockrunError):  # the header shows the reason
-            found = await studio.balance(gateway)
-        micros = None if found is None else found.micros
+            balance = await studio.balance(gateway)
+        micros = None if balance is None else balance.micros
         waiting = not micros
         status = "Waiting for your first dollar …" if waiting else f"Balance: {format_usd(micros or 0)}"
         code = await run_io(_qr, gateway, address) if waiting else ""
@@ -137,7 +137,7 @@ class WalletTab:
                 if gateway.realm == Realm.PRACTICE or self._context.session.studio is not studio:
                     return
                 try:
-                    found = await studio.balance(gateway)
+                    balance = await studio.balance(gateway)
                 except BlockrunError:
                     continue
                 if found is not None and found.micros:

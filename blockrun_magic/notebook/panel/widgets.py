@@ -74,9 +74,9 @@ def section(title: str, *children: widgets.Widget, open_now: bool = False) -> wi
     return light.Accordion([light.VBox(children)], titles=(title,), selected_index=0 if open_now else None)
 
 
-def show_if(widget: widgets.DOMWidget, wanted: bool) -> None:
+def show_if(widget: widgets.DOMWidget, visible: bool) -> None:
     """Show `widget`, or take it out of the page."""
-    if wanted:
+    if visible:
         widget.remove_class(_HIDDEN)
     else:
         widget.add_class(_HIDDEN)

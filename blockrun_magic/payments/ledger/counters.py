@@ -83,7 +83,7 @@ def _change(connection: Connection, before: _Counts, after: _Counts, returning: 
     # All transactions lock the counters in the same order, so they cannot deadlock.
     changes.sort(key=_order)
     more = [(*key, change) for key, change in changes if change > 0]
-    found: _Counts = {}
+    counts: _Counts = {}
     if more:
         marks = ", ".join(["(?, ?, ?, ?, ?)"] * len(more))
         rows = connection.execute(
@@ -92,12 +92,12 @@ def _change(connection: Connection, before: _Counts, after: _Counts, returning: 
             {returning}""",
             [value for row in more for value in row],
         )
-        found = {tuple(row)[:4]: row["amount"] for row in rows} if returning else {}
+        counts = {tuple(row)[:4]: row["amount"] for row in rows} if returning else {}
     if less := [(change, *key) for key, change in changes if change < 0]:
         connection.executemany(
             "UPDATE counters SET amount = amount + ? WHERE subject = ? AND realm = ? AND period = ? AND key = ?", less
         )
-    return found
+    return counts
 
 
 def _order(change: tuple[tuple[str, str, str, str], int]) -> tuple[Any, ...]:

@@ -233,7 +233,7 @@ class Ledger(PaymentLedger):
                 moved = row["amount"] if charged is None else charged
                 fields: dict[str, Any] = {} if transaction is None else {"transaction_hash": transaction}
                 fields |= {} if charged is None else {"estimated": 0}
-                fields["cashed_payload"] = max((one.id for one in payloads if one.amount == moved), default=None)
+                fields["cashed_payload"] = max((each.id for each in payloads if each.amount == moved), default=None)
                 row = self._settled(connection, row, moved, note=note, witness=witness, **fields)
             wiped = wipe_headers(connection, row["purchase_id"])
             payment = self._payment(connection, row) if wiped else Payment.from_row(row, payloads)

@@ -159,8 +159,8 @@ class LedgerReader:
             SELECT seconds FROM purchases WHERE finished_at IS NOT NULL
             AND json_extract(request, '$.model') = ? AND json_extract(request, '$.size') = ?
             ORDER BY finished_at DESC LIMIT 21"""
-        found = [row["seconds"] for row in self._read(query, (model, size))]
-        return median(found) if len(found) > 2 else None
+        seconds = [row["seconds"] for row in self._read(query, (model, size))]
+        return median(seconds) if len(seconds) > 2 else None
 
     def amount_paid(self, purchase_id: str) -> int:
         """Return the micro-USDC that a purchase cost: settled, or still at risk."""

@@ -86,7 +86,7 @@ def spending_by_owner(ledger: Ledger, realm: str, since: float = 0.0) -> dict[st
         FROM authorizations WHERE realm = ? AND (updated_at >= ? OR {_UNDECIDED}) GROUP BY owner""",
         (realm, since),
     )
-    return {row["owner"]: Spending(row["settled"], row["payments"], row["at_risk"]) for row in found}
+    return {row["owner"]: Spending(row["settled"], row["payments"], row["at_risk"]) for row in rows}
 
 
 def payments_of_owners(ledger: Ledger, realm: str, since: float, owner: str | None = None) -> list[OwnedPayment]:

@@ -151,14 +151,14 @@ def standings_of(
     at_risk: Mapping[tuple[str, str], int],
 ) -> list[Standing]:
     """Return the standing of each subject in each period: members first, then groups, and short periods first."""
-    found = []
+    standings = []
     for subject in subjects:
         for window in windows:
             place = (subject, window.period)
             limit = _limit_of(limits, subject, window.period)
             left = None if limit is None else max(0, limit - used.get(place, 0))
-            found.append(Standing(*place, limit, used.get(place, 0), at_risk.get(place, 0), left, window.resets_at))
-    return found
+            standings.append(Standing(*place, limit, used.get(place, 0), at_risk.get(place, 0), left, window.resets_at))
+    return standings
 
 
 def _limit_of(limits: Mapping[tuple[str, str], int], subject: str, period: str) -> int | None:

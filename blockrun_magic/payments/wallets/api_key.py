@@ -52,15 +52,15 @@ def find_api_key(environ: Mapping[str, str], home: Path | None = None) -> ApiKey
     """
     value = Secret(environ.get(_VARIABLE, ""))
     del environ  # a traceback that prints local variables must not find the key
-    found = _key_in(value, _VARIABLE) or _in_files(home)
-    if isinstance(found, WalletError):
-        raise found
-    if found is None:
+    key = _key_in(value, _VARIABLE) or _in_files(home)
+    if isinstance(key, WalletError):
+        raise key
+    if key is None:
         raise WalletMissing(
             "There is no API key to pay with.",
             f"Set {_VARIABLE} to your account's key (brk_...), or choose another gateway with `%blockrun use`.",
         )
-    return found
+    return key
 
 
 def _in_files(home: Path | None) -> ApiKey | WalletError | None:

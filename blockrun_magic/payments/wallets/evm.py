@@ -67,11 +67,11 @@ class Wallet(SecretHolder):
 
         Raises WalletError, which names `source` and never the key.
         """
-        found = read_key(Secret(key), source)
+        secret = read_key(Secret(key), source)
         del key  # a traceback that prints local variables must not find it
-        if isinstance(found, WalletError):
-            raise found
-        return cls(found, source)
+        if isinstance(secret, WalletError):
+            raise secret
+        return cls(secret, source)
 
     @property
     def address(self) -> str:
@@ -159,18 +159,18 @@ def find_wallet(environ: Mapping[str, str], home: Path) -> Wallet:
     BlockRun's own SDKs. `environ["BLOCKRUN_HOME"]` replaces `home`/.blockrun. Raises WalletMissing if there is no
     key, and WalletError if the first one found cannot be used.
     """
-    found = _in_variables(environ) or _chosen(environ, home)
+    wallet = _in_variables(environ) or _chosen(environ, home)
     del environ  # holds the key: a traceback that prints local variables must not find it
-    if found is None:
+    if wallet is None:
         raise WalletMissing(
             "There is no wallet to pay with.",
             "Use `%blockrun use practice` (free, play money), create a wallet with `%blockrun wallet create`, set"
             " BLOCKRUN_WALLET_KEY to a key that holds USDC on Base, or put that key into ~/.blockrun/.session (0600)"
             " as the official SDKs do.",
         )
-    if isinstance(found, WalletError):
-        raise found
-    return found
+    if isinstance(wallet, WalletError):
+        raise wallet
+    return wallet
 
 
 def all_wallets(environ: Mapping[str, str], home: Path) -> list[tuple[str, Wallet | WalletError]]:
@@ -178,9 +178,9 @@ def all_wallets(environ: Mapping[str, str], home: Path) -> list[tuple[str, Walle
     registry, passphrase = WalletRegistry.of(environ, home), from_environment(environ)
     first = _in_variables(environ)
     del environ  # as in `find_wallet`
-    found = [] if first is None else [(_VARIABLES[0] if isinstance(first, WalletError) else first.source, first)]
+    wallets = [] if first is None else [(_VARIABLES[0] if isinstance(first, WalletError) else first.source, first)]
     named = ((name, _named(registry, name, "", passphrase)) for name in registry.names())
-    return found + [(name, wallet) for name, wallet in named if wallet is not None]
+    return wallets + [(name, wallet) for name, wallet in named if wallet is not None]
 
 
 def practice_wallet() -> Wallet:
@@ -190,9 +190,9 @@ def practice_wallet() -> Wallet:
 
 def _in_variables(environ: Mapping[str, str]) -> Wallet | WalletError | None:
     for name in _VARIABLES:
-        found = _variable(environ, name)
-        if found is not None:
-            return _wallet_or_error(found, name, why="a key in the environment comes first")
+        wallet = _variable(environ, name)
+        if wallet is not None:
+            return _wallet_or_error(wallet, name, why="a key in the environment comes first")
     return None
 
 
@@ -203,28 +203,28 @@ def _variable(environ: Mapping[str, str], name: str) -> Secret | None:
 
 def _chosen(environ: Mapping[str, str], home: Path) -> Wallet | WalletError | None:
     registry = WalletRegistry.of(environ, home)
-    wanted = registry.selected(environ)
-    if isinstance(wanted, WalletError):
-        return wanted
-    name, why = wanted
-    found = _named(registry, name, why, from_environment(environ))
-    if found is None and name != DEFAULT:
+    selection = registry.selected(environ)
+    if isinstance(selection, WalletError):
+        return selection
+    name, why = selection
+    wallet = _named(registry, name, why, from_environment(environ))
+    if wallet is None and name != DEFAULT:
         return WalletError(
             f"The wallet file for {name!r} ({why}) no longer exists.",
             "`%blockrun wallet list` shows the wallets; select one with `%blockrun wallet use NAME`.",
         )
-    return found
+    return wallet
 
 
 def _named(registry: WalletRegistry, name: str, why: str, passphrase: Secret | None) -> Wallet | WalletError | None:
     for path in registry.files(name):
         source = registry.display_path(path)
-        found = read_keyfile(path, source)
-        if isinstance(found, WalletError):
-            return found
-        if found is None:
+        keyfile = read_keyfile(path, source)
+        if isinstance(keyfile, WalletError):
+            return keyfile
+        if keyfile is None:
             continue
-        content, warning = found
+        content, warning = keyfile
         if path.suffix == ".json":
             return _encrypted(content, source, warning, name, why, passphrase)
         warning = " ".join(filter(None, (warning, _other_default(registry, path, content)))) or None
@@ -248,20 +248,20 @@ def _encrypted(
 
 def _other_default(registry: WalletRegistry, path: Path, content: Secret) -> str | None:
     """Return a warning if the SDKs' file below `BLOCKRUN_HOME` holds another wallet than `path`, which pays."""
-    theirs = registry.folder / ".blockrun" / path.name
+    sdk_file = registry.folder / ".blockrun" / path.name
     if path.parent != registry.folder:
         return None
-    other = read_keyfile(theirs, registry.display_path(theirs))
+    other = read_keyfile(sdk_file, registry.display_path(sdk_file))
     if not isinstance(other, tuple) or _same_key(other[0], content):
         return None
     return (
-        f"{registry.display_path(theirs)} holds another wallet, which BlockRun's TypeScript SDK uses;"
+        f"{registry.display_path(sdk_file)} holds another wallet, which BlockRun's TypeScript SDK uses;"
         f" here {registry.display_path(path)} pays."
     )
 
 
-def _same_key(one: Secret, other: Secret) -> bool:
-    keys = [read_key(secret, "") for secret in (one, other)]
+def _same_key(first: Secret, second: Secret) -> bool:
+    keys = [read_key(secret, "") for secret in (first, second)]
     values = [key.reveal() for key in keys if isinstance(key, Secret)]
     return len(values) == 2 and values[0] == values[1]
 

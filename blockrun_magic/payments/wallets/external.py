@@ -30,16 +30,16 @@ _SOLANA_PATTERNS = (".blockrun/.solana-session.backup-*", ".*/solana-wallet.json
 
 def find_external_keys(home: Path) -> list[tuple[Path, Secret]]:
     """Return the plain EVM keys in the files of other programs in `home`, each with its file."""
-    found = ((path, read_key_or_keystore(path, str(path))) for path in _files(home, _EVM_FILES, _EVM_PATTERNS))
-    return [(path, key) for path, key in found if isinstance(key, Secret)]
+    keys = ((path, read_key_or_keystore(path, str(path))) for path in _files(home, _EVM_FILES, _EVM_PATTERNS))
+    return [(path, key) for path, key in keys if isinstance(key, Secret)]
 
 
 def find_external_solana_keys(home: Path) -> list[tuple[Path, Secret]]:
     """Return the Solana keys in the files of other programs in `home`, each with its file; none without solders."""
     with suppress(MissingDependency):
         require_solders()
-        found = ((path, read_solana_file(path, str(path))) for path in _files(home, _SOLANA_FILES, _SOLANA_PATTERNS))
-        return [(path, key) for path, key in found if isinstance(key, Secret)]
+        keys = ((path, read_solana_file(path, str(path))) for path in _files(home, _SOLANA_FILES, _SOLANA_PATTERNS))
+        return [(path, key) for path, key in keys if isinstance(key, Secret)]
     return []
 
 
@@ -65,10 +65,10 @@ def read_solana_file(path: Path, source: str) -> Secret | WalletError:
 
 
 def _content(path: Path, source: str) -> Secret | WalletError:
-    found = read_keyfile(path, source)
-    if found is None:
+    content = read_keyfile(path, source)
+    if content is None:
         return WalletError(f"{source} is empty or does not exist.", "Give the path of a key or keystore file.")
-    return found if isinstance(found, WalletError) else found[0]
+    return content if isinstance(content, WalletError) else content[0]
 
 
 def read_key_or_keystore(path: Path, source: str) -> Secret | Keystore | WalletError:

@@ -49,10 +49,10 @@ class Keystore:
         """
         account = load_account()
         with _ONE_AT_A_TIME:  # eight requests at once need to open it only once
-            found = None if reopen else self.opened
-            if found is None:
+            key = None if reopen else self.opened
+            if key is None:
                 fields = json.loads(self.text)
-                found = with_secrets(
+                key = with_secrets(
                     lambda phrase: Secret(bytes(account.decrypt(fields, phrase))),
                     passphrase,
                     on_error=lambda _: WalletLocked(
@@ -60,8 +60,8 @@ class Keystore:
                         "Try again. Without the passphrase nobody can open it, and neither can we.",
                     ),
                 )
-                self._remember(found, source)
-        return found
+                self._remember(key, source)
+        return key
 
     def with_address(self, key: Secret, source: str) -> Keystore:
         """Return this keystore with the address of its `key`, which keystores of other programs may lack."""

@@ -40,10 +40,10 @@ def from_keyring(address: str) -> Secret | None:
     except ImportError:
         return None
     try:
-        found = keyring.get_password(_SERVICE, address)
+        passphrase = keyring.get_password(_SERVICE, address)
     except Exception:  # noqa: BLE001  no keyring here, or it stays closed: each system has its own errors
         return None
-    return Secret(found) if found else None
+    return Secret(passphrase) if passphrase else None
 
 
 def save_to_keyring(address: str, passphrase: Secret) -> None:

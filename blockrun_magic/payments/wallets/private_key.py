@@ -37,8 +37,8 @@ def read_key(secret: Secret, source: str) -> Secret | WalletError:
         if len(value) == 32:
             return _checked(value, source)
         if not value.isascii():
-            what = f"The key in {source} is {len(value)} bytes long; a private key has 32."
-            return WalletError(what, _advice(source))
+            message = f"The key in {source} is {len(value)} bytes long; a private key has 32."
+            return WalletError(message, _advice(source))
         value = value.decode("ascii")
     text = value.strip().strip("\"'").strip()
     match = _HEX.fullmatch(text)
@@ -63,10 +63,10 @@ def _complaint(text: str, hex_match: re.Match[str] | None, source: str) -> Walle
     if text.startswith("[") or (hex_match is None and _BASE58.fullmatch(text)):
         return WalletError(f"{source} holds a Solana key; Base needs an Ethereum one.", _advice(source))
     if hex_match is None:
-        what = f"The key in {source} has characters that are not hex digits."
+        message = f"The key in {source} has characters that are not hex digits."
     else:
-        what = f"The key in {source} is {len(hex_match[1])} hex digits long; a private key has 64."
-    return WalletError(what, _advice(source))
+        message = f"The key in {source} is {len(hex_match[1])} hex digits long; a private key has 64."
+    return WalletError(message, _advice(source))
 
 
 def _advice(source: str) -> str:

@@ -99,10 +99,10 @@ class WalletRegistry:
         except (FileNotFoundError, NotADirectoryError):
             return DEFAULT, "the default"
         except (OSError, ValueError) as error:
-            what = (
+            message = (
                 f"{self.display_path(file)}, which selects the paying wallet, cannot be read ({type(error).__name__})."
             )
-            return WalletError(what, "Select a wallet again with `%blockrun wallet use NAME`.")
+            return WalletError(message, "Select a wallet again with `%blockrun wallet use NAME`.")
         return _name_or_error(chosen, self.display_path(file)) or (chosen, "selected with `%blockrun wallet use`")
 
     def select(self, name: str) -> None:
@@ -195,8 +195,8 @@ def _name_or_error(name: str, source: str) -> WalletError | None:
     """Return the error to raise for an invalid name; a long one is not shown, because it may be a key."""
     if _NAME.fullmatch(name):
         return None
-    what = quoted(name) if source == _TYPED and len(name) <= _MAX_SHOWN else source
+    subject = quoted(name) if source == _TYPED and len(name) <= _MAX_SHOWN else source
     return WalletError(
-        f"{what} is not a valid wallet name.",
+        f"{subject} is not a valid wallet name.",
         "A name is up to 32 lower-case letters, digits, - and _, such as: main.",
     )

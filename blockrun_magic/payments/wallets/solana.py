@@ -81,17 +81,17 @@ def find_solana_wallet(environ: Mapping[str, str], home: Path) -> SolanaWallet:
     MissingDependency where solders is not installed.
     """
     require_solders()
-    found = _in_variable(environ) or _in_file(environ, home)
+    wallet = _in_variable(environ) or _in_file(environ, home)
     del environ  # holds the key: a traceback that prints local variables must not find it
-    if found is None:
+    if wallet is None:
         raise WalletMissing(
             "There is no Solana wallet to pay with.",
             f"Set {_VARIABLE} to a key that holds USDC on Solana (base58), or put that key into"
             f" ~/.blockrun/.solana-session (0600), as the official SDKs do.",
         )
-    if isinstance(found, WalletError):
-        raise found
-    return found
+    if isinstance(wallet, WalletError):
+        raise wallet
+    return wallet
 
 
 def require_solders() -> None:
@@ -117,11 +117,11 @@ def _in_file(environ: Mapping[str, str], home: Path) -> SolanaWallet | WalletErr
     registry = WalletRegistry.of(environ, home)
     for path in registry.solana_files:
         source = registry.display_path(path)
-        found = read_keyfile(path, source)
-        if isinstance(found, WalletError):
-            return found
-        if found is not None:
-            content, warning = found
+        keyfile = read_keyfile(path, source)
+        if isinstance(keyfile, WalletError):
+            return keyfile
+        if keyfile is not None:
+            content, warning = keyfile
             key = read_solana_key(content, source)
             why = "the file of the official SDKs"
             return key if isinstance(key, WalletError) else SolanaWallet(key, source, warning, why)

@@ -188,10 +188,12 @@ def read_scene(prompt: str, seed: int) -> Scene:
 
 def undrawn_words(prompt: str) -> list[str]:
     """Return the words of a prompt that practice does not draw, in their order; common and short ones are left out."""
-    known = {word for table in (_TIMES, _FEATURES, _SUBJECTS) for listed in table.values() for word in listed.split()}
-    known |= COLORS.keys() | set(_PLAIN_WORDS.split())
+    drawable = {
+        word for table in (_TIMES, _FEATURES, _SUBJECTS) for listed in table.values() for word in listed.split()
+    }
+    drawable |= COLORS.keys() | set(_PLAIN_WORDS.split())
     words = [word.casefold() for word in _WORD.findall(_TRIGGER.sub(" ", prompt))]
-    return [word for word in dict.fromkeys(words) if len(word) > 2 and word not in known]
+    return [word for word in dict.fromkeys(words) if len(word) > 2 and word not in drawable]
 
 
 def _missing_land(land: set[str], time: str, chance: random.Random) -> frozenset[str]:

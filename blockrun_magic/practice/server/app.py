@@ -112,8 +112,8 @@ class _Routes:
     async def authorization(self, request: Request) -> Response:
         payer, nonce = request.path_params["payer"], request.path_params["nonce"]
         used = self.state.settlement(payer, nonce.lower())
-        known = {"transaction": used.tx, "value": used.amount} if used else {"transaction": None}
-        answer = JSONResponse({"used": used is not None, **known})
+        status = {"transaction": used.tx, "value": used.amount} if used else {"transaction": None}
+        answer = JSONResponse({"used": used is not None, **status})
         return await self._hooked("witness", request, answer)
 
     async def faucet(self, request: Request) -> Response:

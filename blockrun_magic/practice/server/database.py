@@ -260,9 +260,9 @@ class Database:
     def open_job(self, payload: PaymentPayload, request: ImageRequest, seconds: float) -> Job:
         """Return the job of this authorization, opened if necessary; raises InvalidPayment."""
         with self._transaction() as db:
-            known = self.job_paid_by(payload.payer, payload.nonce)
-            if known is not None:
-                return known
+            job = self.job_paid_by(payload.payer, payload.nonce)
+            if job is not None:
+                return job
             if self.settlement(payload.payer, payload.nonce) is not None:
                 raise replayed()
             now = time.time()

@@ -65,19 +65,19 @@ class PaymentPayload:
 
     def check_terms(self, terms: PaymentRequirements) -> None:
         """Raise InvalidPayment unless this pays exactly what `terms` require."""
-        wanted = terms.requirement
+        requirement = terms.requirement
         if terms.version == 1:
             names: tuple[str, ...] = ("scheme", "network")
         else:
             names = _VERBATIM
             extra = self.accepted.get("extra")
-            if not isinstance(extra, dict) or not wanted["extra"].items() <= extra.items():
+            if not isinstance(extra, dict) or not requirement["extra"].items() <= extra.items():
                 raise InvalidPayment("accepted.extra is not what was offered.", "invalid_payment_requirements")
         for name in names:
             given = self.accepted.get(name)
-            if given != wanted[name] or type(given) is not type(wanted[name]):
+            if given != requirement[name] or type(given) is not type(requirement[name]):
                 raise InvalidPayment(f"accepted.{name} is not what was offered.", "invalid_payment_requirements")
-        if self.payee != wanted["payTo"]:
+        if self.payee != requirement["payTo"]:
             raise InvalidPayment("It pays another address.", "invalid_exact_evm_payload_recipient_mismatch")
         if self.value != terms.amount:
             details = f"It is over {self.value} micro-USDC; the price is {terms.amount}."

@@ -68,8 +68,8 @@ class Lesson:
 
     def take_of(self, digest: str, take: int | None) -> int | None:
         """Return the take of this request that is in the lesson: `take` if given, else the first one."""
-        takes = sorted(known for asked, known in self._answers if asked == digest)
-        return next((known for known in takes if take in (None, known)), None)
+        takes = sorted(number for asked, number in self._answers if asked == digest)
+        return next((number for number in takes if take in (None, number)), None)
 
     def answer(self, digest: str, take: int) -> ImageResult:
         """Return the images of one take, each checked; raises StoreError for one that is missing or damaged."""
@@ -222,9 +222,9 @@ def _entry(result: ImageResult) -> dict[str, Any]:
 def answer_from(lessons: Sequence[Lesson], digest: str, take: int | None, *, fresh: bool) -> ImageResult | None:
     """Return the answer of one of `lessons` to a request, or None; raises LessonError if a strict one has no answer."""
     for lesson in () if fresh else lessons:
-        found = lesson.take_of(digest, take)
-        if found is not None:
-            return lesson.answer(digest, found)
+        number = lesson.take_of(digest, take)
+        if number is not None:
+            return lesson.answer(digest, number)
     check_strict(lessons)
     return None
 

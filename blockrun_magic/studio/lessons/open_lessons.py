@@ -39,15 +39,15 @@ class OpenLessons:
         if self.found:
             return
         try:
-            known = {lesson.name for lesson in self._lessons}
-            self._lessons += [lesson for lesson in lessons_in(Path()) if lesson.name not in known]
+            names = {lesson.name for lesson in self._lessons}
+            self._lessons += [lesson for lesson in lessons_in(Path()) if lesson.name not in names]
         except LessonError as error:
             raise error.with_money(Money.nothing_signed()) from None
         self.found = True
 
     def open(self, lesson: Lesson) -> None:
         """Let `lesson` answer first, in place of an open one of its name."""
-        self._lessons = [lesson, *(known for known in self._lessons if known.name != lesson.name)]
+        self._lessons = [lesson, *(each for each in self._lessons if each.name != lesson.name)]
 
     def close(self) -> list[str]:
         """Close every lesson, including one that cannot be read, and return the names of those that were open."""

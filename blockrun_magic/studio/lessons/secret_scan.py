@@ -67,13 +67,13 @@ def check_no_secrets(notebook: Path, secrets: Collection[Secret], allowed: Colle
         cells = content["cells"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LessonError(f"{notebook} is not a notebook that can be read: {error}.", "Save it again.") from error
-    known = {text.removeprefix("0x").lower() for text in allowed}
+    public = {text.removeprefix("0x").lower() for text in allowed}
     for place, part in [*((f"cell {number}", cell) for number, cell in enumerate(cells, 1)), ("its metadata", content)]:
         for text in _texts({**part, "cells": None} if part is content else part):
-            what = _secret_in(text, secrets, known)
-            if what is not None:
+            kind = _secret_in(text, secrets, public)
+            if kind is not None:
                 raise LessonError(
-                    f"The notebook contains {what} in {place}.",
+                    f"The notebook contains {kind} in {place}.",
                     "Remove it, save the notebook and export it again. If others have seen a key, move its funds.",
                 )
 

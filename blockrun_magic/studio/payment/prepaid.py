@@ -159,7 +159,7 @@ class PrepaidMethod:
         if Capability.POLL not in context.gateway.capabilities:
             await run_io(self._unknown, payment, f"{context.gateway.name} started a slow job, and cannot collect it")
         try:
-            address = await run_io(context.job_address, payment, found)
+            address = await run_io(context.job_address, payment, content)
         except InvalidResponse as error:
             await run_io(self._unknown, payment, error.message, error)
         return await self._poll(payment, address)
@@ -191,18 +191,18 @@ class PrepaidMethod:
             payment = context.mark_unknown(payment, fault.message)
             raise fault.with_money(money_of(payment))
         try:
-            found = read_answer(answer)
+            content = read_answer(answer)
         except GatewayError as error:
             payment = context.mark_unknown(payment, error.message)
             if job_failed(answer):
                 context.ledger.forget_job(context.purchase.id)
                 raise error.with_money(money_of(payment)) from None
             self._unknown(payment, error.message, error)
-        if isinstance(found, CompletedJob):
+        if isinstance(content, CompletedJob):
             # Recorded first: a paid image can only be fetched from these addresses.
-            context.ledger.save_image_urls(context.purchase.id, items_to_record(found.items))
+            context.ledger.save_image_urls(context.purchase.id, items_to_record(content.items))
             payment = self._settled(payment, answer)
-        return payment, found
+        return payment, content
 
     def _settled(self, payment: Payment, answer: Response) -> Payment:
         """Mark a payment as charged, at the stated price unless that is far from ours; return it."""
@@ -229,10 +229,10 @@ class PrepaidMethod:
         while now() < end:
             await asyncio.sleep(wait)
             answer = await self._ask_patiently(payment, address)
-            payment, found = await run_io(self._read, payment, answer)
-            if isinstance(found, CompletedJob):
-                return payment, found
-            context.progress.stage = found.status.replace("_", " ")
+            payment, content = await run_io(self._read, payment, answer)
+            if isinstance(content, CompletedJob):
+                return payment, content
+            context.progress.stage = content.status.replace("_", " ")
             wait = max(answer.retry_after or 0.0, context.retry.next_poll(wait))
         raise UpstreamFailed(
             f"The image is not ready after {context.retry.job / 60:.0f} minutes.", _COLLECT, money_of(payment)

@@ -51,10 +51,10 @@ async def check_quotes(client: Client, ledger: Ledger, gateway: Gateway) -> None
     """Raise UsageError unless `gateway` is known to quote, or proves it; sends nothing that could buy."""
     if not may_buy(gateway):
         return
-    known = await run_io(ledger.setting, _name(gateway))
-    if known == _QUOTES:
+    recorded = await run_io(ledger.setting, _name(gateway))
+    if recorded == _QUOTES:
         return
-    if known == _BUYS:
+    if recorded == _BUYS:
         raise _unclear(gateway)
     health = await _get(client, gateway, "/health")
     if health is not None and _is_clawrouter(health):
@@ -101,7 +101,7 @@ def _is_clawrouter(health: Response) -> bool:
 
 
 def _is_preset(gateway: Gateway) -> bool:
-    return any(gateway.base_url == known.base_url for known in PRESETS.values())
+    return any(gateway.base_url == preset.base_url for preset in PRESETS.values())
 
 
 def _name(gateway: Gateway) -> str:

@@ -63,13 +63,13 @@ class SettlementTracker:
         """Ask the witness of `payment` for a few seconds; return the payment, and whether it was cashed, if known."""
         return await self._look_up(await run_io(self.context.ledger.payment, payment.id))
 
-    async def _look_up(self, known: Payment) -> tuple[Payment, bool | None]:
+    async def _look_up(self, payment: Payment) -> tuple[Payment, bool | None]:
         """Do the same for a payment that was read just now."""
         context = self.context
         with suppress(TimeoutError):
-            asking = reconcile_payment(context.client, context.ledger, context.gateway, known, durable=False)
+            asking = reconcile_payment(context.client, context.ledger, context.gateway, payment, durable=False)
             return await run_within(_QUICK, asking)
-        return await run_io(context.ledger.payment, known.id), None
+        return await run_io(context.ledger.payment, payment.id), None
 
     async def confirm(self, payment: Payment) -> Payment:
         """Ask the witness of a payment, again while the gateway's transaction is not on the chain; return the payment.

@@ -147,7 +147,7 @@ class ImageResults(Sequence[ImageResult]):
         """Return one cell for each request, in order."""
         from blockrun_magic.studio.results.grid import GridCell
 
-        known = dict(enumerate(self.facets))
+        facets_of = dict(enumerate(self.facets))
         failed = {failure.index: failure for failure in self.failures}
         results = iter(enumerate(self._results))
         cells = []
@@ -155,11 +155,11 @@ class ImageResults(Sequence[ImageResult]):
             failure = failed.get(place)
             if failure is not None:
                 reason = " ".join(line for line in failure.error.lines if line)
-                facets = known.get(place) or _facets(failure.request)
+                facets = facets_of.get(place) or _facets(failure.request)
                 cells.append(GridCell((), "", facets, ("failed",), str(failure.request["prompt"]), reason))
                 continue
             number, result = next(results)
-            facets = known.get(place) or _facets(result.request)
+            facets = facets_of.get(place) or _facets(result.request)
             cells.append(
                 GridCell(result.images, str(number), facets, (_cost_line(result), *result.notes), result.prompt)
             )

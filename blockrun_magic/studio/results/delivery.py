@@ -203,11 +203,11 @@ class ImageDownload:
             return write_temporary(data, "application/octet-stream")
 
 
-def _count_notes(wanted: int, count: int) -> list[str]:
-    if count < wanted:
-        return [f"The gateway sent {count} of the {wanted} images."]
-    if count > wanted:
-        return [f"The gateway sent {count} images; the first {wanted} are used."]
+def _count_notes(requested: int, count: int) -> list[str]:
+    if count < requested:
+        return [f"The gateway sent {count} of the {requested} images."]
+    if count > requested:
+        return [f"The gateway sent {count} images; the first {requested} are used."]
     return []
 
 

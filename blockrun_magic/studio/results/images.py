@@ -64,10 +64,10 @@ class StoredImages(Sequence["Image.Image"]):
     def preview(self, index: int, side: int, form: str, draw: Callable[[Image.Image, int, str], Preview]) -> Preview:
         """Return the preview of an image, which `draw` makes once, in a format and of at most `side` pixels a side."""
         key = (self._files[index], side, form)
-        known = self._previews.get(key)
-        if known is None:
-            known = self._previews[key] = draw(self[index], side, form)
-        return known
+        cached = self._previews.get(key)
+        if cached is None:
+            cached = self._previews[key] = draw(self[index], side, form)
+        return cached
 
     def single(self, index: int) -> StoredImages:
         """Return one of these images as a sequence, with its previews."""

@@ -23,8 +23,8 @@ class PixelBudget:
     There is always room for one image of the largest size that can be read.
     """
 
-    def __init__(self, wanted: Iterable[tuple[str, int]]) -> None:
-        self.left = MAX_PIXELS + sum(n * _pixels_for(size) for size, n in wanted)
+    def __init__(self, requests: Iterable[tuple[str, int]]) -> None:
+        self.left = MAX_PIXELS + sum(n * _pixels_for(size) for size, n in requests)
         self._lock = threading.Lock()
 
     def take(self, width: int, height: int) -> None:

@@ -41,8 +41,8 @@ class PurchaseLocks:
         takes = self._ledger.takes(realm, digest)
         if fresh:
             return takes[-1].take + 1 if takes else 1
-        finished = [known.take for known in takes if known.finished_at is not None]
-        return (finished or [known.take for known in takes] or [1])[0]
+        finished = [purchase.take for purchase in takes if purchase.finished_at is not None]
+        return (finished or [purchase.take for purchase in takes] or [1])[0]
 
     @asynccontextmanager
     async def acquire(
@@ -96,8 +96,8 @@ class PurchaseLocks:
     def _claim_fresh(self, realm: str, digest: str, gateway: str) -> tuple[int, Lock]:
         """Return a free take, locked: an abandoned one if there is one, otherwise a new one."""
         takes = self._ledger.takes(realm, digest)
-        newest = max((known.take for known in takes), default=0)
-        candidates = [known.take for known in takes if known.finished_at is None and self._can_continue(known, gateway)]
+        newest = max((each.take for each in takes), default=0)
+        candidates = [each.take for each in takes if each.finished_at is None and self._can_continue(each, gateway)]
         while True:
             take = candidates.pop(0) if candidates else (newest := newest + 1)
             lock = self._lock(realm, digest, take)

@@ -85,7 +85,7 @@ def test_filters_select_words_money_days_and_stars(shop: Shop) -> None:
     shop.add("a crane", "green", realm="real")
     [crane], _ = shop.index.page(ImageFilter(practice=False), 9)
     [fox], _ = shop.index.page(ImageFilter(words="fuchs"), 9)
-    shop.index.star(crane.key, wanted=True)
+    shop.index.star(crane.key, starred=True)
 
     assert ["a crane"] == [entry.prompt for entry in shop.index.page(ImageFilter(), 9, starred=True)[0]]
     assert "Ein FUCHS im Schnee" == fox.prompt

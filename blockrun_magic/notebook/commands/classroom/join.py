@@ -80,9 +80,9 @@ def _joined(context: Context, gateway: Gateway, membership: Membership, notes: t
 def membership_lines(membership: Membership) -> list[str]:
     """Return a student's name in the class, and what the teacher can see."""
     groups = f", in {' and '.join(membership.groups)}" if membership.groups else ""
-    known = [f"You are {membership.name}{groups}."] if membership.name else []
+    identity = [f"You are {membership.name}{groups}."] if membership.name else []
     paused = ["Your teacher has paused the class: stored images still work."] if membership.paused else []
-    return [*known, membership.notice, *paused]
+    return [*identity, membership.notice, *paused]
 
 
 JOIN = Command(

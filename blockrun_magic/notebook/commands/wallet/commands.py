@@ -47,11 +47,11 @@ def _summary(context: Context, _arguments: Arguments) -> Card:
             found = wallet_for(gateway)
         except WalletMissing as error:
             return Message(f"{error.message}\n{error.hint}")
-        rows = [("pays here", found.address), ("key from", found.source)]
-        rows += [("because", found.why)] if found.why else []
-        rows += [("encrypted", describe_lock(found))] if found.encrypted else []
+        rows = [("pays here", payer.address), ("key from", payer.source)]
+        rows += [("because", payer.why)] if payer.why else []
+        rows += [("encrypted", describe_lock(payer))] if payer.encrypted else []
         rows += [("careful", _PRACTICE)] if gateway.realm == Realm.PRACTICE else [("takes", gateway.money)]
-        rows += [("careful", found.warning)] if found.warning else []
+        rows += [("careful", payer.warning)] if payer.warning else []
     others = [f"{name} {_address_words(wallet)}" for name, wallet in keys.wallets_here()]
     rows += [("wallets", ", ".join(others) or "none yet")]
     return Table(
@@ -88,7 +88,7 @@ def _address(context: Context, _arguments: Arguments) -> Card:
     how = f"Key from {found.source}. To fund it, send {gateway.money} to this address."
     if gateway.realm == Realm.PRACTICE:
         how = _PRACTICE
-    return Message("\n".join([found.address, how, *([found.warning] if found.warning else [])]))
+    return Message("\n".join([wallet.address, how, *([wallet.warning] if wallet.warning else [])]))
 
 
 def _balance(context: Context, _arguments: Arguments) -> Card:
@@ -99,8 +99,8 @@ def _balance(context: Context, _arguments: Arguments) -> Card:
     if found is None:
         asked = describe_payer(context, gateway) if gateway.prepaid else "two RPC servers that agree"
         return Message(f"The balance is not available from {asked}.")
-    text = f"{format_amount(found.micros, gateway.realm)}, according to {found.source}."
-    empty = not found.micros and not gateway.prepaid
+    text = f"{format_amount(balance.micros, gateway.realm)}, according to {balance.source}."
+    empty = not balance.micros and not gateway.prepaid
     return Message(f"{text}\n`%blockrun wallet qr` shows where to send {gateway.money}." if empty else text)
 
 
@@ -119,7 +119,7 @@ def _qr(context: Context, arguments: Arguments) -> Card:
     found = wallet_for(gateway)
     display(QrCode(network.payment_uri(found.address, micros)))
     amount = "USDC" if micros is None else format_amount(micros, gateway.realm)
-    lines = [found.address, f"Scan it with a wallet app to send {amount}. Send it on {network.label} only."]
+    lines = [wallet.address, f"Scan it with a wallet app to send {amount}. Send it on {network.label} only."]
     return Message("\n".join(lines))
 
 
@@ -134,8 +134,8 @@ def _paying_source() -> str:
         return ""
 
 
-def describe_lock(found: Wallet | SolanaWallet) -> str:
-    return "locked until its passphrase is given" if found.locked else "open in this session"
+def describe_lock(wallet: Wallet | SolanaWallet) -> str:
+    return "locked until its passphrase is given" if wallet.locked else "open in this session"
 
 
 def _address_words(wallet: Wallet | WalletError) -> str:

@@ -49,21 +49,21 @@ def import_key(_context: Context, arguments: Arguments) -> Card:
     return save_wallet(name, _from_elsewhere(source), arguments, "Imported")
 
 
-def _from_elsewhere(what: str) -> ImportedKey:
-    found: Secret | Keystore | WalletError
-    if what == "key":
-        found = _typed_key()
-    elif _ADDRESS.fullmatch(what):
-        found = _key_of(what)
+def _from_elsewhere(origin: str) -> ImportedKey:
+    result: Secret | Keystore | WalletError
+    if origin == "key":
+        result = _typed_key()
+    elif _ADDRESS.fullmatch(origin):
+        result = _key_of(origin)
     else:
-        path = Path(what).expanduser().absolute()
+        path = Path(origin).expanduser().absolute()
         source = display_path(path, Path.home())
-        found = read_key_or_keystore(path, source)
-        if isinstance(found, Keystore):
-            return _opened(found, source)
-    if not isinstance(found, Secret):
-        raise found
-    return ImportedKey(found)
+        result = read_key_or_keystore(path, source)
+        if isinstance(result, Keystore):
+            return _opened(result, source)
+    if not isinstance(result, Secret):
+        raise result
+    return ImportedKey(result)
 
 
 def _typed_key() -> Secret | WalletError:
@@ -127,7 +127,9 @@ def _offers() -> Card:
     home = Path.home()
     ours = {wallet.address for _, wallet in wallets_here() if not isinstance(wallet, WalletError)}
     keys = {address_of(key, str(path)): path for path, key in find_external_keys(home)}
-    rows = [("EVM", address, display_path(path, home)) for address, path in keys.items() if address not in ours]
+    rows = [
+        ("EVM", address, display_path(path, home)) for address, path in keys.items() if address not in own_addresses
+    ]
     solana = {SolanaWallet(key, str(path)).address: path for path, key in find_external_solana_keys(home)}
     own = set(places_here().solana_files)
     rows += [("Solana", address, display_path(path, home)) for address, path in solana.items() if path not in own]

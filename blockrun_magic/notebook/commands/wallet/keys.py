@@ -123,7 +123,7 @@ def places_here() -> WalletRegistry:
     return WalletRegistry.of(ENVIRON, Path.home())
 
 
-def save_wallet(name: str, imported: ImportedKey, arguments: Arguments, what: str) -> Card:
+def save_wallet(name: str, imported: ImportedKey, arguments: Arguments, event: str) -> Card:
     """Write a key into a new file, select it if it is the first wallet, and return a message."""
     places, first = places_here(), _nobody_pays()
     keystore, passphrase = imported.keystore, imported.passphrase
@@ -136,7 +136,7 @@ def save_wallet(name: str, imported: ImportedKey, arguments: Arguments, what: st
     path = places.save_key(name, imported.key) if keystore is None else places.save_keystore(name, keystore)
     if first and name != DEFAULT:
         places.select(name)
-    lines = [f"{what}: {address}", *_saved_hints(places, path)]
+    lines = [f"{event}: {address}", *_saved_hints(places, path)]
     if arguments["--keyring"] and passphrase is not None:
         lines.append(_into_keyring(address, passphrase))
     return Message("\n".join([*lines, *(_other_payer_note(name) or [_NEXT])]))

@@ -52,22 +52,22 @@ class BatchChoices:
 
     def offer_sizes(self, catalog: Catalog, model: str) -> None:
         """Offer the sizes that `model` and all checked models make."""
-        chosen = [known for name in (model, *self.models) if (known := catalog.find(name)) is not None]
+        chosen = [entry for name in (model, *self.models) if (entry := catalog.find(name)) is not None]
         sizes = [size for size in (chosen[0].sizes if chosen else ()) if all(m.allows_size(size) for m in chosen)]
         if sizes == list(self._sizes):
             return
         self._sizes = self._changed_boxes(self._sizes, sizes)
         self._size_row.children = tuple(self._sizes.values())
 
-    def _changed_boxes(self, boxes: dict[str, widgets.Checkbox], wanted: Sequence[str]) -> dict[str, widgets.Checkbox]:
-        """Return a box for each name in `wanted`: existing boxes are kept, the others are closed."""
-        for text in wanted:
+    def _changed_boxes(self, boxes: dict[str, widgets.Checkbox], names: Sequence[str]) -> dict[str, widgets.Checkbox]:
+        """Return a box for each name in `names`: existing boxes are kept, the others are closed."""
+        for text in names:
             if text not in boxes:
                 boxes[text] = _checkbox(text)
                 self._dispatcher.on_change(boxes[text], self._changed)
-        for text in set(boxes) - set(wanted):
+        for text in set(boxes) - set(names):
             close_tree(boxes.pop(text))
-        return {text: boxes[text] for text in wanted}
+        return {text: boxes[text] for text in names}
 
 
 def _checkbox(text: str) -> widgets.Checkbox:

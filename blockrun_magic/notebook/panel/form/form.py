@@ -116,7 +116,7 @@ class Form:
         if models != self._models:
             self._models = models
             self.model.options = _model_options(models)
-            known = {model.id for model in models}
+            offered = {model.id for model in models}
             self.model.value = next(
                 (name for name in (chosen, self._default_model(catalog)) if name in known), models[0].id
             )
@@ -125,9 +125,9 @@ class Form:
     def _default_model(self, catalog: Catalog) -> str:
         settings = self._context.session.settings
         chosen = settings.model if self.magic == "imagegen" else settings.edit_model
-        known = catalog.find(chosen) if chosen else None
-        if known is not None and (self.magic == "imagegen" or known.edits):
-            return known.id
+        entry = catalog.find(chosen) if chosen else None
+        if entry is not None and (self.magic == "imagegen" or entry.edits):
+            return entry.id
         return catalog.default_model("generate" if self.magic == "imagegen" else "edit")
 
     def _connect(self, dispatcher: Dispatcher) -> None:
@@ -174,8 +174,8 @@ class Form:
     def _sizes(self, catalog: Catalog, models: Sequence[str]) -> tuple[str, ...]:
         """Return the sizes that every model makes; without any, each model uses its default."""
         sizes = dict.fromkeys(filter(None, (self.size.value, *self.choices.sizes)))
-        known = [model for name in models if (model := catalog.find(name)) is not None]
-        return tuple(size for size in sizes if all(model.allows_size(size) for model in known))
+        entries = [model for name in models if (model := catalog.find(name)) is not None]
+        return tuple(size for size in sizes if all(model.allows_size(size) for model in entries))
 
     def refuse(self, error: BlockrunError) -> None:
         """Show why a press was refused, until the form has changed."""
@@ -271,8 +271,8 @@ def _model_label(model: Model) -> str:
 
 
 def _shortest(catalog: Catalog, model: str) -> str:
-    known = catalog.find(model)
-    return known.name if known else model
+    entry = catalog.find(model)
+    return entry.name if entry else model
 
 
 def _variable(text: str) -> str | None:

@@ -56,7 +56,7 @@ class PromptHelp:
         )
         self._fields: dict[str, widgets.Text] = {}
         self.fields_box = row(classes=("brm-fields",))
-        show_if(self.fields_box, wanted=False)
+        show_if(self.fields_box, visible=False)
 
     def offer_recent(self, prompts: Sequence[str]) -> None:
         """Offer the last prompts."""
@@ -78,7 +78,7 @@ class PromptHelp:
         created = {name: _input(name) for name in names if name not in self._fields}
         self._fields = {name: created.get(name) or self._fields[name] for name in names}
         self.fields_box.children = tuple(self._fields.values())
-        show_if(self.fields_box, wanted=bool(names))
+        show_if(self.fields_box, visible=bool(names))
         return list(created.values())
 
     @property

@@ -81,7 +81,7 @@ class Offer:
         words = price_words(n, prices, self._context.session.gateway.realm)
         small = f' <span class="brm-quiet">{escape(note)}</span>' if note else ""
         self.price.value = f'<span role="status">{escape(words)}</span>{small}'
-        known = [price for price in prices if price is not None]
-        total = sum(known) if known and len(known) == len(prices) else None
+        quoted = [price for price in prices if price is not None]
+        total = sum(quoted) if quoted and len(quoted) == len(prices) else None
         self.button.agreed = total
         self.button.description = self._verb if total is None else f"{self._verb} · {format_usd(total)}"

@@ -75,7 +75,7 @@ class Sources:
         self.notice = Notice()
         self.edges = CanvasEdges(dispatcher, self._resize_canvas)
         self._edges_box = section("Crop or extend the canvas", self.edges.box)
-        show_if(self._edges_box, wanted=False)
+        show_if(self._edges_box, visible=False)
         self.box = light.VBox(
             [
                 row(self._upload, self._variable, self._text, self._add, classes=("brm-drop",)),
@@ -95,7 +95,7 @@ class Sources:
         self._add = button("Add")
         self._mask = field(light.Dropdown(description="Mask (white may change)", options=[_NO_MASK]))
         self._mask_upload = light.FileUpload(accept=_FILES, multiple=False, description="Upload the mask")
-        show_if(self._mask_upload, wanted=False)
+        show_if(self._mask_upload, visible=False)
         on_change = self._dispatcher.on_change
         on_change(self._upload, self._take_uploads)
         on_change(self._variable, self._take_variable)

@@ -77,7 +77,7 @@ class Actions:
                 self._detail,
             ]
         )
-        show_if(self.box, wanted=False)
+        show_if(self.box, visible=False)
         dispatcher.on_change(self._size, self.refresh_prices)
 
     def _free_buttons(self) -> list[widgets.Button]:
@@ -195,7 +195,7 @@ class Actions:
     async def _toggle_star(self) -> None:
         if self.entry is not None:
             starred = self.entry.key in await run_io(self._starred)
-            await run_io(self._index().star, self.entry.key, wanted=not starred)
+            await run_io(self._index().star, self.entry.key, starred=not starred)
             await self.show_star()
 
     async def show_star(self) -> None:

@@ -73,14 +73,14 @@ def _from_receipt(receipt: Mapping[str, Any]) -> FileSettings:
 
 def _from_parameters(text: str) -> FileSettings:
     """Return the settings of AUTOMATIC1111: the prompt, a negative prompt, and a line of values."""
-    head, found, facts = text.rpartition(_STEPS)
-    if not found:
+    head, steps, facts = text.rpartition(_STEPS)
+    if not steps:
         head, _, facts = text.rpartition("\n")
         head, facts = (head, facts) if _SIZE.search(facts) else (text, "")
     prompt, _, negative = head.partition(_NEGATIVE)
     size = _SIZE.search(facts)
     rows = [("negative prompt", short(negative.strip(), 200))] if negative.strip() else []
-    rows += [("settings", short(f"{found.strip()}{facts}", 300))] if facts.strip() else []
+    rows += [("settings", short(f"{steps.strip()}{facts}", 300))] if facts.strip() else []
     return FileSettings("AUTOMATIC1111", prompt.strip(), f"{size[1]}x{size[2]}" if size else None, rows=tuple(rows))
 
 

@@ -99,7 +99,7 @@ class Gallery(ImageWidget):
         return None
 
     async def _on_star(self, content: dict[str, Any], _: list[bytes]) -> Answer | None:
-        await run_io(self._index().star, str(content.get("key")), wanted=content.get("wanted") is True)
+        await run_io(self._index().star, str(content.get("key")), starred=content.get("wanted") is True)
         await self._starred()
         return None
 

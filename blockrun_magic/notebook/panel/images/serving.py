@@ -41,15 +41,15 @@ class ImageWidget(anywidget.AnyWidget):
 
     async def _answer(self, content: dict[str, Any], buffers: list[bytes]) -> None:
         kind = content["type"]
-        found: Answer | None = None
+        result: Answer | None = None
         try:
             if kind == "image":
-                found = await run_cpu(self._image, content)
+                result = await run_cpu(self._image, content)
             else:
-                found = await getattr(self, f"_on_{kind}")(content, buffers)
+                result = await getattr(self, f"_on_{kind}")(content, buffers)
         finally:
             if "id" in content:  # the page waits for an answer
-                answer, data = found or ({}, [])
+                answer, data = result or ({}, [])
                 self.send({**answer, "id": content["id"]}, buffers=data)
 
     def _image(self, content: dict[str, Any]) -> Answer:

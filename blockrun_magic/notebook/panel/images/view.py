@@ -49,7 +49,7 @@ class ImageView:
         self.actions.compare = self._before_after
         self.gallery = Gallery(self.index, dispatcher, self._choose, self._hide, self.actions.show_star)
         self._settings = button("Use these settings", "Put the prompt, size and model of the file into the form")
-        show_if(self._settings, wanted=False)
+        show_if(self._settings, visible=False)
         dispatcher.on_click(self._settings, self._take_settings)
         self._notice = Notice()
         self.box = light.VBox([self.stage, self.actions.box])
@@ -121,7 +121,7 @@ class ImageView:
 
     async def _show_dropped(self, name: str, data: bytes) -> None:
         self._dropped = settings = await run_cpu(settings_of, data) if data else None
-        show_if(self._settings, wanted=settings is not None)
+        show_if(self._settings, visible=settings is not None)
         if settings is None:
             self._notice.info(f"{name} has no information about how it was made.")
         else:
@@ -131,4 +131,4 @@ class ImageView:
         if self._dropped is not None:
             await self._use_settings(self._dropped)
             self._notice.clear()
-            show_if(self._settings, wanted=False)
+            show_if(self._settings, visible=False)

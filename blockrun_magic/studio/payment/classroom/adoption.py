@@ -30,8 +30,8 @@ async def adopt_orders(account: ClassroomAccount, ledger: Ledger, gateway: Gatew
     answer = await account.call("GET", gateway, f"{ORDERS}?open=1")
     if answer.status != 200:
         raise refusal(answer)
-    found = [await run_io(_adopt, ledger, gateway, order) for order in read_orders(answer)]
-    return [purchase for purchase in found if purchase is not None]
+    purchases = [await run_io(_adopt, ledger, gateway, order) for order in read_orders(answer)]
+    return [purchase for purchase in purchases if purchase is not None]
 
 
 def _adopt(ledger: Ledger, gateway: Gateway, order: Order) -> Purchase | None:
@@ -42,8 +42,8 @@ def _adopt(ledger: Ledger, gateway: Gateway, order: Order) -> Purchase | None:
     fields, digest, take = order.request or {}, request.digest, _count(order.request, "take")
     if isinstance(fields.get("digest"), str) and _DIGEST.fullmatch(fields["digest"]):
         digest = fields["digest"]  # the digest of the images, which are missing here
-    known = ledger.purchase(gateway.realm, digest, take)
-    if known is not None and (known.finished_at is not None or ledger.open_payment(known.id) is not None):
+    recorded = ledger.purchase(gateway.realm, digest, take)
+    if recorded is not None and (recorded.finished_at is not None or ledger.open_payment(recorded.id) is not None):
         return None
     record = {**request.to_record(), "uploads": []}
     purchase = ledger.create_purchase(gateway.realm, gateway.name, digest, take, record, private=False)

@@ -81,11 +81,11 @@ class OrderFollower:
         finally:
             turn.release()
 
-    async def follow(self, payment: Payment, found: Response | None) -> Response:
+    async def follow(self, payment: Payment, last_answer: Response | None) -> Response:
         """Return the answer of the order under the key of `payment`, once it has ended, or of its refusal.
 
-        `found` is its answer, if there is one already. The ledger records the effect of the answer on the money. Raises
-        BlockrunError with the fate of the money if no such answer came, and CancelledError if Stop cancelled it.
+        `last_answer` is its answer, if there is one already. The ledger records the effect of the answer on the money.
+        Raises BlockrunError with the fate of the money if no such answer came, and CancelledError if Stop cancelled it.
         """
         context = self.context
         self._started = context.clock()
@@ -94,7 +94,7 @@ class OrderFollower:
         payment = await self._begin(payment)
         context.progress.stop = self._stop.set
         try:
-            answer = found
+            answer = last_answer
             while answer is None or not await self._is_over(payment, answer):
                 answer = await self._next(payment)
         finally:

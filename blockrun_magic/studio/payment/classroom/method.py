@@ -95,20 +95,20 @@ class ClassroomMethod:
         """Order under the key of `payment`, for the first time or again; return the answer with the images."""
         context = self.context
         context.progress.price = payment.amount
-        found, self._found = self._found, None
+        answer, self._found = self._found, None
         if payment.state is State.SETTLED:
             if payment.nonce is None or payment.payer != context.gateway.base_url:
                 _refuse_elsewhere(payment)
-            found = found or await self._collect(payment)
+            answer = answer or await self._collect(payment)
         else:
             follower = OrderFollower(context, self.calls)
             async with follower.its_turn(payment):
-                found = await follower.follow(payment, found)
-        order = read_order(found, payment.nonce)
+                answer = await follower.follow(payment, answer)
+        order = read_order(answer, payment.nonce)
         payment = await run_io(context.ledger.payment, payment.id)
         if order is None or order.state is not OrderState.DONE:
-            raise self._explained(payment, found, order)
-        items = await run_io(found.images, context.request.n)
+            raise self._explained(payment, answer, order)
+        items = await run_io(answer.images, context.request.n)
         if not any(item.has_image for item in items):
             raise InvalidResponse(
                 "The classroom's answer has no image.", "Run the cell again to collect it.", money_of(payment)
