@@ -285,7 +285,7 @@ def _unreachable(server: Endpoint, error: Exception, headers: Mapping[str, str])
         outcome = "was too slow"
     reason = sanitize(error, 120) or type(error).__name__
     return GatewayUnreachable(
-        f"The connection to {server.name} {what} ({reason}).",
+        f"The connection to {server.name} {outcome} ({reason}).",
         CHECK_CONNECTION if sent else server.connection_hint,
         sent=sent,
         headers=headers,

@@ -109,7 +109,7 @@ class Gateway(Endpoint):
 
     @property
     def on_solana(self) -> bool:
-        """Whether it is paid on Solana, where an image is charged when it is ordered, not when it is done."""
+        """Whether it is paid on Solana, where an image is charged when it is ordered, not when it is delivered."""
         return any(network.namespace == SVM for network in self.networks)
 
     @property

@@ -1,7 +1,7 @@
 """eth-account and what it builds on, imported when first needed: one thread at a time, and without a side effect.
 
 Two threads that import them at once can wait for each other, or find a module half imported. py_ecc, which comes with
-them, raises Python's recursion limit to 100,000, so that JSON or code nested deep would end the process instead of
+them, raises Python's recursion limit to 100,000, so that deeply nested JSON or code would crash the process instead of
 raising RecursionError.
 """
 
@@ -75,7 +75,7 @@ def parse_key(key: bytes) -> PrivateKey:
 
 def load_module(name: str) -> Any:
     """Return a module of eth-account, or of a library that it builds on."""
-    return _imported("eth_account", name)  # eth_account first, whatever is needed: one order in every thread
+    return _imported("eth_account", name)  # always eth_account first: one order in every thread
 
 
 def _imported(*names: str) -> Any:

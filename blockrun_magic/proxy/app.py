@@ -81,11 +81,11 @@ class _Routes:
         return JSONResponse({"object": "list", "data": entries})
 
     async def model(self, request: Request) -> Response:
-        wanted = self._studio.catalogs.at(self._gateway).resolve(request.path_params["id"])
+        model_id = self._studio.catalogs.at(self._gateway).resolve(request.path_params["id"])
         entries = model_list(self._studio.catalogs.at(self._gateway), self._started)
-        found = next((entry for entry in entries if entry["id"] == wanted), None)
-        if found is None:
-            message = f"The model `{wanted[:80]}` is not in the catalog. GET /v1/models lists them."
+        match = next((entry for entry in entries if entry["id"] == model_id), None)
+        if match is None:
+            message = f"The model `{model_id[:80]}` is not in the catalog. GET /v1/models lists them."
             raise BadRequest(message, "model", status=404, code="model_not_found")
         return JSONResponse(match)
 

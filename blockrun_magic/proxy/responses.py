@@ -74,12 +74,12 @@ def images_response(result: ImageResult, choices: Choices, origin: str) -> Respo
 
 
 def image_file(files: StoredFiles, name: str) -> Response | None:
-    """Return the stored image called `name` (`<sha256>.<suffix>`), converted where the suffix asks for it."""
+    """Return the stored image called `name` (`<sha256>.<suffix>`), converted if the suffix differs."""
     match = _NAME.fullmatch(name)
     if match is None:
         return None
-    digest, wanted = match[1], _MEDIA_TYPES[match[2]]
-    for media_type in (wanted, *(_PIL_FORMATS.keys() - {wanted})):
+    digest, target = match[1], _MEDIA_TYPES[match[2]]
+    for media_type in (target, *(_PIL_FORMATS.keys() - {target})):
         path = files.path(digest, media_type)
         if not path.is_file():
             continue

@@ -89,7 +89,7 @@ class Studio:
         return self._quotes.is_stored(request, gateway, options)
 
     def stored_result(self, realm: str, digest: str, take: int) -> ImageResult | None:
-        """Return a finished purchase at no cost, or None; its files are not looked at. Raises StoreError."""
+        """Return a finished purchase at no cost, or None; its files are not checked. Raises StoreError."""
         return self._stored.find(realm, digest, take)
 
     async def make(

@@ -99,7 +99,7 @@ class MemberStudios:
         return decided
 
     async def close(self) -> None:
-        """Wait a moment for what is sent, then close the client."""
+        """Wait a moment for sent requests, then close the client."""
         idle = [asyncio.ensure_future(studio.running.wait_idle()) for studio in self._studios.values()]
         if idle:
             await asyncio.wait(idle, timeout=_SHUTDOWN_TIMEOUT)

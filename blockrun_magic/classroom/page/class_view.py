@@ -228,7 +228,7 @@ class ClassView:
         return datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(self.zone)).timestamp()
 
     def days(self, member_id: int | None = None) -> list[Day]:
-        """Return what was spent on each of the last days, by everybody or by one person."""
+        """Return the spend on each of the last days, of everyone or of one person."""
         zone = ZoneInfo(self.zone)
         spent: dict[str, int] = defaultdict(int)
         risk: dict[str, int] = defaultdict(int)

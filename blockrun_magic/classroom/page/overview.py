@@ -60,7 +60,7 @@ class Overview:
         self._queries, self._ledger, self._realm = records.orders, records.ledger, records.realm
 
     def amounts(self, since: float = 0.0) -> dict[int, Amounts]:
-        """Return what each person has spent since a moment, and has at risk."""
+        """Return each person's spend since a moment, and their money at risk."""
         spending = spending_by_owner(self._ledger, self._realm, since)
         return {
             int(owner.removeprefix(_MEMBER)): Amounts(spent.settled, spent.at_risk)
@@ -77,7 +77,7 @@ class Overview:
         return self._queries.images_since(self._realm, since)
 
     def payments(self, since: float, member_id: int | None = None) -> list[OwnedPayment]:
-        """Return the payments since a moment, of everybody or of one person."""
+        """Return the payments since a moment, of everyone or of one person."""
         owner = None if member_id is None else f"{_MEMBER}{member_id}"
         return payments_of_owners(self._ledger, self._realm, since, owner)
 

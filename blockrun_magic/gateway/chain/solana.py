@@ -76,7 +76,7 @@ class SolanaChain:
 
 
 async def recent_blockhash(client: Client, network: Network) -> RecentBlockhash:
-    """Return a blockhash of these seconds, and the height that it ends at.
+    """Return a recent blockhash, and the height at which it expires.
 
     A server that understates this height could make a valid payment look expired. So two servers must name heights that
     differ by less than a blockhash's life, and the higher one counts. Raises GatewayUnreachable.
@@ -125,7 +125,7 @@ async def transfer_expired_unused(
 
 
 async def balance(client: Client, network: Network, payer: str) -> int | None:
-    """Return the wallet's USDC in micro-USDC, once two servers gave the same; else None."""
+    """Return the wallet's USDC in micro-USDC if two servers agree, else None."""
     account = token_account(payer)
     asked = [call(client, url, "getTokenAccountBalance", [account, _CONFIRMED]) for url in network.rpc_urls]
     amounts = [_amount(answer) for answer in await asyncio.gather(*asked)]

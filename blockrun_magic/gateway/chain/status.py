@@ -82,7 +82,7 @@ async def chain_time(client: Client, gateway: Gateway) -> float | None:
 
 
 async def is_expired_unused(client: Client, gateway: Gateway, payment: Payment) -> bool:
-    """Return whether witnesses say that a payment was not cashed, and never can be."""
+    """Return whether witnesses agree that a payment was not cashed and never can be."""
     witness = _witness(client, gateway, payment)
     if witness is None:
         return False

@@ -29,7 +29,7 @@ def models(context: Context, arguments: Arguments) -> Card:
     else:
         context.session.refresh_catalog(gateway)
     catalog = studio.catalogs.at(gateway)
-    found = catalog.search(words) if words else catalog.offered
+    matches = catalog.search(words) if words else catalog.offered
     source = f"{gateway.name}'s own list" if catalog.live else "List prices"
     quoted = "the gateway's quote decides, and is shown before you pay"
     if Capability.QUOTE not in gateway.capabilities:

@@ -38,8 +38,8 @@ def history(context: Context, arguments: Arguments) -> Card:
     page = arguments["--page"] or 1
     notes = cell_notes(blockrun_home())
     search = _search(gateway.realm, arguments, notes)
-    found = studio.records.search(search, _PAGE + 1, (page - 1) * _PAGE)
-    if not found:
+    purchases = studio.records.search(search, _PAGE + 1, (page - 1) * _PAGE)
+    if not purchases:
         asked = any(name != "--page" for name in arguments) or page > 1
         return Message("No image matches." if asked else "No images yet.")
     rows = [_row(studio, purchase, notes.get(purchase.id, {})) for purchase in purchases[:_PAGE]]
@@ -72,8 +72,8 @@ def _search(realm: str, arguments: Arguments, notes: Mapping[str, Mapping[str, A
     from blockrun_magic.gateway.catalog.catalog import SNAPSHOT
     from blockrun_magic.payments.ledger.years.search import HistorySearch
 
-    known = SNAPSHOT.find(arguments["--model"]) if arguments["--model"] else None
-    model = known.id if known else (arguments["--model"] or "")
+    entry = SNAPSHOT.find(arguments["--model"]) if arguments["--model"] else None
+    model = entry.id if entry else (arguments["--model"] or "")
     day, starred = arguments["--day"], [name for name, note in notes.items() if note.get("star")]
     return HistorySearch(
         realm,

@@ -99,11 +99,11 @@ def _open(context: Context, arguments: Arguments) -> Card:
     if path.suffix.lower() == ".zip":
         path, lines = unpack_lesson(path)
     studio = context.session.studio
-    found = open_lesson(path)
-    studio.lessons.open(found)
-    context.session.selection.use("practice", f"for what the lesson {found.name} does not hold")
-    rest = "Cells that it does not answer are errors." if found.strict else "Practice makes the rest."
-    lines.insert(0, f"The lesson {found.name} is open: {len(found)} answers, each for $0. {rest}")
+    lesson = open_lesson(path)
+    studio.lessons.open(lesson)
+    context.session.selection.use("practice", f"for images that the lesson {lesson.name} does not contain")
+    rest = "Cells that it does not answer are errors." if lesson.strict else "Practice makes the rest."
+    lines.insert(0, f"The lesson {lesson.name} is open: {len(lesson)} answers, each for $0. {rest}")
     return Message("\n".join(lines))
 
 

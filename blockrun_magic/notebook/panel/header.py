@@ -75,7 +75,7 @@ class Header:
             return
         try:
             # The practice gateway may have to be started, which takes a moment.
-            await run_io(session.selection.use, wanted)
+            await run_io(session.selection.use, gateway)
         finally:
             self._balance = ""
             await self.show()

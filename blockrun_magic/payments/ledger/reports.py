@@ -77,7 +77,7 @@ def spending_by_model(ledger: Ledger, realm: str, when: str) -> list[tuple[str, 
 
 def spending_by_owner(ledger: Ledger, realm: str, since: float = 0.0) -> dict[str, Spending]:
     """Return what the purchases of each owner have cost since a moment (Unix seconds), and all that is at risk."""
-    found = ledger.query(
+    rows = ledger.query(
         f"""SELECT
             owner,
             coalesce(sum(amount) FILTER (WHERE state = 'settled'), 0) AS settled,

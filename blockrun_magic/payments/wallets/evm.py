@@ -148,7 +148,7 @@ class Wallet(SecretHolder):
         return self._parsed[1]
 
     def _with_key(self, use: Callable[[bytes], _T]) -> _T:
-        """Return use(key); what it raises comes out without the frames that saw the key."""
+        """Return use(key); its exceptions lose the frames that saw the key."""
         return with_secrets(use, self._key(), on_error=unusable(self.source))
 
 

@@ -151,7 +151,7 @@ def _check_echo(entry: Mapping[str, Any], challenge: PaymentRequired) -> None:
 
 
 def _completed(entry: Mapping[str, Any], network: Network) -> Mapping[str, Any]:
-    """Return an entry with the fields that BlockRun's documents leave out in their sample, and its SDKs fill in.
+    """Return an entry completed with the fields that BlockRun's sample leaves out and its SDKs fill in.
 
     A server that compares the echo with its own terms has these fields, and refuses an echo without them.
     """

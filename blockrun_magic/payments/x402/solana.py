@@ -95,7 +95,7 @@ class Transfer:
 
 
 def check_entry(entry: Mapping[str, Any], network: Network, payer: str) -> str:
-    """Return the fee payer of a requirement whose token, payee and fee payer are ones that we sign for.
+    """Check the token, payee and fee payer of a requirement, and return the fee payer.
 
     Raises TermsRefused, and MissingDependency where solders is not installed.
     """

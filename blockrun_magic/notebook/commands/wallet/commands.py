@@ -44,7 +44,7 @@ def _summary(context: Context, _arguments: Arguments) -> Card:
     rows = [("pays here", describe_payer(context, gateway))]
     if not gateway.prepaid:
         try:
-            found = wallet_for(gateway)
+            payer = wallet_for(gateway)
         except WalletMissing as error:
             return Message(f"{error.message}\n{error.hint}")
         rows = [("pays here", payer.address), ("key from", payer.source)]
@@ -84,8 +84,8 @@ def _address(context: Context, _arguments: Arguments) -> Card:
     gateway = context.session.gateway
     if gateway.prepaid:
         return _not_ours(context, gateway)
-    found = wallet_for(gateway)
-    how = f"Key from {found.source}. To fund it, send {gateway.money} to this address."
+    wallet = wallet_for(gateway)
+    how = f"Key from {wallet.source}. To fund it, send {gateway.money} to this address."
     if gateway.realm == Realm.PRACTICE:
         how = _PRACTICE
     return Message("\n".join([wallet.address, how, *([wallet.warning] if wallet.warning else [])]))
@@ -95,8 +95,8 @@ def _balance(context: Context, _arguments: Arguments) -> Card:
     studio, gateway = context.session.studio_and_gateway()
     if Capability.BALANCE not in gateway.capabilities:
         return Message(f"{gateway.name} does not report a balance.")
-    found = context.session.run(studio.balance(gateway))
-    if found is None:
+    balance = context.session.run(studio.balance(gateway))
+    if balance is None:
         asked = describe_payer(context, gateway) if gateway.prepaid else "two RPC servers that agree"
         return Message(f"The balance is not available from {asked}.")
     text = f"{format_amount(balance.micros, gateway.realm)}, according to {balance.source}."
@@ -116,8 +116,8 @@ def _qr(context: Context, arguments: Arguments) -> Card:
     if gateway.realm == Realm.PRACTICE:
         return Message("Play money is free and refills automatically. Do not send real funds to this address.")
     network = gateway.networks[0]
-    found = wallet_for(gateway)
-    display(QrCode(network.payment_uri(found.address, micros)))
+    wallet = wallet_for(gateway)
+    display(QrCode(network.payment_uri(wallet.address, micros)))
     amount = "USDC" if micros is None else format_amount(micros, gateway.realm)
     lines = [wallet.address, f"Scan it with a wallet app to send {amount}. Send it on {network.label} only."]
     return Message("\n".join(lines))

@@ -125,7 +125,7 @@ def _import_solana(source: str, arguments: Arguments) -> Card:
 
 def _offers() -> Card:
     home = Path.home()
-    ours = {wallet.address for _, wallet in wallets_here() if not isinstance(wallet, WalletError)}
+    own_addresses = {wallet.address for _, wallet in wallets_here() if not isinstance(wallet, WalletError)}
     keys = {address_of(key, str(path)): path for path, key in find_external_keys(home)}
     rows = [
         ("EVM", address, display_path(path, home)) for address, path in keys.items() if address not in own_addresses
