@@ -119,7 +119,7 @@ class Gateway(Endpoint):
 
     @property
     def connection_hint(self) -> str:
-        """What to do when no connection can be made: a ClawRouter may not be running."""
+        """The hint for a failed connection: a ClawRouter may not be running."""
         if self.paid_by is Payer.PROXY:
             return f"Start ClawRouter at {self.base_url}; BLOCKRUN_PROXY_PORT changes the port."
         return CHECK_CONNECTION

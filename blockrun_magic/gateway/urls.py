@@ -1,4 +1,4 @@
-"""URLs of servers: which URLs a payment may travel to, and which are on this machine."""
+"""URLs of servers: checks for payments, and detection of this machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHECK_CONNECTION = "Check the connection and run the cell again."
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A server that can be asked; `base_url` has no trailing slash."""
+    """A server for requests; `base_url` has no trailing slash."""
 
     name: str
     base_url: str
@@ -28,7 +28,7 @@ class Endpoint:
 
     @property
     def connection_hint(self) -> str:
-        """What to do when no connection can be made."""
+        """The hint for a failed connection."""
         return CHECK_CONNECTION
 
     @property
@@ -38,19 +38,19 @@ class Endpoint:
         return f"{parts.scheme}://{parts.netloc}"
 
     def relative(self, url: str) -> str:
-        """Return `url` as a path below `base_url` where possible, which stays right when the port changes."""
+        """Return `url` as a path below `base_url` if possible, which stays valid when the port changes."""
         path = url.removeprefix(self.base_url)
         return path if path.startswith("/") and path != url else url
 
     def same_origin(self, url: str) -> bool:
-        """Return whether `url` is on the server's own origin, however scheme, host and port are written."""
+        """Return whether `url` is on the server's own origin, in any spelling of scheme, host and port."""
         try:
             return "@" not in urlsplit(url).netloc and origin_of(url) == origin_of(self.base_url)
         except ValueError:
             return False
 
     def loopback_alias(self, url: str) -> str | None:
-        """Return `url` on the server's own host if it names this machine in another way, else None.
+        """Return `url` on the server's own host if it names this machine differently, else None.
 
         A ClawRouter reached at 127.0.0.1 names its images http://localhost:PORT/... (gateway protocol,
         section 7). Scheme and port must be the server's.

@@ -1,4 +1,4 @@
-"""Selection of the gateway that requests go to, and why it was selected."""
+"""Selection of the gateway for requests, and the reason for it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["GatewaySelection"]
 class GatewaySelection:
     """The gateway of one kernel's requests.
 
-    It is the one chosen with `use` or `%config`, whichever came last; otherwise that of `BLOCKRUN_API_URL`, practice
+    The latest choice of `use` and `%config` wins; otherwise, it is that of `BLOCKRUN_API_URL`, practice
     beside an open lesson, the remembered one, and Base. `open_lesson` returns the name of an open lesson, or None;
     `find_classroom` returns the classroom of this kernel and raises BlockrunError.
     """
@@ -45,12 +45,12 @@ class GatewaySelection:
 
     @property
     def name(self) -> str:
-        """The name of the gateway, which is not opened for that."""
+        """The name of the gateway; the gateway itself is not opened."""
         return self._selected()[0].lower()
 
     @property
     def reason(self) -> str:
-        """Why requests go to it, in a few words."""
+        """The reason for the selected gateway, in a few words."""
         return self._selected()[1]
 
     def _selected(self) -> tuple[str, str]:
@@ -63,7 +63,7 @@ class GatewaySelection:
             return url, "from BLOCKRUN_API_URL"
         lesson = self._open_lesson()
         if lesson is not None:
-            return "practice", f"for what the lesson {lesson} does not hold"
+            return "practice", f"for images that the lesson {lesson} does not contain"
         remembered = remembered_gateway(blockrun_home())
         return (remembered, "remembered in magic/config.toml") if remembered else ("base", "the default")
 
@@ -73,9 +73,9 @@ class GatewaySelection:
     def use(self, name: str, why: str | None = None, *, reset_book: bool = False) -> Gateway:
         """Send requests to the gateway `name` from now on, and return it; raises BlockrunError.
 
-        `why` says how it came to be chosen, unless the user named it. A gateway that cannot be used stays chosen:
-        cells fail with the same error, and nothing is bought elsewhere. With `reset_book`, practice starts on a new
-        ledger.
+        `why` is the reason for the choice, unless the user named the gateway. A gateway that cannot be used stays
+        selected: cells fail with the same error, and nothing is bought elsewhere. With `reset_book`, practice starts on
+        a new ledger.
         """
         self._chosen = (name, why or f"chosen with `%blockrun use {name}`")
         if reset_book:
@@ -95,7 +95,7 @@ class GatewaySelection:
         return self._known[name]
 
     def set_classroom(self, gateway: Gateway) -> None:
-        """Make `gateway` the classroom of this kernel, which was joined or has other money than before."""
+        """Make `gateway` the classroom of this kernel, after joining it or after its kind of money has changed."""
         self._known[gateway.name] = gateway
 
     def practice(self, *, reset: bool = False) -> Gateway:

@@ -68,7 +68,7 @@ class Session:
         return None if self._studio is None else next((lesson.name for lesson in self._studio.lessons), None)
 
     def _find_classroom(self) -> Gateway:
-        """Return the classroom of this kernel: the known one, else one that is asked for; raises BlockrunError."""
+        """Return the classroom of this kernel: the joined one, else one that is found now; raises BlockrunError."""
         known = self.studio.wallets.account().known(joined_address())
         return known or self.loop_thread.run(find_classroom(self.studio))
 

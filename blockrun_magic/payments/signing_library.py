@@ -1,4 +1,4 @@
-"""eth-account and what it builds on, imported when first needed: one thread at a time, and without a side effect.
+"""Import of eth-account and its libraries at first use: one thread at a time, and without a side effect.
 
 Two threads that import them at once can wait for each other, or find a module half imported. py_ecc, which comes with
 them, raises Python's recursion limit to 100,000, so that deeply nested JSON or code would crash the process instead of
@@ -33,7 +33,8 @@ def address_of(key: str | bytes) -> str:
 
 
 def checksum_address(address: str) -> str:
-    """Return an address in EIP-55's capitals: 40 hex digits of any case, 0x or not; raises ValueError for others."""
+    """Return an address with EIP-55's checksum, from 40 hex digits in any case, 0x or not; raises ValueError for
+    others."""
     digits = address.removeprefix("0x").lower()
     if len(bytes.fromhex(digits)) != 20 or len(digits) != 40:
         raise ValueError("an address has 40 hex digits")
@@ -68,13 +69,13 @@ def load_encode_typed_data() -> Callable[..., Any]:
 
 
 def parse_key(key: bytes) -> PrivateKey:
-    """Return the key as `Account.sign_message` takes it without working out its public key again."""
+    """Return the key for `Account.sign_message`, which then does not compute its public key again."""
     parsed: PrivateKey = _imported("eth_keys").keys.PrivateKey(key)
     return parsed
 
 
 def load_module(name: str) -> Any:
-    """Return a module of eth-account, or of a library that it builds on."""
+    """Return a module of eth-account, or of a library that it uses."""
     return _imported("eth_account", name)  # always eth_account first: one order in every thread
 
 

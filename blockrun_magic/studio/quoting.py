@@ -1,4 +1,4 @@
-"""Quotes of requests: what they cost at a gateway, before anything is signed."""
+"""Quotes of requests: their prices at a gateway, before anything is signed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Quotes"]
 
 @dataclass(frozen=True, slots=True)
 class Quotes:
-    """Answers what a request costs: nothing if it is stored, otherwise the gateway's price or an estimate."""
+    """The price of a request: zero if it is stored, otherwise the gateway's price or an estimate."""
 
     services: PurchaseServices
     purchaser: Purchaser
@@ -32,7 +32,7 @@ class Quotes:
     lessons: OpenLessons
 
     async def quote(self, request: ImageRequest, gateway: Gateway, options: Options, *, ahead: bool) -> Quote:
-        """Return what `request` costs at `gateway`; with `ahead`, quotes of the last hour are used again."""
+        """Return the price of `request` at `gateway`; with `ahead`, quotes of the last hour are used again."""
         catalog = self.services.catalogs.at(gateway)
         if not options.unchecked:
             catalog.check(request)

@@ -56,7 +56,7 @@ class Wallets:
             self.headers(gateway)
 
     def prepare(self, gateway: Gateway) -> None:
-        """Load the libraries of the first signature; errors of the wallet are raised when it has to pay."""
+        """Load the libraries of the first signature; errors of the wallet are raised later, when it pays."""
         with suppress(BlockrunError):
             self.wallet_for(gateway).prepare()
 
@@ -134,7 +134,7 @@ async def balance_of(services: PurchaseServices, gateway: Gateway) -> Balance | 
 
 
 async def _class_balance(services: PurchaseServices, gateway: Gateway) -> Balance | None:
-    """Return the smallest rest of a student's limits, or None if no limit is known."""
+    """Return the least amount left in a student's limits, or None if no limit is known."""
     membership = await services.wallets.account().membership(gateway)
     left = min((limit.left for limit in membership.limits if limit.left is not None), default=None)
     return None if left is None else Balance(left, "your class, about your limits")

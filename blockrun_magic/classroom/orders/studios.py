@@ -52,7 +52,7 @@ class MemberStudios:
         self, member_id: int, request: ImageRequest, take: int, max_price: int | None, progress: Progress
     ) -> ImageResult:
         """Return the images of a person's request, bought at most once; raises BlockrunError."""
-        options = Options(take=take, max_price=max_price, private=True, unchecked=True)  # checked when it was ordered
+        options = Options(take=take, max_price=max_price, private=True, unchecked=True)  # checked at its acceptance
         return await self._of(member_id).make(request, self.gateway, options, progress)
 
     async def quote(self, member_id: int, request: ImageRequest, take: int | None) -> Quote:

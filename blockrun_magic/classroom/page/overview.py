@@ -30,7 +30,7 @@ class Amounts:
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """Counts of what a person has ordered; `last_at` is in Unix seconds."""
+    """A person's counts of orders and images; `last_at` is in Unix seconds."""
 
     orders: int = 0
     images: int = 0

@@ -1,4 +1,4 @@
-"""Chains as they are asked about payments: what was cashed, what never can be, and balances."""
+"""The interface of chains as witnesses: cashed payments, expired ones, and balances."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ __all__ = ["Chain", "SignedTransfer"]
 
 @dataclass(frozen=True, slots=True)
 class SignedTransfer:
-    """A payment that was signed, as a chain is asked about it; `since` is when, in Unix seconds.
+    """A signed payment, for questions to a chain; `since` is the time of the signature in Unix seconds.
 
-    It is over after `valid_before` (Unix seconds), on Solana above the height `last_height`.
+    It expires after `valid_before` (Unix seconds), or on Solana above the height `last_height`.
     """
 
     payer: str
@@ -27,10 +27,10 @@ class Chain(Protocol):
 
     @property
     def source(self) -> str:
-        """What answers, for people."""
+        """The servers that answer, as a text for users."""
 
     async def time(self) -> float | None:
-        """Return its own time (Unix seconds), or None where it is unknown."""
+        """Return the chain's own time (Unix seconds), or None if it is unknown."""
 
     async def is_used(self, signed: SignedTransfer) -> tuple[bool | None, str | None]:
         """Return whether a signed transfer was cashed (None: unknown), and its transaction if known."""
@@ -38,12 +38,12 @@ class Chain(Protocol):
     async def is_expired_unused(self, signed: SignedTransfer) -> bool:
         """Return whether a signed transfer was not cashed, and never can be.
 
-        Time is the chain's own, never this machine's: while our clock is ahead, a signature that looks expired here
+        Time is the chain's own: if our clock is ahead, a signature that looks expired here
         can still be cashed.
         """
 
     async def cashed(self, signed: SignedTransfer) -> tuple[int | None, str | None]:
-        """Return the micro-USDC that a cashed one moved (None: unknown), and its transaction if known."""
+        """Return the micro-USDC that a cashed transfer moved (None: unknown), and its transaction if known."""
 
     async def balance(self, payer: str) -> int | None:
         """Return the USDC of an address in micro-USDC, or None when it is unknown."""

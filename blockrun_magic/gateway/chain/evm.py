@@ -28,7 +28,7 @@ _AUTHORIZATION_STATE = "0xe94a0102"
 _BALANCE_OF = "0x70a08231"
 _CLOCK_SKEW = 600
 _REORG_MARGIN = 30
-"""Seconds: what a chain's last blocks say may still be reorganized, and servers differ."""
+"""Seconds of margin, because a chain's last blocks may be reorganized, and servers differ."""
 _BLOCK_SECONDS = 2
 _MARGIN = 30
 """Blocks on each side of a window: its ends are estimates, and clocks differ."""
@@ -57,7 +57,7 @@ class EvmChain:
 
     @property
     def source(self) -> str:
-        """The servers."""
+        """The servers, as a text for users."""
         return f"{self.network.label}, two public RPC servers agreeing"
 
     async def time(self) -> float | None:
@@ -70,7 +70,7 @@ class EvmChain:
         return (None if used is None else used != 0), None
 
     async def is_expired_unused(self, signed: SignedTransfer) -> bool:
-        """Return whether two servers say that the authorization was not cashed, and never can be.
+        """Return whether two servers agree that the authorization was not cashed and never can be.
 
         Each server is asked about the state *at* a block of its own that is younger than the authorization, by so
         much that no reorganization puts an older one in its place: no later block can hold a transfer of it, and a

@@ -1,4 +1,4 @@
-"""Play money: the practice gateway is its chain, too, and has its own clock."""
+"""Play money: the practice gateway acts as its chain, with its own clock."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from blockrun_magic.payments.money import parse_usd
 __all__ = ["PracticeChain"]
 
 _REORG_MARGIN = 30
-"""Seconds: as on real chains."""
+"""Seconds of margin, as on real chains."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +26,11 @@ class PracticeChain:
 
     @property
     def source(self) -> str:
-        """The gateway."""
+        """The gateway, as a text for users."""
         return "the practice gateway"
 
     async def time(self) -> float | None:
-        """Return the time in the date of an answer."""
+        """Return the time in the `Date` header of an answer."""
         try:
             return (await self.client.get(self.gateway, "/v1/models")).date
         except BlockrunError:
@@ -70,7 +70,7 @@ class PracticeChain:
             return None
 
     async def _authorization(self, signed: SignedTransfer) -> dict[str, Any]:
-        """Return what the gateway knows of an authorization; empty where it does not answer."""
+        """Return the gateway's record of an authorization; empty if it does not answer."""
         try:
             answer = await self.client.get(self.gateway, f"/practice/authorization/{signed.payer}/{signed.nonce}")
         except BlockrunError:

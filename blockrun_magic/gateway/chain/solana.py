@@ -50,24 +50,24 @@ class SolanaChain:
 
     @property
     def source(self) -> str:
-        """The servers."""
+        """The servers, as a text for users."""
         return f"{self.network.label}, two public RPC servers agreeing"
 
     async def time(self) -> float | None:
-        """Return None: a transaction is dated by a blockhash, not by a time."""
+        """Return None, because a blockhash dates a transaction, and no time does."""
         return None
 
     async def is_used(self, signed: SignedTransfer) -> tuple[bool | None, str | None]:
-        """Return whether the transaction is on the chain, and its name."""
+        """Return whether the transaction is on the chain, and its id."""
         return await transfer_made(self.client, self.network, signed.payer, signed.nonce, int(signed.since))
 
     async def is_expired_unused(self, signed: SignedTransfer) -> bool:
-        """Return whether two servers that are past its last height list no such transaction."""
+        """Return whether two servers past its last height agree that there is no such transaction."""
         who, since, ends = (signed.payer, signed.nonce), int(signed.since), signed.last_height
         return ends is not None and await transfer_expired_unused(self.client, self.network, *who, since, ends)
 
     async def cashed(self, signed: SignedTransfer) -> tuple[int | None, str | None]:  # noqa: ARG002
-        """Return nothing: a nonce has one transaction here, so its amount is the one that was signed."""
+        """Return no amount: a nonce has only one transaction here, so the signed amount is known."""
         return None, None
 
     async def balance(self, payer: str) -> int | None:

@@ -1,4 +1,4 @@
-"""Authorization status and balances: what the chain of a gateway's payments says."""
+"""Authorization status and balances, from the chain of a gateway's payments."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 _CHAINS: Mapping[str, Callable[[Client, Network], Chain]] = {EVM: EvmChain, SVM: SolanaChain}
-"""The kinds of chain that are asked through public servers."""
+"""The kinds of chain with public servers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +46,9 @@ class Finding:
 
 
 def chain_of(client: Client, gateway: Gateway, network_id: str) -> Chain | None:
-    """Return the chain of a network, with the servers that the gateway was given for it; None for an unknown one.
+    """Return the chain of a network, with the servers configured for the gateway; None for an unknown one.
 
-    Play money is known to the practice gateway only: nobody else is asked about it.
+    Only the practice gateway is asked about play money.
     """
     ours = (network for network in gateway.networks if network.id == network_id)
     network = next(ours, NETWORKS.get(network_id))
@@ -91,7 +91,7 @@ async def is_expired_unused(client: Client, gateway: Gateway, payment: Payment) 
 
 
 def _witness(client: Client, gateway: Gateway, payment: Payment) -> tuple[Chain, SignedTransfer] | None:
-    """Return the chain of a payment and what it is asked about; None where nobody can tell, or nobody signed."""
+    """Return the chain of a payment, and the transfer to ask about; None without a witness or a signature."""
     if not (payment.network and payment.payer and payment.nonce):
         return None
     chain = chain_of(client, gateway, payment.network)

@@ -129,7 +129,7 @@ class PaymentLedger(PurchaseLedger):
             raise LedgerError(f"Payment {payment_id} is {state} in the ledger, and cannot become {to}.", REPORT)
         columns = {"state": to, "updated_at": self.clock(), **fields}
         assignments = ", ".join(f"{name} = ?" for name in columns)
-        # SQLite plans a statement anew whenever a parameter is bound that an index's WHERE is compared with.
+        # A literal state: SQLite plans a statement again whenever a parameter in an index's WHERE is bound.
         query = f"UPDATE authorizations SET {assignments} WHERE id = ? AND state = '{state}' RETURNING *"
         changed: Row | None = connection.execute(query, (*columns.values(), payment_id)).fetchone()
         if changed is None:

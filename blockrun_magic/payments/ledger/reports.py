@@ -76,7 +76,7 @@ def spending_by_model(ledger: Ledger, realm: str, when: str) -> list[tuple[str, 
 
 
 def spending_by_owner(ledger: Ledger, realm: str, since: float = 0.0) -> dict[str, Spending]:
-    """Return what the purchases of each owner have cost since a moment (Unix seconds), and all that is at risk."""
+    """Return the cost of each owner's purchases since a moment (Unix seconds), and all money at risk."""
     rows = ledger.query(
         f"""SELECT
             owner,
@@ -90,9 +90,9 @@ def spending_by_owner(ledger: Ledger, realm: str, since: float = 0.0) -> dict[st
 
 
 def payments_of_owners(ledger: Ledger, realm: str, since: float, owner: str | None = None) -> list[OwnedPayment]:
-    """Return the payments since a moment (Unix seconds) that were not released: of everybody, or of one owner.
+    """Return the payments since a moment (Unix seconds) that were not released, of everyone or of one owner.
 
-    The payments of nobody in particular are not among them.
+    Payments without an owner are left out.
     """
     mine, values = ("owner <> ''", []) if owner is None else ("owner = ?", [owner])
     rows = ledger.query(
@@ -106,7 +106,7 @@ def payments_of_owners(ledger: Ledger, realm: str, since: float, owner: str | No
 def spending_by_request(
     ledger: Ledger, realm: str, digests: Sequence[str]
 ) -> dict[tuple[str, str, int], tuple[int, int]]:
-    """Return by (owner, digest, take) what these requests have cost, and what is at risk for them, in micro-USDC."""
+    """Return the cost of these requests and their money at risk, in micro-USDC, by (owner, digest, take)."""
     rows = ledger.query(
         f"""SELECT
             purchases.owner AS owner, digest, take,

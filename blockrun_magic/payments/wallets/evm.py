@@ -141,7 +141,7 @@ class Wallet(SecretHolder):
         return key
 
     def _parsed_key(self) -> Secret:
-        """Return the key as eth-account wants it, which includes its public key: half the work of a signature."""
+        """Return the key in eth-account's form with its public key, which is half the work of a signature."""
         key = self._key()
         if self._parsed is None or self._parsed[0] is not key:
             self._parsed = key, self._with_key(lambda value: Secret(parse_key(value)))

@@ -40,7 +40,7 @@ class Network(ABC):
     """One chain and its USDC, which has six decimals everywhere."""
 
     namespace: ClassVar[str]
-    """The kind of chain, as CAIP-2 names it: `EVM` or `SVM`; what is signed and asked differs by it."""
+    """The kind of chain, as CAIP-2 names it (`EVM` or `SVM`), which decides how to sign and to query."""
     shares_nonces: ClassVar[bool]
     """Whether several signatures can have one nonce, so that the chain takes only one of them."""
 
@@ -50,20 +50,20 @@ class Network(ABC):
     """The name x402 v1 uses for the same network: "base"."""
     label: str
     asset: str
-    """The address of USDC there."""
+    """The address of USDC on this chain."""
     realm: Realm
     """The kind of money that its USDC is."""
     rpc_urls: tuple[str, ...] = ()
-    """Public JSON-RPC servers of the chain, which know what moved: each of another operator, none the gateway's."""
+    """Public JSON-RPC servers of the chain, which report transfers: each of another operator, none the gateway's."""
 
     @property
     @abstractmethod
     def domain(self) -> Mapping[str, str | int]:
-        """The EIP-712 domain of the token contract; empty where nothing is signed under one."""
+        """The EIP-712 domain of the token contract; empty for a chain without one."""
 
     @abstractmethod
     def payment_uri(self, address: str, micros: int | None) -> str:
-        """Return the request to send USDC to `address`, for a wallet app, which asks for an amount of None."""
+        """Return a wallet app's request to send USDC to `address`; without `micros`, the app asks for the amount."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +102,7 @@ class SolanaNetwork(Network):
 
     @property
     def domain(self) -> Mapping[str, str | int]:
-        """Nothing: a whole transaction is signed."""
+        """Nothing, because the whole transaction is signed."""
         return {}
 
     def payment_uri(self, address: str, micros: int | None) -> str:

@@ -54,7 +54,7 @@ _CHECKS: Mapping[str, Callable[[Mapping[str, Any], Network, str], str | None]] =
     EVM: evm.check_entry,
     SVM: solana.check_entry,
 }
-"""By the kind of chain, the check of token, payee and who else signs, which returns the fee payer where there is one.
+"""The check of token, payee and other signers by kind of chain, which returns the fee payer if there is one.
 """
 
 

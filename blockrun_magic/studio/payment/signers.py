@@ -121,7 +121,7 @@ def signer_of(wallet: Wallet | SolanaWallet, client: Client) -> Signer:
 
 
 _SIGNERS: Mapping[str, Callable[[Any, Client], Signer]] = {EVM: _EvmSigner, SVM: _SolanaSigner}
-"""By the kind of chain that a wallet is for."""
+"""Signers by the kind of chain of a wallet."""
 
 
 def check_clock(gateway: str, date: float | None, started: float, ended: float) -> None:
@@ -161,7 +161,7 @@ async def check_chain_clock(client: Client, network: Network, clock: Callable[[]
 
 
 def is_clock_right(date: float | None, started: float, ended: float) -> bool:
-    """Return whether a response dated `date` can have come between `started` and `ended` of our clock."""
+    """Return whether a response dated `date` can have arrived between `started` and `ended` of our clock."""
     return date is None or max(started - date, date - ended) <= _MAX_SKEW
 
 

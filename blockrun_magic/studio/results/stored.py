@@ -35,7 +35,7 @@ class StoredResults:
         return bool(images) and all(self._store.has(image.file, image.media_type) for image in images)
 
     def find(self, realm: str, digest: str, take: int) -> ImageResult | None:
-        """Return a finished purchase, or None; its files are not looked at. Raises StoreError."""
+        """Return a finished purchase, or None; its files are not checked. Raises StoreError."""
         purchase = self._ledger.purchase(realm, digest, take)
         if purchase is None or purchase.finished_at is None:
             return None

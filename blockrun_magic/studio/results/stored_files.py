@@ -1,4 +1,4 @@
-"""Files of stored images, as cells, commands and the endpoint ask for them."""
+"""Files of stored images, for cells, commands and the endpoint."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class StoredFiles:
 
     @property
     def folder(self) -> Path:
-        """The folder that they are in."""
+        """The folder of the files."""
         return self._store.root
 
     def all(self) -> list[StoredFile]:
@@ -31,11 +31,11 @@ class StoredFiles:
         return self._store.files()
 
     def path(self, digest: str, media_type: str) -> Path:
-        """Return where a file is, or would be."""
+        """Return the path of a file, which may not exist."""
         return self._store.path(digest, media_type)
 
     def get(self, digest: str, media_type: str) -> bytes:
-        """Return the bytes of a file; raises StoreError when it is gone or damaged."""
+        """Return the bytes of a file; raises StoreError if it is missing or damaged."""
         return self._store.get(digest, media_type)
 
     def prunable(self, *, older_than: float | None = None, larger_than: int | None = None) -> PrunePlan:

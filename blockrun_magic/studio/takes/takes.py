@@ -21,7 +21,7 @@ __all__ = ["Takes"]
 
 
 class Takes:
-    """The takes of all requests; a purchase is started under its lock, where buying is allowed and a key can pay."""
+    """The takes of all requests; a purchase is started under its lock, if buying is allowed and a key can pay."""
 
     def __init__(self, services: PurchaseServices, locks: PurchaseLocks) -> None:
         self._ledger, self._store, self._wallets = services.ledger, services.store, services.wallets
@@ -36,9 +36,9 @@ class Takes:
     def start(
         self, request: ImageRequest, gateway: Gateway, options: Options, progress: Progress
     ) -> AbstractAsyncContextManager[Purchase]:
-        """Hold the lock of the take to use, and yield its purchase: a finished one as it is, else one to buy.
+        """Hold the lock of the take to use, and yield its purchase: a finished one unchanged, else one to buy.
 
-        Raises BlockrunError where buying is forbidden or no key can pay, before anything is written or sent.
+        Raises BlockrunError if buying is forbidden or no key can pay, before anything is written or sent.
         """
         begin = partial(self._finished_or_started, request, gateway, options)
         return self._locks.acquire(
@@ -108,7 +108,7 @@ class Takes:
         if options.cache_only:
             raise StoreError(
                 "This image is not stored, and only stored images may be used here.",
-                "Buy it where that is allowed, or turn off the cache-only mode.",
+                "Turn off the cache-only mode to buy it.",
                 Money.nothing_sent(),
             )
         self._wallets.check(gateway)
