@@ -121,8 +121,8 @@ def generate(
 ) -> ImageResult:
     """Return images for `prompt`: stored ones at no cost, otherwise newly bought.
 
-    The parameters are those of `agenerate`. Raises BlockrunError, and RuntimeError where an event loop runs outside
-    of a notebook with the extension: await `agenerate` there.
+    The parameters are those of `agenerate`. Raises BlockrunError, and RuntimeError in an event loop outside of a
+    notebook with the extension: await `agenerate` there.
     """
     return _run(
         agenerate(
@@ -153,8 +153,8 @@ def edit(
 ) -> ImageResult:
     """Return `image` edited as `prompt` describes: stored ones at no cost, otherwise newly bought.
 
-    The parameters are those of `aedit`. Raises BlockrunError, and RuntimeError where an event loop runs outside of a
-    notebook with the extension: await `aedit` there.
+    The parameters are those of `aedit`. Raises BlockrunError, and RuntimeError in an event loop outside of a notebook
+    with the extension: await `aedit` there.
     """
     return _run(
         aedit(

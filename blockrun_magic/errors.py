@@ -154,7 +154,7 @@ def _moment(until: float | None) -> str:
 class BlockrunError(Exception):
     """The root of our errors: `message` says what failed, `hint` what to do, `money` the fate of the money.
 
-    `money` is None where no money was involved. `data_file` is the path of the data that failed, if it was stored.
+    `money` is None if no money was involved. `data_file` is the path of the data that failed, if it was stored.
     """
 
     def __init__(self, message: str, hint: str, money: Money | None = None) -> None:

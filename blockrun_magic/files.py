@@ -78,7 +78,7 @@ def write_atomically(
 
 
 def create_folder(folder: Path, mode: int = 0o700) -> None:
-    """Create `folder` and what is missing above it, so that they survive a power cut; raises OSError.
+    """Create `folder` and its missing parents, so that they survive a power cut; raises OSError.
 
     Syncing a file does not sync the name of its folder: without that name, the file is lost as well.
     """

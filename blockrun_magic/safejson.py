@@ -17,7 +17,7 @@ __all__ = ["MAX_DEPTH", "MAX_VALUES", "check_bounds", "read_json", "same_recursi
 MAX_DEPTH = 100
 MAX_VALUES = 100_000
 """The most commas, brackets or quotes in a server's answer. Base64 has none, so images do not count."""
-# Possessive, and a string that never ends is matched to the end: one pass, whatever is read.
+# Possessive, and an unclosed string matches up to the end, so that every text takes one pass.
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
 _MARKS = ((b",", 1), (b"[", 1), (b"{", 1), (b'"', 8))
 """Characters that mark values, and the most of each per value: a name and its text have four quotes, or more inside."""

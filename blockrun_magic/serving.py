@@ -56,7 +56,7 @@ def without_port(host: str) -> str:
 
 
 class HostGuard:
-    """ASGI middleware that answers with `refusal` where a request names another host than `hosts`.
+    """ASGI middleware that answers with `refusal` if a request names another host than `hosts`.
 
     A page that reaches this server under a name of its own (DNS rebinding) is recognized by that name.
     """
@@ -78,7 +78,7 @@ class HostGuard:
 class BodyLimit:
     """ASGI middleware that answers with `too_large` when a request's body is longer than `max_bytes`.
 
-    The bytes are counted as they arrive, whatever the headers say. An application that turns exceptions into responses
+    The bytes are counted as they arrive, regardless of the headers. An application that turns exceptions into responses
     itself has to do so for BodyTooLarge.
     """
 

@@ -48,7 +48,7 @@ def format_usd(micros: int) -> str:
 
 
 def quoted(text: str) -> str:
-    """Return what a user typed, fit for one line of a message: quoted, escaped, cut when long."""
+    """Return a user's text for one line of a message: quoted, escaped, and shortened."""
     return repr(text if len(text) <= MAX_NAME else f"{text[:MAX_NAME]}…")
 
 

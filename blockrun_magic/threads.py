@@ -41,7 +41,9 @@ async def run_io(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> 
     """
     task = asyncio.current_task()
     if task is not None and task.cancelling():
-        await asyncio.sleep(0)  # raises what came during the last call; nothing while the caller cleans up
+        await asyncio.sleep(
+            0
+        )  # raises a cancellation that came during the last call; nothing while the caller cleans up
     running = _submit("io", _IO_THREADS, partial(call, *args, **kwargs))
     try:
         await _end_of(running)
@@ -59,7 +61,7 @@ async def run_within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
     """Return what `work` returns, in a task of its own that is cancelled after `seconds`; raises TimeoutError.
 
     Use this for work that calls `run_io`. That call ends before the cancellation does, and before Python 3.13 the
-    cancellation by `asyncio.timeout` would then reach whatever its caller awaits next.
+    cancellation by `asyncio.timeout` would then reach the caller's next `await`.
     """
     task = asyncio.ensure_future(work)
     try:

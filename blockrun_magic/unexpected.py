@@ -42,7 +42,7 @@ def guarded(call: Callable[[], T]) -> T:
         return call()
     except Exception as error:  # noqa: BLE001  this is the door
         explained = translated(error)
-    raise explained  # outside of the handler: what is raised has no other exception as its context
+    raise explained  # outside of the handler, so that the exception has no context
 
 
 async def await_guarded(work: Awaitable[T]) -> T:

@@ -101,7 +101,7 @@ def process_session() -> str:
 def blockrun_home(environ: Mapping[str, str] = ENVIRON) -> Path:
     """Return the absolute path of the folder of wallet files and our own `magic/`: `BLOCKRUN_HOME`, or ~/.blockrun.
 
-    A relative path is read once: it stays where it was when the working directory changes. Raises UsageError.
+    A relative path is resolved once, so that a change of the working directory does not move it. Raises UsageError.
     """
     moved = environ.get("BLOCKRUN_HOME") or ""
     if moved not in _homes or not moved:
@@ -204,7 +204,7 @@ def _forbid_in_cache_mode(environ: Mapping[str, str], _realm: str) -> None:
 
 
 def wallet_for(gateway: Gateway, environ: Mapping[str, str] = ENVIRON) -> Wallet | SolanaWallet:
-    """Return the wallet that pays at `gateway`; raises WalletError, or MissingDependency where that is on Solana.
+    """Return the wallet that pays at `gateway`; raises WalletError, or on Solana, MissingDependency.
 
     The practice gateway is paid by a key that is worthless everywhere; a real key never signs for it.
     """

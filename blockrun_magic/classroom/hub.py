@@ -24,7 +24,7 @@ from blockrun_magic.payments.secrets import Secret
 __all__ = ["Hub", "HubRefused", "HubSettings", "HubUnavailable", "HubUser"]
 
 _NEEDED = ("JUPYTERHUB_API_URL", "JUPYTERHUB_API_TOKEN")
-_RECIPE = "Set it to what the hub has in c.JupyterHub.services, or unset JUPYTERHUB_SERVICE_PREFIX."
+_RECIPE = "Set it to the value in c.JupyterHub.services, or unset JUPYTERHUB_SERVICE_PREFIX."
 _REMEMBERED_SECONDS = 300.0
 _MAX_REMEMBERED = 10_000
 _QUESTIONS_AT_ONCE = 16

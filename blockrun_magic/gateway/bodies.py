@@ -1,4 +1,4 @@
-"""HTTP responses as values: status, headers, and a JSON body whose images are decoded where they are.
+"""HTTP responses as values: status, headers, and a JSON body whose images are decoded in place.
 
 msgspec returns slices of the body without a copy, so that megabytes of base64 are neither copied nor read as text.
 """

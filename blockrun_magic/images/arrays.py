@@ -131,7 +131,7 @@ def _out_of_range(pixels: Any, low: float, high: float, subject: Subject) -> Sou
     message = f"{subject.words} has {pixels.dtype} values from {low:g} to {high:g}"
     if subject.is_mask:
         change = f"{array} > 0"
-        return SourceError(f"{message}.", f"To edit where it is positive: `{subject.numpy_code(change)}`")
+        return SourceError(f"{message}.", f"To edit the positive part: `{subject.numpy_code(change)}`")
     if pixels.dtype.kind != "f":
         code = subject.numpy_code(f"{array}.clip(0, 255)")
         return SourceError(f"{message}; integers must be in 0..255.", f"Scale it, or cut it off: `{code}`")

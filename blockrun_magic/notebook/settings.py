@@ -16,7 +16,7 @@ class Settings(HasTraits):
     model = Unicode("", help="The model of %%imagegen without --model.").tag(config=True)
     edit_model = Unicode("", help="The model of %%img2img without --model.").tag(config=True)
     size = Unicode("", help="The size without --size, for models that make it.").tag(config=True)
-    shrink = Bool(False, help="Scale source images down to what can be sent, as with --shrink.").tag(config=True)
+    shrink = Bool(False, help="Scale source images down to the limit, as with --shrink.").tag(config=True)
     gateway = Unicode("", help="The gateway, as with `%blockrun use`.").tag(config=True)
     cap_image = Unicode("", help="The limit per image in dollars, as in `%blockrun budget`.").tag(config=True)
     cap_session = Unicode("", help="The limit per session in dollars.").tag(config=True)

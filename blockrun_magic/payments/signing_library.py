@@ -33,8 +33,7 @@ def address_of(key: str | bytes) -> str:
 
 
 def checksum_address(address: str) -> str:
-    """Return an address with EIP-55's checksum, from 40 hex digits in any case, 0x or not; raises ValueError for
-    others."""
+    """Return an address with EIP-55's checksum, from 40 hex digits, 0x or not; raises ValueError for others."""
     digits = address.removeprefix("0x").lower()
     if len(bytes.fromhex(digits)) != 20 or len(digits) != 40:
         raise ValueError("an address has 40 hex digits")

@@ -53,7 +53,7 @@ _KINDS: tuple[tuple[type[BlockrunError], int, str, str, bool], ...] = (
 _ADVICE: tuple[tuple[type[BlockrunError], str], ...] = (
     (ClassLimitReached, "Ask the teacher for more, or choose a cheaper model or size."),
     (ClassRefusal, "Ask the teacher, or change the request; GET /v1/models lists the models."),
-    (BudgetError, "Allow more with `max_price`, or raise the limits where the server runs."),
+    (BudgetError, "Allow more with `max_price`, or raise the limits of the server."),
     (RequestRejected, "Change the request as the answer says; GET /v1/models lists the models."),
 )
 """Hints for clients, where our own are about cells."""

@@ -37,7 +37,7 @@ class Health:
         self._asked_at = -_MAX_AGE
 
     async def report(self) -> dict[str, Any]:
-        """Return the report; `wallet` and `balance` are None where they are unknown or withheld."""
+        """Return the report; `wallet` and `balance` are None if they are unknown or withheld."""
         if not self._shared and time.monotonic() - self._asked_at >= _MAX_AGE:
             self._asked_at = time.monotonic()
             self._balance = await self._ask_balance()

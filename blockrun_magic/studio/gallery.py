@@ -64,7 +64,7 @@ class ImageIndex:
     def page(
         self, images: ImageFilter, limit: int, offset: int = 0, *, starred: bool = False
     ) -> tuple[list[ListedImage], int]:
-        """Return the images from `offset` on, newest first, and how many there are; raises LedgerError."""
+        """Return the images from `offset` on, newest first, and their total number; raises LedgerError."""
         images = replace(images, without=self._marked(_HIDDEN), only=self.starred if starred else images.only)
         return self._ledger.listed_images(images, limit, offset), self._ledger.count_images(images)
 
@@ -187,7 +187,7 @@ class ImageIndex:
         return self._store.get(entry.image.file, entry.image.media_type)
 
     def path(self, entry: ListedImage) -> Path:
-        """Return where the original file is."""
+        """Return the path of the original file."""
         return self._store.path(entry.image.file, entry.image.media_type)
 
     # -- marks

@@ -60,7 +60,7 @@ def plan_pruning(
 
 
 def remove_files(plan: PrunePlan) -> None:
-    """Remove the files of `plan`, of which some may be gone already; raises OSError."""
+    """Remove the files of `plan`, some of which may be missing already; raises OSError."""
     folders: defaultdict[str, list[str]] = defaultdict(list)
     for file in plan.files:
         folders[os.path.dirname(file.path)].append(file.path)  # noqa: PTH120  as below

@@ -53,8 +53,8 @@ async def reconcile_payment(
     """Settle or release `payment` by its witness; return it, and whether it was cashed, or None while that is unknown.
 
     It is released only when a witness says both that it was not cashed and that its time is over by the witness's own
-    clock. It is settled when a witness says how much moved. Our clock and the gateway's answers prove nothing.
-    Without `durable`, the settlement is on disk with the next durable change of the ledger.
+    clock. It is settled when a witness reports the amount that moved. Our clock and the gateway's answers prove
+    nothing. Without `durable`, the settlement is on disk with the next durable change of the ledger.
     """
     if not payment.sent:
         return payment, {State.SETTLED: True, State.RELEASED: False}.get(payment.state)
@@ -168,7 +168,7 @@ class Reconciler:
         return await run_io(self.ledger.payment, payment.id)
 
     async def _ask_classroom(self, payment: Payment) -> Payment:
-        """Ask the order of a payment at the classroom where it was made; an error leaves the payment as it is."""
+        """Ask a payment's classroom about its order; an error leaves the payment unchanged."""
         from blockrun_magic.studio.payment.classroom.orders import OrderCalls, ask_about
 
         if self.classroom is None or payment.nonce is None:

@@ -67,7 +67,7 @@ class Changes:
         scope, paused = _text(form, "scope"), _text(form, "paused") == "1"
         self._check_subject(scope)
         if scope in ("each", "all"):
-            raise UsageError("Pause the class to pause everybody.", "Use the button on Today.")
+            raise UsageError("Pause the class to pause everyone.", "Use the button on Today.")
         self._actions(visitor).pause(paused=paused, scope=scope)
         whose = self._words(visitor, scope, first=True)
         return self._done(request, visitor, form, f"{whose} {'is paused' if paused else 'may order again'}.")

@@ -22,7 +22,7 @@ _COLUMNS = ("name", "role", "groups", "orders", "images", "spent_usd", "at_risk_
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One person: amounts in micro-USDC, `spent` without what is `at_risk`; the last order in Unix seconds."""
+    """One person: amounts in micro-USDC, `spent` without `at_risk`; the last order in Unix seconds."""
 
     member: Member
     orders: int

@@ -176,7 +176,7 @@ def _check_prompt(prompt: str) -> None:
     if len(prompt) > MAX_PROMPT:
         raise RequestError(
             f"The prompt has {len(prompt):,} characters; no model reads more than {MAX_PROMPT:,}.",
-            "Shorten it to what the image should show.",
+            "Shorten it.",
         )
     if any("\ud800" <= character <= "\udfff" for character in prompt):
         raise RequestError(

@@ -14,7 +14,7 @@ __all__ = ["AS_OF", "MODELS", "QUALITIES", "Model", "PriceRule", "dimensions", "
 AS_OF = "2026-11-26"
 
 QUALITIES = ("auto", "low", "medium", "high")
-"""Qualities of `openai/gpt-image-*` where a gateway does not ignore them; the first is the default."""
+"""Qualities of `openai/gpt-image-*` at gateways that do not ignore them; the first is the default."""
 
 _SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})", re.ASCII)
 

@@ -23,7 +23,7 @@ _PIECE = 128 * 1024
 """Bytes passed on at once: recently used memory is the fastest."""
 _FEW_LINES = 8 * 1024
 _MANY = 200
-"""Lines in what was read at once: headers, the chunks of a megabyte and the bytes of an image have fewer."""
+"""The most lines in one read: headers, the chunks of a megabyte and the bytes of an image have fewer."""
 _PEEK_AGAIN = 0.005
 """Seconds for which an idle connection without data is not checked again."""
 _MAX_PORT = 65535

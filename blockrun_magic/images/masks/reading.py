@@ -92,7 +92,7 @@ def mask_from(
     if levels == [0] and may_be_empty:
         return gray
     if levels == [0]:
-        raise SourceError(f"{subject.words} is all black: nothing is painted yet.", "Paint white what is to be edited.")
+        raise SourceError(f"{subject.words} is all black: nothing is painted yet.", "Paint the area to edit white.")
     if len(levels) == 2:
         return gray.point([0 if level <= levels[0] else _WHITE for level in range(256)])
     _check_levels(levels, subject)
@@ -290,7 +290,7 @@ class _Reading:
         """Return the error for a mask with two possible meanings, with code for each."""
         imports = "import numpy as np; " if numpy else "from PIL import Image, ImageChops; "
         (one, one_code), (other, other_code) = first, second
-        message = f"{self.subject.words} {what}, so that it can mean two things: {one}, or {other}."
+        message = f"{self.subject.words} {what}, so it can mean two things: {one}, or {other}."
         if paint:
             return SourceError(message, f"If everything may change: `{self.subject.pil_code(one_code, imports)}`")
         return SourceError(

@@ -82,7 +82,7 @@ _SOURCE, _IMAGE, _MANY, _PRICE, _RESULT = "The source", "The image", "Many at on
 FLAGS = (
     Flag("--image", "-i", "X", "image", _SOURCE, "Image to edit: path, URL or variable; repeat to fuse.", _EDIT, True),
     Flag("--mask", None, "X", "mask", _SOURCE, "Mask: white pixels may change, black pixels stay.", _EDIT),
-    Flag("--shrink", None, None, "switch", _SOURCE, "Scale a source down to what can be sent: 16.8 megapixels.", _EDIT),
+    Flag("--shrink", None, None, "switch", _SOURCE, "Scale a source down to the limit of 16.8 megapixels.", _EDIT),
     Flag("--model", "-m", "NAME", "model", _IMAGE, "Model to use; give several (a,b,c) to compare them."),
     Flag("--size", "-s", "WxH", "size", _IMAGE, "1216x832, 16:9, portrait, square or hd; a,b compares."),
     Flag("-n", None, "K", "count", _IMAGE, f"Number of images, 1 to {MAX_N}; each is paid for."),
@@ -90,7 +90,7 @@ FLAGS = (
     Flag("--style", None, "NAME", "style", _IMAGE, "Add the words of a named style; see `%blockrun styles`."),
     Flag("--vary", None, None, "switch", _IMAGE, "Make variations of the image; the prompt may be empty.", _EDIT),
     Flag("--unchecked", None, None, "switch", _IMAGE, "Skip our model and size checks, which may be out of date."),
-    Flag("--as", None, "NAME", "name", _RESULT, "Variable for the image, besides img."),
+    Flag("--as", None, "NAME", "name", _RESULT, "Another variable for the image, in addition to img."),
     Flag("--save", None, "PATH", "path", _RESULT, "Also write the original to this file or folder."),
     Flag("--full", None, None, "switch", _RESULT, "Embed the original in the notebook instead of a preview."),
     Flag("--quiet", None, None, "switch", _RESULT, "Show nothing; the variables are still set."),
@@ -143,7 +143,7 @@ a first line that ends in -- sends the body as it is.
 
 
 def help_text(magic: str) -> str:
-    """Return a page for people: what the magic does, examples, and its flags by group."""
+    """Return the help page of a magic: its purpose, examples, and its flags by group."""
     lines = [*_PAGES[magic].splitlines(), "", "Write flags as --flag value or --flag=value."]
     group = ""
     for flag in FLAGS:

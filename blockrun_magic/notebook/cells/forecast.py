@@ -44,7 +44,7 @@ _CALLS = frozenset({"generate", "edit", "agenerate", "aedit"})
 
 @dataclass(slots=True)
 class CellPrice:
-    """One cell that makes images: its `cost` in micro-USDC, and how many of its `images` are bought already.
+    """One cell that makes images: its `cost` in micro-USDC, its `images`, and the number of `cached` ones.
 
     `unknown` is the reason why the price is not known; `cost` is then the known part.
     """

@@ -1,6 +1,6 @@
 """Words and quotes of a line, as the image magics and the commands of %blockrun read them.
 
-Quotes group words only where a flag's value begins. Everywhere else they, `$`, `{` and dashes mean themselves.
+Quotes group words only at the start of a flag's value. Elsewhere they are literal, like `$`, `{` and dashes.
 """
 
 from __future__ import annotations

@@ -236,7 +236,7 @@ def _prices(cell: _Cell, *, ahead: bool) -> tuple[list[ImageRequest], list[Quote
 def _ask_if_expensive(cell: _Cell) -> Flags:
     """Return the flags to run with, after asking for consent if the cell costs more than the sum of `budget --ask`.
 
-    Raises BudgetError where the user declines, or cannot be asked.
+    Raises BudgetError if the user declines or cannot be asked.
     """
     limit = ask_above(blockrun_home())
     if limit is None or cell.flags.yes or cell.flags.max_price is not None or cell.options.cache_only:

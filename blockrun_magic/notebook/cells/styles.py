@@ -20,7 +20,7 @@ _MAX_BYTES = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """One style: its name, what it looks like, and the words it adds."""
+    """One style: its name, its look, and the words it adds."""
 
     name: str
     look: str

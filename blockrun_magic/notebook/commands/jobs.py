@@ -102,7 +102,7 @@ def resolve(context: Context, arguments: Arguments) -> Card:
     name, charged, amount = _decision(arguments)
     purchase = studio.records.find(name)
     if purchase is None:
-        raise UsageError(f"There is no purchase {quoted(name)}.", "`%blockrun jobs` lists what is open.")
+        raise UsageError(f"There is no purchase {quoted(name)}.", "`%blockrun jobs` lists open payments.")
     booked = context.session.run(studio.reconciler.resolve(purchase, charged=charged, amount=amount))
     if not booked:
         return Message(

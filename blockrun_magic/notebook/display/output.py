@@ -31,7 +31,7 @@ class Capture:
     widget: Any = None
 
     def append(self, content: object) -> None:
-        """Add `content` to what was captured, also after the cell has ended."""
+        """Add `content` to the captured output, even after the cell has ended."""
         if self.widget is not None:
             self.widget.append_display_data(content)
 

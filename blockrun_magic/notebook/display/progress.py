@@ -54,7 +54,7 @@ class ProgressLine:
         self.note = ""
         """A line to add to the caption."""
         self.detached = False
-        """Whether the cell has ended before its image came."""
+        """Whether the cell has ended before its image arrived."""
 
     def detach(self) -> None:
         """Show the line now, with room for a caption: the image arrives after the cell has ended."""

@@ -20,7 +20,7 @@ Callback = Callable[[], Awaitable[None] | None]
 
 
 class Dispatcher:
-    """Runs the panel's callbacks on the loop, in the order in which they came.
+    """Runs the panel's callbacks on the loop, in the order of their events.
 
     The kernel may call back on any thread; after the panel is built, only this loop changes its widgets.
     Exceptions of a callback go to `report` and are never printed. A callback must not block the loop: work on files,

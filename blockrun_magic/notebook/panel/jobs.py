@@ -118,8 +118,8 @@ class _Job:
         self._line = self._progress_line()
         self._text = html(self._line.card().html, "brm-job-words")
         self._notice = Notice()
-        self._cancel = button("Cancel", "Stop this one; what is already paid still arrives")
-        self._retry = button("Retry the failed ones", "Make only what failed; what has arrived is not paid again")
+        self._cancel = button("Cancel", "Cancel this job; paid images still arrive")
+        self._retry = button("Retry the failed ones", "Make only the failed images; the others are not paid again")
         self._continue = button("Continue", "Collect it with the same payment; nothing is paid twice")
         self._dismiss = button("Dismiss")
         for widget in (self._retry, self._continue, self._dismiss):

@@ -38,8 +38,8 @@ __all__ = ["Panel"]
 _ECHO = 0.6
 """Seconds within which two presses are one double click, if the form is unchanged."""
 _LAST_WORDS = 0.15
-"""Seconds to wait for what was typed before a press: the browser holds an input's changes back while the kernel has
-not answered the one before, and a press overtakes them."""
+"""Seconds to wait for input that was typed before a press: the browser holds an input's changes back until the kernel
+has answered the last one, and a press overtakes them."""
 _PROMPTS = 40
 _TEXT = "The panel of blockrun-magic. Run this cell in a notebook with widgets to open it."
 

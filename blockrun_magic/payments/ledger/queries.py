@@ -198,7 +198,7 @@ class LedgerReader:
         ]
 
     def count_images(self, images: ImageFilter) -> int:
-        """Return how many images `images` selects."""
+        """Return the number of images that `images` selects."""
         where, values = self._where(images)
         return int(self._read(f"SELECT count(*) {_LISTED}{where}", values)[0][0])
 

@@ -1,1 +1,1 @@
-"""Wallets: keys, key files and where they are found."""
+"""Wallets: keys, key files and their locations."""

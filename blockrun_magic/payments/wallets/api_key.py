@@ -20,7 +20,7 @@ _KEY = re.compile(r"brk_[A-Za-z0-9_-]{4,250}")
 
 
 class ApiKey:
-    """A key that opens an account's credit, and is never shown; `source` says where it came from."""
+    """A key that opens an account's credit, and is never shown; `source` is its location."""
 
     __slots__ = ("_reveal", "source", "warning")
 

@@ -94,8 +94,8 @@ def ask_new_passphrase(source: str) -> Secret | None:
 
 
 def _typed(reader: Callable[[str], str], prompt: str) -> Secret | None:
-    # A kernel replaces Python's readers by its own while a cell runs, and they know whether
-    # somebody is there. Python's own would wait at a terminal, or for a line that never comes.
+    # While a cell runs, a kernel replaces Python's readers by its own, which know whether a front end can answer.
+    # Python's own would wait at a terminal, or for a line that never comes.
     if getattr(reader, "__module__", None) in ("getpass", "builtins") and not _at_a_terminal():
         return None
     try:

@@ -77,8 +77,8 @@ class SolanaWallet(SecretHolder):
 def find_solana_wallet(environ: Mapping[str, str], home: Path) -> SolanaWallet:
     """Return the wallet of `SOLANA_WALLET_KEY`, else that of ~/.blockrun/.solana-session.
 
-    Raises WalletMissing where there is neither, WalletError where the first one found cannot be used, and
-    MissingDependency where solders is not installed.
+    Raises WalletMissing without either, WalletError if the first one cannot be used, and MissingDependency if solders
+    is not installed.
     """
     require_solders()
     wallet = _in_variable(environ) or _in_file(environ, home)

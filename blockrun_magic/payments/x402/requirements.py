@@ -115,7 +115,7 @@ def _envelope(terms: PaymentRequirements, payload: Mapping[str, Any]) -> Mapping
 
 
 def with_builder_code(extensions: Any, environ: Mapping[str, str] = os.environ) -> Any:
-    """Return a gateway's extensions with BlockRun's service code, where it offers the extension `builder-code`.
+    """Return a gateway's extensions with BlockRun's service code, if it offers the extension `builder-code`.
 
     BlockRun's own clients send it as well: it marks a settlement as theirs on the chain and costs nothing.
     `BLOCKRUN_BUILDER_CODE=off` leaves it out. Source: gateway protocol, section 9.

@@ -134,7 +134,7 @@ def sign_transfer(
     """Return `terms` signed by `wallet`: the header to send, and the authorization inside it.
 
     `now` is in Unix seconds, `recent` a blockhash of these seconds; the nonce is 16 random bytes unless given.
-    Raises TermsRefused when the transaction, read back from its bytes, is not what was agreed on.
+    Raises TermsRefused if the transaction, read back from its bytes, differs from the agreed terms.
     """
     from solders.message import to_bytes_versioned
     from solders.signature import Signature

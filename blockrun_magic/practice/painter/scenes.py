@@ -161,7 +161,7 @@ def _found(table: dict[str, str], words: frozenset[str]) -> list[str]:
 
 
 def read_scene(prompt: str, seed: int) -> Scene:
-    """Return the scene of `prompt`; `seed` chooses what the prompt does not say."""
+    """Return the scene of `prompt`; `seed` chooses everything that the prompt leaves open."""
     ordered = [word.casefold() for word in _WORD.findall(_TRIGGER.sub(" ", prompt))]
     words = frozenset(ordered)
     chance = random.Random(seed)  # noqa: S311

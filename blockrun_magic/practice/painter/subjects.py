@@ -55,7 +55,7 @@ def _shadow(canvas: Canvas, foot: Point, half: float) -> None:
 
 
 def _sprite(side: float, color: RGB) -> tuple[Image.Image, ImageDraw.ImageDraw, float]:
-    """Return an empty sprite of twice the size, its pen, and how long a hundredth of it is."""
+    """Return an empty sprite of twice the size, its pen, and a hundredth of its side in pixels."""
     pixels = max(8, int(side)) * 2
     sprite = Image.new("RGBA", (pixels, pixels), (*color, 0))
     return sprite, ImageDraw.Draw(sprite), pixels / 100

@@ -69,7 +69,7 @@ class PaymentRequirements:
         return common | {"network": self.network.id, "amount": str(self.amount)}
 
     def challenge(self, problem: dict[str, Any] | None = None) -> tuple[dict[str, Any], dict[str, str]]:
-        """Return body and headers of a 402; `problem` is what the body says about a rejected payment."""
+        """Return body and headers of a 402; `problem` is the reason for a rejected payment."""
         body = problem or {"error": "Payment Required", "message": "This endpoint is paid for with x402."}
         if self.version == 1:
             return body | {"x402Version": 1, "accepts": [self.requirement]}, {}

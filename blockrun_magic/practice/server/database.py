@@ -103,7 +103,7 @@ def _connect(path: str | Path) -> sqlite3.Connection:
 
 
 class Database:
-    """The tables, over one connection; `start_balance` is what a new wallet holds, in micro-USDC."""
+    """The tables, over one connection; `start_balance` is the balance of a new wallet, in micro-USDC."""
 
     def __init__(self, path: str | Path = ":memory:", start_balance: int = 100_000_000) -> None:
         self.start_balance = start_balance

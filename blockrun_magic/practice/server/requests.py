@@ -166,7 +166,7 @@ def order_from(fields: dict[str, Any], operation: Operation, catalog: Catalog) -
     name = _text(fields, "model", None) or _DEFAULT_MODEL[operation]
     model = catalog.find(name)
     if model is None or model.id != name:
-        hint = f" Did you mean {model.id}?" if model else " GET /v1/models lists what is served."
+        hint = f" Did you mean {model.id}?" if model else " GET /v1/models lists the models."
         raise _typed(f"Unknown model: {name}.{hint}", "model_not_found")
     images, mask = _images(fields, operation)
     request = ImageRequest(

@@ -40,7 +40,7 @@ _AGAIN = "Get a new copy of the lesson."
 
 
 def pack_lesson(target: Path, notebook: Path, results: Sequence[ImageResult], *, strict: bool) -> int:
-    """Write `notebook` and a lesson with `results` as the new ZIP file `target`; return how many answers it has.
+    """Write `notebook` and a lesson with `results` as the new ZIP file `target`; return its number of answers.
 
     One image is in memory at a time. Raises LessonError; then nothing is left behind.
     """

@@ -102,7 +102,7 @@ class FlatStore(Store):
     """The files of a lesson, in one folder."""
 
     def path(self, digest: str, media_type: str) -> Path:
-        """Return where the file with this SHA-256 (hex) is."""
+        """Return the path of the file with this SHA-256 (hex)."""
         return self.root / super().path(digest, media_type).name
 
 
@@ -182,7 +182,7 @@ def _is_number(value: object) -> bool:
 
 
 def lesson_index(name: str, results: Sequence[ImageResult], *, strict: bool) -> tuple[bytes, int]:
-    """Return the index of a lesson with `results`, and how many answers it has; raises LessonError."""
+    """Return the index of a lesson with `results`, and its number of answers; raises LessonError."""
     answers = [_entry(result) for result in results]
     try:
         for answer in answers:

@@ -33,7 +33,7 @@ class X402Job:
     sender: Sender
     authorize_again: Callable[[Payment, str], Awaitable[Payment]]
     prove_poll: Callable[[str, int], Awaitable[SecretHeaders]]
-    """Returns headers that prove a poll without a payment, where the gateway accepts them: on Solana."""
+    """Returns headers that prove a poll without a payment, which only gateways on Solana accept."""
 
     async def poll(self, payment: Payment, address: str) -> tuple[Payment, CompletedJob]:
         """Return the answer of the finished job at `address`, and the payment that bought it."""

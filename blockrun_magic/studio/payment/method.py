@@ -117,7 +117,7 @@ class PaymentMethod(Protocol):
         """Return the payment to continue with, or None if a new one may be made; raises PaymentOutcomeUnknown."""
 
     async def price(self) -> Price:
-        """Return what the request will cost; raises TermsRefused, RequestError or GatewayError."""
+        """Return the price of the request; raises TermsRefused, RequestError or GatewayError."""
 
     async def authorize(
         self, offer: Price, hold: int | None = None, check: Callable[[], None] = lambda: None

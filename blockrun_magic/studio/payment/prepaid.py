@@ -57,7 +57,7 @@ _COLLECT = "The job continues: run the cell again to collect the image."
 class PrepaidMethod:
     """The `PaymentMethod` of prepaid gateways.
 
-    `headers` authorize a request (none at ClawRouter), `max_price` is what the user allows at most, and `look_up` asks
+    `headers` authorize a request (none at ClawRouter), `max_price` is the user's limit, and `look_up` asks
     the witness of a payment.
     """
 

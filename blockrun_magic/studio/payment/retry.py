@@ -163,7 +163,7 @@ class RateGate:
             self._period = max(self._period, _length(end - accepted[0].left, whole=whole))
 
     def _densest(self, end: float, *, whole: bool) -> tuple[int, float]:
-        """Return how many requests were accepted in a period that ends at `end`, and its length.
+        """Return the number of requests accepted in a period that ends at `end`, and its length.
 
         The period begins with one of the requests: the one that allows the most.
         """
@@ -174,7 +174,7 @@ class RateGate:
 
 
 def _length(seconds: float, *, whole: bool) -> float:
-    """Return the length of a period: whole seconds where the gateway named them, which it rounds up."""
+    """Return the length of a period: whole seconds if the gateway named it, since it rounds up."""
     return float(max(1, int(seconds))) if whole else max(seconds, _MARGIN)
 
 

@@ -86,7 +86,7 @@ class Sender:
 
 
 def header_of(payload: Payload | None) -> SecretHeaders:
-    """Return the header that carries `payload`; empty where it was deleted."""
+    """Return the header that carries `payload`; empty if it was deleted."""
     if payload is None or payload.header_value is None:
         return SecretHeaders()
     return SecretHeaders({payload.header_name: payload.header_value})

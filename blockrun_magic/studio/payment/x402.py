@@ -88,7 +88,7 @@ class X402Method:
         while (payment := context.ledger.open_payment(context.purchase.id)) is not None:
             if payment.state not in (State.RESERVED, State.SIGNED):
                 return payment
-            # Its kernel is gone (we hold the lock), and the header never left the ledger.
+            # Its kernel has ended, because we hold the lock, and the header never left the ledger.
             context.ledger.release(payment.id, "never sent")
         self._ahead = self._cached_terms()
         if self._ahead is None or context.purchase.poll_url is not None:

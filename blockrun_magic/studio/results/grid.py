@@ -74,7 +74,7 @@ def grid_side(count: int, side: int) -> int:
 def grid_html(cells: Sequence[GridCell], side: int, form: str = "jpeg") -> str:
     """Return the cells as HTML: with axes where two things vary, otherwise in rows that wrap.
 
-    An image has at most `side` pixels a side, and fewer where there are many.
+    An image has at most `side` pixels a side, and fewer if there are many.
     """
     side = grid_side(sum(max(1, len(cell.images)) for cell in cells), side)
     facets = [cell.facets for cell in cells]

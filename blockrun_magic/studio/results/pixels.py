@@ -14,7 +14,7 @@ __all__ = ["PixelBudget"]
 _GENEROSITY = 4
 """A gateway may send images of twice the width and height that were requested."""
 _LEAST = 4_000_000
-"""Pixels for each image at least, whatever size was requested."""
+"""The least pixels for each image, even if a smaller size was requested."""
 
 
 class PixelBudget:
@@ -33,7 +33,7 @@ class PixelBudget:
             if width * height > self.left:
                 raise InvalidResponse(
                     f"The images of this cell have too many pixels together; the next one is {width} x {height}.",
-                    "Run the cell again to read it: what has arrived is stored, and nothing is paid twice.",
+                    "Run the cell again to read it: the answer is stored, and nothing is paid twice.",
                 )
             self.left -= width * height
 

@@ -31,7 +31,7 @@ def _refuse_deletion(_context: Context, _arguments: Arguments) -> Card:
 
 
 def check_secret(text: str) -> None:
-    """Raise UsageError where a private key is on the line."""
+    """Raise UsageError if a private key is on the line."""
     if contains_secret(text):
         raise UsageError(
             "A private key was typed on this line; the notebook and IPython's history now contain it.",
@@ -194,7 +194,7 @@ WALLET = Command(
             (Argument("AMOUNT", "usd", "The amount in dollars."),),
             secret=True,
         ),
-        Command("balance", "Show how much the wallet holds.", _balance, secret=True),
+        Command("balance", "Show the wallet's balance.", _balance, secret=True),
         *(
             Command(
                 name,

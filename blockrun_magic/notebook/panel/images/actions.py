@@ -104,7 +104,7 @@ class Actions:
             close_tree(offer.price)
 
     async def show(self, entry: ListedImage | None) -> None:
-        """Offer what can be done with `entry`."""
+        """Offer the actions for `entry`."""
         self.entry = entry
         self._detail.value = ""
         self.notice.clear()

@@ -68,7 +68,7 @@ class ClassroomMethod:
         return None if payment.state is State.RELEASED else payment
 
     async def price(self) -> Price:
-        """Return what the class pays for the request; raises BlockrunError."""
+        """Return the class's price for the request; raises BlockrunError."""
         self.context.progress.stage = "asking the price"
         try:
             return await classroom_price(self.account, self.context.gateway, self.context.request, ahead=True)

@@ -89,7 +89,7 @@ def record_order(ledger: Ledger, payment: Payment, order: Order) -> Payment:
 
 
 async def ask_about(calls: OrderCalls, ledger: Ledger, payment: Payment) -> Payment:
-    """Ask the order of a sent payment what was charged; return the payment. Raises GatewayError.
+    """Ask the order of a sent payment about its charge; return the payment. Raises GatewayError.
 
     An order that never arrived is cancelled first, so that it cannot arrive later; then its payment is released.
     """
