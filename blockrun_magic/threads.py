@@ -41,9 +41,7 @@ async def run_io(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> 
     """
     task = asyncio.current_task()
     if task is not None and task.cancelling():
-        await asyncio.sleep(
-            0
-        )  # raises a cancellation that came during the last call; nothing while the caller cleans up
+        await asyncio.sleep(0)  # raises a cancellation of the last call; nothing while the caller cleans up
     running = _submit("io", _IO_THREADS, partial(call, *args, **kwargs))
     try:
         await _end_of(running)

@@ -109,7 +109,7 @@ class Store:
         return digest
 
     def _remember(self, path: Path) -> None:
-        """Remember a file that was written or compared just now, so that it is not read again until it changes."""
+        """Remember a file that was just written or compared, so that it is not read again until it changes."""
         while len(self._seen) >= _MAX_SEEN:
             self._seen.pop(next(iter(self._seen)), None)
         if (status := _status(path)) is not None:

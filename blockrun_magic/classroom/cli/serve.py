@@ -82,7 +82,7 @@ def _announce(addresses: dict[str, str]) -> None:
 
 
 def gateway_of(name: str) -> tuple[Gateway, Callable[[], None]]:
-    """Return the gateway called `name`, or that at a URL, and a function that ends what was started for it."""
+    """Return the gateway called `name` or at a URL, and a function that stops the server started for it, if any."""
     from blockrun_magic.gateway.gateways import PRACTICE_NAME, gateway_named, practice_at
 
     if name == PRACTICE_NAME:

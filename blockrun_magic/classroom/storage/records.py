@@ -45,7 +45,7 @@ class Records:
 
     @property
     def realm(self) -> Realm:
-        """The kind of money that the class is served with: amounts of others are never mixed with it."""
+        """The kind of money of the class, which is never mixed with others."""
         return Realm(self.ledger.setting(REALM) or Realm.REAL)
 
     def close(self) -> None:

@@ -70,12 +70,12 @@ class Header:
 
     async def _choose(self) -> None:
         session = self._context.session
-        wanted = PRACTICE_NAME if self._switch.value == _PRACTICE else self._real_gateway
-        if (session.gateway.realm == Realm.PRACTICE) == (wanted == PRACTICE_NAME):
+        target = PRACTICE_NAME if self._switch.value == _PRACTICE else self._real_gateway
+        if (session.gateway.realm == Realm.PRACTICE) == (target == PRACTICE_NAME):
             return
         try:
             # The practice gateway may have to be started, which takes a moment.
-            await run_io(session.selection.use, gateway)
+            await run_io(session.selection.use, target)
         finally:
             self._balance = ""
             await self.show()

@@ -153,9 +153,9 @@ class PrepaidMethod:
                 money_of(payment),
             )
         answer = await self._send_once(payment)
-        payment, found = await run_io(self._read, payment, answer)
-        if isinstance(found, CompletedJob):
-            return payment, found
+        payment, content = await run_io(self._read, payment, answer)
+        if isinstance(content, CompletedJob):
+            return payment, content
         if Capability.POLL not in context.gateway.capabilities:
             await run_io(self._unknown, payment, f"{context.gateway.name} started a slow job, and cannot collect it")
         try:
