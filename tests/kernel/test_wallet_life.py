@@ -507,7 +507,7 @@ def test_the_terminal_shows_the_code_as_blocks_and_asks_unseen(tmp_path: Path) -
     terminal = Terminal(tmp_path)
     terminal.run("%load_ext blockrun_magic")
     terminal.start("%blockrun wallet create --encrypt", "New passphrase for the wallet default: ")
-    terminal.start(PHRASE, "The same again: ")
+    terminal.start(PHRASE, "Repeat it: ")
     created = terminal.run(PHRASE)
     shown = terminal.run("%blockrun wallet qr 5")
     status = terminal.close()
