@@ -69,11 +69,11 @@ class Overview:
         }
 
     def activity(self) -> dict[int, Activity]:
-        """Return how much each person has ordered."""
+        """Return each person's number of orders."""
         return {member: Activity(*counts) for member, counts in self._queries.activity(self._realm).items()}
 
     def images_since(self, since: float) -> int:
-        """Return how many images were made since a moment."""
+        """Return the number of images made since a moment."""
         return self._queries.images_since(self._realm, since)
 
     def payments(self, since: float, member_id: int | None = None) -> list[OwnedPayment]:
@@ -82,7 +82,7 @@ class Overview:
         return payments_of_owners(self._ledger, self._realm, since, owner)
 
     def states(self) -> dict[str, int]:
-        """Return how many orders are in each state."""
+        """Return the number of orders in each state."""
         return self._queries.states(self._realm)
 
     def waiting(self) -> list[OrderRow]:
@@ -104,7 +104,7 @@ class Overview:
             last = rows[-1].id
 
     def media_type(self, file: str) -> str | None:
-        """Return the media type of an image of the class, or None where there is no such image."""
+        """Return the media type of an image of the class, or None if there is no such image."""
         return self._queries.media_type(self._realm, file)
 
     def _rows(self, orders: list[Order]) -> list[OrderRow]:
@@ -120,7 +120,7 @@ class Overview:
         ]
 
     def _charges(self, orders: list[Order]) -> dict[int, tuple[int, int]]:
-        """Return by order what it has cost and what is at risk: nothing for one that another order pays."""
+        """Return the cost and the money at risk by order: zero for an order that another one pays."""
         digests: dict[str, dict[str, None]] = {}
         for order in orders:
             digests.setdefault(order.realm, {})[order.digest] = None

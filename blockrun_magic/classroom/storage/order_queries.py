@@ -11,7 +11,7 @@ from blockrun_magic.database.engine import Database, placeholders
 __all__ = ["OPEN_SQL", "OrderQueries"]
 
 OPEN_SQL = "state IN ('queued', 'working', 'unknown')"
-"""The words of the index of open orders."""
+"""The condition of the index of open orders."""
 _MADE = "body_hash <> ''"
 """Not a mark of a key that was cancelled before its order came."""
 

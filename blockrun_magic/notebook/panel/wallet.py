@@ -109,11 +109,11 @@ class WalletTab:
         except BlockrunError:
             self._fund.value = ""
             return
-        show_if(self._create, wanted=False)
+        show_if(self._create, visible=False)
         await self._show_funding(studio, gateway, address)
 
     async def _show_funding(self, studio: Studio, gateway: Gateway, address: str) -> None:
-        found = None
+        balance = None
         with suppress(BlockrunError):  # the header shows the reason
             balance = await studio.balance(gateway)
         micros = None if balance is None else balance.micros
@@ -140,7 +140,7 @@ class WalletTab:
                     balance = await studio.balance(gateway)
                 except BlockrunError:
                     continue
-                if found is not None and found.micros:
+                if balance is not None and balance.micros:
                     await self._show_funding(studio, gateway, address)
                     await self._changed()
                     return

@@ -118,7 +118,7 @@ class Form:
             self.model.options = _model_options(models)
             offered = {model.id for model in models}
             self.model.value = next(
-                (name for name in (chosen, self._default_model(catalog)) if name in known), models[0].id
+                (name for name in (chosen, self._default_model(catalog)) if name in offered), models[0].id
             )
             self.choices.offer_models(models)
 
