@@ -84,9 +84,9 @@ class GatewaySelection:
 
     def gateway_named(self, name: str) -> Gateway:
         """Return the gateway called `name`, or at that URL; raises FlagError."""
-        from blockrun_magic.gateway.gateways import CLASSROOM, gateway_named
+        from blockrun_magic.gateway.gateways import CLASSROOM, PRACTICE_NAME, gateway_named
 
-        if name.lower() == "practice":
+        if name.lower() == PRACTICE_NAME:
             return self.practice()
         if name.lower() == CLASSROOM:
             name = CLASSROOM
