@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
 
+from blockrun_magic.practice.server import handlers
 from blockrun_magic.practice.server.server import PracticeServer
 from fakes.signer import Payer, ledger
 from harness import PATIENCE
@@ -111,22 +113,25 @@ def test_a_failed_job_is_not_charged(payer: Payer) -> None:
     assert [] == paid(payer)
 
 
-def test_an_expired_signature_gives_way_to_a_fresh_one(payer: Payer) -> None:
+def test_an_expired_signature_gives_way_to_a_fresh_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """The old header is refused, a fresh one of the same wallet is taken, and one of them is cashed."""
-    body = slow("practice:slow=0.1")
-    challenge = payer.ask(body)
-    soon = int(time.time()) + 8
-    header = payer.sign(challenge, bytes(31) + b"\1", validBefore=soon)
-    address = payer.pay(body, header).json()["poll_url"]
-    time.sleep(max(0, soon - 5 - time.time()))
-    late = payer.poll(address, header)
-    fresh = finished(payer, address, payer.sign(payer.ask(body), bytes(31) + b"\2"))
-    with_old = payer.poll(address, header)
+    body, ahead = slow("practice:slow=0.1"), [0.0]
+    monkeypatch.setattr(handlers, "Options", partial(handlers.Options, clock=lambda: time.time() + ahead[0]))
+    with PracticeServer() as server:
+        payer = Payer(server.url)
+        header = payer.sign(payer.ask(body), bytes(31) + b"\1", validBefore=int(time.time()) + PATIENCE)
+        address = payer.pay(body, header).json()["poll_url"]
+        ahead[0] = PATIENCE
+        late = payer.poll(address, header)
+        fresh = finished(payer, address, payer.sign(payer.ask(body), bytes(31) + b"\2"))
+        with_old = payer.poll(address, header)
+        amounts = paid(payer)
+        payer.http.close()
 
     assert 402 == late.status_code
     assert 200 == fresh.status_code
     assert (200, True) == (with_old.status_code, with_old.json()["already_settled"])
-    assert [PRICE] == paid(payer)
+    assert [PRICE] == amounts
 
 
 def test_a_job_survives_a_restart(tmp_path: Path) -> None:
