@@ -13,7 +13,7 @@ BlockrunError
 ├── TermsRefused                payment requirements that we do not sign
 ├── ClockError                  this machine's clock is wrong, and a signature would be dated by it
 ├── LedgerError                 the ledger cannot be read or written
-├── StoreError                  a stored image that is damaged, or missing where nothing may be bought
+├── StoreError                  a stored image that is damaged, or missing while buying is forbidden
 ├── LessonError                 a lesson that cannot be read or written, or that has no such image
 ├── PaymentOutcomeUnknown       a payment was sent, and its outcome is unknown
 └── GatewayError                the gateway answered with an error, or not at all
@@ -237,7 +237,7 @@ class LessonError(BlockrunError):
 
 
 class StoreError(BlockrunError):
-    """A stored image is damaged, or missing where nothing may be bought."""
+    """A stored image is damaged, or missing while buying is forbidden."""
 
 
 class PaymentOutcomeUnknown(BlockrunError):

@@ -48,7 +48,7 @@ def build_front(room: Classroom, hosts: Collection[str], hub: Hub | None, pages:
 
 
 def teacher_url(room: Classroom, origin: str, hub: Hub | None) -> str:
-    """Return the address of the teacher's page: a hub logs in there, elsewhere it opens one session."""
+    """Return the address of the teacher's page, which leads to a hub's login, or elsewhere opens one session."""
     if hub is None:
         return f"{origin}/teacher?ticket={new_ticket(room.records.database)}"
     prefix = hub.settings.prefix.rstrip("/")

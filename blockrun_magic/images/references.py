@@ -191,7 +191,7 @@ def _look_up(value: Any, name: str, steps: list[re.Match[str]]) -> object:
 
 
 def _missing(value: object, name: str, step: re.Match[str]) -> SourceError:
-    hint = f"Show {name} in a cell of its own, to see what it contains."
+    hint = f"Show {name} in a separate cell to see its contents."
     if step["attribute"] is not None:
         return SourceError(f"{name} has no attribute {step['attribute']!r}.", hint)
     if step["key"] is not None:

@@ -92,7 +92,7 @@ class BlockrunMagics(Settings, Magics):
             yield
         except KeyboardInterrupt as stop:
             if not hasattr(stop, "_render_traceback_"):
-                render_as(stop, "Stopped. `%blockrun jobs` shows what is still open.")
+                render_as(stop, "Stopped. `%blockrun jobs` shows open payments.")
             raise
         finally:
             self.context.local_ns = outer
@@ -167,7 +167,7 @@ def panel() -> Panel:
     """Return this notebook's panel, which shows itself as the value of a cell.
 
     All cells share one panel: shown twice, it is the same panel. Loads the extension if necessary. Raises BlockrunError
-    where there is no notebook to show it in.
+    outside of a notebook.
     """
     from IPython.core.getipython import get_ipython
 
@@ -197,7 +197,7 @@ def paint_mask(source: object) -> MaskPad:
     """Return a pad to paint a mask on: it shows itself as the value of a cell, and `--mask` takes it.
 
     `source` is an image in memory or on disk: anything that `--image` takes except a URL. Raises SourceError,
-    and BlockrunError where there is no notebook to paint in.
+    and BlockrunError outside of a notebook.
     """
     from blockrun_magic.notebook.mask.paint import open_pad
 

@@ -43,4 +43,4 @@ class Options:
     private: bool = False
     cache_only: bool = False
     handling: Handling = field(default_factory=Handling, repr=False)
-    """Not for callers: what a batch or a resumed purchase adds."""
+    """Settings that a batch or a resumed purchase adds; not for callers."""

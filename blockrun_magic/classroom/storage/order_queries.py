@@ -88,7 +88,7 @@ class OrderQueries:
     # -- the whole class
 
     def activity(self, realm: str) -> dict[int, tuple[int, int, float | None]]:
-        """Return the orders, their images and the time of the last order of each person, whatever their states."""
+        """Return each person's number of orders and images in all states, and the time of the last order."""
         orders = f"""SELECT member_id, count(*) AS orders, max(created_at) AS last_at FROM orders
             WHERE realm = ? AND {_MADE} GROUP BY member_id"""
         images = """SELECT member_id, count(*) AS images FROM orders JOIN order_images ON order_id = orders.id
@@ -155,7 +155,7 @@ class OrderQueries:
         return files
 
     def media_type(self, realm: str, file: str) -> str | None:
-        """Return the media type of an image of the class, or None where there is no such image."""
+        """Return the media type of an image of the class, or None if there is no such image."""
         query = """SELECT media_type FROM order_images JOIN orders ON orders.id = order_id
             WHERE file = ? AND realm = ? LIMIT 1"""
         with self._database.reading() as connection:

@@ -126,7 +126,7 @@ class ClassroomAccount:
             raise _not_joined()
 
     def headers(self, gateway: Gateway) -> SecretHeaders:
-        """Return the header of the pass for `gateway`; raises WalletMissing where there is none yet."""
+        """Return the header of the pass for `gateway`; raises WalletMissing without one."""
         ticket = self._ticket(gateway)
         if ticket is None:
             raise _not_joined()

@@ -14,7 +14,7 @@ MAGICS = ("imagegen", "img2img")
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """One flag: how it is typed, the kind of its value, and a sentence of help.
+    """One flag: its spelling, the kind of its value, and a sentence of help.
 
     A `metavar` of None is a switch. `magics` take the flag; `repeats` lets it be given again.
     """

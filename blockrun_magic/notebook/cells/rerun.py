@@ -77,7 +77,7 @@ def cell_of(context: Context, studio: Studio, purchase: Purchase, note: Mapping[
         images=tuple(names),
         mask=mask,
     )
-    sentence = f"# {gone} of its source images are no longer stored: replace img by yours." if gone else ""
+    sentence = f"# {gone} of its source images are no longer stored: replace img with yours." if gone else ""
     return render("img2img" if names else "imagegen", flags), sentence
 
 

@@ -16,7 +16,7 @@ def open_pad(source: object) -> MaskPad:
     """Return a pad to paint a mask on: it shows itself as the value of a cell, and `--mask` takes it.
 
     `source` is an image in memory or on disk: anything that `--image` takes except a URL.
-    Raises SourceError, and BlockrunError where there is no notebook to paint in.
+    Raises SourceError, and BlockrunError outside of a notebook.
     """
     from IPython.core.getipython import get_ipython
 

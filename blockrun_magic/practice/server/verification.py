@@ -72,11 +72,11 @@ class PaymentPayload:
             names = _VERBATIM
             extra = self.accepted.get("extra")
             if not isinstance(extra, dict) or not requirement["extra"].items() <= extra.items():
-                raise InvalidPayment("accepted.extra is not what was offered.", "invalid_payment_requirements")
+                raise InvalidPayment("accepted.extra differs from the offer.", "invalid_payment_requirements")
         for name in names:
             given = self.accepted.get(name)
             if given != requirement[name] or type(given) is not type(requirement[name]):
-                raise InvalidPayment(f"accepted.{name} is not what was offered.", "invalid_payment_requirements")
+                raise InvalidPayment(f"accepted.{name} differs from the offer.", "invalid_payment_requirements")
         if self.payee != requirement["payTo"]:
             raise InvalidPayment("It pays another address.", "invalid_exact_evm_payload_recipient_mismatch")
         if self.value != terms.amount:
@@ -131,7 +131,7 @@ def _check_extensions(extensions: Any) -> None:
         raise _undecodable("extensions must be an object")
     for name, value in EXTENSIONS.items():
         if extensions.get(name, value) != value:
-            raise InvalidPayment(f"extensions.{name} is not what was offered.", "extension_echo_mismatch")
+            raise InvalidPayment(f"extensions.{name} differs from the offer.", "extension_echo_mismatch")
 
 
 def _check_fields(authorization: dict[str, Any], signature: Any) -> None:

@@ -58,7 +58,7 @@ class Entry:
     left: float = 0.0
     counted: float = 0.0
     gone: bool = False
-    """Whether it has left; until then it may still be stopped."""
+    """Whether the request has left; until then, it can be stopped."""
 
 
 class RateGate:

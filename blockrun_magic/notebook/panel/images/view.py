@@ -123,7 +123,7 @@ class ImageView:
         self._dropped = settings = await run_cpu(settings_of, data) if data else None
         show_if(self._settings, visible=settings is not None)
         if settings is None:
-            self._notice.info(f"{name} has no information about how it was made.")
+            self._notice.info(f"{name} has no information about its origin.")
         else:
             self._notice.html(settings.html)
 
