@@ -53,14 +53,12 @@ class Sender:
                 # A response that is too large was not read to its end, but the header was sent.
                 raise await self.tracker.explain_failure(payment, error) from error
             else:
+                wait = answer.retry_after or wait
+                self._tell_gate(answer, wait)  # before anything waits for the disk: more requests are about to leave
                 await run_io(self.tracker.record_claim, payment, answer)
                 if not is_transient(answer):
-                    context.gate.taken(context.entry)
                     return answer
                 fault = error_from_response(answer, context.gateway)
-                wait = answer.retry_after or wait
-                if answer.status == TOO_MANY_REQUESTS:
-                    context.gate.refused(wait, context.entry)
             if attempt + 1 == context.retry.attempts or context.clock() + wait >= accepted_until(payment):
                 break
             await context.progress.pause(fault.message, wait, stage)
@@ -68,6 +66,13 @@ class Sender:
                 context.entry = await context.gate.enter()
                 await context.gate.leave(context.entry)
         raise await self.tracker.explain_failure(payment, fault) from fault
+
+    def _tell_gate(self, answer: Response, wait: float) -> None:
+        """Let the gate close after a refusal, or let the others follow after the first that is accepted."""
+        if not is_transient(answer):
+            self.context.gate.taken(self.context.entry)
+        elif answer.status == TOO_MANY_REQUESTS:
+            self.context.gate.refused(wait, self.context.entry)
 
     async def read(self, payment: Payment, answer: Response) -> CompletedJob | PendingJob:
         """Return the content of a final response; raises its error, with the fate of the money."""

@@ -5,11 +5,19 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any, cast
+from unittest.mock import AsyncMock
 
 import pytest
 
+from blockrun_magic.errors import RateLimited
+from blockrun_magic.gateway.bodies import Response
+from blockrun_magic.gateway.gateways import PRESETS
 from blockrun_magic.studio.payment import retry
-from blockrun_magic.studio.payment.retry import Entry, RateGate
+from blockrun_magic.studio.payment.retry import Entry, RateGate, RetryPolicy
+from blockrun_magic.studio.payment.sender import Sender
 
 
 class Clock:
@@ -224,3 +232,30 @@ def test_a_limit_is_forgotten(clock: Clock) -> None:
     enter(gate, 50)
 
     assert begun == clock.now
+
+
+@pytest.mark.parametrize(("status", "waiting"), [(429, 5.0), (200, 0.0)])
+def test_the_gate_knows_before_the_ledger_is_asked(clock: Clock, status: int, waiting: float) -> None:
+    """The ledger may wait for the disk, and meanwhile other requests would leave, or not follow."""
+    gate = RateGate()
+    [entry] = enter(gate, 1, answered=False)
+    gate._first = entry
+    closed: list[tuple[float, bool]] = []
+    context = SimpleNamespace(
+        gate=gate,
+        entry=entry,
+        retry=RetryPolicy(attempts=1),
+        progress=SimpleNamespace(stage=""),
+        gateway=PRESETS["base"],
+    )
+    tracker = SimpleNamespace(
+        record_claim=lambda *_: closed.append((gate._opens_at - clock.now, gate._first is None)),
+        explain_failure=AsyncMock(side_effect=lambda _, error: error),
+    )
+    sender = Sender(cast("Any", context), cast("Any", tracker))
+    response = Response(status, {"retry-after": "5"}, b"{}")
+
+    with nullcontext() if status == 200 else pytest.raises(RateLimited):
+        asyncio.run(sender.send(cast("Any", None), AsyncMock(return_value=response)))
+
+    assert [(waiting, True)] == [(max(0.0, wait), first) for wait, first in closed]
