@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import io
 import json
 import os
 import signal
@@ -24,19 +23,18 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Self
 
-from PIL import Image
-
 from blockrun_magic.database.postgresql import PostgresDatabase, ServerConnection
 from blockrun_magic.errors import BlockrunError
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import practice_at
-from blockrun_magic.gateway.request import ImageRequest, Upload
+from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.images.store import Store
 from blockrun_magic.payments.ledger.ledger import Ledger
 from blockrun_magic.payments.wallets.evm import Wallet
 from blockrun_magic.studio import Options, RetryPolicy, Studio
 from blockrun_magic.studio.services import Wallets, purchase_services
 from harness import PATIENCE, ROOT
+from harness.uploads import upload
 
 __all__ = [
     "OWNER",
@@ -182,19 +180,13 @@ def settlements_of(url: str, payer: str) -> list[dict[str, Any]]:
 def cells() -> list[ImageRequest]:
     """Return the requests of a notebook: an image, a slow job, one behind a URL, and an edit with a mask."""
     small, size = "openai/dall-e-2", "256x256"
-    source, mask = _drawn((40, 80, 120)), _drawn((255, 255, 255))
+    source, mask = upload((40, 80, 120)), upload((255, 255, 255))
     return [
         ImageRequest("generate", "a red lighthouse", small, size),
         ImageRequest("generate", "a patient snail practice:slow=0.25", small, size),
         ImageRequest("generate", "a paper boat practice:url", small, size),
         ImageRequest("edit", "add a moon practice:data", "openai/gpt-image-1", images=(source,), mask=mask),
     ]
-
-
-def _drawn(color: tuple[int, int, int]) -> Upload:
-    file = io.BytesIO()
-    Image.new("RGB", (32, 32), color).save(file, "PNG")
-    return Upload.from_file_bytes(file.getvalue(), "image/png")
 
 
 # -- the child

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from blockrun_magic.errors import (
     BlockrunError,
@@ -40,7 +38,7 @@ from blockrun_magic.gateway.catalog.snapshot import PriceRule
 from blockrun_magic.gateway.clawrouter import Health, clawrouter_health
 from blockrun_magic.gateway.client import Timeouts
 from blockrun_magic.gateway.gateways import Gateway, gateway_at
-from blockrun_magic.gateway.request import ImageRequest, Upload
+from blockrun_magic.gateway.request import ImageRequest
 from blockrun_magic.images.provenance import read
 from blockrun_magic.payments.ledger.reports import spending_summary
 from blockrun_magic.payments.ledger.states import State
@@ -53,6 +51,7 @@ from fakes.account_api import KEY, Account
 from fakes.clawrouter import WALLET, ClawRouter
 from fakes.gateway import QUICK, Clock, studio_over
 from fakes.silence import gives_up
+from harness.uploads import upload
 
 _LISTED = 52_500
 _SIGNED = 53_500
@@ -60,13 +59,7 @@ _SIGNED = 53_500
 _REQUEST = ImageRequest("generate", "a heron in the reeds", "google/nano-banana")
 
 
-def _upload(color: str) -> Upload:
-    file = io.BytesIO()
-    Image.new("RGB", (32, 32), color).save(file, "PNG")
-    return Upload.from_file_bytes(file.getvalue(), "image/png")
-
-
-_EDIT = ImageRequest("edit", "add a moon", "openai/gpt-image-1", images=(_upload("navy"),), mask=_upload("white"))
+_EDIT = ImageRequest("edit", "add a moon", "openai/gpt-image-1", images=(upload("navy"),), mask=upload("white"))
 
 
 @pytest.fixture
@@ -251,7 +244,7 @@ def test_a_batch_is_priced_without_asking(tmp_path: Path, proxy: ClawRouter) -> 
 
 
 def _data_uri() -> str:
-    return _upload("green").data_uri
+    return upload("green").data_uri
 
 
 # -- at most once

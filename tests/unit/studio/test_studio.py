@@ -25,18 +25,13 @@ from blockrun_magic.studio import Options, Studio
 from fakes.gateway import Exchange, Merchant, Reply, payer, reset, studio_over
 from harness.crash import practice_gateway
 from harness.kernel import paid_to
+from harness.uploads import upload
 
 _PRICE = 52_500
 _REQUEST = ImageRequest("generate", "a heron in the reeds", "google/nano-banana")
 
 
-def _upload(color: str) -> Upload:
-    file = io.BytesIO()
-    Image.new("RGB", (32, 32), color).save(file, "PNG")
-    return Upload.from_file_bytes(file.getvalue(), "image/png")
-
-
-_EDIT = ImageRequest("edit", "add a moon", "openai/gpt-image-1", images=(_upload("navy"),), mask=_upload("white"))
+_EDIT = ImageRequest("edit", "add a moon", "openai/gpt-image-1", images=(upload("navy"),), mask=upload("white"))
 
 
 @pytest.fixture
