@@ -250,33 +250,37 @@ def advised(error: SourceError) -> list[str]:
     return [code for code in ADVICE.findall(error.hint) if "=" in code and "%config" not in code]
 
 
-def bad_sources() -> dict[str, Any]:
-    """Return values that are refused as sources, with advice."""
-    values = np.asarray(card())
-    return {
-        "channels first": np.moveaxis(values, -1, 0),
-        "channels first as floats": np.moveaxis(values / 255, -1, 0),
-        "a batch": np.stack([values] * 2),
-        "a batch, channels first": np.stack([np.moveaxis(values, -1, 0)] * 2),
-        "gray and alpha": values[..., :2],
-        "PIL of floats over 255": Image.fromarray(values[..., 0].astype("float32") * 4),
-        "PIL of floats with NaN": Image.fromarray(np.full((8, 8), np.nan, "float32")),
-        "PIL of negative integers": Image.fromarray(values[..., 0].astype("int32") - 100),
-        "over 255": values.astype("int32") * 2,
-        "below 0": values.astype("float32") / 255 - 0.2,
-        "NaN": np.full((8, 8), np.nan),
-        "overshoot": values / 255 * 1.4,
-        "too large": Image.new("RGB", (5000, 4000)),
-        "too large and gray": Image.new("L", (5000, 4000)),
-        "too large an array": np.zeros((4000, 5000), "uint8"),
-        "too large a file": encoded(Image.new("L", (5000, 4000)), "PNG"),
-    }
+def large() -> Image.Image:
+    """Return a gray image of too many pixels."""
+    return Image.new("L", (5000, 4000))
 
 
-@pytest.mark.parametrize(("name", "value"), bad_sources().items())
+SOURCES: dict[str, Callable[[np.ndarray[Any, Any]], object]] = {
+    "channels first": lambda values: np.moveaxis(values, -1, 0),
+    "channels first as floats": lambda values: np.moveaxis(values / 255, -1, 0),
+    "a batch": lambda values: np.stack([values] * 2),
+    "a batch, channels first": lambda values: np.stack([np.moveaxis(values, -1, 0)] * 2),
+    "gray and alpha": lambda values: values[..., :2],
+    "PIL of floats over 255": lambda values: Image.fromarray(values[..., 0].astype("float32") * 4),
+    "PIL of floats with NaN": lambda _: Image.fromarray(np.full((8, 8), np.nan, "float32")),
+    "PIL of negative integers": lambda values: Image.fromarray(values[..., 0].astype("int32") - 100),
+    "over 255": lambda values: values.astype("int32") * 2,
+    "below 0": lambda values: values.astype("float32") / 255 - 0.2,
+    "NaN": lambda _: np.full((8, 8), np.nan),
+    "overshoot": lambda values: values / 255 * 1.4,
+    "too large": lambda _: large().convert("RGB"),
+    "too large and gray": lambda _: large(),
+    "too large an array": lambda _: np.asarray(large()),
+    "too large a file": lambda _: encoded(large(), "PNG"),
+}
+"""Values that are refused as sources, with advice, from the values of an image."""
+
+
+@pytest.mark.parametrize("name", SOURCES)
 @pytest.mark.parametrize("variable", ["image", "frame"])
-def test_advice_on_a_source_works_when_it_is_pasted(name: str, value: object, variable: str) -> None:
+def test_advice_on_a_source_works_when_it_is_pasted(name: str, variable: str) -> None:
     """Each line of Python in the error turns the variable into something that is read."""
+    value = SOURCES[name](np.asarray(card()))
     with pytest.raises(SourceError) as caught:
         asyncio.run(read_upload(value, no_fetch, text=variable))
     lines = advised(caught.value)
