@@ -164,9 +164,7 @@ class Purchaser:
             ready = partial(self.services.store.check_writable, context.request.n)
             return X402Method(context, partial(self._signer, gateway), agree, turn, ready, options.handling.hold)
         if gateway.paid_by is Payer.CLASSROOM:
-            from blockrun_magic.studio.payment.classroom.method import (
-                ClassroomMethod,
-            )  # for classes only
+            from blockrun_magic.studio.payment.classroom.method import ClassroomMethod  # for classes only
 
             return ClassroomMethod(context, wallets.account())
         return PrepaidMethod(

@@ -53,7 +53,8 @@ class Sender:
                 # A response that is too large was not read to its end, but the header was sent.
                 raise await self.tracker.explain_failure(payment, error) from error
             else:
-                wait = answer.retry_after or wait
+                if is_transient(answer):
+                    wait = answer.retry_after or wait
                 self._tell_gate(answer, wait)  # before anything waits for the disk: more requests are about to leave
                 await run_io(self.tracker.record_claim, payment, answer)
                 if not is_transient(answer):
