@@ -56,7 +56,7 @@ def payload(payment: Payment, amount: int, until: float = NOON + 300, header: st
 
 
 def test_a_payload_is_never_overwritten(ledger: Ledger) -> None:
-    """Each signature is a row; the sum at risk is the largest, the expiry the latest, the header to show the newest."""
+    """Each signature is a row. The payment has the largest amount, the latest expiry and the newest header."""
     payment = payment_in(ledger, State.UNKNOWN, amount=42_000)
     payment = ledger.add_payload(payment.id, payload(payment, 41_000, until=NOON + 60))
 
@@ -69,7 +69,7 @@ def test_a_payload_is_never_overwritten(ledger: Ledger) -> None:
 
 
 def test_a_raise_is_a_reservation_of_now(ledger: Ledger, clock: Clock) -> None:
-    """The difference counts for the session and the day in which it is signed, the first sum where it was."""
+    """The difference counts for the session and the day of the new signature; the first amount stays in its own."""
     payment = payment_in(ledger, State.UNKNOWN, amount=42_000)
     clock.now += DAY
     with another(ledger, "new") as new:
@@ -85,7 +85,7 @@ def test_a_raise_is_a_reservation_of_now(ledger: Ledger, clock: Clock) -> None:
 
 
 def test_a_raise_above_a_limit_changes_nothing(ledger: Ledger) -> None:
-    """The new signature is refused before it is on record."""
+    """The new signature is refused before it is recorded."""
     payment = payment_in(ledger, State.UNKNOWN, amount=42_000)
     ledger.set_caps(day=50_000)
 
@@ -97,7 +97,7 @@ def test_a_raise_above_a_limit_changes_nothing(ledger: Ledger) -> None:
 
 
 def test_a_witness_says_which_payload_moved(ledger: Ledger) -> None:
-    """The sum that moved takes the place of the largest, in every counter, and its header is the one to show."""
+    """The charged amount replaces the largest one in every counter, and the payment shows its header."""
     payment = payment_in(ledger, State.UNKNOWN, amount=52_500)
     with another(ledger) as other:
         other.add_payload(payment.id, payload(payment, 63_000))
@@ -111,7 +111,7 @@ def test_a_witness_says_which_payload_moved(ledger: Ledger) -> None:
 
 
 def test_one_purchase_has_one_open_authorization(ledger: Ledger) -> None:
-    """A second one is refused in the transaction that would reserve it, and by the database itself."""
+    """The reserving transaction refuses a second one, and so does the database."""
     begun = another_purchase(ledger)
     payment = authorize(ledger, begun, 1)
     for state in (State.SUBMITTED, State.UNKNOWN):
@@ -132,7 +132,7 @@ def test_one_purchase_has_one_open_authorization(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("state", [State.SUBMITTED, State.POLLING, State.UNKNOWN], ids=str)
 def test_only_a_witness_takes_back_what_was_sent(ledger: Ledger, state: State) -> None:
-    """Without one a release is refused, and the sum stays at risk."""
+    """A release without a witness is refused, and the amount stays at risk."""
     payment = payment_in(ledger, state)
 
     with pytest.raises(LedgerError):
@@ -143,7 +143,7 @@ def test_only_a_witness_takes_back_what_was_sent(ledger: Ledger, state: State) -
 
 
 def test_a_claimed_transaction_settles_nothing(ledger: Ledger) -> None:
-    """A hash of the gateway is a note until a witness has seen it."""
+    """A transaction hash from the gateway is only a note until a witness confirms it."""
     payment = payment_in(ledger, State.UNKNOWN)
     payment = ledger.claim(payment.id, HASH)
 
@@ -152,24 +152,24 @@ def test_a_claimed_transaction_settles_nothing(ledger: Ledger) -> None:
 
 
 def test_a_header_hides_in_every_frame(ledger: Ledger) -> None:
-    """A traceback that prints local variables shows no header, wherever the ledger fails."""
+    """A traceback that prints local variables shows no header when the ledger fails."""
     from harness.wallets import verbose
 
     secret = "b25lIGhlYWRlciB0aGF0IGlzIG1vbmV5" * 4
-    sent = payload(payment_in(ledger, State.UNKNOWN), -1, header=secret)  # a sum that the tables refuse
+    sent = payload(payment_in(ledger, State.UNKNOWN), -1, header=secret)  # the tables refuse a negative amount
     with pytest.raises(LedgerError) as signing:
         authorize(ledger, another_purchase(ledger), 52_500, sent)
 
     error = signing.value
     assert error.__traceback__ is not None
-    assert secret not in verbose(error.with_traceback(error.__traceback__.tb_next))  # this frame knows it, of course
+    assert secret not in verbose(error.with_traceback(error.__traceback__.tb_next))  # without this test's own frame
 
 
 # -- limits
 
 
 def test_at_risk_counts_every_day(ledger: Ledger, clock: Clock) -> None:
-    """What was signed before midnight and is still open counts after it; once settled it counts for that day."""
+    """An open payment also counts on the days after its signature; a settled one counts on its own day only."""
     ledger.set_caps(day=100_000)
     clock.now = NOON + DAY / 2 - 20
     payments = [payment_in(ledger, State.UNKNOWN, amount=42_000) for _ in range(2)]
@@ -188,7 +188,7 @@ def test_at_risk_counts_every_day(ledger: Ledger, clock: Clock) -> None:
 
 
 def test_a_guard_forbids_every_reservation(ledger: Ledger) -> None:
-    """Modes that forbid spending are looked at where money is reserved."""
+    """Modes that forbid spending are checked by every reservation."""
 
     def forbidden(realm: str) -> None:
         raise LessonError(f"No {realm} money here.", "Close the lesson.")
@@ -205,7 +205,7 @@ def test_a_guard_forbids_every_reservation(ledger: Ledger) -> None:
 
 
 def test_a_session_is_shared_by_all_its_ledgers(path: Path, clock: Clock) -> None:
-    """A script that opens a ledger for each call fills one session."""
+    """Scripts that open a ledger for each call share one session."""
     for _ in range(2):
         with closing(Ledger(path, "process", clock)) as ledger:
             ledger.set_caps(session=50_000)
@@ -217,7 +217,7 @@ def test_a_session_is_shared_by_all_its_ledgers(path: Path, clock: Clock) -> Non
 @settings(max_examples=25)
 @given(seed=st.integers(0, 2**32))
 def test_counters_are_what_the_payments_add_up_to(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
-    """After every step of a random history of two kernels, over midnights, a check finds nothing to complain about."""
+    """A check finds no error after any step of a random history of two kernels over several days."""
     dice, clock = random.Random(seed), Clock()  # noqa: S311  dice, not secrets
     path = tmp_path_factory.mktemp("history") / "ledger.sqlite"
     with closing(Ledger(path, "one", clock)) as one, closing(Ledger(path, "two", clock)) as two:
@@ -234,7 +234,7 @@ def test_counters_are_what_the_payments_add_up_to(tmp_path_factory: pytest.TempP
 
 
 def random_step(ledger: Ledger, payments: list[int], dice: random.Random) -> None:
-    """Do something to a payment, legal or not."""
+    """Take a random step with a payment, legal or not."""
     if not payments or dice.random() < 0.3:
         begin = dice.choice((ledger.reserve, partial(authorize, ledger)))
         payments.append(begin(another_purchase(ledger), dice.randrange(1, 90_000)).id)
@@ -254,7 +254,7 @@ def random_step(ledger: Ledger, payments: list[int], dice: random.Random) -> Non
 
 
 def at_risk_of(ledger: Ledger) -> int:
-    """Return what is at risk, added up payment by payment."""
+    """Return the total at risk, added up payment by payment."""
     return sum(payment.amount for payment in ledger.open_payments())
 
 
@@ -264,7 +264,7 @@ def at_risk_of(ledger: Ledger) -> int:
 @ON_A_FILE
 @pytest.mark.parametrize("loss", ["removed", "replaced", "cut", "newer tables", "newer version"])
 def test_money_is_reserved_in_the_file_at_its_path(ledger: Ledger, path: Path, loss: str) -> None:
-    """A ledger that is not whole any more, or not of its version, takes no reservation and lets nothing leave."""
+    """A damaged ledger, or one of another version, refuses reservations and submissions."""
     ready = payment_in(ledger, State.SIGNED)
     begun = another_purchase(ledger)
     if loss in ("removed", "replaced"):
@@ -288,7 +288,7 @@ def test_money_is_reserved_in_the_file_at_its_path(ledger: Ledger, path: Path, l
 
 @ON_A_FILE
 def test_a_newer_ledger_is_refused(ledger: Ledger, path: Path) -> None:
-    """A version that we do not know is not opened, and stays as it is."""
+    """A ledger of an unknown version is not opened."""
     ledger.query("PRAGMA user_version = 99")
     ledger.close()
 
@@ -297,7 +297,7 @@ def test_a_newer_ledger_is_refused(ledger: Ledger, path: Path) -> None:
 
 
 def test_an_unknown_state_is_refused(ledger: Ledger) -> None:
-    """A payment in a state that we do not know is money that we cannot count."""
+    """A ledger with a payment in an unknown state is not opened, because its money cannot be counted."""
     payment = payment_in(ledger, State.RESERVED, amount=4_000_000)
     with ledger.transaction() as connection:
         connection.execute("UPDATE authorizations SET state = 'escrowed' WHERE id = ?", (payment.id,))
@@ -307,7 +307,7 @@ def test_an_unknown_state_is_refused(ledger: Ledger) -> None:
 
 
 def test_an_empty_ledger_beside_images_is_noticed_once(tmp_path: Path, clock: Clock) -> None:
-    """Images without receipts mean that a ledger was lost: no real money is reserved before that was said."""
+    """Images without receipts mean that a ledger was lost: the first reservation of real money fails and says so."""
     Store(tmp_path / "pictures").put(b"bytes", "image/png")
     with closing(Ledger(tmp_path / "ledger.sqlite", "one", clock)) as ledger:
         begun = another_purchase(ledger)
@@ -320,7 +320,7 @@ def test_an_empty_ledger_beside_images_is_noticed_once(tmp_path: Path, clock: Cl
 @ON_A_FILE
 @pytest.mark.parametrize("damage", ["random", "cut", "table", "folder"])
 def test_damage_is_named(ledger: Ledger, path: Path, damage: str) -> None:
-    """The advice for a damaged file is a backup, not free space."""
+    """The error of a damaged file advises a backup, not free space."""
     for _ in range(30):
         payment_in(ledger, State.SETTLED)
     if damage == "table":
@@ -347,7 +347,7 @@ def test_damage_is_named(ledger: Ledger, path: Path, damage: str) -> None:
 
 
 def test_a_price_is_not_signed_ahead_after_the_clock_was_changed(ledger: Ledger, clock: Clock) -> None:
-    """A jump of our clock, or a sleep, means that the gateway is asked, and the clocks compared, once more."""
+    """After a change of the clock or a sleep, the gateway is asked for the price again."""
     accepted = {"scheme": "exact", "network": BASE.id, "amount": "1"}
     terms = PaymentRequirements(2, BASE, 1, "0x" + "5a" * 20, 300, accepted)
     cache_quote(ledger, "base", "key", terms, monotonic=lambda: 100.0)
@@ -362,12 +362,12 @@ def test_a_price_is_not_signed_ahead_after_the_clock_was_changed(ledger: Ledger,
 
 @pytest.fixture
 def old_home(tmp_path: Path) -> Path:
-    """Return a copy of a home directory that was written before payloads, reservations and limits had rows."""
+    """Return a copy of a home directory from a version without tables of payloads, reservations and limits."""
     return Path(shutil.copytree(HOME, tmp_path / "home"))
 
 
 def test_a_home_of_an_earlier_version_opens_with_nothing_lost(old_home: Path) -> None:
-    """Purchases, payments, headers, images, limits and settings are those that the old version wrote."""
+    """Purchases, payments, headers, images, limits and settings are those of the old version."""
     path = old_home / "magic" / "ledger.sqlite"
     with closing(sqlite3.connect(path)) as before:
         counts = {
@@ -402,7 +402,7 @@ def test_a_home_of_an_earlier_version_opens_with_nothing_lost(old_home: Path) ->
 
 
 def test_an_earlier_version_has_the_tables_of_a_new_ledger(old_home: Path, tmp_path: Path) -> None:
-    """Converted or new, each table has the same columns and the same indexes; the old version does not open it."""
+    """A converted ledger has the same columns and indexes as a new one, and its version number is the current one."""
     shapes = []
     for path in (old_home / "magic" / "ledger.sqlite", tmp_path / "new.sqlite"):
         with closing(Ledger(path, "one")) as ledger:
@@ -423,7 +423,7 @@ def test_an_earlier_version_has_the_tables_of_a_new_ledger(old_home: Path, tmp_p
 
 
 def test_payments_of_an_earlier_version_continue(old_home: Path) -> None:
-    """An unknown payment is settled or released by its witness; a signature that never left is given back."""
+    """A witness settles or releases a payment with an unknown outcome; an unsent signature is released."""
     clock = Clock(1_795_262_400.0 + 900)
     with closing(Ledger(old_home / "magic" / "ledger.sqlite", "new", clock)) as ledger:
         by_state = {payment.state: payment for payment in ledger.open_payments()}
@@ -436,7 +436,7 @@ def test_payments_of_an_earlier_version_continue(old_home: Path) -> None:
 
 
 def test_the_images_of_an_earlier_version_are_there(old_home: Path) -> None:
-    """Each recorded image is read back by its hash."""
+    """Each recorded image is read by its hash."""
     store = Store(old_home / "magic" / "pictures")
     with closing(Ledger(old_home / "magic" / "ledger.sqlite", "new")) as ledger:
         finished = ledger.search_finished(HistorySearch("real"), 100) + ledger.search_finished(

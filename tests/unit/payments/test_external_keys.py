@@ -1,4 +1,4 @@
-"""Keys of other programs: every known file is offered, and none pays before it is imported."""
+"""Keys of other programs: every known file is offered, and no key pays before it is imported."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _solana_of(phrase: str) -> str:
 
 
 def test_replaced_and_derived_keys_are_offered(tmp_path: Path) -> None:
-    """An SDK's backup of a replaced key, and the first account of ClawRouter's recovery phrase."""
+    """The SDK's backup of a replaced key is offered, and so is the first account of ClawRouter's recovery phrase."""
     replaced, phrase = new_key(), generate_mnemonic(12, Language.ENGLISH)
     _write(tmp_path / ".blockrun" / ".session.backup-1760000000", _hex(replaced))
     _write(tmp_path / ".openclaw" / "blockrun" / "mnemonic", f"{phrase}\n")
@@ -64,7 +64,7 @@ def test_replaced_and_derived_keys_are_offered(tmp_path: Path) -> None:
 
 
 def test_solana_keys_are_offered(tmp_path: Path) -> None:
-    """Programs' solana-wallet.json, an SDK's backup, Solana's command line, and ClawRouter's phrase."""
+    """Keys in a solana-wallet.json, an SDK's backup, Solana's command line and ClawRouter's phrase are offered."""
     pairs = [Keypair() for _ in range(3)]
     phrase = generate_mnemonic(24, Language.ENGLISH)
     wallet = {"privateKey": str(pairs[0]), "address": "a claim that does not count"}
@@ -84,7 +84,7 @@ def test_solana_keys_are_offered(tmp_path: Path) -> None:
 
 
 def test_a_phrase_with_a_wrong_word_is_an_error_that_does_not_show_it(tmp_path: Path) -> None:
-    """Its checksum fails: nothing is derived, and no word is repeated."""
+    """A phrase with a wrong checksum gives no key, and the error repeats none of its words."""
     file = _write(tmp_path / "mnemonic", "zebra " * 11 + "zebra")
     for read in (read_key_or_keystore, read_solana_file):
         found = read(file, "the file")
@@ -95,7 +95,7 @@ def test_a_phrase_with_a_wrong_word_is_an_error_that_does_not_show_it(tmp_path: 
 
 @pytest.mark.parametrize("form", ["array of 64", "array of 32", "hex", "0x hex", "base58", "base58 seed"])
 def test_a_solana_key_has_the_forms_of_the_official_sdks(tmp_path: Path, form: str) -> None:
-    """Base58, JSON arrays of a pair or its seed, and 128 hex digits."""
+    """A key is base58, a JSON array of a pair or its seed, or 128 hex digits."""
     pair = Keypair()
     seed = bytes(pair)[:32]
     text = {
@@ -112,13 +112,13 @@ def test_a_solana_key_has_the_forms_of_the_official_sdks(tmp_path: Path, form: s
 
 @pytest.mark.parametrize("text", ["[1, 2, 3]", "[256" + ", 1" * 31 + "]", "17" * 32, "17" * 64, "[" + "1," * 40 + "1]"])
 def test_what_is_not_a_solana_key_is_refused(tmp_path: Path, text: str) -> None:
-    """Other lengths, numbers above 255, Ethereum keys, and halves that do not match."""
+    """Other lengths, numbers above 255, Ethereum keys, and halves that do not match are refused."""
     with pytest.raises(WalletError):
         find_solana_wallet({"SOLANA_WALLET_KEY": text}, tmp_path)
 
 
 def test_an_imported_solana_key_is_the_sdks_wallet(tmp_path: Path) -> None:
-    """It is written in base58 into the SDKs' file, once."""
+    """The key is written in base58 to the SDKs' file; an existing key is not overwritten."""
     pair = Keypair()
     registry = WalletRegistry.of({}, tmp_path)
     path = registry.save_solana_key(solana_text(Secret(bytes(pair))))

@@ -1,4 +1,4 @@
-"""Key files: private from the first byte, whole or absent, never written over; and those that a passphrase opens."""
+"""Key files: private from the first byte, complete or absent, never overwritten; and keystores with a passphrase."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ PHRASE = "a throwaway passphrase, ünïcode too"
 
 
 def light(key: bytes = KEY, phrase: str = PHRASE, **changes: Any) -> dict[str, Any]:
-    """Return a keystore's JSON as another program would write it, and cheap to open."""
+    """Return a keystore's JSON as another program writes it, with a key derivation that takes little time."""
     return Account.encrypt(key, phrase, kdf="pbkdf2", iterations=100) | changes
 
 
 def stored(fields: dict[str, Any]) -> Keystore:
-    """Return the keystore that `fields` are, which must be a sound one."""
+    """Return the keystore of `fields`, which must be valid."""
     found = read_keystore(Secret(json.dumps(fields)), "a file")
 
     assert isinstance(found, Keystore)
@@ -51,7 +51,7 @@ def stored(fields: dict[str, Any]) -> Keystore:
 
 @pytest.fixture(autouse=True)
 def no_mask() -> Iterator[None]:
-    """Let every file be made with all the permissions that the code asks for."""
+    """Set the umask to zero: every file gets exactly the permissions that the code asks for."""
     before = os.umask(0)
     yield
     os.umask(before)
@@ -69,7 +69,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_key_file_is_private_from_its_first_byte(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the umask: every file that is opened on the way is made 0600, empty, and where nothing was."""
+    """The only file that is created is new, empty and has mode 0600, whatever the umask is."""
     real = os.open
     made = []
 
@@ -90,7 +90,7 @@ def test_a_key_file_is_private_from_its_first_byte(folder: Path, monkeypatch: py
 
 
 def test_file_and_folder_are_synced(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A power cut takes neither the bytes nor the name: first the file, then its folder."""
+    """The file is synced first, then its folder, so that a power cut loses neither the bytes nor the name."""
     real = os.fsync
     synced = []
 
@@ -107,7 +107,7 @@ def test_file_and_folder_are_synced(folder: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
 @pytest.mark.parametrize("there", ["file", "empty file", "folder", "dangling link"])
 def test_nothing_is_written_over(folder: Path, monkeypatch: pytest.MonkeyPatch, there: str, links: bool) -> None:
-    """Whatever has the name keeps it, also on a file system without hard links."""
+    """An existing file, folder or link is never replaced, even on a file system without hard links."""
     path = folder / "key"
     if there == "folder":
         path.mkdir()
@@ -127,7 +127,7 @@ def test_nothing_is_written_over(folder: Path, monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_without_hard_links_it_is_written_all_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some mounted disks have none: the file is as private and as whole there."""
+    """On a disk without hard links, the file is just as private and complete."""
     monkeypatch.setattr(os, "link", refusing(errno.EPERM))
     create_private_file(folder / "key", Secret(b"\x01\x02"), "the file")
 
@@ -146,7 +146,7 @@ def refusing(code: int) -> Any:
 
 
 def test_a_full_disk_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What cannot be written whole is not there, and the error says so without the key."""
+    """A file that cannot be written completely is removed, and the error does not show the key."""
     monkeypatch.setattr(os, "fsync", refusing(errno.ENOSPC))
     with pytest.raises(WalletError) as caught:
         create_private_file(folder / "key", Secret("0x" + KEY.hex()), "the file")
@@ -157,7 +157,7 @@ def test_a_full_disk_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize(("deadly", "whole"), [("fsync", False), ("link", False), ("unlink", True)])
 def test_killed_in_the_middle_it_is_whole_or_absent(folder: Path, deadly: str, whole: bool) -> None:
-    """`kill -9` at any step leaves no half-written file under the final name; afterwards a new one can be made."""
+    """`kill -9` at any step leaves no incomplete file under the final name; afterwards a new file can be made."""
     code = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
@@ -178,7 +178,7 @@ def test_killed_in_the_middle_it_is_whole_or_absent(folder: Path, deadly: str, w
 
 
 def test_of_two_at_once_one_wins(folder: Path) -> None:
-    """Both want the same name: one has it, the other is told, and the file is the winner's, whole."""
+    """One of eight threads saves its key under the name, the others get an error, and the file holds the saved key."""
     places = WalletRegistry(folder / ".blockrun", folder)
     keys = [new_key() for _ in range(8)]
     start = threading.Barrier(len(keys))
@@ -203,7 +203,7 @@ def test_of_two_at_once_one_wins(folder: Path) -> None:
 
 
 def test_folders_are_private_all_the_way(folder: Path) -> None:
-    """Every folder that had to be made is its owner's alone; one that was there is left as it is."""
+    """Every new folder is private to its owner; an existing folder keeps its mode."""
     (folder / "there").mkdir(mode=0o755)
     create_private_dir(folder / "there" / "a" / "b")
 
@@ -213,7 +213,7 @@ def test_folders_are_private_all_the_way(folder: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_made_is_named(folder: Path) -> None:
-    """A file in its place is two lines, not a traceback."""
+    """A file in the path of the folder causes an error of ours."""
     (folder / "file").write_text("")
     with pytest.raises(WalletError):
         create_private_dir(folder / "file" / "wallets")
@@ -223,7 +223,7 @@ def test_a_folder_that_cannot_be_made_is_named(folder: Path) -> None:
 
 
 def test_eth_account_reads_what_we_lock() -> None:
-    """The keystore is the standard one: eth-account itself opens it, and it names its address."""
+    """The keystore is a standard one: eth-account opens it, and it contains its address."""
     made = lock_key(Secret(KEY), Secret(PHRASE))
     fields = json.loads(made.text)
 
@@ -246,7 +246,7 @@ def test_eth_account_reads_what_we_lock() -> None:
     ids=["pbkdf2", "capitals", "0x address", "scrypt"],
 )
 def test_keystores_of_other_programs_are_opened(written: Any) -> None:
-    """Either key derivation, however the names and the address are written."""
+    """Both key derivations are supported, in either spelling of the names and the address."""
     found = stored(written())
 
     assert ADDRESS == found.address
@@ -254,7 +254,7 @@ def test_keystores_of_other_programs_are_opened(written: Any) -> None:
 
 
 def test_a_keystore_without_an_address_gets_one() -> None:
-    """Some programs leave it out; once opened, we write it in, and nothing else is changed."""
+    """Some programs leave out the address: we add it after the first opening and change nothing else."""
     fields = {name: value for name, value in light().items() if name != "address"}
     found = stored(fields)
     named = found.with_address(found.open(Secret(PHRASE), "a file"), "a file")
@@ -266,7 +266,7 @@ def test_a_keystore_without_an_address_gets_one() -> None:
 
 
 def test_a_wrong_passphrase_is_said_and_nothing_shown() -> None:
-    """Neither the key, nor the passphrase, nor what was derived from it is in the error or its frames."""
+    """The error and its frames contain neither the key, nor the passphrase, nor the derived key."""
     found = stored(light())
     with pytest.raises(WalletLocked) as caught:
         found.open(Secret(PHRASE[::-1]), "a file")
@@ -279,7 +279,7 @@ def test_a_wrong_passphrase_is_said_and_nothing_shown() -> None:
 
 
 def test_it_is_opened_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight requests at a time derive the key once between them; a passphrase that is typed is checked again."""
+    """Eight requests at a time derive the key once; a newly typed passphrase is checked again."""
     found = stored(light())
     real, calls = Account.decrypt, []
     monkeypatch.setattr(Account, "decrypt", lambda *given: calls.append(1) or real(*given))
@@ -298,7 +298,7 @@ def test_it_is_opened_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_another_address_than_the_keys_is_refused() -> None:
-    """A file that was changed to name somebody else's address is not used."""
+    """A keystore that was changed to name another address is refused."""
     found = stored(light(address="5a" * 20))
     with pytest.raises(WalletError, match=str(found.address)):
         found.open(Secret(PHRASE), "a file")
@@ -335,7 +335,7 @@ def test_another_address_than_the_keys_is_refused() -> None:
     ],
 )
 def test_a_keystore_that_cannot_be_opened_here_is_refused_unopened(change: dict[str, Any]) -> None:
-    """Unknown methods, damage, and costs that would stop the machine are told before anything is derived."""
+    """Unknown methods, damage, and excessive costs are reported before any key is derived."""
     found = read_keystore(Secret(json.dumps(light() | change)), "a file")
 
     assert isinstance(found, WalletError)
@@ -344,12 +344,12 @@ def test_a_keystore_that_cannot_be_opened_here_is_refused_unopened(change: dict[
 
 @given(st.text(max_size=100) | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps))
 def test_whatever_is_no_keystore_ends_in_our_error(text: str) -> None:
-    """Any text is told to be none, and is not shown."""
+    """Any other text gives an error of ours."""
     assert isinstance(read_keystore(Secret(text), "a file"), WalletError)
 
 
 def test_deep_nesting_is_no_keystore() -> None:
-    """JSON that no reader can follow to its end is refused like any other."""
+    """JSON that is nested too deeply is refused like any other bad JSON."""
     assert isinstance(read_keystore(Secret("[" * 100_000), "a file"), WalletError)
 
 
@@ -357,7 +357,7 @@ def test_deep_nesting_is_no_keystore() -> None:
 
 
 def test_a_file_without_a_key_is_told_apart(tmp_path: Path) -> None:
-    """What is wrong with it is said by its name, never by its content."""
+    """The error names the file and the reason: five different messages for six bad files."""
     messages = []
     texts = "", "{}", json.dumps({"privateKey": "0x17"}), "[1, 2, 3]", "a key", json.dumps({"privateKey": 17})
     for text in texts:
@@ -372,7 +372,7 @@ def test_a_file_without_a_key_is_told_apart(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_said(tmp_path: Path) -> None:
-    """A path to nothing is an error of its own."""
+    """A missing file gives an error of ours that names it."""
     found = read_key_or_keystore(tmp_path / "none", "the file")
 
     assert isinstance(found, WalletError)
@@ -397,12 +397,12 @@ def test_a_missing_file_is_said(tmp_path: Path) -> None:
     ],
 )
 def test_a_key_on_a_line_is_recognised(words: str, secret: bool) -> None:
-    """Keys, most of a key and phrases are seen for what they are; addresses and paths are none."""
+    """Keys, most of a key and phrases count as secrets; addresses and paths do not."""
     assert secret == contains_secret(words)
 
 
 def test_an_environment_is_not_shown() -> None:
-    """It is a mapping like any other, changes with the real one, and its repr holds nothing of it."""
+    """The environment is a mapping that follows the real one, and its repr shows no value."""
     real = {"BLOCKRUN_WALLET_KEY": KEY.hex()}
     seen = RedactedEnviron(real)
     real["MORE"] = "1"
@@ -413,7 +413,7 @@ def test_an_environment_is_not_shown() -> None:
 
 
 def test_modules_keep_no_key_in_sight() -> None:
-    """What the modules remember shows nothing."""
+    """The variables of our modules and the repr of an opened keystore show neither the key nor the passphrase."""
     found = stored(light())
     found.open(Secret(PHRASE), "a file")
     shown = repr(vars(keystore)) + repr(vars(keyfiles)) + repr(found) + repr(found.opened)

@@ -1,4 +1,4 @@
-"""The ledger: the life of an authorization, caps over all kernels, and a file that loses nothing."""
+"""The ledger: the states of an authorization, caps over all kernels, and a file that loses nothing."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ PICTURE = StoredImage("cd" * 32, "image/png", 1024, 1024, "a fine cat")
 
 
 def rows(ledger: Ledger) -> list[tuple[Any, ...]]:
-    """Return everything the ledger holds."""
+    """Return all rows of the ledger."""
     tables = ("purchases", "authorizations", "payloads", "reservations", "counters", "pictures", "settings", "holds")
     return [tuple(row) for table in tables for row in ledger.query(f"SELECT * FROM {table}")]  # noqa: S608
 
@@ -62,9 +62,9 @@ def header_of(ledger: Ledger, payment: Payment) -> str | None:
     return None if payload is None else payload.header_value
 
 
-# -- the life of an authorization
+# -- states of an authorization
 
-# A payment is reserved and signed in one step, `authorize`: nothing else signs.
+# `authorize` reserves and signs a payment in one step: no other call signs.
 LEGAL = [(start, end) for start, ends in TRANSITIONS.items() for end in sorted(ends) if end is not State.SIGNED]
 ILLEGAL = [
     (start, end) for start in State for end in sorted(STEPS) if end not in TRANSITIONS[start] and end is not start
@@ -73,7 +73,7 @@ ILLEGAL = [
 
 @pytest.mark.parametrize(("start", "end"), LEGAL, ids=str)
 def test_a_legal_step_is_taken(ledger: Ledger, clock: Clock, start: State, end: State) -> None:
-    """Each step of the drawing is possible, and is there for another kernel at once."""
+    """Each step of the state diagram is possible, and another kernel sees it at once."""
     payment = payment_in(ledger, start)
     clock.now += 5
 
@@ -86,7 +86,7 @@ def test_a_legal_step_is_taken(ledger: Ledger, clock: Clock, start: State, end: 
 
 @pytest.mark.parametrize(("start", "end"), ILLEGAL, ids=str)
 def test_an_illegal_step_is_refused(ledger: Ledger, start: State, end: State) -> None:
-    """Every other step is an error that names both states, and changes nothing at all."""
+    """Every other step is an error that names both states and changes no row."""
     payment = payment_in(ledger, start)
     before = rows(ledger)
 
@@ -98,7 +98,7 @@ def test_an_illegal_step_is_refused(ledger: Ledger, start: State, end: State) ->
 
 @pytest.mark.parametrize("state", STEPS, ids=str)
 def test_a_step_to_where_it_stands_changes_nothing(ledger: Ledger, state: State) -> None:
-    """What is said twice is recorded once: a second settlement with one hash is the same settlement."""
+    """A repeated step is recorded once: a second settlement with the same hash changes nothing."""
     payment = payment_in(ledger, state)
     before = rows(ledger)
 
@@ -109,7 +109,7 @@ def test_a_step_to_where_it_stands_changes_nothing(ledger: Ledger, state: State)
 
 @pytest.mark.parametrize("state", STEPS, ids=str)
 def test_a_payment_that_is_not_there_is_an_error(ledger: Ledger, state: State) -> None:
-    """A step of a payment that nobody reserved is refused, and makes none."""
+    """A step of an unknown payment is refused and creates no payment."""
     payment = payment_in(ledger, State.RESERVED)
     ghost = Payment(**{name: getattr(payment, name) for name in payment.__slots__} | {"id": 99})
 
@@ -118,7 +118,7 @@ def test_a_payment_that_is_not_there_is_an_error(ledger: Ledger, state: State) -
 
 
 def test_the_steps_are_those_of_the_drawing() -> None:
-    """A step more would be a way to pay twice or to lose a payment: whoever adds one, draws it and says so here."""
+    """The steps are exactly these: another step could pay twice or lose a payment. Add it to the state diagram too."""
     assert {
         "reserved": "released signed",
         "signed": "released submitted",
@@ -131,7 +131,7 @@ def test_the_steps_are_those_of_the_drawing() -> None:
 
 
 def test_the_table_of_states_is_whole() -> None:
-    """Every state has its steps; only settled and released are ends; whatever else counts is at risk."""
+    """Every state has its steps; only settled and released are final; all other states are at risk."""
     assert set(State) == set(TRANSITIONS)
     assert {State.SETTLED, State.RELEASED} == {state for state, ends in TRANSITIONS.items() if not ends}
     assert set(State) - {State.SETTLED, State.RELEASED} == set(AT_RISK)
@@ -139,7 +139,7 @@ def test_the_table_of_states_is_whole() -> None:
 
 
 def unsigned_in(ledger: Ledger, state: State) -> Payment:
-    """Return a payment that somebody else makes, brought into `state` the usual way."""
+    """Return a payment that is signed by ClawRouter or an account, in `state`."""
     payment = ledger.reserve(another_purchase(ledger), 52_500, prepaid=True)
     for step in WAYS[state]:
         STEPS[step](ledger, payment)
@@ -149,7 +149,7 @@ def unsigned_in(ledger: Ledger, state: State) -> Payment:
 @pytest.mark.parametrize("end", sorted(STEPS), ids=str)
 @pytest.mark.parametrize("start", [state for state in State if state is not State.SIGNED], ids=str)
 def test_an_unsigned_payment_has_its_own_steps(ledger: Ledger, start: State, end: State) -> None:
-    """It is never signed, and never sent again once its outcome is unknown."""
+    """Such a payment is never signed, and never sent again while its outcome is unknown."""
     payment = unsigned_in(ledger, start)
     if end is start or end in UNSIGNED_TRANSITIONS[start]:
         STEPS[end](ledger, payment)
@@ -161,7 +161,7 @@ def test_an_unsigned_payment_has_its_own_steps(ledger: Ledger, start: State, end
 
 
 def test_the_steps_of_an_unsigned_payment_are_those_of_its_drawing() -> None:
-    """No signature, and no way from unknown back to sent: that would be a second purchase."""
+    """There is no signature, and no step from unknown back to submitted: it would be a second purchase."""
     assert {
         "reserved": "released submitted",
         "signed": "",
@@ -174,7 +174,7 @@ def test_the_steps_of_an_unsigned_payment_are_those_of_its_drawing() -> None:
 
 
 def test_what_was_charged_takes_the_place_of_the_estimate(ledger: Ledger) -> None:
-    """Said by the gateway, the amount is booked and no longer estimated; unsaid, the estimate stays and is marked."""
+    """An amount from the gateway is booked as final; without one, the estimate stays and is marked as such."""
     said, unsaid = (unsigned_in(ledger, State.SUBMITTED) for _ in range(2))
     ledger.settle(said.id, None, witness=Witness.DELIVERY, charged=50_001)
     ledger.settle(unsaid.id, None, witness=Witness.DELIVERY)
@@ -186,7 +186,7 @@ def test_what_was_charged_takes_the_place_of_the_estimate(ledger: Ledger) -> Non
 
 
 def test_a_payment_names_its_gateway(ledger: Ledger) -> None:
-    """A purchase that moves to another gateway leaves its old payments where they were made."""
+    """When a purchase moves to another gateway, its earlier payments stay with theirs."""
     begun = purchase(ledger)
     first = ledger.reserve(begun, 1)
     ledger.release(first.id, "never sent")
@@ -198,7 +198,7 @@ def test_a_payment_names_its_gateway(ledger: Ledger) -> None:
 
 
 def test_what_was_signed_is_on_record(ledger: Ledger) -> None:
-    """Payer, nonce, expiry, network and header are in the ledger before anything is sent."""
+    """Payer, nonce, expiry, network and header are in the ledger before a request is sent."""
     sent = signed()
     payment = authorize(ledger, another_purchase(ledger), 52_500, sent)
     [payload] = payment.payloads
@@ -211,7 +211,7 @@ def test_what_was_signed_is_on_record(ledger: Ledger) -> None:
 
 
 def test_a_nonce_is_used_once(ledger: Ledger) -> None:
-    """One authorization cannot stand for two payments."""
+    """Two payments cannot have the same authorization."""
     first, second = (another_purchase(ledger) for _ in range(2))
     authorize(ledger, first, 1, signed("0x" + "33" * 32))
 
@@ -223,7 +223,7 @@ def test_a_nonce_is_used_once(ledger: Ledger) -> None:
 
 
 def test_a_doubt_remembers_whether_it_was_refused(ledger: Ledger) -> None:
-    """That the gateway said no is kept, and forgotten when the next try ends otherwise."""
+    """The ledger stores that the gateway refused a payment, until another attempt ends differently."""
     payment = payment_in(ledger, State.UNKNOWN)
     assert payment.refused
 
@@ -234,7 +234,7 @@ def test_a_doubt_remembers_whether_it_was_refused(ledger: Ledger) -> None:
 
 
 def test_polling_and_its_job_are_one_record(ledger: Ledger) -> None:
-    """The place of a job is kept with the step to polling, or not at all."""
+    """The URL of a job is stored in the same transaction as the step to polling."""
     submitted = payment_in(ledger, State.SUBMITTED)
     ledger.poll(submitted.id, submitted.purchase_id, JOB)
     assert JOB == ledger.purchase_by_id(submitted.purchase_id).poll_url
@@ -250,7 +250,7 @@ def test_polling_and_its_job_are_one_record(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("state", State, ids=str)
 def test_a_header_is_wiped_once_it_is_of_no_use(ledger: Ledger, state: State) -> None:
-    """A header stays while it may be needed; it goes with a release, and with the image of a settled payment."""
+    """A header is stored while it may be needed; a release deletes it, and so does the image of a settled payment."""
     payment = payment_in(ledger, state)
     assert (state in (State.RESERVED, State.RELEASED)) is (header_of(ledger, payment) is None)
 
@@ -262,7 +262,7 @@ def test_a_header_is_wiped_once_it_is_of_no_use(ledger: Ledger, state: State) ->
 
 
 def test_a_header_is_wiped_when_a_delivered_picture_settles_later(ledger: Ledger) -> None:
-    """An image may come before the proof of its payment: the header goes when the proof comes."""
+    """If the image arrives before the proof of its payment, the proof deletes the header."""
     payment = payment_in(ledger, State.UNKNOWN)
     ledger.finish(payment.purchase_id, [PICTURE], 3.0)
     assert header_of(ledger, payment) is not None
@@ -287,7 +287,7 @@ def test_a_wiped_header_is_nowhere_in_the_rows(ledger: Ledger) -> None:
 
 
 def test_a_purchase_is_begun_once(ledger: Ledger) -> None:
-    """The same request and take is the same purchase, in every kernel; its first record stays."""
+    """The same request and take is the same purchase in every kernel, and its first record stays."""
     begun = purchase(ledger)
 
     with another(ledger) as other:
@@ -298,7 +298,7 @@ def test_a_purchase_is_begun_once(ledger: Ledger) -> None:
 
 
 def test_realms_and_takes_are_purchases_of_their_own(ledger: Ledger) -> None:
-    """Play money never answers for real money, nor one take for another."""
+    """Purchases of play money and of real money are separate, and so are the takes."""
     found = {
         purchase(ledger, realm=realm, take=take).id for realm in ("real", "testnet", "practice") for take in (1, 2)
     }
@@ -310,7 +310,7 @@ def test_realms_and_takes_are_purchases_of_their_own(ledger: Ledger) -> None:
 
 
 def test_a_purchase_is_found_by_the_beginning_of_its_id(ledger: Ledger) -> None:
-    """A unique beginning is enough, an ambiguous one is not, and no sign in it is special."""
+    """A unique beginning of an id finds its purchase, an ambiguous one does not, and `%` is not special."""
     first, second = purchase(ledger), purchase(ledger, take=2)
 
     assert first == ledger.purchase_by_id(first.id)
@@ -321,7 +321,7 @@ def test_a_purchase_is_found_by_the_beginning_of_its_id(ledger: Ledger) -> None:
 
 
 def test_a_finished_purchase_has_its_pictures(ledger: Ledger, clock: Clock) -> None:
-    """Images are kept in the gateway's order; finishing again replaces them; the answer is no longer needed."""
+    """Images are stored in the gateway's order; finishing again replaces them and deletes the answer."""
     begun = purchase(ledger)
     ledger.save_image_urls(begun.id, [{"url": "https://cdn.example/1.png"}])
     assert [{"url": "https://cdn.example/1.png"}] == purchase(ledger).answer
@@ -339,7 +339,7 @@ def test_a_finished_purchase_has_its_pictures(ledger: Ledger, clock: Clock) -> N
 
 @pytest.mark.parametrize("state", State, ids=str)
 def test_what_is_open_is_listed(ledger: Ledger, state: State) -> None:
-    """Paid or at risk and without image is open; released, merely reserved or delivered is not."""
+    """A purchase is open if it is paid or at risk and has no image; released, reserved or delivered ones are not."""
     payment = payment_in(ledger, state)
 
     assert (state in OPEN) is (payment.purchase_id in [known.id for known in ledger.open_purchases()])
@@ -351,7 +351,7 @@ def test_what_is_open_is_listed(ledger: Ledger, state: State) -> None:
 
 
 def test_what_is_open_is_listed_oldest_first(ledger: Ledger, clock: Clock) -> None:
-    """Purchases are listed in the order in which they were started."""
+    """Purchases are listed in the order of their payments."""
     for take in (2, 1):
         clock.now += 1
         payment_in(ledger, State.UNKNOWN, of=purchase(ledger, take=take))
@@ -360,7 +360,7 @@ def test_what_is_open_is_listed_oldest_first(ledger: Ledger, clock: Clock) -> No
 
 
 def finished(ledger: Ledger, clock: Clock, take: int, seconds: float = 1.0, **request: Any) -> Purchase:
-    """Return a purchase that has its image, a minute after the one before."""
+    """Return a purchase with its image, a minute after the previous one."""
     clock.now += 60
     begun = ledger.create_purchase("real", "base", "sha256:1", take, REQUEST | request, private=False)
     ledger.finish(begun.id, [PICTURE], seconds)
@@ -375,7 +375,7 @@ def finished(ledger: Ledger, clock: Clock, take: int, seconds: float = 1.0, **re
     ],
 )
 def test_the_history_is_searched_in_any_language(ledger: Ledger, clock: Clock, words: str, takes: list[int]) -> None:
-    """Prompt and model are searched whatever the case of their letters; what is not finished is no history."""
+    """The search covers prompt and model, ignores case, and finds finished purchases only."""
     finished(ledger, clock, 1, model="black-forest/flux-1.1-pro", prompt="100%_fox")
     finished(ledger, clock, 2, prompt='The "night" Sea', model="openai/gpt-image-1")
     finished(ledger, clock, 3, prompt="Über dem Meer 日本")
@@ -387,7 +387,7 @@ def test_the_history_is_searched_in_any_language(ledger: Ledger, clock: Clock, w
 
 @pytest.mark.parametrize("words", ["strasse", "KELVIN", 'a "', "sea openai", "\\ sky", "x" * 60_000])
 def test_a_search_misses_nothing_that_json_writes_in_another_way(ledger: Ledger, clock: Clock, words: str) -> None:
-    """Letters that fold into plain ones, quotes, backslashes, prompt and model together; any length of words."""
+    """The search finds case-folded letters, quotes, backslashes, and words of prompt and model together."""
     finished(ledger, clock, 1, prompt='Stra\xdfe, \u212aelvin, A "\\ sky, sea', model="openai/gpt-image-1")
 
     assert [1] * (len(words) < 100) == [
@@ -396,7 +396,7 @@ def test_a_search_misses_nothing_that_json_writes_in_another_way(ledger: Ledger,
 
 
 def test_a_search_misses_nothing_whatever_folds_into_what(ledger: Ledger, clock: Clock) -> None:
-    """It finds the same in the newest purchases, in the whole table, and where every prompt is folded and compared."""
+    """Three searches agree: the newest purchases, the whole table, and a plain comparison of every folded prompt."""
     choose = random.Random(21)  # noqa: S311  the same letters every time
     letters = 'sSß\u017f\u1e9ekK\u212ai\u0130\ufb01fF\u00f6\u00d6\u03c9\u03a9\u65e5\U0001f98a\u0307%_"\\ '
     texts = ["".join(choose.choices(letters, k=choose.randrange(1, 9))) for _ in range(40)]
@@ -415,7 +415,7 @@ def test_a_search_misses_nothing_whatever_folds_into_what(ledger: Ledger, clock:
 
 
 def test_the_history_of_a_model_a_day_or_some_ids(ledger: Ledger, clock: Clock) -> None:
-    """Every condition holds at once."""
+    """Conditions on model, time and ids are combined."""
     begun = [
         finished(ledger, clock, take, model=model)
         for take, model in enumerate(("black-forest/flux-1.1-pro", "openai/gpt-image-1"), 1)
@@ -432,7 +432,7 @@ def test_the_history_of_a_model_a_day_or_some_ids(ledger: Ledger, clock: Clock) 
 
 
 def test_the_history_comes_in_pages(ledger: Ledger, clock: Clock) -> None:
-    """Newest first, so many at a time."""
+    """A page has the newest purchases first, and at most as many as asked for."""
     for take in range(1, 6):
         finished(ledger, clock, take)
 
@@ -440,7 +440,7 @@ def test_the_history_comes_in_pages(ledger: Ledger, clock: Clock) -> None:
 
 
 def test_how_long_a_picture_usually_takes(ledger: Ledger, clock: Clock) -> None:
-    """Three images of a kind make a habit: their median, and only of the last ones."""
+    """Three images of a kind are needed for an estimate: the median of the most recent ones."""
     for take, seconds in enumerate([90.0, 1.0], start=1):
         finished(ledger, clock, take, seconds)
     assert ledger.usual_seconds(REQUEST["model"], "1024x1024") is None
@@ -456,7 +456,7 @@ def test_how_long_a_picture_usually_takes(ledger: Ledger, clock: Clock) -> None:
 
 @pytest.mark.parametrize("state", State, ids=str)
 def test_what_a_purchase_has_cost(ledger: Ledger, state: State) -> None:
-    """Every payment of a purchase counts that was settled or is at risk, and no other's."""
+    """The cost of a purchase is the sum of its own payments that are settled or at risk."""
     begun = purchase(ledger)
     payment_in(ledger, State.RELEASED, amount=1, of=begun)
     payment_in(ledger, state, amount=300, of=begun)
@@ -469,7 +469,7 @@ def test_what_a_purchase_has_cost(ledger: Ledger, state: State) -> None:
 
 
 def test_the_caps_are_the_defaults_until_they_are_changed(ledger: Ledger) -> None:
-    """A change holds for every kernel, and for the next ones; the others stay as they are."""
+    """A change applies to every kernel; the caps that are not named stay the same."""
     assert DEFAULT_CAPS == ledger.caps()
 
     assert Caps(image=7, session=5_000_000, day=8) == ledger.set_caps(image=7, day=8)
@@ -482,7 +482,7 @@ def test_the_caps_are_the_defaults_until_they_are_changed(ledger: Ledger) -> Non
 
 @pytest.mark.parametrize("state", State, ids=str)
 def test_what_is_settled_or_at_risk_counts(ledger: Ledger, state: State) -> None:
-    """Everything counts against the caps from its reservation on; only a release gives it back."""
+    """A payment counts against the caps from its reservation on; only a release subtracts it."""
     payment_in(ledger, state, amount=700)
     counted = 0 if state is State.RELEASED else 700
 
@@ -493,7 +493,7 @@ def test_what_is_settled_or_at_risk_counts(ledger: Ledger, state: State) -> None
 @pytest.mark.parametrize("cap", ["session", "day"])
 @pytest.mark.parametrize("state", [State.RESERVED, State.UNKNOWN, State.SETTLED], ids=str)
 def test_a_cap_is_filled_and_not_passed(ledger: Ledger, cap: str, state: State) -> None:
-    """The last micro-dollar fits, one more does not, and then nothing is reserved; a release makes room."""
+    """The last micro-dollar fits, one more reserves nothing, and a release makes room."""
     ledger.set_caps(**{cap: 1000})
     payment_in(ledger, state, amount=400)
     last = payment_in(ledger, State.RESERVED, amount=600)
@@ -509,7 +509,7 @@ def test_a_cap_is_filled_and_not_passed(ledger: Ledger, cap: str, state: State) 
 
 
 def test_a_session_is_a_kernels_own_and_the_day_is_everybodys(ledger: Ledger) -> None:
-    """Another kernel has its own session, and the same day."""
+    """Another kernel has its own session, and shares the day."""
     ledger.set_caps(session=1000, day=1500)
     payment_in(ledger, State.SETTLED, amount=1000)
 
@@ -523,7 +523,7 @@ def test_a_session_is_a_kernels_own_and_the_day_is_everybodys(ledger: Ledger) ->
 
 
 def test_realms_have_caps_of_their_own(ledger: Ledger) -> None:
-    """Play money fills no cap of real money, nor the other way round."""
+    """Payments of play money do not count against the caps of real money."""
     ledger.set_caps(session=1000, day=1000)
     payment_in(ledger, State.SETTLED, amount=1000, of=purchase(ledger, realm="practice"))
 
@@ -533,7 +533,7 @@ def test_realms_have_caps_of_their_own(ledger: Ledger) -> None:
 
 
 def test_a_day_ends_at_midnight_utc(ledger: Ledger, clock: Clock) -> None:
-    """At 00:00:00 UTC the day's cap is whole again; the session's is not."""
+    """At 00:00:00 UTC the day's sum is zero again; the session's sum is not."""
     ledger.set_caps(day=1000)
     clock.now = NOON + 43_200 - 0.001
     payment_in(ledger, State.SETTLED, amount=1000)
@@ -547,16 +547,16 @@ def test_a_day_ends_at_midnight_utc(ledger: Ledger, clock: Clock) -> None:
 
 
 def test_an_amount_below_zero_is_no_reservation(ledger: Ledger) -> None:
-    """Nobody makes room in the caps with a negative sum."""
+    """A negative amount cannot make room in the caps."""
     with pytest.raises(LedgerError):
         ledger.reserve(another_purchase(ledger), -1)
 
 
-# -- holds: a batch takes its total first
+# -- holds: a batch reserves its total first
 
 
 def test_a_hold_counts_until_it_is_dropped(ledger: Ledger) -> None:
-    """What a batch holds is out of reach for others, and given back with what it did not use."""
+    """A batch's hold counts against the caps for others until it is dropped."""
     ledger.set_caps(day=1000)
     hold = ledger.hold("real", 800)
 
@@ -569,7 +569,7 @@ def test_a_hold_counts_until_it_is_dropped(ledger: Ledger) -> None:
 
 
 def test_a_batch_is_held_as_a_whole_or_not_at_all(ledger: Ledger) -> None:
-    """A total that does not fit reserves nothing, not even a part."""
+    """A total above the cap reserves nothing."""
     ledger.set_caps(session=1000)
     before = rows(ledger)
 
@@ -580,7 +580,7 @@ def test_a_batch_is_held_as_a_whole_or_not_at_all(ledger: Ledger) -> None:
 
 
 def test_the_parts_come_out_of_their_hold(ledger: Ledger) -> None:
-    """Held and reserved are not counted twice; a part dearer than what is left of the hold needs room itself."""
+    """A part of a hold is not counted twice; a part above the rest of the hold needs room in the cap."""
     ledger.set_caps(session=1000)
     hold = ledger.hold("real", 1000)
 
@@ -592,7 +592,7 @@ def test_the_parts_come_out_of_their_hold(ledger: Ledger) -> None:
 
 
 def test_a_refused_part_leaves_its_hold_alone(ledger: Ledger) -> None:
-    """A part that passes the cap is not reserved, and the hold is what it was."""
+    """A part above the cap is not reserved, and the hold stays the same."""
     ledger.set_caps(session=1000)
     begun, hold = purchase(ledger), ledger.hold("real", 900)
     before = rows(ledger)
@@ -604,7 +604,7 @@ def test_a_refused_part_leaves_its_hold_alone(ledger: Ledger) -> None:
 
 
 def test_a_hold_lives_as_long_as_its_process(ledger: Ledger, clock: Clock) -> None:
-    """It outlives any hour while its kernel runs, is shown to others, and ends with the kernel, whatever the clock."""
+    """A hold lasts as long as its kernel, whatever the clock says, and counts for other kernels."""
     with another(ledger) as other:
         other.hold("real", 1000)
         clock.now += 7200
@@ -621,7 +621,7 @@ def test_a_hold_lives_as_long_as_its_process(ledger: Ledger, clock: Clock) -> No
 
 
 def test_threads_of_one_kernel_share_a_ledger(ledger: Ledger) -> None:
-    """Eight threads that reserve at once through one object fill the cap exactly."""
+    """Eight threads that reserve at once through one ledger fill the cap exactly."""
     ledger.set_caps(session=500_000)
     totals: list[int] = []
     threads = [threading.Thread(target=lambda: totals.append(fill_up(ledger))) for _ in range(8)]
@@ -639,7 +639,7 @@ def test_threads_of_one_kernel_share_a_ledger(ledger: Ledger) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
 def test_the_files_are_their_owners_alone(path: Path) -> None:
-    """Ledger, journal and shared memory hold money: nobody else may read them, whatever the umask."""
+    """Ledger, journal and shared memory are readable by their owner only, whatever the umask is."""
     before = os.umask(0)
     try:
         with closing(Ledger(path, "one")) as ledger:
@@ -654,9 +654,9 @@ def test_the_files_are_their_owners_alone(path: Path) -> None:
 
 @ON_A_FILE
 def test_what_lets_something_leave_is_on_the_disk_before(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Write-ahead log; what comes before a payment leaves, and what came of it, is committed, and then synced.
+    """The ledger has a write-ahead log, and syncs the step before a payment is sent and every outcome.
 
-    A reservation and a signature that is still here are on record for all, and go to the disk with the next.
+    Reservations and unsent signatures are committed at once and synced with the next durable step.
     """
     commits: list[tuple[set[State], bool]] = []
     changing: set[State] = set()
@@ -690,7 +690,7 @@ def test_what_lets_something_leave_is_on_the_disk_before(ledger: Ledger, monkeyp
 
 
 def test_a_server_has_it_on_the_disk_before(server: PostgresDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same on PostgreSQL, where a reservation is durable too: a lost one would give its id to another payment."""
+    """PostgreSQL also makes reservations durable: after a lost one, another payment would get its id."""
     committed: list[tuple[str, bool]] = []
     transaction = server.transaction
 
@@ -712,7 +712,7 @@ def test_a_server_has_it_on_the_disk_before(server: PostgresDatabase, monkeypatc
 
 
 def test_a_ledger_is_opened_again(ledger: Ledger) -> None:
-    """Closing loses nothing, and opening an up-to-date ledger changes nothing."""
+    """Closing a ledger loses nothing, and opening a current one changes nothing."""
     payment = payment_in(ledger, State.UNKNOWN)
     before = rows(ledger)
     ledger.close()
@@ -723,7 +723,7 @@ def test_a_ledger_is_opened_again(ledger: Ledger) -> None:
 
 
 def test_a_migration_that_fails_is_undone(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half a migration is none: the ledger stays as it was, and the next version can try again."""
+    """A migration that fails halfway changes nothing, and the ledger opens as before."""
     with closing(Ledger(path, "one")) as ledger:
         payment_in(ledger, State.SETTLED)
         before = rows(ledger)
@@ -759,7 +759,7 @@ WRITES: dict[str, Callable[[Ledger, Payment], object]] = {
 
 @pytest.mark.parametrize("write", WRITES)
 def test_a_locked_ledger_is_our_error(path: Path, monkeypatch: pytest.MonkeyPatch, write: str) -> None:
-    """While somebody else holds the file for longer than we wait, nothing is written, and that is said."""
+    """While another connection locks the file for too long, nothing is written, and an error says so."""
     monkeypatch.setattr(database, "BUSY_SECONDS", 0.02)
     with closing(Ledger(path, "one")) as ledger, closing(sqlite3.connect(path, isolation_level=None)) as other:
         payment = payment_in(ledger, State.SUBMITTED)
@@ -776,7 +776,7 @@ def test_a_locked_ledger_is_our_error(path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_ledger_that_is_locked_from_the_start_is_our_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Opening a new ledger while somebody holds the file ends in the same error, and with no open file."""
+    """Opening a new ledger that another connection locks fails with the same error."""
     monkeypatch.setattr(database, "BUSY_SECONDS", 0.02)
     path.parent.mkdir()
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -803,7 +803,7 @@ FILLED: dict[str, Callable[[Ledger, Payment, str], object]] = {
 @ON_A_FILE
 @pytest.mark.parametrize("write", FILLED)
 def test_a_full_disk_changes_nothing(ledger: Ledger, write: str) -> None:
-    """Without room the whole step fails with our error, no half of it stays, and later it works."""
+    """On a full disk the whole step fails with our error and changes nothing; it succeeds when there is space."""
     payment = payment_in(ledger, State.SUBMITTED)
     before = rows(ledger)
     pages = ledger.query("PRAGMA page_count")[0][0]
@@ -821,7 +821,7 @@ def test_a_full_disk_changes_nothing(ledger: Ledger, write: str) -> None:
 
 
 def test_a_step_that_is_interrupted_is_undone(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stop in the middle of a step leaves the ledger as it was, and usable."""
+    """An interrupt in the middle of a step leaves the ledger unchanged and usable."""
     payment = payment_in(ledger, State.SUBMITTED)
     before = rows(ledger)
 
@@ -839,7 +839,7 @@ def test_a_step_that_is_interrupted_is_undone(ledger: Ledger, monkeypatch: pytes
 
 @pytest.mark.parametrize("contents", [b"this is no database, whatever its name is. " * 50, b"SQLite format 3\0 cut"])
 def test_a_file_that_is_no_ledger_is_our_error(path: Path, contents: bytes) -> None:
-    """A damaged file is named, never overwritten."""
+    """The error names a damaged file, which is not overwritten."""
     path.parent.mkdir()
     path.write_bytes(contents)
 
@@ -851,7 +851,7 @@ def test_a_file_that_is_no_ledger_is_our_error(path: Path, contents: bytes) -> N
 
 
 def test_a_place_that_cannot_be_is_our_error(tmp_path: Path) -> None:
-    """Where no file can be made, the error is ours."""
+    """A ledger in a folder that cannot be made causes an error of ours."""
     (tmp_path / "magic").write_text("a file")
 
     with pytest.raises(LedgerError):
@@ -860,7 +860,7 @@ def test_a_place_that_cannot_be_is_our_error(tmp_path: Path) -> None:
 
 @ON_A_FILE
 def test_a_closed_ledger_is_our_error(ledger: Ledger) -> None:
-    """Who comes late is told so in our words."""
+    """Reading from or writing to a closed ledger causes an error of ours."""
     ledger.close()
 
     with pytest.raises(LedgerError):
@@ -870,7 +870,7 @@ def test_a_closed_ledger_is_our_error(ledger: Ledger) -> None:
 
 
 def test_the_clock_is_the_worlds_unless_given(path: Path) -> None:
-    """Without a clock of its own the ledger writes Unix time."""
+    """A ledger without a clock of its own writes Unix time."""
     before = time.time()
     with closing(Ledger(path, "one")) as ledger:
         begun = purchase(ledger)
@@ -879,13 +879,13 @@ def test_the_clock_is_the_worlds_unless_given(path: Path) -> None:
 
 
 def _use_elsewhere(path: Path) -> None:
-    """Open a ledger, write to it and close it, in a process of its own."""
+    """Open a ledger in another process, write to it and close it."""
     with closing(Ledger(path, "another process")) as ledger:
         ledger.set_setting("seen", "yes")
 
 
 def test_a_second_ledger_in_a_process_leaves_the_locks_of_the_first(tmp_path: Path) -> None:
-    """Another process that closes the file does not take the log away in which the first still writes."""
+    """When another process closes the file, the log of the first ledger stays usable."""
     path = tmp_path / "ledger.sqlite"
     with closing(Ledger(path, "first")) as first:
         first.set_setting("x", "before")

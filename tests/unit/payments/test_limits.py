@@ -1,4 +1,4 @@
-"""Caps as arithmetic: what one image, a session and a day may cost, and which prices are suspicious."""
+"""Arithmetic of the caps: limits for an image, a session and a day, and suspicious prices."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SUMS = st.integers(min_value=0, max_value=10**12)
 
 
 def allowed(check: object, *arguments: object) -> bool:
-    """Return whether a check lets a sum pass."""
+    """Return whether a check allows an amount."""
     try:
         check(*arguments)  # type: ignore[operator]
     except BudgetError:
@@ -23,7 +23,7 @@ def allowed(check: object, *arguments: object) -> bool:
 
 
 def test_the_defaults_are_a_beginners() -> None:
-    """Half a dollar an image, five a session, twenty a day."""
+    """The default caps are half a dollar an image, five a session and twenty a day."""
     assert Caps(image=500_000, session=5_000_000, day=20_000_000) == DEFAULT_CAPS
 
 
@@ -45,12 +45,12 @@ def test_the_defaults_are_a_beginners() -> None:
 def test_a_price_is_capped_by_image_or_by_the_users_word(
     total: int, n: int, max_price: int | None, passes: bool
 ) -> None:
-    """The cap counts each image; `--max-price` bounds the whole request and stands in its place."""
+    """The cap applies to each image; `--max-price` limits the whole request instead."""
     assert passes is allowed(check_price, total, n, DEFAULT_CAPS, max_price)
 
 
 def test_a_price_above_the_cap_is_told_with_the_way_out() -> None:
-    """The refusal names both sums, says that nothing was signed, and what to type."""
+    """The refusal names both amounts, says that nothing was signed, and gives the flag to type."""
     with pytest.raises(BudgetError) as caught:
         check_price(1_050_000, 2, DEFAULT_CAPS, None)
 
@@ -80,13 +80,13 @@ def test_a_price_above_the_cap_is_told_with_the_way_out() -> None:
 def test_a_price_far_above_the_list_is_suspicious(
     total: int, list_price: int | None, max_price: int | None, passes: bool
 ) -> None:
-    """More than half as much again, and by more than two cents, is refused unless `--max-price` covers it."""
+    """A price over 1.5 times the list price, and over it by more than two cents, needs `--max-price`."""
     assert passes is allowed(check_markup, total, list_price, max_price)
 
 
 @given(SUMS, SUMS)
 def test_suspicion_is_exact(total: int, list_price: int) -> None:
-    """The rule holds to the micro-dollar, without a float in sight."""
+    """The rule is exact to the micro-dollar."""
     suspicious = 2 * total > 3 * list_price and total > list_price + 2 * CENT
 
     assert suspicious is not allowed(check_markup, total, list_price, None)
@@ -94,7 +94,7 @@ def test_suspicion_is_exact(total: int, list_price: int) -> None:
 
 @given(SUMS, SUMS, SUMS, SUMS, SUMS)
 def test_the_caps_hold_exactly(total: int, in_session: int, in_day: int, session: int, day: int) -> None:
-    """A sum passes if and only if neither cap is passed with it, to the micro-dollar."""
+    """An amount is allowed if and only if it fits both caps, to the micro-dollar."""
     fits = in_session + total <= session and in_day + total <= day
 
     assert fits is allowed(check_caps, total, Usage(in_session, in_day), Caps(session=session, day=day))
@@ -102,7 +102,7 @@ def test_the_caps_hold_exactly(total: int, in_session: int, in_day: int, session
 
 @pytest.mark.parametrize("name", ["session", "day"])
 def test_a_full_cap_is_told_with_the_way_out(name: str) -> None:
-    """The refusal says which cap, how much of it is gone, and the line that raises it far enough."""
+    """The refusal names the cap and the amount used, and gives the command that raises the cap far enough."""
     committed = Usage(session=4_990_000, day=4_990_000)
 
     with pytest.raises(BudgetError) as caught:

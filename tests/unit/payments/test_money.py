@@ -1,4 +1,4 @@
-"""Dollars in and out, to the micro-dollar, and what is no amount at all."""
+"""Amounts of money: reading and printing dollars to the micro-dollar, and refusing anything else."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ micros = st.integers(min_value=0, max_value=10**18)
     ],
 )
 def test_amounts_are_read(text: str | int | Decimal, expected: int) -> None:
-    """Every way people write dollars gives exact micro-dollars."""
+    """Every common spelling of dollars gives exact micro-dollars."""
     actual = parse_usd(text)
 
     assert expected == actual
@@ -55,7 +55,7 @@ def test_what_is_no_amount_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("value", [True, 0.1, None, b"1"])
 def test_floats_and_strangers_are_refused(value: object) -> None:
-    """A float is never money, nor is a bool, bytes or nothing."""
+    """Floats, booleans, bytes and None are never money."""
     with pytest.raises(ValueError, match=re.escape(repr(value))):
         parse_usd(value)  # type: ignore[arg-type]
 
@@ -69,7 +69,7 @@ def test_what_is_printed_reads_back(amount: int) -> None:
 
 @given(st.text())
 def test_reading_raises_value_error_only(text: str) -> None:
-    """Any text is an amount of at least nothing, or a ValueError."""
+    """Any text is an amount of zero or more, or causes a ValueError."""
     try:
         actual = parse_usd(text)
     except ValueError:
@@ -91,18 +91,18 @@ def test_reading_raises_value_error_only(text: str) -> None:
     ],
 )
 def test_amounts_are_printed_for_people(amount: int, expected: str) -> None:
-    """At least two decimals, no needless zeros, the sign before the dollar."""
+    """A printed amount has at least two decimals, no needless zeros, and its sign before the dollar sign."""
     assert expected == format_usd(amount)
 
 
 @given(st.integers(min_value=-(10**18), max_value=10**18))
 def test_decimals_are_exact_dollars(amount: int) -> None:
-    """The edge type holds the same amount, in dollars."""
+    """A Decimal has the same amount in dollars."""
     assert amount == to_decimal(amount) * 1_000_000
 
 
 def test_amounts_do_not_depend_on_the_callers_decimal_context() -> None:
-    """A context of two digits, as a notebook may set it, rounds no amount."""
+    """No amount is rounded, even if a notebook sets a decimal context of two digits."""
     with localcontext() as context:
         context.prec = 2
 
@@ -137,7 +137,7 @@ def test_amounts_do_not_depend_on_the_callers_decimal_context() -> None:
     ],
 )
 def test_an_amount_of_a_stranger_is_read_or_none(dollars: object, expected: int | None) -> None:
-    """Nothing that a server writes as an amount raises, whatever the caller's decimal context is."""
+    """Reading a server's amount never raises, whatever the caller's decimal context is."""
     with localcontext() as context:
         context.prec = 1
         context.traps[Inexact] = True

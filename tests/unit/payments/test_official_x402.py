@@ -1,4 +1,4 @@
-"""The official `x402` package judges our signatures and headers, and we read what it writes."""
+"""The official `x402` package verifies our signatures and headers, and we read its messages."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ VERSIONS = pytest.mark.parametrize("version", [1, 2], ids="v{}".format)
 
 
 class Chain:
-    """Answers of a chain for the verifier: the token is a contract; the payer is not, and has `balance`."""
+    """Answers of a chain for the verifier: the token is a contract; the payer is a plain account with `balance`."""
 
     def __init__(self, balance: int = 10_000_000) -> None:
         self.balance = balance
@@ -65,12 +65,12 @@ class Chain:
         return [PAYEE]
 
     def get_code(self, address: str) -> bytes:
-        """Return code for the tokens alone: everybody else is a plain account."""
+        """Return code for the tokens only: every other address is a plain account."""
         tokens = {BASE.asset.lower(), BASE_SEPOLIA.asset.lower()}
         return b"\x60\x80" if address.lower() in tokens else b""
 
     def read_contract(self, address: str, abi: list[dict[str, Any]], function_name: str, *args: Any) -> Any:
-        """Do what the token would: refuse to transfer more than there is."""
+        """Act like the token: refuse to transfer more than the balance."""
         self.asked.append(function_name)
         value = args[2] if function_name == "transferWithAuthorization" else 0
         if value > self.balance:
@@ -82,7 +82,7 @@ class Chain:
 
 
 def official_challenge(network: EvmNetwork, version: int) -> PaymentRequired | PaymentRequiredV1:
-    """Return a challenge as a server that is built with the official package writes it."""
+    """Return a challenge as the official package writes it for a server."""
     domain = {"name": network.domain_name, "version": network.domain_version}
     if version == 1:
         return PaymentRequiredV1(
@@ -121,26 +121,26 @@ def official_challenge(network: EvmNetwork, version: int) -> PaymentRequired | P
 
 
 def received(required: PaymentRequired | PaymentRequiredV1) -> OurRequired:
-    """Return how we read a challenge on its way of its version: v2 in the header, v1 in the body."""
+    """Return our reading of a challenge: v2 in the header, v1 in the body."""
     if isinstance(required, PaymentRequiredV1):
         return read_challenge({}, required.model_dump_json(by_alias=True, exclude_none=True).encode())
     return read_challenge({"payment-required": encode_payment_required_header(required)}, b"{}")
 
 
 def pinned(required: PaymentRequired | PaymentRequiredV1, network: EvmNetwork) -> OurRequirements:
-    """Return the terms of a challenge, checked as for a gateway on `network`."""
+    """Return the terms of a challenge, checked for a gateway on `network`."""
     return select_requirements(received(required), (network,), GATEWAY, WALLET.address)
 
 
 def paid(network: EvmNetwork, version: int, wallet: Wallet = WALLET) -> tuple[Any, OurPayload]:
-    """Return the official requirement and our signed payment of it."""
+    """Return the official requirement and our signed payment for it."""
     required = official_challenge(network, version)
     terms = pinned(required, network)
     return required.accepts[0], sign_payment(terms, wallet, int(time.time()))
 
 
 def verdict(payload: Any, requirement: Any, chain: Chain | None = None) -> tuple[bool, str | None]:
-    """Return what the official facilitator says: valid or not, and why not."""
+    """Return the official facilitator's answer: whether the payment is valid, and the reason if it is not."""
     scheme = ExactEvmSchemeV1 if isinstance(payload, PaymentPayloadV1) else ExactEvmScheme
     answer = scheme(chain or Chain()).verify(payload, requirement)
     return answer.is_valid, answer.invalid_reason
@@ -156,7 +156,7 @@ def tampered(signed: OurPayload, **changes: str) -> Any:
 @NETWORKS
 @VERSIONS
 def test_our_signature_is_accepted(network: EvmNetwork, version: int) -> None:
-    """The official verifier recovers our address from our signature, and would make the transfer."""
+    """The official verifier recovers our address from our signature and simulates the transfer."""
     requirement, signed = paid(network, version)
     chain = Chain()
 
@@ -168,7 +168,7 @@ def test_our_signature_is_accepted(network: EvmNetwork, version: int) -> None:
 
 @NETWORKS
 def test_a_v2_header_is_what_its_schema_wants(network: EvmNetwork) -> None:
-    """The v2 header decodes with the official schema; requirement, resource and extensions come back as sent."""
+    """The official schema decodes the v2 header; requirement, resource and extensions come back as sent."""
     required = official_challenge(network, 2)
     signed = sign_payment(pinned(required, network), WALLET, int(time.time()))
 
@@ -185,7 +185,7 @@ def test_a_v2_header_is_what_its_schema_wants(network: EvmNetwork) -> None:
 
 @NETWORKS
 def test_a_v1_header_is_what_its_schema_wants(network: EvmNetwork) -> None:
-    """The v1 header decodes with the official schema, with scheme and network at its top."""
+    """The official schema decodes the v1 header, with scheme and network at its top level."""
     _, signed = paid(network, 1)
 
     payload = decode_payment_signature_header(signed.header_value)
@@ -210,7 +210,7 @@ def test_a_v1_header_is_what_its_schema_wants(network: EvmNetwork) -> None:
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
 def test_a_changed_payment_is_refused(network: EvmNetwork, version: int, changes: dict[str, str], reason: str) -> None:
-    """The verification is real: whatever is changed after the signature, the official verifier refuses."""
+    """The official verifier refuses every change after the signature, so the verification is real."""
     requirement, signed = paid(network, version)
 
     assert (False, reason) == verdict(tampered(signed, **changes), requirement)
@@ -219,7 +219,7 @@ def test_a_changed_payment_is_refused(network: EvmNetwork, version: int, changes
 @VERSIONS
 @pytest.mark.parametrize(("field", "changes"), [("amount", {"value": "1"}), ("pay_to", {"to": OTHER_PAYEE})])
 def test_a_cheque_is_worthless_for_other_terms(version: int, field: str, changes: dict[str, str]) -> None:
-    """Somebody who changes both the terms and the authorization to match still lacks our signature."""
+    """Changing both the terms and the authorization to match does not help: the signature is still invalid."""
     requirement, signed = paid(BASE, version)
     field = "max_amount_required" if (field, version) == ("amount", 1) else field
     other = requirement.model_copy(update={field: next(iter(changes.values()))})
@@ -247,7 +247,7 @@ def test_a_signature_holds_in_its_own_domain_only(version: int, change: dict[str
 
 @VERSIONS
 def test_a_signature_for_one_chain_is_worthless_on_the_other(version: int) -> None:
-    """A payment that was signed for Base Sepolia cannot be passed off as one on Base, all names changed."""
+    """A payment signed for Base Sepolia is invalid on Base, even with all names changed."""
     _, signed = paid(BASE_SEPOLIA, version)
     requirement = official_challenge(BASE, version).accepts[0]
     payload = decode_payment_signature_header(signed.header_value)
@@ -258,7 +258,7 @@ def test_a_signature_for_one_chain_is_worthless_on_the_other(version: int) -> No
 
 @VERSIONS
 def test_an_empty_wallet_is_refused_for_its_balance(version: int) -> None:
-    """The verifier gets as far as the transfer itself: only the balance is missing."""
+    """The verifier gets as far as the transfer: only the balance is missing."""
     requirement, signed = paid(BASE, version)
     payload = decode_payment_signature_header(signed.header_value)
 
@@ -278,7 +278,7 @@ def test_an_empty_wallet_is_refused_for_its_balance(version: int) -> None:
     ids=["expired", "future"],
 )
 def test_the_window_counts(version: int, ago: int, reason: str) -> None:
-    """A signature has to have six seconds left, and to have begun."""
+    """A signature is refused less than six seconds before its end and before its start."""
     required = official_challenge(BASE, version)
     signed = sign_payment(pinned(required, BASE), WALLET, int(time.time()) - ago)
 
@@ -288,7 +288,7 @@ def test_the_window_counts(version: int, ago: int, reason: str) -> None:
 @NETWORKS
 @VERSIONS
 def test_their_challenge_is_read_by_us(network: EvmNetwork, version: int) -> None:
-    """What the official encoder writes, we read: version, price, payee, window, and the entry verbatim."""
+    """We read a challenge of the official encoder: version, price, payee, window, and the entry verbatim."""
     required = official_challenge(network, version)
 
     challenge = received(required)
@@ -300,7 +300,7 @@ def test_their_challenge_is_read_by_us(network: EvmNetwork, version: int) -> Non
 
 
 def test_their_settlement_is_read_by_us() -> None:
-    """The header that the official package writes after a settlement gives us transaction and success."""
+    """We read transaction and success from the settlement header of the official package."""
     transaction = "0x" + "ab" * 32
     done = SettleResponse(success=True, payer=WALLET.address, transaction=transaction, network=BASE.id)
     failed = SettleResponse(success=False, error_reason="insufficient_funds", transaction="", network=BASE.id)
@@ -314,7 +314,7 @@ def test_their_settlement_is_read_by_us() -> None:
 
 @pytest.fixture(scope="module")
 def blockrun_llm() -> Any:
-    """Return the module of the gateway's own SDK that speaks x402; importing it warns of its own affairs."""
+    """Return the x402 module of the gateway's own SDK; importing it causes warnings of its own."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return importlib.import_module("blockrun_llm.x402")
@@ -322,7 +322,7 @@ def blockrun_llm() -> Any:
 
 @VERSIONS
 def test_the_gateways_own_sdk_reads_the_same_terms(blockrun_llm: Any, version: int) -> None:
-    """From one challenge, the official SDK of the gateway and we take the same price, payee and network."""
+    """The gateway's official SDK and we read the same price, payee and network from one challenge."""
     required = official_challenge(BASE, version)
     header = encode_payment_required_header(required)
     terms = pinned(required, BASE)
@@ -337,7 +337,7 @@ def test_the_gateways_own_sdk_reads_the_same_terms(blockrun_llm: Any, version: i
 
 @NETWORKS
 def test_the_gateways_own_sdk_signs_in_the_same_domain(blockrun_llm: Any, network: EvmNetwork) -> None:
-    """Our table of networks agrees with that of the official SDK: chain, token and EIP-712 domain."""
+    """Our table of networks agrees with the official SDK's: chain, token and EIP-712 domain."""
     theirs = blockrun_llm.evm_network(network.id)
 
     assert theirs["domain"] == network.domain
@@ -345,7 +345,7 @@ def test_the_gateways_own_sdk_signs_in_the_same_domain(blockrun_llm: Any, networ
 
 
 def test_the_gateways_own_sdk_writes_the_same_payment(blockrun_llm: Any) -> None:
-    """A payment by the official SDK has the fields that ours has, and convinces the same verifier."""
+    """The official SDK's payment has the same fields as ours, and the same verifier accepts it."""
     from eth_account import Account
 
     key = hashlib.sha256(b"a throwaway key, judged by others").hexdigest()

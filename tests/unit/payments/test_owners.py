@@ -1,4 +1,4 @@
-"""Ledgers of many people: owners, subjects, limits in windows of time, and what a refusal says."""
+"""Ledgers of many people: owners, subjects, limits in windows of time, and the details of a refusal."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def part(ledger: Ledger, subjects: tuple[str, ...] = ADA) -> Ledger:
 
 
 def standing(ledger: Ledger, subject: str, period: str) -> Standing:
-    """Return where one subject stands in one period."""
+    """Return the standing of one subject in one period."""
     return next(known for known in ledger.standing("real", [subject]) if known.period == period)
 
 
 def used(ledger: Ledger, period: str, *subjects: str) -> list[int]:
-    """Return what counts against each of `subjects` in a period."""
+    """Return the amount that counts against each of `subjects` in a period."""
     return [standing(ledger, subject, period).used for subject in subjects]
 
 
@@ -65,7 +65,7 @@ def refusal(one: Ledger, amount: int) -> LimitReached:
 
 
 def test_purchases_belong_to_their_owners(ledger: Ledger) -> None:
-    """The same request and take is a purchase of each owner, and nobody finds another's."""
+    """The same request and take is a separate purchase of each owner, and owners do not see each other's."""
     ada, bob = part(ledger), part(ledger, BOB)
     found = {one.owner: purchase(one) for one in (ledger, ada, bob)}
 
@@ -81,7 +81,7 @@ def test_purchases_belong_to_their_owners(ledger: Ledger) -> None:
 
 
 def test_a_part_ends_with_its_ledger(ledger: Ledger) -> None:
-    """Closing a part closes nothing; its guards are its own."""
+    """Closing an owner's part leaves the ledger open, and the part's guards do not apply to the ledger."""
     ada = part(ledger)
     ada.guards.append(lambda realm: None)
     ada.close()
@@ -91,7 +91,7 @@ def test_a_part_ends_with_its_ledger(ledger: Ledger) -> None:
 
 
 def test_a_notebook_and_a_class_do_not_share_limits(ledger: Ledger) -> None:
-    """A member's payments are none of the notebook's, whose session and day limit nobody else."""
+    """A member's payments do not count against the notebook's caps, and the notebook's caps do not bind a member."""
     ledger.set_caps(image=0, session=0, day=0)
     ada = part(ledger)
     payment_in(ada, State.SETTLED, amount=700)
@@ -116,7 +116,7 @@ def test_a_notebook_and_a_class_do_not_share_limits(ledger: Ledger) -> None:
 @pytest.mark.parametrize("period", ["total", "month", "week", "day"])
 @pytest.mark.parametrize("subject", ADA)
 def test_every_limit_that_applies_holds(ledger: Ledger, subject: str, period: str) -> None:
-    """The last micro-dollar fits, one more does not, and then nothing is reserved; the error names the limit."""
+    """The last micro-dollar fits, one more reserves nothing, and the error names the limit."""
     ledger.set_limit(subject, period, 1000)
     ada = part(ledger)
     payment_in(ada, State.SETTLED, amount=400)
@@ -139,7 +139,7 @@ def test_every_limit_that_applies_holds(ledger: Ledger, subject: str, period: st
 
 
 def test_the_most_particular_limit_is_named(ledger: Ledger) -> None:
-    """Where several limits refuse, the error tells of the one that is nearest to the student."""
+    """When several limits refuse, the error names the one closest to the student."""
     for subject in ("all", "class", "group:red", "each"):
         ledger.set_limit(subject, "day", 10)
         ledger.set_limit(subject, "total", 10)
@@ -151,7 +151,7 @@ def test_the_most_particular_limit_is_named(ledger: Ledger) -> None:
 
 
 def test_a_member_without_a_limit_of_their_own_has_that_of_each(ledger: Ledger) -> None:
-    """`each` is per member, and a member's own row takes its place for its period, higher or lower."""
+    """`each` applies to every member; a member's own limit replaces it for its period, higher or lower."""
     ledger.set_limit("each", "day", 1000)
     ledger.set_limit("each", "total", 3000)
     ledger.set_limit("member:bob", "day", 2000)
@@ -168,7 +168,7 @@ def test_a_member_without_a_limit_of_their_own_has_that_of_each(ledger: Ledger) 
 
 
 def test_a_group_is_a_pool_of_its_members(ledger: Ledger) -> None:
-    """Two members of a group share its limit; a member of two groups is bound by both."""
+    """Two members of a group share its limit; both limits bind a member of two groups."""
     ledger.set_limit("group:red", "total", 1000)
     ledger.set_limit("group:blue", "total", 450)
     ada, bob = part(ledger), part(ledger, BOB)
@@ -183,7 +183,7 @@ def test_a_group_is_a_pool_of_its_members(ledger: Ledger) -> None:
 
 
 def test_lowering_a_limit_stops_nothing_that_is_paid(ledger: Ledger) -> None:
-    """New reservations are refused, what was reserved goes on, and raising it makes room at once."""
+    """A lower limit refuses new reservations but not the steps of earlier ones; a higher limit makes room at once."""
     ada = part(ledger)
     ledger.set_limit("class", "day", 1000)
     payment = authorize(ada, another_purchase(ada), 800)
@@ -199,7 +199,7 @@ def test_lowering_a_limit_stops_nothing_that_is_paid(ledger: Ledger) -> None:
 
 
 def test_what_was_used_before_a_limit_was_set_counts(ledger: Ledger) -> None:
-    """Counters are there for limits that come later."""
+    """Payments before a limit was set count against it."""
     payment_in(part(ledger), State.SETTLED, amount=700)
     ledger.set_limit("class", "week", 700)
 
@@ -208,7 +208,7 @@ def test_what_was_used_before_a_limit_was_set_counts(ledger: Ledger) -> None:
 
 
 def test_realms_are_counted_apart(ledger: Ledger) -> None:
-    """Play money uses up no limit of real money."""
+    """Play money does not count against limits of real money."""
     ledger.set_limit("all", "total", 1000)
     ada = part(ledger)
     payment_in(ada, State.SETTLED, amount=1000, of=purchase(ada, realm="practice"))
@@ -218,7 +218,7 @@ def test_realms_are_counted_apart(ledger: Ledger) -> None:
 
 
 def test_a_raise_is_checked_and_gives_back_to_its_own_windows(ledger: Ledger, clock: Clock) -> None:
-    """A larger signature counts on the day on which it is made; a lower charge leaves the first day's part."""
+    """A larger signature counts on its own day; a lower charge leaves only the first day's part."""
     ledger.set_limit("each", "day", 60_000)
     ada = part(ledger)
     payment = payment_in(ada, State.UNKNOWN, amount=52_500)
@@ -244,7 +244,7 @@ def test_a_raise_is_checked_and_gives_back_to_its_own_windows(ledger: Ledger, cl
     ("subject", "period"), [("klass", "day"), ("group:", "day"), ("member", "day"), ("all", "hour")]
 )
 def test_a_limit_for_nobody_is_an_error(ledger: Ledger, subject: str, period: str) -> None:
-    """A typing mistake sets no limit."""
+    """A misspelled subject or period sets no limit."""
     with pytest.raises(UsageError):
         ledger.set_limit(subject, period, 1)
 
@@ -286,7 +286,7 @@ def test_a_limit_for_nobody_is_an_error(ledger: Ledger, subject: str, period: st
     ],
 )
 def test_windows_are_those_of_the_class(at: str, zone: str, keys: str, resets: str) -> None:
-    """Days begin at midnight of the class, weeks on Monday, months on the first; also where a clock is changed."""
+    """Days begin at midnight in the class's time zone, weeks on Monday, months on the first; clocks may change."""
     found = windows_of(datetime.fromisoformat(at).timestamp(), ZoneInfo(zone))
     midnights = [datetime.fromisoformat(day).replace(tzinfo=ZoneInfo(zone)).timestamp() for day in resets.split()]
 
@@ -296,7 +296,7 @@ def test_windows_are_those_of_the_class(at: str, zone: str, keys: str, resets: s
 
 
 def test_a_limit_is_whole_again_in_the_next_window(ledger: Ledger, clock: Clock) -> None:
-    """At midnight of the class's time zone a day ends, for what is settled and for what is at risk."""
+    """A day ends at midnight in the class's time zone, for settled payments and for those at risk."""
     ledger.set_timezone("Asia/Tokyo")
     ledger.set_limit("each", "day", 1000)
     ada = part(ledger)
@@ -316,7 +316,7 @@ def test_a_limit_is_whole_again_in_the_next_window(ledger: Ledger, clock: Clock)
 
 
 def test_an_unknown_time_zone_is_an_error(ledger: Ledger) -> None:
-    """It is not stored."""
+    """An unknown time zone is not stored."""
     for name in ("Mars/Olympus", "../etc/passwd", "\0"):
         with pytest.raises(LedgerError):
             ledger.set_timezone(name)
@@ -328,7 +328,7 @@ def test_an_unknown_time_zone_is_an_error(ledger: Ledger) -> None:
 
 
 def test_counters_are_the_payments_at_every_step(ledger: Ledger, clock: Clock) -> None:
-    """Whatever is reserved, raised, released and settled on which day: sums of payments, and no limit passed."""
+    """After random steps on random days, counters are sums of payments and no limit is exceeded."""
     dice = random.Random(23)  # noqa: S311  dice, not secrets
     limits = {
         ("all", "total"): 400_000,
@@ -369,14 +369,14 @@ def test_counters_are_the_payments_at_every_step(ledger: Ledger, clock: Clock) -
 
 
 def test_the_request_is_the_same(ledger: Ledger) -> None:
-    """An owner's purchase is a purchase like any: its request, gateway and take are on record."""
+    """An owner's purchase has its request, gateway and take, like any other."""
     begun = purchase(part(ledger))
 
     assert (REQUEST, "base", 1) == (begun.request, begun.gateway, begun.take)
 
 
 def test_what_owners_have_paid_is_asked_by_person_time_and_request(ledger: Ledger, clock: Clock) -> None:
-    """Sums per owner and request, and single payments: settled ones since a moment, open ones whenever they began."""
+    """Reports give sums per owner and request, and single payments: settled ones since a time, and all open ones."""
     ada, bob = part(ledger), part(ledger, BOB)
     shared = [purchase(owner, "sha256:shared") for owner in (ada, bob)]
     early = authorize(ada, shared[0], 300)
@@ -385,7 +385,7 @@ def test_what_owners_have_paid_is_asked_by_person_time_and_request(ledger: Ledge
     clock.now += 1000
     authorize(bob, shared[1], 500)
     ada.release(authorize(ada, another_purchase(ada), 900).id, "never sent")
-    ledger.reserve(another_purchase(ledger), 7000)  # nobody's in particular
+    ledger.reserve(another_purchase(ledger), 7000)  # a payment without an owner
     names = ada.owner, bob.owner
 
     sums = [spending_by_owner(ledger, "real", since) for since in (0.0, clock.now)]

@@ -1,4 +1,4 @@
-"""Spend, as the reports add it up, and the lines that the official SDK's billing reads."""
+"""Reports of spending, and the lines of the official SDK's cost log."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ REALMS = ("real", "testnet", "practice")
 
 @pytest.fixture
 def clock() -> Clock:
-    """Return a clock that stands at noon, UTC."""
+    """Return a clock at noon UTC."""
     return Clock()
 
 
 @pytest.fixture
 def ledger(tmp_path: Path, clock: Clock) -> Iterator[Ledger]:
-    """Return an empty ledger of session "one", where a user's ledger is."""
+    """Return an empty ledger of session "one", at the path of a user's ledger."""
     with closing(Ledger(tmp_path / ".blockrun" / "magic" / "ledger.sqlite", "one", clock)) as ledger:
         ledger.set_caps(session=10**12, day=10**12)
         yield ledger
@@ -79,7 +79,7 @@ def test_nothing_was_spent(ledger: Ledger, when: str) -> None:
 
 @pytest.mark.parametrize("state", State, ids=str)
 def test_settled_is_spent_and_open_is_at_risk(ledger: Ledger, state: State) -> None:
-    """A settled payment is spent; one whose end is open is at risk; a released one is nothing."""
+    """A settled payment is spent, an open one is at risk, and a released one is neither."""
     payment_in(ledger, state, amount=700, of=purchase(ledger))
     spent = 700 if state is State.SETTLED else 0
     at_risk = 700 if state in AT_RISK else 0
@@ -91,7 +91,7 @@ def test_settled_is_spent_and_open_is_at_risk(ledger: Ledger, state: State) -> N
 
 
 def test_each_report_has_its_time(ledger: Ledger, clock: Clock) -> None:
-    """This session, this UTC day and all the time are told apart, other kernels and days included."""
+    """The sums of this session, of this UTC day and of all time are separate, including other kernels and days."""
     clock.now = NOON - 86_400
     payment_in(ledger, State.SETTLED, amount=1, of=purchase(ledger))
     clock.now = NOON
@@ -108,7 +108,7 @@ def test_each_report_has_its_time(ledger: Ledger, clock: Clock) -> None:
 
 
 def test_models_are_listed_dearest_first(ledger: Ledger) -> None:
-    """Each model has its count, its sum and what it has at risk."""
+    """Each model has its count, its sum and its amount at risk."""
     for model, state, amount in [
         (BANANA, State.SETTLED, 52_500),
         (BANANA, State.SETTLED, 52_500),
@@ -140,7 +140,7 @@ PAYMENTS = st.lists(
 @settings(max_examples=12)
 @given(payments=PAYMENTS)
 def test_reports_and_caps_agree_with_the_rows(tmp_path_factory: pytest.TempPathFactory, payments: Any) -> None:
-    """Whatever was paid, by whichever model and money, every sum is that of its rows, to the micro-dollar."""
+    """Every sum equals that of its rows to the micro-dollar, for random payments."""
     path = tmp_path_factory.mktemp("sums") / "ledger.sqlite"
     sums: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
     with closing(Ledger(path, "one", Clock())) as ledger:
@@ -166,7 +166,7 @@ def test_reports_and_caps_agree_with_the_rows(tmp_path_factory: pytest.TempPathF
 
 
 def test_a_settled_payment_is_a_line_of_the_official_log(ledger: Ledger, clock: Clock) -> None:
-    """The line has the official SDK's fields: when, where, dollars, model, wallet, network and who wrote it."""
+    """A line has the fields of the official SDK: time, endpoint, dollars, model, wallet, network and client."""
     payment = payment_in(ledger, State.SUBMITTED, amount=52_500, of=purchase(ledger))
     clock.now += 9
     ledger.settle(payment.id, HASH, witness=Witness.CHAIN)
@@ -188,7 +188,7 @@ def test_a_settled_payment_is_a_line_of_the_official_log(ledger: Ledger, clock: 
 
 
 def test_the_official_billing_counts_it(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The official SDK's own reader adds our lines to its sums, beside those it wrote itself."""
+    """The official SDK's own reader adds our lines to its own."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         official = importlib.import_module("blockrun_llm.cache")
@@ -207,7 +207,7 @@ def test_the_official_billing_counts_it(ledger: Ledger, monkeypatch: pytest.Monk
 
 
 def test_each_payment_is_logged_once(ledger: Ledger) -> None:
-    """Appending again adds only what has settled since."""
+    """Appending again adds only the payments settled since."""
     payment_in(ledger, State.SETTLED, amount=1, of=purchase(ledger))
     append_settled(ledger)
     append_settled(ledger)
@@ -221,7 +221,7 @@ def test_each_payment_is_logged_once(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("state", [state for state in State if state is not State.SETTLED], ids=str)
 def test_only_what_is_settled_is_logged(ledger: Ledger, state: State) -> None:
-    """At risk is not spent, and released even less."""
+    """Payments at risk and released payments are not logged."""
     payment_in(ledger, state, of=purchase(ledger))
 
     append_settled(ledger)
@@ -231,7 +231,7 @@ def test_only_what_is_settled_is_logged(ledger: Ledger, state: State) -> None:
 
 @pytest.mark.parametrize("realm", ["practice", "testnet"])
 def test_only_real_money_is_logged(ledger: Ledger, realm: str) -> None:
-    """Play money and test networks would falsify the sum: no line, and no file made for it."""
+    """Play money and test networks add no line and create no file, because they would falsify the sum."""
     payment_in(ledger, State.SETTLED, of=purchase(ledger, realm=realm))
 
     append_settled(ledger)
@@ -241,7 +241,7 @@ def test_only_real_money_is_logged(ledger: Ledger, realm: str) -> None:
 
 
 def test_several_kernels_log_each_payment_once(ledger: Ledger) -> None:
-    """Kernels that append at the same moment neither repeat nor lose nor mix lines."""
+    """Kernels that append at the same moment neither repeat, lose nor mix lines."""
     for amount in range(1, 21):
         payment_in(ledger, State.SETTLED, amount=amount, of=purchase(ledger, take=amount))
     together = threading.Barrier(4)
@@ -261,7 +261,7 @@ def test_several_kernels_log_each_payment_once(ledger: Ledger) -> None:
 
 
 def test_a_commit_that_fails_doubles_nothing(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line that was written although the ledger could not note it is found in the log, and not written again."""
+    """If a line was written but not recorded in the ledger, it is found in the log and not written again."""
     payment_in(ledger, State.SETTLED, amount=1, of=purchase(ledger))
     for _ in range(3):
         with ledger.transaction() as connection:
@@ -272,7 +272,7 @@ def test_a_commit_that_fails_doubles_nothing(ledger: Ledger, monkeypatch: pytest
 
 
 def test_lines_are_whole_or_not_there(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full disk takes a part of a line: the part is taken back, and the line is written later."""
+    """On a full disk an incomplete line is removed again, and the line is written later."""
     path = ledger.path.parent.parent / "cost_log.jsonl"
     path.write_text('{"ts": 1}\n{"cut')
     payment_in(ledger, State.SETTLED, amount=1, of=purchase(ledger))
@@ -290,7 +290,7 @@ def test_lines_are_whole_or_not_there(ledger: Ledger, monkeypatch: pytest.Monkey
 
 
 def test_a_log_that_cannot_be_written_is_caught_up_with(ledger: Ledger) -> None:
-    """No image is lost for a log: what could not be written now is written the next time, once."""
+    """A failure is ignored, and the line is written once on a later call."""
     path = ledger.path.parent.parent / "cost_log.jsonl"
     payment_in(ledger, State.SETTLED, amount=1, of=purchase(ledger))
     path.mkdir()
@@ -305,7 +305,7 @@ def test_a_log_that_cannot_be_written_is_caught_up_with(ledger: Ledger) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
 def test_a_new_log_is_its_owners_alone(ledger: Ledger) -> None:
-    """Who spent what is nobody else's business; a file that is there keeps its mode."""
+    """A new log is readable by its owner only; an existing file keeps its mode."""
     path = ledger.path.parent.parent / "cost_log.jsonl"
     payment_in(ledger, State.SETTLED, of=purchase(ledger))
     append_settled(ledger)
@@ -323,7 +323,7 @@ def test_a_new_log_is_its_owners_alone(ledger: Ledger) -> None:
 
 
 def test_payments_are_values_a_table_and_csv(ledger: Ledger, clock: Clock) -> None:
-    """Each payment that counts is a record; all three forms say the same, to the micro-dollar."""
+    """Each payment that is settled or at risk is a record; all three forms agree to the micro-dollar."""
     for take, state in enumerate((State.SETTLED, State.UNKNOWN, State.RELEASED), 1):
         payment_in(ledger, state, of=purchase(ledger, FLUX, take=take))
         clock.now += 60
@@ -346,7 +346,7 @@ def test_payments_are_values_a_table_and_csv(ledger: Ledger, clock: Clock) -> No
 def test_what_was_added_up_is_the_sum_of_the_payments(
     ledger: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever was open when it was added up, and whatever came of it since; each payment counts once."""
+    """Stored sums stay correct when open payments settle later; each payment counts once."""
     monkeypatch.setattr(sums, "_ENOUGH", 4)
     monkeypatch.setattr(sums, "_STEP", 3)
     waiting: list[Payment] = []
@@ -370,7 +370,7 @@ def test_what_was_added_up_is_the_sum_of_the_payments(
 
 
 def spent_in(ledger: Ledger, realm: str) -> tuple[Spending, list[tuple[str, int, int, int]], list[tuple[float, int]]]:
-    """Return what the three reports have to say of all payments of a realm, from the payments themselves."""
+    """Return the three reports on all payments of a realm, computed from the payments."""
     models: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
     days: defaultdict[float, int] = defaultdict(int)
     for row in ledger.query(
@@ -394,7 +394,7 @@ def spent_in(ledger: Ledger, realm: str) -> tuple[Spending, list[tuple[str, int,
 
 @pytest.mark.parametrize(("when", "days"), [("session", 5), ("today", 1), ("all", 5)])
 def test_the_days_add_up(ledger: Ledger, clock: Clock, when: str, days: int) -> None:
-    """The days are those with settled payments, and their sum is the total of the period."""
+    """The report lists days with settled payments, and their sum is the total of the period."""
     assert [] == spending_by_day(ledger, "real", when)
 
     for take in range(1, 6):
@@ -443,7 +443,7 @@ def test_the_days_add_up(ledger: Ledger, clock: Clock, when: str, days: int) -> 
     ],
 )
 def test_no_question_reads_every_receipt(ledger: Ledger, ask: Callable[[Ledger], object], index: str) -> None:
-    """Each goes through an index, so that years of receipts do not slow it down."""
+    """Each query uses an index, so that years of receipts do not slow it down."""
     asked: list[str] = []
     ledger.database._connection.set_trace_callback(asked.append)
     ask(ledger)
@@ -457,7 +457,7 @@ def test_no_question_reads_every_receipt(ledger: Ledger, ask: Callable[[Ledger],
 
 
 def test_a_rare_word_is_looked_for_in_the_order_of_the_file(ledger: Ledger) -> None:
-    """First among the newest, by the index; then in the table itself, whose text is compared before all else."""
+    """A search reads the newest purchases by index, then the table, where it compares the text first."""
     asked: list[str] = []
     ledger.database._connection.set_trace_callback(asked.append)
     ledger.search_finished(HistorySearch("real", "zeppelin"), 20)
@@ -470,7 +470,7 @@ def test_a_rare_word_is_looked_for_in_the_order_of_the_file(ledger: Ledger) -> N
 
 
 def test_the_cost_log_is_where_the_sdks_read_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both official SDKs ignore BLOCKRUN_HOME for it; a ledger elsewhere keeps its log beside it."""
+    """Both official SDKs ignore BLOCKRUN_HOME for the log; a ledger in another folder has its log beside it."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("BLOCKRUN_HOME", str(tmp_path / "moved"))
 

@@ -1,4 +1,4 @@
-"""Polls on Solana: proved by a signature of the job's id, as BlockRun's own client proves them."""
+"""Polls on Solana: proved by a signature of the job's id, as in BlockRun's own client."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOW = 1_800_000_000
     ],
 )
 def test_a_poll_is_signed_as_the_official_client_signs_it(address: str, recwarn: pytest.WarningsRecorder) -> None:
-    """Same headers, same bytes: Ed25519 signs deterministically."""
+    """The headers are identical, because Ed25519 signatures are deterministic."""
     poll_auth: Any = importlib.import_module("blockrun_llm.poll_auth")
     pair = Keypair()
     theirs = poll_auth.poll_auth_headers(pair, "image", poll_auth.poll_job_id(address), now_s=NOW)
@@ -34,7 +34,7 @@ def test_a_poll_is_signed_as_the_official_client_signs_it(address: str, recwarn:
 
 @pytest.mark.parametrize("address", ["/api/v1/videos/generations/v", "/v1/images/v", "/", "", "/v1/images/generations"])
 def test_another_path_gets_no_proof(address: str) -> None:
-    """A signature is given for an image's job only."""
+    """Only the job of an image gets a signature."""
     wallet = SolanaWallet(Secret(bytes(Keypair())), "a test")
 
     assert {} == dict(poll_proof(wallet, address, NOW))

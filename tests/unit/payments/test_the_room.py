@@ -1,4 +1,4 @@
-"""SQL stays in the ledger's room, and errors are never rebuilt or searched for their text."""
+"""Rules of the payments code: SQL stays in the ledger's folder, and errors are never rebuilt or searched for text."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def _calls(nodes: list[ast.AST]) -> Iterator[ast.Call]:
 
 @pytest.mark.parametrize("name", ["query", "transaction"])
 def test_no_sql_outside_the_ledger(nodes: dict[Path, list[ast.AST]], name: str) -> None:
-    """Whoever asks the ledger asks a named question."""
+    """Other modules call named methods of the ledger."""
     elsewhere = [
         f"{path.relative_to(ROOT)}:{call.lineno}"
         for path in SOURCES
         if LEDGER not in path.parents
-        and not {"practice", "classroom", "database"} & set(path.parts)  # with rooms of their own
+        and not {"practice", "classroom", "database"} & set(path.parts)  # these have databases of their own
         for call in _calls(nodes[path])
         if isinstance(call.func, ast.Attribute) and call.func.attr == name
     ]
@@ -44,7 +44,7 @@ def test_no_sql_outside_the_ledger(nodes: dict[Path, list[ast.AST]], name: str) 
 
 
 def test_no_error_is_rebuilt(nodes: dict[Path, list[ast.AST]]) -> None:
-    """`type(error)(…)` would lose what the error carries: `error.money` is set instead."""
+    """`type(error)(…)` would lose the error's fields: code sets `error.money` instead."""
     rebuilt = [
         f"{path.relative_to(ROOT)}:{call.lineno}"
         for path in SOURCES
@@ -56,7 +56,7 @@ def test_no_error_is_rebuilt(nodes: dict[Path, list[ast.AST]]) -> None:
 
 
 def test_no_text_of_an_error_is_searched_or_changed(nodes: dict[Path, list[ast.AST]]) -> None:
-    """What code has to know about an error is its type and its fields; `message` and `hint` are for people."""
+    """Code uses an error's type and its fields; `message` and `hint` are for people."""
     texts = {"message", "hint"}
 
     def is_text(node: ast.AST) -> bool:

@@ -1,4 +1,4 @@
-"""The sources of a key, the error for a bad one, and that no way of looking shows it."""
+"""The sources of a key, the error for a bad one, and the ways in which a key could leak."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return an empty ~/.blockrun of a home of our own."""
+    """Return an empty ~/.blockrun folder in a temporary home."""
     made = tmp_path / ".blockrun"
     made.mkdir()
     return made
 
 
 def write(path: Path, text: str | bytes, mode: int = 0o600) -> None:
-    """Write a key file of that mode."""
+    """Write a key file with `mode`."""
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     path.chmod(mode)
 
@@ -50,7 +50,7 @@ def write(path: Path, text: str | bytes, mode: int = 0o600) -> None:
     [HEX, "0x" + HEX, "0X" + HEX.upper(), f"  0x{HEX}\r\n", f'"{HEX}"', f"' 0x{HEX} '\n", KEY, HEX.encode()],
 )
 def test_a_key_is_read_however_it_is_written(key: str | bytes) -> None:
-    """Prefix, case, whitespace, quotes and raw bytes all name the same account."""
+    """Prefix, case, whitespace, quotes and raw bytes do not change the account."""
     wallet = Wallet.from_key(key, "BLOCKRUN_WALLET_KEY")
 
     assert wallet.address == ADDRESS
@@ -59,7 +59,7 @@ def test_a_key_is_read_however_it_is_written(key: str | bytes) -> None:
 
 
 def test_a_signature_is_made_by_the_address() -> None:
-    """What is signed recovers to the wallet's own address: r, s and v, 65 bytes."""
+    """A signature has 65 bytes (r, s and v) and recovers to the wallet's address."""
     signature = Wallet.from_key(HEX, "test").sign_typed_data(BASE.domain, TYPES, MESSAGE)
     signer = Account.recover_message(encode_typed_data(BASE.domain, TYPES, MESSAGE), signature=signature)
 
@@ -89,11 +89,11 @@ def test_a_signature_is_made_by_the_address() -> None:
     ],
 )
 def test_a_bad_key_is_named_by_its_source_only(text: str | bytes, says: str) -> None:
-    """The error says what is wrong and where, and neither it nor its frames hold the key."""
+    """The error names the source and the reason, and neither it nor its frames contain the key."""
     with pytest.raises(WalletError) as caught:
         Wallet.from_key(text, "BLOCKRUN_WALLET_KEY")
     error = caught.value
-    where = error.__traceback__.tb_next  # this test's own frame knows the text, of course
+    where = error.__traceback__.tb_next  # skips this test's own frame, which holds the text
     shown = verbose(error.with_traceback(where))
     value = text if isinstance(text, str) else repr(text)[2:-1]
 
@@ -106,7 +106,7 @@ def test_a_bad_key_is_named_by_its_source_only(text: str | bytes, says: str) -> 
 
 @given(st.text(max_size=200) | st.binary(max_size=80))
 def test_whatever_is_no_key_ends_in_our_error(key: str | bytes) -> None:
-    """Any text or bytes is a wallet or a WalletError, nothing else."""
+    """Any text or bytes gives a wallet or a WalletError."""
     try:
         wallet: Wallet | None = Wallet.from_key(key, "test")
     except WalletError:
@@ -116,7 +116,7 @@ def test_whatever_is_no_key_ends_in_our_error(key: str | bytes) -> None:
 
 
 def test_the_places_are_asked_in_order(folder: Path) -> None:
-    """BLOCKRUN_WALLET_KEY, BASE_CHAIN_WALLET_KEY, .session, wallet.key: the first one there wins."""
+    """The order is BLOCKRUN_WALLET_KEY, BASE_CHAIN_WALLET_KEY, .session, wallet.key: the first key wins."""
     write(folder / "wallet.key", HEX)
     sources = [find_wallet({}, folder.parent).source]
     write(folder / ".session", f"0x{HEX}\n")
@@ -134,7 +134,7 @@ def test_the_places_are_asked_in_order(folder: Path) -> None:
 
 
 def test_what_is_empty_is_not_there(folder: Path) -> None:
-    """An empty variable or file is passed over, as the official SDKs do."""
+    """An empty variable or file is ignored, as in the official SDKs."""
     write(folder / ".session", "\n")
     write(folder / "wallet.key", HEX)
 
@@ -142,7 +142,7 @@ def test_what_is_empty_is_not_there(folder: Path) -> None:
 
 
 def test_blockrun_home_stands_for_the_folder(folder: Path, tmp_path: Path) -> None:
-    """BLOCKRUN_HOME is the folder itself, and the one under home is not asked."""
+    """BLOCKRUN_HOME replaces ~/.blockrun, which is not read."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     write(folder / ".session", "not this one")
@@ -155,7 +155,7 @@ def test_blockrun_home_stands_for_the_folder(folder: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("made", ["nothing", "no folder", "folder is a file"])
 def test_without_a_key_the_four_ways_to_one_are_said(tmp_path: Path, made: str) -> None:
-    """No wallet is two lines: that there is none, and how to come by one."""
+    """The error says that there is no wallet and lists the ways to get one, in two lines."""
     home = tmp_path / "home"
     if made != "no folder":
         home.mkdir()
@@ -172,7 +172,7 @@ def test_without_a_key_the_four_ways_to_one_are_said(tmp_path: Path, made: str) 
 
 
 def test_an_unreadable_file_is_named(folder: Path) -> None:
-    """A directory, a pipe and a binary file each end in an error that names the path."""
+    """A directory, a pipe and a binary file each cause an error that names the path."""
     path = folder / ".session"
     whats = []
     for make in (path.mkdir, lambda: os.mkfifo(path), lambda: write(path, b"\xff\xfe" + KEY)):
@@ -188,7 +188,7 @@ def test_an_unreadable_file_is_named(folder: Path) -> None:
 
 
 def test_a_file_that_may_not_be_opened_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Permission denied is said of the path, not raised as it comes."""
+    """The error for a file without read permission names the path."""
     write(folder / ".session", HEX)
     real = Path.open
 
@@ -203,7 +203,7 @@ def test_a_file_that_may_not_be_opened_is_named(folder: Path, monkeypatch: pytes
 
 
 def test_a_windows_text_file_is_read(folder: Path) -> None:
-    """A byte order mark and a carriage return do not matter."""
+    """A byte order mark and a carriage return are ignored."""
     write(folder / ".session", b"\xef\xbb\xbf0x" + HEX.encode() + b"\r\n")
 
     assert find_wallet({}, folder.parent).address == ADDRESS
@@ -212,7 +212,7 @@ def test_a_windows_text_file_is_read(folder: Path) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
 @pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o400, False), (0o640, True), (0o604, True)])
 def test_a_file_others_can_read_is_warned_of(folder: Path, mode: int, warned: bool) -> None:
-    """The key is used all the same, and the wallet says what to do."""
+    """The key is used anyway, and the wallet's warning says what to do."""
     write(folder / ".session", HEX, mode)
     warning = find_wallet({}, folder.parent).warning
 
@@ -221,7 +221,7 @@ def test_a_file_others_can_read_is_warned_of(folder: Path, mode: int, warned: bo
 
 
 def test_the_practice_key_is_the_well_known_one() -> None:
-    """Anybody can derive it, so that nobody takes it for their own."""
+    """The practice key is derived from a public text, so that nobody takes it for their own."""
     key = hashlib.sha256(b"blockrun-magic practice wallet").digest()
     wallet = practice_wallet()
 
@@ -230,7 +230,7 @@ def test_the_practice_key_is_the_well_known_one() -> None:
 
 
 def every_member(thing: object, depth: int = 3) -> str:
-    """Return the repr of all that `dir` leads to from `thing`, `depth` steps deep."""
+    """Return the repr of all attributes of `thing`, `depth` levels deep."""
     if depth == 0:
         return repr(thing)
     members = (getattr(thing, name, None) for name in dir(thing) if not name.startswith("__"))
@@ -252,7 +252,7 @@ def every_member(thing: object, depth: int = 3) -> str:
     ],
 )
 def test_no_way_of_looking_shows_the_key(look: Callable[[Wallet], str]) -> None:
-    """Printing, dumping, copying and logging a wallet never give the key away."""
+    """Printing, dumping, copying and logging a wallet never show the key."""
     wallet = Wallet.from_key(HEX, "test")
     wallet.sign_typed_data(BASE.domain, TYPES, MESSAGE)
     shown = look(wallet)
@@ -278,7 +278,7 @@ def test_no_way_of_looking_shows_the_key(look: Callable[[Wallet], str]) -> None:
     ],
 )
 def test_no_way_of_taking_gets_the_key(take: Callable[[Any], object]) -> None:
-    """Pickling and its relatives refuse, with an error that does not hold the key either."""
+    """Pickling and similar operations fail, and the error does not contain the key."""
     wallet = Wallet.from_key(KEY, "test")
     with pytest.raises((TypeError, AttributeError, pickle.PicklingError)) as caught:
         take(wallet)
@@ -287,7 +287,7 @@ def test_no_way_of_taking_gets_the_key(take: Callable[[Any], object]) -> None:
 
 
 def test_a_failed_signature_keeps_the_key_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When eth-account fails with the key in its frames and words, ours says neither."""
+    """eth-account fails with the key in its frames and message; our error contains neither."""
 
     def fail(message: object, private_key: bytes) -> None:
         raise ValueError(private_key.hex())
@@ -301,7 +301,7 @@ def test_a_failed_signature_keeps_the_key_to_itself(monkeypatch: pytest.MonkeyPa
 
 
 def test_stop_in_the_middle_of_signing_keeps_the_key_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """KeyboardInterrupt stays what it is, without the frames that saw the key."""
+    """A KeyboardInterrupt is raised without the frames that held the key."""
 
     def interrupt(message: object, private_key: object) -> None:
         try:
@@ -318,7 +318,7 @@ def test_stop_in_the_middle_of_signing_keeps_the_key_to_itself(monkeypatch: pyte
 
 
 def test_an_unsignable_message_keeps_the_key_to_itself() -> None:
-    """A message that does not fit its types fails before the key is touched."""
+    """A message that does not match its types fails without showing the key."""
     wallet = Wallet.from_key(KEY, "test")
     with pytest.raises(Exception, match=r".") as caught:
         wallet.sign_typed_data(BASE.domain, TYPES, {**MESSAGE, "value": "much"})
@@ -327,7 +327,7 @@ def test_an_unsignable_message_keeps_the_key_to_itself() -> None:
 
 
 def test_a_bad_key_in_the_environment_stays_out_of_the_frames(tmp_path: Path) -> None:
-    """The environment that held it is let go of before the error is raised."""
+    """The frames of the error do not hold the environment with the key."""
     with pytest.raises(WalletError) as caught:
         find_wallet({"BLOCKRUN_WALLET_KEY": HEX + "f"}, tmp_path)
     error = caught.value
@@ -336,7 +336,7 @@ def test_a_bad_key_in_the_environment_stays_out_of_the_frames(tmp_path: Path) ->
 
 
 def test_eth_account_waits_for_the_first_signature() -> None:
-    """Finding a wallet and printing it does not import the half second of eth-account."""
+    """Finding and printing a wallet does not import eth-account, which takes half a second."""
     code = (
         "import sys\n"
         "from blockrun_magic.payments.wallets.evm import practice_wallet\n"
@@ -349,7 +349,7 @@ def test_eth_account_waits_for_the_first_signature() -> None:
 
 @pytest.mark.parametrize("library", ["coincurve", "eth_keys"])
 def test_an_address_needs_no_eth_account(library: str) -> None:
-    """It is the same with and without coincurve, and eth-account, which takes a second, is not imported."""
+    """The address is the same with and without coincurve, and eth-account, which is slow to import, is not imported."""
     program = f"""
 import sys
 if {library == "eth_keys"}:

@@ -1,4 +1,4 @@
-"""Several wallets: which one pays, those that are locked, and where a passphrase comes from."""
+"""Several wallets: the choice of the paying one, encrypted ones, and the sources of a passphrase."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ VARIABLE = "BLOCKRUN_WALLET_PASSPHRASE"
 
 
 def key(name: str) -> Secret:
-    """Return the throwaway key of that name."""
+    """Return the throwaway key called `name`."""
     return Secret(hashlib.sha256(f"throwaway {name}".encode()).digest())
 
 
 def address(name: str) -> str:
-    """Return the address of the throwaway key of that name."""
+    """Return the address of the throwaway key called `name`."""
     return str(Account.from_key(key(name).reveal()).address)
 
 
 @pytest.fixture
 def places(home: Path) -> WalletRegistry:
-    """Return the places of a home with a default wallet and one called main."""
+    """Return the registry of a home with a default wallet and one called main."""
     found = WalletRegistry.of({}, home)
     found.save_key("default", key("default"))
     found.save_key("main", key("main"))
@@ -57,7 +57,7 @@ def places(home: Path) -> WalletRegistry:
 
 @pytest.fixture
 def locked(home: Path) -> WalletRegistry:
-    """Return the places of a home whose chosen wallet is encrypted, cheaply, and not opened."""
+    """Return the registry of a home whose selected wallet is encrypted (with a fast derivation) and locked."""
     found = WalletRegistry.of({}, home)
     found.named.mkdir(parents=True)
     fields = Account.encrypt(key(str(home)).reveal(), PHRASE, kdf="pbkdf2", iterations=100)
@@ -68,7 +68,7 @@ def locked(home: Path) -> WalletRegistry:
 
 
 class Memory(keyring.backend.KeyringBackend):
-    """A system's keyring, for a test."""
+    """A keyring in memory."""
 
     priority = 1
 
@@ -77,13 +77,13 @@ class Memory(keyring.backend.KeyringBackend):
         self.kept: dict[tuple[str, str], str] = {}
 
     def get_password(self, service: str, username: str) -> str | None:
-        """Return what is kept."""
+        """Return the stored password."""
         if not self.works:
             raise keyring.errors.KeyringLocked("no")
         return self.kept.get((service, username))
 
     def set_password(self, service: str, username: str, password: str) -> None:
-        """Keep it."""
+        """Store a password."""
         if not self.works:
             raise keyring.errors.PasswordSetError(password)
         self.kept[service, username] = password
@@ -91,18 +91,18 @@ class Memory(keyring.backend.KeyringBackend):
 
 @pytest.fixture(autouse=True)
 def ring() -> Iterator[Memory]:
-    """Put an empty keyring in the place of the machine's."""
+    """Replace the system's keyring with an empty one."""
     before, memory = keyring.get_keyring(), Memory()
     keyring.set_keyring(memory)
     yield memory
     keyring.set_keyring(before)
 
 
-# -- which one pays
+# -- the paying wallet
 
 
 def test_the_places_are_asked_in_this_order(places: WalletRegistry) -> None:
-    """A key in the environment, the wallet named there, the one chosen, the default one; each says why."""
+    """A key in the environment wins, then the wallet named there, the selected one, and the default; each says why."""
     found = [find_wallet({}, places.home)]
     places.select("main")
     found.append(find_wallet({}, places.home))
@@ -118,7 +118,7 @@ def test_the_places_are_asked_in_this_order(places: WalletRegistry) -> None:
 
 
 def test_a_choice_lasts_and_can_be_taken_back(places: WalletRegistry) -> None:
-    """It is a file, so that the next kernel knows; `default` is the way back."""
+    """The choice is stored in a file for the next kernel; `default` reverts it."""
     places.select("main")
     again = WalletRegistry.of({}, places.home)
     again.select("default")
@@ -129,7 +129,7 @@ def test_a_choice_lasts_and_can_be_taken_back(places: WalletRegistry) -> None:
 
 @pytest.mark.parametrize("environ", [{}, {"BLOCKRUN_WALLET": "main"}])
 def test_another_wallet_never_pays_in_its_place(places: WalletRegistry, environ: dict[str, str]) -> None:
-    """Where the chosen wallet is gone, nobody pays: the default one was not asked to."""
+    """If the selected wallet is gone, no other wallet pays."""
     places.select("main")
     (places.named / "main.key").unlink()
     with pytest.raises(WalletError) as caught:
@@ -139,7 +139,7 @@ def test_another_wallet_never_pays_in_its_place(places: WalletRegistry, environ:
 
 
 def test_a_choice_that_cannot_be_read_is_none(places: WalletRegistry) -> None:
-    """A damaged file of the choice is an error, not the default wallet."""
+    """A damaged file of the choice causes an error, and the default wallet does not pay."""
     for content in (b"../../etc/passwd", b"\xff", b""):
         places.named.joinpath("chosen").write_bytes(content)
         with pytest.raises(WalletError, match=r"~/\.blockrun/magic/wallets/chosen"):
@@ -147,7 +147,7 @@ def test_a_choice_that_cannot_be_read_is_none(places: WalletRegistry) -> None:
 
 
 def test_only_what_is_there_can_be_chosen(places: WalletRegistry) -> None:
-    """A misspelt name is told, with the one that was meant."""
+    """The error for a misspelled name suggests the closest one."""
     with pytest.raises(WalletError) as caught:
         places.select("mian")
 
@@ -159,7 +159,7 @@ def test_only_what_is_there_can_be_chosen(places: WalletRegistry) -> None:
     ["", ".", "..", "../evil", "a/b", "a\\b", "/etc/passwd", "Main", "a.b", "-x", "_x", "é", "a" * 33, "main\n", "a b"],
 )
 def test_a_name_is_no_path(places: WalletRegistry, name: str) -> None:
-    """Lower-case letters, digits, - and _: anything else is refused before a file is touched."""
+    """A name has lower-case letters, digits, - and _; any other name is refused before a file is touched."""
     before = sorted(places.home.rglob("*"))
     for refused in (places.check_available, places.select, lambda bad: places.save_key(bad, key("x"))):
         with pytest.raises(WalletError):
@@ -169,7 +169,7 @@ def test_a_name_is_no_path(places: WalletRegistry, name: str) -> None:
 
 
 def test_a_key_in_the_place_of_a_name_is_not_shown(places: WalletRegistry) -> None:
-    """`BLOCKRUN_WALLET` is easily taken for `BLOCKRUN_WALLET_KEY`: what it holds stays out of the error."""
+    """A key put into `BLOCKRUN_WALLET` by mistake is not shown in the error."""
     value = bytes(key("mistaken").reveal()).hex()
     with pytest.raises(WalletError, match="BLOCKRUN_WALLET") as caught:
         find_wallet({"BLOCKRUN_WALLET": "0x" + value}, places.home)
@@ -179,7 +179,7 @@ def test_a_key_in_the_place_of_a_name_is_not_shown(places: WalletRegistry) -> No
 
 
 def test_no_name_is_used_twice(places: WalletRegistry, home: Path) -> None:
-    """Encrypted or not, official or ours: a name has one wallet."""
+    """A name belongs to one wallet, whether it is encrypted or not, from an SDK or ours."""
     for name in ("default", "main"):
         with pytest.raises(WalletError, match="already"):
             places.check_available(name)
@@ -191,7 +191,7 @@ def test_no_name_is_used_twice(places: WalletRegistry, home: Path) -> None:
 
 
 def test_all_of_them_are_listed(places: WalletRegistry) -> None:
-    """By name, the default first, with what is wrong with a bad one; other files in the folder are none."""
+    """Wallets are sorted by name after the default; a bad one has its error; other files in the folder are ignored."""
     (places.named / "bad.json").write_text("{}")
     (places.named / "bare.json").write_text(
         json.dumps({k: v for k, v in Account.encrypt(b"\1" * 32, "x", "pbkdf2", 1).items() if k != "address"})
@@ -208,7 +208,7 @@ def test_all_of_them_are_listed(places: WalletRegistry) -> None:
 
 
 def test_an_encrypted_default_wallet_is_not_replaced_by_a_later_plain_one(locked: WalletRegistry) -> None:
-    """BlockRun's SDKs make a `.session` when they find none; the encrypted default one pays as before."""
+    """An encrypted default wallet pays even if one of BlockRun's SDKs later creates a `.session`."""
     (locked.named / "main.json").rename(locked.named / "default.json")
     locked.select("default")
     (locked.folder / ".session").write_text(bytes(key("later").reveal()).hex())
@@ -217,16 +217,16 @@ def test_an_encrypted_default_wallet_is_not_replaced_by_a_later_plain_one(locked
 
 
 def test_a_named_wallet_is_private(places: WalletRegistry) -> None:
-    """File 0600, folder 0700."""
+    """The file has mode 0600, the folder 0700."""
     assert 0o600 == stat.S_IMODE((places.named / "main.key").stat().st_mode)
     assert 0o700 == stat.S_IMODE(places.named.stat().st_mode)
 
 
-# -- locked ones
+# -- locked wallets
 
 
 def test_a_locked_wallet_says_its_address_and_signs_nothing(locked: WalletRegistry) -> None:
-    """The address needs no passphrase; a signature does, and the error says where one may come from."""
+    """The address needs no passphrase; a signature does, and the error names the sources of a passphrase."""
     found = find_wallet({}, locked.home)
     with pytest.raises(WalletLocked) as caught:
         found.sign_typed_data(BASE.domain, TYPES, MESSAGE)
@@ -238,7 +238,7 @@ def test_a_locked_wallet_says_its_address_and_signs_nothing(locked: WalletRegist
 
 
 def test_the_variable_opens_it(locked: WalletRegistry) -> None:
-    """With the passphrase in the environment it signs, without anybody being asked."""
+    """With the passphrase in the environment the wallet signs without a prompt."""
     found = find_wallet({VARIABLE: PHRASE}, locked.home)
     signature = found.sign_typed_data(BASE.domain, TYPES, MESSAGE)
 
@@ -247,7 +247,7 @@ def test_the_variable_opens_it(locked: WalletRegistry) -> None:
 
 
 def test_once_open_it_is_open_for_the_process(locked: WalletRegistry) -> None:
-    """Every look for the wallet gives a new one; the passphrase is needed once all the same."""
+    """Each call to find_wallet returns a new object, but the passphrase is needed only once."""
     find_wallet({}, locked.home).unlock(Secret(PHRASE))
     again = find_wallet({}, locked.home)
     again.unlock()
@@ -258,7 +258,7 @@ def test_once_open_it_is_open_for_the_process(locked: WalletRegistry) -> None:
 
 @pytest.mark.parametrize("environ", [{VARIABLE: "not it"}, {}])
 def test_a_wrong_passphrase_leaves_it_locked(locked: WalletRegistry, environ: dict[str, str]) -> None:
-    """From the variable or typed: it is said, and nothing of it shown."""
+    """The error says that the passphrase is wrong and does not show it, whether from the variable or typed."""
     found = find_wallet(environ, locked.home)
     with pytest.raises(WalletLocked, match=r"The passphrase .*does not open ~/\.blockrun") as caught:
         found.unlock(None if environ else Secret("not it"))
@@ -269,7 +269,7 @@ def test_a_wrong_passphrase_leaves_it_locked(locked: WalletRegistry, environ: di
 
 
 def test_the_keyring_opens_it(locked: WalletRegistry, ring: Memory) -> None:
-    """What was kept in the system's keyring is found there by the wallet's address."""
+    """A passphrase in the system's keyring is found by the wallet's address."""
     found = find_wallet({}, locked.home)
     passphrase.save_to_keyring(found.address, Secret(PHRASE))
     found.unlock()
@@ -279,7 +279,7 @@ def test_the_keyring_opens_it(locked: WalletRegistry, ring: Memory) -> None:
 
 
 def test_a_keyring_that_does_not_work_is_none(locked: WalletRegistry, ring: Memory) -> None:
-    """Reading it fails silently, because a passphrase can still be typed; keeping there fails aloud, without it."""
+    """Reading from a broken keyring fails silently; saving to it raises an error without the passphrase."""
     ring.works = False
     with pytest.raises(WalletLocked):
         find_wallet({}, locked.home).unlock()
@@ -290,7 +290,7 @@ def test_a_keyring_that_does_not_work_is_none(locked: WalletRegistry, ring: Memo
 
 
 def test_without_the_extra_there_is_no_keyring(locked: WalletRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The library is optional: reading finds nothing, keeping says what to install."""
+    """The keyring library is optional: reading finds nothing, and saving names the extra to install."""
     monkeypatch.setitem(sys.modules, "keyring", None)
     with pytest.raises(WalletLocked):
         find_wallet({}, locked.home).unlock()
@@ -303,7 +303,7 @@ def test_without_the_extra_there_is_no_keyring(locked: WalletRegistry, monkeypat
 def test_a_bug_on_the_way_to_the_key_shows_neither_key_nor_passphrase(
     locked: WalletRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An error that is not ours prints every frame's variables: the environment in them shows nothing."""
+    """A traceback with every frame's variables shows neither key nor passphrase."""
     secret = bytes(key("environment").reveal()).hex()
     for name, value in (("BASE_CHAIN_WALLET_KEY", secret), (VARIABLE, PHRASE)):
         monkeypatch.setenv(name, value)
@@ -319,7 +319,7 @@ def test_a_bug_on_the_way_to_the_key_shows_neither_key_nor_passphrase(
 
 
 def test_a_bug_while_opening_shows_neither(locked: WalletRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever fails inside eth-account comes out as ours, without its frames."""
+    """An exception inside eth-account becomes a WalletError without its frames."""
     real = Account.decrypt
 
     def fail(fields: Any, phrase: str) -> None:
@@ -335,7 +335,7 @@ def test_a_bug_while_opening_shows_neither(locked: WalletRegistry, monkeypatch: 
 
 
 def test_stop_while_opening_shows_neither(locked: WalletRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
-    """KeyboardInterrupt goes on to the cell, without the frames that saw the passphrase."""
+    """A KeyboardInterrupt reaches the cell without the frames that held the passphrase."""
 
     def interrupt(fields: Any, phrase: str) -> None:
         raise KeyboardInterrupt
@@ -350,11 +350,11 @@ def test_stop_while_opening_shows_neither(locked: WalletRegistry, monkeypatch: p
     assert not any(PHRASE in line for line in frames)
 
 
-# -- asking
+# -- prompts
 
 
 def test_nobody_is_waited_for_where_nobody_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a terminal, Python's own readers are not even called: they would wait for ever."""
+    """Without a terminal, Python's own readers are not called, because they would wait forever."""
     for stdin in (io.StringIO("from a pipe\n"), None):
         monkeypatch.setattr(sys, "stdin", stdin)
 
@@ -368,7 +368,7 @@ def test_nobody_is_waited_for_where_nobody_is(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_kernel_that_has_no_stdin_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says so by an error of its own, which means that there is nobody."""
+    """A front end without input raises an error of its own, which counts as no answer."""
 
     def refuse(prompt: str) -> str:
         raise NotImplementedError("this frontend does not support input requests")
@@ -381,7 +381,7 @@ def test_a_kernel_that_has_no_stdin_is_asked_once(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("ending", [KeyboardInterrupt, EOFError, None])
 def test_giving_up_is_two_lines(monkeypatch: pytest.MonkeyPatch, ending: type[BaseException] | None) -> None:
-    """Stop, Ctrl-D and a bare Return: nothing was typed, nothing is changed."""
+    """Stop, Ctrl-D and an empty line cause a WalletError."""
 
     def give_up(prompt: str) -> str:
         if ending is not None:
@@ -396,7 +396,7 @@ def test_giving_up_is_two_lines(monkeypatch: pytest.MonkeyPatch, ending: type[Ba
 
 
 def test_a_new_passphrase_is_typed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same both times, or it is not taken."""
+    """A new passphrase is accepted only if both entries agree."""
     answers = iter([PHRASE, PHRASE, PHRASE, "another"])
     prompts: list[str] = []
     monkeypatch.setattr(getpass, "getpass", lambda prompt: prompts.append(prompt) or next(answers))
@@ -413,7 +413,7 @@ def test_a_new_passphrase_is_typed_twice(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_the_variable_is_taken_as_it_is() -> None:
-    """Blanks belong to a passphrase; an empty variable is none."""
+    """Spaces belong to a passphrase; an empty variable counts as unset."""
     found = passphrase.from_environment({VARIABLE: " two blanks "})
 
     assert found is not None
@@ -440,7 +440,7 @@ def _session(folder: Path, name: str) -> Path:
 
 @pytest.mark.parametrize("place", [".", ".blockrun"])
 def test_both_places_of_a_moved_home_are_read(home: Path, place: str) -> None:
-    """Ours is BLOCKRUN_HOME itself, the TypeScript SDK's is the folder .blockrun in it."""
+    """We use BLOCKRUN_HOME itself; the TypeScript SDK uses the folder .blockrun in it."""
     file = _session(home / "moved" / place, "moved")
     wallet = find_wallet({"BLOCKRUN_HOME": str(home / "moved")}, home)
 
@@ -449,7 +449,7 @@ def test_both_places_of_a_moved_home_are_read(home: Path, place: str) -> None:
 
 
 def test_two_wallets_in_a_moved_home_are_named(home: Path) -> None:
-    """The one that paid before goes on paying, and the other is named."""
+    """The earlier wallet still pays, and the warning names the other."""
     _session(home / "moved", "ours")
     theirs = _session(home / "moved" / ".blockrun", "theirs")
     wallet = find_wallet({"BLOCKRUN_HOME": str(home / "moved")}, home)
@@ -462,7 +462,7 @@ def test_two_wallets_in_a_moved_home_are_named(home: Path) -> None:
 
 
 def test_a_new_wallet_in_a_moved_home_is_where_the_sdk_finds_it(home: Path) -> None:
-    """It is written to $BLOCKRUN_HOME/.blockrun/.session, and never beside one that is there."""
+    """The key is written to $BLOCKRUN_HOME/.blockrun/.session; an existing one is not overwritten."""
     registry = _moved(home)
     path = registry.save_key("default", key("new"))
 
@@ -477,7 +477,7 @@ def test_a_new_wallet_in_a_moved_home_is_where_the_sdk_finds_it(home: Path) -> N
 
 @pytest.mark.parametrize("file", [".blockrun/.api-key", ".openclaw/blockrun/api-key"])
 def test_an_api_key_is_found_in_the_files_of_blockruns_tools(home: Path, file: str) -> None:
-    """The variable comes first; a blank one counts as unset, as in the SDKs."""
+    """The variable comes first; one with only spaces counts as unset, as in the SDKs."""
     path = home / file
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("brk_filefilefile\n")
@@ -489,7 +489,7 @@ def test_an_api_key_is_found_in_the_files_of_blockruns_tools(home: Path, file: s
 
 
 def test_a_file_without_an_api_key_is_an_error_that_does_not_show_it(home: Path) -> None:
-    """Somebody put something else there: another account must not pay in its place."""
+    """A first file without a key stops the search: another account must not pay instead."""
     for file in (".blockrun/.api-key", ".openclaw/blockrun/api-key"):
         (home / file).parent.mkdir(parents=True, exist_ok=True)
         (home / file).write_text("0x" + "17" * 32 if file.startswith(".blockrun") else "brk_clawrouter")

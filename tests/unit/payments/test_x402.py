@@ -1,4 +1,4 @@
-"""Terms that are signed or refused, the payload that is signed, and the proof that money moved."""
+"""Terms that are signed or refused, the signed payload, and the proof of a settlement."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SOLANA = {
 
 
 def entry(on: EvmNetwork = BASE, /, **changes: Any) -> dict[str, Any]:
-    """Return a v2 requirement that is in order, but for `changes`; MISSING takes a field away."""
+    """Return a valid v2 requirement with `changes`; MISSING removes a field."""
     fields = {
         "scheme": "exact",
         "network": on.id,
@@ -63,7 +63,7 @@ def entry(on: EvmNetwork = BASE, /, **changes: Any) -> dict[str, Any]:
 
 
 def entry_v1(**changes: Any) -> dict[str, Any]:
-    """Return a v1 requirement that is in order, but for `changes`; MISSING takes a field away."""
+    """Return a valid v1 requirement with `changes`; MISSING removes a field."""
     fields = {
         "scheme": "exact",
         "network": "base",
@@ -78,7 +78,7 @@ def entry_v1(**changes: Any) -> dict[str, Any]:
 
 
 def body(*accepts: Any, version: int = 2, **more: Any) -> dict[str, Any]:
-    """Return a challenge of these requirements."""
+    """Return a challenge with these requirements."""
     return {"x402Version": version, "accepts": list(accepts), **more}
 
 
@@ -88,13 +88,13 @@ def encoded(value: Any) -> str:
 
 
 def terms_of(challenge: dict[str, Any], *networks: EvmNetwork, base_url: str = GATEWAY) -> PaymentRequirements:
-    """Return the pinned terms of a challenge that came in the header; BASE alone may be paid unless named."""
+    """Return the pinned terms of a challenge in the header; only BASE may be paid unless networks are named."""
     read = read_challenge({"payment-required": encoded(challenge)}, b"")
     return select_requirements(read, networks or (BASE,), base_url, WALLET.address)
 
 
 def refusal_of(challenge: dict[str, Any]) -> str:
-    """Return the first line of the refusal of a challenge."""
+    """Return the message of the refusal of a challenge."""
     with pytest.raises(TermsRefused) as caught:
         terms_of(challenge)
     return caught.value.message
@@ -111,7 +111,7 @@ def payment_of(terms: PaymentRequirements) -> tuple[dict[str, Any], dict[str, st
 
 @pytest.mark.parametrize("name", ["payment-required", "x-payment-required"])
 def test_a_challenge_comes_in_either_header(name: str) -> None:
-    """The header of v2 is read, and the name that some documents give it."""
+    """The header is read under its v2 name and under another name from some documents."""
     challenge = read_challenge({name: encoded(body(entry(), resource=RESOURCE))}, b"not JSON")
 
     assert PaymentRequired(2, (entry(),), RESOURCE, None) == challenge
@@ -123,7 +123,7 @@ def test_a_challenge_comes_in_either_header(name: str) -> None:
     ids=["v2", "v1", "v1, unnamed"],
 )
 def test_a_challenge_may_come_in_the_body(sent: dict[str, Any]) -> None:
-    """Without a header the body is read; it is v1 where it names no version."""
+    """Without a header the body is read; without a version it is v1."""
     challenge = read_challenge({}, json.dumps(sent).encode())
     terms = select_requirements(challenge, (BASE,), GATEWAY, WALLET.address)
 
@@ -132,7 +132,7 @@ def test_a_challenge_may_come_in_the_body(sent: dict[str, Any]) -> None:
 
 
 def test_the_header_counts_where_both_are_there() -> None:
-    """A v2 header is followed, whatever the body says for older clients."""
+    """The v2 header wins over a body for older clients."""
     older = json.dumps(body(entry_v1(maxAmountRequired="1"), version=1)).encode()
 
     challenge = read_challenge({"payment-required": encoded(body(entry()))}, older)
@@ -160,7 +160,7 @@ DEEP = b"[" * 100_000 + b"]" * 100_000
     ],
 )
 def test_an_unreadable_header_is_refused(header: str) -> None:
-    """Bad base64, bad or deep JSON, endless text, another shape or version: refused, in two lines."""
+    """Bad base64, bad or deep JSON, endless text, another shape or version is refused in two lines."""
     with pytest.raises(TermsRefused) as caught:
         read_challenge({"payment-required": header}, json.dumps(body(entry())).encode())
 
@@ -176,7 +176,7 @@ def test_an_unreadable_body_is_refused(sent: bytes) -> None:
 
 
 def test_a_long_body_is_refused() -> None:
-    """Terms have 64 KB, in the body as in the header."""
+    """Terms have at most 64 KB, in the body as in the header."""
     sent = json.dumps(body(entry(), extensions={"x": "y" * 70_000})).encode()
 
     with pytest.raises(TermsRefused):
@@ -185,7 +185,7 @@ def test_a_long_body_is_refused() -> None:
 
 @pytest.mark.parametrize("where", ["extensions", "resource", "entry"])
 def test_terms_that_do_not_fit_into_a_header_are_refused(where: str) -> None:
-    """What is sent back with a payment stays below 16 KB; terms just as long as that are paid."""
+    """The payment header stays below 16 KB; terms that would make it longer are refused."""
 
     def challenge(size: int) -> dict[str, Any]:
         filler = {"filler": "é" * (size // 6)}
@@ -202,28 +202,28 @@ def test_terms_that_do_not_fit_into_a_header_are_refused(where: str) -> None:
 
 @pytest.mark.parametrize("network", list(NETWORKS.values()), ids=lambda network: network.label)
 def test_terms_in_order_are_pinned(network: EvmNetwork) -> None:
-    """Honest terms give their amount, payee and window, on our own network of that id."""
+    """Valid terms give amount, payee and window, on our own network with that id."""
     terms = terms_of(body(entry(network), resource=RESOURCE), network)
 
     assert PaymentRequirements(2, network, 53_500, PAYEE, 300, entry(network), RESOURCE, None) == terms
 
 
 def test_v1_terms_are_pinned() -> None:
-    """A v1 requirement names its network, amount and resource in its own words."""
+    """A v1 requirement has its own names for network, amount and resource."""
     terms = terms_of(body(entry_v1(), version=1))
 
     assert (1, BASE, 53_500, 300) == (terms.version, terms.network, terms.amount, terms.window)
 
 
 def test_the_payable_entry_is_chosen() -> None:
-    """Solana may stand first: the entry that we can pay is taken, wherever it stands."""
+    """The payable entry is chosen, wherever it is in the list."""
     terms = terms_of(body(SOLANA, entry(BASE_SEPOLIA), entry(scheme="upto"), entry(amount="7")))
 
     assert (BASE, 7) == (terms.network, terms.amount)
 
 
 def test_the_reason_is_that_of_the_nearest_entry() -> None:
-    """Where the only entry on our network is wrong, its own fault is named, not the network of others."""
+    """A list whose only entry on our network is wrong is refused."""
     assert refusal_of(body(SOLANA, entry(amount="-1")))
 
 
@@ -245,17 +245,17 @@ def test_the_reason_is_that_of_the_nearest_entry() -> None:
     ],
 )
 def test_another_network_is_refused(network: Any) -> None:
-    """A gateway that is paid on Base is paid nowhere else, though other networks are in our table."""
+    """A gateway on Base is paid on Base only, though our table has other networks."""
     assert refusal_of(body(entry(network=network)))
 
 
 def test_no_entry_at_all_is_refused() -> None:
-    """An empty list of terms is no price."""
+    """An empty list of terms is refused."""
     assert refusal_of(body())
 
 
 def test_a_refusal_shows_no_control_characters_and_not_everything() -> None:
-    """What a hostile gateway names as its networks cannot paint the terminal or fill it."""
+    """A refusal is short and printable, whatever networks a hostile gateway names."""
     names = [f"\x1b[31m{number}\u202e{'x' * 500}\n" for number in range(100)]
 
     what = refusal_of(body(*(entry(network=name) for name in names)))
@@ -266,19 +266,19 @@ def test_a_refusal_shows_no_control_characters_and_not_everything() -> None:
 
 @pytest.mark.parametrize("scheme", ["upto", "permit", "EXACT", "", None, 1, ["exact"], MISSING])
 def test_another_scheme_is_refused(scheme: Any) -> None:
-    """Only `exact` is signed: any other would be more than a transfer of the price."""
+    """Only `exact` is signed: other schemes allow more than a transfer of the price."""
     assert refusal_of(body(entry(scheme=scheme)))
 
 
 @pytest.mark.parametrize("asset", [BASE_SEPOLIA.asset, PAYEE, "USDC", "", None, 1, BASE.asset[2:], MISSING])
 def test_another_token_is_refused(asset: Any) -> None:
-    """Only the USDC contract of our own table is paid in."""
+    """Only the USDC contract of our own table is accepted."""
     assert refusal_of(body(entry(asset=asset)))
 
 
 @pytest.mark.parametrize("asset", [BASE.asset.lower(), "0x" + BASE.asset[2:].upper()])
 def test_the_tokens_letters_may_be_of_either_case(asset: str) -> None:
-    """An address is the same in lower and upper case; it is echoed as it came, and ours is signed."""
+    """An address may be in lower or upper case; the entry is echoed as received, and our spelling is signed."""
     terms = terms_of(body(entry(asset=asset)))
 
     assert asset == terms.accepted["asset"]
@@ -293,20 +293,20 @@ AMOUNTS = [
 
 @pytest.mark.parametrize("amount", AMOUNTS)
 def test_an_odd_amount_is_refused(amount: Any) -> None:
-    """An amount is a decimal string above zero, of a size that exists: no number, sign, point or hex."""
+    """An amount is a string of decimal digits above zero and below a limit: no JSON number, sign, point or hex."""
     assert refusal_of(body(entry(amount=amount)))
     assert refusal_of(body(entry_v1(maxAmountRequired=amount), version=1))
 
 
 def test_each_version_has_its_own_name_for_the_amount() -> None:
-    """`maxAmountRequired` is no amount in v2, and `amount` none in v1."""
+    """`maxAmountRequired` is not an amount in v2, and `amount` is not one in v1."""
     assert refusal_of(body(entry(amount=MISSING, maxAmountRequired="53500")))
     assert refusal_of(body(entry_v1(maxAmountRequired=MISSING, amount="53500"), version=1))
 
 
 @given(st.integers(min_value=1, max_value=10**18 - 1))
 def test_every_decimal_amount_is_read_exactly(amount: int) -> None:
-    """An amount up to a trillion dollars is taken to the micro-dollar; whether it is paid, the caps decide."""
+    """An amount below a trillion dollars is read to the micro-dollar; the caps decide whether it is paid."""
     assert amount == terms_of(body(entry(amount=str(amount)))).amount
 
 
@@ -322,13 +322,13 @@ def test_every_decimal_amount_is_read_exactly(amount: int) -> None:
     ],
 )
 def test_an_odd_payee_is_refused(payee: Any) -> None:
-    """Nobody, the token, ourselves, a mistyped address and no address are not paid."""
+    """The zero address, the token, our own address, a mistyped address and other text are refused as payee."""
     assert refusal_of(body(entry(payTo=payee)))
 
 
 @pytest.mark.parametrize("payee", [PAYEE.lower(), "0x" + PAYEE[2:].upper()])
 def test_a_payee_without_checksum_is_signed_with_one(payee: str) -> None:
-    """One case alone carries no checksum to fail; it is echoed as it came and signed checksummed."""
+    """An address in a single case has no checksum; it is echoed as received and signed with one."""
     content, authorization = payment_of(terms_of(body(entry(payTo=payee))))
 
     assert payee == content["accepted"]["payTo"]
@@ -340,7 +340,7 @@ def test_a_payee_without_checksum_is_signed_with_one(payee: str) -> None:
     [(MISSING, 300), (1, 300), (300, 300), (301, 301), (3600, 3600), (3601, 3600), (10**9, 3600), (10**30, 3600)],
 )
 def test_the_window_is_ours_within_bounds(seconds: Any, window: int) -> None:
-    """A signature lives five minutes at least and an hour at most, whatever the gateway names."""
+    """A signature is valid for five minutes to an hour, whatever the gateway asks for."""
     assert window == terms_of(body(entry(maxTimeoutSeconds=seconds))).window
 
 
@@ -364,7 +364,7 @@ def test_an_odd_window_is_refused(seconds: Any) -> None:
     ],
 )
 def test_a_resource_on_the_gateway_is_signed_for(url: Any) -> None:
-    """The resource may be the gateway's URL in any spelling, a path on it, or left out."""
+    """The resource may be the gateway's URL in any spelling, a path on it, or missing."""
     assert 53_500 == terms_of(body(entry(), resource={"url": url})).amount
 
 
@@ -388,7 +388,7 @@ OTHER_HOSTS = [
 
 @pytest.mark.parametrize("url", OTHER_HOSTS)
 def test_a_resource_elsewhere_is_refused(url: str) -> None:
-    """A gateway that asks us to pay for another host's resource passes a bill on: refused, in v2 and v1."""
+    """A resource on another host is refused in v2 and v1: the gateway would pass on another bill."""
     assert refusal_of(body(entry(), resource={"url": url}))
     assert refusal_of(body(entry(), resource=url))
     assert refusal_of(body(entry_v1(resource=url), version=1))
@@ -396,24 +396,24 @@ def test_a_resource_elsewhere_is_refused(url: str) -> None:
 
 @pytest.mark.parametrize("resource", [1, [GATEWAY], {"url": 1}, {"url": [GATEWAY]}, True])
 def test_a_resource_that_is_no_url_is_refused(resource: Any) -> None:
-    """A resource is a URL; what is none cannot be on the gateway."""
+    """A resource that is not a URL is refused."""
     assert refusal_of(body(entry(), resource=resource))
 
 
 @pytest.mark.parametrize("extra", [{"name": "USDC", "version": "2"}, {"name": "USD Coin", "version": "1"}, {"name": 1}])
 def test_another_domain_is_refused(extra: dict[str, Any]) -> None:
-    """The EIP-712 domain is ours: a gateway that names another one would have an invalid signature."""
+    """Our own EIP-712 domain is signed, so a gateway that names another one is refused."""
     assert refusal_of(body(entry(extra=extra)))
 
 
 @pytest.mark.parametrize("extra", [{}, None, {"name": "USD Coin"}, {"assetTransferMethod": "eip3009"}, MISSING])
 def test_the_domain_need_not_be_named(extra: Any) -> None:
-    """A gateway that says nothing of the domain is paid under ours."""
+    """A gateway that does not name the domain is paid under ours."""
     assert BASE.domain == terms_of(body(entry(extra=extra))).network.domain
 
 
 def test_a_network_is_known_by_either_name() -> None:
-    """Both names of each network find it, and nothing else does."""
+    """Both names of a network find it, and no other name does."""
     for network in NETWORKS.values():
         assert network is network_named(network.id)
         assert network is network_named(network.v1_name)
@@ -431,7 +431,7 @@ def test_play_money_is_of_no_real_chain() -> None:
 
 
 def test_what_is_signed_is_what_was_pinned() -> None:
-    """The authorization has our address, the payee, the amount, a window around now, and texts for numbers."""
+    """The authorization has our address, the payee, the amount and a window around now, with numbers as strings."""
     content, authorization = payment_of(terms_of(body(entry(maxTimeoutSeconds=900), resource=RESOURCE)))
 
     assert {
@@ -450,7 +450,7 @@ def test_what_is_signed_is_what_was_pinned() -> None:
 
 @pytest.mark.parametrize("network", list(NETWORKS.values()), ids=lambda network: network.label)
 def test_the_signature_is_the_wallets(network: EvmNetwork) -> None:
-    """Under our own table's domain the signature recovers to the wallet's address."""
+    """The signature recovers to the wallet's address under our own domain."""
     content, authorization = payment_of(terms_of(body(entry(network)), network))
     numbers = {name: int(authorization[name]) for name in ("value", "validAfter", "validBefore")}
     signable = encode_typed_data(network.domain, TYPES, authorization | numbers)
@@ -459,7 +459,7 @@ def test_the_signature_is_the_wallets(network: EvmNetwork) -> None:
 
 
 def test_nonces_are_never_the_same() -> None:
-    """Two payments of the same terms are two payloads, unless the nonce is given."""
+    """Two payments of the same terms have different nonces, unless the nonce is given."""
     terms = terms_of(body(entry()))
     nonce = b"n" * 32
 
@@ -470,7 +470,7 @@ def test_nonces_are_never_the_same() -> None:
 
 
 def test_the_entry_is_echoed_verbatim() -> None:
-    """Whatever else stands in the chosen entry, and however its addresses are written, goes back as it came."""
+    """Other fields of the chosen entry, and the spelling of its addresses, are echoed as received."""
     odd = entry(
         asset=BASE.asset.lower(),
         payTo=PAYEE.lower(),
@@ -496,7 +496,7 @@ def test_the_entry_is_echoed_verbatim() -> None:
     ],
 )
 def test_what_a_gateway_leaves_out_is_filled_in(missing: dict[str, Any]) -> None:
-    """The token's name and version and 300 seconds are echoed as BlockRun's own client fills them in."""
+    """A missing token name, token version or time limit is filled in, as in BlockRun's own client."""
     terms = terms_of(body(entry(**missing)))
     sent, _ = payment_of(terms)
 
@@ -505,7 +505,7 @@ def test_what_a_gateway_leaves_out_is_filled_in(missing: dict[str, Any]) -> None
 
 
 def test_more_in_extra_stays_as_it_is() -> None:
-    """What is there is echoed verbatim, beside what was filled in."""
+    """Given fields are echoed verbatim, beside the added ones."""
     sent, _ = payment_of(terms_of(body(entry(extra={"assetTransferMethod": "eip3009", "version": "2"}))))
 
     assert {"assetTransferMethod": "eip3009", "name": "USD Coin", "version": "2"} == sent["accepted"]["extra"]
@@ -526,7 +526,7 @@ def test_more_in_extra_stays_as_it_is() -> None:
 def test_the_builder_code_is_sent_where_it_is_offered(
     monkeypatch: pytest.MonkeyPatch, offered: dict[str, Any], expected: dict[str, Any]
 ) -> None:
-    """BlockRun's clients mark their payments; the rest of what a gateway advertises is echoed unchanged."""
+    """Payments carry BlockRun's builder code if the gateway offers it; other extensions are echoed unchanged."""
     terms = terms_of(body(entry(), extensions=offered))
 
     assert expected == payment_of(terms)[0]["extensions"]
@@ -536,14 +536,14 @@ def test_the_builder_code_is_sent_where_it_is_offered(
 
 
 def test_exact_is_chosen_beside_other_schemes() -> None:
-    """A gateway that offers `upto` or `batch-settlement` first is paid by `exact`."""
+    """If a gateway offers `upto` or `batch-settlement` first, its `exact` entry is paid."""
     others = [entry(scheme=scheme, amount="999999") for scheme in ("upto", "batch-settlement")]
 
     assert 53_500 == terms_of(body(*others, entry())).amount
 
 
 def test_the_cheapest_entry_is_chosen() -> None:
-    """Of several entries that can be paid the payer takes the cheapest, and the first of equal ones."""
+    """The cheapest payable entry is chosen, and the first of equal ones."""
     dear, cheap = entry(amount="90000"), entry(maxTimeoutSeconds=600)
 
     assert cheap == terms_of(body(dear, cheap, entry())).accepted
@@ -554,7 +554,7 @@ def test_the_cheapest_entry_is_chosen() -> None:
     [{"name": "USD Coin", "version": "2", "assetTransferMethod": "permit2"}, {"rate": float("nan")}, [float("inf")]],
 )
 def test_terms_that_a_signature_cannot_answer_are_refused(odd: Any) -> None:
-    """Another kind of transfer is not signed, and numbers that JSON does not have cannot be sent back."""
+    """Another transfer method is refused, and so are numbers that JSON cannot hold."""
     with pytest.raises(TermsRefused):
         terms_of(body(entry(extra=odd)))
 
@@ -562,7 +562,7 @@ def test_terms_that_a_signature_cannot_answer_are_refused(odd: Any) -> None:
 
 
 def test_extensions_are_echoed() -> None:
-    """Extensions go back unchanged in v2, and are left out where there are none."""
+    """Extensions are echoed unchanged in v2, and omitted if there are none."""
     extensions = {"sign-in-with-x": {"info": {"a": "app"}}, "bazaar": [1, {"x": None}]}
 
     with_them, _ = payment_of(terms_of(body(entry(), extensions=extensions)))
@@ -574,7 +574,7 @@ def test_extensions_are_echoed() -> None:
 
 
 def test_v1_has_its_own_envelope() -> None:
-    """A v1 payment goes in `X-PAYMENT`, with scheme and network at the top and nothing else."""
+    """A v1 payment is sent in `X-PAYMENT`, with only version, scheme, network and payload."""
     terms = terms_of(body(entry_v1(), version=1, extensions={"x": 1}))
 
     content, authorization = payment_of(terms)
@@ -586,7 +586,7 @@ def test_v1_has_its_own_envelope() -> None:
 
 
 def test_a_header_is_plain_base64_and_hidden() -> None:
-    """The header is ASCII of the standard alphabet, and no representation of the payment shows it."""
+    """The header is standard base64, and the repr of the payment does not show it."""
     signed = sign_payment(terms_of(body(entry(description="🎨"))), WALLET, NOW)
 
     assert signed.header_value.isascii()
@@ -596,7 +596,7 @@ def test_a_header_is_plain_base64_and_hidden() -> None:
 
 
 def test_terms_and_payments_cannot_be_changed() -> None:
-    """What was checked stays what is signed: the values are frozen."""
+    """Terms are frozen, so the checked values are the signed ones."""
     terms = terms_of(body(entry()))
 
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -607,7 +607,7 @@ def test_terms_and_payments_cannot_be_changed() -> None:
 
 
 def json_with(floats: st.SearchStrategy[float]) -> st.SearchStrategy[Any]:
-    """Return any JSON whose fractions are `floats`."""
+    """Return a strategy for any JSON whose fractions are `floats`."""
     return st.recursive(
         st.none() | st.booleans() | st.integers() | floats | st.text(max_size=8),
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
@@ -630,7 +630,7 @@ TOPS = st.fixed_dictionaries(
 @settings(max_examples=300)
 @given(TOPS | JSON, st.booleans())
 def test_any_challenge_is_pinned_within_the_rules_or_refused(challenge: Any, in_header: bool) -> None:
-    """Whatever JSON a gateway sends, it ends in a refusal, or in terms that keep every rule."""
+    """Any JSON from a gateway is refused, or gives terms that follow every rule."""
     try:
         if in_header:
             read = read_challenge({"payment-required": encoded(challenge)}, b"")
@@ -651,7 +651,7 @@ def test_any_challenge_is_pinned_within_the_rules_or_refused(challenge: Any, in_
 @settings(max_examples=20)
 @given(st.dictionaries(st.text(max_size=8), FINITE, max_size=3), FINITE, FINITE)
 def test_what_is_pinned_can_be_signed(more: dict[str, Any], description: Any, extensions: Any) -> None:
-    """Whatever else stands around honest terms, they are signed without a hitch and echoed to the letter."""
+    """Valid terms with any other fields are signed and echoed exactly."""
     accepted, resource = more | entry(), RESOURCE | {"description": description}
 
     content, authorization = payment_of(terms_of(body(accepted, resource=resource, extensions=extensions)))
@@ -679,7 +679,7 @@ def test_what_is_pinned_can_be_signed(more: dict[str, Any], description: Any, ex
     ],
 )
 def test_a_transaction_is_found_wherever_it_stands(headers: dict[str, str], answer: Any) -> None:
-    """Header of either name, receipt header, and the body's three places are all looked at."""
+    """The transaction is read from either settlement header, the receipt header, and three fields of the body."""
     assert HASH == read_settlement(headers, answer).transaction
 
 
@@ -688,7 +688,7 @@ def test_a_transaction_is_found_wherever_it_stands(headers: dict[str, str], answ
     ["0x" + "0" * 64, "0x", "", "0x1", HASH[2:], HASH + "00", HASH[:-1], "0x" + "g" * 64, HASH + "\n", None, 1, [HASH]],
 )
 def test_what_is_no_hash_proves_nothing(transaction: Any) -> None:
-    """Zeros, a short or long hash and no hash are no transaction, whatever success is claimed."""
+    """Zeros, a short or long hash and other values are not a transaction, whatever success is claimed."""
     header = encoded({"success": True, "transaction": transaction})
     answer = {"payment": {"status": "settled", "tx_hash": transaction}, "transaction": transaction}
 
@@ -696,7 +696,7 @@ def test_what_is_no_hash_proves_nothing(transaction: Any) -> None:
 
 
 def test_success_alone_proves_nothing() -> None:
-    """A settlement without transaction tells what the gateway claims, and no more."""
+    """A settlement without a transaction only reports the gateway's claim."""
     header = encoded({"success": False, "errorReason": "insufficient_funds", "transaction": ""})
 
     assert Settlement(None, None, None) == read_settlement({}, {"payment": {"status": "settled"}})
@@ -711,12 +711,12 @@ PLACES = st.sampled_from(["payment-response", "x-payment-response", "x-payment-r
     st.fixed_dictionaries({}, optional={"payment": JSON, "transaction": JSON, "txHash": JSON}) | JSON,
 )
 def test_reading_a_settlement_never_fails(headers: dict[str, str], answer: Any) -> None:
-    """Whatever an answer holds, reading it raises nothing and invents no transaction."""
+    """Reading any answer raises nothing and invents no transaction."""
     assert read_settlement(headers, answer).transaction is None
 
 
 def test_deep_json_in_a_settlement_is_no_settlement() -> None:
-    """A header that would exhaust the stack is as good as none."""
+    """A header nested too deeply is ignored."""
     header = base64.b64encode(b"[" * 20_000).decode()
 
     assert Settlement(None, None, None) == read_settlement({"payment-response": header}, None)
