@@ -1,4 +1,4 @@
-"""JupyterHub's settings, as the classroom reads them from its environment and from a hub's configuration."""
+"""The classroom's JupyterHub settings: its environment and the hub's configuration."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def settings() -> HubSettings:
 
 
 def test_settings_come_from_the_environment_of_a_service_only() -> None:
-    """A notebook server has a prefix of its own, and is no service; the token is in no repr."""
+    """The environment of a notebook server is not a service's; a repr never shows the token."""
     found = settings()
 
     assert HubSettings.from_environ({}) is None
@@ -56,7 +56,7 @@ def test_settings_come_from_the_environment_of_a_service_only() -> None:
 
 @pytest.mark.parametrize("name", ["JUPYTERHUB_API_URL", "JUPYTERHUB_API_TOKEN"])
 def test_a_missing_variable_is_named(name: str) -> None:
-    """A service that the hub cannot know does not start as if there were no hub."""
+    """Without the API URL or the token, the service does not start, and the check names the missing variable."""
     with pytest.raises(UsageError, match=name):
         HubSettings.from_environ(ENVIRON | {name: ""})
     [check] = asyncio.run(check_live(ENVIRON | {name: ""}))
@@ -65,7 +65,7 @@ def test_a_missing_variable_is_named(name: str) -> None:
 
 
 def test_two_hundred_kernels_ask_two_hundred_times() -> None:
-    """Each once, however often it joins again while the hub is busy."""
+    """The hub is asked once for each kernel, however often the kernel joins again."""
     double = HubDouble(ADA)
     tokens = [f"token-{number}" for number in range(200)] * 3
 
@@ -74,7 +74,7 @@ def test_two_hundred_kernels_ask_two_hundred_times() -> None:
 
 
 def test_a_hub_with_domains_has_one_for_the_service() -> None:
-    """The login is on the hub's domain, and the way back on the service's own."""
+    """The login URL uses the hub's domain; the callback uses the service's own domain."""
     found = HubSettings.from_environ(ENVIRON | {"JUPYTERHUB_HOST": "https://hub.example.edu"})
 
     assert found is not None
@@ -89,13 +89,13 @@ class HubDouble:
         self.answer, self.status, self.questions = answer, status, 0
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
-        """Answer one question."""
+        """Answer one request."""
         self.questions += 1
         return httpx.Response(self.status, json=self.answer)
 
 
 def ask(double: HubDouble, *tokens: str) -> list[Any]:
-    """Return what the hub's answer makes of each token, all asked at once."""
+    """Return the user or the error for each token; all tokens are checked at the same time."""
 
     async def run() -> list[Any]:
         hub = Hub(settings(), httpx.MockTransport(double))
@@ -108,7 +108,7 @@ def ask(double: HubDouble, *tokens: str) -> list[Any]:
 
 
 def test_a_token_is_asked_about_once() -> None:
-    """Kernels that join again with the same token wait for the same answer."""
+    """The hub is asked once for each token; repeated joins share its answer."""
     double = HubDouble(ADA)
 
     assert [HubUser("ada", ("blue", "red"))] * 5 == ask(double, "one", "two", "one", "two", "one")
@@ -130,7 +130,7 @@ def test_a_token_is_asked_about_once() -> None:
     ],
 )
 def test_a_token_that_proves_nothing_is_refused(answer: Any, status: int, error: type[Exception]) -> None:
-    """Only a person's token that opens this service is good; a hub that fails is another matter than a refusal."""
+    """A token is valid only if it is a user's and gives access to this service; a failing hub is a separate error."""
     double = HubDouble(answer, status)
 
     assert [error] == [type(got) for got in ask(double, "token")]
@@ -139,7 +139,7 @@ def test_a_token_that_proves_nothing_is_refused(answer: Any, status: int, error:
 
 @pytest.mark.parametrize("token", ["", "a\nb", "ü", "x" * 600], ids=["empty", "two lines", "not ascii", "long"])
 def test_what_is_no_token_is_not_sent(token: str) -> None:
-    """A header cannot be broken by a token, and the hub is not asked about nonsense."""
+    """A malformed token is refused without a request to the hub."""
     double = HubDouble(ADA)
 
     assert [HubRefused] == [type(got) for got in ask(double, token)]
@@ -147,7 +147,7 @@ def test_what_is_no_token_is_not_sent(token: str) -> None:
 
 
 def test_the_recipe_has_all_four_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The doctor finds nothing missing in the documentation's own configuration."""
+    """The doctor finds all settings in the documented configuration."""
     monkeypatch.setenv("CLASSROOM_TOKEN", "0" * 64)
 
     checks = check_config(read_config(RECIPE))
@@ -170,7 +170,7 @@ def test_the_recipe_has_all_four_settings(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_doctor_names_the_missing_setting(
     monkeypatch: pytest.MonkeyPatch, section: str, key: str, setting: str
 ) -> None:
-    """Each setting that is left out is the one that is named, and no other."""
+    """The doctor names exactly the missing setting."""
     monkeypatch.setenv("CLASSROOM_TOKEN", "0" * 64)
     config = {name: dict(values) for name, values in read_config(RECIPE).items()}
     del config[section][key]
@@ -179,7 +179,7 @@ def test_the_doctor_names_the_missing_setting(
 
 
 def test_a_configuration_that_fails_is_reported(tmp_path: Path) -> None:
-    """The administrator reads why, in two lines."""
+    """The error for a configuration that raises an exception names the cause."""
     broken = tmp_path / "jupyterhub_config.py"
     broken.write_text("raise KeyError('CLASSROOM_TOKEN')\n")
 

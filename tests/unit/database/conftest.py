@@ -1,4 +1,4 @@
-"""The server of the tests."""
+"""The PostgreSQL server of these tests."""
 
 from harness.postgresql import cluster
 

@@ -1,4 +1,4 @@
-"""The interface of a database, on each engine."""
+"""The database interface, tested on both engines."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ INSERT = "INSERT INTO things (name, weight) VALUES (?, ?) RETURNING id"
 
 @pytest.fixture(params=ENGINES)
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    """Return an empty database with one table, on each engine."""
+    """Return an empty database with one table, for each engine."""
     if request.param == "sqlite":
         opened: Database = open_database(tmp_path / "a" / "things.sqlite")
     else:
@@ -50,7 +50,7 @@ def add(connection: Connection, name: str) -> int:
 
 @pytest.mark.parametrize("durable", [True, False])
 def test_a_transaction_is_whole_or_nothing(database: Database, durable: bool) -> None:
-    """What is done before an error is undone, and what is not is there for another connection."""
+    """An error undoes its transaction; another connection sees the completed transactions."""
     with database.transaction(durable=durable) as connection:
         first = add(connection, "a")
     with pytest.raises(ZeroDivisionError), database.transaction(durable=durable) as connection:
@@ -66,7 +66,7 @@ def test_a_transaction_is_whole_or_nothing(database: Database, durable: bool) ->
 
 
 def test_values_have_marks_of_three_kinds(database: Database) -> None:
-    """`?` in order, `?1` by number and `:name` by name; a mark inside quotes is text."""
+    """Placeholders are `?` in order, `?1` by number and `:name` by name; inside quotes they are text."""
     with database.transaction() as connection:
         for name in ("a", "b", "what?", ":x"):
             add(connection, name)
@@ -83,7 +83,7 @@ def test_values_have_marks_of_three_kinds(database: Database) -> None:
 
 
 def test_a_duplicate_has_an_error_of_its_own(database: Database) -> None:
-    """A second row of a name is refused, and the whole transaction with it."""
+    """A duplicate name is refused, and its whole transaction is undone."""
     with database.transaction() as connection:
         add(connection, "a")
 
@@ -94,7 +94,7 @@ def test_a_duplicate_has_an_error_of_its_own(database: Database) -> None:
 
 
 def test_migrations_run_once_and_in_order(database: Database) -> None:
-    """A new one runs where the earlier ones have; a database of a newer version is not touched."""
+    """Only new migrations run; a database with unknown newer migrations is refused."""
     first = ("things", TABLE)
     more = (
         "more",
@@ -123,7 +123,7 @@ def test_a_migration_is_whole_or_nothing(database: Database) -> None:
 
 
 def test_a_table_is_append_only(database: Database) -> None:
-    """The database itself refuses to change and to delete."""
+    """The database refuses to change or delete rows of an append-only table."""
     database.migrate(
         "test", [("things", TABLE), ("fixed", lambda connection: database.forbid_changes(connection, "things"))]
     )
@@ -138,7 +138,7 @@ def test_a_table_is_append_only(database: Database) -> None:
 
 
 def test_a_lock_has_one_holder(database: Database) -> None:
-    """Neither another database object nor this one takes it twice; a shared one counts its holders."""
+    """An exclusive lock can be held once; a shared lock is free after its last holder releases it."""
     with closing(database.another()) as other:
         lock, same, theirs = database.lock("a b"), database.lock("a b"), other.lock("a b")
         assert lock.try_acquire()
@@ -157,7 +157,7 @@ def test_a_lock_has_one_holder(database: Database) -> None:
 
 
 def test_threads_wait_for_each_other(database: Database) -> None:
-    """Twenty threads that add to one row at once lose nothing."""
+    """Twenty threads update one row at the same time, and no update is lost."""
     with database.transaction() as connection:
         add(connection, "a")
 
@@ -178,7 +178,7 @@ def test_threads_wait_for_each_other(database: Database) -> None:
 
 
 def test_a_closed_database_is_our_error(database: Database) -> None:
-    """Who comes late is told so in our words."""
+    """A closed database raises LedgerError."""
     database.close()
 
     with pytest.raises(LedgerError):
@@ -188,7 +188,7 @@ def test_a_closed_database_is_our_error(database: Database) -> None:
 
 
 def test_json_and_any_language(database: Database) -> None:
-    """The functions that our SQL uses give the same on both engines, whatever a prompt holds."""
+    """Both engines give the same results for the JSON and text functions in our SQL."""
     document = json.dumps({"prompt": "Stra\xdfe \u212a \0", "n": 1, "no": None, "is": True, "list": ["a", {"b": 2}]})
     lists = json.dumps(["one", "two"])
     with database.reading() as connection:
@@ -216,7 +216,7 @@ def test_json_and_any_language(database: Database) -> None:
 
 
 def test_text_that_a_server_cannot_store_is_stored_nearly(database: Database) -> None:
-    """PostgreSQL has no NUL: a text with one is not refused."""
+    """Text with a NUL character is accepted; PostgreSQL stores a replacement character."""
     with database.transaction() as connection:
         add(connection, "a\0b")
 
@@ -224,7 +224,7 @@ def test_text_that_a_server_cannot_store_is_stored_nearly(database: Database) ->
 
 
 def test_a_file_needs_no_server(tmp_path: Path) -> None:
-    """A single user's ledger imports no driver of a server."""
+    """A single user's ledger imports no database driver or web framework."""
     script = f"""
 import sys, pathlib
 from blockrun_magic.payments.ledger.ledger import Ledger

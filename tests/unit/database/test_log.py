@@ -1,4 +1,4 @@
-"""The write-ahead log: transactions that are written during a wait for the disk have the next one in common."""
+"""The write-ahead log: transactions that arrive during a disk sync share the next sync."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from harness import PATIENCE
 
 
 class Disk:
-    """A disk whose waits end when they are let go; it counts them."""
+    """A disk whose syncs end when the test releases them; it counts them."""
 
     def __init__(self) -> None:
         self.waits = 0
         self.begun, self.released = threading.Semaphore(0), threading.Semaphore(0)
 
     def sync(self, _: int) -> None:
-        """Wait."""
+        """Wait until the test releases this sync."""
         self.waits += 1
         self.begun.release()
         assert self.released.acquire(timeout=PATIENCE)
@@ -39,19 +39,19 @@ def database(tmp_path: Path) -> Iterator[SqliteDatabase]:
 
 
 def count(database: SqliteDatabase) -> int:
-    """Return how many things there are."""
+    """Return the number of rows."""
     with database.reading() as connection:
         return int(connection.execute("SELECT count(*) FROM things").fetchone()[0])
 
 
 def add(database: SqliteDatabase) -> None:
-    """Add a thing that is on the disk afterwards."""
+    """Add a row in a durable transaction."""
     with database.transaction() as connection:
         connection.execute("INSERT INTO things DEFAULT VALUES")
 
 
 def test_those_that_wait_share_the_next_wait(database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight are written while one waits: none of them ends before another wait, which all eight have in common."""
+    """Eight transactions written during one sync all wait for the next one, which they share."""
     disk = Disk()
     monkeypatch.setattr(log, "_sync", disk.sync)
     with ThreadPoolExecutor(9) as pool:
@@ -74,7 +74,7 @@ def test_those_that_wait_share_the_next_wait(database: SqliteDatabase, monkeypat
 
 
 def test_a_wait_that_fails_is_an_error_of_each(database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What may not be on the disk is never said to be; the next one tries again."""
+    """A failed sync is an error of each transaction; later transactions work again."""
 
     def fail(_: int) -> None:
         raise OSError(5, "Input/output error")
@@ -88,7 +88,7 @@ def test_a_wait_that_fails_is_an_error_of_each(database: SqliteDatabase, monkeyp
 
 
 def test_one_that_may_be_lost_does_not_wait(database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is on the disk with the next that waits."""
+    """A transaction that is not durable returns without a sync."""
     disk = Disk()
     monkeypatch.setattr(log, "_sync", disk.sync)
     with database.transaction(durable=False) as connection:

@@ -1,4 +1,4 @@
-"""The commands of %blockrun: one parser, one table, and every unknown word is refused."""
+"""The commands of %blockrun: one parser and one table; every unknown argument is refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ALL = list(walk(tuple(COMMANDS.values())))
 
 
 def values(line: str) -> dict[str, Any]:
-    """Return what a line of %blockrun is read as."""
+    """Return the parsed values of a %blockrun line."""
     name, *rest = line.split(" ", 1)
     command = COMMANDS[name]
     text = rest[0] if rest else ""
@@ -59,7 +59,7 @@ def values(line: str) -> dict[str, Any]:
     ],
 )
 def test_options_are_read_in_both_spellings(line: str, expected: dict[str, Any]) -> None:
-    """--page 2 and --page=2 mean the same, anywhere on the line, and values may be quoted."""
+    """--page 2 and --page=2 mean the same, anywhere on the line; values may be quoted."""
     assert expected == values(line)
 
 
@@ -96,7 +96,7 @@ def test_options_are_read_in_both_spellings(line: str, expected: dict[str, Any])
     ],
 )
 def test_a_wrong_line_is_refused(line: str) -> None:
-    """Unknown, missing and superfluous words are errors in two lines."""
+    """Unknown, missing and extra arguments are errors with a hint."""
     with pytest.raises(UsageError) as caught:
         values(line)
 
@@ -105,7 +105,7 @@ def test_a_wrong_line_is_refused(line: str) -> None:
 
 @pytest.mark.parametrize(("path", "command"), ALL)
 def test_every_command_refuses_what_it_does_not_know(path: str, command: Command) -> None:
-    """An unknown option is an error everywhere, and so is a word too many where words are counted."""
+    """Every command refuses an unknown option, and an extra argument if its arguments are limited."""
     with pytest.raises(UsageError):
         parse_arguments(path, command, "--nonsense")
     places = [each for each in command.arguments if not each.is_option]
@@ -129,13 +129,13 @@ def test_every_command_refuses_what_it_does_not_know(path: str, command: Command
     ],
 )
 def test_an_unknown_command_is_refused(line: str) -> None:
-    """Before anything is opened, a command that does not exist is an error."""
+    """An unknown command is refused before anything is opened."""
     with pytest.raises(UsageError):
         run_command(None, line)  # type: ignore[arg-type]
 
 
 def test_a_secret_is_never_quoted() -> None:
-    """What was typed for a wallet may be a key: no error shows it, not even a part."""
+    """Arguments of `wallet` may be secrets: no error quotes them, not even in part."""
     secret = "correct horse"
     for line in (f"wallet create {secret} {secret}", f"wallet use x --{secret}", f"wallet qr {secret}"):
         with pytest.raises(UsageError) as caught:
@@ -145,7 +145,7 @@ def test_a_secret_is_never_quoted() -> None:
 
 
 def test_a_key_on_the_line_is_refused() -> None:
-    """A private key typed after `wallet` is an error that does not show it."""
+    """A private key on the line is refused, and the error does not show it."""
     key = "0x" + "ab" * 32
     for line in (f"wallet import {key}", f"help wallet {key}", f"help wallet import {key}", key, f"help {key}"):
         with pytest.raises(UsageError) as caught:
@@ -155,7 +155,7 @@ def test_a_key_on_the_line_is_refused() -> None:
 
 @pytest.mark.parametrize(("path", "command"), ALL)
 def test_the_table_is_whole(path: str, command: Command) -> None:
-    """Every command and argument has a sentence of help, every value a name, and no option is there twice."""
+    """Every command and argument has a help sentence, every option value has a name, and options are unique."""
     assert command.help.endswith(".")
     assert all(each.help.endswith(".") for each in command.arguments)
     assert all((each.kind == "switch") == (each.metavar is None) for each in command.arguments if each.is_option)
@@ -166,13 +166,13 @@ def test_the_table_is_whole(path: str, command: Command) -> None:
 
 @given(st.sampled_from(ALL), st.text(max_size=60))
 def test_any_line_is_read_or_refused(entry: tuple[str, Command], text: str) -> None:
-    """No line makes the parser fail in another way."""
+    """Any line is either parsed or refused with a BlockrunError."""
     with suppress(BlockrunError):
         parse_arguments(*entry, text)
 
 
 def test_an_optional_value_may_be_left_out() -> None:
-    """The usage shows it."""
+    """The usage puts an optional value in brackets."""
     assert "[--charged [USD]]" == Argument("--charged", "usd", "", "USD", optional=True).usage
 
 
@@ -184,7 +184,7 @@ OPTIONS = [(path, command, option) for path, command in ALL for option in comman
     ("path", "command", "option"), OPTIONS, ids=[f"{path} {option.name}" for path, _, option in OPTIONS]
 )
 def test_every_option_has_both_spellings(path: str, command: Command, option: Argument) -> None:
-    """With a space or with =, quoted or not, before the words or after them; a switch takes no value."""
+    """Every option accepts a space or =, quotes or none, before or after the arguments; a switch takes no value."""
     words = " ".join(each.choices[0] if each.choices else "abcd" for each in command.arguments if each.required)
     if option.metavar is None:
         spellings, wrong = [option.name], [f"{option.name}=1", f"{option.name} {option.name}"]

@@ -1,4 +1,4 @@
-"""Cards: the same words as text and as HTML, and nobody's words become tags."""
+"""Cards: the same content as text and as HTML; text from outside is escaped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SURVIVES_SANITISING = {"div", "span", "b", "br", "table", "tr", "th", "td"}
 
 
 class Reader(HTMLParser):
-    """A browser's view of some HTML: its tags, their attributes, and the words."""
+    """The tags, attributes and text that a browser finds in some HTML."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -30,12 +30,12 @@ class Reader(HTMLParser):
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note a tag."""
+        """Record a tag and its attributes."""
         self.tags.add(tag)
         self.attributes |= {name for name, _ in attrs}
 
     def handle_data(self, data: str) -> None:
-        """Note words."""
+        """Record text."""
         self.words += data
 
 
@@ -49,7 +49,7 @@ def result_of(
     take: int = 1,
     quality: str | None = None,
 ) -> ImageResult:
-    """Return a result as the studio makes it."""
+    """Return a result like the studio's."""
     receipt = Receipt(
         amount=42_000, realm=realm, gateway="somewhere", network=None, transaction=None, payer=None, purchased_at=0.0,
         request_digest="d", take=take, purchase_id="p", settled=settled, cached=kept,
@@ -70,7 +70,7 @@ def result_of(
     ids=["message", "table", "bar", "caption"],
 )
 def test_no_word_becomes_a_tag(card: Message) -> None:
-    """Whatever is said, the HTML holds our own tags only, those that an untrusted notebook keeps; the words stay."""
+    """Text from outside stays text: the HTML has only tags and attributes that survive sanitizing."""
     read = Reader(card._repr_html_())
 
     assert set() == read.tags - SURVIVES_SANITISING
@@ -80,7 +80,7 @@ def test_no_word_becomes_a_tag(card: Message) -> None:
 
 
 def test_a_caption_names_model_size_price_and_seconds() -> None:
-    """The line under an image says what it is, what it cost and how long it took."""
+    """The caption shows the model, the size, the price and the duration."""
     caption = caption_of(result_of(realm="real"))
 
     assert "a/model · 64x48 · $0.042 · 1.2 s" == caption.text
@@ -89,7 +89,7 @@ def test_a_caption_names_model_size_price_and_seconds() -> None:
 
 
 def test_a_caption_says_what_is_special() -> None:
-    """Quality, take, number, what the model made of the prompt and saved files are told, each once."""
+    """Quality, take, image count, revised prompt, saved files and notes each appear once."""
     caption = caption_of(result_of(revised="a better prompt", n=3, take=2, quality="hd"), ["a.png", "b.png"], "A note.")
 
     assert [
@@ -102,21 +102,21 @@ def test_a_caption_says_what_is_special() -> None:
 
 
 def test_play_money_is_marked_beside_the_facts() -> None:
-    """The PRACTICE badge stands on the first line, however many lines follow."""
+    """The PRACTICE badge is on the first line of a caption with several lines."""
     html = caption_of(result_of(revised="a better prompt"), ["a.png"]).html
 
     assert "PRACTICE" in html.partition("<br>")[0]
 
 
 def test_a_kept_picture_costs_nothing_and_says_when_it_was_bought() -> None:
-    """An image from the store shows $0.00 now, and what it cost then."""
+    """A cached image costs $0.00, and its caption shows the date and price of the purchase."""
     text = caption_of(result_of(kept=True, realm="real")).text
 
     assert re.search(r"\$0\.00: bought (1970-01-01|1969-12-31) \d\d:\d\d for \$0\.042$", text)
 
 
 def test_an_unconfirmed_payment_is_not_called_paid() -> None:
-    """A sum without a transaction is marked."""
+    """An amount without a confirmed payment is marked."""
     assert "$0.042 (not confirmed yet)" in caption_of(result_of(realm="real", settled=False)).text
 
 
@@ -124,12 +124,12 @@ def test_an_unconfirmed_payment_is_not_called_paid() -> None:
     ("realm", "words"), [("real", "$0.04"), ("practice", "$0.04 play money"), ("testnet", "$0.04 test money")]
 )
 def test_money_that_is_not_real_says_so(realm: str, words: str) -> None:
-    """Only real money stands without a word."""
+    """Only real money has no label."""
     assert words == format_amount(40_000, realm)
 
 
 def test_a_table_lines_up_in_text() -> None:
-    """Columns align: the first to the left, the others to the right; an empty header is left out."""
+    """The first column is left-aligned, the others right-aligned; empty headers are omitted."""
     table = Table(
         ("model", "spent"), [("flux", "$0.042"), ("a-long-name", "$1.00")], title="Spent", note="That is all."
     )
@@ -148,7 +148,7 @@ def test_a_table_lines_up_in_text() -> None:
 
 
 def test_a_bar_is_filled_to_its_part() -> None:
-    """A quarter of a bar is a quarter of its length, in both faces."""
+    """A quarter fills a quarter of the bar, in text and in HTML."""
     card = bar(0.25, "5 of 20")
 
     assert "[#####...............] 5 of 20" == card.text
@@ -156,7 +156,7 @@ def test_a_bar_is_filled_to_its_part() -> None:
 
 
 def test_missing_pictures_are_said() -> None:
-    """Fewer images than were paid for are not passed over in silence."""
+    """The caption says that fewer images arrived than were requested."""
     result = result_of(n=2)
     short = replace(result, notes=("The gateway sent 2 of the 4 images.",))
 

@@ -1,4 +1,4 @@
-"""TAB: every answer comes from the tables, replaces the right span, and never fails."""
+"""TAB completion: every answer comes from the tables, replaces the right text, and never fails."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def shell() -> Iterator[Any]:
 
 
 def complete(shell: Any, text: str) -> tuple[list[str], set[str]]:
-    """Return what TAB offers at the end of `text`, and the fragments it would replace."""
+    """Return the completions at the end of `text`, and the fragments they replace."""
     with provisionalcompleter():
         found = list(shell.Completer.completions(text, len(text)))
     return [answer.text for answer in found], {text[answer.start : answer.end] for answer in found}
 
 
 def test_every_flag_of_a_magic_is_offered(shell: Any) -> None:
-    """The flags after a dash are those of the table, for that magic only."""
+    """After a dash, TAB offers exactly the flags of that magic."""
     answers, replaced = complete(shell, "%%img2img --")
 
     assert {flag.name for flag in FLAGS if flag.name.startswith("--")} == set(answers)
@@ -49,7 +49,7 @@ def test_every_flag_of_a_magic_is_offered(shell: Any) -> None:
 
 
 def test_a_flag_given_already_is_not_offered_again(shell: Any) -> None:
-    """Only --image may be given again."""
+    """A used flag is not offered again, except --image."""
     answers, _ = complete(shell, "%%img2img --image cat --fresh --")
 
     assert "--fresh" not in answers
@@ -99,7 +99,7 @@ def test_a_flag_given_already_is_not_offered_again(shell: Any) -> None:
     ],
 )
 def test_an_answer_replaces_exactly_its_fragment(shell: Any, text: str, fragment: str, first: str) -> None:
-    """Commas, `=` and dashes in front of the fragment stay as they are."""
+    """An answer replaces only its fragment; commas and `=` before it stay."""
     answers, replaced = complete(shell, text)
 
     assert first == answers[0]
@@ -107,7 +107,7 @@ def test_an_answer_replaces_exactly_its_fragment(shell: Any, text: str, fragment
 
 
 def test_img_comes_first_and_numbers_are_no_pictures(shell: Any) -> None:
-    """Variables that hold images are offered, the last image before all others."""
+    """TAB offers only variables that hold images, with `img` first."""
     answers, _ = complete(shell, "%img2img --image ")
 
     assert "img" == answers[0]
@@ -116,7 +116,7 @@ def test_img_comes_first_and_numbers_are_no_pictures(shell: Any) -> None:
 
 
 def test_files_and_folders_are_offered(shell: Any, tmp_path: Path) -> None:
-    """Images and folders grow, other files do not show."""
+    """TAB offers folders and image files, and no other files."""
     folder = tmp_path / "pictures"
     (folder / "holiday").mkdir(parents=True)
     (folder / "photo.png").touch()
@@ -127,7 +127,7 @@ def test_files_and_folders_are_offered(shell: Any, tmp_path: Path) -> None:
 
 
 def test_common_flags_come_first(shell: Any) -> None:
-    """The flags of most cells are offered before the rare ones."""
+    """Common flags come before rare ones."""
     for text in ("%%imagegen --", "%%imagegen ", "%imagegen a red fox "):
         answers, _ = complete(shell, text)
 
@@ -145,7 +145,7 @@ def test_common_flags_come_first(shell: Any) -> None:
     ],
 )
 def test_every_answer_has_a_type(shell: Any, text: str, types: set[str]) -> None:
-    """A front end shows what each entry is."""
+    """Every completion has a type that front ends can show."""
     with provisionalcompleter():
         answers = list(shell.Completer.completions(text, len(text)))
 
@@ -153,7 +153,7 @@ def test_every_answer_has_a_type(shell: Any, text: str, types: set[str]) -> None
 
 
 def test_a_terminal_shows_prices_beside_models(shell: Any) -> None:
-    """The type of a model has its price as a hint."""
+    """The type of a model completion includes its price."""
     text = "%imagegen --model flu"
     with provisionalcompleter():
         answers = list(shell.Completer.completions(text, len(text)))
@@ -162,7 +162,7 @@ def test_a_terminal_shows_prices_beside_models(shell: Any) -> None:
 
 
 def test_a_thousand_variables_cost_little(shell: Any) -> None:
-    """Every variable is looked at a bounded number of times, whatever it holds."""
+    """Completion looks at each variable about once, whatever its value."""
     from blockrun_magic.notebook.cells.candidates import candidates
 
     looks = 0
@@ -186,28 +186,28 @@ def test_a_thousand_variables_cost_little(shell: Any) -> None:
 
 
 def test_every_word_is_offered(shell: Any) -> None:
-    """The words of %blockrun are those of the table."""
+    """TAB offers every command of %blockrun."""
     answers, _ = complete(shell, "%blockrun ")
 
     assert list(COMMANDS) == answers
 
 
 def test_every_model_is_offered(shell: Any) -> None:
-    """Shorthands and full ids, all of them."""
+    """TAB offers all short names and full ids of models."""
     answers, _ = complete(shell, "%imagegen --model ")
 
     assert {name for model in SNAPSHOT.models for name in (*model.shorthands, model.id)} == set(answers)
 
 
 def test_below_a_cell_magic_nothing_is_ours(shell: Any) -> None:
-    """The body is prompt, whatever it looks like."""
+    """The body of a cell magic is a prompt, even if it looks like a magic."""
     answers, _ = complete(shell, "%%imagegen --model flux\n%imagegen --mo")
 
     assert "--model" not in answers
 
 
 def test_python_is_left_alone(shell: Any) -> None:
-    """Elsewhere IPython answers as ever."""
+    """IPython still completes Python."""
     answers, _ = complete(shell, "impor")
 
     assert "import" in answers
@@ -219,14 +219,14 @@ def test_python_is_left_alone(shell: Any) -> None:
     head=st.sampled_from(["", "%imagegen ", "%blockrun "]),
 )
 def test_no_line_makes_it_fail(shell: Any, text: str, head: str) -> None:
-    """Whatever is typed, TAB answers or stays silent; Jedi, which is slow, answers in the other tests."""
+    """TAB never fails on any line; Jedi is off here because it is slow."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shell.Completer, "use_jedi", False)
         complete(shell, head + text)
 
 
 def test_the_terminals_own_completer_answers(shell: Any) -> None:
-    """prompt_toolkit's completer, which the terminal asks on TAB, gives the same."""
+    """The terminal's completer from prompt_toolkit gives the same answers."""
     from IPython.terminal.ptutils import IPythonPTCompleter
     from prompt_toolkit.completion import CompleteEvent
     from prompt_toolkit.document import Document
@@ -239,7 +239,7 @@ def test_the_terminals_own_completer_answers(shell: Any) -> None:
 
 
 def test_unloading_takes_the_matcher_back(shell: Any) -> None:
-    """After unloading, none of our answers is left."""
+    """After unloading, TAB offers none of our answers."""
     shell.extension_manager.unload_extension("blockrun_magic")
     answers, _ = complete(shell, "%imagegen --model fl")
     shell.extension_manager.load_extension("blockrun_magic")

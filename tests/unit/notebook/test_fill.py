@@ -1,4 +1,4 @@
-"""`--fill`: names from the notebook, and nothing else, stand in for themselves."""
+"""`--fill`: names in braces are replaced by the notebook's variables, and nothing else is evaluated."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from blockrun_magic.notebook.cells.prompts import fill
 
 
 def test_a_name_and_its_format_are_filled_in() -> None:
-    """A format after the colon is Python's own."""
+    """A format after the colon works as in Python."""
     filled = fill("{animal} number {k:03d}, {share:.0%}", {"animal": "fox", "k": 7, "share": 0.5})
 
     assert ["fox number 007, 50%"] == filled
 
 
 def test_doubled_braces_mean_themselves() -> None:
-    """What a template needs to say a brace, it can say."""
+    """Doubled braces stand for literal braces."""
     assert ["{x} fox"] == fill("{{x}} {a}", {"a": "fox"})
 
 
 def test_lists_make_every_combination_the_first_name_slowest() -> None:
-    """Several list-valued names give their product, in the order they stand in the prompt."""
+    """Several lists give every combination; the first name in the prompt changes slowest."""
     filled = fill("{a} {b} {a}", {"a": ["fox", "cat"], "b": (1, 2)})
 
     assert ["fox 1 fox", "fox 2 fox", "cat 1 cat", "cat 2 cat"] == filled
 
 
 def test_a_series_is_a_list() -> None:
-    """A column of a table fills in like a list."""
+    """A pandas Series, an Index and an array work like a list."""
     import pandas as pd
 
     assert ["a 1", "a 2"] == fill("a {x}", {"x": pd.Series([1, 2])})
@@ -46,14 +46,14 @@ def test_a_series_is_a_list() -> None:
 
 
 def test_values_with_a_text_of_their_own_are_filled_in() -> None:
-    """Dates, decimals and paths read well in a prompt."""
+    """Dates, decimals and paths are filled in as text."""
     values = [date(2026, 1, 2), Decimal("1.5"), Path("sea")]
 
     assert ["a 2026-01-02", "a 1.5", "a sea"] == fill("a {x}", {"x": values})
 
 
 def test_functions_are_not_suggested() -> None:
-    """A kernel's namespace has functions of its own."""
+    """The error suggests variables, not functions."""
     with pytest.raises(FlagError) as error:
         fill("{opers}", {"opener": open, "opera": "Carmen"})
 
@@ -79,7 +79,7 @@ def test_functions_are_not_suggested() -> None:
     ],
 )
 def test_what_cannot_be_filled_is_refused(prompt: str, namespace: dict[str, object], what: str) -> None:
-    """Each refusal says what is wrong, before anything is asked or paid."""
+    """Each refusal names the problem."""
     with pytest.raises(FlagError) as error:
         fill(prompt, namespace)
 
@@ -87,7 +87,7 @@ def test_what_cannot_be_filled_is_refused(prompt: str, namespace: dict[str, obje
 
 
 def test_a_misspelt_name_is_told_its_neighbour() -> None:
-    """The nearest variable is named."""
+    """The error for an unknown name suggests the nearest variable."""
     with pytest.raises(FlagError) as error:
         fill("a {animl}", {"animal": "fox"})
 
@@ -95,7 +95,7 @@ def test_a_misspelt_name_is_told_its_neighbour() -> None:
 
 
 def test_attributes_and_items_are_never_followed() -> None:
-    """Only names: no attribute of an object is called or read."""
+    """Attributes, items and conversions are refused."""
     for prompt in ("{x.y}", "{x[0]}", "{x!r}"):
         with pytest.raises(FlagError):
             fill(prompt, {"x": "fox"})
@@ -106,7 +106,7 @@ def test_attributes_and_items_are_never_followed() -> None:
     namespace=st.dictionaries(st.sampled_from("abcde"), st.one_of(st.text(), st.integers(), st.lists(st.text()))),
 )
 def test_no_text_makes_anything_but_a_refusal(prompt: str, namespace: dict[str, object]) -> None:
-    """Whatever is typed, the answer is prompts or a FlagError."""
+    """Any prompt is either filled in or refused with a FlagError."""
     try:
         filled = fill(prompt, namespace)
     except FlagError:
@@ -117,5 +117,5 @@ def test_no_text_makes_anything_but_a_refusal(prompt: str, namespace: dict[str, 
 
 @given(st.text())
 def test_a_prompt_without_names_survives_doubled(text: str) -> None:
-    """Doubling the braces is the way to say any text."""
+    """A prompt with all its braces doubled stays as it was."""
     assert [text] == fill(text.replace("{", "{{").replace("}", "}}"), {})

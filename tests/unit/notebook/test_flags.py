@@ -1,4 +1,4 @@
-"""The grammar of a cell: every prompt survives, every flag is read, every mistake is told kindly."""
+"""The grammar of a cell: every prompt is kept, every flag is read, every mistake gets a helpful error."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 
 
 def has_no_flags(body: str) -> bool:
-    """Return whether a body may be sent as a prompt."""
+    """Return whether a body is accepted as a prompt."""
     try:
         check_body("imagegen", body)
     except FlagError:
@@ -41,12 +41,12 @@ variables = st.from_regex(r"[^\W\d]\w{0,8}", fullmatch=True).map(lambda text: no
 
 
 def several(items: st.SearchStrategy[str], least: int = 0) -> st.SearchStrategy[tuple[str, ...]]:
-    """Return tuples of a few items."""
+    """Return tuples of up to three items."""
     return st.lists(items, min_size=least, max_size=3).map(tuple)
 
 
 def said(magic: str) -> st.SearchStrategy[Flags]:
-    """Return everything that can be said to a magic."""
+    """Return all valid flags and prompts of a magic."""
     edits = magic == "img2img"
     from_a_list = st.tuples(st.just(""), values, st.just(value=False))
     from_the_cell = st.tuples(prompts, st.none(), st.booleans())
@@ -56,7 +56,7 @@ def said(magic: str) -> st.SearchStrategy[Flags]:
 
 
 def _choices(magic: str, *, edits: bool) -> st.SearchStrategy[Flags]:
-    """Return all flags but those that bring the prompts."""
+    """Return all flags except those that supply prompts."""
     return st.builds(
         Flags,
         prompt=prompts,
@@ -95,7 +95,7 @@ def is_variable(text: str) -> bool:
 
 
 def parts(magic: str, text: str) -> tuple[str, str]:
-    """Return the line and the body that IPython would hand to a cell magic."""
+    """Return the line and the body that IPython passes to a cell magic."""
     call = ast.parse(TransformerManager().transform_cell(text)).body[0]
     assert isinstance(call, ast.Expr)
     assert isinstance(call.value, ast.Call)
@@ -105,12 +105,12 @@ def parts(magic: str, text: str) -> tuple[str, str]:
 
 
 def line(text: str, magic: str = "imagegen") -> Flags:
-    """Return what a one-line magic understands."""
+    """Return the flags parsed from a line magic."""
     return parse(magic, text, None)
 
 
 def mistake(text: str, cell: str | None = None, magic: str = "imagegen") -> FlagError:
-    """Return the error of a line that cannot be understood."""
+    """Return the error for a line that cannot be parsed."""
     with pytest.raises(FlagError) as caught:
         parse(magic, text, cell)
     return caught.value
@@ -119,7 +119,7 @@ def mistake(text: str, cell: str | None = None, magic: str = "imagegen") -> Flag
 @pytest.mark.parametrize("magic", MAGICS)
 @given(data=st.data())
 def test_what_is_rendered_parses_back(magic: str, data: st.DataObject) -> None:
-    """The cell of any request, split the way IPython splits cells, is the same request again."""
+    """The rendered cell of any request parses back to the same request."""
     flags = data.draw(said(magic))
 
     header, _, body = render(magic, flags).partition("\n")
@@ -130,7 +130,7 @@ def test_what_is_rendered_parses_back(magic: str, data: st.DataObject) -> None:
 @pytest.mark.parametrize("magic", MAGICS)
 @given(data=st.data())
 def test_the_same_is_said_on_one_line(magic: str, data: st.DataObject) -> None:
-    """The flags of any request before its prompt on one line, with -- between, are that request."""
+    """The same flags and prompt on one line, separated by --, give the same request."""
     flags = data.draw(said(magic))
 
     header = render(magic, flags).partition("\n")[0].removeprefix(f"%%{magic}")
@@ -140,7 +140,7 @@ def test_the_same_is_said_on_one_line(magic: str, data: st.DataObject) -> None:
 
 @given(said("img2img"))
 def test_ipython_hands_over_the_same(flags: Flags) -> None:
-    """A rendered cell survives IPython's own reading of cells."""
+    """A rendered cell stays the same after IPython's own parsing."""
     flags = replace(flags, prompt=re.sub(r"[\ud800-\udfff]", "?", flags.prompt))
 
     line_, body = parts("img2img", render("img2img", flags))
@@ -150,7 +150,7 @@ def test_ipython_hands_over_the_same(flags: Flags) -> None:
 
 @given(st.text(ANY).filter(has_no_flags))
 def test_a_cell_body_is_the_prompt(body: str) -> None:
-    """Whatever stands in the body is the prompt, byte for byte, but for the blank space around it."""
+    """The whole body is the prompt, except for surrounding whitespace."""
     if not body.strip():
         mistake("", body)
         return
@@ -160,7 +160,7 @@ def test_a_cell_body_is_the_prompt(body: str) -> None:
 
 @given(prompts)
 def test_a_line_without_flags_is_the_prompt(prompt: str) -> None:
-    """Where no word begins like a flag, a one-line prompt is kept byte for byte."""
+    """Without flags, the line is the prompt, character for character."""
     if any(re.fullmatch(r"--?[^\W\d_].*|--", word) for word in prompt.split()):
         return
 
@@ -178,7 +178,7 @@ def test_a_line_without_flags_is_the_prompt(prompt: str) -> None:
     st.sampled_from(MAGICS),
 )
 def test_nothing_but_a_flag_error_is_raised(text: str, cell: str | None, magic: str) -> None:
-    """Any line and body are understood, or refused in two printable lines; and understood for good."""
+    """Any line and body are either parsed or refused with printable text; parsed flags render and parse back."""
     try:
         flags = parse(magic, text, cell)
     except FlagError as error:
@@ -211,7 +211,7 @@ def test_nothing_but_a_flag_error_is_raised(text: str, cell: str | None, magic: 
     ],
 )
 def test_prompts_on_one_line_are_literal(prompt: str) -> None:
-    """Apostrophes, quotes, dashes, braces and spacing of a one-line prompt mean themselves."""
+    """Apostrophes, quotes, dashes, braces and spaces in a one-line prompt are literal."""
     before, _, after = prompt.partition(" -- ")
     expected = f"{before} {after}" if after else prompt
 
@@ -221,21 +221,21 @@ def test_prompts_on_one_line_are_literal(prompt: str) -> None:
 
 
 def test_a_body_may_look_like_flags() -> None:
-    """In the body nothing is a flag, and its inner lines and spaces stay."""
+    """Flags in the middle of a body are prompt text; inner lines and spaces stay."""
     body = "\n  a --model\n\n\tkeep   this \\\n%%imagegen\n  \n"
 
     assert parse("imagegen", "-n 2", body) == Flags("a --model\n\n\tkeep   this \\\n%%imagegen", n=2)
 
 
 def test_flags_may_stand_anywhere() -> None:
-    """A flag cut out of a prompt leaves one space, and the spacing elsewhere as it was."""
+    """Flags may be anywhere on the line; each leaves one space, and other spaces stay."""
     actual = line("  a red  --model flux   fox -s=1216x832 in the  snow -n 2  ")
 
     assert actual == Flags("a red fox in the  snow", models=("flux",), sizes=("1216x832",), n=2)
 
 
 def test_every_flag_is_read() -> None:
-    """All of them at once, in both spellings."""
+    """All flags are read together, in both spellings."""
     actual = parse(
         "img2img",
         "-i a.png --image=b.png -m flux,grok -s 1024×1024,512*512 -n=3 --quality HD --as city"
@@ -283,12 +283,12 @@ def test_every_flag_is_read() -> None:
     ],
 )
 def test_values_may_be_quoted(text: str, path: str) -> None:
-    """Quotes hold a value together and fall away; a backslash is a backslash."""
+    """Quotes around a value are removed; backslashes are literal."""
     assert Flags("x", save=path) == line(text)
 
 
 def test_a_data_uri_is_one_image() -> None:
-    """A comma in an image is part of it."""
+    """A comma in a data URI does not split it."""
     assert line("-i data:image/png;base64,AA== x", "img2img").images == ("data:image/png;base64,AA==",)
 
 
@@ -304,7 +304,7 @@ def test_a_data_uri_is_one_image() -> None:
     ],
 )
 def test_sizes_as_people_write_them(text: str, expected: tuple[str, ...]) -> None:
-    """The times sign, the asterisk and the capital X are all an x."""
+    """×, * and X all mean x in a size."""
     assert expected == line(f"a fox --size {text}").sizes
 
 
@@ -356,7 +356,7 @@ def test_sizes_as_people_write_them(text: str, expected: tuple[str, ...]) -> Non
     ],
 )
 def test_a_mistake_names_the_thing_and_what_to_write(text: str, names: tuple[str, ...]) -> None:
-    """An error quotes what was typed and shows what to write instead."""
+    """The error quotes the mistake and shows a correct spelling."""
     error = mistake(text)
 
     assert all(name in str(error) for name in names), str(error)
@@ -387,7 +387,7 @@ def test_a_mistake_names_the_thing_and_what_to_write(text: str, names: tuple[str
     ],
 )
 def test_flags_of_other_tools_have_an_honest_answer(flag: str, instead: str) -> None:
-    """A flag of Midjourney or AUTOMATIC1111 is answered by what to use here, not by the nearest spelling."""
+    """A flag of another tool gets a hint about its replacement here."""
     error = mistake(f"a kite {flag}")
 
     assert instead in error.hint
@@ -412,7 +412,7 @@ def test_flags_of_other_tools_have_an_honest_answer(flag: str, instead: str) -> 
     ],
 )
 def test_dashes_and_quotes_of_a_phone_are_refused(text: str) -> None:
-    """What a phone makes of hyphens and quotes is never bought as a prompt, on a line or above a body."""
+    """Typographic dashes and quotes of a phone in place of a flag's are refused, on a line or above a body."""
     mistake(text)
     mistake(text, "a body")
 
@@ -422,7 +422,7 @@ def test_dashes_and_quotes_of_a_phone_are_refused(text: str) -> None:
     ["a fox \u2014 at night", "the bridge \u2014old and red\u2014 at dawn", "5\u20136 foxes", "a \u201cred\u201d fox"],
 )
 def test_dashes_and_quotes_of_a_prompt_stay(text: str) -> None:
-    """A dash or a typographic quote that is no flag belongs to the prompt."""
+    """Other typographic dashes and quotes belong to the prompt."""
     assert text == line(text).prompt
 
 
@@ -451,7 +451,7 @@ def test_dashes_and_quotes_of_a_prompt_stay(text: str) -> None:
     ],
 )
 def test_flags_in_a_body_are_refused(body: str) -> None:
-    """A body that begins a line with our flag, or ends one in a flag of any tool, is not bought."""
+    """A body with a flag at the start of a line or the end of the prompt is refused."""
     mistake("", body)
 
 
@@ -469,7 +469,7 @@ def test_flags_in_a_body_are_refused(body: str) -> None:
     ],
 )
 def test_other_dashes_in_a_body_are_prompt(body: str) -> None:
-    """Two hyphens that are no flag with its value stay as they are."""
+    """Dashes that form no complete flag stay in the prompt."""
     assert body == parse("imagegen", "", body).prompt
 
 
@@ -477,7 +477,7 @@ def test_other_dashes_in_a_body_are_prompt(body: str) -> None:
     "body", ["a terminal with git push --force", "--model flux\nis written on a wall", "-h --help"]
 )
 def test_two_hyphens_at_the_end_of_the_first_line_make_the_body_literal(body: str) -> None:
-    """What the body says is the prompt, and so it is in the cell that is written for it."""
+    """With -- at the end of the first line the body is literal, and the rendered cell parses back to it."""
     flags = parse("imagegen", "--fresh --", body)
     header, _, again = render("imagegen", flags).partition("\n")
 
@@ -488,30 +488,30 @@ def test_two_hyphens_at_the_end_of_the_first_line_make_the_body_literal(body: st
 
 
 def test_words_on_the_first_line_of_a_cell_are_no_prompt() -> None:
-    """The prompt of a cell has one place, and the error names it."""
+    """A prompt on the first line of a cell is refused, and the error quotes it."""
     assert "'a red fox'" in mistake("--model flux a red fox", "in the snow").message
 
 
 @pytest.mark.parametrize("cell", [None, "make it snow"])
 def test_an_edit_needs_an_image(cell: str | None) -> None:
-    """img2img without --image shows the shortest way to name one."""
+    """The error for %%img2img without --image shows how to name an image."""
     error = mistake("make it snow" if cell is None else "", cell, "img2img")
 
     assert "--image img" in error.hint
 
 
 def test_flags_without_a_prompt_can_be_read() -> None:
-    """What asks for a price needs no prompt."""
+    """Flags alone, as for a price, need no prompt."""
     assert Flags("", models=("flux",), n=2) == parse_flags("imagegen", "--model flux -n 2")
 
 
 def test_names_are_bound_as_python_reads_them() -> None:
-    """A compatibility spelling of a name is the name that code will look up."""
+    """--as normalizes a name as Python does."""
     assert line("--as ﬁg x").name == "fig"
 
 
 def test_a_long_line_is_read_in_no_time() -> None:
-    """A megabyte of quotes, dashes or words is no trap."""
+    """Lines of several hundred thousand characters are parsed quickly."""
     for trap in ("'", '"', "-", "- ", '"" ', "a ", '""', "''\"\""):
         text = trap * 200_000
         for start in ("", "-- ", "--save "):
@@ -520,7 +520,7 @@ def test_a_long_line_is_read_in_no_time() -> None:
 
 
 def test_the_table_and_the_fields_agree() -> None:
-    """Every flag has a field, every field but the prompt has a flag, and no spelling means two."""
+    """Every flag has a field, every field but the prompt has a flag, and spellings are unique."""
     spellings = [spelling for flag in FLAGS for spelling in flag.spellings]
 
     assert {field.name for field in fields(Flags)} - {"prompt"} == {flag.field for flag in FLAGS}
@@ -531,7 +531,7 @@ def test_the_table_and_the_fields_agree() -> None:
 
 @pytest.mark.parametrize("magic", MAGICS)
 def test_the_help_page_is_complete(magic: str) -> None:
-    """The page names each flag the magic takes with what it does, and no other."""
+    """The help page describes exactly the magic's own flags."""
     page = help_text(magic)
 
     assert f"%%{magic}" in page
@@ -543,7 +543,7 @@ def test_the_help_page_is_complete(magic: str) -> None:
 
 @pytest.mark.parametrize("magic", MAGICS)
 def test_the_examples_of_the_help_page_work(magic: str) -> None:
-    """What the page shows can be typed."""
+    """The examples on the help page parse."""
     page = help_text(magic)
     cell = re.search(rf"^    %%{magic} (.+)\n    (.+)$", page, re.MULTILINE)
     lines = re.findall(rf"^    %{magic} (.+)$", page, re.MULTILINE)
@@ -571,17 +571,17 @@ def test_the_examples_of_the_help_page_work(magic: str) -> None:
     ],
 )
 def test_a_size_in_words_is_one_that_the_model_sells(model: str, text: str, size: str) -> None:
-    """A ratio or a word becomes the sold size most like it; pixels stay as they are."""
+    """A ratio or a word becomes the nearest size that the model sells; pixel sizes stay."""
     assert size == resolve_size(text, SNAPSHOT.resolve(model), SNAPSHOT)
 
 
 def test_small_and_auto_are_the_usual_size_where_nothing_smaller_is_sold() -> None:
-    """A landscape with a few pixels less than the square is not what small means."""
+    """`small` is the default size if the only smaller one is a landscape with a few pixels less."""
     assert ["1024x1024"] * 2 == [resolve_size(text, "google/nano-banana", SNAPSHOT) for text in ("small", "auto")]
 
 
 def test_a_shape_that_the_model_does_not_sell_is_refused() -> None:
-    """A square-only model makes no wide image; the error names its sizes."""
+    """A ratio that a square-only model cannot produce is refused; the hint lists its sizes."""
     with pytest.raises(FlagError) as caught:
         resolve_size("16:9", SNAPSHOT.resolve("nano-banana-pro"), SNAPSHOT)
 
@@ -591,7 +591,7 @@ def test_a_shape_that_the_model_does_not_sell_is_refused() -> None:
 @pytest.mark.parametrize("model", [model.id for model in SNAPSHOT.models])
 @pytest.mark.parametrize("text", SIZE_WORDS)
 def test_every_size_word_gives_a_sold_size_or_an_error(model: str, text: str) -> None:
-    """Whatever the word, the model makes the size that it becomes."""
+    """Every size word gives a size that the model sells, or an error."""
     found = SNAPSHOT.find(model)
     try:
         size = resolve_size(text, model, SNAPSHOT)
@@ -606,12 +606,12 @@ def test_every_size_word_gives_a_sold_size_or_an_error(model: str, text: str) ->
     ("text", "wanted"), [("--help", True), ("-h", True), ("a cat --help", True), ("-- --help", False), ("", False)]
 )
 def test_help_is_asked_for_like_anywhere(text: str, wanted: bool) -> None:
-    """--help and -h ask for help, unless they are prompt."""
+    """--help and -h request help, except after --."""
     assert wanted == asks_for_help(text)
 
 
 def test_help_is_asked_for_in_a_body_or_by_a_question_mark() -> None:
-    """A body that is nothing but --help, and a line that is nothing but a question mark, are not prompts."""
+    """A body of only --help and a line of only ? request help."""
     assert asks_for_help("", "--help\n")
     assert asks_for_help(" ? ")
     assert not asks_for_help("", "?")

@@ -1,4 +1,4 @@
-"""The loop thread: a blocking caller gets what a coroutine gives, Stop ends both, nothing is left behind."""
+"""The loop thread: it runs coroutines for blocking callers, and Stop cancels them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def loop_thread() -> Iterator[LoopThread]:
 
 
 class Waiting:
-    """Work that waits for ever, and says when it has begun and when it was ended."""
+    """Work that waits until it is cancelled, and records its start and end."""
 
     def __init__(self) -> None:
         self.begun = threading.Event()
@@ -44,21 +44,21 @@ class Waiting:
 
 
 class StoppedWhileSubmitting(LoopThread):
-    """Stop is pressed at the worst moment: the work has begun, and its future was not yet handed back."""
+    """A loop thread whose caller is interrupted after the work starts and before `submit` returns."""
 
     def __init__(self, waiting: Waiting) -> None:
         super().__init__()
         self._waiting = waiting
 
     def submit(self, work: Coroutine[Any, Any, Any]) -> Never:
-        """Start `work`, and be interrupted."""
+        """Start `work`, then raise KeyboardInterrupt."""
         super().submit(work)
         assert self._waiting.begun.wait(PATIENCE)
         raise KeyboardInterrupt
 
 
 def test_the_caller_gets_what_the_work_returns(loop_thread: LoopThread) -> None:
-    """`run` returns the coroutine's value, and all work runs on one loop in one thread."""
+    """`run` returns the coroutine's value; all work runs on one loop in one thread."""
 
     async def work() -> tuple[int, int]:
         return threading.get_ident(), id(asyncio.get_running_loop())
@@ -70,7 +70,7 @@ def test_the_caller_gets_what_the_work_returns(loop_thread: LoopThread) -> None:
 
 
 def test_the_works_own_error_reaches_the_caller(loop_thread: LoopThread) -> None:
-    """An exception of the coroutine is raised where it was waited for."""
+    """An exception in the coroutine reaches the caller."""
 
     async def work() -> Never:
         raise LookupError("nothing there")
@@ -80,7 +80,7 @@ def test_the_works_own_error_reaches_the_caller(loop_thread: LoopThread) -> None
 
 
 def test_the_works_own_timeout_is_not_taken_for_waiting(loop_thread: LoopThread) -> None:
-    """A TimeoutError that the coroutine raises ends the waiting, as any other error does."""
+    """A TimeoutError from the coroutine reaches the caller like any other error."""
 
     async def work() -> Never:
         await asyncio.sleep(0)
@@ -91,7 +91,7 @@ def test_the_works_own_timeout_is_not_taken_for_waiting(loop_thread: LoopThread)
 
 
 def test_the_caller_is_called_while_it_waits(loop_thread: LoopThread) -> None:
-    """`tick` is called in the waiting thread, again and again until the work has ended."""
+    """`tick` is called in the waiting thread until the work ends."""
     threads: list[int] = []
     enough = asyncio.Event()
 
@@ -112,7 +112,7 @@ def test_the_caller_is_called_while_it_waits(loop_thread: LoopThread) -> None:
 
 
 def test_stop_cancels_the_work_and_goes_on_to_the_caller(loop_thread: LoopThread) -> None:
-    """A KeyboardInterrupt while waiting is raised, and the coroutine's `finally` runs."""
+    """KeyboardInterrupt during a wait reaches the caller after the coroutine's `finally` has run."""
     waiting = Waiting()
 
     def stop() -> None:
@@ -122,11 +122,11 @@ def test_stop_cancels_the_work_and_goes_on_to_the_caller(loop_thread: LoopThread
     with pytest.raises(KeyboardInterrupt):
         loop_thread.run(waiting.work(), stop)
 
-    assert waiting.ended.is_set()  # so that what the cell says of it is true
+    assert waiting.ended.is_set()  # the cell reports the state after the cancellation
 
 
 def test_stop_while_the_work_is_handed_over_cancels_it() -> None:
-    """There is no moment in which Stop ends the cell and leaves its work going on unseen."""
+    """Stop before `submit` returns also cancels the work."""
     waiting = Waiting()
     loop_thread = StoppedWhileSubmitting(waiting)
     with pytest.raises(KeyboardInterrupt):
@@ -137,7 +137,7 @@ def test_stop_while_the_work_is_handed_over_cancels_it() -> None:
 
 
 def test_the_same_beside_a_loop_of_the_callers_own() -> None:
-    """As above for `run_nested`; in a process of its own, because nest-asyncio2 changes asyncio for good."""
+    """The same for `run_nested`, in a separate process because nest-asyncio2 patches asyncio permanently."""
     code = """
 import asyncio, test_loop
 waiting = test_loop.Waiting()
@@ -159,7 +159,7 @@ bridge.close()
 
 
 def test_stop_before_the_work_begins_keeps_it_from_beginning(loop_thread: LoopThread) -> None:
-    """Work that was handed over, and whose turn on the loop has not come, never does anything."""
+    """Stop cancels queued work, which then never starts."""
     waiting, held, free = Waiting(), threading.Event(), threading.Event()
 
     async def hold_the_loop() -> None:
@@ -181,7 +181,7 @@ def test_stop_before_the_work_begins_keeps_it_from_beginning(loop_thread: LoopTh
 
 
 def test_an_error_while_showing_cancels_the_work_too(loop_thread: LoopThread) -> None:
-    """When the live line cannot be drawn, nothing goes on unseen."""
+    """If the live line cannot be drawn, the work is cancelled."""
     waiting = Waiting()
 
     def broken() -> None:
@@ -195,7 +195,7 @@ def test_an_error_while_showing_cancels_the_work_too(loop_thread: LoopThread) ->
 
 
 def test_work_after_a_stop_is_done(loop_thread: LoopThread) -> None:
-    """A stopped cell leaves the loop ready for the next."""
+    """Work after a stopped cell runs normally."""
     waiting = Waiting()
 
     def stop() -> None:
@@ -211,7 +211,7 @@ def test_work_after_a_stop_is_done(loop_thread: LoopThread) -> None:
 
 
 def test_closing_ends_what_is_left_and_says_farewell() -> None:
-    """`close` cancels open work, then runs the farewell, and ends the thread."""
+    """`close` cancels open work, then runs the cleanup, and ends the thread."""
     loop_thread, waiting, told = LoopThread(), Waiting(), []
     loop_thread.submit(waiting.work())
 
@@ -226,7 +226,7 @@ def test_closing_ends_what_is_left_and_says_farewell() -> None:
 
 
 def test_closing_twice_or_before_any_work_is_harmless() -> None:
-    """A second `close`, or one with nothing to close, does nothing; the farewell is not left unawaited."""
+    """A second `close`, or one before any work, does nothing and does not run the cleanup."""
     unused, used = LoopThread(), LoopThread()
 
     async def cleanup() -> None:
@@ -242,7 +242,7 @@ def test_closing_twice_or_before_any_work_is_harmless() -> None:
 
 
 def test_a_closed_bridge_can_be_used_again(loop_thread: LoopThread) -> None:
-    """Work after `close` gets a new loop: unloading and loading the extension again works."""
+    """Work after `close` gets a new loop, so the extension can be loaded again."""
 
     async def work() -> int:
         return id(asyncio.get_running_loop())

@@ -1,4 +1,4 @@
-"""Images of the panel: the index of all sessions, dropped files, new canvases, presses."""
+"""Images in the panel: the gallery of all sessions, dropped files, enlarged canvases, button presses."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from harness import PATIENCE
 
 
 def png(color: str = "red", size: tuple[int, int] = (64, 48), **texts: str) -> bytes:
-    """Return a PNG of one color with texts in it."""
+    """Return a PNG of one color with these text entries."""
     info = PngInfo()
     for name, text in texts.items():
         info.add_text(name, text)
@@ -38,7 +38,7 @@ def png(color: str = "red", size: tuple[int, int] = (64, 48), **texts: str) -> b
 
 
 class Shop:
-    """A ledger and a store to put images into, without paying for them."""
+    """A ledger and a store that take images without a payment."""
 
     def __init__(self, folder: Path) -> None:
         self.now = 1_700_000_000.0
@@ -47,7 +47,7 @@ class Shop:
         self.index = ImageIndex(self.ledger, self.store, folder / "own")
 
     def add(self, prompt: str, *colors: str, realm: str = "practice", source: str | None = None) -> list[str]:
-        """Record a finished purchase of images of these colors, a minute after the last; return their files."""
+        """Record a finished purchase with images of these colors, a minute after the last one; return their files."""
         self.now += 60
         uploads = [] if source is None else [{"file": source, "media_type": "image/png"}]
         request = {"prompt": prompt, "model": "google/nano-banana", "size": "64x48", "n": 1, "uploads": uploads}
@@ -61,14 +61,14 @@ class Shop:
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Any:
-    """Return an empty shop."""
+    """Return an empty ledger and store."""
     made = Shop(tmp_path)
     yield made
     made.ledger.close()
 
 
 def test_pages_are_newest_first_and_counted(shop: Shop) -> None:
-    """A page holds what was asked for; the count is of all pages."""
+    """A page has the requested number of images, newest first; the total counts all pages."""
     for color in ("red", "green", "blue"):
         shop.add(f"a {color} fox", color)
     entries, total = shop.index.page(ImageFilter(), 2)
@@ -80,7 +80,7 @@ def test_pages_are_newest_first_and_counted(shop: Shop) -> None:
 
 
 def test_filters_select_words_money_days_and_stars(shop: Shop) -> None:
-    """Every filter leaves out what it should, in any script and case."""
+    """Filters select by prompt, kind of money, date, model and star; the prompt filter ignores case."""
     shop.add("Ein FUCHS im Schnee", "red")
     shop.add("a crane", "green", realm="real")
     [crane], _ = shop.index.page(ImageFilter(practice=False), 9)
@@ -94,7 +94,7 @@ def test_filters_select_words_money_days_and_stars(shop: Shop) -> None:
 
 
 def test_a_hidden_image_is_gone_from_the_gallery_only(shop: Shop) -> None:
-    """Its file stays, and its key still finds it."""
+    """A hidden image leaves the gallery; its file stays, and its key still finds it."""
     [file] = shop.add("a fox", "red")
     [entry], _ = shop.index.page(ImageFilter(), 9)
     shop.index.hide(entry.key)
@@ -105,7 +105,7 @@ def test_a_hidden_image_is_gone_from_the_gallery_only(shop: Shop) -> None:
 
 
 def test_a_chain_has_its_branches(shop: Shop) -> None:
-    """From any step, the chain begins at the first image and names every parent."""
+    """A chain includes the first image and every later step, each with its parent."""
     [first] = shop.add("a lighthouse", "red")
     [night] = shop.add("make it night", "blue", source=first)
     shop.add("make it winter", "white", source=first)
@@ -130,7 +130,7 @@ def test_a_chain_has_its_branches(shop: Shop) -> None:
 
 
 def test_an_uploaded_source_is_found_again(shop: Shop) -> None:
-    """Before and after works for a photo that was never bought."""
+    """The uploaded source of an edit is found, although it was never bought."""
     file = shop.store.put(png("navy", (30, 20)), "image/png")
     shop.add("replace the sky", "red", source=file)
     [entry], _ = shop.index.page(ImageFilter(), 1)
@@ -142,7 +142,7 @@ def test_an_uploaded_source_is_found_again(shop: Shop) -> None:
 
 
 def test_a_thumbnail_is_made_once(shop: Shop) -> None:
-    """The second time it comes from its file, even if the original is gone."""
+    """A thumbnail is made once, then read from its file even if the original is missing."""
     [file] = shop.add("a fox", "red")
     [entry], _ = shop.index.page(ImageFilter(), 1)
     small = shop.index.thumbnail(entry)
@@ -161,7 +161,7 @@ COMFY = {
 
 
 def test_other_programs_settings_are_read() -> None:
-    """The prompt and the size come out of what AUTOMATIC1111 and ComfyUI write into a PNG."""
+    """The prompt and the size are read from the PNG entries of AUTOMATIC1111 and ComfyUI."""
     theirs = settings_of(png(parameters=A1111))
     comfy = settings_of(png(prompt=json.dumps(COMFY)))
 
@@ -177,12 +177,12 @@ def test_other_programs_settings_are_read() -> None:
     ids=["empty", "text", "plain", "cut", "deep", "number", "null"],
 )
 def test_a_file_that_says_nothing_says_nothing(data: bytes) -> None:
-    """Whatever is dropped, nothing is raised and nothing is made up."""
+    """A file without readable settings gives None and no error."""
     assert settings_of(data) is None
 
 
 def test_settings_are_escaped() -> None:
-    """A file cannot bring HTML into the page."""
+    """HTML in a file's settings is escaped."""
     found = settings_of(png(parameters="<img src=x onerror=alert(1)>\nSteps: 1, Size: 64x64, <b>"))
 
     assert found is not None
@@ -191,7 +191,7 @@ def test_settings_are_escaped() -> None:
 
 
 def test_a_canvas_grows_and_its_new_part_is_masked() -> None:
-    """Outpainting: the old pixels stay in place and unmasked, everything around them is white."""
+    """On an enlarged canvas the old pixels are unmasked and everything around them is white in the mask."""
     data, mask = new_canvas(Image.new("RGB", (40, 30), "red"), 10, 0, 20, 5)
     with Image.open(io.BytesIO(data)) as image:
         assert (70, 35) == image.size
@@ -201,7 +201,7 @@ def test_a_canvas_grows_and_its_new_part_is_masked() -> None:
 
 
 def test_a_canvas_can_be_cropped_and_never_to_nothing() -> None:
-    """A crop alone needs no mask; a canvas without pixels is refused."""
+    """A crop alone has no mask; a canvas without pixels is refused."""
     data, mask = new_canvas(Image.new("RGB", (40, 30), "red"), -10, -5, 0, 0)
     with Image.open(io.BytesIO(data)) as image:
         assert (30, 25) == image.size
@@ -211,7 +211,7 @@ def test_a_canvas_can_be_cropped_and_never_to_nothing() -> None:
 
 
 def test_a_press_counts_once_and_carries_its_price() -> None:
-    """The same message twice is one press; messages of another form are none."""
+    """A repeated message counts as one press; malformed messages are ignored."""
     go, presses = GoButton("Generate", ""), list[Press]()
     go.on_press(presses.append)
     message = {"type": "press", "id": "one", "at": 1000.0, "agreed": 21_000, "prompt": "a fox"}
@@ -225,7 +225,7 @@ def test_a_press_counts_once_and_carries_its_price() -> None:
 
 @pytest.mark.parametrize("kind", [WalletMissing, BudgetError])
 def test_the_panel_speaks_of_buttons_and_keeps_the_money(kind: type[BlockrunError]) -> None:
-    """The hint for cells is replaced; what became of the money is said all the same."""
+    """The panel replaces the hint for cells and still reports the fate of the money."""
     error = kind("It failed.", "Run `%blockrun limits`.").with_money(Money.nothing_signed())
     message, advice = panel_lines(error)
 
@@ -235,7 +235,7 @@ def test_the_panel_speaks_of_buttons_and_keeps_the_money(kind: type[BlockrunErro
 
 
 def test_an_image_on_its_way_blocks_nothing() -> None:
-    """The loop goes on while a source is still being made, and its name is offered without looking into it."""
+    """A wait for a background image does not block the loop; its name is already offered."""
     loop_thread, come = LoopThread(), asyncio.Event()
 
     class Result:
@@ -258,7 +258,7 @@ def test_an_image_on_its_way_blocks_nothing() -> None:
         return await looking
 
     try:
-        # On the very loop that makes the image, as in the panel.
+        # On the loop that also makes the image, as in the panel.
         assert "the image" == loop_thread.submit(look()).result(PATIENCE)
     finally:
         loop_thread.close()

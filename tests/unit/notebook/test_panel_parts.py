@@ -1,4 +1,4 @@
-"""The parts of the panel that need no browser: prices, closing, and what becomes of a bug."""
+"""Parts of the panel that need no browser: prices, closing, and internal errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from harness import PATIENCE
 
 @pytest.fixture
 def loop_thread() -> Iterator[LoopThread]:
-    """Return a loop in a thread of its own."""
+    """Return a loop in a separate thread."""
     running = LoopThread()
     yield running
     running.close()
@@ -39,19 +39,19 @@ def loop_thread() -> Iterator[LoopThread]:
     ],
 )
 def test_the_price_in_words(n: int, prices: list[int | None], words: str) -> None:
-    """Images of one price are multiplied; other sums, and sums that do not divide, are just said."""
+    """Equal prices appear as a product; other totals appear as one amount."""
     assert words == price_words(n, prices, "real")
 
 
 def test_a_price_that_is_not_known_is_no_amount() -> None:
-    """Where the gateway has still to say it, words stand for the price."""
+    """An unknown price is text without an amount."""
     assert "$" not in price_words(1, [None], "real")
     assert price_words(1, [None], "real")
 
 
 @pytest.mark.parametrize("prompt", ["a fox --ar 16:9", "a fox -n 4", "--model flux\na fox", "a fox\nSteps: 20, CFG: 7"])
 def test_a_flag_in_a_prompt_is_refused_as_in_a_cell(prompt: str) -> None:
-    """It would be sent, and paid, as words; the advice is about the panel, not about a cell's first line."""
+    """A flag in the prompt is refused, because it would be sent as part of the prompt; the hint fits the panel."""
     with pytest.raises(FlagError) as caught:
         check_words("imagegen", prompt)
 
@@ -60,12 +60,12 @@ def test_a_flag_in_a_prompt_is_refused_as_in_a_cell(prompt: str) -> None:
 
 
 def test_play_money_is_said_with_the_price() -> None:
-    """A practice price cannot be taken for a real one."""
+    """A practice price is labeled as play money."""
     assert "2 x $0.021 = $0.042 play money" == price_words(2, [42_000], "practice")
 
 
 def test_closing_takes_every_widget_of_a_tree() -> None:
-    """Children, layouts and styles, shared ones too, are gone from the kernel, and closing twice does nothing."""
+    """Closing removes all widgets with their layouts and styles; closing twice is harmless."""
     before = len(alive)
     tree = ipywidgets.VBox([row(html("a"), button("b")), ipywidgets.Accordion([ipywidgets.Text()])])
     assert before + 10 < len(alive)
@@ -77,7 +77,7 @@ def test_closing_takes_every_widget_of_a_tree() -> None:
 
 
 def test_callbacks_run_in_order_on_the_loop_and_errors_are_said(loop_thread: LoopThread) -> None:
-    """What a click starts runs on our own thread, first come first served; our errors reach the notice."""
+    """Callbacks of clicks run in order on the loop thread; errors appear escaped in the notice."""
     notice, seen, done = Notice(), [], threading.Event()
     dispatcher = Dispatcher(loop_thread, notice.error)
     pressed = button("press")
@@ -97,7 +97,7 @@ def test_callbacks_run_in_order_on_the_loop_and_errors_are_said(loop_thread: Loo
 
 
 def test_a_bug_is_said_without_its_values(loop_thread: LoopThread) -> None:
-    """A failure of our own names its place, and nothing that stood in its message."""
+    """The message for an internal error gives its type and file, and not its text."""
     said: list[BlockrunError] = []
     done = threading.Event()
     dispatcher = Dispatcher(loop_thread, said.append)

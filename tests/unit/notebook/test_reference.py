@@ -1,4 +1,4 @@
-"""docs/magics.md says what the code does: it is the generator's own words."""
+"""docs/magics.md and the commands in messages match the code."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ DOCS = ROOT / "docs"
 
 
 def test_the_magics_page_is_up_to_date() -> None:
-    """The committed page is what the tables give today."""
+    """The committed page equals the generated one."""
     page = runpy.run_path(str(DOCS / "generate_magics.py"))["page"]()
 
     assert page == (DOCS / "magics.md").read_text("utf-8")
 
 
 def test_commands_in_messages_can_be_typed() -> None:
-    """Each stands in backticks, so that no period is copied with it, and names a command and options that exist."""
+    """Commands in messages are in backticks, and their names and options exist."""
     source = "\n".join(path.read_text("utf-8") for path in sorted((ROOT / "blockrun_magic").rglob("*.py")))
     bare = re.findall(r"(?<![`\"'>])%blockrun [a-z][^`{}\n]*\.\"(?!\")", source)
     unknown = []

@@ -1,4 +1,4 @@
-"""One cell, when it is stopped."""
+"""A cell that is stopped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from blockrun_magic.notebook.cells.flags import Flags
 
 
 def test_stop_while_the_image_is_shown_leaves_no_waiting_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The image is paid for and stored by then: the waiting line goes, and the sentence does not speak of jobs."""
+    """Stop after a purchase removes the waiting line; the message reports $0.00."""
     ended: list[None] = []
     live: Any = SimpleNamespace(update=None, finish=lambda: ended.append(None), interrupted_text=lambda: "at risk")
 

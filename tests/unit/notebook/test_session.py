@@ -1,4 +1,4 @@
-"""A kernel's session: what was chosen stays chosen, a damaged lesson stops buying."""
+"""A kernel's session: the chosen gateway stays chosen, and a damaged lesson blocks purchases."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from blockrun_magic.wiring import blockrun_home
 
 @pytest.fixture
 def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
-    """Return a session whose notebook is in an empty folder."""
+    """Return a session whose working directory is empty."""
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     opened = Session(Settings())
@@ -28,7 +28,7 @@ def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session
 
 
 def test_a_damaged_lesson_stops_every_cell(session: Session) -> None:
-    """Not only the first one: until it is closed, no cell reaches a gateway."""
+    """A damaged lesson stops every cell until the lesson is closed."""
     Path("fox.pictures").mkdir()
     Path("fox.pictures/lesson.json").write_text('{"format": 1, "answers": [')
     for _ in range(3):
@@ -43,7 +43,7 @@ def test_a_damaged_lesson_stops_every_cell(session: Session) -> None:
 
 @pytest.mark.parametrize("name", ["nowhere", "http://example.com", "practise"])
 def test_a_gateway_that_cannot_be_used_is_not_replaced(session: Session, name: str) -> None:
-    """After `use` has failed nothing is bought, until a gateway is chosen that works."""
+    """After a failed `use`, nothing is bought until a usable gateway is chosen."""
     with pytest.raises(BlockrunError):
         session.selection.use(name)
     for _ in range(2):
@@ -55,7 +55,7 @@ def test_a_gateway_that_cannot_be_used_is_not_replaced(session: Session, name: s
 
 
 def test_practice_stays_chosen_when_its_ledger_is_damaged(session: Session) -> None:
-    """The next cell does not go to Base; with a new ledger, practice works."""
+    """With a damaged practice ledger, cells fail instead of buying on Base; a new ledger repairs practice."""
     path = blockrun_home() / "magic" / "practice.sqlite"
     path.parent.mkdir(parents=True)
     path.write_bytes(os.urandom(5000))
@@ -70,7 +70,7 @@ def test_practice_stays_chosen_when_its_ledger_is_damaged(session: Session) -> N
 
 
 def test_open_payments_are_looked_up_again(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a witness could not say at first is asked again in the same session, ever more rarely."""
+    """Open payments are looked up again in the same session, at growing intervals."""
     now: list[float] = [1000.0]
     asked: list[tuple[float, str]] = []
 

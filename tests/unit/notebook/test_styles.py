@@ -1,4 +1,4 @@
-"""Styles: shipped ones, the user's own, and what they add."""
+"""Styles: the built-in ones, the user's own, and the words they add."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from blockrun_magic.notebook.cells.styles import load_styles, styled, styles_fil
 
 
 def test_a_dozen_good_styles_ship(home: Path) -> None:
-    """Every shipped style has a look and words."""
+    """At least twelve styles are built in, each with a look and words."""
     styles = load_styles(home)
 
     assert len(styles) >= 12
@@ -19,7 +19,7 @@ def test_a_dozen_good_styles_ship(home: Path) -> None:
 
 
 def test_a_style_appends_its_words(home: Path) -> None:
-    """The prompt comes first, its last full stop gives way to the comma."""
+    """The style's words follow the prompt after a comma, which replaces a final period."""
     words = load_styles(home)["ink"].words
 
     assert f"a fox, {words}" == styled("a fox.", "ink", home)
@@ -27,7 +27,7 @@ def test_a_style_appends_its_words(home: Path) -> None:
 
 
 def test_the_users_styles_add_and_override(home: Path) -> None:
-    """A style of the user's own file stands in place of a shipped one of that name."""
+    """A user's style is added, or replaces the built-in style of the same name."""
     own = styles_file(home)
     own.parent.mkdir(parents=True)
     own.write_text('[ink]\nwords = "my ink"\n[house]\nlook = "ours"\nwords = "blue and white"\n', "utf-8")
@@ -37,7 +37,7 @@ def test_the_users_styles_add_and_override(home: Path) -> None:
 
 
 def test_an_unknown_style_names_its_neighbour(home: Path) -> None:
-    """A misspelt style is told the nearest one."""
+    """The error for an unknown style suggests the nearest one."""
     with pytest.raises(FlagError) as error:
         styled("a fox", "watercolr", home)
 
@@ -46,7 +46,7 @@ def test_an_unknown_style_names_its_neighbour(home: Path) -> None:
 
 @pytest.mark.parametrize("text", ["[ink\n", '[ink]\nlook = "no words"\n', "ink = 5\n", '[ink]\nwords = " "\n'])
 def test_a_broken_file_is_named(home: Path, text: str) -> None:
-    """The error names the file or the style, and nothing is sent."""
+    """A malformed style file is refused."""
     own = styles_file(home)
     own.parent.mkdir(parents=True)
     own.write_text(text, "utf-8")

@@ -1,4 +1,4 @@
-"""Slow jobs at the practice gateway: queued, asked for, settled once, and only when they are done."""
+"""Slow jobs at the practice gateway: queued, polled, and settled once, when they are complete."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def slow(words: str = "practice:slow=0.2") -> dict[str, object]:
 
 
 def opened(payer: Payer, body: dict[str, object], nonce: int = 1) -> tuple[str, dict[str, str]]:
-    """Return the poll address of a new job, and the header that opened it."""
+    """Return the poll URL of a new job, and the header that opened it."""
     header = payer.sign(payer.ask(body), nonce.to_bytes(32, "big"))
     answer = payer.pay(body, header)
 
@@ -57,12 +57,12 @@ def finished(payer: Payer, address: str, header: dict[str, str]) -> httpx.Respon
 
 
 def paid(payer: Payer) -> list[str]:
-    """Return the amounts that this payer's money moved."""
+    """Return the amounts that this payer has paid."""
     return [line["amount"] for line in ledger(payer.url)["settlements"] if line["payer"] == payer.account.address]
 
 
 def test_a_job_is_settled_when_its_image_is_asked_for(payer: Payer) -> None:
-    """Nothing is charged while it is queued; the first completed poll settles; another gives the same."""
+    """A queued job charges nothing; the first completed poll settles it; another poll returns the same image."""
     queued = payer.poll(*opened(payer, slow("practice:slow=600"), 2))
     before = paid(payer)
     address, header = opened(payer, slow())
@@ -78,7 +78,7 @@ def test_a_job_is_settled_when_its_image_is_asked_for(payer: Payer) -> None:
 
 
 def test_a_job_that_nobody_asks_for_is_never_charged(payer: Payer) -> None:
-    """Opened and left alone, it moves nothing."""
+    """A job without polls moves no money."""
     opened(payer, slow("practice:slow=0"))
     time.sleep(0.1)
 
@@ -86,7 +86,7 @@ def test_a_job_that_nobody_asks_for_is_never_charged(payer: Payer) -> None:
 
 
 def test_the_same_payment_opens_the_same_job(payer: Payer) -> None:
-    """A retry of the POST is answered with the job there is."""
+    """A repeated POST with the same payment returns the same job."""
     address, header = opened(payer, slow())
     again = payer.pay(slow(), header)
 
@@ -94,7 +94,7 @@ def test_the_same_payment_opens_the_same_job(payer: Payer) -> None:
 
 
 def test_only_the_wallet_that_opened_it_may_ask(payer: Payer, url: str) -> None:
-    """Another wallet is turned away, and so is one that shows nothing."""
+    """Polls with another wallet's signature or with none are refused."""
     address, _ = opened(payer, slow())
     stranger = Payer(url, "a stranger at the door")
     foreign = payer.poll(address, stranger.sign(stranger.ask(slow()), bytes(32)))
@@ -114,7 +114,7 @@ def test_a_failed_job_is_not_charged(payer: Payer) -> None:
 
 
 def test_an_expired_signature_gives_way_to_a_fresh_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The old header is refused, a fresh one of the same wallet is taken, and one of them is cashed."""
+    """The expired header is refused, a new one from the same wallet is accepted, and only one of them is cashed."""
     body, ahead = slow("practice:slow=0.1"), [0.0]
     monkeypatch.setattr(handlers, "Options", partial(handlers.Options, clock=lambda: time.time() + ahead[0]))
     with PracticeServer() as server:
@@ -135,7 +135,7 @@ def test_an_expired_signature_gives_way_to_a_fresh_one(monkeypatch: pytest.Monke
 
 
 def test_a_job_survives_a_restart(tmp_path: Path) -> None:
-    """Another server over the same file finishes it."""
+    """A new server over the same database file completes the job."""
     with PracticeServer(db=tmp_path / "practice.sqlite") as server:
         first = Payer(server.url)
         address, header = opened(first, slow())
@@ -151,5 +151,5 @@ def test_a_job_survives_a_restart(tmp_path: Path) -> None:
 
 
 def test_an_unknown_job_is_not_found(payer: Payer) -> None:
-    """A made-up job is a 404, whatever is shown."""
+    """A poll for an unknown job gets a 404."""
     assert 404 == payer.poll("/api/v1/jobs/job_nothing", {}).status_code

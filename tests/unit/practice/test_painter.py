@@ -1,4 +1,4 @@
-"""The painter: the same words give the same image, each model has its own hand, edits keep to their mask."""
+"""The painter: the same prompt gives the same image, providers differ in style, and edits respect their mask."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ SMALL = (256, 256)
 
 
 def difference(first: Image.Image, second: Image.Image) -> float:
-    """Return how far two images are apart, 0 to 255."""
+    """Return the mean difference of two images, from 0 to 255."""
     return sum(ImageStat.Stat(ImageChops.difference(first, second)).mean) / 3
 
 
 def test_the_same_words_give_the_same_image() -> None:
-    """Prompt, model and index decide every pixel."""
+    """Prompt, model and index determine every pixel."""
     first = paint("a city at sunset", "black-forest/flux-1.1-pro", SMALL)
     second = paint("a city at sunset", "black-forest/flux-1.1-pro", SMALL)
 
@@ -31,14 +31,14 @@ def test_the_same_words_give_the_same_image() -> None:
 
 
 def test_another_index_is_another_take() -> None:
-    """N images of one prompt are n different ones."""
+    """Each index gives a different image of the same prompt."""
     takes = {paint("a city at sunset", "zai/cogview-4", SMALL, index).tobytes() for index in range(4)}
 
     assert 4 == len(takes)
 
 
 def test_other_words_give_another_image() -> None:
-    """The prompt is read, not only hashed: night is darker than day."""
+    """The words matter: night is darker than day."""
     night = paint("a forest at night", "google/nano-banana", SMALL)
     day = paint("a forest on a sunny day", "google/nano-banana", SMALL)
 
@@ -46,7 +46,7 @@ def test_other_words_give_another_image() -> None:
 
 
 def test_each_provider_has_its_own_hand() -> None:
-    """The same prompt looks different at every provider's first model."""
+    """The same prompt looks different for the first model of each provider."""
     providers = {model.id.partition("/")[0]: model.id for model in reversed(SNAPSHOT.models)}
     images = {name: paint("a castle by a lake", model, SMALL) for name, model in providers.items()}
     apart = {pair: difference(images[pair[0]], images[pair[1]]) for pair in combinations(images, 2)}
@@ -55,7 +55,7 @@ def test_each_provider_has_its_own_hand() -> None:
 
 
 def test_a_image_is_stamped() -> None:
-    """The lower right corner says PRACTICE: there the image has hard edges that it had not."""
+    """The lower right corner has the strong contrast of the PRACTICE stamp."""
     image = paint("a calm sea under a clear sky", "google/nano-banana", (512, 512)).convert("L")
     corner = image.crop((400, 480, 512, 512))
     low, high = corner.getextrema()
@@ -65,12 +65,12 @@ def test_a_image_is_stamped() -> None:
 
 @pytest.mark.parametrize("size", [(256, 256), (1024, 1792), (2048, 2048), (513, 77), (4096, 4096)])
 def test_every_size_is_painted(size: tuple[int, int]) -> None:
-    """Large and odd sizes come out as asked."""
+    """Every size, also a large or odd one, is exact."""
     assert size == paint("a meadow", "bytedance/seedream-5-pro", size).size
 
 
 def test_the_nouns_of_the_first_pages_are_drawn() -> None:
-    """The README's kites are seen."""
+    """The kite of the README is drawn."""
     scene = read_scene("a magenta kite", 1)
     sky = Canvas(SMALL, 1)
     before = sky.image.copy()
@@ -83,12 +83,12 @@ def test_the_nouns_of_the_first_pages_are_drawn() -> None:
 
 @pytest.mark.parametrize("prompt", ["", "\0\ud800", "夜の街", "🦊" * 500, "practice:script <b>"])
 def test_any_words_make_a_image(prompt: str) -> None:
-    """No prompt makes the painter stumble."""
+    """Any prompt gives an image."""
     assert SMALL == paint(prompt, "somebody/unknown", SMALL).size
 
 
 def test_a_png_of_it_is_whole() -> None:
-    """The encoded image opens with every pixel as it was."""
+    """The encoded PNG decodes to the same pixels."""
     import io
 
     image = paint("a fox", "xai/grok-imagine-image", SMALL)
@@ -97,7 +97,7 @@ def test_a_png_of_it_is_whole() -> None:
 
 
 def test_an_edit_keeps_to_the_white_of_its_mask() -> None:
-    """Outside the white, every pixel is the source's; inside, it is changed."""
+    """Only pixels in the white area of the mask change."""
     source = paint("a harbor", "google/nano-banana", SMALL)
     mask = Image.new("L", SMALL, 0)
     mask.paste(255, (40, 40, 200, 160))
@@ -110,7 +110,7 @@ def test_an_edit_keeps_to_the_white_of_its_mask() -> None:
 
 
 def test_an_edit_without_a_mask_is_visible() -> None:
-    """The prompt alone changes the image as a whole."""
+    """Without a mask the prompt changes the image visibly."""
     source = paint("a harbor", "google/nano-banana", SMALL)
     edited = edit("make it winter", "google/nano-banana", [source], None, SMALL, 0)
 
@@ -118,7 +118,7 @@ def test_an_edit_without_a_mask_is_visible() -> None:
 
 
 def test_several_sources_are_fused() -> None:
-    """A fusion shows something of both."""
+    """A fusion differs from each of its sources."""
     first, second = Image.new("RGB", SMALL, "navy"), Image.new("RGB", SMALL, "gold")
     fused = edit("together", "google/nano-banana", [first, second], None, SMALL, 0).convert("RGB")
 

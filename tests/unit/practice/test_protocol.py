@@ -1,4 +1,4 @@
-"""The practice gateway speaks the protocol for real: to a payer that shares none of our code."""
+"""The practice gateway's x402 protocol, tested by a payer that shares no code with the package."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def payer(url: str, request: pytest.FixtureRequest) -> Iterator[Payer]:
 
 
 def nonce(number: int) -> bytes:
-    """Return 32 bytes that say `number`."""
+    """Return `number` as 32 bytes."""
     return number.to_bytes(32, "big")
 
 
@@ -51,7 +51,7 @@ def data_uri(image: Image.Image) -> str:
 
 
 def test_an_unpaid_request_is_told_the_price(url: str, payer: Payer) -> None:
-    """The 402 carries v2 terms on our own network, for this very resource."""
+    """The 402 response has x402 v2 terms for the practice network and the requested URL."""
     challenge = payer.ask(BODY)
     [terms] = challenge["accepts"]
 
@@ -66,7 +66,7 @@ def test_an_unpaid_request_is_told_the_price(url: str, payer: Payer) -> None:
 
 
 def test_every_model_and_size_has_its_price(payer: Payer) -> None:
-    """The challenge asks the catalog's price, times n."""
+    """The challenge requests the catalog price times n."""
     for model in SNAPSHOT.models:
         for size in model.sizes:
             challenge = payer.ask({"model": model.id, "prompt": "x", "size": size, "n": 2})
@@ -75,7 +75,7 @@ def test_every_model_and_size_has_its_price(payer: Payer) -> None:
 
 
 def test_a_paid_request_brings_the_image_and_the_receipt(url: str, payer: Payer) -> None:
-    """200, with the image's address, the price, the transaction in body and headers, and the ledger's line."""
+    """The response has the image's URL, the price and the transaction, which matches the gateway's ledger."""
     answer = payer.pay(BODY, payer.sign(payer.ask(BODY), nonce(1)))
     body, receipt = answer.json(), unpack(answer.headers["PAYMENT-RESPONSE"])
     image = Image.open(io.BytesIO(payer.http.get(body["data"][0]["url"]).content))
@@ -91,7 +91,7 @@ def test_a_paid_request_brings_the_image_and_the_receipt(url: str, payer: Payer)
 
 
 def test_the_same_payment_sent_again_is_delivered_again(url: str, payer: Payer) -> None:
-    """One settlement, the same image: a retry is safe."""
+    """A repeated payment returns the same image and settles once."""
     header = payer.sign(payer.ask(BODY), nonce(1))
     first, second = payer.pay(BODY, header), payer.pay(BODY, header)
     lines = [line for line in ledger(url)["settlements"] if line["payer"] == payer.account.address]
@@ -102,7 +102,7 @@ def test_the_same_payment_sent_again_is_delivered_again(url: str, payer: Payer) 
 
 
 def test_a_payment_for_something_else_is_a_replay(payer: Payer) -> None:
-    """An authorization buys one request; for another one it is refused by name."""
+    """A payment used for another request is refused as PAYMENT_REPLAY."""
     header = payer.sign(payer.ask(BODY), nonce(1))
     payer.pay(BODY, header)
     answer = payer.pay({**BODY, "prompt": "a cat"}, header)
@@ -111,7 +111,7 @@ def test_a_payment_for_something_else_is_a_replay(payer: Payer) -> None:
 
 
 def test_many_at_once_settle_once(url: str, payer: Payer) -> None:
-    """Eight threads with one authorization move its sum once."""
+    """Eight threads with the same payment settle it once."""
     header = payer.sign(payer.ask(BODY), nonce(1))
     statuses: list[int] = []
 
@@ -151,7 +151,7 @@ def test_many_at_once_settle_once(url: str, payer: Payer) -> None:
     ids=str,
 )
 def test_what_is_not_exactly_the_terms_is_refused(url: str, payer: Payer, changes: dict[str, Any]) -> None:
-    """402 with a fresh challenge, and nothing moves."""
+    """A payment that differs from the terms gets a 402 with a new challenge, and no money moves."""
     answer = payer.pay(BODY, payer.sign(payer.ask(BODY), nonce(1), **changes))
 
     assert 402 == answer.status_code
@@ -161,12 +161,12 @@ def test_what_is_not_exactly_the_terms_is_refused(url: str, payer: Payer, change
 
 @pytest.mark.parametrize("header", ["", "%%%", "bm90IGpzb24=", "e30=", "W10=", "bnVsbA=="])
 def test_a_header_that_cannot_be_read_is_refused(payer: Payer, header: str) -> None:
-    """Garbage is a rejection or an unpaid request, never a crash."""
+    """An unreadable payment header gets a 402."""
     assert 402 == payer.pay(BODY, {"PAYMENT-SIGNATURE": header}).status_code
 
 
 def test_another_wallets_signature_is_refused(payer: Payer, url: str) -> None:
-    """The signer must be the payer it names."""
+    """A signature by a wallet other than the named payer is refused."""
     stranger = Payer(url, "a stranger")
     header = stranger.sign(payer.ask(BODY), nonce(1), **{"from": payer.account.address})
     answer = payer.pay(BODY, header)
@@ -176,7 +176,7 @@ def test_another_wallets_signature_is_refused(payer: Payer, url: str) -> None:
 
 
 def test_the_older_version_puts_its_terms_into_the_body() -> None:
-    """x402 v1: challenge in the body, `X-PAYMENT` in, `X-PAYMENT-RESPONSE` out."""
+    """x402 v1: challenge in the body, payment in `X-PAYMENT`, receipt in `X-PAYMENT-RESPONSE`."""
     with PracticeServer(x402_version=1) as server:
         payer = Payer(server.url)
         challenge = payer.ask(BODY)
@@ -189,7 +189,7 @@ def test_the_older_version_puts_its_terms_into_the_body() -> None:
 
 
 def test_an_empty_wallet_is_refused_and_the_faucet_fills_it() -> None:
-    """The play balance is real in its own world."""
+    """A play wallet without enough balance is refused until the faucet refills it."""
     with PracticeServer(start_balance=PRICE) as server:
         payer = Payer(server.url)
         address = {"address": payer.account.address}
@@ -220,7 +220,7 @@ def test_an_empty_wallet_is_refused_and_the_faucet_fills_it() -> None:
     ids=str,
 )
 def test_a_bad_request_is_told_what_is_wrong(payer: Payer, body: Any) -> None:
-    """400 with words, before any price."""
+    """An invalid request gets a 400 with an error message, before any price."""
     answer = payer.http.post(f"{payer.url}/v1/images/generations", json=body)
 
     assert 400 == answer.status_code
@@ -228,7 +228,7 @@ def test_a_bad_request_is_told_what_is_wrong(payer: Payer, body: Any) -> None:
 
 
 def test_an_edit_changes_only_where_the_mask_is_white(payer: Payer) -> None:
-    """Data URIs go in as JSON, and outside the white every pixel is the source's."""
+    """JSON edits take data URIs; pixels outside the white area of the mask do not change."""
     source = Image.linear_gradient("L").resize((1024, 1024)).convert("RGB")
     mask = Image.new("L", source.size, 0)
     mask.paste(255, (0, 0, 1024, 400))
@@ -249,7 +249,7 @@ def test_an_edit_changes_only_where_the_mask_is_white(payer: Payer) -> None:
 
 
 def test_an_edit_may_come_as_a_form(payer: Payer) -> None:
-    """multipart/form-data with `image[]` is taken too, and costs the same."""
+    """An edit as multipart/form-data with `image[]` is accepted at its list price."""
     file = io.BytesIO()
     Image.new("RGB", (64, 64), "navy").save(file, "PNG")
     form = {"model": "google/nano-banana", "prompt": "brighter", "size": "1024x1024", "n": "1"}
@@ -263,7 +263,7 @@ def test_an_edit_may_come_as_a_form(payer: Payer) -> None:
 
 
 def test_the_catalog_has_every_image_model(payer: Payer) -> None:
-    """Both forms of the catalog list our models as image models."""
+    """Both catalog endpoints list all our models as image models."""
     listed = payer.http.get(f"{payer.url}/v1/models").json()["data"]
     older = payer.http.get(f"{payer.url}/v1/images/models").json()["models"]
     images = {entry["id"] for entry in listed if "image" in entry["categories"]}
@@ -273,7 +273,7 @@ def test_the_catalog_has_every_image_model(payer: Payer) -> None:
 
 
 def test_a_witness_tells_what_was_cashed(payer: Payer) -> None:
-    """The lookup of an authorization says used or not, the transaction, and the micro-USDC that moved."""
+    """The lookup of an authorization reports its use, its transaction and its amount in micro-USDC."""
     place = f"{payer.url}/practice/authorization/{payer.account.address}/0x{nonce(7).hex()}"
     before = payer.http.get(place).json()
     answer = payer.pay(BODY, payer.sign(payer.ask(BODY), nonce(7)))
@@ -284,7 +284,7 @@ def test_a_witness_tells_what_was_cashed(payer: Payer) -> None:
 
 
 def test_the_books_survive_a_restart(tmp_path: Path) -> None:
-    """A second server over the same file knows what was paid, and delivers it again."""
+    """A new server over the same database file knows the payment and returns the same image."""
     with PracticeServer(db=tmp_path / "practice.sqlite") as server:
         first = Payer(server.url)
         header = first.sign(first.ask(BODY), nonce(1))

@@ -1,4 +1,4 @@
-"""The practice gateway as a server: in this process, or one of its own."""
+"""The practice gateway as a server, in this process or in its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness import PATIENCE
 
 
 def test_it_serves_on_loopback_and_stops() -> None:
-    """Started it answers at its URL, which ends in /api; stopped it does not."""
+    """A started server answers at its URL, which ends in /api; a stopped server does not."""
     server = PracticeServer()
     url = server.start()
     status = httpx.get(f"{url}/v1/models", timeout=PATIENCE).status_code
@@ -28,7 +28,7 @@ def test_it_serves_on_loopback_and_stops() -> None:
 
 
 def test_starting_and_stopping_twice_is_once() -> None:
-    """A second start gives the same URL, a second stop does nothing."""
+    """A second start returns the same URL; a second stop does nothing."""
     server = PracticeServer()
     first, second = server.start(), server.start()
     server.stop()
@@ -38,7 +38,7 @@ def test_starting_and_stopping_twice_is_once() -> None:
 
 
 def test_it_stops_while_a_connection_is_open() -> None:
-    """A client that keeps its connection cannot hold the server."""
+    """An open client connection does not prevent the stop."""
     with httpx.Client(timeout=PATIENCE) as client:
         server = PracticeServer()
         client.get(f"{server.start()}/v1/models")
@@ -68,7 +68,7 @@ def test_a_process_of_its_own_says_where_it_is() -> None:
 
 
 def test_the_package_is_light() -> None:
-    """Importing the room imports neither a server nor Pillow."""
+    """Importing the package imports neither a server library nor Pillow."""
     code = "import sys, blockrun_magic.practice; print({'starlette', 'uvicorn', 'PIL'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 

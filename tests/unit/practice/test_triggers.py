@@ -1,4 +1,4 @@
-"""Every trigger of the practice gateway does what its sentence says."""
+"""Every trigger of the practice gateway behaves as documented."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def url() -> Iterator[str]:
 
 
 class Visit:
-    """One paid request with a trigger in its prompt, and the same again."""
+    """A payer with one request whose prompt has a trigger, and one payment for it."""
 
     def __init__(self, url: str, trigger: str) -> None:
         self.payer = Payer(url, trigger)
@@ -35,12 +35,12 @@ class Visit:
         self.header = self.payer.sign(self.challenge, bytes(32))
 
     def send(self) -> httpx.Response:
-        """Return the answer to the one payment, sent once or once more."""
+        """Send the request with its payment, and return the response."""
         return self.payer.pay(self.body, self.header)
 
     @property
     def paid(self) -> int:
-        """What has moved, in micro-USDC."""
+        """The settled amount in micro-USDC."""
         lines = ledger(self.payer.url)["settlements"]
         return sum(int(line["amount"]) for line in lines if line["payer"] == self.payer.account.address)
 
@@ -51,7 +51,7 @@ class Visit:
 
 @pytest.fixture
 def visit(url: str, request: pytest.FixtureRequest) -> Iterator[Visit]:
-    """Return the visit with the trigger that the test names."""
+    """Return the visit for the test's trigger."""
     visit = Visit(url, request.param)
     yield visit
     visit.payer.http.close()
@@ -59,14 +59,14 @@ def visit(url: str, request: pytest.FixtureRequest) -> Iterator[Visit]:
 
 @pytest.mark.parametrize(("visit", "status"), BEFORE.items(), indirect=["visit"])
 def test_an_error_before_payment_moves_nothing(visit: Visit, status: int) -> None:
-    """The paid call answers with that status, again and again, and nothing is charged."""
+    """Each paid call gets the trigger's status, and nothing is charged."""
     assert [status, status] == [visit.send().status_code, visit.send().status_code]
     assert 0 == visit.paid
 
 
 @pytest.mark.parametrize(("visit", "status"), [("429", 429), ("500-once", 500)], indirect=["visit"])
 def test_a_passing_fault_passes(visit: Visit, status: int) -> None:
-    """The same payment sent again brings the image."""
+    """After a temporary error, the same payment gets the image."""
     first, second = visit.send(), visit.send()
 
     assert (status, 200) == (first.status_code, second.status_code)
@@ -75,7 +75,7 @@ def test_a_passing_fault_passes(visit: Visit, status: int) -> None:
 
 @pytest.mark.parametrize("visit", ["429-always"], indirect=True)
 def test_a_limit_says_how_long_to_wait(visit: Visit) -> None:
-    """`Retry-After`, its source and the body say the same."""
+    """`Retry-After` and the body name the same delay, and a header names the source of the limit."""
     answer = visit.send()
 
     assert "1" == answer.headers["Retry-After"]
@@ -86,7 +86,7 @@ def test_a_limit_says_how_long_to_wait(visit: Visit) -> None:
 
 @pytest.mark.parametrize("visit", ["500-charged"], indirect=True)
 def test_charged_and_then_broken(visit: Visit) -> None:
-    """The error names the transaction; the same payment then delivers, and is charged once."""
+    """The error names the transaction; the same payment then gets the image and is charged once."""
     first, second = visit.send(), visit.send()
 
     assert (500, 200) == (first.status_code, second.status_code)
@@ -96,14 +96,14 @@ def test_charged_and_then_broken(visit: Visit) -> None:
 
 @pytest.mark.parametrize("visit", ["500-charged-always"], indirect=True)
 def test_charged_and_always_broken(visit: Visit) -> None:
-    """However often it is sent, it is charged once and never delivered."""
+    """Each call fails, and the payment is charged once."""
     assert [500, 500] == [visit.send().status_code, visit.send().status_code]
     assert PRICE == visit.paid
 
 
 @pytest.mark.parametrize(("visit", "after"), [("lost", PRICE), ("lost-unpaid", 0)], indirect=["visit"])
 def test_a_lost_answer_comes_the_second_time(visit: Visit, after: int) -> None:
-    """The connection drops after or before payment; the same payment then delivers."""
+    """The connection drops after or before the charge; the same payment then gets the image."""
     with pytest.raises(httpx.TransportError):
         visit.send()
     moved = visit.paid
@@ -115,7 +115,7 @@ def test_a_lost_answer_comes_the_second_time(visit: Visit, after: int) -> None:
 
 @pytest.mark.parametrize("visit", ["lost-always"], indirect=True)
 def test_an_answer_that_is_always_lost(visit: Visit) -> None:
-    """It is paid once, and never arrives."""
+    """The payment is charged once, and every response is lost."""
     for _ in range(2):
         with pytest.raises(httpx.TransportError):
             visit.send()
@@ -125,14 +125,14 @@ def test_an_answer_that_is_always_lost(visit: Visit) -> None:
 
 @pytest.mark.parametrize("visit", ["slow=0.1", "fail-job", "poll-504"], indirect=True)
 def test_a_job_is_opened(visit: Visit) -> None:
-    """These answer 202 and charge nothing yet."""
+    """The paid call gets a 202 and charges nothing."""
     assert 202 == visit.send().status_code
     assert 0 == visit.paid
 
 
 @pytest.mark.parametrize("visit", ["poll-504=0"], indirect=True)
 def test_the_first_poll_fails(visit: Visit) -> None:
-    """504 once, then the image."""
+    """The first poll gets a 504, the second one the image."""
     address = visit.send().json()["poll_url"]
     statuses = [visit.payer.poll(address, visit.header).status_code for _ in range(2)]
 
@@ -141,7 +141,7 @@ def test_the_first_poll_fails(visit: Visit) -> None:
 
 @pytest.mark.parametrize("visit", ["price-up"], indirect=True)
 def test_the_price_is_ten_times_the_list(visit: Visit) -> None:
-    """Only the challenge is changed, and it is what has to be paid."""
+    """The challenge requests ten times the list price."""
     assert str(10 * PRICE) == visit.challenge["accepts"][0]["amount"]
 
 
@@ -149,13 +149,13 @@ def test_the_price_is_ten_times_the_list(visit: Visit) -> None:
     ("visit", "start"), [("url", "http://127.0.0.1"), ("data", "data:image/png;base64,")], indirect=["visit"]
 )
 def test_the_form_of_the_image(visit: Visit, start: str) -> None:
-    """A URL on the gateway's own origin, or the bytes in a data URI."""
+    """The image is a URL on the gateway, or a data URI."""
     assert visit.send().json()["data"][0]["url"].startswith(start)
 
 
 @pytest.mark.parametrize("visit", ["b64"], indirect=True)
 def test_the_image_as_plain_base64(visit: Visit) -> None:
-    """OpenAI's form."""
+    """The image is base64 in `b64_json`, as in OpenAI's API."""
     data = base64.b64decode(visit.send().json()["data"][0]["b64_json"])
 
     assert (512, 512) == Image.open(io.BytesIO(data)).size
@@ -163,14 +163,14 @@ def test_the_image_as_plain_base64(visit: Visit) -> None:
 
 @pytest.mark.parametrize(("visit", "start"), [("html", b"<!doctype html"), ("svg", b"<svg")], indirect=["visit"])
 def test_what_is_no_image(visit: Visit, start: bytes) -> None:
-    """After payment, the bytes are something else."""
+    """After the charge, the image's bytes are HTML or SVG."""
     assert visit.image().lower().lstrip().startswith(start)
     assert PRICE == visit.paid
 
 
 @pytest.mark.parametrize("visit", ["html-error"], indirect=True)
 def test_an_error_that_is_a_page(visit: Visit) -> None:
-    """A proxy's page in the place of JSON, before payment."""
+    """The error is an HTML page instead of JSON, and nothing is charged."""
     answer = visit.send()
 
     assert (502, 0) == (answer.status_code, visit.paid)
@@ -179,7 +179,7 @@ def test_an_error_that_is_a_page(visit: Visit) -> None:
 
 @pytest.mark.parametrize("visit", ["truncated"], indirect=True)
 def test_a_image_that_is_cut_off(visit: Visit) -> None:
-    """A PNG without its end."""
+    """The PNG lacks its end."""
     data = visit.image()
 
     assert data.startswith(b"\x89PNG")
@@ -188,7 +188,7 @@ def test_a_image_that_is_cut_off(visit: Visit) -> None:
 
 @pytest.mark.parametrize("visit", ["bomb"], indirect=True)
 def test_a_image_that_claims_too_much(visit: Visit) -> None:
-    """Few bytes that claim 60000x60000 pixels."""
+    """A small PNG claims 60000x60000 pixels."""
     data = visit.image()
 
     assert (60000).to_bytes(4, "big") * 2 == data[16:24]
@@ -197,13 +197,13 @@ def test_a_image_that_claims_too_much(visit: Visit) -> None:
 
 @pytest.mark.parametrize("visit", ["script"], indirect=True)
 def test_a_script_in_the_revised_prompt(visit: Visit) -> None:
-    """Text that must be escaped by whoever shows it."""
+    """The revised prompt contains a script, which clients must escape."""
     assert "<script>alert(1)</script>" == visit.send().json()["data"][0]["revised_prompt"]
 
 
 @pytest.mark.parametrize(("visit", "start"), [("file-url", "file:///"), ("foreign-url", "http")], indirect=["visit"])
 def test_an_address_that_must_not_be_opened(visit: Visit, start: str) -> None:
-    """After payment, the image is said to be where nobody should look."""
+    """The image's URL is a file or another host, which clients must refuse to open."""
     address = visit.send().json()["data"][0]["url"]
 
     assert address.startswith(start)
@@ -212,14 +212,14 @@ def test_an_address_that_must_not_be_opened(visit: Visit, start: str) -> None:
 
 @pytest.mark.parametrize("visit", ["no-data"], indirect=True)
 def test_an_answer_without_images(visit: Visit) -> None:
-    """Paid, and an empty list."""
+    """The payment is charged, and the list of images is empty."""
     assert not visit.send().json().get("data")
     assert PRICE == visit.paid
 
 
 @pytest.mark.parametrize("visit", ["no-receipt"], indirect=True)
 def test_an_answer_without_a_transaction(visit: Visit) -> None:
-    """Neither body nor headers name one."""
+    """Neither the body nor the headers name a transaction."""
     answer = visit.send()
 
     assert "0x" not in str(answer.json().get("payment"))
@@ -228,7 +228,7 @@ def test_an_answer_without_a_transaction(visit: Visit) -> None:
 
 
 def test_every_trigger_is_tested_here() -> None:
-    """A trigger added to the table is missing here until it has a test."""
+    """The triggers tested here are exactly those of the table."""
     tested = {
         *BEFORE,
         *("429", "500-once", "429-always", "500-charged", "500-charged-always", "lost", "lost-unpaid", "lost-always"),

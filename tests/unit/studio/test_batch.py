@@ -1,4 +1,4 @@
-"""Many requests at once: priced and held together, made side by side, finished when run again."""
+"""Batches: priced and reserved together, made concurrently, and completed by a second run."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def server() -> Iterator[PracticeServer]:
 
 @pytest.fixture
 def gateway(server: PracticeServer) -> Gateway:
-    """Return the gateway at that server."""
+    """Return the gateway of that server."""
     return practice_at(server.url)
 
 
 def batch(
     folder: Path, gateway: Gateway, prompts: Sequence[str], jobs: int = 4, options: Options | None = None
 ) -> tuple[ImageResults, BatchProgress]:
-    """Return the results and the progress of one batch of small images, made by a studio over `folder`."""
+    """Return the results and the progress of one batch of small images."""
     requests = [ImageRequest("generate", prompt, "zai/cogview-4", "512x512") for prompt in prompts]
     progress = BatchProgress(len(requests))
 
@@ -81,7 +81,7 @@ def caps_left(folder: Path, **caps: int) -> Ledger:
 
 
 def test_results_keep_the_order_of_the_requests(tmp_path: Path, gateway: Gateway) -> None:
-    """However they come in, the first prompt's image is first."""
+    """Results have the order of the requests, whatever the order of completion."""
     prompts = [f"order {index}" for index in range(6)]
     results, progress = batch(tmp_path, gateway, prompts)
 
@@ -93,9 +93,9 @@ def test_results_keep_the_order_of_the_requests(tmp_path: Path, gateway: Gateway
 def test_a_batch_waits_for_the_disk_at_its_end(
     tmp_path: Path, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each image waits twice for the ledger: before it is paid for, and for its address; waits at once are shared.
+    """Each image has two durable transactions, before its payment and for its URL; the batch ends with one more.
 
-    It waits twice for the store, for its file and its name; the end of all is waited for once.
+    Each image also has two syncs in the store, for its file and for its name.
     """
     durable: list[bool] = []
     synced: list[int] = []
@@ -111,12 +111,12 @@ def test_a_batch_waits_for_the_disk_at_its_end(
     batch(tmp_path, gateway, [f"waits {index}" for index in range(8)])
 
     assert 2 * 8 + 1 == durable.count(True)
-    assert 2 * 8 <= len(synced) <= 2 * 8 + 2  # the folders of the store, once in a process
+    assert 2 * 8 <= len(synced) <= 2 * 8 + 2  # the folders of the store are synced once in a process
     assert durable[-1]
 
 
 def test_a_failing_one_does_not_stop_the_rest(tmp_path: Path, gateway: Gateway) -> None:
-    """The failure is listed in its place, with its reason; running again finishes only what is missing."""
+    """A failure is listed with its index; a second run pays for no image twice."""
     prompts = ["fine one", "practice:403 refused", "fine two"]
     before = settled(gateway)
     results, _ = batch(tmp_path, gateway, prompts)
@@ -133,7 +133,7 @@ def test_a_failing_one_does_not_stop_the_rest(tmp_path: Path, gateway: Gateway) 
 
 
 def test_a_failed_request_that_was_sent_is_in_the_progress(tmp_path: Path, gateway: Gateway) -> None:
-    """What a stopped batch says of the money is what the ledger has at risk."""
+    """The at-risk amount of a failed batch equals that of the ledger."""
     _, progress = batch(tmp_path, gateway, ["fine", "practice:403 refused", "practice:403 refused, too"])
     ledger = Ledger(tmp_path / "magic" / "ledger.sqlite", "session")
 
@@ -143,16 +143,16 @@ def test_a_failed_request_that_was_sent_is_in_the_progress(tmp_path: Path, gatew
 
 
 def test_a_part_that_is_at_work_is_undecided() -> None:
-    """Neither "nothing was sent" nor "it was sent" is said of it."""
+    """A running part without a sent payment counts as undecided."""
     parts = [Progress(running=True), Progress(running=True, sent=True), Progress(), Progress(sent=True)]
 
     assert 1 == BatchProgress(4, parts=parts).undecided
 
 
 def test_the_total_is_held_first(tmp_path: Path) -> None:
-    """A batch that would pass the session's cap signs nothing, not even its first image."""
+    """A batch above the session limit is refused before any signature."""
     caps_left(tmp_path, session=3 * COGVIEW).close()
-    with PracticeServer() as own:  # what other tests have bought may still be settled at theirs
+    with PracticeServer() as own:  # a server without payments by other tests
         with pytest.raises(BudgetError) as error:
             batch(tmp_path, practice_at(own.url), [f"held {index}" for index in range(4)])
 
@@ -161,7 +161,7 @@ def test_the_total_is_held_first(tmp_path: Path) -> None:
 
 
 def test_an_empty_wallet_is_told_of_before_the_batch(tmp_path: Path) -> None:
-    """A wallet that holds less than the batch costs gets a hint, and what it can pay for is made."""
+    """A wallet with too little balance gets a hint, and the batch makes the images it can pay for."""
     with PracticeServer(start_balance=COGVIEW * 2) as poor:
         gateway, progress = practice_at(poor.url), BatchProgress(3)
 
@@ -169,7 +169,7 @@ def test_an_empty_wallet_is_told_of_before_the_batch(tmp_path: Path) -> None:
             async with studio_over(tmp_path / "hint", wallet=practice_wallet()) as studio:
                 await _warn(studio, gateway, progress, 3 * COGVIEW)
 
-        asyncio.run(warn())  # a batch does not wait for it
+        asyncio.run(warn())  # a batch does not wait for this check
         results, _ = batch(tmp_path, gateway, ["a", "b", "c"], jobs=1)
 
     assert "$0.0315" in progress.hint
@@ -178,7 +178,7 @@ def test_an_empty_wallet_is_told_of_before_the_batch(tmp_path: Path) -> None:
 
 
 def test_a_batch_that_just_fits_its_cap_is_made(tmp_path: Path, gateway: Gateway) -> None:
-    """The hold and the parts reserved out of it are never counted twice, and nothing stays held."""
+    """A batch that exactly fits the limit is made, and afterwards nothing is held."""
     ledger = caps_left(tmp_path, session=4 * COGVIEW)
     results, _ = batch(tmp_path, gateway, [f"fits {index}" for index in range(4)])
     held = ledger.query("SELECT count(*) FROM holds")[0][0]
@@ -189,13 +189,13 @@ def test_a_batch_that_just_fits_its_cap_is_made(tmp_path: Path, gateway: Gateway
 
 
 def test_max_price_bounds_the_whole_batch(tmp_path: Path, gateway: Gateway) -> None:
-    """Four images above the sum are refused, though each of them is below it."""
+    """--max-price limits the total of a batch."""
     with pytest.raises(BudgetError):
         batch(tmp_path, gateway, ["a", "b", "c", "d"], options=Options(max_price=3 * COGVIEW))
 
 
 def test_a_bad_request_is_refused_before_any_is_paid(tmp_path: Path, gateway: Gateway) -> None:
-    """One empty prompt among good ones stops the batch while nothing is at stake."""
+    """An invalid prompt stops the whole batch before any payment."""
     before = settled(gateway)
     with pytest.raises(RequestError):
         batch(tmp_path, gateway, ["good", " "])
@@ -204,7 +204,7 @@ def test_a_bad_request_is_refused_before_any_is_paid(tmp_path: Path, gateway: Ga
 
 
 def test_the_same_prompt_twice_is_bought_once(tmp_path: Path, gateway: Gateway) -> None:
-    """Two equal lines are one purchase, shown twice."""
+    """Two equal prompts are one purchase with two results."""
     before = settled(gateway)
     results, _ = batch(tmp_path, gateway, ["twin", "twin"])
 
@@ -213,7 +213,7 @@ def test_the_same_prompt_twice_is_bought_once(tmp_path: Path, gateway: Gateway) 
 
 
 def test_a_slice_a_sheet_and_records(tmp_path: Path, gateway: Gateway) -> None:
-    """The results are a sequence, have one sheet, and go into a table."""
+    """Results support slices, a contact sheet, records and a DataFrame."""
     results, _ = batch(tmp_path, gateway, ["one", "two", "three"])
     sheet = results.contact_sheet(600)
 
@@ -226,7 +226,7 @@ def test_a_slice_a_sheet_and_records(tmp_path: Path, gateway: Gateway) -> None:
 
 
 def test_files_are_numbered_in_order(tmp_path: Path, gateway: Gateway) -> None:
-    """Saving a batch writes one file an image, numbered."""
+    """Saving a batch writes one numbered file per image."""
     results, _ = batch(tmp_path, gateway, ["one", "two"])
     written = results.save(tmp_path / "out")
 

@@ -1,4 +1,4 @@
-"""Delivery: each image of an answer stands for itself, and nothing that was paid for is lost."""
+"""Delivery: a bad image does not affect the others, and paid images are never lost."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ ONE = ImageRequest("generate", "a dog", "google/nano-banana")
 
 
 def entry(data: bytes) -> dict[str, str]:
-    """Return an image of an answer."""
+    """Return an entry for an image in a gateway's response."""
     return {"b64_json": base64.b64encode(data).decode()}
 
 
 def png_without_pixels() -> bytes:
-    """Return a PNG whose checksums are right and whose pixels cannot be read."""
+    """Return a PNG with correct checksums and undecodable pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -70,13 +70,13 @@ def make(folder: Path, merchant: Merchant, request: ImageRequest = FOUR, options
 
 
 def sends(*data: Any) -> dict[str, Act]:
-    """Return acts of a merchant that answers these images."""
+    """Return acts of a merchant that responds with these images."""
     return {"settled": change(data=list(data))}
 
 
 @pytest.mark.parametrize("bad", BAD, ids=lambda bad: str(bad)[:20])
 def test_three_good_images_of_four_are_delivered(tmp_path: Path, bad: Any) -> None:
-    """A bad image costs no other: three are bound and stored, the fourth is named and stays collectable."""
+    """Of four images with a bad one, three are delivered; a later run collects the fourth without a second payment."""
     with Merchant(time.time, sends(*GOOD[:3], bad)) as merchant:
         first = make(tmp_path, merchant)
         again = make(tmp_path, merchant)
@@ -99,7 +99,7 @@ def test_three_good_images_of_four_are_delivered(tmp_path: Path, bad: Any) -> No
 
 
 def many_pixels(word: str) -> bytes:
-    """Return a PNG of 49 megapixels in some kilobytes."""
+    """Return a PNG of a few kilobytes with 49 megapixels."""
     image = Image.new("1", (7000, 7000))
     image.putpixel((len(word), 0), 1)
     file = io.BytesIO()
@@ -108,7 +108,7 @@ def many_pixels(word: str) -> bytes:
 
 
 def test_the_images_of_a_cell_share_a_pixel_budget(tmp_path: Path) -> None:
-    """What is beyond it is not decoded; its bytes are set aside, and another run reads it for the same money."""
+    """Images above the pixel budget are set aside undecoded; a second run delivers them for the same payment."""
     one = replace(ONE, model="zai/cogview-4")
     two = [replace(one, prompt=prompt) for prompt in ("a dog", "a horse")]
     data = [entry(many_pixels(word)) for word in ("a", "bb")]
@@ -151,7 +151,7 @@ def job_ids(folder: Path) -> list[str]:
 
 
 async def resume(folder: Path, merchant: Merchant) -> ImageResult:
-    """Return the images of the one purchase, asked for once more."""
+    """Resume the purchase and return its result."""
     async with studio_over(folder) as studio:
         purchase = studio.ledger.purchase("practice", FOUR.digest, 1)
         assert purchase is not None
@@ -159,7 +159,7 @@ async def resume(folder: Path, merchant: Merchant) -> ImageResult:
 
 
 def test_no_good_image_is_an_error_and_the_bytes_stay(tmp_path: Path) -> None:
-    """Without any image the purchase stays open, its bytes are kept aside, and it is collected later."""
+    """Without a readable image the purchase stays open, its bytes are stored, and a later run collects the images."""
     with Merchant(time.time, sends(entry(b"<html>"), entry(b"{}"))) as merchant:
         with pytest.raises(InvalidResponse) as caught:
             make(tmp_path, merchant)
@@ -176,7 +176,7 @@ def test_no_good_image_is_an_error_and_the_bytes_stay(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [1, 3, 5, 40])
 def test_the_count_is_compared(tmp_path: Path, count: int) -> None:
-    """Fewer images than requested are delivered with a note; of more, the first four are used."""
+    """Too few images are delivered with a note; of too many, the first four are used."""
     with Merchant(time.time, sends(*(entry(picture_for(str(index))) for index in range(count)))) as merchant:
         result = make(tmp_path, merchant)
         again = make(tmp_path, merchant)
@@ -187,7 +187,7 @@ def test_the_count_is_compared(tmp_path: Path, count: int) -> None:
 
 
 def test_a_stored_file_that_is_gone_or_damaged_is_fetched_again(tmp_path: Path) -> None:
-    """Its purchase is unfinished again: it is not called stored, and its address is asked, for nothing."""
+    """A missing or damaged file is downloaded again from its URL without a payment."""
     with Merchant(time.time, form="url") as merchant:
         for spoil in (Path.unlink, lambda path: path.write_bytes(b"no"), lambda path: path.write_bytes(b"")):
             result = make(tmp_path, merchant, ONE)
@@ -199,7 +199,7 @@ def test_a_stored_file_that_is_gone_or_damaged_is_fetched_again(tmp_path: Path) 
 
 
 def test_a_lost_file_without_an_address_is_never_bought_again(tmp_path: Path) -> None:
-    """The error says so, `is_stored` says no, and no second payment is made."""
+    """A missing file without a URL is an error; only `fresh` buys another image."""
     with Merchant(time.time) as merchant:
         make(tmp_path, merchant, ONE).files[0].unlink()
         assert not asyncio.run(stored(tmp_path, merchant))
@@ -214,13 +214,13 @@ def test_a_lost_file_without_an_address_is_never_bought_again(tmp_path: Path) ->
 
 
 async def stored(folder: Path, merchant: Merchant) -> bool:
-    """Return whether the one image is called stored."""
+    """Return `is_stored` for the one request."""
     async with studio_over(folder) as studio:
         return studio.is_stored(ONE, merchant.gateway, Options())
 
 
 def test_bytes_are_bound_although_the_store_fails(tmp_path: Path) -> None:
-    """What was paid for is returned from a temporary folder; the next run stores it, and asks nobody."""
+    """If the store fails, the result uses a temporary folder; the next run stores the image without a request."""
     with Merchant(time.time) as merchant:
         with mock.patch.object(Store, "put", side_effect=StoreError("No room.", "")):
             result = make(tmp_path, merchant, ONE)
@@ -235,7 +235,7 @@ def test_bytes_are_bound_although_the_store_fails(tmp_path: Path) -> None:
 
 
 def test_the_store_is_asked_before_anything_is_signed(tmp_path: Path) -> None:
-    """A store that cannot be written is an error before a payment exists."""
+    """An unwritable store is an error before anything is signed."""
     (tmp_path / "pictures").write_text("a file")
     with Merchant(time.time) as merchant, pytest.raises(StoreError) as caught:
         make(tmp_path, merchant, ONE)

@@ -1,4 +1,4 @@
-"""Disk and home in every bad state: two lines, nothing paid, and nothing lost."""
+"""A broken home folder or disk: the error has two lines, nothing is paid, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def settled(gateway: Gateway) -> int:
 
 
 def buy(folder: Path, gateway: Gateway, prompt: str) -> Any:
-    """Return the result of one purchase by a new kernel over `folder`."""
+    """Return the result of one purchase by a new studio over `folder`."""
 
     async def work() -> Any:
         async with studio_over(folder) as studio:
@@ -47,14 +47,14 @@ def buy(folder: Path, gateway: Gateway, prompt: str) -> Any:
 
 
 def newer(folder: Path) -> None:
-    """Make the ledger one of a version to come."""
+    """Give the ledger a newer version than this package knows."""
     with sqlite3.connect(folder / "ledger.sqlite") as ledger:
         ledger.execute("PRAGMA user_version = 99")
     ledger.close()
 
 
 def replaced_by(content: bytes) -> Callable[[Path], object]:
-    """Return what puts `content` in the place of the ledger."""
+    """Return a function that replaces the ledger with `content`."""
 
     def replace(folder: Path) -> None:
         for path in folder.glob("ledger.sqlite*"):
@@ -65,14 +65,14 @@ def replaced_by(content: bytes) -> Callable[[Path], object]:
 
 
 def folder_in_its_place(folder: Path) -> None:
-    """Put a folder in the place of the ledger."""
+    """Replace the ledger with a folder."""
     for path in folder.glob("ledger.sqlite*"):
         path.unlink()
     (folder / "ledger.sqlite").mkdir()
 
 
 def file_in_place_of(name: str) -> Callable[[Path], object]:
-    """Return what puts a file in the place of a folder."""
+    """Return a function that replaces a folder with a file."""
 
     def replace(folder: Path) -> None:
         for path in sorted((folder / name).rglob("*"), reverse=True):
@@ -96,7 +96,7 @@ STATES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("state", STATES)
 def test_a_home_in_a_bad_state_pays_nothing(tmp_path: Path, gateway: Gateway, state: str) -> None:
-    """Whatever is wrong with the home is two lines before anything is signed."""
+    """With a broken home folder, a purchase is refused in two lines and nothing is paid."""
     buy(tmp_path, gateway, f"before {state}")
     STATES[state](tmp_path)
     paid = settled(gateway)
@@ -115,7 +115,7 @@ FAULTS = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EIO, errno.ENOLCK, errn
 @pytest.mark.parametrize("number", FAULTS, ids=[errno.errorcode[number] for number in FAULTS])
 @pytest.mark.parametrize("what", ["locks", "store"])
 def test_a_disk_that_refuses_pays_nothing(tmp_path: Path, gateway: Gateway, number: int, what: str) -> None:
-    """A full or read-only disk, and a file system without locks, are two lines; nothing is waited for without end."""
+    """With a full or read-only disk, or without file locks, a purchase is refused in two lines and nothing is paid."""
     buy(tmp_path, gateway, f"before {what} {number}")
     paid = settled(gateway)
     fault = mock.Mock(side_effect=OSError(number, os.strerror(number)))
@@ -130,7 +130,7 @@ def test_a_disk_that_refuses_pays_nothing(tmp_path: Path, gateway: Gateway, numb
 
 
 def test_nothing_is_lost_when_the_disk_is_well_again(tmp_path: Path, gateway: Gateway) -> None:
-    """What was bought before is there afterwards, for nothing."""
+    """After the disk is repaired, an earlier purchase is still available at no cost."""
     buy(tmp_path, gateway, "kept through it all")
     fault = mock.Mock(side_effect=OSError(errno.ENOLCK, "No locks available"))
     with mock.patch.object(FileLock, "_acquire", fault), pytest.raises(BlockrunError):

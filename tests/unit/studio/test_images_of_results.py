@@ -1,4 +1,4 @@
-"""Images of results: opened when they are used, the same object while somebody holds it, and few of them in memory."""
+"""Images of results: opened on use, identical while referenced, and limited in memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from blockrun_magic.studio.results.images import ChainedImages, StoredImages
 
 @pytest.fixture(scope="module")
 def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder of twenty files, each of its own color."""
+    """Return a folder of twenty files, each in a different color."""
     folder = tmp_path_factory.mktemp("painted")
     for number in range(20):
         Image.new("RGB", (1024, 1024), (number, 0, 0)).save(folder / f"{number}.png")
@@ -26,13 +26,13 @@ def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def files(painted: Path, tmp_path: Path) -> list[Path]:
-    """Return copies of the twenty files, which a test may change."""
+    """Return copies of the twenty files that a test may change."""
     folder = shutil.copytree(painted, tmp_path / "images")
     return [folder / f"{number}.png" for number in range(20)]
 
 
 def test_an_image_is_opened_when_it_is_used(files: list[Path]) -> None:
-    """Any index, slice and iteration gives the file's pixels."""
+    """Indexes, slices and iteration give the pixels of the files."""
     stored = StoredImages(files)
 
     assert 20 == len(stored)
@@ -43,7 +43,7 @@ def test_an_image_is_opened_when_it_is_used(files: list[Path]) -> None:
 
 
 def test_a_held_image_stays_the_same_object(files: list[Path]) -> None:
-    """A change to it is seen as long as somebody holds it."""
+    """A changed image keeps its change while it is referenced."""
     stored = StoredImages(files)
     first = stored[0]
     first.putpixel((0, 0), (9, 9, 9))
@@ -56,7 +56,7 @@ def test_a_held_image_stays_the_same_object(files: list[Path]) -> None:
 
 
 def test_few_images_are_held(files: list[Path]) -> None:
-    """After all were used, what is held here is within the budget, and nothing when the sequence is gone."""
+    """Images in memory stay within the budget, and none remains after the sequence is deleted."""
     before = set(module._held)
     stored = StoredImages(files)
     for image in stored:
@@ -70,7 +70,7 @@ def test_few_images_are_held(files: list[Path]) -> None:
 
 
 def test_a_missing_file_is_an_error_of_ours(files: list[Path]) -> None:
-    """A file that was removed meanwhile is named."""
+    """The error for a missing file names the file."""
     stored = StoredImages(files)
     files[2].unlink()
 
@@ -79,7 +79,7 @@ def test_a_missing_file_is_an_error_of_ours(files: list[Path]) -> None:
 
 
 def test_several_sequences_are_one(files: list[Path]) -> None:
-    """Results of several images each are numbered through."""
+    """Several sequences are indexed as one."""
     chained = ChainedImages([StoredImages(files[:2]), StoredImages(files[2:5])])
 
     assert [0, 1, 2, 3, 4] == [image.getpixel((0, 0))[0] for image in chained]
@@ -94,7 +94,7 @@ def noise(side: int) -> Image.Image:
 
 @pytest.mark.parametrize("count", [1, 4, 12])
 def test_an_image_of_a_grid_has_at_most_60_kilobytes(count: int) -> None:
-    """Noise, too, is made small enough; every image is an element of its own."""
+    """Even noise is compressed to the limit, and every image is a separate element."""
     cells = [GridCell((noise(1024),), str(number), {"n": str(number)}, (), "noise") for number in range(count)]
     html = grid_html(cells, 768)
 
@@ -103,7 +103,7 @@ def test_an_image_of_a_grid_has_at_most_60_kilobytes(count: int) -> None:
 
 
 def test_two_names_that_vary_are_axes() -> None:
-    """Rows and columns exist where every combination is there once."""
+    """Two varying parameters are axes only if every combination exists once."""
     facets = [{"model": model, "size": size, "n": "1"} for model in "ab" for size in "xyz"]
 
     assert ["model", "size"] == varying(facets)
@@ -113,7 +113,7 @@ def test_two_names_that_vary_are_axes() -> None:
 
 
 def test_a_grid_shows_no_html_of_a_prompt() -> None:
-    """What a prompt or an error contains is text."""
+    """Text from a prompt or an error is escaped."""
     cell = GridCell((), "0", {"prompt": "<b>x</b>"}, ("$1 and $2",), '"><script>', failed="<i>no</i>")
     html = grid_html([cell, GridCell((noise(64),), "1", {"prompt": "y"}, (), '"><script>')], 128)
 
@@ -123,7 +123,7 @@ def test_a_grid_shows_no_html_of_a_prompt() -> None:
 
 
 def test_a_preview_is_drawn_once(tmp_path: Path) -> None:
-    """What a worker has drawn is shown without its image, in the grid of several and of one request."""
+    """A drawn preview is reused even if its file is missing."""
     file = tmp_path / "image.png"
     noise(64).save(file)
     images = StoredImages([file])

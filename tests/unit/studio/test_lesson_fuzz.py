@@ -1,4 +1,4 @@
-"""Lesson archives with wrong bytes are opened or refused; what is refused leaves nothing behind."""
+"""Lesson archives with random wrong bytes are either opened or refused; a refused one leaves no files."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def archives(numbers: random.Random) -> Iterator[bytes]:
 
 
 def test_no_archive_leaves_a_traceback(tmp_path: Path) -> None:
-    """A lesson with a few wrong bytes is opened or refused, and what is refused leaves nothing behind."""
+    """A lesson with wrong bytes is either unpacked or refused; a refused one leaves no files."""
     numbers = chance("archives")
     for number, data in enumerate(archives(numbers)):
         folder = tmp_path / str(number)
@@ -79,7 +79,7 @@ def test_no_archive_leaves_a_traceback(tmp_path: Path) -> None:
 
 
 def test_the_lesson_is_sound(tmp_path: Path) -> None:
-    """Without wrong bytes the archive opens: the others are refused for what is wrong in them."""
+    """The archive without wrong bytes opens, so the others are refused for their wrong bytes."""
     (tmp_path / "fox.zip").write_bytes(lesson())
 
     folder, _ = unpack_lesson(tmp_path / "fox.zip")

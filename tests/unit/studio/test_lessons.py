@@ -1,4 +1,4 @@
-"""Lessons: archives are unpacked within limits, all or nothing; no secret leaves with a notebook."""
+"""Lessons: archives are unpacked within limits, all or nothing; notebooks with secrets are not packed."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def listing(folder: Path) -> set[str]:
 
 
 def test_a_lesson_is_unpacked_beside_its_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its images answer, wherever the process goes afterwards; unpacking again changes nothing."""
+    """An unpacked lesson works after a change of the working directory; unpacking it again changes nothing."""
     packed(tmp_path / "fox.zip", lesson())
     monkeypatch.chdir(tmp_path)
     folder, notes = unpack_lesson(Path("fox.zip"))
@@ -91,7 +91,7 @@ def test_a_lesson_is_unpacked_beside_its_archive(tmp_path: Path, monkeypatch: py
 
 
 def test_an_existing_file_is_not_overwritten(tmp_path: Path) -> None:
-    """A notebook that the student has changed stays, and is named."""
+    """A notebook that the student has changed is not overwritten, and a note says so."""
     packed(tmp_path / "fox.zip", lesson())
     (tmp_path / "fox.ipynb").write_text("mine")
     _, notes = unpack_lesson(tmp_path / "fox.zip")
@@ -157,7 +157,7 @@ BAD: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("kind", BAD)
 def test_a_bad_archive_leaves_nothing_behind(tmp_path: Path, kind: str) -> None:
-    """Whatever is wrong with it, the error is ours, and no file of it stays."""
+    """A bad archive raises LessonError and leaves no files."""
     path = tmp_path / "fox.zip"
     BAD[kind](path)
     before = listing(tmp_path)
@@ -169,7 +169,7 @@ def test_a_bad_archive_leaves_nothing_behind(tmp_path: Path, kind: str) -> None:
 
 
 def test_an_entry_may_not_lie_about_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bytes are counted as they are unpacked, in each entry and in total."""
+    """A total size above the limit is found while unpacking, and no files remain."""
     packed(tmp_path / "fox.zip", lesson())
     before = listing(tmp_path)
     monkeypatch.setattr(archive_module, "_MAX_TOTAL", len(IMAGE))
@@ -201,7 +201,7 @@ WRONG = {
 
 @pytest.mark.parametrize("wrong", WRONG)
 def test_a_damaged_index_is_two_lines(tmp_path: Path, wrong: str) -> None:
-    """Every field is checked when the lesson is opened, not when a cell needs it."""
+    """Every field of the index is checked when the lesson is opened."""
     (tmp_path / INDEX).write_bytes(index(entry(), WRONG[wrong]))
 
     with pytest.raises(LessonError):
@@ -210,7 +210,7 @@ def test_a_damaged_index_is_two_lines(tmp_path: Path, wrong: str) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"7", b"[" * 50_000, b'{"format": 1, "answers": ['])
 def test_an_index_that_is_none_is_two_lines(tmp_path: Path, content: bytes) -> None:
-    """Cut short, nested deep or of another kind: the error is ours."""
+    """An empty, truncated or malformed index raises LessonError."""
     (tmp_path / INDEX).write_bytes(content)
 
     with pytest.raises(LessonError):
@@ -219,7 +219,7 @@ def test_an_index_that_is_none_is_two_lines(tmp_path: Path, content: bytes) -> N
 
 @pytest.mark.skipif(os.name != "posix", reason="devices and pipes are POSIX's")
 def test_devices_and_pipes_are_not_read(tmp_path: Path) -> None:
-    """A link to /dev/zero, as a repository may bring it, fills no memory; a pipe is not waited for."""
+    """A link to /dev/zero and a named pipe are refused without reading."""
     (tmp_path / INDEX).symlink_to("/dev/zero")
     with pytest.raises(LessonError):
         open_lesson(tmp_path)
@@ -232,7 +232,7 @@ def test_devices_and_pipes_are_not_read(tmp_path: Path) -> None:
 
 
 def test_packing_never_overwrites(tmp_path: Path) -> None:
-    """An archive that exists stays; nothing else is left behind."""
+    """An existing archive is not overwritten, and no other files remain."""
     (tmp_path / "fox.zip").write_text("mine")
     (tmp_path / "fox.ipynb").write_text(json.dumps(NOTEBOOK))
     results = [answered(tmp_path)]
@@ -289,7 +289,7 @@ def notebook(folder: Path, source: str = "", output: Any = "", mime: str = "text
 @pytest.mark.parametrize("place", ["source", "output", "JSON output"])
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_a_key_is_found_in_every_spelling(tmp_path: Path, spelling: str, place: str) -> None:
-    """In a cell or in an output, however it is written."""
+    """The key is found in a cell or an output, in any encoding, and the error does not show it."""
     text = SPELLINGS[spelling]
     path = {
         "source": lambda: notebook(tmp_path, f"x = 1\n{text}\n"),
@@ -305,7 +305,7 @@ def test_a_key_is_found_in_every_spelling(tmp_path: Path, spelling: str, place: 
 
 @pytest.mark.parametrize("kind", LOOKS)
 def test_what_looks_like_a_secret_is_found(tmp_path: Path, kind: str) -> None:
-    """Any key of 64 hex digits, any payment header and any API key, also of somebody else."""
+    """Unknown keys of 64 hex digits, payment headers and API keys are found, too."""
     with pytest.raises(LessonError):
         check_no_secrets(notebook(tmp_path, LOOKS[kind]), (), ())
     with pytest.raises(LessonError):
@@ -323,7 +323,7 @@ def test_what_looks_like_a_secret_is_found(tmp_path: Path, kind: str) -> None:
     ],
 )
 def test_every_variable_is_a_source(tmp_path: Path, variable: str) -> None:
-    """Also one that another variable shadows."""
+    """The secrets of all variables are checked, also of one that another variable overrides."""
     value = "correct horse battery" if "PASSPHRASE" in variable else SOLANA
     environ = {"BLOCKRUN_WALLET_KEY": "0x" + HEX, variable: value}
     found = secrets_of_user(environ, tmp_path, tmp_path / ".blockrun")
@@ -344,7 +344,7 @@ def test_every_variable_is_a_source(tmp_path: Path, variable: str) -> None:
     ],
 )
 def test_every_key_file_is_a_source(tmp_path: Path, file: str, content: str) -> None:
-    """Those of ours, of BlockRun's SDKs and of other programs."""
+    """The key files of this package, BlockRun's SDKs and other programs are checked."""
     path = tmp_path / file
     path.parent.mkdir(parents=True)
     path.write_text(content)
@@ -356,7 +356,7 @@ def test_every_key_file_is_a_source(tmp_path: Path, file: str, content: str) -> 
 
 
 def test_what_a_lesson_shows_is_no_secret(tmp_path: Path) -> None:
-    """Transactions, digests, file names and images are in every notebook of ours."""
+    """Transactions, digests, file names and images are not secrets."""
     transaction = "0x" + "9c" * 32
     text = f"Paid (transaction 0x{'7d' * 32}), also {transaction}; sha256:{'3e' * 32}; {'5f' * 32}.png"
     path = notebook(tmp_path, "%%imagegen\na cat", output=text)
@@ -366,7 +366,7 @@ def test_what_a_lesson_shows_is_no_secret(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"\xff\xfe", b"[" * 60_000])
 def test_a_notebook_that_is_none_is_two_lines(tmp_path: Path, content: bytes) -> None:
-    """The error is ours."""
+    """A malformed notebook raises BlockrunError."""
     (tmp_path / "x.ipynb").write_bytes(content)
     with pytest.raises(BlockrunError):
         check_no_secrets(tmp_path / "x.ipynb", (), ())
@@ -381,7 +381,7 @@ def answered(folder: Path) -> ImageResult:
 
 
 def test_images_are_packed_as_they_are(tmp_path: Path) -> None:
-    """An image is compressed already: it is stored, once, and only the text beside it is deflated."""
+    """Images are packed once and without compression; the other files are compressed."""
     result = answered(tmp_path)
     count = pack_lesson(tmp_path / "out.zip", tmp_path / "fox.ipynb", [result, result], strict=True)
 
@@ -396,7 +396,7 @@ def test_images_are_packed_as_they_are(tmp_path: Path) -> None:
 
 
 def test_one_image_is_in_memory_at_a_time(tmp_path: Path) -> None:
-    """Twenty images of a megabyte are packed with the memory of one."""
+    """Packing twenty images of one megabyte needs less than 1.5 megabytes of memory."""
     megabyte, result = 1 << 20, answered(tmp_path)
     results = []
     for number in range(20):
@@ -415,7 +415,7 @@ def test_one_image_is_in_memory_at_a_time(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"not an image", IMAGE[:-1], None])
 def test_a_damaged_image_is_not_packed(tmp_path: Path, content: bytes | None) -> None:
-    """Nothing is left behind: a lesson whose images cannot be opened would be found out by the class."""
+    """A damaged or missing image is refused, and no files remain."""
     result = answered(tmp_path)
     path = tmp_path / "fox.pictures" / f"{FILE}.png"
     path.unlink()

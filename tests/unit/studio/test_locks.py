@@ -1,4 +1,4 @@
-"""Locks of purchases: where the file system allows none, nothing is bought, and the error is ours."""
+"""Locks of purchases: without usable file locks, nothing is bought."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SPOILED: dict[str, Callable[[Path], object]] = {
 @pytest.mark.skipif(os.name != "posix", reason="flock is POSIX's")
 @pytest.mark.parametrize("kind", SPOILED)
 def test_a_locks_folder_that_cannot_be_used_is_two_lines(tmp_path: Path, kind: str) -> None:
-    """Nothing is signed; once the folder is right, the cell works."""
+    """An unusable locks folder is an error before anything is signed; after the repair, the purchase works."""
     SPOILED[kind](tmp_path / "locks")
 
     async def run(merchant: Merchant) -> None:

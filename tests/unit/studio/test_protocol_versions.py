@@ -1,4 +1,4 @@
-"""A gateway that changes its version of x402 while its price is known here."""
+"""Gateways that change their x402 version while their price is known."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def _paid(version: int) -> bytes:
 
 
 def test_a_gateway_that_goes_back_to_v1_is_paid_in_v1(tmp_path: Path) -> None:
-    """Within the hour of a known price the v2 payment is refused with v1 terms: the same nonce is sent again in v1."""
+    """A v2 payment at a known price is refused with v1 terms; the second payment is v1 with the same nonce."""
     answers = (
-        json_http({"error": "Not found"}, 404),  # it is not a ClawRouter
-        json_http({"error": "Not found"}, 404),  # and has no answer to a GET
+        json_http({"error": "Not found"}, 404),  # no health page, so the gateway is not a ClawRouter
+        json_http({"error": "Not found"}, 404),  # no response to GET
         json_http({}, 402, payment_required=to_header({"x402Version": 2, "accepts": [_ENTRY]})),
         _paid(2),
         json_http({"x402Version": 1, "accepts": [_V1], "error": "X-PAYMENT header is required"}, 402),
@@ -70,13 +70,13 @@ def test_a_gateway_that_goes_back_to_v1_is_paid_in_v1(tmp_path: Path) -> None:
         posts = [seen for seen in server.seen if seen.method == "POST"]
 
     ahead, again = (_payment(posts[2].headers["payment-signature"]), _payment(posts[3].headers["x-payment"]))
-    assert [State.UNKNOWN, State.UNKNOWN] == states  # a hash of the gateway is a claim, and no chain was asked
+    assert [State.UNKNOWN, State.UNKNOWN] == states  # the gateway's transaction hash is unconfirmed
     assert (2, 1, "base") == (ahead["x402Version"], again["x402Version"], again["network"])
     assert ahead["payload"]["authorization"]["nonce"] == again["payload"]["authorization"]["nonce"]
 
 
 def test_a_gateway_that_changes_its_version_between_price_and_payment_is_paid(tmp_path: Path) -> None:
-    """Its price was v2 a moment ago, and it has not seen the payment: the same nonce is sent in v1."""
+    """A gateway that quotes in v2 and then requests v1 is paid in v1."""
     answers = (
         json_http({"error": "Not found"}, 404),
         json_http({"error": "Not found"}, 404),
@@ -93,7 +93,7 @@ def test_a_gateway_that_changes_its_version_between_price_and_payment_is_paid(tm
         result = _in_studio(tmp_path, buy)
         sent = [set(seen.headers) & {"payment-signature", "x-payment"} for seen in server.seen if seen.method == "POST"]
 
-    assert (42_000, False) == (result.receipt.amount, result.receipt.settled)  # a hash of the gateway is a claim
+    assert (42_000, False) == (result.receipt.amount, result.receipt.settled)  # the transaction is unconfirmed
     assert [set(), {"payment-signature"}, {"x-payment"}] == sent
 
 

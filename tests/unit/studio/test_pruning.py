@@ -1,4 +1,4 @@
-"""`store prune`: what goes, what stays, and how often the ledger and the disk are asked."""
+"""`store prune`: removed files, remaining files, and the number of statements."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 @pytest.fixture
 def store(tmp_path: Path, ledger: Ledger) -> Store:
-    """Return a store with a dozen bought images, the first the oldest, one of an open purchase, and one of nobody's."""
+    """Return a store with twelve bought images, oldest first, and one unknown file; the last purchase is open."""
     store = Store(tmp_path / "pictures")
     for number in range(COUNT):
         bought = another_purchase(ledger)
@@ -46,7 +46,7 @@ def store(tmp_path: Path, ledger: Ledger) -> Store:
 
 
 def test_what_is_old_goes_and_what_has_no_receipt_stays(ledger: Ledger, store: Store) -> None:
-    """Files older than the age, of finished purchases only; the sum is what those purchases cost."""
+    """Only old files of finished purchases are removed; the plan shows their cost."""
     plan = plan_pruning(ledger, store, 1000 + COUNT, older_than=2.0, larger_than=None)
     remove_files(plan)
     remove_files(plan)  # another kernel may have removed them before
@@ -58,7 +58,7 @@ def test_what_is_old_goes_and_what_has_no_receipt_stays(ledger: Ledger, store: S
 
 
 def test_the_oldest_go_until_the_store_is_small_enough(ledger: Ledger, store: Store) -> None:
-    """And no more than that."""
+    """The oldest files are removed until the store has the allowed size."""
     size = sum(file.size for file in store.files())
     plan = plan_pruning(ledger, store, 2000.0, older_than=None, larger_than=size - 1)
     nothing = plan_pruning(ledger, store, 2000.0, older_than=None, larger_than=size)
@@ -69,7 +69,7 @@ def test_the_oldest_go_until_the_store_is_small_enough(ledger: Ledger, store: St
 
 
 def test_both_limits_hold_together(ledger: Ledger, store: Store) -> None:
-    """What is too old goes in any case; then the oldest, in order."""
+    """Files above the age limit are removed first, then the oldest until the size fits."""
     size = sum(file.size for file in store.files())
     plan = plan_pruning(ledger, store, 1000 + COUNT, older_than=COUNT - 2, larger_than=size - sum(map(len, TEN[:4])))
 
@@ -78,7 +78,7 @@ def test_both_limits_hold_together(ledger: Ledger, store: Store) -> None:
 
 
 def test_a_source_stays_until_its_edit_is_finished(ledger: Ledger, store: Store) -> None:
-    """An uploaded source goes like an image, and one that an open purchase needs stays even if it was bought."""
+    """A source or image that an open edit needs stays until the edit is finished."""
     before = plan_pruning(ledger, store, 2000.0, older_than=0.0, larger_than=None)
     bought = before.files[0].digest
     source = store.put(b"a photo", "image/png")
@@ -97,7 +97,7 @@ def test_a_source_stays_until_its_edit_is_finished(ledger: Ledger, store: Store)
 
 
 def test_the_collector_is_off_only_during_a_plan(ledger: Ledger, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is on again afterwards, also after an error."""
+    """The garbage collector is enabled again after an error."""
     collecting = []
 
     def unreadable() -> list[StoredFile]:
@@ -113,7 +113,7 @@ def test_the_collector_is_off_only_during_a_plan(ledger: Ledger, store: Store, m
 
 
 def test_many_files_cost_few_questions(ledger: Ledger, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three statements whatever the number of files, and each file is removed once."""
+    """A plan takes three statements, and each file is removed once."""
     removed: list[str] = []
     unlink = os.unlink
     monkeypatch.setattr(os, "unlink", lambda path: (removed.append(path), unlink(path)))

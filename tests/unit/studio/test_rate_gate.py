@@ -1,4 +1,4 @@
-"""The gate that a gateway's rate limit closes: one refusal speaks for all requests that have not begun."""
+"""The gate for a gateway's rate limit: one refusal holds back all waiting requests."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from blockrun_magic.studio.payment.sender import Sender
 
 
 class Clock:
-    """A clock that only sleeping moves."""
+    """A clock that advances only by sleeping."""
 
     now = 1000.0
 
     def monotonic(self) -> float:
-        """Return the seconds."""
+        """Return the time in seconds."""
         return self.now
 
     async def sleep(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance the clock."""
         self.now += seconds
 
 
@@ -44,7 +44,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
 
 
 def enter(gate: RateGate, count: int, *, answered: bool = True) -> list[Entry]:
-    """Let so many requests begin, each accepted at once if `answered`; return them."""
+    """Pass `count` requests through the gate, accepted if `answered`; return their entries."""
 
     async def run() -> list[Entry]:
         entries = []
@@ -60,7 +60,7 @@ def enter(gate: RateGate, count: int, *, answered: bool = True) -> list[Entry]:
 
 
 def test_it_stands_open(clock: Clock) -> None:
-    """Without a refusal nothing waits, however many begin."""
+    """Without a refusal no request waits."""
     gate = RateGate()
     enter(gate, 500)
 
@@ -68,7 +68,7 @@ def test_it_stands_open(clock: Clock) -> None:
 
 
 def test_nothing_begins_before_the_time_that_the_gateway_named(clock: Clock) -> None:
-    """Also where several requests are refused, and one of them for longer."""
+    """The next request waits for the longest delay that the gateway named."""
     gate = RateGate()
     entries = enter(gate, 3, answered=False)
     for entry, seconds in zip(entries, (5, 5, 30), strict=True):
@@ -79,7 +79,7 @@ def test_nothing_begins_before_the_time_that_the_gateway_named(clock: Clock) -> 
 
 
 def test_each_period_has_as_many_as_the_first(clock: Clock) -> None:
-    """Twenty were accepted in the second before the refusal: twenty begin in each period of six seconds."""
+    """After 20 accepted requests and a refusal, each period of six seconds passes 20 requests."""
     gate = RateGate()
     enter(gate, 20)
     clock.now += 1
@@ -94,7 +94,7 @@ def test_each_period_has_as_many_as_the_first(clock: Clock) -> None:
 
 
 def test_refusals_of_requests_that_were_under_way_count_once(clock: Clock) -> None:
-    """Of four requests at the end of a period, three are refused: nothing more waits, and none counts as accepted."""
+    """Several refusals in the same period close the gate once, and refused requests do not count as accepted."""
     gate = RateGate()
     enter(gate, 20)
     for entry in enter(gate, 3, answered=False):
@@ -107,7 +107,7 @@ def test_refusals_of_requests_that_were_under_way_count_once(clock: Clock) -> No
 
 
 def test_images_that_take_longer_than_a_period_count(clock: Clock) -> None:
-    """Twenty requests are on their way when one is refused, and their images come much later: twenty were accepted."""
+    """Twenty requests in flight at the refusal count as accepted, although their images are slow."""
     gate = RateGate()
     entries = enter(gate, 21, answered=False)
     gate.refused(5, entries[-1])
@@ -117,7 +117,7 @@ def test_images_that_take_longer_than_a_period_count(clock: Clock) -> None:
 
 
 def test_one_request_goes_first(clock: Clock) -> None:
-    """The first request of a period is refused: no other begins before the time that it was told."""
+    """If the first request of a period is refused, the others wait for the new delay."""
     gate = RateGate()
     entries = enter(gate, 21)
     gate.refused(5, entries[-1])
@@ -131,7 +131,7 @@ def test_one_request_goes_first(clock: Clock) -> None:
 
 
 def test_a_request_that_has_not_left_waits_too(clock: Clock) -> None:
-    """Three had passed the gate, and were being recorded, when another one was refused: none of them counts."""
+    """Three requests that had entered but not left the gate wait for the next period."""
     gate = RateGate()
 
     async def run() -> list[float]:
@@ -154,7 +154,7 @@ def test_a_request_that_has_not_left_waits_too(clock: Clock) -> None:
 
 
 class Window:
-    """A gateway that allows `count` requests in `seconds`: in windows that begin with a request, or in any period."""
+    """A gateway with a limit of `count` requests in `seconds`, for fixed, aligned or sliding windows."""
 
     def __init__(self, clock: Clock, count: int, seconds: float, kind: str) -> None:
         self.clock, self.count, self.seconds, self.kind = clock, count, seconds, kind
@@ -163,7 +163,7 @@ class Window:
         self._begun = -1e9
 
     def wait(self) -> float:
-        """Return the seconds until a request is allowed; zero counts one that is."""
+        """Return the seconds until a request is allowed; with 0 the request counts as accepted."""
         now = self.clock.now
         if self.kind == "fixed" and now >= self._begun + self.seconds:
             self._begun = now
@@ -181,7 +181,7 @@ class Window:
 
 
 def buy(gate: RateGate, clock: Clock, gateway: Window, count: int, named: Callable[[float], float]) -> float:
-    """Buy so many images, one after the other with 30 ms between them; return the seconds that it takes."""
+    """Buy `count` images one after the other; return the seconds that this takes."""
     began, left = clock.now, count
     while left:
         [entry] = enter(gate, 1, answered=False)
@@ -201,7 +201,7 @@ def buy(gate: RateGate, clock: Clock, gateway: Window, count: int, named: Callab
 def test_a_limit_is_learned_once(
     clock: Clock, kind: str, count: int, seconds: float, named: Callable[[float], float]
 ) -> None:
-    """Whichever window a gateway counts in, a second refusal is rare, and the time is what the limit takes."""
+    """For each kind of window, refusals are rare and the total time is close to the limit's minimum."""
     gateway, periods = Window(clock, count, seconds, kind), 4
     took = buy(RateGate(), clock, gateway, periods * count, named)
 
@@ -210,7 +210,7 @@ def test_a_limit_is_learned_once(
 
 
 def test_what_was_taken_long_ago_does_not_count(clock: Clock) -> None:
-    """A hundred images in an hour are no measure of what a second allows."""
+    """Requests long before the refusal do not count for the limit."""
     gate = RateGate()
     for _ in range(100):
         enter(gate, 1)
@@ -224,7 +224,7 @@ def test_what_was_taken_long_ago_does_not_count(clock: Clock) -> None:
 
 
 def test_a_limit_is_forgotten(clock: Clock) -> None:
-    """A minute without a refusal opens it."""
+    """After a minute without a refusal the gate is open."""
     gate = RateGate()
     gate.refused(1, enter(gate, 2)[-1])
     clock.now += 61
@@ -236,7 +236,7 @@ def test_a_limit_is_forgotten(clock: Clock) -> None:
 
 @pytest.mark.parametrize(("status", "waiting"), [(429, 5.0), (200, 0.0)])
 def test_the_gate_knows_before_the_ledger_is_asked(clock: Clock, status: int, waiting: float) -> None:
-    """The ledger may wait for the disk, and meanwhile other requests would leave, or not follow."""
+    """The gate reacts to a response before the ledger is written, because a write may wait for the disk."""
     gate = RateGate()
     [entry] = enter(gate, 1, answered=False)
     gate._first = entry

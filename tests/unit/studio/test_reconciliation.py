@@ -1,4 +1,4 @@
-"""Open payments are looked up side by side, a few at a time."""
+"""Open payments are looked up concurrently, a few at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COUNT = 30
 
 
 def test_a_few_at_a_time(tmp_path: Path) -> None:
-    """Each payment is looked up once, neither one after the other nor all at once."""
+    """Each payment is looked up once, and several but fewer than ten lookups run at the same time."""
     running, most, asked = 0, 0, set[int]()
 
     async def decide(_: Reconciler, payment: Payment, _gateway: Gateway) -> bool:

@@ -1,4 +1,4 @@
-"""A cell that asks for what its own kernel is already buying joins that purchase."""
+"""A cell with the request of a running purchase joins that purchase."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ KEY = ("practice", "sha256:0", None)
 
 @dataclass(frozen=True)
 class Receipt:
-    """As much of a receipt as joining needs."""
+    """The part of a receipt that joining needs."""
 
     cached: bool = False
 
 
 @dataclass(frozen=True)
 class Result:
-    """As much of a result as joining needs."""
+    """The part of a result that joining needs."""
 
     receipt: Receipt
 
 
 class Purchase:
-    """A purchase that waits until it is allowed to end."""
+    """A purchase that ends when the test allows it."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
@@ -52,7 +52,7 @@ class Purchase:
 
 
 def test_the_same_request_joins() -> None:
-    """One purchase, two results: the second costs nothing, and shows how far the first is."""
+    """Two equal requests share one purchase; the second costs nothing and shows the progress of the first."""
 
     async def main() -> None:
         running, progress, other = RunningPurchases(), Progress(), Progress()
@@ -62,7 +62,7 @@ def test_the_same_request_joins() -> None:
         second = asyncio.create_task(running.run(KEY, purchase.make, other))
         progress.stage, progress.sent = "waiting for the image", True
         async with asyncio.timeout(PATIENCE):
-            while other.stage != progress.stage:  # noqa: ASYNC110  there is no event of it
+            while other.stage != progress.stage:  # noqa: ASYNC110  no event exists for this
                 await asyncio.sleep(0.01)
         purchase.may_end.set()
         results = await asyncio.gather(first, second)
@@ -75,7 +75,7 @@ def test_the_same_request_joins() -> None:
 
 @pytest.mark.parametrize("key", [None, ("practice", "sha256:1", None), ("practice", "sha256:0", 2)])
 def test_another_request_does_not(key: Any) -> None:
-    """Another request, another take and a fresh image are purchases of their own."""
+    """Another request, another take and a fresh image are separate purchases."""
 
     async def main() -> int:
         running, progress = RunningPurchases(), Progress()
@@ -91,7 +91,7 @@ def test_another_request_does_not(key: Any) -> None:
 
 @pytest.mark.parametrize("sent", [False, True])
 def test_stop_ends_a_purchase_that_nobody_waits_for(sent: bool) -> None:
-    """Before a payment was sent the last cell that is stopped ends it; afterwards it goes on to its end."""
+    """When its last cell is stopped, an unsent purchase is cancelled; a sent one continues."""
 
     async def main() -> tuple[bool, bool]:
         running, progress = RunningPurchases(), Progress()
@@ -115,7 +115,7 @@ def test_stop_ends_a_purchase_that_nobody_waits_for(sent: bool) -> None:
 
 
 def test_a_cell_that_was_stopped_is_joined_by_the_next(tmp_path: Path) -> None:
-    """A stopped cell's purchase is at work on its image: running the cell again waits for it and pays nothing more."""
+    """After a stop, the next run joins the paid purchase and pays nothing."""
     with PracticeServer() as server:
         gateway = practice_at(server.url)
         request = ImageRequest("generate", "a fox practice:slow=1", "zai/cogview-4", "512x512")
@@ -125,7 +125,7 @@ def test_a_cell_that_was_stopped_is_joined_by_the_next(tmp_path: Path) -> None:
                 progress = Progress()
                 stopped = asyncio.create_task(studio.make(request, gateway, progress=progress))
                 async with asyncio.timeout(PATIENCE):
-                    while not progress.sent:  # noqa: ASYNC110  there is no event of it
+                    while not progress.sent:  # noqa: ASYNC110  no event exists for this
                         await asyncio.sleep(0.01)
                 stopped.cancel()
                 await asyncio.wait([stopped])

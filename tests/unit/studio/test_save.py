@@ -1,4 +1,4 @@
-"""Saving: an existing file is never changed, and a path that cannot be is refused before anything is paid."""
+"""Saving: existing files are not changed, and invalid paths are refused before a payment."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def result(folder: Path, name: str, n: int = 1) -> ImageResult:
 
 
 def test_an_existing_file_stays_as_it_is(tmp_path: Path) -> None:
-    """A different image is written beside it; the same image is not written again."""
+    """A different image gets a numbered name; the same image is not written again."""
     path = tmp_path / "fox.png"
     path.write_bytes(b"somebody's own")
     first, second = result(tmp_path, "first"), result(tmp_path, "second")
@@ -44,7 +44,7 @@ def test_an_existing_file_stays_as_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["out.png", "out.jpg", "out.webp", "out.tiff", "out.pdf", "out"])
 def test_every_format_is_written_whole(tmp_path: Path, name: str) -> None:
-    """Converted or copied, the file can be opened; several images are numbered."""
+    """Every format is written, several images are numbered, and image files open."""
     written = result(tmp_path, "x", n=2).save(tmp_path / "new" / name)
 
     assert 2 == len(written) == len({*written})
@@ -57,7 +57,7 @@ def test_every_format_is_written_whole(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["fox.png", "fox.jpg"])
 def test_a_full_disk_leaves_no_half_file(tmp_path: Path, name: str) -> None:
-    """The error is ours, the old file is untouched, and no part of a new one stays."""
+    """A full disk raises SourceError, and the old file is unchanged."""
     fox = result(tmp_path, "x")
     path = tmp_path / "out" / name
     path.parent.mkdir()
@@ -74,7 +74,7 @@ def test_a_full_disk_leaves_no_half_file(tmp_path: Path, name: str) -> None:
 
 
 def test_an_image_that_could_not_be_stored_can_be_saved(tmp_path: Path) -> None:
-    """Without a file in the store, the image itself is encoded."""
+    """Without its file in the store, the image in memory is saved."""
     fox = result(tmp_path, "x")
     fox.files[0].unlink()
 
@@ -86,6 +86,6 @@ def test_an_image_that_could_not_be_stored_can_be_saved(tmp_path: Path) -> None:
     "path", ["x" * 300 + ".png", "fox.exe", "~nobody-of-this-name/fox.png", "a\0b.png", "\ud800.png"]
 )
 def test_a_path_that_cannot_be_is_refused_before_anything_is_paid(path: str) -> None:
-    """Names that are too long, odd suffixes, NUL and lone surrogates are errors of ours."""
+    """Long names, unknown suffixes, unknown users, NUL and lone surrogates are refused."""
     with pytest.raises(SourceError):
         check_save_path(path)

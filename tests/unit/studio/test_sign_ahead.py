@@ -1,4 +1,4 @@
-"""One request for one image: a price seen within the hour is signed ahead, and files travel as they are."""
+"""Purchases with one request: a price of the last hour is signed without a new quote."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from fakes.gateway import Clock, Exchange, InvalidPayment, Merchant, Reply, say,
 
 @pytest.fixture
 def clock() -> Clock:
-    """Return the world's clock."""
+    """Return a clock that the test can move."""
     return Clock()
 
 
 @pytest.fixture
 def merchant(clock: Clock) -> Iterator[Merchant]:
-    """Return a faultless merchant."""
+    """Return a merchant without faults."""
     with Merchant(clock) as merchant:
         yield merchant
 
@@ -39,7 +39,7 @@ def in_studio(
     session: str = "first",
     clock: Callable[[], float] = time.time,
 ) -> Any:
-    """Return what `work` brings in a kernel of its own over `folder`."""
+    """Return the result of `work` in a new studio over `folder`."""
 
     async def kernel() -> Any:
         async with studio_over(folder, session=session, clock=clock) as studio:
@@ -49,12 +49,12 @@ def in_studio(
 
 
 def fox(number: int) -> ImageRequest:
-    """Return a request of the one kind whose price these tests know."""
+    """Return a numbered request; all have the same price."""
     return ImageRequest("generate", f"a fox, number {number}", "black-forest/flux-1.1-pro")
 
 
 def edit(prompt: str) -> ImageRequest:
-    """Return an edit."""
+    """Return a request for an edit."""
     file = io.BytesIO()
     Image.effect_noise((100, 100), 80).save(file, "PNG")
     source = Upload.from_file_bytes(file.getvalue(), "image/png")
@@ -65,7 +65,7 @@ def edit(prompt: str) -> ImageRequest:
 
 
 def test_after_the_first_quote_a_picture_is_one_request(tmp_path: Path, merchant: Merchant) -> None:
-    """The price of the same kind of request is not asked again within the hour, also by another kernel."""
+    """Within an hour, the same kind of request needs no new quote, also in another session."""
     counts = []
     for number, session in enumerate(("first", "first", "second")):
         before = merchant.requests
@@ -77,7 +77,7 @@ def test_after_the_first_quote_a_picture_is_one_request(tmp_path: Path, merchant
 
 
 def test_asking_for_a_price_is_enough_to_sign_ahead(tmp_path: Path, merchant: Merchant) -> None:
-    """`--dry-run` and the panel ask prices; the image then takes one request."""
+    """After a quote, the image needs one request."""
     in_studio(tmp_path, lambda studio: studio.quote(fox(1), merchant.gateway))
     before = merchant.requests
     in_studio(tmp_path, lambda studio: studio.make(fox(2), merchant.gateway))
@@ -86,7 +86,7 @@ def test_asking_for_a_price_is_enough_to_sign_ahead(tmp_path: Path, merchant: Me
 
 
 def test_after_an_hour_the_price_is_asked_again(tmp_path: Path, clock: Clock, merchant: Merchant) -> None:
-    """A quote is believed for an hour of a clock that nobody has moved; else it is asked, and the clocks compared."""
+    """A quote is used only within an hour of an unchanged clock."""
     in_studio(tmp_path, lambda studio: studio.quote(fox(1), merchant.gateway), clock=clock)
     counts = []
     for ahead in (3590.0, 7300.0, -4000.0):
@@ -100,7 +100,7 @@ def test_after_an_hour_the_price_is_asked_again(tmp_path: Path, clock: Clock, me
 
 @pytest.mark.parametrize("surcharge", [1_000, -1_000])
 def test_a_price_that_changed_is_signed_with_the_same_nonce(tmp_path: Path, merchant: Merchant, surcharge: int) -> None:
-    """The refused payload and the new one exclude each other; the new price is in the ledger, and kept."""
+    """After a price change, the new payload has the same nonce; the ledger records the new price, which is cached."""
     in_studio(tmp_path, lambda studio: studio.make(fox(1), merchant.gateway))
     merchant.surcharge = surcharge
     before = merchant.requests
@@ -124,7 +124,7 @@ def test_a_price_that_changed_is_signed_with_the_same_nonce(tmp_path: Path, merc
 
 
 def test_a_new_price_is_signed_for_as_long_as_the_first_one(tmp_path: Path, clock: Clock, merchant: Merchant) -> None:
-    """The newest payload can be shown until all have expired; the next run does not wait for the old one to end."""
+    """The new payload expires no earlier than the first one, and the next run does not wait for the first to expire."""
     merchant.window = 3600
     in_studio(tmp_path, lambda studio: studio.make(fox(1), merchant.gateway), clock=clock)
     merchant.window, merchant.surcharge = 300, -1_000
@@ -146,7 +146,7 @@ def test_a_new_price_is_signed_for_as_long_as_the_first_one(tmp_path: Path, cloc
 
 
 def test_a_price_that_rose_above_what_was_allowed_is_not_signed(tmp_path: Path, merchant: Merchant) -> None:
-    """Neither the cap nor --max-price is exceeded by the second signature; the refused one counts until it expires."""
+    """A new price above --max-price is not signed; the refused payload stays reserved until it expires."""
     in_studio(tmp_path, lambda studio: studio.make(fox(1), merchant.gateway))
     merchant.surcharge = 30_000
 
@@ -166,7 +166,7 @@ def test_a_price_that_rose_above_what_was_allowed_is_not_signed(tmp_path: Path, 
 
 
 def test_a_payment_that_is_refused_at_its_price_is_not_signed_again(tmp_path: Path, merchant: Merchant) -> None:
-    """A 402 that asks for the same is a rejection of the payment: one payload, and the truth about it."""
+    """A payment refused without a price change is not signed again."""
     in_studio(tmp_path, lambda studio: studio.make(fox(1), merchant.gateway))
 
     async def broke(exchange: Exchange) -> Reply | None:
@@ -184,7 +184,7 @@ def test_a_payment_that_is_refused_at_its_price_is_not_signed_again(tmp_path: Pa
 
 
 def test_a_batch_asks_each_price_once(tmp_path: Path, merchant: Merchant) -> None:
-    """Images that begin together share one question."""
+    """Concurrent requests of one kind share one quote."""
     before = merchant.requests
 
     async def buy(studio: Studio) -> None:
@@ -198,7 +198,7 @@ def test_a_batch_asks_each_price_once(tmp_path: Path, merchant: Merchant) -> Non
 def test_a_signature_that_expires_while_it_waits_its_turn_is_never_sent(
     tmp_path: Path, clock: Clock, merchant: Merchant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A rate limit may keep a signed request waiting for longer than it is valid: another one is signed then."""
+    """If a signature expires while it waits for a rate limit, it is released and another one is sent."""
     enter = RateGate.enter
 
     async def wait(gate: RateGate) -> Entry:
@@ -220,7 +220,7 @@ def test_a_signature_that_expires_while_it_waits_its_turn_is_never_sent(
 
 
 def test_a_gateway_that_takes_no_files_gets_json_and_is_remembered(tmp_path: Path, merchant: Merchant) -> None:
-    """Found out while the price is asked; from then on no form is sent, by no kernel."""
+    """A quote refused for its form is sent as JSON; later requests are JSON from the start, also in other sessions."""
     merchant.takes_files = False
     forms: list[bool] = []
 
@@ -240,7 +240,7 @@ def test_a_gateway_that_takes_no_files_gets_json_and_is_remembered(tmp_path: Pat
 def test_a_form_that_is_refused_with_the_payment_is_sent_as_json_with_the_same_payment(
     tmp_path: Path, merchant: Merchant
 ) -> None:
-    """A gateway may want to be paid before it reads: one payment, read once, cashed once."""
+    """If the form is refused with the payment, the JSON request has the same payment."""
     merchant.takes_files = merchant.looks_before_paid = False
     in_studio(tmp_path, lambda studio: studio.make(edit("at night"), merchant.gateway))
 

@@ -1,4 +1,4 @@
-"""The steps of an image: statements, calls in other threads, and readings of its source."""
+"""The steps of a purchase: statements, thread calls, and reads of its source."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _SOURCE = b"\x89PNG\r\n\x1a\n" + bytes(100_000)
 
 
 def _requests(source: Upload | None) -> list[ImageRequest]:
-    """Return two requests of one price."""
+    """Return two requests with the same price."""
     if source is None:
         return [ImageRequest("generate", prompt, "google/nano-banana") for prompt in ("a cat", "a dog")]
     return [ImageRequest("edit", prompt, _EDIT, images=(source,)) for prompt in ("a cat", "a dog")]
 
 
 def _second(folder: Path, requests: list[ImageRequest], watch: Callable[[Any], object]) -> None:
-    """Buy both images, and begin to watch before the second one."""
+    """Buy both images, and start `watch` before the second one."""
 
     async def buy(merchant: Merchant) -> None:
         async with studio_over(folder) as studio:
@@ -40,7 +40,7 @@ def _second(folder: Path, requests: list[ImageRequest], watch: Callable[[Any], o
 
 
 def test_an_image_at_a_known_price_takes_few_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each call in another thread wakes a thread and the loop, and each statement is read and planned."""
+    """At a known price, an image takes at most 7 thread calls and 52 statements."""
     calls: list[str] = []
     statements: list[str] = []
     submit = threads._submit
@@ -60,7 +60,7 @@ def test_an_image_at_a_known_price_takes_few_steps(tmp_path: Path, monkeypatch: 
 
 
 def test_a_source_that_was_stored_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its name is the hash that it came with, and a file that has not changed since it was compared is not read."""
+    """A stored, unchanged source is neither read nor hashed again."""
     source = Upload.from_file_bytes(_SOURCE, "image/png")
     read: list[Path] = []
     hashed: list[int] = []
@@ -77,7 +77,7 @@ def test_a_source_that_was_stored_is_not_read_again(tmp_path: Path, monkeypatch:
 
 
 def test_a_stored_file_that_was_changed_is_written_again(tmp_path: Path) -> None:
-    """What is remembered of a file ends with a change of it."""
+    """A stored file with wrong contents is written again."""
     folder = store.Store(tmp_path / "pictures")
     digest = folder.put(_SOURCE, "image/png")
     folder.path(digest, "image/png").write_bytes(b"damaged")

@@ -1,4 +1,4 @@
-"""The one order in which a request becomes an image, and what each option changes about it."""
+"""The order of steps from a request to its image, and the effect of each option."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _EDIT = ImageRequest("edit", "add a moon", "openai/gpt-image-1", images=(upload(
 
 @pytest.fixture
 def merchant() -> Iterator[Merchant]:
-    """Return a faultless merchant."""
+    """Return a merchant without faults."""
     with Merchant(time.time) as merchant:
         yield merchant
 
 
 def _in_studio(folder: Path, work: Callable[[Studio], Awaitable[Any]], session: str = "first") -> Any:
-    """Return what `work` brings in a kernel of its own over `folder`."""
+    """Return the result of `work` in a new studio over `folder`."""
 
     async def kernel() -> Any:
         async with studio_over(folder, session=session) as studio:
@@ -55,7 +55,7 @@ def _in_studio(folder: Path, work: Callable[[Studio], Awaitable[Any]], session: 
 
 
 def _watched(studio: Studio, stack: ExitStack) -> list[str]:
-    """Return the list to which every step of `studio` will be written as it begins."""
+    """Return a list that records each step of `studio` at its start."""
     steps: list[str] = []
 
     def step(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
@@ -97,24 +97,24 @@ def _steps_of(folder: Path, request: ImageRequest, merchant: Merchant) -> list[s
 
 
 def test_every_step_is_on_record_before_it_is_taken(tmp_path: Path, merchant: Merchant) -> None:
-    """Price, reservation with signature, sending: the ledger knows of each first, and of the money before the image.
+    """The ledger records the purchase, the signed payment and its sending before each step, and finishes last.
 
-    Its address, too, where it has one; this one comes inside the answer.
+    This image comes inside the response, so the ledger records no URL.
     """
     steps = _steps_of(tmp_path, _REQUEST, merchant)
 
     assert ["create_purchase", "post", "authorize", "submit", "post"] == steps[:5]
-    assert {"get", "settle", "put"} == set(steps[5:-1])  # the witness is asked while the image is read
+    assert {"get", "settle", "put"} == set(steps[5:-1])  # the witness is looked up while the image is decoded
     assert "finish" == steps[-1]
 
 
 def test_what_is_edited_is_kept_before_it_is_sent(tmp_path: Path, merchant: Merchant) -> None:
-    """Image and mask are in the store first, so that another kernel can go on with the edit."""
+    """The source and the mask are stored before the request, so that another kernel can continue the edit."""
     assert ["put", "put", "create_purchase", "post_files"] == _steps_of(tmp_path, _EDIT, merchant)[:4]
 
 
 def test_a_slow_job_is_on_record_before_it_is_polled(tmp_path: Path, merchant: Merchant) -> None:
-    """The job's address is in the ledger before anybody asks there."""
+    """The ledger records the job's URL before the first poll."""
     merchant.slow = True
     steps = _steps_of(tmp_path, _REQUEST, merchant)
 
@@ -127,7 +127,7 @@ def test_a_slow_job_is_on_record_before_it_is_polled(tmp_path: Path, merchant: M
 
 @pytest.mark.parametrize("request_", [_REQUEST, _EDIT], ids=["generate", "edit"])
 def test_a_kept_picture_is_free_and_unheard_of(tmp_path: Path, merchant: Merchant, request_: ImageRequest) -> None:
-    """The same request in another kernel costs nothing and is not even a request to the gateway."""
+    """The same request in another session costs nothing and sends no request."""
 
     async def make(studio: Studio) -> Any:
         return await studio.make(request_, merchant.gateway)
@@ -145,7 +145,7 @@ def test_a_kept_picture_is_free_and_unheard_of(tmp_path: Path, merchant: Merchan
 
 
 def test_real_and_practice_never_answer_for_each_other(tmp_path: Path, merchant: Merchant) -> None:
-    """An image bought with play money is no image for real money."""
+    """An image bought with play money is not used for real money."""
 
     async def ask(studio: Studio) -> None:
         await studio.make(_REQUEST, merchant.gateway)
@@ -160,7 +160,7 @@ def test_real_and_practice_never_answer_for_each_other(tmp_path: Path, merchant:
 
 
 def test_takes_are_bought_with_fresh_and_named_with_take(tmp_path: Path, merchant: Merchant) -> None:
-    """`fresh` buys the next take; `take` brings the one it names; without either it is the first."""
+    """`fresh` buys the next take; `take` selects one; without both, the first take is used."""
 
     async def make(studio: Studio) -> None:
         first, second = [await studio.make(_REQUEST, merchant.gateway, Options(fresh=fresh)) for fresh in (False, True)]
@@ -177,7 +177,7 @@ def test_takes_are_bought_with_fresh_and_named_with_take(tmp_path: Path, merchan
 
 
 def test_cache_only_sends_nothing(tmp_path: Path, merchant: Merchant) -> None:
-    """Where only kept images are allowed, a miss is an error and no request; a kept one comes."""
+    """With `cache_only`, a missing image is an error without a request, and a stored one is returned."""
 
     async def make(studio: Studio) -> None:
         with pytest.raises(StoreError):
@@ -197,7 +197,7 @@ def test_cache_only_sends_nothing(tmp_path: Path, merchant: Merchant) -> None:
 def test_a_damaged_picture_is_reported_and_not_bought_again(
     tmp_path: Path, merchant: Merchant, damage: bytes | None
 ) -> None:
-    """A kept file that is not what was kept is an error in two lines; nothing is paid to replace it unasked."""
+    """A damaged file is an error that suggests --fresh, and nothing is paid."""
 
     async def make(studio: Studio) -> None:
         [file] = (await studio.make(_REQUEST, merchant.gateway)).files
@@ -226,7 +226,7 @@ def test_a_damaged_picture_is_reported_and_not_bought_again(
 def test_a_cap_refuses_before_signing(
     tmp_path: Path, merchant: Merchant, cap: dict[str, int], options: Options
 ) -> None:
-    """One micro-dollar too much: no signature is made, none is shown, and nothing is held."""
+    """A limit one micro-dollar too low refuses the purchase without a signature or a reservation."""
 
     async def make(studio: Studio) -> None:
         studio.ledger.set_caps(**cap)
@@ -243,7 +243,7 @@ def test_a_cap_refuses_before_signing(
 
 
 def test_caps_that_just_suffice_are_no_obstacle(tmp_path: Path, merchant: Merchant) -> None:
-    """An image that costs exactly what is left is bought; the next one is not."""
+    """An image at exactly the limit is bought, and the next one is refused."""
 
     async def make(studio: Studio) -> None:
         studio.ledger.set_caps(image=_PRICE, session=_PRICE, day=_PRICE)
@@ -257,7 +257,7 @@ def test_caps_that_just_suffice_are_no_obstacle(tmp_path: Path, merchant: Mercha
 
 
 def test_what_is_at_risk_counts_against_the_caps(tmp_path: Path, merchant: Merchant) -> None:
-    """A payment whose end is open takes its part of the cap, also in another kernel."""
+    """A payment with an unknown outcome counts against the limits, also in another session."""
     merchant.acts["paid"] = reset
 
     async def lose(studio: Studio) -> None:
@@ -274,7 +274,7 @@ def test_what_is_at_risk_counts_against_the_caps(tmp_path: Path, merchant: Merch
 
 
 def test_a_bad_request_is_refused_before_anything_is_sent(tmp_path: Path, merchant: Merchant) -> None:
-    """A size that the model does not paint is an error of ours, unless the user says not to check."""
+    """A size that the model does not sell is refused without a request."""
 
     async def make(studio: Studio) -> None:
         with pytest.raises(RequestError):
@@ -285,18 +285,18 @@ def test_a_bad_request_is_refused_before_anything_is_sent(tmp_path: Path, mercha
     assert 0 == merchant.requests
 
 
-# -- the practice gateway, out of our hands
+# -- the practice gateway in another process
 
 
 @pytest.fixture(scope="module")
 def practice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """Return the practice gateway of another process."""
+    """Return a practice gateway in another process."""
     with practice_gateway(tmp_path_factory.mktemp("practice")) as url:
         yield practice_at(url)
 
 
 def test_a_suspicious_price_needs_the_users_word(tmp_path: Path, practice: Gateway) -> None:
-    """Ten times the list price is refused before signing; `max_price` allows it."""
+    """A price of ten times the list price is refused before signing; `max_price` allows it."""
     request = ImageRequest("generate", "a mountain practice:price-up", "openai/dall-e-2", "256x256")
 
     async def make(studio: Studio) -> None:
@@ -313,7 +313,7 @@ def test_a_suspicious_price_needs_the_users_word(tmp_path: Path, practice: Gatew
 
 
 def test_the_receipt_is_in_the_picture(tmp_path: Path, practice: Gateway) -> None:
-    """The kept PNG says how it was made and paid for; so does the image in memory."""
+    """The stored PNG and the image in memory include the receipt."""
     request = ImageRequest(
         "edit", "add a moon practice:data", "openai/gpt-image-1", images=_EDIT.images, mask=_EDIT.mask
     )
@@ -351,7 +351,7 @@ def test_the_receipt_is_in_the_picture(tmp_path: Path, practice: Gateway) -> Non
 
 
 def test_a_private_picture_says_nothing(tmp_path: Path, practice: Gateway) -> None:
-    """With `private` no receipt is in the file or the image; the ledger has it all the same."""
+    """With `private`, neither the file nor the image includes a receipt; the result does."""
     request = ImageRequest("generate", "a secret garden", "openai/dall-e-2", "256x256")
 
     async def make(studio: Studio) -> None:
@@ -373,7 +373,7 @@ def test_a_private_picture_says_nothing(tmp_path: Path, practice: Gateway) -> No
 def test_another_kernel_goes_on_from_the_record_alone(
     tmp_path: Path, merchant: Merchant, request_: ImageRequest, *, slow: bool
 ) -> None:
-    """What one kernel left open, another ends from the ledger: same bytes of image and mask, same payment."""
+    """Another session finishes an open purchase from the ledger, with the same request and the same payment."""
     merchant.slow = slow
     merchant.acts["polled" if slow else "settled"] = reset
 
@@ -397,7 +397,7 @@ def test_another_kernel_goes_on_from_the_record_alone(
 
 
 def test_a_kernel_reconciles_what_another_left(tmp_path: Path, merchant: Merchant) -> None:
-    """A lost payment that was cashed is found settled, without buying or fetching anything."""
+    """A lost payment that was cashed is settled without a payment request."""
     merchant.acts["settled"] = merchant.acts["witness"] = reset
 
     async def lose(studio: Studio) -> None:
@@ -416,7 +416,7 @@ def test_a_kernel_reconciles_what_another_left(tmp_path: Path, merchant: Merchan
 
 
 def test_a_job_is_collected_when_its_gateway_has_moved_to_another_port(tmp_path: Path) -> None:
-    """The practice gateway listens elsewhere at every start: a job that was begun before is found all the same."""
+    """A job continues after a restart of the practice gateway on another port."""
     request = replace(_REQUEST, prompt="a snail practice:slow=1")
     books = tmp_path / "practice.sqlite"
 
@@ -451,7 +451,7 @@ def test_a_job_is_collected_when_its_gateway_has_moved_to_another_port(tmp_path:
 def test_the_price_of_an_edit_is_asked_without_its_pictures(
     tmp_path: Path, merchant: Merchant, refusal: int | None
 ) -> None:
-    """Source and mask travel once, with the payment; only a gateway that refuses tiny ones is asked with them."""
+    """The quote for an edit uses tiny images; a gateway that refuses these gets the full images."""
     file = io.BytesIO()
     Image.effect_noise((400, 400), 80).save(file, "PNG")
     source = Upload.from_file_bytes(file.getvalue(), "image/png")

@@ -1,4 +1,4 @@
-"""An unpaid request that is answered: its image is delivered, its price counts, and the address is not asked again."""
+"""Unpaid requests with a result: the image is delivered, its price counts, and the gateway gets no further request."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LISTED = SNAPSHOT.list_price(CAT.price_key)
 
 @pytest.fixture
 def merchant() -> Iterator[Merchant]:
-    """Return an address that takes real money, and answers what nobody has paid for."""
+    """Return a real-money merchant that answers without a payment."""
     with Merchant(time.time, {"challenge": say(200, IMAGE)}, network=BASE) as merchant:
         yield merchant
 
@@ -44,7 +44,7 @@ def make(folder: Path, merchant: Merchant, request: ImageRequest = CAT) -> Image
 
 
 def booked(folder: Path) -> list[tuple[State, int | None, bool]]:
-    """Return the payments of the ledger that count."""
+    """Return the state, the amount and the prepaid flag of each open payment."""
 
     async def run() -> list[tuple[State, int | None, bool]]:
         async with studio_over(folder) as studio:
@@ -54,7 +54,7 @@ def booked(folder: Path) -> list[tuple[State, int | None, bool]]:
 
 
 def test_the_image_is_delivered_and_its_price_counts(tmp_path: Path, merchant: Merchant) -> None:
-    """Nothing was signed; what a proxy may have paid is bounded by the list price, and is not asked for again."""
+    """The image is delivered, its list price counts as unknown, and another request is refused unsent."""
     first = make(tmp_path, merchant)
     asked = merchant.requests
     again = make(tmp_path, merchant)
@@ -71,7 +71,7 @@ def test_the_image_is_delivered_and_its_price_counts(tmp_path: Path, merchant: M
 
 @pytest.mark.parametrize("answer", [say(200, {"data": []}), say(202, {"id": "1", "poll_url": "/v1/jobs/1"})])
 def test_an_answer_without_an_image_counts_as_well(tmp_path: Path, merchant: Merchant, answer: object) -> None:
-    """The error says that the money is unknown, and the same cell is not sent again."""
+    """A result without an image counts as unknown, and the next run is refused unsent."""
     merchant.acts["challenge"] = answer  # type: ignore[assignment]
     with pytest.raises(BlockrunError) as first:
         make(tmp_path, merchant)
@@ -86,7 +86,7 @@ def test_an_answer_without_an_image_counts_as_well(tmp_path: Path, merchant: Mer
 
 
 def test_a_question_for_the_price_that_bought_is_on_record(tmp_path: Path, merchant: Merchant) -> None:
-    """What a price cost counts, beyond a limit, too; the cell gets the image, and a second kind is not asked about."""
+    """A quote that returned an image counts even above a limit; the image is stored, and a second quote is refused."""
 
     async def ask() -> tuple[list[BaseException | Quote], int]:
         async with studio_over(tmp_path) as studio:

@@ -1,4 +1,4 @@
-"""Witnesses decide about money: chains, ClawRouter's wallet on them; and who may be asked for a price at all."""
+"""Witnesses of payments: chains and ClawRouter's transfers on them, and the checks before a quote."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _TRANSFER = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
 
 
 class Asked:
-    """A client whose GETs are answered from a table, and that sends nothing else."""
+    """A client that answers GET requests from a table."""
 
     def __init__(self, answers: dict[str, Any]) -> None:
         self.answers, self.paths = answers, []
 
     async def get(self, _gateway: Any, path: str, _headers: Any = None) -> Response:
-        """Return the answer of a path, or fail as the table says."""
+        """Return or raise the table's answer for a path."""
         self.paths.append(path)
         answer = self.answers.get(path, (404, {"error": "Not found"}))
         if isinstance(answer, Exception):
@@ -76,7 +76,7 @@ def ledger(tmp_path: Path) -> Any:
     ids=["a ClawRouter", "degraded", "503", "names its wallet otherwise", "502", "late"],
 )
 def test_what_may_be_a_clawrouter_is_asked_for_no_price(ledger: Ledger, health: Any) -> None:
-    """Unclear means refuse, before anything that could buy is sent; the error says what to do."""
+    """Anything that may be a ClawRouter gets no quote request; the error suggests `clawrouter`."""
     with pytest.raises(UsageError) as caught:
         _check(ledger, {"/health": health})
 
@@ -95,12 +95,12 @@ def test_what_may_be_a_clawrouter_is_asked_for_no_price(ledger: Ledger, health: 
     ids=["it asks to be paid", "it takes no GET", "its own health"],
 )
 def test_an_x402_gateway_is_asked_for_its_price(ledger: Ledger, answers: dict[str, Any]) -> None:
-    """A 402 to a question that cannot buy, or no trace of a ClawRouter, is clear."""
+    """A 402 or 405 to a harmless GET identifies an x402 gateway."""
     assert set(_check(ledger, answers).paths) == {"/health", "/v1/images/generations"}
 
 
 def test_a_gateway_that_asked_for_a_payment_is_known(ledger: Ledger) -> None:
-    """Once it has asked to be paid it is not questioned again, whatever its health says."""
+    """A known x402 gateway is not checked again."""
     remember_quotes(ledger, gateway_at(URL, {}))
 
     assert [] == _check(ledger, {"/health": (503, {})}).paths
@@ -111,7 +111,7 @@ def test_a_gateway_that_asked_for_a_payment_is_known(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize(("off", "fine"), [(0, True), (119, True), (-119, True), (121, False), (-86_400 * 30, False)])
 def test_nothing_is_signed_by_a_wrong_clock(off: float, fine: bool) -> None:
-    """Two minutes is the most by which ours may differ from the gateway's, whichever is ahead."""
+    """Nothing is signed if the clock differs from the gateway's by more than two minutes."""
     if fine:
         check_clock("base", 1000.0 + off, 1000.0, 1000.0)
         return
@@ -123,7 +123,7 @@ def test_nothing_is_signed_by_a_wrong_clock(off: float, fine: bool) -> None:
 
 
 def test_a_slow_answer_is_no_wrong_clock() -> None:
-    """Its date lies between question and answer; without a date nothing is proven."""
+    """The gateway's date may lie anywhere between request and response; without a date, the clock passes."""
     check_clock("base", 1000.0, 900.0, 1300.0)
     check_clock("base", None, 0.0, 0.0)
 
@@ -136,7 +136,7 @@ def _abi_word(address: str) -> str:
 
 
 class Chain:
-    """A chain as its servers tell of it: a head, logs and receipts."""
+    """A chain as its servers report it: a head, logs and receipts."""
 
     def __init__(self, now: int = 2_000_000) -> None:
         self.now = now
@@ -162,7 +162,7 @@ class Chain:
         ]
 
     def add(self, topics: list[str], amount: int, at: int, transaction: str, index: int) -> None:
-        """Put a log into the block of the time `at`."""
+        """Add a log at the time `at`."""
         self.logs.append(
             {
                 "address": BASE.asset,
@@ -177,14 +177,14 @@ class Chain:
 
 @pytest.fixture
 def chain(monkeypatch: pytest.MonkeyPatch) -> Chain:
-    """Return a chain that every server of Base tells of."""
+    """Return a chain that all servers of Base report."""
     chain = Chain()
     monkeypatch.setattr(rpc, "call", chain.call)
     return chain
 
 
 def test_the_log_says_which_payload_moved(chain: Chain) -> None:
-    """The transfer right behind the mark of the nonce is the one that cashed it, among others of the transaction."""
+    """The transfer after the nonce's log is the payment, even if its transaction has other transfers."""
     transaction = "0x" + "aa" * 32
     chain.add([_TRANSFER, _abi_word(PAYER), _abi_word("0x" + "01" * 20)], 99, 1_999_000, transaction, 3)
     chain.add([_USED, _abi_word(PAYER), NONCE], 0, 1_999_000, transaction, 4)
@@ -196,7 +196,7 @@ def test_the_log_says_which_payload_moved(chain: Chain) -> None:
 
 
 def test_one_server_alone_decides_nothing(chain: Chain) -> None:
-    """Servers that differ about a transfer, or about none, are not believed."""
+    """Servers that disagree about a transfer do not count."""
     transaction = "0x" + "aa" * 32
     chain.lying = {url: [] for url in BASE.rpc_urls[1:]}
     chain.add([_USED, _abi_word(PAYER), NONCE], 0, 1_999_000, transaction, 4)
@@ -206,14 +206,14 @@ def test_one_server_alone_decides_nothing(chain: Chain) -> None:
 
 
 def test_a_window_that_is_not_over_proves_nothing(chain: Chain) -> None:
-    """Only blocks after the window say that nothing was transferred in it."""
+    """Only a window that is over proves the absence of transfers."""
     assert asyncio.run(outgoing_transfers(None, BASE, PAYER, 1_990_000, 1_999_000)) == ()  # type: ignore[arg-type]
     assert asyncio.run(outgoing_transfers(None, BASE, PAYER, 1_990_000, 2_000_000)) is None  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("pace", [0.5, 3.0])
 def test_a_chain_with_blocks_of_another_pace_proves_nothing(chain: Chain, pace: float) -> None:
-    """The blocks of a window are estimated, and looked at: others would hide a transfer."""
+    """If the chain's block times differ from the estimate, nothing is proven."""
     chain.pace = pace
 
     assert asyncio.run(outgoing_transfers(None, BASE, PAYER, 1_990_000, 1_999_000)) is None  # type: ignore[arg-type]
@@ -226,7 +226,7 @@ def _through_clawrouter(ledger: Ledger, **known: Any) -> Payment:
 
 
 def test_clawrouters_wallet_is_asked_about_its_transfers(ledger: Ledger, chain: Chain) -> None:
-    """What left its wallet in the time of the request may be the charge; an unknown wallet tells nothing."""
+    """Transfers from ClawRouter's wallet in the time of the request are returned; an unknown wallet gives None."""
     known = _through_clawrouter(ledger, payer=PAYER, network=BASE.id)
     unknown = _through_clawrouter(ledger)
     assert known.sent_at is not None
