@@ -304,7 +304,7 @@ def test_a_data_uri_is_one_image() -> None:
     ],
 )
 def test_sizes_as_people_write_them(text: str, expected: tuple[str, ...]) -> None:
-    """×, * and X all mean x in a size."""
+    """The times sign, `*` and `X` all mean `x` in a size."""
     assert expected == line(f"a fox --size {text}").sizes
 
 
