@@ -1,1 +1,1 @@
-"""Gateways, chains and services that play a part in the tests."""
+"""Gateways, chains and services that stand in for the real ones in the tests."""

@@ -1,7 +1,7 @@
 """A prepaid account's gateway: a Bearer key, credit that runs out, and slow jobs from the first POST.
 
-Its jobs have the x402 gateway's address (`/api/v1/images/generations/ID`), and it serves them without `/api`. It
-records every charge, and where the key was shown. `fail` decides how the next requests go wrong.
+Its jobs have the x402 gateway's address (`/api/v1/images/generations/ID`), but it serves them without `/api`. It
+records every charge and every request that shows the key. `fail` decides how the next requests fail.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ __all__ = ["KEY", "Account"]
 _PAGE = 2
 """Lines of usage in one response, so that tests meet a second page."""
 KEY = "brk_test_0123456789abcdefTHROWAWAY"
-"""Well known, and good for nothing but these tests."""
+"""A public key that only these tests use."""
 
 
 class Account(Served):
-    """The gateway of one account; `slow` makes every order a job of so many polls."""
+    """The gateway of one account; with `slow`, every order is a job that takes this number of polls."""
 
     def __init__(self, *, port: int = 0, slow: int = 0, names_price: bool = True, credit: int = 5_000_000) -> None:
         super().__init__(port)
@@ -48,7 +48,7 @@ class Account(Served):
         self.pictures_at: str | None = None
         self.served = [model.id for model in SNAPSHOT.models]
         self.usage: list[dict[str, Any]] = []
-        """Entries of `/v1/usage`; a test may add some."""
+        """Entries of `/v1/usage`; a test may append more."""
         self.cost_state = "priced"
         self.unavailable_days: list[str] = []
         self.blocked: str | None = None
@@ -62,23 +62,23 @@ class Account(Served):
 
     @property
     def gateway(self) -> Gateway:
-        """The preset, at this server's address."""
+        """The account preset with this server's address."""
         return preset("account", {"BLOCKRUN_API_KEY_URL": self.url})
 
     @property
     def total(self) -> int:
-        """All that was charged, in micro-USDC."""
+        """The sum of all charges, in micro-USDC."""
         return sum(charge.micros for charge in self.charges)
 
     def fail(self, *faults: Any) -> None:
-        """Let the next requests, polls included, end so, one each.
+        """Let the next requests, including polls, fail like this, one fault each.
 
-        "reset" drops the connection before any charge, "charged" after one; (status, body) is the answer.
+        "reset" drops the connection before any charge, "charged" after it; (status, body) is sent as the answer.
         """
         self._faults += faults
 
     def app(self) -> Starlette:
-        """Return the gateway's paths."""
+        """Return the application with the gateway's paths."""
         return Starlette(
             routes=[
                 Route("/v1/images/generations", self._ordered, methods=["POST"]),

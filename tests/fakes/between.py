@@ -1,4 +1,4 @@
-"""A bad network in front of a server that runs: requests go on to it, unless they are lost on the way."""
+"""A bad network in front of a running server: it forwards requests, except those that it loses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OF_THE_CONNECTION = frozenset({"host", "content-length", "transfer-encoding", "
 
 
 class Between(Served):
-    """An address at which the server at `target` is reached through `network`."""
+    """A server that forwards every request to `target` through `network`."""
 
     def __init__(self, target: str) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class Between(Served):
 
     @property
     def url(self) -> str:
-        """The address."""
+        """The address of this server."""
         return f"http://127.0.0.1:{self.port}"
 
     def app(self) -> Any:
@@ -44,5 +44,5 @@ class Between(Served):
                 request.method, f"{self.target}{request.url.path}{query}", headers=headers, content=await request.body()
             )
         kept = {name: value for name, value in answer.headers.items() if name not in _OF_THE_CONNECTION}
-        content = answer.content.replace(self.target.encode(), self.url.encode())  # what it names is reached here, too
+        content = answer.content.replace(self.target.encode(), self.url.encode())  # URLs in the answer lead here, too
         await Response(content, answer.status_code, kept)(scope, receive, send)

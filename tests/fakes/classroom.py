@@ -1,7 +1,7 @@
-"""A small classroom in memory: codes, passes, limits and orders as its protocol has them, with faults on the way.
+"""A small classroom in memory: codes, passes, limits and orders as in its protocol, with faults on the way.
 
-It has no ledger and no gateway: an order is done when `hold` seconds are over. What the real service does with money is
-tested with the real one; here the answers are what a test says.
+It has no ledger and no gateway: an order is done after `hold` seconds. The tests of money use the real service; here,
+the test sets the answers.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PRICE = 52_500
 
 @dataclass
 class FakeOrder:
-    """One order: what was sent, how often it arrived, and what became of it."""
+    """One order: its request, the number of its arrivals, and its result."""
 
     key: str
     body: dict[str, Any]
@@ -41,7 +41,7 @@ class FakeOrder:
     error: dict[str, Any] = field(default_factory=dict)
 
     def json(self, *, images: bool = True) -> dict[str, Any]:
-        """Return it as an answer has it."""
+        """Return the order as an answer shows it."""
         fields = {"order": self.key, "state": self.state, "price": "0.0525", "charged_micros": self.charged}
         fields |= {"at_risk_micros": self.at_risk, "payment": {"transaction": None, "network": "practice"}}
         fields |= {"error": self.error} if self.error else {}
@@ -55,36 +55,36 @@ class FakeOrder:
 
 
 class FakeClassroom(Served):
-    """The service at one address; `network` is what is between it and the student."""
+    """The service at one address; `network` carries the students' requests."""
 
     def __init__(self, *, realm: str = "practice", hold: float = 0.0) -> None:
         super().__init__()
         self.realm, self.hold = realm, hold
         self.orders: dict[str, FakeOrder] = {}
         self.refusals: deque[tuple[int, dict[str, Any]]] = deque()
-        """Answers to the next PUTs, in the place of carrying them out."""
+        """Answers to the next PUTs, which are then not carried out."""
         self.limits: list[dict[str, Any]] = []
         self.passes: dict[str, str] = {}
-        """The codes of the 401 that a pass meets, or "" for one that is good."""
+        """The error code of the 401 that each pass gets, or "" for a valid pass."""
         self.joined: list[dict[str, Any]] = []
         self.signed = False
-        """Whether orders are signed at once, so that they cannot be cancelled."""
+        """Whether orders are signed at once and so cannot be cancelled."""
         self.end: dict[str, Any] = {"state": "done", "charged": PRICE}
-        """What becomes of an order."""
+        """The end of every order."""
         self.network = Faulty(self._app())
 
     @property
     def url(self) -> str:
-        """The address."""
+        """The address of the service."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def charged(self) -> int:
-        """What the class has paid so far, in micro-USDC."""
+        """The sum that the class has paid so far, in micro-USDC."""
         return sum(order.charged for order in self.orders.values())
 
     def app(self) -> Any:
-        """Return the application behind its network."""
+        """Return the application behind its faulty network."""
         return self.network
 
     def _app(self) -> Starlette:

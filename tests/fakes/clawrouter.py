@@ -1,7 +1,7 @@
 """A ClawRouter with its measured behavior (gateway protocol, sections 7 and 9): no headers, no limits, a log.
 
-It pays upstream from its own wallet, the list price and a tenth of a cent each time, and keeps books of what
-really moved beside the log that it shows. `fail` says how the next requests go wrong.
+It pays upstream from its own wallet, each time the list price and a tenth of a cent. Beside the log that it shows, it
+records the transfers that really happened. `fail` decides how the next requests fail.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ __all__ = ["WALLET", "Charge", "ClawRouter"]
 WALLET = "0x" + "c1" * 20
 _FEE = 1000
 _CHAT_MODELS = ("auto", "eco", "openai/gpt-5.2", "google/gemini-3-pro", "anthropic/claude-sonnet-4.6")
-"""Some of what its `/v1/models` lists: chat models only, without categories."""
+"""Some entries of its `/v1/models`: chat models only, without categories."""
 
 
 @dataclass(frozen=True)
 class Charge:
-    """Real transfers: the model, and the amount in micro-USDC."""
+    """A real transfer: the model, and the amount in micro-USDC."""
 
     model: str
     micros: int
 
 
 class ClawRouter(Served):
-    """The proxy; `logs` is the folder of its usage log, `drop_after` its 300 seconds.
+    """The proxy; `logs` is the folder of its usage log, `drop_after` replaces its 300 seconds.
 
-    With `names_price` the upstream's `price` is in the body.
+    With `names_price`, its answers contain the upstream's `price`.
     """
 
     def __init__(self, logs: Path, *, port: int = 0, drop_after: float = 300.0, names_price: bool = False) -> None:
@@ -64,25 +64,25 @@ class ClawRouter(Served):
 
     @property
     def gateway(self) -> Gateway:
-        """The preset, at this server's port."""
+        """The ClawRouter preset with this server's port."""
         return preset("clawrouter", {"BLOCKRUN_PROXY_PORT": str(self.port)})
 
     @property
     def total(self) -> int:
-        """All that moved, in micro-USDC."""
+        """The sum of all transfers, in micro-USDC."""
         return sum(charge.micros for charge in self.charges)
 
     def fail(self, *faults: Any) -> None:
-        """Let the next requests end so, one each.
+        """Let the next requests end like this, one fault each.
 
-        "drop" is paid and dropped without an answer; "log" too, and then logged; "unpaid" is dropped before any
-        payment; "held" is paid and answered after `let_go`; "page" is paid and answered with HTML; "queued" is a
-        slow edit; (status, body) is what upstream or ClawRouter itself answers.
+        "drop" is paid and dropped without an answer; "log" is dropped like this and then logged; "unpaid" is dropped
+        before any payment; "held" is paid and answered after `let_go`; "page" is paid and answered with HTML; "queued"
+        is a slow edit; (status, body) is an answer of upstream or of ClawRouter itself.
         """
         self._faults += faults
 
     def app(self) -> Starlette:
-        """Return the proxy's exact paths: a slash or a query more is none of them."""
+        """Return the application with the proxy's exact paths; an additional slash or query is not found."""
         app = Starlette(
             routes=[
                 Route("/v1/images/generations", self._made, methods=["POST"]),
@@ -110,7 +110,7 @@ class ClawRouter(Served):
         return await self._answer(body, fault, request.url.path)
 
     def _complaint(self, body: Mapping[str, Any]) -> str:
-        """Return what is wrong: shorthands are not resolved, a missing model is not defaulted, paths not read."""
+        """Return the error in an order, or "": ClawRouter accepts only full model names and data URIs."""
         sources = body.get("image", [])
         sources = sources if isinstance(sources, list) else [sources]
         if body.get("model") not in self.served:
@@ -124,7 +124,7 @@ class ClawRouter(Served):
             status, content = fault
             return JSONResponse(content, status)
         if fault == "queued":
-            # It signs, logs the quote, and drops the job: nothing settles upstream, because nobody polls.
+            # It signs, logs the quote, and drops the job: without polls, upstream settles nothing.
             self._log(body["model"], self._price(body, path))
             return JSONResponse({"id": "job1", "status": "queued", "poll_url": "/api/v1/images/generations/job1"})
         if fault == "unpaid":
@@ -162,7 +162,7 @@ class ClawRouter(Served):
         return HangUp()
 
     def _kept(self) -> dict[str, str]:
-        """Return where an image is: JPEG bytes, under a name that says PNG."""
+        """Store an image and return its URL: the name ends in .png, the bytes are a JPEG."""
         name = f"{time.time_ns()}-{len(self._images)}.png"
         self._images[name] = picture(len(self._images))
         return {"url": f"http://localhost:{self.port}/images/{name}"}

@@ -1,7 +1,7 @@
-"""A chain of our own, with a dollar on it that moves by signature: what a gateway cashes there has really moved.
+"""A chain of our own with a real dollar contract: a gateway that cashes a signature there really moves money.
 
-py-evm runs it. The contract (token.vy) stands at the very address of USDC on Base and signs under its domain, so
-that nothing but the servers' addresses is exchanged. `RpcServer` answers for it over JSON-RPC, truly or not.
+The chain runs on py-evm. The contract (token.vy) has the address of USDC on Base and checks signatures under its
+domain, so only the servers' addresses are replaced. `RpcServer` answers for the chain over JSON-RPC, truly or not.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _code() -> bytes:
 
 
 class LocalChain:
-    """The chain: one block a transaction, its time ahead of ours by what it was moved."""
+    """The chain: one block per transaction; `travel` moves its clock ahead."""
 
     def __init__(self) -> None:
         state = PyEVMBackend.generate_genesis_state(num_accounts=1)
@@ -57,17 +57,17 @@ class LocalChain:
         return int(self.block()["timestamp"], 16)
 
     def travel(self, seconds: int) -> None:
-        """Move the chain's time, and make a block then."""
+        """Move the chain's clock by `seconds`, and add a block."""
         with self._lock:
             self._tester.time_travel(int(self._tester.get_block_by_number("latest")["timestamp"]) + seconds)
             self._tester.mine_block()
 
     def mint(self, receiver: str, micros: int) -> None:
-        """Give `receiver` so many micro-dollars."""
+        """Give `receiver` this number of micro-dollars."""
         self._send(_MINT, ["address", "uint256"], [receiver, micros])
 
     def transfer(self, payload: PaymentPayload) -> str:
-        """Cash a payload; return the transaction's hash, or raise InvalidPayment with what the contract says."""
+        """Cash a payload; return the transaction's hash, or raise InvalidPayment with the contract's error."""
         signature = bytes.fromhex(payload.signature.removeprefix("0x"))
         kinds = ["address", "address", *["uint256"] * 3, "bytes32", "uint8", "bytes32", "bytes32"]
         values = [
@@ -87,12 +87,12 @@ class LocalChain:
             raise InvalidPayment(str(failure)) from failure
 
     def balance(self, owner: str) -> int:
-        """Return the micro-dollars of `owner`."""
+        """Return the balance of `owner` in micro-dollars."""
         data = keccak(text="balanceOf(address)")[:4] + encode(["address"], [owner])
         return int(self.call(BASE.asset, "0x" + data.hex()), 16)
 
     def call(self, contract: str, data: str, block: str = "latest") -> str:
-        """Return what a contract answers, as of a block: "latest", or its number in hex."""
+        """Return a contract's answer at a block: "latest", or its number in hex."""
         at = int(block, 16) if block.startswith("0x") else block
         with self._lock:
             asked = {"from": self._sender, "to": contract, "data": data, "gas": 1_000_000}
@@ -105,7 +105,7 @@ class LocalChain:
         return {name: hex(latest[name]) for name in ("number", "timestamp")}
 
     def logs(self, question: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return the events that `question` is about, as JSON-RPC shows them."""
+        """Return the events that match `question`, as JSON-RPC shows them."""
         with self._lock:
             found = self._tester.get_logs(
                 from_block=int(question["fromBlock"], 16),
@@ -125,7 +125,7 @@ class LocalChain:
         data = "0x" + (keccak(text=signature)[:4] + encode(kinds, values)).hex()
         with self._lock:
             order = {"from": self._sender, "to": BASE.asset, "data": data, "gas": 1_000_000}
-            self._tester.call(order)  # a transaction that fails only says so in its receipt
+            self._tester.call(order)  # a transaction reports its failure only in its receipt
             return str(self._tester.send_transaction(order))
 
 
@@ -141,7 +141,7 @@ def _shown(log: Any) -> dict[str, Any]:
 
 
 class OnChain(Chain):
-    """A merchant's way to its money: every payload is cashed on a LocalChain."""
+    """The chain of a merchant that cashes every payload on a LocalChain."""
 
     def __init__(self, chain: LocalChain) -> None:
         super().__init__(lambda: chain.now)
@@ -149,7 +149,7 @@ class OnChain(Chain):
         self._transactions: dict[str, str] = {}
 
     def cash(self, payload: PaymentPayload) -> str:
-        """Move the money for real."""
+        """Cash a payload on the real chain."""
         if payload.nonce not in self.moved:
             self._transactions[payload.nonce] = self._real.transfer(payload)
             self.moved[payload.nonce] = payload
@@ -171,7 +171,7 @@ class RpcServer(Served):
 
     @property
     def url(self) -> str:
-        """Where it answers."""
+        """The address of the server."""
         return f"http://127.0.0.1:{self.port}/"
 
     def app(self) -> Starlette:

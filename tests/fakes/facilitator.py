@@ -1,4 +1,4 @@
-"""An x402 facilitator over HTTP: the official verifier judges, and a nonce settles once, for play."""
+"""An x402 facilitator over HTTP: the official verifier checks payments, and a nonce settles once, with play money."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PAYEE = "0xe9030014F5DAe217d0A152f02A043567b16c1aBf"
 
 
 class _Chain:
-    """The answers of a chain to the verifier: the token is a contract, and every transfer is covered."""
+    """A chain for the verifier: the token is a contract, and every payer has enough money."""
 
     def get_addresses(self) -> list[str]:
         """Return the facilitator's own accounts."""
@@ -33,14 +33,14 @@ class _Chain:
         return b"\x60\x80" if address.lower() == BASE.asset.lower() else b""
 
     def read_contract(self, *_: Any) -> None:
-        """Let the transfer pass."""
+        """Accept the transfer."""
 
     def __getattr__(self, name: str) -> Any:
         raise AssertionError(f"a verification does not need {name}")
 
 
 class Facilitator(Served):
-    """`/supported`, `/verify` and `/settle`; `settled` has the amount of every nonce that was settled."""
+    """The paths `/supported`, `/verify` and `/settle`; `settled` holds the amount of every settled nonce."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,11 +49,11 @@ class Facilitator(Served):
 
     @property
     def url(self) -> str:
-        """Its address."""
+        """The address of the facilitator."""
         return f"http://127.0.0.1:{self.port}"
 
     def app(self) -> Starlette:
-        """Return its paths."""
+        """Return the application with the facilitator's paths."""
         return Starlette(
             routes=[
                 Route("/supported", self._supported),

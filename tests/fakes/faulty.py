@@ -1,9 +1,9 @@
-"""A network that loses, delays and repeats: an ASGI application around another one.
+"""A network that loses, delays and repeats requests: an ASGI application around another one.
 
-`faults` holds what happens to the next requests that fit, oldest first: "lose the request" (it never arrives), "lose
+`faults` lists the faults of the next matching requests, oldest first: "lose the request" (it never arrives), "lose
 the answer" (it is carried out), "cut the answer" (its second half is lost), "only the head" (its body is lost),
-"repeat" (it arrives twice, the first answer counts), "twice at once" (at the same moment), "late" (the answer is lost,
-and the request arrives once more after the next one), or a number of seconds that the answer is late.
+"repeat" (it arrives twice, the first answer counts), "twice at once" (both arrive at the same moment), "late" (the
+answer is lost, and the request arrives again after the next one), or the delay of the answer in seconds.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ __all__ = ["Faulty"]
 
 
 class Faulty:
-    """Carries requests to `app` as a bad network would; `seen` lists method and path of every one that arrived."""
+    """Forwards requests to `app` as a bad network does; `seen` lists method and path of every request that arrived."""
 
     def __init__(self, app: ASGIApp, only: str = "") -> None:
         self.app = app
         self.only = only
-        """A part of method and path, such as "PUT ": other requests arrive as they should."""
+        """A part of method and path, such as "PUT ": faults affect only requests that contain it."""
         self.faults: deque[str | float] = deque()
         self.seen: list[str] = []
         self.silent = threading.Event()
-        """Set while an answer is late."""
+        """Set as soon as an answer is late."""
         self._late: list[tuple[Scope, bytes]] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,7 +64,7 @@ class Faulty:
             await send(message)
 
     async def _carried(self, scope: Scope, body: bytes) -> list[Message]:
-        """Return the messages of the answer to one request."""
+        """Deliver a request to `app` and return the messages of the answer."""
         self.seen.append(f"{scope['method']} {scope['path']}")
         messages: list[Message] = []
         parts: deque[Message] = deque([{"type": "http.request", "body": body, "more_body": False}])
@@ -77,18 +77,18 @@ class Faulty:
 
         try:
             await self.app({**scope, "state": {}}, receive, send)
-        except Exception:  # noqa: BLE001  as a server does
+        except Exception:  # noqa: BLE001  like a server
             await Response(status_code=500)(scope, receive, send)
         return messages
 
 
 async def _send_a_part(answer: list[Message], send: Send, *, half: bool) -> None:
-    """Send the head of an answer, which promises all of its body, and perhaps a half of that."""
+    """Send the head of an answer, which promises the whole body, and with `half` the first half of the body."""
     head, *parts = answer
     content = b"".join(part.get("body", b"") for part in parts)
     await send(head)
     await send({"type": "http.response.body", "body": content[: len(content) // 2 if half else 0], "more_body": True})
-    await asyncio.sleep(0.05)  # so that it leaves before the connection ends
+    await asyncio.sleep(0.05)  # so that the part leaves before the connection ends
 
 
 async def _body(receive: Receive) -> bytes:

@@ -1,9 +1,9 @@
-"""A gateway that we control, and studios that deal with it over folders of their own.
+"""A gateway that the tests control, and studios that buy from it, each with a folder of its own.
 
-It verifies every signature for real, moves play money at most once a nonce, remembers every payment
-header it was shown, and errs where it is told to: an *act* at a *point* of its work. Points, in the order
-of a purchase: "connect", "challenge", "paid" (verified, nothing moved), "settled", "job", "job price", "poll"
-(nothing moved), "polled" (settled), "media" and "witness".
+The gateway really verifies every signature, moves play money at most once per nonce, and remembers every payment
+header. A test makes it fail with an *act* at a *point* of a purchase. Points, in the order of a purchase: "connect",
+"challenge", "paid" (verified, nothing moved), "settled", "job", "job price", "poll" (nothing moved), "polled"
+(settled), "media" and "witness".
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _SECONDS_TO_SETTLE = 6
 
 @dataclass
 class Clock:
-    """The world's time, which a test moves by hand."""
+    """The world's clock; a test moves it by hand."""
 
     ahead: float = 0.0
 
@@ -80,7 +80,7 @@ class PaymentPayload:
 
 @dataclass(frozen=True)
 class Shown:
-    """A payment header as it arrived: when, and for the request with which body."""
+    """A payment header as it arrived: its time, and the body of its request."""
 
     at: float
     order: str
@@ -89,7 +89,7 @@ class Shown:
 
 
 class Chain:
-    """The chain that really moves the money: once a nonce, and only inside the window of its signature."""
+    """The chain that moves the money: once per nonce, and only inside the window of the signature."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -109,7 +109,7 @@ class Chain:
 
     @property
     def total(self) -> int:
-        """All that moved, in micro-USDC."""
+        """The sum of all moved money, in micro-USDC."""
         return sum(payload.value for payload in self.moved.values())
 
 
@@ -119,7 +119,7 @@ def transaction_of(nonce: str) -> str:
 
 
 class InvalidPayment(Exception):
-    """A payment that is not taken."""
+    """A payment that the gateway refuses."""
 
     def __init__(self, why: str, code: str = "PAYMENT_INVALID") -> None:
         self.why, self.code = why, code
@@ -127,12 +127,12 @@ class InvalidPayment(Exception):
 
 
 class HangUp(Exception):
-    """The connection is reset, now."""
+    """A request to reset the connection now."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An HTTP answer; of `raw` only those bytes leave, and of `cut` only so many of the body."""
+    """An HTTP answer; with `raw`, only those bytes are sent; with `cut`, only this number of bytes of the body."""
 
     status: int = 200
     body: bytes = b""
@@ -143,7 +143,7 @@ class Reply:
 
     @classmethod
     def of(cls, status: int, content: Any, **headers: str) -> Reply:
-        """Return `content` as JSON; header names have underscores for hyphens."""
+        """Return an answer with `content` as JSON; header names have underscores for hyphens."""
         names = {name.replace("_", "-"): value for name, value in headers.items()}
         return cls(status, json.dumps(content).encode(), names)
 
@@ -154,7 +154,7 @@ class Reply:
 
 @dataclass
 class Exchange:
-    """One request at the merchant's; `reply` is what it would answer."""
+    """One request to the merchant; `reply` is its honest answer."""
 
     merchant: Merchant
     method: str = ""
@@ -162,7 +162,7 @@ class Exchange:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     fields: Mapping[str, Any] = field(default_factory=dict)
-    """An order, and its endpoint."""
+    """The order in the body, and its endpoint."""
     reply: Reply | None = None
     payload: PaymentPayload | None = None
     read: Callable[[int], Awaitable[bytes]] | None = None
@@ -179,7 +179,7 @@ class Exchange:
         return kind if kind.startswith("multipart/form-data") else None
 
     def ordered(self) -> dict[str, Any]:
-        """Return what the body orders; files as their bytes."""
+        """Return the order in the body; files are bytes."""
         if self.form is None:
             return dict(json.loads(self.body))
         whole = BytesParser(policy=policy.HTTP).parsebytes(f"Content-Type: {self.form}\r\n\r\n".encode() + self.body)
@@ -197,7 +197,7 @@ Act = Callable[[Exchange], Awaitable[Reply | None]]
 
 @dataclass
 class Job:
-    """A slow order: ready at the poll after `polls_left` others."""
+    """A slow order that is done after `polls_left` more polls."""
 
     id: str
     order: str
@@ -208,7 +208,7 @@ class Job:
 
 
 class Merchant:
-    """A gateway on loopback, in a thread of its own; `clock` is the world's."""
+    """A gateway on loopback, in a thread of its own; `clock` is the world's clock."""
 
     def __init__(
         self,
@@ -260,29 +260,29 @@ class Merchant:
         return replace(practice_at(f"http://127.0.0.1:{self._port}/api"), networks=(self.network,))
 
     def shut(self) -> None:
-        """Refuse connections from now on, until it is healed."""
+        """Refuse connections until `heal` is called."""
         asyncio.run_coroutine_threadsafe(self.close_door(), self._loop).result()
 
     def heal(self) -> None:
-        """Be a faultless merchant from now on, with an open door."""
+        """Remove all acts and accept connections again."""
         self.acts.clear()
         asyncio.run_coroutine_threadsafe(self.open_door(), self._loop).result()
 
     async def open_door(self) -> None:
-        """Listen, at the same port as before."""
+        """Listen on the same port as before."""
         if self._server is None:
             listener = socket.create_server(("127.0.0.1", self._port))
             self._port = listener.getsockname()[1]
             self._server = await asyncio.start_server(self._serve, sock=listener, limit=2**20)
 
     async def close_door(self) -> None:
-        """Refuse connections from now on."""
+        """Refuse connections."""
         if self._server is not None:
             self._server.close()
             self._server = None
 
     def cash_what_it_holds(self) -> None:
-        """Cash every payload it was ever shown and that the chain still takes."""
+        """Cash every payload that the merchant has seen and that the chain still accepts."""
         for shown in self.shown:
             with suppress(InvalidPayment):
                 self.chain.cash(shown.payload)
@@ -318,7 +318,7 @@ class Merchant:
                     break
             writer.close()
         except HangUp:
-            # Lingering for no time makes the kernel send a reset in place of an orderly end.
+            # With a linger time of zero, the kernel resets the connection when it closes.
             linger = struct.pack("ii", 1, 0)
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             writer.transport.abort()
@@ -336,7 +336,7 @@ class Merchant:
         method, path, _ = first.split(" ")
         headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         body = await reader.readexactly(int(headers.get("content-length", 0)))
-        self.requests += not path.startswith("/api/practice/")  # a witness is asked beside the gateway
+        self.requests += not path.startswith("/api/practice/")  # a witness is asked separately
         return Exchange(self, method, path, headers, body)
 
     async def _send(self, writer: asyncio.StreamWriter, reply: Reply) -> None:
@@ -357,7 +357,7 @@ class Merchant:
         await writer.drain()
 
     async def _act(self, point: str, exchange: Exchange, reply: Reply | None = None) -> Reply | None:
-        """Return the answer that the act at `point` gives in place of `reply`."""
+        """Return the answer of the act at `point`, or `reply` without one."""
         act = self.acts.get(point)
         if act is None:
             return reply
@@ -539,7 +539,7 @@ def to_header(content: Mapping[str, Any]) -> str:
 
 @cache
 def picture_for(name: str) -> bytes:
-    """Return the PNG of this name: the same name is the same image."""
+    """Return the PNG for a name; equal names give equal images."""
     color = hashlib.sha256(name.encode()).digest()[:3]
     file = io.BytesIO()
     Image.new("RGB", (24, 16), (color[0], color[1], color[2])).save(file, "PNG")
@@ -550,7 +550,7 @@ def picture_for(name: str) -> bytes:
 
 
 def say(status: int, content: Any = None, **headers: str) -> Act:
-    """Answer this, whatever was going to be answered."""
+    """Return an act that answers this instead of the honest answer."""
 
     async def act(exchange: Exchange) -> Reply:
         body = {"error": f"It answers {status}."} if content is None else content
@@ -560,7 +560,7 @@ def say(status: int, content: Any = None, **headers: str) -> Act:
 
 
 def say_raw(raw: bytes) -> Act:
-    """Answer bytes that are not HTTP."""
+    """Return an act that answers bytes that are not HTTP."""
 
     async def act(exchange: Exchange) -> Reply:
         return Reply(raw=raw)
@@ -574,7 +574,7 @@ async def reset(exchange: Exchange) -> Reply | None:
 
 
 async def stall(exchange: Exchange) -> Reply | None:
-    """Say nothing until the client has gone."""
+    """Send nothing until the client has disconnected."""
     exchange.merchant.silent.set()
     if exchange.read is not None:
         await exchange.read(-1)
@@ -582,20 +582,20 @@ async def stall(exchange: Exchange) -> Reply | None:
 
 
 async def reset_unread(exchange: Exchange) -> Reply | None:
-    """Reset the connection as soon as anything arrives, and read none of it."""
+    """Reset the connection as soon as the first byte arrives."""
     if exchange.read is not None:
         await exchange.read(1)
     raise HangUp
 
 
 async def cut_off(exchange: Exchange) -> Reply:
-    """Answer with half of the body, then end."""
+    """Send half of the body, then close the connection."""
     reply = exchange.reply or Reply.of(200, {"data": [{"url": "data:image/png;base64,AAAA"}]})
     return replace(reply, cut=len(reply.body) // 2)
 
 
 def change(**parts: Any) -> Act:
-    """Answer as it would, with these parts of the reply or of its JSON in place of the old ones."""
+    """Return an act that replaces these parts of the honest answer or of its JSON."""
 
     async def act(exchange: Exchange) -> Reply:
         assert exchange.reply is not None
@@ -609,7 +609,7 @@ def change(**parts: Any) -> Act:
 
 
 def once(act: Act, call: int = 1) -> Act:
-    """Do `act` at one call only: the first, or the one that is numbered."""
+    """Return an act that does `act` at one call only: the first, or the one with this number."""
     calls = 0
 
     async def that_time(exchange: Exchange) -> Reply | None:
@@ -621,7 +621,7 @@ def once(act: Act, call: int = 1) -> Act:
 
 
 def after(number: int, act: Act) -> Act:
-    """Do `act` at every call but the first `number`."""
+    """Return an act that does `act` at every call after the first `number`."""
     calls = 0
 
     async def later(exchange: Exchange) -> Reply | None:
@@ -633,7 +633,7 @@ def after(number: int, act: Act) -> Act:
 
 
 def cashing(act: Act) -> Act:
-    """Cash the payload, then do `act`: the merchant takes the money and says what it likes."""
+    """Return an act that cashes the payload, then does `act`: the money moves, whatever the answer says."""
 
     async def cash_first(exchange: Exchange) -> Reply | None:
         assert exchange.payload is not None
@@ -647,12 +647,12 @@ def cashing(act: Act) -> Act:
 
 
 def payer(name: str = "a payer of the tests") -> Wallet:
-    """Return a wallet that nobody funds."""
+    """Return a wallet without funds."""
     return Wallet.from_key(hashlib.sha256(name.encode()).digest(), "a test")
 
 
 _tls_context = functools.cache(ssl.create_default_context)
-"""Reading the certificates of the world for every client would take longer than the tests."""
+"""Loading the system's certificates for every client would take longer than the tests."""
 
 
 @asynccontextmanager
@@ -666,10 +666,10 @@ async def studio_over(
     wallet: Wallet | None = None,
     **more: Any,
 ) -> AsyncIterator[Studio]:
-    """Open a studio whose ledger, store and locks are in `folder`, as a new kernel would; it is given `more`."""
+    """Open a studio as a new kernel does, with its ledger, store and locks in `folder`; `more` has further services."""
     purse = wallet or payer()
     ledger = Ledger(folder / "ledger.sqlite", session, clock)
-    # No power fails here: what is written has to outlive its process, not the machine.
+    # The tests cut no power: the records must survive the process, not the machine.
     ledger.database._connection.execute("PRAGMA synchronous = OFF")
     ledger.database._log = None
     with mock.patch.object(ssl, "create_default_context", _tls_context):

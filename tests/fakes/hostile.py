@@ -1,8 +1,8 @@
-"""A hostile merchant: it keeps every payload, cashes by a policy of its own, and answers at random.
+"""A hostile merchant: it remembers every payload, cashes by a policy of its own, and answers at random.
 
-It stands on the practice gateway, whose fault hook it uses, and is also a ClawRouter that charges as it likes.
-No socket is opened: `answer` is what the network does with a request. Everything it does follows from its random
-generator, so that a seed tells the whole story.
+It is the practice gateway with a fault hook, and also a ClawRouter that charges any amount. It opens no socket:
+`answer` is the network's answer to a request. Every action depends only on its random generator, so a seed gives the
+same story again.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _FEW = 0.06
 
 @dataclass(frozen=True)
 class Kept:
-    """A payload that the merchant was shown: what it can cash, and in which kernel's time it came first."""
+    """A payload that the merchant can cash; `kernel` is the number of the kernel that first showed it."""
 
     nonce: str
     value: int
@@ -58,23 +58,23 @@ class Kept:
 
 @dataclass
 class HostileMerchant:
-    """The merchant of one story; `greed` says when it cashes, `witness` whether anybody tells of it."""
+    """The merchant of one story; `greed` decides when it cashes, `witness` whether the chain reports its payments."""
 
     rng: Random
     world: World
     greed: str = "random"
     witness: bool = True
     kernel: int = 0
-    """The number of the kernel that is at work."""
+    """The number of the running kernel."""
     kept: list[Kept] = field(default_factory=list)
     moved: dict[str, int] = field(default_factory=dict)
     """Micro-USDC that moved, by nonce."""
     charges: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     """ClawRouter's charges, by prompt."""
     shut: int = 0
-    """So many of the next connections are refused."""
+    """The number of the next connections that are refused."""
     flattery: float = 0
-    """Seconds that its `Date` is ahead where it asks for money: it can tell a wrong clock that it is right."""
+    """Seconds that its `Date` is ahead in a challenge, so that a wrong clock seems right."""
     honest: bool = False
     log: list[str] = field(default_factory=list)
 
@@ -85,31 +85,31 @@ class HostileMerchant:
         self._app = httpx.ASGITransport(build_app(self._state, SNAPSHOT, options))
 
     def close(self) -> None:
-        """Forget everything."""
+        """Remove all its data."""
         self._state.close()
 
     # -- its money
 
     def tick(self) -> None:
-        """Let some time pass for the merchant: what it kept may be cashed now."""
+        """Let some time pass for the merchant: it may cash payloads now."""
         chance = {"late": 0.4, "dearer": 0.4, "random": 0.2}.get(self.greed, 0.0)
         for nonce in dict.fromkeys(kept.nonce for kept in self.kept):
             if self.rng.random() < chance:
                 self._cash(nonce)
 
     def cash_all(self) -> None:
-        """Cash everything that can still be cashed, the dearest payload of each authorization."""
+        """Cash one payload of each authorization if it is still valid; most policies choose the highest."""
         for nonce in dict.fromkeys(kept.nonce for kept in self.kept):
             self._cash(nonce)
 
     def potential(self, nonce: str) -> int:
-        """Return what moved for an authorization, or the most that still can, in micro-USDC."""
+        """Return the sum that an authorization moved or can still move at most, in micro-USDC."""
         if nonce in self.moved:
             return self.moved[nonce]
         return max((kept.value for kept in self.kept if kept.nonce == nonce and self._cashable(kept)), default=0)
 
     def _cashable(self, kept: Kept) -> bool:
-        """Return whether the chain takes a payload now or later."""
+        """Return whether the chain accepts a payload now or later."""
         return self.world() < kept.valid_before
 
     def _cash(self, nonce: str, payload: Kept | None = None) -> None:
@@ -126,7 +126,7 @@ class HostileMerchant:
     # -- the network
 
     async def answer(self, request: httpx.Request) -> httpx.Response:
-        """Return the answer to any request of the client; raises httpx errors as a network does."""
+        """Return the answer to any request of the client; raises httpx errors like a network."""
         here = {GATEWAY.origin: self._gateway, CLAWROUTER.origin: self._clawrouter}
         url = request.url
         serve = here.get(f"{url.scheme}://{url.netloc.decode()}")
@@ -136,7 +136,7 @@ class HostileMerchant:
             self.shut -= 1
             raise httpx.ConnectError("connection refused", request=request)
         response = _unread(await serve(request))
-        flattery = self.flattery if request.method == "POST" else 0  # as a witness it is honest
+        flattery = self.flattery if request.method == "POST" else 0  # as a witness, it is honest
         response.headers["Date"] = formatdate(self.world() + flattery, usegmt=True)
         self.log.append(f"{self.world():.0f} {request.method} {url.path} -> {response.status_code}")
         return response
@@ -242,7 +242,7 @@ class HostileMerchant:
         return self._odd_answer(exchange)
 
     def _odd_answer(self, exchange: Exchange) -> Response:
-        """Return any answer that a gateway may give."""
+        """Return one of the answers that a gateway may give."""
         rng = self.rng
         self.shut = rng.choice((0, 0, 0, 1, 3))
         headers = {}
@@ -314,7 +314,7 @@ class HostileMerchant:
 
 
 class _Drop(Exception):
-    """The connection breaks; `error` makes the httpx error for a request."""
+    """A broken connection; `error` makes the httpx error for a request."""
 
     def __init__(self, kind: type[httpx.TransportError]) -> None:
         super().__init__(kind.__name__)
@@ -326,7 +326,7 @@ def _broken(kind: type[httpx.TransportError], request: httpx.Request) -> httpx.T
 
 
 def _unread(response: httpx.Response) -> httpx.Response:
-    """Return a response as a network transport does: nobody has read its body yet."""
+    """Return a response whose body is not read yet, as a transport does."""
     if not hasattr(response, "_content"):
         return response
     return httpx.Response(response.status_code, headers=response.headers, stream=httpx.ByteStream(response.content))

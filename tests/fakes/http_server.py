@@ -20,15 +20,15 @@ __all__ = ["HangUp", "Served", "picture"]
 
 
 class HangUp(Response):
-    """No answer: the connection is dropped in its place."""
+    """A dropped connection in place of an answer."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Drop it."""
+        """Drop the connection."""
         scope["connection"].abort()
 
 
 class _Wired:
-    """Gives every request the connection it came on, and every response the time of its server's clock."""
+    """Gives every request its connection, and every response the time of its server's clock."""
 
     def __init__(self, app: ASGIApp, served: Served) -> None:
         self.app, self.served = app, served
@@ -46,10 +46,10 @@ class _Wired:
 
 
 class Served:
-    """A server that runs while its `with` block does; `app` is what subclasses answer with."""
+    """A server that runs during its `with` block; subclasses define `app`."""
 
     ahead: float = 0.0
-    """Seconds that its clock is ahead of this machine's."""
+    """Seconds that its clock is ahead of this machine's clock."""
 
     def __init__(self, port: int = 0) -> None:
         self._socket = socket.create_server(("127.0.0.1", port))
@@ -89,7 +89,7 @@ class Served:
 
 
 def picture(index: int, form: str = "JPEG") -> bytes:
-    """Return a small image, of a color that tells its number."""
+    """Return a small image; its color depends on its number."""
     file = io.BytesIO()
     Image.new("RGB", (48, 32), (index * 40 % 256, index * 90 % 256, 120)).save(file, form)
     return file.getvalue()

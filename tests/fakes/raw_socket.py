@@ -1,4 +1,4 @@
-"""A server of raw bytes on loopback: it answers what a test tells it to, right or wrong."""
+"""A server of raw bytes on loopback: it sends the answers of a test, valid or not."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from typing import Any
 __all__ = ["RESET", "RawServer", "Seen", "http", "json_http", "raw_server"]
 
 RESET = object()
-"""An answer that is none: the connection is reset once the request has been read."""
+"""The server reads the request and resets the connection."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """One request as it came: header names are lower-case."""
+    """One request as it arrived; header names are in lower case."""
 
     method: str
     target: str
@@ -30,7 +30,7 @@ class Seen:
 
 @dataclass
 class RawServer:
-    """Its address, and every request it got."""
+    """The server's port and every request that it received."""
 
     port: int
     answers: Sequence[Any]
@@ -42,7 +42,7 @@ class RawServer:
         return f"http://127.0.0.1:{self.port}"
 
     def serve(self, connection: socket.socket) -> None:
-        """Read one request and give the next answer; the last one is repeated."""
+        """Read one request and send the next answer; the last answer is repeated."""
         with connection, suppress(OSError), connection.makefile("rb") as stream:
             method, target, _ = stream.readline().decode().split(" ", 2)
             headers = {}
@@ -53,14 +53,14 @@ class RawServer:
             answer = self.answers[min(len(self.seen), len(self.answers) - 1)]
             self.seen.append(Seen(method, target, headers, body))
             if answer is RESET:
-                # Lingering for no time at all: closing sends a reset.
+                # With a linger time of zero, closing sends a reset.
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             else:
                 connection.sendall(answer)
 
 
 def http(body: bytes = b"", status: int = 200, /, length: int | None = None, **headers: str) -> bytes:
-    """Return an answer as bytes; `_` in a header's name stands for `-`, and `length` may lie."""
+    """Return an answer as bytes; `_` in a header's name stands for `-`, and `length` may be wrong."""
     fields = {"content-length": str(len(body) if length is None else length), "connection": "close"}
     fields |= {name.replace("_", "-"): value for name, value in headers.items()}
     lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *(f"{name}: {fields[name]}" for name in fields)]
@@ -74,7 +74,7 @@ def json_http(value: Any, status: int = 200, **headers: str) -> bytes:
 
 @contextmanager
 def raw_server(*answers: Any) -> Iterator[RawServer]:
-    """Run a server that gives these answers in turn, one a connection."""
+    """Run a server that sends these answers in turn, one per connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = RawServer(listener.getsockname()[1], answers)
         thread = threading.Thread(target=_accept, args=(listener, server))
@@ -82,7 +82,7 @@ def raw_server(*answers: Any) -> Iterator[RawServer]:
         try:
             yield server
         finally:
-            # A thread in accept() wakes up at a shutdown, not at a close.
+            # A shutdown wakes a thread in accept(); a close does not.
             listener.shutdown(socket.SHUT_RDWR)
             thread.join()
 

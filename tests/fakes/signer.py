@@ -1,4 +1,4 @@
-"""A payer that shares no code with ours: it signs x402 by itself, for tests of the practice gateway."""
+"""A payer that shares no code with ours: it has its own x402 signatures, for tests of the practice gateway."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from harness.wallets import TYPES
 __all__ = ["PLAIN", "Payer", "ledger", "unpack"]
 
 PLAIN = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-"""No certificates: the gateway speaks plain HTTP, and loading them would take longer than a purchase."""
+"""A context without certificates: the gateway speaks plain HTTP, and loading them takes longer than a purchase."""
 
 
 def unpack(header: str) -> Any:
@@ -33,7 +33,7 @@ def pack(content: Any) -> str:
 
 
 def ledger(url: str) -> Any:
-    """Return what the gateway at `url` says has moved."""
+    """Return the practice gateway's record of the money that moved."""
     return httpx.get(f"{url}/practice/ledger", timeout=PATIENCE, verify=PLAIN).json()
 
 

@@ -1,4 +1,4 @@
-"""A client that gives up when a server falls silent: the event decides, not a number of seconds."""
+"""A client that gives up when a server falls silent: an event decides, not a number of seconds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LOOK = 0.01
 
 @contextmanager
 def gives_up(silent: threading.Event) -> Iterator[None]:
-    """Let the read of a response time out as soon as `silent` is set, which is cleared again."""
+    """Let the read of a response time out as soon as `silent` is set; the event is then cleared."""
     real = Stream.read
 
     async def read(stream: Stream, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  httpcore's

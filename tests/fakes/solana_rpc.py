@@ -1,7 +1,7 @@
-"""A Solana cluster of our own, with a dollar on it, and a gateway that is paid there by the official x402 package.
+"""A Solana cluster of our own with a dollar token, and a gateway that is paid there by the official x402 package.
 
-LiteSVM runs the programs: the SPL Token program moves the token, the mint stands at the very address of USDC.
-`ClusterRpc` answers for the cluster over JSON-RPC, truly or not; `SolanaGate` hands every payment to the
+LiteSVM runs the programs: the SPL Token program moves the token, and the mint has the address of USDC.
+`ClusterRpc` answers for the cluster over JSON-RPC, truly or not; `SolanaGate` passes every payment to the
 facilitator of `x402`, which checks it, adds the fee payer's signature and sends it.
 """
 
@@ -45,13 +45,13 @@ _MINT = Pubkey.from_string(SOLANA.asset)
 _LAMPORTS = 10**9
 _BLOCKHASH_TTL = 150
 
-# Well-known keys: nobody may ever fund them.
+# Public keys: nobody may ever fund them.
 PAYER, _FEE_KEY, PAYEE = (Keypair.from_seed(bytes([number]) * 32) for number in (1, 2, 3))
 FEE_PAYER = str(_FEE_KEY.pubkey())
 
 
 def entry_of(price: int) -> dict[str, Any]:
-    """Return what a gateway asks for that wants so many micro-dollars."""
+    """Return a gateway's terms for a price in micro-dollars."""
     return {
         "scheme": "exact",
         "network": SOLANA.id,
@@ -64,13 +64,13 @@ def entry_of(price: int) -> dict[str, Any]:
 
 
 def solana_payer() -> SolanaWallet:
-    """Return a wallet that nobody funds."""
+    """Return a wallet without funds."""
     return SolanaWallet(Secret(bytes(PAYER)), "a test")
 
 
 @dataclass
 class _Landed:
-    """A transaction that is in a block, as servers list it."""
+    """A transaction in a block, as servers list it."""
 
     signature: str
     memo: str
@@ -79,7 +79,7 @@ class _Landed:
 
 
 class LocalCluster:
-    """The cluster: one block a transaction, and as many more as `travel` says."""
+    """The cluster: one block per transaction; `travel` adds blocks."""
 
     def __init__(self, funds: int) -> None:
         self._vm = LiteSVM()
@@ -99,14 +99,14 @@ class LocalCluster:
         self._vm.set_account(place, Account(_LAMPORTS, bytes(content), TOKEN_PROGRAM))
 
     def balance(self, owner: Keypair) -> int:
-        """Return the micro-dollars of `owner`."""
+        """Return the balance of `owner` in micro-dollars."""
         with self._lock:
             account = self._vm.get_account(get_associated_token_address(owner.pubkey(), _MINT))
         assert account is not None
         return int(TokenAccount.from_bytes(account.data).amount)
 
     def travel(self, blocks: int) -> None:
-        """Let blocks pass; after so many as it lives, a blockhash is over."""
+        """Add blocks; the blockhash expires at the end of its life."""
         with self._lock:
             self.height += blocks
             if self.height > self._last_height:
@@ -115,19 +115,19 @@ class LocalCluster:
 
     @property
     def blockhash(self) -> tuple[str, int]:
-        """The latest blockhash, and the height that it ends at."""
+        """The latest blockhash, and the height at which it expires."""
         with self._lock:
             return str(self._vm.latest_blockhash()), self._last_height
 
     def simulate(self, transaction: VersionedTransaction) -> None:
-        """Raise RuntimeError with what the cluster says when it would not take a transaction."""
+        """Raise RuntimeError with the cluster's error if it would refuse a transaction."""
         with self._lock:
             result = self._vm.simulate_transaction(transaction)
         if isinstance(result, FailedTransactionMetadata):
             raise RuntimeError(str(result.err()))  # noqa: TRY004  a refusal, not a type
 
     def send(self, transaction: VersionedTransaction) -> str:
-        """Put a transaction into a block, and return its name; raises RuntimeError where it is refused."""
+        """Put a transaction into a block, and return its name; raises RuntimeError if it is refused."""
         with self._lock:
             result = self._vm.send_transaction(transaction)
             if isinstance(result, FailedTransactionMetadata):
@@ -149,7 +149,7 @@ class ClusterRpc(Served):
 
     @property
     def url(self) -> str:
-        """Where it answers."""
+        """The address of the server."""
         return f"http://127.0.0.1:{self.port}/"
 
     def app(self) -> Starlette:
@@ -182,7 +182,7 @@ class ClusterRpc(Served):
 
 
 class _Signer:
-    """The facilitator's hands: the fee payer's key, and the cluster."""
+    """The facilitator's signer: the fee payer's key, and the cluster."""
 
     def __init__(self, cluster: LocalCluster) -> None:
         self._cluster = cluster
@@ -209,10 +209,11 @@ class _Signer:
 
 
 class SolanaGate(Served):
-    """A gateway that wants `price` micro-dollars on the cluster; `loses` says when it hangs up.
+    """A gateway that asks for `price` micro-dollars on the cluster; `loses` is the point at which it hangs up.
 
-    With `slow`, an order is charged at once and becomes a job of so many polls, as at `sol.blockrun.ai`; a poll is
-    proved by a signature of the job, or by the payment where `takes_proof` is False. `job_fails` ends it badly.
+    With `slow`, an order is charged at once and becomes a job that takes this number of polls, as at
+    `sol.blockrun.ai`. A poll is proved by a signature of the job, or by the payment if `takes_proof` is False.
+    With `job_fails`, the job fails.
     """
 
     def __init__(self, cluster: LocalCluster, rpc_urls: tuple[str, ...], price: int) -> None:
@@ -224,11 +225,11 @@ class SolanaGate(Served):
         self.loses: str | None = None
         self.slow, self.takes_proof, self.job_fails = 0, True, False
         self.proved: list[bool] = []
-        """One entry a poll: whether it was proved by a signature."""
+        """One entry per poll: whether a signature proved it."""
 
     @property
     def gateway(self) -> Gateway:
-        """The gateway as a studio knows it."""
+        """The gateway for a studio."""
         return Gateway("solana", f"http://127.0.0.1:{self.port}", (self.network,))
 
     def app(self) -> Starlette:

@@ -1,6 +1,6 @@
 """Image endpoints built with the official x402 packages: FastAPI and Flask here, express and Hono in `peers/`.
 
-Each answers in the shape that the model names: `acme/data`, `acme/raw`, `acme/image`, `acme/images`, `acme/output` or
+Each answers in the shape of the model's name: `acme/data`, `acme/raw`, `acme/image`, `acme/images`, `acme/output` or
 `acme/url`.
 """
 
