@@ -1,9 +1,9 @@
-"""Kernels, servers and browsers that the tests start."""
+"""Helpers of the tests: kernels, servers and browsers."""
 
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-"""The repository."""
+"""The root folder of the repository."""
 
 PATIENCE = 120
-"""Seconds after which a test gives up waiting for an event: far more than a busy machine needs."""
+"""Seconds until a test gives up waiting for an event: much more than a busy machine needs."""

@@ -1,4 +1,4 @@
-"""Install Debian packages without asking anybody: as root, or with a sudo that needs no password."""
+"""Installation of Debian packages without a question: as root, or with a sudo that needs no password."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _APT = ("apt-get", "-qq", "-o", "Acquire::Retries=3", "-o", "DPkg::Lock::Timeout
 
 
 def apt_install(*packages: str) -> bool:
-    """Return whether `packages` are installed in the end; False where there is no apt-get, or no way to be root."""
+    """Install `packages` and return whether that worked; False without apt-get or a way to be root."""
     root = as_root()
     if root is None:
         return False
@@ -25,7 +25,7 @@ def apt_install(*packages: str) -> bool:
 
 
 def as_root() -> list[str] | None:
-    """Return what goes before a command that only root may run; None where there is no apt-get or no way to be root."""
+    """Return the prefix of a command that needs root; None without apt-get or a way to be root."""
     if not shutil.which("apt-get"):
         return None
     if os.geteuid() == 0:
@@ -36,5 +36,5 @@ def as_root() -> list[str] | None:
 
 
 def ran(*command: str) -> bool:
-    """Return whether a command went well; what it says goes to stderr, where one looks when it did not."""
+    """Run a command and return whether it succeeded; its output goes to stderr."""
     return subprocess.run(command, stdout=sys.stderr, check=False).returncode == 0

@@ -1,9 +1,9 @@
-"""A real Chromium in front of a real JupyterLab or Voilà: a test types, clicks and looks as a person does.
+"""A real Chromium in front of a real JupyterLab or Voilà: a test types, clicks and looks like a person.
 
-`running_browser` starts it; `open_notebook` and `open_app` put a page before the test. Pages are offline: Chromium
-reaches this machine only. Where a test fails with a page open, the error names a screenshot under build/screens/.
+`running_browser` starts Chromium; `open_notebook` and `open_app` open a page for the test. Pages are offline: Chromium
+reaches only this machine. If a test fails with an open page, the error names a screenshot under build/screens/.
 
-playwright's event loop stays set in the thread that drives it, so the browser lives as long as one test module (the
+Playwright's event loop stays set in the thread that drives it. So the browser lives as long as one test module (the
 fixture `browser`), and no test of such a module may call `asyncio.run`.
 """
 
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 SCREENS = ROOT / "build" / "screens"
-"""Where the screenshots of failed tests are."""
+"""The folder of the screenshots of failed tests."""
 
 Theme = Literal["light", "dark"]
 THEMES: tuple[Theme, ...] = ("light", "dark")
@@ -50,9 +50,9 @@ THEMES: tuple[Theme, ...] = ("light", "dark")
 _CHROMIUM = ("--disable-gpu", "--disable-quic", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
 _KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 _NOTEBOOK7 = "/static/notebook/"
-"""Its own scripts: 7.6 has errors with an empty page, too."""
+"""The scripts of Notebook 7: version 7.6 has errors even with an empty page."""
 _SPLASH = re.compile(r"NotFoundError: .*'removeChild'[^\n]*\n    at \S+/static/lab/jlab_core\S+\s*")
-"""JupyterLab's own: two of its parts may end the splash screen at the same time."""
+"""An error of JupyterLab: two of its parts may remove the splash screen at the same time."""
 _NUMBERS = itertools.count(1)
 _NEW_HOME = """%reset -f
 import os
@@ -61,12 +61,12 @@ os.environ["BLOCKRUN_HOME"] = os.path.abspath(".blockrun")
 %reload_ext blockrun_magic
 %blockrun use practice"""
 _shared: dict[Browser, tuple[ExitStack, Notebook]] = {}
-"""The page of each browser on which one test after the other works, and what closes it."""
+"""The page that the tests of a browser share, and the stack that closes it."""
 
 
 @contextmanager
 def running_browser(home: Path) -> Iterator[Browser]:
-    """Yield a headless Chromium; raises AssertionError when there is none on this machine."""
+    """Yield a headless Chromium; raises AssertionError if this machine has none."""
     chromium = find_chromium()
 
     assert chromium, "no Chromium: `make test` installs one"
@@ -84,17 +84,17 @@ def running_browser(home: Path) -> Iterator[Browser]:
 
 
 class Notebook:
-    """A notebook that is open in JupyterLab; its last cell is empty, and the kernel is ready."""
+    """An open notebook in JupyterLab; its last cell is empty, and its kernel is ready."""
 
     def __init__(self, page: Page, file: Path) -> None:
         self.page = page
         self.file = file
         self.folder = file.parent
-        """The notebook's own folder: its kernel works there, and has its BLOCKRUN_HOME there."""
+        """The notebook's own folder, with the working directory of its kernel and its BLOCKRUN_HOME."""
         self.cells: Locator = page.locator(".jp-Notebook .jp-CodeCell")
 
     def start_over(self) -> None:
-        """Remove all cells and variables, and go on in a new folder, with nothing bought."""
+        """Remove all cells and variables, and continue in a new folder without purchases."""
         self.folder = self.file.parent / f"{next(_NUMBERS):03}"
         self.folder.mkdir()
         self.cells.last.locator(".cm-content").click()
@@ -105,11 +105,11 @@ class Notebook:
         expect(output_of(cell)).to_contain_text("practice")
 
     def run(self, code: str) -> Locator:
-        """Return the cell `code`, typed below all others and run to its end."""
+        """Type `code` below all other cells, run it to its end, and return the cell."""
         return self.finish(self.start(code))
 
     def start(self, code: str) -> Locator:
-        """Type a cell below all others and run it, without waiting for it; return it."""
+        """Type `code` below all other cells and run it; return the cell without waiting for its end."""
         place = self.cells.count() - 1
         self.type(code)
         self.page.keyboard.press("Shift+Enter")
@@ -117,12 +117,12 @@ class Notebook:
         return self.cells.nth(place)
 
     def finish(self, cell: Locator) -> Locator:
-        """Return a started cell once it has ended: its prompt shows a number."""
+        """Wait until a cell has ended, so that its prompt shows a number, and return the cell."""
         expect(cell.locator(".jp-InputPrompt")).to_have_text(re.compile(r"\[\d+\]:"))
         return cell
 
     def type(self, code: str) -> Locator:
-        """Put text into the empty last cell at one stroke, so that no bracket closes by itself; return the cell."""
+        """Insert text into the empty last cell in one step, so that no brackets are completed; return the cell."""
         cell = self.cells.last
         cell.locator(".cm-content").click()
         self.page.keyboard.insert_text(code)
@@ -133,12 +133,12 @@ class Notebook:
         return output_of(self.run(f"print(repr({expression}))")).inner_text().strip()
 
     def run_all(self) -> None:
-        """Choose Run All Cells from the menu, without waiting for them."""
+        """Choose Run All Cells from the menu; the cells may still run afterwards."""
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
         self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
 
     def stop(self) -> None:
-        """Press the toolbar's Stop."""
+        """Press Stop in the toolbar."""
         self.page.locator('.jp-NotebookPanel-toolbar [data-command="notebook:interrupt-kernel"]').click()
 
     def save(self) -> None:
@@ -148,19 +148,19 @@ class Notebook:
 
 
 def choose_theme(notebook: Notebook, theme: Theme) -> None:
-    """Let the page have another color scheme, which JupyterLab follows."""
+    """Change the page's color scheme; JupyterLab follows it."""
     notebook.page.emulate_media(color_scheme=theme)
     light = "true" if theme == "light" else "false"
     expect(notebook.page.locator("body")).to_have_attribute("data-jp-theme-light", light)
 
 
 def output_of(cell: Locator) -> Locator:
-    """Return the place below a cell where its outputs are."""
+    """Return the output area of a cell."""
     return cell.locator(".jp-Cell-outputArea")
 
 
 def write_notebook(folder: Path, cells: Sequence[str] = ()) -> Path:
-    """Write a notebook of code cells into a new folder of its own in `folder`, and return its path."""
+    """Write a notebook of code cells into a new folder in `folder`, and return its path."""
     own = folder / f"{next(_NUMBERS):03}"
     own.mkdir()
     notebook = nbformat.v4.new_notebook(metadata={"kernelspec": _KERNELSPEC})
@@ -179,21 +179,21 @@ def open_notebook(
     width: int = 1280,
     scale: float = 1.0,
 ) -> Iterator[Notebook]:
-    """Yield a notebook that is open in JupyterLab (a new, empty one without `file`); its kernel ends with the page.
+    """Yield an open notebook in JupyterLab (a new, empty one without `file`); its kernel ends with the page.
 
     `scale` is the device pixel ratio.
     """
     file = file or write_notebook(lab.folder, [""])
     with _open_file(browser, lab, file, "lab/tree/{}?reset", theme, width, scale) as page:
         expect(page.get_by_text("(ipykernel) | Idle")).to_be_visible()
-        page.keyboard.press("Control+b")  # the list of files takes room
+        page.keyboard.press("Control+b")  # the file browser takes room
         expect(page.locator("#jp-left-stack")).to_be_hidden()
         yield Notebook(page, file)
 
 
 @contextmanager
 def open_in_notebook7(browser: Browser, lab: Server) -> Iterator[Notebook]:
-    """Yield a new notebook that is open in Notebook 7, which the same server has; its kernel ends with the page."""
+    """Yield a new notebook that is open in Notebook 7, on the same server; its kernel ends with the page."""
     file = write_notebook(lab.folder, [""])
     with _open_file(browser, lab, file, "notebooks/{}", "light", 1280) as page:
         _wait_for_its_kernel(page, lab, file)
@@ -201,7 +201,7 @@ def open_in_notebook7(browser: Browser, lab: Server) -> Iterator[Notebook]:
 
 
 def _wait_for_its_kernel(page: Page, lab: Server, file: Path) -> None:
-    """Notebook 7 looks idle before it has its kernel, and forgets a cell that is run then: the server knows better."""
+    """Wait for the kernel: Notebook 7 looks idle before it has one and then ignores cells, so the server is asked."""
     name = file.relative_to(lab.folder).as_posix()
     for _ in range(PATIENCE * 5):
         kernels = [
@@ -242,10 +242,10 @@ def open_practice(
 
 @contextmanager
 def share_practice(browser: Browser, lab: Server) -> Iterator[Notebook]:
-    """Yield a notebook as `open_practice` does, but on the page and the kernel of the test before.
+    """Yield a notebook like `open_practice`, but on the page and the kernel of the previous test.
 
-    It has no cells, no variables, and a new folder and home: opening another page takes some seconds more. A page on
-    which a test failed is not used again.
+    It has no cells and no variables, but a new folder and home. Another page would take seconds more to open. A page is
+    not used again after a failed test.
     """
     if browser in _shared:
         stack, notebook = _shared[browser]
@@ -267,7 +267,7 @@ def share_practice(browser: Browser, lab: Server) -> Iterator[Notebook]:
 def open_app(
     browser: Browser, voila: Server, file: Path, *, theme: Theme = "light", width: int = 1280
 ) -> Iterator[Page]:
-    """Yield the page that Voilà makes of a notebook."""
+    """Yield Voilà's page of a notebook."""
     name = file.relative_to(voila.folder).as_posix()
     with _open_page(browser, f"{voila.url}voila/render/{name}?theme={theme}", theme, width) as page:
         yield page

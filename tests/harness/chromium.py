@@ -1,10 +1,10 @@
-"""Find the Chromium that the browser tests drive, or install one.
+"""The Chromium for the browser tests: it is found or installed.
 
 Usage:
-    PYTHONPATH=tests python -m harness.chromium    print the path of a Chromium that starts; install one if needed
+    PYTHONPATH=tests python -m harness.chromium    print the path of a working Chromium; install one if needed
 
-The variable CHROMIUM may name one. Otherwise it is the system's, or the one that playwright has downloaded. On Debian
-and Ubuntu it is installed with apt-get, as root or with sudo that asks nothing; elsewhere playwright downloads it.
+The variable CHROMIUM may name one. Otherwise it is the system's or playwright's Chromium. On Debian and Ubuntu it is
+installed with apt-get, as root or with a sudo that needs no password; elsewhere playwright downloads it.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ or let the variable CHROMIUM name one that starts; unset, it is searched for and
 
 
 def find_chromium() -> str | None:
-    """Return the path of a Chromium that starts, or None; what CHROMIUM names is the only one that will do."""
+    """Return the path of a Chromium that starts, or None; if the variable CHROMIUM is set, only that path counts."""
     return next((path for path in _candidates() if _starts(path)), None)
 
 
 def install_chromium() -> None:
-    """Install Chromium and a font with apt-get where that may be done, otherwise with playwright."""
+    """Install Chromium and a font with apt-get where possible, otherwise Chromium with playwright."""
     if apt_install(*_PACKAGES) and find_chromium():
         return
-    # Ubuntu's package is a stub for a snap, and other systems have no apt-get.
+    # Ubuntu's package only points to a snap, and other systems have no apt-get.
     ran(*_PLAYWRIGHT, *(["--with-deps"] if as_root() is not None else []), "chromium")
 
 
@@ -54,7 +54,7 @@ def _candidates() -> Iterator[str]:
 
 
 def _starts(path: str) -> bool:
-    """Return whether there is a browser at `path`, not only a stub that says how to get one."""
+    """Return whether `path` is a browser, not a script that only says how to install one."""
     try:
         asked = subprocess.run([path, "--version"], capture_output=True, text=True, check=False, timeout=PATIENCE)
     except (OSError, subprocess.TimeoutExpired):
@@ -63,7 +63,7 @@ def _starts(path: str) -> bool:
 
 
 def main() -> int:
-    """Return 0 when there is a Chromium in the end; its path is what is printed."""
+    """Print the path of a Chromium, which is installed if needed; exit with an error if that fails."""
     path = find_chromium()
     if path is None and not os.environ.get("CHROMIUM"):
         sys.stderr.write("Installing Chromium for the browser tests ...\n")

@@ -1,7 +1,7 @@
-"""Classrooms that can be killed: a warm process that forks one child for each service.
+"""Classroom services for tests that kill them: a warm process forks one child for each service.
 
-Run as a program it is that process: it reads jobs from its input, a line of JSON each; the child prints its addresses
-and its process id when it is ready.
+This module is also the program of that process. It reads jobs from its input, one line of JSON each; a child prints
+its addresses and its process id when it is ready.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ _STEPS: Mapping[type, tuple[str, ...]] = {
     Store: ("put",),
 }
 STEPS = [f"{owner.__name__}.{name}" for owner, names in _STEPS.items() for name in names]
-"""Before each of these a service can be killed: what the database, the gateway and the disk are told."""
+"""The calls to the database, the gateway and the disk before which a service can be killed."""
 
 
 @dataclass
 class ClassNursery:
-    """The warm process."""
+    """The warm process that starts services."""
 
     process: subprocess.Popen[str]
 
     def serve(self, home: Path, gateway: str, database: str | None, fatal: str = "", count: int = 1) -> Service:
-        """Start a service that dies before its `count`th call of `fatal`."""
+        """Start a service that dies before call number `count` of `fatal`."""
         job = {"home": str(home), "gateway": gateway, "database": database, "fatal": fatal, "count": count}
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -61,14 +61,14 @@ class ClassNursery:
 
 @dataclass(frozen=True)
 class Service:
-    """One service that runs, or was killed."""
+    """A running or killed service."""
 
     url: str
     pid: int
 
     @property
     def is_alive(self) -> bool:
-        """Whether it still runs."""
+        """Whether the service still runs."""
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
@@ -76,7 +76,7 @@ class Service:
         return True
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill the service at once."""
         if self.is_alive:
             os.kill(self.pid, signal.SIGKILL)
         while self.is_alive:
@@ -91,7 +91,7 @@ class Service:
 
 @contextmanager
 def class_nursery(home: Path) -> Iterator[ClassNursery]:
-    """Yield a warm process."""
+    """Yield a warm process that starts services."""
     environ = clean_environ(home) | {"PYTHONPATH": str(ROOT / "tests")}
     command = [sys.executable, "-m", "harness.class_nursery"]
     with subprocess.Popen(
@@ -104,7 +104,7 @@ def class_nursery(home: Path) -> Iterator[ClassNursery]:
 
 
 def _die_before(fatal: str, count: int) -> None:
-    """Kill this process before the `count`th call of a step."""
+    """Kill this process before call number `count` of a step."""
     seen = 0
     lock = threading.Lock()
 
@@ -140,7 +140,7 @@ def _serve(job: Mapping[str, Any]) -> None:
 
 
 def _main() -> None:
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a child: it is gone when it has ended
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system removes ended children without a wait
     for line in sys.stdin:
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""A classroom on a loop of its own or as a process, over a practice gateway, and students who speak its protocol."""
+"""A classroom over a practice gateway, in a thread or in a process of its own, and students who speak its protocol."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def order_of(prompt: str, **more: Any) -> dict[str, Any]:
 
 @dataclass
 class Student:
-    """Somebody who has joined, and calls the service."""
+    """A person who has joined and calls the service."""
 
     url: str
     secret: str
@@ -58,11 +58,11 @@ class Student:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The header that shows the pass."""
+        """The header with the pass."""
         return {"Authorization": f"Bearer {self.secret}"}
 
     def call(self, method: str, path: str, wait: int | None = None, **content: Any) -> httpx.Response:
-        """Return the answer to one call."""
+        """Send a request and return the answer."""
         headers = self.headers | ({} if wait is None else {"Prefer": f"wait={wait}"}) | content.pop("headers", {})
         return self.client.request(method, self.url + path, headers=headers, **content)
 
@@ -72,7 +72,7 @@ class Student:
         return self.call("PUT", f"/v1/orders/{key}", wait, json=order_of(prompt, **more))
 
     def get(self, key: str, wait: int = 0) -> httpx.Response:
-        """Ask for an order."""
+        """Return the answer to a question about an order."""
         return self.call("GET", f"/v1/orders/{key}?wait={wait}")
 
     def delete(self, key: str) -> httpx.Response:
@@ -82,7 +82,7 @@ class Student:
 
 @dataclass
 class Class:
-    """A running classroom, its records opened once more, and the gateway that it buys from."""
+    """A running classroom, the gateway where it buys, and a second connection to its records."""
 
     url: str
     home: Path
@@ -94,11 +94,11 @@ class Class:
 
     @property
     def owner(self) -> Actions:
-        """The owner's actions."""
+        """The actions of the owner."""
         return Actions(self.records)
 
     def student(self, name: str, *, role: str = "student", groups: tuple[str, ...] = ()) -> Student:
-        """Invite somebody, who joins at once."""
+        """Invite a person, join with the code, and return the student."""
         later = self.records.database.now() + 3600
         code = self.owner.invite(name, role=role, groups=list(groups), expires_at=later)
         joined = self.client.post(f"{self.url}/v1/join", json={"code": code}).json()
@@ -117,7 +117,7 @@ class Class:
 
     @property
     def agrees(self) -> bool:
-        """Whether the counters of the limits are what the payments add up to."""
+        """Whether the counters of the limits agree with the payments."""
         return self.records.ledger.check() == {}
 
 
@@ -163,7 +163,7 @@ def running_class(
 def served_class(
     home: Path, gateway: PracticeServer | str, *options: str, database: str | None = None, **environ: str
 ) -> Iterator[tuple[Class, subprocess.Popen[str]]]:
-    """Yield a classroom that is a process of its own, and the process; its errors go to `home/stderr`."""
+    """Yield a classroom in a process of its own, and the process; its errors go to `home/stderr`."""
     home.mkdir(parents=True, exist_ok=True)
     url = gateway if isinstance(gateway, str) else gateway.url
     where = ["--home", str(home / "home"), *(["--database", database] if database else [])]

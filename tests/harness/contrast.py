@@ -1,4 +1,4 @@
-"""Legibility of text on a page: the contrast of WCAG 2, of the colors that are really there."""
+"""Legibility of text on a page: the contrast of WCAG 2, from the colors on the screen."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from playwright.sync_api import Locator
 __all__ = ["LEGIBLE", "least_contrast"]
 
 LEGIBLE = 4.5
-"""The least contrast of text of ordinary size (WCAG 2.2, level AA)."""
+"""The minimum contrast for text of ordinary size (WCAG 2.2, level AA)."""
 
 _WORST = """root => {
   const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
@@ -49,6 +49,6 @@ _WORST = """root => {
 
 
 def least_contrast(place: Locator) -> tuple[float, str]:
-    """Return the contrast of the text in `place` that is the hardest to read, and that text."""
+    """Return the lowest contrast of any text in `place`, and that text."""
     ratio, text = place.evaluate(_WORST)
     return float("inf") if ratio is None else ratio, text

@@ -1,4 +1,4 @@
-"""Small image files of every kind that people hold, each with the image that a viewer shows. Nothing is downloaded."""
+"""Small image files of every common kind, each with the image that a viewer shows. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Sample:
 
 
 def card(colors: Sequence[tuple[int, int, int]] = COLORS, size: tuple[int, int] = SIZE) -> Image.Image:
-    """Return a portrait of four quarters, no two alike: it shows how it is turned, and which color is which."""
+    """Return a portrait of four different quarters, which shows its orientation and its colors."""
     image = Image.new("RGB", size)
     half = (size[0] // 2, size[1] // 2)
     for index, color in enumerate(colors):
@@ -48,7 +48,7 @@ def card(colors: Sequence[tuple[int, int, int]] = COLORS, size: tuple[int, int] 
 
 
 def shown_as(image: Image.Image) -> tuple[tuple[int, int], list[tuple[int, ...]]]:
-    """Return what is seen of a card: its size, and the color in the middle of each quarter, over white."""
+    """Return the size of a card and the color in the middle of each quarter, over white."""
     if image.mode in {"RGBA", "LA"} or "transparency" in image.info:
         clear = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
@@ -59,12 +59,12 @@ def shown_as(image: Image.Image) -> tuple[tuple[int, int], list[tuple[int, ...]]
 
 
 def turned(image: Image.Image, orientation: int) -> Image.Image:
-    """Return the pixels as a camera stores them that was held for EXIF `orientation`."""
+    """Return the pixels as a camera stores them with this EXIF `orientation`."""
     return image if orientation == 1 else image.transpose(_STORED_BY[orientation])
 
 
 def exif_of(orientation: int = 1, *, place: bool = False) -> Image.Exif:
-    """Return EXIF with an orientation, and with the place where the photo was taken."""
+    """Return EXIF data with an orientation and, with `place`, the location of the photo."""
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     exif[ExifTags.Base.Make] = "Camera of a Person"
@@ -160,7 +160,7 @@ def _other_samples() -> Iterator[Sample]:
 
 
 def swapped_profile() -> bytes:
-    """Return an ICC profile in which red and blue have changed places."""
+    """Return an ICC profile with red and blue exchanged."""
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     count = int.from_bytes(profile[128:132], "big")
     entries = {bytes(profile[at : at + 4]): at for at in range(132, 132 + 12 * count, 12)}
@@ -176,7 +176,7 @@ def _with_gamma(data: bytes, gamma: float) -> bytes:
 
 
 def _png(image: Image.Image, *, depth: int = 8, interlaced: bool = False) -> bytes:
-    """Return an RGB image as a PNG of the kinds that Pillow does not write."""
+    """Return an RGB image as one of the kinds of PNG that Pillow does not write."""
     width, height = image.size
     rows = b""
     for left, top, across, down in _PASSES if interlaced else ((0, 0, 1, 1),):

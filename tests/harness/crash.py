@@ -1,7 +1,7 @@
-"""Kernels that can be killed: a warm process that forks one child for each run of a notebook's cells.
+"""Kernels for tests that kill them: a warm process forks one child for each run of a notebook's cells.
 
-Run as a program it is that process: it reads jobs from its input, a line of JSON each, and answers each with
-a line. A child is the real studio over the folders and the gateway of its job.
+This module is also the program of that process. It reads jobs from its input, one line of JSON each, and answers each
+with a line. A child uses the real studio with the folders and the gateway of its job.
 """
 
 from __future__ import annotations
@@ -68,14 +68,14 @@ _STEPS: Mapping[type, tuple[str, ...]] = {
 }
 OWNER = "member:ada"
 SUBJECTS = (OWNER, "group:red", "class", "all")
-"""Whose purchases are those on a server, and the limits they fall under."""
+"""The owner of the purchases on a server, and the limits that apply."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run of some cells: in which folder, at which gateway, paid by whom, and where to die.
+    """A run of some cells: its folder, its gateway, its payer, and the step that kills it.
 
-    `fatal` is a step as "submit 2": the second call of `submit` kills the process before it begins.
+    `fatal` names a step, such as "submit 2": the second call of `submit` kills the process before it begins.
     """
 
     folder: str
@@ -84,31 +84,31 @@ class Job:
     cells: tuple[int, ...] = (0, 1, 2, 3)
     fresh: bool = False
     at_once: bool = False
-    """Whether the cells run side by side; else one after the other."""
+    """Whether the cells run at the same time; otherwise one after the other."""
     fatal: str = ""
     session: str = "a session"
     server: tuple[str, str] | None = None
-    """The address and the schema of a PostgreSQL that has the ledger and the locks of one owner, in place of files."""
+    """The address and the schema of a PostgreSQL that holds the ledger and the locks in place of files."""
 
 
 @dataclass
 class Run:
-    """A child on its way; `kill` and `outcome` are what a test does with it."""
+    """A running child, which a test kills or waits for."""
 
     nursery: Nursery
     pid: int
     job: Job
     started: float = field(default_factory=time.monotonic)
     elapsed: float = 0.0
-    """Seconds from its start to its end, once there is an outcome."""
+    """Seconds from its start to its end; set by `outcome`."""
 
     def kill_after(self, seconds: float) -> None:
-        """Kill it as `kill -9` does; it is ours and not reaped yet, so the id is its own."""
+        """Kill the child like `kill -9`; nobody has waited for it yet, so its process id is still its own."""
         time.sleep(seconds)
         os.kill(self.pid, signal.SIGKILL)
 
     def outcome(self) -> dict[str, Any]:
-        """Wait for its end and return what it left: its exit code, and what each cell brought."""
+        """Wait for its end and return its exit code, its steps and the result of each cell."""
         code = self.nursery.ask({"wait": self.pid})["code"]
         self.elapsed = time.monotonic() - self.started
         report = Path(self.job.folder) / f"report-{self.pid}.json"
@@ -117,13 +117,13 @@ class Run:
 
 
 class Nursery:
-    """The warm process, as a test sees it."""
+    """The warm process that starts runs."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
     def start(self, job: Job) -> Run:
-        """Begin a run of `job` in a new process."""
+        """Start `job` in a new process."""
         return Run(self, self.ask(asdict(job))["pid"], job)
 
     def ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,7 +137,7 @@ class Nursery:
 
 @contextmanager
 def nursery() -> Iterator[Nursery]:
-    """Yield a nursery; it ends with the block."""
+    """Yield a warm process, which ends with the block."""
     command, environ = [sys.executable, "-m", "harness.crash"], os.environ | {"PYTHONPATH": str(ROOT / "tests")}
     with subprocess.Popen(command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -151,7 +151,7 @@ def nursery() -> Iterator[Nursery]:
 
 @contextmanager
 def practice_gateway(folder: Path) -> Iterator[str]:
-    """Yield the URL of a practice gateway in a process of its own, its books in `folder`."""
+    """Yield the URL of a practice gateway in a process of its own, with its data in `folder`."""
     command = [sys.executable, "-m", "blockrun_magic.practice", "--port", "0", "--db", str(folder / "practice.sqlite")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -165,20 +165,20 @@ def practice_gateway(folder: Path) -> Iterator[str]:
 
 
 def payer_of(name: str) -> Wallet:
-    """Return the wallet of that name; nobody funds it with more than play money."""
+    """Return the wallet of that name; nobody funds it with real money."""
     return Wallet.from_key(hashlib.sha256(name.encode()).digest(), "a test")
 
 
 def settlements_of(url: str, payer: str) -> list[dict[str, Any]]:
-    """Return the gateway's own record of what `payer` paid."""
-    with urllib.request.urlopen(f"{url}/practice/ledger") as answer:  # noqa: S310  it is our own loopback
+    """Return the gateway's own record of the payments of `payer`."""
+    with urllib.request.urlopen(f"{url}/practice/ledger") as answer:  # noqa: S310  a URL on this machine
         lines = json.load(answer)["settlements"]
     address = payer_of(payer).address.lower()
     return [line for line in lines if line["payer"].lower() == address]
 
 
 def cells() -> list[ImageRequest]:
-    """Return the requests of a notebook: an image, a slow job, one behind a URL, and an edit with a mask."""
+    """Return a notebook's requests: an image, a slow job, an image behind a URL, and an edit with a mask."""
     small, size = "openai/dall-e-2", "256x256"
     source, mask = upload((40, 80, 120)), upload((255, 255, 255))
     return [
@@ -193,7 +193,7 @@ def cells() -> list[ImageRequest]:
 
 
 def _count_steps(fatal: str) -> list[str]:
-    """Return the list that every step of money and images will be written to; `fatal` is the last of all."""
+    """Record every step of money and images in the returned list; die at the step `fatal`."""
     seen: list[str] = []
 
     def watched(real: Callable[..., Any], name: str) -> Callable[..., Any]:
@@ -229,7 +229,7 @@ async def _run_cells(job: Job) -> list[dict[str, Any]]:
     async def one(number: int) -> dict[str, Any]:
         try:
             result = await studio.make(requests[number], practice_at(job.url), options)
-        except Exception:  # noqa: BLE001  whatever it is, the test reads it
+        except Exception:  # noqa: BLE001  the test reads every error
             return {"cell": number, "error": traceback.format_exc()}
         files = [str(path) for path in result.files]
         take, cost = result.receipt.take, result.cost_micros
@@ -265,16 +265,16 @@ def _fork(job: Job) -> int:
             _child(job)
             code = 0
         finally:
-            # Nothing of the parent's is flushed or ended twice.
+            # The parent's buffers and exit handlers must not run in the child.
             os._exit(code)
     return pid
 
 
 class _Parent:
-    """Answers a test's lines until there are no more."""
+    """Answers the lines of a test until its input ends."""
 
     def __enter__(self) -> Self:
-        # What signing imports late is imported once, for all children.
+        # The late imports of signing happen once, before the children fork.
         from blockrun_magic.payments.x402.networks import PRACTICE
         from blockrun_magic.payments.x402.protocol import PaymentRequirements, sign_payment
 

@@ -1,4 +1,4 @@
-"""The local endpoint on a loop of its own, over a practice gateway."""
+"""The local endpoint in a thread of its own, over a practice gateway."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ KEY = "brm_test"
 
 @dataclass
 class Endpoint:
-    """A running local endpoint, and the practice gateway that it buys from."""
+    """A running local endpoint, and the practice gateway where it buys."""
 
     url: str
     origin: str
     gateway: PracticeServer
 
     def post(self, path: str, **body: Any) -> httpx.Response:
-        """Return the response to JSON posted at `path`, with the key."""
+        """Post JSON to `path` with the key, and return the response."""
         return httpx.post(f"{self.url}{path}", json=body, headers={"Authorization": f"Bearer {KEY}"}, timeout=PATIENCE)
 
     def generate(self, prompt: str, **body: Any) -> httpx.Response:
@@ -48,7 +48,7 @@ class Endpoint:
 
 @contextmanager
 def running_endpoint(home: Path, gateway: PracticeServer, **options: Any) -> Iterator[Endpoint]:
-    """Yield an endpoint whose files are below `home`; `options` are those of LocalEndpoint."""
+    """Yield an endpoint with its files below `home`; `options` are the arguments of LocalEndpoint."""
     ready, stop = threading.Event(), threading.Event()
     box: list[LocalEndpoint] = []
 

@@ -1,4 +1,4 @@
-"""The price of Run All as the command line forecasts it."""
+"""The price of Run All, as the command line prints it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["forecast", "micros"]
 
 
 def forecast(path: Path, home: Path, url: str, *more: str) -> str:
-    """Return what `python -m blockrun_magic price` prints."""
+    """Return the output of `python -m blockrun_magic price`."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "blockrun_magic", "price", str(path), *more],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Growth of the time of a call with its input: the worst input of an alphabet is searched, then doubled."""
+"""Growth of a call's time with its input: a search for the worst input of an alphabet, at double the length."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from itertools import product
 __all__ = ["FACTOR", "THOROUGH", "Input", "inputs", "worst_growth"]
 
 THOROUGH = "EXAMPLES" in os.environ
-"""Whether `make fuzz` runs."""
+"""Whether the long version runs (`make fuzz`)."""
 MAX_LENGTH = 16_384 if THOROUGH else 4096
 SLOW = 0.02 if THOROUGH else 0.006
-"""Seconds from which on a call is measured closely: one that is linear stays far below at `MAX_LENGTH`."""
+"""Seconds from which a call is measured closely: a linear call takes much less, even at `MAX_LENGTH`."""
 FACTOR = 2.5
 _RUNS = 5
 _FIRST = 8
@@ -23,7 +23,7 @@ _FIRST = 8
 
 @dataclass(frozen=True)
 class Input:
-    """A text that can be made as long as one likes: `pump`, repeated, between `before` and `after`."""
+    """A text of any length: `pump`, repeated, between `before` and `after`."""
 
     before: str
     pump: str
@@ -35,7 +35,7 @@ class Input:
 
 
 def inputs(tokens: Sequence[str], *, around: Sequence[str] = (), pairs: bool = True) -> Iterator[Input]:
-    """Yield the inputs of an alphabet: each token and each pair of tokens pumped, alone and between others."""
+    """Yield the inputs of an alphabet: each token and each pair of tokens repeated, alone and next to others."""
     pumps = list(dict.fromkeys([*tokens, *(map("".join, product(tokens, repeat=2)) if pairs else ())]))
     edges = list(dict.fromkeys(("", *around)))
     for pump in pumps:
@@ -46,7 +46,7 @@ def inputs(tokens: Sequence[str], *, around: Sequence[str] = (), pairs: bool = T
 
 
 def worst_growth(call: Callable[[str], object], candidates: Iterable[Input]) -> tuple[float, Input | None]:
-    """Return by how much the slowest input's time grows when it is doubled, and the input; 1 where none is slow."""
+    """Return the largest growth of time when an input is doubled, and that input; 1 and None if all are fast."""
     worst, culprit = 1.0, None
     for candidate in candidates:
         growth = _growth(call, candidate)
@@ -68,19 +68,19 @@ def _growth(call: Callable[[str], object], candidate: Input) -> float:
 
 
 def _longer(length: int, seconds: float) -> int:
-    # In small steps at first: an exponential input is noticed before it takes for ever. Larger ones while it is quick.
+    # Small steps first, to notice an exponential input before it takes too long; larger steps while calls are fast.
     if length < 64:
         return length + (8 if seconds < SLOW / 1000 else 4)
     return min(length * (4 if length >= 256 and seconds < SLOW / 64 else 2), MAX_LENGTH)
 
 
 def _ratio(call: Callable[[str], object], half: str, whole: str) -> float:
-    # The fastest of several runs is the one that another process disturbed least.
+    # Other processes disturb the fastest of several runs least.
     return min(_seconds(call, whole) for _ in range(_RUNS)) / max(min(_seconds(call, half) for _ in range(_RUNS)), 1e-9)
 
 
 def _seconds(call: Callable[[str], object], text: str) -> float:
-    # Processor time of this thread, without the garbage collector: what else the machine does is left out.
+    # Processor time of this thread, without garbage collection: other work on the machine does not count.
     was_enabled = gc.isenabled()
     gc.disable()
     began = time.thread_time()

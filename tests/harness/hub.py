@@ -1,7 +1,7 @@
-"""A real JupyterHub with its proxy, DummyAuthenticator and a simple spawner: each user's server is a process here.
+"""A real JupyterHub with its proxy, DummyAuthenticator and a simple spawner: each user's server is a local process.
 
-It reads the recipe of the documentation, docs/recipes/jupyterhub_config.py, as an administrator would. Any
-password will do; grace is a teacher, ada and bob are students in the group red.
+It uses the recipe of the documentation, docs/recipes/jupyterhub_config.py, like an administrator. Every password is
+accepted; grace is a teacher, ada and bob are students in the group red.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ c.Spawner.env_keep = ["PATH", "LANG", "TERM", "PYTHONPATH"]
 
 @dataclass(frozen=True)
 class Hub:
-    """A running hub: its public address, its API's address, and the address where it expects the classroom."""
+    """A running hub: its public address, its API's address, and the address at which it expects the classroom."""
 
     url: str
     api_url: str
@@ -68,7 +68,7 @@ class Hub:
 
     @property
     def service_environ(self) -> dict[str, str]:
-        """The variables that the classroom's process needs, as the recipes set them."""
+        """The variables for the classroom's process, as in the recipes."""
         return {
             "JUPYTERHUB_API_TOKEN": self.service_token,
             "JUPYTERHUB_API_URL": self.api_url,
@@ -77,20 +77,20 @@ class Hub:
         }
 
     def ask(self, method: str, path: str, **content: object) -> httpx.Response:
-        """Return the answer of the hub's API to its administrator."""
+        """Send a request to the hub's API as an administrator, and return the answer."""
         headers = {"Authorization": f"token {self.tests_token}"}
         answer = httpx.request(method, f"{self.api_url}{path}", headers=headers, timeout=PATIENCE, **content)  # type: ignore[arg-type]
         answer.raise_for_status()
         return answer
 
     def token_of(self, name: str, *scopes: str) -> str:
-        """Return a token of a user, with the scopes that a notebook server's token has, or with `scopes`."""
+        """Return a token of a user with `scopes`, or with the scopes of a notebook server's token."""
         wanted = scopes or (f"access:servers!user={name}", "access:services!service=classroom")
         return str(self.ask("POST", f"/users/{name}/tokens", json={"scopes": list(wanted)}).json()["token"])
 
 
 def log_in(browser: httpx.Client, name: str) -> None:
-    """Log a person in to the hub that `browser` is for."""
+    """Log a person in to the hub in `browser`, a client with the hub's address."""
     browser.get("/hub/login")
     form = {"username": name, "password": "any", "_xsrf": browser.cookies.get("_xsrf", path="/hub/") or ""}
     answer = browser.post("/hub/login", data=form)
@@ -99,14 +99,14 @@ def log_in(browser: httpx.Client, name: str) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that are free now."""
+    """Return ports that are free at the moment."""
     with ExitStack() as stack:
         listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [listener.getsockname()[1] for listener in listeners]
 
 
 def plan_hub(folder: Path) -> Hub:
-    """Return a hub that has its addresses and tokens, and is not running: the classroom starts first."""
+    """Return a hub with addresses and tokens that does not run yet: the classroom starts first."""
     public, own, classroom = free_ports(3)
     (folder / "homes").mkdir(parents=True)
     return Hub(
@@ -121,9 +121,9 @@ def plan_hub(folder: Path) -> Hub:
 
 @contextmanager
 def running_hub(hub: Hub, environ: Mapping[str, str] | None = None, more: str = "") -> Iterator[None]:
-    """Run a hub; `environ` is added to every user's server, and `more` is the end of its configuration.
+    """Run a hub; `environ` is added to every user's server, and `more` to the end of its configuration.
 
-    A hub waits half a minute for a service that does not answer, so something has to listen at `classroom_address`.
+    A hub waits half a minute for a silent service, so something must listen at `classroom_address`.
     """
     proxy = find_proxy()
 
@@ -169,7 +169,7 @@ def running_hub(hub: Hub, environ: Mapping[str, str] | None = None, more: str = 
 
 
 def _wait_for(hub: Hub, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until the hub answers through its proxy; raises AssertionError with its log when it ends or stays silent."""
+    """Wait until the hub answers through its proxy; raises AssertionError with its log if it ends or stays silent."""
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until and process.poll() is None:
         with suppress(httpx.TransportError):

@@ -26,7 +26,7 @@ __all__ = ["HubClass", "running_hub_class"]
 
 @dataclass(frozen=True)
 class HubClass:
-    """A hub, the classroom on it, and the gateway that is paid."""
+    """A hub, its classroom, and the gateway where the classroom buys."""
 
     hub: Hub
     home: Path
@@ -38,14 +38,14 @@ class HubClass:
         return f"{self.hub.url}/services/classroom/teacher"
 
     def command(self, *arguments: str) -> str:
-        """Return what one of the owner's commands prints."""
+        """Return the output of one of the owner's commands."""
         done = run_command(self.home, *arguments)
 
         assert 0 == done.returncode, done.stderr
         return done.stdout
 
     def log_in(self, browser: Browser, name: str) -> Page:
-        """Return a page of a browser of its own, in which somebody has logged in to the hub."""
+        """Return a page of a new browser context in which a person has logged in to the hub."""
         page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
         page.set_default_timeout(PATIENCE * 1000)
         page.goto(f"{self.hub.url}/hub/login?next=%2Fhub%2Fhome")
@@ -56,7 +56,7 @@ class HubClass:
         return page
 
     def start_server(self, name: str) -> None:
-        """Ask the hub to start somebody's server, without waiting for it."""
+        """Ask the hub to start a person's server, without waiting for it."""
         home = self.hub.folder / "homes" / name
         settings = home / ".jupyter" / "labconfig" / "default_setting_overrides.json"
         settings.parent.mkdir(parents=True)
@@ -65,7 +65,7 @@ class HubClass:
         self.hub.ask("POST", f"/users/{name}/server")
 
     def open_notebook(self, page: Page, name: str) -> Notebook:
-        """Return the notebook on somebody's server, open in JupyterLab."""
+        """Return a notebook on a person's server, open in JupyterLab."""
         [file] = (self.hub.folder / "homes" / name).glob("*/notebook.ipynb")
         page.goto(f"{self.hub.url}/user/{name}/lab/tree/{file.parent.name}/{file.name}?reset")
         expect(page.get_by_text("(ipykernel) | Idle")).to_be_visible(timeout=PATIENCE * 1000)
@@ -75,7 +75,7 @@ class HubClass:
 
 @contextmanager
 def running_hub_class(folder: Path) -> Iterator[HubClass]:
-    """Yield a hub with a classroom, whose teachers are the hub's group of that name."""
+    """Yield a hub with a classroom; the hub's group `teachers` has its teachers."""
     hub, home = plan_hub(folder / "hub"), folder / "owner" / "home"
     home.parent.mkdir(parents=True)
     with PracticeServer() as gateway:

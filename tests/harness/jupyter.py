@@ -1,4 +1,4 @@
-"""A real JupyterLab and a real Voilà, each in a home of its own, and gone when the tests are."""
+"""A real JupyterLab and a real Voilà, each with a home of its own; both end with the tests."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _LAB = (
     *("jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0"),
     *("--IdentityProvider.token=", "--ServerApp.password=", "--ServerApp.disable_check_xsrf=True"),
 )
-_VOILA = ("voila", "--no-browser", "--Voila.ip=127.0.0.1")  # it takes the first free port from 8866 on
+_VOILA = ("voila", "--no-browser", "--Voila.ip=127.0.0.1")  # it takes the first free port from 8866 upward
 SETTINGS = {
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
-    "@jupyterlab/apputils-extension:themes": {"adaptive-theme": True},  # the page's color scheme decides
+    "@jupyterlab/apputils-extension:themes": {"adaptive-theme": True},  # themes follow the page's color scheme
     "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},  # all cells are in the page
 }
 """JupyterLab's settings for tests."""
@@ -43,11 +43,11 @@ threading.Thread(target=end_with_the_tests, daemon=True).start()
 del sys.argv[0]
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
-"""Runs a module until its stdin is closed, which happens also when whoever started it is killed."""
+"""A program that runs a module until its stdin closes; that also happens when the parent is killed."""
 
 
 def behind_us(*command: str) -> list[str]:
-    """Return the command line that runs a module, and ends with whoever holds its stdin."""
+    """Return a command line that runs a module and ends when its stdin closes."""
     return [sys.executable, "-c", _BEHIND_US, *command]
 
 
@@ -61,7 +61,7 @@ class Server:
 
 @contextmanager
 def running_lab(home: Path, environ: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """Yield a JupyterLab whose kernels have nothing of the machine's owner; `environ` is added."""
+    """Yield a JupyterLab whose kernels see no settings of the machine's owner; `environ` is added."""
     settings = home / ".jupyter" / "labconfig" / "default_setting_overrides.json"
     settings.parent.mkdir(parents=True)
     settings.write_text(json.dumps(SETTINGS))
@@ -71,7 +71,7 @@ def running_lab(home: Path, environ: Mapping[str, str] | None = None) -> Iterato
 
 @contextmanager
 def running_voila(home: Path, environ: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """Yield a Voilà that serves the notebooks of a folder as apps; `environ` is added."""
+    """Yield a Voilà that serves the notebooks of its folder as apps; `environ` is added."""
     with _running(home, _VOILA, environ) as server:
         yield server
 
@@ -99,7 +99,7 @@ def _running(home: Path, command: Sequence[str], environ: Mapping[str, str] | No
 
 
 def _address(process: subprocess.Popen[bytes], log: Path) -> str:
-    """Return where a server answers; raises AssertionError with its log when it ends or stays silent."""
+    """Return the address of a server; raises AssertionError with its log if it ends or stays silent."""
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until and process.poll() is None:
         found = re.search(r"http://127\.0\.0\.1:[1-9]\d*/", log.read_text(encoding="utf-8"))
@@ -112,7 +112,7 @@ def _address(process: subprocess.Popen[bytes], log: Path) -> str:
 
 
 def end_family(process: subprocess.Popen[bytes]) -> None:
-    """End a server, and then whatever is left of what it has started: a kernel has a process group of its own."""
+    """End a server and all processes that it started; kernels have process groups of their own."""
     family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
     with suppress(subprocess.TimeoutExpired):
         process.communicate(timeout=PATIENCE)  # closes its stdin

@@ -1,4 +1,4 @@
-"""A real ipykernel for tests: cells go in, and what a notebook would show comes out."""
+"""A real ipykernel for tests: they run cells and read the outputs that a notebook shows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Cell", "Kernel", "clean_environ", "made", "paid_to", "running_kernel
 
 
 def clean_environ(home: Path, **more: str) -> dict[str, str]:
-    """Return an environment with `home` as everybody's home, and no wallet or gateway of the machine's owner."""
+    """Return an environment with the home `home`, and without a wallet or gateway of the machine's owner."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -32,19 +32,19 @@ def clean_environ(home: Path, **more: str) -> dict[str, str]:
 
 
 def paid_to(url: str) -> int:
-    """Return what the practice gateway at `url` has been paid so far, in micro-dollars."""
+    """Return the sum of all payments to the practice gateway at `url`, in micro-dollars."""
     return int(httpx.get(f"{url}/practice/ledger", timeout=PATIENCE).json()["total"])
 
 
 @dataclass
 class Cell:
-    """One cell that has run: its status ("ok", "error", "aborted") and what came of it."""
+    """A cell that was run: its status ("ok", "error", "aborted"), its messages and its outputs."""
 
     status: str = ""
     count: int | None = None
     messages: list[dict[str, Any]] = field(default_factory=list)
     outputs: list[dict[str, Any]] = field(default_factory=list)
-    """The outputs a notebook would hold in the end: updates have replaced what they update."""
+    """The final outputs in the notebook, after all updates."""
 
     def of_type(self, kind: str) -> list[dict[str, Any]]:
         """Return the contents of every message of one type, in order."""
@@ -52,7 +52,7 @@ class Cell:
 
     @property
     def pictures(self) -> list[dict[str, Any]]:
-        """The outputs that show images: one, or a grid of several."""
+        """The outputs that show images: one image or a grid."""
         return [
             output
             for output in self.outputs
@@ -67,18 +67,18 @@ class Cell:
 
     @property
     def text(self) -> str:
-        """The printed text, and the plain text of every output."""
+        """All printed text, and the plain text of every output."""
         printed = "".join(content["text"] for content in self.of_type("stream"))
         return printed + "\n".join(output["data"].get("text/plain", "") for output in self.outputs)
 
     @property
     def error(self) -> list[str]:
-        """The lines in the place of a traceback; none when the cell went well."""
+        """The lines of the traceback; empty if the cell succeeded."""
         return [line for content in self.of_type("error") for line in content["traceback"]]
 
     @property
     def error_name(self) -> str:
-        """The class of the exception that ended the cell, or ""."""
+        """The class name of the exception that ended the cell, or ""."""
         return next((content["ename"] for content in self.of_type("error")), "")
 
 
@@ -94,11 +94,11 @@ class Kernel:
         self._aborting = False
 
     def run(self, code: str) -> Cell:
-        """Return the cell `code`, run to its end."""
+        """Run `code` to its end and return the cell."""
         return self.finish(self.start(code))
 
     def start(self, code: str) -> str:
-        """Send a cell as a click on Run would, without waiting for it; return its id."""
+        """Send a cell like a click on Run, without waiting for it; return its id."""
         if self._aborting:
             self._wait_until_it_takes_cells()
         cell_id: str = self._client.execute(code, store_history=True, stop_on_error=True)
@@ -106,17 +106,17 @@ class Kernel:
         return cell_id
 
     def type(self, text: str) -> dict[str, Any]:
-        """Answer the question that a running cell asks, and return the question."""
+        """Type `text` as the answer to a running cell's question, and return the question."""
         question: dict[str, Any] = self._client.get_stdin_msg(timeout=PATIENCE)["content"]
         self._client.input(text)
         return question
 
     def finish(self, cell_id: str) -> Cell:
-        """Return a started cell once it has ended and shown all it shows."""
+        """Wait until a cell has ended with all its outputs, and return it."""
         return self.wait_for(cell_id, lambda cell: bool(cell.status))
 
     def wait_for(self, cell_id: str, condition: Callable[[Cell], bool]) -> Cell:
-        """Return a started cell as soon as `condition` holds of it."""
+        """Return a started cell as soon as it meets `condition`."""
         cell = self._cells[cell_id]
         until = time.monotonic() + PATIENCE
         while not condition(cell):
@@ -147,11 +147,11 @@ class Kernel:
         self._manager.interrupt_kernel()
 
     def kill(self) -> None:
-        """End the process at once, as a machine that fails does."""
+        """End the process at once, like a failing machine."""
         self._manager.shutdown_kernel(now=True)
 
     def click(self, model_id: str) -> None:
-        """Click a button widget, as the page would."""
+        """Click a button widget, like the page."""
         press = {"comm_id": model_id, "data": {"method": "custom", "content": {"event": "click"}}}
         self._client.shell_channel.send(self._client.session.msg("comm_msg", press))
 
@@ -177,7 +177,7 @@ class Kernel:
             self._aborting |= cell.status == "error"
 
     def _wait_until_it_takes_cells(self) -> None:
-        """After an error ipykernel refuses what was sent with it, and for a moment what comes next, too."""
+        """Wait until cells run again: after an error, ipykernel refuses all cells for a moment."""
         until = time.monotonic() + PATIENCE
         while "ok" != self._reply(self._client.execute("", silent=True)):
             assert time.monotonic() < until, "the kernel refuses every cell"
@@ -192,8 +192,8 @@ class Kernel:
 
 @contextmanager
 def running_kernel(home: Path, environ: Mapping[str, str] | None = None) -> Iterator[Kernel]:
-    """Yield a kernel that works in `home` and has nothing of the machine's owner; `environ` is added."""
-    # Sockets in a short directory: free of races for ports, and within the limit of a socket's path.
+    """Yield a kernel that works in `home` and sees no settings of the machine's owner; `environ` is added."""
+    # Sockets in a short directory: no races for ports, and paths below the length limit of sockets.
     with tempfile.TemporaryDirectory(prefix="k") as sockets:
         manager = KernelManager(transport="ipc", connection_file=str(Path(sockets) / "kernel.json"))
         manager.start_kernel(env=clean_environ(home, **(environ or {})), cwd=str(home))
@@ -209,7 +209,7 @@ def running_kernel(home: Path, environ: Mapping[str, str] | None = None) -> Iter
 
 
 def made(kernel: Kernel, code: str) -> Cell:
-    """Return a cell that has run and must have gone well."""
+    """Return an ended cell; fails if the cell had an error."""
     cell = kernel.run(code)
 
     assert "ok" == cell.status, cell.error

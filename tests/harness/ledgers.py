@@ -1,4 +1,4 @@
-"""Ledgers with a clock of their own, and payments in any state."""
+"""Ledgers with a clock that tests move, and payments in any state."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from blockrun_magic.payments.ledger.states import State, Witness
 from blockrun_magic.payments.x402.protocol import Authorization, PaymentPayload
 
 ENGINES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
-"""The engines of a database. `make check` does without the second, which needs a server."""
+"""The database engines. `make check` skips PostgreSQL, which needs a server."""
 
 ON_A_FILE = pytest.mark.parametrize("ledger", ["sqlite"], indirect=True)
-"""For a test about the file of the ledger, which a server does not have."""
+"""A mark for tests of the ledger's file; a server has no such file."""
 
 
 NOON = 1_800_014_400.0 - 1_800_014_400 % 86_400 + 43_200
@@ -38,7 +38,7 @@ JOB = "https://blockrun.ai/api/v1/jobs/1"
 
 @dataclass
 class Clock:
-    """A clock that a test moves by hand."""
+    """A clock; a test moves it by hand."""
 
     now: float = NOON
 
@@ -49,13 +49,13 @@ class Clock:
 
 @pytest.fixture
 def clock() -> Clock:
-    """Return a clock that stands at noon, UTC."""
+    """Return a clock that shows noon, UTC."""
     return Clock()
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return where the ledger is, or will be."""
+    """Return the path of the ledger, which may not exist yet."""
     return tmp_path / "magic" / "ledger.sqlite"
 
 
@@ -78,7 +78,7 @@ def ledger(request: pytest.FixtureRequest, clock: Clock) -> Iterator[Ledger]:
 
 @contextmanager
 def another(ledger: Ledger, session: str = "two") -> Iterator[Ledger]:
-    """Yield the same ledger as another kernel has it open."""
+    """Yield the same ledger, opened like in another kernel."""
     with (
         closing(ledger.database.another()) as database,
         closing(Ledger(database, session, ledger.clock)) as opened,
@@ -87,17 +87,17 @@ def another(ledger: Ledger, session: str = "two") -> Iterator[Ledger]:
 
 
 def another_purchase(ledger: Ledger, realm: str = "real") -> Purchase:
-    """Return a purchase of a request that nobody made before."""
+    """Return a purchase with a new request."""
     return purchase(ledger, f"sha256:{secrets.token_hex(8)}", realm=realm)
 
 
 def purchase(ledger: Ledger, digest: str = "sha256:1", take: int = 1, realm: str = "real") -> Purchase:
-    """Return a purchase that was started."""
+    """Return a new purchase."""
     return ledger.create_purchase(realm, "base", digest, take, REQUEST, private=False)
 
 
 def signed(nonce: str | None = None) -> PaymentPayload:
-    """Return a payment as it looks after signing; its header is a secret."""
+    """Return a signed payment; its header is a secret."""
     authorization = Authorization(
         payer="0x" + "11" * 20,
         pay_to="0x" + "22" * 20,
@@ -110,14 +110,14 @@ def signed(nonce: str | None = None) -> PaymentPayload:
 
 
 def payment_of(ledger: Ledger, payment_id: int) -> Payment:
-    """Return a payment as it stands now."""
+    """Return the current state of a payment."""
     return ledger.payment(payment_id)
 
 
 def authorize(
     ledger: Ledger, purchase: Purchase, amount: int, payload: PaymentPayload | None = None, hold: int | None = None
 ) -> Payment:
-    """Return a payment that was reserved and signed in one step, as `payload` or with a nonce of its own."""
+    """Return a payment that is reserved and signed in one step, as `payload` or with a new nonce."""
     return ledger.authorize(purchase, amount, "eip155:8453", lambda: payload or signed(), hold)
 
 
@@ -139,11 +139,11 @@ WAYS: dict[State, tuple[State, ...]] = {
     State.RELEASED: (State.RELEASED,),
     State.UNKNOWN: (State.SUBMITTED, State.UNKNOWN),
 }
-"""The steps from the signature to each state; from the reservation, where nothing was signed."""
+"""The steps to each state; they begin at the signature, or at the reservation if nothing is signed."""
 
 
 def payment_in(ledger: Ledger, state: State, amount: int = 52_500, of: Purchase | None = None) -> Payment:
-    """Return a payment that was brought into `state` the usual way."""
+    """Return a payment that reached `state` by the usual steps."""
     begin = ledger.reserve if state in (State.RESERVED, State.RELEASED) else partial(authorize, ledger)
     payment = begin(of or another_purchase(ledger), amount)
     for step in WAYS[state]:
@@ -154,7 +154,7 @@ def payment_in(ledger: Ledger, state: State, amount: int = 52_500, of: Purchase 
 
 
 def fill_up(ledger: Ledger) -> int:
-    """Reserve ever smaller sums until not a micro-dollar fits any more; return what was reserved."""
+    """Reserve ever smaller sums until not even a micro-dollar fits; return the reserved sum."""
     total, amount = 0, 200_000
     while amount:
         try:

@@ -1,4 +1,4 @@
-"""A meter of processor time: what the machine and some of its processes use between two looks."""
+"""A meter of processor time: the use of the machine and of some processes since its start."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Meter"]
 
 
 class Meter:
-    """Counts from when it was made; `processes` are named groups of process ids, with all that they have started."""
+    """A meter that starts when it is made; `processes` are named groups of process ids, with their children."""
 
     def __init__(self, processes: Mapping[str, Iterable[int]]) -> None:
         self._processes = {name: [psutil.Process(number) for number in ids] for name, ids in processes.items()}
@@ -20,7 +20,7 @@ class Meter:
 
     @property
     def busy(self) -> float:
-        """The share of the machine's processor time that was used, by whatever program."""
+        """The share of the machine's processor time that was used by any program."""
         used, whole = (now - then for now, then in zip(_machine(), self._machine, strict=True))
         return used / whole if whole else 0.0
 
@@ -39,12 +39,12 @@ class Meter:
 
 def _machine() -> tuple[float, float]:
     times = psutil.cpu_times()._asdict()
-    whole = sum(times.values()) - times.get("guest", 0.0) - times.get("guest_nice", 0.0)  # they are in others
+    whole = sum(times.values()) - times.get("guest", 0.0) - times.get("guest_nice", 0.0)  # they are part of other times
     return whole - times["idle"] - times.get("iowait", 0.0), whole
 
 
 def _seconds_of(process: psutil.Process, named: set[int]) -> float:
-    """Return the seconds of a process and of all that it has started, without those that are `named` themselves."""
+    """Return the seconds of a process and its children, without the children that are in `named`."""
     found = 0.0
     with suppress(psutil.NoSuchProcess):
         times = process.cpu_times()

@@ -1,4 +1,4 @@
-"""Mutations: valid bytes with a few changes, the same in every short run and other ones in every long run."""
+"""Mutations: valid bytes with a few changes, the same in every short run and different in every long run."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from PIL import Image
 __all__ = ["EXAMPLES", "IMAGES", "MUTATIONS", "chance", "mutated"]
 
 EXAMPLES = int(os.environ.get("EXAMPLES", "0"))
-"""How many examples `make fuzz` asks for; 0 in a short run."""
+"""The number of examples that `make fuzz` asks for; 0 in a short run."""
 MUTATIONS = max(2000, EXAMPLES) if EXAMPLES else 150
 SEED = random.randrange(2**32) if EXAMPLES else 7  # noqa: S311  for tests
 
 
 def chance(name: str) -> random.Random:
-    """Return the random numbers of one test; a failure names them."""
+    """Return the random numbers of one test."""
     return random.Random(f"{SEED} {name}")  # noqa: S311  for tests
 
 
 def mutated(data: bytes, numbers: random.Random) -> bytes:
-    """Return `data` with a few changes: bytes, cuts, repetitions, and numbers that lie."""
+    """Return `data` with a few changes: bytes, cuts, repetitions, and wrong numbers."""
     changed = bytearray(data)
     for _ in range(numbers.randrange(1, 6)):
         at = numbers.randrange(len(changed) + 1)
@@ -45,7 +45,7 @@ def mutated(data: bytes, numbers: random.Random) -> bytes:
 
 
 def pixels(form: str) -> bytes:
-    """Return a small image of a format."""
+    """Return a small image in a format."""
     file = io.BytesIO()
     Image.linear_gradient("L").resize((40, 30)).convert("RGB").save(file, form)
     return file.getvalue()

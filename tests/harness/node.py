@@ -1,7 +1,7 @@
-"""Find JupyterHub's proxy, or install it: Node with apt-get, and the packages of package-lock.json with npm.
+"""JupyterHub's proxy: it is found or installed, with Node from apt-get and the packages of package-lock.json from npm.
 
 Usage:
-    PYTHONPATH=tests python -m harness.node  print the path of a proxy that starts; install it if needed
+    PYTHONPATH=tests python -m harness.node  print the path of a working proxy; install it if needed
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def find_proxy() -> str | None:
 
 
 def install_proxy() -> None:
-    """Install Node where it is missing, and then what package-lock.json lists."""
+    """Install Node if it is missing, and then the packages of package-lock.json."""
     if not shutil.which("npm"):
         apt_install("nodejs", "npm")
     npm = shutil.which("npm")
@@ -39,7 +39,7 @@ def install_proxy() -> None:
 
 
 def main() -> int:
-    """Return 0 when the proxy is there in the end; its path is printed."""
+    """Print the path of the proxy, which is installed if needed; exit with an error if that fails."""
     if find_proxy() is None:
         sys.stderr.write("Installing JupyterHub's proxy for the tests ...\n")
         install_proxy()

@@ -1,4 +1,4 @@
-"""The panel in a notebook that is open in a browser."""
+"""The panel in an open notebook in a browser."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["form_of", "in_view", "open_panel"]
 
 
 def open_panel(notebook: Notebook) -> Locator:
-    """Return the panel, opened in a new cell and ready: price, balance and stage are there."""
+    """Open the panel in a new cell and return it when price, balance and stage are there."""
     panel = output_of(notebook.run("%blockrun panel")).locator(".brm-panel")
     expect(panel.get_by_role("button", name=re.compile(r"Generate · \$"))).to_be_visible()
     expect(panel.locator(".brm-wallet")).to_contain_text(re.compile(r"\$\d"))
@@ -21,12 +21,12 @@ def open_panel(notebook: Notebook) -> Locator:
 
 
 def form_of(panel: Locator) -> Locator:
-    """Return the form on the tab that is open."""
+    """Return the form on the open tab."""
     return panel.locator(".brm-left .brm-form:visible")
 
 
 def in_view(part: Locator) -> bool:
-    """Return whether all of it is inside the window, without scrolling."""
+    """Return whether an element is completely inside the window, without scrolling."""
     return bool(
         part.evaluate(
             "it => { const box = it.getBoundingClientRect();"

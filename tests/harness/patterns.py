@@ -1,4 +1,4 @@
-"""Every regular expression of the package, where it is, how it is used, and the alphabet that it is made of."""
+"""All regular expressions of the package, with their location, their use, and the alphabet of their inputs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _META = re.compile(r"(?:\\\w|[()\[\]|*+?{}.^$\\])+")
 
 @dataclass(frozen=True)
 class Found:
-    """A pattern, the module that has it, and the methods that are called on it."""
+    """A pattern, its location, and the methods that are called on it."""
 
     where: str
     pattern: re.Pattern[Any]
@@ -35,16 +35,16 @@ class Found:
 
 
 def patterns() -> Iterator[Found]:
-    """Yield every pattern once, also those inside tables of modules and those written where they are used."""
+    """Yield every pattern once, including those in tables of modules and those inside a call."""
     texts = {path: path.read_text("utf-8") for path in sorted(ROOT.rglob("*.py")) if path.name != "__main__.py"}
     known = [each for path in texts for each in _of_module(_name(path))]
     variables = {variable for _, variable, _ in known}
-    # Only files that use one are parsed: this is done before every run of the tests.
+    # Only files that use patterns are parsed, because this happens before every run of the tests.
     files = [_File(_name(path), text) for path, text in texts.items() if _USES.search(text) or _words(text) & variables]
     found: dict[re.Pattern[Any], tuple[str, set[str]]] = {}
     for module, variable, pattern in known:
         users = [file for file in files if file.module == module or (module, variable) in file.imports]
-        # One in a table is used under another name.
+        # A pattern in a table is used under another name.
         used = {method for file in users for name, method in file.calls if name == variable} or {"match"}
         found.setdefault(pattern, (f"{module}.{variable}", set()))[1].update(used)
     for file in files:
@@ -69,7 +69,7 @@ def _of_module(name: str) -> Iterator[tuple[str, str, re.Pattern[Any]]]:
 
 
 class _File:
-    """One module's imports, its calls of methods that patterns have, and its patterns without a name."""
+    """One module's imports, its calls of pattern methods, and its patterns without a name."""
 
     def __init__(self, module: str, text: str) -> None:
         self.module = module
@@ -115,12 +115,12 @@ def _inline(node: ast.AST) -> tuple[int, re.Pattern[Any], str] | None:
 
 
 def alphabet(pattern: re.Pattern[Any]) -> list[str]:
-    """Return the short texts that a pattern is made of: its literals, and one or two members of each class."""
+    """Return the short texts of a pattern: its literals, and one or two members of each class."""
     text = pattern.pattern if isinstance(pattern.pattern, str) else pattern.pattern.decode("latin-1")
-    # The parser takes common beginnings of alternatives apart: words are also read from the pattern's own text.
+    # The parser splits common beginnings of alternatives: words are also read from the pattern's own text.
     tokens = dict.fromkeys(word for word in _META.split(text) if len(word) > 1)
     _collect(_parser.parse(text, pattern.flags & ~re.UNICODE), tokens)
-    return sorted(tokens, key=len, reverse=True)[:_MOST]  # words first: "<!--" says more than its letters
+    return sorted(tokens, key=len, reverse=True)[:_MOST]  # words first: "<!--" finds more than its letters
 
 
 def _collect(tree: Any, tokens: dict[str, None]) -> None:

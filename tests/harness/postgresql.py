@@ -1,4 +1,4 @@
-"""A PostgreSQL of the tests' own: its programs are found or installed, its cluster lives in a temporary folder.
+"""A PostgreSQL for the tests: its programs are found or installed, and its cluster is in a temporary folder.
 
 Usage:
     PYTHONPATH=tests python -m harness.postgresql    print the folder of the programs; install them if needed
@@ -40,7 +40,7 @@ _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "max_connections": "150",
     "shared_buffers": "64MB",
-    # No power fails here: what is written has to outlive its processes, not the machine.
+    # The tests cut no power: the data must survive the processes, not the machine.
     "fsync": "off",
     "full_page_writes": "off",
     "log_min_messages": "panic",
@@ -53,12 +53,12 @@ server=$!
 exec 3<&-
 wait $server
 """
-"""A server that stops at once at a line of its input; also when its test process is gone, and then without a trace."""
+"""A server that stops at once at a line of its input; if the test process ends, it also removes its folder."""
 _DURABLE = {"fsync": "on", "full_page_writes": "on"}
 
 
 def find_programs() -> Path | None:
-    """Return the folder of initdb and postgres, the newest there is, or None."""
+    """Return the folder of the newest initdb and postgres, or None."""
     return next((folder for folder in _candidates() if (folder / "initdb").exists()), None)
 
 
@@ -75,15 +75,15 @@ def _candidates() -> Iterator[Path]:
 
 
 def install_programs() -> None:
-    """Install PostgreSQL with apt-get or brew, where that may be done."""
+    """Install PostgreSQL with apt-get or brew where possible."""
     if not apt_install("postgresql") and shutil.which("brew"):
         ran("brew", "install", "--quiet", "postgresql@17")
 
 
 class Cluster:
-    """A running server; a `durable` one waits for the disk, as one that is used does.
+    """A running server; with `durable`, it waits for the disk like a server in production.
 
-    PostgreSQL does not run as root: as root, it runs as an unprivileged user.
+    PostgreSQL refuses to run as root: then it runs as an unprivileged user.
     """
 
     def __init__(self, *, durable: bool = False) -> None:
@@ -92,7 +92,7 @@ class Cluster:
         if programs is None:
             raise RuntimeError(_ADVICE)
         self._programs = programs
-        atexit.register(self.close)  # also where a test ends in an error
+        atexit.register(self.close)  # also if a test ends with an error
         self._user = _unprivileged()
         self._folder = Path(tempfile.mkdtemp(prefix="blockrun-postgresql-"))
         self._server: subprocess.Popen[bytes] | None = None
@@ -117,7 +117,7 @@ class Cluster:
 
     @property
     def pid(self) -> int:
-        """The id of the process whose children are the server's."""
+        """The process id of the server's parent."""
         assert self._server is not None
         return self._server.pid
 
@@ -126,7 +126,7 @@ class Cluster:
         return f"postgresql://tests:{self.password}@127.0.0.1:{self.port}/{database}"
 
     def empty_database(self) -> str:
-        """Return the address of a database without tables; it is the same one, emptied, at each call."""
+        """Return the address of a database without tables; every call empties and returns the same database."""
         with psycopg.connect(self.address(), autocommit=True) as connection:
             if connection.execute("SELECT 1 FROM pg_database WHERE datname = 'emptied'").fetchone() is None:
                 connection.execute("CREATE DATABASE emptied")
@@ -135,7 +135,7 @@ class Cluster:
         return self.address("emptied")
 
     def start(self) -> None:
-        """Start the server, and wait until it takes connections."""
+        """Start the server, and wait until it accepts connections."""
         settings = self._settings | {"port": str(self.port), "unix_socket_directories": str(self._folder)}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         command = ["sh", "-c", _GUARD, self._folder, self._programs / "postgres", "-D", self._data, *options]
@@ -150,13 +150,13 @@ class Cluster:
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """Stop the server as `pg_ctl stop -m immediate` does: at once, without a checkpoint."""
+        """Stop the server like `pg_ctl stop -m immediate`: at once, without a checkpoint."""
         if self._server is not None:
             self._server.communicate(b"stop\n", timeout=PATIENCE)
             self._server = None
 
     def dump(self, database: str = "postgres", schema: str = "*") -> str:
-        """Return a database as SQL: all of it, or one schema."""
+        """Return a database or one of its schemas as SQL."""
         command = [self._programs / "pg_dump", f"--schema={schema}", self.address(database)]
         return subprocess.run(command, check=True, capture_output=True, text=True, env=self._environ()).stdout
 
@@ -168,7 +168,7 @@ class Cluster:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """Return the server of this test process, which starts when the first test needs it."""
+    """Return the server of this test process; the first test that needs it starts it."""
     running = Cluster()
     yield running
     running.close()
@@ -176,7 +176,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def server_of_the_tests(cluster: Cluster) -> Iterator[PostgresDatabase]:
-    """Return a database with the tables of the ledger, which the tests use in turns."""
+    """Return a database with the tables of the ledger, which the tests use one after the other."""
     with closing(PostgresDatabase(cluster.address())) as database:
         migrate(database)
         yield database
@@ -184,7 +184,7 @@ def server_of_the_tests(cluster: Cluster) -> Iterator[PostgresDatabase]:
 
 @pytest.fixture
 def server(server_of_the_tests: PostgresDatabase) -> PostgresDatabase:
-    """Return that database, empty."""
+    """Return the database of the tests, emptied."""
     with server_of_the_tests.transaction(durable=False) as connection:
         for table in _TABLES:
             connection.execute(f"DELETE FROM {table}")  # noqa: S608
@@ -196,7 +196,7 @@ _TABLES += ("quotes", "settings")
 
 
 def _unprivileged() -> int | None:
-    """Return the user to run the server as, or None where this process is not root."""
+    """Return the user that runs the server, or None if this process is not root."""
     if os.geteuid() != 0:
         return None
     names = {entry.pw_name: entry.pw_uid for entry in pwd.getpwall()}
@@ -204,7 +204,7 @@ def _unprivileged() -> int | None:
 
 
 def _free_port() -> int:
-    """Return a free port that the system gives to no connection, also while the server is stopped."""
+    """Return a free port that the system gives to no connection, even while the server is stopped."""
     while True:
         port = 20_000 + secrets.randbelow(12_000)
         with socket.socket() as taken, suppress(OSError):
@@ -213,7 +213,7 @@ def _free_port() -> int:
 
 
 def main() -> int:
-    """Return 0 when there is a PostgreSQL in the end; the folder of its programs is what is printed."""
+    """Print the folder of PostgreSQL's programs, which are installed if needed; exit with an error if that fails."""
     folder = find_programs()
     if folder is None and not os.environ.get("POSTGRESQL"):
         sys.stderr.write("Installing PostgreSQL for the tests ...\n")

@@ -1,10 +1,10 @@
-"""A power cut on paper: what a process wrote and synced, and every state that its disk could be in when power fails.
+"""A simulated power cut: the writes and syncs of a process, and every possible state of its disk at a power cut.
 
-A process runs under strace. Its writes, syncs, renames and sends are read from the trace and replayed: at each moment
-the disk holds at least what was synced until then, and at most what was written.
+A process runs under strace. Its writes, syncs, renames and sends are read from the trace and replayed: at each moment,
+the disk holds at least the synced data, and at most all written data.
 
-The model is the strict one of POSIX: a file's content lasts after `fsync` of the file, its name after `fsync` of its
-folder, whatever a file system may add to that.
+The model is the strict one of POSIX: a file's content survives after `fsync` of the file, its name after `fsync` of
+its folder, even if a file system guarantees more.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _FD = re.compile(r"^\d+<(.*?)(?:\(deleted\))?>", re.DOTALL)
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that a process did: `kind`, the path, and what it wrote there or the other path."""
+    """An action of a process: its kind, its path, and the written data or the other path."""
 
     kind: str
     path: str
@@ -42,7 +42,7 @@ class Event:
 
 
 def run_traced(command: Sequence[str], trace: Path, **options: object) -> None:
-    """Run `command` and write what it does to files and sockets to `trace`; raises CalledProcessError."""
+    """Run `command` and record its use of files and sockets in `trace`; raises CalledProcessError."""
     strace = shutil.which("strace")
     assert strace is not None, "strace is not installed. Run: apt-get install strace"
     flags = ["-f", "-y", "-xx", "-s", "50000000", "-e", f"trace={_CALLS}", "-o", str(trace)]
@@ -50,7 +50,7 @@ def run_traced(command: Sequence[str], trace: Path, **options: object) -> None:
 
 
 def events_of(trace: Path, home: Path) -> list[Event]:
-    """Return what happened below `home`, in order; "send" stands for bytes that left through a socket."""
+    """Return the actions below `home`, in order; "send" means bytes that left through a socket."""
     events: list[Event] = []
     unfinished: dict[str, str] = {}
     for line in trace.read_text("latin-1").splitlines():
@@ -105,7 +105,7 @@ def _text(text: str) -> str:
 
 @dataclass
 class _File:
-    """A file's content: `lasting` is what was synced, `pending` the writes since then."""
+    """A file's content: `lasting` is the synced content, `pending` has the later writes."""
 
     lasting: bytearray = field(default_factory=bytearray)
     pending: list[Event] = field(default_factory=list)
@@ -128,7 +128,7 @@ def _apply(data: bytearray, write: Event) -> None:
 
 
 class Disk:
-    """A disk during a run: names and files now, and the names that would survive a power cut."""
+    """A disk during a run: its current names and files, and the names that would survive a power cut."""
 
     def __init__(self, home: Path) -> None:
         self._home = str(home)
@@ -136,7 +136,7 @@ class Disk:
         self._lasting: dict[str, _File | None] = {self._home: None}
 
     def happen(self, event: Event) -> None:
-        """Take note of one event."""
+        """Apply one action of the process."""
         names = self._names
         if event.kind == "create":
             names.setdefault(event.path, _File())
@@ -176,7 +176,7 @@ class Disk:
                 del self._lasting[name]
 
     def after_a_cut(self, folder: Path, luck: random.Random | None = None) -> None:
-        """Write into `folder` what survives: what was synced, and of the rest what `luck` lets through."""
+        """Write the surviving files into `folder`: all synced data, and other data as `luck` decides."""
         names = dict(self._lasting)
         if luck is not None:
             for name in self._names.keys() ^ self._lasting.keys():
@@ -187,7 +187,7 @@ class Disk:
         self._restore(folder, names, luck)
 
     def after_a_kill(self, folder: Path) -> None:
-        """Write into `folder` everything that was written: what a killed process leaves."""
+        """Write into `folder` everything that was written: a killed process leaves this."""
         self._restore(folder, self._names, None, everything=True)
 
     def _restore(
@@ -196,7 +196,7 @@ class Disk:
         reachable = {self._home}
         for name in sorted(names):
             if name.rpartition("/")[0] not in reachable and name != self._home:
-                continue  # its folder's name was lost
+                continue  # the name of its folder was lost
             path = folder / name.removeprefix(self._home).lstrip("/")
             file = names[name]
             if file is None:

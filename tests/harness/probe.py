@@ -1,4 +1,4 @@
-"""A probe on an event loop: how long it stood still, and how much of that it computed itself."""
+"""A probe on an event loop: the longest time for which it stood still, by the clock and in processor time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _POLL_INTERVAL = 0.005
 
 
 class Machine:
-    """A thread that only sleeps: where a sleep is long, the machine was busy with something else."""
+    """A thread that only sleeps: a long sleep shows that the machine was busy with something else."""
 
     def __init__(self) -> None:
         self._longest, self._slept_at = 0.0, time.perf_counter()
@@ -24,7 +24,7 @@ class Machine:
         self._thread = threading.Thread(target=self._sleep, daemon=True)
 
     def longest_pause(self) -> float:
-        """Return the seconds of its longest pause since the last call."""
+        """Return the seconds of the longest pause since the last call."""
         longest, self._longest = max(self._longest, time.perf_counter() - self._slept_at - _POLL_INTERVAL), 0.0
         return longest
 
@@ -47,18 +47,18 @@ class Machine:
 class Probe:
     """The longest time between two steps of the loop: by the clock, and in processor time.
 
-    Time for which the machine let no thread of this process run is not counted: another thread notices it.
+    Time in which the machine let no thread of this process run is not counted: the sleeping thread notices it.
     """
 
     seconds: float = 0.0
     computing: float = 0.0
-    """Of the loop's own thread."""
+    """Processor seconds of the loop's own thread."""
     working: float = 0.0
-    """Of all threads of this process, at most the time by the clock."""
+    """Processor seconds of all threads of this process, at most the time by the clock."""
     machine: Machine = field(default_factory=Machine)
 
     async def watch(self) -> None:
-        """Look at the clocks again and again."""
+        """Measure the time between two steps again and again."""
         while True:
             wall, own, everything = time.perf_counter(), time.thread_time(), time.process_time()
             await asyncio.sleep(_POLL_INTERVAL)
@@ -70,7 +70,7 @@ class Probe:
 
 @asynccontextmanager
 async def probed() -> AsyncIterator[Probe]:
-    """Watch the loop meanwhile."""
+    """Watch the loop during the block, and yield the probe."""
     probe = Probe()
     with probe.machine:
         task = asyncio.create_task(probe.watch())

@@ -1,4 +1,4 @@
-"""Reading QR codes back, from the standard's rules and another library's tables; errors are not corrected."""
+"""A reader for QR codes, based on the standard's rules and another library's tables; it does not correct errors."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from qrcode import base, constants, util
 __all__ = ["in_blocks", "in_picture", "read"]
 
 Modules = list[list[bool]]
-"""A code's dark modules, row by row, without the margin."""
+"""The modules of a code, row by row, without the margin; True is dark."""
 
 _LEVELS = (constants.ERROR_CORRECT_M, constants.ERROR_CORRECT_L, constants.ERROR_CORRECT_H, constants.ERROR_CORRECT_Q)
 _FORMAT_MASK = 0b10101
 _BYTES = 0b0100
 _FROM_VERSION = 7
-"""From here on a code says its version, in two blocks of its own."""
+"""Codes from this version upward contain their version in two blocks."""
 
 
 def in_picture(png: bytes) -> Modules:
@@ -37,10 +37,10 @@ def _first_run(dark: Modules) -> Iterator[bool]:
 
 
 def in_blocks(text: str) -> Modules:
-    """Return the modules of a code that is drawn in half blocks, light ones drawn."""
+    """Return the modules of a code in half blocks, with its light modules drawn."""
     halves = {" ": (True, True), "▀": (False, True), "▄": (True, False), "█": (False, False)}
     lines = [[halves[block] for block in line] for line in text.splitlines()]
-    # Below the last row there is nothing: what the last line says of it is no module.
+    # The last line may have a lower half without modules.
     rows = [[pair[half] for pair in line] for line in lines for half in (0, 1)]
     return _cropped(rows[:-1] if len(rows) > len(rows[0]) else rows)
 
@@ -52,7 +52,7 @@ def _cropped(dark: Modules) -> Modules:
 
 
 def read(code: Modules) -> str:
-    """Return the text of a code of one segment of bytes."""
+    """Return the text of a code with one segment of bytes."""
     version = (len(code) - 17) // 4
     said = int("".join(str(int(module)) for module in code[8][:5]), 2) ^ _FORMAT_MASK
     unmask = util.mask_func(said & 0b111)
@@ -71,7 +71,7 @@ def _number(bits: list[bool]) -> int:
 
 
 def _places(size: int, version: int) -> Iterator[tuple[int, int]]:
-    """Yield where the bits are, in their order: up and down in columns of two, around all patterns."""
+    """Yield the positions of the bits in order: up and down in columns of two, around all patterns."""
     upward = True
     for right in (*range(size - 1, 6, -2), 5, 3, 1):
         for row in range(size - 1, -1, -1) if upward else range(size):
@@ -96,7 +96,7 @@ def _is_pattern(row: int, column: int, size: int, version: int) -> bool:
 
 
 def _in_order(codewords: list[int], version: int, level: int) -> list[int]:
-    """Return the data of all blocks one after the other; in a code they take turns."""
+    """Return the data of all blocks, one block after the other; the code interleaves them."""
     counts = [block.data_count for block in base.rs_blocks(version, level)]
     blocks: list[list[int]] = [[] for _ in counts]
     stream = iter(codewords)

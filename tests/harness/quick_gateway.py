@@ -1,4 +1,4 @@
-"""A practice gateway as a process that sends small images: painting is not what a load test measures."""
+"""A practice gateway in a process of its own that sends small images, because a load test does not measure painting."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["gateway_process", "quick_gateway", "send_small_images"]
 
 
 def send_small_images() -> None:
-    """Let every practice gateway of this process send the same small image."""
+    """Make every practice gateway of this process send the same small image."""
     picture = io.BytesIO()
     Image.new("RGB", (64, 64), "teal").save(picture, "PNG")
     images._paint = lambda *_: picture.getvalue()
@@ -34,7 +34,7 @@ def quick_gateway(latency: float) -> Iterator[str]:
 
 @contextmanager
 def gateway_process(latency: float) -> Iterator[tuple[str, int]]:
-    """Yield the URL of such a gateway, and the id of its process."""
+    """Yield the URL of a gateway with small images, and the id of its process."""
     environ = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
     command = [sys.executable, "-m", "harness.quick_gateway", "--port", "0", "--latency", str(latency)]
     with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as process:

@@ -1,7 +1,7 @@
-"""Stories of a hostile merchant: what a user does at random, over several kernels, and the invariants of money.
+"""Stories of a hostile merchant: random actions of a user in several kernels, and the invariants of money.
 
-After each story: at most one payment for a take; the ledger is never below what was taken plus what can still be
-taken; no limit is passed by what can be cashed; every error is one of ours.
+After each story: a take has at most one payment; the ledger counts at least the sum that was taken or can still be
+taken; payments that can be cashed exceed no limit; every error is one of ours.
 """
 
 from __future__ import annotations
@@ -55,21 +55,21 @@ class Story:
     world: World = field(init=False)
     merchant: HostileMerchant = field(init=False)
     allowed: dict[str, int] = field(default_factory=dict)
-    """The most that a payload for a prompt may be over, in micro-USDC."""
+    """The highest allowed amount of a payload for a prompt, in micro-USDC."""
     skews: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.rng = Random(self.seed)  # noqa: S311  a story can be told again
+        self.rng = Random(self.seed)  # noqa: S311  a story is repeatable
         self.world = World()
         self.merchant = HostileMerchant(
             self.rng, self.world, greed=self.rng.choice(GREEDS), witness=self.rng.random() < 0.6
         )
         self.log = self.merchant.log
 
-    # -- what happens
+    # -- the actions
 
     async def run(self) -> None:
-        """Let it happen, in two to four kernels, and check the books after each."""
+        """Run the story in two to four kernels, and check the ledger after each step and kernel."""
         skew = self.rng.choice(_SKEWS) if self.rng.random() < 0.3 else 0
         for kernel in range(self.rng.randint(2, 4)):
             self.merchant.kernel = kernel
@@ -84,7 +84,7 @@ class Story:
 
     async def _kernel(self, kernel: int, skew: float) -> None:
         clock = _Ahead(self.world, skew)
-        # What is late ends with its kernel; closing it is part of the story.
+        # Late answers end with the kernel, and closing a kernel is part of the story.
         async with studio_over(
             self.folder, clock=clock, session=f"kernel {kernel}", retry=_PATIENCE, usage_logs=self.folder / "logs"
         ) as studio:
@@ -161,10 +161,10 @@ class Story:
             if isinstance(outcome, BaseException) and not isinstance(outcome, BlockrunError):
                 raise outcome
 
-    # -- what must be true
+    # -- the invariants
 
     def check(self) -> None:
-        """Raise AssertionError where the books and the money disagree."""
+        """Raise AssertionError if the ledger and the moved money disagree."""
         rows = self._rows()
         booked = {row["nonce"]: row for row in rows if row["nonce"]}
         merchant = self.merchant
@@ -208,7 +208,7 @@ class Story:
             assert exposed <= _SESSION, f"the session's limit is passed in kernel {kernel}: {exposed}"
 
     def _signed_in(self, kernel: int, nonce: str) -> int:
-        """Return what a kernel's own signatures added to what can move for an authorization."""
+        """Return the amount that a kernel's own signatures added to the possible payment of an authorization."""
         potential = self.merchant.potential(nonce)
         kept = [one for one in self.merchant.kept if one.nonce == nonce]
         before = max((one.value for one in kept if one.kernel < kernel), default=0)
@@ -237,9 +237,9 @@ class _Ahead:
 
 
 def tell(seed: int, folder: Path) -> None:
-    """Tell the story of `seed` in `folder`; raises AssertionError with the seed and all that happened."""
+    """Run the story of `seed` in `folder`; raises AssertionError with the seed and the last events."""
     story = Story(seed, folder)
-    random.seed(seed)  # the jitter of retries
+    random.seed(seed)  # for the jitter of retries
 
     async def answer(_transport: Any, request: httpx.Request) -> httpx.Response:
         return await story.merchant.answer(request)

@@ -12,10 +12,10 @@ from harness.kernel import clean_environ
 
 
 class Terminal:
-    """An IPython in a pseudo-terminal, which shows what a person would see there."""
+    """An IPython in a pseudo-terminal, with the text that a person sees there."""
 
     def __init__(self, home: Path) -> None:
-        # The simple prompt has no colors of its own: whatever escapes appear are ours.
+        # The simple prompt has no colors of its own: all escape sequences are ours.
         options = ["--simple-prompt", "--no-banner", "--no-confirm-exit", "--colors=NoColor", "--no-term-title"]
         self._child = pexpect.spawn(
             sys.executable,
@@ -30,12 +30,12 @@ class Terminal:
         self._child.expect(r"In \[\d+\]: ")
 
     def run(self, line: str) -> str:
-        """Return what one line shows."""
+        """Enter a line and return its output."""
         self._child.sendline(line)
         return self.until_prompt()
 
     def until_prompt(self) -> str:
-        """Return what is shown until the next prompt."""
+        """Return all output until the next prompt."""
         self._child.expect(r"In \[\d+\]: ")
         return str(self._child.before).replace("\r\n", "\n")
 

@@ -1,4 +1,4 @@
-"""Small images of one color, as they are uploaded."""
+"""Small images of one color for uploads."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Virtual time: an event loop whose sleeps take no time, and a world whose clock they move.
 
-Threads would make the order of things a matter of chance, so that work for a thread pool is done at once, in the
-loop's own thread. A story with a seed is then the same story every time.
+Threads would make the order of events random, so work for a thread pool runs at once, in the loop's own thread. A
+story with a seed is the same every time.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ class World:
 
 
 class _VirtualSelector(selectors.DefaultSelector):
-    """Waits for nothing: where the loop would wait, the world's clock moves on."""
+    """A selector that never waits: it moves the world's clock instead."""
 
     def __init__(self, world: World) -> None:
         super().__init__()
         self._world = world
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Return the events that are there; without any, move the clock by `timeout` seconds."""
+        """Return the ready events; without any, move the clock by `timeout` seconds."""
         events = super().select(0)
-        if not events and timeout is None:  # no timer is left: only the true world can go on, if anything
+        if not events and timeout is None:  # without timers, only a real event can continue the story
             events = super().select(PATIENCE)
             if not events:
                 raise RuntimeError(f"the story stands still, waiting in\n{_stacks()}")
@@ -65,7 +65,7 @@ class _VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def _stacks() -> str:
-    """Return where every task waits."""
+    """Return the stack of every task."""
     text = io.StringIO()
     for task in asyncio.all_tasks(asyncio.get_running_loop()):
         task.print_stack(file=text)
@@ -73,10 +73,10 @@ def _stacks() -> str:
 
 
 def run_virtually(world: World, work: Coroutine[Any, Any, T]) -> T:
-    """Return what `work` returns, run on the time of `world`."""
+    """Run `work` on the time of `world`, and return its result."""
     with (
         mock.patch.object(ThreadPoolExecutor, "submit", _submit),
-        mock.patch("blockrun_magic.threads._start"),  # there are no threads to start
+        mock.patch("blockrun_magic.threads._start"),  # no threads start here
         asyncio.Runner(loop_factory=lambda: _VirtualLoop(world)) as runner,
     ):
         return runner.run(work)
@@ -86,6 +86,6 @@ def _submit(_pool: ThreadPoolExecutor, call: Callable[..., Any], /, *args: Any, 
     future: Future[Any] = Future()
     try:
         future.set_result(call(*args, **kwargs))
-    except BaseException as error:  # noqa: BLE001  a pool hands every exception to the future
+    except BaseException as error:  # noqa: BLE001  a pool passes every exception to the future
         future.set_exception(error)
     return future

@@ -1,4 +1,4 @@
-"""Signatures to make, and tracebacks to search for keys."""
+"""Helpers for signatures and for the search for keys in tracebacks."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ MESSAGE = {
 
 
 def shows_key(text: str, key: bytes = KEY) -> bool:
-    """Return whether `text` holds the key as hex, as a bytes literal or as a number."""
+    """Return whether `text` contains the key as hex, as a bytes literal or as a number."""
     forms = (key.hex(), repr(key)[2:-1], str(int.from_bytes(key, "big")))
     return any(form.lower() in text.lower() for form in forms)
 
 
 def verbose(error: BaseException) -> str:
-    """Return what a traceback that prints all local variables shows of `error` and its causes."""
+    """Return the traceback of `error` and its causes with all local variables."""
     shown = traceback.TracebackException.from_exception(error, capture_locals=True)
     return "".join(shown.format()) + repr(error.__context__) + repr(error.__cause__)
