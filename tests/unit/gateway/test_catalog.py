@@ -1,4 +1,4 @@
-"""The catalog: every row of the gateway's list, and every refusal with the way out it names."""
+"""The catalog: every row of the gateway's list, and every refusal with its advice."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PHOTO = Upload.from_file_bytes(b"a photo", "image/jpeg")
 MASK = Upload.from_file_bytes(b"a mask", "image/png")
 IDS = [model.id for model in SNAPSHOT.models]
 
-# Model, its shorthands, size, quality, dollars: the list of the gateway, row by row.
+# Model, its shorthands, size, quality, dollars: the gateway's list, row by row.
 ROWS = [
     ("google/nano-banana", "nano-banana banana", "1024x1024", None, "0.0525"),
     ("google/nano-banana", "nano-banana banana", "1216x832", None, "0.0525"),
@@ -70,7 +70,7 @@ ROWS = [
     ("xai/grok-imagine-image-2.0", "grok-imagine-image-2.0", "1024x1024", None, "0.042"),
 ]
 
-# Model, source images of one edit, mask.
+# Model, number of source images in an edit, mask.
 ABILITIES = [
     ("google/nano-banana", 3, False),
     ("google/nano-banana-2", 3, False),
@@ -91,18 +91,18 @@ ABILITIES = [
 
 
 def generate(model: str = "google/nano-banana", prompt: str = "a fox", **fields: object) -> ImageRequest:
-    """Return a request to make an image."""
+    """Return a request to generate an image."""
     return replace(ImageRequest("generate", prompt, model), **fields)  # type: ignore[arg-type]
 
 
 def edit(model: str = "openai/gpt-image-1", **fields: object) -> ImageRequest:
-    """Return a request to change an image."""
+    """Return a request to edit an image."""
     request = ImageRequest("edit", "more snow", model, images=(PHOTO,))
     return replace(request, **fields)  # type: ignore[arg-type]
 
 
 def refusal(request: ImageRequest) -> RequestError:
-    """Return the error with which the catalog refuses a request."""
+    """Return the error of a request that the catalog refuses."""
     with pytest.raises(RequestError) as caught:
         SNAPSHOT.check(request)
     return caught.value
@@ -110,7 +110,7 @@ def refusal(request: ImageRequest) -> RequestError:
 
 @pytest.mark.parametrize(("model", "shorthands", "size", "quality", "dollars"), ROWS)
 def test_every_row_is_priced(model: str, shorthands: str, size: str, quality: str | None, dollars: str) -> None:
-    """Each size and quality of each model has the listed price, for each image, by any name."""
+    """Each size and quality of a model has the listed price per image, under each of the model's names."""
     key = PriceKey(ENDPOINTS["generate"], model, size, quality, 1)
     expected = parse_usd(dollars)
 
@@ -122,10 +122,10 @@ def test_every_row_is_priced(model: str, shorthands: str, size: str, quality: st
 
 
 def test_the_rows_are_all() -> None:
-    """No model and no listed size of the snapshot is missing from the rows above."""
+    """The rows above include every model and every listed size of the snapshot."""
     listed = {(model, size) for model, _, size, _, _ in ROWS}
 
-    # Cogview's named sizes are examples of its free ones; nothing is said of the 2.5 models' third.
+    # Cogview has other sizes than the listed ones, and the rows omit one size of each 2.5 model.
     free = {model.id for model in SNAPSHOT.models if model.sides or "2.5" in model.id}
     assert {model for model, _ in listed} == set(IDS)
     assert {(model.id, size) for model in SNAPSHOT.models for size in model.sizes if model.id not in free} == {
@@ -135,7 +135,7 @@ def test_the_rows_are_all() -> None:
 
 @pytest.mark.parametrize(("name", "images", "mask"), ABILITIES)
 def test_abilities(name: str, images: int, mask: bool) -> None:
-    """Which models edit, how many source images they take, and whether a mask."""
+    """The catalog lists which models edit, how many source images they take, and which take a mask."""
     model = SNAPSHOT.find(name)
 
     assert model is not None
@@ -143,7 +143,7 @@ def test_abilities(name: str, images: int, mask: bool) -> None:
 
 
 def test_no_name_means_two_models() -> None:
-    """Ids and shorthands are unique, so a name is never a guess."""
+    """Ids and shorthands are unique."""
     names = list(chain.from_iterable(model.names for model in SNAPSHOT.models))
 
     assert sorted(set(names)) == sorted(names)
@@ -151,7 +151,7 @@ def test_no_name_means_two_models() -> None:
 
 @pytest.mark.parametrize("model", SNAPSHOT.models, ids=IDS)
 def test_rows_are_whole(model: Model) -> None:
-    """Every listed size is well-formed and priced in every quality, and the default comes first."""
+    """Every listed size is valid and priced in every quality, and the default size is the first."""
     assert model.sizes[0] == SNAPSHOT.default_size(model.id) == "1024x1024"
     for size in model.sizes:
         assert dimensions(size) is not None
@@ -162,13 +162,13 @@ def test_rows_are_whole(model: Model) -> None:
 
 
 def test_the_id_without_its_provider_is_a_name() -> None:
-    """The part after the slash is enough to find a model."""
+    """The part after the slash is a name of the model."""
     assert SNAPSHOT.resolve("flux-1.1-pro") == "black-forest/flux-1.1-pro"
 
 
 @pytest.mark.parametrize("name", ["openai/dall-e-4", "new-lab/Model_1.5:beta", " new/model "])
 def test_foreign_ids_pass(name: str) -> None:
-    """An id of the form provider/name goes on unchanged: catalogs age."""
+    """An unknown id of the form provider/name is accepted unchanged, because catalogs go out of date."""
     assert name.strip() == SNAPSHOT.resolve(name)
 
 
@@ -184,7 +184,7 @@ def test_foreign_ids_pass(name: str) -> None:
     ],
 )
 def test_unknown_names_get_a_suggestion(name: str, close: str) -> None:
-    """A misspelt model is refused with the names that are close."""
+    """A misspelled model is refused with the closest names."""
     with pytest.raises(RequestError) as caught:
         SNAPSHOT.resolve(name)
 
@@ -194,7 +194,7 @@ def test_unknown_names_get_a_suggestion(name: str, close: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "/", "a/b/c", "openai/", "/dall-e-3", "a b/c", "http://x/y"])
 def test_what_is_no_name_is_refused(name: str) -> None:
-    """Nothing but provider/name passes, and the refusal says where the list is."""
+    """Other unknown names are refused, and the error names the command that lists the models."""
     with pytest.raises(RequestError) as caught:
         SNAPSHOT.resolve(name)
 
@@ -202,21 +202,21 @@ def test_what_is_no_name_is_refused(name: str) -> None:
 
 
 def test_defaults() -> None:
-    """The models and the size for those who name none."""
+    """These are the default models and the default size."""
     assert SNAPSHOT.default_model("generate") == "google/nano-banana"
     assert SNAPSHOT.default_model("edit") == "openai/gpt-image-2"
     assert SNAPSHOT.default_size("new/model") == "1024x1024"
 
 
 def test_the_default_of_an_edit_is_one_that_is_served() -> None:
-    """A gateway without gpt-image-2 edits with gpt-image-1."""
+    """A gateway without gpt-image-2 edits with gpt-image-1 by default."""
     models = tuple(replace(model, served=model.id != "openai/gpt-image-2") for model in SNAPSHOT.models)
 
     assert "openai/gpt-image-1" == replace(SNAPSHOT, models=models).default_model("edit")
 
 
 def test_what_is_served() -> None:
-    """The delisted three are known, and are not offered in place of others."""
+    """The three delisted models are known, but they are not suggested."""
     gone = [model.id for model in SNAPSHOT.models if not model.served]
 
     assert ["openai/dall-e-3", "openai/dall-e-2", "black-forest/flux-1.1-pro"] == gone
@@ -237,12 +237,12 @@ def test_what_is_served() -> None:
     ],
 )
 def test_what_is_not_listed_has_no_price(key: PriceKey) -> None:
-    """A price is known or None, never a guess."""
+    """An unlisted combination has no price."""
     assert SNAPSHOT.list_price(key) is None
 
 
 def test_an_edit_costs_what_a_picture_costs() -> None:
-    """The price of an edit is the model's own."""
+    """An edit has the same price as a generated image of the model."""
     key = PriceKey(ENDPOINTS["edit"], "openai/gpt-image-2", "1536x1024", None, 2)
 
     assert SNAPSHOT.list_price(key) == 252_000
@@ -261,7 +261,7 @@ def test_an_edit_costs_what_a_picture_costs() -> None:
     ],
 )
 def test_search(word: str, expected: set[str]) -> None:
-    """A word is found in names, providers and what a model is good for."""
+    """The search finds words in names, providers and descriptions."""
     assert expected == {model.id for model in SNAPSHOT.search(word)}
 
 
@@ -291,7 +291,7 @@ def test_search(word: str, expected: set[str]) -> None:
     ],
 )
 def test_a_bad_size_names_the_nearest(model: str, size: str, do: str) -> None:
-    """A size the model does not make is refused with the nearest in shape and area."""
+    """A size that the model lacks is refused with the size nearest in shape and area."""
     error = refusal(generate(model, size=size))
 
     assert model in error.message
@@ -301,7 +301,7 @@ def test_a_bad_size_names_the_nearest(model: str, size: str, do: str) -> None:
 
 @given(st.sampled_from(SNAPSHOT.models), st.one_of(st.from_regex(r"\d{1,6}x\d{1,6}", fullmatch=True), st.text()))
 def test_the_nearest_size_works(model: Model, size: str) -> None:
-    """Whatever size is asked for, the one that is offered is one the model makes."""
+    """The suggested size is always valid for the model."""
     actual = nearest_size(model, size)
 
     assert model.allows_size(actual)
@@ -310,19 +310,19 @@ def test_the_nearest_size_works(model: Model, size: str) -> None:
 
 @pytest.mark.parametrize("size", ["512x512", "1440x512", "1024x1040"])
 def test_cogview_makes_free_sizes(size: str) -> None:
-    """Any multiple of 16 from 512 to 1440 a side is a size of cogview."""
+    """Cogview accepts any multiple of 16 from 512 to 1440 for each side."""
     SNAPSHOT.check(generate("zai/cogview-4", size=size))
 
 
 @pytest.mark.parametrize("size", ["496x512", "1456x1024", "520x512", "512x", "0512x512", "5１2x512"])
 def test_cogview_has_its_limits(size: str) -> None:
-    """Other sides, and what is not written as a size, are refused."""
+    """Other sides, and text that is not a size, are refused."""
     assert refusal(generate("zai/cogview-4", size=size)).message
 
 
 @pytest.mark.parametrize("quality", ["auto", "low", "medium", "high"])
 def test_the_quality_of_gpt_image_is_for_gateways_that_offer_it(quality: str) -> None:
-    """Where a gateway ignores it, the refusal says so and names one that does not; on Solana it is accepted."""
+    """On a gateway that ignores it, the quality is refused with advice to use Solana, which accepts it."""
     request = generate("openai/gpt-image-2", quality=quality)
     solana = replace(SNAPSHOT, models=tuple(map(with_qualities, SNAPSHOT.models)))
     price = solana.list_price(request.price_key)
@@ -338,7 +338,7 @@ def test_the_quality_of_gpt_image_is_for_gateways_that_offer_it(quality: str) ->
 
 
 def test_a_bad_quality_names_the_nearest() -> None:
-    """A model with a choice names it; one without says so."""
+    """The refusal lists the model's qualities; for a model without any, it names the flag."""
     choice = refusal(generate("openai/dall-e-3", quality="HDR"))
     none = refusal(generate("black-forest/flux-1.1-pro", quality="hd"))
 
@@ -350,7 +350,7 @@ def test_a_bad_quality_names_the_nearest() -> None:
 
 @pytest.mark.parametrize(("n", "nearest"), [(0, 1), (-3, 1), (11, 10), (10**6, 10)])
 def test_a_bad_count_names_the_nearest(n: int, nearest: int) -> None:
-    """One request makes 1 to 10 images."""
+    """A request has 1 to 10 images; another number is refused with the nearest."""
     error = refusal(generate(n=n))
 
     assert f" {n} " in error.message
@@ -359,7 +359,7 @@ def test_a_bad_count_names_the_nearest(n: int, nearest: int) -> None:
 
 @pytest.mark.parametrize("n", [1, 10])
 def test_the_bounds_of_the_count_are_good(n: int) -> None:
-    """One and ten images are fine."""
+    """One and ten images are accepted."""
     SNAPSHOT.check(generate(n=n))
 
 
@@ -368,25 +368,25 @@ def test_the_bounds_of_the_count_are_good(n: int) -> None:
     [("", ""), (" \n\t\u3000", ""), ("x" * 32_001, "32,001"), ("half an emoji \ud83e", "surrogate")],
 )
 def test_bad_prompts_are_refused(prompt: str, what: str) -> None:
-    """Nothing to say, far too much, or what no encoding can carry."""
+    """An empty prompt, one that is too long, and half a character are refused."""
     assert what in refusal(generate(prompt=prompt)).message
     assert what in refusal(generate("new/model", prompt=prompt)).message
 
 
 @pytest.mark.parametrize("prompt", ["x" * 32_000, "ein 🦊 im Schnee", "雪の中の狐", "{a} $b %c 'd' \"e\" \\f"])
 def test_prompts_of_all_kinds_are_good(prompt: str) -> None:
-    """Length up to the bound and any script are fine."""
+    """A prompt of the greatest length and any script are accepted."""
     SNAPSHOT.check(generate(prompt=prompt))
 
 
 def one_of(names: Iterable[str]) -> str:
-    """Return names as a choice: "a, b or c"."""
+    """Return names as an English list: "a, b or c"."""
     *first, last = names
     return f"{', '.join(first)} or {last}"
 
 
 def test_a_model_that_cannot_edit_names_those_that_can() -> None:
-    """Editing with a model that only makes images is refused with the list of editors."""
+    """An edit with a model that cannot edit is refused with the models that can."""
     error = refusal(edit("black-forest/flux-1.1-pro"))
 
     assert "black-forest/flux-1.1-pro" in error.message
@@ -394,7 +394,7 @@ def test_a_model_that_cannot_edit_names_those_that_can() -> None:
 
 
 def test_a_mask_needs_a_model_that_takes_one() -> None:
-    """A mask on a model that edits by prompt only is refused with the models that take masks."""
+    """A mask for a model without masks is refused with the models that take one."""
     error = refusal(edit("google/nano-banana", mask=MASK))
 
     assert "google/nano-banana" in error.message
@@ -403,7 +403,7 @@ def test_a_mask_needs_a_model_that_takes_one() -> None:
 
 @pytest.mark.parametrize(("model", "most"), [("openai/gpt-image-2", 4), ("google/nano-banana-pro", 3)])
 def test_too_many_images_are_counted(model: str, most: int) -> None:
-    """The refusal says how many the model takes and how many to leave out; the bound itself is fine."""
+    """The refusal names the limit and how many images to leave out; exactly the limit is accepted."""
     error = refusal(edit(model, images=(PHOTO,) * (most + 2)))
 
     assert all(part in error.message for part in (model, str(most), str(most + 2)))
@@ -413,32 +413,32 @@ def test_too_many_images_are_counted(model: str, most: int) -> None:
 
 @pytest.mark.parametrize("model", ["openai/gpt-image-1", "new/model"])
 def test_a_mask_belongs_to_one_image(model: str) -> None:
-    """Fusion and a mask do not go together, whatever the model."""
+    """A mask with several source images is refused for every model."""
     assert refusal(edit(model, images=(PHOTO, PHOTO), mask=MASK)).message
 
 
 @pytest.mark.parametrize("model", ["openai/gpt-image-1", "new/model"])
 def test_sources_and_operation_agree(model: str) -> None:
-    """Making takes no source, an edit needs one, whatever the model."""
+    """A generation with a source image or mask is refused, and so is an edit without a source image."""
     assert refusal(generate(model, images=(PHOTO,))).message
     assert refusal(generate(model, mask=MASK)).message
     assert refusal(edit(model, images=())).message
 
 
 def test_an_edit_with_a_mask_is_good() -> None:
-    """The plain case passes."""
+    """A normal edit with a mask is accepted."""
     SNAPSHOT.check(edit(mask=MASK, size="1536x1024"))
 
 
 def test_of_an_unknown_model_only_the_common_rules_are_checked() -> None:
-    """A model outside the catalog may have any size, quality and number of images."""
+    """A model outside the catalog may have any valid size, any quality and any number of source images."""
     SNAPSHOT.check(edit("new/model", images=(PHOTO,) * 9, size="3000x17", quality="ultra"))
 
     assert "'big'" in refusal(generate("new/model", size="big")).message
 
 
 def test_a_model_is_one_row() -> None:
-    """A catalog with another row answers for it without any other change."""
+    """A new model needs only a new row in the catalog."""
     row = Model("lab/One", ("one",), "Lab", ("640x480",), (PriceRule(10),), "tests")
     catalog = Catalog((*SNAPSHOT.models, row), "2030-01-01")
 
@@ -449,7 +449,7 @@ def test_a_model_is_one_row() -> None:
 
 @given(st.text(st.characters(exclude_categories=())), st.text(st.characters(exclude_categories=())))
 def test_any_text_is_answered_or_refused(name: str, size: str) -> None:
-    """Names and sizes of any kind give an answer or a RequestError, and nothing else."""
+    """Names and sizes of any text are accepted, or refused with a printable RequestError."""
     SNAPSHOT.search(name)
     try:
         SNAPSHOT.check(generate(SNAPSHOT.resolve(name), size=size))

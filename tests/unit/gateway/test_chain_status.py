@@ -1,4 +1,4 @@
-"""The witness of a signature that was cashed: the practice gateway, or two servers of the chain that agree."""
+"""The witness of a cashed signature: the practice gateway, or two servers of the chain that agree."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ OWNER = "So11111111111111111111111111111111111111112"
 
 
 def signed(valid_before: int | None = None) -> SignedTransfer:
-    """Return the one authorization that everybody is asked about."""
+    """Return the authorization that the servers are asked about."""
     return SignedTransfer(PAYER, NONCE, 0.0, valid_before, None)
 
 
 def result(number: int) -> bytes:
-    """Return the answer of an RPC server: `number` as one word."""
+    """Return an RPC server's answer with `number` as one word."""
     return json_http({"jsonrpc": "2.0", "id": 1, "result": f"0x{number:064x}"})
 
 
 @contextmanager
 def chain(monkeypatch: pytest.MonkeyPatch, *answers: Any) -> Iterator[tuple[Gateway, list[RawServer]]]:
-    """Yield a gateway on Base, whose public RPC servers give these answers (a list: in turn), and those servers."""
+    """Yield a gateway on Base and its RPC servers, each with its answer (or a list of answers in order)."""
     with ExitStack() as stack:
         servers = [
             stack.enter_context(raw_server(*(answer if isinstance(answer, list) else [answer]))) for answer in answers
@@ -51,7 +51,7 @@ def chain(monkeypatch: pytest.MonkeyPatch, *answers: Any) -> Iterator[tuple[Gate
 
 
 def used(gateway: Gateway, network: EvmNetwork = BASE) -> tuple[bool | None, str | None]:
-    """Return what is said about one authorization."""
+    """Return whether the authorization was used, and its transaction."""
 
     async def ask() -> tuple[bool | None, str | None]:
         async with Client(Timeouts(connect=PATIENCE, answer=PATIENCE)) as client:
@@ -62,7 +62,7 @@ def used(gateway: Gateway, network: EvmNetwork = BASE) -> tuple[bool | None, str
 
 
 def balance_of(gateway: Gateway) -> Balance | None:
-    """Return the balance that is said to be PAYER's."""
+    """Return the balance of PAYER, or None."""
 
     async def ask() -> Balance | None:
         async with Client(Timeouts(connect=PATIENCE, answer=PATIENCE)) as client:
@@ -73,13 +73,13 @@ def balance_of(gateway: Gateway) -> Balance | None:
 
 @pytest.mark.parametrize(("number", "cashed"), [(0, False), (1, True)])
 def test_two_that_agree_decide(monkeypatch: pytest.MonkeyPatch, number: int, cashed: bool) -> None:
-    """Two servers that give the same answer are believed; no transaction is known from them."""
+    """The answer of two servers that agree is believed; it includes no transaction."""
     with chain(monkeypatch, result(number), result(number)) as (gateway, _):
         assert (cashed, None) == used(gateway)
 
 
 def test_an_empty_list_of_rpc_servers_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On both kinds of chain nothing is known, nothing is decided, and no request leaves."""
+    """Without RPC servers the answers are unknown on both kinds of chain, and no request is sent."""
     asked: list[object] = []
     for name in ("get", "post"):
         monkeypatch.setattr(Client, name, lambda *args, **_: asked.append(args))
@@ -121,20 +121,20 @@ GARBAGE = [
 
 
 def test_two_that_disagree_decide_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One says used and one says unused: nobody can say."""
+    """If one server says used and another unused, the answer is unknown."""
     with chain(monkeypatch, result(0), result(1)) as (gateway, _):
         assert (None, None) == used(gateway)
 
 
 def test_two_of_three_decide(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A third server that lags behind or lies does not stand in the way of two that agree."""
+    """A third server that lags or lies does not prevent the answer of two that agree."""
     with chain(monkeypatch, result(0), result(1), result(1)) as (gateway, _):
         assert (True, None) == used(gateway)
 
 
 @pytest.mark.parametrize("answers", [(), (result(1),)], ids=["nobody", "one"])
 def test_one_alone_decides_nothing(monkeypatch: pytest.MonkeyPatch, answers: tuple[bytes, ...]) -> None:
-    """About money the word of one server is not enough."""
+    """The answer of a single server is not enough."""
     with chain(monkeypatch, *answers) as (gateway, _):
         assert (None, None) == used(gateway)
         assert balance_of(gateway) is None
@@ -142,7 +142,7 @@ def test_one_alone_decides_nothing(monkeypatch: pytest.MonkeyPatch, answers: tup
 
 @pytest.mark.parametrize("garbage", GARBAGE, ids=range(len(GARBAGE)))
 def test_garbage_is_no_witness(monkeypatch: pytest.MonkeyPatch, garbage: Any) -> None:
-    """What is not one word in hex counts for nothing, however many say it, and nothing is raised."""
+    """An answer other than one hexadecimal word is ignored, even if several servers give it."""
     with chain(monkeypatch, result(1), garbage, garbage) as (gateway, _):
         assert (None, None) == used(gateway)
         assert balance_of(gateway) is None
@@ -166,7 +166,7 @@ def test_the_contract_is_asked_as_its_interface_wants(monkeypatch: pytest.Monkey
 
 
 def test_a_balance_is_in_micro_dollars(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The token's own unit is the micro-dollar; two servers have to agree on it."""
+    """A balance is in micro-dollars, the token's own unit, and two servers have to agree."""
     with chain(monkeypatch, result(4_320_000), result(4_320_000)) as (gateway, _):
         found = balance_of(gateway)
 
@@ -176,7 +176,7 @@ def test_a_balance_is_in_micro_dollars(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_unknown_network_cannot_be_asked() -> None:
-    """What is not in our table has no servers that we would believe."""
+    """A network outside our table has no trusted servers."""
     gateway = practice_at("http://127.0.0.1:1")
     elsewhere = replace(BASE, id="eip155:1")
 
@@ -184,7 +184,7 @@ def test_an_unknown_network_cannot_be_asked() -> None:
 
 
 def test_real_networks_have_servers_enough() -> None:
-    """Every real network has two public servers at least, over https and of different hosts."""
+    """Every real network has at least two public servers, over https and on different hosts."""
     for network in (BASE, BASE_SEPOLIA):
         hosts = {url.split("/")[2] for url in network.rpc_urls}
 
@@ -193,14 +193,14 @@ def test_real_networks_have_servers_enough() -> None:
     assert () == PRACTICE.rpc_urls
 
 
-# -- what can never be cashed any more
+# -- authorizations that can never be cashed
 
 OVER = 1_800_000_000
-"""When the authorization ended; witnesses are believed half a minute later."""
+"""The end of the authorization; an answer counts from half a minute later."""
 
 
 def block(timestamp: Any, number: Any = "0x1f") -> bytes:
-    """Return the answer of an RPC server with its latest block."""
+    """Return an RPC server's answer with its latest block."""
     return json_http({"jsonrpc": "2.0", "id": 1, "result": {"number": number, "timestamp": timestamp}})
 
 
@@ -208,7 +208,7 @@ LATER = block(hex(OVER + 30))
 
 
 def is_over(gateway: Gateway, network: EvmNetwork = BASE) -> bool:
-    """Return whether the authorization is said to be unused for ever."""
+    """Return whether the authorization expired unused."""
 
     async def ask() -> bool:
         async with Client(Timeouts(connect=PATIENCE, answer=PATIENCE)) as client:
@@ -219,7 +219,7 @@ def is_over(gateway: Gateway, network: EvmNetwork = BASE) -> bool:
 
 
 def test_two_say_that_it_was_unused_at_a_block_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each server is asked for the state at its own block, not at what is the latest by then; a third may be silent."""
+    """Each server is asked about the state at its own latest block; a third server need not answer."""
     with chain(monkeypatch, [LATER, result(0)], [LATER, result(0)], [RESET]) as (gateway, servers):
         assert is_over(gateway)
 
@@ -228,7 +228,7 @@ def test_two_say_that_it_was_unused_at_a_block_after_its_time(monkeypatch: pytes
 
 
 def test_a_thousand_payments_ask_for_the_latest_block_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a server named a moment ago is late enough for all of its time or before; not for a later one."""
+    """A server's latest block is reused for authorizations that end before it, and asked for again for a later one."""
 
     async def ask(gateway: Gateway) -> list[bool]:
         async with Client(Timeouts(connect=PATIENCE, answer=PATIENCE)) as client:
@@ -258,13 +258,13 @@ def test_a_thousand_payments_ask_for_the_latest_block_once(monkeypatch: pytest.M
     ],
 )
 def test_less_than_two_or_any_contradiction_decides_nothing(monkeypatch: pytest.MonkeyPatch, others: list[Any]) -> None:
-    """A server that lags, errs, lies or talks nonsense is no second witness, and one that says "used" is heard."""
+    """A server that lags, fails or lies is not a second witness, and a single "used" contradicts the others."""
     with chain(monkeypatch, [LATER, result(0)], *others) as (gateway, _):
         assert not is_over(gateway)
 
 
 def test_practice_decides_by_its_own_clock() -> None:
-    """The practice gateway's time is in the date of its answers; where it gives none, nothing is over."""
+    """The practice gateway's clock is the date of its answers; without a date nothing is expired."""
     late = json_http({}, date="Fri, 15 Jan 2027 08:00:30 GMT")
     early = json_http({}, date="Fri, 15 Jan 2027 08:00:29 GMT")
     unused, spent = json_http({"used": False}), json_http({"used": True})
@@ -275,14 +275,14 @@ def test_practice_decides_by_its_own_clock() -> None:
 
 
 def test_nobody_decides_on_a_network_that_is_not_ours() -> None:
-    """Nobody is asked about a network that is not in our table, nor a real gateway about play money."""
+    """No server is asked about a network outside our table, and no real gateway about play money."""
     gateway = Gateway("base", "https://blockrun.example/api", (BASE,))
 
     assert not is_over(gateway, PRACTICE)
     assert not is_over(gateway, replace(BASE, id="eip155:1"))
 
 
-# -- the practice gateway, which keeps its own books
+# -- the practice gateway, which has its own ledger
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_nobody_decides_on_a_network_that_is_not_ours() -> None:
     ],
 )
 def test_the_practice_gateway_knows(body: Any, known: tuple[bool | None, str | None]) -> None:
-    """The practice gateway is the chain of play money: its word counts."""
+    """The practice gateway's answer about play money counts alone."""
     with raw_server(json_http(body)) as server:
         assert known == used(practice_at(server.url), PRACTICE)
 
@@ -306,13 +306,13 @@ def test_the_practice_gateway_knows(body: Any, known: tuple[bool | None, str | N
 
 @pytest.mark.parametrize("answer", [RESET, json_http({"used": True}, 404), http(b"no")], ids=["reset", "404", "text"])
 def test_a_practice_gateway_that_does_not_answer_knows_nothing(answer: Any) -> None:
-    """An error is no answer, and raises nothing."""
+    """An error of the practice gateway leaves the answer unknown and raises nothing."""
     with raw_server(answer) as server:
         assert (None, None) == used(practice_at(server.url), PRACTICE)
 
 
 def test_a_real_gateway_is_not_asked_about_play_money() -> None:
-    """A purchase of practice is looked up at practice only."""
+    """A real gateway is not asked about a practice payment."""
     assert PRACTICE.id in NETWORKS
     assert (None, None) == used(Gateway("base", "https://blockrun.example/api", (BASE,)), PRACTICE)
 
@@ -330,7 +330,7 @@ def test_a_real_gateway_is_not_asked_about_play_money() -> None:
     ],
 )
 def test_play_money_is_asked_of_the_practice_gateway(answer: bytes, micros: int | None) -> None:
-    """The play balance comes from the gateway, in dollars; what is not one is nobody's balance."""
+    """The play balance comes from the gateway in dollars; an unreadable answer gives no balance."""
     with raw_server(answer) as server:
         found = balance_of(practice_at(server.url))
 
@@ -344,7 +344,7 @@ def headers_of(server: RawServer) -> Mapping[str, str]:
 
 
 def test_no_payment_header_goes_to_anybody_who_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A question is only a question: neither payment nor authorization header goes with it."""
+    """The request has neither a payment header nor an authorization header."""
     with chain(monkeypatch, result(0), result(0)) as (gateway, servers):
         used(gateway)
 

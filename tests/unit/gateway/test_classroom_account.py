@@ -1,4 +1,4 @@
-"""A student's secrets: where a code, a pass and the token of a hub go, and where they never are."""
+"""A student's secrets: the destinations of a join code, a pass and a hub's token, and nowhere else."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _PASS = "brc_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
 
 
 class Answers(Served):
-    """A server that gives one answer to everything, and notes what it was sent."""
+    """A server with one answer to every request; it records the requests."""
 
     def __init__(self, answer: Callable[[Request], Response]) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Answers(Served):
 
     @property
     def url(self) -> str:
-        """The address."""
+        """Return the address of the server."""
         return f"http://127.0.0.1:{self.port}"
 
     def app(self) -> Starlette:
@@ -58,7 +58,7 @@ class Answers(Served):
 def with_account(
     folder: Path, work: Callable[[ClassroomAccount], Awaitable[Any]], proof: HubProof | None = None
 ) -> Any:
-    """Return what `work` returns, given the account of a new kernel."""
+    """Return the result of `work` with the account of a new kernel."""
 
     async def begun() -> Any:
         async with Client(Timeouts(connect=PATIENCE, answer=PATIENCE, image=PATIENCE)) as client:
@@ -68,7 +68,7 @@ def with_account(
 
 
 def test_the_token_goes_to_the_address_of_the_server_only(tmp_path: Path) -> None:
-    """Another classroom gets no token: not when it is asked, and not when it refuses a pass of its own."""
+    """Another classroom never gets the hub's token, even if it refuses its own pass."""
     no_pass = JSONResponse({"error": {"code": "no_pass", "message": "No.", "hint": "Join."}}, 401)
     with FakeClassroom() as room, Answers(lambda _: no_pass) as other:
         elsewhere = classroom_at(other.url, Realm.PRACTICE)
@@ -91,7 +91,7 @@ def test_the_token_goes_to_the_address_of_the_server_only(tmp_path: Path) -> Non
 
 
 def test_a_redirect_takes_no_pass_along(tmp_path: Path) -> None:
-    """A service that sends the kernel elsewhere is not followed."""
+    """A service's redirect is not followed."""
     with Answers(lambda _: JSONResponse({})) as other, Answers(lambda _: RedirectResponse(other.url, 307)) as room:
         PassFile(tmp_path / "classroom.json").write(
             JoinedClassroom(room.url, Realm.PRACTICE, ClassroomPass(Secret(_PASS), None))
@@ -109,7 +109,7 @@ def test_a_redirect_takes_no_pass_along(tmp_path: Path) -> None:
 
 
 def test_a_service_that_repeats_what_it_was_sent(tmp_path: Path) -> None:
-    """Its words are shown without the code, the token and the pass."""
+    """A service's message is shown without the code, the token and the pass."""
 
     def echo(request: Request) -> Response:
         said = f"You sent {CODE}, {TOKEN} and {request.headers.get('authorization')} {_PASS}."
@@ -131,7 +131,7 @@ def test_a_service_that_repeats_what_it_was_sent(tmp_path: Path) -> None:
 
 
 def test_a_pass_is_shown_nowhere() -> None:
-    """Not by its repr or that of the environment, and not in a pickle or a copy of a kernel's variables."""
+    """The repr of a pass or the environment does not show it, and a pass cannot be pickled or copied."""
     ticket = ClassroomPass(Secret(_PASS), None)
     environ = RedactedEnviron({"BLOCKRUN_CLASSROOM_URL": "http://127.0.0.1:1", "JUPYTERHUB_API_TOKEN": TOKEN})
     shown = repr([ticket, ticket.headers(), hub_proof(environ), environ, JoinedClassroom("u", Realm.REAL, ticket)])
@@ -144,7 +144,7 @@ def test_a_pass_is_shown_nowhere() -> None:
 
 
 def test_the_file_is_its_owners(tmp_path: Path) -> None:
-    """Mode 0600 from its first byte, and again after somebody has widened it."""
+    """The file has mode 0600 when it is made, and again after it is read with another mode."""
     file = PassFile(tmp_path / "magic" / "classroom.json")
     before = os.umask(0)
     try:
@@ -164,7 +164,7 @@ def test_the_file_is_its_owners(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b'{"classrooms"'])
 def test_a_file_that_cannot_be_read_is_two_lines(tmp_path: Path, content: bytes) -> None:
-    """It never ends in an exception of Python's."""
+    """A file that cannot be read causes a WalletError with two lines."""
     file = PassFile(tmp_path / "classroom.json")
     file.path.write_bytes(content)
 
@@ -176,7 +176,7 @@ def test_a_file_that_cannot_be_read_is_two_lines(tmp_path: Path, content: bytes)
 
 @pytest.mark.parametrize("content", [b'{"classrooms": 3}', b'{"classrooms": {"u": {"money": "gold"}}}'])
 def test_an_entry_that_is_none_counts_as_not_joined(tmp_path: Path, content: bytes) -> None:
-    """A student can join again over it."""
+    """A file with an invalid entry counts as one without it, so the student can join again."""
     file = PassFile(tmp_path / "classroom.json")
     file.path.write_bytes(content)
 
@@ -187,7 +187,7 @@ def test_an_entry_that_is_none_counts_as_not_joined(tmp_path: Path, content: byt
     "url", ["http://class.example", "ftp://class.example", "https://ada:pw@class.example", "https://"]
 )
 def test_an_address_that_is_typed_is_encrypted(tmp_path: Path, url: str) -> None:
-    """What is not is refused before anything is sent; only the operator of a hub may set a plain one."""
+    """An address without encryption is refused before a request is sent; only a hub's operator may set one."""
 
     async def asks(account: ClassroomAccount) -> None:
         with pytest.raises(UsageError):

@@ -1,4 +1,4 @@
-"""The HTTP client over real sockets: what it says of broken connections, and what it will not open."""
+"""The HTTP client over real sockets: errors of broken connections, and addresses that are refused."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PAYMENT = {"PAYMENT-SIGNATURE": "the payload"}
 
 
 def run(use: Callable[[Client], Awaitable[T]], timeouts: Timeouts | None = None) -> T:
-    """Return what `use` makes of a client, which is closed again."""
+    """Return the result of `use` with a client, and close the client."""
 
     async def main() -> T:
         async with Client(timeouts) as client:
@@ -47,7 +47,7 @@ def at(server: RawServer) -> Gateway:
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return the hosts that somebody tried to connect to; no connection is made."""
+    """Return the hosts of attempted connections; no connection is made."""
     tried: list[str] = []
 
     async def refuse(self: Transport, request: httpx.Request) -> httpx.Response:
@@ -60,7 +60,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
-    """Return a table of names and their addresses that stands in place of DNS; numbers go the usual way."""
+    """Return a table of names and addresses that replaces DNS; numeric addresses are resolved as usual."""
     table: dict[str, list[str]] = {}
     real = socket.getaddrinfo
 
@@ -76,11 +76,11 @@ def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
     return table
 
 
-# -- talking to the gateway
+# -- requests to the gateway
 
 
 def test_a_post_brings_the_body_and_the_answer() -> None:
-    """JSON and the payment header go to the path under the gateway's base; status, headers and body come back."""
+    """JSON and the payment header go to the path below the gateway's base; status, headers and body come back."""
     with raw_server(json_http({"data": []}, 402, PAYMENT_REQUIRED="terms")) as server:
         answer = run(lambda client: client.post(at(server), PATH, {"prompt": "море 🌊"}, PAYMENT))
 
@@ -93,7 +93,7 @@ def test_a_post_brings_the_body_and_the_answer() -> None:
 
 
 def test_a_get_takes_a_path_or_an_address_of_the_gateway() -> None:
-    """A path is one under the base; an absolute URL must be on the gateway's origin."""
+    """A path is below the gateway's base; an absolute URL must be on the gateway's origin."""
     with raw_server(json_http({})) as server:
         gateway = at(server)
         run(lambda client: client.get(gateway, "/v1/models"))
@@ -118,7 +118,7 @@ def test_a_get_takes_a_path_or_an_address_of_the_gateway() -> None:
     ],
 )
 def test_a_get_goes_nowhere_else(offline: list[str], url: str) -> None:
-    """A payment header is given to the gateway's own origin and never to another; odd URLs are our error."""
+    """A payment header goes to the gateway's own origin only; odd URLs cause an error of ours."""
     with pytest.raises((InvalidResponse, GatewayUnreachable)):
         run(lambda client: client.get(PUBLIC, url, PAYMENT))
 
@@ -126,7 +126,7 @@ def test_a_get_goes_nowhere_else(offline: list[str], url: str) -> None:
 
 
 def test_a_refused_connection_sent_nothing() -> None:
-    """Where nobody listens, nothing has left this machine."""
+    """If the connection is refused, no request was sent."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
 
@@ -137,7 +137,7 @@ def test_a_refused_connection_sent_nothing() -> None:
 
 
 def test_an_unknown_name_sent_nothing(names: dict[str, list[str]]) -> None:
-    """Where the gateway's name leads nowhere, nothing has left this machine."""
+    """If the gateway's name cannot be resolved, no request was sent."""
     with pytest.raises(GatewayUnreachable) as caught:
         run(lambda client: client.post(PUBLIC, PATH, {}, PAYMENT))
 
@@ -150,7 +150,7 @@ def test_an_unknown_name_sent_nothing(names: dict[str, list[str]]) -> None:
     ids=["reset", "nothing", "a first line", "another protocol", "half a body"],
 )
 def test_a_broken_answer_may_have_been_paid(answer: Any) -> None:
-    """After the request has left, a reset, silence, half a head and half a body all count as sent."""
+    """A reset, silence, half a head or half a body after the request counts as sent."""
     with raw_server(answer) as server, pytest.raises(GatewayUnreachable) as caught:
         run(lambda client: client.post(at(server), PATH, {}, PAYMENT))
 
@@ -159,7 +159,7 @@ def test_a_broken_answer_may_have_been_paid(answer: Any) -> None:
 
 
 def test_half_a_body_still_shows_its_headers() -> None:
-    """The settlement stands in the headers: it reaches the error though the body broke off."""
+    """If the body breaks off, the error still has the headers, which contain the settlement."""
     half = http(b'{"data": [{"url"', length=4000, PAYMENT_RESPONSE="c2V0dGxlZA==", X_Payment_Receipt=HASH)
     with raw_server(half) as server, pytest.raises(GatewayUnreachable) as caught:
         run(lambda client: client.post(at(server), PATH, {}, PAYMENT))
@@ -169,7 +169,7 @@ def test_half_a_body_still_shows_its_headers() -> None:
 
 
 def test_a_body_that_cannot_be_unpacked_still_shows_its_headers() -> None:
-    """A body that is not the gzip it claims to be is a broken answer, with headers."""
+    """A body that is not valid gzip is a broken answer, and the error has its headers."""
     broken = http(b"not gzip at all", content_encoding="gzip", X_Payment_Receipt=HASH)
     with raw_server(broken) as server, pytest.raises(GatewayUnreachable) as caught:
         run(lambda client: client.post(at(server), PATH, {}, PAYMENT))
@@ -179,7 +179,7 @@ def test_a_body_that_cannot_be_unpacked_still_shows_its_headers() -> None:
 
 
 def test_a_silent_gateway_is_not_waited_for_without_end() -> None:
-    """A gateway that takes the request and says nothing is given up after the timeout, and may have been paid."""
+    """A silent gateway causes an error after the timeout, and the payment may have been made."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         gateway = practice_at(f"http://127.0.0.1:{listener.getsockname()[1]}")
 
@@ -191,7 +191,7 @@ def test_a_silent_gateway_is_not_waited_for_without_end() -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_is_not_followed_with_a_payment(status: int) -> None:
-    """The gateway's redirect comes back as an answer: no other address sees the request or its header."""
+    """The gateway's redirect is returned as an answer: no other address gets the request or its header."""
     with raw_server(json_http({})) as other:
         moved = http(b"", status, location=f"{other.url}/api{PATH}")
         with raw_server(moved) as server:
@@ -204,7 +204,7 @@ def test_a_redirect_is_not_followed_with_a_payment(status: int) -> None:
 
 @pytest.mark.parametrize("location", ["data:image/png;base64,AAAA", "https://[::1", "http://x:port/", "/\x01"])
 def test_a_redirect_to_no_address_is_a_response(location: str) -> None:
-    """A redirect is not followed, so that nobody reads where it leads."""
+    """A redirect to an invalid address is returned as an answer, because it is not followed."""
     with raw_server(http(b"", 302, location=location)) as server:
         answer = run(lambda client: client.post(at(server), PATH, {}, PAYMENT))
 
@@ -213,7 +213,7 @@ def test_a_redirect_to_no_address_is_a_response(location: str) -> None:
 
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
 def test_an_oversized_answer_is_not_read(monkeypatch: pytest.MonkeyPatch, packed: bool) -> None:
-    """An answer beyond the limit is refused, also where it is small only on the wire."""
+    """An answer above the limit is refused, even if its compressed form is below it."""
     monkeypatch.setattr(client_module, "_MAX_ANSWER", 100_000)
     body = b"x" * 1_000_000
     answer = http(gzip.compress(body), content_encoding="gzip") if packed else http(body)
@@ -223,12 +223,12 @@ def test_an_oversized_answer_is_not_read(monkeypatch: pytest.MonkeyPatch, packed
 
 
 def test_an_answer_hides_its_body() -> None:
-    """A body may hold an image of megabytes: it is not part of the answer's representation."""
+    """The repr of an answer does not show the body, which may be an image of megabytes."""
     assert "picture" not in repr(Response(200, {}, b"picture"))
 
 
 def test_a_proxy_is_not_asked_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy from the environment never sees a request that is meant for this machine."""
+    """Requests to this machine do not use the environment's proxy."""
     with raw_server(http(b"proxied")) as proxy, raw_server(http(b"direct")) as server:
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
             monkeypatch.setenv(name, proxy.url)
@@ -242,7 +242,7 @@ def test_a_proxy_is_not_asked_for_this_machine(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_picture_on_the_own_origin_is_fetched() -> None:
-    """A gateway on this machine gives its images over http; no payment header goes with the request."""
+    """A gateway on this machine serves its images over http; the request has no payment header."""
     with raw_server(http(b"\x89PNG")) as server:
         data = run(lambda client: client.download(f"{server.url}/images/1.png", at(server)))
 
@@ -252,7 +252,7 @@ def test_a_picture_on_the_own_origin_is_fetched() -> None:
 
 
 def test_redirects_are_followed_a_little() -> None:
-    """An image may have moved, relatively or not, up to three times."""
+    """Up to three redirects are followed, relative ones included."""
     steps = [http(b"", 302, location="/second"), http(b"", 307, location="third?x=1"), http(b"picture")]
     with raw_server(*steps) as server:
         data = run(lambda client: client.download(f"{server.url}/images/first", at(server)))
@@ -263,7 +263,7 @@ def test_redirects_are_followed_a_little() -> None:
 
 @pytest.mark.parametrize("location", ["/again", None], ids=["loop", "no location"])
 def test_redirects_end(location: str | None) -> None:
-    """An image that is always elsewhere is given up after three redirects."""
+    """The client gives up after three redirects."""
     where = {} if location is None else {"location": location}
     with raw_server(http(b"", 302, **where)) as server, pytest.raises(InvalidResponse):
         run(lambda client: client.download(f"{server.url}/again", at(server)))
@@ -284,7 +284,7 @@ def test_redirects_end(location: str | None) -> None:
     ],
 )
 def test_a_redirect_is_checked_like_the_first_address(location: str) -> None:
-    """What would not be opened itself is not opened after a redirect either."""
+    """A redirect to an address that is refused directly is refused too."""
     with raw_server(http(b"", 302, location=location)) as server:
         with pytest.raises((InvalidResponse, GatewayUnreachable)):
             run(lambda client: client.download(f"{server.url}/x", at(server)))
@@ -294,20 +294,20 @@ def test_a_redirect_is_checked_like_the_first_address(location: str) -> None:
 
 @pytest.mark.parametrize("status", [204, 403, 404, 500])
 def test_a_picture_that_is_not_there_is_said_so(status: int) -> None:
-    """Another status than 200 is an error of its own, which names the status."""
+    """Another status than 200 causes an error that names it."""
     with raw_server(http(b"", status)) as server, pytest.raises(GatewayUnreachable, match=str(status)):
         run(lambda client: client.download(f"{server.url}/x", at(server)))
 
 
 @pytest.mark.parametrize("answer", [RESET, http(b"half", length=400)], ids=["reset", "half"])
 def test_a_picture_that_breaks_off_is_said_so(answer: Any) -> None:
-    """Half an image is not an image."""
+    """An incomplete image causes an error."""
     with raw_server(answer) as server, pytest.raises(GatewayUnreachable):
         run(lambda client: client.download(f"{server.url}/x", at(server)))
 
 
 def test_a_picture_has_a_greatest_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An image beyond the limit is not read to its end."""
+    """An image above the limit is refused."""
     monkeypatch.setattr(client_module, "_MAX_IMAGE", 1000)
     with raw_server(http(b"x" * 1001)) as server, pytest.raises(InvalidResponse):
         run(lambda client: client.download(f"{server.url}/x", at(server)))
@@ -337,7 +337,7 @@ def test_a_picture_has_a_greatest_size(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_what_is_not_plain_https_is_not_opened(offline: list[str], names: dict[str, list[str]], url: str) -> None:
-    """For a gateway on the net only https counts, without credentials; nothing is connected to for less."""
+    """For a public gateway only https URLs without credentials are opened; no other connection is tried."""
     names |= {"cdn.example": ["8.8.8.8"], "blockrun.example": ["8.8.8.8"]}
 
     with pytest.raises(InvalidResponse):
@@ -374,7 +374,7 @@ PRIVATE = [
 
 @pytest.mark.parametrize("address", PRIVATE)
 def test_a_private_address_is_not_opened(offline: list[str], address: str) -> None:
-    """No private, local or special address, and none inside an IPv6 one, is opened for a gateway on the net."""
+    """A public gateway's URL with a private, local or special address, or an IPv6 form of one, is refused."""
     host = f"[{address}]" if ":" in address else address
 
     with pytest.raises(InvalidResponse):
@@ -385,7 +385,7 @@ def test_a_private_address_is_not_opened(offline: list[str], address: str) -> No
 
 @pytest.mark.parametrize("host", ["2130706433", "0x7f000001", "0x7f.1", "127.1", "017700000001", "0", "1.1"])
 def test_a_disguised_address_is_not_opened(offline: list[str], host: str) -> None:
-    """Decimal, hex, octal and short spellings lead to the same addresses, and are refused like them."""
+    """Decimal, hex, octal and short spellings of private addresses are refused too."""
     with pytest.raises(GatewayUnreachable if host == "1.1" else InvalidResponse):
         run(lambda client: client.download(f"https://{host}/x.png", PUBLIC))
 
@@ -396,7 +396,7 @@ def test_a_disguised_address_is_not_opened(offline: list[str], host: str) -> Non
 def test_a_name_that_leads_to_a_private_address_is_not_opened(
     offline: list[str], names: dict[str, list[str]], address: str
 ) -> None:
-    """The address counts, not the name; one private address among public ones is enough."""
+    """A name is refused if any of its addresses is private."""
     names["cdn.example"] = ["8.8.8.8", address]
 
     with pytest.raises(InvalidResponse):
@@ -417,7 +417,7 @@ def test_a_name_that_leads_to_a_private_address_is_not_opened(
 def test_the_address_that_was_checked_is_the_one_that_is_opened(
     offline: list[str], names: dict[str, list[str]], address: str, opened: str
 ) -> None:
-    """A name cannot lead elsewhere between check and connection: its address is connected to, not its name."""
+    """The connection goes to the checked address, so a name cannot change between check and connection."""
     names["cdn.example"] = [address]
 
     with pytest.raises(GatewayUnreachable):
@@ -428,7 +428,7 @@ def test_the_address_that_was_checked_is_the_one_that_is_opened(
 
 @pytest.mark.parametrize("host", ["nowhere.example", "a..b", "a" * 70 + ".example", "x\x00y"])
 def test_a_name_that_leads_nowhere_is_said_so(offline: list[str], names: dict[str, list[str]], host: str) -> None:
-    """A name that cannot be found, or cannot be one, is an error of ours, and says that nothing is bought again."""
+    """A host that cannot be resolved, or is invalid, causes an error of ours in printable text."""
     with pytest.raises((GatewayUnreachable, InvalidResponse)) as caught:
         run(lambda client: client.download(f"https://{host}/x.png", PUBLIC))
 
@@ -437,7 +437,7 @@ def test_a_name_that_leads_nowhere_is_said_so(offline: list[str], names: dict[st
 
 
 def test_a_name_outside_ascii_is_an_error_of_ours(offline: list[str], names: dict[str, list[str]]) -> None:
-    """A host that no header can carry is refused in words, although its address is public."""
+    """A host name outside ASCII is refused, although its address is public."""
     names["b\u00fccher.example"] = ["8.8.8.8"]
 
     with pytest.raises(InvalidResponse):
@@ -449,7 +449,7 @@ def test_a_name_outside_ascii_is_an_error_of_ours(offline: list[str], names: dic
 def test_a_redirect_to_a_private_address_is_not_followed(
     monkeypatch: pytest.MonkeyPatch, names: dict[str, list[str]]
 ) -> None:
-    """A public address that redirects to the inside of the network is refused at the second step."""
+    """A redirect from a public address to a private one is refused."""
     names |= {"cdn.example": ["8.8.8.8"], "inside.example": ["192.168.1.1"]}
     opened: list[str] = []
 
@@ -467,11 +467,11 @@ def test_a_redirect_to_a_private_address_is_not_followed(
     assert ["8.8.8.8"] == opened
 
 
-# -- what the user names
+# -- URLs from the user
 
 
 def test_the_users_own_url_is_the_users_choice() -> None:
-    """A URL given as a source is fetched as it is: http, this machine and redirects included."""
+    """A user's source URL is fetched over http, from this machine and through redirects."""
     steps = [http(b"", 302, location="/moved.png"), http(b"picture")]
     with raw_server(*steps) as server:
         data = run(lambda client: client.fetch(f"{server.url}/mine.png"))
@@ -486,7 +486,7 @@ def test_the_users_own_url_is_the_users_choice() -> None:
     ids=["404", "500", "reset", "half", "loop"],
 )
 def test_a_source_that_does_not_come_is_a_source_error(answer: Any) -> None:
-    """Whatever goes wrong with a user's URL, it is named, and nothing is said of gateways or money."""
+    """The error names the user's URL if the download fails."""
     with raw_server(answer) as server, pytest.raises(SourceError) as caught:
         run(lambda client: client.fetch(f"{server.url}/mine.png"))
 
@@ -510,7 +510,7 @@ def test_a_source_that_does_not_come_is_a_source_error(answer: Any) -> None:
     ],
 )
 def test_a_source_that_is_no_url_is_a_source_error(names: dict[str, list[str]], url: str) -> None:
-    """What cannot be opened is said so in one printable line."""
+    """An invalid source URL causes a SourceError with a printable message."""
     with pytest.raises(SourceError) as caught:
         run(lambda client: client.fetch(url))
 
@@ -519,7 +519,7 @@ def test_a_source_that_is_no_url_is_a_source_error(names: dict[str, list[str]], 
 
 
 def test_a_source_has_a_greatest_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A source beyond the limit is not read to its end."""
+    """A source above the limit is refused."""
     monkeypatch.setattr(client_module, "_MAX_IMAGE", 1000)
     with raw_server(http(b"x" * 1001)) as server, pytest.raises(SourceError):
         run(lambda client: client.fetch(f"{server.url}/x"))

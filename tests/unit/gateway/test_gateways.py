@@ -1,4 +1,4 @@
-"""Destinations of requests: names, URLs, and addresses that are too unsafe for a payment."""
+"""Addresses of gateways: names, URLs, and addresses that are not safe for a payment."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from blockrun_magic.payments.x402.networks import ARC, BASE, BASE_SEPOLIA, PRACT
     ],
 )
 def test_a_preset_knows_its_address_and_money(name: str, base_url: str, network: object, realm: str) -> None:
-    """A name gives the address of the gateway and the one network that it may be paid on."""
+    """A preset name gives the gateway's address and its only network."""
     gateway = gateway_named(name)
 
     assert (name, base_url, (network,), realm) == (gateway.name, gateway.base_url, gateway.networks, gateway.realm)
@@ -32,7 +32,7 @@ def test_a_preset_knows_its_address_and_money(name: str, base_url: str, network:
 
 @pytest.mark.parametrize("name", ["", "practice", "bas", "blockrun.ai", "localhost:8402", "mailto:x", "a\x1b[31m\nb"])
 def test_an_unknown_name_is_refused_with_the_names_there_are(name: str) -> None:
-    """The refusal lists what may be used, in two printable lines."""
+    """The refusal lists the available names in printable text."""
     with pytest.raises(UsageError) as caught:
         gateway_named(name)
 
@@ -41,7 +41,7 @@ def test_an_unknown_name_is_refused_with_the_names_there_are(name: str) -> None:
 
 
 def test_a_misspelt_name_is_met_with_the_right_one() -> None:
-    """Close names are offered, as a sentence of their own."""
+    """The hint for a misspelled name begins with the closest one."""
     with pytest.raises(UsageError) as caught:
         gateway_named("tesnet")
 
@@ -64,7 +64,7 @@ def test_a_misspelt_name_is_met_with_the_right_one() -> None:
     ],
 )
 def test_a_url_is_a_gateway_that_takes_real_money(url: str, base_url: str) -> None:
-    """An https URL, or http on this machine, is a gateway on Base; it is written in one way."""
+    """An https URL, or http on this machine, is a gateway on Base, in a normalized spelling."""
     gateway = gateway_named(url)
 
     assert Gateway(base_url, base_url, (BASE,)) == gateway
@@ -82,7 +82,7 @@ def test_a_url_is_a_gateway_that_takes_real_money(url: str, base_url: str) -> No
 def test_where_another_pays_nothing_is_signed_and_nothing_is_promised(
     name: str, base_url: str, paid_by: Payer, able: set[str]
 ) -> None:
-    """Such a preset takes real money, has no network to sign for, and says what it cannot do."""
+    """A prepaid preset takes real money, has no network to sign for, and lists its limitations."""
     gateway = gateway_named(name)
 
     assert (base_url, (), paid_by, "real", True) == (
@@ -97,13 +97,13 @@ def test_where_another_pays_nothing_is_signed_and_nothing_is_promised(
 
 
 def test_where_we_sign_everything_can_be_asked() -> None:
-    """An x402 gateway lacks nothing."""
+    """An x402 gateway has no limitations."""
     assert () == PRESETS["base"].limitations == gateway_at("https://example.com").limitations
 
 
 @pytest.mark.parametrize("port", ["9402", "08402", "65535"])
 def test_the_proxys_port_is_the_environments(port: str) -> None:
-    """`BLOCKRUN_PROXY_PORT` says where ClawRouter is, also to whoever writes its URL."""
+    """`BLOCKRUN_PROXY_PORT` sets ClawRouter's port, and a URL with this port is ClawRouter."""
     environ = {"BLOCKRUN_PROXY_PORT": port}
     expected = f"http://127.0.0.1:{int(port)}"
 
@@ -113,14 +113,14 @@ def test_the_proxys_port_is_the_environments(port: str) -> None:
 
 @pytest.mark.parametrize("port", ["0", "65536", "x", "-1", "8402 ", "\u0668"])
 def test_a_port_that_is_none_is_refused(port: str) -> None:
-    """The refusal names the variable; other gateways do not care."""
+    """The refusal names the variable; other gateways ignore it."""
     with pytest.raises(UsageError, match="BLOCKRUN_PROXY_PORT"):
         preset("clawrouter", {"BLOCKRUN_PROXY_PORT": port})
     assert PRESETS["base"] is preset("base", {"BLOCKRUN_PROXY_PORT": port})
 
 
 def test_an_account_may_be_elsewhere_but_never_unencrypted() -> None:
-    """`BLOCKRUN_API_KEY_URL` moves the account, and a key does not travel in the clear."""
+    """`BLOCKRUN_API_KEY_URL` moves the account; an address without encryption is refused."""
     moved = preset("account", {"BLOCKRUN_API_KEY_URL": "https://credit.example.com/"})
 
     assert ("account", "https://credit.example.com") == (moved.name, moved.base_url)
@@ -142,7 +142,7 @@ def test_an_account_may_be_elsewhere_but_never_unencrypted() -> None:
     ],
 )
 def test_the_accounts_address_has_the_names_of_both_sdks(environ: dict[str, str], base_url: str) -> None:
-    """The Python SDK's variable comes first, then the TypeScript SDK's; a trailing /v1 changes nothing."""
+    """The Python SDK's variable comes first, then the TypeScript SDK's; a trailing /v1 is removed."""
     assert base_url == preset("account", environ).base_url
 
 
@@ -160,19 +160,19 @@ def test_the_accounts_address_has_the_names_of_both_sdks(environ: dict[str, str]
     ],
 )
 def test_an_accounts_job_is_asked_for_where_the_account_serves_it(poll_url: str, expected: str) -> None:
-    """The x402 gateway's /api is dropped on the account's own origin; other origins stay as they are."""
+    """The /api of the x402 gateways is removed on the account's own origin; other URLs do not change."""
     assert expected == PRESETS["account"].job_address(poll_url)
 
 
 def test_an_accounts_job_stays_below_an_address_with_a_path() -> None:
-    """An account behind a proxy keeps the proxy's path."""
+    """An account behind a proxy stays below the proxy's path."""
     account = preset("account", {"BLOCKRUN_API_KEY_URL": "https://proxy.example.com/blockrun/v1"})
 
     assert "https://proxy.example.com/blockrun/v1/x" == account.job_address("/api/v1/x")
 
 
 def test_elsewhere_a_job_keeps_its_api() -> None:
-    """The x402 gateways serve their jobs below /api."""
+    """An x402 gateway's job URL stays below /api."""
     assert "https://blockrun.ai/api/v1/x" == PRESETS["base"].job_address("/api/v1/x")
 
 
@@ -187,7 +187,7 @@ def test_elsewhere_a_job_keeps_its_api() -> None:
     ],
 )
 def test_an_endpoint_has_the_usual_paths_or_one_of_its_own(url: str, generate: str, edit: str) -> None:
-    """Images are asked for at OpenAI-like paths, or at the path that is named; its name leads back to it."""
+    """The URL uses OpenAI-like paths or the path after `#`; its name gives the same gateway again."""
     gateway = gateway_at(url)
 
     assert f"https://example.com{generate}" == gateway.address("/v1/images/generations")
@@ -200,13 +200,13 @@ def test_an_endpoint_has_the_usual_paths_or_one_of_its_own(url: str, generate: s
     "path", ["generate", "//evil.example.com", "/a b", "/a?key=1", "/a#b", "/../x", "/a/./b", "/é"]
 )
 def test_an_odd_path_is_refused(path: str) -> None:
-    """A path is plain: no query, no dots that climb, nothing that could be another host."""
+    """A path with a query, dots, spaces or another host is refused."""
     with pytest.raises(UsageError):
         gateway_at(f"https://example.com#{path}")
 
 
 def test_the_servers_of_a_chain_are_the_environments() -> None:
-    """Arc's RPC servers, like Solana's, can be named; one alone decides nothing."""
+    """`BLOCKRUN_ARC_RPC` sets Arc's RPC servers; a list of only one is refused."""
     servers = "https://one.example.com, https://two.example.com"
     arc = preset("arc", {"BLOCKRUN_ARC_RPC": servers})
 
@@ -221,7 +221,7 @@ def test_the_servers_of_a_chain_are_the_environments() -> None:
     "url", ["http://localhost:8402", "http://LOCALHOST:8402/", "http://127.0.0.1:8402/v1", "http://[::1]:8402"]
 )
 def test_the_proxy_is_known_by_every_name_of_this_machine(url: str) -> None:
-    """Taken for an x402 gateway and asked for a price, a ClawRouter would buy."""
+    """ClawRouter is recognized under every name of this machine; asked for a price, it would buy."""
     assert PRESETS["clawrouter"] is gateway_named(url, {})
 
 
@@ -242,13 +242,13 @@ def test_the_proxy_is_known_by_every_name_of_this_machine(url: str) -> None:
     ],
 )
 def test_pictures_of_a_neighbour_are_the_gateways_own(url: str, own: str | None) -> None:
-    """This machine under another of its names, with the same scheme and port, is the gateway itself."""
+    """Another name of this machine with the same scheme and port is the gateway itself."""
     assert own == PRESETS["clawrouter"].loopback_alias(url)
     assert PRESETS["base"].loopback_alias(url) is None
 
 
 def test_the_url_of_a_preset_is_the_preset() -> None:
-    """Who writes the address of a known gateway gets that gateway, with its own network."""
+    """The URL of a preset gives the preset, with its own network."""
     for known in PRESETS.values():
         assert known is gateway_at(known.base_url + "/")
         assert known is gateway_at(known.base_url.replace("blockrun", "BlockRun"))
@@ -273,7 +273,7 @@ def test_the_url_of_a_preset_is_the_preset() -> None:
     ],
 )
 def test_a_payment_does_not_travel_unencrypted(url: str) -> None:
-    """Plain http is for this machine alone, by its plain names: a payment header is money."""
+    """Plain http is accepted only for this machine, under its usual names: a payment header is money."""
     with pytest.raises(UsageError):
         gateway_named(url)
     with pytest.raises(UsageError):
@@ -297,7 +297,7 @@ def test_a_payment_does_not_travel_unencrypted(url: str) -> None:
     ],
 )
 def test_an_odd_url_is_refused(url: str) -> None:
-    """Credentials, queries, fragments and URLs without a host are no gateway's address, and are not repeated."""
+    """URLs with credentials, a query or a fragment, or without a host, are refused; the password is not shown."""
     with pytest.raises(UsageError) as caught:
         gateway_named(url)
 
@@ -305,7 +305,7 @@ def test_an_odd_url_is_refused(url: str) -> None:
 
 
 def test_practice_is_paid_in_play_money_wherever_it_is() -> None:
-    """The practice gateway has its own network, and no URL makes another of it."""
+    """The practice gateway has its own network at any URL."""
     gateway = practice_at("http://127.0.0.1:5000/")
 
     assert ("practice", "practice", (PRACTICE,)) == (gateway.name, gateway.realm, gateway.networks)
@@ -315,19 +315,19 @@ def test_practice_is_paid_in_play_money_wherever_it_is() -> None:
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.255.255.254", "::1"])
 def test_this_machine_is_known(host: str) -> None:
-    """The names of this machine are loopback."""
+    """These names are loopback."""
     assert is_loopback(host)
 
 
 @pytest.mark.parametrize("host", ["", "local", "localhost.", "example.com", "10.0.0.1", "0.0.0.0", "::", "fe80::1"])  # noqa: S104
 def test_other_machines_are_known(host: str) -> None:
-    """Everything else is not, private networks included."""
+    """All other hosts are not loopback, including private networks."""
     assert not is_loopback(host)
 
 
 @given(st.text(st.sampled_from("htps:/@.?#[]%\\ \x00\t127localhexm")) | st.text())
 def test_any_text_is_a_gateway_or_a_refusal(text: str) -> None:
-    """Whatever is typed ends in a gateway whose address is safe, or in our own error."""
+    """Any text gives a gateway with a safe address, or an error of ours."""
     try:
         gateway = gateway_at(text)
     except UsageError:

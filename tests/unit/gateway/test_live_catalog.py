@@ -1,4 +1,4 @@
-"""A gateway's own list of models: read with care, merged over ours, kept for a day, never in a cell's way."""
+"""A gateway's own list of models: checked, merged over our snapshot, cached for a day, never fetched by a purchase."""
 
 from __future__ import annotations
 
@@ -61,24 +61,24 @@ def price(catalog: Any, model: str, size: str = "1024x1024") -> int | None:
     return found
 
 
-# -- reading a stranger's list
+# -- lists from a gateway
 
 
 @pytest.mark.parametrize("shape", [{"models": ALL}, {"data": ALL}, {"object": "list", "data": ALL}, ALL])
 def test_both_shapes_are_read(shape: Any) -> None:
-    """`models` and `data` hold the same list; chat models are passed over."""
+    """`models` and `data` contain the same list."""
     assert [model.id for model in SNAPSHOT.models] == [model.id for model in read_models(shape)]
 
 
 @pytest.mark.parametrize("body", [None, 7, "models", {}, {"models": None}, {"data": {"a": 1}}])
 def test_what_is_no_list_is_refused(body: Any) -> None:
-    """Anything else is a ValueError, and no empty catalog."""
+    """Any other body causes a ValueError, not an empty catalog."""
     with pytest.raises(ValueError, match="not a list"):
         read_models(body)
 
 
 def test_without_categories_only_the_list_of_images_counts() -> None:
-    """`/v1/models` lists chat models without categories, too; `/v1/images/models` has images only."""
+    """`/v1/models` also lists chat models without categories; `/v1/images/models` lists images only."""
     body = {"data": [{"id": "openai/gpt-5.2"}]}
 
     assert () == read_models(body)
@@ -101,20 +101,20 @@ def test_without_categories_only_the_list_of_images_counts() -> None:
     ],
 )
 def test_odd_entries_are_passed_over(odd: Any) -> None:
-    """One strange entry costs nothing but itself."""
+    """An odd entry is skipped, and the others are read."""
     assert ["acme/brush"] == [model.id for model in read_models({"data": [odd, entry("acme/brush")]})]
 
 
 @pytest.mark.parametrize("dollars", [0, -1, "free", True, None, float("inf"), float("nan"), 1e30, "1e9", [], "9" * 100])
 def test_absurd_prices_are_no_prices(dollars: Any) -> None:
-    """Zero, negative, infinite or enormous: the price is not known, and the model is there all the same."""
+    """A price of zero, a negative, infinite or enormous one counts as unknown, and the model is still listed."""
     [model] = read_models([entry("acme/brush", pricing={"per_image": dollars, "by_size": {"512x512": dollars}})])
 
     assert (None, ()) == (model.price, model.by_size)
 
 
 def test_a_list_without_end_is_cut() -> None:
-    """Only so many models and sizes are kept, and their words are short and printable."""
+    """The number of models and sizes is limited, and their text is short and printable."""
     sizes = [f"{side}x{side}" for side in range(1, 300)]
     models = read_models([entry(f"a/m{number}", sizes=sizes, owned_by="x\x00" * 999) for number in range(3000)])
 
@@ -137,7 +137,7 @@ def test_a_list_without_end_is_cut() -> None:
     )
 )
 def test_any_json_is_read_or_refused(body: Any) -> None:
-    """Whatever a gateway says, nothing but ValueError comes of it, and what is kept is read back the same."""
+    """Any JSON gives models or a ValueError, and stored models are read back the same."""
     try:
         models = read_models(body)
     except ValueError:
@@ -146,11 +146,11 @@ def test_any_json_is_read_or_refused(body: Any) -> None:
     assert models == read_models(json.loads(json.dumps({"models": to_record(models)})), all_images=True)
 
 
-# -- merged over the snapshot
+# -- merging with the snapshot
 
 
 def test_live_prices_take_the_place_of_the_snapshots() -> None:
-    """By size where the list says so; one price alone is that of the default size."""
+    """Prices by size replace ours; a single price is that of the default size."""
     live = read_models(
         [
             entry("google/nano-banana", pricing={"per_image": "0.06"}),
@@ -167,7 +167,7 @@ def test_live_prices_take_the_place_of_the_snapshots() -> None:
 
 
 def test_what_is_not_listed_is_served_no_more() -> None:
-    """A model that is not listed stays known by name, and is not among the served ones."""
+    """A model that is not listed stays known by name, but is not among the served ones."""
     catalog = overlay(
         SNAPSHOT, read_models([row for row in ALL if "dall-e" not in row["id"] and "flux" not in row["id"]]), "x"
     )
@@ -180,7 +180,7 @@ def test_what_is_not_listed_is_served_no_more() -> None:
 
 
 def test_a_model_that_only_the_gateway_knows_works() -> None:
-    """Its id resolves, any size passes our check, and the quote is its price."""
+    """The id of an unknown model resolves, any size passes our check, and the price is unknown."""
     catalog = overlay(SNAPSHOT, read_models([entry("acme/brush-9")]), "x")
 
     assert "acme/brush-9" == catalog.resolve("brush-9")
@@ -189,7 +189,7 @@ def test_a_model_that_only_the_gateway_knows_works() -> None:
 
 
 def test_the_practice_list_changes_nothing(tmp_path: Path) -> None:
-    """The practice gateway lists our own snapshot: merged, every price is as it was."""
+    """The practice gateway lists our own snapshot, so merging it changes no price."""
     with PracticeServer() as server:
         catalog = _refreshed(tmp_path, practice_at(server.url))
 
@@ -198,19 +198,19 @@ def test_the_practice_list_changes_nothing(tmp_path: Path) -> None:
             assert price(SNAPSHOT, model.id, size) == price(catalog, model.id, size)
 
 
-# -- fetched, kept, and never in the way
+# -- fetching and caching
 
 
 @pytest.fixture
 def account() -> Iterator[Account]:
-    """Return an account that serves nothing but nano-banana and a new model."""
+    """Return an account that serves only nano-banana and a new model."""
     with Account() as account:
         account.served = ["google/nano-banana", "acme/brush-9"]
         yield account
 
 
 def test_the_list_is_kept_for_a_day_and_over_kernels(tmp_path: Path, account: Account) -> None:
-    """What one kernel read, the next knows without asking; after a day it is stale, and still known."""
+    """A second kernel uses the stored list without a request; after a day it is stale, but still used."""
     clock = Clock()
     _refreshed(tmp_path, account.gateway, clock=clock)
 
@@ -225,7 +225,7 @@ def test_the_list_is_kept_for_a_day_and_over_kernels(tmp_path: Path, account: Ac
 
 
 def test_a_picture_asks_for_no_list(tmp_path: Path, account: Account) -> None:
-    """Buying never fetches a catalog."""
+    """A purchase does not fetch the catalog."""
 
     async def make(studio: Studio) -> None:
         await studio.make(_HERON, account.gateway)
@@ -240,7 +240,7 @@ def test_a_picture_asks_for_no_list(tmp_path: Path, account: Account) -> None:
     "damage", [b"", b"{", b"[]", b'{"models": []}', b'{"models": 7, "fetched_at": 1}', b"\xff" * 99]
 )
 def test_a_damaged_file_is_no_catalog(tmp_path: Path, account: Account, damage: bytes) -> None:
-    """What is kept is read like what came: damaged, it is not there."""
+    """A damaged stored list is ignored."""
     _refreshed(tmp_path, account.gateway)
     [file] = (tmp_path / "catalogs").iterdir()
     file.write_bytes(damage)
@@ -252,7 +252,7 @@ def test_a_damaged_file_is_no_catalog(tmp_path: Path, account: Account, damage: 
 
 
 def test_the_older_list_is_asked_for_where_there_is_no_other(tmp_path: Path) -> None:
-    """`/v1/images/models` stands in for `/v1/models`; its entries need no category."""
+    """`/v1/images/models` is read if `/v1/models` is missing; its entries need no category."""
     with raw_server(json_http({}, 404), json_http({"models": [{"id": "google/nano-banana"}]})) as server:
         catalog = _refreshed(tmp_path, gateway_at(f"{server.url}/api"))
 
@@ -261,7 +261,7 @@ def test_the_older_list_is_asked_for_where_there_is_no_other(tmp_path: Path) -> 
 
 
 def test_a_list_without_pictures_delists_nothing(tmp_path: Path) -> None:
-    """A gateway that lists chat models only, or nothing, leaves the catalog as it was."""
+    """A list without image models causes an error and delists no model."""
     with raw_server(json_http({"data": []})) as server:
         with pytest.raises(InvalidResponse):
             _refreshed(tmp_path, gateway_at(f"{server.url}/api"))
@@ -270,7 +270,7 @@ def test_a_list_without_pictures_delists_nothing(tmp_path: Path) -> None:
 
 
 def test_clawrouters_chat_models_are_not_image_models(tmp_path: Path) -> None:
-    """ClawRouter lists chat models without categories: none becomes an image model, and nothing is delisted."""
+    """ClawRouter lists chat models without categories: the image models stay the same."""
 
     async def ask(studio: Studio) -> Any:
         with pytest.raises(InvalidResponse):
@@ -288,7 +288,7 @@ def test_clawrouters_chat_models_are_not_image_models(tmp_path: Path) -> None:
 
 
 def test_practice_serves_every_model_and_solana_offers_qualities(tmp_path: Path) -> None:
-    """What a gateway is known for holds before its own list is read."""
+    """Practice serves every model, and Solana offers qualities, before their lists are read."""
 
     async def look(studio: Studio) -> Any:
         return studio.catalogs.at(practice_at("http://127.0.0.1:9")), studio.catalogs.at(gateway_named("solana"))
@@ -302,7 +302,7 @@ def test_practice_serves_every_model_and_solana_offers_qualities(tmp_path: Path)
 
 
 def test_other_names_of_prices_and_sizes_are_read() -> None:
-    """`pricePerImage`, `pricing.flat` and `supportedSizes` are the older list's; a new size of a known model counts."""
+    """The older list's `pricePerImage`, `pricing.flat` and `supportedSizes` are read; new sizes are accepted."""
     live = read_models(
         [
             entry("google/nano-banana", pricePerImage=0.06, supportedSizes=["1024x1024", "2048x1024"]),
@@ -323,7 +323,7 @@ def test_other_names_of_prices_and_sizes_are_read() -> None:
 
 @pytest.mark.parametrize("size", ["1216x832", "1024x1792"])
 def test_a_size_of_older_documents_is_explained_when_it_is_refused(tmp_path: Path, account: Account, size: str) -> None:
-    """The size is sent, because the gateway checks it before payment; a refusal names the size that works."""
+    """The size is sent, because the gateway checks it before payment; the refusal suggests a valid size."""
     account.fail((400, {"error": "Invalid size"}))
 
     async def make(studio: Studio) -> None:
@@ -336,7 +336,7 @@ def test_a_size_of_older_documents_is_explained_when_it_is_refused(tmp_path: Pat
 
 
 def test_a_gateway_that_is_away_keeps_the_old_list(tmp_path: Path, account: Account) -> None:
-    """Asked by the user, it is an error; in the background, nothing happens."""
+    """A refresh by the user fails with an error; one in the background does not, and the old list stays."""
     _refreshed(tmp_path, account.gateway)
     gone = replace(account.gateway, base_url="http://127.0.0.1:9")
     [file] = (tmp_path / "catalogs").iterdir()
@@ -353,7 +353,7 @@ def test_a_gateway_that_is_away_keeps_the_old_list(tmp_path: Path, account: Acco
 
 
 def test_an_accounts_list_needs_its_key(tmp_path: Path) -> None:
-    """The key is shown to the account's own host, and without one nothing is asked."""
+    """The key goes to the account's own host; without a key no request is sent."""
     with Account() as account:
         with pytest.raises(WalletMissing):
             _refreshed(tmp_path, account.gateway, api_key=None)
@@ -365,11 +365,11 @@ def test_an_accounts_list_needs_its_key(tmp_path: Path) -> None:
         assert [("/v1/models", f"Bearer {KEY}")] == account.shown
 
 
-# -- a model that is served no more
+# -- delisted models
 
 
 def test_a_delisted_model_is_named_with_those_that_are_served(tmp_path: Path, account: Account) -> None:
-    """A 400 for one asks for the list, once, and names the served models."""
+    """After a 400 for a delisted model, the error names the served models."""
     flux = replace(_HERON, model="black-forest/flux-1.1-pro")
 
     async def make(studio: Studio) -> None:
@@ -380,13 +380,13 @@ def test_a_delisted_model_is_named_with_those_that_are_served(tmp_path: Path, ac
         assert "black-forest/flux-1.1-pro" in caught.value.message
         assert "nano-banana" in caught.value.hint
         assert caught.value.money is not None
-        assert Fate.UNKNOWN is caught.value.money.fate  # an account's word on money is a note
+        assert Fate.UNKNOWN is caught.value.money.fate  # an account's claim about money is only a note
 
     _in_studio(tmp_path, make)
 
 
 def test_a_400_for_another_reason_is_left_alone(tmp_path: Path, account: Account) -> None:
-    """A served model's refusal keeps the gateway's own words."""
+    """A refusal for another reason raises RequestRejected as usual."""
     account.fail((400, {"error": "Too rude"}))
 
     async def make(studio: Studio) -> None:

@@ -1,4 +1,4 @@
-"""A request as a value: the hash that names it, the JSON it is hashed from, the body it is sent as."""
+"""A request as a value: its digest, its canonical JSON, and its body."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OTHER = {
 
 
 def test_the_canonical_json_is_pinned() -> None:
-    """The text that names a purchase never changes: a changed one would buy every image again."""
+    """The canonical JSON never changes: another text would mean that every image is bought again."""
     actual = ImageRequest("generate", 'Ünï "q" \n🦊', "black-forest/flux-1.1-pro").canonical_json()
 
     assert actual == (
@@ -40,7 +40,7 @@ def test_the_canonical_json_is_pinned() -> None:
 
 
 def test_the_digest_is_the_hash_of_the_canonical_json() -> None:
-    """The name says its algorithm, and anyone can compute it."""
+    """The digest is prefixed with its algorithm, and anyone can compute it."""
     expected = f"sha256:{hashlib.sha256(EDIT.canonical_json().encode()).hexdigest()}"
 
     assert expected == EDIT.digest
@@ -49,7 +49,7 @@ def test_the_digest_is_the_hash_of_the_canonical_json() -> None:
 
 @pytest.mark.parametrize("field", [field.name for field in fields(ImageRequest)])
 def test_the_digest_covers_every_field(field: str) -> None:
-    """Two requests that differ anywhere are two purchases."""
+    """Two requests that differ in one field are two purchases."""
     other = replace(EDIT, **{field: OTHER[field]})
 
     assert other.digest != EDIT.digest
@@ -57,7 +57,7 @@ def test_the_digest_covers_every_field(field: str) -> None:
 
 @pytest.mark.parametrize("field", ["images", "mask"])
 def test_the_digest_covers_the_bytes_of_images_and_mask(field: str) -> None:
-    """A source image of the same name and type with one other byte is another purchase."""
+    """A source image or mask with other bytes is another purchase."""
     changed = Upload.from_file_bytes(b"another", "image/png")
     other = replace(EDIT, **{field: (changed,) if field == "images" else changed})
 
@@ -65,7 +65,7 @@ def test_the_digest_covers_the_bytes_of_images_and_mask(field: str) -> None:
 
 
 def test_the_order_of_images_matters() -> None:
-    """Fusing a with b is not fusing b with a."""
+    """The order of the source images is part of the digest."""
     one = replace(EDIT, images=(PHOTO, MASK), mask=None)
     other = replace(EDIT, images=(MASK, PHOTO), mask=None)
 
@@ -74,7 +74,7 @@ def test_the_order_of_images_matters() -> None:
 
 @given(st.text(st.characters(exclude_categories=())))
 def test_every_prompt_has_a_name(prompt: str) -> None:
-    """Any text whatever has canonical JSON that reads back, and a digest of its own length."""
+    """Any prompt has canonical JSON that reads back, and a digest of the usual length."""
     request = ImageRequest("generate", prompt, "xai/grok-imagine-image")
 
     assert prompt == json.loads(request.canonical_json())["prompt"]
@@ -82,14 +82,14 @@ def test_every_prompt_has_a_name(prompt: str) -> None:
 
 
 def test_the_body_of_a_plain_request() -> None:
-    """What the user left open is not sent; size and n always are."""
+    """Unset fields are not sent; size and n always are."""
     actual = ImageRequest("generate", "a fox", "google/nano-banana").body()
 
     assert actual == {"model": "google/nano-banana", "prompt": "a fox", "size": "1024x1024", "n": 1}
 
 
 def test_the_body_of_an_edit() -> None:
-    """One image is sent by itself, the mask beside it, both as data URIs."""
+    """A single source image is sent as one data URI, and the mask as another."""
     photo = f"data:image/jpeg;base64,{base64.b64encode(b'a photo').decode()}"
     mask = f"data:image/png;base64,{base64.b64encode(b'a mask').decode()}"
 
@@ -101,7 +101,7 @@ def test_the_body_of_an_edit() -> None:
 
 
 def test_several_images_are_sent_as_a_list() -> None:
-    """Fusion sends an array, in the order given."""
+    """Several source images are sent as an array in their order."""
     actual = replace(EDIT, images=(PHOTO, MASK), mask=None).body()
 
     assert [PHOTO.data_uri, MASK.data_uri] == actual["image"]
@@ -109,7 +109,7 @@ def test_several_images_are_sent_as_a_list() -> None:
 
 
 def test_endpoints_and_price_key() -> None:
-    """The operation decides the path, and the price depends on five things only."""
+    """The operation determines the path, and five fields determine the price."""
     expected = PriceKey("/v1/images/image2image", "openai/gpt-image-1", "1024x1024", "hd", 2)
 
     assert expected == EDIT.price_key
@@ -117,7 +117,7 @@ def test_endpoints_and_price_key() -> None:
 
 
 def test_an_upload_shows_no_bytes() -> None:
-    """Neither the upload nor the request prints an image into a traceback."""
+    """The repr of an upload or a request does not contain the image's bytes."""
     upload = Upload.from_file_bytes(b"x" * 100_000, "image/png")
 
     assert repr(upload).startswith("Upload(image/png, 100000 bytes, sha256:")
@@ -125,6 +125,6 @@ def test_an_upload_shows_no_bytes() -> None:
 
 
 def test_a_request_is_frozen() -> None:
-    """What was quoted is what is bought: nobody changes a request on its way."""
+    """A request is frozen: the quoted request is the one that is bought."""
     with pytest.raises(FrozenInstanceError):
         EDIT.prompt = "less snow"  # type: ignore[misc]

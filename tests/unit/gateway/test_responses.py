@@ -1,4 +1,4 @@
-"""The meaning of answers: images, jobs and errors, and that no server's text does harm."""
+"""Answers of a gateway: images, jobs and errors, and harmless text."""
 
 from __future__ import annotations
 
@@ -78,14 +78,14 @@ def items(*entries: Any, **more: Any) -> tuple[ImagePayload, ...]:
     ],
 )
 def test_a_picture_comes_as_url_data_uri_or_base64(entry: dict[str, Any], item: ImagePayload | bytes) -> None:
-    """Each shape of the protocol is read; other fields are left alone."""
+    """Each form of an image in the protocol is read; other fields are ignored."""
     [found] = items(entry)
 
     assert item == (found.data if isinstance(item, bytes) else found)
 
 
 def test_several_pictures_keep_their_order() -> None:
-    """The images of one answer stay as the gateway listed them."""
+    """Images stay in the gateway's order."""
     urls = [f"https://cdn.example/{number}" for number in range(4)]
 
     assert urls == [item.url for item in items(*({"url": url} for url in urls), status="completed")]
@@ -107,7 +107,7 @@ def test_several_pictures_keep_their_order() -> None:
     ],
 )
 def test_an_entry_without_image_stands_for_itself(entry: Any) -> None:
-    """An entry that names no image, or an unreadable one, is an error of its own: the others are delivered."""
+    """An entry without a readable image fails alone; the other images are delivered."""
     first, bad, last = items({"url": URI}, entry, {"url": URI})
 
     assert (PNG, PNG) == (first.data, last.data)
@@ -117,13 +117,13 @@ def test_an_entry_without_image_stands_for_itself(entry: Any) -> None:
 
 @pytest.mark.parametrize("entries", [[{}], [None, 1, "x"], [{"url": ""}], [{"url": 1, "b64_json": []}]])
 def test_a_list_without_any_image_is_an_error(entries: list[Any]) -> None:
-    """A response in which no entry names an image promises nothing."""
+    """An answer without any image causes an error."""
     with pytest.raises(InvalidResponse):
         items(*entries)
 
 
 def test_no_more_images_than_were_asked_for() -> None:
-    """A gateway that sends a hundred images for one has sent one."""
+    """Images beyond the number requested are ignored."""
     found = read_answer(answer({"data": [{"url": f"https://x/{number}"} for number in range(100)]}), 2)
 
     assert isinstance(found, CompletedJob)
@@ -131,13 +131,13 @@ def test_no_more_images_than_were_asked_for() -> None:
 
 
 LARGE = bytes(range(256)) * 8000
-"""Its base64 is longer than what is read as plain JSON."""
+"""A large image: its base64 is longer than the limit for plain JSON."""
 
 
 @pytest.mark.parametrize("written", ["plain", "escaped slashes", "escaped letters", "NaN beside it", "a BOM"])
 @pytest.mark.parametrize("name", ["b64_json", "url"])
 def test_a_large_image_is_sliced_out_of_its_body(written: str, name: str) -> None:
-    """However the gateway writes its JSON, the bytes are the image's, and the short fields are there."""
+    """In every spelling of the JSON, the image's bytes and the short fields are read."""
     encoded = base64.b64encode(LARGE).decode()
     text = encoded if name == "b64_json" else f"data:image/png;base64,{encoded}"
     body = json.dumps({"data": [{name: text, "revised_prompt": "a cat"}] * 2, "status": "completed", "price": {"a": 1}})
@@ -156,7 +156,7 @@ def test_a_large_image_is_sliced_out_of_its_body(written: str, name: str) -> Non
 
 
 def test_an_image_is_decoded_once() -> None:
-    """Asking for the bytes twice makes no second copy, and the body is let go of."""
+    """Reading the bytes twice makes no second copy, and the encoded body is released."""
     [item] = items({"url": URI})
 
     assert item.data is item.data
@@ -178,7 +178,7 @@ def test_an_image_is_decoded_once() -> None:
     ids=["marks", "lists", "images", "a status", "depth", "fields", "no commas", "texts"],
 )
 def test_a_body_of_many_values_is_not_built(body: bytes) -> None:
-    """Megabytes of anything but images are refused before a value of them exists."""
+    """Megabytes of other values are refused before Python objects are made of them."""
     tracemalloc.start()
     try:
         found = Response(200, {}, body)
@@ -192,7 +192,7 @@ def test_a_body_of_many_values_is_not_built(body: bytes) -> None:
 
 
 def test_the_peak_of_a_large_data_uri() -> None:
-    """Reading an image takes the memory of its body and of its bytes, and no more: 2.4 times the image at most."""
+    """Reading an image takes at most 2.4 times its size in memory: the body and the decoded bytes."""
     image = bytes(4_000_000)
     body = json.dumps({"data": [{"url": f"data:image/png;base64,{base64.b64encode(image).decode()}"}]}).encode()
     tracemalloc.start()
@@ -204,11 +204,11 @@ def test_the_peak_of_a_large_data_uri() -> None:
     finally:
         tracemalloc.stop()
 
-    assert 1.07 * len(image) > peak  # beside the body, which is 1.33 images
+    assert 1.07 * len(image) > peak  # without the body, which is 1.33 times the image
 
 
 def test_a_revised_prompt_is_plain_text() -> None:
-    """A model's words are one line without control characters, and not endless."""
+    """A revised prompt is one line without control characters, of limited length."""
     [item] = items({"url": URI, "revised_prompt": "a \x1b[31mred\x07\ncat\u202e" + "!" * 10_000})
 
     assert item.revised_prompt is not None
@@ -231,13 +231,13 @@ def test_a_revised_prompt_is_plain_text() -> None:
     ],
 )
 def test_a_job_is_pending(body: Any, status: int, pending: PendingJob) -> None:
-    """A 202, or a 200 with a place to ask, is a job; its status is shown, its place remembered."""
+    """A 202, or a 200 with a poll URL, is a pending job with its status and poll URL."""
     assert pending == read_answer(answer(body, status))
 
 
 @pytest.mark.parametrize("status", ["failed", "error", "cancelled", "canceled", "expired", "FAILED"])
 def test_a_failed_job_says_why(status: str) -> None:
-    """A job that ended without an image is an error with the gateway's own words."""
+    """A job that failed causes an error that names its status."""
     body = {"status": status, "error": {"message": "the model gave up"}, "payment_status": "not_charged"}
 
     with pytest.raises(JobFailed):
@@ -250,7 +250,7 @@ def test_a_failed_job_says_why(status: str) -> None:
     "body", [{}, {"data": []}, {"data": {}}, {"data": None}, {"status": "completed"}, {"data": "x"}]
 )
 def test_a_200_without_picture_is_an_error(body: Any) -> None:
-    """An answer that promises nothing is not waited for."""
+    """An answer without an image or a job causes an error."""
     with pytest.raises(InvalidResponse):
         read_answer(answer(body))
 
@@ -258,7 +258,7 @@ def test_a_200_without_picture_is_an_error(body: Any) -> None:
 @pytest.mark.parametrize("body", [b"", b"<html><script>alert(1)</script>", b"[1]", b"null", b"\xff\xfe", b"[" * 99_999])
 @pytest.mark.parametrize("status", [200, 202])
 def test_an_answer_without_json_is_an_error(body: bytes, status: int) -> None:
-    """A web page in place of an answer is named by its type, and none of it is shown."""
+    """The error for an answer without JSON names its media type and shows none of its text."""
     with pytest.raises(InvalidResponse) as caught:
         read_answer(Response(status, {"content-type": "text/html; charset=utf-8"}, body))
 
@@ -305,7 +305,7 @@ def test_a_job_on_the_gateway_is_polled_there(poll_url: str) -> None:
     ],
 )
 def test_a_job_elsewhere_is_refused(poll_url: str) -> None:
-    """A payment header is never carried to another origin: scheme, host, port and no user must match."""
+    """A poll URL on another origin is refused: scheme, host and port must match, without a user."""
     with pytest.raises(InvalidResponse) as caught:
         poll_address(BASE, poll_url)
 
@@ -313,14 +313,14 @@ def test_a_job_elsewhere_is_refused(poll_url: str) -> None:
 
 
 def test_a_job_without_place_cannot_be_collected() -> None:
-    """A job that is nowhere is an error of the gateway."""
+    """A job without a poll URL causes an error."""
     with pytest.raises(InvalidResponse):
         poll_address(BASE, None)
 
 
 @given(st.text(st.sampled_from("htps:/@.?#[]\\ \t\n\x01blockrunaievil0")) | st.text())
 def test_any_poll_url_stays_on_the_gateway_or_is_refused(poll_url: str) -> None:
-    """Whatever a gateway names, what is polled begins with the gateway's origin."""
+    """Every accepted poll URL is on the gateway's origin."""
     gateway = practice_at("http://127.0.0.1:8402/api")
     try:
         address = poll_address(gateway, poll_url)
@@ -372,7 +372,7 @@ def test_any_poll_url_stays_on_the_gateway_or_is_refused(poll_url: str) -> None:
 def test_a_status_is_an_error_with_the_gateways_words(
     status: int, kind: type[GatewayError], transient: bool, body: Any
 ) -> None:
-    """Each status becomes its error, in two lines, with what the gateway says in either shape."""
+    """Each status gives its error in two lines, with the gateway's message."""
     error = error_from_response(answer(body, status), BASE)
 
     assert kind is type(error)
@@ -386,7 +386,7 @@ def test_a_status_is_an_error_with_the_gateways_words(
 )
 @pytest.mark.parametrize("status", [400, 402, 403, 429, 502])
 def test_an_error_without_words_is_still_a_sentence(status: int, body: bytes) -> None:
-    """Where the gateway says nothing that can be read, the line ends after our own words."""
+    """If the gateway gives no readable message, the line ends after our own text."""
     error = error_from_response(Response(status, {}, body), BASE)
 
     assert error.message.endswith(".")
@@ -395,7 +395,7 @@ def test_an_error_without_words_is_still_a_sentence(status: int, body: bytes) ->
 
 
 def test_the_same_words_are_said_once() -> None:
-    """Gateways repeat themselves in several fields; we do not."""
+    """A message that the gateway repeats in several fields is shown once."""
     body = {"error": "no such model", "message": "no such model", "details": "try flux."}
 
     error = error_from_response(answer(body, 400), BASE)
@@ -405,7 +405,7 @@ def test_the_same_words_are_said_once() -> None:
 
 
 def test_who_limits_is_named() -> None:
-    """A 429 says whose limit it is, when the gateway does."""
+    """The error for a 429 names the source of the limit if the gateway does."""
     error = error_from_response(answer({"error": "slow down"}, 429, x_ratelimit_source="upstream\x1b[0m"), BASE)
 
     assert "(upstream [0m): slow down." in error.message
@@ -417,7 +417,7 @@ EVIL = "\x1b]0;title\x07\x1b[2J\r\n\u202egnp.exe\x00\u2028\x9b31m<script>alert(1
 @pytest.mark.parametrize("status", [400, 402, 403, 408, 429, 500])
 @pytest.mark.parametrize("shape", [lambda text: {"error": text}, lambda text: {"error": {"message": text}}])
 def test_an_error_cannot_paint_the_terminal(status: int, shape: Any) -> None:
-    """Control characters, terminal escapes and turned text are removed, and the rest is cut."""
+    """Control characters, terminal escapes and reversed text are removed, and long text is cut."""
     error = error_from_response(answer(shape(EVIL + "x" * 100_000), status, x_ratelimit_source=EVIL), BASE)
 
     assert error.message.isprintable()
@@ -447,7 +447,7 @@ BODIES = st.fixed_dictionaries(
 
 @given(BODIES | ANY, st.integers(min_value=100, max_value=599), st.text(max_size=20))
 def test_any_answer_is_read_or_refused_in_printable_lines(body: Any, status: int, text: str) -> None:
-    """Whatever JSON comes, it is images, a job or one of our errors, and what is shown is plain text."""
+    """Any JSON gives images, a job or an error of ours, with printable text."""
     given_answer = answer(body, status, retry_after=text, content_type=text, x_ratelimit_source=text, date=text)
     is_replay(given_answer)
     waiting = given_answer.retry_after
@@ -464,7 +464,7 @@ def test_any_answer_is_read_or_refused_in_printable_lines(body: Any, status: int
     assert waiting is None or 0 <= waiting <= 120
 
 
-# -- waiting
+# -- waiting times
 
 
 @pytest.mark.parametrize(
@@ -491,7 +491,7 @@ def test_any_answer_is_read_or_refused_in_printable_lines(body: Any, status: int
     ],
 )
 def test_how_long_to_wait(header: str | None, body: Any, seconds: float | None) -> None:
-    """The header counts first, then the body; nonsense counts for nothing, and two minutes are the most."""
+    """The header counts first, then the body; invalid values are ignored, and the maximum is two minutes."""
     headers = {} if header is None else {"retry_after": header}
 
     assert seconds == answer(body, 429, **headers).retry_after
@@ -501,7 +501,7 @@ def test_how_long_to_wait(header: str | None, body: Any, seconds: float | None) 
     ("until", "seconds"), [("08:00:07", 7.0), ("08:00:00", 0.0), ("07:59:00", 0.0), ("09:00:00", 120.0)]
 )
 def test_a_date_counts_from_the_date_of_the_answer(until: str, seconds: float) -> None:
-    """It is a time of the server's clock, whatever ours says."""
+    """A date in the header is relative to the server's clock."""
     now = "Fri, 15 Jan 2027 08:00:00 GMT"
 
     assert seconds == answer({}, 429, retry_after=f"Fri, 15 Jan 2027 {until} GMT", date=now).retry_after
@@ -520,7 +520,7 @@ def test_a_date_counts_from_the_date_of_the_answer(until: str, seconds: float) -
     ],
 )
 def test_the_servers_own_clock(header: str | None, time: float | None) -> None:
-    """An answer says what time it is where it was given, if it does."""
+    """The date of an answer is read if it has a valid one."""
     assert time == answer({}, **({} if header is None else {"date": header})).date
 
 
@@ -533,7 +533,7 @@ def test_the_servers_own_clock(header: str | None, time: float | None) -> None:
     ],
 )
 def test_a_replay_is_known(body: Any) -> None:
-    """A gateway that has seen this authorization before says so by its code, in either shape."""
+    """The code of a replayed authorization is recognized in every form."""
     assert is_replay(answer(body, 402))
 
 
@@ -541,7 +541,7 @@ def test_a_replay_is_known(body: Any) -> None:
     "body", [{}, {"code": "EXPIRED"}, {"error": {}}, {"code": ["PAYMENT_REPLAY"]}, [], "PAYMENT_REPLAY"]
 )
 def test_other_rejections_are_no_replay(body: Any) -> None:
-    """Anything else is not taken for one: it would look as if money had moved."""
+    """Any other answer is not a replay, which would suggest that money has moved."""
     assert not is_replay(answer(body, 402))
 
 
@@ -562,24 +562,24 @@ def test_other_rejections_are_no_replay(body: Any) -> None:
     ],
 )
 def test_text_is_made_plain(value: Any, limit: int, text: str) -> None:
-    """One line, no control characters, cut with an ellipsis."""
+    """The text becomes one line without control characters, cut with an ellipsis."""
     assert text == sanitize(value, limit)
 
 
 @given(st.text(), st.integers(min_value=1, max_value=50))
 def test_plain_text_is_printable_and_short(text: str, limit: int) -> None:
-    """No text of a server is longer than allowed, or does anything to a terminal."""
+    """Sanitized text is printable and not longer than allowed."""
     shown = sanitize(text, limit)
 
     assert limit >= len(shown)
     assert shown.isprintable()
 
 
-# -- JSON from strangers
+# -- JSON from servers
 
 
 def test_deep_nesting_does_no_harm_where_the_recursion_limit_was_raised() -> None:
-    """A body of brackets must not end the process, as Python's own reader would."""
+    """A deeply nested body does not end the process, as it would with Python's own reader."""
     program = """if True:
         import sys
         sys.setrecursionlimit(10**6)
@@ -611,7 +611,7 @@ def test_deep_nesting_does_no_harm_where_the_recursion_limit_was_raised() -> Non
     ids=["deepest", "objects", "in a string", "between quotes", "flat", "after backslashes"],
 )
 def test_brackets_in_a_text_are_not_depth(text: str) -> None:
-    """A prompt full of brackets is only a prompt, and many images are only many."""
+    """Brackets inside a string do not count as depth, and neither do many flat objects."""
     assert json.loads(text) == read_json(text.encode())
 
 
@@ -629,7 +629,7 @@ def test_brackets_in_a_text_are_not_depth(text: str) -> None:
     ids=["deeper", "endless", "open string", "open string of escapes", "UTF-16", "latin-1", "nothing"],
 )
 def test_absurd_json_is_a_value_error(raw: bytes) -> None:
-    """What is nested too deep, does not end or is not UTF-8 is refused like other bad JSON, and at once."""
+    """JSON that is nested too deeply, incomplete or not UTF-8 causes a ValueError."""
     with pytest.raises(ValueError, match=r"deep|decode|Expecting|Unterminated"):
         read_json(raw)
 
@@ -641,7 +641,7 @@ def test_absurd_json_is_a_value_error(raw: bytes) -> None:
     )
 )
 def test_honest_json_is_read_as_it_is(value: Any) -> None:
-    """The guard changes nothing about JSON that is not absurd, whatever its texts hold."""
+    """Normal JSON is read unchanged, whatever its strings contain."""
     assert value == read_json(json.dumps(value).encode())
     assert value == read_json(b"\xef\xbb\xbf" + json.dumps([value]).encode())[0]
 
@@ -688,7 +688,7 @@ _URL = "https://cdn.example.com/1.png"
     ],
 )
 def test_images_of_other_endpoints_are_read(content: Any, expected: list[Any]) -> None:
-    """What has been paid for is delivered, in whatever of the usual shapes it comes."""
+    """A paid image is delivered in each of the common forms."""
     found = read_answer(Response(200, {"content-type": "application/json"}, json.dumps(content).encode()), 4)
 
     assert isinstance(found, CompletedJob)
@@ -707,7 +707,7 @@ def test_images_of_other_endpoints_are_read(content: Any, expected: list[Any]) -
     ],
 )
 def test_base64_is_read_however_it_is_written(encoded: str) -> None:
-    """A field for base64 may hold a data URI, and any base64 broken lines, no padding, or the letters of URLs."""
+    """Base64 may be a data URI, have line breaks, lack padding or use the URL alphabet."""
     found = read_answer(Response(200, {}, json.dumps({"data": [{"b64_json": encoded}]}).encode()), 1)
 
     assert isinstance(found, CompletedJob)
@@ -716,7 +716,7 @@ def test_base64_is_read_however_it_is_written(encoded: str) -> None:
 
 @pytest.mark.parametrize("media_type", ["image/png", "IMAGE/PNG; x=1", "application/octet-stream", ""])
 def test_the_bytes_of_an_image_are_an_answer(media_type: str) -> None:
-    """An endpoint that answers with the image itself is understood, by its media type or its first bytes."""
+    """The body may be the image itself, recognized by its media type or its first bytes."""
     found = read_answer(Response(200, {"content-type": media_type}, _PNG), 1)
 
     assert isinstance(found, CompletedJob)
@@ -740,7 +740,7 @@ def test_the_bytes_of_an_image_are_an_answer(media_type: str) -> None:
     ],
 )
 def test_a_shape_without_an_image_is_an_error(content: Any) -> None:
-    """Nothing is made up."""
+    """A body without an image causes an error."""
     with pytest.raises(InvalidResponse):
         read_answer(Response(200, {}, json.dumps(content).encode()), 1)
 
@@ -753,7 +753,7 @@ def test_a_shape_without_an_image_is_an_error(content: Any) -> None:
     ],
 )
 def test_a_job_with_an_address_of_its_own_is_still_a_job(status: int, content: Any) -> None:
-    """A pending job's `url` is not its image."""
+    """The `url` of a pending job is not an image."""
     assert isinstance(read_answer(Response(status, {}, json.dumps(content).encode()), 1), PendingJob)
 
 
@@ -773,7 +773,7 @@ def test_a_job_with_an_address_of_its_own_is_still_a_job(status: int, content: A
     ],
 )
 def test_the_reasons_of_a_400_are_shown(content: Any, words: str) -> None:
-    """Each field at fault is named with the gateway's own words."""
+    """The error names each faulty field with the gateway's message."""
     error = error_from_response(Response(400, {}, json.dumps(content).encode()), gateway_named("base"))
 
     assert words in error.message

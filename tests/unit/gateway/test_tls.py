@@ -1,4 +1,4 @@
-"""Connections inside TLS: directly, through a proxy, and through a proxy that is inside TLS itself."""
+"""Connections inside TLS: direct, through a proxy, and through a proxy with TLS of its own."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any,
 
 
 class Certificate(NamedTuple):
-    """A certificate for this machine: its file, and a server's context with its key."""
+    """A certificate for this machine: its file, and a server context with its key."""
 
     file: Path
     context: ssl.SSLContext
@@ -39,7 +39,7 @@ class Certificate(NamedTuple):
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    """Return a certificate that only who is given it trusts."""
+    """Return a certificate that is trusted only where its file is given."""
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a test")])
     address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(_HOST))])
@@ -65,7 +65,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 
 @asynccontextmanager
 async def _served(handler: _Handler, context: ssl.SSLContext | None) -> AsyncIterator[str]:
-    """Yield host and port of a server."""
+    """Yield the host and port of a server."""
     writers: list[asyncio.StreamWriter] = []
     running: list[asyncio.Future[None]] = []
 
@@ -94,7 +94,7 @@ async def _end(writer: asyncio.StreamWriter) -> None:
 
 
 async def _gateway(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer every request of a connection that brought the source with the answer."""
+    """Answer every request that contains the source."""
     while True:
         head = await reader.readuntil(b"\r\n\r\n")
         [length] = [int(line[15:]) for line in head.lower().splitlines() if line.startswith(b"content-length:")]
@@ -105,7 +105,7 @@ async def _gateway(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 
 async def _proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Lead a connection to where it asks for."""
+    """Forward a connection to the requested address."""
     host, _, port = (await reader.readuntil(b"\r\n\r\n")).split()[1].decode().partition(":")
     further, back = await asyncio.open_connection(host, int(port))
     writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
@@ -121,7 +121,7 @@ async def _proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 async def _edit(client: Client, address: str) -> list[tuple[int, bytes]]:
-    """Return what two edits over one connection bring."""
+    """Return status and body of two edits over one connection."""
     gateway = Gateway("base", f"https://{address}/api", (BASE,))
     upload = Upload.from_file_bytes(_SOURCE, "image/png")
     request = ImageRequest("edit", "a cat", "openai/gpt-image-1", images=(upload,))
@@ -130,13 +130,13 @@ async def _edit(client: Client, address: str) -> list[tuple[int, bytes]]:
 
 @pytest.mark.parametrize("proxy", ["", "http", "https"])
 def test_megabytes_go_both_ways(certificate: Certificate, monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
-    """A source is sent and an answer is read whole, twice over the same connection."""
+    """A large source and a large answer are transferred completely, twice over the same connection."""
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate.file))
 
     async def main() -> list[tuple[int, bytes]]:
         inside = certificate.context if proxy == "https" else None
         async with _served(_gateway, certificate.context) as address, _served(_proxy, inside) as between:
-            # Nothing on this machine goes through a proxy of the environment.
+            # Requests to this machine ignore the environment's proxy, so the test sets one.
             found = f"{proxy}://{between}" if proxy else None
             monkeypatch.setattr("blockrun_magic.gateway.network.transport.proxy_for", lambda _: found)
             async with Client() as client:
@@ -146,7 +146,7 @@ def test_megabytes_go_both_ways(certificate: Certificate, monkeypatch: pytest.Mo
 
 
 def test_a_stranger_is_not_talked_to(certificate: Certificate, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server whose certificate nobody vouches for gets no request."""
+    """A server with an untrusted certificate gets no request."""
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
 
     async def main() -> None:

@@ -1,4 +1,4 @@
-"""The client below: lazy, through the user's proxy, without cookies or logs, and bounded in size, rate and time."""
+"""The HTTP transport: lazy, proxied, without cookies or logs, and limited in size, rate and time."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FIL
 
 
 def run(use: Callable[[Client], Awaitable[T]], timeouts: Timeouts | None = None) -> T:
-    """Return what `use` makes of a client, which is closed again."""
+    """Return the result of `use` with a client, and close the client."""
 
     async def main() -> T:
         async with Client(timeouts) as client:
@@ -59,7 +59,7 @@ def at(server: RawServer) -> Gateway:
 
 @pytest.fixture(autouse=True)
 def environ(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Return the test's environment, without proxies and certificates of the machine's owner."""
+    """Return the environment without the proxies and certificates of this machine."""
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
@@ -87,7 +87,7 @@ BROKEN = [
 
 @pytest.mark.parametrize(("name", "value"), BROKEN)
 def test_a_broken_environment_does_not_disturb_this_machine(environ: pytest.MonkeyPatch, name: str, value: str) -> None:
-    """Practice needs no network: nothing of the environment is read for it."""
+    """Practice needs no network, so proxies and certificates of the environment are not read."""
     environ.setenv(name, value)
     with raw_server(json_http({"data": []})) as server:
         answer = run(lambda client: client.post(at(server), PATH, {}))
@@ -97,7 +97,7 @@ def test_a_broken_environment_does_not_disturb_this_machine(environ: pytest.Monk
 
 @pytest.mark.parametrize(("name", "value"), BROKEN)
 def test_a_broken_environment_is_named_where_it_is_needed(environ: pytest.MonkeyPatch, name: str, value: str) -> None:
-    """A gateway on the net gives two lines that name the variable; nothing was sent."""
+    """A public gateway causes an error in two lines that names the variable; no request is sent."""
     environ.setenv(name, value)
 
     with pytest.raises(GatewayUnreachable) as caught:
@@ -113,7 +113,7 @@ def test_a_broken_environment_is_named_where_it_is_needed(environ: pytest.Monkey
 
 @pytest.mark.parametrize("scheme", ["socks5", "socks5h"])
 def test_socks_without_its_library_names_it(environ: pytest.MonkeyPatch, scheme: str) -> None:
-    """The extra of httpx that a SOCKS proxy needs is named."""
+    """The error for a SOCKS proxy names the missing extra of httpx."""
     real = builtins.__import__
 
     def without(name: str, *rest: Any, **more: Any) -> Any:
@@ -159,7 +159,7 @@ PROXY = "http://proxy.example:3128"
     ],
 )
 def test_who_goes_through_the_proxy(environ: pytest.MonkeyPatch, listed: str, url: str, proxied: bool) -> None:
-    """What cannot be read in NO_PROXY is ignored; the rest counts."""
+    """Invalid entries in NO_PROXY are ignored; the others count."""
     environ.setenv("HTTPS_PROXY", PROXY)
     environ.setenv("NO_PROXY", listed)
 
@@ -167,7 +167,7 @@ def test_who_goes_through_the_proxy(environ: pytest.MonkeyPatch, listed: str, ur
 
 
 def test_a_blank_proxy_is_none(environ: pytest.MonkeyPatch) -> None:
-    """A variable that holds only blanks is like one that is not set."""
+    """A variable with only spaces counts as unset."""
     environ.setenv("HTTPS_PROXY", "  ")
 
     assert proxy_for("https://blockrun.ai/api") is None
@@ -175,7 +175,7 @@ def test_a_blank_proxy_is_none(environ: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "localhost", "gateway.localhost", "[::1]", "LOCALHOST"])
 def test_this_machine_is_never_behind_a_proxy(environ: pytest.MonkeyPatch, host: str) -> None:
-    """Whatever the environment says, what is meant for this machine stays on it."""
+    """Requests to this machine never use a proxy, whatever the environment says."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         environ.setenv(name, PROXY)
 
@@ -183,7 +183,7 @@ def test_this_machine_is_never_behind_a_proxy(environ: pytest.MonkeyPatch, host:
 
 
 def test_behind_a_proxy_the_name_is_sent(environ: pytest.MonkeyPatch) -> None:
-    """A proxy resolves names, and this machine may not be able to: nothing is resolved or pinned."""
+    """The proxy resolves names, because this machine may not be able to."""
 
     def nowhere(*_: Any, **__: Any) -> list[Any]:
         raise AssertionError("a name was resolved here")
@@ -208,18 +208,18 @@ def _only_numbers(other: Callable[..., Any]) -> Callable[..., Any]:
     "url", ["https://10.0.0.1/x", "https://169.254.169.254/x", "https://2130706433/", "https://[::1]/"]
 )
 def test_behind_a_proxy_private_addresses_are_still_refused(environ: pytest.MonkeyPatch, url: str) -> None:
-    """An address that is spelled out needs no resolving to be refused."""
+    """A private numeric address is refused without DNS."""
     environ.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
 
     with pytest.raises(InvalidResponse):
         run(lambda client: client.download(url, PUBLIC))
 
 
-# -- whom we talk to
+# -- connections
 
 
 def test_a_connection_belongs_to_the_name_it_was_verified_for(environ: pytest.MonkeyPatch) -> None:
-    """Two hosts at one address never share a connection: the certificate was checked for one of them."""
+    """Two hosts at one address do not share a connection, because the certificate is checked for one host."""
     real = socket.getaddrinfo
     environ.setattr(socket, "getaddrinfo", lambda _, *rest, **more: real("8.8.8.8", *rest, **more))
     pools: dict[str, set[int]] = {}
@@ -243,7 +243,7 @@ def test_a_connection_belongs_to_the_name_it_was_verified_for(environ: pytest.Mo
 
 
 def test_many_hosts_do_not_fill_the_process(environ: pytest.MonkeyPatch) -> None:
-    """A gateway that names a new host for each image does not leave a pool for each."""
+    """A gateway with a new host for each image does not leave a connection pool for each."""
     real = socket.getaddrinfo
     environ.setattr(socket, "getaddrinfo", lambda _, *rest, **more: real("8.8.8.8", *rest, **more))
     pools: set[int] = set()
@@ -264,7 +264,7 @@ def test_many_hosts_do_not_fill_the_process(environ: pytest.MonkeyPatch) -> None
 
 
 def test_no_cookies_are_kept() -> None:
-    """A server's cookies go back neither to it nor to anybody else."""
+    """Cookies of a server are not sent back to it or to another server."""
     cookie = json_http({}, set_cookie="session=1; Path=/")
     with raw_server(cookie) as first, raw_server(cookie) as second:
 
@@ -280,7 +280,7 @@ def test_no_cookies_are_kept() -> None:
 
 
 def test_every_request_says_who_asks() -> None:
-    """Sites that want to know whom to write to are told a version and a page; no body comes compressed."""
+    """Every request names our version and page, and asks for an uncompressed body."""
     with raw_server(json_http({})) as server:
 
         async def use(client: Client) -> None:
@@ -299,7 +299,7 @@ def test_every_request_says_who_asks() -> None:
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_site_that_wants_no_programs_is_said_so(status: int) -> None:
-    """The way out of a 401 or 403 is a browser."""
+    """The error for a 401 or 403 advises downloading the image with a browser."""
     with raw_server(http(b"", status)) as server, pytest.raises(SourceError) as caught:
         run(lambda client: client.fetch(f"{server.url}/mine.png"))
 
@@ -312,7 +312,7 @@ SECRET = "hunter2"
 
 @pytest.mark.parametrize("answer", [http(b"", 404), http(b"", 403), http(b"", 302, location="/again"), b""])
 def test_no_user_info_and_no_query_is_shown_or_logged(caplog: pytest.LogCaptureFixture, answer: bytes) -> None:
-    """What a URL may carry in secret is in no error and in no line of a log."""
+    """Secrets in a URL appear neither in the error nor in the log."""
     caplog.set_level(logging.DEBUG)
     with raw_server(answer) as server, pytest.raises(SourceError) as caught:
         run(lambda c: c.fetch(f"http://me:{SECRET}@127.0.0.1:{server.port}/mine.png?token={SECRET}#{SECRET}"))
@@ -324,7 +324,7 @@ def test_no_user_info_and_no_query_is_shown_or_logged(caplog: pytest.LogCaptureF
 
 
 def test_a_request_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """With logging switched on, the cell's output has no lines of ours."""
+    """A request logs nothing at level INFO."""
     caplog.set_level(logging.INFO)
     with raw_server(json_http({})) as server:
         run(lambda client: client.post(at(server), PATH, {}))
@@ -333,14 +333,14 @@ def test_a_request_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_half_a_character_is_a_request_error() -> None:
-    """A prompt that no JSON can carry is said so before anything is sent."""
+    """A prompt with half a character causes an error before a request is sent."""
     with raw_server(json_http({})) as server, pytest.raises(RequestError):
         run(lambda client: client.post(at(server), PATH, {"prompt": "a \ud83d cat"}))
 
     assert [] == server.seen
 
 
-# -- bounds
+# -- limits
 
 BOMB = zlib.compress(bytes(64 * 1024 * 1024))
 GZIPPED = gzip.compress(bytes(64 * 1024 * 1024))
@@ -351,7 +351,7 @@ GZIPPED = gzip.compress(bytes(64 * 1024 * 1024))
     [(GZIPPED, "gzip"), (BOMB, "deflate"), (gzip.compress(GZIPPED), "gzip, gzip"), (GZIPPED, "gzip, identity, gzip")],
 )
 def test_a_small_response_does_not_become_a_large_one(environ: pytest.MonkeyPatch, body: bytes, encoding: str) -> None:
-    """Bytes are counted while they are decompressed: memory stays near the limit, whatever comes."""
+    """Bytes are counted during decompression, so that memory stays near the limit."""
     environ.setattr("blockrun_magic.gateway.client._MAX_ANSWER", 4 * 1024 * 1024)
     environ.setattr("blockrun_magic.gateway.client._MAX_IMAGE", 4 * 1024 * 1024)
     with raw_server(http(body, content_encoding=encoding)) as server:
@@ -374,7 +374,7 @@ def test_a_small_response_does_not_become_a_large_one(environ: pytest.MonkeyPatc
 @pytest.mark.parametrize("size", [0, 1, 1024 * 1024, 1024 * 1024 + 1, 3_000_000])
 @pytest.mark.parametrize("pack", [gzip.compress, zlib.compress], ids=["gzip", "deflate"])
 def test_one_layer_of_compression_is_undone(size: int, pack: Callable[[bytes], bytes]) -> None:
-    """A proxy may compress although nobody asked for it: what was paid for is read all the same."""
+    """A compressed answer is read, because a proxy may compress it unasked."""
     body, encoding = bytes(range(256)) * (size // 256) + bytes(size % 256), pack.__module__
     with raw_server(http(pack(body), content_encoding="deflate" if encoding == "zlib" else "gzip")) as server:
         answer = run(lambda client: client.post(at(server), PATH, {}))
@@ -384,14 +384,14 @@ def test_one_layer_of_compression_is_undone(size: int, pack: Callable[[bytes], b
 
 @pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip", "x", "gzip;q=1"])
 def test_an_encoding_that_nobody_asked_for_is_refused(encoding: str) -> None:
-    """What we do not undo is not read."""
+    """Other encodings are refused."""
     with raw_server(http(b"abc", content_encoding=encoding)) as server, pytest.raises(InvalidResponse):
         run(lambda client: client.post(at(server), PATH, {}))
 
 
 @pytest.mark.parametrize(("status", "most"), [(402, 64 * 1024), (500, 1024 * 1024), (404, 1024 * 1024)])
 def test_refusals_are_short(status: int, most: int) -> None:
-    """Payment requirements have 64 KB, an error a megabyte: what is longer is cut, and the rest not read."""
+    """Payment requirements are cut at 64 KB, and errors at a megabyte."""
     with raw_server(http(b"x" * 3_000_000, status)) as server:
         answer = run(lambda client: client.post(at(server), PATH, {}))
 
@@ -400,7 +400,7 @@ def test_refusals_are_short(status: int, most: int) -> None:
 
 @contextmanager
 def dripping(head: bytes, each: bytes) -> Iterator[Gateway]:
-    """Run a server that answers with `head` and then `each` ten times a second, without end."""
+    """Run a server that sends `head`, and then `each` ten times a second without end."""
     ended = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -434,7 +434,7 @@ def dripping(head: bytes, each: bytes) -> Iterator[Gateway]:
     ids=["post", "download", "fetch"],
 )
 def test_a_response_that_drips_ends(use: Callable[[Client, Gateway], Awaitable[Any]]) -> None:
-    """A byte now and then keeps no cell: the whole of a response has a least rate and a deadline."""
+    """A slow response ends at a deadline: it has a minimum rate and a maximum duration."""
     with (
         dripping(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n", b"x") as gateway,
         pytest.raises((GatewayUnreachable, SourceError)) as caught,
@@ -445,8 +445,8 @@ def test_a_response_that_drips_ends(use: Callable[[Client, Gateway], Awaitable[A
 
 
 def test_headers_that_drip_end() -> None:
-    """Headers have a deadline, too."""
-    timeouts = Timeouts(connect=2, answer=0.5)  # the deadline of the headers is their sum
+    """Slow headers end at a deadline too."""
+    timeouts = Timeouts(connect=2, answer=0.5)  # the deadline of the headers is the sum of both
     with (
         dripping(b"HTTP/1.1 200 OK\r\nx: ", b"x") as gateway,
         pytest.raises(GatewayUnreachable) as caught,
@@ -457,7 +457,7 @@ def test_headers_that_drip_end() -> None:
 
 
 def test_the_certificates_of_the_environment_are_used(environ: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An empty file of certificates is named when it is first needed, and a corrected variable is read again."""
+    """An error names an empty certificate file, and a corrected variable is read on the next request."""
     empty = tmp_path / "empty.pem"
     empty.write_text("")
     environ.setenv("SSL_CERT_FILE", str(empty))
@@ -479,11 +479,11 @@ def test_the_certificates_of_the_environment_are_used(environ: pytest.MonkeyPatc
     assert "SSL_CERT_FILE" not in second
 
 
-# -- the loop gets its turn
+# -- fairness of the event loop
 
 
 def fill(incoming: Incoming, data: bytes) -> None:
-    """Let `data` come at once, as asyncio does."""
+    """Deliver `data` at once, as asyncio does."""
     incoming.get_buffer(-1)[: len(data)] = data
     incoming.buffer_updated(len(data))
 
@@ -499,13 +499,13 @@ def fill(incoming: Incoming, data: bytes) -> None:
     ids=["chunks", "informational", "base64", "an image"],
 )
 def test_a_flood_of_events_is_read_a_few_at_a_time(data: bytes, largest: int) -> None:
-    """Each line may be an event, which httpcore handles without waiting: the loop would stand still for seconds."""
+    """Each line may be an event that httpcore handles without waiting; small pieces let other tasks run."""
 
     async def main() -> list[bytes]:
         incoming, pieces = Incoming(), []
         stream = Stream(mock.create_autospec(asyncio.Transport), incoming)
         fill(incoming, bytes(len(incoming.get_buffer(-1))))
-        await stream.read(65_536)  # a buffer that was filled is followed by a larger one
+        await stream.read(65_536)  # a larger buffer follows one that is full
         fill(incoming, data)
         incoming.eof_received()
         while piece := await stream.read(65_536):
@@ -519,7 +519,7 @@ def test_a_flood_of_events_is_read_a_few_at_a_time(data: bytes, largest: int) ->
 
 
 def test_a_bomb_is_inflated_outside_of_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A few kilobytes become megabytes, a piece at a time, each in a worker."""
+    """Compressed bytes are decompressed in pieces, in worker threads."""
     threads = []
     make = zlib.decompressobj
 
@@ -546,7 +546,7 @@ def test_a_bomb_is_inflated_outside_of_the_loop(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_an_idle_connection_is_not_asked_at_every_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of them are looked at, twice a request; one that has ended is never taken for an idle one."""
+    """The socket of an idle connection is checked once in a while; an ended connection is never reported as idle."""
     asked: list[int] = []
     monkeypatch.setattr(streams, "_PEEK_AGAIN", 60.0)
 
