@@ -1,19 +1,19 @@
 # You need make and Python 3.11 or newer. Everything is installed into .venv/.
 #
-#   make demo   run the first notebook: its images, a page to look at, and its bill
+#   make demo   run the first notebook: its images, its page, and its bill
 #   make check  lint, types and unit tests: about a minute, before every commit
-#   make test   everything, in under 15 minutes: what CI runs
+#   make test   all tests, in under 15 minutes: CI runs this
 #   make lab    JupyterLab on notebooks/, with play money only
 #
-#   make lint   style, spelling, workflows and hooks; no keys in files
+#   make lint   check style, spelling, workflows and hooks, and search the files for keys
 #   make types  the type checks
 #   make unit   the fast tests: no browser, no kernel, no server
-#   make fuzz   random input for every parser (EXAMPLES=2000 a test)
-#   make soak   kill a paying kernel 200 times (KILLS=1000), then run 20,000 random stories of a
-#               hostile merchant (STORIES=100000), let a class of 200 begin (CLASS=400), and kill its
-#               service 500 times (SEEDS=1000); each counts the money
-#   make bench  measure the speed, beside other clients
-#   make docs   the documentation as a site in build/docs, without the network
+#   make fuzz   random input for every parser (EXAMPLES=2000 per test)
+#   make soak   kill a paying kernel 200 times (KILLS=1000), run 20,000 random stories of a hostile
+#               merchant (STORIES=100000), start a class of 200 (CLASS=400), and kill its service
+#               500 times (SEEDS=1000); every test checks the money
+#   make bench  measure the speed and compare it with other clients
+#   make docs   build the documentation in build/docs, without the network
 #   make notebooks  run all notebooks on the practice gateway and store their outputs
 #   make peers  buy from the newest x402 servers of npm, with the official verifier (needs Node)
 #   make release    build dist/ and test the wheel
@@ -25,7 +25,7 @@ STORIES ?= 20000
 CLASS ?= 200
 SEEDS ?= 500
 EXAMPLES ?= 2000
-# The package to install: the source, or a wheel that was built from it.
+# The package to install: a wheel, or the source if this is empty.
 WHEEL ?=
 
 # The JavaScript of the widgets is checked where Node 20 or newer is installed.
@@ -37,7 +37,7 @@ WALLETS := -u BLOCKRUN_WALLET_KEY -u BASE_CHAIN_WALLET_KEY -u SOLANA_WALLET_KEY 
 	-u BLOCKRUN_API_KEY -u BLOCKRUN_API_KEY_URL -u BLOCKRUN_PROXY_PORT -u BLOCKRUN_WALLET
 AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 
-# Every worker, and every process that a test starts, would compile all its modules again.
+# With this variable, every worker and every process of a test would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DELETE_ON_ERROR:
@@ -48,8 +48,8 @@ demo: .make/demo
 
 check: lint types unit
 
-# A part for each worker, in order, so that servers and kernels start about once; a worker that is done takes from the
-# others. Three of them, because tests wait for servers, kernels and browsers. What fails beside others runs once more, alone.
+# Each worker gets a part of the tests, in order, so that servers and kernels start about once; an idle worker takes tests
+# from the others. Three workers use the time in which tests wait. Tests that fail run once more, without the others.
 test: lint types .make/chromium .make/proxy .make/postgresql
 	$(BIN)/pytest -n 3 --dist worksteal || $(BIN)/pytest --last-failed --last-failed-no-failures none
 
@@ -100,11 +100,11 @@ release: .make/test .make/release
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/pytest -q tests/release/test_wheel.py
 
-# A separate home and no key from the environment: no cell can spend real money.
+# With a separate home and without keys from the environment, no cell can spend real money.
 lab: .make/lab
 	env $(WALLETS) BLOCKRUN_HOME="$(CURDIR)/build/lab-home" $(BIN)/python -m jupyterlab $(AS_ROOT) notebooks
 
-# The newest x402 servers and SDK from npm as gateways and wallets; needs Node.js. Their install scripts do not run.
+# The newest x402 servers and SDK from npm serve as gateways and wallets; needs Node.js. Their install scripts do not run.
 peers: .make/test
 	mkdir -p build/peers
 	cp tests/peers/*.mjs tests/peers/package.json build/peers/
@@ -118,7 +118,7 @@ clean:
 .make/demo: EXTRAS :=
 .make/test .make/lab .make/docs .make/release: EXTRAS := [all]
 
-# A stamp records what is installed; it is renewed when pyproject.toml changes.
+# A stamp marks an installed group; pip runs again when pyproject.toml changes.
 .make/demo .make/test .make/lab .make/docs .make/release: .make/%: .make/pip pyproject.toml
 	@echo "Installing what '$*' needs into .venv ..."
 	@$(PIP) install $(if $(WHEEL),"$(WHEEL)$(EXTRAS)",--editable ".$(EXTRAS)") --group $*
@@ -131,11 +131,11 @@ node_modules/.package-lock.json: package.json package-lock.json
 .make/chromium: | .make/test
 	@path=$$(PYTHONPATH=tests $(BIN)/python -m harness.chromium) && ln -sf "$$path" $@
 
-# The same for JupyterHub's proxy, which needs Node.
+# A link to JupyterHub's proxy, which needs Node.
 .make/proxy: package-lock.json | .make/test
 	@path=$$(PYTHONPATH=tests $(BIN)/python -m harness.node) && ln -sf "$$path" $@
 
-# The same for the programs of PostgreSQL.
+# A link to the programs of PostgreSQL.
 .make/postgresql: | .make/test
 	@path=$$(PYTHONPATH=tests $(BIN)/python -m harness.postgresql) && ln -sfn "$$path" $@
 

@@ -1,11 +1,11 @@
-"""Our speed beside a bare POST, a bare upload, and the clients that a user would pick instead, in one run.
+"""Our speed, measured next to a bare POST, a bare upload, and two other clients, in one run.
 
-    python benchmarks              everything, as a table; the figures go to build/bench.json
-    python benchmarks --update     the same, and into docs/performance.md
-    python benchmarks cpu memory   some of it, again; the rest of the table stays as it was
+    python benchmarks              everything, as a table; the figures are written to build/bench.json
+    python benchmarks --update     the same; the table is also written into docs/performance.md
+    python benchmarks cpu memory   only these measurements; the other rows of the table stay
 
-Clients take turns: one image by each, then the next. A figure is the median of its turns; in brackets stand the
-quartiles, because another program on the machine moves the slowest turns.
+Clients take turns, one image each. A figure is the median of its turns, with the quartiles in parentheses. Quartiles
+are better than extremes, because other programs on the machine slow some turns down.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ ALL = {name: ask for room in ROOMS for name, ask in room.ALL.items()} | {"endpoi
 
 
 def main() -> None:
-    """Measure, print, and store."""
+    """Run the measurements, print the table, and store the figures."""
     names = [word for word in sys.argv[1:] if not word.startswith("-")]
     unknown = set(names) - set(ALL)
     if unknown:
         raise SystemExit(f"Unknown measure: {unknown.pop()!r}. Choose from {', '.join(ALL)}.")
     target = ROOT / "build" / "bench.json"
     target.parent.mkdir(exist_ok=True)
-    # Some of it is measured again; the rest stays as it was.
+    # The rows of other measurements stay.
     figures: Figures = json.loads(target.read_text("utf-8")) if names and target.exists() else {}
     for name in names or ALL:
         print(f"measuring {name} ...", file=sys.stderr, flush=True)
@@ -78,7 +78,7 @@ def _update(table: str) -> None:
     after = rest.split(END)[1]
     where = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} processors"
     if hasattr(os, "getloadavg"):
-        where += f"; {os.getloadavg()[2]:.0f} programs wanted to run at the same time, on average"
+        where += f"; load average of 15 minutes: {os.getloadavg()[2]:.0f}"
     page.write_text(f"{before}{BEGIN}\n\n{table}\n\n{where}.\n\n{END}{after}", "utf-8")
 
 

@@ -1,4 +1,4 @@
-"""What a batch costs beside its images: how long the event loop stands still, processor time, and a lesson of it."""
+"""Costs of a batch in addition to its images: pauses of the event loop, processor time, and a lesson of the batch."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ PACKED = 50
 
 
 def standstill() -> Figures:
-    """Milliseconds that the event loop stands still at the longest, in a batch of 256.
+    """Milliseconds of the longest pause of the event loop in a batch of 256.
 
-    By the clock, which counts whatever else runs on this machine; and by the processor time that all threads of this
-    process take meanwhile, which does not.
+    The first row is by the clock, so it includes all other programs on this machine. The second row is the processor
+    time of all threads of this process in a pause, so it does not.
     """
     clock, own = [], []
     with gateway() as place, clients(place, (Ours,)) as [ours]:
@@ -44,7 +44,7 @@ def standstill() -> Figures:
 
 
 def processor() -> Figures:
-    """Milliseconds of processor time an image in a batch of 256."""
+    """Milliseconds of processor time per image in a batch of 256."""
     taken: dict[str, list[float]] = {kind.name: [] for kind in CLIENTS}
     with gateway() as place, clients(place, CLIENTS) as running:
         place.show(painted(256))
@@ -58,7 +58,7 @@ def processor() -> Figures:
 
 
 def lesson() -> Figures:
-    """Milliseconds an image for `lesson export`, and its memory at the peak, in images."""
+    """Milliseconds per image for `lesson export`, and its peak memory in units of an image."""
     picture = noise(1_760_000)
     with gateway() as place, clients(place, (Ours,)) as [ours], tempfile.TemporaryDirectory() as folder:
         place.show(picture)
@@ -78,7 +78,7 @@ def lesson() -> Figures:
 
 
 def _export(ours: Ours, notebook: Path, clock: Callable[[], float]) -> float:
-    """Return the seconds an image that it takes to pack every image of this session."""
+    """Return the seconds per image to pack every image of this session."""
     studio = ours.studio
     begun = clock()
     results = [result for key in list(studio.lessons.delivered) if (result := studio.stored_result(*key)) is not None]

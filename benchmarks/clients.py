@@ -1,4 +1,4 @@
-"""The clients that are compared: ours, the two that a user would pick instead, and the least that is possible."""
+"""The clients in the comparison: ours, two alternatives, and clients that do only the minimum."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from harness.probe import Probe, probed
 
 __all__ = ["CLIENTS", "SIZE", "Client", "Kept", "Limit", "Official", "Ours", "Sdk", "Upload"]
 
-KEY = "0x" + "3d" * 32  # a throwaway, known to everybody
+KEY = "0x" + "3d" * 32  # a public throwaway key
 MODEL = "black-forest/flux-1.1-pro"
 EDIT_MODEL = "openai/gpt-image-1"
 SIZE = "1024x1024"
 
 
 class Client(Protocol):
-    """One way to get images; every call makes one, or `count` at `at_once` a time."""
+    """A client that gets images: one per call, or `count` images, `at_once` at a time."""
 
     name: str
 
@@ -41,11 +41,11 @@ class Client(Protocol):
         """Change the image in a file."""
 
     def close(self) -> None:
-        """End."""
+        """Close the client."""
 
 
 class Ours:
-    """blockrun-magic's studio, as the magics use it: ledger and store on disk, every image checked and kept."""
+    """The studio of blockrun-magic, as the magics use it: ledger and store on disk, every image checked and stored."""
 
     name = "blockrun-magic"
 
@@ -61,7 +61,7 @@ class Ours:
 
         self._run = asyncio.Runner().run
         wallet = Wallet.from_key(KEY, "a benchmark")
-        # Nothing outside this machine is asked for the wallet's balance.
+        # Without RPC servers, nobody asks for the wallet's balance.
         self.gateway = Gateway("base", f"{url}/api", (replace(BASE, rpc_urls=()),))
         folder = folder / secrets.token_hex(4)
         services = purchase_services(
@@ -71,7 +71,7 @@ class Ours:
             wallets=Wallets(lambda _: wallet),
         )
         self.studio = Studio(services, folder / "locks")
-        # No cap stands in the way of hundreds of images.
+        # Hundreds of images exceed the usual limits.
         self.studio.ledger.set_caps(session=10**9, day=10**9)
 
     def generate(self, prompt: str) -> None:
@@ -85,7 +85,7 @@ class Ours:
         self._run(self._many(count, at_once))
 
     def probed(self, count: int, at_once: int) -> Probe:
-        """Get images for `count` prompts; return how long the event loop stood still meanwhile."""
+        """Get images for `count` prompts; return the pauses of the event loop."""
 
         async def watched() -> Probe:
             async with probed() as probe:
@@ -102,7 +102,7 @@ class Ours:
         requests = [ImageRequest("generate", f"{name} {number}", MODEL, SIZE) for number in range(count)]
         results = await make_all(self.studio, requests, self.gateway, Options(), BatchProgress(count), at_once)
         if len(results) != count:
-            raise SystemExit(f"only {len(results)} images came")
+            raise SystemExit(f"only {len(results)} images arrived")
 
     def edit(self, prompt: str, source: Path) -> None:
         """Change the image in a file."""
@@ -114,7 +114,7 @@ class Ours:
         self._run(self.studio.make(request, self.gateway, Options(max_price=10**6)))
 
     def close(self) -> None:
-        """End."""
+        """Close the client."""
         self._run(self.studio.close())
 
 
@@ -133,7 +133,7 @@ class Sdk:
         self._client.generate(prompt, model=MODEL, size=SIZE)
 
     def many(self, count: int, at_once: int) -> None:
-        """Get images for `count` prompts, from as many threads."""
+        """Get images for `count` prompts, with `at_once` threads."""
         with ThreadPoolExecutor(at_once) as pool:
             list(pool.map(self.generate, map(str, range(count))))
 
@@ -143,7 +143,7 @@ class Sdk:
         self._client.edit(prompt, uri, model=EDIT_MODEL, size=SIZE)
 
     def close(self) -> None:
-        """End."""
+        """Close the client."""
 
 
 class Official:
@@ -168,7 +168,7 @@ class Official:
         answer = await self._http.post(self._url + path, json={"size": SIZE, "n": 1, **body})
         answer.raise_for_status()
         if not answer.json()["data"][0]["url"]:
-            raise SystemExit("no image came")
+            raise SystemExit("no image arrived")
 
     def generate(self, prompt: str) -> None:
         """Get one image."""
@@ -194,12 +194,12 @@ class Official:
         self._run(self._post("/image2image", {"model": EDIT_MODEL, "prompt": prompt, "image": uri}))
 
     def close(self) -> None:
-        """End."""
+        """Close the client."""
         self._run(self._http.aclose())
 
 
 class Limit:
-    """The least that is possible: one POST by httpx, signed just before, and its image's bytes; nothing is kept."""
+    """The minimum for an image: a signature, one POST by httpx, and the decoded bytes; nothing is stored."""
 
     name = "one raw POST"
 
@@ -239,15 +239,15 @@ class Limit:
         body = {"model": MODEL, "prompt": prompt, "size": SIZE, "n": 1}
         answer = self._http.post(self._url, json=body, headers={"PAYMENT-SIGNATURE": self._header()})
         if not base64.b64decode(answer.json()["data"][0]["url"].partition(",")[2]):
-            raise SystemExit("no image came")
+            raise SystemExit("no image arrived")
 
     def close(self) -> None:
-        """End."""
+        """Close the client."""
         self._http.close()
 
 
 class Upload(Limit):
-    """The least that an edit takes: its source in a multipart form, signed just before, and the image's bytes."""
+    """The minimum for an edit: a signature, its source in a multipart form, and the decoded bytes of the image."""
 
     name = "one bare upload"
 
@@ -258,11 +258,11 @@ class Upload(Limit):
         url = self._url.replace("generations", "image2image")
         answer = self._http.post(url, data=fields, files=files, headers={"PAYMENT-SIGNATURE": self._header()})
         if not base64.b64decode(answer.json()["data"][0]["url"].partition(",")[2]):
-            raise SystemExit("no image came")
+            raise SystemExit("no image arrived")
 
 
 class Kept(Limit):
-    """The same, with what must not be lost on the disk: a record before the payment leaves, two later, the image."""
+    """The minimum with durable records: one before the payment is sent, the image, and two more records afterwards."""
 
     name = "the same, kept on disk"
 
@@ -275,7 +275,7 @@ class Kept(Limit):
         self._books.execute("CREATE TABLE books (prompt TEXT, state TEXT)")
 
     def generate(self, prompt: str) -> None:
-        """Get one image, and keep it."""
+        """Get one image and store it."""
         body = {"model": MODEL, "prompt": prompt, "size": SIZE, "n": 1}
         header = self._header()
         self._books.execute("INSERT INTO books VALUES (?, ?)", (prompt, header))
@@ -289,7 +289,7 @@ class Kept(Limit):
         self._books.execute("UPDATE books SET state = 'kept' WHERE prompt = ?", (prompt,))
 
     def close(self) -> None:
-        """End."""
+        """Close the client."""
         self._books.close()
         super().close()
 

@@ -1,4 +1,4 @@
-"""Costs of an image on this machine: processor time, disk waits, and memory that stays."""
+"""Costs of an image on this machine: processor time, waits for the disk, and memory that stays in use."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TURNS = 40
 def processor_time(
     running: list[Client], work: Callable[[Client, str], None], turns: int = TURNS
 ) -> dict[str, list[float]]:
-    """Return the processor seconds that each client takes for `work`, in turns; all threads of this process count."""
+    """Return each client's processor seconds for `work`, in turns; all threads of this process count."""
     taken: dict[str, list[float]] = {client.name: [] for client in running}
     for _ in range(turns):
         for client in running:
@@ -45,7 +45,7 @@ def ratios(name: str, taken: dict[str, list[float]], least: str) -> Figures:
 
 
 def processor() -> Figures:
-    """Processor time of an image and of an edit, in units of the least that is possible."""
+    """Processor time of an image and of an edit, in units of the clients that do only the minimum."""
     figures: Figures = {}
     with gateway() as place, clients(place, (*CLIENTS, Limit)) as running:
         place.show(noise(1_760_000))
@@ -66,7 +66,7 @@ def processor() -> Figures:
 
 
 def processor_by_default() -> Figures:
-    """Measure the same where coincurve is not installed: eth-account signs on its own, for all clients."""
+    """Measure the same without coincurve: eth-account then signs in Python, for all clients."""
     environ = os.environ | {"ECC_BACKEND_CLASS": "eth_keys.backends.NativeECCBackend"}
     program = f"import sys; sys.path.insert(0, {str(HERE)!r}); import cost, json; print(json.dumps(cost.processor()))"
     done = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=True)
@@ -130,7 +130,7 @@ print(shown, time.process_time() - begun)
 
 
 def cell() -> Figures:
-    """Megabytes that stay after a cell of many images, and seconds of the main thread that it takes."""
+    """Megabytes that stay in use after a cell of many images, and the cell's seconds of the main thread."""
     figures: Figures = {}
     for count in (32, 100, 200):
         with gateway() as place, tempfile.TemporaryDirectory() as home:
@@ -144,7 +144,7 @@ def cell() -> Figures:
 def status() -> Figures:
     """Milliseconds of processor time for the first `%blockrun` of a kernel, with a key and a ledger.
 
-    First until the cell has ended with its card, then until the balance has been asked for and all is quiet.
+    The first row ends with the cell and its card, the second when the balance has arrived and the process is idle.
     """
     with gateway() as place, tempfile.TemporaryDirectory() as home:
         _in_a_shell(place.url, home, _STATUS)
@@ -157,7 +157,7 @@ def status() -> Figures:
 
 
 def _in_a_shell(url: str, home: str, program: str, *arguments: str) -> str:
-    """Return the last line that a program prints, which runs an IPython shell."""
+    """Run a program with an IPython shell, and return the last line of its output."""
     environ = os.environ | {
         "HOME": home,
         "BLOCKRUN_HOME": f"{home}/.blockrun",
@@ -190,7 +190,7 @@ ours.close()
 
 
 def disk() -> Figures:
-    """Count the waits for the disk (`fsync`, `fdatasync`) of an image, alone and in a batch of 32, by strace."""
+    """Count an image's waits for the disk (`fsync`, `fdatasync`) with strace, alone and in a batch of 32."""
     strace = shutil.which("strace")
     if strace is None:
         raise SystemExit("strace is not installed. Run: apt-get install strace")
@@ -213,7 +213,7 @@ def disk() -> Figures:
 
 
 def rate_limit() -> Figures:
-    """Seconds for 60 images at a gateway that allows 20 in 5 seconds, and how many requests it refuses."""
+    """Seconds for 60 images at a gateway that allows 20 in 5 seconds, and the number of refused requests."""
     figures: Figures = {}
     for kind in ("", "sliding"):
         with gateway() as place, clients(place, (Ours,)) as [ours]:

@@ -1,4 +1,4 @@
-"""Time that the local endpoint adds to an image: one hop on this machine, compared with the studio called directly."""
+"""Time that the local endpoint adds to an image: one hop on this machine, compared with direct use of the studio."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ TURNS = 30
 
 @contextmanager
 def served(url: str) -> Iterator[dict[str, Any]]:
-    """Yield the ready line of a local endpoint that buys at `url`."""
+    """Run a local endpoint that buys at `url`, and yield its ready line."""
     with tempfile.TemporaryDirectory() as home:
         command = [sys.executable, "-m", "blockrun_magic", "serve", "--gateway", f"{url}/api", "--port", "0"]
         environ = os.environ | {"HOME": home, "BLOCKRUN_WALLET_KEY": KEY}
         with subprocess.Popen(
             [*command, "--home", home, "--log", os.devnull], env=environ, stdout=subprocess.PIPE, text=True
         ) as process:
-            assert process.stdout is not None  # noqa: S101  it is a pipe
+            assert process.stdout is not None  # noqa: S101  stdout is a pipe
             try:
                 yield json.loads(process.stdout.readline())
             finally:
@@ -40,7 +40,7 @@ def served(url: str) -> Iterator[dict[str, Any]]:
 
 
 def hop() -> Figures:
-    """Milliseconds an image, directly and through the endpoint, and what the gateway sees of each.
+    """Milliseconds per image, directly and through the endpoint, and the number of requests that reach the gateway.
 
     The session's limit allows a hundred images of the benchmark's price; the turns stay below it.
     """

@@ -1,9 +1,9 @@
-"""A gateway that costs next to nothing: it asks to be paid, believes every payment, and answers after a set wait.
+"""A gateway with almost no costs of its own: it asks for a payment, accepts every one, and answers after a set time.
 
     python benchmarks/gateway.py 0.05
 
-The practice gateway verifies signatures and paints, which takes longer than what is to be measured here. This one
-counts what reaches it, at /counts, and answers with the PNG at /image, which a test may change by PUT.
+The practice gateway verifies signatures and paints, which takes longer than the measured work. This gateway counts the
+requests that reach it, at /counts, and answers with the PNG that was last sent to /image by PUT.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Gateway:
         self._accepted: list[float] = []
 
     async def image(self, request: Request) -> Response:
-        """Answer a request for an image, paid or not, `wait` seconds after it was read."""
+        """Answer a request for an image, with or without a payment, `wait` seconds after reading it."""
         size = 0
         async for chunk in request.stream():
             size += len(chunk)
@@ -58,7 +58,7 @@ class Gateway:
         return Response(self.answer, 200, headers)
 
     def _seconds_to_wait(self) -> float | None:
-        """Return how long a paid request has to wait under the limit, None where it need not."""
+        """Return the seconds until the limit allows the paid request; None if it is allowed now."""
         if self.limit is None:
             return None
         (count, seconds), now = self.limit, time.monotonic()
@@ -70,9 +70,9 @@ class Gateway:
         return seconds - (now - self._accepted[0])
 
     async def set_limit(self, request: Request) -> Response:
-        """Take how many paid requests are answered in how many seconds from now on: "20 5".
+        """Set the limit: "20 5" allows 20 paid requests in 5 seconds.
 
-        They are counted in windows that begin with a request, or, for "20 5 sliding", in all of that length.
+        Windows begin with a request. With "20 5 sliding", the limit holds for every period of that length.
         """
         count, seconds, *kind = (await request.body()).decode().split()
         self.limit, self.sliding = (int(count), float(seconds)), kind == ["sliding"]
@@ -80,22 +80,22 @@ class Gateway:
         return JSONResponse({})
 
     async def put_image(self, request: Request) -> Response:
-        """Take the image of all answers from now on, and encode it now."""
+        """Set the image of all answers, already encoded."""
         picture = base64.b64encode(await request.body())
         self.answer = b'{"created":1,"data":[{"url":"data:image/png;base64,' + picture + b'"}]}'
         return JSONResponse({})
 
     async def set_wait(self, request: Request) -> Response:
-        """Take the seconds that answers wait from now on."""
+        """Set the waiting time of all answers, in seconds."""
         self.wait = float((await request.body()).decode())
         return JSONResponse({})
 
     async def counts(self, _request: Request) -> Response:
-        """Say how many requests for images came, and how many bytes their bodies had."""
+        """Return the number of requests for images, of bytes in their bodies, and of refused requests."""
         return JSONResponse({"requests": self.requests, "received": self.received, "refused": self.refused})
 
     async def rpc(self, request: Request) -> Response:
-        """Answer as a server of a chain on which no authorization was ever cashed, and whose last block is new."""
+        """Answer like a server of a chain with a new block and without any used authorization."""
         asked = await request.json()
         block = {"number": "0x10", "timestamp": hex(int(time.time()))}
         result = block if asked["method"] == "eth_getBlockByNumber" else "0x" + "0" * 64
@@ -135,7 +135,7 @@ def _encoded(content: Any) -> str:
 
 def main() -> None:
     """Serve on a free port of loopback, and print its URL."""
-    # With its protocol named, asyncio sends answers at once; else it waits for acknowledgments, 40 ms at a time.
+    # The protocol is named so that asyncio sends answers at once; otherwise it waits 40 ms for acknowledgments.
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.bind(("127.0.0.1", 0))
     listening.listen(128)

@@ -1,4 +1,4 @@
-"""A ledger and a store as they are after years."""
+"""A ledger and a store of the size that they have after years of use."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _REPORTS = (spending_summary, spending_by_model, spending_by_day)
 
 
 def ledger_of(path: Path, count: int) -> Ledger:
-    """Return a ledger with so many settled and finished purchases, a minute apart, the last of them now."""
+    """Return a ledger with this number of settled and finished purchases, a minute apart; the last one is from now."""
     ledger = Ledger(path, "now")
     begun = time.time() - count * _SECONDS_BETWEEN
     model, endpoint = "black-forest/flux-1.1-pro", "/v1/images/generations"
@@ -57,7 +57,7 @@ def ledger_of(path: Path, count: int) -> Ledger:
 
 
 def store_of(root: Path, count: int) -> tuple[Store, list[str]]:
-    """Return a store of so many tiny files, and their names."""
+    """Return a store of this number of tiny files, and their names."""
     store, names = Store(root), []
     for number in range(count):
         content = f"picture {number}".encode()
@@ -70,7 +70,7 @@ def store_of(root: Path, count: int) -> tuple[Store, list[str]]:
 
 
 def growth() -> Figures:
-    """Milliseconds to read the books with a million receipts, and to find one of 100,000 images."""
+    """Milliseconds to query a ledger with a million receipts, and to find one of 100,000 images."""
     found: Figures = {}
     with tempfile.TemporaryDirectory() as folder:
         ledger = ledger_of(Path(folder) / "ledger.sqlite", 1_000_000)
@@ -101,7 +101,7 @@ def growth() -> Figures:
 
 
 def _removal(folder: Path) -> Figures:
-    """Seconds to remove 100,000 images, and those that the file system takes for their names alone."""
+    """Seconds to remove 100,000 images with `store prune`, and with os.unlink alone."""
     store, names = store_of(folder / "pictures", 100_000)
     ledger = _bought(folder / "prune.sqlite", names)
     ours, alone = [], []
@@ -119,7 +119,7 @@ def _removal(folder: Path) -> Figures:
 
 
 def _bought(path: Path, names: list[str]) -> Ledger:
-    """Return a ledger in which each of these images was bought."""
+    """Return a ledger with a purchase of each of these images."""
     ledger = ledger_of(path, len(names))
     with ledger.transaction() as connection:
         connection.executemany(
@@ -130,7 +130,7 @@ def _bought(path: Path, names: list[str]) -> Ledger:
 
 
 def _prune(ledger: Ledger, store: Store, count: int) -> tuple[float, float]:
-    """Return the seconds and the processor time of `store prune`, which removes so many images."""
+    """Return the seconds and the processor time of a `store prune` that removes this number of images."""
     begun = time.perf_counter(), time.process_time()
     plan = plan_pruning(ledger, store, time.time() + 60, older_than=0.0, larger_than=None)
     remove_files(plan)
@@ -141,11 +141,11 @@ def _prune(ledger: Ledger, store: Store, count: int) -> tuple[float, float]:
 
 
 def _unlink(store: Store) -> tuple[float, float]:
-    """Return the seconds and the processor time to remove the files folder by folder, and nothing else."""
+    """Return the seconds and the processor time of os.unlink for all files, folder by folder."""
     paths = [file.path for file in store.files()]
     begun = time.perf_counter(), time.process_time()
     for path in paths:
-        os.unlink(path)  # noqa: PTH108  nothing else is measured
+        os.unlink(path)  # noqa: PTH108  only os.unlink is measured
     return time.perf_counter() - begun[0], time.process_time() - begun[1]
 
 

@@ -1,4 +1,4 @@
-"""Measurements, one function for a row or two: its name, and a figure for each client."""
+"""Measurements: one function for each row or for a few rows, with a figure for each client."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ Figures = dict[str, dict[str, dict[str, float]]]
 
 
 class Place:
-    """A running gateway of ours."""
+    """A running gateway of the benchmarks."""
 
     def __init__(self, url: str) -> None:
         self.url = url
 
     def wait(self, seconds: float) -> None:
-        """Let answers wait so long from now on."""
+        """Set the waiting time of all answers."""
         httpx.put(f"{self.url}/wait", content=str(seconds)).raise_for_status()
 
     def show(self, image: bytes) -> None:
-        """Let every answer be this image from now on."""
+        """Set the image of all answers."""
         httpx.put(f"{self.url}/image", content=image, timeout=60).raise_for_status()
 
     def counts(self) -> tuple[int, int]:
-        """Return the requests for images so far, and the bytes of their bodies."""
+        """Return the number of requests for images so far, and the bytes of their bodies."""
         said = httpx.get(f"{self.url}/counts").json()
         return said["requests"], said["received"]
 
@@ -50,7 +50,7 @@ def gateway() -> Iterator[Place]:
     """Yield a gateway in a process of its own."""
     command = [sys.executable, str(HERE / "gateway.py"), "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None  # noqa: S101  it is a pipe
+        assert process.stdout is not None  # noqa: S101  stdout is a pipe
         place = Place(process.stdout.readline().strip())
         try:
             place.show(painted(1024))
@@ -61,7 +61,7 @@ def gateway() -> Iterator[Place]:
 
 @contextmanager
 def clients(place: Place, kinds: tuple[type, ...]) -> Iterator[list[Client]]:
-    """Yield one client of each kind, each of which has made its first image."""
+    """Yield one client of each kind after its first image."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         running = [stack.enter_context(closing(kind(place.url, Path(folder)))) for kind in kinds]
         for client in running:
@@ -71,7 +71,7 @@ def clients(place: Place, kinds: tuple[type, ...]) -> Iterator[list[Client]]:
 
 @cache
 def painted(side: int) -> bytes:
-    """Return an image such as the practice gateway paints, as PNG."""
+    """Return an image in the style of the practice gateway, as PNG."""
     from PIL import Image
 
     from blockrun_magic.practice.painter.painter import encode_png, paint
@@ -86,7 +86,7 @@ def painted(side: int) -> bytes:
 
 
 def row(name: str, values: dict[str, list[float]], scale: float = 1.0) -> Figures:
-    """Return medians, with their spread, as the figures of one row."""
+    """Return one row: the median and the quartiles for each client."""
     return {
         name: {
             client: {
@@ -105,7 +105,7 @@ def _quartile(taken: list[float], index: int) -> float:
 
 
 def in_turns(running: list[Client], work: Callable[[Client, str], None], turns: int = TURNS) -> dict[str, list[float]]:
-    """Return the seconds that each client took for `work`, one after the other, so many times."""
+    """Return each client's seconds for `work`; the clients take `turns` turns, one after the other."""
     taken: dict[str, list[float]] = {client.name: [] for client in running}
     for _ in range(turns):
         for client in running:
@@ -117,7 +117,7 @@ def in_turns(running: list[Client], work: Callable[[Client, str], None], turns: 
 
 
 def requests_and_bytes() -> Figures:
-    """Count requests an image after the first quote, and bytes sent for an edit, in units of its source."""
+    """Count requests per image after the first quote, and bytes sent for an edit, in units of its source."""
     from PIL import Image
 
     asked: dict[str, list[float]] = {}
@@ -140,7 +140,7 @@ def requests_and_bytes() -> Figures:
 
 
 def one_image() -> Figures:
-    """Milliseconds for one image beyond one wait of the gateway's."""
+    """Milliseconds for one image, minus one waiting time of the gateway."""
     found: Figures = {}
     with gateway() as place, clients(place, (*CLIENTS, Limit, Kept)) as running:
         for wait in (0.0, 0.05):
@@ -153,7 +153,7 @@ def one_image() -> Figures:
 
 
 def many_images() -> Figures:
-    """Seconds for 32 and 256 images at 200 ms, 16 at a time, beside waiting alone."""
+    """Seconds for 32 and 256 images at 200 ms, 16 at a time, divided by the waiting time alone."""
     wait, at_once = 0.2, 16
     found: Figures = {}
     with gateway() as place, clients(place, CLIENTS) as running:
@@ -168,7 +168,7 @@ def many_images() -> Figures:
 
 
 def start() -> Figures:
-    """Milliseconds to import, over a bare Python."""
+    """Milliseconds of the imports in a running Python."""
     programs = {
         "blockrun-magic": (
             "from IPython.core.interactiveshell import InteractiveShell as S; s = S.instance();"
@@ -189,7 +189,7 @@ def start() -> Figures:
 
 
 def memory() -> Figures:
-    """Megabytes allocated at the peak of receiving a 4096x4096 image, in units of its PNG."""
+    """Peak of allocated memory while a 4096x4096 image arrives, in units of its PNG."""
     found: dict[str, list[float]] = {}
     with gateway() as place:
         big = painted(4096)
@@ -212,7 +212,7 @@ def memory() -> Figures:
 
 
 def peak(kind: type, url: str) -> None:
-    """Print the bytes that a client of this kind had allocated at the most while it made its second image."""
+    """Print the largest number of bytes that a client of this kind allocates for its second image."""
     import tracemalloc
 
     with clients(Place(url), (kind,)) as [client]:
@@ -238,12 +238,12 @@ def notebook() -> Figures:
 
 
 def again() -> Figures:
-    """Milliseconds for an image that was bought before; its requests are none."""
+    """Milliseconds for an image that was bought before; it causes no requests."""
     with gateway() as place, clients(place, (Ours,)) as running:
         before = place.counts()
         taken = in_turns(running, lambda client, _: client.generate("the first"))
         if before != place.counts():
-            raise SystemExit("a kept image was asked for")
+            raise SystemExit("a stored image was requested again")
     return row("ms for an image that was bought before", taken, 1000)
 
 

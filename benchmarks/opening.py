@@ -1,4 +1,4 @@
-"""Processor time of a kernel for opening the panel, with 10,000 images in the ledger."""
+"""Processor time of a kernel to open the panel, with 10,000 images in the ledger."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ print(time.process_time() - begun)
 
 
 def opening() -> Figures:
-    """Milliseconds of processor time until the panel is idle, the import of ipywidgets included."""
+    """Milliseconds of processor time until the panel is idle, including the import of ipywidgets."""
     taken = []
     with tempfile.TemporaryDirectory() as folder:
         magic = Path(folder) / ".blockrun" / "magic"

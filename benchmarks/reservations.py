@@ -1,4 +1,4 @@
-"""Reservations of a class: five limits that lie in each other, on each engine."""
+"""Reservations of a class on each engine, under five nested limits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _REQUEST = {"endpoint": "/v1/images/generations", "model": "google/nano-banana",
 
 
 def reservations() -> Figures:
-    """Reservations a second by eight clients of one process, each in a transaction that counts in twenty windows."""
+    """Reservations per second by eight clients of one process; each transaction counts in twenty windows."""
     cluster = Cluster(durable=True)
     with tempfile.TemporaryDirectory() as folder:
         rates = {

@@ -40,7 +40,7 @@ print(json.dumps([time.process_time() - begun[0], shown]))
 
 
 def starting() -> Figures:
-    """Seconds of processor time until every open payment has been looked up at two servers and released."""
+    """Seconds of processor time until every open payment has been checked at two servers and released."""
     with gateway() as place, tempfile.TemporaryDirectory() as home:
         magic = Path(home) / ".blockrun" / "magic"
         magic.mkdir(parents=True)

@@ -1,8 +1,8 @@
-"""Run every notebook on the practice gateway and write its outputs into it: `make notebooks`.
+"""Run every notebook on the practice gateway and store its outputs: `make notebooks`.
 
 Usage:
-    python notebooks/build.py                 all of them, each in a home of its own
-    python notebooks/build.py 04-panel*.ipynb some of them
+    python notebooks/build.py                 all notebooks, each with a home of its own
+    python notebooks/build.py 04-panel*.ipynb only these notebooks
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ FOLDER = Path(__file__).resolve().parent
 LIVE = "application/vnd.jupyter.widget-view+json"
 CLASS_ADDRESS = "https://class.example"
 LIMIT = "each=0.25"
-"""What the exercise says that everybody may spend."""
+"""The limit of each person, as the exercise states it."""
 
 
 def main() -> None:
-    """Run the notebooks that are named, or all that are lessons."""
+    """Run the given notebooks, or all lessons."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("notebooks", nargs="*", type=Path, default=sorted(FOLDER.glob("0*.ipynb")))
     for path in parser.parse_args().notebooks:
@@ -65,7 +65,7 @@ def running_class() -> Iterator[tuple[str, str]]:
 
 
 def execute_in_class(notebook: NotebookNode, url: str, code: str) -> None:
-    """Run all cells in a kernel that has joined, and write the address of the class as a reader's own."""
+    """Run all cells in a kernel that has joined the class, and replace the address of the class with an example."""
     lines = ("%load_ext blockrun_magic", f"%blockrun join {url} {code}", "%unload_ext blockrun_magic")
     join = nbformat.v4.new_code_cell("\n".join(lines))
     notebook.cells.insert(0, join)
@@ -81,7 +81,7 @@ def execute_in_class(notebook: NotebookNode, url: str, code: str) -> None:
 
 
 def without_widgets(notebook: NotebookNode) -> NotebookNode:
-    """Take out what needs a kernel that is gone; the text and the image beside it stay."""
+    """Remove the widgets, which need a running kernel; their text and images stay."""
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
             output.get("data", {}).pop(LIVE, None)
@@ -89,7 +89,7 @@ def without_widgets(notebook: NotebookNode) -> NotebookNode:
 
 
 def without_places(notebook: NotebookNode) -> NotebookNode:
-    """Write folders of this machine as a reader's own."""
+    """Replace the paths of this machine with a reader's paths."""
     text = nbformat.writes(notebook).replace(str(HOME), "~/.blockrun").replace(str(DESK), ".")
     return nbformat.reads(text, as_version=4)
 

@@ -1,8 +1,8 @@
-"""Run the first notebook without a browser: its images, a page to look at, and its bill.
+"""Run the first notebook without a browser: its images, its page, and its bill.
 
 Usage:
-    python notebooks/demo.py            what `make demo` does; everything lands in build/
-    python notebooks/demo.py --update   and write the new outputs into the notebook itself
+    python notebooks/demo.py            run it like `make demo`; all files are written to build/
+    python notebooks/demo.py --update   also store the new outputs in the notebook
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ IMAGES = BUILD / "pictures"
 PAGE = BUILD / "demo.html"
 
 PRIVATE = ("BLOCKRUN_", "BASE_CHAIN_")
-"""What these variables hold is the owner's: no key of theirs is needed here, and none is read."""
+"""Prefixes of the owner's variables, which are removed: the demo reads no key."""
 CELL_SECONDS = 120
 KEPT_METADATA = frozenset({"jp-MarkdownHeadingCollapsed", "jupyter", "tags"})
-"""What folds a solution away; the rest differs from run to run."""
+"""Metadata that hides a solution; all other metadata differs from run to run."""
 
 
 def main() -> int:
-    """Return 0 when every cell ran, every image is there and the bill could be read."""
+    """Return 0 if every cell ran, every image exists and the bill is readable."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--update", action="store_true", help="write the outputs into the notebook")
     options = parser.parse_args()
@@ -66,20 +66,20 @@ def main() -> int:
 
 
 def sweep() -> None:
-    """Begin with an empty home, so that every image is bought anew."""
+    """Empty the home, so that every image is bought again."""
     for folder in (HOME, DESK, IMAGES):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
 
 
 def execute(notebook: NotebookNode) -> None:
-    """Run all cells in a fresh kernel, which knows no wallet and nothing of its user's IPython."""
+    """Run all cells in a new kernel without a wallet or the user's IPython settings."""
     for name in [name for name in os.environ if name.startswith(PRIVATE)]:
         del os.environ[name]
     os.environ |= {"BLOCKRUN_HOME": str(HOME), "IPYTHONDIR": str(HOME / "ipython")}
     config = Config()
     with tempfile.TemporaryDirectory() as sockets:
-        if os.name == "posix":  # sockets are files here: no ports, and nobody else can listen
+        if os.name == "posix":  # sockets are files here: no ports, and no access for others
             config.KernelManager.update(transport="ipc", ip=str(Path(sockets) / "kernel"))
         place = {"metadata": {"path": str(DESK)}}
         client = NotebookClient(notebook, timeout=CELL_SECONDS, kernel_name="python3", resources=place, config=config)
@@ -87,18 +87,18 @@ def execute(notebook: NotebookNode) -> None:
 
 
 def publish(notebook: NotebookNode) -> None:
-    """Write the notebook as one page that needs nothing from the network."""
+    """Write the notebook as one page that needs no network."""
     exporter = HTMLExporter(mathjax_url="", require_js_url="", exclude_input_prompt=True, exclude_output_prompt=True)
     page, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": "Your first image"}})
     PAGE.write_text(page, encoding="utf-8")
 
 
 def collect() -> list[Path]:
-    """Copy what was bought out of the store, in the order in which it was made, under names for people."""
+    """Copy the bought images out of the store, in the order of their creation, under readable names."""
     bought = []
     for path in (HOME / "magic" / "pictures").glob("??/*"):
         receipt = read_receipt(path)
-        if receipt is not None:  # the rest are sources and masks, as they were sent
+        if receipt is not None:  # other files are sources and masks
             bought.append((path.stat().st_mtime_ns, path, receipt))
     copies = []
     for number, (_, path, receipt) in enumerate(sorted(bought, key=lambda entry: entry[0]), 1):
@@ -109,13 +109,13 @@ def collect() -> list[Path]:
 
 
 def bill(notebook: NotebookNode) -> str:
-    """Return what the last `%blockrun spend` of the notebook said."""
+    """Return the output of the last `%blockrun spend` in the notebook."""
     cell = next(cell for cell in reversed(notebook.cells) if cell.source.startswith("%blockrun spend"))
     return "\n".join(output["data"]["text/plain"] for output in cell.outputs)
 
 
 def fit_to_keep(notebook: NotebookNode) -> NotebookNode:
-    """Take out what differs from run to run, and the larger face of an image that has two."""
+    """Remove data that differs from run to run, and the larger version of each image that has two."""
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
@@ -129,7 +129,7 @@ def fit_to_keep(notebook: NotebookNode) -> NotebookNode:
 
 
 def shown(path: Path) -> str:
-    """Return a path as one would type it here."""
+    """Return a path relative to the current folder."""
     return os.path.relpath(path)
 
 
