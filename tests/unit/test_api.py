@@ -1,4 +1,4 @@
-"""The Python API: in a notebook it is the notebook's product, in a script the remembered gateway's."""
+"""The Python API: a notebook's calls share its gateway and limits, a script's calls use the remembered gateway."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ RECORD: dict[str, Any] = {
 
 
 class FakeNotebook:
-    """A notebook whose cells use practice."""
+    """A notebook that uses practice."""
 
     def __init__(self) -> None:
         self.loop_thread = LoopThread()
@@ -48,24 +48,24 @@ class FakeNotebook:
 
     @property
     def lessons(self) -> OpenLessons:
-        """Return the lessons of the one studio."""
+        """Return the lessons of the studio."""
         return self.studio.lessons
 
     def studio_and_gateway(self, name: str | None = None) -> tuple[Studio, Gateway]:
-        """Return the one studio, and practice."""
+        """Return the studio and the practice gateway."""
         self.names.append(name)
         return self.studio, open_practice()[0]
 
     def is_cache_only(self) -> bool:
-        """Return the mode."""
+        """Return the notebook's mode."""
         return self.cache_only
 
     def submit(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
-        """Start it on the loop."""
+        """Start the coroutine on the loop."""
         return self.loop_thread.submit(work)
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Run it on the loop."""
+        """Run the coroutine on the loop."""
         return self.loop_thread.run(work)
 
 
@@ -88,7 +88,7 @@ def notebook(practice: PracticeServer) -> Iterator[FakeNotebook]:
 
 
 def test_calls_are_the_notebooks(notebook: FakeNotebook) -> None:
-    """Its studio, its gateway and its session's limit serve every call, awaited or not."""
+    """Every call, awaited or not, uses the notebook's studio, gateway and session limit."""
     notebook.studio.ledger.set_caps(session=3 * PRICE - 1)
     first = generate("a fox", **SMALL)
     second = asyncio.run(agenerate("a hen", **SMALL))
@@ -102,7 +102,7 @@ def test_calls_are_the_notebooks(notebook: FakeNotebook) -> None:
 
 
 def test_a_running_loop_is_no_obstacle_in_a_notebook(notebook: FakeNotebook) -> None:
-    """Jupyter runs a loop of its own: `generate` works in a cell all the same."""
+    """`generate` works in a cell while Jupyter's own loop runs."""
 
     async def cell() -> ImageResult:
         return generate("a fox", **SMALL)
@@ -111,14 +111,14 @@ def test_a_running_loop_is_no_obstacle_in_a_notebook(notebook: FakeNotebook) -> 
 
 
 def test_the_mode_of_the_notebook_holds(notebook: FakeNotebook) -> None:
-    """Where only stored images may be used, the API buys none."""
+    """If the notebook may use stored images only, the API buys none."""
     notebook.cache_only = True
     with pytest.raises(StoreError):
         generate("a fox", **SMALL)
 
 
 def test_a_studio_of_your_own_belongs_to_the_session(notebook: FakeNotebook, tmp_path: Path) -> None:
-    """In a notebook it has the gateway, the open lessons and the mode of the cells."""
+    """In a notebook, a separate studio uses the cells' gateway, open lessons and mode."""
     _strict(tmp_path)
     own = open_studio()
 
@@ -140,7 +140,7 @@ def test_a_studio_of_your_own_belongs_to_the_session(notebook: FakeNotebook, tmp
 
 
 def test_a_script_uses_the_remembered_gateway(practice: PracticeServer) -> None:
-    """`%blockrun use practice --remember` holds for scripts, and their calls share one session's limit."""
+    """A remembered gateway applies to scripts, and their calls share one session limit."""
     remember_gateway(blockrun_home(), "practice")
     studio = open_studio()
     studio.ledger.set_caps(session=2 * PRICE)
@@ -167,19 +167,19 @@ def test_a_script_uses_the_remembered_gateway(practice: PracticeServer) -> None:
     ids=str,
 )
 def test_bad_arguments_are_two_lines(practice: PracticeServer, arguments: dict[str, Any]) -> None:
-    """Whatever is passed, the error is one of ours, and nothing is bought."""
+    """Invalid arguments cause an error of ours, and nothing is bought."""
     with pytest.raises(BlockrunError):
         generate("a fox", **{"gateway": "practice", **SMALL, **arguments})
 
 
 def test_a_prompt_that_is_no_text(practice: PracticeServer) -> None:
-    """The type is checked before anything is asked."""
+    """A prompt that is not text causes an error of ours."""
     with pytest.raises(BlockrunError):
         generate(None, gateway="practice")  # type: ignore[arg-type]
 
 
 def test_usage_errors_have_a_hint() -> None:
-    """A price that is not an amount says how to write one."""
+    """The error for an invalid price has a hint."""
     with pytest.raises(UsageError) as caught:
         generate("a fox", gateway="practice", max_price="ten")
 
@@ -214,7 +214,7 @@ def test_a_lesson_stops_a_script(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A strict lesson, and one that cannot be read, forbid purchases wherever they come from."""
+    """A strict lesson, or one that cannot be read, forbids purchases from every gateway."""
     lesson(tmp_path)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(LessonError) as refused:
@@ -228,7 +228,7 @@ def test_a_lesson_stops_a_script(
 def test_a_lesson_stops_a_notebook(
     lesson: Callable[[Path], None], notebook: FakeNotebook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A call, `resume` and a reservation are refused alike, until the lesson is closed."""
+    """A lesson refuses a call, `resume` and a reservation, until it is closed."""
     purchase = notebook.studio.ledger.create_purchase("practice", "practice", "sha256:00", 1, RECORD, private=False)
     lesson(tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -250,7 +250,7 @@ def test_a_lesson_stops_a_notebook(
 def test_beside_a_lesson_a_script_practices(
     practice: PracticeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a lesson does not hold is made by practice, unless a gateway is named."""
+    """Practice makes images that the lesson lacks, unless a gateway is named."""
     _strict(tmp_path)
     path = tmp_path / "fox.pictures" / "lesson.json"
     path.write_text(path.read_text("utf-8").replace("error", "practice"), "utf-8")

@@ -1,4 +1,4 @@
-"""Errors are two lines, and say once and truly what became of the money."""
+"""Errors are two lines, and state what happened to the money once."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ FATES = {
 
 
 def test_every_fate_has_a_constructor() -> None:
-    """No fate is left out, and each value has its own."""
+    """Every fate has its own constructor."""
     assert set(Fate) == FATES.keys()
     assert list(Fate) == [money.fate for money in FATES.values()]
 
 
 @pytest.mark.parametrize("fate", Fate, ids=str)
 def test_an_error_is_two_lines_with_its_money(fate: Fate) -> None:
-    """Message first, then the sentence about money and the hint; IPython prints no class name."""
+    """The first line is the message, the second the sentence about money and the hint; no class name is shown."""
     error = BlockrunError("It failed.", "Try again.", FATES[fate])
     first, second = str(error).split("\n")
 
@@ -40,12 +40,12 @@ def test_an_error_is_two_lines_with_its_money(fate: Fate) -> None:
 
 @pytest.mark.parametrize("fate", [Fate.RESERVED, Fate.PAID, Fate.UNKNOWN], ids=str)
 def test_a_sentence_names_the_sum(fate: Fate) -> None:
-    """Where money may move or has moved, the sentence says how much."""
+    """The sentence names the amount if money may move or has moved."""
     assert "$0.042" in str(FATES[fate])
 
 
 def test_a_sentence_names_transaction_and_time() -> None:
-    """A payment's transaction and the end of a reservation are there to be looked up."""
+    """The sentence contains a payment's transaction or the end of a reservation."""
     until = time.time() + 60
 
     assert HASH in str(FATES[Fate.PAID])
@@ -55,13 +55,13 @@ def test_a_sentence_names_transaction_and_time() -> None:
 
 
 def test_an_error_without_money_says_nothing_of_it() -> None:
-    """A mistake on a line has no money to speak of."""
+    """An error without money has no sentence about it."""
     assert ["It failed.", "→ Try again."] == BlockrunError("It failed.", "Try again.")._render_traceback_()
     assert ["It failed."] == BlockrunError("It failed.", "")._render_traceback_()
 
 
 def test_money_is_set_as_an_error_climbs() -> None:
-    """The error stays the same object: its data change, its text is never rebuilt."""
+    """The error stays the same object with the same message: only its money changes."""
     error = GatewayUnreachable("No connection.", "Try again.", sent=False)
 
     assert error is error.with_money(Money.paid(1))
@@ -70,7 +70,7 @@ def test_money_is_set_as_an_error_climbs() -> None:
 
 
 def test_the_tree_is_drawn_whole() -> None:
-    """Each error stands in the docstring's tree, below its parent."""
+    """The tree in the module's docstring contains every error."""
     assert errors.__doc__ is not None
     for name in errors.__all__:
         kind = getattr(errors, name)

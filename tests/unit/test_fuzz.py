@@ -1,4 +1,4 @@
-"""Random and mutated input leaves no traceback: lines, responses and images end in errors of ours."""
+"""Random and damaged input causes no traceback: cells, responses and images give results or errors of ours."""
 
 from __future__ import annotations
 
@@ -131,13 +131,13 @@ WORDS = (
 
 
 def line(numbers: random.Random) -> str:
-    """Return a line of a few words, sometimes glued together."""
+    """Return a line of a few words, sometimes without spaces."""
     words = numbers.choices(WORDS, k=numbers.randrange(9))
     return numbers.choice((" ", " ", " ", "", "="))[:1].join(words)
 
 
 def test_no_line_of_a_cell_leaves_a_traceback() -> None:
-    """Whatever stands in a line or below it, it is flags, a prompt or an error of ours; and flags are written back."""
+    """Any text of a cell gives flags and a prompt, or an error of ours; valid flags can be rendered again."""
     numbers = chance("cells")
     for _ in range(LINES):
         magic, text = numbers.choice(("imagegen", "img2img")), line(numbers)
@@ -149,7 +149,7 @@ def test_no_line_of_a_cell_leaves_a_traceback() -> None:
 
 
 def test_no_line_of_a_command_leaves_a_traceback() -> None:
-    """Whatever follows a command, it is its arguments or an error of ours."""
+    """Any text after a command gives its arguments or an error of ours."""
     numbers, commands = chance("commands"), list(walk(list(COMMANDS.values())))
     for _ in range(LINES):
         path, command = numbers.choice(commands)
@@ -191,7 +191,7 @@ BODIES: list[Any] = [
 
 
 def exercise(response: Response) -> None:
-    """Read a response in every way that the package reads one."""
+    """Read a response in each way that the package does."""
     for read in (stated_price, lambda body: read_settlement(response.headers, body, BASE.id)):
         read(response.json())
     assert response.retry_after is None or 0 <= response.retry_after <= 120
@@ -211,7 +211,7 @@ def exercise(response: Response) -> None:
 
 
 def test_no_response_leaves_a_traceback() -> None:
-    """A body, a status or a header with a few wrong bytes is an error of ours, or harmless."""
+    """A response with a few wrong bytes is read, or causes an error of ours."""
     numbers = chance("responses")
     names = ("retry-after", "date", "payment-required", "payment-response", "x-payment-receipt", "content-type")
     header = base64.b64encode(json.dumps(REQUIREMENTS).encode())
@@ -228,7 +228,7 @@ def test_no_response_leaves_a_traceback() -> None:
 @pytest.mark.parametrize("form", IMAGES)
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
 def test_no_image_leaves_a_traceback(form: str) -> None:
-    """A file with a few wrong bytes is an image, or an error of ours: read, checked and given a receipt."""
+    """An image with a few wrong bytes can be loaded, verified and given a receipt, or causes an error of ours."""
     numbers = chance(form)
     for _ in range(MUTATIONS // 3):
         data = mutated(IMAGES[form], numbers)

@@ -1,4 +1,4 @@
-"""The house stands on its floors: imports go downward, and each module says what it offers."""
+"""Structure of the package: imports go downward, and each module lists its public names."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FLOORS = (
     ("notebook", "api", "classroom"),
     ("__init__", "__main__"),
 )
-"""From the cellar up: a room may use its own floor and those below it."""
+"""Floors from the bottom up: a room (a folder or module of the package) imports from its own floor and those below."""
 
 DOWNSTAIRS = {
     "practice": (
@@ -47,7 +47,7 @@ DOWNSTAIRS = {
         "practice",
     ),
 }
-"""Rooms that may use less than the floors below them: practice plays the merchant, so it is no client."""
+"""Rooms with fewer allowed imports: practice plays the merchant, so it imports no client."""
 
 ONLY_IN = {
     "httpx": ("gateway.client", "gateway.reading", "gateway.network", "classroom.hub"),
@@ -64,12 +64,12 @@ ONLY_IN = {
     "sqlite3": ("database", "practice"),
     "psycopg": ("database",),
 }
-"""Whoever else would import these would have taken over another's subject."""
+"""Libraries, each with the only modules that may import it."""
 
 
 @dataclass(frozen=True)
 class Import:
-    """One import: who imports what, where; names are without the package's own."""
+    """An import: the importing module, the imported one and the line; own names lack the package's name."""
 
     importer: str
     imported: str
@@ -80,7 +80,7 @@ class Import:
 
 
 def modules() -> dict[str, Path]:
-    """Return every module by its dotted name inside the package: "payments.x402", "payments", "__init__"."""
+    """Return every module by its name inside the package: "payments.x402", "payments", "__init__"."""
     found = {}
     for path in sorted(ROOT.rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
@@ -93,7 +93,7 @@ MODULES = modules()
 
 @dataclass
 class Sources:
-    """The sentences about the modules that the tests need, once their syntax trees have been read."""
+    """Facts about all modules, collected from their syntax trees."""
 
     own: list[Import] = field(default_factory=list)
     foreign: list[Import] = field(default_factory=list)
@@ -101,7 +101,7 @@ class Sources:
     silent: list[str] = field(default_factory=list)
 
     def read(self, name: str, tree: ast.Module) -> None:
-        """Add one module."""
+        """Add a module."""
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 self.functions[f"{name}.{node.name}"] = (node.end_lineno or 0) - node.lineno + 1
@@ -113,7 +113,7 @@ class Sources:
 
 
 def imports(name: str, node: ast.AST) -> Iterator[Import]:
-    """Yield the imports of a statement, those inside functions and for type checkers included."""
+    """Yield the imports of a statement, including those inside functions and for type checkers."""
     if isinstance(node, ast.Import):
         yield from (Import(name, _inside(alias.name), node.lineno) for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
@@ -132,7 +132,7 @@ def _inside(module: str) -> str:
 
 @pytest.fixture(scope="module")
 def sources() -> Sources:
-    """Return all modules, read once by the worker whose tests ask about them."""
+    """Return the facts about all modules, read once for these tests."""
     read = Sources()
     for name, path in MODULES.items():
         read.read(name, ast.parse(path.read_text("utf-8"), str(path)))
@@ -140,18 +140,18 @@ def sources() -> Sources:
 
 
 def floor_of(module: str) -> int:
-    """Return the number of the floor that a module is on."""
+    """Return the number of a module's floor."""
     room = module.partition(".")[0]
     return next(number for number, rooms in enumerate(FLOORS) if room in rooms)
 
 
 def within(module: str, rooms: tuple[str, ...]) -> bool:
-    """Return whether a module is one of `rooms`, or inside one."""
+    """Return whether a module is one of `rooms` or inside one."""
     return any(module == room or module.startswith(f"{room}.") for room in rooms)
 
 
 def test_every_module_has_a_floor() -> None:
-    """A new room has to be put on a floor here before it is used."""
+    """Every room is listed with its floor, and every listed room exists."""
     known = {room for rooms in FLOORS for room in rooms}
 
     assert set() == {name.partition(".")[0] for name in MODULES} - known
@@ -159,13 +159,13 @@ def test_every_module_has_a_floor() -> None:
 
 
 def test_the_walk_sees_imports(sources: Sources) -> None:
-    """The test is no test if it finds nothing: the package's inner imports and those of others are there."""
+    """The collection is not empty: it has imports of the package and of libraries."""
     assert len(sources.own) > 100
     assert {"httpx", "json", "PIL"} <= {found.imported.partition(".")[0] for found in sources.foreign}
 
 
 def test_imports_go_downward(sources: Sources) -> None:
-    """Nobody imports from a floor above, not even for type checkers."""
+    """No module imports from a floor above, not even for type checkers."""
     upward = [str(found) for found in sources.own if floor_of(found.imported) > floor_of(found.importer)]
 
     assert [] == upward
@@ -173,7 +173,7 @@ def test_imports_go_downward(sources: Sources) -> None:
 
 @pytest.mark.parametrize("room", DOWNSTAIRS)
 def test_a_room_that_keeps_to_itself(room: str, sources: Sources) -> None:
-    """Such a room imports what it is allowed, and no more of the floors below it."""
+    """Such a room imports only what its list allows."""
     others = [
         str(found)
         for found in sources.own
@@ -185,7 +185,7 @@ def test_a_room_that_keeps_to_itself(room: str, sources: Sources) -> None:
 
 @pytest.mark.parametrize("library", ONLY_IN)
 def test_a_library_has_its_place(library: str, sources: Sources) -> None:
-    """What a library is for is one room's subject: HTTP the client's, IPython the notebook's, and so on."""
+    """Only the listed modules import a library: HTTP is the client's subject, IPython the notebook's, and so on."""
     elsewhere = [
         str(found)
         for found in sources.foreign
@@ -196,7 +196,7 @@ def test_a_library_has_its_place(library: str, sources: Sources) -> None:
 
 
 def test_front_ends_ask_the_studio() -> None:
-    """Not what it works with: its ledger, store and client."""
+    """Front ends do not use the studio's ledger, store or client."""
     reached = [
         f"{name}:{node.lineno} {ast.unparse(node)}"
         for name, path in MODULES.items()
@@ -211,7 +211,7 @@ def test_front_ends_ask_the_studio() -> None:
 
 
 def test_no_imports_in_a_circle(sources: Sources) -> None:
-    """The modules can be put in an order in which each needs only those before it, lazy imports included."""
+    """The imports between modules have no circle, including lazy ones."""
     needs = {name: {found.imported for found in sources.own if found.importer == name} - {name} for name in MODULES}
     while free := [name for name, found in needs.items() if not found & needs.keys()]:
         for name in free:
@@ -221,7 +221,7 @@ def test_no_imports_in_a_circle(sources: Sources) -> None:
 
 
 def test_a_package_imports_none_of_its_own_modules(sources: Sources) -> None:
-    """While a thread imports such a package, another that imports one of its modules makes Python report a deadlock."""
+    """Otherwise Python may report a deadlock when two threads import a package and one of its modules."""
     packages = {name for name, path in MODULES.items() if path.name == "__init__.py"}
     own = [
         str(found) for found in sources.own if found.importer in packages and within(found.imported, (found.importer,))
@@ -231,26 +231,26 @@ def test_a_package_imports_none_of_its_own_modules(sources: Sources) -> None:
 
 
 def test_a_room_has_a_dozen_modules_at_most() -> None:
-    """A folder that one can read at a glance."""
+    """A folder is short enough to read at a glance."""
     rooms = Counter(path.parent for path in MODULES.values() if path.name != "__init__.py")
 
     assert {} == {str(room.relative_to(ROOT)): count for room, count in rooms.items() if count > MAX_MODULES}
 
 
 def test_a_file_has_300_lines_at_most() -> None:
-    """A file has one subject."""
+    """A file covers one subject."""
     lengths = {name: len(path.read_text("utf-8").splitlines()) for name, path in MODULES.items()}
 
     assert {} == {name: lines for name, lines in lengths.items() if lines > MAX_LINES}
 
 
 def test_a_function_has_40_lines_at_most(sources: Sources) -> None:
-    """A function has one level of abstraction."""
+    """A function stays at one level of abstraction."""
     assert {} == {name: lines for name, lines in sources.functions.items() if lines > MAX_FUNCTION_LINES}
 
 
 def test_only_the_ledger_asks_its_tables() -> None:
-    """Other rooms ask the ledger named questions; practice has tables of its own."""
+    """Other rooms call named methods of the ledger; practice has tables of its own."""
     names = "authorizations|purchases|payloads|pictures|reservations|holds|quotes|settings|limits|counters|sums"
     asking = re.compile(rf"\b(FROM|JOIN|INTO|UPDATE)\s+({names})\b")
     others = {name: path for name, path in MODULES.items() if not within(name, ("payments.ledger", "practice"))}
@@ -259,13 +259,13 @@ def test_only_the_ledger_asks_its_tables() -> None:
 
 
 def test_every_public_module_says_what_it_offers(sources: Sources) -> None:
-    """A module has an `__all__` of names it really has; only packages without content and `__main__` have none."""
+    """Every module with content has an `__all__`, except `__main__`."""
     assert [] == [name for name in sources.silent if not name.endswith("__main__")]
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if not name.endswith("__main__")])
 def test_what_is_offered_is_there(name: str) -> None:
-    """Each name of an `__all__` can be had, is named once, and the list is in order."""
+    """Each name in an `__all__` exists and is listed once."""
     module = importlib.import_module(PACKAGE if name == "__init__" else f"{PACKAGE}.{name}")
     offered = getattr(module, "__all__", [])
 
@@ -274,7 +274,7 @@ def test_what_is_offered_is_there(name: str) -> None:
 
 
 def test_importing_the_package_costs_nothing() -> None:
-    """Importing the package, and listing its names, loads the standard library and lazy_loader, and nothing else."""
+    """Importing the package and listing its names loads only the standard library and lazy_loader."""
     script = f"""
 import sys
 before = set(sys.modules)

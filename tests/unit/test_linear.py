@@ -1,4 +1,4 @@
-"""Text from outside takes time in proportion to its length: no pattern and no parser is slower on its worst input."""
+"""Text from outside takes time in proportion to its length: no pattern or parser is slower on its worst input."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.fuzz
 
 
 def caller(pattern: re.Pattern[Any], method: str) -> Callable[[str], object]:
-    """Return what uses `pattern` on a text as the package does."""
+    """Return a function that applies `pattern` to a text as the package does."""
     use = getattr(pattern, method)
     is_bytes = isinstance(pattern.pattern, bytes)
 
@@ -53,7 +53,7 @@ def caller(pattern: re.Pattern[Any], method: str) -> Callable[[str], object]:
 
 
 def candidates(pattern: re.Pattern[Any]) -> list[Input]:
-    """Return the inputs to try on a pattern: `make fuzz` tries every pair of its alphabet."""
+    """Return the inputs to try on a pattern; `make fuzz` tries every pair of its alphabet."""
     tokens = alphabet(pattern)
     if THOROUGH:
         return list(inputs(tokens, around=tokens))
@@ -74,7 +74,7 @@ def candidates(pattern: re.Pattern[Any]) -> list[Input]:
     ],
 )
 def test_the_search_finds_what_is_slow(pattern: str | bytes, method: str) -> None:
-    """The test is no test if it finds nothing: patterns that froze a kernel are found."""
+    """The search finds slow patterns, including some that froze a kernel."""
     compiled: re.Pattern[Any] = re.compile(pattern, re.DOTALL)
     growth, _ = worst_growth(caller(compiled, method), candidates(compiled))
 
@@ -135,7 +135,7 @@ WORDS = ["a", "A", "0", "f", " ", ",", "-", "_", "$", ".", "practice:", "practic
 
 
 def quietly(call: Callable[[str], object]) -> Callable[[str], object]:
-    """Return `call` for a text that it may refuse."""
+    """Return `call`, but ignore its refusals."""
 
     def use(text: str) -> None:
         with suppress(BlockrunError, ValueError):
@@ -145,7 +145,7 @@ def quietly(call: Callable[[str], object]) -> Callable[[str], object]:
 
 
 def as_webp(xmp: bytes) -> bytes:
-    """Return a WebP of one pixel with this XMP, not checked."""
+    """Return an unchecked WebP of one pixel with this XMP."""
     pixel = base64.b64decode("UklGRhoAAABXRUJQVlA4TA0AAAAvAAAAEAcQERGIiP4HAA==")
     chunk = b"XMP " + len(xmp).to_bytes(4, "little") + xmp + b"\0" * (len(xmp) % 2)
     body = b"WEBP" + pixel[12:] + chunk
@@ -209,7 +209,7 @@ def test_a_parser_is_linear(name: str) -> None:
 
 
 def test_a_list_of_hosts_is_linear(monkeypatch: pytest.MonkeyPatch) -> None:
-    """NO_PROXY of any length is read once."""
+    """A NO_PROXY of any length is read in linear time."""
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example")
 
     def ask(text: str) -> object:

@@ -1,4 +1,4 @@
-"""No test depends on how fast the machine is: one limit for every wait, far above what a busy machine needs."""
+"""Tests do not depend on the speed of the machine: every wait has one limit, far above what a busy machine needs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from harness import PATIENCE
 TESTS = Path(__file__).parents[1]
 A_MINUTE = 60
 WAITS = {"communicate", "exception", "join", "result", "wait", "wait_for"}
-"""Methods whose last argument is the time after which they give up."""
+"""Methods whose last argument is a time limit."""
 HTTP = {f"httpx.{name}" for name in ("get", "post", "put", "delete", "request", "stream", "Client", "AsyncClient")}
-"""Calls that give up after five seconds unless they are told otherwise."""
+"""Calls with a default limit of five seconds."""
 
 
 def calls() -> Iterator[tuple[str, ast.Call]]:
-    """Yield every call in the tests, and its place."""
+    """Yield every call in the tests, with its file and line."""
     for path in sorted(TESTS.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call):
@@ -25,7 +25,7 @@ def calls() -> Iterator[tuple[str, ast.Call]]:
 
 
 def limits(call: ast.Call) -> Iterator[float]:
-    """Yield the numbers of seconds after which a call gives up."""
+    """Yield the time limits of a call, in seconds."""
     given = [keyword.value for keyword in call.keywords if keyword.arg == "timeout"]
     if isinstance(call.func, ast.Attribute) and call.func.attr in WAITS:
         given += call.args[-1:]
@@ -35,7 +35,7 @@ def limits(call: ast.Call) -> Iterator[float]:
 
 
 def test_a_wait_is_a_look_or_a_long_one() -> None:
-    """Shorter than a second is a look at something, again and again; everything else is at least a minute."""
+    """A limit below a second belongs to a repeated check; every other limit is at least a minute."""
     short = [place for place, call in calls() for seconds in limits(call) if 1 <= seconds < A_MINUTE]
 
     assert A_MINUTE <= PATIENCE
@@ -43,7 +43,7 @@ def test_a_wait_is_a_look_or_a_long_one() -> None:
 
 
 def test_an_http_call_names_its_limit() -> None:
-    """Five seconds, the limit of a call that names none, are little beside other programs."""
+    """Every HTTP call names its limit: the default of five seconds is too short on a busy machine."""
     hurried = [
         place
         for place, call in calls()
@@ -54,7 +54,7 @@ def test_an_http_call_names_its_limit() -> None:
 
 
 def test_the_search_finds_calls() -> None:
-    """The test is no test if it finds nothing."""
+    """The search finds calls and their limits."""
     [call] = [node for node in ast.walk(ast.parse("thread.join(5)")) if isinstance(node, ast.Call)]
 
     assert [5] == list(limits(call))

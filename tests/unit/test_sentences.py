@@ -1,4 +1,4 @@
-"""Messages can be rewritten without a test: tests assert types, amounts, states and names, not our sentences."""
+"""Messages can be rewritten without a change in the tests: they assert types, amounts, states and names."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ TESTS = Path(__file__).parents[1]
 NO_MESSAGE = re.compile(r"\n|\bSELECT\b|\bFROM\b|\bWHERE\b")
 KNOWN = "There is no wallet to pay with."
 MIN_WORDS = 4
-"""So many words of ours in a row are a sentence."""
+"""The number of words in a row that count as a sentence."""
 
 
 def texts(tree: ast.AST) -> Iterator[ast.Constant]:
-    """Yield the texts in a tree, parts of f-strings included."""
+    """Yield the texts in a tree, including parts of f-strings."""
     yield from (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str))
 
 
@@ -33,7 +33,7 @@ def trees() -> dict[Path, ast.Module]:
 
 @pytest.fixture(scope="module")
 def messages(trees: dict[Path, ast.Module]) -> str:
-    """Return the messages of the package, one a line: its texts, but docstrings, pages of help and SQL."""
+    """Return the messages of the package, one a line, without docstrings, help pages and SQL."""
     found = []
     for path, tree in trees.items():
         if PACKAGE not in path.parents:
@@ -46,7 +46,7 @@ def messages(trees: dict[Path, ast.Module]) -> str:
 
 
 def asserted(tree: ast.Module) -> Iterator[ast.Constant]:
-    """Yield the texts that a test compares with: in `assert`, `match=` and its parameters."""
+    """Yield the texts in `assert`, `match=` and the parameters of a test."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Assert):
             yield from texts(node.test)
@@ -57,7 +57,7 @@ def asserted(tree: ast.Module) -> Iterator[ast.Constant]:
 
 
 def test_no_test_asserts_a_sentence_of_ours(trees: dict[Path, ast.Module], messages: str) -> None:
-    """A test may check that a message names a command, a flag or a value; users look for the panel's labels."""
+    """Tests may assert the name of a command, a flag or a value, but not a whole sentence of ours."""
     sentences = [
         f"{path.relative_to(TESTS)}:{text.lineno}: {text.value}"
         for path, tree in trees.items()
@@ -72,7 +72,7 @@ def test_no_test_asserts_a_sentence_of_ours(trees: dict[Path, ast.Module], messa
 
 
 def test_the_search_finds_a_sentence(messages: str) -> None:
-    """The test is no test if it finds nothing."""
+    """The search finds a known message."""
     assert KNOWN in messages
 
 

@@ -1,4 +1,4 @@
-"""Thread pools: the loop only awaits, waiting never takes a worker, and a child has pools of its own."""
+"""Thread pools: the loop only awaits, waiting calls do not block computing ones, and a child has its own pools."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RUNNERS: list[Callable[..., Coroutine[Any, Any, Any]]] = [run_io, run_cpu, run_f
 
 @pytest.mark.parametrize("run", RUNNERS)
 def test_a_call_runs_in_another_thread(run: Callable[..., Coroutine[Any, Any, Any]]) -> None:
-    """The value comes back, the arguments arrive, and the loop's own thread is not used."""
+    """The call gets its arguments, returns its value and runs in another thread than the loop."""
 
     async def main() -> tuple[int, int]:
         return await run(lambda first, *, second: (threading.get_ident(), first + second), 1, second=2)
@@ -40,7 +40,7 @@ def test_a_call_runs_in_another_thread(run: Callable[..., Coroutine[Any, Any, An
 def test_an_exception_reaches_the_task(
     run: Callable[..., Coroutine[Any, Any, Any]], error: type[BaseException]
 ) -> None:
-    """What a call raises ends the task that awaits it, and never the thread's owner or the loop."""
+    """An exception of a call ends only the task that awaits it."""
 
     def fail() -> None:
         raise error("no")
@@ -55,7 +55,7 @@ def test_an_exception_reaches_the_task(
 
 @pytest.mark.parametrize("in_a_thread", [True, False])
 def test_a_limit_of_time_cancels_nothing_else(in_a_thread: bool) -> None:
-    """The caller gets a TimeoutError, and is not cancelled at its next step, as it would be by asyncio.timeout."""
+    """The caller gets a TimeoutError and, unlike with asyncio.timeout, is not cancelled at its next step."""
     release = threading.Event()
 
     async def main() -> None:
@@ -68,7 +68,7 @@ def test_a_limit_of_time_cancels_nothing_else(in_a_thread: bool) -> None:
 
 
 def test_a_cancelled_caller_cancels_what_has_a_limit_of_time() -> None:
-    """The inner work does not outlive the task that waits for it."""
+    """A cancelled task also cancels the inner coroutine."""
     ended: list[str] = []
 
     async def work() -> None:
@@ -89,7 +89,7 @@ def test_a_cancelled_caller_cancels_what_has_a_limit_of_time() -> None:
 
 
 def test_waiting_never_takes_the_last_worker() -> None:
-    """However many calls wait, work that they wait for is done."""
+    """Many waiting calls do not block the call that they wait for."""
     done = threading.Event()
 
     async def main() -> None:
@@ -103,7 +103,7 @@ def test_waiting_never_takes_the_last_worker() -> None:
 
 
 def test_a_cancelled_task_does_not_wait_for_its_thread() -> None:
-    """Stop is heard at once, whatever an image or the user's own code does."""
+    """A cancelled task ends at once, even if its thread is still busy."""
     release = threading.Event()
 
     async def main() -> int:
@@ -119,7 +119,7 @@ def test_a_cancelled_task_does_not_wait_for_its_thread() -> None:
 
 
 def test_what_the_ledger_has_begun_is_not_lost() -> None:
-    """A cancellation during a call comes after it: what it returned can be undone, and the task ends cancelled."""
+    """A cancellation during a call takes effect afterwards, so that the task can undo the call."""
     begun, release = threading.Event(), threading.Event()
     undone: list[int] = []
 
@@ -151,7 +151,7 @@ def test_what_the_ledger_has_begun_is_not_lost() -> None:
 
 
 def test_a_cancellation_keeps_the_next_call_from_beginning() -> None:
-    """What was cancelled during one call begins no other, though it can still clean up in these threads."""
+    """A task that is cancelled during one call starts no other, except to clean up."""
     begun, release = threading.Event(), threading.Event()
     done: list[str] = []
 
@@ -181,7 +181,7 @@ def test_a_cancellation_keeps_the_next_call_from_beginning() -> None:
 
 
 def test_a_timeout_around_the_ledger_is_a_timeout() -> None:
-    """The time limit of the caller is still told apart from a cancellation."""
+    """A time limit around a call raises a TimeoutError, not a cancellation."""
     release = threading.Event()
 
     async def limited() -> None:
@@ -197,7 +197,7 @@ def test_a_timeout_around_the_ledger_is_a_timeout() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_child_has_pools_of_its_own() -> None:
-    """After a fork the parent's threads are gone: the child starts others and does not wait for ever."""
+    """After a fork the child starts threads of its own, because the parent's are gone."""
 
     async def ask() -> int:
         return await asyncio.wait_for(run_io(lambda: 7), PATIENCE)
@@ -216,7 +216,7 @@ def test_a_child_has_pools_of_its_own() -> None:
 
 
 def test_threads_are_started_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A batch needs many at once, and each start waits for its thread: the loop starts none of them."""
+    """The loop does not start the threads of a batch, because each start waits for its thread."""
     monkeypatch.setattr(threads, "_pools", {})
     started: list[int] = []
     start = threading.Thread.start
@@ -232,12 +232,12 @@ def test_threads_are_started_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> Non
 
     asyncio.run(main())
 
-    # The worker that starts them may itself be started by the loop.
+    # The loop may start the worker that starts the others.
     assert 8 == sum(thread != threading.get_ident() for thread in started)
 
 
 def test_the_collector_looks_only_at_what_is_new() -> None:
-    """Everything that was there is left alone while batches run, and looked at again after the last."""
+    """Existing objects are excluded from garbage collection during a batch, and included again after the last one."""
     with only_new_garbage():
         with only_new_garbage():
             assert gc.get_freeze_count() > 0
@@ -246,7 +246,7 @@ def test_the_collector_looks_only_at_what_is_new() -> None:
 
 
 def test_what_the_user_has_frozen_stays_frozen() -> None:
-    """It was not frozen by us."""
+    """Objects that the user has frozen stay frozen."""
     gc.freeze()
     try:
         with only_new_garbage():
@@ -257,7 +257,7 @@ def test_what_the_user_has_frozen_stays_frozen() -> None:
 
 
 def test_memory_is_given_back_where_that_is_possible(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A C library that cannot is no error."""
+    """A C library without this function causes no error."""
     assert give_back_memory() in (True, False)
     monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
     assert give_back_memory() is False

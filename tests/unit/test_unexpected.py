@@ -1,4 +1,4 @@
-"""The door for errors: what is not ours becomes two lines, without values and without groups in its chain."""
+"""Exceptions that are not ours become two lines, without values and without exception groups in their chain."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ FOREIGN = [
 
 
 def failing(error: BaseException) -> Callable[[], Any]:
-    """Return a call that raises `error` while it handles a group."""
+    """Return a function that raises `error` while it handles an exception group."""
 
     def call() -> None:
         try:
             raise ExceptionGroup("several", [ValueError(1)])  # noqa: TRY301
         except ExceptionGroup:
-            raise error  # noqa: B904  its context is the point
+            raise error  # noqa: B904  tests the context
 
     return call
 
 
 @pytest.mark.parametrize("error", FOREIGN, ids=[type(error).__name__ for error in FOREIGN])
 def test_what_is_not_ours_becomes_two_lines(error: Exception) -> None:
-    """Two lines that can be printed, and no value of the exception."""
+    """The error has two printable lines without the exception's value."""
     with pytest.raises(BlockrunError) as caught:
         guarded(failing(error))
 
@@ -54,7 +54,7 @@ def test_what_is_not_ours_becomes_two_lines(error: Exception) -> None:
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.ENAMETOOLONG, errno.EIO])
 def test_the_disk_says_what_is_wrong(number: int) -> None:
-    """An error of the file system names the file and the reason, and is no bug."""
+    """The error names the file and the reason, and is not reported as a bug."""
     error = translated(OSError(number, "the reason", "/home/me/fox.png"))
 
     assert not isinstance(error, BugError)
@@ -64,7 +64,7 @@ def test_the_disk_says_what_is_wrong(number: int) -> None:
 
 @pytest.mark.parametrize("error", [SourceError("No.", "Do."), ValueError(1)])
 def test_no_group_is_behind_an_error(error: Exception) -> None:
-    """IPython prints an error with a group in its chain at length: there is none."""
+    """The chain of an error has no exception group, because IPython would print all of it."""
     with pytest.raises(BlockrunError) as caught:
         guarded(failing(error))
 
@@ -76,7 +76,7 @@ def test_no_group_is_behind_an_error(error: Exception) -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(), asyncio.CancelledError()])
 def test_interrupts_pass(error: BaseException) -> None:
-    """Stop, an exit and a cancellation are nobody's errors."""
+    """KeyboardInterrupt, SystemExit and CancelledError are raised unchanged."""
 
     async def work() -> None:
         raise error
@@ -89,7 +89,7 @@ def test_interrupts_pass(error: BaseException) -> None:
 
 
 def test_ours_pass_as_they_are() -> None:
-    """An error of ours is the same object behind the door, from a coroutine, too."""
+    """Our own errors are raised as the same object."""
     error = SourceError("No.", "Do.")
 
     async def work() -> None:
@@ -102,7 +102,7 @@ def test_ours_pass_as_they_are() -> None:
 
 
 def test_a_developer_can_see_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the variable set, an unexpected exception stays what it is."""
+    """With BLOCKRUN_TRACEBACKS=1, an unexpected exception is raised unchanged."""
     monkeypatch.setenv("BLOCKRUN_TRACEBACKS", "1")
 
     with pytest.raises(KeyError):

@@ -1,4 +1,4 @@
-"""Wiring: the place of everything, one session for a process, and practice that can start over."""
+"""Wiring: paths of a home, one session for each process, and a practice ledger that can be replaced."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from blockrun_magic.wiring import blockrun_home, open_practice, open_studio, pro
 
 
 def test_a_relative_home_stays_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The path is absolute from its first read: changing the folder does not move ledger, store and locks apart."""
+    """A relative path becomes absolute when it is first read, so a change of folder does not move the home."""
     (tmp_path / "below").mkdir()
     name = f"money-{tmp_path.name}"
     monkeypatch.chdir(tmp_path)
@@ -24,7 +24,7 @@ def test_a_relative_home_stays_where_it_was(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_home_that_is_none_is_two_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user who does not exist, or no home folder at all, is an error of ours."""
+    """A home of an unknown user causes a UsageError."""
     with pytest.raises(UsageError):
         blockrun_home({"BLOCKRUN_HOME": "~nobody-of-this-name/x"})
 
@@ -32,7 +32,7 @@ def test_a_home_that_is_none_is_two_lines(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("home", ["/proc/nowhere", "/dev/null", "/dev/null/below"])
 @pytest.mark.parametrize("call", [open_practice, open_studio])
 def test_a_home_that_cannot_be_written_is_two_lines(call: Callable[..., object], home: str) -> None:
-    """Where nothing can be stored, the studio and practice say so."""
+    """In a home that cannot be written, the studio and practice cause an error of ours."""
     with pytest.raises(BlockrunError):
         call({"BLOCKRUN_HOME": home})
 
@@ -48,7 +48,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_practice_ledger_can_be_replaced(tmp_path: Path, damage: str) -> None:
-    """It is an error that names the way out; `reset` starts a new one and keeps the old file."""
+    """A damaged practice ledger causes an error; `reset` starts a new one and renames the old file."""
     environ = {"BLOCKRUN_HOME": str(tmp_path)}
     path = tmp_path / "magic" / "practice.sqlite"
     _, stop = open_practice(environ)

@@ -25,7 +25,7 @@ from blockrun_magic.gateway.request import ImageRequest, Upload
 from blockrun_magic.payments.x402.networks import BASE
 
 _HOST = "127.0.0.1"
-_SOURCE = random.Random(1).randbytes(3_000_000)  # noqa: S311  no secret
+_SOURCE = random.Random(1).randbytes(3_000_000)  # noqa: S311  not secrets
 _ANSWER = random.Random(2).randbytes(3_000_000)  # noqa: S311
 _Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
 

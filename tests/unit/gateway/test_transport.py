@@ -494,7 +494,7 @@ def fill(incoming: Incoming, data: bytes) -> None:
         (b"1\r\na\r\n" * 40_000, 8192),
         (b"HTTP/1.1 100 Continue\n\n" * 10_000, 8192),
         (b"a" * 250_000, 131_072),
-        (random.Random(1).randbytes(250_000), 131_072),  # noqa: S311  no secret
+        (random.Random(1).randbytes(250_000), 131_072),  # noqa: S311  not secrets
     ],
     ids=["chunks", "informational", "base64", "an image"],
 )

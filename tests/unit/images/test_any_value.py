@@ -1,4 +1,4 @@
-"""Any value as an image or a mask ends in an upload or in our error, and never in another one."""
+"""Any value as an image or a mask gives an upload or an error of ours, and no other exception."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ _CHANNELS = {"LA": 2, "La": 2, "PA": 2, "RGB": 3, "YCbCr": 3, "HSV": 3, "LAB": 3
 
 
 async def no_fetch(url: str) -> bytes:
-    """Stand for a network that is not needed."""
+    """Fail: the test needs no network."""
     raise AssertionError(url)
 
 
 def read(value: object, *, mask: bool) -> Upload | None:
-    """Return the upload of a source or a mask, or None where it is refused."""
+    """Return the upload of a source or a mask, or None if it is refused."""
     try:
         if mask:
             return asyncio.run(read_mask(value, to_upload(card(size=(6, 4))), no_fetch))
         return asyncio.run(read_upload(value, no_fetch))
     except SourceError as error:
-        assert len(str(error).splitlines()) == 2  # noqa: PT017  either way is right
+        assert len(str(error).splitlines()) == 2  # noqa: PT017  an upload and a refusal are both valid
         return None
 
 
 def seen(upload: Upload | None) -> Image.Image | None:
-    """Return what arrives."""
+    """Return the uploaded image."""
     if upload is None:
         return None
     image = Image.open(io.BytesIO(upload.data))
@@ -53,7 +53,7 @@ def seen(upload: Upload | None) -> Image.Image | None:
 
 @st.composite
 def images(draw: st.DrawFn) -> Image.Image:
-    """Return an image of 6 x 4 of any mode and any values."""
+    """Return an image of 6 x 4 with any mode and any values."""
     mode = draw(st.sampled_from(MODES))
     size = 4 if mode == "1" else 24 * _CHANNELS.get(mode, 1 if mode in {"L", "P"} else 4)
     content = draw(
@@ -65,7 +65,7 @@ def images(draw: st.DrawFn) -> Image.Image:
 @settings(max_examples=150)
 @given(images(), st.booleans())
 def test_any_pil_image_is_an_upload_or_our_error(image: Image.Image, mask: bool) -> None:
-    """A mask that is sent is gray, and somewhere bright."""
+    """An uploaded mask is gray and has a bright pixel."""
     arrived = seen(read(image, mask=mask))
 
     assert arrived is None or (6, 4) == arrived.size
@@ -79,7 +79,7 @@ def test_any_pil_image_is_an_upload_or_our_error(image: Image.Image, mask: bool)
 )
 @example(np.eye(4, 3, dtype="bool")[np.arange(24).reshape(4, 6) % 4], True)  # red, green, blue and black
 def test_any_array_is_an_upload_or_our_error(array: np.ndarray, mask: bool) -> None:
-    """NaN, infinities and negative values included."""
+    """Arrays may contain NaN, infinities and negative values."""
     arrived = seen(read(array, mask=mask))
 
     assert arrived is None or arrived.mode in {"L", "RGB", "RGBA"}
@@ -88,7 +88,7 @@ def test_any_array_is_an_upload_or_our_error(array: np.ndarray, mask: bool) -> N
 @settings(max_examples=100)
 @given(st.sampled_from(SAMPLES), st.data())
 def test_any_damage_is_an_upload_or_our_error(sample: Sample, data: st.DataObject) -> None:
-    """A byte changed, or the end cut off."""
+    """A file with changed bytes or a missing end gives an upload or an error of ours."""
     at = data.draw(st.integers(0, len(sample.data) - 1))
     byte = data.draw(st.binary(max_size=3))
     damaged = sample.data[:at] + byte + data.draw(st.sampled_from([sample.data[at + 1 :], b""]))
@@ -102,12 +102,12 @@ def test_any_damage_is_an_upload_or_our_error(sample: Sample, data: st.DataObjec
 )
 @pytest.mark.parametrize("mask", [False, True])
 def test_what_is_no_image_is_our_error(value: Any, mask: bool) -> None:
-    """Numbers, texts, functions, types, empty things."""
+    """Numbers, text, functions, types and empty values are refused."""
     assert read(value, mask=mask) is None
 
 
 def test_a_stream_stays_where_it_was() -> None:
-    """Reading a file that is open moves nothing in it."""
+    """Reading an open file does not change its position."""
     stream = io.BytesIO(encoded(card(), "PNG"))
     stream.seek(7)
 

@@ -1,4 +1,4 @@
-"""Files that count as images, and the names for those that do not."""
+"""Formats of image files, and the names of other files in errors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def encoded(kind: str, mode: str = "RGB", size: tuple[int, int] = (48, 32)) -> b
 
 
 def png_that_claims(width: int, height: int) -> bytes:
-    """Return a PNG whose header claims a size; its pixels are a few bytes that would unpack without end."""
+    """Return a PNG whose header states a size that its few compressed bytes do not fill."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(100_000))), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
@@ -52,7 +52,7 @@ def refusal_of(data: bytes) -> str:
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_picture_is_read_whole(kind: str) -> None:
-    """PNG, JPEG and WebP are decoded, every pixel; the type is told by the bytes."""
+    """Every pixel of a PNG, JPEG or WebP is decoded, and the bytes give its media type."""
     data = encoded(kind)
 
     image = read(data)
@@ -64,7 +64,7 @@ def test_a_picture_is_read_whole(kind: str) -> None:
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "I;16"])
 def test_every_kind_of_png_is_read(mode: str) -> None:
-    """Gray, palette, transparent and deep PNGs are images like others."""
+    """Gray, palette, transparent and 16-bit PNGs are read."""
     image = Image.new(mode, (5, 4))
     file = io.BytesIO()
     image.save(file, "PNG")
@@ -75,7 +75,7 @@ def test_every_kind_of_png_is_read(mode: str) -> None:
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9, 0.99])
 def test_a_picture_that_is_cut_short_is_refused(kind: str, share: float) -> None:
-    """Half a file is not an image, however much of it is there."""
+    """An incomplete file is refused, even with 99 percent of its bytes."""
     data = encoded(kind, size=(200, 150))
     cut = data[: max(12, int(len(data) * share))]
 
@@ -84,12 +84,12 @@ def test_a_picture_that_is_cut_short_is_refused(kind: str, share: float) -> None
 
 @pytest.mark.parametrize("missing", [5, 9, 12])
 def test_a_png_without_its_end_is_refused(missing: int) -> None:
-    """The last bytes of a PNG hold no pixels, but without them the file was cut."""
+    """A PNG without its last bytes is refused, although they contain no pixels."""
     assert refusal_of(encoded("PNG")[:-missing])
 
 
 def test_a_png_with_a_wrong_checksum_is_refused() -> None:
-    """A flipped bit in the pixels is noticed."""
+    """A flipped bit in the pixels is detected."""
     data = bytearray(encoded("PNG"))
     data[data.index(b"IDAT") + 6] ^= 0x10
 
@@ -98,12 +98,12 @@ def test_a_png_with_a_wrong_checksum_is_refused() -> None:
 
 @pytest.mark.parametrize(("width", "height"), [(60_000, 60_000), (2**31 - 1, 1), (50_000_001, 1), (8000, 6251)])
 def test_a_bomb_stays_closed(width: int, height: int) -> None:
-    """An image of more than fifty megapixels is refused by its header, before anything is unpacked."""
+    """An image of more than fifty megapixels is refused by its header, before any decompression."""
     assert f"{width} x {height}" in refusal_of(png_that_claims(width, height))
 
 
 def test_a_bomb_in_a_comment_stays_closed() -> None:
-    """A comment that would unpack to far more than it is makes the file no image either."""
+    """A PNG with a comment that decompresses to an enormous size is refused."""
     data = encoded("PNG")
     comment = b"Comment\0\0" + zlib.compress(bytes(100_000_000), 9)
     chunk = struct.pack(">I", len(comment)) + b"zTXt" + comment + struct.pack(">I", zlib.crc32(b"zTXt" + comment))
@@ -113,12 +113,12 @@ def test_a_bomb_in_a_comment_stays_closed() -> None:
 
 @pytest.mark.parametrize(("width", "height"), [(0, 10), (10, 0)])
 def test_a_picture_without_pixels_is_refused(width: int, height: int) -> None:
-    """Nothing times something is nothing to see."""
+    """An image with a width or height of zero is refused."""
     refusal_of(png_that_claims(width, height))
 
 
 def test_the_bomb_filter_of_pillow_plays_no_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pillow's own limit, which users change, neither lets a bomb in nor keeps an image out."""
+    """Pillow's own limit, which users change, has no effect on ours."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     assert (48, 32) == read(encoded("PNG")).size
 
@@ -145,7 +145,7 @@ def test_the_bomb_filter_of_pillow_plays_no_part(monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_what_is_no_picture_is_called_by_its_name(data: bytes, words: str) -> None:
-    """A web page, SVG or JSON in place of an image is said to be that, and nothing of it is shown."""
+    """The error names a web page, SVG or JSON as such, and shows none of its content."""
     what = refusal_of(data)
 
     assert words in what
@@ -153,13 +153,13 @@ def test_what_is_no_picture_is_called_by_its_name(data: bytes, words: str) -> No
 
 
 def test_only_three_formats_are_taken() -> None:
-    """What the protocol does not promise is not decoded, though Pillow could."""
+    """Other formats are refused in an answer, although Pillow can decode them."""
     for kind in ("GIF", "BMP", "TIFF", "ICO"):
         assert refusal_of(encoded(kind))
 
 
 def test_the_error_is_the_callers_own() -> None:
-    """Kind, subject and advice of the refusal are given by who asks."""
+    """The caller determines the type, the subject and the advice of the error."""
     with pytest.raises(StoreError) as caught:
         decode(b"", StoreError, "The kept image", "Buy another.")
 
@@ -168,7 +168,7 @@ def test_the_error_is_the_callers_own() -> None:
 
 
 def test_each_type_has_its_suffix() -> None:
-    """The suffixes are those that people and programs know, and all different."""
+    """Each media type has a different, common suffix."""
     suffixes = sorted(suffix_of(media_type) for media_type in FORMATS.values())
 
     assert [".jpg", ".png", ".webp"] == suffixes
@@ -180,17 +180,17 @@ BEGINNINGS = st.sampled_from([encoded(kind)[:end] for kind in FORMATS for end in
 
 @given(st.binary(max_size=60) | st.builds(lambda start, rest: start + rest, BEGINNINGS, st.binary(max_size=80)))
 def test_any_bytes_are_a_picture_or_a_refusal(data: bytes) -> None:
-    """Whatever comes, decoding it raises nothing but the refusal."""
+    """Decoding any bytes gives an image or the refusal."""
     try:
         image = read(data)
     except InvalidResponse as error:
-        assert error.message  # noqa: PT017  either way is right, and this one has words
+        assert error.message  # noqa: PT017  an image and a refusal are both valid
     else:
         assert image.size > (0, 0)
 
 
 def png_of(idat: bytes) -> bytes:
-    """Return a PNG of 64 x 64 with right checksums and these bytes as its pixels."""
+    """Return a PNG of 64 x 64 with valid checksums and `idat` as its compressed pixels."""
     header = struct.pack(">IIBBBBB", 64, 64, 8, 2, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", idat), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
@@ -223,7 +223,7 @@ ROWS = b"".join(bytes([1 + number % 3]) + bytes(range(192)) for number in range(
     ids=["good", "a byte less", "no such filter", "a row less, and black", "a black row"],
 )
 def test_pixels_that_can_be_read_are_known_without_an_image(pixels: bytes, size: tuple[int, int] | None) -> None:
-    """The size of a PNG is known if and only if it can be decoded."""
+    """The size of a PNG is returned if and only if it can be decoded."""
     data = png_of(zlib.compress(pixels))
 
     assert size == size_of_png(data)
@@ -236,7 +236,7 @@ def test_pixels_that_can_be_read_are_known_without_an_image(pixels: bytes, size:
 @pytest.mark.parametrize("interlaced", [False, True])
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "I;16"])
 def test_a_png_of_every_mode_is_read(mode: str, interlaced: bool) -> None:
-    """Plain ones are known without decoding; black ones and interlaced ones are decoded."""
+    """The size of a PNG is known without an image, except for an interlaced one."""
     file = io.BytesIO()
     Image.new(mode, (33, 7)).save(file, "PNG")
     data = file.getvalue()
@@ -251,7 +251,7 @@ def test_a_png_of_every_mode_is_read(mode: str, interlaced: bool) -> None:
 
 @pytest.fixture(params=[(False, 89_478_485), (True, None), (True, 10)], ids=["as usual", "lenient", "narrow"])
 def pillow_settings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[bool, int | None]:
-    """Set Pillow's global settings as notebooks do, and return them."""
+    """Set Pillow's global settings as a notebook may, and return them."""
     truncated, max_pixels = request.param
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", truncated)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", max_pixels)
@@ -260,7 +260,7 @@ def pillow_settings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("data", HALF.values(), ids=HALF)
 def test_half_an_image_is_none_whatever_pillow_is_set_to(data: bytes, pillow_settings: tuple[bool, int | None]) -> None:
-    """Every pixel is there, or the image is refused; the settings stay the notebook's."""
+    """An incomplete image is refused, and the notebook's settings stay the same."""
     with pytest.raises(SourceError):
         verify(data)
 
@@ -270,12 +270,12 @@ def test_half_an_image_is_none_whatever_pillow_is_set_to(data: bytes, pillow_set
 @pytest.mark.parametrize("form", [*FORMATS, "GIF", "TIFF", "BMP"])
 @pytest.mark.usefixtures("pillow_settings")
 def test_a_whole_image_is_read_whatever_pillow_is_set_to(form: str) -> None:
-    """A low limit of the notebook keeps nothing out."""
+    """A low limit in the notebook does not prevent reading."""
     assert (48, 32) == load(encoded(form), "The image").size
 
 
 def test_the_settings_hold_while_several_threads_decode(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first thread to end does not make the others lenient."""
+    """One thread's end does not restore the notebook's settings while other threads decode."""
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
 
     def refused(_: int) -> bool:
@@ -293,7 +293,7 @@ def test_the_settings_hold_while_several_threads_decode(monkeypatch: pytest.Monk
 
 
 def test_a_jpeg_of_more_scans_than_an_encoder_writes_is_refused() -> None:
-    """Each scan costs a pass over all pixels: sixty bytes more, twenty milliseconds more."""
+    """A JPEG with too many scans is refused, because each one costs a pass over all pixels."""
     data = encoded_with(progressive=True)
     start = data.rindex(b"\xff\xda")
     scan = data[start:-2]
@@ -304,7 +304,7 @@ def test_a_jpeg_of_more_scans_than_an_encoder_writes_is_refused() -> None:
 
 
 def encoded_with(**options: bool) -> bytes:
-    """Return a JPEG that was saved with these options."""
+    """Return a JPEG saved with these options."""
     file = io.BytesIO()
     Image.linear_gradient("L").resize((64, 64)).convert("RGB").save(file, "JPEG", **options)
     return file.getvalue()

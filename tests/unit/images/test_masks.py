@@ -1,4 +1,4 @@
-"""Masks: every way to say "edit here" arrives the same; what can be read in two ways is refused with both."""
+"""Masks: each common form gives the same upload; a mask with two meanings is refused with both."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ ADVICE = re.compile(r"`([^`]+)`")
 
 
 async def no_fetch(url: str) -> bytes:
-    """Stand for a network that is not needed."""
+    """Fail: the test needs no network."""
     raise AssertionError(url)
 
 
 def photo() -> Image.Image:
-    """Return an image in which no two regions are alike, and nothing is black or white."""
+    """Return an image without repeated regions and without black or white."""
     ramp = Image.linear_gradient("L").resize(SIZE).point(lambda level: 40 + level * 170 // 255)
     return Image.merge("RGB", (ramp, ramp.transpose(Image.Transpose.ROTATE_180), ramp.point(lambda level: level // 2)))
 
 
 def sent(mask: object, source: Image.Image | None = None, text: str = "") -> Image.Image:
-    """Return the mask that is sent with `source`."""
+    """Return the mask that is uploaded with `source`."""
     upload = asyncio.run(read_mask(mask, to_upload(source or photo()), no_fetch, text=text))
     image = Image.open(io.BytesIO(upload.data))
     assert (image.format, image.mode) == ("PNG", "L")
@@ -45,7 +45,7 @@ def sent(mask: object, source: Image.Image | None = None, text: str = "") -> Ima
 
 
 def refusal(mask: object, source: Image.Image | None = None) -> SourceError:
-    """Return the error that a mask ends in."""
+    """Return the error of a refused mask."""
     with pytest.raises(SourceError) as caught:
         sent(mask, source)
     assert len(str(caught.value).splitlines()) == 2
@@ -53,40 +53,40 @@ def refusal(mask: object, source: Image.Image | None = None) -> SourceError:
 
 
 def layer(color: tuple[int, ...], hidden: tuple[int, int, int] = (0, 0, 0), below: int = 0) -> Image.Image:
-    """Return a transparent layer on which the upper half is painted; `below` is the alpha of the lower half."""
+    """Return a transparent layer with a painted upper half; `below` is the alpha of the lower half."""
     image = Image.new("RGBA", SIZE, (*hidden, below))
     image.paste(color, (0, 0, SIZE[0], SIZE[1] // 2))
     return image
 
 
 def holed(image: Image.Image) -> Image.Image:
-    """Return an image in OpenAI's manner: transparent where it may change, its colors still there."""
+    """Return an image in OpenAI's form: transparent where it may change, with its colors still stored."""
     image = image.convert("RGB").convert("RGBA")
     image.putalpha(Image.fromarray(~TOP).convert("L"))
     return image
 
 
 def faint_black() -> Image.Image:
-    """Return the mask of OpenAI's cookbook, which is opaque with an alpha of 1 of 255."""
+    """Return a mask as in OpenAI's cookbook: alpha is only 1 of 255 where the image must not change."""
     image = Image.new("RGBA", SIZE, (0, 0, 0, 1))
     image.paste((0, 0, 0, 0), (0, 0, SIZE[0], SIZE[1] // 2))
     return image
 
 
 def painted(color: str) -> Image.Image:
-    """Return the photo with its upper half painted over."""
+    """Return the photo with a painted upper half."""
     return Image.composite(Image.new("RGB", SIZE, color), photo(), Image.fromarray(TOP))
 
 
 def palette(*colors: tuple[int, int, int]) -> Image.Image:
-    """Return class labels, 0 below and 1 above, as a palette image."""
+    """Return class labels as a palette image: 1 in the upper half, 0 in the lower."""
     image = Image.fromarray(TOP.astype("uint8")).convert("P")
     image.putpalette([value for color in colors for value in color])
     return image
 
 
 def labels(*values: int) -> Image.Image:
-    """Return stripes of these values."""
+    """Return horizontal stripes with these values."""
     array = np.repeat(np.array(values, "uint8"), -(-SIZE[1] // len(values)))[: SIZE[1]]
     return Image.fromarray(np.repeat(array[:, None], SIZE[0], axis=1))
 
@@ -136,7 +136,7 @@ ALIKE: dict[str, Any] = {
 
 @pytest.mark.parametrize("mask", ALIKE.values(), ids=ALIKE)
 def test_a_mask_is_white_where_the_image_may_change(mask: object) -> None:
-    """The upper half may change, however that is said."""
+    """Each of these masks allows changes in the upper half only."""
     values = np.asarray(sent(mask))
 
     assert TOP.shape == values.shape
@@ -144,7 +144,7 @@ def test_a_mask_is_white_where_the_image_may_change(mask: object) -> None:
 
 
 def test_a_photo_of_one_color_with_a_hole_is_read_by_the_photo() -> None:
-    """Blue with a hole is a brush, or a blue photo: the source says which."""
+    """A blue image with a hole is a mask for a blue source, and is refused for another source."""
     blue = Image.new("RGB", SIZE, (40, 60, 200))
     values = np.asarray(sent(holed(blue), blue))
 
@@ -153,14 +153,14 @@ def test_a_photo_of_one_color_with_a_hole_is_read_by_the_photo() -> None:
 
 
 def test_soft_edges_stay_soft() -> None:
-    """Gray levels are the user's."""
+    """Gray levels of a mask are not changed."""
     soft = Image.linear_gradient("L").resize(SIZE)
 
     assert soft.tobytes() == sent(soft).tobytes()
 
 
 def magenta() -> Image.Image:
-    """Return one color on black."""
+    """Return an image with one color on black."""
     return Image.composite(Image.new("RGB", SIZE, "magenta"), Image.new("RGB", SIZE), Image.fromarray(TOP))
 
 
@@ -174,19 +174,19 @@ SOFT: dict[str, Any] = {
 
 @pytest.mark.parametrize("mask", SOFT.values(), ids=SOFT)
 def test_a_colored_mask_may_have_soft_edges(mask: object) -> None:
-    """Only the edge is neither white nor black."""
+    """Only the edge has gray levels."""
     values, edge = np.asarray(sent(mask)), SIZE[1] // 2
 
     assert [True] * 2 == [bool((values[: edge - 6] >= 230).all()), bool((values[edge + 6 :] <= 5).all())]
 
 
 def upper(color: str, lower: str) -> Image.Image:
-    """Return an image of two colors."""
+    """Return an image of two colors, one in each half."""
     return Image.composite(Image.new("RGB", SIZE, color), Image.new("RGB", SIZE, lower), Image.fromarray(TOP))
 
 
 def halves() -> Image.Image:
-    """Return a mask that is white on the left, and opaque above: neither says what the other does."""
+    """Return a mask whose white half and opaque half differ."""
     left = Image.new("L", SIZE)
     left.paste(255, (0, 0, SIZE[0] // 2, SIZE[1]))
     return Image.merge("LA", [left, Image.fromarray(TOP).convert("L")])
@@ -222,12 +222,12 @@ REFUSED: dict[str, Any] = {
 
 @pytest.mark.parametrize("mask", REFUSED.values(), ids=REFUSED)
 def test_a_mask_that_cannot_be_meant_is_refused(mask: object) -> None:
-    """Nothing to change, or two meanings: the error says which mask, in two lines."""
+    """A mask that changes nothing or has two meanings is refused in an error that mentions the mask."""
     assert "mask" in refusal(mask).message
 
 
 def test_the_source_is_no_mask_of_itself() -> None:
-    """In color, in gray, or as another kind of value."""
+    """The source image as its own mask is refused in color, in gray, as an array, as a JPEG and scaled."""
     again = encoded(photo().convert("L"), "JPEG")
     smaller = photo().convert("L").resize((SIZE[0] // 2, SIZE[1] // 2))
     for mask in (photo(), photo().convert("L"), np.asarray(photo()), photo().convert("RGBA"), again, smaller):
@@ -235,7 +235,7 @@ def test_the_source_is_no_mask_of_itself() -> None:
 
 
 def test_both_readings_are_named() -> None:
-    """A mask of two meanings comes with a line of Python for each."""
+    """A mask with two meanings is refused with a line of Python for each."""
     both = ("labels of three classes", "red and blue", "red on white", "opaque red paint on nothing", "another photo")
     both += ("labels of COCO", "red on white, with soft edges")
 
@@ -251,7 +251,7 @@ def advised(error: SourceError) -> list[str]:
 
 
 def large() -> Image.Image:
-    """Return a gray image of too many pixels."""
+    """Return a gray image with too many pixels."""
     return Image.new("L", (5000, 4000))
 
 
@@ -273,13 +273,13 @@ SOURCES: dict[str, Callable[[np.ndarray[Any, Any]], object]] = {
     "too large an array": lambda _: np.asarray(large()),
     "too large a file": lambda _: encoded(large(), "PNG"),
 }
-"""Values that are refused as sources, with advice, from the values of an image."""
+"""Values that are refused as sources with advice; each is made from the values of an image."""
 
 
 @pytest.mark.parametrize("name", SOURCES)
 @pytest.mark.parametrize("variable", ["image", "frame"])
 def test_advice_on_a_source_works_when_it_is_pasted(name: str, variable: str) -> None:
-    """Each line of Python in the error turns the variable into something that is read."""
+    """Each line of Python in the error turns the value into a valid source."""
     value = SOURCES[name](np.asarray(card()))
     with pytest.raises(SourceError) as caught:
         asyncio.run(read_upload(value, no_fetch, text=variable))
@@ -288,12 +288,12 @@ def test_advice_on_a_source_works_when_it_is_pasted(name: str, variable: str) ->
     assert lines
     for line in lines:
         namespace = {variable: value}
-        exec(line, namespace)  # noqa: S102  that is what the user does
+        exec(line, namespace)  # noqa: S102  runs the advice like the user
         assert asyncio.run(read_upload(namespace[variable], no_fetch)).data
 
 
 def save(mask: Image.Image, folder: Path) -> Path:
-    """Return the mask as a file."""
+    """Save the mask to a file and return its path."""
     mask.save(folder / "m.png")
     return folder / "m.png"
 
@@ -309,41 +309,41 @@ HOLDERS: dict[str, Callable[[Image.Image, Path], object]] = {
 @pytest.mark.parametrize("holder", HOLDERS)
 @pytest.mark.parametrize("name", [name for name, mask in REFUSED.items() if isinstance(mask, Image.Image)])
 def test_advice_on_a_mask_works_when_it_is_pasted(name: str, holder: str, tmp_path: Path) -> None:
-    """Each line of Python in the error gives a mask that is sent, whatever holds the mask that was refused."""
+    """Each line of Python in the error gives a valid mask, whether the refused one was an object or a file."""
     mask = HOLDERS[holder](REFUSED[name], tmp_path)
     text = str(mask) if isinstance(mask, Path) else "mask"
     with pytest.raises(SourceError) as caught:
         sent(mask, text=text)
     for line in advised(caught.value):
         namespace = {} if isinstance(mask, Path) else {"mask": mask}
-        exec(line, namespace)  # noqa: S102  that is what the user does
+        exec(line, namespace)  # noqa: S102  runs the advice like the user
         assert SIZE == sent(namespace["mask"]).size
 
 
 @pytest.mark.parametrize("name", [name for name, mask in REFUSED.items() if isinstance(mask, np.ndarray)])
 def test_advice_on_an_array_works_when_it_is_pasted(name: str) -> None:
-    """The same for arrays of values that no file has."""
+    """Each line of Python gives a valid mask for arrays with values that no file can have."""
     namespace: dict[str, Any] = {"masks": {"sky": REFUSED[name]}}
     with pytest.raises(SourceError) as caught:
         sent(find_source('masks["sky"]', namespace), text='masks["sky"]')
     for line in advised(caught.value):
-        exec(line, namespace)  # noqa: S102  that is what the user does
+        exec(line, namespace)  # noqa: S102  runs the advice like the user
         assert SIZE == sent(namespace["mask"]).size
 
 
 def test_advice_on_scores_in_a_pil_image_works_when_it_is_pasted() -> None:
-    """A PIL image of any floats is advised like the array that it was made from."""
+    """A PIL image of floats gets the same advice as its array."""
     namespace: dict[str, Any] = {"mask": Image.fromarray(REFUSED["logits"].astype("float32"))}
     lines = advised(refusal(namespace["mask"]))
     for line in lines:
-        exec(line, namespace)  # noqa: S102  that is what the user does
+        exec(line, namespace)  # noqa: S102  runs the advice like the user
         assert SIZE == sent(namespace["mask"]).size
 
     assert lines
 
 
 def test_a_mask_that_is_loaded_into_a_painter_may_be_empty() -> None:
-    """There, black is a beginning; another shape is still refused."""
+    """A painter starts with an empty mask, so black is accepted; another shape is still refused."""
     assert (0, 0) == open_mask(Image.new("L", SIZE), SIZE).getextrema()
     with pytest.raises(SourceError):
         open_mask(Image.new("L", (9, 5)), SIZE)
@@ -367,13 +367,13 @@ PAGE = drawn()
 
 @pytest.mark.parametrize("name", PAGE.taken())
 def test_what_the_page_shows_as_a_mask_is_one(name: str) -> None:
-    """Each image under "What a mask means" means the sky, and is on the page."""
+    """Each image under "What a mask means" marks the sky and is on the page."""
     assert PAGE.sky().tobytes() == sent(PAGE.taken()[name], PAGE.photo()).tobytes()
     assert f"masks/{name}.png" in (ROOT / "docs" / "images-and-masks.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("name", PAGE.refused())
 def test_what_the_page_shows_as_refused_is(name: str) -> None:
-    """Each image under "Masks that are refused"."""
+    """Each image under "Masks that are refused" is refused and is on the page."""
     assert refusal(PAGE.refused()[name], PAGE.photo())
     assert f"masks/{name}.png" in (ROOT / "docs" / "images-and-masks.md").read_text("utf-8")

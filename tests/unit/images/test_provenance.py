@@ -1,4 +1,4 @@
-"""The receipt goes into an image and comes back, other programs open it, and no pixel changes."""
+"""The receipt of an image is stored in its file and read back, other programs open the file, and no pixel changes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def picture(mode: str = "RGB") -> Image.Image:
 
 
 def encoded(kind: str, image: Image.Image | None = None, **how: Any) -> bytes:
-    """Return `image`, or the usual one, as a file of that kind."""
+    """Return `image`, or the default one, as a file of the format `kind`."""
     file = io.BytesIO()
     (image or picture()).save(file, kind, **how)
     return file.getvalue()
@@ -66,7 +66,7 @@ def pixels(data: bytes) -> tuple[str, tuple[int, int], bytes]:
 
 @files
 def test_what_is_put_in_comes_back(media_type: str, data: bytes, tmp_path: Path) -> None:
-    """From bytes, from a path, and from the PIL image that somebody opened."""
+    """The receipt is read from bytes, from a path, and from an open PIL image."""
     marked = embed(data, media_type, RECORD)
     path = tmp_path / "picture"
     path.write_bytes(marked)
@@ -79,7 +79,7 @@ def test_what_is_put_in_comes_back(media_type: str, data: bytes, tmp_path: Path)
 
 @files
 def test_no_pixel_changes(media_type: str, data: bytes) -> None:
-    """What Pillow decodes afterwards is what it decoded before, metadata of others included."""
+    """Pillow decodes the same pixels, Exif data and color profile as before."""
     marked = embed(data, media_type, RECORD)
     before, after = Image.open(io.BytesIO(data)).info, Image.open(io.BytesIO(marked)).info
 
@@ -89,7 +89,7 @@ def test_no_pixel_changes(media_type: str, data: bytes) -> None:
 
 @files
 def test_a_new_receipt_replaces_the_old_one(media_type: str, data: bytes) -> None:
-    """Twice is as once, and nothing of an older record stays behind."""
+    """A second receipt replaces the first completely."""
     once = embed(data, media_type, RECORD)
     longer = embed(data, media_type, {**RECORD, "note": "older " * 50})
 
@@ -101,7 +101,7 @@ def test_a_new_receipt_replaces_the_old_one(media_type: str, data: bytes) -> Non
 @settings(max_examples=60, deadline=None)
 @given(prompt=st.text(alphabet=st.characters(), max_size=300), extra=st.dictionaries(st.text(), st.integers()))
 def test_any_prompt_survives(media_type: str, data: bytes, prompt: str, extra: dict[str, int]) -> None:
-    """Whatever Unicode holds comes back character by character."""
+    """A prompt of any Unicode text is read back exactly."""
     record = {**extra, "prompt": prompt}
     marked = embed(data, media_type, record)
 
@@ -111,14 +111,14 @@ def test_any_prompt_survives(media_type: str, data: bytes, prompt: str, extra: d
 
 @files
 def test_half_a_character_survives(media_type: str, data: bytes) -> None:
-    """A lone surrogate, which UTF-8 cannot write, is escaped and comes back."""
+    """A lone surrogate, which UTF-8 cannot encode, is escaped and read back."""
     record = {"prompt": "a\ud83d b\udc00 \uffff"}
 
     assert record == read(embed(data, media_type, record))
 
 
 def test_other_tools_read_the_prompt_of_a_png() -> None:
-    """`parameters` is AUTOMATIC1111's text: the prompt, then what is known and nothing invented."""
+    """`parameters` has the format of AUTOMATIC1111: the prompt, then the known facts."""
     marked = embed(FILES["png"][1], "image/png", {**RECORD, "prompt": "ein Hafen\nbei Nacht, 東京"})
     with Image.open(io.BytesIO(marked)) as image:
         info = image.info
@@ -128,7 +128,7 @@ def test_other_tools_read_the_prompt_of_a_png() -> None:
 
 
 def test_a_record_without_prompt_shows_none() -> None:
-    """A private record leaves no `parameters`, an older one's included."""
+    """A record without a prompt removes the `parameters` of an older one."""
     private = {"price": "0.0525", "size": "24x16"}
     marked = embed(embed(FILES["png"][1], "image/png", RECORD), "image/png", private)
 
@@ -137,7 +137,7 @@ def test_a_record_without_prompt_shows_none() -> None:
 
 
 def test_text_of_others_stays_in_a_png() -> None:
-    """Keywords that are not ours are left alone."""
+    """Other programs' text stays in a PNG."""
     note = PngInfo()
     note.add_text("Software", "painter")
     note.add_itxt("Comment", "größe", zip=True)
@@ -148,7 +148,7 @@ def test_text_of_others_stays_in_a_png() -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
 def test_xmp_of_others_stays(kind: str) -> None:
-    """A packet that says how the image was made keeps saying so, beside the receipt."""
+    """Other programs' XMP stays in the file, beside the receipt."""
     theirs = (
         b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
         b'<rdf:Description rdf:about="" Iptc4xmpExt:DigitalSourceType="trainedAlgorithmicMedia"/></rdf:RDF>'
@@ -166,7 +166,7 @@ def test_xmp_of_others_stays(kind: str) -> None:
 
 @pytest.mark.parametrize("letter", ["x", "京", "&", "\x01"])
 def test_a_long_prompt_is_cut_to_fit_a_jpeg(letter: str) -> None:
-    """The prompt's beginning stays, the cut is marked, and all other facts are there."""
+    """A long prompt is cut, the cut is recorded, and all other facts are there."""
     record = {**RECORD, "prompt": letter * 100_000}
     data = FILES["jpeg"][1]
     marked = embed(data, "image/jpeg", record)
@@ -182,21 +182,21 @@ def test_a_long_prompt_is_cut_to_fit_a_jpeg(letter: str) -> None:
 
 @pytest.mark.parametrize("kind", ["png", "webp"])
 def test_a_long_prompt_stays_whole_elsewhere(kind: str) -> None:
-    """PNG and WebP have room for all of it."""
+    """PNG and WebP store a long prompt completely."""
     record = {"prompt": "京" * 100_000}
 
     assert record == read(embed(FILES[kind][1], FILES[kind][0], record))
 
 
 def test_a_record_that_fits_nowhere_is_refused() -> None:
-    """A JPEG cannot take 64 KB of facts; its bytes are not spoiled by trying."""
+    """A JPEG has no room for a record of over 64 KB, which is refused."""
     with pytest.raises(StoreError):
         embed(FILES["jpeg"][1], "image/jpeg", {"prompt": "x", "parents": ["p" * 100] * 1000})
 
 
 @files
 def test_what_is_not_well_formed_is_refused(media_type: str, data: bytes) -> None:
-    """Cut at any place, or of another kind, a file is a StoreError and has no receipt to read."""
+    """An incomplete file, or one of another format, causes a StoreError; reading it raises nothing."""
     marked = embed(data, media_type, RECORD)
     head = 12 if media_type == "image/webp" else 2
     for cut in range(head, len(data) - 2, 7):
@@ -213,7 +213,7 @@ def test_what_is_not_well_formed_is_refused(media_type: str, data: bytes) -> Non
 @settings(max_examples=100, deadline=None)
 @given(place=st.integers(0, 400), byte=st.integers(0, 255), junk=st.binary(max_size=40))
 def test_damage_never_raises_on_reading(media_type: str, data: bytes, place: int, byte: int, junk: bytes) -> None:
-    """A flipped byte or foreign bytes in the middle end in a record or None, lengths notwithstanding."""
+    """Reading a damaged file gives a record or None."""
     marked = bytearray(embed(data, media_type, RECORD))
     marked[place % len(marked)] = byte
     torn = bytes(marked[:place]) + junk + bytes(marked[place:])
@@ -223,7 +223,7 @@ def test_damage_never_raises_on_reading(media_type: str, data: bytes, place: int
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "null", '"text"', "[" * 100_000, "{" * 10 + "9" * 10_000])
 def test_what_is_no_record_is_none(text: str) -> None:
-    """Broken JSON, other JSON than an object, and bombs made of brackets are no receipt."""
+    """Invalid JSON, JSON that is not an object, and deeply nested JSON are not a receipt."""
     note = PngInfo()
     note.add_itxt(KEY, text)
 
@@ -231,7 +231,7 @@ def test_what_is_no_record_is_none(text: str) -> None:
 
 
 def test_a_picture_without_receipt_has_none() -> None:
-    """Unmarked files, images from memory and other bytes are None, not an error."""
+    """Files without a receipt, images in memory and other bytes give None."""
     found = [read(data) for _, data in FILES.values()]
     found += [read(picture()), read(b""), read(b"<html>"), read(struct.pack(">I", 7))]
 
@@ -240,6 +240,6 @@ def test_a_picture_without_receipt_has_none() -> None:
 
 @pytest.mark.parametrize("name", ["missing.png", ".", "nul\0byte.png"])
 def test_a_file_that_cannot_be_read_is_said(tmp_path: Path, name: str) -> None:
-    """A path is the user's words: that it leads nowhere is worth an error."""
+    """A path that cannot be read causes a SourceError."""
     with pytest.raises(SourceError):
         read(tmp_path / name)

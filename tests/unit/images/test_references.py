@@ -1,4 +1,4 @@
-"""References: `name`, `name[3]`, `name.attribute` and `name["key"]` are looked up, and nothing is guessed."""
+"""References: `name`, `name[3]`, `name.attribute` and `name["key"]` are looked up, never evaluated."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Holder:
 
 
 class Frames(Sequence[Image.Image]):
-    """A sequence that is not a list, as a batch of results."""
+    """A sequence that is not a list, like a batch of results."""
 
     def __init__(self, *images: Image.Image) -> None:
         self._images = images
@@ -73,7 +73,7 @@ def namespace() -> dict[str, object]:
     ],
 )
 def test_lookups_are_followed(text: str, which: int, namespace: dict[str, object]) -> None:
-    """Attributes, items and keys, as deep as one likes."""
+    """Attributes, items and keys are looked up at any depth."""
     photos = namespace["photos"]
     assert isinstance(photos, list)
 
@@ -106,7 +106,7 @@ def test_lookups_are_followed(text: str, which: int, namespace: dict[str, object
     ],
 )
 def test_what_cannot_be_resolved_suggests_no_other_image(text: str, namespace: dict[str, object]) -> None:
-    """The error says what failed; another image is not offered as if it were meant."""
+    """A failed reference causes an error in two lines, and no other image is used instead."""
     with pytest.raises(SourceError) as caught:
         find_source(text, namespace)
 
@@ -115,7 +115,7 @@ def test_what_cannot_be_resolved_suggests_no_other_image(text: str, namespace: d
 
 @pytest.mark.parametrize("text", ["s3://bucket/a.png", "ftp://me:pw@example.org/a.png?x=1", "www.example.org/a.png"])
 def test_an_address_of_another_kind_is_named(text: str, namespace: dict[str, object]) -> None:
-    """It is an address, but not one that is fetched; its secrets are not repeated."""
+    """An address that cannot be fetched is refused, and its password is not shown."""
     with pytest.raises(SourceError) as caught:
         find_source(text, namespace)
 
@@ -124,7 +124,7 @@ def test_an_address_of_another_kind_is_named(text: str, namespace: dict[str, obj
 
 
 def test_nothing_is_called(namespace: dict[str, object]) -> None:
-    """A call in the text does not happen, however it is written."""
+    """A call in the text is never run."""
     called: list[int] = []
     namespace["trap"] = lambda: called.append(1)
     for text in ("trap()", "trap", "photos[trap()]", "trap.__call__"):
@@ -137,7 +137,7 @@ def test_nothing_is_called(namespace: dict[str, object]) -> None:
 def test_a_file_may_be_called_like_a_lookup(
     namespace: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`photo.png` is a file, unless the variable has such an attribute."""
+    """`photo.png` is a file, unless the variable has an attribute of that name."""
     monkeypatch.chdir(tmp_path)
     for name in ("photo.png", "number.jpg", "holder.photo", "holder.foto"):
         (tmp_path / name).write_bytes(encoded(card(), "PNG"))
@@ -148,7 +148,7 @@ def test_a_file_may_be_called_like_a_lookup(
 
 
 def test_a_variable_may_hold_a_text_a_stream_or_a_path(tmp_path: Path) -> None:
-    """URLs, data URIs and paths in a variable mean what they mean when typed."""
+    """URLs, data URIs and paths in a variable mean the same as typed ones."""
     path = tmp_path / "photo.png"
     path.write_bytes(encoded(card(), "PNG"))
     stream = io.BytesIO(path.read_bytes())
@@ -162,7 +162,7 @@ def test_a_variable_may_hold_a_text_a_stream_or_a_path(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (1, 8, 8, 3), (8, 8)])
 def test_an_array_of_another_order_is_left_to_the_reader(shape: tuple[int, ...]) -> None:
-    """Its error has the line of Python that mends it."""
+    """An array with another order of axes is returned: the reader refuses it with a line of Python to fix it."""
     array = np.zeros(shape)
 
     assert array is find_source("x", {"x": array})

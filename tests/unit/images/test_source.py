@@ -1,4 +1,4 @@
-"""Anything a user has that is an image becomes an upload; anything else ends in two clear lines."""
+"""Sources of images: every usual image becomes an upload, and any other value causes an error in two lines."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 async def no_fetch(url: str) -> bytes:
-    """Stand for a network that nobody should need."""
+    """Fail: the test needs no network."""
     raise AssertionError(url)
 
 
@@ -45,14 +45,14 @@ def mask(source: object, size: tuple[int, int] = (6, 4)) -> Upload:
 
 
 def opened(sent: Upload) -> Image.Image:
-    """Return what a receiver of the upload sees."""
+    """Return the image that a gateway reads from the upload."""
     image = Image.open(io.BytesIO(sent.data))
     image.load()
     return image
 
 
 def refusal(source: object) -> SourceError:
-    """Return the error that `source` ends in."""
+    """Return the error of a refused source."""
     with pytest.raises(SourceError) as caught:
         upload(source)
     assert len(str(caught.value).splitlines()) == 2
@@ -67,14 +67,14 @@ def picture(mode: str = "RGB", size: tuple[int, int] = (6, 4)) -> Image.Image:
 
 
 def encoded(kind: str, image: Image.Image | None = None, **how: Any) -> bytes:
-    """Return `image`, or the usual one, as a file of that kind."""
+    """Return `image`, or the default one, as a file of the format `kind`."""
     file = io.BytesIO()
     (image or picture()).save(file, kind, **how)
     return file.getvalue()
 
 
 def png_claiming(width: int, height: int) -> bytes:
-    """Return a small PNG whose header claims to be large."""
+    """Return a small PNG whose header states a large size."""
     data = encoded("PNG")
     header = b"IHDR" + struct.pack(">II", width, height) + data[24:29]
     return data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:]
@@ -82,13 +82,13 @@ def png_claiming(width: int, height: int) -> bytes:
 
 @dataclass
 class Result:
-    """A result of the magics, as far as it matters here."""
+    """An object with an `image`, like a result of the magics."""
 
     image: Image.Image
 
 
 class Drawing:
-    """An object that draws itself for notebooks."""
+    """An object with `_repr_png_`."""
 
     def _repr_png_(self) -> bytes:
         return encoded("PNG")
@@ -99,7 +99,7 @@ class Drawing:
 
 @pytest.mark.parametrize(("kind", "media_type"), [("PNG", "image/png"), ("JPEG", "image/jpeg"), ("WEBP", "image/webp")])
 def test_what_can_be_sent_is_sent_byte_for_byte(kind: str, media_type: str, tmp_path: Path) -> None:
-    """Path, text, bytes and data URI pass as they are; the type is the bytes', not the suffix's."""
+    """A path, text, bytes and a data URI are uploaded unchanged; the bytes, not the suffix, give the media type."""
     data = encoded(kind)
     path = tmp_path / "image.gif"
     path.write_bytes(data)
@@ -113,7 +113,7 @@ def test_what_can_be_sent_is_sent_byte_for_byte(kind: str, media_type: str, tmp_
 
 @pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "PPM", "ICO", "JPEG2000"])
 def test_other_formats_become_png(kind: str) -> None:
-    """What Pillow reads and gateways do not is sent as PNG, named by its pixels."""
+    """Formats that Pillow reads and gateways do not are sent as PNG, with a digest of their pixels."""
     sent = upload(encoded(kind, picture(size=(32, 32))))
 
     assert sent.media_type == "image/png"
@@ -122,7 +122,7 @@ def test_other_formats_become_png(kind: str) -> None:
 
 
 def test_of_an_animation_the_first_frame_is_sent() -> None:
-    """A GIF is its first image."""
+    """The first frame of a GIF is sent."""
     frames = [Image.new("RGB", (6, 4), color) for color in ("red", "blue")]
     sent = upload(encoded("GIF", frames[0], save_all=True, append_images=frames[1:]))
 
@@ -130,7 +130,7 @@ def test_of_an_animation_the_first_frame_is_sent() -> None:
 
 
 def test_a_url_is_fetched_by_the_caller() -> None:
-    """http(s) goes through `fetch`, whose errors come out as they are."""
+    """An http or https URL is downloaded with `fetch`, whose errors are raised unchanged."""
     asked = []
 
     async def fetch(url: str) -> bytes:
@@ -150,7 +150,7 @@ def test_a_url_is_fetched_by_the_caller() -> None:
 
 
 def test_a_mask_that_cannot_be_fetched_is_called_one() -> None:
-    """The error says which of the two addresses it is about."""
+    """The error of a mask that cannot be fetched mentions the mask."""
 
     async def fetch(url: str) -> bytes:
         raise SourceError(f"{url} answered 404.", "Check the address in a browser.")
@@ -162,7 +162,7 @@ def test_a_mask_that_cannot_be_fetched_is_called_one() -> None:
 
 
 def test_an_error_leaves_the_secrets_of_a_url_out() -> None:
-    """User, password and query are not repeated when a URL answers with a web page."""
+    """User, password and query of a URL are not shown in the error."""
 
     async def fetch(url: str) -> bytes:
         return b"<!DOCTYPE html><html>"
@@ -176,7 +176,7 @@ def test_an_error_leaves_the_secrets_of_a_url_out() -> None:
 
 @pytest.mark.parametrize("form", ["data:image/png;base64,{}", "DATA:;charset=x;BASE64,{}"])
 def test_a_data_uri_may_be_wrapped_and_quoted(form: str) -> None:
-    """Line breaks and percent signs inside base64 do no harm."""
+    """Line breaks and percent signs inside base64 are accepted."""
     text = base64.b64encode(encoded("PNG")).decode()
     wrapped = form.format("\n".join(text[i : i + 60] for i in range(0, len(text), 60)).replace("=", "%3D"))
 
@@ -201,7 +201,7 @@ def test_a_data_uri_may_be_wrapped_and_quoted(form: str) -> None:
     ],
 )
 def test_what_is_no_picture_is_called_what_it_looks_like(data: bytes, looks: str) -> None:
-    """HTML, SVG, text and the like never travel as an image."""
+    """HTML, SVG, text and similar files are refused, and the error names their format."""
     error = refusal(data)
 
     assert looks in error.message
@@ -209,7 +209,7 @@ def test_what_is_no_picture_is_called_what_it_looks_like(data: bytes, looks: str
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "TIFF"])
 def test_a_cut_file_is_refused(kind: str) -> None:
-    """Whatever is missing at the end, an upload is whole or an error."""
+    """An incomplete file is refused, whatever part is missing."""
     noise = Image.frombytes("RGB", (40, 40), bytes(range(256)) * 18 + bytes(192))
     data = encoded(kind, noise)
     for keep in (len(data) // 10, len(data) // 2, int(len(data) * 0.9)):
@@ -217,7 +217,7 @@ def test_a_cut_file_is_refused(kind: str) -> None:
 
 
 def test_a_png_without_its_end_or_with_a_flipped_bit_is_refused() -> None:
-    """Pixels may decode and the file still be broken: checksums and the end are looked at."""
+    """Checksums and the end of a PNG are checked, even if its pixels can be decoded."""
     data = encoded("PNG")
     flipped = bytearray(data)
     flipped[-20] ^= 1
@@ -228,7 +228,7 @@ def test_a_png_without_its_end_or_with_a_flipped_bit_is_refused() -> None:
 
 @pytest.mark.parametrize("size", [(8000, 7000), (12_000, 10_000), (60_000, 60_000), (2**31 - 1, 2**31 - 1)])
 def test_a_bomb_stays_closed(size: tuple[int, int]) -> None:
-    """Above 50 megapixels nothing is decoded, and Pillow's warning does not get out."""
+    """An image of over 50 megapixels is refused without decoding and without Pillow's warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         warnings.showwarning = lambda *_, **__: pytest.fail("a warning got out")
@@ -238,7 +238,7 @@ def test_a_bomb_stays_closed(size: tuple[int, int]) -> None:
 
 
 def test_a_file_beyond_every_image_is_refused_unread(tmp_path: Path) -> None:
-    """No more is read than an image of the largest size can have."""
+    """A file larger than any allowed image is refused unread."""
     path = tmp_path / "large.png"
     with path.open("wb") as file:
         file.truncate(MAX_FILE_BYTES + 1)
@@ -248,7 +248,7 @@ def test_a_file_beyond_every_image_is_refused_unread(tmp_path: Path) -> None:
 
 
 def test_paths_that_lead_nowhere_are_said(tmp_path: Path) -> None:
-    """Missing files, directories, pipes and impossible names each get a sentence of their own, with the path."""
+    """Missing files, directories, pipes and impossible names have different errors, each with the path."""
     os.mkfifo(tmp_path / "pipe")
     messages = [refusal(tmp_path / name).message for name in ("none.png", ".", "pipe", "a\0b")]
 
@@ -257,7 +257,7 @@ def test_paths_that_lead_nowhere_are_said(tmp_path: Path) -> None:
 
 
 def test_a_path_may_start_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`~` is expanded."""
+    """`~` in a path is expanded."""
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "a.png").write_bytes(encoded("PNG"))
 
@@ -267,7 +267,7 @@ def test_a_path_may_start_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("uri", ["data:image/png;base64,AAA", "data:image/png;base64,ä", "data:image/png;base64,A$=="])
 def test_broken_base64_is_refused(uri: str) -> None:
-    """A data URI that was copied in part says so."""
+    """A data URI with invalid base64 is refused."""
     assert refusal(uri).message
 
 
@@ -279,9 +279,9 @@ def test_broken_base64_is_refused(uri: str) -> None:
     rest=st.binary(max_size=200),
 )
 def test_any_bytes_are_an_upload_or_our_error(start: bytes, rest: bytes) -> None:
-    """Whatever comes after a true beginning, nothing but SourceError is raised."""
+    """Any bytes after a valid beginning give an upload or a SourceError."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's remarks on damaged TIFF tags
+        warnings.simplefilter("ignore")  # Pillow warns of damaged TIFF tags
         try:
             sent: Upload | None = upload(start + rest)
         except SourceError:
@@ -315,7 +315,7 @@ def test_any_bytes_are_an_upload_or_our_error(start: bytes, rest: bytes) -> None
     ids=lambda value: value.mode if isinstance(value, Image.Image) else "",
 )
 def test_a_pil_image_of_any_mode_becomes_png(image: Image.Image, mode: str) -> None:
-    """Eight bits, L, RGB or RGBA; the image itself is not changed."""
+    """An upload has eight bits and mode L, RGB or RGBA; the user's image is not changed."""
     before = (image.mode, image.tobytes(), dict(image.info))
     seen = opened(upload(image))
 
@@ -324,7 +324,7 @@ def test_a_pil_image_of_any_mode_becomes_png(image: Image.Image, mode: str) -> N
 
 
 def test_pixels_keep_their_values() -> None:
-    """Where eight bits suffice, what arrives is what was there."""
+    """Values that fit in eight bits are not changed."""
     gray = picture("L")
     same = [opened(upload(gray.convert(mode))).tobytes() for mode in ("I", "F")]
     wide = Image.frombytes("I;16", (3, 1), struct.pack("<3H", 0, 32896, 65535))
@@ -336,7 +336,7 @@ def test_pixels_keep_their_values() -> None:
 
 
 def test_transparency_of_a_palette_survives() -> None:
-    """A GIF or PNG with a transparent color keeps its holes."""
+    """The transparent color of a palette stays transparent."""
     image = Image.new("P", (6, 4), 0)
     image.putpalette([255, 0, 0, 0, 255, 0])
     image.info["transparency"] = 0
@@ -356,12 +356,12 @@ def test_transparency_of_a_palette_survives() -> None:
     ],
 )
 def test_a_pil_image_that_means_nothing_is_refused(image: Image.Image, says: str) -> None:
-    """Values outside any range, and sizes that cannot be sent."""
+    """Values outside the range and impossible sizes are refused."""
     assert says in refusal(image).message
 
 
 def test_a_lazily_opened_file_works_and_a_closed_one_says_so(tmp_path: Path) -> None:
-    """PIL reads pixels late; that is our business, not the user's."""
+    """An image that PIL has not loaded yet is read; a closed one is refused."""
     path = tmp_path / "a.png"
     picture().save(path)
     closed = Image.open(path)
@@ -373,7 +373,7 @@ def test_a_lazily_opened_file_works_and_a_closed_one_says_so(tmp_path: Path) -> 
 
 
 def test_the_same_pixels_are_the_same_upload() -> None:
-    """The digest is the image's, whatever carries it and whatever metadata it has."""
+    """The digest depends on the pixels only, not on the type of the value or its metadata."""
     noted = picture()
     noted.info["comment"] = "x"
     digests = {upload(source).digest for source in (picture(), noted, Result(noted), np.asarray(picture()))}
@@ -384,7 +384,7 @@ def test_the_same_pixels_are_the_same_upload() -> None:
 
 
 def test_metadata_stays_at_home() -> None:
-    """Comments and the like do not leave with the pixels of a PIL image."""
+    """Comments and other metadata of a PIL image are not uploaded."""
     photo = Image.open(io.BytesIO(encoded("JPEG", comment=b"home", dpi=(300, 300))))
 
     assert opened(upload(photo)).info == {}
@@ -405,7 +405,7 @@ def test_metadata_stays_at_home() -> None:
     ],
 )
 def test_an_array_becomes_png(array: np.ndarray, mode: str, first: object) -> None:
-    """Height comes first, channels last; bool, integers and floats each in their range."""
+    """The axes are height, width and channels; booleans, integers and floats have their own ranges."""
     seen = opened(upload(array))
 
     assert (mode, (6, 4), first) == (seen.mode, seen.size, seen.getpixel((0, 0)))
@@ -431,7 +431,7 @@ def test_an_array_becomes_png(array: np.ndarray, mode: str, first: object) -> No
     ],
 )
 def test_an_array_that_is_no_picture_says_why(array: np.ndarray, says: str, do: str) -> None:
-    """The shape or the values are named, and the way out."""
+    """The error names the shape or the values, and the hint has a line of Python to fix it."""
     error = refusal(array)
 
     assert says in error.message
@@ -439,7 +439,7 @@ def test_an_array_that_is_no_picture_says_why(array: np.ndarray, says: str, do: 
 
 
 def test_objects_that_draw_themselves_are_read() -> None:
-    """`_repr_png_` counts when it gives bytes; other objects are called by their type."""
+    """`_repr_png_` is used if it returns bytes; the error for other objects names their type."""
 
     class Silent:
         def _repr_png_(self) -> None:
@@ -451,7 +451,7 @@ def test_objects_that_draw_themselves_are_read() -> None:
 
 
 def test_numpy_and_pil_are_not_imported_to_look_at_values() -> None:
-    """Naming a source costs neither PIL nor NumPy; an array without NumPy's help is read by PIL."""
+    """A lookup imports neither PIL nor NumPy; PIL reads an array without NumPy."""
     code = """
 import asyncio, sys
 from blockrun_magic.images.source import find_source, is_image_like, read_upload
@@ -483,14 +483,14 @@ def white_left(mode: str = "L") -> Image.Image:
 
 
 def openai_left() -> Image.Image:
-    """Return a mask in OpenAI's manner: black, and transparent where the left half may change."""
+    """Return a mask in OpenAI's form: black, and transparent where the left half may change."""
     image = Image.new("RGBA", (6, 4), (0, 0, 0, 255))
     image.paste((0, 0, 0, 0), (0, 0, 3, 4))
     return image
 
 
 def painted_left() -> Image.Image:
-    """Return white paint over transparency in which other colors hide."""
+    """Return a mask with white paint on a transparent background of another color."""
     image = Image.new("RGBA", (6, 4), (255, 0, 255, 0))
     image.paste((255, 255, 255, 255), (0, 0, 3, 4))
     return image
@@ -523,7 +523,7 @@ LEFT[:, :3] = True
     ids=range(16),
 )
 def test_a_mask_is_white_where_it_may_change(source: object) -> None:
-    """Every way to say "the left half" is the same upload: gray, of the image's size."""
+    """Each form of a mask for the left half gives the same upload: gray, with the image's size."""
     sent = mask(source)
     seen = opened(sent)
 
@@ -533,14 +533,14 @@ def test_a_mask_is_white_where_it_may_change(source: object) -> None:
 
 
 def test_grays_of_a_mask_stay_gray() -> None:
-    """Soft edges are the user's."""
+    """Gray levels of a mask are not changed."""
     soft = Image.linear_gradient("L").resize((6, 4))
 
     assert soft.tobytes() == opened(mask(soft)).tobytes()
 
 
 def test_a_mask_in_proportion_is_scaled_and_another_shape_is_refused() -> None:
-    """A mask of half the size fits; one of another shape does not, and both sizes are named."""
+    """A mask of half the size is scaled; one of another shape is refused, and the error names both sizes."""
     scaled = opened(mask(LEFT, (12, 8)))
     with pytest.raises(SourceError) as caught:
         mask(LEFT, (12, 9))
@@ -552,13 +552,13 @@ def test_a_mask_in_proportion_is_scaled_and_another_shape_is_refused() -> None:
 
 @pytest.mark.parametrize("source", [np.zeros((4, 6), bool), Image.new("RGB", (6, 4)), Image.new("1", (6, 4))])
 def test_a_mask_that_lets_nothing_change_is_refused(source: object) -> None:
-    """All black would be paid for and change nothing."""
+    """A black mask is refused, because it would be paid for and change nothing."""
     with pytest.raises(SourceError):
         mask(source)
 
 
 def test_a_mask_that_is_not_there_is_called_a_mask(tmp_path: Path) -> None:
-    """Whatever is wrong with a mask, its error does not speak of the image."""
+    """Every error of a mask mentions the mask."""
     for source in (tmp_path / "none.png", 5, b"text", "https:/typo"):
         with pytest.raises(SourceError, match="mask"):
             mask(source)
@@ -567,7 +567,7 @@ def test_a_mask_that_is_not_there_is_called_a_mask(tmp_path: Path) -> None:
 
 
 def test_a_mask_from_a_file_is_called_by_its_name(tmp_path: Path) -> None:
-    """An error about a mask says that it is the mask, and which."""
+    """The error of a mask in a file mentions the mask and the path."""
     path = tmp_path / "m.png"
     path.write_bytes(b"<svg/>")
     with pytest.raises(SourceError) as caught:
@@ -576,19 +576,19 @@ def test_a_mask_from_a_file_is_called_by_its_name(tmp_path: Path) -> None:
     assert all(part in caught.value.message for part in ("mask", str(path), "SVG"))
 
 
-# What a name means
+# References to a source
 
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Stand in an empty folder."""
+    """Change to an empty folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.mark.parametrize("text", ["https://example.org/a.png", "HTTP://localhost:1/x", "data:image/png;base64,AAAA"])
 def test_a_url_means_itself(text: str) -> None:
-    """No variable and no file is looked for."""
+    """A URL is returned even if a variable has the same name."""
     assert text == find_source(text, {text: picture()})
 
 
@@ -602,7 +602,7 @@ def test_a_variable_means_its_value(name: str, here: Path) -> None:
 
 
 def test_an_item_of_a_list_can_be_named() -> None:
-    """`imgs[1]` and `imgs[-1]` are read; other expressions are not."""
+    """`imgs[1]` and `imgs[-1]` are looked up; other expressions are refused."""
     imgs = [picture(), picture("L")]
     found = [find_source(text, {"imgs": imgs}) for text in ("imgs[0]", "imgs[1]", "imgs[-1]")]
 
@@ -627,7 +627,7 @@ def test_an_item_of_a_list_can_be_named() -> None:
     ],
 )
 def test_a_variable_that_is_no_picture_is_named(text: str, value: object, what: str, do: str, here: Path) -> None:
-    """The error says what the variable is, and what would do."""
+    """The error names the type of the variable, and the hint lists valid sources."""
     with pytest.raises(SourceError) as caught:
         find_source(text, {"x": value})
 
@@ -636,7 +636,7 @@ def test_a_variable_that_is_no_picture_is_named(text: str, value: object, what: 
 
 
 def test_a_file_wins_over_what_is_no_picture(here: Path) -> None:
-    """A variable `cat` that holds 5 does not hide the file `cat`."""
+    """A variable `cat` without an image does not hide the file `cat`."""
     for name in ("cat", "cat[0]"):
         (here / name).write_bytes(encoded("PNG"))
 
@@ -644,7 +644,7 @@ def test_a_file_wins_over_what_is_no_picture(here: Path) -> None:
 
 
 def test_a_misspelt_name_meets_suggestions(here: Path) -> None:
-    """Near variables that hold images, and near image files; never the private ones."""
+    """The error suggests similar variables with images and similar image files, but no private variables."""
     (here / "harbor.png").write_bytes(encoded("PNG"))
     (here / "harbor.txt").write_text("x")
     names = {"harbor": picture(), "harbors": 5, "_harbor": picture(), "unlike": picture()}
@@ -661,13 +661,13 @@ def test_a_misspelt_name_meets_suggestions(here: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "a\0b", "x" * 5000, "~nobody-here/x.png", "no/such/folder/x.png", "🌃.png"])
 def test_odd_names_are_only_not_found(text: str, here: Path) -> None:
-    """Whatever is typed, the answer is ours."""
+    """Any odd name causes a SourceError."""
     with pytest.raises(SourceError):
         find_source(text, {})
 
 
 def test_what_is_image_like() -> None:
-    """Images, arrays of images' shapes, encoded bytes, files and results; nothing else."""
+    """Images, arrays in the shape of images, encoded bytes and results are image-like; other values are not."""
     yes = [
         picture(),
         np.zeros((2, 2)),
@@ -695,7 +695,7 @@ def test_what_is_image_like() -> None:
 
 
 def test_looking_wakes_nobody() -> None:
-    """An object with a `__getattr__` or a failing property is looked past in silence."""
+    """An object with a failing `__getattr__` or property is not image-like, and raises nothing."""
 
     class Eager:
         def __getattr__(self, name: str) -> object:

@@ -1,4 +1,4 @@
-"""The store of what was bought: whole files or none, verified when read."""
+"""The store of bought images: files are complete or absent, and verified when read."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ DIGEST = hashlib.sha256(PICTURE).hexdigest()
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    """Return an empty store, whose folder does not exist yet."""
+    """Return an empty store whose folder does not exist yet."""
     return Store(tmp_path / "magic" / "pictures")
 
 
 def files(store: Store) -> list[Path]:
-    """Return every file under the store, hidden ones included."""
+    """Return every file in the store, including hidden ones."""
     return sorted(path for path in store.root.rglob("*") if path.is_file())
 
 
 def full_disk(descriptor: int) -> None:
-    """Fail as a disk does that has no room."""
+    """Fail like a full disk."""
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
@@ -41,7 +41,7 @@ def full_disk(descriptor: int) -> None:
     ("media_type", "suffix"), [("image/png", ".png"), ("image/jpeg", ".jpg"), ("image/webp", ".webp")]
 )
 def test_what_is_put_is_got(store: Store, media_type: str, suffix: str) -> None:
-    """An image comes back byte for byte under its SHA-256, from one file named by it and its type."""
+    """An image is stored under its SHA-256 in one file, and read back byte for byte."""
     digest = store.put(PICTURE, media_type)
 
     assert DIGEST == digest
@@ -51,7 +51,7 @@ def test_what_is_put_is_got(store: Store, media_type: str, suffix: str) -> None:
 
 
 def test_the_same_bytes_are_kept_once(store: Store) -> None:
-    """Putting an image again writes nothing: the file stays the very same."""
+    """Storing an image again does not write to its file."""
     store.put(PICTURE, "image/png")
     [path] = files(store)
     before = path.stat().st_ino, path.stat().st_mtime_ns
@@ -64,7 +64,7 @@ def test_the_same_bytes_are_kept_once(store: Store) -> None:
 
 @pytest.mark.parametrize("damage", [b"", PICTURE[:-1], PICTURE + b"x", PICTURE.replace(b"pixels", b"pixelz")])
 def test_a_damaged_picture_is_never_shown(store: Store, damage: bytes) -> None:
-    """Cut, grown or changed: the hash no longer matches, and the error names the file and the way out."""
+    """A file with another hash causes an error that names it and suggests `--fresh`."""
     store.put(PICTURE, "image/png")
     [path] = files(store)
     path.write_bytes(damage)
@@ -77,7 +77,7 @@ def test_a_damaged_picture_is_never_shown(store: Store, damage: bytes) -> None:
 
 
 def test_a_damaged_picture_is_mended_by_the_right_one(store: Store) -> None:
-    """Putting the image again puts a damaged file right."""
+    """Storing the image again repairs a damaged file."""
     store.put(PICTURE, "image/png")
     files(store)[0].write_bytes(b"something else")
 
@@ -87,7 +87,7 @@ def test_a_damaged_picture_is_mended_by_the_right_one(store: Store) -> None:
 
 
 def test_a_missing_picture_is_said_so(store: Store) -> None:
-    """A file that is gone is named, with the reason and the way out."""
+    """A missing file causes an error that names it."""
     store.put(PICTURE, "image/png")
     [path] = files(store)
     path.unlink()
@@ -99,7 +99,7 @@ def test_a_missing_picture_is_said_so(store: Store) -> None:
 
 
 def test_something_else_in_the_place_of_a_file_is_said_so(store: Store) -> None:
-    """A folder where the file should be is an error when read and when written, and of our kind."""
+    """A folder in place of the file causes a StoreError for reading and writing."""
     store.path(DIGEST, "image/png").mkdir(parents=True)
 
     with pytest.raises(StoreError):
@@ -109,7 +109,7 @@ def test_something_else_in_the_place_of_a_file_is_said_so(store: Store) -> None:
 
 
 def test_a_full_disk_leaves_nothing_behind(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without room there is an error that says so, no file and no half of one; later it works."""
+    """A full disk causes a StoreError and leaves no file; the next attempt succeeds."""
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full_disk)
         with pytest.raises(StoreError):
@@ -120,7 +120,7 @@ def test_a_full_disk_leaves_nothing_behind(store: Store, monkeypatch: pytest.Mon
 
 
 def test_a_full_disk_spares_what_is_there(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A failed write over a damaged file leaves the old one as it was: never half of the new."""
+    """A failed write over a damaged file leaves that file unchanged."""
     store.put(PICTURE, "image/png")
     [path] = files(store)
     path.write_bytes(b"damaged")
@@ -134,7 +134,7 @@ def test_a_full_disk_spares_what_is_there(store: Store, monkeypatch: pytest.Monk
 
 
 def test_a_folder_that_cannot_be_is_said_so(tmp_path: Path) -> None:
-    """Where a file stands in the way of the folder, the error is ours."""
+    """A file in place of the folder causes a StoreError."""
     (tmp_path / "magic").write_text("a file")
     store = Store(tmp_path / "magic" / "pictures")
 
@@ -147,7 +147,7 @@ def test_a_folder_that_cannot_be_is_said_so(tmp_path: Path) -> None:
 
 
 def test_a_write_is_whole_or_not_there(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until the bytes are safe on the disk, nothing stands under the image's name."""
+    """The file gets its final name only after its bytes are synced."""
     seen: list[list[Path]] = []
     real = os.fsync
 
@@ -165,7 +165,7 @@ def test_a_write_is_whole_or_not_there(store: Store, monkeypatch: pytest.MonkeyP
 
 
 def test_what_is_no_picture_is_set_aside(store: Store) -> None:
-    """Bytes that were paid for are kept, apart from the images, and found again by the user."""
+    """Paid bytes that are not an image are stored separately from the images."""
     path = store.quarantine(b"<html>sorry</html>")
 
     assert b"<html>sorry</html>" == path.read_bytes()
@@ -175,7 +175,7 @@ def test_what_is_no_picture_is_set_aside(store: Store) -> None:
 
 
 def test_a_full_disk_sets_nothing_aside(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Setting aside fails like keeping does: with our error, and nothing left behind."""
+    """A full disk causes a StoreError, and no file is left."""
     monkeypatch.setattr(os, "fsync", full_disk)
 
     with pytest.raises(StoreError):
@@ -185,7 +185,7 @@ def test_a_full_disk_sets_nothing_aside(store: Store, monkeypatch: pytest.Monkey
 
 
 def test_the_files_are_listed(store: Store) -> None:
-    """Each stored image is listed with its hash, its size and when it was written."""
+    """Each stored image is listed with its hash, its size and its time."""
     digests = [store.put(data, "image/png") for data in (b"first", b"second", b"third")]
     for age, digest in enumerate(digests):
         os.utime(store.path(digest, "image/png"), (1000 - age, 1000 - age))
@@ -198,21 +198,21 @@ def test_the_files_are_listed(store: Store) -> None:
 
 
 def test_an_empty_store_lists_nothing(store: Store) -> None:
-    """A store that was never used has no files, and no folder is made for looking."""
+    """A new store has no files, and listing it does not create its folder."""
     assert [] == store.files()
     assert not store.root.exists()
 
 
 @given(data=st.binary(max_size=200))
 def test_any_bytes_come_back(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
-    """The store judges no contents: what goes in comes out."""
+    """The store accepts any bytes and returns them unchanged."""
     store = Store(tmp_path_factory.getbasetemp() / "any")
 
     assert data == store.get(store.put(data, "image/webp"), "image/webp")
 
 
 def test_the_folder_is_synced_after_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A power cut must not take the new name: new folders are synced, then the file, then the folder it is in."""
+    """New folders are synced, then the file, then its folder, so that a power cut cannot lose the name."""
     synced: list[bool] = []
     real = os.fsync
 
@@ -227,7 +227,7 @@ def test_the_folder_is_synced_after_the_file(tmp_path: Path, monkeypatch: pytest
 
 
 def test_what_cannot_be_written_is_known_before_anything_is_signed(tmp_path: Path) -> None:
-    """A file in the place of the store, or of one of its folders, is an error of ours that signs nothing."""
+    """A file in place of the store or one of its folders causes an error before anything is signed."""
     (tmp_path / "magic").write_text("a file")
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "ab").write_text("a file")
@@ -240,7 +240,7 @@ def test_what_cannot_be_written_is_known_before_anything_is_signed(tmp_path: Pat
 
 
 def test_a_full_disk_is_known_before_anything_is_signed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without room for the images that will come, nothing is signed."""
+    """Nothing is signed if the disk has no room for the expected images."""
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=60_000_000))
 
