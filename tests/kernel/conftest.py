@@ -14,20 +14,20 @@ from harness.kernel import Kernel, running_kernel
 
 @pytest.fixture(scope="module")
 def gate() -> Gate:
-    """Return the gateway's hook, with which a test may hold requests."""
+    """Return the gateway's hook, which can hold requests."""
     return Gate()
 
 
 @pytest.fixture(scope="module")
 def gateway(gate: Gate) -> Iterator[PracticeServer]:
-    """Return a practice gateway, whose ledger the tests may look into."""
+    """Return a practice gateway with a readable ledger."""
     with PracticeServer(hook=gate) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def kernel_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder that is home and working directory of the module's kernel."""
+    """Return the home and working folder of the module's kernel."""
     return tmp_path_factory.mktemp("kernel")
 
 

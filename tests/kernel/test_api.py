@@ -1,4 +1,4 @@
-"""The studio for scripts: the same purchases without a notebook."""
+"""The Python API for scripts: the same purchases without a notebook."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ SMALL = {"model": "cogview", "size": "512x512"}
 
 @pytest.fixture(autouse=True)
 def practice(gateway: PracticeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let "practice" be that gateway."""
+    """Make that gateway the "practice" gateway."""
     monkeypatch.setenv("BLOCKRUN_PRACTICE_URL", gateway.url)
 
 
 def test_a_script_makes_and_keeps_a_picture(gateway: PracticeServer) -> None:
-    """The second call returns what the first has bought."""
+    """The second call returns the image of the first at no cost."""
     before = paid_to(gateway.url)
     first = generate("a fox in a script", gateway="practice", **SMALL)
     second = generate("a fox in a script", gateway="practice", **SMALL)
@@ -36,7 +36,7 @@ def test_a_script_makes_and_keeps_a_picture(gateway: PracticeServer) -> None:
 
 
 def test_a_script_edits_a_picture_where_the_mask_is_white() -> None:
-    """Images and masks are plain PIL images."""
+    """Images and masks are PIL images; pixels outside the white area do not change."""
     source = Image.new("RGB", (1024, 1024), "navy")
     mask = Image.new("L", source.size, 0)
     mask.paste(255, (0, 0, 512, 1024))
@@ -46,7 +46,7 @@ def test_a_script_edits_a_picture_where_the_mask_is_white() -> None:
 
 
 def test_one_studio_serves_many_calls(gateway: PracticeServer) -> None:
-    """On one event loop, calls share the connections and run side by side."""
+    """Concurrent calls can share one studio."""
 
     async def work() -> list[str]:
         studio = open_studio()
@@ -60,7 +60,7 @@ def test_one_studio_serves_many_calls(gateway: PracticeServer) -> None:
 
 
 def test_inside_an_event_loop_the_way_out_is_named() -> None:
-    """`generate` cannot block a running loop, and says what to await instead."""
+    """Inside a running event loop, `generate` raises RuntimeError and names `agenerate`."""
 
     async def work() -> None:
         generate("a fox", gateway="practice")
@@ -70,7 +70,7 @@ def test_inside_an_event_loop_the_way_out_is_named() -> None:
 
 
 def test_sizes_are_taken_as_programs_have_them() -> None:
-    """A pair of sides, and a ratio as in cells; anything else is refused in two lines."""
+    """A size is a pair, or a ratio as in cells; other types are refused."""
     paired, wide = (
         generate("a sized fox", model="cogview", size=size, gateway="practice").image.size
         for size in ((512, 512), "3:2")
@@ -82,7 +82,7 @@ def test_sizes_are_taken_as_programs_have_them() -> None:
 
 
 def test_a_bad_price_is_refused_before_anything_is_sent(gateway: PracticeServer) -> None:
-    """`max_price` bounds the request as in a cell."""
+    """`max_price` limits the request as in a cell."""
     before = paid_to(gateway.url)
     with pytest.raises(BudgetError):
         generate("a fox", gateway="practice", max_price="0.001", fresh=True, **SMALL)
@@ -91,7 +91,7 @@ def test_a_bad_price_is_refused_before_anything_is_sent(gateway: PracticeServer)
 
 
 def test_the_public_names_are_these() -> None:
-    """A name added or lost is a decision."""
+    """`__all__` has exactly these names."""
     names = [
         "BlockrunError",
         "ImageResult",
@@ -118,7 +118,7 @@ def test_the_public_names_are_these() -> None:
 
 
 def test_a_script_needs_no_ipython() -> None:
-    """Importing and naming the API imports no notebook."""
+    """Importing the API does not import IPython."""
     code = "import sys, blockrun_magic; blockrun_magic.generate; print('IPython' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 

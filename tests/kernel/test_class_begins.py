@@ -1,6 +1,6 @@
-"""Real kernels begin a class together: each joins with a code of its own, and orders at once.
+"""Kernels that start a class together: each joins with its own code and buys at once.
 
-There are two of them, and eight in `make soak`.
+There are two kernels here, and eight in `make soak`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _KERNELS = 8 if "CLASS" in os.environ else 2
 
 
 def test_the_class_begins(gateway: PracticeServer, tmp_path: Path) -> None:
-    """Every kernel has its image, paid for by the class; a second run of the cell costs nothing."""
+    """Every kernel gets its image, paid for by the class; the second run of the cell costs nothing."""
     before = len(_settlements(gateway))
     with running_class(tmp_path / "class", gateway) as room, ThreadPoolExecutor(_KERNELS) as pool:
         later = room.records.database.now() + 3600
@@ -31,7 +31,7 @@ def test_the_class_begins(gateway: PracticeServer, tmp_path: Path) -> None:
         def kernel(code: str) -> str:
             folder = tmp_path / code
             folder.mkdir()
-            # The client of a kernel makes a loop for each thread, and closes none.
+            # The kernel's client creates an event loop for each thread and does not close it.
             with closing(ensure_event_loop()), running_kernel(folder) as running:
                 made(running, f"%load_ext blockrun_magic\n%blockrun join {room.url} {code}\n%blockrun use classroom")
                 cell = "%%imagegen --model cogview --size 512x512 --as fox\na fox in the snow"

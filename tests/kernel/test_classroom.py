@@ -1,4 +1,4 @@
-"""A student's kernel in a classroom: join, use, buy, reach the limit, Stop, be killed, and collect."""
+"""A student's kernel in a classroom: join, buy, reach the limit, stop, recover, and collect."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LIMIT = {"subject": "you", "period": "day", "limit": 500_000, "spent": 52_500, 
 
 @pytest.fixture
 def room() -> Iterator[FakeClassroom]:
-    """Return a classroom that answers at once."""
+    """Return a classroom that responds immediately."""
     with FakeClassroom() as room:
         room.limits = [_LIMIT | {"resets_at": time.time() + 3600}]
         yield room
@@ -31,14 +31,14 @@ def room() -> Iterator[FakeClassroom]:
 
 @pytest.fixture
 def kernel(tmp_path: Path) -> Iterator[Kernel]:
-    """Return a kernel without a wallet that has loaded the extension."""
+    """Return a kernel without a wallet and with the extension loaded."""
     with running_kernel(tmp_path) as running:
         made(running, "%load_ext blockrun_magic\nimport blockrun_magic")
         yield running
 
 
 def joined(kernel: Kernel, url: str, code: str = CODE) -> None:
-    """Join with a code that is typed where nobody sees it, and use the classroom."""
+    """Join with a hidden code, and use the classroom."""
     cell = kernel.start(f"%blockrun join {url}")
     question = kernel.type(code)
 
@@ -48,7 +48,7 @@ def joined(kernel: Kernel, url: str, code: str = CODE) -> None:
 
 
 def test_a_lesson_without_a_wallet(kernel: Kernel, gateway: PracticeServer, tmp_path: Path) -> None:
-    """The real class pays for every kind of cell; its limit stops one until it is raised; both ledgers say the same."""
+    """The class pays for all kinds of cells until its limit; a raised limit allows more; both ledgers agree."""
     with running_class(tmp_path / "class", gateway) as room:
         later = room.records.database.now() + 3600
         code = room.owner.invite("ada", groups=[], expires_at=later)
@@ -81,7 +81,7 @@ def test_a_lesson_without_a_wallet(kernel: Kernel, gateway: PracticeServer, tmp_
 
 
 def test_a_code_on_the_line_is_forgotten(kernel: Kernel, room: FakeClassroom, tmp_path: Path) -> None:
-    """It leaves the history and the variables of the session, and the front end gets the cell without it."""
+    """A code on the line does not remain in the history, the variables, the output or any file."""
     cell = made(kernel, f"%blockrun join {room.url} {CODE}")
     made(kernel, "%history -g -f all.py")
 
@@ -91,7 +91,7 @@ def test_a_code_on_the_line_is_forgotten(kernel: Kernel, room: FakeClassroom, tm
 
 
 def test_stored_images_outlive_the_class(kernel: Kernel, room: FakeClassroom) -> None:
-    """Run All goes on without the service: what was made is free."""
+    """Stored images are shown without a connection to the classroom."""
     joined(kernel, room.url)
     made(kernel, "%%imagegen\na fox in snow")
     room.network.faults.extend(["lose the request"] * 1000)
@@ -101,7 +101,7 @@ def test_stored_images_outlive_the_class(kernel: Kernel, room: FakeClassroom) ->
 
 
 def test_the_panel(kernel: Kernel, room: FakeClassroom) -> None:
-    """Its head has the limits as the class counts them, as meters with words, and no switch to other money."""
+    """The panel shows the limits of the class as meters with text, and no switch between gateways."""
     joined(kernel, room.url)
     made(kernel, "panel = blockrun_magic.panel()\npanel")
     kernel.wait_until('\'aria-valuemax="500000" aria-valuenow="52500"\' in panel.header._bars.value')
@@ -112,7 +112,7 @@ def test_the_panel(kernel: Kernel, room: FakeClassroom) -> None:
 
 
 def test_stop(kernel: Kernel, room: FakeClassroom) -> None:
-    """What is not signed is cancelled before the cell ends, and its money is free again."""
+    """Stop cancels an unsigned order, and no money remains at risk."""
     joined(kernel, room.url)
     room.hold = 60.0
     cell = kernel.start("%%imagegen\na fox in snow")
@@ -129,7 +129,7 @@ def test_stop(kernel: Kernel, room: FakeClassroom) -> None:
 
 
 def test_a_killed_kernel(room: FakeClassroom, tmp_path: Path) -> None:
-    """The next one collects the image under the same key, and so does one whose disk is gone."""
+    """A new kernel collects the image of a killed one at no cost, also in another home folder."""
     room.hold, room.signed = 3.0, True
     with running_kernel(tmp_path) as kernel:
         made(kernel, "%load_ext blockrun_magic")
@@ -153,7 +153,7 @@ def test_a_killed_kernel(room: FakeClassroom, tmp_path: Path) -> None:
 
 
 def test_on_a_hub(room: FakeClassroom, tmp_path: Path) -> None:
-    """`use classroom` is all: the token of the server joins, and stays where it is."""
+    """On JupyterHub, `use classroom` joins with the server's token, which is neither stored nor sent elsewhere."""
     environ = {"BLOCKRUN_CLASSROOM_URL": room.url, "JUPYTERHUB_API_TOKEN": TOKEN}
     with running_kernel(tmp_path, environ) as kernel, FakeClassroom() as other:
         made(kernel, "%load_ext blockrun_magic")
@@ -171,7 +171,7 @@ def test_on_a_hub(room: FakeClassroom, tmp_path: Path) -> None:
 
 
 def test_what_went_wrong_holds_no_secret(room: FakeClassroom, tmp_path: Path) -> None:
-    """Not in errors, in verbose tracebacks, or in the log of the client."""
+    """Errors, verbose tracebacks and the HTTP client's log contain no token or pass."""
     environ = {"BLOCKRUN_CLASSROOM_URL": room.url, "JUPYTERHUB_API_TOKEN": TOKEN, "BLOCKRUN_TRACEBACKS": "1"}
     with running_kernel(tmp_path, environ) as kernel:
         made(

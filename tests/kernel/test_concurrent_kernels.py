@@ -1,4 +1,4 @@
-"""Several kernels, clicks and stops at once: one image is paid for once, and a stop is what it says."""
+"""Concurrent kernels, clicks and stops: each image is paid for once, and Stop keeps the payment's state correct."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ _SLOW_CELL = 1
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Return the URL of a practice gateway in a process of its own."""
+    """Return the URL of a practice gateway in another process."""
     with practice_gateway(tmp_path_factory.mktemp("practice")) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
 def kernels() -> Iterator[Nursery]:
-    """Return where kernels come from."""
+    """Return a source of kernels."""
     with nursery() as kernels:
         yield kernels
 
 
 def _side_by_side(kernels: Nursery, *jobs: Job) -> list[dict[str, Any]]:
-    """Return what the cells of several kernels over one folder brought."""
+    """Run the jobs concurrently over one folder, and return the results of their cells."""
     runs = [kernels.start(job) for job in jobs]
     results = [result for run in runs for result in run.outcome()["results"]]
 
@@ -49,7 +49,7 @@ def _side_by_side(kernels: Nursery, *jobs: Job) -> list[dict[str, Any]]:
 
 
 def test_two_kernels_running_the_same_cell_buy_one_picture(kernels: Nursery, url: str, tmp_path: Path) -> None:
-    """The second waits for the first and gets its image at $0."""
+    """The second kernel waits for the first and gets its image at $0."""
     jobs = [Job(str(tmp_path), url, "two kernels", (_SLOW_CELL,), session=name) for name in ("one", "two")]
     results = _side_by_side(kernels, *jobs)
     [paid] = settlements_of(url, "two kernels")
@@ -60,7 +60,7 @@ def test_two_kernels_running_the_same_cell_buy_one_picture(kernels: Nursery, url
 
 
 def test_four_kernels_running_all_cells_buy_each_once(kernels: Nursery, url: str, tmp_path: Path) -> None:
-    """Whatever the order in which they meet, four different images cost four prices."""
+    """Four different images are paid for once each, whichever kernel buys them."""
     jobs = [Job(str(tmp_path), url, "four kernels", at_once=True, session=str(number)) for number in range(4)]
     results = _side_by_side(kernels, *jobs)
     paid = settlements_of(url, "four kernels")
@@ -71,7 +71,7 @@ def test_four_kernels_running_all_cells_buy_each_once(kernels: Nursery, url: str
 
 
 def test_fresh_in_two_kernels_buys_two_takes(kernels: Nursery, url: str, tmp_path: Path) -> None:
-    """`--fresh` means another image in each of them, and neither takes the other's."""
+    """With `--fresh`, each kernel buys its own take."""
     jobs = [Job(str(tmp_path), url, "two takes", (_SLOW_CELL,), fresh=True, session=name) for name in ("one", "two")]
     results = _side_by_side(kernels, *jobs)
     paid = settlements_of(url, "two takes")
@@ -81,7 +81,7 @@ def test_fresh_in_two_kernels_buys_two_takes(kernels: Nursery, url: str, tmp_pat
     assert sorted(int(line["amount"]) for line in paid) == sorted(result["cost"] for result in results)
 
 
-# -- one kernel, several wishes
+# -- one kernel, concurrent runs
 
 
 async def _hurried(exchange: Exchange) -> Reply | None:
@@ -90,7 +90,7 @@ async def _hurried(exchange: Exchange) -> Reply | None:
 
 
 def test_a_double_click_pays_once(tmp_path: Path) -> None:
-    """Two runs of one cell at the same moment show one payment and bring one image."""
+    """Two concurrent runs of one cell have one payment and one image."""
 
     async def clicks(merchant: Merchant) -> list[int]:
         async with studio_over(tmp_path) as studio:
@@ -109,7 +109,7 @@ def test_a_double_click_pays_once(tmp_path: Path) -> None:
 
 
 class _Gate:
-    """A point at which the merchant waits until the test lets it go on."""
+    """A point at which the merchant waits until the test releases it."""
 
     def __init__(self) -> None:
         self.reached, self.open = threading.Event(), threading.Event()
@@ -121,7 +121,7 @@ class _Gate:
 
 
 async def _stopped(studio: Studio, merchant: Merchant, when: threading.Event, then: Callable[[], None]) -> None:
-    """Run the cell, stop it at the moment `when`, and go on with `then`."""
+    """Start the cell, cancel it at `when`, then call `then`."""
     cell = asyncio.create_task(studio.make(_REQUEST, merchant.gateway, Options(), Progress()))
     await asyncio.to_thread(when.wait)
     cell.cancel()
@@ -133,7 +133,7 @@ async def _stopped(studio: Studio, merchant: Merchant, when: threading.Event, th
 
 
 def test_a_stop_before_the_signature_sends_nothing(tmp_path: Path) -> None:
-    """A cell that is stopped while it asks for the price has signed nothing and holds nothing of the caps."""
+    """A cell stopped during its quote signs nothing and reserves nothing."""
     gate = _Gate()
 
     async def cell(merchant: Merchant) -> None:
@@ -155,7 +155,7 @@ def test_a_stop_before_the_signature_sends_nothing(tmp_path: Path) -> None:
 def test_a_stop_before_it_counts_as_sent_releases_the_reservation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: Any, name: str
 ) -> None:
-    """A signature that is being made or recorded when the cell is stopped never leaves, and its sum is free again."""
+    """A signature that is created or recorded during a stop is not sent, and its reservation is released."""
     working, go_on = threading.Event(), threading.Event()
     work = getattr(place, name)
 
@@ -182,7 +182,7 @@ def test_a_stop_before_it_counts_as_sent_releases_the_reservation(
 
 
 def test_a_stop_after_the_signature_lets_the_purchase_go_on(tmp_path: Path) -> None:
-    """The cell ends at once, the purchase ends by itself, and the next run finds its image at $0."""
+    """The cell ends immediately, the purchase completes in the background, and the next run gets its image at $0."""
     gate = _Gate()
 
     async def cells(merchant: Merchant) -> None:
@@ -203,14 +203,14 @@ def test_a_stop_after_the_signature_lets_the_purchase_go_on(tmp_path: Path) -> N
 
 
 def test_a_kernel_that_ends_after_a_stop_loses_nothing(tmp_path: Path) -> None:
-    """A kernel that goes away while the purchase goes on leaves it to the next, with the same payment."""
+    """If the kernel ends after a stop, the next kernel completes the purchase with the same payment."""
     gate = _Gate()
 
     async def first(merchant: Merchant) -> None:
         async with studio_over(tmp_path, session="first") as studio:
             await _stopped(studio, merchant, gate.reached, lambda: None)
             for task in asyncio.all_tasks() - {asyncio.current_task()}:
-                task.cancel()  # as the end of the process does
+                task.cancel()  # the end of a process also cancels its tasks
 
     async def second(merchant: Merchant) -> None:
         async with studio_over(tmp_path, session="second") as studio:

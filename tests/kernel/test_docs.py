@@ -1,4 +1,4 @@
-"""The documentation's code runs, and its links lead somewhere."""
+"""The documentation: its code runs, and its links are valid."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from harness.kernel import Kernel, clean_environ, running_kernel
 DOCS = ROOT / "docs"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md"))]
 SCRIPTS = {"python.md", "local-endpoint.md"}
-"""Pages whose Python is not for cells; other tests run it."""
+"""Pages with Python for scripts; other tests run it."""
 PAINTED = "from PIL import Image\nmask.load_mask(Image.new('L', city.size, 255))"
-"""Code in place of mouse strokes."""
+"""Code that replaces mouse strokes."""
 _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 _FENCE = re.compile(r"^ *```.*?^ *```$", re.DOTALL | re.MULTILINE)
 _CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
 def cells_of(page: Path) -> list[str]:
-    """Return the Python on a page, and the cells for a notebook, in order."""
+    """Return the Python code blocks of a page, in order."""
     return _CODE.findall(page.read_text("utf-8"))
 
 
 @pytest.fixture
 def kernel(tmp_path: Path) -> Iterator[Kernel]:
-    """Return a kernel with a practice gateway of its own."""
+    """Return a kernel with its own practice gateway."""
     with PracticeServer() as gateway, running_kernel(tmp_path, {"BLOCKRUN_PRACTICE_URL": gateway.url}) as running:
         yield running
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    """Every link to a file of ours is to one that exists."""
+    """Every relative link leads to an existing file."""
     links = [link for link in _LINK.findall(page.read_text("utf-8")) if "://" not in link]
     broken = [link for link in links if not (page.parent / link).exists()]
 
@@ -48,7 +48,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_readme_and_docs_keep_to_their_form() -> None:
-    """The README fits on two screens; no line of prose is longer than 100 characters."""
+    """The README has at most 125 lines; no line of prose is longer than 100 characters."""
     prose = {page.name: _FENCE.sub("", page.read_text("utf-8")).splitlines() for page in PAGES}
     long = [
         (name, line)
@@ -62,7 +62,7 @@ def test_readme_and_docs_keep_to_their_form() -> None:
 
 
 def test_the_scripts_of_the_python_page_run(tmp_path: Path) -> None:
-    """Its blocks run one after the other, in practice mode, without a wallet."""
+    """The code blocks of docs/python.md run as one script, in practice mode, without a wallet."""
     code = "\n".join(_CODE.findall((ROOT / "docs" / "python.md").read_text("utf-8")))
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
@@ -80,7 +80,7 @@ def test_the_scripts_of_the_python_page_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if cells_of(page)], ids=lambda page: page.name)
 def test_the_cells_of_a_page_run(kernel: Kernel, page: Path) -> None:
-    """One block after the other, in a notebook, from the first to the last; a script is one that a test below runs."""
+    """The code blocks of a page run in order in a notebook; other tests run the scripts."""
     cells = []
     for code in cells_of(page) if page.name not in SCRIPTS else []:
         cells.append(kernel.run(code))
@@ -91,14 +91,14 @@ def test_the_cells_of_a_page_run(kernel: Kernel, page: Path) -> None:
 
 
 class _Outside(HTMLParser):
-    """Collects what a page would load from elsewhere as soon as it is opened."""
+    """Collects the URLs on other hosts that a page loads when it opens."""
 
     def __init__(self) -> None:
         super().__init__()
         self.found: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note addresses of scripts, styles, images and frames."""
+        """Record external URLs of scripts, styles, images and frames."""
         for name, value in attrs:
             loads = name == "src" or (name == "href" and tag == "link")
             if loads and value and re.match(r"(?:https?:)?//", value):
@@ -106,7 +106,7 @@ class _Outside(HTMLParser):
 
 
 def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
-    """Every link between pages leads somewhere, notebooks are shown with their images, and it can be read offline."""
+    """Sphinx reports no warning, notebooks include their images, and the pages load nothing from other hosts."""
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-E", "-b", "html", "-d", tmp_path / "trees"]
     environ = clean_environ(tmp_path, http_proxy="http://127.0.0.1:9", https_proxy="http://127.0.0.1:9")
     done = subprocess.run([*command, DOCS, tmp_path / "site"], capture_output=True, text=True, env=environ, check=False)

@@ -1,4 +1,4 @@
-"""Every command in README and docs runs in a real kernel or a real shell."""
+"""Every command in the README and docs runs in a real kernel or a real shell."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ READY = "%load_ext blockrun_magic\n%blockrun use practice"
 PICTURE = "%%imagegen --model cogview --size 512x512\na fox in the snow"
 
 REFUSED = {
-    f"%blockrun {path}": "UsageError"  # named without the argument that it needs
+    f"%blockrun {path}": "UsageError"  # the page omits the required argument
     for path, command in walk(tuple(COMMANDS.values()))
     if any(argument.required for argument in command.arguments)
 } | {
     "%blockrun store prune": "UsageError",
-    "%blockrun wallet import key": "WalletError",  # nobody types it here
+    "%blockrun wallet import key": "WalletError",  # no user types the key here
     "%blockrun wallet unlock": "WalletMissing",
-    "%blockrun join": "UsageError",  # there is no class here, and nobody types a code
+    "%blockrun join": "UsageError",  # no class exists here, and no user types a code
     "%blockrun join URL": "UsageError",
     "%blockrun join https://class.example": "UsageError",
     "%blockrun use classroom": "WalletMissing",
     "%blockrun use classroom --remember": "WalletMissing",
 }
-"""Commands that must fail here, and their errors."""
+"""Commands that must fail here, with their errors."""
 _TYPED = ("%blockrun", "%config ", "make ", "pip ", "python ", "voila ", ".venv/")
 _PROMPT = re.compile(r"make (it|the|a|an|him|her|them)\b")
-"""A prompt that starts like a call of make."""
+"""A prompt that looks like a call of make."""
 _FENCE = re.compile(r"^```(text|console)?\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 _SYNTAX = re.compile(r"\[[A-Za-z-]+ ?[^\]]*\]$|\[\w+\||\\\||\b(FILE|ID|IMAGE|NOTEBOOK|NAME)\b")
-"""How a word is used in general: nothing that could be typed."""
+"""General syntax that cannot be typed as it is."""
 
 
 def lines_of(page: Path) -> list[str]:
-    """Return what a page tells one to type, in order, each once."""
+    """Return the commands on a page, in order and without repetition."""
     text = page.read_text("utf-8")
     found: list[tuple[int, str]] = []
     for block in _FENCE.finditer(text):
@@ -70,7 +70,7 @@ SHELL = sorted({line for page in PAGES for line in lines_of(page) if not line.st
 
 @pytest.fixture
 def kernel(gateway: PracticeServer, tmp_path: Path) -> Iterator[Kernel]:
-    """Return a kernel that has made an image, beside the notebooks that the pages speak of."""
+    """Return a kernel with an image and the notebooks that the pages mention."""
     cells = [nbformat.v4.new_code_cell(code) for code in (READY, PICTURE)]
     for name in ("lesson.ipynb", "winter.ipynb"):
         nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / name)
@@ -83,7 +83,7 @@ def kernel(gateway: PracticeServer, tmp_path: Path) -> Iterator[Kernel]:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if WORDS[page]], ids=lambda page: page.name)
 def test_the_words_on_a_page_do_what_they_say(kernel: Kernel, page: Path) -> None:
-    """One after the other, as somebody reads; none is misunderstood."""
+    """The commands of a page run in order, and only the expected ones fail."""
     kernel._client.allow_stdin = False
     errors = {}
     for line in WORDS[page]:
@@ -97,7 +97,7 @@ def test_the_words_on_a_page_do_what_they_say(kernel: Kernel, page: Path) -> Non
 
 @pytest.mark.parametrize("line", [line for line in SHELL if line.startswith("make ")])
 def test_make_knows_its_targets(line: str) -> None:
-    """Each can be planned; what they do is what the tests, CI and the lines below do."""
+    """`make --dry-run` accepts every target that the pages mention."""
     done = subprocess.run([*shlex.split(line), "--dry-run"], capture_output=True, text=True, cwd=ROOT, check=False)
 
     assert (0, "") == (done.returncode, done.stderr)
@@ -105,7 +105,7 @@ def test_make_knows_its_targets(line: str) -> None:
 
 @pytest.mark.parametrize("line", [line for line in SHELL if re.match(r"pip install .*\[", line)])
 def test_extras_that_are_named_exist(line: str) -> None:
-    """Every extra in the brackets of a `pip install` exists."""
+    """Every extra in a `pip install` command exists."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
 
     assert line.partition("[")[2].partition("]")[0] in extras
@@ -113,7 +113,7 @@ def test_extras_that_are_named_exist(line: str) -> None:
 
 @pytest.mark.parametrize("line", [line for line in SHELL if "blockrun_magic price" in line])
 def test_a_price_is_told_in_a_shell(kernel: Kernel, gateway: PracticeServer, tmp_path: Path, line: str) -> None:
-    """The price of a notebook; without a notebook, the usage."""
+    """The command shows the price of the notebook; without a notebook, it shows the usage."""
     (tmp_path / "notebook.ipynb").write_bytes((tmp_path / "winter.ipynb").read_bytes())
     command, environ = (
         [sys.executable, *shlex.split(line)[1:]],
@@ -125,7 +125,7 @@ def test_a_price_is_told_in_a_shell(kernel: Kernel, gateway: PracticeServer, tmp
 
 
 def test_a_measurement_runs(tmp_path: Path) -> None:
-    """The quickest of the benchmarks: how many requests an image takes, beside other clients."""
+    """The fastest benchmark runs: requests per image, compared with other clients."""
     command = [sys.executable, ROOT / "benchmarks", "requests"]
     done = subprocess.run(command, capture_output=True, text=True, env=clean_environ(tmp_path), check=False)
 

@@ -1,4 +1,4 @@
-"""The local endpoint: OpenAI's image API and ClawRouter's, paid for like a cell."""
+"""The local endpoint: the image APIs of OpenAI and ClawRouter, paid for like cells."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def gateway() -> Iterator[PracticeServer]:
 
 @pytest.fixture(scope="module")
 def endpoint(gateway: PracticeServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
-    """Return a local endpoint over it."""
+    """Return a local endpoint for that gateway."""
     with running_endpoint(tmp_path_factory.mktemp("endpoint"), gateway) as running:
         yield running
 
@@ -58,14 +58,14 @@ def uri(data: bytes) -> str:
 
 
 def opened(data: bytes) -> Image.Image:
-    """Return the image in `data`, whole."""
+    """Decode the image in `data`."""
     image = Image.open(io.BytesIO(data))
     image.load()
     return image
 
 
 def error_of(response: httpx.Response) -> dict[str, Any]:
-    """Return the error in a response, whose shape is OpenAI's."""
+    """Return the error of a response, and check that it has OpenAI's fields."""
     error = response.json()["error"]
     assert {"message", "type", "param", "code"} == set(error)
     assert error["message"]
@@ -76,7 +76,7 @@ def error_of(response: httpx.Response) -> dict[str, Any]:
 
 
 def test_an_image_comes_as_a_url(endpoint: Endpoint) -> None:
-    """The URL is the server's own, and the image behind it is whole; its name is its hash."""
+    """The image's URL is on this server, and its name is the image's hash."""
     before = len(endpoint.settlements)
 
     body = endpoint.generate("a fox", model="google/nano-banana", size="1024x1024", n=1).json()
@@ -93,7 +93,7 @@ def test_an_image_comes_as_a_url(endpoint: Endpoint) -> None:
 
 
 def test_a_repeated_request_is_free(endpoint: Endpoint) -> None:
-    """A bought image comes from the disk, also for the short name of the model, or for other bytes."""
+    """A bought image is free, also with the model's short name or another response format."""
     first = endpoint.generate("an owl", model="nano-banana").json()
     count = len(endpoint.settlements)
 
@@ -106,7 +106,7 @@ def test_a_repeated_request_is_free(endpoint: Endpoint) -> None:
 
 
 def test_equal_requests_at_once_are_one_purchase(endpoint: Endpoint) -> None:
-    """Clients that ask for the same at the same moment get the same image, paid once."""
+    """Concurrent equal requests get the same image, paid for once."""
     count = len(endpoint.settlements)
 
     with ThreadPoolExecutor(8) as pool:
@@ -118,14 +118,14 @@ def test_equal_requests_at_once_are_one_purchase(endpoint: Endpoint) -> None:
 
 
 def test_clients_of_gpt_image_find_what_they_expect(endpoint: Endpoint) -> None:
-    """OpenAI sends base64 for these models unasked; the URL is there as well."""
+    """As at OpenAI, GPT image models return base64 by default; the URL is included."""
     [image] = endpoint.generate("a boat", model="gpt-image-1").json()["data"]
 
     assert httpx.get(image["url"], timeout=PATIENCE).content == base64.b64decode(image["b64_json"])
 
 
 def test_several_images(endpoint: Endpoint) -> None:
-    """`n` images come, each with its own URL."""
+    """`n` images each have their own URL."""
     data = endpoint.generate("three kites", n=3).json()["data"]
 
     assert 3 == len({image["url"] for image in data})
@@ -134,7 +134,7 @@ def test_several_images(endpoint: Endpoint) -> None:
 @pytest.mark.parametrize(("wanted", "kind"), [("png", "PNG"), ("jpeg", "JPEG"), ("webp", "WEBP")])
 @pytest.mark.parametrize("response_format", ["url", "b64_json"])
 def test_the_output_format(endpoint: Endpoint, wanted: str, kind: str, response_format: str) -> None:
-    """The image is converted where the client asks for another format; it is bought once for all of them."""
+    """The image is converted to the requested format, and bought once for all formats."""
     body = endpoint.generate("a pear", output_format=wanted, response_format=response_format).json()
 
     [image] = body["data"]
@@ -146,7 +146,7 @@ def test_the_output_format(endpoint: Endpoint, wanted: str, kind: str, response_
 
 
 def test_a_mask_in_openais_manner(endpoint: Endpoint) -> None:
-    """Transparent is what may change: the same edit as with a white mask, and so the same purchase."""
+    """A transparent area means the same as a white one, so the second request is free."""
     source, size = png("teal", (64, 48)), (64, 48)
     transparent = Image.new("RGBA", size, (9, 9, 9, 255))
     transparent.paste((9, 9, 9, 0), (0, 0, 64, 24))
@@ -175,7 +175,7 @@ def test_a_mask_in_openais_manner(endpoint: Endpoint) -> None:
 
 @pytest.mark.parametrize(("color", "opaque"), [((255, 255, 255), 255), ((200, 0, 0), 255), ((0, 0, 0), 1)])
 def test_transparent_may_change_whatever_the_color(endpoint: Endpoint, color: tuple[int, ...], opaque: int) -> None:
-    """OpenAI's API looks at alpha only; its cookbook has an alpha of 1 for what stays."""
+    """Only the alpha channel of a transparent mask matters; an alpha of 1 counts as opaque."""
     mask = Image.new("RGBA", (1024, 1024), (*color, opaque))
     mask.paste((*color, 0), (0, 0, 1024, 512))
     file = io.BytesIO()
@@ -195,7 +195,7 @@ def test_transparent_may_change_whatever_the_color(endpoint: Endpoint, color: tu
 
 
 def test_several_sources(endpoint: Endpoint) -> None:
-    """`image[]` given again fuses images, as OpenAI's SDK sends a list."""
+    """Several `image[]` fields, as OpenAI's SDK sends them, are fused."""
     images = [("a.png", png("red")), ("b.png", png("blue"))]
 
     with openai.OpenAI(base_url=endpoint.url, api_key=KEY) as client:
@@ -209,7 +209,7 @@ def test_several_sources(endpoint: Endpoint) -> None:
 def test_sources_as_clawrouter_takes_them(
     endpoint: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
-    """A path, ~, URLs, a data URI and plain base64 are read by the server."""
+    """The server reads paths, ~, URLs, data URIs and plain base64."""
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "photo.png").write_bytes(png((1, len(form), 3)))
     stored = endpoint.generate("a source").json()["data"][0]["url"]
@@ -232,7 +232,7 @@ def test_sources_as_clawrouter_takes_them(
     "source", ["relative.png", "/etc/passwd", "/dev/zero", "/nowhere.png", "~nobody-here/x.png", "a\0b"]
 )
 def test_sources_that_cannot_be_read(endpoint: Endpoint, source: str) -> None:
-    """Refused before anything is bought; what is in the file is never repeated."""
+    """An unreadable source is refused before a purchase, and the error shows nothing of the file."""
     count = len(endpoint.settlements)
 
     answer = endpoint.post("/images/image2image", prompt="add a hat", image=source)
@@ -243,7 +243,7 @@ def test_sources_that_cannot_be_read(endpoint: Endpoint, source: str) -> None:
 
 
 def test_a_pipe_is_not_waited_for(endpoint: Endpoint, tmp_path: Path) -> None:
-    """A named pipe without a writer is refused at once."""
+    """A named pipe is refused immediately."""
     os.mkfifo(tmp_path / "pipe")
 
     assert 400 == endpoint.post("/images/image2image", prompt="add a hat", image=str(tmp_path / "pipe")).status_code
@@ -277,7 +277,7 @@ def test_a_pipe_is_not_waited_for(endpoint: Endpoint, tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_field_is_named(endpoint: Endpoint, body: dict[str, Any], param: str | None) -> None:
-    """A 400 in OpenAI's shape, and nothing is bought."""
+    """A bad field gets a 400 with OpenAI's error fields, and nothing is bought."""
     count = len(endpoint.settlements)
 
     answer = endpoint.post("/images/generations", **body)
@@ -301,7 +301,7 @@ def test_a_bad_field_is_named(endpoint: Endpoint, body: dict[str, Any], param: s
     ],
 )
 def test_bodies_that_are_none(endpoint: Endpoint, content: bytes, content_type: str, status: int) -> None:
-    """A body that cannot be read is a 4xx in OpenAI's shape."""
+    """An unreadable body gets a 4xx with OpenAI's error fields."""
     headers = {"Authorization": f"Bearer {KEY}", "Content-Type": content_type}
 
     answer = httpx.post(f"{endpoint.url}/images/generations", content=content, headers=headers, timeout=PATIENCE)
@@ -311,7 +311,7 @@ def test_bodies_that_are_none(endpoint: Endpoint, content: bytes, content_type: 
 
 
 def test_bodies_are_bounded(endpoint: Endpoint) -> None:
-    """Also where no length was announced."""
+    """A body above the limit gets a 413, with or without a Content-Length."""
     headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
 
     def endless() -> Iterator[bytes]:
@@ -329,14 +329,14 @@ def test_bodies_are_bounded(endpoint: Endpoint) -> None:
         streamed = httpx.post(
             f"{endpoint.url}/images/generations", headers=headers, content=endless(), timeout=PATIENCE
         ).status_code
-    except httpx.TransportError:  # the server closed the connection before it had read everything
+    except httpx.TransportError:  # the server closed the connection before it had read the whole body
         streamed = 413
 
     assert (413, 413) == (announced, streamed)
 
 
 def test_what_a_model_does_not_do_is_said_without_flags(endpoint: Endpoint) -> None:
-    """A client cannot type the flags of cells: the message names fields and values."""
+    """Messages name fields and values of the API, not the flags of cells."""
     bodies: list[dict[str, Any]] = [
         {"size": "3x3"},
         {"model": "flux-9000"},
@@ -355,14 +355,14 @@ def test_what_a_model_does_not_do_is_said_without_flags(endpoint: Endpoint) -> N
 
 
 def test_images_may_be_named_as_openais_json_does(endpoint: Endpoint) -> None:
-    """A list of objects with `image_url`; `style` has OpenAI's values and changes nothing."""
+    """`images` can be a list of objects with `image_url`; `style` accepts OpenAI's values and has no effect."""
     body = {"images": [{"image_url": uri(png("coral"))}], "style": "natural"}
 
     assert 200 == endpoint.post("/images/edits", prompt="add a hat", **body).status_code
 
 
 def test_a_size_may_be_a_ratio(endpoint: Endpoint) -> None:
-    """As in cells; a shape that the model does not sell is a 400."""
+    """A ratio works as in cells; a ratio that the model does not sell gets a 400."""
     assert 200 == endpoint.generate("a wide cat", model="cogview", size="16:9").status_code
     assert (400, "size") == (
         (answer := endpoint.generate("a wide cat", size="9:1")).status_code,
@@ -378,7 +378,7 @@ def test_a_size_may_be_a_ratio(endpoint: Endpoint) -> None:
      ("GET", "/v1/models/nobody/nothing", 404), ("GET", "/images/..%2f..%2fledger.sqlite", 404)],
 )  # fmt: skip
 def test_unknown_paths(endpoint: Endpoint, method: str, path: str, status: int) -> None:
-    """Every answer has OpenAI's shape."""
+    """Unknown paths and methods get OpenAI's error fields."""
     answer = httpx.request(
         method, f"{endpoint.origin}{path}", headers={"Authorization": f"Bearer {KEY}"}, timeout=PATIENCE
     )
@@ -391,7 +391,7 @@ def test_unknown_paths(endpoint: Endpoint, method: str, path: str, status: int) 
 
 
 def test_a_price_above_the_clients_word(endpoint: Endpoint) -> None:
-    """A 402 before anything is signed, that clients do not repeat."""
+    """A price above `max_price` gets a 402 that clients do not retry, and nothing is paid."""
     count = len(endpoint.settlements)
 
     answer = endpoint.generate("a whale", max_price="0.01")
@@ -405,14 +405,14 @@ def test_a_price_above_the_clients_word(endpoint: Endpoint) -> None:
 
 
 def test_the_servers_own_limit(gateway: PracticeServer, tmp_path: Path) -> None:
-    """`--max-price` bounds what a client may allow."""
+    """`--max-price` also limits the client's `max_price`."""
     with running_endpoint(tmp_path, gateway, max_price=50_000) as limited:
         assert 402 == limited.generate("a limited whale", max_price="9").status_code
         assert 200 == limited.generate("a limited whale", model="gpt-image-1").status_code
 
 
 def test_fresh_buys_again(endpoint: Endpoint) -> None:
-    """Each fresh request whose images have arrived is another take; takes can be named."""
+    """Each fresh request buys another take; `take` selects one."""
     takes = [endpoint.generate("a wolf", fresh=True).json()["take"] for _ in range(3)]
     count = len(endpoint.settlements)
 
@@ -423,7 +423,7 @@ def test_fresh_buys_again(endpoint: Endpoint) -> None:
 
 
 def test_an_automatic_retry_of_a_fresh_request_pays_once(endpoint: Endpoint) -> None:
-    """The official SDK repeats a failed request by itself: it gets the take that was paid for."""
+    """The SDK's automatic retry gets the paid take, and nothing is paid twice."""
     count = len(endpoint.settlements)
 
     with openai.OpenAI(base_url=endpoint.url, api_key=KEY, max_retries=3) as client:
@@ -434,7 +434,7 @@ def test_an_automatic_retry_of_a_fresh_request_pays_once(endpoint: Endpoint) -> 
 
 
 def test_a_retry_says_so(endpoint: Endpoint) -> None:
-    """A client that did not see the answer counts its retry in a header: that is the same take."""
+    """A retry header or a repeated idempotency key returns the same take."""
 
     def take(**headers: str) -> int:
         more, body = {"Authorization": f"Bearer {KEY}"} | headers, {"prompt": "a bear", "fresh": True}
@@ -447,7 +447,7 @@ def test_a_retry_says_so(endpoint: Endpoint) -> None:
 
 
 def test_a_client_that_hangs_up_loses_nothing(endpoint: Endpoint) -> None:
-    """The image is bought all the same, and is there for the next request."""
+    """If the client disconnects, the image is still bought, and the next request gets it."""
     count = len(endpoint.settlements)
     body = json.dumps({"prompt": "a stork practice:slow=1"}).encode()
     host, _, port = endpoint.origin.removeprefix("http://").partition(":")
@@ -465,7 +465,7 @@ def test_a_client_that_hangs_up_loses_nothing(endpoint: Endpoint) -> None:
     assert count + 1 == len(endpoint.settlements)
 
 
-# -- who may use it
+# -- access
 
 
 @pytest.mark.parametrize(
@@ -485,7 +485,7 @@ def test_a_client_that_hangs_up_loses_nothing(endpoint: Endpoint) -> None:
     ],
 )
 def test_who_may_ask(endpoint: Endpoint, headers: dict[str, str], status: int) -> None:
-    """The key, a name of this machine, and no web page."""
+    """Access needs the key and a host name of this machine; requests from web pages are refused."""
     answer = httpx.get(f"{endpoint.url}/models", headers=headers, timeout=PATIENCE)
 
     assert status == answer.status_code
@@ -494,7 +494,7 @@ def test_who_may_ask(endpoint: Endpoint, headers: dict[str, str], status: int) -
 
 
 def test_without_a_key(gateway: PracticeServer, tmp_path: Path) -> None:
-    """As ClawRouter: any program of this machine may ask, a web page may not; beyond loopback it is not allowed."""
+    """Without a key, local programs have access and web pages do not; a non-local address is refused."""
     with running_endpoint(tmp_path, gateway, key=None) as open_to_all:
         for status, headers in ((200, {}), (403, {"Origin": "http://evil.example"})):
             answer = httpx.get(f"{open_to_all.url}/models", headers=headers, timeout=PATIENCE)
@@ -504,7 +504,7 @@ def test_without_a_key(gateway: PracticeServer, tmp_path: Path) -> None:
 
 
 def test_others_may_not_name_files(gateway: PracticeServer, tmp_path: Path) -> None:
-    """A server that other machines can reach reads no files of its own, and tells nobody about its wallet."""
+    """A server on all addresses reads no local files for clients, and its health page hides the wallet."""
     (tmp_path / "photo.png").write_bytes(png())
     with running_endpoint(tmp_path, gateway, host="0.0.0.0") as shared:  # noqa: S104
         local = Endpoint(shared.url.replace("0.0.0.0", "127.0.0.1"), "", gateway)  # noqa: S104
@@ -517,7 +517,7 @@ def test_others_may_not_name_files(gateway: PracticeServer, tmp_path: Path) -> N
 
 
 def test_a_shared_server_answers_to_its_names(gateway: PracticeServer, tmp_path: Path) -> None:
-    """A front end in a container calls this machine by a name of its own; other names are refused as ever."""
+    """A server on all addresses accepts Docker's and the configured host names, and refuses others."""
     hosts = {"host.docker.internal:8402": 200, "images": 200, "evil.example": 403}
     with running_endpoint(tmp_path, gateway, host="0.0.0.0", names=["images"]) as shared:  # noqa: S104
         for host, status in hosts.items():
@@ -530,7 +530,7 @@ def test_a_shared_server_answers_to_its_names(gateway: PracticeServer, tmp_path:
     [("172.17.0.1", "172.17.0.1:8402", 204), ("fd00::1", "[fd00::1]:8402", 204), ("172.17.0.1", "172.17.0.2", 403)],
 )
 def test_the_address_that_a_client_came_to_is_a_name(address: str, host: str, status: int) -> None:
-    """Each of a machine's addresses is its own."""
+    """The address on which a client connects is an accepted host name."""
     sent: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -554,7 +554,7 @@ def test_the_address_that_a_client_came_to_is_a_name(address: str, host: str, st
 
 
 def test_a_port_that_is_taken(endpoint: Endpoint) -> None:
-    """The second server says who listens there."""
+    """The error names the process that uses the port."""
     port = int(endpoint.origin.rpartition(":")[2])
 
     with pytest.raises(BlockrunError) as raised:
@@ -563,11 +563,11 @@ def test_a_port_that_is_taken(endpoint: Endpoint) -> None:
     assert str(os.getpid()) in raised.value.message
 
 
-# -- what it tells
+# -- health, models, log
 
 
 def test_health(endpoint: Endpoint) -> None:
-    """As ClawRouter's, so that its clients see what they expect."""
+    """The health page has ClawRouter's fields."""
     report = httpx.get(f"{endpoint.origin}/health", timeout=PATIENCE).json()
 
     assert ("ok", "practice") == (report["status"], report["realm"])
@@ -577,14 +577,14 @@ def test_health(endpoint: Endpoint) -> None:
 
 
 def test_models(endpoint: Endpoint) -> None:
-    """OpenAI's list, with prices; a model is found by its shorthand, too."""
+    """OpenAI's model list includes our models; a short name finds its model."""
     with openai.OpenAI(base_url=endpoint.url, api_key=KEY) as client:
         assert "google/nano-banana" in [model.id for model in client.models.list()]
         assert "google/nano-banana" == client.models.retrieve("nano-banana").id
 
 
 def test_the_log_tells_no_secret(gateway: PracticeServer, tmp_path: Path) -> None:
-    """A line of JSON for each request: lengths and sums, no prompt and no key."""
+    """The log has one JSON line per request with lengths and costs, and without prompts and keys."""
     log = io.StringIO()
     with running_endpoint(tmp_path, gateway, log=log) as logged:
         logged.generate("a secret garden")
@@ -602,7 +602,7 @@ def test_the_log_tells_no_secret(gateway: PracticeServer, tmp_path: Path) -> Non
 
 
 def test_images_stay_when_the_server_starts_again(gateway: PracticeServer, tmp_path: Path) -> None:
-    """The store and the ledger are the user's."""
+    """A restarted server has the images and purchases of the first one."""
     with running_endpoint(tmp_path, gateway) as first:
         name = first.generate("a raven").json()["data"][0]["url"].rpartition("/")[2]
     with running_endpoint(tmp_path, gateway) as second:
@@ -611,7 +611,7 @@ def test_images_stay_when_the_server_starts_again(gateway: PracticeServer, tmp_p
 
 
 def test_stopping_lets_a_running_request_end(gateway: PracticeServer, tmp_path: Path) -> None:
-    """A purchase that is being paid for is delivered before the server ends."""
+    """A running purchase completes before the server stops."""
     answers: list[httpx.Response] = []
     paid = httpx.get(f"{gateway.url}/practice/ledger", timeout=PATIENCE).json()["paid_requests"]
     with running_endpoint(tmp_path, gateway) as running:

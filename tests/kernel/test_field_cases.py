@@ -1,4 +1,4 @@
-"""Cells as people use them: what they type and where they run it, each with the right result in a real kernel."""
+"""Cells as users write them, in different places, with the correct result in a real kernel."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ PRICE = 15_750
 
 
 def kinds(cell: Cell, kind: str) -> list[set[str]]:
-    """Return the media types of every message of one kind, in order."""
+    """Return the media types of each message of one kind, in order."""
     return [set(content.get("data", {})) for content in cell.of_type(kind)]
 
 
 def images(cell: Cell) -> int:
-    """Return how many displays show an image, updates included."""
+    """Return the number of displays and updates with an image."""
     displays = [*cell.of_type("display_data"), *cell.of_type("update_display_data")]
     return sum("image/jpeg" in each["data"] or "<img " in each["data"].get("text/html", "") for each in displays)
 
@@ -42,7 +42,7 @@ def images(cell: Cell) -> int:
     ids=["with", "capture", "interact", "several", "batch"],
 )
 def test_an_output_widget_gets_the_image_once(kernel: Kernel, setup: str, call: str) -> None:
-    """Output ignores updates of a display: the image is a display of its own, and no waiting line is left."""
+    """Output widgets ignore display updates, so the image is a new display without a waiting line."""
     made(kernel, "import ipywidgets as widgets")
     prompt = f"practice:slow=1 a boat {abs(hash(setup))}"
     code = setup.replace("{line}", f"{SMALL} {prompt}").replace("{prompt}", f"-s 1024x1024 {prompt}")
@@ -55,7 +55,7 @@ def test_an_output_widget_gets_the_image_once(kernel: Kernel, setup: str, call: 
 
 
 def test_stop_inside_an_output_widget_leaves_no_waiting_line(kernel: Kernel) -> None:
-    """The error is the only thing that stays."""
+    """A failed cell in an Output widget shows no image and no update."""
     made(kernel, "import ipywidgets as widgets")
     cell = kernel.run("with widgets.Output():\n    %imagegen practice:403 nothing " + SMALL)
 
@@ -64,7 +64,7 @@ def test_stop_inside_an_output_widget_leaves_no_waiting_line(kernel: Kernel) -> 
 
 
 def test_a_captured_cell_has_one_image(kernel: Kernel) -> None:
-    """`%%capture` repeats every update of a display: there is none."""
+    """`%%capture` records one image and no waiting line."""
     made(kernel, f"%%capture taken\n%imagegen practice:slow=1 a captured boat {SMALL}")
 
     assert "1" == kernel.value("sum('image/jpeg' in output.data for output in taken.outputs)")
@@ -85,7 +85,7 @@ def test_a_captured_cell_has_one_image(kernel: Kernel) -> None:
     ],
 )
 def test_a_prompt_keeps_its_question_mark(kernel: Kernel, code: str, prompt: str) -> None:
-    """IPython's help does not take the line, and the other lines of the cell run."""
+    """A line with a final question mark is a prompt and not IPython's help; the rest of the cell runs."""
     made(kernel, "after = None")
     cell = made(kernel, code)
 
@@ -96,21 +96,21 @@ def test_a_prompt_keeps_its_question_mark(kernel: Kernel, code: str, prompt: str
 
 
 def test_a_question_mark_alone_is_help(kernel: Kernel) -> None:
-    """`%imagegen?` pays for nothing and shows the flags."""
+    """`%imagegen?` shows the flags."""
     reply = kernel._client.execute("%imagegen?", reply=True, timeout=PATIENCE)["content"]
 
     assert "--model" in str(reply["payload"])
 
 
 def test_a_comment_may_stand_above_a_cell_magic(kernel: Kernel) -> None:
-    """Colab writes titles of cells like this; IPython alone ends in a SyntaxError."""
+    """Comments above a cell magic, as Colab writes them, are accepted."""
     cell = made(kernel, f"\n# @title A kite\n# red\n%%imagegen {SMALL}\na kite under a title")
 
     assert 1 == len(cell.pictures)
 
 
 def test_a_variable_in_braces_that_is_not_filled_in_is_named(kernel: Kernel) -> None:
-    """The prompt is literal; who meant --fill learns of it at the first image."""
+    """The output suggests --fill if a name in braces is a variable of the notebook."""
     made(kernel, "nested = 'fox'")
 
     assert "--fill" in made(kernel, f"%imagegen {SMALL} a {{nested}} one").text
@@ -121,7 +121,7 @@ def test_a_variable_in_braces_that_is_not_filled_in_is_named(kernel: Kernel) -> 
 
 
 def test_a_function_sees_its_own_variables_first(kernel: Kernel) -> None:
-    """--image and --fill read the variables of the function that the line is in, then the notebook's."""
+    """--image and --fill read the function's variables first, then the notebook's."""
     made(kernel, "from PIL import Image; pic = 'not an image'; color = 'red'; place = 'sea'")
     made(
         kernel,
@@ -135,7 +135,7 @@ def test_a_function_sees_its_own_variables_first(kernel: Kernel) -> None:
 
 
 def test_a_function_sees_the_variables_of_the_functions_around_it(kernel: Kernel) -> None:
-    """Python does not pass them on, because the function's own code does not mention them."""
+    """--fill finds variables of enclosing functions, even if the inner function does not use them."""
     made(
         kernel,
         "def around(animal):\n"
@@ -149,7 +149,7 @@ def test_a_function_sees_the_variables_of_the_functions_around_it(kernel: Kernel
     assert "'a nested horse'" == kernel.value("r.prompt")
 
 
-# -- what a phone, a body or another tool writes
+# -- flags from phones, bodies and other tools
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_a_function_sees_the_variables_of_the_functions_around_it(kernel: Kernel
     ],
 )
 def test_a_flag_in_the_wrong_place_is_not_bought(kernel: Kernel, gateway: PracticeServer, code: str) -> None:
-    """Two lines, before anything is sent."""
+    """A misplaced or unknown flag is an error in two lines, and nothing is paid."""
     before = paid_to(gateway.url)
     cell = kernel.run(code)
 
@@ -176,7 +176,7 @@ def test_a_flag_in_the_wrong_place_is_not_bought(kernel: Kernel, gateway: Practi
 
 
 def test_prompts_from_elsewhere_are_checked_too(kernel: Kernel) -> None:
-    """A list of Midjourney prompts is not bought with its flags."""
+    """Prompts from a list with Midjourney flags are refused."""
     made(kernel, "lines = ['a cat', 'a dog --ar 16:9']")
 
     assert "FlagError" == kernel.run("%imagegen --prompts lines").error_name
@@ -186,7 +186,7 @@ def test_prompts_from_elsewhere_are_checked_too(kernel: Kernel) -> None:
     "code", ["%%imagegen --help", "%%imagegen -h\na cat", "%imagegen --help", "%img2img -h", "%%imagegen\n--help"]
 )
 def test_help_is_shown(kernel: Kernel, gateway: PracticeServer, code: str) -> None:
-    """--help and -h show the flags and pay for nothing."""
+    """--help and -h show the flags, and nothing is paid."""
     before = paid_to(gateway.url)
     cell = made(kernel, code)
 
@@ -198,7 +198,7 @@ def test_help_is_shown(kernel: Kernel, gateway: PracticeServer, code: str) -> No
 
 
 def test_two_things_that_vary_make_a_table(kernel: Kernel) -> None:
-    """Models by sizes: rows and columns with labels, each image an element of its own, numbered like the results."""
+    """Models and sizes form the labeled axes of a grid whose images have the numbers of the results."""
     cell = made(kernel, "r = %imagegen -m cogview,flux -s square,16:9 a red fox")
     html = cell.pictures[0]["data"]["text/html"]
 
@@ -212,7 +212,7 @@ def test_two_things_that_vary_make_a_table(kernel: Kernel) -> None:
 
 
 def test_the_images_of_one_request_are_numbered_like_the_grid(kernel: Kernel) -> None:
-    """`results[2]` is the image with number 2, also where one request made them all."""
+    """`results[2]` is image number 2, also if one request made all images."""
     made(kernel, f"four = %imagegen -n 4 {SMALL} four numbered foxes")
 
     assert "(4, True)" == kernel.value("len(four), four[2] is four.images[2]")
@@ -220,7 +220,7 @@ def test_the_images_of_one_request_are_numbered_like_the_grid(kernel: Kernel) ->
 
 
 def test_a_failed_image_keeps_its_place(kernel: Kernel) -> None:
-    """The reason stands where the image would be, and the numbers are those of the results."""
+    """The failure is shown in its place; numbers count only the images."""
     cell = made(kernel, f"%%imagegen --each {SMALL} --as found\na fox\npractice:403 an owl\na tree")
     html = cell.pictures[0]["data"]["text/html"]
     places = [html.index("<b>0</b>"), html.index("failed"), html.index("<b>1</b>")]
@@ -230,11 +230,11 @@ def test_a_failed_image_keeps_its_place(kernel: Kernel) -> None:
     assert "'a tree'" == kernel.value("_[1].prompt")
 
 
-# -- price of a big cell
+# -- price of a large cell
 
 
 def test_an_expensive_cell_asks(tmp_path: Path) -> None:
-    """Above the sum it shows its price and asks; y runs it, anything else does not."""
+    """Above the limit the cell asks first; only y runs it, and without keyboard input it fails."""
     with PracticeServer() as server, running_kernel(tmp_path, {"BLOCKRUN_PRACTICE_URL": server.url}) as kernel:
         made(kernel, "%load_ext blockrun_magic\n%blockrun use practice\n%blockrun budget --ask 0.02")
         cheap = made(kernel, f"%imagegen {SMALL} a cheap fox")
@@ -261,14 +261,14 @@ def test_an_expensive_cell_asks(tmp_path: Path) -> None:
     assert (1 + 2 + 2 + 3) * PRICE == paid
 
 
-# -- what Run All imports
+# -- imports during Run All
 
 
 @pytest.mark.parametrize(
     "second", ["%blockrun", "import eth_account; eth_account.Account", "%blockrun wallet create", "%blockrun wallet"]
 )
 def test_run_all_meets_no_half_imported_module(tmp_path: Path, second: str) -> None:
-    """The warm-up of `use practice` and the next line import the same modules in one order."""
+    """The background imports of `use practice` and the next line do not conflict."""
     with PracticeServer() as server, running_kernel(tmp_path, {"BLOCKRUN_PRACTICE_URL": server.url}) as kernel:
         made(kernel, "%load_ext blockrun_magic")
         cell = kernel.run(f"%blockrun use practice\n{second}")
@@ -277,14 +277,14 @@ def test_run_all_meets_no_half_imported_module(tmp_path: Path, second: str) -> N
 
 
 def test_price_takes_a_model(kernel: Kernel) -> None:
-    """`price flux` is flux's price."""
+    """`price flux` shows the price of flux."""
     assert "flux" in made(kernel, "%blockrun price flux").text
     assert "UsageError" == kernel.run("%blockrun price flux grok").error_name
     assert "RequestError" == kernel.run("%blockrun price fluxx").error_name
 
 
 def test_a_refusal_says_what_is_true_about_the_money(kernel: Kernel) -> None:
-    """A refused image is not called free while its sum can still be charged: it is at risk, and listed."""
+    """A refused image whose payment can still be charged is listed as at risk."""
     cell = kernel.run(f"%imagegen {SMALL} practice:403 something refused")
     shown = made(kernel, "%blockrun")
 
@@ -295,7 +295,7 @@ def test_a_refusal_says_what_is_true_about_the_money(kernel: Kernel) -> None:
 
 
 def test_a_batch_advises_what_fits_its_failures(kernel: Kernel) -> None:
-    """A refused request gets other advice than one that may succeed when it is run again."""
+    """The advice for a refused request differs from the advice for a failed job."""
     advice = []
     for fault, error in (("403", "ContentPolicyViolation"), ("fail-job", "JobFailed")):
         cell = made(kernel, f"%%imagegen --each {SMALL}\na quiet lake {fault}\npractice:{fault} no")
@@ -307,7 +307,7 @@ def test_a_batch_advises_what_fits_its_failures(kernel: Kernel) -> None:
 
 
 def test_practice_names_the_words_that_it_does_not_draw(kernel: Kernel) -> None:
-    """A learner sees that practice, not the model, left something out; known words are not listed."""
+    """Practice names the words that it cannot draw, and no others."""
     text = made(kernel, f"%imagegen {SMALL} a teapot and a red fox").text
 
     assert "teapot" in text.split("draw:")[-1]
@@ -315,7 +315,7 @@ def test_practice_names_the_words_that_it_does_not_draw(kernel: Kernel) -> None:
 
 
 def test_a_gallery_finds_stars_models_and_days(kernel: Kernel) -> None:
-    """Four images of a request are one row; stars, models and days narrow the list."""
+    """History shows the four images of a request; stars, models and days filter it."""
     made(kernel, f"%imagegen {SMALL} -n 4 --as quartet a castle for the gallery")
     made(kernel, "q = quartet[0]\n%blockrun star q")
     starred = made(kernel, "%blockrun history --starred")
@@ -331,7 +331,7 @@ def test_a_gallery_finds_stars_models_and_days(kernel: Kernel) -> None:
 
 
 def test_the_magics_need_no_ipywidgets(tmp_path: Path) -> None:
-    """Where ipywidgets is missing or old, as in Colab, cells and commands work all the same."""
+    """Without ipywidgets, cells and commands work."""
     with PracticeServer() as server, running_kernel(tmp_path, {"BLOCKRUN_PRACTICE_URL": server.url}) as kernel:
         made(kernel, "import sys; sys.modules['ipywidgets'] = sys.modules['anywidget'] = None")
         made(kernel, "%load_ext blockrun_magic\n%blockrun use practice")

@@ -1,4 +1,4 @@
-"""The price of Run All, read from the cells without running them, to the micro-dollar."""
+"""The forecast of Run All, read from the cells without running them, exact to the micro-dollar."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.kernel import clean_environ, made, paid_to, running_kernel
 
 @pytest.fixture
 def gateway() -> Iterator[PracticeServer]:
-    """Return a practice gateway of its own, whose books say what was paid."""
+    """Return a separate practice gateway."""
     with PracticeServer() as server:
         yield server
 
@@ -51,7 +51,7 @@ def notebook(folder: Path, *cells: str) -> Path:
 def test_what_can_be_read_and_what_is_said_of_the_rest(
     tmp_path: Path, gateway: PracticeServer, cells: list[str], dollars: str, says: str
 ) -> None:
-    """Literal cells are priced; the others are named, and counted as nothing."""
+    """Literal cells are priced; other cells are named and count as $0."""
     path = notebook(tmp_path, "%blockrun use practice", *cells)
     said = forecast(path, tmp_path, gateway.url)
 
@@ -62,7 +62,7 @@ def test_what_can_be_read_and_what_is_said_of_the_rest(
 
 
 def test_the_same_in_the_notebook(tmp_path: Path, gateway: PracticeServer) -> None:
-    """`%blockrun price` takes a notebook as well, and goes where this kernel's requests go."""
+    """`%blockrun price` accepts a notebook and uses the kernel's gateway."""
     notebook(tmp_path, "%imagegen --model cogview a fox")
     with running_kernel(tmp_path, {"BLOCKRUN_PRACTICE_URL": gateway.url}) as kernel:
         made(kernel, "%load_ext blockrun_magic\n%blockrun use practice")
@@ -75,7 +75,7 @@ def test_the_same_in_the_notebook(tmp_path: Path, gateway: PracticeServer) -> No
 
 
 def test_what_is_no_notebook_is_refused(tmp_path: Path) -> None:
-    """Two lines and an exit status, not a traceback."""
+    """A file that is not a notebook gives an error and exit status 1 without a traceback."""
     path = tmp_path / "x.ipynb"
     path.write_text("[]")
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Every gateway from the same cell: one notebook on three servers, and the books of each agree with ours."""
+"""Gateways: one notebook runs on three servers, and the records of each server match the ledger."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ NOTEBOOK = (
     "%blockrun spend",
     "%blockrun jobs",
 )
-"""Nothing here names a gateway: what is remembered chooses it."""
+"""No cell names a gateway; the configuration file selects it."""
 
 
 def remember(home: Path, name: str) -> None:
-    """Write the configuration file that chooses a gateway."""
+    """Write a configuration file with this gateway."""
     folder = home / ".blockrun" / "magic"
     folder.mkdir(parents=True)
     (folder / "config.toml").write_text(f'gateway = "{name}"\n')
 
 
 def told(home: Path, realm: str) -> tuple[int, int, list[tuple[str, int]]]:
-    """Return the ledger's story: how many payments, their sum, and the sum of each model."""
+    """Return the number of payments in the ledger, their total, and the total of each model."""
     with closing(Ledger(home / ".blockrun" / "magic" / "ledger.sqlite", "reader")) as ledger:
         total = spending_summary(ledger, realm, "all")
         models = [(model, settled) for model, _, settled, _ in spending_by_model(ledger, realm, "all")]
@@ -60,7 +60,7 @@ def run_notebook(home: Path, **environ: str) -> list[str]:
 
 
 def books(server: ClawRouter | Account) -> tuple[int, int, list[tuple[str, int]]]:
-    """Return the server's story, in the ledger's words."""
+    """Return the same data from the server's charges."""
     models: dict[str, int] = {}
     for charge in server.charges:
         models[charge.model] = models.get(charge.model, 0) + charge.micros
@@ -68,7 +68,7 @@ def books(server: ClawRouter | Account) -> tuple[int, int, list[tuple[str, int]]
 
 
 def test_the_notebook_on_practice(tmp_path: Path) -> None:
-    """Play money: five payments, and the practice gateway's own sum."""
+    """On practice, the notebook makes five payments, and the totals agree."""
     remember(tmp_path, "practice")
     with PracticeServer() as server:
         cells = run_notebook(tmp_path, BLOCKRUN_PRACTICE_URL=server.url)
@@ -79,7 +79,7 @@ def test_the_notebook_on_practice(tmp_path: Path) -> None:
 
 
 def test_the_notebook_on_clawrouter(tmp_path: Path) -> None:
-    """ClawRouter's wallet: the same cells, and its books to the micro-dollar."""
+    """On ClawRouter, the notebook makes five payments, and the records agree to the micro-dollar."""
     remember(tmp_path, "clawrouter")
     with ClawRouter(tmp_path / LOGS, names_price=True) as server:
         cells = run_notebook(tmp_path, BLOCKRUN_PROXY_PORT=str(server.port))
@@ -91,7 +91,7 @@ def test_the_notebook_on_clawrouter(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("slow", [0, 2], ids=["at once", "jobs"])
 def test_the_notebook_on_an_account(tmp_path: Path, slow: int) -> None:
-    """An account's credit, at once or by jobs: the same cells, and its books to the micro-dollar."""
+    """On an account, with or without jobs, the notebook makes five payments, and the records agree."""
     remember(tmp_path, "account")
     with Account(slow=slow) as server:
         cells = run_notebook(tmp_path, BLOCKRUN_API_KEY=KEY, BLOCKRUN_API_KEY_URL=server.url)
@@ -102,14 +102,14 @@ def test_the_notebook_on_an_account(tmp_path: Path, slow: int) -> None:
     assert KEY not in "".join(cells)
 
 
-# -- where we sign: versions and networks, through the whole studio
+# -- gateways that take our signature: versions and networks
 
 
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("where", ["a custom URL", "testnet"])
 @pytest.mark.parametrize("words", ["a heron", "a heron practice:slow"], ids=["at once", "a job"])
 def test_a_signed_gateway_of_either_version(tmp_path: Path, where: str, version: int, words: str) -> None:
-    """A custom gateway on Base and a testnet-shaped one, x402 v1 and v2: paid once, with the hash in the receipt."""
+    """Custom and test-network gateways, x402 v1 and v2, are paid once, and the receipt has the hash."""
     network = BASE_SEPOLIA if where == "testnet" else BASE
     with PracticeServer(x402_version=version, slow_seconds=0.05, network=network) as server:
         testnet = Gateway("testnet", server.url, (network,))
@@ -121,24 +121,24 @@ def test_a_signed_gateway_of_either_version(tmp_path: Path, where: str, version:
 
         receipt = asyncio.run(make()).receipt
 
-        assert 15_750 == receipt.amount  # no chain here confirms it
+        assert 15_750 == receipt.amount  # no chain confirms it here
         assert paid_to(server.url) == receipt.amount
     assert receipt.transaction is not None
     assert payer().address == receipt.payer
     assert network.realm == receipt.realm
 
 
-# -- choosing
+# -- selection
 
 
 def chosen(kernel: Kernel) -> str:
-    """Return the name of the gateway that the kernel's requests go to."""
+    """Return the name of the kernel's gateway."""
     return kernel.value("get_ipython().magics_manager.registry['BlockrunMagics'].session.selection.name").strip("'")
 
 
 @pytest.fixture(scope="module")
 def proxy(kernel_home: Path) -> Iterator[ClawRouter]:
-    """Return a ClawRouter that names no prices and drops soon."""
+    """Return a ClawRouter without prices and with a short time limit."""
     with ClawRouter(kernel_home / LOGS, drop_after=0.05) as server:
         yield server
 
@@ -152,7 +152,7 @@ def account() -> Iterator[Account]:
 
 @pytest.fixture(scope="module")
 def kernel(gateway: PracticeServer, proxy: ClawRouter, account: Account, kernel_home: Path) -> Iterator[Kernel]:
-    """Return a kernel that could use any of three gateways, and starts on Base."""
+    """Return a kernel that can use three other gateways and starts on Base."""
     environ = {
         "BLOCKRUN_PRACTICE_URL": gateway.url,
         "BLOCKRUN_PROXY_PORT": str(proxy.port),
@@ -166,7 +166,7 @@ def kernel(gateway: PracticeServer, proxy: ClawRouter, account: Account, kernel_
 
 
 def test_the_card_says_which_gateway_and_why(kernel: Kernel, proxy: ClawRouter) -> None:
-    """Default, use, %config: the card names the gateway's address, who pays, and what it cannot do."""
+    """The card shows the gateway's address, its payer, its limitations, and the setting that selected it."""
     assert "https://blockrun.ai/api" in made(kernel, "%blockrun").text
     assert "base" == chosen(kernel)
 
@@ -191,7 +191,7 @@ def test_the_card_says_which_gateway_and_why(kernel: Kernel, proxy: ClawRouter) 
 
 
 def test_one_cell_may_go_elsewhere(kernel: Kernel, proxy: ClawRouter, account: Account) -> None:
-    """--gateway is for its own cell: the next one goes where all the others go, and a misspelt name is refused."""
+    """--gateway applies to its own cell only; an unknown name is refused."""
     made(kernel, "%blockrun use practice")
     before = len(proxy.charges), len(account.charges)
     cell = made(kernel, "%%imagegen --gateway clawrouter --model cogview --size 512x512\na boat elsewhere")
@@ -205,7 +205,7 @@ def test_one_cell_may_go_elsewhere(kernel: Kernel, proxy: ClawRouter, account: A
 
 
 def test_auto_never_chooses_real_money_by_itself(kernel: Kernel, kernel_home: Path) -> None:
-    """It says what it found, and chooses practice unless the user confirms or has saved a choice."""
+    """`use auto` lists the gateways it found, and selects practice without --yes or a saved choice."""
     text = made(kernel, "%blockrun use auto").text
 
     assert "practice" == chosen(kernel)
@@ -225,7 +225,7 @@ def test_auto_never_chooses_real_money_by_itself(kernel: Kernel, kernel_home: Pa
 
 
 def test_use_alone_shows_the_gateway_and_the_choices(kernel: Kernel, proxy: ClawRouter) -> None:
-    """The current gateway comes first, and nothing changes."""
+    """`use` alone shows the current gateway and the choices, and changes nothing."""
     made(kernel, "%blockrun use clawrouter")
     lines = made(kernel, "%blockrun use").text.splitlines()
 
@@ -236,7 +236,7 @@ def test_use_alone_shows_the_gateway_and_the_choices(kernel: Kernel, proxy: Claw
 
 
 def test_any_endpoint_is_used_by_its_url_and_path(kernel: Kernel, kernel_home: Path) -> None:
-    """`--path` names an endpoint of its own and is saved with the URL; it belongs to a URL."""
+    """`--path` needs a URL; --remember saves both."""
     text = made(kernel, "%blockrun use https://images.example.com --path /v2/draw --remember").text
     config = kernel_home / ".blockrun" / "magic" / "config.toml"
 
@@ -249,7 +249,7 @@ def test_any_endpoint_is_used_by_its_url_and_path(kernel: Kernel, kernel_home: P
 
 
 def test_a_choice_is_remembered_when_that_is_said(kernel: Kernel, kernel_home: Path) -> None:
-    """--remember writes one line into the configuration file, and leaves the others."""
+    """--remember changes one line of the configuration file and keeps the others."""
     config = kernel_home / ".blockrun" / "magic" / "config.toml"
     config.write_text("# mine\nother = 1\n")
     made(kernel, "%blockrun use clawrouter --remember")
@@ -257,7 +257,7 @@ def test_a_choice_is_remembered_when_that_is_said(kernel: Kernel, kernel_home: P
 
     assert 'gateway = "practice"\n# mine\nother = 1\n' == config.read_text()
     config.write_text("gateway = [")
-    made(kernel, "%blockrun use practice")  # what was said here needs no file
+    made(kernel, "%blockrun use practice")  # a choice on the line does not need the file
     config.unlink()
 
 
@@ -265,13 +265,13 @@ COMPARED = "get_ipython().magics_manager.registry['BlockrunMagics'].session.stud
 
 
 def settled(home: Path) -> int:
-    """Return what the ledger has as settled real money, in micro-USDC."""
+    """Return the settled real money in the ledger, in micro-USDC."""
     with closing(Ledger(home / ".blockrun" / "magic" / "ledger.sqlite", "reader")) as ledger:
         return spending_summary(ledger, "real", "all").settled
 
 
 def test_an_unknown_outcome_is_the_users_to_decide(kernel: Kernel, proxy: ClawRouter, kernel_home: Path) -> None:
-    """Jobs show it, a re-run refuses, resolve books it once, and spend compares both records."""
+    """`jobs` lists the payment, a second run refuses it, `resolve` decides once, and `spend` compares the records."""
     made(kernel, "%blockrun use clawrouter")
     made(kernel, "%imagegen --model flux a fox that was found")
     logs, proxy.logs = proxy.logs, proxy.logs / "nowhere"
@@ -300,7 +300,7 @@ def test_an_unknown_outcome_is_the_users_to_decide(kernel: Kernel, proxy: ClawRo
 
 
 def test_the_models_card_says_where_its_list_comes_from(kernel: Kernel, account: Account) -> None:
-    """--refresh asks the gateway: what is new has the quote as its price, what is gone says so."""
+    """--refresh asks the gateway: new models have no list price, and missing models are marked."""
     made(kernel, "%blockrun use account")
     account.served = ["google/nano-banana", "acme/brush-9"]
     text = made(kernel, "%blockrun models --refresh").text
@@ -316,7 +316,7 @@ def test_the_models_card_says_where_its_list_comes_from(kernel: Kernel, account:
 
 
 def test_clawrouter_lists_no_image_models(kernel: Kernel) -> None:
-    """Its chat models stay out: the catalog is ours, and the error says so."""
+    """--refresh fails on ClawRouter, and its chat models are not listed."""
     made(kernel, "%blockrun use clawrouter")
 
     assert "InvalidResponse" == kernel.run("%blockrun models --refresh").error_name

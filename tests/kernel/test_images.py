@@ -1,4 +1,4 @@
-"""Images and masks as people have them, in cells of a real kernel; what cannot be meant costs nothing."""
+"""Users' images and masks in cells of a real kernel; ambiguous masks cost nothing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def gateway() -> Iterator[PracticeServer]:
 
 @pytest.fixture(scope="module")
 def kernel(tmp_path_factory: pytest.TempPathFactory, gateway: PracticeServer) -> Iterator[Kernel]:
-    """Return a kernel whose folder has a photo that a phone stored sideways."""
+    """Return a kernel whose folder has a photo that is stored sideways."""
     folder = tmp_path_factory.mktemp("images")
     photo = encoded(turned(card(), 6), "JPEG", quality=95, exif=exif_of(6, place=True))
     with running_kernel(folder, {"BLOCKRUN_PRACTICE_URL": gateway.url}) as running:
@@ -59,7 +59,7 @@ def kernel(tmp_path_factory: pytest.TempPathFactory, gateway: PracticeServer) ->
     ],
 )
 def test_only_the_masked_half_of_a_phone_photo_changes(kernel: Kernel, mask: str) -> None:
-    """The photo stands upright, and the mask lies where it is seen."""
+    """The photo is rotated upright, and only the masked half changes."""
     made(kernel, f"mask = {mask}")
     made(kernel, EDIT.format("photo.jpg", "mask"))
 
@@ -77,7 +77,7 @@ def test_only_the_masked_half_of_a_phone_photo_changes(kernel: Kernel, mask: str
     ],
 )
 def test_a_mask_that_cannot_be_meant_costs_nothing(kernel: Kernel, gateway: PracticeServer, mask: str) -> None:
-    """Two lines, and no money moves."""
+    """An ambiguous mask is refused, and no money moves."""
     before = paid_to(gateway.url)
     made(kernel, f"mask = {mask}")
     refused = kernel.run(EDIT.format("photo", "mask"))
@@ -90,7 +90,7 @@ def test_a_mask_that_cannot_be_meant_costs_nothing(kernel: Kernel, gateway: Prac
     "source", ["io.BytesIO(open('photo.jpg', 'rb').read())", "Shown('photo.jpg')", "open('photo.jpg', 'rb')", "photo"]
 )
 def test_what_holds_an_image_is_a_source(kernel: Kernel, source: str) -> None:
-    """Streams, what IPython displays, open files and PIL images, by lookups."""
+    """Streams, displayable objects, open files and PIL images work, also as items of a variable."""
     made(kernel, f'held = {{"left": [{source}]}}')
     made(kernel, EDIT.format('held["left"][0]', "top"))
 
@@ -98,7 +98,7 @@ def test_what_holds_an_image_is_a_source(kernel: Kernel, source: str) -> None:
 
 
 def test_shrinking_is_said(kernel: Kernel) -> None:
-    """Without --shrink a large source is refused; with it, or the setting, a sentence below the image says so."""
+    """A large source is refused without --shrink; with it, or with the setting, the output reports the resizing."""
     made(kernel, "large = Image.new('RGB', (5000, 4000), 'navy')")
     edit = "%img2img --model gpt-image --image large{} at night"
     refused = kernel.run(edit.format(""))
@@ -110,7 +110,7 @@ def test_shrinking_is_said(kernel: Kernel) -> None:
 
 
 def test_settings_of_pillow_change_nothing(kernel: Kernel) -> None:
-    """A notebook that reads broken files, or warns of large ones, edits and shows as any other."""
+    """Pillow's global settings do not change edits or the check of broken files."""
     made(kernel, "from PIL import ImageFile\nImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = True, 10")
     made(kernel, "mask = top")
     made(kernel, EDIT.format("photo.jpg", "mask"))

@@ -1,4 +1,4 @@
-"""A kernel that waits: the live line, Stop, queued cells, and gateways that answer badly."""
+"""A waiting kernel: the live line, Stop, queued cells, and invalid responses of gateways."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from harness.kernel import Cell, Kernel, paid_to, running_kernel
 
 QUICK = "--model cogview --size 512x512"
 PRICE = 15_750
-"""The price of an image with these flags, in micro-dollars."""
+"""The price of an image with these flags, in micro-USDC."""
 
 
 def waits_for_its_picture(cell: Cell) -> bool:
-    """Return whether a cell's live line says that it is paid for and waits."""
+    """Return whether a cell's live line shows that the cell waits for a paid image."""
     lines = [output["data"]["text/plain"] for output in cell.outputs]
     return any(stage in line for line in lines for stage in ("queued", "in progress"))
 
@@ -29,7 +29,7 @@ def waits_for_its_picture(cell: Cell) -> bool:
 
 
 def test_a_waiting_cell_shows_a_line_that_becomes_the_picture(kernel: Kernel) -> None:
-    """What, price, stage and seconds are shown in one place, which the image takes over in the end."""
+    """One display shows model, price, stage and seconds, and later the image."""
     cell = kernel.run(f"%imagegen {QUICK} a slow tree practice:slow=1.5")
     shown = [content["data"] for content in cell.of_type("display_data")]
     updates = [content["data"] for content in cell.of_type("update_display_data")]
@@ -46,17 +46,17 @@ def test_a_waiting_cell_shows_a_line_that_becomes_the_picture(kernel: Kernel) ->
 
 
 def test_a_quiet_cell_shows_no_line_either(kernel: Kernel) -> None:
-    """--quiet means nothing is displayed, however long it takes."""
+    """A cell with --quiet displays nothing, even if it is slow."""
     cell = kernel.run(f"%imagegen {QUICK} --quiet a silent tree practice:slow=1")
 
     assert ("ok", []) == (cell.status, cell.outputs)
 
 
-# -- Run All and clicks while a cell waits
+# -- queued cells and clicks while a cell waits
 
 
 def test_no_queued_cell_is_lost_while_a_cell_waits(kernel: Kernel) -> None:
-    """Cells sent behind waiting magics all run, in order, magics among them."""
+    """Cells queued behind waiting magics run completely and in order."""
     codes = ["seen = []"]
     for number in range(2):
         codes += [f"%imagegen {QUICK} --quiet queue number {number} practice:slow=0.3", f"seen.append({number})"]
@@ -68,7 +68,7 @@ def test_no_queued_cell_is_lost_while_a_cell_waits(kernel: Kernel) -> None:
 
 
 def test_a_cell_that_fails_stops_what_is_queued_behind_it(kernel: Kernel) -> None:
-    """Run All does not go on after one of our errors."""
+    """After one of our errors, Run All stops."""
     first = kernel.start(f"%imagegen {QUICK} practice:403 refused")
     second = kernel.start("went_on = True")
 
@@ -82,7 +82,7 @@ def test_a_cell_that_fails_stops_what_is_queued_behind_it(kernel: Kernel) -> Non
 def test_stop_ends_the_waiting_and_the_image_is_collected_later(
     kernel: Kernel, gateway: PracticeServer, gate: Gate
 ) -> None:
-    """Stop raises KeyboardInterrupt, says truly that the payment had left, and the same cell then pays nothing more."""
+    """Stop raises KeyboardInterrupt and reports the sent payment; the next run gets the image and pays nothing."""
     code = f"%%imagegen {QUICK}\na stopped tree practice:slow=0"
     gate.hold("polled")
     before = paid_to(gateway.url)
@@ -105,7 +105,7 @@ def test_stop_ends_the_waiting_and_the_image_is_collected_later(
 
 
 def test_stop_before_anything_was_sent_costs_nothing(kernel: Kernel) -> None:
-    """A cell that waits for its price has signed nothing, and says so when it is stopped."""
+    """A cell stopped during its quote has signed nothing."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         kernel.run("import os; os.environ['BLOCKRUN_WALLET_KEY'] = '0x' + '17' * 32")
         kernel.run(f"%blockrun use http://127.0.0.1:{silent.getsockname()[1]}/api")
@@ -124,12 +124,12 @@ def test_stop_before_anything_was_sent_costs_nothing(kernel: Kernel) -> None:
     assert "ok" == back.status
 
 
-# -- answers that are none
+# -- invalid responses
 
 
 @pytest.mark.parametrize("trigger", ["html", "truncated", "bomb", "svg", "file-url", "foreign-url", "no-data"])
 def test_an_answer_that_is_no_picture_ends_in_two_lines(kernel: Kernel, gateway: PracticeServer, trigger: str) -> None:
-    """An error shows its reason and its cost: no traceback, no image, and the same cell pays nothing more."""
+    """The error has two lines with the paid amount, no image is shown, and the next run pays nothing."""
     code = f"%imagegen {QUICK} a trap practice:{trigger}"
     before = paid_to(gateway.url)
     cell, again = kernel.run(code), kernel.run(code)
@@ -153,7 +153,7 @@ def test_an_answer_that_is_no_picture_ends_in_two_lines(kernel: Kernel, gateway:
 def test_a_refusal_ends_in_two_lines_and_costs_nothing(
     kernel: Kernel, gateway: PracticeServer, trigger: str, name: str
 ) -> None:
-    """An error before payment is told without HTML or a traceback, and moves no money."""
+    """The error has two lines without HTML, and no money moves."""
     before = paid_to(gateway.url)
     cell = kernel.run(f"%imagegen {QUICK} a wall practice:{trigger}")
 
@@ -163,7 +163,7 @@ def test_a_refusal_ends_in_two_lines_and_costs_nothing(
 
 
 def test_a_script_from_the_model_is_shown_as_words(kernel: Kernel) -> None:
-    """A revised prompt with tags in it is escaped in HTML and told as it is in text."""
+    """Tags in a revised prompt are escaped in HTML and unchanged in text."""
     cell = kernel.run(f"%imagegen {QUICK} a tree practice:script")
 
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in cell.html
@@ -172,7 +172,7 @@ def test_a_script_from_the_model_is_shown_as_words(kernel: Kernel) -> None:
 
 
 def test_the_result_is_the_value_of_its_cell(kernel: Kernel, tmp_path: Path) -> None:
-    """`_` and `Out` hold the result, whose image can be saved and edited further."""
+    """`_` holds the result of the cell, and its image can be saved."""
     kernel.run(f"%imagegen {QUICK} a tree to keep")
     kernel.run("kept = _")
     saved = kernel.run(f"kept.save({str(tmp_path / 'tree.png')!r})")
@@ -186,7 +186,7 @@ def test_the_result_is_the_value_of_its_cell(kernel: Kernel, tmp_path: Path) -> 
 
 
 def test_no_click_is_lost_while_a_cell_waits(kernel: Kernel) -> None:
-    """Buttons pressed while a cell waits are heard, during it or right after it, each once."""
+    """Each click during a waiting cell is handled once."""
     kernel.run("import ipywidgets\nclicks = []\nbutton = ipywidgets.Button()\nbutton.on_click(clicks.append)")
     button = kernel.value("button.model_id").strip("'")
     waiting = kernel.start(f"%imagegen {QUICK} --quiet practice:slow=1 while somebody clicks")
@@ -199,7 +199,7 @@ def test_no_click_is_lost_while_a_cell_waits(kernel: Kernel) -> None:
 
 
 def test_threads_may_ask_at_the_same_time(kernel: Kernel) -> None:
-    """Two threads of a cell get an image each, and each its own."""
+    """Two threads of a cell each get their own image."""
     cell = kernel.run(
         "from concurrent.futures import ThreadPoolExecutor\n"
         "def ask(words):\n"
@@ -213,11 +213,11 @@ def test_threads_may_ask_at_the_same_time(kernel: Kernel) -> None:
     assert "['from thread one', 'from thread two']" in cell.text
 
 
-# -- Stop reaches all the way
+# -- Stop during a download
 
 
 def test_stop_hangs_up_on_a_source_that_does_not_come(kernel: Kernel, gateway: PracticeServer) -> None:
-    """Stop cancels the work itself: the connection that it waited for is closed, and nothing was paid."""
+    """Stop closes the connection to a slow source, and nothing is paid."""
     before = paid_to(gateway.url)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(PATIENCE)
@@ -230,7 +230,7 @@ def test_stop_hangs_up_on_a_source_that_does_not_come(kernel: Kernel, gateway: P
             stopped = kernel.finish(name)
             try:
                 hung_up = connection.recv(65536)
-            except ConnectionResetError:  # hung up as well, only less politely
+            except ConnectionResetError:  # a reset connection is closed as well
                 hung_up = b""
 
     assert asked.startswith(b"GET /slow.png ")
@@ -243,7 +243,7 @@ def test_stop_hangs_up_on_a_source_that_does_not_come(kernel: Kernel, gateway: P
 
 
 def test_a_killed_kernel_leaves_a_payment_that_the_next_one_collects(tmp_path: Path) -> None:
-    """A kernel that dies while its image is made has paid for it: the next kernel shows it, and pays nothing more."""
+    """After a kernel is killed, the next kernel shows its paid image without a second payment."""
     code = f"%%imagegen {QUICK}\npractice:slow=0 an image whose kernel dies"
     hook = Gate()
     hook.hold("polled")
@@ -263,7 +263,7 @@ def test_a_killed_kernel_leaves_a_payment_that_the_next_one_collects(tmp_path: P
 
 
 def test_a_key_that_pays_is_in_nothing_that_a_notebook_keeps(tmp_path: Path) -> None:
-    """The gateway of `BLOCKRUN_API_URL` is paid with the user's key, and no output or error holds it or a payment."""
+    """Neither outputs nor errors contain the key or the payment's nonce."""
     key = "1b" * 32
     with PracticeServer(network=BASE) as gateway:
         environ = {"BLOCKRUN_API_URL": gateway.url, "BLOCKRUN_WALLET_KEY": f"0x{key}"}

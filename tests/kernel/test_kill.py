@@ -1,6 +1,6 @@
-"""`kill -9` at any moment of a notebook's run, and again: one settlement an image, and every image is there.
+"""`kill -9` at any moment of a notebook's run: afterwards every image exists and is settled once.
 
-`KILLS` says how many random moments are tried (a dozen unless told otherwise).
+`KILLS` is the number of random moments, 12 by default.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ _STEPS = (
     "finish 3",
     "finish 4",
 )
-"""Before each of these calls of the ledger, the client or the store: a cell's every two steps are parted once."""
+"""Calls of the ledger, the client or the store before which a kernel is killed, one between any two steps."""
 
 
 @dataclass(frozen=True)
 class World:
-    """A practice gateway and a nursery, each in a process of its own, shared by all tests of this file."""
+    """A practice gateway and a nursery in separate processes, shared by all tests of this file."""
 
     url: str
     kernels: Nursery
@@ -60,14 +60,14 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Return a gateway and kernels to kill."""
+    """Return a gateway and a nursery of kernels to kill."""
     with practice_gateway(tmp_path_factory.mktemp("practice")) as url, nursery() as kernels:
         yield World(url, kernels)
 
 
 @pytest.fixture(scope="module")
 def length(world: World, tmp_path_factory: pytest.TempPathFactory) -> float:
-    """Return the seconds of an undisturbed run, the gateway being warm."""
+    """Return the seconds of an undisturbed run on a warm gateway."""
     elapsed = []
     for name in ("cold", "warm", "warmer"):
         run = world.kernels.start(Job(str(tmp_path_factory.mktemp("whole")), world.url, f"undisturbed, {name}"))
@@ -79,7 +79,7 @@ def length(world: World, tmp_path_factory: pytest.TempPathFactory) -> float:
 
 
 def _assert_whole(world: World, job: Job) -> None:
-    """Check that running the cells again ends well: every image, one settlement each, equal books."""
+    """Check that another run completes: every image exists, each is settled once, and the records agree."""
     again = world.kernels.start(Job(job.folder, job.url, job.payer, session="the kernel after")).outcome()
 
     assert [None] * 4 == [result["error"] for result in again["results"]]
@@ -97,7 +97,7 @@ def _assert_whole(world: World, job: Job) -> None:
 
 
 def _settled(path: Path) -> dict[str, tuple[int, str]]:
-    """Return (amount, transaction) by nonce, once the file is found to be sound and nothing in it open."""
+    """Return amounts and transactions by nonce, and check that the ledger is intact and has nothing open."""
     with sqlite3.connect(path) as connection:
         assert [("ok",)] == connection.execute("PRAGMA integrity_check").fetchall()
     connection.close()
@@ -113,7 +113,7 @@ def _settled(path: Path) -> dict[str, tuple[int, str]]:
 
 @pytest.mark.parametrize("step", _STEPS)
 def test_a_kernel_killed_between_two_steps_loses_nothing(world: World, tmp_path: Path, step: str) -> None:
-    """Whatever step is the last, the next run ends with every image and exactly one settlement each."""
+    """A kernel is killed before each step; the next run completes with one settlement per image."""
     job = Job(str(tmp_path), world.url, f"killed before {step}", fatal=step)
 
     assert -9 == world.kernels.start(job).outcome()["code"]
@@ -122,7 +122,7 @@ def test_a_kernel_killed_between_two_steps_loses_nothing(world: World, tmp_path:
 
 @pytest.mark.parametrize("number", range(_KILLS))
 def test_a_kernel_killed_at_any_moment_loses_nothing(world: World, tmp_path: Path, length: float, number: int) -> None:
-    """As above, at a random moment of its run; every third kernel's successor is killed as well."""
+    """A kernel is killed at a random moment, as is every third successor; the next run completes."""
     chance = random.Random(f"{_SEED} {number}")  # noqa: S311  moments, not secrets
 
     def killed(job: Job) -> bool:
@@ -130,7 +130,7 @@ def test_a_kernel_killed_at_any_moment_loses_nothing(world: World, tmp_path: Pat
         run.kill_after(chance.uniform(0, length))
         return run.outcome()["code"] == -9
 
-    # A run that was over before its moment came was not killed: another one is.
+    # A run that ended before its moment was not killed, so another run is started.
     jobs = (Job(str(tmp_path / str(n)), world.url, f"killed at random {number}, {n}") for n in range(_DRAWS))
     job = next(job for job in jobs if killed(job))
     if number % 3 == 0:

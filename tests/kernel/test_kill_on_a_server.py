@@ -1,6 +1,6 @@
-"""A ledger on PostgreSQL: `kill -9` of its processes, and a server that stops at once, lose nothing.
+"""A ledger on PostgreSQL: killed processes and an abruptly stopped server lose nothing.
 
-`make test` tries a few moments; `make soak` sets KILLS, and tries as many of each kind.
+`make test` tries a few moments of each kind; `make soak` sets KILLS for more.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["cluster"]
 _KILLS = int(os.environ.get("KILLS", "3"))
 _SEED = 402
 _STATEMENTS = 75
-"""About as many statements has a run of the cells, after the 20 of its start."""
+"""The approximate number of statements in a run, after the first 20."""
 _CELLS = (0, 2)
 
 
@@ -41,20 +41,20 @@ class World:
     cluster: Cluster
 
     def job(self, folder: Path, fatal: str = "") -> Job:
-        """Return a job with a schema and a payer of its own."""
+        """Return a job with its own schema and payer."""
         name = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
         return Job(str(folder), self.url, name, _CELLS, fatal=fatal, server=(self.cluster.address(), name))
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Iterator[World]:
-    """Return a gateway, kernels to kill, and a server to stop."""
+    """Return a gateway, a nursery of kernels to kill, and a server to stop."""
     with practice_gateway(tmp_path_factory.mktemp("practice")) as url, nursery() as kernels:
         yield World(url, kernels, cluster)
 
 
 def assert_whole(world: World, job: Job) -> None:
-    """Check that another process takes over: every image, one settlement each, counters that are the payments."""
+    """Check that another process completes the job: every image exists, is settled once, and is counted."""
     successor = Job(job.folder, job.url, job.payer, _CELLS, session="the process after", server=job.server)
     run = world.kernels.start(successor)
     outcome = run.outcome()
@@ -86,7 +86,7 @@ def assert_whole(world: World, job: Job) -> None:
 
 @pytest.mark.parametrize("number", range(_KILLS))
 def test_a_process_killed_between_two_statements_loses_nothing(world: World, tmp_path: Path, number: int) -> None:
-    """Whatever statement is the last, another process ends with exactly one settlement an image."""
+    """A process is killed at a random statement; another process completes with one settlement per image."""
     chance = random.Random(f"{_SEED} {number}")  # noqa: S311  moments, not secrets
     step = chance.randrange(_STATEMENTS * number // _KILLS, _STATEMENTS * (number + 1) // _KILLS)
     job = world.job(tmp_path, f"execute {step + 20}")
@@ -97,7 +97,7 @@ def test_a_process_killed_between_two_statements_loses_nothing(world: World, tmp
 
 @pytest.mark.parametrize("step", ["submit 1", "settle 1"])
 def test_a_process_killed_between_two_steps_loses_nothing(world: World, tmp_path: Path, step: str) -> None:
-    """The same between the steps of a payment and the messages to the gateway."""
+    """The same, with a process killed before a ledger step of a payment."""
     job = world.job(tmp_path, step)
 
     assert -9 == world.kernels.start(job).outcome()["code"]
@@ -106,12 +106,12 @@ def test_a_process_killed_between_two_steps_loses_nothing(world: World, tmp_path
 
 @pytest.mark.parametrize("number", range(max(1, _KILLS // 3)))
 def test_a_server_that_stops_at_once_loses_nothing(world: World, tmp_path: Path, number: int) -> None:
-    """What was confirmed is there when it starts again; cells that failed meanwhile end well in the next run."""
+    """Confirmed transactions survive the stop of the server; the next run completes."""
     chance = random.Random(f"{_SEED} {number}")  # noqa: S311  moments, not secrets
     job = world.job(tmp_path)
     assert job.server is not None
     with closing(PostgresDatabase(*job.server)) as database:
-        Ledger(database, "before")  # a process that finds no tables cannot make them meanwhile
+        Ledger(database, "before")  # a process without tables could not create them while the server is stopped
     run = world.kernels.start(job)
     time.sleep(chance.uniform(0.1, 1.5))
     world.cluster.stop()

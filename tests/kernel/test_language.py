@@ -1,4 +1,4 @@
-"""The language of the cell in a real kernel: many images, TAB, settings, background, looking back."""
+"""The language of cells in a real kernel: batches, TAB, settings, background jobs, history."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COGVIEW = 15_750
 
 
 def test_models_are_compared_in_one_grid(kernel: Kernel) -> None:
-    """Two models make one image output, and a table with each one's price and the sum."""
+    """Two models give one grid, and a table with the prices and the total."""
     cell = made(kernel, "%%imagegen --model flux,cogview --as pair\na lighthouse")
 
     assert 1 == len(cell.pictures)
@@ -28,14 +28,14 @@ def test_models_are_compared_in_one_grid(kernel: Kernel) -> None:
 
 
 def test_sizes_are_compared_too(kernel: Kernel) -> None:
-    """Every model with every size: two by two is four images."""
+    """Two sizes of one model give two images."""
     made(kernel, "%%imagegen --model cogview --size 512x512,768x768 --as both\na lighthouse")
 
     assert "[(512, 512), (768, 768)]" == kernel.value("[image.size for image in both]")
 
 
 def test_each_line_is_a_prompt(kernel: Kernel) -> None:
-    """Every line is bought by itself, and the value is a sequence of results."""
+    """Every line is a separate purchase, and `_` is a sequence of results."""
     cell = made(kernel, f"%%imagegen {SMALL} --each --jobs 3\na fox\n\na cat\na dog")
 
     assert 1 == len(cell.pictures)
@@ -43,7 +43,7 @@ def test_each_line_is_a_prompt(kernel: Kernel) -> None:
 
 
 def test_a_failing_line_is_listed_and_the_rest_is_made(kernel: Kernel) -> None:
-    """The cell is ok, the reason stands in the table, and running again pays only for what is missing."""
+    """The cell succeeds, the table shows the failure, and the second run pays nothing for the images that exist."""
     code = f"%%imagegen {SMALL} --each --as kept\na heron\npractice:403 no\nan owl"
     cell = made(kernel, code)
     again = made(kernel, code)
@@ -56,14 +56,14 @@ def test_a_failing_line_is_listed_and_the_rest_is_made(kernel: Kernel) -> None:
 
 
 def test_when_all_fail_the_cell_fails(kernel: Kernel) -> None:
-    """Nothing made is an error, so that Run All stops."""
+    """If all prompts fail, the cell fails, so that Run All stops."""
     cell = kernel.run(f"%%imagegen {SMALL} --each\npractice:403 one\npractice:403 two")
 
     assert ("ContentPolicyViolation", 2) == (cell.error_name, len(cell.error))
 
 
 def test_prompts_come_from_a_variable(kernel: Kernel) -> None:
-    """A list or a column of a table brings the prompts."""
+    """The prompts are a list or a column of a table."""
     made(kernel, "import pandas as pd; df = pd.DataFrame({'prompt': ['a red kite', 'a blue kite']})")
     made(kernel, f"%imagegen {SMALL} --prompts df.prompt --as kites")
 
@@ -72,7 +72,7 @@ def test_prompts_come_from_a_variable(kernel: Kernel) -> None:
 
 
 def test_names_are_filled_in(kernel: Kernel) -> None:
-    """Braces mean variables with --fill, and themselves without."""
+    """Braces are variables with --fill, and literal without it."""
     made(kernel, "animals = ['fox', 'owl']; k = 3")
     made(kernel, f"%imagegen {SMALL} --fill {{k:02d}} {{animals}}s")
     filled = kernel.value("[result.prompt for result in _]")
@@ -83,7 +83,7 @@ def test_names_are_filled_in(kernel: Kernel) -> None:
 
 
 def test_a_style_adds_its_words(kernel: Kernel) -> None:
-    """The prompt that is sent and kept is the whole one."""
+    """The request has the prompt with the words of the style."""
     made(kernel, f"%imagegen {SMALL} --style ink a fox")
 
     assert "True" == kernel.value("_.prompt.startswith('a fox, sumi-e ink')")
@@ -91,7 +91,7 @@ def test_a_style_adds_its_words(kernel: Kernel) -> None:
 
 
 def test_variations_need_no_prompt(kernel: Kernel) -> None:
-    """`--vary` makes n variations of an image through an edit."""
+    """`--vary -n 2` makes two variations of an image through an edit."""
     made(kernel, f"%imagegen {SMALL} a boat")
     made(kernel, "%img2img --image img --vary -n 2")
 
@@ -100,7 +100,7 @@ def test_variations_need_no_prompt(kernel: Kernel) -> None:
 
 
 def test_a_background_cell_returns_at_once_and_shows_its_image(kernel: Kernel, gate: Gate) -> None:
-    """The handle says how it stands; the cell's output becomes the image; who needs it waits."""
+    """The variable reports the job's state, an edit waits for the image, and the output shows it later."""
     gate.hold("poll")
     cell_id = kernel.start(f"%imagegen {SMALL} --background --as later practice:slow=1 a kite")
     cell = kernel.finish(cell_id)
@@ -119,7 +119,7 @@ def test_a_background_cell_returns_at_once_and_shows_its_image(kernel: Kernel, g
 
 
 def test_a_background_picture_can_be_awaited(kernel: Kernel) -> None:
-    """`await` gives the result, on the kernel's own loop."""
+    """`await` returns the result of a background job."""
     made(kernel, f"%imagegen {SMALL} --background --as soon practice:slow=1 a gull")
     made(kernel, "result = await soon")
 
@@ -127,7 +127,7 @@ def test_a_background_picture_can_be_awaited(kernel: Kernel) -> None:
 
 
 def test_a_background_picture_is_cancelled_only_while_it_is_free(kernel: Kernel, gateway: PracticeServer) -> None:
-    """After the payment has left, cancel says no and the image comes."""
+    """After its payment is sent, a job cannot be cancelled, and its image arrives."""
     made(kernel, f"%imagegen {SMALL} --background --as paid practice:slow=2 a swan")
     made(kernel, "import time\nwhile 'sent' not in repr(paid) and not paid._sent(): time.sleep(0.02)")
 
@@ -147,7 +147,7 @@ def test_a_background_picture_is_cancelled_only_while_it_is_free(kernel: Kernel,
     ],
 )
 def test_settings_change_what_is_taken(kernel: Kernel, setting: str, cell: str, expression: str, expected: str) -> None:
-    """`%config` sets the defaults of flags and the names that are bound."""
+    """`%config` sets the defaults of flags and the names of variables."""
     made(kernel, f"%imagegen {SMALL} an image to set out from")
     name = setting.split(" ", maxsplit=1)[0]
     before = kernel.value(f"get_ipython().magics_manager.registry['BlockrunMagics'].{name}")
@@ -159,7 +159,7 @@ def test_settings_change_what_is_taken(kernel: Kernel, setting: str, cell: str, 
 
 
 def test_the_preview_can_be_png(kernel: Kernel) -> None:
-    """`preview_format` and `preview_side` decide what is embedded."""
+    """`preview_format` and `preview_side` determine the embedded image."""
     made(kernel, "%config BlockrunMagics.preview_format = 'png'")
     made(kernel, "%config BlockrunMagics.preview_side = 128")
     cell = made(kernel, f"%imagegen {SMALL} a small png")
@@ -172,7 +172,7 @@ def test_the_preview_can_be_png(kernel: Kernel) -> None:
 
 
 def test_cache_only_refuses_what_is_not_kept(kernel: Kernel, gateway: PracticeServer) -> None:
-    """Stored images are shown; anything else is an error without a request."""
+    """Stored images are shown; other requests are errors, and nothing is paid."""
     made(kernel, f"%imagegen {SMALL} a kept one")
     made(kernel, "%config BlockrunMagics.cache_only = True")
     before = paid_to(gateway.url)
@@ -186,7 +186,7 @@ def test_cache_only_refuses_what_is_not_kept(kernel: Kernel, gateway: PracticeSe
 
 
 def test_a_task_of_the_user_ticks_while_a_cell_waits(kernel: Kernel) -> None:
-    """With `keep_loop_running` the kernel's loop goes on while a magic blocks."""
+    """With `keep_loop_running`, tasks in the kernel's loop run while a magic blocks."""
     made(kernel, "%config BlockrunMagics.keep_loop_running = True")
     made(
         kernel,
@@ -207,7 +207,7 @@ def test_a_task_of_the_user_ticks_while_a_cell_waits(kernel: Kernel) -> None:
 
 
 def test_history_finds_what_was_made(kernel: Kernel) -> None:
-    """A word finds the prompts that have it, with a thumbnail each."""
+    """History finds prompts by a word, escapes them, and shows thumbnails."""
     made(kernel, f"%imagegen {SMALL} a zeppelin over <b>Basel</b>")
     cell = made(kernel, "%blockrun history zeppelin")
 
@@ -219,7 +219,7 @@ def test_history_finds_what_was_made(kernel: Kernel) -> None:
 
 @pytest.mark.parametrize("picture", ["img", "_"])
 def test_reuse_writes_the_cell_that_made_it(kernel: Kernel, picture: str) -> None:
-    """The next input is the cell with its flags and its prompt."""
+    """The next input is the original cell with its flags and prompt."""
     made(kernel, f"%%imagegen {SMALL} -n 2\nreuse {picture}\nof two lines")
     reply = made(kernel, f"%blockrun reuse {picture}")
 
@@ -227,7 +227,7 @@ def test_reuse_writes_the_cell_that_made_it(kernel: Kernel, picture: str) -> Non
 
 
 def test_a_reused_edit_names_its_kept_source(kernel: Kernel) -> None:
-    """The source of an edit is bound to a new variable, and the cell is the same request: it costs nothing."""
+    """The source of the edit is bound to a new variable, and the reused cell costs nothing."""
     made(kernel, f"%imagegen {SMALL} a pond")
     made(kernel, "%img2img --image img add a frog")
     text = made(kernel, "%blockrun reuse img").text
@@ -238,7 +238,7 @@ def test_a_reused_edit_names_its_kept_source(kernel: Kernel) -> None:
 
 
 def complete(kernel: Kernel, code: str) -> dict[str, Any]:
-    """Return the kernel's answer to TAB at the end of `code`."""
+    """Return the kernel's completions at the end of `code`."""
     answer: dict[str, Any] = kernel._client.complete(code, len(code), reply=True, timeout=PATIENCE)["content"]
     return answer
 
@@ -256,7 +256,7 @@ def complete(kernel: Kernel, code: str) -> dict[str, Any]:
     ],
 )
 def test_tab_answers_in_a_notebook(kernel: Kernel, code: str, match: str, start: int) -> None:
-    """The kernel's complete_request gives our answers and the span they replace."""
+    """The kernel's complete_request returns our completions and the range that they replace."""
     made(kernel, "from PIL import Image\nimg = Image.new('RGB', (8, 8))")
     answer = complete(kernel, code)
 
@@ -265,7 +265,7 @@ def test_tab_answers_in_a_notebook(kernel: Kernel, code: str, match: str, start:
 
 
 def test_help_is_a_page_for_people(kernel: Kernel) -> None:
-    """`%%imagegen?` shows the page that is generated from the flag table."""
+    """`%%imagegen?` shows every flag of the magic."""
     payload = kernel._client.execute("%%imagegen?", reply=True, timeout=PATIENCE)["content"]["payload"]
 
     assert all(f"{flag.name} " in payload[0]["data"]["text/plain"] for flag in FLAGS if "imagegen" in flag.magics)
@@ -291,7 +291,7 @@ def test_help_is_a_page_for_people(kernel: Kernel) -> None:
     ],
 )
 def test_every_word_answers(kernel: Kernel, line: str, expected: str) -> None:
-    """Each word of %blockrun shows a card with a text and an HTML face."""
+    """Each command of %blockrun shows a card as text and as HTML."""
     made(kernel, f"%imagegen {SMALL} an image for info")
     kernel.run(f"%imagegen {SMALL} practice:403 open for jobs and resume")
     cell = made(kernel, f"%blockrun {line}")
@@ -318,18 +318,18 @@ def test_every_word_answers(kernel: Kernel, line: str, expected: str) -> None:
     ],
 )
 def test_a_mistake_is_told_with_its_way_out(kernel: Kernel, code: str, name: str, advice: str) -> None:
-    """Two lines, no traceback, and the second one says what to do."""
+    """The error has two lines without a traceback, and the second line says what to do."""
     made(kernel, "animals = ['fox', 'owl']")
     cell = kernel.run(code)
 
-    made(kernel, "%blockrun use practice")  # after a gateway that does not exist, no other takes its place
+    made(kernel, "%blockrun use practice")  # after an unknown gateway, no other gateway is selected
 
     assert (name, 2) == (cell.error_name, len(cell.error)), cell.error
     assert advice in cell.error[1]
 
 
 def test_a_batch_killed_at_half_is_finished_by_running_it_again(tmp_path: Path) -> None:
-    """After `kill -9` of the kernel, the next one pays for the rest and for nothing twice."""
+    """After `kill -9` of the kernel, the next kernel pays for the missing images only."""
     code = f"%%imagegen {SMALL} --each --jobs 1\n" + "\n".join(f"half {k}" for k in range(6))
     hook = Gate()
     hook.hold("paid", left=3)
@@ -356,7 +356,7 @@ def test_a_batch_killed_at_half_is_finished_by_running_it_again(tmp_path: Path) 
 
 
 def test_private_leaves_the_receipt_out(kernel: Kernel) -> None:
-    """With --private the image's file says nothing of how it was made."""
+    """With --private, the image's file has no receipt."""
     made(kernel, f"%imagegen {SMALL} --private a secret garden")
     made(kernel, "from blockrun_magic.images.provenance import read")
 
@@ -365,7 +365,7 @@ def test_private_leaves_the_receipt_out(kernel: Kernel) -> None:
 
 
 def test_a_take_is_named_again(kernel: Kernel) -> None:
-    """--fresh buys take 2; --take goes back to either at no cost."""
+    """--fresh buys take 2; --take selects a take at no cost."""
     made(kernel, f"%imagegen {SMALL} a taken fox")
     made(kernel, "first = _")
     made(kernel, f"%imagegen {SMALL} --fresh a taken fox")
@@ -378,7 +378,7 @@ def test_a_take_is_named_again(kernel: Kernel) -> None:
 
 
 def test_unchecked_sends_what_our_catalog_refuses(kernel: Kernel) -> None:
-    """Without it our own words refuse, with it the gateway's."""
+    """Without --unchecked our catalog refuses the size, with it the gateway does."""
     ours = kernel.run("%imagegen -m flux --size 640x640 a fox")
     theirs = kernel.run("%imagegen -m flux --size 640x640 --unchecked a fox")
 
@@ -387,7 +387,7 @@ def test_unchecked_sends_what_our_catalog_refuses(kernel: Kernel) -> None:
 
 
 def test_the_configuration_file_is_read(tmp_path: Path, gateway: PracticeServer) -> None:
-    """A line in IPython's own configuration sets a default for every kernel."""
+    """IPython's configuration file sets defaults for every kernel."""
     profile = tmp_path / ".ipython" / "profile_default"
     profile.mkdir(parents=True)
     (profile / "ipython_config.py").write_text(
@@ -406,7 +406,7 @@ def test_the_configuration_file_is_read(tmp_path: Path, gateway: PracticeServer)
 
 
 def test_a_batch_shows_a_bar_that_moves(kernel: Kernel, gate: Gate) -> None:
-    """While it runs, the cell's one line counts up, with what was spent and how long it may still take."""
+    """During a batch, the cell's line shows a growing count."""
     gate.hold("paid")
     cell_id = kernel.start(f"%%imagegen {SMALL} --each --jobs 1\n" + "\n".join(f"bar {k}" for k in range(3)))
     for count in (1, 2):

@@ -1,4 +1,4 @@
-"""A notebook that is handed out with its images: the same ones for $0, offline, without a wallet."""
+"""Lessons: a distributed notebook shows its images for $0, offline, without a wallet."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def only_here(self, address):
     return connect(self, address)
 socket.socket.connect = only_here
 """
-KEY = "0x" + "3d" * 32  # a throwaway, known to everybody
+KEY = "0x" + "3d" * 32  # a publicly known test key
 
 
 @pytest.fixture(scope="module")
 def handed_out(tmp_path_factory: pytest.TempPathFactory, gateway: PracticeServer) -> Path:
-    """Return the ZIP of a lesson with two images, and what the notebook showed."""
+    """Return the ZIP file of a lesson with two images."""
     desk = tmp_path_factory.mktemp("teacher")
     (desk / "winter.ipynb").write_text(notebook_of(FOX, NIGHT), "utf-8")
     with running_kernel(desk, {"BLOCKRUN_PRACTICE_URL": gateway.url}) as kernel:
@@ -55,14 +55,14 @@ def handed_out(tmp_path_factory: pytest.TempPathFactory, gateway: PracticeServer
 
 
 def notebook_of(*cells: str) -> str:
-    """Return a notebook with these cells, as a file."""
+    """Return the JSON of a notebook with these cells."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     return str(nbformat.writes(notebook))
 
 
 @pytest.fixture
 def student(tmp_path: Path, handed_out: Path) -> Iterator[Kernel]:
-    """Return a kernel in a fresh home with the lesson's ZIP, without a wallet."""
+    """Return a kernel with the lesson's ZIP file in a new home folder, without a wallet."""
     shutil.copy(handed_out, tmp_path)
     with running_kernel(tmp_path) as kernel:
         made(kernel, "%load_ext blockrun_magic")
@@ -76,14 +76,14 @@ def shown(cell: Cell) -> bytes:
 
 
 def pictures(cell: Cell) -> list[str]:
-    """Return every image that a cell shows, as it stands in the notebook."""
+    """Return every image that a cell shows, as encoded in the notebook."""
     return [
         content for output in cell.pictures for kind, content in output["data"].items() if kind.startswith("image/")
     ]
 
 
 def test_an_opened_lesson_answers_offline_and_costs_nothing(student: Kernel, tmp_path: Path, handed_out: Path) -> None:
-    """The same images, also where one is made from another, without a connection, and nothing in the ledger."""
+    """Offline, the cells show the lesson's images, also for an edit, and the ledger records no payment."""
     shutil.copy(handed_out.with_name("fox.png"), tmp_path / "its.png")
     student.run(OFFLINE)
     opened = made(student, "%blockrun lesson open winter.zip")
@@ -99,7 +99,7 @@ def test_an_opened_lesson_answers_offline_and_costs_nothing(student: Kernel, tmp
 
 
 def test_a_folder_beside_the_notebook_is_enough(tmp_path: Path, handed_out: Path) -> None:
-    """Unpacked by any program: the cells find their images, and nothing is asked of anybody."""
+    """After another program unpacks the ZIP file, the cells show the lesson's images offline."""
     with zipfile.ZipFile(handed_out) as packed:
         packed.extractall(tmp_path)
     with running_kernel(tmp_path) as kernel:
@@ -113,7 +113,7 @@ def test_a_folder_beside_the_notebook_is_enough(tmp_path: Path, handed_out: Path
 
 
 def test_what_the_teacher_did_not_run_is_practice(student: Kernel) -> None:
-    """Another prompt, and another take, are made with play money."""
+    """Other prompts and other takes are made with play money."""
     made(student, "%blockrun lesson open winter.zip")
     other = made(student, "%imagegen --model cogview --size 512x512 a hare in the snow")
     fresh = made(student, FOX.replace("--as", "--fresh --as"))
@@ -124,7 +124,7 @@ def test_what_the_teacher_did_not_run_is_practice(student: Kernel) -> None:
 
 
 def test_a_strict_lesson_makes_nothing_else(tmp_path: Path, gateway: PracticeServer) -> None:
-    """Where the teacher says so, a cell without an image is an error that says what to do."""
+    """In a strict lesson, a cell without a stored image is an error, and nothing is paid."""
     (tmp_path / "n.ipynb").write_text(notebook_of(FOX), "utf-8")
     with running_kernel(tmp_path, {"BLOCKRUN_PRACTICE_URL": gateway.url}) as kernel:
         made(kernel, "%load_ext blockrun_magic\n%blockrun use practice")
@@ -142,9 +142,9 @@ def test_a_strict_lesson_makes_nothing_else(tmp_path: Path, gateway: PracticeSer
 
 
 def test_the_first_notebook_is_a_lesson(tmp_path_factory: pytest.TempPathFactory, gateway: PracticeServer) -> None:
-    """Notebook 01 in a fresh home, cut off from the network, without a wallet: the teacher's images, $0, 0 requests.
+    """Notebook 01 as a lesson, without a network and a wallet, shows the teacher's images for $0.
 
-    But for its cell that asks for a price, of which the practice gateway on the same machine hears.
+    Its only request is for a price, which the practice gateway on this machine answers.
     """
     teacher, home = tmp_path_factory.mktemp("teacher"), tmp_path_factory.mktemp("student")
     code = [cell.source for cell in FIRST.cells if cell.cell_type == "code"]
@@ -167,7 +167,7 @@ def test_the_first_notebook_is_a_lesson(tmp_path_factory: pytest.TempPathFactory
 
 
 def test_no_key_leaves_in_a_lesson(tmp_path: Path, gateway: PracticeServer) -> None:
-    """A notebook with the user's own key in a cell is not packed; the ZIP of another holds no header."""
+    """A notebook with the user's key in a cell is not packed."""
     (tmp_path / "n.ipynb").write_text(notebook_of(FOX, f"key = '{KEY}'"), "utf-8")
     with running_kernel(tmp_path, {"BLOCKRUN_PRACTICE_URL": gateway.url, "BLOCKRUN_WALLET_KEY": KEY}) as kernel:
         made(kernel, "%load_ext blockrun_magic\n%blockrun use practice")
@@ -179,7 +179,7 @@ def test_no_key_leaves_in_a_lesson(tmp_path: Path, gateway: PracticeServer) -> N
 
 
 def test_a_lesson_holds_no_payment(handed_out: Path) -> None:
-    """Neither a signature nor a header nor an address of the payer is in any of its files."""
+    """The files contain neither signatures nor payment headers nor the payer."""
     with zipfile.ZipFile(handed_out) as packed:
         index = json.loads(packed.read("winter.pictures/lesson.json"))
         whole = b"".join(packed.read(name) for name in packed.namelist())
@@ -192,12 +192,12 @@ def test_a_lesson_holds_no_payment(handed_out: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../evil.png", "/etc/evil", "a.pictures/../../x.png", "a.pictures/a.py", "C:x.ipynb"])
 def test_a_zip_that_reaches_elsewhere_is_not_unpacked(student: Kernel, tmp_path: Path, name: str) -> None:
-    """Only a notebook and the images beside it are ever written."""
+    """A ZIP file with an entry outside the lesson is refused, and nothing is written."""
     with zipfile.ZipFile(tmp_path / "evil.zip", "w") as packed:
         packed.writestr(name, b"x")
 
     def written() -> list[Path]:
-        """Return what lies here, but for what IPython and the ledger keep for themselves."""
+        """Return the files here, without those of IPython and the ledger."""
         return sorted(path for path in tmp_path.rglob("*") if {".ipython", ".blockrun"}.isdisjoint(path.parts))
 
     before = written()
@@ -208,7 +208,7 @@ def test_a_zip_that_reaches_elsewhere_is_not_unpacked(student: Kernel, tmp_path:
 
 
 def test_a_damaged_lesson_says_so(tmp_path: Path, handed_out: Path) -> None:
-    """An image that is not what its name says is not shown; an index that is none is named."""
+    """A damaged image is not shown, and a malformed index raises LessonError."""
     with zipfile.ZipFile(handed_out) as packed:
         packed.extractall(tmp_path)
     [lesson] = lessons_in(tmp_path)

@@ -1,4 +1,4 @@
-"""Loading and unloading: cheap, clean, and honest about what is missing."""
+"""Loading and unloading: fast, complete, and with clear errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ELSEWHERE = "https://gateway.example/api"
 
 @pytest.fixture(scope="module")
 def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
-    """Return a kernel without a wallet, in which the extension was loaded; `new` are the modules that brought."""
+    """Return a kernel with the extension loaded and without a wallet; `new` are the modules that loading imported."""
     with running_kernel(tmp_path_factory.mktemp("kernel")) as running:
         running.run("import sys; before = set(sys.modules)")
         assert "ok" == running.run("%load_ext blockrun_magic").status
@@ -29,7 +29,7 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
 
 
 def test_loading_imports_nothing_heavy(kernel: Kernel) -> None:
-    """The first image imports its own dependencies."""
+    """Loading imports no heavy libraries, and no classroom, database or ledger."""
     new = ast.literal_eval(kernel.value("sorted(name.partition('.')[0] for name in new)"))
 
     assert "blockrun_magic" in new
@@ -40,7 +40,7 @@ def test_loading_imports_nothing_heavy(kernel: Kernel) -> None:
 
 
 def test_loading_touches_no_file(kernel: Kernel) -> None:
-    """Nothing of ours is on the disk before something is asked for."""
+    """Loading creates no files."""
     assert "False" == kernel.value("__import__('os').path.exists(__import__('os').environ['BLOCKRUN_HOME'])")
 
 
@@ -48,8 +48,8 @@ def test_loading_touches_no_file(kernel: Kernel) -> None:
 def test_without_a_wallet_a_cell_says_what_is_missing_and_run_all_stops(
     kernel: Kernel, code: str, tmp_path: Path
 ) -> None:
-    """Two lines: what is missing, and the three ways to get it; the cells behind it do not run."""
-    queued = tmp_path / "queued"  # only a cell that waits already is one of the same Run All
+    """The error names the three ways to pay, and the queued cells do not run."""
+    queued = tmp_path / "queued"  # queued cells are aborted only if they wait already
     kernel.start(f"import pathlib, time\nwhile not pathlib.Path({str(queued)!r}).exists(): time.sleep(0.1)")
     first, second = kernel.start(code), kernel.start("went_on = True")
     queued.touch()
@@ -66,7 +66,7 @@ def test_without_a_wallet_a_cell_says_what_is_missing_and_run_all_stops(
 
 
 def test_unloading_takes_everything_back_and_loading_again_works(kernel: Kernel) -> None:
-    """After %unload_ext there is no magic and no thread of ours; what was made stays in its variables."""
+    """After unloading, no magic and no thread remains, and images stay in their variables."""
     kernel.run("%load_ext blockrun_magic")
     kernel.run("%blockrun use practice")
     made = kernel.run("kept = %imagegen --model cogview --size 512x512 a tree before the end")
@@ -87,7 +87,7 @@ def test_unloading_takes_everything_back_and_loading_again_works(kernel: Kernel)
 
 
 def test_unloading_lets_nothing_be_paid_that_is_not_paid_yet(tmp_path: Path) -> None:
-    """A background job that waits for its price is cancelled, not bought at the last moment."""
+    """Unloading cancels a background job that waits for its price."""
     cell = """
 %load_ext blockrun_magic
 %blockrun use practice
@@ -111,7 +111,7 @@ def test_unloading_lets_nothing_be_paid_that_is_not_paid_yet(tmp_path: Path) -> 
 
 
 def test_loading_twice_changes_nothing(kernel: Kernel) -> None:
-    """The gateway that was chosen stays chosen."""
+    """The chosen gateway stays chosen."""
     kernel.run("%load_ext blockrun_magic")
     kernel.run("%blockrun use practice")
     kernel.run("%load_ext blockrun_magic")
@@ -129,7 +129,7 @@ def test_loading_twice_changes_nothing(kernel: Kernel) -> None:
     ids=["https", "http"],
 )
 def test_the_gateway_of_the_environment_is_used(tmp_path: Path, url: str, words: str) -> None:
-    """`BLOCKRUN_API_URL` says where requests go, unless a payment would not be safe there."""
+    """Requests go to `BLOCKRUN_API_URL`; an unencrypted URL is refused."""
     with running_kernel(tmp_path, {"BLOCKRUN_API_URL": url}) as kernel:
         kernel.run("%load_ext blockrun_magic")
         cell = kernel.run("%blockrun")

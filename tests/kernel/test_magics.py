@@ -1,4 +1,4 @@
-"""The magics inside a real ipykernel: what is shown, what is bound, what is paid."""
+"""The magics in a real kernel: outputs, variables, payments."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from blockrun_magic.practice.server.server import PracticeServer
 from harness.kernel import Kernel, made, paid_to
 
 QUICK = "--model cogview --size 512x512"
-"""The cheapest images, and the quickest to paint: $0.01575 each."""
+"""Flags of the cheapest and fastest images, at $0.01575 each."""
 
 
 def refused(kernel: Kernel, code: str, name: str) -> list[str]:
-    """Return the two lines of a cell that must have ended in the error `name`."""
+    """Return the two error lines of a cell that must fail with the error `name`."""
     cell = kernel.run(code)
 
     assert (name, 2) == (cell.error_name, len(cell.error)), cell
@@ -28,15 +28,15 @@ def refused(kernel: Kernel, code: str, name: str) -> list[str]:
 
 
 def jpeg(output: dict[str, Any]) -> Image.Image:
-    """Return the image that an output embeds."""
+    """Return the JPEG that an output embeds."""
     return Image.open(io.BytesIO(base64.b64decode(output["data"]["image/jpeg"])))
 
 
-# -- what is shown
+# -- outputs
 
 
 def test_a_picture_is_shown_with_its_prompt_as_alternative_text_and_a_caption_below(kernel: Kernel) -> None:
-    """One cell shows one JPEG, small enough for a notebook, and under it model, size, price and time."""
+    """A cell shows a small JPEG, and below it a caption with model, size, price and duration."""
     cell = made(kernel, f"%%imagegen {QUICK}\na red fox in fresh snow")
 
     picture, caption = cell.outputs
@@ -52,7 +52,7 @@ def test_a_picture_is_shown_with_its_prompt_as_alternative_text_and_a_caption_be
 
 
 def test_a_line_makes_a_picture_like_a_cell(kernel: Kernel) -> None:
-    """The one-line form shows the same image, with flags before, between and after the words."""
+    """A line magic gives the same image as a cell; its flags can be before, between and after the words."""
     body = made(kernel, f"%%imagegen {QUICK}\na quiet mountain lake")
     line = made(kernel, "%imagegen a quiet --model cogview mountain lake --size 512x512")
 
@@ -61,7 +61,7 @@ def test_a_line_makes_a_picture_like_a_cell(kernel: Kernel) -> None:
 
 
 def test_several_images_are_shown_as_a_grid(kernel: Kernel) -> None:
-    """-n 4 shows a grid of four separate images, numbered from 0, and one caption with the price of all."""
+    """-n 4 shows a grid of four images, numbered from 0, and a caption with the total price."""
     cell = made(kernel, f"%%imagegen {QUICK} -n 4 --as takes\na hot-air balloon at dawn")
 
     grid, caption = cell.outputs
@@ -75,7 +75,7 @@ def test_several_images_are_shown_as_a_grid(kernel: Kernel) -> None:
 
 
 def test_quiet_shows_nothing_and_binds_all_the_same(kernel: Kernel) -> None:
-    """--quiet leaves the cell without any output, and the names bound."""
+    """--quiet shows no output and still binds the variables."""
     cell = made(kernel, f"%%imagegen {QUICK} --quiet --as silent\na sailboat in a bay, quietly")
 
     assert [] == cell.outputs
@@ -84,7 +84,7 @@ def test_quiet_shows_nothing_and_binds_all_the_same(kernel: Kernel) -> None:
 
 
 def test_full_embeds_the_original(kernel: Kernel) -> None:
-    """--full embeds the very bytes that were bought, receipt and all, and no preview."""
+    """--full embeds the stored PNG instead of a preview."""
     cell = made(kernel, f"%%imagegen {QUICK} --full --save original.png\na lighthouse in full")
 
     [picture] = cell.pictures
@@ -95,7 +95,7 @@ def test_full_embeds_the_original(kernel: Kernel) -> None:
 
 
 def test_save_writes_the_original_and_says_where(kernel: Kernel, kernel_home: Path) -> None:
-    """--save writes to a path, to a folder, and numbered files for several, and the caption names each."""
+    """--save accepts a file or a folder, numbers several images, and the caption names each file."""
     one = made(kernel, f"%%imagegen {QUICK} --save out/one.png\na castle to be saved")
     made(kernel, f"%%imagegen {QUICK} --save out/one.jpg\na castle to be saved")
     folder = made(kernel, f"%%imagegen {QUICK} --save out/folder/\na castle to be saved")
@@ -110,11 +110,11 @@ def test_save_writes_the_original_and_says_where(kernel: Kernel, kernel_home: Pa
     assert "two-2.png" in two.text
 
 
-# -- what is bound
+# -- variables
 
 
 def test_the_picture_is_bound_under_its_names(kernel: Kernel) -> None:
-    """img, imgs, the name of --as and _ are all there after a cell, and img is a PIL image."""
+    """A cell binds img, imgs, _ and the name of --as; img is a PIL image."""
     made(kernel, f"%%imagegen {QUICK} --as city\na futuristic city at sunset")
 
     assert "'ImageResult'" == kernel.value("type(_).__name__")
@@ -124,7 +124,7 @@ def test_the_picture_is_bound_under_its_names(kernel: Kernel) -> None:
 
 
 def test_drawing_on_the_picture_leaves_the_result_whole(kernel: Kernel) -> None:
-    """Painting over img changes neither the image in the result nor the stored file."""
+    """A change to img does not change the result's image."""
     made(kernel, f"one = %imagegen {QUICK} an image to draw on")
     made(kernel, "img.paste('red', (0, 0, 512, 512))")
 
@@ -132,7 +132,7 @@ def test_drawing_on_the_picture_leaves_the_result_whole(kernel: Kernel) -> None:
 
 
 def test_an_assigned_magic_gives_the_result_and_shows_the_picture_once(kernel: Kernel) -> None:
-    """`x = %imagegen ...` shows the image, binds x to the result, and x shows it again when asked."""
+    """`x = %imagegen ...` shows the image once and binds x to the result; evaluating x shows the image again."""
     assigned = made(kernel, f"x = %imagegen {QUICK} a robot in a meadow")
     again = made(kernel, "x")
     both = made(kernel, f"y = %imagegen {QUICK} a robot in a meadow of poppies\ny")
@@ -146,7 +146,7 @@ def test_an_assigned_magic_gives_the_result_and_shows_the_picture_once(kernel: K
 
 
 def test_a_result_shows_itself_wherever_it_is_displayed(kernel: Kernel) -> None:
-    """display() of results and of their images shows every one of them."""
+    """display() shows the images of results, and other images."""
     made(kernel, f"a = %imagegen {QUICK} --quiet the first to display")
     made(kernel, f"b = %imagegen {QUICK} --quiet the second to display")
     cell = made(kernel, "display(a, b)\ndisplay(a.image.resize((8, 8)))")
@@ -158,7 +158,7 @@ def test_a_result_shows_itself_wherever_it_is_displayed(kernel: Kernel) -> None:
 
 
 def test_what_the_gateway_was_paid_is_what_spend_says(kernel: Kernel, gateway: PracticeServer) -> None:
-    """The gateway's ledger and the session's spend agree to the micro-dollar."""
+    """The gateway's total and the total of `spend` agree to the micro-dollar."""
     made(kernel, f"%imagegen {QUICK} an image for the bill")
     total = paid_to(gateway.url)
     cell = made(kernel, "%blockrun spend")
@@ -170,7 +170,7 @@ def test_what_the_gateway_was_paid_is_what_spend_says(kernel: Kernel, gateway: P
 
 
 def test_the_same_cell_costs_nothing_the_second_time(kernel: Kernel, gateway: PracticeServer) -> None:
-    """A repeated request is answered from what was bought; --fresh buys another take."""
+    """A repeated request is free; --fresh buys another take."""
     made(kernel, f"first = %imagegen {QUICK} --quiet an image bought once")
     before = paid_to(gateway.url)
     made(kernel, f"second = %imagegen {QUICK} --quiet an image bought once")
@@ -185,7 +185,7 @@ def test_the_same_cell_costs_nothing_the_second_time(kernel: Kernel, gateway: Pr
 
 
 def test_a_dry_run_says_the_price_and_signs_nothing(kernel: Kernel, gateway: PracticeServer) -> None:
-    """--dry-run shows what the cell would cost; no money moves, and there is no image."""
+    """--dry-run shows the price without an image and without a payment."""
     before = paid_to(gateway.url)
     cell = made(kernel, "%%imagegen --model flux -n 2 --dry-run\na image that is only dreamt of")
 
@@ -208,7 +208,7 @@ def test_a_dry_run_says_the_price_and_signs_nothing(kernel: Kernel, gateway: Pra
 def test_a_price_above_the_cap_is_refused_before_signing(
     kernel: Kernel, gateway: PracticeServer, flags: str, amounts: tuple[str, str]
 ) -> None:
-    """A cell above --max-price, or above 50 cents an image, signs nothing and says how to allow it."""
+    """A price above --max-price or above 50 cents an image is refused before signing, with a hint."""
     before = paid_to(gateway.url)
     what, to_do = refused(kernel, f"%%imagegen {flags}\na image too dear", "BudgetError")
 
@@ -237,7 +237,7 @@ PROMPTS = (
 
 @pytest.mark.parametrize("prompt", PROMPTS)
 def test_a_prompt_arrives_as_it_was_typed(kernel: Kernel, prompt: str) -> None:
-    """The body of a cell is the prompt, character for character; nothing in it is expanded."""
+    """The body of a cell is the prompt, character for character, without expansion."""
     cell = made(kernel, f"%%imagegen {QUICK}\n{prompt}\n")
 
     assert prompt == json.loads(kernel.run("print(__import__('json').dumps(_.request['prompt']))").text)
@@ -246,14 +246,14 @@ def test_a_prompt_arrives_as_it_was_typed(kernel: Kernel, prompt: str) -> None:
 
 @pytest.mark.parametrize("prompt", [prompt for prompt in PROMPTS if "\n" not in prompt and " -- " not in prompt])
 def test_a_prompt_on_one_line_is_not_expanded_either(kernel: Kernel, prompt: str) -> None:
-    """The words of a line magic are the prompt too: braces, dollars, percents and quotes mean themselves."""
+    """On one line, braces, dollars, percent signs and quotes in the prompt are literal."""
     made(kernel, f"line = %imagegen {QUICK} --quiet {prompt}")
 
     assert prompt == json.loads(kernel.run("print(__import__('json').dumps(line.request['prompt']))").text)
 
 
 def test_words_from_outside_cannot_become_html(kernel: Kernel) -> None:
-    """A prompt and a model's answer with a script in them are shown as text."""
+    """Scripts in a prompt and in a revised prompt are escaped."""
     cell = made(kernel, f"%%imagegen {QUICK}\n<script>alert('prompt')</script> practice:script")
 
     assert "The model read: <script>alert(1)</script>" in cell.text
@@ -271,7 +271,7 @@ def test_words_from_outside_cannot_become_html(kernel: Kernel) -> None:
     ],
 )
 def test_words_on_the_line_cannot_become_html_either(kernel: Kernel, code: str) -> None:
-    """Wrong input is quoted as text, in an error or in a table."""
+    """Wrong input is escaped in errors and tables."""
     cell = kernel.run(code)
 
     assert "<script" not in cell.html
@@ -289,7 +289,7 @@ def request_of(kernel: Kernel) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def photo(kernel: Kernel, kernel_home: Path) -> Path:
-    """Return a small PNG in the kernel's home, also bound to the name `photo` there."""
+    """Return a small PNG in the kernel's home; `photo` in the kernel is the same image."""
     path = kernel_home / "photo.png"
     picture = Image.linear_gradient("L").resize((96, 64)).convert("RGB")
     picture.save(path)
@@ -320,7 +320,7 @@ SOURCES = {
 
 @pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
 def test_an_edit_takes_whatever_holds_a_picture(kernel: Kernel, photo: Path, source: str) -> None:
-    """--image takes paths, PIL images of any mode, arrays, bytes, Path objects, results, `_` and `img`."""
+    """--image accepts paths, PIL images of any mode, arrays, bytes, Path objects, results, `_` and `img`."""
     made(
         kernel,
         "the_path, some_bytes = pathlib.Path('photo.png'), open('photo.png', 'rb').read()\n"
@@ -341,7 +341,7 @@ def test_an_edit_takes_whatever_holds_a_picture(kernel: Kernel, photo: Path, sou
 
 
 def test_a_file_is_sent_byte_for_byte(kernel: Kernel, photo: Path) -> None:
-    """A PNG goes out as it is: its digest in the request is the file's own."""
+    """A PNG file is sent unchanged: the request has the file's hash."""
     made(kernel, "%%img2img --image photo.png\nthe same bytes")
 
     digest = kernel.value("__import__('hashlib').sha256(open('photo.png', 'rb').read()).hexdigest()").strip("'")
@@ -349,7 +349,7 @@ def test_a_file_is_sent_byte_for_byte(kernel: Kernel, photo: Path) -> None:
 
 
 def test_a_url_and_a_data_uri_are_fetched_and_read(kernel: Kernel, photo: Path) -> None:
-    """--image takes an http URL and a data URI; both mean the very bytes behind them."""
+    """--image accepts an HTTP URL and a data URI; the same bytes give the same request."""
     made(
         kernel,
         "import http.server, threading, functools\n"
@@ -372,7 +372,7 @@ def test_a_url_and_a_data_uri_are_fetched_and_read(kernel: Kernel, photo: Path) 
 
 
 def test_a_mask_decides_where_the_picture_changes(kernel: Kernel) -> None:
-    """Where the mask is black, the edit has the source's own pixels; where it is white, it may differ."""
+    """Pixels under the black part of the mask stay; pixels under the white part change."""
     made(kernel, f"%imagegen {QUICK} --as base --quiet a castle by a lake at sunset")
     made(
         kernel,
@@ -389,12 +389,12 @@ def test_a_mask_decides_where_the_picture_changes(kernel: Kernel) -> None:
 
 
 def test_an_edit_without_a_picture_says_how_to_give_one(kernel: Kernel) -> None:
-    """%%img2img without --image, or with a name that means nothing, ends in two lines with a way out."""
+    """%%img2img without --image, or with an unknown name, gives an error with a hint."""
     assert "--image" in refused(kernel, "%%img2img\nmake it snow", "FlagError")[1]
     assert "photo.png" in refused(kernel, "%%img2img --image photo.jpg\nmake it snow", "SourceError")[1]
 
 
-# -- words that are wrong
+# -- mistakes
 
 
 @pytest.mark.parametrize(
@@ -412,21 +412,21 @@ def test_an_edit_without_a_picture_says_how_to_give_one(kernel: Kernel) -> None:
     ],
 )
 def test_a_wrong_word_is_answered_with_the_right_one(kernel: Kernel, code: str, name: str, advice: str) -> None:
-    """Every mistake on the line ends in our own error, in two lines, and names what would work."""
+    """Every mistake gives an error, and those of a known kind name a correction."""
     cell = kernel.run(code)
 
     assert "error" == cell.status
     if name:
         assert (name, 2) == (cell.error_name, len(cell.error)), cell.error
         assert advice in cell.error[1] or advice in cell.error[0]
-    made(kernel, "%blockrun use practice")  # after a gateway that does not exist, no other takes its place
+    made(kernel, "%blockrun use practice")  # after an unknown gateway, no other gateway is selected
 
 
 # -- spend
 
 
 def test_spend_draws_the_models_and_writes_a_table(kernel: Kernel, tmp_path: Path) -> None:
-    """Bars with inline styles only, and `--csv` with every payment; never over a file that is there."""
+    """`spend` shows bars with inline styles, and `--csv` writes every payment to a new file only."""
     for model in ("cogview", "grok"):
         made(kernel, f"%imagegen --model {model} --size {'512x512' if model == 'cogview' else '1024x1024'} a drawn fox")
     drawn = made(kernel, "%blockrun spend")

@@ -1,4 +1,4 @@
-"""A mask painted by hand: what comes from the page, and what the notebook makes of it."""
+"""A mask painted by hand: messages of the page, and the resulting mask."""
 
 from __future__ import annotations
 
@@ -37,31 +37,31 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 @pytest.fixture
 def pad() -> Iterator[MaskPad]:
-    """Return a pad over an image whose rows do not fill whole bytes."""
+    """Return a pad over an image with a width that is not a multiple of 8."""
     made = MaskPad(Image.new("RGB", (21, 13), "navy"))
     yield made
     made.close()
 
 
 def ink(mask: Image.Image) -> bytes:
-    """Return what the page sends once it looks like `mask`, an image of mode 1."""
+    """Return the page's message for `mask`, an image of mode 1."""
     return zlib.compress(mask.tobytes())
 
 
 def spot(size: tuple[int, int], box: tuple[int, int, int, int]) -> Image.Image:
-    """Return a mask of mode 1 that is white inside `box`."""
+    """Return a mask of mode 1 with white pixels inside `box`."""
     mask = Image.new("1", size)
     mask.paste(1, box)
     return mask
 
 
 def paint(pad: MaskPad, content: bytes) -> None:
-    """Let ink come from the page, as ipywidgets hands it over; raises what ipywidgets would only log."""
+    """Set the painted pixels as a message of the page does, and raise errors that ipywidgets only logs."""
     pad.set_state({"_mask_bits": memoryview(content)})
 
 
 def masked(source: object, size: tuple[int, int]) -> Upload:
-    """Return what `--mask` would send; nothing is fetched."""
+    """Return the mask that `--mask` sends; a download is an error."""
 
     async def fetch(url: str) -> bytes:
         raise AssertionError(url)
@@ -69,11 +69,11 @@ def masked(source: object, size: tuple[int, int]) -> Upload:
     return asyncio.run(read_mask(source, to_upload(Image.linear_gradient("L").resize(size)), fetch))
 
 
-# What is painted
+# The painted mask
 
 
 def test_what_is_painted_is_white(pad: MaskPad) -> None:
-    """The mask is of mode L and the image's size, white exactly where the page has painted."""
+    """The mask has mode L and the image's size, and is white exactly where the page was painted."""
     painted = spot((21, 13), (3, 2, 10, 9))
     paint(pad, ink(painted))
 
@@ -91,14 +91,14 @@ def test_nothing_is_painted_at_first(pad: MaskPad) -> None:
 
 
 def test_the_mask_is_a_copy(pad: MaskPad) -> None:
-    """Drawing on the returned mask changes only that copy."""
+    """A change to the returned mask does not change the pad."""
     pad.mask.paste(255, (0, 0, 21, 13))
 
     assert [(21 * 13, 0)] == pad.mask.getcolors()
 
 
 def test_changes_can_be_observed(pad: MaskPad) -> None:
-    """`painted_fraction` changes after the mask; only the page and `load_mask` set it."""
+    """`painted_fraction` is updated after the mask and cannot be set directly."""
     seen: list[tuple[float, Any]] = []
     pad.observe(lambda change: seen.append((change["new"], pad.mask.getbbox())), "painted_fraction")
     paint(pad, ink(spot((21, 13), (0, 0, 21, 13))))
@@ -111,7 +111,7 @@ def test_changes_can_be_observed(pad: MaskPad) -> None:
 
 @pytest.mark.parametrize("size", [(4000, 1000), (1000, 4000), (2049, 3), (5000, 1)])
 def test_a_large_picture_is_painted_smaller(size: tuple[int, int]) -> None:
-    """The page gets at most 2048 pixels a side; the mask has the image's size and two tones all the same."""
+    """The page paints at most 2048 pixels a side; the mask has the image's size and only black and white."""
     pad = MaskPad(Image.new("L", size))
     width, height = pad._bits_size
     paint(pad, ink(spot((width, height), (0, 0, width // 2, height))))
@@ -126,7 +126,7 @@ def test_a_large_picture_is_painted_smaller(size: tuple[int, int]) -> None:
     assert abs(right - size[0] / 2) <= size[0] / width
 
 
-# What may come over the wire
+# Messages of the page
 
 WHOLE = ink(spot((21, 13), (3, 2, 10, 9)))
 HOSTILE = {
@@ -141,7 +141,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
 def test_what_is_not_ink_is_refused(pad: MaskPad, content: bytes) -> None:
-    """Bytes of another kind or size change nothing, and are not unpacked beyond the mask's own size."""
+    """Malformed bytes and wrong sizes are refused, and little is decompressed."""
     paint(pad, WHOLE)
     before = pad.mask.tobytes(), pad.painted_fraction
     tracemalloc.start()
@@ -156,7 +156,7 @@ def test_what_is_not_ink_is_refused(pad: MaskPad, content: bytes) -> None:
 
 @pytest.mark.parametrize("value", ["text", 5, None, ["list"], {}])
 def test_what_is_not_even_bytes_is_refused(pad: MaskPad, value: object) -> None:
-    """A message whose state holds JSON in the place of bytes changes nothing."""
+    """A message with JSON in place of bytes is refused."""
     paint(pad, WHOLE)
     with pytest.raises((AttributeError, TraitError)):
         pad.set_state({"_mask_bits": value})
@@ -166,7 +166,7 @@ def test_what_is_not_even_bytes_is_refused(pad: MaskPad, value: object) -> None:
 
 @given(st.binary(max_size=200))
 def test_no_bytes_break_the_mask(content: bytes) -> None:
-    """Whatever comes is a mask of the image's size, or is refused as a value."""
+    """Any bytes either give a mask of the image's size or are refused."""
     pad = MaskPad(Image.new("L", (9, 5)))
     try:
         paint(pad, content)
@@ -176,12 +176,12 @@ def test_no_bytes_break_the_mask(content: bytes) -> None:
     pad.close()
 
 
-# Beginning with a mask
+# Loading a mask
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.randoms(use_true_random=False))
 def test_a_loaded_mask_comes_back_as_it_was(width: int, height: int, chance: Any) -> None:
-    """A mask of two tones, of any size, is what the pad then has; the page is told."""
+    """A loaded black-and-white mask is unchanged in the pad and in its message to the page."""
     pad = MaskPad(Image.new("RGB", (width, height)))
     mask = Image.frombytes("L", (width, height), bytes(chance.choices((0, 255), k=width * height)))
     pad.load_mask(mask)
@@ -192,7 +192,7 @@ def test_a_loaded_mask_comes_back_as_it_was(width: int, height: int, chance: Any
 
 
 def test_any_kind_of_mask_can_be_loaded(pad: MaskPad, tmp_path: Path) -> None:
-    """Files, arrays of bool and pads are masks; of grays, the brighter half counts as painted."""
+    """Files, arrays and pads can be loaded; gray values from 128 count as painted."""
     gray = Image.linear_gradient("L").resize((21, 13))
     gray.save(tmp_path / "gray.png")
     pad.load_mask(tmp_path / "gray.png")
@@ -208,7 +208,7 @@ def test_any_kind_of_mask_can_be_loaded(pad: MaskPad, tmp_path: Path) -> None:
 
 
 def test_loading_black_clears(pad: MaskPad) -> None:
-    """An empty mask is one, too: one may begin with it."""
+    """Loading a black mask clears the pad."""
     paint(pad, WHOLE)
     pad.load_mask(Image.new("L", (21, 13)))
 
@@ -225,7 +225,7 @@ def test_loading_black_clears(pad: MaskPad) -> None:
     ],
 )
 def test_a_mask_that_does_not_fit_is_refused(pad: MaskPad, mask: object, why: str) -> None:
-    """Another size, a URL, and what is no image leave the pad as it is."""
+    """A mask of another size, a URL or an invalid source is refused, and the pad stays unchanged."""
     paint(pad, WHOLE)
     with pytest.raises(SourceError, match=why):
         pad.load_mask(mask)
@@ -233,11 +233,11 @@ def test_a_mask_that_does_not_fit_is_refused(pad: MaskPad, mask: object, why: st
     assert (3, 2, 10, 9) == pad.mask.getbbox()
 
 
-# As a mask for an edit
+# A pad as the mask of an edit
 
 
 def test_a_pad_is_a_mask(pad: MaskPad) -> None:
-    """Wherever an image is taken, a pad stands for its mask."""
+    """A pad counts as an image and is sent as its mask."""
     paint(pad, WHOLE)
     sent = masked(find_source("mask", {"mask": pad}), (21, 13))
 
@@ -246,23 +246,23 @@ def test_a_pad_is_a_mask(pad: MaskPad) -> None:
 
 
 def test_an_empty_pad_is_refused_before_money_is_at_stake(pad: MaskPad) -> None:
-    """It says that nothing is painted yet."""
+    """An empty pad is refused."""
     with pytest.raises(SourceError):
         masked(pad, (21, 13))
 
 
 def test_a_pad_of_another_picture_is_refused(pad: MaskPad) -> None:
-    """Both sizes are named."""
+    """A pad for an image of another size is refused, and the error names both sizes."""
     paint(pad, WHOLE)
     with pytest.raises(SourceError, match=r"21 x 13.* 30 x 13"):
         masked(pad, (30, 13))
 
 
-# What goes to the page
+# Messages to the page
 
 
 def test_the_page_gets_a_small_picture() -> None:
-    """A JPEG of at most 768 pixels a side goes to the page, whatever the image's size and mode."""
+    """The page gets a JPEG of at most 768 pixels a side."""
     pad = MaskPad(Image.effect_noise((3000, 1500), 80).convert("RGBA"))
     content = pad._jpeg
     sent = Image.open(io.BytesIO(content))
@@ -274,7 +274,7 @@ def test_the_page_gets_a_small_picture() -> None:
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA", "I;16", "F", "CMYK"])
 def test_a_picture_of_any_mode_can_be_painted_on(mode: str) -> None:
-    """Every mode of PIL can be shown."""
+    """A pad accepts images of every mode."""
     pad = MaskPad(Image.new(mode, (8, 4)))
 
     assert (8, 4) == pad.mask.size
@@ -282,7 +282,7 @@ def test_a_picture_of_any_mode_can_be_painted_on(mode: str) -> None:
 
 
 def test_the_page_needs_no_network() -> None:
-    """Scripts and styles come with the package, load nothing and fetch nothing."""
+    """The scripts and styles load nothing from a network."""
     texts = [script(name) for name in ("maskpad.js", "stage.js", "gallery.js", "go.js", "secret.js")]
     for text in (*texts, style("panel.css", "images.css", "maskpad.css")):
         code = re.sub(r'import\("[^"]*"\)', "", text.replace("http://www.w3.org/2000/svg", ""))  # types in comments
@@ -291,7 +291,7 @@ def test_the_page_needs_no_network() -> None:
 
 
 def test_closing_leaves_nothing_behind() -> None:
-    """A closed pad has no widget in the kernel and is collected; until then its mask can be read."""
+    """A closed pad removes its widget, its mask stays readable, and it can be garbage-collected."""
     before = set(ipywidgets.widgets.widget._instances)
     pad = MaskPad(Image.new("L", (21, 13)))
     paint(pad, WHOLE)
@@ -303,7 +303,7 @@ def test_closing_leaves_nothing_behind() -> None:
     gc.collect()
 
     assert (3, 2, 10, 9) == box
-    assert set() == set(ipywidgets.widgets.widget._instances) - before  # those of other tests may be collected, too
+    assert set() == set(ipywidgets.widgets.widget._instances) - before  # other tests' widgets may be gone
     assert gone() is None
 
 
@@ -311,7 +311,7 @@ def test_closing_leaves_nothing_behind() -> None:
 
 
 def test_a_picture_in_memory_or_on_disk_is_a_source(tmp_path: Path) -> None:
-    """Every source that `--image` takes can be painted on: PIL images, arrays, bytes, paths, data URIs, results."""
+    """paint_mask accepts PIL images, arrays, bytes, paths, data URIs and results."""
     image = Image.linear_gradient("L").convert("RGB").crop((0, 0, 6, 4))
     image.save(tmp_path / "a.png")
     content = (tmp_path / "a.png").read_bytes()
@@ -324,7 +324,7 @@ def test_a_picture_in_memory_or_on_disk_is_a_source(tmp_path: Path) -> None:
 
 
 def test_a_url_is_no_source() -> None:
-    """Nothing is fetched; what a URL carries in secret is not repeated."""
+    """A URL is refused, and the error omits its credentials and query."""
     with pytest.raises(SourceError) as caught:
         open_source("https://user:word@example.org/a.png?key=1")
 
@@ -332,13 +332,13 @@ def test_a_url_is_no_source() -> None:
 
 
 def test_there_must_be_a_notebook() -> None:
-    """Without one there is nowhere to paint."""
+    """Without a notebook, paint_mask raises an error."""
     with pytest.raises(BlockrunError):
         blockrun_magic.paint_mask(Image.new("L", (4, 4)))
 
 
 def paint_in_kernel(kernel: Kernel, name: str, content: bytes) -> None:
-    """Send ink to the pad that a variable holds, over the kernel's own sockets."""
+    """Send painted pixels to the pad in a variable, over the kernel's sockets."""
     update = {"method": "update", "state": {}, "buffer_paths": [["_mask_bits"]]}
     told = {"comm_id": kernel.value(f"{name}.model_id").strip("'"), "data": update}
     sent = kernel._client.session.msg("comm_msg", told)
@@ -346,7 +346,7 @@ def paint_in_kernel(kernel: Kernel, name: str, content: bytes) -> None:
 
 
 def test_a_notebook_paints_and_edits(kernel: Kernel, gateway: PracticeServer) -> None:
-    """An empty pad pays for nothing; what is then painted is what the edit changes."""
+    """An empty pad costs nothing; the edit changes exactly the painted area."""
     made(kernel, "%%imagegen --model gpt-image --size 1024x1024 --as city\na city at sunset")
     made(kernel, "from blockrun_magic import paint_mask\nsky = paint_mask(city)")
     edit = "%%img2img --model gpt-image --image city --mask sky --as night\nan aurora"
@@ -367,7 +367,7 @@ def test_a_notebook_paints_and_edits(kernel: Kernel, gateway: PracticeServer) ->
 
 
 def test_other_viewers_show_the_mask_itself(kernel: Kernel) -> None:
-    """Beside the widget is the mask as an image, and one text; the image under it is not stored."""
+    """The output has the widget, the mask as an image and one text; the source image is not stored."""
     made(kernel, "from PIL import Image\nfrom blockrun_magic import paint_mask")
     made(kernel, "pad = paint_mask(Image.effect_noise((64, 64), 90))")
     made(kernel, "pad.load_mask(Image.linear_gradient('L').resize((64, 64)))")
@@ -383,7 +383,7 @@ def test_other_viewers_show_the_mask_itself(kernel: Kernel) -> None:
 
 
 def test_a_closed_pad_shows_its_mask(kernel: Kernel) -> None:
-    """A cell whose value is a closed pad has no widget that would be missing."""
+    """The output of a closed pad has its mask and no widget."""
     made(kernel, "from PIL import Image\nfrom blockrun_magic import paint_mask")
     made(kernel, "shut = paint_mask(Image.new('RGB', (64, 64)))\nshut.close()")
     [shown] = made(kernel, "shut").outputs

@@ -1,4 +1,4 @@
-"""The later notebooks: they run as they are committed, stay small, and know nothing of the machine."""
+"""The later notebooks: they run as committed, stay small, and contain nothing of the author's machine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _EMBEDDED = re.compile(r"data:image/[^\"')]*")
 
 
 def run_all(name: str, desk: Path, gateway: PracticeServer) -> list[Cell]:
-    """Return the cells of one Run All, in a kernel of its own, which joins a class where the notebook needs one."""
+    """Return the cells of one Run All in a new kernel, which joins a class if the notebook uses one."""
     notebook = nbformat.read(FOLDER / name, as_version=4)
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     with running_kernel(desk, {"BLOCKRUN_PRACTICE_URL": gateway.url}) as kernel, ExitStack() as stack:
@@ -40,9 +40,10 @@ def run_all(name: str, desk: Path, gateway: PracticeServer) -> list[Cell]:
 
 @pytest.mark.parametrize("name", LATER)
 def test_every_cell_runs_and_costs_what_was_forecast(name: str, tmp_path: Path, gateway: PracticeServer) -> None:
-    """Run All goes to the end and shows images; first and second run cost what was forecast, to the micro-dollar.
+    """Run All has no error and shows images, and the cost of each run equals its forecast to the micro-dollar.
 
-    Where prompts come from variables, the forecast is a lower bound. A second run of notebook 03 costs nothing.
+    If prompts come from variables, the forecast is a lower bound.
+    The second run of notebook 03 costs nothing.
     """
     paid = 0
     for _ in range(2):
@@ -60,18 +61,18 @@ def test_every_cell_runs_and_costs_what_was_forecast(name: str, tmp_path: Path, 
 
 @pytest.mark.parametrize("name", LATER)
 def test_it_is_small_and_says_nothing_of_its_machine(name: str) -> None:
-    """Under 400 KB with its outputs, and without a path of the machine that made them."""
+    """The file with its outputs is below 400 KB and contains no local paths."""
     text = (FOLDER / name).read_text("utf-8")
 
     assert len(text.encode()) < 400_000
     assert '"image/jpeg"' in text
-    for word in ("/tmp/", "/root", "/home/", "/work/", "/Users/"):  # noqa: S108  a path to look for, not to use
+    for word in ("/tmp/", "/root", "/home/", "/work/", "/Users/"):  # noqa: S108  a path to search for, not to use
         assert word not in text
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_no_key_and_no_payment_is_in_its_outputs(name: str) -> None:
-    """Such are long runs of letters and digits; only `%blockrun info` has some: a request's hash, and a transaction."""
+    """Outputs contain no long runs of letters and digits, except for short ones of `%blockrun info`."""
     notebook = nbformat.read(FOLDER / name, as_version=4)
     found = []
     for cell in notebook.cells:
@@ -86,7 +87,7 @@ def test_no_key_and_no_payment_is_in_its_outputs(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_sentence_stands_before_each_cell(name: str) -> None:
-    """Somebody who reads from top to bottom is never left alone with code; a solution explains itself."""
+    """A text cell precedes each code cell, except for hidden solutions."""
     cells = nbformat.read(FOLDER / name, as_version=4).cells
     bare = [
         cell.source

@@ -1,4 +1,4 @@
-"""The first notebook: it runs as it is committed, its bill is right, and it is paid for once."""
+"""The first notebook: it runs as committed, its bill is correct, and it is paid for once."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ OUTPUTS = [output for cell in CODE for output in cell.outputs]
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder in which the notebook runs."""
+    """Return the folder for the notebook's run."""
     return tmp_path_factory.mktemp("desk")
 
 
 @pytest.fixture(scope="module")
 def first_forecast(gateway: PracticeServer, desk: Path) -> int:
-    """Return what a first Run All will cost, in micro-dollars."""
+    """Return the forecast of the first Run All, in micro-USDC."""
     return micros(forecast(PATH, desk, gateway.url))
 
 
 @pytest.fixture(scope="module")
 def first_run(gateway: PracticeServer, desk: Path, first_forecast: int) -> list[Cell]:
-    """Return the cells of a first Run All."""
+    """Return the cells of the first Run All."""
     with running_kernel(desk, {"BLOCKRUN_PRACTICE_URL": gateway.url}) as kernel:
         return run_all(kernel)
 
 
 def run_all(kernel: Kernel) -> list[Cell]:
-    """Send every cell at once, as Run All does, and return them when all have ended."""
+    """Send all cells at once, as Run All does, and return them after the last one ends."""
     return [kernel.finish(name) for name in [kernel.start(cell.source) for cell in CODE]]
 
 
@@ -61,7 +61,7 @@ def total_said(cells: list[Cell]) -> str:
 
 
 def test_every_cell_runs(first_run: list[Cell]) -> None:
-    """Run All ends without an error and shows at least five images."""
+    """Run All has no error and shows at least five images."""
     assert [] == [cell.error for cell in first_run if cell.status != "ok"]
     assert 5 <= sum(len(cell.pictures) for cell in first_run)
 
@@ -69,13 +69,13 @@ def test_every_cell_runs(first_run: list[Cell]) -> None:
 def test_the_gateway_the_bill_and_the_forecast_agree(
     gateway: PracticeServer, first_run: list[Cell], first_forecast: int
 ) -> None:
-    """The notebook reports exactly what the gateway was paid, and what the forecast said, to the micro-dollar."""
+    """The forecast, the gateway's total and the notebook's bill agree to the micro-dollar."""
     assert first_forecast == paid_to(gateway.url)
     assert f"{paid_to(gateway.url) / 1_000_000:.6f}".rstrip("0") == total_said(first_run)
 
 
 def test_a_second_run_costs_nothing(gateway: PracticeServer, desk: Path, first_run: list[Cell]) -> None:
-    """Another kernel, another day: the same notebook shows the same images, and no money moves."""
+    """In another kernel, the notebook shows the same images, and no money moves."""
     assert 0 == micros(forecast(PATH, desk, gateway.url))
     before = paid_to(gateway.url), paid_requests_to(gateway.url)
     with running_kernel(desk, {"BLOCKRUN_PRACTICE_URL": gateway.url}) as kernel:
@@ -87,26 +87,26 @@ def test_a_second_run_costs_nothing(gateway: PracticeServer, desk: Path, first_r
 
 
 def paid_requests_to(url: str) -> int:
-    """Return how many requests with a payment the gateway at `url` has seen."""
+    """Return the number of paid requests that the gateway at `url` received."""
     return int(httpx.get(f"{url}/practice/ledger", timeout=PATIENCE).json()["paid_requests"])
 
 
 def pictures_of(cells: list[Cell]) -> list[dict[str, Any]]:
-    """Return all that is shown as an image, by media type."""
+    """Return the data of all shown images, by media type."""
     shown = [output["data"] for cell in cells for output in cell.pictures]
     return [{kind: data for kind, data in bundle.items() if kind.startswith("image/")} for bundle in shown]
 
 
-# -- as it is committed
+# -- the committed file
 
 
 def test_it_is_small_enough_to_be_opened_anywhere() -> None:
-    """Images and all, the file is below 400 KB."""
+    """The file with its images is below 400 KB."""
     assert PATH.stat().st_size < 400_000
 
 
 def test_it_shows_its_pictures_to_those_who_only_look() -> None:
-    """It is committed with its outputs: every code cell was run, in order, and no cell failed."""
+    """The outputs are committed: every code cell was run in order, and none failed."""
     pictures = [output for output in OUTPUTS if "image/jpeg" in output.get("data", {})]
 
     assert list(range(1, len(CODE) + 1)) == [cell.execution_count for cell in CODE]
@@ -115,7 +115,7 @@ def test_it_shows_its_pictures_to_those_who_only_look() -> None:
 
 
 def test_it_knows_nothing_of_the_machine_that_ran_it() -> None:
-    """No path, user or address of that machine is in it, and only the metadata that every kernel has."""
+    """The file contains no local paths, and only standard metadata."""
     text = json.dumps([cell.get("outputs", []) for cell in NOTEBOOK.cells])
 
     assert {"kernelspec", "language_info"} == set(NOTEBOOK.metadata)
@@ -125,7 +125,7 @@ def test_it_knows_nothing_of_the_machine_that_ran_it() -> None:
 
 
 def test_its_source_is_what_the_language_allows() -> None:
-    """Cells that are Python parse, and each code cell has a sentence before it."""
+    """Python cells parse, and a text cell precedes each code cell."""
     for cell in CODE:
         if not cell.source.startswith("%"):
             ast.parse(cell.source)
@@ -135,11 +135,11 @@ def test_its_source_is_what_the_language_allows() -> None:
     assert ("code", "code") not in set(pairwise(kinds))
 
 
-# -- what `make demo` does with it
+# -- `make demo`
 
 
 def test_the_demo_leaves_pictures_a_page_and_the_bill(tmp_path: Path) -> None:
-    """It prints the bill and where each image is; the page shows them and asks nothing of the network."""
+    """The demo prints the bill and the images' paths; its page shows the images and loads nothing from a network."""
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
     demo = subprocess.run(
         [sys.executable, "notebooks/demo.py"],

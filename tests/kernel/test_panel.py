@@ -1,4 +1,4 @@
-"""The panel opens as fast over years of images as over none."""
+"""The panel opens as quickly with many images as with none."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ blockrun_magic.panel()
 
 
 def test_opening_reads_one_image_of_ten_thousand(kernel: Kernel) -> None:
-    """The newest image and its chain are listed, no file is opened, and the panel is of fewer than 250 widgets."""
+    """Opening lists only the newest image and its chain, opens no file, and creates fewer than 250 widgets."""
     made(kernel, FILL)
     made(kernel, WATCH)
     until = time.monotonic() + PATIENCE

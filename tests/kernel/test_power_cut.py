@@ -1,7 +1,7 @@
-"""A power cut at any moment of a purchase, and of a batch's end: paid at most once, and nothing paid for is lost.
+"""A power cut during a purchase or at the end of a batch: each image is paid for once, and no paid image is lost.
 
-This holds for a disk that keeps what `fsync` promised, and loses everything else or an arbitrary part of it. It says
-nothing of disks that lie about `fsync`, nor of sectors that are torn in the middle.
+The simulated disk keeps all data after `fsync`, and loses the other data completely or in part.
+Disks that ignore `fsync` and partly written sectors are not simulated.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ asyncio.run(main())
 
 
 async def make(studio: Studio, gateway: Gateway, *, batch: bool) -> int:
-    """Run the cell: one image, or several at once; return how many images came."""
+    """Buy one image or the batch; return the number of images."""
     if not batch:
         return len((await studio.make(REQUEST, gateway)).images)
     return len(await make_all(studio, BATCH, gateway, Options(), BatchProgress(len(BATCH)), len(BATCH)))
@@ -54,18 +54,18 @@ async def make(studio: Studio, gateway: Gateway, *, batch: bool) -> int:
 
 @dataclass(frozen=True)
 class Run:
-    """A purchase as it happened, and the gateway's books afterwards."""
+    """A recorded purchase, and the gateway's ledger afterwards."""
 
     home: Path
     events: list[Event]
     books: Path
     paid_at: int
-    """The number of the event with which the payment left, the last one of a batch."""
+    """The index of the event that sent the payment, or the last payment of a batch."""
     batch: bool = False
 
 
 def recorded(folder: Path, *, batch: bool) -> Run:
-    """Return a purchase, or a batch, that was recorded."""
+    """Record a purchase or a batch."""
     home = folder / "home"
     home.mkdir()
     with PracticeServer(db=folder / "books.sqlite") as server:
@@ -79,20 +79,20 @@ def recorded(folder: Path, *, batch: bool) -> Run:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Return a purchase that was recorded."""
+    """Return a recorded purchase."""
     return recorded(tmp_path_factory.mktemp("power"), batch=False)
 
 
 @pytest.fixture(scope="module")
 def batch(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Return a batch that was recorded."""
+    """Return a recorded batch."""
     return recorded(tmp_path_factory.mktemp("batch"), batch=True)
 
 
 def _moments(run: Run) -> Iterator[int]:
-    """Yield the events after which the disk may be in another state than before: syncs, names and sends.
+    """Yield the events that may change the state after a power cut: syncs, changes of names, and sends.
 
-    Of folders that are created in a row, as the store's are, the first, the second and the last.
+    If folders are created in a row, as in the store, only the first, the second and the last one count.
     """
     folders = 0
     for number, (event, following) in enumerate(zip(run.events, [*run.events[1:], None], strict=True)):
@@ -104,7 +104,7 @@ def _moments(run: Run) -> Iterator[int]:
 
 
 def _collect(home: Path, server: PracticeServer, *, batch: bool) -> tuple[int, int]:
-    """Run the cell again on what is left; return how many payments the gateway has, and how many images came."""
+    """Run the purchase again on the remaining files; return the numbers of payments and images."""
 
     async def again() -> int:
         studio = open_studio({"BLOCKRUN_HOME": str(home)})
@@ -118,7 +118,7 @@ def _collect(home: Path, server: PracticeServer, *, batch: bool) -> tuple[int, i
 
 
 def test_the_record_is_whole(run: Run) -> None:
-    """The replay of everything is what the process left, and there were syncs before the payment left."""
+    """The recording has the ledger's files, and syncs before the payment."""
     kinds = [event.kind for event in run.events[: run.paid_at]]
 
     assert {"sync", "write", "create", "mkdir"} <= set(kinds)
@@ -126,7 +126,7 @@ def test_the_record_is_whole(run: Run) -> None:
 
 
 def test_few_waits_for_the_disk(run: Run) -> None:
-    """Once before the payment leaves; then for the file, its folders, the witness, the end and the emptied log."""
+    """After the payment there are at most 8 syncs: file, folders, witness, completion and the emptied log."""
     waits = [Path(event.path).name for event in run.events[run.paid_at :] if event.kind == "sync"]
 
     assert len(waits) <= 8, waits
@@ -134,17 +134,17 @@ def test_few_waits_for_the_disk(run: Run) -> None:
 
 @pytest.mark.parametrize("fate", ["cut", "kill", "luck 1", "luck 2"])
 def test_power_fails_at_any_moment(run: Run, tmp_path: Path, fate: str) -> None:
-    """Whatever survives, running the cell again ends with one payment and one image."""
+    """After a power cut at any moment, the next run ends with one payment and one image."""
     _fail(run, tmp_path, fate)
 
 
 def test_power_fails_at_the_end_of_a_batch(batch: Run, tmp_path: Path) -> None:
-    """Its deliveries go to the disk together, at its end: whatever survives, three payments bring three images."""
+    """After a power cut at the end of a batch, the next run ends with three payments and three images."""
     _fail(batch, tmp_path, "luck")
 
 
 def _fail(run: Run, tmp_path: Path, fate: str) -> None:
-    """Cut the power after each moment, or after each sync at the end of a batch, and run the cell on what is left."""
+    """Cut the power after each moment, then buy again; in a batch, only after the last payment."""
     disk, done = Disk(run.home), -1
     luck = random.Random(fate) if fate.startswith("luck") else None  # noqa: S311  the same luck every time
     images = len(BATCH) if run.batch else 1
@@ -152,10 +152,10 @@ def _fail(run: Run, tmp_path: Path, fate: str) -> None:
         for event in run.events[done + 1 : moment + 1]:
             disk.happen(event)
         done = moment
-        # The gateway may have settled as soon as the payment has left; until then it has heard of nothing.
+        # The payment may be settled as soon as it is sent; before that, the gateway does not know it.
         for settled in {moment >= run.paid_at, moment > run.paid_at}:
             if run.batch and not (settled and run.events[moment].kind in ("sync", "rename")):
-                continue  # the beginning is that of each purchase
+                continue  # the earlier moments are those of a single purchase
             place = tmp_path / f"{moment}-{settled}"
             place.mkdir()
             (disk.after_a_kill(place / "home") if fate == "kill" else disk.after_a_cut(place / "home", luck))

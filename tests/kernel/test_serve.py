@@ -1,4 +1,4 @@
-"""`python -m blockrun_magic serve` as a process, and the examples of documents that people have, word for word."""
+"""`python -m blockrun_magic serve` as a process, and the examples of the documents, unchanged."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from harness import PATIENCE, ROOT
 from harness.kernel import Kernel, clean_environ, made
 
 SEEDS = ROOT.parent / "shared" / "reference" / "seeds"
-"""Documents that the project came from; where they lie beside the repository, their examples run as well."""
+"""The project's source documents; if they exist beside the repository, their examples run, too."""
 _CURL = re.compile(
     r"""curl\ (?:-s\ )?-X\ POST\ http://localhost:8402\S+(?:(?!curl\ ).)*?-d\ (?:'[^']*'|"(?:[^"\\]|\\.)*")""",
     re.DOTALL | re.VERBOSE,
@@ -34,7 +34,7 @@ _PYTHON = re.compile(r"```python\s(.*?)```", re.DOTALL)
 
 @contextmanager
 def served(home: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
-    """Yield a server process and its ready line, {} where it has none."""
+    """Yield a server process and its ready line, or {} without one."""
     command = [sys.executable, "-m", "blockrun_magic", "serve", "--gateway", "practice", "--port", "0", *options]
     with (
         (home / "stderr").open("w") as errors,
@@ -56,7 +56,7 @@ def served(home: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], d
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_ready_line_and_the_end(tmp_path: Path, number: signal.Signals) -> None:
-    """One line of JSON when it is ready; a signal ends it cleanly."""
+    """A ready server prints one JSON line and creates a private folder; a signal ends it with status 0."""
     with served(tmp_path) as (process, ready):
         assert {"url", "api_key", "health"} == set(ready)
         assert "ok" == httpx.get(ready["health"], timeout=PATIENCE).json()["status"]
@@ -72,7 +72,7 @@ def test_the_ready_line_and_the_end(tmp_path: Path, number: signal.Signals) -> N
 
 
 def test_a_key_in_a_file(tmp_path: Path) -> None:
-    """The key is made once, for its owner alone; a file that others can read is refused."""
+    """The key file is created once and readable by its owner only; a file readable by others is refused."""
     file = tmp_path / "key"
     with served(tmp_path, "--key-file", str(file)) as (_, first):
         assert first["api_key"] == file.read_text().strip()
@@ -96,13 +96,13 @@ def test_a_key_in_a_file(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_served(tmp_path: Path, options: tuple[str, ...]) -> None:
-    """Two lines, and an exit status."""
+    """The error has two lines, and the exit status is 1."""
     with served(tmp_path, *options) as (process, ready):
         assert (1, {}) == (process.wait(PATIENCE), ready)
     assert 2 == len((tmp_path / "stderr").read_text().splitlines())
 
 
-# -- examples, word for word
+# -- examples, unchanged
 
 
 def _documents() -> list[str]:
@@ -111,19 +111,19 @@ def _documents() -> list[str]:
 
 
 def _shell_examples() -> list[str]:
-    """Return every curl command for ClawRouter's port; some documents have lost their line breaks."""
+    """Return every curl command for ClawRouter's port, also from documents without line breaks."""
     return [re.sub(r"\\ +(?=-)", "", found[0]) for text in _documents() for found in _CURL.finditer(text)]
 
 
 def _python_examples() -> list[str]:
-    """Return the Python that talks to ClawRouter's port; what has lost its line breaks is no Python."""
+    """Return the Python examples for ClawRouter's port, except those without line breaks."""
     examples = [found[1] for text in _documents() for found in _PYTHON.finditer(text)]
     return [example for example in examples if "localhost:8402" in example and "\n" in example.strip()]
 
 
 @pytest.fixture(scope="module")
 def clawrouter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
-    """Return a home with photo.png and mask.png, and a server that asks for no key, as ClawRouter."""
+    """Return a home with photo.png and mask.png, and a server without a key, like ClawRouter."""
     home = tmp_path_factory.mktemp("owner")
     Image.new("RGB", (64, 64), "teal").save(home / "photo.png")
     mask = Image.new("L", (64, 64), 0)
@@ -135,7 +135,7 @@ def clawrouter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path,
 
 
 def _here(example: str, home: Path, origin: str) -> str:
-    """Return an example for this server: its port, an image that exists, and none from the web."""
+    """Return the example with this server's port, an existing image, and no external URL."""
     photo = base64.b64encode((home / "photo.png").read_bytes()).decode()
     stored = httpx.post(f"{origin}/v1/images/generations", json={"prompt": "a photo"}, timeout=PATIENCE).json()
     return (
@@ -148,7 +148,7 @@ def _here(example: str, home: Path, origin: str) -> str:
 
 @pytest.mark.parametrize("example", _shell_examples())
 def test_a_command_of_the_documents(clawrouter: tuple[Path, str], example: str) -> None:
-    """It runs in a shell and prints an image's URL."""
+    """The command runs in a shell and prints an image's URL."""
     home, origin = clawrouter
     photo = base64.b64encode((home / "photo.png").read_bytes()).decode()
 
@@ -167,7 +167,7 @@ def test_a_command_of_the_documents(clawrouter: tuple[Path, str], example: str) 
 
 @pytest.mark.parametrize("example", _python_examples())
 def test_python_of_the_documents(clawrouter: tuple[Path, str], example: str) -> None:
-    """It runs as it is and prints an image's URL."""
+    """The script runs and prints an image's URL."""
     home, origin = clawrouter
 
     done = subprocess.run(
@@ -185,7 +185,7 @@ def test_python_of_the_documents(clawrouter: tuple[Path, str], example: str) -> 
 
 
 def test_the_examples_are_found() -> None:
-    """The tests above are none if nothing was found."""
+    """The documents contain examples, so the tests above are not empty."""
     assert len(_shell_examples()) >= 3
     assert len(_python_examples()) >= 1
 
@@ -194,7 +194,7 @@ def test_the_examples_are_found() -> None:
 
 
 def test_the_endpoint_of_a_kernel(kernel: Kernel, gateway: PracticeServer) -> None:
-    """One server for the kernel, which buys where its cells buy; what clients buy is the session's."""
+    """The kernel has one endpoint, which shares its gateway and purchases with the cells."""
     made(kernel, "%blockrun serve --port 0")
     made(kernel, "import blockrun_magic\nclient = blockrun_magic.openai_client()")
     made(kernel, "answer = client.images.generate(prompt='a lamp', model='google/nano-banana')")
@@ -211,7 +211,7 @@ def test_the_endpoint_of_a_kernel(kernel: Kernel, gateway: PracticeServer) -> No
 
 
 def test_the_endpoint_of_a_script(tmp_path: Path, gateway: PracticeServer) -> None:
-    """Without a notebook the client comes with a server of its own, which ends with the process."""
+    """In a script, the client has its own server, which ends with the process."""
     home = tmp_path / ".blockrun" / "magic"
     home.mkdir(parents=True)
     (home / "config.toml").write_text('gateway = "practice"\n')

@@ -1,4 +1,4 @@
-"""The magics in terminal IPython: words and a path, and nothing but text."""
+"""The magics in terminal IPython: text and file paths only."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _CONTROL = re.compile(r"[^\x20-\x7e\n\u00a0-\uffff]")
 
 
 def on_screen(text: str) -> list[str]:
-    """Return the lines that stay on a screen: what a line was before it was wiped is gone."""
+    """Return the lines that remain on the screen, without overwritten text."""
     return [shown for line in text.split("\n") if (shown := line.rpartition("\r\x1b[K")[2])]
 
 
 @pytest.fixture(scope="module")
 def terminal_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder that is home and working directory of the module's IPython."""
+    """Return the home and working folder of the module's IPython."""
     return tmp_path_factory.mktemp("terminal")
 
 
@@ -40,7 +40,7 @@ def terminal(terminal_home: Path) -> Iterator[Terminal]:
 
 
 def test_a_picture_is_told_in_words_with_the_path_of_its_file(terminal: Terminal) -> None:
-    """Model, size, price and time on one line, and where the image is: no HTML, no escapes, no bytes."""
+    """The output is text without escape codes: a line with model, size, price and duration, and the image's path."""
     text = terminal.run(f"%imagegen {QUICK} a red fox, quickly")
     first, where = on_screen(text)[:2]
 
@@ -51,7 +51,7 @@ def test_a_picture_is_told_in_words_with_the_path_of_its_file(terminal: Terminal
 
 
 def test_save_says_the_path_that_was_asked_for(terminal: Terminal, terminal_home: Path) -> None:
-    """--save writes there, and the words name that path and not the store's."""
+    """The output names the path of --save and not that of the store."""
     text = terminal.run(f"%imagegen {QUICK} a red fox to keep --save foxes/red.png")
 
     assert "foxes/red.png" in text
@@ -60,7 +60,7 @@ def test_save_says_the_path_that_was_asked_for(terminal: Terminal, terminal_home
 
 
 def test_names_are_bound_and_shown_as_words(terminal: Terminal) -> None:
-    """img, _ and an assigned result are there, each with a repr of one line."""
+    """`img` and an assigned result are bound; a result's repr has one line."""
     terminal.run(f"x = %imagegen {QUICK} a red fox by name")
 
     assert "(512, 512)" in terminal.run("img.size")
@@ -69,7 +69,7 @@ def test_names_are_bound_and_shown_as_words(terminal: Terminal) -> None:
 
 
 def test_a_line_that_changes_is_wiped_away_when_the_picture_comes(terminal: Terminal) -> None:
-    """On a screen the waiting line is overwritten in its place; what stays is the caption."""
+    """The waiting line is overwritten, and only the caption remains."""
     text = terminal.run(f"%imagegen {QUICK} practice:slow=1 a slow fox")
     stays = on_screen(text)
 
@@ -79,7 +79,7 @@ def test_a_line_that_changes_is_wiped_away_when_the_picture_comes(terminal: Term
 
 
 def test_ctrl_c_stops_and_says_what_became_of_the_money(terminal: Terminal) -> None:
-    """Ctrl-C ends the waiting; the shell goes on, and the same line collects the image."""
+    """Ctrl-C ends the wait and reports the money; the same line then collects the image."""
     line = f"%imagegen {QUICK} practice:slow=5 a stopped fox"
     terminal.start(line, "in progress")
     terminal.interrupt()
@@ -93,7 +93,7 @@ def test_ctrl_c_stops_and_says_what_became_of_the_money(terminal: Terminal) -> N
 
 
 def test_tables_are_text(terminal: Terminal) -> None:
-    """The words of %blockrun are shown as aligned text."""
+    """Commands of %blockrun print aligned text."""
     bill = terminal.run("%blockrun spend")
     models = terminal.run("%blockrun models flux")
 
@@ -103,7 +103,7 @@ def test_tables_are_text(terminal: Terminal) -> None:
 
 
 def test_an_error_is_two_lines(terminal: Terminal) -> None:
-    """A mistake on the line is answered in two lines, without a traceback."""
+    """A mistake on the line gives an error in two lines, without a traceback."""
     lines = [line for line in terminal.run("%imagegen --modle flux a fox").splitlines() if line.strip()]
 
     assert 2 == len(lines), lines
@@ -111,7 +111,7 @@ def test_an_error_is_two_lines(terminal: Terminal) -> None:
 
 
 def test_without_a_wallet_the_terminal_says_so_too(tmp_path: Path) -> None:
-    """In a fresh shell the first line tells what is missing, and leaving is clean."""
+    """In a new shell without a wallet, a cell suggests practice, and the shell exits with status 0."""
     fresh = Terminal(tmp_path)
     fresh.run("%load_ext blockrun_magic")
     text = fresh.run("%imagegen a fox")
@@ -121,7 +121,7 @@ def test_without_a_wallet_the_terminal_says_so_too(tmp_path: Path) -> None:
 
 
 def test_a_script_without_a_screen_prints_plain_lines(tmp_path: Path) -> None:
-    """With its output in a file, IPython writes captions only: no line that changes, no escape codes."""
+    """With its output in a file, IPython prints only the caption, without escape codes."""
     script = tmp_path / "images.ipy"
     script.write_text(
         f"%load_ext blockrun_magic\n%blockrun use practice\n%imagegen {QUICK} practice:slow=1 a captured fox\n"

@@ -1,4 +1,4 @@
-"""A wallet's life in a notebook: from nothing to one that pays, and no key or passphrase on any screen."""
+"""The life of a wallet in a notebook: creation, funding, payments, import and export, without visible secrets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from harness.qrcodes import in_blocks, in_picture, read
 from harness.terminal import Terminal
 
 PHRASE = "a throwaway passphrase: correct horse"
-KEY = "0x" + "3d" * 32  # a throwaway, known to everybody
+KEY = "0x" + "3d" * 32  # a publicly known test key
 ADDRESS = str(Account.from_key(KEY).address)
 QUICK = "--model cogview --size 512x512"
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}\b")
@@ -36,14 +36,14 @@ _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}\b")
 
 @dataclass(frozen=True)
 class Asked:
-    """A question that a cell asked: its prompt, and whether the answer is shown as it is typed."""
+    """A question of a cell: its prompt, and whether the input is hidden."""
 
     prompt: str
     unseen: bool
 
 
 def answering(kernel: Kernel, code: str, *answers: str) -> tuple[Cell, list[Asked]]:
-    """Return a cell that has run to its end, and what it asked; each question gets the next answer."""
+    """Run a cell with these answers; return the cell and its questions."""
     name = kernel.start(code)
     asked = []
     for answer in answers:
@@ -54,7 +54,7 @@ def answering(kernel: Kernel, code: str, *answers: str) -> tuple[Cell, list[Aske
 
 
 def address_in(cell: Cell) -> str:
-    """Return the one address that a cell shows first."""
+    """Return the first address that a cell shows."""
     found = _ADDRESS.search(cell.text)
 
     assert found is not None, cell.text
@@ -63,17 +63,17 @@ def address_in(cell: Cell) -> str:
 
 @pytest.fixture
 def life(tmp_path: Path) -> Iterator[Kernel]:
-    """Return a kernel with the extension, in a home without a wallet, where errors show all they can."""
+    """Return a kernel with the extension and verbose tracebacks, in a home without a wallet."""
     with running_kernel(tmp_path) as kernel:
         made(kernel, "%load_ext blockrun_magic\n%xmode Verbose")
         yield kernel
 
 
-# -- from nothing to a funded wallet
+# -- from no wallet to a funded one
 
 
 def test_three_lines_from_no_wallet_to_address_code_and_balance(life: Kernel, tmp_path: Path) -> None:
-    """`create`, `qr`, `balance`: an address in EIP-55, a PNG that asks for USDC on Base, what the chain says."""
+    """`create`, `qr` and `balance` show the wallet's address, a code for USDC on Base, and the chain's balance."""
     answer = json_http({"jsonrpc": "2.0", "id": 1, "result": f"0x{4_320_000:064x}"})
     with raw_server(answer) as one, raw_server(answer) as two:
         made(life, _chain_at(one.url, two.url))
@@ -104,7 +104,7 @@ NETWORK = {"httpx", "httpcore", "anyio", "eth_account", "eth_keys", "pydantic", 
 
 
 def test_the_first_overview_waits_for_no_network_and_the_balance_follows(tmp_path: Path) -> None:
-    """The card shows wallet and limits without a client being imported; the balance takes its place in it."""
+    """The card shows wallet and limits without importing a network library; later it shows the balance."""
     answer = json_http({"jsonrpc": "2.0", "id": 1, "result": f"0x{4_320_000:064x}"})
     key = {"BLOCKRUN_WALLET_KEY": KEY}
     with raw_server(answer) as one, raw_server(answer) as two, running_kernel(tmp_path, key) as kernel:
@@ -126,7 +126,7 @@ def test_the_first_overview_waits_for_no_network_and_the_balance_follows(tmp_pat
 
 
 def test_the_overview_is_complete_where_nothing_is_to_come(tmp_path: Path) -> None:
-    """Captured output cannot change, a second overview waits for the balance, and without a wallet there is none."""
+    """Captured output and a second overview include the balance; without a wallet no balance is shown."""
     answer = json_http({"jsonrpc": "2.0", "id": 1, "result": f"0x{4_320_000:064x}"})
     with raw_server(answer) as one, raw_server(answer) as two, running_kernel(tmp_path) as kernel:
         made(kernel, "%load_ext blockrun_magic")
@@ -143,7 +143,7 @@ def test_the_overview_is_complete_where_nothing_is_to_come(tmp_path: Path) -> No
 
 
 def test_a_terminal_prints_the_balance_below_the_overview(tmp_path: Path) -> None:
-    """What is printed cannot change: the line comes before the next prompt."""
+    """In a terminal the balance is printed below the overview, before the next prompt."""
     answer = json_http({"jsonrpc": "2.0", "id": 1, "result": f"0x{4_320_000:064x}"})
     terminal = Terminal(tmp_path)
     with raw_server(answer) as one, raw_server(answer) as two:
@@ -158,7 +158,7 @@ def test_a_terminal_prints_the_balance_below_the_overview(tmp_path: Path) -> Non
 
 
 def _chain_at(*urls: str) -> str:
-    """Return the cell that lets a kernel take these servers for those of Base."""
+    """Return a cell that replaces the servers of Base with these."""
     return (
         "import dataclasses, blockrun_magic.gateway.gateways as presets\n"
         f"there = dataclasses.replace(presets.BASE, rpc_urls={urls!r})\n"
@@ -175,7 +175,7 @@ def _chain_at(*urls: str) -> str:
     ],
 )
 def test_the_code_asks_for_usdc_on_the_right_chain(life: Kernel, gateway: str, words: str, asks: str) -> None:
-    """A phone reads token, chain, our address in EIP-55, and the amount in micro-USDC."""
+    """The code contains the token, the chain, the wallet's address, and the amount in micro-USDC."""
     address = address_in(made(life, "%blockrun wallet create"))
     cell = made(life, f"%blockrun use {gateway}\n%blockrun wallet qr {words}")
     [picture] = cell.pictures
@@ -185,7 +185,7 @@ def test_the_code_asks_for_usdc_on_the_right_chain(life: Kernel, gateway: str, w
 
 
 def test_the_code_of_a_solana_wallet_asks_for_usdc_there(life: Kernel) -> None:
-    """At `solana` the words are about its own wallet: address, code (Solana Pay), and where the key is missing."""
+    """On Solana, the commands show the Solana wallet's address and code (Solana Pay), or the missing key's variable."""
     missing = made(life, "%blockrun use solana\n%blockrun wallet")
     made(life, f"%env SOLANA_WALLET_KEY={PAYER}")
     shown = made(life, "%blockrun wallet address").text
@@ -200,7 +200,7 @@ def test_the_code_of_a_solana_wallet_asks_for_usdc_there(life: Kernel) -> None:
 
 
 def test_play_money_needs_no_code(life: Kernel) -> None:
-    """At the practice gateway nothing is to be sent, and no address is shown that somebody might fund."""
+    """On practice, no code and no address is shown."""
     cell = made(life, "%blockrun use practice\n%blockrun wallet qr")
 
     assert [] == cell.pictures
@@ -208,7 +208,7 @@ def test_play_money_needs_no_code(life: Kernel) -> None:
 
 
 def test_a_wallet_is_never_made_over_another(life: Kernel, tmp_path: Path) -> None:
-    """A second `create` is an error in two lines, and the file is what it was."""
+    """A second `create` is an error, and the file is unchanged."""
     made(life, "%blockrun wallet create")
     before = (tmp_path / ".blockrun" / ".session").read_bytes()
     again = life.run("%blockrun wallet create")
@@ -219,7 +219,7 @@ def test_a_wallet_is_never_made_over_another(life: Kernel, tmp_path: Path) -> No
 
 
 def test_which_wallet_pays_and_why_is_said(life: Kernel) -> None:
-    """The summary, the list and `use` agree; a key in the environment comes first, and they say so."""
+    """The summary, the list and `use` name the same wallet; a key in the environment has priority."""
     nothing = made(life, "%blockrun wallet")
     first = address_in(made(life, "%blockrun wallet create one"))
     second = address_in(made(life, "%blockrun wallet create two"))
@@ -242,11 +242,11 @@ def test_which_wallet_pays_and_why_is_said(life: Kernel) -> None:
     assert ADDRESS in environment
 
 
-# -- locked, opened, asked for once
+# -- locked wallets
 
 
 def test_a_locked_wallet_is_opened_once_when_it_first_pays(tmp_path: Path) -> None:
-    """The passphrase is asked for by the first cell that pays, unseen; not by one that shows, and not again."""
+    """Only the first paying cell asks for the passphrase, with hidden input; without a keyboard, it is an error."""
     with Merchant(time.time, network=BASE) as merchant:
         environ = {"BLOCKRUN_API_URL": merchant.gateway.base_url}
         with running_kernel(tmp_path, environ) as kernel:
@@ -300,7 +300,7 @@ def test_a_locked_wallet_is_opened_once_when_it_first_pays(tmp_path: Path) -> No
     ],
 )
 def test_without_a_keyboard_no_line_waits(life: Kernel, tmp_path: Path, line: str) -> None:
-    """Where nobody can type, what would have to be typed is an error at once, and nothing is written."""
+    """Without a keyboard, a command that needs input fails immediately and writes nothing."""
     made(life, f"import os; os.environ['BASE_CHAIN_WALLET_KEY'] = {KEY!r}")
     life._client.allow_stdin = False
     cell = life.run(f"%blockrun wallet {line}")
@@ -312,7 +312,7 @@ def test_without_a_keyboard_no_line_waits(life: Kernel, tmp_path: Path, line: st
 
 
 def test_stop_at_the_question_is_two_lines(life: Kernel) -> None:
-    """Stop while a passphrase is asked for ends in words of ours, with nothing made, and the kernel goes on."""
+    """Stop during a passphrase prompt gives an error and creates nothing; the kernel continues."""
     name = life.start("%blockrun wallet create safe --encrypt")
     life._client.get_stdin_msg(timeout=PATIENCE)
     life.interrupt()
@@ -324,11 +324,11 @@ def test_stop_at_the_question_is_two_lines(life: Kernel) -> None:
     assert "wallet create" in after.text
 
 
-# -- in and out
+# -- import and export
 
 
 def test_keys_come_in_unseen_by_file_and_by_address(life: Kernel, tmp_path: Path) -> None:
-    """Typed without being shown, from a keystore, and from another program's wallet, which is named by its address."""
+    """Keys are imported with hidden input, from a keystore, and by address from another program's wallet."""
     claw = tmp_path / ".openclaw" / "blockrun" / "wallet.key"
     claw.parent.mkdir(parents=True)
     claw.write_text("0x" + "4e" * 32 + "\n")
@@ -356,7 +356,7 @@ def test_keys_come_in_unseen_by_file_and_by_address(life: Kernel, tmp_path: Path
 
 @pytest.mark.parametrize("line", [f"import {KEY}", f"import {KEY[2:]} --as main", f"create {KEY}", f"use --as={KEY}"])
 def test_a_key_on_the_line_is_refused_unseen(life: Kernel, line: str) -> None:
-    """The error does not say it again, and says what to do now that the notebook holds it."""
+    """The error for a key on the line omits the key and names the safe command."""
     cell = life.run(f"%blockrun wallet {line}")
 
     assert ("UsageError", 2) == (cell.error_name, len(cell.error))
@@ -365,7 +365,7 @@ def test_a_key_on_the_line_is_refused_unseen(life: Kernel, line: str) -> None:
 
 
 def test_an_export_is_confirmed_and_goes_into_a_new_private_file(life: Kernel, tmp_path: Path) -> None:
-    """Loud, on a typed word only, never over a file, as it is or encrypted; the notebook shows the path alone."""
+    """An export needs a typed confirmation and a new file, is private, and never shows the key."""
     made(life, "%blockrun wallet create")
     (tmp_path / "there.txt").write_text("mine")
     taken = life.run("%blockrun wallet export there.txt")
@@ -405,7 +405,7 @@ def test_an_export_is_confirmed_and_goes_into_a_new_private_file(life: Kernel, t
     ],
 )
 def test_a_mistake_is_told_with_its_way_out(wordy: Kernel, line: str, what: str, advice: str) -> None:
-    """Two lines; and no word that might be a passphrase is said again."""
+    """The error has two lines and omits a possible passphrase."""
     cell = wordy.run(f"%blockrun wallet {line}")
 
     assert 2 == len(cell.error), cell.error
@@ -415,7 +415,7 @@ def test_a_mistake_is_told_with_its_way_out(wordy: Kernel, line: str, what: str,
 
 
 def test_tab_offers_the_words_of_wallet(wordy: Kernel) -> None:
-    """The words come from the table that the line is read by, and each of them is known."""
+    """TAB offers the subcommands of `wallet`, and the error for an unknown one lists them."""
     code = "%blockrun wallet "
     offered = wordy._client.complete(code, len(code), reply=True, timeout=PATIENCE)["content"]["matches"]
 
@@ -425,14 +425,14 @@ def test_tab_offers_the_words_of_wallet(wordy: Kernel) -> None:
 
 @pytest.fixture(scope="module")
 def wordy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
-    """Return a kernel to make mistakes in."""
+    """Return a kernel for mistakes."""
     with running_kernel(tmp_path_factory.mktemp("wordy"), {"BLOCKRUN_WALLET_KEY": KEY}) as kernel:
         made(kernel, "%load_ext blockrun_magic")
         yield kernel
 
 
 def test_where_somebody_else_pays_no_wallet_of_ours_is_shown(wordy: Kernel) -> None:
-    """At a ClawRouter and at an account our address is not one to fund; the words say who pays instead."""
+    """With ClawRouter or an account, the commands name that payer and not the wallet's address."""
     before = made(wordy, "%blockrun wallet address")
     for gateway in ("clawrouter", "account"):
         made(wordy, f"%blockrun use {gateway}")
@@ -445,7 +445,7 @@ def test_where_somebody_else_pays_no_wallet_of_ours_is_shown(wordy: Kernel) -> N
     made(wordy, "%blockrun use base")
 
 
-# -- nothing secret anywhere
+# -- secrets
 
 
 _LIFE = """import logging
@@ -455,7 +455,7 @@ logging.basicConfig(level=logging.DEBUG, filename="debug.log", force=True)
 
 
 def test_no_screen_no_log_and_no_history_holds_a_secret(tmp_path: Path) -> None:
-    """After every word of `wallet`, going well and going wrong: keys are in key files only, passphrases nowhere."""
+    """After successful and failed `wallet` commands, keys are only in key files, and passphrases nowhere."""
     with running_kernel(tmp_path) as kernel:
         made(kernel, _LIFE)
         made(kernel, "%blockrun wallet create")
@@ -503,7 +503,7 @@ def _history(home: Path) -> str:
 
 
 def test_the_terminal_shows_the_code_as_blocks_and_asks_unseen(tmp_path: Path) -> None:
-    """Text alone: a code that a phone can read, and a passphrase that is not echoed."""
+    """A terminal prints a readable code as block characters and hides the passphrase."""
     terminal = Terminal(tmp_path)
     terminal.run("%load_ext blockrun_magic")
     terminal.start("%blockrun wallet create --encrypt", "New passphrase for the wallet default: ")
