@@ -1,4 +1,4 @@
-"""Cells in JupyterLab as one sees them: output widgets, the grid of a comparison, TAB's types."""
+"""Cells in JupyterLab: output widgets, the grid of a comparison, types of completions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SMALL = "--model cogview --size 512x512"
 
 
 def test_an_output_widget_shows_the_image_and_no_waiting_line(browser: Browser, lab: Server) -> None:
-    """`with`, `interact`, `interact_manual` and a button's callback show each paid image once, and nothing else."""
+    """Outputs of `with`, `interact`, `interact_manual` and a button show one image, its price, and no waiting line."""
     slow = f"{SMALL} practice:slow=1"
     with share_practice(browser, lab) as notebook:
         notebook.run("import ipywidgets as widgets; out, clicked = widgets.Output(), widgets.Output()")
@@ -35,7 +35,7 @@ def test_an_output_widget_shows_the_image_and_no_waiting_line(browser: Browser, 
 
 
 def test_a_comparison_is_a_grid_that_reads_in_both_themes(browser: Browser, lab: Server) -> None:
-    """Four separate images with labels and numbers, all of it legible."""
+    """The grid has four separate images with labels and is legible in both themes."""
     with share_practice(browser, lab) as notebook:
         output = output_of(notebook.run("%imagegen --model cogview,flux --size square,16:9 a red fox"))
 
@@ -48,7 +48,7 @@ def test_a_comparison_is_a_grid_that_reads_in_both_themes(browser: Browser, lab:
 
 
 def test_tab_shows_types(browser: Browser, lab: Server) -> None:
-    """Beside each entry is what it is, and the common flags come first; after a dash JupyterLab sorts by itself."""
+    """Each completion shows its type, and common flags come first."""
     with share_practice(browser, lab) as notebook:
         notebook.type("%imagegen ")
         notebook.page.keyboard.press("Tab")

@@ -25,7 +25,7 @@ from harness.jupyter import Server
 
 PRACTICE = "%load_ext blockrun_magic\n%blockrun use practice"
 QUICK = "--model cogview --size 512x512"
-"""The cheapest images, and the quickest to paint: $0.01575 each."""
+"""Flags of the cheapest and fastest images, at $0.01575 each."""
 CARDS = (
     f"%%imagegen {QUICK} --as city\na city at sunset",
     "%%img2img --model gpt-image-1 --image city\nthe same at night",
@@ -39,17 +39,17 @@ CARDS = (
     "%blockrun budget",
     "%%imagegen --model cogveiw\na city at sunset",
 )
-"""Cells that show every kind of output; the last is refused."""
+"""Cells for every kind of output; the last cell fails."""
 
 
 def natural_width(picture: Locator) -> int:
-    """Return how many pixels wide an image is once the browser has decoded it; raises where it cannot."""
+    """Return the width of the decoded image in pixels; raise an error if the browser cannot decode it."""
     return int(picture.evaluate("async image => { await image.decode(); return image.naturalWidth }"))
 
 
 @pytest.fixture(scope="module")
 def every_card(browser: Browser, lab: Server) -> Path:
-    """Return a notebook that was saved after it had shown every kind of output."""
+    """Return a saved notebook with every kind of output."""
     with open_practice(browser, lab) as notebook:
         for code in CARDS:
             notebook.run(code)
@@ -58,7 +58,7 @@ def every_card(browser: Browser, lab: Server) -> Path:
 
 
 def test_a_cell_shows_its_picture_and_the_next_cell_has_it(browser: Browser, lab: Server) -> None:
-    """Below the cell is an image that the browser can show, with its price; its name is bound to it."""
+    """The browser shows the image with its price, and the variable holds the image."""
     with share_practice(browser, lab) as notebook:
         output = output_of(notebook.run(f"%%imagegen {QUICK} --as city\na city at sunset"))
 
@@ -68,7 +68,7 @@ def test_a_cell_shows_its_picture_and_the_next_cell_has_it(browser: Browser, lab
 
 
 def test_tab_offers_models_and_enter_takes_one(browser: Browser, lab: Server) -> None:
-    """TAB behind --model opens the list of models, typing narrows it down, and Enter writes the chosen one."""
+    """TAB after --model lists the models, typing filters them, and Enter inserts the selected one."""
     with share_practice(browser, lab) as notebook:
         cell = notebook.type("%imagegen --model ")
         offered = notebook.page.locator(".jp-Completer-match")
@@ -83,7 +83,7 @@ def test_tab_offers_models_and_enter_takes_one(browser: Browser, lab: Server) ->
 
 
 def test_an_error_is_two_lines_and_ends_run_all(browser: Browser, lab: Server) -> None:
-    """A refused request says what happened and what to do, without a traceback; no cell behind it runs."""
+    """The error has two lines without a traceback, and the following cells do not run."""
     file = write_notebook(lab.folder, [PRACTICE, CARDS[-1], "reached = True", ""])
     with open_notebook(browser, lab, file) as notebook:
         notebook.run_all()
@@ -97,7 +97,7 @@ def test_an_error_is_two_lines_and_ends_run_all(browser: Browser, lab: Server) -
 
 
 def test_stop_ends_a_waiting_cell_and_the_next_one_runs(browser: Browser, lab: Server) -> None:
-    """Stop ends a cell that waits for a slow job, which says what is true about the money; the kernel goes on."""
+    """Stop ends a cell that waits for a slow job; the output reports the money, and the next cell runs."""
     with share_practice(browser, lab) as notebook:
         cell = notebook.start(f"%%imagegen {QUICK} --as late\npractice:slow=600 a city at sunset")
         expect(output_of(cell)).to_contain_text("in progress")
@@ -109,7 +109,7 @@ def test_stop_ends_a_waiting_cell_and_the_next_one_runs(browser: Browser, lab: S
 
 
 def seen(notebook: Notebook) -> list[tuple[str, list[int]]]:
-    """Return the words and the widths of the images under each cell; all of it must be legible."""
+    """Return the text and the image widths of each output, and check that the text is legible."""
     outputs = [output_of(cell) for cell in notebook.cells.all()]
     for output in outputs:
         contrast, text = least_contrast(output)
@@ -123,7 +123,7 @@ def seen(notebook: Notebook) -> list[tuple[str, list[int]]]:
 def test_every_card_reads_well_also_where_the_notebook_is_not_trusted(
     browser: Browser, lab: Server, every_card: Path
 ) -> None:
-    """A notebook is legible, and a copy that was not made here shows the same, although it is sanitized."""
+    """The notebook is legible, and its untrusted copy shows the same text and images."""
     copy = nbformat.read(every_card, as_version=4)
     copy.cells.insert(0, nbformat.v4.new_markdown_cell("A cell that was never signed here."))
     sent = write_notebook(lab.folder)
@@ -146,7 +146,7 @@ def test_every_card_reads_well_also_where_the_notebook_is_not_trusted(
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_voila_shows_a_picture_and_its_caption(browser: Browser, voila: Server, theme: Theme) -> None:
-    """A notebook is a page with its image and its caption, and without its code."""
+    """Voilà shows the image and its caption without the code."""
     file = write_notebook(voila.folder, [PRACTICE, f"%%imagegen {QUICK}\na city at sunset"])
     with open_app(browser, voila, file, theme=theme) as page:
         body = page.locator("body")

@@ -1,4 +1,4 @@
-"""The panel in a real browser: what a person does with the mouse, in JupyterLab and in Voilà."""
+"""The panel in a real browser: mouse actions in JupyterLab and Voilà."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def unfold(form: Locator, title: str = "Prompts, name, flags") -> None:
 
 
 def choose(form: Locator, model: str) -> None:
-    """Choose the model in whose line of the menu `model` stands."""
+    """Choose the model whose menu entry contains `model`."""
     models = form.get_by_label("Model")
     models.select_option(label=models.locator("option", has_text=model).inner_text())
 
 
 def drag(place: Locator, start: tuple[float, float], end: tuple[float, float]) -> None:
-    """Drag the mouse over a place, from and to parts of its width and height."""
+    """Drag the mouse between two points of an element, given as fractions of its width and height."""
     place.scroll_into_view_if_needed()
     box = place.bounding_box()
 
@@ -55,32 +55,32 @@ def drag(place: Locator, start: tuple[float, float], end: tuple[float, float]) -
 
 
 def choose_small(form: Locator) -> None:
-    """Choose the smallest images there are, which are painted in no time: $0.021 each."""
+    """Choose the smallest and fastest images, at $0.021 each."""
     choose(form, "dall-e-2 ·")
     form.get_by_label("Size").select_option("256x256")
     expect(form.locator(".brm-price")).to_have_text("$0.021 play money")
 
 
 def picture_of(panel: Locator, prompt: str) -> Locator:
-    """Return the large image of the gallery, once it is the one made from `prompt`."""
+    """Wait for the large image of `prompt`, and return it."""
     picture = panel.locator(".brm-stage").get_by_alt_text(prompt, exact=True).first
     expect(picture).to_be_visible()
     return picture
 
 
 def thumbs(panel: Locator) -> Locator:
-    """Return the thumbnails of the gallery, on whose tab the panel is afterwards."""
+    """Open the gallery tab, and return its thumbnails."""
     panel.get_by_role("tab", name="Gallery").click()
     return panel.locator(".brm-thumb")
 
 
 def widgets_alive(notebook: Notebook) -> int:
-    """Return how many widgets the kernel keeps."""
+    """Return the number of widgets in the kernel."""
     return int(notebook.value("len(__import__('ipywidgets').widgets.widget._instances)"))
 
 
 def test_a_person_makes_pictures_with_the_mouse(browser: Browser, lab: Server) -> None:
-    """Type, choose, see the price, press: the images show in the gallery, and the next cell has them."""
+    """A prompt, a size and a click give two images at the shown price, in the gallery and in the variable."""
     with share_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         form = form_of(panel)
@@ -100,7 +100,7 @@ def test_a_person_makes_pictures_with_the_mouse(browser: Browser, lab: Server) -
 
 
 def test_notebook_7_has_pictures_panel_and_painter(browser: Browser, lab: Server) -> None:
-    """The same page by page: a cell's image, Shift-Enter in the panel, and a mask painted over what it made."""
+    """In Notebook 7, a cell's image, Shift-Enter in the panel and a painted mask work."""
     with open_in_notebook7(browser, lab) as notebook:
         notebook.run("%load_ext blockrun_magic\n%blockrun use practice")
         made = output_of(notebook.run("%%imagegen --model cogview --size 512x512 --as city\na city at sunset"))
@@ -121,12 +121,12 @@ def test_notebook_7_has_pictures_panel_and_painter(browser: Browser, lab: Server
 
 
 def test_shift_enter_generates_and_a_double_click_pays_once(browser: Browser, lab: Server) -> None:
-    """Shift-Enter in the prompt is a press of the button and runs no cell; two clicks in a row are one."""
+    """Shift-Enter in the prompt starts one purchase and runs no cell; a double click counts once."""
     with share_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         form = form_of(panel)
         choose_small(form)
-        notebook.type("1 + 1")  # the notebook is in its edit mode, in which Shift-Enter runs a cell
+        notebook.type("1 + 1")  # in the notebook's edit mode, Shift-Enter runs a cell
         form.get_by_label("Prompt").fill("a fox")
         before = notebook.cells.count()
         notebook.page.keyboard.press("Shift+Enter")
@@ -142,7 +142,7 @@ def test_shift_enter_generates_and_a_double_click_pays_once(browser: Browser, la
 
 
 def test_every_press_is_a_new_take(browser: Browser, lab: Server) -> None:
-    """A click is an intention: the same form pressed again buys another image, and cells find the first."""
+    """A second click on the same form buys another image; an equal cell shows the first one."""
     with share_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         form = form_of(panel)
@@ -162,7 +162,7 @@ def test_every_press_is_a_new_take(browser: Browser, lab: Server) -> None:
 
 
 def test_what_cells_do_shows_in_the_panel(browser: Browser, lab: Server) -> None:
-    """Cells and panel have one spend, one gallery and one set of caps, and the panel offers the cells' variables."""
+    """Cells and the panel share spending, gallery and limits, and the panel lists the cells' variables."""
     with share_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         notebook.run("%%imagegen --model dall-e-2 --size 256x256 --as fox\na fox")
@@ -175,7 +175,7 @@ def test_what_cells_do_shows_in_the_panel(browser: Browser, lab: Server) -> None
 
 
 def test_a_cap_is_said_in_the_panel_and_nothing_is_spent(browser: Browser, lab: Server) -> None:
-    """An image above a cap is refused in two lines, in the panel and nowhere else."""
+    """An image above the limit is refused in two lines in the panel, and nothing is paid."""
     with share_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         cell = notebook.run("%blockrun budget --session 0.01")
@@ -194,7 +194,7 @@ def test_a_cap_is_said_in_the_panel_and_nothing_is_spent(browser: Browser, lab: 
 
 
 def test_a_slow_job_can_be_cancelled_and_another_goes_on(browser: Browser, lab: Server) -> None:
-    """Several images are made at once, each with its seconds; cancelling one says what became of the money."""
+    """Several images are made concurrently; a cancelled job reports the money."""
     with share_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         form = form_of(panel)
@@ -212,7 +212,7 @@ def test_a_slow_job_can_be_cancelled_and_another_goes_on(browser: Browser, lab: 
 
 
 def test_the_panel_works_while_a_cell_runs(browser: Browser, lab: Server) -> None:
-    """Pressed while another cell sleeps, the button makes its image before that cell has ended."""
+    """A click during a running cell makes its image before the cell ends."""
     with share_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         form = form_of(panel)
@@ -229,7 +229,7 @@ def test_the_panel_works_while_a_cell_runs(browser: Browser, lab: Server) -> Non
 
 
 def test_the_flags_line_has_the_last_word(browser: Browser, lab: Server) -> None:
-    """Typed flags stand over the form and show in the price and in the cell; a wrong one is said at once."""
+    """Typed flags override the form, change the price and the cell, and mistakes appear immediately."""
     with share_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         form = form_of(panel)
@@ -252,7 +252,7 @@ def test_the_flags_line_has_the_last_word(browser: Browser, lab: Server) -> None
 
 
 def test_a_picture_of_the_gallery_can_be_copied_saved_and_looked_into(browser: Browser, lab: Server) -> None:
-    """The copied cell makes the same image for nothing; the saved file is the original; the receipt opens."""
+    """A copied cell costs nothing, a saved file is the original, and the receipt opens."""
     with share_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         form = form_of(panel)
@@ -274,7 +274,7 @@ def test_a_picture_of_the_gallery_can_be_copied_saved_and_looked_into(browser: B
 
 
 def test_showing_it_again_and_closing_it_leak_nothing(browser: Browser, lab: Server) -> None:
-    """Running the cell again shows the same panel with the same words in it; closing leaves no widget behind."""
+    """The cell shows the same panel a second time; closing removes all its widgets."""
     with share_practice(browser, lab) as notebook:
         notebook.run("import ipywidgets, blockrun_magic")
         before = widgets_alive(notebook)
@@ -296,7 +296,7 @@ def test_showing_it_again_and_closing_it_leak_nothing(browser: Browser, lab: Ser
 
 
 def test_a_picture_is_uploaded_painted_over_and_edited(browser: Browser, lab: Server, tmp_path: Path) -> None:
-    """A file comes from the computer, a mask from the mouse, and only what was painted changes."""
+    """A file is uploaded, a mask is painted with the mouse, and only the painted area changes."""
     source = Image.effect_noise((1024, 1024), 60).convert("RGB")
     source.save(tmp_path / "noise.png")
     with share_practice(browser, lab) as notebook:
@@ -320,7 +320,7 @@ def test_a_picture_is_uploaded_painted_over_and_edited(browser: Browser, lab: Se
 
     assert (1024, 1024) == edited.size
     changed = ImageChops.difference(source, edited).convert("L").point(lambda level: 255 if level else 0)
-    changed.paste(0, (700, 900, 1024, 1024))  # where PRACTICE is stamped
+    changed.paste(0, (700, 900, 1024, 1024))  # area of the PRACTICE stamp
     left, top, right, bottom = changed.getbbox() or (0, 0, 0, 0)
     assert 300 < left < right < 724
     assert 300 < top < bottom < 724
@@ -328,7 +328,7 @@ def test_a_picture_is_uploaded_painted_over_and_edited(browser: Browser, lab: Se
 
 
 def test_a_mask_comes_from_a_file_or_a_variable_and_must_fit(browser: Browser, lab: Server, tmp_path: Path) -> None:
-    """An uploaded mask does what a painted one does; one of another size is refused, and nothing is paid."""
+    """An uploaded mask works; a mask of another size is refused, and nothing is paid for it."""
     Image.new("L", (256, 256), 255).save(tmp_path / "white.png")
     with share_practice(browser, lab) as notebook:
         notebook.run(
@@ -358,7 +358,7 @@ def test_a_mask_comes_from_a_file_or_a_variable_and_must_fit(browser: Browser, l
 
 
 def test_a_file_is_dropped_and_a_mask_that_is_empty_costs_nothing(browser: Browser, lab: Server) -> None:
-    """A file dragged onto the sources is a source; an unpainted mask is refused before anything is paid."""
+    """A dropped file is a source; an empty mask is refused, and nothing is paid."""
     with share_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         panel.get_by_role("tab", name="Edit").click()
@@ -382,7 +382,7 @@ def test_a_file_is_dropped_and_a_mask_that_is_empty_costs_nothing(browser: Brows
 
 
 def test_sources_come_from_variables_paths_and_the_gallery_up_to_the_limit(browser: Browser, lab: Server) -> None:
-    """Images are fused up to the model's limit; what cannot be read is said in two lines."""
+    """Sources are added up to the model's limit; an unreadable path gives an error."""
     with share_practice(browser, lab) as notebook:
         notebook.run("from PIL import Image\ncat = Image.new('RGB', (64, 64), 'red')\ncat.save('cat.png')")
         panel = open_panel(notebook)
@@ -410,7 +410,7 @@ def test_sources_come_from_variables_paths_and_the_gallery_up_to_the_limit(brows
 
 
 def test_it_is_legible_and_fits_into_420_pixels(browser: Browser, lab: Server) -> None:
-    """Every word stands out from its ground in both themes, every input has a name, and nothing sticks out."""
+    """All text is legible in both themes, every input has a name, and nothing exceeds the width."""
     with open_practice(browser, lab, width=520) as notebook:
         panel = open_panel(notebook)
         form = form_of(panel)
@@ -433,7 +433,7 @@ def test_it_is_legible_and_fits_into_420_pixels(browser: Browser, lab: Server) -
 
 
 def test_the_app_page_works_in_voila(browser: Browser, voila: Server) -> None:
-    """The app notebook is a page with nothing but the panel, on which a visitor makes an image."""
+    """The app notebook shows only the panel, which makes an image."""
     copy = voila.folder / "app" / APP.name
     copy.parent.mkdir()
     shutil.copy(APP, copy)

@@ -1,4 +1,4 @@
-"""The panel as a place to work in: what one sees, what the keyboard does, and what it weighs."""
+"""The panel as a workplace: its layout, its keyboard control and its message sizes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SMALL = "%%imagegen --model dall-e-2 --size 256x256\n"
 
 
 def generate(panel: Locator, prompt: str) -> Locator:
-    """Make the smallest image there is, and return it on the stage."""
+    """Make one of the smallest images, and return it."""
     form = form_of(panel)
     models = form.get_by_label("Model", exact=True)
     models.select_option(label=models.locator("option", has_text="dall-e-2 ·").inner_text())
@@ -45,7 +45,7 @@ def generate(panel: Locator, prompt: str) -> Locator:
 
 
 def test_the_image_is_beside_the_form(browser: Browser, lab: Server) -> None:
-    """At 1280x900 the image is in view after the click, as is the button; axe finds nothing to complain about."""
+    """At 1280x900 the image and the button are visible, and axe reports no violations."""
     with share_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         image = generate(panel, "a fox")
@@ -63,7 +63,7 @@ def test_the_image_is_beside_the_form(browser: Browser, lab: Server) -> None:
 
 
 def test_one_click_leads_from_an_image_to_its_next_version(browser: Browser, lab: Server) -> None:
-    """A follow-up edits the image shown; the chain shows each step with its cost; before and after have a slider."""
+    """A follow-up edits the image; the chain shows each step with its price; a slider compares before and after."""
     with share_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         generate(panel, "a lighthouse")
@@ -83,7 +83,7 @@ def test_one_click_leads_from_an_image_to_its_next_version(browser: Browser, lab
 
 
 def test_the_gallery_is_worked_with_the_keyboard(browser: Browser, lab: Server) -> None:
-    """Arrows move, S stars, Enter opens large, Delete takes out; search and stars filter; a thumbnail is dragged."""
+    """Arrows, S, Enter and Delete work; search and stars filter; a dragged thumbnail gives its code."""
     with share_practice(browser, lab) as notebook:
         for prompt in ("a fox", "a crane", "a snail"):
             notebook.run(f"{SMALL}{prompt}")
@@ -118,7 +118,7 @@ def test_the_gallery_is_worked_with_the_keyboard(browser: Browser, lab: Server) 
 
 
 def test_a_raised_price_is_shown_and_not_paid(browser: Browser, lab: Server) -> None:
-    """A press agrees to what its button says: if the gateway asks for more by then, nothing is signed."""
+    """If the price is above the one on the button, nothing is paid."""
     with share_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         form = form_of(panel)
@@ -136,7 +136,7 @@ def test_a_raised_price_is_shown_and_not_paid(browser: Browser, lab: Server) -> 
 
 
 def test_a_batch_has_a_plan_with_its_sum(browser: Browser, lab: Server) -> None:
-    """Checked models make a table with prices; the button says the sum, and all of them arrive."""
+    """Two values in a prompt give a plan with prices, a button with the total, and two images."""
     with share_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         form = form_of(panel)
@@ -155,7 +155,7 @@ def test_a_batch_has_a_plan_with_its_sum(browser: Browser, lab: Server) -> None:
 
 
 def test_a_wallet_is_made_with_the_mouse(browser: Browser, lab: Server) -> None:
-    """Without a wallet the panel offers one; then it shows a QR code and waits for the first dollar."""
+    """Without a wallet the panel can create one; then it shows a QR code and waits for funds."""
     with share_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         panel.get_by_role("button", name="Real money").click()
@@ -168,7 +168,7 @@ def test_a_wallet_is_made_with_the_mouse(browser: Browser, lab: Server) -> None:
 
 
 def test_after_a_restart_the_panel_says_how_to_come_back(browser: Browser, lab: Server) -> None:
-    """A dead panel does not look alive."""
+    """After a kernel restart, the panel is marked as disconnected and shows a text."""
     with open_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         notebook.page.get_by_role("menuitem", name="Kernel", exact=True).click()
@@ -180,7 +180,7 @@ def test_after_a_restart_the_panel_says_how_to_come_back(browser: Browser, lab: 
 
 
 def sent_by(page: Page) -> list[int]:
-    """Return a list that grows by the bytes of each message that the page sends to its kernel."""
+    """Return a list of the sizes of messages from the page to its kernel; it grows."""
     sizes: list[int] = []
 
     def watch(socket: WebSocket) -> None:
@@ -191,9 +191,9 @@ def sent_by(page: Page) -> list[int]:
 
 
 def test_a_click_is_small_and_so_is_the_saved_notebook_which_a_second_tab_shows(browser: Browser, lab: Server) -> None:
-    """A press sends less than 2 kB; an open panel with an image adds less than 20 kB to the file, and no image.
+    """A click sends less than 2 kB, and a saved notebook with a panel has less than 20 kB of outputs without images.
 
-    A second page on the same kernel has the same words and the same image.
+    A second page on the same kernel shows the same prompt and image.
     """
     with open_practice(browser, lab) as notebook:
         sizes = sent_by(notebook.page)
@@ -242,7 +242,7 @@ FOCUSED = """() => {
     };
 }"""
 IN_ORDER = ("Real money", "↻", "Generate", "Prompt", "Model", "Size", "Images", "Generate ·", "Several", "Change this")
-"""How the names of some stops begin, in the order in which TAB reaches them."""
+"""Beginnings of some names, in TAB order."""
 PAINTER = """import blockrun_magic
 from PIL import Image, ImageDraw
 source = Image.new("RGB", (400, 200), "black")
@@ -255,7 +255,7 @@ Points = Sequence[tuple[float, float]]
 
 
 def with_mouse(page: Page, points: Points) -> None:
-    """Drag the mouse over these points of the page."""
+    """Drag the mouse along these points of the page."""
     page.mouse.move(*points[0])
     page.mouse.down()
     for point in points[1:]:
@@ -264,7 +264,7 @@ def with_mouse(page: Page, points: Points) -> None:
 
 
 def with_pen(page: Page, points: Points) -> None:
-    """Draw with a pen, as a tablet does."""
+    """Draw with a pen."""
     tablet = page.context.new_cdp_session(page)
     kinds = ["mousePressed", *["mouseMoved"] * (len(points) - 1)]
     for kind, (x, y) in [*zip(kinds, points, strict=True), ("mouseReleased", points[-1])]:
@@ -285,7 +285,7 @@ def with_finger(page: Page, points: Points) -> None:
 
 @pytest.mark.parametrize("scale", [1.0, 2.0])
 def test_the_painters_tools_are_exact(browser: Browser, lab: Server, scale: float) -> None:
-    """A stroke of mouse, pen or finger marks the same part of the image, also at a device pixel ratio of 2."""
+    """Mouse, pen and finger mark the same area at device pixel ratios of 1 and 2; a lasso and brightness work."""
     place = share_practice(browser, lab) if scale == 1 else open_practice(browser, lab, scale=scale)
     with place as notebook:
         painter = output_of(notebook.run(PAINTER)).locator(".brm-maskpad")
@@ -322,7 +322,7 @@ def test_the_painters_tools_are_exact(browser: Browser, lab: Server, scale: floa
 
 
 def test_the_keyboard_goes_through_the_panel_in_its_order(browser: Browser, lab: Server) -> None:
-    """TAB goes from the head to the form and on to the image, each step can be seen, and nothing moves unasked."""
+    """TAB moves from the head to the form and the image, focus is visible, and nothing is animated."""
     with share_practice(browser, lab) as notebook:
         notebook.page.emulate_media(reduced_motion="reduce")
         panel = open_panel(notebook)
@@ -353,7 +353,7 @@ def test_the_keyboard_goes_through_the_panel_in_its_order(browser: Browser, lab:
         notebook.page.keyboard.press("Enter")
         expect(title).to_have_attribute("aria-expanded", "true")
         expect(panel.get_by_label("banana-2").locator("visible=true")).to_be_visible()
-        # The head is first, then the left column, then the right one; in a column, rows go down.
+        # The head comes first, then the left column, then the right one; inside a column, TAB moves down.
         assert sorted(step["column"] for step in steps) == [step["column"] for step in steps], names
         assert all(
             after["bottom"] > before["top"] for before, after in pairwise(steps) if before["column"] == after["column"]

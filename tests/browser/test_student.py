@@ -1,4 +1,4 @@
-"""A student in JupyterLab: joining with a typed code, and the panel of somebody for whom the class pays."""
+"""A student in JupyterLab: joining with a code, and the panel of a paying class."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def invited(room: Class, name: str) -> str:
 
 
 def joined(notebook: Notebook, room: Class, name: str) -> None:
-    """Join with a code that is typed where it is not shown, and use the class."""
+    """Join with a hidden code, and use the class."""
     cell = notebook.start(f"%blockrun join {room.url}\n%blockrun use classroom")
     asked = cell.locator("input[type=password]")
     asked.fill(invited(room, name))
@@ -41,7 +41,7 @@ def joined(notebook: Notebook, room: Class, name: str) -> None:
 
 
 def opened(notebook: Notebook) -> Locator:
-    """Return the panel once it has a price and the limits of the class."""
+    """Return the panel after it shows a price and the limits of the class."""
     panel = output_of(notebook.run("%blockrun panel")).locator(".brm-panel")
     expect(panel.get_by_role("button", name=re.compile(r"Generate · \$"))).to_be_visible()
     expect(panel.locator(".brm-bars")).to_contain_text("you, today")
@@ -49,7 +49,7 @@ def opened(notebook: Notebook) -> Locator:
 
 
 def test_a_code_on_the_line_leaves_the_notebook(browser: Browser, lab: Server, room: Class) -> None:
-    """The cell is shown without it as soon as it has run; the saved file and the history never have it."""
+    """The code disappears from the cell after the run, and no file contains it."""
     with share_practice(browser, lab) as notebook:
         code = invited(room, "bob")
         cell = notebook.run(f"%blockrun join {room.url} {code}")
@@ -67,7 +67,7 @@ def test_a_code_on_the_line_leaves_the_notebook(browser: Browser, lab: Server, r
 
 
 def test_the_panel_of_a_student(browser: Browser, lab: Server, room: Class) -> None:
-    """It has the limits of the class and its models, buys within them, and says in two lines where they end."""
+    """The panel shows the models and limits of the class, buys within them, and refuses more in two lines."""
     with share_practice(browser, lab) as notebook:
         joined(notebook, room, "ada")
         room.owner.set_limit(room.member("ada").subject, "day", PRICE * 3 // 2)
@@ -90,7 +90,7 @@ def test_the_panel_of_a_student(browser: Browser, lab: Server, room: Class) -> N
 
 
 def test_the_sliders_of_a_student(browser: Browser, lab: Server, room: Class) -> None:
-    """They are the student's own limits: not set at first, whatever holds for a wallet, and gone when taken back."""
+    """The sliders are the student's own limits: unset at first, and removable."""
     with share_practice(browser, lab) as notebook:
         joined(notebook, room, "carla")
         room.owner.set_limit(room.member("carla").subject, "day", 10 * PRICE)

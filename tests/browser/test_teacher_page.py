@@ -1,4 +1,4 @@
-"""The teacher's page in Chromium: nothing runs or leaves, it is accessible, and it works magnified and by keyboard."""
+"""The teacher's page in Chromium: safe with hostile text, accessible, usable magnified and by keyboard."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _VIOLATIONS = """async () => {
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Class]:
-    """Return a class whose names, groups and prompts want to be more than text."""
+    """Return a class with HTML and scripts in names, groups and prompts."""
     with PracticeServer() as gateway, running_class(tmp_path_factory.mktemp("class") / "home", gateway) as room:
         for subject, amount in (("all", 20_000_000), ("class", 5_000_000), ("each", 60_000)):
             room.owner.set_limit(subject, "total", amount)
@@ -38,14 +38,14 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Class]:
 
 @dataclass
 class Visit:
-    """A page of a teacher, and what it did that it should not."""
+    """A visit to the teacher's page, with its external requests, dialogs and console messages."""
 
     page: Page
     base: str
     outside: list[str] = field(default_factory=list)
 
     def open(self, path: str) -> None:
-        """Open one of the pages."""
+        """Open a page, and check that it loads."""
         answer = self.page.goto(f"{self.base}/{path}")
 
         assert answer is not None
@@ -53,7 +53,7 @@ class Visit:
 
 
 def visiting(browser: Browser, room: Class, *, theme: Theme = "light", width: int = 1280) -> Visit:
-    """Return a browser of its own, logged in, in which requests, dialogs and messages are noted."""
+    """Return a logged-in visit in a new browser context, with requests, dialogs and messages recorded."""
     viewport: ViewportSize = {"width": width, "height": 900}
     page = browser.new_context(color_scheme=theme, viewport=viewport).new_page()
     visit = Visit(page, f"{room.url}/teacher")
@@ -70,7 +70,7 @@ def _note(visit: Visit, url: str, own: str) -> None:
 
 
 def test_nothing_runs_and_nothing_leaves(browser: Browser, room: Class) -> None:
-    """With foreign text everywhere: no request to elsewhere, no dialog, no message of a policy; images are shown."""
+    """With hostile text on all pages, no script runs, no external request is sent, and the images load."""
     visit = visiting(browser, room)
     for path in PATHS:
         visit.open(path)
@@ -91,7 +91,7 @@ def test_nothing_runs_and_nothing_leaves(browser: Browser, room: Class) -> None:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_has_no_complaints(browser: Browser, room: Class, theme: Theme) -> None:
-    """Roles, names, contrast: in light and dark."""
+    """Axe reports no violations in the light and the dark theme."""
     assert AXE.exists(), "axe-core is not installed. Run: npm ci"
     visit = visiting(browser, room, theme=theme)
     found = {}
@@ -107,7 +107,7 @@ def test_axe_has_no_complaints(browser: Browser, room: Class, theme: Theme) -> N
 
 
 def test_magnified_four_times(browser: Browser, room: Class) -> None:
-    """At 400 % a window of 1280 pixels has 320: nothing has to be scrolled sideways."""
+    """At 400 %, a window of 1280 pixels has 320: no page scrolls sideways."""
     visit = visiting(browser, room, width=320)
     for path in PATHS:
         visit.open(path)
@@ -117,7 +117,7 @@ def test_magnified_four_times(browser: Browser, room: Class) -> None:
 
 
 def test_a_limit_is_raised_by_keyboard(browser: Browser, room: Class) -> None:
-    """Tab reaches a person, the limit is typed, Enter sends it; the page says what is now."""
+    """TAB reaches a student, the limit is typed, Enter sends it, and the page shows the new limit."""
     visit = visiting(browser, room)
     visit.open("people?q=javascript")
     page = visit.page

@@ -1,4 +1,4 @@
-"""Money that really moves, on a chain of our own: what the ledger says, the contract says."""
+"""Real transfers on a local chain: the ledger agrees with the contract."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ME = payer().address
 
 @pytest.fixture
 def chain() -> LocalChain:
-    """Return a chain on which we have a dollar."""
+    """Return a chain on which the payer has a dollar."""
     ours = LocalChain()
     ours.mint(ME, FUNDS)
     return ours
@@ -38,7 +38,7 @@ def chain() -> LocalChain:
 
 @pytest.fixture
 def servers(chain: LocalChain, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[RpcServer]]:
-    """Return the public servers of Base, three of them, which are this chain's."""
+    """Return three servers of this chain in place of Base's public servers."""
     with ExitStack() as stack:
         running = [stack.enter_context(RpcServer(chain)) for _ in range(3)]
         network = replace(BASE, rpc_urls=tuple(server.url for server in running))
@@ -48,7 +48,7 @@ def servers(chain: LocalChain, monkeypatch: pytest.MonkeyPatch) -> Iterator[list
 
 @pytest.fixture
 def merchant(chain: LocalChain, servers: list[RpcServer]) -> Iterator[Merchant]:
-    """Return a gateway that is paid on that chain and cashes there; it keeps what it knows to itself."""
+    """Return a gateway that cashes payments on that chain and answers no lookups."""
     network = replace(BASE, rpc_urls=tuple(server.url for server in servers))
     with Merchant(lambda: float(chain.now), network=network, witness=False) as running:
         running.chain = OnChain(chain)
@@ -56,7 +56,7 @@ def merchant(chain: LocalChain, servers: list[RpcServer]) -> Iterator[Merchant]:
 
 
 def payments(studio: Studio) -> list[Payment]:
-    """Return every payment of the ledger for our request."""
+    """Return every payment for REQUEST in the ledger."""
     [purchase] = studio.ledger.takes("real", REQUEST.digest)
     return studio.ledger.payments(purchase.id)
 
@@ -64,7 +64,7 @@ def payments(studio: Studio) -> list[Payment]:
 def test_our_signature_moves_the_money_and_the_ledger_has_the_transaction(
     chain: LocalChain, merchant: Merchant, tmp_path: Path
 ) -> None:
-    """The payer's debit, the payee's credit and the ledger's settled amount are equal, to the unit."""
+    """The payer's debit, the payee's credit and the ledger's settled amount are equal."""
 
     async def buy() -> None:
         async with studio_over(tmp_path) as studio:
@@ -83,7 +83,7 @@ def test_our_signature_moves_the_money_and_the_ledger_has_the_transaction(
 
 
 def test_a_signature_is_cashed_once_and_only_as_it_is(chain: LocalChain, merchant: Merchant, tmp_path: Path) -> None:
-    """The contract takes it for nothing but what it says, and refuses it a second time."""
+    """The contract refuses a changed payload, and accepts the signed one once."""
     merchant.acts["paid"] = reset
 
     async def buy() -> None:
@@ -106,7 +106,7 @@ def test_a_signature_is_cashed_once_and_only_as_it_is(chain: LocalChain, merchan
 def test_of_two_prices_signed_for_one_picture_one_can_be_cashed(
     chain: LocalChain, merchant: Merchant, tmp_path: Path
 ) -> None:
-    """A payload for another price has the nonce of the refused one: the contract accepts either, once."""
+    """Two payloads with different prices share a nonce, so only one of them can be cashed."""
 
     async def buy() -> None:
         async with studio_over(tmp_path) as studio:
@@ -127,7 +127,7 @@ def test_of_two_prices_signed_for_one_picture_one_can_be_cashed(
 def test_a_lost_answer_is_unknown_until_the_chain_is_asked(
     chain: LocalChain, merchant: Merchant, tmp_path: Path, servers: list[RpcServer]
 ) -> None:
-    """Cashed, and the connection lost: nobody who says so is asked at first, then the state on the chain settles it."""
+    """A cashed payment with a lost response is unknown while the servers are silent, and settled afterwards."""
 
     async def buy() -> None:
         async with studio_over(tmp_path) as studio:
@@ -157,7 +157,7 @@ def test_a_lost_answer_is_unknown_until_the_chain_is_asked(
 def test_what_was_not_cashed_is_given_back_when_the_chain_says_that_its_time_is_over(
     chain: LocalChain, merchant: Merchant, tmp_path: Path, ahead: int
 ) -> None:
-    """Our clock may be wrong in either direction: only a block after the end of the signature releases the sum."""
+    """Only a block after the signature's expiry releases the payment, even if the local clock is wrong."""
     clock = Clock()
 
     async def buy() -> None:
@@ -188,7 +188,7 @@ def test_what_was_not_cashed_is_given_back_when_the_chain_says_that_its_time_is_
 def test_one_server_that_lies_or_lags_decides_nothing(
     chain: LocalChain, merchant: Merchant, tmp_path: Path, servers: list[RpcServer]
 ) -> None:
-    """With one of three silent, one that contradicts the other leaves the sum at risk, whatever it says."""
+    """With one server silent, a contradiction between the other two leaves the payment unknown."""
     clock = Clock()
 
     async def buy() -> None:

@@ -1,4 +1,4 @@
-"""Paying on Solana: a transaction that the cluster takes, that the official package accepts, and that says no more."""
+"""Payments on Solana: the cluster and the official package accept the transaction, and it contains nothing else."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ HASH = str(Hash(bytes([7]) * 32))
 
 @pytest.fixture
 def cluster() -> LocalCluster:
-    """Return a cluster on which we have a dollar."""
+    """Return a cluster on which the payer has a dollar."""
     return LocalCluster(FUNDS)
 
 
@@ -77,20 +77,20 @@ def gate(cluster: LocalCluster, servers: list[ClusterRpc]) -> Iterator[SolanaGat
 
 
 def payments(studio: Studio) -> list[Payment]:
-    """Return every payment of the ledger for our request."""
+    """Return every payment for REQUEST in the ledger."""
     [purchase] = studio.ledger.takes("real", REQUEST.digest)
     return studio.ledger.payments(purchase.id)
 
 
 def terms_of(**changes: Any) -> PaymentRequirements:
-    """Return a gateway's terms with an entry that is changed."""
+    """Return a gateway's terms with these changes."""
     return select_requirements(
         PaymentRequired(2, ({**entry_of(PRICE), **changes},)), (SOLANA,), "https://sol.blockrun.ai/api", ME
     )
 
 
 def message_of(header: str) -> bytes:
-    """Return the message that a payment header carries, as it was signed."""
+    """Return the signed message in a payment header."""
     carried = json.loads(base64.b64decode(header))["payload"]["transaction"]
     return to_bytes_versioned(VersionedTransaction.from_bytes(base64.b64decode(carried)).message)
 
@@ -98,7 +98,7 @@ def message_of(header: str) -> bytes:
 def test_our_signature_moves_the_token_and_the_ledger_has_the_transaction(
     cluster: LocalCluster, gate: SolanaGate, tmp_path: Path
 ) -> None:
-    """The payer's debit, the payee's credit and the ledger's settled amount are equal, to the unit."""
+    """The payer's debit, the payee's credit and the ledger's settled amount are equal."""
 
     async def buy() -> None:
         async with studio_over(tmp_path, wallet=solana_payer()) as studio:
@@ -118,7 +118,7 @@ def test_our_signature_moves_the_token_and_the_ledger_has_the_transaction(
 
 
 def test_what_was_signed_says_what_was_agreed_on(gate: SolanaGate, tmp_path: Path) -> None:
-    """Payer, mint, amount, destination and fee payer are the agreed ones, and nothing else is in the transaction."""
+    """The signed transaction has the agreed payer, token, amount, destination and fee payer."""
 
     async def buy() -> None:
         async with studio_over(tmp_path, wallet=solana_payer()) as studio:
@@ -141,7 +141,7 @@ def test_what_was_signed_says_what_was_agreed_on(gate: SolanaGate, tmp_path: Pat
 def test_a_job_is_charged_when_it_is_ordered_and_its_polls_are_proved(
     cluster: LocalCluster, gate: SolanaGate, tmp_path: Path, takes_proof: bool
 ) -> None:
-    """One payment for the job; polls carry a signature of its id, or the same payment where that is refused."""
+    """A job is paid for once; polls carry a signature of its id, or the payment if the signature is refused."""
     gate.slow, gate.takes_proof = 2, takes_proof
 
     async def buy() -> None:
@@ -159,7 +159,7 @@ def test_a_job_is_charged_when_it_is_ordered_and_its_polls_are_proved(
 def test_a_job_that_fails_on_solana_was_charged_all_the_same(
     cluster: LocalCluster, gate: SolanaGate, tmp_path: Path
 ) -> None:
-    """The ledger and the error say so; the cell that is run again pays nothing more."""
+    """The ledger and the error report the failed job as paid."""
     gate.slow, gate.job_fails = 1, True
 
     async def buy() -> None:
@@ -177,7 +177,7 @@ def test_a_job_that_fails_on_solana_was_charged_all_the_same(
 
 
 def test_a_transaction_is_taken_once(cluster: LocalCluster, gate: SolanaGate, tmp_path: Path) -> None:
-    """The same payment shown again moves nothing more."""
+    """A second use of the same payment is refused and moves no money."""
 
     async def buy() -> None:
         async with studio_over(tmp_path, wallet=solana_payer()) as studio:
@@ -196,7 +196,7 @@ def test_a_transaction_is_taken_once(cluster: LocalCluster, gate: SolanaGate, tm
 def test_a_lost_answer_is_settled_when_two_servers_list_the_payment(
     cluster: LocalCluster, gate: SolanaGate, servers: list[ClusterRpc], tmp_path: Path
 ) -> None:
-    """Cashed, and the connection lost: one server's word leaves it open, that of two settles it."""
+    """A payment with a lost response is settled only if two servers list it."""
     gate.loses = "settled"
 
     async def buy() -> None:
@@ -220,7 +220,7 @@ def test_a_lost_answer_is_settled_when_two_servers_list_the_payment(
 def test_what_was_not_cashed_is_given_back_when_its_blockhash_is_over(
     cluster: LocalCluster, gate: SolanaGate, servers: list[ClusterRpc], tmp_path: Path
 ) -> None:
-    """Only blocks past its last height release a payment, and only while no server lists it; time alone does not."""
+    """A payment is released only after its last block height and only if no server lists it."""
     gate.loses = "unsettled"
     clock = Clock()
 
@@ -260,7 +260,7 @@ def _listed(nonce: str | None) -> dict[str, Any]:
 def test_nothing_is_signed_without_two_servers_that_agree_on_the_height(
     gate: SolanaGate, servers: list[ClusterRpc], tmp_path: Path
 ) -> None:
-    """A server that understates how long a payment can be cashed is not believed; the sum is free again."""
+    """If one server understates the height and another is silent, nothing is signed and nothing is reserved."""
 
     def understated(method: str, result: Any) -> Any:
         if method != "getLatestBlockhash":
@@ -286,7 +286,7 @@ def test_nothing_is_signed_without_two_servers_that_agree_on_the_height(
 
 
 def test_a_height_is_the_higher_of_two(servers: list[ClusterRpc], cluster: LocalCluster) -> None:
-    """Where two servers differ a little, the payment counts as open for the longer time, and a life more."""
+    """If two servers differ slightly, the greater height counts, plus 150 blocks."""
     servers[0].twist = lambda _method, result: {
         "value": {**result["value"], "lastValidBlockHeight": result["value"]["lastValidBlockHeight"] - 100}
     }
@@ -321,13 +321,13 @@ def test_a_height_is_the_higher_of_two(servers: list[ClusterRpc], cluster: Local
     ],
 )
 def test_terms_that_we_do_not_sign(change: dict[str, Any]) -> None:
-    """Token, payee and fee payer are checked before anything is made."""
+    """Terms with a wrong token, payee or fee payer are refused."""
     with pytest.raises(TermsRefused):
         terms_of(**change)
 
 
 def test_a_gateway_on_base_is_not_paid_on_solana() -> None:
-    """The network is chosen among those that the gateway may be paid on."""
+    """Gateways on Base are paid on their own networks only."""
     with pytest.raises(TermsRefused):
         select_requirements(
             PaymentRequired(2, (entry_of(PRICE),)),
@@ -338,13 +338,13 @@ def test_a_gateway_on_base_is_not_paid_on_solana() -> None:
 
 
 def signed_message() -> bytes:
-    """Return a message of ours."""
+    """Return a message signed by this package."""
     recent = RecentBlockhash(HASH, 1)
     return message_of(sign_transfer(terms_of(), solana_payer(), recent, 0).header_value)
 
 
 def test_a_message_with_anything_more_in_it_is_not_ours() -> None:
-    """Reading back refuses other and further instructions, accounts, signers and versions."""
+    """Additional or changed instructions, accounts, signers and versions are refused."""
     raw = signed_message()
     ours = MessageV0.from_bytes(raw[1:])
     program = Pubkey.from_string("MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr")
@@ -391,7 +391,7 @@ def test_a_message_with_anything_more_in_it_is_not_ours() -> None:
 
 
 def test_a_message_with_one_byte_changed_says_something_else_or_nothing() -> None:
-    """Whatever byte is changed, reading back does not give the same transfer."""
+    """A changed byte gives another transfer or an error."""
     raw = signed_message()
     said = read_transfer(raw)
     for place in range(len(raw)):
@@ -406,7 +406,7 @@ def test_a_message_with_one_byte_changed_says_something_else_or_nothing() -> Non
 
 
 def test_a_key_is_read_in_every_form_that_is_usual(tmp_path: Path) -> None:
-    """Base58 of the pair or of its seed, the list of solana-keygen; in the environment or in the SDKs' file."""
+    """Base58 keys, Base58 seeds and lists of solana-keygen are read from the environment; the SDKs' file works, too."""
     pair = bytes(PAYER)
     for text in (str(PAYER), f" '{PAYER}'\n", json.dumps(list(pair)), str(Pubkey(pair[:32]))):
         found = find_solana_wallet({"SOLANA_WALLET_KEY": text}, tmp_path)
@@ -424,7 +424,7 @@ def test_a_key_is_read_in_every_form_that_is_usual(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["0x" + "ab" * 32, "not a key", json.dumps([300] * 64), json.dumps([1] * 64)])
 def test_a_key_that_cannot_be_used_is_named_by_its_place(tmp_path: Path, text: str) -> None:
-    """The error names where the key is and never what it is."""
+    """The error names the key's variable and omits the key."""
     with pytest.raises(WalletError) as caught:
         find_solana_wallet({"SOLANA_WALLET_KEY": text}, tmp_path)
 
@@ -433,13 +433,13 @@ def test_a_key_that_cannot_be_used_is_named_by_its_place(tmp_path: Path, text: s
 
 
 def test_without_a_key_it_says_where_to_put_one(tmp_path: Path) -> None:
-    """Both places are named."""
+    """The error names the variable."""
     with pytest.raises(WalletMissing, match="SOLANA_WALLET_KEY"):
         find_solana_wallet({}, tmp_path)
 
 
 def test_a_wallet_shows_nothing_and_is_not_pickled() -> None:
-    """Neither repr nor a copy nor a pickle gives the key away."""
+    """Neither repr nor copies nor pickles reveal the key."""
     wallet = solana_payer()
 
     assert "<SolanaWallet from a test>" == repr(wallet)
@@ -449,7 +449,7 @@ def test_a_wallet_shows_nothing_and_is_not_pickled() -> None:
 
 
 def test_the_servers_are_of_your_choice() -> None:
-    """BLOCKRUN_SOLANA_RPC replaces the list; one server alone is refused, as is one that is not encrypted."""
+    """BLOCKRUN_SOLANA_RPC replaces the list; a single server or an unencrypted one is refused."""
     chosen = gateway_named("solana", {"BLOCKRUN_SOLANA_RPC": "https://a.example, https://b.example/key"})
 
     assert ("https://a.example", "https://b.example/key") == chosen.networks[0].rpc_urls

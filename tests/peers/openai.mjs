@@ -1,4 +1,4 @@
-// OpenAI's SDK against the local endpoint: node openai.mjs URL KEY PHOTO; prints what came.
+// OpenAI's SDK with the local endpoint: node openai.mjs URL KEY PHOTO prints a report as JSON.
 import { createReadStream } from "node:fs";
 import OpenAI, { toFile } from "openai";
 

@@ -1,5 +1,5 @@
-// An image endpoint of the official x402 package for express or Hono: node server.mjs express|hono FACILITATOR < JSON
-// JSON on stdin: {network, payTo, price, image: base64, shapes: {name: body}}. The first line of output is the port.
+// An image endpoint with the official x402 package for express or Hono: node server.mjs express|hono FACILITATOR < JSON
+// The JSON on stdin is {network, payTo, price, image: base64, shapes: {name: body}}; the first line of output is the port.
 import { HTTPFacilitatorClient } from "@x402/core/server";
 import { ExactEvmScheme } from "@x402/evm/exact/server";
 

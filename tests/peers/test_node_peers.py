@@ -1,4 +1,4 @@
-"""The newest x402 servers and SDKs from npm: `make peers` installs them into build/peers, and runs this."""
+"""The newest x402 servers and SDKs from npm; `make peers` installs them into build/peers and runs these tests."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def server(request: pytest.FixtureRequest, facilitator: Facilitator) -> Iterator
 def test_an_official_server_is_paid_once_and_delivers(
     tmp_path: Path, facilitator: Facilitator, server: str, path: str
 ) -> None:
-    """Every shape arrives, each paid once at its price, most of them signed ahead."""
+    """Every form of response gives its image, paid for once at its price."""
     gateway = replace(gateway_at(f"{server}{path}"), networks=(replace(BASE, rpc_urls=()),))
     before = len(facilitator.settled)
 
@@ -83,7 +83,7 @@ def test_an_official_server_is_paid_once_and_delivers(
 
 @pytest.mark.parametrize("moved", [False, True], ids=["home", "BLOCKRUN_HOME"])
 def test_the_typescript_sdk_pays_with_the_wallet_that_we_create(tmp_path: Path, moved: bool) -> None:
-    """It finds the default wallet, in its usual place or below BLOCKRUN_HOME, and creates no other."""
+    """The SDK uses our default wallet, in the home folder or in BLOCKRUN_HOME, and creates no other."""
     key = new_key()
     environ = {"BLOCKRUN_HOME": str(tmp_path / "moved")} if moved else {}
     WalletRegistry.of(environ, tmp_path).save_key("default", key)
@@ -105,7 +105,7 @@ def test_the_typescript_sdk_pays_with_the_wallet_that_we_create(tmp_path: Path, 
 
 
 def test_openais_sdk_uses_the_local_endpoint(tmp_path: Path) -> None:
-    """OpenAI's SDK for JavaScript makes, edits and lists through the endpoint; its own retry pays once."""
+    """OpenAI's JavaScript SDK generates, edits and lists through the endpoint; its automatic retry pays once."""
     (tmp_path / "photo.png").write_bytes(IMAGE)
     with PracticeServer() as gateway, running_endpoint(tmp_path / "home", gateway) as endpoint:
         done = subprocess.run(
@@ -121,4 +121,4 @@ def test_openais_sdk_uses_the_local_endpoint(tmp_path: Path) -> None:
     report = json.loads(done.stdout)
     assert report["generated"].startswith("http://127.0.0.1:")
     assert [True, True, True] == [report["edited"], report["listed"], report["refused"] == 402]
-    assert 3 == settled  # the image, the edit, and one take in spite of a retry
+    assert 3 == settled  # the image, the edit, and one take despite the retry

@@ -1,4 +1,4 @@
-// The published SDK's view of the wallets here: prints its address, and the total of its cost log.
+// The wallet as the published SDK finds it: prints its address, and the total of the cost log.
 import { getCostSummary, getOrCreateWallet } from "@blockrun/llm";
 
 const wallet = getOrCreateWallet();

@@ -1,6 +1,6 @@
-"""Look for keys and payments in files: `python tests/release/scan_secrets.py FILE ...`, which pre-commit calls.
+"""Search files for keys and payments: `python tests/release/scan_secrets.py FILE ...`, which pre-commit runs.
 
-Without files, everything that git tracks is looked into. What looks like a secret and is none stands in `KNOWN`.
+Without arguments, all tracked files are searched. `KNOWN` lists harmless values that look like secrets.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 KNOWN = {
     "FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141",  # the order of the curve secp256k1
-    "3d581455b3c18d4bbcbb9266889741ed3695f0c1b7b40e0bf30a299f6921f4a7",  # a request's digest, as a test expects it
+    "3d581455b3c18d4bbcbb9266889741ed3695f0c1b7b40e0bf30a299f6921f4a7",  # a request's digest in a test
     "ddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef",  # the topic of ERC-20's Transfer event
     "98de503528ee59b575ef0c0a2576a82497bfc029a5685b209e9ec333479b10a5",  # the topic of EIP-3009's AuthorizationUsed
     "brk_live_0123456789abcdef0123",
-    "brk_test_0123456789abcdefTHROWAWAY",  # the tests' own accounts, which exist nowhere
+    "brk_test_0123456789abcdefTHROWAWAY",  # the tests' own accounts, which do not exist
     "brk_live_wrongWRONGwrong",
     "4NMwxzmYj2uvHuq8xoqhY8RXg63KSVJM1DXkpbmkUY7YQWuoyQgFnnzn6yo3CMnqZasnNPNuAT2TLwQsCaKkUddp",  # a public example
 }
@@ -34,12 +34,12 @@ _SECRETS = {
     "a token of GitHub or PyPI": re.compile(r"((?:gh[pousr]|github_pat)_[0-9A-Za-z_]{30,}|pypi-[0-9A-Za-z_-]{40,})"),
 }
 _PUBLIC = re.compile(r"(?:sha256:|transaction\b.{0,120})$", re.DOTALL)
-"""Text before a digest or a transaction, which are public."""
+"""Text before a digest or a transaction; both are public."""
 _PICTURE = re.compile(r'"image/[a-z+]+": "[^"]*"|data:image/[^"\')\s]*')
 
 
 def secrets_in(text: str) -> Iterator[str]:
-    """Yield what in `text` looks like a secret, in words that do not repeat it."""
+    """Yield a description of each possible secret in `text`, without the secret."""
     text = _PICTURE.sub("", text)
     for kind, pattern in _SECRETS.items():
         for match in pattern.finditer(text):
@@ -48,19 +48,19 @@ def secrets_in(text: str) -> Iterator[str]:
 
 
 def tracked() -> list[Path]:
-    """Return all files that git knows of here."""
+    """Return all files that git tracks here."""
     listed = subprocess.run(["git", "ls-files", "-z"], capture_output=True, check=True, cwd=ROOT).stdout
     return [ROOT / name for name in listed.decode().split("\0") if name]
 
 
 def main(names: list[str]) -> int:
-    """Return 1 and say where, when there is a secret."""
+    """Print each possible secret; return 1 if any exists, otherwise 0."""
     found = 0
     for path in [Path(name) for name in names] or tracked():
         try:
             text = path.read_text("utf-8")
         except (UnicodeDecodeError, FileNotFoundError):
-            continue  # an image, or a file that was deleted
+            continue  # an image or a deleted file
         for what in secrets_in(text):
             found = 1
             sys.stdout.write(f"{path}, {what}\n")

@@ -10,7 +10,7 @@ import pytest
 from release import scan_secrets
 
 KEY = "0x" + "ab" * 32
-"""Thirty-two bytes that are nobody's key."""
+"""Thirty-two bytes that belong to no account."""
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ KEY = "0x" + "ab" * 32
     ],
 )
 def test_a_secret_is_found_wherever_it_stands(tmp_path: Path, planted: str) -> None:
-    """The scan ends with 1 and names the line, and does not repeat the secret."""
+    """The exit status is 1, and the output names the line without the secret."""
     file = tmp_path / "note.txt"
     file.write_text(f"first line\n{planted}\n", "utf-8")
     command = [sys.executable, Path(scan_secrets.__file__), file]
@@ -39,7 +39,7 @@ def test_a_secret_is_found_wherever_it_stands(tmp_path: Path, planted: str) -> N
 
 
 def test_what_is_public_is_no_secret() -> None:
-    """A digest, a transaction, and the pixels of an image are not."""
+    """Digests, transactions and images are not reported."""
     public = f'sha256:{KEY[2:]}\ntransaction  {KEY}\n<td>transaction</td><td>{KEY}</td>\n"image/png": "{"A1" * 60}"'
 
     assert [] == list(scan_secrets.secrets_in(public))

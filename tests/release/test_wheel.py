@@ -1,4 +1,4 @@
-"""The wheel, as its users get it: built, installed into an environment of its own, and used without the source."""
+"""The wheel: built, installed into a new environment, and used without the source."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ print(blockrun_magic.__version__, fox.size, blockrun_magic.__file__)
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the wheel, built from this source."""
+    """Return the wheel built from this source."""
     folder = tmp_path_factory.mktemp("wheel")
     subprocess.run(
         [sys.executable, "-m", "pip", "--quiet", "wheel", "--no-deps", "--wheel-dir", folder, ROOT], check=True
@@ -40,7 +40,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_holds_the_package_and_nothing_else(wheel: Path) -> None:
-    """All that lies in the package is in it, styles and scripts of the panel included; no tests, no notebooks."""
+    """The wheel contains exactly the files of the package."""
     with zipfile.ZipFile(wheel) as packed:
         inside = {name for name in packed.namelist() if ".dist-info/" not in name}
     package = ROOT / "blockrun_magic"
@@ -51,7 +51,7 @@ def test_it_holds_the_package_and_nothing_else(wheel: Path) -> None:
 
 
 def test_it_makes_a_picture_where_nothing_else_is_installed(wheel: Path, tmp_path: Path) -> None:
-    """With its own dependencies only, in a fresh environment, the first cells of the README work."""
+    """In a new environment with only the required dependencies, the first cells of the README work."""
     venv.create(tmp_path / "venv", with_pip=True)
     scripts = tmp_path / "venv" / ("Scripts" if sys.platform == "win32" else "bin")
     subprocess.run([scripts / "python", "-m", "pip", "--quiet", "install", wheel], check=True)
