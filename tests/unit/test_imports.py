@@ -173,7 +173,7 @@ def test_imports_go_downward(sources: Sources) -> None:
 
 @pytest.mark.parametrize("room", DOWNSTAIRS)
 def test_a_room_that_keeps_to_itself(room: str, sources: Sources) -> None:
-    """Such a room imports only what its list allows."""
+    """Such a room imports only the modules in its list."""
     others = [
         str(found)
         for found in sources.own
@@ -221,7 +221,7 @@ def test_no_imports_in_a_circle(sources: Sources) -> None:
 
 
 def test_a_package_imports_none_of_its_own_modules(sources: Sources) -> None:
-    """Otherwise Python may report a deadlock when two threads import a package and one of its modules."""
+    """A package imports none of its modules: two threads that import both could make Python report a deadlock."""
     packages = {name for name, path in MODULES.items() if path.name == "__init__.py"}
     own = [
         str(found) for found in sources.own if found.importer in packages and within(found.imported, (found.importer,))

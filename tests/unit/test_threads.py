@@ -246,7 +246,7 @@ def test_the_collector_looks_only_at_what_is_new() -> None:
 
 
 def test_what_the_user_has_frozen_stays_frozen() -> None:
-    """Objects that the user has frozen stay frozen."""
+    """A user's frozen objects stay frozen."""
     gc.freeze()
     try:
         with only_new_garbage():

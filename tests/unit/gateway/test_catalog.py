@@ -122,7 +122,7 @@ def test_every_row_is_priced(model: str, shorthands: str, size: str, quality: st
 
 
 def test_the_rows_are_all() -> None:
-    """The rows above include every model and every listed size of the snapshot."""
+    """Every model and every listed size of the snapshot is in the rows above."""
     listed = {(model, size) for model, _, size, _, _ in ROWS}
 
     # Cogview has other sizes than the listed ones, and the rows omit one size of each 2.5 model.

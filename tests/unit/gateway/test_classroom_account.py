@@ -1,4 +1,4 @@
-"""A student's secrets: the destinations of a join code, a pass and a hub's token, and nowhere else."""
+"""A student's secrets: a join code, a pass and a hub's token go only to their own server, and are never shown."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_a_service_that_repeats_what_it_was_sent(tmp_path: Path) -> None:
 
 
 def test_a_pass_is_shown_nowhere() -> None:
-    """The repr of a pass or the environment does not show it, and a pass cannot be pickled or copied."""
+    """The repr of a pass or the environment shows no secret, and a pass cannot be pickled or copied."""
     ticket = ClassroomPass(Secret(_PASS), None)
     environ = RedactedEnviron({"BLOCKRUN_CLASSROOM_URL": "http://127.0.0.1:1", "JUPYTERHUB_API_TOKEN": TOKEN})
     shown = repr([ticket, ticket.headers(), hub_proof(environ), environ, JoinedClassroom("u", Realm.REAL, ticket)])
@@ -176,7 +176,7 @@ def test_a_file_that_cannot_be_read_is_two_lines(tmp_path: Path, content: bytes)
 
 @pytest.mark.parametrize("content", [b'{"classrooms": 3}', b'{"classrooms": {"u": {"money": "gold"}}}'])
 def test_an_entry_that_is_none_counts_as_not_joined(tmp_path: Path, content: bytes) -> None:
-    """A file with an invalid entry counts as one without it, so the student can join again."""
+    """An invalid entry is ignored, so that the student can join again."""
     file = PassFile(tmp_path / "classroom.json")
     file.path.write_bytes(content)
 

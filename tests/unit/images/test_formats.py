@@ -275,7 +275,7 @@ def test_a_whole_image_is_read_whatever_pillow_is_set_to(form: str) -> None:
 
 
 def test_the_settings_hold_while_several_threads_decode(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One thread's end does not restore the notebook's settings while other threads decode."""
+    """The notebook's settings are not restored while another thread still decodes."""
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
 
     def refused(_: int) -> bool:

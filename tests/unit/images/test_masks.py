@@ -1,4 +1,4 @@
-"""Masks: each common form gives the same upload; a mask with two meanings is refused with both."""
+"""Masks: each common form gives the same upload; a mask with two meanings is refused, and the error names both."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def test_a_payload_is_never_overwritten(ledger: Ledger) -> None:
 
 
 def test_a_raise_is_a_reservation_of_now(ledger: Ledger, clock: Clock) -> None:
-    """The difference counts for the session and the day of the new signature; the first amount stays in its own."""
+    """The difference counts in the session and on the day of the new signature; the first amount does not move."""
     payment = payment_in(ledger, State.UNKNOWN, amount=42_000)
     clock.now += DAY
     with another(ledger, "new") as new:
@@ -97,7 +97,7 @@ def test_a_raise_above_a_limit_changes_nothing(ledger: Ledger) -> None:
 
 
 def test_a_witness_says_which_payload_moved(ledger: Ledger) -> None:
-    """The charged amount replaces the largest one in every counter, and the payment shows its header."""
+    """The charged amount replaces the largest one in every counter, and its header replaces the newest one."""
     payment = payment_in(ledger, State.UNKNOWN, amount=52_500)
     with another(ledger) as other:
         other.add_payload(payment.id, payload(payment, 63_000))
@@ -111,7 +111,7 @@ def test_a_witness_says_which_payload_moved(ledger: Ledger) -> None:
 
 
 def test_one_purchase_has_one_open_authorization(ledger: Ledger) -> None:
-    """The reserving transaction refuses a second one, and so does the database."""
+    """The transaction of a reservation refuses a second authorization, and so does the database."""
     begun = another_purchase(ledger)
     payment = authorize(ledger, begun, 1)
     for state in (State.SUBMITTED, State.UNKNOWN):
@@ -169,7 +169,7 @@ def test_a_header_hides_in_every_frame(ledger: Ledger) -> None:
 
 
 def test_at_risk_counts_every_day(ledger: Ledger, clock: Clock) -> None:
-    """An open payment also counts on the days after its signature; a settled one counts on its own day only."""
+    """An open payment counts on every day, a settled one on the day of its settlement."""
     ledger.set_caps(day=100_000)
     clock.now = NOON + DAY / 2 - 20
     payments = [payment_in(ledger, State.UNKNOWN, amount=42_000) for _ in range(2)]
@@ -307,7 +307,7 @@ def test_an_unknown_state_is_refused(ledger: Ledger) -> None:
 
 
 def test_an_empty_ledger_beside_images_is_noticed_once(tmp_path: Path, clock: Clock) -> None:
-    """Images without receipts mean that a ledger was lost: the first reservation of real money fails and says so."""
+    """Images without receipts mean that a ledger was lost, so the first reservation of real money fails."""
     Store(tmp_path / "pictures").put(b"bytes", "image/png")
     with closing(Ledger(tmp_path / "ledger.sqlite", "one", clock)) as ledger:
         begun = another_purchase(ledger)
@@ -347,7 +347,7 @@ def test_damage_is_named(ledger: Ledger, path: Path, damage: str) -> None:
 
 
 def test_a_price_is_not_signed_ahead_after_the_clock_was_changed(ledger: Ledger, clock: Clock) -> None:
-    """After a change of the clock or a sleep, the gateway is asked for the price again."""
+    """After a change of the clock or a sleep, a cached price is not signed."""
     accepted = {"scheme": "exact", "network": BASE.id, "amount": "1"}
     terms = PaymentRequirements(2, BASE, 1, "0x" + "5a" * 20, 300, accepted)
     cache_quote(ledger, "base", "key", terms, monotonic=lambda: 100.0)
@@ -423,7 +423,7 @@ def test_an_earlier_version_has_the_tables_of_a_new_ledger(old_home: Path, tmp_p
 
 
 def test_payments_of_an_earlier_version_continue(old_home: Path) -> None:
-    """A witness settles or releases a payment with an unknown outcome; an unsent signature is released."""
+    """A witness settles an unknown payment and releases one that was polling; an unsent signature is released."""
     clock = Clock(1_795_262_400.0 + 900)
     with closing(Ledger(old_home / "magic" / "ledger.sqlite", "new", clock)) as ledger:
         by_state = {payment.state: payment for payment in ledger.open_payments()}
@@ -436,7 +436,7 @@ def test_payments_of_an_earlier_version_continue(old_home: Path) -> None:
 
 
 def test_the_images_of_an_earlier_version_are_there(old_home: Path) -> None:
-    """Each recorded image is read by its hash."""
+    """The file of each recorded image is read by its hash."""
     store = Store(old_home / "magic" / "pictures")
     with closing(Ledger(old_home / "magic" / "ledger.sqlite", "new")) as ledger:
         finished = ledger.search_finished(HistorySearch("real"), 100) + ledger.search_finished(

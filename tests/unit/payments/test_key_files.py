@@ -69,7 +69,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_key_file_is_private_from_its_first_byte(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The only file that is created is new, empty and has mode 0600, whatever the umask is."""
+    """With any umask, the only file that is created is new, empty and has mode 0600."""
     real = os.open
     made = []
 
@@ -379,7 +379,7 @@ def test_a_missing_file_is_said(tmp_path: Path) -> None:
     assert "the file" in found.message
 
 
-# -- keeping out of sight
+# -- secrets in text and variables
 
 
 @pytest.mark.parametrize(

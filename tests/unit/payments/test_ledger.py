@@ -118,7 +118,7 @@ def test_a_payment_that_is_not_there_is_an_error(ledger: Ledger, state: State) -
 
 
 def test_the_steps_are_those_of_the_drawing() -> None:
-    """The steps are exactly these: another step could pay twice or lose a payment. Add it to the state diagram too."""
+    """Another step could pay twice or lose a payment; a new step also needs a change of the state diagram."""
     assert {
         "reserved": "released signed",
         "signed": "released submitted",
@@ -139,7 +139,7 @@ def test_the_table_of_states_is_whole() -> None:
 
 
 def unsigned_in(ledger: Ledger, state: State) -> Payment:
-    """Return a payment that is signed by ClawRouter or an account, in `state`."""
+    """Return a payment made by ClawRouter or an account, in `state`."""
     payment = ledger.reserve(another_purchase(ledger), 52_500, prepaid=True)
     for step in WAYS[state]:
         STEPS[step](ledger, payment)
@@ -149,7 +149,7 @@ def unsigned_in(ledger: Ledger, state: State) -> Payment:
 @pytest.mark.parametrize("end", sorted(STEPS), ids=str)
 @pytest.mark.parametrize("start", [state for state in State if state is not State.SIGNED], ids=str)
 def test_an_unsigned_payment_has_its_own_steps(ledger: Ledger, start: State, end: State) -> None:
-    """Such a payment is never signed, and never sent again while its outcome is unknown."""
+    """A payment by ClawRouter or an account is never signed, and not sent again while its outcome is unknown."""
     payment = unsigned_in(ledger, start)
     if end is start or end in UNSIGNED_TRANSITIONS[start]:
         STEPS[end](ledger, payment)
@@ -186,7 +186,7 @@ def test_what_was_charged_takes_the_place_of_the_estimate(ledger: Ledger) -> Non
 
 
 def test_a_payment_names_its_gateway(ledger: Ledger) -> None:
-    """When a purchase moves to another gateway, its earlier payments stay with theirs."""
+    """A payment names its gateway, even after its purchase moves to another gateway."""
     begun = purchase(ledger)
     first = ledger.reserve(begun, 1)
     ledger.release(first.id, "never sent")
@@ -298,7 +298,7 @@ def test_a_purchase_is_begun_once(ledger: Ledger) -> None:
 
 
 def test_realms_and_takes_are_purchases_of_their_own(ledger: Ledger) -> None:
-    """Purchases of play money and of real money are separate, and so are the takes."""
+    """Each realm and each take has its own purchase."""
     found = {
         purchase(ledger, realm=realm, take=take).id for realm in ("real", "testnet", "practice") for take in (1, 2)
     }
@@ -351,7 +351,7 @@ def test_what_is_open_is_listed(ledger: Ledger, state: State) -> None:
 
 
 def test_what_is_open_is_listed_oldest_first(ledger: Ledger, clock: Clock) -> None:
-    """Purchases are listed in the order of their payments."""
+    """Open purchases are listed in the order in which they were started."""
     for take in (2, 1):
         clock.now += 1
         payment_in(ledger, State.UNKNOWN, of=purchase(ledger, take=take))
@@ -440,7 +440,7 @@ def test_the_history_comes_in_pages(ledger: Ledger, clock: Clock) -> None:
 
 
 def test_how_long_a_picture_usually_takes(ledger: Ledger, clock: Clock) -> None:
-    """Three images of a kind are needed for an estimate: the median of the most recent ones."""
+    """An estimate needs three images of a model and size, and is the median of the most recent ones."""
     for take, seconds in enumerate([90.0, 1.0], start=1):
         finished(ledger, clock, take, seconds)
     assert ledger.usual_seconds(REQUEST["model"], "1024x1024") is None
@@ -493,7 +493,7 @@ def test_what_is_settled_or_at_risk_counts(ledger: Ledger, state: State) -> None
 @pytest.mark.parametrize("cap", ["session", "day"])
 @pytest.mark.parametrize("state", [State.RESERVED, State.UNKNOWN, State.SETTLED], ids=str)
 def test_a_cap_is_filled_and_not_passed(ledger: Ledger, cap: str, state: State) -> None:
-    """The last micro-dollar fits, one more reserves nothing, and a release makes room."""
+    """An amount up to the cap is reserved, one micro-dollar more is refused, and a release makes room."""
     ledger.set_caps(**{cap: 1000})
     payment_in(ledger, state, amount=400)
     last = payment_in(ledger, State.RESERVED, amount=600)
@@ -604,7 +604,7 @@ def test_a_refused_part_leaves_its_hold_alone(ledger: Ledger) -> None:
 
 
 def test_a_hold_lives_as_long_as_its_process(ledger: Ledger, clock: Clock) -> None:
-    """A hold lasts as long as its kernel, whatever the clock says, and counts for other kernels."""
+    """A hold lasts until its kernel ends, at any time of the clock, and counts for other kernels."""
     with another(ledger) as other:
         other.hold("real", 1000)
         clock.now += 7200
@@ -639,7 +639,7 @@ def test_threads_of_one_kernel_share_a_ledger(ledger: Ledger) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
 def test_the_files_are_their_owners_alone(path: Path) -> None:
-    """Ledger, journal and shared memory are readable by their owner only, whatever the umask is."""
+    """With any umask, only the owner can read the ledger, its journal and its shared memory."""
     before = os.umask(0)
     try:
         with closing(Ledger(path, "one")) as ledger:
@@ -654,7 +654,7 @@ def test_the_files_are_their_owners_alone(path: Path) -> None:
 
 @ON_A_FILE
 def test_what_lets_something_leave_is_on_the_disk_before(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ledger has a write-ahead log, and syncs the step before a payment is sent and every outcome.
+    """The ledger has a write-ahead log; it syncs the step before a payment is sent, and each outcome.
 
     Reservations and unsent signatures are committed at once and synced with the next durable step.
     """
@@ -690,7 +690,7 @@ def test_what_lets_something_leave_is_on_the_disk_before(ledger: Ledger, monkeyp
 
 
 def test_a_server_has_it_on_the_disk_before(server: PostgresDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PostgreSQL also makes reservations durable: after a lost one, another payment would get its id."""
+    """PostgreSQL also syncs reservations: after the loss of one, another payment would get its id."""
     committed: list[tuple[str, bool]] = []
     transaction = server.transaction
 
@@ -759,7 +759,7 @@ WRITES: dict[str, Callable[[Ledger, Payment], object]] = {
 
 @pytest.mark.parametrize("write", WRITES)
 def test_a_locked_ledger_is_our_error(path: Path, monkeypatch: pytest.MonkeyPatch, write: str) -> None:
-    """While another connection locks the file for too long, nothing is written, and an error says so."""
+    """If another connection locks the file for too long, nothing is written and an error is raised."""
     monkeypatch.setattr(database, "BUSY_SECONDS", 0.02)
     with closing(Ledger(path, "one")) as ledger, closing(sqlite3.connect(path, isolation_level=None)) as other:
         payment = payment_in(ledger, State.SUBMITTED)

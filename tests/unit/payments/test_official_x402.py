@@ -278,7 +278,7 @@ def test_an_empty_wallet_is_refused_for_its_balance(version: int) -> None:
     ids=["expired", "future"],
 )
 def test_the_window_counts(version: int, ago: int, reason: str) -> None:
-    """A signature is refused less than six seconds before its end and before its start."""
+    """A signature is refused before its start, and from six seconds before its end."""
     required = official_challenge(BASE, version)
     signed = sign_payment(pinned(required, BASE), WALLET, int(time.time()) - ago)
 

@@ -116,7 +116,7 @@ def test_a_notebook_and_a_class_do_not_share_limits(ledger: Ledger) -> None:
 @pytest.mark.parametrize("period", ["total", "month", "week", "day"])
 @pytest.mark.parametrize("subject", ADA)
 def test_every_limit_that_applies_holds(ledger: Ledger, subject: str, period: str) -> None:
-    """The last micro-dollar fits, one more reserves nothing, and the error names the limit."""
+    """An amount up to the limit is reserved; one micro-dollar more is refused with an error that names the limit."""
     ledger.set_limit(subject, period, 1000)
     ada = part(ledger)
     payment_in(ada, State.SETTLED, amount=400)
@@ -324,7 +324,7 @@ def test_an_unknown_time_zone_is_an_error(ledger: Ledger) -> None:
     assert ledger.setting("class.timezone") is None
 
 
-# -- all of it at random
+# -- random steps
 
 
 def test_counters_are_the_payments_at_every_step(ledger: Ledger, clock: Clock) -> None:

@@ -91,7 +91,7 @@ def test_settled_is_spent_and_open_is_at_risk(ledger: Ledger, state: State) -> N
 
 
 def test_each_report_has_its_time(ledger: Ledger, clock: Clock) -> None:
-    """The sums of this session, of this UTC day and of all time are separate, including other kernels and days."""
+    """The sums of this session, of this UTC day and of all time differ; a day includes other kernels."""
     clock.now = NOON - 86_400
     payment_in(ledger, State.SETTLED, amount=1, of=purchase(ledger))
     clock.now = NOON
@@ -319,7 +319,7 @@ def test_a_new_log_is_its_owners_alone(ledger: Ledger) -> None:
     assert 2 == len(log_of(ledger))
 
 
-# -- as values
+# -- payments as records
 
 
 def test_payments_are_values_a_table_and_csv(ledger: Ledger, clock: Clock) -> None:
@@ -408,7 +408,7 @@ def test_the_days_add_up(ledger: Ledger, clock: Clock, when: str, days: int) -> 
     assert all(at % 86_400 == 0 for at, _ in found)
 
 
-# -- growth
+# -- large ledgers
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def ring() -> Iterator[Memory]:
 
 
 def test_the_places_are_asked_in_this_order(places: WalletRegistry) -> None:
-    """A key in the environment wins, then the wallet named there, the selected one, and the default; each says why."""
+    """A key in the environment wins, then the wallet named there, the selected one, the default; each has a reason."""
     found = [find_wallet({}, places.home)]
     places.select("main")
     found.append(find_wallet({}, places.home))
@@ -489,7 +489,7 @@ def test_an_api_key_is_found_in_the_files_of_blockruns_tools(home: Path, file: s
 
 
 def test_a_file_without_an_api_key_is_an_error_that_does_not_show_it(home: Path) -> None:
-    """A first file without a key stops the search: another account must not pay instead."""
+    """An invalid first file is an error: the key in the second file belongs to another account, which must not pay."""
     for file in (".blockrun/.api-key", ".openclaw/blockrun/api-key"):
         (home / file).parent.mkdir(parents=True, exist_ok=True)
         (home / file).write_text("0x" + "17" * 32 if file.startswith(".blockrun") else "brk_clawrouter")

@@ -255,7 +255,7 @@ def test_no_entry_at_all_is_refused() -> None:
 
 
 def test_a_refusal_shows_no_control_characters_and_not_everything() -> None:
-    """A refusal is short and printable, whatever networks a hostile gateway names."""
+    """A refusal is short and printable, even if a hostile gateway names a hundred odd networks."""
     names = [f"\x1b[31m{number}\u202e{'x' * 500}\n" for number in range(100)]
 
     what = refusal_of(body(*(entry(network=name) for name in names)))
@@ -340,7 +340,7 @@ def test_a_payee_without_checksum_is_signed_with_one(payee: str) -> None:
     [(MISSING, 300), (1, 300), (300, 300), (301, 301), (3600, 3600), (3601, 3600), (10**9, 3600), (10**30, 3600)],
 )
 def test_the_window_is_ours_within_bounds(seconds: Any, window: int) -> None:
-    """A signature is valid for five minutes to an hour, whatever the gateway asks for."""
+    """A signature is valid for at least five minutes and at most an hour."""
     assert window == terms_of(body(entry(maxTimeoutSeconds=seconds))).window
 
 
@@ -388,7 +388,7 @@ OTHER_HOSTS = [
 
 @pytest.mark.parametrize("url", OTHER_HOSTS)
 def test_a_resource_elsewhere_is_refused(url: str) -> None:
-    """A resource on another host is refused in v2 and v1: the gateway would pass on another bill."""
+    """A resource on another host is refused, in v2 and v1."""
     assert refusal_of(body(entry(), resource={"url": url}))
     assert refusal_of(body(entry(), resource=url))
     assert refusal_of(body(entry_v1(resource=url), version=1))
@@ -603,7 +603,7 @@ def test_terms_and_payments_cannot_be_changed() -> None:
         terms.amount = 1  # type: ignore[misc]
 
 
-# -- any JSON at all
+# -- any JSON
 
 
 def json_with(floats: st.SearchStrategy[float]) -> st.SearchStrategy[Any]:
@@ -688,7 +688,7 @@ def test_a_transaction_is_found_wherever_it_stands(headers: dict[str, str], answ
     ["0x" + "0" * 64, "0x", "", "0x1", HASH[2:], HASH + "00", HASH[:-1], "0x" + "g" * 64, HASH + "\n", None, 1, [HASH]],
 )
 def test_what_is_no_hash_proves_nothing(transaction: Any) -> None:
-    """Zeros, a short or long hash and other values are not a transaction, whatever success is claimed."""
+    """Zeros, a short or long hash and other values are not a transaction, even with a claim of success."""
     header = encoded({"success": True, "transaction": transaction})
     answer = {"payment": {"status": "settled", "tx_hash": transaction}, "transaction": transaction}
 
