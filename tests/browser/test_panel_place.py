@@ -168,7 +168,7 @@ def test_a_wallet_is_made_with_the_mouse(browser: Browser, lab: Server) -> None:
 
 
 def test_after_a_restart_the_panel_says_how_to_come_back(browser: Browser, lab: Server) -> None:
-    """After a kernel restart, the panel is marked as disconnected and shows a text."""
+    """After a kernel restart, the panel is marked as disconnected and shows a notice."""
     with open_practice(browser, lab) as notebook:
         panel = open_panel(notebook)
         notebook.page.get_by_role("menuitem", name="Kernel", exact=True).click()
@@ -180,7 +180,7 @@ def test_after_a_restart_the_panel_says_how_to_come_back(browser: Browser, lab: 
 
 
 def sent_by(page: Page) -> list[int]:
-    """Return a list of the sizes of messages from the page to its kernel; it grows."""
+    """Return a growing list of the sizes of messages from the page to its kernel."""
     sizes: list[int] = []
 
     def watch(socket: WebSocket) -> None:

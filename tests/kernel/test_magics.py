@@ -412,7 +412,7 @@ def test_an_edit_without_a_picture_says_how_to_give_one(kernel: Kernel) -> None:
     ],
 )
 def test_a_wrong_word_is_answered_with_the_right_one(kernel: Kernel, code: str, name: str, advice: str) -> None:
-    """Every mistake gives an error, and those of a known kind name a correction."""
+    """Every mistake is an error; except for an empty body, the test checks its two lines and its correction."""
     cell = kernel.run(code)
 
     assert "error" == cell.status

@@ -83,7 +83,7 @@ def test_a_hub_with_domains_has_one_for_the_service() -> None:
 
 
 class HubDouble:
-    """A hub that gives one answer and counts the questions."""
+    """A hub that always gives the same response and counts the requests."""
 
     def __init__(self, answer: Any, status: int = 200) -> None:
         self.answer, self.status, self.questions = answer, status, 0

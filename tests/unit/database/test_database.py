@@ -38,13 +38,13 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 
 
 def names(database: Database) -> list[str]:
-    """Return the names of all things, in order."""
+    """Return the names of all rows, in order."""
     with database.reading() as connection:
         return [row["name"] for row in connection.execute("SELECT name FROM things ORDER BY id")]
 
 
 def add(connection: Connection, name: str) -> int:
-    """Add a thing and return its id."""
+    """Add a row and return its id."""
     return int(connection.execute(INSERT, (name, 1.5)).fetchone()[0])
 
 

@@ -86,7 +86,7 @@ def _choices(magic: str, *, edits: bool) -> st.SearchStrategy[Flags]:
 
 
 def is_variable(text: str) -> bool:
-    """Return whether an image can be bound to that name."""
+    """Return whether `text` is accepted as the name of a variable."""
     try:
         parse_flags("imagegen", f"--as {text}")
     except FlagError:
@@ -412,7 +412,7 @@ def test_flags_of_other_tools_have_an_honest_answer(flag: str, instead: str) -> 
     ],
 )
 def test_dashes_and_quotes_of_a_phone_are_refused(text: str) -> None:
-    """Typographic dashes and quotes of a phone in place of a flag's are refused, on a line or above a body."""
+    """A flag with a phone's typographic dashes or quotes is refused, on a line or above a body."""
     mistake(text)
     mistake(text, "a body")
 
@@ -576,7 +576,7 @@ def test_a_size_in_words_is_one_that_the_model_sells(model: str, text: str, size
 
 
 def test_small_and_auto_are_the_usual_size_where_nothing_smaller_is_sold() -> None:
-    """`small` is the default size if the only smaller one is a landscape with a few pixels less."""
+    """`small` and `auto` give the default size; a landscape with slightly fewer pixels does not count as small."""
     assert ["1024x1024"] * 2 == [resolve_size(text, "google/nano-banana", SNAPSHOT) for text in ("small", "auto")]
 
 

@@ -27,7 +27,7 @@ def url() -> Iterator[str]:
 
 @pytest.fixture
 def payer(url: str, request: pytest.FixtureRequest) -> Iterator[Payer]:
-    """Return a payer with a wallet of its own for each test."""
+    """Return a payer with a separate wallet for each test."""
     payer = Payer(url, request.node.name)
     yield payer
     payer.http.close()

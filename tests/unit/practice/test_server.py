@@ -1,4 +1,4 @@
-"""The practice gateway as a server, in this process or in its own."""
+"""The practice gateway as a server, in this process or in a separate one."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Visit:
         return sum(int(line["amount"]) for line in lines if line["payer"] == self.payer.account.address)
 
     def image(self) -> bytes:
-        """Return the bytes of the image in a paid answer."""
+        """Return the bytes of the image in a paid response."""
         return self.payer.http.get(self.send().json()["data"][0]["url"]).content
 
 

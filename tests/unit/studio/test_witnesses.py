@@ -60,7 +60,7 @@ def ledger(tmp_path: Path) -> Any:
         yield ledger
 
 
-# -- who may be asked for a price
+# -- checks before a quote
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ class Chain:
         self.lying: dict[str, list[dict[str, Any]]] = {}
 
     async def call(self, _client: Any, url: str, method: str, params: list[Any]) -> Any:
-        """Answer one JSON-RPC question."""
+        """Answer one JSON-RPC request."""
         if method == "eth_getBlockByNumber":
             head = int(self.now // 2)
             number = head if params[0] == "latest" else int(params[0], 16)
