@@ -1,4 +1,4 @@
-"""The server of the tests, an empty ledger on each engine with a clock that a test moves, and a gateway's hook."""
+"""Fixtures: the tests' server, an empty ledger on each engine with a movable clock, and a gateway's hook."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["clock", "cluster", "file_ledger", "ledger", "path", "server", "serve
 
 @pytest.fixture
 def gate() -> Iterator[Gate]:
-    """Yield the hook of a gateway, which is open again afterwards."""
+    """Yield the hook of a gateway; it is opened after the test."""
     hook = Gate()
     yield hook
     hook.opened.set()

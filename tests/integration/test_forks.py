@@ -1,6 +1,6 @@
-"""Forked children: they have connections, loop and locks of their own, or get two lines; the parent is unharmed.
+"""Forked children: they have connections, loop and locks of their own, or get a clear error; the parent is unharmed.
 
-Each script runs in a process of its own, because a fork of a process with many threads is a matter of luck.
+Each script runs in a process of its own, because a fork of a process with many threads may fail at random.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ session.close()
 
 @pytest.fixture
 def environ() -> Iterator[dict[str, str]]:
-    """Return the environment of a script whose practice gateway runs here."""
+    """Yield the environment of a script; its practice gateway runs in this process."""
     with PracticeServer() as server:
         yield {**os.environ, "BLOCKRUN_PRACTICE_URL": server.url}
 
@@ -91,7 +91,7 @@ def environ() -> Iterator[dict[str, str]]:
     "script", [OWN_CALLS, PARENTS_STUDIO, SESSIONS, NOTEBOOK], ids=["own calls", "a studio", "sessions", "a notebook"]
 )
 def test_a_fork_is_another_process(environ: dict[str, str], script: str) -> None:
-    """Whatever a child does, each image is paid once, and both processes go on."""
+    """Each image is paid once, and both processes continue."""
     done = subprocess.run(
         [sys.executable, "-c", START + script], env=environ, capture_output=True, text=True, timeout=120, check=False
     )

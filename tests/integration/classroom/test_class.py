@@ -1,6 +1,6 @@
-"""A whole class at once: everybody joins and orders, through two processes, and the books agree.
+"""A whole class at once: everybody joins and orders through two processes, and the ledgers agree.
 
-`CLASS` says how many people there are (16 unless told otherwise; `make soak` takes 200, and measures).
+`CLASS` sets the number of people (16 by default; `make soak` uses 200 and also measures times).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _LATENCY = 2.0 if _MEASURED else 0.2
 _TURNS = 3 if _MEASURED else 1
 _MAX_TAKES = 7 if _MEASURED else 1
 _BUSY = 0.7
-"""How busy the machine may be while something is measured."""
+"""The largest share of the machine's processor time that still allows a measurement."""
 
 
 @pytest.fixture(autouse=True)
@@ -57,12 +57,12 @@ def quick_images(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass
 class _AskedHub:
-    """A hub that knows every token, and counts the questions."""
+    """A hub that accepts every token and counts the requests."""
 
     questions: int = 0
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
-        """Answer a question after 20 ms."""
+        """Answer a request after 20 ms."""
         self.questions += 1
         await asyncio.sleep(0.02)
         name = request.headers["authorization"].removeprefix("token ")
@@ -71,7 +71,7 @@ class _AskedHub:
 
 
 def test_the_class_begins(tmp_path: Path) -> None:
-    """Everybody joins by their hub token and orders within five seconds: all are served, each asked about once."""
+    """Everybody joins with a hub token and orders within five seconds: all get images, with one hub request each."""
     asked = _AskedHub()
     settings = HubSettings("http://hub/api", Secret("service"), "/services/classroom/", "classroom")
     with (
@@ -103,7 +103,7 @@ async def _begin(url: str, within: float) -> list[httpx.Response]:
 
 
 async def _ordered(client: httpx.AsyncClient, url: str, secret: str, prompt: str) -> httpx.Response:
-    """Return the answer to an order, asked for as a kernel does it until it has ended."""
+    """Send an order, wait until it has ended, like a kernel, and return the last answer."""
     address = f"{url}/v1/orders/{secrets.token_hex(16)}"
     headers = {"Authorization": f"Bearer {secret}", "Prefer": "wait=25"}
     answer = await client.put(address, json=order_of(prompt), headers=headers)
@@ -114,14 +114,14 @@ async def _ordered(client: httpx.AsyncClient, url: str, secret: str, prompt: str
 
 @dataclass
 class Direct:
-    """A notebook with a wallet of its own, which buys from the gateway itself."""
+    """A notebook with its own wallet, which buys directly from the gateway."""
 
     studio: Studio
     gateway: Gateway
 
     @classmethod
     def at(cls, home: Path, url: str) -> Direct:
-        """Return one whose ledger and images are below `home`."""
+        """Return a notebook with its ledger and images below `home`."""
         wallet = Wallet(Secret(bytes(Account.create().key)), "a test")
         services = purchase_services(
             client=Client(),
@@ -139,7 +139,7 @@ class Direct:
 
 @dataclass
 class Course:
-    """A class of two processes with `people` students, and as many notebooks that buy directly."""
+    """A class of two processes with the students `people`, and the same number of notebooks that buy directly."""
 
     rooms: list[Class]
     people: list[Student]
@@ -147,15 +147,15 @@ class Course:
     client: httpx.AsyncClient
     processes: dict[str, list[int]]
     seconds: float = PEOPLE / 20
-    """The time within which everybody orders once: a class makes about 20 orders a second."""
+    """The period in which everybody orders once: a class makes about 20 orders per second."""
     waits: dict[str, list[float]] = field(default_factory=lambda: {"direct": [], "service": []})
     takes: int = 0
 
     async def take_turns(self, *, first: bool = False) -> None:
         """Let everybody order once directly and once from the class, at the same moments of both turns.
 
-        What was measured counts only where the machine was not too busy to measure anything; otherwise the next orders
-        come half as often. The `first` time does not count: then connections are opened and prices are asked.
+        A measurement counts only if the machine was not too busy; otherwise the next orders come at half the rate. The
+        `first` turn does not count, because it opens connections and asks for prices.
         """
         self.takes += 1
         owner = self.rooms[0].owner
@@ -189,7 +189,7 @@ class Course:
 
     @property
     def repetitions(self) -> int:
-        """How many repetitions count."""
+        """The number of repetitions that count."""
         return len(self.waits["service"]) // len(self.people)
 
 
@@ -206,9 +206,9 @@ def _percentile(values: list[float], percent: int) -> float:
 
 
 def test_load(tmp_path: Path, cluster: Cluster) -> None:
-    """Two processes, in turns with the same number of notebooks that buy directly: no error, and the books agree.
+    """Two processes work in turns with notebooks that buy directly: there are no errors, and the ledgers agree.
 
-    As many orders as purchases as settlements, and the last order that a limit allows is the last that is paid.
+    Orders, purchases and settlements have the same number, and a limit refuses only the orders above it.
     """
     database = cluster.empty_database()
     with gateway_process(_LATENCY) as (url, gateway), ExitStack() as stack:

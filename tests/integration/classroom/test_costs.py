@@ -1,4 +1,4 @@
-"""Costs of an order for the service: statements to PostgreSQL and calls in other threads, on any machine."""
+"""Costs of an order for the service: SQL statements and calls in other threads, which are equal on every machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ORDERS = 5
 
 
 class _Counter:
-    """Counts what this process asks a server, and what it gives to other threads."""
+    """Counts the SQL statements and the calls in other threads of this process."""
 
     def __init__(self) -> None:
         self.statements = self.calls = 0
@@ -32,7 +32,7 @@ class _Counter:
 
     @contextmanager
     def counting(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-        """Count while this is open."""
+        """Count during the block."""
         with monkeypatch.context() as patched:
             for kind, name in ((psycopg.Connection, "execute"), (psycopg.Cursor, "executemany")):
                 patched.setattr(kind, name, self._counted(getattr(kind, name), "statements"))
@@ -50,7 +50,7 @@ class _Counter:
 
 
 def test_what_an_order_costs(tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With limits and a group, and not the first of its kind; the fewest of a few, as there is work besides."""
+    """An order with limits and a group, after a first one; the lowest of several counts, without other work."""
     counts = []
     monkeypatch.setattr(images, "_paint", images._paint)
     send_small_images()

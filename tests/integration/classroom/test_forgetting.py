@@ -1,4 +1,4 @@
-"""Erasing and keeping: by name, by age, and never from the audit."""
+"""Deletion of content: by name and by age, but never from the audit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def room(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Class]:
 
 
 def everything(room: Class) -> str:
-    """Return all that the database holds, as text."""
+    """Return the contents of the database as text."""
     tables = ("members", "orders", "order_images", "purchases", "pictures", "authorizations", "audit", "invitations")
     with room.records.database.reading() as connection:
         return "\n".join(
@@ -45,7 +45,7 @@ def images(room: Class) -> set[str]:
 
 
 def test_somebody_is_forgotten(room: Class) -> None:
-    """Name, prompts, uploads and images go; amounts, limits and what others have stay."""
+    """Name, prompts, uploads and images are deleted; amounts, limits and the content of other people stay."""
     ada, bob = room.student("ada lovelace"), room.student("bob")
     picture = base64.b64decode(ada.put("a secret garden").json()["data"][0]["b64_json"])
     uri = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
@@ -70,7 +70,7 @@ def test_somebody_is_forgotten(room: Class) -> None:
 
 
 def test_what_is_old_is_deleted(room: Class) -> None:
-    """After `keep_days` the content goes and the amount stays; an image that a younger order shows stays as well."""
+    """After `keep_days`, content is deleted and amounts stay; an image that a newer order shows also stays."""
     ada = room.student("ada")
     for prompt in ("old", "shared"):
         ada.put(prompt)
@@ -93,7 +93,7 @@ def test_what_is_old_is_deleted(room: Class) -> None:
 
 
 def test_open_orders_are_not_erased(tmp_path: Path) -> None:
-    """What is in work keeps what it needs, and is erased when it has ended."""
+    """An order in progress is erased only after it has ended."""
     gate = Gate("paid")
     with PracticeServer(hook=gate) as gateway, running_class(tmp_path / "home", gateway) as room:
         ada, key = room.student("ada"), secrets.token_hex(16)

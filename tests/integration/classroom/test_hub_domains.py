@@ -1,4 +1,4 @@
-"""The service behind a hub that gives each server and service a domain of its own (`subdomain_host`)."""
+"""The service behind a hub with a separate domain for each server and service (`subdomain_host`)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TOKEN = "5e1f" * 16
 
 
 class SmallHub(Served):
-    """The hub's own API: it has logged grace in, and a kernel of ada's."""
+    """The hub's own API: it accepts a login of grace and a kernel of ada."""
 
     def app(self) -> Any:
         """Return the application."""
@@ -54,7 +54,7 @@ class SmallHub(Served):
 
 @dataclass(frozen=True)
 class Service:
-    """The service as the hub's proxy reaches it: at a port of this machine, under the names that browsers use."""
+    """The service at a local port, as the hub's proxy reaches it, with the host names of browsers."""
 
     address: str
 
@@ -64,7 +64,7 @@ class Service:
         return httpx.request(method, f"{self.address}{PREFIX}{path}", headers=headers, timeout=PATIENCE, **content)
 
     def log_in(self, code: str = "good", state: str | None = None) -> tuple[httpx.Response, httpx.Response]:
-        """Return the answers to opening the page, and to coming back from the hub."""
+        """Open the page, return from the hub, and return both answers."""
         sent = self.ask("GET", "/teacher/")
         [given] = parse_qs(urlsplit(sent.headers["location"]).query)["state"]
         query = {"code": code, "state": given if state is None else state}
@@ -74,7 +74,7 @@ class Service:
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Yield the service, set up as the documentation says."""
+    """Yield the service with the settings of the documentation."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -92,7 +92,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 def cookie_of(answer: httpx.Response) -> tuple[str, str]:
-    """Return the name and the value of the one cookie that is set and not deleted; it is bound to its own host."""
+    """Return the name and the value of the only cookie that is set; it is bound to its own host."""
     lines = [line for line in answer.headers.get_list("set-cookie") if "max-age=0" not in line.lower()]
     [(name, morsel)] = SimpleCookie(lines[0]).items()
 
@@ -102,7 +102,7 @@ def cookie_of(answer: httpx.Response) -> tuple[str, str]:
 
 
 def test_the_login_goes_to_the_hub_and_comes_back(service: Service) -> None:
-    """The hub is on its domain, the way back and the cookies on the service's; nothing is missing, says the page."""
+    """The login is on the hub's domain, the callback and the cookies are on the service's; the page has no warning."""
     sent, back = service.log_in()
     address = urlsplit(sent.headers["location"])
     query = {name: value for name, [value] in parse_qs(address.query).items()}
@@ -122,7 +122,7 @@ def test_the_login_goes_to_the_hub_and_comes_back(service: Service) -> None:
 
 @pytest.mark.parametrize(("code", "state"), [("good", "another"), ("good", ""), ("bad", None)])
 def test_a_login_that_was_not_started_here(service: Service, code: str, state: str | None) -> None:
-    """Another's state, no state, and a code that the hub does not know open nothing."""
+    """A login with another state, no state, or an unknown code opens no session."""
     _, back = service.log_in(code, state)
 
     assert back.status_code in (400, 403)
@@ -130,7 +130,7 @@ def test_a_login_that_was_not_started_here(service: Service, code: str, state: s
 
 
 def test_only_its_own_domain_changes_something(service: Service) -> None:
-    """The domains of the hub and of its users are other origins, and no names of the service."""
+    """The domains of the hub and of its users are other origins and are not host names of the service."""
     name, value = cookie_of(service.log_in()[1])
     cookie = {"Cookie": f"{name}={value}"}
     page = service.ask("GET", "/teacher/limits", headers=cookie).text
@@ -147,7 +147,7 @@ def test_only_its_own_domain_changes_something(service: Service) -> None:
 
 
 def test_a_kernel_joins_at_that_domain(service: Service) -> None:
-    """With the token of its server; the pass opens no page."""
+    """A kernel joins with the token of its server; its pass opens no page."""
     joined = service.ask("POST", "/v1/join", json={"hub_token": "ada"})
 
     assert (200, ["red"]) == (joined.status_code, joined.json()["groups"])

@@ -1,4 +1,4 @@
-"""Joining, and what a pass opens: only what is one's own, until it is revoked or expires."""
+"""Joining, and the rights of a pass: it opens only its owner's data, until it is revoked or expires."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def join(room: Class, code: object, **more: object) -> tuple[int, str]:
 
 
 def test_a_code_joins_once(room: Class) -> None:
-    """A code is typed in any case and with any separators, and is used up; what it was is not stored."""
+    """A code is accepted in any case and with any separators, but only once, and it is not stored."""
     code = invite(room, "once")
     typed = code.lower().replace("-", " ")
 
@@ -57,7 +57,7 @@ def test_a_code_joins_once(room: Class) -> None:
 
 
 def test_an_expired_code(room: Class) -> None:
-    """A code ends with its time, and when its person is revoked."""
+    """A code expires after its time, and is void when its person is revoked."""
     code = invite(room, "late")
     with room.records.database.transaction() as connection:
         connection.execute("UPDATE invitations SET expires_at = 1 WHERE member_id = ?", (room.member("late").id,))
@@ -69,7 +69,7 @@ def test_an_expired_code(room: Class) -> None:
 
 
 def test_a_code_for_several_people(room: Class) -> None:
-    """Each takes a name of their own; nobody takes another's, and no more join than were invited."""
+    """Each person chooses a new name; a used name is refused, and only the invited number of people can join."""
     code = room.owner.invite_people(3, groups=["blue"], expires_at=room.records.database.now() + 60)
 
     assert (200, "") == join(room, code, name="dora")
@@ -82,7 +82,7 @@ def test_a_code_for_several_people(room: Class) -> None:
 
 
 def test_a_lost_answer_to_joining(room: Class) -> None:
-    """The same attempt with the same code joins again, as the same person."""
+    """The same attempt with the same code joins again as the same person."""
     code, attempt = invite(room, "lost"), secrets.token_hex(16)
     answers = [room.client.post(f"{room.url}/v1/join", json={"code": code, "attempt": attempt}) for _ in range(2)]
 
@@ -94,7 +94,7 @@ def test_a_lost_answer_to_joining(room: Class) -> None:
 
 @pytest.mark.parametrize("people", [None, 3], ids=["for one", "for three"])
 def test_a_code_at_once(room: Class, people: int | None) -> None:
-    """Sent sixteen times at the same moment: each use admits one person, and one attempt is one person."""
+    """A code is sent sixteen times at the same moment: each use admits one person, and one attempt is one person."""
     later = room.records.database.now() + 60
     name = f"at once {people}"
 
@@ -114,7 +114,7 @@ def test_a_code_at_once(room: Class, people: int | None) -> None:
 
 
 def test_an_attempt_is_good_for_a_while(room: Class) -> None:
-    """What was lost is asked for again soon; later, or when the invitation is withdrawn, it admits nobody."""
+    """An attempt can be repeated for a short time; later, or after the invitation is withdrawn, it is refused."""
     for number, change in enumerate(("UPDATE passes SET created_at = 1", "UPDATE invitations SET revoked_at = 1")):
         code, attempt = invite(room, f"soon {number}"), secrets.token_hex(16)
         assert (200, "") == join(room, code, attempt=attempt)
@@ -124,7 +124,7 @@ def test_an_attempt_is_good_for_a_while(room: Class) -> None:
 
 
 def test_kernels_of_one_user_at_once(room: Class) -> None:
-    """A hub's user who opens several notebooks is one person, with the groups of now."""
+    """A user of the hub who opens several notebooks is one person, with the latest groups."""
     records = room.records
     joining = Joining(records.database, records.members, records.invitations, records.audit)
     users = [HubUser("hubert", ("red",)), HubUser("hubert", ("blue", "red"))] * 4
@@ -137,7 +137,7 @@ def test_kernels_of_one_user_at_once(room: Class) -> None:
 
 
 def test_passes(room: Class) -> None:
-    """No pass, another's, an expired and a revoked one open nothing."""
+    """Requests without a pass, or with a wrong, expired or revoked one, are refused."""
     ada = room.student("ada")
     paths = ["/v1/me", "/v1/models", "/v1/orders", f"/v1/orders/{secrets.token_hex(16)}", f"/v1/images/{'0' * 64}"]
     stranger = Student(room.url, f"brc_{secrets.token_urlsafe(32)}", room.client)
@@ -160,7 +160,7 @@ def test_passes(room: Class) -> None:
 
 
 def test_another_persons_things(room: Class) -> None:
-    """An order and an image of somebody else do not exist for one; a teacher's image does once it is one's own."""
+    """Orders and images of other people are not found; an image of a teacher is found."""
     eve, bob, key = room.student("eve"), room.student("bob"), secrets.token_hex(16)
     bob.put("bob's", key)
     [image] = room.records.orders.images(room.records.orders.listed(room.member("bob").id)[0].id)
@@ -192,7 +192,7 @@ def test_another_persons_things(room: Class) -> None:
     ],
 )
 def test_odd_paths(room: Class, path: str) -> None:
-    """No path reaches a file or an error of ours; it is sent as it is, without a client's own cleaning."""
+    """No path reaches a file or causes an internal error; a raw socket sends it, because a client would clean it."""
     frank = room.student("frank")
     for method in ("GET", "PUT", "DELETE"):
         answer = raw(room, f"{method} {path} HTTP/1.1", f"Host: {urlsplit(room.url).netloc}", *pass_lines(frank))
@@ -202,7 +202,7 @@ def test_odd_paths(room: Class, path: str) -> None:
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost@evil.example", ""])
 def test_a_forged_host(room: Class, host: str) -> None:
-    """Another name is refused, also with a pass; so is a request with two names."""
+    """A request with another host name is refused, even with a pass; so is a request with two host names."""
     grace = room.student("grace")
 
     assert raw(room, "GET /v1/me HTTP/1.1", f"Host: {host}", *pass_lines(grace)).split(b" ")[1] in (b"403", b"400")
@@ -215,12 +215,12 @@ def test_a_forged_host(room: Class, host: str) -> None:
 
 
 def pass_lines(student: Student) -> list[str]:
-    """Return the header line that shows a pass, and that of an empty body."""
+    """Return the header lines for a pass and for an empty body."""
     return [f"Authorization: Bearer {student.secret}", "Content-Length: 0"]
 
 
 def raw(room: Class, *lines: str) -> bytes:
-    """Return the answer to a request that is sent word for word."""
+    """Send these lines unchanged and return the answer."""
     address = urlsplit(room.url)
     with socket.create_connection((address.hostname, address.port), timeout=PATIENCE) as connection:
         connection.sendall("\r\n".join([*lines, "Connection: close", "", ""]).encode())

@@ -1,4 +1,4 @@
-"""Answers between a kernel and the service that are lost, late or repeated; and what no answer or file may hold."""
+"""Lost, late or repeated answers between a kernel and the service, and secrets that no answer or file may contain."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def room(tmp_path: Path, gate: Gate) -> Iterator[Class]:
 
 
 class Unreliable(httpx.BaseTransport):
-    """A network that delivers every request, and does to the next answer what `fate` says."""
+    """A network that delivers every request, and changes the next answer as `fate` says."""
 
     def __init__(self) -> None:
         self.fate = ""
         self._wire = httpx.HTTPTransport()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request, once or twice; return its answer, or lose it."""
+        """Send a request once or twice; return its answer, or lose the answer."""
         fate, self.fate = self.fate, ""
         if fate == "twice at once":
             with ThreadPoolExecutor(2) as pool:
@@ -86,7 +86,7 @@ class _Answer:
 
 
 def persistent(client: httpx.Client, method: str, url: str, **content: object) -> httpx.Response:
-    """Return the answer to a call that is repeated until one comes, as a kernel does it."""
+    """Repeat a request until an answer arrives, like a kernel, and return the answer."""
     for _ in range(5):
         try:
             return client.request(method, url, **content)  # type: ignore[arg-type]
@@ -97,7 +97,7 @@ def persistent(client: httpx.Client, method: str, url: str, **content: object) -
 
 @pytest.mark.parametrize("fate", FATES)
 def test_every_call_of_an_order(room: Class, fate: str) -> None:
-    """Whatever becomes of any answer: one member, one payment, one charge, one image."""
+    """If any answer is lost, late or repeated, there is still one member, one payment, one charge and one image."""
     network, key, attempt = Unreliable(), secrets.token_hex(16), secrets.token_hex(16)
     code = room.owner.invite("ada", groups=[], expires_at=room.records.database.now() + 60)
     with httpx.Client(transport=network, timeout=PATIENCE) as client:
@@ -132,7 +132,7 @@ class _At:
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
 def test_every_answer_of_the_gateway(tmp_path: Path, cluster: Cluster, engine: str) -> None:
-    """The first asks for the price, the others pay: whatever becomes of an answer, one payment and one charge."""
+    """The first request asks for the price, the others pay: after any fault, an order has one payment and charge."""
     database = cluster.empty_database() if engine == "postgresql" else None
     with PracticeServer() as gateway, Between(gateway.url.removesuffix("/api")) as between:
         between.network.only = "POST "
@@ -153,7 +153,7 @@ def test_every_answer_of_the_gateway(tmp_path: Path, cluster: Cluster, engine: s
 
 @pytest.mark.parametrize("again", [False, True])
 def test_an_order_and_its_cancellation_meet(room: Class, gate: Gate, again: bool) -> None:
-    """A cancellation that overtakes its order, or comes at the same moment: cancelled and unpaid, or done and paid."""
+    """A cancellation before or beside its order ends in one of two ways: cancelled and unpaid, or done and paid."""
     ada, key = room.student("ada"), secrets.token_hex(16)
     with ThreadPoolExecutor(2) as pool:
         order, cancelled = pool.submit(ada.put, "a fox", key), pool.submit(ada.delete, key)
@@ -175,7 +175,7 @@ def test_an_order_and_its_cancellation_meet(room: Class, gate: Gate, again: bool
 
 
 def test_no_secret_anywhere(tmp_path: Path, gate: Gate) -> None:
-    """No pass, code or payment header is in the database, a file, a log, or an answer but the one that it is for."""
+    """A pass, code or payment header is in no database, file, log or answer, except the answer to its owner."""
     headers: list[str] = []
 
     async def noting(point: str, exchange: object) -> None:
@@ -206,5 +206,5 @@ def test_no_secret_anywhere(tmp_path: Path, gate: Gate) -> None:
     assert len({*headers}) > len(settled) == 1
     for secret in (code, code.replace("-", ""), ada.secret, *settled):
         assert secret.encode() not in everything
-    for secret in {*headers} - settled:  # open: in the ledger, from which another process may show it again
+    for secret in {*headers} - settled:  # the ledger needs the header of an open payment
         assert secret not in "".join(texts) + (tmp_path / "stderr").read_text()

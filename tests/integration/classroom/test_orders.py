@@ -1,4 +1,4 @@
-"""Orders: a key is carried out once, whatever is repeated, and pays at most once."""
+"""Orders: a key is carried out once, even if it is repeated, and pays at most once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ on_both = pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
 
 @pytest.fixture
 def engine() -> str:
-    """Return the engine of the database; tests of what it decides run on both."""
+    """Return the engine of the database; tests of the engine's decisions replace it with both."""
     return "sqlite"
 
 
@@ -46,7 +46,7 @@ def room(request: pytest.FixtureRequest, tmp_path: Path, gate: Gate, engine: str
 
 @on_both
 def test_an_order_is_paid_once(room: Class) -> None:
-    """A repeated order brings the same images and charge; another request under its key is refused."""
+    """A repeated order returns the same images and charge; a different request with its key is refused."""
     ada, key = room.student("ada"), secrets.token_hex(16)
 
     first, again = ada.put(PROMPT, key), ada.put(PROMPT, key)
@@ -64,7 +64,7 @@ def test_an_order_is_paid_once(room: Class) -> None:
 
 @on_both
 def test_two_notebooks_and_one_purchase(room: Class, gate: Gate) -> None:
-    """The same request under two keys, also at the same time, is one purchase; the second order costs nothing."""
+    """The same request with two keys, even at the same time, is one purchase; the second order costs nothing."""
     ada, gate.point = room.student("ada"), "paid"
     with ThreadPoolExecutor(2) as pool:
         answers = [pool.submit(ada.put, PROMPT) for _ in range(2)]
@@ -80,7 +80,7 @@ def test_two_notebooks_and_one_purchase(room: Class, gate: Gate) -> None:
 
 @on_both
 def test_a_limit_leaves_no_record(room: Class) -> None:
-    """An order above a limit is refused with what is left; once the limit is raised, the same key is good."""
+    """An order above a limit is refused with the amount that is left; after the limit is raised, the same key works."""
     room.owner.set_limit("each", "total", PRICE - 1)
     ada, key = room.student("ada"), secrets.token_hex(16)
 
@@ -103,7 +103,7 @@ def test_a_limit_leaves_no_record(room: Class) -> None:
 
 @on_both
 def test_every_limit_holds(room: Class) -> None:
-    """Limits of a group, of the class and the ceiling hold beside a person's own."""
+    """The limits of a group, of the class and the ceiling apply in addition to a person's own limit."""
     room.owner.set_limit("each", "day", 10 * PRICE)
     room.owner.set_limit("group:red", "total", 2 * PRICE)
     room.owner.set_limit("all", "total", 3 * PRICE)
@@ -134,7 +134,7 @@ def test_the_price_that_was_agreed_to(room: Class) -> None:
 
 
 def test_a_teachers_image_is_free_for_all(room: Class) -> None:
-    """What a teacher bought answers everybody's same request at no cost; what a student bought does not."""
+    """An image of a teacher answers the same request of everybody for free; an image of a student does not."""
     teacher, ada, bob = room.student("tess", role="teacher"), room.student("ada"), room.student("bob")
     teacher.put(PROMPT)
     ada.put("mine")
@@ -148,7 +148,7 @@ def test_a_teachers_image_is_free_for_all(room: Class) -> None:
 
 @on_both
 def test_a_dropped_connection_ends_nothing(room: Class, gate: Gate) -> None:
-    """The work belongs to the service: a caller who is gone finds the images under the key."""
+    """The service finishes an order without its caller, who finds the images with the key."""
     ada, key, gate.point = room.student("ada"), secrets.token_hex(16), "paid"
     body = json.dumps(order_of(PROMPT)).encode()
     head = f"PUT /v1/orders/{key} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {ada.secret}\r\n"
@@ -176,7 +176,7 @@ def test_a_dropped_connection_ends_nothing(room: Class, gate: Gate) -> None:
 
 @on_both
 def test_cancelling(room: Class, gate: Gate) -> None:
-    """An order is cancelled while nothing is signed; an unknown key is marked, so that a late order is refused."""
+    """An order is cancelled before it is signed; a cancellation of an unknown key refuses the later order."""
     ada, keys = room.student("ada"), [secrets.token_hex(16) for _ in range(3)]
     gate.point = "challenge"
     assert 202 == ada.put(PROMPT, keys[0], wait=0).status_code
@@ -209,7 +209,7 @@ def test_cancelling(room: Class, gate: Gate) -> None:
 
 @on_both
 def test_two_at_a_time(room: Class, gate: Gate) -> None:
-    """A third order of one person waits for its turn, and is refused without a record when that does not come."""
+    """A third order of one person waits for its turn; if that does not come, it is refused without a record."""
     ada, gate.point, third = room.student("ada"), "paid", secrets.token_hex(16)
     assert [202, 202] == [ada.put(prompt, wait=0).status_code for prompt in ("1", "2")]
 
@@ -231,7 +231,7 @@ def test_two_at_a_time(room: Class, gate: Gate) -> None:
 
 @on_both
 def test_ten_a_minute(room: Class) -> None:
-    """More orders than the rate allows are refused until tokens have come back; repeated ones do not count."""
+    """Orders above the rate are refused for a while; repeated orders do not count."""
     room.owner.set_policy("class", rate=3)
     ada, key = room.student("ada"), secrets.token_hex(16)
 
@@ -248,7 +248,7 @@ def test_ten_a_minute(room: Class) -> None:
 
 
 def test_too_many_orders(tmp_path: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process works on a bounded number of orders, lets a bounded number wait, and sends the rest away."""
+    """A process works on a limited number of orders, lets a limited number wait, and refuses the others."""
     monkeypatch.setattr(work, "_AT_ONCE", 1)
     monkeypatch.setattr(orders, "_MAX_WAITING", 1)
     gate.point = "paid"
@@ -280,7 +280,7 @@ def test_too_many_orders(tmp_path: Path, gate: Gate, monkeypatch: pytest.MonkeyP
     ],
 )
 def test_rules(room: Class, rules: dict[str, Any], more: dict[str, Any], code: str) -> None:
-    """The rules of the class and of a group are refusals with a code each; a teacher is not bound by them."""
+    """Every rule of a group refuses orders with a code of its own; people outside the group can order."""
     ada, bob = room.student("ada", groups=("red",)), room.student("bob")
     room.owner.set_policy("group:red", **rules)
 
@@ -316,7 +316,7 @@ BAD_BODIES = [
 
 
 def test_a_bad_body(room: Class) -> None:
-    """What cannot be an order is refused in two lines, and nothing is recorded."""
+    """An invalid order is refused with a message and a hint, and nothing is recorded."""
     ada = room.student("ada")
     for body in BAD_BODIES:
         key = secrets.token_hex(16)
@@ -331,7 +331,7 @@ def test_a_bad_body(room: Class) -> None:
 
 
 def test_an_edit_as_a_form_and_as_json(room: Class) -> None:
-    """An edit's images come as files or as data URIs: the same request either way."""
+    """Edits with images as files and as data URIs are the same request."""
     ada = room.student("ada")
     picture = base64.b64decode(ada.put(PROMPT).json()["data"][0]["b64_json"])
     fields = order_of("in summer", path="/v1/images/image2image", model="openai/gpt-image-1")
@@ -358,7 +358,7 @@ def test_an_edit_as_a_form_and_as_json(room: Class) -> None:
     ],
 )
 def test_an_answer_between_service_and_gateway(room: Class, gate: Gate, point: str, prompt: str, fate: str) -> None:
-    """Whichever answer of the gateway is lost or late: one payment, one charge, and the image."""
+    """If any answer of the gateway is lost or late, there is one payment, one charge and the image."""
     gate.lost, gate.late = ([point], []) if fate == "lost" else ([], [point])
     ada, key = room.student("ada"), secrets.token_hex(16)
     done = ada.put(prompt, key)

@@ -1,4 +1,4 @@
-"""The teacher's page: who gets in, what it shows, and what it changes; on a real socket, over a practice gateway."""
+"""The teacher's page, on a real socket over a practice gateway: access, contents and changes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ HEADERS = {
 
 @dataclass
 class Teacher:
-    """A browser that has opened the page."""
+    """A browser with an open session on the page."""
 
     room: Class
     browser: httpx.Client
@@ -59,7 +59,7 @@ class Teacher:
         return found[1]
 
     def post(self, path: str, **fields: object) -> httpx.Response:
-        """Send a form of the page, and return the page that comes of it."""
+        """Send a form of the page, and return the resulting page."""
         data = {"form_token": self.form_token} | {name: str(value) for name, value in fields.items()}
         return self.browser.post(f"{self.base}/{path}", data=data, headers={"Origin": self.room.url})
 
@@ -76,7 +76,7 @@ def room(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def teacher(room: Class) -> Iterator[Teacher]:
-    """Return a teacher who has opened the link that `serve` prints."""
+    """Yield a teacher who has opened the link that `serve` prints."""
     with httpx.Client(follow_redirects=True, timeout=PATIENCE) as browser:
         opened = browser.get(room.teacher_url)
 
@@ -94,7 +94,7 @@ def ada(room: Class) -> Student:
 
 
 def test_a_link_opens_one_session(room: Class, teacher: Teacher) -> None:
-    """The link of `teacher` was used; a browser without a session gets in nowhere."""
+    """The link of `teacher` is used up, and a browser without a session is refused everywhere."""
     with httpx.Client(follow_redirects=True, timeout=PATIENCE) as stranger:
         assert 401 == stranger.get(room.teacher_url).status_code
         assert {401} == {stranger.get(f"{teacher.base}/{path}").status_code for path in (*PAGES, "people.csv")}
@@ -102,7 +102,7 @@ def test_a_link_opens_one_session(room: Class, teacher: Teacher) -> None:
 
 
 def test_the_cookie_is_bound_to_its_host(room: Class) -> None:
-    """No script reads it, no other site sends it along with a form; over https its name binds it to the host."""
+    """No script reads it, and no other site sends it with a form; over https, its name binds it to the host."""
     url = f"{room.url}/teacher?ticket={new_ticket(room.records.database)}"
     over_https = httpx.get(url, headers={"X-Forwarded-Proto": "https"}, timeout=PATIENCE).headers["set-cookie"].lower()
 
@@ -116,7 +116,7 @@ def test_the_cookie_is_bound_to_its_host(room: Class) -> None:
     ids=["public address", "another address", "by the proxy"],
 )
 def test_a_cookie_is_secure_where_the_public_address_is(room: Class, headers: dict[str, str], secure: bool) -> None:
-    """Also where a proxy does not say that browsers use https."""
+    """The cookie is also secure if a proxy does not report that browsers use https."""
     door = Access(Sessions(room.records.database), room.records.members, on_hub=False, address="https://class.example")
     sent = [(name.lower().encode(), value.encode()) for name, value in ({"Host": "class.example"} | headers).items()]
     request = Request({"type": "http", "scheme": "http", "path": "/teacher", "query_string": b"", "headers": sent})
@@ -128,7 +128,7 @@ def test_a_cookie_is_secure_where_the_public_address_is(room: Class, headers: di
 
 
 def test_a_pass_and_a_cookie_open_one_door_each(teacher: Teacher, ada: Student) -> None:
-    """The cookie is nothing to the students' calls, and a pass is nothing to the page."""
+    """A cookie is refused by the students' calls, and a pass is refused by the page."""
     assert 401 == teacher.browser.get(f"{teacher.room.url}/v1/me").status_code
     for headers in (ada.headers, {"Cookie": f"classroom={ada.secret}"}):
         assert 401 == httpx.get(f"{teacher.base}/people", headers=headers, timeout=PATIENCE).status_code
@@ -136,7 +136,7 @@ def test_a_pass_and_a_cookie_open_one_door_each(teacher: Teacher, ada: Student) 
 
 @pytest.mark.parametrize("path", PAGES)
 def test_every_page_has_its_headers(teacher: Teacher, ada: Student, path: str) -> None:
-    """Nothing may run, load from elsewhere, be framed or be stored."""
+    """The headers forbid scripts, resources of other sites, frames and caching."""
     page = teacher.get(path)
 
     assert 200 == page.status_code
@@ -172,7 +172,7 @@ def test_every_page_has_its_headers(teacher: Teacher, ada: Student, path: str) -
 def test_a_forged_form_changes_nothing(
     teacher: Teacher, changes: dict[str, str], headers: dict[str, str | None]
 ) -> None:
-    """A change needs the token of this session's forms, and comes from this site."""
+    """A change needs the form token of this session and the origin of this site."""
     before = teacher.room.records.ledger.limits()
     data = {"form_token": teacher.form_token, "subject": "class", "period": "total", "amount": "1"} | changes
     url = teacher.room.url
@@ -181,12 +181,12 @@ def test_a_forged_form_changes_nothing(
 
     answer = teacher.browser.post(f"{teacher.base}/limits", data=data, headers=sent)
 
-    assert answer.status_code in (400, 401, 403)  # over https the cookie has another name
+    assert answer.status_code in (400, 401, 403)  # over https, the cookie has another name
     assert before == teacher.room.records.ledger.limits()
 
 
 def test_a_teacher_sets_limits_below_the_ceiling(teacher: Teacher) -> None:
-    """The ceiling itself, and what is above it, stay the owner's; a text that is no amount is kept in its field."""
+    """A limit above the ceiling is refused, and so is the ceiling itself; an invalid amount stays in its field."""
     limits = teacher.room.records.ledger.limits
     before = limits()
     for subject, amount in (("all", "50"), ("class", "20.000001"), ("class", "much"), ("class", "-1")):
@@ -203,7 +203,7 @@ def test_a_teacher_sets_limits_below_the_ceiling(teacher: Teacher) -> None:
 
 
 def test_a_student_at_the_limit_continues_when_it_is_raised(room: Class, teacher: Teacher) -> None:
-    """The page names who is stuck; the raised limit holds for the next order."""
+    """The page shows the amount that is left; the raised limit applies to the next order."""
     bob = room.student("bob")
     own = f"member:{room.member('bob').id}"
     teacher.post("limits", subject=own, period="total", amount="0.06", back="people")
@@ -225,7 +225,7 @@ def test_a_student_at_the_limit_continues_when_it_is_raised(room: Class, teacher
 
 
 def test_a_teacher_pauses_and_revokes(room: Class, teacher: Teacher) -> None:
-    """A person, or the whole class, is paused and continues; a revoked pass stays void."""
+    """A person, a group and the class can be paused and resumed; a revoked pass stays void."""
     carla = room.student("carla", groups=("blue",))
     id_ = room.member("carla").id
     for scope in (f"member:{id_}", "group:blue", "class"):
@@ -241,7 +241,7 @@ def test_a_teacher_pauses_and_revokes(room: Class, teacher: Teacher) -> None:
 
 
 def test_an_invitation_is_shown_once(room: Class, teacher: Teacher) -> None:
-    """The code lets the named person in, into the groups that were typed, and is on no later page."""
+    """The code admits the named person with the typed groups, and no later page shows the code."""
     made = teacher.post("invitations", name="dora", groups="red, green", days=7)
     found = re.search(r"[0-9A-Z]{4}(-[0-9A-Z]{4}){3}", made.text)
 
@@ -254,7 +254,7 @@ def test_an_invitation_is_shown_once(room: Class, teacher: Teacher) -> None:
 
 
 def test_rules_are_saved_and_what_cannot_be_saved_is_kept(teacher: Teacher, ada: Student) -> None:
-    """A rule holds at once; a form with a mistake comes back as it was sent."""
+    """A rule applies at once; a form with a mistake is shown with the values that were sent."""
     sent = {"scope": "group:red", "models": "zai/cogview-4", "max_n": 2, "edits": 1}
     refused = teacher.post("rules", **sent, max_size="huge", starts_at="2027-01-31T08:00")
 
@@ -271,7 +271,7 @@ def test_rules_are_saved_and_what_cannot_be_saved_is_kept(teacher: Teacher, ada:
 
 @pytest.mark.parametrize("text", FOREIGN)
 def test_foreign_text_is_shown_as_text(room: Class, teacher: Teacher, text: str) -> None:
-    """A prompt, a name or a group is never markup, a link, a formula, or the direction of what follows."""
+    """A prompt, a name or a group is never markup, a link or a formula, and never changes the direction of text."""
     name = text.replace("\u202e", "") + " person"
     student = room.student(name, groups=(text.replace("\u202e", "") + " group",))
 
@@ -288,7 +288,7 @@ def test_foreign_text_is_shown_as_text(room: Class, teacher: Teacher, text: str)
 
 
 def test_the_tables_agree_with_the_payments(room: Class, teacher: Teacher, ada: Student) -> None:
-    """To the micro-dollar: people, orders and what the gateway was paid."""
+    """The sums of people and of orders equal the payments to the gateway, to the micro-dollar."""
     sums = []
     for path, column in (("people.csv", "spent_usd"), ("orders.csv", "charged_usd")):
         rows = csv.DictReader(io.StringIO(teacher.get(path).content.decode("utf-8-sig")))
@@ -298,7 +298,7 @@ def test_the_tables_agree_with_the_payments(room: Class, teacher: Teacher, ada: 
 
 
 def test_people_are_searched_and_sorted(room: Class, teacher: Teacher, ada: Student) -> None:
-    """By a part of the name, by a group, by each column in both directions; nonsense shows everybody."""
+    """The list is filtered by a part of the name or by a group, and sorted by columns in both directions."""
     zoe, yan = room.student("Zoe", groups=("sorted",)), room.student("yan", groups=("sorted",))
     assert [200] * 3 == [one.put(text).status_code for one, text in ((zoe, "a"), (zoe, "b"), (yan, "c"))]
 
@@ -318,7 +318,7 @@ def test_people_are_searched_and_sorted(room: Class, teacher: Teacher, ada: Stud
     "path", ["people/0", f"people/{2**80}", "people/x", "gallery?page=9", "orders?page=-1", "nothing"]
 )
 def test_odd_addresses_are_answered(teacher: Teacher, path: str) -> None:
-    """What does not exist is not found, and a page without rows is a page."""
+    """An unknown address is not found, and a page number without rows shows an empty page."""
     assert (200 if "page=" in path else 404) == teacher.get(path).status_code
 
 
@@ -326,20 +326,20 @@ def test_odd_addresses_are_answered(teacher: Teacher, path: str) -> None:
     "text", ["=1", " =1", "\ufeff+1", "＝cmd()", "@x", "-1", "\t=1", "|calc", "\n=1", " \t@x", "\u2003-1", "\u200e=1"]
 )
 def test_no_cell_is_a_formula(text: str) -> None:
-    """However it is disguised, it begins with an apostrophe; other texts stay as they are."""
+    """Texts that look like formulas, even disguised ones, begin with an apostrophe; other texts are unchanged."""
     assert f"'{text}" == cell(text)
     assert "a = b" == cell("a = b")
 
 
 @pytest.mark.parametrize("text", ["a;=cmd()", "a\t+1", 'a"\n@x', "a,b"])
 def test_no_part_of_a_cell_is_another_cell(text: str) -> None:
-    """Whatever separates cells where the table is opened, a text stays one cell."""
+    """A text with separators or quotes stays in one cell."""
     assert [[text, "1"]] == list(csv.reader(io.StringIO(line(cell(text), 1))))
     assert line(text).startswith('"')
 
 
 def test_images_are_the_class_s_own(room: Class, teacher: Teacher, ada: Student) -> None:
-    """A small and a whole image of an order; names of other files lead nowhere."""
+    """An order has a thumbnail and an image; names of other files are not found."""
     found = re.search(r"/teacher/images/([0-9a-f]{64})", teacher.get(f"people/{room.member('ada').id}").text)
 
     assert found
@@ -350,7 +350,7 @@ def test_images_are_the_class_s_own(room: Class, teacher: Teacher, ada: Student)
 
 
 def test_names_prompts_and_images_can_be_hidden(room: Class, teacher: Teacher, ada: Student) -> None:
-    """A teacher hides names for a session; the rule `see` hides what was made from every teacher."""
+    """A teacher hides names for a session; the rule `see` hides prompts and images from every teacher."""
     teacher.post("names")
     hidden = [teacher.get(path).text for path in ("", "people", "orders", "people.csv")]
     teacher.post("names")
@@ -364,7 +364,7 @@ def test_names_prompts_and_images_can_be_hidden(room: Class, teacher: Teacher, a
 
 
 def test_log_out_ends_the_session(room: Class, teacher: Teacher) -> None:
-    """The same cookie opens nothing afterwards."""
+    """The cookie of an ended session is refused."""
     with httpx.Client(follow_redirects=True, timeout=PATIENCE) as browser:
         other = Teacher(room, browser)
         browser.get(f"{room.url}/teacher?ticket={new_ticket(room.records.database)}")
@@ -375,7 +375,7 @@ def test_log_out_ends_the_session(room: Class, teacher: Teacher) -> None:
 
 
 def test_a_link_is_printed_again(room: Class, teacher: Teacher, tmp_path: Path) -> None:
-    """A session lasts eight hours: its owner prints another link."""
+    """The owner can print a new link after a session of eight hours."""
     where = ["--database", room.database] if room.database else []
     printed = run_command(room.home, "link", *where).stdout.strip()
 
@@ -384,7 +384,7 @@ def test_a_link_is_printed_again(room: Class, teacher: Teacher, tmp_path: Path) 
 
 
 def test_metrics_hold_sums_and_no_names(room: Class, ada: Student) -> None:
-    """Money, orders by state and requests by kind: nothing from which a person could be told."""
+    """The metrics have money, orders by state and requests by kind, but nothing that identifies a person."""
     report = httpx.get(f"{room.url}/metrics", timeout=PATIENCE)
     values = dict(line.rsplit(" ", 1) for line in report.text.splitlines() if not line.startswith("#"))
 

@@ -1,4 +1,4 @@
-"""The service as a process: it ends in order, and what a killed one leaves is taken over by the next."""
+"""The service as a process: it shuts down in order, and the next one takes over the orders of a killed one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def gateway(gate: Gate) -> Iterator[PracticeServer]:
 
 
 def test_the_end_lets_orders_end(tmp_path: Path, gateway: PracticeServer, gate: Gate) -> None:
-    """SIGTERM refuses new orders, lets what is in work end, and is a clean exit; no second service has the folder."""
+    """SIGTERM refuses new orders, finishes current ones and exits cleanly; a second service cannot use the folder."""
     with served_class(tmp_path, gateway) as (room, process):
         ada, key = room.student("ada"), secrets.token_hex(16)
         gate.point = "paid"
@@ -41,7 +41,7 @@ def test_the_end_lets_orders_end(tmp_path: Path, gateway: PracticeServer, gate: 
         second = run_command(room.home, "serve", "--gateway", gateway.url, "--port", "0")
         process.send_signal(signal.SIGTERM)
         _wait_until_it_stops(room)
-        with suppress(httpx.TransportError):  # the connection was closed: no order either
+        with suppress(httpx.TransportError):  # a closed connection also takes no order
             refused = ada.put("a cat", wait=0)
             assert (503, "stopping") == (refused.status_code, refused.json()["error"]["code"])
         gate.opened.set()
@@ -54,7 +54,7 @@ def test_the_end_lets_orders_end(tmp_path: Path, gateway: PracticeServer, gate: 
 
 
 def _wait_until_it_stops(room: Class) -> None:
-    """Wait until the service says that it takes no more orders, or does not answer any more."""
+    """Wait until the service reports that it accepts no more orders, or does not answer."""
     end = time.monotonic() + PATIENCE
     with suppress(httpx.TransportError):
         while room.client.get(f"{room.url}/ready").status_code == 200:
@@ -64,7 +64,7 @@ def _wait_until_it_stops(room: Class) -> None:
 
 @pytest.mark.parametrize("point", ["challenge", "received", "paid", "settled"])
 def test_killed_between_two_messages(tmp_path: Path, gateway: PracticeServer, gate: Gate, point: str) -> None:
-    """A killed service is taken over by the next one: one settlement, and the image."""
+    """The next service takes over the order of a killed one: it has one settlement and the image."""
     with served_class(tmp_path, gateway) as (room, process):
         ada, key = room.student("ada"), secrets.token_hex(16)
         gate.point = point
@@ -88,7 +88,7 @@ def test_killed_between_two_messages(tmp_path: Path, gateway: PracticeServer, ga
 
 
 def test_commands(tmp_path: Path, gateway: PracticeServer, capsys: pytest.CaptureFixture[str]) -> None:
-    """The owner's commands work beside the service, and change what it does at once."""
+    """The owner's commands work while the service runs, and their changes apply at once."""
     with served_class(tmp_path, gateway) as (room, _):
 
         def command(*arguments: str) -> tuple[int, str]:
@@ -165,13 +165,13 @@ def test_commands(tmp_path: Path, gateway: PracticeServer, capsys: pytest.Captur
     ],
 )
 def test_bad_input_of_the_owner(tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
-    """Two lines and an exit status of 1 or 2; nothing is changed."""
+    """Wrong input gives two lines and an exit status of 1 or 2, and changes nothing."""
     home = ["--home", str(tmp_path / "home")]
     assert 0 == run([*home, "limits"])
     capsys.readouterr()
     try:
         status = run([*home, *arguments])
-    except SystemExit as end:  # argparse's own
+    except SystemExit as end:  # argparse exits by itself
         status = int(str(end.code))
     written = capsys.readouterr()
 
@@ -182,7 +182,7 @@ def test_bad_input_of_the_owner(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_what_limits_prints_can_be_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every limit and rule is printed as it is written, also for names with signs of their own."""
+    """Every limit and rule is printed as an argument that `limits` accepts, even for names with special characters."""
     given = ["all/total=$5.00", "class/day=$1.00", "group:a=b/total=$2.00", "each/day=$0.50", "member:c/d/month=$0.20"]
     rules = ["class/models=google/nano-banana", "class/starts_at=2027-01-31T08:00+01:00", "class/rate=3"]
     first, again = (["--home", str(tmp_path / name)] for name in ("first", "again"))
@@ -199,7 +199,7 @@ def test_what_limits_prints_can_be_set(tmp_path: Path, capsys: pytest.CaptureFix
 
 @pytest.mark.parametrize("command", ["report", "pause", "resume", "link", "revoke ada", "forget ada"])
 def test_a_folder_without_a_class(tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
-    """A mistyped folder is named, and not made; a file in its place is no folder."""
+    """A mistyped folder is reported and not created; so is a file in place of a folder."""
     (tmp_path / "file").touch()
     for name in ("typo", "file"):
         assert 2 == run(["--home", str(tmp_path / name), *command.split()])
@@ -209,7 +209,7 @@ def test_a_folder_without_a_class(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_a_rehearsal_is_in_no_report(tmp_path: Path, gateway: PracticeServer) -> None:
-    """A service that cannot pay changes no report; with another kind of money the report starts again."""
+    """A service without a wallet changes no report; with another kind of money, the report starts again."""
     with served_class(tmp_path, gateway) as (room, _):
         assert 200 == room.student("ada").put("a fox").status_code
         home = room.home

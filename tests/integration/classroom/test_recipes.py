@@ -1,4 +1,4 @@
-"""The recipes of the documentation: checked by their own linters, and their command lines by ours."""
+"""The recipes of the documentation: linters check the files, and our parser checks the command lines."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def deployment() -> dict[str, Any]:
 
 
 def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
-    """As systemd-analyze sees it, where there is one; everywhere, the key comes as a file."""
+    """systemd-analyze accepts the unit, if it is installed; the unit passes the key as a file."""
     assert "LoadCredential=BLOCKRUN_WALLET_KEY:" in unit()
     assert "Environment=BLOCKRUN_WALLET_KEY" not in unit()
     analyze = shutil.which("systemd-analyze")
@@ -56,7 +56,7 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
 
 
 def test_compose_follows_its_schema() -> None:
-    """As the specification of Compose has it."""
+    """The Compose file is valid by the specification of Compose."""
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
     checked = subprocess.run([*command, RECIPES / "compose.yaml"], capture_output=True, text=True, check=False)
 
@@ -64,7 +64,7 @@ def test_compose_follows_its_schema() -> None:
 
 
 def test_every_command_line_is_understood() -> None:
-    """Each `serve` of the recipes has options that exist."""
+    """Each `serve` in the recipes uses options that exist."""
     [from_unit] = re.findall(r"^ExecStart=\S+ -m blockrun_magic classroom ((?:.*\\\n)*.*)$", unit(), re.MULTILINE)
     [container] = deployment()["containers"]
     lines = [
@@ -90,18 +90,18 @@ def test_only_the_classroom_has_the_wallet() -> None:
 
 
 def test_zero_to_jupyterhub_has_the_four_settings() -> None:
-    """What the chart makes of the values is what the doctor looks for."""
+    """The doctor accepts the configuration that the chart creates from the values."""
     values = yaml.safe_load((RECIPES / "zero-to-jupyterhub.yaml").read_text("utf-8"))
 
     class Section:
-        """A section of a configuration, as `c.Spawner`."""
+        """A section of a configuration, such as `c.Spawner`."""
 
     class Config:
-        """A configuration, as `c`."""
+        """A configuration, such as `c`."""
 
         Spawner = Section()
 
-    exec(values["hub"]["extraConfig"]["classroom"], {"c": Config})  # noqa: S102  as the chart runs it
+    exec(values["hub"]["extraConfig"]["classroom"], {"c": Config})  # noqa: S102  the chart does the same
     hub = values["hub"]["config"]["JupyterHub"] | {
         "services": [
             {"name": name, "api_token": "from the chart"} | one for name, one in values["hub"]["services"].items()
@@ -115,7 +115,7 @@ def test_zero_to_jupyterhub_has_the_four_settings() -> None:
 
 
 def test_secrets_are_read_from_files(tmp_path: Path) -> None:
-    """A file comes before a variable, and nothing shows its content."""
+    """A file overrides a variable, and no repr shows its content."""
     (tmp_path / "JUPYTERHUB_API_TOKEN").write_text("token-in-a-file\n")
     environ = {
         FOLDER: str(tmp_path),
@@ -134,7 +134,7 @@ def test_secrets_are_read_from_files(tmp_path: Path) -> None:
 
 
 def test_the_doctor_is_a_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """It reads a hub's configuration, prints a line for each setting, and fails when one is missing."""
+    """The command reads a hub's configuration, prints a line for each setting, and fails if one is missing."""
     monkeypatch.setenv("CLASSROOM_TOKEN", "0" * 64)
     recipe = RECIPES / "jupyterhub_config.py"
     shared = tmp_path / "shared.py"

@@ -1,4 +1,4 @@
-"""No secret is where somebody could read it: a scan of all that a class writes, prints and answers."""
+"""A search for secrets in all files, output and answers of a class."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ CLOSED = """
     LEFT JOIN payloads ON payloads.authorization_id = authorizations.id
     WHERE state IN ('settled', 'released')
     AND (authorizations.header_value IS NOT NULL OR payloads.header_value IS NOT NULL)"""
-"""Payments that are decided and still have a header; one at risk needs it, to be sent again."""
+"""Finished payments that still have a header; a payment at risk needs its header, to be sent again."""
 PROMPTS = ("a fox in snow", "practice:500 a cat", "practice:policy a dog", "practice:slow=1 a cow", "")
 
 
 def written(folder: Path, server: str) -> Iterator[tuple[str, str]]:
-    """Yield what is in the files below a folder, and the dump of a server: databases as dumps, and no images."""
+    """Yield the files below a folder, without images and with databases as dumps, and the dump of a server."""
     yield "dump", server
     for path in folder.rglob("*"):
         if path.suffix == ".sqlite":
@@ -43,7 +43,7 @@ def written(folder: Path, server: str) -> Iterator[tuple[str, str]]:
 
 
 def answers_of(url: str, browser: httpx.Client, student: Student, name: str = "") -> Iterator[tuple[str, str]]:
-    """Yield what the service answers to its teacher, to a student, and to somebody who is wrong."""
+    """Yield the answers of the service to its teacher, to a student, and to wrong requests."""
     for path in PAGES:
         answer = browser.get(f"{url}/teacher/{path}")
         yield path, answer.text
@@ -64,7 +64,7 @@ def answers_of(url: str, browser: httpx.Client, student: Student, name: str = ""
 def test_nothing_shows_a_secret(tmp_path: Path, cluster: Cluster, engine: str) -> None:
     """Keys, passes, codes, tickets, cookies and payment headers are in no dump, file, log, page or answer.
 
-    Also where a table is gone, so that calls and the work behind them fail in ways that nobody has foreseen.
+    The same holds after a table is removed, so that calls and background work fail in unexpected ways.
     """
     database = cluster.empty_database() if engine == "postgresql" else None
     key = "0x" + secrets.token_hex(32)

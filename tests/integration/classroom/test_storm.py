@@ -1,6 +1,6 @@
-"""`kill -9` of the service at each of its writes and messages, and again: one settlement an order, and every image.
+"""`kill -9` of the service before each of its writes and messages: each order has one settlement and its image.
 
-`SEEDS` says how many random moments are tried (a few unless told otherwise).
+`SEEDS` sets the number of random moments (a few by default).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TAKEN_OVER = 20.0 if _SEEDS else PATIENCE
 
 
 def _moments() -> list[tuple[str, int]]:
-    """Return the calls before which a service is killed: each step once, and then as many as `SEEDS` says."""
+    """Return the calls before which a service is killed: each step once, and then `SEEDS` random ones."""
     chance = random.Random(402)  # noqa: S311  a repeatable choice
     first = [(step, 1 + number % 2) for number, step in enumerate(STEPS)]
     return (first + [(chance.choice(STEPS), chance.randint(1, 6)) for _ in range(_SEEDS)])[: _SEEDS or None]
@@ -37,7 +37,7 @@ def _moments() -> list[tuple[str, int]]:
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
 def test_a_storm(tmp_path: Path, cluster: Cluster, engine: str) -> None:
-    """Two orders in work, the service killed, and the next one takes over: paid once each, with the images."""
+    """A service is killed with two open orders, and the next one takes over: each is paid once and has its image."""
     database = cluster.empty_database() if engine == "postgresql" else None
     every = 1 if _SEEDS else 2
     moments = _moments()[int(engine == "postgresql") :: every]
@@ -68,7 +68,7 @@ Place = tuple[Path, str, str | None]
 
 
 def _die(nursery: ClassNursery, place: Place, secret: str, orders: dict[str, str], moment: tuple[str, int]) -> None:
-    """Send the orders to a service that dies at a moment, or when they have ended without it."""
+    """Send the orders to a service that dies at a moment, or end without its death."""
     with nursery.serve(*place, *moment) as service, ThreadPoolExecutor(2) as pool:
         for answer in [pool.submit(_put, service.url, secret, key, prompt) for key, prompt in orders.items()]:
             answer.result()
@@ -83,7 +83,7 @@ def _put(url: str, secret: str, key: str, prompt: str) -> httpx.Response | None:
 
 
 def _taken_over(nursery: ClassNursery, place: Place, secret: str, orders: dict[str, str]) -> list[tuple[str, int]]:
-    """Return how the orders ended at the next service, which gets them once more under their keys."""
+    """Send the orders again with their keys to the next service, and return their ends."""
     end = time.monotonic() + _TAKEN_OVER
     with nursery.serve(*place) as service:
         ended = []

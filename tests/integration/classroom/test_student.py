@@ -1,4 +1,4 @@
-"""A student's side against the real service: one order, one payment, and both ledgers say the same."""
+"""A student against the real service: one order, one payment, and two ledgers that agree."""
 
 from __future__ import annotations
 
@@ -44,21 +44,21 @@ _BROKEN_FAULTS = ("cut the answer", "only the head", "twice at once")
 
 @dataclass
 class Gate:
-    """A hook that holds the gateway's requests at a point, until it is opened."""
+    """A hook that holds the gateway's requests at a point until it is opened."""
 
     point: str = ""
     opened: threading.Event = field(default_factory=threading.Event)
     seen: threading.Event = field(default_factory=threading.Event)
 
     async def __call__(self, point: str, _: Exchange) -> None:
-        """Hold a request."""
+        """Hold a request at the point."""
         if point == self.point:
             self.seen.set()
-            while not self.opened.is_set():  # noqa: ASYNC110  the event is a thread's
+            while not self.opened.is_set():  # noqa: ASYNC110  a thread sets the event
                 await asyncio.sleep(0.01)
 
     def hold(self, point: str) -> None:
-        """Hold what comes to `point` from now on."""
+        """Hold all further requests at `point`."""
         self.point = point
         self.opened.clear()
         self.seen.clear()
@@ -72,7 +72,7 @@ def gate() -> Gate:
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory, gate: Gate) -> Iterator[Class]:
-    """Yield a class over practice; its students order as fast as they like."""
+    """Yield a class with play money and almost without a rate limit."""
     home = tmp_path_factory.mktemp("class")
     with PracticeServer(hook=gate) as gateway, running_class(home / "home", gateway) as running:
         running.owner.set_policy("class", rate=10_000)
@@ -84,7 +84,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, gate: Gate) -> Iterator[Cl
 
 @dataclass
 class Pupil:
-    """One student of a test, and the network between them and the class."""
+    """A student of a test, and the network between them and the class."""
 
     room: Class
     between: Between
@@ -93,7 +93,7 @@ class Pupil:
 
     @asynccontextmanager
     async def kernel(self, session: str = "first", **more: Any) -> AsyncIterator[tuple[Studio, Gateway]]:
-        """Open a studio as a new kernel of this student would; the first one joins."""
+        """Open a studio as a new kernel of this student does; the first one joins."""
 
         def account(client: Client) -> ClassroomAccount:
             return ClassroomAccount(client, PassFile(self.folder / "classroom.json"), None)
@@ -112,20 +112,20 @@ class Pupil:
 
     @property
     def spent(self) -> int:
-        """What the class has paid for this student, by its own ledger, in micro-USDC."""
+        """The sum that the class has paid for this student, by its own ledger, in micro-USDC."""
         member = self.room.member(self.name)
         standing = self.room.records.ledger.standing("practice", (member.subject,))
         return max((each.used for each in standing if each.period == "total"), default=0)
 
     def lose(self, only: str, *faults: str) -> None:
-        """Let the network do this with the next requests of a kind."""
+        """Add faults to the next requests that contain `only`."""
         self.between.network.only = only
         self.between.network.faults.extend(faults)
 
 
 @pytest.fixture
 def pupil(service: Class, gate: Gate, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Pupil]:
-    """Yield a student of the class whose limit allows ten images."""
+    """Yield a student whose limit allows ten images."""
     gate.hold("")
     name = f"ada {abs(hash(request.node.name)) % 10**9}"
     with Between(service.url) as between:
@@ -138,7 +138,7 @@ def pupil(service: Class, gate: Gate, tmp_path: Path, request: pytest.FixtureReq
 
 
 def run(work: Callable[[], Awaitable[Any]]) -> Any:
-    """Return what `work` returns, on a loop of its own."""
+    """Run `work` on a loop of its own and return its result."""
 
     async def begun() -> Any:
         return await work()
@@ -157,7 +157,7 @@ def paid(studio: Studio) -> list[tuple[State, int]]:
     [*product(("POST /v1/", "PUT ", "/v1/orders/"), _FAULTS), *product(("PUT ",), _BROKEN_FAULTS)],
 )
 def test_each_answer_lost_late_or_repeated(pupil: Pupil, only: str, fault: str) -> None:
-    """One settlement, and one charge in both ledgers: joining, price, order and question, each hit twice in a row."""
+    """If joining, price, order or question fails twice, there is one settlement, and one charge in both ledgers."""
     before = len(pupil.room.settlements)
     faults = ("lose the answer", fault, fault) if only == "/v1/orders/" else (fault, fault)
 
@@ -176,7 +176,7 @@ def test_each_answer_lost_late_or_repeated(pupil: Pupil, only: str, fault: str) 
 
 
 def test_stop_before_the_signature(pupil: Pupil, gate: Gate) -> None:
-    """An order that waits for its turn is cancelled in both ledgers, and the next run buys."""
+    """A waiting order is cancelled in both ledgers, and the next run buys the image."""
     gate.hold("received")
     other = Student(
         pupil.room.url,
@@ -206,7 +206,7 @@ def test_stop_before_the_signature(pupil: Pupil, gate: Gate) -> None:
 
 
 def test_stop_after_the_signature(pupil: Pupil, gate: Gate) -> None:
-    """The image comes in the background, paid once."""
+    """The image arrives in the background and is paid once."""
     gate.hold("received")
 
     async def stopped() -> None:
@@ -227,7 +227,7 @@ def test_stop_after_the_signature(pupil: Pupil, gate: Gate) -> None:
 
 @pytest.mark.parametrize("disk", ["kept", "gone"])
 def test_the_next_kernel(pupil: Pupil, gate: Gate, tmp_path: Path, disk: str) -> None:
-    """It finds the order of one that was killed by its key, or asks the class for what is open."""
+    """The next kernel finds the order of a killed one by its key, or asks the class for open orders."""
     gate.hold("received")
 
     async def killed() -> None:
@@ -255,25 +255,25 @@ def test_the_next_kernel(pupil: Pupil, gate: Gate, tmp_path: Path, disk: str) ->
 
 
 class Died(BaseException):
-    """The kernel has been killed: nothing it does any more has an effect."""
+    """The death of a kernel: its later actions have no effect."""
 
 
 class Death:
-    """Kills a kernel at its `at`-th step: a write of the ledger, or a message to the class, before or after it."""
+    """Kills a kernel at step number `at`; each write of the ledger and each message has a step before and after it."""
 
     def __init__(self, at: int) -> None:
         self.at = at
         self.steps = 0
 
     def step(self) -> None:
-        """Count a step; from the last one on, nothing goes on."""
+        """Count a step; raise Died at the last step and at all later ones."""
         self.steps += 1
         if self.steps >= self.at:
             raise Died
 
     @contextmanager
     def over(self, studio: Studio) -> Iterator[None]:
-        """Let `studio` die, until the block ends."""
+        """Count the steps of `studio` during the block."""
         transaction, call = studio.ledger.transaction, studio.client.call
 
         @contextmanager
@@ -297,7 +297,7 @@ class Death:
 
 
 def test_a_kernel_that_is_killed_at_any_step(pupil: Pupil) -> None:
-    """The next one has the image, by one settlement, and both ledgers say the same; `make soak` tries every step."""
+    """The next kernel gets the image with one settlement, and both ledgers agree; `make soak` tries every step."""
 
     async def is_killed(at: int) -> bool:
         request = ImageRequest("generate", f"death {at} of {pupil.name}", "google/nano-banana")
@@ -323,7 +323,7 @@ def test_a_kernel_that_is_killed_at_any_step(pupil: Pupil) -> None:
 
 
 def test_a_lost_file_is_collected_again(pupil: Pupil) -> None:
-    """The class still has the image, and is not asked to pay for it."""
+    """The kernel gets the image from the class again, without another payment."""
 
     async def loses() -> None:
         async with pupil.kernel() as (studio, gateway):
@@ -341,7 +341,7 @@ def test_a_lost_file_is_collected_again(pupil: Pupil) -> None:
 
 
 def test_the_limit_and_its_raise(pupil: Pupil) -> None:
-    """The refusal says which limit and what is left; the ledger of the student is as it was."""
+    """The error names the limit and the amount that is left; the next order works after the limit is raised."""
     subject = pupil.room.member(pupil.name).subject
     pupil.room.owner.set_limit(subject, "day", PRICE + 1)
 
@@ -366,7 +366,7 @@ def test_the_limit_and_its_raise(pupil: Pupil) -> None:
 
 
 def test_what_the_class_does_not_allow(pupil: Pupil) -> None:
-    """Paused, a model, a content policy, a pass that was withdrawn: two lines, and nothing is charged."""
+    """A pause, a model, a content policy and a revoked pass give two lines each, and nothing is charged."""
     owner, member = pupil.room.owner, pupil.room.member(pupil.name)
 
     async def refused() -> None:
@@ -400,11 +400,11 @@ def test_what_the_class_does_not_allow(pupil: Pupil) -> None:
         owner.pause(paused=False)
         owner.set_policy("class", models=None)
 
-    assert PRICE == pupil.spent  # at risk, until the gateway can no longer charge for what it refused
+    assert PRICE == pupil.spent  # at risk until the gateway can no longer charge the refused order
 
 
 def test_a_batch_an_edit_and_what_the_teacher_has(pupil: Pupil) -> None:
-    """Each part has an order of its own; a masked edit is uploaded as files; the teacher's image is free."""
+    """Each part of a batch has its own order; a masked edit is uploaded as files; the teacher's image is free."""
     teacher = pupil.room.student("teacher of " + pupil.name, role="teacher")
     assert 200 == teacher.put("a shared heron").status_code
     file = io.BytesIO()
@@ -432,5 +432,5 @@ def test_a_batch_an_edit_and_what_the_teacher_has(pupil: Pupil) -> None:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until `condition` holds."""
-    while not condition():  # noqa: ASYNC110  it is another thread that changes it
+    while not condition():  # noqa: ASYNC110  another thread changes it
         await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Two processes on PostgreSQL: what one leaves the other takes over, and a server that stops at once loses nothing."""
+"""Two processes on PostgreSQL: one takes over the other's orders, and a server that stops at once loses nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from harness.gates import Gate
 from harness.postgresql import Cluster
 
 _STOPPED = float(os.environ.get("STOPPED", "3"))
-"""Seconds that a process is stopped by SIGSTOP; `make soak` takes a minute."""
+"""Seconds that SIGSTOP stops a process; `make soak` uses a minute."""
 _TAKEN_OVER = PATIENCE
 
 Pair = list[tuple[Class, "Popen[str]"]]
@@ -36,12 +36,12 @@ def pair(tmp_path: Path, gate: Gate, cluster: Cluster) -> Iterator[Pair]:
 
 
 def at(room: Class, student: Student) -> Student:
-    """Return the same student at another process."""
+    """Return the same student with the address of another process."""
     return Student(room.url, student.secret, room.client)
 
 
 def held_order(room: Class, gate: Gate, point: str) -> tuple[Student, str]:
-    """Return a student and the key of an order, which the gateway holds at `point`."""
+    """Return a student and the key of an order that the gateway holds at `point`."""
     ada, key = room.student("ada"), secrets.token_hex(16)
     gate.point = point
     assert 202 == ada.put("a fox", key, wait=0).status_code
@@ -50,7 +50,7 @@ def held_order(room: Class, gate: Gate, point: str) -> tuple[Student, str]:
 
 
 def outcome(student: Student, key: str) -> tuple[str, int]:
-    """Return how an order ended, within the time that a take-over may need."""
+    """Wait for the end of an order, as long as a take-over may need, and return its state and charge."""
     end = time.monotonic() + _TAKEN_OVER
     while (answer := student.get(key, wait=1)).status_code == 202:
         assert time.monotonic() < end, answer.text
@@ -58,7 +58,7 @@ def outcome(student: Student, key: str) -> tuple[str, int]:
 
 
 def test_an_order_is_known_to_both(pair: Pair, gate: Gate) -> None:
-    """The same key at both processes is one order; the same request under two keys is one purchase."""
+    """The same key at both processes is one order; the same request with two keys is one purchase."""
     [(first, _), (second, _)] = pair
     ada, key = first.student("ada"), secrets.token_hex(16)
     gate.point = "paid"
@@ -80,7 +80,7 @@ def test_an_order_is_known_to_both(pair: Pair, gate: Gate) -> None:
 
 @pytest.mark.parametrize("point", ["challenge", "paid", "settled"])
 def test_a_killed_process(pair: Pair, gate: Gate, point: str) -> None:
-    """The other one takes over: one settlement, and the image."""
+    """The other process takes over: the order has one settlement and the image."""
     [(first, process), (second, _)] = pair
     ada, key = held_order(first, gate, point)
     process.kill()
@@ -92,7 +92,7 @@ def test_a_killed_process(pair: Pair, gate: Gate, point: str) -> None:
 
 
 def test_cancelled_at_the_other_process(pair: Pair, gate: Gate) -> None:
-    """An order that one works on is cancelled through the other, while nothing is signed."""
+    """An order of one process is cancelled through the other before it is signed."""
     [(first, _), (second, _)] = pair
     ada, key = held_order(first, gate, "challenge")
 
@@ -105,7 +105,7 @@ def test_cancelled_at_the_other_process(pair: Pair, gate: Gate) -> None:
 
 
 def test_a_process_that_ends(pair: Pair, gate: Gate) -> None:
-    """One that is told to end leaves what it cannot finish; here the gateway answers when the other has it."""
+    """A process that is asked to end leaves an unfinished order; the other one gets the gateway's answer."""
     [(first, process), (second, _)] = pair
     ada, key = held_order(first, gate, "challenge")
     process.send_signal(signal.SIGTERM)
@@ -117,7 +117,7 @@ def test_a_process_that_ends(pair: Pair, gate: Gate) -> None:
 
 
 def test_a_server_that_stops_at_once(pair: Pair, gate: Gate, cluster: Cluster) -> None:
-    """PostgreSQL stopped with `immediate` in the middle of an order: one settlement, and the image."""
+    """PostgreSQL stops with `immediate` during an order: the order has one settlement and the image."""
     [(first, _), (second, _)] = pair
     ada, key = held_order(first, gate, "paid")
     cluster.stop()
@@ -134,7 +134,7 @@ def test_a_server_that_stops_at_once(pair: Pair, gate: Gate, cluster: Cluster) -
 
 
 def test_a_stopped_process(pair: Pair, gate: Gate) -> None:
-    """One that sleeps in the middle of an order and wakes up again: one settlement, and the image."""
+    """A process sleeps during an order and wakes up later: the order has one settlement and the image."""
     [(first, process), (second, _)] = pair
     ada, key = held_order(first, gate, "paid")
     process.send_signal(signal.SIGSTOP)

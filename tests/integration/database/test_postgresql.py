@@ -1,4 +1,4 @@
-"""PostgreSQL: what happens when it stops, when it is busy, and when a lock's connection breaks."""
+"""PostgreSQL when it stops, when it is busy, and when the connection of the locks breaks."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ def database(cluster: Cluster) -> Iterator[PostgresDatabase]:
 
 @pytest.fixture
 def other(database: PostgresDatabase) -> Iterator[PostgresDatabase]:
-    """Return the same database as another process has it open."""
+    """Return the same database, opened like in another process."""
     with closing(database.another()) as opened:
         yield opened
 
 
 def impatient() -> AbstractContextManager[object]:
-    """Return a context in which nobody is waited for longer than a moment, also by connections that it opens."""
+    """Return a context in which all waits are short, even on connections that it opens."""
     return mock.patch.object(pool, "PATIENCE", 0.3)
 
 
 def break_lock_connection(database: PostgresDatabase) -> None:
-    """End the connection that has the locks, as a broken network does."""
+    """End the connection of the locks, like a broken network."""
     connection = database._locks._connection
     assert connection is not None
     with database.reading() as reading:
@@ -58,7 +58,7 @@ def break_lock_connection(database: PostgresDatabase) -> None:
 
 
 def test_many_processes_open_a_new_database_at_once(cluster: Cluster) -> None:
-    """The schema and the tables are made once, and all of them can use it."""
+    """The schema and the tables are created once, and all processes can use them."""
     schema = f"new {secrets.token_hex(4)}"
     errors: list[Exception] = []
 
@@ -81,7 +81,7 @@ def test_many_processes_open_a_new_database_at_once(cluster: Cluster) -> None:
 
 
 def test_a_server_that_starts_again_is_waited_for(cluster: Cluster, database: PostgresDatabase) -> None:
-    """Reading and writing go on with new connections; what was confirmed is there."""
+    """Reads and writes continue with new connections, and confirmed data is there."""
     ledger = Ledger(database, "one")
     payment = payment_in(ledger, State.SUBMITTED)
     cluster.stop()
@@ -96,7 +96,7 @@ def test_a_server_that_starts_again_is_waited_for(cluster: Cluster, database: Po
 
 
 def test_a_server_that_is_away_is_two_lines(cluster: Cluster, database: PostgresDatabase) -> None:
-    """Without it nothing is read or written, and neither password nor address of a user is told."""
+    """Without the server, reads and writes fail with an error that hides the password."""
     ledger = Ledger(database, "one")
     begun = another_purchase(ledger)
     cluster.stop()
@@ -114,7 +114,7 @@ def test_a_server_that_is_away_is_two_lines(cluster: Cluster, database: Postgres
 
 
 def test_nobody_waits_for_ever(database: PostgresDatabase) -> None:
-    """A row that somebody else has for too long is an error; so is a transaction that does nothing for too long."""
+    """A row that is locked for too long is an error; so is a transaction that is idle for too long."""
     ledger = Ledger(database, "one")
     payment = payment_in(ledger, State.SUBMITTED)
     with closing(database.another()) as holder, holder.transaction() as connection:
@@ -136,7 +136,7 @@ def test_nobody_waits_for_ever(database: PostgresDatabase) -> None:
 
 
 def test_a_process_has_few_connections(database: PostgresDatabase) -> None:
-    """A thread that finds all of them in use waits, and is told in the end."""
+    """A thread waits if all connections are in use, and then gets an error."""
     started, end = threading.Barrier(pool.MAX_CONNECTIONS + 1), threading.Event()
 
     def hold() -> None:
@@ -165,7 +165,7 @@ def test_a_process_has_few_connections(database: PostgresDatabase) -> None:
 def test_locks_are_taken_again_when_their_connection_breaks(
     database: PostgresDatabase, other: PostgresDatabase
 ) -> None:
-    """Nobody else took them meanwhile: they are held as before."""
+    """If no other process has taken the locks, they are held as before."""
     lock = database.lock("a")
     assert lock.try_acquire()
     break_lock_connection(database)
@@ -179,7 +179,7 @@ def test_locks_are_taken_again_when_their_connection_breaks(
 
 
 def test_a_lost_lock_lets_nothing_leave(database: PostgresDatabase, other: PostgresDatabase) -> None:
-    """Another process has taken the purchase over: the first neither signs nor sends, and reserves nothing."""
+    """Another process has taken the purchase over: the first one cannot sign, send or reserve for it."""
     first, second = Ledger(database, "first"), Ledger(other, "second")
     new, begun = another_purchase(first), another_purchase(first)
     payment = payment_in(first, State.SIGNED, of=begun)
@@ -199,11 +199,11 @@ def test_a_lost_lock_lets_nothing_leave(database: PostgresDatabase, other: Postg
     assert [] == second.payments(new.id)
     assert payment == second.payment(payment.id)
     assert State.SUBMITTED is second.submit(payment.id).state
-    assert first.reserve(another_purchase(first), 1)  # what was not lost goes on
+    assert first.reserve(another_purchase(first), 1)  # purchases with other locks continue
 
 
 def test_the_state_of_a_payment_is_the_fence(database: PostgresDatabase, other: PostgresDatabase) -> None:
-    """Also without any lock, a purchase has one open payment, and a step is taken once."""
+    """Even without locks, a purchase has one open payment, and each step is taken once."""
     first, second = Ledger(database, "first"), Ledger(other, "second")
     begun = another_purchase(first)
     outcomes: list[object] = []
@@ -230,7 +230,7 @@ def test_the_state_of_a_payment_is_the_fence(database: PostgresDatabase, other: 
 
 
 def test_a_lock_ends_with_its_process(cluster: Cluster, database: PostgresDatabase) -> None:
-    """`kill -9` frees it at once, without any clean-up."""
+    """`kill -9` frees a lock at once, without any clean-up."""
     script = f"""
 import sys
 from blockrun_magic.database.postgresql import PostgresDatabase
@@ -254,13 +254,13 @@ sys.stdin.read()
         time.sleep(0.01)
 
 
-# -- what is stored
+# -- the stored data
 
 
 def test_a_dump_of_the_database_has_no_header_of_a_finished_payment(
     cluster: Cluster, database: PostgresDatabase
 ) -> None:
-    """A header is there while it may be needed, and nowhere afterwards."""
+    """The dump contains a header only until its payment is finished."""
     ledger = Ledger(database, "one")
     payment = payment_in(ledger, State.SUBMITTED)
     assert payment.payload is not None
@@ -273,7 +273,7 @@ def test_a_dump_of_the_database_has_no_header_of_a_finished_payment(
 
 
 def test_the_clock_is_the_servers(database: PostgresDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine whose clock is an hour wrong counts in the same windows as the others."""
+    """A machine with a wrong clock counts in the same windows as the others."""
     real = time.time
     before = real()
     monkeypatch.setattr(time, "time", lambda: real() - 3600)
@@ -283,7 +283,7 @@ def test_the_clock_is_the_servers(database: PostgresDatabase, monkeypatch: pytes
 
 
 def test_an_address_that_is_none_is_our_error() -> None:
-    """It is told without the password in it."""
+    """The error hides the password."""
     for address in ("postgresql://u:geheim@127.0.0.1:1/x", "postgresql://u:geheim@127.0.0.1:x/x?no=thing"):
         with impatient(), pytest.raises(LedgerError) as caught:
             open_database(address)
@@ -291,7 +291,7 @@ def test_an_address_that_is_none_is_our_error() -> None:
 
 
 def test_the_driver_has_the_engine_alone(database: Database) -> None:
-    """A statement's error is ours whatever it is, and the connection works afterwards."""
+    """The driver's errors become LedgerError, and the connection works afterwards."""
     with pytest.raises(LedgerError) as caught, database.reading() as connection:
         connection.execute("this is no SQL")
     assert isinstance(caught.value.__cause__, psycopg.Error)

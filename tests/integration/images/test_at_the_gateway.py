@@ -1,4 +1,4 @@
-"""The pixels that arrive at the gateway are those that a viewer shows, whatever holds the image."""
+"""Images at the gateway: the pixels that arrive equal the pixels in a viewer, for every kind of source."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _TAKEN = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 
 class Recorder:
-    """A practice gateway that remembers the edits it was paid for, and answers none of them."""
+    """A practice gateway that records paid edits and answers them with an error."""
 
     def __init__(self) -> None:
         self.requests: list[ImageRequest] = []
@@ -56,7 +56,7 @@ class Recorder:
         return JSONResponse({"error": "noted"}, 400)
 
     def edit(self, folder: Path, line: str, namespace: dict[str, object]) -> ImageRequest:
-        """Run an edit as a cell does, and return the request that arrived; raises SourceError."""
+        """Run an edit like a cell, and return the request that arrived; raises SourceError."""
 
         async def run() -> None:
             async with studio_over(folder) as studio:
@@ -81,7 +81,7 @@ class Recorder:
 
 @pytest.fixture(scope="module")
 def recorder() -> Iterator[Recorder]:
-    """Run a gateway that remembers."""
+    """Run a gateway that records edits."""
     recorder = Recorder()
     with recorder.server:
         yield recorder
@@ -102,7 +102,7 @@ def sent(recorder: Recorder, tmp_path: Path) -> Any:
 
 
 def assert_shows(expected: Image.Image, arrived: Image.Image) -> None:
-    """Compare size and colors, as far as lossy formats keep them."""
+    """Compare size and colors, with the tolerance of lossy formats."""
     size, colors = shown_as(expected)
     arrived_size, arrived_colors = shown_as(arrived)
 
@@ -113,7 +113,7 @@ def assert_shows(expected: Image.Image, arrived: Image.Image) -> None:
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
 def test_a_file_arrives_as_it_is_shown(sample: Sample, sent: Any, recorder: Recorder, tmp_path: Path) -> None:
-    """First frame, eight bits, sRGB, upright; and no byte of its metadata."""
+    """The first frame arrives in eight bits, in sRGB and upright, without its metadata."""
     path = tmp_path / "photo"
     path.write_bytes(sample.data)
     arrived = sent(path)
@@ -129,7 +129,7 @@ def test_a_file_arrives_as_it_is_shown(sample: Sample, sent: Any, recorder: Reco
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
 def test_a_plain_file_arrives_byte_for_byte(form: str, recorder: Recorder, tmp_path: Path) -> None:
-    """What needs no change is not encoded again."""
+    """A file that needs no change is not encoded again."""
     data = encoded(card(), form)
     request = recorder.edit(tmp_path, "--model gpt-image --image x", {"x": data})
 
@@ -137,7 +137,7 @@ def test_a_plain_file_arrives_byte_for_byte(form: str, recorder: Recorder, tmp_p
 
 
 def holders() -> Iterator[tuple[str, object]]:
-    """Yield a photo that was taken sideways, in every kind of value that holds a file."""
+    """Yield a photo with EXIF rotation in every kind of value that can hold a file."""
     data = encoded(turned(card(), 6), "JPEG", quality=95, exif=exif_of(6, place=True))
     folder = Path(tempfile.mkdtemp())
     path = folder / "photo.jpg"
@@ -170,7 +170,7 @@ def holders() -> Iterator[tuple[str, object]]:
 
 
 class Bundle:
-    """An object that a notebook asks for all its forms at once."""
+    """An object that gives a notebook all its formats at once."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -184,12 +184,12 @@ HOLDERS = list(holders())
 
 @pytest.mark.parametrize(("name", "holder"), HOLDERS, ids=[name for name, _ in HOLDERS])
 def test_a_photo_is_upright_whatever_holds_it(name: str, holder: object, sent: Any) -> None:
-    """Files, bytes, streams, data URIs, PIL images and what IPython displays."""
+    """Files, bytes, streams, data URIs, PIL images and IPython's display objects give an upright photo."""
     assert_shows(card(), sent(holder))
 
 
 def test_a_photo_that_was_turned_by_hand_stays_as_it_is(sent: Any) -> None:
-    """PIL leaves the tag on a turned copy; the camera's own size shows that it was turned."""
+    """PIL keeps the tag on a rotated copy; the camera's own size shows that it was rotated."""
     exif = exif_of(6)
     exif.get_ifd(ExifTags.IFD.Exif).update(
         {ExifTags.Base.ExifImageWidth: SIZE[1], ExifTags.Base.ExifImageHeight: SIZE[0]}
@@ -204,7 +204,7 @@ def test_a_photo_that_was_turned_by_hand_stays_as_it_is(sent: Any) -> None:
 
 
 def test_what_ipython_shows_from_a_url_is_fetched() -> None:
-    """A display object that has only a URL means what the URL names."""
+    """A display object with only a URL is read from the URL."""
     asked: list[str] = []
 
     async def fetch(url: str) -> bytes:
@@ -218,7 +218,7 @@ def test_what_ipython_shows_from_a_url_is_fetched() -> None:
 
 
 def arrays() -> Iterator[tuple[str, object]]:
-    """Yield the card as an array of every kind that means the same."""
+    """Yield the card as arrays and objects of every kind."""
     values = np.asarray(card())
     yield "uint8", values
     yield "int64", values.astype("int64")
@@ -233,7 +233,7 @@ def arrays() -> Iterator[tuple[str, object]]:
 
 
 class Tensor:
-    """An array of another library: torch's and TensorFlow's offer their values like this."""
+    """An array of another library: torch and TensorFlow give their values like this."""
 
     def __init__(self, values: np.ndarray) -> None:
         self._values = values
@@ -248,26 +248,26 @@ class Tensor:
 
 
 class Drawing:
-    """An object with a JPEG for notebooks."""
+    """An object that gives notebooks a JPEG."""
 
     def _repr_jpeg_(self) -> bytes:
         return encoded(card(), "JPEG", quality=95)
 
 
 class Result:
-    """A result of the magics, as far as it matters here."""
+    """The part of a result that these tests use."""
 
     image = card()
 
 
 @pytest.mark.parametrize(("name", "value"), list(arrays()), ids=lambda value: value if isinstance(value, str) else "")
 def test_a_value_arrives_as_it_is_shown(name: str, value: object, sent: Any) -> None:
-    """Arrays in their ranges, tensors, drawings and results."""
+    """Arrays in their ranges, tensors, drawings and results arrive with the same pixels."""
     assert_shows(card(), sent(value))
 
 
 def test_a_figure_arrives_as_it_is_shown(sent: Any) -> None:
-    """A matplotlib figure is drawn as a PNG; axes, as pandas and seaborn return them, mean their figure."""
+    """A matplotlib figure is drawn as a PNG; axes, which pandas and seaborn return, stand for their figure."""
     figure_module = importlib.import_module("matplotlib.figure")
     figure = figure_module.Figure(figsize=(0.48, 0.64), dpi=100)
     axes = figure.add_axes((0, 0, 1, 1))
@@ -279,7 +279,7 @@ def test_a_figure_arrives_as_it_is_shown(sent: Any) -> None:
 
 
 def test_an_object_that_cannot_be_drawn_is_our_error(sent: Any) -> None:
-    """The user's own code may raise anything."""
+    """Any error of the user's own code becomes a SourceError."""
 
     class Broken:
         def _repr_png_(self) -> bytes:
@@ -292,7 +292,7 @@ def test_an_object_that_cannot_be_drawn_is_our_error(sent: Any) -> None:
 @pytest.mark.parametrize("form", ["HEIF", "AVIF"])
 @pytest.mark.parametrize("orientation", [1, 3, 6])
 def test_modern_formats_arrive_as_they_are_shown(form: str, orientation: int, sent: Any) -> None:
-    """HEIC needs pillow-heif, AVIF a Pillow that has it."""
+    """HEIC needs pillow-heif, and AVIF needs a Pillow with AVIF."""
     Image.init()
     if form == "HEIF":
         importlib.import_module("pillow_heif").register_heif_opener()
@@ -304,7 +304,7 @@ def test_modern_formats_arrive_as_they_are_shown(form: str, orientation: int, se
 
 
 def test_settings_of_pillow_change_nothing(sent: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither here nor at the practice gateway, which runs in the same process."""
+    """Pillow's settings change nothing here or at the practice gateway, which runs in the same process."""
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     with pytest.raises(SourceError):
@@ -316,7 +316,7 @@ def test_settings_of_pillow_change_nothing(sent: Any, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("level", range(1, 8))
 def test_sixteen_bits_become_eight(level: int, sent: Any) -> None:
-    """A ramp arrives as a ramp."""
+    """A gradient of sixteen bits arrives as the same gradient."""
     ramp = Image.linear_gradient("L").resize((64, 256)).convert("I").point(lambda value: value * 257).convert("I;16")
     arrived = sent(encoded(ramp, "PNG"))
 
@@ -327,7 +327,7 @@ def test_sixteen_bits_become_eight(level: int, sent: Any) -> None:
 
 
 def top_white(size: tuple[int, int] = SIZE) -> Image.Image:
-    """Return a mask whose upper half may change."""
+    """Return a mask that allows changes in the upper half."""
     mask = Image.new("L", size)
     mask.paste(255, (0, 0, size[0], size[1] // 2))
     return mask
@@ -336,7 +336,7 @@ def top_white(size: tuple[int, int] = SIZE) -> Image.Image:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("turned_mask", [False, True])
 def test_a_mask_lies_on_what_is_shown(orientation: int, turned_mask: bool, recorder: Recorder, tmp_path: Path) -> None:
-    """A photo of every orientation, an upright mask, and a mask that a phone stored in the same way."""
+    """An upright mask and a mask with the photo's orientation both fit the photo, for every orientation."""
     photo = encoded(turned(card(), orientation), "JPEG", quality=95, exif=exif_of(orientation))
     stored = encoded(turned(top_white(), orientation), "PNG", exif=exif_of(orientation))
     request = recorder.edit(
@@ -364,13 +364,13 @@ def test_every_source_is_upright(recorder: Recorder, tmp_path: Path) -> None:
 
 
 def large(width: int = MAX_UPLOAD_SIDE + 200) -> Image.Image:
-    """Return an image over the limit, which is quick to encode."""
+    """Return an image above the limit that is quick to encode."""
     return card().convert("L").resize((width, MAX_UPLOAD_SIDE), Image.Resampling.NEAREST)
 
 
 @pytest.mark.parametrize("kind", ["PIL", "array", "JPEG", "path"])
 def test_a_source_over_the_limit_is_refused_or_shrunk(kind: str, sent: Any, recorder: Recorder, tmp_path: Path) -> None:
-    """One rule for files and variables, before anything is encoded; --shrink fits it in and says so."""
+    """Files and variables have the same limit, checked before encoding; --shrink reduces the image with a note."""
     image = large()
     source: Any = image
     if kind == "array":
@@ -393,7 +393,7 @@ def test_a_source_over_the_limit_is_refused_or_shrunk(kind: str, sent: Any, reco
 def test_a_large_noisy_image_is_the_same_request_when_it_is_read_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A PNG of it would be over the limit of bytes: it is sent in a lossy format, and named by those bytes."""
+    """Its PNG would exceed the limit of bytes, so it is sent in a lossy format; its digest is that of these bytes."""
     monkeypatch.setattr(conversion, "MAX_UPLOAD_BYTES", 900_000)
     noise = Image.frombytes("RGB", (600, 600), np.random.default_rng(1).bytes(600 * 600 * 3))
     first = asyncio.run(read_upload(noise, no_fetch))
@@ -406,5 +406,5 @@ def test_a_large_noisy_image_is_the_same_request_when_it_is_read_back(
 
 
 async def no_fetch(url: str) -> bytes:
-    """Stand for a network that is not needed."""
+    """Fail, because no network is needed."""
     raise AssertionError(url)

@@ -1,4 +1,4 @@
-"""Eight processes that fight over one ledger: its caps hold to the micro-dollar, and its file is whole."""
+"""Eight processes with one ledger: limits hold to the micro-dollar, and the file stays intact."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ DAY_CAP = 3_141_593
 
 
 def be_a_kernel(number: int, folder: Path, together: Any, answers: Any) -> None:
-    """Open, hammer and fill ledgers as one of several processes; answer with the sum that was kept, or the error."""
-    # On a crowded machine eight that never rest may have to wait long for each other.
+    """Use ledgers as one of several processes; put the sum of the remaining payments or the error into `answers`."""
+    # Eight busy processes may wait long for each other on a busy machine.
     database.BUSY_SECONDS = PATIENCE
     try:
         for fresh in range(FRESH):
@@ -38,13 +38,13 @@ def be_a_kernel(number: int, folder: Path, together: Any, answers: Any) -> None:
             together.wait(PATIENCE)
             kept += fill_up(ledger)
         answers.put((number, kept))
-    except BaseException as error:  # noqa: BLE001  whatever it is, the test shall show it
+    except BaseException as error:  # noqa: BLE001  the test reports every error
         together.abort()
         answers.put((number, repr(error)))
 
 
 def hammer(ledger: Ledger, dice: random.Random) -> int:
-    """Reserve, release, settle and hold at random, the cap in sight; return what was kept."""
+    """Reserve, release, settle and hold at random near the limit; return the sum of the remaining payments."""
     kept = 0
     for _ in range(12):
         amount = dice.randrange(1, 200_000)
@@ -68,7 +68,7 @@ def hammer(ledger: Ledger, dice: random.Random) -> int:
 
 @pytest.fixture(scope="module")
 def hammered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int, Any]]:
-    """Return a folder of ledgers that eight processes have fought over, and what each says it kept."""
+    """Return a folder of ledgers that eight processes have used, and the answer of each process."""
     folder = tmp_path_factory.mktemp("hammered")
     with closing(Ledger(folder / "ledger.sqlite", "before", Clock())) as ledger:
         ledger.set_caps(session=10**9, day=DAY_CAP)
@@ -86,7 +86,7 @@ def hammered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int, 
 
 
 def test_eight_processes_keep_one_cap_to_the_micro_dollar(hammered: tuple[Path, dict[int, Any]]) -> None:
-    """However eight kernels reserve, release, hold and settle at once, the day's cap is filled and not passed."""
+    """Eight kernels reserve, release, hold and settle at once: the day's limit is filled and not exceeded."""
     folder, kept = hammered
     assert all(isinstance(total, int) for total in kept.values()), kept
 
@@ -99,7 +99,7 @@ def test_eight_processes_keep_one_cap_to_the_micro_dollar(hammered: tuple[Path, 
 
 
 def test_eight_processes_open_a_new_ledger_at_once(hammered: tuple[Path, dict[int, Any]]) -> None:
-    """Kernels that start together all get the same, migrated ledger, and begin one purchase."""
+    """Kernels that start together use the same migrated ledger and create one purchase."""
     folder, kept = hammered
     assert all(isinstance(total, int) for total in kept.values()), kept
 

@@ -1,4 +1,4 @@
-"""Limits hold exactly: many processes and many clients reserve, release, raise and settle at once.
+"""Limits are exact: many processes and many clients reserve, release, raise and settle at once.
 
 `make test` runs a short version; `make soak` sets ROOM to 400: eight processes with 25 clients each on PostgreSQL.
 """
@@ -36,12 +36,12 @@ SCHEMA = "exact limits"
 
 
 def subjects_of(member: int) -> tuple[str, ...]:
-    """Return the five limits that a member falls under."""
+    """Return the five subjects whose limits apply to a member."""
     return f"member:{member}", f"group:table {member % 4}", f"group:half {member % 2}", "class", "all"
 
 
 def set_limits(ledger: Ledger) -> None:
-    """Set five limits, each a little wider than the next; the last has room for ROOM images."""
+    """Set five limits, each a little wider than the next one; the last one allows ROOM images."""
     ledger.set_limit("each", "total", PRICE * (ROOM * 3 // MEMBERS + 1))
     for table in range(4):
         ledger.set_limit(f"group:table {table}", "day", PRICE * (ROOM * 9 // 32))
@@ -52,7 +52,7 @@ def set_limits(ledger: Ledger) -> None:
 
 
 def be_a_client(ledger: Ledger, member: int, together: Any) -> None:
-    """Order as one member: first at random, then until there is no room."""
+    """Order as one member: first at random, then until a limit is reached."""
     own = ledger.for_owner(f"member:{member}", lambda: subjects_of(member))
     dice = random.Random(member)  # noqa: S311  dice, not secrets
     for _ in range(ROUNDS):
@@ -65,7 +65,7 @@ def be_a_client(ledger: Ledger, member: int, together: Any) -> None:
 
 
 def change(ledger: Ledger, first: PaymentPayload, dice: random.Random) -> None:
-    """Authorize a payment; release it, or settle it for its price, perhaps after a raise that is taken back."""
+    """Authorize a payment; then release it, or settle it for its price, perhaps after a higher payload."""
     payment = authorize(ledger, another_purchase(ledger), PRICE, first)
     if dice.random() < 0.4:
         ledger.release(payment.id, "never sent")
@@ -82,20 +82,20 @@ def change(ledger: Ledger, first: PaymentPayload, dice: random.Random) -> None:
 
 
 def be_a_process(number: int, address: str, together: Any, answers: Any) -> None:
-    """Run the clients of one process; answer with the errors that are not refusals."""
-    # On a crowded machine, clients that never rest may have to wait long for each other.
+    """Run the clients of one process; put all errors except refusals into `answers`."""
+    # Busy clients may wait long for each other on a busy machine.
     pool.PATIENCE = PATIENCE
     try:
         with closing(PostgresDatabase(address, SCHEMA)) as database:
             members = range(number * CLIENTS, (number + 1) * CLIENTS)
             answers.put(run_clients(Ledger(database, f"process {number}"), members, together))
-    except BaseException as error:  # noqa: BLE001  whatever it is, the test shall show it
+    except BaseException as error:  # noqa: BLE001  the test reports every error
         together.abort()
         answers.put([repr(error)])
 
 
 def run_clients(ledger: Ledger, members: Iterable[int], together: Any) -> list[str]:
-    """Run a client for each member as a thread; return the errors that are not refusals."""
+    """Run a thread for each member; return all errors except refusals."""
     errors: list[str] = []
 
     def client(member: int) -> None:
@@ -115,7 +115,7 @@ def run_clients(ledger: Ledger, members: Iterable[int], together: Any) -> list[s
 
 @contextmanager
 def watched(database: Database) -> Iterator[None]:
-    """Meanwhile, compare the counters with the payments and with the limits, again and again."""
+    """Compare the counters with the payments and the limits again and again during the block."""
     wrong: list[str] = []
     end = threading.Event()
     everybody = sorted({subject for member in range(MEMBERS) for subject in subjects_of(member)})
@@ -138,7 +138,7 @@ def watched(database: Database) -> Iterator[None]:
 
 
 def check_outcome(database: Database) -> None:
-    """Assert that exactly ROOM payments were granted, and that their counters say so."""
+    """Assert that exactly ROOM payments remain and that the counters agree."""
     ledger = Ledger(database, "after")
     amounts = [row["amount"] for row in ledger.query("SELECT amount FROM authorizations WHERE state <> 'released'")]
     assert [PRICE] * ROOM == amounts
@@ -147,7 +147,7 @@ def check_outcome(database: Database) -> None:
 
 
 def test_processes_grant_exactly_what_there_is_room_for(cluster: Cluster) -> None:
-    """However many processes order at once, all five limits hold at every moment, and nothing is left over."""
+    """Many processes order at once: all five limits hold at every moment, and the last one is used completely."""
     spawn = multiprocessing.get_context("spawn")
     together, answers = spawn.Barrier(MEMBERS), spawn.SimpleQueue()
     with closing(PostgresDatabase(cluster.address(), SCHEMA)) as database:
@@ -169,7 +169,7 @@ def test_processes_grant_exactly_what_there_is_room_for(cluster: Cluster) -> Non
 
 
 def test_clients_of_one_process_grant_exactly_what_there_is_room_for(tmp_path: Path) -> None:
-    """The same on SQLite, where one process has all clients."""
+    """The same holds on SQLite with all clients in one process."""
     with closing(open_database(tmp_path / "ledger.sqlite")) as database:
         ledger = Ledger(database, "one")
         set_limits(ledger)

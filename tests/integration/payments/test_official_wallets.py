@@ -1,4 +1,4 @@
-"""Wallets of BlockRun's own SDK and ours: each finds the other's, at the same places, with the same address."""
+"""Wallets of BlockRun's own SDK and of ours: each program finds the other's wallet with the same address."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from blockrun_magic.payments.wallets.registry import WalletRegistry, new_key
 
 
 def official(home: Path, code: str) -> str:
-    """Return what BlockRun's own SDK prints, in a process whose home is `home`."""
+    """Return the output of BlockRun's own SDK in a process with the home `home`."""
     command = [sys.executable, "-c", f"from blockrun_llm import wallet\n{code}"]
     kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
     done = subprocess.run(command, env=kept | {"HOME": str(home)}, capture_output=True, text=True, check=True)
@@ -22,7 +22,7 @@ def official(home: Path, code: str) -> str:
 
 
 def test_the_official_sdk_loads_the_wallet_that_we_keep(tmp_path: Path) -> None:
-    """The default wallet is at the same place in the same form: it sees the same address, and makes no other."""
+    """The default wallet has the same path and format: the SDK sees the same address and creates no other wallet."""
     key = new_key()
     places = WalletRegistry.of({}, tmp_path)
     path = places.save_key("default", key)
@@ -35,7 +35,7 @@ def test_the_official_sdk_loads_the_wallet_that_we_keep(tmp_path: Path) -> None:
 
 
 def test_what_the_official_sdk_discovers_is_found(tmp_path: Path) -> None:
-    """`~/.*/wallet.json` and ClawRouter's file give a key; what the JSON claims as its address does not count."""
+    """`~/.*/wallet.json` and ClawRouter's file give a key; the address in the JSON is ignored."""
     other, claw = new_key(), new_key()
     for folder in (".someone", ".openclaw/blockrun", ".broken", ".solana"):
         (tmp_path / folder).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Paying through a classroom: what each answer means for the student's ledger. The real service: see unit/classroom."""
+"""Payments through a classroom: the effect of each answer on the student's ledger. The service here is a fake."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def room() -> Iterator[FakeClassroom]:
 async def student(
     folder: Path, room: FakeClassroom, *, hub: bool = False, **more: Any
 ) -> AsyncIterator[tuple[Studio, Gateway]]:
-    """Open the studio of a student who has joined, as a new kernel over `folder` would."""
+    """Open the studio of a student who has joined, as a new kernel over `folder` does."""
     proof = HubProof(room.url, Secret(TOKEN)) if hub else None
 
     def account(client: Client) -> ClassroomAccount:
@@ -54,7 +54,7 @@ async def student(
 
 
 def run(work: Callable[[], Awaitable[Any]]) -> Any:
-    """Return what `work` returns, on a loop of its own."""
+    """Run `work` on a loop of its own and return its result."""
     return asyncio.run(_coroutine(work))
 
 
@@ -64,7 +64,7 @@ async def _coroutine(work: Callable[[], Awaitable[Any]]) -> Any:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until `condition` holds."""
-    while not condition():  # noqa: ASYNC110  it is another thread that changes it
+    while not condition():  # noqa: ASYNC110  another thread changes it
         await asyncio.sleep(0.01)
 
 
@@ -75,7 +75,7 @@ async def states(studio: Studio) -> list[tuple[State, int]]:
 
 
 def test_an_image_is_ordered_and_charged_once(tmp_path: Path, room: FakeClassroom) -> None:
-    """The key is in the ledger before the order arrives; the same request is free, also in the next kernel."""
+    """The key is in the ledger before the order arrives; the same request is free, even in the next kernel."""
 
     async def twice() -> None:
         async with student(tmp_path, room) as (studio, gateway):
@@ -101,7 +101,7 @@ def test_an_image_is_ordered_and_charged_once(tmp_path: Path, room: FakeClassroo
 
 
 def test_the_money_of_the_class_is_not_the_students(tmp_path: Path) -> None:
-    """What a class paid with real money is in the student's ledger, and not in the cost log of their own wallet."""
+    """A payment of the class with real money is in the student's ledger, but not in the cost log of their wallet."""
     folder = tmp_path / "home" / "magic"
     folder.mkdir(parents=True)
 
@@ -117,7 +117,7 @@ def test_the_money_of_the_class_is_not_the_students(tmp_path: Path) -> None:
 
 
 def test_an_answer_that_comes_too_late(tmp_path: Path, room: FakeClassroom) -> None:
-    """After a silence the order is asked about, and not made a second time."""
+    """After a silence, the kernel asks about the order and does not repeat it."""
     room.network.only, room.network.faults = "PUT ", type(room.network.faults)([1.5])
 
     async def once() -> None:
@@ -131,7 +131,7 @@ def test_an_answer_that_comes_too_late(tmp_path: Path, room: FakeClassroom) -> N
 
 
 def test_a_service_that_stays_away(tmp_path: Path, room: FakeClassroom) -> None:
-    """The sum stays at risk; the next kernel collects the image of the same order, which is paid once."""
+    """The amount stays at risk; the next kernel gets the image of the same order, which is paid once."""
     room.network.only = "PUT "
     room.network.faults.extend(["lose the answer"])
 
@@ -178,7 +178,7 @@ def test_a_service_that_stays_away(tmp_path: Path, room: FakeClassroom) -> None:
 def test_a_refusal_costs_nothing(
     tmp_path: Path, room: FakeClassroom, status: int, error: dict[str, Any], kind: type[BlockrunError]
 ) -> None:
-    """It has two lines, the payment is released, and the cell works once the class allows it."""
+    """The error has a message and a hint, the payment is released, and the cell works once the class allows it."""
     room.refusals.append((status, error))
 
     async def refused() -> None:
@@ -198,7 +198,7 @@ def test_a_refusal_costs_nothing(
 
 @pytest.mark.parametrize("busy", [(429, {"code": "rate"}), (503, {"code": "busy"}), (503, {"code": "stopping"})])
 def test_a_busy_service_is_asked_again(tmp_path: Path, room: FakeClassroom, busy: tuple[int, dict[str, Any]]) -> None:
-    """As late as it asks, with the same key."""
+    """The kernel repeats the order with the same key, after the time that the service asks for."""
     room.refusals.append(busy)
 
     async def waits() -> float:
@@ -222,7 +222,7 @@ def test_a_busy_service_is_asked_again(tmp_path: Path, room: FakeClassroom, busy
 def test_the_order_is_the_witness(
     tmp_path: Path, room: FakeClassroom, end: dict[str, Any], state: State, fate: Fate
 ) -> None:
-    """What it says about the money is what the student's ledger says."""
+    """The student's ledger follows the order's report about the money."""
     room.end = end | {"error": {"code": "content_policy", "message": "The content policy refused this."}}
 
     async def fails() -> None:
@@ -237,7 +237,7 @@ def test_the_order_is_the_witness(
 
 
 def test_a_charge_below_the_price_gives_back(tmp_path: Path, room: FakeClassroom) -> None:
-    """What the teacher has bought costs a student nothing."""
+    """An image that the teacher has bought costs a student nothing."""
     room.end = {"state": "done", "charged": 0}
 
     async def free() -> None:
@@ -251,7 +251,7 @@ def test_a_charge_below_the_price_gives_back(tmp_path: Path, room: FakeClassroom
 
 
 def test_a_kernel_that_ended_finds_its_order(tmp_path: Path, room: FakeClassroom) -> None:
-    """Its key is in the ledger: the next kernel asks for it, and its witness settles it without an image, too."""
+    """The next kernel finds the key in the ledger and asks for the order, which is the witness of the payment."""
     room.hold, room.signed = 1.5, True
 
     async def ends() -> None:
@@ -279,7 +279,7 @@ def test_a_kernel_that_ended_finds_its_order(tmp_path: Path, room: FakeClassroom
 
 
 def test_an_order_that_never_arrived_is_released(tmp_path: Path, room: FakeClassroom) -> None:
-    """The look-up cancels its key first, so that it cannot arrive any more."""
+    """The look-up first cancels the key, so that the order cannot arrive later."""
 
     async def never() -> None:
         async with student(tmp_path, room) as (studio, gateway):
@@ -299,7 +299,7 @@ def test_an_order_that_never_arrived_is_released(tmp_path: Path, room: FakeClass
 
 
 def test_the_students_own_limit_holds(tmp_path: Path, room: FakeClassroom) -> None:
-    """One that they set holds in a class; our defaults, for people who pay themselves, do not."""
+    """A limit that a student sets applies in a class."""
 
     async def limited() -> None:
         async with student(tmp_path, room) as (studio, gateway):
@@ -314,7 +314,7 @@ def test_the_students_own_limit_holds(tmp_path: Path, room: FakeClassroom) -> No
 
 
 def test_a_hub_is_joined_once_and_again_when_the_pass_expires(tmp_path: Path, room: FakeClassroom) -> None:
-    """The pass stays in memory; the token goes to the address of the environment, and nothing of both to the disk."""
+    """The pass stays in memory, and neither the pass nor the token is written to the disk."""
 
     async def class_begins() -> None:
         async with student(tmp_path, room, hub=True) as (studio, gateway):
@@ -333,7 +333,7 @@ def test_a_hub_is_joined_once_and_again_when_the_pass_expires(tmp_path: Path, ro
 
 
 def test_another_classroom_is_not_asked_about_an_order(tmp_path: Path, room: FakeClassroom) -> None:
-    """An order belongs to the class where it was made: elsewhere its key means nothing."""
+    """An order belongs to the class where it was made: no other class knows its key."""
     room.hold, room.signed = 30.0, True
 
     async def leaves() -> None:

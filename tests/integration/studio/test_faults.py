@@ -1,7 +1,7 @@
-"""Every fault we can think of, over real sockets: what moved is in the books, and what is said is true.
+"""Faults over real sockets: the ledger contains all money that moved, and every message is true.
 
-Each case runs a request against a faulty merchant, then again in a new studio against a healthy one, at
-once or after the first signature has expired.
+Each case runs a request against a faulty merchant, and again in a new studio against a healthy one, at once or after
+the first signature has expired.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ from fakes.silence import gives_up
 from harness import PATIENCE
 
 _LONG = 400
-"""Seconds after which every signature of the first run has certainly expired."""
+"""Seconds after which all signatures of the first run have expired."""
 _PICTURE = ImageResult
 _TWO = replace(QUICK, attempts=2)
 _JUNK = b"SSH-2.0-OpenSSH_9.6\r\n\r\n"
@@ -94,10 +94,10 @@ _PASSING = {408: UpstreamFailed, 425: UpstreamFailed, 429: RateLimited} | dict.f
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault: where the merchant errs, or we do, and what each run must end with.
+    """One fault of the merchant or of our own machine, and the required end of each run.
 
-    `first` and `then` are what the two runs return or raise; `later` stands in for `then` when the first
-    signature has expired before the second run.
+    `first` and `then` are the types that the two runs return or raise; `later` replaces `then` if the first
+    signature expires before the second run.
     """
 
     acts: Mapping[str, Act] = field(default_factory=dict)
@@ -105,23 +105,23 @@ class Fault:
     then: type = _PICTURE
     later: type | None = None
     moved: bool = False
-    """Whether money has moved when the first run ends."""
+    """Whether money has moved at the end of the first run."""
     prepare: Callable[[Merchant], None] = lambda merchant: None
     meanwhile: Callable[[Merchant], None] = lambda merchant: None
-    """What the merchant does between the runs, besides becoming healthy."""
+    """An action of the merchant between the runs, before it becomes healthy."""
     spoil: Callable[[Studio, Merchant], AbstractContextManager[Any]] = lambda studio, merchant: nullcontext()
-    """What goes wrong on our own side, in the first run only."""
+    """A fault of our own machine, in the first run only."""
     slow: bool = False
     witness: bool = True
     form: str = "data"
     retry: RetryPolicy = QUICK
     hasty: bool = False
-    """Whether the first run gives up when the merchant says nothing."""
+    """Whether the first run gives up when the merchant is silent."""
     skew: float = 0.0
-    """How far our clock is ahead of the world's."""
+    """Seconds that our clock is ahead of the world's clock."""
 
 
-# -- what only these faults do
+# -- acts of these faults
 
 
 async def _shut(exchange: Exchange) -> Reply | None:
@@ -154,7 +154,7 @@ def _lapse(merchant: Merchant) -> None:
 
 
 def _paid_for(status: int, where: str) -> Act:
-    """Answer `status` to a cashed payload, with the transaction in the "body", in the "header" or nowhere."""
+    """Answer `status` to a cashed payload, with the transaction in the "body", in the "header" or in neither."""
 
     async def act(exchange: Exchange) -> Reply:
         assert exchange.payload is not None
@@ -168,7 +168,7 @@ def _paid_for(status: int, where: str) -> Act:
 
 
 def _ask(version: int = 2, resource: str | None = None, **parts: Any) -> Act:
-    """Ask for a payment, with these parts of the offer in place of the right ones; None leaves one out."""
+    """Ask for a payment with these parts of the offer changed; a part that is None is left out."""
 
     async def act(exchange: Exchange) -> Reply:
         merchant = exchange.merchant
@@ -186,7 +186,7 @@ def _ask_badly(header: str) -> Act:
 
 
 def _bring(url: str) -> Act:
-    """Hand out this URL in place of the image's; `{origin}` is the merchant's own."""
+    """Send this URL in place of the image's URL; `{origin}` stands for the merchant's own origin."""
 
     async def act(exchange: Exchange) -> Reply:
         address = url.replace("{origin}", exchange.merchant.gateway.origin)
@@ -209,7 +209,7 @@ def _png(size: tuple[int, int]) -> bytes:
 
 
 def _receiptless(act: Act | None = None) -> Act:
-    """Say nothing of the settlement, neither in the headers nor in the body."""
+    """Remove the receipt from the headers and from the body."""
 
     async def without(exchange: Exchange) -> Reply | None:
         assert exchange.reply is not None
@@ -225,7 +225,7 @@ async def _give(exchange: Exchange) -> Reply:
     return Reply.of(200, {"data": [exchange.merchant._entry("0x" + "ab" * 32, 0)]})
 
 
-# -- what goes wrong on our side
+# -- faults of our own machine
 
 
 def _disk_full(_: Studio, merchant: Merchant) -> AbstractContextManager[Any]:
@@ -240,7 +240,7 @@ def _disk_full(_: Studio, merchant: Merchant) -> AbstractContextManager[Any]:
 
 
 def _ledger_fails(method: str) -> Callable[[Studio, Merchant], AbstractContextManager[Any]]:
-    """Let this method of the ledger find the database locked."""
+    """Make this method of the ledger find the database locked."""
 
     def spoil(studio: Studio, _: Merchant) -> AbstractContextManager[Any]:
         def fail(*_: Any, **__: Any) -> None:
@@ -492,7 +492,7 @@ def _ours() -> dict[str, Fault]:
 
 
 def _faults() -> dict[str, Fault]:
-    """Return every fault, new: some remember what they did."""
+    """Return all faults, newly made, because some have state."""
     return _unsigned() | _before() | _after() | _jobs() | _ours()
 
 
@@ -508,7 +508,7 @@ def _request(operation: str) -> ImageRequest:
 
 @dataclass
 class _Case:
-    """One fault, one request, one folder; each run is a kernel of its own."""
+    """One fault, one request and one folder; each run is a new kernel."""
 
     fault: Fault
     request: ImageRequest
@@ -520,7 +520,7 @@ class _Case:
         return self.world() + self.fault.skew
 
     async def run(self, session: str, *, first: bool = False) -> ImageResult | BlockrunError:
-        """Return what a kernel's cell returns or raises, once everything it says was checked."""
+        """Run a kernel's cell, check the ledger and the messages, and return the result or the error."""
         shown_before = len(self.merchant.shown)
         hasty, retry = (self.fault.hasty, self.fault.retry) if first else (False, QUICK)
         async with studio_over(self.folder, clock=self.clock, session=session, retry=retry) as studio:
@@ -538,7 +538,7 @@ class _Case:
         return result
 
     async def reconcile(self) -> None:
-        """Look up what is open, as the next start does, and check that the books are right to the micro-dollar."""
+        """Look up open payments, as the next start does, and check that the ledger is right to the micro-dollar."""
         async with studio_over(self.folder, clock=self.clock, session="last") as studio:
             await studio.reconcile(self.merchant.gateway)
             books = spending_summary(studio.ledger, "practice", "all")
@@ -548,7 +548,7 @@ class _Case:
             assert self.merchant.chain.total == books.settled
 
     def _check_books(self, studio: Studio) -> None:
-        """Check that no more is booked than moved, and that whatever moved is booked or at risk."""
+        """Check that settled payments are at most the moved money, and that moved money is settled or at risk."""
         books, moved = spending_summary(studio.ledger, "practice", "all"), self.merchant.chain.total
 
         assert books.settled <= moved
@@ -569,9 +569,9 @@ class _Case:
             assert header.header not in text
 
     def check_cheques(self) -> None:
-        """Check that one image was paid for once, and that never two payloads for it could be cashed.
+        """Check that an image was paid for once, and that never two payloads for it could be cashed.
 
-        Two with one nonce exclude each other: that is how another price is signed.
+        Two payloads with one nonce exclude each other; another price is signed this way.
         """
         payloads = {shown.payload.nonce: shown for shown in reversed(self.merchant.shown)}
         prices = {(shown.payload.nonce, shown.payload.value) for shown in self.merchant.shown}
@@ -610,7 +610,7 @@ async def _play(fault: Fault, operation: str, folder: Path, *, expired: bool) ->
 
 
 async def _check_kept(case: _Case, bought: ImageResult) -> None:
-    """Check that the image is kept: at no cost, and without a word to the merchant."""
+    """Check that the stored image costs nothing and causes no request."""
     requests = case.merchant.requests
     kept = await case.run("third")
 
@@ -622,7 +622,7 @@ async def _check_kept(case: _Case, bought: ImageResult) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Load no certificates: all is on loopback, and loading them takes longer than a whole case."""
+    """Load no certificates: all servers are on loopback, and loading takes longer than a whole case."""
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
 
@@ -633,25 +633,25 @@ _PAIRWISE = [
     for number, name in enumerate(_SIGNED)
     for case in ((name, "generate", bool(number % 2)), (name, "edit", not number % 2))
 ]
-"""Each fault with each operation and with each time of the second run, but not with every combination of the two:
+"""All faults with both operations and both times of the second run, but not all combinations of operation and time:
 edits and generations share the code that decides about a second run."""
 
 
 @pytest.mark.parametrize(("name", "operation"), [*zip(_unsigned(), cycle(("generate", "edit")), strict=False)])
 def test_fault_before_the_signature(name: str, operation: str, tmp_path: Path) -> None:
-    """Nothing is signed for terms that are not ours to sign, and the words say so."""
+    """Invalid terms are not signed, and the message says so."""
     asyncio.run(_play(_faults()[name], operation, tmp_path / "magic", expired=False))
 
 
 @pytest.mark.parametrize(("name", "operation", "expired"), _PAIRWISE)
 def test_fault(name: str, operation: str, tmp_path: Path, *, expired: bool) -> None:
-    """Whatever fails, the books hold what moved, one payload at most can be cashed, and the words are true."""
+    """After any fault, the ledger has the moved money, at most one payload can be cashed, and the message is true."""
     asyncio.run(_play(_faults()[name], operation, tmp_path / "magic", expired=expired))
 
 
 @pytest.mark.parametrize("method", ["create_purchase", "authorize", "submit"])
 def test_a_ledger_that_fails_before_the_sending_says_so(method: str, tmp_path: Path) -> None:
-    """What could not be recorded was not sent, and the words say it."""
+    """A payment that cannot be recorded is not sent."""
 
     async def buy(merchant: Merchant) -> None:
         async with studio_over(tmp_path / "magic") as studio:
@@ -666,11 +666,11 @@ def test_a_ledger_that_fails_before_the_sending_says_so(method: str, tmp_path: P
 
 @pytest.mark.parametrize(("method", "counted"), [("authorize", 0), ("submit", 52_500)])
 def test_what_a_dead_kernel_never_sent_is_given_back(method: str, counted: int, tmp_path: Path) -> None:
-    """A sum that was signed when its kernel died counts against no cap after the next start; unsigned, it never did."""
+    """The next start releases a dead kernel's payment that was signed but never sent; an unsigned one never counts."""
 
     async def lives(merchant: Merchant) -> None:
         async with studio_over(tmp_path / "magic") as dying:
-            # A dead kernel releases nothing any more.
+            # A dead kernel cannot release a payment.
             failing = [_ledger_fails(name)(dying, merchant) for name in (method, "release")]
             with failing[0], failing[1], pytest.raises(LedgerError):
                 await dying.make(_request("generate"), merchant.gateway)
@@ -687,7 +687,7 @@ def test_what_a_dead_kernel_never_sent_is_given_back(method: str, counted: int, 
 
 
 def test_a_price_that_rises_during_a_batch_stays_within_its_bound(tmp_path: Path) -> None:
-    """`max_price` bounds a whole batch also when the gateway raises its price once the batch was agreed to."""
+    """`max_price` limits a whole batch, even if the gateway raises its price after you have agreed to it."""
     requests = [replace(_request("generate"), prompt=f"boat {number}") for number in range(3)]
     agreed = 3 * 52_500
 
@@ -709,7 +709,7 @@ def test_a_price_that_rises_during_a_batch_stays_within_its_bound(tmp_path: Path
 
 
 def test_a_resumed_purchase_costs_no_more_than_was_agreed(tmp_path: Path) -> None:
-    """When the first payment expired unused and the price rose, `resume` signs no more than that; the cell may."""
+    """If the first payment expired unused and the price rose, `resume` refuses the new price, and the cell pays it."""
     world = Clock()
 
     async def runs(merchant: Merchant) -> None:
@@ -736,7 +736,7 @@ def test_a_resumed_purchase_costs_no_more_than_was_agreed(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("where", ["poll_url", "redirect of a poll", "redirect"])
 def test_a_payment_is_shown_to_nobody_else(where: str, tmp_path: Path) -> None:
-    """Wherever a gateway sends us, a stranger is not even asked: not at another port, not by a redirect."""
+    """A gateway cannot send us to another server with a poll URL or a redirect: no request arrives there."""
 
     async def buy(merchant: Merchant) -> None:
         async with studio_over(tmp_path / "magic") as studio:
@@ -757,7 +757,7 @@ def test_a_payment_is_shown_to_nobody_else(where: str, tmp_path: Path) -> None:
 
 
 async def _echo(exchange: Exchange) -> Reply:
-    """Say the payment header and its signature back, wherever a gateway may write words."""
+    """Answer with the payment header and its signature, in every text that a gateway can write."""
     envelope = json.loads(base64.b64decode(exchange.payment or ""))
     secret = f"{envelope['payload']['signature']} {exchange.payment}"
     if exchange.reply is None:
@@ -769,7 +769,7 @@ async def _echo(exchange: Exchange) -> Reply:
 
 @pytest.mark.parametrize("point", ["paid", "settled"])
 def test_an_echoed_payment_header_is_not_repeated(point: str, tmp_path: Path) -> None:
-    """A gateway that says a signature back gets it neither into an error nor into a receipt."""
+    """A signature that the gateway repeats is in no error and in no receipt."""
     said: list[str] = []
 
     async def buy(merchant: Merchant) -> None:
@@ -791,7 +791,7 @@ def test_an_echoed_payment_header_is_not_repeated(point: str, tmp_path: Path) ->
 
 
 def test_a_job_is_polled_no_faster_than_we_like(tmp_path: Path) -> None:
-    """A `Retry-After` of next to nothing does not make a storm of polls."""
+    """A tiny `Retry-After` does not make polls more frequent."""
     times: list[float] = []
     retry = replace(QUICK, poll_every=0.1, poll_at_most_every=0.1)
 
@@ -811,11 +811,11 @@ def test_a_job_is_polled_no_faster_than_we_like(tmp_path: Path) -> None:
 
 
 def test_a_slow_ledger_does_not_cancel_a_purchase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The look-up after a failure has a limit of time, which ends the look-up and nothing else."""
+    """The time limit of the look-up after a failure ends only the look-up."""
     settling = threading.Event()
 
     async def limited(_: float, work: Coroutine[Any, Any, Any]) -> Any:
-        """End the look-up as soon as the ledger is at work."""
+        """End the look-up as soon as the ledger settles."""
         looking = asyncio.ensure_future(work)
         await run_io(settling.wait, PATIENCE)
         return await run_within(0, looking)  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
-"""A hostile merchant: whatever it does, a take is paid once, the ledger never counts too little, limits hold.
+"""A hostile merchant: in every story, a take is paid once, the ledger never counts too little, and limits hold.
 
-`make test` tells 300 stories, `make soak` 20,000. A failure names its seed: STORY=seed tells that one again.
+`make test` runs 300 stories, `make soak` 20,000. A failure shows its seed: STORY=seed runs that story again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FIRST = [int(_ONE)] if _ONE else range(0, _STORIES, _BLOCK)
 
 @pytest.mark.parametrize("first", _FIRST)
 def test_no_story_costs_more_than_it_should(first: int, tmp_path: Path) -> None:
-    """At most one payment for a take, no sum that the ledger does not count, no limit passed, only errors of ours."""
+    """A take has at most one payment, the ledger counts every amount, limits hold, and all errors are ours."""
     last = first + 1 if _ONE else min(first + _BLOCK, _STORIES)
 
     for seed in range(first, last):

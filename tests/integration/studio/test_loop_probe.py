@@ -1,4 +1,4 @@
-"""The loop only awaits: a locked ledger, large files, the user's own code and many images never make it stand still."""
+"""The loop never stands still: not for a locked ledger, large files, the user's own code or many images."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from harness.probe import Probe, probed
 T = TypeVar("T")
 
 STANDSTILL = 1.0
-"""Seconds by the clock: what blocks below takes twice as long, and a busy machine takes much less."""
+"""Seconds by the clock: the blocks below take twice as long, and a busy machine causes much shorter pauses."""
 COMPUTING = 0.05
 """Seconds of processor time between two steps of the loop."""
 LOCKED = 2.5
@@ -47,20 +47,20 @@ LOCKED = 2.5
 
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[Gateway]:
-    """Return a practice gateway for this module."""
+    """Yield a practice gateway for this module."""
     with PracticeServer() as server:
         yield practice_at(server.url)
 
 
 async def with_studio(folder: Path, use: Callable[[Studio], Coroutine[Any, Any, T]]) -> T:
-    """Return what `use` makes of a studio over `folder`."""
+    """Open a studio over `folder`, and return the result of `use`."""
     async with studio_over(folder, wallet=practice_wallet()) as studio:
         return await use(studio)
 
 
 @contextmanager
 def locked(folder: Path, seconds: float = LOCKED) -> Iterator[None]:
-    """Hold the ledger's write lock for a while, as another program may."""
+    """Hold the ledger's write lock for a while, like another program."""
     held = threading.Event()
 
     def hold() -> None:
@@ -80,7 +80,7 @@ def locked(folder: Path, seconds: float = LOCKED) -> Iterator[None]:
 
 
 def check(probe: Probe) -> None:
-    """Fail where the loop stood still."""
+    """Assert that the loop did not stand still."""
     assert STANDSTILL > probe.seconds
     assert COMPUTING > probe.computing
 
@@ -91,7 +91,7 @@ def request(prompt: str) -> ImageRequest:
 
 
 def test_a_locked_ledger(tmp_path: Path, gateway: Gateway) -> None:
-    """While another program writes, an image waits and everything else goes on."""
+    """While another program writes, an image waits and all other work continues."""
 
     async def use(studio: Studio) -> Probe:
         await studio.make(request("before"), gateway)
@@ -104,7 +104,7 @@ def test_a_locked_ledger(tmp_path: Path, gateway: Gateway) -> None:
 
 
 def test_many_images_at_once(tmp_path: Path, gateway: Gateway) -> None:
-    """64 images are bought, read, checked and stored without the loop."""
+    """The loop does not block while 64 images are bought, read, checked and stored."""
 
     async def use(studio: Studio) -> Probe:
         await studio.make(request("before"), gateway)
@@ -118,17 +118,17 @@ def test_many_images_at_once(tmp_path: Path, gateway: Gateway) -> None:
 
 
 class Slow:
-    """An object of the user's whose image takes its time."""
+    """An object of the user with a slow image."""
 
     @property
     def image(self) -> Image.Image:
-        """The image, after a while."""
+        """The image, after a delay."""
         time.sleep(2 * STANDSTILL)
         return Image.new("RGB", (64, 64))
 
 
 def test_a_slow_property_of_the_users() -> None:
-    """Reading a variable runs the user's code in a thread of its own."""
+    """The user's code for reading a variable runs in a thread of its own."""
 
     async def main() -> Probe:
         async with probed() as probe, asyncio.TaskGroup() as tasks:
@@ -140,7 +140,7 @@ def test_a_slow_property_of_the_users() -> None:
 
 
 class SmallResult:
-    """A result that takes no time to save."""
+    """A result that is saved at once."""
 
     images = (Image.new("RGB", (8, 8)),)
     stored = ()
@@ -151,7 +151,7 @@ class SmallResult:
 
 
 def large_result(folder: Path) -> ImageResult:
-    """Return a result whose image has 25 megapixels; it has to be decoded and encoded again."""
+    """Return a result with an image of 25 megapixels, which must be decoded and encoded again."""
     image = Image.linear_gradient("L").resize((5000, 5000)).convert("RGB")
     file = io.BytesIO()
     image.save(file, "JPEG")
@@ -164,7 +164,7 @@ def large_result(folder: Path) -> ImageResult:
 
 
 class Notebook:
-    """As much of a notebook as a background job needs."""
+    """The parts of a notebook that a background job needs."""
 
     def __init__(self, loop_thread: LoopThread) -> None:
         self.session = SimpleNamespace(
@@ -175,7 +175,7 @@ class Notebook:
 
 
 class Line:
-    """A live line that nobody sees."""
+    """A live line without a display."""
 
     label = "an image"
 
@@ -185,7 +185,7 @@ class Line:
 
 @pytest.fixture
 def loop_thread() -> Iterator[LoopThread]:
-    """Return a loop thread, closed after the test."""
+    """Yield a loop thread, which is closed after the test."""
     loop_thread = LoopThread()
     yield loop_thread
     loop_thread.close()
@@ -194,7 +194,7 @@ def loop_thread() -> Iterator[LoopThread]:
 def in_background(
     loop_thread: LoopThread, work: Callable[[], Coroutine[Any, Any, Any]], sent: bool = False, save: str = "out.png"
 ) -> BackgroundJob:
-    """Start `work` as a cell with --background does."""
+    """Start `work` like a cell with --background."""
     context: Any = Notebook(loop_thread)
     line: Any = Line()
     return _in_background(context, line, work, Flags("a cat", save=save), lambda: sent)
@@ -203,7 +203,7 @@ def in_background(
 def test_a_large_image_is_saved_in_the_background(
     loop_thread: LoopThread, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Saving 25 megapixels in another format, and showing them, are not the loop's work."""
+    """The loop does not block while 25 megapixels are saved in another format and shown."""
     large, path = large_result(tmp_path), tmp_path / "out.png"
     monkeypatch.setattr("blockrun_magic.notebook.cells.run.record_cell", lambda *_: None)
     monkeypatch.setattr("blockrun_magic.notebook.cells.run._purchase_ids", lambda _: [])
@@ -222,7 +222,7 @@ def test_a_large_image_is_saved_in_the_background(
 
 
 def test_a_job_is_never_waited_for_on_the_loop(loop_thread: LoopThread) -> None:
-    """Whoever is on the loop awaits a job; waiting for it there would wait for ever."""
+    """Code on the loop must await a job; a blocking wait would never end, so it is an error."""
     release = threading.Event()
 
     async def make() -> SmallResult:
@@ -241,7 +241,7 @@ def test_a_job_is_never_waited_for_on_the_loop(loop_thread: LoopThread) -> None:
 
 @pytest.mark.parametrize("sent", [False, True])
 def test_a_job_that_was_not_sent_is_cancelled(loop_thread: LoopThread, sent: bool) -> None:
-    """The answer is true when it is given: a job that was sent goes on, another one has ended."""
+    """`cancel` returns the truth: a job that was sent continues, another one ends."""
     begun, ended = threading.Event(), threading.Event()
 
     async def make() -> SmallResult:
@@ -261,7 +261,7 @@ def test_a_job_that_was_not_sent_is_cancelled(loop_thread: LoopThread, sent: boo
 
 
 class CountedCancellation(_Cancellation):
-    """A cancellation that records how long it is ready to wait."""
+    """A cancellation that records the limits of its waits."""
 
     waits: ClassVar[list[float]] = []
 
@@ -280,7 +280,7 @@ class CountedCancellation(_Cancellation):
 
 @pytest.mark.parametrize("blocked", ["ledger", "image"])
 def test_stop_is_heard_at_once(loop_thread: LoopThread, blocked: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the work waits for, the interrupt reaches the cell: the waits on its way add up to less than 0.3 s."""
+    """The interrupt reaches the cell during any blocking work: all waits before it take less than 0.3 s."""
     monkeypatch.setattr(loop, "_Cancellation", CountedCancellation)
     monkeypatch.setattr(CountedCancellation, "waits", [])
     begun, release = threading.Event(), threading.Event()
@@ -299,7 +299,7 @@ def test_stop_is_heard_at_once(loop_thread: LoopThread, blocked: str, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         loop_thread.run(work(), tick)
 
-    # The work is still blocked, for a minute if it must: nobody waited for its end.
+    # The work is still blocked here: the cell did not wait for its end.
     release.set()
     assert 1 == len(CountedCancellation.waits)
     assert 0.3 > loop._POLL_INTERVAL + sum(CountedCancellation.waits)

@@ -1,4 +1,4 @@
-"""The official x402 servers as gateways: paid once, verified by the official facilitator, delivered in every shape."""
+"""The official x402 servers as gateways: each image is paid once, verified by the facilitator, and delivered."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ _PIXELS = Image.open(io.BytesIO(IMAGE)).tobytes()
 
 @pytest.fixture(scope="module")
 def facilitator() -> Iterator[Facilitator]:
-    """Return a facilitator for all servers."""
+    """Yield a facilitator for all servers."""
     with Facilitator() as facilitator:
         yield facilitator
 
 
 @pytest.fixture(scope="module", params=["fastapi", "flask"])
 def server(request: pytest.FixtureRequest, facilitator: Facilitator) -> Iterator[str]:
-    """Return the URL of an official server."""
+    """Yield the URL of an official server."""
     with served(request.param, facilitator) as url:
         yield url
 
 
 def _gateway(url: str) -> Gateway:
-    """Return the endpoint at `url` without RPC servers, which would be asked over the network."""
+    """Return the endpoint at `url` without RPC servers, to avoid requests over the network."""
     return replace(gateway_at(url), networks=(replace(BASE, rpc_urls=()),))
 
 
@@ -54,7 +54,7 @@ def _bought(folder: Path, gateway: Gateway, *models: str) -> list[Any]:
 def test_an_official_server_is_paid_once_and_delivers(
     tmp_path: Path, facilitator: Facilitator, server: str, shape: str
 ) -> None:
-    """The official verifier accepts the payment, its amount is the price, and the image is the server's."""
+    """The official verifier accepts the payment, the amount is the price, and the image is the server's."""
     before = len(facilitator.settled)
     [result] = _bought(tmp_path, _gateway(server), f"acme/{shape}")
 
@@ -63,7 +63,7 @@ def test_an_official_server_is_paid_once_and_delivers(
 
 
 def test_an_endpoint_of_another_path_is_paid(tmp_path: Path, facilitator: Facilitator, server: str) -> None:
-    """`use URL --path /draw`; the second image is signed ahead of the first one's price."""
+    """An endpoint with the path /draw is paid; the second image is signed at once, with the price of the first one."""
     before = len(facilitator.settled)
     results = _bought(tmp_path, _gateway(f"{server}#/draw"), "acme/url", "acme/url", "acme/raw")
 

@@ -1,4 +1,4 @@
-"""Paying through a ClawRouter or an account: asked once, booked as it is, and never bought twice unasked."""
+"""Payments through a ClawRouter or an account: one request, one entry in the ledger, and no second purchase unasked."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ from harness.uploads import upload
 
 _LISTED = 52_500
 _SIGNED = 53_500
-"""What ClawRouter pays for an image that is listed at the price above."""
+"""The amount that ClawRouter pays for an image with the list price above."""
 _REQUEST = ImageRequest("generate", "a heron in the reeds", "google/nano-banana")
 
 
@@ -64,20 +64,20 @@ _EDIT = ImageRequest("edit", "add a moon", "openai/gpt-image-1", images=(upload(
 
 @pytest.fixture
 def proxy(tmp_path: Path) -> Iterator[ClawRouter]:
-    """Return a ClawRouter that drops a slow connection soon."""
+    """Yield a ClawRouter that drops a slow connection soon."""
     with ClawRouter(tmp_path / "logs", drop_after=0.05) as proxy:
         yield proxy
 
 
 @pytest.fixture
 def account() -> Iterator[Account]:
-    """Return an account with five dollars of credit."""
+    """Yield an account with five dollars of credit."""
     with Account() as account:
         yield account
 
 
 def _in_studio(folder: Path, work: Callable[[Studio], Awaitable[Any]], session: str = "first", **more: Any) -> Any:
-    """Return what `work` brings in a kernel of its own over `folder`."""
+    """Run `work` in a new kernel over `folder` and return its result."""
     parts = {"api_key": lambda: find_api_key({"BLOCKRUN_API_KEY": KEY}), "usage_logs": folder / "logs"} | more
 
     async def kernel() -> Any:
@@ -97,7 +97,7 @@ def _make(folder: Path, gateway: Gateway, request: ImageRequest = _REQUEST, **op
 
 
 def _payments(folder: Path) -> list[tuple[str, int, bool]]:
-    """Return state, amount and whether it is estimated of every payment."""
+    """Return state, amount and `estimated` of every payment."""
 
     async def work(studio: Studio) -> Any:
         spending_summary = studio.ledger.open_payments(tuple(State))
@@ -109,7 +109,7 @@ def _payments(folder: Path) -> list[tuple[str, int, bool]]:
 
 @pytest.fixture(autouse=True)
 def chain(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the chain's clock be this machine's: no server of a chain is asked."""
+    """Set the chain's clock to this machine's clock, so that no server of a chain is asked."""
 
     async def block_time(*_: object) -> float:
         return time.time()
@@ -123,7 +123,7 @@ def chain(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("request_", [_REQUEST, _EDIT], ids=["generate", "edit"])
 def test_a_picture_comes_through_clawrouter(tmp_path: Path, proxy: ClawRouter, request_: ImageRequest) -> None:
-    """One POST, no price asked, full id, data URIs; the localhost image is kept by what its bytes are."""
+    """There is one POST with the full model name and data URIs, but no quote; the image keeps its real format."""
     result = _make(tmp_path, proxy.gateway, request_)
 
     [body] = proxy.bodies
@@ -138,7 +138,7 @@ def test_a_picture_comes_through_clawrouter(tmp_path: Path, proxy: ClawRouter, r
 
 
 def test_the_list_price_is_booked_and_marked(tmp_path: Path, proxy: ClawRouter) -> None:
-    """Where no answer names a price, ledger, receipt and image say that it is estimated."""
+    """If no answer contains a price, ledger, receipt and image mark the price as estimated."""
     result = _make(tmp_path, proxy.gateway)
 
     assert (_LISTED, True, True) == (result.receipt.amount, result.receipt.estimated, result.receipt.settled)
@@ -149,7 +149,7 @@ def test_the_list_price_is_booked_and_marked(tmp_path: Path, proxy: ClawRouter) 
 
 
 def test_a_price_in_the_body_is_booked_as_it_is(tmp_path: Path, proxy: ClawRouter) -> None:
-    """What the gateway says that it took stands in the books, to the micro-dollar, and agrees with its own."""
+    """The price in the answer is recorded to the micro-dollar and equals the gateway's own record."""
     proxy.names_price = True
     result = _make(tmp_path, proxy.gateway)
 
@@ -158,7 +158,7 @@ def test_a_price_in_the_body_is_booked_as_it_is(tmp_path: Path, proxy: ClawRoute
 
 
 def test_our_caps_stand_in_front(tmp_path: Path, proxy: ClawRouter) -> None:
-    """The list price is held against the caps before anything is sent: one micro-dollar too much, and nothing is."""
+    """The limits are checked with the list price before anything is sent; one micro-dollar too much is refused."""
 
     async def work(studio: Studio) -> None:
         for cap in ({"image": _LISTED - 1}, {"image": _LISTED, "session": _LISTED - 1}):
@@ -174,7 +174,7 @@ def test_our_caps_stand_in_front(tmp_path: Path, proxy: ClawRouter) -> None:
 
 
 def test_a_model_without_a_price_needs_the_users_word(tmp_path: Path, proxy: ClawRouter) -> None:
-    """What is new and unlisted is reserved at --max-price, and booked at what the body names."""
+    """An unlisted model needs --max-price, which is reserved; the price in the answer is recorded."""
     new = replace(_REQUEST, model="acme/brush-9")
     with pytest.raises(RequestError, match="--max-price"):
         _make(tmp_path, proxy.gateway, new)
@@ -204,7 +204,7 @@ def test_a_model_without_a_price_needs_the_users_word(tmp_path: Path, proxy: Cla
 def test_a_price_in_the_answer_is_believed_near_the_list_price(
     tmp_path: Path, proxy: ClawRouter, stated: Any, booked: tuple[int, bool]
 ) -> None:
-    """Neither a much higher nor a much lower one changes what counts."""
+    """A much higher or much lower price in the answer is ignored."""
     proxy.fail((200, {"data": [{"url": _data_uri()}], "price": {"amount": stated, "currency": "USD"}}))
     _make(tmp_path, proxy.gateway)
 
@@ -213,14 +213,14 @@ def test_a_price_in_the_answer_is_believed_near_the_list_price(
 
 @pytest.mark.parametrize("listed", [1, 60_000])
 def test_the_higher_of_two_list_prices_is_reserved(proxy: ClawRouter, listed: int) -> None:
-    """A gateway's own list may ask for more than our snapshot, and not for less."""
+    """A gateway's own list can raise the reserved amount above our snapshot's price, but not lower it."""
     live = replace(SNAPSHOT, models=tuple(replace(model, prices=(PriceRule(listed),)) for model in SNAPSHOT.models))
 
     assert max(_LISTED, listed) == list_price(proxy.gateway, _REQUEST, live, None).amount
 
 
 def test_a_second_run_is_free(tmp_path: Path, proxy: ClawRouter) -> None:
-    """A kept image is no request to ClawRouter, which would pay again."""
+    """A stored image sends no request to ClawRouter, which would pay again."""
     _make(tmp_path, proxy.gateway)
     kept = _make(tmp_path, proxy.gateway)
 
@@ -254,7 +254,7 @@ def _data_uri() -> str:
     "fault", ["drop", "unpaid", "page", (500, {"error": "boom"}), (503, {"error": {"message": "x"}})]
 )
 def test_what_may_have_been_charged_is_not_asked_again(tmp_path: Path, proxy: ClawRouter, fault: Any) -> None:
-    """A dropped connection, a 5xx or an unreadable 200 is unknown: said so, at risk, and never sent again unasked."""
+    """A dropped connection, a 5xx or an unreadable 200 is unknown: it stays at risk and only --fresh sends it again."""
     proxy.fail(fault)
     proxy.logs = tmp_path / "elsewhere"
     for _ in range(3):
@@ -272,7 +272,7 @@ def test_what_may_have_been_charged_is_not_asked_again(tmp_path: Path, proxy: Cl
 
 
 def test_a_silent_proxy_is_waited_for_and_then_unknown(tmp_path: Path, proxy: ClawRouter) -> None:
-    """A connection that says nothing until our own patience ends is unknown, too."""
+    """A connection without an answer until our timeout is also unknown."""
     proxy.drop_after = 60
     proxy.fail("drop")
 
@@ -287,12 +287,12 @@ def test_a_silent_proxy_is_waited_for_and_then_unknown(tmp_path: Path, proxy: Cl
 
 
 def test_the_answer_is_waited_for_longer_than_clawrouter_waits() -> None:
-    """ClawRouter hangs up after 300 s, so we read for 310 to 330."""
+    """ClawRouter hangs up after 300 s, so we read for 310 to 330 s."""
     assert 310 <= Timeouts().answer <= 330
 
 
 def test_a_slow_edit_is_an_error_of_unknown_outcome(tmp_path: Path, proxy: ClawRouter) -> None:
-    """A 200 with a poll_url and no images cannot be collected through ClawRouter: nobody polls, nobody pays again."""
+    """A 200 with a poll_url but no images cannot be collected through ClawRouter: it is not polled or paid again."""
     proxy.fail("queued")
     for _ in range(2):
         with pytest.raises(PaymentOutcomeUnknown):
@@ -303,7 +303,7 @@ def test_a_slow_edit_is_an_error_of_unknown_outcome(tmp_path: Path, proxy: ClawR
 
 
 def test_the_log_line_of_a_slow_edit_proves_nothing(tmp_path: Path, proxy: ClawRouter) -> None:
-    """ClawRouter logs the quote of a slow edit although nothing settles: the payment stays unknown."""
+    """ClawRouter logs the quote of a slow edit although nothing settles, so the payment stays unknown."""
     proxy.fail("queued")
     with pytest.raises(PaymentOutcomeUnknown):
         _make(tmp_path, proxy.gateway, _EDIT)
@@ -336,7 +336,7 @@ def test_the_log_line_of_a_slow_edit_proves_nothing(tmp_path: Path, proxy: ClawR
 def test_a_refusal_leaves_the_sum_at_risk_and_is_not_sent_again(
     tmp_path: Path, proxy: ClawRouter, fault: Any, kind: type[BlockrunError], words: str
 ) -> None:
-    """A refusal is told in the gateway's own words and proves nothing: ClawRouter may have paid before it came back."""
+    """A refusal shows the gateway's message but proves nothing, because ClawRouter may have paid before it."""
     proxy.fail(fault)
     with pytest.raises(kind) as caught:
         _make(tmp_path, proxy.gateway)
@@ -351,14 +351,14 @@ def test_a_refusal_leaves_the_sum_at_risk_and_is_not_sent_again(
 
 
 def test_a_used_authorization_may_have_been_charged(tmp_path: Path, proxy: ClawRouter) -> None:
-    """A 402 that says that the payment was used already proves no innocence."""
+    """A 402 about a used payment is unknown, because that payment may have been charged."""
     proxy.fail((402, {"error": "Payment verification failed", "code": "PAYMENT_REPLAY"}))
     with pytest.raises(PaymentOutcomeUnknown):
         _make(tmp_path, proxy.gateway)
 
 
 def test_a_rate_limit_is_not_asked_again(tmp_path: Path, proxy: ClawRouter) -> None:
-    """ClawRouter signs for each POST, also for one that its upstream limits: one request is sent once."""
+    """ClawRouter signs for each POST, even for one that its upstream limits, so a request is sent only once."""
     proxy.fail((429, {"error": "Rate limit exceeded", "retry_after_seconds": 0.01}))
     with pytest.raises(RateLimited):
         _make(tmp_path, proxy.gateway)
@@ -370,7 +370,7 @@ def test_a_rate_limit_is_not_asked_again(tmp_path: Path, proxy: ClawRouter) -> N
 
 
 def test_a_proxy_that_does_not_run_is_said_at_once(tmp_path: Path) -> None:
-    """Nothing listens: nothing was sent, and nobody waits for it."""
+    """If no server listens, the error comes at once, and nothing was sent."""
     with ClawRouter(tmp_path / "logs") as gone:
         gateway = gone.gateway
     with pytest.raises(GatewayUnreachable, match="BLOCKRUN_PROXY_PORT") as caught:
@@ -381,7 +381,7 @@ def test_a_proxy_that_does_not_run_is_said_at_once(tmp_path: Path) -> None:
 
 
 def test_a_kernel_that_died_while_waiting_leaves_an_unknown(tmp_path: Path, proxy: ClawRouter) -> None:
-    """The request had left and nobody heard the answer: the next kernel does not send it again."""
+    """The request was sent without an answer, so the next kernel does not send it again."""
 
     async def die(studio: Studio) -> None:
         purchase = studio.ledger.create_purchase(
@@ -398,7 +398,7 @@ def test_a_kernel_that_died_while_waiting_leaves_an_unknown(tmp_path: Path, prox
 
 @pytest.mark.parametrize("url", ["http://localhost:{port}/images/gone.png", "http://127.0.0.1:1/x.png", "https://[bad"])
 def test_a_paid_picture_that_cannot_be_fetched_is_not_bought_again(tmp_path: Path, proxy: ClawRouter, url: str) -> None:
-    """It was charged and its address brings nothing: a re-run tries the address, never the purchase."""
+    """The image was charged, but its URL fails: another run tries the URL and does not buy again."""
     proxy.fail((200, {"data": [{"url": url.format(port=proxy.port)}]}))
     for _ in range(2):
         with pytest.raises((InvalidResponse, GatewayUnreachable)):
@@ -409,7 +409,7 @@ def test_a_paid_picture_that_cannot_be_fetched_is_not_bought_again(tmp_path: Pat
 
 
 def test_bytes_that_are_no_picture_are_paid_for_and_kept(tmp_path: Path, proxy: ClawRouter) -> None:
-    """What came in place of an image is set aside, and the payment stands."""
+    """The bytes in place of an image are stored, and the payment stays settled."""
     proxy.fail((200, {"data": [{"b64_json": "PGh0bWw+"}]}))
     with pytest.raises(InvalidResponse):
         _make(tmp_path, proxy.gateway)
@@ -421,7 +421,7 @@ def test_bytes_that_are_no_picture_are_paid_for_and_kept(tmp_path: Path, proxy: 
 
 
 def test_an_open_payment_stays_with_its_gateway(tmp_path: Path, proxy: ClawRouter, account: Account) -> None:
-    """What was begun at one gateway is not bought at the next while its outcome is open, unless that is said."""
+    """A purchase with an open payment at one gateway is not bought at another one without --fresh."""
     proxy.fail("drop")
     proxy.logs = tmp_path / "elsewhere"
     with pytest.raises(PaymentOutcomeUnknown):
@@ -437,7 +437,7 @@ def test_an_open_payment_stays_with_its_gateway(tmp_path: Path, proxy: ClawRoute
 
 
 def test_a_released_purchase_is_free_to_go_elsewhere(tmp_path: Path, proxy: ClawRouter, account: Account) -> None:
-    """Once the user has said that one gateway charged nothing, the next one makes the image, and the books name it."""
+    """After the user reports that one gateway charged nothing, the next one makes the image, as the receipt shows."""
     proxy.fail((403, {"error": "policy"}))
     with pytest.raises(ContentPolicyViolation):
         _make(tmp_path, proxy.gateway)
@@ -452,7 +452,7 @@ def test_a_released_purchase_is_free_to_go_elsewhere(tmp_path: Path, proxy: Claw
 
 
 def test_kernels_side_by_side_ask_once(tmp_path: Path, proxy: ClawRouter) -> None:
-    """Two studios want the same image at the same moment: one sends, the other takes what it brought."""
+    """Two studios want the same image at the same moment: one sends the request, the other uses the result."""
 
     async def both() -> Any:
         async with studio_over(tmp_path) as one, studio_over(tmp_path, session="second") as two:
@@ -465,7 +465,7 @@ def test_kernels_side_by_side_ask_once(tmp_path: Path, proxy: ClawRouter) -> Non
 
 
 def test_a_stopped_cell_does_not_stop_what_has_left(tmp_path: Path, proxy: ClawRouter) -> None:
-    """Stop after the request has left: the image comes home all the same, and the next run finds it."""
+    """After Stop, the image of a sent request still arrives, and the next run finds it."""
     proxy.fail("held")
 
     async def stop(studio: Studio) -> None:
@@ -486,11 +486,11 @@ def test_a_stopped_cell_does_not_stop_what_has_left(tmp_path: Path, proxy: ClawR
     assert 1 == len(proxy.bodies)
 
 
-# -- what the log and the user know
+# -- evidence of the log and of the user
 
 
 def test_the_log_decides_what_it_can(tmp_path: Path, proxy: ClawRouter) -> None:
-    """One line of the log that can only be this payment's settles it; the image is lost all the same."""
+    """A single log line that fits only this payment settles it; the image is still lost."""
     proxy.fail("log")
     with pytest.raises(PaymentOutcomeUnknown):
         _make(tmp_path, proxy.gateway)
@@ -506,7 +506,7 @@ def test_the_log_decides_what_it_can(tmp_path: Path, proxy: ClawRouter) -> None:
 
 
 def test_a_log_that_could_mean_two_decides_neither(tmp_path: Path, proxy: ClawRouter) -> None:
-    """Two unknown payments of one model and one line: nobody guesses."""
+    """Two unknown payments of one model and a single log line stay unknown."""
     proxy.fail("log", "drop")
     for prompt in ("one", "two"):
         with pytest.raises(PaymentOutcomeUnknown):
@@ -530,7 +530,7 @@ def test_a_log_that_could_mean_two_decides_neither(tmp_path: Path, proxy: ClawRo
 def test_the_user_decides(
     tmp_path: Path, proxy: ClawRouter, charged: bool, amount: int | None, expected: tuple[str, int, bool]
 ) -> None:
-    """The user's word books an unknown payment; said not to be charged, the next run may buy."""
+    """The user's report decides an unknown payment; if it was not charged, the next run may buy."""
     proxy.fail("unpaid")
     with pytest.raises(PaymentOutcomeUnknown):
         _make(tmp_path, proxy.gateway)
@@ -550,7 +550,7 @@ def test_the_user_decides(
 
 
 def test_the_books_are_laid_beside_each_other(tmp_path: Path, proxy: ClawRouter) -> None:
-    """In both with other amounts, in ours only, in theirs only: each is listed as what it is."""
+    """The comparison lists different amounts, payments only in our ledger, and payments only in ClawRouter's log."""
     _make(tmp_path, proxy.gateway)
     proxy.fail("drop")
     with pytest.raises(PaymentOutcomeUnknown):
@@ -585,7 +585,7 @@ def test_the_books_are_laid_beside_each_other(tmp_path: Path, proxy: ClawRouter)
     ],
 )
 def test_a_strange_log_is_passed_over(tmp_path: Path, proxy: ClawRouter, line: bytes) -> None:
-    """Lines that are no entry of an image are no reason to fail, nor to miss the next one."""
+    """Invalid lines and lines of other requests are ignored, and the next line is still read."""
     _make(tmp_path, proxy.gateway)
     [log] = proxy.logs.iterdir()
     log.write_bytes(line + b"\n" + log.read_bytes())
@@ -599,7 +599,7 @@ def test_a_strange_log_is_passed_over(tmp_path: Path, proxy: ClawRouter, line: b
 
 
 def test_estimates_are_told_apart_in_the_report(tmp_path: Path, proxy: ClawRouter) -> None:
-    """What is spent says how much of it is estimated, and estimates stay out of the official log."""
+    """The report shows the estimated part of the amount, and estimates are not in the official log."""
     folder = tmp_path / "home" / "magic"
     _make(folder, proxy.gateway)
     proxy.names_price = True
@@ -615,11 +615,11 @@ def test_estimates_are_told_apart_in_the_report(tmp_path: Path, proxy: ClawRoute
     assert [_SIGNED / 1e6] == [line["cost_usd"] for line in lines]
 
 
-# -- its health, and its disguise
+# -- its health, and its recognition at another address
 
 
 def test_health_tells_wallet_and_balance(tmp_path: Path, proxy: ClawRouter) -> None:
-    """Wallet and chain always, the balance when it is asked for; a server that is none has no health."""
+    """The health has wallet and chain, and with `full` also the balance."""
 
     async def ask(studio: Studio) -> Any:
         gateway = proxy.gateway
@@ -638,7 +638,7 @@ def test_health_tells_wallet_and_balance(tmp_path: Path, proxy: ClawRouter) -> N
 
 
 def test_an_account_is_no_clawrouter(tmp_path: Path, account: Account) -> None:
-    """A server without /health is not taken for one."""
+    """A server without /health is not taken for a ClawRouter."""
 
     async def ask(studio: Studio) -> Any:
         return await clawrouter_health(studio.client, account.gateway)
@@ -647,7 +647,7 @@ def test_an_account_is_no_clawrouter(tmp_path: Path, account: Account) -> None:
 
 
 def test_a_clawrouter_under_another_address_is_not_asked_for_a_price(tmp_path: Path, proxy: ClawRouter) -> None:
-    """Taken for an x402 gateway it would be sent an unpaid request, and buy: it is recognized before."""
+    """An unpaid request would make a ClawRouter buy, so it is recognized first."""
     gateway = gateway_at(f"http://localhost:{proxy.port}", {})
 
     assert not gateway.prepaid
@@ -660,7 +660,7 @@ def test_a_clawrouter_under_another_address_is_not_asked_for_a_price(tmp_path: P
 
 
 def test_a_picture_comes_from_an_account(tmp_path: Path, account: Account) -> None:
-    """The key goes to the account's own host with the order, and to no image; the named price is booked."""
+    """The key goes to the account's own host with the order, but not with the image; the answer's price is recorded."""
     result = _make(tmp_path, account.gateway)
 
     assert [("/v1/images/generations", f"Bearer {KEY}"), ("/media/1", None)] == account.shown[-2:]
@@ -669,7 +669,7 @@ def test_a_picture_comes_from_an_account(tmp_path: Path, account: Account) -> No
 
 
 def test_a_202_on_the_first_post_is_polled_with_the_key(tmp_path: Path, account: Account) -> None:
-    """A job is collected with the same key and charged once, when it is done."""
+    """A job is polled with the same key and charged once, when it is done."""
     account.slow = 3
     _make(tmp_path, account.gateway)
 
@@ -678,7 +678,7 @@ def test_a_202_on_the_first_post_is_polled_with_the_key(tmp_path: Path, account:
 
 
 def test_a_job_is_resumed_by_the_next_kernel(tmp_path: Path, account: Account) -> None:
-    """What one kernel left as a job, the next collects by polling: nothing is posted again."""
+    """The next kernel collects a job by polling and does not post the order again."""
     account.slow = 2
     account.fail(None, *[(503, {"error": "busy"})] * QUICK.attempts)
     with pytest.raises(UpstreamFailed):
@@ -693,7 +693,7 @@ def test_a_job_is_resumed_by_the_next_kernel(tmp_path: Path, account: Account) -
 
 
 def test_passing_faults_of_a_poll_pass(tmp_path: Path, account: Account) -> None:
-    """A reset or a 504 during a poll is asked again; a charge whose answer was lost is found by the next poll."""
+    """A poll is repeated after a reset or a 504; the next poll finds a charge whose answer was lost."""
     account.slow = 2
     account.fail(None, "reset", (504, {}), None, "charged")
     _make(tmp_path, account.gateway)
@@ -703,7 +703,7 @@ def test_passing_faults_of_a_poll_pass(tmp_path: Path, account: Account) -> None
 
 @pytest.mark.parametrize("gone", [404, 410])
 def test_a_job_that_is_gone_is_unknown(tmp_path: Path, account: Account, gone: int) -> None:
-    """A job that nobody knows any more may have been charged, and the order is not sent again."""
+    """A job that the account does not know may have been charged, so the order is not sent again."""
     account.slow = 2
     account.fail(None, (gone, {"error": "Not found"}))
     for _ in range(2):
@@ -714,7 +714,7 @@ def test_a_job_that_is_gone_is_unknown(tmp_path: Path, account: Account, gone: i
 
 
 def test_a_failed_job_that_says_not_charged_stays_at_risk(tmp_path: Path, account: Account) -> None:
-    """What the gateway says of the money is a note: the request is not sent again, and its sum stays at risk."""
+    """The gateway's report about the money proves nothing: the amount stays at risk, and the order is not repeated."""
     account.slow = 2
     account.fail(None, (200, {"status": "failed", "payment_status": "not_charged", "error": "No paint"}))
     with pytest.raises(JobFailed):
@@ -727,7 +727,7 @@ def test_a_failed_job_that_says_not_charged_stays_at_risk(tmp_path: Path, accoun
 
 
 def test_a_failed_job_that_says_nothing_of_money_is_unknown(tmp_path: Path, account: Account) -> None:
-    """Nobody can look up an account's charge, so that silence is no proof."""
+    """An account has no witness of a charge, so a report without a payment status proves nothing."""
     account.slow = 2
     account.fail(None, (200, {"status": "failed", "error": "No paint"}))
     with pytest.raises(JobFailed) as caught:
@@ -737,7 +737,7 @@ def test_a_failed_job_that_says_nothing_of_money_is_unknown(tmp_path: Path, acco
 
 
 def test_a_402_is_out_of_credit(tmp_path: Path, account: Account) -> None:
-    """The account is empty: its own error, what to do, nothing charged."""
+    """The error names the missing credit, and the payment stays unknown."""
     account.credit = 1
     with pytest.raises(InsufficientCredit) as caught:
         _make(tmp_path, account.gateway)
@@ -747,7 +747,7 @@ def test_a_402_is_out_of_credit(tmp_path: Path, account: Account) -> None:
 
 
 def test_credit_that_ends_while_a_job_runs_loses_nothing(tmp_path: Path, account: Account) -> None:
-    """A 402 to a poll leaves the job where it is; with new credit it is collected."""
+    """A poll with a 402 leaves the job open; with new credit, the job is collected."""
     account.slow = 1
     account.fail(None, (402, {"error": "Insufficient credit"}))
     with pytest.raises(InsufficientCredit):
@@ -761,7 +761,7 @@ def test_credit_that_ends_while_a_job_runs_loses_nothing(tmp_path: Path, account
 def test_a_jobs_api_address_is_asked_where_the_account_serves_it(
     tmp_path: Path, account: Account, absolute: bool
 ) -> None:
-    """The x402 gateway's /api is dropped, also from a full URL: the job arrives, and nothing is ordered twice."""
+    """The /api of the x402 gateway is removed, even from a full URL; the job is collected and not ordered twice."""
     account.slow = 2
     if absolute:
         account.poll_url = f"{account.url}/api/v1/images/generations/job0"
@@ -774,7 +774,7 @@ def test_a_jobs_api_address_is_asked_where_the_account_serves_it(
 
 
 def test_an_account_reports_its_credit(tmp_path: Path, account: Account) -> None:
-    """`/v1/credits` is the balance; a blocked account says why, and one that does not answer has none."""
+    """`/v1/credits` is the balance; a blocked account shows the reason, and an unreachable one has no balance."""
 
     async def ask(studio: Studio) -> Any:
         first = await studio.balance(account.gateway)
@@ -795,7 +795,7 @@ async def _reconciled(studio: Studio, gateway: Gateway) -> int:
 
 
 def test_the_accounts_usage_settles_a_lost_order(tmp_path: Path, account: Account) -> None:
-    """An order that was charged is found on the usage list, at its price, over several pages."""
+    """A charged order is found in the list of usage with its price, even over several pages."""
     account.usage = [
         account._usage_entry("openai/gpt-5.2", 10) | {"timestamp": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}
         for _ in range(5)
@@ -813,7 +813,7 @@ def test_the_accounts_usage_settles_a_lost_order(tmp_path: Path, account: Accoun
 
 @pytest.mark.parametrize("state", ["pending", "free"])
 def test_the_accounts_usage_says_what_it_cost(tmp_path: Path, account: Account, state: str) -> None:
-    """A price that is pending decides nothing yet; a free request was not charged."""
+    """A pending price decides nothing; a free request was not charged."""
     account.cost_state = state
     account.fail("charged")
     with pytest.raises(PaymentOutcomeUnknown):
@@ -831,7 +831,7 @@ def test_the_accounts_usage_says_what_it_cost(tmp_path: Path, account: Account, 
 def test_an_order_that_the_account_does_not_list_was_not_charged(
     tmp_path: Path, account: Account, ahead: float, missing: list[str], expected: str
 ) -> None:
-    """After an hour, and only if the list has every day."""
+    """This is decided after an hour, and only if the list contains every day."""
     account.fail("reset")
     account.unavailable_days = missing
     with pytest.raises(PaymentOutcomeUnknown):
@@ -845,7 +845,7 @@ def test_an_order_that_the_account_does_not_list_was_not_charged(
 
 
 def test_our_clock_does_not_say_that_an_hour_is_over(tmp_path: Path, account: Account) -> None:
-    """The account's own clock does: an order that it has not listed yet is not sent a second time."""
+    """Only the account's own clock counts: an order that is not listed yet stays unknown."""
     account.fail("reset")
     with pytest.raises(PaymentOutcomeUnknown):
         _make(tmp_path, account.gateway)
@@ -859,7 +859,7 @@ def test_our_clock_does_not_say_that_an_hour_is_over(tmp_path: Path, account: Ac
 
 @pytest.mark.parametrize("ahead", [3600.0, -7200.0])
 def test_an_order_is_not_sent_while_our_clock_is_wrong(tmp_path: Path, account: Account, ahead: float) -> None:
-    """The list of usage is searched by time, so that a wrong one would hide a charge."""
+    """The list of usage is searched by time, so a wrong clock would hide a charge."""
     account.ahead = ahead
     with pytest.raises(ClockError) as caught:
         _make(tmp_path, account.gateway)
@@ -873,7 +873,7 @@ def test_an_order_is_not_sent_while_our_clock_is_wrong(tmp_path: Path, account: 
 def test_the_chain_witnesses_clawrouter_only_if_our_clock_is_right(
     tmp_path: Path, proxy: ClawRouter, monkeypatch: pytest.MonkeyPatch, ahead: float | None
 ) -> None:
-    """Transfers are searched by time: with a wrong clock nothing is sent; with an unknown one no chain is asked."""
+    """Transfers are searched by time: with a wrong clock, nothing is sent; with an unknown one, there is no witness."""
     asked = []
 
     async def block_time(*_: object) -> float | None:
@@ -901,7 +901,7 @@ def test_the_chain_witnesses_clawrouter_only_if_our_clock_is_right(
 
 
 def test_two_lost_orders_and_one_line_decide_neither(tmp_path: Path, account: Account) -> None:
-    """Nobody guesses which of the two was charged."""
+    """One line of usage fits both orders, so both stay unknown."""
     account.fail("charged", "reset")
     for prompt in ("one", "two"):
         with pytest.raises(PaymentOutcomeUnknown):
@@ -916,7 +916,7 @@ def test_two_lost_orders_and_one_line_decide_neither(tmp_path: Path, account: Ac
 
 @pytest.mark.parametrize("fault", ["reset", (500, {"error": "boom"}), (502, {"error": "bad"})])
 def test_an_order_whose_answer_is_lost_is_unknown(tmp_path: Path, account: Account, fault: Any) -> None:
-    """Whether an order may be sent twice is not known, so that it never is."""
+    """The account may repeat an order as a second purchase, so a lost order is never sent twice."""
     account.fail(fault)
     for _ in range(2):
         with pytest.raises(PaymentOutcomeUnknown):
@@ -927,7 +927,7 @@ def test_an_order_whose_answer_is_lost_is_unknown(tmp_path: Path, account: Accou
 
 
 def test_the_key_stays_at_home(tmp_path: Path, account: Account) -> None:
-    """Not to a poll_url elsewhere, not with an image, not along a redirect."""
+    """The key is not sent to a poll_url elsewhere, with an image, or along a redirect."""
     with Account() as elsewhere:
         account.slow = 1
         account.poll_url = f"{elsewhere.url}/v1/images/jobs/job0"
@@ -945,7 +945,7 @@ def test_the_key_stays_at_home(tmp_path: Path, account: Account) -> None:
 
 
 def test_a_wrong_key_is_told_without_saying_it(tmp_path: Path, account: Account) -> None:
-    """A 401 that says the key back is told without it, costs nothing and is not sent again by itself."""
+    """The error hides a key that the account's answer repeats, and the order is not sent again."""
     wrong = "brk_live_wrongWRONGwrong"
 
     async def work(studio: Studio) -> None:
@@ -971,7 +971,7 @@ def test_a_wrong_key_is_told_without_saying_it(tmp_path: Path, account: Account)
 def test_a_value_that_is_no_key_is_refused_before_anything_is_sent(
     tmp_path: Path, account: Account, value: str, kind: type[WalletError]
 ) -> None:
-    """The refusal names the variable and never what it holds."""
+    """The error names the variable, but never its value."""
 
     async def work(studio: Studio) -> None:
         with pytest.raises(kind, match="BLOCKRUN_API_KEY") as caught:
@@ -985,7 +985,7 @@ def test_a_value_that_is_no_key_is_refused_before_anything_is_sent(
 
 
 def test_the_key_is_nowhere_to_be_read(tmp_path: Path, account: Account) -> None:
-    """Not in a repr, not in the ledger's files, not in what is kept; and it is not pickled."""
+    """The key is not in a repr, in the ledger's files or in stored files, and it cannot be pickled."""
     key = find_api_key({"BLOCKRUN_API_KEY": f" {KEY}\n"})
     account.slow = 1
     _make(tmp_path, account.gateway)
@@ -1016,14 +1016,14 @@ def test_no_wallet_is_needed_where_somebody_else_pays(tmp_path: Path, proxy: Cla
 def test_a_session_that_ends_waits_for_an_image_that_comes_only_once(
     tmp_path: Path, proxy: ClawRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A caller may give up (a timeout, `%reload_ext`); what ClawRouter has paid for is stored all the same."""
+    """The caller may give up (a timeout, `%reload_ext`), but an image that ClawRouter has paid for is stored."""
     monkeypatch.setattr(running, "_SHUTDOWN_TIMEOUT", 0.01)
     proxy.fail("held")
     progress = Progress()
 
     async def give_up(studio: Studio) -> float:
         making = asyncio.ensure_future(studio.make(_REQUEST, proxy.gateway, progress=progress))
-        while not proxy.charges:  # noqa: ASYNC110  the proxy is another thread
+        while not proxy.charges:  # noqa: ASYNC110  the proxy is in another thread
             await asyncio.sleep(0.01)
         making.cancel()
         asyncio.get_running_loop().call_later(0.3, proxy.let_go.set)

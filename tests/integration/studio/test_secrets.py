@@ -1,7 +1,7 @@
-"""Neither the key nor a payment header is anywhere but in the ledger, which only its owner can read.
+"""The key is stored nowhere, and payment headers are only in the ledger, which only its owner can read.
 
-A session of IPython is made to fail in every way that prints something, with all logging on and `%xmode
-Verbose`, and everything that it wrote is searched.
+A session of IPython fails in every way that prints something, with all logging on and `%xmode Verbose`. Everything
+that it writes is searched.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ _BUGS = {
     "claiming": "ledger.Ledger, 'claim'",
     "delivering": "ledger.Ledger, 'finish'",
 }
-"""Errors that are not ours, where key or header is at hand; a traceback shows every frame's variables."""
+"""Errors of other code with the key or a header at hand; a traceback shows the variables of every frame."""
 _CELLS = [
     "%load_ext blockrun_magic",
     "%colors nocolor",
@@ -105,15 +105,15 @@ _CELLS = [
 
 @dataclass(frozen=True)
 class Secrets:
-    """Secrets that must not be seen: by name, as text; in any case, and with or without base64 around them."""
+    """A search for secrets: by name and text, in upper or lower case, with or without base64."""
 
     texts: Mapping[str, str]
 
     def found_in(self, data: bytes) -> list[str]:
-        """Return the names of the secrets that `data` shows."""
+        """Return the names of the secrets in `data`."""
         shown = data.lower()
         found = {name for name, text in self.texts.items() if text.lower().encode() in shown}
-        # One that was signed and never sent is in no list: it is known by its form.
+        # A signature that was never sent is not in the list, so it is found by its form.
         found |= {"a signature"} if _SIGNATURE.search(data) else set()
         found |= {"a header"} if any(b'"signature"' in _decoded(run) for run in _BASE64.findall(data)) else set()
         return sorted(found)
@@ -131,7 +131,7 @@ def _secrets(key_name: str, merchant: Merchant) -> Secrets:
     texts |= {"the key as bytes": repr(key)[2:-1], "the key as a number": str(int.from_bytes(key, "big"))}
     for number, shown in enumerate(merchant.shown):
         signature = json.loads(base64.b64decode(shown.header))["payload"]["signature"]
-        # Half of a secret is one, too.
+        # Half of a secret counts, too.
         texts |= {f"header {number}": shown.header[-120:], f"signature {number}": signature[2:66]}
     return Secrets(texts)
 
@@ -141,7 +141,7 @@ def _as_bytes(key: str | bytes) -> bytes:
 
 
 async def _misbehave(exchange: Exchange) -> Reply | None:
-    """Answer as the prompt asks."""
+    """Answer as the prompt says."""
     prompt = exchange.fields["prompt"]
     if match := re.search(r"answer (\d+)", prompt):
         return await say(int(match[1]))(exchange)
@@ -156,7 +156,7 @@ def _hex_key(name: str) -> str:
 
 @dataclass(frozen=True)
 class Session:
-    """Everything that a session of IPython wrote: to its outputs, and to the files of its home."""
+    """The output of a session of IPython, and the files in its home."""
 
     output: bytes
     home: Path
@@ -164,13 +164,13 @@ class Session:
 
     @property
     def files(self) -> Iterator[Path]:
-        """Every file but the ledger's own."""
+        """All files except those of the ledger."""
         return (path for path in self.home.rglob("*") if path.is_file() and not path.name.startswith("ledger.sqlite"))
 
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
-    """Return what a session with a key and many failures has written."""
+    """Run a session with a key and many failures, and return its output."""
     home = tmp_path_factory.mktemp("home")
     cells = home / "cells.txt"
     cells.write_text("\n# ---\n".join(_CELLS))
@@ -183,7 +183,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
             "IPYTHONDIR": str(home / ".ipython"),
             "BLOCKRUN_WALLET_KEY": _hex_key(_OWNER),
             "BLOCKRUN_API_URL": merchant.gateway.base_url,
-            # The chain's public servers are not for tests: nobody listens there.
+            # The tests must not use the chain's public servers, so this proxy has no listener.
             "HTTPS_PROXY": "http://127.0.0.1:9",
             "TERM": "dumb",
         }
@@ -195,9 +195,9 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
 
 
 def test_the_session_did_what_it_should(session: Session) -> None:
-    """It came to its end, bought an image, sent several signatures, and printed tracebacks and logs."""
+    """The session ends, buys an image, sends several signatures, and prints tracebacks and logs."""
     assert b"the end" in session.output
-    # What fails while signing is an error of the wallet's, which leaves the rest out.
+    # An error in the signing code becomes a WalletError without the variables.
     assert len(_BUGS) <= len(re.findall(rb"RuntimeError: a bug in|\(RuntimeError\)", session.output))
     assert b"DEBUG:httpcore" in session.output
     assert b"may have been charged" in session.output
@@ -205,12 +205,12 @@ def test_the_session_did_what_it_should(session: Session) -> None:
 
 
 def test_nothing_printed_shows_a_secret(session: Session) -> None:
-    """Outputs, errors with all variables of all frames, and logs hold neither key nor header."""
+    """Outputs, errors with all variables of all frames, and logs contain neither key nor header."""
     assert [] == session.secrets.found_in(session.output)
 
 
 def test_no_file_but_the_ledger_holds_a_secret(session: Session) -> None:
-    """Images, locks, the cost log, IPython's history: none holds a key or a header."""
+    """Images, locks, the cost log and IPython's history contain no key and no header."""
     files = list(session.files)
 
     assert len(files) > 3
@@ -218,7 +218,7 @@ def test_no_file_but_the_ledger_holds_a_secret(session: Session) -> None:
 
 
 def test_the_ledger_holds_headers_never_the_key(session: Session) -> None:
-    """What is open must be resumable, so its header is there; the key is in no file at all."""
+    """The headers of open payments are in the ledger, to be sent again; the key is in none of its files."""
     ledgers = sorted((session.home / ".blockrun" / "magic").glob("ledger.sqlite*"))
     found = {name for path in ledgers for name in session.secrets.found_in(path.read_bytes())}
 
@@ -235,10 +235,10 @@ _REQUEST = ImageRequest("generate", "a harbor", "google/nano-banana")
 
 
 def _faces(thing: Any) -> Iterator[bytes]:
-    """Yield every way in which a value could be written somewhere."""
+    """Yield all forms in which a value could be written."""
     yield repr(thing).encode()
     yield str(thing).encode()
-    with suppress(Exception):  # what cannot be pickled shows nothing
+    with suppress(Exception):  # a value without a pickle shows nothing
         yield pickle.dumps(thing)
     with suppress(Exception):
         yield repr(copy.deepcopy(vars(thing))).encode()
@@ -246,7 +246,7 @@ def _faces(thing: Any) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("act", [None, say(500), say(403), reset], ids=["paid", "500", "403", "lost"])
 def test_no_object_shows_a_secret(tmp_path: Path, caplog: pytest.LogCaptureFixture, act: Act | None) -> None:
-    """Reprs and pickles of results, errors, purchases, payments, wallets and studios, and every log, are clean."""
+    """Reprs and pickles of results, errors, payments, wallets and studios, and all logs, contain no secret."""
     caplog.set_level(logging.DEBUG)
     for name in ("httpx", "httpcore", "asyncio"):
         caplog.set_level(logging.DEBUG, name)
@@ -258,7 +258,7 @@ def test_no_object_shows_a_secret(tmp_path: Path, caplog: pytest.LogCaptureFixtu
                 things.append(await studio.make(_REQUEST, merchant.gateway))
             except BlockrunError as error:
                 things.extend([error, error.__cause__, error.args])
-            # A payment's row carries its header from the ledger to the client, and is nobody's to pickle.
+            # A payment has its header, which the client needs, so it is not pickled here.
             things.extend(repr(payment) for payment in studio.ledger.open_payments(tuple(State)))
             things.extend([*studio.ledger.takes("practice", _REQUEST.digest), studio, studio.ledger, studio.client])
             things.extend([payer(), merchant.gateway, studio.store])
@@ -278,7 +278,7 @@ def _shown_by(thing: Any, secrets: Secrets) -> list[str]:
 
 
 def test_the_search_finds_what_is_there(tmp_path: Path) -> None:
-    """A header that was printed, also in part, and a key in any case, would be found."""
+    """A printed header, even a part of it, and a key in upper or lower case are found."""
 
     async def make(merchant: Merchant) -> None:
         async with studio_over(tmp_path) as studio:
