@@ -68,7 +68,7 @@ class FakeClassroom(Served):
         """The error code of the 401 that each pass gets, or "" for a valid pass."""
         self.joined: list[dict[str, Any]] = []
         self.signed = False
-        """Whether orders are signed at once and so cannot be cancelled."""
+        """True if orders are signed at once and so cannot be cancelled."""
         self.end: dict[str, Any] = {"state": "done", "charged": PRICE}
         """The end of every order."""
         self.network = Faulty(self._app())

@@ -241,7 +241,7 @@ class Merchant:
         self._server: asyncio.Server | None = None
         self._port = 0
 
-    # -- its life
+    # -- start and end
 
     def __enter__(self) -> Self:
         ready = threading.Event()

@@ -88,7 +88,7 @@ class HostileMerchant:
         """Remove all its data."""
         self._state.close()
 
-    # -- its money
+    # -- its payments
 
     def tick(self) -> None:
         """Let some time pass for the merchant: it may cash payloads now."""

@@ -19,7 +19,7 @@ TRANSFER: constant(bytes32) = keccak256(
     "TransferWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce)"
 )
 CHAIN: constant(uint256) = 8453
-# Half of the curve's order: of the two signatures that say the same, only the one with the low s is taken.
+# Half of the curve's order: of two equivalent signatures, only the one with the lower s is accepted.
 LOW: constant(uint256) = 57896044618658097711785492504343953926418782139537452191302581570759080747168
 
 balanceOf: public(HashMap[address, uint256])

@@ -68,7 +68,7 @@ class Service:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the service still runs."""
+        """True if the service still runs."""
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:

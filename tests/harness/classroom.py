@@ -117,7 +117,7 @@ class Class:
 
     @property
     def agrees(self) -> bool:
-        """Whether the counters of the limits agree with the payments."""
+        """True if the counters of the limits agree with the payments."""
         return self.records.ledger.check() == {}
 
 

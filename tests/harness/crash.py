@@ -84,7 +84,7 @@ class Job:
     cells: tuple[int, ...] = (0, 1, 2, 3)
     fresh: bool = False
     at_once: bool = False
-    """Whether the cells run at the same time; otherwise one after the other."""
+    """True if the cells run at the same time, not one after the other."""
     fatal: str = ""
     session: str = "a session"
     server: tuple[str, str] | None = None

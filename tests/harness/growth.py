@@ -12,7 +12,7 @@ from itertools import product
 __all__ = ["FACTOR", "THOROUGH", "Input", "inputs", "worst_growth"]
 
 THOROUGH = "EXAMPLES" in os.environ
-"""Whether the long version runs (`make fuzz`)."""
+"""True if the long version runs (`make fuzz`)."""
 MAX_LENGTH = 16_384 if THOROUGH else 4096
 SLOW = 0.02 if THOROUGH else 0.006
 """Seconds from which a call is measured closely: a linear call takes much less, even at `MAX_LENGTH`."""

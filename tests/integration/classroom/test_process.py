@@ -171,7 +171,7 @@ def test_bad_input_of_the_owner(tmp_path: Path, capsys: pytest.CaptureFixture[st
     capsys.readouterr()
     try:
         status = run([*home, *arguments])
-    except SystemExit as end:  # argparse exits by itself
+    except SystemExit as end:  # argparse exits
         status = int(str(end.code))
     written = capsys.readouterr()
 

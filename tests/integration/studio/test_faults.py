@@ -105,7 +105,7 @@ class Fault:
     then: type = _PICTURE
     later: type | None = None
     moved: bool = False
-    """Whether money has moved at the end of the first run."""
+    """True if money has moved at the end of the first run."""
     prepare: Callable[[Merchant], None] = lambda merchant: None
     meanwhile: Callable[[Merchant], None] = lambda merchant: None
     """An action of the merchant between the runs, before it becomes healthy."""
@@ -116,7 +116,7 @@ class Fault:
     form: str = "data"
     retry: RetryPolicy = QUICK
     hasty: bool = False
-    """Whether the first run gives up when the merchant is silent."""
+    """True if the first run gives up when the merchant is silent."""
     skew: float = 0.0
     """Seconds that our clock is ahead of the world's clock."""
 
