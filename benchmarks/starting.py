@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -41,32 +42,45 @@ print(json.dumps([time.process_time() - begun[0], shown]))
 
 def starting() -> Figures:
     """Seconds of processor time until every open payment has been checked at two servers and released."""
-    with gateway() as place, tempfile.TemporaryDirectory() as home:
-        magic = Path(home) / ".blockrun" / "magic"
-        magic.mkdir(parents=True)
-        ledger = ledger_of(magic / "ledger.sqlite", RECEIPTS)
-        add_up(ledger)
-        with ledger.transaction() as connection:
-            connection.execute(
-                """UPDATE authorizations SET state = 'submitted', network = ?, payer = ?, sent_at = created_at,
-                    nonce = '0x' || printf('%064x', id), valid_before = ? WHERE id % ? = 0""",
-                (ARC.id, "0x" + "5a" * 20, int(time.time()) - 3600, RECEIPTS // OPEN),
-            )
-        ledger.close()
-        environ = os.environ | {
-            "HOME": home,
-            "BLOCKRUN_HOME": f"{home}/.blockrun",
-            "BLOCKRUN_WALLET_KEY": "0x" + "3d" * 32,
-            "BLOCKRUN_API_URL": "https://arc.blockrun.ai/api",
-            "BLOCKRUN_ARC_RPC": f"{place.url}/rpc/1,{place.url}/rpc/2",
-        }
-        command = [sys.executable, "-c", STARTING]
-        done = subprocess.run(command, env=environ, check=True, capture_output=True, text=True)
-    taken, shown = json.loads(done.stdout.splitlines()[-1])
+    with gateway() as place, tempfile.TemporaryDirectory() as folder:
+        years = Path(folder) / "ledger.sqlite"
+        _write_ledger(years)
+        turns = [_start(place.url, years, Path(folder) / str(turn)) for turn in range(3)]
+    taken, shown = zip(*turns, strict=True)
     name = "to start with 1,000 open payments and a million receipts"
-    return row(f"seconds of processor time {name}", {Ours.name: [taken]}) | row(
-        f"seconds until %blockrun is there, {name}", {Ours.name: [shown]}
+    return row(f"seconds of processor time {name}", {Ours.name: list(taken)}) | row(
+        f"seconds until %blockrun is there, {name}", {Ours.name: list(shown)}
     )
+
+
+def _write_ledger(path: Path) -> None:
+    ledger = ledger_of(path, RECEIPTS)
+    add_up(ledger)
+    with ledger.transaction() as connection:
+        connection.execute(
+            """UPDATE authorizations SET state = 'submitted', network = ?, payer = ?, sent_at = created_at,
+                nonce = '0x' || printf('%064x', id), valid_before = ? WHERE id % ? = 0""",
+            (ARC.id, "0x" + "5a" * 20, int(time.time()) - 3600, RECEIPTS // OPEN),
+        )
+    ledger.close()
+
+
+def _start(url: str, years: Path, home: Path) -> tuple[float, float]:
+    """Return the processor seconds of a kernel's start, and the seconds until `%blockrun` shows its card."""
+    magic = home / ".blockrun" / "magic"
+    magic.mkdir(parents=True)
+    shutil.copy(years, magic)
+    environ = os.environ | {
+        "HOME": str(home),
+        "BLOCKRUN_HOME": str(home / ".blockrun"),
+        "BLOCKRUN_WALLET_KEY": "0x" + "3d" * 32,
+        "BLOCKRUN_API_URL": "https://arc.blockrun.ai/api",
+        "BLOCKRUN_ARC_RPC": f"{url}/rpc/1,{url}/rpc/2",
+    }
+    command = [sys.executable, "-c", STARTING]
+    done = subprocess.run(command, env=environ, check=True, capture_output=True, text=True)
+    taken, shown = json.loads(done.stdout.splitlines()[-1])
+    return float(taken), float(shown)
 
 
 ALL: dict[str, Callable[[], Figures]] = {"start": starting}
