@@ -14,8 +14,7 @@ from blockrun_magic.errors import LedgerError, Money
 
 __all__ = ["FOREIGN", "in_our_words", "translate_errors"]
 
-_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
-"""The last one means that the file lacks a table or column that our statements name."""
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _RESTORE = "Restore it from a backup, or move it aside: its open payments are then forgotten."
 FOREIGN = (sqlite3.Error, OSError, Timeout, UnknownLayout)
 _NOT_UNIQUE = (sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
@@ -52,6 +51,8 @@ def _remedy(error: Exception) -> str:
     code = _code(error)
     if code in _DAMAGE or isinstance(error, IsADirectoryError):
         return _RESTORE
+    if code == sqlite3.SQLITE_ERROR:  # a table is missing, or a statement of ours is wrong
+        return "Restore it from a backup if another program has changed it; otherwise report this line."
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return "Another kernel is writing to it. Run the cell again in a moment."
     if code == sqlite3.SQLITE_FULL:

@@ -70,15 +70,15 @@ class GatewaySelection:
     def _on_config_change(self, _change: object) -> None:
         self._chosen = None
 
-    def use(self, name: str, why: str | None = None, *, reset_book: bool = False) -> Gateway:
+    def use(self, name: str, why: str | None = None, *, reset_ledger: bool = False) -> Gateway:
         """Send requests to the gateway `name` from now on, and return it; raises BlockrunError.
 
         `why` is the reason for the choice, unless the user named the gateway. A gateway that cannot be used stays
-        selected: cells fail with the same error, and nothing is bought elsewhere. With `reset_book`, practice starts on
-        a new ledger.
+        selected: cells fail with the same error, and nothing is bought elsewhere. With `reset_ledger`, practice starts
+        on a new ledger.
         """
         self._chosen = (name, why or f"chosen with `%blockrun use {name}`")
-        if reset_book:
+        if reset_ledger:
             self.practice(reset=True)
         return self.gateway_named(name)
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["Chain", "SignedTransfer"]
+from blockrun_magic.gateway.client import Client
+from blockrun_magic.payments.x402.networks import Network
+
+__all__ = ["Chain", "PublicChain", "SignedTransfer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +50,16 @@ class Chain(Protocol):
 
     async def balance(self, payer: str) -> int | None:
         """Return the USDC of an address in micro-USDC, or None when it is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublicChain:
+    """Public servers of `network`, of which two must agree."""
+
+    client: Client
+    network: Network
+
+    @property
+    def source(self) -> str:
+        """The servers, as a text for users."""
+        return f"{self.network.label}, two public RPC servers agreeing"

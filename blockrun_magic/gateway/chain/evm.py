@@ -15,7 +15,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from blockrun_magic.gateway.chain import rpc
-from blockrun_magic.gateway.chain.chain import SignedTransfer
+from blockrun_magic.gateway.chain.chain import PublicChain, SignedTransfer
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import RPC_QUORUM
 from blockrun_magic.payments.x402.networks import Network
@@ -24,6 +24,7 @@ __all__ = ["EvmChain", "Transfer", "block_time", "cashed_transfer", "outgoing_tr
 
 _TRANSFER = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
 _AUTHORIZATION_USED = "0x98de503528ee59b575ef0c0a2576a82497bfc029a5685b209e9ec333479b10a5"
+"""The topics of the events `Transfer` and `AuthorizationUsed`: hashes of their signatures, as explorers show them."""
 _AUTHORIZATION_STATE = "0xe94a0102"
 _BALANCE_OF = "0x70a08231"
 _CLOCK_SKEW = 600
@@ -49,16 +50,8 @@ class Transfer:
 
 
 @dataclass(frozen=True, slots=True)
-class EvmChain:
-    """An EVM `Chain`: public servers of `network`, of which two must agree."""
-
-    client: Client
-    network: Network
-
-    @property
-    def source(self) -> str:
-        """The servers, as a text for users."""
-        return f"{self.network.label}, two public RPC servers agreeing"
+class EvmChain(PublicChain):
+    """An EVM `Chain`."""
 
     async def time(self) -> float | None:
         """Return the time of the latest block."""

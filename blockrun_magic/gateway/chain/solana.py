@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from blockrun_magic.errors import GatewayUnreachable, Money
-from blockrun_magic.gateway.chain.chain import SignedTransfer
+from blockrun_magic.gateway.chain.chain import PublicChain, SignedTransfer
 from blockrun_magic.gateway.chain.rpc import call
 from blockrun_magic.gateway.client import Client
 from blockrun_magic.gateway.gateways import RPC_QUORUM
@@ -42,16 +42,8 @@ class _Listed:
 
 
 @dataclass(frozen=True, slots=True)
-class SolanaChain:
-    """Solana as a `Chain`: public servers of `network`, of which two must agree."""
-
-    client: Client
-    network: Network
-
-    @property
-    def source(self) -> str:
-        """The servers, as a text for users."""
-        return f"{self.network.label}, two public RPC servers agreeing"
+class SolanaChain(PublicChain):
+    """Solana as a `Chain`."""
 
     async def time(self) -> float | None:
         """Return None, because a blockhash dates a transaction, and no time does."""

@@ -45,7 +45,7 @@ def use(context: Context, arguments: Arguments) -> Card:
     reset = bool(arguments["--reset-book"])
     if reset and name.lower() != PRACTICE_NAME:
         raise UsageError("Only practice has a ledger of its own.", "Write: `%blockrun use practice --reset-book`.")
-    gateway = context.session.selection.use(_with_path(name, arguments["--path"]), why, reset_book=reset)
+    gateway = context.session.selection.use(_with_path(name, arguments["--path"]), why, reset_ledger=reset)
     if gateway.paid_by is Payer.CLASSROOM:
         gateway, more = enter(context, gateway)
         lines += more

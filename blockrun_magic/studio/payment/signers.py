@@ -67,7 +67,6 @@ class Signer(Protocol):
 @dataclass(frozen=True, slots=True)
 class _EvmSigner:
     wallet: Wallet
-    client: Client
     shares_nonces: bool = True
 
     @property
@@ -120,7 +119,10 @@ def signer_of(wallet: Wallet | SolanaWallet, client: Client) -> Signer:
     return _SIGNERS[wallet.namespace](wallet, client)
 
 
-_SIGNERS: Mapping[str, Callable[[Any, Client], Signer]] = {EVM: _EvmSigner, SVM: _SolanaSigner}
+_SIGNERS: Mapping[str, Callable[[Any, Client], Signer]] = {
+    EVM: lambda wallet, _client: _EvmSigner(wallet),
+    SVM: _SolanaSigner,
+}
 """Signers by the kind of chain of a wallet."""
 
 

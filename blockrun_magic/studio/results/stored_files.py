@@ -27,7 +27,7 @@ class StoredFiles:
         return self._store.root
 
     def all(self) -> list[StoredFile]:
-        """Return all files, oldest first."""
+        """Return all files, in no order."""
         return self._store.files()
 
     def path(self, digest: str, media_type: str) -> Path:

@@ -64,7 +64,7 @@ def test_practice_stays_chosen_when_its_ledger_is_damaged(session: Session) -> N
     with pytest.raises(LedgerError):
         session.studio_and_gateway()
 
-    gateway = session.selection.use("practice", reset_book=True)
+    gateway = session.selection.use("practice", reset_ledger=True)
 
     assert gateway is session.studio_and_gateway()[1]
 
